@@ -1,0 +1,146 @@
+//! Commands that ask: the running instance over its Postgres wire, a stopped one through its data folder.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use futures::TryStreamExt as _;
+use serve::Reader as _;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::{Context, Outcome, print};
+use crate::clock::{Clock, WallClock};
+use crate::instance::Addresses;
+use crate::output::Table;
+use crate::pump::Pump;
+use crate::reader::InstanceReader;
+use crate::setup::Setup;
+use crate::status::Status;
+use crate::warehouse::Warehouse;
+
+pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcome> {
+    let answer = ask(context, sql).await?;
+    show(context, &answer);
+    Ok(Outcome::Ok)
+}
+
+pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Outcome> {
+    let answer = ask(context, &format!("explain model {model}")).await?;
+    for row in &answer.rows {
+        print(row[0].as_deref().unwrap_or_default());
+    }
+    Ok(Outcome::Ok)
+}
+
+pub(super) async fn status(context: &Context) -> anyhow::Result<Outcome> {
+    let mut parts = Vec::new();
+    for (name, sql) in [
+        ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
+        ("tables", "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds from tidemill.tables"),
+        ("models", "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message from tidemill.models"),
+    ] {
+        parts.push((name, ask(context, sql).await?));
+    }
+    if context.json {
+        let object: serde_json::Map<_, _> = parts.iter().map(|(name, t)| ((*name).to_owned(), t.json())).collect();
+        print(&serde_json::Value::Object(object).to_string());
+    } else {
+        parts.iter().for_each(|(_, table)| print(&format!("{}\n", table.aligned())));
+    }
+    Ok(Outcome::Ok)
+}
+
+pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {
+    let answer = ask(context, "reconcile models").await?;
+    let equal = |row: &Vec<Option<String>>| row[2].as_deref().is_some_and(|v| v.starts_with('t'));
+    if context.json {
+        print(&answer.json().to_string());
+    } else {
+        for row in &answer.rows {
+            let cell = |i: usize| row[i].as_deref().unwrap_or_default();
+            let word = if equal(row) { "equal" } else { "DIFFERS" };
+            print(&format!("{word:<8} {}.{}  {} rows, {} expected, {}", cell(0), cell(1), cell(3), cell(4), cell(7)));
+            for (mark, i) in [("only kept", 5), ("only expected", 6)] {
+                cell(i).lines().for_each(|line| print(&format!("         {mark}: {line}")));
+            }
+        }
+    }
+    Ok(if answer.rows.iter().all(equal) { Outcome::Ok } else { Outcome::Failed })
+}
+
+fn show(context: &Context, table: &Table) {
+    if context.json { print(&table.json().to_string()) } else { print(&table.aligned()) }
+}
+
+async fn ask(context: &Context, sql: &str) -> anyhow::Result<Table> {
+    let Some(setup) = context.setup()? else { bail!("the project cannot be loaded") };
+    if let Some(addresses) = Addresses::read(&setup.data)
+        && let Ok(answer) = ask_running(&addresses, sql).await
+    {
+        return answer;
+    }
+    ask_stopped(&setup, sql).await
+}
+
+/// The outer error: nobody answers at this address. The inner one: the statement failed.
+async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow::Result<Table>> {
+    let (host, port) = addresses.pg.rsplit_once(':').context("no address")?;
+    let mut config = tokio_postgres::Config::new();
+    config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+    let driver = tokio::spawn(connection);
+    let answer = client.simple_query(sql).await;
+    drop(client);
+    driver.await.ok();
+    Ok(answer.map(table_of).map_err(|error| match error.as_db_error() {
+        Some(said) => {
+            let parts = [("Detail", said.detail()), ("Hint", said.hint())];
+            let parts = parts.iter().filter_map(|(label, text)| text.map(|text| format!("\n{label}: {text}")));
+            anyhow::anyhow!("{}{}", said.message(), parts.collect::<String>())
+        }
+        None => error.into(),
+    }))
+}
+
+fn table_of(messages: Vec<SimpleQueryMessage>) -> Table {
+    let mut table = Table::default();
+    for message in messages {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                table.columns = columns.iter().map(|c| c.name().to_owned()).collect();
+            }
+            SimpleQueryMessage::Row(row) => {
+                table.rows.push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect());
+            }
+            _ => {}
+        }
+    }
+    table
+}
+
+/// Opens the data folder, without sources: what was durable when the instance stopped.
+async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
+    if !setup.data.join("store").is_dir() {
+        bail!("nothing runs here, and there is no data yet in {}\nHint: Start it with `tidemill up`.", setup.data.display());
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let (opening, handle) = (setup.clone(), runtime.clone());
+    let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &[], handle)).await??;
+    let warehouse = opened.map_err(|findings| {
+        let texts: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(texts.join("\n"))
+    })?;
+    let status = Status::new(warehouse.engine.store().clone());
+    let reader = InstanceReader {
+        status: Arc::clone(&status),
+        queries: Arc::clone(&warehouse.queries),
+        models: Arc::new(warehouse.models.clone()),
+    };
+    let clock: Arc<dyn Clock> = Arc::new(WallClock);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let pump = Pump::new(warehouse, status, clock, stop, runtime);
+    let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(|e| anyhow::anyhow!(e))?;
+    let batches: Vec<_> = answer.stream.try_collect().await.map_err(|e: serve::SqlError| anyhow::anyhow!(e))?;
+    let table = Table::from_batches(&answer.schema, &batches);
+    tokio::task::spawn_blocking(move || drop(pump)).await?;
+    table
+}

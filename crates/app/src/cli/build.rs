@@ -1,0 +1,103 @@
+//! `build`: run until caught up, say how it went, exit.
+
+use std::time::Duration;
+
+use connect::source::mysql;
+use relation::Position;
+
+use super::{Context, Outcome, interrupted, print, up};
+use crate::instance::Instance;
+use crate::setup::Setup;
+use crate::status::Facts;
+
+/// Where a source stood when the build began.
+struct Target {
+    source: String,
+    position: Position,
+}
+
+pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
+    let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
+    let targets = targets(&setup).await?;
+    let Some(instance) = up::start(context, &setup).await? else { return Ok(Outcome::Failed) };
+    let mut poll = tokio::time::interval(Duration::from_millis(50));
+    let interrupt = interrupted();
+    tokio::pin!(interrupt);
+    let mut said = String::new();
+    let outcome = loop {
+        tokio::select! {
+            () = &mut interrupt => break Outcome::Interrupted,
+            _ = poll.tick() => {}
+        }
+        if instance.has_failed() {
+            break Outcome::Failed;
+        }
+        let progress = progress(&instance.status.facts());
+        if progress != said {
+            context.progress(&progress);
+            said = progress;
+        }
+        match verdict(&instance.status.facts(), &targets) {
+            Some(outcome) => break outcome,
+            None => continue,
+        }
+    };
+    summary(context, &instance);
+    instance.stop().await?;
+    Ok(outcome)
+}
+
+async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
+    let mut targets = Vec::new();
+    for feed in setup.feeds()? {
+        if !matches!(feed.connection.kind, project::ConnectionKind::Mysql { .. }) {
+            continue;
+        }
+        let config = feed.mysql().await?;
+        let position = mysql::current_position(&config).await;
+        let position = position.map_err(|failure| anyhow::anyhow!(crate::instance::said(&failure)))?;
+        targets.push(Target { source: feed.connection.name.clone(), position });
+    }
+    Ok(targets)
+}
+
+fn progress(facts: &Facts) -> String {
+    let loading = facts.tables.values().filter(|t| t.state == "snapshot").count();
+    let live = facts.models.values().filter(|m| m.state == "live").count();
+    format!("{loading} tables loading, {live} of {} models live", facts.models.len())
+}
+
+/// None while there is something to wait for.
+fn verdict(facts: &Facts, targets: &[Target]) -> Option<Outcome> {
+    let broken = facts.models.values().any(|m| m.state == "parked" || m.state == "failed");
+    let parked = facts.tables.values().any(|t| t.state == "parked");
+    let loading = facts.tables.values().any(|t| t.state == "snapshot");
+    let building = facts.models.values().any(|m| m.state == "building");
+    if broken || parked {
+        return Some(Outcome::Failed);
+    }
+    if !facts.started || loading || building {
+        return None;
+    }
+    let caught_up = targets.iter().all(|target| {
+        let source = facts.sources.get(&target.source);
+        source.is_some_and(|s| mysql::reached(&Position(s.position.clone()), &target.position).unwrap_or(false))
+    });
+    caught_up.then_some(Outcome::Ok)
+}
+
+fn summary(context: &Context, instance: &Instance) {
+    let facts = instance.status.facts();
+    if context.json {
+        let models: Vec<_> = facts
+            .models
+            .iter()
+            .map(|(name, m)| serde_json::json!({"model": name.to_string(), "state": m.state, "rows": m.rows, "message": m.message}))
+            .collect();
+        print(&serde_json::json!({ "models": models }).to_string());
+        return;
+    }
+    for (name, model) in &facts.models {
+        print(&format!("{:<10} {:>12} rows  {name} {}", model.state, model.rows, model.message).trim_end().to_owned());
+    }
+}

@@ -1,0 +1,219 @@
+//! The command line.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 changes pending, 130
+//! interrupted.
+
+mod ask;
+mod build;
+mod check;
+mod demo;
+mod doctor;
+mod up;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::setup::{Global, Setup};
+
+/// A real-time warehouse for online shops: MySQL in, SQL models kept true, Postgres wire out.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct GlobalArgs {
+    /// The project folder [default: here, or the nearest parent with dbt_project.yml]
+    #[arg(long, global = true, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// The output of profiles.yml to use
+    #[arg(long, global = true)]
+    target: Option<String>,
+    /// Variables, as a JSON object: '{"name": "value"}'
+    #[arg(long, global = true, value_name = "JSON", value_parser = parse_vars)]
+    vars: Option<Vars>,
+    /// The data folder [default: what the profile says]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results and errors only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// error, warn, info, debug or trace; also per module, as in `warn,engine=debug`
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", env = "TIDEMILL_LOG")]
+    log: String,
+}
+
+type Vars = BTreeMap<String, serde_json::Value>;
+
+fn parse_vars(text: &str) -> Result<Vars, String> {
+    serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A simulated shop with the whole warehouse over it: nothing to install
+    Demo(demo::DemoArgs),
+    /// Can the sources be read? Each failing check names the SQL that mends it
+    Doctor,
+    /// Check the project's files, offline
+    Check,
+    /// Load, stream, maintain and serve, until stopped; Ctrl-C is safe, so is kill -9
+    Up,
+    /// Run until the sources are caught up with where they stood at the start, then say how it went
+    Build,
+    /// Sources, tables and models of the running instance
+    Status,
+    /// Answer SQL from the running instance, or from the data folder of a stopped one
+    Query {
+        /// One SELECT
+        sql: String,
+    },
+    /// Show how a model is kept up to date
+    Explain {
+        /// Its name, with or without schema
+        model: String,
+    },
+    /// Compare what is kept with what it should be
+    Reconcile {
+        #[command(subcommand)]
+        what: Reconcile,
+    },
+    /// Measure: the figures of the README, repeatable
+    Bench(crate::bench::BenchArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Reconcile {
+    /// Every kept model against the batch answer over the stored tables at one step; exit 1 if not equal
+    Models,
+}
+
+/// How a command went, beside errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ok,
+    Failed,
+    Interrupted,
+}
+
+/// Everything that commands share.
+pub(crate) struct Context {
+    pub(crate) global: Global,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+}
+
+impl Context {
+    /// Loads the project and prints its findings; none if it cannot run.
+    pub(crate) fn setup(&self) -> anyhow::Result<Option<Setup>> {
+        let setup = Setup::load(&self.global)?;
+        for finding in &setup.findings {
+            self.say(&finding.to_string());
+        }
+        Ok((!setup.has_errors()).then_some(setup))
+    }
+
+    /// A line for people, on stderr.
+    pub(crate) fn say(&self, line: &str) {
+        // A closed stderr is no reason to stop.
+        writeln!(std::io::stderr(), "{line}").ok();
+    }
+
+    /// A line of progress, unless `--quiet`.
+    pub(crate) fn progress(&self, line: &str) {
+        if !self.quiet {
+            self.say(line);
+        }
+    }
+}
+
+/// A line of results, on stdout.
+pub(crate) fn print(line: &str) {
+    // Whoever read our output may have stopped reading: that is their wish.
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            writeln!(std::io::stderr(), "error: cannot start: {error}").ok();
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = runtime.block_on(run(cli));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(Outcome::Ok) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            let mut text = format!("error: {error}");
+            error.chain().skip(1).for_each(|cause| text.push_str(&format!("\nDetail: {cause}")));
+            writeln!(std::io::stderr(), "{text}").ok();
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let global = cli.global;
+    let context = Context {
+        json: global.json,
+        quiet: global.quiet,
+        global: Global {
+            project: global.project,
+            target: global.target,
+            vars: global.vars.unwrap_or_default(),
+            data: global.data,
+        },
+    };
+    match cli.command {
+        Command::Demo(args) => demo::run(&context, args).await,
+        Command::Doctor => doctor::run(&context).await,
+        Command::Check => check::run(&context),
+        Command::Up => up::run(&context).await,
+        Command::Build => build::run(&context).await,
+        Command::Status => ask::status(&context).await,
+        Command::Query { sql } => ask::query(&context, &sql).await,
+        Command::Explain { model } => ask::explain(&context, &model).await,
+        Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
+        Command::Bench(args) => {
+            let failed = tokio::task::spawn_blocking(move || crate::bench::run(&args)).await?;
+            failed.map(|()| Outcome::Ok)
+        }
+    }
+}
+
+fn start_logging(global: &GlobalArgs) {
+    let level = if global.quiet { "error" } else { global.log.as_str() };
+    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() {
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        tokio::signal::ctrl_c().await.ok();
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

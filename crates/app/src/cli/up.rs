@@ -1,0 +1,52 @@
+//! `up`: run until stopped.
+
+use std::time::Duration;
+
+use super::{Context, Outcome, interrupted, print};
+use crate::instance::{Instance, plan_feeds};
+use crate::setup::Setup;
+use crate::warehouse::Warehouse;
+
+pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
+    let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
+    let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
+    announce(context, &instance);
+    let mut ended = tokio::time::interval(Duration::from_millis(200));
+    let interrupt = interrupted();
+    tokio::pin!(interrupt);
+    loop {
+        tokio::select! {
+            () = &mut interrupt => break,
+            _ = ended.tick() => if instance.has_failed() { break },
+        }
+    }
+    instance.stop().await?;
+    context.progress("stopped; everything is in the data folder");
+    Ok(Outcome::Ok)
+}
+
+/// Opens the warehouse and starts everything; none if models cannot be planned, which was said.
+pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Option<Instance>> {
+    let (feeds, described) = plan_feeds(setup).await?;
+    let runtime = tokio::runtime::Handle::current();
+    let opening = setup.clone();
+    let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
+    match opened {
+        Ok(warehouse) => Ok(Some(Instance::start(setup, warehouse, feeds).await?)),
+        Err(findings) => {
+            findings.iter().for_each(|finding| context.say(&finding.to_string()));
+            Ok(None)
+        }
+    }
+}
+
+fn announce(context: &Context, instance: &Instance) {
+    let addresses = &instance.addresses;
+    if context.json {
+        print(&serde_json::json!({"pid": addresses.pid, "pg": addresses.pg, "http": addresses.http}).to_string());
+        return;
+    }
+    let (host, port) = addresses.pg.rsplit_once(':').unwrap_or((&addresses.pg, "5433"));
+    context.progress(&format!("psql -h {host} -p {port}"));
+    context.progress(&format!("http://{}", addresses.http));
+}

@@ -1,0 +1,208 @@
+//! `tidemill demo`: a simulated shop with the whole warehouse over it, in a folder that is gone afterwards.
+//!
+//! It is an instance like any other: a project ([`files()`]), a source ([`Simulator`]), the pump, the servers. Only the
+//! project comes out of the binary and the shop out of itself.
+
+mod files;
+mod screen;
+mod simulator;
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+pub use self::files::files;
+pub use self::simulator::Simulator;
+
+use self::screen::Screen;
+use crate::cli::interrupted;
+use crate::clock::stopwatch;
+use crate::instance::{Instance, plan_feeds};
+use crate::setup::Setup;
+use crate::warehouse::Warehouse;
+
+/// How the demo runs.
+#[derive(Debug, Clone, Default)]
+pub struct DemoOptions {
+    /// Where it keeps its data, and leaves it; none for a temporary folder.
+    pub data: Option<PathBuf>,
+    /// Ends by itself after so many seconds of being up.
+    pub seconds: Option<u64>,
+    /// Prints the addresses and errors only.
+    pub quiet: bool,
+}
+
+/// How often the start and the end are looked for. The figures are shown every second.
+const POLL: Duration = Duration::from_millis(100);
+const POLLS_PER_SECOND: u64 = 10;
+
+/// Runs the demo until Ctrl-C or SIGTERM.
+///
+/// Errors: no folder can be written, no port is free, or the warehouse stopped by itself.
+pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
+    let mut screen = Screen::new(options.quiet);
+    let folder = Folder::new(options.data)?;
+    screen.line(&format!("a simulated shop, kept in {}", folder.path().display()));
+    let mut heart = Heart::new().await;
+    let instance = start(&folder).await?;
+    let ended = up(&instance, &mut screen, options.seconds, &mut heart).await;
+    screen.line("stopping");
+    let stopped = instance.stop().await;
+    let removed = folder.close();
+    ended.and(stopped)?;
+    screen.line(&removed?);
+    Ok(())
+}
+
+/// The folder of the data.
+enum Folder {
+    Temporary(tempfile::TempDir),
+    Given(PathBuf),
+}
+
+impl Folder {
+    fn new(given: Option<PathBuf>) -> anyhow::Result<Self> {
+        match given {
+            Some(path) => Ok(Self::Given(path)),
+            None => {
+                let made = tempfile::TempDir::with_prefix("tidemill-demo-");
+                Ok(Self::Temporary(
+                    made.context("cannot make a temporary folder; give one with --data")?,
+                ))
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Temporary(dir) => dir.path().to_owned(),
+            Self::Given(path) => path.clone(),
+        }
+    }
+
+    /// Removes what is temporary, and says what is left.
+    fn close(self) -> anyhow::Result<String> {
+        match self {
+            Self::Temporary(dir) => {
+                let path = dir.path().to_owned();
+                dir.close().with_context(|| {
+                    format!("cannot remove the temporary folder {}", path.display())
+                })?;
+                Ok("stopped; nothing is left".to_owned())
+            }
+            Self::Given(path) => {
+                Ok(format!("stopped; the shop goes on with --data {}", path.display()))
+            }
+        }
+    }
+}
+
+async fn start(folder: &Folder) -> anyhow::Result<Instance> {
+    let options = project::Options::default();
+    let setup = Setup::from_files(folder.path(), &files(), &options, Some(folder.path()));
+    if setup.has_errors() {
+        bail!("internal error: the built-in project is broken: {}", said(&setup.findings));
+    }
+    let (feeds, described) = plan_feeds(&setup).await?;
+    let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
+    let opened =
+        tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime))
+            .await??;
+    match opened {
+        Ok(warehouse) => Instance::start(&setup, warehouse, feeds).await,
+        Err(findings) => {
+            bail!("internal error: the built-in models cannot be kept: {}", said(&findings))
+        }
+    }
+}
+
+fn said(findings: &[project::Diagnostic]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Beats while the demo is to go on.
+struct Heart {
+    polls: tokio::time::Interval,
+    interrupt: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_interrupted: bool,
+}
+
+impl Heart {
+    /// From here on Ctrl-C and SIGTERM are noticed, and no longer end the process by themselves.
+    async fn new() -> Self {
+        let mut interrupt = Box::pin(interrupted());
+        // Asked once, they are listened to.
+        let is_interrupted = tokio::select! {
+            biased;
+            () = &mut interrupt => true,
+            () = std::future::ready(()) => false,
+        };
+        Self { polls: tokio::time::interval(POLL), interrupt, is_interrupted }
+    }
+
+    /// Waits for the next beat; answers whether there is one. Errors: the warehouse stopped by itself.
+    async fn beats(&mut self, instance: &Instance) -> anyhow::Result<bool> {
+        if !self.is_interrupted {
+            tokio::select! {
+                () = &mut self.interrupt => self.is_interrupted = true,
+                _ = self.polls.tick() => {}
+            }
+        }
+        if self.is_interrupted {
+            return Ok(false);
+        }
+        if instance.has_failed() {
+            bail!("the warehouse stopped by itself");
+        }
+        Ok(true)
+    }
+}
+
+/// Watches a running instance until it is told to stop. Errors: it stopped by itself, or cannot get there.
+async fn up(
+    instance: &Instance,
+    screen: &mut Screen,
+    seconds: Option<u64>,
+    heart: &mut Heart,
+) -> anyhow::Result<()> {
+    if !starts(instance, screen, heart).await? {
+        return Ok(());
+    }
+    screen::announce(instance);
+    let mut beats: u64 = 0;
+    while seconds.is_none_or(|seconds| beats < seconds * POLLS_PER_SECOND)
+        && heart.beats(instance).await?
+    {
+        beats += 1;
+        if beats.is_multiple_of(POLLS_PER_SECOND) {
+            screen.live(&screen::figures(instance).await);
+        }
+    }
+    screen.line(&screen::figures(instance).await);
+    Ok(())
+}
+
+/// Waits until everything is loaded and kept; answers whether it came to that before it was told to stop.
+async fn starts(
+    instance: &Instance,
+    screen: &mut Screen,
+    heart: &mut Heart,
+) -> anyhow::Result<bool> {
+    let watch = stopwatch();
+    while heart.beats(instance).await? {
+        let facts = instance.status.facts();
+        if let Some(reason) = screen::broken(&facts) {
+            bail!("the demo cannot start: {reason}");
+        }
+        match screen::starting(&facts) {
+            Some(progress) => screen.live(&progress),
+            None => {
+                screen.line(&screen::started(&facts, watch.elapsed()));
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,176 @@
+//! What the demo shows: progress while it starts, where to connect, and a line of figures that lives.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use plan::TableName;
+use serve::{QueryContext, Reader as _};
+
+use crate::cli::print;
+use crate::instance::Instance;
+use crate::output::Table;
+use crate::status::{Facts, Stage};
+
+/// The day's line; the shop's day is UTC's.
+const TODAY: &str = "select revenue from revenue_per_day order by day desc limit 1";
+
+/// Lines on stderr, the last of which may be replaced.
+pub(super) struct Screen {
+    quiet: bool,
+    is_terminal: bool,
+    last: String,
+    /// The last line is still open.
+    open: bool,
+}
+
+impl Screen {
+    pub(super) fn new(quiet: bool) -> Self {
+        Self {
+            quiet,
+            is_terminal: std::io::stderr().is_terminal(),
+            last: String::new(),
+            open: false,
+        }
+    }
+
+    /// A line that stays, once.
+    pub(super) fn line(&mut self, text: &str) {
+        if self.quiet || self.last == text {
+            return;
+        }
+        let end = if self.open { "\r\x1b[K" } else { "" };
+        // A closed stderr is no reason to stop.
+        writeln!(std::io::stderr(), "{end}{text}").ok();
+        self.open = false;
+        text.clone_into(&mut self.last);
+    }
+
+    /// A line that the next one replaces; only where there is somebody to see it.
+    pub(super) fn live(&mut self, text: &str) {
+        if self.quiet || !self.is_terminal {
+            return;
+        }
+        write!(std::io::stderr(), "\r\x1b[K{text}").ok();
+        std::io::stderr().flush().ok();
+        self.open = true;
+    }
+}
+
+/// How far the start has come; none once everything is loaded and kept.
+pub(super) fn starting(facts: &Facts) -> Option<String> {
+    let loaded: u64 = facts.tables.values().map(|table| table.snapshot_rows).sum();
+    let loading = facts.tables.values().filter(|table| table.state == "snapshot").count();
+    let live = facts.models.values().filter(|model| model.state == "live").count();
+    let models = facts.models.len();
+    if !facts.started || (facts.tables.is_empty() || loading > 0) {
+        return Some(format!("loading the shop: {} rows", grouped(loaded)));
+    }
+    (live < models).then(|| {
+        format!("loading the shop: {} rows; building models: {live} of {models}", grouped(loaded))
+    })
+}
+
+/// What there is after the start.
+pub(super) fn started(facts: &Facts, took: Duration) -> String {
+    let rows: i64 = facts.tables.values().map(|table| table.rows).sum();
+    let rows = grouped(u64::try_from(rows).unwrap_or(0));
+    format!(
+        "{rows} rows loaded, {} models built in {:.1} s",
+        facts.models.len(),
+        took.as_secs_f64()
+    )
+}
+
+/// Models that cannot be kept, with their reasons: waiting for them would have no end.
+pub(super) fn broken(facts: &Facts) -> Option<String> {
+    let model =
+        facts.models.iter().find(|(_, model)| model.state == "parked" || model.state == "failed");
+    if let Some((name, model)) = model {
+        return Some(format!("model {name} is {}: {}", model.state, model.message));
+    }
+    let source = facts.sources.values().find(|source| source.state == "stalled")?;
+    Some(source.message.clone())
+}
+
+/// Where to connect, and what to ask.
+pub(super) fn announce(instance: &Instance) {
+    let addresses = &instance.addresses;
+    let (host, port) = addresses.pg.rsplit_once(':').unwrap_or((&addresses.pg, "5433"));
+    print("The shop is open, and its warehouse is up to date.\n");
+    print(&format!("  psql -h {host} -p {port}"));
+    print(&format!("  http://{}\n", addresses.http));
+    print("Worth trying:\n");
+    for (what, sql) in QUESTIONS {
+        print(&format!("  {sql}    -- {what}"));
+    }
+    print("\nIn psql, \\watch 1 after a query shows it live. Ctrl-C ends the demo.");
+}
+
+const QUESTIONS: [(&str, &str); 3] = [
+    ("where the orders are", "select * from orders_by_status order by orders desc;"),
+    ("the last minutes", "select * from revenue_per_minute order by minute desc limit 5;"),
+    ("today's best", "select * from top_products_per_day order by day desc, place limit 10;"),
+];
+
+/// Orders, revenue and latency now.
+pub(super) async fn figures(instance: &Instance) -> String {
+    let revenue = today(instance).await.unwrap_or_else(|| "–".to_owned());
+    let facts = instance.status.facts();
+    let orders = facts.tables.get(&TableName::new("shop", "orders")).map_or(0, |table| table.rows);
+    let orders = grouped(u64::try_from(orders).unwrap_or(0));
+    let revenue_model = (TableName::new("public", "revenue_per_day"), Stage::CommitVisible);
+    let latency =
+        facts.latency.get(&revenue_model).filter(|latency| latency.count() > 0).map(|latency| {
+            let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
+            format!(" · commit to visible: p50 {p50:.1} ms, p99 {p99:.1} ms")
+        });
+    format!("{orders} orders · revenue today {revenue}{}", latency.unwrap_or_default())
+}
+
+async fn today(instance: &Instance) -> Option<String> {
+    let answer = instance.reader.query(TODAY, &[], &QueryContext::default()).await.ok()?;
+    let batches: Vec<_> = answer.stream.try_collect().await.ok()?;
+    let table = Table::from_batches(&answer.schema, &batches).ok()?;
+    table.rows.first()?.first()?.clone()
+}
+
+/// A number with its digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, grouped, starting};
+
+    #[test]
+    fn digits_come_in_threes() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_start_is_over_when_all_models_live() {
+        let mut facts = Facts { started: true, ..Facts::default() };
+        assert_eq!(starting(&facts).as_deref(), Some("loading the shop: 0 rows"));
+        let orders = facts.tables.entry(plan::TableName::new("shop", "orders")).or_default();
+        orders.state = "streaming".to_owned();
+        orders.snapshot_rows = 10_000;
+        let model = plan::TableName::new("public", "revenue_per_day");
+        facts.models.entry(model.clone()).or_default().state = "building".to_owned();
+        assert_eq!(
+            starting(&facts).as_deref(),
+            Some("loading the shop: 10,000 rows; building models: 0 of 1")
+        );
+        facts.models.entry(model).or_default().state = "live".to_owned();
+        assert_eq!(starting(&facts), None);
+    }
+}

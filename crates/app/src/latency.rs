@@ -1,0 +1,87 @@
+//! Histograms of latency: counts in buckets that grow by an eighth, so that a quantile is right within 7 %.
+
+/// Buckets per doubling.
+const PER_DOUBLING: u32 = 8;
+/// From 1 µs to about 18 minutes; beyond lies the last bucket.
+const BUCKETS: usize = 31 * PER_DOUBLING as usize;
+
+/// Latencies in microseconds.
+#[derive(Debug, Clone)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+    sum_us: u64,
+    max_us: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: vec![0; BUCKETS], total: 0, sum_us: 0, max_us: 0 }
+    }
+}
+
+impl Histogram {
+    /// Counts a latency; one that is negative, by clocks that differ, counts as zero.
+    pub fn record(&mut self, us: i64) {
+        self.record_many(us, 1);
+    }
+
+    /// Counts the same latency several times.
+    pub fn record_many(&mut self, us: i64, times: u64) {
+        let us = u64::try_from(us).unwrap_or(0);
+        self.counts[bucket(us)] += times;
+        self.total += times;
+        self.sum_us += us * times;
+        self.max_us = self.max_us.max(us);
+    }
+
+    /// Number of latencies.
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
+    /// Their sum, in seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_us as f64 / 1e6
+    }
+
+    /// The longest, in milliseconds.
+    pub fn max_ms(&self) -> f64 {
+        self.max_us as f64 / 1e3
+    }
+
+    /// The latency that a share of all does not exceed, in milliseconds.
+    pub fn quantile_ms(&self, share: f64) -> f64 {
+        let wanted = (self.total as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (i, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= wanted.max(1) {
+                return upper_us(i).min(self.max_us as f64) / 1e3;
+            }
+        }
+        0.0
+    }
+
+    /// How many do not exceed a bound.
+    pub fn count_up_to(&self, seconds: f64) -> u64 {
+        let bound = seconds * 1e6;
+        let within = self.counts.iter().enumerate().take_while(|(i, _)| upper_us(*i) <= bound * 1.001);
+        within.map(|(_, count)| count).sum()
+    }
+}
+
+fn bucket(us: u64) -> usize {
+    if us < 2 {
+        return 0;
+    }
+    let doubling = us.ilog2();
+    let part = ((us - (1 << doubling)) * u64::from(PER_DOUBLING)) >> doubling;
+    (doubling as usize * PER_DOUBLING as usize + part as usize).min(BUCKETS - 1)
+}
+
+/// The upper bound of a bucket, in microseconds.
+fn upper_us(bucket: usize) -> f64 {
+    let (doubling, part) = (bucket / PER_DOUBLING as usize, bucket % PER_DOUBLING as usize);
+    2f64.powi(doubling as i32) * (1.0 + (part + 1) as f64 / f64::from(PER_DOUBLING))
+}

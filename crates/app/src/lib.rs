@@ -1,0 +1,26 @@
+//! The binary `tidemill`: everything put together.
+//!
+//! ```text
+//! cli ─► setup (project folder → models, sources, settings) ─► warehouse (store, engine, plans)
+//!                                                                   ▲ step        │ published
+//!        connect sources ─► channel ─► pump (one thread) ───────────┘             ▼
+//!                                        │ status, latency ─► system tables ─► reader ─► serve (psql, HTTP)
+//! ```
+//!
+//! One thread, the [`pump`], owns the engine: it takes what has arrived, makes a step of it, and publishes. Readers see
+//! what was published last and never wait for it.
+
+pub mod bench;
+pub mod cli;
+pub mod clock;
+pub mod demo;
+pub mod instance;
+pub mod latency;
+pub mod output;
+pub mod pump;
+pub mod reader;
+pub mod reconcile;
+pub mod setup;
+pub mod status;
+pub mod system_tables;
+pub mod warehouse;

@@ -1,0 +1,355 @@
+//! The pump: the one thread that owns the engine.
+//!
+//! It takes what the sources have sent, at most [`STEP_ROWS_MAX`] rows, makes one step of it, and publishes. When little
+//! arrives, steps are small and a change is visible at once; when the engine is behind, what waits grows into larger
+//! steps, which cost less per change, and beyond that the sources wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use connect::SourceEvent;
+use engine::{Load, ModelState};
+use plan::TableName;
+use relation::{SourceBatch, TableId};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::status::{REMEMBERED_MAX, RejectStatus, Stage, Status, StepStatus};
+use crate::system_tables;
+use crate::warehouse::Warehouse;
+
+/// Rows from which a step takes no further batch.
+pub const STEP_ROWS_MAX: usize = 40_000;
+
+/// How long the pump waits for something to do before it looks after its figures.
+const IDLE_WAIT: Duration = Duration::from_millis(200);
+
+/// What reaches the pump.
+#[derive(Debug)]
+pub enum Message {
+    /// From the source of this number.
+    Event(u32, SourceEvent),
+    /// A request that must see the engine between two steps.
+    Ask(Request),
+}
+
+/// A request and where its answer goes.
+pub enum Request {
+    /// Waits until everything sent before it is visible.
+    Barrier(tokio::sync::oneshot::Sender<u64>),
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Barrier")
+    }
+}
+
+/// The engine with what it takes to run it.
+pub struct Pump {
+    pub warehouse: Warehouse,
+    pub status: Arc<Status>,
+    pub clock: Arc<dyn Clock>,
+    pub stop: Arc<AtomicBool>,
+    pub runtime: tokio::runtime::Handle,
+    source_names: BTreeMap<u32, String>,
+}
+
+impl Pump {
+    /// A pump over a warehouse; publishes what there is.
+    pub fn new(
+        warehouse: Warehouse,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+        stop: Arc<AtomicBool>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        let source_names = warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
+        let pump = Self { warehouse, status, clock, stop, runtime, source_names };
+        pump.publish();
+        pump
+    }
+
+    /// Runs until told to stop, or until the sources are gone. Errors: the store failed; nothing is lost.
+    pub fn run(&mut self, inbox: &mut mpsc::Receiver<Message>) -> anyhow::Result<()> {
+        self.build()?;
+        self.note_started();
+        while !self.stop.load(Ordering::Acquire) {
+            let wait = async { tokio::time::timeout(IDLE_WAIT, inbox.recv()).await };
+            match self.runtime.block_on(wait) {
+                Err(_) => self.refresh_figures(),
+                Ok(None) => break,
+                Ok(Some(first)) => self.take(first, inbox)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> anyhow::Result<()> {
+        let mut batches = Vec::new();
+        let mut rows = 0;
+        let mut next = Some(first);
+        let mut barriers = Vec::new();
+        while let Some(message) = next {
+            match message {
+                Message::Event(source, SourceEvent::Batch(batch)) => {
+                    rows += batch.rows();
+                    batches.push((source, batch));
+                }
+                Message::Event(source, event) => self.note_event(source, event)?,
+                Message::Ask(Request::Barrier(done)) => barriers.push(done),
+            }
+            next = if rows < STEP_ROWS_MAX { inbox.try_recv().ok() } else { None };
+        }
+        if !batches.is_empty() {
+            self.step(batches, rows)?;
+        }
+        for done in barriers {
+            // Whoever asked may have left.
+            done.send(self.warehouse.engine.current_step()).ok();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, batches: Vec<(u32, SourceBatch)>, rows: usize) -> anyhow::Result<()> {
+        let begun = self.clock.now_us();
+        let seen = Seen::of(&batches);
+        let report = self.warehouse.engine.step(batches)?;
+        let visible = self.clock.now_us();
+        self.note_step(&seen, &report, rows, begun, visible);
+        if !report.completed.is_empty() || !report.parked.is_empty() {
+            self.build()?;
+        }
+        Ok(())
+    }
+
+    /// Builds what can be built, and publishes.
+    fn build(&mut self) -> anyhow::Result<()> {
+        let status = Arc::clone(&self.status);
+        let built = self.warehouse.engine.build_ready(&mut |name| {
+            tracing::info!(model = %name, "building");
+            status.facts().message = format!("building {name}");
+        })?;
+        if built > 0 {
+            tracing::info!(models = built, "live");
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.refresh_figures();
+        let mut catalog = self.warehouse.readable();
+        system_tables::add(&mut catalog, &self.status, &self.clock);
+        self.status.publish(catalog);
+    }
+
+    fn note_started(&self) {
+        let mut facts = self.status.facts();
+        facts.started = true;
+        facts.ready = true;
+        facts.message = "running".to_owned();
+    }
+
+    fn note_event(&mut self, source: u32, event: SourceEvent) -> anyhow::Result<()> {
+        let name = self.source_names.get(&source).cloned().unwrap_or_default();
+        match event {
+            SourceEvent::Batch(_) => {}
+            SourceEvent::State(state, message) => {
+                let mut facts = self.status.facts();
+                let source = facts.sources.entry(name).or_default();
+                source.state = state.to_string();
+                source.message = message;
+            }
+            SourceEvent::Failed(failure) => {
+                tracing::error!(source = %name, detail = %failure.detail, hint = %failure.hint, "{}", failure.message);
+                let mut facts = self.status.facts();
+                let source = facts.sources.entry(name).or_default();
+                source.state = "stalled".to_owned();
+                let parts = [failure.message, failure.detail, failure.hint];
+                source.message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+            }
+            SourceEvent::Parked { table, reason } => {
+                tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
+                self.warehouse.engine.park_table(table, &reason)?;
+                self.publish();
+            }
+            SourceEvent::Rejected(row) => {
+                let node = self.table_name(row.table);
+                let now = self.clock.now_us();
+                let mut facts = self.status.facts();
+                let id = format!("{}-{}", row.position, facts.rejects.len());
+                facts.rejects.push_back(RejectStatus {
+                    id,
+                    node: node.to_string(),
+                    reason: row.reason,
+                    code: "22000".to_owned(),
+                    key: String::new(),
+                    row: row.row,
+                    position: row.position.to_string(),
+                    first_at_us: now,
+                });
+                if facts.rejects.len() > REMEMBERED_MAX {
+                    facts.rejects.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn table_name(&self, id: TableId) -> TableName {
+        self.warehouse.engine.table(id).map_or_else(|| TableName::new("", id.to_string()), |t| t.name.clone())
+    }
+
+    fn note_step(&self, seen: &Seen, report: &engine::StepReport, rows: usize, begun: i64, visible: i64) {
+        let engine = &self.warehouse.engine;
+        let mut facts = self.status.facts();
+        facts.steps.push_back(StepStatus { step: report.step, at_us: visible, rows: rows as u64, took_us: visible - begun });
+        if facts.steps.len() > REMEMBERED_MAX {
+            facts.steps.pop_front();
+        }
+        let newest = seen.marks.iter().map(|m| m.0).max();
+        for (source, position) in &seen.positions {
+            let name = self.source_names.get(source).cloned().unwrap_or_default();
+            let status = facts.sources.entry(name).or_default();
+            status.position.clone_from(position);
+            if let Some(newest) = newest {
+                status.last_commit_us = Some(newest);
+                status.lag_us = (visible - newest).max(0);
+            }
+        }
+        for change in &report.relations {
+            let rows = engine.row_count(change.id);
+            let changed = change.inserted.max(change.deleted);
+            if change.is_model {
+                let model = facts.models.entry(change.name.clone()).or_default();
+                model.rows = rows;
+                model.changes_total += changed;
+                model.last_commit_us = newest.or(model.last_commit_us);
+            } else {
+                let table = facts.tables.entry(change.name.clone()).or_default();
+                table.rows = rows;
+                table.changes_total += changed;
+                if let Some(newest) = newest {
+                    table.last_commit_us = Some(newest);
+                    table.lag_us = (visible - newest).max(0);
+                }
+            }
+            if seen.marks.is_empty() {
+                continue;
+            }
+            // Durable and visible happen together at the end of a step; the log's sync ran beside the rules.
+            for (stage, value) in [
+                (Stage::CommitVisible, None),
+                (Stage::CommitRead, Some((0, 1))),
+                (Stage::ReadDurable, Some((1, 2))),
+            ] {
+                let histogram = facts.latency.entry((change.name.clone(), stage)).or_default();
+                for &(commit, read) in &seen.marks {
+                    histogram.record(match value {
+                        None => visible - commit,
+                        Some((0, _)) => read - commit,
+                        Some(_) => begun - read,
+                    });
+                }
+            }
+            let histogram = facts.latency.entry((change.name.clone(), Stage::DurableVisible)).or_default();
+            histogram.record_many(visible - begun, seen.marks.len() as u64);
+        }
+        for id in seen.chunks.keys() {
+            self.note_load(&mut facts, *id, seen.chunks[id]);
+        }
+    }
+
+    fn note_load(&self, facts: &mut crate::status::Facts, id: TableId, loaded: (u64, u64)) {
+        let Some(table) = self.warehouse.engine.table(id) else { return };
+        let status = facts.tables.entry(table.name.clone()).or_default();
+        status.snapshot_rows += loaded.0;
+        status.snapshot_rows_total = loaded.1.max(status.snapshot_rows);
+        status.state = load_word(&table.load).to_owned();
+    }
+
+    /// Figures that do not come with a step.
+    fn refresh_figures(&self) {
+        let engine = &self.warehouse.engine;
+        let mut facts = self.status.facts();
+        for table in engine.tables() {
+            let status = facts.tables.entry(table.name.clone()).or_default();
+            status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
+            status.state = load_word(&table.load).to_owned();
+            status.rows = engine.row_count(table.id);
+            if let Load::Parked { reason } = &table.load {
+                status.message.clone_from(reason);
+            }
+        }
+        for (model, planned) in engine.models().iter().zip(&self.warehouse.models) {
+            let status = facts.models.entry(model.name.clone()).or_default();
+            status.materialized = planned.materialized.to_owned();
+            status.rows = engine.row_count(model.relation);
+            (status.state, status.message) = match &model.state {
+                ModelState::Building => ("building".to_owned(), String::new()),
+                ModelState::Live => ("live".to_owned(), String::new()),
+                ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
+                ModelState::Failed { reason } => ("failed".to_owned(), reason.clone()),
+            };
+        }
+        if let Ok(rejects) = engine.rejects(REMEMBERED_MAX) {
+            // Those of sources have a position; those of models are read anew.
+            facts.rejects.retain(|reject| !reject.position.is_empty());
+            facts.rejects.extend(rejects.into_iter().map(of_model));
+        }
+    }
+}
+
+fn of_model(reject: engine::Reject) -> RejectStatus {
+    let row: serde_json::Map<String, serde_json::Value> =
+        reject.row.iter().map(|(name, value)| (name.clone(), crate::output::json_of(value))).collect();
+    RejectStatus {
+        id: reject.id,
+        node: reject.model,
+        reason: reject.reason,
+        code: "22000".to_owned(),
+        key: String::new(),
+        row: serde_json::Value::Object(row).to_string(),
+        position: String::new(),
+        first_at_us: 0,
+    }
+}
+
+fn load_word(load: &Load) -> &'static str {
+    match load {
+        Load::Loading { .. } => "snapshot",
+        Load::Complete => "streaming",
+        Load::Parked { .. } => "parked",
+    }
+}
+
+/// What a step's batches say beside their rows.
+#[derive(Default)]
+struct Seen {
+    /// Commit and read time per transaction.
+    marks: Vec<(i64, i64)>,
+    positions: BTreeMap<u32, String>,
+    /// Rows loaded and estimated, by table.
+    chunks: BTreeMap<TableId, (u64, u64)>,
+}
+
+impl Seen {
+    fn of(batches: &[(u32, SourceBatch)]) -> Self {
+        let mut seen = Self::default();
+        for (source, batch) in batches {
+            seen.marks.extend(batch.transactions.iter().map(|t| (t.commit_time_us, t.read_time_us)));
+            if !batch.position.0.is_empty() {
+                seen.positions.insert(*source, batch.position.0.clone());
+            }
+            for chunk in &batch.chunks {
+                let entry = seen.chunks.entry(chunk.table).or_default();
+                entry.0 += chunk.rows.len() as u64;
+                entry.1 = entry.1.max(chunk.rows_estimate);
+            }
+        }
+        seen
+    }
+}

@@ -1,0 +1,224 @@
+//! Answers the Postgres wire and HTTP: each statement over the newest step.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use serve::metrics::{Kind, Metric, Value};
+use serve::{Answer, Description, Health, Param, QueryContext, Reader, SqlError};
+
+use crate::reconcile;
+use crate::status::{Stage, Status};
+use crate::warehouse::PlannedModel;
+
+/// Reads what the pump published.
+pub struct InstanceReader {
+    pub status: Arc<Status>,
+    pub queries: Arc<query::Runtime>,
+    pub models: Arc<Vec<PlannedModel>>,
+}
+
+#[async_trait]
+impl Reader for InstanceReader {
+    async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError> {
+        match own_statement(sql) {
+            Some(Own::ReconcileModels) => return self.reconcile().await,
+            Some(Own::ExplainModel(name)) => return self.explain(&name),
+            None => {}
+        }
+        let session = self.session(context);
+        let step = session.step();
+        let statements = query::parse(sql).map_err(|e| sql_error(e, sql))?;
+        let [statement] = statements.as_slice() else {
+            return Err(SqlError::new("42601", "cannot insert multiple commands into a prepared statement"));
+        };
+        let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
+        let parameters = parameters.map_err(|e| sql_error(e, sql))?;
+        let answer = session.execute(statement, &parameters).await.map_err(|e| sql_error(e, sql))?;
+        let text = sql.to_owned();
+        let stream = answer.stream.map(move |batch| batch.map_err(|e| sql_error(query::Error::from(e), &text)));
+        Ok(Answer { schema: answer.schema, stream: stream.boxed(), step })
+    }
+
+    async fn describe(
+        &self,
+        sql: &str,
+        hints: &[Option<DataType>],
+        context: &QueryContext,
+    ) -> Result<Description, SqlError> {
+        match own_statement(sql) {
+            Some(Own::ReconcileModels) => return Ok(Description { parameters: Vec::new(), columns: reconcile_schema() }),
+            Some(Own::ExplainModel(_)) => return Ok(Description { parameters: Vec::new(), columns: explain_schema() }),
+            None => {}
+        }
+        let session = self.session(context);
+        let statements = query::parse(sql).map_err(|e| sql_error(e, sql))?;
+        let [statement] = statements.as_slice() else {
+            return Err(SqlError::new("42601", "cannot insert multiple commands into a prepared statement"));
+        };
+        let described = session.describe(statement, hints).map_err(|e| sql_error(e, sql))?;
+        Ok(Description { parameters: described.parameters, columns: described.schema })
+    }
+
+    fn health(&self) -> Health {
+        let facts = self.status.facts();
+        Health { started: facts.started, ready: facts.ready, message: facts.message.clone() }
+    }
+
+    fn metrics(&self) -> String {
+        serve::metrics::render(&metrics(&self.status))
+    }
+}
+
+impl InstanceReader {
+    fn session(&self, context: &QueryContext) -> query::Session {
+        let (catalog, snapshot) = self.status.view();
+        let session = query::Session::new(snapshot, catalog, Arc::clone(&self.queries));
+        if context.user.is_empty() { session } else { session.with_user(context.user.clone()) }
+    }
+
+    async fn reconcile(&self) -> Result<Answer, SqlError> {
+        let (catalog, snapshot) = self.status.view();
+        let step = snapshot.step();
+        let compared = reconcile::models(catalog, snapshot, Arc::clone(&self.queries), &self.models).await;
+        let rows = |get: fn(&query::Difference) -> u64| -> ArrayRef {
+            let counts = compared.iter().map(|c| c.difference.as_ref().and_then(|d| i64::try_from(get(d)).ok()));
+            Arc::new(Int64Array::from_iter(counts))
+        };
+        let shown = |get: fn(&query::Difference) -> &Vec<String>| -> ArrayRef {
+            let texts = compared.iter().map(|c| c.difference.as_ref().map(|d| get(d).join("\n")).filter(|t| !t.is_empty()));
+            Arc::new(StringArray::from_iter(texts))
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(compared.iter().map(|c| &c.schema))),
+            Arc::new(StringArray::from_iter_values(compared.iter().map(|c| &c.model))),
+            Arc::new(BooleanArray::from_iter(compared.iter().map(|c| Some(c.is_equal())))),
+            rows(|d| d.rows_left),
+            rows(|d| d.rows_right),
+            shown(|d| &d.only_left),
+            shown(|d| &d.only_right),
+            Arc::new(StringArray::from_iter_values(compared.iter().map(|c| &c.message))),
+        ];
+        one_batch(reconcile_schema(), columns, step)
+    }
+
+    fn explain(&self, name: &str) -> Result<Answer, SqlError> {
+        let found = self.models.iter().find(|m| m.name.name == name || m.name.to_string() == name);
+        let Some(model) = found else {
+            return Err(SqlError::new("42P01", format!("model \"{name}\" does not exist")));
+        };
+        let lines: Vec<String> = model.planned.flow.to_string().lines().map(str::to_owned).collect();
+        one_batch(explain_schema(), vec![Arc::new(StringArray::from(lines))], 0)
+    }
+}
+
+/// Statements that are not SQL's own, for the command line and for psql alike.
+enum Own {
+    ReconcileModels,
+    ExplainModel(String),
+}
+
+fn own_statement(sql: &str) -> Option<Own> {
+    let words: Vec<&str> = sql.trim().trim_end_matches(';').split_whitespace().collect();
+    match words.as_slice() {
+        [a, b] if a.eq_ignore_ascii_case("reconcile") && b.eq_ignore_ascii_case("models") => Some(Own::ReconcileModels),
+        [a, b, name] if a.eq_ignore_ascii_case("explain") && b.eq_ignore_ascii_case("model") => {
+            Some(Own::ExplainModel(name.replace('"', "")))
+        }
+        _ => None,
+    }
+}
+
+fn reconcile_schema() -> arrow::datatypes::SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let count = |name: &str| Field::new(name, DataType::Int64, true);
+    Arc::new(Schema::new(vec![
+        text("schema"),
+        text("model"),
+        Field::new("equal", DataType::Boolean, true),
+        count("rows"),
+        count("rows_expected"),
+        text("only_kept"),
+        text("only_expected"),
+        text("message"),
+    ]))
+}
+
+fn explain_schema() -> arrow::datatypes::SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("flow", DataType::Utf8, true)]))
+}
+
+fn one_batch(schema: arrow::datatypes::SchemaRef, columns: Vec<ArrayRef>, step: u64) -> Result<Answer, SqlError> {
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| SqlError::new("XX000", e.to_string()))?;
+    Ok(Answer { schema, stream: stream::iter([Ok(batch)]).boxed(), step })
+}
+
+/// An error of a query in the words of the wire.
+pub fn sql_error(error: query::Error, sql: &str) -> SqlError {
+    let position = error.position.and_then(|(line, column)| character(sql, line, column));
+    SqlError { code: error.code, message: error.message, detail: error.detail, hint: error.hint, position }
+}
+
+/// The character number, from 1, of a line and column.
+fn character(sql: &str, line: u64, column: u64) -> Option<usize> {
+    let before = usize::try_from(line.checked_sub(1)?).ok()?;
+    let lines: Vec<&str> = sql.split('\n').collect();
+    let skipped: usize = lines.get(..before)?.iter().map(|l| l.chars().count() + 1).sum();
+    Some(skipped + usize::try_from(column).ok()?)
+}
+
+/// The instance's figures for Prometheus.
+fn metrics(status: &Status) -> Vec<Metric> {
+    let mut out = Vec::new();
+    let mut add = |name: &str, help: &str, kind: Kind, labels: Vec<(&str, String)>, value: f64| {
+        let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let value = Value::Number(value);
+        out.push(Metric { name: name.to_owned(), help: help.to_owned(), kind, labels, value });
+    };
+    let stats = status.store().stats();
+    add("tidemill_step", "Number of the newest step.", Kind::Gauge, vec![], stats.step as f64);
+    add("tidemill_folded_step", "Newest step that is folded into the tables.", Kind::Gauge, vec![], stats.folded_step as f64);
+    add("tidemill_overlay_bytes", "Bytes of changes that are not folded yet.", Kind::Gauge, vec![], stats.overlay_bytes as f64);
+    add("tidemill_log_bytes", "Bytes of the change log.", Kind::Gauge, vec![], stats.log_bytes as f64);
+    let facts = status.facts();
+    for (name, source) in &facts.sources {
+        let labels = vec![("source", name.clone())];
+        let streaming = f64::from(u8::from(source.state == "streaming"));
+        add("tidemill_source_streaming", "1 while the source streams.", Kind::Gauge, labels.clone(), streaming);
+        add("tidemill_source_lag_seconds", "Commit to visible of the last transaction.", Kind::Gauge, labels, source.lag_us as f64 / 1e6);
+    }
+    for (name, table) in &facts.tables {
+        let labels = vec![("table", name.to_string())];
+        add("tidemill_table_rows", "Rows of a source table.", Kind::Gauge, labels.clone(), table.rows as f64);
+        add("tidemill_table_changes_total", "Changed rows since the start.", Kind::Counter, labels, table.changes_total as f64);
+    }
+    for (name, model) in &facts.models {
+        let labels = vec![("model", name.to_string())];
+        let live = f64::from(u8::from(model.state == "live"));
+        add("tidemill_model_live", "1 while the model is kept up to date.", Kind::Gauge, labels.clone(), live);
+        add("tidemill_model_rows", "Rows of a model.", Kind::Gauge, labels.clone(), model.rows as f64);
+        add("tidemill_model_changes_total", "Changed rows since the start.", Kind::Counter, labels, model.changes_total as f64);
+    }
+    add("tidemill_rejects", "Rows that a table or model could not take.", Kind::Gauge, vec![], facts.rejects.len() as f64);
+    for ((name, stage), histogram) in &facts.latency {
+        if *stage != Stage::CommitVisible {
+            continue;
+        }
+        let bounds = serve::metrics::SECONDS.to_vec();
+        // Counts per bucket, the last one beyond all bounds.
+        let upto: Vec<u64> = bounds.iter().map(|b| histogram.count_up_to(*b)).collect();
+        let mut counts: Vec<u64> = upto.iter().scan(0, |last, n| Some(n - std::mem::replace(last, *n))).collect();
+        counts.push(histogram.count() - upto.last().copied().unwrap_or(0));
+        let value = Value::Histogram(serve::metrics::Histogram { bounds, counts, sum: histogram.sum_seconds() });
+        out.push(Metric {
+            name: "tidemill_commit_visible_seconds".to_owned(),
+            help: "From the commit at the source to being visible.".to_owned(),
+            kind: Kind::Histogram,
+            labels: vec![("node".to_owned(), name.to_string())],
+            value,
+        });
+    }
+    out
+}

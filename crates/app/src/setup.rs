@@ -1,0 +1,160 @@
+//! From a project folder to what is to be run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use project::{ConnectionKind, Diagnostic, Files, Materialized, Options, Project};
+
+/// Global options of the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Global {
+    pub project: Option<PathBuf>,
+    pub target: Option<String>,
+    pub vars: BTreeMap<String, serde_json::Value>,
+    pub data: Option<PathBuf>,
+}
+
+/// A loaded project and where it is.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub folder: PathBuf,
+    pub data: PathBuf,
+    pub project: Project,
+    pub findings: Vec<Diagnostic>,
+}
+
+impl Setup {
+    /// Loads the project that the options name: the folder given, or here or the nearest parent with a project.
+    pub fn load(global: &Global) -> anyhow::Result<Self> {
+        let folder = match &global.project {
+            Some(folder) => folder.clone(),
+            None => nearest_project(&std::env::current_dir().context("there is no current folder")?),
+        };
+        let files = Files::read(&folder).with_context(|| format!("cannot read the project folder {}", folder.display()))?;
+        let options = Options { target: global.target.clone(), vars: global.vars.clone(), env: std::env::vars().collect() };
+        Ok(Self::from_files(folder, &files, &options, global.data.clone()))
+    }
+
+    /// The same for files that are at hand.
+    pub fn from_files(folder: PathBuf, files: &Files, options: &Options, data: Option<PathBuf>) -> Self {
+        let (project, findings) = project::load(files, options);
+        let data = data.unwrap_or_else(|| folder.join(&project.profile.data));
+        Self { folder, data, project, findings }
+    }
+
+    /// Whether something must be mended before the project can run.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(Diagnostic::is_error)
+    }
+
+    /// The connections that sources read from, with the tables wanted of each.
+    pub fn feeds(&self) -> anyhow::Result<Vec<Feed<'_>>> {
+        let mut feeds: Vec<Feed<'_>> = Vec::new();
+        // Every table that a source declares is captured, also one that no model reads: it can be queried.
+        for table in &self.project.sources {
+            let Some(connection) = self.project.connection(&table.connection) else {
+                bail!("source \"{}\" reads from the connection \"{}\", which connections.yml does not have", table.source, table.connection);
+            };
+            match feeds.iter_mut().find(|feed| feed.connection.name == connection.name) {
+                Some(feed) => feed.tables.push(table),
+                None => feeds.push(Feed { connection, tables: vec![table] }),
+            }
+        }
+        Ok(feeds)
+    }
+
+    /// Models whose rows are kept.
+    pub fn kept_models(&self) -> impl Iterator<Item = &project::Model> {
+        self.project.models.iter().filter(|model| model.materialized.is_kept())
+    }
+
+    /// Models that are inlined but can be queried by name.
+    pub fn views(&self) -> impl Iterator<Item = &project::Model> {
+        self.project.models.iter().filter(|model| model.materialized == Materialized::View)
+    }
+
+    /// Where unqualified names are looked for: the models' schemas, then the sources'.
+    pub fn search_path(&self) -> Vec<String> {
+        let mut path = vec![self.project.profile.schema.clone()];
+        let schemas = self.project.models.iter().map(|m| &m.schema).chain(self.project.sources.iter().map(|s| &s.source));
+        for schema in schemas {
+            if !path.contains(schema) {
+                path.push(schema.clone());
+            }
+        }
+        path
+    }
+}
+
+/// A connection and the tables read from it.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    pub connection: &'a project::Connection,
+    pub tables: Vec<&'a project::SourceTable>,
+}
+
+impl Feed<'_> {
+    /// Database and name in the server, per table.
+    pub fn wanted(&self) -> Vec<(String, String)> {
+        let default = self.connection.database().unwrap_or_default();
+        let place = |t: &&project::SourceTable| {
+            (t.schema.clone().unwrap_or_else(|| default.to_owned()), t.identifier.clone())
+        };
+        self.tables.iter().map(place).collect()
+    }
+
+    /// How the connector is to be set up. Errors: another kind of connection, a secret that cannot be read.
+    pub async fn mysql(&self) -> anyhow::Result<connect::source::mysql::MysqlConfig> {
+        use connect::source::mysql::{MysqlConfig, Start, Tls};
+        let ConnectionKind::Mysql { host, port, user, password, database, tls, start } = &self.connection.kind else {
+            bail!("connection \"{}\" is not a MySQL server; other sources are not supported yet", self.connection.name);
+        };
+        let password = match password {
+            None => None,
+            Some(secret) => Some(secret_of(secret).resolve().await?),
+        };
+        Ok(MysqlConfig {
+            host: host.clone(),
+            port: *port,
+            user: user.clone(),
+            password,
+            database: database.clone().unwrap_or_default(),
+            tls: match tls {
+                project::Tls::Disabled => Tls::Disabled,
+                project::Tls::Preferred => Tls::Preferred,
+                project::Tls::Required => Tls::Required,
+                project::Tls::Verify => Tls::Verify,
+            },
+            start: match start {
+                project::Start::Snapshot => Start::Snapshot,
+                project::Start::Now => Start::Now,
+                project::Start::Since(time) => Start::Since(since_us(time)?),
+                project::Start::Binlog { file, position } => Start::Binlog { file: file.clone(), offset: *position },
+                project::Start::Gtid(set) => Start::Gtid(set.clone()),
+            },
+            ..MysqlConfig::default()
+        })
+    }
+}
+
+fn since_us(time: &str) -> anyhow::Result<i64> {
+    match relation::Value::parse(relation::DataType::Timestamp, time) {
+        Ok(relation::Value::Timestamp(us)) => Ok(us),
+        _ => bail!("`start: since` wants a time such as '2026-01-01 00:00:00' (UTC), not '{time}'"),
+    }
+}
+
+fn secret_of(secret: &project::Secret) -> connect::Secret {
+    match secret {
+        project::Secret::Literal(text) => connect::Secret::Literal(text.clone()),
+        project::Secret::Env(name) => connect::Secret::Env(name.clone()),
+        project::Secret::File(path) => connect::Secret::File(path.into()),
+        project::Secret::Command(command) => connect::Secret::Command(command.clone()),
+    }
+}
+
+fn nearest_project(from: &Path) -> PathBuf {
+    let found = from.ancestors().find(|folder| folder.join("dbt_project.yml").is_file());
+    found.unwrap_or(from).to_path_buf()
+}

@@ -1,0 +1,147 @@
+//! What the instance knows about itself: written by the pump, read by system tables, metrics and health.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use plan::TableName;
+
+use crate::latency::Histogram;
+
+/// A source and how it is.
+#[derive(Debug, Clone, Default)]
+pub struct SourceStatus {
+    pub kind: String,
+    pub state: String,
+    pub position: String,
+    pub message: String,
+    /// Commit time of the last transaction seen, microseconds since 1970.
+    pub last_commit_us: Option<i64>,
+    /// How far behind its commit the last transaction was when it became visible.
+    pub lag_us: i64,
+    pub lag_bytes: Option<i64>,
+}
+
+/// A source table and how it is.
+#[derive(Debug, Clone, Default)]
+pub struct TableStatus {
+    pub source: String,
+    pub state: String,
+    pub rows: i64,
+    pub snapshot_rows: u64,
+    pub snapshot_rows_total: u64,
+    pub changes_total: u64,
+    pub last_commit_us: Option<i64>,
+    pub lag_us: i64,
+    pub message: String,
+}
+
+/// A model and how it is.
+#[derive(Debug, Clone, Default)]
+pub struct ModelStatus {
+    pub materialized: String,
+    pub state: String,
+    pub rows: i64,
+    pub changes_total: u64,
+    /// Commit time of the newest transaction that it shows.
+    pub last_commit_us: Option<i64>,
+    pub state_bytes: u64,
+    pub message: String,
+}
+
+/// A row that a model or a table could not take.
+#[derive(Debug, Clone, Default)]
+pub struct RejectStatus {
+    pub id: String,
+    pub node: String,
+    pub reason: String,
+    pub code: String,
+    pub key: String,
+    pub row: String,
+    pub position: String,
+    pub first_at_us: i64,
+}
+
+/// One of the last steps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StepStatus {
+    pub step: u64,
+    pub at_us: i64,
+    pub rows: u64,
+    pub took_us: i64,
+}
+
+/// Stages of a change's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    CommitRead,
+    ReadDurable,
+    DurableVisible,
+    CommitVisible,
+}
+
+impl Stage {
+    /// The word of `tidemill.latency`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::CommitRead => "commit_read",
+            Self::ReadDurable => "read_durable",
+            Self::DurableVisible => "durable_visible",
+            Self::CommitVisible => "commit_visible",
+        }
+    }
+}
+
+/// Everything that is shown.
+#[derive(Debug, Default)]
+pub struct Facts {
+    pub sources: BTreeMap<String, SourceStatus>,
+    pub tables: BTreeMap<TableName, TableStatus>,
+    pub models: BTreeMap<TableName, ModelStatus>,
+    pub latency: BTreeMap<(TableName, Stage), Histogram>,
+    /// Rows that sources could not decode; those of models come from the engine.
+    pub rejects: VecDeque<RejectStatus>,
+    pub steps: VecDeque<StepStatus>,
+    pub settings: Vec<(String, String, String)>,
+    pub started: bool,
+    pub ready: bool,
+    pub message: String,
+}
+
+/// Steps and rejected rows that are remembered.
+pub const REMEMBERED_MAX: usize = 1_000;
+
+/// The facts, and what queries may read, shared between the pump and the readers.
+pub struct Status {
+    facts: Mutex<Facts>,
+    published: RwLock<Arc<query::Catalog>>,
+    store: store::Store,
+}
+
+impl Status {
+    /// Nothing known yet.
+    pub fn new(store: store::Store) -> Arc<Self> {
+        let published = RwLock::new(Arc::new(query::Catalog::new(Vec::new())));
+        Arc::new(Self { facts: Mutex::default(), published, store })
+    }
+
+    /// The facts, to read or to change: briefly.
+    pub fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What queries may read from now on. Publish it after the step that it speaks of.
+    pub fn publish(&self, catalog: query::Catalog) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    /// What queries may read, and the newest step. The catalogue is taken first: a snapshot newer than it is right.
+    pub fn view(&self) -> (Arc<query::Catalog>, store::Snapshot) {
+        let catalog = Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner));
+        (catalog, self.store.snapshot())
+    }
+
+    /// The store, for figures about it.
+    pub fn store(&self) -> &store::Store {
+        &self.store
+    }
+}

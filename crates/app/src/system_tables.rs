@@ -1,0 +1,177 @@
+//! The tables of the schema `tidemill`: the instance's own facts, for SQL.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use plan::TableName;
+use query::VirtualTable;
+
+use crate::clock::Clock;
+use crate::status::{Facts, Status};
+
+/// A column of a system table.
+enum Column {
+    Text(Vec<Option<String>>),
+    Int(Vec<Option<i64>>),
+    Float(Vec<Option<f64>>),
+    /// Microseconds since 1970 UTC.
+    Time(Vec<Option<i64>>),
+}
+
+type Columns = Vec<(&'static str, Column)>;
+
+/// The schema of all system tables.
+pub const SCHEMA: &str = "tidemill";
+
+/// Adds all system tables to a catalogue.
+pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn Clock>) {
+    let tables: [(&str, fn(&Facts, i64) -> Columns); 7] = [
+        ("sources", sources),
+        ("tables", tables),
+        ("models", models),
+        ("latency", latency),
+        ("rejects", rejects),
+        ("steps", steps),
+        ("settings", settings),
+    ];
+    for (name, columns) in tables {
+        let (status, clock) = (Arc::clone(status), Arc::clone(clock));
+        let schema = schema_of(&columns(&Facts::default(), 0));
+        let batch_schema = Arc::clone(&schema);
+        let rows = move || batch(&batch_schema, columns(&status.facts(), clock.now_us()));
+        catalog.add_virtual(VirtualTable { name: TableName::new(SCHEMA, name), schema, rows: Arc::new(rows) });
+    }
+}
+
+fn schema_of(columns: &Columns) -> SchemaRef {
+    let fields = columns.iter().map(|(name, column)| {
+        let data_type = match column {
+            Column::Text(_) => DataType::Utf8,
+            Column::Int(_) => DataType::Int64,
+            Column::Float(_) => DataType::Float64,
+            Column::Time(_) => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
+        };
+        Field::new(*name, data_type, true)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn batch(schema: &SchemaRef, columns: Columns) -> RecordBatch {
+    let arrays = columns.into_iter().map(|(_, column)| -> ArrayRef {
+        match column {
+            Column::Text(values) => Arc::new(StringArray::from(values)),
+            Column::Int(values) => Arc::new(Int64Array::from(values)),
+            Column::Float(values) => Arc::new(Float64Array::from(values)),
+            Column::Time(values) => Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC")),
+        }
+    });
+    let arrays: Vec<ArrayRef> = arrays.collect();
+    RecordBatch::try_new(Arc::clone(schema), arrays).unwrap_or_else(|_| RecordBatch::new_empty(Arc::clone(schema)))
+}
+
+fn text<T>(rows: &[T], get: impl Fn(&T) -> &str) -> Column {
+    Column::Text(rows.iter().map(|row| Some(get(row).to_owned())).collect())
+}
+
+fn count<T>(rows: &[T], get: impl Fn(&T) -> u64) -> Column {
+    Column::Int(rows.iter().map(|row| i64::try_from(get(row)).ok()).collect())
+}
+
+fn seconds(us: i64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn sources(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<_> = facts.sources.iter().collect();
+    vec![
+        ("source", text(&rows, |r| r.0)),
+        ("type", text(&rows, |r| &r.1.kind)),
+        ("state", text(&rows, |r| &r.1.state)),
+        ("position", text(&rows, |r| &r.1.position)),
+        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.lag_us))).collect())),
+        ("lag_bytes", Column::Int(rows.iter().map(|r| r.1.lag_bytes).collect())),
+        ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
+        ("message", text(&rows, |r| &r.1.message)),
+    ]
+}
+
+fn tables(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<_> = facts.tables.iter().collect();
+    vec![
+        ("source", text(&rows, |r| &r.1.source)),
+        ("schema", text(&rows, |r| &r.0.schema)),
+        ("table", text(&rows, |r| &r.0.name)),
+        ("state", text(&rows, |r| &r.1.state)),
+        ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
+        ("snapshot_rows", count(&rows, |r| r.1.snapshot_rows)),
+        ("snapshot_rows_total", count(&rows, |r| r.1.snapshot_rows_total)),
+        ("changes_total", count(&rows, |r| r.1.changes_total)),
+        ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
+        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.lag_us))).collect())),
+        ("message", text(&rows, |r| &r.1.message)),
+    ]
+}
+
+fn models(facts: &Facts, now: i64) -> Columns {
+    let rows: Vec<_> = facts.models.iter().collect();
+    let freshness = |commit: Option<i64>| commit.map(|commit| seconds((now - commit).max(0)));
+    vec![
+        ("schema", text(&rows, |r| &r.0.schema)),
+        ("model", text(&rows, |r| &r.0.name)),
+        ("materialized", text(&rows, |r| &r.1.materialized)),
+        ("state", text(&rows, |r| &r.1.state)),
+        ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
+        ("changes_total", count(&rows, |r| r.1.changes_total)),
+        ("freshness_seconds", Column::Float(rows.iter().map(|r| freshness(r.1.last_commit_us)).collect())),
+        ("state_bytes", count(&rows, |r| r.1.state_bytes)),
+        ("message", text(&rows, |r| &r.1.message)),
+    ]
+}
+
+fn latency(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<_> = facts.latency.iter().collect();
+    vec![
+        ("node", Column::Text(rows.iter().map(|r| Some(r.0.0.to_string())).collect())),
+        ("stage", text(&rows, |r| r.0.1.word())),
+        ("p50_ms", Column::Float(rows.iter().map(|r| Some(r.1.quantile_ms(0.5))).collect())),
+        ("p99_ms", Column::Float(rows.iter().map(|r| Some(r.1.quantile_ms(0.99))).collect())),
+        ("max_ms", Column::Float(rows.iter().map(|r| Some(r.1.max_ms())).collect())),
+        ("count", count(&rows, |r| r.1.count())),
+    ]
+}
+
+fn rejects(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<_> = facts.rejects.iter().collect();
+    vec![
+        ("id", text(&rows, |r| &r.id)),
+        ("node", text(&rows, |r| &r.node)),
+        ("reason", text(&rows, |r| &r.reason)),
+        ("code", text(&rows, |r| &r.code)),
+        ("key", text(&rows, |r| &r.key)),
+        ("row", text(&rows, |r| &r.row)),
+        ("position", text(&rows, |r| &r.position)),
+        ("first_at", Column::Time(rows.iter().map(|r| Some(r.first_at_us).filter(|t| *t > 0)).collect())),
+    ]
+}
+
+fn steps(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<_> = facts.steps.iter().collect();
+    vec![
+        ("step", count(&rows, |r| r.step)),
+        ("at", Column::Time(rows.iter().map(|r| Some(r.at_us)).collect())),
+        ("rows", count(&rows, |r| r.rows)),
+        ("took_ms", Column::Float(rows.iter().map(|r| Some(r.took_us as f64 / 1e3)).collect())),
+    ]
+}
+
+fn settings(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<_> = facts.settings.iter().collect();
+    vec![
+        ("name", text(&rows, |r| &r.0)),
+        ("value", text(&rows, |r| &r.1)),
+        ("description", text(&rows, |r| &r.2)),
+    ]
+}

@@ -1,0 +1,13 @@
+//! Sources and destinations: where changes come from and where they go, each in a folder of its own.
+//!
+//! A source ([`source`]) yields whole transactions of changes with a position; resuming from a position repeats nothing
+//! and skips nothing. Everything foreign is translated here, at the edge: behind this crate there are only rows of
+//! `relation`. Secrets ([`secret`]) are references that are resolved only here.
+//!
+//! This crate never knows models, flows or stored tables, and connectors do not know one another.
+
+pub mod secret;
+pub mod source;
+
+pub use secret::Secret;
+pub use source::{Check, CheckOutcome, Failure, Limits, RejectedRow, SourceEvent, SourceState};

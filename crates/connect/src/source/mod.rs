@@ -1,0 +1,157 @@
+//! Sources: where changes come from. Each yields whole transactions in its own order, with positions it can resume from.
+//!
+//! A source runs as tasks of its own and speaks through one bounded channel of [`SourceEvent`]s: when the receiver does
+//! not take, the source stops reading. Nothing is dropped on either side of that channel: a batch is either received or
+//! read again after the position of the batch before it.
+
+use std::fmt;
+
+use relation::{Position, SourceBatch, TableId};
+
+pub mod mysql;
+
+/// Something that a person must mend, in PostgreSQL's three parts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub message: String,
+    /// A sentence, or empty.
+    pub detail: String,
+    /// The next move, as a sentence or as the SQL to run; or empty.
+    pub hint: String,
+}
+
+/// What a source is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceState {
+    Connecting,
+    /// Tables are being loaded, while changes flow.
+    Snapshot,
+    Streaming,
+    /// Cut off; it tries again by itself.
+    Stalled,
+}
+
+impl fmt::Display for SourceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Snapshot => "snapshot",
+            Self::Streaming => "streaming",
+            Self::Stalled => "stalled",
+        })
+    }
+}
+
+/// A row that could not be decoded: it is left out, everything else flows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedRow {
+    pub table: TableId,
+    /// What could be read of the row.
+    pub row: String,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// Where in the source's log it stands.
+    pub position: Position,
+}
+
+/// What a source says, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// Whole transactions and the snapshot chunks right after them. May carry nothing but a newer position.
+    Batch(SourceBatch),
+    /// A new state, with what a person may want to know about it (or nothing).
+    State(SourceState, String),
+    Rejected(RejectedRow),
+    /// The source will send no more changes of this table: its content is in doubt from here on.
+    Parked {
+        table: TableId,
+        reason: String,
+    },
+    /// The source has ended and waits for a person.
+    Failed(Failure),
+}
+
+/// How much a source may gather, and how much may wait in its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows after which a batch takes no further transaction.
+    pub rows_max: usize,
+    /// Bytes after which a batch takes no further transaction.
+    pub bytes_max: usize,
+    /// Events that may wait for the receiver.
+    pub queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows_max: 20_000, bytes_max: 16 << 20, queue: 2 }
+    }
+}
+
+/// How a check of a source came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CheckOutcome {
+    Ok,
+    /// It works, but not as well or not for ever.
+    Warning,
+    /// It cannot work so.
+    Failed,
+}
+
+/// One question asked of a source before it is used, with its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// A short name, for instance `binlog_format`.
+    pub name: &'static str,
+    pub outcome: CheckOutcome,
+    /// One line.
+    pub message: String,
+    /// A sentence more, or empty.
+    pub detail: String,
+    /// The SQL or the setting that mends it, or empty.
+    pub hint: String,
+}
+
+impl Check {
+    pub(crate) fn ok(name: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            name,
+            outcome: CheckOutcome::Ok,
+            message: message.into(),
+            detail: String::new(),
+            hint: String::new(),
+        }
+    }
+
+    pub(crate) fn warning(
+        name: &'static str,
+        message: impl Into<String>,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        let (message, detail, hint) = (message.into(), detail.into(), hint.into());
+        Self { name, outcome: CheckOutcome::Warning, message, detail, hint }
+    }
+
+    pub(crate) fn failed(
+        name: &'static str,
+        message: impl Into<String>,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        let (message, detail, hint) = (message.into(), detail.into(), hint.into());
+        Self { name, outcome: CheckOutcome::Failed, message, detail, hint }
+    }
+}
+
+/// Microseconds since 1970 by this machine's clock.
+pub(crate) fn now_us() -> i64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the rim: when a change was read is a fact about this machine"
+    )]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,414 @@
+//! From log events to batches of whole transactions. No I/O: bytes in, [`SourceBatch`]es out.
+//!
+//! A transaction's events are its GTID, BEGIN, table maps with their rows, and XID (or COMMIT). Rows are decoded straight
+//! into the batch under construction; per table the place is kept where the open transaction begins, so that a broken
+//! connection can take it back ([`Assembler::abandon`]) and a batch can be cut before it ([`Assembler::take`]).
+//!
+//! The cost of an event decides the speed of the whole capture. A table map is compared with the last one of its table id,
+//! byte by byte, and is understood only when it differs; nothing is allocated per event or per transaction.
+
+mod batch;
+mod rows;
+mod transaction;
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use hashbrown::HashMap;
+use relation::{Layout, Position, SourceBatch, TableChanges, TableId};
+
+use crate::source::{Failure, Limits, RejectedRow};
+
+use super::decode::{self, Plan};
+use super::error::WireError;
+use super::event::{self, Checksum, Header, damaged, kind};
+use super::position::{LogPoint, LogPosition, Origin};
+use super::window::{BagLoad, KeyHasher, Window};
+use super::{CaptureTable, Load};
+
+/// Rows of one table in one transaction may take this much; a batch cannot hold 4 GiB.
+const TRANSACTION_BYTES_MAX: usize = 2 << 30;
+/// A compressed transaction may inflate to this much.
+const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+/// Changes of one table without a key that may be kept back while it is read.
+const BAG_BYTES_MAX: usize = 512 << 20;
+/// Table ids remembered; a server hands out a new one whenever it reopens a table.
+const MAPS_MAX: usize = 16_384;
+
+/// What the caller must do after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing: give the next event.
+    Next,
+    /// A transaction is complete.
+    Committed,
+    /// Read this table's columns again, call [`Assembler::described`], and give the same event once more.
+    Describe(usize),
+}
+
+/// News beside batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Parked { table: TableId, reason: String },
+    Rejected(RejectedRow),
+}
+
+/// How a table's first load stands.
+#[derive(Debug)]
+enum Loading {
+    Complete,
+    Keyed(Window),
+    Bag(BagLoad),
+}
+
+#[derive(Debug)]
+struct Table {
+    capture: CaptureTable,
+    loading: Loading,
+    parked: bool,
+    /// A statement may have changed its columns: look before the next row.
+    doubted: bool,
+    /// `information_schema` was asked after the last doubt and agreed with the capture.
+    confirmed: bool,
+    /// The transaction that has a mark for this table.
+    marked_in: u64,
+    /// Changes of the open transaction, while a bag is being loaded.
+    kept: TableChanges,
+}
+
+/// What a table id of the log means.
+#[derive(Debug)]
+struct Mapped {
+    /// The table map's bytes.
+    bytes: Vec<u8>,
+    /// The captured table and how to read its rows; none for a table that is not captured.
+    target: Option<(usize, Plan)>,
+}
+
+/// The transaction being read.
+#[derive(Debug, Default)]
+struct Open {
+    /// Counts up, so that marks of an earlier one are void.
+    number: u64,
+    active: bool,
+    /// Within BEGIN … COMMIT; otherwise a statement ends the transaction.
+    begun: bool,
+    /// From before the time that was asked for: only its position counts.
+    skipped: bool,
+    commit_time_us: i64,
+    changes: u32,
+    /// Per table touched: where its rows begin in the batch.
+    marks: Vec<(usize, usize)>,
+    gtid: Option<OpenGtid>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum OpenGtid {
+    /// Of `Assembler::origin`.
+    MySql(u64),
+    MariaDb {
+        domain: u32,
+        server_id: u32,
+        sequence: u64,
+    },
+}
+
+/// See the module's story.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    tables: Vec<Table>,
+    by_name: BTreeMap<(String, String), usize>,
+    maps: HashMap<u64, Mapped>,
+    checksum: Checksum,
+    /// The end of the last whole transaction.
+    position: LogPosition,
+    /// How far this connection's log was read, up to the last transaction's end or heartbeat.
+    applied: LogPoint,
+    file: String,
+    offset: u64,
+    origin: Origin,
+    open: Open,
+    batch: SourceBatch,
+    /// The position of the batch last taken.
+    sent: Option<Position>,
+    notices: Vec<Notice>,
+    limits: Limits,
+    /// Transactions committed before are passed over (`start: {since: …}`). Microseconds since 1970.
+    since_us: i64,
+    read_time_us: i64,
+}
+
+impl Assembler {
+    pub(crate) fn new(
+        tables: Vec<CaptureTable>,
+        position: LogPosition,
+        limits: Limits,
+        since_us: i64,
+    ) -> Self {
+        let by_name = tables
+            .iter()
+            .enumerate()
+            .map(|(i, t)| ((t.database.clone(), t.name.clone()), i))
+            .collect();
+        Self {
+            tables: tables.into_iter().map(Table::new).collect(),
+            by_name,
+            maps: HashMap::new(),
+            checksum: Checksum::Unknown,
+            applied: position.point.clone(),
+            file: position.point.file.clone(),
+            offset: position.point.offset,
+            position,
+            origin: Origin::default(),
+            open: Open::default(),
+            batch: SourceBatch::default(),
+            sent: None,
+            notices: Vec::new(),
+            limits,
+            since_us,
+            read_time_us: 0,
+        }
+    }
+
+    /// Where to resume: the end of the last whole transaction.
+    pub(crate) fn position(&self) -> &LogPosition {
+        &self.position
+    }
+
+    pub(crate) fn table(&self, index: usize) -> &CaptureTable {
+        &self.tables[index].capture
+    }
+
+    /// Tables that still need chunks.
+    pub(crate) fn loading(&self) -> Vec<usize> {
+        let open = |t: &Table| !t.parked && !matches!(t.loading, Loading::Complete);
+        self.tables.iter().enumerate().filter(|(_, t)| open(t)).map(|(i, _)| i).collect()
+    }
+
+    /// The time at which the events given from now on were read.
+    pub(crate) fn set_read_time(&mut self, us: i64) {
+        self.read_time_us = us;
+    }
+
+    /// News since the last call.
+    pub(crate) fn notices(&mut self) -> Vec<Notice> {
+        mem::take(&mut self.notices)
+    }
+
+    /// A new connection begins where [`Assembler::position`] stands: what it left half-done is taken back.
+    pub(crate) fn abandon(&mut self) {
+        self.rollback();
+        self.end_transaction();
+        self.checksum = Checksum::Unknown;
+        self.maps.clear();
+        self.applied = self.position.point.clone();
+        self.file.clone_from(&self.applied.file);
+        self.offset = self.applied.offset;
+    }
+
+    /// Takes one event, as it came: header, body, checksum.
+    #[inline]
+    pub(crate) fn event(&mut self, event: &[u8]) -> Result<Step, WireError> {
+        let header = Header::parse(event)?;
+        if header.kind == kind::FORMAT_DESCRIPTION {
+            self.checksum = Checksum::of_format_description(event);
+            return Ok(Step::Next);
+        }
+        let body = self.checksum.body(event)?;
+        if header.log_pos != 0 && !header.is_artificial() && header.kind != kind::HEARTBEAT {
+            self.offset = extend(self.offset, header.log_pos);
+        }
+        match header.kind {
+            kind::ROTATE => self.rotate(header, body),
+            kind::HEARTBEAT => self.heartbeat(header, body),
+            kind::TRANSACTION_PAYLOAD => self.payload(body),
+            _ => self.in_order(header, event, body),
+        }
+    }
+
+    /// Events that may also stand inside a compressed transaction.
+    fn in_order(&mut self, header: Header, event: &[u8], body: &[u8]) -> Result<Step, WireError> {
+        match header.kind {
+            k if self.open.skipped && kind::is_of_rows(k) => Ok(Step::Next),
+            kind::TABLE_MAP => self.table_map(body),
+            k if kind::is_rows(k) => self.rows(k, body),
+            k if kind::MARIADB_ROWS_COMPRESSED.contains(&k) => self.compressed_rows(k, body),
+            kind::XID => Ok(self.commit(header)),
+            kind::GTID | kind::ANONYMOUS_GTID => {
+                let head =
+                    event::gtid(body, header.kind == kind::ANONYMOUS_GTID, &mut self.origin)?;
+                self.begin_mysql(header, head);
+                Ok(Step::Next)
+            }
+            kind::GTID_TAGGED => {
+                let head = event::gtid_tagged(body, &mut self.origin)?;
+                self.begin_mysql(header, head);
+                Ok(Step::Next)
+            }
+            kind::MARIADB_GTID => self.begin_mariadb(header, event, body),
+            kind::QUERY => self.query(header, event::query(body)?),
+            kind::MARIADB_QUERY_COMPRESSED => {
+                let query = event::query(body)?;
+                let text = decode::inflate_mariadb_block(query.text)
+                    .map_err(|e| damaged(&e.to_string()))?;
+                self.query(header, event::Query { database: query.database, text: &text })
+            }
+            kind::EXECUTE_LOAD_QUERY => self.query(header, event::load_query(body)?),
+            kind::XA_PREPARE => Ok(self.xa_prepare(header, body)),
+            kind::INCIDENT => Err(incident(&self.here())),
+            kind::STOP
+            | kind::INTVAR
+            | kind::RAND
+            | kind::USER_VAR
+            | kind::BEGIN_LOAD_QUERY
+            | kind::IGNORABLE
+            | kind::ROWS_QUERY
+            | kind::PREVIOUS_GTIDS
+            | kind::TRANSACTION_CONTEXT
+            | kind::VIEW_CHANGE
+            | kind::HEARTBEAT_V2
+            | kind::MARIADB_ANNOTATE_ROWS
+            | kind::MARIADB_BINLOG_CHECKPOINT
+            | kind::MARIADB_GTID_LIST
+            | kind::MARIADB_START_ENCRYPTION => Ok(Step::Next),
+            _ if header.is_ignorable() => Ok(Step::Next),
+            other => Err(unknown_event(other, &self.here())),
+        }
+    }
+
+    fn rotate(&mut self, header: Header, body: &[u8]) -> Result<Step, WireError> {
+        let (offset, file) = event::rotate(body)?;
+        // The rotation that opens a stream tells where it starts, which is our position unless the server has chosen by
+        // GTIDs; it must not move the position, for the transactions before it are not all ours.
+        (self.file, self.offset) = (file, offset);
+        if !self.open.active {
+            self.applied = LogPoint::new(self.file.clone(), self.offset);
+            if !header.is_artificial() {
+                self.position.point = self.applied.clone();
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    /// The server has nothing more to send up to this place.
+    fn heartbeat(&mut self, header: Header, body: &[u8]) -> Result<Step, WireError> {
+        if !self.open.active && header.log_pos != 0 && body == self.file.as_bytes() {
+            self.offset = extend(self.offset, header.log_pos);
+            self.applied.offset = self.offset;
+            self.applied.file.clone_from(&self.file);
+            self.position.point.clone_from(&self.applied);
+        }
+        Ok(Step::Next)
+    }
+
+    fn payload(&mut self, body: &[u8]) -> Result<Step, WireError> {
+        let payload = event::payload(body)?;
+        let inflated;
+        let mut rest = if payload.compressed {
+            if payload.uncompressed_bytes > PAYLOAD_BYTES_MAX {
+                return Err(too_large("a compressed transaction", payload.uncompressed_bytes));
+            }
+            inflated =
+                zstd::bulk::decompress(payload.data, payload.uncompressed_bytes).map_err(|e| {
+                    damaged(&format!("a compressed transaction cannot be inflated: {e}"))
+                })?;
+            &inflated[..]
+        } else {
+            payload.data
+        };
+        if rest.len() != payload.uncompressed_bytes {
+            return Err(damaged("a compressed transaction inflates to another size than it says"));
+        }
+        let mut step = Step::Next;
+        while !rest.is_empty() {
+            let size = rest
+                .get(9..13)
+                .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
+            let event = rest.get(..size).filter(|e| e.len() >= event::HEADER_BYTES);
+            let event = event.ok_or_else(|| damaged("an event inside a compressed transaction"))?;
+            rest = &rest[size..];
+            match self.in_order(Header::parse(event)?, event, &event[event::HEADER_BYTES..])? {
+                Step::Next => {}
+                Step::Committed => step = Step::Committed,
+                // The whole payload will be given again.
+                describe @ Step::Describe(_) => {
+                    self.rollback();
+                    return Ok(describe);
+                }
+            }
+        }
+        Ok(step)
+    }
+
+    fn here(&self) -> String {
+        format!("{}:{}", self.file, self.offset)
+    }
+}
+
+impl Table {
+    fn new(capture: CaptureTable) -> Self {
+        let loading = match &capture.load {
+            Load::Complete => Loading::Complete,
+            Load::Pending { .. } if capture.schema.key.is_empty() => {
+                Loading::Bag(BagLoad::default())
+            }
+            Load::Pending { .. } => {
+                let layout = Layout::new(capture.schema.types());
+                Loading::Keyed(Window::new(KeyHasher::new(layout, capture.schema.key.clone())))
+            }
+        };
+        Self {
+            capture,
+            loading,
+            parked: false,
+            doubted: false,
+            confirmed: false,
+            marked_in: u64::MAX,
+            kept: TableChanges::default(),
+        }
+    }
+}
+
+/// The 64-bit offset behind an event whose header has its low 32 bits. Offsets only grow within a file.
+fn extend(before: u64, low: u32) -> u64 {
+    let offset = before & !0xffff_ffff | u64::from(low);
+    if offset < before { offset + (1 << 32) } else { offset }
+}
+
+/// Raw bytes as messages show them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).collect()
+}
+
+fn too_large(what: &str, bytes: usize) -> WireError {
+    Failure {
+        message: format!("{what} takes {} MiB", bytes >> 20),
+        detail: format!(
+            "At most {} MiB can be taken.",
+            TRANSACTION_BYTES_MAX.min(PAYLOAD_BYTES_MAX) >> 20
+        ),
+        hint: "Split such transactions, and load the table again: tidemill resnapshot.".to_owned(),
+    }
+    .into()
+}
+
+fn incident(here: &str) -> WireError {
+    Failure {
+        message: "the server has lost part of its log".to_owned(),
+        detail: format!("An incident event stands at {here}."),
+        hint: "Load the tables again: tidemill resnapshot.".to_owned(),
+    }
+    .into()
+}
+
+fn unknown_event(kind: u8, here: &str) -> WireError {
+    Failure {
+        message: format!("the log has an event of type {kind}, which is unknown"),
+        detail: format!("It stands at {here} and is not marked as one that may be passed over."),
+        hint: "A newer version may know it; or load the tables again from a later position: tidemill resnapshot."
+            .to_owned(),
+    }
+    .into()
+}

@@ -1,0 +1,285 @@
+//! Text of any charset of the server as UTF-8.
+//!
+//! Single-byte charsets come from tables taken from the server (`charset_table`), East Asian ones from `encoding_rs`,
+//! the Unicode ones are read here. A byte sequence without a character becomes U+FFFD and the rest stays readable: one
+//! mangled name must not cost an order. Snapshot and stream hand the same bytes to the same function, so that both show
+//! the same text.
+
+use encoding_rs::Encoding;
+
+use super::charset_table::{self as table, Runs, Upper};
+
+/// How the bytes of a text column are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Charset {
+    name: &'static str,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Utf8,
+    /// ASCII below 0x80, a table above.
+    Single(&'static Upper),
+    Swe7,
+    /// One to four bytes a character; the runs are where the server differs.
+    Multi(&'static Encoding, &'static Runs),
+    /// Two bytes a character, big endian, without surrogates.
+    Ucs2,
+    Utf16,
+    Utf16Le,
+    Utf32,
+}
+
+impl PartialEq for Charset {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Charset {}
+
+/// Every charset that text can have in MySQL 9 and MariaDB 11; `binary` is no text.
+static CHARSETS: &[Charset] = &[
+    Charset { name: "utf8mb4", form: Form::Utf8 },
+    Charset { name: "utf8mb3", form: Form::Utf8 },
+    Charset { name: "latin1", form: Form::Single(&table::LATIN1) },
+    Charset { name: "ascii", form: Form::Single(&table::LATIN1) },
+    Charset { name: "armscii8", form: Form::Single(&table::ARMSCII8) },
+    Charset { name: "big5", form: Form::Multi(encoding_rs::BIG5, &table::BIG5) },
+    Charset { name: "cp1250", form: Form::Single(&table::CP1250) },
+    Charset { name: "cp1251", form: Form::Single(&table::CP1251) },
+    Charset { name: "cp1256", form: Form::Single(&table::CP1256) },
+    Charset { name: "cp1257", form: Form::Single(&table::CP1257) },
+    Charset { name: "cp850", form: Form::Single(&table::CP850) },
+    Charset { name: "cp852", form: Form::Single(&table::CP852) },
+    Charset { name: "cp866", form: Form::Single(&table::CP866) },
+    Charset { name: "cp932", form: Form::Multi(encoding_rs::SHIFT_JIS, &table::SAME) },
+    Charset { name: "dec8", form: Form::Single(&table::DEC8) },
+    Charset { name: "eucjpms", form: Form::Multi(encoding_rs::EUC_JP, &table::EUCJPMS) },
+    Charset { name: "euckr", form: Form::Multi(encoding_rs::EUC_KR, &table::SAME) },
+    Charset { name: "gb18030", form: Form::Multi(encoding_rs::GB18030, &table::GB18030) },
+    Charset { name: "gb2312", form: Form::Multi(encoding_rs::GBK, &table::GB2312) },
+    Charset { name: "gbk", form: Form::Multi(encoding_rs::GBK, &table::SAME) },
+    Charset { name: "geostd8", form: Form::Single(&table::GEOSTD8) },
+    Charset { name: "greek", form: Form::Single(&table::GREEK) },
+    Charset { name: "hebrew", form: Form::Single(&table::HEBREW) },
+    Charset { name: "hp8", form: Form::Single(&table::HP8) },
+    Charset { name: "keybcs2", form: Form::Single(&table::KEYBCS2) },
+    Charset { name: "koi8r", form: Form::Single(&table::KOI8R) },
+    Charset { name: "koi8u", form: Form::Single(&table::KOI8U) },
+    Charset { name: "latin2", form: Form::Single(&table::LATIN2) },
+    Charset { name: "latin5", form: Form::Single(&table::LATIN5) },
+    Charset { name: "latin7", form: Form::Single(&table::LATIN7) },
+    Charset { name: "macce", form: Form::Single(&table::MACCE) },
+    Charset { name: "macroman", form: Form::Single(&table::MACROMAN) },
+    Charset { name: "sjis", form: Form::Multi(encoding_rs::SHIFT_JIS, &table::SJIS) },
+    Charset { name: "swe7", form: Form::Swe7 },
+    Charset { name: "tis620", form: Form::Single(&table::TIS620) },
+    Charset { name: "ucs2", form: Form::Ucs2 },
+    Charset { name: "ujis", form: Form::Multi(encoding_rs::EUC_JP, &table::UJIS) },
+    Charset { name: "utf16", form: Form::Utf16 },
+    Charset { name: "utf16le", form: Form::Utf16Le },
+    Charset { name: "utf32", form: Form::Utf32 },
+];
+
+impl Charset {
+    /// The charset of a name as `information_schema` spells it.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        // "utf8" is what servers before MySQL 8.0.28 and MariaDB 10.6 call utf8mb3.
+        let name = if name.eq_ignore_ascii_case("utf8") { "utf8mb3" } else { name };
+        CHARSETS.iter().find(|charset| charset.name.eq_ignore_ascii_case(name)).copied()
+    }
+
+    /// Whether its bytes are already UTF-8.
+    #[inline]
+    pub(super) fn is_utf8(self) -> bool {
+        matches!(self.form, Form::Utf8)
+    }
+
+    /// Appends the text of `bytes` to `out`.
+    pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<u8>) {
+        match self.form {
+            Form::Utf8 => utf8(bytes, out),
+            Form::Single(upper) => single(bytes, upper, out),
+            Form::Swe7 => swe7(bytes, out),
+            Form::Multi(encoding, exceptions) => multi(bytes, encoding, exceptions, out),
+            Form::Ucs2 => bytes.chunks(2).for_each(|pair| push(u32::from(be16(pair)), out)),
+            Form::Utf16 => utf16(bytes.chunks(2).map(be16), out),
+            Form::Utf16Le => utf16(bytes.chunks(2).map(|pair| be16(pair).swap_bytes()), out),
+            Form::Utf32 => bytes.chunks(4).for_each(|four| push(be32(four), out)),
+        }
+    }
+
+    /// The text of `bytes`.
+    pub(super) fn text(self, bytes: &[u8]) -> String {
+        let mut out = Vec::with_capacity(bytes.len());
+        self.decode(bytes, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+/// The charset of a collation's number, as TABLE_MAP metadata names it; `binary` and unknown numbers have none.
+pub(super) fn of_collation(id: u64) -> Option<Charset> {
+    // MariaDB numbers its NO PAD twins 1024 higher, and its UCA 14 collations from 2048 on in blocks per charset.
+    let name = match id {
+        1025..=2047 => return of_collation(id - 1024),
+        2048..=2303 => "utf8mb3",
+        2304..=2559 => "utf8mb4",
+        2560..=2815 => "ucs2",
+        2816..=3071 => "utf16",
+        3072..=3327 => "utf32",
+        1 | 84 => "big5",
+        2 | 9 | 21 | 27 | 77 => "latin2",
+        3 | 69 => "dec8",
+        4 | 80 => "cp850",
+        5 | 8 | 15 | 31 | 47..=49 | 94 => "latin1",
+        6 | 72 => "hp8",
+        7 | 74 => "koi8r",
+        10 | 82 => "swe7",
+        11 | 65 => "ascii",
+        12 | 91 => "ujis",
+        13 | 88 => "sjis",
+        14 | 23 | 50..=52 => "cp1251",
+        16 | 71 => "hebrew",
+        18 | 89 => "tis620",
+        19 | 85 => "euckr",
+        20 | 41 | 42 | 79 => "latin7",
+        22 | 75 => "koi8u",
+        24 | 86 => "gb2312",
+        25 | 70 => "greek",
+        26 | 34 | 44 | 66 | 99 => "cp1250",
+        28 | 87 => "gbk",
+        29 | 58 | 59 => "cp1257",
+        30 | 78 => "latin5",
+        32 | 64 => "armscii8",
+        33 | 76 | 83 | 192..=215 | 223 | 576..=578 => "utf8mb3",
+        35 | 90 | 128..=151 | 159 | 640..=642 => "ucs2",
+        36 | 68 => "cp866",
+        37 | 73 => "keybcs2",
+        38 | 43 => "macce",
+        39 | 53 => "macroman",
+        40 | 81 => "cp852",
+        45 | 46 | 224..=247 | 255..=323 | 608..=610 => "utf8mb4",
+        54 | 55 | 101..=124 | 672..=674 => "utf16",
+        56 | 62 => "utf16le",
+        57 | 67 => "cp1256",
+        60 | 61 | 160..=183 | 736..=738 => "utf32",
+        92 | 93 => "geostd8",
+        95 | 96 => "cp932",
+        97 | 98 => "eucjpms",
+        248..=250 => "gb18030",
+        _ => return None,
+    };
+    Charset::named(name)
+}
+
+/// The collation number of bytes that are no text.
+pub(super) const BINARY_COLLATION: u64 = 63;
+
+#[inline]
+fn utf8(bytes: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => out.extend_from_slice(bytes),
+        Err(_) => out.extend_from_slice(String::from_utf8_lossy(bytes).as_bytes()),
+    }
+}
+
+fn single(bytes: &[u8], upper: &Upper, out: &mut Vec<u8>) {
+    if bytes.is_ascii() {
+        return out.extend_from_slice(bytes);
+    }
+    for &byte in bytes {
+        match byte.checked_sub(0x80) {
+            None => out.push(byte),
+            Some(at) => push(u32::from(upper[usize::from(at)]), out),
+        }
+    }
+}
+
+fn swe7(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        match table::SWE7.iter().find(|(from, _)| *from == byte) {
+            Some((_, to)) => push(u32::from(*to), out),
+            None if byte < 0x7f => out.push(byte),
+            None => push(0xfffd, out),
+        }
+    }
+}
+
+fn multi(bytes: &[u8], encoding: &'static Encoding, runs: &Runs, out: &mut Vec<u8>) {
+    if bytes.is_ascii() {
+        return out.extend_from_slice(bytes);
+    }
+    if runs.is_empty() {
+        return plain_multi(bytes, encoding, out);
+    }
+    let (mut done, mut at) = (0, 0);
+    while at < bytes.len() {
+        let end = bytes.len().min(at + character_bytes(encoding, &bytes[at..]));
+        if end - at > 1
+            && let Some(character) = exception(&bytes[at..end], runs)
+        {
+            plain_multi(&bytes[done..at], encoding, out);
+            push(character, out);
+            done = end;
+        }
+        at = end;
+    }
+    plain_multi(&bytes[done..], encoding, out);
+}
+
+fn plain_multi(bytes: &[u8], encoding: &'static Encoding, out: &mut Vec<u8>) {
+    let mut decoder = encoding.new_decoder_without_bom_handling();
+    let start = out.len();
+    out.resize(start + decoder.max_utf8_buffer_length(bytes.len()).unwrap_or(0), 0);
+    let (_, _, written, _) = decoder.decode_to_utf8(bytes, &mut out[start..], true);
+    out.truncate(start + written);
+}
+
+/// The character that the server reads for a code, where it is a special one.
+fn exception(code: &[u8], runs: &Runs) -> Option<u32> {
+    let code = code.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+    let run = runs.partition_point(|(first, ..)| *first <= code).checked_sub(1)?;
+    let (first, length, character) = runs[run];
+    (code - first < u32::from(length)).then(|| u32::from(character) + code - first)
+}
+
+/// Bytes of the character that `bytes` begin with, by the rules of its encoding.
+fn character_bytes(encoding: &'static Encoding, bytes: &[u8]) -> usize {
+    let is = |other: &'static Encoding| std::ptr::eq(encoding, other);
+    match (bytes[0], bytes.get(1).copied().unwrap_or(0)) {
+        (0..=0x80 | 0xff, _) => 1,
+        (0xa0..=0xdf, _) if is(encoding_rs::SHIFT_JIS) => 1,
+        (0x8f, _) if is(encoding_rs::EUC_JP) => 3,
+        (_, 0x30..=0x39) if is(encoding_rs::GB18030) => 4,
+        _ => 2,
+    }
+}
+
+fn utf16(units: impl Iterator<Item = u16>, out: &mut Vec<u8>) {
+    for unit in char::decode_utf16(units) {
+        push(unit.map_or(0xfffd, u32::from), out);
+    }
+}
+
+/// Two bytes, or the rest of a text cut in the middle.
+fn be16(bytes: &[u8]) -> u16 {
+    match bytes {
+        [high, low] => u16::from_be_bytes([*high, *low]),
+        _ => 0xfffd,
+    }
+}
+
+fn be32(bytes: &[u8]) -> u32 {
+    match bytes {
+        [a, b, c, d] => u32::from_be_bytes([*a, *b, *c, *d]),
+        _ => 0xfffd,
+    }
+}
+
+/// Appends a character, U+FFFD in the place of a number that is none.
+fn push(code: u32, out: &mut Vec<u8>) {
+    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+}

@@ -1,0 +1,331 @@
+//! Rows events: images of rows, decoded column by column into encoded rows.
+//!
+//! An event is a header (table, which columns each image has) and images one after another: a bitmap of NULLs, then the
+//! bytes of the columns that are not. An insert has an image after, a delete one before, an update both. A value that
+//! cannot be read spoils its own row alone, since its length is known; an image that ends too early spoils the event.
+
+use relation::TableChanges;
+use relation::row::RowWriter;
+
+use super::DecodeError;
+use super::json_diff;
+use super::plan::{Content, Plan, Read};
+use super::table_map::lenenc;
+use super::value::{Fault, variable};
+
+/// What an event does with its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsKind {
+    Insert,
+    Update,
+    Delete,
+}
+
+impl RowsKind {
+    /// By event type: versions 1 and 2, and updates with partial JSON. None for anything else.
+    pub fn of_event(event_type: u8) -> Option<Self> {
+        match event_type {
+            23 | 30 => Some(Self::Insert),
+            24 | 31 | PARTIAL_UPDATE => Some(Self::Update),
+            25 | 32 => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// An update whose JSON columns may hold differences.
+const PARTIAL_UPDATE: u8 = 39;
+
+/// What became of an event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// Rows inserted, updated or deleted; an update counts once.
+    pub changes: u32,
+    /// Rows that could not be read and were left out.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A row that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its images as they stand in the log.
+    pub raw: Vec<u8>,
+    pub column: String,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// The table that a rows event belongs to: the number of its table map.
+pub fn table_id(payload: &[u8]) -> Option<u64> {
+    let bytes = payload.first_chunk::<6>()?;
+    Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
+/// The part of an event in front of its rows.
+struct Header<'a> {
+    kind: RowsKind,
+    columns: usize,
+    /// Bitmaps of the columns that an image has; an update has two.
+    present: [&'a [u8]; 2],
+    rows: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    fn read(event_type: u8, payload: &'a [u8]) -> Result<Self, DecodeError> {
+        let kind = RowsKind::of_event(event_type).ok_or(DecodeError::UnknownEvent(event_type))?;
+        Self::parts(kind, event_type >= 30, payload)
+            .ok_or(DecodeError::Damaged("header of a rows event"))
+    }
+
+    fn parts(kind: RowsKind, extra: bool, payload: &'a [u8]) -> Option<Self> {
+        // Table number in six bytes and flags in two, then, from version 2 on, a field whose length counts itself.
+        let mut rest = payload.get(8..)?;
+        if extra {
+            let length = u16::from_le_bytes(*rest.first_chunk()?);
+            rest = rest.get(usize::from(length)..)?;
+        }
+        let (columns, rest) = lenenc(rest)?;
+        let columns = usize::try_from(columns).ok()?;
+        let (first, mut rest) = rest.split_at_checked(columns.div_ceil(8))?;
+        let mut second = first;
+        if kind == RowsKind::Update {
+            (second, rest) = rest.split_at_checked(columns.div_ceil(8))?;
+        }
+        Some(Self { kind, columns, present: [first, second], rows: rest })
+    }
+}
+
+/// Length of everything in front of the rows.
+pub(super) fn header_length(event_type: u8, payload: &[u8]) -> Result<usize, DecodeError> {
+    Ok(payload.len() - Header::read(event_type, payload)?.rows.len())
+}
+
+impl Plan {
+    /// Decodes a rows event and appends its rows: −1 the image before, +1 the image after.
+    ///
+    /// `payload` is the event without the common header and without the checksum. After an error `out` is as before.
+    pub fn decode_rows(
+        &self,
+        event_type: u8,
+        payload: &[u8],
+        out: &mut TableChanges,
+    ) -> Result<Decoded, DecodeError> {
+        let header = Header::read(event_type, payload)?;
+        self.check_present(&header)?;
+        let start = out.rows.len();
+        let decoded = match event_type {
+            PARTIAL_UPDATE => self.decode_partial(&header, out),
+            _ => self.decode_whole(&header, out),
+        };
+        if decoded.is_none() {
+            out.rows.truncate(start);
+            out.weights.truncate(start);
+        }
+        decoded.ok_or(DecodeError::Damaged("a row ends too early"))
+    }
+
+    fn check_present(&self, header: &Header<'_>) -> Result<(), DecodeError> {
+        if header.columns != self.reads.len() {
+            return Err(DecodeError::ColumnCount {
+                event: header.columns,
+                table: self.reads.len(),
+            });
+        }
+        let missing = |i: &usize| header.present.iter().any(|bits| !bit(bits, *i));
+        let columns: Vec<_> =
+            (0..header.columns).filter(missing).map(|i| self.names[i].clone()).collect();
+        if columns.is_empty() { Ok(()) } else { Err(DecodeError::MissingColumns { columns }) }
+    }
+
+    fn decode_whole(&self, header: &Header<'_>, out: &mut TableChanges) -> Option<Decoded> {
+        let mut decoded = Decoded::default();
+        let mut rest = header.rows;
+        while !rest.is_empty() {
+            let (begin, start) = (rest, out.rows.len());
+            let mut bad = None;
+            if header.kind != RowsKind::Insert {
+                self.image(&mut rest, -1, out, &mut bad)?;
+            }
+            if header.kind != RowsKind::Delete {
+                self.image(&mut rest, 1, out, &mut bad)?;
+            }
+            decoded.changes += 1;
+            if let Some((column, reason)) = bad {
+                self.reject(
+                    &mut decoded,
+                    &begin[..begin.len() - rest.len()],
+                    column,
+                    reason,
+                    start,
+                    out,
+                );
+            }
+        }
+        Some(decoded)
+    }
+
+    /// Takes the images of a bad row back and keeps their bytes.
+    #[cold]
+    fn reject(
+        &self,
+        decoded: &mut Decoded,
+        raw: &[u8],
+        column: usize,
+        reason: &str,
+        start: usize,
+        out: &mut TableChanges,
+    ) {
+        out.rows.truncate(start);
+        out.weights.truncate(start);
+        decoded.changes -= 1;
+        let column = self.names[column].clone();
+        decoded.rejected.push(Rejected { raw: raw.to_vec(), column, reason: reason.to_owned() });
+    }
+
+    /// Decodes one image. None if it ends too early; a column that cannot be read is told in `bad`.
+    #[inline]
+    fn image(
+        &self,
+        rest: &mut &[u8],
+        weight: i8,
+        out: &mut TableChanges,
+        bad: &mut Option<(usize, &'static str)>,
+    ) -> Option<()> {
+        let (nulls, behind) = rest.split_at_checked(self.reads.len().div_ceil(8))?;
+        *rest = behind;
+        let mut row = out.rows.start_row(&self.layout);
+        for (i, read) in self.reads.iter().enumerate() {
+            if bit(nulls, i) {
+                row.null(i);
+                continue;
+            }
+            match read.value(i, rest, &mut row) {
+                Ok(()) => {}
+                Err(Fault::Value(reason)) => *bad = bad.or(Some((i, reason))),
+                Err(Fault::Short) => {
+                    out.rows.abandon_row();
+                    return None;
+                }
+            }
+        }
+        out.rows.finish_row();
+        out.weights.push(weight);
+        Some(())
+    }
+
+    /// As [`Self::decode_whole`], for updates whose JSON columns hold differences to the image before.
+    fn decode_partial(&self, header: &Header<'_>, out: &mut TableChanges) -> Option<Decoded> {
+        let mut decoded = Decoded::default();
+        let mut rest = header.rows;
+        let mut documents: Vec<Option<&[u8]>> = Vec::new();
+        while !rest.is_empty() {
+            let (begin, start) = (rest, out.rows.len());
+            let mut bad = None;
+            self.documents(rest, &mut documents)?;
+            self.image(&mut rest, -1, out, &mut bad)?;
+            self.partial_image(&mut rest, &documents, out, &mut bad)?;
+            decoded.changes += 1;
+            if let Some((column, reason)) = bad {
+                self.reject(
+                    &mut decoded,
+                    &begin[..begin.len() - rest.len()],
+                    column,
+                    reason,
+                    start,
+                    out,
+                );
+            }
+        }
+        Some(decoded)
+    }
+
+    /// The bytes of each JSON document in an image, by their order; none where NULL.
+    fn documents<'a>(&self, mut rest: &'a [u8], out: &mut Vec<Option<&'a [u8]>>) -> Option<()> {
+        out.clear();
+        let (nulls, behind) = rest.split_at_checked(self.reads.len().div_ceil(8))?;
+        rest = behind;
+        // The other columns are decoded for their length alone, into a row that nobody keeps.
+        let mut scratch = TableChanges::default();
+        let mut row = scratch.rows.start_row(&self.layout);
+        for (i, read) in self.reads.iter().enumerate() {
+            let null = bit(nulls, i);
+            match read {
+                Read::Variable { content: Content::Json, .. } if null => out.push(None),
+                Read::Variable { prefix, content: Content::Json } => {
+                    out.push(Some(variable(&mut rest, *prefix).ok()?))
+                }
+                _ if null => {}
+                _ => match read.value(i, &mut rest, &mut row) {
+                    Ok(()) | Err(Fault::Value(_)) => {}
+                    Err(Fault::Short) => return None,
+                },
+            }
+        }
+        Some(())
+    }
+
+    fn partial_image(
+        &self,
+        rest: &mut &[u8],
+        documents: &[Option<&[u8]>],
+        out: &mut TableChanges,
+        bad: &mut Option<(usize, &'static str)>,
+    ) -> Option<()> {
+        let (options, behind) = lenenc(rest)?;
+        // The only option there is, and the only one that could be read: some JSON columns hold differences.
+        if options > 1 {
+            return None;
+        }
+        let width = if options == 1 { self.json_columns.div_ceil(8) } else { 0 };
+        let (partial, behind) = behind.split_at_checked(width)?;
+        let (nulls, behind) = behind.split_at_checked(self.reads.len().div_ceil(8))?;
+        *rest = behind;
+        let mut row = out.rows.start_row(&self.layout);
+        let mut document = 0;
+        for (i, read) in self.reads.iter().enumerate() {
+            let json = matches!(read, Read::Variable { content: Content::Json, .. });
+            let differs = json && options == 1 && bit(partial, document);
+            let before = documents.get(document).copied().flatten();
+            document += usize::from(json);
+            let result = match bit(nulls, i) {
+                true => {
+                    row.null(i);
+                    Ok(())
+                }
+                false if differs => changed_document(i, before, rest, &mut row),
+                false => read.value(i, rest, &mut row),
+            };
+            match result {
+                Ok(()) => {}
+                Err(Fault::Value(reason)) => *bad = bad.or(Some((i, reason))),
+                Err(Fault::Short) => {
+                    out.rows.abandon_row();
+                    return None;
+                }
+            }
+        }
+        out.rows.finish_row();
+        out.weights.push(1);
+        Some(())
+    }
+}
+
+/// Writes a document that the log describes by its differences to `before`.
+fn changed_document(
+    i: usize,
+    before: Option<&[u8]>,
+    rest: &mut &[u8],
+    row: &mut RowWriter<'_>,
+) -> Result<(), Fault> {
+    let diffs = variable(rest, 4)?;
+    let before =
+        before.ok_or(Fault::Value("There is no document before to apply the differences to."))?;
+    let mut result = Ok(());
+    row.variable_with(i, |out| result = json_diff::apply(before, diffs, out));
+    result.map_err(|_| Fault::Value("The differences do not fit the document before."))
+}
+
+#[inline]
+fn bit(bits: &[u8], i: usize) -> bool {
+    bits[i / 8] >> (i % 8) & 1 == 1
+}

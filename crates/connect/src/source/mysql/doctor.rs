@@ -1,0 +1,277 @@
+//! Can this server be captured? Questions asked before the first use, each answered with what mends it.
+//!
+//! Rights are tried, not read from grants: the log is asked for just as the source does it.
+
+use std::time::Duration;
+
+use crate::source::{Check, now_us};
+
+use super::describe::{describe, literal};
+use super::error::{WireError, failure};
+use super::position::LogPosition;
+use super::run::open_log;
+use super::server::{Facts, end_position, unreachable_server};
+use super::wire::Wire;
+use super::{MysqlConfig, login};
+
+/// Logs kept for less than this are a risk: a weekend without us, and the tables must be loaded again.
+const RETENTION_MIN_S: u64 = 3 * 86_400;
+/// Clocks further apart than this make latencies meaningless.
+const CLOCK_OFFSET_MAX_US: i64 = 1_000_000;
+
+/// Checks the server, the user's rights, and the tables that shall be captured: (database, name) each.
+///
+/// Never fails: what cannot be asked because of an earlier answer is left out.
+pub async fn doctor(config: &MysqlConfig, tables: &[(String, String)]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut wire = match login::connect(config).await {
+        Ok(wire) => wire,
+        Err(error) => {
+            checks.push(of_error("connection", &error, config));
+            return checks;
+        }
+    };
+    let kind = if wire.server.mariadb { "MariaDB" } else { "MySQL" };
+    checks.push(Check::ok(
+        "connection",
+        format!("{kind} {} at {}", wire.server.version, config.address()),
+    ));
+    match Facts::read(&mut wire).await {
+        Ok(facts) => {
+            settings(&facts, wire.server.mariadb, &mut checks);
+            if facts.log_bin {
+                checks.push(rights(&mut wire, config, &facts).await);
+            }
+            match clock(&mut wire).await {
+                Ok(check) => checks.push(check),
+                Err(error) => checks.push(of_error("clock", &error, config)),
+            }
+            of_tables(&mut wire, config, &facts, tables, &mut checks).await;
+        }
+        Err(error) => checks.push(of_error("settings", &error, config)),
+    }
+    wire.close().await;
+    checks
+}
+
+fn of_error(name: &'static str, error: &WireError, config: &MysqlConfig) -> Check {
+    let failure = failure(error, config).unwrap_or_else(|| unreachable_server(error, config));
+    Check::failed(name, failure.message, failure.detail, failure.hint)
+}
+
+fn settings(facts: &Facts, mariadb: bool, checks: &mut Vec<Check>) {
+    checks.push(if facts.log_bin {
+        Check::ok("log_bin", "the server writes a binary log")
+    } else {
+        Check::failed(
+            "log_bin",
+            "the server writes no binary log",
+            "Without it changes cannot be followed. It can only be switched on at start.",
+            "In the server's configuration: log_bin = binlog, binlog_format = ROW, server_id = 1; then restart it.",
+        )
+    });
+    checks.push(match facts.binlog_format.as_str() {
+        "ROW" | "" => Check::ok("binlog_format", "rows are logged"),
+        other => Check::failed(
+            "binlog_format",
+            format!("binlog_format is {other}"),
+            "Statements do not tell which rows they changed.",
+            "SET GLOBAL binlog_format = 'ROW'; then let the applications reconnect.",
+        ),
+    });
+    checks.push(match facts.row_image.as_str() {
+        "FULL" | "" => Check::ok("binlog_row_image", "whole rows are logged"),
+        other => Check::failed(
+            "binlog_row_image",
+            format!("binlog_row_image is {other}"),
+            "Rows in the log lack columns.",
+            "SET GLOBAL binlog_row_image = 'FULL'; then let the applications reconnect.",
+        ),
+    });
+    checks.push(match facts.row_metadata.as_str() {
+        "FULL" => Check::ok("binlog_row_metadata", "the log names its columns"),
+        "" => Check::ok("binlog_row_metadata", "this server cannot name columns in the log; it works without"),
+        other => Check::warning(
+            "binlog_row_metadata",
+            format!("binlog_row_metadata is {other}"),
+            "Column names are taken from information_schema, which shows a table as it is now. A renamed column is \
+             noticed only by its ALTER statement.",
+            "SET GLOBAL binlog_row_metadata = 'FULL'",
+        ),
+    });
+    if !mariadb {
+        checks.push(if facts.gtid_mode {
+            Check::ok("gtid_mode", "transactions are numbered")
+        } else {
+            Check::warning(
+                "gtid_mode",
+                "transactions are not numbered",
+                "Positions are files and offsets, which mean nothing on another server after a failover.",
+                "Set enforce_gtid_consistency = ON, then gtid_mode step by step to ON.",
+            )
+        });
+    }
+    checks.push(if facts.server_id == 0 {
+        Check::failed(
+            "server_id",
+            "server_id is 0",
+            "A server with id 0 accepts no replicas.",
+            "SET GLOBAL server_id = 1",
+        )
+    } else {
+        Check::ok("server_id", format!("the server's id is {}", facts.server_id))
+    });
+    checks.push(retention(facts.expire_s));
+}
+
+fn retention(expire_s: u64) -> Check {
+    let hours = expire_s / 3_600;
+    match expire_s {
+        0 => Check::ok("retention", "log files are kept until they are purged by hand"),
+        s if s < RETENTION_MIN_S => Check::warning(
+            "retention",
+            format!("log files are dropped after {hours} h"),
+            "If capture stands still for longer, its tables must be loaded again.",
+            "SET GLOBAL binlog_expire_logs_seconds = 604800",
+        ),
+        _ => Check::ok("retention", format!("log files are kept for {hours} h")),
+    }
+}
+
+/// Asks for the end of the log, and then for the log itself, as the source does.
+async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let position = match end_position(wire, facts).await {
+        Ok(position) => position,
+        Err(error) if error.code().is_some() => {
+            return missing_right(config, "REPLICATION CLIENT", &error);
+        }
+        Err(error) => return of_error("grants", &error, config),
+    };
+    match tokio::time::timeout(PATIENCE, first_event(config, facts, &position)).await {
+        Err(_) | Ok(Ok(())) => {
+            Check::ok("grants", format!("user \"{}\" may read the log", config.user))
+        }
+        Ok(Err(error)) if error.code().is_some() => {
+            missing_right(config, "REPLICATION SLAVE", &error)
+        }
+        Ok(Err(error)) => of_error("grants", &error, config),
+    }
+}
+
+async fn first_event(
+    config: &MysqlConfig,
+    facts: &Facts,
+    position: &LogPosition,
+) -> Result<(), WireError> {
+    let mut log = login::connect(config).await?;
+    open_log(&mut log, config, facts, position).await?;
+    let packet = log.read_packet().await?;
+    match packet.first() {
+        Some(0xff) => Err(WireError::Server(super::error::ServerError::parse(&packet))),
+        _ => Ok(()),
+    }
+}
+
+fn missing_right(config: &MysqlConfig, right: &str, error: &WireError) -> Check {
+    Check::failed(
+        "grants",
+        format!("user \"{}\" may not read the log", config.user),
+        format!("{error}. Missing is {right}."),
+        format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{}'@'%'", config.user),
+    )
+}
+
+async fn clock(wire: &mut Wire) -> Result<Check, WireError> {
+    let before = now_us();
+    let rows = wire.query("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)").await?;
+    let after = now_us();
+    let theirs = rows.single().and_then(|n| n.parse::<i64>().ok()).unwrap_or(before);
+    let offset = theirs - (before + after) / 2;
+    let ms = offset / 1_000;
+    Ok(if offset.abs() > CLOCK_OFFSET_MAX_US {
+        Check::warning(
+            "clock",
+            format!("the server's clock differs from ours by {ms} ms"),
+            "Latencies from commit to here are wrong by as much.",
+            "Synchronise both clocks (NTP).",
+        )
+    } else {
+        Check::ok("clock", format!("clocks agree within {} ms", ms.abs().max(1)))
+    })
+}
+
+async fn of_tables(
+    wire: &mut Wire,
+    config: &MysqlConfig,
+    facts: &Facts,
+    tables: &[(String, String)],
+    checks: &mut Vec<Check>,
+) {
+    let described = match describe(config, tables).await {
+        Ok(described) => described,
+        Err(failure) => {
+            checks.push(Check::failed("tables", failure.message, failure.detail, failure.hint));
+            return;
+        }
+    };
+    let mut fine = 0;
+    for table in described {
+        let name = format!("{}.{}", table.database, table.name);
+        match table.facts {
+            Err(reason) => checks.push(Check::failed(
+                "table",
+                format!("table \"{name}\" cannot be captured"),
+                reason,
+                format!("GRANT SELECT ON {name} TO '{}'@'%', or correct the name in the project's sources.", config.user),
+            )),
+            Ok(facts) if facts.schema.key.is_empty() => checks.push(Check::warning(
+                "primary_key",
+                format!("table \"{name}\" has no primary key"),
+                "Equal rows cannot be told apart; it is loaded in one piece, which on MySQL needs a short lock.",
+                format!("ALTER TABLE {name} ADD COLUMN id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY"),
+            )),
+            Ok(_) => fine += 1,
+        }
+        if let Ok(Some(check)) = cascades(wire, facts, &table.database, &table.name).await {
+            checks.push(check);
+        }
+    }
+    if fine > 0 {
+        checks.push(Check::ok("tables", format!("{fine} tables can be captured")));
+    }
+}
+
+/// Rows changed by a foreign key's action are not logged by InnoDB.
+async fn cascades(
+    wire: &mut Wire,
+    facts: &Facts,
+    database: &str,
+    name: &str,
+) -> Result<Option<Check>, WireError> {
+    // MySQL 9.6 does the actions above the engine, and logs them, unless told otherwise.
+    if facts.native_foreign_keys == Some(false) {
+        return Ok(None);
+    }
+    let rows = wire
+        .query(&format!(
+            "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
+             WHERE CONSTRAINT_SCHEMA = {} AND TABLE_NAME = {} AND \
+             (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION'))",
+            literal(database),
+            literal(name)
+        ))
+        .await?;
+    let Some(constraint) = rows.first("CONSTRAINT_NAME") else { return Ok(None) };
+    let parent = rows.first("REFERENCED_TABLE_NAME").unwrap_or_default();
+    Ok(Some(Check::warning(
+        "foreign_key",
+        format!("rows of \"{database}.{name}\" may change without a trace in the log"),
+        format!(
+            "Foreign key \"{constraint}\" changes them when a row of \"{parent}\" changes, which is not logged."
+        ),
+        format!(
+            "ALTER TABLE {database}.{name} DROP FOREIGN KEY {constraint}, or reconcile the table on a schedule."
+        ),
+    )))
+}

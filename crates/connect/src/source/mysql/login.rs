@@ -1,0 +1,348 @@
+//! Opening a connection: TCP, TLS as configured, and logging in by `caching_sha2_password` or `mysql_native_password`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_common::scramble::{scramble_native, scramble_sha256};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+
+use crate::source::Failure;
+
+use super::error::{ServerError, WireError};
+use super::wire::{Reader, ServerInfo, Transport, Wire};
+use super::{MysqlConfig, Tls};
+
+/// How long a server may take until it has let us in.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Asked of the kernel: a log at rest comes faster than a small window lets it.
+const RECEIVE_BUFFER_BYTES: u32 = 2 << 20;
+
+const LONG_PASSWORD: u32 = 1;
+const LONG_FLAG: u32 = 1 << 2;
+const PROTOCOL_41: u32 = 1 << 9;
+const SSL: u32 = 1 << 11;
+const TRANSACTIONS: u32 = 1 << 13;
+const SECURE_CONNECTION: u32 = 1 << 15;
+const MULTI_RESULTS: u32 = 1 << 17;
+const PLUGIN_AUTH: u32 = 1 << 19;
+const PLUGIN_AUTH_LENENC: u32 = 1 << 21;
+const UTF8MB4_GENERAL_CI: u8 = 45;
+
+/// Connects and logs in. The session speaks utf8mb4 and UTC.
+pub(crate) async fn connect(config: &MysqlConfig) -> Result<Wire, WireError> {
+    match tokio::time::timeout(PATIENCE, open(config)).await {
+        Ok(result) => result,
+        Err(_) => Err(WireError::Silent(PATIENCE.as_secs())),
+    }
+}
+
+async fn open(config: &MysqlConfig) -> Result<Wire, WireError> {
+    let wire = match attempt(config, config.tls != Tls::Disabled).await {
+        // "Preferred" is a wish: a server whose TLS we cannot speak is asked again without.
+        Err(WireError::Tls(_)) if config.tls == Tls::Preferred => attempt(config, false).await,
+        other => other,
+    };
+    let mut wire = wire?;
+    wire.execute("SET NAMES utf8mb4").await?;
+    wire.execute("SET SESSION time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1")
+        .await?;
+    Ok(wire)
+}
+
+async fn attempt(config: &MysqlConfig, with_tls: bool) -> Result<Wire, WireError> {
+    let stream = dial(config).await?;
+    let mut wire = Wire::new(Transport::Plain(stream));
+    let greeting = wire.read_packet().await?;
+    if greeting.first() == Some(&0xff) {
+        return Err(WireError::Server(ServerError::parse(&greeting)));
+    }
+    let greeting = Greeting::parse(&greeting)?;
+    wire.server = greeting.server.clone();
+    let encrypted = with_tls && negotiate_tls(&mut wire, config, &greeting).await?;
+    log_in(&mut wire, config, &greeting, encrypted).await?;
+    Ok(wire)
+}
+
+/// Opens the socket: every address of the host is tried.
+async fn dial(config: &MysqlConfig) -> Result<TcpStream, WireError> {
+    let mut last =
+        std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
+    for address in tokio::net::lookup_host((config.host.as_str(), config.port)).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_keepalive(true)?;
+        // A wish as well: the kernel caps it.
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        match socket.connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last.into())
+}
+
+/// What the server sends first.
+struct Greeting {
+    server: ServerInfo,
+    capabilities: u32,
+    nonce: Vec<u8>,
+    plugin: String,
+}
+
+impl Greeting {
+    fn parse(packet: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader(packet);
+        if reader.take(1)? != [10] {
+            return Err(WireError::Protocol(
+                "this is no MySQL server, or one older than 4.1".to_owned(),
+            ));
+        }
+        let version = String::from_utf8_lossy(reader.until_zero()).into_owned();
+        let id = reader.take(4)?;
+        let connection_id = u32::from_le_bytes([id[0], id[1], id[2], id[3]]);
+        let mut nonce = reader.take(8)?.to_vec();
+        let rest = reader.take(19)?; // filler, capabilities, collation, status, capabilities, length, reserved …
+        let low = u32::from(rest[1]) | u32::from(rest[2]) << 8;
+        let high = u32::from(rest[6]) | u32::from(rest[7]) << 8;
+        let nonce_length = usize::from(rest[8]);
+        nonce.extend_from_slice(reader.take(nonce_length.saturating_sub(8).max(13))?);
+        nonce.truncate(20); // its last byte is a terminating zero
+        let plugin = String::from_utf8_lossy(reader.until_zero()).into_owned();
+        let mariadb = version.contains("MariaDB");
+        let server = ServerInfo { version, mariadb, connection_id };
+        Ok(Self { server, capabilities: low | high << 16, nonce, plugin })
+    }
+
+    /// The capabilities we use.
+    fn ours(&self, encrypted: bool) -> u32 {
+        let wanted = LONG_PASSWORD
+            | LONG_FLAG
+            | PROTOCOL_41
+            | TRANSACTIONS
+            | SECURE_CONNECTION
+            | MULTI_RESULTS
+            | PLUGIN_AUTH
+            | PLUGIN_AUTH_LENENC;
+        // MariaDB uses the lowest bit to say that it has capabilities of its own; setting it is always right.
+        (wanted & (self.capabilities | LONG_PASSWORD)) | if encrypted { SSL } else { 0 }
+    }
+}
+
+/// Capabilities, packet size and collation: the head of our answer, and all of a request for TLS.
+fn answer_head(capabilities: u32) -> Vec<u8> {
+    const PACKET_BYTES_MAX: u32 = 1 << 30;
+    let mut out = capabilities.to_le_bytes().to_vec();
+    out.extend_from_slice(&PACKET_BYTES_MAX.to_le_bytes());
+    out.push(UTF8MB4_GENERAL_CI);
+    out.extend_from_slice(&[0; 23]);
+    out
+}
+
+/// Upgrades the connection if the server can. Returns whether it is encrypted now.
+async fn negotiate_tls(
+    wire: &mut Wire,
+    config: &MysqlConfig,
+    greeting: &Greeting,
+) -> Result<bool, WireError> {
+    if greeting.capabilities & SSL == 0 {
+        return match config.tls {
+            Tls::Required | Tls::Verify => {
+                Err(WireError::Tls("the server does not offer TLS".to_owned()))
+            }
+            Tls::Preferred | Tls::Disabled => Ok(false),
+        };
+    }
+    wire.send(&answer_head(greeting.ours(true))).await?;
+    let Transport::Plain(stream) = std::mem::replace(&mut wire.transport, Transport::Gone) else {
+        return Err(WireError::Protocol("TLS within TLS".to_owned()));
+    };
+    let name =
+        ServerName::try_from(config.host.clone()).map_err(|e| WireError::Tls(e.to_string()))?;
+    let connector = TlsConnector::from(Arc::new(tls_config(config)?));
+    let stream =
+        connector.connect(name, stream).await.map_err(|e| WireError::Tls(e.to_string()))?;
+    wire.transport = Transport::Tls(Box::new(stream));
+    Ok(true)
+}
+
+fn tls_config(config: &MysqlConfig) -> Result<ClientConfig, WireError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| WireError::Tls(e.to_string()))?;
+    if config.tls != Tls::Verify {
+        return Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    match &config.tls_ca {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let unreadable = |e: String| WireError::Tls(format!("tls_ca {}: {e}", path.display()));
+            for certificate in
+                CertificateDer::pem_file_iter(path).map_err(|e| unreadable(e.to_string()))?
+            {
+                let certificate = certificate.map_err(|e| unreadable(e.to_string()))?;
+                roots.add(certificate).map_err(|e| unreadable(e.to_string()))?;
+            }
+        }
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// `required` and `preferred` encrypt without asking who the other side is, as MySQL's own clients do.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+async fn log_in(
+    wire: &mut Wire,
+    config: &MysqlConfig,
+    greeting: &Greeting,
+    encrypted: bool,
+) -> Result<(), WireError> {
+    let password = config.password.as_deref().unwrap_or("");
+    let mut plugin = greeting.plugin.clone();
+    let mut nonce = greeting.nonce.clone();
+    // A plugin that we do not know is not answered; the server then names the one that the user has.
+    let first = proof(&plugin, password, &nonce).unwrap_or_default();
+    let capabilities = greeting.ours(encrypted);
+    let mut out = answer_head(capabilities);
+    out.extend_from_slice(config.user.as_bytes());
+    out.push(0);
+    out.push(u8::try_from(first.len()).unwrap_or(0)); // proofs have 0, 20 or 32 bytes
+    out.extend_from_slice(&first);
+    out.extend_from_slice(plugin.as_bytes());
+    out.push(0);
+    wire.send(&out).await?;
+    loop {
+        let packet = wire.read_packet().await?;
+        match packet.first() {
+            Some(0) => return Ok(()),
+            Some(0xff) => return Err(WireError::Server(ServerError::parse(&packet))),
+            Some(0xfe) => {
+                let mut reader = Reader(packet.get(1..).unwrap_or_default());
+                plugin = String::from_utf8_lossy(reader.until_zero()).into_owned();
+                nonce = reader.0.strip_suffix(&[0]).unwrap_or(reader.0).to_vec();
+                let answer = proof(&plugin, password, &nonce)
+                    .ok_or_else(|| unknown_plugin(&plugin, config))?;
+                wire.send(&answer).await?;
+            }
+            Some(1) if plugin == "caching_sha2_password" => {
+                if packet.get(1) == Some(&4) {
+                    full_sha2(wire, password, &nonce, encrypted).await?;
+                }
+            }
+            _ => return Err(WireError::Protocol("while logging in".to_owned())),
+        }
+    }
+}
+
+/// What proves the password without showing it, or none for a plugin that we do not know.
+fn proof(plugin: &str, password: &str, nonce: &[u8]) -> Option<Vec<u8>> {
+    match plugin {
+        "mysql_native_password" => Some(
+            scramble_native(nonce, password.as_bytes()).map(|s| s.to_vec()).unwrap_or_default(),
+        ),
+        "caching_sha2_password" => Some(
+            scramble_sha256(nonce, password.as_bytes()).map(|s| s.to_vec()).unwrap_or_default(),
+        ),
+        _ => None,
+    }
+}
+
+fn unknown_plugin(plugin: &str, config: &MysqlConfig) -> WireError {
+    Failure {
+        message: format!(
+            "user \"{}\" logs in by \"{plugin}\", which is not supported",
+            config.user
+        ),
+        detail: "Known are caching_sha2_password and mysql_native_password.".to_owned(),
+        hint: format!(
+            "ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'",
+            config.user
+        ),
+    }
+    .into()
+}
+
+/// The server does not have the password cached: it gets the password itself, through TLS or its public key.
+async fn full_sha2(
+    wire: &mut Wire,
+    password: &str,
+    nonce: &[u8],
+    encrypted: bool,
+) -> Result<(), WireError> {
+    const REQUEST_KEY: u8 = 2;
+    let mut secret = password.as_bytes().to_vec();
+    secret.push(0);
+    if encrypted {
+        return wire.send(&secret).await;
+    }
+    wire.send(&[REQUEST_KEY]).await?;
+    let answer = wire.read_packet().await?;
+    let Some((1, key)) = answer.split_first().map(|(first, key)| (*first, key)) else {
+        return Err(WireError::Protocol("the server sent no public key".to_owned()));
+    };
+    if !key.starts_with(b"-----BEGIN PUBLIC KEY-----") || nonce.is_empty() {
+        return Err(WireError::Protocol("the server's public key is in no known form".to_owned()));
+    }
+    for (byte, mask) in secret.iter_mut().zip(nonce.iter().cycle()) {
+        *byte ^= mask;
+    }
+    wire.send(&mysql_common::crypto::encrypt(&secret, key)).await
+}

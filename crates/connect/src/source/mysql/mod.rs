@@ -1,0 +1,162 @@
+//! MySQL and MariaDB: tables are loaded by primary-key chunks while the binlog is followed, with no gap and no double.
+//!
+//! ```text
+//!            describe, doctor ──► information_schema, variables, grants
+//!  MysqlSource::start ─► run ─┬─► wire (one connection: the log) ─► assemble ─► decode ─┐
+//!                             │                                       window            ├─► SourceEvent
+//!                             └─► snapshot (up to four connections: chunks) ────────────┘
+//! ```
+//!
+//! - `login`, `wire`: connections, TLS, commands, the log's packets; `error` says whose move is next.
+//! - `server`: what the server is and where its log ends.
+//! - `position`: where we stand, as text that can be resumed from.
+//! - `event`, `statement`: the frame of log events. `assemble`: whole transactions from them. [`decode`]: rows from bytes.
+//! - `snapshot`, `window`: the first load, and why a chunk may be sent.
+//! - `run`: the loop over all of it, and reconnecting.
+//!
+//! A position is taken only at the end of a transaction. A lost connection takes back the half transaction, and reading
+//! goes on behind the last whole one: nothing is lost and nothing doubled. Keys that the log has changed since the reader
+//! started are never taken from a chunk, so a chunk can only add rows that the log does not know.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use relation::{Schema, TableId};
+
+mod assemble;
+pub mod decode;
+mod describe;
+mod doctor;
+mod error;
+mod event;
+mod login;
+mod position;
+mod run;
+mod server;
+mod snapshot;
+mod statement;
+#[doc(hidden)]
+pub mod testing;
+mod window;
+mod wire;
+
+pub use decode::SourceColumn;
+pub use describe::{Described, TableFacts, describe};
+pub use doctor::doctor;
+pub use position::{BadPosition, reached};
+pub use run::{Control, MysqlSource};
+pub use server::current_position;
+
+/// How the connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tls {
+    Disabled,
+    /// Encrypted where the server can.
+    #[default]
+    Preferred,
+    /// Encrypted, whoever the server is.
+    Required,
+    /// Encrypted, and the server proves its name by a certificate.
+    Verify,
+}
+
+/// Where a source begins that has no position yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Start {
+    /// Load the tables, and follow the log from before the load.
+    #[default]
+    Snapshot,
+    /// Follow the log from its current end.
+    Now,
+    /// Follow the log from the first transaction committed at or after this time, in microseconds since 1970.
+    Since(i64),
+    /// Follow the log from this file and offset.
+    Binlog { file: String, offset: u64 },
+    /// Follow the log behind these transactions.
+    Gtid(String),
+}
+
+/// A server and how to reach it. Secrets are resolved by now.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MysqlConfig {
+    /// Name or address.
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: Option<String>,
+    /// The database of tables that name none.
+    pub database: String,
+    pub tls: Tls,
+    /// Certificates (PEM) of the authorities to trust with [`Tls::Verify`]; default: the web's.
+    pub tls_ca: Option<PathBuf>,
+    pub start: Start,
+    /// How we present ourselves as a replica; default: a number that no other replica has.
+    pub server_id: Option<u32>,
+    /// How long after the reader's start the first chunk is read. A commit is in the log before a query shows it, by
+    /// the duration of a slow disk sync at most.
+    pub snapshot_delay: Duration,
+    /// Tables loaded at the same time.
+    pub snapshot_tables: usize,
+}
+
+impl Default for MysqlConfig {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 3306,
+            user: "root".to_owned(),
+            password: None,
+            database: String::new(),
+            tls: Tls::default(),
+            tls_ca: None,
+            start: Start::default(),
+            server_id: None,
+            snapshot_delay: Duration::from_secs(1),
+            snapshot_tables: 4,
+        }
+    }
+}
+
+impl MysqlConfig {
+    /// Host and port, as messages name the server.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// Without the password: settings end up in logs.
+impl fmt::Debug for MysqlConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlConfig")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .field("tls", &self.tls)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a table has been loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Load {
+    /// From the start, or from the cursor of the last [`relation::ChunkDone`].
+    Pending {
+        cursor: Option<Vec<u8>>,
+    },
+    Complete,
+}
+
+/// A table to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureTable {
+    pub id: TableId,
+    pub database: String,
+    pub name: String,
+    /// As [`describe`] gave them.
+    pub columns: Vec<SourceColumn>,
+    pub schema: Schema,
+    pub load: Load,
+}

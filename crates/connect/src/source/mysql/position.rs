@@ -1,0 +1,336 @@
+//! Where we stand in a server's log: file and offset, and the set of transactions seen where the server numbers them.
+//!
+//! ```text
+//! binlog.000007:154                                     file and offset
+//! binlog.000007:154 gtid=3e11fa47-…-1:1-5:7,…:tag:1-3   MySQL with gtid_mode=ON: the executed set
+//! binlog.000007:154 gtid=0-1-270,1-3-9                  MariaDB: the last transaction of each domain
+//! ```
+//!
+//! File and offset order events of one server ([`LogPoint`] compares so); the set finds the place again on any server
+//! of the same history. A position is only ever taken at the end of a transaction.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use relation::Position;
+
+/// A place in one server's log. Compares by the files' numbers, then by offset.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LogPoint {
+    pub(crate) file: String,
+    pub(crate) offset: u64,
+}
+
+impl LogPoint {
+    pub(crate) fn new(file: impl Into<String>, offset: u64) -> Self {
+        Self { file: file.into(), offset }
+    }
+
+    /// The number at the end of a log file's name.
+    fn file_number(&self) -> u64 {
+        self.file.rsplit('.').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl PartialOrd for LogPoint {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LogPoint {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.file == other.file {
+            return self.offset.cmp(&other.offset);
+        }
+        // Numbers grow beyond six digits, so names do not compare as text.
+        (self.file_number(), &self.file, self.offset).cmp(&(
+            other.file_number(),
+            &other.file,
+            other.offset,
+        ))
+    }
+}
+
+impl fmt::Display for LogPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.offset)
+    }
+}
+
+/// Text that is no position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no position in a MySQL log")]
+pub struct BadPosition(String);
+
+/// The transactions we have seen, in the server's own numbering.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Gtids {
+    /// The server does not number transactions.
+    #[default]
+    Off,
+    MySql(GtidSet),
+    MariaDb(DomainGtids),
+}
+
+/// A position that can be resumed from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LogPosition {
+    pub(crate) point: LogPoint,
+    pub(crate) gtids: Gtids,
+}
+
+impl LogPosition {
+    /// As everybody else keeps it.
+    pub(crate) fn to_position(&self) -> Position {
+        Position(self.to_string())
+    }
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.point)?;
+        match &self.gtids {
+            Gtids::Off => Ok(()),
+            Gtids::MySql(set) => write!(f, " gtid={set}"),
+            Gtids::MariaDb(set) => write!(f, " gtid={set}"),
+        }
+    }
+}
+
+impl FromStr for LogPosition {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let bad = || BadPosition(text.to_owned());
+        let (point, gtids) = match text.split_once(" gtid=") {
+            None => (text, Gtids::Off),
+            // A UUID has hyphens in fixed places and colons before its numbers; a MariaDB GTID has no colon at all.
+            Some((point, set)) if set.contains(':') => (point, Gtids::MySql(set.parse()?)),
+            Some((point, "")) => (point, Gtids::MySql(GtidSet::default())),
+            Some((point, set)) => (point, Gtids::MariaDb(set.parse()?)),
+        };
+        let (file, offset) = point.rsplit_once(':').ok_or_else(bad)?;
+        let offset = offset.parse().map_err(|_| bad())?;
+        Ok(Self { point: LogPoint::new(file, offset), gtids })
+    }
+}
+
+/// Who numbered a MySQL transaction: a server's UUID and, from 8.4 on, a tag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Origin {
+    pub(crate) uuid: [u8; 16],
+    pub(crate) tag: String,
+}
+
+/// A MySQL GTID set: per origin the numbers seen, as ascending, disjoint, non-adjacent ranges (first, last).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct GtidSet {
+    origins: BTreeMap<Origin, Vec<(u64, u64)>>,
+}
+
+impl GtidSet {
+    /// Adds one transaction. Cheap where it continues the last range, which is the rule.
+    pub(crate) fn add(&mut self, origin: &Origin, number: u64) {
+        match self.origins.get_mut(origin) {
+            Some(ranges) => add_number(ranges, number),
+            None => {
+                self.origins.insert(origin.clone(), vec![(number, number)]);
+            }
+        }
+    }
+
+    /// Whether all of `other` is in this set.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.origins.iter().all(|(origin, ranges)| {
+            let mine = self.origins.get(origin).map_or(&[][..], Vec::as_slice);
+            ranges.iter().all(|&(first, last)| mine.iter().any(|&(f, l)| f <= first && last <= l))
+        })
+    }
+
+    /// As COM_BINLOG_DUMP_GTID takes it; tags need the newer form.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        const TAGGED: u64 = 1 << 56;
+        let tagged = self.origins.keys().any(|o| !o.tag.is_empty());
+        let count = self.origins.len() as u64;
+        let mut out = Vec::new();
+        out.extend_from_slice(&if tagged { count << 8 | TAGGED } else { count }.to_le_bytes());
+        for (origin, ranges) in &self.origins {
+            out.extend_from_slice(&origin.uuid);
+            if tagged {
+                // A tag has at most 32 letters: its length is a one-byte integer of the serialisation library.
+                out.push(u8::try_from(origin.tag.len() << 1).unwrap_or(0));
+                out.extend_from_slice(origin.tag.as_bytes());
+            }
+            out.extend_from_slice(&(ranges.len() as u64).to_le_bytes());
+            for &(first, last) in ranges {
+                out.extend_from_slice(&first.to_le_bytes());
+                out.extend_from_slice(&(last + 1).to_le_bytes());
+            }
+        }
+        out
+    }
+}
+
+fn add_number(ranges: &mut Vec<(u64, u64)>, number: u64) {
+    if let Some(last) = ranges.last_mut()
+        && last.1 + 1 == number
+    {
+        last.1 = number;
+        return;
+    }
+    add_range(ranges, number, number);
+}
+
+/// Adds a range anywhere and joins what touches.
+fn add_range(ranges: &mut Vec<(u64, u64)>, first: u64, last: u64) {
+    ranges.push((first, last));
+    ranges.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for &(first, last) in ranges.iter() {
+        match joined.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    *ranges = joined;
+}
+
+impl fmt::Display for GtidSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before: Option<&[u8; 16]> = None;
+        for (origin, ranges) in &self.origins {
+            if before == Some(&origin.uuid) {
+                f.write_str(":")?;
+            } else {
+                write!(f, "{}{}:", if before.is_some() { "," } else { "" }, Uuid(&origin.uuid))?;
+            }
+            before = Some(&origin.uuid);
+            if !origin.tag.is_empty() {
+                write!(f, "{}:", origin.tag)?;
+            }
+            for (i, (first, last)) in ranges.iter().enumerate() {
+                write!(f, "{}{first}", if i == 0 { "" } else { ":" })?;
+                if first != last {
+                    write!(f, "-{last}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for GtidSet {
+    type Err = BadPosition;
+
+    /// Reads `uuid:1-5:7:tag:1-3,uuid:…`, with any white space between.
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let bad = || BadPosition(text.to_owned());
+        let mut set = Self::default();
+        let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        for part in compact.split(',').filter(|p| !p.is_empty()) {
+            let mut words = part.split(':');
+            let uuid = words.next().and_then(parse_uuid).ok_or_else(bad)?;
+            let mut origin = Origin { uuid, tag: String::new() };
+            for word in words {
+                if !word.starts_with(|c: char| c.is_ascii_digit()) {
+                    origin.tag = word.to_ascii_lowercase();
+                    continue;
+                }
+                let (first, last) = word.split_once('-').unwrap_or((word, word));
+                let (first, last) =
+                    (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
+                if first == 0 || first > last {
+                    return Err(bad());
+                }
+                add_range(set.origins.entry(origin.clone()).or_default(), first, last);
+            }
+        }
+        Ok(set)
+    }
+}
+
+struct Uuid<'a>(&'a [u8; 16]);
+
+impl fmt::Display for Uuid<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            let hyphen = if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{hyphen}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u32> =
+        text.chars().filter(|&c| c != '-').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let mut out = [0; 16];
+    if digits.len() != 32 {
+        return None;
+    }
+    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::try_from(pair[0] << 4 | pair[1]).ok()?;
+    }
+    Some(out)
+}
+
+/// MariaDB's position: per domain the last transaction, (server id, sequence number).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct DomainGtids {
+    domains: BTreeMap<u32, (u32, u64)>,
+}
+
+impl DomainGtids {
+    /// The domain's last transaction is now this one.
+    pub(crate) fn set(&mut self, domain: u32, server_id: u32, sequence: u64) {
+        self.domains.insert(domain, (server_id, sequence));
+    }
+
+    /// Whether each domain of `other` has come as far.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let far = |domain| self.domains.get(domain).map_or(0, |&(_, sequence)| sequence);
+        other.domains.iter().all(|(domain, &(_, sequence))| far(domain) >= sequence)
+    }
+}
+
+impl fmt::Display for DomainGtids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (domain, (server_id, sequence))) in self.domains.iter().enumerate() {
+            write!(f, "{}{domain}-{server_id}-{sequence}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for DomainGtids {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let bad = || BadPosition(text.to_owned());
+        let mut out = Self::default();
+        for gtid in text.split(',').map(str::trim).filter(|g| !g.is_empty()) {
+            let parts: Vec<&str> = gtid.split('-').collect();
+            let [domain, server_id, sequence] = parts[..] else { return Err(bad()) };
+            out.set(
+                domain.parse().map_err(|_| bad())?,
+                server_id.parse().map_err(|_| bad())?,
+                sequence.parse().map_err(|_| bad())?,
+            );
+        }
+        Ok(out)
+    }
+}
+
+/// Whether a source that stands at `current` has seen everything up to `target`. Both are positions of one source.
+pub fn reached(current: &Position, target: &Position) -> Result<bool, BadPosition> {
+    let current: LogPosition = current.0.parse()?;
+    let target: LogPosition = target.0.parse()?;
+    Ok(match (&current.gtids, &target.gtids) {
+        (Gtids::MySql(seen), Gtids::MySql(wanted)) => seen.covers(wanted),
+        (Gtids::MariaDb(seen), Gtids::MariaDb(wanted)) => seen.covers(wanted),
+        _ => current.point >= target.point,
+    })
+}

@@ -1,0 +1,509 @@
+//! The source at work: connect, follow the log, place chunks, hand batches over, and begin again when cut off.
+//!
+//! One task does it all, so that nothing needs a lock. It reads a block from the socket, walks the events in it without
+//! waiting for anything, and then waits for whatever comes first: room in the channel (a batch goes out as soon as there
+//! is room, so it is small when things are quiet and grows while the receiver is busy), a chunk, or the next block.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relation::Position;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::source::{Failure, Limits, SourceEvent, SourceState, now_us};
+
+use super::assemble::{Assembler, Notice, Step};
+use super::decode::SourceColumn;
+use super::error::{ServerError, WireError, failure};
+use super::position::{Gtids, LogPosition};
+use super::server::{Facts, announce_checksum, start_position};
+use super::snapshot::{Loaded, Loaders};
+use super::window::Chunk;
+use super::wire::Wire;
+use super::{CaptureTable, Load, MysqlConfig, describe, login};
+
+/// The server says where its log ends this often when it is idle: chunks wait for that.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// Silence for this long, heartbeats included, is a dead connection.
+const SILENCE_TICKS_MAX: u32 = 150;
+/// Chunks that may wait for the log to catch up, beside those in the readers' queue.
+const WAITING_CHUNKS_MAX: usize = 6;
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// The MySQL source; see the module's story.
+#[derive(Debug, Clone, Copy)]
+pub struct MysqlSource;
+
+/// Stops a running source.
+#[derive(Debug)]
+pub struct Control {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Ends the source and waits until its connections are closed. What was not received is read again next time.
+    pub async fn stop(self) {
+        // A source that has ended does not listen; that is as good.
+        self.stop.send(true).ok();
+        self.task.await.ok();
+    }
+}
+
+impl MysqlSource {
+    /// Starts on the current tokio runtime. With `resume` reading goes on behind that position, otherwise where
+    /// `config.start` says. The receiver gets events until [`SourceEvent::Failed`] or [`Control::stop`].
+    pub fn start(
+        config: MysqlConfig,
+        tables: Vec<CaptureTable>,
+        resume: Option<Position>,
+        limits: Limits,
+    ) -> (mpsc::Receiver<SourceEvent>, Control) {
+        let (sender, receiver) = mpsc::channel(limits.queue.max(1));
+        let (stop, stopped) = watch::channel(false);
+        let cursors = tables
+            .iter()
+            .map(|t| match &t.load {
+                Load::Pending { cursor } => cursor.clone(),
+                Load::Complete => None,
+            })
+            .collect();
+        let runner = Runner {
+            config: Arc::new(config),
+            limits,
+            sender,
+            stopped,
+            cursors,
+            tables,
+            resume,
+            assembler: None,
+            said: VecDeque::new(),
+            state: None,
+            waiting: Vec::new(),
+            run: 0,
+            flush: false,
+        };
+        (receiver, Control { stop, task: tokio::spawn(runner.run()) })
+    }
+}
+
+/// Why the source does not go on.
+enum Halt {
+    /// Asked to, or nobody listens.
+    Stopped,
+    Wire(WireError),
+}
+
+impl From<WireError> for Halt {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+struct Runner {
+    config: Arc<MysqlConfig>,
+    limits: Limits,
+    sender: mpsc::Sender<SourceEvent>,
+    stopped: watch::Receiver<bool>,
+    /// Per table: where its load goes on, as of the last chunk handed over.
+    cursors: Vec<Option<Vec<u8>>>,
+    /// Until the assembler has them.
+    tables: Vec<CaptureTable>,
+    resume: Option<Position>,
+    assembler: Option<Assembler>,
+    /// Events that go out before the next batch.
+    said: VecDeque<SourceEvent>,
+    state: Option<SourceState>,
+    /// Chunks that the log has not yet caught up with, in order.
+    waiting: Vec<Chunk>,
+    /// Counts connections.
+    run: u64,
+    /// A newer position may be handed over though no change of ours came with it.
+    flush: bool,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            let begun = self.run;
+            self.run += 1;
+            let halt = match self.session().await {
+                Ok(never) => match never {},
+                Err(halt) => halt,
+            };
+            if let Some(assembler) = &mut self.assembler {
+                assembler.abandon();
+            }
+            self.waiting.clear();
+            let error = match halt {
+                Halt::Stopped => return,
+                Halt::Wire(error) => error,
+            };
+            if let Some(failure) = failure(&error, &self.config) {
+                self.fail(failure).await;
+                return;
+            }
+            // A connection that worked for a while starts the patience anew.
+            if self.state != Some(SourceState::Stalled)
+                && self.state != Some(SourceState::Connecting)
+            {
+                backoff = BACKOFF_FIRST;
+            }
+            tracing::warn!(server = %self.config.address(), %error, wait_ms = backoff.as_millis(), "connecting again");
+            self.say(SourceState::Stalled, format!("{}: {error}", self.config.address()));
+            let pause = backoff + jitter(backoff, begun);
+            if self.while_delivering(tokio::time::sleep(pause)).await.is_err() {
+                return;
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Hands over what is whole, then the failure.
+    async fn fail(&mut self, failure: Failure) {
+        tracing::error!(server = %self.config.address(), %failure, detail = %failure.detail, "the source has stopped");
+        while self.has_output() {
+            let Ok(permit) = self.sender.clone().reserve_owned().await else { return };
+            self.hand_over(permit);
+        }
+        drop(self.sender.send(SourceEvent::Failed(failure)).await);
+    }
+
+    fn say(&mut self, state: SourceState, message: String) {
+        if self.state != Some(state) {
+            self.state = Some(state);
+            self.said.push_back(SourceEvent::State(state, message));
+        }
+    }
+
+    /// One connection's life. Ends only by an error.
+    async fn session(&mut self) -> Result<std::convert::Infallible, Halt> {
+        if self.state != Some(SourceState::Stalled) {
+            self.say(SourceState::Connecting, self.config.address());
+        }
+        let config = Arc::clone(&self.config);
+        let (mut sql, facts) = self
+            .while_delivering(async move {
+                let mut sql = login::connect(&config).await?;
+                let facts = Facts::read(&mut sql).await?;
+                match facts.refuse(&config) {
+                    Some(failure) => Err(failure.into()),
+                    None => Ok::<_, WireError>((sql, facts)),
+                }
+            })
+            .await??;
+        if self.assembler.is_none() {
+            self.begin(&mut sql, &facts).await?;
+        }
+        let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
+        let position = assembler.position().clone();
+        let config = Arc::clone(&self.config);
+        let mut log = self
+            .while_delivering(async move {
+                let mut wire = login::connect(&config).await?;
+                open_log(&mut wire, &config, &facts, &position).await?;
+                Ok::<_, WireError>(wire)
+            })
+            .await??;
+        let result = self.follow(&mut log, sql).await;
+        // The server notices a closed socket by itself; a log connection takes no more commands.
+        drop(log);
+        result
+    }
+
+    /// Finds the first position and makes the assembler.
+    async fn begin(&mut self, sql: &mut Wire, facts: &Facts) -> Result<(), Halt> {
+        let (position, since_us) = match &self.resume {
+            None => start_position(sql, facts, &self.config).await?,
+            Some(position) => {
+                let parsed = position.0.parse::<LogPosition>().map_err(|e| {
+                    WireError::from(Failure {
+                        message: "the stored position cannot be read".to_owned(),
+                        detail: e.to_string(),
+                        hint: "Load the tables again: tidemill resnapshot.".to_owned(),
+                    })
+                })?;
+                (parsed, 0)
+            }
+        };
+        let tables = mem::take(&mut self.tables);
+        self.assembler = Some(Assembler::new(tables, position, self.limits, since_us));
+        Ok(())
+    }
+
+    /// Follows the log of one connection.
+    async fn follow(
+        &mut self,
+        log: &mut Wire,
+        sql: Wire,
+    ) -> Result<std::convert::Infallible, Halt> {
+        let mut loaders = self.start_loaders();
+        let mut sql = Some(sql);
+        let mut tick = ticks();
+        let mut silent_ticks = 0;
+        loop {
+            if let Some(index) = self.walk(log)? {
+                let columns = self.describe(&mut sql, index).await?;
+                if let Some(assembler) = &mut self.assembler {
+                    assembler.described(index, columns.as_deref());
+                }
+                continue;
+            }
+            let full = self.assembler.as_ref().is_some_and(Assembler::is_full);
+            let may_load = self.waiting.len() < WAITING_CHUNKS_MAX;
+            let output = self.has_output();
+            tokio::select! {
+                biased;
+                _ = self.stopped.changed() => return Err(Halt::Stopped),
+                permit = self.sender.clone().reserve_owned(), if output => {
+                    self.hand_over(permit.map_err(|_| Halt::Stopped)?);
+                }
+                Some(loaded) = loaders.loaded.recv(), if may_load => self.take(loaded),
+                read = log.fill(), if !full => {
+                    read?;
+                    silent_ticks = 0;
+                }
+                _ = tick.tick() => {
+                    self.flush = true;
+                    if !full {
+                        silent_ticks += 1;
+                    }
+                    if silent_ticks > SILENCE_TICKS_MAX {
+                        return Err(WireError::Silent(u64::from(silent_ticks) / 5).into());
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_loaders(&mut self) -> Loaders {
+        let mut tables = Vec::new();
+        if let Some(assembler) = &self.assembler {
+            for index in assembler.loading() {
+                let mut table = assembler.table(index).clone();
+                table.load = Load::Pending { cursor: self.cursors[index].clone() };
+                tables.push((index, table));
+            }
+        }
+        let (state, message) = match tables.len() {
+            0 => (SourceState::Streaming, String::new()),
+            count => (SourceState::Snapshot, format!("loading {count} tables")),
+        };
+        self.say(state, message);
+        Loaders::start(&self.config, tables, self.run)
+    }
+
+    /// Walks the events that have arrived, until there are no more or the batch is full. Returns a table to look up.
+    fn walk(&mut self, log: &mut Wire) -> Result<Option<usize>, Halt> {
+        let Some(assembler) = &mut self.assembler else { return Ok(None) };
+        assembler.set_read_time(now_us());
+        if assembler.is_full() {
+            return Ok(None);
+        }
+        while let Some(packet) = log.next_packet()? {
+            let event = match packet.split_first() {
+                Some((0, event)) => event,
+                Some((0xff, _)) => return Err(WireError::Server(ServerError::parse(packet)).into()),
+                Some((0xfe, _)) => return Err(WireError::Closed.into()),
+                _ => {
+                    return Err(
+                        WireError::Protocol("no event where one should be".to_owned()).into()
+                    );
+                }
+            };
+            match assembler.event(event)? {
+                Step::Next => {}
+                Step::Committed if assembler.is_full() => break,
+                Step::Committed => {}
+                Step::Describe(index) => {
+                    log.unread();
+                    return Ok(Some(index));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a table's columns again; on a connection that has died meanwhile, on a new one.
+    async fn describe(
+        &mut self,
+        sql: &mut Option<Wire>,
+        index: usize,
+    ) -> Result<Option<Vec<SourceColumn>>, Halt> {
+        let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
+        let table = assembler.table(index);
+        let (database, name) = (table.database.clone(), table.name.clone());
+        let config = Arc::clone(&self.config);
+        let kept = sql.take();
+        let (wire, columns) = self
+            .while_delivering(async move {
+                if let Some(mut wire) = kept
+                    && let Ok(columns) = describe::columns(&mut wire, &database, &name).await
+                {
+                    return Ok((wire, columns));
+                }
+                let mut wire = login::connect(&config).await?;
+                let columns = describe::columns(&mut wire, &database, &name).await?;
+                Ok::<_, WireError>((wire, columns))
+            })
+            .await??;
+        *sql = Some(wire);
+        Ok(columns)
+    }
+
+    fn take(&mut self, loaded: Loaded) {
+        match loaded {
+            Loaded::Chunk(chunk) => self.waiting.push(chunk),
+            Loaded::Rejected(row) => self.said.push_back(SourceEvent::Rejected(row)),
+            Loaded::Parked { table, reason } => {
+                if let Some(assembler) = &mut self.assembler {
+                    assembler.park_load(table, reason);
+                    if self.state == Some(SourceState::Snapshot) && assembler.loading().is_empty() {
+                        self.say(SourceState::Streaming, String::new());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether something should go out now.
+    fn has_output(&mut self) -> bool {
+        let Some(assembler) = &mut self.assembler else { return !self.said.is_empty() };
+        // Before the batch that they belong to: whoever has stored its position knows what it lacks.
+        self.said.extend(assembler.notices().into_iter().map(notice_event));
+        if !self.said.is_empty()
+            || assembler.is_ready()
+            || self.waiting.iter().any(|chunk| assembler.may_close(chunk))
+        {
+            return true;
+        }
+        self.flush = self.flush && assembler.has_moved();
+        self.flush
+    }
+
+    /// Sends one event: what was said, or the batch with all chunks whose time has come.
+    fn hand_over(&mut self, permit: mpsc::OwnedPermit<SourceEvent>) {
+        if let Some(said) = self.said.pop_front() {
+            permit.send(said);
+            return;
+        }
+        let Some(assembler) = &mut self.assembler else { return };
+        let mut loaded = false;
+        for chunk in mem::take(&mut self.waiting) {
+            if !assembler.may_close(&chunk) {
+                self.waiting.push(chunk);
+                continue;
+            }
+            debug_assert_eq!(chunk.run, self.run, "chunks of an earlier connection are void");
+            self.cursors[chunk.table] = Some(chunk.cursor.clone());
+            loaded |= assembler.add_chunk(chunk);
+        }
+        self.flush = false;
+        permit.send(SourceEvent::Batch(assembler.take()));
+        if loaded && assembler.loading().is_empty() {
+            self.say(SourceState::Streaming, String::new());
+        }
+    }
+
+    /// Waits for something while what is ready goes out.
+    async fn while_delivering<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Halt> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let output = self.has_output();
+            tokio::select! {
+                biased;
+                _ = self.stopped.changed() => return Err(Halt::Stopped),
+                permit = self.sender.clone().reserve_owned(), if output => {
+                    self.hand_over(permit.map_err(|_| Halt::Stopped)?);
+                }
+                done = &mut work => return Ok(done),
+            }
+        }
+    }
+}
+
+fn notice_event(notice: Notice) -> SourceEvent {
+    match notice {
+        Notice::Parked { table, reason } => SourceEvent::Parked { table, reason },
+        Notice::Rejected(row) => SourceEvent::Rejected(row),
+    }
+}
+
+fn ticks() -> Interval {
+    let mut tick = tokio::time::interval(HEARTBEAT);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    tick
+}
+
+/// Up to half of the pause more, so that many sources do not come back at the same moment.
+fn jitter(pause: Duration, seed: u64) -> Duration {
+    let hash = relation::key::hash128(&[now_us().to_le_bytes(), seed.to_le_bytes()].concat());
+    pause * u32::from(hash[15]) / 512
+}
+
+/// Asks for the log behind a position.
+pub(crate) async fn open_log(
+    wire: &mut Wire,
+    config: &MysqlConfig,
+    facts: &Facts,
+    position: &LogPosition,
+) -> Result<(), WireError> {
+    announce_checksum(wire).await?;
+    let period_ns = HEARTBEAT.as_nanos();
+    wire.execute(&format!(
+        "SET @master_heartbeat_period = {period_ns}, @source_heartbeat_period = {period_ns}"
+    ))
+    .await?;
+    // While nobody takes our batches we do not read, and the server must not mind.
+    wire.execute("SET SESSION net_write_timeout = 3600").await?;
+    let server_id =
+        config.server_id.unwrap_or_else(|| own_server_id(config, wire.server.connection_id));
+    if wire.server.mariadb {
+        // 4: we understand GTIDs, and events that a statement was split into.
+        wire.execute("SET @mariadb_slave_capability = 4, @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0")
+            .await?;
+    }
+    match &position.gtids {
+        Gtids::MySql(set) if facts.gtid_mode => {
+            wire.register(server_id).await?;
+            wire.dump_from_gtids(server_id, set).await
+        }
+        Gtids::MariaDb(set) => {
+            wire.execute(&format!("SET @slave_connect_state = '{set}'")).await?;
+            wire.register(server_id).await?;
+            wire.dump_from_file(server_id, "", 4).await
+        }
+        Gtids::MySql(_) | Gtids::Off => {
+            let Ok(offset) = u32::try_from(position.point.offset) else {
+                return Err(beyond_reach(position).into());
+            };
+            wire.register(server_id).await?;
+            wire.dump_from_file(server_id, &position.point.file, offset.max(4)).await
+        }
+    }
+}
+
+/// A number no other replica should have: from who we are and the connection, anew for each connection.
+fn own_server_id(config: &MysqlConfig, connection_id: u32) -> u32 {
+    const FIRST: u32 = 1_000; // people number their servers from 1
+    let name = format!("{} {} {} {}", config.address(), config.database, connection_id, now_us());
+    let hash = relation::key::hash128(name.as_bytes());
+    FIRST + u32::from_le_bytes([hash[12], hash[13], hash[14], hash[15]]) % (u32::MAX - FIRST)
+}
+
+/// The protocol asks for a file's offset in 32 bits.
+fn beyond_reach(position: &LogPosition) -> Failure {
+    Failure {
+        message: "the stored position is beyond 4 GiB of a log file".to_owned(),
+        detail: format!("It is {}; servers can be asked for the first 4 GiB only, or by GTID.", position.point),
+        hint: "Switch gtid_mode ON and keep max_binlog_size at 1 GiB; load the tables again: tidemill resnapshot."
+            .to_owned(),
+    }
+}

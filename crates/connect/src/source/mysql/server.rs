@@ -1,0 +1,225 @@
+//! What a server is, and where its log ends.
+
+use relation::Position;
+
+use crate::source::Failure;
+
+use super::error::{WireError, failure};
+use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition};
+use super::wire::{ServerInfo, TextRows, Wire};
+use super::{MysqlConfig, Start, login};
+
+/// Settings that capture depends on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) log_bin: bool,
+    pub(crate) binlog_format: String,
+    pub(crate) row_image: String,
+    /// Empty on servers that do not know it.
+    pub(crate) row_metadata: String,
+    /// MySQL numbers transactions; MariaDB always does.
+    pub(crate) gtid_mode: bool,
+    pub(crate) server_id: u64,
+    /// Seconds after which log files are dropped; 0: never.
+    pub(crate) expire_s: u64,
+    /// What MySQL 9.6 and later call the old way, in which cascades are not logged.
+    pub(crate) native_foreign_keys: Option<bool>,
+}
+
+impl Facts {
+    pub(crate) async fn read(wire: &mut Wire) -> Result<Self, WireError> {
+        let names = "'log_bin','binlog_format','binlog_row_image','binlog_row_metadata','gtid_mode','server_id',\
+                     'binlog_expire_logs_seconds','expire_logs_days','innodb_native_foreign_keys'";
+        let rows =
+            wire.query(&format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")).await?;
+        let get = |name: &str| variable(&rows, name).unwrap_or_default();
+        let on = |name: &str| matches!(get(name).to_ascii_uppercase().as_str(), "ON" | "1");
+        let seconds = get("binlog_expire_logs_seconds").parse().unwrap_or(0);
+        let days: f64 = get("expire_logs_days").parse().unwrap_or(0.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "days of log retention are few"
+        )]
+        let days_s = (days * 86_400.0) as u64;
+        Ok(Self {
+            log_bin: on("log_bin"),
+            binlog_format: get("binlog_format").to_ascii_uppercase(),
+            row_image: get("binlog_row_image").to_ascii_uppercase(),
+            row_metadata: get("binlog_row_metadata").to_ascii_uppercase(),
+            gtid_mode: get("gtid_mode").eq_ignore_ascii_case("ON"),
+            server_id: get("server_id").parse().unwrap_or(0),
+            expire_s: if seconds > 0 { seconds } else { days_s },
+            native_foreign_keys: variable(&rows, "innodb_native_foreign_keys")
+                .map(|v| v.eq_ignore_ascii_case("ON")),
+        })
+    }
+
+    /// What makes capture impossible, for a person to mend.
+    pub(crate) fn refuse(&self, config: &MysqlConfig) -> Option<Failure> {
+        if !self.log_bin {
+            return Some(Failure {
+                message: format!("{} writes no binary log", config.address()),
+                detail: "log_bin is OFF.".to_owned(),
+                hint: "Start the server with log_bin, binlog_format = ROW and a server_id."
+                    .to_owned(),
+            });
+        }
+        // MySQL 9 drops the variable: ROW is all there is.
+        if !self.binlog_format.is_empty() && self.binlog_format != "ROW" {
+            return Some(Failure {
+                message: format!("{} logs statements, not rows", config.address()),
+                detail: format!("binlog_format is {}.", self.binlog_format),
+                hint: "SET GLOBAL binlog_format = 'ROW'; then let the applications reconnect."
+                    .to_owned(),
+            });
+        }
+        None
+    }
+}
+
+fn variable(rows: &TextRows, name: &str) -> Option<String> {
+    let row = rows.rows.iter().find(|r| r.first().is_some_and(|n| n.as_deref() == Some(name)))?;
+    row.get(1)?.clone()
+}
+
+/// The end of the log now, and the transactions executed where the server tells them with it.
+pub(crate) async fn log_end(wire: &mut Wire) -> Result<(LogPoint, String), WireError> {
+    let rows = wire.query(log_status(&wire.server)).await?;
+    let file = rows.first("File").unwrap_or_default();
+    let offset = rows.first("Position").and_then(|p| p.parse().ok());
+    let (Some(offset), false) = (offset, file.is_empty()) else {
+        return Err(WireError::Protocol("the server does not tell the end of its log".to_owned()));
+    };
+    Ok((
+        LogPoint::new(file, offset),
+        rows.first("Executed_Gtid_Set").unwrap_or_default().to_owned(),
+    ))
+}
+
+/// The command that tells the end of the log, by the server's age.
+pub(crate) fn log_status(server: &ServerInfo) -> &'static str {
+    if !server.mariadb && server.numbers() >= (8, 2, 0) {
+        "SHOW BINARY LOG STATUS"
+    } else {
+        "SHOW MASTER STATUS"
+    }
+}
+
+/// The end of the log as a position to resume from.
+pub(crate) async fn end_position(wire: &mut Wire, facts: &Facts) -> Result<LogPosition, WireError> {
+    let (point, executed) = log_end(wire).await?;
+    let gtids = if wire.server.mariadb {
+        mariadb_gtids(wire, &point).await?
+    } else if facts.gtid_mode {
+        Gtids::MySql(executed.parse().map_err(|e| WireError::Protocol(format!("{e}")))?)
+    } else {
+        Gtids::Off
+    };
+    Ok(LogPosition { point, gtids })
+}
+
+/// MariaDB's transactions at a place of its log.
+async fn mariadb_gtids(wire: &mut Wire, point: &LogPoint) -> Result<Gtids, WireError> {
+    let file = point.file.replace(['\'', '\\'], "");
+    let rows = wire.query(&format!("SELECT BINLOG_GTID_POS('{file}', {})", point.offset)).await?;
+    // NULL: no such place, or a log that is not numbered.
+    let Some(text) = rows.single() else { return Ok(Gtids::Off) };
+    Ok(text.parse::<DomainGtids>().map_or(Gtids::Off, Gtids::MariaDb))
+}
+
+/// Where a source that has no position begins, and from which commit time on (microseconds since 1970).
+pub(crate) async fn start_position(
+    wire: &mut Wire,
+    facts: &Facts,
+    config: &MysqlConfig,
+) -> Result<(LogPosition, i64), WireError> {
+    match &config.start {
+        Start::Snapshot | Start::Now => Ok((end_position(wire, facts).await?, 0)),
+        Start::Binlog { file, offset } => {
+            Ok((LogPosition { point: LogPoint::new(file.clone(), *offset), gtids: Gtids::Off }, 0))
+        }
+        Start::Gtid(text) => {
+            let bad = |e: &dyn std::fmt::Display| {
+                Failure {
+                message: "the connection's start is no GTID set".to_owned(),
+                detail: e.to_string(),
+                hint: "Write it as SELECT @@gtid_executed (MySQL) or @@gtid_binlog_pos (MariaDB) shows it.".to_owned(),
+            }
+            };
+            let gtids = if wire.server.mariadb {
+                Gtids::MariaDb(text.parse::<DomainGtids>().map_err(|e| bad(&e))?)
+            } else {
+                Gtids::MySql(text.parse::<GtidSet>().map_err(|e| bad(&e))?)
+            };
+            Ok((LogPosition { point: LogPoint::new("", 4), gtids }, 0))
+        }
+        Start::Since(us) => {
+            let rows = wire.query("SHOW BINARY LOGS").await?;
+            let files: Vec<String> =
+                rows.rows.into_iter().filter_map(|mut r| r.swap_remove(0)).collect();
+            let file = file_before(config, &files, *us).await?;
+            Ok((LogPosition { point: LogPoint::new(file, 4), gtids: Gtids::Off }, *us))
+        }
+    }
+}
+
+/// The newest log file that was begun before a time, or the oldest there is.
+async fn file_before(config: &MysqlConfig, files: &[String], us: i64) -> Result<String, WireError> {
+    for file in files.iter().rev() {
+        if i64::from(begun_s(config, file).await?) * 1_000_000 <= us {
+            return Ok(file.clone());
+        }
+    }
+    files
+        .first()
+        .cloned()
+        .ok_or_else(|| WireError::Protocol("the server has no log files".to_owned()))
+}
+
+/// When a log file was begun, in seconds since 1970: the time of its format description.
+async fn begun_s(config: &MysqlConfig, file: &str) -> Result<u32, WireError> {
+    let mut wire = login::connect(config).await?;
+    announce_checksum(&mut wire).await?;
+    wire.dump_from_file(config.server_id.unwrap_or(u32::MAX), file, 4).await?;
+    loop {
+        let packet = wire.read_packet().await?;
+        let event = packet.get(1..).unwrap_or_default();
+        let header = super::event::Header::parse(event)?;
+        if header.kind == super::event::kind::FORMAT_DESCRIPTION {
+            wire.close().await;
+            return Ok(header.timestamp);
+        }
+    }
+}
+
+/// Tells the server that we understand checksums; it refuses to send a log with them otherwise.
+pub(crate) async fn announce_checksum(wire: &mut Wire) -> Result<(), WireError> {
+    wire.execute(
+        "SET @master_binlog_checksum = @@GLOBAL.binlog_checksum, @source_binlog_checksum = @@GLOBAL.binlog_checksum",
+    )
+    .await
+}
+
+/// Where the server's log ends now, in the form of the positions that the source sends: for "until caught up".
+pub async fn current_position(config: &MysqlConfig) -> Result<Position, Failure> {
+    let position = async {
+        let mut wire = login::connect(config).await?;
+        let facts = Facts::read(&mut wire).await?;
+        let position = end_position(&mut wire, &facts).await?;
+        wire.close().await;
+        Ok::<_, WireError>(position.to_position())
+    };
+    position
+        .await
+        .map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
+}
+
+/// A server that cannot be asked right now.
+pub(crate) fn unreachable_server(error: &WireError, config: &MysqlConfig) -> Failure {
+    Failure {
+        message: format!("cannot reach {}", config.address()),
+        detail: error.to_string(),
+        hint: "Check host and port of the connection, and that the server runs.".to_owned(),
+    }
+}

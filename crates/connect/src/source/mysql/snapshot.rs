@@ -1,0 +1,513 @@
+//! Reading tables for their first load: chunks by primary key, as many tables at a time as the connection allows.
+//!
+//! Each table has one task. It reads a chunk, asks the server where its log ends now, hands both over, and reads the
+//! next chunk at once; the hand-over waits when nobody takes it. What a chunk is worth is decided in [`super::window`].
+//! Cursors travel as values, each compared by the server in its column's own type and collation: a client cannot know
+//! that order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use relation::Rows;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::source::RejectedRow;
+
+use super::assemble::hex;
+use super::decode::{SnapshotPlan, SourceColumn};
+use super::describe::{literal, quoted};
+use super::error::{WireError, failure};
+use super::position::LogPoint;
+use super::server::log_end;
+use super::window::Chunk;
+use super::wire::Wire;
+use super::{CaptureTable, Load, MysqlConfig, login};
+
+/// Rows of the first chunk; the later ones aim at [`CHUNK_TIME`] and [`CHUNK_BYTES`].
+const FIRST_CHUNK_ROWS: usize = 4_096;
+const CHUNK_ROWS_MAX: usize = 500_000;
+const CHUNK_TIME: Duration = Duration::from_millis(500);
+const CHUNK_BYTES: usize = 8 << 20;
+/// A table without a key is held whole until its load is placed.
+const BAG_BYTES_MAX: usize = 1 << 30;
+/// Chunks that wait between the readers and the window.
+const QUEUE: usize = 2;
+/// Pause before a reader tries again after it lost its connection.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a reader says.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    Chunk(Chunk),
+    Rejected(RejectedRow),
+    /// The table cannot be loaded; the others can.
+    Parked {
+        table: usize,
+        reason: String,
+    },
+}
+
+/// The readers of one connection's time. Dropping them ends them.
+#[derive(Debug)]
+pub(crate) struct Loaders {
+    _tasks: JoinSet<()>,
+    pub(crate) loaded: mpsc::Receiver<Loaded>,
+}
+
+impl Loaders {
+    /// Starts a reader per table; `run` marks their chunks.
+    pub(crate) fn start(
+        config: &Arc<MysqlConfig>,
+        tables: Vec<(usize, CaptureTable)>,
+        run: u64,
+    ) -> Self {
+        let (sender, loaded) = mpsc::channel(QUEUE);
+        let together = Arc::new(Semaphore::new(config.snapshot_tables.max(1)));
+        let mut tasks = JoinSet::new();
+        for (index, table) in tables {
+            let (together, sender) = (Arc::clone(&together), sender.clone());
+            let reader = TableReader { config: Arc::clone(config), table, index, run, sender };
+            tasks.spawn(async move {
+                tokio::time::sleep(reader.config.snapshot_delay).await;
+                if let Ok(_turn) = together.acquire_owned().await {
+                    reader.run().await;
+                }
+            });
+        }
+        Self { _tasks: tasks, loaded }
+    }
+}
+
+/// Why a table's load ends.
+enum End {
+    /// Whole, or nobody listens any more.
+    Done,
+    Parked(String),
+}
+
+struct TableReader {
+    config: Arc<MysqlConfig>,
+    table: CaptureTable,
+    index: usize,
+    run: u64,
+    sender: mpsc::Sender<Loaded>,
+}
+
+impl TableReader {
+    async fn run(mut self) {
+        loop {
+            let result = if self.table.schema.key.is_empty() {
+                self.bag().await
+            } else {
+                self.chunks().await
+            };
+            match result {
+                Ok(End::Done) => return,
+                Ok(End::Parked(reason)) => return self.park(reason).await,
+                Err(error) => match refusal(&error, &self.config) {
+                    Some(reason) => return self.park(reason).await,
+                    None => {
+                        tracing::warn!(table = %self.table.name, %error, "reading a table again");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn park(&self, reason: String) {
+        // If nobody listens, nobody needs to know.
+        drop(self.sender.send(Loaded::Parked { table: self.index, reason }).await);
+    }
+
+    async fn connect(&self) -> Result<Wire, WireError> {
+        let mut wire = login::connect(&self.config).await?;
+        for statement in SnapshotPlan::SESSION {
+            wire.execute(statement).await?;
+        }
+        // While nobody takes our chunks we do not read, and the server must not mind.
+        wire.execute("SET SESSION net_write_timeout = 3600").await?;
+        Ok(wire)
+    }
+
+    /// Reads on from the cursor until the end of the table.
+    async fn chunks(&mut self) -> Result<End, WireError> {
+        let plan = match SnapshotPlan::new(&self.table.columns) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(End::Parked(format!("{error}: {}", error.reason))),
+        };
+        let keys = match key_columns(&self.table) {
+            Ok(keys) => keys,
+            Err(reason) => return Ok(End::Parked(reason)),
+        };
+        let mut wire = self.connect().await?;
+        wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        let rows_estimate = estimate(&mut wire, &self.table).await?;
+        let mut rows_max = FIRST_CHUNK_ROWS;
+        loop {
+            let Load::Pending { cursor } = &self.table.load else { return Ok(End::Done) };
+            let sql = match chunk_query(&self.table, &plan, &keys, cursor.as_deref(), rows_max) {
+                Ok(sql) => sql,
+                Err(reason) => return Ok(End::Parked(reason)),
+            };
+            let begun = Instant::now();
+            let mut read = Read::new(&plan, keys.len());
+            wire.query_with(&sql, |values| read.row(values)).await?;
+            let took = begun.elapsed();
+            let (high, _) = log_end(&mut wire).await?;
+            self.reject(&read.rejected, &high).await;
+            let complete = read.count < rows_max;
+            let cursor = if read.count == 0 {
+                cursor.clone().unwrap_or_default()
+            } else {
+                encode_cursor(&read.last)
+            };
+            rows_max = next_rows(read.count, read.rows.byte_len(), took);
+            let chunk = Chunk {
+                table: self.index,
+                run: self.run,
+                rows: read.rows,
+                cursor: cursor.clone(),
+                complete,
+                high,
+                rows_estimate,
+            };
+            if self.sender.send(Loaded::Chunk(chunk)).await.is_err() || complete {
+                wire.close().await;
+                return Ok(End::Done);
+            }
+            self.table.load = Load::Pending { cursor: Some(cursor) };
+        }
+    }
+
+    /// Reads a table without a key under one snapshot at a known place of the log.
+    async fn bag(&mut self) -> Result<End, WireError> {
+        let plan = match SnapshotPlan::new(&self.table.columns) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(End::Parked(format!("{error}: {}", error.reason))),
+        };
+        let mut wire = self.connect().await?;
+        wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+        let rows_estimate = estimate(&mut wire, &self.table).await?;
+        let high = if wire.server.mariadb {
+            mariadb_snapshot(&mut wire).await?
+        } else {
+            match self.locked_snapshot(&mut wire).await? {
+                Ok(high) => high,
+                Err(reason) => return Ok(End::Parked(reason)),
+            }
+        };
+        let sql =
+            format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(&self.table));
+        let mut read = Read::new(&plan, 0);
+        wire.query_with(&sql, |values| read.row(values)).await?;
+        if read.rows.byte_len() > BAG_BYTES_MAX {
+            return Ok(End::Parked(
+                "It has no primary key and is too large to be loaded in one piece.".to_owned(),
+            ));
+        }
+        self.reject(&read.rejected, &high).await;
+        let chunk = Chunk {
+            table: self.index,
+            run: self.run,
+            rows: read.rows,
+            cursor: Vec::new(),
+            complete: true,
+            high,
+            rows_estimate,
+        };
+        drop(self.sender.send(Loaded::Chunk(chunk)).await);
+        wire.close().await;
+        Ok(End::Done)
+    }
+
+    /// MySQL tells no place for a snapshot: the table is locked for the moment in which both are taken.
+    async fn locked_snapshot(
+        &self,
+        wire: &mut Wire,
+    ) -> Result<Result<LogPoint, String>, WireError> {
+        let mut locker = login::connect(&self.config).await?;
+        let name = full_name(&self.table);
+        if let Err(error) = locker.execute(&format!("LOCK TABLES {name} READ")).await {
+            return match error {
+                WireError::Server(server) => Ok(Err(format!(
+                    "It has no primary key, so that loading it needs a short lock, which the server refuses: {server}. \
+                     GRANT LOCK TABLES ON {}.* TO '{}'@'%', or add a primary key.",
+                    quoted(&self.table.database),
+                    self.config.user
+                ))),
+                other => Err(other),
+            };
+        }
+        wire.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
+        let (high, _) = log_end(&mut locker).await?;
+        locker.execute("UNLOCK TABLES").await?;
+        locker.close().await;
+        Ok(Ok(high))
+    }
+
+    async fn reject(&self, rejected: &[(String, String)], at: &LogPoint) {
+        for (row, reason) in rejected {
+            let rejected = RejectedRow {
+                table: self.table.id,
+                row: row.clone(),
+                reason: reason.clone(),
+                position: relation::Position(at.to_string()),
+            };
+            drop(self.sender.send(Loaded::Rejected(rejected)).await);
+        }
+    }
+}
+
+/// An error that only concerns this table, or that trying again will not mend.
+fn refusal(error: &WireError, config: &MysqlConfig) -> Option<String> {
+    let failure = failure(error, config)?;
+    Some(format!("{}. {} {}", failure.message, failure.detail, failure.hint))
+}
+
+/// MariaDB knows the place of a snapshot.
+async fn mariadb_snapshot(wire: &mut Wire) -> Result<LogPoint, WireError> {
+    wire.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+    let rows = wire.query("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
+    let get = |name: &str| {
+        let found = rows
+            .rows
+            .iter()
+            .find(|r| r[0].as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name)));
+        found.and_then(|r| r[1].clone()).unwrap_or_default()
+    };
+    let offset = get("binlog_snapshot_position").parse();
+    let file = get("binlog_snapshot_file");
+    match offset {
+        Ok(offset) if !file.is_empty() => Ok(LogPoint::new(file, offset)),
+        _ => Err(WireError::Protocol(
+            "the server does not tell the place of its snapshot".to_owned(),
+        )),
+    }
+}
+
+async fn estimate(wire: &mut Wire, table: &CaptureTable) -> Result<u64, WireError> {
+    let rows = wire
+        .query(&format!(
+            "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            literal(&table.database),
+            literal(&table.name)
+        ))
+        .await?;
+    Ok(rows.single().and_then(|n| n.parse().ok()).unwrap_or(0))
+}
+
+/// Rows of the next chunk, from how the last one went.
+fn next_rows(rows: usize, bytes: usize, took: Duration) -> usize {
+    let rows = rows.max(1);
+    let by_time = rows as u128 * CHUNK_TIME.as_micros() / took.as_micros().max(1);
+    let by_bytes = rows as u128 * CHUNK_BYTES as u128 / bytes.max(1) as u128;
+    let next = by_time.min(by_bytes).min(rows as u128 * 4).min(CHUNK_ROWS_MAX as u128);
+    usize::try_from(next).unwrap_or(CHUNK_ROWS_MAX).max(256)
+}
+
+/// A chunk being read.
+struct Read<'a> {
+    plan: &'a SnapshotPlan,
+    keys: usize,
+    rows: Rows,
+    count: usize,
+    /// The cursor columns of the last row.
+    last: Vec<Vec<u8>>,
+    /// Rows that could not be read: what could be seen of them, and why.
+    rejected: Vec<(String, String)>,
+}
+
+impl<'a> Read<'a> {
+    fn new(plan: &'a SnapshotPlan, keys: usize) -> Self {
+        Self {
+            plan,
+            keys,
+            rows: Rows::new(),
+            count: 0,
+            last: vec![Vec::new(); keys],
+            rejected: Vec::new(),
+        }
+    }
+
+    fn row(&mut self, values: &[Option<&[u8]>]) -> Result<(), WireError> {
+        let (cells, keys) = values.split_at(values.len() - self.keys);
+        self.count += 1;
+        for (last, key) in self.last.iter_mut().zip(keys) {
+            last.clear();
+            last.extend_from_slice(key.unwrap_or_default());
+        }
+        let written = self
+            .plan
+            .write_row(cells.iter().copied(), &mut self.rows.start_row(self.plan.layout()));
+        match written {
+            Ok(()) => self.rows.finish_row(),
+            Err(error) => {
+                self.rows.abandon_row();
+                let key: Vec<String> =
+                    self.last.iter().map(|k| String::from_utf8_lossy(k).into_owned()).collect();
+                let shown = if key.is_empty() {
+                    hex(cells.first().copied().flatten().unwrap_or_default())
+                } else {
+                    key.join(", ")
+                };
+                self.rejected.push((shown, error.to_string()));
+            }
+        }
+        if self.rows.byte_len() > BAG_BYTES_MAX * 3 {
+            return Err(WireError::Protocol("a chunk is too large".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// How a key column's value travels in a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum CursorKind {
+    /// Digits, as SQL writes numbers.
+    Number,
+    /// Bytes in the column's own charset.
+    Text {
+        charset: String,
+    },
+    Bytes,
+    /// Quoted: dates, times, UUIDs, addresses.
+    Quoted,
+}
+
+#[derive(Debug, Clone)]
+struct KeyColumn {
+    /// What is compared and ordered by.
+    expression: String,
+    /// What is selected to become the cursor.
+    select: String,
+    kind: CursorKind,
+}
+
+/// The key's columns in key order, or why they cannot be walked.
+fn key_columns(table: &CaptureTable) -> Result<Vec<KeyColumn>, String> {
+    table.schema.key.iter().map(|&i| key_column(&table.columns[i])).collect()
+}
+
+fn key_column(column: &SourceColumn) -> Result<KeyColumn, String> {
+    let name = quoted(&column.name);
+    let plain = |kind| KeyColumn { expression: name.clone(), select: name.clone(), kind };
+    Ok(match column.data_type.to_ascii_lowercase().as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" => {
+            plain(CursorKind::Number)
+        }
+        // By number, or 'b' after 'a' would be compared as text.
+        "bit" | "enum" | "set" => {
+            let number = format!("({name} + 0)");
+            KeyColumn { expression: number.clone(), select: number, kind: CursorKind::Number }
+        }
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => KeyColumn {
+            expression: name.clone(),
+            select: format!("CAST({name} AS BINARY)"),
+            kind: CursorKind::Text {
+                charset: column.charset.clone().unwrap_or_else(|| "utf8mb4".to_owned()),
+            },
+        },
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
+            plain(CursorKind::Bytes)
+        }
+        "date" | "datetime" | "timestamp" | "time" | "uuid" | "inet4" | "inet6" => {
+            plain(CursorKind::Quoted)
+        }
+        other => {
+            return Err(format!(
+                "Its key has a column of type \"{other}\", along which it cannot be read."
+            ));
+        }
+    })
+}
+
+/// A cursor is a JSON array of the last row's key values, bytes as hexadecimal digits.
+fn encode_cursor(last: &[Vec<u8>]) -> Vec<u8> {
+    let values: Vec<String> = last.iter().map(|value| hex(value)).collect();
+    serde_json::to_vec(&values).unwrap_or_default()
+}
+
+/// The cursor's values as SQL literals. A cursor comes from disk: what is no value of its kind is refused.
+fn literals(cursor: &[u8], keys: &[KeyColumn]) -> Option<Vec<String>> {
+    let values: Vec<String> = serde_json::from_slice(cursor).ok()?;
+    if values.len() != keys.len() {
+        return None;
+    }
+    values.iter().zip(keys).map(|(value, key)| key.kind.literal(value)).collect()
+}
+
+impl CursorKind {
+    fn literal(&self, digits: &str) -> Option<String> {
+        let bytes = unhex(digits)?;
+        let plain = |allowed: fn(u8) -> bool| {
+            let fits = !bytes.is_empty() && bytes.iter().all(|&b| allowed(b));
+            fits.then(|| String::from_utf8_lossy(&bytes).into_owned())
+        };
+        match self {
+            Self::Number => plain(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.')),
+            Self::Text { charset }
+                if charset.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
+            {
+                Some(format!("_{charset} x'{digits}'"))
+            }
+            Self::Text { .. } => None,
+            Self::Bytes => Some(format!("x'{digits}'")),
+            Self::Quoted => {
+                plain(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b':' | b' ' | b'.'))
+                    .map(|v| format!("'{v}'"))
+            }
+        }
+    }
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = digits.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
+}
+
+fn full_name(table: &CaptureTable) -> String {
+    format!("{}.{}", quoted(&table.database), quoted(&table.name))
+}
+
+/// The query of one chunk: `rows` rows behind the cursor, in key order.
+fn chunk_query(
+    table: &CaptureTable,
+    plan: &SnapshotPlan,
+    keys: &[KeyColumn],
+    cursor: Option<&[u8]>,
+    rows: usize,
+) -> Result<String, String> {
+    let behind = match cursor.filter(|c| !c.is_empty()) {
+        None => String::new(),
+        Some(cursor) => {
+            let values = literals(cursor, keys)
+                .ok_or("The cursor of its load does not fit its key any more.")?;
+            format!(" WHERE {}", behind(keys, &values))
+        }
+    };
+    let cursor_columns: String = keys.iter().map(|k| format!(", {}", k.select)).collect();
+    let order: Vec<&str> = keys.iter().map(|k| k.expression.as_str()).collect();
+    Ok(format!(
+        "SELECT {}{cursor_columns} FROM {} FORCE INDEX (PRIMARY){behind} ORDER BY {} LIMIT {rows}",
+        plan.select_list().join(", "),
+        full_name(table),
+        order.join(", ")
+    ))
+}
+
+/// `(a, b) > (x, y)`, written out: the server finds no range of the index in a comparison of rows.
+fn behind(keys: &[KeyColumn], values: &[String]) -> String {
+    let (Some(key), Some(value)) = (keys.first(), values.first()) else { return "TRUE".to_owned() };
+    let name = &key.expression;
+    if keys.len() == 1 {
+        return format!("{name} > {value}");
+    }
+    let rest = behind(&keys[1..], &values[1..]);
+    format!("{name} >= {value} AND ({name} > {value} OR ({name} = {value} AND {rest}))")
+}

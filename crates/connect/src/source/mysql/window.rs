@@ -1,0 +1,165 @@
+//! The windows of a first load: chunks wait here until the log has caught up with them.
+//!
+//! The law: a chunk row that is sent was not changed by any transaction between the reader's start and the moment of
+//! sending, so it is right at every position in between, and right after the transactions it is sent with.
+//!
+//! Why this is enough. The reader starts before any chunk is read and never pauses. A chunk read at some moment shows no
+//! transaction that is behind `high`, the log's end asked for after the read. Once the reader has applied `high`, every
+//! change that the chunk may show has come by, and its keys are in `touched`: such rows are left out, since the log
+//! carried their whole content. Rows of keys that were not touched have not changed.
+
+use hashbrown::HashSet;
+use relation::key::{hash128, push_row};
+use relation::{Layout, Rows, TableChanges};
+
+use super::position::LogPoint;
+
+/// A piece of a table as a reader delivers it.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// Index of the table in the capture.
+    pub(crate) table: usize,
+    /// Which run of the readers it belongs to: chunks of an earlier connection are void.
+    pub(crate) run: u64,
+    pub(crate) rows: Rows,
+    /// Where the next chunk begins.
+    pub(crate) cursor: Vec<u8>,
+    /// Nothing follows.
+    pub(crate) complete: bool,
+    /// The log's end after the read.
+    pub(crate) high: LogPoint,
+    pub(crate) rows_estimate: u64,
+}
+
+/// Hashes the keys of rows.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyHasher {
+    layout: Layout,
+    key: Vec<usize>,
+    buffer: Vec<u8>,
+}
+
+impl KeyHasher {
+    pub(crate) fn new(layout: Layout, key: Vec<usize>) -> Self {
+        Self { layout, key, buffer: Vec::new() }
+    }
+
+    fn hash(&mut self, row: &[u8]) -> u128 {
+        self.buffer.clear();
+        push_row(&mut self.buffer, &self.layout, row, &self.key);
+        u128::from_be_bytes(hash128(&self.buffer))
+    }
+}
+
+/// The window of one table that is being loaded.
+#[derive(Debug)]
+pub(crate) struct Window {
+    hasher: KeyHasher,
+    /// Keys that the log has changed since the reader started. Both images of an update are in.
+    touched: HashSet<u128>,
+}
+
+impl Window {
+    pub(crate) fn new(hasher: KeyHasher) -> Self {
+        Self { hasher, touched: HashSet::new() }
+    }
+
+    /// Notes the changes from row `from` on.
+    pub(crate) fn touch(&mut self, changes: &TableChanges, from: usize) {
+        for i in from..changes.rows.len() {
+            self.touched.insert(self.hasher.hash(changes.rows.get(i)));
+        }
+    }
+
+    /// The chunk's rows that the log has not changed.
+    pub(crate) fn survivors(&mut self, rows: Rows) -> Rows {
+        if self.touched.is_empty() {
+            return rows;
+        }
+        let mut out = Rows::with_capacity(rows.len(), rows.byte_len());
+        for row in rows.iter() {
+            if !self.touched.contains(&self.hasher.hash(row)) {
+                out.push(row);
+            }
+        }
+        out
+    }
+}
+
+/// The load of a table without a key: all of it or nothing, at one exact place of the log.
+///
+/// Equal rows cannot be told apart, so no window can repair a rough placement. The table is read under one snapshot
+/// whose place in the log is known; changes of the table are kept back meanwhile, those up to that place are dropped,
+/// and the later ones are folded into the rows when they are sent.
+#[derive(Debug, Default)]
+pub(crate) struct BagLoad {
+    changes: TableChanges,
+    /// Ends of the transactions kept back, with the number of rows up to there.
+    ends: Vec<(LogPoint, usize)>,
+}
+
+impl BagLoad {
+    /// Keeps the table's changes of a transaction that ended at `end`.
+    pub(crate) fn keep(&mut self, changes: &TableChanges, from: usize, end: &LogPoint) {
+        for i in from..changes.rows.len() {
+            self.changes.push(changes.rows.get(i), changes.weights[i]);
+        }
+        self.ends.push((end.clone(), self.changes.rows.len()));
+    }
+
+    /// Bytes kept back.
+    pub(crate) fn bytes(&self) -> usize {
+        self.changes.rows.byte_len()
+    }
+
+    /// The table's content now: rows read at `point`, and the changes since.
+    pub(crate) fn fold(&mut self, rows: &Rows, point: &LogPoint) -> Rows {
+        let skip =
+            self.ends.iter().rev().find(|(end, _)| end <= point).map_or(0, |&(_, count)| count);
+        if skip == self.changes.rows.len() {
+            return rows.clone();
+        }
+        let mut counts: indexed::Counts<'_> = indexed::Counts::default();
+        for row in rows.iter() {
+            counts.add(row, 1);
+        }
+        for i in skip..self.changes.rows.len() {
+            counts.add(self.changes.rows.get(i), i64::from(self.changes.weights[i]));
+        }
+        counts.rows()
+    }
+}
+
+/// Counted rows in order of first occurrence.
+mod indexed {
+    use hashbrown::HashMap;
+    use relation::Rows;
+
+    #[derive(Default)]
+    pub(super) struct Counts<'a> {
+        at: HashMap<&'a [u8], usize>,
+        rows: Vec<(&'a [u8], i64)>,
+    }
+
+    impl<'a> Counts<'a> {
+        pub(super) fn add(&mut self, row: &'a [u8], weight: i64) {
+            let next = self.rows.len();
+            let at = *self.at.entry(row).or_insert(next);
+            if at == next {
+                self.rows.push((row, weight));
+            } else {
+                self.rows[at].1 += weight;
+            }
+        }
+
+        pub(super) fn rows(&self) -> Rows {
+            let mut out = Rows::new();
+            for &(row, count) in &self.rows {
+                for _ in 0..count.max(0) {
+                    out.push(row);
+                }
+            }
+            out
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Log events made from the lines of a case, as a server writes them.
+
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a case are small")]
+
+use connect::source::mysql::decode;
+use relation::{Layout, Rows, Value};
+
+const HEADER_BYTES: usize = 19;
+const TABLE_MAP: u8 = 19;
+const UUID: [u8; 16] = [
+    0x3e, 0x11, 0xfa, 0x47, 0x71, 0xca, 0x11, 0xe1, 0x9e, 0x33, 0xc8, 0x0a, 0xa9, 0x42, 0x95, 0x62,
+];
+
+/// Counts offsets and knows whether events have checksums.
+#[derive(Default)]
+pub(crate) struct EventBuilder {
+    offset: u64,
+    before: u64,
+    crc32: bool,
+}
+
+/// Rows of the test's tables from `1,a 2,b`; `NULL` is NULL.
+pub(crate) fn rows_of<'a>(words: impl Iterator<Item = &'a str>) -> Result<Rows, String> {
+    let schema = decode::relation_schema(&super::columns(true)).map_err(|e| e.to_string())?;
+    let layout = Layout::new(schema.types());
+    let mut rows = Rows::new();
+    for word in words {
+        let (id, name) = word.split_once(',').ok_or("ID,NAME")?;
+        let id = Value::Int(id.parse().map_err(|_| "ID")?);
+        let name = if name == "NULL" { Value::Null } else { Value::Text(name.to_owned()) };
+        rows.push_values(&layout, &[id, name]).map_err(|e| e.to_string())?;
+    }
+    Ok(rows)
+}
+
+impl EventBuilder {
+    pub(crate) fn new(offset: u64) -> Self {
+        Self { offset, before: offset, crc32: false }
+    }
+
+    pub(crate) fn set_checksums(&mut self, crc32: bool) {
+        self.crc32 = crc32;
+    }
+
+    /// The last event will be given once more.
+    pub(crate) fn step_back(&mut self) {
+        self.offset = self.before;
+    }
+
+    /// The event that tells about checksums. It stands in no file.
+    pub(crate) fn format_description(&self) -> Vec<u8> {
+        let mut body = vec![0; 57];
+        body.push(u8::from(self.crc32));
+        let mut event = header(15, 0x20, body.len() + 4, 0);
+        event.extend_from_slice(&body);
+        let sum = crc(&event);
+        event.extend_from_slice(&sum);
+        event
+    }
+
+    /// The event of one line.
+    pub(crate) fn event(&mut self, line: &str) -> Result<Vec<u8>, String> {
+        let (kind, flags, body) = if let Some(lines) = line.strip_prefix("payload ") {
+            (40, 0, payload(lines)?)
+        } else {
+            event_body(line, self.offset)?
+        };
+        self.before = self.offset;
+        let size = HEADER_BYTES + body.len() + if self.crc32 { 4 } else { 0 };
+        // A heartbeat is at the end of what was read and takes no place itself.
+        if kind != 27 {
+            self.offset += size as u64;
+        }
+        let low = (self.offset & 0xffff_ffff) as u32;
+        if kind == 4 {
+            self.offset = 4;
+        }
+        let mut event = header(kind, flags, size - HEADER_BYTES, low);
+        event.extend_from_slice(&body);
+        if self.crc32 {
+            let sum = crc(&event);
+            event.extend_from_slice(&sum);
+        }
+        Ok(event)
+    }
+}
+
+/// CRC-32 as in zlib.
+fn crc(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = u32::MAX;
+    for &byte in bytes {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+        }
+    }
+    (!crc).to_le_bytes()
+}
+
+fn header(kind: u8, flags: u16, body: usize, log_pos: u32) -> Vec<u8> {
+    const SECONDS: u32 = 1_700_000_000;
+    let mut out = SECONDS.to_le_bytes().to_vec();
+    out.push(kind);
+    out.extend_from_slice(&1_u32.to_le_bytes());
+    out.extend_from_slice(&((HEADER_BYTES + body) as u32).to_le_bytes());
+    out.extend_from_slice(&log_pos.to_le_bytes());
+    out.extend_from_slice(&flags.to_le_bytes());
+    out
+}
+
+/// Type, flags and body of a line's event.
+fn event_body(line: &str, offset: u64) -> Result<(u8, u16, Vec<u8>), String> {
+    let mut words = line.split_whitespace();
+    let verb = words.next().unwrap_or_default();
+    let mut number = |what: &str| -> Result<u64, String> {
+        words.next().ok_or_else(|| what.to_owned())?.parse().map_err(|_| what.to_owned())
+    };
+    Ok(match verb {
+        "gtid" => (33, 0, gtid(number("N")?, number("TIME").unwrap_or(0))),
+        "anonymous" => (34, 0, gtid(0, number("TIME").unwrap_or(0))),
+        "tagged" => {
+            let tag = words.next().ok_or("TAG")?;
+            let mut number = || words.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            (42, 0, tagged(tag, number(), number()))
+        }
+        "mariadb" => (162, 0, mariadb(words.next().ok_or("D-S-N")?, words.next() == Some("ddl"))?),
+        "begin" => (2, 0, query("BEGIN")),
+        "query" => (2, 0, query(line.strip_prefix("query ").unwrap_or_default())),
+        "xid" => (16, 0, vec![0; 8]),
+        "xa-prepare" => (38, 0, vec![u8::from(words.next() == Some("one-phase")), 0, 0, 0, 0]),
+        "rotate" => {
+            let mut body = 4_u64.to_le_bytes().to_vec();
+            body.extend_from_slice(words.next().ok_or("FILE")?.as_bytes());
+            (4, 0, body)
+        }
+        "heartbeat" => {
+            let _ = offset;
+            (27, 0, words.next().ok_or("FILE")?.as_bytes().to_vec())
+        }
+        "incident" => (26, 0, vec![1, 0, 0]),
+        "unknown" => {
+            let kind = u8::try_from(number("N")?).map_err(|_| "N")?;
+            (kind, if words.next() == Some("ignorable") { 0x80 } else { 0 }, Vec::new())
+        }
+        "map" => {
+            let id = number("ID")?;
+            let table = words.next().ok_or("TABLE")?;
+            let columns =
+                words.next().and_then(|w| w.strip_prefix("columns=")).and_then(|n| n.parse().ok());
+            (TABLE_MAP, 0, table_map(id, table, columns.unwrap_or(2)))
+        }
+        "insert" | "delete" | "update" => {
+            let id = number("ID")?;
+            rows_event(verb, id, words)?
+        }
+        "garbage" => {
+            let id = number("ID")?;
+            let mut body = id.to_le_bytes()[..6].to_vec();
+            body.extend_from_slice(&[0, 0, 2, 0, 2, 0xff, 0, 1, 2]);
+            (30, 0, body)
+        }
+        other => return Err(format!("unknown event \"{other}\"")),
+    })
+}
+
+fn gtid(number: u64, time_us: u64) -> Vec<u8> {
+    let mut body = vec![0];
+    body.extend_from_slice(&UUID);
+    body.extend_from_slice(&number.to_le_bytes());
+    body.push(2);
+    body.extend_from_slice(&[0; 16]);
+    body.extend_from_slice(&time_us.to_le_bytes()[..7]);
+    body
+}
+
+/// Numbers below 128 take one byte of the serialisation library, larger ones nine here.
+fn varint(out: &mut Vec<u8>, number: u64) {
+    if number < 128 {
+        out.push((number << 1) as u8);
+    } else {
+        out.push(0xff);
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+fn tagged(tag: &str, number: u64, time_us: u64) -> Vec<u8> {
+    let mut body = vec![2];
+    varint(&mut body, 90);
+    varint(&mut body, 0);
+    varint(&mut body, 0);
+    varint(&mut body, 0);
+    varint(&mut body, 1);
+    for byte in UUID {
+        // Bytes from 128 on take two of the library's.
+        if byte < 128 {
+            body.push(byte << 1);
+        } else {
+            body.extend_from_slice(&(u16::from(byte) << 2 | 1).to_le_bytes());
+        }
+    }
+    varint(&mut body, 2);
+    varint(&mut body, number << 1);
+    varint(&mut body, 3);
+    varint(&mut body, tag.len() as u64);
+    body.extend_from_slice(tag.as_bytes());
+    varint(&mut body, 6);
+    varint(&mut body, time_us);
+    body
+}
+
+fn mariadb(gtid: &str, ddl: bool) -> Result<Vec<u8>, String> {
+    let parts: Vec<u64> =
+        gtid.split('-').map(|p| p.parse().map_err(|_| "D-S-N")).collect::<Result<_, _>>()?;
+    let [domain, _, sequence] = parts[..] else { return Err("D-S-N".to_owned()) };
+    let mut body = sequence.to_le_bytes().to_vec();
+    body.extend_from_slice(&(domain as u32).to_le_bytes());
+    body.push(u8::from(ddl));
+    body.extend_from_slice(&[0; 6]);
+    Ok(body)
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    let mut body = vec![0; 8];
+    body.push(4);
+    body.extend_from_slice(&[0; 4]);
+    body.extend_from_slice(b"shop\0");
+    body.extend_from_slice(sql.as_bytes());
+    body
+}
+
+/// A table map of `int, varchar(20)` and further ints.
+fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
+    let (database, name) = table.split_once('.').unwrap_or(("shop", table));
+    let mut body = id.to_le_bytes()[..6].to_vec();
+    body.extend_from_slice(&[1, 0]);
+    for text in [database, name] {
+        body.push(text.len() as u8);
+        body.extend_from_slice(text.as_bytes());
+        body.push(0);
+    }
+    body.push(columns as u8);
+    body.extend((0..columns).map(|i| if i == 1 { 15 } else { 3 }));
+    body.extend_from_slice(&[2, 80, 0]);
+    body.extend(std::iter::repeat_n(0xfe, columns.div_ceil(8)));
+    body
+}
+
+fn rows_event<'a>(
+    verb: &str,
+    id: u64,
+    words: impl Iterator<Item = &'a str>,
+) -> Result<(u8, u16, Vec<u8>), String> {
+    let mut body = id.to_le_bytes()[..6].to_vec();
+    body.extend_from_slice(&[1, 0, 2, 0, 2, 0xff]);
+    let kind = match verb {
+        "insert" => 30,
+        "delete" => 32,
+        _ => {
+            body.push(0xff);
+            31
+        }
+    };
+    for word in words {
+        for image in word.split("=>") {
+            let (id, name) = image.split_once(',').ok_or("ID,NAME")?;
+            body.push(if name == "NULL" { 0b10 } else { 0 });
+            body.extend_from_slice(&id.parse::<i32>().map_err(|_| "ID")?.to_le_bytes());
+            if name != "NULL" {
+                body.push(name.len() as u8);
+                body.extend_from_slice(name.as_bytes());
+            }
+        }
+    }
+    Ok((kind, 0, body))
+}
+
+/// A transaction payload, without compression: its type says 255.
+fn payload(lines: &str) -> Result<Vec<u8>, String> {
+    let mut inner = Vec::new();
+    for line in lines.split(';') {
+        let (kind, flags, body) = event_body(line.trim(), 0)?;
+        inner.extend_from_slice(&header(kind, flags, body.len(), 0));
+        inner.extend_from_slice(&body);
+    }
+    let length = |n: usize| [&[0xfe][..], &(n as u64).to_le_bytes()].concat();
+    let mut body = vec![2, 3, 0xfc, 255, 0, 1, 9];
+    body.extend_from_slice(&length(inner.len()));
+    body.push(0);
+    body.extend_from_slice(&inner);
+    Ok(body)
+}

@@ -1,0 +1,224 @@
+//! Cases of the capture: log events in, batches out; chunks between them; positions and statements.
+//!
+//! ```text
+//! start POSITION [loading]      two tables: shop.orders(id int primary key, name varchar(20)), shop.bag without the key
+//! events [crc32]                plays the lines of the body; prints what the capture asks for or complains of
+//!     gtid N [TIME]             head of a transaction on MySQL, committed at TIME microseconds
+//!     anonymous [TIME]          the same without a number;  tagged TAG N [TIME]
+//!     mariadb D-S-N [ddl]       head of a transaction on MariaDB
+//!     begin | xid | query SQL | rotate FILE | heartbeat | unknown N [ignorable] | incident
+//!     map ID TABLE [columns=N]  table map; of shop.orders with another number of columns if asked
+//!     insert ID ID,NAME …       rows;  delete likewise;  update ID OLD=>NEW …
+//!     payload LINE; LINE; …     the lines inside a compressed transaction
+//!     garbage HEX               an event with this body, as a rows event
+//! chunk TABLE FILE:OFFSET [complete]   rows of the body arrive with this end of the log; placed or waits
+//! described TABLE same|altered  the answer to a request to look at a table again
+//! abandon                       the connection is lost
+//! take                          prints the batch and the news
+//! position | covers | statement  one answer per line of the body
+//! secret KIND [REFERENCE]       resolves a secret
+//! ```
+
+mod build;
+pub(crate) mod server;
+
+use std::path::Path;
+
+use build::{EventBuilder, rows_of};
+use connect::Secret;
+use connect::source::mysql::testing::{Replay, covers, position, understood};
+use connect::source::mysql::{CaptureTable, Load, SourceColumn, decode};
+use relation::{Layout, SourceBatch, TableId};
+use testkit::{Block, Driver};
+
+/// Runs one case.
+#[derive(Default)]
+pub(crate) struct CaptureDriver {
+    replay: Option<Replay>,
+    builder: EventBuilder,
+}
+
+impl Driver for CaptureDriver {
+    fn block(&mut self, block: &Block) -> Result<String, String> {
+        let arguments: Vec<&str> = block.arguments.iter().map(String::as_str).collect();
+        match block.directive.as_str() {
+            "start" => self.start(&arguments),
+            "events" => self.events(arguments.contains(&"crc32"), &block.body),
+            "chunk" => self.chunk(&arguments, &block.body),
+            "described" => {
+                self.replay()?.described(arguments[0], arguments.get(1) == Some(&"same"));
+                Ok(String::new())
+            }
+            "abandon" => {
+                self.replay()?.abandon();
+                Ok(String::new())
+            }
+            "take" => {
+                let replay = self.replay()?;
+                let batch = replay.take();
+                let mut out = print_batch(&batch);
+                for notice in replay.notices() {
+                    out += &format!("{notice}\n");
+                }
+                Ok(out)
+            }
+            "position" => Ok(lines(&block.body, |line| {
+                position(line).unwrap_or_else(|e| format!("error: {e}"))
+            })),
+            "covers" => Ok(lines(&block.body, |line| {
+                let (current, target) = line.split_once(" >= ").unwrap_or((line, ""));
+                covers(current, target)
+                    .map_or_else(|e| format!("error: {e}"), |yes| yes.to_string())
+            })),
+            "statement" => Ok(lines(&block.body, understood)),
+            "secret" => secret(&arguments, &block.body),
+            other => Err(format!("unknown directive \"{other}\"")),
+        }
+    }
+}
+
+fn secret(arguments: &[&str], body: &str) -> Result<String, String> {
+    let reference = arguments.get(1).copied().unwrap_or_default().to_owned();
+    let secret = match arguments[0] {
+        "literal" => Secret::Literal(reference),
+        "env" => Secret::Env(reference),
+        "file" => Secret::File(Path::new(env!("CARGO_MANIFEST_DIR")).join(reference)),
+        _ => Secret::Command(body.to_owned()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
+    Ok(match runtime.block_on(secret.resolve()) {
+        Ok(text) => {
+            format!("{text} (shown as {secret:?})").replace(env!("CARGO_MANIFEST_DIR"), "…")
+        }
+        Err(failure) => format!(
+            "error: {}\nDetail: {}\nHint: {}",
+            failure.message, failure.detail, failure.hint
+        )
+        .replace(env!("CARGO_MANIFEST_DIR"), "…"),
+    })
+}
+
+impl CaptureDriver {
+    fn replay(&mut self) -> Result<&mut Replay, String> {
+        self.replay.as_mut().ok_or_else(|| "start is missing".to_owned())
+    }
+
+    fn start(&mut self, arguments: &[&str]) -> Result<String, String> {
+        // Everything up to the word `loading` is the position; it may hold a space before its GTIDs.
+        let loading = arguments.contains(&"loading");
+        let text: Vec<&str> = arguments.iter().copied().filter(|a| *a != "loading").collect();
+        let text = text.join(" ");
+        let offset =
+            text.split(' ').next().and_then(|p| p.rsplit_once(':')).ok_or("FILE:OFFSET")?.1;
+        self.builder = EventBuilder::new(offset.parse().map_err(|_| "offset")?);
+        let load = || if loading { Load::Pending { cursor: None } } else { Load::Complete };
+        let tables = vec![table(0, "orders", true, load()), table(1, "bag", false, load())];
+        self.replay = Some(Replay::new(tables, &text)?);
+        Ok(String::new())
+    }
+
+    fn events(&mut self, crc32: bool, body: &str) -> Result<String, String> {
+        let mut out = String::new();
+        self.builder.set_checksums(crc32);
+        let format = self.builder.format_description();
+        self.replay()?.event(&format)?;
+        for line in body.lines() {
+            let event = self.builder.event(line.trim())?;
+            match self.replay()?.event(&event) {
+                Ok(None) => {}
+                Ok(Some(step)) if step == "committed" => {}
+                Ok(Some(step)) => {
+                    out += &format!("{line}: {step}\n");
+                    // As the source does: answered later by a `described` block, and given again there.
+                    self.builder.step_back();
+                    break;
+                }
+                Err(error) => {
+                    out += &format!("{line}: error: {error}\n");
+                    break;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn chunk(&mut self, arguments: &[&str], body: &str) -> Result<String, String> {
+        let [name, high, rest @ ..] = arguments else {
+            return Err("chunk TABLE FILE:OFFSET".to_owned());
+        };
+        let index = usize::from(*name == "bag");
+        let (file, offset) = high.rsplit_once(':').ok_or("FILE:OFFSET")?;
+        let offset = offset.parse().map_err(|_| "offset")?;
+        let rows = rows_of(body.split_whitespace())?;
+        let placed = self.replay()?.chunk(index, rows, (file, offset), rest.contains(&"complete"));
+        Ok(if placed { "placed" } else { "waits" }.to_owned())
+    }
+}
+
+fn lines(body: &str, answer: impl Fn(&str) -> String) -> String {
+    body.lines().map(|line| answer(line) + "\n").collect()
+}
+
+/// The columns of the test's tables.
+pub(crate) fn columns(keyed: bool) -> Vec<SourceColumn> {
+    vec![
+        SourceColumn {
+            name: "id".to_owned(),
+            data_type: "int".to_owned(),
+            column_type: "int".to_owned(),
+            key_position: keyed.then_some(0),
+            ..SourceColumn::default()
+        },
+        SourceColumn {
+            name: "name".to_owned(),
+            data_type: "varchar".to_owned(),
+            column_type: "varchar(20)".to_owned(),
+            charset: Some("utf8mb4".to_owned()),
+            collation: Some("utf8mb4_general_ci".to_owned()),
+            nullable: true,
+            ..SourceColumn::default()
+        },
+    ]
+}
+
+fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTable {
+    let columns = columns(keyed);
+    let schema = decode::relation_schema(&columns).expect("the test's columns are plain");
+    CaptureTable {
+        id: TableId(id),
+        database: "shop".to_owned(),
+        name: name.to_owned(),
+        columns,
+        schema,
+        load,
+    }
+}
+
+fn print_batch(batch: &SourceBatch) -> String {
+    let layout = Layout::new(decode::relation_schema(&columns(true)).expect("plain").types());
+    let row = |row: &[u8]| {
+        layout.values(row).iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    };
+    let mut out = format!("position {}\n", batch.position);
+    for mark in &batch.transactions {
+        let (time, changes) = (mark.commit_time_us, mark.changes);
+        out += &format!("transaction at {time} us: {changes} changes\n");
+    }
+    for (table, changes) in &batch.tables {
+        if changes.truncated {
+            out += &format!("{table} emptied\n");
+        }
+        for (bytes, weight) in changes.rows.iter().zip(&changes.weights) {
+            out += &format!("{table} {weight:+} {}\n", row(bytes));
+        }
+    }
+    for chunk in &batch.chunks {
+        let rows: Vec<String> = chunk.rows.iter().map(row).collect();
+        let complete = if chunk.complete { ", complete" } else { "" };
+        out += &format!("{} chunk [{}]{complete}\n", chunk.table, rows.join(" "));
+    }
+    out
+}

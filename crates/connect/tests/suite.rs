@@ -1,0 +1,46 @@
+//! The one test binary of `connect`: case files by folder, each folder with its own driver.
+
+mod capture;
+mod decode;
+
+use std::path::Path;
+
+use testkit::{Block, Driver};
+
+fn main() {
+    testkit::run_with(
+        env!("CARGO_MANIFEST_DIR"),
+        "tests/cases",
+        AnyDriver::of,
+        capture::server::trials(),
+    );
+}
+
+/// A case's driver, chosen by the folder it lies in.
+enum AnyDriver {
+    Capture(Box<capture::CaptureDriver>),
+    Decode(Box<decode::DecodeDriver>),
+    /// No driver knows the folder.
+    Unknown(String),
+}
+
+impl AnyDriver {
+    fn of(case: &Path) -> Self {
+        let folder = case.parent().and_then(Path::file_name).unwrap_or_default();
+        match folder.to_str() {
+            Some("decode") => Self::Decode(Box::new(decode::DecodeDriver::new(case))),
+            Some("capture" | "position" | "secret" | "statement") => Self::Capture(Box::default()),
+            _ => Self::Unknown(folder.display().to_string()),
+        }
+    }
+}
+
+impl Driver for AnyDriver {
+    fn block(&mut self, block: &Block) -> Result<String, String> {
+        match self {
+            Self::Capture(driver) => driver.block(block),
+            Self::Decode(driver) => driver.block(block),
+            Self::Unknown(folder) => Err(format!("no driver for cases in \"{folder}\"")),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Expressions of a map, evaluated on batches by DataFusion's physical expressions.
+//!
+//! One evaluator serves builds and upkeep, at every batch size, so both agree by construction. A batch that fails is
+//! halved until the failing rows stand alone: they come back as [`Failure`]s, the others as the answer.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
+use datafusion_common::DFSchema;
+use datafusion_expr::Expr;
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use relation::DataType;
+
+use crate::error::{Error, Result};
+
+/// A row for which an expression failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Position in the input batch.
+    pub row: u32,
+    /// What the expression said.
+    pub reason: String,
+}
+
+/// What a map makes of a batch.
+pub struct Mapped {
+    pub batch: RecordBatch,
+    /// Input positions of the output rows; none: all, in order.
+    pub kept: Option<Vec<u32>>,
+    pub failures: Vec<Failure>,
+}
+
+/// A compiled map: filter, then outputs.
+pub struct MapProgram {
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    outputs: Vec<Output>,
+    schema: SchemaRef,
+}
+
+enum Output {
+    Column(usize),
+    Computed(Arc<dyn PhysicalExpr>),
+}
+
+/// A condition over columns `c0…`, compiled.
+pub struct Condition(Arc<dyn PhysicalExpr>);
+
+impl Condition {
+    /// Compiles a boolean expression over columns of these types.
+    pub fn new(expression: &Expr, input: &[DataType]) -> Result<Self> {
+        Ok(Self(compile(expression, input)?))
+    }
+
+    /// Positions of the rows for which it is true. Rows where it fails do not hold and are reported.
+    pub fn select(&self, batch: &RecordBatch) -> (Vec<u32>, Vec<Failure>) {
+        let mut holds = Vec::new();
+        let mut failures = Vec::new();
+        each_part(batch, 0, &mut |part, from| {
+            let mask = mask(&self.0, part)?;
+            holds.extend((0..part.num_rows()).filter(|&i| mask.is_valid(i) && mask.value(i)).map(|i| from + i as u32));
+            Ok(())
+        }, &mut failures);
+        (holds, failures)
+    }
+}
+
+impl MapProgram {
+    /// Compiles the expressions over input columns `c0…` of the given types, for outputs of the given types.
+    pub fn new(filter: Option<&Expr>, outputs: &[Expr], input: &[DataType], output: &relation::Schema) -> Result<Self> {
+        let filter = filter.map(|expression| compile(expression, input)).transpose()?;
+        let outputs = outputs
+            .iter()
+            .map(|expression| match plain_column(expression) {
+                Some(column) => Ok(Output::Column(column)),
+                None => compile(expression, input).map(Output::Computed),
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { filter, outputs, schema: arrow_schema(output) })
+    }
+
+    /// Per output the input column that it passes through unchanged.
+    pub fn columns(&self) -> Vec<Option<usize>> {
+        let passed = self.outputs.iter().map(|output| match output {
+            Output::Column(i) => Some(*i),
+            Output::Computed(_) => None,
+        });
+        passed.collect()
+    }
+
+    /// Evaluates a batch.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<Mapped> {
+        let mut parts = Vec::new();
+        let mut kept: Option<Vec<u32>> = None;
+        let mut failures = Vec::new();
+        each_part(batch, 0, &mut |part, from| {
+            let (rows, filtered) = match &self.filter {
+                None => (None, part.clone()),
+                Some(filter) => {
+                    let mask = mask(filter, part)?;
+                    let rows: Vec<u32> =
+                        (0..part.num_rows()).filter(|&i| mask.is_valid(i) && mask.value(i)).map(|i| i as u32).collect();
+                    let taken = take_record_batch(part, &UInt32Array::from(rows.clone()))?;
+                    (Some(rows), taken)
+                }
+            };
+            let output = self.project(&filtered)?;
+            if rows.is_some() || from > 0 || part.num_rows() < batch.num_rows() {
+                let positions: Vec<u32> = rows.unwrap_or_else(|| (0..part.num_rows() as u32).collect());
+                kept.get_or_insert_default().extend(positions.iter().map(|r| from + r));
+            }
+            parts.push(output);
+            Ok(())
+        }, &mut failures);
+        if !failures.is_empty() {
+            kept.get_or_insert_default();
+        }
+        let batch = if parts.len() == 1 { parts.remove(0) } else { concat_batches(&self.schema, &parts)? };
+        Ok(Mapped { batch, kept, failures })
+    }
+
+    fn project(&self, batch: &RecordBatch) -> datafusion_common::Result<RecordBatch> {
+        let arrays = self.outputs.iter().zip(self.schema.fields()).map(|(output, field)| {
+            let array = match output {
+                Output::Column(i) => Arc::clone(batch.column(*i)),
+                Output::Computed(expression) => expression.evaluate(batch)?.into_array(batch.num_rows())?,
+            };
+            canonical(array, field.data_type())
+        });
+        let arrays = arrays.collect::<datafusion_common::Result<Vec<_>>>()?;
+        relation::columns::batch(&self.schema, arrays, batch.num_rows())
+            .map_err(|e| datafusion_common::DataFusionError::External(Box::new(e)))
+    }
+}
+
+/// The Arrow schema of a relation between operators: every column nullable, so that batches of all origins fit.
+pub fn arrow_schema(schema: &relation::Schema) -> SchemaRef {
+    let fields = schema.columns.iter().map(|c| Field::new(&c.name, c.data_type.to_arrow(), true));
+    Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The input column that an expression passes through unchanged.
+pub fn plain_column(expression: &Expr) -> Option<usize> {
+    match expression {
+        Expr::Column(column) => column.name.strip_prefix('c')?.parse().ok(),
+        Expr::Alias(alias) => plain_column(&alias.expr),
+        _ => None,
+    }
+}
+
+fn canonical(array: ArrayRef, wanted: &arrow::datatypes::DataType) -> datafusion_common::Result<ArrayRef> {
+    if array.data_type() == wanted {
+        return Ok(array);
+    }
+    Ok(arrow::compute::cast(&array, wanted)?)
+}
+
+fn compile(expression: &Expr, input: &[DataType]) -> Result<Arc<dyn PhysicalExpr>> {
+    let fields: Vec<_> =
+        input.iter().enumerate().map(|(i, t)| Field::new(plan::column_name(i), t.to_arrow(), true)).collect();
+    let failed = |e: datafusion_common::DataFusionError| Error::Expression {
+        expression: expression.to_string(),
+        reason: e.strip_backtrace(),
+    };
+    let schema = DFSchema::try_from(ArrowSchema::new(fields)).map_err(failed)?;
+    create_physical_expr(expression, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()).map_err(failed)
+}
+
+fn mask(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> datafusion_common::Result<BooleanArray> {
+    let array = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+    if array.data_type() == &arrow::datatypes::DataType::Null {
+        return Ok(BooleanArray::new_null(batch.num_rows()));
+    }
+    Ok(array.as_boolean().clone())
+}
+
+/// Applies `evaluate` to the batch, or, where that fails, to its halves, down to the rows that fail alone.
+fn each_part(
+    batch: &RecordBatch,
+    from: u32,
+    evaluate: &mut dyn FnMut(&RecordBatch, u32) -> datafusion_common::Result<()>,
+    failures: &mut Vec<Failure>,
+) {
+    let Err(error) = evaluate(batch, from) else { return };
+    let rows = batch.num_rows();
+    if rows <= 1 {
+        failures.push(Failure { row: from, reason: error.strip_backtrace() });
+        return;
+    }
+    let half = rows / 2;
+    each_part(&batch.slice(0, half), from, evaluate, failures);
+    each_part(&batch.slice(half, rows - half), from + half as u32, evaluate, failures);
+}

@@ -1,0 +1,30 @@
+//! The engine: a database that keeps its queries answered.
+//!
+//! Everything is a table with indexes, folded from the log: source tables, kept models, and the state of every operator.
+//! A state is a relation: *building* it is a query over one snapshot ([`build`]), *keeping* it is a delta rule
+//! ([`operator`]). A step takes whole source transactions and visits only the nodes whose inputs changed ([`step`]); all it
+//! writes becomes visible at once. A join over stored relations needs no copy of them ([`arrange`]).
+//!
+//! The way of a change: [`Engine::step`] → normalised against what is stored while its table is loading ([`ingest`]) →
+//! appended to the log → deltas along the [`graph`] → one commit.
+//!
+//! The engine never sees SQL text, MySQL, HTTP or the project folder.
+
+pub mod arrange;
+pub mod buckets;
+pub mod build;
+mod engine;
+mod error;
+pub mod expr;
+pub mod graph;
+pub mod ingest;
+pub mod operator;
+mod rejects;
+mod states;
+pub mod step;
+pub mod stored;
+
+pub use engine::{Engine, Load, Model, ModelDefinition, ModelState, Settings, SourceTable};
+pub use error::{Error, Result};
+pub use rejects::Reject;
+pub use step::{RelationReport, StepReport};

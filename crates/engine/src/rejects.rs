@@ -1,0 +1,137 @@
+//! Rows for which an expression failed: data, not an end of the model.
+//!
+//! A rejected row is kept with its weight, so that its correction, the row's retraction, takes it out again.
+
+use std::sync::{Mutex, PoisonError};
+
+use relation::{Delta, Layout, Value};
+use store::Writes;
+
+use crate::buckets::{weight_of, weighted};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::expr::Failure;
+use crate::graph::Node;
+use crate::operator::States;
+
+/// A row that is missing in a model because an expression failed on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reject {
+    /// Stable over restarts.
+    pub id: String,
+    /// The model in which it failed first; other models over the same sub-plan miss it too.
+    pub model: String,
+    pub reason: String,
+    /// The input row of the failed expression, by column name.
+    pub row: Vec<(String, Value)>,
+    /// Step of the first failure.
+    pub step: u64,
+}
+
+impl Engine {
+    pub(crate) fn note_rejects(
+        &self,
+        node: &Node,
+        input: &Delta,
+        failures: &[Failure],
+        states: States<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        let types: Vec<_> = self.graph.nodes[node.inputs[0]].types.clone();
+        let layout = Layout::new(types);
+        let rows = relation::columns::encode(&layout, &input.batch)?;
+        let mut net: std::collections::BTreeMap<Vec<u8>, (i64, &Failure)> = std::collections::BTreeMap::new();
+        for failure in failures {
+            let mut key = node.identity.clone().into_bytes();
+            key.push(0);
+            crate::stored::bag_key(&layout, rows.get(failure.row as usize), &mut key);
+            net.entry(key).or_insert((0, failure)).0 += input.weights[failure.row as usize];
+        }
+        for (key, (weight, failure)) in net {
+            let before = states.get(self.rejects, &key)?;
+            let count = before.as_ref().map_or(0, |v| weight_of(v)) + weight;
+            if count <= 0 {
+                writes.delete(self.rejects, &key);
+                continue;
+            }
+            let body = match &before {
+                Some(value) => value.get(8..).unwrap_or_default().to_vec(),
+                None => self.reject_body(node, rows.get(failure.row as usize), &failure.reason),
+            };
+            writes.put(self.rejects, &key, &weighted(count, &body));
+        }
+        Ok(())
+    }
+
+    /// Rows that a building query left out. It saw all rows there are, so the counts are absolute.
+    pub(crate) fn build_rejects(
+        &self,
+        model: usize,
+        rejected: &Mutex<Vec<query::Reject>>,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        let rejected = std::mem::take(&mut *rejected.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut net: std::collections::BTreeMap<Vec<u8>, (i64, Vec<u8>)> = std::collections::BTreeMap::new();
+        for reject in rejected {
+            let node = &self.graph.nodes[self.models[model].placed[reject.node.0]];
+            let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
+            let mut rows = relation::Rows::new();
+            rows.push_values(&layout, &reject.row)?;
+            let mut key = node.identity.clone().into_bytes();
+            key.push(0);
+            crate::stored::bag_key(&layout, rows.get(0), &mut key);
+            let body = || self.reject_body(node, rows.get(0), &reject.error.to_string());
+            net.entry(key).or_insert_with(|| (0, body())).0 += 1;
+        }
+        for (key, (weight, body)) in net {
+            writes.put(self.rejects, &key, &weighted(weight, &body));
+        }
+        Ok(())
+    }
+
+    /// `step, model, reason, row`, the parts separated by their lengths.
+    fn reject_body(&self, node: &Node, row: &[u8], reason: &str) -> Vec<u8> {
+        let (model, _) = node.origin;
+        let mut body = (self.step + 1).to_le_bytes().to_vec();
+        for part in [self.models[model].name.to_string().as_bytes(), reason.as_bytes(), row] {
+            body.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            body.extend_from_slice(part);
+        }
+        body
+    }
+
+    /// All rejects at the present step, at most `limit`.
+    pub fn rejects(&self, limit: usize) -> Result<Vec<Reject>> {
+        let snapshot = self.store.snapshot();
+        let mut found = Vec::new();
+        for entry in snapshot.scan(self.rejects, &[]).take(limit) {
+            let (key, value) = entry?;
+            if let Some(reject) = self.read_reject(&key, &value) {
+                found.push(reject);
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_reject(&self, key: &[u8], value: &[u8]) -> Option<Reject> {
+        let identity = std::str::from_utf8(key.split(|b| *b == 0).next()?).ok()?;
+        let step = u64::from_le_bytes(value.get(8..16)?.try_into().ok()?);
+        let mut rest = value.get(16..)?;
+        let mut part = || {
+            let (length, tail) = rest.split_first_chunk::<4>()?;
+            let (part, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = tail;
+            Some(part)
+        };
+        let model = String::from_utf8_lossy(part()?).into_owned();
+        let reason = String::from_utf8_lossy(part()?).into_owned();
+        let row = part()?;
+        let node = self.graph.nodes.iter().find(|n| n.identity == identity)?;
+        let input = &self.graph.nodes[node.inputs[0]];
+        let layout = Layout::new(input.types.clone());
+        layout.check(row).ok()?;
+        let names = input.arrow.fields().iter().map(|f| f.name().clone());
+        let id = relation::key::hash128(key).iter().map(|b| format!("{b:02x}")).collect();
+        Some(Reject { id, model, reason, row: names.zip(layout.values(row)).collect(), step })
+    }
+}

@@ -1,0 +1,216 @@
+//! Stored relations: source tables and kept models, with their indexes.
+
+use relation::row::Layout;
+use relation::{Rows, Schema, TableId};
+use store::Writes;
+
+use crate::buckets::{Buckets, Change, KeyChange, weight_of, weighted};
+use crate::error::{Error, Result};
+use crate::operator::States;
+
+/// A relation kept in the store.
+///
+/// With a key: key encoding of the key columns → row. Without (a bag): key encoding of all columns → weight and row.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub id: TableId,
+    pub schema: Schema,
+    pub layout: Layout,
+    pub indexes: Vec<Index>,
+}
+
+/// Key columns → keys of the rows, for look-ups by other than the primary key.
+#[derive(Debug, Clone)]
+pub struct Index {
+    pub columns: Vec<usize>,
+    pub buckets: Buckets,
+    /// Whether it holds all rows; until then it is not maintained.
+    pub built: bool,
+}
+
+impl Stored {
+    /// A relation without indexes yet.
+    pub fn new(id: TableId, schema: Schema) -> Self {
+        let layout = Layout::new(schema.types());
+        Self { id, schema, layout, indexes: Vec::new() }
+    }
+
+    /// Whether rows are identified by key columns.
+    pub fn is_keyed(&self) -> bool {
+        !self.schema.key.is_empty()
+    }
+
+    /// The key under which a row is stored.
+    pub fn push_key(&self, row: &[u8], out: &mut Vec<u8>) {
+        if self.is_keyed() {
+            relation::key::push_row(out, &self.layout, row, &self.schema.key);
+        } else {
+            bag_key(&self.layout, row, out);
+        }
+    }
+
+    /// Row and weight in a stored value.
+    pub fn row_of<'a>(&self, value: &'a [u8]) -> Result<(&'a [u8], i64)> {
+        if self.is_keyed() {
+            return Ok((value, 1));
+        }
+        let row = value.get(8..).ok_or(relation::Error::Damaged("a bag's value is too short"))?;
+        Ok((row, weight_of(value)))
+    }
+
+    /// Writes a source's changes in their order, with the indexes.
+    ///
+    /// The order matters: of two changes to one key the later one stays.
+    pub fn write_ordered(
+        &self,
+        rows: &Rows,
+        weights: &[i8],
+        states: States<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        if !self.is_keyed() {
+            let weights: Vec<i64> = weights.iter().map(|&w| i64::from(w)).collect();
+            return self.write_bag(rows, &weights, states, writes);
+        }
+        let mut key = Vec::with_capacity(64);
+        let mut next_key = Vec::with_capacity(64);
+        let mut i = 0;
+        while i < rows.len() {
+            key.clear();
+            self.push_key(rows.get(i), &mut key);
+            // An update is a pair under one key: the deletion would be overwritten at once.
+            let pair = weights[i] < 0 && i + 1 < rows.len() && weights[i + 1] > 0 && {
+                next_key.clear();
+                self.push_key(rows.get(i + 1), &mut next_key);
+                next_key == key
+            };
+            if pair {
+                writes.put(self.id, &key, rows.get(i + 1));
+                i += 2;
+                continue;
+            }
+            if weights[i] > 0 {
+                writes.put(self.id, &key, rows.get(i));
+            } else {
+                writes.delete(self.id, &key);
+            }
+            i += 1;
+        }
+        let weights = weights.iter().map(|&w| i64::from(w));
+        self.write_indexes(rows, weights, states, writes)
+    }
+
+    /// Writes a consolidated delta, with the indexes. Errors: a key that would hold two rows.
+    pub fn write_net(&self, rows: &Rows, weights: &[i64], states: States<'_>, writes: &mut Writes) -> Result<()> {
+        if !self.is_keyed() {
+            return self.write_bag(rows, weights, states, writes);
+        }
+        let mut key = Vec::with_capacity(64);
+        for sign in [-1, 1] {
+            for (row, &weight) in rows.iter().zip(weights) {
+                if weight.signum() != sign {
+                    continue;
+                }
+                if weight != sign {
+                    return Err(Error::Broken { node: self.id.to_string(), what: "two rows under one key" });
+                }
+                key.clear();
+                self.push_key(row, &mut key);
+                if sign < 0 { writes.delete(self.id, &key) } else { writes.put(self.id, &key, row) }
+            }
+        }
+        self.write_indexes(rows, weights.iter().copied(), states, writes)
+    }
+
+    fn write_bag(&self, rows: &Rows, weights: &[i64], states: States<'_>, writes: &mut Writes) -> Result<()> {
+        let mut net: std::collections::BTreeMap<Vec<u8>, (usize, i64)> = std::collections::BTreeMap::new();
+        for (i, row) in rows.iter().enumerate() {
+            let mut key = Vec::new();
+            self.push_key(row, &mut key);
+            let entry = net.entry(key).or_insert((i, 0));
+            entry.1 = entry.1.checked_add(weights[i]).ok_or(relation::Error::Overflow("weight"))?;
+        }
+        for (key, (i, weight)) in &net {
+            if *weight == 0 {
+                continue;
+            }
+            let before = states.get(self.id, key)?.map_or(0, |v| weight_of(&v));
+            match before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))? {
+                0 => writes.delete(self.id, key),
+                after @ 1.. => writes.put(self.id, key, &weighted(after, rows.get(*i))),
+                _ => return Err(Error::Broken { node: self.id.to_string(), what: "a row counted fewer than no times" }),
+            }
+        }
+        if self.indexes.iter().all(|index| !index.built) {
+            return Ok(());
+        }
+        // The index of a bag holds a row's key as long as the row has any weight.
+        let mut changed = Rows::new();
+        let mut signs = Vec::new();
+        for (key, (i, weight)) in &net {
+            let before = states.get(self.id, key)?.map_or(0, |v| weight_of(&v));
+            let sign = (before + weight).signum() - before.signum();
+            if sign != 0 {
+                changed.push(rows.get(*i));
+                signs.push(sign);
+            }
+        }
+        self.write_indexes(&changed, signs.into_iter(), states, writes)
+    }
+
+    fn write_indexes(
+        &self,
+        rows: &Rows,
+        weights: impl Iterator<Item = i64> + Clone,
+        states: States<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        for index in self.indexes.iter().filter(|index| index.built) {
+            let changes = self.index_changes(index, rows, weights.clone());
+            index.buckets.apply(Some(states), changes, writes)?;
+        }
+        Ok(())
+    }
+
+    /// What rows with signs change in an index. NULL keys are not indexed: nothing joins them.
+    pub fn index_changes(&self, index: &Index, rows: &Rows, weights: impl Iterator<Item = i64>) -> Vec<KeyChange> {
+        let mut net: std::collections::BTreeMap<(Vec<u8>, Vec<u8>), i64> = std::collections::BTreeMap::new();
+        let mut order = Vec::new();
+        for (row, weight) in rows.iter().zip(weights) {
+            if index.columns.iter().any(|&c| self.layout.is_null(row, c)) {
+                continue;
+            }
+            let mut key = Vec::with_capacity(48);
+            relation::key::push_row(&mut key, &self.layout, row, &index.columns);
+            let mut entry = Vec::with_capacity(48);
+            self.push_key(row, &mut entry);
+            *net.entry((key, entry)).or_insert(0) += weight;
+        }
+        // Under one key a row leaves before another comes, so deletions go first.
+        for ((key, entry), weight) in net {
+            match weight.signum() {
+                1 => order.push((key, entry, Change::Put(Vec::new()))),
+                -1 => order.push((key, entry, Change::Delete)),
+                _ => {}
+            }
+        }
+        order
+    }
+}
+
+/// The key of a row of a bag: all its columns.
+pub fn bag_key(layout: &Layout, row: &[u8], out: &mut Vec<u8>) {
+    let columns: Vec<usize> = (0..layout.types().len()).collect();
+    relation::key::push_row(out, layout, row, &columns);
+    shorten(out);
+}
+
+/// Keys end where the store's do: a very long one becomes its beginning and a hash of all of it.
+fn shorten(key: &mut Vec<u8>) {
+    const KEY_BYTES_MAX: usize = 8192;
+    if key.len() > KEY_BYTES_MAX {
+        let hash = relation::key::hash128(key);
+        key.truncate(KEY_BYTES_MAX);
+        key.extend_from_slice(&hash);
+    }
+}

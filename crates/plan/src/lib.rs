@@ -1,0 +1,85 @@
+//! SQL and schemas in, a [`Flow`] out, or a refusal with a hint.
+//!
+//! The way of a model's text, one module per step:
+//!
+//! 1. [`sql`]: parsed, unnamed columns named as PostgreSQL does, names looked up, views inlined, types agreed on.
+//! 2. `check`: what gives another answer for the same row is refused.
+//! 3. `existence`, `ties`: EXISTS as a value becomes a count, and every order that decides which rows are
+//!    kept is made total. The plan that comes out is [`Planned::logical`]: what a build, an ad-hoc oracle and a
+//!    reconciliation run. All of them and the flow start from this one plan.
+//! 4. `optimise`: DataFusion's rules that help upkeep: subqueries become joins, filters and projections move down.
+//! 5. `lower`: to operators over plain columns, with proven keys; equal parts become one node.
+//!
+//! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
+
+mod catalog;
+mod check;
+mod definition;
+mod exact;
+mod existence;
+pub mod float_sum;
+pub mod flow;
+mod functions;
+mod identity;
+mod lower;
+mod naming;
+mod optimise;
+mod refusal;
+mod rewrites;
+pub mod settings;
+pub mod sql;
+mod ties;
+mod unique;
+
+use datafusion_expr::LogicalPlan;
+use relation::Schema;
+
+pub use catalog::{Catalog, TableInfo};
+pub use definition::parse_table_definition;
+pub use flow::{
+    Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name,
+};
+pub use functions::{Functions, functions};
+pub use identity::FLOW_VERSION;
+pub use refusal::Refusal;
+pub use rewrites::rewrites;
+
+/// A model that can be kept.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The query: analysed, orders made total, not optimised. Stored tables are scans named `schema.table`.
+    pub logical: LogicalPlan,
+    /// The same as operators that can be kept true.
+    pub flow: Flow,
+    /// The model's columns by the names that the SQL gives them, in our types; with a key where one is proven. A model
+    /// of a single row has none, as a bag has none.
+    pub schema: Schema,
+}
+
+/// Plans a model.
+pub fn plan_model(sql: &str, catalog: &dyn Catalog) -> Result<Planned, Refusal> {
+    let analysed = sql::analysed(sql, catalog)?;
+    check::deterministic(&analysed, sql)?;
+    check::two_valued(&analysed, sql)?;
+    distinct_names(&analysed, sql)?;
+    let logical = ties::broken(existence::counted(analysed)?)?;
+    let mut flow = lower::lower(&optimise::optimised(logical.clone())?, sql)?;
+    let output = &mut flow.nodes[flow.output.0].schema;
+    for (column, field) in output.columns.iter_mut().zip(logical.schema().fields()) {
+        column.name.clone_from(field.name());
+    }
+    let schema = output.clone();
+    Ok(Planned { logical, flow, schema })
+}
+
+fn distinct_names(plan: &LogicalPlan, sql: &str) -> Result<(), Refusal> {
+    let mut seen = std::collections::BTreeSet::new();
+    match plan.schema().fields().iter().find(|field| !seen.insert(field.name())) {
+        None => Ok(()),
+        Some(twice) => {
+            Err(Refusal::new(format!("column \"{}\" specified more than once", twice.name()))
+                .with_hint("Give each column of a model a name of its own: … as name.")
+                .at(sql, twice.name()))
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Why a model cannot be kept: message, detail, hint, and where in the SQL.
+
+use std::fmt;
+
+use datafusion_common::{Column, DataFusionError, Diagnostic, SchemaError};
+use datafusion_sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::functions::functions;
+
+/// A model that cannot be planned, or that has no incremental form.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refusal {
+    pub message: String,
+    pub detail: String,
+    pub hint: String,
+    /// Line and column in the SQL text, both from 1.
+    pub line: Option<(usize, usize)>,
+}
+
+impl std::error::Error for Refusal {}
+
+/// Message, position, detail and hint, a line each.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some((line, column)) = self.line {
+            write!(f, " (line {line}, column {column})")?;
+        }
+        for (label, text) in [("Detail", &self.detail), ("Hint", &self.hint)] {
+            if !text.is_empty() {
+                write!(f, "\n{label}: {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<DataFusionError> for Refusal {
+    fn from(error: DataFusionError) -> Self {
+        from_planner(&error)
+    }
+}
+
+impl Refusal {
+    /// SQL that is wrong in itself.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    /// SQL that is right but cannot be maintained.
+    pub(crate) fn cannot_keep(detail: impl Into<String>) -> Self {
+        Self::new("cannot keep model up to date").with_detail(detail)
+    }
+
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Where the words stand in the SQL, if nothing better is known.
+    ///
+    /// Plans do not say where their parts come from; the first place where these words follow each other is where a
+    /// reader looks first.
+    pub(crate) fn at(mut self, sql: &str, words: &str) -> Self {
+        self.line = self.line.or_else(|| locate(sql, words));
+        self
+    }
+}
+
+/// The first place of words that follow each other, letter case apart, outside of strings and comments.
+pub(crate) fn locate(sql: &str, words: &str) -> Option<(usize, usize)> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().ok()?;
+    let tokens: Vec<_> =
+        tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let words: Vec<_> = words.split_whitespace().collect();
+    let found = tokens.windows(words.len().max(1)).find(|window| {
+        window.iter().zip(&words).all(|(token, word)| {
+            token.token.to_string().trim_matches('"').eq_ignore_ascii_case(word)
+        })
+    })?;
+    let start = found.first()?.span.start;
+    Some((usize::try_from(start.line).ok()?, usize::try_from(start.column).ok()?))
+}
+
+fn from_planner(error: &DataFusionError) -> Refusal {
+    match error {
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            with_diagnostic(from_planner(inner), diagnostic)
+        }
+        DataFusionError::Context(_, inner) => from_planner(inner),
+        DataFusionError::Shared(inner) => from_planner(inner),
+        DataFusionError::Collection(errors) => {
+            errors.first().map_or_else(|| Refusal::new(error.to_string()), from_planner)
+        }
+        DataFusionError::External(inner) => match inner.downcast_ref::<Refusal>() {
+            Some(refusal) => refusal.clone(),
+            None => Refusal::new(inner.to_string()),
+        },
+        DataFusionError::SchemaError(inner, _) => from_schema_error(inner),
+        DataFusionError::SQL(inner, _) => from_parser(&inner.to_string()),
+        DataFusionError::NotImplemented(text) => from_text(text).with_hint_or("Not supported yet."),
+        other => from_text(&other.strip_backtrace()),
+    }
+}
+
+impl Refusal {
+    fn with_hint_or(mut self, hint: &str) -> Self {
+        if self.hint.is_empty() {
+            hint.clone_into(&mut self.hint);
+        }
+        self
+    }
+}
+
+fn with_diagnostic(mut refusal: Refusal, diagnostic: &Diagnostic) -> Refusal {
+    let position = |span: &datafusion_common::Span| {
+        Some((usize::try_from(span.start.line).ok()?, usize::try_from(span.start.column).ok()?))
+    };
+    if refusal.line.is_none() && !refusal.message.starts_with("view ") {
+        refusal.line = diagnostic.span.as_ref().and_then(position);
+    }
+    refusal
+}
+
+/// A planner's text, in our words where it is a frequent one: else its first line, and the rest as detail.
+fn from_text(text: &str) -> Refusal {
+    let text = text.strip_prefix("Error during planning: ").unwrap_or(text);
+    let text = text.strip_prefix("This feature is not implemented: ").unwrap_or(text);
+    if let Some(name) = between(text, "Invalid function '", "'") {
+        let known = functions();
+        let names = known.scalar.keys().chain(known.aggregate.keys()).chain(known.window.keys());
+        let names: Vec<_> = names.map(String::as_str).collect();
+        return Refusal::new(format!("function \"{name}\" does not exist"))
+            .with_hint(suggestion(name, &names));
+    }
+    if let Some(call) =
+        between(text, "No function matches the given name and argument types '", "'")
+    {
+        return Refusal::new(format!("function {} does not exist", sql_types(call)))
+            .with_hint("Cast the arguments.");
+    }
+    if let Some(column) = between(text, "column \"", "\" must appear in the GROUP BY clause") {
+        let message = "must appear in the GROUP BY clause or be used in an aggregate function";
+        return Refusal::new(format!("column \"{column}\" {message}"));
+    }
+    let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
+    Refusal::new(lowered(&sql_types(message.trim_end_matches('.')))).with_detail(detail.trim())
+}
+
+fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
+    Some(text.split_once(before)?.1.split_once(after)?.0)
+}
+
+/// Messages begin with a small letter, unless with a name.
+fn lowered(message: &str) -> String {
+    let mut chars = message.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain([second]).chain(chars).collect()
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// Types by their SQL names.
+fn sql_types(text: &str) -> String {
+    const NAMES: [(&str, &str); 9] = [
+        ("Utf8", "text"),
+        ("UInt64", "bigint unsigned"),
+        ("Int64", "bigint"),
+        ("Int32", "integer"),
+        ("Int16", "smallint"),
+        ("Float64", "double"),
+        ("Boolean", "boolean"),
+        ("Date32", "date"),
+        ("Decimal128", "decimal"),
+    ];
+    NAMES.iter().fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
+}
+
+fn from_schema_error(error: &SchemaError) -> Refusal {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let refusal =
+                Refusal::new(format!("column \"{}\" does not exist", field.flat_name_unquoted()));
+            let names: Vec<_> = valid_fields.iter().map(|f| f.name.as_str()).collect();
+            let mut refusal = refusal.with_hint(suggestion(&field.name, &names));
+            refusal.line = field.spans.first().and_then(|span| {
+                Some((
+                    usize::try_from(span.start.line).ok()?,
+                    usize::try_from(span.start.column).ok()?,
+                ))
+            });
+            refusal
+        }
+        SchemaError::AmbiguousReference { field } => {
+            let refusal = Refusal::new(format!("column reference \"{}\" is ambiguous", field.name));
+            let mut refusal = refusal.with_hint("Say which table it is of: t.column.");
+            refusal.line = field.spans.first().and_then(|span| {
+                Some((
+                    usize::try_from(span.start.line).ok()?,
+                    usize::try_from(span.start.column).ok()?,
+                ))
+            });
+            refusal
+        }
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => {
+            Refusal::new(format!("column \"{name}\" specified more than once"))
+        }
+    }
+}
+
+/// `sql parser error: Expected: …, found: x at Line: 1, Column: 8`.
+fn from_parser(text: &str) -> Refusal {
+    let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
+    let (reason, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
+    let mut refusal = Refusal::new("syntax error").with_detail(reason);
+    refusal.line = place
+        .split_once(", Column: ")
+        .and_then(|(line, column)| Some((line.trim().parse().ok()?, column.trim().parse().ok()?)));
+    refusal
+}
+
+/// `Did you mean "…"?` if a name is near, else which there are.
+pub(crate) fn suggestion(name: &str, names: &[&str]) -> String {
+    let nearest = names.iter().map(|candidate| (distance(name, candidate), candidate)).min();
+    match nearest {
+        Some((distance, candidate)) if distance * 3 <= name.chars().count().max(3) => {
+            format!("Did you mean \"{candidate}\"?")
+        }
+        Some(_) if names.len() <= 12 => format!("Known are {}.", names.join(", ")),
+        _ => String::new(),
+    }
+}
+
+/// How many letters must be changed, added or dropped (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+trait FlatName {
+    fn flat_name_unquoted(&self) -> String;
+}
+
+impl FlatName for Column {
+    /// `table.column` as a user would write it.
+    fn flat_name_unquoted(&self) -> String {
+        match &self.relation {
+            Some(relation) => format!("{}.{}", relation.table(), self.name),
+            None => self.name.clone(),
+        }
+    }
+}

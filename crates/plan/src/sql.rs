@@ -1,0 +1,250 @@
+//! SQL text to an analysed [`LogicalPlan`]: parsed, names looked up, views inlined, types agreed on.
+//!
+//! Every stored table is read by one kind of scan, named `schema.table` whatever name the text used; a name that is
+//! short of a schema becomes an alias above it. Columns without an alias get the name that PostgreSQL gives them.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{Constraint, Constraints, DataFusionError, Result, TableReference};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_expr::{
+    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    WindowUDF,
+};
+use datafusion_optimizer::Analyzer;
+use datafusion_sql::planner::SqlToRel;
+use datafusion_sql::sqlparser::ast::Statement;
+use datafusion_sql::sqlparser::parser::Parser;
+
+use crate::catalog::{Catalog, TableInfo};
+use crate::flow::TableName;
+use crate::functions::functions;
+use crate::refusal::{Refusal, suggestion};
+use crate::rewrites::rewrites;
+use crate::{naming, settings};
+
+/// A stored table as the planner sees it. Whoever runs the plan puts the rows in its place, by the scan's name.
+#[derive(Debug)]
+pub struct StoredTable {
+    pub name: TableName,
+    /// Columns, with the key if rows have one.
+    pub schema: relation::Schema,
+    arrow: SchemaRef,
+    constraints: Constraints,
+}
+
+impl StoredTable {
+    /// The table of a catalog entry.
+    pub fn new(info: TableInfo) -> Self {
+        let key = info.schema.key.clone();
+        let keys = if key.is_empty() { vec![] } else { vec![Constraint::PrimaryKey(key)] };
+        let arrow = info.schema.to_arrow();
+        Self {
+            name: info.name,
+            schema: info.schema,
+            arrow,
+            constraints: Constraints::new_unverified(keys),
+        }
+    }
+}
+
+impl TableSource for StoredTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.arrow)
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+}
+
+/// A plan under a name: a view, or a table whose name was not written in full.
+#[derive(Debug)]
+struct Named {
+    plan: LogicalPlan,
+}
+
+impl TableSource for Named {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.plan.schema().inner())
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}
+
+/// The analysed plan of one SELECT.
+pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, Refusal> {
+    let names = Names::new(catalog);
+    let plan = planned(sql, &names)?;
+    let mut analyzer = Analyzer::new();
+    rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
+    Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
+}
+
+fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
+    let statement = naming::name_columns(select(sql)?);
+    let planner = SqlToRel::new_with_options(names, settings::parser_options());
+    Ok(planner.sql_statement_to_plan(statement)?)
+}
+
+/// The one query in a text.
+fn select(sql: &str) -> Result<Statement, Refusal> {
+    let dialect = settings::dialect();
+    let parser = Parser::new(&dialect).with_recursion_limit(settings::NESTING_MAX);
+    let parsed = parser.try_with_sql(sql).and_then(|mut parser| parser.parse_statements());
+    let mut statements =
+        parsed.map_err(|e| Refusal::from(DataFusionError::SQL(Box::new(e), None)))?;
+    let refusal = Refusal::new("a model is one SELECT");
+    match (statements.pop(), statements.len()) {
+        (None, _) => Err(refusal.with_detail("The text holds no statement.")),
+        (Some(_), 1..) => Err(refusal.with_detail("The text holds several statements.")),
+        (Some(Statement::Query(query)), 0) => match &query.with {
+            Some(with) if with.recursive => {
+                Err(Refusal::cannot_keep("Recursive queries are not supported yet.")
+                    .with_hint("If the query is not recursive, leave the word RECURSIVE out.")
+                    .at(sql, "recursive"))
+            }
+            _ => Ok(Statement::Query(query)),
+        },
+        (Some(other), 0) => {
+            let text = other.to_string();
+            let verb = text.split_whitespace().next().unwrap_or_default().to_owned();
+            Err(refusal.with_detail(format!("The text is a statement that begins with {verb}.")))
+        }
+    }
+}
+
+/// Looks names up for DataFusion's planner.
+struct Names<'a> {
+    catalog: &'a dyn Catalog,
+    config: ConfigOptions,
+    /// Views that are being inlined, outermost first.
+    inside: RefCell<Vec<String>>,
+    /// What names led to: a view that is used twice is planned once.
+    known: RefCell<BTreeMap<String, Arc<dyn TableSource>>>,
+}
+
+impl<'a> Names<'a> {
+    fn new(catalog: &'a dyn Catalog) -> Self {
+        Self {
+            catalog,
+            config: settings::config(),
+            inside: RefCell::default(),
+            known: RefCell::default(),
+        }
+    }
+
+    fn look_up(&self, reference: &TableReference) -> Result<Arc<dyn TableSource>, Refusal> {
+        if let Some(sql) = self.catalog.view(reference.schema(), reference.table()) {
+            return self.view(reference, &sql);
+        }
+        let Some(info) = self.catalog.table(reference.schema(), reference.table()) else {
+            let names = self.catalog.names();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let refusal = Refusal::new(format!("relation \"{}\" does not exist", shown(reference)));
+            return Err(refusal.with_hint(suggestion(reference.table(), &names)));
+        };
+        let full = TableReference::partial(info.name.schema.as_str(), info.name.name.as_str());
+        let table: Arc<dyn TableSource> = Arc::new(StoredTable::new(info));
+        if *reference == full {
+            return Ok(table);
+        }
+        Ok(Arc::new(Named { plan: LogicalPlanBuilder::scan(full, table, None)?.build()? }))
+    }
+
+    fn view(&self, reference: &TableReference, sql: &str) -> Result<Arc<dyn TableSource>, Refusal> {
+        let name = shown(reference);
+        if self.inside.borrow().contains(&name) {
+            let path = self.inside.borrow().join(", ");
+            return Err(Refusal::new(format!("view \"{name}\" reads itself"))
+                .with_detail(format!("By way of {path}.")));
+        }
+        self.inside.borrow_mut().push(name.clone());
+        let planned = planned(sql, self);
+        self.inside.borrow_mut().pop();
+        let plan = planned.map_err(|mut refusal| {
+            // The position is one in the view's text, not in the text that uses it.
+            refusal.line = None;
+            if !refusal.message.starts_with("view ") {
+                refusal.message = format!("view \"{name}\": {}", refusal.message);
+            }
+            refusal
+        })?;
+        Ok(Arc::new(Named { plan }))
+    }
+}
+
+/// `schema.name` as a user writes it.
+fn shown(reference: &TableReference) -> String {
+    match reference.schema() {
+        Some(schema) => format!("{schema}.{}", reference.table()),
+        None => reference.table().to_owned(),
+    }
+}
+
+impl ContextProvider for Names<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        if let Some(known) = self.known.borrow().get(&name.to_string()) {
+            return Ok(Arc::clone(known));
+        }
+        let source =
+            self.look_up(&name).map_err(|refusal| DataFusionError::External(Box::new(refusal)))?;
+        self.known.borrow_mut().insert(name.to_string(), Arc::clone(&source));
+        Ok(source)
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &functions().planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(settings::Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        functions().scalar.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        functions().higher_order.get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        functions().aggregate.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        functions().window.get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.config
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        functions().scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        functions().higher_order.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        functions().aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        functions().window.keys().cloned().collect()
+    }
+}

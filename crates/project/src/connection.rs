@@ -1,0 +1,353 @@
+//! `connections.yml`: where sources and destinations are.
+//!
+//! Secrets stay references here: they are resolved only where a connection is opened, never rendered into text.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value as Json;
+
+use crate::config;
+use crate::diagnostic::{Diagnostic, Place, Severity, closest};
+use crate::files::Files;
+use crate::jinja::YamlJinja;
+use crate::yaml::{self, Data, Node, Reader};
+
+/// The file's name.
+pub(crate) const FILE: &str = "connections.yml";
+
+const MYSQL_KEYS: &[&str] =
+    &["type", "host", "port", "user", "password", "database", "tls", "start"];
+const SIMULATOR_KEYS: &[&str] = &["type", "database", "seed", "orders_per_second"];
+const TYPES: &[&str] =
+    &["mysql", "mariadb", "postgres", "kafka", "http", "file", "simulator", "redis"];
+
+/// Keys whose value may be a secret and is therefore not rendered.
+const SECRET_KEYS: &[&str] = &[
+    "password",
+    "token",
+    "secret",
+    "api_key",
+    "client_secret",
+    "private_key",
+    "access_token",
+    "secret_key",
+];
+
+/// A password, or where it is to be had.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// Written into the file, with a warning.
+    Literal(String),
+    /// The value of an environment variable.
+    Env(String),
+    /// The text of a file, without its last newline.
+    File(String),
+    /// What a command prints.
+    Command(String),
+}
+
+impl Secret {
+    /// As a connector's settings carry it: a text, or a mapping of one reference.
+    fn json(self) -> Json {
+        match self {
+            Self::Literal(text) => Json::from(text),
+            Self::Env(name) => config::object([("env", Json::from(name))]),
+            Self::File(path) => config::object([("file", Json::from(path))]),
+            Self::Command(command) => config::object([("command", Json::from(command))]),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    /// Never shows a literal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("Literal(…)"),
+            Self::Env(name) => write!(f, "Env({name})"),
+            Self::File(path) => write!(f, "File({path})"),
+            Self::Command(command) => write!(f, "Command({command})"),
+        }
+    }
+}
+
+/// Whether and how strictly the connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// Never.
+    Disabled,
+    /// If the server can.
+    #[default]
+    Preferred,
+    /// Or not at all; the server's certificate is not checked.
+    Required,
+    /// Or not at all; the certificate has to be valid for the host.
+    Verify,
+}
+
+/// Where reading a source begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Start {
+    /// All rows there are, then every change.
+    #[default]
+    Snapshot,
+    /// Changes from now on.
+    Now,
+    /// Changes since a time, `YYYY-MM-DD hh:mm:ss`.
+    Since(String),
+    /// Changes from a position of the binlog.
+    Binlog {
+        /// Name of the binlog file.
+        file: String,
+        /// Offset in it, bytes.
+        position: u64,
+    },
+    /// Changes after a set of GTIDs.
+    Gtid(String),
+}
+
+/// What is at the other end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConnectionKind {
+    /// MySQL or MariaDB.
+    Mysql {
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// Who logs in.
+        user: String,
+        /// Their password.
+        password: Option<Secret>,
+        /// Database that source tables are in unless the source says otherwise.
+        database: Option<String>,
+        /// Encryption.
+        tls: Tls,
+        /// Where to begin.
+        start: Start,
+    },
+    /// The built-in shop.
+    Simulator {
+        /// Name under which its tables appear.
+        database: Option<String>,
+        /// Seed of its randomness.
+        seed: u64,
+        /// Orders placed per second; none means the simulator's own pace.
+        orders_per_second: Option<f64>,
+    },
+    /// Anything else: checked by the connector of that name.
+    Other {
+        /// The `type:`.
+        kind: String,
+        /// All other keys; secrets are still references.
+        settings: BTreeMap<String, Json>,
+    },
+}
+
+/// One entry of `connections.yml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Connection {
+    /// Its name: a dbt source of that name reads from it.
+    pub name: String,
+    /// What is at the other end.
+    pub kind: ConnectionKind,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+impl Connection {
+    /// The database of tables whose source names none.
+    pub fn database(&self) -> Option<&str> {
+        match &self.kind {
+            ConnectionKind::Mysql { database, .. } | ConnectionKind::Simulator { database, .. } => {
+                database.as_deref()
+            }
+            ConnectionKind::Other { settings, .. } => {
+                settings.get("database").and_then(Json::as_str)
+            }
+        }
+    }
+}
+
+/// Reads the file, if there is one.
+pub(crate) fn read(
+    files: &Files,
+    jinja: &YamlJinja,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<Connection> {
+    let Some(text) = files.get(FILE) else { return Vec::new() };
+    let mut node = match yaml::parse(FILE, text) {
+        Ok(node) => node,
+        Err(error) => {
+            found.push(error);
+            return Vec::new();
+        }
+    };
+    jinja.render(&mut node, FILE, SECRET_KEYS, found);
+    let mut reader = Reader { file: FILE, found };
+    if node.is_null() || !reader.expect_map(&node, FILE) {
+        return Vec::new();
+    }
+    let connections = node.pairs().iter().filter_map(|(key, value)| {
+        let kind = connection(&mut reader, value)?;
+        Some(Connection { name: key.text.clone(), kind, place: key.place(FILE) })
+    });
+    connections.collect()
+}
+
+fn connection(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
+    if !reader.expect_map(node, "a connection") {
+        return None;
+    }
+    let kind = reader.name(node, "type", "the connection")?;
+    match kind.as_str() {
+        "mysql" | "mariadb" => mysql(reader, node),
+        "simulator" => Some(simulator(reader, node)),
+        known if TYPES.contains(&known) => Some(other(reader, node, kind)),
+        unknown => match closest(unknown, TYPES.iter().copied()) {
+            Some(meant) => {
+                let place = node.get("type").unwrap_or(node);
+                let error = reader.error(place, format!("unknown connection type `{unknown}`"));
+                error.hint = Some(format!("Did you mean `{meant}`?"));
+                None
+            }
+            None => Some(other(reader, node, kind)),
+        },
+    }
+}
+
+fn mysql(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
+    reader.check_keys(node, "a connection of type `mysql`", MYSQL_KEYS, Severity::Error);
+    let host = reader.name(node, "host", "the connection");
+    let user = reader.name(node, "user", "the connection");
+    let port = reader.number(node, "port", "a port number").unwrap_or(3306);
+    let password = node.get("password").and_then(|value| secret(reader, value, "password"));
+    let database = reader.text(node, "database");
+    let tls = tls(reader, node);
+    let start = node.get("start").and_then(|value| start(reader, value)).unwrap_or_default();
+    Some(ConnectionKind::Mysql { host: host?, port, user: user?, password, database, tls, start })
+}
+
+fn simulator(reader: &mut Reader<'_>, node: &Node) -> ConnectionKind {
+    reader.check_keys(node, "a connection of type `simulator`", SIMULATOR_KEYS, Severity::Error);
+    let rate = reader.text(node, "orders_per_second").map(|text| text.parse::<f64>());
+    if let Some((Err(_), value)) = rate.as_ref().zip(node.get("orders_per_second")) {
+        reader.error(value, "`orders_per_second` should be a number");
+    }
+    ConnectionKind::Simulator {
+        database: reader.text(node, "database"),
+        seed: reader.number(node, "seed", "a number from 0").unwrap_or(0),
+        orders_per_second: rate
+            .and_then(Result::ok)
+            .filter(|rate| rate.is_finite() && *rate >= 0.0),
+    }
+}
+
+fn other(reader: &mut Reader<'_>, node: &Node, kind: String) -> ConnectionKind {
+    let mut settings = BTreeMap::new();
+    for (key, value) in node.pairs().iter().filter(|(key, _)| key.text != "type") {
+        let json = match SECRET_KEYS.contains(&key.text.as_str()) {
+            true => secret(reader, value, &key.text).map_or(Json::Null, |secret| secret.json()),
+            false => value.json(),
+        };
+        settings.insert(key.text.clone(), json);
+    }
+    ConnectionKind::Other { kind, settings }
+}
+
+fn tls(reader: &mut Reader<'_>, node: &Node) -> Tls {
+    const MODES: [(&str, Tls); 4] = [
+        ("disabled", Tls::Disabled),
+        ("preferred", Tls::Preferred),
+        ("required", Tls::Required),
+        ("verify", Tls::Verify),
+    ];
+    let Some(word) = reader.text(node, "tls") else { return Tls::default() };
+    if let Some((_, mode)) = MODES.into_iter().find(|(name, _)| *name == word) {
+        return mode;
+    }
+    if let Some(value) = node.get("tls") {
+        let error = reader.error(value, format!("unknown `tls` mode `{word}`"));
+        error.hint = Some("One of: disabled, preferred, required, verify.".to_owned());
+    }
+    Tls::default()
+}
+
+fn start(reader: &mut Reader<'_>, node: &Node) -> Option<Start> {
+    match node.text() {
+        Some("snapshot") => return Some(Start::Snapshot),
+        Some("now") => return Some(Start::Now),
+        _ => {}
+    }
+    let found = match node.pairs() {
+        [(key, value)] => match (key.text.as_str(), &value.data) {
+            ("since", Data::Text(time)) => Some(Start::Since(time.clone())),
+            ("gtid", Data::Text(set)) => Some(Start::Gtid(set.clone())),
+            ("binlog", Data::List(items)) => match items.as_slice() {
+                [file, at] => file
+                    .text()
+                    .zip(at.text().and_then(|at| at.parse().ok()))
+                    .map(|(file, position)| Start::Binlog { file: file.to_owned(), position }),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    if found.is_none() {
+        let error = reader.error(node, "`start` is not understood");
+        let forms = "snapshot, now, {since: '2026-01-01 00:00:00'}, {binlog: [binlog.000003, 154]}, {gtid: '…'}";
+        error.hint = Some(format!("One of: {forms}."));
+    }
+    found
+}
+
+/// A secret: a reference, or a literal with a warning.
+pub(crate) fn secret(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Secret> {
+    if let Some(text) = node.text() {
+        return literal(reader, node, text, what);
+    }
+    if let [(key, value)] = node.pairs()
+        && let Some(text) = value.text().map(str::to_owned)
+    {
+        match key.text.as_str() {
+            "env" => return Some(Secret::Env(text)),
+            "file" => return Some(Secret::File(text)),
+            "command" => return Some(Secret::Command(text)),
+            _ => {}
+        }
+    }
+    let error = reader.error(node, format!("`{what}` is not understood"));
+    error.hint = Some("One of: {env: VARIABLE}, {file: PATH}, {command: 'COMMAND'}.".to_owned());
+    None
+}
+
+fn literal(reader: &mut Reader<'_>, node: &Node, text: &str, what: &str) -> Option<Secret> {
+    if text.contains("{{") {
+        // dbt's own idiom is the reference in other words.
+        if let Some(name) = env_var_alone(text) {
+            return Some(Secret::Env(name.to_owned()));
+        }
+        let error = reader.error(node, format!("`{what}` is not rendered: secrets are references"));
+        error.hint = Some("Use {env: VARIABLE}, {file: PATH} or {command: 'COMMAND'}.".to_owned());
+        return None;
+    }
+    let warning = Diagnostic::warning(
+        node.place(reader.file),
+        format!("a `{what}` is written into the file"),
+    );
+    reader.found.push(
+        warning.hint("Keep it outside: {env: VARIABLE}, {file: PATH} or {command: 'COMMAND'}."),
+    );
+    Some(Secret::Literal(text.to_owned()))
+}
+
+/// The variable of a text that is nothing but `{{ env_var('NAME') }}`.
+fn env_var_alone(text: &str) -> Option<&str> {
+    let call = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
+    let argument =
+        call.strip_prefix("env_var")?.trim().strip_prefix('(')?.strip_suffix(')')?.trim();
+    let quote = argument.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    let name = argument.strip_prefix(quote)?.strip_suffix(quote)?;
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(name)
+}

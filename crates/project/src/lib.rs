@@ -1,0 +1,36 @@
+//! A dbt project folder as a value: its models rendered to SQL, its sources and connections, and all that is wrong with it.
+//!
+//! [`load`] takes [`Files`] (paths and texts; only [`Files::read`] touches a disk) and [`Options`] and gives a [`Project`]
+//! with every [`Diagnostic`], each at its file, line and column. It does not know what the SQL means, and nothing is
+//! queried: a model's text is a function of the files, the variables and the environment.
+//!
+//! The way of a model: `load` leads it; `settings` and `profile` say how things are rendered; `properties` and `config` collect what is
+//! said about it; `drafts` has `jinja` render it twice, as dbt does; `assemble` has `ephemeral` inline what has no table and
+//! `graph` put each model behind what it reads; `source_map` remembers where each byte came from, so that an error in the SQL finds its file.
+
+mod assemble;
+mod config;
+mod connection;
+mod diagnostic;
+mod drafts;
+mod ephemeral;
+mod files;
+mod graph;
+mod jinja;
+mod load;
+mod model;
+mod profile;
+mod properties;
+mod settings;
+mod source_map;
+mod yaml;
+
+pub use connection::{Connection, ConnectionKind, Secret, Start, Tls};
+pub use diagnostic::{Diagnostic, Place, Severity};
+pub use files::Files;
+pub use load::{Options, load};
+pub use model::{
+    Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable,
+};
+pub use profile::{ListenSpec, Profile};
+pub use source_map::SourceMap;

@@ -1,0 +1,176 @@
+//! Loading: from files to a project, all findings at once.
+//!
+//! Settings and profile come first, since everything else is rendered with them; then connections, macros and the YAML
+//! beside the models; then each model twice, once for its configs and references, once for its text; last the graph. What
+//! is broken is parked with everything that depends on it, and the rest goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use crate::connection::ConnectionKind;
+use crate::diagnostic::{Diagnostic, Place, did_you_mean, tidy};
+use crate::drafts::Loader;
+use crate::files::{Files, folder_of, has_extension, stem};
+use crate::jinja::macros::Macros;
+use crate::jinja::scope::{Known, Relation, Render, Subject, World};
+use crate::jinja::{Engine, YamlJinja, functions};
+use crate::model::{Project, SourceTable};
+use crate::properties::{self, Properties};
+use crate::{connection, profile, settings, yaml};
+
+/// What is not in the files: the command line and the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--target`: an output of the profile.
+    pub target: Option<String>,
+    /// `--vars`: they win over the project's.
+    pub vars: BTreeMap<String, Json>,
+    /// The environment's variables.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Loads and renders a project. Findings are sorted by place; the project holds what could be loaded despite them.
+pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
+    let mut found = Vec::new();
+    let project = match files.get(settings::FILE) {
+        Some(text) => load_project(files, text, options, &mut found),
+        None => {
+            let error = Diagnostic::error(
+                Place::file(settings::FILE),
+                "there is no dbt_project.yml in this folder",
+            );
+            found.push(error.hint("Run this in a dbt project, give one with --project, or make one with `tidemill init`."));
+            Project::default()
+        }
+    };
+    for (file, reason) in files.unreadable() {
+        found.push(Diagnostic::error(Place::file(file), "this file cannot be read").detail(reason));
+    }
+    tidy(&mut found);
+    (project, found)
+}
+
+fn load_project(
+    files: &Files,
+    text: &str,
+    options: &Options,
+    found: &mut Vec<Diagnostic>,
+) -> Project {
+    let mut node = match yaml::parse(settings::FILE, text) {
+        Ok(node) => node,
+        Err(error) => {
+            found.push(error);
+            return Project::default();
+        }
+    };
+    let mut vars = settings::variables(&node);
+    vars.extend(options.vars.clone());
+    let jinja = YamlJinja::new(vars.clone(), options.env.clone());
+    let name = rendered_profile_name(&node, &jinja);
+    let profile = profile::read(files, name.as_deref(), options.target.as_deref(), &jinja, found);
+    let mut world = World { profile, vars, env: options.env.clone(), ..World::default() };
+    let project_name = node.get("name").and_then(yaml::Node::text).unwrap_or_default().to_owned();
+    world.project = project_name.clone();
+    let jinja = jinja.with_target(target(&world), &project_name);
+    jinja.render(&mut node, settings::FILE, settings::UNRENDERED, found);
+    let settings = settings::read(&node, found);
+
+    let connections = connection::read(files, &jinja, found);
+    let properties = properties::read(files, &settings.model_paths, &jinja, found);
+    let macros = Macros::read(
+        files,
+        &settings.name,
+        &settings.macro_paths,
+        settings.dispatch.clone(),
+        found,
+    );
+    world.macros = Arc::new(macros);
+    let seeds = files.others().filter(|path| has_extension(path, "csv"));
+    let folders: Vec<String> =
+        settings.model_paths.iter().chain(&settings.macro_paths).cloned().collect();
+    let snapshots =
+        files.iter().map(|(path, _)| path).filter(|path| folder_of(path, &folders).is_none());
+    world.no_models = seeds.chain(snapshots).map(stem).map(str::to_owned).collect();
+
+    let (profile, vars) = (world.profile.clone(), world.vars.clone());
+    let mut project =
+        Project { name: settings.name.clone(), profile, vars, connections, ..Project::default() };
+    project.sources = sources(&properties, &project, &mut world, found);
+    let macros = Arc::clone(&world.macros);
+    let engine = Engine::new(files, &macros, found);
+    let mut loader = Loader { files, settings, properties, engine, world, found, project };
+    loader.models();
+    loader.project
+}
+
+/// The profile's name is needed before anything else can be rendered.
+fn rendered_profile_name(node: &yaml::Node, jinja: &YamlJinja) -> Option<String> {
+    let mut name = node.get("profile")?.clone();
+    jinja.render(&mut name, settings::FILE, &[], &mut Vec::new());
+    name.text().map(str::to_owned)
+}
+
+fn target(world: &World) -> minijinja::Value {
+    let world = World { profile: world.profile.clone(), ..World::default() };
+    functions::target(&Render::new(Arc::new(world), Subject::default(), false, BTreeSet::new()))
+}
+
+/// Source tables that are switched on, with their connections; notes for `source()` what there is.
+fn sources(
+    properties: &Properties,
+    project: &Project,
+    world: &mut World,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<SourceTable> {
+    let mut tables = Vec::new();
+    let mut complained = BTreeSet::new();
+    for declared in &properties.tables {
+        let mut table = declared.table.clone();
+        let key = (table.source.clone(), table.name.clone());
+        if !declared.enabled {
+            world.sources.insert(key, Known::Disabled);
+            continue;
+        }
+        let relation = Relation { schema: table.source.clone(), name: table.name.clone() };
+        world.sources.insert(key, Known::Model(relation));
+        match project.connection(&table.connection) {
+            Some(connection) => {
+                table.schema = table.schema.or_else(|| connection.database().map(str::to_owned));
+                let needed = matches!(connection.kind, ConnectionKind::Mysql { .. });
+                if needed
+                    && table.schema.is_none()
+                    && complained.insert((table.source.clone(), table.connection.clone()))
+                {
+                    found.push(no_database(&table));
+                }
+            }
+            None if complained.insert((table.source.clone(), table.connection.clone())) => {
+                found.push(no_connection(&table, project));
+            }
+            None => {}
+        }
+        tables.push(table);
+    }
+    tables.sort_by(|a, b| (&a.source, &a.name).cmp(&(&b.source, &b.name)));
+    tables
+}
+
+fn no_connection(table: &SourceTable, project: &Project) -> Diagnostic {
+    let wanted = &table.connection;
+    let names = project.connections.iter().map(|connection| connection.name.as_str());
+    let hint = did_you_mean(wanted, names).unwrap_or_else(|| {
+        format!("Add `{wanted}:` to connections.yml, or name another in the source's `config: {{meta: {{connection: …}}}}`.")
+    });
+    Diagnostic::error(table.place.clone(), format!("source `{}` has no connection", table.source))
+        .detail(format!("connections.yml has no entry `{wanted}`."))
+        .hint(hint)
+}
+
+fn no_database(table: &SourceTable) -> Diagnostic {
+    Diagnostic::error(table.place.clone(), format!("source `{}` names no database", table.source)).hint(format!(
+        "Give connection `{}` a `database`, or the source a `schema`: that is the database in the server.",
+        table.connection
+    ))
+}

@@ -1,0 +1,215 @@
+//! What a loaded project consists of: models, source tables, and what was said about them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use crate::connection::Connection;
+use crate::diagnostic::Place;
+use crate::profile::Profile;
+use crate::source_map::SourceMap;
+
+/// A dbt project, loaded and rendered.
+#[derive(Debug, Clone, Default)]
+pub struct Project {
+    /// Its name.
+    pub name: String,
+    /// The chosen output of its profile.
+    pub profile: Profile,
+    /// Models whose text could be made, each behind all it depends on; ephemeral ones too.
+    pub models: Vec<Model>,
+    /// Tables of sources, by source and name.
+    pub sources: Vec<SourceTable>,
+    /// Entries of `connections.yml`.
+    pub connections: Vec<Connection>,
+    /// Models left out, because of a mistake in them or in one they depend on.
+    pub parked: Vec<Parked>,
+    /// What macros logged with `log(…, info=True)`.
+    pub notes: Vec<Note>,
+    /// Variables in force.
+    pub vars: BTreeMap<String, Json>,
+}
+
+impl Project {
+    /// The model of a name.
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.name == name)
+    }
+
+    /// The connection of a name.
+    pub fn connection(&self, name: &str) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.name == name)
+    }
+}
+
+/// A model that is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// Its name.
+    pub model: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A line that a macro logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The model being rendered.
+    pub model: String,
+    /// The line.
+    pub text: String,
+}
+
+/// How a model is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Materialized {
+    /// Kept up to date.
+    Table,
+    /// Kept up to date; the text is the full definition.
+    Incremental,
+    /// Kept up to date.
+    MaterializedView,
+    /// Inlined where it is used; can be queried by name.
+    View,
+    /// Inlined where it is used; has no name of its own.
+    Ephemeral,
+}
+
+impl Materialized {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Table, Self::Incremental, Self::MaterializedView, Self::View, Self::Ephemeral];
+
+    /// dbt's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Incremental => "incremental",
+            Self::MaterializedView => "materialized_view",
+            Self::View => "view",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+
+    /// Whether its rows are kept.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::Table | Self::Incremental | Self::MaterializedView)
+    }
+}
+
+/// What a model refers to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dependency {
+    /// `ref('name')`
+    Model(String),
+    /// `source('source', 'table')`
+    Source {
+        /// Name of the source: the schema of its tables.
+        source: String,
+        /// Name of the table in the project.
+        table: String,
+    },
+}
+
+/// One model.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// dbt's name: the file's name.
+    pub name: String,
+    /// Schema it appears in.
+    pub schema: String,
+    /// Name it appears under in that schema.
+    pub alias: String,
+    /// How it is kept.
+    pub materialized: Materialized,
+    /// Its file.
+    pub file: String,
+    /// Project, folders and name.
+    pub fqn: Vec<String>,
+    /// Rendered text: references are `"schema"."name"`, ephemeral models CTEs named `__dbt__cte__<name>`; no `;` at the end.
+    pub sql: String,
+    /// Where each byte of `sql` came from.
+    pub spans: SourceMap,
+    /// What its own text refers to, in order of appearance, ephemeral models included.
+    pub depends_on: Vec<Dependency>,
+    /// What `sql` reads: as `depends_on`, but through ephemeral models instead of them.
+    pub reads: Vec<Dependency>,
+    /// What the YAML says about it.
+    pub description: Option<String>,
+    /// What the YAML says about its columns.
+    pub columns: Vec<Column>,
+    /// Tests of the model and of its columns.
+    pub tests: Vec<DataTest>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its `meta`.
+    pub meta: BTreeMap<String, Json>,
+    /// Columns that identify a row, if the model says so.
+    pub unique_key: Vec<String>,
+    /// All its configs.
+    pub config: BTreeMap<String, Json>,
+}
+
+/// A column as the YAML describes it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type, if declared.
+    pub data_type: Option<String>,
+    /// What it holds.
+    pub description: Option<String>,
+    /// Its `meta`.
+    pub meta: BTreeMap<String, Json>,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+/// A data test as the YAML declares it; its Jinja is not rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataTest {
+    /// Name of the test, such as `not_null`.
+    pub test: String,
+    /// Package it comes from, as in `dbt_utils.equality`.
+    pub package: Option<String>,
+    /// A name of its own.
+    pub name: Option<String>,
+    /// Column it is declared on.
+    pub column: Option<String>,
+    /// Arguments of the test.
+    pub arguments: BTreeMap<String, Json>,
+    /// Severity, where, limit and so on.
+    pub config: BTreeMap<String, Json>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A table of a source.
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    /// dbt's name of the source, and the schema its tables appear in.
+    pub source: String,
+    /// Name in the project.
+    pub name: String,
+    /// Name in the server.
+    pub identifier: String,
+    /// Database in the server: the source's `schema`, else the connection's `database`.
+    pub schema: Option<String>,
+    /// Name of the connection it is read from.
+    pub connection: String,
+    /// What it holds.
+    pub description: Option<String>,
+    /// What the YAML says about its columns.
+    pub columns: Vec<Column>,
+    /// Tests of the table and of its columns.
+    pub tests: Vec<DataTest>,
+    /// Tags of the source and the table.
+    pub tags: Vec<String>,
+    /// `meta` of the source and the table.
+    pub meta: BTreeMap<String, Json>,
+    /// `freshness`, the table's over the source's.
+    pub freshness: Option<Json>,
+    /// Column that tells a row's age.
+    pub loaded_at_field: Option<String>,
+    /// Where it is declared.
+    pub place: Place,
+}

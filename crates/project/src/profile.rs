@@ -1,0 +1,279 @@
+//! `profiles.yml`: which target the project runs as, where its data lies, where it listens.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::connection::{Secret, secret};
+use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
+use crate::files::{Files, USER_PROFILES};
+use crate::jinja::YamlJinja;
+use crate::yaml::{self, Data, Node, Reader};
+
+const KEYS: &[&str] = &[
+    "type", "schema", "data", "pg", "http", "workers", "memory", "users", "threads", "database",
+    "dbname",
+];
+
+/// An address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenSpec {
+    /// Host and port; port 0 means a free one.
+    pub addr: SocketAddr,
+    /// Whether the profile names it: an explicit address that is taken is an error, a default one moves on.
+    pub explicit: bool,
+}
+
+/// The chosen output of the project's profile, or the defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Name of the profile (`profile:` of `dbt_project.yml`).
+    pub name: String,
+    /// Name of the chosen output.
+    pub target: String,
+    /// dbt's `target.schema`: where models without a schema of their own go.
+    pub schema: String,
+    /// The data folder, as written: relative to the project folder unless absolute.
+    pub data: String,
+    /// Postgres wire.
+    pub pg: ListenSpec,
+    /// Page, API, metrics.
+    pub http: ListenSpec,
+    /// Worker threads; none means one per core.
+    pub workers: Option<usize>,
+    /// Bytes of state kept in memory; none means half of the machine.
+    pub memory: Option<u64>,
+    /// dbt's `threads`: shown to macros, otherwise without effect.
+    pub threads: usize,
+    /// Name of the database that macros see as `target.database`.
+    pub database: String,
+    /// Who may log in, with the password's reference.
+    pub users: BTreeMap<String, Secret>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            target: "dev".to_owned(),
+            schema: "public".to_owned(),
+            data: ".tidemill".to_owned(),
+            pg: ListenSpec { addr: loopback(5433), explicit: false },
+            http: ListenSpec { addr: loopback(8080), explicit: false },
+            workers: None,
+            memory: None,
+            threads: 1,
+            database: "tidemill".to_owned(),
+            users: BTreeMap::new(),
+        }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// Finds the project's profile among the files; without one the defaults hold.
+pub(crate) fn read(
+    files: &Files,
+    name: Option<&str>,
+    target: Option<&str>,
+    jinja: &YamlJinja,
+    found: &mut Vec<Diagnostic>,
+) -> Profile {
+    let defaults = Profile { name: name.unwrap_or("default").to_owned(), ..Profile::default() };
+    let Some((file, text)) =
+        ["profiles.yml", USER_PROFILES].into_iter().find_map(|f| Some((f, files.get(f)?)))
+    else {
+        if let Some(target) = target {
+            let message = format!("no profiles.yml has a target `{target}`");
+            found.push(Diagnostic::error(Place::file("profiles.yml"), message));
+        }
+        return defaults;
+    };
+    let mut node = match yaml::parse(file, text) {
+        Ok(node) => node,
+        Err(error) => {
+            found.push(error);
+            return defaults;
+        }
+    };
+    let mut reader = Reader { file, found };
+    // A file that many projects share says nothing about one that names no profile.
+    let alone = || only_profile(&node).filter(|_| file != USER_PROFILES);
+    let Some(name) = name.map(str::to_owned).or_else(alone) else {
+        return defaults;
+    };
+    // Other profiles of the file are other projects' business: only this one is rendered and checked.
+    let Data::Map(pairs) = &mut node.data else { return defaults };
+    let Some((key, profile)) = pairs.iter_mut().find(|(key, _)| key.text == name) else {
+        if file == "profiles.yml" {
+            let names = pairs.iter().map(|(key, _)| key.text.as_str());
+            let hint = did_you_mean(&name, names);
+            let message =
+                format!("profiles.yml has no profile `{name}`, which dbt_project.yml names");
+            reader.found.push(Diagnostic::error(Place::new(file, 1, 1), message).maybe_hint(hint));
+        }
+        return defaults;
+    };
+    let place = key.place(file);
+    jinja.render(profile, file, &["password"], reader.found);
+    chosen(&mut reader, profile, place, target, Profile { name, ..defaults })
+}
+
+fn only_profile(node: &Node) -> Option<String> {
+    let mut names = node.pairs().iter().map(|(key, _)| &key.text).filter(|name| *name != "config");
+    names.next().filter(|_| names.next().is_none()).cloned()
+}
+
+fn chosen(
+    reader: &mut Reader<'_>,
+    profile: &Node,
+    place: Place,
+    target: Option<&str>,
+    defaults: Profile,
+) -> Profile {
+    if !reader.expect_map(profile, "a profile") {
+        return defaults;
+    }
+    reader.check_keys(profile, "a profile", &["target", "outputs", "config"], Severity::Error);
+    let target = target.map(str::to_owned).or_else(|| reader.text(profile, "target"));
+    let target = target.unwrap_or_else(|| "default".to_owned());
+    let outputs = profile.get("outputs").map(Node::pairs).unwrap_or_default();
+    let Some((_, output)) = outputs.iter().find(|(key, _)| key.text == target) else {
+        let names: Vec<&str> = outputs.iter().map(|(key, _)| key.text.as_str()).collect();
+        let listed = (!names.is_empty()).then(|| format!("It has: {}.", names.join(", ")));
+        let hint = did_you_mean(&target, names).or(listed);
+        let message = format!("profile `{}` has no output `{target}`", defaults.name);
+        reader.found.push(Diagnostic::error(place, message).maybe_hint(hint));
+        return defaults;
+    };
+    output_profile(reader, output, Profile { target, ..defaults })
+}
+
+fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> Profile {
+    if !reader.expect_map(output, "an output") {
+        return defaults;
+    }
+    let kind = reader.name(output, "type", "the output");
+    let schema = reader.text(output, "schema").unwrap_or_else(|| defaults.schema.clone());
+    let threads = reader.number(output, "threads", "a number from 1").unwrap_or(1);
+    if let Some(kind) = kind.filter(|kind| kind != "tidemill") {
+        let warning = Diagnostic::warning(
+            output.place(reader.file),
+            format!("output `{}` is of type `{kind}`, not `tidemill`", defaults.target),
+        );
+        let detail = "Its schema is used; for everything else the defaults hold.";
+        reader.found.push(warning.detail(detail).hint("Add an output of type `tidemill`."));
+        return Profile { schema, threads, ..defaults };
+    }
+    reader.check_keys(output, "an output of type `tidemill`", KEYS, Severity::Error);
+    let database = reader.text(output, "database").or_else(|| reader.text(output, "dbname"));
+    let users = users(reader, output);
+    let profile = Profile {
+        schema,
+        threads,
+        data: reader.text(output, "data").unwrap_or(defaults.data),
+        pg: listen(reader, output, "pg", defaults.pg),
+        http: listen(reader, output, "http", defaults.http),
+        workers: reader.number(output, "workers", "a number from 1").filter(|n| *n > 0),
+        memory: memory(reader, output),
+        database: database.unwrap_or(defaults.database),
+        users,
+        name: defaults.name,
+        target: defaults.target,
+    };
+    check_exposure(reader, output, &profile);
+    profile
+}
+
+fn users(reader: &mut Reader<'_>, output: &Node) -> BTreeMap<String, Secret> {
+    let mut users = BTreeMap::new();
+    let Some(node) = output.get("users").filter(|node| reader.expect_map(node, "`users`")) else {
+        return users;
+    };
+    for (name, user) in node.pairs() {
+        if !reader.expect_map(user, "a user") {
+            continue;
+        }
+        reader.check_keys(user, "a user", &["password"], Severity::Error);
+        match user.get("password") {
+            Some(password) => {
+                users.extend(secret(reader, password, "password").map(|s| (name.text.clone(), s)))
+            }
+            None => _ = reader.error(user, format!("user `{}` has no password", name.text)),
+        }
+    }
+    users
+}
+
+fn listen(reader: &mut Reader<'_>, output: &Node, key: &str, default: ListenSpec) -> ListenSpec {
+    let Some(text) = reader.text(output, key) else { return default };
+    let Some(addr) = address(&text) else {
+        if let Some(node) = output.get(key) {
+            let error = reader
+                .error(node, format!("`{key}` should be an address and a port, not `{text}`"));
+            error.hint = Some(format!("For instance {}; port 0 means a free one.", default.addr));
+        }
+        return default;
+    };
+    ListenSpec { addr, explicit: true }
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    if let Ok(port) = text.parse() {
+        return Some(loopback(port));
+    }
+    match text.strip_prefix("localhost:") {
+        Some(port) => port.parse().ok().map(loopback),
+        None => text.parse().ok(),
+    }
+}
+
+fn memory(reader: &mut Reader<'_>, output: &Node) -> Option<u64> {
+    let text = reader.text(output, "memory")?;
+    let bytes = bytes(&text);
+    if bytes.is_none() {
+        let node = output.get("memory")?;
+        reader.error(node, format!("`memory` should be a size such as 4GiB, not `{text}`"));
+    }
+    bytes
+}
+
+/// A size with a unit: `4GiB`, `512 MB`, `1073741824`.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text.get(..digits)?.parse().ok()?;
+    let unit: u64 = match text.get(digits..)?.trim().to_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+fn check_exposure(reader: &mut Reader<'_>, output: &Node, profile: &Profile) {
+    for (key, spec) in [("pg", profile.pg), ("http", profile.http)] {
+        if !spec.addr.ip().is_loopback() && profile.users.is_empty() {
+            let node = output.get(key).unwrap_or(output);
+            let error = reader.error(
+                node,
+                format!("`{key}` listens beyond this machine, but nobody needs a password"),
+            );
+            error.detail = Some(format!(
+                "{} is not a loopback address and the output has no `users`.",
+                spec.addr
+            ));
+            error.hint = Some(
+                "Add `users: {name: {password: {env: VARIABLE}}}`, or listen on 127.0.0.1."
+                    .to_owned(),
+            );
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Runs the case files: files of a project as one text, then questions about what was loaded.
+//!
+//! | directive | body | answer |
+//! |---|---|---|
+//! | `shop` | | adds a small project: settings, a connection, three source tables |
+//! | `file PATH` | its text | |
+//! | `env`, `vars` | a `NAME=VALUE` per line | |
+//! | `load [TARGET]` | | all findings, then the graph |
+//! | `sql MODEL` | | the rendered text |
+//! | `origin MODEL WORD…` | | where each occurrence of the words in the text came from |
+//! | `show models`, `sources`, `connections`, `profile`, `notes` | | what was loaded |
+
+use std::path::Path;
+
+use project::{
+    Connection, ConnectionKind, DataTest, Dependency, Diagnostic, Files, Model, Options, Project,
+    load,
+};
+use testkit::{Block, Driver};
+
+#[derive(Default)]
+struct Case {
+    files: Vec<(String, String)>,
+    options: Options,
+    project: Project,
+}
+
+impl Driver for Case {
+    fn block(&mut self, block: &Block) -> Result<String, String> {
+        let argument = block.arguments.first().map(String::as_str);
+        match (block.directive.as_str(), argument) {
+            ("shop", _) => self.shop(),
+            ("file", Some(path)) => self.files.push((path.to_owned(), format!("{}\n", block.body))),
+            ("env", _) => self.options.env.extend(pairs(&block.body)),
+            ("vars", _) => self.options.vars.extend(pairs(&block.body).map(|(k, v)| (k, v.into()))),
+            ("load", target) => {
+                self.options.target = target.map(str::to_owned);
+                return Ok(self.load());
+            }
+            ("sql", Some(name)) => return Ok(self.model(name)?.sql.clone()),
+            ("origin", Some(name)) => return self.origin(name, &block.arguments[1..].join(" ")),
+            ("show", Some(what)) => return self.show(what),
+            (other, _) => return Err(format!("unknown directive `{other}`")),
+        }
+        Ok(String::new())
+    }
+}
+
+fn pairs(body: &str) -> impl Iterator<Item = (String, String)> {
+    body.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+}
+
+impl Case {
+    fn shop(&mut self) {
+        let mut add = |path: &str, text: &str| self.files.push((path.to_owned(), text.to_owned()));
+        add("dbt_project.yml", "name: shop\n");
+        add(
+            "connections.yml",
+            "shop: {type: mysql, host: db, user: tidemill, password: {env: P}, database: shop}\n",
+        );
+        add(
+            "models/sources.yml",
+            "sources:\n- name: shop\n  tables: [{name: orders}, {name: items}, {name: users}]\n",
+        );
+    }
+
+    fn load(&mut self) -> String {
+        let (project, found) = load(&Files::from_pairs(self.files.clone()), &self.options);
+        self.project = project;
+        let mut out: String = found
+            .iter()
+            .fold(String::new(), |out, finding: &Diagnostic| out + &format!("{finding}\n"));
+        for model in &self.project.models {
+            let kept = model.materialized.word();
+            out += &format!("{kept} {} as {}.{}", model.name, model.schema, model.alias);
+            out += &format!("{}\n", list(" <- ", model.depends_on.iter().map(dependency)));
+            if model.reads != model.depends_on {
+                out += &format!("  reads {}\n", list("", model.reads.iter().map(dependency)));
+            }
+        }
+        for parked in &self.project.parked {
+            out += &format!("parked {}: {}\n", parked.model, parked.reason);
+        }
+        out
+    }
+
+    fn model(&self, name: &str) -> Result<&Model, String> {
+        self.project.model(name).ok_or_else(|| format!("no model `{name}`"))
+    }
+
+    fn origin(&self, name: &str, word: &str) -> Result<String, String> {
+        let model = self.model(name)?;
+        let places =
+            model.sql.match_indices(word).map(|(offset, _)| match model.spans.locate(offset) {
+                Some(place) => place.to_string(),
+                None => "nowhere".to_owned(),
+            });
+        Ok(places.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn show(&self, what: &str) -> Result<String, String> {
+        let lines: Vec<String> = match what {
+            "models" => self.project.models.iter().map(model).collect(),
+            "sources" => self.project.sources.iter().map(source).collect(),
+            "connections" => self.project.connections.iter().map(connection).collect(),
+            "profile" => vec![format!("{:#?}", self.project.profile)],
+            "notes" => self
+                .project
+                .notes
+                .iter()
+                .map(|note| format!("{}: {}", note.model, note.text))
+                .collect(),
+            other => return Err(format!("nothing to show for `{other}`")),
+        };
+        Ok(lines.join("\n"))
+    }
+}
+
+fn list(before: &str, items: impl Iterator<Item = String>) -> String {
+    let items = items.collect::<Vec<_>>().join(", ");
+    if items.is_empty() { items } else { format!("{before}{items}") }
+}
+
+fn dependency(dependency: &Dependency) -> String {
+    match dependency {
+        Dependency::Model(name) => name.clone(),
+        Dependency::Source { source, table } => format!("{source}.{table}"),
+    }
+}
+
+fn model(model: &Model) -> String {
+    let mut out = format!(
+        "{} ({}): {}",
+        model.name,
+        model.fqn.join("."),
+        model.description.as_deref().unwrap_or("-")
+    );
+    out += &list("\n  tags ", model.tags.iter().cloned());
+    out += &list("\n  key ", model.unique_key.iter().cloned());
+    let meta = model.meta.iter().map(|(key, value)| format!("{key}={value}"));
+    out += &list("\n  meta ", meta);
+    for column in &model.columns {
+        let data_type = column.data_type.as_deref().unwrap_or("-");
+        out += &format!(
+            "\n  column {} {data_type} {}",
+            column.name,
+            column.description.as_deref().unwrap_or("-")
+        );
+    }
+    model.tests.iter().fold(out, |out, found| out + "\n  " + &test(found))
+}
+
+fn test(test: &DataTest) -> String {
+    let package = test.package.as_ref().map(|package| format!("{package}.")).unwrap_or_default();
+    let mut out = format!("test {package}{}", test.test);
+    out += &list(" on ", test.column.iter().cloned());
+    out += &list(" named ", test.name.iter().cloned());
+    out += &list(" with ", test.arguments.iter().map(|(k, v)| format!("{k}={v}")));
+    out += &list(" config ", test.config.iter().map(|(k, v)| format!("{k}={v}")));
+    format!("{out} at {}", test.place)
+}
+
+fn source(table: &project::SourceTable) -> String {
+    let schema = table.schema.as_deref().unwrap_or("?");
+    let mut out = format!(
+        "{}.{} = {}: {schema}.{}",
+        table.source, table.name, table.connection, table.identifier
+    );
+    out += &list("\n  tags ", table.tags.iter().cloned());
+    out += &list("\n  age by ", table.loaded_at_field.iter().cloned());
+    out += &list("\n  freshness ", table.freshness.iter().map(ToString::to_string));
+    table.tests.iter().fold(out, |out, found| out + "\n  " + &test(found))
+}
+
+fn connection(connection: &Connection) -> String {
+    let kind = match &connection.kind {
+        ConnectionKind::Mysql { host, port, user, password, database, tls, start } => {
+            format!(
+                "mysql {user}@{host}:{port} password {password:?} database {database:?} tls {tls:?} start {start:?}"
+            )
+        }
+        other => format!("{other:?}"),
+    };
+    format!("{}: {kind}", connection.name)
+}
+
+/// A folder on disk gives the same files as pairs do: what is hidden or made by dbt is left out.
+fn reads_a_folder() -> Result<(), testkit::Failed> {
+    let dir = tempfile::tempdir()?;
+    let write = |path: &str, text: &[u8]| {
+        let full = dir.path().join(path);
+        std::fs::create_dir_all(full.parent().unwrap_or(dir.path()))?;
+        std::fs::write(full, text)
+    };
+    write("dbt_project.yml", b"name: shop\n")?;
+    write("profiles.yml", b"")?;
+    write("models/deep/a.sql", b"select 1 as one")?;
+    write("models/deep/broken.sql", b"select '\xff'")?;
+    write("target/run/a.sql", b"no")?;
+    write(".tidemill/x.sql", b"no")?;
+    write("seeds/country.csv", b"a,b\n")?;
+    let files = Files::read(dir.path())?;
+    let paths: Vec<&str> = files.iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["dbt_project.yml", "models/deep/a.sql", "profiles.yml"]);
+    let (project, found) = load(&files, &Options::default());
+    assert_eq!(project.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    let found: Vec<String> = found.iter().map(|finding| finding.place.to_string()).collect();
+    assert_eq!(found, ["models/deep/broken.sql"]);
+    Ok(())
+}
+
+/// An entry of a long project costs little: 2,000 models over one another, macros and YAML included.
+fn loads_many_models() -> Result<(), testkit::Failed> {
+    let mut pairs = vec![("dbt_project.yml".to_owned(), "name: shop\n".to_owned())];
+    let mut described = "models:\n".to_owned();
+    pairs.push((
+        "macros/m.sql".to_owned(),
+        "{% macro id(x) %}{{ return(x) }}{% endmacro %}".to_owned(),
+    ));
+    for at in 0..2000 {
+        let above = if at == 0 {
+            "select 1 as one".to_owned()
+        } else {
+            format!("select * from {{{{ ref(id('m{}')) }}}}", at - 1)
+        };
+        pairs.push((format!("models/m{at}.sql"), above));
+        described +=
+            &format!("- {{name: m{at}, columns: [{{name: one, tests: [unique, not_null]}}]}}\n");
+    }
+    pairs.push(("models/schema.yml".to_owned(), described));
+    let (project, found) = load(&Files::from_pairs(pairs), &Options::default());
+    assert_eq!(found, []);
+    assert_eq!(project.models.len(), 2000);
+    assert_eq!(project.models[1999].name, "m1999");
+    Ok(())
+}
+
+fn main() {
+    let extra = vec![
+        libtest_mimic::Trial::test("reads_a_folder", reads_a_folder),
+        libtest_mimic::Trial::test("loads_many_models", loads_many_models),
+    ];
+    testkit::run_with(env!("CARGO_MANIFEST_DIR"), "tests/cases", |_: &Path| Case::default(), extra)
+}

@@ -1,0 +1,193 @@
+//! What names mean: stored tables, views, system tables, and what is not there yet.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use plan::TableName;
+use relation::{Schema, TableId};
+
+use crate::error::{Error, closest, code};
+use crate::pg_catalog::SystemTables;
+
+/// How the entries of a stored table are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Key: the key encoding of the schema's key columns. Value: the row.
+    Keyed,
+    /// Key: anything. Value: a weight (i64, little endian), then the row, which counts `weight` times.
+    Bag,
+}
+
+/// A table of the store: a source's, or a kept model's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTable {
+    pub name: TableName,
+    pub id: TableId,
+    pub schema: Schema,
+    pub form: Form,
+}
+
+/// A table computed when it is read: `tidemill.models` and its like.
+#[derive(Clone)]
+pub struct VirtualTable {
+    pub name: TableName,
+    pub schema: SchemaRef,
+    /// All its rows, in columns of `schema`.
+    pub rows: Arc<dyn Fn() -> RecordBatch + Send + Sync>,
+}
+
+impl fmt::Debug for VirtualTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtualTable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// All names at one moment. A value: build a new one when something changes, share it behind an `Arc`.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    search_path: Vec<String>,
+    tables: BTreeMap<TableName, Arc<StoredTable>>,
+    views: BTreeMap<TableName, String>,
+    virtuals: BTreeMap<TableName, VirtualTable>,
+    unavailable: BTreeMap<TableName, String>,
+    rows: BTreeMap<TableId, u64>,
+    /// `pg_catalog` and `information_schema` of these names, made when first asked for.
+    system: OnceLock<Arc<SystemTables>>,
+}
+
+/// What a name stands for.
+pub(crate) enum Relation<'a> {
+    Stored(&'a Arc<StoredTable>),
+    View(&'a TableName, &'a str),
+    Virtual(&'a VirtualTable),
+}
+
+impl Catalog {
+    /// An empty catalog; unqualified names are looked for in these schemas, in this order.
+    pub fn new(search_path: Vec<String>) -> Self {
+        Self { search_path, ..Self::default() }
+    }
+
+    /// Adds a stored table.
+    pub fn add_table(&mut self, table: StoredTable) {
+        self.system = OnceLock::new();
+        self.tables.insert(table.name.clone(), Arc::new(table));
+    }
+
+    /// Adds a view: SQL whose tables are found as in any query.
+    pub fn add_view(&mut self, name: TableName, sql: impl Into<String>) {
+        self.system = OnceLock::new();
+        self.views.insert(name, sql.into());
+    }
+
+    /// Adds a system table.
+    pub fn add_virtual(&mut self, table: VirtualTable) {
+        self.system = OnceLock::new();
+        self.virtuals.insert(table.name.clone(), table);
+    }
+
+    /// Notes that a table cannot be read now; reading it fails with this message (`model x is being built`).
+    pub fn add_unavailable(&mut self, name: TableName, message: impl Into<String>) {
+        self.unavailable.insert(name, message.into());
+    }
+
+    /// Notes about how many rows a table has: joins then build on their smaller side.
+    pub fn set_rows(&mut self, table: TableId, rows: u64) {
+        self.rows.insert(table, rows);
+    }
+
+    /// Rows of a table as last noted.
+    pub fn rows(&self, table: TableId) -> Option<u64> {
+        self.rows.get(&table).copied()
+    }
+
+    /// Where unqualified names are looked for.
+    pub fn search_path(&self) -> &[String] {
+        &self.search_path
+    }
+
+    /// The stored tables.
+    pub fn tables(&self) -> impl Iterator<Item = &StoredTable> {
+        self.tables.values().map(Arc::as_ref)
+    }
+
+    /// A stored table by its qualified name.
+    pub fn table(&self, name: &TableName) -> Option<&StoredTable> {
+        self.tables.get(name).map(Arc::as_ref)
+    }
+
+    pub(crate) fn views(&self) -> &BTreeMap<TableName, String> {
+        &self.views
+    }
+
+    pub(crate) fn virtuals(&self) -> &BTreeMap<TableName, VirtualTable> {
+        &self.virtuals
+    }
+
+    pub(crate) fn system(&self) -> &OnceLock<Arc<SystemTables>> {
+        &self.system
+    }
+
+    /// Schemas that hold something, and those of the search path.
+    pub(crate) fn schemas(&self) -> Vec<&str> {
+        let tables = self.names().map(|name| name.schema.as_str());
+        let mut schemas: Vec<&str> = tables.chain(self.search_path.iter().map(String::as_str)).collect();
+        schemas.sort_unstable();
+        schemas.dedup();
+        schemas
+    }
+
+    /// What a name means, with the schema if one was written.
+    pub(crate) fn resolve(&self, schema: Option<&str>, name: &str) -> Result<Relation<'_>, Error> {
+        match schema {
+            Some(schema) => self.lookup(schema, name)?.ok_or_else(|| self.unknown(Some(schema), name)),
+            None => {
+                for schema in &self.search_path {
+                    if let Some(found) = self.lookup(schema, name)? {
+                        return Ok(found);
+                    }
+                }
+                Err(self.unknown(None, name))
+            }
+        }
+    }
+
+    fn lookup(&self, schema: &str, name: &str) -> Result<Option<Relation<'_>>, Error> {
+        let name = TableName::new(schema, name);
+        if let Some(message) = self.unavailable.get(&name) {
+            return Err(Error::new(code::NOT_READY, message.clone()).hint("Its state is in tidemill.models."));
+        }
+        if let Some(table) = self.tables.get(&name) {
+            return Ok(Some(Relation::Stored(table)));
+        }
+        if let Some(table) = self.virtuals.get(&name) {
+            return Ok(Some(Relation::Virtual(table)));
+        }
+        Ok(self.views.get_key_value(&name).map(|(name, sql)| Relation::View(name, sql)))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &TableName> {
+        self.tables.keys().chain(self.views.keys()).chain(self.virtuals.keys()).chain(self.unavailable.keys())
+    }
+
+    fn unknown(&self, schema: Option<&str>, name: &str) -> Error {
+        let written = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
+        let missing = Error::new(code::UNKNOWN_TABLE, format!("relation \"{written}\" does not exist"));
+        let known: Vec<&TableName> = self.names().collect();
+        let plain: Vec<&str> = known.iter().map(|table| table.name.as_str()).collect();
+        let Some(at) = closest(name, &plain) else { return missing };
+        let found = known[at];
+        let on_path = schema.is_none() && self.search_path.contains(&found.schema);
+        let found = if on_path { quoted(&found.name) } else { format!("{}.{}", found.schema, quoted(&found.name)) };
+        missing.hint(format!("Perhaps you meant {found}."))
+    }
+}
+
+/// A name as it must be written in SQL.
+fn quoted(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain { name.to_owned() } else { format!("\"{name}\"") }
+}

@@ -1,0 +1,291 @@
+//! Errors as a Postgres client expects them: a SQLSTATE code, a message, and where it helps a detail and a hint.
+//!
+//! DataFusion reports what went wrong inside; this file says it in the words and codes that drivers and people know.
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+
+/// SQLSTATE codes that answers carry.
+pub mod code {
+    pub const SYNTAX: &str = "42601";
+    pub const UNKNOWN_TABLE: &str = "42P01";
+    pub const UNKNOWN_COLUMN: &str = "42703";
+    pub const AMBIGUOUS_COLUMN: &str = "42702";
+    pub const UNKNOWN_FUNCTION: &str = "42883";
+    pub const DATATYPE_MISMATCH: &str = "42804";
+    pub const GROUPING: &str = "42803";
+    pub const SYNTAX_OR_RULE: &str = "42000";
+    pub const READ_ONLY: &str = "25006";
+    pub const OUT_OF_MEMORY: &str = "53200";
+    pub const CANCELLED: &str = "57014";
+    pub const NOT_READY: &str = "55000";
+    pub const NOT_SUPPORTED: &str = "0A000";
+    pub const DATA: &str = "22000";
+    pub const DIVISION_BY_ZERO: &str = "22012";
+    pub const OUT_OF_RANGE: &str = "22003";
+    pub const INVALID_TEXT: &str = "22P02";
+    pub const PARAMETER: &str = "08P01";
+    pub const INTERNAL: &str = "XX000";
+    pub const IO: &str = "58030";
+}
+
+/// What a query that cannot be answered yields.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// SQLSTATE, five characters.
+    pub code: &'static str,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    /// Line and column (from 1) in the text of the query, where known.
+    pub position: Option<(u64, u64)>,
+}
+
+/// Shorthand of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of a code with a message.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, hint: None, position: None }
+    }
+
+    /// The same with a detail.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same with a hint: the reader's next move.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The client asked to stop the query.
+    pub fn cancelled() -> Self {
+        Self::new(code::CANCELLED, "canceling statement due to user request")
+    }
+
+    /// A bug of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(code::INTERNAL, message)
+    }
+
+    /// Wraps it for the way through DataFusion; [`Error::from`] unwraps it at the other end.
+    pub(crate) fn into_datafusion(self) -> DataFusionError {
+        DataFusionError::External(Box::new(self))
+    }
+}
+
+impl From<relation::Error> for Error {
+    fn from(error: relation::Error) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        from_datafusion(&error)
+    }
+}
+
+fn from_datafusion(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => from_datafusion(inner),
+        DataFusionError::Shared(inner) => from_datafusion(inner),
+        DataFusionError::Collection(errors) => {
+            errors.first().map_or_else(|| Error::internal("a query failed without a reason"), from_datafusion)
+        }
+        DataFusionError::External(inner) => from_external(inner.as_ref()),
+        DataFusionError::SQL(error, _) => syntax(error),
+        DataFusionError::SchemaError(error, _) => schema(error),
+        DataFusionError::ArrowError(error, _) => arrow(error),
+        DataFusionError::ResourcesExhausted(text) => out_of_memory(text),
+        DataFusionError::NotImplemented(text) => {
+            Error::new(code::NOT_SUPPORTED, format!("not supported: {}", first_line(text)))
+        }
+        DataFusionError::Plan(text) => plan(text),
+        DataFusionError::Execution(text) => execution(text),
+        DataFusionError::IoError(error) => Error::new(code::IO, error.to_string()),
+        other => Error::internal(other.strip_backtrace()),
+    }
+}
+
+fn from_external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    if let Some(ours) = error.downcast_ref::<Error>() {
+        return ours.clone();
+    }
+    if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+        return from_datafusion(inner);
+    }
+    if let Some(inner) = error.downcast_ref::<ArrowError>() {
+        return arrow(inner);
+    }
+    Error::internal(error.to_string())
+}
+
+/// `Expected: X, found: Y at Line: 1, Column: 8` in Postgres' words.
+pub(crate) fn syntax(error: &ParserError) -> Error {
+    let text = match error {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
+        ParserError::RecursionLimitExceeded => "the statement is nested too deeply",
+    };
+    let (text, position) = split_position(text);
+    let mut out = match text.split_once(", found: ") {
+        Some((_, "EOF")) => Error::new(code::SYNTAX, "syntax error at end of input").detail(format!("{text}.")),
+        Some((_, found)) => {
+            Error::new(code::SYNTAX, format!("syntax error at or near \"{found}\"")).detail(format!("{text}."))
+        }
+        None => Error::new(code::SYNTAX, format!("syntax error: {text}")),
+    };
+    out.position = position;
+    out
+}
+
+fn split_position(text: &str) -> (&str, Option<(u64, u64)>) {
+    let Some((head, at)) = text.rsplit_once(" at Line: ") else { return (text, None) };
+    let mut numbers = at.split(", Column: ").map(|n| n.trim().parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(line), Some(column)) => (head, Some((line, column))),
+        _ => (text, None),
+    }
+}
+
+fn schema(error: &SchemaError) -> Error {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => unknown_column(field, valid_fields),
+        SchemaError::AmbiguousReference { field } => {
+            Error::new(code::AMBIGUOUS_COLUMN, format!("column reference \"{}\" is ambiguous", field.name))
+                .hint("Write it with its table: table.column.")
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            Error::new(code::AMBIGUOUS_COLUMN, format!("column \"{name}\" is specified more than once"))
+                .hint("Give one of them another name: AS.")
+        }
+    }
+}
+
+fn unknown_column(field: &Column, valid: &[Column]) -> Error {
+    let missing = Error::new(code::UNKNOWN_COLUMN, format!("column \"{}\" does not exist", field.flat_name()));
+    let names: Vec<&str> = valid.iter().map(|column| column.name.as_str()).collect();
+    match closest(&field.name, &names) {
+        Some(at) => {
+            missing.hint(format!("Perhaps you meant to reference the column \"{}\".", valid[at].flat_name()))
+        }
+        None if valid.is_empty() || valid.len() > 20 => missing,
+        None => missing.hint(format!("There are: {}.", names.join(", "))),
+    }
+}
+
+fn arrow(error: &ArrowError) -> Error {
+    match error {
+        ArrowError::DivideByZero => Error::new(code::DIVISION_BY_ZERO, "division by zero"),
+        ArrowError::ArithmeticOverflow(text) => Error::new(code::OUT_OF_RANGE, format!("value out of range: {text}")),
+        ArrowError::CastError(text) | ArrowError::ParseError(text) => invalid_text(text),
+        ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
+        ArrowError::MemoryError(text) => out_of_memory(text),
+        other => Error::new(code::DATA, other.to_string()),
+    }
+}
+
+/// `Cannot cast string 'abc' to value of Int32 type`, and what else does not read.
+fn invalid_text(text: &str) -> Error {
+    let cast = text.strip_prefix("Cannot cast string '").and_then(|rest| rest.rsplit_once("' to value of "));
+    let Some((value, arrow)) = cast else { return Error::new(code::INVALID_TEXT, text) };
+    let data_type = match arrow.split([' ', '(']).next().unwrap_or_default() {
+        "Boolean" => "boolean",
+        "Int8" | "Int16" => "smallint",
+        "Int32" => "integer",
+        "Int64" => "bigint",
+        "Float32" => "real",
+        "Float64" => "double precision",
+        "Decimal128" | "Decimal256" => "numeric",
+        "Date32" => "date",
+        "Timestamp" => "timestamp",
+        other => other,
+    };
+    Error::new(code::INVALID_TEXT, format!("invalid input syntax for type {data_type}: \"{value}\""))
+}
+
+fn out_of_memory(text: &str) -> Error {
+    Error::new(code::OUT_OF_MEMORY, "out of memory: the query needs more than queries may use")
+        .detail(format!("{}.", first_line(text).trim_end_matches('.')))
+        .hint("Narrow it with WHERE, aggregate before joining, or raise `memory` in profiles.yml.")
+}
+
+fn plan(text: &str) -> Error {
+    let line = first_line(text);
+    if let Some(rest) = line.strip_prefix("Invalid function '") {
+        let name = rest.split('\'').next().unwrap_or(rest);
+        let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist"));
+        let suggestion = text.split("Did you mean '").nth(1).and_then(|s| s.split('\'').next());
+        return match suggestion.filter(|other| closest(name, &[*other]).is_some()) {
+            Some(other) => missing.hint(format!("Perhaps you meant {other}.")),
+            None => missing,
+        };
+    }
+    if let Some((before, _)) = line.split_once("\" must appear in the GROUP BY") {
+        let column = before.rsplit('"').next().unwrap_or_default();
+        let text = "must appear in the GROUP BY clause or be used in an aggregate function";
+        return Error::new(code::GROUPING, format!("column \"{column}\" {text}"));
+    }
+    let lower = line.to_ascii_lowercase();
+    let code = if lower.contains("placeholder") || lower.contains("parameter") {
+        code::PARAMETER
+    } else if lower.contains("function") {
+        code::UNKNOWN_FUNCTION
+    } else if ["coerc", "cast", "comparison", "data type", "types"].iter().any(|word| lower.contains(word)) {
+        code::DATATYPE_MISMATCH
+    } else {
+        code::SYNTAX_OR_RULE
+    };
+    Error::new(code, line)
+}
+
+fn execution(text: &str) -> Error {
+    let line = first_line(text);
+    let lower = line.to_ascii_lowercase();
+    let code = if lower.contains("divide by zero") || lower.contains("division by zero") {
+        return Error::new(code::DIVISION_BY_ZERO, "division by zero");
+    } else if lower.contains("overflow") || lower.contains("out of range") {
+        code::OUT_OF_RANGE
+    } else if lower.contains("parsing") || lower.contains("cast") {
+        code::INVALID_TEXT
+    } else {
+        code::DATA
+    };
+    Error::new(code, line)
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or("").trim().to_owned()
+}
+
+/// Position of the name most like `wanted`; none when nothing is alike (more than a third of its letters differ).
+pub(crate) fn closest(wanted: &str, names: &[&str]) -> Option<usize> {
+    let wanted = wanted.to_lowercase();
+    let best = names.iter().enumerate().map(|(i, name)| (distance(&wanted, &name.to_lowercase()), i)).min()?;
+    (best.0 <= wanted.chars().count().div_ceil(3)).then_some(best.1)
+}
+
+/// Levenshtein's distance, in letters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,199 @@
+//! Looks names up for DataFusion's planner: tables at the session's step, views as their SQL, functions.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::catalog::view::ViewTable;
+use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
+use datafusion::common::{DFSchema, TableReference, plan_datafusion_err};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::planner::SqlToRel;
+use plan::TableName;
+
+use crate::catalog::{Catalog, Relation};
+use crate::error::{Error, code};
+use crate::pg_catalog::{self, SystemTables};
+use crate::scan::StoredProvider;
+use crate::{output, statement};
+use crate::storage::Storage;
+
+/// Views may be made of views this deep.
+const VIEWS_DEEP_MAX: usize = 64;
+/// Planning a view takes about this much stack; a segment of the other size is added where less is left.
+const VIEW_STACK_BYTES: usize = 1 << 20;
+const STACK_SEGMENT_BYTES: usize = 8 << 20;
+
+/// The names of one session.
+pub(crate) struct Names<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) storage: &'a Arc<dyn Storage>,
+    pub(crate) state: &'a SessionState,
+    pub(crate) user: &'a str,
+    depth: Cell<usize>,
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn new(
+        catalog: &'a Catalog,
+        storage: &'a Arc<dyn Storage>,
+        state: &'a SessionState,
+        user: &'a str,
+    ) -> Self {
+        Self { catalog, storage, state, user, depth: Cell::new(0) }
+    }
+
+    /// The provider of a stored table by its qualified name.
+    pub(crate) fn stored(&self, name: &TableName) -> Result<Arc<dyn TableProvider>, Error> {
+        match self.catalog.resolve(Some(&name.schema), &name.name)? {
+            Relation::Stored(table) => {
+                let rows = self.catalog.rows(table.id);
+                Ok(Arc::new(StoredProvider::new(Arc::clone(table), Arc::clone(self.storage), rows)))
+            }
+            _ => Err(Error::new(code::UNKNOWN_TABLE, format!("{name} is not a stored table"))),
+        }
+    }
+
+    fn provider(&self, reference: &TableReference) -> Result<Arc<dyn TableProvider>> {
+        let (schema, name) = (reference.schema(), reference.table());
+        if let Some(system) = self.system_table(schema, name)? {
+            return Ok(system);
+        }
+        match self.catalog.resolve(schema, name).map_err(Error::into_datafusion)? {
+            Relation::Stored(table) => {
+                let rows = self.catalog.rows(table.id);
+                Ok(Arc::new(StoredProvider::new(Arc::clone(table), Arc::clone(self.storage), rows)))
+            }
+            Relation::Virtual(table) => {
+                Ok(Arc::new(MemTable::try_new(Arc::clone(&table.schema), vec![vec![(table.rows)()]])?))
+            }
+            Relation::View(name, sql) => Ok(Arc::new(ViewTable::new(self.view(name, sql)?, Some(sql.to_owned())))),
+        }
+    }
+
+    fn system_table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let schema = match schema {
+            Some(schema) if pg_catalog::SYSTEM_SCHEMAS.contains(&schema) => schema,
+            None if pg_catalog::is_system_table(name) => "pg_catalog",
+            _ => return Ok(None),
+        };
+        self.system()?.table(schema, name)
+    }
+
+    fn view(&self, name: &TableName, sql: &str) -> Result<LogicalPlan> {
+        if self.depth.get() >= VIEWS_DEEP_MAX {
+            let deep = Error::new(code::NOT_SUPPORTED, format!("view {name} is made of too many views, or of itself"));
+            return Err(deep.into_datafusion());
+        }
+        self.depth.set(self.depth.get() + 1);
+        let planned = stacker::maybe_grow(VIEW_STACK_BYTES, STACK_SEGMENT_BYTES, || self.view_plan(sql));
+        self.depth.set(self.depth.get() - 1);
+        planned.map_err(|error| {
+            let mut error = Error::from(error);
+            if !error.message.starts_with("view ") {
+                error.message = format!("view {name}: {}", error.message);
+            }
+            error.position = None;
+            error.into_datafusion()
+        })
+    }
+
+    fn view_plan(&self, sql: &str) -> Result<LogicalPlan> {
+        let statement = statement::parse_one(sql).map_err(Error::into_datafusion)?;
+        let planner = SqlToRel::new_with_options(self, plan::settings::parser_options());
+        output::named(planner.sql_statement_to_plan(output::name_columns(statement.tree))?)
+    }
+
+    /// The catalogue tables, made on first use.
+    fn system(&self) -> Result<Arc<SystemTables>> {
+        if let Some(system) = self.catalog.system().get() {
+            return Ok(Arc::clone(system));
+        }
+        let view_schema = |name: &TableName| -> Option<SchemaRef> {
+            let sql = self.catalog.views().get(name)?;
+            let plan = self.view(name, sql).ok()?;
+            Some(Arc::clone(plan.schema().inner()))
+        };
+        let system = Arc::new(SystemTables::new(self.catalog, &view_schema)?);
+        Ok(Arc::clone(self.catalog.system().get_or_init(|| system)))
+    }
+}
+
+impl ContextProvider for Names<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        self.provider(&name).map(provider_as_source)
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        let function = self.state.table_functions().get(name);
+        let function = function.ok_or_else(|| plan_datafusion_err!("Invalid function '{name}'."))?;
+        let context = SimplifyContext::builder().with_config_options(Arc::clone(self.state.config_options())).build();
+        let simplifier = ExprSimplifier::new(context);
+        let schema = DFSchema::empty();
+        let simplified = |arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg));
+        let args = args.into_iter().map(simplified).collect::<Result<Vec<_>>>()?;
+        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
+        Ok(provider_as_source(provider))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &plan::functions().planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(pg_catalog::TypeNames))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let names = || self.system().ok().map(|system| Arc::clone(&system.names));
+        pg_catalog::function(name, self.user, &names).or_else(|| plan::functions().scalar.get(name).cloned())
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        plan::functions().higher_order.get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        plan::functions().aggregate.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        plan::functions().window.get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        plan::functions().scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        plan::functions().higher_order.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        plan::functions().aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        plan::functions().window.keys().cloned().collect()
+    }
+}

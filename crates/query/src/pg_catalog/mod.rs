@@ -1,0 +1,100 @@
+//! `pg_catalog` and `information_schema`: what psql, drivers and tools ask to learn which tables there are.
+//!
+//! Three layers. What does not depend on the catalog (`pg_type`, `pg_proc`, `pg_am`, …) are Postgres' own rows, shipped
+//! by `datafusion-pg-catalog`. What lists our tables ([`relations`], [`information_schema`]) is made once per
+//! [`Catalog`] when it is first asked for, and kept with it. Functions ([`functions`]) answer from the same.
+
+mod functions;
+mod information_schema;
+mod relations;
+mod sheet;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType as Arrow, Field, SchemaRef};
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::sql::sqlparser::ast::DataType as SqlType;
+use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
+use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
+use plan::TableName;
+
+use crate::catalog::Catalog;
+
+pub(crate) use functions::function;
+pub(crate) use relations::Names;
+
+/// The name under which the one database there is appears.
+pub(crate) const DATABASE: &str = "tidemill";
+/// The owner of everything.
+pub(crate) const OWNER: &str = "tidemill";
+/// Schemas that clients expect and no project has.
+pub(crate) const SYSTEM_SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
+
+/// The system tables that list the tables of one catalog.
+#[derive(Debug)]
+pub(crate) struct SystemTables {
+    tables: BTreeMap<(&'static str, &'static str), RecordBatch>,
+    pub(crate) names: Arc<Names>,
+}
+
+impl SystemTables {
+    /// Lists a catalog; `view_schema` plans a view to learn its columns.
+    pub(crate) fn new(catalog: &Catalog, view_schema: &dyn Fn(&TableName) -> Option<SchemaRef>) -> Result<Self> {
+        let names = Names::new(catalog, view_schema);
+        let mut tables = BTreeMap::new();
+        for (name, batch) in relations::tables(&names)? {
+            tables.insert(("pg_catalog", name), batch);
+        }
+        for (name, batch) in information_schema::tables(&names)? {
+            tables.insert(("information_schema", name), batch);
+        }
+        Ok(Self { tables, names: Arc::new(names) })
+    }
+
+    /// A system table by name.
+    pub(crate) fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let found = self.tables.iter().find(|((s, n), _)| *s == schema && *n == name);
+        match found {
+            Some((_, batch)) => Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?))),
+            None if schema == "pg_catalog" => fixed(name),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Postgres' own rows of a `pg_catalog` table.
+fn fixed(name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    static TABLES: LazyLock<Option<Arc<PgCatalogStaticTables>>> =
+        LazyLock::new(|| PgCatalogStaticTables::try_new().ok().map(Arc::new));
+    let Some(tables) = &*TABLES else { return Ok(None) };
+    let nothing: Arc<dyn datafusion::catalog::CatalogProviderList> =
+        Arc::new(datafusion::catalog::MemoryCatalogProviderList::new());
+    let provider = PgCatalogSchemaProvider::try_new(nothing, Arc::clone(tables), EmptyContextProvider)?;
+    provider.build_table_by_name(name)?.map(|table| table.try_into_table_provider()).transpose()
+}
+
+/// Whether an unqualified name is one of `pg_catalog`, which every search path begins with.
+pub(crate) fn is_system_table(name: &str) -> bool {
+    datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES.contains(&name)
+}
+
+/// Postgres' type names beyond those of `plan`: `regclass`, `oid`, `pg_catalog.text`.
+#[derive(Debug)]
+pub(crate) struct TypeNames;
+
+impl TypePlanner for TypeNames {
+    fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<Arc<Field>>> {
+        if let Some(field) = plan::settings::Types.plan_type_field(sql_type)? {
+            return Ok(Some(field));
+        }
+        if sql_type.to_string().eq_ignore_ascii_case("name") {
+            return Ok(Some(Arc::new(Field::new("", Arrow::Utf8, true))));
+        }
+        PgOidTypePlanner.plan_type_field(sql_type)
+    }
+}

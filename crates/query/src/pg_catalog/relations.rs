@@ -1,0 +1,518 @@
+//! The `pg_catalog` tables that list our tables: `pg_namespace`, `pg_class`, `pg_attribute`, `pg_index` and their like.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType as Arrow, SchemaRef};
+use datafusion::error::Result;
+use plan::TableName;
+use relation::DataType;
+
+use crate::catalog::{Catalog, Form};
+use crate::pg_catalog::sheet::Kind::{Bool, Int, Long, Real, Short, Shorts, Text, Texts};
+use crate::pg_catalog::sheet::{Cell, Kind, row, sheet};
+use crate::pg_catalog::{DATABASE, OWNER, SYSTEM_SCHEMAS};
+
+/// First oid that Postgres gives to users' objects.
+const FIRST_OID: u32 = 16_384;
+/// Oid of the owner's role, as of Postgres' first user.
+const OWNER_OID: i32 = 10;
+
+/// A listed table.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) oid: i32,
+    pub(crate) name: TableName,
+    /// Postgres' letter: `r` a table, `v` a view.
+    pub(crate) kind: char,
+    pub(crate) columns: Vec<ListedColumn>,
+    /// Positions of the key columns.
+    pub(crate) key: Vec<usize>,
+    pub(crate) rows: Option<u64>,
+    pub(crate) definition: Option<String>,
+}
+
+/// A column of a listed table.
+#[derive(Debug)]
+pub(crate) struct ListedColumn {
+    pub(crate) name: String,
+    pub(crate) data_type: PgType,
+    pub(crate) nullable: bool,
+}
+
+/// A type as `pg_attribute` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PgType {
+    pub(crate) oid: i32,
+    pub(crate) length: i32,
+    /// Precision and scale of a number; −1: none.
+    pub(crate) modifier: i32,
+    pub(crate) name: &'static str,
+}
+
+/// All names of a catalog with their oids.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) schemas: BTreeMap<String, i32>,
+    pub(crate) tables: Vec<Listed>,
+    pub(crate) search_path: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn new(catalog: &Catalog, view_schema: &dyn Fn(&TableName) -> Option<SchemaRef>) -> Self {
+        let mut oids = Oids::default();
+        let mut schemas: BTreeMap<String, i32> = BTreeMap::new();
+        for schema in catalog.schemas().into_iter().chain(SYSTEM_SCHEMAS) {
+            schemas.insert(schema.to_owned(), oids.schema(schema));
+        }
+        let mut tables = Vec::new();
+        for table in catalog.tables() {
+            let columns = table.schema.columns.iter().map(|column| ListedColumn {
+                name: column.name.clone(),
+                data_type: pg_type(column.data_type),
+                nullable: column.nullable,
+            });
+            let key = if table.form == Form::Keyed { table.schema.key.clone() } else { Vec::new() };
+            let rows = catalog.rows(table.id);
+            tables.push(Listed {
+                oid: oids.table(&table.name),
+                name: table.name.clone(),
+                kind: 'r',
+                columns: columns.collect(),
+                key,
+                rows,
+                definition: None,
+            });
+        }
+        for (name, sql) in catalog.views() {
+            let columns = view_schema(name).map_or_else(Vec::new, |schema| arrow_columns(&schema));
+            tables.push(view(oids.table(name), name, columns, Some(sql.clone())));
+        }
+        for (name, table) in catalog.virtuals() {
+            tables.push(view(oids.table(name), name, arrow_columns(&table.schema), None));
+        }
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { schemas, tables, search_path: catalog.search_path().to_vec() }
+    }
+
+    /// Whether a table is found without writing its schema.
+    pub(crate) fn is_visible(&self, oid: i32) -> bool {
+        let Some(table) = self.tables.iter().find(|table| table.oid == oid) else { return true };
+        let first = self.search_path.iter().find(|schema| {
+            self.tables.iter().any(|other| other.name.schema == **schema && other.name.name == table.name.name)
+        });
+        first.is_some_and(|schema| *schema == table.name.schema)
+    }
+
+    /// The table whose key index has this oid.
+    pub(crate) fn indexed(&self, index: i32) -> Option<&Listed> {
+        self.tables.iter().find(|table| table.index_oid() == Some(index))
+    }
+}
+
+fn view(oid: i32, name: &TableName, columns: Vec<ListedColumn>, definition: Option<String>) -> Listed {
+    Listed { oid, name: name.clone(), kind: 'v', columns, key: Vec::new(), rows: None, definition }
+}
+
+impl Listed {
+    /// Oid of its key's index: that of the table with the highest bit of user oids set.
+    pub(crate) fn index_oid(&self) -> Option<i32> {
+        (!self.key.is_empty()).then_some(self.oid | 1 << 30)
+    }
+
+    /// `orders_pkey`.
+    pub(crate) fn index_name(&self) -> String {
+        format!("{}_pkey", self.name.name)
+    }
+
+    /// The key columns as they stand in a definition.
+    pub(crate) fn key_names(&self) -> String {
+        let names: Vec<_> = self.key.iter().map(|&i| self.columns[i].name.as_str()).collect();
+        names.join(", ")
+    }
+
+    fn key_numbers(&self) -> Vec<i16> {
+        self.key.iter().filter_map(|&i| i16::try_from(i + 1).ok()).collect()
+    }
+}
+
+/// Oids that stay the same from session to session and from start to start: hashes of names.
+#[derive(Default)]
+struct Oids {
+    taken: BTreeSet<u32>,
+}
+
+impl Oids {
+    fn schema(&mut self, name: &str) -> i32 {
+        match name {
+            "pg_catalog" => 11,
+            "public" => 2200,
+            "information_schema" => 13_000,
+            _ => self.hashed(name),
+        }
+    }
+
+    fn table(&mut self, name: &TableName) -> i32 {
+        self.hashed(&format!("{}\0{}", name.schema, name.name))
+    }
+
+    fn hashed(&mut self, name: &str) -> i32 {
+        let hash = relation::key::hash128(name.as_bytes());
+        let seed = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        let room = (1 << 30) - FIRST_OID;
+        let mut oid = FIRST_OID + seed % room;
+        while !self.taken.insert(oid) {
+            oid = FIRST_OID + (oid + 1 - FIRST_OID) % room;
+        }
+        i32::try_from(oid).unwrap_or(i32::MAX)
+    }
+}
+
+fn arrow_columns(schema: &SchemaRef) -> Vec<ListedColumn> {
+    let column = |field: &arrow::datatypes::FieldRef| ListedColumn {
+        name: field.name().clone(),
+        data_type: arrow_type(field.data_type()),
+        nullable: field.is_nullable(),
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+fn arrow_type(arrow: &Arrow) -> PgType {
+    DataType::from_arrow(arrow).map_or(PgType { oid: 25, length: -1, modifier: -1, name: "text" }, pg_type)
+}
+
+/// The Postgres type of a column type. Unsigned 64-bit integers are `numeric(20,0)` to a client.
+pub(crate) fn pg_type(data_type: DataType) -> PgType {
+    let numeric = |precision: u8, scale: i8| (i32::from(precision) << 16 | i32::from(scale.max(0))) + 4;
+    let (oid, length, modifier, name) = match data_type {
+        DataType::Bool => (16, 1, -1, "boolean"),
+        DataType::Int16 => (21, 2, -1, "smallint"),
+        DataType::Int32 => (23, 4, -1, "integer"),
+        DataType::Int64 => (20, 8, -1, "bigint"),
+        DataType::UInt64 => (1700, -1, numeric(20, 0), "numeric"),
+        DataType::Float32 => (700, 4, -1, "real"),
+        DataType::Float64 => (701, 8, -1, "double precision"),
+        DataType::Decimal { precision, scale } => (1700, -1, numeric(precision, scale), "numeric"),
+        DataType::Text => (25, -1, -1, "text"),
+        DataType::Json => (114, -1, -1, "json"),
+        DataType::Bytes => (17, -1, -1, "bytea"),
+        DataType::Date => (1082, 4, -1, "date"),
+        DataType::Time => (1083, 8, -1, "time without time zone"),
+        DataType::Timestamp => (1114, 8, -1, "timestamp without time zone"),
+        DataType::TimestampTz => (1184, 8, -1, "timestamp with time zone"),
+    };
+    PgType { oid, length, modifier, name }
+}
+
+/// The tables of this file.
+pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> {
+    Ok(vec![
+        ("pg_namespace", namespaces(names)?),
+        ("pg_class", classes(names)?),
+        ("pg_attribute", attributes(names)?),
+        ("pg_index", indexes(names)?),
+        ("pg_constraint", constraints(names)?),
+        ("pg_tables", tables_view(names)?),
+        ("pg_views", views_view(names)?),
+        ("pg_database", database()?),
+        ("pg_roles", roles("rolname", "oid")?),
+        ("pg_user", roles("usename", "usesysid")?),
+        ("pg_attrdef", attrdefs()?),
+        ("pg_description", descriptions()?),
+        ("pg_stat_user_tables", user_tables(names)?),
+    ])
+}
+
+fn namespaces(names: &Names) -> Result<RecordBatch> {
+    let columns = [("oid", Int), ("nspname", Text), ("nspowner", Int), ("nspacl", Texts)];
+    let rows: Vec<_> = names.schemas.iter().map(|(name, oid)| row![*oid, name.as_str(), OWNER_OID, Cell::Null]).collect();
+    sheet(&columns, &rows)
+}
+
+fn classes(names: &Names) -> Result<RecordBatch> {
+    let columns = [
+        ("oid", Int),
+        ("relname", Text),
+        ("relnamespace", Int),
+        ("reltype", Int),
+        ("reloftype", Int),
+        ("relowner", Int),
+        ("relam", Int),
+        ("relfilenode", Int),
+        ("reltablespace", Int),
+        ("relpages", Int),
+        ("reltuples", Real),
+        ("relallvisible", Int),
+        ("reltoastrelid", Int),
+        ("relhasindex", Bool),
+        ("relisshared", Bool),
+        ("relpersistence", Text),
+        ("relkind", Text),
+        ("relnatts", Short),
+        ("relchecks", Short),
+        ("relhasrules", Bool),
+        ("relhastriggers", Bool),
+        ("relhassubclass", Bool),
+        ("relrowsecurity", Bool),
+        ("relforcerowsecurity", Bool),
+        ("relispopulated", Bool),
+        ("relreplident", Text),
+        ("relispartition", Bool),
+        ("relrewrite", Int),
+        ("relfrozenxid", Int),
+        ("relminmxid", Int),
+        ("relacl", Texts),
+        ("reloptions", Texts),
+        ("relpartbound", Text),
+    ];
+    let mut rows = Vec::new();
+    for table in &names.tables {
+        let natts = i32::try_from(table.columns.len()).unwrap_or(i32::MAX);
+        let tuples = table.rows.map_or(-1, |rows| i32::try_from(rows).unwrap_or(i32::MAX));
+        let access = if table.kind == 'r' { HEAP } else { 0 };
+        rows.push(class(names, table, table.oid, &table.name.name, &table.kind.to_string(), access, natts, tuples));
+        if let Some(index) = table.index_oid() {
+            let natts = i32::try_from(table.key.len()).unwrap_or(i32::MAX);
+            rows.push(class(names, table, index, &table.index_name(), "i", BTREE, natts, tuples));
+        }
+    }
+    sheet(&columns, &rows)
+}
+
+/// Oids of Postgres' access methods.
+const HEAP: i32 = 2;
+const BTREE: i32 = 403;
+
+fn class(
+    names: &Names,
+    table: &Listed,
+    oid: i32,
+    name: &str,
+    kind: &str,
+    access: i32,
+    natts: i32,
+    tuples: i32,
+) -> Vec<Cell> {
+    let namespace = names.schemas.get(&table.name.schema).copied().unwrap_or(0);
+    let indexed = kind == "r" && !table.key.is_empty();
+    row![
+        oid, name, namespace, 0, 0, OWNER_OID, access, oid, 0, 1, tuples, 0, 0, indexed, false, "p", kind, natts, 0,
+        false, false, false, false, false, true, "d", false, 0, 0, 0, Cell::Null, Cell::Null, Cell::Null,
+    ]
+}
+
+fn attributes(names: &Names) -> Result<RecordBatch> {
+    let columns = [
+        ("attrelid", Int),
+        ("attname", Text),
+        ("atttypid", Int),
+        ("attstattarget", Int),
+        ("attlen", Short),
+        ("attnum", Short),
+        ("attndims", Int),
+        ("attcacheoff", Int),
+        ("atttypmod", Int),
+        ("attbyval", Bool),
+        ("attstorage", Text),
+        ("attalign", Text),
+        ("attcompression", Text),
+        ("attnotnull", Bool),
+        ("atthasdef", Bool),
+        ("atthasmissing", Bool),
+        ("attidentity", Text),
+        ("attgenerated", Text),
+        ("attisdropped", Bool),
+        ("attislocal", Bool),
+        ("attinhcount", Int),
+        ("attcollation", Int),
+        ("attacl", Texts),
+        ("attoptions", Texts),
+        ("attfdwoptions", Texts),
+        ("attmissingval", Text),
+    ];
+    let mut rows = Vec::new();
+    for table in &names.tables {
+        let all = table.columns.iter().enumerate().map(|(i, column)| attribute(table.oid, i, column));
+        rows.extend(all);
+        if let Some(index) = table.index_oid() {
+            let key = table.key.iter().enumerate().map(|(i, &at)| attribute(index, i, &table.columns[at]));
+            rows.extend(key);
+        }
+    }
+    sheet(&columns, &rows)
+}
+
+fn attribute(relation: i32, position: usize, column: &ListedColumn) -> Vec<Cell> {
+    let number = i32::try_from(position + 1).unwrap_or(i32::MAX);
+    let PgType { oid, length, modifier, name } = column.data_type;
+    let collation = if name == "text" { 100 } else { 0 };
+    let storage = if length < 0 { "x" } else { "p" };
+    row![
+        relation, column.name.as_str(), oid, -1, length, number, 0, -1, modifier, length > 0, storage, "i", "",
+        !column.nullable, false, false, "", "", false, true, 0, collation, Cell::Null, Cell::Null, Cell::Null, Cell::Null,
+    ]
+}
+
+fn indexes(names: &Names) -> Result<RecordBatch> {
+    let columns = [
+        ("indexrelid", Int),
+        ("indrelid", Int),
+        ("indnatts", Short),
+        ("indnkeyatts", Short),
+        ("indisunique", Bool),
+        ("indnullsnotdistinct", Bool),
+        ("indisprimary", Bool),
+        ("indisexclusion", Bool),
+        ("indimmediate", Bool),
+        ("indisclustered", Bool),
+        ("indisvalid", Bool),
+        ("indcheckxmin", Bool),
+        ("indisready", Bool),
+        ("indislive", Bool),
+        ("indisreplident", Bool),
+        ("indkey", Shorts),
+        ("indoption", Shorts),
+        ("indexprs", Text),
+        ("indpred", Text),
+    ];
+    let rows = names.tables.iter().filter_map(|table| {
+        let index = table.index_oid()?;
+        let natts = i32::try_from(table.key.len()).unwrap_or(i32::MAX);
+        Some(row![
+            index, table.oid, natts, natts, true, false, true, false, true, false, true, false, true, true, false,
+            table.key_numbers(), vec![0_i16; table.key.len()], Cell::Null, Cell::Null,
+        ])
+    });
+    sheet(&columns, &rows.collect::<Vec<_>>())
+}
+
+fn constraints(names: &Names) -> Result<RecordBatch> {
+    let columns = [
+        ("oid", Int),
+        ("conname", Text),
+        ("connamespace", Int),
+        ("contype", Text),
+        ("condeferrable", Bool),
+        ("condeferred", Bool),
+        ("convalidated", Bool),
+        ("conrelid", Int),
+        ("contypid", Int),
+        ("conindid", Int),
+        ("conparentid", Int),
+        ("confrelid", Int),
+        ("confupdtype", Text),
+        ("confdeltype", Text),
+        ("confmatchtype", Text),
+        ("conislocal", Bool),
+        ("coninhcount", Int),
+        ("connoinherit", Bool),
+        ("conkey", Shorts),
+        ("confkey", Shorts),
+        ("conbin", Text),
+    ];
+    let rows = names.tables.iter().filter_map(|table| {
+        let index = table.index_oid()?;
+        let namespace = names.schemas.get(&table.name.schema).copied().unwrap_or(0);
+        Some(row![
+            index, table.index_name(), namespace, "p", false, false, true, table.oid, 0, index, 0, 0, " ", " ", " ", true,
+            0, true, table.key_numbers(), Cell::Null, Cell::Null,
+        ])
+    });
+    sheet(&columns, &rows.collect::<Vec<_>>())
+}
+
+fn tables_view(names: &Names) -> Result<RecordBatch> {
+    let columns = [
+        ("schemaname", Text),
+        ("tablename", Text),
+        ("tableowner", Text),
+        ("tablespace", Text),
+        ("hasindexes", Bool),
+        ("hasrules", Bool),
+        ("hastriggers", Bool),
+        ("rowsecurity", Bool),
+    ];
+    let rows = names.tables.iter().filter(|table| table.kind == 'r').map(|table| {
+        let indexed = !table.key.is_empty();
+        row![table.name.schema.as_str(), table.name.name.as_str(), OWNER, Cell::Null, indexed, false, false, false]
+    });
+    sheet(&columns, &rows.collect::<Vec<_>>())
+}
+
+fn views_view(names: &Names) -> Result<RecordBatch> {
+    let columns = [("schemaname", Text), ("viewname", Text), ("viewowner", Text), ("definition", Text)];
+    let rows = names.tables.iter().filter(|table| table.kind == 'v').map(|table| {
+        row![table.name.schema.as_str(), table.name.name.as_str(), OWNER, table.definition.clone()]
+    });
+    sheet(&columns, &rows.collect::<Vec<_>>())
+}
+
+fn user_tables(names: &Names) -> Result<RecordBatch> {
+    let columns = [("relid", Int), ("schemaname", Text), ("relname", Text), ("n_live_tup", Long)];
+    let rows = names.tables.iter().filter(|table| table.kind == 'r').map(|table| {
+        let live = table.rows.map(|rows| i32::try_from(rows).unwrap_or(i32::MAX));
+        row![table.oid, table.name.schema.as_str(), table.name.name.as_str(), live]
+    });
+    sheet(&columns, &rows.collect::<Vec<_>>())
+}
+
+fn database() -> Result<RecordBatch> {
+    let columns = [
+        ("oid", Int),
+        ("datname", Text),
+        ("datdba", Int),
+        ("encoding", Int),
+        ("datlocprovider", Text),
+        ("datistemplate", Bool),
+        ("datallowconn", Bool),
+        ("datconnlimit", Int),
+        ("datfrozenxid", Int),
+        ("datminmxid", Int),
+        ("dattablespace", Int),
+        ("datcollate", Text),
+        ("datctype", Text),
+        ("daticulocale", Text),
+        ("daticurules", Text),
+        ("datlocale", Text),
+        ("datcollversion", Text),
+        ("datacl", Texts),
+    ];
+    let rows = [row![
+        5, DATABASE, OWNER_OID, 6, "c", false, true, -1, 0, 0, 1663, "C", "C.UTF-8", Cell::Null, Cell::Null, Cell::Null,
+        Cell::Null, Cell::Null,
+    ]];
+    sheet(&columns, &rows)
+}
+
+fn roles(name: &'static str, oid: &'static str) -> Result<RecordBatch> {
+    let columns: [(&str, Kind); 14] = [
+        (name, Text),
+        ("rolsuper", Bool),
+        ("rolinherit", Bool),
+        ("rolcreaterole", Bool),
+        ("rolcreatedb", Bool),
+        ("rolcanlogin", Bool),
+        ("rolreplication", Bool),
+        ("rolconnlimit", Int),
+        ("rolpassword", Text),
+        ("rolvaliduntil", Text),
+        ("rolbypassrls", Bool),
+        ("rolconfig", Texts),
+        (oid, Int),
+        ("usesuper", Bool),
+    ];
+    let rows = [row![
+        OWNER, false, true, false, false, true, false, -1, Cell::Null, Cell::Null, false, Cell::Null, OWNER_OID, false,
+    ]];
+    sheet(&columns, &rows)
+}
+
+/// Columns have no defaults.
+fn attrdefs() -> Result<RecordBatch> {
+    sheet(&[("oid", Int), ("adrelid", Int), ("adnum", Short), ("adbin", Text)], &[])
+}
+
+/// Descriptions of a project's models are not listed here yet.
+fn descriptions() -> Result<RecordBatch> {
+    sheet(&[("objoid", Int), ("classoid", Int), ("objsubid", Int), ("description", Text)], &[])
+}

@@ -1,0 +1,145 @@
+//! A small table written down row by row: system tables are lists, not data.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBuilder, Float32Builder, Int16Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
+    RecordBatchOptions, StringBuilder,
+};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::error::Result;
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Also oids.
+    Int,
+    Short,
+    Long,
+    Real,
+    Bool,
+    Text,
+    Shorts,
+    Texts,
+}
+
+/// One value.
+#[derive(Debug, Clone)]
+pub(crate) enum Cell {
+    Null,
+    Int(i32),
+    Bool(bool),
+    Text(String),
+    Shorts(Vec<i16>),
+}
+
+impl From<i32> for Cell {
+    fn from(value: i32) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<bool> for Cell {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<Vec<i16>> for Cell {
+    fn from(value: Vec<i16>) -> Self {
+        Self::Shorts(value)
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// A row of cells.
+macro_rules! row {
+    ($($cell:expr),* $(,)?) => { vec![$($crate::pg_catalog::sheet::Cell::from($cell)),*] };
+}
+pub(crate) use row;
+
+/// Rows of cells under columns, as a batch. A cell that does not fit its column becomes NULL.
+pub(crate) fn sheet(columns: &[(&str, Kind)], rows: &[Vec<Cell>]) -> Result<RecordBatch> {
+    let fields = columns.iter().map(|(name, kind)| Field::new(*name, arrow_type(*kind), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let arrays = columns.iter().enumerate().map(|(i, (_, kind))| array(*kind, rows.iter().map(|row| &row[i]))).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+}
+
+fn arrow_type(kind: Kind) -> DataType {
+    match kind {
+        Kind::Int => DataType::Int32,
+        Kind::Short => DataType::Int16,
+        Kind::Long => DataType::Int64,
+        Kind::Real => DataType::Float32,
+        Kind::Bool => DataType::Boolean,
+        Kind::Text => DataType::Utf8,
+        Kind::Shorts => DataType::List(Arc::new(Field::new_list_field(DataType::Int16, true))),
+        Kind::Texts => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+    }
+}
+
+fn int(cell: &Cell) -> Option<i32> {
+    match cell {
+        Cell::Int(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
+    macro_rules! numbers {
+        ($builder:ty, $convert:expr) => {{
+            let mut out = <$builder>::new();
+            cells.for_each(|cell| out.append_option(int(cell).and_then($convert)));
+            Arc::new(out.finish())
+        }};
+    }
+    match kind {
+        Kind::Int => numbers!(Int32Builder, Some),
+        Kind::Short => numbers!(Int16Builder, |value| i16::try_from(value).ok()),
+        Kind::Long => numbers!(Int64Builder, |value| Some(i64::from(value))),
+        #[expect(clippy::cast_precision_loss, reason = "an estimate of rows")]
+        Kind::Real => numbers!(Float32Builder, |value| Some(value as f32)),
+        Kind::Bool => {
+            let mut out = BooleanBuilder::new();
+            cells.for_each(|cell| out.append_option(if let Cell::Bool(value) = cell { Some(*value) } else { None }));
+            Arc::new(out.finish())
+        }
+        Kind::Text => {
+            let mut out = StringBuilder::new();
+            cells.for_each(|cell| out.append_option(if let Cell::Text(text) = cell { Some(text) } else { None }));
+            Arc::new(out.finish())
+        }
+        Kind::Shorts => {
+            let mut out = ListBuilder::new(Int16Builder::new());
+            cells.for_each(|cell| match cell {
+                Cell::Shorts(values) => out.append_value(values.iter().map(|value| Some(*value))),
+                _ => out.append_null(),
+            });
+            Arc::new(out.finish())
+        }
+        Kind::Texts => {
+            let mut out = ListBuilder::new(StringBuilder::new());
+            cells.for_each(|_| out.append_null());
+            Arc::new(out.finish())
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What all queries share: functions, planner rules, memory, the place to spill. Made once, so that a query costs no
+//! more than its own planning.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::TaskContext;
+use datafusion::prelude::SessionConfig;
+
+use crate::error::Result;
+use crate::isolate::Planner;
+use crate::memory::Budget;
+use crate::pg_catalog::TypeNames;
+
+/// How queries run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes that all queries together may hold; one query may hold three quarters of it. Beyond it they spill or fail.
+    pub memory_bytes: usize,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Threads that one query uses at most.
+    pub target_partitions: usize,
+    /// Where queries spill; default: the system's folder for temporary files.
+    pub spill_folder: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { memory_bytes: 1 << 30, batch_rows: 8192, target_partitions: 2, spill_folder: None }
+    }
+}
+
+/// Which joins a plan uses: hash joins are faster, sort-merge joins spill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joins {
+    Hash,
+    SortMerge,
+}
+
+/// The common part of all sessions. Cheap to share behind an `Arc`.
+pub struct Runtime {
+    hash: SessionState,
+    sort_merge: SessionState,
+    environment: RuntimeEnv,
+    budget: Arc<Budget>,
+}
+
+impl Runtime {
+    /// Sets up functions, rules and limits. Errors: the spill folder cannot be used.
+    pub fn new(settings: &Settings) -> Result<Arc<Self>> {
+        let mode = match &settings.spill_folder {
+            Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
+            None => DiskManagerMode::OsTmpDirectory,
+        };
+        let disk = DiskManagerBuilder::default().with_mode(mode);
+        let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build()?;
+        let shared = Arc::new(environment.clone());
+        let hash = state(config(settings, Joins::Hash), Arc::clone(&shared));
+        let sort_merge = state(config(settings, Joins::SortMerge), shared);
+        Ok(Arc::new(Self { hash, sort_merge, environment, budget: Budget::new(settings.memory_bytes) }))
+    }
+
+    /// Bytes that running queries have reserved.
+    pub fn memory_used(&self) -> usize {
+        self.budget.used()
+    }
+
+    pub(crate) fn state(&self, joins: Joins) -> &SessionState {
+        match joins {
+            Joins::Hash => &self.hash,
+            Joins::SortMerge => &self.sort_merge,
+        }
+    }
+
+    /// What one query executes with: its own part of the memory. Plans hold their functions, so it lists none.
+    pub(crate) fn task(&self, joins: Joins) -> Arc<TaskContext> {
+        let environment = RuntimeEnv { memory_pool: self.budget.query(), ..self.environment.clone() };
+        let config = self.state(joins).config().clone();
+        let (scalars, higher_order) = (Default::default(), Default::default());
+        let (aggregates, windows) = (Default::default(), Default::default());
+        let id = String::new();
+        Arc::new(TaskContext::new(None, id, config, scalars, higher_order, aggregates, windows, environment.into()))
+    }
+}
+
+/// The settings of `plan`, and how one query runs.
+fn config(settings: &Settings, joins: Joins) -> SessionConfig {
+    let mut options = plan::settings::config();
+    options.optimizer.prefer_hash_join = joins == Joins::Hash;
+    options.catalog.create_default_catalog_and_schema = false;
+    SessionConfig::from(options)
+        .with_batch_size(settings.batch_rows.max(1))
+        .with_target_partitions(settings.target_partitions.max(1))
+}
+
+fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> SessionState {
+    let functions = plan::functions();
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(environment)
+        .with_expr_planners(functions.planners.clone())
+        .with_scalar_functions(functions.scalar.values().cloned().collect())
+        .with_higher_order_functions(functions.higher_order.values().cloned().collect())
+        .with_aggregate_functions(functions.aggregate.values().cloned().collect())
+        .with_window_functions(functions.window.values().cloned().collect())
+        .with_table_function_list(SessionStateDefaults::default_table_functions())
+        .with_type_planner(Arc::new(TypeNames))
+        .with_query_planner(Arc::new(Planner))
+        .build()
+}

@@ -1,0 +1,291 @@
+//! A session: SQL, plans and flows answered over one step.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::alias::AliasGenerator;
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::{DataFusionError, Result as PlannerResult};
+use datafusion::execution::registry::FunctionRegistry;
+use datafusion::execution::session_state::SessionState;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use datafusion::optimizer::OptimizerConfig;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SQLOptions;
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use futures::{StreamExt as _, TryStreamExt as _};
+use plan::{Flow, NodeId, TableName};
+
+use crate::catalog::Catalog;
+use crate::error::{Error, Result, code};
+use crate::flow::{Isolation, flow_to_logical};
+use crate::names::Names;
+use crate::runtime::{Joins, Runtime};
+use crate::statement::{self, Kind, Statement};
+use crate::storage::Storage;
+use crate::{output, pg_catalog};
+
+/// Rows of a query: their columns, and the batches as they come.
+pub struct Answer {
+    pub schema: SchemaRef,
+    pub stream: SendableRecordBatchStream,
+}
+
+/// What a statement takes and yields, for a client that prepares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Types of `$1`, `$2`, …
+    pub parameters: Vec<DataType>,
+    pub schema: SchemaRef,
+}
+
+/// A parameter's value from an array of one element.
+pub fn parameter(array: &dyn arrow::array::Array) -> Result<ScalarValue> {
+    Ok(ScalarValue::try_from_array(array, 0)?)
+}
+
+/// Reads at one step. Cheap to make: one per query.
+pub struct Session {
+    storage: Arc<dyn Storage>,
+    catalog: Arc<Catalog>,
+    runtime: Arc<Runtime>,
+    user: String,
+    joins: Joins,
+}
+
+impl Session {
+    /// A session that sees `snapshot` under the names of `catalog`.
+    pub fn new(snapshot: impl Storage, catalog: Arc<Catalog>, runtime: Arc<Runtime>) -> Self {
+        let user = pg_catalog::OWNER.to_owned();
+        Self { storage: Arc::new(snapshot), catalog, runtime, user, joins: Joins::Hash }
+    }
+
+    /// The same for a user: what `current_user` says.
+    #[must_use]
+    pub fn with_user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// The same with joins that spill to disk instead of holding one side in memory: slower, for what failed without.
+    #[must_use]
+    pub fn with_spilling_joins(mut self) -> Self {
+        self.joins = Joins::SortMerge;
+        self
+    }
+
+    /// The step that is seen.
+    pub fn step(&self) -> u64 {
+        self.storage.step()
+    }
+
+    /// Answers the only statement of a text.
+    pub async fn sql(&self, sql: &str) -> Result<Answer> {
+        self.execute(&statement::parse_one(sql)?, &[]).await
+    }
+
+    /// Answers a statement with values for its parameters.
+    pub async fn execute(&self, statement: &Statement, parameters: &[ScalarValue]) -> Result<Answer> {
+        let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
+        let mut plan = self.plan(statement, &types)?;
+        if !parameters.is_empty() {
+            plan = plan.with_param_values(ParamValues::from(parameters.to_vec()))?;
+        }
+        let schema = output::schema(plan.schema().inner());
+        let stream = renamed(self.run(plan).await?, &schema);
+        Ok(Answer { schema, stream })
+    }
+
+    /// What a statement takes and yields. `hints` are types that the client named, by position.
+    pub fn describe(&self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Description> {
+        let plan = self.plan(statement, hints)?;
+        let mut found = plan.get_parameter_types()?;
+        for name in limits(&plan)? {
+            found.insert(name, Some(DataType::Int64));
+        }
+        let named = found.keys().filter_map(|name| name.strip_prefix('$')?.parse::<usize>().ok()).max();
+        let parameters = (1..=named.unwrap_or(0).max(hints.len())).map(|i| {
+            let hint = hints.get(i - 1).cloned().flatten();
+            let inferred = found.get(&format!("${i}")).cloned().flatten();
+            // Text is what Postgres, too, takes a parameter for that nothing says more about.
+            hint.or(inferred).unwrap_or(DataType::Utf8)
+        });
+        Ok(Description { parameters: parameters.collect(), schema: output::schema(plan.schema().inner()) })
+    }
+
+    /// Runs a plan whose scans name stored tables as `schema.table`: a model's own plan, the oracle of its upkeep.
+    pub async fn logical(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+        let plan = self.with_tables(plan)?;
+        self.run(plan).await
+    }
+
+    /// The rows of one node of a flow: what its state is built of. Columns are `c0`, `c1`, … of the node's own types.
+    ///
+    /// With [`Isolation::Rows`] a row on which an expression fails is reported and left out; without, it fails the build.
+    /// A build with it that runs out of memory is for the caller to begin again, with [`Session::with_spilling_joins`].
+    pub async fn flow(&self, flow: &Flow, node: NodeId, isolation: &Isolation) -> Result<SendableRecordBatchStream> {
+        let names = self.names();
+        let plan = flow_to_logical(flow, node, isolation, &|table: &TableName| {
+            names.stored(table).map(provider_as_source)
+        })?;
+        match isolation {
+            // Not begun again by itself: rows would be reported twice.
+            Isolation::Rows(_) => Ok(self.start(&plan, self.joins).await?),
+            Isolation::Query => self.run(plan).await,
+        }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names::new(&self.catalog, &self.storage, self.state(), &self.user)
+    }
+
+    fn state(&self) -> &SessionState {
+        self.runtime.state(self.joins)
+    }
+
+    /// SQL to a plan, not optimised yet.
+    fn plan(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+        if statement.kind != Kind::Query {
+            return Err(statement.refusal());
+        }
+        let fields = types.iter().enumerate().map(|(i, data_type)| {
+            let data_type = data_type.as_ref()?;
+            Some(Arc::new(Field::new(format!("${}", i + 1), data_type.clone(), true)))
+        });
+        let mut context = PlannerContext::new().with_prepare_param_data_types(fields.collect());
+        let names = self.names();
+        let planner = SqlToRel::new_with_options(&names, plan::settings::parser_options());
+        let tree = output::name_columns(statement.tree.clone());
+        let plan = planner.sql_statement_to_plan_with_context(tree, &mut context)?;
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        read_only.verify_plan(&plan).map_err(|_| statement::read_only(&statement.verb()))?;
+        Ok(plan)
+    }
+
+    /// Puts the tables of this step in the place of a plan's scans.
+    fn with_tables(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let names = self.names();
+        let replaced = plan.transform_up_with_subqueries(|node| {
+            let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
+            let schema = scan.table_name.schema().unwrap_or_default();
+            let name = TableName::new(schema, scan.table_name.table());
+            let provider = names.stored(&name).map_err(Error::into_datafusion)?;
+            Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source: provider_as_source(provider), ..scan })))
+        })?;
+        Ok(replaced.data)
+    }
+
+    /// Optimises and starts a plan; with sort-merge joins if its first batch does not fit the memory.
+    async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+        match self.start(&plan, self.joins).await {
+            Err(error) if is_exhausted(&error) && self.joins == Joins::Hash && has_join(&plan) => {
+                tracing::debug!("a query runs again with joins that spill");
+                Ok(self.start(&plan, Joins::SortMerge).await?)
+            }
+            started => Ok(started?),
+        }
+    }
+
+    /// Starts a plan and waits for its first batch, which ends the part that fails most: building joins and groups.
+    async fn start(&self, plan: &LogicalPlan, joins: Joins) -> PlannerResult<SendableRecordBatchStream> {
+        let physical = self.physical(plan, joins).await?;
+        let mut stream = execute_stream(physical, self.runtime.task(joins))?;
+        let schema = stream.schema();
+        let first = stream.next().await.transpose()?;
+        let first = futures::stream::iter(first.map(Ok));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, first.chain(stream))))
+    }
+
+    async fn physical(&self, plan: &LogicalPlan, joins: Joins) -> PlannerResult<Arc<dyn ExecutionPlan>> {
+        let state = self.runtime.state(joins);
+        let optimised = match plan {
+            // EXPLAIN keeps what each rule made of the plan, which only a state of its own does.
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
+                let mut own = state.clone();
+                own.mark_start_execution();
+                own.optimize(plan)?
+            }
+            _ => {
+                let rules = Rules::new(state);
+                let analysed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+                state.optimizer().optimize(analysed, &rules, |_, _| {})?
+            }
+        };
+        state.query_planner().create_physical_plan(&optimised, state).await
+    }
+}
+
+/// A query's own part of the optimiser's surroundings: when it began, and fresh aliases.
+struct Rules<'a> {
+    state: &'a SessionState,
+    aliases: Arc<AliasGenerator>,
+    started: chrono::DateTime<chrono::Utc>,
+}
+
+impl<'a> Rules<'a> {
+    fn new(state: &'a SessionState) -> Self {
+        Self { state, aliases: Arc::new(AliasGenerator::new()), started: chrono::Utc::now() }
+    }
+}
+
+impl OptimizerConfig for Rules<'_> {
+    fn query_execution_start_time(&self) -> Option<chrono::DateTime<chrono::Utc>> {
+        Some(self.started)
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        &self.aliases
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        Arc::clone(self.state.config_options())
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(self.state)
+    }
+}
+
+/// Parameters that stand for LIMIT and OFFSET: numbers, which the planner does not say.
+fn limits(plan: &LogicalPlan) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for expr in limit.skip.iter().chain(&limit.fetch) {
+                if let Expr::Placeholder(placeholder) = expr.as_ref() {
+                    names.push(placeholder.id.clone());
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
+}
+
+fn is_exhausted(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+fn has_join(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_)))).unwrap_or(false)
+}
+
+/// The batches under the answer's own names.
+fn renamed(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRecordBatchStream {
+    if stream.schema() == *schema {
+        return stream;
+    }
+    let named = Arc::clone(schema);
+    let batches = stream.and_then(move |batch| {
+        let named = Arc::clone(&named);
+        let rows = batch.num_rows();
+        let renamed = relation::columns::batch(&named, batch.columns().to_vec(), rows);
+        futures::future::ready(renamed.map_err(|error| Error::new(code::INTERNAL, error.to_string()).into_datafusion()))
+    });
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
+}

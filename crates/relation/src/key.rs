@@ -1,0 +1,222 @@
+//! The key encoding: bytes that compare as the values do.
+//!
+//! ```text
+//! per column   0x00 NULL (0xff where NULLs come last) | 0x01 value
+//! integers     big endian, sign bit flipped           floats   order-preserving bits, −0.0 as 0.0, one NaN
+//! text, bytes  0x00 escaped as 0x00 0xff, ended by 0x00 0x00
+//!              longer than LONG_PART: its first LONG_PART bytes, 0x00 0x01, a 128-bit hash of all of it
+//! descending   all bytes of the column inverted
+//! ```
+//!
+//! Text compares by bytes, as SQL does here everywhere. Keys of several columns are the concatenation, so a prefix of
+//! columns is a prefix of bytes. Order among texts that agree in their first [`LONG_PART`] bytes is arbitrary but fixed.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray,
+};
+use arrow::datatypes::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type,
+};
+
+use crate::row::{Layout, array};
+use crate::schema::DataType;
+
+/// Bytes of a text or binary value that stay ordered in a key.
+pub const LONG_PART: usize = 1024;
+
+/// How a column of a key is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order {
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+impl Order {
+    /// Ascending, NULLs first: the order of keys that only need to be found again.
+    pub const PLAIN: Self = Self { descending: false, nulls_first: true };
+}
+
+/// Appends column `i` of an encoded row to a key.
+#[inline]
+pub fn push_column(out: &mut Vec<u8>, layout: &Layout, row: &[u8], i: usize) {
+    if layout.is_null(row, i) {
+        out.push(0);
+        return;
+    }
+    out.push(1);
+    push_bytes(out, layout.types()[i], layout.bytes(row, i));
+}
+
+/// The key of an encoded row over the given columns, appended to `out`.
+pub fn push_row(out: &mut Vec<u8>, layout: &Layout, row: &[u8], columns: &[usize]) {
+    for &i in columns {
+        push_column(out, layout, row, i);
+    }
+}
+
+/// Appends one non-null value given by its row bytes.
+fn push_bytes(out: &mut Vec<u8>, data_type: DataType, bytes: &[u8]) {
+    match data_type {
+        DataType::Bool => out.push(bytes[0]),
+        DataType::Int16 => push_int::<2>(out, i16::from_le_bytes(array(bytes)).to_be_bytes()),
+        DataType::Int32 | DataType::Date => push_int::<4>(out, i32::from_le_bytes(array(bytes)).to_be_bytes()),
+        DataType::Int64 | DataType::Time | DataType::Timestamp | DataType::TimestampTz => {
+            push_int::<8>(out, i64::from_le_bytes(array(bytes)).to_be_bytes());
+        }
+        DataType::UInt64 => out.extend_from_slice(&u64::from_le_bytes(array(bytes)).to_be_bytes()),
+        DataType::Float32 => push_f32(out, f32::from_le_bytes(array(bytes))),
+        DataType::Float64 => push_f64(out, f64::from_le_bytes(array(bytes))),
+        DataType::Decimal { .. } => push_reversed(out, bytes),
+        DataType::Text | DataType::Json | DataType::Bytes => push_text(out, bytes),
+    }
+}
+
+#[inline]
+fn push_int<const N: usize>(out: &mut Vec<u8>, mut big_endian: [u8; N]) {
+    big_endian[0] ^= 0x80;
+    out.extend_from_slice(&big_endian);
+}
+
+/// A little-endian two's complement number of any width.
+fn push_reversed(out: &mut Vec<u8>, little_endian: &[u8]) {
+    let start = out.len();
+    out.extend(little_endian.iter().rev());
+    out[start] ^= 0x80;
+}
+
+fn push_f64(out: &mut Vec<u8>, value: f64) {
+    let value = if value == 0.0 { 0.0 } else if value.is_nan() { f64::NAN } else { value };
+    let bits = value.to_bits();
+    let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
+    out.extend_from_slice(&ordered.to_be_bytes());
+}
+
+fn push_f32(out: &mut Vec<u8>, value: f32) {
+    let value = if value == 0.0 { 0.0 } else if value.is_nan() { f32::NAN } else { value };
+    let bits = value.to_bits();
+    let ordered = if bits >> 31 == 1 { !bits } else { bits | (1 << 31) };
+    out.extend_from_slice(&ordered.to_be_bytes());
+}
+
+#[inline]
+fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    let head = &bytes[..bytes.len().min(LONG_PART)];
+    if head.contains(&0) {
+        for &b in head {
+            out.push(b);
+            if b == 0 {
+                out.push(0xff);
+            }
+        }
+    } else {
+        out.extend_from_slice(head);
+    }
+    if bytes.len() > LONG_PART {
+        out.extend_from_slice(&[0, 1]);
+        out.extend_from_slice(&hash128(bytes));
+    } else {
+        out.extend_from_slice(&[0, 0]);
+    }
+}
+
+/// A 128-bit FNV-1a hash (Fowler, Noll, Vo): fixed for ever, since it is on disk.
+pub fn hash128(bytes: &[u8]) -> [u8; 16] {
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    for &b in bytes {
+        hash ^= u128::from(b);
+        hash = hash.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    hash.to_be_bytes()
+}
+
+/// Encodes keys from Arrow columns, row by row.
+pub struct KeyEncoder {
+    columns: Vec<KeyColumn>,
+}
+
+struct KeyColumn {
+    array: ArrayRef,
+    data_type: DataType,
+    order: Order,
+}
+
+impl KeyEncoder {
+    /// Keys over these columns, all ordered plainly. The arrays have the Arrow types of ours.
+    pub fn new(columns: Vec<(ArrayRef, DataType)>) -> Self {
+        Self::ordered(columns.into_iter().map(|(a, t)| (a, t, Order::PLAIN)).collect())
+    }
+
+    /// Keys over these columns, each with its order.
+    pub fn ordered(columns: Vec<(ArrayRef, DataType, Order)>) -> Self {
+        Self { columns: columns.into_iter().map(|(array, data_type, order)| KeyColumn { array, data_type, order }).collect() }
+    }
+
+    /// Whether some key column of a row is NULL: such a key matches nothing in a join.
+    pub fn has_null(&self, row: usize) -> bool {
+        self.columns.iter().any(|c| c.array.is_null(row))
+    }
+
+    /// Appends the key of a row.
+    pub fn push(&self, row: usize, out: &mut Vec<u8>) {
+        for column in &self.columns {
+            column.push(row, out);
+        }
+    }
+}
+
+impl KeyColumn {
+    fn push(&self, row: usize, out: &mut Vec<u8>) {
+        let start = out.len();
+        if self.array.is_null(row) {
+            out.push(if self.order.nulls_first { 0 } else { 0xff });
+            return;
+        }
+        out.push(1);
+        self.push_value(row, out);
+        if self.order.descending {
+            for b in &mut out[start + 1..] {
+                *b = !*b;
+            }
+        }
+    }
+
+    #[inline]
+    fn push_value(&self, row: usize, out: &mut Vec<u8>) {
+        let a = &self.array;
+        match self.data_type {
+            DataType::Bool => {
+                let bools: &BooleanArray = a.as_boolean();
+                out.push(u8::from(bools.value(row)));
+            }
+            DataType::Int16 => push_int(out, primitive::<Int16Type>(a).value(row).to_be_bytes()),
+            DataType::Int32 => push_int(out, primitive::<Int32Type>(a).value(row).to_be_bytes()),
+            DataType::Date => push_int(out, primitive::<Date32Type>(a).value(row).to_be_bytes()),
+            DataType::Int64 => push_int(out, primitive::<Int64Type>(a).value(row).to_be_bytes()),
+            DataType::Time => push_int(out, primitive::<Time64MicrosecondType>(a).value(row).to_be_bytes()),
+            DataType::Timestamp | DataType::TimestampTz => {
+                push_int(out, primitive::<TimestampMicrosecondType>(a).value(row).to_be_bytes());
+            }
+            DataType::UInt64 => out.extend_from_slice(&primitive::<UInt64Type>(a).value(row).to_be_bytes()),
+            DataType::Float32 => push_f32(out, primitive::<Float32Type>(a).value(row)),
+            DataType::Float64 => push_f64(out, primitive::<Float64Type>(a).value(row)),
+            #[expect(clippy::cast_possible_truncation, reason = "at most 18 digits fit 64 bits")]
+            DataType::Decimal { precision: 0..=18, .. } => {
+                push_int(out, (primitive::<Decimal128Type>(a).value(row) as i64).to_be_bytes());
+            }
+            DataType::Decimal { precision: 19..=38, .. } => {
+                push_int(out, primitive::<Decimal128Type>(a).value(row).to_be_bytes());
+            }
+            DataType::Decimal { .. } => {
+                push_reversed(out, &primitive::<Decimal256Type>(a).value(row).to_le_bytes());
+            }
+            DataType::Text | DataType::Json => push_text(out, a.as_string::<i32>().value(row).as_bytes()),
+            DataType::Bytes => push_text(out, a.as_binary::<i32>().value(row)),
+        }
+    }
+}
+
+#[inline]
+fn primitive<T: ArrowPrimitiveType>(array: &ArrayRef) -> &PrimitiveArray<T> {
+    array.as_primitive::<T>()
+}

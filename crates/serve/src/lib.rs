@@ -1,0 +1,40 @@
+//! Reading Tidemill: the Postgres wire and HTTP.
+//!
+//! A client connects, sends SQL, and gets the rows of one step. This crate knows the two protocols and nothing of what
+//! answers: it stands on [`Reader`], which the application implements over a snapshot of the store.
+//!
+//! One question, followed from the socket and back:
+//!
+//! 1. [`bind`] opens the address, [`serve_pg`] accepts and gives every client a task of its own (`pg::accept`).
+//! 2. `pg::startup` answers the TLS request, reads user and database, hands out the key for cancelling.
+//! 3. `pg::frame` cuts the bytes into messages and refuses what is none.
+//! 4. `sql` cuts a query into statements and says which are the session's own (`BEGIN`, `SET`, `SHOW`, …); the rest is
+//!    for the reader.
+//! 5. `pg::statement` runs one: the reader's batches become rows while a cancel, a timeout, the shutdown and the
+//!    client's leaving are watched.
+//! 6. `value` turns a cell into Postgres text, Postgres binary, JSON or CSV, exactly.
+//!
+//! Over HTTP the same reader answers `POST /sql` (`http`), and says how it is at `/health/*` and `/metrics`.
+//!
+//! What holds: a client that misbehaves, leaves or crashes its query costs itself alone; a statement is one step; money
+//! never passes through a float.
+
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "writing into a String or a buffer that grows cannot fail"
+)]
+
+mod http;
+mod listen;
+pub mod metrics;
+mod pg;
+mod reader;
+mod service;
+mod sql;
+mod value;
+
+pub use http::serve_http;
+pub use listen::{BindError, bind};
+pub use pg::serve_pg;
+pub use reader::{Answer, Description, Health, Param, QueryContext, Reader, SqlError};
+pub use service::{Limits, Service, Site};

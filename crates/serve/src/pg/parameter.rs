@@ -1,0 +1,335 @@
+//! Values that a client sends, in text or binary, as Arrow values of one element.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array,
+    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray, new_null_array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit};
+use bytes::Buf;
+use pgwire::api::Type;
+
+use super::frame::utf8;
+use super::session::Parameter;
+use crate::reader::{Param, SqlError};
+use crate::value::calendar::{EPOCH_DAYS, EPOCH_US};
+use crate::value::{cast, numeric};
+
+/// Most elements of an array in binary; a false count fails before it costs memory.
+const ELEMENTS_MAX: usize = 1 << 20;
+
+/// The value of a parameter.
+///
+/// It keeps the type that the client declared: a cast to what the reader expects could change it. Only where the
+/// client left the type to us, or declared text, it becomes what is expected.
+pub(super) fn decode(
+    parameter: &Parameter,
+    binary: bool,
+    bytes: Option<&[u8]>,
+) -> Result<Param, SqlError> {
+    let texty = natural(&parameter.wire) == DataType::Utf8;
+    let expected = parameter.expected.as_ref().filter(|_| !parameter.declared || texty);
+    let array = match bytes {
+        None => return Ok(Param(new_null_array(expected.unwrap_or(&natural(&parameter.wire)), 1))),
+        Some(bytes) if binary => from_binary(&parameter.wire, bytes)?,
+        Some(bytes) => {
+            // Text is read as what is expected, also where the client called it text.
+            let wire = match expected {
+                Some(expected) if texty => super::types::wire(expected).0,
+                _ => parameter.wire.clone(),
+            };
+            from_text(&wire, &utf8(bytes)?)?
+        }
+    };
+    match expected {
+        Some(expected) if array.data_type() != expected => Ok(Param(cast(&array, expected)?)),
+        _ => Ok(Param(array)),
+    }
+}
+
+/// A value whose type nobody declared: what is expected, else `fallback`.
+pub(crate) fn undeclared(
+    fallback: Type,
+    expected: Option<&DataType>,
+    text: Option<&str>,
+) -> Result<Param, SqlError> {
+    let expected = expected.filter(|expected| **expected != DataType::Null).cloned();
+    let wire = expected.as_ref().map_or(fallback, |expected| super::types::wire(expected).0);
+    decode(&Parameter { wire, declared: false, expected }, false, text.map(str::as_bytes))
+}
+
+/// What the reader is told of a type that the client declared. Text is not: many drivers declare it for everything.
+pub(super) fn hint(wire: &Type) -> Option<DataType> {
+    Some(natural(wire)).filter(|natural| *natural != DataType::Utf8)
+}
+
+/// The Arrow type of a Postgres type's values; numerics bring their own scale, this one is for their NULLs.
+fn natural(wire: &Type) -> DataType {
+    match *wire {
+        Type::BOOL => DataType::Boolean,
+        Type::INT2 => DataType::Int16,
+        Type::INT4 => DataType::Int32,
+        Type::INT8 | Type::OID => DataType::Int64,
+        Type::FLOAT4 => DataType::Float32,
+        Type::FLOAT8 => DataType::Float64,
+        Type::NUMERIC => DataType::Decimal128(38, 10),
+        Type::BYTEA => DataType::Binary,
+        Type::DATE => DataType::Date32,
+        Type::TIME => DataType::Time64(TimeUnit::Microsecond),
+        Type::TIMESTAMP => DataType::Timestamp(TimeUnit::Microsecond, None),
+        Type::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
+        Type::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
+        ref other => match element(other) {
+            Some(element) => DataType::new_list(natural(&element), true),
+            None => DataType::Utf8,
+        },
+    }
+}
+
+fn from_text(wire: &Type, text: &str) -> Result<ArrayRef, SqlError> {
+    let wrong = || {
+        SqlError::new("22P02", format!("invalid input syntax for type {}: \"{text}\"", wire.name()))
+    };
+    if let Some(element) = element(wire) {
+        let items = array_items(text).ok_or_else(|| {
+            SqlError::new("22P02", format!("malformed array literal: \"{text}\""))
+        })?;
+        let values = items
+            .iter()
+            .map(|item| item.as_ref().map(|item| from_text(&element, item)).transpose());
+        return list(&element, values.collect::<Result<_, _>>()?);
+    }
+    let trimmed = text.trim();
+    Ok(match *wire {
+        Type::BOOL => match trimmed.to_ascii_lowercase().as_str() {
+            "t" | "true" | "y" | "yes" | "on" | "1" => Arc::new(BooleanArray::from(vec![true])),
+            "f" | "false" | "n" | "no" | "off" | "0" => Arc::new(BooleanArray::from(vec![false])),
+            _ => return Err(wrong()),
+        },
+        Type::INT2 | Type::INT4 | Type::INT8 | Type::OID => {
+            let value: i64 = trimmed.parse().map_err(|_| wrong())?;
+            cast(&(Arc::new(Int64Array::from(vec![value])) as ArrayRef), &natural(wire))?
+        }
+        Type::FLOAT4 => {
+            Arc::new(Float32Array::from(vec![trimmed.parse::<f32>().map_err(|_| wrong())?]))
+        }
+        Type::FLOAT8 => {
+            Arc::new(Float64Array::from(vec![trimmed.parse::<f64>().map_err(|_| wrong())?]))
+        }
+        Type::NUMERIC => numeric::from_text(text)?,
+        Type::BYTEA => Arc::new(BinaryArray::from(vec![bytea(text).ok_or_else(wrong)?.as_slice()])),
+        _ => {
+            let array: ArrayRef = Arc::new(StringArray::from(vec![text]));
+            match natural(wire) {
+                DataType::Utf8 => array,
+                temporal => {
+                    cast(&array, &temporal).map_err(|_| SqlError { code: "22007", ..wrong() })?
+                }
+            }
+        }
+    })
+}
+
+/// `\x0aff`, or bytes as they are.
+fn bytea(text: &str) -> Option<Vec<u8>> {
+    let Some(hex) = text.strip_prefix("\\x") else { return Some(text.as_bytes().to_vec()) };
+    let digits: Option<Vec<u8>> =
+        hex.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// Elements of `{1,NULL,"a b"}`, of one dimension.
+fn array_items(text: &str) -> Option<Vec<Option<String>>> {
+    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    let mut items = Vec::new();
+    let mut chars = inner.chars();
+    let mut more = !inner.trim().is_empty();
+    while more {
+        let item;
+        (item, more) = array_item(&mut chars)?;
+        items.push(item);
+    }
+    Some(items)
+}
+
+/// The next element, and whether another follows.
+fn array_item(chars: &mut std::str::Chars<'_>) -> Option<(Option<String>, bool)> {
+    let (mut item, mut quoted, mut inside) = (String::new(), false, false);
+    let more = loop {
+        match chars.next() {
+            Some('\\') => item.push(chars.next()?),
+            Some('"') => (quoted, inside) = (true, !inside),
+            Some(',') if !inside => break true,
+            Some('{' | '}') if !inside => return None,
+            None if inside => return None,
+            None => break false,
+            Some(c) => item.push(c),
+        }
+    };
+    if quoted {
+        return Some((Some(item), more));
+    }
+    let plain = item.trim();
+    Some(((!plain.eq_ignore_ascii_case("null")).then(|| plain.to_owned()), more))
+}
+
+fn from_binary(wire: &Type, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
+    let wrong =
+        || SqlError::new("22P03", format!("incorrect binary data format for type {}", wire.name()));
+    if let Some(element) = element(wire) {
+        return array_from_binary(&element, bytes).ok_or_else(wrong)?;
+    }
+    let mut rest = bytes;
+    let array: ArrayRef = match *wire {
+        Type::NUMERIC => return numeric::from_binary(bytes),
+        Type::BYTEA => return Ok(Arc::new(BinaryArray::from(vec![bytes]))),
+        Type::BOOL => {
+            Arc::new(BooleanArray::from(vec![rest.try_get_u8().map_err(|_| wrong())? != 0]))
+        }
+        Type::INT2 => Arc::new(Int16Array::from(vec![rest.try_get_i16().map_err(|_| wrong())?])),
+        Type::INT4 => Arc::new(Int32Array::from(vec![rest.try_get_i32().map_err(|_| wrong())?])),
+        Type::INT8 => Arc::new(Int64Array::from(vec![rest.try_get_i64().map_err(|_| wrong())?])),
+        Type::OID => {
+            Arc::new(Int64Array::from(vec![i64::from(rest.try_get_u32().map_err(|_| wrong())?)]))
+        }
+        Type::FLOAT4 => {
+            Arc::new(Float32Array::from(vec![rest.try_get_f32().map_err(|_| wrong())?]))
+        }
+        Type::FLOAT8 => {
+            Arc::new(Float64Array::from(vec![rest.try_get_f64().map_err(|_| wrong())?]))
+        }
+        Type::DATE => {
+            let days = rest
+                .try_get_i32()
+                .ok()
+                .and_then(|days| days.checked_add(EPOCH_DAYS))
+                .ok_or_else(wrong)?;
+            Arc::new(Date32Array::from(vec![days]))
+        }
+        Type::TIME => {
+            Arc::new(Time64MicrosecondArray::from(vec![rest.try_get_i64().map_err(|_| wrong())?]))
+        }
+        Type::TIMESTAMP | Type::TIMESTAMPTZ => {
+            let us = rest
+                .try_get_i64()
+                .ok()
+                .and_then(|us| us.checked_add(EPOCH_US))
+                .ok_or_else(wrong)?;
+            let array = TimestampMicrosecondArray::from(vec![us]);
+            let zone = (*wire == Type::TIMESTAMPTZ).then(|| Arc::from("UTC"));
+            Arc::new(array.with_timezone_opt::<Arc<str>>(zone))
+        }
+        Type::INTERVAL => interval(&mut rest).ok_or_else(wrong)?,
+        Type::UUID => return Ok(Arc::new(StringArray::from(vec![uuid(bytes).ok_or_else(wrong)?]))),
+        // A version byte precedes the text.
+        Type::JSONB => {
+            return Ok(Arc::new(StringArray::from(vec![utf8(
+                bytes.get(1..).unwrap_or_default(),
+            )?])));
+        }
+        _ => return Ok(Arc::new(StringArray::from(vec![utf8(bytes)?]))),
+    };
+    if rest.is_empty() { Ok(array) } else { Err(wrong()) }
+}
+
+fn interval(rest: &mut &[u8]) -> Option<ArrayRef> {
+    let us = rest.try_get_i64().ok()?;
+    let days = rest.try_get_i32().ok()?;
+    let months = rest.try_get_i32().ok()?;
+    let value = IntervalMonthDayNano::new(months, days, us.checked_mul(1_000)?);
+    Some(Arc::new(IntervalMonthDayNanoArray::from(vec![value])))
+}
+
+fn uuid(bytes: &[u8]) -> Option<String> {
+    let value = u128::from_be_bytes(bytes.try_into().ok()?);
+    let hex = format!("{value:032x}");
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
+    Some(format!(
+        "{}-{}-{}-{}-{}",
+        part(0..8),
+        part(8..12),
+        part(12..16),
+        part(16..20),
+        part(20..32)
+    ))
+}
+
+/// None where the bytes are no array of one dimension.
+fn array_from_binary(element: &Type, mut bytes: &[u8]) -> Option<Result<ArrayRef, SqlError>> {
+    let dimensions = bytes.try_get_i32().ok()?;
+    let _nulls = bytes.try_get_i32().ok()?;
+    let sent = Type::from_oid(bytes.try_get_u32().ok()?).unwrap_or_else(|| element.clone());
+    if dimensions == 0 {
+        return Some(list(&sent, Vec::new()));
+    }
+    let count = usize::try_from(bytes.try_get_i32().ok()?).ok()?;
+    let _lower = bytes.try_get_i32().ok()?;
+    if dimensions != 1 || count > ELEMENTS_MAX {
+        return None;
+    }
+    let mut values = Vec::new();
+    for _ in 0..count {
+        let len = bytes.try_get_i32().ok()?;
+        if len == -1 {
+            values.push(None);
+            continue;
+        }
+        let (value, rest) = bytes.split_at_checked(usize::try_from(len).ok()?)?;
+        bytes = rest;
+        match from_binary(&sent, value) {
+            Ok(value) => values.push(Some(value)),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    Some(list(&sent, values))
+}
+
+/// One list of these values, numerics at the largest of their scales.
+fn list(element: &Type, values: Vec<Option<ArrayRef>>) -> Result<ArrayRef, SqlError> {
+    let scale = |array: &ArrayRef| match array.data_type() {
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Some(*scale),
+        _ => None,
+    };
+    let scale_max = values.iter().flatten().filter_map(scale).max();
+    let item = scale_max.map_or_else(|| natural(element), |scale| DataType::Decimal128(38, scale));
+    let cells = values.into_iter().map(|value| match value {
+        Some(value) => cast(&value, &item),
+        None => Ok(new_null_array(&item, 1)),
+    });
+    let cells = cells.collect::<Result<Vec<_>, _>>()?;
+    let cells: Vec<&dyn Array> = cells.iter().map(AsRef::as_ref).collect();
+    let values = if cells.is_empty() {
+        new_null_array(&item, 0)
+    } else {
+        arrow::compute::concat(&cells).map_err(|e| SqlError::internal(e.to_string()))?
+    };
+    let field = Arc::new(Field::new_list_field(item, true));
+    Ok(Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([values.len()]), values, None)))
+}
+
+/// The element of an array type.
+fn element(wire: &Type) -> Option<Type> {
+    const ARRAYS: [(Type, Type); 16] = [
+        (Type::BOOL_ARRAY, Type::BOOL),
+        (Type::INT2_ARRAY, Type::INT2),
+        (Type::INT4_ARRAY, Type::INT4),
+        (Type::INT8_ARRAY, Type::INT8),
+        (Type::OID_ARRAY, Type::OID),
+        (Type::FLOAT4_ARRAY, Type::FLOAT4),
+        (Type::FLOAT8_ARRAY, Type::FLOAT8),
+        (Type::NUMERIC_ARRAY, Type::NUMERIC),
+        (Type::TEXT_ARRAY, Type::TEXT),
+        (Type::VARCHAR_ARRAY, Type::VARCHAR),
+        (Type::BPCHAR_ARRAY, Type::BPCHAR),
+        (Type::NAME_ARRAY, Type::NAME),
+        (Type::BYTEA_ARRAY, Type::BYTEA),
+        (Type::DATE_ARRAY, Type::DATE),
+        (Type::TIMESTAMP_ARRAY, Type::TIMESTAMP),
+        (Type::TIMESTAMPTZ_ARRAY, Type::TIMESTAMPTZ),
+    ];
+    ARRAYS.iter().find(|(array, _)| array == wire).map(|(_, element)| element.clone())
+}

@@ -1,0 +1,198 @@
+//! What a connection remembers between messages: who it is, its settings, its transaction, statements and portals.
+//!
+//! Nothing is written here, so a transaction has no effect but its state: drivers and pools look at it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use pgwire::api::Type;
+use pgwire::messages::PgWireBackendMessage as Reply;
+use pgwire::messages::response::TransactionStatus;
+
+use super::settings::{Change, Settings};
+use crate::reader::{Answer, Param, QueryContext, SqlError};
+use crate::service::Site;
+use crate::sql::Command;
+
+/// The memory of a connection.
+pub(super) struct Session {
+    pub(super) context: QueryContext,
+    pub(super) settings: Settings,
+    /// The server's own search path.
+    schema: String,
+    pub(super) transaction: Transaction,
+    pub(super) statements: BTreeMap<String, Arc<Prepared>>,
+    pub(super) portals: BTreeMap<String, Portal>,
+}
+
+/// Where a transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transaction {
+    None,
+    Open,
+    Failed,
+}
+
+impl Transaction {
+    pub(super) fn status(self) -> TransactionStatus {
+        match self {
+            Self::None => TransactionStatus::Idle,
+            Self::Open => TransactionStatus::Transaction,
+            Self::Failed => TransactionStatus::Error,
+        }
+    }
+}
+
+/// A statement that was parsed.
+pub(super) struct Prepared {
+    pub(super) sql: String,
+    /// Characters of the client's text before it.
+    pub(super) offset: usize,
+    /// None for an empty statement.
+    pub(super) command: Option<Command>,
+    /// Types that a client must send.
+    pub(super) parameters: Vec<Parameter>,
+    /// Columns of its answer, where it has one.
+    pub(super) columns: Option<SchemaRef>,
+}
+
+/// Type of a parameter.
+pub(super) struct Parameter {
+    pub(super) wire: Type,
+    /// Whether the client said so itself.
+    pub(super) declared: bool,
+    /// What the reader expects, where the statement tells.
+    pub(super) expected: Option<DataType>,
+}
+
+/// A statement with its values, perhaps half read.
+pub(super) struct Portal {
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) params: Vec<Param>,
+    /// Per column whether it goes out in binary.
+    pub(super) binary: Vec<bool>,
+    pub(super) state: PortalState,
+    /// Outlives its transaction (a cursor WITH HOLD).
+    pub(super) hold: bool,
+}
+
+/// How far a portal is.
+pub(super) enum PortalState {
+    New,
+    Running(Running),
+    Finished,
+}
+
+/// Rows on their way.
+pub(super) struct Running {
+    pub(super) schema: SchemaRef,
+    pub(super) stream: BoxStream<'static, Result<RecordBatch, SqlError>>,
+    pending: Option<RecordBatch>,
+    /// Whether the reader works for them, and so counts as a running statement.
+    pub(super) asked: bool,
+}
+
+impl Running {
+    /// Rows of one batch that is already there.
+    pub(super) fn of(batch: RecordBatch) -> Self {
+        let stream = futures::stream::empty().boxed();
+        Self { schema: batch.schema(), stream, pending: Some(batch), asked: false }
+    }
+
+    /// The next rows, at most `rows_max` of them; none at the end.
+    pub(super) async fn next(&mut self, rows_max: usize) -> Result<Option<RecordBatch>, SqlError> {
+        loop {
+            let batch = match self.pending.take() {
+                Some(batch) => batch,
+                None => match self.stream.next().await {
+                    Some(batch) => batch?,
+                    None => return Ok(None),
+                },
+            };
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            if batch.num_columns() != self.schema.fields().len() {
+                return Err(SqlError::internal(
+                    "an answer's batch has other columns than the answer",
+                ));
+            }
+            let taken = rows_max.min(batch.num_rows());
+            if taken < batch.num_rows() {
+                self.pending = Some(batch.slice(taken, batch.num_rows() - taken));
+            }
+            return Ok(Some(batch.slice(0, taken)));
+        }
+    }
+}
+
+impl From<Answer> for Running {
+    fn from(answer: Answer) -> Self {
+        Self { schema: answer.schema, stream: answer.stream, pending: None, asked: true }
+    }
+}
+
+impl Session {
+    pub(super) fn new(context: QueryContext, site: &Site) -> Self {
+        Self {
+            settings: Settings::new(site, &context.user),
+            schema: site.schema.clone(),
+            context,
+            transaction: Transaction::None,
+            statements: BTreeMap::new(),
+            portals: BTreeMap::new(),
+        }
+    }
+
+    /// Changes a setting, and what the reader knows of it.
+    pub(super) fn set(&mut self, name: &str, value: Option<String>) -> Result<Change, SqlError> {
+        let change = self.settings.set(name, value)?;
+        self.follow_path();
+        Ok(change)
+    }
+
+    /// All settings as after the login. Returns what the client is told.
+    pub(super) fn reset(&mut self) -> Vec<Reply> {
+        let changed = self.settings.reset();
+        self.follow_path();
+        changed
+    }
+
+    /// Where the path is the server's own, the reader uses the whole of it: sources come behind the models.
+    fn follow_path(&mut self) {
+        let path = self.settings.get("search_path").unwrap_or_default();
+        let schemas = path.split(',').map(|schema| schema.trim().trim_matches('"').to_owned());
+        let schemas = schemas.filter(|schema| !schema.is_empty() && schema != "$user");
+        self.context.search_path = if path == self.schema { Vec::new() } else { schemas.collect() };
+    }
+
+    /// Ends a transaction: its portals go, cursors WITH HOLD stay unless it failed.
+    pub(super) fn end(&mut self) {
+        self.transaction = Transaction::None;
+        self.portals.retain(|_, portal| portal.hold);
+    }
+
+    /// An error inside a transaction spoils it.
+    pub(super) fn fail(&mut self) {
+        if self.transaction == Transaction::Open {
+            self.transaction = Transaction::Failed;
+        }
+    }
+
+    /// Forgets statements and portals.
+    pub(super) fn discard(&mut self) {
+        self.statements.clear();
+        self.portals.clear();
+    }
+
+    /// The cursor or portal of this name.
+    pub(super) fn portal(&mut self, name: &str) -> Result<&mut Portal, SqlError> {
+        self.portals
+            .get_mut(name)
+            .ok_or_else(|| SqlError::new("34000", format!("cursor \"{name}\" does not exist")))
+    }
+}

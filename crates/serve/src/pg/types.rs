@@ -1,0 +1,109 @@
+//! Arrow's types as PostgreSQL's.
+
+use arrow::datatypes::{DataType, Field, Schema};
+use pgwire::api::Type;
+use pgwire::messages::data::{FieldDescription, RowDescription};
+
+use crate::value::is_scalar;
+
+/// Type of a column and its modifier (precision and scale of a numeric, -1 for none).
+pub(super) fn wire(data_type: &DataType) -> (Type, i32) {
+    let decimal = |precision: &u8, scale: &i8| {
+        // Scales below zero are held in eleven bits.
+        (Type::NUMERIC, ((i32::from(*precision) << 16) | (i32::from(*scale) & 0x7ff)) + 4)
+    };
+    let plain = match data_type {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => {
+            return decimal(p, s);
+        }
+        DataType::UInt64 => return decimal(&20, &0),
+        DataType::Boolean => Type::BOOL,
+        DataType::Int8 | DataType::UInt8 | DataType::Int16 => Type::INT2,
+        DataType::UInt16 | DataType::Int32 => Type::INT4,
+        DataType::UInt32 | DataType::Int64 => Type::INT8,
+        DataType::Float16 | DataType::Float32 => Type::FLOAT4,
+        DataType::Float64 => Type::FLOAT8,
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => Type::BYTEA,
+        DataType::Date32 | DataType::Date64 => Type::DATE,
+        DataType::Time32(_) | DataType::Time64(_) => Type::TIME,
+        DataType::Timestamp(_, None) => Type::TIMESTAMP,
+        DataType::Timestamp(_, Some(_)) => Type::TIMESTAMPTZ,
+        DataType::Interval(_) | DataType::Duration(_) => Type::INTERVAL,
+        DataType::Dictionary(_, values) => return wire(values),
+        DataType::RunEndEncoded(_, values) => return wire(values.data_type()),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::FixedSizeList(item, _)
+            if is_scalar(item.data_type()) =>
+        {
+            return (array_of(&wire(item.data_type()).0), -1);
+        }
+        nested if nested.is_nested() => Type::JSON,
+        _ => Type::TEXT,
+    };
+    (plain, -1)
+}
+
+fn array_of(element: &Type) -> Type {
+    match *element {
+        Type::BOOL => Type::BOOL_ARRAY,
+        Type::INT2 => Type::INT2_ARRAY,
+        Type::INT4 => Type::INT4_ARRAY,
+        Type::INT8 => Type::INT8_ARRAY,
+        Type::FLOAT4 => Type::FLOAT4_ARRAY,
+        Type::FLOAT8 => Type::FLOAT8_ARRAY,
+        Type::NUMERIC => Type::NUMERIC_ARRAY,
+        Type::BYTEA => Type::BYTEA_ARRAY,
+        Type::DATE => Type::DATE_ARRAY,
+        Type::TIME => Type::TIME_ARRAY,
+        Type::TIMESTAMP => Type::TIMESTAMP_ARRAY,
+        Type::TIMESTAMPTZ => Type::TIMESTAMPTZ_ARRAY,
+        Type::INTERVAL => Type::INTERVAL_ARRAY,
+        _ => Type::TEXT_ARRAY,
+    }
+}
+
+/// A column's type: by its values, unless the field says that its text is JSON.
+fn column(field: &Field) -> (Type, i32) {
+    let json =
+        field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.json");
+    match wire(field.data_type()) {
+        (Type::TEXT, _) if json => (Type::JSON, -1),
+        known => known,
+    }
+}
+
+/// Bytes of a value, -1 where they vary.
+fn width(wire: &Type) -> i16 {
+    match *wire {
+        Type::BOOL => 1,
+        Type::INT2 => 2,
+        Type::INT4 | Type::FLOAT4 | Type::DATE => 4,
+        Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
+        Type::INTERVAL => 16,
+        _ => -1,
+    }
+}
+
+/// Types of an answer's columns; two answers with equal ones are read alike, whatever their decimals' scales.
+pub(super) fn types(schema: &Schema) -> Vec<Type> {
+    schema.fields().iter().map(|field| column(field).0).collect()
+}
+
+/// The message that describes an answer. `binary` has a format per column.
+pub(super) fn description(schema: &Schema, binary: &[bool]) -> RowDescription {
+    let fields = schema.fields().iter().enumerate().map(|(i, field)| {
+        let (wire, modifier) = column(field);
+        let name = field.name().replace('\0', "");
+        let format = i16::from(binary.get(i).copied().unwrap_or(false));
+        FieldDescription::new(name, 0, 0, wire.oid(), width(&wire), modifier, format)
+    });
+    RowDescription::new(fields.collect())
+}

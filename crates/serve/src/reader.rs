@@ -1,0 +1,146 @@
+//! What serving needs of the one who answers: a statement at one step, its description, health and metrics.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+/// Answers SQL over a consistent step; the application implements it.
+///
+/// Dropping the future of a call or the stream of an answer cancels the work behind it.
+#[async_trait]
+pub trait Reader: Send + Sync + 'static {
+    /// Answers one statement, all of it at one step. `$1` in the text is `params[0]`.
+    async fn query(
+        &self,
+        sql: &str,
+        params: &[Param],
+        context: &QueryContext,
+    ) -> Result<Answer, SqlError>;
+
+    /// Types of a statement's parameters and columns, without running it. `declared` has the types that the client
+    /// named itself, by position; it may be shorter than the parameters are.
+    async fn describe(
+        &self,
+        sql: &str,
+        declared: &[Option<DataType>],
+        context: &QueryContext,
+    ) -> Result<Description, SqlError>;
+
+    /// Whether the process has started and can answer.
+    fn health(&self) -> Health;
+
+    /// Prometheus text of everything but the serving itself, as [`crate::metrics::render`] writes it.
+    fn metrics(&self) -> String;
+}
+
+/// Who asks, and with which settings that change an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryContext {
+    /// Name the client gave; over HTTP empty.
+    pub user: String,
+    /// Database the client named; any name is the same warehouse.
+    pub database: String,
+    /// Number of the connection, what `pg_backend_pid()` says; 0 over HTTP.
+    pub pid: i32,
+    /// Schemas from the client's own `SET search_path`; empty where it set none.
+    pub search_path: Vec<String>,
+}
+
+/// The value of one parameter: an Arrow array of exactly one element.
+///
+/// It has the type that the client declared, else the one that [`Reader::describe`] said. The reader puts it in before
+/// it unifies types, so that `id < $1` with a float stays a comparison of floats.
+#[derive(Debug, Clone)]
+pub struct Param(
+    /// One element, or one NULL.
+    pub ArrayRef,
+);
+
+/// Rows of a statement, as they come.
+pub struct Answer {
+    /// Columns of every batch.
+    pub schema: SchemaRef,
+    /// The rows; the first error ends it.
+    pub stream: BoxStream<'static, Result<RecordBatch, SqlError>>,
+    /// Step that the answer shows.
+    pub step: u64,
+}
+
+/// Types of a statement.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Type of `$1`, `$2`, …; [`DataType::Null`] where the statement does not say.
+    pub parameters: Vec<DataType>,
+    /// Columns of the answer.
+    pub columns: SchemaRef,
+}
+
+/// How the process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Start and recovery are done.
+    pub started: bool,
+    /// Queries are answered; old data, with its age, counts as ready.
+    pub ready: bool,
+    /// One line for people: what is waited for, or how old the data are.
+    pub message: String,
+}
+
+/// Why a statement failed, in PostgreSQL's terms.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SqlError {
+    /// SQLSTATE, five characters.
+    pub code: &'static str,
+    /// What went wrong, one sentence without a full stop.
+    pub message: String,
+    /// More of the circumstances, as full sentences.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Where in the statement, in characters from 1.
+    pub position: Option<usize>,
+}
+
+impl SqlError {
+    /// An error of this SQLSTATE and message alone.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, hint: None, position: None }
+    }
+
+    /// Adds the detail.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds the hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the place: characters from 1 in the statement.
+    #[must_use]
+    pub fn at(mut self, position: usize) -> Self {
+        self.position = Some(position);
+        self
+    }
+
+    /// Adds the place where it is known as line and column, both from 1, of this statement.
+    #[must_use]
+    pub fn at_line(self, sql: &str, line: usize, column: usize) -> Self {
+        let before =
+            sql.split_inclusive('\n').take(line.saturating_sub(1)).map(|line| line.chars().count());
+        let position = before.sum::<usize>() + column;
+        self.at(position)
+    }
+
+    /// A fault of ours, not of the statement.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new("XX000", message)
+    }
+}

@@ -1,0 +1,220 @@
+//! What both protocols share: the reader, the limits, what the site is called, and counts of its traffic.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::{Semaphore, watch};
+
+use crate::metrics::{Kind, Metric, Recorder, Value};
+use crate::reader::{Reader, SqlError};
+
+/// How much clients may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients of the Postgres wire at a time; one more is told `53300`.
+    pub connections: usize,
+    /// Statements that run at a time, both protocols together; one more waits its turn.
+    pub running: usize,
+    /// Longest a statement may run, its sending included; none for no limit. A client can only shorten it.
+    pub statement_timeout: Option<Duration>,
+    /// Longest from accepting a client to the end of its login.
+    pub startup_timeout: Duration,
+    /// Largest message of a client and largest body of `POST /sql`, in bytes.
+    pub message_bytes: usize,
+    /// Prepared statements of one client.
+    pub statements: usize,
+    /// Open portals and cursors of one client; each keeps its step readable.
+    pub portals: usize,
+    /// Longest that clients get to finish after the shutdown began.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2_048,
+            running: 256,
+            statement_timeout: None,
+            startup_timeout: Duration::from_secs(10),
+            message_bytes: 16 << 20,
+            statements: 10_000,
+            portals: 256,
+            shutdown_grace: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What runs here, for people and for clients that ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Version of Tidemill.
+    pub version: String,
+    /// Name of the project.
+    pub project: String,
+    /// First schema of the search path, what `current_schema()` says.
+    pub schema: String,
+    /// Address of the Postgres wire as a client would write it, `127.0.0.1:5433`.
+    pub pg: String,
+}
+
+/// Shared by [`crate::serve_pg`] and [`crate::serve_http`]: make one, give it to both.
+pub struct Service {
+    pub(crate) reader: Arc<dyn Reader>,
+    pub(crate) limits: Limits,
+    pub(crate) site: Site,
+    /// A permit per running statement.
+    pub(crate) running: Arc<Semaphore>,
+    /// A permit per client of the Postgres wire.
+    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) traffic: Traffic,
+    pub(crate) cancels: Cancels,
+}
+
+impl Service {
+    /// A service over a reader.
+    pub fn new(reader: Arc<dyn Reader>, limits: Limits, site: Site) -> Arc<Self> {
+        Arc::new(Self {
+            reader,
+            running: Arc::new(Semaphore::new(limits.running.min(Semaphore::MAX_PERMITS))),
+            connections: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            limits,
+            site,
+            traffic: Traffic::default(),
+            cancels: Cancels::default(),
+        })
+    }
+
+    /// Prometheus text: the reader's own metrics, then those of serving.
+    pub fn metrics(&self) -> String {
+        let open = self.limits.connections.saturating_sub(self.connections.available_permits());
+        let mut text = self.reader.metrics();
+        text.push_str(&crate::metrics::render(&self.traffic.metrics(open)));
+        text
+    }
+}
+
+/// Runs work of the reader; a panic in it is the statement's error and harms nobody else.
+pub(crate) async fn guarded<T>(
+    work: impl Future<Output = Result<T, SqlError>>,
+) -> Result<T, SqlError> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        Err(SqlError::internal("the statement failed inside Tidemill")
+            .detail("Other statements and the upkeep of the models go on.")
+            .hint("This is a bug: please report the statement."))
+    })
+}
+
+/// Which protocol a statement came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Pg,
+    Http,
+}
+
+/// Counts of what was served.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    pg: Recorder,
+    http: Recorder,
+    pg_errors: AtomicU64,
+    http_errors: AtomicU64,
+}
+
+impl Traffic {
+    /// Notes a statement that ended, well or not.
+    pub(crate) fn note(&self, protocol: Protocol, took: Duration, failed: bool) {
+        let (recorder, errors) = match protocol {
+            Protocol::Pg => (&self.pg, &self.pg_errors),
+            Protocol::Http => (&self.http, &self.http_errors),
+        };
+        recorder.record(took.as_secs_f64());
+        if failed {
+            errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn metrics(&self, open: usize) -> Vec<Metric> {
+        let by = |name: &'static str| vec![("protocol".to_owned(), name.to_owned())];
+        let duration = |name, recorder: &Recorder| Metric {
+            name: "tidemill_query_duration_seconds".to_owned(),
+            help: "Time from a statement's arrival to its last row sent.".to_owned(),
+            kind: Kind::Histogram,
+            labels: by(name),
+            value: Value::Histogram(recorder.read()),
+        };
+        let errors = |name, count: &AtomicU64| Metric {
+            name: "tidemill_query_errors_total".to_owned(),
+            help: "Statements that ended in an error.".to_owned(),
+            kind: Kind::Counter,
+            labels: by(name),
+            value: Value::Integer(count.load(Ordering::Relaxed)),
+        };
+        vec![
+            Metric {
+                name: "tidemill_connections".to_owned(),
+                help: "Clients of the Postgres wire.".to_owned(),
+                kind: Kind::Gauge,
+                labels: Vec::new(),
+                value: Value::Integer(open as u64),
+            },
+            duration("pg", &self.pg),
+            duration("http", &self.http),
+            errors("pg", &self.pg_errors),
+            errors("http", &self.http_errors),
+        ]
+    }
+}
+
+/// Whom a cancel request reaches: by number and secret of the connection.
+#[derive(Default)]
+pub(crate) struct Cancels {
+    next: AtomicI32,
+    clients: Mutex<BTreeMap<i32, (i32, watch::Sender<u64>)>>,
+}
+
+impl Cancels {
+    /// Enters a client: its number, its secret, and where it hears of a cancel.
+    pub(crate) fn enter(&self) -> (i32, i32, watch::Receiver<u64>) {
+        let (sender, receiver) = watch::channel(0);
+        let secret = secret();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pid = self.number();
+        while clients.contains_key(&pid) {
+            pid = self.number();
+        }
+        clients.insert(pid, (secret, sender));
+        (pid, secret, receiver)
+    }
+
+    /// Numbers count from 1 and start again after the largest.
+    fn number(&self) -> i32 {
+        (self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX).saturating_add(1)
+    }
+
+    /// Forgets a client.
+    pub(crate) fn leave(&self, pid: i32) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
+    }
+
+    /// Cancels what the client runs at the moment, if number and secret belong together.
+    pub(crate) fn cancel(&self, pid: i32, secret: i32) {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, sender)) = clients.get(&pid)
+            && *known == secret
+        {
+            sender.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// Thirty-two bits that a stranger cannot guess: the keys of the standard library's hasher come from the system's
+/// random source, and its hash does not give them away.
+#[allow(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+fn secret() -> i32 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish() as i32
+}

@@ -1,0 +1,343 @@
+//! Which statements the session answers itself.
+
+use super::function::{Item, items};
+use super::lexer::Token;
+use super::words::Words;
+use crate::reader::SqlError;
+
+/// What a statement is to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// For the reader.
+    Read,
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+    RollbackTo,
+    /// `SET name = value`; without a value its default.
+    Set {
+        name: String,
+        value: Option<String>,
+    },
+    /// Answered with this tag and nothing done, because nothing here depends on it.
+    Accepted(&'static str),
+    ResetAll,
+    Show(String),
+    ShowAll,
+    DiscardAll,
+    /// A prepared statement to forget, or all.
+    Deallocate(Option<String>),
+    Declare {
+        name: String,
+        hold: bool,
+        query: Inner,
+    },
+    Fetch {
+        name: String,
+        rows: FetchRows,
+        show: bool,
+    },
+    /// A cursor to close, or all.
+    Close(Option<String>),
+    Copy(Copy),
+    /// `SELECT version(), current_schema()` and the like.
+    Functions(Vec<Item>),
+}
+
+/// How far a FETCH goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FetchRows {
+    Count(usize),
+    All,
+}
+
+/// A `COPY … TO STDOUT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copy {
+    pub(crate) query: Inner,
+    pub(crate) csv: bool,
+    pub(crate) header: bool,
+    pub(crate) delimiter: u8,
+    pub(crate) null: String,
+}
+
+/// A query inside of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inner {
+    pub(crate) text: String,
+    /// Characters of the statement before it; none where the client did not write it so.
+    pub(crate) offset: Option<usize>,
+}
+
+/// Says what a statement is. Errors: a write, or a session command that is malformed.
+pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
+    let mut words = Words::new(text);
+    let Some(verb) = words.keyword() else { return Ok(Command::Read) };
+    words.next();
+    let syntax = || syntax_error(text);
+    match verb.as_str() {
+        "begin" => Ok(Command::Begin),
+        "start" if words.eat("transaction") => Ok(Command::Begin),
+        "commit" | "end" => Ok(Command::Commit),
+        "abort" => Ok(Command::Rollback),
+        "rollback" => Ok(rollback(&mut words)),
+        "savepoint" => Ok(Command::Savepoint),
+        "release" => Ok(Command::Release),
+        "set" => set(&mut words).ok_or_else(syntax),
+        "reset" if words.eat("all") => Ok(Command::ResetAll),
+        "reset" => {
+            Ok(Command::Set { name: setting_name(&mut words).ok_or_else(syntax)?, value: None })
+        }
+        "show" => show(&mut words).ok_or_else(syntax),
+        "discard" => {
+            Ok(if words.eat("all") { Command::DiscardAll } else { Command::Accepted("DISCARD") })
+        }
+        "deallocate" => {
+            words.eat("prepare");
+            let all = words.eat("all");
+            Ok(Command::Deallocate(if all { None } else { Some(words.name().ok_or_else(syntax)?) }))
+        }
+        "listen" => Ok(Command::Accepted("LISTEN")),
+        "unlisten" => Ok(Command::Accepted("UNLISTEN")),
+        "declare" => declare(&mut words).ok_or_else(syntax),
+        "fetch" => fetch(&mut words, true).ok_or_else(syntax)?,
+        "move" => fetch(&mut words, false).ok_or_else(syntax)?,
+        "close" => Ok(Command::Close(if words.eat("all") {
+            None
+        } else {
+            Some(words.name().ok_or_else(syntax)?)
+        })),
+        "copy" => copy(&mut words, text),
+        "select" => Ok(items(&mut words).map_or(Command::Read, Command::Functions)),
+        _ => refused(&verb).map_or(Ok(Command::Read), Err),
+    }
+}
+
+fn syntax_error(text: &str) -> SqlError {
+    let near: String = text.chars().take(40).collect();
+    SqlError::new("42601", format!("syntax error in \"{near}\""))
+}
+
+/// Writes, and what else a server of reads has not.
+fn refused(verb: &str) -> Option<SqlError> {
+    let upper = verb.to_ascii_uppercase();
+    match verb {
+        "insert" | "update" | "delete" | "merge" | "truncate" | "create" | "drop" | "alter" | "grant" | "revoke"
+        | "comment" | "vacuum" | "analyze" | "reindex" | "cluster" | "refresh" | "lock" | "import" | "reassign"
+        | "security" => Some(
+            SqlError::new("25006", format!("cannot execute {upper} in a read-only warehouse"))
+                .detail("Tables follow their sources, models follow the project.")
+                .hint("Change rows in the source database, change models in the project and run `tidemill apply`."),
+        ),
+        "prepare" | "execute" | "call" | "do" | "notify" | "load" | "checkpoint" => {
+            let error = SqlError::new("0A000", format!("{upper} is not supported"));
+            Some(match verb {
+                "prepare" | "execute" => error.hint("Prepare statements through the driver, over the protocol."),
+                _ => error,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn rollback(words: &mut Words<'_>) -> Command {
+    if !words.eat("work") {
+        words.eat("transaction");
+    }
+    if words.eat("to") { Command::RollbackTo } else { Command::Rollback }
+}
+
+/// A setting's name, `search_path` or `myapp.user`.
+fn setting_name(words: &mut Words<'_>) -> Option<String> {
+    if words.eat_all(&["time", "zone"]) {
+        return Some("timezone".to_owned());
+    }
+    if words.eat_all(&["transaction", "isolation", "level"]) {
+        return Some("transaction_isolation".to_owned());
+    }
+    if words.eat_all(&["session", "authorization"]) {
+        return Some("session_authorization".to_owned());
+    }
+    let mut name = words.name()?.to_lowercase();
+    while words.symbol('.') {
+        name = format!("{name}.{}", words.name()?);
+    }
+    Some(name)
+}
+
+fn set(words: &mut Words<'_>) -> Option<Command> {
+    if words.eat_all(&["session", "characteristics"])
+        || words.eat_all(&["session", "authorization"])
+    {
+        return Some(Command::Accepted("SET"));
+    }
+    if !words.eat("local") {
+        words.eat("session");
+    }
+    if words.eat("transaction") || words.eat("role") || words.eat("constraints") {
+        return Some(Command::Accepted("SET"));
+    }
+    if words.eat("names") {
+        return Some(Command::Set { name: "client_encoding".to_owned(), value: value(words) });
+    }
+    let zone = words.eat_all(&["time", "zone"]);
+    let name = if zone { "timezone".to_owned() } else { setting_name(words)? };
+    if !zone && !words.symbol('=') && !words.eat("to") {
+        return None;
+    }
+    if words.is_empty() {
+        return None;
+    }
+    Some(Command::Set { name, value: value(words) })
+}
+
+/// A value: one or several words, strings or numbers. `DEFAULT` (and `LOCAL` of a time zone) is none.
+fn value(words: &mut Words<'_>) -> Option<String> {
+    if words.eat("default") || words.eat("local") {
+        return None;
+    }
+    let mut value = String::new();
+    while let Some(token) = words.next() {
+        match token {
+            Token::Symbol(',') => value.push_str(", "),
+            Token::Symbol(symbol) => value.push(symbol),
+            Token::Word(text) | Token::Number(text) => value.push_str(text),
+            Token::Name(text) | Token::Text(text) => value.push_str(&text),
+        }
+    }
+    Some(value)
+}
+
+fn show(words: &mut Words<'_>) -> Option<Command> {
+    if words.eat("all") {
+        return Some(Command::ShowAll);
+    }
+    setting_name(words).map(Command::Show)
+}
+
+fn declare(words: &mut Words<'_>) -> Option<Command> {
+    let name = words.name()?;
+    let mut hold = false;
+    loop {
+        match words.keyword()?.as_str() {
+            "for" => break,
+            "with" => {
+                words.next();
+                hold = words.eat("hold");
+            }
+            _ => {
+                words.next();
+            }
+        }
+    }
+    words.next();
+    let query = words.inner(words.rest());
+    Some(Command::Declare { name, hold, query })
+}
+
+fn fetch(words: &mut Words<'_>, show: bool) -> Option<Result<Command, SqlError>> {
+    let mut rows = FetchRows::Count(1);
+    for backward in ["prior", "backward", "first", "last", "absolute", "relative"] {
+        if words.eat(backward) {
+            return Some(Err(SqlError::new("55000", "a cursor can only move forward")
+                .hint("Declare the cursor again to start from the first row.")));
+        }
+    }
+    if !words.eat("next") {
+        words.eat("forward");
+    }
+    if words.eat("all") {
+        rows = FetchRows::All;
+    } else if let Some(Token::Number(number)) = words.peek() {
+        rows = FetchRows::Count(number.parse().ok()?);
+        words.next();
+    }
+    if !words.eat("from") {
+        words.eat("in");
+    }
+    let name = words.name()?;
+    Some(Ok(Command::Fetch { name, rows, show }))
+}
+
+fn copy(words: &mut Words<'_>, text: &str) -> Result<Command, SqlError> {
+    let syntax = || syntax_error(text);
+    let query = if words.peek() == Some(&Token::Symbol('(')) {
+        let query = words.parenthesised().ok_or_else(syntax)?;
+        words.inner(query)
+    } else {
+        let end = words.rest();
+        let table = table(words).ok_or_else(syntax)?;
+        let name = end.get(..end.len() - words.rest().len()).unwrap_or_default().trim_end();
+        let columns = if words.peek() == Some(&Token::Symbol('(')) {
+            words.parenthesised().unwrap_or("*")
+        } else {
+            "*"
+        };
+        if table.is_empty() {
+            return Err(syntax());
+        }
+        Inner { text: format!("select {columns} from {name}"), offset: None }
+    };
+    if words.eat("from") {
+        return Err(SqlError::new("25006", "cannot execute COPY FROM in a read-only warehouse")
+            .hint("Load rows into the source database."));
+    }
+    if !words.eat_all(&["to", "stdout"]) {
+        return Err(SqlError::new("0A000", "COPY goes to STDOUT only")
+            .hint("In psql, \\copy writes a file on your side."));
+    }
+    options(words, query)
+}
+
+/// `schema.table`; returns its last part.
+fn table(words: &mut Words<'_>) -> Option<String> {
+    let mut name = words.name()?;
+    while words.symbol('.') {
+        name = words.name()?;
+    }
+    Some(name)
+}
+
+/// `WITH (FORMAT csv, HEADER, DELIMITER ';', NULL '-')`, or the older `CSV HEADER`.
+fn options(words: &mut Words<'_>, query: Inner) -> Result<Command, SqlError> {
+    let mut copy = Copy { query, csv: false, header: false, delimiter: 0, null: String::new() };
+    let mut null = None;
+    while let Some(token) = words.next() {
+        let Token::Word(word) = token else { continue };
+        match word.to_ascii_lowercase().as_str() {
+            "with" | "format" | "text" | "true" | "on" | "as" => {}
+            "csv" => copy.csv = true,
+            "header" => copy.header = !words.eat("false") && !words.eat("off"),
+            "delimiter" | "delimiters" => copy.delimiter = delimiter(words)?,
+            "null" => {
+                words.eat("as");
+                null = words.string();
+            }
+            "encoding" => {
+                words.string();
+            }
+            other => {
+                return Err(SqlError::new(
+                    "0A000",
+                    format!("COPY option \"{other}\" is not supported"),
+                )
+                .hint("Supported: FORMAT text or csv, HEADER, DELIMITER, NULL."));
+            }
+        }
+    }
+    if copy.delimiter == 0 {
+        copy.delimiter = if copy.csv { b',' } else { b'\t' };
+    }
+    copy.null = null.unwrap_or_else(|| if copy.csv { String::new() } else { "\\N".to_owned() });
+    Ok(Command::Copy(copy))
+}
+
+fn delimiter(words: &mut Words<'_>) -> Result<u8, SqlError> {
+    words.eat("as");
+    match words.string().unwrap_or_default().as_bytes() {
+        [one] if *one != b'"' && *one != b'\n' && *one != b'\r' => Ok(*one),
+        _ => Err(SqlError::new("22023", "COPY delimiter must be a single one-byte character")),
+    }
+}

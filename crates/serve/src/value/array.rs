@@ -1,0 +1,104 @@
+//! Lists of simple values as PostgreSQL's arrays of one dimension.
+
+use std::ops::Range;
+
+use arrow::buffer::OffsetBuffer;
+use bytes::{BufMut, BytesMut};
+
+use super::{Cells, Column};
+
+/// Elements of a row's list.
+pub(crate) fn range(offsets: &OffsetBuffer<i32>, row: usize) -> Range<usize> {
+    let at =
+        |i: usize| offsets.get(i).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(0);
+    at(row)..at(row + 1)
+}
+
+/// `{1,NULL,"a b"}`.
+pub(crate) fn text(out: &mut BytesMut, values: &Column, range: Range<usize>) {
+    out.put_u8(b'{');
+    let mut cell = BytesMut::new();
+    for (i, row) in range.enumerate() {
+        if i > 0 {
+            out.put_u8(b',');
+        }
+        if values.is_null(row) {
+            out.put_slice(b"NULL");
+            continue;
+        }
+        cell.clear();
+        values.text(row, &mut cell);
+        element(out, &cell);
+    }
+    out.put_u8(b'}');
+}
+
+/// An element, quoted where its text would be read as something else.
+fn element(out: &mut BytesMut, text: &[u8]) {
+    let special = |b: &u8| b"{},\"\\".contains(b) || b.is_ascii_whitespace() || *b == 0x0b;
+    if !text.is_empty() && !text.eq_ignore_ascii_case(b"null") && !text.iter().any(special) {
+        return out.put_slice(text);
+    }
+    out.put_u8(b'"');
+    for byte in text {
+        if matches!(byte, b'"' | b'\\') {
+            out.put_u8(b'\\');
+        }
+        out.put_u8(*byte);
+    }
+    out.put_u8(b'"');
+}
+
+/// Dimensions, whether NULLs occur, element type, length and lower bound, then the elements with their lengths.
+pub(crate) fn binary(out: &mut BytesMut, values: &Column, range: Range<usize>) {
+    let nulls = range.clone().any(|row| values.is_null(row));
+    out.put_i32(i32::from(!range.is_empty()));
+    out.put_i32(i32::from(nulls));
+    out.put_u32(element_oid(&values.cells));
+    if range.is_empty() {
+        return;
+    }
+    out.put_i32(i32::try_from(range.len()).unwrap_or(i32::MAX));
+    out.put_i32(1);
+    for row in range {
+        length_prefixed(out, |out| {
+            if values.is_null(row) {
+                return false;
+            }
+            values.binary(row, out);
+            true
+        });
+    }
+}
+
+/// Writes a value behind its length; `write` says whether there is one (else the length is -1, a NULL).
+pub(crate) fn length_prefixed(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> bool) {
+    let at = out.len();
+    out.put_i32(-1);
+    if write(out) {
+        // A value past two gigabytes never fits Arrow's batch; if it did, the client would see a wrong length and stop.
+        let len = i32::try_from(out.len() - at - 4).unwrap_or(i32::MAX);
+        out[at..at + 4].copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+fn element_oid(cells: &Cells) -> u32 {
+    use pgwire::api::Type;
+    let element = match cells {
+        Cells::Bool(_) => Type::BOOL,
+        Cells::Int2(_) => Type::INT2,
+        Cells::Int4(_) => Type::INT4,
+        Cells::Int8(_) => Type::INT8,
+        Cells::UInt8(_) | Cells::Decimal128(..) | Cells::Decimal256(..) => Type::NUMERIC,
+        Cells::Float4(_) => Type::FLOAT4,
+        Cells::Float8(_) => Type::FLOAT8,
+        Cells::Bytes(_) => Type::BYTEA,
+        Cells::Date(_) => Type::DATE,
+        Cells::Time(_) => Type::TIME,
+        Cells::Timestamp(_) => Type::TIMESTAMP,
+        Cells::TimestampTz(_) => Type::TIMESTAMPTZ,
+        Cells::Interval(_) => Type::INTERVAL,
+        _ => Type::TEXT,
+    };
+    element.oid()
+}

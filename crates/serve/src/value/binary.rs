@@ -1,0 +1,46 @@
+//! A cell in PostgreSQL's binary format.
+
+use bytes::{BufMut, BytesMut};
+
+use super::calendar::{EPOCH_DAYS, EPOCH_US};
+use super::numeric::Digits;
+use super::{Cells, Column, array, json};
+
+impl Column {
+    /// Writes the binary form of a cell that is not NULL.
+    pub(crate) fn binary(&self, row: usize, out: &mut BytesMut) {
+        match &self.cells {
+            Cells::Null => {}
+            Cells::Bool(a) => out.put_u8(u8::from(a.value(row))),
+            Cells::Int2(a) => out.put_i16(a.value(row)),
+            Cells::Int4(a) => out.put_i32(a.value(row)),
+            Cells::Int8(a) => out.put_i64(a.value(row)),
+            Cells::UInt8(a) => Digits::new(&a.value(row), 0).binary(out),
+            Cells::Float4(a) => out.put_f32(a.value(row)),
+            Cells::Float8(a) => out.put_f64(a.value(row)),
+            Cells::Decimal128(a, scale) => Digits::new(&a.value(row), *scale).binary(out),
+            Cells::Decimal256(a, scale) => Digits::new(&a.value(row), *scale).binary(out),
+            Cells::Text(a) => out.put_slice(a.value(row).as_bytes()),
+            Cells::LargeText(a) => out.put_slice(a.value(row).as_bytes()),
+            Cells::TextView(a) => out.put_slice(a.value(row).as_bytes()),
+            Cells::Bytes(a) => out.put_slice(a.value(row)),
+            // Days and instants at the very edge of the range stay at the edge.
+            Cells::Date(a) => out.put_i32(a.value(row).saturating_sub(EPOCH_DAYS)),
+            Cells::Time(a) => out.put_i64(a.value(row)),
+            Cells::Timestamp(a) | Cells::TimestampTz(a) => {
+                out.put_i64(a.value(row).saturating_sub(EPOCH_US))
+            }
+            Cells::Interval(a) => {
+                let value = a.value(row);
+                out.put_i64(value.nanoseconds.div_euclid(1_000));
+                out.put_i32(value.days);
+                out.put_i32(value.months);
+            }
+            Cells::List(offsets, values) if values.is_scalar() => {
+                array::binary(out, values, array::range(offsets, row));
+            }
+            // The type of these is json, whose binary form is its text.
+            Cells::List(..) | Cells::Struct(_) | Cells::Map(..) => json::cell(self, row, out),
+        }
+    }
+}

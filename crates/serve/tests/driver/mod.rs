@@ -1,0 +1,400 @@
+//! What a block of a case does.
+//!
+//! ```text
+//! limits connections=2           before anything else: limits of the service
+//! answer                         a statement (first line) and what the reader says to it, see `fake`
+//! connect a user=ann             a client `a` logs in; its frames are printed
+//! send a                         messages, a line each, see `wire`; frames are printed up to the last ReadyForQuery
+//! receive a until=Z              frames of what was sent with `until=none`
+//! hang                           waits until a statement that never ends runs;  `dropped` until it is given up
+//! cancel a                       a cancel request with the key of `a`;  `forge a` with a wrong one
+//! client                         statements through tokio-postgres, see `client`
+//! psql -A -t                     a script through psql
+//! http POST /sql                 lines `> Name: value` are headers, the others the body
+//! health started=no message      what the reader says of itself
+//! render                         metrics as Prometheus text
+//! bind                           what happens to taken and free ports
+//! stop                           shuts down
+//! ```
+
+mod client;
+mod fake;
+mod table;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serve::metrics::{Histogram, Kind, Metric, Value};
+use serve::{Health, Limits, Service, Site};
+use testkit::{Block, Driver};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use fake::Fake;
+use wire::Client;
+
+/// Longest that any block waits: a case that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Outcome = Result<String, String>;
+
+/// One case file: a service and its clients.
+pub(crate) struct Case {
+    runtime: Runtime,
+    fake: Arc<Fake>,
+    limits: Limits,
+    servers: Option<Servers>,
+    clients: BTreeMap<String, Client>,
+}
+
+struct Servers {
+    pg: SocketAddr,
+    http: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Case {
+    pub(crate) fn new(_: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            runtime,
+            fake: Arc::default(),
+            limits: Limits::default(),
+            servers: None,
+            clients: BTreeMap::new(),
+        }
+    }
+}
+
+impl Driver for Case {
+    fn block(&mut self, block: &Block) -> Outcome {
+        let handle = self.runtime.handle().clone();
+        handle.block_on(async {
+            let done = tokio::time::timeout(PATIENCE, self.run(block)).await;
+            done.unwrap_or_else(|_| Err("nothing came for twenty seconds".to_owned()))
+        })
+    }
+}
+
+impl Case {
+    async fn run(&mut self, block: &Block) -> Outcome {
+        let words: Vec<&str> = block.arguments.iter().map(String::as_str).collect();
+        let first = words.first().copied().unwrap_or_default();
+        match block.directive.as_str() {
+            "limits" => self.limits(&words),
+            "answer" => self.fake.script(&block.body).map(|()| String::new()),
+            "health" => self.health(&words),
+            "login" => self.connect(first, words.get(1..).unwrap_or_default()).await,
+            "connect" => {
+                let heard = self.connect(first, words.get(1..).unwrap_or_default()).await?;
+                Ok(if heard.ends_with("Z I\n") { String::new() } else { heard })
+            }
+            "send" => {
+                let expected = self.client(first)?.write(&block.body).await?;
+                match until(&words) {
+                    Some("none") => Ok(String::new()),
+                    Some(kind) => self.client(first)?.read_until(kind, 1).await,
+                    None => self.client(first)?.read_until("Z", expected).await,
+                }
+            }
+            "receive" => self.client(first)?.read_until(until(&words).unwrap_or("Z"), 1).await,
+            "hang" => {
+                self.fake.hanging.notified().await;
+                Ok(String::new())
+            }
+            "dropped" => {
+                self.fake.dropped.notified().await;
+                Ok("the statement was given up".to_owned())
+            }
+            "cancel" => self.cancel(first, 0).await,
+            "forge" => self.cancel(first, 1).await,
+            "client" => client::run(self.servers().await?.pg, &block.body).await,
+            "psql" => self.psql(&words, &block.body).await,
+            "http" => self.http(&words, &block.body).await,
+            "render" => render(&block.body),
+            "bind" => bind().await,
+            "stop" => self.stop().await,
+            other => Err(format!("unknown directive {other:?}")),
+        }
+    }
+
+    fn client(&mut self, name: &str) -> Result<&mut Client, String> {
+        self.clients.get_mut(name).ok_or_else(|| format!("no client {name:?}"))
+    }
+
+    fn limits(&mut self, words: &[&str]) -> Outcome {
+        for word in words {
+            let (name, value) = word.split_once('=').ok_or("limits want name=value")?;
+            let number: usize = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+            let millis = Duration::from_millis(number as u64);
+            match name {
+                "connections" => self.limits.connections = number,
+                "running" => self.limits.running = number,
+                "message_bytes" => self.limits.message_bytes = number,
+                "statements" => self.limits.statements = number,
+                "portals" => self.limits.portals = number,
+                "statement_timeout_ms" => self.limits.statement_timeout = Some(millis),
+                "startup_timeout_ms" => self.limits.startup_timeout = millis,
+                "shutdown_grace_ms" => self.limits.shutdown_grace = millis,
+                other => return Err(format!("unknown limit {other:?}")),
+            }
+        }
+        Ok(String::new())
+    }
+
+    fn health(&mut self, words: &[&str]) -> Outcome {
+        let mut health = Health { started: true, ready: true, message: String::new() };
+        let mut message = Vec::new();
+        for word in words {
+            match *word {
+                "started=no" => health.started = false,
+                "ready=no" => health.ready = false,
+                word => message.push(word),
+            }
+        }
+        health.message = message.join(" ");
+        *self.fake.health.lock().unwrap() = health;
+        Ok(String::new())
+    }
+
+    /// Starts both servers at the first need.
+    async fn servers(&mut self) -> Result<&Servers, String> {
+        if self.servers.is_none() {
+            let pg = serve::bind("127.0.0.1:0", true).await.map_err(|e| e.to_string())?;
+            let http = serve::bind("localhost:0", true).await.map_err(|e| e.to_string())?;
+            self.servers = Some(start(pg, http, &self.fake, &self.limits));
+        }
+        self.servers.as_ref().ok_or_else(|| "no servers".to_owned())
+    }
+
+    async fn connect(&mut self, name: &str, parameters: &[&str]) -> Outcome {
+        let address = self.servers().await?.pg;
+        let mut client = Client::open(address).await?;
+        let raw = parameters.first() == Some(&"raw");
+        let printed = if raw { String::new() } else { client.login(parameters).await? };
+        self.clients.insert(name.to_owned(), client);
+        Ok(printed)
+    }
+
+    async fn cancel(&mut self, name: &str, wrong: i32) -> Outcome {
+        let (pid, secret) = self.client(name)?.key;
+        let address = self.servers().await?.pg;
+        let mut socket = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        let words = [16, 80_877_102, pid, secret.wrapping_add(wrong)];
+        let bytes: Vec<u8> = words.iter().flat_map(|word: &i32| word.to_be_bytes()).collect();
+        socket.write_all(&bytes).await.map_err(|e| e.to_string())?;
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).await.map_err(|e| e.to_string())?;
+        Ok(format!("{} bytes answered", rest.len()))
+    }
+
+    async fn psql(&mut self, words: &[&str], script: &str) -> Outcome {
+        let address = self.servers().await?.pg;
+        let url = format!("host={} port={} user=ann dbname=shop", address.ip(), address.port());
+        let mut command = tokio::process::Command::new("psql");
+        command
+            .args(["-X", "-d", &url])
+            .args(words)
+            .env("PGCLIENTENCODING", "UTF8")
+            .env("LC_ALL", "C.UTF-8");
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child =
+            command.stderr(std::process::Stdio::piped()).spawn().map_err(|e| e.to_string())?;
+        let mut stdin = child.stdin.take().ok_or("no stdin")?;
+        stdin.write_all(script.as_bytes()).await.map_err(|e| e.to_string())?;
+        drop(stdin);
+        let output = child.wait_with_output().await.map_err(|e| e.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(format!("{}{}", text(&output.stdout), text(&output.stderr)))
+    }
+
+    async fn http(&mut self, words: &[&str], body: &str) -> Outcome {
+        let [method, path] = words else { return Err("http METHOD PATH".to_owned()) };
+        let address = self.servers().await?.http;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        let mut content = Vec::new();
+        let mut host = true;
+        for line in body.lines() {
+            match line.strip_prefix("> ") {
+                Some(header) => {
+                    host &= !header.starts_with("Host:");
+                    let _ = write!(request, "{header}\r\n");
+                }
+                None => content.push(line),
+            }
+        }
+        if host {
+            let _ = write!(request, "Host: {address}\r\n");
+        }
+        let content = content.join("\n");
+        let _ = write!(request, "Content-Length: {}\r\n\r\n{content}", content.len());
+        let mut socket = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        socket.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+        let mut reply = Vec::new();
+        socket.read_to_end(&mut reply).await.map_err(|e| e.to_string())?;
+        Ok(printed_reply(&reply, address))
+    }
+
+    async fn stop(&mut self) -> Outcome {
+        let servers = self.servers.take().ok_or("nothing runs")?;
+        servers.stop.send_replace(true);
+        for task in servers.tasks {
+            task.await.map_err(|e| e.to_string())?;
+        }
+        Ok("stopped".to_owned())
+    }
+}
+
+fn until<'a>(words: &[&'a str]) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix("until="))
+}
+
+fn start(pg: TcpListener, http: TcpListener, fake: &Arc<Fake>, limits: &Limits) -> Servers {
+    let (stop, stopped) = watch::channel(false);
+    let addresses = (pg.local_addr().unwrap(), http.local_addr().unwrap());
+    let site = Site {
+        version: "0.0.0".to_owned(),
+        project: "shop <test>".to_owned(),
+        schema: "public".to_owned(),
+        pg: "127.0.0.1:5433".to_owned(),
+    };
+    let service = Service::new(Arc::<Fake>::clone(fake), limits.clone(), site);
+    let wait = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let tasks = vec![
+        tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), wait(stopped.clone()))),
+        tokio::spawn(serve::serve_http(http, service, wait(stopped))),
+    ];
+    Servers { pg: addresses.0, http: addresses.1, stop, tasks }
+}
+
+/// Status, headers that matter, body; an Arrow body as its rows, a chunked one put together.
+fn printed_reply(reply: &[u8], address: SocketAddr) -> String {
+    let end = reply.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(reply.len());
+    let head = String::from_utf8_lossy(&reply[..end]).into_owned();
+    let raw = reply.get(end + 4..).unwrap_or_default();
+    let lower = head.to_lowercase();
+    let (body, whole) = if lower.contains("transfer-encoding: chunked") {
+        unchunk(raw)
+    } else {
+        (raw.to_vec(), true)
+    };
+    let mut out = head.lines().next().unwrap_or_default().to_owned();
+    for line in head.lines() {
+        let name = line.split(':').next().unwrap_or_default().to_lowercase();
+        if ["content-type", "tidemill-step", "allow"].contains(&name.as_str()) {
+            let _ = write!(out, "\n{}", line.to_lowercase());
+        }
+    }
+    let body = match lower.contains("arrow.stream") {
+        true => table::arrow_stream(&body),
+        false if body.len() > 10_000 => "(a long body)".to_owned(),
+        false => String::from_utf8_lossy(&body).replace(&address.to_string(), "ADDRESS"),
+    };
+    let _ = write!(out, "\n{}", body.trim_end_matches('\n'));
+    if !whole {
+        out.push_str("\n(cut off)");
+    }
+    out
+}
+
+/// The chunks' content, and whether the last one came.
+fn unchunk(mut raw: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    while let Some(end) = raw.windows(2).position(|w| w == b"\r\n") {
+        let size = usize::from_str_radix(&String::from_utf8_lossy(&raw[..end]), 16).unwrap_or(0);
+        if size == 0 {
+            return (body, true);
+        }
+        body.extend_from_slice(raw.get(end + 2..end + 2 + size).unwrap_or_default());
+        raw = raw.get(end + 4 + size..).unwrap_or_default();
+    }
+    (body, false)
+}
+
+/// Lines `counter NAME VALUE label=value …`, `histogram NAME bounds=1,2 counts=3,4,5 sum=6 …`; `help` is the name.
+fn render(body: &str) -> Outcome {
+    let mut metrics = Vec::new();
+    for line in body.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [kind, name, rest @ ..] = words.as_slice() else {
+            return Err(format!("no metric: {line}"));
+        };
+        let kind = match *kind {
+            "counter" => Kind::Counter,
+            "gauge" => Kind::Gauge,
+            "histogram" => Kind::Histogram,
+            other => return Err(format!("no kind: {other}")),
+        };
+        let mut metric = Metric {
+            name: (*name).to_owned(),
+            help: format!("Help of {name}, with a \\ and\na line."),
+            kind,
+            labels: Vec::new(),
+            value: Value::Number(0.0),
+        };
+        let mut histogram = Histogram::default();
+        for word in rest {
+            match word.split_once('=') {
+                Some(("bounds", list)) => histogram.bounds = numbers(list),
+                Some(("counts", list)) => {
+                    histogram.counts = list.split(',').map(|n| n.parse().unwrap()).collect()
+                }
+                Some(("sum", sum)) => histogram.sum = sum.parse().unwrap(),
+                Some((label, value)) => {
+                    metric.labels.push((label.to_owned(), value.replace("\\n", "\n")))
+                }
+                None if word.contains('.') || word.chars().any(char::is_alphabetic) => {
+                    metric.value = Value::Number(word.parse().unwrap());
+                }
+                None => metric.value = Value::Integer(word.parse().unwrap()),
+            }
+        }
+        if kind == Kind::Histogram {
+            metric.value = Value::Histogram(histogram);
+        }
+        metrics.push(metric);
+    }
+    Ok(serve::metrics::render(&metrics))
+}
+
+fn numbers(list: &str) -> Vec<f64> {
+    list.split(',').map(|number| number.parse().unwrap()).collect()
+}
+
+/// A taken port: refused if named, passed over if not. The numbers are the system's, so words are printed for them.
+async fn bind() -> Outcome {
+    let holder = serve::bind("127.0.0.1:0", true).await.map_err(|e| e.to_string())?;
+    let taken = holder.local_addr().map_err(|e| e.to_string())?;
+    let hidden = |text: String| text.replace(&taken.to_string(), "127.0.0.1:TAKEN");
+    let mut out = String::new();
+    let say = |result: Result<TcpListener, serve::BindError>| match result {
+        Ok(listener) => {
+            let port = listener.local_addr().unwrap().port();
+            if port > taken.port() {
+                "the next free port".to_owned()
+            } else {
+                format!("port {port}")
+            }
+        }
+        Err(error) => hidden(error.to_string()),
+    };
+    let _ = writeln!(out, "explicit: {}", say(serve::bind(&taken.to_string(), true).await));
+    let _ = writeln!(out, "default: {}", say(serve::bind(&taken.to_string(), false).await));
+    let _ = write!(out, "nonsense: {}", say(serve::bind("here", true).await));
+    Ok(out)
+}

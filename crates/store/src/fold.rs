@@ -1,0 +1,271 @@
+//! The fold: a background thread that brings the tables up to the newest step, by size when behind, by time when quiet.
+//!
+//! One fold takes all runs up to the newest step F, writes the net effect of each key in one ingestion together with
+//! `folded_step = F`, publishes the new base, and drops the log segments that nobody needs any more. When it fails, a
+//! full disk most often, commits go on within the overlay's budget, the log has everything, and it is tried again: fjall
+//! takes no more writes after a failure, so the tables are closed and opened again first, once there is room.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use relation::TableId;
+
+use crate::base::{Access, Base};
+use crate::disk::Fold;
+use crate::options::Options;
+use crate::run;
+use crate::snapshot::View;
+use crate::store::{Shared, State, now};
+use crate::{Error, Result};
+
+/// After this many intervals a fold of any size is made: the log's segments should not wait for ever.
+const INTERVALS_MAX: u32 = 20;
+/// While level 0 is full and its compaction under way elsewhere.
+const LEVEL0_WAIT: Duration = Duration::from_millis(20);
+
+/// The thread's life.
+pub(crate) fn run(shared: &Shared) {
+    let _guard = StopOnPanic(shared);
+    while let Some(view) = next(shared) {
+        if let Err(error) = fold(shared, &view) {
+            fail(shared, error);
+            if !recover(shared) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether so much waits that a fold should start at once. Steps up to `frozen` are being folded already.
+pub(crate) fn is_large(options: &Options, view: &View, frozen: u64) -> bool {
+    let waiting = view.runs.iter().filter(|run| run.first > frozen);
+    let (entries, bytes) = waiting.fold((0, 0), |(entries, bytes), run| (entries + run.entries, bytes + run.bytes));
+    entries >= options.fold_entries_min || bytes as u64 >= options.overlay_bytes / 4
+}
+
+/// Waits until a fold is due; none when the store closes.
+fn next(shared: &Shared) -> Option<Arc<View>> {
+    let options = &shared.options;
+    let mut state = shared.state();
+    loop {
+        if shared.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let view = shared.view();
+        if is_due(options, &state, &view) {
+            state.frozen = view.step;
+            state.waiting_since = None;
+            return Some(view);
+        }
+        let pause = (options.fold_interval / 8).max(Duration::from_millis(1));
+        let waited = match state.waiting_since {
+            // Nothing waits: the next commit wakes us.
+            None => shared.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(_) => shared.work.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        state = waited;
+    }
+}
+
+fn is_due(options: &Options, state: &State, view: &View) -> bool {
+    if view.step == view.base.folded {
+        return false;
+    }
+    let age = state.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
+    state.wanted > view.base.folded
+        || is_large(options, view, 0)
+        || (age >= options.fold_interval && view.entries >= options.fold_entries_quiet)
+        || age >= options.fold_interval * INTERVALS_MAX
+}
+
+fn fold(shared: &Shared, view: &View) -> Result<()> {
+    wait_for_level0(shared)?;
+    let started = now();
+    let tables = run::tables(&view.runs);
+    let forget = forgettable(shared, &view.base)?;
+    let fold = Fold { step: view.step, tables: &tables, forget: &forget };
+    let entries = shared.disk.ingest(&fold, &shared.stopping)?;
+    let base = Arc::new(shared.disk.base()?);
+    if base.folded != view.step {
+        return Err(Error::Decode {
+            what: "the folded step",
+            reason: "the tables do not stand where they were folded to",
+        });
+    }
+    let new_graves: Vec<_> = base.dead.difference(&view.base.dead).map(|table| (*table, base.folded)).collect();
+    shared.publish_base(base);
+    shared.disk.forget(&forget);
+    {
+        let mut state = shared.state();
+        state.graves.extend(new_graves);
+        let stats = &mut state.stats;
+        stats.folds += 1;
+        stats.folded_entries += entries;
+        stats.last_fold_time = started.elapsed();
+        stats.fold_time += stats.last_fold_time;
+    }
+    purge(shared)?;
+    shared.drop_log(view.step)?;
+    finish(shared, view.step);
+    Ok(())
+}
+
+/// Tells those who wait for the fold.
+fn finish(shared: &Shared, step: u64) {
+    let mut state = shared.state();
+    state.failure = None;
+    state.finished = step;
+    shared.notify();
+}
+
+/// Ingestion is throttled by nobody: while level 0 is full, this thread helps to empty it.
+fn wait_for_level0(shared: &Shared) -> Result<()> {
+    while shared.disk.level0_tables() > shared.options.level0_tables_max {
+        if shared.stopping.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if !shared.disk.compact_once()? {
+            let state = shared.state();
+            drop(shared.work.wait_timeout(state, LEVEL0_WAIT));
+        }
+    }
+    Ok(())
+}
+
+/// A purged table of which nothing is left: the first that is found, one look per fold.
+fn forgettable(shared: &Shared, base: &Base) -> Result<BTreeSet<TableId>> {
+    let purged = shared.disk.purged();
+    // Another one each time: a table that takes long must not hide the others.
+    let turn = usize::try_from(base.folded).unwrap_or(0) % purged.len().max(1);
+    let candidate = purged.into_iter().nth(turn).filter(|table| base.dead.contains(table));
+    let Some(table) = candidate else { return Ok(BTreeSet::new()) };
+    Ok(if base.is_empty(table)? { BTreeSet::from([table]) } else { BTreeSet::new() })
+}
+
+/// Lets the entries of dropped tables go that no reader sees any more.
+fn purge(shared: &Shared) -> Result<()> {
+    let free = {
+        let mut state = shared.state();
+        let oldest = state.bases.iter().filter_map(std::sync::Weak::upgrade).map(|base| base.folded).min();
+        let oldest = oldest.unwrap_or(u64::MAX);
+        state.graves.extract_if(.., |(_, folded)| *folded <= oldest).map(|(table, _)| table).collect::<Vec<_>>()
+    };
+    if free.is_empty() { Ok(()) } else { shared.disk.purge(&free) }
+}
+
+fn fail(shared: &Shared, error: Error) {
+    if shared.stopping.load(Ordering::Acquire) {
+        return;
+    }
+    tracing::error!(%error, hint = error.hint(), "folding stands still, the log keeps what is not folded");
+    let mut state = shared.state();
+    state.failure = Some(error);
+    state.frozen = 0;
+    state.wanted = 0;
+    state.waiting_since.get_or_insert_with(now);
+    shared.notify();
+}
+
+/// Waits until there is room on the disk, then reopens the tables; false when the store closes meanwhile.
+fn recover(shared: &Shared) -> bool {
+    let mut state = shared.state();
+    loop {
+        if shared.stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        state = wait_to_retry(shared, state);
+        if shared.stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        drop(state);
+        let attempt = probe(&shared.folder.dir, shared.view().bytes).and_then(|()| reopen(shared));
+        state = shared.state();
+        match attempt {
+            Ok(()) => {
+                state.wanted = shared.view().step;
+                return true;
+            }
+            Err(error) => {
+                state.failure = Some(error);
+                state.wanted = 0;
+                shared.notify();
+            }
+        }
+    }
+}
+
+/// Until the retry is due, or somebody asks for a fold.
+fn wait_to_retry<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    let since = now();
+    while state.wanted == 0 && !shared.stopping.load(Ordering::Acquire) {
+        let left = shared.options.fold_retry.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        state = shared.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    state
+}
+
+/// Whether about as much as a fold needs can be written. The tables are closed only then: closed ones answer nobody.
+fn probe(dir: &Path, bytes: usize) -> Result<()> {
+    let path = dir.join("probe");
+    let write = || {
+        let mut file = File::create(&path)?;
+        let block = vec![0x5a; 1 << 20];
+        for _ in 0..(bytes >> 20) + 1 {
+            file.write_all(&block)?;
+        }
+        file.sync_data()
+    };
+    let written = write().map_err(Error::io("write", &path));
+    let removed = std::fs::remove_file(&path).map_err(Error::io("remove", &path));
+    written.and(removed)
+}
+
+/// Closes the tables and opens them again. Readers of the newest base wait for it; older bases end.
+fn reopen(shared: &Shared) -> Result<()> {
+    let newest = Arc::clone(&shared.view().base);
+    let bases: Vec<_> = shared.state().bases.iter().filter_map(std::sync::Weak::upgrade).collect();
+    let mut guard = newest.write();
+    *guard = Access::Closed;
+    for base in bases.iter().filter(|base| !Arc::ptr_eq(base, &newest)) {
+        *base.write() = Access::Ended;
+    }
+    shared.disk.close();
+    shared.disk.reopen()?;
+    let tables = shared.disk.tables()?;
+    // An ingestion that reported an error may have been finished all the same: then this is another base.
+    if tables.folded()? == newest.folded {
+        *guard = Access::Open(tables);
+        // Where only the work after the ingestion failed, nothing is left to fold for those who wait.
+        shared.state().finished = newest.folded;
+        shared.notify();
+        return Ok(());
+    }
+    *guard = Access::Ended;
+    drop(guard);
+    let base = Arc::new(Base::new(tables)?);
+    let folded = base.folded;
+    shared.publish_base(base);
+    shared.drop_log(folded)?;
+    finish(shared, folded);
+    Ok(())
+}
+
+/// A panic here is a bug; commits that wait for room must not wait for ever.
+struct StopOnPanic<'a>(&'a Shared);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stopping.store(true, Ordering::Release);
+            self.0.notify();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The data folder: who holds it, and which format it has.
+//!
+//! ```text
+//! format    "tidemill store 1"        an older Tidemill refuses a newer folder in words
+//! lock      the holder's process id   locked as long as a store, or a snapshot of it, lives
+//! log/      the change log, one file per segment
+//! tables/   the fold of the log (fjall)
+//! ```
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Version of everything below the folder, fjall's own files excepted.
+const FORMAT: u32 = 1;
+
+/// A data folder that is ours until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) dir: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes the folder, creating it if need be.
+    pub(crate) fn take(dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let lock = take_lock(dir)?;
+        check_format(dir)?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// Where the log's segments are.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Where the tables are.
+    pub(crate) fn tables(&self) -> PathBuf {
+        self.dir.join("tables")
+    }
+}
+
+fn take_lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.map_err(Error::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let read = file.read_to_string(&mut holder);
+            let known = read.is_ok() && !holder.trim().is_empty();
+            let holder = if known { holder.trim().to_owned() } else { "(unknown)".to_owned() };
+            return Err(Error::InUse { dir: dir.to_owned(), holder });
+        }
+        Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+    }
+    let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    write.map_err(Error::io("write", &path))?;
+    Ok(file)
+}
+
+fn check_format(dir: &Path) -> Result<()> {
+    let path = dir.join("format");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return write_format(dir, &path),
+        Err(e) => return Err(Error::io("read", &path)(e)),
+    };
+    let found = text.trim().strip_prefix("tidemill store ").and_then(|v| v.parse::<u32>().ok());
+    match found {
+        Some(found) if found > FORMAT => Err(Error::NewerFormat { dir: dir.to_owned(), found, known: FORMAT }),
+        Some(_) => Ok(()),
+        // A crash between creating and writing it leaves an empty file: nothing else was written by then.
+        None if text.is_empty() && !dir.join("tables").exists() => write_format(dir, &path),
+        None => Err(Error::Damaged { path, offset: 0, what: "not the format of a Tidemill store".to_owned() }),
+    }
+}
+
+fn write_format(dir: &Path, path: &Path) -> Result<()> {
+    let write = || {
+        let mut file = File::create(path)?;
+        writeln!(file, "tidemill store {FORMAT}")?;
+        file.sync_all()?;
+        sync_dir(dir)
+    };
+    write().map_err(Error::io("write", path))
+}
+
+/// Makes created and removed names of a folder durable.
+pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,134 @@
+//! Reading the log back, record by record, with every link of the chain checked.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::header::{self, Header};
+use super::segment::{self, HEADER_BYTES};
+use crate::{Error, Result};
+
+/// The records of steps after a fold, oldest first, up to the newest when it was asked for.
+///
+/// An iterator of `(step, record)`; an error ends it.
+#[derive(Debug)]
+pub struct Replay {
+    dir: PathBuf,
+    /// First step and length of the segments to come, the next last.
+    segments: Vec<(u64, u64)>,
+    reader: Option<Reader>,
+    folded: u64,
+    /// Step of the record read last.
+    previous: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    path: PathBuf,
+    file: BufReader<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Replay {
+    pub(super) fn new(dir: &Path, mut segments: Vec<(u64, u64)>, folded: u64) -> Self {
+        segments.reverse();
+        Self { dir: dir.to_owned(), segments, reader: None, folded, previous: None }
+    }
+
+    fn read(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
+        loop {
+            let Some(reader) = &mut self.reader else {
+                let Some((first, end)) = self.segments.pop() else { return Ok(None) };
+                self.reader = Some(Reader::open(&self.dir, first, end)?);
+                continue;
+            };
+            let Some((header, at)) = reader.header()? else {
+                self.reader = None;
+                continue;
+            };
+            // Steps up to the fold may be gone with their segments; after it the chain must hold.
+            if let Some(previous) = self.previous
+                && (header.previous != previous || header.step <= previous)
+            {
+                let what = format!("step {} does not follow step {previous}: part of the log is missing", header.step);
+                return Err(reader.damaged(at, what));
+            }
+            if self.previous.is_none() && header.previous > self.folded {
+                return Err(Error::LogGone { after: self.folded, next: header.step });
+            }
+            self.previous = Some(header.step);
+            let record = reader.record(&header, at)?;
+            if header.step > self.folded {
+                return Ok(Some((header.step, record)));
+            }
+        }
+    }
+}
+
+impl Iterator for Replay {
+    type Item = Result<(u64, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.read();
+        if item.is_err() {
+            self.segments.clear();
+            self.reader = None;
+        }
+        item.transpose()
+    }
+}
+
+impl Reader {
+    fn open(dir: &Path, first: u64, end: u64) -> Result<Self> {
+        let path = segment::path(dir, first);
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let mut reader = Self { file: BufReader::with_capacity(1 << 20, file), path, at: 0, end };
+        let mut head = [0; 28];
+        reader.fill(&mut head)?;
+        if !segment::check_header(&head, first) {
+            return Err(reader.damaged(0, "the head of a log segment".to_owned()));
+        }
+        debug_assert_eq!(reader.at, HEADER_BYTES);
+        Ok(reader)
+    }
+
+    /// The next header and where it lies; none at the end.
+    fn header(&mut self) -> Result<Option<(Header, u64)>> {
+        let at = self.at;
+        if at >= self.end {
+            return Ok(None);
+        }
+        let mut bytes = [0; header::BYTES];
+        self.fill(&mut bytes)?;
+        match Header::read(&bytes) {
+            Some(header) if self.at + u64::from(header.length) <= self.end => Ok(Some((header, at))),
+            _ => Err(self.damaged(at, "the head of a record does not match its checksum".to_owned())),
+        }
+    }
+
+    fn record(&mut self, header: &Header, at: u64) -> Result<Vec<u8>> {
+        let mut record = vec![0; header.length as usize];
+        self.fill(&mut record)?;
+        if header.fits(&record) {
+            return Ok(record);
+        }
+        Err(self.damaged(at, format!("the record of step {} does not match its checksum", header.step)))
+    }
+
+    fn fill(&mut self, out: &mut [u8]) -> Result<()> {
+        let at = self.at;
+        self.at += out.len() as u64;
+        match self.file.read_exact(out) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(self.damaged(at, "the segment ends within a record".to_owned()))
+            }
+            Err(e) => Err(Error::io("read", &self.path)(e)),
+        }
+    }
+
+    fn damaged(&self, offset: u64, what: String) -> Error {
+        Error::Damaged { path: self.path.clone(), offset, what }
+    }
+}

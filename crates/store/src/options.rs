@@ -1,0 +1,50 @@
+//! Settings of a store: values, with a default each.
+
+use std::time::Duration;
+
+/// How much memory a store may use, and when it folds.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of the tables' block cache. Default 256 MiB.
+    pub cache_bytes: u64,
+    /// Bytes that changes not yet folded may take in memory; a commit waits for the fold beyond them. Default 256 MiB.
+    pub overlay_bytes: u64,
+    /// Bytes of the engine's cache of newest values ([`crate::Hot`]). Default 128 MiB.
+    pub hot_bytes: u64,
+    /// Entries waiting to be folded that make a fold start at once: about a second's worth of replay, so that a restart
+    /// stays short; the larger a fold, the fewer bytes are written per change. Default 200,000.
+    pub fold_entries_min: usize,
+    /// In quiet times a fold starts when the oldest waiting step is this old, if [`Options::fold_entries_quiet`] entries
+    /// wait. Default 30 s: 200 transactions a second are replayed in a tenth of a second then.
+    pub fold_interval: Duration,
+    /// Fewest entries worth a fold in quiet times: small ones are more files than data. After 20 intervals anything is
+    /// folded. Default 5,000.
+    pub fold_entries_quiet: usize,
+    /// A fold waits for compaction while level 0 has more tables than this. Default 12.
+    pub level0_tables_max: usize,
+    /// Bytes after which a log segment is closed and the next begun; the log is dropped by whole segments.
+    /// Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Steps of up to this many entries are merged with their neighbours at commit, so that a reader meets few runs.
+    /// Default 32,768.
+    pub merge_entries_max: usize,
+    /// How long to wait before a failed fold is tried again. Default 5 s.
+    pub fold_retry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 256 << 20,
+            overlay_bytes: 256 << 20,
+            hot_bytes: 128 << 20,
+            fold_entries_min: 200_000,
+            fold_interval: Duration::from_secs(30),
+            fold_entries_quiet: 5_000,
+            level0_tables_max: 12,
+            segment_bytes: 64 << 20,
+            merge_entries_max: 32_768,
+            fold_retry: Duration::from_secs(5),
+        }
+    }
+}

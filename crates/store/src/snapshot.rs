@@ -1,0 +1,136 @@
+//! What a reader sees: tables, overlay and step, published as one value.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use relation::TableId;
+
+use crate::base::Base;
+use crate::cursor::Cursor;
+use crate::part::hash;
+use crate::run::Run;
+use crate::scan::Scan;
+use crate::slice::Slice;
+use crate::{META, Result};
+
+/// The published value: table ⊕ overlay at one step.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) step: u64,
+    /// Runs of the steps after the base's fold (older ones may be among them while a fold is published), newest last.
+    pub(crate) runs: Vec<Arc<Run>>,
+    pub(crate) base: Arc<Base>,
+    /// Entries and bytes of the runs.
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+impl View {
+    pub(crate) fn new(step: u64, runs: Vec<Arc<Run>>, base: Arc<Base>) -> Self {
+        let entries = runs.iter().map(|run| run.entries).sum();
+        let bytes = runs.iter().map(|run| run.bytes).sum();
+        Self { step, runs, base, entries, bytes }
+    }
+}
+
+/// All entries as they were after one step. Cheap to clone; it holds memory and files, so it should not be kept longer
+/// than a query runs.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    view: Arc<View>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(view: Arc<View>) -> Self {
+        Self { view }
+    }
+
+    /// The step after which this is how things were.
+    pub fn step(&self) -> u64 {
+        self.view.step
+    }
+
+    /// The value of a key.
+    pub fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
+        self.get_hashed(hash(table, key), table, key)
+    }
+
+    #[inline]
+    pub(crate) fn get_hashed(&self, hash: u32, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
+        for run in self.view.runs.iter().rev() {
+            let Some(part) = run.part(table) else { continue };
+            if part.is_dropped() {
+                return Ok(None);
+            }
+            if let Some(i) = part.find(hash, key) {
+                return Ok(part.value_range(i).map(|range| Slice::part(Arc::clone(part), range)));
+            }
+        }
+        self.view.base.get(table, key)
+    }
+
+    /// The entries whose keys begin with `prefix`, in rising key order, keys without the table's own prefix.
+    pub fn scan(&self, table: TableId, prefix: &[u8]) -> Scan {
+        let end = prefix_end(prefix);
+        self.range(table, Bound::Included(prefix), end.as_deref())
+    }
+
+    /// As [`Snapshot::scan`], in falling key order.
+    pub fn scan_rev(&self, table: TableId, prefix: &[u8]) -> Scan {
+        let end = prefix_end(prefix);
+        self.range_rev(table, Bound::Included(prefix), end.as_deref())
+    }
+
+    /// The entries between two keys, in rising key order.
+    pub fn range(&self, table: TableId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan {
+        self.directed(table, from, to, false)
+    }
+
+    /// The entries between two keys, in falling key order.
+    pub fn range_rev(&self, table: TableId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan {
+        self.directed(table, from, to, true)
+    }
+
+    fn directed(&self, table: TableId, from: Bound<&[u8]>, to: Bound<&[u8]>, reverse: bool) -> Scan {
+        if table == META || is_empty(from, to) {
+            return Scan::new(Vec::new(), Ok(None), reverse);
+        }
+        let mut cursors = Vec::new();
+        for (age, run) in self.view.runs.iter().enumerate().rev() {
+            let Some(part) = run.part(table) else { continue };
+            if part.is_dropped() {
+                return Scan::new(cursors, Ok(None), reverse);
+            }
+            cursors.extend(Cursor::range(part, age, from, to));
+        }
+        Scan::new(cursors, self.view.base.range(table, from, to), reverse)
+    }
+}
+
+/// Bounds that cross: fjall and a slice would panic on them.
+fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(a), Bound::Included(b)) => a > b,
+        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
+    }
+}
+
+/// The first key after all that begin with a prefix.
+fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let Some(last) = prefix.iter().rposition(|b| *b != 0xff) else { return Bound::Unbounded };
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Bound::Excluded(end)
+}
+
+/// `Bound<Vec<u8>>` as the bound of a slice.
+trait AsSlice {
+    fn as_deref(&self) -> Bound<&[u8]>;
+}
+
+impl AsSlice for Bound<Vec<u8>> {
+    fn as_deref(&self) -> Bound<&[u8]> {
+        self.as_ref().map(Vec::as_slice)
+    }
+}

@@ -1,0 +1,46 @@
+//! How a store is doing: figures for the page, `/metrics` and `tidemill status`.
+
+use std::time::Duration;
+
+use crate::Error;
+
+/// Figures of a store at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Newest committed step.
+    pub step: u64,
+    /// Step that the tables stand at; later ones are replayed after a restart.
+    pub folded_step: u64,
+    /// Changes not yet folded.
+    pub overlay_entries: usize,
+    /// Memory that they take.
+    pub overlay_bytes: usize,
+    /// Runs that a point read meets at worst.
+    pub overlay_runs: usize,
+    /// Memory of the cache of newest values.
+    pub hot_bytes: u64,
+    /// Reads that the cache of newest values answered.
+    pub hot_hits: u64,
+    /// Reads that it did not.
+    pub hot_misses: u64,
+    /// The log's segments on disk.
+    pub log_bytes: u64,
+    /// Their number.
+    pub log_segments: usize,
+    /// Bytes of the tables on disk.
+    pub disk_bytes: u64,
+    /// Tables in level 0: a fold waits above [`crate::Options::level0_tables_max`].
+    pub level0_tables: usize,
+    /// Folds since the store was opened.
+    pub folds: u64,
+    /// Entries that they wrote.
+    pub folded_entries: u64,
+    /// Time spent in them, waiting for compaction excluded.
+    pub fold_time: Duration,
+    /// The newest fold's time.
+    pub last_fold_time: Duration,
+    /// Time that commits waited for room in the overlay.
+    pub commit_wait: Duration,
+    /// Why folding stands still; none while it works. Nothing is lost meanwhile, the log has it.
+    pub last_error: Option<Error>,
+}

@@ -1,0 +1,133 @@
+//! What a step writes: entries by table, the last write per key wins.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use relation::TableId;
+
+use crate::part::{Part, hash};
+use crate::{Error, KEY_BYTES_MAX, META, Result};
+
+/// The writes of one step, collected by the engine and handed to [`crate::Store::commit`]. Values are absolute.
+///
+/// Entries of a table lie in one arena: no allocation per entry.
+#[derive(Debug, Default)]
+pub struct Writes {
+    tables: Vec<(TableId, Part)>,
+    by_table: HashMap<u32, usize, FixedState>,
+    /// The table written last, most often the one written next.
+    last: usize,
+    /// The first write that [`crate::Store::commit`] must refuse.
+    refused: Option<Error>,
+}
+
+impl Writes {
+    /// No writes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a key's value.
+    #[inline]
+    pub fn put(&mut self, table: TableId, key: &[u8], value: &[u8]) {
+        self.set(table, key, Some(value));
+    }
+
+    /// Removes a key.
+    #[inline]
+    pub fn delete(&mut self, table: TableId, key: &[u8]) {
+        self.set(table, key, None);
+    }
+
+    /// Removes all entries of a table for good: what was written before, here and in earlier steps, vanishes, and
+    /// writing to it again is an error of [`crate::Store::commit`].
+    pub fn drop_table(&mut self, table: TableId) {
+        self.part(table).set_dropped();
+    }
+
+    /// What these writes say about a key: none where they do not touch it, `Some(None)` where they delete it.
+    pub fn get(&self, table: TableId, key: &[u8]) -> Option<Option<&[u8]>> {
+        let (_, part) = &self.tables[*self.by_table.get(&table.0)?];
+        if part.is_dropped() {
+            return Some(None);
+        }
+        part.find(hash(table, key), key).map(|i| part.value(i))
+    }
+
+    /// Takes over the writes of another, which count as later. What a shard wrote is moved where no other wrote the table.
+    pub fn append(&mut self, other: Self) {
+        if let Some(error) = other.refused {
+            self.refuse(error);
+        }
+        for (table, part) in other.tables {
+            if part.is_dropped() {
+                self.drop_table(table);
+            } else if self.by_table.contains_key(&table.0) {
+                let entries = u32::try_from(part.len()).unwrap_or(u32::MAX);
+                (0..entries).for_each(|i| self.set(table, part.key(i), part.value(i)));
+            } else {
+                self.by_table.insert(table.0, self.tables.len());
+                self.tables.push((table, part));
+            }
+        }
+    }
+
+    /// Number of keys written or deleted.
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(|(_, part)| part.len()).sum()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Memory that the entries take.
+    pub fn bytes(&self) -> usize {
+        self.tables.iter().map(|(_, part)| part.memory()).sum()
+    }
+
+    #[inline]
+    fn set(&mut self, table: TableId, key: &[u8], value: Option<&[u8]>) {
+        if key.len() > KEY_BYTES_MAX {
+            self.refuse(Error::KeyTooLong { table, bytes: key.len() });
+            return;
+        }
+        let part = self.part(table);
+        if part.is_dropped() {
+            self.refuse(Error::Dropped(table));
+            return;
+        }
+        part.set(hash(table, key), key, value);
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.refused.get_or_insert(error);
+    }
+
+    #[inline]
+    fn part(&mut self, table: TableId) -> &mut Part {
+        if self.tables.get(self.last).is_none_or(|(id, _)| *id != table) {
+            self.last = self.find_or_add(table);
+        }
+        &mut self.tables[self.last].1
+    }
+
+    fn find_or_add(&mut self, table: TableId) -> usize {
+        if table == META {
+            self.refuse(Error::Reserved(table));
+        }
+        *self.by_table.entry(table.0).or_insert_with(|| {
+            self.tables.push((table, Part::with_capacity(0)));
+            self.tables.len() - 1
+        })
+    }
+
+    /// The parts, sorted by table; or the first write that cannot be.
+    pub(crate) fn into_parts(mut self) -> Result<Vec<(TableId, Part)>> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
+        self.tables.sort_unstable_by_key(|(id, _)| *id);
+        Ok(self.tables)
+    }
+}

@@ -1,0 +1,77 @@
+//! Records of a step as bytes and back, and what damage to them does.
+
+use libtest_mimic::{Failed, Trial};
+use relation::{ChunkDone, Position, SourceBatch, TransactionMark};
+use store::{Record, TableId};
+
+use super::Random;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![Trial::test("record/round_trip", round_trip), Trial::test("record/damage_is_an_error", damage)]
+}
+
+fn record(seed: u64) -> Record {
+    let mut random = Random::new(seed);
+    let mut record = Record::default();
+    for source in 0..random.below(3) {
+        let mut batch = SourceBatch { position: Position(format!("binlog.{seed}:{source}")), ..SourceBatch::default() };
+        for _ in 0..random.below(20) {
+            let row = vec![b'r'; random.index(40)];
+            let table = batch.table(TableId(16 + u32::try_from(random.below(3)).unwrap_or(0)));
+            table.push(&row, if random.below(2) == 0 { -1 } else { 1 });
+            table.truncated |= random.below(9) == 0;
+        }
+        for _ in 0..random.below(4) {
+            batch.transactions.push(TransactionMark {
+                commit_time_us: 1_700_000_000_000_000 - i64::try_from(random.below(1_000_000)).unwrap_or(0),
+                read_time_us: i64::MIN + i64::try_from(random.below(100)).unwrap_or(0),
+                changes: u32::MAX,
+            });
+        }
+        let mut rows = relation::Rows::new();
+        rows.push(b"");
+        rows.push(b"chunk");
+        let complete = random.below(2) == 0;
+        batch.chunks.push(ChunkDone {
+            table: TableId(20),
+            cursor: vec![0, 255],
+            complete,
+            rows,
+            rows_estimate: u64::MAX,
+        });
+        record.batches.push((u32::try_from(source).unwrap_or(0), batch));
+    }
+    record.notes.push(("schema".to_owned(), vec![1, 2, 3]));
+    record
+}
+
+fn round_trip() -> Result<(), Failed> {
+    for seed in 0..300 {
+        let record = record(seed);
+        let back = Record::decode(&record.encode())?;
+        if back != record {
+            return Err(format!("{record:?} came back as {back:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Cut or changed anywhere, a record decodes to an error or to another record, and never panics.
+fn damage() -> Result<(), Failed> {
+    let bytes = record(7).encode();
+    for cut in 0..bytes.len() {
+        if Record::decode(&bytes[..cut]).is_ok() {
+            return Err(format!("cut at {cut} decodes").into());
+        }
+    }
+    for at in 0..bytes.len() {
+        for bit in [0x01, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= bit;
+            drop(Record::decode(&damaged));
+        }
+    }
+    let mut longer = bytes;
+    longer.push(0);
+    if Record::decode(&longer).is_ok() { Err("bytes left over are ignored".into()) } else { Ok(()) }
+}
