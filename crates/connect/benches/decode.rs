@@ -22,11 +22,7 @@ fn main() {
         columns: vec![
             column("order_id", "char", "char(32)"),
             column("customer_id", "char", "char(32)"),
-            column(
-                "order_status",
-                "enum",
-                "enum('created','approved','invoiced','processing','shipped','delivered')",
-            ),
+            column("order_status", "enum", "enum('created','approved','invoiced','processing','shipped','delivered')"),
             column("order_purchase_timestamp", "datetime", "datetime"),
             column("order_approved_at", "datetime", "datetime"),
             column("order_delivered_carrier_date", "datetime", "datetime"),
@@ -78,9 +74,7 @@ fn measure(name: &str, table: &Table, kind: u8) {
     let seconds = start.elapsed().as_secs_f64();
     let (rows_per_s, images_per_s) = (rows as f64 / seconds, images as f64 / seconds);
     let mb_per_s = rows_per_s / ROWS_PER_EVENT as f64 * event.len() as f64 / 1e6;
-    println!(
-        "{name}: {rows_per_s:.0} rows/s, {images_per_s:.0} images/s, {mb_per_s:.0} MB/s of log, one thread"
-    );
+    println!("{name}: {rows_per_s:.0} rows/s, {images_per_s:.0} images/s, {mb_per_s:.0} MB/s of log, one thread");
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures time")]
@@ -134,9 +128,7 @@ fn order_image(row: u64, out: &mut Vec<u8>) {
     out.push(if delivered { 0 } else { 0b0110_0000 });
     for id in [row, row + 1_000_000] {
         out.push(32);
-        out.extend_from_slice(
-            format!("{:016x}{:016x}", scattered(id), scattered(id + 7)).as_bytes(),
-        );
+        out.extend_from_slice(format!("{:016x}{:016x}", scattered(id), scattered(id + 7)).as_bytes());
     }
     out.push(1 + u8::try_from(row % 6).expect("six states"));
     for _ in 0..if delivered { 5 } else { 3 } {
@@ -156,11 +148,8 @@ fn payment_image(row: u64, out: &mut Vec<u8>) {
 fn datetime(row: u64) -> [u8; 5] {
     let n = scattered(row);
     let months = (2017 + n % 2) * 13 + 1 + n / 2 % 12;
-    let packed = months << 22
-        | (1 + n / 24 % 28) << 17
-        | (n / 700 % 24) << 12
-        | (n / 17_000 % 60) << 6
-        | (n / 1_000_000 % 60);
+    let packed =
+        months << 22 | (1 + n / 24 % 28) << 17 | (n / 700 % 24) << 12 | (n / 17_000 % 60) << 6 | (n / 1_000_000 % 60);
     let [_, _, _, bytes @ ..] = (0x80_0000_0000 | packed).to_be_bytes();
     bytes
 }

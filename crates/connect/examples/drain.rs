@@ -36,11 +36,9 @@ async fn run() -> Result<(), Failure> {
     let port = port.parse().map_err(|_| usage())?;
     let snapshot = start == "snapshot";
     let tls = if std::env::var_os("DRAIN_TLS").is_some() { Tls::Required } else { Tls::Disabled };
-    let mut config =
-        MysqlConfig { port, database: database.clone(), tls, ..MysqlConfig::default() };
+    let mut config = MysqlConfig { port, database: database.clone(), tls, ..MysqlConfig::default() };
     if let (false, Some((file, offset))) = (snapshot, start.rsplit_once(':')) {
-        config.start =
-            Start::Binlog { file: file.to_owned(), offset: offset.parse().map_err(|_| usage())? };
+        config.start = Start::Binlog { file: file.to_owned(), offset: offset.parse().map_err(|_| usage())? };
     }
     let wanted: Vec<_> = tables.iter().map(|t| (database.clone(), t.clone())).collect();
     let mut capture = Vec::new();
@@ -87,8 +85,7 @@ async fn drain(config: MysqlConfig, tables: Vec<CaptureTable>, snapshot: bool, e
             SourceEvent::Batch(batch) => {
                 totals.batches += 1;
                 totals.transactions += batch.transactions.len() as u64;
-                totals.changes +=
-                    batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
+                totals.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
                 totals.rows += batch.rows() as u64;
                 totals.bytes += batch.bytes() as u64;
                 totals.complete += batch.chunks.iter().filter(|c| c.complete).count();
@@ -98,11 +95,8 @@ async fn drain(config: MysqlConfig, tables: Vec<CaptureTable>, snapshot: bool, e
                 for (table, changes) in &batch.tables {
                     *totals.per_table.entry(table.0).or_default() += changes.rows.len() as u64;
                 }
-                let done = if snapshot {
-                    totals.complete == count
-                } else {
-                    reached(&batch.position, end).unwrap_or(true)
-                };
+                let done =
+                    if snapshot { totals.complete == count } else { reached(&batch.position, end).unwrap_or(true) };
                 if done {
                     break;
                 }

@@ -8,12 +8,7 @@ use std::path::Path;
 use testkit::{Block, Driver};
 
 fn main() {
-    testkit::run_with(
-        env!("CARGO_MANIFEST_DIR"),
-        "tests/cases",
-        AnyDriver::of,
-        capture::server::trials(),
-    );
+    testkit::run_with(env!("CARGO_MANIFEST_DIR"), "tests/cases", AnyDriver::of, capture::server::trials());
 }
 
 /// A case's driver, chosen by the folder it lies in.

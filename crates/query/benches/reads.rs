@@ -44,6 +44,12 @@ async fn measure(store: &Store, catalog: &Arc<Catalog>, runtime: &Arc<Runtime>, 
     }
     times.sort_unstable();
     println!("point query: median {:?}, p99 {:?}", times[500], times[990]);
+    let began = now();
+    for _ in 0..1000 {
+        let statement = &query::parse("select * from orders where id = 7").expect("a right query")[0];
+        session().describe(statement, &[]).expect("a right query");
+    }
+    println!("of which parsed and named: {:?}", began.elapsed() / 1000);
     for sql in [
         "select count(*) from orders",
         "select sum(total) from orders",
@@ -58,7 +64,11 @@ async fn measure(store: &Store, catalog: &Arc<Catalog>, runtime: &Arc<Runtime>, 
         println!("{:.2} M rows/s, {seconds:.3} s, {answered} rows: {sql}", rows as f64 / seconds / 1e6);
     }
     let began = now();
-    let answered = run(&session(), "select n.nspname, c.relname from pg_catalog.pg_class c join pg_namespace n on n.oid = c.relnamespace").await;
+    let answered = run(
+        &session(),
+        "select n.nspname, c.relname from pg_catalog.pg_class c join pg_namespace n on n.oid = c.relnamespace",
+    )
+    .await;
     println!("{:?}, {answered} rows: the list of tables", began.elapsed());
 }
 
@@ -84,7 +94,7 @@ fn fill(store: &Store, schema: &Schema, rows: i64) {
     let layout = Layout::new(schema.types());
     let (mut encoded, mut key) = (Rows::new(), Vec::new());
     let mut writes = Writes::new();
-    let mut step = 0;
+    let (mut step, mut folded) = (0, false);
     for id in 0..rows {
         let status = match id % 3 {
             0 => "paid",
@@ -108,7 +118,8 @@ fn fill(store: &Store, schema: &Schema, rows: i64) {
             step += 1;
             store.append(step, b"rows of a bench").expect("an append");
             store.commit(step, std::mem::take(&mut writes)).expect("a commit");
-            if id == rows / 2 {
+            if id >= rows / 2 && !folded {
+                folded = true;
                 store.fold_now().expect("a fold");
             }
         }

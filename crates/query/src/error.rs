@@ -175,9 +175,7 @@ fn unknown_column(field: &Column, valid: &[Column]) -> Error {
     let missing = Error::new(code::UNKNOWN_COLUMN, format!("column \"{}\" does not exist", field.flat_name()));
     let names: Vec<&str> = valid.iter().map(|column| column.name.as_str()).collect();
     match closest(&field.name, &names) {
-        Some(at) => {
-            missing.hint(format!("Perhaps you meant to reference the column \"{}\".", valid[at].flat_name()))
-        }
+        Some(at) => missing.hint(format!("Perhaps you meant to reference the column \"{}\".", valid[at].flat_name())),
         None if valid.is_empty() || valid.len() > 20 => missing,
         None => missing.hint(format!("There are: {}.", names.join(", "))),
     }

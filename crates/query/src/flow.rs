@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType as Arrow, Schema as ArrowSchema};
 use datafusion::catalog::MemTable;
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{Column, DFSchema, JoinConstraint, JoinType, NullEquality, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as PlannerResult;
@@ -17,7 +18,6 @@ use datafusion::logical_expr::{
     Expr, ExprFunctionExt as _, Extension, LogicalPlan, LogicalPlanBuilder, Projection, TableSource,
     WindowFunctionDefinition, cast, col, lit,
 };
-use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use plan::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 use relation::key::Order;
 use relation::{Layout, Rows, Schema, Value};
@@ -56,9 +56,11 @@ impl Converter<'_> {
         let mut inputs = inputs.into_iter();
         let mut input = || inputs.next().ok_or_else(|| Error::internal(format!("node {} lacks an input", id.0)));
         let plan = match &node.op {
-            Op::Table { table, columns } => {
-                scan(TableReference::partial(table.schema.as_str(), table.name.as_str()), (self.tables)(table)?, columns)?
-            }
+            Op::Table { table, columns } => scan(
+                TableReference::partial(table.schema.as_str(), table.name.as_str()),
+                (self.tables)(table)?,
+                columns,
+            )?,
             Op::Values { rows } => values(&node.schema, rows)?,
             Op::Map { filter, outputs } => self.map(id, node, input()?, filter.as_ref(), outputs)?,
             Op::Join { kind, left_keys, right_keys, residual } => {
@@ -123,9 +125,10 @@ fn scan(name: TableReference, source: Arc<dyn TableSource>, columns: &[usize]) -
     distinct.dedup();
     let schema = source.schema();
     let scan = LogicalPlanBuilder::scan(name.clone(), source, Some(distinct))?;
-    let named = columns.iter().enumerate().map(|(i, &at)| {
-        Expr::Column(Column::new(Some(name.clone()), schema.field(at).name())).alias(column_name(i))
-    });
+    let named = columns
+        .iter()
+        .enumerate()
+        .map(|(i, &at)| Expr::Column(Column::new(Some(name.clone()), schema.field(at).name())).alias(column_name(i)));
     Ok(scan.project(named.collect::<Vec<_>>())?.build()?)
 }
 
@@ -136,7 +139,8 @@ fn values(schema: &Schema, rows: &[Vec<Value>]) -> Result<LogicalPlan> {
         encoded.push_values(&layout, row)?;
     }
     let names = schema.columns.iter().enumerate();
-    let fields = names.map(|(i, column)| arrow::datatypes::Field::new(column_name(i), column.data_type.to_arrow(), true));
+    let fields =
+        names.map(|(i, column)| arrow::datatypes::Field::new(column_name(i), column.data_type.to_arrow(), true));
     let arrow = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
     let columns: Vec<usize> = (0..schema.columns.len()).collect();
     let batch = relation::columns::decode((0..encoded.len()).map(|i| encoded.get(i)), &layout, &columns, &arrow)?;
@@ -246,9 +250,8 @@ fn right(i: usize) -> Expr {
 fn aggregate(input: LogicalPlan, group: &[usize], aggregates: &[Aggregate]) -> Result<LogicalPlan> {
     let schema = Arc::clone(input.schema());
     let groups = group.iter().map(|&column| col(column_name(column))).collect();
-    let calls = aggregates.iter().enumerate().map(|(i, aggregate)| {
-        Ok(call(&schema, aggregate)?.alias(format!("a{i}")))
-    });
+    let calls =
+        aggregates.iter().enumerate().map(|(i, aggregate)| Ok(call(&schema, aggregate)?.alias(format!("a{i}"))));
     let calls = calls.collect::<Result<Vec<_>>>()?;
     Ok(LogicalPlan::Aggregate(Grouping::try_new(Arc::new(input), groups, calls)?))
 }
@@ -264,7 +267,8 @@ fn call(schema: &DFSchema, aggregate: &Aggregate) -> Result<Expr> {
         AggregateFunction::BoolOr => "bool_or",
     };
     let function = plan::functions().aggregate.get(name);
-    let function = function.ok_or_else(|| Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist")))?;
+    let function =
+        function.ok_or_else(|| Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist")))?;
     let argument = aggregate.argument.map_or_else(|| lit(1_i64), |column| summand(schema, aggregate, column));
     let filter = aggregate.filter.map(|column| Box::new(col(column_name(column))));
     let call = Call::new_udf(Arc::clone(function), vec![argument], aggregate.distinct, filter, vec![], None);
@@ -293,11 +297,9 @@ fn top(
 ) -> Result<LogicalPlan> {
     let width = input.schema().fields().len();
     let function = plan::functions().window.get("row_number");
-    let function =
-        function.ok_or_else(|| Error::new(code::UNKNOWN_FUNCTION, "function row_number does not exist"))?;
-    let order = order.iter().map(|(column, order)| {
-        Sort::new(col(column_name(*column)), !order.descending, order.nulls_first)
-    });
+    let function = function.ok_or_else(|| Error::new(code::UNKNOWN_FUNCTION, "function row_number does not exist"))?;
+    let order =
+        order.iter().map(|(column, order)| Sort::new(col(column_name(*column)), !order.descending, order.nulls_first));
     let call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(Arc::clone(function)), vec![]);
     let number = Expr::from(call)
         .partition_by(partition.iter().map(|&column| col(column_name(column))).collect())

@@ -19,13 +19,13 @@ use datafusion::common::{DFSchema, DFSchemaRef, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, PlanProperties, ReplaceChildrenOptions,
 };
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use futures::StreamExt as _;
 use plan::{NodeId, column_name};
@@ -302,7 +302,8 @@ impl Evaluator {
         let rows = batch.num_rows();
         let arrays = self.outputs.iter().map(|output| output.evaluate(batch)?.into_array(rows));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        relation::columns::batch(&self.schema, arrays, rows).map_err(|error| DataFusionError::Internal(error.to_string()))
+        relation::columns::batch(&self.schema, arrays, rows)
+            .map_err(|error| DataFusionError::Internal(error.to_string()))
     }
 
     fn filtered(&self, filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<RecordBatch> {

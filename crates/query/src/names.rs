@@ -23,8 +23,8 @@ use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, code};
 use crate::pg_catalog::{self, SystemTables};
 use crate::scan::StoredProvider;
-use crate::{output, statement};
 use crate::storage::Storage;
+use crate::{output, statement};
 
 /// Views may be made of views this deep.
 const VIEWS_DEEP_MAX: usize = 64;

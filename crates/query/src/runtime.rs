@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::SessionStateDefaults;
-use datafusion::execution::TaskContext;
 use datafusion::prelude::SessionConfig;
 
 use crate::error::Result;
@@ -92,6 +92,8 @@ impl Runtime {
 fn config(settings: &Settings, joins: Joins) -> SessionConfig {
     let mut options = plan::settings::config();
     options.optimizer.prefer_hash_join = joins == Joins::Hash;
+    // A read of a few keys is not worth a second thread; scans know how many rows they yield at most.
+    options.execution.use_row_number_estimates_to_optimize_partitioning = true;
     options.catalog.create_default_catalog_and_schema = false;
     SessionConfig::from(options)
         .with_batch_size(settings.batch_rows.max(1))

@@ -9,9 +9,9 @@ use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as PlannerResult};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::optimizer::OptimizerConfig;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -130,9 +130,8 @@ impl Session {
     /// A build with it that runs out of memory is for the caller to begin again, with [`Session::with_spilling_joins`].
     pub async fn flow(&self, flow: &Flow, node: NodeId, isolation: &Isolation) -> Result<SendableRecordBatchStream> {
         let names = self.names();
-        let plan = flow_to_logical(flow, node, isolation, &|table: &TableName| {
-            names.stored(table).map(provider_as_source)
-        })?;
+        let plan =
+            flow_to_logical(flow, node, isolation, &|table: &TableName| names.stored(table).map(provider_as_source))?;
         match isolation {
             // Not begun again by itself: rows would be reported twice.
             Isolation::Rows(_) => Ok(self.start(&plan, self.joins).await?),

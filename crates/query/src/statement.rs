@@ -11,9 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
-use datafusion_pg_catalog::sql::rules::{
-    SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate,
-};
+use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate};
 
 use crate::error::{Error, Result, code, syntax};
 
@@ -221,7 +219,8 @@ fn no_texts() -> ast::Expr {
 }
 
 fn call(name: &str, arguments: Vec<ast::Expr>) -> ast::Expr {
-    let arguments = arguments.into_iter().map(|argument| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument)));
+    let arguments =
+        arguments.into_iter().map(|argument| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument)));
     let list = ast::FunctionArgumentList { duplicate_treatment: None, args: arguments.collect(), clauses: vec![] };
     ast::Expr::Function(ast::Function {
         name: ObjectName::from(vec![ast::Ident::new(name)]),
@@ -249,7 +248,9 @@ impl Visitor for CatalogReads {
         let mut parts = name.0.iter().rev().filter_map(|part| part.as_ident()).map(|ident| ident.value.as_str());
         let (table, schema) = (parts.next().unwrap_or_default(), parts.next());
         let named = match schema {
-            Some(schema) => schema.eq_ignore_ascii_case("pg_catalog") || schema.eq_ignore_ascii_case("information_schema"),
+            Some(schema) => {
+                schema.eq_ignore_ascii_case("pg_catalog") || schema.eq_ignore_ascii_case("information_schema")
+            }
             None => PG_CATALOG_TABLES.iter().any(|known| known.eq_ignore_ascii_case(table)),
         };
         if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -66,13 +66,7 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn visit(
-        &self,
-        table: TableId,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        visitor: Visitor<'_>,
-    ) -> query::Result<()> {
+    fn visit(&self, table: TableId, from: Bound<&[u8]>, to: Bound<&[u8]>, visitor: Visitor<'_>) -> query::Result<()> {
         for ((_, key), value) in self.tables.range(bounds(table, from, to)) {
             self.entries.fetch_add(1, Ordering::Relaxed);
             if let ControlFlow::Break(()) = visitor(key, value)? {
@@ -315,7 +309,7 @@ impl Warehouse {
                     return Err(format!("flow and plan differ: {difference:?}\n{}", planned.flow));
                 }
             }
-            let stream = session.flow(&planned.flow, output, &isolation).await.map_err(|e| shown(&e))?;
+            let stream = movable(session.flow(&planned.flow, output, &isolation)).await.map_err(|e| shown(&e))?;
             let schema = stream.schema();
             for (field, column) in schema.fields().iter().zip(&planned.flow.node(output).schema.columns) {
                 if *field.data_type() != column.data_type.to_arrow() {
@@ -477,8 +471,13 @@ async fn collect(session: &Session, sql: &str, values: &[ScalarValue]) -> Result
     let [statement] = statements.as_slice() else {
         return session.sql(sql).await.map(|_| (String::new(), Vec::new()));
     };
-    let answer = session.execute(statement, values).await?;
+    let answer = movable(session.execute(statement, values)).await?;
     Ok((header(&answer.schema), texts(answer.stream).await?))
+}
+
+/// Servers run queries on any thread: the futures must be `Send`.
+fn movable<F: Future + Send>(future: F) -> F {
+    future
 }
 
 async fn texts(stream: SendableRecordBatchStream) -> Result<Vec<String>, Error> {

@@ -64,10 +64,7 @@ mod tests {
             .sources
             .iter()
             .map(|table| {
-                (
-                    plan::TableName::new(&table.source, &table.name),
-                    simulator.schema(&table.identifier).unwrap(),
-                )
+                (plan::TableName::new(&table.source, &table.name), simulator.schema(&table.identifier).unwrap())
             })
             .collect();
         assert_eq!(tables.len(), 5);

@@ -68,9 +68,7 @@ impl Folder {
             Some(path) => Ok(Self::Given(path)),
             None => {
                 let made = tempfile::TempDir::with_prefix("tidemill-demo-");
-                Ok(Self::Temporary(
-                    made.context("cannot make a temporary folder; give one with --data")?,
-                ))
+                Ok(Self::Temporary(made.context("cannot make a temporary folder; give one with --data")?))
             }
         }
     }
@@ -87,14 +85,10 @@ impl Folder {
         match self {
             Self::Temporary(dir) => {
                 let path = dir.path().to_owned();
-                dir.close().with_context(|| {
-                    format!("cannot remove the temporary folder {}", path.display())
-                })?;
+                dir.close().with_context(|| format!("cannot remove the temporary folder {}", path.display()))?;
                 Ok("stopped; nothing is left".to_owned())
             }
-            Self::Given(path) => {
-                Ok(format!("stopped; the shop goes on with --data {}", path.display()))
-            }
+            Self::Given(path) => Ok(format!("stopped; the shop goes on with --data {}", path.display())),
         }
     }
 }
@@ -107,9 +101,7 @@ async fn start(folder: &Folder) -> anyhow::Result<Instance> {
     }
     let (feeds, described) = plan_feeds(&setup).await?;
     let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
-    let opened =
-        tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime))
-            .await??;
+    let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
     match opened {
         Ok(warehouse) => Instance::start(&setup, warehouse, feeds).await,
         Err(findings) => {
@@ -161,20 +153,13 @@ impl Heart {
 }
 
 /// Watches a running instance until it is told to stop. Errors: it stopped by itself, or cannot get there.
-async fn up(
-    instance: &Instance,
-    screen: &mut Screen,
-    seconds: Option<u64>,
-    heart: &mut Heart,
-) -> anyhow::Result<()> {
+async fn up(instance: &Instance, screen: &mut Screen, seconds: Option<u64>, heart: &mut Heart) -> anyhow::Result<()> {
     if !starts(instance, screen, heart).await? {
         return Ok(());
     }
     screen::announce(instance);
     let mut beats: u64 = 0;
-    while seconds.is_none_or(|seconds| beats < seconds * POLLS_PER_SECOND)
-        && heart.beats(instance).await?
-    {
+    while seconds.is_none_or(|seconds| beats < seconds * POLLS_PER_SECOND) && heart.beats(instance).await? {
         beats += 1;
         if beats.is_multiple_of(POLLS_PER_SECOND) {
             screen.live(&screen::figures(instance).await);
@@ -185,11 +170,7 @@ async fn up(
 }
 
 /// Waits until everything is loaded and kept; answers whether it came to that before it was told to stop.
-async fn starts(
-    instance: &Instance,
-    screen: &mut Screen,
-    heart: &mut Heart,
-) -> anyhow::Result<bool> {
+async fn starts(instance: &Instance, screen: &mut Screen, heart: &mut Heart) -> anyhow::Result<bool> {
     let watch = stopwatch();
     while heart.beats(instance).await? {
         let facts = instance.status.facts();

@@ -26,12 +26,7 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(quiet: bool) -> Self {
-        Self {
-            quiet,
-            is_terminal: std::io::stderr().is_terminal(),
-            last: String::new(),
-            open: false,
-        }
+        Self { quiet, is_terminal: std::io::stderr().is_terminal(), last: String::new(), open: false }
     }
 
     /// A line that stays, once.
@@ -66,26 +61,19 @@ pub(super) fn starting(facts: &Facts) -> Option<String> {
     if !facts.started || (facts.tables.is_empty() || loading > 0) {
         return Some(format!("loading the shop: {} rows", grouped(loaded)));
     }
-    (live < models).then(|| {
-        format!("loading the shop: {} rows; building models: {live} of {models}", grouped(loaded))
-    })
+    (live < models).then(|| format!("loading the shop: {} rows; building models: {live} of {models}", grouped(loaded)))
 }
 
 /// What there is after the start.
 pub(super) fn started(facts: &Facts, took: Duration) -> String {
     let rows: i64 = facts.tables.values().map(|table| table.rows).sum();
     let rows = grouped(u64::try_from(rows).unwrap_or(0));
-    format!(
-        "{rows} rows loaded, {} models built in {:.1} s",
-        facts.models.len(),
-        took.as_secs_f64()
-    )
+    format!("{rows} rows loaded, {} models built in {:.1} s", facts.models.len(), took.as_secs_f64())
 }
 
 /// Models that cannot be kept, with their reasons: waiting for them would have no end.
 pub(super) fn broken(facts: &Facts) -> Option<String> {
-    let model =
-        facts.models.iter().find(|(_, model)| model.state == "parked" || model.state == "failed");
+    let model = facts.models.iter().find(|(_, model)| model.state == "parked" || model.state == "failed");
     if let Some((name, model)) = model {
         return Some(format!("model {name} is {}: {}", model.state, model.message));
     }
@@ -120,11 +108,10 @@ pub(super) async fn figures(instance: &Instance) -> String {
     let orders = facts.tables.get(&TableName::new("shop", "orders")).map_or(0, |table| table.rows);
     let orders = grouped(u64::try_from(orders).unwrap_or(0));
     let revenue_model = (TableName::new("public", "revenue_per_day"), Stage::CommitVisible);
-    let latency =
-        facts.latency.get(&revenue_model).filter(|latency| latency.count() > 0).map(|latency| {
-            let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
-            format!(" · commit to visible: p50 {p50:.1} ms, p99 {p99:.1} ms")
-        });
+    let latency = facts.latency.get(&revenue_model).filter(|latency| latency.count() > 0).map(|latency| {
+        let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
+        format!(" · commit to visible: p50 {p50:.1} ms, p99 {p99:.1} ms")
+    });
     format!("{orders} orders · revenue today {revenue}{}", latency.unwrap_or_default())
 }
 
@@ -166,10 +153,7 @@ mod tests {
         orders.snapshot_rows = 10_000;
         let model = plan::TableName::new("public", "revenue_per_day");
         facts.models.entry(model.clone()).or_default().state = "building".to_owned();
-        assert_eq!(
-            starting(&facts).as_deref(),
-            Some("loading the shop: 10,000 rows; building models: 0 of 1")
-        );
+        assert_eq!(starting(&facts).as_deref(), Some("loading the shop: 10,000 rows; building models: 0 of 1"));
         facts.models.entry(model).or_default().state = "live".to_owned();
         assert_eq!(starting(&facts), None);
     }

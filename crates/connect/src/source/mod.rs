@@ -115,13 +115,7 @@ pub struct Check {
 
 impl Check {
     pub(crate) fn ok(name: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            name,
-            outcome: CheckOutcome::Ok,
-            message: message.into(),
-            detail: String::new(),
-            hint: String::new(),
-        }
+        Self { name, outcome: CheckOutcome::Ok, message: message.into(), detail: String::new(), hint: String::new() }
     }
 
     pub(crate) fn warning(
@@ -147,11 +141,7 @@ impl Check {
 
 /// Microseconds since 1970 by this machine's clock.
 pub(crate) fn now_us() -> i64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the rim: when a change was read is a fact about this machine"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the rim: when a change was read is a fact about this machine")]
     let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }

@@ -7,9 +7,7 @@ use relation::{Layout, Rows, Value};
 
 const HEADER_BYTES: usize = 19;
 const TABLE_MAP: u8 = 19;
-const UUID: [u8; 16] = [
-    0x3e, 0x11, 0xfa, 0x47, 0x71, 0xca, 0x11, 0xe1, 0x9e, 0x33, 0xc8, 0x0a, 0xa9, 0x42, 0x95, 0x62,
-];
+const UUID: [u8; 16] = [0x3e, 0x11, 0xfa, 0x47, 0x71, 0xca, 0x11, 0xe1, 0x9e, 0x33, 0xc8, 0x0a, 0xa9, 0x42, 0x95, 0x62];
 
 /// Counts offsets and knows whether events have checksums.
 #[derive(Default)]
@@ -145,8 +143,7 @@ fn event_body(line: &str, offset: u64) -> Result<(u8, u16, Vec<u8>), String> {
         "map" => {
             let id = number("ID")?;
             let table = words.next().ok_or("TABLE")?;
-            let columns =
-                words.next().and_then(|w| w.strip_prefix("columns=")).and_then(|n| n.parse().ok());
+            let columns = words.next().and_then(|w| w.strip_prefix("columns=")).and_then(|n| n.parse().ok());
             (TABLE_MAP, 0, table_map(id, table, columns.unwrap_or(2)))
         }
         "insert" | "delete" | "update" => {
@@ -209,8 +206,7 @@ fn tagged(tag: &str, number: u64, time_us: u64) -> Vec<u8> {
 }
 
 fn mariadb(gtid: &str, ddl: bool) -> Result<Vec<u8>, String> {
-    let parts: Vec<u64> =
-        gtid.split('-').map(|p| p.parse().map_err(|_| "D-S-N")).collect::<Result<_, _>>()?;
+    let parts: Vec<u64> = gtid.split('-').map(|p| p.parse().map_err(|_| "D-S-N")).collect::<Result<_, _>>()?;
     let [domain, _, sequence] = parts[..] else { return Err("D-S-N".to_owned()) };
     let mut body = sequence.to_le_bytes().to_vec();
     body.extend_from_slice(&(domain as u32).to_le_bytes());
@@ -245,11 +241,7 @@ fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
     body
 }
 
-fn rows_event<'a>(
-    verb: &str,
-    id: u64,
-    words: impl Iterator<Item = &'a str>,
-) -> Result<(u8, u16, Vec<u8>), String> {
+fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> Result<(u8, u16, Vec<u8>), String> {
     let mut body = id.to_le_bytes()[..6].to_vec();
     body.extend_from_slice(&[1, 0, 2, 0, 2, 0xff]);
     let kind = match verb {

@@ -62,13 +62,10 @@ impl Driver for CaptureDriver {
                 }
                 Ok(out)
             }
-            "position" => Ok(lines(&block.body, |line| {
-                position(line).unwrap_or_else(|e| format!("error: {e}"))
-            })),
+            "position" => Ok(lines(&block.body, |line| position(line).unwrap_or_else(|e| format!("error: {e}")))),
             "covers" => Ok(lines(&block.body, |line| {
                 let (current, target) = line.split_once(" >= ").unwrap_or((line, ""));
-                covers(current, target)
-                    .map_or_else(|e| format!("error: {e}"), |yes| yes.to_string())
+                covers(current, target).map_or_else(|e| format!("error: {e}"), |yes| yes.to_string())
             })),
             "statement" => Ok(lines(&block.body, understood)),
             "secret" => secret(&arguments, &block.body),
@@ -85,19 +82,11 @@ fn secret(arguments: &[&str], body: &str) -> Result<String, String> {
         "file" => Secret::File(Path::new(env!("CARGO_MANIFEST_DIR")).join(reference)),
         _ => Secret::Command(body.to_owned()),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     Ok(match runtime.block_on(secret.resolve()) {
-        Ok(text) => {
-            format!("{text} (shown as {secret:?})").replace(env!("CARGO_MANIFEST_DIR"), "…")
-        }
-        Err(failure) => format!(
-            "error: {}\nDetail: {}\nHint: {}",
-            failure.message, failure.detail, failure.hint
-        )
-        .replace(env!("CARGO_MANIFEST_DIR"), "…"),
+        Ok(text) => format!("{text} (shown as {secret:?})").replace(env!("CARGO_MANIFEST_DIR"), "…"),
+        Err(failure) => format!("error: {}\nDetail: {}\nHint: {}", failure.message, failure.detail, failure.hint)
+            .replace(env!("CARGO_MANIFEST_DIR"), "…"),
     })
 }
 
@@ -111,8 +100,7 @@ impl CaptureDriver {
         let loading = arguments.contains(&"loading");
         let text: Vec<&str> = arguments.iter().copied().filter(|a| *a != "loading").collect();
         let text = text.join(" ");
-        let offset =
-            text.split(' ').next().and_then(|p| p.rsplit_once(':')).ok_or("FILE:OFFSET")?.1;
+        let offset = text.split(' ').next().and_then(|p| p.rsplit_once(':')).ok_or("FILE:OFFSET")?.1;
         self.builder = EventBuilder::new(offset.parse().map_err(|_| "offset")?);
         let load = || if loading { Load::Pending { cursor: None } } else { Load::Complete };
         let tables = vec![table(0, "orders", true, load()), table(1, "bag", false, load())];
@@ -187,21 +175,12 @@ pub(crate) fn columns(keyed: bool) -> Vec<SourceColumn> {
 fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTable {
     let columns = columns(keyed);
     let schema = decode::relation_schema(&columns).expect("the test's columns are plain");
-    CaptureTable {
-        id: TableId(id),
-        database: "shop".to_owned(),
-        name: name.to_owned(),
-        columns,
-        schema,
-        load,
-    }
+    CaptureTable { id: TableId(id), database: "shop".to_owned(), name: name.to_owned(), columns, schema, load }
 }
 
 fn print_batch(batch: &SourceBatch) -> String {
     let layout = Layout::new(decode::relation_schema(&columns(true)).expect("plain").types());
-    let row = |row: &[u8]| {
-        layout.values(row).iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-    };
+    let row = |row: &[u8]| layout.values(row).iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut out = format!("position {}\n", batch.position);
     for mark in &batch.transactions {
         let (time, changes) = (mark.commit_time_us, mark.changes);

@@ -5,8 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use connect::source::mysql::{
-    CaptureTable, Control, Load, MysqlConfig, MysqlSource, Start, Tls, current_position, describe,
-    doctor, reached,
+    CaptureTable, Control, Load, MysqlConfig, MysqlSource, Start, Tls, current_position, describe, doctor, reached,
 };
 use connect::{CheckOutcome, Limits, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
@@ -28,9 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut out = Vec::new();
     for server in SERVERS {
         let Some(port) = port_of(server) else { continue };
-        out.push(trial(server, "snapshot_under_writes", move || {
-            snapshot_under_writes(server, port, Tls::Disabled)
-        }));
+        out.push(trial(server, "snapshot_under_writes", move || snapshot_under_writes(server, port, Tls::Disabled)));
         out.push(trial(server, "snapshot_under_writes_tls", move || {
             snapshot_under_writes(server, port, Tls::Required)
         }));
@@ -57,18 +54,11 @@ fn port_of(server: &str) -> Option<u16> {
     std::env::var(format!("TIDEMILL_TEST_{}_PORT", server.to_ascii_uppercase())).ok()?.parse().ok()
 }
 
-fn trial<F: Future<Output = Outcome>>(
-    server: &str,
-    name: &str,
-    run: impl FnOnce() -> F + Send + 'static,
-) -> Trial {
+fn trial<F: Future<Output = Outcome>>(server: &str, name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
     Trial::test(format!("server/{name}_{server}"), move || {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let result = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, run())
-                .await
-                .unwrap_or_else(|_| Err("it takes too long".to_owned()))
+            tokio::time::timeout(PATIENCE, run()).await.unwrap_or_else(|_| Err("it takes too long".to_owned()))
         });
         result.map_err(Failed::from)
     })
@@ -110,19 +100,12 @@ impl Shop {
     }
 
     fn config(&self, tls: Tls) -> MysqlConfig {
-        MysqlConfig {
-            port: self.port,
-            database: self.database.clone(),
-            tls,
-            ..MysqlConfig::default()
-        }
+        MysqlConfig { port: self.port, database: self.database.clone(), tls, ..MysqlConfig::default() }
     }
 
     async fn tables(&self, names: &[&str]) -> Result<Vec<CaptureTable>, String> {
-        let wanted: Vec<_> =
-            names.iter().map(|n| (self.database.clone(), (*n).to_owned())).collect();
-        let described =
-            describe(&self.config(Tls::Disabled), &wanted).await.map_err(|f| f.detail)?;
+        let wanted: Vec<_> = names.iter().map(|n| (self.database.clone(), (*n).to_owned())).collect();
+        let described = describe(&self.config(Tls::Disabled), &wanted).await.map_err(|f| f.detail)?;
         let table = |(id, d): (usize, connect::source::mysql::Described)| {
             let facts = d.facts?;
             let id = TableId(u32::try_from(id).unwrap_or(0));
@@ -142,10 +125,8 @@ impl Shop {
     /// The rows of a table as text, sorted.
     async fn content(&self, columns: &str, table: &str) -> Result<Vec<String>, String> {
         let mut conn = self.conn().await?;
-        let rows: Vec<String> = conn
-            .query(format!("SELECT CONCAT_WS(',', {columns}) FROM {table}"))
-            .await
-            .map_err(|e| e.to_string())?;
+        let rows: Vec<String> =
+            conn.query(format!("SELECT CONCAT_WS(',', {columns}) FROM {table}")).await.map_err(|e| e.to_string())?;
         let mut rows = rows;
         rows.sort();
         Ok(rows)
@@ -181,13 +162,7 @@ impl Mirror {
             rows: BTreeMap::new(),
         };
         let tables = tables.iter().map(table).collect();
-        Self {
-            tables,
-            position: Position::default(),
-            changes: 0,
-            states: Vec::new(),
-            parked: Vec::new(),
-        }
+        Self { tables, position: Position::default(), changes: 0, states: Vec::new(), parked: Vec::new() }
     }
 
     fn take(&mut self, event: SourceEvent) -> Outcome {
@@ -202,16 +177,14 @@ impl Mirror {
                         table.add(row, i64::from(*weight))?;
                     }
                 }
-                self.changes +=
-                    batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
+                self.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
                 for chunk in batch.chunks {
                     let table = &mut self.tables[chunk.table.0 as usize];
                     for row in chunk.rows.iter() {
                         table.add(row, 1)?;
                     }
                     let cursor = Some(chunk.cursor);
-                    table.table.load =
-                        if chunk.complete { Load::Complete } else { Load::Pending { cursor } };
+                    table.table.load = if chunk.complete { Load::Complete } else { Load::Pending { cursor } };
                 }
                 self.position = batch.position;
             }
@@ -230,11 +203,7 @@ impl Mirror {
     }
 
     /// Takes events until everything is loaded and `target` is reached.
-    async fn follow(
-        &mut self,
-        events: &mut Receiver<SourceEvent>,
-        target: Option<&Position>,
-    ) -> Outcome {
+    async fn follow(&mut self, events: &mut Receiver<SourceEvent>, target: Option<&Position>) -> Outcome {
         loop {
             let there = target.is_none_or(|t| reached(&self.position, t).unwrap_or(false));
             if self.is_loaded() && there {
@@ -249,8 +218,7 @@ impl Mirror {
         let table = &self.tables[table];
         let mut out = Vec::new();
         for (row, count) in table.rows.values() {
-            let text: Vec<String> =
-                table.layout.values(row).iter().map(ToString::to_string).collect();
+            let text: Vec<String> = table.layout.values(row).iter().map(ToString::to_string).collect();
             out.extend(std::iter::repeat_n(text.join(","), usize::try_from(*count).unwrap_or(0)));
         }
         out.sort();
@@ -301,11 +269,7 @@ fn expect_equal(what: &str, got: &[String], wanted: &[String]) -> Outcome {
     }
     let missing: Vec<_> = wanted.iter().filter(|w| !got.contains(w)).take(5).collect();
     let extra: Vec<_> = got.iter().filter(|g| !wanted.contains(g)).take(5).collect();
-    Err(format!(
-        "{what}: {} rows, {} at the source; missing {missing:?}, too many {extra:?}",
-        got.len(),
-        wanted.len()
-    ))
+    Err(format!("{what}: {} rows, {} at the source; missing {missing:?}, too many {extra:?}", got.len(), wanted.len()))
 }
 
 /// A number from a seed: tests repeat.
@@ -324,10 +288,7 @@ async fn write(shop: &Shop, seed: u64, stop: tokio::sync::watch::Receiver<bool>)
         let sql = match random(&mut seed) % 4 {
             0 => format!("DELETE FROM t WHERE id = {id}"),
             1 => format!("UPDATE t SET n = {n} WHERE id = {id}"),
-            2 => format!(
-                "UPDATE IGNORE t SET id = {} WHERE id = {id}",
-                random(&mut seed) % KEYS * 157
-            ),
+            2 => format!("UPDATE IGNORE t SET id = {} WHERE id = {id}", random(&mut seed) % KEYS * 157),
             _ => format!("INSERT IGNORE INTO t VALUES ({id}, {n})"),
         };
         // Deadlocks among the writers are their own affair.
@@ -337,10 +298,7 @@ async fn write(shop: &Shop, seed: u64, stop: tokio::sync::watch::Receiver<bool>)
 }
 
 /// Runs eight writers while `work` runs.
-async fn under_writes<T>(
-    shop: &Shop,
-    work: impl Future<Output = Result<T, String>>,
-) -> Result<T, String> {
+async fn under_writes<T>(shop: &Shop, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let writers = futures::future::join_all((1..=8).map(|seed| write(shop, seed, stopped.clone())));
     let work = async {
@@ -356,8 +314,7 @@ async fn under_writes<T>(
 async fn fill(shop: &Shop, rows: usize) -> Outcome {
     let mut conn = shop.conn().await?;
     for from in (0..rows).step_by(1_000) {
-        let values: Vec<String> =
-            (from..rows.min(from + 1_000)).map(|i| format!("({i}, {})", i % 7)).collect();
+        let values: Vec<String> = (from..rows.min(from + 1_000)).map(|i| format!("({i}, {})", i % 7)).collect();
         run(&mut conn, &format!("INSERT INTO t VALUES {}", values.join(","))).await?;
     }
     Ok(())
@@ -391,12 +348,7 @@ async fn snapshot_under_writes(server: &str, port: u16, tls: Tls) -> Outcome {
 }
 
 /// Reads to the end of the log and stops.
-async fn finish(
-    shop: &Shop,
-    mirror: &mut Mirror,
-    events: &mut Receiver<SourceEvent>,
-    control: Control,
-) -> Outcome {
+async fn finish(shop: &Shop, mirror: &mut Mirror, events: &mut Receiver<SourceEvent>, control: Control) -> Outcome {
     let end = current_position(&shop.config(Tls::Disabled)).await.map_err(|f| f.detail)?;
     mirror.follow(events, Some(&end)).await?;
     events.close();
@@ -424,11 +376,8 @@ async fn text_keys(server: &str, port: u16) -> Outcome {
         for _ in 0..200 {
             let n = random(&mut seed);
             let letters: [&str; 8] = ["a", "A", "ä", "Ö", "z", "ß", "'", "\\\\"];
-            let word: String = (0..4)
-                .map(|i| {
-                    letters[usize::try_from(n >> (3 * i)).unwrap_or(0) % 8].replace('\'', "''")
-                })
-                .collect();
+            let word: String =
+                (0..4).map(|i| letters[usize::try_from(n >> (3 * i)).unwrap_or(0) % 8].replace('\'', "''")).collect();
             a.push(format!("('{word}{}', {n}, '2026-03-{:02}')", n % 50, n % 28 + 1));
             b.push(format!("(x'{:016x}', {})", n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n % 3 + 1));
             c.push(format!(
@@ -465,8 +414,7 @@ async fn bag_under_writes(server: &str, port: u16) -> Outcome {
     fill(&shop, 2_500).await?;
     let tables = shop.tables(&["t"]).await?;
     let mut mirror = Mirror::new(&tables);
-    let config =
-        MysqlConfig { snapshot_delay: Duration::from_millis(300), ..shop.config(Tls::Disabled) };
+    let config = MysqlConfig { snapshot_delay: Duration::from_millis(300), ..shop.config(Tls::Disabled) };
     let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
     under_writes(&shop, mirror.follow(&mut events, None)).await?;
     finish(&shop, &mut mirror, &mut events, control).await?;
@@ -479,8 +427,7 @@ async fn connection_killed(server: &str, port: u16) -> Outcome {
     fill(&shop, 20_000).await?;
     let tables = shop.tables(&["t"]).await?;
     let mut mirror = Mirror::new(&tables);
-    let config =
-        MysqlConfig { snapshot_delay: Duration::from_millis(300), ..shop.config(Tls::Disabled) };
+    let config = MysqlConfig { snapshot_delay: Duration::from_millis(300), ..shop.config(Tls::Disabled) };
     let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
     under_writes(&shop, async {
         let mut killed = 0;
@@ -524,12 +471,8 @@ async fn resume(server: &str, port: u16) -> Outcome {
         for round in 0..12 {
             let tables = mirror.tables.iter().map(|t| t.table.clone()).collect();
             let position = Some(mirror.position.clone()).filter(|p| !p.0.is_empty());
-            let config = MysqlConfig {
-                snapshot_delay: Duration::from_millis(200),
-                ..shop.config(Tls::Disabled)
-            };
-            let (mut events, control) =
-                MysqlSource::start(config, tables, position, Limits::default());
+            let config = MysqlConfig { snapshot_delay: Duration::from_millis(200), ..shop.config(Tls::Disabled) };
+            let (mut events, control) = MysqlSource::start(config, tables, position, Limits::default());
             let moment = tokio::time::sleep(Duration::from_millis(150 + 60 * round));
             tokio::pin!(moment);
             loop {
@@ -547,8 +490,7 @@ async fn resume(server: &str, port: u16) -> Outcome {
     .await?;
     let tables = mirror.tables.iter().map(|t| t.table.clone()).collect();
     let position = Some(mirror.position.clone());
-    let (mut events, control) =
-        MysqlSource::start(shop.config(Tls::Disabled), tables, position, Limits::default());
+    let (mut events, control) = MysqlSource::start(shop.config(Tls::Disabled), tables, position, Limits::default());
     finish(&shop, &mut mirror, &mut events, control).await?;
     expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
 }
@@ -591,11 +533,7 @@ async fn server_gone(server: &str, port: u16) -> Outcome {
     let tables = shop.tables(&["t"]).await?;
     let mut mirror = Mirror::new(&tables);
     let mut proxy = Proxy::start(port, 0).await?;
-    let config = MysqlConfig {
-        port: proxy.port,
-        snapshot_delay: Duration::ZERO,
-        ..shop.config(Tls::Disabled)
-    };
+    let config = MysqlConfig { port: proxy.port, snapshot_delay: Duration::ZERO, ..shop.config(Tls::Disabled) };
     let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
     mirror.follow(&mut events, None).await?;
     let mut conn = shop.conn().await?;
@@ -626,16 +564,13 @@ struct Proxy {
 
 impl Proxy {
     async fn start(server: u16, port: u16) -> Result<Self, String> {
-        let listener =
-            tokio::net::TcpListener::bind(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();
         let tasks = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((mut inside, _)) = listener.accept().await {
                 connections.spawn(async move {
-                    let Ok(mut outside) =
-                        tokio::net::TcpStream::connect(("127.0.0.1", server)).await
-                    else {
+                    let Ok(mut outside) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else {
                         return;
                     };
                     tokio::io::copy_bidirectional(&mut inside, &mut outside).await.ok();
@@ -686,16 +621,14 @@ async fn start_since(server: &str, port: u16) -> Outcome {
     run(&mut conn, "INSERT INTO t VALUES (1, 1)").await?;
     // MariaDB tells commit times in seconds.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let now: Option<i64> =
-        conn.query_first("SELECT UNIX_TIMESTAMP() * 1000000").await.map_err(|e| e.to_string())?;
+    let now: Option<i64> = conn.query_first("SELECT UNIX_TIMESTAMP() * 1000000").await.map_err(|e| e.to_string())?;
     run(&mut conn, "INSERT INTO t VALUES (2, 2)").await?;
     let mut tables = shop.tables(&["t"]).await?;
     for table in &mut tables {
         table.load = Load::Complete;
     }
     let mut mirror = Mirror::new(&tables);
-    let config =
-        MysqlConfig { start: Start::Since(now.unwrap_or(0)), ..shop.config(Tls::Disabled) };
+    let config = MysqlConfig { start: Start::Since(now.unwrap_or(0)), ..shop.config(Tls::Disabled) };
     let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
     while mirror.content(0) != ["2,2"] {
         mirror.take(events.recv().await.ok_or("the source has ended")?)?;
@@ -718,8 +651,7 @@ async fn compressed(server: &str, port: u16) -> Outcome {
         let config = MysqlConfig { snapshot_delay: Duration::ZERO, ..shop.config(Tls::Disabled) };
         let (mut events, control) = MysqlSource::start(config, tables, position, Limits::default());
         mirror.follow(&mut events, None).await?;
-        let values: Vec<String> =
-            (0..2_000).map(|i| format!("({}, 7)", round * 10_000 + i)).collect();
+        let values: Vec<String> = (0..2_000).map(|i| format!("({}, 7)", round * 10_000 + i)).collect();
         run(&mut conn, &format!("INSERT INTO t VALUES {}", values.join(","))).await?;
         run(&mut conn, &format!("UPDATE t SET n = n + {round}")).await?;
         finish(&shop, &mut mirror, &mut events, control).await?;
@@ -739,8 +671,7 @@ async fn doctored(server: &str, port: u16) -> Outcome {
     run(&mut conn, &format!("DROP USER IF EXISTS '{user}'@'%'")).await?;
     run(&mut conn, &format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'geheim'")).await?;
     run(&mut conn, &format!("GRANT SELECT ON {}.* TO '{user}'@'%'", shop.database)).await?;
-    let tables: Vec<_> =
-        ["t", "bag", "gone"].iter().map(|t| (shop.database.clone(), (*t).to_owned())).collect();
+    let tables: Vec<_> = ["t", "bag", "gone"].iter().map(|t| (shop.database.clone(), (*t).to_owned())).collect();
     let config = |password: &str, tls| MysqlConfig {
         user: user.clone(),
         password: Some(password.to_owned()),
@@ -776,18 +707,7 @@ async fn doctored(server: &str, port: u16) -> Outcome {
     run(&mut conn, &format!("DROP USER '{user}'@'%'")).await
 }
 
-fn expect_check(
-    checks: &[connect::Check],
-    name: &str,
-    outcome: CheckOutcome,
-    message: &str,
-) -> Outcome {
-    let found = checks
-        .iter()
-        .any(|c| c.name == name && c.outcome == outcome && c.message.contains(message));
-    if found {
-        Ok(())
-    } else {
-        Err(format!("no {outcome:?} of {name} with \"{message}\" in {checks:#?}"))
-    }
+fn expect_check(checks: &[connect::Check], name: &str, outcome: CheckOutcome, message: &str) -> Outcome {
+    let found = checks.iter().any(|c| c.name == name && c.outcome == outcome && c.message.contains(message));
+    if found { Ok(()) } else { Err(format!("no {outcome:?} of {name} with \"{message}\" in {checks:#?}")) }
 }

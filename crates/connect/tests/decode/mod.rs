@@ -77,10 +77,7 @@ impl Driver for DecodeDriver {
             "map" => self.recording.maps(),
             "decode" => self.recording.decode(arguments.contains(&"metadata")),
             "snapshot" => self.recording.print_snapshot(),
-            "select" => Ok(SnapshotPlan::new(&self.recording.columns)
-                .map_err(|e| e.reason)?
-                .select_list()
-                .join("\n")),
+            "select" => Ok(SnapshotPlan::new(&self.recording.columns).map_err(|e| e.reason)?.select_list().join("\n")),
             other => Err(format!("unknown directive \"{other}\"")),
         }
     }
@@ -91,14 +88,8 @@ impl DecodeDriver {
         let recorded = block.answer.clone().unwrap_or_default();
         let text = match std::env::var("SLOW").as_deref() {
             Ok("1") => {
-                let (product, settings) =
-                    arguments.split_first().ok_or("record needs mysql or mariadb")?;
-                let recording = server::record(
-                    product,
-                    settings,
-                    &format!("decode_{}", self.name),
-                    &block.body,
-                )?;
+                let (product, settings) = arguments.split_first().ok_or("record needs mysql or mariadb")?;
+                let recording = server::record(product, settings, &format!("decode_{}", self.name), &block.body)?;
                 recording.print()
             }
             _ => recorded,
@@ -127,22 +118,14 @@ impl Recording {
             }
             let charset = column.charset.as_deref().unwrap_or("-");
             let collation = column.collation.as_deref().unwrap_or("-");
-            let fields = [
-                &column.name,
-                &column.data_type,
-                &column.column_type,
-                charset,
-                collation,
-                flags.trim(),
-            ];
+            let fields = [&column.name, &column.data_type, &column.column_type, charset, collation, flags.trim()];
             writeln!(out, "column {}", fields.join(SEPARATOR)).unwrap();
         }
         for (kind, payload) in &self.events {
             writeln!(out, "event {kind} {}", hex(payload)).unwrap();
         }
         for row in self.snapshot.iter().flatten() {
-            let cells =
-                row.iter().map(|cell| cell.as_ref().map_or("-".to_owned(), |bytes| hex(bytes)));
+            let cells = row.iter().map(|cell| cell.as_ref().map_or("-".to_owned(), |bytes| hex(bytes)));
             writeln!(out, "row {}", cells.collect::<Vec<_>>().join(",")).unwrap();
         }
         if self.snapshot.as_ref().is_some_and(Vec::is_empty) {
@@ -163,14 +146,8 @@ impl Recording {
                 let notes = [
                     (map.nullable[i], "nullable".to_owned()),
                     (map.unsigned.as_ref().is_some_and(|u| u[i]), "unsigned".to_owned()),
-                    (
-                        map.collations[i].is_some(),
-                        format!("collation {}", map.collations[i].unwrap_or(0)),
-                    ),
-                    (
-                        map.labels[i].is_some(),
-                        format!("{} labels", map.labels[i].as_ref().map_or(0, Vec::len)),
-                    ),
+                    (map.collations[i].is_some(), format!("collation {}", map.collations[i].unwrap_or(0))),
+                    (map.labels[i].is_some(), format!("{} labels", map.labels[i].as_ref().map_or(0, Vec::len))),
                     (map.primary_key.as_ref().is_some_and(|k| k.contains(&i)), "key".to_owned()),
                 ];
                 for (_, note) in notes.iter().filter(|(holds, _)| *holds) {
@@ -194,8 +171,7 @@ impl Recording {
                 if without_metadata {
                     forget_metadata(&mut map);
                 }
-                let plan = Plan::new(&map, &self.columns)
-                    .map_err(|e| format!("mismatch: {e}\nDetail: {}", e.reason));
+                let plan = Plan::new(&map, &self.columns).map_err(|e| format!("mismatch: {e}\nDetail: {}", e.reason));
                 plans.insert(map.table_id, plan);
                 continue;
             }
@@ -225,8 +201,7 @@ impl Recording {
         let mut rows = Rows::new();
         for cells in snapshot {
             let mut row = rows.start_row(plan.layout());
-            plan.write_row(cells.iter().map(Option::as_deref), &mut row)
-                .map_err(|e| format!("{e} ({})", e.column))?;
+            plan.write_row(cells.iter().map(Option::as_deref), &mut row).map_err(|e| format!("{e} ({})", e.column))?;
             rows.finish_row();
         }
         Ok(Some(rows))
@@ -241,13 +216,7 @@ impl Recording {
 }
 
 /// Decodes one event; false where not all of it became rows.
-fn decode_event(
-    plan: &Plan,
-    kind: u8,
-    payload: &[u8],
-    all: &mut TableChanges,
-    out: &mut String,
-) -> bool {
+fn decode_event(plan: &Plan, kind: u8, payload: &[u8], all: &mut TableChanges, out: &mut String) -> bool {
     let inflated = match inflate_mariadb(kind, payload) {
         Ok(inflated) => inflated,
         Err(error) => {
@@ -255,14 +224,12 @@ fn decode_event(
             return false;
         }
     };
-    let (kind, payload) =
-        inflated.as_ref().map_or((kind, payload), |(kind, payload)| (*kind, payload.as_slice()));
+    let (kind, payload) = inflated.as_ref().map_or((kind, payload), |(kind, payload)| (*kind, payload.as_slice()));
     let before = all.clone();
     match plan.decode_rows(kind, payload, all) {
         Ok(decoded) => {
             for row in &decoded.rejected {
-                writeln!(out, "rejected: {}: {} [{}]", row.column, row.reason, hex(&row.raw))
-                    .unwrap();
+                writeln!(out, "rejected: {}: {} [{}]", row.column, row.reason, hex(&row.raw)).unwrap();
             }
             decoded.rejected.is_empty()
         }
@@ -290,8 +257,7 @@ fn schema(columns: &[SourceColumn]) -> String {
             };
             let mut lines: Vec<String> = schema.columns.iter().map(line).collect();
             if !schema.key.is_empty() {
-                let names: Vec<_> =
-                    schema.key.iter().map(|&k| schema.columns[k].name.as_str()).collect();
+                let names: Vec<_> = schema.key.iter().map(|&k| schema.columns[k].name.as_str()).collect();
                 lines.push(format!("key {}", names.join(", ")));
             }
             lines.join("\n")
@@ -312,9 +278,7 @@ fn print_changes(layout: &Layout, changes: &TableChanges, start: usize, out: &mu
 fn shown(layout: &Layout, row: &[u8]) -> String {
     let cell = |value: &Value| match value {
         Value::Text(text) if text.is_empty() => "''".to_owned(),
-        Value::Text(text) => {
-            text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
-        }
+        Value::Text(text) => text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"),
         other => other.to_string(),
     };
     layout.values(row).iter().map(cell).collect::<Vec<_>>().join(SEPARATOR)
@@ -336,11 +300,7 @@ fn fold_rows(rows: &Rows) -> BTreeMap<Vec<u8>, i64> {
     out
 }
 
-fn same_rows(
-    layout: &Layout,
-    log: BTreeMap<Vec<u8>, i64>,
-    snapshot: BTreeMap<Vec<u8>, i64>,
-) -> Result<(), String> {
+fn same_rows(layout: &Layout, log: BTreeMap<Vec<u8>, i64>, snapshot: BTreeMap<Vec<u8>, i64>) -> Result<(), String> {
     if log == snapshot {
         return Ok(());
     }
@@ -348,11 +308,7 @@ fn same_rows(
         let only = rows.iter().filter(|(row, weight)| other.get(*row) != Some(weight));
         only.map(|(row, weight)| format!("{weight} × {}\n", shown(layout, row))).collect::<String>()
     };
-    Err(format!(
-        "log and snapshot differ\nlog:\n{}snapshot:\n{}",
-        list(&log, &snapshot),
-        list(&snapshot, &log)
-    ))
+    Err(format!("log and snapshot differ\nlog:\n{}snapshot:\n{}", list(&log, &snapshot), list(&snapshot, &log)))
 }
 
 /// Reads what [`Recording::print`] writes.
@@ -408,8 +364,6 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let byte = |pair: &[char]| {
-        u8::from_str_radix(&pair.iter().collect::<String>(), 16).map_err(|e| e.to_string())
-    };
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).map_err(|e| e.to_string());
     digits.chunks(2).map(byte).collect()
 }

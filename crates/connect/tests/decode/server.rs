@@ -18,38 +18,22 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs statements, one a line, in a database of their own, and records what becomes of the table `t`.
-pub(super) fn record(
-    product: &str,
-    settings: &[&str],
-    database: &str,
-    sql: &str,
-) -> Result<Recording, String> {
+pub(super) fn record(product: &str, settings: &[&str], database: &str, sql: &str) -> Result<Recording, String> {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let work = recorded(product, settings, database, sql);
-        tokio::time::timeout(PATIENCE, work)
-            .await
-            .map_err(|_| "the server does not answer".to_owned())?
+        tokio::time::timeout(PATIENCE, work).await.map_err(|_| "the server does not answer".to_owned())?
     })
 }
 
-async fn recorded(
-    product: &str,
-    settings: &[&str],
-    database: &str,
-    sql: &str,
-) -> Result<Recording, String> {
+async fn recorded(product: &str, settings: &[&str], database: &str, sql: &str) -> Result<Recording, String> {
     let config = config(product, database)?;
     let mut conn = connect(&config).await?;
     let mut undo = Vec::new();
     for setting in settings {
         let (name, value) = setting.split_once('=').ok_or("setting=value")?;
-        let before: Option<String> =
-            run_first(&mut conn, &format!("SELECT @@GLOBAL.{name}")).await?;
+        let before: Option<String> = run_first(&mut conn, &format!("SELECT @@GLOBAL.{name}")).await?;
         undo.push(set_global(name, &before.unwrap_or_default()));
         run(&mut conn, &set_global(name, value)).await?;
     }
@@ -68,12 +52,7 @@ fn set_global(name: &str, value: &str) -> String {
     format!("SET GLOBAL {name} = {quote}{value}{quote}")
 }
 
-async fn play(
-    config: &MysqlConfig,
-    product: &str,
-    database: &str,
-    sql: &str,
-) -> Result<Recording, String> {
+async fn play(config: &MysqlConfig, product: &str, database: &str, sql: &str) -> Result<Recording, String> {
     let mut conn = connect(config).await?;
     run(&mut conn, &format!("DROP DATABASE IF EXISTS {database}")).await?;
     run(&mut conn, &format!("CREATE DATABASE {database} CHARACTER SET utf8mb4")).await?;
@@ -83,9 +62,7 @@ async fn play(
     for statement in sql.lines().filter(|line| !line.trim().is_empty()) {
         run(&mut conn, statement.trim().trim_end_matches(';')).await?;
     }
-    let described = describe(config, &[(database.to_owned(), "t".to_owned())])
-        .await
-        .map_err(|e| e.to_string())?;
+    let described = describe(config, &[(database.to_owned(), "t".to_owned())]).await.map_err(|e| e.to_string())?;
     let facts = described.into_iter().next().ok_or("no table")?.facts?;
     let events = events(config, database, &file, start).await?;
     let snapshot = snapshot(config, database, &facts.columns).await?;
@@ -130,27 +107,15 @@ async fn run_first(conn: &mut Conn, sql: &str) -> Result<Option<String>, String>
 /// Binlog file and offset of the server's end.
 async fn position(conn: &mut Conn, product: &str) -> Result<(String, u64), String> {
     let sql = if product == "mariadb" { "SHOW MASTER STATUS" } else { "SHOW BINARY LOG STATUS" };
-    let row: Row = conn
-        .query_first(sql)
-        .await
-        .map_err(|e| e.to_string())?
-        .ok_or("the server writes no binlog")?;
+    let row: Row = conn.query_first(sql).await.map_err(|e| e.to_string())?.ok_or("the server writes no binlog")?;
     Ok((row.get(0).ok_or("file")?, row.get(1).ok_or("offset")?))
 }
 
 /// Table maps of the database and the rows events that belong to them, with the table number set to zero: it differs
 /// from run to run.
-async fn events(
-    config: &MysqlConfig,
-    database: &str,
-    file: &str,
-    start: u64,
-) -> Result<Vec<(u8, Vec<u8>)>, String> {
+async fn events(config: &MysqlConfig, database: &str, file: &str, start: u64) -> Result<Vec<(u8, Vec<u8>)>, String> {
     let conn = connect(config).await?;
-    let request = BinlogStreamRequest::new(87_001)
-        .with_filename(file.as_bytes())
-        .with_pos(start)
-        .with_non_blocking();
+    let request = BinlogStreamRequest::new(87_001).with_filename(file.as_bytes()).with_pos(start).with_non_blocking();
     let mut stream = conn.get_binlog_stream(request).await.map_err(|e| e.to_string())?;
     let mut ours = Vec::new();
     let mut out = Vec::new();
@@ -158,9 +123,7 @@ async fn events(
         let event = event.map_err(|e| e.to_string())?;
         let (kind, mut payload) = (event.header().event_type_raw(), event.data().to_vec());
         match kind {
-            TABLE_MAP if hex(&payload).contains(&hex(database.as_bytes())) => {
-                ours.push(payload[..6].to_vec())
-            }
+            TABLE_MAP if hex(&payload).contains(&hex(database.as_bytes())) => ours.push(payload[..6].to_vec()),
             TABLE_MAP => {
                 ours.retain(|id| *id != payload[..6]);
                 continue;

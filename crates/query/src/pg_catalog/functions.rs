@@ -15,9 +15,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use datafusion_pg_catalog::pg_catalog::{
-    array_bounds_udf, format_type, has_privilege_udf, quote_ident_udf,
-};
+use datafusion_pg_catalog::pg_catalog::{array_bounds_udf, format_type, has_privilege_udf, quote_ident_udf};
 
 use crate::pg_catalog::{DATABASE, Names, OWNER};
 
@@ -40,27 +38,47 @@ pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Na
         "pg_get_indexdef" => by_oid(name, DataType::Utf8, names()?, index_definition),
         "pg_get_constraintdef" => by_oid(name, DataType::Utf8, names()?, constraint_definition),
         "pg_get_viewdef" => by_oid(name, DataType::Utf8, names()?, view_definition),
-        "pg_type_is_visible" | "pg_function_is_visible" | "pg_operator_is_visible" | "pg_collation_is_visible"
+        "pg_type_is_visible"
+        | "pg_function_is_visible"
+        | "pg_operator_is_visible"
+        | "pg_collation_is_visible"
         | "pg_relation_is_publishable" => flag(name, true),
         "pg_is_in_recovery" | "pg_is_other_temp_schema" => flag(name, false),
         "pg_encoding_to_char" => text(name, "UTF8"),
         "pg_backend_pid" => number(name, 1),
         "pg_my_temp_schema" => number(name, 0),
-        "pg_relation_size" | "pg_total_relation_size" | "pg_table_size" | "pg_indexes_size" | "pg_stat_get_numscans" => {
-            size(name)
-        }
+        "pg_relation_size"
+        | "pg_total_relation_size"
+        | "pg_table_size"
+        | "pg_indexes_size"
+        | "pg_stat_get_numscans" => size(name),
         "pg_size_pretty" => size_pretty(),
-        "pg_get_expr" | "obj_description" | "col_description" | "shobj_description" | "pg_get_partkeydef"
-        | "pg_get_statisticsobjdef_columns" | "pg_get_function_result" | "pg_get_function_arguments"
-        | "pg_get_function_identity_arguments" | "pg_get_functiondef" | "pg_get_triggerdef" | "pg_get_ruledef"
-        | "pg_get_serial_sequence" | "pg_tablespace_location" | "inet_server_addr" => nothing(name),
+        "pg_get_expr"
+        | "obj_description"
+        | "col_description"
+        | "shobj_description"
+        | "pg_get_partkeydef"
+        | "pg_get_statisticsobjdef_columns"
+        | "pg_get_function_result"
+        | "pg_get_function_arguments"
+        | "pg_get_function_identity_arguments"
+        | "pg_get_functiondef"
+        | "pg_get_triggerdef"
+        | "pg_get_ruledef"
+        | "pg_get_serial_sequence"
+        | "pg_tablespace_location"
+        | "inet_server_addr" => nothing(name),
         "format_type" => format_type::create_format_type_udf(),
         "quote_ident" => quote_ident_udf::create_quote_ident_udf(),
         "parse_ident" => quote_ident_udf::create_parse_ident_udf(),
         "array_upper" => array_bounds_udf::create_array_upper_udf(),
         "array_lower" => array_bounds_udf::create_array_lower_udf(),
-        "has_table_privilege" | "has_schema_privilege" | "has_database_privilege" | "has_any_column_privilege"
-        | "has_function_privilege" | "has_column_privilege" => has_privilege_udf::create_has_privilege_udf(name),
+        "has_table_privilege"
+        | "has_schema_privilege"
+        | "has_database_privilege"
+        | "has_any_column_privilege"
+        | "has_function_privilege"
+        | "has_column_privilege" => has_privilege_udf::create_has_privilege_udf(name),
         _ => return None,
     };
     Some(Arc::new(udf))
@@ -122,7 +140,8 @@ fn oids(arguments: &[ArrayRef], rows: usize) -> Result<Int32Array> {
 fn current_schemas(names: Arc<Names>) -> ScalarUDF {
     let output = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
     let eval = move |arguments: &[ArrayRef], rows: usize| {
-        let implicit = arguments.first().and_then(|all| all.as_boolean_opt()).is_some_and(|all| !all.is_empty() && all.value(0));
+        let implicit =
+            arguments.first().and_then(|all| all.as_boolean_opt()).is_some_and(|all| !all.is_empty() && all.value(0));
         let mut out = ListBuilder::new(StringBuilder::new());
         for _ in 0..rows {
             let system = implicit.then_some("pg_catalog").into_iter();

@@ -62,9 +62,10 @@ fn column_list(names: &Names) -> Result<RecordBatch> {
         ("is_identity", Text),
         ("is_generated", Text),
     ];
-    let rows = names.tables.iter().flat_map(|table| {
-        table.columns.iter().enumerate().map(|(i, column)| column_row(table, i, column))
-    });
+    let rows = names
+        .tables
+        .iter()
+        .flat_map(|table| table.columns.iter().enumerate().map(|(i, column)| column_row(table, i, column)));
     sheet(&columns, &rows.collect::<Vec<_>>())
 }
 
@@ -111,9 +112,10 @@ fn internal_name(name: &str) -> &str {
 
 fn view_list(names: &Names) -> Result<RecordBatch> {
     let columns = [("table_catalog", Text), ("table_schema", Text), ("table_name", Text), ("view_definition", Text)];
-    let rows = names.tables.iter().filter(|table| table.kind == 'v').map(|table| {
-        row![DATABASE, table.name.schema.as_str(), table.name.name.as_str(), table.definition.clone()]
-    });
+    let rows =
+        names.tables.iter().filter(|table| table.kind == 'v').map(|table| {
+            row![DATABASE, table.name.schema.as_str(), table.name.name.as_str(), table.definition.clone()]
+        });
     sheet(&columns, &rows.collect::<Vec<_>>())
 }
 

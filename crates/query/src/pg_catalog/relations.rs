@@ -225,7 +225,8 @@ pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> 
 
 fn namespaces(names: &Names) -> Result<RecordBatch> {
     let columns = [("oid", Int), ("nspname", Text), ("nspowner", Int), ("nspacl", Texts)];
-    let rows: Vec<_> = names.schemas.iter().map(|(name, oid)| row![*oid, name.as_str(), OWNER_OID, Cell::Null]).collect();
+    let rows: Vec<_> =
+        names.schemas.iter().map(|(name, oid)| row![*oid, name.as_str(), OWNER_OID, Cell::Null]).collect();
     sheet(&columns, &rows)
 }
 
@@ -296,8 +297,39 @@ fn class(
     let namespace = names.schemas.get(&table.name.schema).copied().unwrap_or(0);
     let indexed = kind == "r" && !table.key.is_empty();
     row![
-        oid, name, namespace, 0, 0, OWNER_OID, access, oid, 0, 1, tuples, 0, 0, indexed, false, "p", kind, natts, 0,
-        false, false, false, false, false, true, "d", false, 0, 0, 0, Cell::Null, Cell::Null, Cell::Null,
+        oid,
+        name,
+        namespace,
+        0,
+        0,
+        OWNER_OID,
+        access,
+        oid,
+        0,
+        1,
+        tuples,
+        0,
+        0,
+        indexed,
+        false,
+        "p",
+        kind,
+        natts,
+        0,
+        false,
+        false,
+        false,
+        false,
+        false,
+        true,
+        "d",
+        false,
+        0,
+        0,
+        0,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
     ]
 }
 
@@ -348,8 +380,32 @@ fn attribute(relation: i32, position: usize, column: &ListedColumn) -> Vec<Cell>
     let collation = if name == "text" { 100 } else { 0 };
     let storage = if length < 0 { "x" } else { "p" };
     row![
-        relation, column.name.as_str(), oid, -1, length, number, 0, -1, modifier, length > 0, storage, "i", "",
-        !column.nullable, false, false, "", "", false, true, 0, collation, Cell::Null, Cell::Null, Cell::Null, Cell::Null,
+        relation,
+        column.name.as_str(),
+        oid,
+        -1,
+        length,
+        number,
+        0,
+        -1,
+        modifier,
+        length > 0,
+        storage,
+        "i",
+        "",
+        !column.nullable,
+        false,
+        false,
+        "",
+        "",
+        false,
+        true,
+        0,
+        collation,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
     ]
 }
 
@@ -379,8 +435,25 @@ fn indexes(names: &Names) -> Result<RecordBatch> {
         let index = table.index_oid()?;
         let natts = i32::try_from(table.key.len()).unwrap_or(i32::MAX);
         Some(row![
-            index, table.oid, natts, natts, true, false, true, false, true, false, true, false, true, true, false,
-            table.key_numbers(), vec![0_i16; table.key.len()], Cell::Null, Cell::Null,
+            index,
+            table.oid,
+            natts,
+            natts,
+            true,
+            false,
+            true,
+            false,
+            true,
+            false,
+            true,
+            false,
+            true,
+            true,
+            false,
+            table.key_numbers(),
+            vec![0_i16; table.key.len()],
+            Cell::Null,
+            Cell::Null,
         ])
     });
     sheet(&columns, &rows.collect::<Vec<_>>())
@@ -414,8 +487,27 @@ fn constraints(names: &Names) -> Result<RecordBatch> {
         let index = table.index_oid()?;
         let namespace = names.schemas.get(&table.name.schema).copied().unwrap_or(0);
         Some(row![
-            index, table.index_name(), namespace, "p", false, false, true, table.oid, 0, index, 0, 0, " ", " ", " ", true,
-            0, true, table.key_numbers(), Cell::Null, Cell::Null,
+            index,
+            table.index_name(),
+            namespace,
+            "p",
+            false,
+            false,
+            true,
+            table.oid,
+            0,
+            index,
+            0,
+            0,
+            " ",
+            " ",
+            " ",
+            true,
+            0,
+            true,
+            table.key_numbers(),
+            Cell::Null,
+            Cell::Null,
         ])
     });
     sheet(&columns, &rows.collect::<Vec<_>>())
@@ -441,9 +533,11 @@ fn tables_view(names: &Names) -> Result<RecordBatch> {
 
 fn views_view(names: &Names) -> Result<RecordBatch> {
     let columns = [("schemaname", Text), ("viewname", Text), ("viewowner", Text), ("definition", Text)];
-    let rows = names.tables.iter().filter(|table| table.kind == 'v').map(|table| {
-        row![table.name.schema.as_str(), table.name.name.as_str(), OWNER, table.definition.clone()]
-    });
+    let rows = names
+        .tables
+        .iter()
+        .filter(|table| table.kind == 'v')
+        .map(|table| row![table.name.schema.as_str(), table.name.name.as_str(), OWNER, table.definition.clone()]);
     sheet(&columns, &rows.collect::<Vec<_>>())
 }
 
@@ -478,8 +572,24 @@ fn database() -> Result<RecordBatch> {
         ("datacl", Texts),
     ];
     let rows = [row![
-        5, DATABASE, OWNER_OID, 6, "c", false, true, -1, 0, 0, 1663, "C", "C.UTF-8", Cell::Null, Cell::Null, Cell::Null,
-        Cell::Null, Cell::Null,
+        5,
+        DATABASE,
+        OWNER_OID,
+        6,
+        "c",
+        false,
+        true,
+        -1,
+        0,
+        0,
+        1663,
+        "C",
+        "C.UTF-8",
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
+        Cell::Null,
     ]];
     sheet(&columns, &rows)
 }
@@ -502,7 +612,20 @@ fn roles(name: &'static str, oid: &'static str) -> Result<RecordBatch> {
         ("usesuper", Bool),
     ];
     let rows = [row![
-        OWNER, false, true, false, false, true, false, -1, Cell::Null, Cell::Null, false, Cell::Null, OWNER_OID, false,
+        OWNER,
+        false,
+        true,
+        false,
+        false,
+        true,
+        false,
+        -1,
+        Cell::Null,
+        Cell::Null,
+        false,
+        Cell::Null,
+        OWNER_OID,
+        false,
     ]];
     sheet(&columns, &rows)
 }

@@ -79,7 +79,8 @@ pub(crate) use row;
 pub(crate) fn sheet(columns: &[(&str, Kind)], rows: &[Vec<Cell>]) -> Result<RecordBatch> {
     let fields = columns.iter().map(|(name, kind)| Field::new(*name, arrow_type(*kind), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let arrays = columns.iter().enumerate().map(|(i, (_, kind))| array(*kind, rows.iter().map(|row| &row[i]))).collect();
+    let arrays =
+        columns.iter().enumerate().map(|(i, (_, kind))| array(*kind, rows.iter().map(|row| &row[i]))).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
 }

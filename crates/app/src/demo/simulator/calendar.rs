@@ -44,8 +44,7 @@ impl Calendar {
     /// The shop's past ends now, and the live part begins, `tick_ns` nanoseconds per tick.
     pub(super) fn starting(now_us: i64, tick_ns: u64) -> Self {
         let days_us = i64::try_from(HISTORY_DAYS * DAY_NS / 1_000).unwrap_or(0);
-        let past =
-            Part { from: 0, at_us: now_us - days_us, tick_ns: HISTORY_DAYS * DAY_NS / HISTORY };
+        let past = Part { from: 0, at_us: now_us - days_us, tick_ns: HISTORY_DAYS * DAY_NS / HISTORY };
         Self { parts: vec![past, Part { from: HISTORY + 1, at_us: now_us, tick_ns }] }
     }
 
@@ -95,19 +94,11 @@ impl FromStr for Calendar {
         let part = |text: &str| {
             let (from, rest) = text.split_once('@')?;
             let (at_us, tick_ns) = rest.split_once('/')?;
-            Some(Part {
-                from: from.parse().ok()?,
-                at_us: at_us.parse().ok()?,
-                tick_ns: tick_ns.parse().ok()?,
-            })
+            Some(Part { from: from.parse().ok()?, at_us: at_us.parse().ok()?, tick_ns: tick_ns.parse().ok()? })
         };
         let parts: Option<Vec<Part>> = text.split(',').map(part).collect();
         let parts = parts.ok_or(())?;
         let sorted = parts.windows(2).all(|pair| pair[0].from < pair[1].from);
-        if parts.first().is_some_and(|first| first.from == 0) && sorted {
-            Ok(Self { parts })
-        } else {
-            Err(())
-        }
+        if parts.first().is_some_and(|first| first.from == 0) && sorted { Ok(Self { parts }) } else { Err(()) }
     }
 }

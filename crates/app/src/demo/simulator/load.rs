@@ -11,14 +11,8 @@ const CHUNK: u64 = 5_000;
 
 /// The chunk that begins at a cursor; a table's first has none. The cursor is the number of the next customer, product
 /// or order.
-pub(super) fn chunk(
-    story: &Story,
-    table: Table,
-    id: TableId,
-    cursor: Option<&[u8]>,
-) -> Result<ChunkDone> {
-    let first =
-        cursor.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))).unwrap_or(1);
+pub(super) fn chunk(story: &Story, table: Table, id: TableId, cursor: Option<&[u8]>) -> Result<ChunkDone> {
+    let first = cursor.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))).unwrap_or(1);
     let last = count(story, table);
     let end = last.min(first.saturating_add(CHUNK - 1));
     let layout = Layout::new(table.schema().types());
@@ -29,13 +23,7 @@ pub(super) fn chunk(
         }
     }
     let cursor = (end + 1).to_be_bytes().to_vec();
-    Ok(ChunkDone {
-        table: id,
-        cursor,
-        complete: end == last,
-        rows,
-        rows_estimate: estimate(table, last),
-    })
+    Ok(ChunkDone { table: id, cursor, complete: end == last, rows, rows_estimate: estimate(table, last) })
 }
 
 fn count(story: &Story, table: Table) -> u64 {

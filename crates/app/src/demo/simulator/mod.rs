@@ -75,9 +75,7 @@ impl Simulator {
         stopped: watch::Receiver<bool>,
     ) {
         let mut feed = Feed { number, inbox, stopped };
-        if let Err(Ended::Failed(failure)) =
-            self.follow(&WallClock, &tables, resume, &mut feed).await
-        {
+        if let Err(Ended::Failed(failure)) = self.follow(&WallClock, &tables, resume, &mut feed).await {
             feed.send(SourceEvent::Failed(failure)).await.ok();
         }
     }
@@ -128,28 +126,22 @@ impl Simulator {
         };
         let detail = match position.0.parse::<Place>() {
             Ok(place) if place.seed == self.seed => return Ok(Story::at(place)),
-            Ok(place) => format!(
-                "It was started with the seed {}, and is to go on with the seed {}.",
-                place.seed, self.seed
-            ),
+            Ok(place) => {
+                format!("It was started with the seed {}, and is to go on with the seed {}.", place.seed, self.seed)
+            }
             Err(()) => format!("Its position is not understood: {position}."),
         };
         Err(Ended::Failed(Failure {
             message: "the simulated shop cannot go on where it was".to_owned(),
             detail,
-            hint: "Give it the seed that it had, or delete the data folder to begin anew."
-                .to_owned(),
+            hint: "Give it the seed that it had, or delete the data folder to begin anew.".to_owned(),
         }))
     }
 }
 
 fn tick_ns(orders_per_second: f64) -> Option<u64> {
     // From a million a second to one in eleven days, whatever is asked for.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to whole numbers that fit"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to whole numbers that fit")]
     (orders_per_second > 0.0).then(|| (1e9 / orders_per_second).clamp(1e3, 1e15) as u64)
 }
 
@@ -163,8 +155,7 @@ enum Ended {
 
 impl From<relation::Error> for Ended {
     fn from(error: relation::Error) -> Self {
-        let message =
-            "internal error: a row of the simulated shop does not fit its table".to_owned();
+        let message = "internal error: a row of the simulated shop does not fit its table".to_owned();
         Self::Failed(Failure { message, detail: error.to_string(), hint: String::new() })
     }
 }
@@ -215,39 +206,23 @@ impl Target {
     }
 }
 
-fn add(
-    batch: &mut SourceBatch,
-    targets: &[Target],
-    transaction: &Transaction,
-    now_us: i64,
-) -> relation::Result<()> {
+fn add(batch: &mut SourceBatch, targets: &[Target], transaction: &Transaction, now_us: i64) -> relation::Result<()> {
     for change in transaction {
         for target in targets.iter().filter(|target| target.table == change.table) {
             let changes = batch.table(target.id);
-            for (row, weight) in
-                change.before.iter().map(|row| (row, -1)).chain([(&change.after, 1)])
-            {
+            for (row, weight) in change.before.iter().map(|row| (row, -1)).chain([(&change.after, 1)]) {
                 changes.rows.push_values(&target.layout, row)?;
                 changes.weights.push(weight);
             }
         }
     }
     let changes = u32::try_from(transaction.len()).unwrap_or(u32::MAX);
-    batch.transactions.push(TransactionMark {
-        commit_time_us: now_us,
-        read_time_us: now_us,
-        changes,
-    });
+    batch.transactions.push(TransactionMark { commit_time_us: now_us, read_time_us: now_us, changes });
     Ok(())
 }
 
 /// Tells the rest of a tick that was begun: tables are loaded, and time goes on, between two ticks.
-async fn finish_tick(
-    story: &mut Story,
-    targets: &[Target],
-    clock: &dyn Clock,
-    feed: &mut Feed,
-) -> Result<(), Ended> {
+async fn finish_tick(story: &mut Story, targets: &[Target], clock: &dyn Clock, feed: &mut Feed) -> Result<(), Ended> {
     let mut batch = SourceBatch::default();
     while story.is_within_tick() {
         add(&mut batch, targets, &story.tell(), clock.now_us())?;
@@ -259,11 +234,7 @@ async fn finish_tick(
     feed.send(SourceEvent::Batch(batch)).await
 }
 
-async fn load_tables(
-    story: &Story,
-    tables: &[(String, TableId, Load)],
-    feed: &mut Feed,
-) -> Result<(), Ended> {
+async fn load_tables(story: &Story, tables: &[(String, TableId, Load)], feed: &mut Feed) -> Result<(), Ended> {
     let position = Position(story.place().to_string());
     for (name, id, load) in tables {
         let (Some(table), Load::Loading { cursor }) = (Table::named(name), load) else { continue };
@@ -272,11 +243,7 @@ async fn load_tables(
             let chunk = load::chunk(story, table, *id, cursor.as_deref())?;
             let complete = chunk.complete;
             cursor = Some(chunk.cursor.clone());
-            let batch = SourceBatch {
-                chunks: vec![chunk],
-                position: position.clone(),
-                ..SourceBatch::default()
-            };
+            let batch = SourceBatch { chunks: vec![chunk], position: position.clone(), ..SourceBatch::default() };
             feed.send(SourceEvent::Batch(batch)).await?;
             if complete {
                 break;

@@ -18,11 +18,7 @@ pub(super) struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "v1 seed={} tick={} done={} calendar={}",
-            self.seed, self.tick, self.done, self.calendar
-        )
+        write!(f, "v1 seed={} tick={} done={} calendar={}", self.seed, self.tick, self.done, self.calendar)
     }
 }
 
@@ -34,9 +30,7 @@ impl FromStr for Place {
         if words.next() != Some("v1") {
             return Err(());
         }
-        let mut word = |name: &str| {
-            words.next().and_then(|w| w.strip_prefix(name)?.strip_prefix('=')).ok_or(())
-        };
+        let mut word = |name: &str| words.next().and_then(|w| w.strip_prefix(name)?.strip_prefix('=')).ok_or(());
         let place = Self {
             seed: word("seed")?.parse().map_err(|_| ())?,
             tick: word("tick")?.parse().map_err(|_| ())?,

@@ -84,10 +84,7 @@ impl Shop {
     }
 
     fn registered(self, customer: u64) -> Option<u64> {
-        customer
-            .checked_sub(FIRST_CUSTOMERS)
-            .filter(|n| *n > 0)
-            .map(|n| n * ORDERS_PER_NEW_CUSTOMER)
+        customer.checked_sub(FIRST_CUSTOMERS).filter(|n| *n > 0).map(|n| n * ORDERS_PER_NEW_CUSTOMER)
     }
 
     /// A customer's row once a tick is told.
@@ -101,8 +98,7 @@ impl Shop {
             Some(registered) => calendar.time_us(registered),
             None => calendar.time_us(0) - age,
         };
-        let email =
-            format!("{}.{}{customer}@example.com", first.to_lowercase(), last.to_lowercase());
+        let email = format!("{}.{}{customer}@example.com", first.to_lowercase(), last.to_lowercase());
         vec![
             number(customer),
             Value::Text(format!("{first} {last}")),
@@ -125,8 +121,7 @@ impl Shop {
         let list = Dice::new(self.seed, Topic::Product, product).between(300, 20_000);
         let percent = match changes {
             0 => 100,
-            n => Dice::new(self.seed, Topic::Price, product.wrapping_mul(0x1_0000_0001) ^ n)
-                .between(85, 120),
+            n => Dice::new(self.seed, Topic::Price, product.wrapping_mul(0x1_0000_0001) ^ n).between(85, 120),
         };
         // Prices end in 9, as they do.
         list * percent / 1_000 * 10 + 9
@@ -141,13 +136,7 @@ impl Shop {
         let (category, things) = words::CATEGORIES[at];
         let (brand, kind) = (dice.pick(words::BRANDS), dice.pick(words::KINDS));
         let name = format!("{kind} {} {product}", dice.pick(things));
-        vec![
-            number(product),
-            Value::Text(name),
-            text(category),
-            text(brand),
-            money(self.cents(product, tick)),
-        ]
+        vec![number(product), Value::Text(name), text(category), text(brand), money(self.cents(product, tick))]
     }
 
     /// An order; it is placed in the tick of its number.

@@ -57,8 +57,7 @@ impl Story {
     pub(super) fn at(place: Place) -> Self {
         let shop = Shop { seed: place.seed };
         let Place { tick, calendar, .. } = place;
-        let mut story =
-            Self { shop, calendar, tick, done: 0, ready: VecDeque::new(), agenda: BTreeMap::new() };
+        let mut story = Self { shop, calendar, tick, done: 0, ready: VecDeque::new(), agenda: BTreeMap::new() };
         (tick.saturating_sub(WINDOW).max(1)..=tick).for_each(|before| story.foresee(before));
         for _ in 0..place.done {
             story.tell();
@@ -68,12 +67,7 @@ impl Story {
 
     /// Where it stands: [`Story::at`] goes on from there.
     pub(super) fn place(&self) -> Place {
-        Place {
-            seed: self.shop.seed,
-            tick: self.tick,
-            done: self.done,
-            calendar: self.calendar.clone(),
-        }
+        Place { seed: self.shop.seed, tick: self.tick, done: self.done, calendar: self.calendar.clone() }
     }
 
     /// The tick that has been told whole.
@@ -156,10 +150,8 @@ impl Story {
 
     fn repricing(&self, tick: u64) -> Option<Transaction> {
         let product = self.shop.repriced(tick)?;
-        let (before, after) =
-            (self.shop.product_row(product, tick - 1), self.shop.product_row(product, tick));
-        (before != after)
-            .then(|| vec![Change { table: Table::Products, before: Some(before), after }])
+        let (before, after) = (self.shop.product_row(product, tick - 1), self.shop.product_row(product, tick));
+        (before != after).then(|| vec![Change { table: Table::Products, before: Some(before), after }])
     }
 
     fn registration(&self, tick: u64) -> Option<Transaction> {
@@ -179,8 +171,7 @@ impl Story {
 
     fn progress(&self, number: u64, step: usize) -> Transaction {
         let order = self.shop.order(number);
-        let (before, after) =
-            (order.row(step, &self.calendar), order.row(step + 1, &self.calendar));
+        let (before, after) = (order.row(step, &self.calendar), order.row(step + 1, &self.calendar));
         let mut transaction = vec![Change { table: Table::Orders, before: Some(before), after }];
         let (before, after) = (order.payment_row(step), order.payment_row(step + 1));
         if before != after {

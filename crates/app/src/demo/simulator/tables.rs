@@ -16,8 +16,7 @@ const MONEY: DataType = DataType::Decimal { precision: 12, scale: 2 };
 
 impl Table {
     /// All of them, each after those it refers to.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Customers, Self::Products, Self::Orders, Self::OrderItems, Self::Payments];
+    pub(super) const ALL: [Self; 5] = [Self::Customers, Self::Products, Self::Orders, Self::OrderItems, Self::Payments];
 
     /// Its name.
     pub(super) fn name(self) -> &'static str {

@@ -90,17 +90,10 @@ fn a_story_taken_up_anywhere_goes_on_exactly() {
         let position = whole.place().to_string();
         let mut again = Story::at(position.parse().unwrap());
         let mut ahead = whole.clone();
-        assert_eq!(
-            told(&mut again, 3_000),
-            told(&mut ahead, 3_000),
-            "after {distance} transactions"
-        );
+        assert_eq!(told(&mut again, 3_000), told(&mut ahead, 3_000), "after {distance} transactions");
         assert_eq!(again.place(), ahead.place());
     }
-    assert!(
-        whole.tick() > HISTORY + WINDOW / 2,
-        "the story went on far enough to leave its beginning behind"
-    );
+    assert!(whole.tick() > HISTORY + WINDOW / 2, "the story went on far enough to leave its beginning behind");
 }
 
 #[test]
@@ -148,9 +141,7 @@ fn rows_refer_to_rows_that_are_there() {
     told(&mut story, 5_000).iter().for_each(|transaction| tables.apply(transaction));
     let refers = |from: Table, column: usize, to: Table| {
         let there = &tables.0[&to];
-        tables.0[&from]
-            .values()
-            .all(|row| matches!(&row[column], Value::Int(key) if there.contains_key(&vec![*key])))
+        tables.0[&from].values().all(|row| matches!(&row[column], Value::Int(key) if there.contains_key(&vec![*key])))
     };
     assert!(refers(Table::Orders, 1, Table::Customers));
     assert!(refers(Table::OrderItems, 0, Table::Orders));
@@ -181,8 +172,7 @@ fn prices_change_and_old_orders_keep_theirs() {
     let product = shop.repriced(40).unwrap();
     assert_eq!(product, 1);
     assert_eq!(shop.repriced(41), None);
-    let prices: Vec<u64> =
-        [0, 39, 40, 40_039, 40_040].iter().map(|tick| shop.cents(product, *tick)).collect();
+    let prices: Vec<u64> = [0, 39, 40, 40_039, 40_040].iter().map(|tick| shop.cents(product, *tick)).collect();
     assert_eq!(prices[0], prices[1]);
     assert_eq!(prices[2], prices[3]);
     assert!(prices[1] != prices[2] || prices[3] != prices[4]);
@@ -194,12 +184,8 @@ fn a_position_is_read_as_it_is_written() {
     told(&mut story, 4_321);
     let text = story.place().to_string();
     assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
-    for broken in [
-        "",
-        "v2 seed=1",
-        "v1 seed=1 tick=2 done=0 calendar=5@1/1",
-        "v1 seed=x tick=2 done=0 calendar=0@1/1",
-    ] {
+    for broken in ["", "v2 seed=1", "v1 seed=1 tick=2 done=0 calendar=5@1/1", "v1 seed=x tick=2 done=0 calendar=0@1/1"]
+    {
         assert_eq!(broken.parse::<Place>(), Err(()), "{broken}");
     }
 }
@@ -221,20 +207,11 @@ fn a_calendar_forgets_only_what_no_change_needs() {
 }
 
 /// Runs the source until it has sent so many batches with transactions; answers all events and the last position.
-async fn run(
-    seed: u64,
-    loads: Load,
-    resume: Option<Position>,
-    batches: usize,
-) -> (Vec<SourceEvent>, Option<Position>) {
+async fn run(seed: u64, loads: Load, resume: Option<Position>, batches: usize) -> (Vec<SourceEvent>, Option<Position>) {
     let (inbox, mut outbox) = mpsc::channel(2);
     let (stop, stopped) = watch::channel(false);
-    let tables = Table::ALL
-        .iter()
-        .zip(1..)
-        .map(|(table, id)| (table.name().to_owned(), TableId(id), loads.clone()));
-    let running =
-        Simulator::new(seed, Some(2_000.0)).run(4, tables.collect(), resume, inbox, stopped);
+    let tables = Table::ALL.iter().zip(1..).map(|(table, id)| (table.name().to_owned(), TableId(id), loads.clone()));
+    let running = Simulator::new(seed, Some(2_000.0)).run(4, tables.collect(), resume, inbox, stopped);
     let running = tokio::spawn(running);
     let mut events = Vec::new();
     let mut position = None;
@@ -293,11 +270,8 @@ async fn a_source_that_is_resumed_repeats_nothing_and_skips_nothing() {
     let mut story = Story::at(position.unwrap().0.parse().unwrap());
     while story.is_within_tick() {
         let mut batch = SourceBatch::default();
-        let targets: Vec<_> = Table::ALL
-            .iter()
-            .zip(1..)
-            .map(|(t, id)| (t.name().to_owned(), TableId(id), Load::Complete))
-            .collect();
+        let targets: Vec<_> =
+            Table::ALL.iter().zip(1..).map(|(t, id)| (t.name().to_owned(), TableId(id), Load::Complete)).collect();
         super::add(&mut batch, &super::Target::all(&targets), &story.tell(), 0).unwrap();
         gather(&mut tables, &[SourceEvent::Batch(batch)]);
     }

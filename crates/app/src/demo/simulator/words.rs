@@ -1,18 +1,16 @@
 //! Names of people, places and things.
 
 pub(super) const FIRST_NAMES: &[&str] = &[
-    "Ada", "Alan", "Amara", "Anna", "Ben", "Carla", "Chen", "Dana", "Diego", "Elena", "Emil",
-    "Farah", "Felix", "Grace", "Hana", "Hugo", "Ines", "Ivan", "Jonas", "Julia", "Kofi", "Lara",
-    "Leon", "Lin", "Maria", "Mateo", "Mei", "Nadia", "Noah", "Olga", "Omar", "Paula", "Quinn",
-    "Rosa", "Samir", "Sofia", "Theo", "Uma", "Wei", "Yuki",
+    "Ada", "Alan", "Amara", "Anna", "Ben", "Carla", "Chen", "Dana", "Diego", "Elena", "Emil", "Farah", "Felix",
+    "Grace", "Hana", "Hugo", "Ines", "Ivan", "Jonas", "Julia", "Kofi", "Lara", "Leon", "Lin", "Maria", "Mateo", "Mei",
+    "Nadia", "Noah", "Olga", "Omar", "Paula", "Quinn", "Rosa", "Samir", "Sofia", "Theo", "Uma", "Wei", "Yuki",
 ];
 
 pub(super) const LAST_NAMES: &[&str] = &[
-    "Adeyemi", "Almeida", "Becker", "Bianchi", "Castro", "Costa", "Diaz", "Dubois", "Eriksen",
-    "Fischer", "Garcia", "Haddad", "Hansen", "Huang", "Ito", "Jensen", "Keller", "Kim", "Kowalski",
-    "Larsen", "Li", "Lopez", "Martin", "Mensah", "Meyer", "Moreau", "Nagy", "Novak", "Okafor",
-    "Patel", "Pereira", "Rossi", "Sato", "Silva", "Smith", "Tanaka", "Vega", "Virtanen", "Wagner",
-    "Wang", "Weber", "Yilmaz", "Zhang",
+    "Adeyemi", "Almeida", "Becker", "Bianchi", "Castro", "Costa", "Diaz", "Dubois", "Eriksen", "Fischer", "Garcia",
+    "Haddad", "Hansen", "Huang", "Ito", "Jensen", "Keller", "Kim", "Kowalski", "Larsen", "Li", "Lopez", "Martin",
+    "Mensah", "Meyer", "Moreau", "Nagy", "Novak", "Okafor", "Patel", "Pereira", "Rossi", "Sato", "Silva", "Smith",
+    "Tanaka", "Vega", "Virtanen", "Wagner", "Wang", "Weber", "Yilmaz", "Zhang",
 ];
 
 pub(super) const CITIES: &[&str] = &[
@@ -59,13 +57,10 @@ pub(super) const BRANDS: &[&str] = &[
     "Lumen",
 ];
 
-pub(super) const KINDS: &[&str] = &[
-    "Classic", "Compact", "Everyday", "Fine", "Large", "Light", "Little", "New", "Old", "Plain",
-    "Soft", "Sturdy",
-];
+pub(super) const KINDS: &[&str] =
+    &["Classic", "Compact", "Everyday", "Fine", "Large", "Light", "Little", "New", "Old", "Plain", "Soft", "Sturdy"];
 
-pub(super) const METHODS: &[&str] =
-    &["card", "card", "card", "wallet", "wallet", "invoice", "voucher"];
+pub(super) const METHODS: &[&str] = &["card", "card", "card", "wallet", "wallet", "invoice", "voucher"];
 
 /// Categories and the things in them.
 pub(super) const CATEGORIES: [(&str, &[&str]); 8] = [

@@ -32,10 +32,7 @@ pub struct TableFacts {
 /// Reads the tables' columns. Tables are (database, name) as the log writes them.
 ///
 /// Errors: the server cannot be reached or refuses. A table that is missing or cannot be held is in the answer.
-pub async fn describe(
-    config: &MysqlConfig,
-    wanted: &[(String, String)],
-) -> Result<Vec<Described>, Failure> {
+pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Failure> {
     let answer = async {
         let mut wire = login::connect(config).await?;
         let mut out = Vec::with_capacity(wanted.len());
@@ -49,11 +46,7 @@ pub async fn describe(
     answer.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
 }
 
-async fn facts(
-    wire: &mut Wire,
-    database: &str,
-    name: &str,
-) -> Result<Result<TableFacts, String>, WireError> {
+async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<TableFacts, String>, WireError> {
     let (schema, table) = (literal(database), literal(name));
     let rows = wire
         .query(&format!(
@@ -65,10 +58,7 @@ async fn facts(
         return Ok(Err("The table does not exist, or the user may not SELECT from it.".to_owned()));
     };
     if kind != "BASE TABLE" {
-        return Ok(Err(format!(
-            "It is no table but a {}; changes of it are not logged.",
-            kind.to_lowercase()
-        )));
+        return Ok(Err(format!("It is no table but a {}; changes of it are not logged.", kind.to_lowercase())));
     }
     let rows_estimate = rows.first("TABLE_ROWS").and_then(|n| n.parse().ok()).unwrap_or(0);
     let Some(columns) = columns(wire, database, name).await? else {
@@ -97,8 +87,7 @@ pub(crate) async fn columns(
         return Ok(None);
     }
     let key = key(wire, &of).await?;
-    let json =
-        if wire.server.mariadb { json_columns(wire, database, name).await? } else { Vec::new() };
+    let json = if wire.server.mariadb { json_columns(wire, database, name).await? } else { Vec::new() };
     let column = |row: Vec<Option<String>>| {
         let mut values = row.into_iter();
         let mut next = || values.next().flatten();
@@ -130,11 +119,7 @@ async fn key(wire: &mut Wire, of: &str) -> Result<Vec<String>, WireError> {
 }
 
 /// MariaDB's JSON columns: those whose check is `json_valid` of themselves.
-async fn json_columns(
-    wire: &mut Wire,
-    database: &str,
-    name: &str,
-) -> Result<Vec<String>, WireError> {
+async fn json_columns(wire: &mut Wire, database: &str, name: &str) -> Result<Vec<String>, WireError> {
     let rows = wire
         .query(&format!(
             "SELECT CONSTRAINT_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS \

@@ -32,10 +32,7 @@ pub async fn doctor(config: &MysqlConfig, tables: &[(String, String)]) -> Vec<Ch
         }
     };
     let kind = if wire.server.mariadb { "MariaDB" } else { "MySQL" };
-    checks.push(Check::ok(
-        "connection",
-        format!("{kind} {} at {}", wire.server.version, config.address()),
-    ));
+    checks.push(Check::ok("connection", format!("{kind} {} at {}", wire.server.version, config.address())));
     match Facts::read(&mut wire).await {
         Ok(facts) => {
             settings(&facts, wire.server.mariadb, &mut checks);
@@ -149,21 +146,13 @@ async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
         Err(error) => return of_error("grants", &error, config),
     };
     match tokio::time::timeout(PATIENCE, first_event(config, facts, &position)).await {
-        Err(_) | Ok(Ok(())) => {
-            Check::ok("grants", format!("user \"{}\" may read the log", config.user))
-        }
-        Ok(Err(error)) if error.code().is_some() => {
-            missing_right(config, "REPLICATION SLAVE", &error)
-        }
+        Err(_) | Ok(Ok(())) => Check::ok("grants", format!("user \"{}\" may read the log", config.user)),
+        Ok(Err(error)) if error.code().is_some() => missing_right(config, "REPLICATION SLAVE", &error),
         Ok(Err(error)) => of_error("grants", &error, config),
     }
 }
 
-async fn first_event(
-    config: &MysqlConfig,
-    facts: &Facts,
-    position: &LogPosition,
-) -> Result<(), WireError> {
+async fn first_event(config: &MysqlConfig, facts: &Facts, position: &LogPosition) -> Result<(), WireError> {
     let mut log = login::connect(config).await?;
     open_log(&mut log, config, facts, position).await?;
     let packet = log.read_packet().await?;
@@ -223,7 +212,10 @@ async fn of_tables(
                 "table",
                 format!("table \"{name}\" cannot be captured"),
                 reason,
-                format!("GRANT SELECT ON {name} TO '{}'@'%', or correct the name in the project's sources.", config.user),
+                format!(
+                    "GRANT SELECT ON {name} TO '{}'@'%', or correct the name in the project's sources.",
+                    config.user
+                ),
             )),
             Ok(facts) if facts.schema.key.is_empty() => checks.push(Check::warning(
                 "primary_key",
@@ -243,12 +235,7 @@ async fn of_tables(
 }
 
 /// Rows changed by a foreign key's action are not logged by InnoDB.
-async fn cascades(
-    wire: &mut Wire,
-    facts: &Facts,
-    database: &str,
-    name: &str,
-) -> Result<Option<Check>, WireError> {
+async fn cascades(wire: &mut Wire, facts: &Facts, database: &str, name: &str) -> Result<Option<Check>, WireError> {
     // MySQL 9.6 does the actions above the engine, and logs them, unless told otherwise.
     if facts.native_foreign_keys == Some(false) {
         return Ok(None);
@@ -267,11 +254,7 @@ async fn cascades(
     Ok(Some(Check::warning(
         "foreign_key",
         format!("rows of \"{database}.{name}\" may change without a trace in the log"),
-        format!(
-            "Foreign key \"{constraint}\" changes them when a row of \"{parent}\" changes, which is not logged."
-        ),
-        format!(
-            "ALTER TABLE {database}.{name} DROP FOREIGN KEY {constraint}, or reconcile the table on a schedule."
-        ),
+        format!("Foreign key \"{constraint}\" changes them when a row of \"{parent}\" changes, which is not logged."),
+        format!("ALTER TABLE {database}.{name} DROP FOREIGN KEY {constraint}, or reconcile the table on a schedule."),
     )))
 }

@@ -19,8 +19,7 @@ impl ServerError {
     pub(crate) fn parse(packet: &[u8]) -> Self {
         let code = packet.get(1..3).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
         let rest = packet.get(3..).unwrap_or_default();
-        let text =
-            if rest.first() == Some(&b'#') { rest.get(6..).unwrap_or_default() } else { rest };
+        let text = if rest.first() == Some(&b'#') { rest.get(6..).unwrap_or_default() } else { rest };
         Self { code, message: String::from_utf8_lossy(text).into_owned() }
     }
 }
@@ -82,9 +81,10 @@ pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure
         WireError::Tls(reason) => Some(Failure {
             message: format!("cannot open an encrypted connection to {}", config.address()),
             detail: reason.clone(),
-            hint: "Check `tls` of the connection: `preferred` takes what the server offers, `verify` needs a certificate \
+            hint:
+                "Check `tls` of the connection: `preferred` takes what the server offers, `verify` needs a certificate \
                    signed by a known authority (or `tls_ca`) for this host name."
-                .to_owned(),
+                    .to_owned(),
         }),
         WireError::Io(_) | WireError::Closed | WireError::Silent(_) | WireError::Protocol(_) => None,
     }
@@ -93,8 +93,7 @@ pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure
 fn server_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> {
     let user = &config.user;
     let detail = error.to_string();
-    let of =
-        |message: String, hint: String| Some(Failure { message, detail: detail.clone(), hint });
+    let of = |message: String, hint: String| Some(Failure { message, detail: detail.clone(), hint });
     match error.code {
         code if ACCESS_DENIED.contains(&code) => of(
             format!("{} refuses user \"{user}\"", config.address()),

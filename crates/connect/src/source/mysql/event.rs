@@ -139,9 +139,9 @@ fn without_checksum(body: &[u8]) -> &[u8] {
 
 #[inline]
 fn has_valid_checksum(event: &[u8]) -> bool {
-    event.split_last_chunk::<CHECKSUM_BYTES>().is_some_and(|(data, sum)| {
-        data.len() >= HEADER_BYTES && crc32fast::hash(data) == u32::from_le_bytes(*sum)
-    })
+    event
+        .split_last_chunk::<CHECKSUM_BYTES>()
+        .is_some_and(|(data, sum)| data.len() >= HEADER_BYTES && crc32fast::hash(data) == u32::from_le_bytes(*sum))
 }
 
 /// A rotation: the next event is at this offset of this file.
@@ -162,11 +162,7 @@ pub(crate) struct GtidHead {
 }
 
 /// Reads a GTID or anonymous GTID event. The origin goes into `origin`, whose UUID rarely changes.
-pub(crate) fn gtid(
-    body: &[u8],
-    anonymous: bool,
-    origin: &mut Origin,
-) -> Result<GtidHead, WireError> {
+pub(crate) fn gtid(body: &[u8], anonymous: bool, origin: &mut Origin) -> Result<GtidHead, WireError> {
     const COMMIT_TIME: usize = 42; // flags, UUID, number, type code, two logical clocks
     let Some(head) = body.first_chunk::<25>() else { return Err(damaged("a GTID event")) };
     origin.uuid.copy_from_slice(&head[1..17]);
@@ -178,10 +174,7 @@ pub(crate) fn gtid(
         time[..7].copy_from_slice(bytes);
         time[6] &= 0x7f; // the highest bit says that the original commit's time follows
     }
-    Ok(GtidHead {
-        number: (!anonymous).then(|| u64::from_le_bytes(number)),
-        commit_time_us: i64::from_le_bytes(time),
-    })
+    Ok(GtidHead { number: (!anonymous).then(|| u64::from_le_bytes(number)), commit_time_us: i64::from_le_bytes(time) })
 }
 
 /// Reads a tagged GTID event (MySQL 8.4): a message of the server's serialisation library.
@@ -206,10 +199,7 @@ pub(crate) fn gtid_tagged(body: &[u8], origin: &mut Origin) -> Result<GtidHead, 
                 let length = usize::try_from(reader.unsigned()?).map_err(|_| damaged("a tag"))?;
                 origin.tag = String::from_utf8_lossy(reader.0.take(length)?).into_owned();
             }
-            6 => {
-                head.commit_time_us =
-                    i64::try_from(reader.unsigned()?).map_err(|_| damaged("a commit time"))?
-            }
+            6 => head.commit_time_us = i64::try_from(reader.unsigned()?).map_err(|_| damaged("a commit time"))?,
             // Flags, logical clocks, original commit time, length, versions, ticket: one number each.
             0 | 4 | 5 | 7..=11 => drop(reader.unsigned()?),
             // Fields are added at the end, after all that we need.

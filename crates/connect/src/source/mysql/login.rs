@@ -50,8 +50,7 @@ async fn open(config: &MysqlConfig) -> Result<Wire, WireError> {
     };
     let mut wire = wire?;
     wire.execute("SET NAMES utf8mb4").await?;
-    wire.execute("SET SESSION time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1")
-        .await?;
+    wire.execute("SET SESSION time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1").await?;
     Ok(wire)
 }
 
@@ -71,8 +70,7 @@ async fn attempt(config: &MysqlConfig, with_tls: bool) -> Result<Wire, WireError
 
 /// Opens the socket: every address of the host is tried.
 async fn dial(config: &MysqlConfig) -> Result<TcpStream, WireError> {
-    let mut last =
-        std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
     for address in tokio::net::lookup_host((config.host.as_str(), config.port)).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_keepalive(true)?;
@@ -101,9 +99,7 @@ impl Greeting {
     fn parse(packet: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader(packet);
         if reader.take(1)? != [10] {
-            return Err(WireError::Protocol(
-                "this is no MySQL server, or one older than 4.1".to_owned(),
-            ));
+            return Err(WireError::Protocol("this is no MySQL server, or one older than 4.1".to_owned()));
         }
         let version = String::from_utf8_lossy(reader.until_zero()).into_owned();
         let id = reader.take(4)?;
@@ -147,16 +143,10 @@ fn answer_head(capabilities: u32) -> Vec<u8> {
 }
 
 /// Upgrades the connection if the server can. Returns whether it is encrypted now.
-async fn negotiate_tls(
-    wire: &mut Wire,
-    config: &MysqlConfig,
-    greeting: &Greeting,
-) -> Result<bool, WireError> {
+async fn negotiate_tls(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting) -> Result<bool, WireError> {
     if greeting.capabilities & SSL == 0 {
         return match config.tls {
-            Tls::Required | Tls::Verify => {
-                Err(WireError::Tls("the server does not offer TLS".to_owned()))
-            }
+            Tls::Required | Tls::Verify => Err(WireError::Tls("the server does not offer TLS".to_owned())),
             Tls::Preferred | Tls::Disabled => Ok(false),
         };
     }
@@ -164,11 +154,9 @@ async fn negotiate_tls(
     let Transport::Plain(stream) = std::mem::replace(&mut wire.transport, Transport::Gone) else {
         return Err(WireError::Protocol("TLS within TLS".to_owned()));
     };
-    let name =
-        ServerName::try_from(config.host.clone()).map_err(|e| WireError::Tls(e.to_string()))?;
+    let name = ServerName::try_from(config.host.clone()).map_err(|e| WireError::Tls(e.to_string()))?;
     let connector = TlsConnector::from(Arc::new(tls_config(config)?));
-    let stream =
-        connector.connect(name, stream).await.map_err(|e| WireError::Tls(e.to_string()))?;
+    let stream = connector.connect(name, stream).await.map_err(|e| WireError::Tls(e.to_string()))?;
     wire.transport = Transport::Tls(Box::new(stream));
     Ok(true)
 }
@@ -189,9 +177,7 @@ fn tls_config(config: &MysqlConfig) -> Result<ClientConfig, WireError> {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
             let unreadable = |e: String| WireError::Tls(format!("tls_ca {}: {e}", path.display()));
-            for certificate in
-                CertificateDer::pem_file_iter(path).map_err(|e| unreadable(e.to_string()))?
-            {
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unreadable(e.to_string()))? {
                 let certificate = certificate.map_err(|e| unreadable(e.to_string()))?;
                 roots.add(certificate).map_err(|e| unreadable(e.to_string()))?;
             }
@@ -222,12 +208,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -236,12 +217,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -249,12 +225,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-async fn log_in(
-    wire: &mut Wire,
-    config: &MysqlConfig,
-    greeting: &Greeting,
-    encrypted: bool,
-) -> Result<(), WireError> {
+async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encrypted: bool) -> Result<(), WireError> {
     let password = config.password.as_deref().unwrap_or("");
     let mut plugin = greeting.plugin.clone();
     let mut nonce = greeting.nonce.clone();
@@ -278,8 +249,7 @@ async fn log_in(
                 let mut reader = Reader(packet.get(1..).unwrap_or_default());
                 plugin = String::from_utf8_lossy(reader.until_zero()).into_owned();
                 nonce = reader.0.strip_suffix(&[0]).unwrap_or(reader.0).to_vec();
-                let answer = proof(&plugin, password, &nonce)
-                    .ok_or_else(|| unknown_plugin(&plugin, config))?;
+                let answer = proof(&plugin, password, &nonce).ok_or_else(|| unknown_plugin(&plugin, config))?;
                 wire.send(&answer).await?;
             }
             Some(1) if plugin == "caching_sha2_password" => {
@@ -295,38 +265,27 @@ async fn log_in(
 /// What proves the password without showing it, or none for a plugin that we do not know.
 fn proof(plugin: &str, password: &str, nonce: &[u8]) -> Option<Vec<u8>> {
     match plugin {
-        "mysql_native_password" => Some(
-            scramble_native(nonce, password.as_bytes()).map(|s| s.to_vec()).unwrap_or_default(),
-        ),
-        "caching_sha2_password" => Some(
-            scramble_sha256(nonce, password.as_bytes()).map(|s| s.to_vec()).unwrap_or_default(),
-        ),
+        "mysql_native_password" => {
+            Some(scramble_native(nonce, password.as_bytes()).map(|s| s.to_vec()).unwrap_or_default())
+        }
+        "caching_sha2_password" => {
+            Some(scramble_sha256(nonce, password.as_bytes()).map(|s| s.to_vec()).unwrap_or_default())
+        }
         _ => None,
     }
 }
 
 fn unknown_plugin(plugin: &str, config: &MysqlConfig) -> WireError {
     Failure {
-        message: format!(
-            "user \"{}\" logs in by \"{plugin}\", which is not supported",
-            config.user
-        ),
+        message: format!("user \"{}\" logs in by \"{plugin}\", which is not supported", config.user),
         detail: "Known are caching_sha2_password and mysql_native_password.".to_owned(),
-        hint: format!(
-            "ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'",
-            config.user
-        ),
+        hint: format!("ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'", config.user),
     }
     .into()
 }
 
 /// The server does not have the password cached: it gets the password itself, through TLS or its public key.
-async fn full_sha2(
-    wire: &mut Wire,
-    password: &str,
-    nonce: &[u8],
-    encrypted: bool,
-) -> Result<(), WireError> {
+async fn full_sha2(wire: &mut Wire, password: &str, nonce: &[u8], encrypted: bool) -> Result<(), WireError> {
     const REQUEST_KEY: u8 = 2;
     let mut secret = password.as_bytes().to_vec();
     secret.push(0);

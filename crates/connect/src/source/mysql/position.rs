@@ -46,11 +46,7 @@ impl Ord for LogPoint {
             return self.offset.cmp(&other.offset);
         }
         // Numbers grow beyond six digits, so names do not compare as text.
-        (self.file_number(), &self.file, self.offset).cmp(&(
-            other.file_number(),
-            &other.file,
-            other.offset,
-        ))
+        (self.file_number(), &self.file, self.offset).cmp(&(other.file_number(), &other.file, other.offset))
     }
 }
 
@@ -240,8 +236,7 @@ impl FromStr for GtidSet {
                     continue;
                 }
                 let (first, last) = word.split_once('-').unwrap_or((word, word));
-                let (first, last) =
-                    (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
+                let (first, last) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
                 if first == 0 || first > last {
                     return Err(bad());
                 }
@@ -265,8 +260,7 @@ impl fmt::Display for Uuid<'_> {
 }
 
 fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u32> =
-        text.chars().filter(|&c| c != '-').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let digits: Vec<u32> = text.chars().filter(|&c| c != '-').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
     let mut out = [0; 16];
     if digits.len() != 32 {
         return None;

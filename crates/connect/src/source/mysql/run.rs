@@ -151,9 +151,7 @@ impl Runner {
                 return;
             }
             // A connection that worked for a while starts the patience anew.
-            if self.state != Some(SourceState::Stalled)
-                && self.state != Some(SourceState::Connecting)
-            {
+            if self.state != Some(SourceState::Stalled) && self.state != Some(SourceState::Connecting) {
                 backoff = BACKOFF_FIRST;
             }
             tracing::warn!(server = %self.config.address(), %error, wait_ms = backoff.as_millis(), "connecting again");
@@ -239,11 +237,7 @@ impl Runner {
     }
 
     /// Follows the log of one connection.
-    async fn follow(
-        &mut self,
-        log: &mut Wire,
-        sql: Wire,
-    ) -> Result<std::convert::Infallible, Halt> {
+    async fn follow(&mut self, log: &mut Wire, sql: Wire) -> Result<std::convert::Infallible, Halt> {
         let mut loaders = self.start_loaders();
         let mut sql = Some(sql);
         let mut tick = ticks();
@@ -313,9 +307,7 @@ impl Runner {
                 Some((0xff, _)) => return Err(WireError::Server(ServerError::parse(packet)).into()),
                 Some((0xfe, _)) => return Err(WireError::Closed.into()),
                 _ => {
-                    return Err(
-                        WireError::Protocol("no event where one should be".to_owned()).into()
-                    );
+                    return Err(WireError::Protocol("no event where one should be".to_owned()).into());
                 }
             };
             match assembler.event(event)? {
@@ -332,11 +324,7 @@ impl Runner {
     }
 
     /// Reads a table's columns again; on a connection that has died meanwhile, on a new one.
-    async fn describe(
-        &mut self,
-        sql: &mut Option<Wire>,
-        index: usize,
-    ) -> Result<Option<Vec<SourceColumn>>, Halt> {
+    async fn describe(&mut self, sql: &mut Option<Wire>, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let table = assembler.table(index);
         let (database, name) = (table.database.clone(), table.name.clone());
@@ -378,9 +366,7 @@ impl Runner {
         let Some(assembler) = &mut self.assembler else { return !self.said.is_empty() };
         // Before the batch that they belong to: whoever has stored its position knows what it lacks.
         self.said.extend(assembler.notices().into_iter().map(notice_event));
-        if !self.said.is_empty()
-            || assembler.is_ready()
-            || self.waiting.iter().any(|chunk| assembler.may_close(chunk))
+        if !self.said.is_empty() || assembler.is_ready() || self.waiting.iter().any(|chunk| assembler.may_close(chunk))
         {
             return true;
         }
@@ -457,18 +443,17 @@ pub(crate) async fn open_log(
 ) -> Result<(), WireError> {
     announce_checksum(wire).await?;
     let period_ns = HEARTBEAT.as_nanos();
-    wire.execute(&format!(
-        "SET @master_heartbeat_period = {period_ns}, @source_heartbeat_period = {period_ns}"
-    ))
-    .await?;
+    wire.execute(&format!("SET @master_heartbeat_period = {period_ns}, @source_heartbeat_period = {period_ns}"))
+        .await?;
     // While nobody takes our batches we do not read, and the server must not mind.
     wire.execute("SET SESSION net_write_timeout = 3600").await?;
-    let server_id =
-        config.server_id.unwrap_or_else(|| own_server_id(config, wire.server.connection_id));
+    let server_id = config.server_id.unwrap_or_else(|| own_server_id(config, wire.server.connection_id));
     if wire.server.mariadb {
         // 4: we understand GTIDs, and events that a statement was split into.
-        wire.execute("SET @mariadb_slave_capability = 4, @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0")
-            .await?;
+        wire.execute(
+            "SET @mariadb_slave_capability = 4, @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0",
+        )
+        .await?;
     }
     match &position.gtids {
         Gtids::MySql(set) if facts.gtid_mode => {

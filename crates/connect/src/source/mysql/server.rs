@@ -30,17 +30,12 @@ impl Facts {
     pub(crate) async fn read(wire: &mut Wire) -> Result<Self, WireError> {
         let names = "'log_bin','binlog_format','binlog_row_image','binlog_row_metadata','gtid_mode','server_id',\
                      'binlog_expire_logs_seconds','expire_logs_days','innodb_native_foreign_keys'";
-        let rows =
-            wire.query(&format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")).await?;
+        let rows = wire.query(&format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")).await?;
         let get = |name: &str| variable(&rows, name).unwrap_or_default();
         let on = |name: &str| matches!(get(name).to_ascii_uppercase().as_str(), "ON" | "1");
         let seconds = get("binlog_expire_logs_seconds").parse().unwrap_or(0);
         let days: f64 = get("expire_logs_days").parse().unwrap_or(0.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "days of log retention are few"
-        )]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "days of log retention are few")]
         let days_s = (days * 86_400.0) as u64;
         Ok(Self {
             log_bin: on("log_bin"),
@@ -50,8 +45,7 @@ impl Facts {
             gtid_mode: get("gtid_mode").eq_ignore_ascii_case("ON"),
             server_id: get("server_id").parse().unwrap_or(0),
             expire_s: if seconds > 0 { seconds } else { days_s },
-            native_foreign_keys: variable(&rows, "innodb_native_foreign_keys")
-                .map(|v| v.eq_ignore_ascii_case("ON")),
+            native_foreign_keys: variable(&rows, "innodb_native_foreign_keys").map(|v| v.eq_ignore_ascii_case("ON")),
         })
     }
 
@@ -61,8 +55,7 @@ impl Facts {
             return Some(Failure {
                 message: format!("{} writes no binary log", config.address()),
                 detail: "log_bin is OFF.".to_owned(),
-                hint: "Start the server with log_bin, binlog_format = ROW and a server_id."
-                    .to_owned(),
+                hint: "Start the server with log_bin, binlog_format = ROW and a server_id.".to_owned(),
             });
         }
         // MySQL 9 drops the variable: ROW is all there is.
@@ -70,8 +63,7 @@ impl Facts {
             return Some(Failure {
                 message: format!("{} logs statements, not rows", config.address()),
                 detail: format!("binlog_format is {}.", self.binlog_format),
-                hint: "SET GLOBAL binlog_format = 'ROW'; then let the applications reconnect."
-                    .to_owned(),
+                hint: "SET GLOBAL binlog_format = 'ROW'; then let the applications reconnect.".to_owned(),
             });
         }
         None
@@ -91,19 +83,12 @@ pub(crate) async fn log_end(wire: &mut Wire) -> Result<(LogPoint, String), WireE
     let (Some(offset), false) = (offset, file.is_empty()) else {
         return Err(WireError::Protocol("the server does not tell the end of its log".to_owned()));
     };
-    Ok((
-        LogPoint::new(file, offset),
-        rows.first("Executed_Gtid_Set").unwrap_or_default().to_owned(),
-    ))
+    Ok((LogPoint::new(file, offset), rows.first("Executed_Gtid_Set").unwrap_or_default().to_owned()))
 }
 
 /// The command that tells the end of the log, by the server's age.
 pub(crate) fn log_status(server: &ServerInfo) -> &'static str {
-    if !server.mariadb && server.numbers() >= (8, 2, 0) {
-        "SHOW BINARY LOG STATUS"
-    } else {
-        "SHOW MASTER STATUS"
-    }
+    if !server.mariadb && server.numbers() >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" }
 }
 
 /// The end of the log as a position to resume from.
@@ -140,12 +125,10 @@ pub(crate) async fn start_position(
             Ok((LogPosition { point: LogPoint::new(file.clone(), *offset), gtids: Gtids::Off }, 0))
         }
         Start::Gtid(text) => {
-            let bad = |e: &dyn std::fmt::Display| {
-                Failure {
+            let bad = |e: &dyn std::fmt::Display| Failure {
                 message: "the connection's start is no GTID set".to_owned(),
                 detail: e.to_string(),
                 hint: "Write it as SELECT @@gtid_executed (MySQL) or @@gtid_binlog_pos (MariaDB) shows it.".to_owned(),
-            }
             };
             let gtids = if wire.server.mariadb {
                 Gtids::MariaDb(text.parse::<DomainGtids>().map_err(|e| bad(&e))?)
@@ -156,8 +139,7 @@ pub(crate) async fn start_position(
         }
         Start::Since(us) => {
             let rows = wire.query("SHOW BINARY LOGS").await?;
-            let files: Vec<String> =
-                rows.rows.into_iter().filter_map(|mut r| r.swap_remove(0)).collect();
+            let files: Vec<String> = rows.rows.into_iter().filter_map(|mut r| r.swap_remove(0)).collect();
             let file = file_before(config, &files, *us).await?;
             Ok((LogPosition { point: LogPoint::new(file, 4), gtids: Gtids::Off }, *us))
         }
@@ -171,10 +153,7 @@ async fn file_before(config: &MysqlConfig, files: &[String], us: i64) -> Result<
             return Ok(file.clone());
         }
     }
-    files
-        .first()
-        .cloned()
-        .ok_or_else(|| WireError::Protocol("the server has no log files".to_owned()))
+    files.first().cloned().ok_or_else(|| WireError::Protocol("the server has no log files".to_owned()))
 }
 
 /// When a log file was begun, in seconds since 1970: the time of its format description.
@@ -210,9 +189,7 @@ pub async fn current_position(config: &MysqlConfig) -> Result<Position, Failure>
         wire.close().await;
         Ok::<_, WireError>(position.to_position())
     };
-    position
-        .await
-        .map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
+    position.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
 }
 
 /// A server that cannot be asked right now.

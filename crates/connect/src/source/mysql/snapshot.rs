@@ -58,11 +58,7 @@ pub(crate) struct Loaders {
 
 impl Loaders {
     /// Starts a reader per table; `run` marks their chunks.
-    pub(crate) fn start(
-        config: &Arc<MysqlConfig>,
-        tables: Vec<(usize, CaptureTable)>,
-        run: u64,
-    ) -> Self {
+    pub(crate) fn start(config: &Arc<MysqlConfig>, tables: Vec<(usize, CaptureTable)>, run: u64) -> Self {
         let (sender, loaded) = mpsc::channel(QUEUE);
         let together = Arc::new(Semaphore::new(config.snapshot_tables.max(1)));
         let mut tasks = JoinSet::new();
@@ -98,11 +94,7 @@ struct TableReader {
 impl TableReader {
     async fn run(mut self) {
         loop {
-            let result = if self.table.schema.key.is_empty() {
-                self.bag().await
-            } else {
-                self.chunks().await
-            };
+            let result = if self.table.schema.key.is_empty() { self.bag().await } else { self.chunks().await };
             match result {
                 Ok(End::Done) => return,
                 Ok(End::Parked(reason)) => return self.park(reason).await,
@@ -159,11 +151,7 @@ impl TableReader {
             let (high, _) = log_end(&mut wire).await?;
             self.reject(&read.rejected, &high).await;
             let complete = read.count < rows_max;
-            let cursor = if read.count == 0 {
-                cursor.clone().unwrap_or_default()
-            } else {
-                encode_cursor(&read.last)
-            };
+            let cursor = if read.count == 0 { cursor.clone().unwrap_or_default() } else { encode_cursor(&read.last) };
             rows_max = next_rows(read.count, read.rows.byte_len(), took);
             let chunk = Chunk {
                 table: self.index,
@@ -199,14 +187,11 @@ impl TableReader {
                 Err(reason) => return Ok(End::Parked(reason)),
             }
         };
-        let sql =
-            format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(&self.table));
+        let sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(&self.table));
         let mut read = Read::new(&plan, 0);
         wire.query_with(&sql, |values| read.row(values)).await?;
         if read.rows.byte_len() > BAG_BYTES_MAX {
-            return Ok(End::Parked(
-                "It has no primary key and is too large to be loaded in one piece.".to_owned(),
-            ));
+            return Ok(End::Parked("It has no primary key and is too large to be loaded in one piece.".to_owned()));
         }
         self.reject(&read.rejected, &high).await;
         let chunk = Chunk {
@@ -224,10 +209,7 @@ impl TableReader {
     }
 
     /// MySQL tells no place for a snapshot: the table is locked for the moment in which both are taken.
-    async fn locked_snapshot(
-        &self,
-        wire: &mut Wire,
-    ) -> Result<Result<LogPoint, String>, WireError> {
+    async fn locked_snapshot(&self, wire: &mut Wire) -> Result<Result<LogPoint, String>, WireError> {
         let mut locker = login::connect(&self.config).await?;
         let name = full_name(&self.table);
         if let Err(error) = locker.execute(&format!("LOCK TABLES {name} READ")).await {
@@ -272,19 +254,14 @@ async fn mariadb_snapshot(wire: &mut Wire) -> Result<LogPoint, WireError> {
     wire.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
     let rows = wire.query("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
     let get = |name: &str| {
-        let found = rows
-            .rows
-            .iter()
-            .find(|r| r[0].as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name)));
+        let found = rows.rows.iter().find(|r| r[0].as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name)));
         found.and_then(|r| r[1].clone()).unwrap_or_default()
     };
     let offset = get("binlog_snapshot_position").parse();
     let file = get("binlog_snapshot_file");
     match offset {
         Ok(offset) if !file.is_empty() => Ok(LogPoint::new(file, offset)),
-        _ => Err(WireError::Protocol(
-            "the server does not tell the place of its snapshot".to_owned(),
-        )),
+        _ => Err(WireError::Protocol("the server does not tell the place of its snapshot".to_owned())),
     }
 }
 
@@ -322,14 +299,7 @@ struct Read<'a> {
 
 impl<'a> Read<'a> {
     fn new(plan: &'a SnapshotPlan, keys: usize) -> Self {
-        Self {
-            plan,
-            keys,
-            rows: Rows::new(),
-            count: 0,
-            last: vec![Vec::new(); keys],
-            rejected: Vec::new(),
-        }
+        Self { plan, keys, rows: Rows::new(), count: 0, last: vec![Vec::new(); keys], rejected: Vec::new() }
     }
 
     fn row(&mut self, values: &[Option<&[u8]>]) -> Result<(), WireError> {
@@ -339,15 +309,12 @@ impl<'a> Read<'a> {
             last.clear();
             last.extend_from_slice(key.unwrap_or_default());
         }
-        let written = self
-            .plan
-            .write_row(cells.iter().copied(), &mut self.rows.start_row(self.plan.layout()));
+        let written = self.plan.write_row(cells.iter().copied(), &mut self.rows.start_row(self.plan.layout()));
         match written {
             Ok(()) => self.rows.finish_row(),
             Err(error) => {
                 self.rows.abandon_row();
-                let key: Vec<String> =
-                    self.last.iter().map(|k| String::from_utf8_lossy(k).into_owned()).collect();
+                let key: Vec<String> = self.last.iter().map(|k| String::from_utf8_lossy(k).into_owned()).collect();
                 let shown = if key.is_empty() {
                     hex(cells.first().copied().flatten().unwrap_or_default())
                 } else {
@@ -395,9 +362,7 @@ fn key_column(column: &SourceColumn) -> Result<KeyColumn, String> {
     let name = quoted(&column.name);
     let plain = |kind| KeyColumn { expression: name.clone(), select: name.clone(), kind };
     Ok(match column.data_type.to_ascii_lowercase().as_str() {
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" => {
-            plain(CursorKind::Number)
-        }
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" => plain(CursorKind::Number),
         // By number, or 'b' after 'a' would be compared as text.
         "bit" | "enum" | "set" => {
             let number = format!("({name} + 0)");
@@ -406,20 +371,12 @@ fn key_column(column: &SourceColumn) -> Result<KeyColumn, String> {
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => KeyColumn {
             expression: name.clone(),
             select: format!("CAST({name} AS BINARY)"),
-            kind: CursorKind::Text {
-                charset: column.charset.clone().unwrap_or_else(|| "utf8mb4".to_owned()),
-            },
+            kind: CursorKind::Text { charset: column.charset.clone().unwrap_or_else(|| "utf8mb4".to_owned()) },
         },
-        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
-            plain(CursorKind::Bytes)
-        }
-        "date" | "datetime" | "timestamp" | "time" | "uuid" | "inet4" | "inet6" => {
-            plain(CursorKind::Quoted)
-        }
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => plain(CursorKind::Bytes),
+        "date" | "datetime" | "timestamp" | "time" | "uuid" | "inet4" | "inet6" => plain(CursorKind::Quoted),
         other => {
-            return Err(format!(
-                "Its key has a column of type \"{other}\", along which it cannot be read."
-            ));
+            return Err(format!("Its key has a column of type \"{other}\", along which it cannot be read."));
         }
     })
 }
@@ -448,16 +405,13 @@ impl CursorKind {
         };
         match self {
             Self::Number => plain(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.')),
-            Self::Text { charset }
-                if charset.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
-            {
+            Self::Text { charset } if charset.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
                 Some(format!("_{charset} x'{digits}'"))
             }
             Self::Text { .. } => None,
             Self::Bytes => Some(format!("x'{digits}'")),
             Self::Quoted => {
-                plain(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b':' | b' ' | b'.'))
-                    .map(|v| format!("'{v}'"))
+                plain(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b':' | b' ' | b'.')).map(|v| format!("'{v}'"))
             }
         }
     }
@@ -486,8 +440,7 @@ fn chunk_query(
     let behind = match cursor.filter(|c| !c.is_empty()) {
         None => String::new(),
         Some(cursor) => {
-            let values = literals(cursor, keys)
-                .ok_or("The cursor of its load does not fit its key any more.")?;
+            let values = literals(cursor, keys).ok_or("The cursor of its load does not fit its key any more.")?;
             format!(" WHERE {}", behind(keys, &values))
         }
     };

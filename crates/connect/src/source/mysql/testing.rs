@@ -28,9 +28,7 @@ impl Replay {
         match self.assembler.event(event) {
             Ok(Step::Next) => Ok(None),
             Ok(Step::Committed) => Ok(Some("committed".to_owned())),
-            Ok(Step::Describe(index)) => {
-                Ok(Some(format!("describe {}", self.assembler.table(index).name)))
-            }
+            Ok(Step::Describe(index)) => Ok(Some(format!("describe {}", self.assembler.table(index).name))),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -54,16 +52,9 @@ impl Replay {
     }
 
     /// A chunk of the table with this index arrives. Returns false if it must wait.
-    pub fn chunk(
-        &mut self,
-        table: usize,
-        rows: relation::Rows,
-        high: (&str, u64),
-        complete: bool,
-    ) -> bool {
+    pub fn chunk(&mut self, table: usize, rows: relation::Rows, high: (&str, u64), complete: bool) -> bool {
         let high = LogPoint::new(high.0, high.1);
-        let chunk =
-            Chunk { table, run: 0, rows, cursor: Vec::new(), complete, high, rows_estimate: 0 };
+        let chunk = Chunk { table, run: 0, rows, cursor: Vec::new(), complete, high, rows_estimate: 0 };
         if !self.assembler.may_close(&chunk) {
             return false;
         }

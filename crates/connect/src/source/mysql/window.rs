@@ -114,8 +114,7 @@ impl BagLoad {
 
     /// The table's content now: rows read at `point`, and the changes since.
     pub(crate) fn fold(&mut self, rows: &Rows, point: &LogPoint) -> Rows {
-        let skip =
-            self.ends.iter().rev().find(|(end, _)| end <= point).map_or(0, |&(_, count)| count);
+        let skip = self.ends.iter().rev().find(|(end, _)| end <= point).map_or(0, |&(_, count)| count);
         if skip == self.changes.rows.len() {
             return rows.clone();
         }

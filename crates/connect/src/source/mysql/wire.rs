@@ -44,8 +44,7 @@ impl ServerInfo {
     /// Major, minor and patch number.
     pub(crate) fn numbers(&self) -> (u32, u32, u32) {
         // Old MariaDB servers prefix "5.5.5-" for the sake of old replicas.
-        let text =
-            self.version.strip_prefix("5.5.5-").filter(|_| self.mariadb).unwrap_or(&self.version);
+        let text = self.version.strip_prefix("5.5.5-").filter(|_| self.mariadb).unwrap_or(&self.version);
         let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     }
@@ -239,12 +238,7 @@ impl Wire {
         let mut out = TextRows::default();
         out.names = self
             .query_with(sql, |values| {
-                out.rows.push(
-                    values
-                        .iter()
-                        .map(|v| v.map(|b| String::from_utf8_lossy(b).into_owned()))
-                        .collect(),
-                );
+                out.rows.push(values.iter().map(|v| v.map(|b| String::from_utf8_lossy(b).into_owned())).collect());
                 Ok(())
             })
             .await?;
@@ -299,12 +293,7 @@ impl Wire {
     }
 
     /// Asks for the log from a file and offset on; events follow as packets.
-    pub(crate) async fn dump_from_file(
-        &mut self,
-        server_id: u32,
-        file: &str,
-        offset: u32,
-    ) -> Result<(), WireError> {
+    pub(crate) async fn dump_from_file(&mut self, server_id: u32, file: &str, offset: u32) -> Result<(), WireError> {
         let mut body = offset.to_le_bytes().to_vec();
         body.extend_from_slice(&[0, 0]);
         body.extend_from_slice(&server_id.to_le_bytes());
@@ -313,11 +302,7 @@ impl Wire {
     }
 
     /// Asks a MySQL server for all transactions that are not in `executed`.
-    pub(crate) async fn dump_from_gtids(
-        &mut self,
-        server_id: u32,
-        executed: &GtidSet,
-    ) -> Result<(), WireError> {
+    pub(crate) async fn dump_from_gtids(&mut self, server_id: u32, executed: &GtidSet) -> Result<(), WireError> {
         const THROUGH_GTID: u16 = 4;
         let mut body = THROUGH_GTID.to_le_bytes().to_vec();
         body.extend_from_slice(&server_id.to_le_bytes());
@@ -417,11 +402,7 @@ fn column_name(packet: &[u8]) -> Result<String, WireError> {
 }
 
 /// Finds the values of a text row.
-fn text_row(
-    packet: &[u8],
-    columns: usize,
-    spans: &mut Vec<Option<Range<usize>>>,
-) -> Result<(), WireError> {
+fn text_row(packet: &[u8], columns: usize, spans: &mut Vec<Option<Range<usize>>>) -> Result<(), WireError> {
     spans.clear();
     let mut reader = Reader(packet);
     for _ in 0..columns {
@@ -458,11 +439,7 @@ fn row_values(
 }
 
 impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -472,11 +449,7 @@ impl AsyncRead for Transport {
 }
 
 impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

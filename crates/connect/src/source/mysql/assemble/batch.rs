@@ -75,8 +75,7 @@ impl Assembler {
     /// Whether a chunk's time has come: the log has passed its `high`, and no open transaction has changed a bag, whose
     /// rows would be torn apart.
     pub(crate) fn may_close(&self, chunk: &Chunk) -> bool {
-        let whole =
-            |table: &Table| !matches!(table.loading, Loading::Bag(_)) || self.open.marks.is_empty();
+        let whole = |table: &Table| !matches!(table.loading, Loading::Bag(_)) || self.open.marks.is_empty();
         self.applied >= chunk.high && whole(&self.tables[chunk.table])
     }
 }

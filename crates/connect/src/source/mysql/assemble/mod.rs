@@ -139,17 +139,8 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    pub(crate) fn new(
-        tables: Vec<CaptureTable>,
-        position: LogPosition,
-        limits: Limits,
-        since_us: i64,
-    ) -> Self {
-        let by_name = tables
-            .iter()
-            .enumerate()
-            .map(|(i, t)| ((t.database.clone(), t.name.clone()), i))
-            .collect();
+    pub(crate) fn new(tables: Vec<CaptureTable>, position: LogPosition, limits: Limits, since_us: i64) -> Self {
+        let by_name = tables.iter().enumerate().map(|(i, t)| ((t.database.clone(), t.name.clone()), i)).collect();
         Self {
             tables: tables.into_iter().map(Table::new).collect(),
             by_name,
@@ -235,8 +226,7 @@ impl Assembler {
             k if kind::MARIADB_ROWS_COMPRESSED.contains(&k) => self.compressed_rows(k, body),
             kind::XID => Ok(self.commit(header)),
             kind::GTID | kind::ANONYMOUS_GTID => {
-                let head =
-                    event::gtid(body, header.kind == kind::ANONYMOUS_GTID, &mut self.origin)?;
+                let head = event::gtid(body, header.kind == kind::ANONYMOUS_GTID, &mut self.origin)?;
                 self.begin_mysql(header, head);
                 Ok(Step::Next)
             }
@@ -249,8 +239,7 @@ impl Assembler {
             kind::QUERY => self.query(header, event::query(body)?),
             kind::MARIADB_QUERY_COMPRESSED => {
                 let query = event::query(body)?;
-                let text = decode::inflate_mariadb_block(query.text)
-                    .map_err(|e| damaged(&e.to_string()))?;
+                let text = decode::inflate_mariadb_block(query.text).map_err(|e| damaged(&e.to_string()))?;
                 self.query(header, event::Query { database: query.database, text: &text })
             }
             kind::EXECUTE_LOAD_QUERY => self.query(header, event::load_query(body)?),
@@ -308,10 +297,8 @@ impl Assembler {
             if payload.uncompressed_bytes > PAYLOAD_BYTES_MAX {
                 return Err(too_large("a compressed transaction", payload.uncompressed_bytes));
             }
-            inflated =
-                zstd::bulk::decompress(payload.data, payload.uncompressed_bytes).map_err(|e| {
-                    damaged(&format!("a compressed transaction cannot be inflated: {e}"))
-                })?;
+            inflated = zstd::bulk::decompress(payload.data, payload.uncompressed_bytes)
+                .map_err(|e| damaged(&format!("a compressed transaction cannot be inflated: {e}")))?;
             &inflated[..]
         } else {
             payload.data
@@ -321,9 +308,7 @@ impl Assembler {
         }
         let mut step = Step::Next;
         while !rest.is_empty() {
-            let size = rest
-                .get(9..13)
-                .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
+            let size = rest.get(9..13).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
             let event = rest.get(..size).filter(|e| e.len() >= event::HEADER_BYTES);
             let event = event.ok_or_else(|| damaged("an event inside a compressed transaction"))?;
             rest = &rest[size..];
@@ -349,9 +334,7 @@ impl Table {
     fn new(capture: CaptureTable) -> Self {
         let loading = match &capture.load {
             Load::Complete => Loading::Complete,
-            Load::Pending { .. } if capture.schema.key.is_empty() => {
-                Loading::Bag(BagLoad::default())
-            }
+            Load::Pending { .. } if capture.schema.key.is_empty() => Loading::Bag(BagLoad::default()),
             Load::Pending { .. } => {
                 let layout = Layout::new(capture.schema.types());
                 Loading::Keyed(Window::new(KeyHasher::new(layout, capture.schema.key.clone())))
@@ -377,18 +360,14 @@ fn extend(before: u64, low: u32) -> u64 {
 
 /// Raw bytes as messages show them.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).collect()
 }
 
 fn too_large(what: &str, bytes: usize) -> WireError {
     Failure {
         message: format!("{what} takes {} MiB", bytes >> 20),
-        detail: format!(
-            "At most {} MiB can be taken.",
-            TRANSACTION_BYTES_MAX.min(PAYLOAD_BYTES_MAX) >> 20
-        ),
+        detail: format!("At most {} MiB can be taken.", TRANSACTION_BYTES_MAX.min(PAYLOAD_BYTES_MAX) >> 20),
         hint: "Split such transactions, and load the table again: tidemill resnapshot.".to_owned(),
     }
     .into()

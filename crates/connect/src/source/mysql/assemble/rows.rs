@@ -9,10 +9,7 @@ use crate::source::RejectedRow;
 use super::super::decode::{self, Plan, SourceColumn, TableMap};
 use super::super::error::WireError;
 use super::super::event::{self, damaged};
-use super::{
-    Assembler, Loading, MAPS_MAX, Mapped, Notice, Step, TRANSACTION_BYTES_MAX, hex, too_large,
-    unknown_event,
-};
+use super::{Assembler, Loading, MAPS_MAX, Mapped, Notice, Step, TRANSACTION_BYTES_MAX, hex, too_large, unknown_event};
 
 impl Assembler {
     #[inline]
@@ -36,8 +33,7 @@ impl Assembler {
                 return Ok(Step::Describe(index));
             }
             let plan = TableMap::parse(body).map_err(|e| e.to_string()).and_then(|map| {
-                Plan::new(&map, &self.tables[index].capture.columns)
-                    .map_err(|e| format!("{e}. {}", e.reason))
+                Plan::new(&map, &self.tables[index].capture.columns).map_err(|e| format!("{e}. {}", e.reason))
             });
             match plan {
                 Ok(plan) => target = Some((index, plan)),
@@ -89,10 +85,7 @@ impl Assembler {
             Ok(decoded) => {
                 self.open.changes += decoded.changes;
                 if changes.rows.byte_len() > TRANSACTION_BYTES_MAX {
-                    return Err(too_large(
-                        "a transaction's rows of one table",
-                        changes.rows.byte_len(),
-                    ));
+                    return Err(too_large("a transaction's rows of one table", changes.rows.byte_len()));
                 }
                 if let Loading::Keyed(window) = &mut table.loading {
                     window.touch(changes, from);
@@ -121,12 +114,7 @@ impl Assembler {
         let position = Position(self.here());
         self.notices.extend(rejected.into_iter().map(|r| {
             let reason = format!("Column \"{}\": {}", r.column, r.reason);
-            Notice::Rejected(RejectedRow {
-                table,
-                row: hex(&r.raw),
-                reason,
-                position: position.clone(),
-            })
+            Notice::Rejected(RejectedRow { table, row: hex(&r.raw), reason, position: position.clone() })
         }));
     }
 

@@ -16,12 +16,7 @@ impl Assembler {
         self.open.gtid = head.number.map(OpenGtid::MySql);
     }
 
-    pub(super) fn begin_mariadb(
-        &mut self,
-        header: Header,
-        event: &[u8],
-        body: &[u8],
-    ) -> Result<Step, WireError> {
+    pub(super) fn begin_mariadb(&mut self, header: Header, event: &[u8], body: &[u8]) -> Result<Step, WireError> {
         let gtid = event::mariadb_gtid(body)?;
         self.begin(header, !gtid.standalone && !gtid.completed_xa, 0);
         self.open.gtid = Some(OpenGtid::MariaDb {
@@ -45,11 +40,7 @@ impl Assembler {
         self.open.skipped = commit_time(header, commit_time_us) < self.since_us;
     }
 
-    pub(super) fn query(
-        &mut self,
-        header: Header,
-        query: event::Query<'_>,
-    ) -> Result<Step, WireError> {
+    pub(super) fn query(&mut self, header: Header, query: event::Query<'_>) -> Result<Step, WireError> {
         match statement(query.text) {
             Statement::Begin => {
                 if self.open.active {
@@ -71,9 +62,7 @@ impl Assembler {
             }
             Statement::Xa(Xa::End) => return Ok(Step::Next),
             _ if self.open.skipped => {}
-            Statement::RollbackTo => {
-                self.park_open("a transaction rolled back to a savepoint after it was logged")
-            }
+            Statement::RollbackTo => self.park_open("a transaction rolled back to a savepoint after it was logged"),
             Statement::Truncate(names) => self.truncate(&self.captured(query, &names)),
             Statement::Drop(names) => {
                 for index in self.captured(query, &names) {
@@ -82,8 +71,7 @@ impl Assembler {
             }
             Statement::DropDatabase(name) => {
                 let gone = |t: &Table| t.capture.database == name;
-                let indexes: Vec<usize> =
-                    (0..self.tables.len()).filter(|&i| gone(&self.tables[i])).collect();
+                let indexes: Vec<usize> = (0..self.tables.len()).filter(|&i| gone(&self.tables[i])).collect();
                 for index in indexes {
                     self.park(index, "its database was dropped".to_owned());
                 }

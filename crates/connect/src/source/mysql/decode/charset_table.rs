@@ -241,9 +241,7 @@ const fn upper(text: &str) -> Upper {
             out[n] = (first & 0x1f) << 6 | (bytes[at + 1] & 0x3f) as u16;
             at += 2;
         } else {
-            out[n] = (first & 0x0f) << 12
-                | ((bytes[at + 1] & 0x3f) as u16) << 6
-                | (bytes[at + 2] & 0x3f) as u16;
+            out[n] = (first & 0x0f) << 12 | ((bytes[at + 1] & 0x3f) as u16) << 6 | (bytes[at + 2] & 0x3f) as u16;
             at += 3;
         }
         n += 1;

@@ -37,11 +37,8 @@ impl SourceColumn {
 
     /// The numbers between the parentheses of the column type.
     fn arguments(&self) -> impl Iterator<Item = u32> + '_ {
-        let inside = self
-            .column_type
-            .split_once('(')
-            .and_then(|(_, rest)| rest.split_once(')'))
-            .map(|(inside, _)| inside);
+        let inside =
+            self.column_type.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(inside, _)| inside);
         inside.unwrap_or("").split(',').filter_map(|part| part.trim().parse().ok())
     }
 
@@ -61,11 +58,8 @@ pub fn relation_schema(columns: &[SourceColumn]) -> Result<Schema, Unsupported> 
         let nullable = column.nullable || kind.may_become_null();
         out.push(Column { name: column.name.clone(), data_type: kind.data_type(), nullable });
     }
-    let mut key: Vec<(usize, usize)> = columns
-        .iter()
-        .enumerate()
-        .filter_map(|(i, column)| Some((column.key_position?, i)))
-        .collect();
+    let mut key: Vec<(usize, usize)> =
+        columns.iter().enumerate().filter_map(|(i, column)| Some((column.key_position?, i))).collect();
     key.sort_unstable();
     Ok(Schema::new(out, key.into_iter().map(|(_, i)| i).collect()))
 }
@@ -117,14 +111,7 @@ impl Kind {
     /// Reads the type of a column.
     pub(super) fn of(column: &SourceColumn) -> Result<Self, Unsupported> {
         let unsigned = column.is_unsigned();
-        let digits = || {
-            column
-                .arguments()
-                .next()
-                .and_then(|n| u8::try_from(n).ok())
-                .filter(|n| *n <= 6)
-                .unwrap_or(0)
-        };
+        let digits = || column.arguments().next().and_then(|n| u8::try_from(n).ok()).filter(|n| *n <= 6).unwrap_or(0);
         Ok(match column.data_type.to_ascii_lowercase().as_str() {
             "tinyint" | "bool" | "boolean" => Self::Int { bits: 8, unsigned },
             "smallint" => Self::Int { bits: 16, unsigned },
@@ -135,13 +122,9 @@ impl Kind {
             "double" | "real" => Self::Double,
             "decimal" | "numeric" => {
                 let mut arguments = column.arguments().map(|n| u8::try_from(n).unwrap_or(u8::MAX));
-                let (precision, scale) =
-                    (arguments.next().unwrap_or(10), arguments.next().unwrap_or(0));
+                let (precision, scale) = (arguments.next().unwrap_or(10), arguments.next().unwrap_or(0));
                 if precision == 0 || precision > 65 || scale > precision {
-                    return Err(column.unsupported(format!(
-                        "{} is no decimal type of MySQL.",
-                        column.column_type
-                    )));
+                    return Err(column.unsupported(format!("{} is no decimal type of MySQL.", column.column_type)));
                 }
                 Self::Decimal { precision, scale }
             }
@@ -151,19 +134,17 @@ impl Kind {
             "datetime" => Self::DateTime { digits: digits() },
             "timestamp" => Self::Timestamp { digits: digits() },
             "time" => Self::Time { digits: digits() },
-            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
-                match charset(column)? {
-                    charset if column.is_mariadb_json => Self::JsonText(charset),
-                    charset => Self::Text(charset),
-                }
-            }
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => match charset(column)? {
+                charset if column.is_mariadb_json => Self::JsonText(charset),
+                charset => Self::Text(charset),
+            },
             "json" => Self::Json,
             "binary" => Self::Binary(column.arguments().next().unwrap_or(1) as usize),
             "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Self::Blob,
             "enum" => Self::Enum(labels(column)?),
             "set" => Self::Set(labels(column)?),
-            "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
-            | "multipolygon" | "geometrycollection" | "geomcollection" => Self::Geometry,
+            "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
+            | "geometrycollection" | "geomcollection" => Self::Geometry,
             "vector" => Self::Vector,
             "uuid" => Self::Uuid,
             "inet4" => Self::Inet4,
@@ -175,32 +156,24 @@ impl Kind {
     /// The type in the warehouse.
     pub(super) fn data_type(&self) -> DataType {
         match self {
-            Self::Int { bits: 0..=8, .. } | Self::Int { bits: 9..=16, unsigned: false } => {
-                DataType::Int16
-            }
-            Self::Int { bits: 9..=16, .. } | Self::Int { bits: 17..=24, .. } | Self::Year => {
-                DataType::Int32
-            }
+            Self::Int { bits: 0..=8, .. } | Self::Int { bits: 9..=16, unsigned: false } => DataType::Int16,
+            Self::Int { bits: 9..=16, .. } | Self::Int { bits: 17..=24, .. } | Self::Year => DataType::Int32,
             Self::Int { bits: 25..=32, unsigned: false } => DataType::Int32,
             Self::Int { bits: 25..=32, .. } | Self::Int { unsigned: false, .. } => DataType::Int64,
             Self::Int { .. } | Self::Bit => DataType::UInt64,
             Self::Float => DataType::Float32,
             Self::Double => DataType::Float64,
-            Self::Decimal { precision, scale } => DataType::Decimal {
-                precision: *precision,
-                scale: i8::try_from(*scale).unwrap_or(i8::MAX),
-            },
+            Self::Decimal { precision, scale } => {
+                DataType::Decimal { precision: *precision, scale: i8::try_from(*scale).unwrap_or(i8::MAX) }
+            }
             Self::Date => DataType::Date,
             Self::DateTime { .. } => DataType::Timestamp,
             Self::Timestamp { .. } => DataType::TimestampTz,
             Self::Json | Self::JsonText(_) => DataType::Json,
             Self::Binary(_) | Self::Blob => DataType::Bytes,
-            Self::Time { .. }
-            | Self::Text(_)
-            | Self::Enum(_)
-            | Self::Set(_)
-            | Self::Geometry
-            | Self::Vector => DataType::Text,
+            Self::Time { .. } | Self::Text(_) | Self::Enum(_) | Self::Set(_) | Self::Geometry | Self::Vector => {
+                DataType::Text
+            }
             Self::Uuid | Self::Inet4 | Self::Inet6 => DataType::Text,
         }
     }
@@ -216,14 +189,12 @@ fn charset(column: &SourceColumn) -> Result<Charset, Unsupported> {
     let Some(name) = column.charset.as_deref() else {
         return Err(column.unsupported("information_schema names no charset for it.".to_owned()));
     };
-    Charset::named(name)
-        .ok_or_else(|| column.unsupported(format!("Charset \"{name}\" is unknown.")))
+    Charset::named(name).ok_or_else(|| column.unsupported(format!("Charset \"{name}\" is unknown.")))
 }
 
 /// The labels of an enum or set: quoted, parted by commas, a quote inside doubled.
 fn labels(column: &SourceColumn) -> Result<Vec<String>, Unsupported> {
-    let broken =
-        || column.unsupported(format!("Its labels cannot be read: {}", column.column_type));
+    let broken = || column.unsupported(format!("Its labels cannot be read: {}", column.column_type));
     let (_, mut rest) = column.column_type.split_once('(').ok_or_else(broken)?;
     let mut out = Vec::new();
     loop {

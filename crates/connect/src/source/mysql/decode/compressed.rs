@@ -11,24 +11,17 @@ use super::rows::header_length;
 const INFLATED_BYTES_MAX: usize = 1 << 30;
 
 /// MariaDB's compressed rows events, and the plain events that they become.
-const COMPRESSED_ROWS: [(u8, u8); 6] =
-    [(166, 23), (167, 24), (168, 25), (169, 30), (170, 31), (171, 32)];
+const COMPRESSED_ROWS: [(u8, u8); 6] = [(166, 23), (167, 24), (168, 25), (169, 30), (170, 31), (171, 32)];
 
 /// Unpacks a compressed rows event of MariaDB: returns the type of the plain event and its payload.
 ///
 /// None for an event type that is not compressed. `payload` is the event without its header and checksum.
-pub fn inflate_mariadb(
-    event_type: u8,
-    payload: &[u8],
-) -> Result<Option<(u8, Vec<u8>)>, DecodeError> {
-    let Some((_, plain)) = COMPRESSED_ROWS.iter().find(|(compressed, _)| *compressed == event_type)
-    else {
+pub fn inflate_mariadb(event_type: u8, payload: &[u8]) -> Result<Option<(u8, Vec<u8>)>, DecodeError> {
+    let Some((_, plain)) = COMPRESSED_ROWS.iter().find(|(compressed, _)| *compressed == event_type) else {
         return Ok(None);
     };
     let header = header_length(*plain, payload)?;
-    let (head, block) = payload
-        .split_at_checked(header)
-        .ok_or(DecodeError::Damaged("header of a compressed event"))?;
+    let (head, block) = payload.split_at_checked(header).ok_or(DecodeError::Damaged("header of a compressed event"))?;
     let mut out = head.to_vec();
     out.append(&mut inflate_mariadb_block(block)?);
     Ok(Some((*plain, out)))
@@ -50,22 +43,14 @@ pub(super) fn inflate_column(value: &[u8]) -> Option<Vec<u8>> {
     match value.split_first() {
         None => Some(Vec::new()),
         Some((0, plain)) => Some(plain.to_vec()),
-        Some((first @ 0x80..=0x87, rest)) => {
-            inflate(*first, rest, |data| Box::new(ZlibDecoder::new(data)))
-        }
-        Some((first @ 0x88..=0x8f, rest)) => {
-            inflate(*first, rest, |data| Box::new(DeflateDecoder::new(data)))
-        }
+        Some((first @ 0x80..=0x87, rest)) => inflate(*first, rest, |data| Box::new(ZlibDecoder::new(data))),
+        Some((first @ 0x88..=0x8f, rest)) => inflate(*first, rest, |data| Box::new(DeflateDecoder::new(data))),
         Some(_) => None,
     }
 }
 
 /// Reads the length, of `first`'s lowest three bits in bytes, and inflates exactly so much.
-fn inflate<'a>(
-    first: u8,
-    rest: &'a [u8],
-    decoder: impl Fn(&'a [u8]) -> Box<dyn Read + 'a>,
-) -> Option<Vec<u8>> {
+fn inflate<'a>(first: u8, rest: &'a [u8], decoder: impl Fn(&'a [u8]) -> Box<dyn Read + 'a>) -> Option<Vec<u8>> {
     let (length, data) = rest.split_at_checked(usize::from(first & 7))?;
     let length = length.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
     if length > INFLATED_BYTES_MAX {

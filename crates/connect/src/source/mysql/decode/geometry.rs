@@ -53,11 +53,7 @@ impl Reader<'_> {
     }
 
     /// A count and that many items, in parentheses; `EMPTY` for none.
-    fn list(
-        &mut self,
-        out: &mut Vec<u8>,
-        mut item: impl FnMut(&mut Self, &mut Vec<u8>) -> Option<()>,
-    ) -> Option<()> {
+    fn list(&mut self, out: &mut Vec<u8>, mut item: impl FnMut(&mut Self, &mut Vec<u8>) -> Option<()>) -> Option<()> {
         let count = self.u32()?;
         if count == 0 {
             out.extend_from_slice(b"EMPTY");

@@ -60,9 +60,7 @@ impl<'a> Raw<'a> {
     /// The members, if it is an object.
     pub(super) fn object(self) -> Result<Option<Container<'a>>> {
         match self.kind {
-            SMALL_OBJECT | LARGE_OBJECT => {
-                Container::new(self.data, self.kind == LARGE_OBJECT, true).map(Some)
-            }
+            SMALL_OBJECT | LARGE_OBJECT => Container::new(self.data, self.kind == LARGE_OBJECT, true).map(Some),
             _ => Ok(None),
         }
     }
@@ -70,9 +68,7 @@ impl<'a> Raw<'a> {
     /// The elements, if it is an array.
     pub(super) fn array(self) -> Result<Option<Container<'a>>> {
         match self.kind {
-            SMALL_ARRAY | LARGE_ARRAY => {
-                Container::new(self.data, self.kind == LARGE_ARRAY, false).map(Some)
-            }
+            SMALL_ARRAY | LARGE_ARRAY => Container::new(self.data, self.kind == LARGE_ARRAY, false).map(Some),
             _ => Ok(None),
         }
     }
@@ -183,8 +179,7 @@ impl<'a> Container<'a> {
     pub(super) fn key(&self, i: usize) -> Result<&'a [u8]> {
         let entry = 2 * self.width() + i * (self.width() + 2);
         let start = self.offset(entry)?;
-        let length =
-            u16::from_le_bytes(fixed(self.data.get(entry + self.width()..).ok_or(Damaged)?)?);
+        let length = u16::from_le_bytes(fixed(self.data.get(entry + self.width()..).ok_or(Damaged)?)?);
         self.data.get(start..start + usize::from(length)).ok_or(Damaged)
     }
 
@@ -192,8 +187,7 @@ impl<'a> Container<'a> {
     pub(super) fn value(&self, i: usize) -> Result<Raw<'a>> {
         let entry = self.value_entry(i);
         let kind = *self.data.get(entry).ok_or(Damaged)?;
-        let inline = matches!(kind, LITERAL | INT16 | UINT16)
-            || (self.large && matches!(kind, INT32 | UINT32));
+        let inline = matches!(kind, LITERAL | INT16 | UINT16) || (self.large && matches!(kind, INT32 | UINT32));
         let start = if inline { entry + 1 } else { self.offset(entry + 1)? };
         // A value behind its own entry only: no document can lead back into itself.
         if start <= entry {

@@ -63,8 +63,7 @@ impl<'a> Node<'a> {
                         Ok(())
                     }
                     (None, true, Some(value)) if insert => {
-                        let at = members
-                            .partition_point(|(key, _)| (key.len(), key) < (name.len(), name));
+                        let at = members.partition_point(|(key, _)| (key.len(), key) < (name.len(), name));
                         members.insert(at, (name.clone(), value));
                         Ok(())
                     }
@@ -72,9 +71,7 @@ impl<'a> Node<'a> {
                 }
             }
             (Node::Array(elements), Leg::Cell(at)) => match (behind.is_empty(), value) {
-                (false, value) => {
-                    elements.get_mut(*at).ok_or(Damaged)?.change(behind, insert, value)
-                }
+                (false, value) => elements.get_mut(*at).ok_or(Damaged)?.change(behind, insert, value),
                 (true, Some(value)) if insert => {
                     elements.insert((*at).min(elements.len()), value);
                     Ok(())
@@ -97,8 +94,8 @@ impl<'a> Node<'a> {
     fn open(&mut self) -> Result<(), Damaged> {
         let Node::Raw(raw) = *self else { return Ok(()) };
         if let Some(container) = raw.object()? {
-            let members = (0..container.count)
-                .map(|i| Ok((container.key(i)?.to_vec(), Node::Raw(container.value(i)?))));
+            let members =
+                (0..container.count).map(|i| Ok((container.key(i)?.to_vec(), Node::Raw(container.value(i)?))));
             *self = Node::Object(members.collect::<Result<_, Damaged>>()?);
         } else if let Some(container) = raw.array()? {
             let elements = (0..container.count).map(|i| Ok(Node::Raw(container.value(i)?)));
@@ -136,8 +133,7 @@ impl<'a> Node<'a> {
 /// Takes a field that is preceded by its length.
 fn sized<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Damaged> {
     let (length, behind) = super::table_map::lenenc(rest).ok_or(Damaged)?;
-    let (field, behind) =
-        usize::try_from(length).ok().and_then(|n| behind.split_at_checked(n)).ok_or(Damaged)?;
+    let (field, behind) = usize::try_from(length).ok().and_then(|n| behind.split_at_checked(n)).ok_or(Damaged)?;
     *rest = behind;
     Ok(field)
 }

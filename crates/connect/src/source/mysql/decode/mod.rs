@@ -102,12 +102,8 @@ impl DecodeError {
                 "Run `SET GLOBAL binlog_row_image = FULL`, reconnect the writers, then `tidemill resnapshot` the table."
             }
             Self::ColumnCount { .. } => "The table was altered: read its columns again.",
-            Self::Damaged(_) => {
-                "The event is not as the server's documentation says. Please report it with its bytes."
-            }
-            Self::UnknownEvent(_) => {
-                "The server writes a newer log format than this version reads."
-            }
+            Self::Damaged(_) => "The event is not as the server's documentation says. Please report it with its bytes.",
+            Self::UnknownEvent(_) => "The server writes a newer log format than this version reads.",
         }
     }
 }

@@ -5,8 +5,7 @@ use relation::row::RowWriter;
 /// Bytes of one to eight leftover digits.
 const LEFTOVER_BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 /// Powers of ten up to nine digits.
-const POWERS: [u32; 10] =
-    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+const POWERS: [u32; 10] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
 
 /// How the digits of a `decimal(precision, scale)` lie in its bytes: first the leftover digits of the whole part, then
 /// groups of nine, then the leftover digits of the fraction.
@@ -52,8 +51,7 @@ impl DecimalForm {
             digits(value, POWERS[count]);
             value < POWERS[count]
         };
-        let mut valid =
-            self.lead_digits == 0 || group(LEFTOVER_BYTES[self.lead_digits], self.lead_digits);
+        let mut valid = self.lead_digits == 0 || group(LEFTOVER_BYTES[self.lead_digits], self.lead_digits);
         for _ in 0..self.groups {
             valid &= group(4, 9);
         }
@@ -65,18 +63,16 @@ impl DecimalForm {
     #[inline]
     fn narrow(&self, bytes: &[u8]) -> Option<i64> {
         let mut sum = 0_i64;
-        let negative = self.groups(bytes, |value, power| {
-            sum = sum.wrapping_mul(i64::from(power)).wrapping_add(i64::from(value))
-        })?;
+        let negative =
+            self.groups(bytes, |value, power| sum = sum.wrapping_mul(i64::from(power)).wrapping_add(i64::from(value)))?;
         Some(if negative { -sum } else { sum })
     }
 
     /// The unscaled number, of up to 38 digits.
     fn wide(&self, bytes: &[u8]) -> Option<i128> {
         let mut sum = 0_i128;
-        let negative = self.groups(bytes, |value, power| {
-            sum = sum.wrapping_mul(i128::from(power)).wrapping_add(i128::from(value))
-        })?;
+        let negative = self
+            .groups(bytes, |value, power| sum = sum.wrapping_mul(i128::from(power)).wrapping_add(i128::from(value)))?;
         Some(if negative { -sum } else { sum })
     }
 
@@ -130,16 +126,12 @@ pub(super) fn write_decimal_text(
     match precision {
         0..=18 => {
             let mut sum = 0_i64;
-            each_digit(digits, scale, |digit| {
-                sum = sum.wrapping_mul(10).wrapping_add(i64::from(digit))
-            })?;
+            each_digit(digits, scale, |digit| sum = sum.wrapping_mul(10).wrapping_add(i64::from(digit)))?;
             row.fixed(i, &(if negative { -sum } else { sum }).to_le_bytes());
         }
         19..=38 => {
             let mut sum = 0_i128;
-            each_digit(digits, scale, |digit| {
-                sum = sum.wrapping_mul(10).wrapping_add(i128::from(digit))
-            })?;
+            each_digit(digits, scale, |digit| sum = sum.wrapping_mul(10).wrapping_add(i128::from(digit)))?;
             row.fixed(i, &(if negative { -sum } else { sum }).to_le_bytes());
         }
         _ => {

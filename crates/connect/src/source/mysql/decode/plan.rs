@@ -96,13 +96,10 @@ pub(super) enum Content {
 impl Plan {
     /// Makes the plan for the rows behind a table map, `columns` being what `information_schema` tells.
     pub fn new(map: &TableMap, columns: &[SourceColumn]) -> Result<Self, Mismatch> {
-        let mismatch =
-            |reason: String| Mismatch { table: format!("{}.{}", map.database, map.table), reason };
+        let mismatch = |reason: String| Mismatch { table: format!("{}.{}", map.database, map.table), reason };
         if map.column_types.len() != columns.len() {
             let (log, registry) = (map.column_types.len(), columns.len());
-            return Err(mismatch(format!(
-                "The log has {log} columns, information_schema {registry}."
-            )));
+            return Err(mismatch(format!("The log has {log} columns, information_schema {registry}.")));
         }
         check_key(map, columns).map_err(mismatch)?;
         let schema = relation_schema(columns).map_err(|e| mismatch(unsupported(&e)))?;
@@ -112,13 +109,7 @@ impl Plan {
             reads.push(read_of(map, i, column, schema.columns[i].nullable).map_err(named)?);
         }
         let names = columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Self {
-            layout: Layout::new(schema.types()),
-            reads,
-            names,
-            json_columns: map.json_columns(),
-            schema,
-        })
+        Ok(Self { layout: Layout::new(schema.types()), reads, names, json_columns: map.json_columns(), schema })
     }
 
     /// The columns of the rows it writes.
@@ -139,27 +130,18 @@ fn unsupported(error: &Unsupported) -> String {
 /// Where the log tells the primary key, it must be the registry's.
 fn check_key(map: &TableMap, columns: &[SourceColumn]) -> Result<(), String> {
     let Some(logged) = &map.primary_key else { return Ok(()) };
-    let mut known: Vec<_> =
-        columns.iter().enumerate().filter_map(|(i, c)| Some((c.key_position?, i))).collect();
+    let mut known: Vec<_> = columns.iter().enumerate().filter_map(|(i, c)| Some((c.key_position?, i))).collect();
     known.sort_unstable();
     if known.iter().map(|(_, i)| i).eq(logged) {
         return Ok(());
     }
-    let names: Vec<_> =
-        logged.iter().filter_map(|i| columns.get(*i)).map(|c| c.name.as_str()).collect();
+    let names: Vec<_> = logged.iter().filter_map(|i| columns.get(*i)).map(|c| c.name.as_str()).collect();
     Err(format!("Its primary key is now ({}).", names.join(", ")))
 }
 
 /// The reader of column `i`, or how the log and the registry differ about it.
-fn read_of(
-    map: &TableMap,
-    i: usize,
-    column: &SourceColumn,
-    nullable: bool,
-) -> Result<Read, String> {
-    if let Some(name) =
-        map.names.as_ref().map(|names| &names[i]).filter(|name| **name != column.name)
-    {
+fn read_of(map: &TableMap, i: usize, column: &SourceColumn, nullable: bool) -> Result<Read, String> {
+    if let Some(name) = map.names.as_ref().map(|names| &names[i]).filter(|name| **name != column.name) {
         return Err(format!("is called \"{name}\" in the log"));
     }
     if map.nullable[i] && !nullable {
@@ -177,11 +159,7 @@ fn read_of(
         true => "is stored in MariaDB's format of before 10.1, whose width the log does not tell; \
                  ALTER TABLE … FORCE rewrites it"
             .to_owned(),
-        false => format!(
-            "is of type {} in the log, {} in information_schema",
-            type_name(map, i),
-            column.column_type
-        ),
+        false => format!("is of type {} in the log, {} in information_schema", type_name(map, i), column.column_type),
     })
 }
 
@@ -194,9 +172,7 @@ fn logged_kind(map: &TableMap, i: usize, registered: Kind) -> Kind {
         (Kind::Text(_), Some(Some(charset))) => Kind::Text(charset),
         (Kind::JsonText(_), Some(Some(charset))) => Kind::JsonText(charset),
         (Kind::Binary(_) | Kind::Blob, Some(Some(charset))) => Kind::Text(charset),
-        (Kind::Enum(labels), charset) => {
-            Kind::Enum(logged_labels(map, i, charset).unwrap_or(labels))
-        }
+        (Kind::Enum(labels), charset) => Kind::Enum(logged_labels(map, i, charset).unwrap_or(labels)),
         (Kind::Set(labels), charset) => Kind::Set(logged_labels(map, i, charset).unwrap_or(labels)),
         (Kind::Decimal { .. }, _) if map.column_types[i] == code::NEWDECIMAL => {
             let [precision, scale] = map.column_meta[i];
@@ -207,11 +183,7 @@ fn logged_kind(map: &TableMap, i: usize, registered: Kind) -> Kind {
 }
 
 /// Labels as the log has them; they are in the column's charset.
-fn logged_labels(
-    map: &TableMap,
-    i: usize,
-    charset: Option<Option<Charset>>,
-) -> Option<Vec<String>> {
+fn logged_labels(map: &TableMap, i: usize, charset: Option<Option<Charset>>) -> Option<Vec<String>> {
     let charset = charset.flatten()?;
     Some(map.labels[i].as_ref()?.iter().map(|label| charset.text(label)).collect())
 }
@@ -233,12 +205,8 @@ fn wire(kind: u8, meta: [u8; 2], meaning: Kind) -> Option<Read> {
         (Kind::Int { bits: 64, .. }, code::LONGLONG) => Read::U64,
         (Kind::Float, code::FLOAT) => Read::F32,
         (Kind::Double, code::DOUBLE) => Read::F64,
-        (Kind::Decimal { precision, scale }, code::NEWDECIMAL) => {
-            Read::Decimal(DecimalForm::new(precision, scale))
-        }
-        (Kind::Bit, code::BIT) => {
-            Read::Bit { width: usize::from(meta[1]) + usize::from(meta[0] > 0) }
-        }
+        (Kind::Decimal { precision, scale }, code::NEWDECIMAL) => Read::Decimal(DecimalForm::new(precision, scale)),
+        (Kind::Bit, code::BIT) => Read::Bit { width: usize::from(meta[1]) + usize::from(meta[0] > 0) },
         (Kind::Year, code::YEAR) => Read::Year,
         (Kind::Date, code::DATE | code::NEWDATE) => Read::Date,
         (Kind::DateTime { .. }, code::DATETIME2) => Read::DateTime { digits },
@@ -273,14 +241,10 @@ fn variable(kind: u8, length: usize, meaning: Kind) -> Option<Read> {
         _ => return None,
     };
     let prefix = match kind {
-        code::STRING | code::VARCHAR | code::VAR_STRING | code::VARCHAR_COMPRESSED => {
-            1 + usize::from(length > 255)
+        code::STRING | code::VARCHAR | code::VAR_STRING | code::VARCHAR_COMPRESSED => 1 + usize::from(length > 255),
+        code::TINY_BLOB..=code::BLOB | code::BLOB_COMPRESSED | code::JSON | code::GEOMETRY | code::VECTOR => {
+            length & 0xff
         }
-        code::TINY_BLOB..=code::BLOB
-        | code::BLOB_COMPRESSED
-        | code::JSON
-        | code::GEOMETRY
-        | code::VECTOR => length & 0xff,
         _ => return None,
     };
     if !(1..=4).contains(&prefix) {

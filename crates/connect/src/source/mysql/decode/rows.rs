@@ -73,8 +73,7 @@ struct Header<'a> {
 impl<'a> Header<'a> {
     fn read(event_type: u8, payload: &'a [u8]) -> Result<Self, DecodeError> {
         let kind = RowsKind::of_event(event_type).ok_or(DecodeError::UnknownEvent(event_type))?;
-        Self::parts(kind, event_type >= 30, payload)
-            .ok_or(DecodeError::Damaged("header of a rows event"))
+        Self::parts(kind, event_type >= 30, payload).ok_or(DecodeError::Damaged("header of a rows event"))
     }
 
     fn parts(kind: RowsKind, extra: bool, payload: &'a [u8]) -> Option<Self> {
@@ -104,12 +103,7 @@ impl Plan {
     /// Decodes a rows event and appends its rows: −1 the image before, +1 the image after.
     ///
     /// `payload` is the event without the common header and without the checksum. After an error `out` is as before.
-    pub fn decode_rows(
-        &self,
-        event_type: u8,
-        payload: &[u8],
-        out: &mut TableChanges,
-    ) -> Result<Decoded, DecodeError> {
+    pub fn decode_rows(&self, event_type: u8, payload: &[u8], out: &mut TableChanges) -> Result<Decoded, DecodeError> {
         let header = Header::read(event_type, payload)?;
         self.check_present(&header)?;
         let start = out.rows.len();
@@ -126,14 +120,10 @@ impl Plan {
 
     fn check_present(&self, header: &Header<'_>) -> Result<(), DecodeError> {
         if header.columns != self.reads.len() {
-            return Err(DecodeError::ColumnCount {
-                event: header.columns,
-                table: self.reads.len(),
-            });
+            return Err(DecodeError::ColumnCount { event: header.columns, table: self.reads.len() });
         }
         let missing = |i: &usize| header.present.iter().any(|bits| !bit(bits, *i));
-        let columns: Vec<_> =
-            (0..header.columns).filter(missing).map(|i| self.names[i].clone()).collect();
+        let columns: Vec<_> = (0..header.columns).filter(missing).map(|i| self.names[i].clone()).collect();
         if columns.is_empty() { Ok(()) } else { Err(DecodeError::MissingColumns { columns }) }
     }
 
@@ -151,14 +141,7 @@ impl Plan {
             }
             decoded.changes += 1;
             if let Some((column, reason)) = bad {
-                self.reject(
-                    &mut decoded,
-                    &begin[..begin.len() - rest.len()],
-                    column,
-                    reason,
-                    start,
-                    out,
-                );
+                self.reject(&mut decoded, &begin[..begin.len() - rest.len()], column, reason, start, out);
             }
         }
         Some(decoded)
@@ -226,14 +209,7 @@ impl Plan {
             self.partial_image(&mut rest, &documents, out, &mut bad)?;
             decoded.changes += 1;
             if let Some((column, reason)) = bad {
-                self.reject(
-                    &mut decoded,
-                    &begin[..begin.len() - rest.len()],
-                    column,
-                    reason,
-                    start,
-                    out,
-                );
+                self.reject(&mut decoded, &begin[..begin.len() - rest.len()], column, reason, start, out);
             }
         }
         Some(decoded)
@@ -251,9 +227,7 @@ impl Plan {
             let null = bit(nulls, i);
             match read {
                 Read::Variable { content: Content::Json, .. } if null => out.push(None),
-                Read::Variable { prefix, content: Content::Json } => {
-                    out.push(Some(variable(&mut rest, *prefix).ok()?))
-                }
+                Read::Variable { prefix, content: Content::Json } => out.push(Some(variable(&mut rest, *prefix).ok()?)),
                 _ if null => {}
                 _ => match read.value(i, &mut rest, &mut row) {
                     Ok(()) | Err(Fault::Value(_)) => {}
@@ -311,15 +285,9 @@ impl Plan {
 }
 
 /// Writes a document that the log describes by its differences to `before`.
-fn changed_document(
-    i: usize,
-    before: Option<&[u8]>,
-    rest: &mut &[u8],
-    row: &mut RowWriter<'_>,
-) -> Result<(), Fault> {
+fn changed_document(i: usize, before: Option<&[u8]>, rest: &mut &[u8], row: &mut RowWriter<'_>) -> Result<(), Fault> {
     let diffs = variable(rest, 4)?;
-    let before =
-        before.ok_or(Fault::Value("There is no document before to apply the differences to."))?;
+    let before = before.ok_or(Fault::Value("There is no document before to apply the differences to."))?;
     let mut result = Ok(());
     row.variable_with(i, |out| result = json_diff::apply(before, diffs, out));
     result.map_err(|_| Fault::Value("The differences do not fit the document before."))

@@ -44,11 +44,7 @@ impl SnapshotPlan {
         let kinds = columns.iter().map(Kind::of).collect::<Result<Vec<_>, _>>()?;
         let schema = relation_schema(columns)?;
         Ok(Self {
-            select: columns
-                .iter()
-                .zip(&kinds)
-                .map(|(column, kind)| expression(&column.name, kind))
-                .collect(),
+            select: columns.iter().zip(&kinds).map(|(column, kind)| expression(&column.name, kind)).collect(),
             names: columns.iter().map(|column| column.name.clone()).collect(),
             layout: Layout::new(schema.types()),
             kinds,
@@ -118,8 +114,7 @@ fn write(kind: &Kind, i: usize, text: &[u8], row: &mut RowWriter<'_>) -> Result<
         Kind::Float => row.fixed(i, &narrowed(double(text)?).to_le_bytes()),
         Kind::Double => row.fixed(i, &double(text)?.to_le_bytes()),
         Kind::Decimal { precision, scale } => {
-            write_decimal_text(i, text, *precision, *scale, row)
-                .ok_or("It is no decimal of its type.")?;
+            write_decimal_text(i, text, *precision, *scale, row).ok_or("It is no decimal of its type.")?;
         }
         Kind::Bit => row.fixed(i, &bits(text)?.to_le_bytes()),
         Kind::Date => match parts(text)?.days() {
@@ -134,12 +129,8 @@ fn write(kind: &Kind, i: usize, text: &[u8], row: &mut RowWriter<'_>) -> Result<
             let micros = temporal::parse_time(text).ok_or("It is no time.")?;
             row.variable_with(i, |out| temporal::write_time(micros, *digits, out));
         }
-        Kind::Text(charset) | Kind::JsonText(charset) if charset.is_utf8() => {
-            write_utf8(i, text, row)
-        }
-        Kind::Text(charset) | Kind::JsonText(charset) => {
-            Content::Text(*charset).write(i, text, row)?
-        }
+        Kind::Text(charset) | Kind::JsonText(charset) if charset.is_utf8() => write_utf8(i, text, row),
+        Kind::Text(charset) | Kind::JsonText(charset) => Content::Text(*charset).write(i, text, row)?,
         Kind::Json | Kind::Uuid | Kind::Inet4 | Kind::Inet6 => write_utf8(i, text, row),
         Kind::Binary(length) => Content::Padded(*length).write(i, text, row)?,
         Kind::Blob => row.variable(i, text),
@@ -152,12 +143,7 @@ fn write(kind: &Kind, i: usize, text: &[u8], row: &mut RowWriter<'_>) -> Result<
 }
 
 #[inline]
-fn write_int(
-    to: DataType,
-    i: usize,
-    number: i64,
-    row: &mut RowWriter<'_>,
-) -> Result<(), &'static str> {
+fn write_int(to: DataType, i: usize, number: i64, row: &mut RowWriter<'_>) -> Result<(), &'static str> {
     const RANGE: &str = "It is out of the range of its type.";
     match to {
         DataType::Int16 => row.fixed(i, &i16::try_from(number).map_err(|_| RANGE)?.to_le_bytes()),
@@ -190,16 +176,10 @@ fn unsigned(text: &[u8]) -> Result<u64, &'static str> {
 }
 
 fn double(text: &[u8]) -> Result<f64, &'static str> {
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or("It is no floating point number.")
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or("It is no floating point number.")
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the double was made from a float: nothing is lost"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the double was made from a float: nothing is lost")]
 fn narrowed(number: f64) -> f32 {
     number as f32
 }

@@ -148,12 +148,7 @@ impl TableMap {
     }
 
     /// Reads collations of the columns that `of` takes: a default with exceptions by number, or one for each.
-    fn read_collations(
-        &mut self,
-        mut rest: &[u8],
-        of: fn(u8) -> bool,
-        with_default: bool,
-    ) -> Option<()> {
+    fn read_collations(&mut self, mut rest: &[u8], of: fn(u8) -> bool, with_default: bool) -> Option<()> {
         let mut numbers = Vec::new();
         while !rest.is_empty() {
             let (number, behind) = lenenc(rest)?;
@@ -164,10 +159,7 @@ impl TableMap {
             return Some(());
         };
         if !with_default {
-            columns
-                .iter()
-                .zip(numbers)
-                .for_each(|(column, number)| self.collations[*column] = Some(number));
+            columns.iter().zip(numbers).for_each(|(column, number)| self.collations[*column] = Some(number));
             return Some(());
         }
         let (default, exceptions) = numbers.split_first()?;
@@ -186,10 +178,7 @@ impl TableMap {
     fn counted(&self, of: fn(u8) -> bool, length: Option<usize>) -> Option<Vec<usize>> {
         let columns = |also: Option<u8>| {
             let kinds = self.column_types.iter().enumerate();
-            kinds
-                .filter(|(_, kind)| of(**kind) || also == Some(**kind))
-                .map(|(i, _)| i)
-                .collect::<Vec<_>>()
+            kinds.filter(|(_, kind)| of(**kind) || also == Some(**kind)).map(|(i, _)| i).collect::<Vec<_>>()
         };
         let (narrow, wide) = (columns(None), columns(of(code::BLOB).then_some(code::GEOMETRY)));
         match length {
@@ -211,9 +200,7 @@ impl TableMap {
     }
 
     fn read_labels(&mut self, mut rest: &[u8], of: u8) -> Option<()> {
-        for (kind, labels) in
-            self.column_types.iter().zip(&mut self.labels).filter(|(kind, _)| **kind == of)
-        {
+        for (kind, labels) in self.column_types.iter().zip(&mut self.labels).filter(|(kind, _)| **kind == of) {
             debug_assert_eq!(*kind, of);
             let (count, behind) = lenenc(rest)?;
             rest = behind;
@@ -267,21 +254,13 @@ fn real_string(meta: [u8; 2]) -> (u8, [u8; 2]) {
 }
 
 fn is_number(kind: u8) -> bool {
-    matches!(
-        kind,
-        code::TINY..=code::DOUBLE | code::LONGLONG | code::INT24 | code::YEAR | code::NEWDECIMAL
-    )
+    matches!(kind, code::TINY..=code::DOUBLE | code::LONGLONG | code::INT24 | code::YEAR | code::NEWDECIMAL)
 }
 
 fn is_text(kind: u8) -> bool {
     matches!(
         kind,
-        code::VARCHAR
-            | code::VAR_STRING
-            | code::STRING
-            | code::BLOB
-            | code::VARCHAR_COMPRESSED
-            | code::BLOB_COMPRESSED
+        code::VARCHAR | code::VAR_STRING | code::STRING | code::BLOB | code::VARCHAR_COMPRESSED | code::BLOB_COMPRESSED
     )
 }
 

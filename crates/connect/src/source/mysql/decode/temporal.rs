@@ -38,8 +38,7 @@ impl Parts {
     /// Microseconds since 1970-01-01; none for a zero or impossible date.
     #[inline]
     pub(super) fn micros(&self) -> Option<i64> {
-        let seconds =
-            i64::from(self.hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second);
+        let seconds = i64::from(self.hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second);
         Some((i64::from(self.days()?) * 86_400 + seconds) * SECOND_US + i64::from(self.micros))
     }
 }
@@ -48,9 +47,7 @@ impl Parts {
 fn month_days(year: u32, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,
-        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
-            29
-        }
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
         2 => 28,
         _ => 31,
     }
@@ -59,8 +56,7 @@ fn month_days(year: u32, month: u32) -> u32 {
 /// A DATE: 24 bits, year, month, day.
 #[inline]
 pub(super) fn date(packed: u32) -> Option<i32> {
-    Parts { year: packed >> 9, month: packed >> 5 & 15, day: packed & 31, ..Parts::default() }
-        .days()
+    Parts { year: packed >> 9, month: packed >> 5 & 15, day: packed & 31, ..Parts::default() }.days()
 }
 
 /// The 40-bit integer part of a DATETIME since 5.6, as stored (offset included).
@@ -112,8 +108,7 @@ pub(super) fn time(stored: u64, digits: u8) -> i64 {
     let magnitude = number.unsigned_abs();
     let part = |shift: u32, mask: u64| (magnitude >> (fraction_bits + shift) & mask).cast_signed();
     let fraction = fraction_micros(magnitude & ((1 << fraction_bits) - 1), digits);
-    let micros =
-        ((part(12, 0x3ff) * 60 + part(6, 63)) * 60 + part(0, 63)) * SECOND_US + i64::from(fraction);
+    let micros = ((part(12, 0x3ff) * 60 + part(6, 63)) * 60 + part(0, 63)) * SECOND_US + i64::from(fraction);
     if number < 0 { -micros } else { micros }
 }
 
@@ -181,8 +176,7 @@ fn digit(number: u64) -> u8 {
 /// Reads `YYYY-MM-DD[ hh:mm:ss[.ffffff]]` as a query shows it.
 pub(super) fn parse(text: &[u8]) -> Option<Parts> {
     let date = |from: usize, to: usize| number(text.get(from..to)?);
-    let mut parts =
-        Parts { year: date(0, 4)?, month: date(5, 7)?, day: date(8, 10)?, ..Parts::default() };
+    let mut parts = Parts { year: date(0, 4)?, month: date(5, 7)?, day: date(8, 10)?, ..Parts::default() };
     if text.len() > 10 {
         (parts.hour, parts.minute, parts.second) = (date(11, 13)?, date(14, 16)?, date(17, 19)?);
         parts.micros = fraction(text.get(19..)?)?;

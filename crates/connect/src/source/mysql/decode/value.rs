@@ -31,12 +31,7 @@ impl Fault {
 impl Read {
     /// Reads the value at the start of `rest`, moves behind it and writes it into column `i`.
     #[inline]
-    pub(super) fn value(
-        &self,
-        i: usize,
-        rest: &mut &[u8],
-        row: &mut RowWriter<'_>,
-    ) -> Result<(), Fault> {
+    pub(super) fn value(&self, i: usize, rest: &mut &[u8], row: &mut RowWriter<'_>) -> Result<(), Fault> {
         match self {
             Self::I8 => row.fixed(i, &i16::from(i8::from_le_bytes(take(rest)?)).to_le_bytes()),
             Self::U8 => row.fixed(i, &i16::from(u8::from_le_bytes(take(rest)?)).to_le_bytes()),
@@ -55,8 +50,7 @@ impl Read {
             Self::I64 | Self::U64 | Self::F64 => row.fixed(i, &take::<8>(rest)?),
             Self::Decimal(form) => {
                 let bytes = bytes(rest, form.bytes)?;
-                form.write(i, bytes, row)
-                    .ok_or(Fault::Value("Its digits are no decimal number."))?;
+                form.write(i, bytes, row).ok_or(Fault::Value("Its digits are no decimal number."))?;
             }
             Self::Bit { width } => row.fixed(i, &big_endian(bytes(rest, *width)?).to_le_bytes()),
             Self::Year => {
@@ -69,16 +63,11 @@ impl Read {
             }
             Self::Compressed { prefix, content } => {
                 let plain = inflate_column(variable(rest, *prefix)?);
-                let plain =
-                    plain.ok_or(Fault::Value("Its compressed bytes cannot be unpacked."))?;
+                let plain = plain.ok_or(Fault::Value("Its compressed bytes cannot be unpacked."))?;
                 content.write(i, &plain, row).map_err(Fault::Value)?;
             }
-            Self::Enum { width, labels } => {
-                write_enum(i, little_endian(bytes(rest, *width)?), labels, row)?
-            }
-            Self::Set { width, labels } => {
-                write_set(i, little_endian(bytes(rest, *width)?), labels, row)?
-            }
+            Self::Enum { width, labels } => write_enum(i, little_endian(bytes(rest, *width)?), labels, row)?,
+            Self::Set { width, labels } => write_set(i, little_endian(bytes(rest, *width)?), labels, row)?,
             _ => return self.moment(i, rest, row),
         }
         Ok(())
@@ -108,17 +97,13 @@ impl Read {
             Self::OldTimestamp => temporal::timestamp(u32::from_le_bytes(take(rest)?), 0),
             Self::Time { digits } => {
                 let stored = big_endian(bytes(rest, 3 + usize::from(digits.div_ceil(2)))?);
-                row.variable_with(i, |out| {
-                    temporal::write_time(temporal::time(stored, *digits), *digits, out)
-                });
+                row.variable_with(i, |out| temporal::write_time(temporal::time(stored, *digits), *digits, out));
                 return Ok(());
             }
             _ => {
                 let [a, b, c] = take(rest)?;
                 let number = i32::from_le_bytes([0, a, b, c]) >> 8;
-                row.variable_with(i, |out| {
-                    temporal::write_time(temporal::old_time(number), 0, out)
-                });
+                row.variable_with(i, |out| temporal::write_time(temporal::old_time(number), 0, out));
                 return Ok(());
             }
         };
@@ -132,12 +117,7 @@ impl Read {
 
 impl Content {
     /// Writes a value of this content into column `i`.
-    pub(super) fn write(
-        self,
-        i: usize,
-        bytes: &[u8],
-        row: &mut RowWriter<'_>,
-    ) -> Result<(), &'static str> {
+    pub(super) fn write(self, i: usize, bytes: &[u8], row: &mut RowWriter<'_>) -> Result<(), &'static str> {
         match self {
             Self::Text(charset) => row.variable_with(i, |out| charset.decode(bytes, out)),
             Self::Bytes => row.variable(i, bytes),
@@ -177,31 +157,18 @@ pub(super) fn write_utf8(i: usize, bytes: &[u8], row: &mut RowWriter<'_>) {
 }
 
 /// An enum by its number: the label, or NULL for 0, which stands for a value that was refused when it was written.
-pub(super) fn write_enum(
-    i: usize,
-    number: u64,
-    labels: &[String],
-    row: &mut RowWriter<'_>,
-) -> Result<(), Fault> {
+pub(super) fn write_enum(i: usize, number: u64, labels: &[String], row: &mut RowWriter<'_>) -> Result<(), Fault> {
     let Some(index) = number.checked_sub(1) else {
         row.null(i);
         return Ok(());
     };
     let label = usize::try_from(index).ok().and_then(|index| labels.get(index));
-    row.variable(
-        i,
-        label.ok_or(Fault::Value("Its number is beyond the labels of the enum."))?.as_bytes(),
-    );
+    row.variable(i, label.ok_or(Fault::Value("Its number is beyond the labels of the enum."))?.as_bytes());
     Ok(())
 }
 
 /// A set by its bits: the labels in order of definition, parted by commas.
-pub(super) fn write_set(
-    i: usize,
-    bits: u64,
-    labels: &[String],
-    row: &mut RowWriter<'_>,
-) -> Result<(), Fault> {
+pub(super) fn write_set(i: usize, bits: u64, labels: &[String], row: &mut RowWriter<'_>) -> Result<(), Fault> {
     if labels.len() < 64 && bits >> labels.len() != 0 {
         return Err(Fault::Value("It has bits beyond the labels of the set."));
     }

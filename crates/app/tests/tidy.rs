@@ -1,0 +1,110 @@
+//! House rules: crate edges, ARCHITECTURE.md against what is there, a story on every file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What each crate may use of the workspace. A new edge is a design decision: note it in ARCHITECTURE.md too.
+const EDGES: &[(&str, &[&str])] = &[
+    ("relation", &[]),
+    ("testkit", &[]),
+    ("project", &[]),
+    ("plan", &["relation"]),
+    ("store", &["relation"]),
+    ("query", &["relation", "plan", "store"]),
+    ("engine", &["relation", "plan", "store", "query"]),
+    ("connect", &["relation"]),
+    ("serve", &[]),
+    ("app", &["relation", "project", "plan", "store", "query", "engine", "connect", "serve"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn crates() -> BTreeSet<String> {
+    let entries = std::fs::read_dir(root().join("crates")).unwrap().flatten();
+    entries.filter(|e| e.path().join("Cargo.toml").is_file()).map(|e| e.file_name().into_string().unwrap()).collect()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn edges_are_the_allowed_ones() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        EDGES.iter().map(|(name, edges)| (*name, edges.iter().copied().collect())).collect();
+    let names = crates();
+    for name in &names {
+        let manifest = read(&root().join("crates").join(name).join("Cargo.toml"));
+        let dependencies = manifest.split("\n[dependencies]").nth(1).unwrap_or_default();
+        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+        let used: BTreeSet<&str> = dependencies
+            .lines()
+            .filter_map(|line| line.split(['.', ' ', '=']).next())
+            .filter(|dependency| names.contains(*dependency))
+            .collect();
+        let allowed = allowed.get(name.as_str()).unwrap_or_else(|| panic!("crate {name} is not in EDGES"));
+        assert!(used.is_subset(allowed), "{name} uses {used:?}, allowed are {allowed:?}");
+    }
+}
+
+#[test]
+fn architecture_names_every_crate_and_no_other() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let map = text.split("## The laws").next().unwrap();
+    let named: BTreeSet<String> = map
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|line| line.split('`').nth(1))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(named, crates(), "the table of crates in ARCHITECTURE.md");
+}
+
+#[test]
+fn functions_named_in_architecture_exist() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let files = crates().into_iter().flat_map(|c| sources(&root().join("crates").join(c).join("src")));
+    let all: String = files.map(|path| read(&path)).collect();
+    let mut checked = 0;
+    for name in text.split('`').skip(1).step_by(2).filter(|code| code.ends_with("()")) {
+        let function = name.trim_end_matches("()").rsplit("::").next().unwrap();
+        assert!(all.contains(&format!("fn {function}")), "ARCHITECTURE.md names {name}, which is nowhere");
+        checked += 1;
+    }
+    assert!(checked > 5, "the way of an order is followed through named functions");
+}
+
+#[test]
+fn every_file_tells_its_story() {
+    for name in crates() {
+        for path in sources(&root().join("crates").join(&name)) {
+            let text = read(&path);
+            assert!(text.trim_start().starts_with("//!"), "{} begins without //!", path.display());
+            assert!(!text.contains(concat!("dbg", "!(")), "{} has a debugging print", path.display());
+        }
+    }
+}
+
+#[test]
+fn documents_name_no_machine() {
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = read(&root().join(name));
+        for word in ["/work/", "/root/", "/home/"] {
+            assert!(!text.contains(word), "{name} names the path {word} of some machine");
+        }
+    }
+}
