@@ -52,6 +52,7 @@ impl Histogram {
 
     /// The latency that a share of all does not exceed, in milliseconds.
     pub fn quantile_ms(&self, share: f64) -> f64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most the count of all")]
         let wanted = (self.total as f64 * share).ceil() as u64;
         let mut seen = 0;
         for (i, count) in self.counts.iter().enumerate() {
@@ -71,6 +72,7 @@ impl Histogram {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "less than PER_DOUBLING")]
 fn bucket(us: u64) -> usize {
     if us < 2 {
         return 0;
@@ -81,6 +83,7 @@ fn bucket(us: u64) -> usize {
 }
 
 /// The upper bound of a bucket, in microseconds.
+#[expect(clippy::cast_possible_truncation, reason = "at most 64 doublings")]
 fn upper_us(bucket: usize) -> f64 {
     let (doubling, part) = (bucket / PER_DOUBLING as usize, bucket % PER_DOUBLING as usize);
     2f64.powi(doubling as i32) * (1.0 + (part + 1) as f64 / f64::from(PER_DOUBLING))

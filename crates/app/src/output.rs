@@ -47,7 +47,8 @@ impl Table {
     pub fn json(&self) -> serde_json::Value {
         let object = |row: &Vec<Option<String>>| {
             let cells = self.columns.iter().zip(row);
-            let cells = cells.map(|(c, v)| (c.clone(), v.clone().map_or(serde_json::Value::Null, serde_json::Value::String)));
+            let cells =
+                cells.map(|(c, v)| (c.clone(), v.clone().map_or(serde_json::Value::Null, serde_json::Value::String)));
             serde_json::Value::Object(cells.collect())
         };
         serde_json::Value::Array(self.rows.iter().map(object).collect())

@@ -206,7 +206,12 @@ impl Pump {
     fn note_step(&self, seen: &Seen, report: &engine::StepReport, rows: usize, begun: i64, visible: i64) {
         let engine = &self.warehouse.engine;
         let mut facts = self.status.facts();
-        facts.steps.push_back(StepStatus { step: report.step, at_us: visible, rows: rows as u64, took_us: visible - begun });
+        facts.steps.push_back(StepStatus {
+            step: report.step,
+            at_us: visible,
+            rows: rows as u64,
+            took_us: visible - begun,
+        });
         if facts.steps.len() > REMEMBERED_MAX {
             facts.steps.pop_front();
         }
@@ -241,11 +246,9 @@ impl Pump {
                 continue;
             }
             // Durable and visible happen together at the end of a step; the log's sync ran beside the rules.
-            for (stage, value) in [
-                (Stage::CommitVisible, None),
-                (Stage::CommitRead, Some((0, 1))),
-                (Stage::ReadDurable, Some((1, 2))),
-            ] {
+            for (stage, value) in
+                [(Stage::CommitVisible, None), (Stage::CommitRead, Some((0, 1))), (Stage::ReadDurable, Some((1, 2)))]
+            {
                 let histogram = facts.latency.entry((change.name.clone(), stage)).or_default();
                 for &(commit, read) in &seen.marks {
                     histogram.record(match value {

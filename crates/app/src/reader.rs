@@ -49,7 +49,9 @@ impl Reader for InstanceReader {
         context: &QueryContext,
     ) -> Result<Description, SqlError> {
         match own_statement(sql) {
-            Some(Own::ReconcileModels) => return Ok(Description { parameters: Vec::new(), columns: reconcile_schema() }),
+            Some(Own::ReconcileModels) => {
+                return Ok(Description { parameters: Vec::new(), columns: reconcile_schema() });
+            }
             Some(Own::ExplainModel(_)) => return Ok(Description { parameters: Vec::new(), columns: explain_schema() }),
             None => {}
         }
@@ -88,7 +90,8 @@ impl InstanceReader {
             Arc::new(Int64Array::from_iter(counts))
         };
         let shown = |get: fn(&query::Difference) -> &Vec<String>| -> ArrayRef {
-            let texts = compared.iter().map(|c| c.difference.as_ref().map(|d| get(d).join("\n")).filter(|t| !t.is_empty()));
+            let texts =
+                compared.iter().map(|c| c.difference.as_ref().map(|d| get(d).join("\n")).filter(|t| !t.is_empty()));
             Arc::new(StringArray::from_iter(texts))
         };
         let columns: Vec<ArrayRef> = vec![
@@ -151,7 +154,8 @@ fn explain_schema() -> arrow::datatypes::SchemaRef {
 }
 
 fn one_batch(schema: arrow::datatypes::SchemaRef, columns: Vec<ArrayRef>, step: u64) -> Result<Answer, SqlError> {
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| SqlError::new("XX000", e.to_string()))?;
+    let batch =
+        RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| SqlError::new("XX000", e.to_string()))?;
     Ok(Answer { schema, stream: stream::iter([Ok(batch)]).boxed(), step })
 }
 
@@ -179,29 +183,65 @@ fn metrics(status: &Status) -> Vec<Metric> {
     };
     let stats = status.store().stats();
     add("tidemill_step", "Number of the newest step.", Kind::Gauge, vec![], stats.step as f64);
-    add("tidemill_folded_step", "Newest step that is folded into the tables.", Kind::Gauge, vec![], stats.folded_step as f64);
-    add("tidemill_overlay_bytes", "Bytes of changes that are not folded yet.", Kind::Gauge, vec![], stats.overlay_bytes as f64);
+    add(
+        "tidemill_folded_step",
+        "Newest step that is folded into the tables.",
+        Kind::Gauge,
+        vec![],
+        stats.folded_step as f64,
+    );
+    add(
+        "tidemill_overlay_bytes",
+        "Bytes of changes that are not folded yet.",
+        Kind::Gauge,
+        vec![],
+        stats.overlay_bytes as f64,
+    );
     add("tidemill_log_bytes", "Bytes of the change log.", Kind::Gauge, vec![], stats.log_bytes as f64);
     let facts = status.facts();
     for (name, source) in &facts.sources {
         let labels = vec![("source", name.clone())];
         let streaming = f64::from(u8::from(source.state == "streaming"));
         add("tidemill_source_streaming", "1 while the source streams.", Kind::Gauge, labels.clone(), streaming);
-        add("tidemill_source_lag_seconds", "Commit to visible of the last transaction.", Kind::Gauge, labels, source.lag_us as f64 / 1e6);
+        add(
+            "tidemill_source_lag_seconds",
+            "Commit to visible of the last transaction.",
+            Kind::Gauge,
+            labels,
+            source.lag_us as f64 / 1e6,
+        );
     }
     for (name, table) in &facts.tables {
         let labels = vec![("table", name.to_string())];
         add("tidemill_table_rows", "Rows of a source table.", Kind::Gauge, labels.clone(), table.rows as f64);
-        add("tidemill_table_changes_total", "Changed rows since the start.", Kind::Counter, labels, table.changes_total as f64);
+        add(
+            "tidemill_table_changes_total",
+            "Changed rows since the start.",
+            Kind::Counter,
+            labels,
+            table.changes_total as f64,
+        );
     }
     for (name, model) in &facts.models {
         let labels = vec![("model", name.to_string())];
         let live = f64::from(u8::from(model.state == "live"));
         add("tidemill_model_live", "1 while the model is kept up to date.", Kind::Gauge, labels.clone(), live);
         add("tidemill_model_rows", "Rows of a model.", Kind::Gauge, labels.clone(), model.rows as f64);
-        add("tidemill_model_changes_total", "Changed rows since the start.", Kind::Counter, labels, model.changes_total as f64);
+        add(
+            "tidemill_model_changes_total",
+            "Changed rows since the start.",
+            Kind::Counter,
+            labels,
+            model.changes_total as f64,
+        );
     }
-    add("tidemill_rejects", "Rows that a table or model could not take.", Kind::Gauge, vec![], facts.rejects.len() as f64);
+    add(
+        "tidemill_rejects",
+        "Rows that a table or model could not take.",
+        Kind::Gauge,
+        vec![],
+        facts.rejects.len() as f64,
+    );
     for ((name, stage), histogram) in &facts.latency {
         if *stage != Stage::CommitVisible {
             continue;

@@ -31,8 +31,10 @@ impl Setup {
             Some(folder) => folder.clone(),
             None => nearest_project(&std::env::current_dir().context("there is no current folder")?),
         };
-        let files = Files::read(&folder).with_context(|| format!("cannot read the project folder {}", folder.display()))?;
-        let options = Options { target: global.target.clone(), vars: global.vars.clone(), env: std::env::vars().collect() };
+        let files =
+            Files::read(&folder).with_context(|| format!("cannot read the project folder {}", folder.display()))?;
+        let options =
+            Options { target: global.target.clone(), vars: global.vars.clone(), env: std::env::vars().collect() };
         Ok(Self::from_files(folder, &files, &options, global.data.clone()))
     }
 
@@ -54,7 +56,11 @@ impl Setup {
         // Every table that a source declares is captured, also one that no model reads: it can be queried.
         for table in &self.project.sources {
             let Some(connection) = self.project.connection(&table.connection) else {
-                bail!("source \"{}\" reads from the connection \"{}\", which connections.yml does not have", table.source, table.connection);
+                bail!(
+                    "source \"{}\" reads from the connection \"{}\", which connections.yml does not have",
+                    table.source,
+                    table.connection
+                );
             };
             match feeds.iter_mut().find(|feed| feed.connection.name == connection.name) {
                 Some(feed) => feed.tables.push(table),
@@ -77,7 +83,8 @@ impl Setup {
     /// Where unqualified names are looked for: the models' schemas, then the sources'.
     pub fn search_path(&self) -> Vec<String> {
         let mut path = vec![self.project.profile.schema.clone()];
-        let schemas = self.project.models.iter().map(|m| &m.schema).chain(self.project.sources.iter().map(|s| &s.source));
+        let schemas =
+            self.project.models.iter().map(|m| &m.schema).chain(self.project.sources.iter().map(|s| &s.source));
         for schema in schemas {
             if !path.contains(schema) {
                 path.push(schema.clone());
@@ -98,9 +105,8 @@ impl Feed<'_> {
     /// Database and name in the server, per table.
     pub fn wanted(&self) -> Vec<(String, String)> {
         let default = self.connection.database().unwrap_or_default();
-        let place = |t: &&project::SourceTable| {
-            (t.schema.clone().unwrap_or_else(|| default.to_owned()), t.identifier.clone())
-        };
+        let place =
+            |t: &&project::SourceTable| (t.schema.clone().unwrap_or_else(|| default.to_owned()), t.identifier.clone());
         self.tables.iter().map(place).collect()
     }
 

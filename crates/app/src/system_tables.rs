@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use plan::TableName;
 use query::VirtualTable;
@@ -169,9 +167,5 @@ fn steps(facts: &Facts, _now: i64) -> Columns {
 
 fn settings(facts: &Facts, _now: i64) -> Columns {
     let rows: Vec<_> = facts.settings.iter().collect();
-    vec![
-        ("name", text(&rows, |r| &r.0)),
-        ("value", text(&rows, |r| &r.1)),
-        ("description", text(&rows, |r| &r.2)),
-    ]
+    vec![("name", text(&rows, |r| &r.0)), ("value", text(&rows, |r| &r.1)), ("description", text(&rows, |r| &r.2))]
 }

@@ -63,11 +63,8 @@ impl Warehouse {
             let source = engine.register_source(&table.source)?;
             engine.register_table(source, &table.name, &table.schema)?;
         }
-        engine.finish_registration()?;
-        let known: Vec<(TableName, Schema)> = engine
-            .tables()
-            .filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone())))
-            .collect();
+        let known: Vec<(TableName, Schema)> =
+            engine.tables().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect();
         let (models, findings) = plan_models(setup, &known);
         if !findings.is_empty() {
             return Ok(Err(findings));

@@ -1,5 +1,7 @@
 //! House rules: crate edges, ARCHITECTURE.md against what is there, a story on every file.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

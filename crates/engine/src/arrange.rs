@@ -71,6 +71,10 @@ impl Side {
         let mut of_key = Vec::new();
         for i in 0..keys {
             self.find_rows(states, key(i), &mut rows, &mut weights)?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "positions of keys in a batch, which holds fewer than 4 Gi"
+            )]
             of_key.resize(rows.len(), i as u32);
         }
         self.chain.run(&rows, weights, of_key)

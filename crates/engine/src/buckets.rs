@@ -205,6 +205,7 @@ pub fn weight_of(value: &[u8]) -> i64 {
     value.get(..8).and_then(|v| v.try_into().ok()).map_or(0, i64::from_le_bytes)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "no more than a bucket holds")]
 fn pack(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let size: usize = entries.iter().map(|(k, v)| k.len() + v.len() + 8).sum();
     let mut out = Vec::with_capacity(size + 1);

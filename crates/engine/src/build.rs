@@ -296,7 +296,11 @@ impl Engine {
         self.commit_unlogged(writes)
     }
 
-    fn commit_unlogged(&mut self, writes: Writes) -> Result<()> {
+    /// Commits a step without a record, with what the set-up left to be written.
+    pub(crate) fn commit_unlogged(&mut self, writes: Writes) -> Result<()> {
+        let mut all = std::mem::take(&mut self.setup);
+        all.append(writes);
+        let writes = all;
         if writes.is_empty() {
             return Ok(());
         }
@@ -320,8 +324,8 @@ impl Engine {
         self.commit_unlogged(writes)
     }
 
-    /// The states of a parked node and of everything below it are no longer true: the next start builds them anew.
-    pub(crate) fn forget_parked(&mut self, _from: NodeIndex) {
+    /// The states of parked nodes are no longer true: the catalogue says so, and the next start builds them anew.
+    pub(crate) fn distrust_parked(&mut self) {
         let parked = self.graph.nodes.iter().filter(|node| node.parked.is_some());
         let mut ids: Vec<TableId> = Vec::new();
         for node in parked {
@@ -331,12 +335,16 @@ impl Engine {
                 ids.push(self.models[model].relation);
             }
         }
-        self.distrusted.extend(ids);
+        for id in ids {
+            if let Some(mut entry) = self.catalog.get(id).cloned() {
+                entry.detail = "parked".to_owned();
+                self.catalog.update(&mut self.setup, entry);
+            }
+        }
     }
 
-    /// States of the catalogue that hold half a build, or were left behind by a parked node: dropped at the start.
-    pub(crate) fn drop_unfinished(&mut self) -> Result<()> {
-        let mut writes = Writes::new();
+    /// States of the catalogue that hold half a build: dropped at the start.
+    pub(crate) fn drop_unfinished(&mut self) {
         let unfinished: Vec<TableId> = self
             .catalog
             .entries()
@@ -344,9 +352,8 @@ impl Engine {
             .map(|e| e.id)
             .collect();
         for id in unfinished {
-            self.catalog.remove(&mut writes, id);
+            self.catalog.remove(&mut self.setup, id);
         }
-        self.commit_unlogged(writes)
     }
 }
 

@@ -34,10 +34,14 @@ impl Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Load {
     /// Changes are normalised against what is stored; the source goes on from the cursor.
-    Loading { cursor: Option<Vec<u8>> },
+    Loading {
+        cursor: Option<Vec<u8>>,
+    },
     Complete,
     /// Not followed any more, and why.
-    Parked { reason: String },
+    Parked {
+        reason: String,
+    },
 }
 
 /// A table of a source.
@@ -66,9 +70,13 @@ pub enum ModelState {
     /// Its tables are loading, or its states are being built.
     Building,
     Live,
-    Parked { reason: String },
+    Parked {
+        reason: String,
+    },
     /// It could not be built.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 /// A kept model.
@@ -98,8 +106,17 @@ pub struct Engine {
     pub(crate) facts: TableId,
     pub(crate) rejects: TableId,
     pub(crate) step: u64,
-    /// States that a parked node left behind: not true any more.
-    pub(crate) distrusted: BTreeSet<TableId>,
+    /// What the set-up wrote, until the first step takes it along.
+    pub(crate) setup: Writes,
+    /// Tables were registered that no log record may name before the catalogue is folded.
+    must_fold: bool,
+}
+
+/// Whether a step's record is written, or was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logging {
+    Appended,
+    Replayed,
 }
 
 impl Engine {
@@ -129,10 +146,11 @@ impl Engine {
             models: Vec::new(),
             facts,
             rejects,
-            distrusted: BTreeSet::new(),
+            setup: Writes::new(),
+            must_fold: false,
         };
-        engine.commit_setup(writes)?;
-        engine.drop_unfinished()?;
+        engine.defer(writes);
+        engine.drop_unfinished();
         engine.load_facts()?;
         Ok(engine)
     }
@@ -184,14 +202,10 @@ impl Engine {
         Ok(value.map(|v| v.to_vec()))
     }
 
-    /// Commits set-up writes and makes them durable by a fold: log records may only name tables that are.
-    fn commit_setup(&mut self, writes: Writes) -> Result<()> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        self.step += 1;
-        self.store.commit(self.step, writes)?;
-        Ok(())
+    /// Sets aside what the set-up writes: it travels in the first step, so that it takes no step's number. A record that
+    /// is replayed must keep its own number, or a fold in between would cover records that were not replayed yet.
+    fn defer(&mut self, writes: Writes) {
+        self.setup.append(writes);
     }
 
     /// The number of a source, new or known by its name.
@@ -201,7 +215,8 @@ impl Engine {
         }
         let mut writes = Writes::new();
         let id = self.catalog.allocate(&mut writes, Kind::Source, name, name, &Schema::default(), "");
-        self.commit_setup(writes)?;
+        self.defer(writes);
+        self.must_fold = true;
         self.sources.insert(id.0, (name.to_owned(), Position::default()));
         Ok(id.0)
     }
@@ -222,18 +237,13 @@ impl Engine {
             self.relations.remove(&old);
         }
         let id = self.catalog.allocate(&mut writes, Kind::Table, &label, &label, schema, &source.to_string());
-        self.commit_setup(writes)?;
+        self.defer(writes);
+        self.must_fold = true;
         self.relations.insert(id, Stored::new(id, schema.clone()));
         let load = Load::Loading { cursor: None };
-        let table =
-            SourceTable { id, source, name: name.clone(), load, snapshot_rows: 0, snapshot_rows_total: 0 };
+        let table = SourceTable { id, source, name: name.clone(), load, snapshot_rows: 0, snapshot_rows_total: 0 };
         self.tables.insert(id, table);
         Ok(id)
-    }
-
-    /// Makes what was registered durable. Call before the first step, so that no log record names an unknown table.
-    pub fn finish_registration(&mut self) -> Result<()> {
-        Ok(self.store.fold_now()?)
     }
 
     /// The models to keep, each after those it reads. States whose identity is known are kept, others will be built by
@@ -260,7 +270,7 @@ impl Engine {
         for id in garbage {
             self.catalog.remove(&mut writes, id);
         }
-        self.commit_setup(writes)?;
+        self.defer(writes);
         Ok(refused)
     }
 
@@ -311,27 +321,27 @@ impl Engine {
         self.models[number].state = if live { ModelState::Live } else { ModelState::Building };
     }
 
-    /// Replays the log's tail, and answers with the number of steps replayed.
+    /// Replays the log's tail, and answers with the number of steps replayed. What was registered is durable afterwards:
+    /// log records may only name tables that are.
     pub fn recover(&mut self) -> Result<u64> {
         let mut replayed = 0;
         for entry in self.store.replay()? {
             let (step, bytes) = entry?;
             let record = Record::decode(&bytes)?;
-            // Set-up may have taken step numbers; a record keeps its own or moves behind them.
-            self.step = self.step.max(step.saturating_sub(1));
-            self.replay_step(record.batches)?;
+            self.run_step(step, record.batches, Logging::Replayed)?;
             replayed += 1;
+        }
+        self.commit_unlogged(Writes::new())?;
+        if self.must_fold {
+            self.store.fold_now()?;
+            self.must_fold = false;
         }
         Ok(replayed)
     }
 
     /// One step of whole transactions: durable, then visible.
     pub fn step(&mut self, batches: Vec<(u32, relation::SourceBatch)>) -> Result<StepReport> {
-        self.run_step(batches, true)
-    }
-
-    fn replay_step(&mut self, batches: Vec<(u32, relation::SourceBatch)>) -> Result<StepReport> {
-        self.run_step(batches, false)
+        self.run_step(self.step + 1, batches, Logging::Appended)
     }
 
     /// Stops following a table; everything else goes on.
@@ -341,9 +351,7 @@ impl Engine {
         let mut writes = Writes::new();
         let value = [&[2], reason.as_bytes()].concat();
         writes.put(self.facts, &fact_key("load", id), &value);
-        self.step += 1;
-        self.store.commit(self.step, writes)?;
-        Ok(())
+        self.commit_unlogged(writes)
     }
 
     /// The step that readers see.
@@ -411,12 +419,20 @@ impl Engine {
         for model in &self.models {
             match &model.state {
                 ModelState::Live => {}
-                ModelState::Building => catalog.add_unavailable(model.name.clone(), format!("model \"{}\" is being built", model.name.name)),
+                ModelState::Building => {
+                    catalog.add_unavailable(model.name.clone(), format!("model \"{}\" is being built", model.name.name))
+                }
                 ModelState::Parked { reason } => {
-                    catalog.add_unavailable(model.name.clone(), format!("model \"{}\" is parked: {reason}", model.name.name));
+                    catalog.add_unavailable(
+                        model.name.clone(),
+                        format!("model \"{}\" is parked: {reason}", model.name.name),
+                    );
                 }
                 ModelState::Failed { reason } => {
-                    catalog.add_unavailable(model.name.clone(), format!("model \"{}\" could not be built: {reason}", model.name.name));
+                    catalog.add_unavailable(
+                        model.name.clone(),
+                        format!("model \"{}\" could not be built: {reason}", model.name.name),
+                    );
                 }
             }
         }

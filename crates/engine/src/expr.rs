@@ -3,6 +3,8 @@
 //! One evaluator serves builds and upkeep, at every batch size, so both agree by construction. A batch that fails is
 //! halved until the failing rows stand alone: they come back as [`Failure`]s, the others as the answer.
 
+#![expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
@@ -59,11 +61,18 @@ impl Condition {
     pub fn select(&self, batch: &RecordBatch) -> (Vec<u32>, Vec<Failure>) {
         let mut holds = Vec::new();
         let mut failures = Vec::new();
-        each_part(batch, 0, &mut |part, from| {
-            let mask = mask(&self.0, part)?;
-            holds.extend((0..part.num_rows()).filter(|&i| mask.is_valid(i) && mask.value(i)).map(|i| from + i as u32));
-            Ok(())
-        }, &mut failures);
+        each_part(
+            batch,
+            0,
+            &mut |part, from| {
+                let mask = mask(&self.0, part)?;
+                holds.extend(
+                    (0..part.num_rows()).filter(|&i| mask.is_valid(i) && mask.value(i)).map(|i| from + i as u32),
+                );
+                Ok(())
+            },
+            &mut failures,
+        );
         (holds, failures)
     }
 }
@@ -96,25 +105,32 @@ impl MapProgram {
         let mut parts = Vec::new();
         let mut kept: Option<Vec<u32>> = None;
         let mut failures = Vec::new();
-        each_part(batch, 0, &mut |part, from| {
-            let (rows, filtered) = match &self.filter {
-                None => (None, part.clone()),
-                Some(filter) => {
-                    let mask = mask(filter, part)?;
-                    let rows: Vec<u32> =
-                        (0..part.num_rows()).filter(|&i| mask.is_valid(i) && mask.value(i)).map(|i| i as u32).collect();
-                    let taken = take_record_batch(part, &UInt32Array::from(rows.clone()))?;
-                    (Some(rows), taken)
+        each_part(
+            batch,
+            0,
+            &mut |part, from| {
+                let (rows, filtered) = match &self.filter {
+                    None => (None, part.clone()),
+                    Some(filter) => {
+                        let mask = mask(filter, part)?;
+                        let rows: Vec<u32> = (0..part.num_rows())
+                            .filter(|&i| mask.is_valid(i) && mask.value(i))
+                            .map(|i| i as u32)
+                            .collect();
+                        let taken = take_record_batch(part, &UInt32Array::from(rows.clone()))?;
+                        (Some(rows), taken)
+                    }
+                };
+                let output = self.project(&filtered)?;
+                if rows.is_some() || from > 0 || part.num_rows() < batch.num_rows() {
+                    let positions: Vec<u32> = rows.unwrap_or_else(|| (0..part.num_rows() as u32).collect());
+                    kept.get_or_insert_default().extend(positions.iter().map(|r| from + r));
                 }
-            };
-            let output = self.project(&filtered)?;
-            if rows.is_some() || from > 0 || part.num_rows() < batch.num_rows() {
-                let positions: Vec<u32> = rows.unwrap_or_else(|| (0..part.num_rows() as u32).collect());
-                kept.get_or_insert_default().extend(positions.iter().map(|r| from + r));
-            }
-            parts.push(output);
-            Ok(())
-        }, &mut failures);
+                parts.push(output);
+                Ok(())
+            },
+            &mut failures,
+        );
         if !failures.is_empty() {
             kept.get_or_insert_default();
         }
@@ -166,7 +182,8 @@ fn compile(expression: &Expr, input: &[DataType]) -> Result<Arc<dyn PhysicalExpr
         reason: e.strip_backtrace(),
     };
     let schema = DFSchema::try_from(ArrowSchema::new(fields)).map_err(failed)?;
-    create_physical_expr(expression, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()).map_err(failed)
+    create_physical_expr(expression, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        .map_err(failed)
 }
 
 fn mask(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> datafusion_common::Result<BooleanArray> {

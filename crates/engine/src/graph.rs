@@ -53,7 +53,10 @@ pub struct KeptArrangement {
 /// What a node does, compiled.
 pub enum Rule {
     /// Some columns of a stored relation: a source table, or a model (then its sink is the input).
-    Table { relation: TableId, columns: Vec<usize> },
+    Table {
+        relation: TableId,
+        columns: Vec<usize>,
+    },
     Values,
     Map(Arc<MapProgram>),
     Join(Box<JoinOp>),
@@ -61,7 +64,9 @@ pub enum Rule {
     Union,
     TopK(Box<TopKOp>),
     /// Writes the rows of a model into its relation.
-    Sink { model: usize },
+    Sink {
+        model: usize,
+    },
 }
 
 /// The graph, and what joins need of stored relations.
@@ -77,12 +82,18 @@ pub struct Surroundings<'a> {
     pub relations: &'a mut std::collections::BTreeMap<TableId, Stored>,
     /// Relation of a table or model by name, and the model's sink.
     pub resolve: &'a dyn Fn(&TableName) -> Option<(TableId, Option<NodeIndex>)>,
-    pub states: &'a mut StateCatalog<'a>,
+    pub(crate) states: &'a mut StateCatalog<'a>,
 }
 
 impl Graph {
     /// Adds a model's flow and answers with where its nodes stand. `model` is the model's number.
-    pub fn add(&mut self, model: usize, name: &TableName, flow: &Flow, around: &mut Surroundings<'_>) -> Result<Vec<NodeIndex>> {
+    pub fn add(
+        &mut self,
+        model: usize,
+        name: &TableName,
+        flow: &Flow,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Vec<NodeIndex>> {
         let mut placed: Vec<NodeIndex> = Vec::with_capacity(flow.nodes.len());
         for (i, node) in flow.nodes.iter().enumerate() {
             let inputs: Vec<NodeIndex> = node.inputs.iter().map(|input| placed[input.0]).collect();
@@ -98,7 +109,14 @@ impl Graph {
     }
 
     /// Adds the sink of a model below its output.
-    pub fn add_sink(&mut self, model: usize, name: &TableName, output: NodeIndex, origin: NodeId, relation: TableId) -> NodeIndex {
+    pub fn add_sink(
+        &mut self,
+        model: usize,
+        name: &TableName,
+        output: NodeIndex,
+        origin: NodeId,
+        relation: TableId,
+    ) -> NodeIndex {
         let identity = format!("sink {name} {} {relation}", self.nodes[output].identity);
         let (types, arrow) = (self.nodes[output].types.clone(), Arc::clone(&self.nodes[output].arrow));
         self.push(Node {
@@ -127,7 +145,13 @@ impl Graph {
         index
     }
 
-    fn identity(&self, node: &plan::Node, inputs: &[NodeIndex], model: &TableName, around: &Surroundings<'_>) -> Result<String> {
+    fn identity(
+        &self,
+        node: &plan::Node,
+        inputs: &[NodeIndex],
+        model: &TableName,
+        around: &Surroundings<'_>,
+    ) -> Result<String> {
         let mut text = node.identity.clone();
         for &input in inputs {
             text.push(' ');
@@ -135,7 +159,8 @@ impl Graph {
         }
         if let Op::Table { table, .. } = &node.op {
             let found = (around.resolve)(table);
-            let (relation, sink) = found.ok_or_else(|| Error::MissingInput { model: model.clone(), table: table.clone() })?;
+            let (relation, sink) =
+                found.ok_or_else(|| Error::MissingInput { model: model.clone(), table: table.clone() })?;
             text.push_str(&format!(" {relation}"));
             if let Some(sink) = sink {
                 text.push_str(&self.nodes[sink].identity);
@@ -161,7 +186,8 @@ impl Graph {
         let rule = match &node.op {
             Op::Table { table, columns } => {
                 let found = (around.resolve)(table);
-                let (relation, sink) = found.ok_or_else(|| Error::MissingInput { model: model.clone(), table: table.clone() })?;
+                let (relation, sink) =
+                    found.ok_or_else(|| Error::MissingInput { model: model.clone(), table: table.clone() })?;
                 match sink {
                     Some(sink) => inputs = vec![sink],
                     None => feed = Some(relation),
@@ -262,7 +288,13 @@ impl Graph {
         JoinSide { side, keys, types, schema }
     }
 
-    fn stored_side(&self, input: NodeIndex, keys: &[usize], whole: bool, around: &mut Surroundings<'_>) -> Option<Side> {
+    fn stored_side(
+        &self,
+        input: NodeIndex,
+        keys: &[usize],
+        whole: bool,
+        around: &mut Surroundings<'_>,
+    ) -> Option<Side> {
         let source = self.trace(input)?;
         let columns = source.columns_of(keys)?;
         if keys.is_empty() || whole {
@@ -282,9 +314,16 @@ impl Graph {
         Some(Side::stored(stored, index, source.columns, source.base, source.maps))
     }
 
-    fn arrangement(&mut self, input: NodeIndex, keys: &[usize], keeps_nulls: bool, around: &mut Surroundings<'_>) -> TableId {
+    fn arrangement(
+        &mut self,
+        input: NodeIndex,
+        keys: &[usize],
+        keeps_nulls: bool,
+        around: &mut Surroundings<'_>,
+    ) -> TableId {
         let node = &mut self.nodes[input];
-        let known = node.arrangements.iter().find(|a| a.arrangement.keys == keys && a.arrangement.keeps_nulls == keeps_nulls);
+        let known =
+            node.arrangements.iter().find(|a| a.arrangement.keys == keys && a.arrangement.keeps_nulls == keeps_nulls);
         if let Some(known) = known {
             return known.arrangement.buckets.table;
         }

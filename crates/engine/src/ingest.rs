@@ -83,7 +83,13 @@ impl Engine {
     }
 
     /// Changes, then chunk rows, against what is stored. Changes that are normalised already come out as they are.
-    fn upserts(&self, id: TableId, changes: &TableChanges, loaded: &[&[u8]], states: States<'_>) -> Result<TableChanges> {
+    fn upserts(
+        &self,
+        id: TableId,
+        changes: &TableChanges,
+        loaded: &[&[u8]],
+        states: States<'_>,
+    ) -> Result<TableChanges> {
         let changed = HashMap::with_capacity_and_hasher(changes.rows.len() + loaded.len(), FixedState::default());
         let mut present = Present { stored: &self.relations[&id], states, changed };
         let mut out = TableChanges::default();

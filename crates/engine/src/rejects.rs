@@ -90,6 +90,7 @@ impl Engine {
     }
 
     /// `step, model, reason, row`, the parts separated by their lengths.
+    #[expect(clippy::cast_possible_truncation, reason = "a row of MySQL is at most 1 GiB")]
     fn reject_body(&self, node: &Node, row: &[u8], reason: &str) -> Vec<u8> {
         let (model, _) = node.origin;
         let mut body = (self.step + 1).to_le_bytes().to_vec();

@@ -15,7 +15,7 @@ use relation::columns::decode;
 use relation::{Delta, Rows, SourceBatch, TableId};
 use store::{Record, Snapshot, Writes};
 
-use crate::engine::{Engine, Load, ModelState, fact_key};
+use crate::engine::{Engine, Load, Logging, ModelState, fact_key};
 use crate::error::{Error, Result};
 use crate::expr::Failure;
 use crate::graph::{Node, NodeIndex, Rule};
@@ -61,25 +61,29 @@ struct Wave {
 }
 
 impl Engine {
-    pub(crate) fn run_step(&mut self, mut batches: Vec<(u32, SourceBatch)>, live: bool) -> Result<StepReport> {
+    pub(crate) fn run_step(
+        &mut self,
+        step: u64,
+        mut batches: Vec<(u32, SourceBatch)>,
+        logging: Logging,
+    ) -> Result<StepReport> {
         let snapshot = self.store.snapshot();
-        if live {
+        if logging == Logging::Appended {
             let states = States { snapshot: &snapshot, hot: self.store.hot() };
             for (_, batch) in &mut batches {
                 self.normalise(batch, states)?;
             }
         }
-        let step = self.step + 1;
         let record = Record { batches, notes: Vec::new() };
         // The sync runs while the rules do; nothing is visible before both are done.
-        let syncing = match live {
-            true => {
+        let syncing = match logging {
+            Logging::Appended => {
                 self.store.append_unsynced(step, &record.encode())?;
                 Some(self.store.start_sync())
             }
-            false => None,
+            Logging::Replayed => None,
         };
-        let mut writes = Writes::new();
+        let mut writes = std::mem::take(&mut self.setup);
         let mut report = StepReport { step, ..StepReport::default() };
         self.note_progress(&record.batches, &mut writes, &mut report);
         let inputs = inputs_of(record.batches);
@@ -139,7 +143,8 @@ impl Engine {
         let states = States { snapshot, hot: store.hot() };
         let mut wave = Wave::default();
         for input in inputs {
-            let stored = &self.relations[&input.id];
+            // A replayed record may name a table that has a new incarnation since.
+            let Some(stored) = self.relations.get(&input.id) else { continue };
             stored.write_ordered(&input.rows, &input.weights, states, writes)?;
             let inserted = input.weights.iter().filter(|w| **w > 0).count() as u64;
             let deleted = input.weights.len() as u64 - inserted;
@@ -307,7 +312,7 @@ impl Engine {
                 report.parked.push(self.models[model].name.clone());
             }
         }
-        self.forget_parked(index);
+        self.distrust_parked();
     }
 }
 

@@ -61,13 +61,7 @@ impl Stored {
     /// Writes a source's changes in their order, with the indexes.
     ///
     /// The order matters: of two changes to one key the later one stays.
-    pub fn write_ordered(
-        &self,
-        rows: &Rows,
-        weights: &[i8],
-        states: States<'_>,
-        writes: &mut Writes,
-    ) -> Result<()> {
+    pub fn write_ordered(&self, rows: &Rows, weights: &[i8], states: States<'_>, writes: &mut Writes) -> Result<()> {
         if !self.is_keyed() {
             let weights: Vec<i64> = weights.iter().map(|&w| i64::from(w)).collect();
             return self.write_bag(rows, &weights, states, writes);
@@ -138,7 +132,9 @@ impl Stored {
             match before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))? {
                 0 => writes.delete(self.id, key),
                 after @ 1.. => writes.put(self.id, key, &weighted(after, rows.get(*i))),
-                _ => return Err(Error::Broken { node: self.id.to_string(), what: "a row counted fewer than no times" }),
+                _ => {
+                    return Err(Error::Broken { node: self.id.to_string(), what: "a row counted fewer than no times" });
+                }
             }
         }
         if self.indexes.iter().all(|index| !index.built) {

@@ -12,6 +12,8 @@
 //! built after all steps. After each, every model equals the batch engine's answer over the tables, and all executions
 //! end with the same rows.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +44,7 @@ impl Driver for Case {
     fn block(&mut self, block: &Block) -> Result<String, String> {
         match block.directive.as_str() {
             "table" => {
-                let (name, schema) = plan::parse_table_definition(&block.body).map_err(|e| e.to_string())?;
+                let (name, schema) = plan::parse_table_definition(&block.body)?;
                 self.tables.push((name.name, schema));
                 Ok(String::new())
             }
@@ -90,7 +92,7 @@ impl Driver for Case {
         let all: Vec<Change> = self.steps.concat();
         let single: Vec<Vec<Change>> = all.iter().map(|change| vec![change.clone()]).collect();
         let executions: [(&str, Vec<Vec<Change>>, Mode); 6] = [
-            ("in one step", vec![all.clone()], Mode::default()),
+            ("in one step", vec![all], Mode::default()),
             ("change by change", single, Mode::default()),
             ("shuffled", self.steps.iter().map(|step| shuffled(step)).collect(), Mode::default()),
             ("with two workers", self.steps.clone(), Mode { workers: 2, ..Mode::default() }),
@@ -168,7 +170,8 @@ const SCHEMA: &str = "public";
 
 impl House {
     fn new(tables: &[(String, Schema)], models: &[(String, String)], workers: usize) -> Result<Self, String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().map_err(|e| e.to_string())?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().map_err(|e| e.to_string())?;
         let queries = query::Runtime::new(&query::Settings::default()).map_err(|e| e.to_string())?;
         let plans = plan_all(tables, models)?;
         let dir = Arc::new(tempfile::tempdir().map_err(|e| e.to_string())?);
@@ -188,7 +191,6 @@ impl House {
         for (name, schema) in &self.tables {
             engine.register_table(source, &TableName::new(SCHEMA, name), schema).map_err(|e| text(&e))?;
         }
-        engine.finish_registration().map_err(|e| text(&e))?;
         let definitions = self.plans.iter().map(|(name, planned)| ModelDefinition {
             name: name.clone(),
             flow: planned.flow.clone(),
@@ -345,7 +347,8 @@ where
         let schema = Schema::new(columns, vec![]);
         let cast = relation::columns::batch(&engine::expr::arrow_schema(&schema), arrays, batch.num_rows());
         let layout = Layout::new(types);
-        let encoded = relation::columns::encode(&layout, &cast.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+        let encoded =
+            relation::columns::encode(&layout, &cast.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         rows.extend(encoded.iter().map(|row| text(&layout.values(row))));
     }
     rows.sort();
@@ -354,7 +357,10 @@ where
 
 fn plan_all(tables: &[(String, Schema)], models: &[(String, String)]) -> Result<Vec<(TableName, Planned)>, String> {
     let mut catalog = Names(
-        tables.iter().map(|(n, s)| (n.clone(), TableInfo { name: TableName::new(SCHEMA, n), schema: s.clone() })).collect(),
+        tables
+            .iter()
+            .map(|(n, s)| (n.clone(), TableInfo { name: TableName::new(SCHEMA, n), schema: s.clone() }))
+            .collect(),
     );
     let mut plans = Vec::new();
     for (name, sql) in models {

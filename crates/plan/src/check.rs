@@ -30,10 +30,10 @@ pub(crate) fn deterministic(plan: &LogicalPlan, sql: &str) -> Result<(), Refusal
 fn changing(call: &ScalarFunction, sql: &str) -> Refusal {
     let name = call.name();
     let refusal = match name {
-        "now" | "current_date" | "current_time" | "today" | "current_timestamp" => {
-            Refusal::cannot_keep(format!("{name}() changes without any row changing; models that follow the clock are not supported yet."))
-                .with_hint("Leave the time condition to the query that reads the model.")
-        }
+        "now" | "current_date" | "current_time" | "today" | "current_timestamp" => Refusal::cannot_keep(format!(
+            "{name}() changes without any row changing; models that follow the clock are not supported yet."
+        ))
+        .with_hint("Leave the time condition to the query that reads the model."),
         _ => Refusal::cannot_keep(format!("{name}() gives another value each time, so no row could be taken back."))
             .with_hint("Derive the value from columns, for example md5(id::text)."),
     };
@@ -50,8 +50,7 @@ pub(crate) fn two_valued(plan: &LogicalPlan, sql: &str) -> Result<(), Refusal> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Filter(filter) = node {
             for condition in split_conjunction(&filter.predicate) {
-                trouble |= !is_whole(condition)
-                    && !only_truth_counts(condition, true, filter.input.schema())?;
+                trouble |= !is_whole(condition) && !only_truth_counts(condition, true, filter.input.schema())?;
             }
         }
         Ok(TreeNodeRecursion::Continue)
@@ -59,10 +58,12 @@ pub(crate) fn two_valued(plan: &LogicalPlan, sql: &str) -> Result<(), Refusal> {
     if !trouble {
         return Ok(());
     }
-    Err(Refusal::cannot_keep("IN (SELECT …) inside another condition, over columns that may be NULL, is not supported yet.")
-        .with_hint("Use EXISTS or NOT EXISTS.")
-        .at(sql, "not in")
-        .at(sql, "in ( select"))
+    Err(Refusal::cannot_keep(
+        "IN (SELECT …) inside another condition, over columns that may be NULL, is not supported yet.",
+    )
+    .with_hint("Use EXISTS or NOT EXISTS.")
+    .at(sql, "not in")
+    .at(sql, "in ( select"))
 }
 
 /// Whether a condition is a subquery test by itself, which becomes a join with its NULLs minded.
@@ -77,8 +78,7 @@ fn is_whole(condition: &Expr) -> bool {
 fn only_truth_counts(expr: &Expr, positive: bool, schema: &DFSchema) -> PlanResult<bool> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
-            Ok(only_truth_counts(left, positive, schema)?
-                && only_truth_counts(right, positive, schema)?)
+            Ok(only_truth_counts(left, positive, schema)? && only_truth_counts(right, positive, schema)?)
         }
         Expr::Not(inner) => only_truth_counts(inner, !positive, schema),
         Expr::InSubquery(test) if test.negated != positive => Ok(true),
@@ -91,6 +91,5 @@ fn only_truth_counts(expr: &Expr, positive: bool, schema: &DFSchema) -> PlanResu
 
 fn may_be_null(test: &InSubquery, schema: &DFSchema) -> PlanResult<bool> {
     let listed = test.subquery.subquery.schema();
-    Ok(test.expr.nullable(schema)?
-        || listed.fields().first().is_none_or(|field| field.is_nullable()))
+    Ok(test.expr.nullable(schema)? || listed.fields().first().is_none_or(|field| field.is_nullable()))
 }

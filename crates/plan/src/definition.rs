@@ -12,21 +12,15 @@ const DEFAULT_SCHEMA: &str = "public";
 /// Types are those of [`DataType`]'s `FromStr`. Columns may be NULL unless they are `not null` or in the key. Errors:
 /// what cannot be read, in words.
 pub fn parse_table_definition(text: &str) -> Result<(TableName, Schema), String> {
-    let (name, rest) =
-        text.trim().split_once('(').ok_or_else(|| format!("no column list: {text}"))?;
-    let body = rest
-        .trim_end()
-        .trim_end_matches(';')
-        .strip_suffix(')')
-        .ok_or_else(|| format!("no closing bracket: {text}"))?;
+    let (name, rest) = text.trim().split_once('(').ok_or_else(|| format!("no column list: {text}"))?;
+    let body =
+        rest.trim_end().trim_end_matches(';').strip_suffix(')').ok_or_else(|| format!("no closing bracket: {text}"))?;
     let mut columns: Vec<Column> = Vec::new();
     let mut key = Vec::new();
     for part in split_outside_brackets(body) {
         let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
         match part.strip_prefix("primary key") {
-            Some(list) => key.extend(
-                list.trim().trim_matches(['(', ')']).split(',').map(|n| n.trim().to_owned()),
-            ),
+            Some(list) => key.extend(list.trim().trim_matches(['(', ')']).split(',').map(|n| n.trim().to_owned())),
             None => {
                 let (column, in_key) = parse_column(&part)?;
                 key.extend(in_key.then(|| column.name.clone()));
@@ -35,10 +29,7 @@ pub fn parse_table_definition(text: &str) -> Result<(TableName, Schema), String>
         }
     }
     let position = |name: &String| {
-        columns
-            .iter()
-            .position(|c| c.name == *name)
-            .ok_or_else(|| format!("no column {name} for the primary key"))
+        columns.iter().position(|c| c.name == *name).ok_or_else(|| format!("no column {name} for the primary key"))
     };
     let key = key.iter().map(position).collect::<Result<Vec<_>, _>>()?;
     key.iter().for_each(|&k| columns[k].nullable = false);
@@ -49,8 +40,7 @@ pub fn parse_table_definition(text: &str) -> Result<(TableName, Schema), String>
 
 /// `total decimal(10,2) not null`, and whether it is the primary key.
 fn parse_column(text: &str) -> Result<(Column, bool), String> {
-    let (name, rest) =
-        text.split_once(' ').ok_or_else(|| format!("a column has a name and a type: {text}"))?;
+    let (name, rest) = text.split_once(' ').ok_or_else(|| format!("a column has a name and a type: {text}"))?;
     let (rest, in_key) = without(rest, "primary key");
     let (rest, required) = without(&rest, "not null");
     let data_type: DataType = rest.parse().map_err(|e| format!("column {name}: {e}"))?;
@@ -59,9 +49,7 @@ fn parse_column(text: &str) -> Result<(Column, bool), String> {
 
 fn without(text: &str, words: &str) -> (String, bool) {
     match text.split_once(words) {
-        Some((before, after)) => {
-            (format!("{} {}", before.trim(), after.trim()).trim().to_owned(), true)
-        }
+        Some((before, after)) => (format!("{} {}", before.trim(), after.trim()).trim().to_owned(), true),
         None => (text.to_owned(), false),
     }
 }

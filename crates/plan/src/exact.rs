@@ -7,17 +7,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, ListArray, UInt64Array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, ListArray, UInt64Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, UInt64Type};
 use datafusion_common::{Result, ScalarValue, internal_datafusion_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::utils::format_state_name;
-use datafusion_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature,
-};
+use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature};
 
 use crate::float_sum::FloatSum;
 
@@ -83,12 +79,8 @@ impl AggregateUDFImpl for Exact {
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match (over_floats(args.expr_fields), args.is_distinct) {
             (false, _) => self.inner.accumulator(args),
-            (true, false) => {
-                Ok(Box::new(Sum { result: self.result, sum: FloatSum::new(), count: 0 }))
-            }
-            (true, true) => {
-                Ok(Box::new(DistinctSum { result: self.result, values: BTreeSet::new() }))
-            }
+            (true, false) => Ok(Box::new(Sum { result: self.result, sum: FloatSum::new(), count: 0 })),
+            (true, true) => Ok(Box::new(DistinctSum { result: self.result, values: BTreeSet::new() })),
         }
     }
 
@@ -97,19 +89,11 @@ impl AggregateUDFImpl for Exact {
             (false, _) => self.inner.state_fields(args),
             (true, false) => Ok(vec![
                 Arc::new(Field::new(format_state_name(args.name, "count"), DataType::UInt64, true)),
-                Arc::new(Field::new(
-                    format_state_name(args.name, "exact sum"),
-                    DataType::Binary,
-                    true,
-                )),
+                Arc::new(Field::new(format_state_name(args.name, "exact sum"), DataType::Binary, true)),
             ]),
             (true, true) => {
                 let item = Field::new_list_field(DataType::Float64, true);
-                Ok(vec![Arc::new(Field::new_list(
-                    format_state_name(args.name, "distinct"),
-                    item,
-                    true,
-                ))])
+                Ok(vec![Arc::new(Field::new_list(format_state_name(args.name, "distinct"), item, true))])
             }
         }
     }
@@ -121,29 +105,15 @@ impl AggregateUDFImpl for Exact {
         }
     }
 
-    fn create_groups_accumulator(
-        &self,
-        args: AccumulatorArgs<'_>,
-    ) -> Result<Box<dyn GroupsAccumulator>> {
+    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         if over_floats(args.expr_fields) {
-            return Ok(Box::new(GroupSums {
-                result: self.result,
-                sums: Vec::new(),
-                counts: Vec::new(),
-            }));
+            return Ok(Box::new(GroupSums { result: self.result, sums: Vec::new(), counts: Vec::new() }));
         }
         self.inner.create_groups_accumulator(args)
     }
 
-    fn create_sliding_accumulator(
-        &self,
-        args: AccumulatorArgs<'_>,
-    ) -> Result<Box<dyn Accumulator>> {
-        if over_floats(args.expr_fields) {
-            self.accumulator(args)
-        } else {
-            self.inner.create_sliding_accumulator(args)
-        }
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if over_floats(args.expr_fields) { self.accumulator(args) } else { self.inner.create_sliding_accumulator(args) }
     }
 }
 
@@ -185,10 +155,7 @@ impl Accumulator for Sum {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![
-            ScalarValue::UInt64(Some(self.count)),
-            ScalarValue::Binary(Some(self.sum.to_bytes())),
-        ])
+        Ok(vec![ScalarValue::UInt64(Some(self.count)), ScalarValue::Binary(Some(self.sum.to_bytes()))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -249,15 +216,9 @@ impl Accumulator for DistinctSum {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let values: Float64Array =
-            self.values.iter().map(|&bits| Some(f64::from_bits(bits))).collect();
+        let values: Float64Array = self.values.iter().map(|&bits| Some(f64::from_bits(bits))).collect();
         let item = Arc::new(Field::new_list_field(DataType::Float64, true));
-        let list = ListArray::try_new(
-            item,
-            OffsetBuffer::from_lengths([values.len()]),
-            Arc::new(values),
-            None,
-        )?;
+        let list = ListArray::try_new(item, OffsetBuffer::from_lengths([values.len()]), Arc::new(values), None)?;
         Ok(vec![ScalarValue::List(Arc::new(list))])
     }
 
@@ -286,22 +247,14 @@ impl GroupSums {
 }
 
 fn state_arrays<'a>(states: impl Iterator<Item = (u64, &'a FloatSum)>) -> Vec<ArrayRef> {
-    let (counts, sums): (Vec<u64>, Vec<Vec<u8>>) =
-        states.map(|(count, sum)| (count, sum.to_bytes())).unzip();
+    let (counts, sums): (Vec<u64>, Vec<Vec<u8>>) = states.map(|(count, sum)| (count, sum.to_bytes())).unzip();
     vec![Arc::new(UInt64Array::from(counts)), Arc::new(BinaryArray::from_iter_values(sums))]
 }
 
 /// The rows that count: not NULL, and true in the filter.
-fn counted<'a>(
-    values: &'a Float64Array,
-    filter: Option<&'a BooleanArray>,
-) -> impl Iterator<Item = (usize, f64)> + 'a {
+fn counted<'a>(values: &'a Float64Array, filter: Option<&'a BooleanArray>) -> impl Iterator<Item = (usize, f64)> + 'a {
     let passes = move |row| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-    values
-        .iter()
-        .enumerate()
-        .filter(move |&(row, _)| passes(row))
-        .filter_map(|(row, value)| Some((row, value?)))
+    values.iter().enumerate().filter(move |&(row, _)| passes(row)).filter_map(|(row, value)| Some((row, value?)))
 }
 
 impl GroupsAccumulator for GroupSums {
@@ -341,11 +294,7 @@ impl GroupsAccumulator for GroupSums {
         Ok(())
     }
 
-    fn convert_to_state(
-        &self,
-        values: &[ArrayRef],
-        filter: Option<&BooleanArray>,
-    ) -> Result<Vec<ArrayRef>> {
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let mut states = vec![(0, FloatSum::new()); values[0].len()];
         for (row, value) in counted(values[0].as_primitive::<Float64Type>(), filter) {
             states[row].0 = 1;
@@ -356,8 +305,6 @@ impl GroupsAccumulator for GroupSums {
 
     fn size(&self) -> usize {
         let heaps: usize = self.sums.iter().map(FloatSum::heap_size).sum();
-        heaps
-            + self.sums.capacity() * size_of::<FloatSum>()
-            + self.counts.capacity() * size_of::<u64>()
+        heaps + self.sums.capacity() * size_of::<FloatSum>() + self.counts.capacity() * size_of::<u64>()
     }
 }

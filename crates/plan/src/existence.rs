@@ -17,12 +17,8 @@ use crate::functions::functions;
 pub(crate) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
     let counted = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Projection(projection) if projection.expr.iter().any(has_exists) => {
-            let exprs =
-                projection.expr.into_iter().map(count_matches).collect::<Result<Vec<_>>>()?;
-            Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(
-                exprs,
-                projection.input,
-            )?)))
+            let exprs = projection.expr.into_iter().map(count_matches).collect::<Result<Vec<_>>>()?;
+            Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, projection.input)?)))
         }
         other => Ok(Transformed::no(other)),
     })?;
@@ -60,7 +56,6 @@ fn any(test: Exists) -> Result<Expr> {
     let Exists { subquery: Subquery { subquery, outer_ref_columns, spans }, negated } = test;
     let plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery));
     let plan = plan.aggregate(Vec::<Expr>::new(), vec![rows.alias("count")])?.build()?;
-    let matches =
-        Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans });
+    let matches = Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans });
     Ok(if negated { matches.eq(lit(0_i64)) } else { matches.gt(lit(0_i64)) })
 }

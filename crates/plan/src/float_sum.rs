@@ -77,10 +77,7 @@ impl FloatSum {
     }
 
     /// The sum divided by a number of values.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "an average divides by the nearest float, as SQL engines do"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "an average divides by the nearest float, as SQL engines do")]
     pub fn average(&self, count: u64) -> f64 {
         self.value() / count as f64
     }
@@ -121,8 +118,7 @@ impl FloatSum {
         if flag > 1 || rest.len() % 8 != 0 {
             return None;
         }
-        let limbs =
-            rest.chunks_exact(8).map(|chunk| u64::from_le_bytes(limb_bytes(chunk))).collect();
+        let limbs = rest.chunks_exact(8).map(|chunk| u64::from_le_bytes(limb_bytes(chunk))).collect();
         Some(Self { low: usize::from(low), limbs, special })
     }
 
@@ -164,8 +160,7 @@ impl FloatSum {
 
     fn add_signed(&mut self, magnitude: u128, limb: usize, negative: bool) {
         let signed = if negative { magnitude.wrapping_neg() } else { magnitude };
-        let [low, high] = [signed & u128::from(u64::MAX), signed >> 64]
-            .map(|half| u64::try_from(half).unwrap_or(0));
+        let [low, high] = [signed & u128::from(u64::MAX), signed >> 64].map(|half| u64::try_from(half).unwrap_or(0));
         self.add_limbs(limb, &[low, high], negative);
     }
 
@@ -281,9 +276,7 @@ fn magnitude_bits(limbs: &[u64], from: u64, low: usize, count: u64) -> u64 {
 
 fn bit(limbs: &[u64], low: usize, at: u64) -> bool {
     let Some(at) = at.checked_sub(low as u64 * 64) else { return false };
-    limbs
-        .get(usize::try_from(at / 64).unwrap_or(usize::MAX))
-        .is_some_and(|limb| limb >> (at % 64) & 1 == 1)
+    limbs.get(usize::try_from(at / 64).unwrap_or(usize::MAX)).is_some_and(|limb| limb >> (at % 64) & 1 == 1)
 }
 
 /// The bit pattern of a number of which the lowest `dropped` bits do not fit the mantissa.

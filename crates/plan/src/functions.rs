@@ -34,9 +34,8 @@ impl Functions {
             .into_iter()
             .chain(datafusion_functions_nested::all_default_nested_functions());
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
-        let aggregate = datafusion_functions_aggregate::all_default_aggregate_functions()
-            .into_iter()
-            .map(exact::replace);
+        let aggregate =
+            datafusion_functions_aggregate::all_default_aggregate_functions().into_iter().map(exact::replace);
         let window = datafusion_functions_window::all_default_window_functions();
         Self {
             scalar: by_name(scalar, |f| (f.name().to_owned(), f.aliases().to_vec())),

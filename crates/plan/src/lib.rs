@@ -36,9 +36,7 @@ use relation::Schema;
 
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
-pub use flow::{
-    Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name,
-};
+pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
 pub use refusal::Refusal;
@@ -76,10 +74,8 @@ fn distinct_names(plan: &LogicalPlan, sql: &str) -> Result<(), Refusal> {
     let mut seen = std::collections::BTreeSet::new();
     match plan.schema().fields().iter().find(|field| !seen.insert(field.name())) {
         None => Ok(()),
-        Some(twice) => {
-            Err(Refusal::new(format!("column \"{}\" specified more than once", twice.name()))
-                .with_hint("Give each column of a model a name of its own: … as name.")
-                .at(sql, twice.name()))
-        }
+        Some(twice) => Err(Refusal::new(format!("column \"{}\" specified more than once", twice.name()))
+            .with_hint("Give each column of a model a name of its own: … as name.")
+            .at(sql, twice.name())),
     }
 }

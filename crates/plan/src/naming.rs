@@ -5,9 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion_sql::sqlparser::ast::{
-    Expr, Function, Ident, Select, SelectItem, Statement, VisitMut, VisitorMut,
-};
+use datafusion_sql::sqlparser::ast::{Expr, Function, Ident, Select, SelectItem, Statement, VisitMut, VisitorMut};
 
 /// Gives every unnamed column of every SELECT list its PostgreSQL name.
 pub(crate) fn name_columns(mut statement: Statement) -> Statement {
@@ -30,10 +28,7 @@ impl VisitorMut for Namer {
             let name = given_name(expr).unwrap_or_else(|| "?column?".to_owned());
             if !taken.contains(&name) {
                 taken.push(name.clone());
-                *item = SelectItem::ExprWithAlias {
-                    expr: expr.clone(),
-                    alias: Ident::with_quote('"', name),
-                };
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
             }
         }
         ControlFlow::Continue(())
@@ -68,16 +63,8 @@ fn given_name(expr: &Expr) -> Option<String> {
             Some(normalised(last))
         }
         Expr::Cast { expr, data_type, .. } => {
-            let of_type = || {
-                data_type
-                    .to_string()
-                    .to_lowercase()
-                    .split('(')
-                    .next()
-                    .unwrap_or_default()
-                    .trim()
-                    .to_owned()
-            };
+            let of_type =
+                || data_type.to_string().to_lowercase().split('(').next().unwrap_or_default().trim().to_owned();
             plain_name(expr).or_else(|| given_name(expr)).or_else(|| Some(of_type()))
         }
         Expr::Nested(inner) => plain_name(inner).or_else(|| given_name(inner)),

@@ -36,8 +36,7 @@ pub(crate) fn optimised(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut config = settings::config();
     config.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     config.optimizer.skip_failed_rules = false;
-    let context = OptimizerContext::new_with_config_options(Arc::new(config))
-        .without_query_execution_start_time();
+    let context = OptimizerContext::new_with_config_options(Arc::new(config)).without_query_execution_start_time();
     Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
 }
 

@@ -76,13 +76,13 @@ impl Refusal {
 /// The first place of words that follow each other, letter case apart, outside of strings and comments.
 pub(crate) fn locate(sql: &str, words: &str) -> Option<(usize, usize)> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().ok()?;
-    let tokens: Vec<_> =
-        tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let tokens: Vec<_> = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
     let words: Vec<_> = words.split_whitespace().collect();
     let found = tokens.windows(words.len().max(1)).find(|window| {
-        window.iter().zip(&words).all(|(token, word)| {
-            token.token.to_string().trim_matches('"').eq_ignore_ascii_case(word)
-        })
+        window
+            .iter()
+            .zip(&words)
+            .all(|(token, word)| token.token.to_string().trim_matches('"').eq_ignore_ascii_case(word))
     })?;
     let start = found.first()?.span.start;
     Some((usize::try_from(start.line).ok()?, usize::try_from(start.column).ok()?))
@@ -90,9 +90,7 @@ pub(crate) fn locate(sql: &str, words: &str) -> Option<(usize, usize)> {
 
 fn from_planner(error: &DataFusionError) -> Refusal {
     match error {
-        DataFusionError::Diagnostic(diagnostic, inner) => {
-            with_diagnostic(from_planner(inner), diagnostic)
-        }
+        DataFusionError::Diagnostic(diagnostic, inner) => with_diagnostic(from_planner(inner), diagnostic),
         DataFusionError::Context(_, inner) => from_planner(inner),
         DataFusionError::Shared(inner) => from_planner(inner),
         DataFusionError::Collection(errors) => {
@@ -136,14 +134,10 @@ fn from_text(text: &str) -> Refusal {
         let known = functions();
         let names = known.scalar.keys().chain(known.aggregate.keys()).chain(known.window.keys());
         let names: Vec<_> = names.map(String::as_str).collect();
-        return Refusal::new(format!("function \"{name}\" does not exist"))
-            .with_hint(suggestion(name, &names));
+        return Refusal::new(format!("function \"{name}\" does not exist")).with_hint(suggestion(name, &names));
     }
-    if let Some(call) =
-        between(text, "No function matches the given name and argument types '", "'")
-    {
-        return Refusal::new(format!("function {} does not exist", sql_types(call)))
-            .with_hint("Cast the arguments.");
+    if let Some(call) = between(text, "No function matches the given name and argument types '", "'") {
+        return Refusal::new(format!("function {} does not exist", sql_types(call))).with_hint("Cast the arguments.");
     }
     if let Some(column) = between(text, "column \"", "\" must appear in the GROUP BY clause") {
         let message = "must appear in the GROUP BY clause or be used in an aggregate function";
@@ -187,15 +181,11 @@ fn sql_types(text: &str) -> String {
 fn from_schema_error(error: &SchemaError) -> Refusal {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
-            let refusal =
-                Refusal::new(format!("column \"{}\" does not exist", field.flat_name_unquoted()));
+            let refusal = Refusal::new(format!("column \"{}\" does not exist", field.flat_name_unquoted()));
             let names: Vec<_> = valid_fields.iter().map(|f| f.name.as_str()).collect();
             let mut refusal = refusal.with_hint(suggestion(&field.name, &names));
             refusal.line = field.spans.first().and_then(|span| {
-                Some((
-                    usize::try_from(span.start.line).ok()?,
-                    usize::try_from(span.start.column).ok()?,
-                ))
+                Some((usize::try_from(span.start.line).ok()?, usize::try_from(span.start.column).ok()?))
             });
             refusal
         }
@@ -203,15 +193,11 @@ fn from_schema_error(error: &SchemaError) -> Refusal {
             let refusal = Refusal::new(format!("column reference \"{}\" is ambiguous", field.name));
             let mut refusal = refusal.with_hint("Say which table it is of: t.column.");
             refusal.line = field.spans.first().and_then(|span| {
-                Some((
-                    usize::try_from(span.start.line).ok()?,
-                    usize::try_from(span.start.column).ok()?,
-                ))
+                Some((usize::try_from(span.start.line).ok()?, usize::try_from(span.start.column).ok()?))
             });
             refusal
         }
-        SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => {
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
             Refusal::new(format!("column \"{name}\" specified more than once"))
         }
     }

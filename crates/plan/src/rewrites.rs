@@ -25,29 +25,18 @@ impl FunctionRewrite for Microseconds {
         "microseconds"
     }
 
-    fn rewrite(
-        &self,
-        mut expr: Expr,
-        schema: &DFSchema,
-        _config: &ConfigOptions,
-    ) -> Result<Transformed<Expr>> {
+    fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
         let changed = match &mut expr {
             Expr::ScalarFunction(call) if matches!(call.name(), "date_trunc" | "date_bin") => {
-                let dates = call
-                    .args
-                    .iter_mut()
-                    .filter(|arg| matches!(arg.get_type(schema), Ok(DataType::Date32)));
+                let dates = call.args.iter_mut().filter(|arg| matches!(arg.get_type(schema), Ok(DataType::Date32)));
                 dates.map(|arg| to_microseconds(arg, None)).count() > 0
             }
             Expr::BinaryExpr(binary) if compares(binary.op) => {
                 meet(&mut [&mut *binary.left, &mut *binary.right], schema)
             }
-            Expr::Between(between) => {
-                meet(&mut [&mut *between.expr, &mut *between.low, &mut *between.high], schema)
-            }
+            Expr::Between(between) => meet(&mut [&mut *between.expr, &mut *between.low, &mut *between.high], schema),
             Expr::InList(list) => {
-                let mut parts: Vec<_> =
-                    std::iter::once(&mut *list.expr).chain(&mut list.list).collect();
+                let mut parts: Vec<_> = std::iter::once(&mut *list.expr).chain(&mut list.list).collect();
                 meet(&mut parts, schema)
             }
             _ => false,
@@ -59,10 +48,7 @@ impl FunctionRewrite for Microseconds {
 /// Comparisons, and the difference of two times.
 fn compares(operator: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, Minus, NotEq};
-    matches!(
-        operator,
-        Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom | Minus
-    )
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom | Minus)
 }
 
 /// Where one part is a timestamp, dates and finer timestamps among the others become such ones too.

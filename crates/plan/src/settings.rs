@@ -54,8 +54,7 @@ impl TypePlanner for Types {
 }
 
 fn arrow_type(sql: &Sql) -> Option<Arrow> {
-    let with_zone =
-        |zone: &TimezoneInfo| matches!(zone, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz);
+    let with_zone = |zone: &TimezoneInfo| matches!(zone, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz);
     let ours = match sql {
         Sql::Timestamp(_, zone) if with_zone(zone) => DataType::TimestampTz,
         Sql::Timestamp(_, _) | Sql::Datetime(_) => DataType::Timestamp,

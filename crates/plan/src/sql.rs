@@ -13,8 +13,7 @@ use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Constraint, Constraints, DataFusionError, Result, TableReference};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion_expr::{
-    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
-    WindowUDF,
+    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion_optimizer::Analyzer;
 use datafusion_sql::planner::SqlToRel;
@@ -44,12 +43,7 @@ impl StoredTable {
         let key = info.schema.key.clone();
         let keys = if key.is_empty() { vec![] } else { vec![Constraint::PrimaryKey(key)] };
         let arrow = info.schema.to_arrow();
-        Self {
-            name: info.name,
-            schema: info.schema,
-            arrow,
-            constraints: Constraints::new_unverified(keys),
-        }
+        Self { name: info.name, schema: info.schema, arrow, constraints: Constraints::new_unverified(keys) }
     }
 }
 
@@ -99,18 +93,15 @@ fn select(sql: &str) -> Result<Statement, Refusal> {
     let dialect = settings::dialect();
     let parser = Parser::new(&dialect).with_recursion_limit(settings::NESTING_MAX);
     let parsed = parser.try_with_sql(sql).and_then(|mut parser| parser.parse_statements());
-    let mut statements =
-        parsed.map_err(|e| Refusal::from(DataFusionError::SQL(Box::new(e), None)))?;
+    let mut statements = parsed.map_err(|e| Refusal::from(DataFusionError::SQL(Box::new(e), None)))?;
     let refusal = Refusal::new("a model is one SELECT");
     match (statements.pop(), statements.len()) {
         (None, _) => Err(refusal.with_detail("The text holds no statement.")),
         (Some(_), 1..) => Err(refusal.with_detail("The text holds several statements.")),
         (Some(Statement::Query(query)), 0) => match &query.with {
-            Some(with) if with.recursive => {
-                Err(Refusal::cannot_keep("Recursive queries are not supported yet.")
-                    .with_hint("If the query is not recursive, leave the word RECURSIVE out.")
-                    .at(sql, "recursive"))
-            }
+            Some(with) if with.recursive => Err(Refusal::cannot_keep("Recursive queries are not supported yet.")
+                .with_hint("If the query is not recursive, leave the word RECURSIVE out.")
+                .at(sql, "recursive")),
             _ => Ok(Statement::Query(query)),
         },
         (Some(other), 0) => {
@@ -133,12 +124,7 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn new(catalog: &'a dyn Catalog) -> Self {
-        Self {
-            catalog,
-            config: settings::config(),
-            inside: RefCell::default(),
-            known: RefCell::default(),
-        }
+        Self { catalog, config: settings::config(), inside: RefCell::default(), known: RefCell::default() }
     }
 
     fn look_up(&self, reference: &TableReference) -> Result<Arc<dyn TableSource>, Refusal> {
@@ -163,8 +149,7 @@ impl<'a> Names<'a> {
         let name = shown(reference);
         if self.inside.borrow().contains(&name) {
             let path = self.inside.borrow().join(", ");
-            return Err(Refusal::new(format!("view \"{name}\" reads itself"))
-                .with_detail(format!("By way of {path}.")));
+            return Err(Refusal::new(format!("view \"{name}\" reads itself")).with_detail(format!("By way of {path}.")));
         }
         self.inside.borrow_mut().push(name.clone());
         let planned = planned(sql, self);
@@ -194,8 +179,7 @@ impl ContextProvider for Names<'_> {
         if let Some(known) = self.known.borrow().get(&name.to_string()) {
             return Ok(Arc::clone(known));
         }
-        let source =
-            self.look_up(&name).map_err(|refusal| DataFusionError::External(Box::new(refusal)))?;
+        let source = self.look_up(&name).map_err(|refusal| DataFusionError::External(Box::new(refusal)))?;
         self.known.borrow_mut().insert(name.to_string(), Arc::clone(&source));
         Ok(source)
     }

@@ -13,9 +13,7 @@ use arrow::datatypes::DataType as Arrow;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{Column, Result};
 use datafusion_expr::expr::{Sort as SortExpr, WindowFunction};
-use datafusion_expr::logical_plan::{
-    Distinct, DistinctOn, Limit, Projection, Sort, SubqueryAlias, Window,
-};
+use datafusion_expr::logical_plan::{Distinct, DistinctOn, Limit, Projection, Sort, SubqueryAlias, Window};
 use datafusion_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, col, lit};
 
 use crate::functions::functions;
@@ -40,8 +38,7 @@ fn window_with_ties(window: Window) -> Result<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
     }
     let ties = ties(&window.input);
-    let exprs =
-        window.window_expr.iter().map(|expr| with_ties(expr, &ties)).collect::<Result<Vec<_>>>()?;
+    let exprs = window.window_expr.iter().map(|expr| with_ties(expr, &ties)).collect::<Result<Vec<_>>>()?;
     Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(exprs, window.input)?)))
 }
 
@@ -54,8 +51,7 @@ fn window_function(expr: &Expr) -> Option<&WindowFunction> {
 }
 
 fn needs_total_order(expr: &Expr) -> bool {
-    window_function(expr)
-        .is_some_and(|f| matches!(f.fun.name(), "row_number" | "ntile" | "lag" | "lead"))
+    window_function(expr).is_some_and(|f| matches!(f.fun.name(), "row_number" | "ntile" | "lag" | "lead"))
 }
 
 /// The same window function, under the same name, in a total order.
@@ -66,9 +62,7 @@ fn with_ties(expr: &Expr, ties: &[SortExpr]) -> Result<Expr> {
     let mut function = function.clone();
     let params = &mut function.params;
     let (partition, order) = (&params.partition_by, &params.order_by);
-    let missing = ties
-        .iter()
-        .filter(|tie| !partition.contains(&tie.expr) && !order.iter().any(|o| o.expr == tie.expr));
+    let missing = ties.iter().filter(|tie| !partition.contains(&tie.expr) && !order.iter().any(|o| o.expr == tie.expr));
     params.order_by = order.iter().chain(missing).cloned().collect();
     Ok(Expr::from(function).alias(expr.schema_name().to_string()))
 }
@@ -77,12 +71,8 @@ fn with_ties(expr: &Expr, ties: &[SortExpr]) -> Result<Expr> {
 fn ties(input: &LogicalPlan) -> Vec<SortExpr> {
     let schema = input.schema();
     let columns = unique_columns(input).unwrap_or_else(|| {
-        let ordered = |&i: &usize| {
-            !matches!(
-                schema.field(i).data_type(),
-                Arrow::List(_) | Arrow::Struct(_) | Arrow::Map(..)
-            )
-        };
+        let ordered =
+            |&i: &usize| !matches!(schema.field(i).data_type(), Arrow::List(_) | Arrow::Struct(_) | Arrow::Map(..));
         (0..schema.fields().len()).filter(ordered).collect()
     });
     let column = |i| Expr::Column(Column::from(schema.qualified_field(i)));
@@ -108,8 +98,7 @@ fn sorted_totally(plan: &LogicalPlan) -> Option<LogicalPlan> {
     match plan {
         LogicalPlan::Sort(sort) => {
             let ties = ties(&sort.input);
-            let missing =
-                ties.into_iter().filter(|tie| !sort.expr.iter().any(|o| o.expr == tie.expr));
+            let missing = ties.into_iter().filter(|tie| !sort.expr.iter().any(|o| o.expr == tie.expr));
             let expr = sort.expr.iter().cloned().chain(missing).collect();
             Some(LogicalPlan::Sort(Sort { expr, ..sort.clone() }))
         }
@@ -132,15 +121,13 @@ fn first_of_each(distinct: DistinctOn) -> Result<Transformed<LogicalPlan>> {
     let ties = ties(&distinct.input);
     let mut order = distinct.sort_expr.unwrap_or_default();
     order.retain(|sort| !distinct.on_expr.contains(&sort.expr));
-    let missing: Vec<_> =
-        ties.into_iter().filter(|tie| !order.iter().any(|o| o.expr == tie.expr)).collect();
+    let missing: Vec<_> = ties.into_iter().filter(|tie| !order.iter().any(|o| o.expr == tie.expr)).collect();
     order.extend(missing);
     let Some(row_number) = functions().window.get("row_number") else {
         return datafusion_common::internal_err!("row_number is not registered");
     };
     let number = Expr::from(WindowFunction::new(Arc::clone(row_number), vec![]));
-    let number =
-        number.partition_by(distinct.on_expr).order_by(order).build()?.alias(DISTINCT_ON_NUMBER);
+    let number = number.partition_by(distinct.on_expr).order_by(order).build()?.alias(DISTINCT_ON_NUMBER);
     let plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(distinct.input))
         .window([number])?
         .filter(col(DISTINCT_ON_NUMBER).eq(lit(1_u64)))?

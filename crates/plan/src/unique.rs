@@ -25,9 +25,7 @@ impl Facts {
 
     /// Whether the unique key is among these columns, or columns equal to them.
     pub(crate) fn determined_by(&self, columns: &[usize]) -> bool {
-        self.unique
-            .as_ref()
-            .is_some_and(|key| key.iter().all(|&k| self.position(k, columns).is_some()))
+        self.unique.as_ref().is_some_and(|key| key.iter().all(|&k| self.position(k, columns).is_some()))
     }
 
     /// Where a column, or one equal to it, stands in a list of columns.
@@ -43,15 +41,9 @@ impl Facts {
 
     /// After a projection: per output the input column that it passes on unchanged.
     pub(crate) fn projected(&self, sources: &[Option<usize>]) -> Self {
-        let find = |column: usize| {
-            sources.iter().position(|s| s.is_some_and(|s| self.same[s] == self.same[column]))
-        };
+        let find = |column: usize| sources.iter().position(|s| s.is_some_and(|s| self.same[s] == self.same[column]));
         let unique = self.unique.as_ref().and_then(|key| key.iter().map(|&k| find(k)).collect());
-        let same = sources
-            .iter()
-            .enumerate()
-            .map(|(i, source)| source.and_then(find).unwrap_or(i))
-            .collect();
+        let same = sources.iter().enumerate().map(|(i, source)| source.and_then(find).unwrap_or(i)).collect();
         Self { unique, same }
     }
 
@@ -65,13 +57,9 @@ impl Facts {
         } else if inner && self.determined_by(&left_on) {
             right.unique.as_ref().map(shifted)
         } else {
-            self.unique
-                .as_ref()
-                .zip(right.unique.as_ref())
-                .map(|(l, r)| [l.clone(), shifted(r)].concat())
+            self.unique.as_ref().zip(right.unique.as_ref()).map(|(l, r)| [l.clone(), shifted(r)].concat())
         };
-        let mut same: Vec<_> =
-            self.same.iter().copied().chain(right.same.iter().map(|s| s + shift)).collect();
+        let mut same: Vec<_> = self.same.iter().copied().chain(right.same.iter().map(|s| s + shift)).collect();
         if inner {
             on.iter().for_each(|&(l, r)| unite(&mut same, l, r + shift));
         }

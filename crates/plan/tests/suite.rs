@@ -23,12 +23,7 @@ use plan::{Catalog, TableInfo, TableName, functions, parse_table_definition, pla
 use testkit::{Block, Driver};
 
 fn main() {
-    testkit::run_with(
-        env!("CARGO_MANIFEST_DIR"),
-        "tests/cases",
-        |_: &Path| Cases::default(),
-        laws(),
-    );
+    testkit::run_with(env!("CARGO_MANIFEST_DIR"), "tests/cases", |_: &Path| Cases::default(), laws());
 }
 
 #[derive(Default)]
@@ -39,10 +34,7 @@ struct Cases {
 
 impl Catalog for Cases {
     fn table(&self, schema: Option<&str>, name: &str) -> Option<TableInfo> {
-        let found = self
-            .tables
-            .iter()
-            .find(|(n, _)| n.name == name && schema.is_none_or(|s| s == n.schema));
+        let found = self.tables.iter().find(|(n, _)| n.name == name && schema.is_none_or(|s| s == n.schema));
         found.map(|(name, schema)| TableInfo { name: name.clone(), schema: schema.clone() })
     }
 
@@ -86,8 +78,7 @@ impl Driver for Cases {
 
 impl Cases {
     fn shared(&self, models: &str) -> Result<String, String> {
-        let (first, second) =
-            models.split_once("\n;\n").ok_or("two models, separated by a line `;`")?;
+        let (first, second) = models.split_once("\n;\n").ok_or("two models, separated by a line `;`")?;
         let plan = |sql| plan_model(sql, self).map_err(|refusal| refusal.to_string());
         let (first, second) = (plan(first)?, plan(second)?);
         let known: Vec<_> = first.flow.nodes.iter().map(|n| &n.identity).collect();
@@ -101,9 +92,9 @@ fn laws() -> Vec<Trial> {
     let law = |name: &str, check: fn(&mut Random) -> Result<(), String>| {
         let seeds = 0..2_000_u64;
         Trial::test(format!("laws/{name}"), move || {
-            seeds.clone().try_for_each(|seed| {
-                check(&mut Random(seed)).map_err(|e| Failed::from(format!("seed {seed}: {e}")))
-            })
+            seeds
+                .clone()
+                .try_for_each(|seed| check(&mut Random(seed)).map_err(|e| Failed::from(format!("seed {seed}: {e}"))))
         })
     };
     vec![
@@ -259,8 +250,7 @@ fn of_column(random: &mut Random) -> Result<(), String> {
                 first.retract_batch(&array(&gone))?;
             }
             second.update_batch(&array(right))?;
-            let state =
-                second.state()?.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
+            let state = second.state()?.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
             first.merge_batch(&state)?;
             first.evaluate()
         };
@@ -277,8 +267,7 @@ fn unique(values: &[f64]) -> Vec<f64> {
 
 fn expected(name: &str, values: &[f64]) -> Option<f64> {
     let sum = sum(values);
-    (!values.is_empty())
-        .then(|| if name == "sum" { sum.value() } else { sum.average(values.len() as u64) })
+    (!values.is_empty()).then(|| if name == "sum" { sum.value() } else { sum.average(values.len() as u64) })
 }
 
 /// Three groups and a filter, in two accumulators, one of which only converts.
@@ -289,8 +278,7 @@ fn of_groups(random: &mut Random) -> Result<(), String> {
     let array: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(values.clone()))];
     let filter = BooleanArray::from(kept.clone());
     for name in ["sum", "avg"] {
-        let make =
-            || over_floats(name, false, |function, args| function.create_groups_accumulator(args));
+        let make = || over_floats(name, false, |function, args| function.create_groups_accumulator(args));
         let (mut direct, mut merged) = (make()?, make()?);
         let mut run = || {
             direct.update_batch(&array, &groups, Some(&filter), 3)?;

@@ -14,22 +14,16 @@ use crate::properties::Patch;
 impl Loader<'_> {
     /// Orders the models, inlines the ephemeral ones, and parks what cannot be had.
     pub(crate) fn finish(&mut self, drafts: Vec<Draft<'_>>) {
-        let edges: graph::Edges =
-            drafts.iter().map(|draft| (draft.name.clone(), referred_models(draft))).collect();
-        let by_name: BTreeMap<&str, &Draft<'_>> =
-            drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
+        let edges: graph::Edges = drafts.iter().map(|draft| (draft.name.clone(), referred_models(draft))).collect();
+        let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
         for cycle in graph::cycles(&edges) {
             let Some(draft) = cycle.first().and_then(|name| by_name.get(name.as_str())) else {
                 continue;
             };
-            let place = cycle.get(1).map_or_else(
-                || Place::file(draft.file),
-                |next| self.place_of_ref(draft.file, next),
-            );
-            let error = Diagnostic::error(
-                place,
-                format!("models depend on each other in a circle: {}", cycle.join(" -> ")),
-            );
+            let place =
+                cycle.get(1).map_or_else(|| Place::file(draft.file), |next| self.place_of_ref(draft.file, next));
+            let error =
+                Diagnostic::error(place, format!("models depend on each other in a circle: {}", cycle.join(" -> ")));
             self.found.push(error.hint("Take one of these references out."));
         }
         let mut done: BTreeSet<String> = BTreeSet::new();
@@ -42,8 +36,7 @@ impl Loader<'_> {
             done.insert(name);
         }
         for draft in drafts.iter().filter(|draft| !done.contains(&draft.name)) {
-            let broken =
-                edges.get(&draft.name).into_iter().flatten().find(|need| !done.contains(*need));
+            let broken = edges.get(&draft.name).into_iter().flatten().find(|need| !done.contains(*need));
             let reason = match broken {
                 Some(need) if draft.text.is_some() => format!("it depends on `{need}`"),
                 _ => "its text could not be made".to_owned(),
@@ -52,19 +45,11 @@ impl Loader<'_> {
         }
     }
 
-    fn model(
-        &self,
-        draft: &Draft<'_>,
-        text: &Mapped,
-        drafts: &BTreeMap<&str, &Draft<'_>>,
-    ) -> Model {
+    fn model(&self, draft: &Draft<'_>, text: &Mapped, drafts: &BTreeMap<&str, &Draft<'_>>) -> Model {
         let mut ctes = Vec::new();
         let mut reads = Vec::new();
         inlined(draft, drafts, &mut ctes, &mut reads);
-        let texts = ctes
-            .iter()
-            .filter_map(|d| Some((d.name.as_str(), d.text.as_ref()?)))
-            .collect::<Vec<_>>();
+        let texts = ctes.iter().filter_map(|d| Some((d.name.as_str(), d.text.as_ref()?))).collect::<Vec<_>>();
         let Mapped { text: sql, map: spans } = inject(text, &texts);
         let patch = self.properties.models.get(&draft.name);
         let config = &draft.config;
@@ -114,9 +99,7 @@ fn inlined<'d, 'a>(
 ) {
     for reference in &draft.references {
         let ephemeral = match reference {
-            Dependency::Model(name) => {
-                drafts.get(name.as_str()).filter(|d| d.materialized == Materialized::Ephemeral)
-            }
+            Dependency::Model(name) => drafts.get(name.as_str()).filter(|d| d.materialized == Materialized::Ephemeral),
             Dependency::Source { .. } => None,
         };
         match ephemeral {

@@ -89,8 +89,7 @@ pub(crate) const KNOWN: &[&str] = &[
 ];
 
 const ADDED: &[&str] = &["tags", "pre_hook", "post_hook", "packages"];
-const MERGED: &[&str] =
-    &["meta", "quoting", "column_types", "docs", "contract", "grants", "persist_docs"];
+const MERGED: &[&str] = &["meta", "quoting", "column_types", "docs", "contract", "grants", "persist_docs"];
 
 /// A model's configs, and where each was set last.
 #[derive(Debug, Clone, Default)]
@@ -132,9 +131,7 @@ impl Config {
     /// A text or a list of texts.
     pub(crate) fn texts(&self, key: &str) -> Vec<String> {
         match self.values.get(key) {
-            Some(Json::Array(items)) => {
-                items.iter().filter_map(Json::as_str).map(str::to_owned).collect()
-            }
+            Some(Json::Array(items)) => items.iter().filter_map(Json::as_str).map(str::to_owned).collect(),
             Some(Json::String(text)) => vec![text.clone()],
             _ => Vec::new(),
         }
@@ -225,11 +222,8 @@ impl ConfigTree {
     pub(crate) fn unused(&self, paths: &[&[String]]) -> Vec<(String, Place, Option<String>)> {
         let mut unused = Vec::new();
         for (name, (place, below)) in &self.folders {
-            let entering: Vec<&[String]> = paths
-                .iter()
-                .filter(|p| p.first() == Some(name))
-                .filter_map(|p| p.get(1..))
-                .collect();
+            let entering: Vec<&[String]> =
+                paths.iter().filter(|p| p.first() == Some(name)).filter_map(|p| p.get(1..)).collect();
             if entering.is_empty() {
                 let names = paths.iter().filter_map(|p| p.first()).map(String::as_str);
                 unused.push((name.clone(), place.clone(), did_you_mean(name, names)));
@@ -243,7 +237,5 @@ impl ConfigTree {
 
 /// An object out of pairs.
 pub(crate) fn object(pairs: impl IntoIterator<Item = (&'static str, Json)>) -> Json {
-    Json::Object(
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>(),
-    )
+    Json::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
 }

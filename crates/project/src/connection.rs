@@ -16,23 +16,13 @@ use crate::yaml::{self, Data, Node, Reader};
 /// The file's name.
 pub(crate) const FILE: &str = "connections.yml";
 
-const MYSQL_KEYS: &[&str] =
-    &["type", "host", "port", "user", "password", "database", "tls", "start"];
+const MYSQL_KEYS: &[&str] = &["type", "host", "port", "user", "password", "database", "tls", "start"];
 const SIMULATOR_KEYS: &[&str] = &["type", "database", "seed", "orders_per_second"];
-const TYPES: &[&str] =
-    &["mysql", "mariadb", "postgres", "kafka", "http", "file", "simulator", "redis"];
+const TYPES: &[&str] = &["mysql", "mariadb", "postgres", "kafka", "http", "file", "simulator", "redis"];
 
 /// Keys whose value may be a secret and is therefore not rendered.
-const SECRET_KEYS: &[&str] = &[
-    "password",
-    "token",
-    "secret",
-    "api_key",
-    "client_secret",
-    "private_key",
-    "access_token",
-    "secret_key",
-];
+const SECRET_KEYS: &[&str] =
+    &["password", "token", "secret", "api_key", "client_secret", "private_key", "access_token", "secret_key"];
 
 /// A password, or where it is to be had.
 #[derive(Clone, PartialEq, Eq)]
@@ -159,22 +149,14 @@ impl Connection {
     /// The database of tables whose source names none.
     pub fn database(&self) -> Option<&str> {
         match &self.kind {
-            ConnectionKind::Mysql { database, .. } | ConnectionKind::Simulator { database, .. } => {
-                database.as_deref()
-            }
-            ConnectionKind::Other { settings, .. } => {
-                settings.get("database").and_then(Json::as_str)
-            }
+            ConnectionKind::Mysql { database, .. } | ConnectionKind::Simulator { database, .. } => database.as_deref(),
+            ConnectionKind::Other { settings, .. } => settings.get("database").and_then(Json::as_str),
         }
     }
 }
 
 /// Reads the file, if there is one.
-pub(crate) fn read(
-    files: &Files,
-    jinja: &YamlJinja,
-    found: &mut Vec<Diagnostic>,
-) -> Vec<Connection> {
+pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Vec<Connection> {
     let Some(text) = files.get(FILE) else { return Vec::new() };
     let mut node = match yaml::parse(FILE, text) {
         Ok(node) => node,
@@ -237,9 +219,7 @@ fn simulator(reader: &mut Reader<'_>, node: &Node) -> ConnectionKind {
     ConnectionKind::Simulator {
         database: reader.text(node, "database"),
         seed: reader.number(node, "seed", "a number from 0").unwrap_or(0),
-        orders_per_second: rate
-            .and_then(Result::ok)
-            .filter(|rate| rate.is_finite() && *rate >= 0.0),
+        orders_per_second: rate.and_then(Result::ok).filter(|rate| rate.is_finite() && *rate >= 0.0),
     }
 }
 
@@ -332,21 +312,15 @@ fn literal(reader: &mut Reader<'_>, node: &Node, text: &str, what: &str) -> Opti
         error.hint = Some("Use {env: VARIABLE}, {file: PATH} or {command: 'COMMAND'}.".to_owned());
         return None;
     }
-    let warning = Diagnostic::warning(
-        node.place(reader.file),
-        format!("a `{what}` is written into the file"),
-    );
-    reader.found.push(
-        warning.hint("Keep it outside: {env: VARIABLE}, {file: PATH} or {command: 'COMMAND'}."),
-    );
+    let warning = Diagnostic::warning(node.place(reader.file), format!("a `{what}` is written into the file"));
+    reader.found.push(warning.hint("Keep it outside: {env: VARIABLE}, {file: PATH} or {command: 'COMMAND'}."));
     Some(Secret::Literal(text.to_owned()))
 }
 
 /// The variable of a text that is nothing but `{{ env_var('NAME') }}`.
 fn env_var_alone(text: &str) -> Option<&str> {
     let call = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
-    let argument =
-        call.strip_prefix("env_var")?.trim().strip_prefix('(')?.strip_suffix(')')?.trim();
+    let argument = call.strip_prefix("env_var")?.trim().strip_prefix('(')?.strip_suffix(')')?.trim();
     let quote = argument.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
     let name = argument.strip_prefix(quote)?.strip_suffix(quote)?;
     name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(name)

@@ -124,9 +124,7 @@ impl fmt::Display for Diagnostic {
 
 /// Sorts findings by place and drops repetitions.
 pub(crate) fn tidy(diagnostics: &mut Vec<Diagnostic>) {
-    diagnostics.sort_by(|a, b| {
-        (&a.place, a.severity, &a.message).cmp(&(&b.place, b.severity, &b.message))
-    });
+    diagnostics.sort_by(|a, b| (&a.place, a.severity, &a.message).cmp(&(&b.place, b.severity, &b.message)));
     diagnostics.dedup_by(|a, b| a.place == b.place && a.message == b.message);
 }
 
@@ -147,10 +145,7 @@ fn before(text: &str, offset: usize) -> &str {
 }
 
 /// The candidate that a misspelt word most likely meant.
-pub(crate) fn closest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let bound = (word.chars().count() / 3).max(1);
     let distances = candidates.into_iter().map(|c| (distance(&word, &c.to_lowercase()), c));
@@ -159,10 +154,7 @@ pub(crate) fn closest<'a>(
 }
 
 /// "did you mean" as a hint, where there is something to mean.
-pub(crate) fn did_you_mean<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     closest(word, candidates).map(|found| format!("Did you mean `{found}`?"))
 }
 

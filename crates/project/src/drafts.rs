@@ -84,9 +84,7 @@ impl<'a> Loader<'a> {
         let schema = &self.world.profile.schema;
         for (file, _) in self.files.below(&self.settings.model_paths, &["sql"]) {
             let name = stem(file).to_owned();
-            world
-                .models
-                .insert(name.clone(), Known::Model(Relation { schema: schema.clone(), name }));
+            world.models.insert(name.clone(), Known::Model(Relation { schema: schema.clone(), name }));
         }
         world
     }
@@ -94,10 +92,7 @@ impl<'a> Loader<'a> {
     fn drafts(&mut self, world: &Arc<World>) -> Vec<Draft<'a>> {
         let files = self.files;
         let folders = self.settings.model_paths.clone();
-        for path in files
-            .others()
-            .filter(|path| path.ends_with(".py") && folder_of(path, &folders).is_some())
-        {
+        for path in files.others().filter(|path| path.ends_with(".py") && folder_of(path, &folders).is_some()) {
             let error = Diagnostic::error(Place::file(path), "Python models are not supported");
             self.found.push(error.hint("Write the model in SQL."));
         }
@@ -105,13 +100,7 @@ impl<'a> Loader<'a> {
         files.into_iter().map(|(file, text)| self.draft(world, &folders, file, text)).collect()
     }
 
-    fn draft(
-        &mut self,
-        world: &Arc<World>,
-        folders: &[String],
-        file: &'a str,
-        text: &'a str,
-    ) -> Draft<'a> {
+    fn draft(&mut self, world: &Arc<World>, folders: &[String], file: &'a str, text: &'a str) -> Draft<'a> {
         let name = stem(file).to_owned();
         let path = folder_of(file, folders).unwrap_or(file);
         let mut fqn = vec![self.settings.name.clone()];
@@ -123,8 +112,7 @@ impl<'a> Loader<'a> {
         let mut references = Vec::new();
         let mut first_pass = None;
         if compiled {
-            let relation =
-                Relation { schema: self.world.profile.schema.clone(), name: name.clone() };
+            let relation = Relation { schema: self.world.profile.schema.clone(), name: name.clone() };
             let subject = subject(&name, file, &fqn, &relation, &config);
             let collected = self.engine.collect(world, file, subject);
             for (key, value) in collected.record.configs {
@@ -135,20 +123,8 @@ impl<'a> Loader<'a> {
             references = collected.record.references;
             first_pass = collected.mistakes.into_iter().next();
         }
-        let (materialized, relation) =
-            (Materialized::View, Relation { schema: String::new(), name: String::new() });
-        Draft {
-            name,
-            file,
-            fqn,
-            compiled,
-            config,
-            references,
-            materialized,
-            relation,
-            first_pass,
-            text: None,
-        }
+        let (materialized, relation) = (Materialized::View, Relation { schema: String::new(), name: String::new() });
+        Draft { name, file, fqn, compiled, config, references, materialized, relation, first_pass, text: None }
     }
 
     /// The configs from outside of the file: folders, then the YAML beside it.
@@ -156,9 +132,7 @@ impl<'a> Loader<'a> {
         let mut config = Config::default();
         let models = &self.settings.models;
         models.apply(fqn, &mut config);
-        for (key, value, place) in
-            self.properties.models.get(name).iter().flat_map(|patch| &patch.configs)
-        {
+        for (key, value, place) in self.properties.models.get(name).iter().flat_map(|patch| &patch.configs) {
             config.set(key, value.clone(), place.clone());
         }
         config
@@ -167,25 +141,17 @@ impl<'a> Loader<'a> {
     fn check_folders(&mut self, drafts: &[Draft<'_>]) {
         let paths: Vec<&[String]> = drafts.iter().map(|draft| &draft.fqn[..]).collect();
         for (name, place, hint) in self.settings.models.unused(&paths) {
-            let warning =
-                Diagnostic::warning(place, format!("`{name}` under `models` fits no model"));
+            let warning = Diagnostic::warning(place, format!("`{name}` under `models` fits no model"));
             let folder = drafts.iter().any(|draft| draft.fqn.get(1) == Some(&name));
-            let nested = folder
-                .then(|| format!("Put it below `{}:`, the project's name.", self.settings.name));
-            self.found
-                .push(warning.detail("Its configs have no effect.").maybe_hint(nested.or(hint)));
+            let nested = folder.then(|| format!("Put it below `{}:`, the project's name.", self.settings.name));
+            self.found.push(warning.detail("Its configs have no effect.").maybe_hint(nested.or(hint)));
         }
     }
 
     fn check_patches(&mut self, drafts: &[Draft<'_>]) {
         let names: BTreeSet<&str> = drafts.iter().map(|draft| draft.name.as_str()).collect();
-        for (name, patch) in
-            self.properties.models.iter().filter(|(name, _)| !names.contains(name.as_str()))
-        {
-            let warning = Diagnostic::warning(
-                patch.place.clone(),
-                format!("there is no model `{name}` to describe"),
-            );
+        for (name, patch) in self.properties.models.iter().filter(|(name, _)| !names.contains(name.as_str())) {
+            let warning = Diagnostic::warning(patch.place.clone(), format!("there is no model `{name}` to describe"));
             self.found.push(warning.maybe_hint(did_you_mean(name, names.iter().copied())));
         }
     }
@@ -198,15 +164,9 @@ impl<'a> Loader<'a> {
                 true
             }
             Some(other) => {
-                let error = Diagnostic::error(
-                    Place::new(draft.file, 1, 1),
-                    format!("there are two models `{}`", draft.name),
-                );
-                self.found.push(
-                    error
-                        .detail(format!("The other is {other}."))
-                        .hint("Rename one, or disable it."),
-                );
+                let error =
+                    Diagnostic::error(Place::new(draft.file, 1, 1), format!("there are two models `{}`", draft.name));
+                self.found.push(error.detail(format!("The other is {other}.")).hint("Rename one, or disable it."));
                 false
             }
         });
@@ -218,21 +178,15 @@ impl<'a> Loader<'a> {
         for hook in ["pre_hook", "post_hook"] {
             if let Some(place) = draft.config.get(hook).and_then(|_| draft.config.place(hook)) {
                 let warning = Diagnostic::warning(place.clone(), format!("`{hook}` is not run"));
-                self.found
-                    .push(warning.detail(
-                        "Models are maintained continuously: there is no run around them.",
-                    ));
+                self.found.push(warning.detail("Models are maintained continuously: there is no run around them."));
             }
         }
-        let default =
-            Relation { schema: self.world.profile.schema.clone(), name: draft.name.clone() };
+        let default = Relation { schema: self.world.profile.schema.clone(), name: draft.name.clone() };
         let node = node(&draft.name, draft.file, &draft.fqn, &default, &draft.config);
         let custom = |key: &str| draft.config.text(key).map_or(Json::Null, Json::from);
-        let schema =
-            self.engine.call(world, "generate_schema_name", &[custom("schema"), node.clone()]);
+        let schema = self.engine.call(world, "generate_schema_name", &[custom("schema"), node.clone()]);
         let alias = self.engine.call(world, "generate_alias_name", &[custom("alias"), node]);
-        let mut checked = |name: Result<String, Diagnostic>, default: String, what: &str| match name
-        {
+        let mut checked = |name: Result<String, Diagnostic>, default: String, what: &str| match name {
             Ok(name) if !name.is_empty() => name,
             Ok(_) => {
                 let message = format!("the macro gives model `{}` no {what}", draft.name);
@@ -253,13 +207,10 @@ impl<'a> Loader<'a> {
         if let Some(found) = Materialized::ALL.into_iter().find(|m| m.word() == word) {
             return found;
         }
-        let place =
-            draft.config.place("materialized").cloned().unwrap_or_else(|| Place::file(draft.file));
+        let place = draft.config.place("materialized").cloned().unwrap_or_else(|| Place::file(draft.file));
         let words = Materialized::ALL.map(Materialized::word);
-        let hint =
-            did_you_mean(&word, words).unwrap_or_else(|| format!("One of: {}.", words.join(", ")));
-        self.found
-            .push(Diagnostic::error(place, format!("unknown materialization `{word}`")).hint(hint));
+        let hint = did_you_mean(&word, words).unwrap_or_else(|| format!("One of: {}.", words.join(", ")));
+        self.found.push(Diagnostic::error(place, format!("unknown materialization `{word}`")).hint(hint));
         Materialized::View
     }
 
@@ -270,10 +221,7 @@ impl<'a> Loader<'a> {
             let relation = Relation { schema: table.source.clone(), name: table.name.clone() };
             taken.insert(relation, format!("source table `{}.{}`", table.source, table.name));
             if RESERVED_SCHEMAS.contains(&table.source.as_str()) {
-                let message = format!(
-                    "`{}` is a schema of the system: a source cannot have its name",
-                    table.source
-                );
+                let message = format!("`{}` is a schema of the system: a source cannot have its name", table.source);
                 self.found.push(Diagnostic::error(table.place.clone(), message));
             }
         }
@@ -284,19 +232,13 @@ impl<'a> Loader<'a> {
                 named.cloned().unwrap_or_else(|| Place::new(draft.file, 1, 1))
             };
             if RESERVED_SCHEMAS.contains(&relation.schema.as_str()) {
-                let message = format!(
-                    "`{}` is a schema of the system: no model can be in it",
-                    relation.schema
-                );
+                let message = format!("`{}` is a schema of the system: no model can be in it", relation.schema);
                 self.found.push(Diagnostic::error(place(), message));
             }
             let this = format!("model `{}`", draft.name);
             if let Some(other) = taken.insert(relation.clone(), this.clone()) {
                 let message = format!("{this} and {other} are both {}", relation.quoted());
-                self.found.push(
-                    Diagnostic::error(place(), message)
-                        .hint("Give one of them another schema or alias."),
-                );
+                self.found.push(Diagnostic::error(place(), message).hint("Give one of them another schema or alias."));
             }
         }
     }
@@ -309,17 +251,14 @@ impl<'a> Loader<'a> {
         let mut rendered = self.engine.render(world, draft.file, &subject);
         if self.properties.incomplete {
             // The file that could not be read may declare the source.
-            let unknown = |message: &str| {
-                message.starts_with("there is no source") || message.starts_with("source `")
-            };
+            let unknown = |message: &str| message.starts_with("there is no source") || message.starts_with("source `");
             rendered.mistakes.retain(|mistake| !unknown(&mistake.message));
         }
         self.found.append(&mut rendered.mistakes);
         for warning in rendered.record.warnings {
             self.found.push(Diagnostic::warning(Place::new(draft.file, 1, 1), warning));
         }
-        let notes =
-            rendered.record.notes.into_iter().map(|text| Note { model: draft.name.clone(), text });
+        let notes = rendered.record.notes.into_iter().map(|text| Note { model: draft.name.clone(), text });
         self.project.notes.extend(notes);
         for reference in rendered.record.references {
             if !draft.references.contains(&reference) {
@@ -328,22 +267,15 @@ impl<'a> Loader<'a> {
         }
         let Some((text, map)) = rendered.text else { return };
         // A config behind the point where the first pass stopped was never seen.
-        let configured = rendered
-            .record
-            .configs
-            .iter()
-            .all(|(key, _)| draft.config.get(&config::normal(key)).is_some());
+        let configured =
+            rendered.record.configs.iter().all(|(key, _)| draft.config.get(&config::normal(key)).is_some());
         if let Some(error) = draft.first_pass.take().filter(|_| !configured) {
             self.found.push(error);
             return;
         }
-        let text =
-            text.trim_end().trim_end_matches(|c: char| c == ';' || c.is_whitespace()).to_owned();
+        let text = text.trim_end().trim_end_matches(|c: char| c == ';' || c.is_whitespace()).to_owned();
         if text.trim().is_empty() {
-            let error = Diagnostic::error(
-                Place::new(draft.file, 1, 1),
-                format!("model `{}` has no text", draft.name),
-            );
+            let error = Diagnostic::error(Place::new(draft.file, 1, 1), format!("model `{}` has no text", draft.name));
             self.found.push(error.hint("A model is one SELECT."));
             return;
         }
@@ -358,13 +290,7 @@ fn known(draft: &Draft<'_>) -> Known {
     }
 }
 
-fn subject(
-    name: &str,
-    file: &str,
-    fqn: &[String],
-    relation: &Relation,
-    config: &Config,
-) -> Subject {
+fn subject(name: &str, file: &str, fqn: &[String], relation: &Relation, config: &Config) -> Subject {
     let node = node(name, file, fqn, relation, config);
     Subject { node, this: Some(relation.clone()), config: config.values().clone() }
 }

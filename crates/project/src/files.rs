@@ -8,8 +8,7 @@ use std::path::Path;
 pub(crate) const USER_PROFILES: &str = "~/.dbt/profiles.yml";
 
 /// Folders that never hold a project's own text.
-const SKIPPED_FOLDERS: [&str; 6] =
-    ["target", "logs", "node_modules", "venv", "dbt_packages", "dbt_modules"];
+const SKIPPED_FOLDERS: [&str; 6] = ["target", "logs", "node_modules", "venv", "dbt_packages", "dbt_modules"];
 
 /// How deep folders may be nested; a bound against folders that contain themselves by a link.
 const DEPTH_MAX: usize = 32;
@@ -26,9 +25,7 @@ pub struct Files {
 
 impl Files {
     /// Files given as pairs of path and text.
-    pub fn from_pairs<P: Into<String>, T: Into<String>>(
-        pairs: impl IntoIterator<Item = (P, T)>,
-    ) -> Self {
+    pub fn from_pairs<P: Into<String>, T: Into<String>>(pairs: impl IntoIterator<Item = (P, T)>) -> Self {
         let texts = pairs.into_iter().map(|(path, text)| (path.into(), text.into())).collect();
         Self { texts, ..Self::default() }
     }
@@ -74,9 +71,7 @@ impl Files {
 
     /// Files below one of the folders, with one of the extensions.
     pub(crate) fn below(&self, folders: &[String], extensions: &[&str]) -> Vec<(&str, &str)> {
-        let fits = |path: &str| {
-            folder_of(path, folders).is_some() && extensions.iter().any(|e| has_extension(path, e))
-        };
+        let fits = |path: &str| folder_of(path, folders).is_some() && extensions.iter().any(|e| has_extension(path, e));
         self.iter().filter(|(path, _)| fits(path)).collect()
     }
 
@@ -114,11 +109,9 @@ impl Files {
     }
 
     fn read_user_profiles(&mut self) {
-        let named =
-            std::env::var_os("DBT_PROFILES_DIR").map(|dir| Path::new(&dir).join("profiles.yml"));
+        let named = std::env::var_os("DBT_PROFILES_DIR").map(|dir| Path::new(&dir).join("profiles.yml"));
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".dbt/profiles.yml"));
-        let found =
-            [named, home].into_iter().flatten().find_map(|path| std::fs::read_to_string(path).ok());
+        let found = [named, home].into_iter().flatten().find_map(|path| std::fs::read_to_string(path).ok());
         if let Some(text) = found {
             self.texts.insert(USER_PROFILES.to_owned(), text);
         }
@@ -127,9 +120,7 @@ impl Files {
 
 /// The folder of the list that a path lies in, and the rest of the path.
 pub(crate) fn folder_of<'a>(path: &'a str, folders: &[String]) -> Option<&'a str> {
-    folders
-        .iter()
-        .find_map(|folder| path.strip_prefix(folder.trim_end_matches('/'))?.strip_prefix('/'))
+    folders.iter().find_map(|folder| path.strip_prefix(folder.trim_end_matches('/'))?.strip_prefix('/'))
 }
 
 pub(crate) fn has_extension(path: &str, extension: &str) -> bool {

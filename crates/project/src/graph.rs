@@ -11,15 +11,13 @@ pub(crate) fn order(edges: &Edges) -> Vec<String> {
     let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
     let mut readers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, needs) in edges {
-        let needs: BTreeSet<&String> =
-            needs.iter().filter(|need| edges.contains_key(*need)).collect();
+        let needs: BTreeSet<&String> = needs.iter().filter(|need| edges.contains_key(*need)).collect();
         missing.insert(name, needs.len());
         for need in needs {
             readers.entry(need).or_default().push(name);
         }
     }
-    let mut ready: BTreeSet<&str> =
-        missing.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
+    let mut ready: BTreeSet<&str> = missing.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
     let mut order = Vec::new();
     while let Some(next) = ready.pop_first() {
         order.push(next.to_owned());

@@ -29,8 +29,6 @@ pub use connection::{Connection, ConnectionKind, Secret, Start, Tls};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use files::Files;
 pub use load::{Options, load};
-pub use model::{
-    Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable,
-};
+pub use model::{Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable};
 pub use profile::{ListenSpec, Profile};
 pub use source_map::SourceMap;

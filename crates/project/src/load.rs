@@ -37,11 +37,10 @@ pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
     let project = match files.get(settings::FILE) {
         Some(text) => load_project(files, text, options, &mut found),
         None => {
-            let error = Diagnostic::error(
-                Place::file(settings::FILE),
-                "there is no dbt_project.yml in this folder",
+            let error = Diagnostic::error(Place::file(settings::FILE), "there is no dbt_project.yml in this folder");
+            found.push(
+                error.hint("Run this in a dbt project, give one with --project, or make one with `tidemill init`."),
             );
-            found.push(error.hint("Run this in a dbt project, give one with --project, or make one with `tidemill init`."));
             Project::default()
         }
     };
@@ -52,12 +51,7 @@ pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
     (project, found)
 }
 
-fn load_project(
-    files: &Files,
-    text: &str,
-    options: &Options,
-    found: &mut Vec<Diagnostic>,
-) -> Project {
+fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Diagnostic>) -> Project {
     let mut node = match yaml::parse(settings::FILE, text) {
         Ok(node) => node,
         Err(error) => {
@@ -79,24 +73,15 @@ fn load_project(
 
     let connections = connection::read(files, &jinja, found);
     let properties = properties::read(files, &settings.model_paths, &jinja, found);
-    let macros = Macros::read(
-        files,
-        &settings.name,
-        &settings.macro_paths,
-        settings.dispatch.clone(),
-        found,
-    );
+    let macros = Macros::read(files, &settings.name, &settings.macro_paths, settings.dispatch.clone(), found);
     world.macros = Arc::new(macros);
     let seeds = files.others().filter(|path| has_extension(path, "csv"));
-    let folders: Vec<String> =
-        settings.model_paths.iter().chain(&settings.macro_paths).cloned().collect();
-    let snapshots =
-        files.iter().map(|(path, _)| path).filter(|path| folder_of(path, &folders).is_none());
+    let folders: Vec<String> = settings.model_paths.iter().chain(&settings.macro_paths).cloned().collect();
+    let snapshots = files.iter().map(|(path, _)| path).filter(|path| folder_of(path, &folders).is_none());
     world.no_models = seeds.chain(snapshots).map(stem).map(str::to_owned).collect();
 
     let (profile, vars) = (world.profile.clone(), world.vars.clone());
-    let mut project =
-        Project { name: settings.name.clone(), profile, vars, connections, ..Project::default() };
+    let mut project = Project { name: settings.name.clone(), profile, vars, connections, ..Project::default() };
     project.sources = sources(&properties, &project, &mut world, found);
     let macros = Arc::clone(&world.macros);
     let engine = Engine::new(files, &macros, found);
@@ -161,7 +146,9 @@ fn no_connection(table: &SourceTable, project: &Project) -> Diagnostic {
     let wanted = &table.connection;
     let names = project.connections.iter().map(|connection| connection.name.as_str());
     let hint = did_you_mean(wanted, names).unwrap_or_else(|| {
-        format!("Add `{wanted}:` to connections.yml, or name another in the source's `config: {{meta: {{connection: …}}}}`.")
+        format!(
+            "Add `{wanted}:` to connections.yml, or name another in the source's `config: {{meta: {{connection: …}}}}`."
+        )
     });
     Diagnostic::error(table.place.clone(), format!("source `{}` has no connection", table.source))
         .detail(format!("connections.yml has no entry `{wanted}`."))

@@ -9,10 +9,8 @@ use crate::files::{Files, USER_PROFILES};
 use crate::jinja::YamlJinja;
 use crate::yaml::{self, Data, Node, Reader};
 
-const KEYS: &[&str] = &[
-    "type", "schema", "data", "pg", "http", "workers", "memory", "users", "threads", "database",
-    "dbname",
-];
+const KEYS: &[&str] =
+    &["type", "schema", "data", "pg", "http", "workers", "memory", "users", "threads", "database", "dbname"];
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +79,7 @@ pub(crate) fn read(
     found: &mut Vec<Diagnostic>,
 ) -> Profile {
     let defaults = Profile { name: name.unwrap_or("default").to_owned(), ..Profile::default() };
-    let Some((file, text)) =
-        ["profiles.yml", USER_PROFILES].into_iter().find_map(|f| Some((f, files.get(f)?)))
-    else {
+    let Some((file, text)) = ["profiles.yml", USER_PROFILES].into_iter().find_map(|f| Some((f, files.get(f)?))) else {
         if let Some(target) = target {
             let message = format!("no profiles.yml has a target `{target}`");
             found.push(Diagnostic::error(Place::file("profiles.yml"), message));
@@ -109,8 +105,7 @@ pub(crate) fn read(
         if file == "profiles.yml" {
             let names = pairs.iter().map(|(key, _)| key.text.as_str());
             let hint = did_you_mean(&name, names);
-            let message =
-                format!("profiles.yml has no profile `{name}`, which dbt_project.yml names");
+            let message = format!("profiles.yml has no profile `{name}`, which dbt_project.yml names");
             reader.found.push(Diagnostic::error(Place::new(file, 1, 1), message).maybe_hint(hint));
         }
         return defaults;
@@ -125,13 +120,7 @@ fn only_profile(node: &Node) -> Option<String> {
     names.next().filter(|_| names.next().is_none()).cloned()
 }
 
-fn chosen(
-    reader: &mut Reader<'_>,
-    profile: &Node,
-    place: Place,
-    target: Option<&str>,
-    defaults: Profile,
-) -> Profile {
+fn chosen(reader: &mut Reader<'_>, profile: &Node, place: Place, target: Option<&str>, defaults: Profile) -> Profile {
     if !reader.expect_map(profile, "a profile") {
         return defaults;
     }
@@ -197,9 +186,7 @@ fn users(reader: &mut Reader<'_>, output: &Node) -> BTreeMap<String, Secret> {
         }
         reader.check_keys(user, "a user", &["password"], Severity::Error);
         match user.get("password") {
-            Some(password) => {
-                users.extend(secret(reader, password, "password").map(|s| (name.text.clone(), s)))
-            }
+            Some(password) => users.extend(secret(reader, password, "password").map(|s| (name.text.clone(), s))),
             None => _ = reader.error(user, format!("user `{}` has no password", name.text)),
         }
     }
@@ -210,8 +197,7 @@ fn listen(reader: &mut Reader<'_>, output: &Node, key: &str, default: ListenSpec
     let Some(text) = reader.text(output, key) else { return default };
     let Some(addr) = address(&text) else {
         if let Some(node) = output.get(key) {
-            let error = reader
-                .error(node, format!("`{key}` should be an address and a port, not `{text}`"));
+            let error = reader.error(node, format!("`{key}` should be an address and a port, not `{text}`"));
             error.hint = Some(format!("For instance {}; port 0 means a free one.", default.addr));
         }
         return default;
@@ -262,18 +248,9 @@ fn check_exposure(reader: &mut Reader<'_>, output: &Node, profile: &Profile) {
     for (key, spec) in [("pg", profile.pg), ("http", profile.http)] {
         if !spec.addr.ip().is_loopback() && profile.users.is_empty() {
             let node = output.get(key).unwrap_or(output);
-            let error = reader.error(
-                node,
-                format!("`{key}` listens beyond this machine, but nobody needs a password"),
-            );
-            error.detail = Some(format!(
-                "{} is not a loopback address and the output has no `users`.",
-                spec.addr
-            ));
-            error.hint = Some(
-                "Add `users: {name: {password: {env: VARIABLE}}}`, or listen on 127.0.0.1."
-                    .to_owned(),
-            );
+            let error = reader.error(node, format!("`{key}` listens beyond this machine, but nobody needs a password"));
+            error.detail = Some(format!("{} is not a loopback address and the output has no `users`.", spec.addr));
+            error.hint = Some("Add `users: {name: {password: {env: VARIABLE}}}`, or listen on 127.0.0.1.".to_owned());
         }
     }
 }

@@ -126,8 +126,7 @@ const TEST_CONFIG_KEYS: &[&str] = &[
     "group",
 ];
 /// Keys below which Jinja is rendered later or never.
-const UNRENDERED: &[&str] =
-    &["description", "tests", "data_tests", "loaded_at_query", "pre-hook", "post-hook"];
+const UNRENDERED: &[&str] = &["description", "tests", "data_tests", "loaded_at_query", "pre-hook", "post-hook"];
 
 /// What a YAML file says about a model.
 #[derive(Debug, Clone)]
@@ -156,12 +155,7 @@ pub(crate) struct Properties {
 }
 
 /// Reads all YAML files in the models' folders.
-pub(crate) fn read(
-    files: &Files,
-    folders: &[String],
-    jinja: &YamlJinja,
-    found: &mut Vec<Diagnostic>,
-) -> Properties {
+pub(crate) fn read(files: &Files, folders: &[String], jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Properties {
     let mut properties = Properties::default();
     for (file, text) in files.below(folders, &["yml", "yaml"]) {
         match yaml::parse(file, text) {
@@ -201,9 +195,7 @@ impl Properties {
         let place = name_place(reader, node);
         if let Some(first) = self.models.get(&name) {
             let error = Diagnostic::error(place, format!("model `{name}` is described twice"));
-            reader
-                .found
-                .push(error.detail(format!("The other description is at {}.", first.place)));
+            reader.found.push(error.detail(format!("The other description is at {}.", first.place)));
             return;
         }
         let (columns, mut tests) = columns(reader, node);
@@ -220,15 +212,11 @@ impl Properties {
         let Some(name) = reader.name(node, "name", "the source") else { return };
         reader.check_keys(node, &format!("source `{name}`"), SOURCE_KEYS, Severity::Warning);
         if let Some(database) = node.get("database").filter(|n| !n.is_null()) {
-            let warning = Diagnostic::warning(
-                database.place(reader.file),
-                "`database` of a source has no effect",
-            );
+            let warning = Diagnostic::warning(database.place(reader.file), "`database` of a source has no effect");
             reader.found.push(warning.hint("Name the server's database in `schema`."));
         }
         if let Some(connection) = node.get("connection") {
-            let error = reader
-                .error(connection, format!("source `{name}`: dbt knows no `connection` here"));
+            let error = reader.error(connection, format!("source `{name}`: dbt knows no `connection` here"));
             error.hint = Some("Write `config: {meta: {connection: …}}`.".to_owned());
         }
         for table in reader.items(node, "tables") {
@@ -241,22 +229,12 @@ impl Properties {
             return;
         }
         let Some(name) = reader.name(node, "name", "the table") else { return };
-        reader.check_keys(
-            node,
-            &format!("table `{source_name}.{name}`"),
-            TABLE_KEYS,
-            Severity::Warning,
-        );
+        reader.check_keys(node, &format!("table `{source_name}.{name}`"), TABLE_KEYS, Severity::Warning);
         let place = name_place(reader, node);
         let same = |d: &&DeclaredTable| d.table.source == source_name && d.table.name == name;
         if let Some(first) = self.tables.iter().find(same) {
-            let error = Diagnostic::error(
-                place,
-                format!("source table `{source_name}.{name}` is declared twice"),
-            );
-            reader
-                .found
-                .push(error.detail(format!("The other declaration is at {}.", first.table.place)));
+            let error = Diagnostic::error(place, format!("source table `{source_name}.{name}` is declared twice"));
+            reader.found.push(error.detail(format!("The other declaration is at {}.", first.table.place)));
             return;
         }
         let (columns, mut tests) = columns(reader, node);
@@ -264,8 +242,7 @@ impl Properties {
         let (outer, inner) = (SourceConfig::read(reader, source), SourceConfig::read(reader, node));
         let mut meta = outer.meta;
         meta.extend(inner.meta);
-        let connection =
-            meta.get("connection").and_then(Json::as_str).unwrap_or(source_name).to_owned();
+        let connection = meta.get("connection").and_then(Json::as_str).unwrap_or(source_name).to_owned();
         let table = SourceTable {
             source: source_name.to_owned(),
             identifier: reader.text(node, "identifier").unwrap_or_else(|| name.clone()),
@@ -281,10 +258,7 @@ impl Properties {
             loaded_at_field: inner.loaded_at_field.or(outer.loaded_at_field),
             place,
         };
-        self.tables.push(DeclaredTable {
-            table,
-            enabled: inner.enabled.or(outer.enabled).unwrap_or(true),
-        });
+        self.tables.push(DeclaredTable { table, enabled: inner.enabled.or(outer.enabled).unwrap_or(true) });
     }
 }
 
@@ -303,12 +277,7 @@ impl SourceConfig {
         let empty = Node::new(node.mark, Data::Null);
         let config = node.get("config").unwrap_or(&empty);
         if !config.is_null() && reader.expect_map(config, "`config`") {
-            reader.check_keys(
-                config,
-                "the config of a source",
-                SOURCE_CONFIG_KEYS,
-                Severity::Warning,
-            );
+            reader.check_keys(config, "the config of a source", SOURCE_CONFIG_KEYS, Severity::Warning);
         }
         let mut meta = object(node.get("meta"));
         meta.extend(object(config.get("meta")));
@@ -320,9 +289,7 @@ impl SourceConfig {
             meta,
             tags,
             freshness: freshness.map(|node| (!node.is_null()).then(|| node.json())),
-            loaded_at_field: reader
-                .text(config, "loaded_at_field")
-                .or_else(|| reader.text(node, "loaded_at_field")),
+            loaded_at_field: reader.text(config, "loaded_at_field").or_else(|| reader.text(node, "loaded_at_field")),
         }
     }
 }
@@ -332,19 +299,14 @@ fn name_place(reader: &Reader<'_>, node: &Node) -> Place {
 }
 
 fn object(node: Option<&Node>) -> BTreeMap<String, Json> {
-    node.into_iter()
-        .flat_map(Node::pairs)
-        .map(|(key, value)| (key.text.clone(), value.json()))
-        .collect()
+    node.into_iter().flat_map(Node::pairs).map(|(key, value)| (key.text.clone(), value.json())).collect()
 }
 
 /// Configs of a model: those under `config:`, and the few that may stand flat.
 fn configs(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Json, Place)> {
     let mut configs = Vec::new();
     for flat in ["meta", "tags", "docs", "access", "group"] {
-        configs.extend(
-            node.get(flat).map(|value| (flat.to_owned(), value.json(), value.place(reader.file))),
-        );
+        configs.extend(node.get(flat).map(|value| (flat.to_owned(), value.json(), value.place(reader.file))));
     }
     let Some(config) = node.get("config").filter(|node| !node.is_null()) else { return configs };
     if reader.expect_map(config, "`config`") {
@@ -382,10 +344,7 @@ fn columns(reader: &mut Reader<'_>, node: &Node) -> (Vec<Column>, Vec<DataTest>)
 /// The tests of a node, under either of the two keys.
 fn tests(reader: &mut Reader<'_>, node: &Node, column: Option<&str>) -> Vec<DataTest> {
     if let (Some(_), Some(second)) = (node.get("data_tests"), node.get("tests")) {
-        let error = reader.error(
-            second,
-            "`tests` is the old name of `data_tests`; only one of them may be given",
-        );
+        let error = reader.error(second, "`tests` is the old name of `data_tests`; only one of them may be given");
         error.hint = Some("Move the entries to `data_tests`.".to_owned());
     }
     let mut tests = Vec::new();
@@ -400,20 +359,16 @@ fn tests(reader: &mut Reader<'_>, node: &Node, column: Option<&str>) -> Vec<Data
 /// One test: a name alone, a name with arguments, or a flat mapping with `test_name`.
 fn test(reader: &mut Reader<'_>, entry: &Node, column: Option<&str>) -> Option<DataTest> {
     let place = entry.place(reader.file);
-    let (full, body): (&str, &[_]) =
-        match (&entry.data, entry.get("test_name").and_then(Node::text)) {
-            (Data::Text(name), _) => (name, &[]),
-            (Data::Map(pairs), Some(name)) => (name, pairs),
-            (Data::Map(pairs), None) if pairs.len() == 1 => (&pairs[0].0.text, pairs[0].1.pairs()),
-            _ => {
-                let error = reader.error(entry, "this is no test");
-                error.hint = Some(
-                    "A test is `not_null`, or `accepted_values: {arguments: {values: […]}}`."
-                        .to_owned(),
-                );
-                return None;
-            }
-        };
+    let (full, body): (&str, &[_]) = match (&entry.data, entry.get("test_name").and_then(Node::text)) {
+        (Data::Text(name), _) => (name, &[]),
+        (Data::Map(pairs), Some(name)) => (name, pairs),
+        (Data::Map(pairs), None) if pairs.len() == 1 => (&pairs[0].0.text, pairs[0].1.pairs()),
+        _ => {
+            let error = reader.error(entry, "this is no test");
+            error.hint = Some("A test is `not_null`, or `accepted_values: {arguments: {values: […]}}`.".to_owned());
+            return None;
+        }
+    };
     let (package, test) = match full.split_once('.') {
         Some((package, test)) => (Some(package.to_owned()), test.to_owned()),
         None => (None, full.to_owned()),
@@ -435,14 +390,9 @@ fn test(reader: &mut Reader<'_>, entry: &Node, column: Option<&str>) -> Option<D
             "arguments" => found.arguments.extend(object(Some(value))),
             "config" => found.config.extend(object(Some(value))),
             "model" => {
-                reader.error(
-                    value,
-                    "a test has no argument `model`: it is the model that the test is declared on",
-                );
+                reader.error(value, "a test has no argument `model`: it is the model that the test is declared on");
             }
-            flat if TEST_CONFIG_KEYS.contains(&flat) => {
-                _ = found.config.insert(flat.to_owned(), value.json())
-            }
+            flat if TEST_CONFIG_KEYS.contains(&flat) => _ = found.config.insert(flat.to_owned(), value.json()),
             argument => _ = found.arguments.insert(argument.to_owned(), value.json()),
         }
     }

@@ -56,16 +56,8 @@ const KEYS: &[&str] = &[
 ];
 
 /// Blocks whose Jinja is not rendered when the file is read, as dbt has it.
-pub(crate) const UNRENDERED: &[&str] = &[
-    "vars",
-    "on-run-start",
-    "on-run-end",
-    "query-comment",
-    "pre-hook",
-    "post-hook",
-    "+pre-hook",
-    "+post-hook",
-];
+pub(crate) const UNRENDERED: &[&str] =
+    &["vars", "on-run-start", "on-run-end", "query-comment", "pre-hook", "post-hook", "+pre-hook", "+post-hook"];
 
 /// What `dbt_project.yml` says.
 #[derive(Debug, Clone, Default)]
@@ -117,10 +109,7 @@ fn paths(reader: &mut Reader<'_>, file: &Node, key: &str, old: &str, default: &s
         && file.get(key).is_some()
         && let Some(node) = file.get(old)
     {
-        reader.error(
-            node,
-            format!("`{old}` is the old name of `{key}`; only one of them may be given"),
-        );
+        reader.error(node, format!("`{old}` is the old name of `{key}`; only one of them may be given"));
     }
     let mut paths = reader.texts(file, key);
     if paths.is_empty() {

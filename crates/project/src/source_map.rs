@@ -47,13 +47,9 @@ impl SourceMap {
 
     /// The place of a line and column (1-based, in characters) of the rendered text.
     pub fn locate_line(&self, text: &str, line: usize, column: usize) -> Option<Place> {
-        let start =
-            text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
+        let start = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum::<usize>();
         let rest = text.get(start..)?;
-        let within = rest
-            .char_indices()
-            .nth(column.saturating_sub(1))
-            .map_or(rest.len(), |(offset, _)| offset);
+        let within = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(offset, _)| offset);
         self.locate(start + within)
     }
 
@@ -67,11 +63,9 @@ impl SourceMap {
             }
             let cut = start.saturating_sub(segment.start);
             let origin = match &segment.origin {
-                Origin::Verbatim { file, text, offset } => Origin::Verbatim {
-                    file: Arc::clone(file),
-                    text: Arc::clone(text),
-                    offset: offset + cut,
-                },
+                Origin::Verbatim { file, text, offset } => {
+                    Origin::Verbatim { file: Arc::clone(file), text: Arc::clone(text), offset: offset + cut }
+                }
                 made => made.clone(),
             };
             segments.push(Segment { start: segment.start.max(start) - start, origin });
@@ -81,8 +75,7 @@ impl SourceMap {
 
     /// Puts another text's map behind this one, which covers `length` bytes.
     pub(crate) fn append(&mut self, length: usize, other: &Self) {
-        let moved =
-            other.segments.iter().cloned().map(|s| Segment { start: s.start + length, ..s });
+        let moved = other.segments.iter().cloned().map(|s| Segment { start: s.start + length, ..s });
         self.segments.extend(moved);
     }
 }
@@ -110,8 +103,7 @@ impl<'a> Recorder<'a> {
             return;
         }
         let range = self.template.as_bytes().as_ptr_range();
-        let offset =
-            range.contains(&bytes.as_ptr()).then(|| bytes.as_ptr() as usize - range.start as usize);
+        let offset = range.contains(&bytes.as_ptr()).then(|| bytes.as_ptr() as usize - range.start as usize);
         self.pieces.push(Piece { start: self.text.len(), offset });
         self.text.push_str(&String::from_utf8_lossy(bytes));
     }
@@ -120,11 +112,8 @@ impl<'a> Recorder<'a> {
     pub(crate) fn finish(self, file: &str) -> (String, SourceMap) {
         let (file, template): (Arc<str>, Arc<str>) = (Arc::from(file), Arc::from(self.template));
         let all = tags(self.template);
-        let mut expressions = all
-            .iter()
-            .filter(|tag| tag.kind == TagKind::Expression)
-            .map(|tag| tag.start)
-            .collect::<Vec<_>>();
+        let mut expressions =
+            all.iter().filter(|tag| tag.kind == TagKind::Expression).map(|tag| tag.start).collect::<Vec<_>>();
         expressions.push(usize::MAX);
         let mut cursor = 0;
         let mut last = 0;
@@ -134,19 +123,11 @@ impl<'a> Recorder<'a> {
                 Some(offset) => {
                     let end = self.pieces.get(at + 1).map_or(self.text.len(), |next| next.start);
                     cursor = offset + (end - piece.start);
-                    Origin::Verbatim {
-                        file: Arc::clone(&file),
-                        text: Arc::clone(&template),
-                        offset,
-                    }
+                    Origin::Verbatim { file: Arc::clone(&file), text: Arc::clone(&template), offset }
                 }
                 None => {
-                    let next_text = self
-                        .pieces
-                        .iter()
-                        .skip(at)
-                        .find_map(|p| p.offset)
-                        .filter(|offset| *offset >= cursor);
+                    let next_text =
+                        self.pieces.iter().skip(at).find_map(|p| p.offset).filter(|offset| *offset >= cursor);
                     let found = expressions.partition_point(|start| *start < cursor);
                     if expressions[found] < next_text.unwrap_or(self.template.len()) {
                         last = expressions[found];

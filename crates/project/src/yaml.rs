@@ -80,9 +80,7 @@ impl Node {
             Data::Text(text) => Json::from(text.as_str()),
             Data::Other(value, _) => value.clone(),
             Data::List(items) => items.iter().map(Self::json).collect(),
-            Data::Map(pairs) => {
-                pairs.iter().map(|(key, value)| (key.text.clone(), value.json())).collect()
-            }
+            Data::Map(pairs) => pairs.iter().map(|(key, value)| (key.text.clone(), value.json())).collect(),
         }
     }
 
@@ -116,14 +114,10 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
     };
     if let Some(second) = documents.next() {
         let mark = mark_of(second);
-        return Err(Diagnostic::error(
-            Place::new(file, mark.line, mark.column),
-            "a second YAML document in one file",
-        )
-        .hint("Remove the `---` between them."));
+        return Err(Diagnostic::error(Place::new(file, mark.line, mark.column), "a second YAML document in one file")
+            .hint("Remove the `---` between them."));
     }
-    let offsets: Vec<usize> =
-        text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
+    let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
     Source { file, text, offsets }.node(first)
 }
 
@@ -138,9 +132,7 @@ impl Source<'_> {
     fn node(&self, yaml: &MarkedYamlOwned) -> Result<Node, Diagnostic> {
         let data = match &yaml.data {
             YamlDataOwned::Value(scalar) => self.scalar(yaml, scalar),
-            YamlDataOwned::Sequence(items) => {
-                Data::List(items.iter().map(|i| self.node(i)).collect::<Result<_, _>>()?)
-            }
+            YamlDataOwned::Sequence(items) => Data::List(items.iter().map(|i| self.node(i)).collect::<Result<_, _>>()?),
             YamlDataOwned::Mapping(map) => {
                 let pairs = map.iter().map(|(key, value)| Ok((self.key(key)?, self.node(value)?)));
                 Data::Map(pairs.collect::<Result<_, _>>()?)
@@ -158,9 +150,7 @@ impl Source<'_> {
             ScalarOwned::Null => Data::Null,
             ScalarOwned::Boolean(value) => Data::Other(Json::from(*value), spelt()),
             ScalarOwned::Integer(value) => Data::Other(Json::from(*value), spelt()),
-            ScalarOwned::FloatingPoint(value) => {
-                Data::Other(Json::from(value.into_inner()), spelt())
-            }
+            ScalarOwned::FloatingPoint(value) => Data::Other(Json::from(value.into_inner()), spelt()),
             ScalarOwned::String(text) => Data::Text(text.clone()),
         }
     }
@@ -176,10 +166,8 @@ impl Source<'_> {
         match node.text() {
             Some(text) => Ok(Key { mark: node.mark, text: text.to_owned() }),
             None if node.is_null() => Ok(Key { mark: node.mark, text: "null".to_owned() }),
-            None => {
-                Err(Diagnostic::error(node.place(self.file), "the key of a mapping has to be text")
-                    .hint("A value that begins with `{{` needs quotes: \"{{ … }}\"."))
-            }
+            None => Err(Diagnostic::error(node.place(self.file), "the key of a mapping has to be text")
+                .hint("A value that begins with `{{` needs quotes: \"{{ … }}\".")),
         }
     }
 }
@@ -202,20 +190,13 @@ impl Reader<'_> {
     }
 
     /// Reports keys that nobody reads.
-    pub(crate) fn check_keys(
-        &mut self,
-        map: &Node,
-        what: &str,
-        known: &[&str],
-        severity: Severity,
-    ) {
+    pub(crate) fn check_keys(&mut self, map: &Node, what: &str, known: &[&str], severity: Severity) {
         for (key, _) in map.pairs().iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
             let message = format!("unknown key `{}` in {what}", key.text);
             let hint = did_you_mean(&key.text, known.iter().copied())
                 .unwrap_or_else(|| format!("Known keys: {}.", known.join(", ")));
             let place = key.place(self.file);
-            self.found
-                .push(Diagnostic { severity, ..Diagnostic::error(place, message) }.hint(hint));
+            self.found.push(Diagnostic { severity, ..Diagnostic::error(place, message) }.hint(hint));
         }
     }
 
@@ -280,17 +261,9 @@ impl Reader<'_> {
         texts
     }
 
-    pub(crate) fn number<T: TryFrom<i64>>(
-        &mut self,
-        map: &Node,
-        key: &str,
-        range: &str,
-    ) -> Option<T> {
+    pub(crate) fn number<T: TryFrom<i64>>(&mut self, map: &Node, key: &str, range: &str) -> Option<T> {
         let node = map.get(key)?;
-        let value = node
-            .text()
-            .and_then(|text| text.trim().parse::<i64>().ok())
-            .and_then(|n| T::try_from(n).ok());
+        let value = node.text().and_then(|text| text.trim().parse::<i64>().ok()).and_then(|n| T::try_from(n).ok());
         self.expect(node, &format!("`{key}`"), range, value.is_some() || node.is_null());
         value
     }

@@ -12,10 +12,7 @@
 
 use std::path::Path;
 
-use project::{
-    Connection, ConnectionKind, DataTest, Dependency, Diagnostic, Files, Model, Options, Project,
-    load,
-};
+use project::{Connection, ConnectionKind, DataTest, Dependency, Diagnostic, Files, Model, Options, Project, load};
 use testkit::{Block, Driver};
 
 #[derive(Default)]
@@ -47,31 +44,22 @@ impl Driver for Case {
 }
 
 fn pairs(body: &str) -> impl Iterator<Item = (String, String)> {
-    body.lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    body.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
 impl Case {
     fn shop(&mut self) {
         let mut add = |path: &str, text: &str| self.files.push((path.to_owned(), text.to_owned()));
         add("dbt_project.yml", "name: shop\n");
-        add(
-            "connections.yml",
-            "shop: {type: mysql, host: db, user: tidemill, password: {env: P}, database: shop}\n",
-        );
-        add(
-            "models/sources.yml",
-            "sources:\n- name: shop\n  tables: [{name: orders}, {name: items}, {name: users}]\n",
-        );
+        add("connections.yml", "shop: {type: mysql, host: db, user: tidemill, password: {env: P}, database: shop}\n");
+        add("models/sources.yml", "sources:\n- name: shop\n  tables: [{name: orders}, {name: items}, {name: users}]\n");
     }
 
     fn load(&mut self) -> String {
         let (project, found) = load(&Files::from_pairs(self.files.clone()), &self.options);
         self.project = project;
-        let mut out: String = found
-            .iter()
-            .fold(String::new(), |out, finding: &Diagnostic| out + &format!("{finding}\n"));
+        let mut out: String =
+            found.iter().fold(String::new(), |out, finding: &Diagnostic| out + &format!("{finding}\n"));
         for model in &self.project.models {
             let kept = model.materialized.word();
             out += &format!("{kept} {} as {}.{}", model.name, model.schema, model.alias);
@@ -92,11 +80,10 @@ impl Case {
 
     fn origin(&self, name: &str, word: &str) -> Result<String, String> {
         let model = self.model(name)?;
-        let places =
-            model.sql.match_indices(word).map(|(offset, _)| match model.spans.locate(offset) {
-                Some(place) => place.to_string(),
-                None => "nowhere".to_owned(),
-            });
+        let places = model.sql.match_indices(word).map(|(offset, _)| match model.spans.locate(offset) {
+            Some(place) => place.to_string(),
+            None => "nowhere".to_owned(),
+        });
         Ok(places.collect::<Vec<_>>().join("\n"))
     }
 
@@ -106,12 +93,7 @@ impl Case {
             "sources" => self.project.sources.iter().map(source).collect(),
             "connections" => self.project.connections.iter().map(connection).collect(),
             "profile" => vec![format!("{:#?}", self.project.profile)],
-            "notes" => self
-                .project
-                .notes
-                .iter()
-                .map(|note| format!("{}: {}", note.model, note.text))
-                .collect(),
+            "notes" => self.project.notes.iter().map(|note| format!("{}: {}", note.model, note.text)).collect(),
             other => return Err(format!("nothing to show for `{other}`")),
         };
         Ok(lines.join("\n"))
@@ -131,23 +113,14 @@ fn dependency(dependency: &Dependency) -> String {
 }
 
 fn model(model: &Model) -> String {
-    let mut out = format!(
-        "{} ({}): {}",
-        model.name,
-        model.fqn.join("."),
-        model.description.as_deref().unwrap_or("-")
-    );
+    let mut out = format!("{} ({}): {}", model.name, model.fqn.join("."), model.description.as_deref().unwrap_or("-"));
     out += &list("\n  tags ", model.tags.iter().cloned());
     out += &list("\n  key ", model.unique_key.iter().cloned());
     let meta = model.meta.iter().map(|(key, value)| format!("{key}={value}"));
     out += &list("\n  meta ", meta);
     for column in &model.columns {
         let data_type = column.data_type.as_deref().unwrap_or("-");
-        out += &format!(
-            "\n  column {} {data_type} {}",
-            column.name,
-            column.description.as_deref().unwrap_or("-")
-        );
+        out += &format!("\n  column {} {data_type} {}", column.name, column.description.as_deref().unwrap_or("-"));
     }
     model.tests.iter().fold(out, |out, found| out + "\n  " + &test(found))
 }
@@ -164,10 +137,7 @@ fn test(test: &DataTest) -> String {
 
 fn source(table: &project::SourceTable) -> String {
     let schema = table.schema.as_deref().unwrap_or("?");
-    let mut out = format!(
-        "{}.{} = {}: {schema}.{}",
-        table.source, table.name, table.connection, table.identifier
-    );
+    let mut out = format!("{}.{} = {}: {schema}.{}", table.source, table.name, table.connection, table.identifier);
     out += &list("\n  tags ", table.tags.iter().cloned());
     out += &list("\n  age by ", table.loaded_at_field.iter().cloned());
     out += &list("\n  freshness ", table.freshness.iter().map(ToString::to_string));
@@ -215,10 +185,7 @@ fn reads_a_folder() -> Result<(), testkit::Failed> {
 fn loads_many_models() -> Result<(), testkit::Failed> {
     let mut pairs = vec![("dbt_project.yml".to_owned(), "name: shop\n".to_owned())];
     let mut described = "models:\n".to_owned();
-    pairs.push((
-        "macros/m.sql".to_owned(),
-        "{% macro id(x) %}{{ return(x) }}{% endmacro %}".to_owned(),
-    ));
+    pairs.push(("macros/m.sql".to_owned(), "{% macro id(x) %}{{ return(x) }}{% endmacro %}".to_owned()));
     for at in 0..2000 {
         let above = if at == 0 {
             "select 1 as one".to_owned()
@@ -226,8 +193,7 @@ fn loads_many_models() -> Result<(), testkit::Failed> {
             format!("select * from {{{{ ref(id('m{}')) }}}}", at - 1)
         };
         pairs.push((format!("models/m{at}.sql"), above));
-        described +=
-            &format!("- {{name: m{at}, columns: [{{name: one, tests: [unique, not_null]}}]}}\n");
+        described += &format!("- {{name: m{at}, columns: [{{name: one, tests: [unique, not_null]}}]}}\n");
     }
     pairs.push(("models/schema.yml".to_owned(), described));
     let (project, found) = load(&Files::from_pairs(pairs), &Options::default());

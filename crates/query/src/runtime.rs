@@ -92,6 +92,10 @@ impl Runtime {
 fn config(settings: &Settings, joins: Joins) -> SessionConfig {
     let mut options = plan::settings::config();
     options.optimizer.prefer_hash_join = joins == Joins::Hash;
+    // What a sort sets aside to merge its spilled runs must leave room for the sort itself.
+    let set_aside = settings.memory_bytes / 32;
+    options.execution.sort_spill_reservation_bytes = options.execution.sort_spill_reservation_bytes.min(set_aside);
+    options.execution.sort_in_place_threshold_bytes = options.execution.sort_in_place_threshold_bytes.min(set_aside);
     // A read of a few keys is not worth a second thread; scans know how many rows they yield at most.
     options.execution.use_row_number_estimates_to_optimize_partitioning = true;
     options.catalog.create_default_catalog_and_schema = false;

@@ -110,7 +110,8 @@ fn decimal<'a>(
 ) -> Result<ArrayRef> {
     let bad = |_| Error::Damaged("decimal type");
     if precision > 38 {
-        let mut out = Decimal256Builder::with_capacity(count).with_precision_and_scale(precision, scale).map_err(bad)?;
+        let mut out =
+            Decimal256Builder::with_capacity(count).with_precision_and_scale(precision, scale).map_err(bad)?;
         for row in rows {
             out.append_option((!layout.is_null(row, i)).then(|| i256::from_le_bytes(array(layout.bytes(row, i)))));
         }

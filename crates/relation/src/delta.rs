@@ -67,6 +67,7 @@ impl Delta {
     }
 
     /// Adds up the weights of equal rows and drops rows of weight zero; keeps the order of first occurrence.
+    #[expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
     pub fn consolidate(&self, types: &[DataType]) -> Result<Self> {
         if self.len() < 2 {
             let rows: Vec<u32> = if self.weights == [0] { vec![] } else { (0..self.len() as u32).collect() };

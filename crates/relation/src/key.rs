@@ -11,9 +11,7 @@
 //! Text compares by bytes, as SQL does here everywhere. Keys of several columns are the concatenation, so a prefix of
 //! columns is a prefix of bytes. Order among texts that agree in their first [`LONG_PART`] bytes is arbitrary but fixed.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type,
@@ -86,14 +84,26 @@ fn push_reversed(out: &mut Vec<u8>, little_endian: &[u8]) {
 }
 
 fn push_f64(out: &mut Vec<u8>, value: f64) {
-    let value = if value == 0.0 { 0.0 } else if value.is_nan() { f64::NAN } else { value };
+    let value = if value == 0.0 {
+        0.0
+    } else if value.is_nan() {
+        f64::NAN
+    } else {
+        value
+    };
     let bits = value.to_bits();
     let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
     out.extend_from_slice(&ordered.to_be_bytes());
 }
 
 fn push_f32(out: &mut Vec<u8>, value: f32) {
-    let value = if value == 0.0 { 0.0 } else if value.is_nan() { f32::NAN } else { value };
+    let value = if value == 0.0 {
+        0.0
+    } else if value.is_nan() {
+        f32::NAN
+    } else {
+        value
+    };
     let bits = value.to_bits();
     let ordered = if bits >> 31 == 1 { !bits } else { bits | (1 << 31) };
     out.extend_from_slice(&ordered.to_be_bytes());
@@ -149,7 +159,12 @@ impl KeyEncoder {
 
     /// Keys over these columns, each with its order.
     pub fn ordered(columns: Vec<(ArrayRef, DataType, Order)>) -> Self {
-        Self { columns: columns.into_iter().map(|(array, data_type, order)| KeyColumn { array, data_type, order }).collect() }
+        Self {
+            columns: columns
+                .into_iter()
+                .map(|(array, data_type, order)| KeyColumn { array, data_type, order })
+                .collect(),
+        }
     }
 
     /// Whether some key column of a row is NULL: such a key matches nothing in a join.

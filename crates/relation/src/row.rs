@@ -112,9 +112,7 @@ impl Layout {
             DataType::Decimal { precision: 0..=18, scale } => {
                 Value::Decimal(i128::from(i64::from_le_bytes(array(bytes))), scale)
             }
-            DataType::Decimal { precision: 19..=38, scale } => {
-                Value::Decimal(i128::from_le_bytes(array(bytes)), scale)
-            }
+            DataType::Decimal { precision: 19..=38, scale } => Value::Decimal(i128::from_le_bytes(array(bytes)), scale),
             DataType::Decimal { scale, .. } => Value::BigDecimal(I256Bytes(array(bytes)), scale),
             // Text was checked when it was written or read from disk; a lossy copy beats a panic.
             DataType::Text | DataType::Json => Value::Text(String::from_utf8_lossy(bytes).into_owned()),

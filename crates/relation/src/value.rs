@@ -76,9 +76,7 @@ impl Value {
             DataType::Date => Self::Date(parse_date(text).ok_or_else(bad)?),
             DataType::Time => Self::Time(parse_time(text).ok_or_else(bad)?),
             DataType::Timestamp => Self::Timestamp(parse_timestamp(text).ok_or_else(bad)?),
-            DataType::TimestampTz => {
-                Self::TimestampTz(parse_timestamp(text.trim_end_matches("+00")).ok_or_else(bad)?)
-            }
+            DataType::TimestampTz => Self::TimestampTz(parse_timestamp(text.trim_end_matches("+00")).ok_or_else(bad)?),
         })
     }
 

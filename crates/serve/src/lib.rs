@@ -19,10 +19,7 @@
 //! What holds: a client that misbehaves, leaves or crashes its query costs itself alone; a statement is one step; money
 //! never passes through a float.
 
-#![allow(
-    clippy::let_underscore_must_use,
-    reason = "writing into a String or a buffer that grows cannot fail"
-)]
+#![allow(clippy::let_underscore_must_use, reason = "writing into a String or a buffer that grows cannot fail")]
 
 mod http;
 mod listen;

@@ -88,13 +88,7 @@ fn sample(out: &mut String, metric: &Metric) {
             let _ = writeln!(out, "{}{} {count}", metric.name, labels(&metric.labels, None));
         }
         Value::Number(number) => {
-            let _ = writeln!(
-                out,
-                "{}{} {}",
-                metric.name,
-                labels(&metric.labels, None),
-                decimal(*number)
-            );
+            let _ = writeln!(out, "{}{} {}", metric.name, labels(&metric.labels, None), decimal(*number));
         }
         Value::Histogram(histogram) => buckets(out, metric, histogram),
     }
@@ -105,8 +99,7 @@ fn buckets(out: &mut String, metric: &Metric, histogram: &Histogram) {
     for (i, count) in histogram.counts.iter().enumerate() {
         total = total.saturating_add(*count);
         let bound = histogram.bounds.get(i).map_or("+Inf".to_owned(), |bound| decimal(*bound));
-        let _ =
-            writeln!(out, "{}_bucket{} {total}", metric.name, labels(&metric.labels, Some(&bound)));
+        let _ = writeln!(out, "{}_bucket{} {total}", metric.name, labels(&metric.labels, Some(&bound)));
     }
     let plain = labels(&metric.labels, None);
     let _ = writeln!(out, "{}_sum{plain} {}", metric.name, decimal(histogram.sum));
@@ -114,8 +107,7 @@ fn buckets(out: &mut String, metric: &Metric, histogram: &Histogram) {
 }
 
 fn labels(labels: &[(String, String)], bound: Option<&str>) -> String {
-    let mut inner: Vec<String> =
-        labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+    let mut inner: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
     inner.extend(bound.map(|bound| format!("le=\"{bound}\"")));
     if inner.is_empty() { String::new() } else { format!("{{{}}}", inner.join(",")) }
 }
@@ -135,8 +127,7 @@ fn decimal(number: f64) -> String {
 }
 
 /// Bounds of durations in seconds: from half a millisecond to a minute.
-pub const SECONDS: [f64; 12] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];
+pub const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];
 
 /// A histogram of durations that many tasks write at once.
 #[derive(Debug, Default)]

@@ -11,12 +11,7 @@ use futures::stream::BoxStream;
 #[async_trait]
 pub trait Reader: Send + Sync + 'static {
     /// Answers one statement, all of it at one step. `$1` in the text is `params[0]`.
-    async fn query(
-        &self,
-        sql: &str,
-        params: &[Param],
-        context: &QueryContext,
-    ) -> Result<Answer, SqlError>;
+    async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError>;
 
     /// Types of a statement's parameters and columns, without running it. `declared` has the types that the client
     /// named itself, by position; it may be shorter than the parameters are.
@@ -133,8 +128,7 @@ impl SqlError {
     /// Adds the place where it is known as line and column, both from 1, of this statement.
     #[must_use]
     pub fn at_line(self, sql: &str, line: usize, column: usize) -> Self {
-        let before =
-            sql.split_inclusive('\n').take(line.saturating_sub(1)).map(|line| line.chars().count());
+        let before = sql.split_inclusive('\n').take(line.saturating_sub(1)).map(|line| line.chars().count());
         let position = before.sum::<usize>() + column;
         self.at(position)
     }

@@ -98,9 +98,7 @@ impl Service {
 }
 
 /// Runs work of the reader; a panic in it is the statement's error and harms nobody else.
-pub(crate) async fn guarded<T>(
-    work: impl Future<Output = Result<T, SqlError>>,
-) -> Result<T, SqlError> {
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
         Err(SqlError::internal("the statement failed inside Tidemill")
             .detail("Other statements and the upkeep of the models go on.")

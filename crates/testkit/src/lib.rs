@@ -13,7 +13,6 @@
 //! at the empty line. [`run`] finds the files at run time, gives each to the driver as one trial, compares answers, and
 //! rewrites them when `UPDATE=1` is set.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 pub use libtest_mimic::Failed;
@@ -99,15 +98,14 @@ pub fn check(path: &Path, driver: &mut dyn Driver) -> Result<(), String> {
                 print_block(&mut rewritten, &block, got);
                 let expected = block.answer.as_deref().unwrap_or("");
                 if block.answer.is_none() && !got.is_empty() {
-                    let _ = writeln!(failures, "{}:{}: unexpected answer:\n{got}", path.display(), block.line);
+                    failures.push_str(&format!("{}:{}: unexpected answer:\n{got}\n", path.display(), block.line));
                 } else if expected != got {
-                    let _ = writeln!(
-                        failures,
-                        "{}:{}: {}\n--- expected\n{expected}\n--- got\n{got}",
+                    failures.push_str(&format!(
+                        "{}:{}: {}\n--- expected\n{expected}\n--- got\n{got}\n",
                         path.display(),
                         block.line,
                         block.directive
-                    );
+                    ));
                 }
             }
         }

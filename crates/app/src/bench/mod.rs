@@ -3,7 +3,14 @@
 //! Each bench prints one line per figure with its unit, and the median and spread where it measures often. Times are wall
 //! time; folds and compaction are waited for and included.
 
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "generated keys and counts are small")]
+
+mod capture;
+mod latency;
 mod orders;
+mod running;
+mod server;
+mod snapshot;
 mod steps;
 
 use crate::cli::print;
@@ -22,6 +29,14 @@ pub enum Bench {
     Orders(orders::OrdersArgs),
     /// A one-row step through many models, all touched and one touched
     Steps(steps::StepsArgs),
+    /// A server's log at rest, from its beginning to durable tables
+    Capture(capture::CaptureArgs),
+    /// The same log to all models of a project
+    Whole(capture::WholeArgs),
+    /// Commit to visible at a steady rate of transactions
+    Latency(latency::LatencyArgs),
+    /// The first load of a large table
+    Snapshot(snapshot::SnapshotArgs),
 }
 
 /// Runs a bench.
@@ -29,7 +44,16 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
         Bench::Orders(args) => orders::run(args),
         Bench::Steps(args) => steps::run(args),
+        Bench::Capture(args) => whole_way(capture::capture(args)),
+        Bench::Whole(args) => whole_way(capture::whole(args)),
+        Bench::Latency(args) => whole_way(latency::run(args)),
+        Bench::Snapshot(args) => whole_way(snapshot::run(args)),
     }
+}
+
+/// Waits for a bench with servers and sources, from the thread that benches have to themselves.
+fn whole_way(bench: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Handle::current().block_on(bench)
 }
 
 /// A store, an engine over it, and a runtime for its builds, in a temporary folder.
@@ -71,7 +95,6 @@ impl House {
                 rows_estimate: 0,
             });
         }
-        engine.finish_registration()?;
         let mut definitions = Vec::new();
         for (name, sql) in models {
             let planned = plan::plan_model(sql, &Tables(&known)).map_err(|e| anyhow::anyhow!("{e}"))?;
@@ -81,6 +104,7 @@ impl House {
         if let Some((name, error)) = engine.set_models(definitions)?.into_iter().next() {
             anyhow::bail!("{name}: {error}");
         }
+        engine.recover()?;
         engine.step(vec![(source, complete)])?;
         engine.build_ready(&mut |_| {})?;
         Ok(Self { engine, source, _dir: dir, _runtime: runtime })

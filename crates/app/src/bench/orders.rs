@@ -36,9 +36,12 @@ const QUESTION: &str = "select o.day, p.brand, count(*) as orders, sum(o.total) 
      from orders o join products p on o.product_id = p.id group by o.day, p.brand";
 
 /// Runs the bench.
-pub fn run(args: &OrdersArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &OrdersArgs) -> anyhow::Result<()> {
     let tables = [
-        ("orders", "id bigint primary key, customer_id bigint, product_id bigint, day date, status text, total decimal(10,2)"),
+        (
+            "orders",
+            "id bigint primary key, customer_id bigint, product_id bigint, day date, status text, total decimal(10,2)",
+        ),
         ("products", "id bigint primary key, brand text, name text"),
     ];
     let models: Vec<_> = (0..args.models).map(|i| (format!("revenue_{i}"), distinct_text(i))).collect();
@@ -82,7 +85,11 @@ pub fn run(args: &OrdersArgs) -> anyhow::Result<()> {
     let (now, peak) = memory_mib();
     line(&format!("inserts              {:>10.0} changes/s", inserts / inserting));
     line(&format!("updates              {:>10.0} changes/s", updates / updating));
-    line(&format!("all, folds included  {:>10.0} changes/s  ({:.1} s, of them {folded:.1} s folding at the end)", (inserts + updates) / total, total));
+    line(&format!(
+        "all, folds included  {:>10.0} changes/s  ({:.1} s, of them {folded:.1} s folding at the end)",
+        (inserts + updates) / total,
+        total
+    ));
     line(&format!("resident memory      {now:>10} MiB now, {peak} MiB at most (the generator's orders included)"));
     Ok(())
 }
@@ -99,7 +106,8 @@ fn load_products(house: &mut House) -> anyhow::Result<()> {
     let mut batch = SourceBatch::default();
     for id in 0..PRODUCTS {
         let changes = batch.table(table);
-        let row = [Value::Int(id as i64), Value::Text(format!("brand {}", id % 200)), Value::Text(format!("product {id}"))];
+        let row =
+            [Value::Int(id as i64), Value::Text(format!("brand {}", id % 200)), Value::Text(format!("product {id}"))];
         changes.rows.push_values(&layout, &row)?;
         changes.weights.push(1);
     }

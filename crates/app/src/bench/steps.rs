@@ -17,7 +17,7 @@ pub struct StepsArgs {
 }
 
 /// Runs the bench.
-pub fn run(args: &StepsArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &StepsArgs) -> anyhow::Result<()> {
     let shared: Vec<_> = (0..args.models).map(|i| (format!("m{i}"), question("orders", i))).collect();
     let tables = ["id bigint primary key, product_id bigint, day date, total decimal(10,2)"; 2];
     let products = "id bigint primary key, brand text";
@@ -40,7 +40,12 @@ fn question(table: &str, i: u64) -> String {
 }
 
 /// Median and spread of the steps, without and with the log's sync.
-fn measure(tables: &[(&str, &str)], models: &[(String, String)], table: &str, args: &StepsArgs) -> anyhow::Result<String> {
+fn measure(
+    tables: &[(&str, &str)],
+    models: &[(String, String)],
+    table: &str,
+    args: &StepsArgs,
+) -> anyhow::Result<String> {
     let mut house = House::new(tables, models, 2, 1 << 30)?;
     let mut random = Random(7);
     let products = house.table("products");

@@ -35,8 +35,14 @@ pub(super) async fn status(context: &Context) -> anyhow::Result<Outcome> {
     let mut parts = Vec::new();
     for (name, sql) in [
         ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
-        ("tables", "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds from tidemill.tables"),
-        ("models", "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message from tidemill.models"),
+        (
+            "tables",
+            "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds from tidemill.tables",
+        ),
+        (
+            "models",
+            "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message from tidemill.models",
+        ),
     ] {
         parts.push((name, ask(context, sql).await?));
     }
@@ -120,7 +126,10 @@ fn table_of(messages: Vec<SimpleQueryMessage>) -> Table {
 /// Opens the data folder, without sources: what was durable when the instance stopped.
 async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     if !setup.data.join("store").is_dir() {
-        bail!("nothing runs here, and there is no data yet in {}\nHint: Start it with `tidemill up`.", setup.data.display());
+        bail!(
+            "nothing runs here, and there is no data yet in {}\nHint: Start it with `tidemill up`.",
+            setup.data.display()
+        );
     }
     let runtime = tokio::runtime::Handle::current();
     let (opening, handle) = (setup.clone(), runtime.clone());

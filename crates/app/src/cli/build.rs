@@ -98,6 +98,6 @@ fn summary(context: &Context, instance: &Instance) {
         return;
     }
     for (name, model) in &facts.models {
-        print(&format!("{:<10} {:>12} rows  {name} {}", model.state, model.rows, model.message).trim_end().to_owned());
+        print(format!("{:<10} {:>12} rows  {name} {}", model.state, model.rows, model.message).trim_end());
     }
 }

@@ -6,7 +6,8 @@ use crate::setup::Setup;
 pub(super) fn run(context: &Context) -> anyhow::Result<Outcome> {
     let setup = Setup::load(&context.global)?;
     if context.json {
-        let findings: Vec<_> = setup.findings.iter().map(|f| serde_json::json!({"error": f.is_error(), "text": f.to_string()})).collect();
+        let findings: Vec<_> =
+            setup.findings.iter().map(|f| serde_json::json!({"error": f.is_error(), "text": f.to_string()})).collect();
         print(&serde_json::json!({"findings": findings, "models": setup.project.models.len()}).to_string());
     } else {
         setup.findings.iter().for_each(|finding| context.say(&finding.to_string()));

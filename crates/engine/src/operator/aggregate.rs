@@ -72,15 +72,28 @@ impl Compiled {
 enum Kind {
     Count,
     /// Integers and decimals up to 38 digits; `average` divides at the end.
-    Exact { average: bool },
+    Exact {
+        average: bool,
+    },
     /// Decimals beyond 38 digits.
-    Wide { average: bool },
-    Float { average: bool },
+    Wide {
+        average: bool,
+    },
+    Float {
+        average: bool,
+    },
     /// True if all (`and`) or any are.
-    Bool { and: bool },
+    Bool {
+        and: bool,
+    },
     /// Number of values in the multiset.
-    DistinctCount { multiset: usize },
-    Extreme { multiset: usize, max: bool },
+    DistinctCount {
+        multiset: usize,
+    },
+    Extreme {
+        multiset: usize,
+        max: bool,
+    },
 }
 
 /// Values of one argument under one filter, counted.
@@ -243,10 +256,22 @@ pub struct Accumulation<'a> {
 #[derive(Debug, Clone)]
 enum Column {
     Count(Vec<i64>),
-    Exact { count: Vec<i64>, sum: Vec<i128> },
-    Wide { count: Vec<i64>, sum: Vec<i256> },
-    Float { count: Vec<i64>, sum: Vec<FloatSum> },
-    Bool { yes: Vec<i64>, no: Vec<i64> },
+    Exact {
+        count: Vec<i64>,
+        sum: Vec<i128>,
+    },
+    Wide {
+        count: Vec<i64>,
+        sum: Vec<i256>,
+    },
+    Float {
+        count: Vec<i64>,
+        sum: Vec<FloatSum>,
+    },
+    Bool {
+        yes: Vec<i64>,
+        no: Vec<i64>,
+    },
     /// The encoded one-column row of the extreme and its key.
     Extreme(Vec<Option<Vec<u8>>>),
 }
@@ -433,11 +458,11 @@ impl<'a> Accumulation<'a> {
             (0..slots).for_each(|_| column.grow());
         }
         let Some(states) = states else { return Ok((rows, columns)) };
-        for slot in 0..slots {
+        for (slot, count) in rows.iter_mut().enumerate() {
             let Some(bytes) = states.get(self.op.groups, self.key(slot))? else { continue };
             let mut reader = Reader { bytes: &bytes, at: 0 };
             let damaged = || self.op.broken("accumulators cannot be read");
-            rows[slot] = reader.i64().ok_or_else(damaged)?;
+            *count = reader.i64().ok_or_else(damaged)?;
             for column in &mut columns {
                 column.read(slot, &mut reader).ok_or_else(damaged)?;
             }
@@ -456,8 +481,7 @@ impl<'a> Accumulation<'a> {
     ) -> Result<()> {
         let multiset = self.op.multisets[i];
         let counted = &self.counted[i];
-        let users: Vec<usize> =
-            (0..self.op.aggregates.len()).filter(|&a| self.op.aggregates[a].uses(i)).collect();
+        let users: Vec<usize> = (0..self.op.aggregates.len()).filter(|&a| self.op.aggregates[a].uses(i)).collect();
         // Per slot: an extreme that left and must be searched for, by aggregate.
         let mut lost: Vec<(usize, usize)> = Vec::new();
         for e in 0..counted.entries.len() {
@@ -499,7 +523,11 @@ impl<'a> Accumulation<'a> {
                     }
                     (_, column) if after.signum() != before.signum() => {
                         let layout = Layout::new(vec![self.op.input_types[multiset.argument]]);
-                        column.take_once(slot, &layout.value(counted.values.get(e), 0), after.signum() - before.signum())?;
+                        column.take_once(
+                            slot,
+                            &layout.value(counted.values.get(e), 0),
+                            after.signum() - before.signum(),
+                        )?;
                     }
                     _ => {}
                 }
@@ -757,7 +785,8 @@ impl Column {
                     add_to(if values.value(row) { &mut yes[slot] } else { &mut no[slot] }, weights[row])?;
                 }
             }
-            (Self::Extreme(_) | Self::Exact { .. } | Self::Wide { .. } | Self::Float { .. } | Self::Bool { .. }, _) => {}
+            (Self::Extreme(_) | Self::Exact { .. } | Self::Wide { .. } | Self::Float { .. } | Self::Bool { .. }, _) => {
+            }
         }
         Ok(())
     }
@@ -896,9 +925,7 @@ impl Column {
             Self::Bool { yes, no } => {
                 let and = aggregate.kind == Kind::Bool { and: true };
                 Arc::new(BooleanArray::from_iter(
-                    slots
-                        .iter()
-                        .map(|&s| (yes[s] + no[s] > 0).then_some(if and { no[s] == 0 } else { yes[s] > 0 })),
+                    slots.iter().map(|&s| (yes[s] + no[s] > 0).then_some(if and { no[s] == 0 } else { yes[s] > 0 })),
                 ))
             }
             Self::Extreme(extremes) => {

@@ -57,7 +57,13 @@ struct Keys {
 
 impl Keys {
     fn new() -> Self {
-        Self { index: HashTable::new(), hasher: FixedState::default(), bytes: Vec::new(), ends: Vec::new(), of_row: Vec::new() }
+        Self {
+            index: HashTable::new(),
+            hasher: FixedState::default(),
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            of_row: Vec::new(),
+        }
     }
 
     fn of(side: &JoinSide, batch: &RecordBatch) -> Self {
@@ -327,9 +333,7 @@ impl JoinOp {
         let any_right = right.weights.iter().any(|&w| w > 0);
         let stays = |row: usize| match self.kind {
             JoinKind::Semi => matches[row] > 0,
-            JoinKind::NullAwareAnti => {
-                !any_right || (left_of_row[row].is_some() && !nulls_right && matches[row] == 0)
-            }
+            JoinKind::NullAwareAnti => !any_right || (left_of_row[row].is_some() && !nulls_right && matches[row] == 0),
             _ => matches[row] == 0,
         };
         let alone: Vec<u32> = (0..left.len() as u32).filter(|&row| stays(row as usize)).collect();

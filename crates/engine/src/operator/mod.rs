@@ -4,6 +4,8 @@
 //! values to write. Nothing reads what its own step writes, so the order of writes within a step does not matter, the
 //! shards of a large delta are independent, and a step is repeated after a crash with the same result.
 
+#![expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
+
 pub mod aggregate;
 pub mod join;
 pub mod top_k;

@@ -80,7 +80,12 @@ impl TopKOp {
                 match old.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))? {
                     0 => writes.delete(self.state, key),
                     new @ 1.. => writes.put(self.state, key, &weighted(new, row)),
-                    _ => return Err(Error::Broken { node: self.node.clone(), what: "a row counted fewer than no times" }),
+                    _ => {
+                        return Err(Error::Broken {
+                            node: self.node.clone(),
+                            what: "a row counted fewer than no times",
+                        });
+                    }
                 }
             }
         }
@@ -125,10 +130,7 @@ impl TopKOp {
     ) -> Result<(Window, Window)> {
         let mut before = Walk::new(self.first, self.last);
         let mut after = Walk::new(self.first, self.last);
-        let mut stored = match states {
-            Some(states) => Some(states.snapshot.scan(self.state, partition)),
-            None => None,
-        };
+        let mut stored = states.map(|states| states.snapshot.scan(self.state, partition));
         let mut changed = changes.iter().peekable();
         let mut next_stored = stored.as_mut().and_then(Iterator::next).transpose()?;
         while !(before.is_full() && after.is_full()) {

@@ -15,12 +15,9 @@ use crate::unique::Facts;
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, plan: &Plan) -> Result<NodeId> {
         if plan.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-            let refusal =
-                Refusal::cannot_keep("GROUPING SETS, CUBE and ROLLUP are not supported yet.");
+            let refusal = Refusal::cannot_keep("GROUPING SETS, CUBE and ROLLUP are not supported yet.");
             let refusal = refusal.with_hint("Write one SELECT per grouping, joined by UNION ALL.");
-            return Err(["grouping sets", "rollup", "cube"]
-                .iter()
-                .fold(refusal, |r, word| r.at(self.sql, word)));
+            return Err(["grouping sets", "rollup", "cube"].iter().fold(refusal, |r, word| r.at(self.sql, word)));
         }
         let input = self.plan(&plan.input)?;
         let scope = Scope::of(plan.input.schema(), input);
@@ -35,8 +32,7 @@ impl Lowering<'_> {
             let call = self.call(expr)?;
             let function = self.function(call)?;
             let output = self.canonical(field)?;
-            let aggregate =
-                self.one((call, function), output, &plan.input, &scope, input, &mut below)?;
+            let aggregate = self.one((call, function), output, &plan.input, &scope, input, &mut below)?;
             columns.push(Column {
                 name: field.name().clone(),
                 data_type: aggregate.output,
@@ -58,12 +54,7 @@ impl Lowering<'_> {
         Ok(self.add(Op::Aggregate { group, aggregates: vec![] }, vec![input], columns, facts))
     }
 
-    fn grouped(
-        &mut self,
-        input: NodeId,
-        below: Vec<Output>,
-        groups: usize,
-    ) -> (NodeId, Vec<usize>) {
+    fn grouped(&mut self, input: NodeId, below: Vec<Output>, groups: usize) -> (NodeId, Vec<usize>) {
         (self.map(input, None, below), (0..groups).collect())
     }
 
@@ -79,9 +70,7 @@ impl Lowering<'_> {
         match expr {
             Expr::Alias(alias) => self.call(&alias.expr),
             Expr::AggregateFunction(call) => Ok(call),
-            other => {
-                Err(Refusal::cannot_keep(format!("{other} is no aggregate that can be kept.")))
-            }
+            other => Err(Refusal::cannot_keep(format!("{other} is no aggregate that can be kept."))),
         }
     }
 
@@ -96,40 +85,23 @@ impl Lowering<'_> {
     ) -> Result<Aggregate> {
         let arguments = &call.params.args;
         let argument = match (function, &arguments[..]) {
-            (AggregateFunction::Count, [Expr::Literal(value, _)])
-                if !value.is_null() && !call.params.distinct =>
-            {
-                None
-            }
+            (AggregateFunction::Count, [Expr::Literal(value, _)]) if !value.is_null() && !call.params.distinct => None,
             (_, [argument]) => Some(self.position(argument, plan, scope, input, below)?),
             (_, several) => {
-                let detail = format!(
-                    "{}() of {} arguments is not supported.",
-                    call.func.name(),
-                    several.len()
-                );
+                let detail = format!("{}() of {} arguments is not supported.", call.func.name(), several.len());
                 let hint = "Count the rows of a subquery: select count(*) from (select distinct a, b from …).";
-                return Err(Refusal::cannot_keep(detail)
-                    .with_hint(hint)
-                    .at(self.sql, call.func.name()));
+                return Err(Refusal::cannot_keep(detail).with_hint(hint).at(self.sql, call.func.name()));
             }
         };
         let filter = call.params.filter.as_ref();
         let filter = filter.map(|f| self.position(f, plan, scope, input, below)).transpose()?;
         let extremum = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
-        let idempotent =
-            extremum || matches!(function, AggregateFunction::BoolAnd | AggregateFunction::BoolOr);
+        let idempotent = extremum || matches!(function, AggregateFunction::BoolAnd | AggregateFunction::BoolOr);
         let output = match argument {
             Some(argument) if extremum => below[argument].1.data_type,
             _ => output,
         };
-        Ok(Aggregate {
-            function,
-            argument,
-            filter,
-            distinct: call.params.distinct && !idempotent,
-            output,
-        })
+        Ok(Aggregate { function, argument, filter, distinct: call.params.distinct && !idempotent, output })
     }
 
     /// The column of the map below that holds an argument, added if there is none yet.
@@ -173,10 +145,9 @@ impl Lowering<'_> {
                 format!("{name}() depends on the order in which rows arrive."),
                 "Take min() or max(), or the first row of a group: row_number() over (partition by … order by …) = 1.",
             ),
-            _ if name.starts_with("approx_") => (
-                format!("{name}() is an estimate that no row can be taken out of."),
-                "Use the exact function.",
-            ),
+            _ if name.starts_with("approx_") => {
+                (format!("{name}() is an estimate that no row can be taken out of."), "Use the exact function.")
+            }
             _ => (
                 format!("{name}() is not supported yet."),
                 "Kept are count, sum, avg, min, max, bool_and and bool_or, with DISTINCT and FILTER.",

@@ -23,11 +23,7 @@ impl<'s> Scope<'s> {
     }
 
     /// Both sides of a join; columns of the right one start at `offset`.
-    pub(super) fn of_both(
-        left: (&'s DFSchema, NodeId),
-        right: (&'s DFSchema, NodeId),
-        offset: usize,
-    ) -> Self {
+    pub(super) fn of_both(left: (&'s DFSchema, NodeId), right: (&'s DFSchema, NodeId), offset: usize) -> Self {
         Self { parts: vec![(left.0, left.1, 0), (right.0, right.1, offset)] }
     }
 
@@ -66,18 +62,12 @@ impl Lowering<'_> {
     /// A column, cast to the type that the plan has for it where the node keeps another.
     fn resolved(&self, name: &Column, scope: &Scope<'_>) -> Result<Expr> {
         let Some((position, field, node, at)) = scope.find(name) else {
-            return Err(
-                Refusal::new(format!("column \"{name}\" does not exist")).at(self.sql, &name.name)
-            );
+            return Err(Refusal::new(format!("column \"{name}\" does not exist")).at(self.sql, &name.name));
         };
         let kept = self.columns(node)[at].data_type.to_arrow();
         let planned = field.data_type();
         let plain = column(position);
-        if kept == *planned {
-            Ok(plain)
-        } else {
-            Ok(Expr::Cast(Cast::new(Box::new(plain), planned.clone())))
-        }
+        if kept == *planned { Ok(plain) } else { Ok(Expr::Cast(Cast::new(Box::new(plain), planned.clone()))) }
     }
 
     fn refused(&self, expr: &Expr) -> Option<Refusal> {
@@ -95,16 +85,11 @@ impl Lowering<'_> {
                     "The subquery that uses \"{}\" of the outer query cannot be turned into a join.",
                     column.name
                 );
-                Refusal::cannot_keep(detail)
-                    .with_hint("Write it as a join.")
-                    .at(self.sql, &column.name)
+                Refusal::cannot_keep(detail).with_hint("Write it as a join.").at(self.sql, &column.name)
             }
-            Expr::Unnest(_) => {
-                Refusal::cannot_keep("UNNEST is not supported yet.").at(self.sql, "unnest")
-            }
+            Expr::Unnest(_) => Refusal::cannot_keep("UNNEST is not supported yet.").at(self.sql, "unnest"),
             Expr::Placeholder(placeholder) => {
-                Refusal::new(format!("a model has no parameters: {}", placeholder.id))
-                    .at(self.sql, &placeholder.id)
+                Refusal::new(format!("a model has no parameters: {}", placeholder.id)).at(self.sql, &placeholder.id)
             }
             _ => return None,
         })
@@ -113,20 +98,20 @@ impl Lowering<'_> {
     /// Our type for a field of a plan.
     pub(super) fn canonical(&self, field: &Field) -> Result<DataType> {
         DataType::from_arrow(field.data_type()).map_err(|_| {
-            Refusal::cannot_keep(format!("Column \"{}\" would be of type {}, which no column can hold.", field.name(), field.data_type()))
-                .with_hint("Take a number, a text or a time out of it: extract(epoch from …), array_to_string(…), a cast.")
-                .at(self.sql, field.name())
+            Refusal::cannot_keep(format!(
+                "Column \"{}\" would be of type {}, which no column can hold.",
+                field.name(),
+                field.data_type()
+            ))
+            .with_hint("Take a number, a text or a time out of it: extract(epoch from …), array_to_string(…), a cast.")
+            .at(self.sql, field.name())
         })
     }
 }
 
 /// An expression of a type, cast to ours where that is another.
 pub(super) fn as_canonical(expr: Expr, planned: &Field, ours: DataType) -> Expr {
-    if *planned.data_type() == ours.to_arrow() {
-        expr
-    } else {
-        Expr::Cast(Cast::new(Box::new(expr), ours.to_arrow()))
-    }
+    if *planned.data_type() == ours.to_arrow() { expr } else { Expr::Cast(Cast::new(Box::new(expr), ours.to_arrow())) }
 }
 
 /// The input column that an expression is, if it is no more than that.

@@ -54,10 +54,7 @@ impl Lowering<'_> {
         let kind = self.without_nulls(kind, left, right, join)?;
         let offset = self.columns(left.node).len();
         let residual = self.residual(join, left, right, offset)?;
-        if left.keys.is_empty()
-            && residual.is_none()
-            && matches!(kind, JoinKind::Semi | JoinKind::Anti)
-        {
+        if left.keys.is_empty() && residual.is_none() && matches!(kind, JoinKind::Semi | JoinKind::Anti) {
             return Ok(self.by_count(kind, left, right));
         }
         self.bounded(kind, left, right, residual.is_some())?;
@@ -85,12 +82,9 @@ impl Lowering<'_> {
 
     fn wanted(&self, join: &Join) -> Result<Wanted> {
         if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() {
-            let detail =
-                "INTERSECT, EXCEPT and joins by IS NOT DISTINCT FROM are not supported yet.";
+            let detail = "INTERSECT, EXCEPT and joins by IS NOT DISTINCT FROM are not supported yet.";
             let refusal = Refusal::cannot_keep(detail).with_hint("Use EXISTS or NOT EXISTS.");
-            return Err(["intersect", "except", "distinct from"]
-                .iter()
-                .fold(refusal, |r, word| r.at(self.sql, word)));
+            return Err(["intersect", "except", "distinct from"].iter().fold(refusal, |r, word| r.at(self.sql, word)));
         }
         Ok(match join.join_type {
             JoinType::Inner => Wanted::Rows(JoinKind::Inner),
@@ -135,18 +129,11 @@ impl Lowering<'_> {
     }
 
     /// `NOT IN` over columns that are never NULL is a plain anti join; over others it has one key.
-    fn without_nulls(
-        &self,
-        kind: JoinKind,
-        left: &Side<'_>,
-        right: &Side<'_>,
-        join: &Join,
-    ) -> Result<JoinKind> {
+    fn without_nulls(&self, kind: JoinKind, left: &Side<'_>, right: &Side<'_>, join: &Join) -> Result<JoinKind> {
         if kind != JoinKind::NullAwareAnti {
             return Ok(kind);
         }
-        let nullable =
-            |side: &Side<'_>| side.keys.iter().any(|&k| self.columns(side.node)[k].nullable);
+        let nullable = |side: &Side<'_>| side.keys.iter().any(|&k| self.columns(side.node)[k].nullable);
         if !nullable(left) && !nullable(right) {
             return Ok(JoinKind::Anti);
         }
@@ -161,43 +148,26 @@ impl Lowering<'_> {
     }
 
     /// Conditions beyond the keys, over left then right columns.
-    fn residual(
-        &self,
-        join: &Join,
-        left: &Side<'_>,
-        right: &Side<'_>,
-        offset: usize,
-    ) -> Result<Option<Expr>> {
-        let Some(filter) = conjunction(join.filter.iter().filter(|f| **f != lit(true)).cloned())
-        else {
+    fn residual(&self, join: &Join, left: &Side<'_>, right: &Side<'_>, offset: usize) -> Result<Option<Expr>> {
+        let Some(filter) = conjunction(join.filter.iter().filter(|f| **f != lit(true)).cloned()) else {
             return Ok(None);
         };
-        let scope = Scope::of_both(
-            (left.plan.schema(), left.node),
-            (right.plan.schema(), right.node),
-            offset,
-        );
+        let scope = Scope::of_both((left.plan.schema(), left.node), (right.plan.schema(), right.node), offset);
         self.expression(&filter, &scope).map(Some)
     }
 
     /// Without keys every pair is compared: only where one side is a single row.
-    fn bounded(
-        &self,
-        kind: JoinKind,
-        left: &Side<'_>,
-        right: &Side<'_>,
-        conditional: bool,
-    ) -> Result<()> {
+    fn bounded(&self, kind: JoinKind, left: &Side<'_>, right: &Side<'_>, conditional: bool) -> Result<()> {
         let single = self.facts(left.node).single_row() || self.facts(right.node).single_row();
         if !left.keys.is_empty() || single {
             return Ok(());
         }
         let refusal = match (kind, conditional) {
-            (JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti, _) => {
-                Refusal::cannot_keep("This subquery has no equality with the outer query: every pair of rows would be compared.")
-                    .with_hint("Correlate it by an equality: where inner.key = outer.key.")
-                    .at(self.sql, "exists")
-            }
+            (JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti, _) => Refusal::cannot_keep(
+                "This subquery has no equality with the outer query: every pair of rows would be compared.",
+            )
+            .with_hint("Correlate it by an equality: where inner.key = outer.key.")
+            .at(self.sql, "exists"),
             (_, true) => Refusal::cannot_keep("A join without an equality compares every pair of rows.")
                 .with_hint("Add an equality to ON; other conditions may stay beside it."),
             (_, false) => Refusal::cannot_keep("A cross join yields every pair of rows.")
@@ -212,26 +182,17 @@ impl Lowering<'_> {
         for (&l, &r) in left.keys.iter().zip(&right.keys) {
             let (l, r) = (data_type(left, l), data_type(right, r));
             if l.to_arrow() != r.to_arrow() {
-                return Err(Refusal::cannot_keep(format!("A join compares {l} with {r}."))
-                    .with_hint("Cast one side."));
+                return Err(Refusal::cannot_keep(format!("A join compares {l} with {r}.")).with_hint("Cast one side."));
             }
         }
         Ok(())
     }
 
-    fn joined(
-        &mut self,
-        kind: JoinKind,
-        left: &Side<'_>,
-        right: &Side<'_>,
-        residual: Option<Expr>,
-    ) -> NodeId {
+    fn joined(&mut self, kind: JoinKind, left: &Side<'_>, right: &Side<'_>, residual: Option<Expr>) -> NodeId {
         let on: Vec<_> = left.keys.iter().copied().zip(right.keys.iter().copied()).collect();
         let (left_facts, right_facts) = (self.facts(left.node), self.facts(right.node));
         let facts = match kind {
-            JoinKind::Inner | JoinKind::Left => {
-                left_facts.joined(right_facts, &on, kind == JoinKind::Inner)
-            }
+            JoinKind::Inner | JoinKind::Left => left_facts.joined(right_facts, &on, kind == JoinKind::Inner),
             JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti => left_facts.clone(),
         };
         let mut columns = self.columns(left.node).to_vec();
@@ -240,12 +201,7 @@ impl Lowering<'_> {
             let right = self.columns(right.node).iter();
             columns.extend(right.map(|c| Column { nullable: c.nullable || padded, ..c.clone() }));
         }
-        let op = Op::Join {
-            kind,
-            left_keys: left.keys.clone(),
-            right_keys: right.keys.clone(),
-            residual,
-        };
+        let op = Op::Join { kind, left_keys: left.keys.clone(), right_keys: right.keys.clone(), residual };
         self.add(op, vec![left.node, right.node], columns, facts)
     }
 
@@ -259,18 +215,11 @@ impl Lowering<'_> {
             distinct: false,
             output: DataType::Int64,
         };
-        let columns =
-            vec![Column { name: "count".to_owned(), data_type: DataType::Int64, nullable: false }];
+        let columns = vec![Column { name: "count".to_owned(), data_type: DataType::Int64, nullable: false }];
         let facts = Facts::new(1, Some(vec![]));
-        let count = self.add(
-            Op::Aggregate { group: vec![], aggregates: vec![count] },
-            vec![rows],
-            columns,
-            facts,
-        );
+        let count = self.add(Op::Aggregate { group: vec![], aggregates: vec![count] }, vec![rows], columns, facts);
         let zero = lit(0_i64);
-        let condition =
-            if kind == JoinKind::Semi { column(0).gt(zero) } else { column(0).eq(zero) };
+        let condition = if kind == JoinKind::Semi { column(0).gt(zero) } else { column(0).eq(zero) };
         let outputs = self.all_columns(count);
         let found = self.map(count, Some(condition), outputs);
         let found = Side { plan: right.plan, node: found, own: 1, keys: vec![] };
@@ -280,13 +229,7 @@ impl Lowering<'_> {
 }
 
 /// The plan's columns among those of the join: without appended keys, in the order before a swap.
-fn output_columns(
-    kind: JoinKind,
-    swapped: bool,
-    left: &Side<'_>,
-    right: &Side<'_>,
-    offset: usize,
-) -> Vec<usize> {
+fn output_columns(kind: JoinKind, swapped: bool, left: &Side<'_>, right: &Side<'_>, offset: usize) -> Vec<usize> {
     let of_left: Vec<usize> = (0..left.own).collect();
     if !matches!(kind, JoinKind::Inner | JoinKind::Left) {
         return of_left;

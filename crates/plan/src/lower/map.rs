@@ -37,14 +37,12 @@ impl Lowering<'_> {
         input: NodeId,
     ) -> Result<Output> {
         if let Some(i) = scope.position(expr) {
-            let column_of_input =
-                Column { name: field.name().clone(), ..self.columns(input)[i].clone() };
+            let column_of_input = Column { name: field.name().clone(), ..self.columns(input)[i].clone() };
             return Ok((column(i), column_of_input));
         }
         let computed = self.expression(expr, scope)?;
         let data_type = self.canonical(field)?;
-        let column =
-            Column { name: field.name().clone(), data_type, nullable: field.is_nullable() };
+        let column = Column { name: field.name().clone(), data_type, nullable: field.is_nullable() };
         Ok((as_canonical(computed, field, data_type), column))
     }
 
@@ -57,8 +55,7 @@ impl Lowering<'_> {
             return self.plan(&lowered);
         }
         let input = self.plan(&filter.input)?;
-        let condition =
-            self.expression(&filter.predicate, &Scope::of(filter.input.schema(), input))?;
+        let condition = self.expression(&filter.predicate, &Scope::of(filter.input.schema(), input))?;
         let outputs = self.all_columns(input);
         Ok(self.map(input, Some(condition), outputs))
     }
@@ -70,8 +67,7 @@ impl Lowering<'_> {
 
     /// Some columns of a node, by position.
     pub(super) fn choose(&mut self, input: NodeId, columns: &[usize]) -> NodeId {
-        let outputs =
-            columns.iter().map(|&i| (column(i), self.columns(input)[i].clone())).collect();
+        let outputs = columns.iter().map(|&i| (column(i), self.columns(input)[i].clone())).collect();
         self.map(input, None, outputs)
     }
 
@@ -86,18 +82,12 @@ impl Lowering<'_> {
             };
             (expr, Column { data_type: want.data_type, ..have.clone() })
         };
-        let outputs =
-            self.columns(input).iter().enumerate().map(|(i, have)| cast(i, have)).collect();
+        let outputs = self.columns(input).iter().enumerate().map(|(i, have)| cast(i, have)).collect();
         self.map(input, None, outputs)
     }
 
     /// A map above a node, in its simplest form.
-    pub(super) fn map(
-        &mut self,
-        input: NodeId,
-        filter: Option<Expr>,
-        outputs: Vec<Output>,
-    ) -> NodeId {
+    pub(super) fn map(&mut self, input: NodeId, filter: Option<Expr>, outputs: Vec<Output>) -> NodeId {
         if let Op::Map { filter: below, outputs: inner } = &self.node(input).op
             && may_fuse(inner, filter.as_ref(), &outputs)
         {
@@ -107,10 +97,7 @@ impl Lowering<'_> {
                 (Some(first), Some(then)) => Some(first.and(then)),
                 (first, then) => first.or(then),
             };
-            let outputs = outputs
-                .into_iter()
-                .map(|(expr, column)| (substituted(expr, &inner), column))
-                .collect();
+            let outputs = outputs.into_iter().map(|(expr, column)| (substituted(expr, &inner), column)).collect();
             return self.map(input, filter, outputs);
         }
         let input = self.without_number(input, filter.as_ref(), &outputs);
@@ -126,16 +113,9 @@ impl Lowering<'_> {
     }
 
     /// Choosing columns needs no node of its own where all are chosen in order, or below is a table.
-    fn chosen(
-        &mut self,
-        input: NodeId,
-        sources: &[Option<usize>],
-        columns: &[Column],
-    ) -> Option<NodeId> {
+    fn chosen(&mut self, input: NodeId, sources: &[Option<usize>], columns: &[Column]) -> Option<NodeId> {
         let sources: Vec<usize> = sources.iter().copied().collect::<Option<_>>()?;
-        if sources.len() == self.columns(input).len()
-            && sources.iter().enumerate().all(|(i, &s)| i == s)
-        {
+        if sources.len() == self.columns(input).len() && sources.iter().enumerate().all(|(i, &s)| i == s) {
             return Some(input);
         }
         let Op::Table { table, columns: stored } = &self.node(input).op else { return None };
@@ -143,28 +123,16 @@ impl Lowering<'_> {
         if repeats {
             return None;
         }
-        let op = Op::Table {
-            table: table.clone(),
-            columns: sources.iter().map(|&s| stored[s]).collect(),
-        };
-        let facts =
-            self.facts(input).projected(&sources.iter().map(|&s| Some(s)).collect::<Vec<_>>());
+        let op = Op::Table { table: table.clone(), columns: sources.iter().map(|&s| stored[s]).collect() };
+        let facts = self.facts(input).projected(&sources.iter().map(|&s| Some(s)).collect::<Vec<_>>());
         // A table's columns keep the table's names: they are part of its identity.
-        let of_table = |(&s, c): (&usize, &Column)| Column {
-            name: self.columns(input)[s].name.clone(),
-            ..c.clone()
-        };
+        let of_table = |(&s, c): (&usize, &Column)| Column { name: self.columns(input)[s].name.clone(), ..c.clone() };
         let columns = sources.iter().zip(columns).map(of_table).collect();
         Some(self.add(op, vec![], columns, facts))
     }
 
     /// A top-k whose number nobody reads does not yield it.
-    fn without_number(
-        &mut self,
-        input: NodeId,
-        filter: Option<&Expr>,
-        outputs: &[Output],
-    ) -> NodeId {
+    fn without_number(&mut self, input: NodeId, filter: Option<&Expr>, outputs: &[Output]) -> NodeId {
         let node = self.node(input);
         let Op::TopK { numbered: true, .. } = &node.op else { return input };
         let number = node.schema.columns.len() - 1;
@@ -188,8 +156,7 @@ impl Lowering<'_> {
 
 /// Whether fusing computes nothing twice: what is more than a column or a constant is used once at most.
 fn may_fuse(inner: &[Expr], filter: Option<&Expr>, outputs: &[Output]) -> bool {
-    let uses =
-        references(filter.into_iter().chain(outputs.iter().map(|(expr, _)| expr)), inner.len());
+    let uses = references(filter.into_iter().chain(outputs.iter().map(|(expr, _)| expr)), inner.len());
     let cheap = |expr: &Expr| matches!(expr, Expr::Column(_) | Expr::Literal(..));
     inner.iter().zip(uses).all(|(expr, uses)| uses <= 1 || cheap(expr))
 }
@@ -211,11 +178,10 @@ fn references<'e>(exprs: impl Iterator<Item = &'e Expr>, columns: usize) -> Vec<
 
 /// The expression with its columns replaced by what computes them.
 fn substituted(expr: Expr, inner: &[Expr]) -> Expr {
-    let replaced =
-        expr.clone().transform_up(|part| match plain(&part).and_then(|i| inner.get(i)) {
-            // Not to be descended into again: its columns are those of the lower input.
-            Some(computed) => Ok(Transformed::yes(computed.clone())),
-            None => Ok(Transformed::no(part)),
-        });
+    let replaced = expr.clone().transform_up(|part| match plain(&part).and_then(|i| inner.get(i)) {
+        // Not to be descended into again: its columns are those of the lower input.
+        Some(computed) => Ok(Transformed::yes(computed.clone())),
+        None => Ok(Transformed::no(part)),
+    });
     replaced.map_or(expr, |transformed| transformed.data)
 }

@@ -84,14 +84,9 @@ impl<'a> Lowering<'a> {
         let (what, word) = match plan {
             LogicalPlan::Unnest(_) => ("UNNEST", "unnest"),
             LogicalPlan::RecursiveQuery(_) => ("A recursive query", "recursive"),
-            LogicalPlan::Subquery(_) => {
-                ("A LATERAL subquery that cannot be turned into a join", "lateral")
-            }
+            LogicalPlan::Subquery(_) => ("A LATERAL subquery that cannot be turned into a join", "lateral"),
             _ => {
-                return Refusal::cannot_keep(format!(
-                    "This part of the plan is not supported yet: {}",
-                    plan.display()
-                ));
+                return Refusal::cannot_keep(format!("This part of the plan is not supported yet: {}", plan.display()));
             }
         };
         Refusal::cannot_keep(format!("{what} is not supported yet.")).at(self.sql, word)
@@ -145,19 +140,16 @@ impl<'a> Lowering<'a> {
     }
 
     fn union(&mut self, union: &Union) -> Result<NodeId> {
-        let inputs =
-            union.inputs.iter().map(|input| self.plan(input)).collect::<Result<Vec<_>>>()?;
+        let inputs = union.inputs.iter().map(|input| self.plan(input)).collect::<Result<Vec<_>>>()?;
         let mut columns = Vec::new();
         for (i, field) in union.schema.fields().iter().enumerate() {
-            let kinds: Vec<DataType> =
-                inputs.iter().map(|&input| self.columns(input)[i].data_type).collect();
+            let kinds: Vec<DataType> = inputs.iter().map(|&input| self.columns(input)[i].data_type).collect();
             let same = kinds.iter().all(|kind| *kind == kinds[0]);
             let data_type = if same { kinds[0] } else { self.canonical(field)? };
             let nullable = inputs.iter().any(|&input| self.columns(input)[i].nullable);
             columns.push(Column { name: field.name().clone(), data_type, nullable });
         }
-        let inputs: Vec<_> =
-            inputs.into_iter().map(|input| self.in_types(input, &columns)).collect();
+        let inputs: Vec<_> = inputs.into_iter().map(|input| self.in_types(input, &columns)).collect();
         let facts = Facts::new(columns.len(), None);
         Ok(self.add(Op::Union, inputs, columns, facts))
     }

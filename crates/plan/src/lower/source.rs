@@ -18,28 +18,18 @@ impl Lowering<'_> {
     pub(super) fn scan(&mut self, scan: &TableScan) -> Result<NodeId> {
         let source: &dyn TableSource = scan.source.as_ref();
         let Some(stored) = source.downcast_ref::<StoredTable>() else {
-            return Err(Refusal::cannot_keep(format!(
-                "\"{}\" is no stored table.",
-                scan.table_name
-            )));
+            return Err(Refusal::cannot_keep(format!("\"{}\" is no stored table.", scan.table_name)));
         };
         let all = || (0..stored.schema.columns.len()).collect();
         let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
         let schema: Vec<_> = columns.iter().map(|&i| stored.schema.columns[i].clone()).collect();
-        let key = stored
-            .schema
-            .key
-            .iter()
-            .map(|k| columns.iter().position(|c| c == k))
-            .collect::<Option<Vec<_>>>();
+        let key = stored.schema.key.iter().map(|k| columns.iter().position(|c| c == k)).collect::<Option<Vec<_>>>();
         let facts = Facts::new(columns.len(), key.filter(|key| !key.is_empty()));
-        let node =
-            self.add(Op::Table { table: stored.name.clone(), columns }, vec![], schema, facts);
+        let node = self.add(Op::Table { table: stored.name.clone(), columns }, vec![], schema, facts);
         match conjunction(scan.filters.clone()) {
             None => Ok(node),
             Some(condition) => {
-                let condition =
-                    self.expression(&condition, &Scope::of(&scan.projected_schema, node))?;
+                let condition = self.expression(&condition, &Scope::of(&scan.projected_schema, node))?;
                 let outputs = self.all_columns(node);
                 Ok(self.map(node, Some(condition), outputs))
             }
@@ -50,10 +40,7 @@ impl Lowering<'_> {
     pub(super) fn values(&mut self, values: &Values) -> Result<NodeId> {
         let columns = self.canonical_columns(&values.schema)?;
         let row = |row: &Vec<Expr>| {
-            row.iter()
-                .zip(&columns)
-                .map(|(expr, column)| self.constant(expr, column))
-                .collect::<Result<Vec<_>>>()
+            row.iter().zip(&columns).map(|(expr, column)| self.constant(expr, column)).collect::<Result<Vec<_>>>()
         };
         let rows = values.values.iter().map(row).collect::<Result<Vec<_>>>()?;
         Ok(self.constants(rows, columns))
@@ -62,8 +49,7 @@ impl Lowering<'_> {
     /// A SELECT without FROM has one row without columns; a condition that is never true leaves no row.
     pub(super) fn empty(&mut self, empty: &EmptyRelation) -> Result<NodeId> {
         let columns = self.canonical_columns(&empty.schema)?;
-        let rows =
-            if empty.produce_one_row { vec![vec![Value::Null; columns.len()]] } else { vec![] };
+        let rows = if empty.produce_one_row { vec![vec![Value::Null; columns.len()]] } else { vec![] };
         Ok(self.constants(rows, columns))
     }
 
@@ -86,15 +72,12 @@ impl Lowering<'_> {
             Expr::Alias(alias) => return self.constant(&alias.expr, column),
             other => {
                 let detail = format!("VALUES holds {other}, which is no constant.");
-                return Err(Refusal::cannot_keep(detail)
-                    .with_hint("Compute it in a SELECT.")
-                    .at(self.sql, "values"));
+                return Err(Refusal::cannot_keep(detail).with_hint("Compute it in a SELECT.").at(self.sql, "values"));
             }
         };
         let value = literal.cast_to(&column.data_type.to_arrow())?;
-        scalar(&value, column.data_type).ok_or_else(|| {
-            Refusal::cannot_keep(format!("VALUES holds {literal}, which no column can hold."))
-        })
+        scalar(&value, column.data_type)
+            .ok_or_else(|| Refusal::cannot_keep(format!("VALUES holds {literal}, which no column can hold.")))
     }
 }
 
@@ -112,16 +95,12 @@ fn scalar(value: &ScalarValue, data_type: DataType) -> Option<Value> {
         ScalarValue::Float32(Some(v)) => Value::Float(f64::from(*v)),
         ScalarValue::Float64(Some(v)) => Value::Float(*v),
         ScalarValue::Decimal128(Some(v), _, scale) => Value::Decimal(*v, *scale),
-        ScalarValue::Decimal256(Some(v), _, scale) => {
-            Value::BigDecimal(I256Bytes(v.to_le_bytes()), *scale)
-        }
+        ScalarValue::Decimal256(Some(v), _, scale) => Value::BigDecimal(I256Bytes(v.to_le_bytes()), *scale),
         ScalarValue::Utf8(Some(v)) => Value::Text(v.clone()),
         ScalarValue::Binary(Some(v)) => Value::Bytes(v.clone()),
         ScalarValue::Date32(Some(v)) => Value::Date(*v),
         ScalarValue::Time64Microsecond(Some(v)) => Value::Time(*v),
-        ScalarValue::TimestampMicrosecond(Some(v), _) if data_type == DataType::TimestampTz => {
-            Value::TimestampTz(*v)
-        }
+        ScalarValue::TimestampMicrosecond(Some(v), _) if data_type == DataType::TimestampTz => Value::TimestampTz(*v),
         ScalarValue::TimestampMicrosecond(Some(v), _) => Value::Timestamp(*v),
         _ => return None,
     })

@@ -23,10 +23,7 @@ struct Bounds {
 }
 
 /// The same plan with a filter moved down to the window below it; none if there is no window.
-pub(super) fn filter_above_window(
-    predicate: &Expr,
-    plan: &LogicalPlan,
-) -> Result<Option<LogicalPlan>> {
+pub(super) fn filter_above_window(predicate: &Expr, plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let (input, below): (&LogicalPlan, Vec<Expr>) = match plan {
         LogicalPlan::Window(_) => {
             let filter = Filter::try_new(predicate.clone(), std::sync::Arc::new(plan.clone()))?;
@@ -48,12 +45,10 @@ pub(super) fn filter_above_window(
 /// The expression with each column of a schema replaced.
 fn replaced(expr: &Expr, schema: &DFSchema, by: &[Expr]) -> Result<Expr> {
     let replaced = expr.clone().transform_up(|part| match &part {
-        Expr::Column(name) => {
-            Ok(match schema.maybe_index_of_column(name).and_then(|i| by.get(i)) {
-                Some(expr) => Transformed::yes(expr.clone()),
-                None => Transformed::no(part),
-            })
-        }
+        Expr::Column(name) => Ok(match schema.maybe_index_of_column(name).and_then(|i| by.get(i)) {
+            Some(expr) => Transformed::yes(expr.clone()),
+            None => Transformed::no(part),
+        }),
         _ => Ok(Transformed::no(part)),
     })?;
     Ok(replaced.data)
@@ -66,8 +61,7 @@ impl Lowering<'_> {
         let number = window.schema.fields().len() - 1;
         let mut bounds = Bounds { first: 1, last: None };
         let conjuncts = split_conjunction(predicate).into_iter();
-        let rest: Vec<_> =
-            conjuncts.filter(|c| !bounds.narrow(c, &window.schema, number)).cloned().collect();
+        let rest: Vec<_> = conjuncts.filter(|c| !bounds.narrow(c, &window.schema, number)).cloned().collect();
         let Some(last) = bounds.last else { return Err(self.unbounded(window)) };
         let input = self.plan(&window.input)?;
         if last < bounds.first {
@@ -77,14 +71,7 @@ impl Lowering<'_> {
         let params = &function.params;
         let limits = (bounds.first.unsigned_abs() - 1, (last - bounds.first + 1).unsigned_abs());
         let name = Some(window.schema.field(number).name().as_str());
-        let node = self.top(
-            input,
-            window.input.schema(),
-            &params.partition_by,
-            &params.order_by,
-            limits,
-            name,
-        )?;
+        let node = self.top(input, window.input.schema(), &params.partition_by, &params.order_by, limits, name)?;
         let Some(condition) = conjunction(rest) else { return Ok(node) };
         let condition = self.expression(&condition, &Scope::of(&window.schema, node))?;
         let outputs = self.all_columns(node);
@@ -99,17 +86,13 @@ impl Lowering<'_> {
     /// ORDER BY … LIMIT, also through projections between the two.
     pub(super) fn limit(&mut self, limit: &Limit) -> Result<NodeId> {
         let (skip, fetch) = match (limit.get_skip_type()?, limit.get_fetch_type()?) {
-            (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) => {
-                (skip as u64, fetch as u64)
-            }
+            (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) => (skip as u64, fetch as u64),
             (SkipType::Literal(_), FetchType::Literal(None)) => {
-                let refusal =
-                    Refusal::cannot_keep("OFFSET without LIMIT keeps nearly every row in order.");
+                let refusal = Refusal::cannot_keep("OFFSET without LIMIT keeps nearly every row in order.");
                 return Err(refusal.with_hint("Add a LIMIT.").at(self.sql, "offset"));
             }
             _ => {
-                return Err(Refusal::cannot_keep("LIMIT and OFFSET must be constants.")
-                    .at(self.sql, "limit"));
+                return Err(Refusal::cannot_keep("LIMIT and OFFSET must be constants.").at(self.sql, "limit"));
             }
         };
         let (projections, sorted, order) = below_limit(&limit.input);
@@ -126,9 +109,7 @@ impl Lowering<'_> {
         let input = self.plan(&sort.input)?;
         match sort.fetch {
             None => Ok(input),
-            Some(fetch) => {
-                self.top(input, sort.input.schema(), &[], &sort.expr, (0, fetch as u64), None)
-            }
+            Some(fetch) => self.top(input, sort.input.schema(), &[], &sort.expr, (0, fetch as u64), None),
         }
     }
 
@@ -156,17 +137,11 @@ impl Lowering<'_> {
             Ok(known.unwrap_or(below.len() - 1))
         };
         let constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
-        let partition = partition
+        let partition = partition.iter().filter(|e| !constant(e)).map(&mut position).collect::<Result<Vec<_>>>()?;
+        let order = order
             .iter()
-            .filter(|e| !constant(e))
-            .map(&mut position)
-            .collect::<Result<Vec<_>>>()?;
-        let order = order.iter().filter(|sort| !constant(&sort.expr)).map(|sort| {
-            Ok((
-                position(&sort.expr)?,
-                Order { descending: !sort.asc, nulls_first: sort.nulls_first },
-            ))
-        });
+            .filter(|sort| !constant(&sort.expr))
+            .map(|sort| Ok((position(&sort.expr)?, Order { descending: !sort.asc, nulls_first: sort.nulls_first })));
         let order = order.collect::<Result<Vec<_>>>()?;
         let input = self.map(input, None, below);
         let order = self.deciding(input, &partition, order);
@@ -178,12 +153,7 @@ impl Lowering<'_> {
     }
 
     /// Columns of an order that can still decide: none after a key, none twice.
-    fn deciding(
-        &self,
-        input: NodeId,
-        partition: &[usize],
-        order: Vec<(usize, Order)>,
-    ) -> Vec<(usize, Order)> {
+    fn deciding(&self, input: NodeId, partition: &[usize], order: Vec<(usize, Order)>) -> Vec<(usize, Order)> {
         let facts = self.facts(input);
         let mut fixed = partition.to_vec();
         let mut out = Vec::new();
@@ -234,21 +204,17 @@ impl Lowering<'_> {
         let name = function.fun.name();
         let shown = shown(function);
         let refusal = if name != "row_number" {
-            Refusal::cannot_keep(format!("{shown} is not supported yet.")).with_hint(
-                "Kept is row_number() where a filter keeps the first rows: where rn <= 10.",
-            )
+            Refusal::cannot_keep(format!("{shown} is not supported yet."))
+                .with_hint("Kept is row_number() where a filter keeps the first rows: where rn <= 10.")
         } else if functions.len() > 1 || nested(&window.input) {
             Refusal::cannot_keep("Several row_number() over one input are not supported yet.")
                 .with_hint("Filter the first one in a subquery of its own before numbering again.")
         } else if function.params.partition_by.is_empty() {
-            Refusal::cannot_keep(format!("{shown} has no incremental form.")).with_hint(
-                "Rank within a key: add PARTITION BY. Or keep the first rows only: where rn <= 10.",
-            )
+            Refusal::cannot_keep(format!("{shown} has no incremental form."))
+                .with_hint("Rank within a key: add PARTITION BY. Or keep the first rows only: where rn <= 10.")
         } else {
-            Refusal::cannot_keep(format!(
-                "{shown} numbers whole partitions, which is not supported yet."
-            ))
-            .with_hint("Keep the first rows only: where rn <= 10.")
+            Refusal::cannot_keep(format!("{shown} numbers whole partitions, which is not supported yet."))
+                .with_hint("Keep the first rows only: where rn <= 10.")
         };
         refusal.at(self.sql, name)
     }
@@ -334,8 +300,7 @@ impl Bounds {
                 self.compare(operator, value)
             }
             Expr::Between(between) if is_number(&between.expr) && !between.negated => {
-                let (Some(low), Some(high)) = (integer(&between.low), integer(&between.high))
-                else {
+                let (Some(low), Some(high)) = (integer(&between.low), integer(&between.high)) else {
                     return false;
                 };
                 self.compare(Operator::GtEq, low) && self.compare(Operator::LtEq, high)

@@ -83,14 +83,9 @@ fn frames(error: &Error) -> Vec<&Error> {
 }
 
 /// Turns an error into a finding at the innermost place that is the user's own.
-pub(crate) fn diagnose(
-    error: &Error,
-    macros: &Macros,
-    texts: &dyn Fn(&str) -> Option<String>,
-) -> Diagnostic {
+pub(crate) fn diagnose(error: &Error, macros: &Macros, texts: &dyn Fn(&str) -> Option<String>) -> Diagnostic {
     let frames = frames(error);
-    let mut places: Vec<Place> =
-        frames.iter().filter_map(|frame| place(frame, macros, texts)).collect();
+    let mut places: Vec<Place> = frames.iter().filter_map(|frame| place(frame, macros, texts)).collect();
     places.dedup();
     let innermost = frames.last().copied().unwrap_or(error);
     let mut finding = match cause::<Problem>(error) {
@@ -106,8 +101,7 @@ pub(crate) fn diagnose(
     }
     if let Some(caller) = places.first() {
         let called = format!("Called from {caller}.");
-        finding.detail =
-            Some(finding.detail.map_or(called.clone(), |detail| format!("{detail} {called}")));
+        finding.detail = Some(finding.detail.map_or(called.clone(), |detail| format!("{detail} {called}")));
     }
     finding
 }
@@ -140,14 +134,12 @@ fn explain(error: &Error, macros: &Macros) -> Diagnostic {
         ErrorKind::SyntaxError => Diagnostic::error(place, format!("Jinja syntax error: {detail}")),
         ErrorKind::UnknownFunction => {
             let name = detail.trim_end_matches(" is unknown");
-            let hint = did_you_mean(name, macros.callable()).unwrap_or_else(|| {
-                "Macros are looked for in the project's `macros` folder.".to_owned()
-            });
+            let hint = did_you_mean(name, macros.callable())
+                .unwrap_or_else(|| "Macros are looked for in the project's `macros` folder.".to_owned());
             Diagnostic::error(place, format!("macro `{name}` is not defined")).hint(hint)
         }
         ErrorKind::UnknownFilter | ErrorKind::UnknownTest => {
-            let (kind, name) =
-                detail.trim_end_matches(" is unknown").split_once(' ').unwrap_or(("filter", ""));
+            let (kind, name) = detail.trim_end_matches(" is unknown").split_once(' ').unwrap_or(("filter", ""));
             Diagnostic::error(place, format!("Jinja {kind} `{name}` is not defined"))
         }
         ErrorKind::UndefinedError | ErrorKind::UnknownMethod | ErrorKind::InvalidOperation
@@ -162,10 +154,7 @@ fn explain(error: &Error, macros: &Macros) -> Diagnostic {
             Diagnostic::error(place, detail.to_owned())
         }
         ErrorKind::UndefinedError if detail.is_empty() => {
-            let source = error
-                .template_source()
-                .zip(error.range())
-                .and_then(|(source, range)| source.get(range));
+            let source = error.template_source().zip(error.range()).and_then(|(source, range)| source.get(range));
             Diagnostic::error(place, format!("`{}` is undefined", source.unwrap_or("this value")))
         }
         kind if detail.is_empty() => Diagnostic::error(place, kind.to_string()),

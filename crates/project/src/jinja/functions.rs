@@ -60,9 +60,7 @@ impl Arguments<'_> {
     fn text(&self, index: usize, name: &str, function: &str) -> Result<String, Error> {
         match self.get(index, name) {
             Some(value) if value.as_str().is_some() => Ok(value.to_string()),
-            Some(other) => {
-                Problem::new(format!("{function}() wants a text, not {}", other.kind())).raise()
-            }
+            Some(other) => Problem::new(format!("{function}() wants a text, not {}", other.kind())).raise(),
             None => Problem::new(format!("{function}() has no argument `{name}`")).raise(),
         }
     }
@@ -96,8 +94,7 @@ impl Object for Function {
 
 /// A name of dbt's context.
 pub(crate) fn lookup(render: &Arc<Render>, from: &str, name: &str) -> Option<Value> {
-    let function =
-        |name, body| Some(Value::from_object(Function { name, render: Arc::clone(render), body }));
+    let function = |name, body| Some(Value::from_object(Function { name, render: Arc::clone(render), body }));
     let namespace = |kind| Some(Namespace::value(kind, render, from));
     match name {
         "ref" => function("ref", reference),
@@ -107,9 +104,7 @@ pub(crate) fn lookup(render: &Arc<Render>, from: &str, name: &str) -> Option<Val
         "is_incremental" => function("is_incremental", |_, _, _| Ok(Value::from(false))),
         "return" => function("return", return_value),
         "log" | "print" => function("log", log),
-        "tojson" => {
-            function("tojson", |_, _, args| Ok(Value::from(python_json(&to_json(&first(args))))))
-        }
+        "tojson" => function("tojson", |_, _, args| Ok(Value::from(python_json(&to_json(&first(args)))))),
         "fromjson" => function("fromjson", from_json),
         "zip" => function("zip", zip),
         "set" => function("set", unique),
@@ -128,29 +123,23 @@ pub(crate) fn lookup(render: &Arc<Render>, from: &str, name: &str) -> Option<Val
         "database" => Some(Value::from(render.world.profile.database.as_str())),
         "project_name" => Some(Value::from(render.world.project.as_str())),
         "dbt_version" => Some(Value::from("1.10.0")),
-        "flags" => Some(to_value(&config::object([
-            ("FULL_REFRESH", Json::from(false)),
-            ("WHICH", Json::from("run")),
-        ]))),
+        "flags" => Some(to_value(&config::object([("FULL_REFRESH", Json::from(false)), ("WHICH", Json::from("run"))]))),
         other => refused(other),
     }
 }
 
 /// Words of dbt that have no meaning while a model is rendered here.
 fn refused(name: &str) -> Option<Value> {
-    const CHANGING: &str = "A model's text is rendered once and then maintained: text that differs each time has no meaning.";
+    const CHANGING: &str =
+        "A model's text is rendered once and then maintained: text that differs each time has no meaning.";
     const TIME: &str = "Use current_timestamp in the SQL: it moves by itself.";
     let (name, reason, hint) = match name {
         "run_started_at" => ("run_started_at", CHANGING, TIME),
         "invocation_id" => ("invocation_id", CHANGING, "Leave it out."),
-        "modules" => {
-            ("modules", "Python's modules are not part of the templates.", "Write it in SQL.")
+        "modules" => ("modules", "Python's modules are not part of the templates.", "Write it in SQL."),
+        "graph" => {
+            ("graph", "The project's graph cannot be read while it is being made.", "Name the models with ref().")
         }
-        "graph" => (
-            "graph",
-            "The project's graph cannot be read while it is being made.",
-            "Name the models with ref().",
-        ),
         _ => return None,
     };
     Some(Value::from_object(Refused { name, reason, hint }))
@@ -180,27 +169,19 @@ fn first(args: &Arguments<'_>) -> Value {
     args.positional.first().cloned().unwrap_or_default()
 }
 
-fn reference(
-    render: &Arc<Render>,
-    _: &mut State<'_, '_>,
-    args: &Arguments<'_>,
-) -> Result<Value, Error> {
+fn reference(render: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Result<Value, Error> {
     let world = &render.world;
     if args.named.has("version") || args.named.has("v") {
-        return Problem::new("model versions are not supported")
-            .hint("Give the version a name of its own.")
-            .raise();
+        return Problem::new("model versions are not supported").hint("Give the version a name of its own.").raise();
     }
     let name = match args.positional.len() {
         2 => {
             let package = args.text(0, "package", "ref")?;
             if package != world.project {
-                return Problem::new(format!(
-                    "ref() names package `{package}`, which is not installed"
-                ))
-                .detail(format!("This project is `{}`.", world.project))
-                .overlook(format!("package {package}"))
-                .raise();
+                return Problem::new(format!("ref() names package `{package}`, which is not installed"))
+                    .detail(format!("This project is `{}`.", world.project))
+                    .overlook(format!("package {package}"))
+                    .raise();
             }
             args.text(1, "model_name", "ref")?
         }
@@ -235,11 +216,7 @@ fn unknown_model(render: &Render, name: &str) -> Problem {
     problem.maybe_hint(did_you_mean(name, models))
 }
 
-fn source(
-    render: &Arc<Render>,
-    _: &mut State<'_, '_>,
-    args: &Arguments<'_>,
-) -> Result<Value, Error> {
+fn source(render: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Result<Value, Error> {
     let source = args.text(0, "source_name", "source")?;
     let table = args.text(1, "table_name", "source")?;
     let sources = &render.world.sources;
@@ -249,16 +226,11 @@ fn source(
             note(render, Dependency::Source { source, table });
             Ok(RelationObject::reference(relation, &render.world.profile.database))
         }
-        _ if render.overlooked.contains(&key) => {
-            Ok(Value::from(format!("{}.{}", quote(&source), quote(&table))))
-        }
-        Some(_) => Problem::new(format!("source table `{source}.{table}` is disabled"))
-            .overlook(key)
-            .raise(),
+        _ if render.overlooked.contains(&key) => Ok(Value::from(format!("{}.{}", quote(&source), quote(&table)))),
+        Some(_) => Problem::new(format!("source table `{source}.{table}` is disabled")).overlook(key).raise(),
         None => {
             let names = || sources.keys().map(|(source, _)| source.as_str());
-            let tables =
-                sources.keys().filter(|(s, _)| *s == source).map(|(_, table)| table.as_str());
+            let tables = sources.keys().filter(|(s, _)| *s == source).map(|(_, table)| table.as_str());
             let problem = if names().any(|name| name == source) {
                 Problem::new(format!("source `{source}` has no table `{table}`"))
                     .maybe_hint(did_you_mean(&table, tables))
@@ -279,11 +251,7 @@ fn note(render: &Render, dependency: Dependency) {
     }
 }
 
-fn var(
-    render: &Arc<Render>,
-    state: &mut State<'_, '_>,
-    args: &Arguments<'_>,
-) -> Result<Value, Error> {
+fn var(render: &Arc<Render>, state: &mut State<'_, '_>, args: &Arguments<'_>) -> Result<Value, Error> {
     let name = args.text(0, "name", "var")?;
     let key = format!("var {name}");
     if let Some(found) = render.world.vars.get(&name) {
@@ -299,9 +267,7 @@ fn var(
         Some(default) => Ok(default),
         None if !render.execute || render.overlooked.contains(&key) => Ok(Value::from(())),
         None => Problem::new(format!("variable `{name}` is not set"))
-            .hint(
-                "Set it under `vars:` in dbt_project.yml or with --vars, or give var() a default.",
-            )
+            .hint("Set it under `vars:` in dbt_project.yml or with --vars, or give var() a default.")
             .maybe_hint(did_you_mean(&name, render.world.vars.keys().map(String::as_str)))
             .overlook(key)
             .raise(),
@@ -323,11 +289,7 @@ pub(crate) fn environment(
     }
 }
 
-fn env_var(
-    render: &Arc<Render>,
-    _: &mut State<'_, '_>,
-    args: &Arguments<'_>,
-) -> Result<Value, Error> {
+fn env_var(render: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Result<Value, Error> {
     let name = args.text(0, "name", "env_var")?;
     if name.starts_with("DBT_ENV_SECRET") {
         return Problem::new(format!("the secret `{name}` may not be rendered into a model"))
@@ -340,11 +302,7 @@ fn env_var(
     Ok(environment(&render.world.env, &name, args.get(1, "default"))?)
 }
 
-fn return_value(
-    _: &Arc<Render>,
-    _: &mut State<'_, '_>,
-    args: &Arguments<'_>,
-) -> Result<Value, Error> {
+fn return_value(_: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Result<Value, Error> {
     let returned = Returned(args.get(0, "data").unwrap_or_else(|| Value::from(())));
     Err(Error::new(ErrorKind::InvalidOperation, returned.to_string()).with_source(returned))
 }
@@ -359,15 +317,10 @@ fn log(render: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Res
 }
 
 fn from_json(_: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Result<Value, Error> {
-    match (
-        serde_json::from_str::<Json>(&args.text(0, "string", "fromjson")?),
-        args.get(1, "default"),
-    ) {
+    match (serde_json::from_str::<Json>(&args.text(0, "string", "fromjson")?), args.get(1, "default")) {
         (Ok(json), _) => Ok(to_value(&json)),
         (Err(_), Some(default)) => Ok(default),
-        (Err(error), None) => {
-            Problem::new("fromjson() got no JSON").detail(error.to_string()).raise()
-        }
+        (Err(error), None) => Problem::new("fromjson() got no JSON").detail(error.to_string()).raise(),
     }
 }
 
@@ -378,9 +331,7 @@ fn python_json(json: &Json) -> String {
             format!("[{}]", items.iter().map(python_json).collect::<Vec<_>>().join(", "))
         }
         Json::Object(map) => {
-            let pairs = map.iter().map(|(key, value)| {
-                format!("{}: {}", Json::from(key.as_str()), python_json(value))
-            });
+            let pairs = map.iter().map(|(key, value)| format!("{}: {}", Json::from(key.as_str()), python_json(value)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
@@ -391,9 +342,7 @@ fn zip(_: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Result<V
     let lists = args.positional.iter().map(|list| Ok(list.try_iter()?.collect::<Vec<_>>()));
     let lists = lists.collect::<Result<Vec<_>, Error>>()?;
     let length = lists.iter().map(Vec::len).min().unwrap_or(0);
-    let row = |at: usize| {
-        Value::from(lists.iter().filter_map(|list| list.get(at).cloned()).collect::<Vec<_>>())
-    };
+    let row = |at: usize| Value::from(lists.iter().filter_map(|list| list.get(at).cloned()).collect::<Vec<_>>());
     Ok(Value::from((0..length).map(row).collect::<Vec<_>>()))
 }
 
@@ -407,11 +356,7 @@ fn unique(_: &Arc<Render>, _: &mut State<'_, '_>, args: &Arguments<'_>) -> Resul
     Ok(Value::from(seen))
 }
 
-fn run_query(
-    render: &Arc<Render>,
-    _: &mut State<'_, '_>,
-    _: &Arguments<'_>,
-) -> Result<Value, Error> {
+fn run_query(render: &Arc<Render>, _: &mut State<'_, '_>, _: &Arguments<'_>) -> Result<Value, Error> {
     if !render.execute {
         return Ok(Value::from(()));
     }
@@ -422,11 +367,7 @@ fn run_query(
 }
 
 /// `config(…)`: noted in the first pass, nothing in the text.
-pub(crate) fn config(
-    render: &Arc<Render>,
-    _: &mut State<'_, '_>,
-    args: &[Value],
-) -> Result<Value, Error> {
+pub(crate) fn config(render: &Arc<Render>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
     let (positional, named): (&[Value], Kwargs) = from_args(args)?;
     let mut record = render.record();
     for map in positional {
@@ -490,9 +431,7 @@ fn adapter(namespace: &Namespace, name: &str, args: &Arguments<'_>) -> Result<Va
             Ok(Value::from_object(MacroObject { definition, render: Arc::clone(render) }))
         }
         "quote" => Ok(Value::from(quote(&args.text(0, "identifier", "adapter.quote")?))),
-        "quote_as_configured" => {
-            Ok(Value::from(quote(&args.text(0, "identifier", "adapter.quote_as_configured")?)))
-        }
+        "quote_as_configured" => Ok(Value::from(quote(&args.text(0, "identifier", "adapter.quote_as_configured")?))),
         "type" => Ok(Value::from("postgres")),
         "get_relation" | "load_relation" if !render.execute => Ok(Value::from(())),
         "get_columns_in_relation" if !render.execute => Ok(Value::from(Vec::<Value>::new())),
@@ -511,10 +450,9 @@ fn exceptions(render: &Render, name: &str, args: &Arguments<'_>) -> Result<Value
             }
             Ok(Value::from(""))
         }
-        "raise_compiler_error"
-        | "raise_not_implemented"
-        | "raise_parsing_error"
-        | "raise_database_error" => Problem::new(message).raise(),
+        "raise_compiler_error" | "raise_not_implemented" | "raise_parsing_error" | "raise_database_error" => {
+            Problem::new(message).raise()
+        }
         _ => Problem::new(format!("`exceptions.{name}` is not available")).raise(),
     }
 }
@@ -526,9 +464,7 @@ fn config_method(render: &Render, name: &str, args: &Arguments<'_>) -> Result<Va
         ("get" | "require", Some(found)) => Ok(found),
         ("get", None) => Ok(args.get(1, "default").unwrap_or_else(|| Value::from(()))),
         ("require", None) if !render.execute => Ok(Value::from(())),
-        ("require", None) => {
-            Problem::new(format!("config `{key}` is required and not set")).raise()
-        }
+        ("require", None) => Problem::new(format!("config `{key}` is required and not set")).raise(),
         _ => Problem::new(format!("`config.{name}` is not available")).raise(),
     }
 }

@@ -60,9 +60,8 @@ impl Macros {
         let mut macros = Self { root: root.to_owned(), search_orders, ..Self::default() };
         macros.add(BUILT_IN, "dbt.sql", include_str!("dbt.sql"), found);
         macros.add("dbt_utils", "dbt_utils.sql", include_str!("dbt_utils.sql"), found);
-        for (file, text) in files
-            .iter()
-            .filter(|(file, _)| file.ends_with(".sql") && folder_of(file, folders).is_some())
+        for (file, text) in
+            files.iter().filter(|(file, _)| file.ends_with(".sql") && folder_of(file, folders).is_some())
         {
             macros.add(root, file, text, found);
         }
@@ -73,21 +72,12 @@ impl Macros {
         for (name, start, end) in blocks(file, text, found) {
             let template = format!("macro {package}.{name}");
             let source = isolated(text, start, end);
-            let definition = Macro {
-                package: package.to_owned(),
-                name,
-                file: file.to_owned(),
-                template,
-                source,
-            };
+            let definition = Macro { package: package.to_owned(), name, file: file.to_owned(), template, source };
             let package = self.packages.entry(package.to_owned()).or_default();
             if let Some(first) = package.get(&definition.name) {
                 let message = format!("macro `{}` is defined twice", definition.name);
                 let place = Place::at(file, text, start);
-                found.push(
-                    Diagnostic::error(place, message)
-                        .detail(format!("The other is in {}.", first.file)),
-                );
+                found.push(Diagnostic::error(place, message).detail(format!("The other is in {}.", first.file)));
             } else {
                 package.insert(definition.name.clone(), Arc::new(definition));
             }
@@ -114,9 +104,7 @@ impl Macros {
     /// Names that a call could have meant.
     pub(crate) fn callable(&self) -> impl Iterator<Item = &str> {
         let packages = self.packages.keys().map(String::as_str);
-        packages
-            .chain(self.all().map(|m| m.name.as_str()))
-            .chain(super::functions::NAMES.iter().copied())
+        packages.chain(self.all().map(|m| m.name.as_str())).chain(super::functions::NAMES.iter().copied())
     }
 
     pub(crate) fn is_package(&self, name: &str) -> bool {
@@ -138,9 +126,7 @@ impl Macros {
 
     /// A call with a package in front. The project may replace a built-in one under a prefix.
     pub(crate) fn qualified(&self, package: &str, name: &str) -> Option<&Arc<Macro>> {
-        let own = || {
-            PREFIXES.iter().find_map(|prefix| self.find(&self.root, &format!("{prefix}__{name}")))
-        };
+        let own = || PREFIXES.iter().find_map(|prefix| self.find(&self.root, &format!("{prefix}__{name}")));
         if package == BUILT_IN
             && let Some(own) = own()
         {
@@ -150,17 +136,10 @@ impl Macros {
     }
 
     /// `adapter.dispatch`: the first macro under one of the prefixes in one of the packages.
-    pub(crate) fn dispatch(
-        &self,
-        from: &str,
-        name: &str,
-        namespace: Option<&str>,
-    ) -> Result<Arc<Macro>, Problem> {
+    pub(crate) fn dispatch(&self, from: &str, name: &str, namespace: Option<&str>) -> Result<Arc<Macro>, Problem> {
         if let Some((package, name)) = name.split_once('.') {
-            return Err(Problem::new(format!(
-                "adapter.dispatch: `{package}.{name}` is no macro name"
-            ))
-            .hint(format!("Give the package apart: adapter.dispatch('{name}', '{package}').")));
+            return Err(Problem::new(format!("adapter.dispatch: `{package}.{name}` is no macro name"))
+                .hint(format!("Give the package apart: adapter.dispatch('{name}', '{package}').")));
         }
         let mut tried = Vec::new();
         for package in self.search_order(from, namespace) {
@@ -259,11 +238,7 @@ impl Object for MacroObject {
 }
 
 impl MacroObject {
-    fn call_in_own_state(
-        self: &Arc<Self>,
-        state: &mut State<'_, '_>,
-        args: &[Value],
-    ) -> Result<Value, Error> {
+    fn call_in_own_state(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         let (positional, named): (&[Value], Kwargs) = from_args(args)?;
         let named = own_caller(state, &named)?;
         let template = state.env().get_template(&self.definition.template)?;
@@ -274,16 +249,12 @@ impl MacroObject {
         if !named.is_empty() {
             args.push(named.into_iter().collect::<Kwargs>().into());
         }
-        let called =
-            template.render_captured(Value::from_object(scope)).and_then(|mut captured| {
-                captured.with_state_mut(|inner| match inner.lookup(BARE) {
-                    Some(found) => found.call(inner, &args),
-                    None => Err(Error::new(
-                        ErrorKind::UnknownFunction,
-                        format!("{} is unknown", self.definition.name),
-                    )),
-                })
-            });
+        let called = template.render_captured(Value::from_object(scope)).and_then(|mut captured| {
+            captured.with_state_mut(|inner| match inner.lookup(BARE) {
+                Some(found) => found.call(inner, &args),
+                None => Err(Error::new(ErrorKind::UnknownFunction, format!("{} is unknown", self.definition.name))),
+            })
+        });
         match called {
             Ok(value) => Ok(value),
             Err(error) => match cause::<Returned>(&error) {
@@ -292,8 +263,7 @@ impl MacroObject {
                     self.refused_arguments(&error).raise()
                 }
                 // A frame of its own: the engine adds the place of the call to it.
-                None => Err(Error::new(error.kind(), format!("in macro {}", self.definition.name))
-                    .with_source(error)),
+                None => Err(Error::new(error.kind(), format!("in macro {}", self.definition.name)).with_source(error)),
             },
         }
     }
@@ -328,9 +298,8 @@ impl MacroObject {
         if !source.contains("kwargs") {
             return (positional, named);
         }
-        let (declared, spare): (Vec<_>, Vec<_>) = named
-            .into_iter()
-            .partition(|(name, _)| name == "caller" || parameters.contains(&name.as_str()));
+        let (declared, spare): (Vec<_>, Vec<_>) =
+            named.into_iter().partition(|(name, _)| name == "caller" || parameters.contains(&name.as_str()));
         scope.set("kwargs", Value::from_pairs(spare));
         (positional, declared)
     }
@@ -360,11 +329,7 @@ fn parameters(source: &str) -> Vec<&str> {
             _ => {}
         }
     }
-    names
-        .iter()
-        .map(|n| n.split('=').next().unwrap_or_default().trim())
-        .filter(|n| !n.is_empty())
-        .collect()
+    names.iter().map(|n| n.split('=').next().unwrap_or_default().trim()).filter(|n| !n.is_empty()).collect()
 }
 
 /// A `caller` belongs to the calling state and cannot be called from another: it is rendered here, and its text handed on.

@@ -45,11 +45,7 @@ pub(crate) struct Rendered {
 
 impl<'a> Engine<'a> {
     /// Compiles all macros; what cannot be compiled is reported.
-    pub(crate) fn new(
-        files: &'a Files,
-        macros: &'a Arc<Macros>,
-        found: &mut Vec<Diagnostic>,
-    ) -> Self {
+    pub(crate) fn new(files: &'a Files, macros: &'a Arc<Macros>, found: &mut Vec<Diagnostic>) -> Self {
         let mut engine = Self { environment: environment(), files, macros: Arc::clone(macros) };
         for (name, text) in macros.templates() {
             if let Err(error) = engine.environment.add_template(name, text) {
@@ -60,12 +56,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Compiles a model's file; false where it cannot be compiled, which is reported.
-    pub(crate) fn add_model(
-        &mut self,
-        file: &'a str,
-        text: &'a str,
-        found: &mut Vec<Diagnostic>,
-    ) -> bool {
+    pub(crate) fn add_model(&mut self, file: &'a str, text: &'a str, found: &mut Vec<Diagnostic>) -> bool {
         match self.environment.add_template(file, text) {
             Ok(()) => true,
             Err(error) => {
@@ -80,11 +71,7 @@ impl<'a> Engine<'a> {
         let render = Render::new(Arc::clone(world), subject, false, BTreeSet::new());
         let outcome = self.once(file, &render);
         let mistakes = outcome.err().map(|error| self.diagnose(&error));
-        Rendered {
-            text: None,
-            record: std::mem::take(&mut *render.record()),
-            mistakes: mistakes.into_iter().collect(),
-        }
+        Rendered { text: None, record: std::mem::take(&mut *render.record()), mistakes: mistakes.into_iter().collect() }
     }
 
     /// The second pass: the text of a model, or all of its mistakes.
@@ -99,11 +86,7 @@ impl<'a> Engine<'a> {
             let record = std::mem::take(&mut *render.record());
             let error = match outcome {
                 Ok(text) => {
-                    return Rendered {
-                        text: mistakes.is_empty().then_some(text),
-                        record,
-                        mistakes,
-                    };
+                    return Rendered { text: mistakes.is_empty().then_some(text), record, mistakes };
                 }
                 Err(error) => error,
             };
@@ -133,18 +116,13 @@ impl<'a> Engine<'a> {
         args: &[serde_json::Value],
     ) -> Result<String, Diagnostic> {
         let Some(definition) = world.macros.visible(&world.project, name) else {
-            return Err(Diagnostic::error(
-                Place::file(""),
-                format!("macro `{name}` is not defined"),
-            ));
+            return Err(Diagnostic::error(Place::file(""), format!("macro `{name}` is not defined")));
         };
         let render = Render::new(Arc::clone(world), Subject::default(), true, BTreeSet::new());
         let called = Value::from_object(MacroObject { definition: Arc::clone(definition), render });
         let args: Vec<Value> = args.iter().map(to_value).collect();
         let result = called.call(&mut self.environment.empty_state(), &args);
-        result
-            .map(|value| value.to_string().trim().to_owned())
-            .map_err(|error| self.diagnose(&error))
+        result.map(|value| value.to_string().trim().to_owned()).map_err(|error| self.diagnose(&error))
     }
 
     fn diagnose(&self, error: &Error) -> Diagnostic {
@@ -173,7 +151,6 @@ fn format(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<
             .hint("is_incremental() is false here: keep `this` within {% if is_incremental() %}.")
             .raise();
     }
-    out.write_str(&value.to_string()).map_err(|error| {
-        Error::new(ErrorKind::WriteFailure, "the text could not be written").with_source(error)
-    })
+    out.write_str(&value.to_string())
+        .map_err(|error| Error::new(ErrorKind::WriteFailure, "the text could not be written").with_source(error))
 }

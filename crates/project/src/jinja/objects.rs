@@ -39,12 +39,7 @@ impl RelationObject {
     }
 
     fn value(relation: &Relation, database: &str, text: String, is_this: bool) -> Value {
-        Value::from_object(Self {
-            relation: relation.clone(),
-            database: database.to_owned(),
-            text,
-            is_this,
-        })
+        Value::from_object(Self { relation: relation.clone(), database: database.to_owned(), text, is_this })
     }
 }
 
@@ -65,12 +60,7 @@ impl Object for RelationObject {
         }
     }
 
-    fn call_method(
-        self: &Arc<Self>,
-        _: &mut State<'_, '_>,
-        method: &str,
-        _: &[Value],
-    ) -> Result<Value, Error> {
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, _: &[Value]) -> Result<Value, Error> {
         match method {
             "include" | "quote" | "incorporate" => Ok(Value::from_dyn_object(Arc::clone(self))),
             "render" => Ok(Value::from(self.text.as_str())),
@@ -135,12 +125,7 @@ impl Object for Namespace {
         }
     }
 
-    fn call_method(
-        self: &Arc<Self>,
-        state: &mut State<'_, '_>,
-        name: &str,
-        args: &[Value],
-    ) -> Result<Value, Error> {
+    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, name: &str, args: &[Value]) -> Result<Value, Error> {
         functions::method(self, state, name, args)
     }
 }
@@ -154,9 +139,7 @@ pub(crate) struct Refused {
 
 impl Refused {
     pub(crate) fn problem(&self) -> Problem {
-        Problem::new(format!("`{}` is not available", self.name))
-            .detail(self.reason)
-            .hint(self.hint)
+        Problem::new(format!("`{}` is not available", self.name)).detail(self.reason).hint(self.hint)
     }
 }
 
@@ -179,12 +162,7 @@ impl Object for Refused {
         self.problem().raise()
     }
 
-    fn call_method(
-        self: &Arc<Self>,
-        _: &mut State<'_, '_>,
-        _: &str,
-        _: &[Value],
-    ) -> Result<Value, Error> {
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, _: &str, _: &[Value]) -> Result<Value, Error> {
         self.problem().raise()
     }
 }
@@ -200,9 +178,7 @@ pub(crate) fn to_value(json: &Json) -> Value {
         },
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => Value::from(items.iter().map(to_value).collect::<Vec<_>>()),
-        Json::Object(map) => {
-            Value::from_pairs(map.iter().map(|(key, value)| (key.clone(), to_value(value))))
-        }
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, value)| (key.clone(), to_value(value)))),
     }
 }
 
@@ -215,10 +191,9 @@ pub(crate) fn to_json(value: &Value) -> Json {
             Some(integer) if value.is_integer() => Json::from(integer),
             _ => f64::try_from(value.clone()).map_or(Json::Null, Json::from),
         },
-        ValueKind::Seq | ValueKind::Iterable => value
-            .try_iter()
-            .map(|items| items.map(|item| to_json(&item)).collect())
-            .unwrap_or(Json::Null),
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter().map(|items| items.map(|item| to_json(&item)).collect()).unwrap_or(Json::Null)
+        }
         ValueKind::Map => {
             let keys = value.try_iter().into_iter().flatten();
             let pairs = keys.map(|key| {

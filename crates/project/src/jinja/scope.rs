@@ -94,12 +94,7 @@ pub(crate) struct Render {
 }
 
 impl Render {
-    pub(crate) fn new(
-        world: Arc<World>,
-        subject: Subject,
-        execute: bool,
-        overlooked: BTreeSet<String>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(world: Arc<World>, subject: Subject, execute: bool, overlooked: BTreeSet<String>) -> Arc<Self> {
         let (depth, record) = (AtomicUsize::new(0), Mutex::default());
         Arc::new(Self { world, subject, execute, overlooked, depth, record })
     }
@@ -149,10 +144,7 @@ impl Object for Scope {
         }
         functions::lookup(&self.render, &self.package, name).or_else(|| {
             let kind = NamespaceKind::Package(name.to_owned());
-            world
-                .macros
-                .is_package(name)
-                .then(|| Namespace::value(kind, &self.render, &self.package))
+            world.macros.is_package(name).then(|| Namespace::value(kind, &self.render, &self.package))
         })
     }
 }

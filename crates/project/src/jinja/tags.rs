@@ -25,8 +25,7 @@ pub(crate) struct Tag<'a> {
 impl<'a> Tag<'a> {
     /// The first word of a block, such as `macro`.
     pub(crate) fn word(&self) -> &'a str {
-        let end =
-            self.inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(self.inner.len());
+        let end = self.inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(self.inner.len());
         self.inner.get(..end).unwrap_or_default()
     }
 

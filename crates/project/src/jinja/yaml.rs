@@ -49,21 +49,11 @@ impl YamlJinja {
     }
 
     /// Renders all texts of a tree in place, except below the keys named.
-    pub(crate) fn render(
-        &self,
-        node: &mut Node,
-        file: &str,
-        except: &[&str],
-        found: &mut Vec<Diagnostic>,
-    ) {
+    pub(crate) fn render(&self, node: &mut Node, file: &str, except: &[&str], found: &mut Vec<Diagnostic>) {
         match &mut node.data {
-            Data::List(items) => {
-                items.iter_mut().for_each(|item| self.render(item, file, except, found))
-            }
+            Data::List(items) => items.iter_mut().for_each(|item| self.render(item, file, except, found)),
             Data::Map(pairs) => {
-                for (_, value) in
-                    pairs.iter_mut().filter(|(key, _)| !except.contains(&key.text.as_str()))
-                {
+                for (_, value) in pairs.iter_mut().filter(|(key, _)| !except.contains(&key.text.as_str())) {
                     self.render(value, file, except, found);
                 }
             }

@@ -28,10 +28,7 @@ impl Format {
         for choice in header.split(',') {
             let mut parts = choice.split(';').map(str::trim);
             let Some(format) = parts.next().and_then(Self::named) else { continue };
-            let weight = parts
-                .find_map(|part| part.strip_prefix("q="))
-                .and_then(|q| q.parse().ok())
-                .unwrap_or(1.0);
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse().ok()).unwrap_or(1.0);
             if weight > 0.0 && best.is_none_or(|(known, _)| weight > known) {
                 best = Some((weight, format));
             }
@@ -66,11 +63,7 @@ pub(super) enum Writer {
 
 impl Writer {
     /// A writer, and what precedes the rows.
-    pub(super) fn new(
-        format: Format,
-        schema: &Schema,
-        step: u64,
-    ) -> Result<(Self, BytesMut), SqlError> {
+    pub(super) fn new(format: Format, schema: &Schema, step: u64) -> Result<(Self, BytesMut), SqlError> {
         let mut out = BytesMut::new();
         let writer = match format {
             Format::Json => {
@@ -85,9 +78,7 @@ impl Writer {
                 out.put_u8(b'\n');
                 Self::Csv
             }
-            Format::Arrow => Self::Arrow(Box::new(
-                StreamWriter::try_new(Vec::new(), schema).map_err(arrow_error)?,
-            )),
+            Format::Arrow => Self::Arrow(Box::new(StreamWriter::try_new(Vec::new(), schema).map_err(arrow_error)?)),
         };
         Ok((writer, out))
     }
@@ -194,10 +185,7 @@ fn type_name(data_type: &DataType) -> String {
         DataType::UInt64 => "bigint unsigned",
         DataType::Float16 | DataType::Float32 => "real",
         DataType::Float64 => "double precision",
-        DataType::Binary
-        | DataType::LargeBinary
-        | DataType::BinaryView
-        | DataType::FixedSizeBinary(_) => "bytea",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytea",
         DataType::Date32 | DataType::Date64 => "date",
         DataType::Time32(_) | DataType::Time64(_) => "time",
         DataType::Timestamp(_, None) => "timestamp",

@@ -21,19 +21,14 @@ use crate::reader::SqlError;
 use crate::service::Service;
 
 /// Serves HTTP until `shutdown` is ready, then gives requests [`crate::Limits::shutdown_grace`] to end.
-pub async fn serve_http(
-    listener: TcpListener,
-    service: Arc<Service>,
-    shutdown: impl Future<Output = ()> + Send,
-) {
+pub async fn serve_http(listener: TcpListener, service: Arc<Service>, shutdown: impl Future<Output = ()> + Send) {
     let (stop, mut stopped) = watch::channel(false);
     let grace = service.limits.shutdown_grace;
     let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let server =
-        axum::serve(listener, router(service, loopback)).with_graceful_shutdown(async move {
-            // An error would mean that the sender is gone, and with it the server.
-            drop(stopped.wait_for(|stop| *stop).await);
-        });
+    let server = axum::serve(listener, router(service, loopback)).with_graceful_shutdown(async move {
+        // An error would mean that the sender is gone, and with it the server.
+        drop(stopped.wait_for(|stop| *stop).await);
+    });
     let limit = async {
         shutdown.await;
         stop.send_replace(true);
@@ -92,16 +87,12 @@ async fn metrics(State(site): State<Site>) -> Response {
 }
 
 async fn not_found() -> Response {
-    let error = SqlError::new("not_found", "there is nothing at this address")
-        .hint("GET / lists the addresses.");
+    let error = SqlError::new("not_found", "there is nothing at this address").hint("GET / lists the addresses.");
     failure(StatusCode::NOT_FOUND, &error)
 }
 
 async fn method_not_allowed() -> Response {
-    failure(
-        StatusCode::METHOD_NOT_ALLOWED,
-        &SqlError::new("method_not_allowed", "this address has another method"),
-    )
+    failure(StatusCode::METHOD_NOT_ALLOWED, &SqlError::new("method_not_allowed", "this address has another method"))
 }
 
 fn state(well: bool, message: &str) -> Response {

@@ -44,9 +44,7 @@ pub(super) async fn post(
     if let Some(refused) = stranger(&site, &headers) {
         return refused;
     }
-    let Some(format) =
-        Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()))
-    else {
+    let Some(format) = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok())) else {
         let error = SqlError::new("not_acceptable", "no such format")
             .hint("Accept application/json, text/csv or application/vnd.apache.arrow.stream.");
         return failure(StatusCode::NOT_ACCEPTABLE, &error);
@@ -60,10 +58,7 @@ pub(super) async fn post(
     let mut run = Run::new(Arc::clone(&site.service));
     match run.answer(&body, format).await {
         Ok((step, chunks)) => {
-            let headers = [
-                (header::CONTENT_TYPE.as_str(), format.media_type()),
-                ("tidemill-step", &step.to_string()),
-            ];
+            let headers = [(header::CONTENT_TYPE.as_str(), format.media_type()), ("tidemill-step", &step.to_string())];
             (headers, Body::from_stream(run.rest(chunks))).into_response()
         }
         Err(error) => {
@@ -75,8 +70,7 @@ pub(super) async fn post(
 
 /// Refuses what a foreign page makes a browser send: rows of this machine are not for it.
 fn stranger(site: &Site, headers: &HeaderMap) -> Option<Response> {
-    let header =
-        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let foreign = header("sec-fetch-site") == "cross-site";
     let host = header("host");
     let name = host.rsplit_once(':').map_or(host, |(name, port)| {
@@ -99,9 +93,7 @@ fn status(code: &str) -> StatusCode {
         "57014" => StatusCode::GATEWAY_TIMEOUT,
         "42501" => StatusCode::FORBIDDEN,
         _ => match code.get(..2).unwrap_or_default() {
-            "08" | "0A" | "21" | "22" | "23" | "25" | "34" | "3F" | "42" | "54" => {
-                StatusCode::BAD_REQUEST
-            }
+            "08" | "0A" | "21" | "22" | "23" | "25" | "34" | "3F" | "42" | "54" => StatusCode::BAD_REQUEST,
             "53" | "57" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         },
@@ -196,10 +188,7 @@ impl Run {
     }
 
     /// Work within the time that a statement has; a panic is its error.
-    async fn timed<T>(
-        &self,
-        work: impl Future<Output = Result<T, SqlError>>,
-    ) -> Result<T, SqlError> {
+    async fn timed<T>(&self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
         let late = || SqlError::new("57014", "canceling statement due to statement timeout");
         match self.service.limits.statement_timeout {
             None => guarded(work).await,
@@ -214,8 +203,7 @@ impl Run {
 }
 
 fn question(body: &[u8]) -> Result<Question, SqlError> {
-    let text = std::str::from_utf8(body)
-        .map_err(|_| SqlError::new("22021", "the statement is not UTF-8"))?;
+    let text = std::str::from_utf8(body).map_err(|_| SqlError::new("22021", "the statement is not UTF-8"))?;
     // No statement begins with a brace.
     if !text.trim_start().starts_with('{') {
         return Ok(Question { sql: text.to_owned(), values: Vec::new() });
@@ -252,29 +240,20 @@ fn statement(sql: &str) -> Result<&str, SqlError> {
     };
     match command(statement.text)? {
         Command::Read | Command::Functions(_) => Ok(statement.text),
-        _ => Err(SqlError::new(
-            "0A000",
-            "a request has no session: no transactions, settings or cursors",
-        )
-        .hint("Use the Postgres wire.")),
+        _ => Err(SqlError::new("0A000", "a request has no session: no transactions, settings or cursors")
+            .hint("Use the Postgres wire.")),
     }
 }
 
-fn params(
-    values: &[Json],
-    expected: &[arrow::datatypes::DataType],
-) -> Result<Vec<Param>, SqlError> {
+fn params(values: &[Json], expected: &[arrow::datatypes::DataType]) -> Result<Vec<Param>, SqlError> {
     if values.len() != expected.len() {
-        let message =
-            format!("{} parameters are given, the statement has {}", values.len(), expected.len());
+        let message = format!("{} parameters are given, the statement has {}", values.len(), expected.len());
         return Err(SqlError::new("08P01", message));
     }
     let each = values.iter().zip(expected).map(|(value, expected)| match value {
         Json::Null => undeclared(Type::TEXT, Some(expected), None),
         Json::Bool(value) => undeclared(Type::BOOL, Some(expected), Some(&value.to_string())),
-        Json::Number(number) if number.is_i64() => {
-            undeclared(Type::INT8, Some(expected), Some(&number.to_string()))
-        }
+        Json::Number(number) if number.is_i64() => undeclared(Type::INT8, Some(expected), Some(&number.to_string())),
         Json::Number(number) => undeclared(Type::FLOAT8, Some(expected), Some(&number.to_string())),
         Json::String(text) => undeclared(Type::TEXT, Some(expected), Some(text)),
         other => Err(SqlError::new("22P02", format!("a parameter is no single value: {other}"))),

@@ -49,8 +49,7 @@ impl Failure {
     pub(super) fn within(self, offset: Option<usize>) -> Self {
         match self {
             Self::Statement(mut error) => {
-                error.position =
-                    error.position.and_then(|position| offset.map(|offset| position + offset));
+                error.position = error.position.and_then(|position| offset.map(|offset| position + offset));
                 Self::Statement(error)
             }
             other => other,
@@ -89,17 +88,7 @@ impl Connection {
         cancel: watch::Receiver<u64>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self {
-            socket,
-            input,
-            out: BytesMut::new(),
-            service,
-            session,
-            cancel,
-            stop,
-            run: None,
-            skipping: false,
-        }
+        Self { socket, input, out: BytesMut::new(), service, session, cancel, stop, run: None, skipping: false }
     }
 
     /// Answers until the client leaves, breaks the protocol, or we stop.
@@ -128,8 +117,8 @@ impl Connection {
     /// The next message. What was not sent yet goes out before we wait.
     async fn receive(&mut self) -> Result<Framed, Failure> {
         loop {
-            if let Some(framed) = frame::next(&mut self.input, self.service.limits.message_bytes)
-                .map_err(Failure::Fatal)?
+            if let Some(framed) =
+                frame::next(&mut self.input, self.service.limits.message_bytes).map_err(Failure::Fatal)?
             {
                 return Ok(framed);
             }
@@ -205,11 +194,8 @@ impl Connection {
         let started = Instant::now();
         let own = self.session.settings.statement_timeout();
         let timeout = [own, self.service.limits.statement_timeout].into_iter().flatten().min();
-        self.run = Some(Run {
-            started,
-            deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
-            permit: None,
-        });
+        self.run =
+            Some(Run { started, deadline: timeout.and_then(|timeout| started.checked_add(timeout)), permit: None });
     }
 
     /// A statement ended.
@@ -233,9 +219,7 @@ impl Connection {
             return Ok(());
         }
         let turn = Arc::clone(&self.service.running).acquire_owned();
-        let permit = self
-            .attend(async { turn.await.map_err(|_| SqlError::internal("no statement may run")) })
-            .await?;
+        let permit = self.attend(async { turn.await.map_err(|_| SqlError::internal("no statement may run")) }).await?;
         if let Some(run) = &mut self.run {
             run.permit = Some(permit);
         }
@@ -244,10 +228,7 @@ impl Connection {
 
     /// Runs a piece of work until it is done, its client cancels or leaves, its time is up, or we stop. Its panic is
     /// its own error.
-    pub(super) async fn attend<T>(
-        &mut self,
-        work: impl Future<Output = Result<T, SqlError>>,
-    ) -> Result<T, Failure> {
+    pub(super) async fn attend<T>(&mut self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, Failure> {
         let deadline = self.run.as_ref().and_then(|run| run.deadline);
         let work = guarded(work);
         tokio::pin!(work);

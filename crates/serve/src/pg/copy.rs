@@ -16,11 +16,7 @@ const ROWS_AT_ONCE: usize = 1_024;
 
 impl Connection {
     /// Sends all rows as lines.
-    pub(super) async fn copy_out(
-        &mut self,
-        mut running: Running,
-        copy: &Copy,
-    ) -> Result<(), Failure> {
+    pub(super) async fn copy_out(&mut self, mut running: Running, copy: &Copy) -> Result<(), Failure> {
         let width = running.schema.fields().len();
         let count = i16::try_from(width).map_err(|_| SqlError::new("54011", "too many columns"))?;
         self.send(&Reply::CopyOutResponse(CopyOutResponse::new(0, count, vec![0; width])));

@@ -20,30 +20,19 @@ impl Connection {
         params: &[Param],
     ) -> Result<String, Failure> {
         if !hold && self.session.transaction == Transaction::None {
-            return Err(SqlError::new(
-                "25P01",
-                "DECLARE CURSOR can only be used in transaction blocks",
-            )
-            .hint("Use BEGIN first, or DECLARE … CURSOR WITH HOLD.")
-            .into());
+            return Err(SqlError::new("25P01", "DECLARE CURSOR can only be used in transaction blocks")
+                .hint("Use BEGIN first, or DECLARE … CURSOR WITH HOLD.")
+                .into());
         }
         if self.session.portals.contains_key(name) {
             return Err(SqlError::new("42P03", format!("cursor \"{name}\" already exists")).into());
         }
         self.room_for_portal()?;
-        let prepared = Arc::new(
-            self.prepare(&query.text, &[]).await.map_err(|failure| failure.within(query.offset))?,
-        );
+        let prepared = Arc::new(self.prepare(&query.text, &[]).await.map_err(|failure| failure.within(query.offset))?);
         if prepared.command != Some(Command::Read) {
             return Err(SqlError::new("42601", "a cursor needs a query").into());
         }
-        let portal = Portal {
-            prepared,
-            params: params.to_vec(),
-            binary: Vec::new(),
-            state: PortalState::New,
-            hold,
-        };
+        let portal = Portal { prepared, params: params.to_vec(), binary: Vec::new(), state: PortalState::New, hold };
         self.session.portals.insert(name.to_owned(), portal);
         Ok("DECLARE CURSOR".to_owned())
     }
@@ -90,16 +79,8 @@ impl Connection {
             PortalState::Running(running) => Ok(running),
             PortalState::New => self.ask(&prepared.sql, &params).await,
             PortalState::Finished => {
-                let schema = prepared
-                    .columns
-                    .clone()
-                    .ok_or_else(|| SqlError::new("55000", "a cursor without rows"))?;
-                Ok(crate::reader::Answer {
-                    schema,
-                    stream: futures::stream::empty().boxed(),
-                    step: 0,
-                }
-                .into())
+                let schema = prepared.columns.clone().ok_or_else(|| SqlError::new("55000", "a cursor without rows"))?;
+                Ok(crate::reader::Answer { schema, stream: futures::stream::empty().boxed(), step: 0 }.into())
             }
         }
     }

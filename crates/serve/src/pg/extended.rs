@@ -6,9 +6,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::data::{NoData, ParameterDescription};
-use pgwire::messages::extendedquery::{
-    BindComplete, CloseComplete, ParseComplete, PortalSuspended,
-};
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::EmptyQueryResponse;
 
 use super::connection::{Connection, Failure};
@@ -60,11 +58,7 @@ impl Connection {
 
     async fn parse(&mut self, name: String, query: String, types: &[u32]) -> Result<(), Failure> {
         if !name.is_empty() && self.session.statements.contains_key(&name) {
-            return Err(SqlError::new(
-                "42P05",
-                format!("prepared statement \"{name}\" already exists"),
-            )
-            .into());
+            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")).into());
         }
         self.session.statements.remove(&name);
         let limit = self.service.limits.statements;
@@ -80,11 +74,7 @@ impl Connection {
     }
 
     /// Says what a statement is, what it needs and what it answers.
-    pub(super) async fn prepare(
-        &mut self,
-        query: &str,
-        types: &[u32],
-    ) -> Result<Prepared, Failure> {
+    pub(super) async fn prepare(&mut self, query: &str, types: &[u32]) -> Result<Prepared, Failure> {
         let statements = split(query);
         let Some(statement) = statements.first() else {
             return Ok(Prepared {
@@ -96,21 +86,15 @@ impl Connection {
             });
         };
         if statements.len() > 1 {
-            return Err(SqlError::new(
-                "42601",
-                "cannot insert multiple commands into a prepared statement",
-            )
-            .into());
+            return Err(SqlError::new("42601", "cannot insert multiple commands into a prepared statement").into());
         }
         let place = |failure: Failure| failure.within(Some(statement.offset));
         let command = command(statement.text).map_err(|error| place(error.into()))?;
         self.usable(&command)?;
         let (expected, columns) = match &command {
             Command::Read => {
-                let declared: Vec<_> = types
-                    .iter()
-                    .map(|oid| declared(*oid).and_then(|wire| parameter::hint(&wire)))
-                    .collect();
+                let declared: Vec<_> =
+                    types.iter().map(|oid| declared(*oid).and_then(|wire| parameter::hint(&wire))).collect();
                 let description = self.described(statement.text, &declared).await.map_err(place)?;
                 (description.parameters, Some(description.columns))
             }
@@ -129,20 +113,13 @@ impl Connection {
     }
 
     fn bind(&mut self, bind: Bind) -> Result<(), SqlError> {
-        let prepared = self
-            .session
-            .statements
-            .get(&bind.statement)
-            .cloned()
-            .ok_or_else(|| no_statement(&bind.statement))?;
+        let prepared =
+            self.session.statements.get(&bind.statement).cloned().ok_or_else(|| no_statement(&bind.statement))?;
         if let Some(command) = &prepared.command {
             self.usable(command)?;
         }
         if !bind.portal.is_empty() && self.session.portals.contains_key(&bind.portal) {
-            return Err(SqlError::new(
-                "42P03",
-                format!("cursor \"{}\" already exists", bind.portal),
-            ));
+            return Err(SqlError::new("42P03", format!("cursor \"{}\" already exists", bind.portal)));
         }
         self.session.portals.remove(&bind.portal);
         self.room_for_portal()?;
@@ -160,17 +137,14 @@ impl Connection {
         if self.session.portals.len() < limit {
             return Ok(());
         }
-        Err(SqlError::new("53400", format!("more than {limit} open cursors"))
-            .hint("Close cursors that were read."))
+        Err(SqlError::new("53400", format!("more than {limit} open cursors")).hint("Close cursors that were read."))
     }
 
     fn describe(&mut self, target: &Target) -> Result<(), SqlError> {
         let (columns, binary) = match target {
             Target::Statement(name) => {
-                let prepared =
-                    self.session.statements.get(name).cloned().ok_or_else(|| no_statement(name))?;
-                let types =
-                    prepared.parameters.iter().map(|parameter| parameter.wire.oid()).collect();
+                let prepared = self.session.statements.get(name).cloned().ok_or_else(|| no_statement(name))?;
+                let types = prepared.parameters.iter().map(|parameter| parameter.wire.oid()).collect();
                 self.send(&Reply::ParameterDescription(ParameterDescription::new(types)));
                 (prepared.columns.clone(), Vec::new())
             }
@@ -216,23 +190,19 @@ impl Connection {
                 return Ok(());
             }
             PortalState::Finished => {
-                return Err(
-                    SqlError::new("55000", format!("portal \"{name}\" cannot be run")).into()
-                );
+                return Err(SqlError::new("55000", format!("portal \"{name}\" cannot be run")).into());
             }
-            PortalState::New => {
-                match self.open(&prepared.sql, command, &params).await.map_err(place)? {
-                    Opened::Done(tag) => {
-                        self.complete(tag);
-                        return Ok(());
-                    }
-                    Opened::Copy(running, copy) => return self.copy_out(running, &copy).await,
-                    Opened::Rows(running, tag) => {
-                        same_columns(prepared.columns.as_ref(), &running)?;
-                        (running, tag)
-                    }
+            PortalState::New => match self.open(&prepared.sql, command, &params).await.map_err(place)? {
+                Opened::Done(tag) => {
+                    self.complete(tag);
+                    return Ok(());
                 }
-            }
+                Opened::Copy(running, copy) => return self.copy_out(running, &copy).await,
+                Opened::Rows(running, tag) => {
+                    same_columns(prepared.columns.as_ref(), &running)?;
+                    (running, tag)
+                }
+            },
         };
         let limit = if rows_max == 0 { usize::MAX } else { rows_max };
         let (sent, finished) = self.rows(&mut running, &binary, limit).await.map_err(place)?;
@@ -284,9 +254,7 @@ fn params(prepared: &Prepared, bind: &Bind) -> Result<Vec<Param>, SqlError> {
     }
     let binary = formats(&bind.formats, given, "parameter")?;
     let values = prepared.parameters.iter().zip(&bind.values).zip(binary);
-    values
-        .map(|((parameter, value), binary)| parameter::decode(parameter, binary, value.as_deref()))
-        .collect()
+    values.map(|((parameter, value), binary)| parameter::decode(parameter, binary, value.as_deref())).collect()
 }
 
 /// Formats per value from a client's list: none is all text, one is for all.
@@ -299,10 +267,7 @@ fn formats(codes: &[i16], count: usize, what: &str) -> Result<Vec<bool>, SqlErro
         [all] => Ok(vec![*all == 1; count]),
         each if each.len() == count => Ok(each.iter().map(|code| *code == 1).collect()),
         each => {
-            let message = format!(
-                "bind message has {} {what} formats but the statement has {count}",
-                each.len()
-            );
+            let message = format!("bind message has {} {what} formats but the statement has {count}", each.len());
             Err(SqlError::new("08P01", message))
         }
     }

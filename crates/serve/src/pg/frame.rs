@@ -82,11 +82,7 @@ fn request(kind: u8, body: Bytes) -> Result<Request, SqlError> {
     let mut body = Body(body);
     let request = match kind {
         b'Q' => Request::Query(body.text()?),
-        b'P' => Request::Parse {
-            name: body.text()?,
-            query: body.text()?,
-            types: body.list(Body::word)?,
-        },
+        b'P' => Request::Parse { name: body.text()?, query: body.text()?, types: body.list(Body::word)? },
         b'B' => Request::Bind(Bind {
             portal: body.text()?,
             statement: body.text()?,

@@ -31,11 +31,7 @@ use crate::service::Service;
 const LOGINS_WAITING: usize = 256;
 
 /// Serves the Postgres wire until `shutdown` is ready, then gives clients [`crate::Limits::shutdown_grace`] to hear of it.
-pub async fn serve_pg(
-    listener: TcpListener,
-    service: Arc<Service>,
-    shutdown: impl Future<Output = ()> + Send,
-) {
+pub async fn serve_pg(listener: TcpListener, service: Arc<Service>, shutdown: impl Future<Output = ()> + Send) {
     let (stop, stopped) = watch::channel(false);
     let mut clients = JoinSet::new();
     tokio::pin!(shutdown);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int16Array, Int32Array,
+    Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit};
@@ -25,11 +25,7 @@ const ELEMENTS_MAX: usize = 1 << 20;
 ///
 /// It keeps the type that the client declared: a cast to what the reader expects could change it. Only where the
 /// client left the type to us, or declared text, it becomes what is expected.
-pub(super) fn decode(
-    parameter: &Parameter,
-    binary: bool,
-    bytes: Option<&[u8]>,
-) -> Result<Param, SqlError> {
+pub(super) fn decode(parameter: &Parameter, binary: bool, bytes: Option<&[u8]>) -> Result<Param, SqlError> {
     let texty = natural(&parameter.wire) == DataType::Utf8;
     let expected = parameter.expected.as_ref().filter(|_| !parameter.declared || texty);
     let array = match bytes {
@@ -51,11 +47,7 @@ pub(super) fn decode(
 }
 
 /// A value whose type nobody declared: what is expected, else `fallback`.
-pub(crate) fn undeclared(
-    fallback: Type,
-    expected: Option<&DataType>,
-    text: Option<&str>,
-) -> Result<Param, SqlError> {
+pub(crate) fn undeclared(fallback: Type, expected: Option<&DataType>, text: Option<&str>) -> Result<Param, SqlError> {
     let expected = expected.filter(|expected| **expected != DataType::Null).cloned();
     let wire = expected.as_ref().map_or(fallback, |expected| super::types::wire(expected).0);
     decode(&Parameter { wire, declared: false, expected }, false, text.map(str::as_bytes))
@@ -90,16 +82,11 @@ fn natural(wire: &Type) -> DataType {
 }
 
 fn from_text(wire: &Type, text: &str) -> Result<ArrayRef, SqlError> {
-    let wrong = || {
-        SqlError::new("22P02", format!("invalid input syntax for type {}: \"{text}\"", wire.name()))
-    };
+    let wrong = || SqlError::new("22P02", format!("invalid input syntax for type {}: \"{text}\"", wire.name()));
     if let Some(element) = element(wire) {
-        let items = array_items(text).ok_or_else(|| {
-            SqlError::new("22P02", format!("malformed array literal: \"{text}\""))
-        })?;
-        let values = items
-            .iter()
-            .map(|item| item.as_ref().map(|item| from_text(&element, item)).transpose());
+        let items =
+            array_items(text).ok_or_else(|| SqlError::new("22P02", format!("malformed array literal: \"{text}\"")))?;
+        let values = items.iter().map(|item| item.as_ref().map(|item| from_text(&element, item)).transpose());
         return list(&element, values.collect::<Result<_, _>>()?);
     }
     let trimmed = text.trim();
@@ -113,21 +100,15 @@ fn from_text(wire: &Type, text: &str) -> Result<ArrayRef, SqlError> {
             let value: i64 = trimmed.parse().map_err(|_| wrong())?;
             cast(&(Arc::new(Int64Array::from(vec![value])) as ArrayRef), &natural(wire))?
         }
-        Type::FLOAT4 => {
-            Arc::new(Float32Array::from(vec![trimmed.parse::<f32>().map_err(|_| wrong())?]))
-        }
-        Type::FLOAT8 => {
-            Arc::new(Float64Array::from(vec![trimmed.parse::<f64>().map_err(|_| wrong())?]))
-        }
+        Type::FLOAT4 => Arc::new(Float32Array::from(vec![trimmed.parse::<f32>().map_err(|_| wrong())?])),
+        Type::FLOAT8 => Arc::new(Float64Array::from(vec![trimmed.parse::<f64>().map_err(|_| wrong())?])),
         Type::NUMERIC => numeric::from_text(text)?,
         Type::BYTEA => Arc::new(BinaryArray::from(vec![bytea(text).ok_or_else(wrong)?.as_slice()])),
         _ => {
             let array: ArrayRef = Arc::new(StringArray::from(vec![text]));
             match natural(wire) {
                 DataType::Utf8 => array,
-                temporal => {
-                    cast(&array, &temporal).map_err(|_| SqlError { code: "22007", ..wrong() })?
-                }
+                temporal => cast(&array, &temporal).map_err(|_| SqlError { code: "22007", ..wrong() })?,
             }
         }
     })
@@ -136,8 +117,7 @@ fn from_text(wire: &Type, text: &str) -> Result<ArrayRef, SqlError> {
 /// `\x0aff`, or bytes as they are.
 fn bytea(text: &str) -> Option<Vec<u8>> {
     let Some(hex) = text.strip_prefix("\\x") else { return Some(text.as_bytes().to_vec()) };
-    let digits: Option<Vec<u8>> =
-        hex.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits: Option<Vec<u8>> = hex.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
     Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
@@ -178,8 +158,7 @@ fn array_item(chars: &mut std::str::Chars<'_>) -> Option<(Option<String>, bool)>
 }
 
 fn from_binary(wire: &Type, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
-    let wrong =
-        || SqlError::new("22P03", format!("incorrect binary data format for type {}", wire.name()));
+    let wrong = || SqlError::new("22P03", format!("incorrect binary data format for type {}", wire.name()));
     if let Some(element) = element(wire) {
         return array_from_binary(&element, bytes).ok_or_else(wrong)?;
     }
@@ -187,38 +166,20 @@ fn from_binary(wire: &Type, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
     let array: ArrayRef = match *wire {
         Type::NUMERIC => return numeric::from_binary(bytes),
         Type::BYTEA => return Ok(Arc::new(BinaryArray::from(vec![bytes]))),
-        Type::BOOL => {
-            Arc::new(BooleanArray::from(vec![rest.try_get_u8().map_err(|_| wrong())? != 0]))
-        }
+        Type::BOOL => Arc::new(BooleanArray::from(vec![rest.try_get_u8().map_err(|_| wrong())? != 0])),
         Type::INT2 => Arc::new(Int16Array::from(vec![rest.try_get_i16().map_err(|_| wrong())?])),
         Type::INT4 => Arc::new(Int32Array::from(vec![rest.try_get_i32().map_err(|_| wrong())?])),
         Type::INT8 => Arc::new(Int64Array::from(vec![rest.try_get_i64().map_err(|_| wrong())?])),
-        Type::OID => {
-            Arc::new(Int64Array::from(vec![i64::from(rest.try_get_u32().map_err(|_| wrong())?)]))
-        }
-        Type::FLOAT4 => {
-            Arc::new(Float32Array::from(vec![rest.try_get_f32().map_err(|_| wrong())?]))
-        }
-        Type::FLOAT8 => {
-            Arc::new(Float64Array::from(vec![rest.try_get_f64().map_err(|_| wrong())?]))
-        }
+        Type::OID => Arc::new(Int64Array::from(vec![i64::from(rest.try_get_u32().map_err(|_| wrong())?)])),
+        Type::FLOAT4 => Arc::new(Float32Array::from(vec![rest.try_get_f32().map_err(|_| wrong())?])),
+        Type::FLOAT8 => Arc::new(Float64Array::from(vec![rest.try_get_f64().map_err(|_| wrong())?])),
         Type::DATE => {
-            let days = rest
-                .try_get_i32()
-                .ok()
-                .and_then(|days| days.checked_add(EPOCH_DAYS))
-                .ok_or_else(wrong)?;
+            let days = rest.try_get_i32().ok().and_then(|days| days.checked_add(EPOCH_DAYS)).ok_or_else(wrong)?;
             Arc::new(Date32Array::from(vec![days]))
         }
-        Type::TIME => {
-            Arc::new(Time64MicrosecondArray::from(vec![rest.try_get_i64().map_err(|_| wrong())?]))
-        }
+        Type::TIME => Arc::new(Time64MicrosecondArray::from(vec![rest.try_get_i64().map_err(|_| wrong())?])),
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
-            let us = rest
-                .try_get_i64()
-                .ok()
-                .and_then(|us| us.checked_add(EPOCH_US))
-                .ok_or_else(wrong)?;
+            let us = rest.try_get_i64().ok().and_then(|us| us.checked_add(EPOCH_US)).ok_or_else(wrong)?;
             let array = TimestampMicrosecondArray::from(vec![us]);
             let zone = (*wire == Type::TIMESTAMPTZ).then(|| Arc::from("UTC"));
             Arc::new(array.with_timezone_opt::<Arc<str>>(zone))
@@ -227,9 +188,7 @@ fn from_binary(wire: &Type, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
         Type::UUID => return Ok(Arc::new(StringArray::from(vec![uuid(bytes).ok_or_else(wrong)?]))),
         // A version byte precedes the text.
         Type::JSONB => {
-            return Ok(Arc::new(StringArray::from(vec![utf8(
-                bytes.get(1..).unwrap_or_default(),
-            )?])));
+            return Ok(Arc::new(StringArray::from(vec![utf8(bytes.get(1..).unwrap_or_default())?])));
         }
         _ => return Ok(Arc::new(StringArray::from(vec![utf8(bytes)?]))),
     };
@@ -248,14 +207,7 @@ fn uuid(bytes: &[u8]) -> Option<String> {
     let value = u128::from_be_bytes(bytes.try_into().ok()?);
     let hex = format!("{value:032x}");
     let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
-    Some(format!(
-        "{}-{}-{}-{}-{}",
-        part(0..8),
-        part(8..12),
-        part(12..16),
-        part(16..20),
-        part(20..32)
-    ))
+    Some(format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)))
 }
 
 /// None where the bytes are no array of one dimension.

@@ -117,9 +117,7 @@ impl Running {
                 continue;
             }
             if batch.num_columns() != self.schema.fields().len() {
-                return Err(SqlError::internal(
-                    "an answer's batch has other columns than the answer",
-                ));
+                return Err(SqlError::internal("an answer's batch has other columns than the answer"));
             }
             let taken = rows_max.min(batch.num_rows());
             if taken < batch.num_rows() {
@@ -191,8 +189,6 @@ impl Session {
 
     /// The cursor or portal of this name.
     pub(super) fn portal(&mut self, name: &str) -> Result<&mut Portal, SqlError> {
-        self.portals
-            .get_mut(name)
-            .ok_or_else(|| SqlError::new("34000", format!("cursor \"{name}\" does not exist")))
+        self.portals.get_mut(name).ok_or_else(|| SqlError::new("34000", format!("cursor \"{name}\" does not exist")))
     }
 }

@@ -84,10 +84,8 @@ pub(super) struct Change {
 
 impl Settings {
     pub(super) fn new(site: &Site, user: &str) -> Self {
-        let mut defaults: BTreeMap<String, String> = KNOWN
-            .iter()
-            .map(|known| (known.name.to_lowercase(), known.default.to_owned()))
-            .collect();
+        let mut defaults: BTreeMap<String, String> =
+            KNOWN.iter().map(|known| (known.name.to_lowercase(), known.default.to_owned())).collect();
         defaults.insert("server_version".to_owned(), format!("16.0 (Tidemill {})", site.version));
         defaults.insert("search_path".to_owned(), site.schema.clone());
         defaults.insert("session_authorization".to_owned(), user.to_owned());
@@ -115,10 +113,7 @@ impl Settings {
         let key = name.to_lowercase();
         let known = KNOWN.iter().find(|known| known.name.eq_ignore_ascii_case(&key));
         if known.is_some_and(|known| matches!(known.kind, Fixed | Inner)) {
-            return Err(SqlError::new(
-                "55P02",
-                format!("parameter \"{}\" cannot be changed", spelled(&key)),
-            ));
+            return Err(SqlError::new("55P02", format!("parameter \"{}\" cannot be changed", spelled(&key))));
         }
         let Some(value) = value.or_else(|| self.defaults.get(&key).cloned()) else {
             self.values.remove(&key);
@@ -128,9 +123,7 @@ impl Settings {
         let mut change = Change { status: None, warning: warning(&key, &value, known.is_some()) };
         // The zone of answers stays UTC, and so does what SHOW says of it.
         if key != "timezone" {
-            change.status = known
-                .filter(|known| known.kind == Reported)
-                .map(|known| status(known.name, &value));
+            change.status = known.filter(|known| known.kind == Reported).map(|known| status(known.name, &value));
             self.values.insert(key, value);
         }
         Ok(change)
@@ -182,13 +175,10 @@ fn check(key: &str, value: &str) -> Result<(), SqlError> {
         }
         "intervalstyle" => (lower == "postgres", "Intervals are written in the postgres style."),
         "bytea_output" => (lower == "hex", "Bytes are written in hex."),
-        "standard_conforming_strings" => (
-            ["on", "true", "1", "yes"].contains(&lower.as_str()),
-            "A backslash in a string is a backslash.",
-        ),
-        "statement_timeout" => {
-            (duration(value).is_some(), "Milliseconds, or a number with us, ms, s, min, h, d.")
+        "standard_conforming_strings" => {
+            (["on", "true", "1", "yes"].contains(&lower.as_str()), "A backslash in a string is a backslash.")
         }
+        "statement_timeout" => (duration(value).is_some(), "Milliseconds, or a number with us, ms, s, min, h, d."),
         _ => return Ok(()),
     };
     if right {
@@ -200,13 +190,9 @@ fn check(key: &str, value: &str) -> Result<(), SqlError> {
 
 fn warning(key: &str, value: &str, known: bool) -> Option<SqlError> {
     let lower = value.to_lowercase();
-    if key == "timezone"
-        && !["utc", "etc/utc", "gmt", "etc/gmt", "z", "0", "universal"].contains(&lower.as_str())
-    {
-        let warning = SqlError::new(
-            "01000",
-            format!("time zone \"{value}\" is not used: timestamps are answered in UTC"),
-        );
+    if key == "timezone" && !["utc", "etc/utc", "gmt", "etc/gmt", "z", "0", "universal"].contains(&lower.as_str()) {
+        let warning =
+            SqlError::new("01000", format!("time zone \"{value}\" is not used: timestamps are answered in UTC"));
         return Some(warning.hint("Convert in the query: ts at time zone 'Asia/Shanghai'."));
     }
     let ours = known || key == "timezone" || key.contains('.');

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::response::{ErrorResponse, GssEncResponse, SslResponse};
-use pgwire::messages::startup::{
-    Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
-};
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -43,14 +41,9 @@ struct Login {
 }
 
 /// Serves a client. Its leaving, at whatever point, is no trouble of ours.
-pub(super) async fn greet(
-    mut socket: TcpStream,
-    service: Arc<Service>,
-    stop: watch::Receiver<bool>,
-) {
+pub(super) async fn greet(mut socket: TcpStream, service: Arc<Service>, stop: watch::Receiver<bool>) {
     let mut input = BytesMut::new();
-    let first =
-        tokio::time::timeout(service.limits.startup_timeout, first(&mut socket, &mut input)).await;
+    let first = tokio::time::timeout(service.limits.startup_timeout, first(&mut socket, &mut input)).await;
     let login = match first {
         Ok(Ok(Some(First::Login(login)))) => login,
         Ok(Ok(Some(First::Cancel { pid, secret }))) => return service.cancels.cancel(pid, secret),
@@ -68,8 +61,7 @@ pub(super) async fn greet(
     let _entry = Entry { service: &service, pid };
     match session(&login, &service, pid) {
         Ok((session, unknown)) => {
-            let mut connection =
-                Connection::new(socket, input, Arc::clone(&service), session, cancel, stop);
+            let mut connection = Connection::new(socket, input, Arc::clone(&service), session, cancel, stop);
             welcome(&mut connection, &login, &unknown, secret);
             connection.run().await;
         }
@@ -98,21 +90,15 @@ async fn first(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Option<Fi
             GSS => Reply::GssEncResponse(GssEncResponse::Refuse),
             CANCEL => {
                 let pid = body.try_get_i32().unwrap_or_default();
-                return Ok(Some(First::Cancel {
-                    pid,
-                    secret: body.try_get_i32().unwrap_or_default(),
-                }));
+                return Ok(Some(First::Cancel { pid, secret: body.try_get_i32().unwrap_or_default() }));
             }
             version if version >> 16 == 3 => {
                 return login(version & 0xffff, &body).map(First::Login).map(Some);
             }
             version => {
                 let (major, minor) = (version >> 16, version & 0xffff);
-                return Err(SqlError::new(
-                    "0A000",
-                    format!("unsupported frontend protocol {major}.{minor}"),
-                )
-                .detail("The server speaks 3.0."));
+                return Err(SqlError::new("0A000", format!("unsupported frontend protocol {major}.{minor}"))
+                    .detail("The server speaks 3.0."));
             }
         };
         let mut out = BytesMut::new();
@@ -123,10 +109,7 @@ async fn first(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Option<Fi
 }
 
 /// A message without kind: its body, once it is there.
-async fn packet(
-    socket: &mut TcpStream,
-    input: &mut BytesMut,
-) -> Result<Option<BytesMut>, SqlError> {
+async fn packet(socket: &mut TcpStream, input: &mut BytesMut) -> Result<Option<BytesMut>, SqlError> {
     loop {
         if let Some(length) = input.get(..4) {
             let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
@@ -149,9 +132,7 @@ fn login(minor: u32, body: &[u8]) -> Result<Login, SqlError> {
     let mut words = body.split(|b| *b == 0).map(utf8);
     let mut parameters = Vec::new();
     while let Some(name) = words.next().transpose()?.filter(|name| !name.is_empty()) {
-        let value = words
-            .next()
-            .ok_or_else(|| SqlError::new("08P01", "invalid startup packet layout"))??;
+        let value = words.next().ok_or_else(|| SqlError::new("08P01", "invalid startup packet layout"))??;
         parameters.push((name, value));
     }
     Ok(Login { minor, parameters })
@@ -201,10 +182,7 @@ fn options(text: &str) -> Vec<(String, String)> {
 
 fn welcome(connection: &mut Connection, login: &Login, unknown: &[String], secret: i32) {
     if login.minor > 0 || !unknown.is_empty() {
-        connection.send(&Reply::NegotiateProtocolVersion(NegotiateProtocolVersion::new(
-            VERSION,
-            unknown.to_vec(),
-        )));
+        connection.send(&Reply::NegotiateProtocolVersion(NegotiateProtocolVersion::new(VERSION, unknown.to_vec())));
     }
     connection.send(&Reply::Authentication(Authentication::Ok));
     for status in connection.session.settings.reported() {

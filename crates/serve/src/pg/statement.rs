@@ -32,37 +32,19 @@ pub(super) enum Opened {
 
 impl Connection {
     /// Starts a statement.
-    pub(super) async fn open(
-        &mut self,
-        sql: &str,
-        command: &Command,
-        params: &[Param],
-    ) -> Result<Opened, Failure> {
+    pub(super) async fn open(&mut self, sql: &str, command: &Command, params: &[Param]) -> Result<Opened, Failure> {
         self.usable(command)?;
         Ok(match command {
             Command::Read => Opened::Rows(self.ask(sql, params).await?, "SELECT"),
             Command::Copy(copy) => {
                 let asked = self.ask(&copy.query.text, params).await;
-                Opened::Copy(
-                    asked.map_err(|failure| failure.within(copy.query.offset))?,
-                    copy.clone(),
-                )
+                Opened::Copy(asked.map_err(|failure| failure.within(copy.query.offset))?, copy.clone())
             }
-            Command::Show(_) | Command::ShowAll => {
-                Opened::Rows(Running::of(self.shown(command)?), "SHOW")
-            }
-            Command::Functions(items) => {
-                Opened::Rows(Running::of(self.functions(items)?), "SELECT")
-            }
-            Command::Declare { name, hold, query } => {
-                Opened::Done(self.declare(name, *hold, query, params).await?)
-            }
-            Command::Fetch { name, rows, show: true } => {
-                Opened::Rows(self.fetch(name, *rows).await?, "FETCH")
-            }
-            Command::Fetch { name, rows, show: false } => {
-                Opened::Done(self.move_on(name, *rows).await?)
-            }
+            Command::Show(_) | Command::ShowAll => Opened::Rows(Running::of(self.shown(command)?), "SHOW"),
+            Command::Functions(items) => Opened::Rows(Running::of(self.functions(items)?), "SELECT"),
+            Command::Declare { name, hold, query } => Opened::Done(self.declare(name, *hold, query, params).await?),
+            Command::Fetch { name, rows, show: true } => Opened::Rows(self.fetch(name, *rows).await?, "FETCH"),
+            Command::Fetch { name, rows, show: false } => Opened::Done(self.move_on(name, *rows).await?),
             _ => Opened::Done(self.housekeeping(command)?.to_owned()),
         })
     }
@@ -88,11 +70,7 @@ impl Connection {
     }
 
     /// Asks the reader for types.
-    pub(super) async fn described(
-        &mut self,
-        sql: &str,
-        declared: &[Option<DataType>],
-    ) -> Result<Description, Failure> {
+    pub(super) async fn described(&mut self, sql: &str, declared: &[Option<DataType>]) -> Result<Description, Failure> {
         self.admit().await?;
         let reader = Arc::clone(&self.service.reader);
         let context = self.session.context.clone();
@@ -111,9 +89,7 @@ impl Connection {
         }
         let mut sent = 0;
         while sent < rows_max {
-            let Some(batch) =
-                self.attend(running.next((rows_max - sent).min(ROWS_AT_ONCE))).await?
-            else {
+            let Some(batch) = self.attend(running.next((rows_max - sent).min(ROWS_AT_ONCE))).await? else {
                 return Ok((sent, true));
             };
             let columns = columns(&batch)?;
@@ -138,16 +114,12 @@ impl Connection {
             Command::Functions(items) => {
                 // A description must not yet change the setting.
                 let described = items.iter().map(|item| match &item.function {
-                    Function::SetConfig { .. } => {
-                        Item { function: Function::Version, label: item.label.clone() }
-                    }
+                    Function::SetConfig { .. } => Item { function: Function::Version, label: item.label.clone() },
                     _ => item.clone(),
                 });
                 Some(self.functions(&described.collect::<Vec<_>>())?.schema())
             }
-            Command::Fetch { name, show: true, .. } => {
-                self.session.portal(name)?.prepared.columns.clone()
-            }
+            Command::Fetch { name, show: true, .. } => self.session.portal(name)?.prepared.columns.clone(),
             _ => None,
         })
     }
@@ -156,25 +128,17 @@ impl Connection {
     fn housekeeping(&mut self, command: &Command) -> Result<&'static str, SqlError> {
         let open = self.session.transaction != Transaction::None;
         match command {
-            Command::Begin if open => {
-                self.warn(&SqlError::new("25001", "there is already a transaction in progress"))
-            }
+            Command::Begin if open => self.warn(&SqlError::new("25001", "there is already a transaction in progress")),
             Command::Begin => self.session.transaction = Transaction::Open,
             Command::Commit | Command::Rollback => return Ok(self.end(command)),
             Command::Savepoint | Command::Release | Command::RollbackTo if !open => {
-                return Err(SqlError::new(
-                    "25P01",
-                    "savepoints can only be used in transaction blocks",
-                ));
+                return Err(SqlError::new("25P01", "savepoints can only be used in transaction blocks"));
             }
             Command::RollbackTo => self.session.transaction = Transaction::Open,
             Command::Set { name, value } => self.set(name, value.clone())?,
             Command::ResetAll => self.reset(),
             Command::DiscardAll if open => {
-                return Err(SqlError::new(
-                    "25001",
-                    "DISCARD ALL cannot run inside a transaction block",
-                ));
+                return Err(SqlError::new("25001", "DISCARD ALL cannot run inside a transaction block"));
             }
             Command::DiscardAll => {
                 self.session.discard();
@@ -228,29 +192,25 @@ impl Connection {
     fn shown(&self, command: &Command) -> Result<RecordBatch, SqlError> {
         let Command::Show(name) = command else {
             let (names, values): (Vec<&str>, Vec<&str>) = self.session.settings.all().unzip();
-            let columns: [(&str, ArrayRef); 2] = [
-                ("name", Arc::new(StringArray::from(names))),
-                ("setting", Arc::new(StringArray::from(values))),
-            ];
+            let columns: [(&str, ArrayRef); 2] =
+                [("name", Arc::new(StringArray::from(names))), ("setting", Arc::new(StringArray::from(values)))];
             return batch(columns.map(|(name, array)| (name.to_owned(), array)).to_vec());
         };
         let value = self.setting(name)?;
-        batch(vec![(
-            super::settings::spelled(name).to_owned(),
-            Arc::new(StringArray::from(vec![value])) as ArrayRef,
-        )])
+        batch(vec![(super::settings::spelled(name).to_owned(), Arc::new(StringArray::from(vec![value])) as ArrayRef)])
     }
 
     fn setting(&self, name: &str) -> Result<String, SqlError> {
-        self.session.settings.get(name).map(str::to_owned).ok_or_else(|| {
-            SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\""))
-        })
+        self.session
+            .settings
+            .get(name)
+            .map(str::to_owned)
+            .ok_or_else(|| SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\"")))
     }
 
     /// The row of `SELECT version()` and its like.
     fn functions(&mut self, items: &[Item]) -> Result<RecordBatch, SqlError> {
-        let columns =
-            items.iter().map(|item| Ok((item.label.clone(), self.function(&item.function)?)));
+        let columns = items.iter().map(|item| Ok((item.label.clone(), self.function(&item.function)?)));
         batch(columns.collect::<Result<_, SqlError>>()?)
     }
 
@@ -305,8 +265,7 @@ fn tag(command: &Command) -> &'static str {
 }
 
 fn batch(columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch, SqlError> {
-    let fields =
-        columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true));
+    let fields = columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     RecordBatch::try_new(schema, columns.into_iter().map(|(_, array)| array).collect())
         .map_err(|e| SqlError::internal(e.to_string()))
@@ -320,12 +279,7 @@ pub(super) fn columns(batch: &RecordBatch) -> Result<Vec<Column>, SqlError> {
 /// Writes a row: its kind, its length, the count of values, each behind its own length.
 ///
 /// Written straight into the replies, since a message of its own per row would be copied twice.
-fn data_row(
-    out: &mut BytesMut,
-    columns: &[Column],
-    binary: &[bool],
-    row: usize,
-) -> Result<(), SqlError> {
+fn data_row(out: &mut BytesMut, columns: &[Column], binary: &[bool], row: usize) -> Result<(), SqlError> {
     let too_large = || SqlError::new("54000", "a row is too large for the protocol");
     let start = out.len();
     out.put_u8(b'D');

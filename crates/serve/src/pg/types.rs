@@ -26,10 +26,7 @@ pub(super) fn wire(data_type: &DataType) -> (Type, i32) {
         DataType::UInt32 | DataType::Int64 => Type::INT8,
         DataType::Float16 | DataType::Float32 => Type::FLOAT4,
         DataType::Float64 => Type::FLOAT8,
-        DataType::Binary
-        | DataType::LargeBinary
-        | DataType::BinaryView
-        | DataType::FixedSizeBinary(_) => Type::BYTEA,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Type::BYTEA,
         DataType::Date32 | DataType::Date64 => Type::DATE,
         DataType::Time32(_) | DataType::Time64(_) => Type::TIME,
         DataType::Timestamp(_, None) => Type::TIMESTAMP,
@@ -72,8 +69,7 @@ fn array_of(element: &Type) -> Type {
 
 /// A column's type: by its values, unless the field says that its text is JSON.
 fn column(field: &Field) -> (Type, i32) {
-    let json =
-        field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.json");
+    let json = field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.json");
     match wire(field.data_type()) {
         (Type::TEXT, _) if json => (Type::JSON, -1),
         known => known,

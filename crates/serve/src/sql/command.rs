@@ -87,13 +87,9 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
         "release" => Ok(Command::Release),
         "set" => set(&mut words).ok_or_else(syntax),
         "reset" if words.eat("all") => Ok(Command::ResetAll),
-        "reset" => {
-            Ok(Command::Set { name: setting_name(&mut words).ok_or_else(syntax)?, value: None })
-        }
+        "reset" => Ok(Command::Set { name: setting_name(&mut words).ok_or_else(syntax)?, value: None }),
         "show" => show(&mut words).ok_or_else(syntax),
-        "discard" => {
-            Ok(if words.eat("all") { Command::DiscardAll } else { Command::Accepted("DISCARD") })
-        }
+        "discard" => Ok(if words.eat("all") { Command::DiscardAll } else { Command::Accepted("DISCARD") }),
         "deallocate" => {
             words.eat("prepare");
             let all = words.eat("all");
@@ -104,11 +100,7 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
         "declare" => declare(&mut words).ok_or_else(syntax),
         "fetch" => fetch(&mut words, true).ok_or_else(syntax)?,
         "move" => fetch(&mut words, false).ok_or_else(syntax)?,
-        "close" => Ok(Command::Close(if words.eat("all") {
-            None
-        } else {
-            Some(words.name().ok_or_else(syntax)?)
-        })),
+        "close" => Ok(Command::Close(if words.eat("all") { None } else { Some(words.name().ok_or_else(syntax)?) })),
         "copy" => copy(&mut words, text),
         "select" => Ok(items(&mut words).map_or(Command::Read, Command::Functions)),
         _ => refused(&verb).map_or(Ok(Command::Read), Err),
@@ -168,9 +160,7 @@ fn setting_name(words: &mut Words<'_>) -> Option<String> {
 }
 
 fn set(words: &mut Words<'_>) -> Option<Command> {
-    if words.eat_all(&["session", "characteristics"])
-        || words.eat_all(&["session", "authorization"])
-    {
+    if words.eat_all(&["session", "characteristics"]) || words.eat_all(&["session", "authorization"]) {
         return Some(Command::Accepted("SET"));
     }
     if !words.eat("local") {
@@ -270,11 +260,8 @@ fn copy(words: &mut Words<'_>, text: &str) -> Result<Command, SqlError> {
         let end = words.rest();
         let table = table(words).ok_or_else(syntax)?;
         let name = end.get(..end.len() - words.rest().len()).unwrap_or_default().trim_end();
-        let columns = if words.peek() == Some(&Token::Symbol('(')) {
-            words.parenthesised().unwrap_or("*")
-        } else {
-            "*"
-        };
+        let columns =
+            if words.peek() == Some(&Token::Symbol('(')) { words.parenthesised().unwrap_or("*") } else { "*" };
         if table.is_empty() {
             return Err(syntax());
         }
@@ -285,8 +272,9 @@ fn copy(words: &mut Words<'_>, text: &str) -> Result<Command, SqlError> {
             .hint("Load rows into the source database."));
     }
     if !words.eat_all(&["to", "stdout"]) {
-        return Err(SqlError::new("0A000", "COPY goes to STDOUT only")
-            .hint("In psql, \\copy writes a file on your side."));
+        return Err(
+            SqlError::new("0A000", "COPY goes to STDOUT only").hint("In psql, \\copy writes a file on your side.")
+        );
     }
     options(words, query)
 }
@@ -319,11 +307,8 @@ fn options(words: &mut Words<'_>, query: Inner) -> Result<Command, SqlError> {
                 words.string();
             }
             other => {
-                return Err(SqlError::new(
-                    "0A000",
-                    format!("COPY option \"{other}\" is not supported"),
-                )
-                .hint("Supported: FORMAT text or csv, HEADER, DELIMITER, NULL."));
+                return Err(SqlError::new("0A000", format!("COPY option \"{other}\" is not supported"))
+                    .hint("Supported: FORMAT text or csv, HEADER, DELIMITER, NULL."));
             }
         }
     }

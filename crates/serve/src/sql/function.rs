@@ -92,9 +92,7 @@ fn alias(words: &mut Words<'_>) -> Option<String> {
     }
     match words.peek() {
         Some(Token::Name(_)) => words.name(),
-        Some(Token::Word(word)) if !["from", "where", "limit", "union", "order"].contains(word) => {
-            words.name()
-        }
+        Some(Token::Word(word)) if !["from", "where", "limit", "union", "order"].contains(word) => words.name(),
         _ => None,
     }
 }

@@ -62,16 +62,12 @@ impl<'a> Lexer<'a> {
 
     fn word(&mut self) -> Token<'a> {
         let rest = self.rest();
-        let end = rest
-            .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(rest.len());
         let word = self.take(end);
         let quoted = self.rest().starts_with('\'');
         match word {
             "e" | "E" if quoted => Token::Text(self.quoted('\'', Escapes::Backslash)),
-            "b" | "B" | "x" | "X" | "n" | "N" if quoted => {
-                Token::Text(self.quoted('\'', Escapes::None))
-            }
+            "b" | "B" | "x" | "X" | "n" | "N" if quoted => Token::Text(self.quoted('\'', Escapes::None)),
             _ => Token::Word(word),
         }
     }

@@ -9,8 +9,7 @@ use super::{Cells, Column};
 
 /// Elements of a row's list.
 pub(crate) fn range(offsets: &OffsetBuffer<i32>, row: usize) -> Range<usize> {
-    let at =
-        |i: usize| offsets.get(i).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(0);
+    let at = |i: usize| offsets.get(i).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(0);
     at(row)..at(row + 1)
 }
 

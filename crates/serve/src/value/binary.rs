@@ -27,9 +27,7 @@ impl Column {
             // Days and instants at the very edge of the range stay at the edge.
             Cells::Date(a) => out.put_i32(a.value(row).saturating_sub(EPOCH_DAYS)),
             Cells::Time(a) => out.put_i64(a.value(row)),
-            Cells::Timestamp(a) | Cells::TimestampTz(a) => {
-                out.put_i64(a.value(row).saturating_sub(EPOCH_US))
-            }
+            Cells::Timestamp(a) | Cells::TimestampTz(a) => out.put_i64(a.value(row).saturating_sub(EPOCH_US)),
             Cells::Interval(a) => {
                 let value = a.value(row);
                 out.put_i64(value.nanoseconds.div_euclid(1_000));

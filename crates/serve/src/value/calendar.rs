@@ -83,13 +83,7 @@ pub(crate) fn interval(out: &mut BytesMut, months: i32, days: i32, us: i64) {
         };
         let size = us.unsigned_abs();
         let seconds = size / 1_000_000;
-        let _ = write!(
-            out,
-            "{gap}{sign}{:02}:{:02}:{:02}",
-            seconds / 3600,
-            seconds / 60 % 60,
-            seconds % 60
-        );
+        let _ = write!(out, "{gap}{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         fraction(out, i64::try_from(size % 1_000_000).unwrap_or(0));
     }
 }

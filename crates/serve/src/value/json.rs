@@ -42,13 +42,11 @@ pub(crate) fn cell(column: &Column, row: usize, out: &mut BytesMut) {
             out.put_u8(b':');
             cell(column, row, out);
         }),
-        Cells::Map(offsets, keys, values) => {
-            sequence(out, *b"{}", range(offsets, row), |out, row| {
-                key(out, keys, row);
-                out.put_u8(b':');
-                cell(values, row, out);
-            })
-        }
+        Cells::Map(offsets, keys, values) => sequence(out, *b"{}", range(offsets, row), |out, row| {
+            key(out, keys, row);
+            out.put_u8(b':');
+            cell(values, row, out);
+        }),
         // Decimals, dates, times, intervals, floats that are no numbers: text without anything to escape.
         _ => {
             out.put_u8(b'"');

@@ -15,16 +15,13 @@ pub(crate) mod text;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
-    Decimal256Array, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
-    IntervalMonthDayNanoArray, LargeStringArray, StringArray, StringViewArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array,
+    Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeStringArray, StringArray,
+    StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{
-    DataType, IntervalUnit, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
-};
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
 
 use crate::reader::SqlError;
 
@@ -79,8 +76,7 @@ impl Column {
 
 /// Whether values of this type are a single value, see [`Column::is_scalar`].
 pub(crate) fn is_scalar(data_type: &DataType) -> bool {
-    !data_type.is_nested()
-        || matches!(data_type, DataType::Dictionary(..) | DataType::RunEndEncoded(..))
+    !data_type.is_nested() || matches!(data_type, DataType::Dictionary(..) | DataType::RunEndEncoded(..))
 }
 
 fn cells(array: &ArrayRef) -> Result<Cells, SqlError> {
@@ -101,23 +97,16 @@ fn cells(array: &ArrayRef) -> Result<Cells, SqlError> {
         DataType::Binary => Cells::Bytes(array.as_binary().clone()),
         DataType::Date32 => Cells::Date(array.as_primitive().clone()),
         DataType::Time64(TimeUnit::Microsecond) => Cells::Time(array.as_primitive().clone()),
-        DataType::Timestamp(TimeUnit::Microsecond, None) => {
-            Cells::Timestamp(array.as_primitive().clone())
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
-            Cells::TimestampTz(array.as_primitive().clone())
-        }
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
-            Cells::Interval(array.as_primitive().clone())
-        }
+        DataType::Timestamp(TimeUnit::Microsecond, None) => Cells::Timestamp(array.as_primitive().clone()),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Cells::TimestampTz(array.as_primitive().clone()),
+        DataType::Interval(IntervalUnit::MonthDayNano) => Cells::Interval(array.as_primitive().clone()),
         DataType::List(_) => {
             let list = array.as_list::<i32>();
             Cells::List(list.offsets().clone(), Box::new(Column::new(list.values())?))
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns().iter().zip(fields);
-            let columns =
-                columns.map(|(column, field)| Ok((field.name().clone(), Column::new(column)?)));
+            let columns = columns.map(|(column, field)| Ok((field.name().clone(), Column::new(column)?)));
             Cells::Struct(columns.collect::<Result<_, SqlError>>()?)
         }
         DataType::Map(..) => {
@@ -141,36 +130,29 @@ fn nearest(data_type: &DataType) -> Result<DataType, SqlError> {
         DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
             DataType::Decimal128(*precision, *scale)
         }
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-            DataType::Binary
-        }
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Date64 => DataType::Date32,
         DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
-        DataType::Interval(_) | DataType::Duration(_) => {
-            DataType::Interval(IntervalUnit::MonthDayNano)
-        }
+        DataType::Interval(_) | DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::ListView(item) => {
             DataType::List(Arc::clone(item))
         }
         other => {
-            return Err(SqlError::new("0A000", format!("cannot send values of type {other}"))
-                .hint("Cast the column to text."));
+            return Err(
+                SqlError::new("0A000", format!("cannot send values of type {other}")).hint("Cast the column to text.")
+            );
         }
     })
 }
 
 fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlError> {
-    if let (
-        DataType::Timestamp(TimeUnit::Nanosecond, zone),
-        DataType::Timestamp(TimeUnit::Microsecond, _),
-    ) = (array.data_type(), to)
+    if let (DataType::Timestamp(TimeUnit::Nanosecond, zone), DataType::Timestamp(TimeUnit::Microsecond, _)) =
+        (array.data_type(), to)
     {
         // Arrow's cast cuts towards zero, which would move instants before 1970 forward.
-        let cut =
-            array.as_primitive::<TimestampNanosecondType>().unary(|ns: i64| ns.div_euclid(1_000));
-        let cut: TimestampMicrosecondArray =
-            arrow::array::PrimitiveArray::<TimestampMicrosecondType>::clone(&cut);
+        let cut = array.as_primitive::<TimestampNanosecondType>().unary(|ns: i64| ns.div_euclid(1_000));
+        let cut: TimestampMicrosecondArray = arrow::array::PrimitiveArray::<TimestampMicrosecondType>::clone(&cut);
         return Ok(Arc::new(cut.with_timezone_opt(zone.clone())));
     }
     cast(array, to)
@@ -178,10 +160,6 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlError> {
 
 /// Arrow's cast, which here fails rather than make a NULL of what does not fit.
 pub(crate) fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlError> {
-    cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() }).map_err(
-        |e| {
-            SqlError::new("22003", format!("a value does not fit type {to}"))
-                .detail(format!("{e}."))
-        },
-    )
+    cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
+        .map_err(|e| SqlError::new("22003", format!("a value does not fit type {to}")).detail(format!("{e}.")))
 }

@@ -72,10 +72,8 @@ impl Digits {
         let pad = (4 - before.len() % 4) % 4;
         let tail = (4 - behind.len() % 4) % 4;
         let all = [&vec![b'0'; pad], &before[..], &behind[..], &vec![b'0'; tail]].concat();
-        let groups: Vec<i16> = all
-            .chunks(4)
-            .map(|c| c.iter().fold(0, |sum, d| sum * 10 + i16::from(d - b'0')))
-            .collect();
+        let groups: Vec<i16> =
+            all.chunks(4).map(|c| c.iter().fold(0, |sum, d| sum * 10 + i16::from(d - b'0'))).collect();
         let first = groups.iter().position(|g| *g != 0).unwrap_or(groups.len());
         let last = groups.iter().rposition(|g| *g != 0).map_or(first, |last| last + 1);
         // At most 77 digits and 127 zeros: every count below fits sixteen bits.
@@ -108,8 +106,7 @@ impl fmt::Write for Digits {
 
 /// A decimal of a client's text: `-12.50`, `1e3`. One element, of 38 digits where they suffice, else of 76.
 pub(crate) fn from_text(text: &str) -> Result<ArrayRef, SqlError> {
-    let wrong =
-        || SqlError::new("22P02", format!("invalid input syntax for type numeric: \"{text}\""));
+    let wrong = || SqlError::new("22P02", format!("invalid input syntax for type numeric: \"{text}\""));
     let trimmed = text.trim();
     let (mantissa, exponent) = match trimmed.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| wrong())?),
@@ -124,19 +121,13 @@ pub(crate) fn from_text(text: &str) -> Result<ArrayRef, SqlError> {
     if all.is_empty() || !all.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
-    let scale = i32::try_from(behind.len())
-        .map_err(|_| wrong())?
-        .checked_sub(exponent)
-        .ok_or_else(wrong)?;
+    let scale = i32::try_from(behind.len()).map_err(|_| wrong())?.checked_sub(exponent).ok_or_else(wrong)?;
     from_digits(negative, &all, scale)
 }
 
 /// A decimal of digits and their scale.
 fn from_digits(negative: bool, digits: &str, scale: i32) -> Result<ArrayRef, SqlError> {
-    let too_large = || {
-        SqlError::new("22003", "numeric value out of range")
-            .detail("Decimals have up to 76 digits.")
-    };
+    let too_large = || SqlError::new("22003", "numeric value out of range").detail("Decimals have up to 76 digits.");
     let zeros = usize::try_from(-scale.min(0)).map_err(|_| too_large())?;
     if zeros > 76 {
         return Err(too_large());
@@ -149,17 +140,14 @@ fn from_digits(negative: bool, digits: &str, scale: i32) -> Result<ArrayRef, Sql
     let failed = |_| too_large();
     if needed <= 38 {
         let value: i128 = signed.parse().map_err(|_| too_large())?;
-        let array = Decimal128Array::from(vec![value])
-            .with_precision_and_scale(38, scale)
-            .map_err(failed)?;
+        let array = Decimal128Array::from(vec![value]).with_precision_and_scale(38, scale).map_err(failed)?;
         return Ok(Arc::new(array));
     }
     if needed > 76 {
         return Err(too_large());
     }
     let value = i256::from_string(&signed).ok_or_else(too_large)?;
-    let array =
-        Decimal256Array::from(vec![value]).with_precision_and_scale(76, scale).map_err(failed)?;
+    let array = Decimal256Array::from(vec![value]).with_precision_and_scale(76, scale).map_err(failed)?;
     Ok(Arc::new(array))
 }
 

@@ -59,16 +59,9 @@ impl Column {
             Cells::TimestampTz(a) => calendar::timestamp(out, a.value(row), ' ', "+00"),
             Cells::Interval(a) => {
                 let value = a.value(row);
-                calendar::interval(
-                    out,
-                    value.months,
-                    value.days,
-                    value.nanoseconds.div_euclid(1_000),
-                );
+                calendar::interval(out, value.months, value.days, value.nanoseconds.div_euclid(1_000));
             }
-            Cells::List(offsets, values) if values.is_scalar() => {
-                array::text(out, values, array::range(offsets, row))
-            }
+            Cells::List(offsets, values) if values.is_scalar() => array::text(out, values, array::range(offsets, row)),
             _ => json::cell(self, row, out),
         }
     }

@@ -13,8 +13,7 @@ use super::Outcome;
 
 pub(super) async fn run(address: SocketAddr, body: &str) -> Outcome {
     let config = format!("host={} port={} user=ann dbname=shop", address.ip(), address.port());
-    let (mut client, connection) =
-        tokio_postgres::connect(&config, NoTls).await.map_err(|e| e.to_string())?;
+    let (mut client, connection) = tokio_postgres::connect(&config, NoTls).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
     let mut out = String::new();
     for line in body.lines() {
@@ -61,13 +60,9 @@ async fn prepared(client: &Client, line: &str) -> Result<String, Error> {
     let sql = parts.next().unwrap_or_default();
     let values: Vec<Text> = parts.map(Text::from).collect();
     let statement = client.prepare(sql).await?;
-    let params: Vec<&(dyn ToSql + Sync)> =
-        values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+    let params: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
     let rows = client.query(&statement, &params).await?;
-    let types = statement
-        .columns()
-        .iter()
-        .map(|column| format!("{} {}", column.name(), column.type_().name()));
+    let types = statement.columns().iter().map(|column| format!("{} {}", column.name(), column.type_().name()));
     let mut out = types.collect::<Vec<_>>().join(", ");
     for row in &rows {
         let _ = write!(out, "\n{}", printed(row));
@@ -113,9 +108,7 @@ fn cell(row: &Row, i: usize, kind: &Type) -> String {
         Type::BYTEA => get::<&[u8]>(row, i),
         Type::INT8_ARRAY => get::<Vec<Option<i64>>>(row, i),
         Type::TEXT_ARRAY => get::<Vec<Option<&str>>>(row, i),
-        Type::TIMESTAMPTZ | Type::TIMESTAMP => {
-            get::<std::time::SystemTime>(row, i).split("tv_").skip(1).collect()
-        }
+        Type::TIMESTAMPTZ | Type::TIMESTAMP => get::<std::time::SystemTime>(row, i).split("tv_").skip(1).collect(),
         _ => get::<Raw>(row, i),
     }
 }
@@ -150,11 +143,7 @@ impl From<&str> for Text {
 }
 
 impl ToSql for Text {
-    fn to_sql(
-        &self,
-        kind: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         let Some(text) = &self.0 else { return Ok(IsNull::Yes) };
         match *kind {
             Type::BOOL => text.parse::<bool>()?.to_sql(kind, out),
@@ -162,9 +151,7 @@ impl ToSql for Text {
             Type::INT4 => text.parse::<i32>()?.to_sql(kind, out),
             Type::INT8 => text.parse::<i64>()?.to_sql(kind, out),
             Type::FLOAT8 => text.parse::<f64>()?.to_sql(kind, out),
-            Type::INT8_ARRAY => {
-                text.split(',').map(str::parse).collect::<Result<Vec<i64>, _>>()?.to_sql(kind, out)
-            }
+            Type::INT8_ARRAY => text.split(',').map(str::parse).collect::<Result<Vec<i64>, _>>()?.to_sql(kind, out),
             _ => text.to_sql(kind, out),
         }
     }

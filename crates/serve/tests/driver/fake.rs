@@ -84,14 +84,11 @@ impl Fake {
                 "batches" => batches = text.parse().map_err(|_| "batches N")?,
                 "error" => {
                     let (code, message) = text.split_once(' ').unwrap_or((text, ""));
-                    script.error =
-                        Some(SqlError::new(code.to_owned().leak(), message.replace("\\0", "\0")));
+                    script.error = Some(SqlError::new(code.to_owned().leak(), message.replace("\\0", "\0")));
                 }
                 "detail" => script.error = script.error.map(|error| error.detail(text)),
                 "hint" => script.error = script.error.map(|error| error.hint(text)),
-                "position" => {
-                    script.error = script.error.map(|error| error.at(text.parse().unwrap()))
-                }
+                "position" => script.error = script.error.map(|error| error.at(text.parse().unwrap())),
                 "line" => {
                     let (line, column) = text.split_once(':').ok_or("line L:C")?;
                     let (line, column) = (line.parse().unwrap(), column.parse().unwrap());
@@ -122,12 +119,7 @@ fn parameters(text: &str) -> Result<Vec<DataType>, String> {
 
 #[async_trait]
 impl Reader for Fake {
-    async fn query(
-        &self,
-        sql: &str,
-        params: &[Param],
-        context: &QueryContext,
-    ) -> Result<Answer, SqlError> {
+    async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError> {
         if sql == "select context" {
             return Ok(one_row(context));
         }
@@ -144,8 +136,7 @@ impl Reader for Fake {
         if let (Some(error), true) = (&script.error, script.batches.is_empty()) {
             return Err(error.clone());
         }
-        let rows =
-            futures::stream::iter(script.batches.into_iter().map(Ok).chain(script.error.map(Err)));
+        let rows = futures::stream::iter(script.batches.into_iter().map(Ok).chain(script.error.map(Err)));
         let stream = match guard {
             None => rows.boxed(),
             Some(guard) => {
@@ -168,8 +159,7 @@ impl Reader for Fake {
         _: &QueryContext,
     ) -> Result<Description, SqlError> {
         let script = self.find(sql)?;
-        if let (Some(error), true, true) =
-            (&script.error, script.batches.is_empty(), script.schema.fields().is_empty())
+        if let (Some(error), true, true) = (&script.error, script.batches.is_empty(), script.schema.fields().is_empty())
         {
             return Err(error.clone());
         }
@@ -202,33 +192,21 @@ impl Drop for Guard {
 }
 
 fn echo_schema(types: &[DataType]) -> SchemaRef {
-    let fields: Vec<Field> =
-        types.iter().map(|kind| Field::new(kind.to_string(), kind.clone(), true)).collect();
+    let fields: Vec<Field> = types.iter().map(|kind| Field::new(kind.to_string(), kind.clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }
 
 fn echo(params: &[Param]) -> Result<Answer, SqlError> {
     let arrays: Vec<ArrayRef> = params.iter().map(|param| Arc::clone(&param.0)).collect();
     let types: Vec<DataType> = arrays.iter().map(|array| array.data_type().clone()).collect();
-    let batch = RecordBatch::try_new(echo_schema(&types), arrays)
-        .map_err(|e| SqlError::new("XX000", e.to_string()))?;
-    Ok(Answer {
-        schema: batch.schema(),
-        stream: futures::stream::iter([Ok(batch)]).boxed(),
-        step: STEP,
-    })
+    let batch = RecordBatch::try_new(echo_schema(&types), arrays).map_err(|e| SqlError::new("XX000", e.to_string()))?;
+    Ok(Answer { schema: batch.schema(), stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP })
 }
 
 fn one_row(context: &QueryContext) -> Answer {
-    let fields = ["user", "database", "pid", "search_path"]
-        .map(|name| Field::new(name, DataType::Utf8, true));
+    let fields = ["user", "database", "pid", "search_path"].map(|name| Field::new(name, DataType::Utf8, true));
     let schema: SchemaRef = Arc::new(Schema::new(fields.to_vec()));
-    let cells = [
-        &context.user,
-        &context.database,
-        &context.pid.to_string(),
-        &context.search_path.join(","),
-    ];
+    let cells = [&context.user, &context.database, &context.pid.to_string(), &context.search_path.join(",")];
     let batch = table::batch(&schema, &[cells.map(String::clone).to_vec()]).unwrap();
     Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP }
 }

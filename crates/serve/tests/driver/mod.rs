@@ -64,18 +64,8 @@ struct Servers {
 
 impl Case {
     pub(crate) fn new(_: &Path) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        Self {
-            runtime,
-            fake: Arc::default(),
-            limits: Limits::default(),
-            servers: None,
-            clients: BTreeMap::new(),
-        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self { runtime, fake: Arc::default(), limits: Limits::default(), servers: None, clients: BTreeMap::new() }
     }
 }
 
@@ -205,14 +195,9 @@ impl Case {
         let address = self.servers().await?.pg;
         let url = format!("host={} port={} user=ann dbname=shop", address.ip(), address.port());
         let mut command = tokio::process::Command::new("psql");
-        command
-            .args(["-X", "-d", &url])
-            .args(words)
-            .env("PGCLIENTENCODING", "UTF8")
-            .env("LC_ALL", "C.UTF-8");
+        command.args(["-X", "-d", &url]).args(words).env("PGCLIENTENCODING", "UTF8").env("LC_ALL", "C.UTF-8");
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut child =
-            command.stderr(std::process::Stdio::piped()).spawn().map_err(|e| e.to_string())?;
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().map_err(|e| e.to_string())?;
         let mut stdin = child.stdin.take().ok_or("no stdin")?;
         stdin.write_all(script.as_bytes()).await.map_err(|e| e.to_string())?;
         drop(stdin);
@@ -288,11 +273,7 @@ fn printed_reply(reply: &[u8], address: SocketAddr) -> String {
     let head = String::from_utf8_lossy(&reply[..end]).into_owned();
     let raw = reply.get(end + 4..).unwrap_or_default();
     let lower = head.to_lowercase();
-    let (body, whole) = if lower.contains("transfer-encoding: chunked") {
-        unchunk(raw)
-    } else {
-        (raw.to_vec(), true)
-    };
+    let (body, whole) = if lower.contains("transfer-encoding: chunked") { unchunk(raw) } else { (raw.to_vec(), true) };
     let mut out = head.lines().next().unwrap_or_default().to_owned();
     for line in head.lines() {
         let name = line.split(':').next().unwrap_or_default().to_lowercase();
@@ -351,13 +332,9 @@ fn render(body: &str) -> Outcome {
         for word in rest {
             match word.split_once('=') {
                 Some(("bounds", list)) => histogram.bounds = numbers(list),
-                Some(("counts", list)) => {
-                    histogram.counts = list.split(',').map(|n| n.parse().unwrap()).collect()
-                }
+                Some(("counts", list)) => histogram.counts = list.split(',').map(|n| n.parse().unwrap()).collect(),
                 Some(("sum", sum)) => histogram.sum = sum.parse().unwrap(),
-                Some((label, value)) => {
-                    metric.labels.push((label.to_owned(), value.replace("\\n", "\n")))
-                }
+                Some((label, value)) => metric.labels.push((label.to_owned(), value.replace("\\n", "\n"))),
                 None if word.contains('.') || word.chars().any(char::is_alphabetic) => {
                     metric.value = Value::Number(word.parse().unwrap());
                 }
@@ -385,11 +362,7 @@ async fn bind() -> Outcome {
     let say = |result: Result<TcpListener, serve::BindError>| match result {
         Ok(listener) => {
             let port = listener.local_addr().unwrap().port();
-            if port > taken.port() {
-                "the next free port".to_owned()
-            } else {
-                format!("port {port}")
-            }
+            if port > taken.port() { "the next free port".to_owned() } else { format!("port {port}") }
         }
         Err(error) => hidden(error.to_string()),
     };

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, ListArray, RecordBatch, StringArray, StructArray, new_empty_array,
-    new_null_array,
+    ArrayRef, BinaryArray, ListArray, RecordBatch, StringArray, StructArray, new_empty_array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -88,12 +87,10 @@ pub(super) fn data_type(name: &str) -> Result<DataType, String> {
 /// A batch of these rows.
 pub(super) fn batch(schema: &SchemaRef, rows: &[Vec<String>]) -> Result<RecordBatch, String> {
     let columns = schema.fields().iter().enumerate().map(|(i, field)| {
-        let cells: Vec<Option<&str>> =
-            rows.iter().map(|row| row.get(i).map(String::as_str).and_then(value)).collect();
+        let cells: Vec<Option<&str>> = rows.iter().map(|row| row.get(i).map(String::as_str).and_then(value)).collect();
         column(field.data_type(), &cells)
     });
-    RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)
-        .map_err(|e| e.to_string())
+    RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?).map_err(|e| e.to_string())
 }
 
 /// NULL is none, `''` the empty text.
@@ -112,41 +109,29 @@ fn column(data_type: &DataType, cells: &[Option<&str>]) -> Result<ArrayRef, Stri
             Ok(Arc::new(bytes.iter().map(Option::as_deref).collect::<BinaryArray>()))
         }
         DataType::List(item) => {
-            let lists: Vec<Vec<&str>> =
-                cells.iter().map(|cell| cell.map(items).unwrap_or_default()).collect();
+            let lists: Vec<Vec<&str>> = cells.iter().map(|cell| cell.map(items).unwrap_or_default()).collect();
             let flat: Vec<Option<&str>> = lists.iter().flatten().map(|item| value(item)).collect();
             let offsets = OffsetBuffer::from_lengths(lists.iter().map(Vec::len));
             let nulls: NullBuffer = cells.iter().map(Option::is_some).collect();
-            let values = if flat.is_empty() {
-                new_empty_array(item.data_type())
-            } else {
-                column(item.data_type(), &flat)?
-            };
+            let values =
+                if flat.is_empty() { new_empty_array(item.data_type()) } else { column(item.data_type(), &flat)? };
             Ok(Arc::new(ListArray::new(Arc::clone(item), offsets, values, Some(nulls))))
         }
         DataType::Struct(fields) => {
             let parts = fields.iter().enumerate().map(|(i, field)| {
-                let cells: Vec<Option<&str>> = cells
-                    .iter()
-                    .map(|cell| cell.and_then(|cell| cell.split('/').nth(i)).and_then(value))
-                    .collect();
+                let cells: Vec<Option<&str>> =
+                    cells.iter().map(|cell| cell.and_then(|cell| cell.split('/').nth(i)).and_then(value)).collect();
                 column(field.data_type(), &cells)
             });
             let nulls: NullBuffer = cells.iter().map(Option::is_some).collect();
-            Ok(Arc::new(StructArray::new(
-                fields.clone(),
-                parts.collect::<Result<_, _>>()?,
-                Some(nulls),
-            )))
+            Ok(Arc::new(StructArray::new(fields.clone(), parts.collect::<Result<_, _>>()?, Some(nulls))))
         }
         DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, None)
             if cells.iter().flatten().any(|cell| cell.starts_with('@')) =>
         {
             // Days or microseconds as a number, for what no parser reads.
-            let numbers: Vec<Option<&str>> =
-                cells.iter().map(|cell| cell.map(|cell| cell.trim_matches('@'))).collect();
-            let width =
-                if *data_type == DataType::Date32 { DataType::Int32 } else { DataType::Int64 };
+            let numbers: Vec<Option<&str>> = cells.iter().map(|cell| cell.map(|cell| cell.trim_matches('@'))).collect();
+            let width = if *data_type == DataType::Date32 { DataType::Int32 } else { DataType::Int64 };
             arrow::compute::cast(&column(&width, &numbers)?, data_type).map_err(|e| e.to_string())
         }
         DataType::Null => Ok(new_null_array(data_type, cells.len())),
@@ -171,8 +156,7 @@ fn items(cell: &str) -> Vec<&str> {
 }
 
 pub(super) fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> =
-        text.chars().filter_map(|c| c.to_digit(16)).map(|d| u8::try_from(d).unwrap()).collect();
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| u8::try_from(d).unwrap()).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
@@ -196,7 +180,6 @@ pub(super) fn arrow_stream(bytes: &[u8]) -> String {
 }
 
 fn describe(schema: &Schema) -> String {
-    let columns =
-        schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+    let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
     columns.collect::<Vec<_>>().join(", ")
 }

@@ -45,9 +45,7 @@ impl Client {
                     version = (major.parse::<i32>().unwrap() << 16) + minor.parse::<i32>().unwrap();
                 }
                 "user" => user = value,
-                _ => body.extend(
-                    [name.as_bytes(), b"\0", value.replace('+', " ").as_bytes(), b"\0"].concat(),
-                ),
+                _ => body.extend([name.as_bytes(), b"\0", value.replace('+', " ").as_bytes(), b"\0"].concat()),
             }
         }
         if !user.is_empty() {
@@ -71,10 +69,7 @@ impl Client {
             match word {
                 "raw" => bytes.extend(hex(rest)),
                 "eof" => {
-                    self.socket
-                        .write_all(&std::mem::take(&mut bytes))
-                        .await
-                        .map_err(|e| e.to_string())?;
+                    self.socket.write_all(&std::mem::take(&mut bytes)).await.map_err(|e| e.to_string())?;
                     self.socket.shutdown().await.map_err(|e| e.to_string())?;
                 }
                 _ => bytes.extend(message(word, rest)?),
@@ -133,8 +128,7 @@ fn message(word: &str, rest: &str) -> Result<Vec<u8>, String> {
             let (head, sql) = rest.split_once(" : ").ok_or("parse NAME TYPES : SQL")?;
             let mut words = head.split_whitespace();
             let statement = name(words.next().unwrap_or_default());
-            let types: Vec<&str> =
-                words.next().map(|list| list.split(',').collect()).unwrap_or_default();
+            let types: Vec<&str> = words.next().map(|list| list.split(',').collect()).unwrap_or_default();
             let mut body = [cstring(statement), cstring(sql)].concat();
             body.extend(i16::try_from(types.len()).unwrap().to_be_bytes());
             for kind in types {
@@ -146,8 +140,7 @@ fn message(word: &str, rest: &str) -> Result<Vec<u8>, String> {
         "describe" => (b'D', [word_at(0).to_uppercase().as_bytes(), &cstring(word_at(1))].concat()),
         "close" => (b'C', [word_at(0).to_uppercase().as_bytes(), &cstring(word_at(1))].concat()),
         "execute" => {
-            let rows: i32 =
-                words.get(1).map_or(Ok(0), |n| n.parse()).map_err(|_| "execute PORTAL ROWS")?;
+            let rows: i32 = words.get(1).map_or(Ok(0), |n| n.parse()).map_err(|_| "execute PORTAL ROWS")?;
             (b'E', [cstring(word_at(0)), rows.to_be_bytes().to_vec()].concat())
         }
         "sync" => (b'S', Vec::new()),
@@ -165,9 +158,7 @@ fn bind(rest: &str) -> Vec<u8> {
     let (rest, results) = rest.split_once(" => ").unwrap_or((rest, ""));
     let mut parts = rest.split(" | ");
     let mut names = parts.next().unwrap_or_default().split_whitespace().map(name);
-    let mut body =
-        [cstring(names.next().unwrap_or_default()), cstring(names.next().unwrap_or_default())]
-            .concat();
+    let mut body = [cstring(names.next().unwrap_or_default()), cstring(names.next().unwrap_or_default())].concat();
     let values: Vec<&str> = parts.collect();
     let count = i16::try_from(values.len()).unwrap().to_be_bytes();
     body.extend(count);
@@ -187,8 +178,7 @@ fn bind(rest: &str) -> Vec<u8> {
         body.extend(i32::try_from(bytes.len()).unwrap().to_be_bytes());
         body.extend(bytes);
     }
-    let formats: Vec<i16> =
-        results.split(',').filter(|f| !f.is_empty()).map(|f| i16::from(f == "binary")).collect();
+    let formats: Vec<i16> = results.split(',').filter(|f| !f.is_empty()).map(|f| i16::from(f == "binary")).collect();
     body.extend(i16::try_from(formats.len()).unwrap().to_be_bytes());
     for format in formats {
         body.extend(format.to_be_bytes());
@@ -227,16 +217,11 @@ const OIDS: [(&str, i32); 27] = [
 ];
 
 fn oid(name: &str) -> Result<i32, String> {
-    OIDS.iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, oid)| *oid)
-        .ok_or_else(|| format!("no type {name:?}"))
+    OIDS.iter().find(|(known, _)| *known == name).map(|(_, oid)| *oid).ok_or_else(|| format!("no type {name:?}"))
 }
 
 fn type_name(oid: i32) -> String {
-    OIDS.iter()
-        .find(|(_, known)| *known == oid)
-        .map_or_else(|| oid.to_string(), |(name, _)| (*name).to_owned())
+    OIDS.iter().find(|(_, known)| *known == oid).map_or_else(|| oid.to_string(), |(name, _)| (*name).to_owned())
 }
 
 fn int(bytes: &[u8], at: usize) -> i32 {
@@ -292,11 +277,8 @@ fn columns(body: &[u8]) -> String {
         at = end + 1;
         let (kind, size) = (type_name(int(body, at + 6)), short(body, at + 10));
         let (modifier, format) = (int(body, at + 12), short(body, at + 16));
-        let modifier = if modifier < 0 {
-            String::new()
-        } else {
-            format!("({},{})", (modifier - 4) >> 16, (modifier - 4) & 0x7ff)
-        };
+        let modifier =
+            if modifier < 0 { String::new() } else { format!("({},{})", (modifier - 4) >> 16, (modifier - 4) & 0x7ff) };
         let format = if format == 1 { " binary" } else { "" };
         let comma = if i > 0 { "," } else { "" };
         let _ = write!(out, "{comma} {name}:{kind}{modifier}/{size}{format}");
@@ -325,9 +307,7 @@ fn values(body: &[u8]) -> String {
 /// `E ERROR 22012 message`, then the other fields on lines of their own.
 fn fields(kind: char, body: &[u8]) -> String {
     let parts = strings(body);
-    let get = |key: char| {
-        parts.iter().find_map(|part| part.strip_prefix(key)).unwrap_or_default().to_owned()
-    };
+    let get = |key: char| parts.iter().find_map(|part| part.strip_prefix(key)).unwrap_or_default().to_owned();
     assert_eq!(get('S'), get('V'), "both severities");
     let mut out = format!("{kind} {} {} {}", get('S'), get('C'), get('M'));
     for (key, word) in [('D', "detail"), ('H', "hint"), ('P', "position")] {

@@ -47,9 +47,10 @@ impl Replay {
                 self.reader = None;
                 continue;
             };
-            // Steps up to the fold may be gone with their segments; after it the chain must hold.
+            // Steps up to the fold may be gone with their segments, and some never had a record (a build's): a log that
+            // was opened behind such a fold goes on from the fold's step. After the fold the chain must hold.
             if let Some(previous) = self.previous
-                && (header.previous != previous || header.step <= previous)
+                && ((header.previous != previous && header.previous > self.folded) || header.step <= previous)
             {
                 let what = format!("step {} does not follow step {previous}: part of the log is missing", header.step);
                 return Err(reader.damaged(at, what));

@@ -1,0 +1,199 @@
+//! A whole instance under measurement, and what it uses of the machine.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use connect::source::mysql;
+use project::{ConnectionKind, Files, ListenSpec, Options, Start};
+use relation::{ChunkDone, Position, Rows, SourceBatch};
+
+use super::{line, memory_mib};
+use crate::clock::stopwatch;
+use crate::instance::{Instance, plan_feeds, said};
+use crate::setup::Setup;
+use crate::warehouse::Warehouse;
+
+/// An instance with its data in a folder that goes with it.
+pub(super) struct Running {
+    pub instance: Instance,
+    /// Where the source's log ended when the instance was about to start.
+    pub target: Position,
+    pub begun: Instant,
+    cpu_before: f64,
+    _data: tempfile::TempDir,
+}
+
+/// A project whose files are at hand, reading from this connection.
+pub(super) fn setup(files: &Files, connection: &ConnectionKind, data: &tempfile::TempDir) -> anyhow::Result<Setup> {
+    let options = Options { target: None, vars: BTreeMap::new(), env: std::env::vars().collect() };
+    let folder = data.path().to_path_buf();
+    let mut setup = Setup::from_files(folder.clone(), files, &options, Some(folder));
+    let errors: Vec<_> = setup.findings.iter().filter(|f| f.is_error()).map(ToString::to_string).collect();
+    if !errors.is_empty() {
+        bail!("the project cannot run\n{}", errors.join("\n"));
+    }
+    for known in &mut setup.project.connections {
+        known.kind = connection.clone();
+    }
+    // Its tables are looked for in the connection's database, wherever the project has them.
+    setup.project.sources.iter_mut().for_each(|table| table.schema = None);
+    let anywhere = ListenSpec { addr: ([127, 0, 0, 1], 0).into(), explicit: true };
+    setup.project.profile.pg = anywhere;
+    setup.project.profile.http = anywhere;
+    Ok(setup)
+}
+
+impl Running {
+    /// Starts a project over a connection, with an empty data folder in the system's folder for temporary files.
+    pub(super) async fn start(files: &Files, connection: &ConnectionKind) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let setup = setup(files, connection, &data)?;
+        let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
+        let target = mysql::current_position(&feed.mysql().await?).await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let cpu_before = cpu_seconds();
+        let begun = stopwatch();
+        let (feeds, described) = plan_feeds(&setup).await?;
+        let runtime = tokio::runtime::Handle::current();
+        let opening = setup.clone();
+        let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
+        let mut warehouse = opened.map_err(|findings| {
+            let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the project cannot run\n{}", findings.join("\n"))
+        })?;
+        if !matches!(connection, ConnectionKind::Mysql { start: Start::Snapshot, .. }) {
+            let nothing = nothing_to_load(&warehouse);
+            tokio::task::block_in_place(|| warehouse.engine.step(nothing))?;
+        }
+        let instance = Instance::start(&setup, warehouse, feeds).await?;
+        Ok(Self { instance, target: without_gtids(target), begun, cpu_before, _data: data })
+    }
+
+    /// Waits until every table is loaded and every model live. Errors: a table or model cannot be kept.
+    pub(super) async fn until_live(&self) -> anyhow::Result<()> {
+        let mut poll = tokio::time::interval(Duration::from_millis(2));
+        loop {
+            poll.tick().await;
+            if self.instance.has_failed() {
+                bail!("the engine has stopped; the log above says why");
+            }
+            let facts = self.instance.status.facts();
+            let tables = facts.tables.iter().map(|(name, t)| (name, &t.state, &t.message));
+            let models = facts.models.iter().map(|(name, m)| (name, &m.state, &m.message));
+            let mut waiting = !facts.started;
+            for (name, state, message) in tables.chain(models) {
+                match state.as_str() {
+                    "parked" | "failed" => bail!("{name}: {message}"),
+                    "snapshot" | "building" => waiting = true,
+                    _ => {}
+                }
+            }
+            if let Some((name, source)) = facts.sources.iter().find(|(_, s)| s.state == "stalled") {
+                bail!("source {name}: {}", source.message);
+            }
+            if !waiting {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until what the log held at the start is visible, or so many changes of it.
+    pub(super) async fn until_caught_up(&self, changes_max: u64) -> anyhow::Result<()> {
+        let mut poll = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            poll.tick().await;
+            self.until_live().await?;
+            let facts = self.instance.status.facts();
+            let reached = |s: &crate::status::SourceStatus| {
+                let current = without_gtids(Position(s.position.clone()));
+                mysql::reached(&current, &self.target).unwrap_or(false)
+            };
+            let changes: u64 = facts.tables.values().map(|t| t.changes_total).sum();
+            if changes >= changes_max || facts.sources.values().all(reached) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for folds and compaction, and answers how long that took.
+    pub(super) async fn until_idle(&self) -> anyhow::Result<f64> {
+        let store = self.instance.status.store().clone();
+        let begun = stopwatch();
+        tokio::task::spawn_blocking(move || store.wait_idle()).await??;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// Changed rows of source tables since the start, an update once.
+    pub(super) fn changes(&self) -> u64 {
+        self.instance.status.facts().tables.values().map(|t| t.changes_total).sum()
+    }
+
+    /// Prints the rate until now, what it took of the machine, and who took it.
+    pub(super) fn tell(&self, visible: f64, idle: f64) {
+        let changes = self.changes() as f64;
+        let total = visible + idle;
+        let cpu = cpu_seconds() - self.cpu_before;
+        let (now, peak) = memory_mib();
+        line(&format!("until visible        {:>10.0} changes/s  ({changes:.0} changes in {visible:.1} s)", changes / visible));
+        line(&format!("all, folds included  {:>10.0} changes/s  ({total:.1} s, of them {idle:.1} s folding at the end)", changes / total));
+        line(&format!("processor            {:>10.2} µs per change  ({cpu:.1} s in {total:.1} s: {})", cpu * 1e6 / changes, shares(cpu)));
+        line(&format!("resident memory      {now:>10} MiB now, {peak} MiB at most"));
+        let stats = self.instance.status.store().stats();
+        line(&format!(
+            "store                {:>10} MiB of tables, {} MiB of log, {} entries folded, commits waited {:.1} s for folds",
+            stats.disk_bytes >> 20,
+            stats.log_bytes >> 20,
+            stats.folded_entries,
+            stats.commit_wait.as_secs_f64()
+        ));
+    }
+}
+
+/// Says of every table that it is complete as it is, empty: its log is read from where it was made.
+fn nothing_to_load(warehouse: &Warehouse) -> Vec<(u32, SourceBatch)> {
+    let mut batches: BTreeMap<u32, SourceBatch> = BTreeMap::new();
+    for table in warehouse.engine.tables() {
+        let (id, cursor, rows) = (table.id, Vec::new(), Rows::new());
+        let done = ChunkDone { table: id, cursor, complete: true, rows, rows_estimate: 0 };
+        batches.entry(table.source).or_default().chunks.push(done);
+    }
+    batches.into_iter().collect()
+}
+
+/// A position by file and offset alone: a start in the middle of the log does not know what was executed before.
+fn without_gtids(position: Position) -> Position {
+    match position.0.split_once(" gtid=") {
+        Some((point, _)) => Position(point.to_owned()),
+        None => position,
+    }
+}
+
+/// Processor time of this process so far, of all threads, in seconds.
+fn cpu_seconds() -> f64 {
+    cpu_of("/proc/self/stat").map_or(0.0, |(_, seconds)| seconds)
+}
+
+/// Name and processor time of a process or thread. Linux counts in hundredths of a second for every reader.
+fn cpu_of(path: &str) -> Option<(String, f64)> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (head, tail) = text.rsplit_once(')')?;
+    let name = head.split_once('(')?.1.to_owned();
+    let ticks: u64 = tail.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    Some((name, ticks as f64 / 100.0))
+}
+
+/// Which threads took how much of the processor time; what ended meanwhile, such as a step's helpers, is the rest.
+fn shares(total: f64) -> String {
+    let mut by_name: BTreeMap<String, f64> = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        if let Some((name, seconds)) = cpu_of(&task.path().join("stat").to_string_lossy()) {
+            *by_name.entry(name).or_default() += seconds;
+        }
+    }
+    let rest = total - by_name.values().sum::<f64>();
+    by_name.insert("a step's helpers".to_owned(), rest.max(0.0));
+    let mut sorted: Vec<_> = by_name.into_iter().filter(|(_, seconds)| seconds / total >= 0.005).collect();
+    sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let shown = sorted.iter().map(|(name, seconds)| format!("{name} {:.0} %", seconds / total * 100.0));
+    shown.collect::<Vec<_>>().join(", ")
+}
