@@ -157,7 +157,8 @@ pub fn said(failure: &Failure) -> String {
 
 impl Instance {
     /// Starts serving and following. The warehouse is open; its models are built as their tables are complete.
-    pub async fn start(setup: &Setup, warehouse: Warehouse, feeds: Vec<PlannedFeed>) -> anyhow::Result<Self> {
+    pub async fn start(setup: &Setup, mut warehouse: Warehouse, feeds: Vec<PlannedFeed>) -> anyhow::Result<Self> {
+        feeds.iter().for_each(|feed| skip_load(feed, &mut warehouse));
         let runtime = tokio::runtime::Handle::current();
         let clock: Arc<dyn Clock> = Arc::new(WallClock);
         let status = Status::new(warehouse.engine.store().clone());
@@ -259,6 +260,18 @@ fn note_settings(setup: &Setup, status: &Status) {
     .map(|(name, value, description)| (name.to_owned(), value, description.to_owned()))
     .to_vec();
     facts.message = "starting".to_owned();
+}
+
+/// A source that begins at a place of its log has no first load: its tables hold what the log says from there on.
+fn skip_load(feed: &PlannedFeed, warehouse: &mut Warehouse) {
+    let FeedKind::Mysql(config) = &feed.kind else { return };
+    if config.start == mysql::Start::Snapshot {
+        return;
+    }
+    for table in &feed.tables {
+        let id = warehouse.engine.tables().find(|t| t.name == table.name).map(|t| t.id);
+        id.into_iter().for_each(|id| warehouse.engine.follow_without_load(id));
+    }
 }
 
 /// Follows one source in a task of its own.
@@ -381,7 +394,7 @@ async fn describe_again(config: &MysqlConfig, tables: &mut [Followed]) -> Result
 fn load_of(load: &Load) -> Option<mysql::Load> {
     match load {
         Load::Loading { cursor } => Some(mysql::Load::Pending { cursor: cursor.clone() }),
-        Load::Complete => Some(mysql::Load::Complete),
+        Load::Complete | Load::Partial => Some(mysql::Load::Complete),
         Load::Parked { .. } => None,
     }
 }

@@ -324,7 +324,7 @@ fn of_model(reject: engine::Reject) -> RejectStatus {
 fn load_word(load: &Load) -> &'static str {
     match load {
         Load::Loading { .. } => "snapshot",
-        Load::Complete => "streaming",
+        Load::Complete | Load::Partial => "streaming",
         Load::Parked { .. } => "parked",
     }
 }

@@ -189,9 +189,9 @@ impl plan::Catalog for Names {
 /// How the store shares a memory budget: overlay, hot rows and block cache; the rest is for queries and the system.
 pub fn store_options(memory: u64) -> store::Options {
     store::Options {
-        overlay_bytes: (memory / 8).clamp(64 << 20, 512 << 20),
-        hot_bytes: (memory / 8).clamp(32 << 20, 2 << 30),
-        cache_bytes: (memory / 8).clamp(32 << 20, 2 << 30),
+        overlay_bytes: (memory / 8).clamp(64 << 20, 256 << 20),
+        hot_bytes: (memory / 16).clamp(32 << 20, 512 << 20),
+        cache_bytes: (memory / 8).clamp(32 << 20, 512 << 20),
         ..store::Options::default()
     }
 }

@@ -20,7 +20,9 @@ use crate::error::{Error, Result};
 use crate::operator::States;
 
 /// Packed bytes from which a bucket spills.
-pub const BUCKET_BYTES_MAX: usize = 2048;
+///
+/// Every change of a packed bucket writes it whole: a few entries are cheaper so, dozens are not.
+pub const BUCKET_BYTES_MAX: usize = 320;
 
 const PACKED: u8 = 0;
 const SPILLED: u8 = 1;

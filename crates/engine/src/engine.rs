@@ -38,6 +38,9 @@ pub enum Load {
         cursor: Option<Vec<u8>>,
     },
     Complete,
+    /// Followed from a position of the log, without a load: rows from before are not there, so changes are normalised
+    /// for ever. Models may be built over it.
+    Partial,
     /// Not followed any more, and why.
     Parked {
         reason: String,
@@ -183,6 +186,7 @@ impl Engine {
         let load = match self.fact("load", entry.id)?.as_deref() {
             None | Some([]) => Load::Loading { cursor: None },
             Some([1, ..]) => Load::Complete,
+            Some([3, ..]) => Load::Partial,
             Some([2, reason @ ..]) => Load::Parked { reason: String::from_utf8_lossy(reason).into_owned() },
             Some([_, cursor @ ..]) => Load::Loading { cursor: Some(cursor.to_vec()) },
         };
@@ -342,6 +346,16 @@ impl Engine {
     /// One step of whole transactions: durable, then visible.
     pub fn step(&mut self, batches: Vec<(u32, relation::SourceBatch)>) -> Result<StepReport> {
         self.run_step(self.step + 1, batches, Logging::Appended)
+    }
+
+    /// Follows a table from a position of the log, without a first load.
+    pub fn follow_without_load(&mut self, id: TableId) {
+        if let Some(table) = self.tables.get_mut(&id)
+            && table.load == (Load::Loading { cursor: None })
+        {
+            table.load = Load::Partial;
+            self.setup.put(self.facts, &fact_key("load", id), &[3]);
+        }
     }
 
     /// Stops following a table; everything else goes on.

@@ -78,8 +78,10 @@ impl Engine {
         self.tables.get(&id).is_some_and(|table| !matches!(table.load, Load::Parked { .. }))
     }
 
+    /// Whether what is stored of a table may lack rows that the log speaks of.
     fn is_loading(&self, id: TableId) -> bool {
-        self.tables.get(&id).is_some_and(|t| matches!(t.load, Load::Loading { .. })) && self.relations[&id].is_keyed()
+        let table = self.tables.get(&id);
+        table.is_some_and(|t| matches!(t.load, Load::Loading { .. } | Load::Partial)) && self.relations[&id].is_keyed()
     }
 
     /// Changes, then chunk rows, against what is stored. Changes that are normalised already come out as they are.

@@ -170,27 +170,48 @@ impl Stored {
 
     /// What rows with signs change in an index. NULL keys are not indexed: nothing joins them.
     pub fn index_changes(&self, index: &Index, rows: &Rows, weights: impl Iterator<Item = i64>) -> Vec<KeyChange> {
-        let mut net: std::collections::BTreeMap<(Vec<u8>, Vec<u8>), i64> = std::collections::BTreeMap::new();
-        let mut order = Vec::new();
-        for (row, weight) in rows.iter().zip(weights) {
-            if index.columns.iter().any(|&c| self.layout.is_null(row, c)) {
+        let weights: Vec<i64> = weights.collect();
+        let mut changes: Vec<(Vec<u8>, Vec<u8>, i64)> = Vec::new();
+        let mut i = 0;
+        while i < rows.len() {
+            let pair = weights[i] < 0 && i + 1 < rows.len() && weights[i + 1] > 0;
+            if pair && self.is_same_entry(index, rows.get(i), rows.get(i + 1)) {
+                i += 2;
                 continue;
             }
-            let mut key = Vec::with_capacity(48);
-            relation::key::push_row(&mut key, &self.layout, row, &index.columns);
-            let mut entry = Vec::with_capacity(48);
-            self.push_key(row, &mut entry);
-            *net.entry((key, entry)).or_insert(0) += weight;
+            let row = rows.get(i);
+            if index.columns.iter().all(|&c| !self.layout.is_null(row, c)) {
+                let mut key = Vec::with_capacity(48);
+                relation::key::push_row(&mut key, &self.layout, row, &index.columns);
+                let mut entry = Vec::with_capacity(48);
+                self.push_key(row, &mut entry);
+                changes.push((key, entry, weights[i]));
+            }
+            i += 1;
         }
-        // Under one key a row leaves before another comes, so deletions go first.
-        for ((key, entry), weight) in net {
+        changes.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        let mut net: Vec<KeyChange> = Vec::with_capacity(changes.len());
+        let mut changes = changes.into_iter().peekable();
+        while let Some((key, entry, mut weight)) = changes.next() {
+            while let Some((.., more)) = changes.next_if(|next| next.0 == key && next.1 == entry) {
+                weight += more;
+            }
             match weight.signum() {
-                1 => order.push((key, entry, Change::Put(Vec::new()))),
-                -1 => order.push((key, entry, Change::Delete)),
+                1 => net.push((key, entry, Change::Put(Vec::new()))),
+                -1 => net.push((key, entry, Change::Delete)),
                 _ => {}
             }
         }
-        order
+        net
+    }
+
+    /// Whether an update leaves a row's place in an index as it was.
+    fn is_same_entry(&self, index: &Index, before: &[u8], after: &[u8]) -> bool {
+        let layout = &self.layout;
+        let same = |&c: &usize| {
+            layout.is_null(before, c) == layout.is_null(after, c) && layout.bytes(before, c) == layout.bytes(after, c)
+        };
+        self.is_keyed() && index.columns.iter().all(same) && self.schema.key.iter().all(same)
     }
 }
 

@@ -58,8 +58,9 @@ pub(super) async fn capture(args: &CaptureArgs) -> anyhow::Result<()> {
 
 /// Log to models.
 pub(super) async fn whole(args: &WholeArgs) -> anyhow::Result<()> {
-    let files = Files::read(&args.project)
-        .with_context(|| format!("cannot read the project folder {}; name it with --project", args.project.display()))?;
+    let files = Files::read(&args.project).with_context(|| {
+        format!("cannot read the project folder {}; name it with --project", args.project.display())
+    })?;
     args.log.run(&files).await
 }
 

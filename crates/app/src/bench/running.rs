@@ -134,9 +134,19 @@ impl Running {
         let total = visible + idle;
         let cpu = cpu_seconds() - self.cpu_before;
         let (now, peak) = memory_mib();
-        line(&format!("until visible        {:>10.0} changes/s  ({changes:.0} changes in {visible:.1} s)", changes / visible));
-        line(&format!("all, folds included  {:>10.0} changes/s  ({total:.1} s, of them {idle:.1} s folding at the end)", changes / total));
-        line(&format!("processor            {:>10.2} µs per change  ({cpu:.1} s in {total:.1} s: {})", cpu * 1e6 / changes, shares(cpu)));
+        line(&format!(
+            "until visible        {:>10.0} changes/s  ({changes:.0} changes in {visible:.1} s)",
+            changes / visible
+        ));
+        line(&format!(
+            "all, folds included  {:>10.0} changes/s  ({total:.1} s, of them {idle:.1} s folding at the end)",
+            changes / total
+        ));
+        line(&format!(
+            "processor            {:>10.2} µs per change  ({cpu:.1} s in {total:.1} s: {})",
+            cpu * 1e6 / changes,
+            shares(cpu)
+        ));
         line(&format!("resident memory      {now:>10} MiB now, {peak} MiB at most"));
         let stats = self.instance.status.store().stats();
         line(&format!(

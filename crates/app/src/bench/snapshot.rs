@@ -59,7 +59,7 @@ async fn fill(own: &mut OwnDatabase, rows: u64) -> anyhow::Result<()> {
     while from < rows {
         let count = CHUNK.min(rows - from);
         let sql = format!(
-            "insert into orders select md5(n), md5(n + 1000000000), 1 + n % 8,
+            "insert into orders select left(sha2(n, 256), 32), left(sha2(n + 1000000000, 256), 32), 1 + n % 8,
                '2017-01-01' + interval n second, '2017-01-02' + interval n second, '2017-01-04' + interval n second,
                if(n % 10 = 0, null, '2017-01-09' + interval n second), '2017-01-20' + interval n second
              from (select {from} + a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d as n
@@ -91,7 +91,10 @@ async fn rounds(args: &SnapshotArgs) -> anyhow::Result<()> {
         running.instance.stop().await?;
     }
     line(&format!("from the first chunk {}", spread(&mut from_chunk)));
-    line(&format!("from the start       {}  (connecting and watching the log for a second included)", spread(&mut from_start)));
+    line(&format!(
+        "from the start       {}  (connecting and watching the log for a second included)",
+        spread(&mut from_start)
+    ));
     line(&format!("all, folds included  {}", spread(&mut folded)));
     let (now, peak) = super::memory_mib();
     line(&format!("resident memory      {now:>10} MiB now, {peak} MiB at most"));
