@@ -195,7 +195,7 @@ impl AggregateOp {
         Ok(Delta::concat(&self.schema, &deltas)?)
     }
 
-    /// The row of an empty global aggregate, which stands even over no input.
+    /// Gathers a whole input, for a build: add its batches, then finish.
     pub fn accumulation(&self) -> Accumulation<'_> {
         Accumulation::new(self)
     }
