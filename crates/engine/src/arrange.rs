@@ -1,8 +1,11 @@
 //! How the rows of a join's side are found by key.
 //!
 //! A side that is a stored relation, seen through filters and projections, needs no state of its own: the relation's
-//! primary key or a thin index finds its rows, and the filters and projections are applied to what was found. Any other
-//! side (an aggregate, a join that is not kept) is kept as an arrangement of its own, rows and weights by join key.
+//! primary key or a thin index finds its rows, and the filters and projections are applied to what was found. Nor does an
+//! aggregate that is joined by its groups: they are in its state. Nor a join: its rows under a key are those of its
+//! driving side under that key, each met with the join's other side, by look-ups all the way down; so a chain of joins
+//! keeps no wide row anywhere between its tables and its end (the look-ups of a delta query, as in McSherry et al.,
+//! "Shared Arrangements", VLDB 2020). Any other side is kept as an arrangement of its own, rows and weights by join key.
 
 use std::sync::Arc;
 
@@ -15,13 +18,36 @@ use crate::buckets::{Buckets, Change, weight_of};
 use crate::error::Result;
 use crate::expr::MapProgram;
 use crate::operator::States;
-use crate::operator::join::Found;
+use crate::operator::aggregate::AggregateOp;
+use crate::operator::join::{Driving, Found, JoinOp};
 use crate::stored::Stored;
 
 /// Old rows of one side of a join.
 pub struct Side {
+    source: Source,
+    /// What lies between the source and the side, from below upwards.
+    maps: Vec<Arc<MapProgram>>,
+}
+
+/// Where the rows of a side come from.
+enum Source {
+    Rows(Lookup),
+    /// The groups of an aggregate: the join key is their key.
+    Groups(Arc<AggregateOp>),
+    /// A join below, made anew for the rows asked for: those of one of its sides, met with the other.
+    Joined {
+        driving: Box<Side>,
+        from: Driving,
+        join: Arc<JoinOp>,
+    },
+}
+
+/// Rows in the store, found by key and decoded.
+struct Lookup {
     access: Access,
-    chain: Chain,
+    layout: Layout,
+    columns: Vec<usize>,
+    schema: SchemaRef,
 }
 
 enum Access {
@@ -33,39 +59,87 @@ enum Access {
     Own { buckets: Buckets },
 }
 
-/// Decodes stored rows and makes the side's rows of them.
-struct Chain {
-    layout: Layout,
-    columns: Vec<usize>,
-    base: SchemaRef,
-    maps: Vec<Arc<MapProgram>>,
-}
-
 impl Side {
     /// A side read through a stored relation: `columns` of it, then `maps`. `index` none: by its primary key.
     pub fn stored(
         stored: &Stored,
         index: Option<Buckets>,
         columns: Vec<usize>,
-        base: SchemaRef,
+        schema: SchemaRef,
         maps: Vec<Arc<MapProgram>>,
     ) -> Self {
         let access = match index {
             None => Access::Primary { table: stored.id },
             Some(index) => Access::Index { table: stored.id, index, keyed: stored.is_keyed() },
         };
-        Self { access, chain: Chain { layout: stored.layout.clone(), columns, base, maps } }
+        let source = Source::Rows(Lookup { access, layout: stored.layout.clone(), columns, schema });
+        Self { source, maps }
     }
 
     /// A side with rows of its own.
     pub fn own(state: TableId, types: Vec<DataType>, schema: SchemaRef) -> Self {
         let columns = (0..types.len()).collect();
-        let chain = Chain { layout: Layout::new(types), columns, base: schema, maps: Vec::new() };
-        Self { access: Access::Own { buckets: Buckets { table: state } }, chain }
+        let access = Access::Own { buckets: Buckets { table: state } };
+        let source = Source::Rows(Lookup { access, layout: Layout::new(types), columns, schema });
+        Self { source, maps: Vec::new() }
+    }
+
+    /// A side read from the groups of an aggregate.
+    pub fn groups(aggregate: Arc<AggregateOp>, maps: Vec<Arc<MapProgram>>) -> Self {
+        Self { source: Source::Groups(aggregate), maps }
+    }
+
+    /// A side read through a join: `driving` finds rows of one of its sides.
+    pub fn joined(driving: Self, from: Driving, join: Arc<JoinOp>, maps: Vec<Arc<MapProgram>>) -> Self {
+        Self { source: Source::Joined { driving: Box::new(driving), from, join }, maps }
     }
 
     /// The rows under each of some keys, as before the step.
-    pub fn find<'k>(&self, states: States<'_>, keys: usize, key: impl Fn(usize) -> &'k [u8]) -> Result<Found> {
+    pub fn find<'k>(&self, states: States<'_>, keys: usize, key: &dyn Fn(usize) -> &'k [u8]) -> Result<Found> {
+        let found = match &self.source {
+            Source::Rows(lookup) => lookup.find(states, keys, key)?,
+            Source::Groups(aggregate) => aggregate.find(states, keys, key)?,
+            Source::Joined { driving, from, join } => {
+                let found = driving.find(states, keys, key)?;
+                join.expand(*from, &found, states)?
+            }
+        };
+        self.through_maps(found)
+    }
+
+    /// All rows, as before the step: for sides with rows of their own.
+    pub fn all(&self, states: States<'_>) -> Result<Delta> {
+        let Source::Rows(lookup @ Lookup { access: Access::Own { buckets }, .. }) = &self.source else {
+            return Err(crate::Error::Broken { node: "join".to_owned(), what: "a side is not kept as a whole" });
+        };
+        let mut rows = Rows::new();
+        let mut weights = Vec::new();
+        buckets.all(states, &mut |value| {
+            rows.push(value.get(8..).unwrap_or_default());
+            weights.push(weight_of(value));
+        })?;
+        lookup.decode(&rows, weights)
+    }
+
+    fn through_maps(&self, found: Found) -> Result<Found> {
+        let Found { mut delta, mut key } = found;
+        for map in &self.maps {
+            let mapped = map.evaluate(&delta.batch)?;
+            // Rows that fail here were reported when they came in; they are in no result.
+            if let Some(kept) = mapped.kept {
+                key = kept.iter().map(|&row| key[row as usize]).collect();
+                let weights = kept.iter().map(|&row| delta.weights[row as usize]).collect();
+                delta = Delta::new(mapped.batch, weights);
+            } else {
+                delta = Delta::new(mapped.batch, delta.weights);
+            }
+        }
+        Ok(Found { delta, key })
+    }
+}
+
+impl Lookup {
+    fn find<'k>(&self, states: States<'_>, keys: usize, key: &dyn Fn(usize) -> &'k [u8]) -> Result<Found> {
         let mut rows = Rows::new();
         let mut weights = Vec::new();
         let mut of_key = Vec::new();
@@ -77,34 +151,11 @@ impl Side {
             )]
             of_key.resize(rows.len(), i as u32);
         }
-        self.chain.run(&rows, weights, of_key)
+        Ok(Found { delta: self.decode(&rows, weights)?, key: of_key })
     }
 
-    /// All rows, as before the step.
-    pub fn all(&self, states: States<'_>) -> Result<Delta> {
-        let mut rows = Rows::new();
-        let mut weights = Vec::new();
-        match &self.access {
-            Access::Own { buckets } => buckets.all(states, &mut |value| {
-                rows.push(value.get(8..).unwrap_or_default());
-                weights.push(weight_of(value));
-            })?,
-            Access::Primary { table } | Access::Index { table, keyed: true, .. } => {
-                for entry in states.snapshot.scan(*table, &[]) {
-                    rows.push(&entry?.1);
-                    weights.push(1);
-                }
-            }
-            Access::Index { table, .. } => {
-                for entry in states.snapshot.scan(*table, &[]) {
-                    let value = entry?.1;
-                    rows.push(value.get(8..).unwrap_or_default());
-                    weights.push(weight_of(&value));
-                }
-            }
-        }
-        let none = vec![0; rows.len()];
-        Ok(self.chain.run(&rows, weights, none)?.delta)
+    fn decode(&self, rows: &Rows, weights: Vec<i64>) -> Result<Delta> {
+        Ok(Delta::new(decode(rows.iter(), &self.layout, &self.columns, &self.schema)?, weights))
     }
 
     fn find_rows(&self, states: States<'_>, key: &[u8], rows: &mut Rows, weights: &mut Vec<i64>) -> Result<()> {
@@ -147,26 +198,6 @@ impl Side {
                 failed
             }
         }
-    }
-}
-
-impl Chain {
-    fn run(&self, rows: &Rows, weights: Vec<i64>, keys: Vec<u32>) -> Result<Found> {
-        let batch = decode((0..rows.len()).map(|i| rows.get(i)), &self.layout, &self.columns, &self.base)?;
-        let mut delta = Delta::new(batch, weights);
-        let mut keys = keys;
-        for map in &self.maps {
-            let mapped = map.evaluate(&delta.batch)?;
-            // Rows that fail here were reported when they came in; they are in no result.
-            if let Some(kept) = mapped.kept {
-                keys = kept.iter().map(|&row| keys[row as usize]).collect();
-                let weights = kept.iter().map(|&row| delta.weights[row as usize]).collect();
-                delta = Delta::new(mapped.batch, weights);
-            } else {
-                delta = Delta::new(mapped.batch, delta.weights);
-            }
-        }
-        Ok(Found { delta, key: keys })
     }
 }
 

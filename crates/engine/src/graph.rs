@@ -59,8 +59,8 @@ pub enum Rule {
     },
     Values,
     Map(Arc<MapProgram>),
-    Join(Box<JoinOp>),
-    Aggregate(Box<AggregateOp>),
+    Join(Arc<JoinOp>),
+    Aggregate(Arc<AggregateOp>),
     Union,
     TopK(Box<TopKOp>),
     /// Writes the rows of a model into its relation.
@@ -208,7 +208,7 @@ impl Graph {
                 }
                 let types = input_types(0);
                 let op = AggregateOp::new(identity.clone(), group, aggregates, types, &node.schema, &states);
-                Rule::Aggregate(Box::new(op))
+                Rule::Aggregate(Arc::new(op))
             }
             Op::TopK { partition, order, offset, limit, numbered } => {
                 let (id, ready) = around.states.state(&identity);
@@ -233,7 +233,7 @@ impl Graph {
                 let whole = *kind == JoinKind::NullAwareAnti;
                 let left = self.side(inputs[0], left_keys, whole, around);
                 let right = self.side(inputs[1], right_keys, whole, around);
-                Rule::Join(Box::new(JoinOp::new(*kind, left, right, residual, &node.schema)))
+                Rule::Join(Arc::new(JoinOp::new(*kind, left, right, residual, &node.schema)))
             }
         };
         let index = self.push(Node {
@@ -255,7 +255,7 @@ impl Graph {
         Ok(index)
     }
 
-    /// The order of a join's key pairs that lets a side's primary key answer, if one can.
+    /// The order of a join's key pairs that lets one read find a side's row, if there is one.
     fn key_order(
         &self,
         inputs: &[NodeIndex],
@@ -263,55 +263,77 @@ impl Graph {
         right_keys: &[usize],
         around: &Surroundings<'_>,
     ) -> Vec<usize> {
-        for (input, keys) in [(inputs[1], right_keys), (inputs[0], left_keys)] {
-            let Some(source) = self.trace(input) else { continue };
-            let Some(columns) = source.columns_of(keys) else { continue };
-            let key = &around.relations[&source.relation].schema.key;
-            let order: Option<Vec<usize>> = key.iter().map(|k| columns.iter().position(|c| c == k)).collect();
-            if let Some(order) = order
-                && order.len() == keys.len()
-            {
-                return order;
+        let right = self.point_order(inputs[1], right_keys, around);
+        let order = right.or_else(|| self.point_order(inputs[0], left_keys, around));
+        order.unwrap_or_else(|| (0..left_keys.len()).collect())
+    }
+
+    /// How columns of a node must be ordered to be the key of a point read; none where they are no such key.
+    fn point_order(&self, node: NodeIndex, keys: &[usize], around: &Surroundings<'_>) -> Option<Vec<usize>> {
+        let (at, columns, _) = self.below_maps(node, keys)?;
+        let key = match &self.nodes[at].rule {
+            Rule::Table { relation, columns: of_relation } => {
+                let key = &around.relations[relation].schema.key;
+                key.iter().map(|k| of_relation.iter().position(|c| c == k)).collect::<Option<Vec<_>>>()?
             }
-        }
-        (0..left_keys.len()).collect()
+            Rule::Aggregate(aggregate) => (0..aggregate.group_columns()).collect(),
+            Rule::Join(join) => {
+                let (from, columns) = join.driving(&columns)?;
+                return self.point_order(self.nodes[at].inputs[from as usize], &columns, around);
+            }
+            _ => return None,
+        };
+        let order: Vec<usize> = key.iter().map(|k| columns.iter().position(|c| c == k)).collect::<Option<_>>()?;
+        (!order.is_empty() && order.len() == keys.len()).then_some(order)
     }
 
     /// How a join finds the old rows of one input.
     fn side(&mut self, input: NodeIndex, keys: Vec<usize>, whole: bool, around: &mut Surroundings<'_>) -> JoinSide {
         let types = self.nodes[input].types.clone();
         let schema = Arc::clone(&self.nodes[input].arrow);
-        let side = self.stored_side(input, &keys, whole, around).unwrap_or_else(|| {
-            let state = self.arrangement(input, &keys, whole, around);
-            Side::own(state, types.clone(), Arc::clone(&schema))
-        });
+        let found = if whole || keys.is_empty() { None } else { self.lookup(input, &keys, around) };
+        let side = found.unwrap_or_else(|| self.own_side(input, &keys, whole, around));
         JoinSide { side, keys, types, schema }
     }
 
-    fn stored_side(
-        &self,
-        input: NodeIndex,
-        keys: &[usize],
-        whole: bool,
-        around: &mut Surroundings<'_>,
-    ) -> Option<Side> {
-        let source = self.trace(input)?;
-        let columns = source.columns_of(keys)?;
-        if keys.is_empty() || whole {
-            return None;
+    fn own_side(&mut self, input: NodeIndex, keys: &[usize], whole: bool, around: &mut Surroundings<'_>) -> Side {
+        let state = self.arrangement(input, keys, whole, around);
+        Side::own(state, self.nodes[input].types.clone(), Arc::clone(&self.nodes[input].arrow))
+    }
+
+    /// How rows of a node are found in what is kept below it; none where nothing below has these columns for a key.
+    fn lookup(&mut self, node: NodeIndex, keys: &[usize], around: &mut Surroundings<'_>) -> Option<Side> {
+        let (at, columns, maps) = self.below_maps(node, keys)?;
+        match &self.nodes[at].rule {
+            Rule::Table { relation, columns: of_relation } => {
+                let key: Vec<usize> = columns.iter().map(|&c| of_relation[c]).collect();
+                let schema = Arc::clone(&self.nodes[at].arrow);
+                let stored = around.relations.get_mut(relation)?;
+                let index = if key == stored.schema.key {
+                    None
+                } else if let Some(index) = stored.indexes.iter().find(|index| index.columns == key) {
+                    Some(index.buckets)
+                } else {
+                    let (id, built) = around.states.state(&format!("index {} {key:?}", stored.id));
+                    let buckets = Buckets { table: id };
+                    stored.indexes.push(crate::stored::Index { columns: key, buckets, built });
+                    Some(buckets)
+                };
+                Some(Side::stored(stored, index, of_relation.clone(), schema, maps))
+            }
+            Rule::Aggregate(aggregate) if aggregate.is_found_by(&columns) => {
+                Some(Side::groups(Arc::clone(aggregate), maps))
+            }
+            Rule::Join(join) => {
+                let join = Arc::clone(join);
+                let (from, columns) = join.driving(&columns)?;
+                let below = self.nodes[at].inputs[from as usize];
+                let driving = self.lookup(below, &columns, around);
+                let driving = driving.unwrap_or_else(|| self.own_side(below, &columns, false, around));
+                Some(Side::joined(driving, from, join, maps))
+            }
+            _ => None,
         }
-        let stored = around.relations.get_mut(&source.relation)?;
-        let index = if columns == stored.schema.key {
-            None
-        } else if let Some(index) = stored.indexes.iter().find(|index| index.columns == columns) {
-            Some(index.buckets)
-        } else {
-            let (id, built) = around.states.state(&format!("index {} {columns:?}", stored.id));
-            let buckets = Buckets { table: id };
-            stored.indexes.push(crate::stored::Index { columns, buckets, built });
-            Some(buckets)
-        };
-        Some(Side::stored(stored, index, source.columns, source.base, source.maps))
     }
 
     fn arrangement(
@@ -334,33 +356,20 @@ impl Graph {
         id
     }
 
-    /// Follows maps down to a stored relation.
-    fn trace(&self, input: NodeIndex) -> Option<Trace> {
+    /// The node under a chain of maps, what these columns are there, and the maps from below upwards; none where a
+    /// column is computed on the way.
+    fn below_maps(&self, node: NodeIndex, columns: &[usize]) -> Option<(NodeIndex, Vec<usize>, Vec<Arc<MapProgram>>)> {
         let mut maps = Vec::new();
-        let mut sources: Vec<Option<usize>> = (0..self.nodes[input].types.len()).map(Some).collect();
-        let mut at = input;
-        loop {
-            let node = &self.nodes[at];
-            match &node.rule {
-                Rule::Map(program) => {
-                    let through = program.columns();
-                    sources = sources.iter().map(|c| c.and_then(|c| through[c])).collect();
-                    maps.push(Arc::clone(program));
-                    at = node.inputs[0];
-                }
-                Rule::Table { relation, columns } => {
-                    maps.reverse();
-                    return Some(Trace {
-                        relation: *relation,
-                        columns: columns.clone(),
-                        base: Arc::clone(&node.arrow),
-                        sources: sources.iter().map(|c| c.map(|c| columns[c])).collect(),
-                        maps,
-                    });
-                }
-                _ => return None,
-            }
+        let mut columns = columns.to_vec();
+        let mut at = node;
+        while let Rule::Map(program) = &self.nodes[at].rule {
+            let through = program.columns();
+            columns = columns.iter().map(|&c| through[c]).collect::<Option<_>>()?;
+            maps.push(Arc::clone(program));
+            at = self.nodes[at].inputs[0];
         }
+        maps.reverse();
+        Some((at, columns, maps))
     }
 
     /// The node and everything above it, inputs first.
@@ -371,22 +380,6 @@ impl Graph {
             open.extend(self.nodes[node].inputs.iter().filter(|&&input| found.insert(input)));
         }
         found.into_iter().collect()
-    }
-}
-
-/// A stored relation seen through maps.
-struct Trace {
-    relation: TableId,
-    columns: Vec<usize>,
-    base: SchemaRef,
-    /// Per column of the node the column of the relation that it is, unchanged.
-    sources: Vec<Option<usize>>,
-    maps: Vec<Arc<MapProgram>>,
-}
-
-impl Trace {
-    fn columns_of(&self, keys: &[usize]) -> Option<Vec<usize>> {
-        keys.iter().map(|&k| self.sources[k]).collect()
     }
 }
 

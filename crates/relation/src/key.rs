@@ -17,8 +17,9 @@ use arrow::datatypes::{
     Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type,
 };
 
-use crate::row::{Layout, array};
+use crate::row::{Layout, RowWriter, Rows, array};
 use crate::schema::DataType;
+use crate::{Error, Result};
 
 /// Bytes of a text or binary value that stay ordered in a key.
 pub const LONG_PART: usize = 1024;
@@ -127,6 +128,71 @@ fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
         out.extend_from_slice(&hash128(bytes));
     } else {
         out.extend_from_slice(&[0, 0]);
+    }
+}
+
+/// Makes the row of a key over all columns of a layout, plainly ordered: the reverse of [`push_row`], but that a float's
+/// −0.0 comes back as 0.0. Errors: the key is none of this layout, or a text in it was cut ([`LONG_PART`]).
+pub fn read_row(key: &[u8], layout: &Layout, rows: &mut Rows) -> Result<()> {
+    let mut writer = rows.start_row(layout);
+    let mut rest = key;
+    let mut complete = true;
+    for i in 0..layout.types().len() {
+        let read = read_column(rest, layout.types()[i], &mut writer, i);
+        complete = read.is_some();
+        let Some(after) = read else { break };
+        rest = after;
+    }
+    if complete && rest.is_empty() {
+        rows.finish_row();
+        return Ok(());
+    }
+    rows.abandon_row();
+    Err(Error::Damaged("a key does not hold its row"))
+}
+
+/// Reads one column, and answers with what follows it.
+fn read_column<'k>(key: &'k [u8], data_type: DataType, out: &mut RowWriter<'_>, i: usize) -> Option<&'k [u8]> {
+    let (&present, rest) = key.split_first()?;
+    if present == 0 {
+        out.null(i);
+        return Some(rest);
+    }
+    if data_type.is_variable() {
+        return read_text(rest, out, i);
+    }
+    let width = data_type.fixed_width();
+    let (bytes, rest) = rest.split_at_checked(width)?;
+    let mut little_endian = [0; 32];
+    let fixed = little_endian.get_mut(..width)?;
+    fixed.copy_from_slice(bytes);
+    match data_type {
+        DataType::Bool | DataType::UInt64 => {}
+        // A negative float has all its bits inverted, another one its sign.
+        DataType::Float32 | DataType::Float64 if fixed[0] & 0x80 == 0 => fixed.iter_mut().for_each(|b| *b = !*b),
+        _ => fixed[0] ^= 0x80,
+    }
+    fixed.reverse();
+    out.fixed(i, fixed);
+    Some(rest)
+}
+
+fn read_text<'k>(key: &'k [u8], out: &mut RowWriter<'_>, i: usize) -> Option<&'k [u8]> {
+    let mut text = Vec::new();
+    let mut rest = key;
+    loop {
+        let end = rest.iter().position(|&b| b == 0)?;
+        text.extend_from_slice(&rest[..end]);
+        let mark = *rest.get(end + 1)?;
+        rest = &rest[end + 2..];
+        match mark {
+            0xff => text.push(0),
+            0 => {
+                out.variable(i, &text);
+                return Some(rest);
+            }
+            _ => return None,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use proptest::prelude::*;
 use relation::columns::{decode, encode};
-use relation::key::push_row;
+use relation::key::{push_row, read_row};
 use relation::{Column, DataType, Delta, Layout, Rows, Schema, Value};
 
 const TYPES: [DataType; 6] = [
@@ -101,6 +101,41 @@ proptest! {
         };
         let wanted = a.iter().zip(&b).map(|(a, b)| compare(a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal);
         prop_assert_eq!(key(0).cmp(&key(1)), wanted);
+    }
+
+    #[test]
+    fn keys_give_back_rows(values in prop::collection::vec(row(), 0..20)) {
+        let (layout, rows) = rows_of(&values);
+        let columns: Vec<usize> = (0..TYPES.len()).collect();
+        let mut back = Rows::new();
+        for bytes in rows.iter() {
+            let mut key = Vec::new();
+            push_row(&mut key, &layout, bytes, &columns);
+            read_row(&key, &layout, &mut back).unwrap();
+            key.pop();
+            prop_assert!(read_row(&key, &layout, &mut back).is_err());
+        }
+        prop_assert_eq!(back, rows);
+    }
+
+    #[test]
+    fn numbers_come_back_from_keys(int in any::<i64>(), small in any::<i16>(), unsigned in any::<u64>(), float in any::<f64>(), wide in any::<i128>()) {
+        let types = vec![
+            DataType::Int64, DataType::Int16, DataType::UInt64, DataType::Float64,
+            DataType::Decimal { precision: 38, scale: 3 }, DataType::Decimal { precision: 60, scale: 3 },
+        ];
+        let layout = Layout::new(types);
+        let float = if float.is_nan() || float == 0.0 { 1.5 } else { float };
+        let big = Value::BigDecimal(relation::value::I256Bytes::from_i128(wide), 3);
+        let values = [
+            Value::Int(int), Value::Int(small.into()), Value::UInt(unsigned), Value::Float(float),
+            Value::Decimal(wide, 3), big,
+        ];
+        let (mut rows, mut back, mut key) = (Rows::new(), Rows::new(), Vec::new());
+        rows.push_values(&layout, &values).unwrap();
+        push_row(&mut key, &layout, rows.get(0), &[0, 1, 2, 3, 4, 5]);
+        read_row(&key, &layout, &mut back).unwrap();
+        prop_assert_eq!(back, rows);
     }
 
     #[test]

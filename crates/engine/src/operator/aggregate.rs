@@ -1,6 +1,7 @@
 //! Aggregates of groups.
 //!
-//! Law: linear in the group. State `groups`: group key → rows and accumulators. A step adds up its delta per group,
+//! Law: linear in the group. State `groups`: group key → rows, accumulators, and the group's own columns where the key
+//! has cut them. A step adds up its delta per group,
 //! reads the group once, retracts the old row and emits the new one (nothing if they are equal): a group touched a
 //! thousand times changes once.
 //!
@@ -27,11 +28,12 @@ use hashbrown::HashTable;
 use plan::float_sum::FloatSum;
 use plan::{Aggregate, AggregateFunction};
 use relation::columns::{RowEncoder, decode};
-use relation::key::KeyEncoder;
+use relation::key::{KeyEncoder, LONG_PART};
 use relation::{DataType, Delta, Layout, Rows, TableId};
 use std::hash::BuildHasher;
 use store::Writes;
 
+use super::join::Found;
 use super::{SHARD_ROWS_MIN, States, shard_rows};
 use crate::error::{Error, Result};
 use crate::expr::arrow_schema;
@@ -198,6 +200,63 @@ impl AggregateOp {
     /// Gathers a whole input, for a build: add its batches, then finish.
     pub fn accumulation(&self) -> Accumulation<'_> {
         Accumulation::new(self)
+    }
+
+    /// Number of columns of the group, the first ones of the output.
+    pub fn group_columns(&self) -> usize {
+        self.group.len()
+    }
+
+    /// Whether these columns of the output are the key of its groups, in its order.
+    ///
+    /// Not where a float is among them: its key does not tell -0.0 from 0.0, so the row cannot be made of it.
+    pub fn is_found_by(&self, columns: &[usize]) -> bool {
+        let types = self.group_layout.types();
+        let exact = !types.iter().any(|t| matches!(t, DataType::Float32 | DataType::Float64));
+        exact && columns.len() == self.group.len() && columns.iter().enumerate().all(|(i, &c)| i == c)
+    }
+
+    /// The output rows of groups by their keys, as before the step.
+    pub fn find<'k>(&self, states: States<'_>, keys: usize, key: &dyn Fn(usize) -> &'k [u8]) -> Result<Found> {
+        let mut columns: Vec<Column> = self.aggregates.iter().map(|a| Column::new(a.kind)).collect();
+        let mut groups = Rows::new();
+        let mut of_key = Vec::new();
+        for i in 0..keys {
+            let key = key(i);
+            let Some(bytes) = states.get(self.groups, key)? else { continue };
+            let damaged = || self.broken("accumulators cannot be read");
+            let mut reader = Reader { bytes: &bytes, at: 0 };
+            reader.i64().ok_or_else(damaged)?;
+            for column in &mut columns {
+                column.grow();
+                column.read(groups.len(), &mut reader).ok_or_else(damaged)?;
+            }
+            match &bytes[reader.at..] {
+                [] => relation::key::read_row(key, &self.group_layout, &mut groups)?,
+                row => groups.push(row),
+            }
+            of_key.push(i as u32);
+        }
+        let slots: Vec<usize> = (0..groups.len()).collect();
+        let mut arrays = self.group_arrays(groups.iter())?;
+        for (column, aggregate) in columns.iter().zip(&self.aggregates) {
+            arrays.push(column.finish(aggregate, &self.input_types, &slots)?);
+        }
+        let batch = relation::columns::batch(&self.schema, arrays, groups.len())?;
+        Ok(Found { delta: Delta::new(batch, vec![1; groups.len()]), key: of_key })
+    }
+
+    fn group_arrays<'r>(&self, rows: impl ExactSizeIterator<Item = &'r [u8]> + Clone) -> Result<Vec<ArrayRef>> {
+        let columns: Vec<usize> = (0..self.group.len()).collect();
+        let schema = Arc::new(self.schema.project(&columns)?);
+        Ok(decode(rows, &self.group_layout, &columns, &schema)?.columns().to_vec())
+    }
+
+    /// Whether a group's row cannot be made of its key: a long text is cut there.
+    fn is_cut(&self, row: &[u8]) -> bool {
+        let types = self.group_layout.types().iter().enumerate();
+        let mut variable = types.filter(|(_, t)| t.is_variable()).map(|(i, _)| i);
+        variable.any(|i| !self.group_layout.is_null(row, i) && self.group_layout.bytes(row, i).len() > LONG_PART)
     }
 
     fn group_keys(&self, delta: &Delta) -> KeyEncoder {
@@ -627,6 +686,10 @@ impl<'a> Accumulation<'a> {
             if new_rows[slot] == 0 && !global {
                 writes.delete(self.op.groups, key);
             } else {
+                let row = self.group_rows.get(slot);
+                if self.op.is_cut(row) {
+                    after.extend_from_slice(row);
+                }
                 writes.put(self.op.groups, key, &after);
             }
             if old_rows[slot] > 0 || (global && !fresh) {
@@ -636,11 +699,8 @@ impl<'a> Accumulation<'a> {
                 inserted.push(slot);
             }
         }
-        let rows = retracted.iter().chain(&inserted).map(|&slot| self.group_rows.get(slot));
-        let group_columns: Vec<usize> = (0..self.op.group.len()).collect();
-        let group_schema = Arc::new(self.op.schema.project(&group_columns)?);
-        let groups = decode(rows, &self.op.group_layout, &group_columns, &group_schema)?;
-        let mut arrays: Vec<ArrayRef> = groups.columns().to_vec();
+        let slots: Vec<usize> = retracted.iter().chain(&inserted).copied().collect();
+        let mut arrays = self.op.group_arrays(slots.iter().map(|&slot| self.group_rows.get(slot)))?;
         for (a, aggregate) in self.op.aggregates.iter().enumerate() {
             let gone = old[a].finish(aggregate, &self.op.input_types, &retracted)?;
             let come = new[a].finish(aggregate, &self.op.input_types, &inserted)?;

@@ -128,6 +128,13 @@ pub struct Found {
     pub key: Vec<u32>,
 }
 
+/// The side of a join whose rows are looked up first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driving {
+    Left,
+    Right,
+}
+
 /// What a join answers: its delta, and rows for which the residual condition failed.
 pub type Joined = (Delta, Vec<Failure>);
 
@@ -203,18 +210,77 @@ impl JoinOp {
         }
     }
 
+    /// Through which side rows of the output are found by these columns of it, and by which columns of that side.
+    ///
+    /// An inner join's key is in both its sides, so that a column of one may stand for that of the other.
+    pub fn driving(&self, columns: &[usize]) -> Option<(Driving, Vec<usize>)> {
+        let inner = self.kind == JoinKind::Inner;
+        if self.kind == JoinKind::NullAwareAnti || (!inner && self.residual.is_some()) {
+            return None;
+        }
+        let width = self.left.types.len();
+        let same = |column: usize, from: &JoinSide, to: &JoinSide| {
+            let at = from.keys.iter().position(|&key| key == column)?;
+            inner.then(|| to.keys[at])
+        };
+        let of_left = |&c: &usize| if c < width { Some(c) } else { same(c - width, &self.right, &self.left) };
+        let of_right = |&c: &usize| if c < width { same(c, &self.left, &self.right) } else { Some(c - width) };
+        if let Some(columns) = columns.iter().map(of_left).collect() {
+            return Some((Driving::Left, columns));
+        }
+        let columns = inner.then(|| columns.iter().map(of_right).collect::<Option<_>>())??;
+        Some((Driving::Right, columns))
+    }
+
+    /// The output rows that come of old rows of one side; each keeps the key under which its row was found.
+    pub fn expand(&self, from: Driving, found: &Found, states: States<'_>) -> Result<Found> {
+        let (near, far) = match from {
+            Driving::Left => (&self.left, &self.right),
+            Driving::Right => (&self.right, &self.left),
+        };
+        let keys = Keys::of(near, &found.delta.batch);
+        let met = far.side.find(states, keys.len(), &|i| keys.get(i))?;
+        let mut pairs = pair(&keys.of_row, keys.len(), &met.key);
+        if let Some(residual) = &self.residual {
+            let batch = match from {
+                Driving::Left => self.pair_batch(&found.delta, &met.delta, &pairs)?,
+                Driving::Right => self.pair_batch(&met.delta, &found.delta, &swapped(&pairs))?,
+            };
+            pairs = residual.select(&batch).0.into_iter().map(|i| pairs[i as usize]).collect();
+        }
+        let mut parts = Vec::new();
+        let mut rows: Vec<u32> = Vec::new();
+        if matches!(self.kind, JoinKind::Inner | JoinKind::Left) {
+            parts.push(match from {
+                Driving::Left => self.emit_pairs(&found.delta, &met.delta, &pairs)?,
+                Driving::Right => self.emit_pairs(&met.delta, &found.delta, &swapped(&pairs))?,
+            });
+            rows.extend(pairs.iter().map(|&(row, _)| row));
+        }
+        if self.kind != JoinKind::Inner {
+            let mut matched = vec![false; found.delta.len()];
+            pairs.iter().for_each(|&(row, _)| matched[row as usize] = true);
+            let wanted = self.kind == JoinKind::Semi;
+            let alone: Vec<u32> = (0..found.delta.len() as u32).filter(|&r| matched[r as usize] == wanted).collect();
+            parts.push(self.emit_left(&found.delta, &alone, None)?);
+            rows.extend(alone);
+        }
+        let key = rows.into_iter().map(|row| found.key[row as usize]).collect();
+        Ok(Found { delta: Delta::concat(&self.schema, &parts)?, key })
+    }
+
     fn inner(&self, left: &Delta, right: &Delta, states: States<'_>) -> Result<Joined> {
         let mut parts = Vec::new();
         let mut failures = Vec::new();
         let left_keys = Keys::of(&self.left, &left.batch);
         let right_keys = Keys::of(&self.right, &right.batch);
         if left_keys.len() > 0 {
-            let found = self.right.side.find(states, left_keys.len(), |i| left_keys.get(i))?;
+            let found = self.right.side.find(states, left_keys.len(), &|i| left_keys.get(i))?;
             let pairs = pair(&left_keys.of_row, left_keys.len(), &found.key);
             parts.push(self.emit(left, &found.delta, &pairs, &mut failures)?);
         }
         if right_keys.len() > 0 {
-            let found = self.left.side.find(states, right_keys.len(), |i| right_keys.get(i))?;
+            let found = self.left.side.find(states, right_keys.len(), &|i| right_keys.get(i))?;
             let pairs: Vec<_> =
                 pair(&right_keys.of_row, right_keys.len(), &found.key).into_iter().map(|(r, l)| (l, r)).collect();
             parts.push(self.emit(&found.delta, right, &pairs, &mut failures)?);
@@ -235,7 +301,7 @@ impl JoinOp {
         let mut keys = Keys::new();
         let left_of_row = keys.add(&self.left, &left.batch);
         let right_of_row = keys.add(&self.right, &right.batch);
-        let old_right = self.right.side.find(states, keys.len(), |i| keys.get(i))?;
+        let old_right = self.right.side.find(states, keys.len(), &|i| keys.get(i))?;
         let mut before = vec![0_i64; keys.len()];
         for (row, &key) in old_right.key.iter().enumerate() {
             before[key as usize] += old_right.delta.weights[row];
@@ -250,7 +316,7 @@ impl JoinOp {
         }
         // Only keys that the right side touched need the old rows of the left.
         let touched: Vec<u32> = (0..keys.len() as u32).filter(|&k| touched[k as usize]).collect();
-        let mut old_left = self.left.side.find(states, touched.len(), |i| keys.get(touched[i] as usize))?;
+        let mut old_left = self.left.side.find(states, touched.len(), &|i| keys.get(touched[i] as usize))?;
         old_left.key.iter_mut().for_each(|k| *k = touched[*k as usize]);
 
         let mut parts = Vec::new();
@@ -294,7 +360,7 @@ impl JoinOp {
         } else {
             keys.add(&self.left, &left.batch);
             keys.add(&self.right, &right.batch);
-            let find = |side: &Side| side.find(states, keys.len(), |i| keys.get(i)).map(|found| found.delta);
+            let find = |side: &Side| side.find(states, keys.len(), &|i| keys.get(i)).map(|found| found.delta);
             (find(&self.left.side)?, find(&self.right.side)?)
         };
         let new_left = Delta::concat(&self.left.schema, &[old_left.clone(), left.clone()])?;
@@ -417,6 +483,10 @@ fn pair(of_row: &[Option<u32>], keys: usize, found: &[u32]) -> Vec<(u32, u32)> {
         pairs.extend(sorted[range].iter().map(|&found| (row as u32, found)));
     }
     pairs
+}
+
+fn swapped(pairs: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    pairs.iter().map(|&(a, b)| (b, a)).collect()
 }
 
 /// Rows that have a key, and that key.
