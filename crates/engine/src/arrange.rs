@@ -17,10 +17,13 @@ use store::Writes;
 use crate::buckets::{Buckets, Change, weight_of};
 use crate::error::Result;
 use crate::expr::MapProgram;
-use crate::operator::States;
 use crate::operator::aggregate::AggregateOp;
-use crate::operator::join::{Driving, Found, JoinOp};
+use crate::operator::join::{Driving, Found, JoinOp, KeyOf};
+use crate::operator::{States, in_shards, shard_range};
 use crate::stored::Stored;
+
+/// Rows of a key that are read first where only their number matters.
+const FIRST_LOOK: usize = 4;
 
 /// Old rows of one side of a join.
 pub struct Side {
@@ -95,7 +98,61 @@ impl Side {
     }
 
     /// The rows under each of some keys, as before the step.
-    pub fn find<'k>(&self, states: States<'_>, keys: usize, key: &dyn Fn(usize) -> &'k [u8]) -> Result<Found> {
+    pub fn find<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
+        let shards = states.shards_for(keys);
+        if shards == 1 {
+            return self.find_part(states, keys, key);
+        }
+        let parts = in_shards(shards, |i| {
+            let range = shard_range(keys, shards, i);
+            let mut found = self.find_part(states.within_shard(), range.len(), &|k| key(range.start + k))?;
+            #[expect(clippy::cast_possible_truncation, reason = "a batch holds fewer than 4 Gi keys")]
+            found.key.iter_mut().for_each(|k| *k += range.start as u32);
+            Ok(found)
+        })?;
+        let (deltas, keys): (Vec<_>, Vec<_>) = parts.into_iter().map(|found| (found.delta, found.key)).unzip();
+        let schema = deltas[0].batch.schema();
+        Ok(Found { delta: Delta::concat(&schema, &deltas)?, key: keys.concat() })
+    }
+
+    /// How many rows there are under each of some keys, as before the step: exact below a key's limit, and at least the
+    /// limit otherwise. So a key with many rows costs no more than a few of them, if they pass the maps.
+    pub fn count_up_to<'k>(&self, states: States<'_>, key: KeyOf<'_, 'k>, limits: &[i64]) -> Result<Vec<i64>> {
+        let shards = states.shards_for(limits.len());
+        if shards == 1 {
+            return self.count_part(states, key, limits);
+        }
+        let parts = in_shards(shards, |i| {
+            let range = shard_range(limits.len(), shards, i);
+            self.count_part(states.within_shard(), &|k| key(range.start + k), &limits[range.clone()])
+        })?;
+        Ok(parts.concat())
+    }
+
+    fn count_part<'k>(&self, states: States<'_>, key: KeyOf<'_, 'k>, limits: &[i64]) -> Result<Vec<i64>> {
+        let mut counts = vec![0; limits.len()];
+        let Source::Rows(lookup) = &self.source else {
+            let found = self.find(states, limits.len(), key)?;
+            found.key.iter().zip(&found.delta.weights).for_each(|(&k, weight)| counts[k as usize] += weight);
+            return Ok(counts);
+        };
+        let mut open: Vec<usize> = (0..limits.len()).filter(|&k| limits[k] > 0).collect();
+        let mut rows_max = FIRST_LOOK;
+        while !open.is_empty() {
+            let found = lookup.find_some(states, open.len(), &|i| key(open[i]), rows_max)?;
+            let mut read = vec![0; open.len()];
+            found.key.iter().for_each(|&i| read[i as usize] += 1);
+            let found = self.through_maps(found)?;
+            open.iter().for_each(|&k| counts[k] = 0);
+            found.key.iter().zip(&found.delta.weights).for_each(|(&i, weight)| counts[open[i as usize]] += weight);
+            let unsure = open.iter().zip(read).filter(|&(&k, read)| read >= rows_max && counts[k] < limits[k]);
+            open = unsure.map(|(&k, _)| k).collect();
+            rows_max = rows_max.saturating_mul(8);
+        }
+        Ok(counts)
+    }
+
+    fn find_part<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
         let found = match &self.source {
             Source::Rows(lookup) => lookup.find(states, keys, key)?,
             Source::Groups(aggregate) => aggregate.find(states, keys, key)?,
@@ -139,12 +196,17 @@ impl Side {
 }
 
 impl Lookup {
-    fn find<'k>(&self, states: States<'_>, keys: usize, key: &dyn Fn(usize) -> &'k [u8]) -> Result<Found> {
+    fn find<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
+        self.find_some(states, keys, key, usize::MAX)
+    }
+
+    /// At most so many rows under each key.
+    fn find_some<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>, rows_max: usize) -> Result<Found> {
         let mut rows = Rows::new();
         let mut weights = Vec::new();
         let mut of_key = Vec::new();
         for i in 0..keys {
-            self.find_rows(states, key(i), &mut rows, &mut weights)?;
+            self.find_rows(states, key(i), rows_max, &mut rows, &mut weights)?;
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "positions of keys in a batch, which holds fewer than 4 Gi"
@@ -158,7 +220,15 @@ impl Lookup {
         Ok(Delta::new(decode(rows.iter(), &self.layout, &self.columns, &self.schema)?, weights))
     }
 
-    fn find_rows(&self, states: States<'_>, key: &[u8], rows: &mut Rows, weights: &mut Vec<i64>) -> Result<()> {
+    fn find_rows(
+        &self,
+        states: States<'_>,
+        key: &[u8],
+        rows_max: usize,
+        rows: &mut Rows,
+        weights: &mut Vec<i64>,
+    ) -> Result<()> {
+        let end = rows.len().saturating_add(rows_max);
         match &self.access {
             Access::Primary { table } => {
                 if let Some(row) = states.get(*table, key)? {
@@ -170,13 +240,11 @@ impl Lookup {
             Access::Own { buckets } => buckets.find(states, key, &mut |_, value| {
                 rows.push(value.get(8..).unwrap_or_default());
                 weights.push(weight_of(value));
+                rows.len() < end
             }),
             Access::Index { table, index, keyed } => {
                 let mut failed = Ok(());
                 index.find(states, key, &mut |row_key, _| {
-                    if failed.is_err() {
-                        return;
-                    }
                     match states.get(*table, row_key) {
                         Ok(Some(value)) if *keyed => {
                             rows.push(&value);
@@ -194,6 +262,7 @@ impl Lookup {
                         }
                         Err(error) => failed = Err(error),
                     }
+                    failed.is_ok() && rows.len() < end
                 })?;
                 failed
             }

@@ -47,8 +47,8 @@ pub enum Change {
 pub type KeyChange = (Vec<u8>, Vec<u8>, Change);
 
 impl Buckets {
-    /// Calls `each` with entry key and value of every entry under a key.
-    pub fn find(&self, states: States<'_>, key: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+    /// Calls `each` with entry key and value of the entries under a key, until it answers false.
+    pub fn find(&self, states: States<'_>, key: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
         let mut full = Vec::with_capacity(key.len() + 1);
         full.push(0);
         full.extend_from_slice(key);
@@ -59,7 +59,9 @@ impl Buckets {
         full[0] = 1;
         for entry in states.snapshot.scan(self.table, &full) {
             let (entry_key, value) = entry?;
-            each(&entry_key[full.len()..], &value);
+            if !each(&entry_key[full.len()..], &value) {
+                break;
+            }
         }
         Ok(())
     }
@@ -69,7 +71,10 @@ impl Buckets {
         for entry in states.snapshot.scan(self.table, &[]) {
             let (key, value) = entry?;
             match (key.first(), value.first()) {
-                (Some(0), Some(&PACKED)) => unpack(&value[1..], &mut |_, value| each(value))?,
+                (Some(0), Some(&PACKED)) => unpack(&value[1..], &mut |_, value| {
+                    each(value);
+                    true
+                })?,
                 (Some(0), _) => {}
                 _ => each(&value),
             }
@@ -104,7 +109,10 @@ impl Buckets {
         }
         let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         if let Some(bucket) = &bucket {
-            unpack(&bucket[1..], &mut |key, value| entries.push((key.to_vec(), value.to_vec())))?;
+            unpack(&bucket[1..], &mut |key, value| {
+                entries.push((key.to_vec(), value.to_vec()));
+                true
+            })?;
         }
         for (_, entry_key, change) in changes {
             let at = entries.iter().position(|(k, _)| k == entry_key);
@@ -221,7 +229,7 @@ fn pack(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-fn unpack(mut bytes: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+fn unpack(mut bytes: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
     let mut part = || -> Result<Option<&[u8]>> {
         if bytes.is_empty() {
             return Ok(None);
@@ -237,7 +245,9 @@ fn unpack(mut bytes: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
     };
     while let Some(key) = part()? {
         let value = part()?.ok_or_else(|| broken("a bucket cannot be read"))?;
-        each(key, value);
+        if !each(key, value) {
+            break;
+        }
     }
     Ok(())
 }

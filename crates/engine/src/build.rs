@@ -140,7 +140,7 @@ impl Engine {
             let kept = &engine.graph.nodes[node].arrangements[i];
             let mut writes = Writes::new();
             let snapshot = engine.store.snapshot();
-            let states = States { snapshot: &snapshot, hot: engine.store.hot() };
+            let states = States { snapshot: &snapshot, hot: engine.store.hot(), shards: engine.settings.workers };
             kept.arrangement.apply(&delta, Some(states), &mut writes)?;
             engine.commit_unlogged(writes)
         })?;
@@ -169,7 +169,8 @@ impl Engine {
                     let Rule::TopK(op) = &engine.graph.nodes[index].rule else { return Ok(()) };
                     let mut writes = Writes::new();
                     let snapshot = engine.store.snapshot();
-                    let states = States { snapshot: &snapshot, hot: engine.store.hot() };
+                    let states =
+                        States { snapshot: &snapshot, hot: engine.store.hot(), shards: engine.settings.workers };
                     op.apply(&delta, Some(states), &mut writes)?;
                     engine.commit_unlogged(writes)
                 })?;
@@ -208,7 +209,7 @@ impl Engine {
             let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
             total += delta.weights.iter().sum::<i64>();
             let snapshot = engine.store.snapshot();
-            let states = States { snapshot: &snapshot, hot: engine.store.hot() };
+            let states = States { snapshot: &snapshot, hot: engine.store.hot(), shards: engine.settings.workers };
             let mut writes = Writes::new();
             stored.write_net(&rows, &delta.weights, states, &mut writes)?;
             engine.commit_unlogged(writes)
@@ -292,7 +293,7 @@ impl Engine {
     fn commit_portion(&mut self, write: impl FnOnce(States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
         let mut writes = Writes::new();
         let snapshot = self.store.snapshot();
-        write(States { snapshot: &snapshot, hot: self.store.hot() }, &mut writes)?;
+        write(States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers }, &mut writes)?;
         self.commit_unlogged(writes)
     }
 

@@ -69,7 +69,7 @@ impl Engine {
     ) -> Result<StepReport> {
         let snapshot = self.store.snapshot();
         if logging == Logging::Appended {
-            let states = States { snapshot: &snapshot, hot: self.store.hot() };
+            let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };
             for (_, batch) in &mut batches {
                 self.normalise(batch, states)?;
             }
@@ -140,7 +140,7 @@ impl Engine {
         report: &mut StepReport,
     ) -> Result<()> {
         let store = self.store.clone();
-        let states = States { snapshot, hot: store.hot() };
+        let states = States { snapshot, hot: store.hot(), shards: self.settings.workers };
         let mut wave = Wave::default();
         for input in inputs {
             // A replayed record may name a table that has a new incarnation since.
@@ -240,10 +240,10 @@ impl Engine {
                 let parts = parts.map(|d| d.project(&(0..node.types.len()).collect::<Vec<_>>(), &node.arrow));
                 Delta::concat(&node.arrow, &parts.collect::<relation::Result<Vec<_>>>()?)?
             }
-            Rule::Join(op) => op.apply(input(0), input(1), states, self.settings.workers)?.0,
+            Rule::Join(op) => op.apply(input(0), input(1), states)?.0,
             Rule::Aggregate(op) => match input(0) {
                 None => empty(),
-                Some(delta) => op.apply(delta, states, self.settings.workers, writes)?,
+                Some(delta) => op.apply(delta, states, writes)?,
             },
             Rule::TopK(op) => match input(0) {
                 None => empty(),

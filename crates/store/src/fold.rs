@@ -45,7 +45,7 @@ pub(crate) fn run(shared: &Shared) {
 pub(crate) fn is_large(options: &Options, view: &View, frozen: u64) -> bool {
     let waiting = view.runs.iter().filter(|run| run.first > frozen);
     let (entries, bytes) = waiting.fold((0, 0), |(entries, bytes), run| (entries + run.entries, bytes + run.bytes));
-    entries >= options.fold_entries_min || bytes as u64 >= options.overlay_bytes / 4
+    entries >= options.fold_entries_min || bytes as u64 >= options.overlay_bytes / 3
 }
 
 /// Waits until a fold is due; none when the store closes.

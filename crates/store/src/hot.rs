@@ -8,8 +8,8 @@
 //! together); a commit writes over a value of the same length without allocating. Eviction is a clock over the slots,
 //! with a small count of hits per slot.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use relation::TableId;
 
@@ -21,6 +21,8 @@ use crate::{Result, lock};
 
 /// The cache is split so that shards of a large step do not wait for one another.
 const SHARDS: usize = 16;
+/// Entries of a step from which two threads bring the cache up to date.
+const SPLIT_MIN: usize = 4096;
 
 /// Newest values of what was read lately; absence too. For the engine, whose snapshot is always the newest.
 pub struct Hot {
@@ -80,17 +82,32 @@ impl Hot {
     }
 
     /// Brings cached values up to date with what a step wrote.
-    pub(crate) fn apply(&self, table: TableId, part: &Part) {
-        if part.is_dropped() {
-            for shard in &self.shards {
-                lock(shard).entries.remove_table(table);
-            }
+    pub(crate) fn apply(&self, parts: &[(TableId, Arc<Part>)]) {
+        let entries: usize = parts.iter().map(|(_, part)| part.len()).sum();
+        if entries < SPLIT_MIN {
+            self.apply_to(parts, &|_| true);
             return;
         }
-        let entries = u32::try_from(part.len()).unwrap_or(u32::MAX);
-        for i in 0..entries {
-            let hash = part.hash_of(i);
-            lock(self.shard(hash)).entries.update(hash, table, part.key(i), part.value(i));
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.apply_to(parts, &|shard| shard % 2 == 1));
+            self.apply_to(parts, &|shard| shard % 2 == 0);
+        });
+    }
+
+    /// The same for some of the shards.
+    fn apply_to(&self, parts: &[(TableId, Arc<Part>)], mine: &dyn Fn(usize) -> bool) {
+        for (table, part) in parts {
+            if part.is_dropped() {
+                let shards = self.shards.iter().enumerate().filter(|(i, _)| mine(*i));
+                shards.for_each(|(_, shard)| lock(shard).entries.remove_table(*table));
+                continue;
+            }
+            for i in 0..u32::try_from(part.len()).unwrap_or(u32::MAX) {
+                let hash = part.hash_of(i);
+                if mine(shard_of(hash)) {
+                    lock(&self.shards[shard_of(hash)]).entries.update(hash, *table, part.key(i), part.value(i));
+                }
+            }
         }
     }
 
@@ -111,8 +128,13 @@ impl Hot {
 
     #[inline]
     fn shard(&self, hash: u32) -> &Mutex<Shard> {
-        &self.shards[(hash >> 28) as usize % SHARDS]
+        &self.shards[shard_of(hash)]
     }
+}
+
+#[inline]
+fn shard_of(hash: u32) -> usize {
+    (hash >> 28) as usize % SHARDS
 }
 
 impl std::fmt::Debug for Hot {

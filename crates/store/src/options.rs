@@ -11,8 +11,8 @@ pub struct Options {
     pub overlay_bytes: u64,
     /// Bytes of the engine's cache of newest values ([`crate::Hot`]). Default 128 MiB.
     pub hot_bytes: u64,
-    /// Entries waiting to be folded that make a fold start at once: about a second's worth of replay, so that a restart
-    /// stays short; the larger a fold, the fewer bytes are written per change. Default 200,000.
+    /// Entries waiting to be folded that make a fold start at once: some seconds' worth of replay, so that a restart
+    /// stays short; the larger a fold, the fewer bytes compaction writes per change. Default 600,000.
     pub fold_entries_min: usize,
     /// In quiet times a fold starts when the oldest waiting step is this old, if [`Options::fold_entries_quiet`] entries
     /// wait. Default 30 s: 200 transactions a second are replayed in a tenth of a second then.
@@ -38,7 +38,7 @@ impl Default for Options {
             cache_bytes: 256 << 20,
             overlay_bytes: 256 << 20,
             hot_bytes: 128 << 20,
-            fold_entries_min: 200_000,
+            fold_entries_min: 600_000,
             fold_interval: Duration::from_secs(30),
             fold_entries_quiet: 5_000,
             level0_tables_max: 12,

@@ -304,8 +304,8 @@ impl Shared {
             return Err(Error::Dropped(*table));
         }
         self.hot.begin(step);
+        self.hot.apply(&parts);
         for (table, part) in &parts {
-            self.hot.apply(*table, part);
             if part.is_dropped() {
                 state.dropped.insert(*table);
             }

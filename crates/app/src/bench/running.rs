@@ -156,6 +156,13 @@ impl Running {
             stats.folded_entries,
             stats.commit_wait.as_secs_f64()
         ));
+        let reads = (stats.hot_hits + stats.hot_misses) as f64;
+        line(&format!(
+            "point reads          {:>10.2} per change, {:.1} % past the hot cache of {} MiB",
+            reads / changes,
+            100.0 * stats.hot_misses as f64 / reads.max(1.0),
+            stats.hot_bytes >> 20
+        ));
     }
 }
 

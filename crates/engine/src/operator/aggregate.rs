@@ -33,8 +33,8 @@ use relation::{DataType, Delta, Layout, Rows, TableId};
 use std::hash::BuildHasher;
 use store::Writes;
 
-use super::join::Found;
-use super::{SHARD_ROWS_MIN, States, shard_rows};
+use super::join::{Found, KeyOf};
+use super::{States, in_shards, shard_rows};
 use crate::error::{Error, Result};
 use crate::expr::arrow_schema;
 
@@ -157,8 +157,9 @@ impl AggregateOp {
     }
 
     /// The delta rule.
-    pub fn apply(&self, delta: &Delta, states: States<'_>, shards: usize, writes: &mut Writes) -> Result<Delta> {
-        if shards <= 1 || delta.len() < SHARD_ROWS_MIN || self.group.is_empty() {
+    pub fn apply(&self, delta: &Delta, states: States<'_>, writes: &mut Writes) -> Result<Delta> {
+        let shards = states.shards_for(delta.len());
+        if shards == 1 || self.group.is_empty() {
             let mut accumulation = Accumulation::new(self);
             accumulation.add(delta, None)?;
             return accumulation.finish(Some(states), writes);
@@ -174,23 +175,14 @@ impl AggregateOp {
             })
             .collect();
         let parts = shard_rows(&hashes, shards);
-        let results: Vec<Result<(Delta, Writes)>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = parts
-                .iter()
-                .map(|rows| {
-                    scope.spawn(move || {
-                        let mut accumulation = Accumulation::new(self);
-                        accumulation.add(delta, Some(rows))?;
-                        let mut writes = Writes::new();
-                        Ok((accumulation.finish(Some(states), &mut writes)?, writes))
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|t| t.join().unwrap_or(Err(self.broken("a shard panicked")))).collect()
-        });
+        let results = in_shards(shards, |i| {
+            let mut accumulation = Accumulation::new(self);
+            accumulation.add(delta, Some(&parts[i]))?;
+            let mut writes = Writes::new();
+            Ok((accumulation.finish(Some(states.within_shard()), &mut writes)?, writes))
+        })?;
         let mut deltas = Vec::with_capacity(shards);
-        for result in results {
-            let (delta, written) = result?;
+        for (delta, written) in results {
             deltas.push(delta);
             writes.append(written);
         }
@@ -217,7 +209,7 @@ impl AggregateOp {
     }
 
     /// The output rows of groups by their keys, as before the step.
-    pub fn find<'k>(&self, states: States<'_>, keys: usize, key: &dyn Fn(usize) -> &'k [u8]) -> Result<Found> {
+    pub fn find<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
         let mut columns: Vec<Column> = self.aggregates.iter().map(|a| Column::new(a.kind)).collect();
         let mut groups = Rows::new();
         let mut of_key = Vec::new();

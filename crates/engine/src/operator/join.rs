@@ -5,7 +5,8 @@
 //!
 //! A left join adds the padded rows: left rows whose key has no match. They change for ΔA rows whose key has no match
 //! after the step, and for the rows of A under a key whose number of matches left or reached zero. Semi and anti joins
-//! are these two cases alone, without padding. NULL keys match nothing.
+//! are these two cases alone, without padding. Where only the number of matches matters it is counted no further than
+//! needed: a key with a million rows on the other side costs what one with two costs. NULL keys match nothing.
 //!
 //! Where a condition beyond the keys decides about a match (left, semi, anti), and for `NOT IN`, the touched keys are
 //! joined twice, before and after, and the answers subtracted.
@@ -22,9 +23,9 @@ use plan::JoinKind;
 use relation::key::KeyEncoder;
 use relation::{DataType, Delta};
 
-use super::{SHARD_ROWS_MIN, States};
+use super::{States, in_shards, shard_range};
 use crate::arrange::Side;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::expr::{Condition, Failure, arrow_schema};
 
 /// The rule of one join node.
@@ -121,6 +122,9 @@ fn slice_of<'a>(bytes: &'a [u8], ends: &[u32], i: u32) -> &'a [u8] {
     &bytes[start..ends[i as usize] as usize]
 }
 
+/// The keys asked for, by position.
+pub type KeyOf<'a, 'k> = &'a (dyn Fn(usize) -> &'k [u8] + Sync);
+
 /// Old rows of one side under some keys.
 pub struct Found {
     pub delta: Delta,
@@ -151,21 +155,22 @@ impl JoinOp {
     }
 
     /// The delta rule.
-    pub fn apply(
-        &self,
-        left: Option<&Delta>,
-        right: Option<&Delta>,
-        states: States<'_>,
-        shards: usize,
-    ) -> Result<Joined> {
+    pub fn apply(&self, left: Option<&Delta>, right: Option<&Delta>, states: States<'_>) -> Result<Joined> {
         let empty_left = Delta::empty(&self.left.schema);
         let empty_right = Delta::empty(&self.right.schema);
         let (left, right) = (left.unwrap_or(&empty_left), right.unwrap_or(&empty_right));
+        let shards = states.shards_for(left.len());
         // Rows of a delta on one side alone do not meet each other: any split of them gives the same answer.
-        if shards > 1 && right.is_empty() && left.len() >= SHARD_ROWS_MIN && self.is_splittable() {
-            return self.in_shards(left, right, states, shards);
+        if shards == 1 || !right.is_empty() || !self.is_splittable() {
+            return self.apply_whole(left, right, states);
         }
-        self.apply_whole(left, right, states)
+        let parts = in_shards(shards, |i| {
+            let rows = shard_range(left.len(), shards, i);
+            let part = Delta::new(left.batch.slice(rows.start, rows.len()), left.weights[rows].to_vec());
+            self.apply_whole(&part, right, states.within_shard())
+        })?;
+        let (deltas, failures): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        Ok((Delta::concat(&self.schema, &deltas)?, failures.concat()))
     }
 
     /// Whether rows of the left delta are answered one by one: not where touched keys are joined as a whole.
@@ -175,30 +180,6 @@ impl JoinOp {
             JoinKind::NullAwareAnti => false,
             _ => self.residual.is_none(),
         }
-    }
-
-    fn in_shards(&self, left: &Delta, right: &Delta, states: States<'_>, shards: usize) -> Result<Joined> {
-        let rows = left.len().div_ceil(shards);
-        let parts: Vec<Result<Joined>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..shards)
-                .map(|i| {
-                    let from = (i * rows).min(left.len());
-                    let to = (from + rows).min(left.len());
-                    let part = Delta::new(left.batch.slice(from, to - from), left.weights[from..to].to_vec());
-                    scope.spawn(move || self.apply_whole(&part, right, states))
-                })
-                .collect();
-            let joined = threads.into_iter().map(|t| t.join());
-            joined.map(|r| r.unwrap_or_else(|_| Err(Error::Query("internal error: a shard panicked".into())))).collect()
-        });
-        let mut deltas = Vec::new();
-        let mut failures = Vec::new();
-        for part in parts {
-            let (delta, failed) = part?;
-            deltas.push(delta);
-            failures.extend(failed);
-        }
-        Ok((Delta::concat(&self.schema, &deltas)?, failures))
     }
 
     fn apply_whole(&self, left: &Delta, right: &Delta, states: States<'_>) -> Result<Joined> {
@@ -300,22 +281,32 @@ impl JoinOp {
     fn by_counts(&self, left: &Delta, right: &Delta, states: States<'_>) -> Result<Joined> {
         let mut keys = Keys::new();
         let left_of_row = keys.add(&self.left, &left.batch);
+        let of_left = keys.len();
         let right_of_row = keys.add(&self.right, &right.batch);
-        let old_right = self.right.side.find(states, keys.len(), &|i| keys.get(i))?;
-        let mut before = vec![0_i64; keys.len()];
-        for (row, &key) in old_right.key.iter().enumerate() {
-            before[key as usize] += old_right.delta.weights[row];
-        }
-        let mut after = before.clone();
+        let mut by = vec![0_i64; keys.len()];
+        // Whether a match stays is known once there are more rows than go.
+        let mut limits = vec![1_i64; keys.len()];
         let mut touched = vec![false; keys.len()];
         for (row, key) in right_of_row.iter().enumerate() {
             if let Some(key) = key {
-                after[*key as usize] += right.weights[row];
+                by[*key as usize] += right.weights[row];
+                limits[*key as usize] -= right.weights[row].min(0);
                 touched[*key as usize] = true;
             }
         }
-        // Only keys that the right side touched need the old rows of the left.
-        let touched: Vec<u32> = (0..keys.len() as u32).filter(|&k| touched[k as usize]).collect();
+        // A left join pairs the left rows that came with the right rows there are; else their number is enough.
+        let whole = if self.kind == JoinKind::Left { of_left } else { 0 };
+        let old_right = self.right.side.find(states, whole, &|i| keys.get(i))?;
+        let mut before = vec![0_i64; whole];
+        for (row, &key) in old_right.key.iter().enumerate() {
+            before[key as usize] += old_right.delta.weights[row];
+        }
+        before.extend(self.right.side.count_up_to(states, &|i| keys.get(whole + i), &limits[whole..])?);
+        let after: Vec<i64> = before.iter().zip(&by).map(|(before, by)| before + by).collect();
+        // Old rows of the left matter where the right side brought pairs, or where a first match came or the last one went.
+        let crosses = |k: usize| (before[k] > 0) != (after[k] > 0);
+        let matters = |k: usize| touched[k] && (self.kind == JoinKind::Left || crosses(k));
+        let touched: Vec<u32> = (0..keys.len() as u32).filter(|&k| matters(k as usize)).collect();
         let mut old_left = self.left.side.find(states, touched.len(), &|i| keys.get(touched[i] as usize))?;
         old_left.key.iter_mut().for_each(|k| *k = touched[*k as usize]);
 

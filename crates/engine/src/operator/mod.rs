@@ -10,19 +10,33 @@ pub mod aggregate;
 pub mod join;
 pub mod top_k;
 
+use std::ops::Range;
+
 use relation::TableId;
 use store::{Hot, Slice, Snapshot};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// States as of before the step.
+/// States as of before the step, and how many threads may work on them.
 #[derive(Clone, Copy)]
 pub struct States<'a> {
     pub snapshot: &'a Snapshot,
     pub hot: &'a Hot,
+    /// Parts into which large work is split; 1 within such a part.
+    pub shards: usize,
 }
 
 impl States<'_> {
+    /// Into how many parts to split the work on so many rows.
+    pub fn shards_for(&self, rows: usize) -> usize {
+        if rows < SHARD_ROWS_MIN { 1 } else { self.shards.max(1) }
+    }
+
+    /// The same states for one part of split work.
+    pub fn within_shard(self) -> Self {
+        Self { shards: 1, ..self }
+    }
+
     /// The value of a key.
     pub fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
         Ok(self.hot.get(self.snapshot, table, key)?)
@@ -40,5 +54,23 @@ pub fn shard_rows(hashes: &[u64], shards: usize) -> Vec<Vec<u32>> {
     out
 }
 
-/// Rows from which a delta is worth splitting into shards.
-pub const SHARD_ROWS_MIN: usize = 4096;
+/// Rows from which work is worth splitting: a row costs some microseconds, a thread some tens.
+pub const SHARD_ROWS_MIN: usize = 1024;
+
+/// The `i`th of `shards` ranges of nearly equal length that make up `0..rows`.
+pub fn shard_range(rows: usize, shards: usize, i: usize) -> Range<usize> {
+    let each = rows.div_ceil(shards);
+    (i * each).min(rows)..((i + 1) * each).min(rows)
+}
+
+/// Does the work of each shard, the first one's on this thread, and answers in their order.
+pub fn in_shards<T: Send>(shards: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = (1..shards).map(|i| scope.spawn(move || work(i))).collect();
+        let first = work(0);
+        let panicked = |_| Err(Error::Query("internal error: a shard panicked".to_owned()));
+        let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+        std::iter::once(first).chain(others).collect()
+    })
+}

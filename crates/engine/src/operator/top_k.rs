@@ -14,7 +14,7 @@ use relation::key::{KeyEncoder, Order};
 use relation::{DataType, Delta, Layout, TableId};
 use store::Writes;
 
-use super::States;
+use super::{States, in_shards, shard_range};
 use crate::buckets::{weight_of, weighted};
 use crate::error::{Error, Result};
 use crate::expr::arrow_schema;
@@ -32,8 +32,14 @@ pub struct TopKOp {
     node: String,
 }
 
-/// Net change of one row: weight and the row.
-type Net = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, (i64, Vec<u8>)>>;
+/// Net changes of one partition's rows, by key: weight and the row.
+type Changes = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
+
+/// Net changes by partition.
+type Net = BTreeMap<Vec<u8>, Changes>;
+
+/// A row that came into a window or left it: key and row, its number, by how much.
+type Moved = (Arc<(Vec<u8>, Vec<u8>)>, u64, i64);
 
 /// A row of a window: its number and its key.
 type Window = Vec<(u64, Arc<(Vec<u8>, Vec<u8>)>)>;
@@ -66,12 +72,38 @@ impl TopKOp {
     /// The delta rule; `states` none while the state is built and known to be empty.
     pub fn apply(&self, delta: &Delta, states: Option<States<'_>>, writes: &mut Writes) -> Result<Delta> {
         let net = self.net(delta)?;
-        let mut out: Vec<(Arc<(Vec<u8>, Vec<u8>)>, u64, i64)> = Vec::new();
-        for (partition, changes) in &net {
+        let touched: Vec<_> = net.iter().collect();
+        let shards = states.map_or(1, |states| states.shards_for(touched.len()));
+        if shards == 1 {
+            let changed = self.apply_to(&touched, states, writes)?;
+            return self.emit(&changed);
+        }
+        let parts = in_shards(shards, |i| {
+            let mut writes = Writes::new();
+            let touched = &touched[shard_range(touched.len(), shards, i)];
+            let changed = self.apply_to(touched, states.map(States::within_shard), &mut writes)?;
+            Ok((changed, writes))
+        })?;
+        let mut changed = Vec::new();
+        for (part, written) in parts {
+            changed.extend(part);
+            writes.append(written);
+        }
+        self.emit(&changed)
+    }
+
+    fn apply_to(
+        &self,
+        touched: &[(&Vec<u8>, &Changes)],
+        states: Option<States<'_>>,
+        writes: &mut Writes,
+    ) -> Result<Vec<Moved>> {
+        let mut out = Vec::new();
+        for (partition, changes) in touched {
             let mut seen: BTreeMap<&[u8], i64> = BTreeMap::new();
             let (before, after) = self.windows(partition, changes, states, &mut seen)?;
             self.difference(before, after, &mut out);
-            for (key, (weight, row)) in changes {
+            for (key, (weight, row)) in *changes {
                 let old = match (seen.get(key.as_slice()), states) {
                     (Some(&old), _) => old,
                     (None, Some(states)) => states.get(self.state, key)?.map_or(0, |v| weight_of(&v)),
@@ -89,7 +121,7 @@ impl TopKOp {
                 }
             }
         }
-        self.emit(&out)
+        Ok(out)
     }
 
     fn net(&self, delta: &Delta) -> Result<Net> {
@@ -124,7 +156,7 @@ impl TopKOp {
     fn windows<'c>(
         &self,
         partition: &[u8],
-        changes: &'c BTreeMap<Vec<u8>, (i64, Vec<u8>)>,
+        changes: &'c Changes,
         states: Option<States<'_>>,
         seen: &mut BTreeMap<&'c [u8], i64>,
     ) -> Result<(Window, Window)> {
@@ -167,7 +199,7 @@ impl TopKOp {
         Ok((before.window, after.window))
     }
 
-    fn difference(&self, before: Window, after: Window, out: &mut Vec<(Arc<(Vec<u8>, Vec<u8>)>, u64, i64)>) {
+    fn difference(&self, before: Window, after: Window, out: &mut Vec<Moved>) {
         // Unnumbered rows differ by what they are, numbered ones also by where they stand.
         let mut net: BTreeMap<(u64, Arc<(Vec<u8>, Vec<u8>)>), i64> = BTreeMap::new();
         let place = |number: u64| if self.numbered { number } else { 0 };
@@ -180,7 +212,7 @@ impl TopKOp {
         out.extend(net.into_iter().filter(|(_, w)| *w != 0).map(|((number, row), w)| (row, number, w)));
     }
 
-    fn emit(&self, rows: &[(Arc<(Vec<u8>, Vec<u8>)>, u64, i64)]) -> Result<Delta> {
+    fn emit(&self, rows: &[Moved]) -> Result<Delta> {
         let columns: Vec<usize> = (0..self.types.len()).collect();
         let schema = Arc::new(self.schema.project(&columns)?);
         let encoded = rows.iter().map(|(row, ..)| row.1.as_slice());
