@@ -46,6 +46,26 @@ pub enum Change {
 /// One change: join key, entry key, what happens.
 pub type KeyChange = (Vec<u8>, Vec<u8>, Change);
 
+/// The entries of one key, in order.
+pub enum Ordered {
+    Packed(std::vec::IntoIter<(Vec<u8>, Vec<u8>)>),
+    Spilled { scan: store::Scan, prefix: usize },
+}
+
+impl Iterator for Ordered {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Packed(entries) => entries.next().map(Ok),
+            Self::Spilled { scan, prefix } => {
+                let entry = scan.next()?;
+                Some(entry.map(|(key, value)| (key[*prefix..].to_vec(), value.to_vec())).map_err(Error::from))
+            }
+        }
+    }
+}
+
 impl Buckets {
     /// Calls `each` with entry key and value of the entries under a key, until it answers false.
     pub fn find(&self, states: States<'_>, key: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
@@ -64,6 +84,25 @@ impl Buckets {
             }
         }
         Ok(())
+    }
+
+    /// The entries under a key in the order of their entry keys, with their values.
+    pub fn ordered(&self, states: States<'_>, key: &[u8]) -> Result<Ordered> {
+        let mut full = Vec::with_capacity(key.len() + 1);
+        full.push(0);
+        full.extend_from_slice(key);
+        let mut entries = Vec::new();
+        let Some(bucket) = states.get(self.table, &full)? else { return Ok(Ordered::Packed(entries.into_iter())) };
+        if bucket.first() == Some(&PACKED) {
+            unpack(&bucket[1..], &mut |key, value| {
+                entries.push((key.to_vec(), value.to_vec()));
+                true
+            })?;
+            entries.sort_unstable();
+            return Ok(Ordered::Packed(entries.into_iter()));
+        }
+        full[0] = 1;
+        Ok(Ordered::Spilled { scan: states.snapshot.scan(self.table, &full), prefix: full.len() })
     }
 
     /// Calls `each` with the value of every entry of all keys.

@@ -171,7 +171,7 @@ impl Engine {
                     let snapshot = engine.store.snapshot();
                     let states =
                         States { snapshot: &snapshot, hot: engine.store.hot(), shards: engine.settings.workers };
-                    op.apply(&delta, Some(states), &mut writes)?;
+                    op.apply(&delta, states, &mut writes)?;
                     engine.commit_unlogged(writes)
                 })?;
                 self.finish_state(&states)?;

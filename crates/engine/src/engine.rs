@@ -111,6 +111,8 @@ pub struct Engine {
     pub(crate) step: u64,
     /// What the set-up wrote, until the first step takes it along.
     pub(crate) setup: Writes,
+    /// Where a step's record is encoded: kept from step to step, since fresh memory costs more than the encoding.
+    pub(crate) log_buffer: Vec<u8>,
     /// Tables were registered that no log record may name before the catalogue is folded.
     must_fold: bool,
 }
@@ -150,6 +152,7 @@ impl Engine {
             facts,
             rejects,
             setup: Writes::new(),
+            log_buffer: Vec::new(),
             must_fold: false,
         };
         engine.defer(writes);

@@ -216,7 +216,7 @@ impl Graph {
                 built &= ready;
                 let window = (*offset, *limit);
                 let types = input_types(0);
-                let op = TopKOp::new(identity.clone(), partition, order, window, *numbered, types, &node.schema, id);
+                let op = TopKOp::new(partition, order, window, *numbered, types, &node.schema, id);
                 Rule::TopK(Box::new(op))
             }
             Op::Join { kind, left_keys, right_keys, residual } => {

@@ -78,7 +78,9 @@ impl Engine {
         // The sync runs while the rules do; nothing is visible before both are done.
         let syncing = match logging {
             Logging::Appended => {
-                self.store.append_unsynced(step, &record.encode())?;
+                self.log_buffer.clear();
+                record.encode_into(&mut self.log_buffer);
+                self.store.append_unsynced(step, &self.log_buffer)?;
                 Some(self.store.start_sync())
             }
             Logging::Replayed => None,
@@ -247,7 +249,7 @@ impl Engine {
             },
             Rule::TopK(op) => match input(0) {
                 None => empty(),
-                Some(delta) => op.apply(delta, Some(states), writes)?,
+                Some(delta) => op.apply(delta, states, writes)?,
             },
             Rule::Sink { model } => match input(0) {
                 None => empty(),

@@ -128,7 +128,7 @@ impl Stored {
             if *weight == 0 {
                 continue;
             }
-            let before = states.get(self.id, key)?.map_or(0, |v| weight_of(&v));
+            let before = states.get_seldom(self.id, key)?.map_or(0, |v| weight_of(&v));
             match before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))? {
                 0 => writes.delete(self.id, key),
                 after @ 1.. => writes.put(self.id, key, &weighted(after, rows.get(*i))),
@@ -144,7 +144,7 @@ impl Stored {
         let mut changed = Rows::new();
         let mut signs = Vec::new();
         for (key, (i, weight)) in &net {
-            let before = states.get(self.id, key)?.map_or(0, |v| weight_of(&v));
+            let before = states.get_seldom(self.id, key)?.map_or(0, |v| weight_of(&v));
             let sign = (before + weight).signum() - before.signum();
             if sign != 0 {
                 changed.push(rows.get(*i));

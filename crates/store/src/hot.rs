@@ -47,6 +47,16 @@ impl Hot {
 
     /// The value of a key, from the cache where it is known; a miss is read from the snapshot and remembered.
     pub fn get(&self, snapshot: &Snapshot, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
+        self.get_if(snapshot, table, key, true)
+    }
+
+    /// As [`Hot::get`], but absence is not remembered: for keys that are mostly new and seldom asked for again, which
+    /// would only drive others out.
+    pub fn get_seldom(&self, snapshot: &Snapshot, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
+        self.get_if(snapshot, table, key, false)
+    }
+
+    fn get_if(&self, snapshot: &Snapshot, table: TableId, key: &[u8], absence: bool) -> Result<Option<Slice>> {
         let hash = hash(table, key);
         {
             let mut shard = lock(self.shard(hash));
@@ -70,7 +80,7 @@ impl Hot {
         let mut shard = lock(self.shard(hash));
         shard.misses += 1;
         // A commit in between has announced its step: what was read may be old by now.
-        if snapshot.step() == self.step.load(Ordering::Acquire) {
+        if (absence || value.is_some()) && snapshot.step() == self.step.load(Ordering::Acquire) {
             shard.entries.insert(hash, table, key, value.as_deref());
         }
         Ok(value)

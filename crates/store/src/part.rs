@@ -69,6 +69,11 @@ impl Part {
         part
     }
 
+    /// Room for some entries more.
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        self.entries.reserve(entries);
+    }
+
     /// A part that hides everything older.
     pub(crate) fn set_dropped(&mut self) {
         *self = Self { dropped: true, ascending: true, ..Self::default() };

@@ -62,8 +62,7 @@ impl Writes {
             if part.is_dropped() {
                 self.drop_table(table);
             } else if self.by_table.contains_key(&table.0) {
-                let entries = u32::try_from(part.len()).unwrap_or(u32::MAX);
-                (0..entries).for_each(|i| self.set(table, part.key(i), part.value(i)));
+                self.extend(table, &part);
             } else {
                 self.by_table.insert(table.0, self.tables.len());
                 self.tables.push((table, part));
@@ -98,6 +97,18 @@ impl Writes {
             return;
         }
         part.set(hash(table, key), key, value);
+    }
+
+    fn extend(&mut self, table: TableId, more: &Part) {
+        let part = self.part(table);
+        if part.is_dropped() {
+            self.refuse(Error::Dropped(table));
+            return;
+        }
+        part.reserve(more.len());
+        for i in 0..u32::try_from(more.len()).unwrap_or(u32::MAX) {
+            part.set(more.hash_of(i), more.key(i), more.value(i));
+        }
     }
 
     fn refuse(&mut self, error: Error) {

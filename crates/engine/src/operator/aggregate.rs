@@ -489,7 +489,7 @@ impl<'a> Accumulation<'a> {
             column.merge(added)?;
         }
         for i in 0..self.op.multisets.len() {
-            self.settle_multiset(i, states, &old, &mut new, writes)?;
+            self.settle_multiset(i, states, (&old_rows, &old), &mut new, writes)?;
         }
         let mut new_rows = old_rows.clone();
         for (total, added) in new_rows.iter_mut().zip(&self.rows) {
@@ -526,7 +526,7 @@ impl<'a> Accumulation<'a> {
         &mut self,
         i: usize,
         states: Option<States<'_>>,
-        old: &[Column],
+        (old_rows, old): (&[i64], &[Column]),
         new: &mut [Column],
         writes: &mut Writes,
     ) -> Result<()> {
@@ -541,9 +541,11 @@ impl<'a> Accumulation<'a> {
                 continue;
             }
             let key = counted.key(e);
+            let slot = entry.slot as usize;
             let before = match states {
-                Some(states) => count_of(states.get(multiset.table, key)?.as_deref()),
-                None => 0,
+                // A group that was not there had no values.
+                Some(states) if old_rows[slot] > 0 => count_of(states.get_seldom(multiset.table, key)?.as_deref()),
+                _ => 0,
             };
             let after = before.checked_add(entry.weight).ok_or(relation::Error::Overflow("weight"))?;
             if after < 0 {
@@ -556,7 +558,6 @@ impl<'a> Accumulation<'a> {
                 value.extend_from_slice(counted.values.get(e));
                 writes.put(multiset.table, key, &value);
             }
-            let slot = entry.slot as usize;
             for &a in &users {
                 match (self.op.aggregates[a].kind, &mut new[a]) {
                     (Kind::DistinctCount { .. }, Column::Count(counts)) => {
@@ -627,7 +628,7 @@ impl<'a> Accumulation<'a> {
                 continue;
             }
             let before = match states {
-                Some(states) => count_of(states.get(multiset.table, counted.key(e))?.as_deref()),
+                Some(states) => count_of(states.get_seldom(multiset.table, counted.key(e))?.as_deref()),
                 None => 0,
             };
             if before + entry.weight > 0 {

@@ -41,6 +41,11 @@ impl States<'_> {
     pub fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
         Ok(self.hot.get(self.snapshot, table, key)?)
     }
+
+    /// The value of a key that is mostly new and seldom asked for again: its absence is not cached.
+    pub fn get_seldom(&self, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
+        Ok(self.hot.get_seldom(self.snapshot, table, key)?)
+    }
 }
 
 /// Splits `0..keys.len()` by a hash of each key into `shards` lists of row positions.

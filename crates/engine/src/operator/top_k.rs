@@ -1,8 +1,9 @@
 //! The first rows of each partition in an order: `row_number() … <= k`, `order by … limit`.
 //!
-//! State: (partition, order) → weight and row, in key order; the order is total. A step walks each touched partition once
-//! from its beginning, the old rows merged with the delta, until both the old and the new window are full, and emits
-//! their difference. Cost: the window plus the changes before its end.
+//! State: an index by partition whose entries are the order's key → weight and row; the order is total. A small partition
+//! is one value, found by one read; a large one is scanned in order. A step walks each touched partition once from its
+//! beginning, the old rows merged with the delta, until both the old and the new window are full, and emits their
+//! difference. Cost: the window plus the changes before its end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use relation::{DataType, Delta, Layout, TableId};
 use store::Writes;
 
 use super::{States, in_shards, shard_range};
-use crate::buckets::{weight_of, weighted};
-use crate::error::{Error, Result};
+use crate::buckets::{Buckets, Change, KeyChange, weight_of};
+use crate::error::Result;
 use crate::expr::arrow_schema;
 
 /// The rule of one top-k node.
@@ -27,9 +28,8 @@ pub struct TopKOp {
     last: u64,
     numbered: bool,
     types: Vec<DataType>,
-    state: TableId,
+    state: Buckets,
     schema: SchemaRef,
-    node: String,
 }
 
 /// Net changes of one partition's rows, by key: weight and the row.
@@ -47,7 +47,6 @@ type Window = Vec<(u64, Arc<(Vec<u8>, Vec<u8>)>)>;
 impl TopKOp {
     /// Rows numbered `offset + 1` to `offset + limit` of each partition.
     pub fn new(
-        node: String,
         partition: &[usize],
         order: &[(usize, Order)],
         (offset, limit): (u64, u64),
@@ -63,64 +62,44 @@ impl TopKOp {
             last: offset.saturating_add(limit),
             numbered,
             types,
-            state,
+            state: Buckets { table: state },
             schema: arrow_schema(output),
-            node,
         }
     }
 
-    /// The delta rule; `states` none while the state is built and known to be empty.
-    pub fn apply(&self, delta: &Delta, states: Option<States<'_>>, writes: &mut Writes) -> Result<Delta> {
+    /// The delta rule.
+    pub fn apply(&self, delta: &Delta, states: States<'_>, writes: &mut Writes) -> Result<Delta> {
         let net = self.net(delta)?;
-        let touched: Vec<_> = net.iter().collect();
-        let shards = states.map_or(1, |states| states.shards_for(touched.len()));
+        let touched: Vec<_> = net.into_iter().collect();
+        let shards = states.shards_for(touched.len());
         if shards == 1 {
-            let changed = self.apply_to(&touched, states, writes)?;
-            return self.emit(&changed);
+            let moved = self.apply_to(&touched, states, writes)?;
+            return self.emit(&moved);
         }
         let parts = in_shards(shards, |i| {
             let mut writes = Writes::new();
             let touched = &touched[shard_range(touched.len(), shards, i)];
-            let changed = self.apply_to(touched, states.map(States::within_shard), &mut writes)?;
-            Ok((changed, writes))
+            Ok((self.apply_to(touched, states.within_shard(), &mut writes)?, writes))
         })?;
-        let mut changed = Vec::new();
+        let mut moved = Vec::new();
         for (part, written) in parts {
-            changed.extend(part);
+            moved.extend(part);
             writes.append(written);
         }
-        self.emit(&changed)
+        self.emit(&moved)
     }
 
-    fn apply_to(
-        &self,
-        touched: &[(&Vec<u8>, &Changes)],
-        states: Option<States<'_>>,
-        writes: &mut Writes,
-    ) -> Result<Vec<Moved>> {
+    fn apply_to(&self, touched: &[(Vec<u8>, Changes)], states: States<'_>, writes: &mut Writes) -> Result<Vec<Moved>> {
         let mut out = Vec::new();
+        let mut written: Vec<KeyChange> = Vec::new();
         for (partition, changes) in touched {
-            let mut seen: BTreeMap<&[u8], i64> = BTreeMap::new();
-            let (before, after) = self.windows(partition, changes, states, &mut seen)?;
+            let (before, after) = self.windows(partition, changes, states)?;
             self.difference(before, after, &mut out);
-            for (key, (weight, row)) in *changes {
-                let old = match (seen.get(key.as_slice()), states) {
-                    (Some(&old), _) => old,
-                    (None, Some(states)) => states.get(self.state, key)?.map_or(0, |v| weight_of(&v)),
-                    (None, None) => 0,
-                };
-                match old.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))? {
-                    0 => writes.delete(self.state, key),
-                    new @ 1.. => writes.put(self.state, key, &weighted(new, row)),
-                    _ => {
-                        return Err(Error::Broken {
-                            node: self.node.clone(),
-                            what: "a row counted fewer than no times",
-                        });
-                    }
-                }
-            }
+            let changed = changes.iter().filter(|(_, (weight, _))| *weight != 0);
+            let changed = changed.map(|(key, (weight, row))| (key.clone(), Change::Add(*weight, row.clone())));
+            written.extend(changed.map(|(key, change)| (partition.clone(), key, change)));
         }
+        self.state.apply(Some(states), written, writes)?;
         Ok(out)
     }
 
@@ -137,7 +116,7 @@ impl TopKOp {
         for (i, &weight) in delta.weights.iter().enumerate() {
             let mut partition = Vec::new();
             partitions.push(i, &mut partition);
-            let mut key = partition.clone();
+            let mut key = Vec::new();
             orders.push(i, &mut key);
             let mut row = Vec::new();
             encoder.push(i, &mut row)?;
@@ -152,47 +131,35 @@ impl TopKOp {
         Ok(net)
     }
 
-    /// The windows before and after, and the old weights of the changed keys that were met.
-    fn windows<'c>(
-        &self,
-        partition: &[u8],
-        changes: &'c Changes,
-        states: Option<States<'_>>,
-        seen: &mut BTreeMap<&'c [u8], i64>,
-    ) -> Result<(Window, Window)> {
+    /// The windows before and after.
+    fn windows(&self, partition: &[u8], changes: &Changes, states: States<'_>) -> Result<(Window, Window)> {
         let mut before = Walk::new(self.first, self.last);
         let mut after = Walk::new(self.first, self.last);
-        let mut stored = states.map(|states| states.snapshot.scan(self.state, partition));
+        let mut stored = self.state.ordered(states, partition)?;
         let mut changed = changes.iter().peekable();
-        let mut next_stored = stored.as_mut().and_then(Iterator::next).transpose()?;
+        let mut next_stored = stored.next().transpose()?;
         while !(before.is_full() && after.is_full()) {
             let take_change = match (&next_stored, changed.peek()) {
                 (None, None) => break,
                 (None, Some(_)) => true,
                 (Some(_), None) => false,
-                (Some((stored_key, _)), Some((key, _))) => key.as_slice() <= &**stored_key,
+                (Some((stored_key, _)), Some((key, _))) => *key <= stored_key,
             };
             if !take_change {
                 let Some((key, value)) = next_stored.take() else { break };
-                let row = Arc::new((key.to_vec(), value.get(8..).unwrap_or_default().to_vec()));
-                before.push(weight_of(&value), &row);
-                after.push(weight_of(&value), &row);
-                next_stored = stored.as_mut().and_then(Iterator::next).transpose()?;
+                let weight = weight_of(&value);
+                let row = Arc::new((key, row_of(value)));
+                before.push(weight, &row);
+                after.push(weight, &row);
+                next_stored = stored.next().transpose()?;
                 continue;
             }
             let Some((key, (weight, row))) = changed.next() else { break };
             let mut old = 0;
-            let mut old_row = None;
-            if let Some((stored_key, value)) = &next_stored
-                && **stored_key == **key
-            {
-                old = weight_of(value);
-                old_row = Some(Arc::new((key.clone(), value.get(8..).unwrap_or_default().to_vec())));
-                next_stored = stored.as_mut().and_then(Iterator::next).transpose()?;
-            }
-            seen.insert(key, old);
-            if let Some(old_row) = &old_row {
-                before.push(old, old_row);
+            if let Some((_, value)) = next_stored.take_if(|(stored_key, _)| stored_key == key) {
+                old = weight_of(&value);
+                before.push(old, &Arc::new((key.clone(), row_of(value))));
+                next_stored = stored.next().transpose()?;
             }
             after.push(old + weight, &Arc::new((key.clone(), row.clone())));
         }
@@ -224,6 +191,12 @@ impl TopKOp {
         let weights = rows.iter().map(|&(.., weight)| weight).collect();
         Ok(Delta::new(relation::columns::batch(&self.schema, arrays, rows.len())?, weights))
     }
+}
+
+/// The row in a value that has its weight before it.
+fn row_of(mut value: Vec<u8>) -> Vec<u8> {
+    value.drain(..value.len().min(8));
+    value
 }
 
 /// Fills a window while rows pass in order.
