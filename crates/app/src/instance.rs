@@ -17,7 +17,7 @@ use crate::clock::{Clock, WallClock};
 use crate::pump::{Message, Pump};
 use crate::reader::InstanceReader;
 use crate::setup::{Feed, Setup};
-use crate::status::Status;
+use crate::status::{Facts, Status};
 use crate::warehouse::{SourceTable, Warehouse};
 
 /// Where a running instance can be reached, as it notes it in its data folder.
@@ -260,6 +260,29 @@ fn note_settings(setup: &Setup, status: &Status) {
     .map(|(name, value, description)| (name.to_owned(), value, description.to_owned()))
     .to_vec();
     facts.message = "starting".to_owned();
+    note_models(setup, &mut facts);
+}
+
+/// The models and views of the project, and who reads whom.
+fn note_models(setup: &Setup, facts: &mut Facts) {
+    let named = |model: &project::Model| plan::TableName::new(&model.schema, &model.alias);
+    for model in setup.project.models.iter().filter(|m| m.materialized != project::Materialized::Ephemeral) {
+        let name = named(model);
+        let status = facts.models.entry(name.clone()).or_default();
+        status.materialized = model.materialized.word().to_owned();
+        status.sql.clone_from(&model.sql);
+        status.path.clone_from(&model.file);
+        status.description = model.description.clone().unwrap_or_default();
+        if model.materialized == project::Materialized::View {
+            // A view is asked anew each time: it is as live as what it reads.
+            status.state = "live".to_owned();
+        }
+        let upstream = model.reads.iter().filter_map(|read| match read {
+            project::Dependency::Model(of) => setup.project.model(of).map(named),
+            project::Dependency::Source { source, table } => Some(plan::TableName::new(source, table)),
+        });
+        facts.lineage.extend(upstream.map(|upstream| (upstream, name.clone())));
+    }
 }
 
 /// A source that begins at a place of its log has no first load: its tables hold what the log says from there on.

@@ -16,7 +16,8 @@ use relation::{SourceBatch, TableId};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::status::{REMEMBERED_MAX, RejectStatus, Stage, Status, StepStatus};
+use crate::recent::{RecentChange, RecentStep};
+use crate::status::{REMEMBERED_MAX, RejectStatus, Stage, Status};
 use crate::system_tables;
 use crate::warehouse::Warehouse;
 
@@ -206,16 +207,20 @@ impl Pump {
     fn note_step(&self, seen: &Seen, report: &engine::StepReport, rows: usize, begun: i64, visible: i64) {
         let engine = &self.warehouse.engine;
         let mut facts = self.status.facts();
-        facts.steps.push_back(StepStatus {
+        let durable = begun + i64::try_from(report.durable_us).unwrap_or(0);
+        let newest_mark = seen.marks.iter().max().copied();
+        let newest = newest_mark.map(|(commit, _)| commit);
+        facts.recent.push(RecentStep {
             step: report.step,
-            at_us: visible,
             rows: rows as u64,
-            took_us: visible - begun,
+            transactions: seen.marks.len() as u64,
+            commit_us: newest,
+            read_us: newest_mark.map(|(_, read)| read),
+            begun_us: begun,
+            durable_us: durable.min(visible),
+            visible_us: visible,
+            changes: self.recent_changes(report),
         });
-        if facts.steps.len() > REMEMBERED_MAX {
-            facts.steps.pop_front();
-        }
-        let newest = seen.marks.iter().map(|m| m.0).max();
         for (source, position) in &seen.positions {
             let name = self.source_names.get(source).cloned().unwrap_or_default();
             let status = facts.sources.entry(name).or_default();
@@ -233,6 +238,7 @@ impl Pump {
                 model.rows = rows;
                 model.changes_total += changed;
                 model.last_commit_us = newest.or(model.last_commit_us);
+                model.lag_us = newest.map_or(model.lag_us, |newest| (visible - newest).max(0));
             } else {
                 let table = facts.tables.entry(change.name.clone()).or_default();
                 table.rows = rows;
@@ -245,7 +251,7 @@ impl Pump {
             if seen.marks.is_empty() {
                 continue;
             }
-            // Durable and visible happen together at the end of a step; the log's sync ran beside the rules.
+            // The log's sync runs beside the rules; only what came after it is the stage behind it.
             for (stage, value) in
                 [(Stage::CommitVisible, None), (Stage::CommitRead, Some((0, 1))), (Stage::ReadDurable, Some((1, 2)))]
             {
@@ -254,16 +260,32 @@ impl Pump {
                     histogram.record(match value {
                         None => visible - commit,
                         Some((0, _)) => read - commit,
-                        Some(_) => begun - read,
+                        Some(_) => durable - read,
                     });
                 }
             }
             let histogram = facts.latency.entry((change.name.clone(), Stage::DurableVisible)).or_default();
-            histogram.record_many(visible - begun, seen.marks.len() as u64);
+            histogram.record_many(visible - durable, seen.marks.len() as u64);
         }
         for id in seen.chunks.keys() {
             self.note_load(&mut facts, *id, seen.chunks[id]);
         }
+        facts.sample(visible);
+    }
+
+    fn recent_changes(&self, report: &engine::StepReport) -> Vec<RecentChange> {
+        let changes = report.relations.iter().filter_map(|change| {
+            let schema = self.warehouse.engine.relation(change.id)?.schema.clone();
+            Some(RecentChange {
+                node: change.name.clone(),
+                inserted: change.inserted,
+                deleted: change.deleted,
+                schema,
+                rows: change.rows.clone(),
+                weights: change.weights.clone(),
+            })
+        });
+        changes.collect()
     }
 
     fn note_load(&self, facts: &mut crate::status::Facts, id: TableId, loaded: (u64, u64)) {
@@ -303,6 +325,7 @@ impl Pump {
             facts.rejects.retain(|reject| !reject.position.is_empty());
             facts.rejects.extend(rejects.into_iter().map(of_model));
         }
+        facts.sample(self.clock.now_us());
     }
 }
 

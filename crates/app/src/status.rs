@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use plan::TableName;
 
+use crate::history::{History, Reading};
 use crate::latency::Histogram;
+use crate::recent::Recent;
 
 /// A source and how it is.
 #[derive(Debug, Clone, Default)]
@@ -44,8 +46,14 @@ pub struct ModelStatus {
     pub changes_total: u64,
     /// Commit time of the newest transaction that it shows.
     pub last_commit_us: Option<i64>,
+    /// How far behind its commit the last transaction was when the model showed it.
+    pub lag_us: i64,
     pub state_bytes: u64,
     pub message: String,
+    /// Its text, rendered; where it comes from and what the YAML says about it.
+    pub sql: String,
+    pub path: String,
+    pub description: String,
 }
 
 /// A row that a model or a table could not take.
@@ -59,15 +67,6 @@ pub struct RejectStatus {
     pub row: String,
     pub position: String,
     pub first_at_us: i64,
-}
-
-/// One of the last steps.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StepStatus {
-    pub step: u64,
-    pub at_us: i64,
-    pub rows: u64,
-    pub took_us: i64,
 }
 
 /// Stages of a change's way.
@@ -100,15 +99,36 @@ pub struct Facts {
     pub latency: BTreeMap<(TableName, Stage), Histogram>,
     /// Rows that sources could not decode; those of models come from the engine.
     pub rejects: VecDeque<RejectStatus>,
-    pub steps: VecDeque<StepStatus>,
+    pub recent: Recent,
+    pub history: History,
+    /// Who reads whom: what is read, and the model that reads it.
+    pub lineage: Vec<(TableName, TableName)>,
     pub settings: Vec<(String, String, String)>,
     pub started: bool,
     pub ready: bool,
     pub message: String,
 }
 
-/// Steps and rejected rows that are remembered.
+/// Rejected rows that are remembered.
 pub const REMEMBERED_MAX: usize = 1_000;
+
+impl Facts {
+    /// Takes a sample of every table and model, when one is due.
+    pub fn sample(&mut self, now_us: i64) {
+        if !self.history.is_due(now_us) {
+            return;
+        }
+        let tables = self.tables.iter().map(|(name, table)| {
+            let lag_seconds = table.last_commit_us.map(|_| table.lag_us as f64 / 1e6);
+            (name.clone(), Reading { rows: table.rows, changes_total: table.changes_total, lag_seconds })
+        });
+        let models = self.models.iter().map(|(name, model)| {
+            let lag_seconds = model.last_commit_us.map(|_| model.lag_us as f64 / 1e6);
+            (name.clone(), Reading { rows: model.rows, changes_total: model.changes_total, lag_seconds })
+        });
+        self.history.take(now_us, tables.chain(models));
+    }
+}
 
 /// The facts, and what queries may read, shared between the pump and the readers.
 pub struct Status {

@@ -8,6 +8,7 @@ use plan::TableName;
 use query::VirtualTable;
 
 use crate::clock::Clock;
+use crate::recent::{RecentChange, RecentStep};
 use crate::status::{Facts, Status};
 
 /// A column of a system table.
@@ -26,13 +27,16 @@ pub const SCHEMA: &str = "tidemill";
 
 /// Adds all system tables to a catalogue.
 pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn Clock>) {
-    let tables: [(&str, fn(&Facts, i64) -> Columns); 7] = [
+    let tables: [(&str, fn(&Facts, i64) -> Columns); 10] = [
         ("sources", sources),
         ("tables", tables),
         ("models", models),
         ("latency", latency),
         ("rejects", rejects),
         ("steps", steps),
+        ("step_changes", step_changes),
+        ("lineage", lineage),
+        ("history", history),
         ("settings", settings),
     ];
     for (name, columns) in tables {
@@ -126,6 +130,9 @@ fn models(facts: &Facts, now: i64) -> Columns {
         ("freshness_seconds", Column::Float(rows.iter().map(|r| freshness(r.1.last_commit_us)).collect())),
         ("state_bytes", count(&rows, |r| r.1.state_bytes)),
         ("message", text(&rows, |r| &r.1.message)),
+        ("sql", text(&rows, |r| &r.1.sql)),
+        ("path", text(&rows, |r| &r.1.path)),
+        ("description", text(&rows, |r| &r.1.description)),
     ]
 }
 
@@ -156,12 +163,51 @@ fn rejects(facts: &Facts, _now: i64) -> Columns {
 }
 
 fn steps(facts: &Facts, _now: i64) -> Columns {
-    let rows: Vec<_> = facts.steps.iter().collect();
+    let rows: Vec<_> = facts.recent.steps().collect();
+    let time = |get: fn(&RecentStep) -> Option<i64>| Column::Time(rows.iter().map(|r| get(r)).collect());
     vec![
         ("step", count(&rows, |r| r.step)),
-        ("at", Column::Time(rows.iter().map(|r| Some(r.at_us)).collect())),
+        ("at", time(|r| Some(r.visible_us))),
         ("rows", count(&rows, |r| r.rows)),
-        ("took_ms", Column::Float(rows.iter().map(|r| Some(r.took_us as f64 / 1e3)).collect())),
+        ("transactions", count(&rows, |r| r.transactions)),
+        ("took_ms", Column::Float(rows.iter().map(|r| Some((r.visible_us - r.begun_us) as f64 / 1e3)).collect())),
+        ("commit_at", time(|r| r.commit_us)),
+        ("read_at", time(|r| r.read_us)),
+        ("durable_at", time(|r| Some(r.durable_us))),
+        ("visible_at", time(|r| Some(r.visible_us))),
+    ]
+}
+
+/// The first changed rows of each table and model, by step.
+fn step_changes(facts: &Facts, _now: i64) -> Columns {
+    let changes = facts.recent.steps().flat_map(|step| step.changes.iter().map(move |change| (step, change)));
+    let rows: Vec<(&RecentStep, &RecentChange, i64, String)> = changes
+        .flat_map(|(step, change)| change.json().into_iter().map(move |(weight, row)| (step, change, weight, row)))
+        .collect();
+    vec![
+        ("step", count(&rows, |r| r.0.step)),
+        ("at", Column::Time(rows.iter().map(|r| Some(r.0.visible_us)).collect())),
+        ("node", Column::Text(rows.iter().map(|r| Some(r.1.node.to_string())).collect())),
+        ("weight", Column::Int(rows.iter().map(|r| Some(r.2)).collect())),
+        ("row", text(&rows, |r| &r.3)),
+    ]
+}
+
+fn lineage(facts: &Facts, _now: i64) -> Columns {
+    let names = |get: fn(&(TableName, TableName)) -> &TableName| {
+        Column::Text(facts.lineage.iter().map(|edge| Some(get(edge).to_string())).collect())
+    };
+    vec![("upstream", names(|edge| &edge.0)), ("downstream", names(|edge| &edge.1))]
+}
+
+fn history(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<_> = facts.history.samples().collect();
+    vec![
+        ("node", Column::Text(rows.iter().map(|r| Some(r.0.to_string())).collect())),
+        ("at", Column::Time(rows.iter().map(|r| Some(r.1.at_us)).collect())),
+        ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
+        ("changes_per_second", Column::Float(rows.iter().map(|r| Some(r.1.changes_per_second)).collect())),
+        ("lag_seconds", Column::Float(rows.iter().map(|r| r.1.lag_seconds).collect())),
     ]
 }
 

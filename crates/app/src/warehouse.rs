@@ -28,6 +28,9 @@ pub struct PlannedModel {
     pub planned: Planned,
 }
 
+/// Changed rows of a table or model that are remembered of a step, for who wants to follow one order.
+const REPORT_ROWS_MAX: usize = 50;
+
 /// Everything that is kept.
 pub struct Warehouse {
     pub engine: Engine,
@@ -58,7 +61,8 @@ impl Warehouse {
         };
         let queries = query::Runtime::new(&query_settings)?;
         let workers = setup.project.profile.workers.unwrap_or_else(default_workers);
-        let mut engine = Engine::open(store, Arc::clone(&queries), Settings::new(workers, runtime))?;
+        let settings = Settings { report_rows_max: REPORT_ROWS_MAX, ..Settings::new(workers, runtime) };
+        let mut engine = Engine::open(store, Arc::clone(&queries), settings)?;
         for table in described {
             let source = engine.register_source(&table.source)?;
             engine.register_table(source, &table.name, &table.schema)?;

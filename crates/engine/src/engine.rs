@@ -21,12 +21,14 @@ pub struct Settings {
     pub runtime: tokio::runtime::Handle,
     /// Rows of a building query that are written at a time.
     pub build_rows_max: usize,
+    /// Changed rows of each relation that a step's report shows.
+    pub report_rows_max: usize,
 }
 
 impl Settings {
     /// Defaults on a runtime.
     pub fn new(workers: usize, runtime: tokio::runtime::Handle) -> Self {
-        Self { workers, runtime, build_rows_max: 100_000 }
+        Self { workers, runtime, build_rows_max: 100_000, report_rows_max: 0 }
     }
 }
 

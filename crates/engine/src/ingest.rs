@@ -25,7 +25,7 @@ impl Present<'_> {
         if let Some(row) = self.changed.get(key) {
             return Ok(row.clone());
         }
-        Ok(self.states.get(self.stored.id, key)?.map(|row| row.to_vec()))
+        Ok(self.states.get_seldom(self.stored.id, key)?.map(|row| row.to_vec()))
     }
 
     fn apply(&mut self, row: &[u8], weight: i8, out: &mut TableChanges) -> Result<()> {

@@ -34,6 +34,8 @@ pub struct StepReport {
     pub parked: Vec<TableName>,
     /// Time of rules and commit, without the waiting for the log's sync, in microseconds.
     pub rules_us: u64,
+    /// From the step's beginning until its record was known to be on disk, in microseconds; the rules run meanwhile.
+    pub durable_us: u64,
 }
 
 /// What changed in a relation.
@@ -44,6 +46,10 @@ pub struct RelationReport {
     pub is_model: bool,
     pub inserted: u64,
     pub deleted: u64,
+    /// The first changed rows and their weights, encoded by the relation's layout: at most
+    /// [`crate::Settings::report_rows_max`].
+    pub rows: Rows,
+    pub weights: Vec<i64>,
 }
 
 /// The changes of one table: −1 and +1 rows in source order.
@@ -67,6 +73,7 @@ impl Engine {
         mut batches: Vec<(u32, SourceBatch)>,
         logging: Logging,
     ) -> Result<StepReport> {
+        let entered = stopwatch();
         let snapshot = self.store.snapshot();
         if logging == Logging::Appended {
             let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };
@@ -96,6 +103,7 @@ impl Engine {
         if let Some(syncing) = syncing {
             syncing.wait()?;
         }
+        report.durable_us = u64::try_from(entered.elapsed().as_micros()).unwrap_or(u64::MAX);
         let begun = stopwatch();
         self.store.commit(step, writes)?;
         report.rules_us = u64::try_from((ran + begun.elapsed()).as_micros()).unwrap_or(u64::MAX);
@@ -152,7 +160,16 @@ impl Engine {
             let deleted = input.weights.len() as u64 - inserted;
             let Some(table) = self.tables.get(&input.id) else { continue };
             let name = table.name.clone();
-            report.relations.push(RelationReport { name, id: input.id, is_model: false, inserted, deleted });
+            let (rows, weights) = self.reported(&input.rows, input.weights.iter().map(|&w| i64::from(w)));
+            report.relations.push(RelationReport {
+                name,
+                id: input.id,
+                is_model: false,
+                inserted,
+                deleted,
+                rows,
+                weights,
+            });
             for &feed in self.graph.feeds.get(&input.id).map_or(&[][..], Vec::as_slice) {
                 let node = &self.graph.nodes[feed];
                 if let Rule::Table { columns, .. } = &node.rule
@@ -286,8 +303,18 @@ impl Engine {
         let sum = |sign: i64| delta.weights.iter().filter(|w| **w * sign > 0).map(|w| w.unsigned_abs()).sum();
         let (inserted, deleted) = (sum(1), sum(-1));
         let name = model.name.clone();
-        report.relations.push(RelationReport { name, id: model.relation, is_model: true, inserted, deleted });
+        let (rows, weights) = self.reported(&rows, delta.weights.iter().copied());
+        let id = model.relation;
+        report.relations.push(RelationReport { name, id, is_model: true, inserted, deleted, rows, weights });
         Ok(())
+    }
+
+    /// The first rows of a change, for the report.
+    fn reported(&self, rows: &Rows, weights: impl Iterator<Item = i64>) -> (Rows, Vec<i64>) {
+        let weights: Vec<i64> = weights.take(self.settings.report_rows_max).collect();
+        let mut first = Rows::new();
+        rows.iter().take(weights.len()).for_each(|row| first.push(row));
+        (first, weights)
     }
 
     /// Rows of each relation are a fact of the step.

@@ -1,4 +1,8 @@
-//! Opening a connection: TCP, TLS as configured, and logging in by `caching_sha2_password` or `mysql_native_password`.
+//! Opening a connection: TCP, TLS as configured, and logging in by `caching_sha2_password`, `sha256_password` or
+//! `mysql_native_password`.
+//!
+//! A server asks a user that it does not know for any of these, so that nobody learns who exists: to say "access denied"
+//! in every case, all have to be spoken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +21,8 @@ use crate::source::Failure;
 use super::error::{ServerError, WireError};
 use super::wire::{Reader, ServerInfo, Transport, Wire};
 use super::{MysqlConfig, Tls};
+
+const SHA256: &str = "sha256_password";
 
 /// How long a server may take until it has let us in.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -249,12 +255,16 @@ async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encr
                 let mut reader = Reader(packet.get(1..).unwrap_or_default());
                 plugin = String::from_utf8_lossy(reader.until_zero()).into_owned();
                 nonce = reader.0.strip_suffix(&[0]).unwrap_or(reader.0).to_vec();
+                if plugin == SHA256 {
+                    hand_over(wire, password, &nonce, encrypted, KeyRequest::Sha256).await?;
+                    continue;
+                }
                 let answer = proof(&plugin, password, &nonce).ok_or_else(|| unknown_plugin(&plugin, config))?;
                 wire.send(&answer).await?;
             }
             Some(1) if plugin == "caching_sha2_password" => {
                 if packet.get(1) == Some(&4) {
-                    full_sha2(wire, password, &nonce, encrypted).await?;
+                    hand_over(wire, password, &nonce, encrypted, KeyRequest::CachingSha2).await?;
                 }
             }
             _ => return Err(WireError::Protocol("while logging in".to_owned())),
@@ -278,21 +288,34 @@ fn proof(plugin: &str, password: &str, nonce: &[u8]) -> Option<Vec<u8>> {
 fn unknown_plugin(plugin: &str, config: &MysqlConfig) -> WireError {
     Failure {
         message: format!("user \"{}\" logs in by \"{plugin}\", which is not supported", config.user),
-        detail: "Known are caching_sha2_password and mysql_native_password.".to_owned(),
+        detail: "Known are caching_sha2_password, sha256_password and mysql_native_password.".to_owned(),
         hint: format!("ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'", config.user),
     }
     .into()
 }
 
-/// The server does not have the password cached: it gets the password itself, through TLS or its public key.
-async fn full_sha2(wire: &mut Wire, password: &str, nonce: &[u8], encrypted: bool) -> Result<(), WireError> {
-    const REQUEST_KEY: u8 = 2;
+/// The byte that asks for the server's public key: each plugin has its own.
+#[derive(Debug, Clone, Copy)]
+enum KeyRequest {
+    Sha256 = 1,
+    CachingSha2 = 2,
+}
+
+/// The server gets the password itself, through TLS or its public key: `sha256_password` always, `caching_sha2_password`
+/// where the server does not have it cached.
+async fn hand_over(
+    wire: &mut Wire,
+    password: &str,
+    nonce: &[u8],
+    encrypted: bool,
+    request: KeyRequest,
+) -> Result<(), WireError> {
     let mut secret = password.as_bytes().to_vec();
     secret.push(0);
-    if encrypted {
+    if encrypted || password.is_empty() {
         return wire.send(&secret).await;
     }
-    wire.send(&[REQUEST_KEY]).await?;
+    wire.send(&[request as u8]).await?;
     let answer = wire.read_packet().await?;
     let Some((1, key)) = answer.split_first().map(|(first, key)| (*first, key)) else {
         return Err(WireError::Protocol("the server sent no public key".to_owned()));
