@@ -8,8 +8,9 @@
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::{Error, Result};
 
@@ -43,22 +44,38 @@ impl Folder {
     }
 }
 
+/// A store of this process that was just closed may seem to hold its folder still: a child process that is being started
+/// has a copy of every open file until its program begins. That is over in a moment.
+const OWN_TRIES: u32 = 50;
+const OWN_PAUSE: Duration = Duration::from_millis(10);
+
+fn holder_of(file: &mut File) -> String {
+    let mut holder = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+    let holder = holder.trim();
+    if read.is_err() || holder.is_empty() { "(unknown)".to_owned() } else { holder.to_owned() }
+}
+
 fn take_lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = open.map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let read = file.read_to_string(&mut holder);
-            let known = read.is_ok() && !holder.trim().is_empty();
-            let holder = if known { holder.trim().to_owned() } else { "(unknown)".to_owned() };
-            return Err(Error::InUse { dir: dir.to_owned(), holder });
+    let mut tries = 0;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder_of(&mut file);
+                if holder != std::process::id().to_string() || tries == OWN_TRIES {
+                    return Err(Error::InUse { dir: dir.to_owned(), holder });
+                }
+                tries += 1;
+                std::thread::sleep(OWN_PAUSE);
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
         }
-        Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
     }
-    let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let write = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{}", std::process::id()));
     write.map_err(Error::io("write", &path))?;
     Ok(file)
 }

@@ -209,10 +209,18 @@ impl TableReader {
     }
 
     /// MySQL tells no place for a snapshot: the table is locked for the moment in which both are taken.
+    ///
+    /// The lock is one for writing, though nothing is written: a lock for reading waits until no writer is at work, which
+    /// on a busy table is never, while writers queue behind one for writing. A server that takes no writes refuses it; there
+    /// the other one is had at once.
     async fn locked_snapshot(&self, wire: &mut Wire) -> Result<Result<LogPoint, String>, WireError> {
         let mut locker = login::connect(&self.config).await?;
         let name = full_name(&self.table);
-        if let Err(error) = locker.execute(&format!("LOCK TABLES {name} READ")).await {
+        let mut locked = locker.execute(&format!("LOCK TABLES {name} WRITE")).await;
+        if matches!(locked, Err(WireError::Server(_))) {
+            locked = locker.execute(&format!("LOCK TABLES {name} READ")).await;
+        }
+        if let Err(error) = locked {
             return match error {
                 WireError::Server(server) => Ok(Err(format!(
                     "It has no primary key, so that loading it needs a short lock, which the server refuses: {server}. \
