@@ -268,13 +268,14 @@ fn note_models(setup: &Setup, facts: &mut Facts) {
     let named = |model: &project::Model| plan::TableName::new(&model.schema, &model.alias);
     for model in setup.project.models.iter().filter(|m| m.materialized != project::Materialized::Ephemeral) {
         let name = named(model);
-        let status = facts.models.entry(name.clone()).or_default();
+        let is_view = model.materialized == project::Materialized::View;
+        let of = if is_view { &mut facts.views } else { &mut facts.models };
+        let status = of.entry(name.clone()).or_default();
         status.materialized = model.materialized.word().to_owned();
         status.sql.clone_from(&model.sql);
         status.path.clone_from(&model.file);
         status.description = model.description.clone().unwrap_or_default();
-        if model.materialized == project::Materialized::View {
-            // A view is asked anew each time: it is as live as what it reads.
+        if is_view {
             status.state = "live".to_owned();
         }
         let upstream = model.reads.iter().filter_map(|read| match read {

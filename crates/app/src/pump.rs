@@ -137,6 +137,12 @@ impl Pump {
             tracing::info!(models = built, "live");
         }
         self.publish();
+        // What a build wrote is not in the log: folded at once, it is not built again at the next start.
+        if built > 0
+            && let Err(error) = self.warehouse.engine.store().fold_now()
+        {
+            tracing::warn!(%error, "models that were just built would be built again after a restart");
+        }
         Ok(())
     }
 

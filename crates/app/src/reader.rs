@@ -6,11 +6,10 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
-use serve::metrics::{Kind, Metric, Value};
 use serve::{Answer, Description, Health, Param, QueryContext, Reader, SqlError};
 
 use crate::reconcile;
-use crate::status::{Stage, Status};
+use crate::status::Status;
 use crate::warehouse::PlannedModel;
 
 /// Reads what the pump published.
@@ -70,7 +69,7 @@ impl Reader for InstanceReader {
     }
 
     fn metrics(&self) -> String {
-        serve::metrics::render(&metrics(&self.status))
+        serve::metrics::render(&crate::metrics::of(&self.status))
     }
 }
 
@@ -171,94 +170,4 @@ fn character(sql: &str, line: u64, column: u64) -> Option<usize> {
     let lines: Vec<&str> = sql.split('\n').collect();
     let skipped: usize = lines.get(..before)?.iter().map(|l| l.chars().count() + 1).sum();
     Some(skipped + usize::try_from(column).ok()?)
-}
-
-/// The instance's figures for Prometheus.
-fn metrics(status: &Status) -> Vec<Metric> {
-    let mut out = Vec::new();
-    let mut add = |name: &str, help: &str, kind: Kind, labels: Vec<(&str, String)>, value: f64| {
-        let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        let value = Value::Number(value);
-        out.push(Metric { name: name.to_owned(), help: help.to_owned(), kind, labels, value });
-    };
-    let stats = status.store().stats();
-    add("tidemill_step", "Number of the newest step.", Kind::Gauge, vec![], stats.step as f64);
-    add(
-        "tidemill_folded_step",
-        "Newest step that is folded into the tables.",
-        Kind::Gauge,
-        vec![],
-        stats.folded_step as f64,
-    );
-    add(
-        "tidemill_overlay_bytes",
-        "Bytes of changes that are not folded yet.",
-        Kind::Gauge,
-        vec![],
-        stats.overlay_bytes as f64,
-    );
-    add("tidemill_log_bytes", "Bytes of the change log.", Kind::Gauge, vec![], stats.log_bytes as f64);
-    let facts = status.facts();
-    for (name, source) in &facts.sources {
-        let labels = vec![("source", name.clone())];
-        let streaming = f64::from(u8::from(source.state == "streaming"));
-        add("tidemill_source_streaming", "1 while the source streams.", Kind::Gauge, labels.clone(), streaming);
-        add(
-            "tidemill_source_lag_seconds",
-            "Commit to visible of the last transaction.",
-            Kind::Gauge,
-            labels,
-            source.lag_us as f64 / 1e6,
-        );
-    }
-    for (name, table) in &facts.tables {
-        let labels = vec![("table", name.to_string())];
-        add("tidemill_table_rows", "Rows of a source table.", Kind::Gauge, labels.clone(), table.rows as f64);
-        add(
-            "tidemill_table_changes_total",
-            "Changed rows since the start.",
-            Kind::Counter,
-            labels,
-            table.changes_total as f64,
-        );
-    }
-    for (name, model) in &facts.models {
-        let labels = vec![("model", name.to_string())];
-        let live = f64::from(u8::from(model.state == "live"));
-        add("tidemill_model_live", "1 while the model is kept up to date.", Kind::Gauge, labels.clone(), live);
-        add("tidemill_model_rows", "Rows of a model.", Kind::Gauge, labels.clone(), model.rows as f64);
-        add(
-            "tidemill_model_changes_total",
-            "Changed rows since the start.",
-            Kind::Counter,
-            labels,
-            model.changes_total as f64,
-        );
-    }
-    add(
-        "tidemill_rejects",
-        "Rows that a table or model could not take.",
-        Kind::Gauge,
-        vec![],
-        facts.rejects.len() as f64,
-    );
-    for ((name, stage), histogram) in &facts.latency {
-        if *stage != Stage::CommitVisible {
-            continue;
-        }
-        let bounds = serve::metrics::SECONDS.to_vec();
-        // Counts per bucket, the last one beyond all bounds.
-        let upto: Vec<u64> = bounds.iter().map(|b| histogram.count_up_to(*b)).collect();
-        let mut counts: Vec<u64> = upto.iter().scan(0, |last, n| Some(n - std::mem::replace(last, *n))).collect();
-        counts.push(histogram.count() - upto.last().copied().unwrap_or(0));
-        let value = Value::Histogram(serve::metrics::Histogram { bounds, counts, sum: histogram.sum_seconds() });
-        out.push(Metric {
-            name: "tidemill_commit_visible_seconds".to_owned(),
-            help: "From the commit at the source to being visible.".to_owned(),
-            kind: Kind::Histogram,
-            labels: vec![("node".to_owned(), name.to_string())],
-            value,
-        });
-    }
-    out
 }

@@ -96,6 +96,8 @@ pub struct Facts {
     pub sources: BTreeMap<String, SourceStatus>,
     pub tables: BTreeMap<TableName, TableStatus>,
     pub models: BTreeMap<TableName, ModelStatus>,
+    /// Views: asked anew each time, so they have no rows of their own.
+    pub views: BTreeMap<TableName, ModelStatus>,
     pub latency: BTreeMap<(TableName, Stage), Histogram>,
     /// Rows that sources could not decode; those of models come from the engine.
     pub rejects: VecDeque<RejectStatus>,

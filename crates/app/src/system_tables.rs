@@ -118,14 +118,14 @@ fn tables(facts: &Facts, _now: i64) -> Columns {
 }
 
 fn models(facts: &Facts, now: i64) -> Columns {
-    let rows: Vec<_> = facts.models.iter().collect();
+    let rows: Vec<_> = facts.models.iter().chain(&facts.views).collect();
     let freshness = |commit: Option<i64>| commit.map(|commit| seconds((now - commit).max(0)));
     vec![
         ("schema", text(&rows, |r| &r.0.schema)),
         ("model", text(&rows, |r| &r.0.name)),
         ("materialized", text(&rows, |r| &r.1.materialized)),
         ("state", text(&rows, |r| &r.1.state)),
-        ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
+        ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows).filter(|_| r.1.materialized != "view")).collect())),
         ("changes_total", count(&rows, |r| r.1.changes_total)),
         ("freshness_seconds", Column::Float(rows.iter().map(|r| freshness(r.1.last_commit_us)).collect())),
         ("state_bytes", count(&rows, |r| r.1.state_bytes)),

@@ -170,6 +170,11 @@ impl Store {
         shared.publish(state, step, parts)
     }
 
+    /// Where the data lie.
+    pub fn folder(&self) -> &Path {
+        &self.shared().folder.dir
+    }
+
     /// The newest published step.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.shared().view())

@@ -159,10 +159,6 @@ pub(crate) fn line(text: &str) {
 
 /// Resident memory of this process now, and its highest so far, in MiB.
 pub(crate) fn memory_mib() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find(|l| l.starts_with(name));
-        line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) / 1024
-    };
-    (field("VmRSS:"), field("VmHWM:"))
+    let memory = crate::process::memory();
+    (memory.resident >> 20, memory.peak >> 20)
 }

@@ -31,28 +31,49 @@ pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Ou
     Ok(Outcome::Ok)
 }
 
+/// What `status` asks.
+const STATUS: [(&str, &str); 3] = [
+    ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
+    ("tables", "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds from tidemill.tables"),
+    (
+        "models",
+        "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message \
+         from tidemill.models where materialized <> 'view'",
+    ),
+];
+
 pub(super) async fn status(context: &Context) -> anyhow::Result<Outcome> {
+    print(&status_text(context).await?);
+    Ok(Outcome::Ok)
+}
+
+/// The status every second: on a terminal in place, elsewhere one after the other.
+pub(super) async fn watch(context: &Context) -> anyhow::Result<Outcome> {
+    let in_place = std::io::IsTerminal::is_terminal(&std::io::stdout()) && !context.json;
+    let mut each = tokio::time::interval(std::time::Duration::from_secs(1));
+    let interrupt = super::interrupted();
+    tokio::pin!(interrupt);
+    loop {
+        tokio::select! {
+            () = &mut interrupt => return Ok(Outcome::Ok),
+            _ = each.tick() => {}
+        }
+        let text = status_text(context).await?;
+        // To the corner, the new text, and nothing of the old one behind each line or below: no flicker.
+        print(&if in_place { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text });
+    }
+}
+
+async fn status_text(context: &Context) -> anyhow::Result<String> {
     let mut parts = Vec::new();
-    for (name, sql) in [
-        ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
-        (
-            "tables",
-            "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds from tidemill.tables",
-        ),
-        (
-            "models",
-            "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message from tidemill.models",
-        ),
-    ] {
+    for (name, sql) in STATUS {
         parts.push((name, ask(context, sql).await?));
     }
     if context.json {
         let object: serde_json::Map<_, _> = parts.iter().map(|(name, t)| ((*name).to_owned(), t.json())).collect();
-        print(&serde_json::Value::Object(object).to_string());
-    } else {
-        parts.iter().for_each(|(_, table)| print(&format!("{}\n", table.aligned())));
+        return Ok(serde_json::Value::Object(object).to_string());
     }
-    Ok(Outcome::Ok)
+    Ok(parts.iter().map(|(_, table)| format!("{}\n", table.aligned())).collect::<Vec<_>>().join("\n"))
 }
 
 pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {

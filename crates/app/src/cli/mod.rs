@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::setup::{Global, Setup};
 
@@ -73,7 +73,11 @@ enum Command {
     /// Run until the sources are caught up with where they stood at the start, then say how it went
     Build,
     /// Sources, tables and models of the running instance
-    Status,
+    Status {
+        /// Show them anew every second, until stopped
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Answer SQL from the running instance, or from the data folder of a stopped one
     Query {
         /// One SELECT
@@ -89,6 +93,8 @@ enum Command {
         #[command(subcommand)]
         what: Reconcile,
     },
+    /// Print completions for a shell: `source <(tidemill completions bash)`
+    Completions { shell: clap_complete::Shell },
     /// Measure: the figures of the README, repeatable
     Bench(crate::bench::BenchArgs),
 }
@@ -188,10 +194,15 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Check => check::run(&context),
         Command::Up => up::run(&context).await,
         Command::Build => build::run(&context).await,
-        Command::Status => ask::status(&context).await,
+        Command::Status { watch: false } => ask::status(&context).await,
+        Command::Status { watch: true } => ask::watch(&context).await,
         Command::Query { sql } => ask::query(&context, &sql).await,
         Command::Explain { model } => ask::explain(&context, &model).await,
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
+            Ok(Outcome::Ok)
+        }
         Command::Bench(args) => {
             let failed = tokio::task::spawn_blocking(move || crate::bench::run(&args)).await?;
             failed.map(|()| Outcome::Ok)

@@ -1,0 +1,149 @@
+//! What `/metrics` says of the instance: the same facts as the system tables, under Prometheus' names.
+//!
+//! Labels are bounded by the project: sources, tables, models, states and stages.
+
+use serve::metrics::{Histogram, Kind, Metric, Value};
+
+use crate::status::{Facts, Status};
+
+/// States in which a source can be.
+const SOURCE_STATES: [&str; 5] = ["connecting", "snapshot", "streaming", "stalled", "paused"];
+/// States in which a model can be.
+const MODEL_STATES: [&str; 5] = ["building", "live", "mixed", "parked", "failed"];
+
+/// All metrics of an instance.
+pub fn of(status: &Status) -> Vec<Metric> {
+    let mut out = Out::default();
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    out.gauge("tidemill_build_info", "1, with the version that runs.", version, 1.0);
+    store(status, &mut out);
+    process(status, &mut out);
+    let facts = status.facts();
+    sources(&facts, &mut out);
+    tables(&facts, &mut out);
+    models(&facts, &mut out);
+    stages(&facts, &mut out);
+    out.metrics
+}
+
+#[derive(Default)]
+struct Out {
+    metrics: Vec<Metric>,
+}
+
+impl Out {
+    fn add(&mut self, name: &str, help: &str, kind: Kind, labels: Vec<(&str, String)>, value: Value) {
+        let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        self.metrics.push(Metric { name: name.to_owned(), help: help.to_owned(), kind, labels, value });
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, labels: Vec<(&str, String)>, value: f64) {
+        self.add(name, help, Kind::Gauge, labels, Value::Number(value));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, labels: Vec<(&str, String)>, value: u64) {
+        self.add(name, help, Kind::Counter, labels, Value::Integer(value));
+    }
+
+    /// One sample per state that there is, 1 for the present one.
+    fn states(&mut self, name: &str, help: &str, label: (&str, &str), states: &[&str], present: &str) {
+        for state in states {
+            let labels = vec![(label.0, label.1.to_owned()), ("state", (*state).to_owned())];
+            self.gauge(name, help, labels, f64::from(u8::from(*state == present)));
+        }
+    }
+}
+
+fn store(status: &Status, out: &mut Out) {
+    let stats = status.store().stats();
+    out.gauge("tidemill_step", "Number of the newest step.", vec![], stats.step as f64);
+    let help = "Newest step that is folded into the tables.";
+    out.gauge("tidemill_folded_step", help, vec![], stats.folded_step as f64);
+    out.counter("tidemill_folds_total", "Folds since the start.", vec![], stats.folds);
+    out.gauge("tidemill_log_bytes", "Bytes of the change log.", vec![], stats.log_bytes as f64);
+    out.gauge("tidemill_tables_bytes", "Bytes of the tables on disk.", vec![], stats.disk_bytes as f64);
+    let help = "Point reads that the cache answered.";
+    out.counter("tidemill_cache_hits_total", help, vec![], stats.hot_hits);
+    out.counter("tidemill_cache_misses_total", "Point reads past the cache.", vec![], stats.hot_misses);
+    for (component, bytes) in [("overlay", stats.overlay_bytes as u64), ("cache", stats.hot_bytes)] {
+        let labels = vec![("component", component.to_owned())];
+        out.gauge("tidemill_memory_bytes", "Memory by what it holds.", labels, bytes as f64);
+    }
+}
+
+fn process(status: &Status, out: &mut Out) {
+    let labels = vec![("component", "process".to_owned())];
+    let resident = crate::process::memory().resident;
+    out.gauge("tidemill_memory_bytes", "Memory by what it holds.", labels, resident as f64);
+    if let Some(free) = crate::process::disk_free(status.store().folder()) {
+        out.gauge("tidemill_disk_free_bytes", "Free space where the data lie.", vec![], free as f64);
+    }
+}
+
+fn sources(facts: &Facts, out: &mut Out) {
+    for (name, source) in &facts.sources {
+        let labels = || vec![("source", name.clone())];
+        let help = "1 for the state in which the source is.";
+        out.states("tidemill_source_state", help, ("source", name), &SOURCE_STATES, &source.state);
+        let help = "Commit to visible of the last transaction.";
+        out.gauge("tidemill_source_lag_seconds", help, labels(), source.lag_us as f64 / 1e6);
+        if let Some(bytes) = source.lag_bytes {
+            let help = "Bytes of the source's log that are not read yet.";
+            out.gauge("tidemill_source_lag_bytes", help, labels(), bytes as f64);
+        }
+        let events = facts.tables.values().filter(|t| t.source == *name).map(|t| t.changes_total).sum();
+        out.counter("tidemill_source_events_total", "Changed rows since the start.", labels(), events);
+    }
+    let rejects = facts.rejects.len() as f64;
+    out.gauge("tidemill_rejects", "Rows that a table or model could not take.", vec![], rejects);
+}
+
+fn tables(facts: &Facts, out: &mut Out) {
+    for (name, table) in &facts.tables {
+        let labels = || vec![("table", name.to_string())];
+        out.gauge("tidemill_table_rows", "Rows of a source table.", labels(), table.rows as f64);
+        let help = "Changed rows since the start.";
+        out.counter("tidemill_table_changes_total", help, labels(), table.changes_total);
+        let help = "Commit to visible of the table's last transaction.";
+        out.gauge("tidemill_table_lag_seconds", help, labels(), table.lag_us as f64 / 1e6);
+        let help = "How much of the first load is done.";
+        let loaded = match (table.state.as_str(), table.snapshot_rows_total) {
+            ("snapshot", 0) => 0.0,
+            ("snapshot", total) => (table.snapshot_rows as f64 / total as f64).min(1.0),
+            _ => 1.0,
+        };
+        out.gauge("tidemill_snapshot_progress_ratio", help, labels(), loaded);
+    }
+}
+
+fn models(facts: &Facts, out: &mut Out) {
+    for (name, model) in &facts.models {
+        let label = name.to_string();
+        let labels = || vec![("model", label.clone())];
+        let help = "1 for the state in which the model is.";
+        out.states("tidemill_model_state", help, ("model", &label), &MODEL_STATES, &model.state);
+        out.gauge("tidemill_model_rows", "Rows of a model.", labels(), model.rows as f64);
+        let help = "Changed rows since the start.";
+        out.counter("tidemill_model_changes_total", help, labels(), model.changes_total);
+        let help = "Commit to visible of the last transaction that changed the model.";
+        out.gauge("tidemill_model_lag_seconds", help, labels(), model.lag_us as f64 / 1e6);
+        let pace = facts.history.pace(name);
+        let help = "Changed rows per second over the last seconds.";
+        out.gauge("tidemill_model_changes_per_second", help, labels(), pace);
+    }
+}
+
+/// A histogram per table or model and stage of a change's way.
+fn stages(facts: &Facts, out: &mut Out) {
+    for ((name, stage), histogram) in &facts.latency {
+        let bounds = serve::metrics::SECONDS.to_vec();
+        // Counts per bucket, the last one beyond all bounds.
+        let upto: Vec<u64> = bounds.iter().map(|b| histogram.count_up_to(*b)).collect();
+        let mut counts: Vec<u64> = upto.iter().scan(0, |last, n| Some(n - std::mem::replace(last, *n))).collect();
+        counts.push(histogram.count() - upto.last().copied().unwrap_or(0));
+        let value = Value::Histogram(Histogram { bounds, counts, sum: histogram.sum_seconds() });
+        let labels = vec![("node", name.to_string()), ("stage", stage.word().to_owned())];
+        let help = "Time that transactions took for a stage of their way into a table or model.";
+        out.add("tidemill_stage_seconds", help, Kind::Histogram, labels, value);
+    }
+}

@@ -1,0 +1,38 @@
+//! What the process uses of the machine.
+
+use std::path::Path;
+
+/// Resident memory in bytes, now and at most; zero where the system does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub resident: u64,
+    pub peak: u64,
+}
+
+/// The memory of this process.
+pub fn memory() -> Memory {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    };
+    Memory { resident: field("VmRSS:"), peak: field("VmHWM:") }
+}
+
+/// Free bytes of the file system of a folder, for who is not root.
+pub fn disk_free(folder: &Path) -> Option<u64> {
+    let facts = rustix::fs::statvfs(folder).ok()?;
+    Some(facts.f_bavail * facts.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_process_has_memory_and_a_disk() {
+        let memory = super::memory();
+        assert!(memory.resident > 1 << 20 && memory.peak >= memory.resident, "{memory:?}");
+        assert!(super::disk_free(std::path::Path::new("/")).is_some());
+        assert_eq!(super::disk_free(std::path::Path::new("/no/such/folder")), None);
+    }
+}
