@@ -147,3 +147,115 @@ fn stages(facts: &Facts, out: &mut Out) {
         out.add("tidemill_stage_seconds", help, Kind::Histogram, labels, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use plan::TableName;
+
+    use super::*;
+    use crate::status::{ModelStatus, SourceStatus, Stage, TableStatus};
+
+    /// What `promtool check metrics` looks for: names, units, types, one head per name, whole histograms.
+    fn lint(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut helped: BTreeSet<&str> = BTreeSet::new();
+        let mut series: BTreeSet<&str> = BTreeSet::new();
+        let mut last_bucket: Option<(String, f64)> = None;
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let name = rest.split(' ').next().unwrap_or_default();
+                if !helped.insert(name) {
+                    found.push(format!("{name}: a second help text"));
+                }
+                continue;
+            }
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap_or((rest, ""));
+                if kinds.insert(name, kind).is_some() {
+                    found.push(format!("{name}: a second type"));
+                }
+                if (kind == "counter") != name.ends_with("_total") {
+                    found.push(format!("{name}: counters end in _total, and nothing else does"));
+                }
+                for unit in ["_ms", "_us", "_milliseconds", "_kb", "_mib", "_percent"] {
+                    if name.ends_with(unit) {
+                        found.push(format!("{name}: not in a base unit"));
+                    }
+                }
+                continue;
+            }
+            let (key, value) = line.rsplit_once(' ').unwrap_or((line, ""));
+            let Ok(value) = value.parse::<f64>() else {
+                found.push(format!("{line}: no number"));
+                continue;
+            };
+            if !series.insert(key) {
+                found.push(format!("{key}: twice"));
+            }
+            let name = key.split('{').next().unwrap_or_default();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let known = kinds.get(name).or_else(|| kinds.get(base).filter(|kind| **kind == "histogram"));
+            if known.is_none() || !name.starts_with("tidemill_") {
+                found.push(format!("{name}: no type, or not of ours"));
+            }
+            if name.ends_with("_bucket") {
+                let of = key.split("le=").next().unwrap_or_default().to_owned();
+                if let Some((before, count)) = &last_bucket
+                    && *before == of
+                    && value < *count
+                {
+                    found.push(format!("{key}: fewer than in the bucket below"));
+                }
+                last_bucket = Some((of, value));
+            } else if name.ends_with("_count") && last_bucket.take().is_some_and(|(_, all)| (all - value).abs() > 0.0) {
+                found.push(format!("{key}: not what the last bucket says"));
+            }
+        }
+        found
+    }
+
+    fn text() -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let status = Status::new(store::Store::open(dir.path(), store::Options::default()).unwrap());
+        {
+            let mut facts = status.facts();
+            let source = SourceStatus { state: "streaming".to_owned(), lag_bytes: Some(7), ..SourceStatus::default() };
+            facts.sources.insert("shop".to_owned(), source);
+            for (schema, name) in [("shop", "orders"), ("shop", "items")] {
+                let name = TableName::new(schema, name);
+                let table = TableStatus { source: "shop".to_owned(), changes_total: 5, ..TableStatus::default() };
+                facts.tables.insert(name.clone(), table);
+                for stage in [Stage::CommitRead, Stage::ReadDurable, Stage::DurableVisible, Stage::CommitVisible] {
+                    let histogram = facts.latency.entry((name.clone(), stage)).or_default();
+                    [1, 900, 20_000, 3_000_000, 2_000_000_000].iter().for_each(|us| histogram.record(*us));
+                }
+            }
+            let model = ModelStatus { state: "live".to_owned(), ..ModelStatus::default() };
+            facts.models.insert(TableName::new("public", "daily \"orders\""), model);
+        }
+        serve::metrics::render(&of(&status))
+    }
+
+    #[test]
+    fn names_units_and_types_are_as_prometheus_wants_them() {
+        let text = text();
+        assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
+    }
+
+    #[test]
+    fn states_are_told_by_one_sample_each() {
+        let text = text();
+        assert!(text.contains("tidemill_source_state{source=\"shop\",state=\"streaming\"} 1\n"), "{text}");
+        assert!(text.contains("tidemill_source_state{source=\"shop\",state=\"stalled\"} 0\n"), "{text}");
+        assert!(text.contains("tidemill_source_events_total{source=\"shop\"} 10\n"), "{text}");
+    }
+
+    #[test]
+    fn the_lint_finds_what_is_wrong() {
+        let wrong = "# TYPE tidemill_a_ms gauge\ntidemill_a_ms 1\ntidemill_a_ms 2\n# TYPE tidemill_b counter\ntidemill_b 1\nother 1\n";
+        assert_eq!(lint(wrong).len(), 4, "{:?}", lint(wrong));
+    }
+}
