@@ -82,8 +82,8 @@ pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Vec<
     let mut described = Vec::new();
     let known = known_tables(&setup.data);
     for feed in setup.feeds()? {
-        if let project::ConnectionKind::Simulator { seed, orders_per_second, .. } = &feed.connection.kind {
-            let simulator = crate::demo::Simulator::new(*seed, *orders_per_second);
+        if let project::ConnectionKind::Simulator { shop, .. } = &feed.connection.kind {
+            let simulator = crate::demo::Simulator::new(shop);
             let (planned, tables) = plan_simulator(&feed, simulator)?;
             feeds.push(planned);
             described.extend(tables);

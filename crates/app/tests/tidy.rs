@@ -16,7 +16,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["relation", "plan", "store", "query"]),
     ("connect", &["relation"]),
     ("serve", &[]),
-    ("app", &["relation", "project", "plan", "store", "query", "engine", "connect", "serve"]),
+    ("simulate", &["relation"]),
+    ("app", &["relation", "project", "plan", "store", "query", "engine", "connect", "serve", "simulate"]),
 ];
 
 fn root() -> PathBuf {

@@ -17,7 +17,8 @@ use crate::yaml::{self, Data, Node, Reader};
 pub(crate) const FILE: &str = "connections.yml";
 
 const MYSQL_KEYS: &[&str] = &["type", "host", "port", "user", "password", "database", "tls", "start"];
-const SIMULATOR_KEYS: &[&str] = &["type", "database", "seed", "orders_per_second"];
+const SIMULATOR_KEYS: &[&str] =
+    &["type", "database", "profile", "seed", "users", "orders_per_day", "new_user_share", "speed", "history_orders"];
 const TYPES: &[&str] = &["mysql", "mariadb", "postgres", "kafka", "http", "file", "simulator", "redis"];
 
 /// Keys whose value may be a secret and is therefore not rendered.
@@ -96,6 +97,35 @@ pub enum Start {
     Gtid(String),
 }
 
+/// How large the simulated shop is where its own settings do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShopProfile {
+    /// 100,000 daily users, 3,000 orders a day.
+    #[default]
+    Standard,
+    /// 1,000,000 daily users, 50,000 orders a day.
+    Large,
+}
+
+/// Settings of the simulated shop; what is none is as the profile says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SimulatedShop {
+    /// The size of the shop.
+    pub profile: ShopProfile,
+    /// Seed of its randomness; without one it is 0.
+    pub seed: u64,
+    /// People who visit it on a day.
+    pub users: Option<u32>,
+    /// Orders on an average day.
+    pub orders_per_day: Option<u32>,
+    /// Of a day's visitors, those who come for the first time, from 0 to 1; without one 0.005.
+    pub new_user_share: Option<f64>,
+    /// How much faster its time runs than life; without one 1000, and 0 for a shop that is closed.
+    pub speed: Option<f64>,
+    /// Orders there are at the beginning; without one 100,000.
+    pub history_orders: Option<u32>,
+}
+
 /// What is at the other end.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConnectionKind {
@@ -120,10 +150,8 @@ pub enum ConnectionKind {
     Simulator {
         /// Name under which its tables appear.
         database: Option<String>,
-        /// Seed of its randomness.
-        seed: u64,
-        /// Orders placed per second; none means the simulator's own pace.
-        orders_per_second: Option<f64>,
+        /// How it is set up.
+        shop: SimulatedShop,
     },
     /// Anything else: checked by the connector of that name.
     Other {
@@ -212,15 +240,35 @@ fn mysql(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
 
 fn simulator(reader: &mut Reader<'_>, node: &Node) -> ConnectionKind {
     reader.check_keys(node, "a connection of type `simulator`", SIMULATOR_KEYS, Severity::Error);
-    let rate = reader.text(node, "orders_per_second").map(|text| text.parse::<f64>());
-    if let Some((Err(_), value)) = rate.as_ref().zip(node.get("orders_per_second")) {
-        reader.error(value, "`orders_per_second` should be a number");
-    }
-    ConnectionKind::Simulator {
-        database: reader.text(node, "database"),
+    const PROFILES: [(&str, ShopProfile); 2] = [("standard", ShopProfile::Standard), ("large", ShopProfile::Large)];
+    let profile = reader.text(node, "profile").and_then(|word| {
+        let known = PROFILES.into_iter().find(|(name, _)| *name == word).map(|(_, profile)| profile);
+        if let (None, Some(value)) = (known, node.get("profile")) {
+            let error = reader.error(value, format!("unknown `profile` of the simulated shop `{word}`"));
+            error.hint = Some("One of: standard, large.".to_owned());
+        }
+        known
+    });
+    let shop = SimulatedShop {
+        profile: profile.unwrap_or_default(),
         seed: reader.number(node, "seed", "a number from 0").unwrap_or(0),
-        orders_per_second: rate.and_then(Result::ok).filter(|rate| rate.is_finite() && *rate >= 0.0),
+        users: reader.number(node, "users", "a number from 0"),
+        orders_per_day: reader.number(node, "orders_per_day", "a number from 0"),
+        new_user_share: decimal(reader, node, "new_user_share", "a number from 0 to 1", 1.0),
+        speed: decimal(reader, node, "speed", "a number from 0 to 1000000", 1e6),
+        history_orders: reader.number(node, "history_orders", "a number from 0"),
+    };
+    ConnectionKind::Simulator { database: reader.text(node, "database"), shop }
+}
+
+/// A number from 0 to some largest one, with a fraction.
+fn decimal(reader: &mut Reader<'_>, node: &Node, key: &str, range: &str, max: f64) -> Option<f64> {
+    let text = reader.text(node, key)?;
+    let value = text.trim().parse::<f64>().ok().filter(|value| (0.0..=max).contains(value));
+    if let (None, Some(found)) = (value, node.get(key)) {
+        reader.error(found, format!("`{key}` should be {range}, not `{text}`"));
     }
+    value
 }
 
 fn other(reader: &mut Reader<'_>, node: &Node, kind: String) -> ConnectionKind {

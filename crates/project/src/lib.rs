@@ -25,7 +25,7 @@ mod settings;
 mod source_map;
 mod yaml;
 
-pub use connection::{Connection, ConnectionKind, Secret, Start, Tls};
+pub use connection::{Connection, ConnectionKind, Secret, ShopProfile, SimulatedShop, Start, Tls};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use files::Files;
 pub use load::{Options, load};

@@ -1,35 +1,58 @@
-//! The demo's project, built into the binary.
+//! The demo's project, `examples/shop`, built into the binary.
 
 use project::Files;
 
 /// Pairs of a path in the project and the text of the file at that path.
 macro_rules! texts {
     ($($path:literal),* $(,)?) => {
-        [$(($path, include_str!(concat!("../../demo/", $path)))),*]
+        [$(($path, include_str!(concat!("../../../../examples/shop/", $path)))),*]
     };
 }
 
 /// The files of the demo's dbt project.
 pub fn files() -> Files {
     Files::from_pairs(texts![
+        "connections.yml",
         "dbt_project.yml",
         "profiles.yml",
-        "connections.yml",
-        "models/staging/_sources.yml",
-        "models/staging/stg_customers.sql",
-        "models/staging/stg_order_items.sql",
-        "models/staging/stg_orders.sql",
-        "models/staging/stg_payments.sql",
-        "models/staging/stg_products.sql",
-        "models/marts/_marts.yml",
-        "models/marts/category_per_day.sql",
-        "models/marts/customer_value.sql",
-        "models/marts/order_items_wide.sql",
-        "models/marts/orders_by_status.sql",
-        "models/marts/revenue_per_day.sql",
-        "models/marts/revenue_per_minute.sql",
-        "models/marts/top_products_per_day.sql",
-        "models/marts/unsold_products.sql",
+        "dashboards/shop.yml",
+        "dashboards/traffic.yml",
+        "models/ads/_ads.yml",
+        "models/ads/ads_hours.sql",
+        "models/ads/ads_minutes.sql",
+        "models/ads/ads_today.sql",
+        "models/ads/ads_top_products_day.sql",
+        "models/dwd/_dwd.yml",
+        "models/dwd/dwd_order_items.sql",
+        "models/dwd/dwd_user_days.sql",
+        "models/dws/_dws.yml",
+        "models/dws/dws_active_users.sql",
+        "models/dws/dws_carrier.sql",
+        "models/dws/dws_funnel_day.sql",
+        "models/dws/dws_icon_clicks_day.sql",
+        "models/dws/dws_new_users_day.sql",
+        "models/dws/dws_refund_day.sql",
+        "models/dws/dws_trade_brand_day.sql",
+        "models/dws/dws_trade_category_day.sql",
+        "models/dws/dws_trade_channel_day.sql",
+        "models/dws/dws_trade_day.sql",
+        "models/dws/dws_trade_merchant_day.sql",
+        "models/ods/_ods.yml",
+        "models/ods/_sources.yml",
+        "models/ods/ods_brands.sql",
+        "models/ods/ods_categories.sql",
+        "models/ods/ods_merchants.sql",
+        "models/ods/ods_order_items.sql",
+        "models/ods/ods_orders.sql",
+        "models/ods/ods_page_events.sql",
+        "models/ods/ods_payments.sql",
+        "models/ods/ods_products.sql",
+        "models/ods/ods_red_packets.sql",
+        "models/ods/ods_refunds.sql",
+        "models/ods/ods_reviews.sql",
+        "models/ods/ods_shipments.sql",
+        "models/ods/ods_support_tickets.sql",
+        "models/ods/ods_users.sql",
     ])
 }
 
@@ -42,6 +65,9 @@ mod tests {
     use crate::setup::Setup;
     use crate::warehouse::plan_models;
 
+    /// Models that are tables.
+    const KEPT: usize = 17;
+
     fn setup() -> Setup {
         Setup::from_files(PathBuf::from("demo"), &files(), &project::Options::default(), None)
     }
@@ -52,13 +78,13 @@ mod tests {
         let findings: Vec<String> = setup.findings.iter().map(ToString::to_string).collect();
         assert_eq!(findings, Vec::<String>::new());
         assert!(setup.project.parked.is_empty());
-        assert_eq!(setup.kept_models().count(), 8);
+        assert_eq!(setup.kept_models().count(), KEPT);
     }
 
     #[test]
     fn every_table_is_the_shops_and_every_model_plans() {
         let setup = setup();
-        let simulator = Simulator::new(1, None);
+        let simulator = Simulator::new(&project::SimulatedShop::default());
         let tables: Vec<_> = setup
             .project
             .sources
@@ -67,16 +93,16 @@ mod tests {
                 (plan::TableName::new(&table.source, &table.name), simulator.schema(&table.identifier).unwrap())
             })
             .collect();
-        assert_eq!(tables.len(), 5);
+        assert_eq!(tables.len(), 14);
         let (planned, findings) = plan_models(&setup, &tables);
         let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
         assert_eq!(findings, Vec::<String>::new());
-        assert_eq!(planned.len(), 8);
+        assert_eq!(planned.len(), KEPT);
     }
 
     #[test]
     fn the_folder_and_the_binary_hold_the_same_files() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
         let of_folder = project::Files::read(&folder).unwrap();
         let texts = |files: &project::Files| -> Vec<(String, String)> {
             files.iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect()

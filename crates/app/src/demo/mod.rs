@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 pub use self::files::files;
-pub use self::simulator::Simulator;
+pub use self::simulator::{Lag, Simulator};
 
 use self::screen::Screen;
 use crate::cli::interrupted;

@@ -12,8 +12,8 @@ use crate::instance::Instance;
 use crate::output::Table;
 use crate::status::{Facts, Stage};
 
-/// The day's line; the shop's day is UTC's.
-const TODAY: &str = "select revenue from revenue_per_day order by day desc limit 1";
+/// The day's line, by the shop's own time.
+const TODAY: &str = "select gmv from ads_today";
 
 /// Lines on stderr, the last of which may be replaced.
 pub(super) struct Screen {
@@ -95,24 +95,25 @@ pub(super) fn announce(instance: &Instance) {
     print("\nIn psql, \\watch 1 after a query shows it live. Ctrl-C ends the demo.");
 }
 
-const QUESTIONS: [(&str, &str); 3] = [
-    ("where the orders are", "select * from orders_by_status order by orders desc;"),
-    ("the last minutes", "select * from revenue_per_minute order by minute desc limit 5;"),
-    ("today's best", "select * from top_products_per_day order by day desc, place limit 10;"),
+const QUESTIONS: [(&str, &str); 4] = [
+    ("today and the day before", "select * from ads_today;"),
+    ("the newest minutes", "select * from ads_minutes order by minute desc limit 5;"),
+    ("today's best", "select * from ads_top_products_day order by day desc, place limit 10;"),
+    ("how far people come", "select * from dws_funnel_day order by day desc, step limit 4;"),
 ];
 
-/// Orders, revenue and latency now.
+/// Orders, GMV and latency now.
 pub(super) async fn figures(instance: &Instance) -> String {
-    let revenue = today(instance).await.unwrap_or_else(|| "–".to_owned());
+    let gmv = today(instance).await.unwrap_or_else(|| "–".to_owned());
     let facts = instance.status.facts();
     let orders = facts.tables.get(&TableName::new("shop", "orders")).map_or(0, |table| table.rows);
     let orders = grouped(u64::try_from(orders).unwrap_or(0));
-    let revenue_model = (TableName::new("public", "revenue_per_day"), Stage::CommitVisible);
-    let latency = facts.latency.get(&revenue_model).filter(|latency| latency.count() > 0).map(|latency| {
+    let trade_model = (TableName::new("public", "dws_trade_day"), Stage::CommitVisible);
+    let latency = facts.latency.get(&trade_model).filter(|latency| latency.count() > 0).map(|latency| {
         let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
         format!(" · commit to visible: p50 {p50:.1} ms, p99 {p99:.1} ms")
     });
-    format!("{orders} orders · revenue today {revenue}{}", latency.unwrap_or_default())
+    format!("{orders} orders · GMV today {gmv}{}", latency.unwrap_or_default())
 }
 
 async fn today(instance: &Instance) -> Option<String> {
@@ -151,7 +152,7 @@ mod tests {
         let orders = facts.tables.entry(plan::TableName::new("shop", "orders")).or_default();
         orders.state = "streaming".to_owned();
         orders.snapshot_rows = 10_000;
-        let model = plan::TableName::new("public", "revenue_per_day");
+        let model = plan::TableName::new("public", "dws_trade_day");
         facts.models.entry(model.clone()).or_default().state = "building".to_owned();
         assert_eq!(starting(&facts).as_deref(), Some("loading the shop: 10,000 rows; building models: 0 of 1"));
         facts.models.entry(model).or_default().state = "live".to_owned();

@@ -1,0 +1,5 @@
+select
+    brand_id,
+    name as brand,
+    country
+from {{ source('shop', 'brands') }}

@@ -1,0 +1,5 @@
+select
+    merchant_id,
+    name as merchant,
+    city
+from {{ source('shop', 'merchants') }}
