@@ -184,7 +184,9 @@ impl Instance {
             schema: setup.project.profile.schema.clone(),
             pg: addresses.pg.clone(),
         };
-        let service = Service::new(Arc::clone(&reader) as Arc<dyn serve::Reader>, serve::Limits::default(), site);
+        let answers = Arc::clone(&reader) as Arc<dyn serve::Reader>;
+        let dashboards = crate::dashboards::of(&setup.project);
+        let service = Service::with_dashboards(answers, serve::Limits::default(), site, dashboards);
         let (shutdown, stopped) = watch::channel(false);
         let servers = vec![
             tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),

@@ -13,6 +13,7 @@
 pub mod bench;
 pub mod cli;
 pub mod clock;
+pub mod dashboards;
 pub mod demo;
 pub mod history;
 pub mod instance;

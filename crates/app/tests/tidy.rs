@@ -15,7 +15,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("query", &["relation", "plan", "store"]),
     ("engine", &["relation", "plan", "store", "query"]),
     ("connect", &["relation"]),
-    ("serve", &[]),
+    ("page", &[]),
+    ("serve", &["page"]),
     ("simulate", &["relation"]),
     ("app", &["relation", "project", "plan", "store", "query", "engine", "connect", "serve", "simulate"]),
 ];

@@ -11,6 +11,7 @@
 mod assemble;
 mod config;
 mod connection;
+mod dashboard;
 mod diagnostic;
 mod drafts;
 mod ephemeral;
@@ -26,6 +27,7 @@ mod source_map;
 mod yaml;
 
 pub use connection::{Connection, ConnectionKind, Secret, ShopProfile, SimulatedShop, Start, Tls};
+pub use dashboard::{Dashboard, DashboardFilter, DashboardTile, TileFormat, TileKind};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use files::Files;
 pub use load::{Options, load};

@@ -18,7 +18,7 @@ use crate::jinja::scope::{Known, Relation, Render, Subject, World};
 use crate::jinja::{Engine, YamlJinja, functions};
 use crate::model::{Project, SourceTable};
 use crate::properties::{self, Properties};
-use crate::{connection, profile, settings, yaml};
+use crate::{connection, dashboard, profile, settings, yaml};
 
 /// What is not in the files: the command line and the environment.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +72,7 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     let settings = settings::read(&node, found);
 
     let connections = connection::read(files, &jinja, found);
+    let dashboards = dashboard::read(files, &jinja, found);
     let properties = properties::read(files, &settings.model_paths, &jinja, found);
     let macros = Macros::read(files, &settings.name, &settings.macro_paths, settings.dispatch.clone(), found);
     world.macros = Arc::new(macros);
@@ -81,7 +82,8 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     world.no_models = seeds.chain(snapshots).map(stem).map(str::to_owned).collect();
 
     let (profile, vars) = (world.profile.clone(), world.vars.clone());
-    let mut project = Project { name: settings.name.clone(), profile, vars, connections, ..Project::default() };
+    let mut project =
+        Project { name: settings.name.clone(), profile, vars, connections, dashboards, ..Project::default() };
     project.sources = sources(&properties, &project, &mut world, found);
     let macros = Arc::clone(&world.macros);
     let engine = Engine::new(files, &macros, found);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::connection::Connection;
+use crate::dashboard::Dashboard;
 use crate::diagnostic::Place;
 use crate::profile::Profile;
 use crate::source_map::SourceMap;
@@ -22,6 +23,8 @@ pub struct Project {
     pub sources: Vec<SourceTable>,
     /// Entries of `connections.yml`.
     pub connections: Vec<Connection>,
+    /// Dashboards, by file and place in it.
+    pub dashboards: Vec<Dashboard>,
     /// Models left out, because of a mistake in them or in one they depend on.
     pub parked: Vec<Parked>,
     /// What macros logged with `log(…, info=True)`.

@@ -8,11 +8,13 @@
 //! | `load [TARGET]` | | all findings, then the graph |
 //! | `sql MODEL` | | the rendered text |
 //! | `origin MODEL WORD…` | | where each occurrence of the words in the text came from |
-//! | `show models`, `sources`, `connections`, `profile`, `notes` | | what was loaded |
+//! | `show models`, `sources`, `connections`, `dashboards`, `profile`, `notes` | | what was loaded |
 
 use std::path::Path;
 
-use project::{Connection, ConnectionKind, DataTest, Dependency, Diagnostic, Files, Model, Options, Project, load};
+use project::{
+    Connection, ConnectionKind, Dashboard, DataTest, Dependency, Diagnostic, Files, Model, Options, Project, load,
+};
 use testkit::{Block, Driver};
 
 #[derive(Default)]
@@ -93,6 +95,7 @@ impl Case {
             "sources" => self.project.sources.iter().map(source).collect(),
             "connections" => self.project.connections.iter().map(connection).collect(),
             "profile" => vec![format!("{:#?}", self.project.profile)],
+            "dashboards" => self.project.dashboards.iter().map(dashboard).collect(),
             "notes" => self.project.notes.iter().map(|note| format!("{}: {}", note.model, note.text)).collect(),
             other => return Err(format!("nothing to show for `{other}`")),
         };
@@ -154,6 +157,22 @@ fn connection(connection: &Connection) -> String {
         other => format!("{other:?}"),
     };
     format!("{}: {kind}", connection.name)
+}
+
+fn dashboard(dashboard: &Dashboard) -> String {
+    let mut out = format!("{} {:?} at {}", dashboard.name, dashboard.title, dashboard.place);
+    for filter in &dashboard.filters {
+        out += &format!("\n  filter {} {:?} {}", filter.name, filter.title, filter.sql.as_deref().unwrap_or("-"));
+    }
+    for tile in &dashboard.tiles {
+        out += &format!("\n  {} {:?}: {}", tile.kind.word(), tile.title, tile.sql);
+        out += &list("\n    x ", tile.x.iter().cloned());
+        out += &list("\n    y ", tile.y.iter().cloned());
+        out += &list("\n    compare ", tile.compare.iter().cloned());
+        out += &list("\n    columns ", tile.columns.iter().cloned());
+        out += &list("\n    format ", tile.format.iter().map(|format| format.word().to_owned()));
+    }
+    out
 }
 
 /// A folder on disk gives the same files as pairs do: what is hidden or made by dbt is left out.

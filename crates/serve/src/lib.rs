@@ -14,7 +14,8 @@
 //!    client's leaving are watched.
 //! 6. `value` turns a cell into Postgres text, Postgres binary, JSON or CSV, exactly.
 //!
-//! Over HTTP the same reader answers `POST /sql` (`http`), and says how it is at `/health/*` and `/metrics`.
+//! Over HTTP the same reader answers `POST /sql` (`http`), and says how it is at `/health/*` and `/metrics`. The web page
+//! (`http::page`) asks it in SQL too and has the `page` crate make HTML of the rows.
 //!
 //! What holds: a client that misbehaves, leaves or crashes its query costs itself alone; a statement is one step; money
 //! never passes through a float.
@@ -30,6 +31,7 @@ mod service;
 mod sql;
 mod value;
 
+pub use ::page::{Dashboard, Filter, Format, Tile, TileKind};
 pub use http::serve_http;
 pub use listen::{BindError, bind};
 pub use pg::serve_pg;

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
+use page::Dashboard;
 use tokio::sync::{Semaphore, watch};
 
+use crate::http::page::live::Hub;
 use crate::metrics::{Kind, Metric, Recorder, Value};
 use crate::reader::{Reader, SqlError};
 
@@ -72,11 +74,24 @@ pub struct Service {
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) traffic: Traffic,
     pub(crate) cancels: Cancels,
+    pub(crate) dashboards: Vec<Dashboard>,
+    /// Viewers of the page.
+    pub(crate) hub: Hub,
 }
 
 impl Service {
-    /// A service over a reader.
+    /// A service over a reader, without dashboards.
     pub fn new(reader: Arc<dyn Reader>, limits: Limits, site: Site) -> Arc<Self> {
+        Self::with_dashboards(reader, limits, site, Vec::new())
+    }
+
+    /// A service over a reader, whose page has these dashboards.
+    pub fn with_dashboards(
+        reader: Arc<dyn Reader>,
+        limits: Limits,
+        site: Site,
+        dashboards: Vec<Dashboard>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             reader,
             running: Arc::new(Semaphore::new(limits.running.min(Semaphore::MAX_PERMITS))),
@@ -85,6 +100,8 @@ impl Service {
             site,
             traffic: Traffic::default(),
             cancels: Cancels::default(),
+            dashboards,
+            hub: Hub::default(),
         })
     }
 

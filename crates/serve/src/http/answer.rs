@@ -1,7 +1,8 @@
 //! Rows as the body of an answer.
 //!
 //! JSON: `{"columns":[{"name":"total","type":"numeric(10,2)"}],"step":7,"rows":[["12.50"]],"row_count":1}`. A row is a
-//! list, since two columns may have one name; `crate::value::json` says how values look.
+//! list, since two columns may have one name; `crate::value::json` says how values look. `"more":true` follows where the
+//! request's limit left rows out.
 //! CSV: a line of names, then lines; NULL is nothing, an empty text is `""`, booleans are `true` and `false`.
 
 use arrow::array::RecordBatch;
@@ -104,9 +105,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends what follows the rows.
-    pub(super) fn end(&mut self, out: &mut BytesMut) -> Result<(), SqlError> {
+    /// Appends what follows the rows; `cut` says that a limit left rows out.
+    pub(super) fn end(&mut self, cut: bool, out: &mut BytesMut) -> Result<(), SqlError> {
         match self {
+            Self::Json { rows } if cut => out.put_slice(format!("],\"row_count\":{rows},\"more\":true}}\n").as_bytes()),
             Self::Json { rows } => out.put_slice(format!("],\"row_count\":{rows}}}\n").as_bytes()),
             Self::Csv => {}
             Self::Arrow(writer) => {
@@ -168,7 +170,7 @@ fn csv_row(out: &mut BytesMut, columns: &[Column], row: usize) {
 }
 
 /// The type as SQL names it.
-fn type_name(data_type: &DataType) -> String {
+pub(super) fn type_name(data_type: &DataType) -> String {
     let name = match data_type {
         DataType::Decimal32(p, s)
         | DataType::Decimal64(p, s)

@@ -1,7 +1,7 @@
-//! HTTP: health, metrics, SQL, and a page that says what runs here.
+//! HTTP: health, metrics, SQL, and the web page.
 
 mod answer;
-mod page;
+pub(crate) mod page;
 mod sql;
 
 use std::future::Future;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -24,6 +24,7 @@ use crate::service::Service;
 pub async fn serve_http(listener: TcpListener, service: Arc<Service>, shutdown: impl Future<Output = ()> + Send) {
     let (stop, mut stopped) = watch::channel(false);
     let grace = service.limits.shutdown_grace;
+    let hub = Arc::clone(&service);
     let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let server = axum::serve(listener, router(service, loopback)).with_graceful_shutdown(async move {
         // An error would mean that the sender is gone, and with it the server.
@@ -32,6 +33,7 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>, shutdown: 
     let limit = async {
         shutdown.await;
         stop.send_replace(true);
+        hub.hub.close();
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
@@ -52,8 +54,9 @@ struct Site {
 
 fn router(service: Arc<Service>, loopback: bool) -> Router {
     let body_limit = DefaultBodyLimit::max(service.limits.message_bytes);
+    let site = Site { service, loopback };
     Router::new()
-        .route("/", get(page))
+        .merge(page::routes(&site))
         .route("/health/livez", get(|| async { text(StatusCode::OK, "ok") }))
         .route("/health/startupz", get(startupz))
         .route("/health/readyz", get(readyz))
@@ -62,11 +65,8 @@ fn router(service: Arc<Service>, loopback: bool) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(body_limit)
-        .with_state(Site { service, loopback })
-}
-
-async fn page(State(site): State<Site>) -> Html<String> {
-    Html(page::render(&site.service.site, &site.service.reader.health()))
+        .layer(axum::middleware::from_fn(page::secured))
+        .with_state(site)
 }
 
 /// Start and recovery are done.
@@ -87,7 +87,7 @@ async fn metrics(State(site): State<Site>) -> Response {
 }
 
 async fn not_found() -> Response {
-    let error = SqlError::new("not_found", "there is nothing at this address").hint("GET / lists the addresses.");
+    let error = SqlError::new("not_found", "there is nothing at this address").hint("GET / is the page.");
     failure(StatusCode::NOT_FOUND, &error)
 }
 

@@ -1,6 +1,6 @@
 //! `POST /sql`: one statement, answered as JSON, CSV or an Arrow stream, as the client accepts.
 //!
-//! The body is the statement itself, or `{"sql": "…", "params": […]}`. A small answer is sent when it is whole, so that
+//! The body is the statement itself, or `{"sql": "…", "params": […], "limit": 1000}`. A small answer is sent when it is whole, so that
 //! an error has a status of its own; a large one is sent as it comes, and an error cuts it off, which clients notice.
 
 use std::sync::Arc;
@@ -34,6 +34,8 @@ const WHOLE_BYTES: usize = 256 << 10;
 struct Question {
     sql: String,
     values: Vec<Json>,
+    /// Rows at most; the statement is given up behind them.
+    limit: Option<usize>,
 }
 
 pub(super) async fn post(
@@ -71,20 +73,24 @@ pub(super) async fn post(
 /// Refuses what a foreign page makes a browser send: rows of this machine are not for it.
 fn stranger(site: &Site, headers: &HeaderMap) -> Option<Response> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let foreign = header("sec-fetch-site") == "cross-site";
-    let host = header("host");
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        // An IPv6 address without port ends in a bracket.
-        if port.ends_with(']') { host } else { name }
-    });
-    let local = ["localhost", "[::1]", ""].contains(&name) || name.starts_with("127.");
-    if !foreign && (local || !site.loopback) {
+    if header("sec-fetch-site") != "cross-site" && is_own_host(site, headers) {
         return None;
     }
     let error = SqlError::new("forbidden", "this request comes from a foreign page")
         .detail("The server listens on this machine alone, and answers rows only to requests that name it so.")
         .hint("Ask localhost or 127.0.0.1.");
     Some(failure(StatusCode::FORBIDDEN, &error))
+}
+
+/// Whether a request names this machine, where only this machine may ask: a foreign name may have been made to point here.
+pub(super) fn is_own_host(site: &Site, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        // An IPv6 address without port ends in a bracket.
+        if port.ends_with(']') { host } else { name }
+    });
+    let local = ["localhost", "[::1]", ""].contains(&name) || name.starts_with("127.");
+    local || !site.loopback
 }
 
 /// What HTTP calls an SQLSTATE.
@@ -123,6 +129,8 @@ struct Chunks {
     /// Head and first rows.
     first: Option<Bytes>,
     ended: bool,
+    /// Rows that may still be sent.
+    left: usize,
 }
 
 impl Run {
@@ -147,8 +155,9 @@ impl Run {
             }
         };
         let answer = self.timed(reader.query(sql, &params, &context)).await?;
+        let left = question.limit.unwrap_or(usize::MAX);
         let (writer, mut first) = Writer::new(format, &answer.schema, answer.step)?;
-        let mut chunks = Chunks { writer, stream: answer.stream, first: None, ended: false };
+        let mut chunks = Chunks { writer, stream: answer.stream, first: None, ended: false, left };
         while !chunks.ended && first.len() < WHOLE_BYTES {
             self.append(&mut chunks, &mut first).await?;
         }
@@ -179,10 +188,18 @@ impl Run {
     async fn append(&self, chunks: &mut Chunks, out: &mut BytesMut) -> Result<(), SqlError> {
         let stream = &mut chunks.stream;
         match self.timed(async { stream.next().await.transpose() }).await? {
-            Some(batch) => chunks.writer.rows(&batch, out),
+            Some(batch) if batch.num_rows() > chunks.left => {
+                chunks.ended = true;
+                chunks.writer.rows(&batch.slice(0, chunks.left), out)?;
+                chunks.writer.end(true, out)
+            }
+            Some(batch) => {
+                chunks.left -= batch.num_rows();
+                chunks.writer.rows(&batch, out)
+            }
             None => {
                 chunks.ended = true;
-                chunks.writer.end(out)
+                chunks.writer.end(false, out)
             }
         }
     }
@@ -206,12 +223,12 @@ fn question(body: &[u8]) -> Result<Question, SqlError> {
     let text = std::str::from_utf8(body).map_err(|_| SqlError::new("22021", "the statement is not UTF-8"))?;
     // No statement begins with a brace.
     if !text.trim_start().starts_with('{') {
-        return Ok(Question { sql: text.to_owned(), values: Vec::new() });
+        return Ok(Question { sql: text.to_owned(), values: Vec::new(), limit: None });
     }
     let wrong = |detail: String| {
         SqlError::new("22P02", "the body is no question")
             .detail(detail)
-            .hint("Send the statement itself, or {\"sql\": \"…\", \"params\": […]}.")
+            .hint("Send the statement itself, or {\"sql\": \"…\", \"params\": […], \"limit\": …}.")
     };
     let mut fields = match serde_json::from_str(text) {
         Ok(Json::Object(fields)) => fields,
@@ -226,9 +243,16 @@ fn question(body: &[u8]) -> Result<Question, SqlError> {
         Some(Json::Array(values)) => values,
         Some(_) => return Err(wrong("\"params\" is no list.".to_owned())),
     };
+    let limit = match fields.remove("limit") {
+        None | Some(Json::Null) => None,
+        Some(limit) => match limit.as_u64().and_then(|limit| usize::try_from(limit).ok()) {
+            Some(limit) => Some(limit),
+            None => return Err(wrong("\"limit\" is no number of rows.".to_owned())),
+        },
+    };
     match fields.keys().next() {
         Some(unknown) => Err(wrong(format!("\"{unknown}\" is not known."))),
-        None => Ok(Question { sql, values }),
+        None => Ok(Question { sql, values, limit }),
     }
 }
 

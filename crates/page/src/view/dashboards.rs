@@ -1,0 +1,233 @@
+//! `/dashboards`, `/dashboards/<name>`: tiles over SQL that move by themselves.
+
+use std::fmt::Write as _;
+
+use askama::Template;
+
+use super::{Frame, document};
+use crate::chart::{Lines, bars_html, funnel_html, lines_html};
+use crate::dashboard::{Dashboard, Tile, TileKind};
+use crate::grid::Grid;
+use crate::{Live, Panel, escape, number, url};
+
+/// The list of dashboards.
+#[derive(Debug, Clone, Template)]
+#[template(path = "dashboards.html")]
+pub struct DashboardList {
+    /// What stands around it.
+    pub frame: Frame,
+    /// All of them.
+    pub dashboards: Vec<Dashboard>,
+}
+
+impl DashboardList {
+    /// The document.
+    pub fn html(&self) -> String {
+        document(self)
+    }
+
+    fn href(&self, dashboard: &Dashboard) -> String {
+        format!("/dashboards/{}", url(&dashboard.name))
+    }
+
+    fn section(&self) -> &'static str {
+        "dashboards"
+    }
+
+    fn title(&self) -> &'static str {
+        "Dashboards"
+    }
+
+    fn events(&self) -> String {
+        String::new()
+    }
+}
+
+/// A filter, what can be chosen, and what is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilterChoice {
+    /// The parameter's name.
+    pub name: String,
+    /// What people call it.
+    pub title: String,
+    /// The values to choose from; none means that any text may be given.
+    pub values: Option<Vec<String>>,
+    /// The chosen value, empty for none.
+    pub chosen: String,
+}
+
+impl FilterChoice {
+    fn is_chosen(&self, value: &str) -> bool {
+        self.chosen == value
+    }
+}
+
+/// What a tile's statements said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Rows of its statement.
+    pub grid: Grid,
+    /// Value of the statement that `compare` is, if it is one.
+    pub compared: Option<String>,
+}
+
+/// A dashboard.
+#[derive(Debug, Clone, Template)]
+#[template(path = "dashboard.html")]
+pub struct DashboardPage {
+    /// What stands around it.
+    pub frame: Frame,
+    /// What is shown.
+    pub dashboard: Dashboard,
+    /// Its filters.
+    pub filters: Vec<FilterChoice>,
+    /// An answer a tile.
+    pub answers: Vec<Panel<Answered>>,
+}
+
+impl DashboardPage {
+    /// The document.
+    pub fn html(&self) -> String {
+        document(self)
+    }
+
+    /// What moves: the content of each tile; of lines only the data.
+    pub fn live(dashboard: &Dashboard, answers: &[Panel<Answered>]) -> Live {
+        let mut live = Live::new();
+        for (at, (tile, answer)) in dashboard.tiles.iter().zip(answers).enumerate() {
+            match answer {
+                Ok(answered) if tile.kind == TileKind::Line => {
+                    let lines = Lines::of(&answered.grid, tile.x.as_deref(), &tile.y);
+                    live.insert(format!("c/tile-{at}"), lines.json());
+                    live.insert(format!("h/tile-{at}/rows"), answered.grid.html(&tile.title));
+                    live.insert(format!("h/tile-{at}/trouble"), String::new());
+                }
+                // Lines that fail keep their picture, with the reason above it.
+                Err(_) if tile.kind == TileKind::Line => {
+                    live.insert(format!("h/tile-{at}/trouble"), content(tile, at, answer));
+                }
+                answer => {
+                    live.insert(format!("h/tile-{at}"), content(tile, at, answer));
+                }
+            }
+        }
+        live
+    }
+
+    fn tiles(&self) -> Vec<(usize, &Tile, String)> {
+        let each = self.dashboard.tiles.iter().zip(&self.answers).enumerate();
+        each.map(|(at, (tile, answer))| (at, tile, content(tile, at, answer))).collect()
+    }
+
+    fn section(&self) -> &'static str {
+        "dashboards"
+    }
+
+    fn title(&self) -> &str {
+        &self.dashboard.title
+    }
+
+    fn events(&self) -> String {
+        let chosen = self.filters.iter().filter(|filter| !filter.chosen.is_empty());
+        let query: Vec<String> =
+            chosen.map(|filter| format!("{}={}", url(&filter.name), url(&filter.chosen))).collect();
+        format!("/events/dashboards/{}?{}", url(&self.dashboard.name), query.join("&"))
+    }
+}
+
+/// A tile's inside.
+fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
+    let answered = match answer {
+        Ok(answered) => answered,
+        Err(trouble) => {
+            return format!("<p class=\"trouble\">{}<br>{}</p>", escape(&trouble.message), escape(&trouble.hint));
+        }
+    };
+    let grid = &answered.grid;
+    let x = tile.x.as_deref();
+    match tile.kind {
+        TileKind::Number => number_html(tile, answered),
+        TileKind::Line => {
+            let lines = Lines::of(grid, x, &tile.y);
+            let chart = lines_html(&lines, &format!("tile-{at}"), &tile.title);
+            let rows = grid.html(&tile.title);
+            format!(
+                "<div data-live=\"h/tile-{at}/trouble\"></div>{chart}<details><summary>Rows of this chart</summary><div data-live=\"h/tile-{at}/rows\">{rows}</div></details>"
+            )
+        }
+        TileKind::Bar => bars_html(grid, x, &tile.y, tile.format),
+        TileKind::Funnel => funnel_html(grid, x, &tile.y, tile.format),
+        TileKind::Table => grid.select(&tile.columns).html(&tile.title),
+    }
+}
+
+fn number_html(tile: &Tile, answered: &Answered) -> String {
+    let grid = &answered.grid;
+    let shown = tile.y.first().and_then(|name| grid.column(name)).unwrap_or(0);
+    let cell = |at: usize| grid.rows.first().and_then(|row| row.get(at)).cloned().flatten();
+    let value = cell(shown);
+    let text = value.as_deref().map_or_else(|| "–".to_owned(), |value| tile.format.text(value));
+    let mut out = format!("<p class=\"large\">{}</p>", escape(&text));
+    let Some(compare) = tile.compare.as_deref() else { return out };
+    let column = grid.column(compare);
+    let before = answered.compared.clone().or_else(|| column.and_then(cell));
+    let name = if column.is_some() { compare.replace('_', " ") } else { "before".to_owned() };
+    let parsed = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
+    match (parsed(&value), parsed(&before)) {
+        (Some(now), Some(then)) => {
+            let (tone, sign) = match now.total_cmp(&then) {
+                std::cmp::Ordering::Greater => ("up", "▲ "),
+                std::cmp::Ordering::Less => ("down", "▼ "),
+                std::cmp::Ordering::Equal => ("same", "= "),
+            };
+            let change = if then == 0.0 { "new".to_owned() } else { number::percent((now - then).abs() / then.abs()) };
+            let then = tile.format.text(before.as_deref().unwrap_or_default());
+            let _ = write!(
+                out,
+                "<p class=\"change {tone}\"><span>{sign}{change}</span> <span class=\"quiet\">{}: {}</span></p>",
+                escape(&name),
+                escape(&then)
+            );
+        }
+        _ if column.is_none() && answered.compared.is_none() => {
+            let _ = write!(
+                out,
+                "<p class=\"change quiet\">The answer has no column “{}” to compare with.</p>",
+                escape(compare)
+            );
+        }
+        _ => {
+            let _ = write!(out, "<p class=\"change quiet\">{}: –</p>", escape(&name));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::Column;
+
+    fn answered(columns: &[&str], row: &[&str]) -> Panel<Answered> {
+        let columns = columns.iter().map(|name| Column { name: (*name).to_owned(), kind: "bigint".to_owned() });
+        let rows = vec![row.iter().map(|cell| Some((*cell).to_owned())).collect()];
+        Ok(Answered { grid: Grid { columns: columns.collect(), rows, cut: false }, compared: None })
+    }
+
+    #[test]
+    fn a_number_says_how_it_changed() {
+        let tile = Tile { compare: Some("yesterday".to_owned()), ..Tile::default() };
+        let html = content(&tile, 0, &answered(&["gmv", "yesterday"], &["1500", "1000"]));
+        assert!(html.contains("1,500") && html.contains("▲ 50.0 %") && html.contains("yesterday: 1,000"), "{html}");
+        let html = content(&tile, 0, &answered(&["gmv"], &["1500"]));
+        assert!(html.contains("1,500") && html.contains("no column “yesterday”"), "{html}");
+    }
+
+    #[test]
+    fn lines_move_by_their_data_alone() {
+        let tile = Tile { kind: TileKind::Line, ..Tile::default() };
+        let dashboard = Dashboard { tiles: vec![tile], ..Dashboard::default() };
+        let live = DashboardPage::live(&dashboard, &[answered(&["x", "y"], &["1", "2"])]);
+        assert_eq!(live.keys().collect::<Vec<_>>(), ["c/tile-0", "h/tile-0/rows", "h/tile-0/trouble"]);
+    }
+}

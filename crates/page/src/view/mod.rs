@@ -1,0 +1,84 @@
+//! One type a page: what was read as fields, the document as `html`, what moves as `live`.
+
+mod console;
+mod dashboards;
+mod home;
+mod node;
+mod sources;
+mod system;
+mod trace;
+
+pub use console::Console;
+pub use dashboards::{Answered, DashboardList, DashboardPage, FilterChoice};
+pub use home::Home;
+pub use node::{LatencyRow, NodeColumn, NodePage};
+pub use sources::{Source, SourceTable, Sources};
+pub use system::{Rejects, System};
+pub use trace::{Touch, Trace, TraceStep};
+
+use askama::Template;
+
+use crate::graph::Tone;
+use crate::{Trouble, asset};
+
+/// What stands around every page.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Name of the project.
+    pub project: String,
+    /// Version of Tidemill.
+    pub version: String,
+    /// How the process is: `starting`, `ready` or `waiting`.
+    pub state: String,
+    /// One line about it.
+    pub message: String,
+}
+
+impl Frame {
+    /// The address of an asset.
+    fn asset(&self, name: &str) -> String {
+        asset::href(name)
+    }
+
+    fn tone(&self) -> &'static str {
+        Tone::of(&self.state).word()
+    }
+}
+
+/// A page that says why there is nothing else.
+#[derive(Debug, Clone, Template)]
+#[template(path = "trouble.html")]
+pub struct TroublePage {
+    /// What stands around it.
+    pub frame: Frame,
+    /// The heading.
+    pub heading: String,
+    /// What went wrong.
+    pub trouble: Trouble,
+}
+
+impl TroublePage {
+    /// The document.
+    pub fn html(&self) -> String {
+        document(self)
+    }
+
+    fn section(&self) -> &'static str {
+        ""
+    }
+
+    fn title(&self) -> &str {
+        &self.heading
+    }
+
+    fn events(&self) -> String {
+        String::new()
+    }
+}
+
+/// A template as text; templates of this crate write into memory, so that an error is a fault of ours.
+fn document(template: &impl Template) -> String {
+    template.render().unwrap_or_else(|error| {
+        format!("<!doctype html><title>Tidemill</title><p>{}</p>", crate::escape(&error.to_string()))
+    })
+}

@@ -1,0 +1,189 @@
+//! `/sources`: where rows come from, how far behind, and what to do where it stands.
+
+use askama::Template;
+
+use super::{Frame, document};
+use crate::graph::Tone;
+use crate::{Live, Panel, number, url};
+
+/// A source.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Its type: `mysql`, …
+    pub kind: String,
+    /// Its state's word.
+    pub state: String,
+    /// Where reading is.
+    pub position: String,
+    /// Seconds behind.
+    pub lag_seconds: Option<f64>,
+    /// Bytes of the log not read yet.
+    pub lag_bytes: Option<i64>,
+    /// What it says, with the remedy where there is one.
+    pub message: String,
+    /// Its tables.
+    pub tables: Vec<SourceTable>,
+}
+
+/// A table of a source.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SourceTable {
+    /// Schema it is read under.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Its state's word.
+    pub state: String,
+    /// Rows it holds.
+    pub rows: Option<i64>,
+    /// Rows copied so far by the snapshot.
+    pub snapshot_rows: i64,
+    /// Rows that the snapshot is expected to have.
+    pub snapshot_rows_total: i64,
+    /// Seconds behind.
+    pub lag_seconds: Option<f64>,
+    /// Changed rows since the start.
+    pub changes_total: i64,
+    /// What it says.
+    pub message: String,
+}
+
+/// All sources.
+#[derive(Debug, Clone, Template)]
+#[template(path = "sources.html")]
+pub struct Sources {
+    /// What stands around it.
+    pub frame: Frame,
+    /// The sources.
+    pub sources: Panel<Vec<Source>>,
+}
+
+fn dash<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), text)
+}
+
+impl Source {
+    fn tone(&self) -> &'static str {
+        Tone::of(&self.state).word()
+    }
+
+    fn lag_text(&self) -> String {
+        dash(self.lag_seconds, number::seconds)
+    }
+
+    fn bytes_text(&self) -> String {
+        dash(self.lag_bytes, |bytes| number::bytes(bytes as f64))
+    }
+
+    /// Share of the snapshot that is there, while one runs.
+    fn progress(&self) -> Option<f64> {
+        let copying: Vec<&SourceTable> = self.tables.iter().filter(|table| table.snapshot_rows_total > 0).collect();
+        let total: i64 = copying.iter().map(|table| table.snapshot_rows_total).sum();
+        let done: i64 = copying.iter().map(|table| table.snapshot_rows.min(table.snapshot_rows_total)).sum();
+        (total > 0).then(|| done as f64 / total as f64)
+    }
+
+    fn progress_text(&self) -> String {
+        dash(self.progress(), number::percent)
+    }
+
+    fn progress_width(&self) -> String {
+        format!("{:.1}", self.progress().unwrap_or(0.0) * 100.0)
+    }
+
+    fn anchor(&self) -> String {
+        format!("source-{}", url(&self.name))
+    }
+}
+
+impl SourceTable {
+    fn tone(&self) -> &'static str {
+        Tone::of(&self.state).word()
+    }
+
+    fn id(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    fn href(&self) -> String {
+        format!("/tables/{}/{}", url(&self.schema), url(&self.name))
+    }
+
+    fn rows_text(&self) -> String {
+        dash(self.rows, number::count)
+    }
+
+    fn changes_text(&self) -> String {
+        number::count(self.changes_total)
+    }
+
+    fn lag_text(&self) -> String {
+        dash(self.lag_seconds, number::seconds)
+    }
+
+    fn snapshot_text(&self) -> String {
+        match self.snapshot_rows_total {
+            0 => "–".to_owned(),
+            total => number::percent(self.snapshot_rows.min(total) as f64 / total as f64),
+        }
+    }
+}
+
+impl Sources {
+    /// The document.
+    pub fn html(&self) -> String {
+        document(self)
+    }
+
+    /// What moves.
+    pub fn live(sources: &[Source]) -> Live {
+        let mut live = Live::new();
+        for source in sources {
+            let name = &source.name;
+            live.insert(format!("s/{name}"), format!("{} {}", source.tone(), source.state));
+            live.insert(format!("t/{name}/position"), source.position.clone());
+            live.insert(format!("t/{name}/lag"), source.lag_text());
+            live.insert(format!("t/{name}/bytes"), source.bytes_text());
+            live.insert(format!("t/{name}/message"), source.message.clone());
+            live.insert(format!("t/{name}/progress"), source.progress_text());
+            live.insert(format!("w/{name}/progress"), source.progress_width());
+            for table in &source.tables {
+                let id = table.id();
+                live.insert(format!("s/{id}"), format!("{} {}", table.tone(), table.state));
+                live.insert(format!("t/{id}/rows"), table.rows_text());
+                live.insert(format!("t/{id}/changes"), table.changes_text());
+                live.insert(format!("t/{id}/lag"), table.lag_text());
+                live.insert(format!("t/{id}/snapshot"), table.snapshot_text());
+            }
+        }
+        live
+    }
+
+    fn section(&self) -> &'static str {
+        "sources"
+    }
+
+    fn title(&self) -> &'static str {
+        "Sources"
+    }
+
+    fn events(&self) -> String {
+        "/events/sources".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshots_progress_is_that_of_all_rows() {
+        let table =
+            |done, total| SourceTable { snapshot_rows: done, snapshot_rows_total: total, ..SourceTable::default() };
+        let source = Source { tables: vec![table(50, 100), table(120, 100), table(0, 0)], ..Source::default() };
+        assert_eq!(source.progress_text(), "75.0 %");
+        assert_eq!(Source::default().progress(), None);
+    }
+}

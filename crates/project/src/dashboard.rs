@@ -1,0 +1,222 @@
+//! `dashboards/*.yml`: tiles over SQL, and filters that give their statements parameters.
+//!
+//! What the statements mean is not known here: they run when somebody looks.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Diagnostic, Place, Severity, closest};
+use crate::files::{Files, has_extension};
+use crate::jinja::YamlJinja;
+use crate::yaml::{self, Node, Reader};
+
+const FOLDER: &str = "dashboards/";
+const KEYS: &[&str] = &["dashboard", "title", "filters", "tiles"];
+const FILTER_KEYS: &[&str] = &["name", "title", "sql"];
+const TILE_KEYS: &[&str] = &["title", "kind", "sql", "x", "y", "compare", "format", "columns"];
+
+/// One file of `dashboards/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dashboard {
+    /// Its name: letters, digits, `_` and `-`; a part of its address.
+    pub name: String,
+    /// What people call it; the name if it is not said.
+    pub title: String,
+    /// What can be chosen above the tiles.
+    pub filters: Vec<DashboardFilter>,
+    /// The tiles, in order.
+    pub tiles: Vec<DashboardTile>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A choice; statements of tiles refer to it as `:name`, which is NULL where nothing is chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DashboardFilter {
+    /// The parameter's name: letters, digits and `_`.
+    pub name: String,
+    /// What people call it; the name if it is not said.
+    pub title: String,
+    /// A statement whose first column has the values to choose from.
+    pub sql: Option<String>,
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DashboardTile {
+    /// What it shows.
+    pub title: String,
+    /// How it is shown.
+    pub kind: TileKind,
+    /// Where it comes from.
+    pub sql: String,
+    /// Column of the horizontal axis, or of the labels.
+    pub x: Option<String>,
+    /// Columns drawn.
+    pub y: Vec<String>,
+    /// What a number is compared with: a column of the answer, or a statement.
+    pub compare: Option<String>,
+    /// How numbers are written.
+    pub format: Option<TileFormat>,
+    /// Columns of a table.
+    pub columns: Vec<String>,
+}
+
+/// How a tile is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TileKind {
+    /// One large number.
+    Number,
+    /// Lines over time or another number.
+    Line,
+    /// A bar for each row.
+    Bar,
+    /// The rows.
+    Table,
+    /// Bars with the share that each step keeps.
+    Funnel,
+}
+
+impl TileKind {
+    const ALL: [Self; 5] = [Self::Number, Self::Line, Self::Bar, Self::Table, Self::Funnel];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Line => "line",
+            Self::Bar => "bar",
+            Self::Table => "table",
+            Self::Funnel => "funnel",
+        }
+    }
+}
+
+/// How numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TileFormat {
+    /// Digits grouped, all of them.
+    Number,
+    /// Digits grouped, rounded to whole ones.
+    Integer,
+    /// A share of one as per cent.
+    Percent,
+    /// Bytes with a unit.
+    Bytes,
+    /// Seconds with a unit.
+    Seconds,
+}
+
+impl TileFormat {
+    const ALL: [Self; 5] = [Self::Number, Self::Integer, Self::Percent, Self::Bytes, Self::Seconds];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Integer => "integer",
+            Self::Percent => "percent",
+            Self::Bytes => "bytes",
+            Self::Seconds => "seconds",
+        }
+    }
+}
+
+/// Reads all files of the folder.
+pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Vec<Dashboard> {
+    let mut dashboards: Vec<Dashboard> = Vec::new();
+    let mut names: BTreeMap<String, Place> = BTreeMap::new();
+    let is_yaml = |path: &str| has_extension(path, "yml") || has_extension(path, "yaml");
+    for (file, text) in files.iter().filter(|(path, _)| path.starts_with(FOLDER) && is_yaml(path)) {
+        let mut node = match yaml::parse(file, text) {
+            Ok(node) => node,
+            Err(error) => {
+                found.push(error);
+                continue;
+            }
+        };
+        jinja.render(&mut node, file, &[], found);
+        let Some(dashboard) = dashboard(&mut Reader { file, found }, &node) else { continue };
+        match names.get(&dashboard.name) {
+            Some(first) => {
+                let error = Diagnostic::error(dashboard.place, format!("a second dashboard `{}`", dashboard.name));
+                found.push(error.detail(format!("The first one is at {first}.")));
+            }
+            None => {
+                names.insert(dashboard.name.clone(), dashboard.place.clone());
+                dashboards.push(dashboard);
+            }
+        }
+    }
+    dashboards
+}
+
+/// What a file says; none where it is empty or has no usable name.
+fn dashboard(reader: &mut Reader<'_>, node: &Node) -> Option<Dashboard> {
+    if node.is_null() || !reader.expect_map(node, "a dashboard") {
+        return None;
+    }
+    reader.check_keys(node, "a dashboard", KEYS, Severity::Error);
+    let name = reader.name(node, "dashboard", "the file");
+    let title = reader.text(node, "title");
+    let filters = reader.items(node, "filters").iter().filter_map(|item| filter(reader, item)).collect();
+    let tiles = reader.items(node, "tiles").iter().filter_map(|item| tile(reader, item)).collect();
+    let name = name?;
+    let named = node.get("dashboard").unwrap_or(node);
+    if !is_name(&name, "_-") {
+        let error = reader.error(named, format!("`{name}` is no name for a dashboard"));
+        error.hint =
+            Some("It is a part of an address: letters, digits, `_` and `-`; say the rest in `title`.".to_owned());
+        return None;
+    }
+    let place = named.place(reader.file);
+    Some(Dashboard { title: title.unwrap_or_else(|| name.clone()), name, filters, tiles, place })
+}
+
+fn filter(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardFilter> {
+    if !reader.expect_map(node, "a filter") {
+        return None;
+    }
+    reader.check_keys(node, "a filter", FILTER_KEYS, Severity::Error);
+    let (title, sql) = (reader.text(node, "title"), reader.text(node, "sql"));
+    let name = reader.name(node, "name", "the filter")?;
+    if !is_name(&name, "_") {
+        let error = reader.error(node.get("name").unwrap_or(node), format!("`{name}` is no name for a filter"));
+        error.hint = Some("Statements refer to it as `:name`: letters, digits and `_`.".to_owned());
+        return None;
+    }
+    Some(DashboardFilter { title: title.unwrap_or_else(|| name.clone()), name, sql })
+}
+
+fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
+    if !reader.expect_map(node, "a tile") {
+        return None;
+    }
+    reader.check_keys(node, "a tile", TILE_KEYS, Severity::Error);
+    let title = reader.name(node, "title", "the tile");
+    let sql = reader.name(node, "sql", "the tile");
+    let kind = reader.name(node, "kind", "the tile");
+    let kind = kind.and_then(|word| one_of(reader, node, "kind", &word, &TileKind::ALL.map(|k| (k.word(), k))));
+    let format = reader.text(node, "format");
+    let format = format.and_then(|word| one_of(reader, node, "format", &word, &TileFormat::ALL.map(|f| (f.word(), f))));
+    let (x, y) = (reader.text(node, "x"), reader.texts(node, "y"));
+    let (compare, columns) = (reader.text(node, "compare"), reader.texts(node, "columns"));
+    Some(DashboardTile { title: title?, kind: kind?, sql: sql?, x, y, compare, format, columns })
+}
+
+/// The value that a word stands for; an unknown word is an error with the one that may be meant.
+fn one_of<T: Copy>(reader: &mut Reader<'_>, node: &Node, key: &str, word: &str, known: &[(&str, T)]) -> Option<T> {
+    if let Some((_, value)) = known.iter().find(|(name, _)| *name == word) {
+        return Some(*value);
+    }
+    let words = || known.iter().map(|(name, _)| *name);
+    let hint = match closest(word, words()) {
+        Some(meant) => format!("Did you mean `{meant}`?"),
+        None => format!("One of: {}.", words().collect::<Vec<_>>().join(", ")),
+    };
+    reader.error(node.get(key).unwrap_or(node), format!("unknown `{key}` of a tile: `{word}`")).hint = Some(hint);
+    None
+}
+
+fn is_name(name: &str, others: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+}

@@ -1,0 +1,87 @@
+//! A statement's rows as text, for a panel of the page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
+use bytes::BytesMut;
+use futures::StreamExt;
+use page::{Column as GridColumn, Grid, Trouble};
+use pgwire::api::Type;
+use tracing::debug;
+
+use crate::http::answer::type_name;
+use crate::pg::parameter::undeclared;
+use crate::reader::{Param, QueryContext, SqlError};
+use crate::service::{Service, guarded};
+use crate::value::{Cells, Column};
+
+/// Longest that a panel waits for its rows.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The rows of a statement, at most `rows_max`; `$1` is the first value.
+pub(super) async fn ask(
+    service: &Arc<Service>,
+    sql: &str,
+    values: &[Option<&str>],
+    rows_max: usize,
+) -> Result<Grid, SqlError> {
+    let patience = service.limits.statement_timeout.unwrap_or(PATIENCE).min(PATIENCE);
+    let late = || SqlError::new("57014", "the statement took too long for this page").hint("Run it in the console.");
+    tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max))).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// The same, with the error as a page shows it.
+pub(super) async fn panel(
+    service: &Arc<Service>,
+    sql: &str,
+    values: &[Option<&str>],
+    rows_max: usize,
+) -> Result<Grid, Trouble> {
+    ask(service, sql, values, rows_max).await.map_err(|error| {
+        debug!(code = error.code, message = %error.message, "a panel of the page has no rows");
+        let more: Vec<&str> = [&error.detail, &error.hint].into_iter().flatten().map(String::as_str).collect();
+        Trouble { message: error.message.clone(), hint: more.join(" ") }
+    })
+}
+
+async fn rows(service: &Arc<Service>, sql: &str, values: &[Option<&str>], rows_max: usize) -> Result<Grid, SqlError> {
+    let _turn = service.running.acquire().await.map_err(|_| SqlError::internal("no statement may run"))?;
+    let context = QueryContext::default();
+    let params = match values {
+        [] => Vec::new(),
+        values => params(values, &service.reader.describe(sql, &[], &context).await?.parameters)?,
+    };
+    let mut answer = service.reader.query(sql, &params, &context).await?;
+    let columns = answer.schema.fields().iter();
+    let columns = columns.map(|field| GridColumn { name: field.name().clone(), kind: type_name(field.data_type()) });
+    let mut grid = Grid { columns: columns.collect(), rows: Vec::new(), cut: false };
+    while let Some(batch) = answer.stream.next().await {
+        let batch = batch?;
+        let columns = batch.columns().iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
+        let taken = batch.num_rows().min(rows_max - grid.rows.len());
+        grid.rows.extend((0..taken).map(|row| columns.iter().map(|column| text(column, row)).collect()));
+        if taken < batch.num_rows() {
+            grid.cut = true;
+            break;
+        }
+    }
+    Ok(grid)
+}
+
+fn params(values: &[Option<&str>], expected: &[DataType]) -> Result<Vec<Param>, SqlError> {
+    let each = values.iter().enumerate().map(|(at, value)| undeclared(Type::TEXT, expected.get(at), *value));
+    each.collect()
+}
+
+fn text(column: &Column, row: usize) -> Option<String> {
+    if column.is_null(row) {
+        return None;
+    }
+    if let Cells::Bool(array) = &column.cells {
+        return Some(array.value(row).to_string());
+    }
+    let mut out = BytesMut::new();
+    column.text(row, &mut out);
+    Some(String::from_utf8_lossy(&out).into_owned())
+}

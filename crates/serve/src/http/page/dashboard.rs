@@ -1,0 +1,158 @@
+//! Dashboards: the statements of tiles with the filters' values in them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use page::view::{Answered, DashboardPage, FilterChoice};
+use page::{Dashboard, Filter, Live, Panel, Tile, TileKind};
+
+use super::ask::panel;
+use super::frame;
+use crate::service::Service;
+
+/// Points of a line, and rows of what a tile shows otherwise.
+const POINTS_MAX: usize = 5_000;
+const ROWS_MAX: usize = 200;
+
+/// Values that a filter offers.
+const CHOICES_MAX: usize = 500;
+
+/// The page of a dashboard.
+pub(super) async fn page(
+    service: &Arc<Service>,
+    dashboard: &Dashboard,
+    words: &BTreeMap<String, String>,
+) -> DashboardPage {
+    let choices = join_all(dashboard.filters.iter().map(|filter| choice(service, filter, words)));
+    let (filters, answers) = futures::join!(choices, answers(service, dashboard, words));
+    DashboardPage { frame: frame(service), dashboard: dashboard.clone(), filters, answers }
+}
+
+/// What moves on it.
+pub(super) async fn live(service: &Arc<Service>, dashboard: &Dashboard, words: &BTreeMap<String, String>) -> Live {
+    DashboardPage::live(dashboard, &answers(service, dashboard, words).await)
+}
+
+async fn choice(service: &Arc<Service>, filter: &Filter, words: &BTreeMap<String, String>) -> FilterChoice {
+    let values = match &filter.sql {
+        None => None,
+        // A filter whose statement fails takes any text.
+        Some(sql) => panel(service, sql, &[], CHOICES_MAX).await.ok().map(|grid| {
+            let firsts = grid.rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
+            firsts.collect()
+        }),
+    };
+    let title = if filter.title.is_empty() { filter.name.clone() } else { filter.title.clone() };
+    let chosen = words.get(&filter.name).cloned().unwrap_or_default();
+    FilterChoice { name: filter.name.clone(), title, values, chosen }
+}
+
+async fn answers(
+    service: &Arc<Service>,
+    dashboard: &Dashboard,
+    words: &BTreeMap<String, String>,
+) -> Vec<Panel<Answered>> {
+    join_all(dashboard.tiles.iter().map(|tile| answer(service, dashboard, tile, words))).await
+}
+
+async fn answer(
+    service: &Arc<Service>,
+    dashboard: &Dashboard,
+    tile: &Tile,
+    words: &BTreeMap<String, String>,
+) -> Panel<Answered> {
+    let rows_max = if tile.kind == TileKind::Line { POINTS_MAX } else { ROWS_MAX };
+    let (sql, values) = bind(&tile.sql, &dashboard.filters, words);
+    let grid = panel(service, &sql, &values, rows_max).await?;
+    let compared = match tile.compare.as_deref().filter(|compare| is_statement(compare)) {
+        None => None,
+        Some(compare) => {
+            let (sql, values) = bind(compare, &dashboard.filters, words);
+            let grid = panel(service, &sql, &values, 1).await?;
+            Some(grid.rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default())
+        }
+    };
+    Ok(Answered { grid, compared })
+}
+
+fn is_statement(text: &str) -> bool {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    ["select", "with"].iter().any(|word| first.eq_ignore_ascii_case(word))
+}
+
+/// Writes `$1`, `$2`, … for `:name` of a filter, and says which values they are; an empty choice is NULL.
+///
+/// Values never become a part of the statement's text. Texts, quoted names, comments and casts (`::`) stay as they are.
+fn bind<'a>(sql: &str, filters: &[Filter], words: &'a BTreeMap<String, String>) -> (String, Vec<Option<&'a str>>) {
+    let mut out = String::with_capacity(sql.len());
+    let mut used: Vec<&str> = Vec::new();
+    let mut rest = sql;
+    while let Some(c) = rest.chars().next() {
+        let skipped = match c {
+            '\'' | '"' => 1 + rest.get(1..).and_then(|inside| inside.find(c)).map_or(rest.len() - 1, |end| end + 1),
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+            ':' if rest.starts_with("::") => 2,
+            ':' => {
+                let named = filters.iter().find(|filter| rest.get(1..).is_some_and(|rest| begins(rest, &filter.name)));
+                if let Some(filter) = named {
+                    let at = used.iter().position(|name| *name == filter.name).unwrap_or_else(|| {
+                        used.push(&filter.name);
+                        used.len() - 1
+                    });
+                    out.push_str(&format!("${}", at + 1));
+                    rest = rest.get(1 + filter.name.len()..).unwrap_or_default();
+                    continue;
+                }
+                1
+            }
+            c => c.len_utf8(),
+        };
+        let (piece, after) = rest.split_at(skipped);
+        out.push_str(piece);
+        rest = after;
+    }
+    let value = |name: &&str| words.get(*name).map(String::as_str).filter(|text| !text.is_empty());
+    (out, used.iter().map(value).collect())
+}
+
+/// Whether a text begins with this name and not with a longer one.
+fn begins(text: &str, name: &str) -> bool {
+    let longer = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    !name.is_empty() && text.strip_prefix(name).is_some_and(|rest| !longer(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(sql: &str) -> (String, Vec<Option<String>>) {
+        let filter = |name: &str| Filter { name: name.to_owned(), ..Filter::default() };
+        let words = [("city".to_owned(), "Bern'; drop".to_owned())].into();
+        let (sql, values) = bind(sql, &[filter("city"), filter("day")], &words);
+        (sql, values.iter().map(|value| value.map(str::to_owned)).collect())
+    }
+
+    #[test]
+    fn values_are_bound_and_never_written() {
+        let (sql, values) = bound("select 1 where :city is null or city = :city and day = :day");
+        assert_eq!(sql, "select 1 where $1 is null or city = $1 and day = $2");
+        assert_eq!(values, [Some("Bern'; drop".to_owned()), None]);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_filter_stays() {
+        for sql in
+            ["select ':city', \":city\" -- :city", "select /* :city */ a::city, :citys, ':cit''y :city'", "select '"]
+        {
+            assert_eq!(bound(sql), (sql.to_owned(), Vec::new()));
+        }
+    }
+
+    #[test]
+    fn statements_are_told_from_columns() {
+        assert!(is_statement("  SELECT 1") && is_statement("with a as (select 1) select * from a"));
+        assert!(!is_statement("yesterday") && !is_statement("selected"));
+    }
+}

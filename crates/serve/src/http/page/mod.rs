@@ -1,0 +1,198 @@
+//! The web page: routes, who may ask, and the headers that keep a browser to this page's own files.
+//!
+//! Every number comes by SQL from the [`crate::Reader`] (`read`, `dashboard`), the `page` crate makes HTML of it, and
+//! `live` sends what moved, once a second and only while somebody looks.
+
+mod ask;
+mod dashboard;
+pub(crate) mod live;
+mod read;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use page::view::{Console, DashboardList, Frame, Home, Rejects, Sources, Trace, TroublePage};
+use page::{NodeKind, Trouble, asset};
+
+use super::Site;
+use crate::service::Service;
+
+/// Rows that the console shows; an export has all of them.
+const CONSOLE_ROWS: usize = 1_000;
+
+/// Edges up and down around a picked node, if the address does not say.
+const HOPS: usize = 2;
+
+/// What a browser may load for these pages: their own files and nothing else.
+const SECURITY: [(HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+type Words = Query<BTreeMap<String, String>>;
+
+/// Routes of the page.
+pub(super) fn routes(site: &Site) -> Router<Site> {
+    Router::new()
+        .route("/", get(home))
+        .route("/models/{schema}/{name}", get(model))
+        .route("/tables/{schema}/{name}", get(table))
+        .route("/sources", get(sources))
+        .route("/rejects", get(rejects))
+        .route("/dashboards", get(dashboards))
+        .route("/dashboards/{name}", get(one_dashboard))
+        .route("/console", get(console))
+        .route("/trace", get(trace))
+        .route("/system", get(system))
+        .route("/events/{*topic}", get(live::events))
+        .route("/assets/{path}", get(file))
+        .layer(axum::middleware::from_fn_with_state(site.clone(), own_name))
+}
+
+/// Puts the headers of [`SECURITY`] on an answer.
+pub(super) async fn secured(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in SECURITY {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Refuses requests by a name that is not this machine's: a foreign page's name may point here.
+async fn own_name(State(site): State<Site>, request: Request, next: Next) -> Response {
+    if !super::sql::is_own_host(&site, request.headers()) {
+        let trouble = Trouble {
+            message: "This server listens on this machine alone, and answers only requests that name it so.".to_owned(),
+            hint: "Ask localhost or 127.0.0.1.".to_owned(),
+        };
+        return failed(&site.service, StatusCode::FORBIDDEN, "Not here", trouble);
+    }
+    next.run(request).await
+}
+
+fn frame(service: &Service) -> Frame {
+    let health = service.reader.health();
+    let state = match (health.started, health.ready) {
+        (false, _) => "starting",
+        (true, true) => "ready",
+        (true, false) => "waiting",
+    };
+    Frame {
+        project: service.site.project.clone(),
+        version: service.site.version.clone(),
+        state: state.to_owned(),
+        message: health.message,
+    }
+}
+
+/// Rows of a shop are not for a browser's cache.
+fn document(html: String) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Html(html)).into_response()
+}
+
+fn failed(service: &Service, status: StatusCode, heading: &str, trouble: Trouble) -> Response {
+    let page = TroublePage { frame: frame(service), heading: heading.to_owned(), trouble };
+    (status, document(page.html())).into_response()
+}
+
+fn nothing(service: &Service, what: &str) -> Response {
+    let trouble = Trouble { message: format!("There is no {what}."), hint: "The graph shows all there is.".to_owned() };
+    failed(service, StatusCode::NOT_FOUND, "Not found", trouble)
+}
+
+async fn home(State(site): State<Site>, Query(words): Words) -> Response {
+    let service = &site.service;
+    let pick = words.get("node").map(|node| node.trim()).filter(|node| !node.is_empty()).map(str::to_owned);
+    let hops = words.get("hops").and_then(|hops| hops.parse().ok()).unwrap_or(HOPS);
+    document(Home { frame: frame(service), graph: read::graph(service).await, pick, hops }.html())
+}
+
+async fn model(State(site): State<Site>, Path((schema, name)): Path<(String, String)>) -> Response {
+    node(&site.service, NodeKind::Model, &schema, &name).await
+}
+
+async fn table(State(site): State<Site>, Path((schema, name)): Path<(String, String)>) -> Response {
+    node(&site.service, NodeKind::Table, &schema, &name).await
+}
+
+async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str) -> Response {
+    match read::node(service, kind, schema, name).await {
+        Ok(Some(page)) => document(page.html()),
+        Ok(None) => nothing(service, &format!("{} “{schema}.{name}”", kind.word())),
+        Err(trouble) => failed(service, StatusCode::SERVICE_UNAVAILABLE, name, trouble),
+    }
+}
+
+async fn sources(State(site): State<Site>) -> Response {
+    let service = &site.service;
+    document(Sources { frame: frame(service), sources: read::sources(service).await }.html())
+}
+
+async fn rejects(State(site): State<Site>, Query(words): Words) -> Response {
+    let service = &site.service;
+    let node = words.get("node").map(|node| node.trim().to_owned()).unwrap_or_default();
+    let (counts, rejects) = read::rejects(service, &node).await;
+    document(Rejects { frame: frame(service), node, counts, rejects }.html())
+}
+
+async fn dashboards(State(site): State<Site>) -> Response {
+    let service = &site.service;
+    document(DashboardList { frame: frame(service), dashboards: service.dashboards.clone() }.html())
+}
+
+async fn one_dashboard(State(site): State<Site>, Path(name): Path<String>, Query(words): Words) -> Response {
+    let service = &site.service;
+    match service.dashboards.iter().find(|dashboard| dashboard.name == name) {
+        Some(found) => document(dashboard::page(service, found, &words).await.html()),
+        None => nothing(service, &format!("dashboard “{name}”")),
+    }
+}
+
+async fn console(State(site): State<Site>, Query(words): Words) -> Response {
+    let service = &site.service;
+    let sql = words.get("sql").cloned().unwrap_or_default();
+    let names = read::names(service).await;
+    document(Console { frame: frame(service), sql, rows_max: CONSOLE_ROWS, names }.html())
+}
+
+async fn trace(State(site): State<Site>, Query(words): Words) -> Response {
+    let service = &site.service;
+    let query = words.get("q").map(|word| word.trim().to_owned()).unwrap_or_default();
+    let (steps, cut) = match read::trace(service, &query).await {
+        Ok((steps, cut)) => (Ok(steps), cut),
+        Err(trouble) => (Err(trouble), false),
+    };
+    document(Trace { frame: frame(service), query, steps, cut }.html())
+}
+
+async fn system(State(site): State<Site>) -> Response {
+    document(read::system(&site.service).await.html())
+}
+
+/// A file of the page; its name changes with its content, so a browser may keep it.
+async fn file(Path(path): Path<String>, headers: HeaderMap) -> Response {
+    let Some(asset) = asset::find(&path) else { return super::not_found().await };
+    let kind = [
+        (header::CONTENT_TYPE, asset.content_type),
+        (header::CACHE_CONTROL, asset::CACHE_CONTROL),
+        (header::VARY, "accept-encoding"),
+    ];
+    let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepted.contains("gzip") && !asset.gzip.is_empty() {
+        return (kind, [(header::CONTENT_ENCODING, "gzip")], Body::from(asset.gzip.as_slice())).into_response();
+    }
+    (kind, Body::from(asset.bytes)).into_response()
+}

@@ -1,0 +1,350 @@
+//! The system tables as what the page shows. Columns that an instance does not have are shown as unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use page::chart::Lines;
+use page::view::{LatencyRow, NodeColumn, NodePage, Source, SourceTable, System, Touch, TraceStep};
+use page::{Graph, Grid, Live, Node, NodeKind, Panel, Trouble, number};
+use serde_json::Value as Json;
+
+use super::ask::panel;
+use super::frame;
+use crate::service::Service;
+
+/// Rows of a system table that a page reads.
+const ROWS_MAX: usize = 10_000;
+
+/// Rejected rows shown.
+const REJECTS_MAX: usize = 200;
+
+/// Changes that a trace looks at, and of these it shows the newest steps.
+const CHANGES_MAX: usize = 1_000;
+const STEPS_MAX: usize = 50;
+
+const SAMPLE: usize = 20;
+const LAST_STEPS: &str = "select * from tidemill.steps order by step desc limit 20";
+
+fn owned(grid: &Grid, row: usize, name: &str) -> String {
+    grid.text(row, name).unwrap_or_default().to_owned()
+}
+
+fn id_of(grid: &Grid, row: usize, name: &str) -> String {
+    format!("{}.{}", grid.text(row, "schema").unwrap_or_default(), grid.text(row, name).unwrap_or_default())
+}
+
+/// Sources, tables, models, and what reads what.
+pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
+    let all = |sql: &'static str| panel(service, sql, &[], ROWS_MAX);
+    let (sources, tables, models, lineage, rejects, history) = futures::join!(
+        all("select * from tidemill.sources"),
+        all("select * from tidemill.tables"),
+        all("select * from tidemill.models"),
+        all("select upstream, downstream from tidemill.lineage"),
+        all("select node, count(*) as rejects from tidemill.rejects group by node"),
+        all(
+            "select node, last_value(changes_per_second order by \"at\") as rate, last_value(lag_seconds order by \"at\") as lag from tidemill.history group by node"
+        ),
+    );
+    let (sources, tables, models) = (sources?, tables?, models?);
+    // Without these three there is still a graph; they are told in the log.
+    let (lineage, rejects, history) =
+        (lineage.unwrap_or_default(), rejects.unwrap_or_default(), history.unwrap_or_default());
+    let row_of = |grid: &Grid, id: &str| (0..grid.rows.len()).find(|row| grid.text(*row, "node") == Some(id));
+    let finish = |mut node: Node| {
+        node.rejects = row_of(&rejects, &node.id).and_then(|row| rejects.count(row, "rejects")).unwrap_or(0);
+        if let Some(row) = row_of(&history, &node.id) {
+            node.rate = history.number(row, "rate");
+            node.lag_seconds = history.number(row, "lag").or(node.lag_seconds);
+        }
+        node
+    };
+    let node = |grid: &Grid, row, kind, id, lag| Node {
+        id,
+        kind,
+        state: owned(grid, row, "state"),
+        rows: grid.count(row, "rows"),
+        lag_seconds: grid.number(row, lag),
+        message: owned(grid, row, "message"),
+        ..Node::default()
+    };
+    let mut found = Graph::default();
+    for row in 0..sources.rows.len() {
+        let id = owned(&sources, row, "source");
+        found.nodes.push(finish(node(&sources, row, NodeKind::Source, id, "lag_seconds")));
+    }
+    for row in 0..tables.rows.len() {
+        let id = id_of(&tables, row, "table");
+        found.edges.push((owned(&tables, row, "source"), id.clone()));
+        found.nodes.push(finish(node(&tables, row, NodeKind::Table, id, "lag_seconds")));
+    }
+    for row in 0..models.rows.len() {
+        let id = id_of(&models, row, "model");
+        found.nodes.push(finish(node(&models, row, NodeKind::Model, id, "freshness_seconds")));
+    }
+    // Lineage also names what has no state of its own, such as views.
+    let mut known: BTreeSet<String> = found.nodes.iter().map(|node| node.id.clone()).collect();
+    for row in 0..lineage.rows.len() {
+        let ends = (owned(&lineage, row, "upstream"), owned(&lineage, row, "downstream"));
+        for id in [&ends.0, &ends.1] {
+            if known.insert(id.clone()) {
+                found.nodes.push(finish(Node { id: id.clone(), state: "view".to_owned(), ..Node::default() }));
+            }
+        }
+        found.edges.push(ends);
+    }
+    Ok(found)
+}
+
+/// A node's page; none if there is no such node.
+pub(super) async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str) -> Panel<Option<NodePage>> {
+    let Some(mut page) = brief(service, kind, schema, name).await? else { return Ok(None) };
+    let id = page.node.id.clone();
+    let ids = [Some(id.as_str())];
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let sample = format!("select * from {}.{} limit {SAMPLE}", quoted(schema), quoted(name));
+    let columns = "select column_name, data_type, is_nullable from information_schema.columns where table_schema = $1 and table_name = $2 order by ordinal_position";
+    let names = [Some(schema), Some(name)];
+    let (columns, latency, sample, rejects) = futures::join!(
+        panel(service, columns, &names, ROWS_MAX),
+        panel(service, "select * from tidemill.latency where node = $1", &ids, ROWS_MAX),
+        panel(service, &sample, &[], SAMPLE),
+        panel(service, "select * from tidemill.rejects where node = $1 order by first_at desc", &ids, SAMPLE),
+    );
+    page.columns = columns.map(|grid| {
+        let column = |row| NodeColumn {
+            name: owned(&grid, row, "column_name"),
+            kind: owned(&grid, row, "data_type"),
+            nullable: grid.text(row, "is_nullable").unwrap_or_default().to_lowercase(),
+        };
+        (0..grid.rows.len()).map(column).collect()
+    });
+    page.latency = latency.map(|grid| {
+        let row = |row| LatencyRow {
+            stage: owned(&grid, row, "stage"),
+            p50_ms: grid.number(row, "p50_ms").unwrap_or(0.0),
+            p99_ms: grid.number(row, "p99_ms").unwrap_or(0.0),
+            max_ms: grid.number(row, "max_ms").unwrap_or(0.0),
+            count: grid.count(row, "count").unwrap_or(0),
+        };
+        (0..grid.rows.len()).map(row).collect()
+    });
+    (page.sample, page.rejects) = (sample, rejects);
+    Ok(Some(page))
+}
+
+/// What moves on a node's page.
+pub(super) async fn node_live(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str) -> Live {
+    let page = brief(service, kind, schema, name).await;
+    page.ok().flatten().map(|page| page.live()).unwrap_or_default()
+}
+
+/// A node, its neighbours and its own row; the other panels are empty.
+async fn brief(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str) -> Panel<Option<NodePage>> {
+    let id = format!("{schema}.{name}");
+    let own = match kind {
+        NodeKind::Model => "select * from tidemill.models where schema = $1 and model = $2",
+        _ => "select * from tidemill.tables where schema = $1 and \"table\" = $2",
+    };
+    let history = "select \"at\", lag_seconds from tidemill.history where node = $1 order by \"at\"";
+    let names = [Some(schema), Some(name)];
+    let ids = [Some(id.as_str())];
+    let (graph, own, history) =
+        futures::join!(graph(service), panel(service, own, &names, 1), panel(service, history, &ids, ROWS_MAX),);
+    let graph = graph?;
+    let Some(node) = graph.nodes.iter().find(|node| node.id == id && node.kind == kind) else { return Ok(None) };
+    let own = own.unwrap_or_default();
+    let cloned = |nodes: Vec<&Node>| nodes.into_iter().cloned().collect();
+    let detail = if kind == NodeKind::Model { "materialized" } else { "source" };
+    Ok(Some(NodePage {
+        frame: frame(service),
+        node: node.clone(),
+        detail: owned(&own, 0, detail),
+        description: owned(&own, 0, "description"),
+        path: owned(&own, 0, "path"),
+        sql: owned(&own, 0, "sql"),
+        state_bytes: own.count(0, "state_bytes"),
+        changes_total: own.count(0, "changes_total"),
+        columns: Ok(Vec::new()),
+        upstream: cloned(graph.neighbours(&id, false)),
+        downstream: cloned(graph.neighbours(&id, true)),
+        history: history.map(|grid| Lines::of(&grid, Some("at"), &["lag_seconds".to_owned()])),
+        latency: Ok(Vec::new()),
+        sample: Ok(Grid::default()),
+        rejects: Ok(Grid::default()),
+    }))
+}
+
+/// Sources with their tables.
+pub(super) async fn sources(service: &Arc<Service>) -> Panel<Vec<Source>> {
+    let (sources, tables) = futures::join!(
+        panel(service, "select * from tidemill.sources", &[], ROWS_MAX),
+        panel(service, "select * from tidemill.tables", &[], ROWS_MAX),
+    );
+    let (sources, tables) = (sources?, tables?);
+    let mut by_source: BTreeMap<String, Vec<SourceTable>> = BTreeMap::new();
+    for row in 0..tables.rows.len() {
+        by_source.entry(owned(&tables, row, "source")).or_default().push(SourceTable {
+            schema: owned(&tables, row, "schema"),
+            name: owned(&tables, row, "table"),
+            state: owned(&tables, row, "state"),
+            rows: tables.count(row, "rows"),
+            snapshot_rows: tables.count(row, "snapshot_rows").unwrap_or(0),
+            snapshot_rows_total: tables.count(row, "snapshot_rows_total").unwrap_or(0),
+            lag_seconds: tables.number(row, "lag_seconds"),
+            changes_total: tables.count(row, "changes_total").unwrap_or(0),
+            message: owned(&tables, row, "message"),
+        });
+    }
+    let source = |row| Source {
+        name: owned(&sources, row, "source"),
+        kind: owned(&sources, row, "type"),
+        state: owned(&sources, row, "state"),
+        position: owned(&sources, row, "position"),
+        lag_seconds: sources.number(row, "lag_seconds"),
+        lag_bytes: sources.count(row, "lag_bytes"),
+        message: owned(&sources, row, "message"),
+        tables: by_source.remove(sources.text(row, "source").unwrap_or_default()).unwrap_or_default(),
+    };
+    Ok((0..sources.rows.len()).map(source).collect())
+}
+
+/// Counts by node, and the newest rejected rows, of one node if it is named.
+pub(super) async fn rejects(service: &Arc<Service>, node: &str) -> (Panel<Grid>, Panel<Grid>) {
+    let counts =
+        "select node, reason, count(*) as \"rows\" from tidemill.rejects group by node, reason order by 3 desc, 1, 2";
+    let (all, one) = (
+        "select * from tidemill.rejects order by first_at desc",
+        "select * from tidemill.rejects where node = $1 order by first_at desc",
+    );
+    let ids = [Some(node)];
+    let (sql, values): (&str, &[Option<&str>]) = if node.is_empty() { (all, &[]) } else { (one, &ids) };
+    futures::join!(panel(service, counts, &[], REJECTS_MAX), panel(service, sql, values, REJECTS_MAX))
+}
+
+/// Names that a statement may read, quoted where SQL needs it.
+pub(super) async fn names(service: &Arc<Service>) -> Vec<String> {
+    let sql = "select table_schema, table_name from information_schema.tables where table_schema not in ('information_schema', 'pg_catalog') order by 1, 2";
+    let grid = panel(service, sql, &[], ROWS_MAX).await.unwrap_or_default();
+    let plain = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let quoted = |name: &str| if plain(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) };
+    let name = |row| {
+        let part = |column| quoted(grid.text(row, column).unwrap_or_default());
+        format!("{}.{}", part("table_schema"), part("table_name"))
+    };
+    (0..grid.rows.len()).map(name).collect()
+}
+
+/// The recent steps in which a value appears, newest first, and whether there were more.
+///
+/// Rows that have the value as a whole field are shown; only where there is none, those whose fields hold it.
+pub(super) async fn trace(service: &Arc<Service>, query: &str) -> Result<(Vec<TraceStep>, bool), Trouble> {
+    if query.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let sql = "select step, \"at\", node, weight, \"row\" from tidemill.step_changes where strpos(lower(\"row\"), lower($1)) > 0 order by step desc";
+    let values = [Some(query)];
+    let (changes, graph) = futures::join!(panel(service, sql, &values, CHANGES_MAX), graph(service));
+    let (changes, graph) = (changes?, graph.unwrap_or_default());
+    let mut rows: Vec<(usize, Touch)> = Vec::new();
+    for row in 0..changes.rows.len() {
+        let id = owned(&changes, row, "node");
+        let href = graph.find(&id).map_or_else(|| format!("/?node={}", page::url(&id)), Node::href);
+        let fields = fields(changes.text(row, "row").unwrap_or_default(), query);
+        let weight = changes.count(row, "weight").unwrap_or(0);
+        rows.push((row, Touch { node: id, href, weight, fields }));
+    }
+    let exact = |touch: &Touch| touch.fields.iter().any(|field| field.2);
+    if rows.iter().any(|(_, touch)| exact(touch)) {
+        rows.retain(|(_, touch)| exact(touch));
+    }
+    let mut steps: Vec<TraceStep> = Vec::new();
+    let mut cut = changes.cut;
+    for (row, touch) in rows {
+        let step = changes.count(row, "step").unwrap_or(0);
+        if steps.last().is_none_or(|last| last.step != step) {
+            if steps.len() == STEPS_MAX {
+                cut = true;
+                break;
+            }
+            steps.push(TraceStep { step, at: owned(&changes, row, "at"), touches: Vec::new() });
+        }
+        if let Some(last) = steps.last_mut() {
+            last.touches.push(touch);
+        }
+    }
+    // Tables before models, and what went before what came.
+    let kind = |touch: &Touch| graph.find(&touch.node).map_or(NodeKind::Model, |node| node.kind);
+    for step in &mut steps {
+        step.touches.sort_by(|a, b| (kind(a), &a.node, a.weight).cmp(&(kind(b), &b.node, b.weight)));
+    }
+    Ok((steps, cut))
+}
+
+/// Columns of a row in JSON, and whether a value is the one searched.
+fn fields(row: &str, query: &str) -> Vec<(String, String, bool)> {
+    let text = |value: &Json| match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match serde_json::from_str::<Json>(row) {
+        Ok(Json::Object(fields)) => fields
+            .iter()
+            .map(|(name, value)| {
+                let value = text(value);
+                let hit = value.eq_ignore_ascii_case(query);
+                (name.clone(), value, hit)
+            })
+            .collect(),
+        _ => vec![("row".to_owned(), row.to_owned(), false)],
+    }
+}
+
+/// The page of the process.
+pub(super) async fn system(service: &Arc<Service>) -> System {
+    let (settings, steps, figures) = futures::join!(
+        panel(service, "select * from tidemill.settings", &[], ROWS_MAX),
+        panel(service, LAST_STEPS, &[], ROWS_MAX),
+        figures(service),
+    );
+    System { frame: frame(service), pg: service.site.pg.clone(), figures, settings, steps }
+}
+
+/// What moves on it.
+pub(super) async fn system_live(service: &Arc<Service>) -> Live {
+    let (steps, figures) = futures::join!(panel(service, LAST_STEPS, &[], ROWS_MAX), figures(service));
+    System::live(&figures, &steps)
+}
+
+/// The instance's gauges without labels, which are those of the whole process, and what its models keep.
+async fn figures(service: &Arc<Service>) -> Vec<(String, String, String)> {
+    let kept = "select sum(state_bytes) as bytes, count(*) as models from tidemill.models";
+    let kept = panel(service, kept, &[], 1).await.unwrap_or_default();
+    let mut figures: Vec<(String, String, String)> = Vec::new();
+    let mut add = |name: &str, key: &str, text: String| figures.push((name.to_owned(), key.to_owned(), text));
+    if let Some(models) = kept.count(0, "models") {
+        add("Models", "models", number::count(models));
+    }
+    if let Some(bytes) = kept.number(0, "bytes") {
+        add("Kept for models", "state_bytes", number::bytes(bytes));
+    }
+    let metrics = service.metrics();
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let Some((key, value)) = line.split_once(' ') else { continue };
+        let Some(name) = key.strip_prefix("tidemill_").filter(|name| !name.contains('{')) else { continue };
+        let Ok(value) = value.parse::<f64>() else { continue };
+        let (name, text) = match name.rsplit_once('_') {
+            Some((name, "bytes")) => (name, number::bytes(value)),
+            Some((name, "seconds")) => (name, number::seconds(value)),
+            _ => (name, number::grouped(&format!("{value}"))),
+        };
+        let words = name.replace('_', " ");
+        let mut letters = words.chars();
+        let title: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+        add(&title, key, text);
+    }
+    figures
+}
