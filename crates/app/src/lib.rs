@@ -21,6 +21,7 @@ pub mod pump;
 pub mod reader;
 pub mod reconcile;
 pub mod setup;
+pub mod shop_database;
 pub mod status;
 pub mod system_tables;
 pub mod warehouse;

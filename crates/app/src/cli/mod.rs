@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod demo;
 mod doctor;
+mod simulate;
 mod up;
 
 use std::collections::BTreeMap;
@@ -89,6 +90,8 @@ enum Command {
         #[command(subcommand)]
         what: Reconcile,
     },
+    /// The simulated shop into a MySQL database: its history, then its transactions at their times
+    Simulate(simulate::SimulateArgs),
     /// Measure: the figures of the README, repeatable
     Bench(crate::bench::BenchArgs),
 }
@@ -192,6 +195,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Query { sql } => ask::query(&context, &sql).await,
         Command::Explain { model } => ask::explain(&context, &model).await,
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
+        Command::Simulate(args) => simulate::run(&context, args).await,
         Command::Bench(args) => {
             let failed = tokio::task::spawn_blocking(move || crate::bench::run(&args)).await?;
             failed.map(|()| Outcome::Ok)
