@@ -26,6 +26,7 @@ pub mod reader;
 pub mod recent;
 pub mod reconcile;
 pub mod setup;
+pub mod shop_database;
 pub mod status;
 pub mod system_tables;
 pub mod warehouse;

@@ -50,7 +50,7 @@ impl Catalogue {
             let (brand, kind) = (1 + dice.low(brands()), dice.below(KINDS));
             let merchant = 1 + dice.low(MERCHANTS);
             let list_cents = dice.between(900, 9_700);
-            let level = dice.between(100, 900);
+            let level = dice.between(30, 600);
             let repriced_us = dice.below(REPRICING / 2) * 2 + 1;
             let things = words::CATEGORIES[crate::index(kind / THINGS)].1;
             let thing = things[crate::index(kind % THINGS)];

@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod demo;
 mod doctor;
+mod simulate;
 mod up;
 
 use std::collections::BTreeMap;
@@ -95,6 +96,8 @@ enum Command {
     },
     /// Print completions for a shell: `source <(tidemill completions bash)`
     Completions { shell: clap_complete::Shell },
+    /// The simulated shop into a MySQL database: its history, then its transactions at their times
+    Simulate(simulate::SimulateArgs),
     /// Measure: the figures of the README, repeatable
     Bench(crate::bench::BenchArgs),
 }
@@ -203,6 +206,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
             Ok(Outcome::Ok)
         }
+        Command::Simulate(args) => simulate::run(&context, args).await,
         Command::Bench(args) => {
             let failed = tokio::task::spawn_blocking(move || crate::bench::run(&args)).await?;
             failed.map(|()| Outcome::Ok)

@@ -16,6 +16,8 @@ use anyhow::{Context as _, bail};
 pub use self::files::files;
 pub use self::simulator::{Lag, Simulator};
 
+pub(crate) use self::simulator::Pace;
+
 use self::screen::Screen;
 use crate::cli::interrupted;
 use crate::clock::stopwatch;

@@ -113,7 +113,10 @@ pub(super) async fn figures(instance: &Instance) -> String {
         let (p50, p99) = (latency.quantile_ms(0.5), latency.quantile_ms(0.99));
         format!(" · commit to visible: p50 {p50:.1} ms, p99 {p99:.1} ms")
     });
-    format!("{orders} orders · GMV today {gmv}{}", latency.unwrap_or_default())
+    // A shop whose clock had to wait says so.
+    let message = facts.sources.get("shop").map(|source| source.message.as_str()).filter(|text| !text.is_empty());
+    let message = message.map(|text| format!(" · {text}")).unwrap_or_default();
+    format!("{orders} orders · GMV today {gmv}{}{message}", latency.unwrap_or_default())
 }
 
 async fn today(instance: &Instance) -> Option<String> {

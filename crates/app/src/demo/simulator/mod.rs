@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::pace::Lag;
 
-use self::pace::Pace;
+pub(crate) use self::pace::Pace;
 use crate::clock::{Clock, WallClock};
 use crate::pump::Message;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 /// From life's time to the shop's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Microseconds of the shop in a second of life.
     rate: i128,
     life_us: i64,
@@ -15,25 +15,25 @@ const SECOND: i128 = 1_000_000;
 
 impl Pace {
     /// A clock of a speed; none that stands still.
-    pub(super) fn new(speed: f64, life_us: i64, shop_us: i64) -> Option<Self> {
+    pub(crate) fn new(speed: f64, life_us: i64, shop_us: i64) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, reason = "clamped to whole numbers that fit")]
         let rate = (speed * 1e6).clamp(0.0, 1e15) as i128;
         (rate > 0).then_some(Self { rate, life_us, shop_us })
     }
 
     /// The shop's time at a time of life.
-    pub(super) fn shop_us(&self, life_us: i64) -> i64 {
+    pub(crate) fn shop_us(&self, life_us: i64) -> i64 {
         narrow(i128::from(self.shop_us) + i128::from(life_us - self.life_us) * self.rate / SECOND)
     }
 
     /// The time of life at which the shop's time is reached.
-    pub(super) fn life_us(&self, shop_us: i64) -> i64 {
+    pub(crate) fn life_us(&self, shop_us: i64) -> i64 {
         let passed = i128::from(shop_us) - i128::from(self.shop_us);
         narrow(i128::from(self.life_us) + (passed * SECOND).div_euclid(self.rate) + i128::from(passed % self.rate != 0))
     }
 
     /// From now on the shop's time goes on from where it is.
-    pub(super) fn restart(&mut self, life_us: i64, shop_us: i64) {
+    pub(crate) fn restart(&mut self, life_us: i64, shop_us: i64) {
         (self.life_us, self.shop_us) = (life_us, shop_us);
     }
 }
