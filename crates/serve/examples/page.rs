@@ -102,10 +102,10 @@ impl Shop {
         }
         if has("tidemill.rejects") {
             let columns =
-                "id text, node text, reason text, code text, key text, row text, position text, first_at timestamptz";
+                "id text, node text, reason text, code text, key text, row text, position text, first_at timestamp";
             let row = |at: u64| {
                 format!(
-                    "r{at}|shop.order_items|value 99999999999 is out of range for column \"quantity\"|22003|{at}|{{\"id\": {at}}}|binlog.000003:1547{at}|2026-03-01T10:00:0{at}Z"
+                    "r{at}|shop.order_items|value 99999999999 is out of range for column \"quantity\"|22003|{at}|{{\"id\": {at}}}|binlog.000003:1547{at}|2026-03-01T10:00:0{at}"
                 )
             };
             return Ok((columns, (1..4).map(row).collect()));
@@ -124,9 +124,9 @@ impl Shop {
         }
         if has("tidemill.history") {
             let row = |at: u64| {
-                format!("2026-03-01T10:{:02}:{:02}Z|0.{}", (n / 12 + at) / 12 % 60, at % 12 * 5, (at * 7 + n) % 9 + 1)
+                format!("2026-03-01T10:{:02}:{:02}|0.{}", (n / 12 + at) / 12 % 60, at % 12 * 5, (at * 7 + n) % 9 + 1)
             };
-            return Ok(("at timestamptz, lag_seconds double", (0..90).map(row).collect()));
+            return Ok(("at timestamp, lag_seconds double", (0..90).map(row).collect()));
         }
         if has("tidemill.latency") {
             let row = |stage| {
@@ -138,8 +138,8 @@ impl Shop {
             ));
         }
         if has("tidemill.step_changes") {
-            let columns = "step bigint, at timestamptz, node text, weight bigint, row text";
-            let row = |step, node, weight, row| format!("{step}|2026-03-01T10:00:00Z|{node}|{weight}|{row}");
+            let columns = "step bigint, at timestamp, node text, weight bigint, row text";
+            let row = |step, node, weight, row| format!("{step}|2026-03-01T10:00:00|{node}|{weight}|{row}");
             return Ok((
                 columns,
                 vec![
@@ -152,8 +152,8 @@ impl Shop {
         }
         if has("tidemill.steps") {
             return Ok((
-                "step bigint, at timestamptz, rows bigint, took_ms double, transactions bigint",
-                (0..20).map(|at| format!("{}|2026-03-01T10:00:00Z|{}|1.{at}|{at}", 900 + n - at, at * 3)).collect(),
+                "step bigint, at timestamp, rows bigint, took_ms double, transactions bigint",
+                (0..20).map(|at| format!("{}|2026-03-01T10:00:00|{}|1.{at}|{at}", 900 + n - at, at * 3)).collect(),
             ));
         }
         if has("tidemill.settings") {
@@ -184,10 +184,9 @@ impl Shop {
             ));
         }
         if has("minute") {
-            let row = |at: u64| {
-                format!("2026-03-01T10:{:02}:00Z|{}|{}", at % 60, 40 + (at * 31 + n) % 25, 30 + (at * 17) % 9)
-            };
-            return Ok(("minute timestamptz, orders bigint, paid bigint", (0..60).map(row).collect()));
+            let row =
+                |at: u64| format!("2026-03-01T10:{:02}:00|{}|{}", at % 60, 40 + (at * 31 + n) % 25, 30 + (at * 17) % 9);
+            return Ok(("minute timestamp, orders bigint, paid bigint", (0..60).map(row).collect()));
         }
         if has("step, n") {
             return Ok((
