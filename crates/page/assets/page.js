@@ -342,6 +342,7 @@ const startConsole = (form) => {
 /* ---- Start ---- */
 
 drawCharts();
+$("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 if (document.body.dataset.events) listen(document.body.dataset.events);
 $$("svg.graph").forEach(traceWays);
 if ($("#console")) startConsole($("#console"));

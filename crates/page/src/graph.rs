@@ -9,10 +9,10 @@ use crate::{Live, escape, number, url};
 /// Nodes drawn without anything picked; above that the picture says nothing any more.
 pub const SHOWN_MAX: usize = 60;
 
-const SIZES: Sizes = Sizes { width: 228.0, height: 68.0, layer_gap: 64.0, node_gap: 18.0, margin: 12.0 };
+const SIZES: Sizes = Sizes { width: 204.0, height: 68.0, layer_gap: 42.0, node_gap: 16.0, margin: 12.0 };
 
 /// Letters of a name that fit a node.
-const NAME_LETTERS: usize = 25;
+const NAME_LETTERS: usize = 23;
 
 /// How something is, as a colour; a word always stands beside it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,7 +285,7 @@ fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), picked: bool) {
     let _ = write!(
         out,
         "<a class=\"{class} {kind}\" href=\"{href}\" data-node=\"{id}\" data-tone=\"{tone}\" transform=\"translate({x} {y})\"><title>{kind} {id}: {message}</title>\
-         <rect class=\"card\" width=\"228\" height=\"68\" rx=\"10\"/><rect class=\"edge\" width=\"4\" height=\"44\" x=\"0\" y=\"12\" rx=\"2\"/>\
+         <rect class=\"card\" width=\"204\" height=\"68\" rx=\"10\"/><rect class=\"edge\" width=\"4\" height=\"44\" x=\"0\" y=\"12\" rx=\"2\"/>\
          <text class=\"name\" x=\"16\" y=\"25\">{name}</text><text class=\"kind\" x=\"16\" y=\"57\">{kind}</text>",
         kind = node.kind.word(),
         href = escape(&node.href()),
@@ -295,8 +295,8 @@ fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), picked: bool) {
     let _ = write!(
         out,
         "<circle class=\"dot\" cx=\"20\" cy=\"38\" r=\"3.5\"/><text class=\"word\" x=\"29\" y=\"42\" data-live=\"s/{id}\">{word}</text>\
-         <text class=\"figure\" x=\"104\" y=\"57\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"160\" y=\"57\" data-live=\"t/{id}/rate\">{rate}</text>\
-         <text class=\"figure\" x=\"216\" y=\"57\" data-live=\"t/{id}/lag\">{lag}</text></a>",
+         <text class=\"figure\" x=\"92\" y=\"57\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"140\" y=\"57\" data-live=\"t/{id}/rate\">{rate}</text>\
+         <text class=\"figure\" x=\"193\" y=\"57\" data-live=\"t/{id}/lag\">{lag}</text></a>",
         rows = node.rows_text(),
         rate = escape(&node.rate_text()),
         lag = node.lag_text(),

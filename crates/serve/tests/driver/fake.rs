@@ -107,6 +107,11 @@ impl Fake {
         Ok(())
     }
 
+    /// Whether some script never ends.
+    pub(super) fn is_hanging(&self) -> bool {
+        self.scripts.lock().unwrap().values().any(|script| script.hang)
+    }
+
     fn find(&self, sql: &str) -> Result<Script, SqlError> {
         let found = self.scripts.lock().unwrap().get(sql).cloned();
         found.ok_or_else(|| SqlError::new("42601", format!("no answer is known to {sql:?}")).at(1))

@@ -10,7 +10,10 @@
 //! cancel a                       a cancel request with the key of `a`;  `forge a` with a wrong one
 //! client                         statements through tokio-postgres, see `client`
 //! psql -A -t                     a script through psql
-//! http POST /sql                 lines `> Name: value` are headers, the others the body
+//! http POST /sql                 lines `> Name: value` are headers, the others the body; of HTML its `main` is printed
+//! http GET / headers             all headers that say what a browser may do, not the body
+//! dashboard today                lines `filter NAME SQL`, `KIND TITLE: SQL`, and `compare …`, `x …`, `y …` of the tile above
+//! events /events/graph           the first message of a stream, which stays open until `leave`
 //! health started=no message      what the reader says of itself
 //! render                         metrics as Prometheus text
 //! bind                           what happens to taken and free ports
@@ -30,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serve::metrics::{Histogram, Kind, Metric, Value};
-use serve::{Health, Limits, Service, Site};
+use serve::{Dashboard, Filter, Health, Limits, Service, Site, Tile, TileKind};
 use testkit::{Block, Driver};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +56,8 @@ pub(crate) struct Case {
     limits: Limits,
     servers: Option<Servers>,
     clients: BTreeMap<String, Client>,
+    dashboards: Vec<Dashboard>,
+    stream: Option<TcpStream>,
 }
 
 struct Servers {
@@ -65,7 +70,15 @@ struct Servers {
 impl Case {
     pub(crate) fn new(_: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { runtime, fake: Arc::default(), limits: Limits::default(), servers: None, clients: BTreeMap::new() }
+        Self {
+            runtime,
+            fake: Arc::default(),
+            limits: Limits::default(),
+            servers: None,
+            clients: BTreeMap::new(),
+            dashboards: Vec::new(),
+            stream: None,
+        }
     }
 }
 
@@ -114,6 +127,12 @@ impl Case {
             "client" => client::run(self.servers().await?.pg, &block.body).await,
             "psql" => self.psql(&words, &block.body).await,
             "http" => self.http(&words, &block.body).await,
+            "dashboard" => self.dashboard(first, &block.body),
+            "events" => self.events(first).await,
+            "leave" => {
+                self.stream = None;
+                Ok(String::new())
+            }
             "render" => render(&block.body),
             "bind" => bind().await,
             "stop" => self.stop().await,
@@ -165,7 +184,7 @@ impl Case {
         if self.servers.is_none() {
             let pg = serve::bind("127.0.0.1:0", true).await.map_err(|e| e.to_string())?;
             let http = serve::bind("localhost:0", true).await.map_err(|e| e.to_string())?;
-            self.servers = Some(start(pg, http, &self.fake, &self.limits));
+            self.servers = Some(start(pg, http, &self.fake, &self.limits, &self.dashboards));
         }
         self.servers.as_ref().ok_or_else(|| "no servers".to_owned())
     }
@@ -207,7 +226,11 @@ impl Case {
     }
 
     async fn http(&mut self, words: &[&str], body: &str) -> Outcome {
-        let [method, path] = words else { return Err("http METHOD PATH".to_owned()) };
+        let (method, path, headers) = match words {
+            [method, path] => (method, path, false),
+            [method, path, "headers"] => (method, path, true),
+            _ => return Err("http METHOD PATH [headers]".to_owned()),
+        };
         let address = self.servers().await?.http;
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         let mut content = Vec::new();
@@ -230,7 +253,61 @@ impl Case {
         socket.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
         let mut reply = Vec::new();
         socket.read_to_end(&mut reply).await.map_err(|e| e.to_string())?;
-        Ok(printed_reply(&reply, address))
+        Ok(if headers { printed_headers(&reply) } else { printed_reply(&reply, address) })
+    }
+
+    fn dashboard(&mut self, name: &str, body: &str) -> Outcome {
+        let mut dashboard =
+            Dashboard { name: name.to_owned(), title: format!("Title of {name}"), ..Dashboard::default() };
+        for line in body.lines() {
+            let (word, rest) = line.split_once(' ').ok_or("a dashboard's line has words")?;
+            let above = dashboard.tiles.last_mut();
+            match (word, above, TileKind::from_word(word)) {
+                ("filter", ..) => {
+                    let (name, sql) = rest.split_once(' ').ok_or("filter NAME SQL")?;
+                    let filter = Filter { name: name.to_owned(), title: String::new(), sql: Some(sql.to_owned()) };
+                    dashboard.filters.push(filter);
+                }
+                (_, _, Some(kind)) => {
+                    let (title, sql) = rest.split_once(": ").ok_or("KIND TITLE: SQL")?;
+                    let (title, sql) = (title.to_owned(), sql.to_owned());
+                    dashboard.tiles.push(Tile { title, kind, sql, ..Tile::default() });
+                }
+                ("compare", Some(tile), _) => tile.compare = Some(rest.to_owned()),
+                ("x", Some(tile), _) => tile.x = Some(rest.to_owned()),
+                ("y", Some(tile), _) => tile.y = rest.split(' ').map(str::to_owned).collect(),
+                _ => return Err(format!("no such line: {line}")),
+            }
+        }
+        self.dashboards.push(dashboard);
+        Ok(String::new())
+    }
+
+    /// A stream's first message, a line each key. A stream without one answers as soon as it is open.
+    async fn events(&mut self, path: &str) -> Outcome {
+        let address = self.servers().await?.http;
+        let mut socket = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+        let mut reply = Vec::new();
+        let message = loop {
+            let mut piece = [0; 4096];
+            let count = socket.read(&mut piece).await.map_err(|e| e.to_string())?;
+            reply.extend_from_slice(piece.get(..count).unwrap_or_default());
+            let text = String::from_utf8_lossy(&reply).into_owned();
+            let data = text.split_once("\ndata: ").and_then(|(_, rest)| rest.split_once("\n\n"));
+            if let Some((data, _)) = data {
+                break data.to_owned();
+            }
+            if count == 0 || self.fake.is_hanging() {
+                self.stream = Some(socket);
+                return Ok(String::new());
+            }
+        };
+        self.stream = Some(socket);
+        let fields: BTreeMap<String, String> = serde_json::from_str(&message).map_err(|e| e.to_string())?;
+        let lines = fields.iter().map(|(key, text)| format!("{key} = {text}"));
+        Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
     async fn stop(&mut self) -> Outcome {
@@ -247,7 +324,7 @@ fn until<'a>(words: &[&'a str]) -> Option<&'a str> {
     words.iter().find_map(|word| word.strip_prefix("until="))
 }
 
-fn start(pg: TcpListener, http: TcpListener, fake: &Arc<Fake>, limits: &Limits) -> Servers {
+fn start(pg: TcpListener, http: TcpListener, fake: &Arc<Fake>, limits: &Limits, dashboards: &[Dashboard]) -> Servers {
     let (stop, stopped) = watch::channel(false);
     let addresses = (pg.local_addr().unwrap(), http.local_addr().unwrap());
     let site = Site {
@@ -256,7 +333,7 @@ fn start(pg: TcpListener, http: TcpListener, fake: &Arc<Fake>, limits: &Limits) 
         schema: "public".to_owned(),
         pg: "127.0.0.1:5433".to_owned(),
     };
-    let service = Service::new(Arc::<Fake>::clone(fake), limits.clone(), site);
+    let service = Service::with_dashboards(Arc::<Fake>::clone(fake), limits.clone(), site, dashboards.to_vec());
     let wait = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
@@ -283,6 +360,7 @@ fn printed_reply(reply: &[u8], address: SocketAddr) -> String {
     }
     let body = match lower.contains("arrow.stream") {
         true => table::arrow_stream(&body),
+        false if lower.contains("text/html") => main_of(&String::from_utf8_lossy(&body)),
         false if body.len() > 10_000 => "(a long body)".to_owned(),
         false => String::from_utf8_lossy(&body).replace(&address.to_string(), "ADDRESS"),
     };
@@ -291,6 +369,21 @@ fn printed_reply(reply: &[u8], address: SocketAddr) -> String {
         out.push_str("\n(cut off)");
     }
     out
+}
+
+/// Status and the headers that say what a browser may do with an answer.
+fn printed_headers(reply: &[u8]) -> String {
+    let head = String::from_utf8_lossy(reply).into_owned();
+    let head = head.split("\r\n\r\n").next().unwrap_or_default();
+    let told = head.lines().filter(|line| !line.starts_with("date") && !line.starts_with("content-length"));
+    told.collect::<Vec<_>>().join("\n")
+}
+
+/// What stands in `<main>`, without empty lines.
+fn main_of(html: &str) -> String {
+    let main = html.split_once("<main id=\"main\">").and_then(|(_, rest)| rest.split_once("</main>"));
+    let lines = main.map_or(html, |(main, _)| main).lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The chunks' content, and whether the last one came.
