@@ -161,7 +161,23 @@ fn one_batch(schema: arrow::datatypes::SchemaRef, columns: Vec<ArrayRef>, step: 
 /// An error of a query in the words of the wire.
 pub fn sql_error(error: query::Error, sql: &str) -> SqlError {
     let position = error.position.and_then(|(line, column)| character(sql, line, column));
+    let position = position.or_else(|| named(sql, &error.message));
     SqlError { code: error.code, message: error.message, detail: error.detail, hint: error.hint, position }
+}
+
+/// Where the statement has the name that a message quotes: the planner does not say where it read it.
+fn named(sql: &str, message: &str) -> Option<usize> {
+    let quoted = message.split('"').nth(1)?;
+    // Of a qualified name the last part is written in any case.
+    let name = quoted.rsplit('.').next().filter(|name| !name.is_empty())?.to_ascii_lowercase();
+    let text = sql.to_ascii_lowercase();
+    let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let found = text.match_indices(&name).find(|(at, _)| {
+        let before = text[..*at].chars().next_back();
+        let after = text[at + name.len()..].chars().next();
+        !before.is_some_and(part_of_name) && !after.is_some_and(part_of_name)
+    });
+    found.map(|(at, _)| text[..at].chars().count() + 1)
 }
 
 /// The character number, from 1, of a line and column.
@@ -170,4 +186,19 @@ fn character(sql: &str, line: u64, column: u64) -> Option<usize> {
     let lines: Vec<&str> = sql.split('\n').collect();
     let skipped: usize = lines.get(..before)?.iter().map(|l| l.chars().count() + 1).sum();
     Some(skipped + usize::try_from(column).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn a_name_is_found_where_it_stands_alone() {
+        let missing = "column \"day\" does not exist";
+        assert_eq!(named("select today, DAY from t", missing), Some(15));
+        assert_eq!(named("select o.day from t", missing), Some(10));
+        assert_eq!(named("select today from t", missing), None);
+        assert_eq!(named("select 1", "division by zero"), None);
+        assert_eq!(named("select * from public.nowhere", "relation \"public.nowhere\" does not exist"), Some(22));
+    }
 }

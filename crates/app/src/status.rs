@@ -48,7 +48,8 @@ pub struct ModelStatus {
     pub last_commit_us: Option<i64>,
     /// How far behind its commit the last transaction was when the model showed it.
     pub lag_us: i64,
-    pub state_bytes: u64,
+    /// Bytes of its states; none where they were not measured.
+    pub state_bytes: Option<i64>,
     pub message: String,
     /// Its text, rendered; where it comes from and what the YAML says about it.
     pub sql: String,

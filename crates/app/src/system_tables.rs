@@ -128,7 +128,7 @@ fn models(facts: &Facts, now: i64) -> Columns {
         ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows).filter(|_| r.1.materialized != "view")).collect())),
         ("changes_total", count(&rows, |r| r.1.changes_total)),
         ("freshness_seconds", Column::Float(rows.iter().map(|r| freshness(r.1.last_commit_us)).collect())),
-        ("state_bytes", count(&rows, |r| r.1.state_bytes)),
+        ("state_bytes", Column::Int(rows.iter().map(|r| r.1.state_bytes).collect())),
         ("message", text(&rows, |r| &r.1.message)),
         ("sql", text(&rows, |r| &r.1.sql)),
         ("path", text(&rows, |r| &r.1.path)),
