@@ -17,6 +17,10 @@ const START_HOUR: i64 = 8;
 const HOURS: [i64; 24] = [18, 11, 7, 5, 5, 8, 16, 28, 38, 46, 52, 56, 60, 54, 49, 48, 49, 52, 60, 74, 88, 80, 60, 36];
 /// Orders from Monday to Sunday, in percent of an average day.
 const WEEK: [i64; 7] = [95, 92, 93, 97, 108, 112, 103];
+/// More than this the shop never has: numbers of people are multiplied.
+const USERS_MAX: i64 = 100_000_000;
+/// The history is no longer than this; a shop with few orders has fewer than were asked for.
+const WEEKS_MAX: i64 = 50 * 52;
 /// Steps within the time of one visit among those of a day.
 const FINE: i64 = 1 << 20;
 
@@ -40,14 +44,14 @@ pub(crate) struct Calendar {
 
 impl Calendar {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let per_day = i64::from(settings.orders_per_day);
+        let per_day = i64::from(settings.orders_per_day).min(USERS_MAX);
         // In fours, since each four people make five visits.
-        let users = (i64::from(settings.users).max(per_day).max(8) + 3) / 4 * 4;
+        let users = (i64::from(settings.users).min(USERS_MAX).max(per_day).max(8) + 3) / 4 * 4;
         let mut before = [0; 8];
         for (day, percent) in WEEK.iter().enumerate() {
             before[day + 1] = before[day] + per_day * percent / 100;
         }
-        let weeks = i64::from(settings.history_orders) / before[7].max(1) + 1;
+        let weeks = (i64::from(settings.history_orders) / before[7].max(1) + 1).min(WEEKS_MAX);
         let days = if per_day == 0 { 7 } else { weeks * 7 };
         let first_us = (START_DAY - days) * DAY;
         let start_us = START_DAY * DAY + START_HOUR * HOUR;

@@ -54,8 +54,9 @@ impl World {
         if day.rem_euclid(7) == 0 {
             plan.add(from + CAMPAIGN_US, What::Campaign, day / 7);
         }
-        if let Some(begun) = Some(day - CAMPAIGN_GOOD / DAY).filter(|begun| *begun >= 0 && begun % 7 == 0) {
-            plan.add(from + CAMPAIGN_US, What::CampaignExpires, begun / 7);
+        let given_out = day - CAMPAIGN_GOOD / DAY;
+        if given_out >= 0 && given_out % 7 == 0 {
+            plan.add(from + CAMPAIGN_US, What::CampaignExpires, given_out / 7);
         }
         let (oldest, newest) = (from - FATE_MAX, plan.to + PACKET_BEFORE_MAX);
         for order in self.calendar.orders_at(oldest) + 1..=self.calendar.orders_at(newest) {

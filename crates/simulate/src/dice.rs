@@ -14,6 +14,7 @@ pub(crate) enum Topic {
     Visitors,
     Order,
     Course,
+    Shipment,
     Review,
     Ticket,
     Packet,

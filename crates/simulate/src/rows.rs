@@ -39,8 +39,7 @@ impl Order {
 
     pub(crate) fn shipment_cells(&self, seed: u64, now_us: i64, cells: &mut Cells<'_>) {
         let course = &self.course;
-        // The parcel's carrier is drawn from the numbers of the order's ticket, which it may not have.
-        let carrier = Dice::new(seed, Topic::Ticket, self.number).pick(words::CARRIERS);
+        let carrier = Dice::new(seed, Topic::Shipment, self.number).pick(words::CARRIERS);
         cells.number(self.number).number(self.number).text(carrier);
         cells.text(if course.delivered <= now_us { "delivered" } else { "on its way" });
         cells.time(course.shipped).time(course.promised).time_if_come(course.delivered, now_us);
@@ -49,7 +48,7 @@ impl Order {
     pub(crate) fn review_cells(&self, seed: u64, cells: &mut Cells<'_>) {
         let mut dice = Dice::new(seed, Topic::Review, self.number);
         let is_late = self.course.delivered > self.course.promised;
-        // Three in five are content; who had to wait is less so.
+        // Half have nothing to complain about; who had to wait has.
         let stars = (5 - dice.low(5) - i64::from(is_late)).max(1);
         let text = dice.pick(words::REVIEWS[crate::index(stars - 1)]);
         let line = dice.below(crate::length(self.lines().len()));
@@ -60,10 +59,8 @@ impl Order {
 
     pub(crate) fn ticket_cells(&self, seed: u64, now_us: i64, cells: &mut Cells<'_>) {
         let closed = self.course.ticket_closed;
-        let mut dice = Dice::new(seed, Topic::Ticket, self.number);
-        // The first number is the carrier.
-        dice.below(1);
-        cells.number(self.number).number(self.user).number(self.number).text(dice.pick(words::TOPICS));
+        let topic = Dice::new(seed, Topic::Ticket, self.number).pick(words::TOPICS);
+        cells.number(self.number).number(self.user).number(self.number).text(topic);
         cells.text(if closed <= now_us { "closed" } else { "open" });
         cells.time(self.course.ticket_opened).time_if_come(closed, now_us);
     }

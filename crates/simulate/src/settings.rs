@@ -7,7 +7,7 @@ use relation::Position;
 pub struct Settings {
     /// Of all chance.
     pub seed: u64,
-    /// People who visit the shop on a day. No fewer than there are orders.
+    /// People who visit the shop on a day. No fewer than there are orders, and no more than a hundred million.
     pub users: u32,
     /// On an average day; a Saturday has more, a Tuesday fewer.
     pub orders_per_day: u32,
@@ -15,7 +15,7 @@ pub struct Settings {
     pub new_user_share: f64,
     /// Seconds of the shop's time in a second of life.
     pub speed: f64,
-    /// Orders there are at the beginning.
+    /// Orders there are at the beginning, of at most fifty years.
     pub history_orders: u32,
 }
 

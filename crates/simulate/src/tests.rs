@@ -155,6 +155,26 @@ fn the_shop_opens_with_its_history() {
 }
 
 #[test]
+fn settings_beyond_measure_make_a_shop_too() {
+    let none = Settings { users: 0, orders_per_day: 0, new_user_share: 0.0, ..small(1) };
+    let mut simulation = Simulation::new(none.clone());
+    assert!(simulation.chunk(Table::Orders, None).complete);
+    let end = simulation.now_us() + DAY;
+    let told = until(&mut simulation, end);
+    assert!(told.table(Table::Orders).rows.is_empty() && !told.table(Table::PageEvents).rows.is_empty());
+    let few = Settings { orders_per_day: 1, history_orders: u32::MAX, ..small(1) };
+    let all_new = Settings { new_user_share: 1.0, ..small(1) };
+    for settings in [few, all_new] {
+        let mut simulation = Simulation::new(settings);
+        let mut told = Told::default();
+        simulation.advance(i64::MAX, 1_000, &mut told);
+        assert!(told.rows() >= 1_000);
+    }
+    let many = Settings { users: u32::MAX, new_user_share: 0.001, ..none };
+    assert_eq!(Simulation::new(many).chunk(Table::Users, None).rows.len(), 5_000);
+}
+
+#[test]
 fn changes_lead_from_one_load_to_the_next() {
     let mut simulation = Simulation::new(small(5));
     let mut tables = Tables::of(&simulation);

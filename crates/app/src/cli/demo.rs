@@ -10,8 +10,12 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) async fn run(context: &Context, args: DemoArgs) -> anyhow::Result<Outcome> {
-    let options =
-        crate::demo::DemoOptions { data: context.global.data.clone(), seconds: args.seconds, quiet: context.quiet };
+    let options = crate::demo::DemoOptions {
+        vars: context.global.vars.clone(),
+        data: context.global.data.clone(),
+        seconds: args.seconds,
+        quiet: context.quiet,
+    };
     crate::demo::run(options).await?;
     Ok(Outcome::Ok)
 }

@@ -7,6 +7,7 @@ mod files;
 mod screen;
 mod simulator;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -28,6 +29,8 @@ use crate::warehouse::Warehouse;
 /// How the demo runs.
 #[derive(Debug, Clone, Default)]
 pub struct DemoOptions {
+    /// Variables of its project, such as `users`: how large the shop is.
+    pub vars: BTreeMap<String, serde_json::Value>,
     /// Where it keeps its data, and leaves it; none for a temporary folder.
     pub data: Option<PathBuf>,
     /// Ends by itself after so many seconds of being up.
@@ -48,7 +51,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     let folder = Folder::new(options.data)?;
     screen.line(&format!("a simulated shop, kept in {}", folder.path().display()));
     let mut heart = Heart::new().await;
-    let instance = start(&folder).await?;
+    let instance = start(&folder, options.vars).await?;
     let ended = up(&instance, &mut screen, options.seconds, &mut heart).await;
     screen.line("stopping");
     let stopped = instance.stop().await;
@@ -95,11 +98,11 @@ impl Folder {
     }
 }
 
-async fn start(folder: &Folder) -> anyhow::Result<Instance> {
-    let options = project::Options::default();
+async fn start(folder: &Folder, vars: BTreeMap<String, serde_json::Value>) -> anyhow::Result<Instance> {
+    let options = project::Options { vars, ..project::Options::default() };
     let setup = Setup::from_files(folder.path(), &files(), &options, Some(folder.path()));
     if setup.has_errors() {
-        bail!("internal error: the built-in project is broken: {}", said(&setup.findings));
+        bail!("the demo's project cannot be loaded: {}", said(&setup.findings));
     }
     let (feeds, described) = plan_feeds(&setup).await?;
     let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
@@ -107,7 +110,7 @@ async fn start(folder: &Folder) -> anyhow::Result<Instance> {
     match opened {
         Ok(warehouse) => Instance::start(&setup, warehouse, feeds).await,
         Err(findings) => {
-            bail!("internal error: the built-in models cannot be kept: {}", said(&findings))
+            bail!("the demo's models cannot be kept: {}", said(&findings))
         }
     }
 }

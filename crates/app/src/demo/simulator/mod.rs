@@ -102,29 +102,28 @@ impl Simulator {
         let Some(mut pace) = pace else { return feed.wait_for_stop().await };
         loop {
             let now_us = clock.now_us();
+            self.keep_pace(&mut pace, now_us, simulation.due_us(), feed).await?;
             let mut told = Told::default();
             simulation.advance(pace.shop_us(now_us), BATCH_ROWS_MAX, &mut told);
             let batch = batch(told, &targets, &pace, now_us, simulation.position());
-            let is_quiet = batch.transactions.is_empty();
-            if !is_quiet {
-                feed.send(SourceEvent::Batch(batch)).await?;
-            }
-            self.keep_pace(&mut pace, now_us, simulation.now_us(), feed).await?;
-            if is_quiet {
+            if batch.transactions.is_empty() {
                 let wait_us = pace.life_us(simulation.due_us()) - clock.now_us();
                 feed.wait(wait_us).await?;
+            } else {
+                // Waits while the pump has enough to do: then what is due is late at the next look.
+                feed.send(SourceEvent::Batch(batch)).await?;
             }
         }
     }
 
-    /// Looks how far behind the shop is. Too far, and its clock goes on from where it is.
-    async fn keep_pace(&self, pace: &mut Pace, now_us: i64, shop_us: i64, feed: &mut Feed) -> Result<(), Ended> {
-        let behind_us = (now_us - pace.life_us(shop_us)).max(0);
+    /// Looks how late is what is due next. Too late, and the shop's clock goes on from there.
+    async fn keep_pace(&self, pace: &mut Pace, now_us: i64, due_us: i64, feed: &mut Feed) -> Result<(), Ended> {
+        let behind_us = (now_us - pace.life_us(due_us)).max(0);
         if behind_us <= BEHIND_US_MAX {
             self.lag.note(behind_us);
             return Ok(());
         }
-        pace.restart(now_us, shop_us);
+        pace.restart(now_us, due_us);
         let seconds = self.lag.waited_us() / 1_000_000;
         let now_seconds = self.lag.give_up(behind_us) / 1_000_000;
         if now_seconds == seconds {
