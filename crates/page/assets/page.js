@@ -74,17 +74,26 @@ class Chart {
       grid: { stroke: color("--line"), width: 1 }, ticks: { show: false },
     };
     const names = this.data.names;
-    const xValues = names.length ? { values: (_, at) => at.map((n) => names[n] ?? "") } : {};
+    const xText = this.data.time ? Chart.clock : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
     this.plot = new uPlot({
       width: this.width, height: 200, legend: { show: false }, cursor: { y: false, points: { size: 7 } },
       scales: { x: { time: this.data.time }, y: { range: (_, low, high) => Chart.range(low, high) } },
-      axes: [{ ...axis, ...xValues, space: 70 }, { ...axis, size: 58, values: (_, at) => at.map(short) }],
+      padding: [10, 10, 0, 0],
+      axes: [{ ...axis, size: 30, space: 74, values: xText }, { ...axis, size: 50, values: (_, at) => at.map(short) }],
       series: [{}, ...this.data.series.map((series, at) => ({
         label: series.name, stroke: color(`--series-${at % 6}`), width: 2, points: { show: this.data.x.length < 2 },
       }))],
       hooks: { setCursor: [(plot) => this.legend(plot.cursor.idx)] },
     }, [this.data.x, ...this.data.series.map((series) => series.values)], this.element);
     this.legend();
+  }
+
+  /** Marks of a time axis in the viewer's own zone: days where marks are days apart, else the clock. */
+  static clock(_, at, axis, space, step) {
+    const part = step >= 86400 ? { month: "short", day: "numeric" }
+      : { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(step < 60 ? { second: "2-digit" } : {}) };
+    const text = new Intl.DateTimeFormat("en", part);
+    return at.map((seconds) => text.format(seconds * 1000));
   }
 
   /** Zero belongs to a chart of amounts unless all values are far from it. */

@@ -168,7 +168,11 @@ async fn brief(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str)
         columns: Ok(Vec::new()),
         upstream: cloned(graph.neighbours(&id, false)),
         downstream: cloned(graph.neighbours(&id, true)),
-        history: history.map(|grid| Lines::of(&grid, Some("at"), &["lag_seconds".to_owned()])),
+        history: history.map(|grid| {
+            let mut lines = Lines::of(&grid, Some("at"), &["lag_seconds".to_owned()]);
+            lines.series.iter_mut().for_each(|series| "Seconds".clone_into(&mut series.0));
+            lines
+        }),
         latency: Ok(Vec::new()),
         sample: Ok(Grid::default()),
         rejects: Ok(Grid::default()),
