@@ -47,10 +47,14 @@ class Chart {
 
   /** The legend stands before the chart and shows the values under the cursor, or the last ones. */
   legend(index) {
-    const items = $$("li", this.element.previousElementSibling ?? document.createElement("ul"));
+    const list = this.element.previousElementSibling;
+    if (list.children.length !== this.data.series.length) {
+      list.replaceChildren(...this.data.series.map((_, at) => make("li", { className: `series-${at % 6}` })));
+    }
+    const items = [...list.children];
     this.data.series.forEach((series, at) => {
       const value = series.values[index ?? series.values.length - 1];
-      items[at]?.replaceChildren(`${series.name} `, make("b", { textContent: short(value) }));
+      items[at].replaceChildren(`${series.name} `, make("b", { textContent: short(value) }));
     });
   }
 
