@@ -134,8 +134,15 @@ const widths = new ResizeObserver((entries) => {
 
 /* ---- What moves ---- */
 
+/** Elements by their key; made anew after HTML came that may hold others. */
+let known = null;
+const elementsOf = (key) => {
+  known ??= Map.groupBy($$("[data-live]"), (element) => element.dataset.live);
+  return known.get(key) ?? [];
+};
+
 const patch = (key, text) => {
-  for (const element of $$(`[data-live="${CSS.escape(key)}"]`)) {
+  for (const element of elementsOf(key)) {
     switch (key[0]) {
       case "t":
         if (element.textContent !== text) element.textContent = text;
@@ -150,7 +157,10 @@ const patch = (key, text) => {
         element.setAttribute("width", text);
         break;
       case "h":
-        if (!element.contains(document.activeElement)) element.innerHTML = text;
+        // Whoever moves by keyboard inside of it is not thrown out; the next change comes.
+        if (element.contains(document.activeElement)) break;
+        element.innerHTML = text;
+        known = null;
         break;
       case "c":
         charts.get(element)?.update(JSON.parse(text));
