@@ -169,6 +169,8 @@ const patch = (key, text) => {
   }
 };
 
+const RETRY_MS = 3000;
+
 const listen = (address) => {
   const connection = $("#connection");
   const events = new EventSource(address);
@@ -177,7 +179,11 @@ const listen = (address) => {
     connection.textContent = word;
   };
   events.addEventListener("open", () => say("good", "updating"));
-  events.addEventListener("error", () => say("warn", "reconnecting"));
+  events.addEventListener("error", () => {
+    say("warn", "reconnecting");
+    // The browser tries again by itself, unless it was refused: then we do.
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => listen(address), RETRY_MS);
+  });
   events.addEventListener("patch", (event) => {
     for (const [key, text] of Object.entries(JSON.parse(event.data))) patch(key, text);
   });
