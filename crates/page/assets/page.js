@@ -47,10 +47,14 @@ class Chart {
 
   /** The legend stands before the chart and shows the values under the cursor, or the last ones. */
   legend(index) {
-    const items = $$("li", this.element.previousElementSibling ?? document.createElement("ul"));
+    const list = this.element.previousElementSibling;
+    if (list.children.length !== this.data.series.length) {
+      list.replaceChildren(...this.data.series.map((_, at) => make("li", { className: `series-${at % 6}` })));
+    }
+    const items = [...list.children];
     this.data.series.forEach((series, at) => {
       const value = series.values[index ?? series.values.length - 1];
-      items[at]?.replaceChildren(`${series.name} `, make("b", { textContent: short(value) }));
+      items[at].replaceChildren(`${series.name} `, make("b", { textContent: short(value) }));
     });
   }
 
@@ -74,17 +78,26 @@ class Chart {
       grid: { stroke: color("--line"), width: 1 }, ticks: { show: false },
     };
     const names = this.data.names;
-    const xValues = names.length ? { values: (_, at) => at.map((n) => names[n] ?? "") } : {};
+    const xText = this.data.time ? Chart.clock : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
     this.plot = new uPlot({
       width: this.width, height: 200, legend: { show: false }, cursor: { y: false, points: { size: 7 } },
       scales: { x: { time: this.data.time }, y: { range: (_, low, high) => Chart.range(low, high) } },
-      axes: [{ ...axis, ...xValues, space: 70 }, { ...axis, size: 58, values: (_, at) => at.map(short) }],
+      padding: [10, 10, 0, 0],
+      axes: [{ ...axis, size: 30, space: 74, values: xText }, { ...axis, size: 50, values: (_, at) => at.map(short) }],
       series: [{}, ...this.data.series.map((series, at) => ({
         label: series.name, stroke: color(`--series-${at % 6}`), width: 2, points: { show: this.data.x.length < 2 },
       }))],
       hooks: { setCursor: [(plot) => this.legend(plot.cursor.idx)] },
     }, [this.data.x, ...this.data.series.map((series) => series.values)], this.element);
     this.legend();
+  }
+
+  /** Marks of a time axis in the viewer's own zone: days where marks are days apart, else the clock. */
+  static clock(_, at, axis, space, step) {
+    const part = step >= 86400 ? { month: "short", day: "numeric" }
+      : { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(step < 60 ? { second: "2-digit" } : {}) };
+    const text = new Intl.DateTimeFormat("en", part);
+    return at.map((seconds) => text.format(seconds * 1000));
   }
 
   /** Zero belongs to a chart of amounts unless all values are far from it. */
@@ -121,8 +134,15 @@ const widths = new ResizeObserver((entries) => {
 
 /* ---- What moves ---- */
 
+/** Elements by their key; made anew after HTML came that may hold others. */
+let known = null;
+const elementsOf = (key) => {
+  known ??= Map.groupBy($$("[data-live]"), (element) => element.dataset.live);
+  return known.get(key) ?? [];
+};
+
 const patch = (key, text) => {
-  for (const element of $$(`[data-live="${CSS.escape(key)}"]`)) {
+  for (const element of elementsOf(key)) {
     switch (key[0]) {
       case "t":
         if (element.textContent !== text) element.textContent = text;
@@ -137,7 +157,10 @@ const patch = (key, text) => {
         element.setAttribute("width", text);
         break;
       case "h":
-        if (!element.contains(document.activeElement)) element.innerHTML = text;
+        // Whoever moves by keyboard inside of it is not thrown out; the next change comes.
+        if (element.contains(document.activeElement)) break;
+        element.innerHTML = text;
+        known = null;
         break;
       case "c":
         charts.get(element)?.update(JSON.parse(text));
@@ -145,6 +168,8 @@ const patch = (key, text) => {
     }
   }
 };
+
+const RETRY_MS = 3000;
 
 const listen = (address) => {
   const connection = $("#connection");
@@ -154,7 +179,11 @@ const listen = (address) => {
     connection.textContent = word;
   };
   events.addEventListener("open", () => say("good", "updating"));
-  events.addEventListener("error", () => say("warn", "reconnecting"));
+  events.addEventListener("error", () => {
+    say("warn", "reconnecting");
+    // The browser tries again by itself, unless it was refused: then we do.
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => listen(address), RETRY_MS);
+  });
   events.addEventListener("patch", (event) => {
     for (const [key, text] of Object.entries(JSON.parse(event.data))) patch(key, text);
   });

@@ -12,7 +12,7 @@ pub const SHOWN_MAX: usize = 60;
 const SIZES: Sizes = Sizes { width: 204.0, height: 68.0, layer_gap: 42.0, node_gap: 16.0, margin: 12.0 };
 
 /// Letters of a name that fit a node.
-const NAME_LETTERS: usize = 23;
+const NAME_LETTERS: usize = 21;
 
 /// How something is, as a colour; a word always stands beside it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

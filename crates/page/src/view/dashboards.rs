@@ -8,7 +8,7 @@ use super::{Frame, document};
 use crate::chart::{Lines, bars_html, funnel_html, lines_html};
 use crate::dashboard::{Dashboard, Tile, TileKind};
 use crate::grid::Grid;
-use crate::{Live, Panel, escape, number, url};
+use crate::{Live, Panel, Trouble, escape, number, url};
 
 /// The list of dashboards.
 #[derive(Debug, Clone, Template)]
@@ -103,8 +103,8 @@ impl DashboardPage {
                     live.insert(format!("h/tile-{at}/trouble"), String::new());
                 }
                 // Lines that fail keep their picture, with the reason above it.
-                Err(_) if tile.kind == TileKind::Line => {
-                    live.insert(format!("h/tile-{at}/trouble"), content(tile, at, answer));
+                Err(trouble) if tile.kind == TileKind::Line => {
+                    live.insert(format!("h/tile-{at}/trouble"), trouble_html(trouble));
                 }
                 answer => {
                     live.insert(format!("h/tile-{at}"), content(tile, at, answer));
@@ -137,28 +137,38 @@ impl DashboardPage {
 
 /// A tile's inside.
 fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
+    if tile.kind == TileKind::Line {
+        return line_html(tile, at, answer);
+    }
     let answered = match answer {
         Ok(answered) => answered,
-        Err(trouble) => {
-            return format!("<p class=\"trouble\">{}<br>{}</p>", escape(&trouble.message), escape(&trouble.hint));
-        }
+        Err(trouble) => return trouble_html(trouble),
     };
-    let grid = &answered.grid;
-    let x = tile.x.as_deref();
+    let (grid, x) = (&answered.grid, tile.x.as_deref());
     match tile.kind {
-        TileKind::Number => number_html(tile, answered),
-        TileKind::Line => {
-            let lines = Lines::of(grid, x, &tile.y);
-            let chart = lines_html(&lines, &format!("tile-{at}"), &tile.title);
-            let rows = grid.html(&tile.title);
-            format!(
-                "<div data-live=\"h/tile-{at}/trouble\"></div>{chart}<details><summary>Rows of this chart</summary><div data-live=\"h/tile-{at}/rows\">{rows}</div></details>"
-            )
-        }
+        TileKind::Number | TileKind::Line => number_html(tile, answered),
         TileKind::Bar => bars_html(grid, x, &tile.y, tile.format),
         TileKind::Funnel => funnel_html(grid, x, &tile.y, tile.format),
         TileKind::Table => grid.select(&tile.columns).html(&tile.title),
     }
+}
+
+fn trouble_html(trouble: &Trouble) -> String {
+    format!("<p class=\"trouble\">{}<br>{}</p>", escape(&trouble.message), escape(&trouble.hint))
+}
+
+/// Lines with their rows as text; the chart is there also while they fail, so that they appear when they come.
+fn line_html(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
+    let (grid, trouble) = match answer {
+        Ok(answered) => (answered.grid.clone(), String::new()),
+        Err(trouble) => (Grid::default(), trouble_html(trouble)),
+    };
+    let lines = Lines::of(&grid, tile.x.as_deref(), &tile.y);
+    let chart = lines_html(&lines, &format!("tile-{at}"), &tile.title);
+    let rows = grid.html(&tile.title);
+    format!(
+        "<div data-live=\"h/tile-{at}/trouble\">{trouble}</div>{chart}<details><summary>Rows of this chart</summary><div data-live=\"h/tile-{at}/rows\">{rows}</div></details>"
+    )
 }
 
 fn number_html(tile: &Tile, answered: &Answered) -> String {
@@ -221,6 +231,13 @@ mod tests {
         assert!(html.contains("1,500") && html.contains("▲ 50.0 %") && html.contains("yesterday: 1,000"), "{html}");
         let html = content(&tile, 0, &answered(&["gmv"], &["1500"]));
         assert!(html.contains("1,500") && html.contains("no column “yesterday”"), "{html}");
+    }
+
+    #[test]
+    fn lines_that_fail_keep_their_place() {
+        let tile = Tile { kind: TileKind::Line, ..Tile::default() };
+        let html = content(&tile, 3, &Err(Trouble { message: "<gone>".to_owned(), hint: String::new() }));
+        assert!(html.contains("&lt;gone&gt;") && html.contains("data-live=\"c/tile-3\""), "{html}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
@@ -86,7 +86,11 @@ async fn metrics(State(site): State<Site>) -> Response {
     (kind, site.service.metrics()).into_response()
 }
 
-async fn not_found() -> Response {
+async fn not_found(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepted.contains("text/html") {
+        return page::nothing(&site.service, "page at this address");
+    }
     let error = SqlError::new("not_found", "there is nothing at this address").hint("GET / is the page.");
     failure(StatusCode::NOT_FOUND, &error)
 }

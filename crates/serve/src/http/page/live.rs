@@ -138,8 +138,12 @@ fn stream(viewer: Viewer) -> impl Stream<Item = Result<Event, Infallible>> {
 }
 
 /// `GET /events/…`: the stream of the page at `/…`.
-pub(super) async fn events(State(site): State<Site>, Path(topic): Path<String>, Query(words): Words) -> Response {
+pub(super) async fn events(State(site): State<Site>, Path(topic): Path<String>, Query(mut words): Words) -> Response {
     let service = site.service;
+    // Words that no filter has would make a board of its own out of the same page.
+    let dashboard = topic.strip_prefix("dashboards/").unwrap_or_default();
+    let dashboard = service.dashboards.iter().find(|known| known.name == dashboard);
+    words.retain(|word, _| dashboard.is_some_and(|known| known.filters.iter().any(|filter| filter.name == *word)));
     let Some(compute) = computation(&service, &topic, &words) else {
         return failure(StatusCode::NOT_FOUND, &SqlError::new("not_found", "no page moves at this address"));
     };

@@ -108,7 +108,7 @@ fn failed(service: &Service, status: StatusCode, heading: &str, trouble: Trouble
     (status, document(page.html())).into_response()
 }
 
-fn nothing(service: &Service, what: &str) -> Response {
+pub(super) fn nothing(service: &Service, what: &str) -> Response {
     let trouble = Trouble { message: format!("There is no {what}."), hint: "The graph shows all there is.".to_owned() };
     failed(service, StatusCode::NOT_FOUND, "Not found", trouble)
 }
@@ -183,8 +183,8 @@ async fn system(State(site): State<Site>) -> Response {
 }
 
 /// A file of the page; its name changes with its content, so a browser may keep it.
-async fn file(Path(path): Path<String>, headers: HeaderMap) -> Response {
-    let Some(asset) = asset::find(&path) else { return super::not_found().await };
+async fn file(State(site): State<Site>, Path(path): Path<String>, headers: HeaderMap) -> Response {
+    let Some(asset) = asset::find(&path) else { return super::not_found(State(site), headers).await };
     let kind = [
         (header::CONTENT_TYPE, asset.content_type),
         (header::CACHE_CONTROL, asset::CACHE_CONTROL),

@@ -33,6 +33,11 @@ fn id_of(grid: &Grid, row: usize, name: &str) -> String {
     format!("{}.{}", grid.text(row, "schema").unwrap_or_default(), grid.text(row, name).unwrap_or_default())
 }
 
+/// The row of each node.
+fn by_node(grid: &Grid) -> BTreeMap<&str, usize> {
+    (0..grid.rows.len()).filter_map(|row| Some((grid.text(row, "node")?, row))).collect()
+}
+
 /// Sources, tables, models, and what reads what.
 pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
     let all = |sql: &'static str| panel(service, sql, &[], ROWS_MAX);
@@ -50,10 +55,10 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
     // Without these three there is still a graph; they are told in the log.
     let (lineage, rejects, history) =
         (lineage.unwrap_or_default(), rejects.unwrap_or_default(), history.unwrap_or_default());
-    let row_of = |grid: &Grid, id: &str| (0..grid.rows.len()).find(|row| grid.text(*row, "node") == Some(id));
+    let (rejects_of, history_of) = (by_node(&rejects), by_node(&history));
     let finish = |mut node: Node| {
-        node.rejects = row_of(&rejects, &node.id).and_then(|row| rejects.count(row, "rejects")).unwrap_or(0);
-        if let Some(row) = row_of(&history, &node.id) {
+        node.rejects = rejects_of.get(node.id.as_str()).and_then(|row| rejects.count(*row, "rejects")).unwrap_or(0);
+        if let Some(row) = history_of.get(node.id.as_str()).copied() {
             node.rate = history.number(row, "rate");
             node.lag_seconds = history.number(row, "lag").or(node.lag_seconds);
         }
@@ -168,7 +173,11 @@ async fn brief(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str)
         columns: Ok(Vec::new()),
         upstream: cloned(graph.neighbours(&id, false)),
         downstream: cloned(graph.neighbours(&id, true)),
-        history: history.map(|grid| Lines::of(&grid, Some("at"), &["lag_seconds".to_owned()])),
+        history: history.map(|grid| {
+            let mut lines = Lines::of(&grid, Some("at"), &["lag_seconds".to_owned()]);
+            lines.series.iter_mut().for_each(|series| "Seconds".clone_into(&mut series.0));
+            lines
+        }),
         latency: Ok(Vec::new()),
         sample: Ok(Grid::default()),
         rejects: Ok(Grid::default()),
