@@ -16,6 +16,7 @@ use crate::engine::{Engine, Load, ModelState};
 use crate::error::{Error, Result};
 use crate::graph::{NodeIndex, Rule};
 use crate::operator::States;
+use crate::operator::aggregate::AggregateOp;
 use crate::states::BUILT;
 
 /// Something that a model needs and that is not built yet.
@@ -203,7 +204,8 @@ impl Engine {
 
     fn build_relation(&mut self, model: usize, output: NodeId, relation: TableId) -> Result<()> {
         let mut total = 0_i64;
-        self.each_portion(model, output, &mut |engine, delta| {
+        let node = self.models[model].placed[output.0];
+        self.each_kept_portion(model, node, output, &mut |engine, delta| {
             let stored = &engine.relations[&relation];
             let delta = if stored.is_keyed() { delta } else { delta.consolidate(stored.layout.types())? };
             let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
@@ -221,12 +223,85 @@ impl Engine {
         self.finish_state(&[relation])
     }
 
+    /// Hands over all rows of a node in portions: out of the groups that were just built where they hold them, else as the
+    /// answer of a query. A query would aggregate all over again, and in memory.
+    fn each_kept_portion(
+        &mut self,
+        model: usize,
+        node: NodeIndex,
+        output: NodeId,
+        each: &mut Portion<'_>,
+    ) -> Result<()> {
+        if self.is_kept_in_groups(node) { self.pour(node, each) } else { self.each_portion(model, output, each) }
+    }
+
+    fn is_kept_in_groups(&self, node: NodeIndex) -> bool {
+        let node = &self.graph.nodes[node];
+        match &node.rule {
+            Rule::Map(_) | Rule::Union => node.inputs.iter().all(|&input| self.is_kept_in_groups(input)),
+            Rule::Aggregate(aggregate) => node.built && aggregate.has_exact_keys(),
+            _ => false,
+        }
+    }
+
+    /// The rows of groups, through the maps and unions above them.
+    fn pour(&mut self, node: NodeIndex, each: &mut Portion<'_>) -> Result<()> {
+        let inputs = self.graph.nodes[node].inputs.clone();
+        let arrow = Arc::clone(&self.graph.nodes[node].arrow);
+        match &self.graph.nodes[node].rule {
+            Rule::Aggregate(aggregate) => {
+                let aggregate = Arc::clone(aggregate);
+                self.pour_groups(&aggregate, each)
+            }
+            Rule::Map(program) => {
+                let program = Arc::clone(program);
+                self.pour(inputs[0], &mut |engine, delta| {
+                    let mapped = program.evaluate(&delta.batch)?;
+                    if !mapped.failures.is_empty() {
+                        engine.commit_portion_of(|engine, states, writes| {
+                            engine.note_rejects(&engine.graph.nodes[node], &delta, &mapped.failures, states, writes)
+                        })?;
+                    }
+                    let weights = match &mapped.kept {
+                        None => delta.weights,
+                        Some(kept) => kept.iter().map(|&row| delta.weights[row as usize]).collect(),
+                    };
+                    each(engine, Delta::new(mapped.batch, weights))
+                })
+            }
+            _ => {
+                let columns: Vec<usize> = (0..arrow.fields().len()).collect();
+                for input in inputs {
+                    self.pour(input, &mut |engine, delta| each(engine, delta.project(&columns, &arrow)?))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn pour_groups(&mut self, aggregate: &AggregateOp, each: &mut Portion<'_>) -> Result<()> {
+        let snapshot = self.store.snapshot();
+        let mut scan = snapshot.scan(aggregate.groups_table(), &[]);
+        loop {
+            let mut keys = Vec::new();
+            for entry in scan.by_ref().take(self.settings.build_rows_max) {
+                keys.push(entry?.0);
+            }
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };
+            let found = aggregate.find(states, keys.len(), &|i| &keys[i])?;
+            each(self, found.delta)?;
+        }
+    }
+
     /// Runs the query of a flow's node and hands over its rows in portions, weight 1 each.
     fn each_portion(
         &mut self,
         model: usize,
         node: NodeId,
-        each: &mut dyn FnMut(&mut Self, Delta) -> Result<()>,
+        each: &mut Portion<'_>,
     ) -> Result<()> {
         let schema = crate::expr::arrow_schema(&self.models[model].flow.node(node).schema);
         let BuildQuery { mut stream, rejected } = self.query_node(model, node)?;
@@ -288,6 +363,17 @@ impl Engine {
         let flow = &self.models[model].flow;
         let stream = self.settings.runtime.block_on(session.flow(flow, node, &isolation)).map_err(query_error)?;
         Ok(BuildQuery { stream: stream.map(|batch| batch.map_err(query::Error::from)).boxed(), rejected })
+    }
+
+    fn commit_portion_of(
+        &mut self,
+        write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>,
+    ) -> Result<()> {
+        let mut writes = Writes::new();
+        let snapshot = self.store.snapshot();
+        let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };
+        write(self, states, &mut writes)?;
+        self.commit_unlogged(writes)
     }
 
     fn commit_portion(&mut self, write: impl FnOnce(States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
@@ -357,6 +443,9 @@ impl Engine {
         }
     }
 }
+
+/// What takes the rows of a build, portion by portion.
+type Portion<'a> = dyn FnMut(&mut Engine, Delta) -> Result<()> + 'a;
 
 /// A running building query, and the rows it left out.
 struct BuildQuery {

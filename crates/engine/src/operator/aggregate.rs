@@ -203,9 +203,17 @@ impl AggregateOp {
     ///
     /// Not where a float is among them: its key does not tell -0.0 from 0.0, so the row cannot be made of it.
     pub fn is_found_by(&self, columns: &[usize]) -> bool {
-        let types = self.group_layout.types();
-        let exact = !types.iter().any(|t| matches!(t, DataType::Float32 | DataType::Float64));
-        exact && columns.len() == self.group.len() && columns.iter().enumerate().all(|(i, &c)| i == c)
+        self.has_exact_keys() && columns.len() == self.group.len() && columns.iter().enumerate().all(|(i, &c)| i == c)
+    }
+
+    /// Whether the row of a group can be made of its key.
+    pub fn has_exact_keys(&self) -> bool {
+        !self.group_layout.types().iter().any(|t| matches!(t, DataType::Float32 | DataType::Float64))
+    }
+
+    /// The table of the groups: its keys are theirs.
+    pub fn groups_table(&self) -> TableId {
+        self.groups
     }
 
     /// The output rows of groups by their keys, as before the step.
