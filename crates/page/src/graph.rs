@@ -295,7 +295,7 @@ fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), picked: bool) {
     let _ = write!(
         out,
         "<circle class=\"dot\" cx=\"20\" cy=\"38\" r=\"3.5\"/><text class=\"word\" x=\"29\" y=\"42\" data-live=\"s/{id}\">{word}</text>\
-         <text class=\"figure\" x=\"92\" y=\"57\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"140\" y=\"57\" data-live=\"t/{id}/rate\">{rate}</text>\
+         <text class=\"figure\" x=\"86\" y=\"57\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"142\" y=\"57\" data-live=\"t/{id}/rate\">{rate}</text>\
          <text class=\"figure\" x=\"193\" y=\"57\" data-live=\"t/{id}/lag\">{lag}</text></a>",
         rows = node.rows_text(),
         rate = escape(&node.rate_text()),
