@@ -221,8 +221,11 @@ const traceWays = (graph) => {
   graph.addEventListener("focusin", (event) => show(event.target.closest(".node")));
   graph.addEventListener("focusout", () => show(null));
   const picked = $(".picked", graph);
-  if (picked) {
-    const canvas = graph.parentElement;
+  const canvas = graph.parentElement;
+  if (!picked) {
+    // Sources stand in the middle of what reads them.
+    canvas.scrollTo(0, (canvas.scrollHeight - canvas.clientHeight) / 2);
+  } else {
     const [at, around] = [picked.getBoundingClientRect(), canvas.getBoundingClientRect()];
     canvas.scrollTo(at.left - around.left - (around.width - at.width) / 2, at.top - around.top - (around.height - at.height) / 2);
   }

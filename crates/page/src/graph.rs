@@ -286,7 +286,7 @@ fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), picked: bool) {
         out,
         "<a class=\"{class} {kind}\" href=\"{href}\" data-node=\"{id}\" data-tone=\"{tone}\" transform=\"translate({x} {y})\"><title>{kind} {id}: {message}</title>\
          <rect class=\"card\" width=\"204\" height=\"68\" rx=\"10\"/><rect class=\"edge\" width=\"4\" height=\"44\" x=\"0\" y=\"12\" rx=\"2\"/>\
-         <text class=\"name\" x=\"16\" y=\"25\">{name}</text><text class=\"kind\" x=\"16\" y=\"57\">{kind}</text>",
+         <text class=\"name\" x=\"16\" y=\"25\">{name}</text><text class=\"kind\" x=\"193\" y=\"42\">{kind}</text>",
         kind = node.kind.word(),
         href = escape(&node.href()),
         message = if node.message.is_empty() { word.clone() } else { escape(&node.message) },
@@ -295,7 +295,7 @@ fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), picked: bool) {
     let _ = write!(
         out,
         "<circle class=\"dot\" cx=\"20\" cy=\"38\" r=\"3.5\"/><text class=\"word\" x=\"29\" y=\"42\" data-live=\"s/{id}\">{word}</text>\
-         <text class=\"figure\" x=\"92\" y=\"57\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"140\" y=\"57\" data-live=\"t/{id}/rate\">{rate}</text>\
+         <text class=\"figure\" x=\"70\" y=\"57\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"136\" y=\"57\" data-live=\"t/{id}/rate\">{rate}</text>\
          <text class=\"figure\" x=\"193\" y=\"57\" data-live=\"t/{id}/lag\">{lag}</text></a>",
         rows = node.rows_text(),
         rate = escape(&node.rate_text()),

@@ -147,10 +147,16 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
     let (grid, x) = (&answered.grid, tile.x.as_deref());
     match tile.kind {
         TileKind::Number | TileKind::Line => number_html(tile, answered),
-        TileKind::Bar => bars_html(grid, x, &tile.y, tile.format),
-        TileKind::Funnel => funnel_html(grid, x, &tile.y, tile.format),
+        TileKind::Bar => scrolled(tile, &bars_html(grid, x, &tile.y, tile.format)),
+        TileKind::Funnel => scrolled(tile, &funnel_html(grid, x, &tile.y, tile.format)),
         TileKind::Table => grid.select(&tile.columns).html(&tile.title),
     }
+}
+
+/// A tile keeps its height however many rows there are.
+fn scrolled(tile: &Tile, inside: &str) -> String {
+    let label = escape(&tile.title);
+    format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">{inside}</div>")
 }
 
 fn trouble_html(trouble: &Trouble) -> String {

@@ -77,20 +77,23 @@ impl Source {
         dash(self.lag_bytes, |bytes| number::bytes(bytes as f64))
     }
 
-    /// Share of the snapshot that is there, while one runs.
+    /// Share of the snapshot that is there, while one runs. Totals are the source's estimates, so a table that is done
+    /// counts as whole.
     fn progress(&self) -> Option<f64> {
-        let copying: Vec<&SourceTable> = self.tables.iter().filter(|table| table.snapshot_rows_total > 0).collect();
-        let total: i64 = copying.iter().map(|table| table.snapshot_rows_total).sum();
-        let done: i64 = copying.iter().map(|table| table.snapshot_rows.min(table.snapshot_rows_total)).sum();
+        if self.tables.iter().all(SourceTable::is_done) {
+            return None;
+        }
+        let total: i64 = self.tables.iter().map(|table| table.snapshot_rows_total).sum();
+        let done: i64 = self.tables.iter().map(SourceTable::snapshot_done).sum();
         (total > 0).then(|| done as f64 / total as f64)
     }
 
     fn progress_text(&self) -> String {
-        dash(self.progress(), number::percent)
+        self.progress().map_or_else(|| "done".to_owned(), number::percent)
     }
 
     fn progress_width(&self) -> String {
-        format!("{:.1}", self.progress().unwrap_or(0.0) * 100.0)
+        format!("{:.1}", self.progress().unwrap_or(1.0) * 100.0)
     }
 
     fn anchor(&self) -> String {
@@ -123,10 +126,20 @@ impl SourceTable {
         dash(self.lag_seconds, number::seconds)
     }
 
+    /// Its snapshot is over.
+    fn is_done(&self) -> bool {
+        Tone::of(&self.state) == Tone::Good
+    }
+
+    fn snapshot_done(&self) -> i64 {
+        if self.is_done() { self.snapshot_rows_total } else { self.snapshot_rows.min(self.snapshot_rows_total) }
+    }
+
     fn snapshot_text(&self) -> String {
         match self.snapshot_rows_total {
+            _ if self.is_done() => "done".to_owned(),
             0 => "–".to_owned(),
-            total => number::percent(self.snapshot_rows.min(total) as f64 / total as f64),
+            total => number::percent(self.snapshot_done() as f64 / total as f64),
         }
     }
 }
@@ -184,6 +197,8 @@ mod tests {
             |done, total| SourceTable { snapshot_rows: done, snapshot_rows_total: total, ..SourceTable::default() };
         let source = Source { tables: vec![table(50, 100), table(120, 100), table(0, 0)], ..Source::default() };
         assert_eq!(source.progress_text(), "75.0 %");
-        assert_eq!(Source::default().progress(), None);
+        let done = SourceTable { state: "streaming".to_owned(), ..table(22, 100) };
+        assert_eq!((done.snapshot_done(), done.snapshot_text().as_str()), (100, "done"));
+        assert_eq!(Source { tables: vec![done], ..Source::default() }.progress(), None);
     }
 }

@@ -312,11 +312,17 @@ fn fields(row: &str, query: &str) -> Vec<(String, String, bool)> {
     }
 }
 
+/// The last steps; their times of each stage are left to SQL.
+async fn last_steps(service: &Arc<Service>) -> Panel<Grid> {
+    let columns = ["step", "at", "rows", "transactions", "took_ms"].map(str::to_owned);
+    panel(service, LAST_STEPS, &[], ROWS_MAX).await.map(|grid| grid.select(&columns))
+}
+
 /// The page of the process.
 pub(super) async fn system(service: &Arc<Service>) -> System {
     let (settings, steps, figures) = futures::join!(
         panel(service, "select * from tidemill.settings", &[], ROWS_MAX),
-        panel(service, LAST_STEPS, &[], ROWS_MAX),
+        last_steps(service),
         figures(service),
     );
     System { frame: frame(service), pg: service.site.pg.clone(), figures, settings, steps }
@@ -324,7 +330,7 @@ pub(super) async fn system(service: &Arc<Service>) -> System {
 
 /// What moves on it.
 pub(super) async fn system_live(service: &Arc<Service>) -> Live {
-    let (steps, figures) = futures::join!(panel(service, LAST_STEPS, &[], ROWS_MAX), figures(service));
+    let (steps, figures) = futures::join!(last_steps(service), figures(service));
     System::live(&figures, &steps)
 }
 
