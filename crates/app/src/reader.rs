@@ -173,11 +173,11 @@ fn named(sql: &str, message: &str) -> Option<usize> {
     let text = sql.to_ascii_lowercase();
     let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
     let found = text.match_indices(&name).find(|(at, _)| {
-        let before = text[..*at].chars().next_back();
-        let after = text[at + name.len()..].chars().next();
+        let before = text.get(..*at).and_then(|before| before.chars().next_back());
+        let after = text.get(at + name.len()..).and_then(|after| after.chars().next());
         !before.is_some_and(part_of_name) && !after.is_some_and(part_of_name)
     });
-    found.map(|(at, _)| text[..at].chars().count() + 1)
+    found.and_then(|(at, _)| Some(text.get(..at)?.chars().count() + 1))
 }
 
 /// The character number, from 1, of a line and column.

@@ -297,12 +297,7 @@ impl Engine {
     }
 
     /// Runs the query of a flow's node and hands over its rows in portions, weight 1 each.
-    fn each_portion(
-        &mut self,
-        model: usize,
-        node: NodeId,
-        each: &mut Portion<'_>,
-    ) -> Result<()> {
+    fn each_portion(&mut self, model: usize, node: NodeId, each: &mut Portion<'_>) -> Result<()> {
         let schema = crate::expr::arrow_schema(&self.models[model].flow.node(node).schema);
         let BuildQuery { mut stream, rejected } = self.query_node(model, node)?;
         let mut parts: Vec<Delta> = Vec::new();
@@ -365,10 +360,7 @@ impl Engine {
         Ok(BuildQuery { stream: stream.map(|batch| batch.map_err(query::Error::from)).boxed(), rejected })
     }
 
-    fn commit_portion_of(
-        &mut self,
-        write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>,
-    ) -> Result<()> {
+    fn commit_portion_of(&mut self, write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
         let mut writes = Writes::new();
         let snapshot = self.store.snapshot();
         let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };

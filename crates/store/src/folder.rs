@@ -49,6 +49,11 @@ impl Folder {
 const OWN_TRIES: u32 = 50;
 const OWN_PAUSE: Duration = Duration::from_millis(10);
 
+#[expect(clippy::disallowed_methods, reason = "there is no event for the end of another process's copy of a lock")]
+fn pause() {
+    std::thread::sleep(OWN_PAUSE);
+}
+
 fn holder_of(file: &mut File) -> String {
     let mut holder = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut holder));
@@ -70,7 +75,7 @@ fn take_lock(dir: &Path) -> Result<File> {
                     return Err(Error::InUse { dir: dir.to_owned(), holder });
                 }
                 tries += 1;
-                std::thread::sleep(OWN_PAUSE);
+                pause();
             }
             Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
         }
