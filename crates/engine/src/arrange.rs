@@ -183,13 +183,10 @@ impl Side {
         for map in &self.maps {
             let mapped = map.evaluate(&delta.batch)?;
             // Rows that fail here were reported when they came in; they are in no result.
-            if let Some(kept) = mapped.kept {
+            if let Some(kept) = &mapped.kept {
                 key = kept.iter().map(|&row| key[row as usize]).collect();
-                let weights = kept.iter().map(|&row| delta.weights[row as usize]).collect();
-                delta = Delta::new(mapped.batch, weights);
-            } else {
-                delta = Delta::new(mapped.batch, delta.weights);
             }
+            delta = mapped.weighted(&delta.weights);
         }
         Ok(Found { delta, key })
     }

@@ -120,7 +120,7 @@ impl Engine {
             }
             if rows.len() >= self.settings.build_rows_max || next.is_none() {
                 let changes = stored.index_changes(&index, &rows, std::iter::repeat_n(1, rows.len()));
-                self.commit_portion(|states, writes| index.buckets.apply(Some(states), changes, writes))?;
+                self.commit_portion(|_, states, writes| index.buckets.apply(Some(states), changes, writes))?;
                 rows = Rows::new();
             }
             if next.is_none() {
@@ -138,12 +138,9 @@ impl Engine {
         let (model, id) = self.graph.nodes[node].origin;
         let state = self.graph.nodes[node].arrangements[i].arrangement.buckets.table;
         self.each_portion(model, id, &mut |engine, delta| {
-            let kept = &engine.graph.nodes[node].arrangements[i];
-            let mut writes = Writes::new();
-            let snapshot = engine.store.snapshot();
-            let states = States { snapshot: &snapshot, hot: engine.store.hot(), shards: engine.settings.workers };
-            kept.arrangement.apply(&delta, Some(states), &mut writes)?;
-            engine.commit_unlogged(writes)
+            engine.commit_portion(|engine, states, writes| {
+                engine.graph.nodes[node].arrangements[i].arrangement.apply(&delta, Some(states), writes)
+            })
         })?;
         self.finish_state(&[state])?;
         self.graph.nodes[node].arrangements[i].built = true;
@@ -167,13 +164,10 @@ impl Engine {
             Rule::TopK(_) => {
                 let input = self.models[model].flow.node(id).inputs[0];
                 self.each_portion(model, input, &mut |engine, delta| {
-                    let Rule::TopK(op) = &engine.graph.nodes[index].rule else { return Ok(()) };
-                    let mut writes = Writes::new();
-                    let snapshot = engine.store.snapshot();
-                    let states =
-                        States { snapshot: &snapshot, hot: engine.store.hot(), shards: engine.settings.workers };
-                    op.apply(&delta, states, &mut writes)?;
-                    engine.commit_unlogged(writes)
+                    engine.commit_portion(|engine, states, writes| {
+                        let Rule::TopK(op) = &engine.graph.nodes[index].rule else { return Ok(()) };
+                        op.apply(&delta, states, writes).map(|_| ())
+                    })
                 })?;
                 self.finish_state(&states)?;
             }
@@ -210,11 +204,9 @@ impl Engine {
             let delta = if stored.is_keyed() { delta } else { delta.consolidate(stored.layout.types())? };
             let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
             total += delta.weights.iter().sum::<i64>();
-            let snapshot = engine.store.snapshot();
-            let states = States { snapshot: &snapshot, hot: engine.store.hot(), shards: engine.settings.workers };
-            let mut writes = Writes::new();
-            stored.write_net(&rows, &delta.weights, states, &mut writes)?;
-            engine.commit_unlogged(writes)
+            engine.commit_portion(|engine, states, writes| {
+                engine.relations[&relation].write_net(&rows, &delta.weights, states, writes)
+            })
         })?;
         self.rows.insert(relation, total);
         let mut writes = Writes::new();
@@ -258,15 +250,11 @@ impl Engine {
                 self.pour(inputs[0], &mut |engine, delta| {
                     let mapped = program.evaluate(&delta.batch)?;
                     if !mapped.failures.is_empty() {
-                        engine.commit_portion_of(|engine, states, writes| {
+                        engine.commit_portion(|engine, states, writes| {
                             engine.note_rejects(&engine.graph.nodes[node], &delta, &mapped.failures, states, writes)
                         })?;
                     }
-                    let weights = match &mapped.kept {
-                        None => delta.weights,
-                        Some(kept) => kept.iter().map(|&row| delta.weights[row as usize]).collect(),
-                    };
-                    each(engine, Delta::new(mapped.batch, weights))
+                    each(engine, mapped.weighted(&delta.weights))
                 })
             }
             _ => {
@@ -290,8 +278,7 @@ impl Engine {
             if keys.is_empty() {
                 return Ok(());
             }
-            let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };
-            let found = aggregate.find(states, keys.len(), &|i| &keys[i])?;
+            let found = aggregate.find(self.states(&snapshot), keys.len(), &|i| &keys[i])?;
             each(self, found.delta)?;
         }
     }
@@ -360,18 +347,11 @@ impl Engine {
         Ok(BuildQuery { stream: stream.map(|batch| batch.map_err(query::Error::from)).boxed(), rejected })
     }
 
-    fn commit_portion_of(&mut self, write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
+    /// Writes a part of a build: rules read the state as the parts before left it.
+    fn commit_portion(&mut self, write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
         let mut writes = Writes::new();
         let snapshot = self.store.snapshot();
-        let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };
-        write(self, states, &mut writes)?;
-        self.commit_unlogged(writes)
-    }
-
-    fn commit_portion(&mut self, write: impl FnOnce(States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
-        let mut writes = Writes::new();
-        let snapshot = self.store.snapshot();
-        write(States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers }, &mut writes)?;
+        write(self, self.states(&snapshot), &mut writes)?;
         self.commit_unlogged(writes)
     }
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plan::{Flow, TableName};
 use relation::{Position, Schema, TableId};
-use store::{Catalog, Kind, Record, Store, Writes};
+use store::{Catalog, Kind, Record, Snapshot, Store, Writes};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex, Surroundings, model_relation};
+use crate::operator::States;
 use crate::states::{BUILT, StateCatalog};
 use crate::step::StepReport;
 use crate::stored::Stored;
@@ -371,6 +372,11 @@ impl Engine {
         let value = [&[2], reason.as_bytes()].concat();
         writes.put(self.facts, &fact_key("load", id), &value);
         self.commit_unlogged(writes)
+    }
+
+    /// The states that rules read, as of a snapshot.
+    pub(crate) fn states<'a>(&'a self, snapshot: &'a Snapshot) -> States<'a> {
+        States { snapshot, hot: self.store.hot(), shards: self.settings.workers }
     }
 
     /// The step that readers see.

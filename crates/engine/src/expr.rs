@@ -15,7 +15,7 @@ use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
-use relation::DataType;
+use relation::{DataType, Delta};
 
 use crate::error::{Error, Result};
 
@@ -34,6 +34,17 @@ pub struct Mapped {
     /// Input positions of the output rows; none: all, in order.
     pub kept: Option<Vec<u32>>,
     pub failures: Vec<Failure>,
+}
+
+impl Mapped {
+    /// The output with the weights that its rows had in the input.
+    pub fn weighted(self, weights: &[i64]) -> Delta {
+        let weights = match self.kept {
+            None => weights.to_vec(),
+            Some(kept) => kept.iter().map(|&row| weights[row as usize]).collect(),
+        };
+        Delta::new(self.batch, weights)
+    }
 }
 
 /// A compiled map: filter, then outputs.

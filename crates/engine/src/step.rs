@@ -76,7 +76,7 @@ impl Engine {
         let entered = stopwatch();
         let snapshot = self.store.snapshot();
         if logging == Logging::Appended {
-            let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: self.settings.workers };
+            let states = self.states(&snapshot);
             for (_, batch) in &mut batches {
                 self.normalise(batch, states)?;
             }
@@ -245,13 +245,9 @@ impl Engine {
             Rule::Map(program) => match input(0) {
                 None => empty(),
                 Some(delta) => {
-                    let mapped = program.evaluate(&delta.batch)?;
-                    failures = mapped.failures;
-                    let weights = match &mapped.kept {
-                        None => delta.weights.clone(),
-                        Some(kept) => kept.iter().map(|&row| delta.weights[row as usize]).collect(),
-                    };
-                    Delta::new(mapped.batch, weights)
+                    let mut mapped = program.evaluate(&delta.batch)?;
+                    failures = std::mem::take(&mut mapped.failures);
+                    mapped.weighted(&delta.weights)
                 }
             },
             Rule::Union => {
