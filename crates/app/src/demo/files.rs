@@ -17,6 +17,7 @@ pub fn files() -> Files {
         "profiles.yml",
         "dashboards/shop.yml",
         "dashboards/traffic.yml",
+        "macros/goods_measures.sql",
         "models/ads/_ads.yml",
         "models/ads/ads_hours.sql",
         "models/ads/ads_minutes.sql",
