@@ -12,7 +12,7 @@ use std::time::Duration;
 use connect::SourceEvent;
 use engine::{Load, ModelState};
 use plan::TableName;
-use relation::{SourceBatch, TableId};
+use relation::{Schema, SourceBatch, TableId};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -56,6 +56,8 @@ pub struct Pump {
     pub stop: Arc<AtomicBool>,
     pub runtime: tokio::runtime::Handle,
     source_names: BTreeMap<u32, String>,
+    /// Columns of what has changed so far.
+    schemas: BTreeMap<TableId, Arc<Schema>>,
 }
 
 impl Pump {
@@ -68,7 +70,7 @@ impl Pump {
         runtime: tokio::runtime::Handle,
     ) -> Self {
         let source_names = warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
-        let pump = Self { warehouse, status, clock, stop, runtime, source_names };
+        let pump = Self { warehouse, status, clock, stop, runtime, source_names, schemas: BTreeMap::new() };
         pump.publish();
         pump
     }
@@ -117,9 +119,9 @@ impl Pump {
     fn step(&mut self, batches: Vec<(u32, SourceBatch)>, rows: usize) -> anyhow::Result<()> {
         let begun = self.clock.now_us();
         let seen = Seen::of(&batches);
-        let report = self.warehouse.engine.step(batches)?;
+        let mut report = self.warehouse.engine.step(batches)?;
         let visible = self.clock.now_us();
-        self.note_step(&seen, &report, rows, begun, visible);
+        self.note_step(&seen, &mut report, rows, begun, visible);
         if !report.completed.is_empty() || !report.parked.is_empty() {
             self.build()?;
         }
@@ -210,7 +212,8 @@ impl Pump {
         self.warehouse.engine.table(id).map_or_else(|| TableName::new("", id.to_string()), |t| t.name.clone())
     }
 
-    fn note_step(&self, seen: &Seen, report: &engine::StepReport, rows: usize, begun: i64, visible: i64) {
+    fn note_step(&mut self, seen: &Seen, report: &mut engine::StepReport, rows: usize, begun: i64, visible: i64) {
+        let changes = self.recent_changes(report);
         let engine = &self.warehouse.engine;
         let mut facts = self.status.facts();
         let durable = begun + i64::try_from(report.durable_us).unwrap_or(0);
@@ -225,7 +228,7 @@ impl Pump {
             begun_us: begun,
             durable_us: durable.min(visible),
             visible_us: visible,
-            changes: self.recent_changes(report),
+            changes,
         });
         for (source, position) in &seen.positions {
             let name = self.source_names.get(source).cloned().unwrap_or_default();
@@ -279,19 +282,22 @@ impl Pump {
         facts.sample(visible);
     }
 
-    fn recent_changes(&self, report: &engine::StepReport) -> Vec<RecentChange> {
-        let changes = report.relations.iter().filter_map(|change| {
-            let schema = self.warehouse.engine.relation(change.id)?.schema.clone();
-            Some(RecentChange {
+    fn recent_changes(&mut self, report: &mut engine::StepReport) -> Vec<RecentChange> {
+        let mut changes = Vec::with_capacity(report.relations.len());
+        for change in &mut report.relations {
+            let Some(stored) = self.warehouse.engine.relation(change.id) else { continue };
+            // A relation of other columns has another number, so what is known of one stays true.
+            let schema = self.schemas.entry(change.id).or_insert_with(|| Arc::new(stored.schema.clone()));
+            changes.push(RecentChange {
                 node: change.name.clone(),
                 inserted: change.inserted,
                 deleted: change.deleted,
-                schema,
-                rows: change.rows.clone(),
-                weights: change.weights.clone(),
-            })
-        });
-        changes.collect()
+                schema: Arc::clone(schema),
+                rows: std::mem::take(&mut change.rows),
+                weights: std::mem::take(&mut change.weights),
+            });
+        }
+        changes
     }
 
     fn note_load(&self, facts: &mut crate::status::Facts, id: TableId, loaded: (u64, u64)) {

@@ -2,6 +2,7 @@
 //! show, within bounds.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use plan::TableName;
 use relation::{Layout, Rows, Schema};
@@ -36,7 +37,7 @@ pub struct RecentChange {
     /// How many rows came and went in all.
     pub inserted: u64,
     pub deleted: u64,
-    pub schema: Schema,
+    pub schema: Arc<Schema>,
     pub rows: Rows,
     pub weights: Vec<i64>,
 }
@@ -96,7 +97,7 @@ mod tests {
         let mut rows = Rows::new();
         rows.push_values(&Layout::new(schema.types()), &[Value::Text(text.to_owned())]).unwrap();
         let node = TableName::new("public", "words");
-        let change = RecentChange { node, inserted: 1, deleted: 0, schema, rows, weights: vec![1] };
+        let change = RecentChange { node, inserted: 1, deleted: 0, schema: Arc::new(schema), rows, weights: vec![1] };
         RecentStep { step: number, changes: vec![change], ..RecentStep::default() }
     }
 
