@@ -97,6 +97,15 @@ impl Side {
         Self { source: Source::Joined { driving: Box::new(driving), from, join }, maps }
     }
 
+    /// Whether there is at most one row under a key.
+    pub fn is_unique(&self) -> bool {
+        match &self.source {
+            Source::Rows(lookup) => matches!(lookup.access, Access::Primary { .. }),
+            Source::Groups(_) => true,
+            Source::Joined { .. } => false,
+        }
+    }
+
     /// The rows under each of some keys, as before the step.
     pub fn find<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
         let shards = states.shards_for(keys);

@@ -67,6 +67,9 @@ impl Iterator for Ordered {
 }
 
 impl Buckets {
+    /// Keys of the table that begin so name the join keys, one each.
+    pub const KEYS: &'static [u8] = &[0];
+
     /// Calls `each` with entry key and value of the entries under a key, until it answers false.
     pub fn find(&self, states: States<'_>, key: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
         let mut full = Vec::with_capacity(key.len() + 1);
@@ -125,17 +128,12 @@ impl Buckets {
     ///
     /// Changes of one entry apply in their order.
     pub fn apply(&self, states: Option<States<'_>>, mut changes: Vec<KeyChange>, writes: &mut Writes) -> Result<()> {
-        changes.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut from = 0;
-        while from < changes.len() {
-            let key = &changes[from].0;
-            let count = changes[from..].iter().take_while(|c| c.0 == *key).count();
-            self.apply_key(states, &changes[from..from + count], writes)?;
-            from += count;
-        }
-        Ok(())
+        changes.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        let mut of_keys = changes.chunk_by(|a, b| a.0 == b.0);
+        of_keys.try_for_each(|changes| self.apply_key(states, changes, writes))
     }
 
+    /// Changes of one key, in the order of their entries.
     fn apply_key(&self, states: Option<States<'_>>, changes: &[KeyChange], writes: &mut Writes) -> Result<()> {
         let mut full = vec![0];
         full.extend_from_slice(&changes[0].0);
@@ -146,25 +144,14 @@ impl Buckets {
         if bucket.as_ref().is_some_and(|b| b.first() == Some(&SPILLED)) {
             return self.apply_spilled(states, &mut full, changes, writes);
         }
-        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut old: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         if let Some(bucket) = &bucket {
             unpack(&bucket[1..], &mut |key, value| {
-                entries.push((key.to_vec(), value.to_vec()));
+                old.push((key.to_vec(), value.to_vec()));
                 true
             })?;
         }
-        for (_, entry_key, change) in changes {
-            let at = entries.iter().position(|(k, _)| k == entry_key);
-            let old = at.map(|i| entries[i].1.as_slice());
-            match (changed(old, change)?, at) {
-                (Some(value), Some(i)) => entries[i].1 = value,
-                (Some(value), None) => entries.push((entry_key.clone(), value)),
-                (None, Some(i)) => {
-                    entries.remove(i);
-                }
-                (None, None) => {}
-            }
-        }
+        let entries = merged(old, changes)?;
         if entries.is_empty() {
             if bucket.is_some() {
                 writes.delete(self.table, &full);
@@ -198,22 +185,17 @@ impl Buckets {
     ) -> Result<()> {
         full[0] = 1;
         let prefix = full.len();
-        let mut sorted: Vec<&KeyChange> = changes.iter().collect();
-        sorted.sort_by(|a, b| a.1.cmp(&b.1));
-        let mut from = 0;
-        while from < sorted.len() {
-            let entry_key = &sorted[from].1;
+        for of_entry in changes.chunk_by(|a, b| a.1 == b.1) {
             full.truncate(prefix);
-            full.extend_from_slice(entry_key);
+            full.extend_from_slice(&of_entry[0].1);
             // Puts and deletes do not depend on what is there.
-            let reads = matches!(sorted[from].2, Change::Add(..));
+            let reads = matches!(of_entry[0].2, Change::Add(..));
             let mut value = match states {
                 Some(states) if reads => states.get(self.table, full)?.map(|v| v.to_vec()),
                 _ => None,
             };
-            while from < sorted.len() && sorted[from].1 == *entry_key {
-                value = changed(value.as_deref(), &sorted[from].2)?;
-                from += 1;
+            for (.., change) in of_entry {
+                value = changed(value.as_deref(), change)?;
             }
             match value {
                 Some(value) => writes.put(self.table, full, &value),
@@ -222,6 +204,26 @@ impl Buckets {
         }
         Ok(())
     }
+}
+
+/// The entries of a key after changes that are in the order of their entries.
+fn merged(mut old: Vec<(Vec<u8>, Vec<u8>)>, changes: &[KeyChange]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    old.sort_unstable();
+    let mut out = Vec::with_capacity(old.len() + changes.len());
+    let mut old = old.into_iter().peekable();
+    for of_entry in changes.chunk_by(|a, b| a.1 == b.1) {
+        let entry_key = &of_entry[0].1;
+        while let Some(before) = old.next_if(|(key, _)| key < entry_key) {
+            out.push(before);
+        }
+        let mut value = old.next_if(|(key, _)| key == entry_key).map(|(_, value)| value);
+        for (.., change) in of_entry {
+            value = changed(value.as_deref(), change)?;
+        }
+        out.extend(value.map(|value| (entry_key.clone(), value)));
+    }
+    out.extend(old);
+    Ok(out)
 }
 
 /// An entry's value after a change.

@@ -1,22 +1,20 @@
-//! Building states: each is the answer of a query over one snapshot, poured into the form that its rule keeps.
+//! Building states: the rows of what each stands on ([`crate::pour`]), put into the form that its rule keeps.
 //!
 //! A model is built when all its tables are complete and all models that it reads are live. Nothing else moves meanwhile:
 //! what arrives waits at the source. A build writes in portions of steps without a log record; the catalogue calls a state
 //! built only in the last one, so that a build cut short is dropped and begun again.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use futures::StreamExt;
-use plan::NodeId;
-use relation::{Delta, Rows, TableId};
+use relation::{Rows, TableId};
 use store::{Kind, Writes};
 
 use crate::engine::{Engine, Load, ModelState};
 use crate::error::{Error, Result};
 use crate::graph::{NodeIndex, Rule};
 use crate::operator::States;
-use crate::operator::aggregate::AggregateOp;
+use crate::operator::aggregate::{Accumulation, AggregateOp};
 use crate::states::BUILT;
 
 /// Something that a model needs and that is not built yet.
@@ -90,18 +88,21 @@ impl Engine {
         sinks.into_iter().all(|model| self.models[model].state == ModelState::Live)
     }
 
+    /// Indexes first: they depend on nothing but their tables. Then nodes, inputs first, each with its arrangements: the
+    /// rows of one are made of what those below it keep.
     fn build_all(&mut self, missing: &BTreeSet<Missing>) -> Result<()> {
-        // Indexes and arrangements first: they depend on nothing; then nodes, whose order is topological.
-        for part in missing {
+        let mut parts: Vec<Missing> = missing.iter().copied().collect();
+        parts.sort_by_key(|part| match *part {
+            Missing::Table(_) | Missing::Index(..) => (0, 0),
+            Missing::Node(node) => (1 + node, 0),
+            Missing::Arrangement(node, i) => (1 + node, 1 + i),
+        });
+        for part in parts {
             match part {
-                Missing::Index(relation, i) => self.build_index(*relation, *i)?,
-                Missing::Arrangement(node, i) => self.build_arrangement(*node, *i)?,
-                Missing::Node(_) | Missing::Table(_) => {}
-            }
-        }
-        for part in missing {
-            if let Missing::Node(node) = part {
-                self.build_node(*node)?;
+                Missing::Index(relation, i) => self.build_index(relation, i)?,
+                Missing::Node(node) => self.build_node(node)?,
+                Missing::Arrangement(node, i) => self.build_arrangement(node, i)?,
+                Missing::Table(_) => {}
             }
         }
         Ok(())
@@ -135,9 +136,8 @@ impl Engine {
     }
 
     fn build_arrangement(&mut self, node: NodeIndex, i: usize) -> Result<()> {
-        let (model, id) = self.graph.nodes[node].origin;
         let state = self.graph.nodes[node].arrangements[i].arrangement.buckets.table;
-        self.each_portion(model, id, &mut |engine, delta| {
+        self.pour(node, &mut |engine, delta| {
             engine.commit_portion(|engine, states, writes| {
                 engine.graph.nodes[node].arrangements[i].arrangement.apply(&delta, Some(states), writes)
             })
@@ -149,57 +149,56 @@ impl Engine {
 
     fn build_node(&mut self, index: NodeIndex) -> Result<()> {
         let node = &self.graph.nodes[index];
-        let (model, id) = node.origin;
         let states = node.states.clone();
         match &node.rule {
             Rule::Sink { model } => {
-                let relation = self.models[*model].relation;
-                let output = self.models[*model].flow.output;
-                self.build_relation(*model, output, relation)?;
+                let (relation, input) = (self.models[*model].relation, node.inputs[0]);
+                self.build_relation(input, relation)?;
             }
-            Rule::Aggregate(_) => {
-                let input = self.models[model].flow.node(id).inputs[0];
-                self.build_aggregate(index, model, input)?;
+            Rule::Aggregate(aggregate) => {
+                let (aggregate, input) = (Arc::clone(aggregate), node.inputs[0]);
+                self.build_aggregate(&aggregate, input)?;
             }
-            Rule::TopK(_) => {
-                let input = self.models[model].flow.node(id).inputs[0];
-                self.each_portion(model, input, &mut |engine, delta| {
-                    engine.commit_portion(|engine, states, writes| {
-                        let Rule::TopK(op) = &engine.graph.nodes[index].rule else { return Ok(()) };
-                        op.apply(&delta, states, writes).map(|_| ())
-                    })
+            Rule::TopK(top) => {
+                let (top, input) = (Arc::clone(top), node.inputs[0]);
+                self.pour(input, &mut |engine, delta| {
+                    engine.commit_portion(|_, states, writes| top.apply(&delta, states, writes).map(|_| ()))
                 })?;
-                self.finish_state(&states)?;
             }
             _ => {}
         }
+        self.finish_state(&states)?;
         self.graph.nodes[index].built = true;
         Ok(())
     }
 
-    /// Groups and multisets gather in memory, as a hash aggregation would, and are written at the end.
-    fn build_aggregate(&mut self, index: NodeIndex, model: usize, input: NodeId) -> Result<()> {
-        let mut writes = Writes::new();
-        let arrow = Arc::clone(&self.graph.nodes[self.graph.nodes[index].inputs[0]].arrow);
-        {
-            let Rule::Aggregate(op) = &self.graph.nodes[index].rule else { return Ok(()) };
-            let mut accumulation = op.accumulation();
-            self.each_batch(model, input, &mut writes, &mut |batch| {
-                let rows = batch.num_rows();
-                let batch = relation::columns::batch(&arrow, batch.columns().to_vec(), rows)?;
-                accumulation.add(&Delta::new(batch, vec![1; rows]), None)
-            })?;
-            accumulation.finish(None, &mut writes)?;
-        }
-        self.commit_unlogged(writes)?;
-        let states = self.graph.nodes[index].states.clone();
-        self.finish_state(&states)
+    /// Groups and multisets gather in memory, as a hash aggregation would, and are written when they are many and at the
+    /// end.
+    fn build_aggregate(&mut self, aggregate: &AggregateOp, input: NodeIndex) -> Result<()> {
+        let mut accumulation = aggregate.accumulation();
+        let mut is_first = true;
+        self.pour(input, &mut |engine, delta| {
+            accumulation.add(&delta, None)?;
+            if accumulation.bytes() < engine.settings.build_bytes_max {
+                return Ok(());
+            }
+            let full = std::mem::replace(&mut accumulation, aggregate.accumulation());
+            engine.write_groups(full, std::mem::take(&mut is_first))
+        })?;
+        self.write_groups(accumulation, is_first)
     }
 
-    fn build_relation(&mut self, model: usize, output: NodeId, relation: TableId) -> Result<()> {
+    fn write_groups(&mut self, accumulation: Accumulation<'_>, is_first: bool) -> Result<()> {
+        self.commit_portion(|_, states, writes| {
+            // Nothing is there yet: nothing needs to be read.
+            let states = if is_first { None } else { Some(states) };
+            accumulation.finish(states, writes).map(|_| ())
+        })
+    }
+
+    fn build_relation(&mut self, input: NodeIndex, relation: TableId) -> Result<()> {
         let mut total = 0_i64;
-        let node = self.models[model].placed[output.0];
-        self.each_kept_portion(model, node, output, &mut |engine, delta| {
+        self.pour(input, &mut |engine, delta| {
             let stored = &engine.relations[&relation];
             let delta = if stored.is_keyed() { delta } else { delta.consolidate(stored.layout.types())? };
             let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
@@ -215,140 +214,11 @@ impl Engine {
         self.finish_state(&[relation])
     }
 
-    /// Hands over all rows of a node in portions: out of the groups that were just built where they hold them, else as the
-    /// answer of a query. A query would aggregate all over again, and in memory.
-    fn each_kept_portion(
-        &mut self,
-        model: usize,
-        node: NodeIndex,
-        output: NodeId,
-        each: &mut Portion<'_>,
-    ) -> Result<()> {
-        if self.is_kept_in_groups(node) { self.pour(node, each) } else { self.each_portion(model, output, each) }
-    }
-
-    fn is_kept_in_groups(&self, node: NodeIndex) -> bool {
-        let node = &self.graph.nodes[node];
-        match &node.rule {
-            Rule::Map(_) | Rule::Union => node.inputs.iter().all(|&input| self.is_kept_in_groups(input)),
-            Rule::Aggregate(aggregate) => node.built && aggregate.has_exact_keys(),
-            _ => false,
-        }
-    }
-
-    /// The rows of groups, through the maps and unions above them.
-    fn pour(&mut self, node: NodeIndex, each: &mut Portion<'_>) -> Result<()> {
-        let inputs = self.graph.nodes[node].inputs.clone();
-        let arrow = Arc::clone(&self.graph.nodes[node].arrow);
-        match &self.graph.nodes[node].rule {
-            Rule::Aggregate(aggregate) => {
-                let aggregate = Arc::clone(aggregate);
-                self.pour_groups(&aggregate, each)
-            }
-            Rule::Map(program) => {
-                let program = Arc::clone(program);
-                self.pour(inputs[0], &mut |engine, delta| {
-                    let mapped = program.evaluate(&delta.batch)?;
-                    if !mapped.failures.is_empty() {
-                        engine.commit_portion(|engine, states, writes| {
-                            engine.note_rejects(&engine.graph.nodes[node], &delta, &mapped.failures, states, writes)
-                        })?;
-                    }
-                    each(engine, mapped.weighted(&delta.weights))
-                })
-            }
-            _ => {
-                let columns: Vec<usize> = (0..arrow.fields().len()).collect();
-                for input in inputs {
-                    self.pour(input, &mut |engine, delta| each(engine, delta.project(&columns, &arrow)?))?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn pour_groups(&mut self, aggregate: &AggregateOp, each: &mut Portion<'_>) -> Result<()> {
-        let snapshot = self.store.snapshot();
-        let mut scan = snapshot.scan(aggregate.groups_table(), &[]);
-        loop {
-            let mut keys = Vec::new();
-            for entry in scan.by_ref().take(self.settings.build_rows_max) {
-                keys.push(entry?.0);
-            }
-            if keys.is_empty() {
-                return Ok(());
-            }
-            let found = aggregate.find(self.states(&snapshot), keys.len(), &|i| &keys[i])?;
-            each(self, found.delta)?;
-        }
-    }
-
-    /// Runs the query of a flow's node and hands over its rows in portions, weight 1 each.
-    fn each_portion(&mut self, model: usize, node: NodeId, each: &mut Portion<'_>) -> Result<()> {
-        let schema = crate::expr::arrow_schema(&self.models[model].flow.node(node).schema);
-        let BuildQuery { mut stream, rejected } = self.query_node(model, node)?;
-        let mut parts: Vec<Delta> = Vec::new();
-        let mut rows = 0;
-        loop {
-            let runtime = self.settings.runtime.clone();
-            let next = runtime.block_on(stream.next()).transpose().map_err(query_error)?;
-            if let Some(batch) = &next {
-                let count = batch.num_rows();
-                let batch = relation::columns::batch(&schema, batch.columns().to_vec(), count)?;
-                parts.push(Delta::new(batch, vec![1; count]));
-                rows += count;
-            }
-            if rows >= self.settings.build_rows_max || (next.is_none() && rows > 0) {
-                let portion = Delta::concat(&schema, &parts)?;
-                each(self, portion)?;
-                parts.clear();
-                rows = 0;
-            }
-            if next.is_none() {
-                break;
-            }
-        }
-        self.note_build_rejects(model, &rejected)
-    }
-
-    fn each_batch(
-        &self,
-        model: usize,
-        node: NodeId,
-        pending: &mut Writes,
-        each: &mut dyn FnMut(arrow::array::RecordBatch) -> Result<()>,
-    ) -> Result<()> {
-        let BuildQuery { mut stream, rejected } = self.query_node(model, node)?;
-        while let Some(batch) = self.settings.runtime.block_on(stream.next()) {
-            each(batch.map_err(query_error)?)?;
-        }
-        let mut writes = Writes::new();
-        self.build_rejects(model, &rejected, &mut writes)?;
-        *pending = writes;
-        Ok(())
-    }
-
-    fn note_build_rejects(&mut self, model: usize, rejected: &Mutex<Vec<query::Reject>>) -> Result<()> {
-        let mut writes = Writes::new();
-        self.build_rejects(model, rejected, &mut writes)?;
-        self.commit_unlogged(writes)
-    }
-
-    fn query_node(&self, model: usize, node: NodeId) -> Result<BuildQuery> {
-        let readable = Arc::new(self.readable(Vec::new()));
-        let session = query::Session::new(self.store.snapshot(), readable, Arc::clone(&self.queries));
-        let rejected: Arc<Mutex<Vec<query::Reject>>> = Arc::default();
-        let report = Arc::clone(&rejected);
-        let isolation = query::Isolation::Rows(Arc::new(move |reject| {
-            report.lock().unwrap_or_else(PoisonError::into_inner).push(reject);
-        }));
-        let flow = &self.models[model].flow;
-        let stream = self.settings.runtime.block_on(session.flow(flow, node, &isolation)).map_err(query_error)?;
-        Ok(BuildQuery { stream: stream.map(|batch| batch.map_err(query::Error::from)).boxed(), rejected })
-    }
-
     /// Writes a part of a build: rules read the state as the parts before left it.
-    fn commit_portion(&mut self, write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
+    pub(crate) fn commit_portion(
+        &mut self,
+        write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>,
+    ) -> Result<()> {
         let mut writes = Writes::new();
         let snapshot = self.store.snapshot();
         write(self, self.states(&snapshot), &mut writes)?;
@@ -414,17 +284,4 @@ impl Engine {
             self.catalog.remove(&mut self.setup, id);
         }
     }
-}
-
-/// What takes the rows of a build, portion by portion.
-type Portion<'a> = dyn FnMut(&mut Engine, Delta) -> Result<()> + 'a;
-
-/// A running building query, and the rows it left out.
-struct BuildQuery {
-    stream: futures::stream::BoxStream<'static, query::Result<arrow::array::RecordBatch>>,
-    rejected: Arc<Mutex<Vec<query::Reject>>>,
-}
-
-fn query_error(error: query::Error) -> Error {
-    Error::Query(error.to_string())
 }

@@ -20,8 +20,10 @@ pub struct Settings {
     pub workers: usize,
     /// Runs the building queries.
     pub runtime: tokio::runtime::Handle,
-    /// Rows of a building query that are written at a time.
+    /// Rows that are written at a time in a build.
     pub build_rows_max: usize,
+    /// Bytes of groups that gather in memory in a build before they are written.
+    pub build_bytes_max: usize,
     /// Changed rows of each relation that a step's report shows.
     pub report_rows_max: usize,
 }
@@ -29,7 +31,7 @@ pub struct Settings {
 impl Settings {
     /// Defaults on a runtime.
     pub fn new(workers: usize, runtime: tokio::runtime::Handle) -> Self {
-        Self { workers, runtime, build_rows_max: 100_000, report_rows_max: 0 }
+        Self { workers, runtime, build_rows_max: 100_000, build_bytes_max: 64 << 20, report_rows_max: 0 }
     }
 }
 

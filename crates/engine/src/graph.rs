@@ -62,7 +62,7 @@ pub enum Rule {
     Join(Arc<JoinOp>),
     Aggregate(Arc<AggregateOp>),
     Union,
-    TopK(Box<TopKOp>),
+    TopK(Arc<TopKOp>),
     /// Writes the rows of a model into its relation.
     Sink {
         model: usize,
@@ -217,7 +217,7 @@ impl Graph {
                 let window = (*offset, *limit);
                 let types = input_types(0);
                 let op = TopKOp::new(partition, order, window, *numbered, types, &node.schema, id);
-                Rule::TopK(Box::new(op))
+                Rule::TopK(Arc::new(op))
             }
             Op::Join { kind, left_keys, right_keys, residual } => {
                 let order = self.key_order(&inputs, left_keys, right_keys, around);

@@ -19,6 +19,7 @@ pub mod expr;
 pub mod graph;
 pub mod ingest;
 pub mod operator;
+mod pour;
 mod rejects;
 mod states;
 pub mod step;

@@ -2,7 +2,7 @@
 //!
 //! A rejected row is kept with its weight, so that its correction, the row's retraction, takes it out again.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use relation::{Delta, Layout, Value};
 use store::Writes;
@@ -28,7 +28,18 @@ pub struct Reject {
     pub step: u64,
 }
 
+/// Failed rows by their key: how often, and what is kept of each.
+pub(crate) type NetRejects = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
+
+fn reject_key(node: &Node, layout: &Layout, row: &[u8]) -> Vec<u8> {
+    let mut key = node.identity.clone().into_bytes();
+    key.push(0);
+    crate::stored::bag_key(layout, row, &mut key);
+    key
+}
+
 impl Engine {
+    /// Counts the failures of one step.
     pub(crate) fn note_rejects(
         &self,
         node: &Node,
@@ -37,55 +48,67 @@ impl Engine {
         states: States<'_>,
         writes: &mut Writes,
     ) -> Result<()> {
-        let types: Vec<_> = self.graph.nodes[node.inputs[0]].types.clone();
-        let layout = Layout::new(types);
-        let rows = relation::columns::encode(&layout, &input.batch)?;
-        let mut net: std::collections::BTreeMap<Vec<u8>, (i64, &Failure)> = std::collections::BTreeMap::new();
-        for failure in failures {
-            let mut key = node.identity.clone().into_bytes();
-            key.push(0);
-            crate::stored::bag_key(&layout, rows.get(failure.row as usize), &mut key);
-            net.entry(key).or_insert((0, failure)).0 += input.weights[failure.row as usize];
-        }
-        for (key, (weight, failure)) in net {
+        let mut net = NetRejects::new();
+        self.gather_rejects(node, input, failures, &mut net)?;
+        for (key, (weight, body)) in net {
             let before = states.get(self.rejects, &key)?;
             let count = before.as_ref().map_or(0, |v| weight_of(v)) + weight;
             if count <= 0 {
                 writes.delete(self.rejects, &key);
                 continue;
             }
-            let body = match &before {
-                Some(value) => value.get(8..).unwrap_or_default().to_vec(),
-                None => self.reject_body(node, rows.get(failure.row as usize), &failure.reason),
-            };
-            writes.put(self.rejects, &key, &weighted(count, &body));
+            let body = before.as_ref().map_or(body.as_slice(), |value| value.get(8..).unwrap_or_default());
+            writes.put(self.rejects, &key, &weighted(count, body));
         }
         Ok(())
     }
 
-    /// Rows that a building query left out. It saw all rows there are, so the counts are absolute.
-    pub(crate) fn build_rejects(
+    /// Adds failures of a map to those before.
+    pub(crate) fn gather_rejects(
+        &self,
+        node: &Node,
+        input: &Delta,
+        failures: &[Failure],
+        net: &mut NetRejects,
+    ) -> Result<()> {
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
+        let rows = relation::columns::encode(&layout, &input.batch)?;
+        for failure in failures {
+            let row = rows.get(failure.row as usize);
+            let body = || self.reject_body(node, row, &failure.reason);
+            let entry = net.entry(reject_key(node, &layout, row)).or_insert_with(|| (0, body()));
+            entry.0 += input.weights[failure.row as usize];
+        }
+        Ok(())
+    }
+
+    /// Writes the failures of a map that saw all its rows: their counts are absolute.
+    pub(crate) fn put_rejects(&self, net: NetRejects, writes: &mut Writes) {
+        for (key, (weight, body)) in net {
+            writes.put(self.rejects, &key, &weighted(weight, &body));
+        }
+    }
+
+    /// The same for the rows that a query left out, each once per occurrence.
+    pub(crate) fn put_rejects_of_query(
         &self,
         model: usize,
-        rejected: &Mutex<Vec<query::Reject>>,
+        rejected: Vec<query::Reject>,
         writes: &mut Writes,
     ) -> Result<()> {
-        let rejected = std::mem::take(&mut *rejected.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut net: std::collections::BTreeMap<Vec<u8>, (i64, Vec<u8>)> = std::collections::BTreeMap::new();
+        let mut net = NetRejects::new();
         for reject in rejected {
             let node = &self.graph.nodes[self.models[model].placed[reject.node.0]];
             let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
             let mut rows = relation::Rows::new();
             rows.push_values(&layout, &reject.row)?;
-            let mut key = node.identity.clone().into_bytes();
-            key.push(0);
-            crate::stored::bag_key(&layout, rows.get(0), &mut key);
             let body = || self.reject_body(node, rows.get(0), &reject.error.to_string());
-            net.entry(key).or_insert_with(|| (0, body())).0 += 1;
+            net.entry(reject_key(node, &layout, rows.get(0))).or_insert_with(|| (0, body())).0 += 1;
         }
-        for (key, (weight, body)) in net {
-            writes.put(self.rejects, &key, &weighted(weight, &body));
-        }
+        self.put_rejects(net, writes);
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //!
 //! Executions: as written (each step's answer is compared with the file), then without answers: all in one step, change
 //! by change, shuffled within what order allows, with two workers, with a restart after every step, and with the models
-//! built after all steps. After each, every model equals the batch engine's answer over the tables, and all executions
+//! built after all steps, in large portions and row by row. After each, every model equals the batch engine's answer over the tables, and all executions
 //! end with the same rows.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -91,13 +91,14 @@ impl Driver for Case {
         self.live = None;
         let all: Vec<Change> = self.steps.concat();
         let single: Vec<Vec<Change>> = all.iter().map(|change| vec![change.clone()]).collect();
-        let executions: [(&str, Vec<Vec<Change>>, Mode); 6] = [
+        let executions: [(&str, Vec<Vec<Change>>, Mode); 7] = [
             ("in one step", vec![all], Mode::default()),
             ("change by change", single, Mode::default()),
             ("shuffled", self.steps.iter().map(|step| shuffled(step)).collect(), Mode::default()),
             ("with two workers", self.steps.clone(), Mode { workers: 2, ..Mode::default() }),
             ("with a restart after every step", self.steps.clone(), Mode { restart: true, ..Mode::default() }),
             ("built after all steps", self.steps.clone(), Mode { build_last: true, ..Mode::default() }),
+            ("built row by row", self.steps.clone(), Mode { build_last: true, in_rows: true, ..Mode::default() }),
         ];
         for (name, steps, mode) in executions {
             self.execute(&steps, mode, &wanted).map_err(|e| format!("{name}: {e}"))?;
@@ -111,18 +112,20 @@ struct Mode {
     workers: usize,
     restart: bool,
     build_last: bool,
+    /// Portions of a build are one row.
+    in_rows: bool,
 }
 
 impl Default for Mode {
     fn default() -> Self {
-        Self { workers: 1, restart: false, build_last: false }
+        Self { workers: 1, restart: false, build_last: false, in_rows: false }
     }
 }
 
 impl Case {
     fn house(&mut self) -> Result<&mut House, String> {
         if self.live.is_none() {
-            let mut house = House::new(&self.tables, &self.models, 1)?;
+            let mut house = House::new(&self.tables, &self.models, Mode::default())?;
             house.load(&self.loaded)?;
             house.build()?;
             self.live = Some(house);
@@ -131,7 +134,7 @@ impl Case {
     }
 
     fn execute(&self, steps: &[Vec<Change>], mode: Mode, wanted: &Contents) -> Result<(), String> {
-        let mut house = House::new(&self.tables, &self.models, mode.workers)?;
+        let mut house = House::new(&self.tables, &self.models, mode)?;
         house.load(&self.loaded)?;
         if !mode.build_last {
             house.build()?;
@@ -159,7 +162,7 @@ struct House {
     engine: Option<Engine>,
     tables: Vec<(String, Schema)>,
     plans: Vec<(TableName, Planned)>,
-    workers: usize,
+    mode: Mode,
     offset: u64,
 }
 
@@ -169,7 +172,7 @@ type Contents = BTreeMap<String, Vec<String>>;
 const SCHEMA: &str = "public";
 
 impl House {
-    fn new(tables: &[(String, Schema)], models: &[(String, String)], workers: usize) -> Result<Self, String> {
+    fn new(tables: &[(String, Schema)], models: &[(String, String)], mode: Mode) -> Result<Self, String> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().map_err(|e| e.to_string())?;
         let queries = query::Runtime::new(&query::Settings::default()).map_err(|e| e.to_string())?;
@@ -177,7 +180,7 @@ impl House {
         let dir = Arc::new(tempfile::tempdir().map_err(|e| e.to_string())?);
         let runtime = Arc::new(runtime);
         let tables = tables.to_vec();
-        let mut house = Self { dir, runtime, queries, engine: None, tables, plans, workers, offset: 0 };
+        let mut house = Self { dir, runtime, queries, engine: None, tables, plans, mode, offset: 0 };
         house.open()?;
         Ok(house)
     }
@@ -185,7 +188,10 @@ impl House {
     fn open(&mut self) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let store = store::Store::open(self.dir.path(), store::Options::default()).map_err(|e| text(&e))?;
-        let settings = Settings::new(self.workers, self.runtime.handle().clone());
+        let mut settings = Settings::new(self.mode.workers, self.runtime.handle().clone());
+        if self.mode.in_rows {
+            (settings.build_rows_max, settings.build_bytes_max) = (1, 1);
+        }
         let mut engine = Engine::open(store, Arc::clone(&self.queries), settings).map_err(|e| text(&e))?;
         let source = engine.register_source("test").map_err(|e| text(&e))?;
         for (name, schema) in &self.tables {

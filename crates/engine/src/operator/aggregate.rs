@@ -218,32 +218,24 @@ impl AggregateOp {
 
     /// The output rows of groups by their keys, as before the step.
     pub fn find<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
-        let mut columns: Vec<Column> = self.aggregates.iter().map(|a| Column::new(a.kind)).collect();
-        let mut groups = Rows::new();
+        let mut found = GroupRows::new(self);
         let mut of_key = Vec::new();
         for i in 0..keys {
-            let key = key(i);
-            let Some(bytes) = states.get(self.groups, key)? else { continue };
-            let damaged = || self.broken("accumulators cannot be read");
-            let mut reader = Reader { bytes: &bytes, at: 0 };
-            reader.i64().ok_or_else(damaged)?;
-            for column in &mut columns {
-                column.grow();
-                column.read(groups.len(), &mut reader).ok_or_else(damaged)?;
+            if let Some(group) = states.get(self.groups, key(i))? {
+                found.push(key(i), &group)?;
+                of_key.push(i as u32);
             }
-            match &bytes[reader.at..] {
-                [] => relation::key::read_row(key, &self.group_layout, &mut groups)?,
-                row => groups.push(row),
-            }
-            of_key.push(i as u32);
         }
-        let slots: Vec<usize> = (0..groups.len()).collect();
-        let mut arrays = self.group_arrays(groups.iter())?;
-        for (column, aggregate) in columns.iter().zip(&self.aggregates) {
-            arrays.push(column.finish(aggregate, &self.input_types, &slots)?);
+        Ok(Found { delta: found.finish()?, key: of_key })
+    }
+
+    /// The output rows of groups as they stand in [`AggregateOp::groups_table`]: keys and values.
+    pub fn rows<'g>(&self, groups: impl Iterator<Item = (&'g [u8], &'g [u8])>) -> Result<Delta> {
+        let mut rows = GroupRows::new(self);
+        for (key, group) in groups {
+            rows.push(key, group)?;
         }
-        let batch = relation::columns::batch(&self.schema, arrays, groups.len())?;
-        Ok(Found { delta: Delta::new(batch, vec![1; groups.len()]), key: of_key })
+        rows.finish()
     }
 
     fn group_arrays<'r>(&self, rows: impl ExactSizeIterator<Item = &'r [u8]> + Clone) -> Result<Vec<ArrayRef>> {
@@ -295,6 +287,45 @@ fn compile(aggregate: &Aggregate, types: &[DataType], multisets: &[(usize, Optio
         output: aggregate.output,
         kind,
         once: (sums && aggregate.distinct).then(multiset),
+    }
+}
+
+/// Output rows made of stored groups.
+struct GroupRows<'a> {
+    op: &'a AggregateOp,
+    columns: Vec<Column>,
+    rows: Rows,
+}
+
+impl<'a> GroupRows<'a> {
+    fn new(op: &'a AggregateOp) -> Self {
+        let columns = op.aggregates.iter().map(|a| Column::new(a.kind)).collect();
+        Self { op, columns, rows: Rows::new() }
+    }
+
+    fn push(&mut self, key: &[u8], group: &[u8]) -> Result<()> {
+        let damaged = || self.op.broken("accumulators cannot be read");
+        let mut reader = Reader { bytes: group, at: 0 };
+        reader.i64().ok_or_else(damaged)?;
+        for column in &mut self.columns {
+            column.grow();
+            column.read(self.rows.len(), &mut reader).ok_or_else(damaged)?;
+        }
+        match &group[reader.at..] {
+            [] => relation::key::read_row(key, &self.op.group_layout, &mut self.rows)?,
+            row => self.rows.push(row),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Delta> {
+        let slots: Vec<usize> = (0..self.rows.len()).collect();
+        let mut arrays = self.op.group_arrays(self.rows.iter())?;
+        for (column, aggregate) in self.columns.iter().zip(&self.op.aggregates) {
+            arrays.push(column.finish(aggregate, &self.op.input_types, &slots)?);
+        }
+        let batch = relation::columns::batch(&self.op.schema, arrays, slots.len())?;
+        Ok(Delta::new(batch, vec![1; slots.len()]))
     }
 }
 
@@ -381,6 +412,13 @@ impl<'a> Accumulation<'a> {
     fn key(&self, slot: usize) -> &[u8] {
         let start = if slot == 0 { 0 } else { self.key_ends[slot - 1] as usize };
         &self.key_bytes[start..self.key_ends[slot] as usize]
+    }
+
+    /// Memory of the groups and values so far, about.
+    pub fn bytes(&self) -> usize {
+        let per_group = 64 + 32 * self.columns.len();
+        let counted = self.counted.iter().map(|c| c.key_bytes.len() + c.values.byte_len() + 40 * c.entries.len());
+        self.key_bytes.len() + self.group_rows.byte_len() + per_group * self.rows.len() + counted.sum::<usize>()
     }
 
     /// Adds rows of a delta: all of them, or those at the given positions.

@@ -132,6 +132,13 @@ pub struct Found {
     pub key: Vec<u32>,
 }
 
+impl Found {
+    /// Rows each found by a key of its own.
+    pub fn all(delta: Delta) -> Self {
+        Self { key: (0..delta.len() as u32).collect(), delta }
+    }
+}
+
 /// The side of a join whose rows are looked up first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driving {
@@ -152,6 +159,18 @@ impl JoinOp {
         output: &relation::Schema,
     ) -> Self {
         Self { kind, left, right, residual, schema: arrow_schema(output), types: output.types() }
+    }
+
+    /// What is joined, and how.
+    pub fn kind(&self) -> JoinKind {
+        self.kind
+    }
+
+    /// The side whose rows, each met with the other side, are the whole join: the left one, unless only the left one finds
+    /// a row of a key by one read.
+    pub fn pouring(&self) -> Driving {
+        let right = self.kind == JoinKind::Inner && self.left.side.is_unique() && !self.right.side.is_unique();
+        if right { Driving::Right } else { Driving::Left }
     }
 
     /// The delta rule.

@@ -89,6 +89,27 @@ impl TopKOp {
         self.emit(&moved)
     }
 
+    /// The rows of a window at most.
+    pub fn rows_max(&self) -> u64 {
+        (self.last + 1 - self.first).max(1)
+    }
+
+    /// Where the partitions are: a table, and with what its keys that name one begin.
+    pub fn partitions(&self) -> (TableId, &'static [u8]) {
+        (self.state.table, Buckets::KEYS)
+    }
+
+    /// The windows of partitions, as before the step.
+    pub fn find<'k>(&self, states: States<'_>, partitions: impl Iterator<Item = &'k [u8]>) -> Result<Delta> {
+        let mut rows = Vec::new();
+        for partition in partitions {
+            let (window, _) = self.windows(partition, &Changes::new(), states)?;
+            let numbered = window.into_iter().map(|(number, row)| (row, if self.numbered { number } else { 0 }, 1));
+            rows.extend(numbered);
+        }
+        self.emit(&rows)
+    }
+
     fn apply_to(&self, touched: &[(Vec<u8>, Changes)], states: States<'_>, writes: &mut Writes) -> Result<Vec<Moved>> {
         let mut out = Vec::new();
         let mut written: Vec<KeyChange> = Vec::new();
