@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use fjall::compaction::Leveled;
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::config::{HashRatioPolicy, PinningPolicy};
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -80,10 +81,13 @@ impl Disk {
             }));
         let database = builder.open().map_err(Error::tables("open"))?;
         let options = || {
+            // Every ingestion touches all tables, so level 0 is merged with the whole of level 1: twice as seldom as is the
+            // default, with a level 1 of the same size.
             KeyspaceCreateOptions::default()
                 .data_block_hash_ratio_policy(HashRatioPolicy::all(1.33))
                 .index_block_pinning_policy(PinningPolicy::all(true))
                 .filter_block_pinning_policy(PinningPolicy::all(true))
+                .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(8).with_table_target_size(32 << 20)))
         };
         let keyspace = database.keyspace(KEYSPACE, options).map_err(Error::tables("open"))?;
         Ok(Handles { database, keyspace })
