@@ -17,8 +17,18 @@ use crate::yaml::{self, Data, Node, Reader};
 pub(crate) const FILE: &str = "connections.yml";
 
 const MYSQL_KEYS: &[&str] = &["type", "host", "port", "user", "password", "database", "tls", "start"];
-const SIMULATOR_KEYS: &[&str] =
-    &["type", "database", "profile", "seed", "users", "orders_per_day", "new_user_share", "speed", "history_orders"];
+const SIMULATOR_KEYS: &[&str] = &[
+    "type",
+    "database",
+    "profile",
+    "seed",
+    "users",
+    "orders_per_day",
+    "events_per_user",
+    "new_user_share",
+    "speed",
+    "history_orders",
+];
 const TYPES: &[&str] = &["mysql", "mariadb", "postgres", "kafka", "http", "file", "simulator", "redis"];
 
 /// Keys whose value may be a secret and is therefore not rendered.
@@ -118,6 +128,8 @@ pub struct SimulatedShop {
     pub users: Option<u32>,
     /// Orders on an average day.
     pub orders_per_day: Option<u32>,
+    /// Page events of a visitor on an average day, from 3 to 30.
+    pub events_per_user: Option<u32>,
     /// Of a day's visitors, those who come for the first time, from 0 to 1; without one 0.005.
     pub new_user_share: Option<f64>,
     /// How much faster its time runs than life; without one 1000, and 0 for a shop that is closed.
@@ -254,11 +266,21 @@ fn simulator(reader: &mut Reader<'_>, node: &Node) -> ConnectionKind {
         seed: reader.number(node, "seed", "a number from 0").unwrap_or(0),
         users: reader.number(node, "users", "a number from 0"),
         orders_per_day: reader.number(node, "orders_per_day", "a number from 0"),
+        events_per_user: events_per_user(reader, node),
         new_user_share: decimal(reader, node, "new_user_share", "a number from 0 to 1", 1.0),
         speed: decimal(reader, node, "speed", "a number from 0 to 1000000", 1e6),
         history_orders: reader.number(node, "history_orders", "a number from 0"),
     };
     ConnectionKind::Simulator { database: reader.text(node, "database"), shop }
+}
+
+fn events_per_user(reader: &mut Reader<'_>, node: &Node) -> Option<u32> {
+    const RANGE: &str = "a number from 3 to 30";
+    let events = reader.number(node, "events_per_user", RANGE)?;
+    if let (false, Some(found)) = ((3..=30).contains(&events), node.get("events_per_user")) {
+        reader.error(found, format!("`events_per_user` should be {RANGE}, not `{events}`"));
+    }
+    Some(events)
 }
 
 /// A number from 0 to some largest one, with a fraction.

@@ -32,6 +32,8 @@ pub(crate) struct Calendar {
     pub(crate) users: i64,
     pub(crate) new_users: i64,
     pub(crate) visits: i64,
+    /// Things looked at on average in a visit of somebody who looks around and does not buy.
+    pub(crate) looks: i64,
     /// When day 0 began.
     first_us: i64,
     /// When the shop is opened to the world.
@@ -57,10 +59,16 @@ impl Calendar {
         let start_us = START_DAY * DAY + START_HOUR * HOUR;
         let new_users = share(users, settings.new_user_share);
         let visits = users / 4 * 5;
+        let looks = crate::visit::looks(settings.events_per_user);
         let seed = settings.seed;
-        let mut calendar = Self { seed, users, new_users, visits, first_us, start_us, before, skip: 0 };
+        let mut calendar = Self { seed, users, new_users, visits, looks, first_us, start_us, before, skip: 0 };
         calendar.skip = (calendar.orders_at(start_us) - i64::from(settings.history_orders)).max(0);
         calendar
+    }
+
+    /// Page events of a visit on average, about.
+    pub(crate) fn events_per_visit(&self) -> u64 {
+        (160 + 44 * self.looks.unsigned_abs()) / 100
     }
 
     /// The day that a time is in.

@@ -7,7 +7,7 @@ use crate::visit::{PageEvent, VISIT_MAX};
 use crate::world::World;
 
 /// Seconds of a visit and one more, as a power of two.
-const SLOTS: i64 = 256;
+const SLOTS: i64 = 1024;
 const _: () = assert!(SLOTS * SECOND > VISIT_MAX + SECOND);
 
 /// Events by the second in which they occur.

@@ -4,11 +4,11 @@ use relation::Rows;
 
 use crate::NEVER;
 use crate::SECOND;
+use crate::calendar::Calendar;
 use crate::catalogue::{Catalogue, MERCHANTS, PRODUCTS, brands, categories};
 use crate::cells::Cells;
 use crate::simulation::Simulation;
 use crate::tables::Table;
-use crate::visit::EVENTS_MAX;
 
 /// Users, orders, visits and so on per chunk.
 const CHUNK: i64 = 5_000;
@@ -35,7 +35,7 @@ impl Simulation {
         let to = last.min(from.saturating_add(CHUNK - 1));
         let mut out = Out { table, rows: Rows::new() };
         (from..=to).for_each(|number| self.load(number, &mut out));
-        let rows_estimate = estimate(table, (last - first + 1).max(0).unsigned_abs());
+        let rows_estimate = estimate(table, &self.world.calendar, (last - first + 1).max(0).unsigned_abs());
         let cursor = (to.max(from - 1) + 1).to_be_bytes().to_vec();
         Chunk { rows: out.rows, cursor, complete: to >= last, rows_estimate }
     }
@@ -118,10 +118,10 @@ impl Simulation {
     }
 }
 
-fn estimate(table: Table, numbers: u64) -> u64 {
+fn estimate(table: Table, calendar: &Calendar, numbers: u64) -> u64 {
     match table {
         Table::OrderItems => numbers * 2,
-        Table::PageEvents => numbers * EVENTS_MAX.unsigned_abs() / 3,
+        Table::PageEvents => numbers * calendar.events_per_visit(),
         Table::Refunds => numbers / 15,
         Table::Reviews => numbers / 4,
         Table::SupportTickets => numbers / 25,

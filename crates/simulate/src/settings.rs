@@ -11,6 +11,8 @@ pub struct Settings {
     pub users: u32,
     /// On an average day; a Saturday has more, a Tuesday fewer.
     pub orders_per_day: u32,
+    /// Page events of a visitor on an average day, about; from 3 to 30, and as if the nearest of them otherwise.
+    pub events_per_user: u32,
     /// Of a day's visitors, those who come for the first time and register: from 0 to 1.
     pub new_user_share: f64,
     /// Seconds of the shop's time in a second of life.
@@ -26,6 +28,7 @@ impl Default for Settings {
             seed: 0,
             users: 100_000,
             orders_per_day: 3_000,
+            events_per_user: 3,
             new_user_share: 0.005,
             speed: 1_000.0,
             history_orders: 100_000,
@@ -44,20 +47,20 @@ pub enum ResumeError {
     OtherSettings { was: String, now: String },
 }
 
-const VERSION: &str = "v2 ";
+const VERSION: &str = "v3 ";
 
 impl Settings {
-    /// A shop of a million daily users.
+    /// A shop of a million daily users, and twenty million page events.
     pub fn large() -> Self {
-        Self { users: 1_000_000, orders_per_day: 50_000, ..Self::default() }
+        Self { users: 1_000_000, orders_per_day: 50_000, events_per_user: 20, ..Self::default() }
     }
 
     /// What of the settings decides what happens, as text.
     fn decisive(&self) -> String {
-        let Self { seed, users, orders_per_day, new_user_share, speed: _, history_orders } = self;
+        let Self { seed, users, orders_per_day, events_per_user, new_user_share, speed: _, history_orders } = self;
         format!(
-            "seed={seed} users={users} orders_per_day={orders_per_day} new_user_share={new_user_share} \
-             history_orders={history_orders}"
+            "seed={seed} users={users} orders_per_day={orders_per_day} events_per_user={events_per_user} \
+             new_user_share={new_user_share} history_orders={history_orders}"
         )
     }
 

@@ -281,7 +281,7 @@ fn a_position_of_another_shop_is_refused() {
     assert_eq!(resume(Settings { speed: 1.0, ..small(1) }, &position.0), None);
     let Some(ResumeError::OtherSettings { was, now }) = resume(small(2), &position.0) else { panic!("refused") };
     assert!(was.starts_with("seed=1 ") && now.starts_with("seed=2 "));
-    for broken in ["", "v1 seed=1 tick=2", "v2 seed=1 at=x", "v2 seed=1"] {
+    for broken in ["", "v2 seed=1 at=2", "v3 seed=1 at=x", "v3 seed=1"] {
         assert_eq!(resume(small(1), broken), Some(ResumeError::Unknown(broken.to_owned())));
     }
 }

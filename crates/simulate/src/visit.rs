@@ -7,9 +7,13 @@ use crate::words;
 use crate::{MINUTE, SECOND};
 
 /// Events of a visit at most; numbers of events leave room for so many.
-pub(crate) const EVENTS_MAX: i64 = 8;
+pub(crate) const EVENTS_MAX: i64 = 128;
 /// No event of a visit is later after its beginning.
-pub(crate) const VISIT_MAX: i64 = 4 * MINUTE;
+pub(crate) const VISIT_MAX: i64 = 16 * MINUTE;
+/// From one look at something to the next, where there is time for it.
+const LOOK: i64 = 30 * SECOND;
+/// Looks on the way to a purchase, of which there may be one fewer or more.
+const LOOKS_OF_BUYERS: i64 = 2;
 
 /// What somebody sees or touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +89,14 @@ impl Calendar {
         if !buys && depth < 50 {
             return;
         }
-        for look in 0..=dice.below(3) {
-            event(Page::Detail, (15 + 30 * look) * SECOND + dice.below(20 * SECOND));
+        let goes_on = buys || depth >= 94;
+        let looks = if goes_on { LOOKS_OF_BUYERS } else { self.looks };
+        let looks = 1 + dice.below(2 * looks - 1);
+        let pause = LOOK.min((VISIT_MAX - MINUTE) / looks);
+        for look in 0..looks {
+            event(Page::Detail, 15 * SECOND + pause * look + dice.below(pause * 2 / 3));
         }
-        if !buys && depth < 94 {
+        if !goes_on {
             return;
         }
         event(Page::Confirm, CHECKOUT - dice.between(5 * SECOND, 50 * SECOND));
@@ -96,6 +104,15 @@ impl Calendar {
             event(Page::Pay, CHECKOUT);
         }
     }
+}
+
+/// Things looked at on average by those who look around, so that a visitor comes to so many events on a day.
+///
+/// Four people make five visits. In a hundred of these there are 135 events on the home page, 6 go on to the checkout with
+/// some 4 events each, and 44 look around.
+pub(crate) fn looks(events_per_user: u32) -> i64 {
+    let of_hundred_visits = i64::from(events_per_user.clamp(3, 30)) * 80;
+    (of_hundred_visits - 159 + 22) / 44
 }
 
 fn channel(dice: &mut Dice) -> &'static str {

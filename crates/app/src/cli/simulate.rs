@@ -23,6 +23,9 @@ pub(super) struct SimulateArgs {
     /// Orders on an average day [default: 3000]
     #[arg(long)]
     orders_per_day: Option<u32>,
+    /// Page events of a visitor on an average day [default: 3]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..=30))]
+    events_per_user: Option<u32>,
     /// Of a day's visitors, those who come for the first time, from 0 to 1 [default: 0.005]
     #[arg(long, value_parser = share)]
     new_user_share: Option<f64>,
@@ -53,6 +56,7 @@ impl SimulateArgs {
             seed: self.seed,
             users: self.users.unwrap_or(profile.users),
             orders_per_day: self.orders_per_day.unwrap_or(profile.orders_per_day),
+            events_per_user: self.events_per_user.unwrap_or(profile.events_per_user),
             new_user_share: self.new_user_share.unwrap_or(profile.new_user_share),
             speed: self.speed.unwrap_or(profile.speed),
             history_orders: self.history_orders.unwrap_or(profile.history_orders),

@@ -49,6 +49,7 @@ impl Simulator {
             seed: shop.seed,
             users: shop.users.unwrap_or(profile.users),
             orders_per_day: shop.orders_per_day.unwrap_or(profile.orders_per_day),
+            events_per_user: shop.events_per_user.unwrap_or(profile.events_per_user),
             new_user_share: shop.new_user_share.unwrap_or(profile.new_user_share),
             speed: shop.speed.unwrap_or(profile.speed),
             history_orders: shop.history_orders.unwrap_or(profile.history_orders),
