@@ -116,6 +116,12 @@ pub struct Facts {
 pub const REMEMBERED_MAX: usize = 1_000;
 
 impl Facts {
+    /// Whether something is still to be loaded or built, as far as it can be.
+    pub fn is_starting(&self) -> bool {
+        let is_loading = self.tables.values().any(|table| table.state == "snapshot");
+        !self.started || is_loading || self.models.values().any(|model| model.state == "building")
+    }
+
     /// Takes a sample of every table and model, when one is due.
     pub fn sample(&mut self, now_us: i64) {
         if !self.history.is_due(now_us) {
@@ -166,5 +172,25 @@ impl Status {
     /// The store, for figures about it.
     pub fn store(&self) -> &store::Store {
         &self.store
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, TableName};
+
+    #[test]
+    fn the_start_is_over_when_all_is_loaded_and_built() {
+        let mut facts = Facts::default();
+        assert!(facts.is_starting());
+        facts.started = true;
+        let (orders, trade) = (TableName::new("shop", "orders"), TableName::new("public", "dws_trade_day"));
+        facts.tables.entry(orders.clone()).or_default().state = "snapshot".to_owned();
+        facts.models.entry(trade.clone()).or_default().state = "building".to_owned();
+        assert!(facts.is_starting());
+        facts.tables.entry(orders).or_default().state = "streaming".to_owned();
+        assert!(facts.is_starting());
+        facts.models.entry(trade).or_default().state = "parked".to_owned();
+        assert!(!facts.is_starting());
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut poll = tokio::time::interval(Duration::from_millis(50));
     let interrupt = interrupted();
     tokio::pin!(interrupt);
-    let mut said = String::new();
+    let mut terminal = context.terminal();
     let outcome = loop {
         tokio::select! {
             () = &mut interrupt => break Outcome::Interrupted,
@@ -32,16 +32,13 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         if instance.has_failed() {
             break Outcome::Failed;
         }
-        let progress = progress(&instance.status.facts());
-        if progress != said {
-            context.progress(&progress);
-            said = progress;
-        }
+        terminal.starting(&instance.status.facts());
         match verdict(&instance.status.facts(), &targets) {
             Some(outcome) => break outcome,
             None => continue,
         }
     };
+    drop(terminal);
     summary(context, &instance);
     instance.stop().await?;
     Ok(outcome)
@@ -59,12 +56,6 @@ async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
         targets.push(Target { source: feed.connection.name.clone(), position });
     }
     Ok(targets)
-}
-
-fn progress(facts: &Facts) -> String {
-    let loading = facts.tables.values().filter(|t| t.state == "snapshot").count();
-    let live = facts.models.values().filter(|m| m.state == "live").count();
-    format!("{loading} tables loading, {live} of {} models live", facts.models.len())
 }
 
 /// None while there is something to wait for.

@@ -9,7 +9,10 @@ mod check;
 mod demo;
 mod doctor;
 mod simulate;
+mod terminal;
 mod up;
+
+pub(crate) use self::terminal::Terminal;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -50,9 +53,9 @@ struct GlobalArgs {
     /// Print results and errors only
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// error, warn, info, debug or trace; also per module, as in `warn,engine=debug`
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", env = "TIDEMILL_LOG")]
-    log: String,
+    /// error, warn, info, debug or trace; also per module, as in `warn,engine=debug` [default: info for `up`, else warn]
+    #[arg(long, global = true, value_name = "LEVEL", env = "TIDEMILL_LOG")]
+    log: Option<String>,
 }
 
 type Vars = BTreeMap<String, serde_json::Value>;
@@ -133,6 +136,11 @@ impl Context {
         Ok((!setup.has_errors()).then_some(setup))
     }
 
+    /// What lives on the terminal.
+    pub(crate) fn terminal(&self) -> Terminal {
+        Terminal::new(self.quiet)
+    }
+
     /// A line for people, on stderr.
     pub(crate) fn say(&self, line: &str) {
         // A closed stderr is no reason to stop.
@@ -156,7 +164,7 @@ pub(crate) fn print(line: &str) {
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(&cli.global);
+    start_logging(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -214,11 +222,12 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-fn start_logging(global: &GlobalArgs) {
-    let level = if global.quiet { "error" } else { global.log.as_str() };
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+fn start_logging(cli: &Cli) {
+    let usual = if matches!(cli.command, Command::Up) { "info" } else { "warn" };
+    let level = if cli.global.quiet { "error" } else { cli.global.log.as_deref().unwrap_or(usual) };
+    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| usual.into());
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(terminal::LogLines).with_ansi(color).init();
 }
 
 /// Waits for Ctrl-C or SIGTERM.

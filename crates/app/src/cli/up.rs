@@ -2,16 +2,24 @@
 
 use std::time::Duration;
 
+use super::terminal::Pulse;
 use super::{Context, Outcome, interrupted, print};
 use crate::instance::{Instance, plan_feeds};
 use crate::setup::Setup;
 use crate::warehouse::Warehouse;
 
+/// How often the instance is looked at. Its line is shown every second.
+const POLL: Duration = Duration::from_millis(200);
+const POLLS_PER_SECOND: u32 = 5;
+
 pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
     announce(context, &instance);
-    let mut ended = tokio::time::interval(Duration::from_millis(200));
+    let mut terminal = context.terminal();
+    let mut pulse = Pulse::default();
+    let mut ended = tokio::time::interval(POLL);
+    let mut polls: u32 = 0;
     let interrupt = interrupted();
     tokio::pin!(interrupt);
     loop {
@@ -19,7 +27,18 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
             () = &mut interrupt => break,
             _ = ended.tick() => if instance.has_failed() { break },
         }
+        let facts = instance.status.facts();
+        if facts.is_starting() {
+            terminal.starting(&facts);
+        } else if polls.is_multiple_of(POLLS_PER_SECOND) {
+            let line = pulse.line(&facts, POLL * POLLS_PER_SECOND);
+            drop(facts);
+            terminal.started();
+            terminal.live(line);
+        }
+        polls = polls.wrapping_add(1);
     }
+    drop(terminal);
     instance.stop().await?;
     context.progress("stopped; everything is in the data folder");
     Ok(Outcome::Ok)

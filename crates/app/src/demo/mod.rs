@@ -19,8 +19,7 @@ pub use self::simulator::{Lag, Simulator};
 
 pub(crate) use self::simulator::Pace;
 
-use self::screen::Screen;
-use crate::cli::interrupted;
+use crate::cli::{Terminal, interrupted};
 use crate::clock::stopwatch;
 use crate::instance::{Instance, plan_feeds};
 use crate::setup::Setup;
@@ -47,17 +46,17 @@ const POLLS_PER_SECOND: u64 = 10;
 ///
 /// Errors: no folder can be written, no port is free, or the warehouse stopped by itself.
 pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
-    let mut screen = Screen::new(options.quiet);
+    let mut terminal = Terminal::new(options.quiet);
     let folder = Folder::new(options.data)?;
-    screen.line(&format!("a simulated shop, kept in {}", folder.path().display()));
+    terminal.line(&format!("a simulated shop, kept in {}", folder.path().display()));
     let mut heart = Heart::new().await;
     let instance = start(&folder, options.vars).await?;
-    let ended = up(&instance, &mut screen, options.seconds, &mut heart).await;
-    screen.line("stopping");
+    let ended = up(&instance, &mut terminal, options.seconds, &mut heart).await;
+    terminal.line("stopping");
     let stopped = instance.stop().await;
     let removed = folder.close();
     ended.and(stopped)?;
-    screen.line(&removed?);
+    terminal.line(&removed?);
     Ok(())
 }
 
@@ -158,8 +157,14 @@ impl Heart {
 }
 
 /// Watches a running instance until it is told to stop. Errors: it stopped by itself, or cannot get there.
-async fn up(instance: &Instance, screen: &mut Screen, seconds: Option<u64>, heart: &mut Heart) -> anyhow::Result<()> {
-    if !starts(instance, screen, heart).await? {
+async fn up(
+    instance: &Instance,
+    terminal: &mut Terminal,
+    seconds: Option<u64>,
+    heart: &mut Heart,
+) -> anyhow::Result<()> {
+    terminal.line(&format!("http://{} shows it from now on", instance.addresses.http));
+    if !starts(instance, terminal, heart).await? {
         return Ok(());
     }
     screen::announce(instance);
@@ -167,28 +172,26 @@ async fn up(instance: &Instance, screen: &mut Screen, seconds: Option<u64>, hear
     while seconds.is_none_or(|seconds| beats < seconds * POLLS_PER_SECOND) && heart.beats(instance).await? {
         beats += 1;
         if beats.is_multiple_of(POLLS_PER_SECOND) {
-            screen.live(&screen::figures(instance).await);
+            terminal.live(screen::figures(instance).await);
         }
     }
-    screen.line(&screen::figures(instance).await);
+    terminal.line(&screen::figures(instance).await);
     Ok(())
 }
 
 /// Waits until everything is loaded and kept; answers whether it came to that before it was told to stop.
-async fn starts(instance: &Instance, screen: &mut Screen, heart: &mut Heart) -> anyhow::Result<bool> {
+async fn starts(instance: &Instance, terminal: &mut Terminal, heart: &mut Heart) -> anyhow::Result<bool> {
     let watch = stopwatch();
     while heart.beats(instance).await? {
         let facts = instance.status.facts();
         if let Some(reason) = screen::broken(&facts) {
             bail!("the demo cannot start: {reason}");
         }
-        match screen::starting(&facts) {
-            Some(progress) => screen.live(&progress),
-            None => {
-                screen.line(&screen::started(&facts, watch.elapsed()));
-                return Ok(true);
-            }
+        if !facts.is_starting() {
+            terminal.line(&screen::started(&facts, watch.elapsed()));
+            return Ok(true);
         }
+        terminal.starting(&facts);
     }
     Ok(false)
 }

@@ -1,6 +1,5 @@
-//! What the demo shows: progress while it starts, where to connect, and a line of figures that lives.
+//! What the demo says: where to connect, what to ask, and the shop's own figures.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
@@ -14,55 +13,6 @@ use crate::status::{Facts, Stage};
 
 /// The day's line, by the shop's own time.
 const TODAY: &str = "select gmv from ads_today";
-
-/// Lines on stderr, the last of which may be replaced.
-pub(super) struct Screen {
-    quiet: bool,
-    is_terminal: bool,
-    last: String,
-    /// The last line is still open.
-    open: bool,
-}
-
-impl Screen {
-    pub(super) fn new(quiet: bool) -> Self {
-        Self { quiet, is_terminal: std::io::stderr().is_terminal(), last: String::new(), open: false }
-    }
-
-    /// A line that stays, once.
-    pub(super) fn line(&mut self, text: &str) {
-        if self.quiet || self.last == text {
-            return;
-        }
-        let end = if self.open { "\r\x1b[K" } else { "" };
-        // A closed stderr is no reason to stop.
-        writeln!(std::io::stderr(), "{end}{text}").ok();
-        self.open = false;
-        text.clone_into(&mut self.last);
-    }
-
-    /// A line that the next one replaces; only where there is somebody to see it.
-    pub(super) fn live(&mut self, text: &str) {
-        if self.quiet || !self.is_terminal {
-            return;
-        }
-        write!(std::io::stderr(), "\r\x1b[K{text}").ok();
-        std::io::stderr().flush().ok();
-        self.open = true;
-    }
-}
-
-/// How far the start has come; none once everything is loaded and kept.
-pub(super) fn starting(facts: &Facts) -> Option<String> {
-    let loaded: u64 = facts.tables.values().map(|table| table.snapshot_rows).sum();
-    let loading = facts.tables.values().filter(|table| table.state == "snapshot").count();
-    let live = facts.models.values().filter(|model| model.state == "live").count();
-    let models = facts.models.len();
-    if !facts.started || (facts.tables.is_empty() || loading > 0) {
-        return Some(format!("loading the shop: {} rows", grouped(loaded)));
-    }
-    (live < models).then(|| format!("loading the shop: {} rows; building models: {live} of {models}", grouped(loaded)))
-}
 
 /// What there is after the start.
 pub(super) fn started(facts: &Facts, took: Duration) -> String {
@@ -141,24 +91,10 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, grouped, starting};
+    use super::grouped;
 
     #[test]
     fn digits_come_in_threes() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
-
-    #[test]
-    fn the_start_is_over_when_all_models_live() {
-        let mut facts = Facts { started: true, ..Facts::default() };
-        assert_eq!(starting(&facts).as_deref(), Some("loading the shop: 0 rows"));
-        let orders = facts.tables.entry(plan::TableName::new("shop", "orders")).or_default();
-        orders.state = "streaming".to_owned();
-        orders.snapshot_rows = 10_000;
-        let model = plan::TableName::new("public", "dws_trade_day");
-        facts.models.entry(model.clone()).or_default().state = "building".to_owned();
-        assert_eq!(starting(&facts).as_deref(), Some("loading the shop: 10,000 rows; building models: 0 of 1"));
-        facts.models.entry(model).or_default().state = "live".to_owned();
-        assert_eq!(starting(&facts), None);
     }
 }

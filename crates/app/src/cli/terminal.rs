@@ -1,0 +1,221 @@
+//! What a terminal shows of a running instance: bars while tables load and models are built, then a line that lives.
+//!
+//! Elsewhere (a pipe, a file, `--quiet`) there are no bars and no living line: only lines that stay, and the log.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use plan::TableName;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::status::Facts;
+
+/// Tables that are shown loading; a large shop has hundreds.
+const TABLES_SHOWN_MAX: usize = 8;
+
+/// The bars at the bottom of stderr, hidden where it is no terminal. One for the process: the log is written around them.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Stderr for the log: the bars step aside for each line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogLines;
+
+impl Write for LogLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl MakeWriter<'_> for LogLines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        Self
+    }
+}
+
+/// Lines on stderr, and below them what lives.
+pub(crate) struct Terminal {
+    quiet: bool,
+    last: String,
+    tables: BTreeMap<TableName, ProgressBar>,
+    models: Option<ProgressBar>,
+    line: Option<ProgressBar>,
+}
+
+impl Terminal {
+    /// Shows nothing with `quiet`.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, last: String::new(), tables: BTreeMap::new(), models: None, line: None }
+    }
+
+    /// A line that stays, once.
+    pub(crate) fn line(&mut self, text: &str) {
+        if self.quiet || self.last == text {
+            return;
+        }
+        self.clear();
+        // A closed stderr is no reason to stop.
+        BARS.suspend(|| writeln!(io::stderr(), "{text}")).ok();
+        text.clone_into(&mut self.last);
+    }
+
+    /// A line that the next one replaces.
+    pub(crate) fn live(&mut self, text: String) {
+        if !self.quiet {
+            self.line.get_or_insert_with(|| bar("{wide_msg}", 0)).set_message(text);
+        }
+    }
+
+    /// A bar for each table that loads and one for the models, as they are now; the living line says what else there is
+    /// to wait for.
+    pub(crate) fn starting(&mut self, facts: &Facts) {
+        if self.quiet {
+            return;
+        }
+        let mut loading: Vec<_> = facts.tables.iter().filter(|(_, table)| table.state == "snapshot").collect();
+        loading.sort_by_key(|(name, table)| (std::cmp::Reverse(table.snapshot_rows), *name));
+        loading.truncate(TABLES_SHOWN_MAX);
+        let gone = self.tables.extract_if(.., |name, _| !loading.iter().any(|(shown, _)| *shown == name));
+        gone.for_each(|(_, bar)| bar.finish_and_clear());
+        for (name, table) in loading.into_iter().filter(|(_, table)| table.snapshot_rows_total > 0) {
+            let bar = self.tables.entry(name.clone()).or_insert_with(|| {
+                bar("{prefix:>24} {wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta}", 0)
+                    .with_prefix(name.to_string())
+            });
+            bar.set_length(table.snapshot_rows_total.max(table.snapshot_rows));
+            bar.set_position(table.snapshot_rows);
+        }
+        let live = facts.models.values().filter(|model| model.state == "live").count();
+        if live < facts.models.len() {
+            let models =
+                self.models.get_or_insert_with(|| bar("{prefix:>24} {wide_bar} {pos}/{len}", 0).with_prefix("models"));
+            models.set_length(facts.models.len() as u64);
+            models.set_position(live as u64);
+        } else if let Some(models) = self.models.take() {
+            models.finish_and_clear();
+        }
+        self.live(waiting_for(facts));
+    }
+
+    /// Takes away the bars.
+    pub(crate) fn started(&mut self) {
+        let bars = std::mem::take(&mut self.tables).into_values().chain(self.models.take());
+        bars.for_each(|bar| bar.finish_and_clear());
+    }
+
+    fn clear(&mut self) {
+        self.started();
+        if let Some(line) = self.line.take() {
+            line.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn bar(template: &str, length: u64) -> ProgressBar {
+    let bar = BARS.add(ProgressBar::new(length));
+    // A template that is not understood would be a bug of this file: a plain bar, then.
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// What the instance is at.
+pub(crate) fn waiting_for(facts: &Facts) -> String {
+    let loading = facts.tables.values().filter(|table| table.state == "snapshot").count();
+    let live = facts.models.values().filter(|model| model.state == "live").count();
+    let mut text = format!("{loading} tables loading, {live} of {} models live", facts.models.len());
+    for (name, source) in
+        facts.sources.iter().filter(|(_, source)| source.state == "streaming" && source.lag_us > 5_000_000)
+    {
+        text.push_str(&format!(", {name} {} behind", seconds(source.lag_us)));
+    }
+    text
+}
+
+/// The life of a running instance in a line: what is kept, what comes in, how old it is, and what is wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    changes: u64,
+}
+
+impl Pulse {
+    /// The line of the time since the last one.
+    pub(crate) fn line(&mut self, facts: &Facts, since: Duration) -> String {
+        let changes: u64 = facts.tables.values().map(|table| table.changes_total).sum();
+        let rate = changes.saturating_sub(std::mem::replace(&mut self.changes, changes)) as f64 / since.as_secs_f64();
+        let live = facts.models.values().filter(|model| model.state == "live").count();
+        let mut text = format!("{live} of {} models live · {rate:.0} changes/s", facts.models.len());
+        for (name, source) in &facts.sources {
+            match source.state.as_str() {
+                "streaming" => text.push_str(&format!(" · {name} {} behind", seconds(source.lag_us))),
+                state if source.message.is_empty() => text.push_str(&format!(" · {name} {state}")),
+                state => text.push_str(&format!(" · {name} {state}: {}", source.message)),
+            }
+        }
+        let stopped = facts.models.iter().filter(|(_, model)| matches!(model.state.as_str(), "parked" | "failed"));
+        stopped.for_each(|(name, model)| text.push_str(&format!(" · {name} {}", model.state)));
+        let parked = facts.tables.iter().filter(|(_, table)| table.state == "parked");
+        parked.for_each(|(name, _)| text.push_str(&format!(" · {name} parked")));
+        text
+    }
+}
+
+fn seconds(us: i64) -> String {
+    let seconds = us.max(0) as f64 / 1e6;
+    if seconds < 10.0 { format!("{seconds:.3} s") } else { format!("{seconds:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, Facts, Pulse, TableName, waiting_for};
+
+    fn shop() -> Facts {
+        let mut facts = Facts::default();
+        let orders = facts.tables.entry(TableName::new("shop", "orders")).or_default();
+        orders.state = "streaming".to_owned();
+        orders.changes_total = 1_500;
+        facts.models.entry(TableName::new("public", "dws_trade_day")).or_default().state = "live".to_owned();
+        let source = facts.sources.entry("shop".to_owned()).or_default();
+        source.state = "streaming".to_owned();
+        source.lag_us = 12_345;
+        facts
+    }
+
+    #[test]
+    fn a_line_tells_the_changes_since_the_last() {
+        let (mut facts, mut pulse) = (shop(), Pulse::default());
+        let second = Duration::from_secs(1);
+        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · 1500 changes/s · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · 0 changes/s · shop 0.012 s behind");
+        for source in facts.sources.values_mut() {
+            (source.state, source.message) = ("stalled".to_owned(), "binlog purged".to_owned());
+        }
+        facts.models.values_mut().for_each(|model| model.state = "parked".to_owned());
+        let line = "0 of 1 models live · 0 changes/s · shop stalled: binlog purged · public.dws_trade_day parked";
+        assert_eq!(pulse.line(&facts, second), line);
+    }
+
+    #[test]
+    fn a_start_says_what_it_waits_for() {
+        let mut facts = shop();
+        facts.tables.values_mut().for_each(|table| table.state = "snapshot".to_owned());
+        assert_eq!(waiting_for(&facts), "1 tables loading, 1 of 1 models live");
+        facts.tables.values_mut().for_each(|table| table.state = "streaming".to_owned());
+        facts.sources.values_mut().for_each(|source| source.lag_us = 90_000_000);
+        assert_eq!(waiting_for(&facts), "0 tables loading, 1 of 1 models live, shop 90 s behind");
+    }
+}
