@@ -6,11 +6,14 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
-use serve::{Answer, Description, Health, Param, QueryContext, Reader, SqlError};
+use serve::{Answer, Description, Health, Param, Pin, QueryContext, Reader, SqlError};
 
 use crate::reconcile;
 use crate::status::Status;
 use crate::warehouse::PlannedModel;
+
+/// What may be read, and the step it is read at.
+type View = (Arc<query::Catalog>, store::Snapshot);
 
 /// Reads what the pump published.
 pub struct InstanceReader {
@@ -21,6 +24,11 @@ pub struct InstanceReader {
 
 #[async_trait]
 impl Reader for InstanceReader {
+    fn pin(&self) -> Pin {
+        let view = self.status.view();
+        Pin::new(view.1.step(), view)
+    }
+
     async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError> {
         match own_statement(sql) {
             Some(Own::ReconcileModels) => return self.reconcile().await,
@@ -75,7 +83,8 @@ impl Reader for InstanceReader {
 
 impl InstanceReader {
     fn session(&self, context: &QueryContext) -> query::Session {
-        let (catalog, snapshot) = self.status.view();
+        let pinned = context.at.as_ref().and_then(Pin::held::<View>).cloned();
+        let (catalog, snapshot) = pinned.unwrap_or_else(|| self.status.view());
         let session = query::Session::new(snapshot, catalog, Arc::clone(&self.queries));
         if context.user.is_empty() { session } else { session.with_user(context.user.clone()) }
     }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use project::{ConnectionKind, Diagnostic, Files, Materialized, Options, Project};
 
+/// Files of a project with the settings of connections.
+const MAY_HAVE_SECRETS: [&str; 2] = ["connections.yml", "profiles.yml"];
+
 /// Global options of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Global {
@@ -48,6 +51,16 @@ impl Setup {
     /// Whether something must be mended before the project can run.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(Diagnostic::is_error)
+    }
+
+    /// A finding as people read it: with the line that it is about, where the file can be read. Not those of files that
+    /// may have passwords in them: what is said ends in logs.
+    pub fn shown(&self, finding: &Diagnostic) -> String {
+        if MAY_HAVE_SECRETS.contains(&finding.place.file.as_str()) {
+            return finding.to_string();
+        }
+        let text = std::fs::read_to_string(self.folder.join(&finding.place.file));
+        text.map_or_else(|_| finding.to_string(), |text| finding.over(&text))
     }
 
     /// The connections that sources read from, with the tables wanted of each.

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use plan::TableName;
 use query::VirtualTable;
+use serve::metrics::{Kind, Metric, Value};
 
 use crate::clock::Clock;
 use crate::recent::{RecentChange, RecentStep};
@@ -42,10 +43,21 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
     for (name, columns) in tables {
         let (status, clock) = (Arc::clone(status), Arc::clone(clock));
         let schema = schema_of(&columns(&Facts::default(), 0));
-        let batch_schema = Arc::clone(&schema);
-        let rows = move || batch(&batch_schema, columns(&status.facts(), clock.now_us()));
-        catalog.add_virtual(VirtualTable { name: TableName::new(SCHEMA, name), schema, rows: Arc::new(rows) });
+        add_one(catalog, name, schema, move || columns(&status.facts(), clock.now_us()));
     }
+    let status = Arc::clone(status);
+    add_one(catalog, "metrics", schema_of(&metrics(&[])), move || metrics(&crate::metrics::of(&status)));
+}
+
+fn add_one(
+    catalog: &mut query::Catalog,
+    name: &str,
+    schema: SchemaRef,
+    columns: impl Fn() -> Columns + Send + Sync + 'static,
+) {
+    let batch_schema = Arc::clone(&schema);
+    let rows = move || batch(&batch_schema, columns());
+    catalog.add_virtual(VirtualTable { name: TableName::new(SCHEMA, name), schema, rows: Arc::new(rows) });
 }
 
 fn schema_of(columns: &Columns) -> SchemaRef {
@@ -208,6 +220,28 @@ fn history(facts: &Facts, _now: i64) -> Columns {
         ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
         ("changes_per_second", Column::Float(rows.iter().map(|r| Some(r.1.changes_per_second)).collect())),
         ("lag_seconds", Column::Float(rows.iter().map(|r| r.1.lag_seconds).collect())),
+    ]
+}
+
+/// What `/metrics` says of the instance, but for the histograms: those are `latency`.
+fn metrics(metrics: &[Metric]) -> Columns {
+    let value = |metric: &Metric| match &metric.value {
+        Value::Integer(count) => Some(*count as f64),
+        Value::Number(number) => Some(*number),
+        Value::Histogram(_) => None,
+    };
+    let rows: Vec<(&Metric, f64)> = metrics.iter().filter_map(|metric| Some((metric, value(metric)?))).collect();
+    let labels = |metric: &Metric| {
+        let each = metric.labels.iter().map(|(name, value)| format!("{name}={value}"));
+        Some(each.collect::<Vec<_>>().join(", "))
+    };
+    let kind = |metric: &Metric| if matches!(metric.kind, Kind::Counter) { "counter" } else { "gauge" };
+    vec![
+        ("metric", text(&rows, |r| &r.0.name)),
+        ("labels", Column::Text(rows.iter().map(|r| labels(r.0)).collect())),
+        ("kind", text(&rows, |r| kind(r.0))),
+        ("value", Column::Float(rows.iter().map(|r| Some(r.1)).collect())),
+        ("help", text(&rows, |r| &r.0.help)),
     ]
 }
 

@@ -112,6 +112,28 @@ impl fmt::Display for Diagnostic {
             Severity::Warning => "warning",
         };
         write!(f, "{}: {severity}: {}", self.place, self.message)?;
+        self.write_rest(f)
+    }
+}
+
+impl Diagnostic {
+    /// The finding with the line that it is about, of the file's text, and a mark under the place.
+    pub fn over(&self, text: &str) -> String {
+        let plain = self.to_string();
+        let Some(line) = self.place.line.checked_sub(1).and_then(|at| text.lines().nth(at)) else { return plain };
+        let before: String = line.chars().take(self.place.column.saturating_sub(1)).collect();
+        let rest = line.chars().skip(self.place.column.saturating_sub(1));
+        let word = rest.take_while(|c| c.is_alphanumeric() || *c == '_').count().max(1);
+        // A tab stays one, so that the mark stands under its word at any width of it.
+        let indent: String = before.chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
+        let number = self.place.line.to_string();
+        let margin = " ".repeat(number.len());
+        let (first, rest) =
+            plain.split_once('\n').map_or((plain.as_str(), String::new()), |(a, b)| (a, format!("\n{b}")));
+        format!("{first}\n  {number} | {line}\n  {margin} | {indent}{}{rest}", "^".repeat(word))
+    }
+
+    fn write_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(detail) = &self.detail {
             write!(f, "\n  Detail: {detail}")?;
         }
@@ -177,4 +199,22 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Diagnostic, Place};
+
+    #[test]
+    fn a_finding_shows_its_line_and_marks_the_word() {
+        let text = "select\n\to.chanel, 1\nfrom orders as o\n";
+        let finding = Diagnostic::error(Place::new("m.sql", 2, 4), "no such column").hint("Did you mean channel?");
+        let wanted =
+            "m.sql:2:4: error: no such column\n  2 | \to.chanel, 1\n    | \t  ^^^^^^\n  Hint: Did you mean channel?";
+        assert_eq!(finding.over(text), wanted);
+        let beyond = Diagnostic::error(Place::new("m.sql", 9, 1), "no such column");
+        assert_eq!(beyond.over(text), beyond.to_string());
+        let whole = Diagnostic::error(Place::file("m.sql"), "empty");
+        assert_eq!(whole.over(text), "m.sql: error: empty");
+    }
 }

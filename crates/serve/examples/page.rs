@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::StreamExt;
 use serve::{
-    Answer, Dashboard, Description, Filter, Format, Health, Limits, Param, QueryContext, Reader, Service, Site,
+    Answer, Dashboard, Description, Filter, Format, Health, Limits, Param, Pin, QueryContext, Reader, Service, Site,
     SqlError, Tile, TileKind,
 };
 
@@ -232,6 +232,10 @@ fn schema(columns: &str) -> SchemaRef {
 
 #[async_trait]
 impl Reader for Shop {
+    fn pin(&self) -> Pin {
+        Pin::new(self.moved.load(Ordering::Relaxed), ())
+    }
+
     async fn query(&self, sql: &str, params: &[Param], _: &QueryContext) -> Result<Answer, SqlError> {
         if sql.contains("pg_sleep") {
             return futures::future::pending().await;

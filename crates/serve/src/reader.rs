@@ -1,5 +1,9 @@
 //! What serving needs of the one who answers: a statement at one step, its description, health and metrics.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
@@ -10,6 +14,9 @@ use futures::stream::BoxStream;
 /// Dropping the future of a call or the stream of an answer cancels the work behind it.
 #[async_trait]
 pub trait Reader: Send + Sync + 'static {
+    /// The newest step, to be given to several statements in [`QueryContext::at`].
+    fn pin(&self) -> Pin;
+
     /// Answers one statement, all of it at one step. `$1` in the text is `params[0]`.
     async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError>;
 
@@ -40,6 +47,42 @@ pub struct QueryContext {
     pub pid: i32,
     /// Schemas from the client's own `SET search_path`; empty where it set none.
     pub search_path: Vec<String>,
+    /// The step to be asked at; none for the newest.
+    pub at: Option<Pin>,
+}
+
+/// A step that can be asked again while others become visible. It keeps what it shows from being cleaned away.
+#[derive(Clone)]
+pub struct Pin {
+    /// Its number.
+    pub step: u64,
+    held: Arc<dyn Any + Send + Sync>,
+}
+
+impl Pin {
+    /// A step, and what the reader needs to answer at it.
+    pub fn new<T: Any + Send + Sync>(step: u64, held: T) -> Self {
+        Self { step, held: Arc::new(held) }
+    }
+
+    /// What the reader gave; none if it is another one's.
+    pub fn held<T: Any>(&self) -> Option<&T> {
+        self.held.downcast_ref()
+    }
+}
+
+impl PartialEq for Pin {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.held, &other.held)
+    }
+}
+
+impl Eq for Pin {}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pin").field("step", &self.step).finish_non_exhaustive()
+    }
 }
 
 /// The value of one parameter: an Arrow array of exactly one element.

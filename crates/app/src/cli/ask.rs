@@ -18,18 +18,21 @@ use crate::status::Status;
 use crate::warehouse::Warehouse;
 
 pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcome> {
-    let answer = ask(context, sql).await?;
+    let answer = ask(&loaded(context)?, sql).await?;
     show(context, &answer);
     Ok(Outcome::Ok)
 }
 
 pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Outcome> {
-    let answer = ask(context, &format!("explain model {model}")).await?;
+    let answer = ask(&loaded(context)?, &format!("explain model {model}")).await?;
     for row in &answer.rows {
         print(row[0].as_deref().unwrap_or_default());
     }
     Ok(Outcome::Ok)
 }
+
+/// What to do where nothing runs.
+const START: &str = "Start it with `tidemill up`.";
 
 /// What `status` asks.
 const STATUS: [(&str, &str); 3] = [
@@ -43,12 +46,19 @@ const STATUS: [(&str, &str); 3] = [
 ];
 
 pub(super) async fn status(context: &Context) -> anyhow::Result<Outcome> {
-    print(&status_text(context).await?);
+    let setup = loaded(context)?;
+    let mut answers = Vec::new();
+    for (name, sql) in STATUS {
+        answers.push((name, ask(&setup, sql).await?));
+    }
+    print(&status_text(context, &answers));
     Ok(Outcome::Ok)
 }
 
-/// The status every second: on a terminal in place, elsewhere one after the other.
+/// The status of the running instance every second, until it or the command is stopped: on a terminal in place, elsewhere
+/// one after the other.
 pub(super) async fn watch(context: &Context) -> anyhow::Result<Outcome> {
+    let setup = loaded(context)?;
     let in_place = std::io::IsTerminal::is_terminal(&std::io::stdout()) && !context.json;
     let mut each = tokio::time::interval(std::time::Duration::from_secs(1));
     let interrupt = super::interrupted();
@@ -58,26 +68,30 @@ pub(super) async fn watch(context: &Context) -> anyhow::Result<Outcome> {
             () = &mut interrupt => return Ok(Outcome::Ok),
             _ = each.tick() => {}
         }
-        let text = status_text(context).await?;
+        let Some(addresses) = Addresses::read(&setup.data) else { bail!("nothing runs here\nHint: {START}") };
+        let mut answers = Vec::new();
+        for (name, sql) in STATUS {
+            let Ok(answer) = ask_running(&addresses, sql).await else {
+                bail!("nothing runs here any more\nHint: {START}")
+            };
+            answers.push((name, answer?));
+        }
+        let text = status_text(context, &answers);
         // To the corner, the new text, and nothing of the old one behind each line or below: no flicker.
         print(&if in_place { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text });
     }
 }
 
-async fn status_text(context: &Context) -> anyhow::Result<String> {
-    let mut parts = Vec::new();
-    for (name, sql) in STATUS {
-        parts.push((name, ask(context, sql).await?));
-    }
+fn status_text(context: &Context, answers: &[(&str, Table)]) -> String {
     if context.json {
-        let object: serde_json::Map<_, _> = parts.iter().map(|(name, t)| ((*name).to_owned(), t.json())).collect();
-        return Ok(serde_json::Value::Object(object).to_string());
+        let object: serde_json::Map<_, _> = answers.iter().map(|(name, t)| ((*name).to_owned(), t.json())).collect();
+        return serde_json::Value::Object(object).to_string();
     }
-    Ok(parts.iter().map(|(_, table)| format!("{}\n", table.aligned())).collect::<Vec<_>>().join("\n"))
+    answers.iter().map(|(_, table)| format!("{}\n", table.aligned())).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {
-    let answer = ask(context, "reconcile models").await?;
+    let answer = ask(&loaded(context)?, "reconcile models").await?;
     let equal = |row: &Vec<Option<String>>| row[2].as_deref().is_some_and(|v| v.starts_with('t'));
     if context.json {
         print(&answer.json().to_string());
@@ -98,14 +112,17 @@ fn show(context: &Context, table: &Table) {
     if context.json { print(&table.json().to_string()) } else { print(&table.aligned()) }
 }
 
-async fn ask(context: &Context, sql: &str) -> anyhow::Result<Table> {
-    let Some(setup) = context.setup()? else { bail!("the project cannot be loaded") };
+fn loaded(context: &Context) -> anyhow::Result<Setup> {
+    context.setup()?.context("the project cannot be loaded")
+}
+
+async fn ask(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     if let Some(addresses) = Addresses::read(&setup.data)
         && let Ok(answer) = ask_running(&addresses, sql).await
     {
         return answer;
     }
-    ask_stopped(&setup, sql).await
+    ask_stopped(setup, sql).await
 }
 
 /// The outer error: nobody answers at this address. The inner one: the statement failed.
@@ -147,10 +164,7 @@ fn table_of(messages: Vec<SimpleQueryMessage>) -> Table {
 /// Opens the data folder, without sources: what was durable when the instance stopped.
 async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     if !setup.data.join("store").is_dir() {
-        bail!(
-            "nothing runs here, and there is no data yet in {}\nHint: Start it with `tidemill up`.",
-            setup.data.display()
-        );
+        bail!("nothing runs here, and there is no data yet in {}\nHint: {START}", setup.data.display());
     }
     let runtime = tokio::runtime::Handle::current();
     let (opening, handle) = (setup.clone(), runtime.clone());

@@ -131,7 +131,7 @@ impl Context {
     pub(crate) fn setup(&self) -> anyhow::Result<Option<Setup>> {
         let setup = Setup::load(&self.global)?;
         for finding in &setup.findings {
-            self.say(&finding.to_string());
+            self.say(&setup.shown(finding));
         }
         Ok((!setup.has_errors()).then_some(setup))
     }

@@ -53,7 +53,7 @@ pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Op
     match opened {
         Ok(warehouse) => Ok(Some(Instance::start(setup, warehouse, feeds).await?)),
         Err(findings) => {
-            findings.iter().for_each(|finding| context.say(&finding.to_string()));
+            findings.iter().for_each(|finding| context.say(&setup.shown(finding)));
             Ok(None)
         }
     }

@@ -81,6 +81,8 @@ pub struct DashboardPage {
     pub dashboard: Dashboard,
     /// Its filters.
     pub filters: Vec<FilterChoice>,
+    /// The step at which all of them were answered.
+    pub step: u64,
     /// An answer a tile.
     pub answers: Vec<Panel<Answered>>,
 }
@@ -91,9 +93,10 @@ impl DashboardPage {
         document(self)
     }
 
-    /// What moves: the content of each tile; of lines only the data.
-    pub fn live(dashboard: &Dashboard, answers: &[Panel<Answered>]) -> Live {
+    /// What moves: the step, and the content of each tile; of lines only the data.
+    pub fn live(dashboard: &Dashboard, step: u64, answers: &[Panel<Answered>]) -> Live {
         let mut live = Live::new();
+        live.insert("t/step".to_owned(), step.to_string());
         for (at, (tile, answer)) in dashboard.tiles.iter().zip(answers).enumerate() {
             match answer {
                 Ok(answered) if tile.kind == TileKind::Line => {
@@ -250,7 +253,7 @@ mod tests {
     fn lines_move_by_their_data_alone() {
         let tile = Tile { kind: TileKind::Line, ..Tile::default() };
         let dashboard = Dashboard { tiles: vec![tile], ..Dashboard::default() };
-        let live = DashboardPage::live(&dashboard, &[answered(&["x", "y"], &["1", "2"])]);
-        assert_eq!(live.keys().collect::<Vec<_>>(), ["c/tile-0", "h/tile-0/rows", "h/tile-0/trouble"]);
+        let live = DashboardPage::live(&dashboard, 7, &[answered(&["x", "y"], &["1", "2"])]);
+        assert_eq!(live.keys().collect::<Vec<_>>(), ["c/tile-0", "h/tile-0/rows", "h/tile-0/trouble", "t/step"]);
     }
 }

@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::{Frame, document};
 use crate::grid::Grid;
-use crate::{Live, Panel};
+use crate::{Live, Panel, url};
 
 /// The process.
 #[derive(Debug, Clone, Template)]
@@ -78,6 +78,13 @@ impl Rejects {
         document(self)
     }
 
+    /// What moves. A panel that fails keeps what it showed.
+    pub fn live(counts: &Panel<Grid>, rejects: &Panel<Grid>) -> Live {
+        let panels = [("h/counts", counts, "Rejects by node"), ("h/rejects", rejects, "Rejected rows")];
+        let shown = panels.into_iter().filter_map(|(key, panel, label)| Some((key, panel.as_ref().ok()?.html(label))));
+        shown.map(|(key, html)| (key.to_owned(), html)).collect()
+    }
+
     fn section(&self) -> &'static str {
         "rejects"
     }
@@ -87,6 +94,6 @@ impl Rejects {
     }
 
     fn events(&self) -> String {
-        String::new()
+        format!("/events/rejects?node={}", url(&self.node))
     }
 }

@@ -171,6 +171,7 @@ impl Session {
     /// Ends a transaction: its portals go, cursors WITH HOLD stay unless it failed.
     pub(super) fn end(&mut self) {
         self.transaction = Transaction::None;
+        self.context.at = None;
         self.portals.retain(|_, portal| portal.hold);
     }
 

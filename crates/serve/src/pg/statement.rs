@@ -128,8 +128,17 @@ impl Connection {
     fn housekeeping(&mut self, command: &Command) -> Result<&'static str, SqlError> {
         let open = self.session.transaction != Transaction::None;
         match command {
-            Command::Begin if open => self.warn(&SqlError::new("25001", "there is already a transaction in progress")),
-            Command::Begin => self.session.transaction = Transaction::Open,
+            Command::Begin { .. } if open => {
+                self.warn(&SqlError::new("25001", "there is already a transaction in progress"))
+            }
+            Command::Begin { pinned } => {
+                self.session.transaction = Transaction::Open;
+                self.session.context.at = pinned.then(|| self.service.reader.pin());
+            }
+            Command::Pin if open => self.session.context.at = Some(self.service.reader.pin()),
+            Command::Pin => {
+                self.warn(&SqlError::new("25P01", "SET TRANSACTION can only be used in transaction blocks"));
+            }
             Command::Commit | Command::Rollback => return Ok(self.end(command)),
             Command::Savepoint | Command::Release | Command::RollbackTo if !open => {
                 return Err(SqlError::new("25P01", "savepoints can only be used in transaction blocks"));
@@ -201,6 +210,12 @@ impl Connection {
     }
 
     fn setting(&self, name: &str) -> Result<String, SqlError> {
+        match (name, &self.session.context.at) {
+            ("tidemill.step", Some(pin)) => return Ok(pin.step.to_string()),
+            ("tidemill.step", None) => return Ok(self.service.reader.pin().step.to_string()),
+            ("transaction_isolation", Some(_)) => return Ok("repeatable read".to_owned()),
+            _ => {}
+        }
         self.session
             .settings
             .get(name)
@@ -247,13 +262,13 @@ pub(super) fn no_statement(name: &str) -> SqlError {
 
 fn tag(command: &Command) -> &'static str {
     match command {
-        Command::Begin => "BEGIN",
+        Command::Begin { .. } => "BEGIN",
         Command::Commit => "COMMIT",
         Command::Rollback | Command::RollbackTo => "ROLLBACK",
         Command::Savepoint => "SAVEPOINT",
         Command::Release => "RELEASE",
         Command::Set { value: None, .. } | Command::ResetAll => "RESET",
-        Command::Set { .. } => "SET",
+        Command::Set { .. } | Command::Pin => "SET",
         Command::DiscardAll => "DISCARD ALL",
         Command::Deallocate(None) => "DEALLOCATE ALL",
         Command::Deallocate(_) => "DEALLOCATE",

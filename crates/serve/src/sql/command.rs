@@ -10,7 +10,12 @@ use crate::reader::SqlError;
 pub(crate) enum Command {
     /// For the reader.
     Read,
-    Begin,
+    Begin {
+        /// All of the transaction's statements are to be answered at one step.
+        pinned: bool,
+    },
+    /// `SET TRANSACTION ISOLATION LEVEL` of that kind.
+    Pin,
     Commit,
     Rollback,
     Savepoint,
@@ -78,8 +83,8 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
     words.next();
     let syntax = || syntax_error(text);
     match verb.as_str() {
-        "begin" => Ok(Command::Begin),
-        "start" if words.eat("transaction") => Ok(Command::Begin),
+        "begin" => Ok(Command::Begin { pinned: pins(&mut words) }),
+        "start" if words.eat("transaction") => Ok(Command::Begin { pinned: pins(&mut words) }),
         "commit" | "end" => Ok(Command::Commit),
         "abort" => Ok(Command::Rollback),
         "rollback" => Ok(rollback(&mut words)),
@@ -104,6 +109,18 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
         "copy" => copy(&mut words, text),
         "select" => Ok(items(&mut words).map_or(Command::Read, Command::Functions)),
         _ => refused(&verb).map_or(Ok(Command::Read), Err),
+    }
+}
+
+/// Whether the modes of a transaction ask for an isolation in which nothing moves.
+fn pins(words: &mut Words<'_>) -> bool {
+    loop {
+        if words.eat_all(&["isolation", "level"]) {
+            return words.eat("repeatable") || words.eat("serializable");
+        }
+        if words.next().is_none() {
+            return false;
+        }
     }
 }
 
@@ -166,7 +183,10 @@ fn set(words: &mut Words<'_>) -> Option<Command> {
     if !words.eat("local") {
         words.eat("session");
     }
-    if words.eat("transaction") || words.eat("role") || words.eat("constraints") {
+    if words.eat("transaction") {
+        return Some(if pins(words) { Command::Pin } else { Command::Accepted("SET") });
+    }
+    if words.eat("role") || words.eat("constraints") {
         return Some(Command::Accepted("SET"));
     }
     if words.eat("names") {

@@ -15,13 +15,14 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::StreamExt;
-use serve::{Answer, Description, Health, Param, QueryContext, Reader, SqlError};
+use serve::{Answer, Description, Health, Param, Pin, QueryContext, Reader, SqlError};
 use tokio::sync::Notify;
 
 use super::table;
@@ -31,6 +32,8 @@ const STEP: u64 = 7;
 
 pub(super) struct Fake {
     scripts: Mutex<BTreeMap<String, Script>>,
+    /// Steps that were pinned: each is the next.
+    pins: AtomicU64,
     pub(super) health: Mutex<Health>,
     /// Told when a statement that never ends begins.
     pub(super) hanging: Arc<Notify>,
@@ -42,6 +45,7 @@ impl Default for Fake {
     fn default() -> Self {
         Self {
             scripts: Mutex::default(),
+            pins: AtomicU64::default(),
             health: Mutex::new(Health { started: true, ready: true, message: String::new() }),
             hanging: Arc::default(),
             dropped: Arc::default(),
@@ -124,6 +128,11 @@ fn parameters(text: &str) -> Result<Vec<DataType>, String> {
 
 #[async_trait]
 impl Reader for Fake {
+    fn pin(&self) -> Pin {
+        let step = STEP + self.pins.fetch_add(1, Ordering::Relaxed);
+        Pin::new(step, step)
+    }
+
     async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError> {
         if sql == "select context" {
             return Ok(one_row(context));
@@ -209,9 +218,11 @@ fn echo(params: &[Param]) -> Result<Answer, SqlError> {
 }
 
 fn one_row(context: &QueryContext) -> Answer {
-    let fields = ["user", "database", "pid", "search_path"].map(|name| Field::new(name, DataType::Utf8, true));
+    let fields = ["user", "database", "pid", "search_path", "at"].map(|name| Field::new(name, DataType::Utf8, true));
     let schema: SchemaRef = Arc::new(Schema::new(fields.to_vec()));
-    let cells = [&context.user, &context.database, &context.pid.to_string(), &context.search_path.join(",")];
+    let at = context.at.as_ref().and_then(Pin::held::<u64>).map_or_else(|| "newest".to_owned(), u64::to_string);
+    let pid = context.pid.to_string();
+    let cells = [&context.user, &context.database, &pid, &context.search_path.join(","), &at];
     let batch = table::batch(&schema, &[cells.map(String::clone).to_vec()]).unwrap();
     Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP }
 }

@@ -20,39 +20,58 @@ use crate::value::{Cells, Column};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The rows of a statement, at most `rows_max`; `$1` is the first value.
-pub(super) async fn ask(
+async fn ask(
     service: &Arc<Service>,
     sql: &str,
     values: &[Option<&str>],
     rows_max: usize,
+    context: &QueryContext,
 ) -> Result<Grid, SqlError> {
     let patience = service.limits.statement_timeout.unwrap_or(PATIENCE).min(PATIENCE);
     let late = || SqlError::new("57014", "the statement took too long for this page").hint("Run it in the console.");
-    tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max))).await.unwrap_or_else(|_| Err(late()))
+    tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max, context)))
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
-/// The same, with the error as a page shows it.
+/// The same at the newest step, with the error as a page shows it.
 pub(super) async fn panel(
     service: &Arc<Service>,
     sql: &str,
     values: &[Option<&str>],
     rows_max: usize,
 ) -> Result<Grid, Trouble> {
-    ask(service, sql, values, rows_max).await.map_err(|error| {
+    panel_at(service, sql, values, rows_max, &QueryContext::default()).await
+}
+
+/// The same at the step that the context names.
+pub(super) async fn panel_at(
+    service: &Arc<Service>,
+    sql: &str,
+    values: &[Option<&str>],
+    rows_max: usize,
+    context: &QueryContext,
+) -> Result<Grid, Trouble> {
+    ask(service, sql, values, rows_max, context).await.map_err(|error| {
         debug!(code = error.code, message = %error.message, "a panel of the page has no rows");
         let more: Vec<&str> = [&error.detail, &error.hint].into_iter().flatten().map(String::as_str).collect();
         Trouble { message: error.message.clone(), hint: more.join(" ") }
     })
 }
 
-async fn rows(service: &Arc<Service>, sql: &str, values: &[Option<&str>], rows_max: usize) -> Result<Grid, SqlError> {
+async fn rows(
+    service: &Arc<Service>,
+    sql: &str,
+    values: &[Option<&str>],
+    rows_max: usize,
+    context: &QueryContext,
+) -> Result<Grid, SqlError> {
     let _turn = service.running.acquire().await.map_err(|_| SqlError::internal("no statement may run"))?;
-    let context = QueryContext::default();
     let params = match values {
         [] => Vec::new(),
-        values => params(values, &service.reader.describe(sql, &[], &context).await?.parameters)?,
+        values => params(values, &service.reader.describe(sql, &[], context).await?.parameters)?,
     };
-    let mut answer = service.reader.query(sql, &params, &context).await?;
+    let mut answer = service.reader.query(sql, &params, context).await?;
     let columns = answer.schema.fields().iter();
     let columns = columns.map(|field| GridColumn { name: field.name().clone(), kind: type_name(field.data_type()) });
     let mut grid = Grid { columns: columns.collect(), rows: Vec::new(), cut: false };

@@ -7,8 +7,9 @@ use futures::future::join_all;
 use page::view::{Answered, DashboardPage, FilterChoice};
 use page::{Dashboard, Filter, Live, Panel, Tile, TileKind};
 
-use super::ask::panel;
+use super::ask::{panel, panel_at};
 use super::frame;
+use crate::reader::QueryContext;
 use crate::service::Service;
 
 /// Points of a line, and rows of what a tile shows otherwise.
@@ -25,13 +26,14 @@ pub(super) async fn page(
     words: &BTreeMap<String, String>,
 ) -> DashboardPage {
     let choices = join_all(dashboard.filters.iter().map(|filter| choice(service, filter, words)));
-    let (filters, answers) = futures::join!(choices, answers(service, dashboard, words));
-    DashboardPage { frame: frame(service), dashboard: dashboard.clone(), filters, answers }
+    let (filters, (step, answers)) = futures::join!(choices, answers(service, dashboard, words));
+    DashboardPage { frame: frame(service), dashboard: dashboard.clone(), filters, step, answers }
 }
 
 /// What moves on it.
 pub(super) async fn live(service: &Arc<Service>, dashboard: &Dashboard, words: &BTreeMap<String, String>) -> Live {
-    DashboardPage::live(dashboard, &answers(service, dashboard, words).await)
+    let (step, answers) = answers(service, dashboard, words).await;
+    DashboardPage::live(dashboard, step, &answers)
 }
 
 async fn choice(service: &Arc<Service>, filter: &Filter, words: &BTreeMap<String, String>) -> FilterChoice {
@@ -48,12 +50,17 @@ async fn choice(service: &Arc<Service>, filter: &Filter, words: &BTreeMap<String
     FilterChoice { name: filter.name.clone(), title, values, chosen }
 }
 
+/// The answers of all tiles, at one step.
 async fn answers(
     service: &Arc<Service>,
     dashboard: &Dashboard,
     words: &BTreeMap<String, String>,
-) -> Vec<Panel<Answered>> {
-    join_all(dashboard.tiles.iter().map(|tile| answer(service, dashboard, tile, words))).await
+) -> (u64, Vec<Panel<Answered>>) {
+    let pin = service.reader.pin();
+    let step = pin.step;
+    let context = QueryContext { at: Some(pin), ..QueryContext::default() };
+    let tiles = dashboard.tiles.iter().map(|tile| answer(service, dashboard, tile, words, &context));
+    (step, join_all(tiles).await)
 }
 
 async fn answer(
@@ -61,15 +68,16 @@ async fn answer(
     dashboard: &Dashboard,
     tile: &Tile,
     words: &BTreeMap<String, String>,
+    context: &QueryContext,
 ) -> Panel<Answered> {
     let rows_max = if tile.kind == TileKind::Line { POINTS_MAX } else { ROWS_MAX };
     let (sql, values) = bind(&tile.sql, &dashboard.filters, words);
-    let grid = panel(service, &sql, &values, rows_max).await?;
+    let grid = panel_at(service, &sql, &values, rows_max, context).await?;
     let compared = match tile.compare.as_deref().filter(|compare| is_statement(compare)) {
         None => None,
         Some(compare) => {
             let (sql, values) = bind(compare, &dashboard.filters, words);
-            let grid = panel(service, &sql, &values, 1).await?;
+            let grid = panel_at(service, &sql, &values, 1, context).await?;
             Some(grid.rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default())
         }
     };

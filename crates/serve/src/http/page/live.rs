@@ -143,7 +143,10 @@ pub(super) async fn events(State(site): State<Site>, Path(topic): Path<String>, 
     // Words that no filter has would make a board of its own out of the same page.
     let dashboard = topic.strip_prefix("dashboards/").unwrap_or_default();
     let dashboard = service.dashboards.iter().find(|known| known.name == dashboard);
-    words.retain(|word, _| dashboard.is_some_and(|known| known.filters.iter().any(|filter| filter.name == *word)));
+    words.retain(|word, _| match dashboard {
+        Some(known) => known.filters.iter().any(|filter| filter.name == *word),
+        None => topic == "rejects" && word == "node",
+    });
     let Some(compute) = computation(&service, &topic, &words) else {
         return failure(StatusCode::NOT_FOUND, &SqlError::new("not_found", "no page moves at this address"));
     };
@@ -170,6 +173,16 @@ fn computation(service: &Arc<Service>, topic: &str, words: &BTreeMap<String, Str
         ["sources"] => Some(compute(service, |service| async move {
             read::sources(&service).await.map(|found| page::view::Sources::live(&found)).unwrap_or_default()
         })),
+        ["rejects"] => {
+            let node = words.get("node").cloned().unwrap_or_default();
+            Some(compute(service, move |service| {
+                let node = node.clone();
+                async move {
+                    let (counts, rejects) = read::rejects(&service, &node).await;
+                    page::view::Rejects::live(&counts, &rejects)
+                }
+            }))
+        }
         ["system"] => Some(compute(service, |service| async move { read::system_live(&service).await })),
         [kind @ ("models" | "tables"), schema, name] => {
             let kind = if *kind == "models" { NodeKind::Model } else { NodeKind::Table };
