@@ -123,7 +123,7 @@ impl Diagnostic {
         let Some(line) = self.place.line.checked_sub(1).and_then(|at| text.lines().nth(at)) else { return plain };
         let before: String = line.chars().take(self.place.column.saturating_sub(1)).collect();
         let rest = line.chars().skip(self.place.column.saturating_sub(1));
-        let word = rest.take_while(|c| c.is_alphanumeric() || *c == '_').count().max(1);
+        let word = rest.take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '.')).count().max(1);
         // A tab stays one, so that the mark stands under its word at any width of it.
         let indent: String = before.chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
         let number = self.place.line.to_string();
