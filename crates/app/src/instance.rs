@@ -327,10 +327,34 @@ fn start_feed(
     }
     let (inbox, stopped) = (inbox.clone(), stopped.clone());
     match feed.kind {
-        FeedKind::Mysql(config) => tokio::spawn(follow_mysql(number, *config, tables, resume, inbox, stopped)),
+        FeedKind::Mysql(config) => {
+            let lag = watch_lag(feed.name, (*config).clone(), Arc::clone(status), stopped.clone());
+            let follow = follow_mysql(number, *config, tables, resume, inbox, stopped);
+            tokio::spawn(async move {
+                tokio::join!(follow, lag);
+            })
+        }
         FeedKind::Simulator(simulator) => {
             let tables = tables.into_iter().map(|f| (f.table.identifier, f.id, f.load)).collect();
             tokio::spawn(simulator.run(number, tables, resume, inbox, stopped))
+        }
+    }
+}
+
+/// How often a server is asked how much of its log is not read yet.
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Notes how many bytes of a server's log are not read yet; while the server cannot say it, nobody knows.
+async fn watch_lag(source: String, config: MysqlConfig, status: Arc<Status>, mut stopped: watch::Receiver<bool>) {
+    while tokio::time::timeout(LAG_INTERVAL, stopped.wait_for(|stop| *stop)).await.is_err() {
+        let position = status.facts().sources.get(&source).map(|source| source.position.clone()).unwrap_or_default();
+        let position = Position(position);
+        let behind = tokio::select! {
+            behind = mysql::bytes_behind(&config, &position) => behind.ok().flatten(),
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        if let Some(source) = status.facts().sources.get_mut(&source) {
+            source.lag_bytes = behind.and_then(|bytes| i64::try_from(bytes).ok());
         }
     }
 }

@@ -46,7 +46,7 @@ pub use describe::{Described, TableFacts, describe};
 pub use doctor::doctor;
 pub use position::{BadPosition, reached};
 pub use run::{Control, MysqlSource};
-pub use server::current_position;
+pub use server::{bytes_behind, current_position};
 
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

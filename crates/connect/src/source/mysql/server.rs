@@ -192,11 +192,47 @@ pub async fn current_position(config: &MysqlConfig) -> Result<Position, Failure>
     position.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
 }
 
+/// Bytes of the server's log behind a position: what is not read yet. None where the log no longer has the position, or
+/// the position names no file.
+pub async fn bytes_behind(config: &MysqlConfig, position: &Position) -> Result<Option<u64>, Failure> {
+    let Ok(LogPosition { point, .. }) = position.0.parse::<LogPosition>() else { return Ok(None) };
+    let files = async {
+        let mut wire = login::connect(config).await?;
+        let rows = wire.query("SHOW BINARY LOGS").await?;
+        wire.close().await;
+        Ok::<_, WireError>(rows.rows)
+    };
+    let files = files.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))?;
+    let files = files.iter().filter_map(|row| Some((row.first()?.as_deref()?, row.get(1)?.as_deref()?.parse().ok()?)));
+    Ok(after(files, &point.file, point.offset))
+}
+
+/// Bytes of log files, oldest first, behind an offset in one of them.
+fn after<'a>(files: impl Iterator<Item = (&'a str, u64)>, file: &str, offset: u64) -> Option<u64> {
+    let mut bytes = files.skip_while(|(name, _)| *name != file).map(|(_, bytes)| bytes);
+    let rest = bytes.next()?.saturating_sub(offset);
+    Some(rest + bytes.sum::<u64>())
+}
+
 /// A server that cannot be asked right now.
 pub(crate) fn unreachable_server(error: &WireError, config: &MysqlConfig) -> Failure {
     Failure {
         message: format!("cannot reach {}", config.address()),
         detail: error.to_string(),
         hint: "Check host and port of the connection, and that the server runs.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after;
+
+    #[test]
+    fn what_is_not_read_yet_is_the_rest_of_the_file_and_all_after_it() {
+        let files = [("binlog.000007", 900), ("binlog.000008", 1_000), ("binlog.000009", 30)];
+        assert_eq!(after(files.into_iter(), "binlog.000008", 400), Some(630));
+        assert_eq!(after(files.into_iter(), "binlog.000009", 30), Some(0));
+        assert_eq!(after(files.into_iter(), "binlog.000009", 50), Some(0), "written between the two questions");
+        assert_eq!(after(files.into_iter(), "binlog.000006", 4), None);
     }
 }
