@@ -68,9 +68,9 @@ impl History {
         }
     }
 
-    /// All samples, by node, oldest first.
-    pub fn samples(&self) -> impl Iterator<Item = (&TableName, &Sample)> {
-        self.nodes.iter().flat_map(|(name, node)| node.samples.iter().map(move |sample| (name, sample)))
+    /// All samples, by node, oldest first: a copy, so that the facts can be let go before it is written out.
+    pub fn samples(&self) -> Vec<(TableName, Vec<Sample>)> {
+        self.nodes.iter().map(|(name, node)| (name.clone(), node.samples.iter().copied().collect())).collect()
     }
 
     /// The newest pace of a node, in changed rows per second.
@@ -83,6 +83,10 @@ impl History {
 mod tests {
     use super::*;
 
+    fn samples(history: &History) -> Vec<Sample> {
+        history.samples().into_iter().flat_map(|(_, samples)| samples).collect()
+    }
+
     #[test]
     fn pace_is_of_the_time_between_samples() {
         let mut history = History::default();
@@ -94,7 +98,7 @@ mod tests {
             history.take(now, std::iter::once((name.clone(), reading)));
             assert!(!history.is_due(now + 1));
         }
-        let paces: Vec<f64> = history.samples().map(|(_, sample)| sample.changes_per_second).collect();
+        let paces: Vec<f64> = samples(&history).iter().map(|sample| sample.changes_per_second).collect();
         assert_eq!(paces, [0.0, 100.0, 0.0]);
         assert!(history.pace(&name).abs() < f64::EPSILON);
     }
@@ -106,7 +110,7 @@ mod tests {
             let reading = Reading { rows: i, changes_total: 0, lag_seconds: Some(0.1) };
             history.take(i * SAMPLE_US, std::iter::once((TableName::new("a", "b"), reading)));
         }
-        let rows: Vec<i64> = history.samples().map(|(_, sample)| sample.rows).collect();
+        let rows: Vec<i64> = samples(&history).iter().map(|sample| sample.rows).collect();
         assert_eq!((rows.len(), rows[0]), (300, 100));
     }
 }

@@ -14,6 +14,21 @@ pub struct Histogram {
     max_us: u64,
 }
 
+/// Latencies counted once, to be merged into many histograms: each bucket's longest with the number of all in it.
+#[derive(Debug, Clone, Default)]
+pub struct Tally(Vec<(i64, u64)>);
+
+impl FromIterator<i64> for Tally {
+    fn from_iter<I: IntoIterator<Item = i64>>(latencies: I) -> Self {
+        let mut buckets: std::collections::BTreeMap<usize, (i64, u64)> = std::collections::BTreeMap::new();
+        for us in latencies {
+            let entry = buckets.entry(bucket(u64::try_from(us).unwrap_or(0))).or_insert((us, 0));
+            *entry = (entry.0.max(us), entry.1 + 1);
+        }
+        Self(buckets.into_values().collect())
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self { counts: vec![0; BUCKETS], total: 0, sum_us: 0, max_us: 0 }
@@ -33,6 +48,11 @@ impl Histogram {
         self.total += times;
         self.sum_us += us * times;
         self.max_us = self.max_us.max(us);
+    }
+
+    /// Counts all of a tally.
+    pub fn merge(&mut self, tally: &Tally) {
+        tally.0.iter().for_each(|&(us, times)| self.record_many(us, times));
     }
 
     /// Number of latencies.
@@ -87,4 +107,19 @@ fn bucket(us: u64) -> usize {
 fn upper_us(bucket: usize) -> f64 {
     let (doubling, part) = (bucket / PER_DOUBLING as usize, bucket % PER_DOUBLING as usize);
     2f64.powi(doubling as i32) * (1.0 + (part + 1) as f64 / f64::from(PER_DOUBLING))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_counts_as_its_latencies_do() {
+        let latencies = [5, -3, 900, 901, 40_000, 40_100, 40_050];
+        let (mut each, mut merged) = (Histogram::default(), Histogram::default());
+        latencies.iter().for_each(|us| each.record(*us));
+        merged.merge(&latencies.into_iter().collect());
+        assert_eq!((merged.count(), merged.counts), (each.count(), each.counts));
+        assert_eq!(merged.max_us, each.max_us);
+    }
 }

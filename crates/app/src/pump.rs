@@ -4,7 +4,7 @@
 //! arrives, steps are small and a change is visible at once; when the engine is behind, what waits grows into larger
 //! steps, which cost less per change, and beyond that the sources wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use relation::{Schema, SourceBatch, TableId};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
+use crate::latency::Tally;
 use crate::recent::{RecentChange, RecentStep};
 use crate::status::{REMEMBERED_MAX, RejectStatus, Stage, Status};
 use crate::system_tables;
@@ -58,7 +59,14 @@ pub struct Pump {
     source_names: BTreeMap<u32, String>,
     /// Columns of what has changed so far.
     schemas: BTreeMap<TableId, Arc<Schema>>,
+    /// Sources that a model stands on, however far below.
+    sources_of: BTreeMap<TableName, BTreeSet<u32>>,
+    /// When the figures that come with no step were last read.
+    refreshed_us: i64,
 }
+
+/// How often figures that come with no step are read.
+const REFRESH_US: i64 = 1_000_000;
 
 impl Pump {
     /// A pump over a warehouse; publishes what there is.
@@ -70,7 +78,10 @@ impl Pump {
         runtime: tokio::runtime::Handle,
     ) -> Self {
         let source_names = warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
-        let pump = Self { warehouse, status, clock, stop, runtime, source_names, schemas: BTreeMap::new() };
+        let sources_of = sources_of(&warehouse, &status.facts().lineage);
+        let schemas = BTreeMap::new();
+        let mut pump =
+            Self { warehouse, status, clock, stop, runtime, source_names, schemas, sources_of, refreshed_us: 0 };
         pump.publish();
         pump
     }
@@ -82,9 +93,13 @@ impl Pump {
         while !self.stop.load(Ordering::Acquire) {
             let wait = async { tokio::time::timeout(IDLE_WAIT, inbox.recv()).await };
             match self.runtime.block_on(wait) {
-                Err(_) => self.refresh_figures(),
+                Err(_) => {}
                 Ok(None) => break,
                 Ok(Some(first)) => self.take(first, inbox)?,
+            }
+            // A shop that never pauses has its figures too.
+            if self.clock.now_us() - self.refreshed_us >= REFRESH_US {
+                self.refresh_figures();
             }
         }
         Ok(())
@@ -148,7 +163,7 @@ impl Pump {
         Ok(())
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         self.refresh_figures();
         let mut catalog = self.warehouse.readable();
         system_tables::add(&mut catalog, &self.status, &self.clock);
@@ -217,64 +232,59 @@ impl Pump {
         let engine = &self.warehouse.engine;
         let mut facts = self.status.facts();
         let durable = begun + i64::try_from(report.durable_us).unwrap_or(0);
-        let newest_mark = seen.marks.iter().max().copied();
-        let newest = newest_mark.map(|(commit, _)| commit);
-        facts.recent.push(RecentStep {
+        let newest = seen.marks.iter().max_by_key(|mark| (mark.commit, mark.read)).copied();
+        facts.recent.push(Arc::new(RecentStep {
             step: report.step,
             rows: rows as u64,
             transactions: seen.marks.len() as u64,
-            commit_us: newest,
-            read_us: newest_mark.map(|(_, read)| read),
+            commit_us: newest.map(|mark| mark.commit),
+            read_us: newest.map(|mark| mark.read),
             begun_us: begun,
             durable_us: durable.min(visible),
             visible_us: visible,
             changes,
-        });
+        }));
+        let times = Times { durable, visible };
+        let of_source: BTreeMap<u32, StepLatency> =
+            self.source_names.keys().map(|&id| (id, StepLatency::of(&seen.marks, &[id].into(), times))).collect();
         for (source, position) in &seen.positions {
             let name = self.source_names.get(source).cloned().unwrap_or_default();
             let status = facts.sources.entry(name).or_default();
             status.position.clone_from(position);
-            if let Some(newest) = newest {
+            if let Some(newest) = of_source.get(source).and_then(|latency| latency.newest) {
                 status.last_commit_us = Some(newest);
                 status.lag_us = (visible - newest).max(0);
             }
         }
+        // Models over the same sources have the same latencies.
+        let mut of_models: BTreeMap<&BTreeSet<u32>, StepLatency> = BTreeMap::new();
         for change in &report.relations {
             let rows = engine.row_count(change.id);
             let changed = change.inserted.max(change.deleted);
-            if change.is_model {
+            let latency = if change.is_model {
+                let sources = self.sources_of.get(&change.name).unwrap_or(&NO_SOURCES);
+                let latency = of_models.entry(sources).or_insert_with(|| StepLatency::of(&seen.marks, sources, times));
                 let model = facts.models.entry(change.name.clone()).or_default();
                 model.rows = rows;
                 model.changes_total += changed;
-                model.last_commit_us = newest.or(model.last_commit_us);
-                model.lag_us = newest.map_or(model.lag_us, |newest| (visible - newest).max(0));
+                model.last_commit_us = latency.newest.or(model.last_commit_us);
+                model.lag_us = latency.newest.map_or(model.lag_us, |newest| (visible - newest).max(0));
+                &*latency
             } else {
+                let source = engine.table(change.id).map_or(u32::MAX, |table| table.source);
+                let Some(latency) = of_source.get(&source) else { continue };
                 let table = facts.tables.entry(change.name.clone()).or_default();
                 table.rows = rows;
                 table.changes_total += changed;
-                if let Some(newest) = newest {
+                if let Some(newest) = latency.newest {
                     table.last_commit_us = Some(newest);
                     table.lag_us = (visible - newest).max(0);
                 }
+                latency
+            };
+            for (stage, histogram) in latency.stages() {
+                facts.latency.entry((change.name.clone(), stage)).or_default().merge(histogram);
             }
-            if seen.marks.is_empty() {
-                continue;
-            }
-            // The log's sync runs beside the rules; only what came after it is the stage behind it.
-            for (stage, value) in
-                [(Stage::CommitVisible, None), (Stage::CommitRead, Some((0, 1))), (Stage::ReadDurable, Some((1, 2)))]
-            {
-                let histogram = facts.latency.entry((change.name.clone(), stage)).or_default();
-                for &(commit, read) in &seen.marks {
-                    histogram.record(match value {
-                        None => visible - commit,
-                        Some((0, _)) => read - commit,
-                        Some(_) => durable - read,
-                    });
-                }
-            }
-            let histogram = facts.latency.entry((change.name.clone(), Stage::DurableVisible)).or_default();
-            histogram.record_many(visible - durable, seen.marks.len() as u64);
         }
         for id in seen.chunks.keys() {
             self.note_load(&mut facts, *id, seen.chunks[id]);
@@ -309,8 +319,12 @@ impl Pump {
     }
 
     /// Figures that do not come with a step.
-    fn refresh_figures(&self) {
+    fn refresh_figures(&mut self) {
+        let now = self.clock.now_us();
+        self.refreshed_us = now;
         let engine = &self.warehouse.engine;
+        // Read before the facts are taken: who shows them should not wait for the store.
+        let rejects = engine.rejects(REMEMBERED_MAX);
         let mut facts = self.status.facts();
         for table in engine.tables() {
             let status = facts.tables.entry(table.name.clone()).or_default();
@@ -332,12 +346,12 @@ impl Pump {
                 ModelState::Failed { reason } => ("failed".to_owned(), reason.clone()),
             };
         }
-        if let Ok(rejects) = engine.rejects(REMEMBERED_MAX) {
+        if let Ok(rejects) = rejects {
             // Those of sources have a position; those of models are read anew.
             facts.rejects.retain(|reject| !reject.position.is_empty());
             facts.rejects.extend(rejects.into_iter().map(of_model));
         }
-        facts.sample(self.clock.now_us());
+        facts.sample(now);
     }
 }
 
@@ -364,11 +378,84 @@ fn load_word(load: &Load) -> &'static str {
     }
 }
 
+static NO_SOURCES: BTreeSet<u32> = BTreeSet::new();
+
+/// The sources below each model.
+fn sources_of(warehouse: &Warehouse, lineage: &[(TableName, TableName)]) -> BTreeMap<TableName, BTreeSet<u32>> {
+    let mut found: BTreeMap<TableName, BTreeSet<u32>> = BTreeMap::new();
+    for table in warehouse.engine.tables() {
+        found.entry(table.name.clone()).or_default().insert(table.source);
+    }
+    // As often as the longest way is long: readers may stand before what they read.
+    loop {
+        let mut grew = false;
+        for (upstream, downstream) in lineage {
+            let above = found.get(upstream).cloned().unwrap_or_default();
+            let known = found.entry(downstream.clone()).or_default();
+            let before = known.len();
+            known.extend(above);
+            grew |= known.len() > before;
+        }
+        if !grew {
+            return found;
+        }
+    }
+}
+
+/// When a step was on disk, and when it could be read.
+#[derive(Clone, Copy)]
+struct Times {
+    durable: i64,
+    visible: i64,
+}
+
+/// Latencies of a step's transactions, of some sources.
+struct StepLatency {
+    /// The newest commit time.
+    newest: Option<i64>,
+    commit_visible: Tally,
+    commit_read: Tally,
+    read_durable: Tally,
+    durable_visible: Tally,
+}
+
+impl StepLatency {
+    fn of(marks: &[Mark], sources: &BTreeSet<u32>, times: Times) -> Self {
+        let marks = || marks.iter().filter(|mark| sources.contains(&mark.source));
+        let tally = |of: &dyn Fn(&Mark) -> i64| marks().map(of).collect();
+        Self {
+            newest: marks().map(|mark| mark.commit).max(),
+            commit_visible: tally(&|mark| times.visible - mark.commit),
+            commit_read: tally(&|mark| mark.read - mark.commit),
+            // The log's sync runs beside the rules; only what came after it is the stage behind it.
+            read_durable: tally(&|mark| times.durable - mark.read),
+            durable_visible: tally(&|_| times.visible - times.durable),
+        }
+    }
+
+    fn stages(&self) -> [(Stage, &Tally); 4] {
+        [
+            (Stage::CommitVisible, &self.commit_visible),
+            (Stage::CommitRead, &self.commit_read),
+            (Stage::ReadDurable, &self.read_durable),
+            (Stage::DurableVisible, &self.durable_visible),
+        ]
+    }
+}
+
+/// A transaction's times.
+#[derive(Clone, Copy)]
+struct Mark {
+    source: u32,
+    commit: i64,
+    read: i64,
+}
+
 /// What a step's batches say beside their rows.
 #[derive(Default)]
 struct Seen {
-    /// Commit and read time per transaction.
-    marks: Vec<(i64, i64)>,
+    /// One per transaction.
+    marks: Vec<Mark>,
     positions: BTreeMap<u32, String>,
     /// Rows loaded and estimated, by table.
     chunks: BTreeMap<TableId, (u64, u64)>,
@@ -378,7 +465,12 @@ impl Seen {
     fn of(batches: &[(u32, SourceBatch)]) -> Self {
         let mut seen = Self::default();
         for (source, batch) in batches {
-            seen.marks.extend(batch.transactions.iter().map(|t| (t.commit_time_us, t.read_time_us)));
+            let mark = |t: &relation::TransactionMark| Mark {
+                source: *source,
+                commit: t.commit_time_us,
+                read: t.read_time_us,
+            };
+            seen.marks.extend(batch.transactions.iter().map(mark));
             if !batch.position.0.is_empty() {
                 seen.positions.insert(*source, batch.position.0.clone());
             }

@@ -60,13 +60,13 @@ impl RecentChange {
 /// The last steps, oldest first.
 #[derive(Debug, Default)]
 pub struct Recent {
-    steps: VecDeque<RecentStep>,
+    steps: VecDeque<Arc<RecentStep>>,
     bytes: usize,
 }
 
 impl Recent {
     /// Remembers a step, and forgets what is beyond the bounds.
-    pub fn push(&mut self, step: RecentStep) {
+    pub fn push(&mut self, step: Arc<RecentStep>) {
         self.bytes += bytes_of(&step);
         self.steps.push_back(step);
         while self.steps.len() > STEPS_MAX || self.bytes > BYTES_MAX {
@@ -75,8 +75,8 @@ impl Recent {
         }
     }
 
-    /// The steps, oldest first.
-    pub fn steps(&self) -> impl Iterator<Item = &RecentStep> {
+    /// The steps, oldest first. They can be kept after the facts are let go.
+    pub fn steps(&self) -> impl Iterator<Item = &Arc<RecentStep>> {
         self.steps.iter()
     }
 }
@@ -92,13 +92,13 @@ mod tests {
 
     use super::*;
 
-    fn step(number: u64, text: &str) -> RecentStep {
+    fn step(number: u64, text: &str) -> Arc<RecentStep> {
         let schema = Schema::new(vec![Column::new("word", DataType::Text)], vec![]);
         let mut rows = Rows::new();
         rows.push_values(&Layout::new(schema.types()), &[Value::Text(text.to_owned())]).unwrap();
         let node = TableName::new("public", "words");
         let change = RecentChange { node, inserted: 1, deleted: 0, schema: Arc::new(schema), rows, weights: vec![1] };
-        RecentStep { step: number, changes: vec![change], ..RecentStep::default() }
+        Arc::new(RecentStep { step: number, changes: vec![change], ..RecentStep::default() })
     }
 
     #[test]

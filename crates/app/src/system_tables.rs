@@ -9,6 +9,7 @@ use query::VirtualTable;
 use serve::metrics::{Kind, Metric, Value};
 
 use crate::clock::Clock;
+use crate::history::Sample;
 use crate::recent::{RecentChange, RecentStep};
 use crate::status::{Facts, Status};
 
@@ -28,16 +29,14 @@ pub const SCHEMA: &str = "tidemill";
 
 /// Adds all system tables to a catalogue.
 pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn Clock>) {
-    let tables: [(&str, fn(&Facts, i64) -> Columns); 10] = [
+    let tables: [(&str, fn(&Facts, i64) -> Columns); 8] = [
         ("sources", sources),
         ("tables", tables),
         ("models", models),
         ("latency", latency),
         ("rejects", rejects),
         ("steps", steps),
-        ("step_changes", step_changes),
         ("lineage", lineage),
-        ("history", history),
         ("settings", settings),
     ];
     for (name, columns) in tables {
@@ -45,6 +44,13 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
         let schema = schema_of(&columns(&Facts::default(), 0));
         add_one(catalog, name, schema, move || columns(&status.facts(), clock.now_us()));
     }
+    // What is long is copied first and written out without the facts: the pump waits for them.
+    let of = Arc::clone(status);
+    let steps = move || of.facts().recent.steps().cloned().collect::<Vec<_>>();
+    add_one(catalog, "step_changes", schema_of(&step_changes(&[])), move || step_changes(&steps()));
+    let of = Arc::clone(status);
+    let samples = move || of.facts().history.samples();
+    add_one(catalog, "history", schema_of(&history(&[])), move || history(&samples()));
     let status = Arc::clone(status);
     add_one(catalog, "metrics", schema_of(&metrics(&[])), move || metrics(&crate::metrics::of(&status)));
 }
@@ -191,9 +197,9 @@ fn steps(facts: &Facts, _now: i64) -> Columns {
 }
 
 /// The first changed rows of each table and model, by step.
-fn step_changes(facts: &Facts, _now: i64) -> Columns {
-    let changes = facts.recent.steps().flat_map(|step| step.changes.iter().map(move |change| (step, change)));
-    let rows: Vec<(&RecentStep, &RecentChange, i64, String)> = changes
+fn step_changes(steps: &[Arc<RecentStep>]) -> Columns {
+    let changes = steps.iter().flat_map(|step| step.changes.iter().map(move |change| (step, change)));
+    let rows: Vec<(&Arc<RecentStep>, &RecentChange, i64, String)> = changes
         .flat_map(|(step, change)| change.json().into_iter().map(move |(weight, row)| (step, change, weight, row)))
         .collect();
     vec![
@@ -212,8 +218,8 @@ fn lineage(facts: &Facts, _now: i64) -> Columns {
     vec![("upstream", names(|edge| &edge.0)), ("downstream", names(|edge| &edge.1))]
 }
 
-fn history(facts: &Facts, _now: i64) -> Columns {
-    let rows: Vec<_> = facts.history.samples().collect();
+fn history(nodes: &[(TableName, Vec<Sample>)]) -> Columns {
+    let rows: Vec<_> = nodes.iter().flat_map(|(name, samples)| samples.iter().map(move |s| (name, s))).collect();
     vec![
         ("node", Column::Text(rows.iter().map(|r| Some(r.0.to_string())).collect())),
         ("at", Column::Time(rows.iter().map(|r| Some(r.1.at_us)).collect())),

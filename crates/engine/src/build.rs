@@ -74,6 +74,7 @@ impl Engine {
                 Err(error @ Error::Store(_)) => return Err(error),
                 Err(error) => self.models[number].state = ModelState::Failed { reason: error.to_string() },
             }
+            self.graph.refresh_active();
         }
         Ok(built)
     }
@@ -98,14 +99,39 @@ impl Engine {
             Missing::Arrangement(node, i) => (1 + node, 1 + i),
         });
         for part in parts {
+            let ids = self.states_of(part);
+            if ids.iter().any(|id| self.unfinished.contains(id)) {
+                return Err(Error::Unfinished);
+            }
+            // What a failure leaves half built is not to be built upon; the next start drops it.
+            self.unfinished.extend(&ids);
             match part {
                 Missing::Index(relation, i) => self.build_index(relation, i)?,
                 Missing::Node(node) => self.build_node(node)?,
                 Missing::Arrangement(node, i) => self.build_arrangement(node, i)?,
                 Missing::Table(_) => {}
             }
+            ids.iter().for_each(|id| {
+                self.unfinished.remove(id);
+            });
         }
         Ok(())
+    }
+
+    /// The tables that a part of a build fills.
+    fn states_of(&self, part: Missing) -> Vec<TableId> {
+        match part {
+            Missing::Table(_) => Vec::new(),
+            Missing::Index(relation, i) => vec![self.relations[&relation].indexes[i].buckets.table],
+            Missing::Arrangement(node, i) => vec![self.graph.nodes[node].arrangements[i].arrangement.buckets.table],
+            Missing::Node(node) => {
+                let sink = match self.graph.nodes[node].rule {
+                    Rule::Sink { model } => Some(self.models[model].relation),
+                    _ => None,
+                };
+                self.graph.nodes[node].states.iter().copied().chain(sink).collect()
+            }
+        }
     }
 
     fn build_index(&mut self, relation: TableId, i: usize) -> Result<()> {
@@ -162,7 +188,7 @@ impl Engine {
             Rule::TopK(top) => {
                 let (top, input) = (Arc::clone(top), node.inputs[0]);
                 self.pour(input, &mut |engine, delta| {
-                    engine.commit_portion(|_, states, writes| top.apply(&delta, states, writes).map(|_| ()))
+                    engine.commit_portion(|_, states, writes| top.keep(&delta, states, writes))
                 })?;
             }
             _ => {}

@@ -120,6 +120,8 @@ pub struct Engine {
     pub(crate) log_buffer: Vec<u8>,
     /// Tables were registered that no log record may name before the catalogue is folded.
     must_fold: bool,
+    /// States that a failed build left half filled.
+    pub(crate) unfinished: BTreeSet<TableId>,
 }
 
 /// Whether a step's record is written, or was read.
@@ -159,6 +161,7 @@ impl Engine {
             setup: Writes::new(),
             log_buffer: Vec::new(),
             must_fold: false,
+            unfinished: BTreeSet::new(),
         };
         engine.defer(writes);
         engine.drop_unfinished();
@@ -283,6 +286,7 @@ impl Engine {
             self.catalog.remove(&mut writes, id);
         }
         self.defer(writes);
+        self.graph.refresh_active();
         Ok(refused)
     }
 

@@ -132,6 +132,10 @@ impl MapProgram {
                         (Some(rows), taken)
                     }
                 };
+                if filtered.num_rows() == 0 {
+                    kept.get_or_insert_default();
+                    return Ok(());
+                }
                 let output = self.project(&filtered)?;
                 if rows.is_some() || from > 0 || part.num_rows() < batch.num_rows() {
                     let positions: Vec<u32> = rows.unwrap_or_else(|| (0..part.num_rows() as u32).collect());
@@ -212,8 +216,12 @@ fn each_part(
     evaluate: &mut dyn FnMut(&RecordBatch, u32) -> datafusion_common::Result<()>,
     failures: &mut Vec<Failure>,
 ) {
-    let Err(error) = evaluate(batch, from) else { return };
     let rows = batch.num_rows();
+    // An expression may fail without any row: then it fails for none.
+    if rows == 0 {
+        return;
+    }
+    let Err(error) = evaluate(batch, from) else { return };
     if rows <= 1 {
         failures.push(Failure { row: from, reason: error.strip_backtrace() });
         return;

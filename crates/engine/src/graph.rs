@@ -38,6 +38,8 @@ pub struct Node {
     pub states: Vec<TableId>,
     /// Whether its states hold everything up to the last step; until then it does not run.
     pub built: bool,
+    /// Whether something that is kept needs its rows now: see [`Graph::refresh_active`].
+    pub active: bool,
     /// Why it was parked, and with it everything that reads it.
     pub parked: Option<String>,
     /// Where a query that answers it is found: a model and a node of its flow.
@@ -129,6 +131,7 @@ impl Graph {
             arrangements: Vec::new(),
             states: Vec::new(),
             built: false,
+            active: false,
             parked: None,
             origin: (model, origin),
         })
@@ -246,6 +249,7 @@ impl Graph {
             arrangements: Vec::new(),
             states,
             built,
+            active: false,
             parked: None,
             origin,
         });
@@ -370,6 +374,20 @@ impl Graph {
         }
         maps.reverse();
         Some((at, columns, maps))
+    }
+
+    /// Notes which nodes have to run: those that keep a built state, and those whose rows reach one.
+    ///
+    /// A model that is not built yet needs no rows: its build reads what is stored by then.
+    pub fn refresh_active(&mut self) {
+        // Readers stand behind what they read.
+        for index in (0..self.nodes.len()).rev() {
+            let node = &self.nodes[index];
+            let keeps = matches!(node.rule, Rule::Sink { .. } | Rule::Aggregate(_) | Rule::TopK(_));
+            let is_needed =
+                if keeps { node.built } else { node.readers.iter().any(|&reader| self.nodes[reader].active) };
+            self.nodes[index].active = is_needed || self.nodes[index].arrangements.iter().any(|kept| kept.built);
+        }
     }
 
     /// The node and everything above it, inputs first.

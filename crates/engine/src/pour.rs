@@ -20,8 +20,10 @@ use crate::operator::join::{Found, JoinOp};
 use crate::operator::top_k::TopKOp;
 use crate::rejects::NetRejects;
 
-/// Rows of one side of a join that are met with the other at first; more, once it is seen how many come of them.
-const JOIN_ROWS_FIRST: usize = 4096;
+/// Rows of one side of a join that are met with the other at first, and at most: how many pairs come of them is not known
+/// before.
+const JOIN_ROWS_FIRST: usize = 64;
+const JOIN_ROWS_MAX: usize = 16_384;
 
 /// What takes the rows of a node, portion by portion.
 pub(crate) type Portion<'a> = dyn FnMut(&mut Engine, Delta) -> Result<()> + 'a;
@@ -89,10 +91,8 @@ impl Engine {
             engine.gather_rejects(&engine.graph.nodes[node], &delta, &mapped.failures, &mut rejects)?;
             each(engine, mapped.weighted(&delta.weights))
         })?;
-        // The map saw all its rows, so the counts are absolute: a node that is poured twice counts them once.
-        self.commit_portion(|engine, _, writes| {
-            engine.put_rejects(rejects, writes);
-            Ok(())
+        self.commit_portion(|engine, states, writes| {
+            engine.settle_rejects(&engine.graph.nodes[node], &rejects, states, writes)
         })
     }
 
@@ -113,12 +113,15 @@ impl Engine {
                 let rows = rows_max.min(delta.len() - at);
                 let part = Delta::new(delta.batch.slice(at, rows), delta.weights[at..at + rows].to_vec());
                 let snapshot = engine.store.snapshot();
-                let met = join.expand(join.pouring(), &Found::all(part), engine.states(&snapshot))?.delta;
+                let found = Found::all(part);
+                let (met, looked_at) = join.expand_counted(join.pouring(), &found, engine.states(&snapshot))?;
                 at += rows;
-                let wanted = engine.settings.build_rows_max;
-                let per_row = met.len().div_ceil(rows).max(1);
-                rows_max = (wanted / per_row).clamp(1, rows_max.saturating_mul(2));
-                each(engine, met)?;
+                let per_row = looked_at.div_ceil(rows).max(1);
+                let most = (rows_max * 2).min(JOIN_ROWS_MAX);
+                rows_max = (engine.settings.build_rows_max / per_row).clamp(1, most);
+                if !met.delta.is_empty() {
+                    each(engine, met.delta)?;
+                }
             }
             Ok(())
         })
@@ -185,8 +188,21 @@ impl Engine {
                 break;
             }
         }
+        // What is no scan stands on states that were poured before, and their pours told of the same rows.
+        if !self.is_scan(node) {
+            return Ok(());
+        }
         let rejected = std::mem::take(&mut *rejected.lock().unwrap_or_else(PoisonError::into_inner));
-        self.commit_portion(|engine, _, writes| engine.put_rejects_of_query(model, rejected, writes))
+        let rejects = self.rejects_of_query(model, rejected)?;
+        let mut at = node;
+        while let Rule::Map(_) = self.graph.nodes[at].rule {
+            let of_map = rejects.get(&at).cloned().unwrap_or_default();
+            self.commit_portion(|engine, states, writes| {
+                engine.settle_rejects(&engine.graph.nodes[at], &of_map, states, writes)
+            })?;
+            at = self.graph.nodes[at].inputs[0];
+        }
+        Ok(())
     }
 
     fn query_node(&self, model: usize, node: NodeId) -> Result<NodeQuery> {

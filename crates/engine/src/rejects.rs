@@ -11,7 +11,7 @@ use crate::buckets::{weight_of, weighted};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::expr::Failure;
-use crate::graph::Node;
+use crate::graph::{Node, NodeIndex};
 use crate::operator::States;
 
 /// A row that is missing in a model because an expression failed on it.
@@ -31,9 +31,14 @@ pub struct Reject {
 /// Failed rows by their key: how often, and what is kept of each.
 pub(crate) type NetRejects = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
 
+fn reject_prefix(node: &Node) -> Vec<u8> {
+    let mut prefix = node.identity.clone().into_bytes();
+    prefix.push(0);
+    prefix
+}
+
 fn reject_key(node: &Node, layout: &Layout, row: &[u8]) -> Vec<u8> {
-    let mut key = node.identity.clone().into_bytes();
-    key.push(0);
+    let mut key = reject_prefix(node);
     crate::stored::bag_key(layout, row, &mut key);
     key
 }
@@ -85,31 +90,44 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the failures of a map that saw all its rows: their counts are absolute.
-    pub(crate) fn put_rejects(&self, net: NetRejects, writes: &mut Writes) {
-        for (key, (weight, body)) in net {
-            writes.put(self.rejects, &key, &weighted(weight, &body));
+    /// Writes the failures of a map that saw all its rows: their counts are absolute, and there are no others.
+    pub(crate) fn settle_rejects(
+        &self,
+        node: &Node,
+        net: &NetRejects,
+        states: States<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        for entry in states.snapshot.scan(self.rejects, &reject_prefix(node)) {
+            let (key, _) = entry?;
+            if !net.contains_key(&*key) {
+                writes.delete(self.rejects, &key);
+            }
         }
+        for (key, (weight, body)) in net {
+            writes.put(self.rejects, key, &weighted(*weight, body));
+        }
+        Ok(())
     }
 
-    /// The same for the rows that a query left out, each once per occurrence.
-    pub(crate) fn put_rejects_of_query(
+    /// The rows that a query left out, each once per occurrence, by the map on which they failed.
+    pub(crate) fn rejects_of_query(
         &self,
         model: usize,
         rejected: Vec<query::Reject>,
-        writes: &mut Writes,
-    ) -> Result<()> {
-        let mut net = NetRejects::new();
+    ) -> Result<BTreeMap<NodeIndex, NetRejects>> {
+        let mut nets: BTreeMap<NodeIndex, NetRejects> = BTreeMap::new();
         for reject in rejected {
-            let node = &self.graph.nodes[self.models[model].placed[reject.node.0]];
+            let index = self.models[model].placed[reject.node.0];
+            let node = &self.graph.nodes[index];
             let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
             let mut rows = relation::Rows::new();
             rows.push_values(&layout, &reject.row)?;
             let body = || self.reject_body(node, rows.get(0), &reject.error.to_string());
+            let net = nets.entry(index).or_default();
             net.entry(reject_key(node, &layout, rows.get(0))).or_insert_with(|| (0, body())).0 += 1;
         }
-        self.put_rejects(net, writes);
-        Ok(())
+        Ok(nets)
     }
 
     /// `step, model, reason, row`, the parts separated by their lengths.

@@ -190,7 +190,8 @@ impl Engine {
     }
 
     fn is_running(&self, node: NodeIndex) -> bool {
-        self.graph.nodes[node].built && self.graph.nodes[node].parked.is_none()
+        let node = &self.graph.nodes[node];
+        node.built && node.active && node.parked.is_none()
     }
 
     /// Runs one node. Whatever goes wrong in it parks it and what reads it; everything else goes on.

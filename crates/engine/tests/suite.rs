@@ -234,8 +234,8 @@ impl House {
     }
 
     /// Loads rows as snapshots, and completes every table.
+    /// Table by table, a step each, as a source loads them.
     fn load(&mut self, rows: &[Change]) -> Result<(), String> {
-        let mut batch = SourceBatch::default();
         for (name, _) in self.tables.clone() {
             let (id, schema) = self.table(&name)?;
             let layout = Layout::new(schema.types());
@@ -244,9 +244,9 @@ impl House {
             for (_, values, _) in rows.iter().filter(|(table, ..)| *table == name) {
                 chunk.rows.push_values(&layout, &parse(&schema, values)?).map_err(|e| e.to_string())?;
             }
-            batch.chunks.push(chunk);
+            self.run(SourceBatch { chunks: vec![chunk], ..SourceBatch::default() })?;
         }
-        self.run(batch)
+        Ok(())
     }
 
     fn step(&mut self, changes: &[Change]) -> Result<(), String> {

@@ -141,6 +141,19 @@ const elementsOf = (key) => {
   return known.get(key) ?? [];
 };
 
+/** HTML that came while somebody was inside of its element. */
+const waiting = new Map();
+const fill = (element) => requestAnimationFrame(() => {
+  const text = waiting.get(element);
+  if (element.contains(document.activeElement)) {
+    element.addEventListener("focusout", () => fill(element), { once: true });
+    return;
+  }
+  waiting.delete(element);
+  element.innerHTML = text;
+  known = null;
+});
+
 const patch = (key, text) => {
   for (const element of elementsOf(key)) {
     switch (key[0]) {
@@ -157,8 +170,12 @@ const patch = (key, text) => {
         element.setAttribute("width", text);
         break;
       case "h":
-        // Whoever moves by keyboard inside of it is not thrown out; the next change comes.
-        if (element.contains(document.activeElement)) break;
+        // Whoever moves by keyboard inside of it is not thrown out: the newest waits until they leave.
+        if (element.contains(document.activeElement)) {
+          if (!waiting.has(element)) element.addEventListener("focusout", () => fill(element), { once: true });
+          waiting.set(element, text);
+          break;
+        }
         element.innerHTML = text;
         known = null;
         break;
@@ -311,7 +328,9 @@ const startConsole = (form) => {
       busy(true);
       remember(sql);
       const response = await reply;
-      const answer = await response.json();
+      // A number beyond 2^53 is shown as it was sent, not as this language rounds it.
+      const exact = (key, value, context) => (Number.isInteger(value) && !Number.isSafeInteger(value) ? (context?.source ?? value) : value);
+      const answer = JSON.parse(await response.text(), exact);
       const took = `${Math.max(1, Math.round(performance.now() - started)).toLocaleString("en")} ms`;
       if (answer.error) {
         rows.replaceChildren();

@@ -25,6 +25,9 @@ pub struct Limits {
     pub statement_timeout: Option<Duration>,
     /// Longest from accepting a client to the end of its login.
     pub startup_timeout: Duration,
+    /// How long a transaction that is answered at one step may be left alone: it keeps what it shows from being cleaned
+    /// away.
+    pub pin_timeout: Duration,
     /// Largest message of a client and largest body of `POST /sql`, in bytes.
     pub message_bytes: usize,
     /// Prepared statements of one client.
@@ -42,6 +45,7 @@ impl Default for Limits {
             running: 256,
             statement_timeout: None,
             startup_timeout: Duration::from_secs(10),
+            pin_timeout: Duration::from_secs(600),
             message_bytes: 16 << 20,
             statements: 10_000,
             portals: 256,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use connect::source::mysql;
 use relation::Position;
 
+use super::terminal::Start;
 use super::{Context, Outcome, interrupted, print, up};
 use crate::instance::Instance;
 use crate::setup::Setup;
@@ -32,7 +33,8 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         if instance.has_failed() {
             break Outcome::Failed;
         }
-        terminal.starting(&instance.status.facts());
+        let start = Start::of(&instance.status.facts());
+        terminal.starting(start);
         match verdict(&instance.status.facts(), &targets) {
             Some(outcome) => break outcome,
             None => continue,

@@ -12,7 +12,7 @@ mod simulate;
 mod terminal;
 mod up;
 
-pub(crate) use self::terminal::Terminal;
+pub(crate) use self::terminal::{Start, Terminal};
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -227,7 +227,12 @@ fn start_logging(cli: &Cli) {
     let level = if cli.global.quiet { "error" } else { cli.global.log.as_deref().unwrap_or(usual) };
     let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| usual.into());
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(terminal::LogLines).with_ansi(color).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(terminal::LogLines)
+        .with_ansi(color)
+        .log_internal_errors(false)
+        .init();
 }
 
 /// Waits for Ctrl-C or SIGTERM.

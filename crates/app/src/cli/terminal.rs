@@ -13,6 +13,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::status::Facts;
 
+/// A source that is further behind than this is waited for.
+const BEHIND_US: i64 = 5_000_000;
+
 /// Tables that are shown loading; a large shop has hundreds.
 const TABLES_SHOWN_MAX: usize = 8;
 
@@ -25,12 +28,14 @@ pub(crate) struct LogLines;
 
 impl Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write_all(bytes))?;
+        // A closed stderr is no reason to stop: an error here would be said on stderr.
+        BARS.suspend(|| io::stderr().write_all(bytes)).ok();
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        io::stderr().flush().ok();
+        Ok(())
     }
 }
 
@@ -71,39 +76,35 @@ impl Terminal {
     /// A line that the next one replaces.
     pub(crate) fn live(&mut self, text: String) {
         if !self.quiet {
-            self.line.get_or_insert_with(|| bar("{wide_msg}", 0)).set_message(text);
+            self.line.get_or_insert_with(|| bar("{wide_msg}")).set_message(text);
         }
     }
 
-    /// A bar for each table that loads and one for the models, as they are now; the living line says what else there is
-    /// to wait for.
-    pub(crate) fn starting(&mut self, facts: &Facts) {
+    /// A bar for each table that loads and one for the models; the living line says what else there is to wait for.
+    pub(crate) fn starting(&mut self, start: Start) {
         if self.quiet {
             return;
         }
-        let mut loading: Vec<_> = facts.tables.iter().filter(|(_, table)| table.state == "snapshot").collect();
-        loading.sort_by_key(|(name, table)| (std::cmp::Reverse(table.snapshot_rows), *name));
-        loading.truncate(TABLES_SHOWN_MAX);
-        let gone = self.tables.extract_if(.., |name, _| !loading.iter().any(|(shown, _)| *shown == name));
+        let gone = self.tables.extract_if(.., |name, _| !start.loading.iter().any(|(shown, ..)| shown == name));
         gone.for_each(|(_, bar)| bar.finish_and_clear());
-        for (name, table) in loading.into_iter().filter(|(_, table)| table.snapshot_rows_total > 0) {
-            let bar = self.tables.entry(name.clone()).or_insert_with(|| {
-                bar("{prefix:>24} {wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta}", 0)
+        for (name, rows, of) in start.loading {
+            let bar = self.tables.entry(name).or_insert_with_key(|name| {
+                bar("{prefix:>24} {wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta}")
                     .with_prefix(name.to_string())
             });
-            bar.set_length(table.snapshot_rows_total.max(table.snapshot_rows));
-            bar.set_position(table.snapshot_rows);
+            bar.set_length(of);
+            bar.set_position(rows);
         }
-        let live = facts.models.values().filter(|model| model.state == "live").count();
-        if live < facts.models.len() {
-            let models =
-                self.models.get_or_insert_with(|| bar("{prefix:>24} {wide_bar} {pos}/{len}", 0).with_prefix("models"));
-            models.set_length(facts.models.len() as u64);
-            models.set_position(live as u64);
-        } else if let Some(models) = self.models.take() {
-            models.finish_and_clear();
+        let (live, models) = start.models;
+        if live < models {
+            let bar =
+                self.models.get_or_insert_with(|| bar("{prefix:>24} {wide_bar} {pos}/{len}").with_prefix("models"));
+            bar.set_length(models);
+            bar.set_position(live);
+        } else if let Some(bar) = self.models.take() {
+            bar.finish_and_clear();
         }
-        self.live(waiting_for(facts));
+        self.live(start.waiting_for);
     }
 
     /// Takes away the bars.
@@ -126,39 +127,62 @@ impl Drop for Terminal {
     }
 }
 
-fn bar(template: &str, length: u64) -> ProgressBar {
-    let bar = BARS.add(ProgressBar::new(length));
+fn bar(template: &str) -> ProgressBar {
+    let bar = BARS.add(ProgressBar::new(0));
     // A template that is not understood would be a bug of this file: a plain bar, then.
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
 
-/// What the instance is at.
-pub(crate) fn waiting_for(facts: &Facts) -> String {
-    let loading = facts.tables.values().filter(|table| table.state == "snapshot").count();
-    let live = facts.models.values().filter(|model| model.state == "live").count();
-    let mut text = format!("{loading} tables loading, {live} of {} models live", facts.models.len());
-    for (name, source) in
-        facts.sources.iter().filter(|(_, source)| source.state == "streaming" && source.lag_us > 5_000_000)
-    {
-        text.push_str(&format!(", {name} {} behind", seconds(source.lag_us)));
+/// How far a start has come. Taken out of the facts first and drawn then: a terminal may stand still, the facts must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Tables that load, most rows first: rows so far, and of how many.
+    loading: Vec<(TableName, u64, u64)>,
+    /// Models that are live, and all.
+    models: (u64, u64),
+    waiting_for: String,
+}
+
+impl Start {
+    /// The start as it is now.
+    pub(crate) fn of(facts: &Facts) -> Self {
+        let in_snapshot = facts.tables.iter().filter(|(_, table)| table.state == "snapshot");
+        let mut loading: Vec<_> = in_snapshot
+            .map(|(name, table)| {
+                (name.clone(), table.snapshot_rows, table.snapshot_rows_total.max(table.snapshot_rows))
+            })
+            .collect();
+        let live = facts.models.values().filter(|model| model.state == "live").count();
+        let mut waiting_for = format!("{} tables loading, {live} of {} models live", loading.len(), facts.models.len());
+        for (name, source) in &facts.sources {
+            if source.state == "streaming" && source.lag_us > BEHIND_US {
+                waiting_for.push_str(&format!(", {name} {} behind", seconds(source.lag_us)));
+            }
+        }
+        loading.retain(|(_, _, of)| *of > 0);
+        loading.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
+        loading.truncate(TABLES_SHOWN_MAX);
+        Self { loading, models: (live as u64, facts.models.len() as u64), waiting_for }
     }
-    text
 }
 
 /// The life of a running instance in a line: what is kept, what comes in, how old it is, and what is wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
-    changes: u64,
+    changes: Option<u64>,
 }
 
 impl Pulse {
-    /// The line of the time since the last one.
+    /// The line of the time since the last one; the first knows no pace yet.
     pub(crate) fn line(&mut self, facts: &Facts, since: Duration) -> String {
         let changes: u64 = facts.tables.values().map(|table| table.changes_total).sum();
-        let rate = changes.saturating_sub(std::mem::replace(&mut self.changes, changes)) as f64 / since.as_secs_f64();
         let live = facts.models.values().filter(|model| model.state == "live").count();
-        let mut text = format!("{live} of {} models live · {rate:.0} changes/s", facts.models.len());
+        let mut text = format!("{live} of {} models live", facts.models.len());
+        if let Some(before) = self.changes.replace(changes) {
+            let rate = changes.saturating_sub(before) as f64 / since.as_secs_f64();
+            text.push_str(&format!(" · {rate:.0} changes/s"));
+        }
         for (name, source) in &facts.sources {
             match source.state.as_str() {
                 "streaming" => text.push_str(&format!(" · {name} {} behind", seconds(source.lag_us))),
@@ -181,7 +205,7 @@ fn seconds(us: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Facts, Pulse, TableName, waiting_for};
+    use super::{Duration, Facts, Pulse, Start, TableName};
 
     fn shop() -> Facts {
         let mut facts = Facts::default();
@@ -199,7 +223,9 @@ mod tests {
     fn a_line_tells_the_changes_since_the_last() {
         let (mut facts, mut pulse) = (shop(), Pulse::default());
         let second = Duration::from_secs(1);
-        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · 1500 changes/s · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · shop 0.012 s behind");
+        facts.tables.values_mut().for_each(|table| table.changes_total += 250);
+        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · 250 changes/s · shop 0.012 s behind");
         assert_eq!(pulse.line(&facts, second), "1 of 1 models live · 0 changes/s · shop 0.012 s behind");
         for source in facts.sources.values_mut() {
             (source.state, source.message) = ("stalled".to_owned(), "binlog purged".to_owned());
@@ -212,10 +238,14 @@ mod tests {
     #[test]
     fn a_start_says_what_it_waits_for() {
         let mut facts = shop();
-        facts.tables.values_mut().for_each(|table| table.state = "snapshot".to_owned());
-        assert_eq!(waiting_for(&facts), "1 tables loading, 1 of 1 models live");
+        facts.tables.values_mut().for_each(|table| {
+            (table.state, table.snapshot_rows, table.snapshot_rows_total) = ("snapshot".to_owned(), 30, 20);
+        });
+        let start = Start::of(&facts);
+        assert_eq!(start.loading, [(TableName::new("shop", "orders"), 30, 30)]);
+        assert_eq!((start.models, start.waiting_for.as_str()), ((1, 1), "1 tables loading, 1 of 1 models live"));
         facts.tables.values_mut().for_each(|table| table.state = "streaming".to_owned());
         facts.sources.values_mut().for_each(|source| source.lag_us = 90_000_000);
-        assert_eq!(waiting_for(&facts), "0 tables loading, 1 of 1 models live, shop 90 s behind");
+        assert_eq!(Start::of(&facts).waiting_for, "0 tables loading, 1 of 1 models live, shop 90 s behind");
     }
 }

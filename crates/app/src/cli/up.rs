@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::terminal::Pulse;
+use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
 use crate::instance::{Instance, plan_feeds};
 use crate::setup::Setup;
@@ -27,14 +27,12 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
             () = &mut interrupt => break,
             _ = ended.tick() => if instance.has_failed() { break },
         }
-        let facts = instance.status.facts();
-        if facts.is_starting() {
-            terminal.starting(&facts);
-        } else if polls.is_multiple_of(POLLS_PER_SECOND) {
-            let line = pulse.line(&facts, POLL * POLLS_PER_SECOND);
-            drop(facts);
-            terminal.started();
-            terminal.live(line);
+        match look(&instance, &mut pulse, polls.is_multiple_of(POLLS_PER_SECOND)) {
+            Look::Starting(start) => terminal.starting(start),
+            Look::Running(line) => {
+                terminal.started();
+                line.into_iter().for_each(|line| terminal.live(line));
+            }
         }
         polls = polls.wrapping_add(1);
     }
@@ -42,6 +40,21 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     instance.stop().await?;
     context.progress("stopped; everything is in the data folder");
     Ok(Outcome::Ok)
+}
+
+/// How an instance is.
+enum Look {
+    Starting(Start),
+    /// With its line, when one is due.
+    Running(Option<String>),
+}
+
+fn look(instance: &Instance, pulse: &mut Pulse, is_due: bool) -> Look {
+    let facts = instance.status.facts();
+    if facts.is_starting() {
+        return Look::Starting(Start::of(&facts));
+    }
+    Look::Running(is_due.then(|| pulse.line(&facts, POLL * POLLS_PER_SECOND)))
 }
 
 /// Opens the warehouse and starts everything; none if models cannot be planned, which was said.

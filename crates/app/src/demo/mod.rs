@@ -19,7 +19,7 @@ pub use self::simulator::{Lag, Simulator};
 
 pub(crate) use self::simulator::Pace;
 
-use crate::cli::{Terminal, interrupted};
+use crate::cli::{Start, Terminal, interrupted};
 use crate::clock::stopwatch;
 use crate::instance::{Instance, plan_feeds};
 use crate::setup::Setup;
@@ -183,15 +183,19 @@ async fn up(
 async fn starts(instance: &Instance, terminal: &mut Terminal, heart: &mut Heart) -> anyhow::Result<bool> {
     let watch = stopwatch();
     while heart.beats(instance).await? {
-        let facts = instance.status.facts();
-        if let Some(reason) = screen::broken(&facts) {
-            bail!("the demo cannot start: {reason}");
-        }
-        if !facts.is_starting() {
-            terminal.line(&screen::started(&facts, watch.elapsed()));
+        let (start, is_over) = {
+            let facts = instance.status.facts();
+            if let Some(reason) = screen::broken(&facts) {
+                bail!("the demo cannot start: {reason}");
+            }
+            let is_over = !facts.is_starting();
+            (Start::of(&facts), is_over.then(|| screen::started(&facts, watch.elapsed())))
+        };
+        if let Some(line) = is_over {
+            terminal.line(&line);
             return Ok(true);
         }
-        terminal.starting(&facts);
+        terminal.starting(start);
     }
     Ok(false)
 }

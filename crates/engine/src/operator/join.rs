@@ -234,13 +234,28 @@ impl JoinOp {
 
     /// The output rows that come of old rows of one side; each keeps the key under which its row was found.
     pub fn expand(&self, from: Driving, found: &Found, states: States<'_>) -> Result<Found> {
+        Ok(self.expand_counted(from, found, states)?.0)
+    }
+
+    /// The same, with how many rows and pairs were looked at for it: more than came of it, where a condition chose.
+    pub fn expand_counted(&self, from: Driving, found: &Found, states: States<'_>) -> Result<(Found, usize)> {
         let (near, far) = match from {
             Driving::Left => (&self.left, &self.right),
             Driving::Right => (&self.right, &self.left),
         };
         let keys = Keys::of(near, &found.delta.batch);
+        if matches!(self.kind, JoinKind::Semi | JoinKind::Anti) && self.residual.is_none() {
+            // Whether there is a match is enough, and one is seen at once under a key with a million.
+            let counts = far.side.count_up_to(states, &|i| keys.get(i), &vec![1; keys.len()])?;
+            let wanted = self.kind == JoinKind::Semi;
+            let is_matched = |row: u32| keys.of_row[row as usize].is_some_and(|key| counts[key as usize] > 0);
+            let rows: Vec<u32> = (0..found.delta.len() as u32).filter(|&row| is_matched(row) == wanted).collect();
+            let key = rows.iter().map(|&row| found.key[row as usize]).collect();
+            return Ok((Found { delta: self.emit_left(&found.delta, &rows, None)?, key }, found.delta.len()));
+        }
         let met = far.side.find(states, keys.len(), &|i| keys.get(i))?;
         let mut pairs = pair(&keys.of_row, keys.len(), &met.key);
+        let looked_at = pairs.len().max(met.key.len());
         if let Some(residual) = &self.residual {
             let batch = match from {
                 Driving::Left => self.pair_batch(&found.delta, &met.delta, &pairs)?,
@@ -266,7 +281,7 @@ impl JoinOp {
             rows.extend(alone);
         }
         let key = rows.into_iter().map(|row| found.key[row as usize]).collect();
-        Ok(Found { delta: Delta::concat(&self.schema, &parts)?, key })
+        Ok((Found { delta: Delta::concat(&self.schema, &parts)?, key }, looked_at))
     }
 
     fn inner(&self, left: &Delta, right: &Delta, states: States<'_>) -> Result<Joined> {

@@ -89,6 +89,13 @@ impl TopKOp {
         self.emit(&moved)
     }
 
+    /// The state alone, for a build: nobody asks for the windows before all rows are there.
+    pub fn keep(&self, delta: &Delta, states: States<'_>, writes: &mut Writes) -> Result<()> {
+        let net = self.net(delta)?;
+        let changes = net.iter().flat_map(|(partition, changes)| state_changes(partition, changes)).collect();
+        self.state.apply(Some(states), changes, writes)
+    }
+
     /// The rows of a window at most.
     pub fn rows_max(&self) -> u64 {
         (self.last + 1 - self.first).max(1)
@@ -116,9 +123,7 @@ impl TopKOp {
         for (partition, changes) in touched {
             let (before, after) = self.windows(partition, changes, states)?;
             self.difference(before, after, &mut out);
-            let changed = changes.iter().filter(|(_, (weight, _))| *weight != 0);
-            let changed = changed.map(|(key, (weight, row))| (key.clone(), Change::Add(*weight, row.clone())));
-            written.extend(changed.map(|(key, change)| (partition.clone(), key, change)));
+            written.extend(state_changes(partition, changes));
         }
         self.state.apply(Some(states), written, writes)?;
         Ok(out)
@@ -212,6 +217,12 @@ impl TopKOp {
         let weights = rows.iter().map(|&(.., weight)| weight).collect();
         Ok(Delta::new(relation::columns::batch(&self.schema, arrays, rows.len())?, weights))
     }
+}
+
+/// What changes in the state of one partition.
+fn state_changes(partition: &[u8], changes: &Changes) -> impl Iterator<Item = KeyChange> {
+    let changed = changes.iter().filter(|(_, (weight, _))| *weight != 0);
+    changed.map(|(key, (weight, row))| (partition.to_vec(), key.clone(), Change::Add(*weight, row.clone())))
 }
 
 /// The row in a value that has its weight before it.

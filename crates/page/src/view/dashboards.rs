@@ -99,15 +99,18 @@ impl DashboardPage {
         live.insert("t/step".to_owned(), step.to_string());
         for (at, (tile, answer)) in dashboard.tiles.iter().zip(answers).enumerate() {
             match answer {
-                Ok(answered) if tile.kind == TileKind::Line => {
+                Ok(answered) if tile.kind == TileKind::Line && misnamed(tile, &answered.grid).is_none() => {
                     let lines = Lines::of(&answered.grid, tile.x.as_deref(), &tile.y);
                     live.insert(format!("c/tile-{at}"), lines.json());
                     live.insert(format!("h/tile-{at}/rows"), answered.grid.html(&tile.title));
                     live.insert(format!("h/tile-{at}/trouble"), String::new());
                 }
                 // Lines that fail keep their picture, with the reason above it.
-                Err(trouble) if tile.kind == TileKind::Line => {
-                    live.insert(format!("h/tile-{at}/trouble"), trouble_html(trouble));
+                answer if tile.kind == TileKind::Line => {
+                    let misnamed = answer.as_ref().ok().and_then(|answered| misnamed(tile, &answered.grid));
+                    if let Some(trouble) = misnamed.as_ref().or(answer.as_ref().err()) {
+                        live.insert(format!("h/tile-{at}/trouble"), trouble_html(trouble));
+                    }
                 }
                 answer => {
                     live.insert(format!("h/tile-{at}"), content(tile, at, answer));
@@ -147,19 +150,34 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
         Ok(answered) => answered,
         Err(trouble) => return trouble_html(trouble),
     };
+    if let Some(trouble) = misnamed(tile, &answered.grid) {
+        return trouble_html(&trouble);
+    }
     let (grid, x) = (&answered.grid, tile.x.as_deref());
     match tile.kind {
         TileKind::Number | TileKind::Line => number_html(tile, answered),
-        TileKind::Bar => scrolled(tile, &bars_html(grid, x, &tile.y, tile.format)),
-        TileKind::Funnel => scrolled(tile, &funnel_html(grid, x, &tile.y, tile.format)),
+        TileKind::Bar => scrolled(tile, &bars_html(grid, x, &tile.y, tile.format), grid.cut),
+        TileKind::Funnel => scrolled(tile, &funnel_html(grid, x, &tile.y, tile.format), grid.cut),
         TileKind::Table => grid.select(&tile.columns).html(&tile.title),
     }
 }
 
+/// Columns that a tile names and its answer does not have: another one drawn in their place would be a wrong number.
+fn misnamed(tile: &Tile, grid: &Grid) -> Option<Trouble> {
+    let names = tile.x.iter().chain(&tile.y).chain(&tile.columns);
+    let missing: Vec<&str> = names.filter(|name| grid.column(name).is_none()).map(String::as_str).collect();
+    let there: Vec<&str> = grid.columns.iter().map(|column| column.name.as_str()).collect();
+    (!missing.is_empty()).then(|| Trouble {
+        message: format!("The answer has no column {}.", missing.join(", ")),
+        hint: format!("It has: {}.", there.join(", ")),
+    })
+}
+
 /// A tile keeps its height however many rows there are.
-fn scrolled(tile: &Tile, inside: &str) -> String {
+fn scrolled(tile: &Tile, inside: &str, is_cut: bool) -> String {
     let label = escape(&tile.title);
-    format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">{inside}</div>")
+    let cut = if is_cut { "<p class=\"quiet\">There are more.</p>" } else { "" };
+    format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">{inside}{cut}</div>")
 }
 
 fn trouble_html(trouble: &Trouble) -> String {
@@ -169,7 +187,10 @@ fn trouble_html(trouble: &Trouble) -> String {
 /// Lines with their rows as text; the chart is there also while they fail, so that they appear when they come.
 fn line_html(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
     let (grid, trouble) = match answer {
-        Ok(answered) => (answered.grid.clone(), String::new()),
+        Ok(answered) => match misnamed(tile, &answered.grid) {
+            None => (answered.grid.clone(), String::new()),
+            Some(trouble) => (Grid::default(), trouble_html(&trouble)),
+        },
         Err(trouble) => (Grid::default(), trouble_html(trouble)),
     };
     let lines = Lines::of(&grid, tile.x.as_deref(), &tile.y);
@@ -240,6 +261,13 @@ mod tests {
         assert!(html.contains("1,500") && html.contains("▲ 50.0 %") && html.contains("yesterday: 1,000"), "{html}");
         let html = content(&tile, 0, &answered(&["gmv"], &["1500"]));
         assert!(html.contains("1,500") && html.contains("no column “yesterday”"), "{html}");
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_said() {
+        let tile = Tile { kind: TileKind::Bar, y: vec!["revenu".to_owned()], ..Tile::default() };
+        let html = content(&tile, 0, &answered(&["day", "revenue"], &["1", "2"]));
+        assert!(html.contains("no column revenu.") && html.contains("It has: day, revenue."), "{html}");
     }
 
     #[test]

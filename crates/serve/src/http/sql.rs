@@ -89,7 +89,9 @@ pub(super) fn is_own_host(site: &Site, headers: &HeaderMap) -> bool {
         // An IPv6 address without port ends in a bracket.
         if port.ends_with(']') { host } else { name }
     });
-    let local = ["localhost", "[::1]", ""].contains(&name) || name.starts_with("127.");
+    // An address and no name that looks like one: `127.example.org` may point anywhere, and here tomorrow.
+    let is_loopback = name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    let local = ["localhost", "[::1]", ""].contains(&name) || is_loopback;
     local || !site.loopback
 }
 

@@ -124,9 +124,12 @@ impl Connection {
             }
             self.flush().await?;
             self.input.reserve(READ_BYTES);
+            let patience = self.service.limits.pin_timeout;
+            let is_pinned = self.session.context.at.is_some();
             tokio::select! {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => return Err(stopping()),
+                () = tokio::time::sleep(patience), if is_pinned => return Err(Failure::Fatal(left_alone())),
                 read = self.socket.read_buf(&mut self.input) => if !matches!(read, Ok(read) if read > 0) {
                     return Err(Failure::Gone);
                 },
@@ -285,6 +288,13 @@ fn cancelled() -> Failure {
 
 fn timed_out() -> Failure {
     Failure::Statement(SqlError::new("57014", "canceling statement due to statement timeout"))
+}
+
+/// A pinned step is not kept for a client that has forgotten it.
+fn left_alone() -> SqlError {
+    SqlError::new("25P03", "terminating connection due to idle-in-transaction timeout")
+        .detail("The transaction was answered at one step, which had to be kept for it.")
+        .hint("Ask without long pauses inside of it, or without repeatable read.")
 }
 
 fn stopping() -> Failure {

@@ -12,7 +12,7 @@ use super::connection::{Connection, Failure};
 use super::session::{Running, Transaction};
 use crate::reader::{Description, Param, SqlError};
 use crate::sql::Command;
-use crate::sql::command::Copy;
+use crate::sql::command::{Copy, is_pinning};
 use crate::sql::function::{Function, Item};
 use crate::value::Column;
 use crate::value::array::length_prefixed;
@@ -133,10 +133,15 @@ impl Connection {
             }
             Command::Begin { pinned } => {
                 self.session.transaction = Transaction::Open;
-                self.session.context.at = pinned.then(|| self.service.reader.pin());
+                let default = || self.session.settings.get("default_transaction_isolation").is_some_and(is_pinning);
+                self.session.context.at = pinned.unwrap_or_else(default).then(|| self.service.reader.pin());
             }
-            Command::Pin if open => self.session.context.at = Some(self.service.reader.pin()),
-            Command::Pin => {
+            Command::Isolate { pinned: false } if open => self.session.context.at = None,
+            // A step that is kept already stays: statements before this one may have been answered at it.
+            Command::Isolate { .. } if open => {
+                self.session.context.at.get_or_insert_with(|| self.service.reader.pin());
+            }
+            Command::Isolate { .. } => {
                 self.warn(&SqlError::new("25P01", "SET TRANSACTION can only be used in transaction blocks"));
             }
             Command::Commit | Command::Rollback => return Ok(self.end(command)),
@@ -182,6 +187,9 @@ impl Connection {
     }
 
     fn set(&mut self, name: &str, value: Option<String>) -> Result<(), SqlError> {
+        if name.to_lowercase().starts_with("tidemill.") {
+            return Err(SqlError::new("55P02", format!("parameter \"{name}\" cannot be changed")));
+        }
         let change = self.session.set(name, value)?;
         if let Some(status) = change.status {
             self.send(&status);
@@ -268,7 +276,7 @@ fn tag(command: &Command) -> &'static str {
         Command::Savepoint => "SAVEPOINT",
         Command::Release => "RELEASE",
         Command::Set { value: None, .. } | Command::ResetAll => "RESET",
-        Command::Set { .. } | Command::Pin => "SET",
+        Command::Set { .. } | Command::Isolate { .. } => "SET",
         Command::DiscardAll => "DISCARD ALL",
         Command::Deallocate(None) => "DEALLOCATE ALL",
         Command::Deallocate(_) => "DEALLOCATE",

@@ -11,11 +11,13 @@ pub(crate) enum Command {
     /// For the reader.
     Read,
     Begin {
-        /// All of the transaction's statements are to be answered at one step.
+        /// Whether all of the transaction's statements are to be answered at one step; none where it does not say.
+        pinned: Option<bool>,
+    },
+    /// The same for the transaction that is open.
+    Isolate {
         pinned: bool,
     },
-    /// `SET TRANSACTION ISOLATION LEVEL` of that kind.
-    Pin,
     Commit,
     Rollback,
     Savepoint,
@@ -112,16 +114,17 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
     }
 }
 
-/// Whether the modes of a transaction ask for an isolation in which nothing moves.
-fn pins(words: &mut Words<'_>) -> bool {
-    loop {
-        if words.eat_all(&["isolation", "level"]) {
-            return words.eat("repeatable") || words.eat("serializable");
-        }
-        if words.next().is_none() {
-            return false;
-        }
+/// Whether the modes of a transaction ask for an isolation in which nothing moves; none where they name none.
+fn pins(words: &mut Words<'_>) -> Option<bool> {
+    while !words.eat_all(&["isolation", "level"]) {
+        words.next()?;
     }
+    Some(words.eat("repeatable") || words.eat("serializable"))
+}
+
+/// Whether a level is one in which nothing moves.
+pub(crate) fn is_pinning(level: &str) -> bool {
+    ["repeatable read", "serializable"].iter().any(|pinning| level.trim().eq_ignore_ascii_case(pinning))
 }
 
 fn syntax_error(text: &str) -> SqlError {
@@ -177,14 +180,19 @@ fn setting_name(words: &mut Words<'_>) -> Option<String> {
 }
 
 fn set(words: &mut Words<'_>) -> Option<Command> {
-    if words.eat_all(&["session", "characteristics"]) || words.eat_all(&["session", "authorization"]) {
+    if words.eat_all(&["session", "characteristics"]) {
+        let level = pins(words).map(|pinned| if pinned { "repeatable read" } else { "read committed" }.to_owned());
+        let name = "default_transaction_isolation".to_owned();
+        return Some(level.map_or(Command::Accepted("SET"), |level| Command::Set { name, value: Some(level) }));
+    }
+    if words.eat_all(&["session", "authorization"]) {
         return Some(Command::Accepted("SET"));
     }
     if !words.eat("local") {
         words.eat("session");
     }
     if words.eat("transaction") {
-        return Some(if pins(words) { Command::Pin } else { Command::Accepted("SET") });
+        return Some(pins(words).map_or(Command::Accepted("SET"), |pinned| Command::Isolate { pinned }));
     }
     if words.eat("role") || words.eat("constraints") {
         return Some(Command::Accepted("SET"));
@@ -200,7 +208,11 @@ fn set(words: &mut Words<'_>) -> Option<Command> {
     if words.is_empty() {
         return None;
     }
-    Some(Command::Set { name, value: value(words) })
+    let value = value(words);
+    if name == "transaction_isolation" {
+        return Some(Command::Isolate { pinned: value.as_deref().is_some_and(is_pinning) });
+    }
+    Some(Command::Set { name, value })
 }
 
 /// A value: one or several words, strings or numbers. `DEFAULT` (and `LOCAL` of a time zone) is none.

@@ -159,6 +159,7 @@ impl Case {
                 "portals" => self.limits.portals = number,
                 "statement_timeout_ms" => self.limits.statement_timeout = Some(millis),
                 "startup_timeout_ms" => self.limits.startup_timeout = millis,
+                "pin_timeout_ms" => self.limits.pin_timeout = millis,
                 "shutdown_grace_ms" => self.limits.shutdown_grace = millis,
                 other => return Err(format!("unknown limit {other:?}")),
             }
