@@ -86,6 +86,8 @@ impl InstanceReader {
         let pinned = context.at.as_ref().and_then(Pin::held::<View>).cloned();
         let (catalog, snapshot) = pinned.unwrap_or_else(|| self.status.view());
         let session = query::Session::new(snapshot, catalog, Arc::clone(&self.queries));
+        let path = &context.search_path;
+        let session = if path.is_empty() { session } else { session.with_search_path(path.clone()) };
         if context.user.is_empty() { session } else { session.with_user(context.user.clone()) }
     }
 

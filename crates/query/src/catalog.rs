@@ -140,17 +140,17 @@ impl Catalog {
         schemas
     }
 
-    /// What a name means, with the schema if one was written.
-    pub(crate) fn resolve(&self, schema: Option<&str>, name: &str) -> Result<Relation<'_>, Error> {
+    /// What a name means, with the schema if one was written, else by the first schema of `path` that has it.
+    pub(crate) fn resolve(&self, path: &[String], schema: Option<&str>, name: &str) -> Result<Relation<'_>, Error> {
         match schema {
-            Some(schema) => self.lookup(schema, name)?.ok_or_else(|| self.unknown(Some(schema), name)),
+            Some(schema) => self.lookup(schema, name)?.ok_or_else(|| self.unknown(path, Some(schema), name)),
             None => {
-                for schema in &self.search_path {
+                for schema in path {
                     if let Some(found) = self.lookup(schema, name)? {
                         return Ok(found);
                     }
                 }
-                Err(self.unknown(None, name))
+                Err(self.unknown(path, None, name))
             }
         }
     }
@@ -173,14 +173,14 @@ impl Catalog {
         self.tables.keys().chain(self.views.keys()).chain(self.virtuals.keys()).chain(self.unavailable.keys())
     }
 
-    fn unknown(&self, schema: Option<&str>, name: &str) -> Error {
+    fn unknown(&self, path: &[String], schema: Option<&str>, name: &str) -> Error {
         let written = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
         let missing = Error::new(code::UNKNOWN_TABLE, format!("relation \"{written}\" does not exist"));
         let known: Vec<&TableName> = self.names().collect();
         let plain: Vec<&str> = known.iter().map(|table| table.name.as_str()).collect();
         let Some(at) = closest(name, &plain) else { return missing };
         let found = known[at];
-        let on_path = schema.is_none() && self.search_path.contains(&found.schema);
+        let on_path = schema.is_none() && path.contains(&found.schema);
         let found = if on_path { quoted(&found.name) } else { format!("{}.{}", found.schema, quoted(&found.name)) };
         missing.hint(format!("Perhaps you meant {found}."))
     }

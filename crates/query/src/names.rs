@@ -38,6 +38,8 @@ pub(crate) struct Names<'a> {
     pub(crate) storage: &'a Arc<dyn Storage>,
     pub(crate) state: &'a SessionState,
     pub(crate) user: &'a str,
+    /// Where the session looks for unqualified names; those in a view are looked for as the catalogue says.
+    path: &'a [String],
     depth: Cell<usize>,
 }
 
@@ -47,13 +49,14 @@ impl<'a> Names<'a> {
         storage: &'a Arc<dyn Storage>,
         state: &'a SessionState,
         user: &'a str,
+        path: &'a [String],
     ) -> Self {
-        Self { catalog, storage, state, user, depth: Cell::new(0) }
+        Self { catalog, storage, state, user, path, depth: Cell::new(0) }
     }
 
     /// The provider of a stored table by its qualified name.
     pub(crate) fn stored(&self, name: &TableName) -> Result<Arc<dyn TableProvider>, Error> {
-        match self.catalog.resolve(Some(&name.schema), &name.name)? {
+        match self.catalog.resolve(&[], Some(&name.schema), &name.name)? {
             Relation::Stored(table) => {
                 let rows = self.catalog.rows(table.id);
                 Ok(Arc::new(StoredProvider::new(Arc::clone(table), Arc::clone(self.storage), rows)))
@@ -67,7 +70,8 @@ impl<'a> Names<'a> {
         if let Some(system) = self.system_table(schema, name)? {
             return Ok(system);
         }
-        match self.catalog.resolve(schema, name).map_err(Error::into_datafusion)? {
+        let path = if self.depth.get() == 0 { self.path } else { self.catalog.search_path() };
+        match self.catalog.resolve(path, schema, name).map_err(Error::into_datafusion)? {
             Relation::Stored(table) => {
                 let rows = self.catalog.rows(table.id);
                 Ok(Arc::new(StoredProvider::new(Arc::clone(table), Arc::clone(self.storage), rows)))

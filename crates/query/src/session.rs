@@ -55,6 +55,8 @@ pub struct Session {
     catalog: Arc<Catalog>,
     runtime: Arc<Runtime>,
     user: String,
+    /// None: as the catalogue says.
+    search_path: Option<Vec<String>>,
     joins: Joins,
 }
 
@@ -62,13 +64,20 @@ impl Session {
     /// A session that sees `snapshot` under the names of `catalog`.
     pub fn new(snapshot: impl Storage, catalog: Arc<Catalog>, runtime: Arc<Runtime>) -> Self {
         let user = pg_catalog::OWNER.to_owned();
-        Self { storage: Arc::new(snapshot), catalog, runtime, user, joins: Joins::Hash }
+        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path: None, joins: Joins::Hash }
     }
 
     /// The same for a user: what `current_user` says.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
+        self
+    }
+
+    /// The same with another search path for its own statements; views are read as the catalogue's says.
+    #[must_use]
+    pub fn with_search_path(mut self, path: Vec<String>) -> Self {
+        self.search_path = Some(path);
         self
     }
 
@@ -140,7 +149,8 @@ impl Session {
     }
 
     fn names(&self) -> Names<'_> {
-        Names::new(&self.catalog, &self.storage, self.state(), &self.user)
+        let path = self.search_path.as_deref().unwrap_or_else(|| self.catalog.search_path());
+        Names::new(&self.catalog, &self.storage, self.state(), &self.user, path)
     }
 
     fn state(&self) -> &SessionState {

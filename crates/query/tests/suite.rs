@@ -5,7 +5,7 @@
 //! rows NAME          rows, one a line, values between ` | `; `3 * …` three times the same (bags only)
 //! view NAME          its SQL
 //! unavailable NAME   the message that reading it gives
-//! set NAME VALUE     memory_bytes, batch_rows, partitions, user; path a,b (search path); rows a NUMBER (estimate)
+//! set NAME VALUE     memory_bytes, batch_rows, partitions, user; path a,b (search path), own_path a,b (that of the session); rows a NUMBER (estimate)
 //! query [sorted]     SQL → columns with types, then rows; or the error
 //! reads              SQL → what was read of the store: point reads, entries walked; then the number of rows
 //! explain            SQL → the reads of its physical plan
@@ -104,6 +104,7 @@ struct Warehouse {
     rows: Tables,
     settings: Settings,
     user: Option<String>,
+    own_path: Option<Vec<String>>,
     /// Whether queries read a real store.
     stored: bool,
     /// Those that were made, with the folders they are in.
@@ -122,6 +123,7 @@ impl Warehouse {
             rows: BTreeMap::new(),
             settings: Settings::default(),
             user: None,
+            own_path: None,
             stores: Mutex::default(),
             stored: path.file_stem().is_some_and(|stem| stem == "store"),
             runtime: runtime.expect("threads can be started"),
@@ -196,6 +198,10 @@ impl Warehouse {
             Session::new(snapshot, Arc::new(self.catalog()), runtime)
         } else {
             Session::new(memory.clone(), Arc::new(self.catalog()), runtime)
+        };
+        let session = match &self.own_path {
+            Some(path) => session.with_search_path(path.clone()),
+            None => session,
         };
         Ok(match &self.user {
             Some(user) => session.with_user(user),
@@ -360,6 +366,7 @@ impl Warehouse {
             ["batch_rows", rows] => self.settings.batch_rows = number(rows)?,
             ["partitions", partitions] => self.settings.target_partitions = number(partitions)?,
             ["user", user] => self.user = Some((*user).to_owned()),
+            ["own_path", path] => self.own_path = Some(path.split(',').map(str::to_owned).collect()),
             ["path", path] => self.path = path.split(',').map(str::to_owned).collect(),
             ["rows", table, rows] => {
                 let name = self.name(table);
