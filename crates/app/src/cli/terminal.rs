@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use plan::TableName;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -76,7 +76,7 @@ impl Terminal {
     /// A line that the next one replaces.
     pub(crate) fn live(&mut self, text: String) {
         if !self.quiet {
-            self.line.get_or_insert_with(|| bar("{wide_msg}")).set_message(text);
+            self.line.get_or_insert_with(|| bar("{wide_msg}", false)).set_message(text);
         }
     }
 
@@ -88,8 +88,9 @@ impl Terminal {
         let gone = self.tables.extract_if(.., |name, _| !start.loading.iter().any(|(shown, ..)| shown == name));
         gone.for_each(|(_, bar)| bar.finish_and_clear());
         for (name, rows, of) in start.loading {
+            // Above the models and the line.
             let bar = self.tables.entry(name).or_insert_with_key(|name| {
-                bar("{prefix:>24} {wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta}")
+                bar("{prefix:>24} {wide_bar} {human_pos}/{human_len} rows, {pace}, {eta}", true)
                     .with_prefix(name.to_string())
             });
             bar.set_length(of);
@@ -97,8 +98,9 @@ impl Terminal {
         }
         let (live, models) = start.models;
         if live < models {
-            let bar =
-                self.models.get_or_insert_with(|| bar("{prefix:>24} {wide_bar} {pos}/{len}").with_prefix("models"));
+            let bar = self
+                .models
+                .get_or_insert_with(|| bar("{prefix:>24} {wide_bar} {pos}/{len}", true).with_prefix("models"));
             bar.set_length(models);
             bar.set_position(live);
         } else if let Some(bar) = self.models.take() {
@@ -127,11 +129,18 @@ impl Drop for Terminal {
     }
 }
 
-fn bar(template: &str) -> ProgressBar {
-    let bar = BARS.add(ProgressBar::new(0));
+fn bar(template: &str, is_first: bool) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let bar = if is_first { BARS.insert(0, bar) } else { BARS.add(bar) };
     // A template that is not understood would be a bug of this file: a plain bar, then.
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.with_key("pace", pace));
     bar
+}
+
+fn pace(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    // A terminal that takes no more is no reason to stop.
+    write!(out, "{:.0}/s", state.per_sec()).ok();
 }
 
 /// How far a start has come. Taken out of the facts first and drawn then: a terminal may stand still, the facts must not.
@@ -154,7 +163,9 @@ impl Start {
             })
             .collect();
         let live = facts.models.values().filter(|model| model.state == "live").count();
-        let mut waiting_for = format!("{} tables loading, {live} of {} models live", loading.len(), facts.models.len());
+        let tables = if loading.len() == 1 { "table" } else { "tables" };
+        let mut waiting_for =
+            format!("{} {tables} loading, {live} of {} models live", loading.len(), facts.models.len());
         for (name, source) in &facts.sources {
             if source.state == "streaming" && source.lag_us > BEHIND_US {
                 waiting_for.push_str(&format!(", {name} {} behind", seconds(source.lag_us)));
@@ -243,7 +254,7 @@ mod tests {
         });
         let start = Start::of(&facts);
         assert_eq!(start.loading, [(TableName::new("shop", "orders"), 30, 30)]);
-        assert_eq!((start.models, start.waiting_for.as_str()), ((1, 1), "1 tables loading, 1 of 1 models live"));
+        assert_eq!((start.models, start.waiting_for.as_str()), ((1, 1), "1 table loading, 1 of 1 models live"));
         facts.tables.values_mut().for_each(|table| table.state = "streaming".to_owned());
         facts.sources.values_mut().for_each(|source| source.lag_us = 90_000_000);
         assert_eq!(Start::of(&facts).waiting_for, "0 tables loading, 1 of 1 models live, shop 90 s behind");
