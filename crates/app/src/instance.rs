@@ -121,7 +121,8 @@ pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Vec<
     Ok((feeds, described))
 }
 
-fn plan_simulator(
+/// A simulated shop, whose tables nobody has to be asked for. Errors: a table that it does not have.
+pub(crate) fn plan_simulator(
     feed: &Feed<'_>,
     simulator: crate::demo::Simulator,
 ) -> anyhow::Result<(PlannedFeed, Vec<SourceTable>)> {

@@ -59,7 +59,7 @@ pub struct Pump {
     source_names: BTreeMap<u32, String>,
     /// Columns of what has changed so far.
     schemas: BTreeMap<TableId, Arc<Schema>>,
-    /// Sources that a model stands on, however far below.
+    /// The sources of a table, and those that a model stands on, however far below.
     sources_of: BTreeMap<TableName, BTreeSet<u32>>,
     /// When the figures that come with no step were last read.
     refreshed_us: i64,
@@ -245,43 +245,37 @@ impl Pump {
             changes,
         }));
         let times = Times { durable, visible };
-        let of_source: BTreeMap<u32, StepLatency> =
-            self.source_names.keys().map(|&id| (id, StepLatency::of(&seen.marks, &[id].into(), times))).collect();
         for (source, position) in &seen.positions {
             let name = self.source_names.get(source).cloned().unwrap_or_default();
             let status = facts.sources.entry(name).or_default();
             status.position.clone_from(position);
-            if let Some(newest) = of_source.get(source).and_then(|latency| latency.newest) {
+            let marks = seen.marks.iter().filter(|mark| mark.source == *source);
+            if let Some(newest) = marks.map(|mark| mark.commit).max() {
                 status.last_commit_us = Some(newest);
                 status.lag_us = (visible - newest).max(0);
             }
         }
-        // Models over the same sources have the same latencies.
-        let mut of_models: BTreeMap<&BTreeSet<u32>, StepLatency> = BTreeMap::new();
+        // Tables and models over the same sources have the same latencies.
+        let mut latencies: BTreeMap<&BTreeSet<u32>, StepLatency> = BTreeMap::new();
         for change in &report.relations {
             let rows = engine.row_count(change.id);
             let changed = change.inserted.max(change.deleted);
-            let latency = if change.is_model {
-                let sources = self.sources_of.get(&change.name).unwrap_or(&NO_SOURCES);
-                let latency = of_models.entry(sources).or_insert_with(|| StepLatency::of(&seen.marks, sources, times));
+            let sources = self.sources_of.get(&change.name).unwrap_or(&NO_SOURCES);
+            let latency = latencies.entry(sources).or_insert_with(|| StepLatency::of(&seen.marks, sources, times));
+            let newest = latency.newest;
+            if change.is_model {
                 let model = facts.models.entry(change.name.clone()).or_default();
                 model.rows = rows;
                 model.changes_total += changed;
-                model.last_commit_us = latency.newest.or(model.last_commit_us);
-                model.lag_us = latency.newest.map_or(model.lag_us, |newest| (visible - newest).max(0));
-                &*latency
+                model.last_commit_us = newest.or(model.last_commit_us);
+                model.lag_us = newest.map_or(model.lag_us, |newest| (visible - newest).max(0));
             } else {
-                let source = engine.table(change.id).map_or(u32::MAX, |table| table.source);
-                let Some(latency) = of_source.get(&source) else { continue };
                 let table = facts.tables.entry(change.name.clone()).or_default();
                 table.rows = rows;
                 table.changes_total += changed;
-                if let Some(newest) = latency.newest {
-                    table.last_commit_us = Some(newest);
-                    table.lag_us = (visible - newest).max(0);
-                }
-                latency
-            };
+                table.last_commit_us = newest.or(table.last_commit_us);
+                table.lag_us = newest.map_or(table.lag_us, |newest| (visible - newest).max(0));
+            }
             for (stage, histogram) in latency.stages() {
                 facts.latency.entry((change.name.clone(), stage)).or_default().merge(histogram);
             }
@@ -380,7 +374,7 @@ fn load_word(load: &Load) -> &'static str {
 
 static NO_SOURCES: BTreeSet<u32> = BTreeSet::new();
 
-/// The sources below each model.
+/// The source of each table, and those below each model.
 fn sources_of(warehouse: &Warehouse, lineage: &[(TableName, TableName)]) -> BTreeMap<TableName, BTreeSet<u32>> {
     let mut found: BTreeMap<TableName, BTreeSet<u32>> = BTreeMap::new();
     for table in warehouse.engine.tables() {

@@ -169,24 +169,11 @@ impl Engine {
         let (model, id) = self.graph.nodes[node].origin;
         let arrow = Arc::clone(&self.graph.nodes[node].arrow);
         let NodeQuery { mut stream, rejected } = self.query_node(model, id)?;
-        let mut parts: Vec<Delta> = Vec::new();
-        let mut rows = 0;
-        loop {
-            let runtime = self.settings.runtime.clone();
-            let next = runtime.block_on(stream.next()).transpose().map_err(query_error)?;
-            if let Some(batch) = &next {
-                let count = batch.num_rows();
-                let batch = relation::columns::batch(&arrow, batch.columns().to_vec(), count)?;
-                parts.push(Delta::new(batch, vec![1; count]));
-                rows += count;
-            }
-            if rows >= self.settings.build_rows_max || (next.is_none() && rows > 0) {
-                each(self, Delta::concat(&arrow, &std::mem::take(&mut parts))?)?;
-                rows = 0;
-            }
-            if next.is_none() {
-                break;
-            }
+        let runtime = self.settings.runtime.clone();
+        while let Some(batch) = runtime.block_on(stream.next()).transpose().map_err(query_error)? {
+            let rows = batch.num_rows();
+            let batch = relation::columns::batch(&arrow, batch.columns().to_vec(), rows)?;
+            each(self, Delta::new(batch, vec![1; rows]))?;
         }
         // What is no scan stands on states that were poured before, and their pours told of the same rows.
         if !self.is_scan(node) {

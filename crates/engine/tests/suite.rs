@@ -9,8 +9,8 @@
 //!
 //! Executions: as written (each step's answer is compared with the file), then without answers: all in one step, change
 //! by change, shuffled within what order allows, with two workers, with a restart after every step, and with the models
-//! built after all steps, in large portions and row by row. After each, every model equals the batch engine's answer over the tables, and all executions
-//! end with the same rows.
+//! built after all steps, in large portions and row by row. After each, every model equals the batch engine's answer over
+//! the tables, and all executions end with the same rows.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -143,16 +143,15 @@ const elementsOf = (key) => {
 
 /** HTML that came while somebody was inside of its element. */
 const waiting = new Map();
-const fill = (element) => requestAnimationFrame(() => {
-  const text = waiting.get(element);
-  if (element.contains(document.activeElement)) {
-    element.addEventListener("focusout", () => fill(element), { once: true });
-    return;
-  }
-  waiting.delete(element);
+const fill = (element, text) => {
   element.innerHTML = text;
   known = null;
-});
+};
+const fillWhenLeft = (element) => element.addEventListener("focusout", () => requestAnimationFrame(() => {
+  if (element.contains(document.activeElement)) return fillWhenLeft(element);
+  fill(element, waiting.get(element));
+  waiting.delete(element);
+}), { once: true });
 
 const patch = (key, text) => {
   for (const element of elementsOf(key)) {
@@ -172,12 +171,11 @@ const patch = (key, text) => {
       case "h":
         // Whoever moves by keyboard inside of it is not thrown out: the newest waits until they leave.
         if (element.contains(document.activeElement)) {
-          if (!waiting.has(element)) element.addEventListener("focusout", () => fill(element), { once: true });
+          if (!waiting.has(element)) fillWhenLeft(element);
           waiting.set(element, text);
-          break;
+        } else {
+          fill(element, text);
         }
-        element.innerHTML = text;
-        known = null;
         break;
       case "c":
         charts.get(element)?.update(JSON.parse(text));

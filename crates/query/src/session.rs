@@ -57,14 +57,13 @@ pub struct Session {
     user: String,
     /// None: as the catalogue says.
     search_path: Option<Vec<String>>,
-    joins: Joins,
 }
 
 impl Session {
     /// A session that sees `snapshot` under the names of `catalog`.
     pub fn new(snapshot: impl Storage, catalog: Arc<Catalog>, runtime: Arc<Runtime>) -> Self {
         let user = pg_catalog::OWNER.to_owned();
-        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path: None, joins: Joins::Hash }
+        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path: None }
     }
 
     /// The same for a user: what `current_user` says.
@@ -78,13 +77,6 @@ impl Session {
     #[must_use]
     pub fn with_search_path(mut self, path: Vec<String>) -> Self {
         self.search_path = Some(path);
-        self
-    }
-
-    /// The same with joins that spill to disk instead of holding one side in memory: slower, for what failed without.
-    #[must_use]
-    pub fn with_spilling_joins(mut self) -> Self {
-        self.joins = Joins::SortMerge;
         self
     }
 
@@ -136,14 +128,13 @@ impl Session {
     /// The rows of one node of a flow: what its state is built of. Columns are `c0`, `c1`, … of the node's own types.
     ///
     /// With [`Isolation::Rows`] a row on which an expression fails is reported and left out; without, it fails the build.
-    /// A build with it that runs out of memory is for the caller to begin again, with [`Session::with_spilling_joins`].
     pub async fn flow(&self, flow: &Flow, node: NodeId, isolation: &Isolation) -> Result<SendableRecordBatchStream> {
         let names = self.names();
         let plan =
             flow_to_logical(flow, node, isolation, &|table: &TableName| names.stored(table).map(provider_as_source))?;
         match isolation {
             // Not begun again by itself: rows would be reported twice.
-            Isolation::Rows(_) => Ok(self.start(&plan, self.joins).await?),
+            Isolation::Rows(_) => Ok(self.start(&plan, Joins::Hash).await?),
             Isolation::Query => self.run(plan).await,
         }
     }
@@ -154,7 +145,7 @@ impl Session {
     }
 
     fn state(&self) -> &SessionState {
-        self.runtime.state(self.joins)
+        self.runtime.state(Joins::Hash)
     }
 
     /// SQL to a plan, not optimised yet.
@@ -191,8 +182,8 @@ impl Session {
 
     /// Optimises and starts a plan; with sort-merge joins if its first batch does not fit the memory.
     async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        match self.start(&plan, self.joins).await {
-            Err(error) if is_exhausted(&error) && self.joins == Joins::Hash && has_join(&plan) => {
+        match self.start(&plan, Joins::Hash).await {
+            Err(error) if is_exhausted(&error) && has_join(&plan) => {
                 tracing::debug!("a query runs again with joins that spill");
                 Ok(self.start(&plan, Joins::SortMerge).await?)
             }

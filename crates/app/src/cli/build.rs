@@ -33,11 +33,13 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         if instance.has_failed() {
             break Outcome::Failed;
         }
-        let start = Start::of(&instance.status.facts());
+        let (start, verdict) = {
+            let facts = instance.status.facts();
+            (Start::of(&facts), verdict(&facts, &targets))
+        };
         terminal.starting(start);
-        match verdict(&instance.status.facts(), &targets) {
-            Some(outcome) => break outcome,
-            None => continue,
+        if let Some(outcome) = verdict {
+            break outcome;
         }
     };
     drop(terminal);

@@ -5,6 +5,7 @@ use relation::Schema;
 
 use super::{Context, Outcome, print};
 use crate::demo::Simulator;
+use crate::instance::plan_simulator;
 use crate::setup::Setup;
 use crate::warehouse::plan_models;
 
@@ -37,12 +38,8 @@ fn known_tables(setup: &Setup) -> anyhow::Result<Option<Vec<(TableName, Schema)>
     let mut tables = Vec::new();
     for feed in setup.feeds()? {
         let project::ConnectionKind::Simulator { shop, .. } = &feed.connection.kind else { return Ok(None) };
-        let simulator = Simulator::new(shop);
-        for table in &feed.tables {
-            // A table that the shop does not have is said by `up`, with its name.
-            let Some(schema) = simulator.schema(&table.identifier) else { return Ok(None) };
-            tables.push((TableName::new(&table.source, &table.name), schema));
-        }
+        let (_, described) = plan_simulator(&feed, Simulator::new(shop))?;
+        tables.extend(described.into_iter().map(|table| (table.name, table.schema)));
     }
     Ok(Some(tables))
 }

@@ -71,6 +71,23 @@ pub struct Answered {
     pub compared: Option<String>,
 }
 
+impl Answered {
+    /// The answer of a tile. Not one without the columns that the tile names: another drawn in their place would be a
+    /// wrong number.
+    pub fn of(tile: &Tile, grid: Grid, compared: Option<String>) -> Panel<Self> {
+        let names = tile.x.iter().chain(&tile.y).chain(&tile.columns);
+        let missing: Vec<&str> = names.filter(|name| grid.column(name).is_none()).map(String::as_str).collect();
+        if missing.is_empty() {
+            return Ok(Self { grid, compared });
+        }
+        let there: Vec<&str> = grid.columns.iter().map(|column| column.name.as_str()).collect();
+        Err(Trouble {
+            message: format!("The answer has no column {}.", missing.join(", ")),
+            hint: format!("It has: {}.", there.join(", ")),
+        })
+    }
+}
+
 /// A dashboard.
 #[derive(Debug, Clone, Template)]
 #[template(path = "dashboard.html")]
@@ -99,18 +116,15 @@ impl DashboardPage {
         live.insert("t/step".to_owned(), step.to_string());
         for (at, (tile, answer)) in dashboard.tiles.iter().zip(answers).enumerate() {
             match answer {
-                Ok(answered) if tile.kind == TileKind::Line && misnamed(tile, &answered.grid).is_none() => {
+                Ok(answered) if tile.kind == TileKind::Line => {
                     let lines = Lines::of(&answered.grid, tile.x.as_deref(), &tile.y);
                     live.insert(format!("c/tile-{at}"), lines.json());
                     live.insert(format!("h/tile-{at}/rows"), answered.grid.html(&tile.title));
                     live.insert(format!("h/tile-{at}/trouble"), String::new());
                 }
                 // Lines that fail keep their picture, with the reason above it.
-                answer if tile.kind == TileKind::Line => {
-                    let misnamed = answer.as_ref().ok().and_then(|answered| misnamed(tile, &answered.grid));
-                    if let Some(trouble) = misnamed.as_ref().or(answer.as_ref().err()) {
-                        live.insert(format!("h/tile-{at}/trouble"), trouble_html(trouble));
-                    }
+                Err(trouble) if tile.kind == TileKind::Line => {
+                    live.insert(format!("h/tile-{at}/trouble"), trouble_html(trouble));
                 }
                 answer => {
                     live.insert(format!("h/tile-{at}"), content(tile, at, answer));
@@ -150,9 +164,6 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
         Ok(answered) => answered,
         Err(trouble) => return trouble_html(trouble),
     };
-    if let Some(trouble) = misnamed(tile, &answered.grid) {
-        return trouble_html(&trouble);
-    }
     let (grid, x) = (&answered.grid, tile.x.as_deref());
     match tile.kind {
         TileKind::Number | TileKind::Line => number_html(tile, answered),
@@ -160,17 +171,6 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
         TileKind::Funnel => scrolled(tile, &funnel_html(grid, x, &tile.y, tile.format), grid.cut),
         TileKind::Table => grid.select(&tile.columns).html(&tile.title),
     }
-}
-
-/// Columns that a tile names and its answer does not have: another one drawn in their place would be a wrong number.
-fn misnamed(tile: &Tile, grid: &Grid) -> Option<Trouble> {
-    let names = tile.x.iter().chain(&tile.y).chain(&tile.columns);
-    let missing: Vec<&str> = names.filter(|name| grid.column(name).is_none()).map(String::as_str).collect();
-    let there: Vec<&str> = grid.columns.iter().map(|column| column.name.as_str()).collect();
-    (!missing.is_empty()).then(|| Trouble {
-        message: format!("The answer has no column {}.", missing.join(", ")),
-        hint: format!("It has: {}.", there.join(", ")),
-    })
 }
 
 /// A tile keeps its height however many rows there are.
@@ -187,10 +187,7 @@ fn trouble_html(trouble: &Trouble) -> String {
 /// Lines with their rows as text; the chart is there also while they fail, so that they appear when they come.
 fn line_html(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
     let (grid, trouble) = match answer {
-        Ok(answered) => match misnamed(tile, &answered.grid) {
-            None => (answered.grid.clone(), String::new()),
-            Some(trouble) => (Grid::default(), trouble_html(&trouble)),
-        },
+        Ok(answered) => (answered.grid.clone(), String::new()),
         Err(trouble) => (Grid::default(), trouble_html(trouble)),
     };
     let lines = Lines::of(&grid, tile.x.as_deref(), &tile.y);
@@ -266,7 +263,8 @@ mod tests {
     #[test]
     fn a_column_that_is_not_there_is_said() {
         let tile = Tile { kind: TileKind::Bar, y: vec!["revenu".to_owned()], ..Tile::default() };
-        let html = content(&tile, 0, &answered(&["day", "revenue"], &["1", "2"]));
+        let grid = answered(&["day", "revenue"], &["1", "2"]).unwrap().grid;
+        let html = content(&tile, 0, &Answered::of(&tile, grid, None));
         assert!(html.contains("no column revenu.") && html.contains("It has: day, revenue."), "{html}");
     }
 

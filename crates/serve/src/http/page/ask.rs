@@ -19,22 +19,7 @@ use crate::value::{Cells, Column};
 /// Longest that a panel waits for its rows.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The rows of a statement, at most `rows_max`; `$1` is the first value.
-async fn ask(
-    service: &Arc<Service>,
-    sql: &str,
-    values: &[Option<&str>],
-    rows_max: usize,
-    context: &QueryContext,
-) -> Result<Grid, SqlError> {
-    let patience = service.limits.statement_timeout.unwrap_or(PATIENCE).min(PATIENCE);
-    let late = || SqlError::new("57014", "the statement took too long for this page").hint("Run it in the console.");
-    tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max, context)))
-        .await
-        .unwrap_or_else(|_| Err(late()))
-}
-
-/// The same at the newest step, with the error as a page shows it.
+/// The rows of a statement at the newest step, at most `rows_max`; `$1` is the first value. The error is as a page shows it.
 pub(super) async fn panel(
     service: &Arc<Service>,
     sql: &str,
@@ -52,7 +37,10 @@ pub(super) async fn panel_at(
     rows_max: usize,
     context: &QueryContext,
 ) -> Result<Grid, Trouble> {
-    ask(service, sql, values, rows_max, context).await.map_err(|error| {
+    let patience = service.limits.statement_timeout.unwrap_or(PATIENCE).min(PATIENCE);
+    let late = || SqlError::new("57014", "the statement took too long for this page").hint("Run it in the console.");
+    let answer = tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max, context))).await;
+    answer.unwrap_or_else(|_| Err(late())).map_err(|error| {
         debug!(code = error.code, message = %error.message, "a panel of the page has no rows");
         let more: Vec<&str> = [&error.detail, &error.hint].into_iter().flatten().map(String::as_str).collect();
         Trouble { message: error.message.clone(), hint: more.join(" ") }

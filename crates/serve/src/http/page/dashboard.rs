@@ -81,7 +81,7 @@ async fn answer(
             Some(grid.rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default())
         }
     };
-    Ok(Answered { grid, compared })
+    Answered::of(tile, grid, compared)
 }
 
 fn is_statement(text: &str) -> bool {
