@@ -180,10 +180,15 @@ impl Side {
         };
         let mut rows = Rows::new();
         let mut weights = Vec::new();
-        buckets.all(states, &mut |value| {
-            rows.push(value.get(8..).unwrap_or_default());
-            weights.push(weight_of(value));
+        let mut failed = Ok(());
+        buckets.all(states, &mut |value| match weight_of(value) {
+            Ok(weight) => {
+                rows.push(value.get(8..).unwrap_or_default());
+                weights.push(weight);
+            }
+            Err(error) => failed = Err(error),
         })?;
+        failed?;
         lookup.decode(&rows, weights)
     }
 
@@ -243,11 +248,21 @@ impl Lookup {
                 }
                 Ok(())
             }
-            Access::Own { buckets } => buckets.find(states, key, &mut |_, value| {
-                rows.push(value.get(8..).unwrap_or_default());
-                weights.push(weight_of(value));
-                rows.len() < end
-            }),
+            Access::Own { buckets } => {
+                let mut failed = Ok(());
+                buckets.find(states, key, &mut |_, value| match weight_of(value) {
+                    Ok(weight) => {
+                        rows.push(value.get(8..).unwrap_or_default());
+                        weights.push(weight);
+                        rows.len() < end
+                    }
+                    Err(error) => {
+                        failed = Err(error);
+                        false
+                    }
+                })?;
+                failed
+            }
             Access::Index { table, index, keyed } => {
                 let mut failed = Ok(());
                 index.find(states, key, &mut |row_key, _| {
@@ -256,10 +271,13 @@ impl Lookup {
                             rows.push(&value);
                             weights.push(1);
                         }
-                        Ok(Some(value)) => {
-                            rows.push(value.get(8..).unwrap_or_default());
-                            weights.push(weight_of(&value));
-                        }
+                        Ok(Some(value)) => match weight_of(&value) {
+                            Ok(weight) => {
+                                rows.push(value.get(8..).unwrap_or_default());
+                                weights.push(weight);
+                            }
+                            Err(error) => failed = Err(error),
+                        },
                         Ok(None) => {
                             failed = Err(crate::Error::Broken {
                                 node: table.to_string(),

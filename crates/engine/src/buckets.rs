@@ -232,7 +232,7 @@ fn changed(old: Option<&[u8]>, change: &Change) -> Result<Option<Vec<u8>>> {
         Change::Put(value) => Ok(Some(value.clone())),
         Change::Delete => Ok(None),
         Change::Add(weight, row) => {
-            let before = old.map_or(0, weight_of);
+            let before = old.map_or(Ok(0), weight_of)?;
             let after = before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))?;
             match after {
                 0 => Ok(None),
@@ -252,8 +252,9 @@ pub fn weighted(weight: i64, row: &[u8]) -> Vec<u8> {
 }
 
 /// The weight in a value made by [`weighted`].
-pub fn weight_of(value: &[u8]) -> i64 {
-    value.get(..8).and_then(|v| v.try_into().ok()).map_or(0, i64::from_le_bytes)
+pub fn weight_of(value: &[u8]) -> Result<i64> {
+    let weight = value.first_chunk::<8>().ok_or_else(|| broken("a weight cannot be read"))?;
+    Ok(i64::from_le_bytes(*weight))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "no more than a bucket holds")]

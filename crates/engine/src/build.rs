@@ -1,313 +1,580 @@
-//! Building states: the rows of what each stands on ([`crate::pour`]), put into the form that its rule keeps.
+//! Building states beside the running steps: the rows of what each stands on ([`crate::pour`]), put into the form that its
+//! rule keeps.
 //!
-//! A model is built when all its tables are complete and all models that it reads are live. Nothing else moves meanwhile:
-//! what arrives waits at the source. A build writes in portions of steps without a log record; the catalogue calls a state
-//! built only in the last one, so that a build cut short is dropped and begun again.
+//! A build takes a snapshot at step S and fills the states of one model from it, in portions that are committed beside the
+//! steps: into tables that no step writes and nobody reads. What the steps have changed since stands in the log. The build
+//! catches up with it as with one large step: the rules run over the net changes of S to T, on the states of S, and what they
+//! write into the build's own tables is kept. When little is left the engine does the same once more between two steps
+//! ([`Engine::finish_build`]), and the model is kept like all others from then on. The catalogue calls a state built only then,
+//! so that a build cut short is dropped and begun again.
+//!
+//! A model is built when all its tables are complete and all models that it reads are live. Nothing waits for it meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use relation::{Rows, TableId};
-use store::{Kind, Writes};
+use store::{Kind, Record, Snapshot, Store, Writes};
 
-use crate::engine::{Engine, Load, ModelState};
+use crate::chain::{changes_of_inputs, is_of_chain};
+use crate::engine::{Engine, Load, Model, ModelState, Settings};
 use crate::error::{Error, Result};
-use crate::graph::{NodeIndex, Rule};
+use crate::graph::NodeIndex;
+use crate::input::{Input, Logged, inputs_of};
+use crate::network::{Change, Network, Scope, edit};
 use crate::operator::States;
 use crate::operator::aggregate::{Accumulation, AggregateOp};
 use crate::states::BUILT;
+use crate::step::fact_key;
 
 /// Something that a model needs and that is not built yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Missing {
-    /// A node's own states, or a sink's relation.
+pub(crate) enum Missing {
+    /// A node's own states; of a sink, its relation.
     Node(NodeIndex),
-    /// A node's arrangement, by position.
-    Arrangement(NodeIndex, usize),
-    /// A stored relation's index, by position.
-    Index(TableId, usize),
+    /// A node's arrangement of this table.
+    Arrangement(NodeIndex, TableId),
+    /// An index of a stored relation, in this table.
+    Index(TableId, TableId),
+    /// The rows that a node could not take.
+    Rejects(NodeIndex, TableId),
     /// A table whose first load is under way.
     Table(TableId),
 }
 
-impl Engine {
+/// Rows that the engine catches up with between two steps.
+const LAST_ROWS_MAX: usize = 1_000;
+/// Bytes of rows of the log that one round of catching up takes into memory.
+const ROUND_BYTES_MAX: usize = 64 << 20;
+/// Rounds after which the engine does the rest, however much it is: steps that are as fast as the build would never be
+/// caught up with.
+const ROUNDS_MAX: usize = 12;
+
+/// The building of one model, to be run on a thread of its own.
+pub struct Build {
+    builder: Builder,
+    model: usize,
+    missing: BTreeSet<Missing>,
+}
+
+/// What became of a build.
+pub enum Finished {
+    /// The model is kept from now on.
+    Live(plan::TableName),
+    /// It could not be built, and why.
+    Failed(plan::TableName, String),
+    /// The model is not wanted any more.
+    Dropped,
+    /// What happened meanwhile cannot be caught up with: run this one.
+    Again(Build),
+}
+
+/// What fills states.
+pub(crate) struct Builder {
+    network: Arc<Network>,
+    pub(crate) store: Store,
+    pub(crate) settings: Settings,
+    pub(crate) queries: Arc<query::Runtime>,
+    /// Everything but the build's own tables is read as it was then.
+    base: Snapshot,
+    own: Arc<BTreeSet<TableId>>,
+    /// Both together.
+    view: Snapshot,
+    /// Nodes whose rejected rows have been counted.
+    pub(crate) counted: BTreeSet<NodeIndex>,
+    /// Rows of the model's relation.
+    rows: i64,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Network {
     /// What stands between a sink and being kept.
     pub(crate) fn missing(&self, sink: NodeIndex) -> BTreeSet<Missing> {
         let mut missing = BTreeSet::new();
-        for index in self.graph.ancestors(sink) {
+        let ancestors = self.graph.ancestors(sink);
+        // Of what others stand on as well only the part that this one asked for.
+        let asked: BTreeSet<TableId> =
+            ancestors.iter().flat_map(|&node| self.graph.nodes[node].asked.iter().copied()).collect();
+        for index in ancestors {
             let node = &self.graph.nodes[index];
             if !node.built {
                 missing.insert(Missing::Node(index));
             }
-            let unbuilt = node.arrangements.iter().enumerate().filter(|(_, kept)| !kept.built);
-            missing.extend(unbuilt.map(|(i, _)| Missing::Arrangement(index, i)));
-            if let Rule::Table { relation, .. } = &node.rule {
-                if self.tables.get(relation).is_some_and(|t| matches!(t.load, Load::Loading { .. })) {
-                    missing.insert(Missing::Table(*relation));
+            let unbuilt = node.arrangements.iter().filter(|kept| !kept.built).map(|kept| kept.arrangement.buckets.table);
+            let unbuilt = unbuilt.filter(|table| asked.contains(table));
+            missing.extend(unbuilt.map(|table| Missing::Arrangement(index, table)));
+            if let (Some(table), false) = (node.rejects, node.rejects_built) {
+                missing.insert(Missing::Rejects(index, table));
+            }
+            if let Some((relation, _)) = node.rule.table() {
+                if self.tables.get(&relation).is_some_and(|t| matches!(t.load, Load::Loading { .. })) {
+                    missing.insert(Missing::Table(relation));
                 }
-                let indexes = self.relations[relation].indexes.iter().enumerate().filter(|(_, index)| !index.built);
-                missing.extend(indexes.map(|(i, _)| Missing::Index(*relation, i)));
+                let indexes = self.relations[&relation].indexes.iter().filter(|index| !index.built);
+                let indexes = indexes.map(|index| index.buckets.table).filter(|table| asked.contains(table));
+                missing.extend(indexes.map(|table| Missing::Index(relation, table)));
             }
         }
         missing
     }
 
-    /// Builds every model that can be built now, calling `progress` with each one's name, and answers with how many
-    /// became live. A model whose build fails is marked failed; the others go on.
-    pub fn build_ready(&mut self, progress: &mut dyn FnMut(&plan::TableName)) -> Result<usize> {
-        let mut built = 0;
-        for number in 0..self.models.len() {
-            self.refresh_model(number);
-            if self.models[number].state != ModelState::Building {
-                continue;
-            }
-            let missing = self.missing(self.models[number].sink);
-            if missing.iter().any(|m| matches!(m, Missing::Table(_))) || !self.inputs_are_live(number) {
-                continue;
-            }
-            progress(&self.models[number].name.clone());
-            match self.build_all(&missing) {
-                Ok(()) => {
-                    self.refresh_model(number);
-                    built += 1;
-                }
-                Err(error @ Error::Store(_)) => return Err(error),
-                Err(error) => self.models[number].state = ModelState::Failed { reason: error.to_string() },
-            }
-            self.graph.refresh_active();
+    /// The tables that a part of a build fills.
+    fn tables_of(&self, part: Missing) -> Vec<TableId> {
+        match part {
+            Missing::Table(_) => Vec::new(),
+            Missing::Index(_, table) | Missing::Arrangement(_, table) | Missing::Rejects(_, table) => vec![table],
+            Missing::Node(node) => self.graph.nodes[node].states.clone(),
         }
-        Ok(built)
+    }
+}
+
+impl Engine {
+    /// The next model that can be built now, if none is being built: run it, then [`Engine::finish_build`].
+    pub fn next_build(&mut self) -> Result<Option<Build>> {
+        if self.building.is_some() {
+            return Ok(None);
+        }
+        self.refresh_models();
+        let Some((model, missing)) = self.kept_models().into_iter().find_map(|number| self.buildable(number)) else {
+            return Ok(None);
+        };
+        // Nothing may be stored under a number that the catalogue does not know.
+        self.commit_unlogged(Writes::new())?;
+        let own: BTreeSet<TableId> = missing.iter().flat_map(|&part| self.network.tables_of(part)).collect();
+        let base = self.store.working();
+        // What comes from here on is caught up with out of the log.
+        self.store.retain_from(base.step() + 1);
+        self.building = Some(model);
+        let own = Arc::new(own);
+        let builder = Builder {
+            network: Arc::clone(&self.network),
+            store: self.store.clone(),
+            settings: self.settings.clone(),
+            queries: Arc::clone(&self.queries),
+            view: base.beside(&base, &own),
+            base,
+            own,
+            counted: BTreeSet::new(),
+            rows: 0,
+            cancelled: Arc::new(AtomicBool::new(false)),
+        };
+        Ok(Some(Build { builder, model, missing }))
+    }
+
+    fn buildable(&self, number: usize) -> Option<(usize, BTreeSet<Missing>)> {
+        let model = &self.network.models[number];
+        if model.state != ModelState::Building {
+            return None;
+        }
+        let missing = self.network.missing(model.sink);
+        let is_loading = missing.iter().any(|part| matches!(part, Missing::Table(_)));
+        (!is_loading && self.inputs_are_live(number)).then_some((number, missing))
     }
 
     /// Whether every model that this one reads is live: a parked or failed one keeps its readers waiting.
     fn inputs_are_live(&self, number: usize) -> bool {
-        let ancestors = self.graph.ancestors(self.models[number].sink);
-        let sinks = ancestors.iter().filter_map(|&node| match self.graph.nodes[node].rule {
-            Rule::Sink { model } if model != number => Some(model),
-            _ => None,
-        });
-        sinks.into_iter().all(|model| self.models[model].state == ModelState::Live)
+        let ancestors = self.network.graph.ancestors(self.network.models[number].sink);
+        let sinks = ancestors.iter().filter_map(|&node| self.network.graph.nodes[node].rule.sink());
+        let mut others = sinks.filter(|&model| model != number);
+        others.all(|model| self.network.models[model].state == ModelState::Live)
     }
 
-    /// Indexes first: they depend on nothing but their tables. Then nodes, inputs first, each with its arrangements: the
-    /// rows of one are made of what those below it keep.
-    fn build_all(&mut self, missing: &BTreeSet<Missing>) -> Result<()> {
-        let mut parts: Vec<Missing> = missing.iter().copied().collect();
-        parts.sort_by_key(|part| match *part {
-            Missing::Table(_) | Missing::Index(..) => (0, 0),
-            Missing::Node(node) => (1 + node, 0),
-            Missing::Arrangement(node, i) => (1 + node, 1 + i),
-        });
-        for part in parts {
-            let ids = self.states_of(part);
-            if ids.iter().any(|id| self.unfinished.contains(id)) {
-                return Err(Error::Unfinished);
+    /// Puts what a build came to in its place. Call it between two steps.
+    pub fn finish_build(&mut self, build: Build, outcome: Result<()>) -> Result<Finished> {
+        self.building = None;
+        let Build { mut builder, model: number, missing } = build;
+        let name = self.network.models[number].name.clone();
+        if !self.kept_models().contains(&number) {
+            self.store.retain_from(u64::MAX);
+            return Ok(Finished::Dropped);
+        }
+        let outcome = outcome.and_then(|()| self.catch_up_last(&mut builder, number));
+        match outcome {
+            Ok(writes) => {
+                self.keep_built(&builder, number, &missing, writes)?;
+                self.store.retain_from(u64::MAX);
+                self.store.fold_soon();
+                Ok(Finished::Live(name))
             }
-            // What a failure leaves half built is not to be built upon; the next start drops it.
-            self.unfinished.extend(&ids);
-            match part {
-                Missing::Index(relation, i) => self.build_index(relation, i)?,
-                Missing::Node(node) => self.build_node(node)?,
-                Missing::Arrangement(node, i) => self.build_arrangement(node, i)?,
-                Missing::Table(_) => {}
+            Err(Error::CannotCatchUp) => {
+                builder.base = self.store.working();
+                self.store.retain_from(builder.base.step() + 1);
+                builder.network = Arc::clone(&self.network);
+                self.building = Some(number);
+                Ok(Finished::Again(Build { builder, model: number, missing }))
             }
-            ids.iter().for_each(|id| {
-                self.unfinished.remove(id);
-            });
+            Err(Error::Cancelled) => {
+                self.store.retain_from(u64::MAX);
+                Ok(Finished::Dropped)
+            }
+            Err(error @ Error::Store(store::Error::Closed)) => Err(error),
+            Err(error) => {
+                self.store.retain_from(u64::MAX);
+                let reason = error.to_string();
+                edit(&mut self.network).models[number].state = ModelState::Failed { reason: reason.clone() };
+                Ok(Finished::Failed(name, reason))
+            }
+        }
+    }
+
+    /// The last changes, between two steps: what they write.
+    fn catch_up_last(&self, builder: &mut Builder, number: usize) -> Result<Writes> {
+        let cone = self.network.graph.ancestors(self.network.models[number].sink);
+        if let Some(reason) = cone.iter().find_map(|&node| self.network.graph.nodes[node].parked.as_ref()) {
+            return Err(Error::Query(reason.clone()));
+        }
+        let Some(changes) = builder.changes_until(self.step)? else { return Ok(Writes::new()) };
+        builder.run(&changes, number)
+    }
+
+    fn keep_built(
+        &mut self,
+        builder: &Builder,
+        number: usize,
+        missing: &BTreeSet<Missing>,
+        mut writes: Writes,
+    ) -> Result<()> {
+        let relation = self.network.models[number].relation;
+        for id in builder.own.iter() {
+            if let Some(mut entry) = self.catalog.get(*id).cloned() {
+                entry.detail = BUILT.to_owned();
+                self.catalog.update(&mut writes, entry);
+            }
+        }
+        if builder.own.contains(&relation) {
+            writes.put(self.facts, &fact_key("rows", relation), &builder.rows.to_le_bytes());
+        }
+        self.commit_unlogged(writes)?;
+        if builder.own.contains(&relation) {
+            self.rows.insert(relation, builder.rows);
+        }
+        let network = edit(&mut self.network);
+        for part in missing {
+            network.note_built(*part);
+        }
+        network.graph.refresh_active();
+        self.refresh_models();
+        Ok(())
+    }
+
+    /// Builds every model that can be built now, one after the other on this thread, calling `progress` with each one's
+    /// name, and answers with how many became live. A model whose build fails is marked failed; the others go on.
+    pub fn build_ready(&mut self, progress: &mut dyn FnMut(&plan::TableName)) -> Result<usize> {
+        let mut built = 0;
+        while let Some(mut build) = self.next_build()? {
+            progress(build.name());
+            loop {
+                let outcome = build.run();
+                match self.finish_build(build, outcome)? {
+                    Finished::Again(again) => build = again,
+                    Finished::Live(_) => {
+                        built += 1;
+                        break;
+                    }
+                    Finished::Failed(..) | Finished::Dropped => break,
+                }
+            }
+        }
+        Ok(built)
+    }
+
+    /// States of the catalogue that hold half a build: dropped at the start.
+    pub(crate) fn drop_unfinished(&mut self) {
+        let is_derived = |kind| matches!(kind, Kind::State | Kind::Model | Kind::Index | Kind::Rejects);
+        let unfinished = self.catalog.entries().filter(|entry| is_derived(entry.kind) && entry.detail != BUILT);
+        let unfinished: Vec<TableId> = unfinished.map(|entry| entry.id).collect();
+        for id in unfinished {
+            self.catalog.remove(&mut self.setup, id);
+        }
+    }
+}
+
+impl Network {
+    fn note_built(&mut self, part: Missing) {
+        match part {
+            Missing::Table(_) => {}
+            Missing::Node(node) => self.graph.nodes[node].built = true,
+            Missing::Rejects(node, _) => self.graph.nodes[node].rejects_built = true,
+            Missing::Arrangement(node, table) => {
+                let kept = &mut self.graph.nodes[node].arrangements;
+                let is_it = |kept: &&mut crate::graph::KeptArrangement| kept.arrangement.buckets.table == table;
+                kept.iter_mut().filter(is_it).for_each(|kept| kept.built = true);
+            }
+            Missing::Index(relation, table) => {
+                let stored = self.relations.get_mut(&relation);
+                let indexes = stored.into_iter().flat_map(|stored| stored.indexes.iter_mut());
+                indexes.filter(|index| index.buckets.table == table).for_each(|index| index.built = true);
+            }
+        }
+    }
+}
+
+impl Build {
+    /// The model's name.
+    pub fn name(&self) -> &plan::TableName {
+        &self.builder.network.models[self.model].name
+    }
+
+    /// What ends the build soon when it is set.
+    pub fn cancel(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.builder.cancelled)
+    }
+
+    /// Fills the states, and catches up until little is left.
+    pub fn run(&mut self) -> Result<()> {
+        loop {
+            match self.run_once() {
+                Err(Error::CannotCatchUp) => {
+                    // Begun again from here: a chain of steps went by, whose changes are in no record.
+                    let base = self.builder.store.working();
+                    self.builder.store.retain_from(base.step() + 1);
+                    self.builder.base = base;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn run_once(&mut self) -> Result<()> {
+        self.builder.begin()?;
+        self.builder.fill(&self.missing)?;
+        for _ in 0..ROUNDS_MAX {
+            if !self.builder.catch_up(self.model)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Builder {
+    pub(crate) fn network(&self) -> &Arc<Network> {
+        &self.network
+    }
+
+    /// States as of the build's snapshot, its own as they are filled so far.
+    pub(crate) fn states(&self) -> States<'_> {
+        States { snapshot: &self.view, hot: self.store.hot(), shards: self.settings.workers }
+    }
+
+    pub(crate) fn view(&self) -> &Snapshot {
+        &self.view
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.counted.clear();
+        self.rows = 0;
+        self.refresh();
+        self.clear()
+    }
+
+    fn refresh(&mut self) {
+        self.view = self.base.beside(&self.store.working(), &self.own);
+    }
+
+    /// Empties the build's own tables: what an attempt before this one left is not built upon.
+    fn clear(&mut self) -> Result<()> {
+        for &table in Arc::clone(&self.own).iter() {
+            loop {
+                let mut writes = Writes::new();
+                for entry in self.view.scan(table, &[]).take(CLEARED_MAX) {
+                    writes.delete(table, &entry?.0);
+                }
+                if writes.is_empty() {
+                    break;
+                }
+                self.commit(writes)?;
+            }
         }
         Ok(())
     }
 
-    /// The tables that a part of a build fills.
-    fn states_of(&self, part: Missing) -> Vec<TableId> {
-        match part {
-            Missing::Table(_) => Vec::new(),
-            Missing::Index(relation, i) => vec![self.relations[&relation].indexes[i].buckets.table],
-            Missing::Arrangement(node, i) => vec![self.graph.nodes[node].arrangements[i].arrangement.buckets.table],
-            Missing::Node(node) => {
-                let sink = match self.graph.nodes[node].rule {
-                    Rule::Sink { model } => Some(self.models[model].relation),
-                    _ => None,
-                };
-                self.graph.nodes[node].states.iter().copied().chain(sink).collect()
-            }
+    pub(crate) fn commit(&mut self, writes: Writes) -> Result<()> {
+        if self.cancelled.load(Ordering::Acquire) {
+            return Err(Error::Cancelled);
         }
+        if !writes.is_empty() {
+            self.store.commit_beside(writes)?;
+            self.refresh();
+        }
+        Ok(())
     }
 
-    fn build_index(&mut self, relation: TableId, i: usize) -> Result<()> {
-        let snapshot = self.store.snapshot();
-        let stored = self.relations[&relation].clone();
-        let index = stored.indexes[i].clone();
+    /// Indexes first: they depend on nothing but their tables. Then nodes, inputs first, each with its arrangements: the
+    /// rows of one are made of what those below it keep. What was rejected on the way is known then, but for what only
+    /// look-ups met.
+    fn fill(&mut self, missing: &BTreeSet<Missing>) -> Result<()> {
+        let mut parts: Vec<Missing> = missing.iter().copied().collect();
+        let last = self.network.graph.nodes.len();
+        parts.sort_by_key(|part| match *part {
+            Missing::Table(_) | Missing::Index(..) => (0, 0),
+            Missing::Node(node) => (1 + node, 0),
+            Missing::Arrangement(node, _) => (1 + node, 1),
+            Missing::Rejects(node, _) => (1 + last + node, 0),
+        });
+        for part in parts {
+            let network = Arc::clone(&self.network);
+            match part {
+                Missing::Index(relation, table) => self.build_index(relation, table)?,
+                Missing::Node(node) => network.graph.nodes[node].rule.build(&network.graph.nodes[node], self)?,
+                Missing::Arrangement(node, table) => self.build_arrangement(node, table)?,
+                Missing::Rejects(node, _) if !self.counted.contains(&node) => {
+                    self.pour(node, &mut |_, _| Ok(()))?;
+                }
+                Missing::Rejects(..) | Missing::Table(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the build fills this table.
+    pub(crate) fn owns(&self, table: TableId) -> bool {
+        self.own.contains(&table)
+    }
+
+    fn build_index(&mut self, relation: TableId, table: TableId) -> Result<()> {
+        let network = Arc::clone(&self.network);
+        let stored = &network.relations[&relation];
+        let Some(index) = stored.indexes.iter().find(|index| index.buckets.table == table) else { return Ok(()) };
         let mut rows = Rows::new();
-        let mut scan = snapshot.scan(relation, &[]);
+        let mut scan = self.view.scan(relation, &[]);
         loop {
             let next = scan.next().transpose()?;
             if let Some((_, value)) = &next {
                 rows.push(stored.row_of(value)?.0);
             }
-            if rows.len() >= self.settings.build_rows_max || next.is_none() {
-                let changes = stored.index_changes(&index, &rows, std::iter::repeat_n(1, rows.len()));
-                self.commit_portion(|_, states, writes| index.buckets.apply(Some(states), changes, writes))?;
+            let is_full = rows.len() >= self.settings.build_rows_max || rows.byte_len() >= self.settings.build_bytes_max;
+            if is_full || next.is_none() {
+                let changes = stored.index_changes(index, &rows, std::iter::repeat_n(1, rows.len()));
+                self.portion(|_, states, writes| index.buckets.apply(Some(states), changes, writes))?;
                 rows = Rows::new();
             }
             if next.is_none() {
-                break;
+                return Ok(());
             }
         }
-        self.finish_state(&[index.buckets.table])?;
-        if let Some(stored) = self.relations.get_mut(&relation) {
-            stored.indexes[i].built = true;
-        }
-        Ok(())
     }
 
-    fn build_arrangement(&mut self, node: NodeIndex, i: usize) -> Result<()> {
-        let state = self.graph.nodes[node].arrangements[i].arrangement.buckets.table;
-        self.pour(node, &mut |engine, delta| {
-            engine.commit_portion(|engine, states, writes| {
-                engine.graph.nodes[node].arrangements[i].arrangement.apply(&delta, Some(states), writes)
-            })
-        })?;
-        self.finish_state(&[state])?;
-        self.graph.nodes[node].arrangements[i].built = true;
-        Ok(())
-    }
-
-    fn build_node(&mut self, index: NodeIndex) -> Result<()> {
-        let node = &self.graph.nodes[index];
-        let states = node.states.clone();
-        match &node.rule {
-            Rule::Sink { model } => {
-                let (relation, input) = (self.models[*model].relation, node.inputs[0]);
-                self.build_relation(input, relation)?;
-            }
-            Rule::Aggregate(aggregate) => {
-                let (aggregate, input) = (Arc::clone(aggregate), node.inputs[0]);
-                self.build_aggregate(&aggregate, input)?;
-            }
-            Rule::TopK(top) => {
-                let (top, input) = (Arc::clone(top), node.inputs[0]);
-                self.pour(input, &mut |engine, delta| {
-                    engine.commit_portion(|_, states, writes| top.keep(&delta, states, writes))
-                })?;
-            }
-            _ => {}
-        }
-        self.finish_state(&states)?;
-        self.graph.nodes[index].built = true;
-        Ok(())
+    fn build_arrangement(&mut self, node: NodeIndex, table: TableId) -> Result<()> {
+        let network = Arc::clone(&self.network);
+        let kept = network.graph.nodes[node].arrangements.iter().find(|kept| kept.arrangement.buckets.table == table);
+        let Some(kept) = kept else { return Ok(()) };
+        self.pour(node, &mut |builder, delta| {
+            builder.portion(|_, states, writes| kept.arrangement.apply(&delta, Some(states), writes))
+        })
     }
 
     /// Groups and multisets gather in memory, as a hash aggregation would, and are written when they are many and at the
     /// end.
-    fn build_aggregate(&mut self, aggregate: &AggregateOp, input: NodeIndex) -> Result<()> {
+    pub(crate) fn build_aggregate(&mut self, aggregate: &AggregateOp, input: NodeIndex) -> Result<()> {
         let mut accumulation = aggregate.accumulation();
         let mut is_first = true;
-        self.pour(input, &mut |engine, delta| {
+        self.pour(input, &mut |builder, delta| {
             accumulation.add(&delta, None)?;
-            if accumulation.bytes() < engine.settings.build_bytes_max {
+            if accumulation.bytes() < builder.settings.build_bytes_max {
                 return Ok(());
             }
             let full = std::mem::replace(&mut accumulation, aggregate.accumulation());
-            engine.write_groups(full, std::mem::take(&mut is_first))
+            builder.write_groups(full, std::mem::take(&mut is_first))
         })?;
         self.write_groups(accumulation, is_first)
     }
 
     fn write_groups(&mut self, accumulation: Accumulation<'_>, is_first: bool) -> Result<()> {
-        self.commit_portion(|_, states, writes| {
+        self.portion(|_, states, writes| {
             // Nothing is there yet: nothing needs to be read.
             let states = if is_first { None } else { Some(states) };
             accumulation.finish(states, writes).map(|_| ())
         })
     }
 
-    fn build_relation(&mut self, input: NodeIndex, relation: TableId) -> Result<()> {
+    pub(crate) fn build_relation(&mut self, input: NodeIndex, relation: TableId) -> Result<()> {
+        let network = Arc::clone(&self.network);
+        let stored = &network.relations[&relation];
         let mut total = 0_i64;
-        self.pour(input, &mut |engine, delta| {
-            let stored = &engine.relations[&relation];
+        self.pour(input, &mut |builder, delta| {
             let delta = if stored.is_keyed() { delta } else { delta.consolidate(stored.layout.types())? };
             let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
             total += delta.weights.iter().sum::<i64>();
-            engine.commit_portion(|engine, states, writes| {
-                engine.relations[&relation].write_net(&rows, &delta.weights, states, writes)
-            })
+            builder.portion(|_, states, writes| stored.write_net(&rows, &delta.weights, states, writes))
         })?;
-        self.rows.insert(relation, total);
-        let mut writes = Writes::new();
-        writes.put(self.facts, &crate::engine::fact_key("rows", relation), &total.to_le_bytes());
-        self.commit_unlogged(writes)?;
-        self.finish_state(&[relation])
+        self.rows = total;
+        Ok(())
     }
 
     /// Writes a part of a build: rules read the state as the parts before left it.
-    pub(crate) fn commit_portion(
+    pub(crate) fn portion(
         &mut self,
         write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>,
     ) -> Result<()> {
         let mut writes = Writes::new();
-        let snapshot = self.store.snapshot();
-        write(self, self.states(&snapshot), &mut writes)?;
-        self.commit_unlogged(writes)
+        write(self, self.states(), &mut writes)?;
+        self.commit(writes)
     }
 
-    /// Commits a step without a record, with what the set-up left to be written.
-    pub(crate) fn commit_unlogged(&mut self, writes: Writes) -> Result<()> {
-        let mut all = std::mem::take(&mut self.setup);
-        all.append(writes);
-        let writes = all;
-        if writes.is_empty() {
-            return Ok(());
+    /// Takes in what the steps have changed since the build's snapshot; false when so little is left that the engine does
+    /// it between two steps.
+    fn catch_up(&mut self, model: usize) -> Result<bool> {
+        let target = self.store.working();
+        let Some(changes) = self.changes_until(target.step())? else { return Ok(false) };
+        let rows: usize = changes.iter().map(|change| change.rows.len()).sum();
+        if rows <= LAST_ROWS_MAX {
+            return Ok(false);
         }
-        self.step += 1;
-        Ok(self.store.commit(self.step, writes)?)
+        let writes = self.run(&changes, model)?;
+        self.store.commit_beside(writes)?;
+        self.base = target;
+        self.store.retain_from(self.base.step() + 1);
+        self.refresh();
+        Ok(true)
     }
 
-    /// Notes that states hold everything.
-    fn finish_state(&mut self, ids: &[TableId]) -> Result<()> {
-        self.set_detail(ids, BUILT)
-    }
-
-    fn set_detail(&mut self, ids: &[TableId], detail: &str) -> Result<()> {
-        let mut writes = Writes::new();
-        for id in ids {
-            if let Some(mut entry) = self.catalog.get(*id).cloned() {
-                entry.detail = detail.to_owned();
-                self.catalog.update(&mut writes, entry);
+    /// What steps after the build's snapshot, up to this one, have changed in tables; none if there was no step.
+    fn changes_until(&self, step: u64) -> Result<Option<Vec<Change>>> {
+        if step <= self.base.step() {
+            return Ok(None);
+        }
+        let mut inputs: Vec<Input> = Vec::new();
+        let mut bytes = 0;
+        for entry in self.store.replay_from(self.base.step())? {
+            let (at, record) = entry?;
+            if at > step {
+                break;
+            }
+            bytes += record.len();
+            let record = Record::decode(&record)?;
+            if is_of_chain(&record) || bytes > CAUGHT_UP_BYTES_MAX {
+                return Err(Error::CannotCatchUp);
+            }
+            if let Logged::Inputs(more) = inputs_of(record)? {
+                inputs.extend(more);
             }
         }
-        self.commit_unlogged(writes)
+        Ok(Some(changes_of_inputs(inputs)))
     }
 
-    /// The states of parked nodes are no longer true: the catalogue says so, and the next start builds them anew.
-    pub(crate) fn distrust_parked(&mut self) {
-        let parked = self.graph.nodes.iter().filter(|node| node.parked.is_some());
-        let mut ids: Vec<TableId> = Vec::new();
-        for node in parked {
-            ids.extend(&node.states);
-            ids.extend(node.arrangements.iter().map(|kept| kept.arrangement.buckets.table));
-            if let Rule::Sink { model } = node.rule {
-                ids.push(self.models[model].relation);
-            }
+    /// Runs the rules of what the model stands on over changes since the snapshot, and answers with what they write into
+    /// the build's own tables. Errors: a rule failed.
+    fn run(&mut self, changes: &[Change], model: usize) -> Result<Writes> {
+        let model: &Model = &self.network.models[model];
+        let nodes: BTreeSet<NodeIndex> = self.network.graph.ancestors(model.sink).into_iter().collect();
+        let scope = Scope::Build { nodes: &nodes, own: &self.own };
+        let effects = self.network.run(self.states(), changes, scope, self.base.step())?;
+        let failed = effects.parked_nodes.into_iter().map(|(_, reason)| reason);
+        let failed = failed.chain(effects.parked_tables.into_iter().map(|(_, reason)| reason)).next();
+        if let Some(reason) = failed {
+            return Err(Error::Query(reason));
         }
-        for id in ids {
-            if let Some(mut entry) = self.catalog.get(id).cloned() {
-                entry.detail = "parked".to_owned();
-                self.catalog.update(&mut self.setup, entry);
-            }
+        let relation = model.relation;
+        for change in effects.relations.iter().filter(|change| change.id == relation) {
+            self.rows += change.inserted.cast_signed() - change.deleted.cast_signed();
         }
-    }
-
-    /// States of the catalogue that hold half a build: dropped at the start.
-    pub(crate) fn drop_unfinished(&mut self) {
-        let unfinished: Vec<TableId> = self
-            .catalog
-            .entries()
-            .filter(|e| matches!(e.kind, Kind::State | Kind::Model | Kind::Index) && e.detail != BUILT)
-            .map(|e| e.id)
-            .collect();
-        for id in unfinished {
-            self.catalog.remove(&mut self.setup, id);
-        }
+        Ok(effects.writes)
     }
 }
+
+/// Entries that are deleted at a time.
+const CLEARED_MAX: usize = 50_000;
+/// Bytes of log records beyond which a build begins again instead of catching up with them at once.
+const CAUGHT_UP_BYTES_MAX: usize = 16 * ROUND_BYTES_MAX;

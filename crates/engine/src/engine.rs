@@ -1,17 +1,22 @@
 //! The engine's own facts: sources, tables, models, and how they come back after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plan::{Flow, TableName};
 use relation::{Position, Schema, TableId};
-use store::{Catalog, Kind, Record, Snapshot, Store, Writes};
+use store::{Catalog, Kind, Record, Snapshot, StageId, Store, Writes};
 
+use crate::chain::{Chain, Staging};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, NodeIndex, Surroundings, model_relation};
+use crate::graph::{Graph, NodeIndex};
+use crate::input::{Logged, inputs_of};
+use crate::network::{Network, edit};
 use crate::operator::States;
-use crate::states::{BUILT, StateCatalog};
-use crate::step::StepReport;
+use crate::states::BUILT;
+use crate::step::{PARKED, fact_key};
 use crate::stored::Stored;
+use crate::versions::Versions;
 
 /// How the engine runs.
 #[derive(Debug, Clone)]
@@ -52,6 +57,31 @@ pub enum Load {
     },
 }
 
+impl Load {
+    /// As a fact of the store.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Loading { cursor: None } => Vec::new(),
+            Self::Loading { cursor: Some(cursor) } => [&[0], cursor.as_slice()].concat(),
+            Self::Complete => vec![1],
+            Self::Parked { reason } => [&[2], reason.as_bytes()].concat(),
+            Self::Partial => vec![3],
+        }
+    }
+
+    /// The reverse of [`Load::to_bytes`]; none for bytes that say nothing.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(match bytes {
+            [] => Self::Loading { cursor: None },
+            [0, cursor @ ..] => Self::Loading { cursor: Some(cursor.to_vec()) },
+            [1] => Self::Complete,
+            [2, reason @ ..] => Self::Parked { reason: String::from_utf8_lossy(reason).into_owned() },
+            [3] => Self::Partial,
+            _ => return None,
+        })
+    }
+}
+
 /// A table of a source.
 #[derive(Debug, Clone)]
 pub struct SourceTable {
@@ -88,15 +118,18 @@ pub enum ModelState {
 }
 
 /// A kept model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     pub name: TableName,
-    pub flow: Flow,
+    pub flow: Arc<Flow>,
+    pub schema: Schema,
     pub relation: TableId,
     pub state: ModelState,
     pub sink: NodeIndex,
     /// Where each node of the flow stands in the graph.
     pub(crate) placed: Vec<NodeIndex>,
+    /// All that is stored for it: states, indexes, its relation. Other models may stand on some of it too.
+    pub(crate) tables: BTreeSet<TableId>,
 }
 
 /// Source tables, models and the graph between them, over one store.
@@ -104,14 +137,15 @@ pub struct Engine {
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
     pub(crate) settings: Settings,
-    pub(crate) queries: std::sync::Arc<query::Runtime>,
+    pub(crate) queries: Arc<query::Runtime>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) versions: Versions,
+    /// How often the nodes of these identities were begun again.
+    pub(crate) again: BTreeMap<String, u64>,
     pub(crate) sources: BTreeMap<u32, (String, Position)>,
-    pub(crate) tables: BTreeMap<TableId, SourceTable>,
-    pub(crate) relations: BTreeMap<TableId, Stored>,
     pub(crate) rows: BTreeMap<TableId, i64>,
-    pub(crate) graph: Graph,
-    pub(crate) models: Vec<Model>,
     pub(crate) facts: TableId,
+    /// Rows that sources could not decode.
     pub(crate) rejects: TableId,
     pub(crate) step: u64,
     /// What the set-up wrote, until the first step takes it along.
@@ -120,22 +154,19 @@ pub struct Engine {
     pub(crate) log_buffer: Vec<u8>,
     /// Tables were registered that no log record may name before the catalogue is folded.
     must_fold: bool,
-    /// States that a failed build left half filled.
-    pub(crate) unfinished: BTreeSet<TableId>,
-}
-
-/// Whether a step's record is written, or was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Logging {
-    Appended,
-    Replayed,
+    pub(crate) staging: Option<Staging>,
+    pub(crate) chain: Option<Chain>,
+    /// Stages whose chains have ended, and the step with which they did.
+    pub(crate) finished_stages: Vec<(StageId, u64)>,
+    /// The model that a build is under way for.
+    pub(crate) building: Option<usize>,
 }
 
 impl Engine {
     /// Opens what the store holds. Follow with [`Engine::register_source`], [`Engine::register_table`] and
     /// [`Engine::set_models`] for what the project has now, then [`Engine::recover`].
-    pub fn open(store: Store, queries: std::sync::Arc<query::Runtime>, settings: Settings) -> Result<Self> {
-        let snapshot = store.snapshot();
+    pub fn open(store: Store, queries: Arc<query::Runtime>, settings: Settings) -> Result<Self> {
+        let snapshot = store.working();
         let mut catalog = Catalog::load(&snapshot)?;
         let mut writes = Writes::new();
         let mut own = |kind, name: &str| match catalog.by_name(kind, name) {
@@ -144,28 +175,39 @@ impl Engine {
         };
         let facts = own(Kind::State, "facts");
         let rejects = own(Kind::Rejects, "rejects");
+        let network = Network {
+            graph: Graph::default(),
+            relations: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            models: Vec::new(),
+            report_rows_max: settings.report_rows_max,
+        };
         let mut engine = Self {
             step: snapshot.step(),
             store,
             catalog,
             settings,
             queries,
+            network: Arc::new(network),
+            versions: Versions::default(),
+            again: BTreeMap::new(),
             sources: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            relations: BTreeMap::new(),
             rows: BTreeMap::new(),
-            graph: Graph::default(),
-            models: Vec::new(),
             facts,
             rejects,
             setup: Writes::new(),
             log_buffer: Vec::new(),
             must_fold: false,
-            unfinished: BTreeSet::new(),
+            staging: None,
+            chain: None,
+            finished_stages: Vec::new(),
+            building: None,
         };
         engine.defer(writes);
         engine.drop_unfinished();
         engine.load_facts()?;
+        engine.load_versions()?;
+        engine.chain = engine.load_chain()?;
         Ok(engine)
     }
 
@@ -179,32 +221,28 @@ impl Engine {
                     self.sources.insert(entry.id.0, (entry.name.clone(), position));
                 }
                 Kind::Table => {
-                    self.relations.insert(entry.id, Stored::new(entry.id, entry.schema.clone()));
                     let table = self.table_of(&entry)?;
-                    self.tables.insert(entry.id, table);
+                    let network = edit(&mut self.network);
+                    network.relations.insert(entry.id, Stored::new(entry.id, entry.schema.clone()));
+                    network.tables.insert(entry.id, table);
                 }
                 _ => {}
             }
             if let Some(rows) = self.fact("rows", entry.id)? {
-                let rows = rows.as_slice().try_into().map_or(0, i64::from_le_bytes);
-                self.rows.insert(entry.id, rows);
+                let rows = rows.as_slice().try_into().map_err(|_| damaged_fact("the number of rows"))?;
+                self.rows.insert(entry.id, i64::from_le_bytes(rows));
             }
         }
         Ok(())
     }
 
     fn table_of(&self, entry: &store::catalog::Entry) -> Result<SourceTable> {
-        let load = match self.fact("load", entry.id)?.as_deref() {
-            None | Some([]) => Load::Loading { cursor: None },
-            Some([1, ..]) => Load::Complete,
-            Some([3, ..]) => Load::Partial,
-            Some([2, reason @ ..]) => Load::Parked { reason: String::from_utf8_lossy(reason).into_owned() },
-            Some([_, cursor @ ..]) => Load::Loading { cursor: Some(cursor.to_vec()) },
-        };
+        let load = self.fact("load", entry.id)?.unwrap_or_default();
+        let load = Load::from_bytes(&load).ok_or_else(|| damaged_fact("how far a table is loaded"))?;
         let (schema, name) = entry.name.split_once('\0').unwrap_or(("", &entry.name));
         Ok(SourceTable {
             id: entry.id,
-            source: entry.detail.parse().unwrap_or(0),
+            source: entry.detail.parse().map_err(|_| damaged_fact("the source of a table"))?,
             name: TableName::new(schema, name),
             load,
             snapshot_rows: 0,
@@ -213,13 +251,13 @@ impl Engine {
     }
 
     pub(crate) fn fact(&self, name: &str, id: TableId) -> Result<Option<Vec<u8>>> {
-        let value = self.store.snapshot().get(self.facts, &fact_key(name, id))?;
+        let value = self.store.working().get(self.facts, &fact_key(name, id))?;
         Ok(value.map(|v| v.to_vec()))
     }
 
     /// Sets aside what the set-up writes: it travels in the first step, so that it takes no step's number. A record that
     /// is replayed must keep its own number, or a fold in between would cover records that were not replayed yet.
-    fn defer(&mut self, writes: Writes) {
+    pub(crate) fn defer(&mut self, writes: Writes) {
         self.setup.append(writes);
     }
 
@@ -238,7 +276,8 @@ impl Engine {
 
     /// A table of a source, new or known. A table whose columns changed is a new incarnation: it is loaded again.
     ///
-    /// Call before [`Engine::recover`], or with the log wholly folded.
+    /// Nothing may be logged of a new one before it is durable: [`Engine::recover`] sees to that for those registered
+    /// before, [`Engine::registered_step`] tells it for those that come later.
     pub fn register_table(&mut self, source: u32, name: &TableName, schema: &Schema) -> Result<TableId> {
         let label = format!("{}\0{}", name.schema, name.name);
         let mut writes = Writes::new();
@@ -248,103 +287,48 @@ impl Engine {
             }
             let old = entry.id;
             self.catalog.remove(&mut writes, old);
-            self.tables.remove(&old);
-            self.relations.remove(&old);
+            let network = edit(&mut self.network);
+            network.tables.remove(&old);
+            network.relations.remove(&old);
         }
         let id = self.catalog.allocate(&mut writes, Kind::Table, &label, &label, schema, &source.to_string());
         self.defer(writes);
         self.must_fold = true;
-        self.relations.insert(id, Stored::new(id, schema.clone()));
         let load = Load::Loading { cursor: None };
         let table = SourceTable { id, source, name: name.clone(), load, snapshot_rows: 0, snapshot_rows_total: 0 };
-        self.tables.insert(id, table);
+        let network = edit(&mut self.network);
+        network.relations.insert(id, Stored::new(id, schema.clone()));
+        network.tables.insert(id, table);
         Ok(id)
     }
 
-    /// The models to keep, each after those it reads. States whose identity is known are kept, others will be built by
-    /// [`Engine::build_ready`]; states that no model has any more are dropped.
-    ///
-    /// A model that cannot be set up is answered with its error; the others are kept.
-    pub fn set_models(&mut self, definitions: Vec<ModelDefinition>) -> Result<Vec<(TableName, Error)>> {
-        let mut writes = Writes::new();
-        let mut wanted = BTreeSet::new();
-        let mut refused = Vec::new();
-        for definition in definitions {
-            let name = definition.name.clone();
-            if let Err(error) = self.add_model(definition, &mut writes, &mut wanted) {
-                refused.push((name, error));
-            }
-        }
-        let garbage: Vec<TableId> = self
-            .catalog
-            .entries()
-            .filter(|e| matches!(e.kind, Kind::State | Kind::Model | Kind::Index))
-            .map(|e| e.id)
-            .filter(|id| *id != self.facts && !wanted.contains(id))
-            .collect();
-        for id in garbage {
-            self.catalog.remove(&mut writes, id);
-        }
-        self.defer(writes);
-        self.graph.refresh_active();
-        Ok(refused)
-    }
-
-    fn add_model(
-        &mut self,
-        definition: ModelDefinition,
-        writes: &mut Writes,
-        wanted: &mut BTreeSet<TableId>,
-    ) -> Result<()> {
-        let number = self.models.len();
-        let name = definition.name.clone();
-        let (tables, models) = (&self.tables, &self.models);
-        let resolve = |wanted: &TableName| {
-            let model = models.iter().find(|m| m.name == *wanted).map(|m| (m.relation, Some(m.sink)));
-            model.or_else(|| tables.values().find(|t| t.name == *wanted).map(|t| (t.id, None)))
-        };
-        let mut states = StateCatalog { catalog: &mut self.catalog, writes, wanted };
-        let mut around = Surroundings { relations: &mut self.relations, resolve: &resolve, states: &mut states };
-        let placed = self.graph.add(number, &name, &definition.flow, &mut around)?;
-        let output = placed[definition.flow.output.0];
-        let identity = format!("model {name} {}", self.graph.nodes[output].identity);
-        let (relation, built) = {
-            let known = self.catalog.by_identity(&identity).map(|entry| (entry.id, entry.detail == BUILT));
-            known.unwrap_or_else(|| {
-                let schema = model_relation(&definition.schema);
-                let label = format!("{}\0{}", name.schema, name.name);
-                (self.catalog.allocate(writes, Kind::Model, &label, &identity, &schema, "building"), false)
-            })
-        };
-        wanted.insert(relation);
-        let schema = model_relation(&definition.schema);
-        self.relations.insert(relation, Stored::new(relation, schema));
-        let sink = self.graph.add_sink(number, &name, output, definition.flow.output, relation);
-        self.graph.nodes[sink].built = built;
-        let state = ModelState::Building;
-        self.models.push(Model { name, flow: definition.flow, relation, state, sink, placed });
-        self.refresh_model(number);
-        Ok(())
-    }
-
-    /// A model is live when everything it stands on is built and its tables are complete.
-    pub(crate) fn refresh_model(&mut self, number: usize) {
-        let model = &self.models[number];
-        if matches!(model.state, ModelState::Parked { .. } | ModelState::Failed { .. }) {
-            return;
-        }
-        let live = self.graph.nodes[model.sink].built && self.missing(model.sink).is_empty();
-        self.models[number].state = if live { ModelState::Live } else { ModelState::Building };
+    /// Commits what was registered since [`Engine::recover`], and answers with the step that has it: the log may name the
+    /// new tables once that step is folded.
+    pub fn registered_step(&mut self) -> Result<u64> {
+        self.commit_unlogged(Writes::new())?;
+        self.must_fold = false;
+        Ok(self.step)
     }
 
     /// Replays the log's tail, and answers with the number of steps replayed. What was registered is durable afterwards:
     /// log records may only name tables that are.
     pub fn recover(&mut self) -> Result<u64> {
+        self.drop_unwanted();
+        self.load_parked()?;
         let mut replayed = 0;
+        // A chain that was under way when the last fold was made ends before what the log has behind it.
+        if self.chain.is_some() {
+            self.run_chain()?;
+            replayed += 1;
+        }
         for entry in self.store.replay()? {
             let (step, bytes) = entry?;
-            let record = Record::decode(&bytes)?;
-            self.run_step(step, record.batches, Logging::Replayed)?;
+            match inputs_of(Record::decode(&bytes)?)? {
+                Logged::Inputs(inputs) => {
+                    self.replay_step(step, inputs)?;
+                }
+                Logged::Chain(note) => self.replay_chain(note)?,
+            }
             replayed += 1;
         }
         self.commit_unlogged(Writes::new())?;
@@ -352,32 +336,55 @@ impl Engine {
             self.store.fold_now()?;
             self.must_fold = false;
         }
+        self.drop_other_stages()?;
         Ok(replayed)
     }
 
-    /// One step of whole transactions: durable, then visible.
-    pub fn step(&mut self, batches: Vec<(u32, relation::SourceBatch)>) -> Result<StepReport> {
-        self.run_step(self.step + 1, batches, Logging::Appended)
+    /// Stages that no chain of this folder needs any more.
+    fn drop_other_stages(&self) -> Result<()> {
+        for stage in self.store.stages() {
+            if !self.finished_stages.iter().any(|(known, _)| *known == stage) {
+                self.store.drop_stage(stage)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was parked when the last fold was made.
+    fn load_parked(&mut self) -> Result<()> {
+        for entry in self.store.working().scan(self.facts, PARKED) {
+            let (key, reason) = entry?;
+            let identity = String::from_utf8_lossy(&key[PARKED.len()..]).into_owned();
+            let node = self.network.graph.nodes.iter().position(|node| node.wanted && node.identity == identity);
+            match node {
+                Some(node) => {
+                    self.park_node(node, &String::from_utf8_lossy(&reason));
+                }
+                None => self.setup.delete(self.facts, &key),
+            }
+        }
+        Ok(())
     }
 
     /// Follows a table from a position of the log, without a first load.
     pub fn follow_without_load(&mut self, id: TableId) {
-        if let Some(table) = self.tables.get_mut(&id)
+        if let Some(table) = edit(&mut self.network).tables.get_mut(&id)
             && table.load == (Load::Loading { cursor: None })
         {
             table.load = Load::Partial;
-            self.setup.put(self.facts, &fact_key("load", id), &[3]);
+            self.setup.put(self.facts, &fact_key("load", id), &Load::Partial.to_bytes());
         }
     }
 
-    /// Stops following a table; everything else goes on.
-    pub fn park_table(&mut self, id: TableId, reason: &str) -> Result<()> {
-        let Some(table) = self.tables.get_mut(&id) else { return Ok(()) };
-        table.load = Load::Parked { reason: reason.to_owned() };
-        let mut writes = Writes::new();
-        let value = [&[2], reason.as_bytes()].concat();
-        writes.put(self.facts, &fact_key("load", id), &value);
-        self.commit_unlogged(writes)
+    /// Commits a step without a record, with what the set-up left to be written.
+    pub(crate) fn commit_unlogged(&mut self, writes: Writes) -> Result<()> {
+        let mut all = std::mem::take(&mut self.setup);
+        all.append(writes);
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.step += 1;
+        Ok(self.store.commit(self.step, all)?)
     }
 
     /// The states that rules read, as of a snapshot.
@@ -412,22 +419,17 @@ impl Engine {
 
     /// The tables of all sources.
     pub fn tables(&self) -> impl Iterator<Item = &SourceTable> {
-        self.tables.values()
+        self.network.tables.values()
     }
 
     /// A source's table by number.
     pub fn table(&self, id: TableId) -> Option<&SourceTable> {
-        self.tables.get(&id)
+        self.network.tables.get(&id)
     }
 
     /// A relation's stored form.
     pub fn relation(&self, id: TableId) -> Option<&Stored> {
-        self.relations.get(&id)
-    }
-
-    /// The models in the order of their dependence.
-    pub fn models(&self) -> &[Model] {
-        &self.models
+        self.network.relations.get(&id)
     }
 
     /// Rows of a relation.
@@ -438,43 +440,37 @@ impl Engine {
     /// What queries may read now: tables, live models, and why the others cannot be.
     pub fn readable(&self, search_path: Vec<String>) -> query::Catalog {
         let mut catalog = query::Catalog::new(search_path);
-        let mut add = |name: &TableName, id: TableId| {
-            let stored = &self.relations[&id];
-            let form = if stored.is_keyed() { query::Form::Keyed } else { query::Form::Bag };
-            catalog.add_table(query::StoredTable { name: name.clone(), id, schema: stored.schema.clone(), form });
-            catalog.set_rows(id, u64::try_from(self.row_count(id)).unwrap_or(0));
-        };
-        self.tables.values().for_each(|table| add(&table.name, table.id));
-        let live = self.models.iter().filter(|m| m.state == ModelState::Live);
-        live.for_each(|model| add(&model.name, model.relation));
-        for model in &self.models {
-            match &model.state {
-                ModelState::Live => {}
-                ModelState::Building => {
-                    catalog.add_unavailable(model.name.clone(), format!("model \"{}\" is being built", model.name.name))
+        for table in self.network.tables.values() {
+            self.network.make_readable(&mut catalog, &table.name, table.id);
+            catalog.set_rows(table.id, u64::try_from(self.row_count(table.id)).unwrap_or(0));
+        }
+        for model in self.models() {
+            let name = &model.name.name;
+            let unavailable = match &model.state {
+                ModelState::Live => {
+                    self.network.make_readable(&mut catalog, &model.name, model.relation);
+                    catalog.set_rows(model.relation, u64::try_from(self.row_count(model.relation)).unwrap_or(0));
+                    continue;
                 }
-                ModelState::Parked { reason } => {
-                    catalog.add_unavailable(
-                        model.name.clone(),
-                        format!("model \"{}\" is parked: {reason}", model.name.name),
-                    );
-                }
-                ModelState::Failed { reason } => {
-                    catalog.add_unavailable(
-                        model.name.clone(),
-                        format!("model \"{}\" could not be built: {reason}", model.name.name),
-                    );
-                }
-            }
+                ModelState::Building => format!("model \"{name}\" is being built"),
+                ModelState::Parked { reason } => format!("model \"{name}\" is parked: {reason}"),
+                ModelState::Failed { reason } => format!("model \"{name}\" could not be built: {reason}"),
+            };
+            catalog.add_unavailable(model.name.clone(), unavailable);
         }
         catalog
     }
 }
 
-/// The key of a fact about a table or source.
-pub(crate) fn fact_key(name: &str, id: TableId) -> Vec<u8> {
-    let mut key = name.as_bytes().to_vec();
-    key.push(0);
-    key.extend_from_slice(&id.0.to_be_bytes());
-    key
+impl Network {
+    /// Shows a stored relation to queries.
+    pub(crate) fn make_readable(&self, catalog: &mut query::Catalog, name: &TableName, id: TableId) {
+        let Some(stored) = self.relations.get(&id) else { return };
+        let form = if stored.is_keyed() { query::Form::Keyed } else { query::Form::Bag };
+        catalog.add_table(query::StoredTable { name: name.clone(), id, schema: stored.schema.clone(), form });
+    }
+}
+
+fn damaged_fact(what: &'static str) -> Error {
+    Error::Store(store::Error::Decode { what, reason: "the fact is not as it was written" })
 }

@@ -14,9 +14,12 @@ pub enum Error {
     /// A batch query failed: the build fails, the rest runs on.
     #[error("{0}")]
     Query(String),
-    /// A state that the model shares with another was left half built by a failure.
-    #[error("a state that it shares with another model was not built to its end; restart to build it anew")]
-    Unfinished,
+    /// A build was told to end.
+    #[error("the build was given up")]
+    Cancelled,
+    /// What changed while a build was running cannot be caught up with: it begins again.
+    #[error("too much has changed while it was being built; it is begun again")]
+    CannotCatchUp,
     /// DataFusion refused an expression that the planner let through.
     #[error("cannot compile the expression {expression}: {reason}")]
     Expression { expression: String, reason: String },

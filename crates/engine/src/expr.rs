@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Ar
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
 use datafusion_common::DFSchema;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
@@ -52,6 +53,7 @@ pub struct MapProgram {
     filter: Option<Arc<dyn PhysicalExpr>>,
     outputs: Vec<Output>,
     schema: SchemaRef,
+    is_fallible: bool,
 }
 
 enum Output {
@@ -91,6 +93,7 @@ impl Condition {
 impl MapProgram {
     /// Compiles the expressions over input columns `c0…` of the given types, for outputs of the given types.
     pub fn new(filter: Option<&Expr>, outputs: &[Expr], input: &[DataType], output: &relation::Schema) -> Result<Self> {
+        let is_fallible = filter.into_iter().chain(outputs).any(may_fail);
         let filter = filter.map(|expression| compile(expression, input)).transpose()?;
         let outputs = outputs
             .iter()
@@ -99,7 +102,7 @@ impl MapProgram {
                 None => compile(expression, input).map(Output::Computed),
             })
             .collect::<Result<_>>()?;
-        Ok(Self { filter, outputs, schema: arrow_schema(output) })
+        Ok(Self { filter, outputs, schema: arrow_schema(output), is_fallible })
     }
 
     /// Per output the input column that it passes through unchanged.
@@ -109,6 +112,11 @@ impl MapProgram {
             Output::Computed(_) => None,
         });
         passed.collect()
+    }
+
+    /// Whether there may be rows for which it fails.
+    pub fn is_fallible(&self) -> bool {
+        self.is_fallible
     }
 
     /// Evaluates a batch.
@@ -180,6 +188,44 @@ pub fn plain_column(expression: &Expr) -> Option<usize> {
         Expr::Alias(alias) => plain_column(&alias.expr),
         _ => None,
     }
+}
+
+/// Whether an expression may fail on some row: all but those that are known not to.
+fn may_fail(expression: &Expr) -> bool {
+    let own = match expression {
+        Expr::BinaryExpr(binary) => {
+            use datafusion_expr::Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
+            let fine =
+                [And, Or, Eq, NotEq, Lt, LtEq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom].contains(&binary.op);
+            !fine
+        }
+        Expr::Column(_)
+        | Expr::Literal(..)
+        | Expr::Alias(_)
+        | Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::Between(_)
+        | Expr::Case(_)
+        | Expr::InList(_) => false,
+        _ => true,
+    };
+    if own {
+        return true;
+    }
+    let mut found = false;
+    expression
+        .apply_children(|child| {
+            found |= may_fail(child);
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .map_or(true, |_| found)
 }
 
 fn canonical(array: ArrayRef, wanted: &arrow::datatypes::DataType) -> datafusion_common::Result<ArrayRef> {

@@ -4,20 +4,21 @@
 //! one another. A node's identity is persistent: the hash of its plan and of the incarnations of the tables behind it. The
 //! states of a node are found again by it after a restart; what nobody has an identity for any more is dropped.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use plan::{Flow, JoinKind, NodeId, Op, TableName};
+use plan::{Flow, NodeId, Op, TableName};
 use relation::key::hash128;
 use relation::{DataType, Schema, TableId};
 
 use crate::arrange::{Arrangement, Side};
 use crate::buckets::Buckets;
 use crate::error::{Error, Result};
-use crate::expr::{Condition, MapProgram, arrow_schema};
-use crate::operator::aggregate::{AggregateOp, multisets_of};
-use crate::operator::join::{JoinOp, JoinSide};
-use crate::operator::top_k::TopKOp;
+use crate::expr::{MapProgram, arrow_schema};
+use crate::operator::join::JoinSide;
+use crate::operator::sink::Sink;
+use crate::operator::{self, PointKey, Rule};
 use crate::states::StateCatalog;
 use crate::stored::Stored;
 
@@ -25,9 +26,12 @@ use crate::stored::Stored;
 pub type NodeIndex = usize;
 
 /// One operator of the graph.
+#[derive(Clone)]
 pub struct Node {
     pub identity: String,
-    pub rule: Rule,
+    /// Its identity, were it not begun again.
+    pub(crate) base: String,
+    pub(crate) rule: Arc<dyn Rule>,
     pub inputs: Vec<NodeIndex>,
     pub readers: Vec<NodeIndex>,
     pub types: Vec<DataType>,
@@ -36,55 +40,81 @@ pub struct Node {
     pub arrangements: Vec<KeptArrangement>,
     /// States of its own.
     pub states: Vec<TableId>,
+    /// Where the rows that it cannot take are kept.
+    pub rejects: Option<TableId>,
+    /// Whether those are all there.
+    pub rejects_built: bool,
+    /// All that was asked for when it was compiled: its own states, and what it finds the rows of its inputs by.
+    pub(crate) asked: BTreeSet<TableId>,
     /// Whether its states hold everything up to the last step; until then it does not run.
     pub built: bool,
     /// Whether something that is kept needs its rows now: see [`Graph::refresh_active`].
     pub active: bool,
     /// Why it was parked, and with it everything that reads it.
     pub parked: Option<String>,
+    /// Whether a model still stands on it; else it waits for the next start to be gone.
+    pub wanted: bool,
     /// Where a query that answers it is found: a model and a node of its flow.
     pub origin: (usize, NodeId),
 }
 
 /// An arrangement of a node's rows.
+#[derive(Clone)]
 pub struct KeptArrangement {
-    pub arrangement: Arrangement,
+    pub arrangement: Arc<Arrangement>,
     pub built: bool,
 }
 
-/// What a node does, compiled.
-pub enum Rule {
-    /// Some columns of a stored relation: a source table, or a model (then its sink is the input).
-    Table {
-        relation: TableId,
-        columns: Vec<usize>,
-    },
-    Values,
-    Map(Arc<MapProgram>),
-    Join(Arc<JoinOp>),
-    Aggregate(Arc<AggregateOp>),
-    Union,
-    TopK(Arc<TopKOp>),
-    /// Writes the rows of a model into its relation.
-    Sink {
-        model: usize,
-    },
-}
-
-/// The graph, and what joins need of stored relations.
-#[derive(Default)]
+/// The graph.
+#[derive(Clone, Default)]
 pub struct Graph {
     pub nodes: Vec<Node>,
     /// Table nodes by the relation that feeds them.
-    pub feeds: std::collections::BTreeMap<TableId, Vec<NodeIndex>>,
+    pub feeds: BTreeMap<TableId, Vec<NodeIndex>>,
 }
 
 /// What adding a flow may look up and change.
 pub struct Surroundings<'a> {
-    pub relations: &'a mut std::collections::BTreeMap<TableId, Stored>,
+    pub relations: &'a mut BTreeMap<TableId, Stored>,
     /// Relation of a table or model by name, and the model's sink.
     pub resolve: &'a dyn Fn(&TableName) -> Option<(TableId, Option<NodeIndex>)>,
     pub(crate) states: &'a mut StateCatalog<'a>,
+    /// How often the nodes of these identities were begun again, since their states had become wrong.
+    pub again: &'a BTreeMap<String, u64>,
+}
+
+/// An operator being compiled: what it may look up, and what it asks for.
+pub(crate) struct Compiling<'c, 'a> {
+    pub(crate) graph: &'c mut Graph,
+    pub(crate) identity: &'c str,
+    pub(crate) node: &'c plan::Node,
+    pub(crate) inputs: Vec<NodeIndex>,
+    pub(crate) model: &'c TableName,
+    pub(crate) around: &'c mut Surroundings<'a>,
+    /// The relation that feeds it from outside of the graph.
+    pub(crate) feed: Option<TableId>,
+    /// Whether all states asked for are built.
+    pub(crate) built: bool,
+}
+
+impl Compiling<'_, '_> {
+    /// Types of an input's columns.
+    pub(crate) fn types(&self, input: usize) -> Vec<DataType> {
+        self.graph.nodes[self.inputs[input]].types.clone()
+    }
+
+    /// A state of its own, told from its others by a suffix.
+    pub(crate) fn state(&mut self, suffix: &str) -> TableId {
+        let (id, built) = self.around.states.state(&format!("{}{suffix}", self.identity));
+        self.built &= built;
+        id
+    }
+
+    /// The stored relation of a name; for a model with its sink.
+    pub(crate) fn relation(&self, table: &TableName) -> Result<(TableId, Option<NodeIndex>)> {
+        let missing = || Error::MissingInput { model: self.model.clone(), table: table.clone() };
+        (self.around.resolve)(table).ok_or_else(missing)
+    }
 }
 
 impl Graph {
@@ -99,13 +129,19 @@ impl Graph {
         let mut placed: Vec<NodeIndex> = Vec::with_capacity(flow.nodes.len());
         for (i, node) in flow.nodes.iter().enumerate() {
             let inputs: Vec<NodeIndex> = node.inputs.iter().map(|input| placed[input.0]).collect();
-            let identity = self.identity(node, &inputs, name, around)?;
-            if let Some(known) = self.nodes.iter().position(|n| n.identity == identity) {
+            let base = self.identity(node, &inputs, name, around)?;
+            let identity = match around.again.get(&base) {
+                Some(times) => hex(format!("{base} again {times}").as_bytes()),
+                None => base.clone(),
+            };
+            if let Some(known) = self.nodes.iter().position(|n| n.wanted && n.identity == identity) {
                 placed.push(known);
                 continue;
             }
             let origin = (model, NodeId(i));
-            placed.push(self.compile(identity, node, inputs, origin, name, around)?);
+            let index = self.compile(identity, node, inputs, origin, name, around)?;
+            self.nodes[index].base = base;
+            placed.push(index);
         }
         Ok(placed)
     }
@@ -121,18 +157,24 @@ impl Graph {
     ) -> NodeIndex {
         let identity = format!("sink {name} {} {relation}", self.nodes[output].identity);
         let (types, arrow) = (self.nodes[output].types.clone(), Arc::clone(&self.nodes[output].arrow));
+        let rule = Arc::new(Sink { model, relation });
         self.push(Node {
+            base: identity.clone(),
             identity,
-            rule: Rule::Sink { model },
+            rule,
             inputs: vec![output],
             readers: Vec::new(),
             types,
             arrow,
             arrangements: Vec::new(),
-            states: Vec::new(),
+            states: vec![relation],
+            rejects: None,
+            rejects_built: false,
+            asked: BTreeSet::from([relation]),
             built: false,
             active: false,
             parked: None,
+            wanted: true,
             origin: (model, origin),
         })
     }
@@ -169,7 +211,7 @@ impl Graph {
                 text.push_str(&self.nodes[sink].identity);
             }
         }
-        Ok(hash128(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect())
+        Ok(hex(text.as_bytes()))
     }
 
     fn compile(
@@ -181,65 +223,15 @@ impl Graph {
         model: &TableName,
         around: &mut Surroundings<'_>,
     ) -> Result<NodeIndex> {
-        let input_types = |i: usize| self.nodes[inputs[i]].types.clone();
-        let mut states = Vec::new();
-        let mut built = true;
-        let mut inputs = inputs.clone();
-        let mut feed = None;
-        let rule = match &node.op {
-            Op::Table { table, columns } => {
-                let found = (around.resolve)(table);
-                let (relation, sink) =
-                    found.ok_or_else(|| Error::MissingInput { model: model.clone(), table: table.clone() })?;
-                match sink {
-                    Some(sink) => inputs = vec![sink],
-                    None => feed = Some(relation),
-                }
-                Rule::Table { relation, columns: columns.clone() }
-            }
-            Op::Values { .. } => Rule::Values,
-            Op::Map { filter, outputs } => {
-                Rule::Map(Arc::new(MapProgram::new(filter.as_ref(), outputs, &input_types(0), &node.schema)?))
-            }
-            Op::Union => Rule::Union,
-            Op::Aggregate { group, aggregates } => {
-                let tables = 1 + multisets_of(aggregates).len();
-                for part in 0..tables {
-                    let (id, ready) = around.states.state(&format!("{identity} {part}"));
-                    states.push(id);
-                    built &= ready;
-                }
-                let types = input_types(0);
-                let op = AggregateOp::new(identity.clone(), group, aggregates, types, &node.schema, &states);
-                Rule::Aggregate(Arc::new(op))
-            }
-            Op::TopK { partition, order, offset, limit, numbered } => {
-                let (id, ready) = around.states.state(&identity);
-                states.push(id);
-                built &= ready;
-                let window = (*offset, *limit);
-                let types = input_types(0);
-                let op = TopKOp::new(partition, order, window, *numbered, types, &node.schema, id);
-                Rule::TopK(Arc::new(op))
-            }
-            Op::Join { kind, left_keys, right_keys, residual } => {
-                let order = self.key_order(&inputs, left_keys, right_keys, around);
-                let keys = |keys: &[usize]| order.iter().map(|&i| keys[i]).collect::<Vec<_>>();
-                let (left_keys, right_keys) = (keys(left_keys), keys(right_keys));
-                let residual = match residual {
-                    None => None,
-                    Some(condition) => {
-                        let types = [input_types(0), input_types(1)].concat();
-                        Some(Condition::new(condition, &types)?)
-                    }
-                };
-                let whole = *kind == JoinKind::NullAwareAnti;
-                let left = self.side(inputs[0], left_keys, whole, around);
-                let right = self.side(inputs[1], right_keys, whole, around);
-                Rule::Join(Arc::new(JoinOp::new(*kind, left, right, residual, &node.schema)))
-            }
-        };
+        let mut compiling =
+            Compiling { graph: self, identity: &identity, node, inputs, model, around, feed: None, built: true };
+        let rule = operator::compile(&mut compiling)?;
+        let Compiling { inputs, feed, built, .. } = compiling;
+        let rejects = rule.rejects_rows().then(|| around.states.rejects(&format!("{identity} rejects")));
+        let asked = std::mem::take(&mut around.states.wanted);
         let index = self.push(Node {
+            states: rule.states(),
+            base: identity.clone(),
             identity,
             rule,
             inputs,
@@ -247,10 +239,13 @@ impl Graph {
             types: node.schema.types(),
             arrow: arrow_schema(&node.schema),
             arrangements: Vec::new(),
-            states,
+            rejects: rejects.map(|(id, _)| id),
+            rejects_built: rejects.is_some_and(|(_, built)| built),
+            asked,
             built,
             active: false,
             parked: None,
+            wanted: true,
             origin,
         });
         if let Some(relation) = feed {
@@ -260,7 +255,7 @@ impl Graph {
     }
 
     /// The order of a join's key pairs that lets one read find a side's row, if there is one.
-    fn key_order(
+    pub(crate) fn key_order(
         &self,
         inputs: &[NodeIndex],
         left_keys: &[usize],
@@ -275,24 +270,18 @@ impl Graph {
     /// How columns of a node must be ordered to be the key of a point read; none where they are no such key.
     fn point_order(&self, node: NodeIndex, keys: &[usize], around: &Surroundings<'_>) -> Option<Vec<usize>> {
         let (at, columns, _) = self.below_maps(node, keys)?;
-        let key = match &self.nodes[at].rule {
-            Rule::Table { relation, columns: of_relation } => {
-                let key = &around.relations[relation].schema.key;
-                key.iter().map(|k| of_relation.iter().position(|c| c == k)).collect::<Option<Vec<_>>>()?
-            }
-            Rule::Aggregate(aggregate) => (0..aggregate.group_columns()).collect(),
-            Rule::Join(join) => {
-                let (from, columns) = join.driving(&columns)?;
-                return self.point_order(self.nodes[at].inputs[from as usize], &columns, around);
-            }
-            _ => return None,
+        let node = &self.nodes[at];
+        let key = match node.rule.point_key(self, node, &columns, around) {
+            PointKey::None => return None,
+            PointKey::Columns(key) => key,
+            PointKey::Of(input, columns) => return self.point_order(input, &columns, around),
         };
         let order: Vec<usize> = key.iter().map(|k| columns.iter().position(|c| c == k)).collect::<Option<_>>()?;
         (!order.is_empty() && order.len() == keys.len()).then_some(order)
     }
 
     /// How a join finds the old rows of one input.
-    fn side(&mut self, input: NodeIndex, keys: Vec<usize>, whole: bool, around: &mut Surroundings<'_>) -> JoinSide {
+    pub(crate) fn side(&mut self, input: NodeIndex, keys: Vec<usize>, whole: bool, around: &mut Surroundings<'_>) -> JoinSide {
         let types = self.nodes[input].types.clone();
         let schema = Arc::clone(&self.nodes[input].arrow);
         let found = if whole || keys.is_empty() { None } else { self.lookup(input, &keys, around) };
@@ -300,44 +289,16 @@ impl Graph {
         JoinSide { side, keys, types, schema }
     }
 
-    fn own_side(&mut self, input: NodeIndex, keys: &[usize], whole: bool, around: &mut Surroundings<'_>) -> Side {
+    pub(crate) fn own_side(&mut self, input: NodeIndex, keys: &[usize], whole: bool, around: &mut Surroundings<'_>) -> Side {
         let state = self.arrangement(input, keys, whole, around);
         Side::own(state, self.nodes[input].types.clone(), Arc::clone(&self.nodes[input].arrow))
     }
 
     /// How rows of a node are found in what is kept below it; none where nothing below has these columns for a key.
-    fn lookup(&mut self, node: NodeIndex, keys: &[usize], around: &mut Surroundings<'_>) -> Option<Side> {
+    pub(crate) fn lookup(&mut self, node: NodeIndex, keys: &[usize], around: &mut Surroundings<'_>) -> Option<Side> {
         let (at, columns, maps) = self.below_maps(node, keys)?;
-        match &self.nodes[at].rule {
-            Rule::Table { relation, columns: of_relation } => {
-                let key: Vec<usize> = columns.iter().map(|&c| of_relation[c]).collect();
-                let schema = Arc::clone(&self.nodes[at].arrow);
-                let stored = around.relations.get_mut(relation)?;
-                let index = if key == stored.schema.key {
-                    None
-                } else if let Some(index) = stored.indexes.iter().find(|index| index.columns == key) {
-                    Some(index.buckets)
-                } else {
-                    let (id, built) = around.states.state(&format!("index {} {key:?}", stored.id));
-                    let buckets = Buckets { table: id };
-                    stored.indexes.push(crate::stored::Index { columns: key, buckets, built });
-                    Some(buckets)
-                };
-                Some(Side::stored(stored, index, of_relation.clone(), schema, maps))
-            }
-            Rule::Aggregate(aggregate) if aggregate.is_found_by(&columns) => {
-                Some(Side::groups(Arc::clone(aggregate), maps))
-            }
-            Rule::Join(join) => {
-                let join = Arc::clone(join);
-                let (from, columns) = join.driving(&columns)?;
-                let below = self.nodes[at].inputs[from as usize];
-                let driving = self.lookup(below, &columns, around);
-                let driving = driving.unwrap_or_else(|| self.own_side(below, &columns, false, around));
-                Some(Side::joined(driving, from, join, maps))
-            }
-            _ => None,
-        }
+        let rule = Arc::clone(&self.nodes[at].rule);
+        rule.lookup(self, at, &columns, maps, around)
     }
 
     fn arrangement(
@@ -351,11 +312,13 @@ impl Graph {
         let known =
             node.arrangements.iter().find(|a| a.arrangement.keys == keys && a.arrangement.keeps_nulls == keeps_nulls);
         if let Some(known) = known {
+            around.states.want(known.arrangement.buckets.table);
             return known.arrangement.buckets.table;
         }
         let (id, built) = around.states.state(&format!("{} by {keys:?} {keeps_nulls}", node.identity));
         let types = node.types.clone();
         let arrangement = Arrangement { buckets: Buckets { table: id }, keys: keys.to_vec(), types, keeps_nulls };
+        let arrangement = Arc::new(arrangement);
         node.arrangements.push(KeptArrangement { arrangement, built });
         id
     }
@@ -366,7 +329,7 @@ impl Graph {
         let mut maps = Vec::new();
         let mut columns = columns.to_vec();
         let mut at = node;
-        while let Rule::Map(program) = &self.nodes[at].rule {
+        while let Some(program) = self.nodes[at].rule.map() {
             let through = program.columns();
             columns = columns.iter().map(|&c| through[c]).collect::<Option<_>>()?;
             maps.push(Arc::clone(program));
@@ -383,22 +346,56 @@ impl Graph {
         // Readers stand behind what they read.
         for index in (0..self.nodes.len()).rev() {
             let node = &self.nodes[index];
-            let keeps = matches!(node.rule, Rule::Sink { .. } | Rule::Aggregate(_) | Rule::TopK(_));
-            let is_needed =
-                if keeps { node.built } else { node.readers.iter().any(|&reader| self.nodes[reader].active) };
-            self.nodes[index].active = is_needed || self.nodes[index].arrangements.iter().any(|kept| kept.built);
+            let is_read = || node.readers.iter().any(|&reader| self.nodes[reader].active);
+            let is_needed = if node.rule.keeps() { node.built } else { is_read() };
+            let active = is_needed || node.arrangements.iter().any(|kept| kept.built);
+            self.nodes[index].active = active && self.nodes[index].wanted;
         }
     }
 
-    /// The node and everything above it, inputs first.
+    /// Keeps these nodes, and of what is found by join key what stands in these tables; the others are no longer run.
+    pub(crate) fn keep(&mut self, nodes: &BTreeSet<NodeIndex>, tables: &BTreeSet<TableId>) {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            node.wanted &= nodes.contains(&index);
+            node.active &= node.wanted;
+            node.built &= node.wanted;
+            node.readers.retain(|reader| nodes.contains(reader));
+            node.arrangements.retain(|kept| tables.contains(&kept.arrangement.buckets.table));
+        }
+        self.feeds.values_mut().for_each(|fed| fed.retain(|node| nodes.contains(node)));
+    }
+
+    /// The node and everything that it stands on, inputs first.
     pub fn ancestors(&self, output: NodeIndex) -> Vec<NodeIndex> {
-        let mut found = std::collections::BTreeSet::from([output]);
+        let mut found = BTreeSet::from([output]);
         let mut open = vec![output];
         while let Some(node) = open.pop() {
             open.extend(self.nodes[node].inputs.iter().filter(|&&input| found.insert(input)));
         }
         found.into_iter().collect()
     }
+
+    /// The node and everything that stands on it.
+    pub fn descendants(&self, node: NodeIndex) -> BTreeSet<NodeIndex> {
+        let mut found = BTreeSet::from([node]);
+        let mut open = vec![node];
+        while let Some(node) = open.pop() {
+            open.extend(self.nodes[node].readers.iter().filter(|&&reader| found.insert(reader)));
+        }
+        found
+    }
+
+    /// Whether a node is a table, or constants, seen through filters and projections: one scan answers it.
+    pub(crate) fn is_scan(&self, mut node: NodeIndex) -> bool {
+        while self.nodes[node].rule.map().is_some() {
+            node = self.nodes[node].inputs[0];
+        }
+        self.nodes[node].inputs.is_empty() || self.nodes[node].rule.table().is_some()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    hash128(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The relation in which a model's rows are kept: its output columns, and the key if there is one.

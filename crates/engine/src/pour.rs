@@ -8,17 +8,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
-use plan::{JoinKind, NodeId};
-use relation::{Delta, TableId};
+use plan::{NodeId, Op, TableName};
+use relation::{Delta, Layout, TableId};
 
-use crate::engine::Engine;
+use crate::build::Builder;
 use crate::error::{Error, Result};
-use crate::expr::MapProgram;
-use crate::graph::{NodeIndex, Rule};
+use crate::graph::{Node, NodeIndex};
+use crate::network::Network;
 use crate::operator::aggregate::AggregateOp;
 use crate::operator::join::{Found, JoinOp};
 use crate::operator::top_k::TopKOp;
-use crate::rejects::NetRejects;
+use crate::rejects::{Rejected, types};
 
 /// Rows of one side of a join that are met with the other at first, and at most: how many pairs come of them is not known
 /// before.
@@ -26,123 +26,98 @@ const JOIN_ROWS_FIRST: usize = 64;
 const JOIN_ROWS_MAX: usize = 16_384;
 
 /// What takes the rows of a node, portion by portion.
-pub(crate) type Portion<'a> = dyn FnMut(&mut Engine, Delta) -> Result<()> + 'a;
+pub(crate) type Portion<'a> = dyn FnMut(&mut Builder, Delta) -> Result<()> + 'a;
 
-impl Engine {
+impl Builder {
     /// Hands over all rows of a node in portions of [`crate::Settings::build_rows_max`] or a little more.
     pub(crate) fn pour(&mut self, node: NodeIndex, each: &mut Portion<'_>) -> Result<()> {
-        let arrow = Arc::clone(&self.graph.nodes[node].arrow);
+        let arrow = Arc::clone(&self.network().graph.nodes[node].arrow);
         let mut parts: Vec<Delta> = Vec::new();
-        let mut rows = 0;
-        self.pour_node(node, &mut |engine, delta| {
+        let (mut rows, mut bytes) = (0, 0);
+        self.pour_node(node, &mut |builder, delta| {
             rows += delta.len();
+            bytes += delta.batch.get_array_memory_size();
             parts.push(delta);
-            if rows < engine.settings.build_rows_max {
+            if rows < builder.settings.build_rows_max && bytes < builder.settings.build_bytes_max {
                 return Ok(());
             }
-            rows = 0;
-            each(engine, Delta::concat(&arrow, &std::mem::take(&mut parts))?)
+            (rows, bytes) = (0, 0);
+            each(builder, Delta::concat(&arrow, &std::mem::take(&mut parts))?)
         })?;
         if rows == 0 { Ok(()) } else { each(self, Delta::concat(&arrow, &parts)?) }
     }
 
-    fn pour_node(&mut self, node: NodeIndex, each: &mut Portion<'_>) -> Result<()> {
-        let inputs = self.graph.nodes[node].inputs.clone();
-        match &self.graph.nodes[node].rule {
-            Rule::Map(program) if !self.is_scan(node) => {
-                let program = Arc::clone(program);
-                self.pour_map(node, inputs[0], &program, each)
-            }
-            Rule::Union => self.pour_union(node, &inputs, each),
-            Rule::Join(join) if join.kind() != JoinKind::NullAwareAnti => {
-                let join = Arc::clone(join);
-                self.pour_join(inputs[join.pouring() as usize], &join, each)
-            }
-            Rule::Aggregate(aggregate) if aggregate.has_exact_keys() => {
-                let aggregate = Arc::clone(aggregate);
-                self.pour_groups(&aggregate, each)
-            }
-            Rule::TopK(top) => {
-                let top = Arc::clone(top);
-                self.pour_windows(&top, each)
-            }
-            _ => self.pour_query(node, each),
-        }
-    }
-
-    /// Whether a node is a table, or constants, seen through filters and projections: one scan answers it.
-    fn is_scan(&self, mut node: NodeIndex) -> bool {
-        while let Rule::Map(_) = self.graph.nodes[node].rule {
-            node = self.graph.nodes[node].inputs[0];
-        }
-        matches!(self.graph.nodes[node].rule, Rule::Table { .. } | Rule::Values)
-    }
-
-    fn pour_map(
-        &mut self,
-        node: NodeIndex,
-        input: NodeIndex,
-        program: &MapProgram,
-        each: &mut Portion<'_>,
-    ) -> Result<()> {
-        let mut rejects = NetRejects::new();
-        self.pour_node(input, &mut |engine, delta| {
-            let mapped = program.evaluate(&delta.batch)?;
-            engine.gather_rejects(&engine.graph.nodes[node], &delta, &mapped.failures, &mut rejects)?;
-            each(engine, mapped.weighted(&delta.weights))
-        })?;
-        self.commit_portion(|engine, states, writes| {
-            engine.settle_rejects(&engine.graph.nodes[node], &rejects, states, writes)
-        })
-    }
-
-    fn pour_union(&mut self, node: NodeIndex, inputs: &[NodeIndex], each: &mut Portion<'_>) -> Result<()> {
-        let arrow = Arc::clone(&self.graph.nodes[node].arrow);
-        let columns: Vec<usize> = (0..arrow.fields().len()).collect();
-        for &input in inputs {
-            self.pour_node(input, &mut |engine, delta| each(engine, delta.project(&columns, &arrow)?))?;
+    /// Hands over all rows of a node as its rule makes them.
+    pub(crate) fn pour_node(&mut self, at: NodeIndex, each: &mut Portion<'_>) -> Result<()> {
+        let network = Arc::clone(self.network());
+        let node = &network.graph.nodes[at];
+        let counts = node.rejects.is_some_and(|table| self.owns(table)) && !self.counted.contains(&at);
+        node.rule.pour(at, node, self, each)?;
+        if counts {
+            self.counted.insert(at);
         }
         Ok(())
     }
 
-    fn pour_join(&mut self, input: NodeIndex, join: &JoinOp, each: &mut Portion<'_>) -> Result<()> {
+    /// Counts rows that a node could not take, unless that was done by an earlier pour, or is done by the steps.
+    pub(crate) fn count_rejects(&mut self, at: NodeIndex, rejected: Option<Rejected>) -> Result<()> {
+        let network = Arc::clone(self.network());
+        let node = &network.graph.nodes[at];
+        let Some(rejected) = rejected else { return Ok(()) };
+        let counts = node.rejects.is_some_and(|table| self.owns(table)) && !self.counted.contains(&at);
+        if !counts {
+            return Ok(());
+        }
+        self.portion(|builder, states, writes| {
+            network.note_rejects(node, &rejected, states, builder.view().step(), writes)
+        })
+    }
+
+    /// The rows of a join: those of one side, each met with the other.
+    pub(crate) fn pour_join(
+        &mut self,
+        at: NodeIndex,
+        input: NodeIndex,
+        join: &JoinOp,
+        each: &mut Portion<'_>,
+    ) -> Result<()> {
         let mut rows_max = JOIN_ROWS_FIRST;
-        self.pour_node(input, &mut |engine, delta| {
-            let mut at = 0;
-            while at < delta.len() {
-                let rows = rows_max.min(delta.len() - at);
-                let part = Delta::new(delta.batch.slice(at, rows), delta.weights[at..at + rows].to_vec());
-                let snapshot = engine.store.snapshot();
-                let found = Found::all(part);
-                let (met, looked_at) = join.expand_counted(join.pouring(), &found, engine.states(&snapshot))?;
-                at += rows;
-                let per_row = looked_at.div_ceil(rows).max(1);
+        self.pour_node(input, &mut |builder, delta| {
+            let mut from = 0;
+            while from < delta.len() {
+                let rows = rows_max.min(delta.len() - from);
+                let part = Delta::new(delta.batch.slice(from, rows), delta.weights[from..from + rows].to_vec());
+                let met = join.expand_counted(join.pouring(), &Found::all(part), builder.states())?;
+                from += rows;
+                let per_row = met.looked_at.div_ceil(rows).max(1);
                 let most = (rows_max * 2).min(JOIN_ROWS_MAX);
-                rows_max = (engine.settings.build_rows_max / per_row).clamp(1, most);
-                if !met.delta.is_empty() {
-                    each(engine, met.delta)?;
+                rows_max = (builder.settings.build_rows_max / per_row).clamp(1, most);
+                builder.count_rejects(at, met.rejected)?;
+                if !met.found.delta.is_empty() {
+                    each(builder, met.found.delta)?;
                 }
             }
             Ok(())
         })
     }
 
-    fn pour_groups(&mut self, aggregate: &AggregateOp, each: &mut Portion<'_>) -> Result<()> {
+    /// The rows of an aggregate's groups.
+    pub(crate) fn pour_groups(&mut self, aggregate: &AggregateOp, each: &mut Portion<'_>) -> Result<()> {
         let rows_max = self.settings.build_rows_max;
-        self.pour_entries(aggregate.groups_table(), &[], rows_max, &mut |engine, groups| {
+        self.pour_entries(aggregate.groups_table(), &[], rows_max, &mut |builder, groups| {
             let groups = groups.iter().map(|(key, group)| (&**key, &**group));
-            each(engine, aggregate.rows(groups)?)
+            each(builder, aggregate.rows(groups)?)
         })
     }
 
-    fn pour_windows(&mut self, top: &TopKOp, each: &mut Portion<'_>) -> Result<()> {
-        let snapshot = self.store.snapshot();
+    /// The windows of all partitions.
+    pub(crate) fn pour_windows(&mut self, top: &TopKOp, each: &mut Portion<'_>) -> Result<()> {
         let (table, prefix) = top.partitions();
         let rows_max = (self.settings.build_rows_max as u64 / top.rows_max()).clamp(1, 4096);
-        self.pour_entries(table, prefix, usize::try_from(rows_max).unwrap_or(1), &mut |engine, entries| {
+        self.pour_entries(table, prefix, usize::try_from(rows_max).unwrap_or(1), &mut |builder, entries| {
             let partitions = entries.iter().map(|(key, _)| &key[prefix.len()..]);
-            let delta = top.find(engine.states(&snapshot), partitions)?;
-            each(engine, delta)
+            let delta = top.find(builder.states(), partitions)?;
+            each(builder, delta)
         })
     }
 
@@ -154,9 +129,18 @@ impl Engine {
         entries_max: usize,
         each: &mut dyn FnMut(&mut Self, &[(store::Slice, store::Slice)]) -> Result<()>,
     ) -> Result<()> {
-        let mut scan = self.store.snapshot().scan(table, prefix);
+        let mut scan = self.view().scan(table, prefix);
         loop {
-            let entries = scan.by_ref().take(entries_max).collect::<store::Result<Vec<_>>>()?;
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            for entry in scan.by_ref().take(entries_max) {
+                let entry = entry?;
+                bytes += entry.0.len() + entry.1.len();
+                entries.push(entry);
+                if bytes >= self.settings.build_bytes_max {
+                    break;
+                }
+            }
             if entries.is_empty() {
                 return Ok(());
             }
@@ -165,51 +149,108 @@ impl Engine {
     }
 
     /// The answer of a node's query.
-    fn pour_query(&mut self, node: NodeIndex, each: &mut Portion<'_>) -> Result<()> {
-        let (model, id) = self.graph.nodes[node].origin;
-        let arrow = Arc::clone(&self.graph.nodes[node].arrow);
-        let NodeQuery { mut stream, rejected } = self.query_node(model, id)?;
+    pub(crate) fn pour_query(&mut self, at: NodeIndex, each: &mut Portion<'_>) -> Result<()> {
+        let network = Arc::clone(self.network());
+        let arrow = Arc::clone(&network.graph.nodes[at].arrow);
+        let NodeQuery { mut stream, rejected } = self.query_node(at)?;
         let runtime = self.settings.runtime.clone();
-        while let Some(batch) = runtime.block_on(stream.next()).transpose().map_err(query_error)? {
-            let rows = batch.num_rows();
-            let batch = relation::columns::batch(&arrow, batch.columns().to_vec(), rows)?;
-            each(self, Delta::new(batch, vec![1; rows]))?;
+        let mut counted = std::collections::BTreeSet::new();
+        loop {
+            let batch = runtime.block_on(stream.next()).transpose().map_err(query_error)?;
+            let is_over = batch.is_none();
+            if let Some(batch) = batch {
+                let rows = batch.num_rows();
+                let batch = relation::columns::batch(&arrow, batch.columns().to_vec(), rows)?;
+                each(self, Delta::new(batch, vec![1; rows]))?;
+            }
+            // What is no scan stands on states that were poured before, and their pours told of the same rows.
+            let failed = std::mem::take(&mut *rejected.lock().unwrap_or_else(PoisonError::into_inner));
+            if network.graph.is_scan(at) {
+                self.count_rejects_of_query(&network, at, failed.rows, &mut counted)?;
+            }
+            if is_over {
+                break;
+            }
         }
-        // What is no scan stands on states that were poured before, and their pours told of the same rows.
-        if !self.is_scan(node) {
-            return Ok(());
+        let mut map = at;
+        while network.graph.is_scan(at) && network.graph.nodes[map].rule.map().is_some() {
+            counted.insert(map);
+            map = network.graph.nodes[map].inputs[0];
         }
-        let rejected = std::mem::take(&mut *rejected.lock().unwrap_or_else(PoisonError::into_inner));
-        let rejects = self.rejects_of_query(model, rejected)?;
-        let mut at = node;
-        while let Rule::Map(_) = self.graph.nodes[at].rule {
-            let of_map = rejects.get(&at).cloned().unwrap_or_default();
-            self.commit_portion(|engine, states, writes| {
-                engine.settle_rejects(&engine.graph.nodes[at], &of_map, states, writes)
-            })?;
-            at = self.graph.nodes[at].inputs[0];
+        self.counted.extend(counted);
+        Ok(())
+    }
+
+    /// The rows that a query left out, each once per occurrence, by the map on which they failed.
+    fn count_rejects_of_query(
+        &mut self,
+        network: &Network,
+        at: NodeIndex,
+        failed: Vec<query::Reject>,
+        seen: &mut std::collections::BTreeSet<NodeIndex>,
+    ) -> Result<()> {
+        let (model, _) = network.graph.nodes[at].origin;
+        let mut of_nodes: std::collections::BTreeMap<NodeIndex, Rejected> = std::collections::BTreeMap::new();
+        for reject in failed {
+            let index = network.models[model].placed[reject.node.0];
+            let node: &Node = &network.graph.nodes[index];
+            let rejected = of_nodes.entry(index).or_insert_with(Rejected::none);
+            rejected.rows.push_values(&Layout::new(types(&network.graph, node)), &reject.row)?;
+            rejected.weights.push(1);
+            rejected.reasons.push(reject.error.to_string());
+        }
+        for (index, rejected) in of_nodes {
+            self.count_rejects(index, Some(rejected))?;
+            seen.insert(index);
         }
         Ok(())
     }
 
-    fn query_node(&self, model: usize, node: NodeId) -> Result<NodeQuery> {
-        let readable = Arc::new(self.readable(Vec::new()));
-        let session = query::Session::new(self.store.snapshot(), readable, Arc::clone(&self.queries));
-        let rejected: Arc<Mutex<Vec<query::Reject>>> = Arc::default();
+    fn query_node(&self, at: NodeIndex) -> Result<NodeQuery> {
+        let network = self.network();
+        let (model, node) = network.graph.nodes[at].origin;
+        let readable = Arc::new(network.readable_by(model));
+        let session = query::Session::new(self.view().clone(), readable, Arc::clone(&self.queries));
+        let rejected: Arc<Mutex<Failed>> = Arc::default();
         let report = Arc::clone(&rejected);
         let isolation = query::Isolation::Rows(Arc::new(move |reject| {
-            report.lock().unwrap_or_else(PoisonError::into_inner).push(reject);
+            report.lock().unwrap_or_else(PoisonError::into_inner).rows.push(reject);
         }));
-        let flow = &self.models[model].flow;
+        let flow = &network.models[model].flow;
+        let node: NodeId = node;
         let stream = self.settings.runtime.block_on(session.flow(flow, node, &isolation)).map_err(query_error)?;
         Ok(NodeQuery { stream: stream.map(|batch| batch.map_err(query::Error::from)).boxed(), rejected })
     }
 }
 
+impl Network {
+    /// What the flow of a model reads, by the names that it has there: of several versions the one that it stands on.
+    fn readable_by(&self, model: usize) -> query::Catalog {
+        let mut catalog = query::Catalog::new(Vec::new());
+        let model = &self.models[model];
+        let mut names: Vec<&TableName> = Vec::new();
+        for (node, &at) in model.flow.nodes.iter().zip(&model.placed) {
+            if let (Op::Table { table, .. }, Some((relation, _))) = (&node.op, self.graph.nodes[at].rule.table())
+                && !names.contains(&table)
+            {
+                names.push(table);
+                self.make_readable(&mut catalog, table, relation);
+            }
+        }
+        catalog
+    }
+}
+
+/// Rows that a running query left out so far.
+#[derive(Default)]
+struct Failed {
+    rows: Vec<query::Reject>,
+}
+
 /// A running query of a node, and the rows it left out.
 struct NodeQuery {
     stream: futures::stream::BoxStream<'static, query::Result<arrow::array::RecordBatch>>,
-    rejected: Arc<Mutex<Vec<query::Reject>>>,
+    rejected: Arc<Mutex<Failed>>,
 }
 
 fn query_error(error: query::Error) -> Error {

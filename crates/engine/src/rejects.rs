@@ -1,179 +1,224 @@
-//! Rows for which an expression failed: data, not an end of the model.
+//! Rows that could not be taken: data, not an end of the model.
 //!
-//! A rejected row is kept with its weight, so that its correction, the row's retraction, takes it out again.
+//! Every operator that may fail on a row has a state of such rows: what was rejected, counted, so that the row's
+//! correction, its retraction, takes it out again. What a source could not decode is an input like its rows and is kept in
+//! a state of the engine.
+//!
+//! ```text
+//! key    the row by all its columns (of a join: of both sides)        source   hash of position and row
+//! value  weight, step of the first failure, model, reason, row        value    weight, step, table, reason, row, position
+//! ```
 
 use std::collections::BTreeMap;
 
-use relation::{Delta, Layout, Value};
+use relation::{DataType, Delta, Layout, Rows, TableId, Value};
 use store::Writes;
 
 use crate::buckets::{weight_of, weighted};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::Failure;
-use crate::graph::{Node, NodeIndex};
+use crate::graph::{Graph, Node};
+use crate::network::Network;
 use crate::operator::States;
 
-/// A row that is missing in a model because an expression failed on it.
+/// A row that is missing in a model or table because it could not be taken.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reject {
     /// Stable over restarts.
     pub id: String,
-    /// The model in which it failed first; other models over the same sub-plan miss it too.
-    pub model: String,
+    /// The model in which it failed first, where other models over the same sub-plan miss it too; or the source's table.
+    pub node: String,
     pub reason: String,
-    /// The input row of the failed expression, by column name.
-    pub row: Vec<(String, Value)>,
+    pub row: RejectedRow,
     /// Step of the first failure.
     pub step: u64,
+    /// Where in the source's log it stands; empty for a model's.
+    pub position: String,
+    /// When the source said so, in microseconds since 1970; 0 for a model's.
+    pub at_us: i64,
 }
 
-/// Failed rows by their key: how often, and what is kept of each.
-pub(crate) type NetRejects = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
-
-fn reject_prefix(node: &Node) -> Vec<u8> {
-    let mut prefix = node.identity.clone().into_bytes();
-    prefix.push(0);
-    prefix
+/// What is known of a rejected row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RejectedRow {
+    /// The input of the failed expression, by column name.
+    Columns(Vec<(String, Value)>),
+    /// What could be read of it.
+    Text(String),
 }
 
-fn reject_key(node: &Node, layout: &Layout, row: &[u8]) -> Vec<u8> {
-    let mut key = reject_prefix(node);
-    crate::stored::bag_key(layout, row, &mut key);
-    key
+/// A row that a source could not decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceReject {
+    pub table: TableId,
+    pub row: String,
+    pub reason: String,
+    pub position: String,
+    /// When it said so, in microseconds since 1970.
+    pub at_us: i64,
 }
 
-impl Engine {
-    /// Counts the failures of one step.
+/// Rows that a rule could not take, by the layout of its inputs' columns one after the other.
+pub(crate) struct Rejected {
+    pub(crate) rows: Rows,
+    pub(crate) weights: Vec<i64>,
+    pub(crate) reasons: Vec<String>,
+}
+
+impl Rejected {
+    /// No rows yet.
+    pub(crate) fn none() -> Self {
+        Self { rows: Rows::new(), weights: Vec::new(), reasons: Vec::new() }
+    }
+
+    /// The rows of a delta that failed; none where none did.
+    pub(crate) fn of(types: &[DataType], delta: &Delta, failures: &[Failure]) -> Result<Option<Self>> {
+        if failures.is_empty() {
+            return Ok(None);
+        }
+        let positions: Vec<u32> = failures.iter().map(|failure| failure.row).collect();
+        let failed = delta.take(&positions)?;
+        let rows = relation::columns::encode(&Layout::new(types.to_vec()), &failed.batch)?;
+        let reasons = failures.iter().map(|failure| failure.reason.clone()).collect();
+        Ok(Some(Self { rows, weights: failed.weights, reasons }))
+    }
+}
+
+/// Types of the rows that a node may reject: the columns of all its inputs.
+pub(crate) fn types(graph: &Graph, node: &Node) -> Vec<DataType> {
+    node.inputs.iter().flat_map(|&input| graph.nodes[input].types.iter().copied()).collect()
+}
+
+fn names(graph: &Graph, node: &Node) -> Vec<String> {
+    let fields = node.inputs.iter().flat_map(|&input| graph.nodes[input].arrow.fields().iter());
+    fields.map(|field| field.name().clone()).collect()
+}
+
+impl Network {
+    /// Counts what a node rejected.
     pub(crate) fn note_rejects(
         &self,
         node: &Node,
-        input: &Delta,
-        failures: &[Failure],
+        rejected: &Rejected,
         states: States<'_>,
+        step: u64,
         writes: &mut Writes,
     ) -> Result<()> {
-        let mut net = NetRejects::new();
-        self.gather_rejects(node, input, failures, &mut net)?;
-        for (key, (weight, body)) in net {
-            let before = states.get(self.rejects, &key)?;
-            let count = before.as_ref().map_or(0, |v| weight_of(v)) + weight;
-            if count <= 0 {
-                writes.delete(self.rejects, &key);
-                continue;
-            }
-            let body = before.as_ref().map_or(body.as_slice(), |value| value.get(8..).unwrap_or_default());
-            writes.put(self.rejects, &key, &weighted(count, body));
+        let table = node.rejects.ok_or_else(|| Error::Broken {
+            node: node.identity.clone(),
+            what: "rows are rejected by an operator that cannot fail",
+        })?;
+        let layout = Layout::new(types(&self.graph, node));
+        let mut net: BTreeMap<Vec<u8>, (i64, usize)> = BTreeMap::new();
+        for (i, row) in rejected.rows.iter().enumerate() {
+            let mut key = Vec::new();
+            crate::stored::bag_key(&layout, row, &mut key);
+            let entry = net.entry(key).or_insert((0, i));
+            entry.0 = entry.0.checked_add(rejected.weights[i]).ok_or(relation::Error::Overflow("weight"))?;
         }
-        Ok(())
-    }
-
-    /// Adds failures of a map to those before.
-    pub(crate) fn gather_rejects(
-        &self,
-        node: &Node,
-        input: &Delta,
-        failures: &[Failure],
-        net: &mut NetRejects,
-    ) -> Result<()> {
-        if failures.is_empty() {
-            return Ok(());
-        }
-        let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
-        let rows = relation::columns::encode(&layout, &input.batch)?;
-        for failure in failures {
-            let row = rows.get(failure.row as usize);
-            let body = || self.reject_body(node, row, &failure.reason);
-            let entry = net.entry(reject_key(node, &layout, row)).or_insert_with(|| (0, body()));
-            entry.0 += input.weights[failure.row as usize];
-        }
-        Ok(())
-    }
-
-    /// Writes the failures of a map that saw all its rows: their counts are absolute, and there are no others.
-    pub(crate) fn settle_rejects(
-        &self,
-        node: &Node,
-        net: &NetRejects,
-        states: States<'_>,
-        writes: &mut Writes,
-    ) -> Result<()> {
-        for entry in states.snapshot.scan(self.rejects, &reject_prefix(node)) {
-            let (key, _) = entry?;
-            if !net.contains_key(&*key) {
-                writes.delete(self.rejects, &key);
+        let model = self.models[node.origin.0].name.to_string();
+        for (key, (weight, i)) in net {
+            let before = states.get(table, &key)?;
+            let count = match &before {
+                Some(value) => weight_of(value)?,
+                None => 0,
+            };
+            let count = count.checked_add(weight).ok_or(relation::Error::Overflow("weight"))?;
+            match count {
+                0 => writes.delete(table, &key),
+                1.. => {
+                    let kept = before.as_ref().and_then(|value| value.get(8..));
+                    let new = || body(step, &[model.as_bytes(), rejected.reasons[i].as_bytes(), rejected.rows.get(i)]);
+                    let body = kept.map_or_else(new, <[u8]>::to_vec);
+                    writes.put(table, &key, &weighted(count, &body));
+                }
+                _ => {
+                    let what = "a rejected row counted fewer than no times";
+                    return Err(Error::Broken { node: node.identity.clone(), what });
+                }
             }
         }
-        for (key, (weight, body)) in net {
-            writes.put(self.rejects, key, &weighted(*weight, body));
-        }
         Ok(())
     }
+}
 
-    /// The rows that a query left out, each once per occurrence, by the map on which they failed.
-    pub(crate) fn rejects_of_query(
-        &self,
-        model: usize,
-        rejected: Vec<query::Reject>,
-    ) -> Result<BTreeMap<NodeIndex, NetRejects>> {
-        let mut nets: BTreeMap<NodeIndex, NetRejects> = BTreeMap::new();
-        for reject in rejected {
-            let index = self.models[model].placed[reject.node.0];
-            let node = &self.graph.nodes[index];
-            let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
-            let mut rows = relation::Rows::new();
-            rows.push_values(&layout, &reject.row)?;
-            let body = || self.reject_body(node, rows.get(0), &reject.error.to_string());
-            let net = nets.entry(index).or_default();
-            net.entry(reject_key(node, &layout, rows.get(0))).or_insert_with(|| (0, body())).0 += 1;
-        }
-        Ok(nets)
-    }
+/// Writes a row that a source could not decode.
+pub(crate) fn write_source_reject(table: TableId, reject: &SourceReject, name: &str, step: u64, writes: &mut Writes) {
+    let key = relation::key::hash128(format!("{}\0{}\0{}", reject.table, reject.position, reject.row).as_bytes());
+    let at = reject.at_us.to_le_bytes();
+    let parts = [name.as_bytes(), reject.reason.as_bytes(), reject.row.as_bytes(), reject.position.as_bytes(), &at];
+    writes.put(table, &key, &weighted(1, &body(step, &parts)));
+}
 
-    /// `step, model, reason, row`, the parts separated by their lengths.
-    #[expect(clippy::cast_possible_truncation, reason = "a row of MySQL is at most 1 GiB")]
-    fn reject_body(&self, node: &Node, row: &[u8], reason: &str) -> Vec<u8> {
-        let (model, _) = node.origin;
-        let mut body = (self.step + 1).to_le_bytes().to_vec();
-        for part in [self.models[model].name.to_string().as_bytes(), reason.as_bytes(), row] {
-            body.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            body.extend_from_slice(part);
-        }
-        body
-    }
+/// A step and some parts.
+fn body(step: u64, parts: &[&[u8]]) -> Vec<u8> {
+    let mut body = step.to_le_bytes().to_vec();
+    crate::parts::join(&mut body, parts);
+    body
+}
 
-    /// All rejects at the present step, at most `limit`.
+/// The reverse of [`body`], behind a weight.
+fn parts(value: &[u8]) -> Option<(u64, Vec<&[u8]>)> {
+    let step = u64::from_le_bytes(value.get(8..16)?.try_into().ok()?);
+    Some((step, crate::parts::split(value.get(16..)?)?))
+}
+
+impl Engine {
+    /// All rejects at the present step, at most `limit`: those of sources first.
     pub fn rejects(&self, limit: usize) -> Result<Vec<Reject>> {
         let snapshot = self.store.snapshot();
         let mut found = Vec::new();
         for entry in snapshot.scan(self.rejects, &[]).take(limit) {
             let (key, value) = entry?;
-            if let Some(reject) = self.read_reject(&key, &value) {
-                found.push(reject);
+            found.push(read_source_reject(&key, &value).ok_or_else(|| damaged("source"))?);
+        }
+        for node in self.network.graph.nodes.iter().filter(|node| node.wanted && node.rejects_built) {
+            let Some(table) = node.rejects else { continue };
+            for entry in snapshot.scan(table, &[]).take(limit.saturating_sub(found.len())) {
+                let (key, value) = entry?;
+                found.push(self.read_reject(node, &key, &value).ok_or_else(|| damaged(&node.identity))?);
             }
         }
         Ok(found)
     }
 
-    fn read_reject(&self, key: &[u8], value: &[u8]) -> Option<Reject> {
-        let identity = std::str::from_utf8(key.split(|b| *b == 0).next()?).ok()?;
-        let step = u64::from_le_bytes(value.get(8..16)?.try_into().ok()?);
-        let mut rest = value.get(16..)?;
-        let mut part = || {
-            let (length, tail) = rest.split_first_chunk::<4>()?;
-            let (part, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-            rest = tail;
-            Some(part)
-        };
-        let model = String::from_utf8_lossy(part()?).into_owned();
-        let reason = String::from_utf8_lossy(part()?).into_owned();
-        let row = part()?;
-        let node = self.graph.nodes.iter().find(|n| n.identity == identity)?;
-        let input = &self.graph.nodes[node.inputs[0]];
-        let layout = Layout::new(input.types.clone());
+    fn read_reject(&self, node: &Node, key: &[u8], value: &[u8]) -> Option<Reject> {
+        let (step, parts) = parts(value)?;
+        let [model, reason, row] = parts[..] else { return None };
+        let layout = Layout::new(types(&self.network.graph, node));
         layout.check(row).ok()?;
-        let names = input.arrow.fields().iter().map(|f| f.name().clone());
-        let id = relation::key::hash128(key).iter().map(|b| format!("{b:02x}")).collect();
-        Some(Reject { id, model, reason, row: names.zip(layout.values(row)).collect(), step })
+        let names = names(&self.network.graph, node).into_iter();
+        Some(Reject {
+            id: id_of(&[node.identity.as_bytes(), key].concat()),
+            node: String::from_utf8_lossy(model).into_owned(),
+            reason: String::from_utf8_lossy(reason).into_owned(),
+            row: RejectedRow::Columns(names.zip(layout.values(row)).collect()),
+            step,
+            position: String::new(),
+            at_us: 0,
+        })
     }
+}
+
+fn read_source_reject(key: &[u8], value: &[u8]) -> Option<Reject> {
+    let (step, parts) = parts(value)?;
+    let text = |i: usize| Some(String::from_utf8_lossy(parts.get(i)?).into_owned());
+    Some(Reject {
+        id: id_of(key),
+        node: text(0)?,
+        reason: text(1)?,
+        row: RejectedRow::Text(text(2)?),
+        step,
+        position: text(3)?,
+        at_us: i64::from_le_bytes((*parts.get(4)?).try_into().ok()?),
+    })
+}
+
+fn id_of(key: &[u8]) -> String {
+    relation::key::hash128(key).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn damaged(node: &str) -> Error {
+    Error::Broken { node: node.to_owned(), what: "a rejected row cannot be read" }
 }

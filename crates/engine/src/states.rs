@@ -7,29 +7,43 @@ use store::{Catalog, Kind, Writes};
 
 /// A state that is complete up to the folded step says so in its catalogue entry; one that does not is begun again.
 pub(crate) const BUILT: &str = "built";
-const BUILDING: &str = "building";
+pub(crate) const BUILDING: &str = "building";
 /// What the bytes of states mean. It is part of their identity: states of another meaning are not found again, so they
 /// are dropped and built anew from the tables.
-const MEANING: &str = "2";
+const MEANING: &str = "3";
 
 /// States of the models that are being set up.
 pub(crate) struct StateCatalog<'a> {
     pub(crate) catalog: &'a mut Catalog,
     pub(crate) writes: &'a mut Writes,
-    /// Identities asked for: all others are garbage.
-    pub(crate) wanted: &'a mut BTreeSet<TableId>,
+    /// What was asked for since somebody last took this.
+    pub(crate) wanted: BTreeSet<TableId>,
 }
 
 impl StateCatalog<'_> {
     /// The state of an identity, and whether it is built.
     pub(crate) fn state(&mut self, identity: &str) -> (TableId, bool) {
+        self.of_kind(Kind::State, identity)
+    }
+
+    /// The state of rows that an operator could not take, and whether it holds all of them.
+    pub(crate) fn rejects(&mut self, identity: &str) -> (TableId, bool) {
+        self.of_kind(Kind::Rejects, identity)
+    }
+
+    /// Notes that a state that is known already is needed.
+    pub(crate) fn want(&mut self, id: TableId) {
+        self.wanted.insert(id);
+    }
+
+    fn of_kind(&mut self, kind: Kind, identity: &str) -> (TableId, bool) {
         let identity = &format!("{MEANING} {identity}");
-        let known = self.catalog.by_identity(identity).filter(|entry| entry.kind == Kind::State);
+        let known = self.catalog.by_identity(identity).filter(|entry| entry.kind == kind);
         let (id, built) = match known {
             Some(entry) => (entry.id, entry.detail == BUILT),
             None => {
                 let schema = Schema::default();
-                (self.catalog.allocate(self.writes, Kind::State, identity, identity, &schema, BUILDING), false)
+                (self.catalog.allocate(self.writes, kind, identity, identity, &schema, BUILDING), false)
             }
         };
         self.wanted.insert(id);

@@ -1,26 +1,27 @@
-//! A step: whole transactions in, one commit out.
+//! A step: inputs in, one commit out.
 //!
 //! ```text
-//! batches ─► normalise ─► log (synced while the rules run) ─► tables and indexes ─► nodes, inputs first ─► commit
+//! inputs ─► normalise ─► log (synced while the rules run) ─► run: tables, indexes, nodes ─► commit ─► facts move
 //! ```
 //!
-//! Nodes run in topological order, and only those with a changed input. All of them read the state before the step, so
-//! what one writes no other reads; see [`crate::operator`].
+//! What can fail is done before the log's record or is done again: running the rules ([`crate::network`]) is a function of
+//! the states before and of the inputs, and nothing of the engine has moved until the store has committed what came of it.
+//! So a step that the store could not take, a full disk most often, has not happened, and the same inputs may be given again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
 use plan::TableName;
-use relation::columns::decode;
-use relation::{Delta, Rows, SourceBatch, TableId};
+use relation::{Position, Rows, TableId};
 use store::{Record, Snapshot, Writes};
 
-use crate::engine::{Engine, Load, Logging, ModelState, fact_key};
-use crate::error::{Error, Result};
-use crate::expr::Failure;
-use crate::graph::{Node, NodeIndex, Rule};
-use crate::operator::States;
-use crate::stored::Stored;
+use crate::engine::{Engine, Load, ModelState};
+use crate::error::Result;
+use crate::graph::NodeIndex;
+use crate::ingest::changes_of;
+use crate::input::{Input, Logged, inputs_of, record_of};
+use crate::network::{Effects, Scope, edit};
+use crate::rejects::write_source_reject;
 
 /// What one step did.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct StepReport {
     pub completed: Vec<TableId>,
     /// Models that were parked.
     pub parked: Vec<TableName>,
+    /// Tables that were parked, and why.
+    pub parked_tables: Vec<(TableId, String)>,
     /// Time of rules and commit, without the waiting for the log's sync, in microseconds.
     pub rules_us: u64,
     /// From the step's beginning until its record was known to be on disk, in microseconds; the rules run meanwhile.
@@ -52,341 +55,306 @@ pub struct RelationReport {
     pub weights: Vec<i64>,
 }
 
-/// The changes of one table: −1 and +1 rows in source order.
-struct Input {
-    id: TableId,
-    rows: Rows,
-    weights: Vec<i8>,
+/// What a step changes of the engine's own facts: written with the step, and moved when it is committed.
+#[derive(Default)]
+pub(crate) struct Moves {
+    positions: BTreeMap<u32, Position>,
+    loads: BTreeMap<TableId, Load>,
+    snapshot_rows_total: BTreeMap<TableId, u64>,
+    completed: Vec<TableId>,
+    rows: BTreeMap<TableId, i64>,
+    parked: BTreeMap<NodeIndex, String>,
 }
 
-/// Deltas of the nodes that ran.
-#[derive(Default)]
-struct Wave {
-    open: BTreeSet<NodeIndex>,
-    outputs: BTreeMap<NodeIndex, Delta>,
+/// Whether readers see a commit at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visible {
+    Now,
+    /// With the last step of the chain that this one belongs to.
+    Later,
 }
 
 impl Engine {
-    pub(crate) fn run_step(
-        &mut self,
-        step: u64,
-        mut batches: Vec<(u32, SourceBatch)>,
-        logging: Logging,
-    ) -> Result<StepReport> {
+    /// One step of whole transactions: durable, then visible. For who has nothing but rows, none of them in parts.
+    pub fn step(&mut self, batches: Vec<(u32, relation::SourceBatch)>) -> Result<StepReport> {
+        let mut inputs: Vec<Input> = batches.into_iter().map(|(source, batch)| Input::Rows(source, batch)).collect();
+        let mut last = StepReport { step: self.step, ..StepReport::default() };
+        while let Some(report) = self.take(&mut inputs)? {
+            last.follow(report);
+        }
+        Ok(last)
+    }
+
+    /// Takes the first of the inputs, as many as make one step, and answers with what it did; none when nothing is left.
+    ///
+    /// Errors: the store cannot write or read. The inputs that are left have not been taken: where a disk was full, call
+    /// again with the same ones.
+    pub fn take(&mut self, inputs: &mut Vec<Input>) -> Result<Option<StepReport>> {
+        if self.chain.is_some() {
+            return self.run_chain().map(Some);
+        }
+        self.drop_stages()?;
+        loop {
+            let count = inputs.iter().position(|input| self.stands_alone(input)).unwrap_or(inputs.len());
+            if count > 0 {
+                let rest = inputs.split_off(count);
+                let taken = self.take_step(inputs);
+                inputs.extend(rest);
+                return taken.map(Some);
+            }
+            let Some(first) = inputs.first() else { return Ok(None) };
+            let chain = self.stage(first)?;
+            inputs.remove(0);
+            if let Some(chain) = chain {
+                self.begin_chain(chain)?;
+                return self.run_chain().map(Some);
+            }
+        }
+    }
+
+    /// One step of all these inputs, which are gone when it is committed.
+    fn take_step(&mut self, inputs: &mut Vec<Input>) -> Result<StepReport> {
         let entered = stopwatch();
-        let snapshot = self.store.snapshot();
-        if logging == Logging::Appended {
-            let states = self.states(&snapshot);
-            for (_, batch) in &mut batches {
-                self.normalise(batch, states)?;
-            }
+        let snapshot = self.store.working();
+        self.network.normalise(inputs, self.states(&snapshot))?;
+        let record = record_of(std::mem::take(inputs));
+        self.log_buffer.clear();
+        record.encode_into(&mut self.log_buffer);
+        let outcome = self.log_and_run(record, &snapshot, entered);
+        if outcome.is_err() {
+            *inputs = decode(&self.log_buffer)?;
         }
-        let record = Record { batches, notes: Vec::new() };
+        self.log_buffer.shrink_to(LOG_BUFFER_KEPT_MAX);
+        outcome
+    }
+
+    fn log_and_run(&mut self, record: Record, snapshot: &Snapshot, entered: Instant) -> Result<StepReport> {
+        let step = self.step + 1;
+        self.store.append_unsynced(step, &self.log_buffer)?;
         // The sync runs while the rules do; nothing is visible before both are done.
-        let syncing = match logging {
-            Logging::Appended => {
-                self.log_buffer.clear();
-                record.encode_into(&mut self.log_buffer);
-                self.store.append_unsynced(step, &self.log_buffer)?;
-                Some(self.store.start_sync())
-            }
-            Logging::Replayed => None,
+        let syncing = self.store.start_sync();
+        let begun = stopwatch();
+        let ran = match inputs_of(record)? {
+            Logged::Inputs(inputs) => self.run(step, inputs, snapshot),
+            Logged::Chain(_) => Ok(Default::default()),
         };
-        let mut writes = std::mem::take(&mut self.setup);
-        let mut report = StepReport { step, ..StepReport::default() };
-        self.note_progress(&record.batches, &mut writes, &mut report);
-        let inputs = inputs_of(record.batches);
+        let ran_for = begun.elapsed();
+        syncing.wait()?;
+        let durable_us = u64::try_from(entered.elapsed().as_micros()).unwrap_or(u64::MAX);
         let begun = stopwatch();
-        self.run_rules(&snapshot, &inputs, &mut writes, &mut report)?;
-        self.write_counts(&report, &mut writes);
-        let ran = begun.elapsed();
-        if let Some(syncing) = syncing {
-            syncing.wait()?;
-        }
-        report.durable_us = u64::try_from(entered.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let begun = stopwatch();
-        self.store.commit(step, writes)?;
-        report.rules_us = u64::try_from((ran + begun.elapsed()).as_micros()).unwrap_or(u64::MAX);
-        self.step = step;
-        for number in 0..self.models.len() {
-            if !report.completed.is_empty() {
-                self.refresh_model(number);
-            }
-        }
+        let (effects, moves) = ran?;
+        let mut report = self.commit(step, effects, moves, Visible::Now)?;
+        report.rules_us = u64::try_from((ran_for + begun.elapsed()).as_micros()).unwrap_or(u64::MAX);
+        report.durable_us = durable_us;
         Ok(report)
     }
 
-    /// Positions and cursors move in the step that carries what they stand for.
-    fn note_progress(&mut self, batches: &[(u32, SourceBatch)], writes: &mut Writes, report: &mut StepReport) {
-        for (source, batch) in batches {
-            if let Some((_, position)) = self.sources.get_mut(source)
-                && *position != batch.position
-                && !batch.position.0.is_empty()
-            {
-                *position = batch.position.clone();
-                writes.put(self.facts, &fact_key("position", TableId(*source)), batch.position.0.as_bytes());
-            }
-            for chunk in &batch.chunks {
-                let Some(table) = self.tables.get_mut(&chunk.table) else { continue };
-                table.snapshot_rows_total = table.snapshot_rows_total.max(chunk.rows_estimate);
-                let key = fact_key("load", chunk.table);
-                if chunk.complete {
-                    table.load = Load::Complete;
-                    report.completed.push(chunk.table);
-                    writes.put(self.facts, &key, &[1]);
-                } else {
-                    table.load = Load::Loading { cursor: Some(chunk.cursor.clone()) };
-                    writes.put(self.facts, &key, &[&[0], chunk.cursor.as_slice()].concat());
-                }
-            }
-        }
+    /// The same for what the log holds: it is durable.
+    pub(crate) fn replay_step(&mut self, step: u64, inputs: Vec<Input>) -> Result<StepReport> {
+        let snapshot = self.store.working();
+        let (effects, moves) = self.run(step, inputs, &snapshot)?;
+        self.commit(step, effects, moves, Visible::Now)
     }
 
-    fn run_rules(
-        &mut self,
-        snapshot: &Snapshot,
-        inputs: &[Input],
-        writes: &mut Writes,
-        report: &mut StepReport,
-    ) -> Result<()> {
-        let store = self.store.clone();
-        let states = States { snapshot, hot: store.hot(), shards: self.settings.workers };
-        let mut wave = Wave::default();
+    /// What inputs come to, run on the states of a snapshot: moves nothing.
+    pub(crate) fn run(&self, step: u64, inputs: Vec<Input>, snapshot: &Snapshot) -> Result<(Effects, Moves)> {
+        let mut moves = Moves::default();
+        let mut own = Writes::new();
+        let mut batches = Vec::with_capacity(inputs.len());
         for input in inputs {
-            // A replayed record may name a table that has a new incarnation since.
-            let Some(stored) = self.relations.get(&input.id) else { continue };
-            stored.write_ordered(&input.rows, &input.weights, states, writes)?;
-            let inserted = input.weights.iter().filter(|w| **w > 0).count() as u64;
-            let deleted = input.weights.len() as u64 - inserted;
-            let Some(table) = self.tables.get(&input.id) else { continue };
-            let name = table.name.clone();
-            let (rows, weights) = self.reported(&input.rows, input.weights.iter().map(|&w| i64::from(w)));
-            report.relations.push(RelationReport {
-                name,
-                id: input.id,
-                is_model: false,
-                inserted,
-                deleted,
-                rows,
-                weights,
-            });
-            for &feed in self.graph.feeds.get(&input.id).map_or(&[][..], Vec::as_slice) {
-                let node = &self.graph.nodes[feed];
-                if let Rule::Table { columns, .. } = &node.rule
-                    && self.is_running(feed)
-                {
-                    let delta = table_delta(stored, columns, node, input)?;
-                    if !delta.is_empty() {
-                        wave.outputs.insert(feed, delta);
-                        wave.open.insert(feed);
-                    }
+            match input {
+                Input::Rows(source, batch) => {
+                    moves.note_progress(self, source, &batch);
+                    batches.push(batch);
+                }
+                Input::Park { table, reason } => {
+                    moves.loads.insert(table, Load::Parked { reason });
+                }
+                Input::Reject(reject) => {
+                    let name = self.network.tables.get(&reject.table);
+                    let name = name.map_or_else(|| reject.table.to_string(), |table| table.name.to_string());
+                    write_source_reject(self.rejects, &reject, &name, step, &mut own);
                 }
             }
         }
-        while let Some(node) = wave.open.pop_first() {
-            self.run_node(node, &mut wave, states, writes, report);
-        }
-        Ok(())
-    }
-
-    fn is_running(&self, node: NodeIndex) -> bool {
-        let node = &self.graph.nodes[node];
-        node.built && node.active && node.parked.is_none()
-    }
-
-    /// Runs one node. Whatever goes wrong in it parks it and what reads it; everything else goes on.
-    fn run_node(
-        &mut self,
-        index: NodeIndex,
-        wave: &mut Wave,
-        states: States<'_>,
-        writes: &mut Writes,
-        report: &mut StepReport,
-    ) {
-        if !self.is_running(index) {
-            return;
-        }
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.apply_rule(index, wave, states, writes, report)));
-        let outcome = outcome.unwrap_or_else(|panic| {
-            let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(Error::Query(format!("internal error: {}", said.unwrap_or_default())))
-        });
-        match outcome {
-            Ok(delta) if delta.is_empty() => {}
-            Ok(delta) => {
-                wave.outputs.insert(index, delta);
-                let readers = &self.graph.nodes[index].readers;
-                wave.open.extend(readers.iter().copied());
-            }
-            Err(error) => self.park(index, &error.to_string(), report),
-        }
-    }
-
-    fn apply_rule(
-        &mut self,
-        index: NodeIndex,
-        wave: &mut Wave,
-        states: States<'_>,
-        writes: &mut Writes,
-        report: &mut StepReport,
-    ) -> Result<Delta> {
-        let node = &self.graph.nodes[index];
-        let fed = wave.outputs.remove(&index);
-        let input = |i: usize| wave.outputs.get(&node.inputs[i]);
-        let mut failures: Vec<Failure> = Vec::new();
-        let empty = || Delta::empty(&node.arrow);
-        let delta = match &node.rule {
-            Rule::Values => empty(),
-            Rule::Table { columns, .. } => match (fed, node.inputs.is_empty()) {
-                (Some(delta), true) => delta,
-                (None, true) => empty(),
-                (_, false) => input(0).map_or_else(|| Ok(empty()), |d| d.project(columns, &node.arrow))?,
-            },
-            Rule::Map(program) => match input(0) {
-                None => empty(),
-                Some(delta) => {
-                    let mut mapped = program.evaluate(&delta.batch)?;
-                    failures = std::mem::take(&mut mapped.failures);
-                    mapped.weighted(&delta.weights)
-                }
-            },
-            Rule::Union => {
-                let parts = (0..node.inputs.len()).filter_map(input);
-                let parts = parts.map(|d| d.project(&(0..node.types.len()).collect::<Vec<_>>(), &node.arrow));
-                Delta::concat(&node.arrow, &parts.collect::<relation::Result<Vec<_>>>()?)?
-            }
-            Rule::Join(op) => op.apply(input(0), input(1), states)?.0,
-            Rule::Aggregate(op) => match input(0) {
-                None => empty(),
-                Some(delta) => op.apply(delta, states, writes)?,
-            },
-            Rule::TopK(op) => match input(0) {
-                None => empty(),
-                Some(delta) => op.apply(delta, states, writes)?,
-            },
-            Rule::Sink { model } => match input(0) {
-                None => empty(),
-                Some(delta) => {
-                    let delta = delta.consolidate(&node.types)?;
-                    self.write_model(*model, &delta, states, writes, report)?;
-                    delta
-                }
-            },
-        };
-        for kept in node.arrangements.iter().filter(|kept| kept.built) {
-            kept.arrangement.apply(&delta, Some(states), writes)?;
-        }
-        if !failures.is_empty()
-            && let Some(input) = wave.outputs.get(&node.inputs[0])
-        {
-            self.note_rejects(node, input, &failures, states, writes)?;
-        }
-        Ok(delta)
-    }
-
-    fn write_model(
-        &self,
-        model: usize,
-        delta: &Delta,
-        states: States<'_>,
-        writes: &mut Writes,
-        report: &mut StepReport,
-    ) -> Result<()> {
-        let model = &self.models[model];
-        let stored = &self.relations[&model.relation];
-        let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
-        stored.write_net(&rows, &delta.weights, states, writes)?;
-        let sum = |sign: i64| delta.weights.iter().filter(|w| **w * sign > 0).map(|w| w.unsigned_abs()).sum();
-        let (inserted, deleted) = (sum(1), sum(-1));
-        let name = model.name.clone();
-        let (rows, weights) = self.reported(&rows, delta.weights.iter().copied());
-        let id = model.relation;
-        report.relations.push(RelationReport { name, id, is_model: true, inserted, deleted, rows, weights });
-        Ok(())
-    }
-
-    /// The first rows of a change, for the report.
-    fn reported(&self, rows: &Rows, weights: impl Iterator<Item = i64>) -> (Rows, Vec<i64>) {
-        let weights: Vec<i64> = weights.take(self.settings.report_rows_max).collect();
-        let mut first = Rows::new();
-        rows.iter().take(weights.len()).for_each(|row| first.push(row));
-        (first, weights)
-    }
-
-    /// Rows of each relation are a fact of the step.
-    fn write_counts(&mut self, report: &StepReport, writes: &mut Writes) {
-        for change in &report.relations {
-            let rows = self.rows.entry(change.id).or_insert(0);
+        let mut effects = self.network.run(self.states(snapshot), &changes_of(batches), Scope::Kept, step)?;
+        effects.writes.append(own);
+        for change in &effects.relations {
+            let rows = moves.rows.entry(change.id).or_insert_with(|| self.row_count(change.id));
             *rows += change.inserted.cast_signed() - change.deleted.cast_signed();
-            writes.put(self.facts, &fact_key("rows", change.id), &rows.to_le_bytes());
         }
+        for (table, reason) in &effects.parked_tables {
+            moves.loads.insert(*table, Load::Parked { reason: reason.clone() });
+        }
+        moves.parked.extend(effects.parked_nodes.iter().cloned());
+        Ok((effects, moves))
     }
 
-    /// Stops a node and everything that reads it.
-    fn park(&mut self, index: NodeIndex, reason: &str, report: &mut StepReport) {
-        let mut open = vec![index];
-        while let Some(at) = open.pop() {
-            let node = &mut self.graph.nodes[at];
+    /// Publishes what a step came to, and moves the facts.
+    pub(crate) fn commit(
+        &mut self,
+        step: u64,
+        effects: Effects,
+        moves: Moves,
+        visible: Visible,
+    ) -> Result<StepReport> {
+        let mut writes = Writes::new();
+        writes.append(effects.writes);
+        moves.write(self, &mut writes);
+        // What the set-up wrote stays until the store has it.
+        let mut all = std::mem::take(&mut self.setup);
+        all.append(writes);
+        match visible {
+            Visible::Now => self.store.commit(step, all)?,
+            Visible::Later => self.store.commit_hidden(step, all)?,
+        }
+        self.step = step;
+        let mut report = StepReport {
+            step,
+            relations: effects.relations,
+            completed: moves.completed.clone(),
+            parked_tables: effects.parked_tables,
+            ..StepReport::default()
+        };
+        report.parked = self.adopt(moves);
+        Ok(report)
+    }
+
+    fn adopt(&mut self, moves: Moves) -> Vec<TableName> {
+        for (source, position) in moves.positions {
+            if let Some((_, at)) = self.sources.get_mut(&source) {
+                *at = position;
+            }
+        }
+        self.rows.extend(moves.rows);
+        let mut parked = Vec::new();
+        if !moves.loads.is_empty() || !moves.snapshot_rows_total.is_empty() {
+            let network = edit(&mut self.network);
+            for (id, load) in moves.loads {
+                network.tables.entry(id).and_modify(|table| table.load = load);
+            }
+            for (id, total) in moves.snapshot_rows_total {
+                network.tables.entry(id).and_modify(|table| table.snapshot_rows_total = total);
+            }
+        }
+        for (node, reason) in moves.parked {
+            parked.extend(self.park_node(node, &reason));
+        }
+        if !moves.completed.is_empty() {
+            self.refresh_models();
+        }
+        parked
+    }
+
+    /// Stops a node and everything that reads it, and answers with the models among them.
+    pub(crate) fn park_node(&mut self, index: NodeIndex, reason: &str) -> Vec<TableName> {
+        let network = edit(&mut self.network);
+        let mut models = Vec::new();
+        for at in network.graph.descendants(index) {
+            let node = &mut network.graph.nodes[at];
             if node.parked.is_some() {
                 continue;
             }
             node.parked = Some(reason.to_owned());
-            open.extend(node.readers.iter().copied());
-            if let Rule::Sink { model } = node.rule {
-                self.models[model].state = ModelState::Parked { reason: reason.to_owned() };
-                report.parked.push(self.models[model].name.clone());
+            if let Some(model) = node.rule.sink() {
+                network.models[model].state = ModelState::Parked { reason: reason.to_owned() };
+                models.push(network.models[model].name.clone());
             }
         }
-        self.distrust_parked();
+        models
     }
 }
+
+/// The inputs of an encoded record.
+pub(crate) fn decode(record: &[u8]) -> Result<Vec<Input>> {
+    match inputs_of(Record::decode(record)?)? {
+        Logged::Inputs(inputs) => Ok(inputs),
+        Logged::Chain(_) => Ok(Vec::new()),
+    }
+}
+
+/// Bytes of the log's buffer that are kept from step to step.
+const LOG_BUFFER_KEPT_MAX: usize = 32 << 20;
+
+impl Moves {
+    /// Positions and cursors move in the step that carries what they stand for.
+    fn note_progress(&mut self, engine: &Engine, source: u32, batch: &relation::SourceBatch) {
+        if !batch.position.0.is_empty() && engine.sources.contains_key(&source) {
+            self.positions.insert(source, batch.position.clone());
+        }
+        for chunk in &batch.chunks {
+            let Some(table) = engine.network.tables.get(&chunk.table) else { continue };
+            let total = self.snapshot_rows_total.entry(chunk.table).or_insert(table.snapshot_rows_total);
+            *total = (*total).max(chunk.rows_estimate);
+            let load = match chunk.complete {
+                true => Load::Complete,
+                false => Load::Loading { cursor: Some(chunk.cursor.clone()) },
+            };
+            self.loads.insert(chunk.table, load);
+            if chunk.complete {
+                self.completed.push(chunk.table);
+            }
+        }
+    }
+
+    fn write(&self, engine: &Engine, writes: &mut Writes) {
+        let facts = engine.facts;
+        for (source, position) in &self.positions {
+            if engine.position(*source) != Some(position) {
+                writes.put(facts, &fact_key("position", TableId(*source)), position.0.as_bytes());
+            }
+        }
+        for (table, load) in &self.loads {
+            writes.put(facts, &fact_key("load", *table), &load.to_bytes());
+        }
+        for (relation, rows) in &self.rows {
+            writes.put(facts, &fact_key("rows", *relation), &rows.to_le_bytes());
+        }
+        for (node, reason) in &self.parked {
+            writes.put(facts, &parked_key(&engine.network.graph.nodes[*node].identity), reason.as_bytes());
+        }
+    }
+}
+
+impl StepReport {
+    /// Adds what a later step did.
+    pub fn follow(&mut self, later: Self) {
+        self.step = later.step;
+        self.rules_us += later.rules_us;
+        self.durable_us += later.durable_us;
+        self.completed.extend(later.completed);
+        self.parked.extend(later.parked);
+        self.parked_tables.extend(later.parked_tables);
+        for change in later.relations {
+            match self.relations.iter_mut().find(|known| known.id == change.id) {
+                Some(known) => {
+                    known.inserted += change.inserted;
+                    known.deleted += change.deleted;
+                }
+                None => self.relations.push(change),
+            }
+        }
+    }
+}
+
+/// The key of a fact about a table or source.
+pub(crate) fn fact_key(name: &str, id: TableId) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key
+}
+
+/// The key of the fact that a node is parked.
+pub(crate) fn parked_key(identity: &str) -> Vec<u8> {
+    [PARKED, identity.as_bytes()].concat()
+}
+
+/// What the keys of such facts begin with.
+pub(crate) const PARKED: &[u8] = b"parked\0";
 
 /// Durations of a step, for the figures about it alone: no answer depends on them.
 #[expect(clippy::disallowed_methods, reason = "measures how long a step takes; no result depends on it")]
-fn stopwatch() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
-/// One input per table, over all batches in their order.
-fn inputs_of(batches: Vec<(u32, SourceBatch)>) -> Vec<Input> {
-    let mut inputs: Vec<Input> = Vec::new();
-    for (id, changes) in batches.into_iter().flat_map(|(_, batch)| batch.tables) {
-        if changes.rows.is_empty() {
-            continue;
-        }
-        match inputs.iter_mut().find(|input| input.id == id) {
-            Some(input) => {
-                input.rows.append(&changes.rows);
-                input.weights.extend_from_slice(&changes.weights);
-            }
-            None => inputs.push(Input { id, rows: changes.rows, weights: changes.weights }),
-        }
-    }
-    inputs
-}
-
-/// The delta of a table node: the columns it needs. Updates that leave all of them as they were are no change.
-fn table_delta(stored: &Stored, columns: &[usize], node: &Node, input: &Input) -> Result<Delta> {
-    let layout = &stored.layout;
-    let same = |a: &[u8], b: &[u8]| {
-        columns.iter().all(|&c| match (layout.is_null(a, c), layout.is_null(b, c)) {
-            (false, false) => layout.bytes(a, c) == layout.bytes(b, c),
-            (a_null, b_null) => a_null && b_null,
-        })
-    };
-    let mut kept = Vec::with_capacity(input.rows.len());
-    let mut i = 0;
-    while i < input.rows.len() {
-        let pair = input.weights[i] < 0 && i + 1 < input.rows.len() && input.weights[i + 1] > 0;
-        if pair && same(input.rows.get(i), input.rows.get(i + 1)) {
-            i += 2;
-            continue;
-        }
-        kept.push(i);
-        i += 1;
-    }
-    let rows = kept.iter().map(|&i| input.rows.get(i));
-    let batch = decode(rows, layout, columns, &node.arrow)?;
-    Ok(Delta::new(batch, kept.iter().map(|&i| i64::from(input.weights[i])).collect()))
+fn stopwatch() -> Instant {
+    Instant::now()
 }

@@ -28,6 +28,9 @@ pub struct Index {
     pub built: bool,
 }
 
+/// Which indexes are kept now.
+pub(crate) type Keeps<'a> = dyn Fn(&Index) -> bool + 'a;
+
 impl Stored {
     /// A relation without indexes yet.
     pub fn new(id: TableId, schema: Schema) -> Self {
@@ -55,16 +58,23 @@ impl Stored {
             return Ok((value, 1));
         }
         let row = value.get(8..).ok_or(relation::Error::Damaged("a bag's value is too short"))?;
-        Ok((row, weight_of(value)))
+        Ok((row, weight_of(value)?))
     }
 
     /// Writes a source's changes in their order, with the indexes.
     ///
     /// The order matters: of two changes to one key the later one stays.
-    pub fn write_ordered(&self, rows: &Rows, weights: &[i8], states: States<'_>, writes: &mut Writes) -> Result<()> {
+    pub(crate) fn write_ordered(
+        &self,
+        rows: &Rows,
+        weights: &[i8],
+        states: States<'_>,
+        keeps: &Keeps<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
         if !self.is_keyed() {
             let weights: Vec<i64> = weights.iter().map(|&w| i64::from(w)).collect();
-            return self.write_bag(rows, &weights, states, writes);
+            return self.write_bag(rows, &weights, states, keeps, writes);
         }
         let mut key = Vec::with_capacity(64);
         let mut next_key = Vec::with_capacity(64);
@@ -91,13 +101,38 @@ impl Stored {
             i += 1;
         }
         let weights = weights.iter().map(|&w| i64::from(w));
-        self.write_indexes(rows, weights, states, writes)
+        self.write_indexes(rows, weights, states, keeps, writes)
+    }
+
+    /// The indexes alone of what [`Stored::write_ordered`] writes.
+    pub(crate) fn index_ordered(
+        &self,
+        rows: &Rows,
+        weights: &[i8],
+        states: States<'_>,
+        keeps: &Keeps<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        if !self.indexes.iter().any(keeps) {
+            return Ok(());
+        }
+        if !self.is_keyed() {
+            let weights: Vec<i64> = weights.iter().map(|&w| i64::from(w)).collect();
+            let mut all = Writes::new();
+            self.write_bag(rows, &weights, states, keeps, &mut all)?;
+            all.retain(|table| table != self.id);
+            writes.append(all);
+            return Ok(());
+        }
+        let weights = weights.iter().map(|&w| i64::from(w));
+        self.write_indexes(rows, weights, states, keeps, writes)
     }
 
     /// Writes a consolidated delta, with the indexes. Errors: a key that would hold two rows.
     pub fn write_net(&self, rows: &Rows, weights: &[i64], states: States<'_>, writes: &mut Writes) -> Result<()> {
+        let keeps = |index: &Index| index.built;
         if !self.is_keyed() {
-            return self.write_bag(rows, weights, states, writes);
+            return self.write_bag(rows, weights, states, &keeps, writes);
         }
         let mut key = Vec::with_capacity(64);
         for sign in [-1, 1] {
@@ -113,10 +148,17 @@ impl Stored {
                 if sign < 0 { writes.delete(self.id, &key) } else { writes.put(self.id, &key, row) }
             }
         }
-        self.write_indexes(rows, weights.iter().copied(), states, writes)
+        self.write_indexes(rows, weights.iter().copied(), states, &keeps, writes)
     }
 
-    fn write_bag(&self, rows: &Rows, weights: &[i64], states: States<'_>, writes: &mut Writes) -> Result<()> {
+    fn write_bag(
+        &self,
+        rows: &Rows,
+        weights: &[i64],
+        states: States<'_>,
+        keeps: &Keeps<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
         let mut net: std::collections::BTreeMap<Vec<u8>, (usize, i64)> = std::collections::BTreeMap::new();
         for (i, row) in rows.iter().enumerate() {
             let mut key = Vec::new();
@@ -128,7 +170,7 @@ impl Stored {
             if *weight == 0 {
                 continue;
             }
-            let before = states.get_seldom(self.id, key)?.map_or(0, |v| weight_of(&v));
+            let before = states.get_seldom(self.id, key)?.map_or(Ok(0), |v| weight_of(&v))?;
             match before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))? {
                 0 => writes.delete(self.id, key),
                 after @ 1.. => writes.put(self.id, key, &weighted(after, rows.get(*i))),
@@ -137,21 +179,21 @@ impl Stored {
                 }
             }
         }
-        if self.indexes.iter().all(|index| !index.built) {
+        if !self.indexes.iter().any(keeps) {
             return Ok(());
         }
         // The index of a bag holds a row's key as long as the row has any weight.
         let mut changed = Rows::new();
         let mut signs = Vec::new();
         for (key, (i, weight)) in &net {
-            let before = states.get_seldom(self.id, key)?.map_or(0, |v| weight_of(&v));
+            let before = states.get_seldom(self.id, key)?.map_or(Ok(0), |v| weight_of(&v))?;
             let sign = (before + weight).signum() - before.signum();
             if sign != 0 {
                 changed.push(rows.get(*i));
                 signs.push(sign);
             }
         }
-        self.write_indexes(&changed, signs.into_iter(), states, writes)
+        self.write_indexes(&changed, signs.into_iter(), states, keeps, writes)
     }
 
     fn write_indexes(
@@ -159,9 +201,10 @@ impl Stored {
         rows: &Rows,
         weights: impl Iterator<Item = i64> + Clone,
         states: States<'_>,
+        keeps: &Keeps<'_>,
         writes: &mut Writes,
     ) -> Result<()> {
-        for index in self.indexes.iter().filter(|index| index.built) {
+        for index in self.indexes.iter().filter(|index| keeps(index)) {
             let changes = self.index_changes(index, rows, weights.clone());
             index.buckets.apply(Some(states), changes, writes)?;
         }

@@ -71,14 +71,20 @@ impl Driver for Case {
             }
             "state" => {
                 let house = self.house()?;
-                let models = house.engine().models().iter();
-                Ok(models.map(|m| format!("{} {:?}", m.name.name, m.state)).collect::<Vec<_>>().join("\n"))
+                let models = house.engine().models();
+                Ok(models.iter().map(|m| format!("{} {:?}", m.name.name, m.state)).collect::<Vec<_>>().join("\n"))
             }
             "rejects" => {
                 let rejects = self.house()?.engine().rejects(100).map_err(|e| e.to_string())?;
                 let lines = rejects.iter().map(|reject| {
-                    let row: Vec<_> = reject.row.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                    format!("{} {} [{}]", reject.model, reject.reason, row.join(" "))
+                    let row = match &reject.row {
+                        engine::RejectedRow::Columns(columns) => {
+                            let columns = columns.iter().map(|(name, value)| format!("{name}={value}"));
+                            columns.collect::<Vec<_>>().join(" ")
+                        }
+                        engine::RejectedRow::Text(text) => text.clone(),
+                    };
+                    format!("{} {} [{row}]", reject.node, reject.reason)
                 });
                 Ok(lines.collect::<Vec<_>>().join("\n"))
             }

@@ -34,9 +34,14 @@ use std::hash::BuildHasher;
 use store::Writes;
 
 use super::join::{Found, KeyOf};
+use super::rule::{Around, Inputs, PointKey, Rule, Ruled};
 use super::{States, in_shards, shard_rows};
+use crate::arrange::Side;
+use crate::build::Builder;
 use crate::error::{Error, Result};
-use crate::expr::arrow_schema;
+use crate::expr::{MapProgram, arrow_schema};
+use crate::graph::{Compiling, Graph, Node, NodeIndex, Surroundings};
+use crate::pour::Portion;
 
 /// The rule of one aggregate node.
 pub struct AggregateOp {
@@ -142,7 +147,7 @@ impl AggregateOp {
             .zip(&tables[1..])
             .map(|(&(argument, filter), &table)| Multiset { argument, filter, table })
             .collect();
-        let aggregates = aggregates.iter().map(|a| compile(a, &input_types, &wanted)).collect();
+        let aggregates = aggregates.iter().map(|a| accumulated(a, &input_types, &wanted)).collect();
         let group_types = group.iter().map(|&c| input_types[c]).collect();
         Self {
             group: group.to_vec(),
@@ -261,7 +266,7 @@ impl AggregateOp {
     }
 }
 
-fn compile(aggregate: &Aggregate, types: &[DataType], multisets: &[(usize, Option<usize>)]) -> Compiled {
+fn accumulated(aggregate: &Aggregate, types: &[DataType], multisets: &[(usize, Option<usize>)]) -> Compiled {
     let average = aggregate.function == AggregateFunction::Avg;
     let multiset = || {
         let wanted = (aggregate.argument.unwrap_or(0), aggregate.filter);
@@ -1147,4 +1152,65 @@ fn scale_up(aggregate: &Compiled, types: &[DataType]) -> u32 {
     let scale = |t: DataType| if let DataType::Decimal { scale, .. } = t { i32::from(scale) } else { 0 };
     let argument = aggregate.argument.map_or(0, |c| scale(types[c]));
     u32::try_from(scale(aggregate.output) - argument).unwrap_or(0)
+}
+
+/// The rule of an aggregate, with its states: the groups, then the multisets.
+pub(super) fn compile(
+    group: &[usize],
+    aggregates: &[Aggregate],
+    from: &mut Compiling<'_, '_>,
+) -> Result<Arc<dyn Rule>> {
+    let parts = 1 + multisets_of(aggregates).len();
+    let states: Vec<TableId> = (0..parts).map(|part| from.state(&format!(" {part}"))).collect();
+    let (node, types) = (from.identity.to_owned(), from.types(0));
+    Ok(Arc::new(AggregateRule(Arc::new(AggregateOp::new(
+        node,
+        group,
+        aggregates,
+        types,
+        &from.node.schema,
+        &states,
+    )))))
+}
+
+/// An aggregate in the graph: joins find its groups too.
+struct AggregateRule(Arc<AggregateOp>);
+
+impl Rule for AggregateRule {
+    fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled> {
+        let [Some(delta)] = inputs else { return Ok(Delta::empty(&node.arrow).into()) };
+        Ok(self.0.apply(delta, around.states, writes)?.into())
+    }
+
+    fn states(&self) -> Vec<TableId> {
+        let multisets = self.0.multisets.iter().map(|multiset| multiset.table);
+        std::iter::once(self.0.groups).chain(multisets).collect()
+    }
+
+    fn build(&self, node: &Node, builder: &mut Builder) -> Result<()> {
+        builder.build_aggregate(&self.0, node.inputs[0])
+    }
+
+    fn pour(&self, at: NodeIndex, _: &Node, builder: &mut Builder, each: &mut Portion<'_>) -> Result<()> {
+        if self.0.has_exact_keys() { builder.pour_groups(&self.0, each) } else { builder.pour_query(at, each) }
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn point_key(&self, _: &Graph, _: &Node, _: &[usize], _: &Surroundings<'_>) -> PointKey {
+        PointKey::Columns((0..self.0.group_columns()).collect())
+    }
+
+    fn lookup(
+        &self,
+        _: &mut Graph,
+        _: NodeIndex,
+        columns: &[usize],
+        maps: Vec<Arc<MapProgram>>,
+        _: &mut Surroundings<'_>,
+    ) -> Option<Side> {
+        self.0.is_found_by(columns).then(|| Side::groups(Arc::clone(&self.0), maps))
+    }
 }

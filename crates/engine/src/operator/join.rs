@@ -22,11 +22,17 @@ use hashbrown::HashTable;
 use plan::JoinKind;
 use relation::key::KeyEncoder;
 use relation::{DataType, Delta};
+use store::Writes;
 
+use super::rule::{Around, Inputs, PointKey, Rule, Ruled};
 use super::{States, in_shards, shard_range};
 use crate::arrange::Side;
+use crate::build::Builder;
 use crate::error::Result;
-use crate::expr::{Condition, Failure, arrow_schema};
+use crate::expr::{Condition, Failure, MapProgram, arrow_schema};
+use crate::graph::{Compiling, Graph, Node, NodeIndex, Surroundings};
+use crate::pour::Portion;
+use crate::rejects::Rejected;
 
 /// The rule of one join node.
 pub struct JoinOp {
@@ -139,6 +145,15 @@ impl Found {
     }
 }
 
+/// What comes of rows of one side, met with the other.
+pub(crate) struct Met {
+    pub(crate) found: Found,
+    /// Rows and pairs that were looked at for it: more than came of it, where a condition chose.
+    pub(crate) looked_at: usize,
+    /// Pairs for which the condition failed.
+    pub(crate) rejected: Option<Rejected>,
+}
+
 /// The side of a join whose rows are looked up first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driving {
@@ -234,11 +249,11 @@ impl JoinOp {
 
     /// The output rows that come of old rows of one side; each keeps the key under which its row was found.
     pub fn expand(&self, from: Driving, found: &Found, states: States<'_>) -> Result<Found> {
-        Ok(self.expand_counted(from, found, states)?.0)
+        Ok(self.expand_counted(from, found, states)?.found)
     }
 
     /// The same, with how many rows and pairs were looked at for it: more than came of it, where a condition chose.
-    pub fn expand_counted(&self, from: Driving, found: &Found, states: States<'_>) -> Result<(Found, usize)> {
+    pub(crate) fn expand_counted(&self, from: Driving, found: &Found, states: States<'_>) -> Result<Met> {
         let (near, far) = match from {
             Driving::Left => (&self.left, &self.right),
             Driving::Right => (&self.right, &self.left),
@@ -251,7 +266,8 @@ impl JoinOp {
             let is_matched = |row: u32| keys.of_row[row as usize].is_some_and(|key| counts[key as usize] > 0);
             let rows: Vec<u32> = (0..found.delta.len() as u32).filter(|&row| is_matched(row) == wanted).collect();
             let key = rows.iter().map(|&row| found.key[row as usize]).collect();
-            return Ok((Found { delta: self.emit_left(&found.delta, &rows, None)?, key }, found.delta.len()));
+            let met = Found { delta: self.emit_left(&found.delta, &rows, None)?, key };
+            return Ok(Met { found: met, looked_at: found.delta.len(), rejected: None });
         }
         let met = far.side.find(states, keys.len(), &|i| keys.get(i))?;
         let mut pairs = pair(&keys.of_row, keys.len(), &met.key);
@@ -281,7 +297,8 @@ impl JoinOp {
             rows.extend(alone);
         }
         let key = rows.into_iter().map(|row| found.key[row as usize]).collect();
-        Ok((Found { delta: Delta::concat(&self.schema, &parts)?, key }, looked_at))
+        let found = Found { delta: Delta::concat(&self.schema, &parts)?, key };
+        Ok(Met { found, looked_at, rejected: None })
     }
 
     fn inner(&self, left: &Delta, right: &Delta, states: States<'_>) -> Result<Joined> {
@@ -524,4 +541,69 @@ fn rows_with_known_keys(keys: &Keys, others: &Keys) -> (Vec<u32>, Vec<u32>) {
     let translated: Vec<Option<u32>> = (0..keys.len()).map(|i| others.find(keys.get(i))).collect();
     let rows = keys.of_row.iter().enumerate();
     rows.filter_map(|(row, key)| Some((row as u32, translated[(*key)? as usize]?))).unzip()
+}
+
+/// The rule of a join, with the sides by which it finds the old rows of its inputs.
+pub(super) fn compile(
+    kind: JoinKind,
+    left_keys: &[usize],
+    right_keys: &[usize],
+    residual: Option<&datafusion_expr::Expr>,
+    from: &mut Compiling<'_, '_>,
+) -> Result<Arc<dyn Rule>> {
+    let order = from.graph.key_order(&from.inputs, left_keys, right_keys, from.around);
+    let keys = |keys: &[usize]| order.iter().map(|&i| keys[i]).collect::<Vec<_>>();
+    let residual = match residual {
+        None => None,
+        Some(condition) => Some(Condition::new(condition, &[from.types(0), from.types(1)].concat())?),
+    };
+    let whole = kind == JoinKind::NullAwareAnti;
+    let left = from.graph.side(from.inputs[0], keys(left_keys), whole, from.around);
+    let right = from.graph.side(from.inputs[1], keys(right_keys), whole, from.around);
+    Ok(Arc::new(JoinRule(Arc::new(JoinOp::new(kind, left, right, residual, &from.node.schema)))))
+}
+
+/// A join in the graph: other joins look rows up through it too.
+struct JoinRule(Arc<JoinOp>);
+
+impl Rule for JoinRule {
+    fn apply(&self, _: &Node, inputs: &Inputs<'_>, around: Around<'_>, _: &mut Writes) -> Result<Ruled> {
+        let [left, right] = *inputs else {
+            return Err(crate::Error::Broken { node: "join".to_owned(), what: "it has not two inputs" });
+        };
+        Ok(self.0.apply(left, right, around.states)?.0.into())
+    }
+
+    fn rejects_rows(&self) -> bool {
+        self.0.residual.is_some()
+    }
+
+    fn pour(&self, at: NodeIndex, node: &Node, builder: &mut Builder, each: &mut Portion<'_>) -> Result<()> {
+        if self.0.kind == JoinKind::NullAwareAnti {
+            return builder.pour_query(at, each);
+        }
+        builder.pour_join(at, node.inputs[self.0.pouring() as usize], &self.0, each)
+    }
+
+    fn point_key(&self, _: &Graph, node: &Node, columns: &[usize], _: &Surroundings<'_>) -> PointKey {
+        match self.0.driving(columns) {
+            Some((from, columns)) => PointKey::Of(node.inputs[from as usize], columns),
+            None => PointKey::None,
+        }
+    }
+
+    fn lookup(
+        &self,
+        graph: &mut Graph,
+        at: NodeIndex,
+        columns: &[usize],
+        maps: Vec<Arc<MapProgram>>,
+        around: &mut Surroundings<'_>,
+    ) -> Option<Side> {
+        let (from, columns) = self.0.driving(columns)?;
+        let below = graph.nodes[at].inputs[from as usize];
+        let driving = graph.lookup(below, &columns, around);
+        let driving = driving.unwrap_or_else(|| graph.own_side(below, &columns, false, around));
+        Some(Side::joined(driving, from, Arc::clone(&self.0), maps))
+    }
 }

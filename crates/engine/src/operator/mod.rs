@@ -1,21 +1,42 @@
-//! Operators: each states its delta rule in its own file.
-//!
-//! One law for all: a rule reads states as they were before the step and answers with its output delta and the absolute
-//! values to write. Nothing reads what its own step writes, so the order of writes within a step does not matter, the
-//! shards of a large delta are independent, and a step is repeated after a crash with the same result.
+//! Operators: each states its delta rule in its own file; what they have in common is [`rule`].
 
 #![expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
 
 pub mod aggregate;
 pub mod join;
+mod linear;
+pub(crate) mod rule;
+pub(crate) mod sink;
+pub(crate) mod table;
 pub mod top_k;
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use plan::Op;
 use relation::TableId;
 use store::{Hot, Slice, Snapshot};
 
+pub(crate) use self::rule::{Around, PointKey, Rule, Ruled};
 use crate::error::{Error, Result};
+use crate::graph::Compiling;
+
+/// The rule of an operator of a flow, compiled: one line for each.
+pub(crate) fn compile(from: &mut Compiling<'_, '_>) -> Result<Arc<dyn Rule>> {
+    match &from.node.op {
+        Op::Table { table, columns } => table::compile(table, columns, from),
+        Op::Values { .. } => Ok(Arc::new(linear::Values)),
+        Op::Map { filter, outputs } => linear::map(filter.as_ref(), outputs, from),
+        Op::Union => Ok(Arc::new(linear::Union)),
+        Op::Aggregate { group, aggregates } => aggregate::compile(group, aggregates, from),
+        Op::TopK { partition, order, offset, limit, numbered } => {
+            top_k::compile(partition, order, (*offset, *limit), *numbered, from)
+        }
+        Op::Join { kind, left_keys, right_keys, residual } => {
+            join::compile(*kind, left_keys, right_keys, residual.as_ref(), from)
+        }
+    }
+}
 
 /// States as of before the step, and how many threads may work on them.
 #[derive(Clone, Copy)]

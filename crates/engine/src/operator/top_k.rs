@@ -15,10 +15,14 @@ use relation::key::{KeyEncoder, Order};
 use relation::{DataType, Delta, Layout, TableId};
 use store::Writes;
 
+use super::rule::{Around, Inputs, Rule, Ruled};
 use super::{States, in_shards, shard_range};
 use crate::buckets::{Buckets, Change, KeyChange, weight_of};
+use crate::build::Builder;
 use crate::error::Result;
 use crate::expr::arrow_schema;
+use crate::graph::{Compiling, Node, NodeIndex};
+use crate::pour::Portion;
 
 /// The rule of one top-k node.
 pub struct TopKOp {
@@ -173,7 +177,7 @@ impl TopKOp {
             };
             if !take_change {
                 let Some((key, value)) = next_stored.take() else { break };
-                let weight = weight_of(&value);
+                let weight = weight_of(&value)?;
                 let row = Arc::new((key, row_of(value)));
                 before.push(weight, &row);
                 after.push(weight, &row);
@@ -183,7 +187,7 @@ impl TopKOp {
             let Some((key, (weight, row))) = changed.next() else { break };
             let mut old = 0;
             if let Some((_, value)) = next_stored.take_if(|(stored_key, _)| stored_key == key) {
-                old = weight_of(&value);
+                old = weight_of(&value)?;
                 before.push(old, &Arc::new((key.clone(), row_of(value))));
                 next_stored = stored.next().transpose()?;
             }
@@ -258,5 +262,42 @@ impl Walk {
                 self.window.push((self.passed, Arc::clone(row)));
             }
         }
+    }
+}
+
+/// The rule of a top-k, with its state.
+pub(super) fn compile(
+    partition: &[usize],
+    order: &[(usize, Order)],
+    window: (u64, u64),
+    numbered: bool,
+    from: &mut Compiling<'_, '_>,
+) -> Result<Arc<dyn Rule>> {
+    let state = from.state("");
+    Ok(Arc::new(TopKOp::new(partition, order, window, numbered, from.types(0), &from.node.schema, state)))
+}
+
+impl Rule for TopKOp {
+    fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled> {
+        let [Some(delta)] = inputs else { return Ok(Delta::empty(&node.arrow).into()) };
+        Ok(Self::apply(self, delta, around.states, writes)?.into())
+    }
+
+    fn states(&self) -> Vec<TableId> {
+        vec![self.state.table]
+    }
+
+    fn build(&self, node: &Node, builder: &mut Builder) -> Result<()> {
+        builder.pour(node.inputs[0], &mut |builder, delta| {
+            builder.portion(|_, states, writes| self.keep(&delta, states, writes))
+        })
+    }
+
+    fn pour(&self, _: NodeIndex, _: &Node, builder: &mut Builder, each: &mut Portion<'_>) -> Result<()> {
+        builder.pour_windows(self, each)
+    }
+
+    fn keeps(&self) -> bool {
+        true
     }
 }

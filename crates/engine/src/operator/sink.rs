@@ -1,0 +1,58 @@
+//! The end of a model: its rows, written into its relation.
+
+use store::Writes;
+
+use relation::TableId;
+
+use super::rule::{Around, Inputs, Rule, Ruled};
+use crate::build::Builder;
+use crate::error::Result;
+use crate::graph::Node;
+use crate::step::RelationReport;
+
+/// Keeps a model's relation.
+pub(crate) struct Sink {
+    pub(crate) model: usize,
+    pub(crate) relation: TableId,
+}
+
+impl Rule for Sink {
+    fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled> {
+        let [Some(delta)] = inputs else { return Ok(relation::Delta::empty(&node.arrow).into()) };
+        let delta = delta.consolidate(&node.types)?;
+        if delta.is_empty() {
+            return Ok(delta.into());
+        }
+        let stored = &around.network.relations[&self.relation];
+        let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
+        stored.write_net(&rows, &delta.weights, around.states, writes)?;
+        let sum = |sign: i64| delta.weights.iter().filter(|w| **w * sign > 0).map(|w| w.unsigned_abs()).sum();
+        let (first, weights) = around.network.reported(&rows, delta.weights.iter().copied());
+        let report = RelationReport {
+            name: around.network.models[self.model].name.clone(),
+            id: self.relation,
+            is_model: true,
+            inserted: sum(1),
+            deleted: sum(-1),
+            rows: first,
+            weights,
+        };
+        Ok(Ruled { delta, rejected: None, relation: Some(report) })
+    }
+
+    fn states(&self) -> Vec<TableId> {
+        vec![self.relation]
+    }
+
+    fn build(&self, node: &Node, builder: &mut Builder) -> Result<()> {
+        builder.build_relation(node.inputs[0], self.relation)
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn sink(&self) -> Option<usize> {
+        Some(self.model)
+    }
+}
