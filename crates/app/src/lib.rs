@@ -3,7 +3,7 @@
 //! ```text
 //! cli ─► setup (project folder → models, sources, settings) ─► warehouse (store, engine, plans)
 //!                                                                   ▲ step        │ published
-//!        connect sources ─► channel ─► pump (one thread) ───────────┘             ▼
+//!        connect sources ─► follow ─► pump (one thread) ────────────┘             ▼
 //!                                        │ status, latency ─► system tables ─► reader ─► serve (psql, HTTP)
 //! ```
 //!
@@ -11,10 +11,14 @@
 //! what was published last and never wait for it.
 
 pub mod bench;
+pub mod change;
 pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod dashboards;
+pub mod definition;
 pub mod demo;
+pub mod follow;
 pub mod history;
 pub mod instance;
 pub mod latency;
@@ -27,6 +31,7 @@ pub mod recent;
 pub mod reconcile;
 pub mod setup;
 pub mod shop_database;
+pub mod sources;
 pub mod status;
 pub mod system_tables;
 pub mod warehouse;

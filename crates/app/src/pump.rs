@@ -1,8 +1,12 @@
 //! The pump: the one thread that owns the engine.
 //!
-//! It takes what the sources have sent, at most [`STEP_ROWS_MAX`] rows, makes one step of it, and publishes. When little
-//! arrives, steps are small and a change is visible at once; when the engine is behind, what waits grows into larger
-//! steps, which cost less per change, and beyond that the sources wait.
+//! It takes what the sources have sent, at most [`STEP_ROWS_MAX`] rows or [`STEP_BYTES_MAX`] bytes, makes one step of it, and
+//! publishes. When little arrives, steps are small and a change is visible at once; when the engine is behind, what waits
+//! grows into larger steps, which cost less per change, and beyond that the sources wait. Where the disk is full the pump
+//! waits for room with what it has taken, and readers read on.
+//!
+//! Models are built on a thread beside it, one after the other ([`engine::Build`]); between two steps the pump puts in place
+//! what has been built. What was parked is begun again after a while, by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,23 +14,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use connect::SourceEvent;
-use engine::{Load, ModelState};
+use engine::{Build, Coming, Finished, Input, Load, ModelState, SourceReject};
 use plan::TableName;
-use relation::{Schema, SourceBatch, TableId};
-use tokio::sync::mpsc;
+use relation::{Schema, TableId};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Uptime};
+use crate::definition::Definition;
 use crate::latency::Tally;
 use crate::recent::{RecentChange, RecentStep};
-use crate::status::{REMEMBERED_MAX, RejectStatus, Stage, Status};
+use crate::status::{Facts, REMEMBERED_MAX, RejectStatus, Stage, Status};
 use crate::system_tables;
 use crate::warehouse::Warehouse;
 
 /// Rows from which a step takes no further batch.
 pub const STEP_ROWS_MAX: usize = 40_000;
+/// Bytes of rows from which it does not.
+pub const STEP_BYTES_MAX: usize = 32 << 20;
 
 /// How long the pump waits for something to do before it looks after its figures.
 const IDLE_WAIT: Duration = Duration::from_millis(200);
+/// How long it waits for room on a full disk before it tries again.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+/// How long what was parked waits until it is begun again, at first and at most; four times as long each time.
+const HEAL_FIRST_US: i64 = 1_000_000;
+const HEAL_MAX_US: i64 = 600_000_000;
 
 /// What reaches the pump.
 #[derive(Debug)]
@@ -39,13 +51,48 @@ pub enum Message {
 
 /// A request and where its answer goes.
 pub enum Request {
-    /// Waits until everything sent before it is visible.
-    Barrier(tokio::sync::oneshot::Sender<u64>),
+    /// Waits until everything sent before it is visible, and what can be built of it is.
+    Barrier(oneshot::Sender<u64>),
+    /// A table that was missing at the start has come: its number, to be loaded from the start, or why that cannot be.
+    TakeUp { source: String, name: TableName, schema: Schema, answer: oneshot::Sender<Result<TableId, String>> },
+    /// Builds a definition beside what serves, and puts it in place.
+    Apply { definition: Definition, answer: oneshot::Sender<Applied> },
+    /// Goes back to what served before.
+    Rollback(oneshot::Sender<Result<(), String>>),
+    /// What serves now, and what it stands on.
+    Describe(oneshot::Sender<Described>),
+}
+
+/// How an apply ended.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct Applied {
+    /// Models that came, that were built anew, that went, and that stayed as they were.
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+    pub kept: Vec<String>,
+    /// Why what served before serves on; empty where the new models are in place.
+    pub failed: Vec<String>,
+}
+
+/// What serves, for who compares it with a project.
+#[derive(Debug, Clone)]
+pub struct Described {
+    pub definition: Definition,
+    /// Rows of tables and models.
+    pub rows: BTreeMap<TableName, i64>,
+    pub tables: Vec<(TableName, Schema)>,
 }
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Barrier")
+        match self {
+            Self::Barrier(_) => f.write_str("Barrier"),
+            Self::TakeUp { name, .. } => write!(f, "TakeUp({name})"),
+            Self::Apply { .. } => f.write_str("Apply"),
+            Self::Rollback(_) => f.write_str("Rollback"),
+            Self::Describe(_) => f.write_str("Describe"),
+        }
     }
 }
 
@@ -63,7 +110,22 @@ pub struct Pump {
     sources_of: BTreeMap<TableName, BTreeSet<u32>>,
     /// When the figures that come with no step were last read.
     refreshed_us: i64,
+    uptime: Uptime,
+    /// Where builds come back to.
+    built: (mpsc::Sender<Built>, mpsc::Receiver<Built>),
+    /// Ends the build that is under way.
+    building: Option<Arc<AtomicBool>>,
+    /// Who waits until all is visible and built.
+    barriers: Vec<oneshot::Sender<u64>>,
+    /// Who waits for the models that are coming, and what they come to.
+    applying: Vec<(oneshot::Sender<Applied>, Applied)>,
+    /// When what is parked is begun again, and how long that waits the next time.
+    heal_at_us: Option<i64>,
+    heal_wait_us: i64,
 }
+
+/// A build that has ended, and how.
+type Built = (Build, engine::Result<()>);
 
 /// How often figures that come with no step are read.
 const REFRESH_US: i64 = 1_000_000;
@@ -78,27 +140,73 @@ impl Pump {
         runtime: tokio::runtime::Handle,
     ) -> Self {
         let source_names = warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
-        let sources_of = sources_of(&warehouse, &status.facts().lineage);
-        let schemas = BTreeMap::new();
-        let mut pump =
-            Self { warehouse, status, clock, stop, runtime, source_names, schemas, sources_of, refreshed_us: 0 };
+        let mut pump = Self {
+            warehouse,
+            status,
+            clock,
+            stop,
+            runtime,
+            source_names,
+            schemas: BTreeMap::new(),
+            sources_of: BTreeMap::new(),
+            refreshed_us: 0,
+            uptime: Uptime::new(),
+            built: mpsc::channel(1),
+            building: None,
+            barriers: Vec::new(),
+            applying: Vec::new(),
+            heal_at_us: None,
+            heal_wait_us: HEAL_FIRST_US,
+        };
+        pump.note_contents();
         pump.publish();
         pump
     }
 
     /// Runs until told to stop, or until the sources are gone. Errors: the store failed; nothing is lost.
     pub fn run(&mut self, inbox: &mut mpsc::Receiver<Message>) -> anyhow::Result<()> {
+        let ended = self.run_until_stopped(inbox);
+        if let Some(cancel) = self.building.take() {
+            cancel.store(true, Ordering::Release);
+            // The store is closed when nobody has it any more: wait for the build to let go of it.
+            self.runtime.clone().block_on(self.built.1.recv());
+        }
+        match ended {
+            // The store was closed under a commit that waited for room: what it would have written is read again.
+            Err(_) if self.stop.load(Ordering::Acquire) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    fn run_until_stopped(&mut self, inbox: &mut mpsc::Receiver<Message>) -> anyhow::Result<()> {
+        if self.warehouse.is_outdated() {
+            let wanted = self.warehouse.wanted.clone();
+            self.propose(wanted)?;
+        }
         self.build()?;
         self.note_started();
         while !self.stop.load(Ordering::Acquire) {
-            let wait = async { tokio::time::timeout(IDLE_WAIT, inbox.recv()).await };
-            match self.runtime.block_on(wait) {
-                Err(_) => {}
-                Ok(None) => break,
-                Ok(Some(first)) => self.take(first, inbox)?,
+            let runtime = self.runtime.clone();
+            let (wait, built) = (IDLE_WAIT, &mut self.built.1);
+            let heard = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    built = built.recv() => built.map(Heard::Built),
+                    message = tokio::time::timeout(wait, inbox.recv()) => match message {
+                        Err(_) => Some(Heard::Nothing),
+                        Ok(message) => message.map(|message| Heard::Message(Box::new(message))),
+                    },
+                }
+            });
+            match heard {
+                None => break,
+                Some(Heard::Nothing) => {}
+                Some(Heard::Built((build, outcome))) => self.finish(build, outcome)?,
+                Some(Heard::Message(first)) => self.take(*first, inbox)?,
             }
+            self.heal()?;
             // A shop that never pauses has its figures too.
-            if self.clock.now_us() - self.refreshed_us >= REFRESH_US {
+            if self.uptime.now_us() - self.refreshed_us >= REFRESH_US {
                 self.refresh_figures();
             }
         }
@@ -106,68 +214,284 @@ impl Pump {
     }
 
     fn take(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) -> anyhow::Result<()> {
-        let mut batches = Vec::new();
-        let mut rows = 0;
+        let mut inputs = Vec::new();
+        let (mut rows, mut bytes) = (0, 0);
         let mut next = Some(first);
-        let mut barriers = Vec::new();
+        let mut asked = Vec::new();
         while let Some(message) = next {
             match message {
                 Message::Event(source, SourceEvent::Batch(batch)) => {
                     rows += batch.rows();
-                    batches.push((source, batch));
+                    bytes += batch.bytes();
+                    inputs.push(Input::Rows(source, batch));
                 }
-                Message::Event(source, event) => self.note_event(source, event)?,
-                Message::Ask(Request::Barrier(done)) => barriers.push(done),
+                Message::Event(source, event) => inputs.extend(self.note_event(source, event)),
+                Message::Ask(request) => asked.push(request),
             }
-            next = if rows < STEP_ROWS_MAX { inbox.try_recv().ok() } else { None };
+            next = if rows < STEP_ROWS_MAX && bytes < STEP_BYTES_MAX { inbox.try_recv().ok() } else { None };
         }
-        if !batches.is_empty() {
-            self.step(batches, rows)?;
+        if !inputs.is_empty() {
+            self.step(inputs, rows)?;
         }
-        for done in barriers {
-            // Whoever asked may have left.
-            done.send(self.warehouse.engine.current_step()).ok();
-        }
-        Ok(())
+        asked.into_iter().try_for_each(|request| self.answer(request))
     }
 
-    fn step(&mut self, batches: Vec<(u32, SourceBatch)>, rows: usize) -> anyhow::Result<()> {
+    fn step(&mut self, mut inputs: Vec<Input>, rows: usize) -> anyhow::Result<()> {
         let begun = self.clock.now_us();
-        let seen = Seen::of(&batches);
-        let mut report = self.warehouse.engine.step(batches)?;
+        let seen = Seen::of(&inputs);
+        let parks = inputs.iter().any(|input| matches!(input, Input::Park { .. }));
+        let mut report = engine::StepReport::default();
+        while let Some(more) = self.take_with_patience(&mut inputs)? {
+            report.follow(more);
+        }
+        if report.step == 0 {
+            return Ok(());
+        }
         let visible = self.clock.now_us();
         self.note_step(&seen, &mut report, rows, begun, visible);
-        if !report.completed.is_empty() || !report.parked.is_empty() {
+        for (table, reason) in &report.parked_tables {
+            tracing::warn!(table = %self.table_name(*table), %reason, "table parked");
+        }
+        for model in &report.parked {
+            tracing::warn!(%model, "model parked");
+        }
+        if !report.parked.is_empty() && self.heal_at_us.is_none() {
+            self.heal_at_us = Some(self.uptime.now_us() + self.heal_wait_us);
+        }
+        if parks || !report.completed.is_empty() || !report.parked.is_empty() || !report.parked_tables.is_empty() {
             self.build()?;
         }
         Ok(())
     }
 
-    /// Builds what can be built, and publishes.
-    fn build(&mut self) -> anyhow::Result<()> {
-        let status = Arc::clone(&self.status);
-        let built = self.warehouse.engine.build_ready(&mut |name| {
-            tracing::info!(model = %name, "building");
-            status.facts().message = format!("building {name}");
-        })?;
-        if built > 0 {
-            tracing::info!(models = built, "live");
+    /// A step, tried until the disk has room for it.
+    fn take_with_patience(&mut self, inputs: &mut Vec<Input>) -> anyhow::Result<Option<engine::StepReport>> {
+        let mut waits = false;
+        loop {
+            let error = match self.warehouse.engine.take(inputs) {
+                Ok(report) => {
+                    if waits {
+                        tracing::info!("there is room on the disk again");
+                        self.status.facts().message = "running".to_owned();
+                    }
+                    return Ok(report);
+                }
+                Err(engine::Error::Store(error)) if error.is_disk_full() || matches!(error, store::Error::Lost { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            if self.stop.load(Ordering::Acquire) {
+                return Err(error.into());
+            }
+            if !waits {
+                tracing::error!(%error, hint = error.hint(), "nothing is taken until there is room; readers read on");
+                self.status.facts().message = format!("waiting for room on the disk: {error}");
+                waits = true;
+            }
+            self.refresh_figures();
+            // Whether there was room then is seen by the next try.
+            self.warehouse.engine.store().wait_for_space(ROOM_WAIT).ok();
         }
-        self.publish();
-        // What a build wrote is not in the log: folded at once, it is not built again at the next start.
-        if built > 0
-            && let Err(error) = self.warehouse.engine.store().fold_now()
-        {
-            tracing::warn!(%error, "models that were just built would be built again after a restart");
+    }
+
+    fn answer(&mut self, request: Request) -> anyhow::Result<()> {
+        match request {
+            Request::Barrier(done) => {
+                self.barriers.push(done);
+                self.release_barriers();
+            }
+            Request::TakeUp { source, name, schema, answer } => self.take_up(&source, &name, &schema, answer)?,
+            Request::Apply { definition, answer } => {
+                let applied = self.propose(definition)?;
+                self.applying.push((answer, applied));
+                self.build()?;
+            }
+            Request::Rollback(answer) => {
+                let done = self.warehouse.rollback()?;
+                self.give_up_applying("it was rolled back");
+                if done {
+                    self.note_contents();
+                    self.build()?;
+                }
+                let nothing = || "there is nothing to go back to: nothing was applied yet".to_owned();
+                answer.send(if done { Ok(()) } else { Err(nothing()) }).ok();
+            }
+            Request::Describe(answer) => {
+                answer.send(self.described()).ok();
+            }
         }
         Ok(())
+    }
+
+    fn described(&self) -> Described {
+        let engine = &self.warehouse.engine;
+        let tables = engine.tables().map(|table| (table.name.clone(), engine.row_count(table.id)));
+        let models = engine.models().into_iter().map(|model| (model.name.clone(), engine.row_count(model.relation)));
+        Described {
+            definition: self.warehouse.serving.definition.clone(),
+            rows: tables.chain(models).collect(),
+            tables: crate::warehouse::schemas(engine),
+        }
+    }
+
+    /// Sets up a definition beside what serves.
+    fn propose(&mut self, definition: Definition) -> anyhow::Result<Applied> {
+        self.give_up_applying("another project was applied");
+        if let Some(cancel) = &self.building {
+            // A model of the version that is given up may be under way; one that is still wanted is begun again.
+            cancel.store(self.warehouse.coming.is_some(), Ordering::Release);
+        }
+        let difference = self.warehouse.propose(definition)?;
+        let text = |names: &[TableName]| names.iter().map(ToString::to_string).collect();
+        Ok(Applied {
+            added: text(&difference.added),
+            changed: text(&difference.changed),
+            removed: text(&difference.removed),
+            kept: text(&difference.kept),
+            failed: self.warehouse.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect(),
+        })
+    }
+
+    fn give_up_applying(&mut self, reason: &str) {
+        for (answer, mut applied) in self.applying.drain(..) {
+            applied.failed = vec![reason.to_owned()];
+            // Whoever asked may have left.
+            answer.send(applied).ok();
+        }
+    }
+
+    /// A table that has come is told to the source when the store knows it for good: the log names tables by number.
+    fn take_up(
+        &mut self,
+        source: &str,
+        name: &TableName,
+        schema: &Schema,
+        answer: oneshot::Sender<Result<TableId, String>>,
+    ) -> anyhow::Result<()> {
+        let id = match self.warehouse.take_up(source, name, schema) {
+            Ok(id) => id,
+            Err(error) => {
+                answer.send(Err(error.to_string())).ok();
+                return Ok(());
+            }
+        };
+        let store = self.warehouse.engine.store().clone();
+        std::thread::Builder::new().name("take-up".to_owned()).spawn(move || {
+            let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());
+            answer.send(folded).ok();
+        })?;
+        self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
+        let wanted = self.warehouse.wanted.clone();
+        self.propose(wanted)?;
+        self.note_contents();
+        self.build()
+    }
+
+    /// Begins to build what can be built, and publishes.
+    fn build(&mut self) -> anyhow::Result<()> {
+        if self.building.is_none()
+            && let Some(build) = self.warehouse.engine.next_build()?
+        {
+            tracing::info!(model = %build.name(), "building");
+            self.status.facts().message = format!("building {}", build.name());
+            self.start(build)?;
+        }
+        if self.building.is_none() {
+            self.look_at_coming()?;
+            let mut facts = self.status.facts();
+            if facts.message.starts_with("building ") {
+                facts.message = "running".to_owned();
+            }
+        }
+        self.publish();
+        self.release_barriers();
+        Ok(())
+    }
+
+    fn start(&mut self, mut build: Build) -> anyhow::Result<()> {
+        self.building = Some(build.cancel());
+        let done = self.built.0.clone();
+        std::thread::Builder::new().name("build".to_owned()).spawn(move || {
+            let outcome = build.run();
+            // The pump takes it, or has ended.
+            done.blocking_send((build, outcome)).ok();
+        })?;
+        Ok(())
+    }
+
+    /// Puts in place what was built.
+    fn finish(&mut self, build: Build, outcome: engine::Result<()>) -> anyhow::Result<()> {
+        self.building = None;
+        match self.warehouse.engine.finish_build(build, outcome)? {
+            Finished::Live(model) => {
+                tracing::info!(%model, "live");
+                self.heal_wait_us = HEAL_FIRST_US;
+            }
+            Finished::Failed(model, reason) => {
+                tracing::error!(%model, %reason, "could not be built");
+                self.heal_at_us.get_or_insert(self.uptime.now_us() + self.heal_wait_us);
+            }
+            Finished::Dropped => {}
+            Finished::Again(build) => return self.start(build),
+        }
+        self.build()
+    }
+
+    /// Puts the models that are coming in place when they are all there, or gives them up when one cannot be built.
+    fn look_at_coming(&mut self) -> anyhow::Result<()> {
+        match self.warehouse.engine.coming() {
+            Coming::Nothing | Coming::Building { .. } => return Ok(()),
+            Coming::Ready => {
+                self.warehouse.swap()?;
+                self.note_contents();
+                for (answer, applied) in self.applying.drain(..) {
+                    answer.send(applied).ok();
+                }
+                tracing::info!("the project's models are in place");
+            }
+            Coming::Failed(models) => {
+                self.warehouse.withdraw();
+                let failed: Vec<String> = models.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+                tracing::error!(models = ?failed, "the project's models cannot be built; those before serve on");
+                self.status.facts().message = format!("not applied: {}", failed.join("; "));
+                for (answer, mut applied) in self.applying.drain(..) {
+                    applied.failed.clone_from(&failed);
+                    answer.send(applied).ok();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins again what was parked, when its time has come.
+    fn heal(&mut self) -> anyhow::Result<()> {
+        let now = self.uptime.now_us();
+        if self.building.is_some() || self.heal_at_us.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        self.heal_at_us = None;
+        self.heal_wait_us = (self.heal_wait_us * 4).min(HEAL_MAX_US);
+        if self.warehouse.engine.heal()? {
+            tracing::info!("models that were parked are built anew");
+            self.build()?;
+        }
+        Ok(())
+    }
+
+    fn release_barriers(&mut self) {
+        if self.building.is_some() {
+            return;
+        }
+        for done in self.barriers.drain(..) {
+            // Whoever asked may have left.
+            done.send(self.warehouse.engine.current_step()).ok();
+        }
     }
 
     fn publish(&mut self) {
         self.refresh_figures();
         let mut catalog = self.warehouse.readable();
         system_tables::add(&mut catalog, &self.status, &self.clock);
-        self.status.publish(catalog);
+        self.status.publish(catalog, Arc::clone(&self.warehouse.serving.models));
     }
 
     fn note_started(&self) {
@@ -177,10 +501,11 @@ impl Pump {
         facts.message = "running".to_owned();
     }
 
-    fn note_event(&mut self, source: u32, event: SourceEvent) -> anyhow::Result<()> {
+    /// What a source says beside its batches: what of it is an input, and what is only told.
+    fn note_event(&mut self, source: u32, event: SourceEvent) -> Option<Input> {
         let name = self.source_names.get(&source).cloned().unwrap_or_default();
         match event {
-            SourceEvent::Batch(_) => {}
+            SourceEvent::Batch(batch) => return Some(Input::Rows(source, batch)),
             SourceEvent::State(state, message) => {
                 let mut facts = self.status.facts();
                 let source = facts.sources.entry(name).or_default();
@@ -197,30 +522,44 @@ impl Pump {
             }
             SourceEvent::Parked { table, reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
-                self.warehouse.engine.park_table(table, &reason)?;
-                self.publish();
+                return Some(Input::Park { table, reason });
             }
             SourceEvent::Rejected(row) => {
-                let node = self.table_name(row.table);
-                let now = self.clock.now_us();
-                let mut facts = self.status.facts();
-                let id = format!("{}-{}", row.position, facts.rejects.len());
-                facts.rejects.push_back(RejectStatus {
-                    id,
-                    node: node.to_string(),
-                    reason: row.reason,
-                    code: "22000".to_owned(),
-                    key: String::new(),
+                return Some(Input::Reject(SourceReject {
+                    table: row.table,
                     row: row.row,
+                    reason: row.reason,
                     position: row.position.to_string(),
-                    first_at_us: now,
-                });
-                if facts.rejects.len() > REMEMBERED_MAX {
-                    facts.rejects.pop_front();
-                }
+                    at_us: self.clock.now_us(),
+                }));
             }
         }
-        Ok(())
+        None
+    }
+
+    /// What the models and views are, and who reads whom: of what serves, and of what is wanted but waits.
+    fn note_contents(&mut self) {
+        let warehouse = &self.warehouse;
+        let mut facts = self.status.facts();
+        facts.lineage.clear();
+        let mut names = BTreeSet::new();
+        for text in &warehouse.serving.definition.models {
+            note_model(&mut facts, text, "live");
+            names.insert(text.table_name());
+        }
+        for (name, reason) in &warehouse.waiting {
+            let text = warehouse.wanted.models.iter().find(|text| text.table_name() == *name);
+            let Some(text) = text.filter(|_| !names.contains(name)) else { continue };
+            note_model(&mut facts, text, "parked");
+            let of = if text.is_view { &mut facts.views } else { &mut facts.models };
+            let status = of.entry(name.clone()).or_default();
+            status.state = "parked".to_owned();
+            status.message.clone_from(reason);
+            names.insert(name.clone());
+        }
+        facts.models.retain(|name, _| names.contains(name));
+        facts.views.retain(|name, _| names.contains(name));
+        self.sources_of = sources_of(warehouse, &facts.lineage);
     }
 
     fn table_name(&self, id: TableId) -> TableName {
@@ -304,7 +643,7 @@ impl Pump {
         changes
     }
 
-    fn note_load(&self, facts: &mut crate::status::Facts, id: TableId, loaded: (u64, u64)) {
+    fn note_load(&self, facts: &mut Facts, id: TableId, loaded: (u64, u64)) {
         let Some(table) = self.warehouse.engine.table(id) else { return };
         let status = facts.tables.entry(table.name.clone()).or_default();
         status.snapshot_rows += loaded.0;
@@ -315,7 +654,7 @@ impl Pump {
     /// Figures that do not come with a step.
     fn refresh_figures(&mut self) {
         let now = self.clock.now_us();
-        self.refreshed_us = now;
+        self.refreshed_us = self.uptime.now_us();
         let engine = &self.warehouse.engine;
         // Read before the facts are taken: who shows them should not wait for the store.
         let rejects = engine.rejects(REMEMBERED_MAX);
@@ -329,9 +668,8 @@ impl Pump {
                 status.message.clone_from(reason);
             }
         }
-        for (model, planned) in engine.models().iter().zip(&self.warehouse.models) {
+        for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
-            status.materialized = planned.materialized.to_owned();
             status.rows = engine.row_count(model.relation);
             (status.state, status.message) = match &model.state {
                 ModelState::Building => ("building".to_owned(), String::new()),
@@ -341,27 +679,54 @@ impl Pump {
             };
         }
         if let Ok(rejects) = rejects {
-            // Those of sources have a position; those of models are read anew.
-            facts.rejects.retain(|reject| !reject.position.is_empty());
-            facts.rejects.extend(rejects.into_iter().map(of_model));
+            facts.rejects = rejects.into_iter().map(shown).collect();
         }
         facts.sample(now);
     }
 }
 
-fn of_model(reject: engine::Reject) -> RejectStatus {
-    let row: serde_json::Map<String, serde_json::Value> =
-        reject.row.iter().map(|(name, value)| (name.clone(), crate::output::json_of(value))).collect();
+fn shown(reject: engine::Reject) -> RejectStatus {
+    let row = match reject.row {
+        engine::RejectedRow::Text(text) => text,
+        engine::RejectedRow::Columns(columns) => {
+            let row: serde_json::Map<String, serde_json::Value> =
+                columns.iter().map(|(name, value)| (name.clone(), crate::output::json_of(value))).collect();
+            serde_json::Value::Object(row).to_string()
+        }
+    };
     RejectStatus {
         id: reject.id,
-        node: reject.model,
+        node: reject.node,
         reason: reject.reason,
         code: "22000".to_owned(),
         key: String::new(),
-        row: serde_json::Value::Object(row).to_string(),
-        position: String::new(),
-        first_at_us: 0,
+        row,
+        position: reject.position,
+        first_at_us: reject.at_us,
     }
+}
+
+/// What a model or view is, in the words of its project.
+fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state: &str) {
+    let name = text.table_name();
+    let of = if text.is_view { &mut facts.views } else { &mut facts.models };
+    let status = of.entry(name.clone()).or_default();
+    status.materialized.clone_from(&text.materialized);
+    status.sql.clone_from(&text.sql);
+    status.path.clone_from(&text.file);
+    status.description.clone_from(&text.description);
+    status.message.clear();
+    if text.is_view {
+        status.state = view_state.to_owned();
+    }
+    facts.lineage.extend(text.upstream().map(|upstream| (upstream, name.clone())));
+}
+
+/// What the pump waits for.
+enum Heard {
+    Nothing,
+    Built(Built),
+    Message(Box<Message>),
 }
 
 fn load_word(load: &Load) -> &'static str {
@@ -456,9 +821,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(batches: &[(u32, SourceBatch)]) -> Self {
+    fn of(inputs: &[Input]) -> Self {
         let mut seen = Self::default();
-        for (source, batch) in batches {
+        for input in inputs {
+            let Input::Rows(source, batch) = input else { continue };
             let mark = |t: &relation::TransactionMark| Mark {
                 source: *source,
                 commit: t.commit_time_us,

@@ -10,7 +10,6 @@ use serve::{Answer, Description, Health, Param, Pin, QueryContext, Reader, SqlEr
 
 use crate::reconcile;
 use crate::status::Status;
-use crate::warehouse::PlannedModel;
 
 /// What may be read, and the step it is read at.
 type View = (Arc<query::Catalog>, store::Snapshot);
@@ -19,7 +18,6 @@ type View = (Arc<query::Catalog>, store::Snapshot);
 pub struct InstanceReader {
     pub status: Arc<Status>,
     pub queries: Arc<query::Runtime>,
-    pub models: Arc<Vec<PlannedModel>>,
 }
 
 #[async_trait]
@@ -94,7 +92,7 @@ impl InstanceReader {
     async fn reconcile(&self) -> Result<Answer, SqlError> {
         let (catalog, snapshot) = self.status.view();
         let step = snapshot.step();
-        let compared = reconcile::models(catalog, snapshot, Arc::clone(&self.queries), &self.models).await;
+        let compared = reconcile::models(catalog, snapshot, Arc::clone(&self.queries), &self.status.models()).await;
         let rows = |get: fn(&query::Difference) -> u64| -> ArrayRef {
             let counts = compared.iter().map(|c| c.difference.as_ref().and_then(|d| i64::try_from(get(d)).ok()));
             Arc::new(Int64Array::from_iter(counts))
@@ -118,7 +116,8 @@ impl InstanceReader {
     }
 
     fn explain(&self, name: &str) -> Result<Answer, SqlError> {
-        let found = self.models.iter().find(|m| m.name.name == name || m.name.to_string() == name);
+        let models = self.status.models();
+        let found = models.iter().find(|m| m.name.name == name || m.name.to_string() == name);
         let Some(model) = found else {
             return Err(SqlError::new("42P01", format!("model \"{name}\" does not exist")));
         };

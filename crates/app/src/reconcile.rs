@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use query::{Difference, Isolation, Session};
 
-use crate::warehouse::PlannedModel;
+use crate::definition::PlannedModel;
 
 /// Rows of each side that are shown where they differ.
 const SHOWN_MAX: usize = 5;

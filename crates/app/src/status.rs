@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use plan::TableName;
 
+use crate::definition::PlannedModel;
 use crate::history::{History, Reading};
 use crate::latency::Histogram;
 use crate::recent::Recent;
@@ -139,17 +140,26 @@ impl Facts {
     }
 }
 
+/// What readers read by.
+struct Published {
+    catalog: Arc<query::Catalog>,
+    models: Arc<Vec<PlannedModel>>,
+}
+
 /// The facts, and what queries may read, shared between the pump and the readers.
 pub struct Status {
     facts: Mutex<Facts>,
-    published: RwLock<Arc<query::Catalog>>,
+    published: RwLock<Published>,
     store: store::Store,
 }
 
 impl Status {
     /// Nothing known yet.
     pub fn new(store: store::Store) -> Arc<Self> {
-        let published = RwLock::new(Arc::new(query::Catalog::new(Vec::new())));
+        let published = RwLock::new(Published {
+            catalog: Arc::new(query::Catalog::new(Vec::new())),
+            models: Arc::new(Vec::new()),
+        });
         Arc::new(Self { facts: Mutex::default(), published, store })
     }
 
@@ -158,15 +168,21 @@ impl Status {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What queries may read from now on. Publish it after the step that it speaks of.
-    pub fn publish(&self, catalog: query::Catalog) {
-        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    /// What queries may read from now on, and the models that serve. Publish it after the step that it speaks of.
+    pub fn publish(&self, catalog: query::Catalog, models: Arc<Vec<PlannedModel>>) {
+        let catalog = Arc::new(catalog);
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Published { catalog, models };
     }
 
     /// What queries may read, and the newest step. The catalogue is taken first: a snapshot newer than it is right.
     pub fn view(&self) -> (Arc<query::Catalog>, store::Snapshot) {
-        let catalog = Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner));
+        let catalog = Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner).catalog);
         (catalog, self.store.snapshot())
+    }
+
+    /// The models that serve, with their plans.
+    pub fn models(&self) -> Arc<Vec<PlannedModel>> {
+        Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner).models)
     }
 
     /// The store, for figures about it.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use engine::{Engine, ModelDefinition, Settings};
-use plan::{Planned, TableInfo, TableName};
+use plan::TableName;
 use project::Diagnostic;
 use relation::{Schema, TableId};
 
+use crate::definition::{Definition, PlannedModel};
 use crate::setup::Setup;
 
 /// A table as the source describes it, under the name that the project gives it.
@@ -20,12 +21,21 @@ pub struct SourceTable {
     pub schema: Schema,
 }
 
-/// A model with its plan.
+/// A table that the project has and its source has not.
 #[derive(Debug, Clone)]
-pub struct PlannedModel {
+pub struct AbsentTable {
+    pub source: String,
     pub name: TableName,
-    pub materialized: &'static str,
-    pub planned: Planned,
+    /// As people read it.
+    pub reason: String,
+}
+
+/// The project's tables as their sources have them now.
+#[derive(Debug, Clone, Default)]
+pub struct Described {
+    /// Of a source that cannot be asked, none.
+    pub tables: Vec<SourceTable>,
+    pub absent: Vec<AbsentTable>,
 }
 
 /// Changed rows of a table or model that are remembered of a step, for who wants to follow one order.
@@ -35,22 +45,61 @@ const REPORT_ROWS_MAX: usize = 50;
 pub struct Warehouse {
     pub engine: Engine,
     pub queries: Arc<query::Runtime>,
-    pub models: Vec<PlannedModel>,
-    /// Views by name: their SQL.
-    pub views: Vec<(TableName, String)>,
-    pub search_path: Vec<String>,
+    /// What serves.
+    pub serving: Contents,
+    /// What is being built to take its place.
+    pub coming: Option<Contents>,
+    /// What can be gone back to.
+    pub before: Option<Contents>,
+    /// What the project says, with what cannot be kept of it now.
+    pub wanted: Definition,
+    /// Tables that were not there at the start and were never known.
+    pub absent: Vec<AbsentTable>,
+    /// Models and views that cannot be kept now, and why: over an absent table, or not to be planned.
+    pub waiting: Vec<(TableName, String)>,
+}
+
+/// A definition, planned.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    pub definition: Definition,
+    pub models: Arc<Vec<PlannedModel>>,
+}
+
+impl Contents {
+    fn new(definition: Definition, models: Vec<PlannedModel>) -> Self {
+        Self { definition, models: Arc::new(models) }
+    }
+
+    fn definitions(&self) -> Vec<ModelDefinition> {
+        let models = self.models.iter().map(|model| ModelDefinition {
+            name: model.name.clone(),
+            flow: model.planned.flow.clone(),
+            schema: model.planned.schema.clone(),
+        });
+        models.collect()
+    }
+}
+
+/// What a definition comes to over the tables there are.
+#[derive(Debug)]
+pub struct Keepable {
+    pub contents: Contents,
+    /// Models and views that cannot be kept, and why.
+    pub waiting: Vec<(TableName, String)>,
+    /// Models that cannot be planned.
+    pub refused: Vec<(TableName, plan::Refusal)>,
 }
 
 impl Warehouse {
     /// Opens the store of a project and sets up its tables and models; the log's tail is replayed.
     ///
-    /// `described` are the tables as their sources have them now; of a source that cannot be asked, none, and the tables
-    /// are as they were. Models that cannot be planned are answered as findings, and nothing is opened.
-    pub fn open(
-        setup: &Setup,
-        described: &[SourceTable],
-        runtime: tokio::runtime::Handle,
-    ) -> anyhow::Result<Result<Self, Vec<Diagnostic>>> {
+    /// What served when the folder was left serves again. What the project says now is in [`Warehouse::wanted`]; with
+    /// [`Warehouse::propose`] it is built beside it. In a new folder it is what serves from the start.
+    ///
+    /// Tables of a source that cannot be asked are as they were. A table that is not there, and was never known, is left out
+    /// with all models over it; a model that cannot be planned with all over it. Both are in [`Warehouse::waiting`].
+    pub fn open(setup: &Setup, described: &Described, runtime: tokio::runtime::Handle) -> anyhow::Result<Self> {
         let memory = setup.project.profile.memory.unwrap_or_else(default_memory);
         std::fs::create_dir_all(&setup.data)
             .with_context(|| format!("cannot make the data folder {}", setup.data.display()))?;
@@ -63,39 +112,107 @@ impl Warehouse {
         let workers = setup.project.profile.workers.unwrap_or_else(default_workers);
         let settings = Settings { report_rows_max: REPORT_ROWS_MAX, ..Settings::new(workers, runtime) };
         let mut engine = Engine::open(store, Arc::clone(&queries), settings)?;
-        for table in described {
+        for table in &described.absent {
+            engine.register_source(&table.source)?;
+        }
+        for table in &described.tables {
             let source = engine.register_source(&table.source)?;
             engine.register_table(source, &table.name, &table.schema)?;
         }
-        let known: Vec<(TableName, Schema)> =
-            engine.tables().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect();
-        let (models, findings) = plan_models(setup, &known);
-        if !findings.is_empty() {
-            return Ok(Err(findings));
-        }
-        let definitions = models.iter().map(|model| ModelDefinition {
-            name: model.name.clone(),
-            flow: model.planned.flow.clone(),
-            schema: model.planned.schema.clone(),
-        });
-        let refused = engine.set_models(definitions.collect())?;
-        if !refused.is_empty() {
-            let finding = |(name, error): (TableName, engine::Error)| {
-                Diagnostic::error(project::Place::file(&name.to_string()), error.to_string())
-            };
-            return Ok(Err(refused.into_iter().map(finding).collect()));
-        }
+        let known = schemas(&engine);
+        let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
+        let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
+        let wanted = Definition::of(setup);
+        let new = keepable(&wanted, &known, &absent);
+        let stored = engine.serving_label()?.map(|label| Definition::from_bytes(&label)).transpose()?;
+        let serving = match stored {
+            Some(stored) => {
+                let plans = stored.plan(&known);
+                for (name, refusal) in &plans.refused {
+                    tracing::warn!(model = %name, reason = %refusal.message, "cannot be kept any more");
+                }
+                Contents::new(stored, plans.models)
+            }
+            None => new.contents,
+        };
+        let refused = engine.set_version(serving.definitions(), serving.definition.to_bytes()?)?;
+        let mut waiting = new.waiting;
+        waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
+        let before = match engine.before_label()?.map(|label| Definition::from_bytes(&label)).transpose()? {
+            Some(definition) => {
+                let plans = definition.plan(&known);
+                let contents = Contents::new(definition, plans.models);
+                engine.set_before(contents.definitions(), contents.definition.to_bytes()?);
+                Some(contents)
+            }
+            None => None,
+        };
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
-        let views = setup.views().map(|m| (TableName::new(&m.schema, &m.alias), m.sql.clone())).collect();
-        Ok(Ok(Self { engine, queries, models, views, search_path: setup.search_path() }))
+        Ok(Self { engine, queries, serving, coming: None, before, wanted, absent, waiting })
+    }
+
+    /// Whether the project says something else than what serves, as far as that can be kept.
+    pub fn is_outdated(&self) -> bool {
+        let new = keepable(&self.wanted, &schemas(&self.engine), &self.absent).contents;
+        new.definition != self.serving.definition
+    }
+
+    /// Sets up what can be kept of a definition beside what serves: it is built by and by.
+    pub fn propose(&mut self, wanted: Definition) -> anyhow::Result<engine::Difference> {
+        let new = keepable(&wanted, &schemas(&self.engine), &self.absent);
+        self.wanted = wanted;
+        self.waiting = new.waiting;
+        let label = new.contents.definition.to_bytes()?;
+        let (difference, refused) = self.engine.propose(new.contents.definitions(), label)?;
+        self.waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
+        self.coming = Some(new.contents);
+        Ok(difference)
+    }
+
+    /// Puts what was proposed in place. Call it when [`engine::Coming`] says that it is ready.
+    pub fn swap(&mut self) -> anyhow::Result<()> {
+        if self.engine.swap()?
+            && let Some(coming) = self.coming.take()
+        {
+            self.before = Some(std::mem::replace(&mut self.serving, coming));
+        }
+        Ok(())
+    }
+
+    /// Gives up what was proposed.
+    pub fn withdraw(&mut self) {
+        self.engine.withdraw();
+        self.coming = None;
+    }
+
+    /// Goes back to what served before; false if there is nothing.
+    pub fn rollback(&mut self) -> anyhow::Result<bool> {
+        if !self.engine.rollback()? {
+            return Ok(false);
+        }
+        self.coming = None;
+        if let Some(before) = self.before.take() {
+            self.before = Some(std::mem::replace(&mut self.serving, before));
+        }
+        Ok(true)
+    }
+
+    /// Registers a table that has come while the warehouse runs, to be loaded from the start. The log may name it when the
+    /// store is folded.
+    pub fn take_up(&mut self, source: &str, name: &TableName, schema: &Schema) -> anyhow::Result<TableId> {
+        let number = self.engine.register_source(source)?;
+        let id = self.engine.register_table(number, name, schema)?;
+        self.engine.registered_step()?;
+        self.absent.retain(|table| table.name != *name);
+        Ok(id)
     }
 
     /// What queries may read now, without the system tables.
     pub fn readable(&self) -> query::Catalog {
-        let mut catalog = self.engine.readable(self.search_path.clone());
-        for (name, sql) in &self.views {
-            catalog.add_view(name.clone(), sql.clone());
+        let mut catalog = self.engine.readable(self.serving.definition.search_path.clone());
+        for (name, sql) in self.serving.definition.views() {
+            catalog.add_view(name, sql.to_owned());
         }
         catalog
     }
@@ -108,45 +225,52 @@ impl Warehouse {
     }
 }
 
-/// Plans all models of a project over tables of these schemas; what cannot be planned is a finding at its place.
-pub fn plan_models(setup: &Setup, tables: &[(TableName, Schema)]) -> (Vec<PlannedModel>, Vec<Diagnostic>) {
-    let mut names = Names { path: setup.search_path(), ..Names::default() };
-    for (name, schema) in tables {
-        names.tables.insert(name.clone(), TableInfo { name: name.clone(), schema: schema.clone() });
-    }
-    let mut planned = Vec::new();
-    let mut findings = Vec::new();
-    for model in &setup.project.models {
-        let name = TableName::new(&model.schema, &model.alias);
-        if model.materialized == project::Materialized::View {
-            names.views.insert(name, model.sql.clone());
-            continue;
-        }
-        if !model.materialized.is_kept() {
-            continue;
-        }
-        match plan::plan_model(&model.sql, &names) {
-            Ok(plan) => {
-                let info = TableInfo { name: name.clone(), schema: plan.schema.clone() };
-                names.tables.insert(name.clone(), info);
-                planned.push(PlannedModel { name, materialized: model.materialized.word(), planned: plan });
-            }
-            // A model over one that failed would only say so again.
-            Err(_) if reads_failed(setup, model, &names) => {}
-            Err(refusal) => findings.push(finding(model, &refusal)),
-        }
-    }
-    (planned, findings)
+/// The tables of an engine.
+pub fn schemas(engine: &Engine) -> Vec<(TableName, Schema)> {
+    engine.tables().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
 }
 
-fn reads_failed(setup: &Setup, model: &project::Model, names: &Names) -> bool {
-    model.reads.iter().any(|dependency| match dependency {
-        project::Dependency::Model(name) => setup.project.model(name).is_some_and(|m| {
-            let full = TableName::new(&m.schema, &m.alias);
-            !names.tables.contains_key(&full) && !names.views.contains_key(&full)
-        }),
-        project::Dependency::Source { .. } => false,
-    })
+/// What can be kept of a definition.
+pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[AbsentTable]) -> Keepable {
+    let mut waiting: Vec<(TableName, String)> = Vec::new();
+    for table in absent {
+        for name in wanted.readers_of(std::iter::once(table.name.clone())) {
+            if name != table.name && !waiting.iter().any(|(known, _)| *known == name) {
+                waiting.push((name, table.reason.clone()));
+            }
+        }
+    }
+    let left_out = waiting.iter().map(|(name, _)| name.clone()).collect();
+    let plans = wanted.without(&left_out).plan(tables);
+    for (name, refusal) in &plans.refused {
+        for reader in wanted.readers_of(std::iter::once(name.clone())) {
+            let reason = match reader == *name {
+                true => said(refusal),
+                false => format!("model {name}, which it reads, cannot be planned"),
+            };
+            if !waiting.iter().any(|(known, _)| *known == reader) {
+                waiting.push((reader, reason));
+            }
+        }
+    }
+    let left_out = waiting.iter().map(|(name, _)| name.clone()).collect();
+    let contents = Contents::new(wanted.without(&left_out), plans.models);
+    Keepable { contents, waiting, refused: plans.refused }
+}
+
+fn said(refusal: &plan::Refusal) -> String {
+    let parts = [&refusal.message, &refusal.detail, &refusal.hint];
+    parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// What of a project cannot be planned over tables of these schemas, each at its place.
+pub fn findings(setup: &Setup, tables: &[(TableName, Schema)], absent: &[AbsentTable]) -> Vec<Diagnostic> {
+    let refused = keepable(&Definition::of(setup), tables, absent).refused;
+    let found = refused.iter().filter_map(|(name, refusal)| {
+        let model = setup.project.models.iter().find(|m| TableName::new(&m.schema, &m.alias) == *name)?;
+        Some(finding(model, refusal))
+    });
+    found.collect()
 }
 
 fn finding(model: &project::Model, refusal: &plan::Refusal) -> Diagnostic {
@@ -159,36 +283,6 @@ fn finding(model: &project::Model, refusal: &plan::Refusal) -> Diagnostic {
     if refusal.hint.is_empty() { finding } else { finding.hint(refusal.hint.clone()) }
 }
 
-/// Names for the planner.
-#[derive(Default)]
-struct Names {
-    path: Vec<String>,
-    tables: BTreeMap<TableName, TableInfo>,
-    views: BTreeMap<TableName, String>,
-}
-
-impl Names {
-    fn find<'a, T>(&'a self, of: &'a BTreeMap<TableName, T>, schema: Option<&str>, name: &str) -> Option<&'a T> {
-        match schema {
-            Some(schema) => of.get(&TableName::new(schema, name)),
-            None => self.path.iter().find_map(|schema| of.get(&TableName::new(schema, name))),
-        }
-    }
-}
-
-impl plan::Catalog for Names {
-    fn table(&self, schema: Option<&str>, name: &str) -> Option<TableInfo> {
-        self.find(&self.tables, schema, name).cloned()
-    }
-
-    fn view(&self, schema: Option<&str>, name: &str) -> Option<String> {
-        self.find(&self.views, schema, name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.tables.keys().chain(self.views.keys()).map(ToString::to_string).collect()
-    }
-}
 
 /// How the store shares a memory budget: overlay, hot rows and block cache; the rest is for queries and the system.
 pub fn store_options(memory: u64) -> store::Options {
@@ -214,4 +308,40 @@ fn read_meminfo(path: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A table that is not there takes the models over it along, and no others; those are planned.
+    #[test]
+    fn models_over_a_table_that_is_not_there_wait_and_all_others_are_planned() {
+        let options = project::Options::default();
+        let setup = Setup::from_files(PathBuf::from("demo"), &crate::demo::files(), &options, None);
+        let simulator = crate::demo::Simulator::new(&project::SimulatedShop::default());
+        let (mut tables, mut absent) = (Vec::new(), Vec::new());
+        for table in &setup.project.sources {
+            let name = TableName::new(&table.source, &table.name);
+            if table.identifier == "refunds" {
+                let reason = "it is not there".to_owned();
+                absent.push(AbsentTable { source: table.connection.clone(), name, reason });
+                continue;
+            }
+            tables.push((name, simulator.schema(&table.identifier).unwrap()));
+        }
+        assert_eq!(absent.len(), 1);
+        let waiting = waiting(&setup, &absent);
+        let (planned, findings) = plan_models_but(&setup, &tables, &waiting);
+        assert_eq!(findings.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+        assert!(waiting.iter().all(|(_, reason)| reason == "it is not there"));
+        let kept: Vec<TableName> = setup.kept_models().map(|m| TableName::new(&m.schema, &m.alias)).collect();
+        let missing = kept.iter().filter(|name| !planned.iter().any(|model| model.name == **name));
+        let waits = kept.iter().filter(|name| waiting.iter().any(|(waiting, _)| waiting == *name));
+        assert!(missing.eq(waits), "{waiting:?}");
+        // The one that reads it, and one that reads that.
+        assert!(waiting.len() > 1 && waiting.len() < kept.len(), "{waiting:?}");
+    }
 }

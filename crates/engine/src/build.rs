@@ -497,7 +497,9 @@ impl Builder {
             let delta = if stored.is_keyed() { delta } else { delta.consolidate(stored.layout.types())? };
             let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
             total += delta.weights.iter().sum::<i64>();
-            builder.portion(|_, states, writes| stored.write_net(&rows, &delta.weights, states, writes))
+            // Its indexes are other parts of a build.
+            let keeps = |_: &crate::stored::Index| false;
+            builder.portion(|_, states, writes| stored.write_net(&rows, &delta.weights, states, &keeps, writes))
         })?;
         self.rows = total;
         Ok(())

@@ -70,7 +70,7 @@ impl Scope<'_> {
     }
 
     /// Whether a state is to be kept, which is built or not yet.
-    fn keeps(self, table: TableId, built: bool) -> bool {
+    pub(crate) fn keeps(self, table: TableId, built: bool) -> bool {
         match self {
             Self::Kept => built,
             Self::Build { own, .. } => own.contains(&table),
@@ -186,7 +186,7 @@ impl Network {
             Some(delta) => Ruled::from(delta),
             None => {
                 let inputs: Vec<Option<&Delta>> = node.inputs.iter().map(|input| wave.outputs.get(input)).collect();
-                node.rule.apply(node, &inputs, Around { network: self, states }, writes)?
+                node.rule.apply(node, &inputs, Around { network: self, states, scope }, writes)?
             }
         };
         for kept in &node.arrangements {

@@ -129,10 +129,16 @@ impl Stored {
     }
 
     /// Writes a consolidated delta, with the indexes. Errors: a key that would hold two rows.
-    pub fn write_net(&self, rows: &Rows, weights: &[i64], states: States<'_>, writes: &mut Writes) -> Result<()> {
-        let keeps = |index: &Index| index.built;
+    pub(crate) fn write_net(
+        &self,
+        rows: &Rows,
+        weights: &[i64],
+        states: States<'_>,
+        keeps: &Keeps<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
         if !self.is_keyed() {
-            return self.write_bag(rows, weights, states, &keeps, writes);
+            return self.write_bag(rows, weights, states, keeps, writes);
         }
         let mut key = Vec::with_capacity(64);
         for sign in [-1, 1] {
@@ -148,7 +154,7 @@ impl Stored {
                 if sign < 0 { writes.delete(self.id, &key) } else { writes.put(self.id, &key, row) }
             }
         }
-        self.write_indexes(rows, weights.iter().copied(), states, &keeps, writes)
+        self.write_indexes(rows, weights.iter().copied(), states, keeps, writes)
     }
 
     fn write_bag(

@@ -97,9 +97,10 @@ impl Driver for Case {
         self.live = None;
         let all: Vec<Change> = self.steps.concat();
         let single: Vec<Vec<Change>> = all.iter().map(|change| vec![change.clone()]).collect();
-        let executions: [(&str, Vec<Vec<Change>>, Mode); 7] = [
+        let executions: [(&str, Vec<Vec<Change>>, Mode); 8] = [
             ("in one step", vec![all], Mode::default()),
-            ("change by change", single, Mode::default()),
+            ("change by change", single.clone(), Mode::default()),
+            ("built beside the steps", single, Mode { beside: true, ..Mode::default() }),
             ("shuffled", self.steps.iter().map(|step| shuffled(step)).collect(), Mode::default()),
             ("with two workers", self.steps.clone(), Mode { workers: 2, ..Mode::default() }),
             ("with a restart after every step", self.steps.clone(), Mode { restart: true, ..Mode::default() }),
@@ -120,11 +121,13 @@ struct Mode {
     build_last: bool,
     /// Portions of a build are one row.
     in_rows: bool,
+    /// Steps go on between a build's beginning, its run and its end.
+    beside: bool,
 }
 
 impl Default for Mode {
     fn default() -> Self {
-        Self { workers: 1, restart: false, build_last: false, in_rows: false }
+        Self { workers: 1, restart: false, build_last: false, in_rows: false, beside: false }
     }
 }
 
@@ -142,10 +145,14 @@ impl Case {
     fn execute(&self, steps: &[Vec<Change>], mode: Mode, wanted: &Contents) -> Result<(), String> {
         let mut house = House::new(&self.tables, &self.models, mode)?;
         house.load(&self.loaded)?;
-        if !mode.build_last {
+        if !mode.build_last && !mode.beside {
             house.build()?;
         }
+        let mut build = None;
         for (i, step) in steps.iter().enumerate() {
+            if mode.beside {
+                house.build_on(&mut build)?;
+            }
             house.step(step)?;
             if mode.restart {
                 // Every second restart comes after a fold, so that both ways of coming back are walked.
@@ -153,6 +160,7 @@ impl Case {
                 house.check()?;
             }
         }
+        while mode.beside && house.build_on(&mut build)? {}
         house.build()?;
         house.check()?;
         let got = house.contents()?;
@@ -283,6 +291,25 @@ impl House {
             _ => None,
         });
         failed.map_or(Ok(()), Err)
+    }
+
+    /// The next third of a build: its beginning, its run, its end. False when there is nothing to build.
+    fn build_on(&mut self, build: &mut Option<(engine::Build, Option<engine::Result<()>>)>) -> Result<bool, String> {
+        *build = match build.take() {
+            None => self.engine().next_build().map_err(|e| e.to_string())?.map(|build| (build, None)),
+            Some((mut build, None)) => {
+                let outcome = build.run();
+                Some((build, Some(outcome)))
+            }
+            Some((build, Some(outcome))) => {
+                match self.engine().finish_build(build, outcome).map_err(|e| e.to_string())? {
+                    engine::Finished::Failed(name, reason) => return Err(format!("{name} failed: {reason}")),
+                    engine::Finished::Again(build) => Some((build, None)),
+                    engine::Finished::Live(_) | engine::Finished::Dropped => None,
+                }
+            }
+        };
+        Ok(build.is_some() || self.engine().models().iter().any(|model| model.state == ModelState::Building))
     }
 
     fn session(&mut self) -> query::Session {

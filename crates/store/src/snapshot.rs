@@ -1,5 +1,6 @@
 //! What a reader sees: tables, overlay and step, published as one value.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -31,6 +32,23 @@ impl View {
         let bytes = runs.iter().map(|run| run.bytes).sum();
         Self { step, runs, base, entries, bytes }
     }
+
+    /// The same step on a newer base, without the runs that the base covers. What came beside the steps while the fold was
+    /// under way is not among those that were `folded`; where they are not known, it stays.
+    pub(crate) fn on(&self, base: &Arc<Base>, folded: &[Arc<Run>]) -> Self {
+        let is_left = |run: &&Arc<Run>| {
+            let is_late = run.beside && run.last == base.folded && !folded.iter().any(|theirs| Arc::ptr_eq(run, theirs));
+            run.last > base.folded || is_late
+        };
+        let runs = self.runs.iter().filter(is_left).cloned().collect();
+        Self::new(self.step, runs, Arc::clone(base))
+    }
+
+    /// Bytes of runs that another view does not have.
+    pub(crate) fn bytes_beside(&self, other: &Self) -> usize {
+        let only = self.runs.iter().filter(|run| !other.runs.iter().any(|theirs| Arc::ptr_eq(run, theirs)));
+        only.map(|run| run.bytes).sum()
+    }
 }
 
 /// All entries as they were after one step. Cheap to clone; it holds memory and files, so it should not be kept longer
@@ -38,11 +56,39 @@ impl View {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     view: Arc<View>,
+    /// Tables that are seen as they were at another moment.
+    beside: Option<Arc<Beside>>,
+}
+
+#[derive(Debug)]
+struct Beside {
+    view: Arc<View>,
+    tables: Arc<BTreeSet<TableId>>,
 }
 
 impl Snapshot {
     pub(crate) fn new(view: Arc<View>) -> Self {
-        Self { view }
+        Self { view, beside: None }
+    }
+
+    /// This snapshot, but some tables as another one has them: for a build, which sees its own tables as it has filled them
+    /// so far, and everything else as it was when it began.
+    pub fn beside(&self, other: &Self, tables: &Arc<BTreeSet<TableId>>) -> Self {
+        let beside = Beside { view: Arc::clone(&other.view), tables: Arc::clone(tables) };
+        Self { view: Arc::clone(&self.view), beside: Some(Arc::new(beside)) }
+    }
+
+    /// Whether all tables are seen as they were at one moment.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.beside.is_none()
+    }
+
+    #[inline]
+    fn view_of(&self, table: TableId) -> &View {
+        match &self.beside {
+            Some(beside) if beside.tables.contains(&table) => &beside.view,
+            _ => &self.view,
+        }
     }
 
     /// The step after which this is how things were.
@@ -57,16 +103,18 @@ impl Snapshot {
 
     #[inline]
     pub(crate) fn get_hashed(&self, hash: u32, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
-        for run in self.view.runs.iter().rev() {
-            let Some(part) = run.part(table) else { continue };
-            if part.is_dropped() {
-                return Ok(None);
-            }
-            if let Some(i) = part.find(hash, key) {
-                return Ok(part.value_range(i).map(|range| Slice::part(Arc::clone(part), range)));
+        let view = self.view_of(table);
+        for run in view.runs.iter().rev() {
+            for part in run.parts_of(table) {
+                if part.is_dropped() {
+                    return Ok(None);
+                }
+                if let Some(i) = part.find(hash, key) {
+                    return Ok(part.value_range(i).map(|range| Slice::part(Arc::clone(part), range)));
+                }
             }
         }
-        self.view.base.get(table, key)
+        view.base.get(table, key)
     }
 
     /// The entries whose keys begin with `prefix`, in rising key order, keys without the table's own prefix.
@@ -95,15 +143,16 @@ impl Snapshot {
         if table == META || is_empty(from, to) {
             return Scan::new(Vec::new(), Ok(None), reverse);
         }
+        let view = self.view_of(table);
         let mut cursors = Vec::new();
-        for (age, run) in self.view.runs.iter().enumerate().rev() {
-            let Some(part) = run.part(table) else { continue };
+        let newest_first = view.runs.iter().rev().flat_map(|run| run.parts_of(table));
+        for (older, part) in newest_first.enumerate() {
             if part.is_dropped() {
                 return Scan::new(cursors, Ok(None), reverse);
             }
-            cursors.extend(Cursor::range(part, age, from, to));
+            cursors.extend(Cursor::range(part, usize::MAX - older, from, to));
         }
-        Scan::new(cursors, self.view.base.range(table, from, to), reverse)
+        Scan::new(cursors, view.base.range(table, from, to), reverse)
     }
 }
 

@@ -10,8 +10,10 @@ use relation::{ChunkDone, Position, Rows, SourceBatch};
 
 use super::{line, memory_mib};
 use crate::clock::stopwatch;
-use crate::instance::{Instance, plan_feeds, said};
+use crate::follow::plan_feeds;
+use crate::instance::Instance;
 use crate::setup::Setup;
+use crate::sources::said;
 use crate::warehouse::Warehouse;
 
 /// An instance with its data in a folder that goes with it.
@@ -50,22 +52,23 @@ impl Running {
         let data = tempfile::tempdir()?;
         let setup = setup(files, connection, &data)?;
         let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
-        let target = mysql::current_position(&feed.mysql().await?).await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let target = feed.source().await?.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let Some(target) = target else { bail!("the project's source has no end") };
         let cpu_before = cpu_seconds();
         let begun = stopwatch();
         let (feeds, described) = plan_feeds(&setup).await?;
         let runtime = tokio::runtime::Handle::current();
         let opening = setup.clone();
-        let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
-        let mut warehouse = opened.map_err(|findings| {
-            let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the project cannot run\n{}", findings.join("\n"))
-        })?;
+        let opening = move || Warehouse::open(&opening, &described, runtime);
+        let mut warehouse = tokio::task::spawn_blocking(opening).await??;
+        if let Some((model, reason)) = warehouse.waiting.first() {
+            bail!("model {model} cannot be kept: {reason}");
+        }
         if !matches!(connection, ConnectionKind::Mysql { start: Start::Snapshot, .. }) {
             let nothing = nothing_to_load(&warehouse);
             tokio::task::block_in_place(|| warehouse.engine.step(nothing))?;
         }
-        let instance = Instance::start(&setup, warehouse, feeds).await?;
+        let instance = Instance::start(&setup, warehouse, feeds, None).await?;
         Ok(Self { instance, target: without_gtids(target), begun, cpu_before, _data: data })
     }
 

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 changes pending, 130
 //! interrupted.
 
+mod apply;
 mod ask;
 mod build;
 mod check;
@@ -73,9 +74,19 @@ enum Command {
     /// Check the project's files, offline
     Check,
     /// Load, stream, maintain and serve, until stopped; Ctrl-C is safe, so is kill -9
-    Up,
+    Up {
+        /// Apply the project again at each change of its files
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Run until the sources are caught up with where they stood at the start, then say how it went
     Build,
+    /// What would change if the project on disk were applied: models, columns, what is built anew; exit 3 if anything
+    Plan,
+    /// Have the running instance take the project on disk: built beside what serves, then put in place at once
+    Apply,
+    /// Have the running instance go back to what served before the last `apply`
+    Rollback,
     /// Sources, tables and models of the running instance
     Status {
         /// Show them anew every second, until stopped
@@ -116,6 +127,8 @@ enum Reconcile {
 pub(crate) enum Outcome {
     Ok,
     Failed,
+    /// Something would change.
+    Pending,
     Interrupted,
 }
 
@@ -177,6 +190,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Outcome::Ok) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::Pending) => ExitCode::from(3),
         Ok(Outcome::Interrupted) => ExitCode::from(130),
         Err(error) => {
             let mut text = format!("error: {error}");
@@ -202,8 +216,11 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Demo(args) => demo::run(&context, args).await,
         Command::Doctor => doctor::run(&context).await,
-        Command::Check => check::run(&context),
-        Command::Up => up::run(&context).await,
+        Command::Check => check::run(&context).await,
+        Command::Up { watch } => up::run(&context, watch).await,
+        Command::Plan => apply::plan(&context).await,
+        Command::Apply => apply::apply(&context).await,
+        Command::Rollback => apply::rollback(&context).await,
         Command::Build => build::run(&context).await,
         Command::Status { watch: false } => ask::status(&context).await,
         Command::Status { watch: true } => ask::watch(&context).await,
@@ -223,7 +240,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
 }
 
 fn start_logging(cli: &Cli) {
-    let usual = if matches!(cli.command, Command::Up) { "info" } else { "warn" };
+    let usual = if matches!(cli.command, Command::Up { .. }) { "info" } else { "warn" };
     let level = if cli.global.quiet { "error" } else { cli.global.log.as_deref().unwrap_or(usual) };
     let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| usual.into());
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -1,20 +1,28 @@
-//! `up`: run until stopped.
+//! `up`: run until stopped; with `--watch` the project is applied again at each change of its files.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
 
 use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
-use crate::instance::{Instance, plan_feeds};
+use crate::follow::plan_feeds;
+use crate::instance::Instance;
 use crate::setup::Setup;
-use crate::warehouse::Warehouse;
+use crate::pump::Applied;
+use crate::warehouse::{Warehouse, findings, schemas};
 
 /// How often the instance is looked at. Its line is shown every second.
 const POLL: Duration = Duration::from_millis(200);
 const POLLS_PER_SECOND: u32 = 5;
 
-pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
+pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
-    let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
+    let mut watcher = watch.then(|| Watcher::new(&setup.folder, &setup.data));
+    let instance = start(context, &setup).await?;
     announce(context, &instance);
     let mut terminal = context.terminal();
     let mut pulse = Pulse::default();
@@ -33,6 +41,11 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
                 terminal.started();
                 line.into_iter().for_each(|line| terminal.live(line));
             }
+        }
+        if let Some(watcher) = &mut watcher
+            && polls.is_multiple_of(POLLS_PER_SECOND)
+        {
+            watcher.look(context, &instance).await;
         }
         polls = polls.wrapping_add(1);
     }
@@ -58,18 +71,16 @@ fn look(instance: &Instance, pulse: &mut Pulse, is_due: bool) -> Look {
 }
 
 /// Opens the warehouse and starts everything; none if models cannot be planned, which was said.
-pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Option<Instance>> {
+pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Instance> {
     let (feeds, described) = plan_feeds(setup).await?;
     let runtime = tokio::runtime::Handle::current();
     let opening = setup.clone();
-    let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
-    match opened {
-        Ok(warehouse) => Ok(Some(Instance::start(setup, warehouse, feeds).await?)),
-        Err(findings) => {
-            findings.iter().for_each(|finding| context.say(&setup.shown(finding)));
-            Ok(None)
-        }
+    let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
+    // One bad model stops itself and what reads it; everything else runs.
+    for finding in findings(setup, &schemas(&warehouse.engine), &warehouse.absent) {
+        context.say(&setup.shown(&finding));
     }
+    Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await
 }
 
 fn announce(context: &Context, instance: &Instance) {
@@ -81,4 +92,70 @@ fn announce(context: &Context, instance: &Instance) {
     let (host, port) = addresses.pg.rsplit_once(':').unwrap_or((&addresses.pg, "5433"));
     context.progress(&format!("psql -h {host} -p {port}"));
     context.progress(&format!("http://{}", addresses.http));
+}
+
+/// Applies the project when its files have changed and then stayed as they are for a second.
+struct Watcher {
+    folder: PathBuf,
+    data: PathBuf,
+    applied: Files,
+    seen: Files,
+    applying: Option<JoinHandle<anyhow::Result<Applied>>>,
+}
+
+/// When each file was written, and its length.
+type Files = BTreeMap<PathBuf, (SystemTime, u64)>;
+
+impl Watcher {
+    fn new(folder: &Path, data: &Path) -> Self {
+        let files = files(folder, data);
+        let (folder, data) = (folder.to_path_buf(), data.to_path_buf());
+        Self { folder, data, applied: files.clone(), seen: files, applying: None }
+    }
+
+    async fn look(&mut self, context: &Context, instance: &Instance) {
+        if let Some(applying) = self.applying.take_if(|applying| applying.is_finished()) {
+            match applying.await {
+                Ok(Ok(applied)) if applied.failed.is_empty() => {
+                    let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
+                    context.progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));
+                }
+                Ok(Ok(applied)) => context.say(&format!("error: not applied: {}", applied.failed.join("\n"))),
+                Ok(Err(error)) => context.say(&format!("error: not applied: {error:#}")),
+                Err(error) => context.say(&format!("error: not applied: {error}")),
+            }
+        }
+        let now = files(&self.folder, &self.data);
+        let is_settled = now == self.seen;
+        self.seen = now;
+        if is_settled && self.seen != self.applied && self.applying.is_none() {
+            self.applied = self.seen.clone();
+            let (inbox, global) = (instance.inbox.clone(), context.global.clone());
+            context.progress("the project has changed: building beside what serves");
+            self.applying = Some(tokio::spawn(async move { crate::control::apply(&inbox, &global).await }));
+        }
+    }
+}
+
+/// The files of a project folder, without its data and what begins with a dot.
+fn files(folder: &Path, data: &Path) -> Files {
+    let mut files = Files::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        // What cannot be read now is looked at again in a second.
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let (path, hidden) = (entry.path(), entry.file_name().to_string_lossy().starts_with('.'));
+            let Ok(about) = entry.metadata() else { continue };
+            if hidden || path == *data || entry.file_name() == "target" {
+                continue;
+            }
+            if about.is_dir() {
+                open.push(path);
+            } else if let Ok(written) = about.modified() {
+                files.insert(path, (written, about.len()));
+            }
+        }
+    }
+    files
 }

@@ -64,7 +64,8 @@ mod tests {
     use super::files;
     use crate::demo::Simulator;
     use crate::setup::Setup;
-    use crate::warehouse::plan_models;
+    use crate::warehouse::{findings, keepable};
+    use crate::definition::Definition;
 
     /// Models that are tables.
     const KEPT: usize = 17;
@@ -95,8 +96,8 @@ mod tests {
             })
             .collect();
         assert_eq!(tables.len(), 14);
-        let (planned, findings) = plan_models(&setup, &tables);
-        let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        let planned = keepable(&Definition::of(&setup), &tables, &[]).contents.models;
+        let findings: Vec<String> = findings(&setup, &tables, &[]).iter().map(ToString::to_string).collect();
         assert_eq!(findings, Vec::<String>::new());
         assert_eq!(planned.len(), KEPT);
     }

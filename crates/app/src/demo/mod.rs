@@ -15,13 +15,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 pub use self::files::files;
-pub use self::simulator::{Lag, Simulator};
+pub use self::simulator::{Lag, Simulator, SimulatorKind};
 
 pub(crate) use self::simulator::Pace;
 
 use crate::cli::{Start, Terminal, interrupted};
 use crate::clock::stopwatch;
-use crate::instance::{Instance, plan_feeds};
+use crate::follow::plan_feeds;
+use crate::instance::Instance;
 use crate::setup::Setup;
 use crate::warehouse::Warehouse;
 
@@ -105,13 +106,11 @@ async fn start(folder: &Folder, vars: BTreeMap<String, serde_json::Value>) -> an
     }
     let (feeds, described) = plan_feeds(&setup).await?;
     let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
-    let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
-    match opened {
-        Ok(warehouse) => Instance::start(&setup, warehouse, feeds).await,
-        Err(findings) => {
-            bail!("the demo's models cannot be kept: {}", said(&findings))
-        }
+    let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
+    if let Some((model, reason)) = warehouse.waiting.first() {
+        bail!("the demo's model {model} cannot be kept: {reason}");
     }
+    Instance::start(&setup, warehouse, feeds, None).await
 }
 
 fn said(findings: &[project::Diagnostic]) -> String {

@@ -40,6 +40,11 @@ impl EventBuilder {
         self.crc32 = crc32;
     }
 
+    /// Where the log ends now.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The last event will be given once more.
     pub(crate) fn step_back(&mut self) {
         self.offset = self.before;
@@ -59,7 +64,9 @@ impl EventBuilder {
     /// The event of one line.
     pub(crate) fn event(&mut self, line: &str) -> Result<Vec<u8>, String> {
         let (kind, flags, body) = if let Some(lines) = line.strip_prefix("payload ") {
-            (40, 0, payload(lines)?)
+            (40, 0, payload(lines, false)?)
+        } else if let Some(lines) = line.strip_prefix("zipped ") {
+            (40, 0, payload(lines, true)?)
         } else {
             event_body(line, self.offset)?
         };
@@ -257,17 +264,22 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
             let (id, name) = image.split_once(',').ok_or("ID,NAME")?;
             body.push(if name == "NULL" { 0b10 } else { 0 });
             body.extend_from_slice(&id.parse::<i32>().map_err(|_| "ID")?.to_le_bytes());
-            if name != "NULL" {
-                body.push(name.len() as u8);
-                body.extend_from_slice(name.as_bytes());
+            match name {
+                "NULL" => {}
+                // No text in any charset of ours: the row cannot be read.
+                "BROKEN" => body.extend_from_slice(&[1, 0xff]),
+                _ => {
+                    body.push(name.len() as u8);
+                    body.extend_from_slice(name.as_bytes());
+                }
             }
         }
     }
     Ok((kind, 0, body))
 }
 
-/// A transaction payload, without compression: its type says 255.
-fn payload(lines: &str) -> Result<Vec<u8>, String> {
+/// A transaction payload: without compression its type says 255, with zstd 0.
+fn payload(lines: &str, zipped: bool) -> Result<Vec<u8>, String> {
     let mut inner = Vec::new();
     for line in lines.split(';') {
         let (kind, flags, body) = event_body(line.trim(), 0)?;
@@ -275,9 +287,13 @@ fn payload(lines: &str) -> Result<Vec<u8>, String> {
         inner.extend_from_slice(&body);
     }
     let length = |n: usize| [&[0xfe][..], &(n as u64).to_le_bytes()].concat();
-    let mut body = vec![2, 3, 0xfc, 255, 0, 1, 9];
-    body.extend_from_slice(&length(inner.len()));
+    let stored = if zipped { zstd::bulk::compress(&inner, 3).map_err(|e| e.to_string())? } else { inner.clone() };
+    let mut body = if zipped { vec![2, 1, 0] } else { vec![2, 3, 0xfc, 255, 0] };
+    for (field, bytes) in [(1, stored.len()), (3, inner.len())] {
+        body.extend_from_slice(&[field, 9]);
+        body.extend_from_slice(&length(bytes));
+    }
     body.push(0);
-    body.extend_from_slice(&inner);
+    body.extend_from_slice(&stored);
     Ok(body)
 }

@@ -18,7 +18,7 @@ use crate::build::Builder;
 use crate::error::Result;
 use crate::expr::MapProgram;
 use crate::graph::{Graph, Node, NodeIndex, Surroundings};
-use crate::network::Network;
+use crate::network::{Network, Scope};
 use crate::pour::Portion;
 use crate::rejects::Rejected;
 use crate::step::RelationReport;
@@ -43,6 +43,8 @@ impl From<Delta> for Ruled {
 pub(crate) struct Around<'a> {
     pub(crate) network: &'a Network,
     pub(crate) states: States<'a>,
+    /// Which states are to be kept.
+    pub(crate) scope: Scope<'a>,
 }
 
 /// The deltas of a node's inputs: none where one did not change.

@@ -9,6 +9,7 @@ use crate::build::Builder;
 use crate::error::Result;
 use crate::graph::Node;
 use crate::step::RelationReport;
+use crate::stored::Index;
 
 /// Keeps a model's relation.
 pub(crate) struct Sink {
@@ -25,7 +26,8 @@ impl Rule for Sink {
         }
         let stored = &around.network.relations[&self.relation];
         let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
-        stored.write_net(&rows, &delta.weights, around.states, writes)?;
+        let keeps = |index: &Index| around.scope.keeps(index.buckets.table, index.built);
+        stored.write_net(&rows, &delta.weights, around.states, &keeps, writes)?;
         let sum = |sign: i64| delta.weights.iter().filter(|w| **w * sign > 0).map(|w| w.unsigned_abs()).sum();
         let (first, weights) = around.network.reported(&rows, delta.weights.iter().copied());
         let report = RelationReport {

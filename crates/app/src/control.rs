@@ -1,0 +1,238 @@
+//! Orders to a running instance: a line of JSON each way, over a loopback port that the data folder names.
+//!
+//! Who can read the data folder may give orders: the port and a word that must be said are noted in it, in a file that only
+//! its owner reads. Orders change what is served; questions go over the Postgres wire.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use plan::TableName;
+use relation::Schema;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::definition::Definition;
+use crate::instance::Addresses;
+use crate::pump::{Applied, Described, Message, Request};
+use crate::setup::{Global, Setup};
+
+/// Bytes of an order at most.
+const ORDER_BYTES_MAX: u64 = 64 << 10;
+
+/// What can be ordered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Builds what the project on disk says beside what serves, and puts it in place.
+    Apply,
+    /// Goes back to what served before.
+    Rollback,
+    /// What serves.
+    Describe,
+}
+
+/// An order, with the word from the data folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct Letter {
+    word: String,
+    order: Order,
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Applied(Applied),
+    RolledBack,
+    Serving(Serving),
+    /// It cannot be done, and why.
+    Refused(String),
+}
+
+/// [`Described`] as it travels.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Serving {
+    pub definition: Definition,
+    /// Schema, name, rows.
+    pub rows: Vec<(String, String, i64)>,
+    /// Columns of the tables: schema, name, and the columns with types and the key's positions.
+    pub tables: Vec<(String, String, TableShape)>,
+}
+
+/// A table's columns.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct TableShape {
+    /// Name, type, and whether it may be NULL.
+    columns: Vec<(String, String, bool)>,
+    key: Vec<usize>,
+}
+
+impl From<&Schema> for TableShape {
+    fn from(schema: &Schema) -> Self {
+        let columns = schema.columns.iter().map(|c| (c.name.clone(), c.data_type.to_string(), c.nullable));
+        Self { columns: columns.collect(), key: schema.key.clone() }
+    }
+}
+
+impl TableShape {
+    fn schema(&self) -> anyhow::Result<Schema> {
+        let columns = self.columns.iter().map(|(name, data_type, nullable)| {
+            let data_type = data_type.parse().map_err(|_| anyhow::anyhow!("a column of the unknown type {data_type}"))?;
+            Ok(relation::Column { name: name.clone(), data_type, nullable: *nullable })
+        });
+        Ok(Schema::new(columns.collect::<anyhow::Result<Vec<_>>>()?, self.key.clone()))
+    }
+}
+
+impl From<Described> for Serving {
+    fn from(described: Described) -> Self {
+        let shape = |(name, schema): &(TableName, Schema)| (name.schema.clone(), name.name.clone(), schema.into());
+        Self {
+            definition: described.definition,
+            rows: described.rows.into_iter().map(|(name, rows)| (name.schema, name.name, rows)).collect(),
+            tables: described.tables.iter().map(shape).collect(),
+        }
+    }
+}
+
+impl Serving {
+    /// The tables, as they are planned over.
+    pub fn tables(&self) -> anyhow::Result<Vec<(TableName, Schema)>> {
+        let tables = self.tables.iter().map(|(schema, name, shape)| {
+            Ok((TableName::new(schema, name), shape.schema()?))
+        });
+        tables.collect()
+    }
+
+    /// Rows of tables and models.
+    pub fn row_counts(&self) -> BTreeMap<TableName, i64> {
+        self.rows.iter().map(|(schema, name, rows)| (TableName::new(schema, name), *rows)).collect()
+    }
+}
+
+/// Where orders are taken.
+pub struct Desk {
+    listener: TcpListener,
+    word: String,
+}
+
+impl Desk {
+    /// Opens a port on the loopback address.
+    pub async fn open() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot open a port for orders")?;
+        let mut random = [0_u8; 16];
+        std::io::Read::read_exact(
+            &mut std::fs::File::open("/dev/urandom").context("cannot read random bytes")?,
+            &mut random,
+        )?;
+        Ok(Self { listener, word: random.iter().map(|b| format!("{b:02x}")).collect() })
+    }
+
+    /// The port, and the word to be said there.
+    pub fn address(&self) -> anyhow::Result<(String, String)> {
+        Ok((self.listener.local_addr()?.to_string(), self.word.clone()))
+    }
+
+    /// Takes orders until stopped.
+    pub async fn serve(self, inbox: mpsc::Sender<Message>, global: Arc<Global>, mut stopped: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            };
+            let Ok((stream, _)) = accepted else { continue };
+            let (word, inbox, global) = (self.word.clone(), inbox.clone(), Arc::clone(&global));
+            let mut ends = stopped.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    served = attend(stream, &word, &inbox, &global) => {
+                        if let Err(error) = served {
+                            tracing::debug!(%error, "an order could not be taken");
+                        }
+                    }
+                    _ = ends.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
+    }
+}
+
+async fn attend(
+    mut stream: TcpStream,
+    word: &str,
+    inbox: &mpsc::Sender<Message>,
+    global: &Global,
+) -> anyhow::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut line = String::new();
+    BufReader::new(tokio::io::AsyncReadExt::take(reader, ORDER_BYTES_MAX)).read_line(&mut line).await?;
+    let letter: Letter = serde_json::from_str(&line)?;
+    if letter.word != word {
+        bail!("an order with another word");
+    }
+    let reply = match carry_out(letter.order, inbox, global).await {
+        Ok(reply) => reply,
+        Err(error) => Reply::Refused(format!("{error:#}")),
+    };
+    let mut text = serde_json::to_string(&reply)?;
+    text.push('\n');
+    writer.write_all(text.as_bytes()).await?;
+    Ok(writer.shutdown().await?)
+}
+
+async fn carry_out(order: Order, inbox: &mpsc::Sender<Message>, global: &Global) -> anyhow::Result<Reply> {
+    match order {
+        Order::Apply => apply(inbox, global).await.map(Reply::Applied),
+        Order::Rollback => {
+            let done = ask(inbox, Request::Rollback).await?;
+            Ok(done.map_or_else(Reply::Refused, |()| Reply::RolledBack))
+        }
+        Order::Describe => Ok(Reply::Serving(ask(inbox, Request::Describe).await?.into())),
+    }
+}
+
+/// Applies the project as it is on disk now.
+pub async fn apply(inbox: &mpsc::Sender<Message>, global: &Global) -> anyhow::Result<Applied> {
+    let global = global.clone();
+    let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
+    if setup.has_errors() {
+        let errors = setup.findings.iter().filter(|finding| finding.is_error()).map(ToString::to_string);
+        bail!("{}", errors.collect::<Vec<_>>().join("\n"));
+    }
+    let described = ask(inbox, Request::Describe).await?;
+    let checked = setup.clone();
+    let findings =
+        tokio::task::spawn_blocking(move || crate::warehouse::findings(&checked, &described.tables, &[])).await?;
+    if !findings.is_empty() {
+        bail!("{}", findings.iter().map(|finding| setup.shown(finding)).collect::<Vec<_>>().join("\n"));
+    }
+    let definition = Definition::of(&setup);
+    ask(inbox, |answer| Request::Apply { definition, answer }).await
+}
+
+async fn ask<T>(inbox: &mpsc::Sender<Message>, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> anyhow::Result<T> {
+    let (answer, answered) = oneshot::channel();
+    inbox.send(Message::Ask(request(answer))).await.map_err(|_| anyhow::anyhow!("the instance is stopping"))?;
+    answered.await.map_err(|_| anyhow::anyhow!("the instance stopped before it was done"))
+}
+
+/// Gives an order to the instance that runs over a data folder; none if none runs there.
+pub async fn order(data: &Path, order: Order) -> anyhow::Result<Option<Reply>> {
+    let Some(addresses) = Addresses::read(data) else { return Ok(None) };
+    let (Some(address), Some(word)) = (addresses.control, addresses.word) else { return Ok(None) };
+    // A process that was killed leaves its note behind.
+    let Ok(mut stream) = TcpStream::connect(&address).await else { return Ok(None) };
+    let mut text = serde_json::to_string(&Letter { word, order })?;
+    text.push('\n');
+    stream.write_all(text.as_bytes()).await?;
+    let mut line = String::new();
+    BufReader::new(&mut stream).read_line(&mut line).await?;
+    if line.is_empty() {
+        bail!("the instance stopped before it was done");
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}

@@ -1,0 +1,193 @@
+//! The models and views of a project as texts that can be planned again without it.
+//!
+//! What serves is kept with the data: after a restart it serves again, whatever the project says by then, and what the
+//! project says is built beside it. Two definitions are compared by what their texts plan to, so that a comment or a blank is no
+//! change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+use plan::{Planned, Refusal, TableInfo, TableName};
+use project::{Dependency, Materialized};
+use relation::Schema;
+use serde::{Deserialize, Serialize};
+
+use crate::setup::Setup;
+
+/// Models and views, each after those it reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    pub models: Vec<ModelText>,
+    /// Where unqualified names are looked for.
+    pub search_path: Vec<String>,
+}
+
+/// A model or view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelText {
+    pub schema: String,
+    pub name: String,
+    /// dbt's word.
+    pub materialized: String,
+    pub is_view: bool,
+    /// After Jinja.
+    pub sql: String,
+    pub file: String,
+    pub description: String,
+    /// Tables and models that it reads: schema and name.
+    pub reads: Vec<(String, String)>,
+}
+
+/// A model with its plan.
+#[derive(Debug, Clone)]
+pub struct PlannedModel {
+    pub name: TableName,
+    pub materialized: String,
+    pub planned: Planned,
+}
+
+/// What planning a definition comes to.
+#[derive(Debug, Default)]
+pub struct Plans {
+    pub models: Vec<PlannedModel>,
+    /// Models that cannot be planned. Those over them are left out without a word.
+    pub refused: Vec<(TableName, Refusal)>,
+}
+
+impl ModelText {
+    /// Its full name.
+    pub fn table_name(&self) -> TableName {
+        TableName::new(&self.schema, &self.name)
+    }
+
+    /// Full names of what it reads.
+    pub fn upstream(&self) -> impl Iterator<Item = TableName> {
+        self.reads.iter().map(|(schema, name)| TableName::new(schema, name))
+    }
+}
+
+impl Definition {
+    /// The models and views of a project.
+    pub fn of(setup: &Setup) -> Self {
+        let named = |model: &project::Model| (model.schema.clone(), model.alias.clone());
+        let models = setup.project.models.iter().filter(|model| model.materialized != Materialized::Ephemeral);
+        let texts = models.map(|model| {
+            let reads = model.reads.iter().filter_map(|read| match read {
+                Dependency::Model(of) => setup.project.model(of).map(named),
+                Dependency::Source { source, table } => Some((source.clone(), table.clone())),
+            });
+            ModelText {
+                schema: model.schema.clone(),
+                name: model.alias.clone(),
+                materialized: model.materialized.word().to_owned(),
+                is_view: model.materialized == Materialized::View,
+                sql: model.sql.clone(),
+                file: model.file.clone(),
+                description: model.description.clone().unwrap_or_default(),
+                reads: reads.collect(),
+            }
+        });
+        Self { models: texts.collect(), search_path: setup.search_path() }
+    }
+
+    /// As the engine keeps it.
+    pub fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
+        serde_json::to_vec(self).context("cannot write the definition of the models down")
+    }
+
+    /// The reverse of [`Definition::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
+        serde_json::from_slice(bytes).context("the definition of the models that serve cannot be read")
+    }
+
+    /// Views by name: their SQL.
+    pub fn views(&self) -> impl Iterator<Item = (TableName, &str)> {
+        self.models.iter().filter(|text| text.is_view).map(|text| (text.table_name(), text.sql.as_str()))
+    }
+
+    /// The same without these models and views.
+    pub fn without(&self, left_out: &BTreeSet<TableName>) -> Self {
+        let models = self.models.iter().filter(|text| !left_out.contains(&text.table_name())).cloned();
+        Self { models: models.collect(), search_path: self.search_path.clone() }
+    }
+
+    /// These models and views with all that reads them, however far above.
+    pub fn readers_of(&self, of: impl Iterator<Item = TableName>) -> BTreeSet<TableName> {
+        let mut found: BTreeSet<TableName> = of.collect();
+        // As often as the longest way is long: readers may stand before what they read.
+        loop {
+            let before = found.len();
+            for text in &self.models {
+                if text.upstream().any(|upstream| found.contains(&upstream)) {
+                    found.insert(text.table_name());
+                }
+            }
+            if found.len() == before {
+                return found;
+            }
+        }
+    }
+
+    /// Plans all models over tables of these schemas.
+    pub fn plan(&self, tables: &[(TableName, Schema)]) -> Plans {
+        let mut names = Names { path: self.search_path.clone(), ..Names::default() };
+        for (name, schema) in tables {
+            names.tables.insert(name.clone(), TableInfo { name: name.clone(), schema: schema.clone() });
+        }
+        let mut plans = Plans::default();
+        let mut missing: BTreeSet<TableName> = BTreeSet::new();
+        for text in &self.models {
+            let name = text.table_name();
+            if text.is_view {
+                names.views.insert(name, text.sql.clone());
+                continue;
+            }
+            match plan::plan_model(&text.sql, &names) {
+                Ok(planned) => {
+                    let info = TableInfo { name: name.clone(), schema: planned.schema.clone() };
+                    names.tables.insert(name.clone(), info);
+                    plans.models.push(PlannedModel { name, materialized: text.materialized.clone(), planned });
+                }
+                Err(refusal) => {
+                    // A model over one that failed would only say so again.
+                    if !text.upstream().any(|upstream| missing.contains(&upstream)) {
+                        plans.refused.push((name.clone(), refusal));
+                    }
+                    missing.insert(name);
+                }
+            }
+        }
+        plans
+    }
+}
+
+/// Names for the planner.
+#[derive(Default)]
+struct Names {
+    path: Vec<String>,
+    tables: BTreeMap<TableName, TableInfo>,
+    views: BTreeMap<TableName, String>,
+}
+
+impl Names {
+    fn find<'a, T>(&'a self, of: &'a BTreeMap<TableName, T>, schema: Option<&str>, name: &str) -> Option<&'a T> {
+        match schema {
+            Some(schema) => of.get(&TableName::new(schema, name)),
+            None => self.path.iter().find_map(|schema| of.get(&TableName::new(schema, name))),
+        }
+    }
+}
+
+impl plan::Catalog for Names {
+    fn table(&self, schema: Option<&str>, name: &str) -> Option<TableInfo> {
+        self.find(&self.tables, schema, name).cloned()
+    }
+
+    fn view(&self, schema: Option<&str>, name: &str) -> Option<String> {
+        self.find(&self.views, schema, name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tables.keys().chain(self.views.keys()).map(ToString::to_string).collect()
+    }
+}
