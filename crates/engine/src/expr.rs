@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
 use datafusion_common::DFSchema;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -136,7 +136,8 @@ impl MapProgram {
                             .filter(|&i| mask.is_valid(i) && mask.value(i))
                             .map(|i| i as u32)
                             .collect();
-                        let taken = take_record_batch(part, &UInt32Array::from(rows.clone()))?;
+                        let taken = relation::columns::taken(part, &rows)
+                            .map_err(|e| datafusion_common::DataFusionError::External(Box::new(e)))?;
                         (Some(rows), taken)
                     }
                 };

@@ -15,6 +15,8 @@
 mod catalog;
 mod check;
 mod definition;
+pub mod dependencies;
+pub mod dialect;
 mod exact;
 mod existence;
 pub mod float_sum;
@@ -22,7 +24,9 @@ pub mod flow;
 mod functions;
 mod identity;
 mod lower;
+mod mended;
 mod naming;
+mod not_in;
 mod optimise;
 mod refusal;
 mod rewrites;
@@ -30,6 +34,7 @@ pub mod settings;
 pub mod sql;
 mod ties;
 mod unique;
+pub mod zero;
 
 use datafusion_expr::LogicalPlan;
 use relation::Schema;
@@ -39,6 +44,7 @@ pub use definition::parse_table_definition;
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
+pub use mended::mended;
 pub use refusal::Refusal;
 pub use rewrites::rewrites;
 

@@ -29,6 +29,7 @@ use datafusion_optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
+use crate::mended::mended;
 use crate::settings;
 
 /// The plan to lower.
@@ -37,7 +38,7 @@ pub(crate) fn optimised(plan: LogicalPlan) -> Result<LogicalPlan> {
     config.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     config.optimizer.skip_failed_rules = false;
     let context = OptimizerContext::new_with_config_options(Arc::new(config)).without_query_execution_start_time();
-    Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
+    Optimizer::with_rules(mended(rules())).optimize(plan, &context, |_, _| {})
 }
 
 /// In DataFusion's own order.

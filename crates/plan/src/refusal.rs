@@ -3,10 +3,10 @@
 use std::fmt;
 
 use datafusion_common::{Column, DataFusionError, Diagnostic, SchemaError};
-use datafusion_sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::functions::functions;
+use crate::settings;
 
 /// A model that cannot be planned, or that has no incremental form.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,7 +75,7 @@ impl Refusal {
 
 /// The first place of words that follow each other, letter case apart, outside of strings and comments.
 pub(crate) fn locate(sql: &str, words: &str) -> Option<(usize, usize)> {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().ok()?;
+    let tokens = Tokenizer::new(&settings::dialect(), sql).tokenize_with_location().ok()?;
     let tokens: Vec<_> = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
     let words: Vec<_> = words.split_whitespace().collect();
     let found = tokens.windows(words.len().max(1)).find(|window| {

@@ -1,4 +1,5 @@
-//! Dates and times meet in microseconds.
+//! What is put right before types are agreed on: dates and times meet in microseconds, floats have one zero, rounding has
+//! one type.
 //!
 //! Where a date meets a timestamp, DataFusion casts both to nanoseconds, which end in 2262; shops write 9999-12-31 for
 //! "for ever", and such a row would fail. Before types are agreed on, the date is cast to microseconds here.
@@ -8,13 +9,15 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
-use datafusion_common::{DFSchema, Result};
+use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
-use datafusion_expr::{Expr, ExprSchemable, Operator, cast};
+use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
+
+use crate::zero::{of_membership, one_zero};
 
 /// What the analyser must be given (`Analyzer::add_function_rewrite`) wherever SQL is planned.
 pub fn rewrites() -> Vec<Arc<dyn FunctionRewrite + Send + Sync>> {
-    vec![Arc::new(Microseconds)]
+    vec![Arc::new(Microseconds), Arc::new(Zeros), Arc::new(DecimalPlaces)]
 }
 
 #[derive(Debug)]
@@ -42,6 +45,90 @@ impl FunctionRewrite for Microseconds {
             _ => false,
         };
         Ok(Transformed::new_transformed(expr, changed))
+    }
+}
+
+/// Floats are compared by [`one_zero`].
+#[derive(Debug)]
+struct Zeros;
+
+impl FunctionRewrite for Zeros {
+    fn name(&self) -> &str {
+        "zeros"
+    }
+
+    fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let changed = match &mut expr {
+            Expr::BinaryExpr(binary) if compares(binary.op) && binary.op != Operator::Minus => {
+                all_zeros(&mut [&mut *binary.left, &mut *binary.right], schema)
+            }
+            Expr::Between(between) => {
+                all_zeros(&mut [&mut *between.expr, &mut *between.low, &mut *between.high], schema)
+            }
+            Expr::InList(list) => {
+                let mut parts: Vec<_> = std::iter::once(&mut *list.expr).chain(&mut list.list).collect();
+                all_zeros(&mut parts, schema)
+            }
+            Expr::InSubquery(test) => of_membership(test, schema)?,
+            _ => false,
+        };
+        Ok(Transformed::new_transformed(expr, changed))
+    }
+}
+
+fn all_zeros(parts: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    let mut changed = false;
+    for part in parts {
+        let before = part.clone();
+        **part = one_zero(std::mem::take(*part), schema);
+        changed |= **part != before;
+    }
+    changed
+}
+
+/// `round(decimal, n)` has the type that it was planned with.
+///
+/// Its scale is `n` where that is a literal. The agreement on types puts a cast around the literal, which makes the type
+/// another one until the cast is computed; so `n` is made the literal that nothing is cast in. An `n` that is computed
+/// may become a literal or not: then the result is cast.
+#[derive(Debug)]
+struct DecimalPlaces;
+
+impl FunctionRewrite for DecimalPlaces {
+    fn name(&self) -> &str {
+        "decimal_places"
+    }
+
+    fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let planned = expr.get_type(schema).ok();
+        let Expr::ScalarFunction(call) = &mut expr else { return Ok(Transformed::no(expr)) };
+        let [value, places] = &mut call.args[..] else { return Ok(Transformed::no(expr)) };
+        let decimal = matches!(value.get_type(schema), Ok(t) if t.is_decimal());
+        if call.func.name() != "round" || !decimal || matches!(places, Expr::Literal(ScalarValue::Int32(_), _)) {
+            return Ok(Transformed::no(expr));
+        }
+        match literal_places(places) {
+            Some(known) => {
+                *places = lit(known);
+                Ok(Transformed::yes(expr))
+            }
+            None => Ok(match planned {
+                Some(planned) => Transformed::yes(cast(expr, planned)),
+                None => Transformed::no(expr),
+            }),
+        }
+    }
+}
+
+fn literal_places(expr: &Expr) -> Option<i32> {
+    match expr {
+        Expr::Literal(value, _) if value.data_type().is_integer() => match value.cast_to(&DataType::Int32).ok()? {
+            ScalarValue::Int32(places) => places,
+            _ => None,
+        },
+        Expr::Negative(inner) => literal_places(inner)?.checked_neg(),
+        Expr::Cast(inner) if inner.field.data_type().is_integer() => literal_places(&inner.expr),
+        _ => None,
     }
 }
 

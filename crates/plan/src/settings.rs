@@ -12,15 +12,16 @@ use datafusion_common::config::{ConfigOptions, Dialect};
 use datafusion_expr::planner::TypePlanner;
 use datafusion_sql::planner::ParserOptions;
 use datafusion_sql::sqlparser::ast::{DataType as Sql, TimezoneInfo};
-use datafusion_sql::sqlparser::dialect::PostgreSqlDialect;
 use relation::DataType;
+
+use crate::dialect::PostgreSql;
 
 /// How deep expressions and subqueries may nest.
 pub(crate) const NESTING_MAX: usize = 128;
 
 /// The dialect for the parser.
-pub fn dialect() -> PostgreSqlDialect {
-    PostgreSqlDialect {}
+pub fn dialect() -> PostgreSql {
+    PostgreSql
 }
 
 /// DataFusion's settings for planning and running SQL.

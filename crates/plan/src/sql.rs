@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Constraint, Constraints, DataFusionError, Result, TableReference};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion_expr::{
     AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
@@ -21,10 +21,12 @@ use datafusion_sql::sqlparser::ast::Statement;
 use datafusion_sql::sqlparser::parser::Parser;
 
 use crate::catalog::{Catalog, TableInfo};
+use crate::dependencies::relations;
 use crate::flow::TableName;
 use crate::functions::functions;
 use crate::refusal::{Refusal, suggestion};
 use crate::rewrites::rewrites;
+use crate::zero::OneZero;
 use crate::{naming, settings};
 
 /// A stored table as the planner sees it. Whoever runs the plan puts the rows in its place, by the scan's name.
@@ -79,6 +81,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     let plan = planned(sql, &names)?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
+    analyzer.rules.push(Arc::new(OneZero));
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
 }
 
@@ -120,11 +123,18 @@ struct Names<'a> {
     inside: RefCell<Vec<String>>,
     /// What names led to: a view that is used twice is planned once.
     known: RefCell<BTreeMap<String, Arc<dyn TableSource>>>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
 }
 
 impl<'a> Names<'a> {
     fn new(catalog: &'a dyn Catalog) -> Self {
-        Self { catalog, config: settings::config(), inside: RefCell::default(), known: RefCell::default() }
+        Self {
+            catalog,
+            config: settings::config(),
+            inside: RefCell::default(),
+            known: RefCell::default(),
+            relations: relations(),
+        }
     }
 
     fn look_up(&self, reference: &TableReference) -> Result<Arc<dyn TableSource>, Refusal> {
@@ -186,6 +196,10 @@ impl ContextProvider for Names<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &functions().planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

@@ -12,7 +12,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -41,6 +41,7 @@ pub(crate) struct Names<'a> {
     /// Where the session looks for unqualified names; those in a view are looked for as the catalogue says.
     path: &'a [String],
     depth: Cell<usize>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
 }
 
 impl<'a> Names<'a> {
@@ -51,7 +52,7 @@ impl<'a> Names<'a> {
         user: &'a str,
         path: &'a [String],
     ) -> Self {
-        Self { catalog, storage, state, user, path, depth: Cell::new(0) }
+        Self { catalog, storage, state, user, path, depth: Cell::new(0), relations: plan::dependencies::relations() }
     }
 
     /// The provider of a stored table by its qualified name.
@@ -154,6 +155,10 @@ impl ContextProvider for Names<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &plan::functions().planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

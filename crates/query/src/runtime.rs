@@ -7,8 +7,10 @@ use std::sync::Arc;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::registry::FunctionRegistry as _;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 
 use crate::error::Result;
@@ -60,8 +62,8 @@ impl Runtime {
         let disk = DiskManagerBuilder::default().with_mode(mode);
         let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build()?;
         let shared = Arc::new(environment.clone());
-        let hash = state(config(settings, Joins::Hash), Arc::clone(&shared));
-        let sort_merge = state(config(settings, Joins::SortMerge), shared);
+        let hash = state(config(settings, Joins::Hash), Arc::clone(&shared))?;
+        let sort_merge = state(config(settings, Joins::SortMerge), shared)?;
         Ok(Arc::new(Self { hash, sort_merge, environment, budget: Budget::new(settings.memory_bytes) }))
     }
 
@@ -104,9 +106,9 @@ fn config(settings: &Settings, joins: Joins) -> SessionConfig {
         .with_target_partitions(settings.target_partitions.max(1))
 }
 
-fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> SessionState {
+fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionState> {
     let functions = plan::functions();
-    SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(environment)
         .with_expr_planners(functions.planners.clone())
@@ -116,6 +118,10 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> SessionState {
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_type_planner(Arc::new(TypeNames))
+        .with_analyzer_rule(Arc::new(plan::zero::OneZero))
+        .with_optimizer_rules(plan::mended(Optimizer::new().rules))
         .with_query_planner(Arc::new(Planner))
-        .build()
+        .build();
+    plan::rewrites().into_iter().try_for_each(|rewrite| state.register_function_rewrite(rewrite))?;
+    Ok(state)
 }

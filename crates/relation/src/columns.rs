@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Decimal128Builder, Decimal256Builder, PrimitiveBuilder,
-    RecordBatch, RecordBatchOptions, StringBuilder,
+    RecordBatch, RecordBatchOptions, StringBuilder, UInt32Array,
 };
+use arrow::compute::take_arrays;
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type, i256,
@@ -33,6 +34,13 @@ pub fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> Result<R
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
         .map_err(|_| Error::Damaged("columns do not fit their schema"))
+}
+
+/// The rows of a batch at these positions, in that order, also where there is no column at all.
+pub fn taken(from: &RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
+    let indices = UInt32Array::from(rows.to_vec());
+    let arrays = take_arrays(from.columns(), &indices, None).map_err(|_| Error::Damaged("row position"))?;
+    batch(&from.schema(), arrays, rows.len())
 }
 
 fn column<'a, I>(rows: I, count: usize, layout: &Layout, i: usize) -> Result<ArrayRef>

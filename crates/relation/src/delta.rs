@@ -1,11 +1,11 @@
 //! A delta: rows with signed weights, the currency between operators.
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
-use crate::columns::{RowEncoder, batch};
+use crate::columns::{RowEncoder, batch, taken};
 use crate::row::Layout;
 use crate::schema::DataType;
 use crate::{Error, Result};
@@ -45,8 +45,7 @@ impl Delta {
         if rows.len() == self.len() && rows.iter().enumerate().all(|(i, &r)| i == r as usize) {
             return Ok(self.clone());
         }
-        let indices = UInt32Array::from(rows.to_vec());
-        let taken = take_record_batch(&self.batch, &indices).map_err(|_| Error::Damaged("row position"))?;
+        let taken = taken(&self.batch, rows)?;
         Ok(Self::new(taken, rows.iter().map(|&r| self.weights[r as usize]).collect()))
     }
 

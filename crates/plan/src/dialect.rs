@@ -1,0 +1,149 @@
+//! The parser's dialect: PostgreSQL's, with operators bound as PostgreSQL binds them.
+//!
+//! The parser's own PostgreSQL dialect lets `IS DISTINCT FROM` swallow all that follows it, AND and OR too, lets `^` and
+//! `AT TIME ZONE` bind closer than a sign, and takes the matches `~` and `~~` for comparisons. Here the law is the table
+//! of PostgreSQL's manual, "Operator Precedence", closest first: `.`, `::`, `[]`, signs, COLLATE, AT TIME ZONE, `^`,
+//! `* / %`, `+ -`, any other operator, BETWEEN IN LIKE, `< > =`, IS, NOT, AND, OR.
+
+use std::any::TypeId;
+
+use datafusion_sql::sqlparser::ast::{Expr, UnaryOperator};
+use datafusion_sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::Token;
+
+/// What a sign binds closer than: everything but `.`, `::` and `[]`.
+const SIGN: u8 = 120;
+
+/// PostgreSQL's dialect.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PostgreSql;
+
+const PARSERS: PostgreSqlDialect = PostgreSqlDialect {};
+
+fn is_word(token: &Token, keyword: Keyword) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == keyword)
+}
+
+impl PostgreSql {
+    /// `IS [NOT] DISTINCT FROM` and its right side, which ends at IS, NOT, AND and OR.
+    fn distinct_from(&self, parser: &mut Parser<'_>, left: &Expr) -> Result<Expr, ParserError> {
+        parser.expect_keyword(Keyword::IS)?;
+        let negated = parser.parse_keyword(Keyword::NOT);
+        parser.expect_keywords(&[Keyword::DISTINCT, Keyword::FROM])?;
+        let right = Box::new(parser.parse_subexpr(self.prec_value(Precedence::Is))?);
+        let left = Box::new(left.clone());
+        Ok(if negated { Expr::IsNotDistinctFrom(left, right) } else { Expr::IsDistinctFrom(left, right) })
+    }
+}
+
+/// Methods that answer as the parser's own dialect does.
+macro_rules! as_the_parsers_own {
+    ($($method:ident),* $(,)?) => {
+        $(fn $method(&self) -> bool {
+            PARSERS.$method()
+        })*
+    };
+}
+
+impl Dialect for PostgreSql {
+    /// The parser asks in places which dialect it speaks: PostgreSQL's.
+    fn dialect(&self) -> TypeId {
+        PARSERS.dialect()
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let op = match &parser.peek_token_ref().token {
+            Token::Minus => UnaryOperator::Minus,
+            Token::Plus => UnaryOperator::Plus,
+            _ => return None,
+        };
+        parser.advance_token();
+        Some(parser.parse_subexpr(SIGN).map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
+    }
+
+    fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let token = |n| &parser.peek_nth_token_ref(n).token;
+        let at = if is_word(token(1), Keyword::NOT) { 2 } else { 1 };
+        let distinct = is_word(token(0), Keyword::IS)
+            && is_word(token(at), Keyword::DISTINCT)
+            && is_word(token(at + 1), Keyword::FROM);
+        distinct.then(|| self.distinct_from(parser, expr))
+    }
+
+    fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
+        match &parser.peek_token_ref().token {
+            Token::Tilde
+            | Token::TildeAsterisk
+            | Token::ExclamationMarkTilde
+            | Token::ExclamationMarkTildeAsterisk
+            | Token::DoubleTilde
+            | Token::DoubleTildeAsterisk
+            | Token::ExclamationMarkDoubleTilde
+            | Token::ExclamationMarkDoubleTildeAsterisk => Some(Ok(self.prec_value(Precedence::PgOther))),
+            _ => PARSERS.get_next_precedence(parser),
+        }
+    }
+
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        PARSERS.prec_value(precedence)
+    }
+
+    fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
+        PARSERS.identifier_quote_style(identifier)
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        PARSERS.is_delimited_identifier_start(ch)
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        PARSERS.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        PARSERS.is_identifier_part(ch)
+    }
+
+    fn is_custom_operator_part(&self, ch: char) -> bool {
+        PARSERS.is_custom_operator_part(ch)
+    }
+
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        PARSERS.is_reserved_for_identifier(keyword)
+    }
+
+    as_the_parsers_own!(
+        supports_unicode_string_literal,
+        supports_filter_during_aggregation,
+        supports_group_by_expr,
+        allow_extract_custom,
+        allow_extract_single_quotes,
+        supports_create_index_with_clause,
+        supports_explain_with_utility_options,
+        supports_listen_notify,
+        supports_factorial_operator,
+        supports_bitwise_shift_operators,
+        supports_comment_on,
+        supports_load_extension,
+        supports_named_fn_args_with_colon_operator,
+        supports_named_fn_args_with_expr_name,
+        supports_empty_projections,
+        supports_nested_comments,
+        supports_string_escape_constant,
+        supports_numeric_literal_underscores,
+        supports_array_typedef_with_brackets,
+        supports_geometric_types,
+        supports_set_names,
+        supports_alter_column_type_using,
+        supports_notnull_operator,
+        supports_interval_options,
+        supports_insert_table_alias,
+        supports_create_table_like_parenthesized,
+        supports_select_wildcard_with_alias,
+        supports_comma_separated_trim,
+        supports_xml_expressions,
+        supports_comment_optimizer_hint,
+    );
+}

@@ -1,0 +1,88 @@
+//! DataFusion's optimiser, without the rules' mistakes.
+//!
+//! A model is built, kept and recomputed by plans that went through the same rules, so that a wrong rule makes all three
+//! agree on a wrong answer. [`mended`] takes a list of rules and puts ours in the place of those known to be wrong; models
+//! ([`crate::optimise`]) and queries use it alike. Each mend has its case in `engine/tests/cases/planner`.
+
+use std::sync::Arc;
+
+use datafusion_common::Result;
+use datafusion_common::tree_node::Transformed;
+use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_optimizer::optimizer::ApplyOrder;
+use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
+
+use crate::dependencies::corrected;
+use crate::not_in::NotIn;
+
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// The rules, with ours in the place of wrong ones.
+pub fn mended(rules: Vec<Rule>) -> Vec<Rule> {
+    let ours: Rule = Arc::new(NotIn);
+    std::iter::once(ours).chain(rules.into_iter().map(replaced)).collect()
+}
+
+fn replaced(rule: Rule) -> Rule {
+    match rule.name() {
+        "push_down_filter" => Arc::new(AboveTotals(rule)),
+        "eliminate_join" | "replace_distinct_aggregate" | "eliminate_duplicated_expr" | "optimize_projections" => {
+            Arc::new(TrueDependencies(rule))
+        }
+        _ => rule,
+    }
+}
+
+/// Filters do not go below an aggregate that has a row for no input: one without groups, or with a grouping set.
+///
+/// `push_down_filter` moves a condition down when all its columns are group columns, which is so of a constant: above a
+/// total, `where 'b' = 'a'` drops the row, below it the row shows a total of nothing.
+#[derive(Debug)]
+struct AboveTotals(Rule);
+
+impl OptimizerRule for AboveTotals {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Filter(filter) if has_total(&filter.input) => Ok(Transformed::no(plan)),
+            _ => self.0.rewrite(plan, config),
+        }
+    }
+}
+
+fn has_total(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            aggregate.group_expr.is_empty() || aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)))
+        }
+        _ => false,
+    }
+}
+
+/// A rule that reads functional dependencies, with true ones put under it ([`crate::dependencies`]).
+#[derive(Debug)]
+struct TrueDependencies(Rule);
+
+impl OptimizerRule for TrueDependencies {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        // A rule that is led node by node asks at these alone; one that walks by itself gets the whole plan.
+        let asks = matches!(plan, LogicalPlan::Distinct(_) | LogicalPlan::Sort(_));
+        let plan = if asks || self.apply_order().is_none() { corrected(plan)? } else { plan };
+        self.0.rewrite(plan, config)
+    }
+}
