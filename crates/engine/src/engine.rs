@@ -425,6 +425,16 @@ impl Engine {
         self.relations.get(&id)
     }
 
+    /// The graph between tables and models.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where rejected rows are kept: see [`Engine::rejects`].
+    pub fn rejects_table(&self) -> TableId {
+        self.rejects
+    }
+
     /// The models in the order of their dependence.
     pub fn models(&self) -> &[Model] {
         &self.models
