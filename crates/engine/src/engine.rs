@@ -432,6 +432,11 @@ impl Engine {
         self.network.relations.get(&id)
     }
 
+    /// The graph between tables and models.
+    pub fn graph(&self) -> &Graph {
+        &self.network.graph
+    }
+
     /// Rows of a relation.
     pub fn row_count(&self, id: TableId) -> i64 {
         self.rows.get(&id).copied().unwrap_or(0)

@@ -35,5 +35,6 @@ pub use engine::{Engine, Load, Model, ModelDefinition, ModelState, Settings, Sou
 pub use error::{Error, Result};
 pub use input::Input;
 pub use rejects::{Reject, RejectedRow, SourceReject};
+pub use states::{KeptState, StateForm};
 pub use step::{RelationReport, StepReport};
 pub use versions::{Coming, Difference, Refused};

@@ -1177,6 +1177,10 @@ pub(super) fn compile(
 struct AggregateRule(Arc<AggregateOp>);
 
 impl Rule for AggregateRule {
+    fn word(&self) -> &'static str {
+        "aggregate"
+    }
+
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled> {
         let [Some(delta)] = inputs else { return Ok(Delta::empty(&node.arrow).into()) };
         Ok(self.0.apply(delta, around.states, writes)?.into())

@@ -567,6 +567,10 @@ pub(super) fn compile(
 struct JoinRule(Arc<JoinOp>);
 
 impl Rule for JoinRule {
+    fn word(&self) -> &'static str {
+        "join"
+    }
+
     fn apply(&self, _: &Node, inputs: &Inputs<'_>, around: Around<'_>, _: &mut Writes) -> Result<Ruled> {
         let [left, right] = *inputs else {
             return Err(crate::Error::Broken { node: "join".to_owned(), what: "it has not two inputs" });

@@ -32,12 +32,20 @@ pub(super) fn map(
 }
 
 impl Rule for Values {
+    fn word(&self) -> &'static str {
+        "values"
+    }
+
     fn apply(&self, node: &Node, _: &Inputs<'_>, _: Around<'_>, _: &mut Writes) -> Result<Ruled> {
         Ok(Delta::empty(&node.arrow).into())
     }
 }
 
 impl Rule for Map {
+    fn word(&self) -> &'static str {
+        "map"
+    }
+
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, _: &mut Writes) -> Result<Ruled> {
         let [Some(delta)] = inputs else { return Ok(Delta::empty(&node.arrow).into()) };
         let mut mapped = self.0.evaluate(&delta.batch)?;
@@ -69,6 +77,10 @@ impl Rule for Map {
 }
 
 impl Rule for Union {
+    fn word(&self) -> &'static str {
+        "union"
+    }
+
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, _: Around<'_>, _: &mut Writes) -> Result<Ruled> {
         let columns: Vec<usize> = (0..node.types.len()).collect();
         let parts = inputs.iter().flatten().map(|delta| delta.project(&columns, &node.arrow));

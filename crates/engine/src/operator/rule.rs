@@ -52,12 +52,20 @@ pub(crate) type Inputs<'a> = [Option<&'a Delta>];
 
 /// An operator, compiled.
 pub(crate) trait Rule: Send + Sync {
+    /// What it is, in a word.
+    fn word(&self) -> &'static str;
+
     /// The delta rule. It is asked only when some input changed.
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled>;
 
     /// The states of its own, which a build fills.
     fn states(&self) -> Vec<TableId> {
         Vec::new()
+    }
+
+    /// Whether its states are buckets ([`crate::buckets`]).
+    fn is_in_buckets(&self) -> bool {
+        false
     }
 
     /// Fills the states of its own out of the rows of its inputs.

@@ -18,6 +18,10 @@ pub(crate) struct Sink {
 }
 
 impl Rule for Sink {
+    fn word(&self) -> &'static str {
+        "sink"
+    }
+
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled> {
         let [Some(delta)] = inputs else { return Ok(relation::Delta::empty(&node.arrow).into()) };
         let delta = delta.consolidate(&node.types)?;

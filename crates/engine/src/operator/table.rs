@@ -34,6 +34,10 @@ pub(super) fn compile(table: &TableName, columns: &[usize], from: &mut Compiling
 }
 
 impl Rule for Table {
+    fn word(&self) -> &'static str {
+        "table"
+    }
+
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, _around: Around<'_>, _writes: &mut Writes) -> Result<Ruled> {
         match inputs {
             [Some(delta)] => Ok(delta.project(&self.columns, &node.arrow)?.into()),

@@ -278,6 +278,14 @@ pub(super) fn compile(
 }
 
 impl Rule for TopKOp {
+    fn word(&self) -> &'static str {
+        "top-k"
+    }
+
+    fn is_in_buckets(&self) -> bool {
+        true
+    }
+
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled> {
         let [Some(delta)] = inputs else { return Ok(Delta::empty(&node.arrow).into()) };
         Ok(Self::apply(self, delta, around.states, writes)?.into())

@@ -1,0 +1,159 @@
+//! The instance: the binary over a project folder of its own, started, killed and asked.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::Rows;
+use crate::models::{MODELS, for_project};
+use crate::shop::{Shop, TABLES};
+
+/// How long a checkpoint waits for the instance to catch up.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+pub(crate) struct Instance {
+    folder: tempfile::TempDir,
+    running: Option<Child>,
+}
+
+impl Instance {
+    /// A project over the shop's tables.
+    pub(crate) fn new(shop: &Shop) -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let instance = Self { folder, running: None };
+        let address = "'127.0.0.1:0'";
+        let project = "name: walk\nprofile: walk\nmodels:\n  walk:\n    +materialized: table\n";
+        let profile = format!(
+            "walk:\n  target: dev\n  outputs:\n    dev: {{type: tidemill, schema: public, pg: {address}, http: {address}}}\n"
+        );
+        let connection = format!(
+            "shop: {{type: mysql, host: 127.0.0.1, port: {}, user: root, database: {}}}\n",
+            shop.port, shop.database
+        );
+        let tables: Vec<String> = TABLES.iter().map(|table| format!("{{name: {}}}", table.name)).collect();
+        let sources = format!("sources:\n  - name: shop\n    tables: [{}]\n", tables.join(", "));
+        instance.write("dbt_project.yml", project)?;
+        instance.write("profiles.yml", &profile)?;
+        instance.write("connections.yml", &connection)?;
+        instance.write("models/sources.yml", &sources)?;
+        for model in MODELS {
+            instance.write(&format!("models/{}.sql", model.name), &for_project(model.sql))?;
+        }
+        Ok(instance)
+    }
+
+    fn write(&self, path: &str, text: &str) -> Result<(), String> {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).map_err(|e| e.to_string())?;
+        std::fs::write(path, text).map_err(|e| e.to_string())
+    }
+
+    pub(crate) fn start(&mut self) -> Result<(), String> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("up.log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.current_dir(self.folder.path()).args(["--log", "warn", "up"]);
+        command.env("DBT_PROFILES_DIR", self.folder.path());
+        command.stdout(Stdio::null()).stderr(log.map_err(|e| e.to_string())?);
+        self.running = Some(command.spawn().map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    /// SIGKILL, whatever it is doing.
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
+        let mut child = self.running.take().ok_or("nothing runs")?;
+        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+            return Err(format!("it ended by itself with {status}\n{}", self.log_end()));
+        }
+        child.kill().map_err(|e| e.to_string())?;
+        child.wait().map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits until it has ended well.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        let mut child = self.running.take().ok_or("nothing runs")?;
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().map_err(|e| e.to_string())?;
+        let status = child.wait().map_err(|e| e.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("it ended with {status}\n{}", self.log_end())) }
+    }
+
+    /// Waits until what the shop did last is visible, and all models are live.
+    pub(crate) async fn wait_for_mark(&mut self, mark: u64) -> Result<(), String> {
+        let begun = Instant::now();
+        let states = "select count(*) as n from tidemill.models where state = 'building'";
+        loop {
+            let seen = self.rows("select n from shop.marks").await;
+            let building = self.rows(states).await;
+            let (seen, building) = match (seen, building) {
+                (Ok(seen), Ok(building)) => (seen, building),
+                (Err(e), _) | (_, Err(e)) => (vec![], vec![vec![e]]),
+            };
+            let there = seen.first().is_some_and(|row| row[0] == mark.to_string());
+            if there && building.first().is_some_and(|row| row[0] == "0") {
+                return Ok(());
+            }
+            let child = self.running.as_mut().ok_or("nothing runs")?;
+            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+                return Err(format!("it ended by itself with {status}\n{}", self.log_end()));
+            }
+            if begun.elapsed() > PATIENCE {
+                let state = self.rows("select * from tidemill.tables").await.unwrap_or_default();
+                let told: Vec<String> = state.iter().map(|row| row.join(" | ")).collect();
+                return Err(format!(
+                    "it does not catch up with mark {mark}: {seen:?}, building {building:?}\n{}\n{}",
+                    told.join("\n"),
+                    self.log_end()
+                ));
+            }
+            crate::pause(50).await;
+        }
+    }
+
+    /// The rows of an answer as text, sorted.
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Rows, String> {
+        let note = self.folder.path().join(".tidemill/instance.json");
+        let note = std::fs::read_to_string(note).map_err(|e| e.to_string())?;
+        let note: serde_json::Value = serde_json::from_str(&note).map_err(|e| e.to_string())?;
+        let pid = self.running.as_ref().map(|child| u64::from(child.id()));
+        if note["pid"].as_u64() != pid {
+            return Err("it has not noted its address yet".to_owned());
+        }
+        let (host, port) = note["pg"].as_str().and_then(|pg| pg.rsplit_once(':')).ok_or("no address")?;
+        let mut config = tokio_postgres::Config::new();
+        config.host(host).port(port.parse().map_err(|_| "no port")?).user("tidemill").dbname("tidemill");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(|e| e.to_string())?;
+        let driver = tokio::spawn(connection);
+        let answer = client.simple_query(sql).await;
+        drop(client);
+        driver.await.ok();
+        let answer = answer.map_err(|e| match e.as_db_error() {
+            Some(said) => format!("{}: {}", sql, said.message()),
+            None => format!("{sql}: {e}"),
+        })?;
+        let mut rows: Rows = Vec::new();
+        for message in answer {
+            if let SimpleQueryMessage::Row(row) = message {
+                rows.push((0..row.len()).map(|i| crate::shop::plain(row.get(i))).collect());
+            }
+        }
+        rows.sort();
+        Ok(rows)
+    }
+
+    /// The last lines that it said.
+    pub(crate) fn log_end(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("up.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("its log ends:\n{}", lines[lines.len().saturating_sub(12)..].join("\n"))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! An engine over a store of its own, driven by a story: what comes about, act by act.
+//!
+//! A story is what a case file tells and what a random walk makes up, so that a walk that fails is printed as a case. A
+//! [`House`] plays it, and knows the laws that hold after every act: models equal the batch engine's answer over the
+//! tables, what can be live is live, and ([`states`]) every state equals its rebuild.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+pub(crate) mod states;
+pub(crate) mod story;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use engine::{Engine, Load, ModelDefinition, ModelState, Settings};
+use futures::StreamExt;
+use plan::{Planned, TableInfo, TableName};
+use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, Value};
+
+use story::{Act, Batch, Change, Piece};
+
+/// The schema of all tables and models.
+pub(crate) const SCHEMA: &str = "public";
+
+/// Rows of every model, as text, sorted.
+pub(crate) type Contents = BTreeMap<String, Vec<String>>;
+
+/// What houses share: threads and the memory of queries.
+#[derive(Clone)]
+pub(crate) struct Host {
+    runtime: Arc<tokio::runtime::Runtime>,
+    queries: Arc<query::Runtime>,
+}
+
+impl Host {
+    pub(crate) fn new() -> Result<Self, String> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().map_err(|e| e.to_string())?;
+        let queries = query::Runtime::new(&query::Settings::default()).map_err(|e| e.to_string())?;
+        Ok(Self { runtime: Arc::new(runtime), queries })
+    }
+}
+
+/// How a house plays a story.
+#[derive(Clone, Copy)]
+pub(crate) struct Mode {
+    pub(crate) workers: usize,
+    /// A restart after every step.
+    pub(crate) restart: bool,
+    /// Models are built after the last act.
+    pub(crate) build_last: bool,
+    /// Portions of a build are one row.
+    pub(crate) in_rows: bool,
+    /// What was built is folded at once, as an instance does; a restart without it builds again.
+    pub(crate) fold_built: bool,
+    /// Steps go on between a build's beginning, its run and its end.
+    pub(crate) beside: bool,
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        Self { workers: 1, restart: false, build_last: false, in_rows: false, fold_built: false, beside: false }
+    }
+}
+
+/// A store, an engine over it, and the plans of its models.
+pub(crate) struct House {
+    dir: tempfile::TempDir,
+    host: Host,
+    engine: Option<Engine>,
+    tables: Vec<(String, Schema)>,
+    /// Tables that load by chunks of the story's own.
+    loading: BTreeSet<String>,
+    models: Vec<(String, String)>,
+    /// Plans of the first models.
+    plans: Vec<(TableName, Planned)>,
+    mode: Mode,
+    offset: u64,
+    /// A build that is under way, and how its run came out.
+    build: Option<(engine::Build, Option<engine::Result<()>>)>,
+}
+
+impl House {
+    /// A house that has heard nothing yet.
+    pub(crate) fn new(host: &Host, mode: Mode) -> Result<Self, String> {
+        // A walk syncs thousands of steps: in memory where there is such a place.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Ok(Self {
+            dir: dir.map_err(|e| e.to_string())?,
+            host: host.clone(),
+            engine: None,
+            tables: Vec::new(),
+            loading: BTreeSet::new(),
+            models: Vec::new(),
+            plans: Vec::new(),
+            mode,
+            offset: 0,
+            build: None,
+        })
+    }
+
+    /// Plays one act.
+    pub(crate) fn act(&mut self, act: &Act) -> Result<(), String> {
+        match act {
+            Act::Table { name, schema, loading } => {
+                self.tables.push((name.clone(), schema.clone()));
+                if *loading {
+                    self.loading.insert(name.clone());
+                }
+                Ok(())
+            }
+            Act::Model { name, sql } => {
+                self.models.push((name.clone(), sql.clone()));
+                Ok(())
+            }
+            Act::Load(rows) => self.begin(rows),
+            Act::Step(batches) => self.step(batches),
+            Act::Fold => self.fold(),
+            Act::Restart { folded } => self.restart(*folded),
+        }
+    }
+
+    /// Opens the house, if it is not open, and loads tables that do not load by themselves.
+    pub(crate) fn begin(&mut self, rows: &[Change]) -> Result<(), String> {
+        if self.engine.is_none() {
+            self.open()?;
+        }
+        self.load(rows)?;
+        if self.mode.build_last { Ok(()) } else { self.build() }
+    }
+
+    /// Begins with empty tables where the story has loaded none.
+    pub(crate) fn begun(&mut self) -> Result<(), String> {
+        if self.engine.is_none() { self.begin(&[]) } else { Ok(()) }
+    }
+
+    fn open(&mut self) -> Result<(), String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        self.plan()?;
+        let options = store::Options { cache_bytes: 8 << 20, hot_bytes: 8 << 20, ..store::Options::default() };
+        let store = store::Store::open(self.dir.path(), options).map_err(|e| text(&e))?;
+        let mut settings = Settings::new(self.mode.workers, self.host.runtime.handle().clone());
+        if self.mode.in_rows {
+            (settings.build_rows_max, settings.build_bytes_max) = (1, 1);
+        }
+        let mut engine = Engine::open(store, Arc::clone(&self.host.queries), settings).map_err(|e| text(&e))?;
+        let source = engine.register_source("test").map_err(|e| text(&e))?;
+        for (name, schema) in &self.tables {
+            engine.register_table(source, &TableName::new(SCHEMA, name), schema).map_err(|e| text(&e))?;
+        }
+        let definitions = self.plans.iter().map(|(name, planned)| ModelDefinition {
+            name: name.clone(),
+            flow: planned.flow.clone(),
+            schema: planned.schema.clone(),
+        });
+        let refused = engine.set_models(definitions.collect()).map_err(|e| text(&e))?;
+        if let Some((name, error)) = refused.first() {
+            return Err(format!("{name}: {error}"));
+        }
+        engine.recover().map_err(|e| text(&e))?;
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Plans the models that are not planned yet.
+    fn plan(&mut self) -> Result<(), String> {
+        let mut names = Names::new(&self.tables);
+        self.plans.iter().for_each(|(name, planned)| names.add(&name.name, &planned.schema));
+        for (name, sql) in &self.models[self.plans.len()..] {
+            let planned = plan::plan_model(sql, &names).map_err(|e| format!("{name}: {e}"))?;
+            names.add(name, &planned.schema);
+            self.plans.push((TableName::new(SCHEMA, name), planned));
+        }
+        Ok(())
+    }
+
+    /// Drops the engine and opens it again: without a fold, what was not folded comes back out of the log. Tables and
+    /// models that were told of meanwhile are there from now on.
+    pub(crate) fn restart(&mut self, folded: bool) -> Result<(), String> {
+        if folded {
+            self.fold()?;
+        }
+        self.build = None;
+        self.engine = None;
+        self.open()?;
+        self.load(&[])?;
+        if self.mode.build_last { Ok(()) } else { self.build() }
+    }
+
+    pub(crate) fn fold(&mut self) -> Result<(), String> {
+        self.engine().store().fold_now().map_err(|e| e.to_string())
+    }
+
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("a house that was begun")
+    }
+
+    fn table(&mut self, name: &str) -> Result<(TableId, Schema), String> {
+        let wanted = TableName::new(SCHEMA, name);
+        let engine = self.engine();
+        let table = engine.tables().find(|t| t.name == wanted).ok_or_else(|| format!("no table {name}"))?;
+        let id = table.id;
+        let stored = engine.relation(id).ok_or_else(|| format!("no rows of {name}"))?;
+        Ok((id, stored.schema.clone()))
+    }
+
+    /// Loads tables whole that do not load by chunks of the story, table by table, a step each, as a source does.
+    fn load(&mut self, rows: &[Change]) -> Result<(), String> {
+        for (name, _) in self.tables.clone() {
+            let (id, _) = self.table(&name)?;
+            let is_whole = self.engine().table(id).is_some_and(|table| table.load == Load::Complete);
+            if is_whole || self.loading.contains(&name) {
+                continue;
+            }
+            let rows = rows.iter().filter(|change| change.table == name).map(|change| change.values.clone());
+            let chunk = Piece::Chunk { table: name.clone(), rows: rows.collect(), complete: true };
+            self.run(&[vec![chunk]])?;
+        }
+        Ok(())
+    }
+
+    /// One step of some batches of the source; what can be built afterwards is built.
+    pub(crate) fn step(&mut self, batches: &[Batch]) -> Result<(), String> {
+        self.begun()?;
+        let completed = self.run(batches)?;
+        if self.mode.beside {
+            return self.build_on().map(|_| ());
+        }
+        if completed && !self.mode.build_last { self.build() } else { Ok(()) }
+    }
+
+    fn run(&mut self, batches: &[Batch]) -> Result<bool, String> {
+        let mut sent = Vec::new();
+        let source = self.engine().register_source("test").map_err(|e| e.to_string())?;
+        for batch in batches {
+            sent.push((source, self.source_batch(batch)?));
+        }
+        let report = self.engine().step(sent).map_err(|e| e.to_string())?;
+        Ok(!report.completed.is_empty() || !report.parked.is_empty())
+    }
+
+    /// A batch as a source hands it over.
+    fn source_batch(&mut self, pieces: &[Piece]) -> Result<SourceBatch, String> {
+        self.offset += 1;
+        let mut batch = SourceBatch { position: Position(format!("{}", self.offset)), ..SourceBatch::default() };
+        for piece in pieces {
+            match piece {
+                Piece::Row(change) => {
+                    let (id, schema) = self.table(&change.table)?;
+                    let layout = Layout::new(schema.types());
+                    let table = batch.table(id);
+                    let values = parse(&schema, &change.values)?;
+                    table.rows.push_values(&layout, &values).map_err(|e| e.to_string())?;
+                    table.weights.push(change.weight);
+                }
+                Piece::Truncate(name) => {
+                    let (id, _) = self.table(name)?;
+                    *batch.table(id) = relation::TableChanges { truncated: true, ..relation::TableChanges::default() };
+                }
+                Piece::Chunk { table, rows, complete } => {
+                    let (id, schema) = self.table(table)?;
+                    let layout = Layout::new(schema.types());
+                    let mut chunk = ChunkDone {
+                        table: id,
+                        cursor: format!("{}", self.offset).into_bytes(),
+                        complete: *complete,
+                        rows: relation::Rows::new(),
+                        rows_estimate: 0,
+                    };
+                    for values in rows {
+                        let values = parse(&schema, values)?;
+                        chunk.rows.push_values(&layout, &values).map_err(|e| e.to_string())?;
+                    }
+                    batch.chunks.push(chunk);
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Builds what can be built, and sees that whatever stands on whole tables is live.
+    pub(crate) fn build(&mut self) -> Result<(), String> {
+        if self.mode.beside {
+            return self.build_on().map(|_| ());
+        }
+        self.build_all()
+    }
+
+    /// Ends the build that is under way, and makes all others that can be made.
+    pub(crate) fn finish_builds(&mut self) -> Result<(), String> {
+        while self.mode.beside && self.build_on()? {}
+        self.build_all()
+    }
+
+    /// The next third of a build: its beginning, its run, its end. False when there is nothing to build.
+    fn build_on(&mut self) -> Result<bool, String> {
+        self.build = match self.build.take() {
+            None => self.engine().next_build().map_err(|e| e.to_string())?.map(|build| (build, None)),
+            Some((mut build, None)) => {
+                let outcome = build.run();
+                Some((build, Some(outcome)))
+            }
+            Some((build, Some(outcome))) => {
+                match self.engine().finish_build(build, outcome).map_err(|e| e.to_string())? {
+                    engine::Finished::Failed(name, reason) => return Err(format!("{name} failed: {reason}")),
+                    engine::Finished::Again(build) => Some((build, None)),
+                    // The next one may begin.
+                    engine::Finished::Live(_) | engine::Finished::Dropped => return Ok(true),
+                }
+            }
+        };
+        Ok(self.build.is_some())
+    }
+
+    fn build_all(&mut self) -> Result<(), String> {
+        let built = self.engine().build_ready(&mut |_| {}).map_err(|e| e.to_string())?;
+        if built > 0 && self.mode.fold_built {
+            self.fold()?;
+        }
+        self.check_live()
+    }
+
+    /// Every model whose tables are loaded is live.
+    pub(crate) fn check_live(&mut self) -> Result<(), String> {
+        let loading = |table: &engine::SourceTable| matches!(table.load, Load::Loading { .. });
+        let engine = self.engine();
+        let mut waiting: BTreeSet<TableName> = engine.tables().filter(|t| loading(t)).map(|t| t.name.clone()).collect();
+        for model in engine.models() {
+            if model.flow.tables().iter().any(|table| waiting.contains(*table)) {
+                waiting.insert(model.name.clone());
+                continue;
+            }
+            match &model.state {
+                ModelState::Live => {}
+                ModelState::Building => return Err(format!("{} is not built", model.name)),
+                ModelState::Failed { reason } => return Err(format!("{} failed: {reason}", model.name)),
+                ModelState::Parked { reason } => return Err(format!("{} is parked: {reason}", model.name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn session(&mut self) -> query::Session {
+        let queries = Arc::clone(&self.host.queries);
+        let engine = self.engine();
+        let catalog = engine.readable(vec![SCHEMA.to_owned()]);
+        query::Session::new(engine.store().snapshot(), Arc::new(catalog), queries)
+    }
+
+    pub(crate) fn model_rows(&mut self, name: &str) -> Result<Vec<String>, String> {
+        let session = self.session();
+        let sql = format!("select * from \"{SCHEMA}\".\"{name}\"");
+        self.host.runtime.block_on(async {
+            let answer = session.sql(&sql).await.map_err(|e| e.to_string())?;
+            collect(answer.stream).await
+        })
+    }
+
+    /// Plans of the models that are live.
+    fn live(&mut self) -> Vec<(TableName, Planned)> {
+        let engine = self.engine.as_ref().expect("a house that was begun");
+        let is_live = |name: &TableName| engine.models().iter().any(|m| m.name == *name && m.state == ModelState::Live);
+        self.plans.iter().filter(|(name, _)| is_live(name)).cloned().collect()
+    }
+
+    /// What the live models hold.
+    pub(crate) fn contents(&mut self) -> Result<Contents, String> {
+        let live = self.live();
+        live.into_iter().map(|(name, _)| Ok((name.name.clone(), self.model_rows(&name.name)?))).collect()
+    }
+
+    /// What the live models ought to hold, by the batch engine.
+    pub(crate) fn wanted(&mut self) -> Result<Contents, String> {
+        let live = self.live();
+        live.into_iter().map(|(name, planned)| Ok((name.name, self.batch_answer(&planned)?))).collect()
+    }
+
+    /// The batch engine's answer over the tables. A batch query ends at a failing row, so a model with rejected rows is
+    /// answered by its flow with such rows left out.
+    fn batch_answer(&mut self, planned: &Planned) -> Result<Vec<String>, String> {
+        let session = self.session();
+        let whole = self.host.runtime.block_on(async {
+            let stream = session.logical(planned.logical.clone()).await.map_err(|e| e.to_string())?;
+            collect(stream).await
+        });
+        whole.or_else(|_| {
+            self.host.runtime.block_on(async {
+                let isolation = query::Isolation::Rows(Arc::new(|_| {}));
+                let flow = session.flow(&planned.flow, planned.flow.output, &isolation).await;
+                collect(flow.map_err(|e| e.to_string())?).await
+            })
+        })
+    }
+
+    /// Every live model equals the batch engine's answer, and as many rows are counted as there are.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        for (name, planned) in self.live() {
+            let kept = self.model_rows(&name.name)?;
+            let batch = self.batch_answer(&planned)?;
+            if kept != batch {
+                let (kept, batch) = (Contents::from([(name.name.clone(), kept)]), Contents::from([(name.name, batch)]));
+                return Err(format!("kept (+) against batch (-):\n{}", difference(&batch, &kept)));
+            }
+            let engine = self.engine();
+            let relation = engine.models().iter().find(|m| m.name == name).map(|m| m.relation);
+            let counted = relation.map_or(0, |relation| engine.row_count(relation));
+            if usize::try_from(counted) != Ok(kept.len()) {
+                return Err(format!("row count of {name}: {counted} counted, {} there", kept.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of every table as they are stored, sorted.
+    pub(crate) fn table_contents(&mut self) -> Result<Contents, String> {
+        let engine = self.engine();
+        let snapshot = engine.store().snapshot();
+        let mut contents = Contents::new();
+        for table in engine.tables() {
+            let stored = engine.relation(table.id).ok_or_else(|| format!("no rows of {}", table.name))?;
+            let mut rows = Vec::new();
+            for entry in snapshot.scan(table.id, &[]) {
+                let (_, value) = entry.map_err(|e| e.to_string())?;
+                let (row, weight) = stored.row_of(&value).map_err(|e| e.to_string())?;
+                (0..weight).for_each(|_| rows.push(text(&stored.layout.values(row))));
+            }
+            rows.sort();
+            let counted = engine.row_count(table.id);
+            if usize::try_from(counted) != Ok(rows.len()) {
+                return Err(format!("row count of {}: {counted} counted, {} there", table.name, rows.len()));
+            }
+            contents.insert(table.name.name.clone(), rows);
+        }
+        Ok(contents)
+    }
+
+    /// A house of its own with the same tables and models, built out of these rows.
+    pub(crate) fn rebuilt(&mut self, rows: &[Change]) -> Result<Self, String> {
+        let mut house = Self::new(&self.host, Mode { workers: self.mode.workers, ..Mode::default() })?;
+        house.tables.clone_from(&self.tables);
+        house.models = self.models[..self.plans.len()].to_vec();
+        house.plans.clone_from(&self.plans);
+        let engine = self.engine.as_ref().expect("a house that was begun");
+        let is_whole =
+            |name: &str| engine.tables().any(|table| table.name.name == *name && table.load == Load::Complete);
+        house.tables.retain(|(name, _)| engine.tables().any(|table| table.name.name == *name));
+        house.loading = house.tables.iter().map(|(name, _)| name.clone()).filter(|name| !is_whole(name)).collect();
+        house.begin(rows)?;
+        Ok(house)
+    }
+}
+
+async fn collect<S, E>(mut stream: S) -> Result<Vec<String>, String>
+where
+    S: futures::Stream<Item = Result<arrow::array::RecordBatch, E>> + Unpin,
+    E: std::fmt::Display,
+{
+    let mut rows = Vec::new();
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(|e| e.to_string())?;
+        let columns: Vec<_> = batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| relation::DataType::from_arrow(f.data_type()).map(|t| relation::Column::new(f.name(), t)))
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.to_string())?;
+        let types: Vec<_> = columns.iter().map(|c| c.data_type).collect();
+        let arrays: Vec<_> = batch
+            .columns()
+            .iter()
+            .zip(&types)
+            .map(|(a, t)| arrow::compute::cast(a, &t.to_arrow()))
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.to_string())?;
+        let schema = Schema::new(columns, vec![]);
+        let cast = relation::columns::batch(&engine::expr::arrow_schema(&schema), arrays, batch.num_rows());
+        let layout = Layout::new(types);
+        let encoded =
+            relation::columns::encode(&layout, &cast.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+        rows.extend(encoded.iter().map(|row| text(&layout.values(row))));
+    }
+    rows.sort();
+    Ok(rows)
+}
+
+/// Tables and models by name, for the planner.
+pub(crate) struct Names(BTreeMap<String, TableInfo>);
+
+impl Names {
+    pub(crate) fn new(tables: &[(String, Schema)]) -> Self {
+        let mut names = Self(BTreeMap::new());
+        tables.iter().for_each(|(name, schema)| names.add(name, schema));
+        names
+    }
+
+    pub(crate) fn add(&mut self, name: &str, schema: &Schema) {
+        let info = TableInfo { name: TableName::new(SCHEMA, name), schema: schema.clone() };
+        self.0.insert(name.to_owned(), info);
+    }
+}
+
+impl plan::Catalog for Names {
+    fn table(&self, _schema: Option<&str>, name: &str) -> Option<TableInfo> {
+        self.0.get(name).cloned()
+    }
+
+    fn view(&self, _schema: Option<&str>, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+fn parse(schema: &Schema, values: &[String]) -> Result<Vec<Value>, String> {
+    if values.len() != schema.columns.len() {
+        return Err(format!("{} values for {} columns", values.len(), schema.columns.len()));
+    }
+    let parsed = schema.columns.iter().zip(values).map(|(c, v)| Value::parse(c.data_type, v));
+    parsed.collect::<Result<_, _>>().map_err(|e| e.to_string())
+}
+
+/// Values as a case writes them: those with spaces in single quotes.
+pub(crate) fn text(values: &[Value]) -> String {
+    story::words_text(values.iter().map(ToString::to_string))
+}
+
+/// Rows that left and came, by model.
+pub(crate) fn difference(before: &Contents, after: &Contents) -> String {
+    let mut lines = Vec::new();
+    for (model, rows) in after {
+        let mut net: BTreeMap<&str, i64> = BTreeMap::new();
+        before.get(model).into_iter().flatten().for_each(|row| *net.entry(row).or_insert(0) -= 1);
+        rows.iter().for_each(|row| *net.entry(row).or_insert(0) += 1);
+        for (sign, mark) in [(-1, '-'), (1, '+')] {
+            for (row, count) in net.iter().filter(|(_, count)| count.signum() == sign) {
+                (0..count.abs()).for_each(|_| lines.push(format!("{mark} {model} {row}")));
+            }
+        }
+    }
+    lines.join("\n")
+}

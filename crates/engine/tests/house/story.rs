@@ -1,0 +1,199 @@
+//! Stories: what comes about in a house, and how it is written down in a case file.
+//!
+//! ```text
+//! table [loading]       a table definition; `loading`: it loads by the story's own chunks
+//! model NAME            its SQL
+//! rows                  rows that tables hold when they are loaded: `+ table values`
+//! step                  what one step takes, in lines:
+//!     + table values        a row comes            - table values     a row leaves
+//!     truncate table        the table is emptied: of this batch, what comes behind it counts
+//!     batch                 a further batch of the same step begins
+//!     chunk table           a chunk of the table's load ends the batch; its rows: `* table values` right before
+//!     loaded table          the same, the last one
+//! fold                  everything is folded
+//! restart [folded]      the engine is dropped and opened again; tables and models told of since the last one come in
+//! ```
+
+use relation::Schema;
+use testkit::Block;
+
+/// A row that comes (+1) or leaves (−1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) table: String,
+    pub(crate) values: Vec<String>,
+    pub(crate) weight: i8,
+}
+
+/// A part of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Row(Change),
+    Truncate(String),
+    /// Chunks stand at the end of a batch.
+    Chunk {
+        table: String,
+        rows: Vec<Vec<String>>,
+        complete: bool,
+    },
+}
+
+/// What a source hands over at once: whole transactions, then chunks.
+pub(crate) type Batch = Vec<Piece>;
+
+/// One act of a story.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    Table { name: String, schema: Schema, loading: bool },
+    Model { name: String, sql: String },
+    Load(Vec<Change>),
+    Step(Vec<Batch>),
+    Fold,
+    Restart { folded: bool },
+}
+
+impl Act {
+    /// The act that a block of a case file tells; none where the block asks for something.
+    pub(crate) fn of(block: &Block) -> Result<Option<Self>, String> {
+        let argument = block.arguments.first().map(String::as_str);
+        Ok(Some(match block.directive.as_str() {
+            "table" => {
+                let (name, schema) = plan::parse_table_definition(&block.body)?;
+                Self::Table { name: name.name, schema, loading: argument == Some("loading") }
+            }
+            "model" => Self::Model { name: argument.ok_or("a model has a name")?.to_owned(), sql: block.body.clone() },
+            "rows" => Self::Load(block.body.lines().map(change).collect::<Result<_, _>>()?),
+            "step" => Self::Step(batches(&block.body)?),
+            "fold" => Self::Fold,
+            "restart" => Self::Restart { folded: argument == Some("folded") },
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The block of a case file that tells it, without an answer.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Table { name, schema, loading } => {
+                format!("table{}\n{name}({schema})\n", if *loading { " loading" } else { "" })
+            }
+            Self::Model { name, sql } => format!("model {name}\n{sql}\n"),
+            Self::Load(rows) => {
+                let lines: Vec<String> = rows.iter().map(|row| format!("{}\n", change_text(row))).collect();
+                format!("rows\n{}", lines.concat())
+            }
+            Self::Step(batches) => format!("step\n{}", batches_text(batches)),
+            Self::Fold => "fold\n".to_owned(),
+            Self::Restart { folded } => format!("restart{}\n", if *folded { " folded" } else { "" }),
+        }
+    }
+}
+
+fn change_text(change: &Change) -> String {
+    let sign = if change.weight > 0 { '+' } else { '-' };
+    format!("{sign} {} {}", change.table, words_text(change.values.iter().cloned()))
+}
+
+fn batches_text(batches: &[Batch]) -> String {
+    let mut out = String::new();
+    for (i, batch) in batches.iter().enumerate() {
+        if i > 0 {
+            out.push_str("batch\n");
+        }
+        for piece in batch {
+            match piece {
+                Piece::Row(change) => out.push_str(&format!("{}\n", change_text(change))),
+                Piece::Truncate(table) => out.push_str(&format!("truncate {table}\n")),
+                Piece::Chunk { table, rows, complete } => {
+                    for row in rows {
+                        out.push_str(&format!("* {table} {}\n", words_text(row.iter().cloned())));
+                    }
+                    out.push_str(&format!("{} {table}\n", if *complete { "loaded" } else { "chunk" }));
+                }
+            }
+        }
+    }
+    out
+}
+
+fn batches(body: &str) -> Result<Vec<Batch>, String> {
+    let mut batches = vec![Batch::new()];
+    let mut chunk_rows = Vec::new();
+    for line in body.lines() {
+        let mut words = words(line).into_iter();
+        let first = words.next().unwrap_or_default();
+        let last = batches.len() - 1;
+        match first.as_str() {
+            "batch" => batches.push(Batch::new()),
+            "truncate" => batches[last].push(Piece::Truncate(words.next().ok_or("truncate names its table")?)),
+            "*" => chunk_rows.push(words.skip(1).collect()),
+            "chunk" | "loaded" => batches[last].push(Piece::Chunk {
+                table: words.next().ok_or("a chunk names its table")?,
+                rows: std::mem::take(&mut chunk_rows),
+                complete: first == "loaded",
+            }),
+            _ => batches[last].push(Piece::Row(change(line)?)),
+        }
+    }
+    Ok(batches)
+}
+
+/// `+ table v v v` and `- table v v v`; a value with spaces stands in single quotes.
+fn change(line: &str) -> Result<Change, String> {
+    let mut words = words(line).into_iter();
+    let weight = match words.next().as_deref() {
+        Some("+") => 1,
+        Some("-") => -1,
+        other => return Err(format!("a change begins with + or -, not {other:?}")),
+    };
+    let table = words.next().ok_or("a change names its table")?;
+    Ok(Change { table, values: words.collect(), weight })
+}
+
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        let (word, tail) = match rest.strip_prefix('\'') {
+            Some(quoted) => quoted.split_once('\'').unwrap_or((quoted, "")),
+            None => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = tail.trim_start();
+    }
+    words
+}
+
+/// Words in a line, those that are empty or have spaces in single quotes.
+pub(crate) fn words_text(words: impl Iterator<Item = String>) -> String {
+    let quoted = words.map(|word| if word.is_empty() || word.contains(' ') { format!("'{word}'") } else { word });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// All steps as one, as far as nothing stands between them. Rows alone are one batch; what a truncation or a chunk is in
+/// stays a batch of its own.
+pub(crate) fn in_one_step(acts: &[Act]) -> Vec<Act> {
+    let mut out: Vec<Act> = Vec::new();
+    let only_rows = |batch: &Batch| batch.iter().all(|piece| matches!(piece, Piece::Row(_)));
+    for act in acts {
+        let (Some(Act::Step(before)), Act::Step(batches)) = (out.last_mut(), act) else {
+            out.push(act.clone());
+            continue;
+        };
+        for batch in batches {
+            match before.last_mut() {
+                Some(last) if only_rows(last) && only_rows(batch) => last.extend(batch.iter().cloned()),
+                _ => before.push(batch.clone()),
+            }
+        }
+    }
+    out
+}
+
+/// Every change, truncation and chunk as a step of its own.
+pub(crate) fn piece_by_piece(acts: &[Act]) -> Vec<Act> {
+    let pieces = acts.iter().flat_map(|act| match act {
+        Act::Step(batches) => batches.iter().flatten().map(|p| Act::Step(vec![vec![p.clone()]])).collect(),
+        other => vec![other.clone()],
+    });
+    pieces.collect()
+}

@@ -1,0 +1,405 @@
+//! A shop's server, made up: tables with rows, and what it does to them, as the source of its log tells it.
+
+use std::collections::BTreeSet;
+
+use relation::{Column, DataType, Schema};
+
+use crate::Without;
+use crate::house::story::{Act, Batch, Change, Piece};
+use crate::ledger::Row;
+use crate::rng::Rng;
+
+/// How far a table's first load is.
+enum Load {
+    /// Nobody follows the table yet.
+    Absent,
+    /// Read by chunks in key order: up to a key, and the keys that the log has touched meanwhile.
+    Chunks {
+        after: Option<Row>,
+        touched: BTreeSet<Row>,
+    },
+    Done,
+}
+
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) schema: Schema,
+    /// Whether it is loaded by chunks while its changes flow.
+    pub(crate) in_chunks: bool,
+    rows: Vec<Row>,
+    /// Rows that were deleted once: they come back.
+    gone: Vec<Row>,
+    load: Load,
+}
+
+pub(crate) struct Server {
+    pub(crate) tables: Vec<Table>,
+    without: Without,
+}
+
+const LONG: usize = 1_100;
+
+impl Server {
+    pub(crate) fn new(rng: &mut Rng, without: &Without) -> Self {
+        let count = rng.between(2, 4);
+        let mut server = Self { tables: Vec::new(), without: without.clone() };
+        for i in 0..count {
+            let schema = server.schema(rng);
+            let in_chunks = !without.has("loading") && rng.chance(35);
+            let (name, load) = (format!("t{i}"), Load::Absent);
+            let table = Table { name, schema, in_chunks, rows: Vec::new(), gone: Vec::new(), load };
+            server.tables.push(table);
+            for _ in 0..rng.between(0, 12) {
+                server.insert(rng, i);
+            }
+        }
+        server
+    }
+
+    /// Columns are named alike in all tables, so that models find partners for joins.
+    fn schema(&self, rng: &mut Rng) -> Schema {
+        let mut columns: Vec<Column> = Vec::new();
+        let key = match rng.weighted(&[5, 2, 2, if self.without.has("bags") { 0 } else { 3 }]) {
+            0 => vec![("id", DataType::Int64)],
+            1 => vec![("a", DataType::Int32), ("b", DataType::Int32)],
+            2 => vec![("a", DataType::Int32), ("s", DataType::Text)],
+            _ => vec![],
+        };
+        let key_names: Vec<&str> = key.iter().map(|(name, _)| *name).collect();
+        columns.extend(key.iter().map(|&(name, data_type)| Column {
+            name: name.to_owned(),
+            data_type,
+            nullable: false,
+        }));
+        let others = [
+            ("a", DataType::Int32, 70),
+            ("b", DataType::Int32, 40),
+            ("k", DataType::Int64, 60),
+            ("s", DataType::Text, 50),
+            ("u", DataType::Text, 20),
+            ("m", DataType::Decimal { precision: 10, scale: 2 }, 45),
+            ("d", DataType::Date, 30),
+            ("w", DataType::Timestamp, 15),
+            ("f", DataType::Float64, 25),
+            ("p", DataType::Bool, 20),
+        ];
+        for (name, data_type, percent) in others {
+            if rng.chance(percent) && !key_names.contains(&name) {
+                columns.push(Column::new(name, data_type));
+            }
+        }
+        if columns.len() < 2 {
+            columns.push(Column::new("n", DataType::Int32));
+        }
+        // A key need not stand first, nor in the order of the columns.
+        if rng.chance(25) {
+            columns.reverse();
+        }
+        let place = |name: &&str| columns.iter().position(|c| c.name == **name).expect("a key column");
+        let key = key_names.iter().map(place).collect();
+        Schema::new(columns, key)
+    }
+
+    /// How a table is told of.
+    pub(crate) fn told(&self, table: usize) -> Act {
+        let table = &self.tables[table];
+        Act::Table { name: table.name.clone(), schema: table.schema.clone(), loading: table.in_chunks }
+    }
+
+    /// The source follows a table from here on; rows that it is loaded with at once.
+    pub(crate) fn follow(&mut self, table: usize) -> Vec<Change> {
+        let table = &mut self.tables[table];
+        if table.in_chunks {
+            table.load = Load::Chunks { after: None, touched: BTreeSet::new() };
+            return Vec::new();
+        }
+        table.load = Load::Done;
+        table.rows.iter().map(|row| Change { table: table.name.clone(), values: row.clone(), weight: 1 }).collect()
+    }
+
+    /// After a restart the source knows no more which keys the log has touched.
+    pub(crate) fn restarted(&mut self) {
+        for table in &mut self.tables {
+            if let Load::Chunks { touched, .. } = &mut table.load {
+                touched.clear();
+            }
+        }
+    }
+
+    pub(crate) fn is_loading(&self) -> bool {
+        self.tables.iter().any(|table| matches!(table.load, Load::Chunks { .. }))
+    }
+
+    /// A batch: some transactions, and sometimes chunks.
+    pub(crate) fn batch(&mut self, rng: &mut Rng) -> Batch {
+        let mut batch = Batch::new();
+        let mut emptied = Vec::new();
+        for _ in 0..rng.between(1, 3) {
+            if rng.chance(6) && !self.without.has("truncate") {
+                let table = rng.below(self.tables.len());
+                self.truncate(table, &mut batch, &mut emptied);
+                continue;
+            }
+            for _ in 0..rng.between(1, 4) {
+                let table = rng.below(self.tables.len());
+                let changes = self.event(rng, table);
+                self.send(table, changes, &mut batch);
+            }
+        }
+        batch.extend(emptied);
+        if self.is_loading() && rng.chance(60) {
+            batch.extend(self.chunk(rng));
+        }
+        batch
+    }
+
+    fn truncate(&mut self, table: usize, batch: &mut Batch, chunks: &mut Batch) {
+        let table = &mut self.tables[table];
+        table.gone.append(&mut table.rows);
+        match &table.load {
+            Load::Absent => return,
+            Load::Done => {}
+            // All that will ever be in it comes by the log.
+            Load::Chunks { .. } => {
+                let (table, rows) = (table.name.clone(), Vec::new());
+                chunks.push(Piece::Chunk { table, rows, complete: true });
+            }
+        }
+        table.load = Load::Done;
+        batch.retain(|piece| !matches!(piece, Piece::Row(change) if change.table == table.name));
+        batch.push(Piece::Truncate(table.name.clone()));
+    }
+
+    /// Hands changes over as far as the load lets them through.
+    fn send(&mut self, table: usize, changes: Vec<(Row, i8)>, batch: &mut Batch) {
+        let table = &mut self.tables[table];
+        let key = table.schema.key.clone();
+        match &mut table.load {
+            Load::Absent => return,
+            // A table without a key is loaded whole at one place of the log: what comes before is in the load.
+            Load::Chunks { .. } if key.is_empty() => return,
+            Load::Chunks { touched, .. } => {
+                touched.extend(changes.iter().map(|(row, _)| key.iter().map(|&k| row[k].clone()).collect::<Row>()));
+            }
+            Load::Done => {}
+        }
+        let name = &table.name;
+        let rows = changes.into_iter().map(|(values, weight)| Change { table: name.clone(), values, weight });
+        batch.extend(rows.map(Piece::Row));
+    }
+
+    /// The next chunk of a loading table.
+    pub(crate) fn chunk(&mut self, rng: &mut Rng) -> Option<Piece> {
+        let loading: Vec<usize> =
+            (0..self.tables.len()).filter(|&i| matches!(self.tables[i].load, Load::Chunks { .. })).collect();
+        if loading.is_empty() {
+            return None;
+        }
+        let table = &mut self.tables[*rng.pick(&loading)];
+        let key = table.schema.key.clone();
+        let key_of = |row: &Row| key.iter().map(|&k| row[k].clone()).collect::<Row>();
+        let Load::Chunks { after, touched } = &mut table.load else { return None };
+        if key.is_empty() {
+            let rows = table.rows.clone();
+            table.load = Load::Done;
+            return Some(Piece::Chunk { table: table.name.clone(), rows, complete: true });
+        }
+        let mut rows: Vec<Row> = table.rows.clone();
+        rows.retain(|row| after.as_ref().is_none_or(|after| key_of(row) > *after));
+        rows.sort_by_key(key_of);
+        let size = rng.between(1, 6);
+        let complete = rows.len() <= size;
+        rows.truncate(size);
+        if let Some(last) = rows.last() {
+            *after = Some(key_of(last));
+        }
+        rows.retain(|row| !touched.contains(&key_of(row)));
+        if complete {
+            table.load = Load::Done;
+        }
+        Some(Piece::Chunk { table: table.name.clone(), rows, complete })
+    }
+
+    /// What one statement does to a table.
+    fn event(&mut self, rng: &mut Rng, table: usize) -> Vec<(Row, i8)> {
+        let rows = self.tables[table].rows.len();
+        let insert = if rows < 10 { 30 } else { 12 };
+        let moves = if self.tables[table].schema.key.is_empty() || self.without.has("moves") { 0 } else { 12 };
+        match rng.weighted(&[insert, 22, moves, 16, 5, 6]) {
+            _ if rows == 0 => self.insert(rng, table),
+            0 => self.insert(rng, table),
+            1 => self.update(rng, table, false),
+            2 => self.update(rng, table, true),
+            3 => self.delete(rng, table),
+            4 => self.bulk(rng, table),
+            _ => self.to_and_fro(rng, table),
+        }
+    }
+
+    fn insert(&mut self, rng: &mut Rng, table: usize) -> Vec<(Row, i8)> {
+        for _ in 0..6 {
+            let table = &self.tables[table];
+            let row = match rng.below(10) {
+                0..3 if !table.gone.is_empty() => rng.pick(&table.gone).clone(),
+                3..6 if table.schema.key.is_empty() && !table.rows.is_empty() => rng.pick(&table.rows).clone(),
+                _ => self.row(rng, &table.schema),
+            };
+            if !self.is_taken(&row, self.number(table)) {
+                let at = self.number(table);
+                self.tables[at].rows.push(row.clone());
+                return vec![(row, 1)];
+            }
+        }
+        Vec::new()
+    }
+
+    fn number(&self, table: &Table) -> usize {
+        self.tables.iter().position(|t| t.name == table.name).expect("one of ours")
+    }
+
+    fn is_taken(&self, row: &Row, table: usize) -> bool {
+        let Table { schema, rows, .. } = &self.tables[table];
+        !schema.key.is_empty() && rows.iter().any(|other| schema.key.iter().all(|&k| other[k] == row[k]))
+    }
+
+    fn update(&mut self, rng: &mut Rng, table: usize, moved: bool) -> Vec<(Row, i8)> {
+        let at = rng.below(self.tables[table].rows.len());
+        let before = self.tables[table].rows[at].clone();
+        let schema = self.tables[table].schema.clone();
+        let mut after = before.clone();
+        let payload: Vec<usize> = (0..after.len()).filter(|i| !schema.key.contains(i)).collect();
+        if !payload.is_empty() && (!moved || rng.chance(50)) {
+            for _ in 0..rng.between(1, 2) {
+                let column = *rng.pick(&payload);
+                after[column] = self.value(rng, &schema.columns[column]);
+            }
+        }
+        if moved {
+            let column = *rng.pick(&schema.key);
+            after[column] = self.value(rng, &schema.columns[column]);
+        }
+        let same_key = !schema.key.is_empty() && schema.key.iter().all(|&k| before[k] == after[k]);
+        // A server does not log an update that changes nothing.
+        if after == before || (!same_key && self.is_taken(&after, table)) {
+            return Vec::new();
+        }
+        self.tables[table].rows[at] = after.clone();
+        vec![(before, -1), (after, 1)]
+    }
+
+    fn delete(&mut self, rng: &mut Rng, table: usize) -> Vec<(Row, i8)> {
+        let table = &mut self.tables[table];
+        let row = table.rows.swap_remove(rng.below(table.rows.len()));
+        table.gone.push(row.clone());
+        vec![(row, -1)]
+    }
+
+    /// One statement over many rows.
+    fn bulk(&mut self, rng: &mut Rng, table: usize) -> Vec<(Row, i8)> {
+        let schema = self.tables[table].schema.clone();
+        if rng.chance(25) {
+            let share = rng.between(2, 3);
+            let mut changes = Vec::new();
+            for i in (0..self.tables[table].rows.len()).rev() {
+                if i % share == 0 {
+                    let row = self.tables[table].rows.swap_remove(i);
+                    self.tables[table].gone.push(row.clone());
+                    changes.push((row, -1));
+                }
+            }
+            return changes;
+        }
+        let payload: Vec<usize> = (0..schema.columns.len()).filter(|i| !schema.key.contains(i)).collect();
+        if payload.is_empty() {
+            return Vec::new();
+        }
+        let column = *rng.pick(&payload);
+        let value = self.value(rng, &schema.columns[column]);
+        let share = rng.between(1, 3);
+        let mut changes = Vec::new();
+        for (i, row) in self.tables[table].rows.iter_mut().enumerate() {
+            if i % share == 0 && row[column] != value {
+                changes.push((row.clone(), -1));
+                row[column].clone_from(&value);
+                changes.push((row.clone(), 1));
+            }
+        }
+        changes
+    }
+
+    /// Rows that leave and come, or come and leave, within one transaction.
+    fn to_and_fro(&mut self, rng: &mut Rng, table: usize) -> Vec<(Row, i8)> {
+        let mut changes = Vec::new();
+        match rng.below(4) {
+            // Deleted, and inserted anew with another payload or the same.
+            0 => {
+                changes = self.delete(rng, table);
+                let mut row = changes[0].0.clone();
+                let schema = self.tables[table].schema.clone();
+                for (i, column) in schema.columns.iter().enumerate() {
+                    if !schema.key.contains(&i) && rng.chance(30) {
+                        row[i] = self.value(rng, column);
+                    }
+                }
+                self.tables[table].rows.push(row.clone());
+                changes.push((row, 1));
+            }
+            // Inserted and deleted.
+            1 => {
+                changes = self.insert(rng, table);
+                if let Some((row, _)) = changes.first().cloned() {
+                    self.tables[table].rows.pop();
+                    changes.push((row, -1));
+                }
+            }
+            // Updated, and updated back.
+            2 => {
+                changes = self.update(rng, table, false);
+                if let [(before, _), (after, _)] = changes.clone().as_slice() {
+                    let rows = &mut self.tables[table].rows;
+                    let at = rows.iter().position(|row| row == after).expect("the row just written");
+                    rows[at].clone_from(before);
+                    changes.extend([(after.clone(), -1), (before.clone(), 1)]);
+                }
+            }
+            // Two updates, one after the other.
+            _ => {
+                changes.extend(self.update(rng, table, false));
+                changes.extend(self.update(rng, table, false));
+            }
+        }
+        changes
+    }
+
+    fn row(&self, rng: &mut Rng, schema: &Schema) -> Row {
+        schema.columns.iter().map(|column| self.value(rng, column)).collect()
+    }
+
+    /// A value out of few, so that rows meet.
+    fn value(&self, rng: &mut Rng, column: &Column) -> String {
+        if column.nullable && rng.chance(15) {
+            return "NULL".to_owned();
+        }
+        let pick = |rng: &mut Rng, of: &[&str]| (*rng.pick(of)).to_owned();
+        match column.data_type {
+            DataType::Int64 if column.name == "id" => format!("{}", rng.between(1, 16)),
+            DataType::Int32 | DataType::Int64 => pick(rng, &["0", "1", "2", "2", "3", "4", "5", "-1"]),
+            DataType::Decimal { .. } => pick(rng, &["0.00", "0.50", "1.25", "-1.25", "10.00", "3.33", "99.99"]),
+            DataType::Text if rng.chance(3) && !self.without.has("long") => {
+                format!("{}{}", "x".repeat(LONG), rng.below(3))
+            }
+            DataType::Text => pick(rng, &["a", "b", "B", "ab", "c", "", "ü", "a b", "zz", "3"]),
+            DataType::Date => pick(rng, &["2026-01-31", "2026-02-01", "2026-02-28", "1969-12-31"]),
+            DataType::Timestamp => pick(
+                rng,
+                &["2026-01-31 23:59:59.999999", "2026-02-01 00:00:00", "2026-02-01 08:30:00", "1969-12-31 12:00:00"],
+            ),
+            DataType::Float64 if self.without.has("negzero") => {
+                pick(rng, &["0", "0.1", "1.5", "-2.25", "10000000000000000", "3"])
+            }
+            DataType::Float64 => pick(rng, &["0", "-0", "0.1", "1.5", "-2.25", "10000000000000000", "3"]),
+            DataType::Bool => pick(rng, &["true", "false"]),
+            _ => "NULL".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A walk: the story that a seed decides.
+
+use crate::Without;
+use crate::house::Names;
+use crate::house::story::{Act, Change};
+use crate::rng::Rng;
+use crate::server::Server;
+use crate::sql::{Relation, Writer};
+
+/// The story of a seed.
+pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
+    let mut rng = Rng::new(seed);
+    let mut server = Server::new(&mut rng, without);
+    let count = server.tables.len();
+    let late_table = rng.chance(20) && !without.has("late");
+    let early_tables = if late_table { count - 1 } else { count };
+    let models = models(&mut rng, &server, without, early_tables);
+    let late_models = if without.has("late") { 0 } else { rng.weighted(&[6, 2, 2]) };
+    let early_models = models.early.min(models.told.len().saturating_sub(late_models));
+    let mut acts: Vec<Act> = (0..early_tables).map(|i| server.told(i)).collect();
+    acts.extend(models.told[..early_models].iter().cloned());
+    let loaded: Vec<Change> = (0..early_tables).flat_map(|i| server.follow(i)).collect();
+    acts.push(Act::Load(loaded));
+    let length = rng.between(10, 20);
+    let grows = if late_table || early_models < models.told.len() { rng.between(1, length - 1) } else { length };
+    for at in 0..length {
+        if at == grows {
+            // What a late table held before it was followed comes by its load, so it loads by chunks.
+            for i in early_tables..count {
+                server.tables[i].in_chunks = true;
+                acts.push(server.told(i));
+                server.follow(i);
+            }
+            acts.extend(models.told[early_models..].iter().cloned());
+            acts.push(Act::Restart { folded: rng.chance(50) });
+            server.restarted();
+        }
+        act(&mut rng, &mut server, without, &mut acts);
+    }
+    while server.is_loading() {
+        let batch = server.chunk(&mut rng).into_iter().collect();
+        acts.push(Act::Step(vec![batch]));
+    }
+    for _ in 0..rng.between(1, 3) {
+        act(&mut rng, &mut server, without, &mut acts);
+    }
+    acts
+}
+
+fn act(rng: &mut Rng, server: &mut Server, without: &Without, acts: &mut Vec<Act>) {
+    let restart = if without.has("restart") { 0 } else { 10 };
+    match rng.weighted(&[78, restart, 10]) {
+        0 => {
+            let batches = if without.has("batches") { 1 } else { 1 + rng.weighted(&[6, 3, 1]) };
+            let batches = (0..batches).map(|_| server.batch(rng)).filter(|batch| !batch.is_empty());
+            let batches: Vec<_> = batches.collect();
+            if !batches.is_empty() {
+                acts.push(Act::Step(batches));
+            }
+        }
+        1 => {
+            acts.push(Act::Restart { folded: rng.chance(50) });
+            server.restarted();
+        }
+        _ => acts.push(Act::Fold),
+    }
+}
+
+struct Models {
+    told: Vec<Act>,
+    /// The first so many read early tables alone.
+    early: usize,
+}
+
+fn models(rng: &mut Rng, server: &Server, without: &Without, early_tables: usize) -> Models {
+    let tables: Vec<_> = server.tables.iter().map(|table| (table.name.clone(), table.schema.clone())).collect();
+    let mut names = Names::new(&tables);
+    let relation = |i: usize| Relation::new(&tables[i].0, &tables[i].1);
+    let mut relations: Vec<Relation> = (0..early_tables).map(relation).collect();
+    let mut told = Vec::new();
+    let wanted = rng.between(3, 6);
+    let turn = if early_tables < tables.len() { rng.between(1, wanted) } else { wanted };
+    let mut early = None;
+    for i in 0..wanted {
+        if i == turn {
+            early = Some(told.len());
+            relations.extend((early_tables..tables.len()).map(relation));
+        }
+        for _ in 0..12 {
+            let sql = Writer::new(rng, &relations, without).model();
+            let name = format!("m{i}");
+            let Ok(planned) = plan::plan_model(&sql, &names) else { continue };
+            names.add(&name, &planned.schema);
+            relations.push(Relation::new(&name, &planned.schema));
+            told.push(Act::Model { name, sql });
+            break;
+        }
+    }
+    Models { early: early.unwrap_or(told.len()), told }
+}
