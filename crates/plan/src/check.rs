@@ -75,7 +75,7 @@ fn is_whole(condition: &Expr) -> bool {
 }
 
 /// Whether false in place of NULL does no harm; `positive` is false below an odd number of NOTs.
-fn only_truth_counts(expr: &Expr, positive: bool, schema: &DFSchema) -> PlanResult<bool> {
+pub(crate) fn only_truth_counts(expr: &Expr, positive: bool, schema: &DFSchema) -> PlanResult<bool> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
             Ok(only_truth_counts(left, positive, schema)? && only_truth_counts(right, positive, schema)?)

@@ -12,6 +12,7 @@ use datafusion_expr::logical_plan::{Projection, Subquery};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 
 use crate::functions::functions;
+use crate::membership::of_total;
 
 /// The plan with EXISTS in SELECT lists counted.
 pub(crate) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -34,7 +35,7 @@ fn count_matches(expr: Expr) -> Result<Expr> {
         return Ok(expr);
     }
     let name = expr.schema_name().to_string();
-    let counted = expr.transform_up(|part| match part {
+    let counted = expr.transform_up(of_total)?.data.transform_up(|part| match part {
         Expr::Exists(test) => Ok(Transformed::yes(any(test)?)),
         other => Ok(Transformed::no(other)),
     })?;

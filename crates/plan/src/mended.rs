@@ -13,13 +13,13 @@ use datafusion_optimizer::optimizer::ApplyOrder;
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::dependencies::corrected;
-use crate::not_in::NotIn;
+use crate::membership::Membership;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
 /// The rules, with ours in the place of wrong ones.
 pub fn mended(rules: Vec<Rule>) -> Vec<Rule> {
-    let ours: Rule = Arc::new(NotIn);
+    let ours: Rule = Arc::new(Membership);
     std::iter::once(ours).chain(rules.into_iter().map(replaced)).collect()
 }
 
@@ -29,7 +29,33 @@ fn replaced(rule: Rule) -> Rule {
         "eliminate_join" | "replace_distinct_aggregate" | "eliminate_duplicated_expr" | "optimize_projections" => {
             Arc::new(TrueDependencies(rule))
         }
+        "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
         _ => rule,
+    }
+}
+
+/// A rule that makes a sum of sums, whose decimals are wider than those that were planned: kept only where types stay.
+#[derive(Debug)]
+struct SameTypes(Rule);
+
+impl OptimizerRule for SameTypes {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if !matches!(plan, LogicalPlan::Aggregate(_)) {
+            return self.0.rewrite(plan, config);
+        }
+        let made = self.0.rewrite(plan.clone(), config)?;
+        let types = |plan: &LogicalPlan| -> Vec<_> {
+            plan.schema().fields().iter().map(|field| field.data_type().clone()).collect()
+        };
+        Ok(if types(&made.data) == types(&plan) { made } else { Transformed::no(plan) })
     }
 }
 

@@ -301,11 +301,11 @@ fn top(
     let order =
         order.iter().map(|(column, order)| Sort::new(col(column_name(*column)), !order.descending, order.nulls_first));
     let call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(Arc::clone(function)), vec![]);
-    let number = Expr::from(call)
-        .partition_by(partition.iter().map(|&column| col(column_name(column))).collect())
-        .order_by(order.collect())
-        .build()?
-        .alias("number");
+    let number = Expr::from(call).partition_by(partition.iter().map(|&column| col(column_name(column))).collect());
+    // A partition by a key has one row, which needs no order.
+    let order: Vec<_> = order.collect();
+    let number = if order.is_empty() { number } else { number.order_by(order) };
+    let number = number.build()?.alias("number");
     let window = LogicalPlan::Window(Window::try_new(vec![number], Arc::new(input))?);
     let first = col("number").gt(lit(offset));
     let last = col("number").lt_eq(lit(offset.saturating_add(limit)));

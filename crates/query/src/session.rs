@@ -97,6 +97,7 @@ impl Session {
         if !parameters.is_empty() {
             plan = plan.with_param_values(ParamValues::from(parameters.to_vec()))?;
         }
+        let plan = self.analysed(plan)?;
         let schema = output::schema(plan.schema().inner());
         let stream = renamed(self.run(plan).await?, &schema);
         Ok(Answer { schema, stream })
@@ -116,12 +117,15 @@ impl Session {
             // Text is what Postgres, too, takes a parameter for that nothing says more about.
             hint.or(inferred).unwrap_or(DataType::Utf8)
         });
-        Ok(Description { parameters: parameters.collect(), schema: output::schema(plan.schema().inner()) })
+        let parameters = parameters.collect();
+        // What a parameter stands for may be needed to agree on types: then they are as written.
+        let typed = self.analysed(plan.clone()).unwrap_or(plan);
+        Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
     }
 
     /// Runs a plan whose scans name stored tables as `schema.table`: a model's own plan, the oracle of its upkeep.
     pub async fn logical(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let plan = self.with_tables(plan)?;
+        let plan = self.analysed(self.with_tables(plan)?)?;
         self.run(plan).await
     }
 
@@ -132,6 +136,7 @@ impl Session {
         let names = self.names();
         let plan =
             flow_to_logical(flow, node, isolation, &|table: &TableName| names.stored(table).map(provider_as_source))?;
+        let plan = self.analysed(plan)?;
         match isolation {
             // Not begun again by itself: rows would be reported twice.
             Isolation::Rows(_) => Ok(self.start(&plan, Joins::Hash).await?),
@@ -167,6 +172,15 @@ impl Session {
         Ok(plan)
     }
 
+    /// The plan with its types agreed on: only then are those of a UNION known.
+    fn analysed(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
+        match plan {
+            // EXPLAIN shows what each rule made of the plan, and is analysed by the state that keeps that.
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(plan),
+            _ => self.state().analyzer().execute_and_check(plan, self.state().config_options(), |_, _| {}),
+        }
+    }
+
     /// Puts the tables of this step in the place of a plan's scans.
     fn with_tables(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let names = self.names();
@@ -180,7 +194,7 @@ impl Session {
         Ok(replaced.data)
     }
 
-    /// Optimises and starts a plan; with sort-merge joins if its first batch does not fit the memory.
+    /// Optimises and starts an analysed plan; with sort-merge joins if its first batch does not fit the memory.
     async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         match self.start(&plan, Joins::Hash).await {
             Err(error) if is_exhausted(&error) && has_join(&plan) => {
@@ -212,8 +226,7 @@ impl Session {
             }
             _ => {
                 let rules = Rules::new(state);
-                let analysed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
-                state.optimizer().optimize(analysed, &rules, |_, _| {})?
+                state.optimizer().optimize(plan.clone(), &rules, |_, _| {})?
             }
         };
         state.query_planner().create_physical_plan(&optimised, state).await
