@@ -51,7 +51,8 @@ impl Instance {
 
     pub(crate) fn start(&mut self) -> Result<(), String> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("up.log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        let binary = std::env::var("TIDEMILL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidemill").to_owned());
+        let mut command = Command::new(binary);
         command.current_dir(self.folder.path()).args(["--log", "warn", "up"]);
         command.env("DBT_PROFILES_DIR", self.folder.path());
         command.stdout(Stdio::null()).stderr(log.map_err(|e| e.to_string())?);
@@ -98,8 +99,11 @@ impl Instance {
                 return Err(format!("it ended by itself with {status}\n{}", self.log_end()));
             }
             if begun.elapsed() > PATIENCE {
-                let state = self.rows("select * from tidemill.tables").await.unwrap_or_default();
-                let told: Vec<String> = state.iter().map(|row| row.join(" | ")).collect();
+                let mut told = Vec::new();
+                for system in ["tidemill.sources", "tidemill.tables"] {
+                    let rows = self.rows(&format!("select * from {system}")).await.unwrap_or_default();
+                    told.extend(rows.iter().map(|row| row.join(" | ")));
+                }
                 return Err(format!(
                     "it does not catch up with mark {mark}: {seen:?}, building {building:?}\n{}\n{}",
                     told.join("\n"),

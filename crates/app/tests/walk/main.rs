@@ -8,6 +8,7 @@
 //! ```text
 //! scripts/walk [--server mysql|mariadb] [--actions N] [--kills N] [--seed N]
 //! SLOW=1 cargo test -p app --test walk          a short one on each server
+//! TIDEMILL=PATH …                               another binary than the one just built
 //! ```
 
 #![expect(
