@@ -57,23 +57,50 @@ pub struct ChunkDone {
     pub rows_estimate: u64,
 }
 
-/// Whole transactions of one source, in source order, and the snapshot chunks that belong right after them.
+/// A piece of a transaction that is too large for one batch.
 ///
-/// A step takes one or more batches; nothing smaller is ever made visible.
+/// The pieces of a transaction come in order, number 1 first, with no other batch of their source between them, and
+/// nothing of it may be seen before the last one has come: that one alone carries the position and the transaction's
+/// mark. Pieces without a last one are void as soon as a first piece or an ordinary batch of their source comes: the
+/// connection was lost and the transaction is read again, or it was rolled back.
+///
+/// A piece never cuts an update in two. It may hold rows of a table that is parked before the last one comes; these are
+/// to be passed over, like all rows of a parked table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransactionPart {
+    /// Counts from 1.
+    pub number: u32,
+    pub is_last: bool,
+}
+
+impl TransactionPart {
+    /// Whether a transaction begins here, whatever came of an earlier one.
+    pub fn is_first(self) -> bool {
+        self.number == 1
+    }
+}
+
+/// Whole transactions of one source, in source order, and the snapshot chunks that belong right after them; or a piece of
+/// one large transaction.
+///
+/// A step takes one or more batches; nothing smaller than a transaction is ever made visible.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceBatch {
     /// Changes by table, each in source order.
     pub tables: Vec<(TableId, TableChanges)>,
     pub transactions: Vec<TransactionMark>,
     pub chunks: Vec<ChunkDone>,
-    /// Resume here after this batch.
+    /// Resume here after this batch. Empty in a piece of a transaction that is not its last.
     pub position: Position,
+    /// The batch holds rows of one transaction only, and is this piece of it.
+    pub part: Option<TransactionPart>,
 }
 
 impl SourceBatch {
     /// Whether it carries nothing but a position.
     pub fn is_empty(&self) -> bool {
-        self.tables.iter().all(|(_, t)| t.rows.is_empty() && !t.truncated) && self.chunks.is_empty()
+        let is_unchanged = |t: &TableChanges| t.rows.is_empty() && !t.truncated;
+        self.part.is_none() && self.tables.iter().all(|(_, t)| is_unchanged(t)) && self.chunks.is_empty()
     }
 
     /// The changes of a table, to append to. Few tables per batch: a linear search.

@@ -15,7 +15,7 @@ pub mod row;
 pub mod schema;
 pub mod value;
 
-pub use change::{ChunkDone, Position, SourceBatch, TableChanges, TransactionMark};
+pub use change::{ChunkDone, Position, SourceBatch, TableChanges, TransactionMark, TransactionPart};
 pub use delta::Delta;
 pub use row::{Layout, Rows};
 pub use schema::{Column, DataType, Schema, TableId};

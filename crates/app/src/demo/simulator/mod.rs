@@ -202,7 +202,7 @@ fn batch(told: Told, targets: &[(Table, TableId)], pace: &Pace, now_us: i64, pos
             tables.push((*id, changes.clone()));
         }
     }
-    SourceBatch { tables, transactions, chunks: Vec::new(), position }
+    SourceBatch { tables, transactions, position, ..SourceBatch::default() }
 }
 
 async fn load_tables(
