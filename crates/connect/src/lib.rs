@@ -10,4 +10,7 @@ pub mod secret;
 pub mod source;
 
 pub use secret::Secret;
-pub use source::{Check, CheckOutcome, Failure, Limits, RejectedRow, SourceEvent, SourceState};
+pub use source::{
+    Absence, Check, CheckOutcome, Control, Failure, FollowedTable, Limits, Load, OwnFacts, RejectedRow, Settings,
+    Source, SourceEvent, SourceKind, SourceState, TableFacts, TablePlace,
+};

@@ -8,7 +8,13 @@ use std::path::Path;
 use testkit::{Block, Driver};
 
 fn main() {
-    testkit::run_with(env!("CARGO_MANIFEST_DIR"), "tests/cases", AnyDriver::of, capture::server::trials());
+    testkit::run_with(env!("CARGO_MANIFEST_DIR"), "tests/cases", AnyDriver::of, trials());
+}
+
+fn trials() -> Vec<libtest_mimic::Trial> {
+    let mut trials = capture::runner::trials();
+    trials.extend(capture::server::trials());
+    trials
 }
 
 /// A case's driver, chosen by the folder it lies in.

@@ -8,7 +8,17 @@ use std::fmt;
 
 use relation::{Position, SourceBatch, TableId};
 
+mod kind;
 pub mod mysql;
+mod settings;
+
+pub use kind::{
+    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, Source, SourceKind, TableFacts, TablePlace, until_there,
+};
+pub use settings::Settings;
+
+/// The kinds of sources that live in this crate.
+pub static KINDS: &[&dyn SourceKind] = &[&mysql::Kind];
 
 /// Something that a person must mend, in PostgreSQL's three parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +83,9 @@ pub enum SourceEvent {
 }
 
 /// How much a source may gather, and how much may wait in its channel.
+///
+/// A batch has more than this only by its last transaction or event. A transaction comes whole as long as it has less than
+/// `bytes_max` bytes and ten times `rows_max` rows; a larger one comes in parts ([`relation::TransactionPart`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Rows after which a batch takes no further transaction.
@@ -87,6 +100,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self { rows_max: 20_000, bytes_max: 16 << 20, queue: 2 }
     }
+}
+
+/// How far a table has been loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Load {
+    /// From the start, or from the cursor of the last [`relation::ChunkDone`].
+    Pending {
+        cursor: Option<Vec<u8>>,
+    },
+    Complete,
 }
 
 /// How a check of a source came out.
@@ -114,11 +137,13 @@ pub struct Check {
 }
 
 impl Check {
-    pub(crate) fn ok(name: &'static str, message: impl Into<String>) -> Self {
+    /// It is as it should be.
+    pub fn ok(name: &'static str, message: impl Into<String>) -> Self {
         Self { name, outcome: CheckOutcome::Ok, message: message.into(), detail: String::new(), hint: String::new() }
     }
 
-    pub(crate) fn warning(
+    /// It works, but not as well or not for ever.
+    pub fn warning(
         name: &'static str,
         message: impl Into<String>,
         detail: impl Into<String>,
@@ -128,7 +153,8 @@ impl Check {
         Self { name, outcome: CheckOutcome::Warning, message, detail, hint }
     }
 
-    pub(crate) fn failed(
+    /// It cannot work so.
+    pub fn failed(
         name: &'static str,
         message: impl Into<String>,
         detail: impl Into<String>,

@@ -40,6 +40,11 @@ impl EventBuilder {
         self.crc32 = crc32;
     }
 
+    /// Where the log ends now.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The last event will be given once more.
     pub(crate) fn step_back(&mut self) {
         self.offset = self.before;
@@ -59,7 +64,9 @@ impl EventBuilder {
     /// The event of one line.
     pub(crate) fn event(&mut self, line: &str) -> Result<Vec<u8>, String> {
         let (kind, flags, body) = if let Some(lines) = line.strip_prefix("payload ") {
-            (40, 0, payload(lines)?)
+            (40, 0, payload(lines, false)?)
+        } else if let Some(lines) = line.strip_prefix("zipped ") {
+            (40, 0, payload(lines, true)?)
         } else {
             event_body(line, self.offset)?
         };
@@ -224,7 +231,7 @@ fn query(sql: &str) -> Vec<u8> {
     body
 }
 
-/// A table map of `int, varchar(20)` and further ints.
+/// A table map of `int, varchar(20)` and further ints; of `shop.labels`, of `int, enum('good')`.
 fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
     let (database, name) = table.split_once('.').unwrap_or(("shop", table));
     let mut body = id.to_le_bytes()[..6].to_vec();
@@ -235,8 +242,10 @@ fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
         body.push(0);
     }
     body.push(columns as u8);
-    body.extend((0..columns).map(|i| if i == 1 { 15 } else { 3 }));
-    body.extend_from_slice(&[2, 80, 0]);
+    let (kind, metadata) = if name == "labels" { (0xfe, [0xf7, 1]) } else { (15, [80, 0]) };
+    body.extend((0..columns).map(|i| if i == 1 { kind } else { 3 }));
+    body.push(2);
+    body.extend_from_slice(&metadata);
     body.extend(std::iter::repeat_n(0xfe, columns.div_ceil(8)));
     body
 }
@@ -257,17 +266,22 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
             let (id, name) = image.split_once(',').ok_or("ID,NAME")?;
             body.push(if name == "NULL" { 0b10 } else { 0 });
             body.extend_from_slice(&id.parse::<i32>().map_err(|_| "ID")?.to_le_bytes());
-            if name != "NULL" {
-                body.push(name.len() as u8);
-                body.extend_from_slice(name.as_bytes());
+            match name {
+                "NULL" => {}
+                // Of the table of labels: the number of a label, of which it has one.
+                _ if name.starts_with('#') => body.push(name[1..].parse().map_err(|_| "#N")?),
+                _ => {
+                    body.push(name.len() as u8);
+                    body.extend_from_slice(name.as_bytes());
+                }
             }
         }
     }
     Ok((kind, 0, body))
 }
 
-/// A transaction payload, without compression: its type says 255.
-fn payload(lines: &str) -> Result<Vec<u8>, String> {
+/// A transaction payload: without compression its type says 255, with zstd 0.
+fn payload(lines: &str, zipped: bool) -> Result<Vec<u8>, String> {
     let mut inner = Vec::new();
     for line in lines.split(';') {
         let (kind, flags, body) = event_body(line.trim(), 0)?;
@@ -275,9 +289,14 @@ fn payload(lines: &str) -> Result<Vec<u8>, String> {
         inner.extend_from_slice(&body);
     }
     let length = |n: usize| [&[0xfe][..], &(n as u64).to_le_bytes()].concat();
-    let mut body = vec![2, 3, 0xfc, 255, 0, 1, 9];
-    body.extend_from_slice(&length(inner.len()));
+    let stored = if zipped { zstd::bulk::compress(&inner, 3).map_err(|e| e.to_string())? } else { inner.clone() };
+    let mut body = if zipped { vec![2, 1, 0, 3, 9] } else { vec![2, 3, 0xfc, 255, 0] };
+    if zipped {
+        body.extend_from_slice(&length(inner.len()));
+    }
+    body.extend_from_slice(&[1, 9]);
+    body.extend_from_slice(&length(stored.len()));
     body.push(0);
-    body.extend_from_slice(&inner);
+    body.extend_from_slice(&stored);
     Ok(body)
 }

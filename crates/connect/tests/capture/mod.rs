@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! start POSITION [loading]      two tables: shop.orders(id int primary key, name varchar(20)), shop.bag without the key
-//! events [crc32]                plays the lines of the body; prints what the capture asks for or complains of
+//!     rows=N bytes=N            the limits of a batch
+//! events [crc32]                plays the lines of the body; prints what the capture asks for or complains of, and the
+//!                               batches that must be taken before the next event
 //!     gtid N [TIME]             head of a transaction on MySQL, committed at TIME microseconds
 //!     anonymous [TIME]          the same without a number;  tagged TAG N [TIME]
 //!     mariadb D-S-N [ddl]       head of a transaction on MariaDB
 //!     begin | xid | query SQL | rotate FILE | heartbeat | unknown N [ignorable] | incident
 //!     map ID TABLE [columns=N]  table map; of shop.orders with another number of columns if asked
 //!     insert ID ID,NAME …       rows;  delete likewise;  update ID OLD=>NEW …
-//!     payload LINE; LINE; …     the lines inside a compressed transaction
+//!     payload LINE; LINE; …     the lines inside a compressed transaction;  zipped likewise, and compressed indeed
 //!     garbage HEX               an event with this body, as a rows event
 //! chunk TABLE FILE:OFFSET [complete]   rows of the body arrive with this end of the log; placed or waits
 //! described TABLE same|altered  the answer to a request to look at a table again
@@ -20,14 +22,17 @@
 //! ```
 
 mod build;
+mod fake;
+pub(crate) mod runner;
 pub(crate) mod server;
+mod splits;
 
 use std::path::Path;
 
 use build::{EventBuilder, rows_of};
-use connect::Secret;
 use connect::source::mysql::testing::{Replay, covers, position, understood};
 use connect::source::mysql::{CaptureTable, Load, SourceColumn, decode};
+use connect::{Limits, Secret};
 use relation::{Layout, SourceBatch, TableId};
 use testkit::{Block, Driver};
 
@@ -98,13 +103,21 @@ impl CaptureDriver {
     fn start(&mut self, arguments: &[&str]) -> Result<String, String> {
         // Everything up to the word `loading` is the position; it may hold a space before its GTIDs.
         let loading = arguments.contains(&"loading");
-        let text: Vec<&str> = arguments.iter().copied().filter(|a| *a != "loading").collect();
+        let mut limits = Limits::default();
+        let mut text = Vec::new();
+        for argument in arguments.iter().copied().filter(|a| *a != "loading") {
+            match argument.split_once('=') {
+                Some(("rows", n)) => limits.rows_max = n.parse().map_err(|_| "rows=N")?,
+                Some(("bytes", n)) => limits.bytes_max = n.parse().map_err(|_| "bytes=N")?,
+                _ => text.push(argument),
+            }
+        }
         let text = text.join(" ");
         let offset = text.split(' ').next().and_then(|p| p.rsplit_once(':')).ok_or("FILE:OFFSET")?.1;
         self.builder = EventBuilder::new(offset.parse().map_err(|_| "offset")?);
         let load = || if loading { Load::Pending { cursor: None } } else { Load::Complete };
         let tables = vec![table(0, "orders", true, load()), table(1, "bag", false, load())];
-        self.replay = Some(Replay::new(tables, &text)?);
+        self.replay = Some(Replay::with_limits(tables, &text, limits)?);
         Ok(String::new())
     }
 
@@ -115,9 +128,19 @@ impl CaptureDriver {
         self.replay()?.event(&format)?;
         for line in body.lines() {
             let event = self.builder.event(line.trim())?;
-            match self.replay()?.event(&event) {
+            let mut step = self.replay()?.event(&event);
+            loop {
+                while self.replay()?.is_full() {
+                    out += &print_batch(&self.replay()?.take());
+                }
+                if step != Ok(Some("paused".to_owned())) {
+                    break;
+                }
+                step = self.replay()?.event(&event);
+            }
+            match step {
                 Ok(None) => {}
-                Ok(Some(step)) if step == "committed" => {}
+                Ok(Some(step)) if step == "committed" || step == "outgrown" => {}
                 Ok(Some(step)) => {
                     out += &format!("{line}: {step}\n");
                     // As the source does: answered later by a `described` block, and given again there.
@@ -172,7 +195,7 @@ pub(crate) fn columns(keyed: bool) -> Vec<SourceColumn> {
     ]
 }
 
-fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTable {
+pub(crate) fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTable {
     let columns = columns(keyed);
     let schema = decode::relation_schema(&columns).expect("the test's columns are plain");
     CaptureTable { id: TableId(id), database: "shop".to_owned(), name: name.to_owned(), columns, schema, load }
@@ -181,7 +204,13 @@ fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTable {
 fn print_batch(batch: &SourceBatch) -> String {
     let layout = Layout::new(decode::relation_schema(&columns(true)).expect("plain").types());
     let row = |row: &[u8]| layout.values(row).iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let mut out = format!("position {}\n", batch.position);
+    let mut out = match batch.part {
+        None => String::new(),
+        Some(part) => format!("part {}{}\n", part.number, if part.is_last { ", the last" } else { "" }),
+    };
+    if batch.part.is_none_or(|part| part.is_last) || !batch.position.0.is_empty() {
+        out += &format!("position {}\n", batch.position);
+    }
     for mark in &batch.transactions {
         let (time, changes) = (mark.commit_time_us, mark.changes);
         out += &format!("transaction at {time} us: {changes} changes\n");

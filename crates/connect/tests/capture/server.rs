@@ -11,7 +11,7 @@ use connect::{CheckOutcome, Limits, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
-use relation::{Layout, Position, TableId};
+use relation::{Layout, Position, SourceBatch, TableId};
 use tokio::sync::mpsc::Receiver;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -40,6 +40,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         out.push(trial(server, "server_gone", move || server_gone(server, port)));
         out.push(trial(server, "log_purged", move || log_purged(server, port)));
         out.push(trial(server, "start_since", move || start_since(server, port)));
+        out.push(trial(server, "large_transactions", move || large_transactions(server, port)));
+        out.push(trial(server, "large_transaction_while_loading", move || large_while_loading(server, port)));
+        out.push(trial(server, "large_rows", move || large_rows(server, port)));
         if let Some(port) = port_of(&format!("{server}_nobinlog")) {
             out.push(trial(server, "binlog_off", move || binlog_off(port)));
         }
@@ -145,6 +148,10 @@ struct Mirror {
     changes: u64,
     states: Vec<SourceState>,
     parked: Vec<(TableId, String)>,
+    /// Parts of a transaction whose last one has not come.
+    staged: Vec<SourceBatch>,
+    /// Transactions that came in parts.
+    parted: usize,
 }
 
 struct MirrorTable {
@@ -162,31 +169,22 @@ impl Mirror {
             rows: BTreeMap::new(),
         };
         let tables = tables.iter().map(table).collect();
-        Self { tables, position: Position::default(), changes: 0, states: Vec::new(), parked: Vec::new() }
+        let (states, parked) = (Vec::new(), Vec::new());
+        Self { tables, position: Position::default(), changes: 0, states, parked, staged: Vec::new(), parted: 0 }
     }
 
     fn take(&mut self, event: SourceEvent) -> Outcome {
         match event {
             SourceEvent::Batch(batch) => {
-                for (id, changes) in &batch.tables {
-                    let table = &mut self.tables[id.0 as usize];
-                    if changes.truncated {
-                        table.rows.clear();
-                    }
-                    for (row, weight) in changes.rows.iter().zip(&changes.weights) {
-                        table.add(row, i64::from(*weight))?;
-                    }
+                if batch.part.is_none_or(|part| part.is_first()) {
+                    self.staged.clear();
                 }
-                self.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
-                for chunk in batch.chunks {
-                    let table = &mut self.tables[chunk.table.0 as usize];
-                    for row in chunk.rows.iter() {
-                        table.add(row, 1)?;
-                    }
-                    let cursor = Some(chunk.cursor);
-                    table.table.load = if chunk.complete { Load::Complete } else { Load::Pending { cursor } };
+                self.staged.push(batch);
+                let part = self.staged.last().and_then(|batch| batch.part);
+                if part.is_none_or(|part| part.is_last) {
+                    self.parted += usize::from(part.is_some());
+                    std::mem::take(&mut self.staged).into_iter().try_for_each(|batch| self.apply(batch))?;
                 }
-                self.position = batch.position;
             }
             SourceEvent::State(state, _) => self.states.push(state),
             SourceEvent::Parked { table, reason } => self.parked.push((table, reason)),
@@ -194,6 +192,31 @@ impl Mirror {
             SourceEvent::Failed(failure) => {
                 return Err(format!("{}: {}", failure.message, failure.detail));
             }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, batch: SourceBatch) -> Outcome {
+        for (id, changes) in &batch.tables {
+            let table = &mut self.tables[id.0 as usize];
+            if changes.truncated {
+                table.rows.clear();
+            }
+            for (row, weight) in changes.rows.iter().zip(&changes.weights) {
+                table.add(row, i64::from(*weight))?;
+            }
+        }
+        self.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
+        for chunk in batch.chunks {
+            let table = &mut self.tables[chunk.table.0 as usize];
+            for row in chunk.rows.iter() {
+                table.add(row, 1)?;
+            }
+            let cursor = Some(chunk.cursor);
+            table.table.load = if chunk.complete { Load::Complete } else { Load::Pending { cursor } };
+        }
+        if batch.part.is_none_or(|part| part.is_last) {
+            self.position = batch.position;
         }
         Ok(())
     }
@@ -636,6 +659,92 @@ async fn start_since(server: &str, port: u16) -> Outcome {
     drop(events);
     control.stop().await;
     Ok(())
+}
+
+const THOUSAND: &str = "CREATE TABLE s (id INT PRIMARY KEY, n INT NOT NULL)";
+
+/// A table `s` of a thousand rows, from which large transactions are made.
+async fn fill_thousand(shop: &Shop) -> Result<Conn, String> {
+    let mut conn = shop.conn().await?;
+    let values: Vec<String> = (0..1_000).map(|i| format!("({i}, {})", i % 7)).collect();
+    run(&mut conn, &format!("INSERT INTO s VALUES {}", values.join(","))).await?;
+    Ok(conn)
+}
+
+/// One transaction of 300,000 rows, and one that changes them all: both come, in parts.
+async fn large_transactions(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "large", &[T, THOUSAND]).await?;
+    let mut conn = fill_thousand(&shop).await?;
+    let tables = shop.tables(&["t"]).await?;
+    let mut mirror = Mirror::new(&tables);
+    let config = MysqlConfig { snapshot_delay: Duration::ZERO, ..shop.config(Tls::Disabled) };
+    let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
+    mirror.follow(&mut events, None).await?;
+    run(&mut conn, "INSERT INTO t SELECT a.id * 1000 + b.id, a.n FROM s a, s b WHERE a.id < 300").await?;
+    run(&mut conn, "UPDATE t SET n = n + 1").await?;
+    // As one event of the log where the server can.
+    conn.query_drop("SET SESSION binlog_transaction_compression = ON").await.ok();
+    run(&mut conn, "UPDATE t SET n = n + 1 WHERE id >= 100000").await?;
+    finish(&shop, &mut mirror, &mut events, control).await?;
+    if mirror.parted != 3 || mirror.changes != 800_000 {
+        return Err(format!("{} transactions in parts, {} changes", mirror.parted, mirror.changes));
+    }
+    expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
+}
+
+/// While a table is being loaded one transaction changes all its rows, more than the window remembers.
+async fn large_while_loading(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "large_load", &[T, THOUSAND]).await?;
+    let mut conn = fill_thousand(&shop).await?;
+    run(&mut conn, "INSERT INTO t SELECT a.id * 1000 + b.id, a.n FROM s a, s b WHERE a.id < 200").await?;
+    let tables = shop.tables(&["t"]).await?;
+    let mut mirror = Mirror::new(&tables);
+    let config = MysqlConfig { snapshot_delay: Duration::from_millis(300), ..shop.config(Tls::Disabled) };
+    let limits = Limits { rows_max: 1_000, ..Limits::default() };
+    let (mut events, control) = MysqlSource::start(config, tables, None, limits);
+    let changed = async {
+        run(&mut conn, "UPDATE t SET n = n + 1").await?;
+        run(&mut conn, "UPDATE t SET n = n * 2 WHERE id % 3 = 0").await
+    };
+    let (changed, followed) = tokio::join!(changed, mirror.follow(&mut events, None));
+    changed?;
+    followed?;
+    finish(&shop, &mut mirror, &mut events, control).await?;
+    expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
+}
+
+/// Rows of 48 MiB, which come in several packets: loaded, inserted, updated (both images in one event).
+async fn large_rows(server: &str, port: u16) -> Outcome {
+    const BYTES: usize = 48 << 20;
+    let shop = Shop::new(server, port, "wide", &["CREATE TABLE w (id INT PRIMARY KEY, v LONGTEXT)"]).await?;
+    let mut root = shop.conn().await?;
+    run(&mut root, "SET GLOBAL max_allowed_packet = 1073741824").await?;
+    // A row may take a tenth of the redo log, which is small at first; each server knows one of these.
+    root.query_drop("SET GLOBAL innodb_redo_log_capacity = 2147483648").await.ok();
+    root.query_drop("SET GLOBAL innodb_log_file_size = 2147483648").await.ok();
+    let mut conn = shop.conn().await?;
+    for id in 1..=3 {
+        run(&mut conn, &format!("INSERT INTO w VALUES ({id}, REPEAT('{id}', {BYTES}))")).await?;
+    }
+    let tables = shop.tables(&["w"]).await?;
+    let mut mirror = Mirror::new(&tables);
+    let config = MysqlConfig { snapshot_delay: Duration::ZERO, ..shop.config(Tls::Disabled) };
+    let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
+    mirror.follow(&mut events, None).await?;
+    run(&mut conn, &format!("INSERT INTO w VALUES (4, REPEAT('4', {BYTES}))")).await?;
+    run(&mut conn, "UPDATE w SET v = REPEAT('x', LENGTH(v)) WHERE id = 2").await?;
+    finish(&shop, &mut mirror, &mut events, control).await?;
+    let table = &mirror.tables[0];
+    let mut found = Vec::new();
+    for (row, _) in table.rows.values() {
+        let text = table.layout.bytes(row, 1);
+        let first = text.first().copied().unwrap_or_default();
+        found.push((char::from(first), text.len(), text.iter().all(|byte| *byte == first)));
+    }
+    let wanted: Vec<_> = ['1', 'x', '3', '4'].map(|letter| (letter, BYTES, true)).to_vec();
+    let mut conn = shop.conn().await?;
+    run(&mut conn, "DROP TABLE w").await?;
+    if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
 }
 
 /// Compressed transactions, and transactions with a tag, live and after a restart from a position that holds the tag.

@@ -38,6 +38,9 @@ pub(crate) enum WireError {
     /// The peer does not speak as we understand it.
     #[error("unexpected answer: {0}")]
     Protocol(String),
+    /// Who reads a result has enough of it.
+    #[error("enough was read")]
+    Enough,
     #[error("TLS: {0}")]
     Tls(String),
     /// Only a person can mend it.
@@ -86,7 +89,9 @@ pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure
                    signed by a known authority (or `tls_ca`) for this host name."
                     .to_owned(),
         }),
-        WireError::Io(_) | WireError::Closed | WireError::Silent(_) | WireError::Protocol(_) => None,
+        WireError::Io(_) | WireError::Closed | WireError::Silent(_) | WireError::Protocol(_) | WireError::Enough => {
+            None
+        }
     }
 }
 

@@ -122,6 +122,12 @@ impl Checksum {
         }
     }
 
+    /// As [`Checksum::body`], of an event whose checksum was found right before.
+    pub(crate) fn known_body(self, event: &[u8]) -> &[u8] {
+        let body = event.get(HEADER_BYTES..).unwrap_or_default();
+        if self == Self::Crc32 { without_checksum(body) } else { body }
+    }
+
     /// Reads a format description: its algorithm byte stands before the event's own checksum.
     pub(crate) fn of_format_description(event: &[u8]) -> Self {
         let algorithm = event.len().checked_sub(CHECKSUM_BYTES + 1).and_then(|at| event.get(at));

@@ -12,7 +12,7 @@
 //! - `position`: where we stand, as text that can be resumed from.
 //! - `event`, `statement`: the frame of log events. `assemble`: whole transactions from them. [`decode`]: rows from bytes.
 //! - `snapshot`, `window`: the first load, and why a chunk may be sent.
-//! - `run`: the loop over all of it, and reconnecting.
+//! - `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
 //!
 //! A position is taken only at the end of a transaction. A lost connection takes back the half transaction, and reading
 //! goes on behind the last whole one: nothing is lost and nothing doubled. Keys that the log has changed since the reader
@@ -30,6 +30,7 @@ mod describe;
 mod doctor;
 mod error;
 mod event;
+mod kind;
 mod login;
 mod position;
 mod run;
@@ -44,9 +45,12 @@ mod wire;
 pub use decode::SourceColumn;
 pub use describe::{Described, TableFacts, describe};
 pub use doctor::doctor;
+pub use kind::Kind;
 pub use position::{BadPosition, reached};
-pub use run::{Control, MysqlSource};
+pub use run::MysqlSource;
 pub use server::{bytes_behind, current_position};
+
+pub use super::{Control, Load};
 
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,16 +141,6 @@ impl fmt::Debug for MysqlConfig {
             .field("start", &self.start)
             .finish_non_exhaustive()
     }
-}
-
-/// How far a table has been loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Load {
-    /// From the start, or from the cursor of the last [`relation::ChunkDone`].
-    Pending {
-        cursor: Option<Vec<u8>>,
-    },
-    Complete,
 }
 
 /// A table to capture.

@@ -3,6 +3,12 @@
 //! One task does it all, so that nothing needs a lock. It reads a block from the socket, walks the events in it without
 //! waiting for anything, and then waits for whatever comes first: room in the channel (a batch goes out as soon as there
 //! is room, so it is small when things are quiet and grows while the receiver is busy), a chunk, or the next block.
+//!
+//! It never waits for the receiver alone unless there is something for it to receive: reading stops only where
+//! [`Runner::is_full`], and then [`Runner::has_output`]. Memory is bounded: batches in the channel ([`Limits::queue`] of
+//! [`Limits::bytes_max`] each), two more under construction, [`WAITING_BYTES_MAX`] and up to seven chunks of 32 MiB under
+//! way, twice the log's largest event, keys in windows (about 70 MiB), and what tables without a key need while they are
+//! loaded (1 GiB for the one being read, 512 MiB for changes of all).
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -12,12 +18,11 @@ use std::time::Duration;
 
 use relation::Position;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::source::{Failure, Limits, SourceEvent, SourceState, now_us};
+use crate::source::{Control, Failure, Limits, SourceEvent, SourceState, now_us};
 
-use super::assemble::{Assembler, Notice, Step};
+use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::decode::SourceColumn;
 use super::error::{ServerError, WireError, failure};
 use super::position::{Gtids, LogPosition};
@@ -33,28 +38,14 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 const SILENCE_TICKS_MAX: u32 = 150;
 /// Chunks that may wait for the log to catch up, beside those in the readers' queue.
 const WAITING_CHUNKS_MAX: usize = 6;
+/// Bytes of them from which no further one is taken.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
 /// The MySQL source; see the module's story.
 #[derive(Debug, Clone, Copy)]
 pub struct MysqlSource;
-
-/// Stops a running source.
-#[derive(Debug)]
-pub struct Control {
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl Control {
-    /// Ends the source and waits until its connections are closed. What was not received is read again next time.
-    pub async fn stop(self) {
-        // A source that has ended does not listen; that is as good.
-        self.stop.send(true).ok();
-        self.task.await.ok();
-    }
-}
 
 impl MysqlSource {
     /// Starts on the current tokio runtime. With `resume` reading goes on behind that position, otherwise where
@@ -65,7 +56,10 @@ impl MysqlSource {
         resume: Option<Position>,
         limits: Limits,
     ) -> (mpsc::Receiver<SourceEvent>, Control) {
-        let (sender, receiver) = mpsc::channel(limits.queue.max(1));
+        // Less than one is none, and nothing would ever go out.
+        let limits =
+            Limits { rows_max: limits.rows_max.max(1), bytes_max: limits.bytes_max.max(1), queue: limits.queue.max(1) };
+        let (sender, receiver) = mpsc::channel(limits.queue);
         let (stop, stopped) = watch::channel(false);
         let cursors = tables
             .iter()
@@ -89,7 +83,7 @@ impl MysqlSource {
             run: 0,
             flush: false,
         };
-        (receiver, Control { stop, task: tokio::spawn(runner.run()) })
+        (receiver, Control::new(stop, tokio::spawn(runner.run())))
     }
 }
 
@@ -168,10 +162,21 @@ impl Runner {
     async fn fail(&mut self, failure: Failure) {
         tracing::error!(server = %self.config.address(), %failure, detail = %failure.detail, "the source has stopped");
         while self.has_output() {
-            let Ok(permit) = self.sender.clone().reserve_owned().await else { return };
+            let Ok(permit) = self.permit().await else { return };
             self.hand_over(permit);
         }
-        drop(self.sender.send(SourceEvent::Failed(failure)).await);
+        if let Ok(permit) = self.permit().await {
+            permit.send(SourceEvent::Failed(failure));
+        }
+    }
+
+    /// Room for an event, or the end.
+    async fn permit(&mut self) -> Result<mpsc::OwnedPermit<SourceEvent>, Halt> {
+        tokio::select! {
+            biased;
+            _ = self.stopped.changed() => Err(Halt::Stopped),
+            permit = self.sender.clone().reserve_owned() => permit.map_err(|_| Halt::Stopped),
+        }
     }
 
     fn say(&mut self, state: SourceState, message: String) {
@@ -250,9 +255,13 @@ impl Runner {
                 }
                 continue;
             }
-            let full = self.assembler.as_ref().is_some_and(Assembler::is_full);
-            let may_load = self.waiting.len() < WAITING_CHUNKS_MAX;
+            if self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
+                loaders = self.load_anew();
+            }
             let output = self.has_output();
+            let full = self.is_full();
+            debug_assert!(!full || output, "who stops reading has something to hand over");
+            let may_load = self.may_load();
             tokio::select! {
                 biased;
                 _ = self.stopped.changed() => return Err(Halt::Stopped),
@@ -277,6 +286,27 @@ impl Runner {
         }
     }
 
+    /// Whether reading waits until something was handed over.
+    fn is_full(&self) -> bool {
+        self.said.len() >= NOTICES_MAX || self.assembler.as_ref().is_some_and(Assembler::is_full)
+    }
+
+    fn may_load(&self) -> bool {
+        let bytes: usize = self.waiting.iter().map(|chunk| chunk.rows.byte_len()).sum();
+        self.waiting.len() < WAITING_CHUNKS_MAX && bytes < WAITING_BYTES_MAX && self.said.len() < NOTICES_MAX
+    }
+
+    /// The windows remember no more keys: readers begin again behind the chunks that were sent.
+    fn load_anew(&mut self) -> Loaders {
+        tracing::info!(server = %self.config.address(), "much has changed while tables are loaded: their readers begin anew");
+        if let Some(assembler) = &mut self.assembler {
+            assembler.open_windows_anew();
+        }
+        self.waiting.clear();
+        self.run += 1;
+        self.start_loaders()
+    }
+
     fn start_loaders(&mut self) -> Loaders {
         let mut tables = Vec::new();
         if let Some(assembler) = &self.assembler {
@@ -296,11 +326,11 @@ impl Runner {
 
     /// Walks the events that have arrived, until there are no more or the batch is full. Returns a table to look up.
     fn walk(&mut self, log: &mut Wire) -> Result<Option<usize>, Halt> {
-        let Some(assembler) = &mut self.assembler else { return Ok(None) };
-        assembler.set_read_time(now_us());
-        if assembler.is_full() {
+        if self.is_full() {
             return Ok(None);
         }
+        let Some(assembler) = &mut self.assembler else { return Ok(None) };
+        assembler.set_read_time(now_us());
         while let Some(packet) = log.next_packet()? {
             let event = match packet.split_first() {
                 Some((0, event)) => event,
@@ -314,6 +344,11 @@ impl Runner {
                 Step::Next => {}
                 Step::Committed if assembler.is_full() => break,
                 Step::Committed => {}
+                Step::Outgrown => break,
+                Step::Paused => {
+                    log.unread();
+                    break;
+                }
                 Step::Describe(index) => {
                     log.unread();
                     return Ok(Some(index));
@@ -361,7 +396,7 @@ impl Runner {
         }
     }
 
-    /// Whether something should go out now.
+    /// Whether something should go out now. Always where [`Runner::is_full`].
     fn has_output(&mut self) -> bool {
         let Some(assembler) = &mut self.assembler else { return !self.said.is_empty() };
         // Before the batch that they belong to: whoever has stored its position knows what it lacks.

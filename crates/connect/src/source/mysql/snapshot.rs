@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::source::RejectedRow;
 
-use super::assemble::hex;
+use super::assemble::{hex, shown};
 use super::decode::{SnapshotPlan, SourceColumn};
 use super::describe::{literal, quoted};
 use super::error::{WireError, failure};
@@ -30,7 +30,12 @@ const FIRST_CHUNK_ROWS: usize = 4_096;
 const CHUNK_ROWS_MAX: usize = 500_000;
 const CHUNK_TIME: Duration = Duration::from_millis(500);
 const CHUNK_BYTES: usize = 8 << 20;
-/// A table without a key is held whole until its load is placed.
+/// A chunk ends when it has become as large as this, whatever was asked for: nobody knows how long rows are that were
+/// not read yet.
+const CHUNK_BYTES_MAX: usize = 32 << 20;
+/// It also ends after so many rows that could not be read.
+const CHUNK_REJECTED_MAX: usize = 1_000;
+/// A table without a key is held whole until its load is placed; one such table at a time.
 const BAG_BYTES_MAX: usize = 1 << 30;
 /// Chunks that wait between the readers and the window.
 const QUEUE: usize = 2;
@@ -61,10 +66,12 @@ impl Loaders {
     pub(crate) fn start(config: &Arc<MysqlConfig>, tables: Vec<(usize, CaptureTable)>, run: u64) -> Self {
         let (sender, loaded) = mpsc::channel(QUEUE);
         let together = Arc::new(Semaphore::new(config.snapshot_tables.max(1)));
+        let bags = Arc::new(Semaphore::new(1));
         let mut tasks = JoinSet::new();
         for (index, table) in tables {
             let (together, sender) = (Arc::clone(&together), sender.clone());
-            let reader = TableReader { config: Arc::clone(config), table, index, run, sender };
+            let bags = Arc::clone(&bags);
+            let reader = TableReader { config: Arc::clone(config), table, index, run, sender, bags };
             tasks.spawn(async move {
                 tokio::time::sleep(reader.config.snapshot_delay).await;
                 if let Ok(_turn) = together.acquire_owned().await {
@@ -89,6 +96,8 @@ struct TableReader {
     index: usize,
     run: u64,
     sender: mpsc::Sender<Loaded>,
+    /// One table is held whole at a time.
+    bags: Arc<Semaphore>,
 }
 
 impl TableReader {
@@ -124,6 +133,12 @@ impl TableReader {
         Ok(wire)
     }
 
+    async fn connect_for_chunks(&self) -> Result<Wire, WireError> {
+        let mut wire = self.connect().await?;
+        wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        Ok(wire)
+    }
+
     /// Reads on from the cursor until the end of the table.
     async fn chunks(&mut self) -> Result<End, WireError> {
         let plan = match SnapshotPlan::new(&self.table.columns) {
@@ -134,8 +149,7 @@ impl TableReader {
             Ok(keys) => keys,
             Err(reason) => return Ok(End::Parked(reason)),
         };
-        let mut wire = self.connect().await?;
-        wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        let mut wire = self.connect_for_chunks().await?;
         let rows_estimate = estimate(&mut wire, &self.table).await?;
         let mut rows_max = FIRST_CHUNK_ROWS;
         loop {
@@ -146,11 +160,18 @@ impl TableReader {
             };
             let begun = Instant::now();
             let mut read = Read::new(&plan, keys.len());
-            wire.query_with(&sql, |values| read.row(values)).await?;
+            let is_cut = match wire.query_with(&sql, |values| read.row(values)).await {
+                // The rest of the answer is on its way: it goes with the connection.
+                Err(WireError::Enough) => {
+                    wire = self.connect_for_chunks().await?;
+                    true
+                }
+                other => other.map(|_| false)?,
+            };
             let took = begun.elapsed();
             let (high, _) = log_end(&mut wire).await?;
             self.reject(&read.rejected, &high).await;
-            let complete = read.count < rows_max;
+            let complete = read.count < rows_max && !is_cut;
             let cursor = if read.count == 0 { cursor.clone().unwrap_or_default() } else { encode_cursor(&read.last) };
             rows_max = next_rows(read.count, read.rows.byte_len(), took);
             let chunk = Chunk {
@@ -161,6 +182,7 @@ impl TableReader {
                 complete,
                 high,
                 rows_estimate,
+                _turn: None,
             };
             if self.sender.send(Loaded::Chunk(chunk)).await.is_err() || complete {
                 wire.close().await;
@@ -176,6 +198,7 @@ impl TableReader {
             Ok(plan) => plan,
             Err(error) => return Ok(End::Parked(format!("{error}: {}", error.reason))),
         };
+        let Ok(turn) = Arc::clone(&self.bags).acquire_owned().await else { return Ok(End::Done) };
         let mut wire = self.connect().await?;
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         let rows_estimate = estimate(&mut wire, &self.table).await?;
@@ -189,9 +212,12 @@ impl TableReader {
         };
         let sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(&self.table));
         let mut read = Read::new(&plan, 0);
-        wire.query_with(&sql, |values| read.row(values)).await?;
-        if read.rows.byte_len() > BAG_BYTES_MAX {
-            return Ok(End::Parked("It has no primary key and is too large to be loaded in one piece.".to_owned()));
+        match wire.query_with(&sql, |values| read.row(values)).await {
+            Err(WireError::Enough) => {
+                let reason = "It has no primary key and is too large to be loaded in one piece. Add a primary key.";
+                return Ok(End::Parked(reason.to_owned()));
+            }
+            other => drop(other?),
         }
         self.reject(&read.rejected, &high).await;
         let chunk = Chunk {
@@ -202,6 +228,7 @@ impl TableReader {
             complete: true,
             high,
             rows_estimate,
+            _turn: Some(turn),
         };
         drop(self.sender.send(Loaded::Chunk(chunk)).await);
         wire.close().await;
@@ -287,10 +314,10 @@ async fn estimate(wire: &mut Wire, table: &CaptureTable) -> Result<u64, WireErro
 /// Rows of the next chunk, from how the last one went.
 fn next_rows(rows: usize, bytes: usize, took: Duration) -> usize {
     let rows = rows.max(1);
-    let by_time = rows as u128 * CHUNK_TIME.as_micros() / took.as_micros().max(1);
-    let by_bytes = rows as u128 * CHUNK_BYTES as u128 / bytes.max(1) as u128;
-    let next = by_time.min(by_bytes).min(rows as u128 * 4).min(CHUNK_ROWS_MAX as u128);
-    usize::try_from(next).unwrap_or(CHUNK_ROWS_MAX).max(256)
+    let by_time = (rows as u128 * CHUNK_TIME.as_micros() / took.as_micros().max(1)).max(256);
+    let by_bytes = (rows as u128 * CHUNK_BYTES as u128 / bytes.max(1) as u128).max(1);
+    let next = by_time.min(by_bytes).min((rows as u128 * 4).max(256)).min(CHUNK_ROWS_MAX as u128);
+    usize::try_from(next).unwrap_or(CHUNK_ROWS_MAX)
 }
 
 /// A chunk being read.
@@ -324,17 +351,19 @@ impl<'a> Read<'a> {
                 self.rows.abandon_row();
                 let key: Vec<String> = self.last.iter().map(|k| String::from_utf8_lossy(k).into_owned()).collect();
                 let shown = if key.is_empty() {
-                    hex(cells.first().copied().flatten().unwrap_or_default())
+                    shown(cells.first().copied().flatten().unwrap_or_default())
                 } else {
                     key.join(", ")
                 };
                 self.rejected.push((shown, error.to_string()));
             }
         }
-        if self.rows.byte_len() > BAG_BYTES_MAX * 3 {
-            return Err(WireError::Protocol("a chunk is too large".to_owned()));
-        }
-        Ok(())
+        let has_enough = match self.keys {
+            // All or nothing: more than this is for nothing.
+            0 => self.rows.byte_len() > BAG_BYTES_MAX,
+            _ => self.rows.byte_len() >= CHUNK_BYTES_MAX || self.rejected.len() >= CHUNK_REJECTED_MAX,
+        };
+        if has_enough { Err(WireError::Enough) } else { Ok(()) }
     }
 }
 

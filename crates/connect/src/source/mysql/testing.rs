@@ -1,6 +1,7 @@
 //! A door for the case files: the assembler and the windows without a server. Not for use by other crates.
 
 use relation::SourceBatch;
+use tokio::io::{AsyncWriteExt, DuplexStream};
 
 use crate::source::Limits;
 
@@ -9,6 +10,7 @@ use super::assemble::{Assembler, Notice, Step};
 use super::position::{LogPoint, LogPosition};
 use super::statement::statement;
 use super::window::Chunk;
+use super::wire::{Transport, Wire};
 
 /// Plays log events into an assembler.
 #[derive(Debug)]
@@ -23,11 +25,54 @@ impl Replay {
         Ok(Self { assembler: Assembler::new(tables, position, Limits::default(), 0) })
     }
 
+    /// The same with limits of its own.
+    pub fn with_limits(tables: Vec<CaptureTable>, position: &str, limits: Limits) -> Result<Self, String> {
+        let position: LogPosition = position.parse().map_err(|e| format!("{e}"))?;
+        Ok(Self { assembler: Assembler::new(tables, position, limits, 0) })
+    }
+
+    /// Whether a batch must be taken before the next event.
+    pub fn is_full(&self) -> bool {
+        self.assembler.is_full()
+    }
+
+    /// Whether there is a batch worth sending.
+    pub fn is_ready(&self) -> bool {
+        self.assembler.is_ready()
+    }
+
+    /// Where the source would resume.
+    pub fn position(&self) -> String {
+        self.assembler.position().to_string()
+    }
+
+    /// Walks the events that have arrived, as the source does, and takes the batches that must be taken on the way.
+    pub fn walk(&mut self, stream: &mut Stream) -> Result<Vec<SourceBatch>, String> {
+        let mut batches = Vec::new();
+        loop {
+            while self.assembler.is_full() {
+                if !self.assembler.is_ready() {
+                    return Err("the batch is full, and there is nothing to take".to_owned());
+                }
+                batches.push(self.assembler.take());
+            }
+            let Some(packet) = stream.wire.next_packet().map_err(|e| e.to_string())? else { return Ok(batches) };
+            let event = packet.get(1..).unwrap_or_default();
+            match self.assembler.event(event).map_err(|e| e.to_string())? {
+                Step::Next | Step::Committed | Step::Outgrown => {}
+                Step::Paused => stream.wire.unread(),
+                Step::Describe(_) => return Err("a table is to be described".to_owned()),
+            }
+        }
+    }
+
     /// Gives one event; says what it asked for, if anything.
     pub fn event(&mut self, event: &[u8]) -> Result<Option<String>, String> {
         match self.assembler.event(event) {
             Ok(Step::Next) => Ok(None),
             Ok(Step::Committed) => Ok(Some("committed".to_owned())),
+            Ok(Step::Outgrown) => Ok(Some("outgrown".to_owned())),
+            Ok(Step::Paused) => Ok(Some("paused".to_owned())),
             Ok(Step::Describe(index)) => Ok(Some(format!("describe {}", self.assembler.table(index).name))),
             Err(error) => Err(error.to_string()),
         }
@@ -54,7 +99,7 @@ impl Replay {
     /// A chunk of the table with this index arrives. Returns false if it must wait.
     pub fn chunk(&mut self, table: usize, rows: relation::Rows, high: (&str, u64), complete: bool) -> bool {
         let high = LogPoint::new(high.0, high.1);
-        let chunk = Chunk { table, run: 0, rows, cursor: Vec::new(), complete, high, rows_estimate: 0 };
+        let chunk = Chunk { table, run: 0, rows, cursor: Vec::new(), complete, high, rows_estimate: 0, _turn: None };
         if !self.assembler.may_close(&chunk) {
             return false;
         }
@@ -76,6 +121,48 @@ impl Replay {
             }
         };
         self.assembler.notices().into_iter().map(line).collect()
+    }
+}
+
+/// The log's bytes as a socket brings them.
+#[derive(Debug)]
+pub struct Stream {
+    wire: Wire,
+    far: DuplexStream,
+}
+
+impl Stream {
+    /// A connection on which nothing has come yet.
+    pub fn new() -> Self {
+        const HELD_BYTES: usize = 64 << 20;
+        let (near, far) = tokio::io::duplex(HELD_BYTES);
+        Self { wire: Wire::new(Transport::Memory(near)), far }
+    }
+
+    /// These bytes come, and are read at once.
+    pub async fn bring(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.far.write_all(bytes).await.map_err(|e| e.to_string())?;
+        let mut read = 0;
+        while read < bytes.len() {
+            read += self.wire.fill().await.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The next packet that has arrived whole.
+    pub fn packet(&mut self) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.wire.next_packet().map_err(|e| e.to_string())?.map(<[u8]>::to_vec))
+    }
+
+    /// The last packet comes once more.
+    pub fn unread(&mut self) {
+        self.wire.unread();
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -7,10 +7,17 @@
 //! transaction that is behind `high`, the log's end asked for after the read. Once the reader has applied `high`, every
 //! change that the chunk may show has come by, and its keys are in `touched`: such rows are left out, since the log
 //! carried their whole content. Rows of keys that were not touched have not changed.
+//!
+//! Keys are forgotten when they become too many ([`Window::forget`]); every chunk whose read had begun is void then, and
+//! the readers begin again where the last chunk sent has ended, as after a lost connection. A chunk read from then on shows
+//! all that the log had told by then, for a commit is in the log before a query shows it by less than
+//! `snapshot_delay`, for which the readers wait; and what the log tells later is in the new `touched`. A row that it repeats
+//! is the row that the log has brought: whoever stores it replaces it by itself.
 
 use hashbrown::HashSet;
 use relation::key::{hash128, push_row};
 use relation::{Layout, Rows, TableChanges};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::position::LogPoint;
 
@@ -29,6 +36,8 @@ pub(crate) struct Chunk {
     /// The log's end after the read.
     pub(crate) high: LogPoint,
     pub(crate) rows_estimate: u64,
+    /// The turn of a table that is read whole: the next one is read when this chunk was sent.
+    pub(crate) _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Hashes the keys of rows.
@@ -69,6 +78,16 @@ impl Window {
         for i in from..changes.rows.len() {
             self.touched.insert(self.hasher.hash(changes.rows.get(i)));
         }
+    }
+
+    /// Keys that are remembered.
+    pub(crate) fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// Remembers no key any more, and gives their memory back.
+    pub(crate) fn forget(&mut self) {
+        self.touched = HashSet::new();
     }
 
     /// The chunk's rows that the log has not changed.
@@ -113,10 +132,10 @@ impl BagLoad {
     }
 
     /// The table's content now: rows read at `point`, and the changes since.
-    pub(crate) fn fold(&mut self, rows: &Rows, point: &LogPoint) -> Rows {
+    pub(crate) fn fold(&mut self, rows: Rows, point: &LogPoint) -> Rows {
         let skip = self.ends.iter().rev().find(|(end, _)| end <= point).map_or(0, |&(_, count)| count);
         if skip == self.changes.rows.len() {
-            return rows.clone();
+            return rows;
         }
         let mut counts: indexed::Counts<'_> = indexed::Counts::default();
         for row in rows.iter() {

@@ -2,7 +2,8 @@
 //!
 //! We speak the protocol ourselves for one reason: a log at rest arrives as a million packets of a hundred bytes a second.
 //! A packet is therefore a range of one large read buffer ([`Wire::next_packet`]), never a buffer or a future of its own;
-//! the socket is read in blocks ([`Wire::fill`]), and between two blocks nothing is asynchronous. Logging in is in
+//! the socket is read in blocks ([`Wire::fill`]), and between two blocks nothing is asynchronous. The buffer grows for a
+//! larger packet (up to 1 GiB, in parts of 16 MiB) to at most twice its size, and shrinks again. Logging in is in
 //! [`super::login`].
 
 use std::io;
@@ -11,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -55,6 +56,8 @@ impl ServerInfo {
 pub(crate) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Without a server: what a test says.
+    Memory(DuplexStream),
     /// Between the two, while TLS is negotiated.
     Gone,
 }
@@ -68,18 +71,11 @@ pub(crate) struct Wire {
     /// What is read but not consumed: `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// Where the packet last returned began, for [`Wire::unread`].
-    previous: usize,
-    /// The last packet, if it came in several parts.
-    joined: Vec<u8>,
+    /// The packet last returned, within `buffer`.
+    last: Range<usize>,
+    /// It is to be returned once more.
+    again: bool,
     sequence: u8,
-}
-
-/// A packet's bytes: in the read buffer, or joined from parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Packet {
-    Buffer(Range<usize>),
-    Joined,
 }
 
 impl Wire {
@@ -91,8 +87,8 @@ impl Wire {
             buffer: vec![0; BLOCK_BYTES],
             start: 0,
             end: 0,
-            previous: 0,
-            joined: Vec::new(),
+            last: 0..0,
+            again: false,
             sequence: 0,
         }
     }
@@ -139,29 +135,44 @@ impl Wire {
 
     /// Makes room for a block, or for the packet that has begun if it is larger.
     fn make_room(&mut self) {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.buffer.len() - self.end < BLOCK_BYTES / 4 || self.start > BLOCK_BYTES {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+        let from = if self.again { self.last.start } else { self.start };
+        let held = self.end - from;
+        if self.buffer.len() > 64 * BLOCK_BYTES && held < BLOCK_BYTES {
+            // A large packet has come and gone.
+            let mut buffer = vec![0; BLOCK_BYTES * 2];
+            buffer[..held].copy_from_slice(&self.buffer[from..self.end]);
+            self.buffer = buffer;
+            self.moved(from);
+        } else if held == 0 {
+            self.moved(from);
+        } else if self.buffer.len() - self.end < BLOCK_BYTES / 4 || from > BLOCK_BYTES {
+            self.buffer.copy_within(from..self.end, 0);
+            self.moved(from);
         }
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
-        } else if self.end == 0 && self.buffer.len() > 64 * BLOCK_BYTES {
-            self.buffer = vec![0; BLOCK_BYTES];
         }
+    }
+
+    /// What stood at `from` stands at the buffer's head now. The last packet counts only if it is asked for again.
+    fn moved(&mut self, from: usize) {
+        (self.start, self.end) = (self.start - from, self.end - from);
+        self.last = if self.again { self.last.start - from..self.last.end - from } else { 0..0 };
     }
 
     /// The next whole packet in the buffer, or none until [`Wire::fill`] has read more.
     pub(crate) fn next_packet(&mut self) -> Result<Option<&[u8]>, WireError> {
-        Ok(match self.locate()? {
-            None => None,
-            Some(Packet::Buffer(range)) => Some(&self.buffer[range]),
-            Some(Packet::Joined) => Some(&self.joined),
-        })
+        if !self.again {
+            match self.locate()? {
+                None => return Ok(None),
+                Some(range) => self.last = range,
+            }
+        }
+        self.again = false;
+        Ok(Some(&self.buffer[self.last.clone()]))
     }
 
-    fn locate(&mut self) -> Result<Option<Packet>, WireError> {
+    fn locate(&mut self) -> Result<Option<Range<usize>>, WireError> {
         let Some((length, sequence)) = self.header(self.start) else { return Ok(None) };
         if length == PACKET_BYTES_MAX {
             return self.join();
@@ -171,9 +182,8 @@ impl Wire {
             return Ok(None);
         }
         self.sequence = sequence.wrapping_add(1);
-        self.previous = self.start;
         self.start = body + length;
-        Ok(Some(Packet::Buffer(body..body + length)))
+        Ok(Some(body..body + length))
     }
 
     /// Length and sequence number of the packet at `at`, if its header has arrived.
@@ -183,9 +193,8 @@ impl Wire {
         Some((usize::from(h[0]) | usize::from(h[1]) << 8 | usize::from(h[2]) << 16, h[3]))
     }
 
-    /// A packet of 16 MiB and more: joins its parts once all have arrived.
-    fn join(&mut self) -> Result<Option<Packet>, WireError> {
-        let mut parts = Vec::new();
+    /// A packet of 16 MiB and more: once all its parts have arrived, they are moved together where they stand.
+    fn join(&mut self) -> Result<Option<Range<usize>>, WireError> {
         let mut at = self.start;
         let mut total = 0;
         loop {
@@ -197,25 +206,27 @@ impl Wire {
             if self.end < at + 4 + length {
                 return Ok(None);
             }
-            parts.push(at + 4..at + 4 + length);
             at += 4 + length;
             if length < PACKET_BYTES_MAX {
                 self.sequence = sequence.wrapping_add(1);
                 break;
             }
         }
-        self.joined.clear();
-        for part in parts {
-            self.joined.extend_from_slice(&self.buffer[part]);
+        let begin = self.start + 4;
+        let (mut from, mut joined) = (begin + PACKET_BYTES_MAX + 4, begin + PACKET_BYTES_MAX);
+        while from < at {
+            let length = PACKET_BYTES_MAX.min(at - from);
+            self.buffer.copy_within(from..from + length, joined);
+            joined += length;
+            from += length + 4;
         }
-        self.previous = self.start;
         self.start = at;
-        Ok(Some(Packet::Joined))
+        Ok(Some(begin..begin + total))
     }
 
-    /// Gives the packet last returned once more. Nothing may have been read or consumed since.
+    /// Gives the packet last returned once more. Nothing may have been read since it was returned.
     pub(crate) fn unread(&mut self) {
-        self.start = self.previous;
+        self.again = true;
     }
 
     /// Waits for the next packet and copies it: for handshakes and results of commands.
@@ -443,6 +454,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -453,6 +465,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -461,6 +474,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
             Self::Gone => Poll::Ready(Ok(())),
         }
     }
@@ -469,6 +483,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Gone => Poll::Ready(Ok(())),
         }
     }

@@ -2,32 +2,85 @@
 
 use std::mem;
 
-use relation::{ChunkDone, SourceBatch};
+use relation::{ChunkDone, SourceBatch, TransactionPart};
 
 use super::super::window::Chunk;
-use super::{Assembler, Loading, Table};
+use super::{Assembler, Loading, NOTICES_MAX, TOUCHED_ROWS, TRANSACTION_ROWS, Table};
 
 impl Assembler {
     /// Whether [`Assembler::take`] would return something worth sending at once.
     pub(crate) fn is_ready(&self) -> bool {
+        self.has_whole() || self.has_outgrown()
+    }
+
+    /// Whether the position has moved since the last batch, though nothing of ours was in it. Not among the parts of a
+    /// transaction: no other batch comes between them.
+    pub(crate) fn has_moved(&self) -> bool {
+        !self.is_among_parts() && self.sent.as_ref().is_none_or(|sent| sent.0 != self.position.to_string())
+    }
+
+    /// Whether no further event may be given before [`Assembler::take`]; there is always something to take then.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        let is_large = self.batch.transactions.len() >= self.limits.rows_max
+            || self.batch.rows() >= self.limits.rows_max
+            || self.batch.bytes() >= self.limits.bytes_max;
+        self.last_part.is_some() || is_large && self.has_whole() || self.has_outgrown()
+    }
+
+    /// Whether events should wait until what has gathered was looked after.
+    pub(super) fn must_pause(&self) -> bool {
+        self.has_outgrown() || self.notices.len() >= NOTICES_MAX
+    }
+
+    fn has_whole(&self) -> bool {
         !self.batch.transactions.is_empty() || !self.batch.chunks.is_empty()
     }
 
-    /// Whether the position has moved since the last batch, though nothing of ours was in it.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.sent.as_ref().is_none_or(|sent| sent.0 != self.position.to_string())
-    }
-
-    /// Whether the batch is as large as it may become. Ask after [`Step::Committed`].
+    /// Whether the batch holds as much of the open transaction as a part may have.
     #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.batch.transactions.len() >= self.limits.rows_max
-            || self.batch.rows() >= self.limits.rows_max
-            || self.batch.bytes() >= self.limits.bytes_max
+    fn has_outgrown(&self) -> bool {
+        self.open.bytes >= self.limits.bytes_max
+            || self.open.rows >= self.limits.rows_max.saturating_mul(TRANSACTION_ROWS)
     }
 
-    /// The whole transactions so far, with their position. An open transaction begins the next batch.
+    /// Whether a transaction's first part was taken and its last one was not.
+    fn is_among_parts(&self) -> bool {
+        self.open.parts > 0 || self.last_part.is_some()
+    }
+
+    /// The whole transactions so far, with their position; where there are none, a part of the open one if it has outgrown
+    /// the batch. What is not taken begins the next batch.
     pub(crate) fn take(&mut self) -> SourceBatch {
+        if let Some(number) = self.last_part.take() {
+            debug_assert!(self.batch.transactions.len() == 1 && self.batch.chunks.is_empty(), "one transaction alone");
+            self.batch.part = Some(TransactionPart { number, is_last: true });
+        } else if !self.has_whole() && self.has_outgrown() {
+            return self.take_part();
+        }
+        let mut batch = self.take_whole();
+        batch.position = self.position.to_position();
+        self.sent = Some(batch.position.clone());
+        batch
+    }
+
+    /// All that the batch holds, which is of the open transaction.
+    fn take_part(&mut self) -> SourceBatch {
+        let mut batch = mem::take(&mut self.batch);
+        batch.tables.retain(|(_, changes)| !changes.rows.is_empty() || changes.truncated);
+        self.open.parts = self.open.parts.saturating_add(1);
+        batch.part = Some(TransactionPart { number: self.open.parts, is_last: false });
+        self.open.rows = 0;
+        self.open.bytes = 0;
+        for (index, from) in &mut self.open.marks {
+            if !matches!(self.tables[*index].loading, Loading::Bag(_)) {
+                *from = 0;
+            }
+        }
+        batch
+    }
+
+    fn take_whole(&mut self) -> SourceBatch {
         let mut batch = mem::take(&mut self.batch);
         for (index, from) in &mut self.open.marks {
             let table = &self.tables[*index];
@@ -44,8 +97,6 @@ impl Assembler {
             *from = 0;
         }
         batch.tables.retain(|(_, changes)| !changes.rows.is_empty() || changes.truncated);
-        batch.position = self.position.to_position();
-        self.sent = Some(batch.position.clone());
         batch
     }
 
@@ -57,7 +108,7 @@ impl Assembler {
             // Emptied or parked meanwhile.
             Loading::Complete => return false,
             Loading::Keyed(window) => window.survivors(chunk.rows),
-            Loading::Bag(bag) => bag.fold(&chunk.rows, &chunk.high),
+            Loading::Bag(bag) => bag.fold(chunk.rows, &chunk.high),
         };
         if chunk.complete {
             table.loading = Loading::Complete;
@@ -72,10 +123,28 @@ impl Assembler {
         chunk.complete
     }
 
-    /// Whether a chunk's time has come: the log has passed its `high`, and no open transaction has changed a bag, whose
-    /// rows would be torn apart.
+    /// Whether a chunk's time has come: the log has passed its `high`, no open transaction has changed a bag, whose rows
+    /// would be torn apart, and the batch is no part of a transaction.
     pub(crate) fn may_close(&self, chunk: &Chunk) -> bool {
         let whole = |table: &Table| !matches!(table.loading, Loading::Bag(_)) || self.open.marks.is_empty();
-        self.applied >= chunk.high && whole(&self.tables[chunk.table])
+        !self.is_among_parts() && self.applied >= chunk.high && whole(&self.tables[chunk.table])
+    }
+
+    /// Whether the windows remember as many keys as they may.
+    pub(crate) fn has_touched_much(&self) -> bool {
+        let touched = |table: &Table| match &table.loading {
+            Loading::Keyed(window) => window.touched(),
+            Loading::Complete | Loading::Bag(_) => 0,
+        };
+        self.tables.iter().map(touched).sum::<usize>() > self.limits.rows_max.saturating_mul(TOUCHED_ROWS)
+    }
+
+    /// All windows begin anew: chunks that were begun before are void. See [`super::super::window`] for why it is right.
+    pub(crate) fn open_windows_anew(&mut self) {
+        for table in &mut self.tables {
+            if let Loading::Keyed(window) = &mut table.loading {
+                window.forget();
+            }
+        }
     }
 }

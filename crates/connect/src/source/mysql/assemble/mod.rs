@@ -4,10 +4,15 @@
 //! into the batch under construction; per table the place is kept where the open transaction begins, so that a broken
 //! connection can take it back ([`Assembler::abandon`]) and a batch can be cut before it ([`Assembler::take`]).
 //!
+//! The law of room: [`Assembler::is_full`] only where [`Assembler::take`] gives something. A transaction that outgrows a
+//! batch is therefore handed over in parts, whole transactions before it first, and the rows held here are never more than
+//! two batches and one event: [`Limits::bytes_max`] and [`TRANSACTION_ROWS`] say how large an open transaction becomes.
+//!
 //! The cost of an event decides the speed of the whole capture. A table map is compared with the last one of its table id,
 //! byte by byte, and is understood only when it differs; nothing is allocated per event or per transaction.
 
 mod batch;
+mod payload;
 mod rows;
 mod transaction;
 
@@ -26,12 +31,17 @@ use super::position::{LogPoint, LogPosition, Origin};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
 
-/// Rows of one table in one transaction may take this much; a batch cannot hold 4 GiB.
-const TRANSACTION_BYTES_MAX: usize = 2 << 30;
-/// A compressed transaction may inflate to this much.
-const PAYLOAD_BYTES_MAX: usize = 1 << 30;
-/// Changes of one table without a key that may be kept back while it is read.
+/// A transaction stays whole up to so many times the rows of a batch, as long as its bytes fit: most receivers have less
+/// to do for one batch of 200,000 short rows than for ten parts.
+const TRANSACTION_ROWS: usize = 10;
+/// Keys that may have been touched in all windows together, as a multiple of the rows of a batch.
+const TOUCHED_ROWS: usize = 100;
+/// Changes of tables without a key that may be kept back while these are read, all together.
 const BAG_BYTES_MAX: usize = 512 << 20;
+/// News that may wait until they are fetched; more come only out of one event.
+pub(crate) const NOTICES_MAX: usize = 1_000;
+/// Bytes of a rejected row that are shown.
+const SHOWN_BYTES_MAX: usize = 1 << 10;
 /// Table ids remembered; a server hands out a new one whenever it reopens a table.
 const MAPS_MAX: usize = 16_384;
 
@@ -42,6 +52,11 @@ pub(crate) enum Step {
     Next,
     /// A transaction is complete.
     Committed,
+    /// The open transaction is as large as a part may be, or many news wait: see to [`Assembler::is_full`] before the next
+    /// event.
+    Outgrown,
+    /// As [`Step::Outgrown`], in the midst of an event: give the same one once more then.
+    Paused,
     /// Read this table's columns again, call [`Assembler::described`], and give the same event once more.
     Describe(usize),
 }
@@ -97,6 +112,11 @@ struct Open {
     skipped: bool,
     commit_time_us: i64,
     changes: u32,
+    /// What the batch holds of it.
+    rows: usize,
+    bytes: usize,
+    /// Parts of it that were taken.
+    parts: u32,
     /// Per table touched: where its rows begin in the batch.
     marks: Vec<(usize, usize)>,
     gtid: Option<OpenGtid>,
@@ -129,6 +149,12 @@ pub(crate) struct Assembler {
     origin: Origin,
     open: Open,
     batch: SourceBatch,
+    /// The batch is the last part, of this number, of a transaction that was handed over in parts.
+    last_part: Option<u32>,
+    /// The compressed transaction being read, or the buffers of the last one.
+    inflating: Option<payload::Inflating>,
+    /// A compressed transaction was left in its midst.
+    is_inside_event: bool,
     /// The position of the batch last taken.
     sent: Option<Position>,
     notices: Vec<Notice>,
@@ -153,6 +179,9 @@ impl Assembler {
             origin: Origin::default(),
             open: Open::default(),
             batch: SourceBatch::default(),
+            last_part: None,
+            inflating: None,
+            is_inside_event: false,
             sent: None,
             notices: Vec::new(),
             limits,
@@ -190,6 +219,7 @@ impl Assembler {
     pub(crate) fn abandon(&mut self) {
         self.rollback();
         self.end_transaction();
+        self.is_inside_event = false;
         self.checksum = Checksum::Unknown;
         self.maps.clear();
         self.applied = self.position.point.clone();
@@ -205,7 +235,8 @@ impl Assembler {
             self.checksum = Checksum::of_format_description(event);
             return Ok(Step::Next);
         }
-        let body = self.checksum.body(event)?;
+        // An event given once more was found whole the first time.
+        let body = if self.is_inside_event { self.checksum.known_body(event) } else { self.checksum.body(event)? };
         if header.log_pos != 0 && !header.is_artificial() && header.kind != kind::HEARTBEAT {
             self.offset = extend(self.offset, header.log_pos);
         }
@@ -290,41 +321,6 @@ impl Assembler {
         Ok(Step::Next)
     }
 
-    fn payload(&mut self, body: &[u8]) -> Result<Step, WireError> {
-        let payload = event::payload(body)?;
-        let inflated;
-        let mut rest = if payload.compressed {
-            if payload.uncompressed_bytes > PAYLOAD_BYTES_MAX {
-                return Err(too_large("a compressed transaction", payload.uncompressed_bytes));
-            }
-            inflated = zstd::bulk::decompress(payload.data, payload.uncompressed_bytes)
-                .map_err(|e| damaged(&format!("a compressed transaction cannot be inflated: {e}")))?;
-            &inflated[..]
-        } else {
-            payload.data
-        };
-        if rest.len() != payload.uncompressed_bytes {
-            return Err(damaged("a compressed transaction inflates to another size than it says"));
-        }
-        let mut step = Step::Next;
-        while !rest.is_empty() {
-            let size = rest.get(9..13).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
-            let event = rest.get(..size).filter(|e| e.len() >= event::HEADER_BYTES);
-            let event = event.ok_or_else(|| damaged("an event inside a compressed transaction"))?;
-            rest = &rest[size..];
-            match self.in_order(Header::parse(event)?, event, &event[event::HEADER_BYTES..])? {
-                Step::Next => {}
-                Step::Committed => step = Step::Committed,
-                // The whole payload will be given again.
-                describe @ Step::Describe(_) => {
-                    self.rollback();
-                    return Ok(describe);
-                }
-            }
-        }
-        Ok(step)
-    }
-
     fn here(&self) -> String {
         format!("{}:{}", self.file, self.offset)
     }
@@ -364,13 +360,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).collect()
 }
 
-fn too_large(what: &str, bytes: usize) -> WireError {
-    Failure {
-        message: format!("{what} takes {} MiB", bytes >> 20),
-        detail: format!("At most {} MiB can be taken.", TRANSACTION_BYTES_MAX.min(PAYLOAD_BYTES_MAX) >> 20),
-        hint: "Split such transactions, and load the table again: tidemill resnapshot.".to_owned(),
+/// What messages show of a row's bytes: the first of them where there are many.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    match bytes.get(..SHOWN_BYTES_MAX) {
+        None => hex(bytes),
+        Some(first) => format!("{}… ({} bytes)", hex(first), bytes.len()),
     }
-    .into()
 }
 
 fn incident(here: &str) -> WireError {

@@ -2,14 +2,14 @@
 
 use std::mem;
 
-use relation::Position;
+use relation::{Position, TableChanges};
 
 use crate::source::RejectedRow;
 
 use super::super::decode::{self, Plan, SourceColumn, TableMap};
 use super::super::error::WireError;
 use super::super::event::{self, damaged};
-use super::{Assembler, Loading, MAPS_MAX, Mapped, Notice, Step, TRANSACTION_BYTES_MAX, hex, too_large, unknown_event};
+use super::{Assembler, BAG_BYTES_MAX, Loading, MAPS_MAX, Mapped, Notice, Step, shown, unknown_event};
 
 impl Assembler {
     #[inline]
@@ -75,23 +75,34 @@ impl Assembler {
             Loading::Bag(_) => &mut table.kept,
             _ => self.batch.table(table.capture.id),
         };
-        let from = changes.rows.len();
+        let (from, bytes) = (changes.rows.len(), changes.rows.byte_len());
         if table.marked_in != self.open.number {
             table.marked_in = self.open.number;
+            self.open.active = true;
             self.open.marks.push((index, from));
         }
         let decoded = plan.decode_rows(kind, body, changes);
         match decoded {
             Ok(decoded) => {
-                self.open.changes += decoded.changes;
-                if changes.rows.byte_len() > TRANSACTION_BYTES_MAX {
-                    return Err(too_large("a transaction's rows of one table", changes.rows.byte_len()));
-                }
-                if let Loading::Keyed(window) = &mut table.loading {
-                    window.touch(changes, from);
-                }
+                // A count to be shown: of more than 4 billion it says as much as it can.
+                self.open.changes = self.open.changes.saturating_add(decoded.changes);
+                let (rows, bytes) = (changes.rows.len() - from, changes.rows.byte_len() - bytes);
+                let is_kept = match &mut table.loading {
+                    Loading::Complete => false,
+                    Loading::Keyed(window) => {
+                        window.touch(changes, from);
+                        false
+                    }
+                    Loading::Bag(_) => true,
+                };
                 if !decoded.rejected.is_empty() {
                     self.reject(index, decoded.rejected);
+                }
+                if is_kept {
+                    self.bound_bags(index);
+                } else {
+                    self.open.rows += rows;
+                    self.open.bytes += bytes;
                 }
             }
             Err(error) => {
@@ -99,7 +110,19 @@ impl Assembler {
                 self.park(index, reason);
             }
         }
-        Ok(Step::Next)
+        Ok(if self.must_pause() { Step::Outgrown } else { Step::Next })
+    }
+
+    /// Parks a table without a key that is being loaded when more is kept back than may be.
+    fn bound_bags(&mut self, index: usize) {
+        let kept = self.tables.iter().map(|table| match &table.loading {
+            Loading::Bag(bag) => bag.bytes() + table.kept.rows.byte_len(),
+            Loading::Complete | Loading::Keyed(_) => 0,
+        });
+        if kept.sum::<usize>() > BAG_BYTES_MAX {
+            let reason = "it has no primary key and changed too much while it was being loaded";
+            self.park(index, reason.to_owned());
+        }
     }
 
     pub(super) fn compressed_rows(&mut self, kind: u8, body: &[u8]) -> Result<Step, WireError> {
@@ -114,7 +137,7 @@ impl Assembler {
         let position = Position(self.here());
         self.notices.extend(rejected.into_iter().map(|r| {
             let reason = format!("Column \"{}\": {}", r.column, r.reason);
-            Notice::Rejected(RejectedRow { table, row: hex(&r.raw), reason, position: position.clone() })
+            Notice::Rejected(RejectedRow { table, row: shown(&r.raw), reason, position: position.clone() })
         }));
     }
 
@@ -126,6 +149,7 @@ impl Assembler {
             return;
         }
         table.loading = Loading::Complete;
+        table.kept = TableChanges::default();
         for mapped in self.maps.values_mut() {
             if mapped.target.as_ref().is_some_and(|&(table, _)| table == index) {
                 mapped.target = None;
@@ -145,11 +169,16 @@ impl Assembler {
             return;
         };
         let table = &mut self.tables[index];
-        let changes = match table.loading {
-            Loading::Bag(_) => &mut table.kept,
-            _ => self.batch.table(table.capture.id),
-        };
+        if matches!(table.loading, Loading::Bag(_)) {
+            table.kept.rows.truncate(from);
+            table.kept.weights.truncate(from);
+            return;
+        }
+        let changes = self.batch.table(table.capture.id);
+        let (rows, bytes) = (changes.rows.len(), changes.rows.byte_len());
         changes.rows.truncate(from);
         changes.weights.truncate(from);
+        self.open.rows -= rows - changes.rows.len();
+        self.open.bytes -= bytes - changes.rows.byte_len();
     }
 }

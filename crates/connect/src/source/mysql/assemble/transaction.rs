@@ -8,7 +8,7 @@ use super::super::error::WireError;
 use super::super::event::{self, Header};
 use super::super::position::{Gtids, LogPoint};
 use super::super::statement::{Statement, TableName, Xa, statement};
-use super::{Assembler, BAG_BYTES_MAX, Loading, OpenGtid, Step, Table};
+use super::{Assembler, Loading, OpenGtid, Step, Table};
 
 impl Assembler {
     pub(super) fn begin_mysql(&mut self, header: Header, head: event::GtidHead) {
@@ -154,6 +154,7 @@ impl Assembler {
     pub(super) fn commit(&mut self, header: Header) -> Step {
         self.keep_bags();
         if self.open.changes > 0 {
+            self.last_part = (self.open.parts > 0).then(|| self.open.parts.saturating_add(1));
             self.batch.transactions.push(TransactionMark {
                 commit_time_us: commit_time(header, self.open.commit_time_us),
                 read_time_us: self.read_time_us,
@@ -181,10 +182,6 @@ impl Assembler {
             let Loading::Bag(bag) = &mut table.loading else { continue };
             bag.keep(&table.kept, 0, &end);
             table.kept = TableChanges::default();
-            if bag.bytes() > BAG_BYTES_MAX {
-                let reason = "it has no primary key and changed too much while it was being loaded";
-                self.park(index, reason.to_owned());
-            }
         }
         self.open.marks = marks;
     }
@@ -213,6 +210,9 @@ impl Assembler {
         self.open.skipped = false;
         self.open.commit_time_us = 0;
         self.open.changes = 0;
+        self.open.rows = 0;
+        self.open.bytes = 0;
+        self.open.parts = 0;
         self.open.marks.clear();
         self.open.gtid = None;
     }
@@ -231,6 +231,10 @@ impl Assembler {
             changes.weights.truncate(from);
         }
         self.open.changes = 0;
+        self.open.rows = 0;
+        self.open.bytes = 0;
+        // Those that were taken are void: they are replaced by a first one or by whatever comes.
+        self.open.parts = 0;
     }
 }
 

@@ -1,0 +1,179 @@
+//! What a source is to whoever runs it.
+//!
+//! Whoever runs sources matches on no kind: it opens a connection's settings ([`SourceKind::open`]) and then asks the
+//! [`Source`] that it got. A new kind is a folder beside this file and a line in [`super::KINDS`].
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use relation::{Position, Schema, TableId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::{Check, Failure, Limits, Load, Settings, SourceEvent};
+
+/// A kind of source: what connections of its `type:` are.
+#[async_trait]
+pub trait SourceKind: Send + Sync {
+    /// The values of `type:` that mean it.
+    fn types(&self) -> &'static [&'static str];
+
+    /// Whether connections of a type are of this kind.
+    fn is_of(&self, wanted: &str) -> bool {
+        self.types().contains(&wanted)
+    }
+
+    /// Whether [`Source::describe`] reaches for nobody, and no setting is a secret.
+    fn is_described_offline(&self) -> bool {
+        false
+    }
+
+    /// A source of these settings, whose secrets are resolved here. It is not reached for yet.
+    async fn open(&self, settings: &Settings) -> Result<Arc<dyn Source>, Failure>;
+}
+
+/// A source that can be asked and run. All tables are named as the source names them.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The word for it in `tidemill.sources`.
+    fn word(&self) -> &'static str;
+
+    /// Whether its tables are loaded before they are followed. Otherwise they hold what comes from some place of its log on.
+    fn loads(&self) -> bool {
+        true
+    }
+
+    /// Columns and sizes of tables, in the order asked for. Errors: it cannot be asked at all.
+    async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Failure>;
+
+    /// Follows tables from behind `resume`, or from where its settings say, on the current tokio runtime. The receiver gets
+    /// events until [`SourceEvent::Failed`] or [`Control::stop`].
+    fn start(
+        &self,
+        tables: Vec<FollowedTable>,
+        resume: Option<Position>,
+        limits: Limits,
+    ) -> (mpsc::Receiver<SourceEvent>, Control);
+
+    /// Where it ends now, for "until caught up"; none where it has no end.
+    async fn current_position(&self) -> Result<Option<Position>, Failure>;
+
+    /// Whether a position has seen all that another has. Errors: text that is no position of this kind.
+    fn reached(&self, current: &Position, target: &Position) -> Result<bool, Failure>;
+
+    /// Bytes of its log that a position has not seen; none where nobody knows.
+    async fn bytes_behind(&self, position: &Position) -> Result<Option<u64>, Failure>;
+
+    /// Questions asked before it is used, about it and about these tables. Never fails: what cannot be asked because of an
+    /// earlier answer is left out.
+    async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check>;
+}
+
+/// Where a table is in its source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TablePlace {
+    /// Empty where the source has no databases.
+    pub database: String,
+    pub name: String,
+}
+
+impl fmt::Display for TablePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.database.is_empty() {
+            true => f.write_str(&self.name),
+            false => write!(f, "{}.{}", self.database, self.name),
+        }
+    }
+}
+
+/// Why a table cannot be captured now, as a sentence. Time may heal it: it is asked for again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absence(pub String);
+
+/// A table that can be captured.
+#[derive(Debug, Clone)]
+pub struct TableFacts {
+    pub schema: Schema,
+    /// Rows, as the source estimates them.
+    pub rows_estimate: u64,
+    pub own: OwnFacts,
+}
+
+/// What a source wants back of a table that it has described: opaque to everybody else.
+#[derive(Clone)]
+pub struct OwnFacts(Arc<dyn Any + Send + Sync>);
+
+impl OwnFacts {
+    /// Facts of any form.
+    pub fn new<T: Send + Sync + 'static>(facts: T) -> Self {
+        Self(Arc::new(facts))
+    }
+
+    /// The facts, for the source that made them; none for another.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for OwnFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnFacts(…)")
+    }
+}
+
+/// A table to follow.
+#[derive(Debug, Clone)]
+pub struct FollowedTable {
+    pub id: TableId,
+    pub place: TablePlace,
+    /// As [`Source::describe`] gave them.
+    pub facts: TableFacts,
+    pub load: Load,
+}
+
+/// Stops a running source.
+#[derive(Debug)]
+pub struct Control {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Of a task that ends soon after the word.
+    pub fn new(stop: watch::Sender<bool>, task: JoinHandle<()>) -> Self {
+        Self { stop, task }
+    }
+
+    /// Ends the source and waits until its connections are closed. What was not received is read again next time.
+    pub async fn stop(self) {
+        // A source that has ended does not listen; that is as good.
+        self.stop.send(true).ok();
+        self.task.await.ok();
+    }
+}
+
+/// How often a source is asked whether tables that were not there have come.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Waits until one or more of these tables can be captured; answers which, by their place in `absent`, and what they are.
+/// A source that cannot be asked is asked again at the next look.
+pub async fn until_there(source: &dyn Source, absent: &[TablePlace], pause: Duration) -> Vec<(usize, TableFacts)> {
+    loop {
+        // Counted by the machine's uptime: a clock that is set does not matter.
+        tokio::time::sleep(pause).await;
+        let answers = match source.describe(absent).await {
+            Ok(answers) => answers,
+            Err(failure) => {
+                tracing::debug!(%failure, detail = %failure.detail, "tables that are missing cannot be looked for");
+                continue;
+            }
+        };
+        let there: Vec<_> = answers.into_iter().enumerate().filter_map(|(i, answer)| Some((i, answer.ok()?))).collect();
+        if !there.is_empty() {
+            return there;
+        }
+    }
+}

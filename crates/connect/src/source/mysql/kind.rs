@@ -1,0 +1,155 @@
+//! MySQL and MariaDB as a kind of source: settings in, and the functions of this folder behind [`Source`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use relation::{DataType, Position, Value};
+use serde_json::Value as Json;
+use tokio::sync::mpsc;
+
+use crate::source::{
+    Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Settings, Source, SourceEvent, SourceKind,
+    TablePlace,
+};
+
+use super::{CaptureTable, MysqlConfig, MysqlSource, SourceColumn, Start, Tls};
+
+const KEYS: [&str; 7] = ["host", "port", "user", "password", "database", "tls", "start"];
+
+/// Connections of the types `mysql` and `mariadb`.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind;
+
+#[async_trait]
+impl SourceKind for Kind {
+    fn types(&self) -> &'static [&'static str] {
+        &["mysql", "mariadb"]
+    }
+
+    async fn open(&self, settings: &Settings) -> Result<Arc<dyn Source>, Failure> {
+        let mut config = config(settings)?;
+        if let Some(secret) = settings.secret("password")? {
+            config.password = Some(secret.resolve().await?);
+        }
+        Ok(Arc::new(Mysql { config }))
+    }
+}
+
+/// The settings without the password.
+fn config(settings: &Settings) -> Result<MysqlConfig, Failure> {
+    settings.refuse_others(&KEYS)?;
+    Ok(MysqlConfig {
+        host: settings.required("host")?.to_owned(),
+        port: settings.number("port")?.unwrap_or(3306),
+        user: settings.required("user")?.to_owned(),
+        database: settings.text("database")?.unwrap_or_default().to_owned(),
+        tls: match settings.text("tls")? {
+            None | Some("preferred") => Tls::Preferred,
+            Some("disabled") => Tls::Disabled,
+            Some("required") => Tls::Required,
+            Some("verify") => Tls::Verify,
+            Some(_) => return Err(settings.bad("tls", "disabled, preferred, required or verify")),
+        },
+        start: match settings.get("start") {
+            None => Start::Snapshot,
+            Some(value) => start(value).ok_or_else(|| {
+                let forms = "snapshot, now, {since: '2026-01-01 00:00:00'} (UTC), {binlog: [binlog.000003, 154]} or \
+                             {gtid: '…'}";
+                settings.bad("start", forms)
+            })?,
+        },
+        ..MysqlConfig::default()
+    })
+}
+
+fn start(value: &Json) -> Option<Start> {
+    match value.as_str() {
+        Some("snapshot") => return Some(Start::Snapshot),
+        Some("now") => return Some(Start::Now),
+        _ => {}
+    }
+    if let Some(time) = value.get("since") {
+        let Ok(Value::Timestamp(us)) = Value::parse(DataType::Timestamp, time.as_str()?) else { return None };
+        return Some(Start::Since(us));
+    }
+    if let Some(place) = value.get("binlog") {
+        let (file, offset) = (place.get(0)?.as_str()?, place.get(1)?.as_u64()?);
+        return Some(Start::Binlog { file: file.to_owned(), offset });
+    }
+    Some(Start::Gtid(value.get("gtid")?.as_str()?.to_owned()))
+}
+
+/// One server.
+#[derive(Debug)]
+struct Mysql {
+    config: MysqlConfig,
+}
+
+fn pairs(wanted: &[TablePlace]) -> Vec<(String, String)> {
+    wanted.iter().map(|place| (place.database.clone(), place.name.clone())).collect()
+}
+
+#[async_trait]
+impl Source for Mysql {
+    fn word(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn loads(&self) -> bool {
+        self.config.start == Start::Snapshot
+    }
+
+    async fn describe(
+        &self,
+        wanted: &[TablePlace],
+    ) -> Result<Vec<Result<crate::source::TableFacts, Absence>>, Failure> {
+        let described = super::describe(&self.config, &pairs(wanted)).await?;
+        let facts = |facts: super::TableFacts| crate::source::TableFacts {
+            schema: facts.schema,
+            rows_estimate: facts.rows_estimate,
+            own: OwnFacts::new(facts.columns),
+        };
+        Ok(described.into_iter().map(|d| d.facts.map(facts).map_err(Absence)).collect())
+    }
+
+    fn start(
+        &self,
+        tables: Vec<FollowedTable>,
+        resume: Option<Position>,
+        limits: Limits,
+    ) -> (mpsc::Receiver<SourceEvent>, Control) {
+        let capture = |table: FollowedTable| {
+            // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
+            let columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
+            CaptureTable {
+                id: table.id,
+                database: table.place.database,
+                name: table.place.name,
+                columns,
+                schema: table.facts.schema,
+                load: table.load,
+            }
+        };
+        MysqlSource::start(self.config.clone(), tables.into_iter().map(capture).collect(), resume, limits)
+    }
+
+    async fn current_position(&self) -> Result<Option<Position>, Failure> {
+        super::current_position(&self.config).await.map(Some)
+    }
+
+    fn reached(&self, current: &Position, target: &Position) -> Result<bool, Failure> {
+        super::reached(current, target).map_err(|error| Failure {
+            message: error.to_string(),
+            detail: "It was written by a source of another kind, or by another version.".to_owned(),
+            hint: "Load the tables again: tidemill resnapshot.".to_owned(),
+        })
+    }
+
+    async fn bytes_behind(&self, position: &Position) -> Result<Option<u64>, Failure> {
+        super::bytes_behind(&self.config, position).await
+    }
+
+    async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check> {
+        super::doctor(&self.config, &pairs(wanted)).await
+    }
+}

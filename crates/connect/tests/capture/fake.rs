@@ -1,0 +1,289 @@
+//! A server that plays a script: a log made of lines, and tables that never change. It lives in the test's own process.
+//!
+//! It knows what the source asks of a MySQL 8.4 server and nothing more: handshake without a password, settings, the end
+//! of the log, chunks of a table, and the log from an offset.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use connect::source::mysql::{MysqlConfig, Tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::build::EventBuilder;
+
+/// The file of every log.
+pub(crate) const FILE: &str = "binlog.000001";
+/// Where it begins.
+pub(crate) const HEAD: u64 = 4;
+const PACKET_BYTES_MAX: usize = 0xff_ff_ff;
+
+/// A log and where its events end.
+#[derive(Default)]
+pub(crate) struct Log {
+    format: Vec<u8>,
+    events: Vec<(u64, Vec<u8>)>,
+}
+
+impl Log {
+    /// The log of a script, a line an event.
+    pub(crate) fn of(lines: &[String]) -> Result<Self, String> {
+        let mut builder = EventBuilder::new(HEAD);
+        builder.set_checksums(true);
+        let format = builder.format_description();
+        let mut events = Vec::with_capacity(lines.len());
+        for line in lines {
+            let event = builder.event(line)?;
+            events.push((builder.offset(), event));
+        }
+        Ok(Self { format, events })
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.events.last().map_or(HEAD, |(end, _)| *end)
+    }
+
+    /// What a server sends that is asked for the log from an offset.
+    pub(crate) fn stream_from(&self, offset: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut sequence = 1;
+        let behind = self.events.iter().filter(|(end, _)| *end > offset).map(|(_, event)| event);
+        for event in std::iter::once(&self.format).chain(behind) {
+            packet(&mut out, &mut sequence, &[&[0], event.as_slice()].concat());
+        }
+        out
+    }
+}
+
+/// Appends a packet, in parts where it is long.
+pub(crate) fn packet(out: &mut Vec<u8>, sequence: &mut u8, payload: &[u8]) {
+    let mut rest = payload;
+    loop {
+        let part = &rest[..rest.len().min(PACKET_BYTES_MAX)];
+        let length = u32::try_from(part.len()).unwrap_or(0).to_le_bytes();
+        out.extend_from_slice(&[length[0], length[1], length[2], *sequence]);
+        out.extend_from_slice(part);
+        *sequence = sequence.wrapping_add(1);
+        rest = &rest[part.len()..];
+        if part.len() < PACKET_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+/// What the server has and does.
+#[derive(Default)]
+pub(crate) struct Script {
+    pub(crate) log: Log,
+    /// The log comes in pieces of so many bytes.
+    pub(crate) piece_bytes: usize,
+    /// The first connections to the log end after so many bytes each.
+    pub(crate) cuts: Vec<usize>,
+    /// Rows of `shop.orders`, in key order.
+    pub(crate) orders: Vec<(i64, String)>,
+}
+
+/// A running server; it ends with this.
+pub(crate) struct FakeServer {
+    pub(crate) port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl FakeServer {
+    pub(crate) async fn start(script: Script) -> Result<Self, String> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| e.to_string())?;
+        let port = listener.local_addr().map_err(|e| e.to_string())?.port();
+        let (script, dumps) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).ok();
+                let (script, dumps) = (Arc::clone(&script), Arc::clone(&dumps));
+                connections.spawn(async move {
+                    // A client that goes away ends its connection; that is no failure.
+                    Connection { stream, script, dumps }.serve().await.ok();
+                });
+            }
+        });
+        Ok(Self { port, task })
+    }
+
+    pub(crate) fn config(&self) -> MysqlConfig {
+        let port = self.port;
+        MysqlConfig {
+            port,
+            tls: Tls::Disabled,
+            snapshot_delay: std::time::Duration::ZERO,
+            database: "shop".to_owned(),
+            ..MysqlConfig::default()
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    script: Arc<Script>,
+    /// Connections to the log so far.
+    dumps: Arc<AtomicUsize>,
+}
+
+impl Connection {
+    async fn serve(mut self) -> std::io::Result<()> {
+        self.answer(0, &[greeting()]).await?;
+        self.read().await?;
+        self.answer(2, &[ok()]).await?;
+        loop {
+            let command = self.read().await?;
+            match command.split_first() {
+                Some((0x03, sql)) => self.query(&String::from_utf8_lossy(sql)).await?,
+                Some((0x12, body)) => return self.dump(body).await,
+                Some((0x15, _)) => self.answer(1, &[ok()]).await?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn read(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head).await?;
+        let length = u32::from_le_bytes([head[0], head[1], head[2], 0]);
+        let mut body = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.stream.read_exact(&mut body).await?;
+        Ok(body)
+    }
+
+    async fn answer(&mut self, sequence: u8, packets: &[Vec<u8>]) -> std::io::Result<()> {
+        let (mut out, mut sequence) = (Vec::new(), sequence);
+        packets.iter().for_each(|payload| packet(&mut out, &mut sequence, payload));
+        self.stream.write_all(&out).await
+    }
+
+    async fn query(&mut self, sql: &str) -> std::io::Result<()> {
+        let text = |values: &[&str]| values.iter().map(|v| Some((*v).to_owned())).collect::<Vec<_>>();
+        let packets = if sql.starts_with("SHOW GLOBAL VARIABLES") {
+            let settings =
+                [("log_bin", "ON"), ("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("server_id", "1")];
+            result(&["Variable_name", "Value"], settings.iter().map(|(name, value)| text(&[name, value])).collect())
+        } else if sql.starts_with("SHOW BINARY LOG STATUS") {
+            let end = self.script.log.end().to_string();
+            result(&["File", "Position", "Executed_Gtid_Set"], vec![text(&[FILE, &end, ""])])
+        } else if sql.starts_with("SELECT TABLE_ROWS") {
+            result(&["TABLE_ROWS"], vec![text(&["7"])])
+        } else if sql.starts_with("SELECT") && sql.contains("FROM `shop`.`orders`") {
+            self.chunk(sql)
+        } else if sql.starts_with("SET") {
+            vec![ok()]
+        } else {
+            vec![refusal(sql)]
+        };
+        self.answer(1, &packets).await
+    }
+
+    /// Rows behind the cursor, as many as are asked for.
+    fn chunk(&self, sql: &str) -> Vec<Vec<u8>> {
+        let number = |behind: &str| -> Option<i64> {
+            let digits = sql.split(behind).nth(1)?.split(' ').next()?;
+            digits.parse().ok()
+        };
+        let from = number(" WHERE `id` > ").unwrap_or(i64::MIN);
+        let count = usize::try_from(number(" LIMIT ").unwrap_or(0)).unwrap_or(0);
+        let columns: Vec<&str> =
+            sql["SELECT ".len()..].split(" FROM ").next().unwrap_or_default().split(", ").collect();
+        let behind = self.script.orders.iter().filter(|(id, _)| *id > from).take(count);
+        let row = |(id, name): &(i64, String)| {
+            let value = |column: &&str| Some(if column.contains("name") { name.clone() } else { id.to_string() });
+            columns.iter().map(value).collect()
+        };
+        result(&columns, behind.map(row).collect())
+    }
+
+    async fn dump(mut self, body: &[u8]) -> std::io::Result<()> {
+        let offset = body.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b));
+        let mut stream = self.script.log.stream_from(u64::from(offset));
+        let cut = self.script.cuts.get(self.dumps.fetch_add(1, Ordering::Relaxed)).copied();
+        stream.truncate(cut.unwrap_or(usize::MAX));
+        for piece in stream.chunks(self.script.piece_bytes.max(1)) {
+            self.stream.write_all(piece).await?;
+            self.stream.flush().await?;
+            tokio::task::yield_now().await;
+        }
+        if cut.is_some() {
+            return self.stream.shutdown().await;
+        }
+        // Nothing more comes: it waits until the client goes away.
+        self.stream.read_u8().await.map(|_| ())
+    }
+}
+
+fn greeting() -> Vec<u8> {
+    const CAPABILITIES: u32 = 1 | 1 << 2 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 17 | 1 << 19;
+    let capabilities = CAPABILITIES.to_le_bytes();
+    let mut out = vec![10];
+    out.extend_from_slice(b"8.4.0\0");
+    out.extend_from_slice(&7_u32.to_le_bytes());
+    out.extend_from_slice(b"12345678\0");
+    out.extend_from_slice(&capabilities[..2]);
+    out.extend_from_slice(&[45, 2, 0]);
+    out.extend_from_slice(&capabilities[2..]);
+    out.push(21);
+    out.extend_from_slice(&[0; 10]);
+    out.extend_from_slice(b"123456789012\0mysql_native_password\0");
+    out
+}
+
+fn ok() -> Vec<u8> {
+    vec![0, 0, 0, 2, 0, 0, 0]
+}
+
+/// An error that names what was asked, for whoever reads the test's output.
+fn refusal(sql: &str) -> Vec<u8> {
+    let mut out = vec![0xff, 0x28, 0x04];
+    out.extend_from_slice(b"#42000");
+    out.extend_from_slice(format!("the fake server does not know: {sql}").as_bytes());
+    out
+}
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    match u8::try_from(text.len()) {
+        Ok(length) if length < 0xfb => out.push(length),
+        _ => {
+            out.push(0xfe);
+            out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// A result set as text.
+fn result(columns: &[&str], rows: Vec<Vec<Option<String>>>) -> Vec<Vec<u8>> {
+    let end = || vec![0xfe, 0, 0, 2, 0];
+    let mut packets = vec![vec![u8::try_from(columns.len()).unwrap_or(0)]];
+    for column in columns {
+        let mut definition = Vec::new();
+        for text in ["def", "", "", "", column, ""] {
+            string(&mut definition, text);
+        }
+        definition.extend_from_slice(&[0x0c, 45, 0, 0, 0, 0, 0, 0xfd, 0, 0, 0, 0, 0]);
+        packets.push(definition);
+    }
+    packets.push(end());
+    for row in rows {
+        let mut packet = Vec::new();
+        for value in row {
+            match value {
+                None => packet.push(0xfb),
+                Some(text) => string(&mut packet, &text),
+            }
+        }
+        packets.push(packet);
+    }
+    packets.push(end());
+    packets
+}

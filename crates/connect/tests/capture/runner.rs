@@ -1,0 +1,179 @@
+//! The source as a whole, against a server that plays a script: with data waiting it never idles, beyond whatever limit.
+//!
+//! A source that idles never ends a trial, so every trial has a deadline; one that is reached is a failure.
+
+use std::time::Duration;
+
+use connect::source::mysql::{Load, MysqlSource};
+use connect::{Limits, SourceEvent};
+use libtest_mimic::{Failed, Trial};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use relation::Position;
+
+use super::fake::{FILE, FakeServer, HEAD, Log, Script};
+use super::splits::{Changes, Receiver, Transaction, scripted, transaction};
+use super::table;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const TINY: Limits = Limits { rows_max: 3, bytes_max: 100, queue: 1 };
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = super::splits::trials();
+    trials.push(trial("a_transaction_beyond_the_rows_of_a_batch", || {
+        let large = Transaction { events: vec![(false, 0, 1_000); 25], zipped: false, rolled_back: false };
+        play(vec![large], Limits::default(), 4_096, Vec::new(), 0)
+    }));
+    trials.push(trial("a_transaction_beyond_every_limit", || {
+        let large = Transaction { events: vec![(false, 2, 20); 400], zipped: false, rolled_back: false };
+        let small = Transaction { events: vec![(true, 0, 1)], zipped: false, rolled_back: false };
+        play(vec![small.clone(), large, small], TINY, 1_000, Vec::new(), 1)
+    }));
+    trials.push(trial("a_compressed_transaction_beyond_every_limit", || {
+        let large = Transaction { events: vec![(false, 2, 20); 400], zipped: true, rolled_back: false };
+        let small = Transaction { events: vec![(true, 0, 1)], zipped: true, rolled_back: false };
+        play(vec![small.clone(), large, small], TINY, 1_000, Vec::new(), 1)
+    }));
+    trials.push(trial("a_large_transaction_is_read_again_after_a_lost_connection", || {
+        let large = Transaction { events: vec![(false, 0, 20); 400], zipped: false, rolled_back: false };
+        play(vec![large], TINY, 500, vec![30_000, 60_000, 9_000], 1)
+    }));
+    trials.push(trial("random_logs_with_tiny_limits", random_logs));
+    trials.push(trial("rows_that_cannot_be_read", || broken_rows(false)));
+    trials.push(trial("rows_that_cannot_be_read_in_one_event_of_the_log", || broken_rows(true)));
+    trials.push(trial("keys_of_windows_are_forgotten_and_tables_read_again", forgotten_keys));
+    trials
+}
+
+fn trial<F: Future<Output = Result<(), String>>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
+    Trial::test(format!("runner/{name}"), move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let result = runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, run()).await.unwrap_or_else(|_| Err("the source idles".to_owned()))
+        });
+        result.map_err(Failed::from)
+    })
+}
+
+/// Plays transactions and compares what comes; so many of them must come in parts.
+async fn play(
+    transactions: Vec<Transaction>,
+    limits: Limits,
+    piece_bytes: usize,
+    cuts: Vec<usize>,
+    parted: usize,
+) -> Result<(), String> {
+    let (lines, expected) = scripted(&transactions);
+    let log = Log::of(&lines)?;
+    let server = FakeServer::start(Script { log, piece_bytes, cuts, ..Script::default() }).await?;
+    let received = follow(&server, limits, &expected).await?;
+    if received == parted { Ok(()) } else { Err(format!("{received} transactions came in parts, not {parted}")) }
+}
+
+/// Receives until all transactions have come; answers how many came in parts.
+async fn follow(server: &FakeServer, limits: Limits, expected: &[Changes]) -> Result<usize, String> {
+    let tables = vec![table(0, "orders", true, Load::Complete), table(1, "bag", false, Load::Complete)];
+    let resume = Some(Position(format!("{FILE}:{HEAD}")));
+    let (mut events, control) = MysqlSource::start(server.config(), tables, resume, limits);
+    let mut receiver = Receiver::new(expected);
+    while !receiver.is_done() {
+        match events.recv().await.ok_or("the source has ended")? {
+            SourceEvent::Batch(batch) => receiver.take(&batch)?,
+            SourceEvent::State(..) => {}
+            other => return Err(format!("{other:?}")),
+        }
+    }
+    drop(events);
+    control.stop().await;
+    Ok(receiver.parted)
+}
+
+async fn random_logs() -> Result<(), String> {
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let strategy = (
+        prop::collection::vec(transaction(), 1..12),
+        (1_usize..5, 1_usize..200, 1_usize..3),
+        1_usize..300,
+        prop::option::of(1_usize..3_000),
+    );
+    for case in 0..40 {
+        let tree = strategy.new_tree(&mut runner).map_err(|e| e.to_string())?;
+        let (transactions, (rows_max, bytes_max, queue), piece_bytes, cut) = tree.current();
+        let (lines, expected) = scripted(&transactions);
+        let log = Log::of(&lines)?;
+        let script = Script { log, piece_bytes, cuts: cut.into_iter().collect(), ..Script::default() };
+        let server = FakeServer::start(script).await?;
+        let limits = Limits { rows_max, bytes_max, queue };
+        follow(&server, limits, &expected).await.map_err(|e| format!("case {case}: {e}\n{lines:#?}"))?;
+    }
+    Ok(())
+}
+
+/// Rows that are left out fill no batch, but they wait too: reading stops while they do, and goes on.
+async fn broken_rows(in_one_event: bool) -> Result<(), String> {
+    const EVENTS: usize = 500;
+    const ROWS: usize = 20;
+    let broken: Vec<String> = (0..ROWS).map(|id| format!("{id},#9")).collect();
+    let mut inside = vec!["begin".to_owned()];
+    for _ in 0..EVENTS {
+        inside.push("map 72 shop.labels".to_owned());
+        inside.push(format!("insert 72 {}", broken.join(" ")));
+    }
+    inside.push("insert 72 77,#1".to_owned());
+    inside.push("xid".to_owned());
+    let mut lines = vec!["anonymous 1".to_owned()];
+    match in_one_event {
+        true => lines.push(format!("zipped {}", inside.join("; "))),
+        false => lines.extend(inside),
+    }
+    let script = Script { log: Log::of(&lines)?, piece_bytes: 100_000, ..Script::default() };
+    let server = FakeServer::start(script).await?;
+    let mut labels = table(0, "labels", true, Load::Complete);
+    labels.columns[1].data_type = "enum".to_owned();
+    labels.columns[1].column_type = "enum('good')".to_owned();
+    let resume = Some(Position(format!("{FILE}:{HEAD}")));
+    let (mut events, control) = MysqlSource::start(server.config(), vec![labels], resume, TINY);
+    let (mut rejected, mut rows) = (0, 0);
+    while rows == 0 {
+        match events.recv().await.ok_or("the source has ended")? {
+            SourceEvent::Rejected(_) => rejected += 1,
+            SourceEvent::Batch(batch) => rows += batch.rows(),
+            _ => {}
+        }
+    }
+    drop(events);
+    control.stop().await;
+    match rejected == EVENTS * ROWS && rows == 1 {
+        true => Ok(()),
+        false => Err(format!("{rejected} rows rejected, {rows} rows came")),
+    }
+}
+
+/// While a table is loaded, more keys change than a window may remember: its readers begin anew, and all of it comes.
+async fn forgotten_keys() -> Result<(), String> {
+    const TOUCHED: i64 = 1_000;
+    let inserted: Vec<String> = (1..=TOUCHED).map(|id| format!("{id},new")).collect();
+    let mut lines = vec!["anonymous 1".to_owned(), "begin".to_owned(), "map 70 shop.orders".to_owned()];
+    lines.extend(inserted.chunks(50).map(|rows| format!("insert 70 {}", rows.join(" "))));
+    lines.push("xid".to_owned());
+    let log = Log::of(&lines)?;
+    // The server shows what the log says, and rows that the log does not know.
+    let orders = (1..=TOUCHED + 50).map(|id| (id, if id > TOUCHED { "old" } else { "new" }.to_owned())).collect();
+    let server = FakeServer::start(Script { log, piece_bytes: 1_000, orders, ..Script::default() }).await?;
+    let tables = vec![table(0, "orders", true, Load::Pending { cursor: None })];
+    let resume = Some(Position(format!("{FILE}:{HEAD}")));
+    let (mut events, control) = MysqlSource::start(server.config(), tables, resume, TINY);
+    let mut keys = std::collections::BTreeSet::new();
+    let mut complete = false;
+    while !complete || keys.len() < usize::try_from(TOUCHED + 50).unwrap_or(0) {
+        let SourceEvent::Batch(batch) = events.recv().await.ok_or("the source has ended")? else { continue };
+        let changed = batch.tables.iter().flat_map(|(_, changes)| changes.rows.iter());
+        keys.extend(changed.chain(batch.chunks.iter().flat_map(|c| c.rows.iter())).map(<[u8]>::to_vec));
+        complete |= batch.chunks.iter().any(|chunk| chunk.complete);
+    }
+    drop(events);
+    control.stop().await;
+    if keys.len() == 1_050 { Ok(()) } else { Err(format!("{} rows", keys.len())) }
+}
