@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
-    /// Microseconds since 1970-01-01 UTC.
+    /// Microseconds since 1970-01-01 UTC, or since some moment of this process ([`Uptime`]).
     fn now_us(&self) -> i64;
 }
 
@@ -17,6 +17,30 @@ impl Clock for WallClock {
     fn now_us(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+/// The machine's uptime: for intervals and paces, which must not stand still when somebody sets the clock back. Its zero is
+/// when it was made, so it says nothing about the time of day.
+#[derive(Debug, Clone, Copy)]
+pub struct Uptime(Instant);
+
+impl Uptime {
+    /// Begins at 0.
+    pub fn new() -> Self {
+        Self(stopwatch())
+    }
+}
+
+impl Default for Uptime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for Uptime {
+    fn now_us(&self) -> i64 {
+        i64::try_from(self.0.elapsed().as_micros()).unwrap_or(i64::MAX)
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! cli ─► setup (project folder → models, sources, settings) ─► warehouse (store, engine, plans)
 //!                                                                   ▲ step        │ published
-//!        connect sources ─► channel ─► pump (one thread) ───────────┘             ▼
+//!        connect sources ─► follow ─► pump (one thread) ────────────┘             ▼
 //!                                        │ status, latency ─► system tables ─► reader ─► serve (psql, HTTP)
 //! ```
 //!
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod clock;
 pub mod dashboards;
 pub mod demo;
+pub mod follow;
 pub mod history;
 pub mod instance;
 pub mod latency;
@@ -27,6 +28,7 @@ pub mod recent;
 pub mod reconcile;
 pub mod setup;
 pub mod shop_database;
+pub mod sources;
 pub mod status;
 pub mod system_tables;
 pub mod warehouse;

@@ -41,11 +41,21 @@ pub enum Message {
 pub enum Request {
     /// Waits until everything sent before it is visible.
     Barrier(tokio::sync::oneshot::Sender<u64>),
+    /// A table that was missing at the start has come: its number, to be loaded from the start, or why that cannot be.
+    TakeUp {
+        source: String,
+        name: TableName,
+        schema: Schema,
+        answer: tokio::sync::oneshot::Sender<Result<TableId, String>>,
+    },
 }
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Barrier")
+        match self {
+            Self::Barrier(_) => f.write_str("Barrier"),
+            Self::TakeUp { name, .. } => write!(f, "TakeUp({name})"),
+        }
     }
 }
 
@@ -118,6 +128,11 @@ impl Pump {
                 }
                 Message::Event(source, event) => self.note_event(source, event)?,
                 Message::Ask(Request::Barrier(done)) => barriers.push(done),
+                Message::Ask(Request::TakeUp { source, name, schema, answer }) => {
+                    let taken = self.warehouse.take_up(&source, &name, &schema);
+                    // Whoever asked may have left.
+                    answer.send(taken.map_err(|error| error.to_string())).ok();
+                }
             }
             next = if rows < STEP_ROWS_MAX { inbox.try_recv().ok() } else { None };
         }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use project::{ConnectionKind, Diagnostic, Files, Materialized, Options, Project};
+use connect::{Source, TablePlace};
+use project::{Diagnostic, Files, Materialized, Options, Project};
 
 /// Files of a project with the settings of connections.
 const MAY_HAVE_SECRETS: [&str; 2] = ["connections.yml", "profiles.yml"];
@@ -115,61 +117,19 @@ pub struct Feed<'a> {
 }
 
 impl Feed<'_> {
-    /// Database and name in the server, per table.
-    pub fn wanted(&self) -> Vec<(String, String)> {
+    /// Where its tables are in the source.
+    pub fn wanted(&self) -> Vec<TablePlace> {
         let default = self.connection.database().unwrap_or_default();
-        let place =
-            |t: &&project::SourceTable| (t.schema.clone().unwrap_or_else(|| default.to_owned()), t.identifier.clone());
+        let place = |t: &&project::SourceTable| TablePlace {
+            database: t.schema.clone().unwrap_or_else(|| default.to_owned()),
+            name: t.identifier.clone(),
+        };
         self.tables.iter().map(place).collect()
     }
 
-    /// How the connector is to be set up. Errors: another kind of connection, a secret that cannot be read.
-    pub async fn mysql(&self) -> anyhow::Result<connect::source::mysql::MysqlConfig> {
-        use connect::source::mysql::{MysqlConfig, Start, Tls};
-        let ConnectionKind::Mysql { host, port, user, password, database, tls, start } = &self.connection.kind else {
-            bail!("connection \"{}\" is not a MySQL server; other sources are not supported yet", self.connection.name);
-        };
-        let password = match password {
-            None => None,
-            Some(secret) => Some(secret_of(secret).resolve().await?),
-        };
-        Ok(MysqlConfig {
-            host: host.clone(),
-            port: *port,
-            user: user.clone(),
-            password,
-            database: database.clone().unwrap_or_default(),
-            tls: match tls {
-                project::Tls::Disabled => Tls::Disabled,
-                project::Tls::Preferred => Tls::Preferred,
-                project::Tls::Required => Tls::Required,
-                project::Tls::Verify => Tls::Verify,
-            },
-            start: match start {
-                project::Start::Snapshot => Start::Snapshot,
-                project::Start::Now => Start::Now,
-                project::Start::Since(time) => Start::Since(since_us(time)?),
-                project::Start::Binlog { file, position } => Start::Binlog { file: file.clone(), offset: *position },
-                project::Start::Gtid(set) => Start::Gtid(set.clone()),
-            },
-            ..MysqlConfig::default()
-        })
-    }
-}
-
-fn since_us(time: &str) -> anyhow::Result<i64> {
-    match relation::Value::parse(relation::DataType::Timestamp, time) {
-        Ok(relation::Value::Timestamp(us)) => Ok(us),
-        _ => bail!("`start: since` wants a time such as '2026-01-01 00:00:00' (UTC), not '{time}'"),
-    }
-}
-
-fn secret_of(secret: &project::Secret) -> connect::Secret {
-    match secret {
-        project::Secret::Literal(text) => connect::Secret::Literal(text.clone()),
-        project::Secret::Env(name) => connect::Secret::Env(name.clone()),
-        project::Secret::File(path) => connect::Secret::File(path.into()),
-        project::Secret::Command(command) => connect::Secret::Command(command.clone()),
+    /// The source itself. Errors: a kind that is not known, settings that it refuses, a secret that cannot be read.
+    pub async fn source(&self) -> anyhow::Result<Arc<dyn Source>> {
+        crate::sources::open(self.connection).await
     }
 }
 

@@ -20,6 +20,23 @@ pub struct SourceTable {
     pub schema: Schema,
 }
 
+/// A table that the project has and its source has not.
+#[derive(Debug, Clone)]
+pub struct AbsentTable {
+    pub source: String,
+    pub name: TableName,
+    /// As people read it.
+    pub reason: String,
+}
+
+/// The project's tables as their sources have them now.
+#[derive(Debug, Clone, Default)]
+pub struct Described {
+    /// Of a source that cannot be asked, none.
+    pub tables: Vec<SourceTable>,
+    pub absent: Vec<AbsentTable>,
+}
+
 /// A model with its plan.
 #[derive(Debug, Clone)]
 pub struct PlannedModel {
@@ -38,17 +55,21 @@ pub struct Warehouse {
     pub models: Vec<PlannedModel>,
     /// Views by name: their SQL.
     pub views: Vec<(TableName, String)>,
+    /// Tables that were not there at the start and were never known.
+    pub absent: Vec<AbsentTable>,
+    /// Models and views that stand on one of them, however far below, and why they cannot be kept.
+    pub waiting: Vec<(TableName, String)>,
     pub search_path: Vec<String>,
 }
 
 impl Warehouse {
     /// Opens the store of a project and sets up its tables and models; the log's tail is replayed.
     ///
-    /// `described` are the tables as their sources have them now; of a source that cannot be asked, none, and the tables
-    /// are as they were. Models that cannot be planned are answered as findings, and nothing is opened.
+    /// Tables of a source that cannot be asked are as they were. A table that is not there, and was never known, is left out
+    /// with all models over it. Models that cannot be planned are answered as findings, and nothing is opened.
     pub fn open(
         setup: &Setup,
-        described: &[SourceTable],
+        described: &Described,
         runtime: tokio::runtime::Handle,
     ) -> anyhow::Result<Result<Self, Vec<Diagnostic>>> {
         let memory = setup.project.profile.memory.unwrap_or_else(default_memory);
@@ -63,13 +84,19 @@ impl Warehouse {
         let workers = setup.project.profile.workers.unwrap_or_else(default_workers);
         let settings = Settings { report_rows_max: REPORT_ROWS_MAX, ..Settings::new(workers, runtime) };
         let mut engine = Engine::open(store, Arc::clone(&queries), settings)?;
-        for table in described {
+        for table in &described.absent {
+            engine.register_source(&table.source)?;
+        }
+        for table in &described.tables {
             let source = engine.register_source(&table.source)?;
             engine.register_table(source, &table.name, &table.schema)?;
         }
         let known: Vec<(TableName, Schema)> =
             engine.tables().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect();
-        let (models, findings) = plan_models(setup, &known);
+        let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
+        let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
+        let waiting = waiting(setup, &absent);
+        let (models, findings) = plan_models_but(setup, &known, &waiting);
         if !findings.is_empty() {
             return Ok(Err(findings));
         }
@@ -87,8 +114,18 @@ impl Warehouse {
         }
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
-        let views = setup.views().map(|m| (TableName::new(&m.schema, &m.alias), m.sql.clone())).collect();
-        Ok(Ok(Self { engine, queries, models, views, search_path: setup.search_path() }))
+        let views = setup.views().map(|m| (TableName::new(&m.schema, &m.alias), m.sql.clone()));
+        let views = views.filter(|(name, _)| !waiting.iter().any(|(waits, _)| waits == name)).collect();
+        Ok(Ok(Self { engine, queries, models, views, absent, waiting, search_path: setup.search_path() }))
+    }
+
+    /// Takes up a table that has come while the warehouse runs. Errors: what has to be done for it, for people.
+    ///
+    /// The engine learns of tables before it recovers, and of none afterwards. Once it can, it is told here, and the
+    /// models in [`Warehouse::waiting`] that have all their tables are planned and set; the source loads the table as soon
+    /// as it has its number ([`crate::follow`]).
+    pub fn take_up(&mut self, source: &str, name: &TableName, _schema: &Schema) -> anyhow::Result<TableId> {
+        anyhow::bail!("table {name} of source \"{source}\" is there now; restart Tidemill to load it")
     }
 
     /// What queries may read now, without the system tables.
@@ -110,6 +147,15 @@ impl Warehouse {
 
 /// Plans all models of a project over tables of these schemas; what cannot be planned is a finding at its place.
 pub fn plan_models(setup: &Setup, tables: &[(TableName, Schema)]) -> (Vec<PlannedModel>, Vec<Diagnostic>) {
+    plan_models_but(setup, tables, &[])
+}
+
+/// The same without models that cannot be kept anyhow.
+fn plan_models_but(
+    setup: &Setup,
+    tables: &[(TableName, Schema)],
+    left_out: &[(TableName, String)],
+) -> (Vec<PlannedModel>, Vec<Diagnostic>) {
     let mut names = Names { path: setup.search_path(), ..Names::default() };
     for (name, schema) in tables {
         names.tables.insert(name.clone(), TableInfo { name: name.clone(), schema: schema.clone() });
@@ -118,6 +164,9 @@ pub fn plan_models(setup: &Setup, tables: &[(TableName, Schema)]) -> (Vec<Planne
     let mut findings = Vec::new();
     for model in &setup.project.models {
         let name = TableName::new(&model.schema, &model.alias);
+        if left_out.iter().any(|(left_out, _)| *left_out == name) {
+            continue;
+        }
         if model.materialized == project::Materialized::View {
             names.views.insert(name, model.sql.clone());
             continue;
@@ -137,6 +186,35 @@ pub fn plan_models(setup: &Setup, tables: &[(TableName, Schema)]) -> (Vec<Planne
         }
     }
     (planned, findings)
+}
+
+/// Models and views that read a table that is absent, themselves or through others, with the reason of that table.
+fn waiting(setup: &Setup, absent: &[AbsentTable]) -> Vec<(TableName, String)> {
+    let mut found: Vec<(TableName, String)> = Vec::new();
+    // Models stand behind those that they read; the others are looked at again until there is nothing new.
+    loop {
+        let before = found.len();
+        for model in &setup.project.models {
+            let name = TableName::new(&model.schema, &model.alias);
+            if found.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let reason = model.reads.iter().find_map(|dependency| match dependency {
+                project::Dependency::Source { source, table } => {
+                    let of = TableName::new(source, table);
+                    absent.iter().find(|t| t.name == of).map(|t| t.reason.clone())
+                }
+                project::Dependency::Model(of) => {
+                    let of = setup.project.model(of).map(|m| TableName::new(&m.schema, &m.alias))?;
+                    found.iter().find(|(known, _)| *known == of).map(|(_, reason)| reason.clone())
+                }
+            });
+            found.extend(reason.map(|reason| (name, reason)));
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
 }
 
 fn reads_failed(setup: &Setup, model: &project::Model, names: &Names) -> bool {
@@ -214,4 +292,40 @@ fn read_meminfo(path: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A table that is not there takes the models over it along, and no others; those are planned.
+    #[test]
+    fn models_over_a_table_that_is_not_there_wait_and_all_others_are_planned() {
+        let options = project::Options::default();
+        let setup = Setup::from_files(PathBuf::from("demo"), &crate::demo::files(), &options, None);
+        let simulator = crate::demo::Simulator::new(&project::SimulatedShop::default());
+        let (mut tables, mut absent) = (Vec::new(), Vec::new());
+        for table in &setup.project.sources {
+            let name = TableName::new(&table.source, &table.name);
+            if table.identifier == "refunds" {
+                let reason = "it is not there".to_owned();
+                absent.push(AbsentTable { source: table.connection.clone(), name, reason });
+                continue;
+            }
+            tables.push((name, simulator.schema(&table.identifier).unwrap()));
+        }
+        assert_eq!(absent.len(), 1);
+        let waiting = waiting(&setup, &absent);
+        let (planned, findings) = plan_models_but(&setup, &tables, &waiting);
+        assert_eq!(findings.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+        assert!(waiting.iter().all(|(_, reason)| reason == "it is not there"));
+        let kept: Vec<TableName> = setup.kept_models().map(|m| TableName::new(&m.schema, &m.alias)).collect();
+        let missing = kept.iter().filter(|name| !planned.iter().any(|model| model.name == **name));
+        let waits = kept.iter().filter(|name| waiting.iter().any(|(waiting, _)| waiting == *name));
+        assert!(missing.eq(waits), "{waiting:?}");
+        // The one that reads it, and one that reads that.
+        assert!(waiting.len() > 1 && waiting.len() < kept.len(), "{waiting:?}");
+    }
 }

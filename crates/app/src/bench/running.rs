@@ -10,8 +10,10 @@ use relation::{ChunkDone, Position, Rows, SourceBatch};
 
 use super::{line, memory_mib};
 use crate::clock::stopwatch;
-use crate::instance::{Instance, plan_feeds, said};
+use crate::follow::plan_feeds;
+use crate::instance::Instance;
 use crate::setup::Setup;
+use crate::sources::said;
 use crate::warehouse::Warehouse;
 
 /// An instance with its data in a folder that goes with it.
@@ -50,7 +52,8 @@ impl Running {
         let data = tempfile::tempdir()?;
         let setup = setup(files, connection, &data)?;
         let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
-        let target = mysql::current_position(&feed.mysql().await?).await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let target = feed.source().await?.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let Some(target) = target else { bail!("the project's source has no end") };
         let cpu_before = cpu_seconds();
         let begun = stopwatch();
         let (feeds, described) = plan_feeds(&setup).await?;

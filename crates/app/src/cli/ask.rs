@@ -15,7 +15,7 @@ use crate::pump::Pump;
 use crate::reader::InstanceReader;
 use crate::setup::Setup;
 use crate::status::Status;
-use crate::warehouse::Warehouse;
+use crate::warehouse::{Described, Warehouse};
 
 pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcome> {
     let answer = ask(&loaded(context)?, sql).await?;
@@ -168,7 +168,8 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     }
     let runtime = tokio::runtime::Handle::current();
     let (opening, handle) = (setup.clone(), runtime.clone());
-    let opened = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &[], handle)).await??;
+    let opened =
+        tokio::task::spawn_blocking(move || Warehouse::open(&opening, &Described::default(), handle)).await??;
     let warehouse = opened.map_err(|findings| {
         let texts: Vec<_> = findings.iter().map(ToString::to_string).collect();
         anyhow::anyhow!(texts.join("\n"))

@@ -1,19 +1,22 @@
 //! `build`: run until caught up, say how it went, exit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use connect::source::mysql;
+use connect::Source;
 use relation::Position;
 
 use super::terminal::Start;
 use super::{Context, Outcome, interrupted, print, up};
 use crate::instance::Instance;
 use crate::setup::Setup;
+use crate::sources::said;
 use crate::status::Facts;
 
 /// Where a source stood when the build began.
 struct Target {
-    source: String,
+    name: String,
+    source: Arc<dyn Source>,
     position: Position,
 }
 
@@ -51,13 +54,10 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
 async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
     let mut targets = Vec::new();
     for feed in setup.feeds()? {
-        if !matches!(feed.connection.kind, project::ConnectionKind::Mysql { .. }) {
-            continue;
-        }
-        let config = feed.mysql().await?;
-        let position = mysql::current_position(&config).await;
-        let position = position.map_err(|failure| anyhow::anyhow!(crate::instance::said(&failure)))?;
-        targets.push(Target { source: feed.connection.name.clone(), position });
+        let (name, source) = (feed.connection.name.clone(), feed.source().await?);
+        let position = source.current_position().await.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
+        // What has no end is never caught up with.
+        targets.extend(position.map(|position| Target { name, source, position }));
     }
     Ok(targets)
 }
@@ -75,8 +75,9 @@ fn verdict(facts: &Facts, targets: &[Target]) -> Option<Outcome> {
         return None;
     }
     let caught_up = targets.iter().all(|target| {
-        let source = facts.sources.get(&target.source);
-        source.is_some_and(|s| mysql::reached(&Position(s.position.clone()), &target.position).unwrap_or(false))
+        let status = facts.sources.get(&target.name);
+        let reached = |current: &str| target.source.reached(&Position(current.to_owned()), &target.position);
+        status.is_some_and(|status| reached(&status.position).unwrap_or(false))
     });
     caught_up.then_some(Outcome::Ok)
 }

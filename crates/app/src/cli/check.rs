@@ -4,16 +4,15 @@ use plan::TableName;
 use relation::Schema;
 
 use super::{Context, Outcome, print};
-use crate::demo::Simulator;
-use crate::instance::plan_simulator;
 use crate::setup::Setup;
+use crate::sources::{self, said};
 use crate::warehouse::plan_models;
 
-pub(super) fn run(context: &Context) -> anyhow::Result<Outcome> {
+pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut setup = Setup::load(&context.global)?;
     let mut unplanned = String::new();
     if !setup.has_errors() {
-        match known_tables(&setup)? {
+        match known_tables(&setup).await? {
             Some(tables) => setup.findings.extend(plan_models(&setup, &tables).1),
             None => " (models are planned when the sources are asked: `tidemill up`)".clone_into(&mut unplanned),
         }
@@ -34,12 +33,19 @@ pub(super) fn run(context: &Context) -> anyhow::Result<Outcome> {
 }
 
 /// Columns of all source tables; none if a source would have to be asked for them.
-fn known_tables(setup: &Setup) -> anyhow::Result<Option<Vec<(TableName, Schema)>>> {
+async fn known_tables(setup: &Setup) -> anyhow::Result<Option<Vec<(TableName, Schema)>>> {
     let mut tables = Vec::new();
     for feed in setup.feeds()? {
-        let project::ConnectionKind::Simulator { shop, .. } = &feed.connection.kind else { return Ok(None) };
-        let (_, described) = plan_simulator(&feed, Simulator::new(shop))?;
-        tables.extend(described.into_iter().map(|table| (table.name, table.schema)));
+        if !sources::kinds().any(|kind| kind.is_described_offline() && kind.is_of(sources::type_of(feed.connection))) {
+            return Ok(None);
+        }
+        let answers = feed.source().await?.describe(&feed.wanted()).await;
+        let answers = answers.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
+        for (table, answer) in feed.tables.iter().zip(answers) {
+            let name = TableName::new(&table.source, &table.name);
+            let facts = answer.map_err(|absence| anyhow::anyhow!("table {name}: {}", absence.0))?;
+            tables.push((name, facts.schema));
+        }
     }
     Ok(Some(tables))
 }

@@ -1,7 +1,6 @@
 //! `doctor`: can the sources be read?
 
 use connect::CheckOutcome;
-use connect::source::mysql;
 
 use super::{Context, Outcome, print};
 
@@ -10,10 +9,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut failed = false;
     let mut answers = Vec::new();
     for feed in setup.feeds()? {
-        if !matches!(feed.connection.kind, project::ConnectionKind::Mysql { .. }) {
-            continue;
-        }
-        let checks = mysql::doctor(&feed.mysql().await?, &feed.wanted()).await;
+        let checks = feed.source().await?.doctor(&feed.wanted()).await;
         for check in checks {
             failed |= check.outcome == CheckOutcome::Failed;
             let word = match check.outcome {

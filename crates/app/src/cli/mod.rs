@@ -202,7 +202,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Demo(args) => demo::run(&context, args).await,
         Command::Doctor => doctor::run(&context).await,
-        Command::Check => check::run(&context),
+        Command::Check => check::run(&context).await,
         Command::Up => up::run(&context).await,
         Command::Build => build::run(&context).await,
         Command::Status { watch: false } => ask::status(&context).await,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
-use crate::instance::{Instance, plan_feeds};
+use crate::follow::plan_feeds;
+use crate::instance::Instance;
 use crate::setup::Setup;
 use crate::warehouse::Warehouse;
 

@@ -15,13 +15,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 pub use self::files::files;
-pub use self::simulator::{Lag, Simulator};
+pub use self::simulator::{Lag, Simulator, SimulatorKind};
 
 pub(crate) use self::simulator::Pace;
 
 use crate::cli::{Start, Terminal, interrupted};
 use crate::clock::stopwatch;
-use crate::instance::{Instance, plan_feeds};
+use crate::follow::plan_feeds;
+use crate::instance::Instance;
 use crate::setup::Setup;
 use crate::warehouse::Warehouse;
 

@@ -4,6 +4,7 @@
 //! times faster. A warehouse that does not keep up makes the shop's clock wait, so that nothing piles up and nothing
 //! comes in bursts; [`Lag`] says how long it has waited.
 
+mod kind;
 mod pace;
 #[cfg(test)]
 mod tests;
@@ -11,18 +12,17 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connect::{Failure, SourceEvent, SourceState};
-use engine::Load;
+use connect::{Failure, Load, SourceEvent, SourceState};
 use project::{ShopProfile, SimulatedShop};
 use relation::{ChunkDone, Position, SourceBatch, TableId, TransactionMark};
 use simulate::{Settings, Simulation, Table, Told};
 use tokio::sync::{mpsc, watch};
 
+pub use self::kind::SimulatorKind;
 pub use self::pace::Lag;
 
 pub(crate) use self::pace::Pace;
-use crate::clock::{Clock, WallClock};
-use crate::pump::Message;
+use crate::clock::{Clock, Uptime, WallClock};
 
 /// Rows after which a batch takes no further transaction.
 const BATCH_ROWS_MAX: usize = 10_000;
@@ -73,27 +73,28 @@ impl Simulator {
     /// the last batch that was taken.
     pub async fn run(
         self,
-        number: u32,
         tables: Vec<(String, TableId, Load)>,
         resume: Option<Position>,
-        inbox: mpsc::Sender<Message>,
+        events: mpsc::Sender<SourceEvent>,
         stopped: watch::Receiver<bool>,
     ) {
-        let mut feed = Feed { number, inbox, stopped };
-        if let Err(Ended::Failed(failure)) = self.follow(&WallClock, &tables, resume, &mut feed).await {
+        let mut feed = Feed { events, stopped };
+        if let Err(Ended::Failed(failure)) = self.follow(&Uptime::new(), &WallClock, &tables, resume, &mut feed).await {
             feed.send(SourceEvent::Failed(failure)).await.ok();
         }
     }
 
+    /// `clock` paces the shop, `wall` dates what happened: a wall clock that is set moves dates and stops nothing.
     async fn follow(
         &self,
         clock: &dyn Clock,
+        wall: &dyn Clock,
         tables: &[(String, TableId, Load)],
         resume: Option<Position>,
         feed: &mut Feed,
     ) -> Result<(), Ended> {
         let mut simulation = self.simulation(resume.as_ref())?;
-        if tables.iter().any(|(_, _, load)| matches!(load, Load::Loading { .. })) {
+        if tables.iter().any(|(_, _, load)| matches!(load, Load::Pending { .. })) {
             feed.send(SourceEvent::State(SourceState::Snapshot, String::new())).await?;
             load_tables(&simulation, tables, feed).await?;
         }
@@ -106,7 +107,8 @@ impl Simulator {
             self.keep_pace(&mut pace, now_us, simulation.due_us(), feed).await?;
             let mut told = Told::default();
             simulation.advance(pace.shop_us(now_us), BATCH_ROWS_MAX, &mut told);
-            let batch = batch(told, &targets, &pace, now_us, simulation.position());
+            let times = Times { now_us, wall_us: wall.now_us() };
+            let batch = batch(told, &targets, &pace, times, simulation.position());
             if batch.transactions.is_empty() {
                 let wait_us = pace.life_us(simulation.due_us()) - clock.now_us();
                 feed.wait(wait_us).await?;
@@ -154,17 +156,16 @@ enum Ended {
     Failed(Failure),
 }
 
-/// The way to the pump.
+/// The way to whoever follows the shop.
 struct Feed {
-    number: u32,
-    inbox: mpsc::Sender<Message>,
+    events: mpsc::Sender<SourceEvent>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Feed {
     async fn send(&mut self, event: SourceEvent) -> Result<(), Ended> {
         tokio::select! {
-            sent = self.inbox.send(Message::Event(self.number, event)) => sent.map_err(|_| Ended::Stopped),
+            sent = self.events.send(event) => sent.map_err(|_| Ended::Stopped),
             _ = self.stopped.wait_for(|stop| *stop) => Err(Ended::Stopped),
         }
     }
@@ -185,14 +186,23 @@ impl Feed {
 
 /// The tables that changes go to.
 fn targets(tables: &[(String, TableId, Load)]) -> Vec<(Table, TableId)> {
-    let wanted = tables.iter().filter(|(_, _, load)| !matches!(load, Load::Parked { .. }));
-    wanted.filter_map(|(name, id, _)| Some((Table::named(name)?, *id))).collect()
+    tables.iter().filter_map(|(name, id, _)| Some((Table::named(name)?, *id))).collect()
 }
 
-fn batch(told: Told, targets: &[(Table, TableId)], pace: &Pace, now_us: i64, position: Position) -> SourceBatch {
+/// The same moment by two clocks.
+#[derive(Clone, Copy)]
+struct Times {
+    /// By the one that paces the shop.
+    now_us: i64,
+    /// By the one that people read.
+    wall_us: i64,
+}
+
+fn batch(told: Told, targets: &[(Table, TableId)], pace: &Pace, times: Times, position: Position) -> SourceBatch {
+    let age_us = |at_us: i64| (times.now_us - pace.life_us(at_us)).max(0);
     let mark = |transaction: &simulate::Transaction| TransactionMark {
-        commit_time_us: pace.life_us(transaction.at_us).min(now_us),
-        read_time_us: now_us,
+        commit_time_us: times.wall_us - age_us(transaction.at_us),
+        read_time_us: times.wall_us,
         changes: transaction.changes,
     };
     let transactions = told.transactions.iter().map(mark).collect();
@@ -212,7 +222,7 @@ async fn load_tables(
 ) -> Result<(), Ended> {
     let position = simulation.position();
     for (name, id, load) in tables {
-        let (Some(table), Load::Loading { cursor }) = (Table::named(name), load) else { continue };
+        let (Some(table), Load::Pending { cursor }) = (Table::named(name), load) else { continue };
         let mut cursor = cursor.clone();
         loop {
             let chunk = simulation.chunk(table, cursor.as_deref());

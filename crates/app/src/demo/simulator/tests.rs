@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use connect::SourceEvent;
-use engine::Load;
+use connect::{Load, SourceEvent};
 use project::SimulatedShop;
 use relation::{Position, SourceBatch, TableId};
 use simulate::{Simulation, Table};
@@ -12,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Feed, Simulator};
 use crate::clock::Clock;
-use crate::pump::Message;
 
 fn shop(seed: u64, speed: f64) -> SimulatedShop {
     SimulatedShop {
@@ -38,14 +36,25 @@ impl Clock for Ticking {
     }
 }
 
+/// A wall clock that somebody sets back at each look.
+struct Backwards(AtomicI64);
+
+impl Clock for Backwards {
+    fn now_us(&self) -> i64 {
+        self.0.fetch_sub(3_600_000_000, Ordering::Relaxed)
+    }
+}
+
+static BACKWARDS: Backwards = Backwards(AtomicI64::new(1_800_000_000_000_000));
+
 /// Runs the source until it has sent so many batches with transactions; answers all events and the last position.
 async fn run(seed: u64, loads: Load, resume: Option<Position>, wanted: usize) -> (Vec<SourceEvent>, Option<Position>) {
     let (inbox, mut outbox) = mpsc::channel(2);
     let (stop, stopped) = watch::channel(false);
     let running = async move {
-        let mut feed = Feed { number: 4, inbox, stopped };
+        let mut feed = Feed { events: inbox, stopped };
         let simulator = Simulator::new(&shop(seed, 100_000.0));
-        let ended = simulator.follow(&Ticking(AtomicI64::new(0)), &all(&loads), resume, &mut feed).await;
+        let ended = simulator.follow(&Ticking(AtomicI64::new(0)), &BACKWARDS, &all(&loads), resume, &mut feed).await;
         if let Err(super::Ended::Failed(failure)) = ended {
             feed.send(SourceEvent::Failed(failure)).await.ok();
         }
@@ -55,7 +64,7 @@ async fn run(seed: u64, loads: Load, resume: Option<Position>, wanted: usize) ->
     let mut position = None;
     let mut live = 0;
     while live < wanted {
-        let Some(Message::Event(4, event)) = outbox.recv().await else { break };
+        let Some(event) = outbox.recv().await else { break };
         if let SourceEvent::Batch(batch) = &event {
             position = Some(batch.position.clone());
             live += usize::from(!batch.transactions.is_empty());
@@ -95,7 +104,7 @@ fn gather(tables: &mut BTreeMap<(u32, Vec<u8>), i32>, events: &[SourceEvent]) {
 #[tokio::test]
 async fn a_source_that_is_resumed_repeats_nothing_and_skips_nothing() {
     let mut tables = BTreeMap::new();
-    let (events, mut position) = run(6, Load::Loading { cursor: None }, None, 40).await;
+    let (events, mut position) = run(6, Load::Pending { cursor: None }, None, 40).await;
     assert_eq!(batches(&events).flat_map(|b| &b.chunks).filter(|chunk| chunk.complete).count(), Table::ALL.len());
     gather(&mut tables, &events);
     for _ in 0..5 {
@@ -136,7 +145,7 @@ async fn a_warehouse_that_does_not_keep_up_makes_the_clock_wait() {
     let simulator = Simulator::new(&shop(1, 1_000.0));
     let (inbox, mut outbox) = mpsc::channel(2);
     let (_stop, stopped) = watch::channel(false);
-    let mut feed = Feed { number: 1, inbox, stopped };
+    let mut feed = Feed { events: inbox, stopped };
     let mut pace = super::Pace::new(1_000.0, 0, 0).unwrap();
     // On time, then a little late.
     simulator.keep_pace(&mut pace, 1_000_000, 1_000_000_000, &mut feed).await.unwrap();
@@ -148,7 +157,7 @@ async fn a_warehouse_that_does_not_keep_up_makes_the_clock_wait() {
     simulator.keep_pace(&mut pace, 4_000_000, 1_000_000_000, &mut feed).await.unwrap();
     assert_eq!((simulator.lag().behind_us(), simulator.lag().waited_us()), (0, 3_000_000));
     assert_eq!(pace.shop_us(4_000_000), 1_000_000_000);
-    let Ok(Message::Event(1, SourceEvent::State(_, message))) = outbox.try_recv() else { panic!("it says so") };
+    let Ok(SourceEvent::State(_, message)) = outbox.try_recv() else { panic!("it says so") };
     assert_eq!(message, "the shop's clock has waited 3 s for the warehouse");
 }
 
@@ -156,13 +165,13 @@ async fn a_warehouse_that_does_not_keep_up_makes_the_clock_wait() {
 async fn a_closed_shop_loads_and_waits() {
     let (inbox, mut outbox) = mpsc::channel(100);
     let (stop, stopped) = watch::channel(false);
-    let tables = vec![("products".to_owned(), TableId(1), Load::Loading { cursor: None })];
-    let running = tokio::spawn(Simulator::new(&shop(1, 0.0)).run(1, tables, None, inbox, stopped));
+    let tables = vec![("products".to_owned(), TableId(1), Load::Pending { cursor: None })];
+    let running = tokio::spawn(Simulator::new(&shop(1, 0.0)).run(tables, None, inbox, stopped));
     let mut states = Vec::new();
     while states.last().is_none_or(|state: &String| state != "streaming") {
         match outbox.recv().await.unwrap() {
-            Message::Event(_, SourceEvent::State(state, _)) => states.push(state.to_string()),
-            Message::Event(_, SourceEvent::Batch(batch)) => assert!(batch.transactions.is_empty()),
+            SourceEvent::State(state, _) => states.push(state.to_string()),
+            SourceEvent::Batch(batch) => assert!(batch.transactions.is_empty()),
             other => panic!("{other:?}"),
         }
     }
