@@ -22,7 +22,7 @@ const TINY: Limits = Limits { rows_max: 3, bytes_max: 100, queue: 1 };
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = super::splits::trials();
     trials.push(trial("a_transaction_beyond_the_rows_of_a_batch", || {
-        let large = Transaction { events: vec![(false, 0, 1_000); 25], zipped: false, rolled_back: false };
+        let large = Transaction { events: vec![(false, 0, 1_000); 150], zipped: false, rolled_back: false };
         play(vec![large], Limits::default(), 4_096, Vec::new(), 0)
     }));
     trials.push(trial("a_transaction_beyond_every_limit", || {
