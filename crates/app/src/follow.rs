@@ -202,6 +202,13 @@ struct Follower {
     pause: Duration,
 }
 
+/// What a follower has to see to next.
+enum Next {
+    Event(SourceEvent),
+    /// Tables that were absent, by their places among these.
+    There(Vec<(usize, TableFacts)>),
+}
+
 type Looking = Pin<Box<dyn Future<Output = Vec<(usize, TableFacts)>> + Send>>;
 
 impl Follower {
@@ -215,23 +222,32 @@ impl Follower {
         let mut looking = self.look();
         let mut stopped = self.outlet.stopped.clone();
         loop {
-            let event = tokio::select! {
-                event = events.recv() => event,
-                there = &mut looking => {
-                    if self.take_up(there).await? {
-                        // What was not taken is read again.
-                        drop(events);
-                        control.stop().await;
-                        (events, control) = self.start_source();
-                    }
-                    looking = self.look();
-                    continue;
-                }
-                _ = async { drop(stopped.wait_for(|stop| *stop).await) } => None,
+            let next = tokio::select! {
+                event = events.recv() => event.map(Next::Event),
+                there = &mut looking => Some(Next::There(there)),
+                _ = stopped.wait_for(|stop| *stop) => None,
             };
-            let Some(event) = event else { break };
-            self.note(&event);
-            if self.send(Message::Event(self.number, event)).await.is_none() {
+            let went_on = match next {
+                None => None,
+                Some(Next::Event(event)) => {
+                    self.note(&event);
+                    self.say(event).await
+                }
+                Some(Next::There(there)) => match self.take_up(there).await {
+                    None => None,
+                    Some(is_more) => {
+                        if is_more {
+                            // What was not taken is read again.
+                            drop(events);
+                            control.stop().await;
+                            (events, control) = self.start_source();
+                        }
+                        looking = self.look();
+                        Some(())
+                    }
+                },
+            };
+            if went_on.is_none() {
                 break;
             }
         }

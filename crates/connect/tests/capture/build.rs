@@ -231,7 +231,7 @@ fn query(sql: &str) -> Vec<u8> {
     body
 }
 
-/// A table map of `int, varchar(20)` and further ints.
+/// A table map of `int, varchar(20)` and further ints; of `shop.labels`, of `int, enum('good')`.
 fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
     let (database, name) = table.split_once('.').unwrap_or(("shop", table));
     let mut body = id.to_le_bytes()[..6].to_vec();
@@ -242,8 +242,10 @@ fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
         body.push(0);
     }
     body.push(columns as u8);
-    body.extend((0..columns).map(|i| if i == 1 { 15 } else { 3 }));
-    body.extend_from_slice(&[2, 80, 0]);
+    let (kind, metadata) = if name == "labels" { (0xfe, [0xf7, 1]) } else { (15, [80, 0]) };
+    body.extend((0..columns).map(|i| if i == 1 { kind } else { 3 }));
+    body.push(2);
+    body.extend_from_slice(&metadata);
     body.extend(std::iter::repeat_n(0xfe, columns.div_ceil(8)));
     body
 }
@@ -266,8 +268,8 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
             body.extend_from_slice(&id.parse::<i32>().map_err(|_| "ID")?.to_le_bytes());
             match name {
                 "NULL" => {}
-                // No text in any charset of ours: the row cannot be read.
-                "BROKEN" => body.extend_from_slice(&[1, 0xff]),
+                // Of the table of labels: the number of a label, of which it has one.
+                _ if name.starts_with('#') => body.push(name[1..].parse().map_err(|_| "#N")?),
                 _ => {
                     body.push(name.len() as u8);
                     body.extend_from_slice(name.as_bytes());
@@ -288,11 +290,12 @@ fn payload(lines: &str, zipped: bool) -> Result<Vec<u8>, String> {
     }
     let length = |n: usize| [&[0xfe][..], &(n as u64).to_le_bytes()].concat();
     let stored = if zipped { zstd::bulk::compress(&inner, 3).map_err(|e| e.to_string())? } else { inner.clone() };
-    let mut body = if zipped { vec![2, 1, 0] } else { vec![2, 3, 0xfc, 255, 0] };
-    for (field, bytes) in [(1, stored.len()), (3, inner.len())] {
-        body.extend_from_slice(&[field, 9]);
-        body.extend_from_slice(&length(bytes));
+    let mut body = if zipped { vec![2, 1, 0, 3, 9] } else { vec![2, 3, 0xfc, 255, 0] };
+    if zipped {
+        body.extend_from_slice(&length(inner.len()));
     }
+    body.extend_from_slice(&[1, 9]);
+    body.extend_from_slice(&length(stored.len()));
     body.push(0);
     body.extend_from_slice(&stored);
     Ok(body)

@@ -22,7 +22,7 @@ const TINY: Limits = Limits { rows_max: 3, bytes_max: 100, queue: 1 };
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = super::splits::trials();
     trials.push(trial("a_transaction_beyond_the_rows_of_a_batch", || {
-        let large = Transaction { events: vec![(false, 0, 1_000); 25], zipped: false, rolled_back: false };
+        let large = Transaction { events: vec![(false, 0, 1_000); 150], zipped: false, rolled_back: false };
         play(vec![large], Limits::default(), 4_096, Vec::new(), 0)
     }));
     trials.push(trial("a_transaction_beyond_every_limit", || {
@@ -115,13 +115,13 @@ async fn random_logs() -> Result<(), String> {
 async fn broken_rows(in_one_event: bool) -> Result<(), String> {
     const EVENTS: usize = 500;
     const ROWS: usize = 20;
-    let broken: Vec<String> = (0..ROWS).map(|id| format!("{id},BROKEN")).collect();
+    let broken: Vec<String> = (0..ROWS).map(|id| format!("{id},#9")).collect();
     let mut inside = vec!["begin".to_owned()];
     for _ in 0..EVENTS {
-        inside.push("map 70 shop.orders".to_owned());
-        inside.push(format!("insert 70 {}", broken.join(" ")));
+        inside.push("map 72 shop.labels".to_owned());
+        inside.push(format!("insert 72 {}", broken.join(" ")));
     }
-    inside.push("insert 70 77,good".to_owned());
+    inside.push("insert 72 77,#1".to_owned());
     inside.push("xid".to_owned());
     let mut lines = vec!["anonymous 1".to_owned()];
     match in_one_event {
@@ -130,9 +130,11 @@ async fn broken_rows(in_one_event: bool) -> Result<(), String> {
     }
     let script = Script { log: Log::of(&lines)?, piece_bytes: 100_000, ..Script::default() };
     let server = FakeServer::start(script).await?;
-    let tables = vec![table(0, "orders", true, Load::Complete)];
+    let mut labels = table(0, "labels", true, Load::Complete);
+    labels.columns[1].data_type = "enum".to_owned();
+    labels.columns[1].column_type = "enum('good')".to_owned();
     let resume = Some(Position(format!("{FILE}:{HEAD}")));
-    let (mut events, control) = MysqlSource::start(server.config(), tables, resume, TINY);
+    let (mut events, control) = MysqlSource::start(server.config(), vec![labels], resume, TINY);
     let (mut rejected, mut rows) = (0, 0);
     while rows == 0 {
         match events.recv().await.ok_or("the source has ended")? {
