@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use fjall::{Keyspace, Readable as _};
 use relation::TableId;
 
+use crate::disk::Home;
 use crate::slice::Slice;
 use crate::{Error, META, Result};
 
@@ -39,6 +40,8 @@ pub(crate) enum Access {
 pub(crate) struct Tables {
     pub(crate) keyspace: Keyspace,
     pub(crate) snapshot: fjall::Snapshot,
+    /// Keeps the database open, and its folder in place, as long as somebody reads from it.
+    pub(crate) _home: Home,
 }
 
 /// A prefixed key; short ones need no allocation.

@@ -7,6 +7,7 @@
 //!
 //! An entry is one allocation, `table (4 bytes) | key | value`; its slot has the hash and the length of the key.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use relation::TableId;
@@ -33,6 +34,9 @@ pub(crate) struct Entries {
     bytes: usize,
     bytes_max: usize,
     hand: usize,
+    /// Tables that entries were remembered of since they were removed last; the newest beside.
+    tables: BTreeSet<TableId>,
+    newest: Option<TableId>,
 }
 
 #[derive(Clone, Default)]
@@ -54,7 +58,8 @@ pub(crate) enum Found {
 
 impl Entries {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { slots: vec![Slot::default(); SLOTS_MIN], used: 0, bytes: 0, bytes_max, hand: 0 }
+        let slots = vec![Slot::default(); SLOTS_MIN];
+        Self { slots, used: 0, bytes: 0, bytes_max, hand: 0, tables: BTreeSet::new(), newest: None }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -89,6 +94,10 @@ impl Entries {
             return;
         }
         self.make_room(cost);
+        if self.newest != Some(table) {
+            self.newest = Some(table);
+            self.tables.insert(table);
+        }
         if (self.used + 1) * 8 > self.slots.len() * 5 {
             self.grow();
         }
@@ -120,8 +129,12 @@ impl Entries {
         }
     }
 
-    /// Forgets everything about a table.
+    /// Forgets everything about a table; one that nothing was remembered of costs a look.
     pub(crate) fn remove_table(&mut self, table: TableId) {
+        if !self.tables.remove(&table) {
+            return;
+        }
+        self.newest = None;
         let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); SLOTS_MIN]);
         (self.used, self.bytes, self.hand) = (0, 0, 0);
         for slot in slots {

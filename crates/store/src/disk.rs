@@ -10,14 +10,20 @@
 //! - nothing throttles ingestion, and each starts one round of compaction at most: the fold asks for more itself;
 //! - `expect_point_read_hits` would leave ingested tables without a bloom filter.
 //!
+//! After an error the tables are opened again beside themselves: a successor folder gets a link to each of their files, which
+//! never change, and is opened as a database of its own; readers of the old one go on as long as they like, and it is
+//! removed after the last. So no reader ever meets closed tables. The successor's name is what makes it one: of `tables`,
+//! `tables.1`, … the highest counts when the store opens, and it was complete before it got that name.
+//!
 //! A dropped table has no range delete: its number is remembered as dead, files that hold nothing else are dropped at
 //! once, compaction filters the rest away, and the memory of it goes when nothing is left.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
@@ -33,18 +39,35 @@ use crate::{Error, META, Result, lock};
 /// Name of the one keyspace.
 const KEYSPACE: &str = "entries";
 
+/// What the first folder of tables is called, and how the names of its successors begin.
+const FOLDER: &str = "tables";
+/// Older copies of the tables that readers may hold before the next successor must wait.
+const COPIES_MAX: usize = 3;
+
 /// The open tables.
 pub(crate) struct Disk {
-    path: PathBuf,
+    /// The data folder.
+    dir: PathBuf,
     cache_bytes: u64,
     handles: Mutex<Option<Handles>>,
+    /// The folder of the tables.
+    current: Mutex<PathBuf>,
+    /// Folders that have a successor, and whether somebody reads from them.
+    old: Mutex<Vec<(PathBuf, Weak<PathBuf>)>>,
     purge: Arc<Purge>,
 }
 
 #[derive(Clone)]
 struct Handles {
-    database: Database,
     keyspace: Keyspace,
+    home: Home,
+}
+
+/// A database and its folder, which is removed when it has a successor and nobody holds this any more.
+#[derive(Clone)]
+pub(crate) struct Home {
+    database: Database,
+    path: Arc<PathBuf>,
 }
 
 /// What one ingestion writes.
@@ -58,21 +81,51 @@ pub(crate) struct Fold<'a> {
 }
 
 impl Disk {
-    /// Opens or creates the tables.
-    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
-        let disk = Self {
-            path: path.to_owned(),
+    /// Opens or creates the tables of a data folder.
+    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Self> {
+        let mut disk = Self {
+            dir: dir.to_owned(),
             cache_bytes,
             handles: Mutex::new(None),
+            current: Mutex::default(),
+            old: Mutex::default(),
             purge: Arc::new(Purge { tables: RwLock::default() }),
         };
-        *lock(&disk.handles) = Some(disk.open_handles()?);
+        let mut folders = disk.folders()?;
+        let newest = folders.pop().map_or(0, |(number, _)| number);
+        disk.current = Mutex::new(disk.folder(newest));
+        disk.reopen()?;
+        let old = folders.into_iter().map(|(_, path)| (path, Weak::new()));
+        lock(&disk.old).extend(old);
+        disk.sweep();
         Ok(disk)
     }
 
-    fn open_handles(&self) -> Result<Handles> {
+    /// The folders of tables, the newest last; what was never finished is removed.
+    fn folders(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let mut folders = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(Error::io("list", &self.dir))? {
+            let path = entry.map_err(Error::io("list", &self.dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(rest) = name.strip_prefix(FOLDER) else { continue };
+            match (rest, rest.strip_prefix('.').map(str::parse)) {
+                ("", _) => folders.push((0, path)),
+                (_, Some(Ok(number))) => folders.push((number, path)),
+                (".new", _) => std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?,
+                _ => {}
+            }
+        }
+        folders.sort_unstable();
+        Ok(folders)
+    }
+
+    fn folder(&self, number: u64) -> PathBuf {
+        self.dir.join(if number == 0 { FOLDER.to_owned() } else { format!("{FOLDER}.{number}") })
+    }
+
+    fn open_handles(&self, path: &Path) -> Result<Handles> {
         let purge = Arc::clone(&self.purge);
-        let builder = Database::builder(&self.path)
+        let builder = Database::builder(path)
             .cache_size(self.cache_bytes)
             .worker_threads(1)
             .manual_journal_persist(true)
@@ -90,7 +143,7 @@ impl Disk {
                 .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(8).with_table_target_size(32 << 20)))
         };
         let keyspace = database.keyspace(KEYSPACE, options).map_err(Error::tables("open"))?;
-        Ok(Handles { database, keyspace })
+        Ok(Handles { keyspace, home: Home { database, path: Arc::new(path.to_owned()) } })
     }
 
     fn handles(&self) -> Result<Handles> {
@@ -99,8 +152,8 @@ impl Disk {
 
     /// The tables as they are now.
     pub(crate) fn tables(&self) -> Result<Tables> {
-        let Handles { database, keyspace } = self.handles()?;
-        Ok(Tables { snapshot: database.snapshot(), keyspace })
+        let Handles { keyspace, home } = self.handles()?;
+        Ok(Tables { snapshot: home.database.snapshot(), keyspace, _home: home })
     }
 
     /// Closes everything. The caller has taken the handles out of every [`Base`] before.
@@ -108,17 +161,66 @@ impl Disk {
         *lock(&self.handles) = None;
     }
 
-    /// Opens the tables again after [`Disk::close`].
+    /// Opens the tables, at first or after [`Disk::close`].
     pub(crate) fn reopen(&self) -> Result<()> {
-        let handles = self.open_handles()?;
-        *lock(&self.handles) = Some(handles);
+        let path = lock(&self.current).clone();
+        *lock(&self.handles) = Some(self.open_handles(&path)?);
         Ok(())
+    }
+
+    /// Opens a successor of the tables as they are on disk; readers of the old ones go on. After an error nothing has
+    /// changed.
+    pub(crate) fn succeed(&self) -> Result<()> {
+        self.sweep();
+        let copies = lock(&self.old).len();
+        if copies >= COPIES_MAX {
+            return Err(Error::TablesHeld { copies });
+        }
+        let old = self.handles()?.home.path;
+        let newest = self.folders()?.pop().map_or(0, |(number, _)| number);
+        let (unfinished, path) = (self.folder_of_unfinished(), self.folder(newest + 1));
+        let made = link_folder(&old, &unfinished, &old).map_err(Error::io("copy", &old)).and_then(|()| {
+            // Whether it opens is known before it counts.
+            drop(self.open_handles(&unfinished)?);
+            let rename = std::fs::rename(&unfinished, &path).and_then(|()| File::open(&self.dir)?.sync_all());
+            rename.map_err(Error::io("rename", &unfinished))?;
+            self.open_handles(&path)
+        });
+        match made {
+            Ok(handles) => {
+                *lock(&self.handles) = Some(handles);
+                *lock(&self.current) = path;
+                lock(&self.old).push((PathBuf::clone(&old), Arc::downgrade(&old)));
+                Ok(())
+            }
+            Err(e) => {
+                // One that has its name is as good as the old one, but would be taken for newer.
+                drop(std::fs::rename(&path, &unfinished));
+                drop(std::fs::remove_dir_all(&unfinished));
+                Err(e)
+            }
+        }
+    }
+
+    fn folder_of_unfinished(&self) -> PathBuf {
+        self.dir.join(format!("{FOLDER}.new"))
+    }
+
+    /// Removes old tables that nobody reads from any more.
+    pub(crate) fn sweep(&self) {
+        lock(&self.old).retain(|(path, readers)| {
+            let is_free = readers.strong_count() == 0;
+            if is_free && let Err(error) = std::fs::remove_dir_all(path) {
+                tracing::warn!(folder = %path.display(), %error, "cannot remove tables that have a successor");
+            }
+            !is_free
+        });
     }
 
     /// Writes a fold: all of it is durable when this returns, or none of it. The number of entries written.
     pub(crate) fn ingest(&self, fold: &Fold<'_>, stop: &AtomicBool) -> Result<u64> {
-        let Handles { database, keyspace } = self.handles()?;
-        database.persist(PersistMode::SyncAll).map_err(Error::tables("sync"))?;
+        let Handles { keyspace, home } = self.handles()?;
+        home.database.persist(PersistMode::SyncAll).map_err(Error::tables("sync"))?;
         let failed = Error::tables("fold into");
         let mut out = keyspace.start_ingestion().map_err(&failed)?;
         for (dead, is_new) in self.markers(fold) {
@@ -173,9 +275,9 @@ impl Disk {
 
     /// One round of compaction on the caller's thread; whether it changed anything.
     pub(crate) fn compact_once(&self) -> Result<bool> {
-        let Handles { database, keyspace } = self.handles()?;
+        let Handles { keyspace, home } = self.handles()?;
         let before = keyspace.tree.current_version().id();
-        let watermark = database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+        let watermark = home.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
         let strategy = Arc::clone(&keyspace.config.compaction_strategy);
         let compacted = keyspace.tree.compact(strategy, watermark);
         compacted.map_err(|e| Error::tables("compact")(e.into()))?;
@@ -184,7 +286,7 @@ impl Disk {
 
     /// Whether a compaction is under way in fjall's own threads.
     pub(crate) fn is_compacting(&self) -> bool {
-        self.handles().is_ok_and(|h| h.database.active_compactions() > 0)
+        self.handles().is_ok_and(|h| h.home.database.active_compactions() > 0)
     }
 
     /// Merges everything into the last level.
@@ -220,6 +322,25 @@ impl Disk {
     pub(crate) fn base(&self) -> Result<Base> {
         Base::new(self.tables()?)
     }
+}
+
+/// Makes a folder like another: files that never change are linked, the others, all of them small, are copied.
+fn link_folder(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (entry, target) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
+        // Files of entries, and the journal, to which nothing is ever written.
+        let is_fixed = from.ends_with("tables") && from != root || entry.extension().is_some_and(|end| end == "jnl");
+        if entry.is_dir() {
+            link_folder(&entry, &target, root)?;
+        } else if is_fixed {
+            std::fs::hard_link(&entry, &target)?;
+        } else {
+            std::fs::copy(&entry, &target)?;
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    File::open(to)?.sync_all()
 }
 
 /// Dropped tables that no reader sees any more.

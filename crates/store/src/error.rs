@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use relation::TableId;
 
+use crate::stage::StageId;
+
 /// Shorthand of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -35,6 +37,9 @@ pub enum Error {
     /// A snapshot that could not be carried over when the tables were reopened.
     #[error("the snapshot at step {step} has ended: the tables were reopened after a failed fold")]
     SnapshotEnded { step: u64 },
+    /// Readers hold as many older copies of the tables as there may be.
+    #[error("queries that began long ago hold {copies} older copies of the tables")]
+    TablesHeld { copies: usize },
     /// Steps must rise.
     #[error("step {step} cannot follow step {last}")]
     Order { step: u64, last: u64 },
@@ -50,6 +55,21 @@ pub enum Error {
     /// A key longer than [`crate::KEY_BYTES_MAX`].
     #[error("a key of table {table} has {bytes} bytes, {} are the limit", crate::KEY_BYTES_MAX)]
     KeyTooLong { table: TableId, bytes: usize },
+    /// A value longer than [`crate::VALUE_BYTES_MAX`].
+    #[error("a value of table {table} has {bytes} bytes, {} are the limit", crate::VALUE_BYTES_MAX)]
+    ValueTooLong { table: TableId, bytes: usize },
+    /// More than one step can write to one table.
+    #[error("one step writes more than 16 GiB or 4 billion entries to table {table}")]
+    WritesTooLarge { table: TableId },
+    /// A step's record that the log's format cannot hold. Nothing of it was written.
+    #[error("a log record of {bytes} bytes is too large, {max} are the limit")]
+    RecordTooLarge { bytes: u64, max: u64 },
+    /// A stage that is not there: never sealed, or dropped.
+    #[error("there is no stage {id}")]
+    NoStage { id: StageId },
+    /// A stage that takes no more pieces: it was sealed, or a sync of it failed.
+    #[error("stage {id} takes no more pieces")]
+    StageEnded { id: StageId },
     /// Bytes of a record or of the catalog that do not decode.
     #[error("cannot read {what}: {reason}")]
     Decode { what: &'static str, reason: &'static str },
@@ -73,11 +93,17 @@ impl Error {
                                      away and `tidemill resnapshot`. For a reader of the log: start it anew from a \
                                      snapshot."
                 .to_owned(),
-            Self::Io { source, .. } if is_full(source) => {
-                "Free disk space; nothing is lost, writing goes on by itself.".to_owned()
+            error if error.is_disk_full() => "Free disk space; nothing is lost, writing goes on by itself.".to_owned(),
+            Self::RecordTooLarge { .. } | Self::WritesTooLarge { .. } => {
+                "Take fewer transactions at once; split a single one that is this large at the source.".to_owned()
             }
             Self::TablesClosed => "Free disk space; the tables are opened again by themselves.".to_owned(),
+            Self::TablesHeld { .. } => "End the oldest queries; folding goes on by itself then.".to_owned(),
             Self::SnapshotEnded { .. } => "Run the query again.".to_owned(),
+            Self::NoStage { .. } => "Run `tidemill restore` from a backup, or move the data folder away and \
+                                     `tidemill resnapshot` from the sources."
+                .to_owned(),
+            Self::StageEnded { .. } => "Begin a new stage.".to_owned(),
             Self::Lost { step } => format!("Append again from step {step}."),
             _ => return None,
         })
@@ -105,7 +131,7 @@ impl Error {
     }
 }
 
-fn is_full(e: &std::io::Error) -> bool {
+pub(crate) fn is_full(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

@@ -2,13 +2,11 @@
 //!
 //! One fold takes all runs up to the newest step F, writes the net effect of each key in one ingestion together with
 //! `folded_step = F`, publishes the new base, and drops the log segments that nobody needs any more. When it fails, a
-//! full disk most often, commits go on within the overlay's budget, the log has everything, and it is tried again: fjall
-//! takes no more writes after a failure, so the tables are closed and opened again first, once there is room.
+//! full disk most often, commits go on within the overlay's budget, the log has everything, and it is tried again, once
+//! there is room. fjall takes no more writes after a failure: the tables get a successor first ([`crate::disk`]), which
+//! readers do not notice. A disk that is full already is asked before anything is written, and needs none.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +16,7 @@ use relation::TableId;
 use crate::base::{Access, Base};
 use crate::disk::Fold;
 use crate::options::Options;
+use crate::room::{self, PROBES};
 use crate::run;
 use crate::snapshot::View;
 use crate::store::{Shared, State, now};
@@ -32,13 +31,27 @@ const LEVEL0_WAIT: Duration = Duration::from_millis(20);
 pub(crate) fn run(shared: &Shared) {
     let _guard = StopOnPanic(shared);
     while let Some(view) = next(shared) {
-        if let Err(error) = fold(shared, &view) {
-            fail(shared, error);
-            if !recover(shared) {
-                return;
-            }
+        let (error, tables) = match room::ask(&shared.folder.dir, view.bytes as u64) {
+            Ok(()) => match fold(shared, &view) {
+                Ok(()) => continue,
+                Err(error) => (error, Tables::Failed),
+            },
+            Err(error) => (error, Tables::Untouched),
+        };
+        fail(shared, error);
+        if !recover(shared, tables) {
+            return;
         }
     }
+}
+
+/// What a failure leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tables {
+    /// Nothing was written.
+    Untouched,
+    /// They take no more writes.
+    Failed,
 }
 
 /// Whether so much waits that a fold should start at once. Steps up to `frozen` are being folded already.
@@ -56,7 +69,7 @@ fn next(shared: &Shared) -> Option<Arc<View>> {
         if shared.stopping.load(Ordering::Acquire) {
             return None;
         }
-        let view = shared.view();
+        let view = shared.working();
         if is_due(options, &state, &view) {
             state.frozen = view.step;
             state.waiting_since = None;
@@ -110,6 +123,7 @@ fn fold(shared: &Shared, view: &View) -> Result<()> {
         stats.fold_time += stats.last_fold_time;
     }
     purge(shared)?;
+    shared.disk.sweep();
     shared.drop_log(view.step)?;
     finish(shared, view.step);
     Ok(())
@@ -171,8 +185,9 @@ fn fail(shared: &Shared, error: Error) {
     shared.notify();
 }
 
-/// Waits until there is room on the disk, then reopens the tables; false when the store closes meanwhile.
-fn recover(shared: &Shared) -> bool {
+/// Waits until there is room on the disk, then opens the tables again if they failed; false when the store closes
+/// meanwhile.
+fn recover(shared: &Shared, tables: Tables) -> bool {
     let mut state = shared.state();
     loop {
         if shared.stopping.load(Ordering::Acquire) {
@@ -183,11 +198,14 @@ fn recover(shared: &Shared) -> bool {
             return false;
         }
         drop(state);
-        let attempt = probe(&shared.folder.dir, shared.view().bytes).and_then(|()| reopen(shared));
+        let attempt = probe(shared).and_then(|()| match tables {
+            Tables::Untouched => Ok(()),
+            Tables::Failed => reopen(shared),
+        });
         state = shared.state();
         match attempt {
             Ok(()) => {
-                state.wanted = shared.view().step;
+                state.wanted = shared.working().step;
                 return true;
             }
             Err(error) => {
@@ -212,25 +230,45 @@ fn wait_to_retry<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> Mu
     state
 }
 
-/// Whether about as much as a fold needs can be written. The tables are closed only then: closed ones answer nobody.
-fn probe(dir: &Path, bytes: usize) -> Result<()> {
-    let path = dir.join("probe");
-    let write = || {
-        let mut file = File::create(&path)?;
-        let block = vec![0x5a; 1 << 20];
-        for _ in 0..(bytes >> 20) + 1 {
-            file.write_all(&block)?;
-        }
-        file.sync_data()
-    };
-    let written = write().map_err(Error::io("write", &path));
-    let removed = std::fs::remove_file(&path).map_err(Error::io("remove", &path));
-    written.and(removed)
+/// Whether about as much as a fold needs can be written.
+fn probe(shared: &Shared) -> Result<()> {
+    let (dir, bytes) = (&shared.folder.dir, shared.working().bytes as u64);
+    room::ask(dir, bytes)?;
+    room::probe(dir, PROBES[0], bytes)
+}
+
+/// Opens the tables again: beside the old ones, whose readers go on.
+fn reopen(shared: &Shared) -> Result<()> {
+    match shared.disk.succeed() {
+        Ok(()) => publish_reopened(shared, shared.disk.base()?),
+        // Not every file system has links.
+        Err(Error::Io { source, .. }) if is_without_links(&source) => reopen_in_place(shared),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_without_links(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), PermissionDenied | TooManyLinks | Unsupported)
+}
+
+/// An ingestion that reported an error may have been finished all the same: then this base is a newer one.
+fn publish_reopened(shared: &Shared, base: Base) -> Result<()> {
+    let folded = base.folded;
+    let newer = folded > shared.working().base.folded;
+    shared.publish_base(Arc::new(base));
+    if newer {
+        shared.drop_log(folded)?;
+    }
+    // Where only the work after the ingestion failed, nothing is left to fold for those who wait.
+    shared.state().finished = folded;
+    shared.notify();
+    Ok(())
 }
 
 /// Closes the tables and opens them again. Readers of the newest base wait for it; older bases end.
-fn reopen(shared: &Shared) -> Result<()> {
-    let newest = Arc::clone(&shared.view().base);
+fn reopen_in_place(shared: &Shared) -> Result<()> {
+    let newest = Arc::clone(&shared.working().base);
     let bases: Vec<_> = shared.state().bases.iter().filter_map(std::sync::Weak::upgrade).collect();
     let mut guard = newest.write();
     *guard = Access::Closed;
@@ -240,22 +278,15 @@ fn reopen(shared: &Shared) -> Result<()> {
     shared.disk.close();
     shared.disk.reopen()?;
     let tables = shared.disk.tables()?;
-    // An ingestion that reported an error may have been finished all the same: then this is another base.
     if tables.folded()? == newest.folded {
         *guard = Access::Open(tables);
-        // Where only the work after the ingestion failed, nothing is left to fold for those who wait.
         shared.state().finished = newest.folded;
         shared.notify();
         return Ok(());
     }
     *guard = Access::Ended;
     drop(guard);
-    let base = Arc::new(Base::new(tables)?);
-    let folded = base.folded;
-    shared.publish_base(base);
-    shared.drop_log(folded)?;
-    finish(shared, folded);
-    Ok(())
+    publish_reopened(shared, Base::new(tables)?)
 }
 
 /// A panic here is a bug; commits that wait for room must not wait for ever.

@@ -4,7 +4,8 @@
 //! format    "tidemill store 1"        an older Tidemill refuses a newer folder in words
 //! lock      the holder's process id   locked as long as a store, or a snapshot of it, lives
 //! log/      the change log, one file per segment
-//! tables/   the fold of the log (fjall)
+//! staged/   transactions larger than memory, until they are folded
+//! tables/   the fold of the log (fjall); after a fold that failed its successor is tables.1/, tables.2/ …
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,6 +13,8 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::is_full;
+use crate::room::PROBES;
 use crate::{Error, Result};
 
 /// Version of everything below the folder, fjall's own files excepted.
@@ -30,6 +33,10 @@ impl Folder {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         let lock = take_lock(dir)?;
         check_format(dir)?;
+        for probe in PROBES {
+            // Usually there is none; one that cannot be removed is written over.
+            drop(std::fs::remove_file(dir.join(probe)));
+        }
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
@@ -38,20 +45,20 @@ impl Folder {
         self.dir.join("log")
     }
 
-    /// Where the tables are.
-    pub(crate) fn tables(&self) -> PathBuf {
-        self.dir.join("tables")
+    /// Where the stages are.
+    pub(crate) fn staged(&self) -> PathBuf {
+        self.dir.join("staged")
     }
 }
 
-/// A store of this process that was just closed may seem to hold its folder still: a child process that is being started
-/// has a copy of every open file until its program begins. That is over in a moment.
-const OWN_TRIES: u32 = 50;
-const OWN_PAUSE: Duration = Duration::from_millis(10);
+/// A store that was just closed may seem to hold its folder still: a child process that its process starts at that moment
+/// has a copy of every open file until its own program begins. That is over soon.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 #[expect(clippy::disallowed_methods, reason = "there is no event for the end of another process's copy of a lock")]
 fn pause() {
-    std::thread::sleep(OWN_PAUSE);
+    std::thread::sleep(LOCK_PAUSE);
 }
 
 fn holder_of(file: &mut File) -> String {
@@ -71,7 +78,7 @@ fn take_lock(dir: &Path) -> Result<File> {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {
                 let holder = holder_of(&mut file);
-                if holder != std::process::id().to_string() || tries == OWN_TRIES {
+                if tries == LOCK_TRIES {
                     return Err(Error::InUse { dir: dir.to_owned(), holder });
                 }
                 tries += 1;
@@ -80,9 +87,20 @@ fn take_lock(dir: &Path) -> Result<File> {
             Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
         }
     }
-    let write = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{}", std::process::id()));
-    write.map_err(Error::io("write", &path))?;
-    Ok(file)
+    match write_holder(&mut file) {
+        Ok(()) => Ok(file),
+        // The number is for a message only: on a full disk the folder is taken all the same.
+        Err(e) if is_full(&e) => Ok(file),
+        Err(e) => Err(Error::io("write", &path)(e)),
+    }
+}
+
+/// Writes over what is there before the rest is cut off: no new block is needed then.
+fn write_holder(file: &mut File) -> std::io::Result<()> {
+    let holder = format!("{}\n", std::process::id());
+    file.rewind()?;
+    file.write_all(holder.as_bytes())?;
+    file.set_len(holder.len() as u64)
 }
 
 fn check_format(dir: &Path) -> Result<()> {
@@ -107,12 +125,7 @@ fn write_format(dir: &Path, path: &Path) -> Result<()> {
         let mut file = File::create(path)?;
         writeln!(file, "tidemill store {FORMAT}")?;
         file.sync_all()?;
-        sync_dir(dir)
+        File::open(dir)?.sync_all()
     };
     write().map_err(Error::io("write", path))
-}
-
-/// Makes created and removed names of a folder durable.
-pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    File::open(dir)?.sync_all()
 }

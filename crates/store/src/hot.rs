@@ -8,6 +8,7 @@
 //! together); a commit writes over a value of the same length without allocating. Eviction is a clock over the slots,
 //! with a small count of hits per slot.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -117,6 +118,16 @@ impl Hot {
                 if mine(shard_of(hash)) {
                     lock(&self.shards[shard_of(hash)]).entries.update(hash, *table, part.key(i), part.value(i));
                 }
+            }
+        }
+    }
+
+    /// Forgets what it knows of tables. Where it knows nothing, as is usual, that is a look per shard.
+    pub(crate) fn forget(&self, tables: &BTreeSet<TableId>) {
+        for shard in &self.shards {
+            let entries = &mut lock(shard).entries;
+            for table in tables {
+                entries.remove_table(*table);
             }
         }
     }

@@ -14,6 +14,12 @@
 //! runs and step as one published value (a [`Snapshot`]) and never blocks the writer. *A [`TableId`] is an
 //! incarnation*: once dropped it is never written again.
 //!
+//! *A transaction larger than memory* is staged in a file ([`Store::begin_stage`]) and run as a chain of steps that
+//! become visible together: all but the last are committed by [`Store::commit_hidden`]. The engine reads them
+//! ([`Store::working`]), readers do not ([`Store::snapshot`]) until the next ordinary commit. The fold goes on meanwhile,
+//! so a store that was killed in the middle of a chain opens at a hidden step: *the engine finishes a chain that it finds
+//! begun before anybody reads*.
+//!
 //! The store knows bytes only. What the bytes mean is written down in its [`catalog`]; what a step's log record holds
 //! is the concern of [`record`]. It knows no SQL, no DataFusion and no network.
 
@@ -24,6 +30,7 @@ pub mod catalog;
 mod cursor;
 mod disk;
 mod error;
+pub mod files;
 mod fold;
 mod folder;
 mod hot;
@@ -31,10 +38,12 @@ mod log;
 mod options;
 mod part;
 pub mod record;
+mod room;
 mod run;
 mod scan;
 mod slice;
 mod snapshot;
+mod stage;
 mod stats;
 mod store;
 mod writes;
@@ -49,15 +58,19 @@ pub use relation::TableId;
 pub use scan::Scan;
 pub use slice::Slice;
 pub use snapshot::Snapshot;
+pub use stage::{StageId, StageReader, StageWriter};
 pub use stats::Stats;
 pub use store::Store;
-pub use writes::Writes;
+pub use writes::{Prepared, Writes};
 
 /// The store's own entries: `folded_step` and the tables that were dropped. Nobody else writes here.
 pub const META: TableId = TableId(0);
 
 /// Longest key of an entry, in bytes: what fjall takes, less the table's prefix.
 pub const KEY_BYTES_MAX: usize = 65_535 - 4;
+
+/// Longest value of an entry, in bytes. A block of the tables holds a value whole, and its length is a number of 32 bits.
+pub const VALUE_BYTES_MAX: usize = 1 << 30;
 
 /// Locks a mutex whose holder cannot leave the value half-changed by a panic.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

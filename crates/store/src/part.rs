@@ -14,6 +14,8 @@ use crate::arena::{Arena, Place};
 
 /// `value_len` of a deleted key.
 const TOMBSTONE: u32 = u32::MAX;
+/// Entries of one part: their positions, plus one, are numbers of 32 bits.
+const ENTRIES_MAX: usize = u32::MAX as usize - 1;
 /// Up to this many entries a part is searched from end to end, without an index.
 const LINEAR_MAX: usize = 8;
 
@@ -31,6 +33,8 @@ struct Entry {
 pub(crate) struct Part {
     /// Everything older of this table is gone; a part that says so has no entries.
     dropped: bool,
+    /// It was made beside the steps, and no merge copies it.
+    prepared: bool,
     arena: Arena,
     entries: Vec<Entry>,
     /// Open addressing: hash in the upper half, position + 1 in the lower, 0 is free. Empty up to [`LINEAR_MAX`].
@@ -50,6 +54,10 @@ struct Sorted {
     /// Positions in key order; empty where entries were pushed in that order.
     order: Box<[u32]>,
 }
+
+/// A part has no room for an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
 
 /// The hash under which a key is found in the overlay and the hot cache.
 #[inline]
@@ -81,6 +89,23 @@ impl Part {
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped
+    }
+
+    /// Puts the entries in order and marks the part as one that is never copied.
+    pub(crate) fn prepare(&mut self) {
+        self.prepared = true;
+        if self.len() > 0 {
+            self.sorted();
+        }
+    }
+
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared
+    }
+
+    /// Whether the entries of another surely fit into this one.
+    pub(crate) fn has_room_for(&self, other: &Self) -> bool {
+        self.len() + other.len() <= ENTRIES_MAX && self.arena.has_room_for(&other.arena)
     }
 
     /// Number of keys.
@@ -157,38 +182,44 @@ impl Part {
     }
 
     /// Sets the value of a key; none deletes it.
-    pub(crate) fn set(&mut self, hash: u32, key: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn set(&mut self, hash: u32, key: &[u8], value: Option<&[u8]>) -> Result<(), Full> {
         match self.find(hash, key) {
             Some(i) => self.replace(i, value),
             None => self.push(hash, key, value),
         }
     }
 
-    fn replace(&mut self, i: u32, value: Option<&[u8]>) {
+    fn replace(&mut self, i: u32, value: Option<&[u8]>) -> Result<(), Full> {
         let entry = self.entries[i as usize];
         let Some(value) = value else {
             self.entries[i as usize].value_len = TOMBSTONE;
-            return;
+            return Ok(());
         };
-        if entry.value_len != TOMBSTONE && value.len() <= entry.value_len as usize {
+        let value_len = value_len(value)?;
+        if entry.value_len != TOMBSTONE && value_len <= entry.value_len {
             self.arena.overwrite(entry.place, u32::from(entry.key_len), value);
-            self.entries[i as usize].value_len = value_len(value);
-            return;
+            self.entries[i as usize].value_len = value_len;
+            return Ok(());
         }
-        let place = self.arena.push_moved(entry.place, u32::from(entry.key_len), value);
-        self.entries[i as usize] = Entry { place, value_len: value_len(value), ..entry };
+        let place = self.arena.push_moved(entry.place, u32::from(entry.key_len), value).ok_or(Full)?;
+        self.entries[i as usize] = Entry { place, value_len, ..entry };
+        Ok(())
     }
 
     /// Appends an entry whose key is not there yet.
-    pub(crate) fn push(&mut self, hash: u32, key: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn push(&mut self, hash: u32, key: &[u8], value: Option<&[u8]>) -> Result<(), Full> {
+        let key_len = u16::try_from(key.len()).map_err(|_| Full)?;
+        let value_len = value.map_or(Ok(TOMBSTONE), value_len)?;
+        if self.entries.len() == ENTRIES_MAX {
+            return Err(Full);
+        }
+        let place = self.arena.push(key, value.unwrap_or_default()).ok_or(Full)?;
         if self.ascending && self.entries.last().is_some_and(|last| self.key_of(*last) > key) {
             self.ascending = false;
         }
-        let place = self.arena.push(key, value.unwrap_or_default());
-        let key_len = u16::try_from(key.len()).unwrap_or(u16::MAX);
-        let value_len = value.map_or(TOMBSTONE, value_len);
         self.entries.push(Entry { place, value_len, hash, key_len });
         self.enter(position(self.entries.len() - 1));
+        Ok(())
     }
 
     #[inline]
@@ -306,15 +337,13 @@ fn head(rest: &[u8]) -> u64 {
     u64::from_be_bytes(head)
 }
 
-/// A position within a part: an arena of 16 GiB holds fewer entries than 32 bits count.
+/// A position within a part, of which there are [`ENTRIES_MAX`].
 #[inline]
 fn position(i: usize) -> u32 {
     u32::try_from(i).unwrap_or(u32::MAX)
 }
 
 #[inline]
-fn value_len(value: &[u8]) -> u32 {
-    let len = u32::try_from(value.len()).unwrap_or(TOMBSTONE);
-    assert!(len != TOMBSTONE, "a value is limited to 4 GiB");
-    len
+fn value_len(value: &[u8]) -> Result<u32, Full> {
+    u32::try_from(value.len()).ok().filter(|len| *len != TOMBSTONE).ok_or(Full)
 }

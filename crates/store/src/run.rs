@@ -7,39 +7,60 @@ use relation::TableId;
 use crate::cursor::{Cursor, Merge};
 use crate::part::Part;
 
+/// Bytes beyond which neighbouring runs are not merged, however few their entries are: merging copies them.
+const MERGE_BYTES_MAX: usize = 64 << 20;
+
 /// Parts of the steps `first..=last`, by table. Immutable.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// Sorted; `parts` beside it.
+    /// Sorted; `parts` beside it. A table with prepared parts stands here several times, its oldest part first.
     ids: Vec<TableId>,
     parts: Vec<Arc<Part>>,
     pub(crate) entries: usize,
     /// Memory it takes.
     pub(crate) bytes: usize,
+    /// Entries and bytes that merging may copy: those of parts that were not prepared.
+    loose: usize,
+    loose_bytes: usize,
 }
 
 impl Run {
-    /// A run of parts sorted by table.
-    pub(crate) fn new(first: u64, last: u64, parts: Vec<(TableId, Arc<Part>)>) -> Self {
-        debug_assert!(parts.is_sorted_by(|a, b| a.0 < b.0));
-        let entries = parts.iter().map(|(_, p)| p.len()).sum();
-        let bytes = parts.iter().map(|(_, p)| p.memory()).sum();
+    /// A run of parts, older ones of a table first.
+    pub(crate) fn new(first: u64, last: u64, mut parts: Vec<(TableId, Arc<Part>)>) -> Self {
+        // Stable, and linear where they are sorted already, as they mostly are.
+        parts.sort_by_key(|(table, _)| *table);
+        let (mut entries, mut bytes, mut loose, mut loose_bytes) = (0, 0, 0, 0);
+        for (_, part) in &parts {
+            let memory = part.memory();
+            entries += part.len();
+            bytes += memory;
+            if !part.is_prepared() {
+                loose += part.len();
+                loose_bytes += memory;
+            }
+        }
         let (ids, parts) = parts.into_iter().unzip();
-        Self { first, last, ids, parts, entries, bytes }
+        Self { first, last, ids, parts, entries, bytes, loose, loose_bytes }
     }
 
-    /// What the run has of a table.
+    /// What the run has of a table, newest first.
     #[inline]
-    pub(crate) fn part(&self, table: TableId) -> Option<&Arc<Part>> {
-        let at = self.ids.binary_search(&table).ok()?;
-        Some(&self.parts[at])
+    pub(crate) fn parts_of(&self, table: TableId) -> impl Iterator<Item = &Arc<Part>> {
+        let end = self.ids.partition_point(|id| *id <= table);
+        let count = self.ids[..end].iter().rev().take_while(|id| **id == table).count();
+        self.parts[end - count..end].iter().rev()
     }
 
-    /// All parts with their tables, in table order.
+    /// All parts with their tables, in table order, older ones of a table first.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (TableId, &Arc<Part>)> {
         self.ids.iter().copied().zip(&self.parts)
+    }
+
+    /// What merging it costs: entries to copy, prepared parts to list.
+    fn weight(&self) -> usize {
+        self.loose + self.parts.iter().filter(|part| part.is_prepared()).count()
     }
 }
 
@@ -48,31 +69,40 @@ impl Run {
 /// Returns how many of the newest runs belong into one. Runs up to step `frozen` are being folded and stay as they are;
 /// large results are not worth the copy, the fold takes them soon.
 pub(crate) fn mergeable(runs: &[Arc<Run>], frozen: u64, entries_max: usize) -> usize {
-    let mut entries = runs.last().map_or(0, |run| run.entries);
+    let Some(newest) = runs.last() else { return 0 };
+    let (mut loose, mut bytes, mut weight) = (newest.loose, newest.loose_bytes, newest.weight());
     let mut count = 1;
     for run in runs.iter().rev().skip(1) {
-        let fits = run.first > frozen && entries + run.entries <= entries_max;
-        if !fits || run.entries > 2 * entries.max(1) {
+        loose += run.loose;
+        bytes += run.loose_bytes;
+        let fits = run.first > frozen && loose <= entries_max && bytes <= MERGE_BYTES_MAX;
+        if !fits || run.weight() > 2 * weight.max(1) {
             break;
         }
-        entries += run.entries;
+        weight += run.weight();
         count += 1;
     }
     count
 }
 
-/// One run of several neighbouring ones, oldest first. A table that only one of them has is shared, not copied.
-pub(crate) fn merge(runs: &[Arc<Run>]) -> Run {
+/// One run of several neighbouring ones, oldest first. A part that is alone in its table, or was prepared, is shared, not
+/// copied. None where the result would be too large.
+pub(crate) fn merge(runs: &[Arc<Run>]) -> Option<Run> {
     let first = runs.first().map_or(0, |run| run.first);
     let last = runs.last().map_or(0, |run| run.last);
-    let parts = tables(runs).into_iter().map(|(table, parts)| (table, merge_parts(&parts))).collect();
-    Run::new(first, last, parts)
+    let mut all = Vec::new();
+    for (table, parts) in tables(runs) {
+        for group in parts.chunk_by(|a, b| !a.is_prepared() && !b.is_prepared()) {
+            all.push((table, merge_parts(group)?));
+        }
+    }
+    Some(Run::new(first, last, all))
 }
 
 /// The parts of several runs by table: per table oldest first, beginning with the newest part that hides what is older.
 pub(crate) fn tables(runs: &[Arc<Run>]) -> Vec<(TableId, Vec<Arc<Part>>)> {
-    let all = runs.iter().enumerate().flat_map(|(age, run)| run.parts().map(move |(table, part)| (table, age, part)));
-    let mut all: Vec<_> = all.collect();
+    let all = runs.iter().flat_map(|run| run.parts()).enumerate();
+    let mut all: Vec<_> = all.map(|(age, (table, part))| (table, age, part)).collect();
     all.sort_unstable_by_key(|(table, age, _)| (*table, *age));
     let mut out: Vec<(TableId, Vec<Arc<Part>>)> = Vec::new();
     for (table, _, part) in all {
@@ -89,17 +119,17 @@ pub(crate) fn tables(runs: &[Arc<Run>]) -> Vec<(TableId, Vec<Arc<Part>>)> {
     out
 }
 
-fn merge_parts(parts: &[Arc<Part>]) -> Arc<Part> {
+fn merge_parts(parts: &[Arc<Part>]) -> Option<Arc<Part>> {
     // A dropped table is never written again, so its part stands alone.
     if let [only] = parts {
-        return Arc::clone(only);
+        return Some(Arc::clone(only));
     }
     let entries = parts.iter().map(|p| p.len()).sum();
     let mut out = Part::with_capacity(entries);
     let cursors = parts.iter().enumerate().filter_map(|(age, part)| Cursor::whole(part, age));
     let mut merge = Merge::forward(cursors.collect());
     while let Some((part, i)) = merge.next() {
-        out.push(part.hash_of(i), part.key(i), part.value(i));
+        out.push(part.hash_of(i), part.key(i), part.value(i)).ok()?;
     }
-    Arc::new(out)
+    Some(Arc::new(out))
 }

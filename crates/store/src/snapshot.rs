@@ -31,6 +31,18 @@ impl View {
         let bytes = runs.iter().map(|run| run.bytes).sum();
         Self { step, runs, base, entries, bytes }
     }
+
+    /// The same step on a newer base, without the runs that the base covers.
+    pub(crate) fn on(&self, base: &Arc<Base>) -> Self {
+        let runs = self.runs.iter().filter(|run| run.last > base.folded).cloned().collect();
+        Self::new(self.step, runs, Arc::clone(base))
+    }
+
+    /// Bytes of runs that another view does not have.
+    pub(crate) fn bytes_beside(&self, other: &Self) -> usize {
+        let only = self.runs.iter().filter(|run| !other.runs.iter().any(|theirs| Arc::ptr_eq(run, theirs)));
+        only.map(|run| run.bytes).sum()
+    }
 }
 
 /// All entries as they were after one step. Cheap to clone; it holds memory and files, so it should not be kept longer
@@ -58,12 +70,13 @@ impl Snapshot {
     #[inline]
     pub(crate) fn get_hashed(&self, hash: u32, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
         for run in self.view.runs.iter().rev() {
-            let Some(part) = run.part(table) else { continue };
-            if part.is_dropped() {
-                return Ok(None);
-            }
-            if let Some(i) = part.find(hash, key) {
-                return Ok(part.value_range(i).map(|range| Slice::part(Arc::clone(part), range)));
+            for part in run.parts_of(table) {
+                if part.is_dropped() {
+                    return Ok(None);
+                }
+                if let Some(i) = part.find(hash, key) {
+                    return Ok(part.value_range(i).map(|range| Slice::part(Arc::clone(part), range)));
+                }
             }
         }
         self.view.base.get(table, key)
@@ -96,12 +109,12 @@ impl Snapshot {
             return Scan::new(Vec::new(), Ok(None), reverse);
         }
         let mut cursors = Vec::new();
-        for (age, run) in self.view.runs.iter().enumerate().rev() {
-            let Some(part) = run.part(table) else { continue };
+        let newest_first = self.view.runs.iter().rev().flat_map(|run| run.parts_of(table));
+        for (older, part) in newest_first.enumerate() {
             if part.is_dropped() {
                 return Scan::new(cursors, Ok(None), reverse);
             }
-            cursors.extend(Cursor::range(part, age, from, to));
+            cursors.extend(Cursor::range(part, usize::MAX - older, from, to));
         }
         Scan::new(cursors, self.view.base.range(table, from, to), reverse)
     }

@@ -7,8 +7,12 @@ use crate::Error;
 /// Figures of a store at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Newest committed step.
+    /// Newest step that readers see.
     pub step: u64,
+    /// Newest committed step: larger during a chain of hidden steps.
+    pub working_step: u64,
+    /// Memory that is kept for readers alone until such a chain ends; [`Stats::overlay_bytes`] does not count it.
+    pub pinned_bytes: usize,
     /// Step that the tables stand at; later ones are replayed after a restart.
     pub folded_step: u64,
     /// Changes not yet folded.
@@ -27,6 +31,8 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Their number.
     pub log_segments: usize,
+    /// Sealed stages on disk.
+    pub staged_bytes: u64,
     /// Bytes of the tables on disk.
     pub disk_bytes: u64,
     /// Tables in level 0: a fold waits above [`crate::Options::level0_tables_max`].

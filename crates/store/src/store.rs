@@ -11,16 +11,23 @@ use relation::TableId;
 
 use crate::base::Base;
 use crate::disk::Disk;
+use crate::files::{Files, System};
 use crate::folder::Folder;
 use crate::hot::Hot;
 use crate::log::{Log, Replay, Syncer, Syncing};
 use crate::options::Options;
 use crate::part::Part;
+use crate::room;
 use crate::run::{self, Run};
 use crate::snapshot::{Snapshot, View};
+use crate::stage::{StageId, StageReader, StageWriter, Stages};
 use crate::stats::Stats;
-use crate::writes::Writes;
+use crate::writes::{Prepared, Writes};
 use crate::{Error, Result, fold, lock};
+
+/// What [`Store::wait_for_space`] tries to write, and how often.
+const SPACE_BYTES: u64 = 1 << 20;
+const SPACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// A data folder, open. Clones share it; the last one to go closes it (without a fold: the log has what is not folded).
 ///
@@ -39,10 +46,11 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) folder: Folder,
     pub(crate) log: Arc<Log>,
+    stages: Arc<Stages>,
     pub(crate) disk: Disk,
     pub(crate) hot: Hot,
-    /// The published value. Written under `state`'s lock, read without.
-    view: RwLock<Arc<View>>,
+    /// The published values. Written under `state`'s lock, read without.
+    views: RwLock<Views>,
     state: Mutex<State>,
     /// A commit waits for room in the overlay.
     room: Condvar,
@@ -51,6 +59,23 @@ pub(crate) struct Shared {
     /// Somebody waits for a fold.
     done: Condvar,
     pub(crate) stopping: AtomicBool,
+}
+
+/// What was published: one value, except during a chain of hidden steps.
+struct Views {
+    /// What readers see: the newest step that was committed in the ordinary way.
+    visible: Arc<View>,
+    /// What the engine and the fold see: hidden steps included.
+    working: Arc<View>,
+}
+
+/// Who sees a step once it is committed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visibility {
+    /// Everybody, and all hidden steps before it.
+    Everybody,
+    /// The engine alone.
+    Hidden,
 }
 
 pub(crate) struct State {
@@ -77,11 +102,23 @@ pub(crate) struct State {
 impl Store {
     /// Opens a data folder, or makes a new one. Call [`Store::replay`] next and commit its steps again.
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
+        Self::open_with_files(dir, options, Arc::new(System))
+    }
+
+    /// As [`Store::open`], with another way to touch the files of the log and the stages: for tests that let it fail.
+    pub fn open_with_files(dir: &Path, options: Options, files: Arc<dyn Files>) -> Result<Self> {
         let folder = Folder::take(dir)?;
-        let disk = Disk::open(&folder.tables(), options.cache_bytes)?;
+        let disk = Disk::open(&folder.dir, options.cache_bytes)?;
         let base = Arc::new(disk.base()?);
-        let log = Arc::new(Log::open(&folder.log(), options.segment_bytes, base.folded)?);
-        disk.purge(&base.dead.iter().copied().collect::<Vec<_>>())?;
+        let log = Arc::new(Log::open(&folder.log(), options.segment_bytes, base.folded, &files)?);
+        let stages = Arc::new(Stages::open(&folder.staged(), &files)?);
+        let dead: Vec<_> = base.dead.iter().copied().collect();
+        let graves = match disk.purge(&dead) {
+            Ok(()) => Vec::new(),
+            // A full disk can be read from; the fold comes back to them.
+            Err(error) if error.is_disk_full() => dead.into_iter().map(|table| (table, base.folded)).collect(),
+            Err(error) => return Err(error),
+        };
         let state = State {
             frozen: 0,
             wanted: 0,
@@ -89,18 +126,20 @@ impl Store {
             waiting_since: None,
             retain_from: u64::MAX,
             dropped: base.dead.clone(),
-            graves: Vec::new(),
+            graves,
             bases: vec![Arc::downgrade(&base)],
             failure: None,
             stats: Stats::default(),
         };
+        let view = Arc::new(View::new(base.folded, Vec::new(), base));
         let shared = Arc::new(Shared {
-            hot: Hot::new(options.hot_bytes, base.folded),
-            view: RwLock::new(Arc::new(View::new(base.folded, Vec::new(), base))),
+            hot: Hot::new(options.hot_bytes, view.step),
+            views: RwLock::new(Views { visible: Arc::clone(&view), working: view }),
             state: Mutex::new(state),
             options,
             folder,
             log,
+            stages,
             disk,
             room: Condvar::new(),
             work: Condvar::new(),
@@ -120,8 +159,7 @@ impl Store {
 
     /// The log's records after the fold, oldest first, to be applied and committed again after opening.
     pub fn replay(&self) -> Result<Replay> {
-        let folded = self.shared().view().base.folded;
-        Ok(self.shared().log.replay(folded))
+        Ok(self.shared().log.replay(self.folded_step()))
     }
 
     /// The log's records after a step, as far back as [`Store::retain_from`] kept them; an error of the first item says
@@ -131,6 +169,10 @@ impl Store {
     }
 
     /// Appends a step's record to the log; durable when this returns.
+    ///
+    /// After an error nothing of it was appended. One that [`Error::is_disk_full`] may be tried again as it is, best after
+    /// [`Store::wait_for_space`]; so may one of a sync ([`Store::sync`], [`Store::start_sync`]), whose records are gone from
+    /// the log then: from [`Error::Lost`]'s step on where there were several.
     pub fn append(&self, step: u64, record: &[u8]) -> Result<()> {
         self.append_unsynced(step, record)?;
         self.sync()
@@ -156,18 +198,105 @@ impl Store {
         self.shared().log.last()
     }
 
-    /// Makes a step's writes visible, all at once. Its record is durable when this returns, if one was appended.
+    /// Makes a step's writes visible, all at once, and with them those of hidden steps before it. Its record is durable
+    /// when this returns, if one was appended.
     ///
     /// Blocks while the overlay is over its budget, until the fold has made room.
     pub fn commit(&self, step: u64, writes: Writes) -> Result<()> {
+        self.commit_with(step, writes, Vec::new())
+    }
+
+    /// As [`Store::commit`], with writes that were made ready elsewhere; they count as earlier than the step's own, and
+    /// each as earlier than the next. Takes as long as there are tables in them, however many their entries.
+    pub fn commit_with(&self, step: u64, writes: Writes, prepared: Vec<Prepared>) -> Result<()> {
+        self.commit_as(step, writes, prepared, Visibility::Everybody)
+    }
+
+    /// Commits a step of a chain: the engine sees it ([`Store::working`]), readers do not, until the next ordinary
+    /// [`Store::commit`] makes the whole chain visible at once.
+    ///
+    /// The fold takes hidden steps as any others, so that a chain may be larger than memory; readers keep what they see
+    /// until it ends, at most as much as the overlay may take. After a crash in mid-chain the store opens at the hidden
+    /// step that was folded last: *the engine finishes the chain before anybody reads*.
+    pub fn commit_hidden(&self, step: u64, writes: Writes) -> Result<()> {
+        self.commit_as(step, writes, Vec::new(), Visibility::Hidden)
+    }
+
+    /// Whether a commit can take these writes, as far as that can be known before; what it would answer otherwise.
+    pub fn check(&self, writes: &Writes) -> Result<()> {
+        writes.check()?;
+        let state = self.shared().state();
+        match writes.tables().find(|table| state.dropped.contains(table)) {
+            Some(table) => Err(Error::Dropped(table)),
+            None => Ok(()),
+        }
+    }
+
+    fn commit_as(&self, step: u64, writes: Writes, prepared: Vec<Prepared>, visibility: Visibility) -> Result<()> {
         let shared = self.shared();
         let parts = writes.into_parts()?;
         if shared.log.synced() < step {
             shared.log.sync()?;
         }
         let parts: Vec<_> = parts.into_iter().map(|(table, part)| (table, Arc::new(part))).collect();
+        let prepared: Vec<_> = prepared.into_iter().flat_map(Prepared::into_parts).collect();
         let state = shared.wait_for_room()?;
-        shared.publish(state, step, parts)
+        shared.publish(state, step, prepared, parts, visibility)
+    }
+
+    /// Begins a stage: a file for a transaction that is larger than memory.
+    pub fn begin_stage(&self) -> Result<StageWriter> {
+        let shared = self.shared();
+        shared.stages.begin(shared.log.last())
+    }
+
+    /// The pieces of a sealed stage.
+    pub fn read_stage(&self, id: StageId) -> Result<StageReader> {
+        self.read_stage_from(id, 0)
+    }
+
+    /// The pieces of a sealed stage from one on; those before it are passed over unread.
+    pub fn read_stage_from(&self, id: StageId, piece: u64) -> Result<StageReader> {
+        self.shared().stages.read(id, piece)
+    }
+
+    /// Removes a sealed stage. Not before [`Store::folded_step`] has passed the step that needed it last; after a crash it
+    /// may be there once more, and is dropped again.
+    pub fn drop_stage(&self, id: StageId) -> Result<()> {
+        self.shared().stages.drop_stage(id)
+    }
+
+    /// The sealed stages, oldest first.
+    pub fn stages(&self) -> Vec<StageId> {
+        self.shared().stages.sealed()
+    }
+
+    /// Waits until the disk has room again: true once something can be written, false when the time is over. Ends at once
+    /// with [`Error::Closed`] when the store closes.
+    ///
+    /// For a writer whose append failed with [`Error::is_disk_full`]: nothing was appended, so the same append is tried
+    /// again afterwards.
+    pub fn wait_for_space(&self, timeout: Duration) -> Result<bool> {
+        let shared = self.shared();
+        let since = now();
+        loop {
+            if shared.stopping.load(Ordering::Acquire) {
+                return Err(Error::Closed);
+            }
+            match room::probe(&shared.folder.dir, room::PROBES[1], SPACE_BYTES) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_disk_full() => {}
+                Err(error) => return Err(error),
+            }
+            let left = timeout.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let state = shared.state();
+            if !shared.stopping.load(Ordering::Acquire) {
+                drop(shared.room.wait_timeout(state, left.min(SPACE_PAUSE)));
+            }
+        }
     }
 
     /// Where the data lie.
@@ -175,9 +304,19 @@ impl Store {
         &self.shared().folder.dir
     }
 
-    /// The newest published step.
+    /// The newest step that readers may see: hidden ones are not in it.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.shared().view())
+        Snapshot::new(self.shared().visible())
+    }
+
+    /// The newest committed step, hidden or not: for the engine, and for its [`Store::hot`].
+    pub fn working(&self) -> Snapshot {
+        Snapshot::new(self.shared().working())
+    }
+
+    /// The step that the tables on disk stand at: nothing up to it is replayed after a restart.
+    pub fn folded_step(&self) -> u64 {
+        self.shared().working().base.folded
     }
 
     /// The engine's cache of newest values.
@@ -190,10 +329,10 @@ impl Store {
         self.shared().state().retain_from = step;
     }
 
-    /// Folds everything up to the newest step, and waits for it.
+    /// Folds everything up to the newest step, hidden or not, and waits for it.
     pub fn fold_now(&self) -> Result<()> {
         let shared = self.shared();
-        let wanted = shared.view().step;
+        let wanted = shared.working().step;
         let mut state = shared.state();
         // An old failure is no answer to this request.
         state.failure = None;
@@ -242,12 +381,14 @@ impl Store {
     /// How the store is doing.
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
-        let view = shared.view();
+        let (visible, view) = shared.views();
         let (log_bytes, log_segments) = shared.log.size();
         let (hot_hits, hot_misses) = shared.hot.hits_and_misses();
         let state = shared.state();
         Stats {
-            step: view.step,
+            step: visible.step,
+            working_step: view.step,
+            pinned_bytes: visible.bytes_beside(&view),
             folded_step: view.base.folded,
             overlay_entries: view.entries,
             overlay_bytes: view.bytes,
@@ -257,6 +398,7 @@ impl Store {
             hot_misses,
             log_bytes,
             log_segments,
+            staged_bytes: shared.stages.bytes(),
             disk_bytes: shared.disk.bytes(),
             level0_tables: shared.disk.level0_tables(),
             last_error: state.failure.clone(),
@@ -270,15 +412,26 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// The published value.
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    /// What readers see.
+    pub(crate) fn visible(&self) -> Arc<View> {
+        Arc::clone(&self.views.read().unwrap_or_else(PoisonError::into_inner).visible)
     }
 
-    fn set_view(&self, view: View) {
-        let new = Arc::new(view);
-        let old = std::mem::replace(&mut *self.view.write().unwrap_or_else(PoisonError::into_inner), new);
-        // What only the old value held is freed after the lock is.
+    /// What the engine sees, and what is folded.
+    pub(crate) fn working(&self) -> Arc<View> {
+        Arc::clone(&self.views.read().unwrap_or_else(PoisonError::into_inner).working)
+    }
+
+    /// Both, of one moment.
+    fn views(&self) -> (Arc<View>, Arc<View>) {
+        let views = self.views.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&views.visible), Arc::clone(&views.working))
+    }
+
+    fn set_views(&self, visible: Arc<View>, working: Arc<View>) {
+        let new = Views { visible, working };
+        let old = std::mem::replace(&mut *self.views.write().unwrap_or_else(PoisonError::into_inner), new);
+        // What only the old values held is freed after the lock is.
         drop(old);
     }
 
@@ -286,7 +439,7 @@ impl Shared {
         let mut state = self.state();
         let budget = usize::try_from(self.options.overlay_bytes).unwrap_or(usize::MAX);
         let mut since = None;
-        while self.view().bytes >= budget {
+        while self.working().bytes >= budget {
             if self.stopping.load(Ordering::Acquire) {
                 return Err(Error::Closed);
             }
@@ -300,53 +453,68 @@ impl Shared {
         Ok(state)
     }
 
-    fn publish(&self, mut state: MutexGuard<'_, State>, step: u64, parts: Vec<(TableId, Arc<Part>)>) -> Result<()> {
-        let view = self.view();
+    /// Publishes a step: what was prepared for it, then what it wrote itself.
+    fn publish(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        step: u64,
+        prepared: Vec<(TableId, Arc<Part>)>,
+        parts: Vec<(TableId, Arc<Part>)>,
+        visibility: Visibility,
+    ) -> Result<()> {
+        let (visible, view) = self.views();
         if step <= view.step {
             return Err(Error::Order { step, last: view.step });
         }
-        if let Some((table, _)) = parts.iter().find(|(table, _)| state.dropped.contains(table)) {
-            return Err(Error::Dropped(*table));
-        }
+        let dropped = dropped_by(&state.dropped, prepared.iter().chain(&parts))?;
         self.hot.begin(step);
         self.hot.apply(&parts);
-        for (table, part) in &parts {
-            if part.is_dropped() {
-                state.dropped.insert(*table);
-            }
+        if !prepared.is_empty() {
+            self.hot.forget(&prepared.iter().map(|(table, _)| *table).collect());
         }
+        state.dropped.extend(dropped);
         let mut runs = view.runs.clone();
-        if !parts.is_empty() {
-            runs.push(Arc::new(Run::new(step, step, parts)));
+        let all: Vec<_> = if prepared.is_empty() { parts } else { prepared.into_iter().chain(parts).collect() };
+        if !all.is_empty() {
+            runs.push(Arc::new(Run::new(step, step, all)));
             let count = run::mergeable(&runs, state.frozen, self.options.merge_entries_max);
-            if count > 1 {
-                let merged = run::merge(&runs[runs.len() - count..]);
+            if count > 1
+                && let Some(merged) = run::merge(&runs[runs.len() - count..])
+            {
                 runs.truncate(runs.len() - count);
                 runs.push(Arc::new(merged));
             }
         }
-        let next = View::new(step, runs, Arc::clone(&view.base));
+        let next = Arc::new(View::new(step, runs, Arc::clone(&view.base)));
         let due = fold::is_large(&self.options, &next, state.frozen);
         let first = state.waiting_since.is_none();
         if first {
             state.waiting_since = Some(now());
         }
-        self.set_view(next);
+        match visibility {
+            Visibility::Everybody => self.set_views(Arc::clone(&next), next),
+            Visibility::Hidden => self.set_views(visible, next),
+        }
         if due || first {
             self.work.notify_all();
         }
         Ok(())
     }
 
-    /// Publishes a new base: the runs that it covers go.
+    /// Publishes a new base: the runs that it covers go. Readers of a step before it keep the old one.
     pub(crate) fn publish_base(&self, base: Arc<Base>) {
         let mut state = self.state();
-        let view = self.view();
-        let runs = view.runs.iter().filter(|run| run.last > base.folded).cloned().collect();
+        let (visible, working) = self.views();
         state.bases.retain(|base| base.strong_count() > 0);
         state.bases.push(Arc::downgrade(&base));
         state.frozen = 0;
-        self.set_view(View::new(view.step, runs, base));
+        let next = Arc::new(working.on(&base));
+        let visible = match visible.step {
+            step if step == next.step => Arc::clone(&next),
+            step if step >= base.folded => Arc::new(visible.on(&base)),
+            _ => visible,
+        };
+        self.set_views(visible, next);
         self.room.notify_all();
     }
 
@@ -379,6 +547,23 @@ impl Drop for Handle {
             drop(thread.join());
         }
     }
+}
+
+/// The tables that these parts drop, or the first that was dropped before: those are never written again.
+fn dropped_by<'a>(
+    before: &BTreeSet<TableId>,
+    parts: impl Iterator<Item = &'a (TableId, Arc<Part>)>,
+) -> Result<Vec<TableId>> {
+    let mut dropped = Vec::new();
+    for (table, part) in parts {
+        if before.contains(table) || dropped.contains(table) {
+            return Err(Error::Dropped(*table));
+        }
+        if part.is_dropped() {
+            dropped.push(*table);
+        }
+    }
+    Ok(dropped)
 }
 
 /// The clock, for deadlines of folds and figures about them; no stored value depends on it.

@@ -1,11 +1,13 @@
 //! What a step writes: entries by table, the last write per key wins.
 
+use std::sync::Arc;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use relation::TableId;
 
 use crate::part::{Part, hash};
-use crate::{Error, KEY_BYTES_MAX, META, Result};
+use crate::{Error, KEY_BYTES_MAX, META, Result, VALUE_BYTES_MAX};
 
 /// The writes of one step, collected by the engine and handed to [`crate::Store::commit`]. Values are absolute.
 ///
@@ -18,6 +20,44 @@ pub struct Writes {
     last: usize,
     /// The first write that [`crate::Store::commit`] must refuse.
     refused: Option<Error>,
+}
+
+/// Writes made ready on another thread than the one that commits: hashed, sorted and checked, so that
+/// [`crate::Store::commit_with`] has nothing to do per entry.
+///
+/// For the portions of a build. Their tables should be ones that nobody reads through [`crate::Hot`] yet: a table that the
+/// cache knows is forgotten there at the commit, which is right, but takes a walk through the cache.
+#[derive(Debug)]
+pub struct Prepared(Vec<(TableId, Arc<Part>)>);
+
+impl Prepared {
+    /// Makes writes ready. Errors: those of [`Writes::check`].
+    pub fn new(writes: Writes) -> Result<Self> {
+        let ready = |(table, mut part): (TableId, Part)| {
+            part.prepare();
+            (table, Arc::new(part))
+        };
+        Ok(Self(writes.into_parts()?.into_iter().map(ready).collect()))
+    }
+
+    /// Number of keys written or deleted.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|(_, part)| part.len()).sum()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Memory that the entries take.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, part)| part.memory()).sum()
+    }
+
+    pub(crate) fn into_parts(self) -> Vec<(TableId, Arc<Part>)> {
+        self.0
+    }
 }
 
 impl Writes {
@@ -53,6 +93,36 @@ impl Writes {
         part.find(hash(table, key), key).map(|i| part.value(i))
     }
 
+    /// Whether a commit can take these writes, or the first of them that it must refuse. A table that an earlier step
+    /// dropped is known to [`crate::Store::check`] alone.
+    pub fn check(&self) -> Result<()> {
+        match &self.refused {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Writes::append`], if a commit can take both together; otherwise nothing is taken over, and the error says
+    /// what is wrong with the other: so one writer's mistake is left out alone.
+    pub fn try_append(&mut self, other: Self) -> Result<()> {
+        other.check()?;
+        for (table, part) in &other.tables {
+            let Some(at) = self.by_table.get(&table.0) else { continue };
+            let mine = &self.tables[*at].1;
+            if part.is_dropped() {
+                continue;
+            }
+            if mine.is_dropped() {
+                return Err(Error::Dropped(*table));
+            }
+            if !mine.has_room_for(part) {
+                return Err(Error::WritesTooLarge { table: *table });
+            }
+        }
+        self.append(other);
+        Ok(())
+    }
+
     /// Takes over the writes of another, which count as later. What a shard wrote is moved where no other wrote the table.
     pub fn append(&mut self, other: Self) {
         if let Some(error) = other.refused {
@@ -68,6 +138,11 @@ impl Writes {
                 self.tables.push((table, part));
             }
         }
+    }
+
+    /// The tables written or dropped.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = TableId> {
+        self.tables.iter().map(|(table, _)| *table)
     }
 
     /// Number of keys written or deleted.
@@ -91,12 +166,18 @@ impl Writes {
             self.refuse(Error::KeyTooLong { table, bytes: key.len() });
             return;
         }
+        if value.is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
+            self.refuse(Error::ValueTooLong { table, bytes: value.map_or(0, <[u8]>::len) });
+            return;
+        }
         let part = self.part(table);
         if part.is_dropped() {
             self.refuse(Error::Dropped(table));
             return;
         }
-        part.set(hash(table, key), key, value);
+        if part.set(hash(table, key), key, value).is_err() {
+            self.refuse(Error::WritesTooLarge { table });
+        }
     }
 
     fn extend(&mut self, table: TableId, more: &Part) {
@@ -107,7 +188,10 @@ impl Writes {
         }
         part.reserve(more.len());
         for i in 0..u32::try_from(more.len()).unwrap_or(u32::MAX) {
-            part.set(more.hash_of(i), more.key(i), more.value(i));
+            if part.set(more.hash_of(i), more.key(i), more.value(i)).is_err() {
+                self.refuse(Error::WritesTooLarge { table });
+                return;
+            }
         }
     }
 

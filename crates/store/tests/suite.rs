@@ -4,6 +4,9 @@
 //! open [option=value …]        opens (again); what the log has is committed again; answers with step and fold
 //! step N                       body: put T K V | delete T K | drop T | fill T FROM TO V; appended, then committed
 //! append N | commit N          one half of a step
+//! hidden N                     a step of a chain; working READ… is what the engine sees
+//! prepared N                   a step of portions divided by `--`, all but the last prepared
+//! writers N                    a step of writers divided by `--`, each left out alone if it must be refused
 //! fold | idle | crash          crash closes without a fold
 //! get T K | scan T [PREFIX] | rev T [PREFIX] | range T FROM TO | count T
 //! snapshot NAME … at NAME get T K | at NAME scan T [PREFIX]
@@ -28,7 +31,9 @@ fn main() {
     extra.extend(support::property::trials());
     extra.extend(support::kill::trials());
     extra.extend(support::damage::trials());
+    extra.extend(support::faults::trials());
     extra.extend(support::records::trials());
+    extra.extend(support::stages::trials());
     testkit::run_with(env!("CARGO_MANIFEST_DIR"), "tests/cases", driver, extra);
 }
 

@@ -27,10 +27,10 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header of a record. Errors: a record of 4 GiB or more.
+    /// The header of a record. Errors: a record of 4 GiB or more, of which nothing is read then.
     pub(super) fn of(step: u64, previous: u64, synced: u64, record: &[u8]) -> Result<Self> {
         let Ok(length) = u32::try_from(record.len()) else {
-            return Err(Error::Decode { what: "a log record", reason: "a step's record is limited to 4 GiB" });
+            return Err(Error::RecordTooLarge { bytes: record.len() as u64, max: u64::from(u32::MAX) });
         };
         Ok(Self { length, step, previous, synced, crc: crc32fast::hash(record) })
     }

@@ -3,9 +3,14 @@
 //! Why plain files and not a keyspace of fjall: finishing an ingestion holds fjall's journal lock over its syncs, up to
 //! tens of milliseconds, and the commit path would wait for the fold. A few hundred lines of file handling do not.
 //!
-//! The rules: a record is durable when [`Log::sync`] has returned; a failed write is truncated away, so that a later one
-//! can succeed; after a failed sync everything not yet synced is cut, since nobody knows what the disk has of it, and its
-//! steps must be appended again; a segment is synced before the next one begins, so only the last can have a torn end.
+//! The rules: a record is durable when [`Log::sync`] has returned; a failed write is truncated away, so that the same
+//! append can be tried again, and the truncation waits with it where it fails as well; a segment is synced before the next
+//! one begins, so only the last can have a torn end.
+//!
+//! A failed sync is never taken for one that may be repeated: the kernel forgets what it could not write, and says so once.
+//! What was not synced is read back, checked, written into a segment of its own and synced there; where that fails too it
+//! is cut off, and its steps must be appended again. So no two syncs of one file run at the same time: the other one would
+//! be told of success.
 
 mod header;
 mod replay;
@@ -13,12 +18,12 @@ mod segment;
 mod syncer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use replay::Replay;
 pub use syncer::Syncing;
 
-use crate::folder::sync_dir;
+use crate::files::Files;
 use crate::{Error, Result, lock};
 use header::Header;
 use segment::{Active, Closed};
@@ -29,7 +34,10 @@ pub(crate) use syncer::Syncer;
 pub(crate) struct Log {
     dir: PathBuf,
     segment_bytes: u64,
+    files: Arc<dyn Files>,
     state: Mutex<State>,
+    /// A sync outside of the lock has ended.
+    synced: Condvar,
 }
 
 #[derive(Debug)]
@@ -42,20 +50,38 @@ struct State {
     synced: u64,
     /// First step that a failed sync took away, until it is appended again.
     lost: Option<u64>,
-    /// Appended bytes since the log was opened.
-    written: u64,
+    /// How often that happened, and where it did last.
+    losses: u64,
+    lost_last: u64,
+    /// A sync of the active segment is under way, outside of the lock.
+    syncing: bool,
 }
 
 impl Log {
     /// Opens the log: reads its last segment, and cuts a torn record off its end.
     ///
     /// `folded` is the step that the tables stand at; without segments the log continues after it.
-    pub(crate) fn open(dir: &Path, segment_bytes: u64, folded: u64) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, segment_bytes: u64, folded: u64, files: &Arc<dyn Files>) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        let found = segment::recover(dir)?;
+        let found = segment::recover(dir, files)?;
         let last = found.last.unwrap_or(0).max(folded);
-        let state = State { closed: found.closed, active: found.active, last, synced: last, lost: None, written: 0 };
-        Ok(Self { dir: dir.to_owned(), segment_bytes, state: Mutex::new(state) })
+        let state = State {
+            closed: found.closed,
+            active: found.active,
+            last,
+            synced: last,
+            lost: None,
+            losses: 0,
+            lost_last: 0,
+            syncing: false,
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            segment_bytes,
+            files: Arc::clone(files),
+            state: Mutex::new(state),
+            synced: Condvar::new(),
+        })
     }
 
     /// Step of the newest record, or of the fold where that is newer.
@@ -76,46 +102,115 @@ impl Log {
         (closed + active.map_or(0, |a| a.length), state.closed.len() + usize::from(active.is_some()))
     }
 
-    /// Appends a record without making it durable.
+    /// Appends a record without making it durable. After an error nothing was appended.
     pub(crate) fn append_unsynced(&self, step: u64, record: &[u8]) -> Result<()> {
         let mut state = lock(&self.state);
-        let expected = state.lost.unwrap_or(u64::MAX);
-        if step <= state.last || step > expected {
+        let mut header = Header::of(step, 0, 0, record)?;
+        if self.is_full(&state, record.len()) {
+            // The segment is synced under the lock then, and by nobody else.
+            state = self.wait_for_sync(state);
+        }
+        if step <= state.last {
             return Err(Error::Order { step, last: state.last });
         }
+        if let Some(lost) = state.lost.filter(|lost| step > *lost) {
+            return Err(Error::Lost { step: lost });
+        }
         self.roll(&mut state, step, record.len())?;
-        let header = Header::of(step, state.last, state.synced, record)?;
+        (header.previous, header.synced) = (state.last, state.synced);
         let Some(active) = &mut state.active else { return Err(Error::Closed) };
-        active.append(&header, record)?;
+        active.append(&*self.files, &header, record)?;
         state.last = step;
         state.lost = None;
-        state.written += record.len() as u64;
         Ok(())
     }
 
     /// Makes everything appended so far durable. Several threads may wait here; appending goes on meanwhile.
     pub(crate) fn sync(&self) -> Result<()> {
-        let (file, first, step, length) = {
-            let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        let (wanted, losses) = (state.last, state.losses);
+        loop {
             if let Some(step) = state.lost {
                 return Err(Error::Lost { step });
             }
-            let Some(active) = state.active.as_ref().filter(|_| state.synced < state.last) else {
+            if state.losses != losses {
+                return Err(Error::Lost { step: state.lost_last });
+            }
+            if state.synced >= wanted {
                 return Ok(());
-            };
-            (Arc::clone(&active.file), active.first, state.last, active.length)
-        };
-        let outcome = file.sync_data();
+            }
+            if !state.syncing {
+                break;
+            }
+            state = self.wait(state);
+        }
+        let Some(active) = &state.active else { return Ok(()) };
+        let (file, first, step, length) = (Arc::clone(&active.file), active.first, state.last, active.length);
+        let path = active.path.clone();
+        state.syncing = true;
+        drop(state);
+        let outcome = self.files.sync(&file, &path);
         let mut state = lock(&self.state);
-        let path = segment::path(&self.dir, first);
+        state.syncing = false;
+        self.synced.notify_all();
         if let Err(e) = outcome {
-            state.cut_unsynced();
-            return Err(Error::io("sync", &path)(e));
+            return self.after_failed_sync(&mut state, Error::io("sync", &path)(e));
         }
         state.synced = state.synced.max(step.min(state.last));
         if let Some(active) = state.active.as_mut().filter(|a| a.first == first) {
             active.synced = active.synced.max(length.min(active.length));
         }
+        Ok(())
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.synced.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_sync<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        while state.syncing {
+            state = self.wait(state);
+        }
+        state
+    }
+
+    /// Saves what was not synced into a segment of its own; where that fails too, cuts it off, and answers with why the
+    /// sync had failed.
+    fn after_failed_sync(&self, state: &mut State, error: Error) -> Result<()> {
+        match self.rewrite_unsynced(state) {
+            Ok(()) => {
+                tracing::warn!(%error, "the end of the log was written again into a new segment");
+                Ok(())
+            }
+            Err(second) => {
+                tracing::warn!(%error, %second, "the end of the log is cut off and must be appended again");
+                state.cut_unsynced(&*self.files);
+                Err(error)
+            }
+        }
+    }
+
+    fn rewrite_unsynced(&self, state: &mut State) -> Result<()> {
+        let Some(active) = &mut state.active else { return Ok(()) };
+        let Some((step, tail)) = active.unsynced()? else { return Ok(()) };
+        // First out of the old segment, for good: a step must not be there twice.
+        active.cut(&*self.files)?;
+        self.files.sync(&active.file, &active.path).map_err(Error::io("sync", &active.path))?;
+        if active.is_empty() {
+            // The new one takes its name.
+            self.files.remove(&active.path).map_err(Error::io("remove", &active.path))?;
+            state.active = None;
+        }
+        let mut next = Active::create(&self.dir, step, state.synced, &self.files)?;
+        if let Err(e) = next.restore(&*self.files, &tail) {
+            // The error that is told is the first one.
+            drop(self.files.remove(&next.path));
+            return Err(e);
+        }
+        if let Some(old) = state.active.replace(next) {
+            state.closed.push(Closed { first: old.first, last: state.synced, bytes: old.length });
+        }
+        state.synced = state.last;
         Ok(())
     }
 
@@ -136,27 +231,35 @@ impl Log {
         };
         for segment in &dropped {
             let path = segment::path(&self.dir, segment.first);
-            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            self.files.remove(&path).map_err(Error::io("remove", &path))?;
         }
-        if dropped.is_empty() { Ok(()) } else { sync_dir(&self.dir).map_err(Error::io("sync", &self.dir)) }
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        self.files.sync_folder(&self.dir).map_err(Error::io("sync", &self.dir))
+    }
+
+    /// Whether a record of this length begins a new segment.
+    fn is_full(&self, state: &State, bytes: usize) -> bool {
+        state.active.as_ref().is_some_and(|a| !a.is_empty() && a.length + bytes as u64 > self.segment_bytes)
     }
 
     /// Makes sure there is an active segment with room for the record.
     fn roll(&self, state: &mut State, step: u64, bytes: usize) -> Result<()> {
-        let full = |a: &Active| a.length > segment::HEADER_BYTES && a.length + bytes as u64 > self.segment_bytes;
-        match &state.active {
-            Some(active) if !full(active) => return Ok(()),
-            Some(active) => {
-                if let Err(e) = active.file.sync_data() {
-                    let path = segment::path(&self.dir, active.first);
-                    state.cut_unsynced();
-                    return Err(Error::io("sync", &path)(e));
-                }
-                state.synced = state.last;
-            }
-            None => {}
+        if state.active.is_some() && !self.is_full(state, bytes) {
+            return Ok(());
         }
-        let next = Active::create(&self.dir, step, state.last)?;
+        if let Some(active) = &mut state.active {
+            active.clean(&*self.files)?;
+            if let Err(e) = self.files.sync(&active.file, &active.path) {
+                let error = Error::io("sync", &active.path)(e);
+                // On success the rest is in a segment of its own, which takes the record.
+                return self.after_failed_sync(state, error);
+            }
+            active.synced = active.length;
+            state.synced = state.last;
+        }
+        let next = Active::create(&self.dir, step, state.last, &self.files)?;
         if let Some(full) = state.active.replace(next) {
             state.closed.push(Closed { first: full.first, last: state.last, bytes: full.length });
         }
@@ -166,13 +269,21 @@ impl Log {
 
 impl State {
     /// After a failed sync: what the disk has of the unsynced records is anybody's guess, so they go.
-    fn cut_unsynced(&mut self) {
+    fn cut_unsynced(&mut self, files: &dyn Files) {
         if self.synced < self.last {
             self.lost = Some(self.synced + 1);
+            self.losses += 1;
+            self.lost_last = self.synced + 1;
         }
         self.last = self.synced;
         if let Some(active) = &mut self.active {
-            active.cut();
+            // Where that fails the next append tries again.
+            drop(active.cut(files));
+            if active.is_empty() {
+                // Its own head may be among what was lost: the next append makes it anew.
+                drop(files.remove(&active.path));
+                self.active = None;
+            }
         }
     }
 }

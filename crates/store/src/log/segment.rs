@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::header::{self, Header, number};
-use crate::folder::sync_dir;
+use crate::files::Files;
 use crate::{Error, Result};
 
 pub(super) const HEADER_BYTES: u64 = 28;
@@ -31,7 +31,7 @@ pub(super) struct Closed {
 pub(super) struct Active {
     pub(super) first: u64,
     pub(super) file: Arc<File>,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// End of the last whole record.
     pub(super) length: u64,
     /// End of the last synced record.
@@ -47,47 +47,95 @@ pub(super) fn path(dir: &Path, first: u64) -> PathBuf {
 
 impl Active {
     /// Begins a segment; its name is durable when this returns.
-    pub(super) fn create(dir: &Path, first: u64, previous: u64) -> Result<Self> {
+    pub(super) fn create(dir: &Path, first: u64, previous: u64, files: &Arc<dyn Files>) -> Result<Self> {
         let path = path(dir, first);
         // A segment of this name can only be the remains of a failed attempt to create it.
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = open.map_err(Error::io("create", &path))?;
-        let written = file.write_all_at(&segment_header(first, previous), 0).and_then(|()| sync_dir(dir));
-        if let Err(e) = written {
+        let file = files.create(&path).map_err(Error::io("create", &path))?;
+        let written = files.write_at(&file, &path, &segment_header(first, previous), 0);
+        if let Err(e) = written.and_then(|()| files.sync_folder(dir)) {
             // The error that is told is the first one.
-            drop(std::fs::remove_file(&path));
+            drop(files.remove(&path));
             return Err(Error::io("write", &path)(e));
         }
         Ok(Self { first, file: Arc::new(file), path, length: HEADER_BYTES, synced: HEADER_BYTES, dirty: false })
     }
 
-    /// Writes a record behind the last; what a failed write left is cut off.
-    pub(super) fn append(&mut self, header: &Header, record: &[u8]) -> Result<()> {
+    /// Whether it has no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == HEADER_BYTES
+    }
+
+    /// Cuts off what a failed write left.
+    pub(super) fn clean(&mut self, files: &dyn Files) -> Result<()> {
         if self.dirty {
-            self.file.set_len(self.length).map_err(Error::io("truncate", &self.path))?;
+            files.set_len(&self.file, &self.path, self.length).map_err(Error::io("truncate", &self.path))?;
             self.dirty = false;
         }
-        if let Err(e) = self.write(header, record) {
-            self.dirty = self.file.set_len(self.length).is_err();
+        Ok(())
+    }
+
+    /// Writes a record behind the last; what a failed write left is cut off.
+    pub(super) fn append(&mut self, files: &dyn Files, header: &Header, record: &[u8]) -> Result<()> {
+        self.clean(files)?;
+        if let Err(e) = self.write(files, header, record) {
+            self.dirty = true;
+            // Where that fails the next append tries again.
+            drop(self.clean(files));
             return Err(Error::io("append to", &self.path)(e));
         }
         self.length += header.total();
         Ok(())
     }
 
-    fn write(&self, header: &Header, record: &[u8]) -> std::io::Result<()> {
+    fn write(&self, files: &dyn Files, header: &Header, record: &[u8]) -> std::io::Result<()> {
         let head = header.to_bytes();
+        let (file, path, at) = (&self.file, &self.path, self.length);
         if record.len() <= ONE_WRITE_MAX {
-            return self.file.write_all_at(&[&head[..], record].concat(), self.length);
+            return files.write_at(file, path, &[&head[..], record].concat(), at);
         }
-        self.file.write_all_at(&head, self.length)?;
-        self.file.write_all_at(record, self.length + head.len() as u64)
+        files.write_at(file, path, &head, at)?;
+        files.write_at(file, path, record, at + head.len() as u64)
     }
 
     /// Forgets what was not synced.
-    pub(super) fn cut(&mut self) {
+    pub(super) fn cut(&mut self, files: &dyn Files) -> Result<()> {
+        self.dirty |= self.length > self.synced;
         self.length = self.synced;
-        self.dirty = self.file.set_len(self.length).is_err();
+        self.clean(files)
+    }
+
+    /// The records that were not synced, read back and checked, and the step of the first; none where all were.
+    pub(super) fn unsynced(&self) -> Result<Option<(u64, Vec<u8>)>> {
+        let Some(bytes) = self.length.checked_sub(self.synced).filter(|bytes| *bytes > 0) else { return Ok(None) };
+        let damaged =
+            |what: &str| Error::Damaged { path: self.path.clone(), offset: self.synced, what: what.to_owned() };
+        let bytes = usize::try_from(bytes).map_err(|_| damaged("more than fits in memory was not synced"))?;
+        let mut tail = vec![0; bytes];
+        self.file.read_exact_at(&mut tail, self.synced).map_err(Error::io("read", &self.path))?;
+        let (mut at, mut first) = (0, None);
+        while at < tail.len() {
+            let Some((header, end)) = record_at(&tail, at) else {
+                return Err(damaged("what was not synced does not match its checksum"));
+            };
+            first.get_or_insert(header.step);
+            at = end;
+        }
+        Ok(first.map(|step| (step, tail)))
+    }
+
+    /// Takes records from a segment whose sync failed: durable when this returns, and read back.
+    pub(super) fn restore(&mut self, files: &dyn Files, records: &[u8]) -> Result<()> {
+        files.write_at(&self.file, &self.path, records, self.length).map_err(Error::io("append to", &self.path))?;
+        files.sync(&self.file, &self.path).map_err(Error::io("sync", &self.path))?;
+        let mut back = vec![0; records.len()];
+        self.file.read_exact_at(&mut back, self.length).map_err(Error::io("read", &self.path))?;
+        if back != records {
+            let what = "it does not read as it was written".to_owned();
+            return Err(Error::Damaged { path: self.path.clone(), offset: self.length, what });
+        }
+        self.length += records.len() as u64;
+        self.synced = self.length;
+        Ok(())
     }
 }
 
@@ -117,22 +165,32 @@ pub(super) struct Found {
 }
 
 /// Reads the folder, and the last segment whole.
-pub(super) fn recover(dir: &Path) -> Result<Found> {
+pub(super) fn recover(dir: &Path, files: &Arc<dyn Files>) -> Result<Found> {
     let mut firsts = firsts(dir)?;
     let mut active = None;
     let mut last = None;
     while let Some(first) = firsts.pop() {
         // A segment that was being created has no record yet: the one before is the last.
-        if let Some((segment, newest)) = recover_last(dir, first)? {
+        if let Some((segment, newest)) = recover_last(dir, first, &**files)? {
             (active, last) = (Some(segment), Some(newest));
             break;
         }
     }
+    let mut lengths = Vec::new();
+    for first in std::mem::take(&mut firsts) {
+        let path = path(dir, first);
+        let bytes = path.metadata().map_err(Error::io("read", &path))?.len();
+        if bytes <= HEADER_BYTES {
+            // Begun and never used: its removal failed. That no record is missing shows by the chain of steps.
+            files.remove(&path).map_err(Error::io("remove", &path))?;
+            continue;
+        }
+        firsts.push(first);
+        lengths.push(bytes);
+    }
     let ends = firsts.iter().skip(1).copied().chain(active.as_ref().map(|a| a.first));
     let mut closed = Vec::new();
-    for (first, next) in firsts.iter().zip(ends) {
-        let path = path(dir, *first);
-        let bytes = path.metadata().map_err(Error::io("read", &path))?.len();
+    for ((first, next), bytes) in firsts.iter().zip(ends).zip(lengths) {
         // Steps may have gaps; that its last step is below the next segment's first is all one needs to know.
         closed.push(Closed { first: *first, last: next - 1, bytes });
     }
@@ -151,11 +209,11 @@ fn firsts(dir: &Path) -> Result<Vec<u64>> {
 }
 
 /// Opens the last segment for writing, without its torn end; none where not even its header was finished.
-fn recover_last(dir: &Path, first: u64) -> Result<Option<(Active, u64)>> {
+fn recover_last(dir: &Path, first: u64, files: &dyn Files) -> Result<Option<(Active, u64)>> {
     let path = path(dir, first);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     if bytes.len() as u64 <= HEADER_BYTES && !check_header(&bytes, first) {
-        std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        files.remove(&path).map_err(Error::io("remove", &path))?;
         return Ok(None);
     }
     if !check_header(&bytes, first) {
@@ -167,10 +225,10 @@ fn recover_last(dir: &Path, first: u64) -> Result<Option<(Active, u64)>> {
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
     if end < bytes.len() {
         tracing::warn!(file = %path.display(), cut_bytes = bytes.len() - end, "cutting a torn record off the log");
-        file.set_len(end as u64).map_err(Error::io("truncate", &path))?;
+        files.set_len(&file, &path, end as u64).map_err(Error::io("truncate", &path))?;
     }
     // What a killed process appended may still be in the kernel's memory alone; it is replayed, so it must stay.
-    file.sync_all().map_err(Error::io("sync", &path))?;
+    files.sync(&file, &path).map_err(Error::io("sync", &path))?;
     let length = end as u64;
     Ok(Some((Active { first, file: Arc::new(file), path, length, synced: length, dirty: false }, last)))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use relation::{Column, Schema};
-use store::{Catalog, Kind, Options, Scan, Snapshot, Store, TableId, Writes};
+use store::{Catalog, Kind, Options, Prepared, Scan, Snapshot, Store, TableId, Writes};
 use testkit::{Block, Driver};
 
 use super::model::{Model, Op, compare, from_text, writes};
@@ -90,16 +90,62 @@ impl StoreDriver {
             return Ok(self.error(&e));
         }
         if parts != "append" {
-            if let Err(e) = store.commit(step, writes(&ops)) {
+            let committed = match parts {
+                "hidden" => store.commit_hidden(step, writes(&ops)),
+                _ => store.commit(step, writes(&ops)),
+            };
+            if let Err(e) = committed {
                 return Ok(self.error(&e));
             }
             self.model.apply(step, &ops);
         }
-        for op in &ops {
+        self.note_tables(&ops);
+        Ok(String::new())
+    }
+
+    fn note_tables(&mut self, ops: &[Op]) {
+        for op in ops {
             let (Op::Put(t, ..) | Op::Delete(t, ..) | Op::Drop(t)) = op;
             self.tables.insert(*t);
         }
+    }
+
+    /// A step of several portions, divided by `--`: all but the last are prepared, the last is the step's own.
+    fn prepared(&mut self, step: &str, body: &str) -> Result<String, String> {
+        let step: u64 = number(step)?;
+        let store = self.store()?.clone();
+        let all = from_text(&body.replace("--\n", ""))?;
+        if let Err(e) = store.append(step, body.replace("--\n", "").as_bytes()) {
+            return Ok(self.error(&e));
+        }
+        let mut portions = body.split("--\n").map(from_text).collect::<Result<Vec<_>, _>>()?;
+        let own = portions.pop().unwrap_or_default();
+        let ready = portions.iter().map(|ops| Prepared::new(writes(ops))).collect::<store::Result<Vec<_>>>();
+        if let Err(e) = ready.and_then(|ready| store.commit_with(step, writes(&own), ready)) {
+            return Ok(self.error(&e));
+        }
+        self.model.apply(step, &all);
+        self.note_tables(&all);
         Ok(String::new())
+    }
+
+    /// A step of several writers, divided by `--`: what one of them must not write is left out, the others' is committed.
+    fn writers(&mut self, step: &str, body: &str) -> Result<String, String> {
+        let step: u64 = number(step)?;
+        let store = self.store()?.clone();
+        let (mut all, mut taken, mut out) = (Writes::new(), Vec::new(), String::new());
+        for (i, writer) in body.split("--\n").enumerate() {
+            let ops = from_text(writer)?;
+            let one = writes(&ops);
+            match store.check(&one).and_then(|()| all.try_append(one)) {
+                Ok(()) => taken.extend(ops),
+                Err(e) => out += &format!("writer {}: {}\n", i + 1, self.error(&e)),
+            }
+        }
+        store.commit(step, all).map_err(|e| e.to_string())?;
+        self.model.apply(step, &taken);
+        self.note_tables(&taken);
+        Ok(out)
     }
 
     fn read(&self, snapshot: &Snapshot, words: &[&str]) -> Result<String, String> {
@@ -135,7 +181,7 @@ impl StoreDriver {
 
     fn hot(&self, table: &str, key: &str) -> Result<String, String> {
         let store = self.store()?;
-        let snapshot = store.snapshot();
+        let snapshot = store.working();
         let table = TableId(number(table)?);
         let want = snapshot.get(table, key.as_bytes()).map_err(|e| e.to_string())?;
         for _ in 0..2 {
@@ -187,8 +233,12 @@ impl StoreDriver {
 
     fn stats(&self) -> Result<String, String> {
         let stats = self.store()?.stats();
+        let working = match stats.working_step {
+            step if step == stats.step => String::new(),
+            step => format!(", hidden steps up to {step}"),
+        };
         Ok(format!(
-            "step {}, folded {}, {} entries in {} runs, {} log segments",
+            "step {}{working}, folded {}, {} entries in {} runs, {} log segments",
             stats.step, stats.folded_step, stats.overlay_entries, stats.overlay_runs, stats.log_segments
         ))
     }
@@ -267,7 +317,10 @@ impl Driver for StoreDriver {
                 let second = Store::open(self.dir.path(), Options::default());
                 Ok(self.answer(second, |_| "opened twice".to_owned()))
             }
-            ("step" | "append" | "commit", [step]) => self.step(step, &block.body, &block.directive),
+            ("step" | "append" | "commit" | "hidden", [step]) => self.step(step, &block.body, &block.directive),
+            ("prepared", [step]) => self.prepared(step, &block.body),
+            ("writers", [step]) => self.writers(step, &block.body),
+            ("working", read) => self.read(&self.store()?.working(), read),
             ("fold", []) => Ok(self.answer(self.store()?.fold_now(), |()| String::new())),
             ("idle", []) => Ok(self.answer(self.store()?.compact(), |()| String::new())),
             ("retain", [step]) => {
@@ -313,13 +366,17 @@ impl Driver for StoreDriver {
     fn finish(&mut self) -> Result<(), String> {
         let Some(store) = &self.store else { return Ok(()) };
         let tables: Vec<u32> = self.tables.iter().copied().collect();
-        let snapshot = store.snapshot();
-        let expected = self.model.at(snapshot.step());
-        compare(&snapshot, &expected, &tables)?;
+        let whole = || {
+            for snapshot in [store.snapshot(), store.working()] {
+                compare(&snapshot, &self.model.at(snapshot.step()), &tables)?;
+            }
+            Ok::<(), String>(())
+        };
+        whole()?;
         store.fold_now().map_err(|e| e.to_string())?;
-        compare(&store.snapshot(), &expected, &tables)?;
+        whole()?;
         store.compact().map_err(|e| e.to_string())?;
-        compare(&store.snapshot(), &expected, &tables)
+        whole()
     }
 }
 

@@ -3,10 +3,12 @@
 pub(crate) mod child;
 pub(crate) mod damage;
 pub(crate) mod driver;
+pub(crate) mod faults;
 pub(crate) mod kill;
 pub(crate) mod model;
 pub(crate) mod property;
 pub(crate) mod records;
+pub(crate) mod stages;
 
 /// A small generator of numbers: the same seed gives the same test.
 pub(crate) struct Random(u64);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use store::{Options, Snapshot, Store, TableId};
+use store::{Options, Prepared, Snapshot, Store, TableId};
 
 use super::model::{Model, Op, compare, from_text, to_text, writes};
 
@@ -14,6 +14,8 @@ const TABLES: [u32; 4] = [16, 17, 18, 300];
 #[derive(Debug, Clone)]
 enum Event {
     Step(Vec<Op>),
+    Hidden(Vec<Op>),
+    Prepared(Vec<Vec<Op>>),
     Fold,
     Compact,
     Crash,
@@ -60,6 +62,8 @@ fn event() -> impl Strategy<Value = Event> {
     let table = prop::sample::select(TABLES.to_vec());
     prop_oneof![
         12 => prop::collection::vec(op(), 0..30).prop_map(Event::Step),
+        6 => prop::collection::vec(op(), 0..30).prop_map(Event::Hidden),
+        3 => prop::collection::vec(prop::collection::vec(op(), 0..30), 0..4).prop_map(Event::Prepared),
         1 => prop::sample::select(vec![16_u32, 17]).prop_map(|t| Event::Step(vec![Op::Drop(t)])),
         2 => Just(Event::Fold),
         1 => Just(Event::Compact),
@@ -134,8 +138,7 @@ impl Run {
         let text = |e: store::Error| e.to_string();
         match event {
             Event::Step(ops) => {
-                // A dropped number is never written again.
-                let ops: Vec<Op> = ops.iter().filter(|op| !self.dropped.contains(&table_of(op))).cloned().collect();
+                let ops = self.allowed(ops);
                 self.dropped.extend(ops.iter().filter(|op| matches!(op, Op::Drop(_))).map(table_of));
                 self.step += 1;
                 let store = self.store()?;
@@ -147,6 +150,25 @@ impl Run {
                 }
                 store.commit(self.step, writes(&ops)).map_err(text)?;
                 self.model.apply(self.step, &ops);
+            }
+            Event::Hidden(ops) => {
+                let ops = self.allowed(ops);
+                self.step += 1;
+                let store = self.store()?;
+                store.append(self.step, to_text(&ops).as_bytes()).map_err(text)?;
+                store.commit_hidden(self.step, writes(&ops)).map_err(text)?;
+                self.model.apply(self.step, &ops);
+            }
+            Event::Prepared(portions) => {
+                let mut portions: Vec<Vec<Op>> = portions.iter().map(|ops| self.allowed(ops)).collect();
+                let all = portions.concat();
+                let own = portions.pop().unwrap_or_default();
+                self.step += 1;
+                let store = self.store()?;
+                store.append(self.step, to_text(&all).as_bytes()).map_err(text)?;
+                let ready = portions.iter().map(|ops| Prepared::new(writes(ops))).collect::<Result<Vec<_>, _>>();
+                store.commit_with(self.step, writes(&own), ready.map_err(text)?).map_err(text)?;
+                self.model.apply(self.step, &all);
             }
             Event::Fold => self.store()?.fold_now().map_err(text)?,
             Event::Compact => self.store()?.wait_idle().map_err(text)?,
@@ -161,7 +183,7 @@ impl Run {
             }
             Event::Hot(table, key) => {
                 let store = self.store()?;
-                let got = store.hot().get(&store.snapshot(), TableId(*table), key).map_err(text)?;
+                let got = store.hot().get(&store.working(), TableId(*table), key).map_err(text)?;
                 let want = self.model.at(self.step).remove(&(*table, key.clone()));
                 if got.as_deref() != want.as_deref() {
                     return Err(format!("hot t{table} {key:?}: {got:?}, expected {want:?}"));
@@ -172,10 +194,15 @@ impl Run {
         Ok(())
     }
 
+    /// A dropped number is never written again.
+    fn allowed(&self, ops: &[Op]) -> Vec<Op> {
+        ops.iter().filter(|op| !self.dropped.contains(&table_of(op))).cloned().collect()
+    }
+
     fn range(&self, table: u32, from: &[u8], to: &[u8]) -> Result<(), String> {
         use std::ops::Bound::{Excluded, Included};
         let expected = self.model.at(self.step);
-        let snapshot = self.store()?.snapshot();
+        let snapshot = self.store()?.working();
         let bounds = [(Included(from), Included(to)), (Excluded(from), Excluded(to)), (Included(from), Excluded(to))];
         for (from, to) in bounds {
             let inside = |key: &[u8]| {
@@ -201,7 +228,11 @@ impl Run {
     }
 
     fn compare(&self) -> Result<(), String> {
-        for snapshot in self.snapshots.iter().chain([&self.store()?.snapshot()]) {
+        let (visible, working) = (self.store()?.snapshot(), self.store()?.working());
+        if working.step() != self.step {
+            return Err(format!("the newest step is {}, expected {}", working.step(), self.step));
+        }
+        for snapshot in self.snapshots.iter().chain([&visible, &working]) {
             compare(snapshot, &self.model.at(snapshot.step()), &TABLES)?;
         }
         Ok(())
