@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::graph::{NodeIndex, Rule};
 use crate::operator::States;
 use crate::operator::aggregate::{Accumulation, AggregateOp};
+use crate::operator::join::JoinOp;
+use crate::pour::Slices;
+use crate::rejects::NetRejects;
 use crate::states::BUILT;
 
 /// Something that a model needs and that is not built yet.
@@ -191,6 +194,10 @@ impl Engine {
                     engine.commit_portion(|_, states, writes| top.keep(&delta, states, writes))
                 })?;
             }
+            Rule::Join(join) if !states.is_empty() => {
+                let (join, input) = (Arc::clone(join), node.inputs[join.counting() as usize]);
+                self.build_counts(index, &join, input)?;
+            }
             _ => {}
         }
         self.finish_state(&states)?;
@@ -219,6 +226,27 @@ impl Engine {
             // Nothing is there yet: nothing needs to be read.
             let states = if is_first { None } else { Some(states) };
             accumulation.finish(states, writes).map(|_| ())
+        })
+    }
+
+    /// A join's counts, from the rows of one of its sides, and the pairs on which its condition fails.
+    fn build_counts(&mut self, index: NodeIndex, join: &JoinOp, input: NodeIndex) -> Result<()> {
+        let mut rejects = NetRejects::new();
+        let mut slices = Slices::default();
+        self.pour(input, &mut |engine, delta| {
+            slices.each(engine, &delta, &mut |engine, part| {
+                let mut looked_at = 0;
+                engine.commit_portion(|engine, states, writes| {
+                    let (failed, rows) = join.keep(&part, states, writes)?;
+                    looked_at = rows;
+                    let node = &engine.graph.nodes[index];
+                    engine.gather_failed_pairs(node, &failed, &mut rejects)
+                })?;
+                Ok(looked_at)
+            })
+        })?;
+        self.commit_portion(|engine, states, writes| {
+            engine.settle_rejects(&engine.graph.nodes[index], &rejects, states, writes)
         })
     }
 

@@ -233,10 +233,15 @@ impl Graph {
                         Some(Condition::new(condition, &types)?)
                     }
                 };
-                let whole = *kind == JoinKind::NullAwareAnti;
-                let left = self.side(inputs[0], left_keys, whole, around);
-                let right = self.side(inputs[1], right_keys, whole, around);
-                Rule::Join(Arc::new(JoinOp::new(*kind, left, right, residual, &node.schema)))
+                let state = JoinOp::is_counted(*kind, residual.is_some()).then(|| {
+                    let (id, ready) = around.states.state(&format!("{identity} matches"));
+                    states.push(id);
+                    built &= ready;
+                    id
+                });
+                let left = self.side(inputs[0], left_keys, *kind == JoinKind::NullAwareAnti, around);
+                let right = self.side(inputs[1], right_keys, false, around);
+                Rule::Join(Arc::new(JoinOp::new(*kind, left, right, residual, &node.schema, state)))
             }
         };
         let index = self.push(Node {
@@ -383,7 +388,7 @@ impl Graph {
         // Readers stand behind what they read.
         for index in (0..self.nodes.len()).rev() {
             let node = &self.nodes[index];
-            let keeps = matches!(node.rule, Rule::Sink { .. } | Rule::Aggregate(_) | Rule::TopK(_));
+            let keeps = matches!(node.rule, Rule::Sink { .. }) || !node.states.is_empty();
             let is_needed =
                 if keeps { node.built } else { node.readers.iter().any(|&reader| self.nodes[reader].active) };
             self.nodes[index].active = is_needed || self.nodes[index].arrangements.iter().any(|kept| kept.built);

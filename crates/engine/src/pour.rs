@@ -20,13 +20,46 @@ use crate::operator::join::{Found, JoinOp};
 use crate::operator::top_k::TopKOp;
 use crate::rejects::NetRejects;
 
-/// Rows of one side of a join that are met with the other at first, and at most: how many pairs come of them is not known
-/// before.
+/// Rows of one side of a join that are met with the other at first, and at most: how many pairs come of them is not
+/// known before.
 const JOIN_ROWS_FIRST: usize = 64;
 const JOIN_ROWS_MAX: usize = 16_384;
 
 /// What takes the rows of a node, portion by portion.
 pub(crate) type Portion<'a> = dyn FnMut(&mut Engine, Delta) -> Result<()> + 'a;
+
+/// Rows of one side of a join in slices: the fewer the more the rows before had to do with on the other side.
+pub(crate) struct Slices {
+    rows_max: usize,
+}
+
+impl Default for Slices {
+    fn default() -> Self {
+        Self { rows_max: JOIN_ROWS_FIRST }
+    }
+}
+
+impl Slices {
+    /// Calls `each` with slices of a delta; it answers with how much it looked at for one.
+    pub(crate) fn each(
+        &mut self,
+        engine: &mut Engine,
+        delta: &Delta,
+        each: &mut dyn FnMut(&mut Engine, Delta) -> Result<usize>,
+    ) -> Result<()> {
+        let mut at = 0;
+        while at < delta.len() {
+            let rows = self.rows_max.min(delta.len() - at);
+            let part = Delta::new(delta.batch.slice(at, rows), delta.weights[at..at + rows].to_vec());
+            let looked_at = each(engine, part)?;
+            at += rows;
+            let per_row = looked_at.div_ceil(rows).max(1);
+            let most = (self.rows_max * 2).min(JOIN_ROWS_MAX);
+            self.rows_max = (engine.settings.build_rows_max / per_row).clamp(1, most);
+        }
+        Ok(())
+    }
+}
 
 impl Engine {
     /// Hands over all rows of a node in portions of [`crate::Settings::build_rows_max`] or a little more.
@@ -56,9 +89,9 @@ impl Engine {
             Rule::Union => self.pour_union(node, &inputs, each),
             Rule::Join(join) if join.kind() != JoinKind::NullAwareAnti => {
                 let join = Arc::clone(join);
-                self.pour_join(inputs[join.pouring() as usize], &join, each)
+                self.pour_join(node, inputs[join.pouring() as usize], &join, each)
             }
-            Rule::Aggregate(aggregate) if aggregate.has_exact_keys() => {
+            Rule::Aggregate(aggregate) => {
                 let aggregate = Arc::clone(aggregate);
                 self.pour_groups(&aggregate, each)
             }
@@ -105,25 +138,26 @@ impl Engine {
         Ok(())
     }
 
-    fn pour_join(&mut self, input: NodeIndex, join: &JoinOp, each: &mut Portion<'_>) -> Result<()> {
-        let mut rows_max = JOIN_ROWS_FIRST;
+    fn pour_join(&mut self, node: NodeIndex, input: NodeIndex, join: &JoinOp, each: &mut Portion<'_>) -> Result<()> {
+        let mut rejects = NetRejects::new();
+        let mut slices = Slices::default();
         self.pour_node(input, &mut |engine, delta| {
-            let mut at = 0;
-            while at < delta.len() {
-                let rows = rows_max.min(delta.len() - at);
-                let part = Delta::new(delta.batch.slice(at, rows), delta.weights[at..at + rows].to_vec());
+            slices.each(engine, &delta, &mut |engine, part| {
                 let snapshot = engine.store.snapshot();
-                let found = Found::all(part);
-                let (met, looked_at) = join.expand_counted(join.pouring(), &found, engine.states(&snapshot))?;
-                at += rows;
-                let per_row = looked_at.div_ceil(rows).max(1);
-                let most = (rows_max * 2).min(JOIN_ROWS_MAX);
-                rows_max = (engine.settings.build_rows_max / per_row).clamp(1, most);
-                if !met.delta.is_empty() {
-                    each(engine, met.delta)?;
+                let met = join.expand(join.pouring(), &Found::all(part), engine.states(&snapshot))?;
+                engine.gather_failed_pairs(&engine.graph.nodes[node], &met.failed, &mut rejects)?;
+                if !met.found.delta.is_empty() {
+                    each(engine, met.found.delta)?;
                 }
-            }
-            Ok(())
+                Ok(met.looked_at)
+            })
+        })?;
+        // What keeps counts saw all pairs when they were built, and told of them.
+        if !self.graph.nodes[node].states.is_empty() {
+            return Ok(());
+        }
+        self.commit_portion(|engine, states, writes| {
+            engine.settle_rejects(&engine.graph.nodes[node], &rejects, states, writes)
         })
     }
 

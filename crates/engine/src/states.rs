@@ -10,7 +10,7 @@ pub(crate) const BUILT: &str = "built";
 const BUILDING: &str = "building";
 /// What the bytes of states mean. It is part of their identity: states of another meaning are not found again, so they
 /// are dropped and built anew from the tables.
-const MEANING: &str = "2";
+const MEANING: &str = "3";
 
 /// States of the models that are being set up.
 pub(crate) struct StateCatalog<'a> {

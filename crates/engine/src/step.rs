@@ -256,7 +256,11 @@ impl Engine {
                 let parts = parts.map(|d| d.project(&(0..node.types.len()).collect::<Vec<_>>(), &node.arrow));
                 Delta::concat(&node.arrow, &parts.collect::<relation::Result<Vec<_>>>()?)?
             }
-            Rule::Join(op) => op.apply(input(0), input(1), states)?.0,
+            Rule::Join(op) => {
+                let joined = op.apply(input(0), input(1), states, writes)?;
+                self.note_failed_pairs(node, &joined.failed, states, writes)?;
+                joined.delta
+            }
             Rule::Aggregate(op) => match input(0) {
                 None => empty(),
                 Some(delta) => op.apply(delta, states, writes)?,
