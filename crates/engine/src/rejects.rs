@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use relation::{Delta, Layout, Value};
 use store::Writes;
 
-use crate::buckets::{weight_of, weighted};
+use crate::buckets::{read_weighted, weighted};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::expr::Failure;
-use crate::graph::{Node, NodeIndex};
+use crate::graph::{Node, NodeIndex, Rule};
 use crate::operator::States;
+use crate::operator::join::FailedPairs;
 
 /// A row that is missing in a model because an expression failed on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,20 +56,45 @@ impl Engine {
     ) -> Result<()> {
         let mut net = NetRejects::new();
         self.gather_rejects(node, input, failures, &mut net)?;
+        self.add_rejects(net, states, writes)
+    }
+
+    /// Counts the pairs of one step on which a join's condition failed.
+    pub(crate) fn note_failed_pairs(
+        &self,
+        node: &Node,
+        failed: &FailedPairs,
+        states: States<'_>,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        let mut net = NetRejects::new();
+        self.gather_failed_pairs(node, failed, &mut net)?;
+        self.add_rejects(net, states, writes)
+    }
+
+    fn add_rejects(&self, net: NetRejects, states: States<'_>, writes: &mut Writes) -> Result<()> {
         for (key, (weight, body)) in net {
             let before = states.get(self.rejects, &key)?;
-            let count = before.as_ref().map_or(0, |v| weight_of(v)) + weight;
+            let (count, body) = match before.as_deref() {
+                None => (0, body.as_slice()),
+                Some(value) => read_weighted(value)?,
+            };
+            let count = count.checked_add(weight).ok_or(relation::Error::Overflow("weight"))?;
             if count <= 0 {
                 writes.delete(self.rejects, &key);
                 continue;
             }
-            let body = before.as_ref().map_or(body.as_slice(), |value| value.get(8..).unwrap_or_default());
             writes.put(self.rejects, &key, &weighted(count, body));
         }
         Ok(())
     }
 
-    /// Adds failures of a map to those before.
+    /// Adds pairs on which a join's condition failed to those before.
+    pub(crate) fn gather_failed_pairs(&self, node: &Node, failed: &FailedPairs, net: &mut NetRejects) -> Result<()> {
+        failed.parts.iter().try_for_each(|(pairs, failures)| self.gather_rejects(node, pairs, failures, net))
+    }
+
+    /// Adds failures on rows, those of a map's input or pairs of a join, to those before.
     pub(crate) fn gather_rejects(
         &self,
         node: &Node,
@@ -79,18 +105,28 @@ impl Engine {
         if failures.is_empty() {
             return Ok(());
         }
-        let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
+        let (layout, _) = self.failing(node);
         let rows = relation::columns::encode(&layout, &input.batch)?;
         for failure in failures {
             let row = rows.get(failure.row as usize);
             let body = || self.reject_body(node, row, &failure.reason);
             let entry = net.entry(reject_key(node, &layout, row)).or_insert_with(|| (0, body()));
-            entry.0 += input.weights[failure.row as usize];
+            let weight = input.weights[failure.row as usize];
+            entry.0 = entry.0.checked_add(weight).ok_or(relation::Error::Overflow("weight"))?;
         }
         Ok(())
     }
 
-    /// Writes the failures of a map that saw all its rows: their counts are absolute, and there are no others.
+    /// Layout and column names of the rows on which a node can fail: those of its input, or a join's pairs.
+    fn failing(&self, node: &Node) -> (Layout, Vec<String>) {
+        let inputs = if matches!(node.rule, Rule::Join(_)) { &node.inputs[..] } else { &node.inputs[..1] };
+        let inputs = || inputs.iter().map(|&input| &self.graph.nodes[input]);
+        let names = inputs().flat_map(|input| input.arrow.fields().iter().map(|field| field.name().clone()));
+        (Layout::new(inputs().flat_map(|input| input.types.clone()).collect()), names.collect())
+    }
+
+    /// Writes the failures of a node that saw all its rows: their counts are absolute, and there are no others. What
+    /// failed before keeps the step of its first failure.
     pub(crate) fn settle_rejects(
         &self,
         node: &Node,
@@ -105,6 +141,15 @@ impl Engine {
             }
         }
         for (key, (weight, body)) in net {
+            if *weight <= 0 {
+                writes.delete(self.rejects, key);
+                continue;
+            }
+            let before = states.get(self.rejects, key)?;
+            let body = match before.as_deref() {
+                None => body.as_slice(),
+                Some(value) => read_weighted(value)?.1,
+            };
             writes.put(self.rejects, key, &weighted(*weight, body));
         }
         Ok(())
@@ -120,7 +165,7 @@ impl Engine {
         for reject in rejected {
             let index = self.models[model].placed[reject.node.0];
             let node = &self.graph.nodes[index];
-            let layout = Layout::new(self.graph.nodes[node.inputs[0]].types.clone());
+            let (layout, _) = self.failing(node);
             let mut rows = relation::Rows::new();
             rows.push_values(&layout, &reject.row)?;
             let body = || self.reject_body(node, rows.get(0), &reject.error.to_string());
@@ -148,32 +193,47 @@ impl Engine {
         let mut found = Vec::new();
         for entry in snapshot.scan(self.rejects, &[]).take(limit) {
             let (key, value) = entry?;
-            if let Some(reject) = self.read_reject(&key, &value) {
-                found.push(reject);
-            }
+            found.extend(self.read_reject(&key, &value)?);
         }
         Ok(found)
     }
 
-    fn read_reject(&self, key: &[u8], value: &[u8]) -> Option<Reject> {
-        let identity = std::str::from_utf8(key.split(|b| *b == 0).next()?).ok()?;
-        let step = u64::from_le_bytes(value.get(8..16)?.try_into().ok()?);
-        let mut rest = value.get(16..)?;
+    /// None where nothing in the graph has this node any more.
+    fn read_reject(&self, key: &[u8], value: &[u8]) -> Result<Option<Reject>> {
+        let identity = key.split(|b| *b == 0).next().unwrap_or_default();
+        let Some(node) = self.graph.nodes.iter().find(|n| n.identity.as_bytes() == identity) else { return Ok(None) };
+        let (_, body) = read_weighted(value)?;
+        let body = Body::read(body).ok_or(relation::Error::Damaged("a rejected row cannot be read"))?;
+        let (layout, names) = self.failing(node);
+        layout.check(body.row)?;
+        Ok(Some(Reject {
+            id: relation::key::hash128(key).iter().map(|b| format!("{b:02x}")).collect(),
+            model: String::from_utf8_lossy(body.model).into_owned(),
+            reason: String::from_utf8_lossy(body.reason).into_owned(),
+            row: names.into_iter().zip(layout.values(body.row)).collect(),
+            step: body.step,
+        }))
+    }
+}
+
+/// What is kept of a failure: see [`Engine::reject_body`].
+struct Body<'a> {
+    step: u64,
+    model: &'a [u8],
+    reason: &'a [u8],
+    row: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (step, mut rest) = bytes.split_first_chunk::<8>()?;
         let mut part = || {
             let (length, tail) = rest.split_first_chunk::<4>()?;
             let (part, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;
             rest = tail;
             Some(part)
         };
-        let model = String::from_utf8_lossy(part()?).into_owned();
-        let reason = String::from_utf8_lossy(part()?).into_owned();
-        let row = part()?;
-        let node = self.graph.nodes.iter().find(|n| n.identity == identity)?;
-        let input = &self.graph.nodes[node.inputs[0]];
-        let layout = Layout::new(input.types.clone());
-        layout.check(row).ok()?;
-        let names = input.arrow.fields().iter().map(|f| f.name().clone());
-        let id = relation::key::hash128(key).iter().map(|b| format!("{b:02x}")).collect();
-        Some(Reject { id, model, reason, row: names.zip(layout.values(row)).collect(), step })
+        let (model, reason, row) = (part()?, part()?, part()?);
+        Some(Self { step: u64::from_le_bytes(*step), model, reason, row })
     }
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
 
 pub mod aggregate;
+mod interner;
 pub mod join;
 pub mod top_k;
 

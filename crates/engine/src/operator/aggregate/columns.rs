@@ -1,333 +1,390 @@
-//! Accumulators, one column of them per aggregate and one of them per group.
+//! Accumulators: a column of them per aggregate, one of them per group.
+//!
+//! Law: what a column writes for a group is a function of the multiset of values that the group has now, so a change and
+//! its reverse leave the bytes that were there.
 
+use std::any::Any;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch};
-use arrow::datatypes::{
-    Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, UInt64Type, i256,
-};
-use plan::float_sum::FloatSum;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use relation::columns::decode;
-use relation::{DataType, Layout, Rows};
+use relation::key::Order;
+use relation::{Column as Named, DataType, Layout, Rows, Schema};
 
-use super::result::{exact_result, wide_result};
+use super::sums::{FloatSums, Sums};
 use super::{Compiled, Kind, Reader, add_to, filter_of};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::arrow_schema;
 
-/// Accumulators of one aggregate, one per group slot.
-#[derive(Debug, Clone)]
-pub(super) enum Column {
-    Count(Vec<i64>),
-    Exact {
-        count: Vec<i64>,
-        sum: Vec<i128>,
-    },
-    Wide {
-        count: Vec<i64>,
-        sum: Vec<i256>,
-    },
-    Float {
-        count: Vec<i64>,
-        sum: Vec<FloatSum>,
-    },
-    Bool {
-        yes: Vec<i64>,
-        no: Vec<i64>,
-    },
-    /// The encoded one-column row of the extreme and its key.
-    Extreme(Vec<Option<Vec<u8>>>),
-}
+/// The accumulators of one aggregate, by group slot.
+pub(super) trait Column: Send + Sync {
+    /// One more group, of which nothing was seen.
+    fn grow(&mut self);
 
-impl Column {
-    pub(super) fn new(kind: Kind) -> Self {
-        match kind {
-            Kind::Count | Kind::DistinctCount { .. } => Self::Count(Vec::new()),
-            Kind::Exact { .. } => Self::Exact { count: Vec::new(), sum: Vec::new() },
-            Kind::Wide { .. } => Self::Wide { count: Vec::new(), sum: Vec::new() },
-            Kind::Float { .. } => Self::Float { count: Vec::new(), sum: Vec::new() },
-            Kind::Bool { .. } => Self::Bool { yes: Vec::new(), no: Vec::new() },
-            Kind::Extreme { .. } => Self::Extreme(Vec::new()),
-        }
-    }
-
-    pub(super) fn grow(&mut self) {
-        match self {
-            Self::Count(counts) => counts.push(0),
-            Self::Exact { count, sum } => {
-                count.push(0);
-                sum.push(0);
-            }
-            Self::Wide { count, sum } => {
-                count.push(0);
-                sum.push(i256::ZERO);
-            }
-            Self::Float { count, sum } => {
-                count.push(0);
-                sum.push(FloatSum::new());
-            }
-            Self::Bool { yes, no } => {
-                yes.push(0);
-                no.push(0);
-            }
-            Self::Extreme(extremes) => extremes.push(None),
-        }
-    }
-
-    /// Adds the rows of a delta to their slots.
-    pub(super) fn add(
-        &mut self,
-        aggregate: &Compiled,
-        batch: &RecordBatch,
-        weights: &[i64],
-        positions: &[u32],
-        slots: &[u32],
-    ) -> Result<()> {
-        if aggregate.once.is_some() || matches!(aggregate.kind, Kind::DistinctCount { .. } | Kind::Extreme { .. }) {
-            return Ok(());
-        }
-        let argument = aggregate.argument.map(|c| batch.column(c));
-        let passes = filter_of(aggregate.filter, batch);
-        let rows = positions.iter().zip(slots).map(|(&row, &slot)| (row as usize, slot as usize));
-        let rows = rows.filter(|&(row, _)| passes(row) && argument.is_none_or(|a| a.is_valid(row)));
-        match (self, argument) {
-            (Self::Count(counts), _) => {
-                for (row, slot) in rows {
-                    add_to(&mut counts[slot], weights[row])?;
-                }
-            }
-            (Self::Exact { count, sum }, Some(argument)) => {
-                let value = exact_values(argument)?;
-                for (row, slot) in rows {
-                    add_to(&mut count[slot], weights[row])?;
-                    let added = value(row).checked_mul(i128::from(weights[row]));
-                    let total = added.and_then(|v| sum[slot].checked_add(v));
-                    sum[slot] = total.ok_or(relation::Error::Overflow("sum"))?;
-                }
-            }
-            (Self::Wide { count, sum }, Some(argument)) => {
-                let values = argument.as_primitive::<Decimal256Type>();
-                for (row, slot) in rows {
-                    add_to(&mut count[slot], weights[row])?;
-                    let added = values.value(row).checked_mul(i256::from_i128(i128::from(weights[row])));
-                    let total = added.and_then(|v| sum[slot].checked_add(v));
-                    sum[slot] = total.ok_or(relation::Error::Overflow("sum"))?;
-                }
-            }
-            (Self::Float { count, sum }, Some(argument)) => {
-                let value = float_values(argument);
-                for (row, slot) in rows {
-                    add_to(&mut count[slot], weights[row])?;
-                    for _ in 0..weights[row].unsigned_abs() {
-                        if weights[row] > 0 { sum[slot].add(value(row)) } else { sum[slot].subtract(value(row)) }
-                    }
-                }
-            }
-            (Self::Bool { yes, no }, Some(argument)) => {
-                let values = argument.as_boolean();
-                for (row, slot) in rows {
-                    add_to(if values.value(row) { &mut yes[slot] } else { &mut no[slot] }, weights[row])?;
-                }
-            }
-            (Self::Extreme(_) | Self::Exact { .. } | Self::Wide { .. } | Self::Float { .. } | Self::Bool { .. }, _) => {
-            }
-        }
+    /// Adds rows of a delta to their slots. What stands on a multiset takes nothing here.
+    fn add(&mut self, _rows: &Rated<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// Adds (`sign` 1) or takes back (−1) one value of a distinct sum.
-    pub(super) fn take_once(&mut self, slot: usize, value: &relation::Value, sign: i64) -> Result<()> {
-        use relation::Value;
-        let overflow = relation::Error::Overflow("sum");
-        match (self, value) {
-            (Self::Exact { count, sum }, value) => {
-                let number = match value {
-                    Value::Int(v) => i128::from(*v),
-                    Value::UInt(v) => i128::from(*v),
-                    Value::Decimal(v, _) => *v,
-                    _ => return Ok(()),
-                };
-                add_to(&mut count[slot], sign)?;
-                sum[slot] = sum[slot].checked_add(number * i128::from(sign)).ok_or(overflow)?;
-            }
-            (Self::Wide { count, sum }, Value::BigDecimal(v, _)) => {
-                add_to(&mut count[slot], sign)?;
-                let number = v.to_arrow();
-                let total = if sign > 0 { sum[slot].checked_add(number) } else { sum[slot].checked_sub(number) };
-                sum[slot] = total.ok_or(overflow)?;
-            }
-            (Self::Float { count, sum }, Value::Float(v)) => {
-                add_to(&mut count[slot], sign)?;
-                if sign > 0 { sum[slot].add(*v) } else { sum[slot].subtract(*v) }
-            }
-            _ => {}
-        }
-        Ok(())
+    /// A value of the multiset came into a group that had none of it (`sign` 1), or its last one left (−1).
+    fn cross(&mut self, _slot: usize, _value: &[u8], _sign: i64) -> Result<()> {
+        Err(broken("a value of a multiset that no aggregate counts"))
     }
+
+    /// Slots whose extreme left, with nothing that came being as good: the next best value has to be looked for.
+    fn searched(&mut self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Offers the best value that a group had and still has.
+    fn found(&mut self, _slot: usize, _value: Option<Vec<u8>>) {}
 
     /// Adds what a delta gathered to what was there, slot by slot.
-    pub(super) fn merge(&mut self, added: &Self) -> Result<()> {
-        let overflow = relation::Error::Overflow("sum");
-        match (self, added) {
-            (Self::Count(total), Self::Count(added)) => add_all(total, added)?,
-            (Self::Exact { count, sum }, Self::Exact { count: more, sum: by }) => {
-                add_all(count, more)?;
-                for (total, by) in sum.iter_mut().zip(by) {
-                    *total = total.checked_add(*by).ok_or_else(|| overflow.clone())?;
-                }
-            }
-            (Self::Wide { count, sum }, Self::Wide { count: more, sum: by }) => {
-                add_all(count, more)?;
-                for (total, by) in sum.iter_mut().zip(by) {
-                    *total = total.checked_add(*by).ok_or_else(|| overflow.clone())?;
-                }
-            }
-            (Self::Float { count, sum }, Self::Float { count: more, sum: by }) => {
-                add_all(count, more)?;
-                sum.iter_mut().zip(by).for_each(|(total, by)| total.merge(by));
-            }
-            (Self::Bool { yes, no }, Self::Bool { yes: more_yes, no: more_no }) => {
-                add_all(yes, more_yes)?;
-                add_all(no, more_no)?;
-            }
-            _ => {}
-        }
-        Ok(())
+    fn merge(&mut self, added: &dyn Column) -> Result<()>;
+
+    fn write(&self, slot: usize, out: &mut Vec<u8>);
+
+    fn read(&mut self, slot: usize, from: &mut Reader<'_>) -> Option<()>;
+
+    /// The results of some slots.
+    fn finish(&self, slots: &[usize]) -> Result<ArrayRef>;
+
+    fn copy(&self) -> Box<dyn Column>;
+
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// The column of an aggregate over an input of these types.
+pub(super) fn column_of(aggregate: &Compiled, types: &[DataType]) -> Box<dyn Column> {
+    match aggregate.kind {
+        Kind::Count => Box::new(Counts::default()),
+        Kind::DistinctCount { .. } => Box::new(DistinctCounts::default()),
+        Kind::Exact { average } => Box::new(Sums::<i128>::new(aggregate, average, types)),
+        Kind::Wide { average } => Box::new(Sums::<arrow::datatypes::i256>::new(aggregate, average, types)),
+        Kind::Float { average } => Box::new(FloatSums::new(aggregate, average, types)),
+        Kind::Bool { and } => Box::new(Bools { and, yes: Vec::new(), no: Vec::new() }),
+        Kind::Extreme { max, .. } => Box::new(Extremes::new(aggregate.output, max)),
+    }
+}
+
+/// The results of some slots as an array of the aggregate's output type.
+pub(super) fn finish(column: &dyn Column, output: DataType, slots: &[usize]) -> Result<ArrayRef> {
+    let result = column.finish(slots)?;
+    let wanted = output.to_arrow();
+    if *result.data_type() == wanted { Ok(result) } else { Ok(arrow::compute::cast(&result, &wanted)?) }
+}
+
+/// The same type behind another column: what a delta gathers has the columns of what was there.
+pub(super) fn same<C: Column + 'static>(column: &dyn Column) -> Result<&C> {
+    column.as_any().downcast_ref().ok_or_else(|| broken("accumulators of another aggregate"))
+}
+
+pub(super) fn broken(what: &'static str) -> Error {
+    Error::Broken { node: "aggregate".to_owned(), what }
+}
+
+/// Rows of a delta with their weights and group slots, as one aggregate sees them.
+pub(super) struct Rated<'a> {
+    pub(super) argument: Option<&'a ArrayRef>,
+    filter: Option<BooleanArray>,
+    weights: &'a [i64],
+    positions: &'a [u32],
+    slots: &'a [u32],
+}
+
+impl<'a> Rated<'a> {
+    pub(super) fn new(
+        aggregate: &Compiled,
+        batch: &'a RecordBatch,
+        weights: &'a [i64],
+        positions: &'a [u32],
+        slots: &'a [u32],
+    ) -> Self {
+        let argument = aggregate.argument.map(|c| batch.column(c));
+        Self { argument, filter: filter_of(aggregate.filter, batch), weights, positions, slots }
     }
 
-    pub(super) fn write(&self, slot: usize, out: &mut Vec<u8>) {
-        match self {
-            Self::Count(counts) => out.extend_from_slice(&counts[slot].to_le_bytes()),
-            Self::Exact { count, sum } => {
-                out.extend_from_slice(&count[slot].to_le_bytes());
-                out.extend_from_slice(&sum[slot].to_le_bytes());
-            }
-            Self::Wide { count, sum } => {
-                out.extend_from_slice(&count[slot].to_le_bytes());
-                out.extend_from_slice(&sum[slot].to_le_bytes());
-            }
-            Self::Float { count, sum } => {
-                out.extend_from_slice(&count[slot].to_le_bytes());
-                write_sized(out, &sum[slot].to_bytes());
-            }
-            Self::Bool { yes, no } => {
-                out.extend_from_slice(&yes[slot].to_le_bytes());
-                out.extend_from_slice(&no[slot].to_le_bytes());
-            }
-            Self::Extreme(extremes) => match &extremes[slot] {
-                None => out.push(0),
-                Some(value) => {
-                    out.push(1);
-                    write_sized(out, value);
-                }
-            },
-        }
+    /// The argument of an aggregate that has one.
+    pub(super) fn argument(&self) -> Result<&'a ArrayRef> {
+        self.argument.ok_or_else(|| broken("an aggregate without its argument"))
     }
 
-    pub(super) fn read(&mut self, slot: usize, from: &mut Reader<'_>) -> Option<()> {
-        match self {
-            Self::Count(counts) => counts[slot] = from.i64()?,
-            Self::Exact { count, sum } => {
-                count[slot] = from.i64()?;
-                sum[slot] = i128::from_le_bytes(from.take(16)?.try_into().ok()?);
-            }
-            Self::Wide { count, sum } => {
-                count[slot] = from.i64()?;
-                sum[slot] = i256::from_le_bytes(from.take(32)?.try_into().ok()?);
-            }
-            Self::Float { count, sum } => {
-                count[slot] = from.i64()?;
-                sum[slot] = FloatSum::from_bytes(from.sized()?)?;
-            }
-            Self::Bool { yes, no } => {
-                yes[slot] = from.i64()?;
-                no[slot] = from.i64()?;
-            }
-            Self::Extreme(extremes) => {
-                extremes[slot] = if from.take(1)? == [0] { None } else { Some(from.sized()?.to_vec()) };
-            }
-        }
-        Some(())
-    }
-
-    /// The results of some slots as an array of the aggregate's output type.
-    pub(super) fn finish(&self, aggregate: &Compiled, types: &[DataType], slots: &[usize]) -> Result<ArrayRef> {
-        let output = aggregate.output;
-        let result: ArrayRef = match self {
-            Self::Count(counts) => Arc::new(Int64Array::from_iter_values(slots.iter().map(|&s| counts[s]))),
-            Self::Exact { count, sum } => exact_result(aggregate, types, slots, count, sum)?,
-            Self::Wide { count, sum } => wide_result(aggregate, types, slots, count, sum)?,
-            Self::Float { count, sum } => {
-                let average = aggregate.kind == Kind::Float { average: true };
-                Arc::new(Float64Array::from_iter(slots.iter().map(|&s| match count[s] {
-                    0 => None,
-                    #[expect(clippy::cast_precision_loss, reason = "as DataFusion divides")]
-                    n if average => Some(sum[s].value() / n as f64),
-                    _ => Some(sum[s].value()),
-                })))
-            }
-            Self::Bool { yes, no } => {
-                let and = aggregate.kind == Kind::Bool { and: true };
-                Arc::new(BooleanArray::from_iter(
-                    slots.iter().map(|&s| (yes[s] + no[s] > 0).then_some(if and { no[s] == 0 } else { yes[s] > 0 })),
-                ))
-            }
-            Self::Extreme(extremes) => {
-                let layout = Layout::new(vec![output]);
-                let mut null = Rows::new();
-                null.push_values(&layout, &[relation::Value::Null])?;
-                let rows = slots.iter().map(|&s| extremes[s].as_deref().unwrap_or(null.get(0)));
-                let schema = arrow_schema(&relation::Schema::new(vec![relation::Column::new("value", output)], vec![]));
-                Arc::clone(decode(rows, &layout, &[0], &schema)?.column(0))
-            }
+    /// Position, slot and weight of the rows that pass the filter and whose argument is not NULL.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (usize, usize, i64)> + '_ {
+        let rows = self.positions.iter().zip(self.slots).map(|(&row, &slot)| (row as usize, slot as usize));
+        let counts = |row: usize| {
+            self.filter.as_ref().is_none_or(|mask| mask.is_valid(row) && mask.value(row))
+                && self.argument.is_none_or(|argument| argument.is_valid(row))
         };
-        let wanted = output.to_arrow();
-        if *result.data_type() == wanted { Ok(result) } else { Ok(arrow::compute::cast(&result, &wanted)?) }
+        rows.filter(move |&(row, _)| counts(row)).map(|(row, slot)| (row, slot, self.weights[row]))
     }
 }
 
-fn write_sized(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-fn add_all(totals: &mut [i64], added: &[i64]) -> Result<()> {
+/// Adds counts slot by slot.
+pub(super) fn add_all(totals: &mut [i64], added: &[i64]) -> Result<()> {
     totals.iter_mut().zip(added).try_for_each(|(total, by)| add_to(total, *by))
 }
 
-/// Integers and unscaled decimals of an array as 128-bit numbers.
-fn exact_values(array: &ArrayRef) -> Result<Box<dyn Fn(usize) -> i128 + '_>> {
-    use arrow::datatypes::DataType as Arrow;
-    Ok(match array.data_type() {
-        Arrow::Int16 => {
-            let values = array.as_primitive::<Int16Type>();
-            Box::new(|row| i128::from(values.value(row)))
-        }
-        Arrow::Int32 => {
-            let values = array.as_primitive::<Int32Type>();
-            Box::new(|row| i128::from(values.value(row)))
-        }
-        Arrow::Int64 => {
-            let values = array.as_primitive::<Int64Type>();
-            Box::new(|row| i128::from(values.value(row)))
-        }
-        Arrow::UInt64 => {
-            let values = array.as_primitive::<UInt64Type>();
-            Box::new(|row| i128::from(values.value(row)))
-        }
-        Arrow::Decimal128(..) => {
-            let values = array.as_primitive::<Decimal128Type>();
-            Box::new(|row| values.value(row))
-        }
-        other => return Err(relation::Error::UnsupportedType(other.to_string()).into()),
-    })
+/// `count(…)`.
+#[derive(Clone, Default)]
+struct Counts(Vec<i64>);
+
+impl Column for Counts {
+    fn grow(&mut self) {
+        self.0.push(0);
+    }
+
+    fn add(&mut self, rows: &Rated<'_>) -> Result<()> {
+        rows.rows().try_for_each(|(_, slot, weight)| add_to(&mut self.0[slot], weight))
+    }
+
+    fn merge(&mut self, added: &dyn Column) -> Result<()> {
+        add_all(&mut self.0, &same::<Self>(added)?.0)
+    }
+
+    fn write(&self, slot: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0[slot].to_le_bytes());
+    }
+
+    fn read(&mut self, slot: usize, from: &mut Reader<'_>) -> Option<()> {
+        self.0[slot] = from.i64()?;
+        Some(())
+    }
+
+    fn finish(&self, slots: &[usize]) -> Result<ArrayRef> {
+        Ok(Arc::new(Int64Array::from_iter_values(slots.iter().map(|&slot| self.0[slot]))))
+    }
+
+    fn copy(&self) -> Box<dyn Column> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
-fn float_values(array: &ArrayRef) -> Box<dyn Fn(usize) -> f64 + '_> {
-    if *array.data_type() == arrow::datatypes::DataType::Float32 {
-        let values = array.as_primitive::<Float32Type>();
-        return Box::new(|row| f64::from(values.value(row)));
+/// `count(distinct …)`: how many values the multiset has.
+#[derive(Clone, Default)]
+struct DistinctCounts(Counts);
+
+impl Column for DistinctCounts {
+    fn grow(&mut self) {
+        self.0.grow();
     }
-    let values = array.as_primitive::<Float64Type>();
-    Box::new(|row| values.value(row))
+
+    fn cross(&mut self, slot: usize, _value: &[u8], sign: i64) -> Result<()> {
+        add_to(&mut self.0.0[slot], sign)
+    }
+
+    fn merge(&mut self, added: &dyn Column) -> Result<()> {
+        self.0.merge(&same::<Self>(added)?.0)
+    }
+
+    fn write(&self, slot: usize, out: &mut Vec<u8>) {
+        self.0.write(slot, out);
+    }
+
+    fn read(&mut self, slot: usize, from: &mut Reader<'_>) -> Option<()> {
+        self.0.read(slot, from)
+    }
+
+    fn finish(&self, slots: &[usize]) -> Result<ArrayRef> {
+        self.0.finish(slots)
+    }
+
+    fn copy(&self) -> Box<dyn Column> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// True if all (`and`) or any of a group's values are.
+#[derive(Clone)]
+struct Bools {
+    and: bool,
+    yes: Vec<i64>,
+    no: Vec<i64>,
+}
+
+impl Column for Bools {
+    fn grow(&mut self) {
+        self.yes.push(0);
+        self.no.push(0);
+    }
+
+    fn add(&mut self, rows: &Rated<'_>) -> Result<()> {
+        let values = rows.argument()?.as_boolean();
+        rows.rows().try_for_each(|(row, slot, weight)| {
+            add_to(if values.value(row) { &mut self.yes[slot] } else { &mut self.no[slot] }, weight)
+        })
+    }
+
+    fn merge(&mut self, added: &dyn Column) -> Result<()> {
+        let added = same::<Self>(added)?;
+        add_all(&mut self.yes, &added.yes)?;
+        add_all(&mut self.no, &added.no)
+    }
+
+    fn write(&self, slot: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.yes[slot].to_le_bytes());
+        out.extend_from_slice(&self.no[slot].to_le_bytes());
+    }
+
+    fn read(&mut self, slot: usize, from: &mut Reader<'_>) -> Option<()> {
+        self.yes[slot] = from.i64()?;
+        self.no[slot] = from.i64()?;
+        Some(())
+    }
+
+    fn finish(&self, slots: &[usize]) -> Result<ArrayRef> {
+        let of_slot = |&slot: &usize| {
+            let (yes, no) = (self.yes[slot] > 0, self.no[slot] > 0);
+            (yes || no).then_some(if self.and { !no } else { yes })
+        };
+        Ok(Arc::new(BooleanArray::from_iter(slots.iter().map(of_slot))))
+    }
+
+    fn copy(&self) -> Box<dyn Column> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `min` and `max`: the present extreme of a group, an encoded row of one column.
+#[derive(Clone)]
+struct Extremes {
+    layout: Layout,
+    max: bool,
+    values: Vec<Option<Vec<u8>>>,
+    /// What this delta brought and took, by slot.
+    moved: BTreeMap<usize, Moved>,
+}
+
+/// What a delta does to the extreme of one group.
+#[derive(Clone, Default)]
+struct Moved {
+    /// The best value that came.
+    came: Option<Vec<u8>>,
+    /// Whether the extreme left.
+    left: bool,
+}
+
+impl Extremes {
+    fn new(output: DataType, max: bool) -> Self {
+        Self { layout: Layout::new(vec![output]), max, values: Vec::new(), moved: BTreeMap::new() }
+    }
+
+    /// Greater: nearer to the extreme.
+    fn rank(&self, a: &[u8], b: &[u8]) -> Ordering {
+        let ordering = relation::key::compare(&self.layout, a, b, &[(0, Order::PLAIN)]);
+        if self.max { ordering } else { ordering.reverse() }
+    }
+
+    fn better(&self, a: Option<Vec<u8>>, b: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(if self.rank(&a, &b).is_lt() { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+impl Column for Extremes {
+    fn grow(&mut self) {
+        self.values.push(None);
+    }
+
+    fn cross(&mut self, slot: usize, value: &[u8], sign: i64) -> Result<()> {
+        let mut moved = self.moved.remove(&slot).unwrap_or_default();
+        if sign > 0 {
+            if moved.came.as_deref().is_none_or(|came| self.rank(value, came).is_gt()) {
+                moved.came = Some(value.to_vec());
+            }
+        } else if self.values[slot].as_deref().is_some_and(|extreme| self.rank(extreme, value).is_eq()) {
+            moved.left = true;
+        }
+        self.moved.insert(slot, moved);
+        Ok(())
+    }
+
+    fn searched(&mut self) -> Vec<usize> {
+        let mut searched = Vec::new();
+        for (slot, Moved { came, left }) in std::mem::take(&mut self.moved) {
+            let extreme = self.values[slot].take();
+            let is_beaten = match (&came, &extreme) {
+                (Some(came), Some(extreme)) => self.rank(came, extreme).is_gt(),
+                _ => false,
+            };
+            if left && !is_beaten {
+                self.values[slot] = came;
+                searched.push(slot);
+            } else {
+                self.values[slot] = self.better(extreme, came);
+            }
+        }
+        searched
+    }
+
+    fn found(&mut self, slot: usize, value: Option<Vec<u8>>) {
+        let came = self.values[slot].take();
+        self.values[slot] = self.better(came, value);
+    }
+
+    fn merge(&mut self, added: &dyn Column) -> Result<()> {
+        // Extremes move by what crosses in their multiset alone.
+        same::<Self>(added).map(|_| ())
+    }
+
+    fn write(&self, slot: usize, out: &mut Vec<u8>) {
+        match &self.values[slot] {
+            None => out.push(0),
+            Some(value) => {
+                out.push(1);
+                write_sized(out, value);
+            }
+        }
+    }
+
+    fn read(&mut self, slot: usize, from: &mut Reader<'_>) -> Option<()> {
+        self.values[slot] = match from.take(1)? {
+            [0] => None,
+            [1] => {
+                let value = from.sized()?;
+                self.layout.check(value).ok()?;
+                Some(value.to_vec())
+            }
+            _ => return None,
+        };
+        Some(())
+    }
+
+    fn finish(&self, slots: &[usize]) -> Result<ArrayRef> {
+        let mut null = Rows::new();
+        null.push_values(&self.layout, &[relation::Value::Null])?;
+        let rows = slots.iter().map(|&slot| self.values[slot].as_deref().unwrap_or(null.get(0)));
+        let schema = arrow_schema(&Schema::new(vec![Named::new("value", self.layout.types()[0])], vec![]));
+        Ok(Arc::clone(decode(rows, &self.layout, &[0], &schema)?.column(0)))
+    }
+
+    fn copy(&self) -> Box<dyn Column> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Bytes behind their length.
+pub(super) fn write_sized(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
 }

@@ -1,7 +1,7 @@
 //! Aggregates of groups.
 //!
 //! Law: linear in the group. State `groups`: group key → rows, accumulators, and the group's own columns where the key
-//! has cut them. A step adds up its delta per group,
+//! does not hold them. A step adds up its delta per group,
 //! reads the group once, retracts the old row and emits the new one (nothing if they are equal): a group touched a
 //! thousand times changes once.
 //!
@@ -16,16 +16,17 @@ mod columns;
 mod groups;
 mod multiset;
 mod result;
+mod sums;
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType as Arrow, Float32Type, Float64Type, SchemaRef};
 use foldhash::fast::FixedState;
 use plan::{Aggregate, AggregateFunction};
 use relation::columns::decode;
-use relation::key::{KeyEncoder, LONG_PART};
+use relation::key::{KeyEncoder, canonical_f32, canonical_f64};
 use relation::{DataType, Delta, Layout, TableId};
 use store::Writes;
 
@@ -67,6 +68,11 @@ impl Compiled {
             _ => self.once,
         };
         of_kind == Some(i)
+    }
+
+    /// Rows of the values that a distinct sum takes once.
+    fn once_layout(&self, types: &[DataType]) -> Option<Layout> {
+        self.once.map(|_| Layout::new(self.argument.iter().map(|&c| types[c]).collect()))
     }
 }
 
@@ -172,15 +178,8 @@ impl AggregateOp {
     }
 
     /// Whether these columns of the output are the key of its groups, in its order.
-    ///
-    /// Not where a float is among them: its key does not tell -0.0 from 0.0, so the row cannot be made of it.
     pub fn is_found_by(&self, columns: &[usize]) -> bool {
-        self.has_exact_keys() && columns.len() == self.group.len() && columns.iter().enumerate().all(|(i, &c)| i == c)
-    }
-
-    /// Whether the row of a group can be made of its key.
-    pub fn has_exact_keys(&self) -> bool {
-        !self.group_layout.types().iter().any(|t| matches!(t, DataType::Float32 | DataType::Float64))
+        columns.len() == self.group.len() && columns.iter().enumerate().all(|(i, &c)| i == c)
     }
 
     /// The table of the groups: its keys are theirs.
@@ -214,13 +213,6 @@ impl AggregateOp {
         let columns: Vec<usize> = (0..self.group.len()).collect();
         let schema = Arc::new(self.schema.project(&columns)?);
         Ok(decode(rows, &self.group_layout, &columns, &schema)?.columns().to_vec())
-    }
-
-    /// Whether a group's row cannot be made of its key: a long text is cut there.
-    fn is_cut(&self, row: &[u8]) -> bool {
-        let types = self.group_layout.types().iter().enumerate();
-        let mut variable = types.filter(|(_, t)| t.is_variable()).map(|(i, _)| i);
-        variable.any(|i| !self.group_layout.is_null(row, i) && self.group_layout.bytes(row, i).len() > LONG_PART)
     }
 
     fn group_keys(&self, delta: &Delta) -> KeyEncoder {
@@ -267,10 +259,19 @@ fn add_to(total: &mut i64, weight: i64) -> Result<()> {
     Ok(())
 }
 
-/// Whether a row passes an aggregate's filter.
-fn filter_of(filter: Option<usize>, batch: &RecordBatch) -> impl Fn(usize) -> bool {
-    let mask: Option<BooleanArray> = filter.map(|c| batch.column(c).as_boolean().clone());
-    move |row| mask.as_ref().is_none_or(|m| m.is_valid(row) && m.value(row))
+/// An aggregate's filter.
+fn filter_of(filter: Option<usize>, batch: &RecordBatch) -> Option<BooleanArray> {
+    filter.map(|c| batch.column(c).as_boolean().clone())
+}
+
+/// A column with the one of equal floats that its key keeps, so that what a group answers does not depend on which of
+/// them came first.
+fn canonical(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        Arrow::Float32 => Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(canonical_f32)),
+        Arrow::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical_f64)),
+        _ => Arc::clone(column),
+    }
 }
 
 struct Reader<'a> {
@@ -280,9 +281,14 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let out = self.bytes.get(self.at..self.at + n)?;
+        let out = self.bytes.get(self.at..self.at.checked_add(n)?)?;
         self.at += n;
         Some(out)
+    }
+
+    /// What was not read yet.
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
     fn i64(&mut self) -> Option<i64> {
@@ -290,7 +296,7 @@ impl<'a> Reader<'a> {
     }
 
     fn sized(&mut self) -> Option<&'a [u8]> {
-        let len = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
-        self.take(len as usize)
+        let length = u64::from_le_bytes(self.take(8)?.try_into().ok()?);
+        self.take(usize::try_from(length).ok()?)
     }
 }

@@ -1,24 +1,32 @@
-//! The multisets of an aggregate: (group key, value key) → count, for what is not linear.
+//! The multisets of an aggregate: (group key, value key) → count and value, for what is not linear.
+//!
+//! Law: what the aggregates hear of is a value's count leaving zero or reaching it, by what a whole delta adds to it; so
+//! values that leave and come again within one delta are as if nothing had been. A group's key is a prefix of the keys of
+//! its values, which lie in their order, but for long texts that agree where their keys are cut: those are compared.
 
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use arrow::array::Array;
 use plan::{Aggregate, AggregateFunction};
 use relation::columns::RowEncoder;
-use relation::key::KeyEncoder;
+use relation::key::{KeyEncoder, Order, compare, ordered_bytes};
 use relation::{Delta, Layout, Rows, TableId};
-use std::hash::BuildHasher;
 use store::Writes;
 
 use super::columns::Column;
-use super::groups::Accumulation;
-use super::{Kind, add_to, filter_of};
+use super::groups::{Accumulation, Groups};
+use super::{Kind, add_to, canonical, filter_of};
+use crate::buckets::{read_weighted, weighted};
 use crate::error::Result;
 use crate::operator::States;
+use crate::operator::interner::Interner;
+
+/// The one column of a multiset's values.
+const VALUE: [(usize, Order); 1] = [(0, Order::PLAIN)];
 
 /// Values of one argument under one filter, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Multiset {
+pub(super) struct Multiset {
     pub(super) argument: usize,
     pub(super) filter: Option<usize>,
     pub(super) table: TableId,
@@ -44,200 +52,148 @@ fn needs_multiset(aggregate: &Aggregate) -> bool {
     }
 }
 
-/// Net counts of the values of one multiset in this delta: state key → (slot, weight, value row).
+/// Net counts of the values of one multiset in a delta, by the keys under which the state holds them.
+#[derive(Default)]
 pub(super) struct Counted {
-    pub(super) index: HashTable<u32>,
-    pub(super) key_bytes: Vec<u8>,
-    pub(super) entries: Vec<CountedEntry>,
-    pub(super) values: Rows,
-}
-
-pub(super) struct CountedEntry {
-    key_end: u32,
-    slot: u32,
-    weight: i64,
+    keys: Interner,
+    /// The group's slot and the net count, by value.
+    entries: Vec<(u32, i64)>,
+    values: Rows,
 }
 
 impl Counted {
-    fn key(&self, i: usize) -> &[u8] {
-        let start = if i == 0 { 0 } else { self.entries[i - 1].key_end as usize };
-        &self.key_bytes[start..self.entries[i].key_end as usize]
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.byte_len() + self.values.byte_len() + 40 * self.entries.len()
     }
 }
 
 impl Accumulation<'_> {
     pub(super) fn count_values(&mut self, i: usize, delta: &Delta, positions: &[u32], slots: &[u32]) -> Result<()> {
         let multiset = self.op.multisets[i];
-        let argument = delta.batch.column(multiset.argument);
+        let argument = canonical(delta.batch.column(multiset.argument));
         let data_type = self.op.input_types[multiset.argument];
-        let values = KeyEncoder::new(vec![(Arc::clone(argument), data_type)]);
-        let encoder = RowEncoder::new(Layout::new(vec![data_type]), vec![Arc::clone(argument)]);
-        let passes = filter_of(multiset.filter, &delta.batch);
+        let values = KeyEncoder::new(vec![(Arc::clone(&argument), data_type)]);
+        let encoder = RowEncoder::new(Layout::new(vec![data_type]), vec![Arc::clone(&argument)]);
+        let filter = filter_of(multiset.filter, &delta.batch);
+        let passes = |row: usize| filter.as_ref().is_none_or(|mask| mask.is_valid(row) && mask.value(row));
         let mut key = Vec::new();
         let mut value_row = Vec::new();
+        let counted = &mut self.counted[i];
         for (&row, &slot) in positions.iter().zip(slots) {
             if argument.is_null(row as usize) || !passes(row as usize) {
                 continue;
             }
             key.clear();
-            key.extend_from_slice(self.key(slot as usize));
+            key.extend_from_slice(self.keys.get(slot as usize));
             values.push(row as usize, &mut key);
-            let hash = self.hasher.hash_one(key.as_slice());
             let weight = delta.weights[row as usize];
-            let counted = &mut self.counted[i];
-            let found = counted.index.find(hash, |&e| counted.key(e as usize) == key).copied();
-            if let Some(entry) = found {
-                add_to(&mut counted.entries[entry as usize].weight, weight)?;
-                continue;
+            let (value, is_new) = counted.keys.intern(&key)?;
+            if is_new {
+                value_row.clear();
+                encoder.push(row as usize, &mut value_row)?;
+                counted.values.push(&value_row);
+                counted.entries.push((slot, weight));
+            } else {
+                add_to(&mut counted.entries[value as usize].1, weight)?;
             }
-            value_row.clear();
-            encoder.push(row as usize, &mut value_row)?;
-            counted.values.push(&value_row);
-            counted.key_bytes.extend_from_slice(&key);
-            let entry = counted.entries.len() as u32;
-            counted.entries.push(CountedEntry { key_end: counted.key_bytes.len() as u32, slot, weight });
-            let (entries, bytes, hasher) = (&counted.entries, &counted.key_bytes, &self.hasher);
-            counted.index.insert_unique(hash, entry, |&e| {
-                let start = if e == 0 { 0 } else { entries[e as usize - 1].key_end as usize };
-                hasher.hash_one(&bytes[start..entries[e as usize].key_end as usize])
-            });
         }
         Ok(())
     }
 
-    /// Writes the counts that changed, moves distinct counters, and finds the extremes anew where they left.
+    /// Writes the counts that changed, tells the aggregates of values that came and left, and finds the extremes anew
+    /// where they left.
     pub(super) fn settle_multiset(
-        &mut self,
+        &self,
         i: usize,
         states: Option<States<'_>>,
-        (old_rows, old): (&[i64], &[Column]),
-        new: &mut [Column],
+        old: &Groups,
+        new: &mut [Box<dyn Column>],
         writes: &mut Writes,
     ) -> Result<()> {
         let multiset = self.op.multisets[i];
         let counted = &self.counted[i];
         let users: Vec<usize> = (0..self.op.aggregates.len()).filter(|&a| self.op.aggregates[a].uses(i)).collect();
-        // Per slot: an extreme that left and must be searched for, by aggregate.
-        let mut lost: Vec<(usize, usize)> = Vec::new();
-        for e in 0..counted.entries.len() {
-            let entry = &counted.entries[e];
-            if entry.weight == 0 {
+        for (e, &(slot, weight)) in counted.entries.iter().enumerate() {
+            if weight == 0 {
                 continue;
             }
-            let key = counted.key(e);
-            let slot = entry.slot as usize;
+            let (key, value, slot) = (counted.keys.get(e), counted.values.get(e), slot as usize);
             let before = match states {
                 // A group that was not there had no values.
-                Some(states) if old_rows[slot] > 0 => count_of(states.get_seldom(multiset.table, key)?.as_deref()),
+                Some(states) if old.rows[slot] > 0 => match states.get_seldom(multiset.table, key)?.as_deref() {
+                    None => 0,
+                    Some(stored) => {
+                        let (count, there) = read_weighted(stored)?;
+                        if there != value {
+                            return Err(self.op.broken("two values under one key"));
+                        }
+                        count
+                    }
+                },
                 _ => 0,
             };
-            let after = before.checked_add(entry.weight).ok_or(relation::Error::Overflow("weight"))?;
-            if after < 0 {
-                return Err(self.op.broken("a value counted fewer than no times"));
+            let after = before.checked_add(weight).ok_or(relation::Error::Overflow("weight"))?;
+            match after {
+                0 => writes.delete(multiset.table, key),
+                1.. => writes.put(multiset.table, key, &weighted(after, value)),
+                _ => return Err(self.op.broken("a value counted fewer than no times")),
             }
-            if after == 0 {
-                writes.delete(multiset.table, key);
-            } else {
-                let mut value = after.to_le_bytes().to_vec();
-                value.extend_from_slice(counted.values.get(e));
-                writes.put(multiset.table, key, &value);
-            }
-            for &a in &users {
-                match (self.op.aggregates[a].kind, &mut new[a]) {
-                    (Kind::DistinctCount { .. }, Column::Count(counts)) => {
-                        add_to(&mut counts[slot], i64::from(after > 0) - i64::from(before > 0))?;
-                    }
-                    (Kind::Extreme { max, .. }, Column::Extreme(extremes)) => {
-                        let value = counted.values.get(e);
-                        if before == 0 && after > 0 {
-                            self.offer(multiset.argument, &mut extremes[slot], value, max);
-                        }
-                        let Column::Extreme(olds) = &old[a] else { continue };
-                        if after == 0 && self.same_key(multiset.argument, olds[slot].as_deref(), value) {
-                            lost.push((a, slot));
-                        }
-                    }
-                    (_, column) if after.signum() != before.signum() => {
-                        let layout = Layout::new(vec![self.op.input_types[multiset.argument]]);
-                        column.take_once(
-                            slot,
-                            &layout.value(counted.values.get(e), 0),
-                            after.signum() - before.signum(),
-                        )?;
-                    }
-                    _ => {}
-                }
+            let sign = after.signum() - before.signum();
+            if sign != 0 {
+                users.iter().try_for_each(|&a| new[a].cross(slot, value, sign))?;
             }
         }
-        for (a, slot) in lost {
+        for a in users {
             let Kind::Extreme { max, .. } = self.op.aggregates[a].kind else { continue };
-            let found = self.search_extreme(i, slot, states, max)?;
-            if let Column::Extreme(extremes) = &mut new[a] {
-                extremes[slot] = found;
+            for slot in new[a].searched() {
+                let found = match states {
+                    Some(states) => self.search_extreme(i, slot, states, max)?,
+                    None => None,
+                };
+                new[a].found(slot, found);
             }
         }
         Ok(())
     }
 
-    fn value_key(&self, argument: usize, value: &[u8]) -> Vec<u8> {
-        let mut key = Vec::new();
-        relation::key::push_column(&mut key, &Layout::new(vec![self.op.input_types[argument]]), value, 0);
-        key
-    }
-
-    fn same_key(&self, argument: usize, a: Option<&[u8]>, b: &[u8]) -> bool {
-        a.is_some_and(|a| self.value_key(argument, a) == self.value_key(argument, b))
-    }
-
-    fn offer(&self, argument: usize, extreme: &mut Option<Vec<u8>>, value: &[u8], max: bool) {
-        let better = match extreme {
-            None => true,
-            Some(present) => {
-                let (present, offered) = (self.value_key(argument, present), self.value_key(argument, value));
-                if max { offered > present } else { offered < present }
-            }
-        };
-        if better {
-            *extreme = Some(value.to_vec());
-        }
-    }
-
-    /// The first (or last) value of a group whose count is positive after this step.
-    fn search_extreme(&self, i: usize, slot: usize, states: Option<States<'_>>, max: bool) -> Result<Option<Vec<u8>>> {
+    /// The first (or last) value that a group had and still has after this step.
+    fn search_extreme(&self, i: usize, slot: usize, states: States<'_>, max: bool) -> Result<Option<Vec<u8>>> {
         let multiset = self.op.multisets[i];
-        let counted = &self.counted[i];
-        let mut best: Option<Vec<u8>> = None;
-        for (e, entry) in counted.entries.iter().enumerate() {
-            if entry.slot as usize != slot || entry.weight == 0 {
-                continue;
-            }
-            let before = match states {
-                Some(states) => count_of(states.get_seldom(multiset.table, counted.key(e))?.as_deref()),
-                None => 0,
-            };
-            if before + entry.weight > 0 {
-                self.offer(multiset.argument, &mut best, counted.values.get(e), max);
-            }
-        }
-        let Some(states) = states else { return Ok(best) };
-        let hash = |key: &[u8]| self.hasher.hash_one(key);
-        let prefix = self.key(slot);
+        let layout = Layout::new(vec![self.op.input_types[multiset.argument]]);
+        let prefix = self.keys.get(slot);
         let snapshot = states.snapshot;
         let scan = if max { snapshot.scan_rev(multiset.table, prefix) } else { snapshot.scan(multiset.table, prefix) };
+        let mut best: Option<Vec<u8>> = None;
+        // Values that agree so far are in order only by comparing them.
+        let mut run: Option<Vec<u8>> = None;
         for entry in scan {
             let (key, value) = entry?;
-            // Values that this step touched were offered above, with their new counts.
-            if counted.index.find(hash(&key), |&e| counted.key(e as usize) == &*key).is_some() {
+            if run.as_ref().is_some_and(|run| !key.starts_with(run)) {
+                break;
+            }
+            let (count, value) = read_weighted(&value)?;
+            if !self.stays(i, &key, count)? {
                 continue;
             }
-            let value = value.get(8..).ok_or_else(|| self.op.broken("a counted value cannot be read"))?;
-            self.offer(multiset.argument, &mut best, value, max);
-            break;
+            let is_better = best.as_deref().is_none_or(|best| {
+                let ordering = compare(&layout, value, best, &VALUE);
+                if max { ordering.is_gt() } else { ordering.is_lt() }
+            });
+            if is_better {
+                best = Some(value.to_vec());
+            }
+            if run.is_none() {
+                let Some(ordered) = ordered_bytes(&layout, value, &VALUE, key.len() - prefix.len()) else { break };
+                run = Some(key[..prefix.len() + ordered].to_vec());
+            }
         }
         Ok(best)
     }
-}
 
-fn count_of(value: Option<&[u8]>) -> i64 {
-    value.and_then(|v| v.get(..8)).and_then(|v| v.try_into().ok()).map_or(0, i64::from_le_bytes)
+    /// Whether a value that was counted so often is still there.
+    fn stays(&self, i: usize, key: &[u8], count: i64) -> Result<bool> {
+        let counted = &self.counted[i];
+        let added = counted.keys.find(key).map_or(0, |value| counted.entries[value as usize].1);
+        Ok(count.checked_add(added).ok_or(relation::Error::Overflow("weight"))? > 0)
+    }
 }
