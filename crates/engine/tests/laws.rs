@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use datafusion_expr::{col, lit};
+use datafusion_expr::{Expr, col, lit};
 use engine::arrange::{Arrangement, Side};
 use engine::buckets::Buckets;
 use engine::expr::{Condition, arrow_schema};
@@ -170,6 +170,8 @@ struct Join {
     op: JoinOp,
     sides: [Arrangement; 2],
     tables: Vec<TableId>,
+    /// Pairs on which the condition failed, so far.
+    failed: Mutex<Net>,
 }
 
 impl Subject for Join {
@@ -177,7 +179,16 @@ impl Subject for Join {
         for (side, delta) in self.sides.iter().zip(deltas) {
             side.apply(delta, Some(states), writes)?;
         }
-        Ok(self.op.apply(Some(&deltas[0]), Some(&deltas[1]), states, writes)?.delta)
+        let joined = self.op.apply(Some(&deltas[0]), Some(&deltas[1]), states, writes)?;
+        let mut failed = self.failed.lock().unwrap();
+        for (pairs, failures) in &joined.failed.parts {
+            let rows = encode(&Layout::new([TYPES, TYPES].concat()), &pairs.batch)?;
+            for failure in failures {
+                let row = failure.row as usize;
+                *failed.entry(rows.get(row).to_vec()).or_insert(0) += pairs.weights[row];
+            }
+        }
+        Ok(joined.delta)
     }
 
     fn tables(&self) -> Vec<TableId> {
@@ -190,6 +201,10 @@ impl Subject for Join {
 }
 
 fn join(world: &mut World, kind: JoinKind, residual: bool) -> Box<dyn Subject> {
+    Box::new(join_on(world, kind, residual.then(|| col("c1").lt(col("c5") + lit(1_i64)))))
+}
+
+fn join_on(world: &mut World, kind: JoinKind, residual: Option<Expr>) -> Join {
     let tables: Vec<TableId> = (0..3).map(|_| world.table()).collect();
     let side = |table| {
         let arrangement =
@@ -200,11 +215,11 @@ fn join(world: &mut World, kind: JoinKind, residual: bool) -> Box<dyn Subject> {
     };
     let ((left, left_side), (right, right_side)) = (side(tables[0]), side(tables[1]));
     let both = [TYPES, TYPES].concat();
-    let condition = residual.then(|| Condition::new(&col("c1").lt(col("c5") + lit(1_i64)), &both).unwrap());
+    let condition = residual.map(|residual| Condition::new(&residual, &both).unwrap());
     let output = if matches!(kind, JoinKind::Inner | JoinKind::Left) { both } else { TYPES.to_vec() };
-    let state = JoinOp::is_counted(kind, residual).then_some(tables[2]);
+    let state = JoinOp::is_counted(kind, condition.is_some()).then_some(tables[2]);
     let op = JoinOp::new(kind, left_side, right_side, condition, &schema(&output), state);
-    Box::new(Join { op, sides: [left, right], tables })
+    Join { op, sides: [left, right], tables, failed: Mutex::default() }
 }
 
 fn inner(world: &mut World) -> Box<dyn Subject> {
@@ -403,6 +418,35 @@ proptest! {
             if let Err(error) = check(make, &first, &second) {
                 prop_assert!(false, "{name}: {error}");
             }
+        }
+    }
+    #[test]
+    fn failed_pairs_are_those_that_are_there(steps in prop::collection::vec(choices(8), 1..5)) {
+        let mut world = WORLD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let world = world.get_or_insert_with(World::new);
+        for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti] {
+            let join = join_on(world, kind, Some((lit(6_i64) / col("c1")).gt(col("c5"))));
+            let mut there = BTreeMap::new();
+            for step in &steps {
+                let changes = changes(step, 2, &mut there);
+                world.step(&join, &deltas(&changes, 2)).unwrap();
+            }
+            let values = |row: &Vec<u8>| layout().values(row);
+            let mut wanted = Net::new();
+            let of_side = |side: usize| there.iter().filter(move |((input, _), count)| *input == side && **count > 0);
+            for ((_, left), lefts) in of_side(0) {
+                for ((_, right), rights) in of_side(1) {
+                    let (l, r) = (values(left), values(right));
+                    if l[0] == r[0] && l[0] != Value::Null && l[1] == Value::Int(0) {
+                        let mut rows = Rows::new();
+                        rows.push_values(&Layout::new([TYPES, TYPES].concat()), &[l, r].concat()).unwrap();
+                        *wanted.entry(rows.get(0).to_vec()).or_insert(0) += lefts * rights;
+                    }
+                }
+            }
+            let mut failed = join.failed.lock().unwrap();
+            failed.retain(|_, weight| *weight != 0);
+            prop_assert_eq!(&*failed, &wanted);
         }
     }
 }
