@@ -14,8 +14,8 @@ use relation::columns::decode;
 use relation::{DataType, Delta, Layout, Rows, TableId};
 use store::Writes;
 
-use crate::buckets::{Buckets, Change, weight_of};
-use crate::error::Result;
+use crate::buckets::{Buckets, Change, KeyChange, read_weighted};
+use crate::error::{Error, Result};
 use crate::expr::MapProgram;
 use crate::operator::aggregate::AggregateOp;
 use crate::operator::join::{Driving, Found, JoinOp, KeyOf};
@@ -140,21 +140,16 @@ impl Side {
 
     fn count_part<'k>(&self, states: States<'_>, key: KeyOf<'_, 'k>, limits: &[i64]) -> Result<Vec<i64>> {
         let mut counts = vec![0; limits.len()];
-        let Source::Rows(lookup) = &self.source else {
-            let found = self.find(states, limits.len(), key)?;
-            found.key.iter().zip(&found.delta.weights).for_each(|(&k, weight)| counts[k as usize] += weight);
-            return Ok(counts);
-        };
         let mut open: Vec<usize> = (0..limits.len()).filter(|&k| limits[k] > 0).collect();
         let mut rows_max = FIRST_LOOK;
         while !open.is_empty() {
-            let found = lookup.find_some(states, open.len(), &|i| key(open[i]), rows_max)?;
-            let mut read = vec![0; open.len()];
-            found.key.iter().for_each(|&i| read[i as usize] += 1);
-            let found = self.through_maps(found)?;
+            let (found, is_cut) = self.find_some(states, open.len(), &|i| key(open[i]), rows_max)?;
             open.iter().for_each(|&k| counts[k] = 0);
-            found.key.iter().zip(&found.delta.weights).for_each(|(&i, weight)| counts[open[i as usize]] += weight);
-            let unsure = open.iter().zip(read).filter(|&(&k, read)| read >= rows_max && counts[k] < limits[k]);
+            for (&i, weight) in found.key.iter().zip(&found.delta.weights) {
+                let count: &mut i64 = &mut counts[open[i as usize]];
+                *count = count.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))?;
+            }
+            let unsure = open.iter().zip(is_cut).filter(|&(&k, is_cut)| is_cut && counts[k] < limits[k]);
             open = unsure.map(|(&k, _)| k).collect();
             rows_max = rows_max.saturating_mul(8);
         }
@@ -162,33 +157,49 @@ impl Side {
     }
 
     fn find_part<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
-        let found = match &self.source {
-            Source::Rows(lookup) => lookup.find(states, keys, key)?,
-            Source::Groups(aggregate) => aggregate.find(states, keys, key)?,
+        Ok(self.find_some(states, keys, key, usize::MAX)?.0)
+    }
+
+    /// Rows under each key, and whether they may not be all of its: no more than `rows_max` were read of it then, where
+    /// rows are read, for every row that they are met with.
+    pub fn find_some<'k>(
+        &self,
+        states: States<'_>,
+        keys: usize,
+        key: KeyOf<'_, 'k>,
+        rows_max: usize,
+    ) -> Result<(Found, Vec<bool>)> {
+        let (found, is_cut) = match &self.source {
+            Source::Rows(lookup) => {
+                let found = lookup.find_some(states, keys, key, rows_max)?;
+                let mut read = vec![0; keys];
+                found.key.iter().for_each(|&k| read[k as usize] += 1);
+                (found, read.into_iter().map(|read| read >= rows_max).collect())
+            }
+            Source::Groups(aggregate) => (aggregate.find(states, keys, key)?, vec![false; keys]),
             Source::Joined { driving, from, join } => {
-                let found = driving.find(states, keys, key)?;
-                join.expand(*from, &found, states)?
+                let (found, mut is_cut) = driving.find_some(states, keys, key, rows_max)?;
+                let (met, cut_rows) = join.expand_some(*from, &found, states, rows_max)?;
+                cut_rows.into_iter().for_each(|row| is_cut[found.key[row as usize] as usize] = true);
+                (met, is_cut)
             }
         };
-        self.through_maps(found)
+        Ok((self.through_maps(found)?, is_cut))
     }
 
     /// All rows, as before the step: for sides with rows of their own.
     pub fn all(&self, states: States<'_>) -> Result<Delta> {
         let Source::Rows(lookup @ Lookup { access: Access::Own { buckets }, .. }) = &self.source else {
-            return Err(crate::Error::Broken { node: "join".to_owned(), what: "a side is not kept as a whole" });
+            return Err(broken("join".to_owned(), "a side is not kept as a whole"));
         };
         let mut rows = Rows::new();
         let mut weights = Vec::new();
-        let mut failed = Ok(());
-        buckets.all(states, &mut |value| match weight_of(value) {
-            Ok(weight) => {
-                rows.push(value.get(8..).unwrap_or_default());
-                weights.push(weight);
-            }
-            Err(error) => failed = Err(error),
+        buckets.all(states, &mut |value| {
+            let (weight, row) = read_weighted(value)?;
+            rows.push(row);
+            weights.push(weight);
+            Ok(())
         })?;
-        failed?;
         lookup.decode(&rows, weights)
     }
 
@@ -207,10 +218,6 @@ impl Side {
 }
 
 impl Lookup {
-    fn find<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>) -> Result<Found> {
-        self.find_some(states, keys, key, usize::MAX)
-    }
-
     /// At most so many rows under each key.
     fn find_some<'k>(&self, states: States<'_>, keys: usize, key: KeyOf<'_, 'k>, rows_max: usize) -> Result<Found> {
         let mut rows = Rows::new();
@@ -248,50 +255,27 @@ impl Lookup {
                 }
                 Ok(())
             }
-            Access::Own { buckets } => {
-                let mut failed = Ok(());
-                buckets.find(states, key, &mut |_, value| match weight_of(value) {
-                    Ok(weight) => {
-                        rows.push(value.get(8..).unwrap_or_default());
-                        weights.push(weight);
-                        rows.len() < end
-                    }
-                    Err(error) => {
-                        failed = Err(error);
-                        false
-                    }
-                })?;
-                failed
-            }
-            Access::Index { table, index, keyed } => {
-                let mut failed = Ok(());
-                index.find(states, key, &mut |row_key, _| {
-                    match states.get(*table, row_key) {
-                        Ok(Some(value)) if *keyed => {
-                            rows.push(&value);
-                            weights.push(1);
-                        }
-                        Ok(Some(value)) => match weight_of(&value) {
-                            Ok(weight) => {
-                                rows.push(value.get(8..).unwrap_or_default());
-                                weights.push(weight);
-                            }
-                            Err(error) => failed = Err(error),
-                        },
-                        Ok(None) => {
-                            failed = Err(crate::Error::Broken {
-                                node: table.to_string(),
-                                what: "an index names a row that is not there",
-                            });
-                        }
-                        Err(error) => failed = Err(error),
-                    }
-                    failed.is_ok() && rows.len() < end
-                })?;
-                failed
-            }
+            Access::Own { buckets } => buckets.find(states, key, &mut |_, value| {
+                let (weight, row) = read_weighted(value)?;
+                rows.push(row);
+                weights.push(weight);
+                Ok(rows.len() < end)
+            }),
+            Access::Index { table, index, keyed } => index.find(states, key, &mut |row_key, _| {
+                let Some(value) = states.get(*table, row_key)? else {
+                    return Err(broken(table.to_string(), "an index names a row that is not there"));
+                };
+                let (weight, row) = if *keyed { (1, &*value) } else { read_weighted(&value)? };
+                rows.push(row);
+                weights.push(weight);
+                Ok(rows.len() < end)
+            }),
         }
     }
+}
+
+fn broken(node: String, what: &'static str) -> Error {
+    Error::Broken { node, what }
 }
 
 /// Keeps the rows of a side that has no stored relation behind it.
@@ -319,26 +303,27 @@ impl Arrangement {
             let entry = relation::key::hash128(row).to_vec();
             changes.push((key, entry, Change::Add(weight, row.to_vec())));
         }
-        self.buckets.apply(states, net(changes), writes)
+        self.buckets.apply(states, net(changes)?, writes)
     }
 }
 
 /// Adds up the weights of equal rows: a row may leave and come back within one delta, in either order.
-fn net(mut changes: Vec<crate::buckets::KeyChange>) -> Vec<crate::buckets::KeyChange> {
+fn net(mut changes: Vec<KeyChange>) -> Result<Vec<KeyChange>> {
     changes.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-    let mut out: Vec<crate::buckets::KeyChange> = Vec::with_capacity(changes.len());
+    let mut out: Vec<KeyChange> = Vec::with_capacity(changes.len());
     for change in changes {
-        if let (Some(last), Change::Add(by, _)) = (out.last_mut(), &change.2)
-            && last.0 == change.0
-            && last.1 == change.1
-        {
-            if let Change::Add(total, _) = &mut last.2 {
-                *total += by;
+        match (out.last_mut(), &change.2) {
+            (Some((key, entry, Change::Add(total, row))), Change::Add(by, more))
+                if *key == change.0 && *entry == change.1 =>
+            {
+                if row != more {
+                    return Err(broken("arrangement".to_owned(), "two rows under one entry"));
+                }
+                *total = total.checked_add(*by).ok_or(relation::Error::Overflow("weight"))?;
             }
-            continue;
+            _ => out.push(change),
         }
-        out.push(change);
     }
     out.retain(|c| !matches!(c.2, Change::Add(0, _)));
-    out
+    Ok(out)
 }

@@ -417,7 +417,7 @@ impl Builder {
             let network = Arc::clone(&self.network);
             match part {
                 Missing::Index(relation, table) => self.build_index(relation, table)?,
-                Missing::Node(node) => network.graph.nodes[node].rule.build(&network.graph.nodes[node], self)?,
+                Missing::Node(node) => network.graph.nodes[node].rule.build(node, &network.graph.nodes[node], self)?,
                 Missing::Arrangement(node, table) => self.build_arrangement(node, table)?,
                 Missing::Rejects(node, _) if !self.counted.contains(&node) => {
                     self.pour(node, &mut |_, _| Ok(()))?;

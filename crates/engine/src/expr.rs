@@ -15,6 +15,7 @@ use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use relation::{DataType, Delta};
 
@@ -68,6 +69,13 @@ impl Condition {
     /// Compiles a boolean expression over columns of these types.
     pub fn new(expression: &Expr, input: &[DataType]) -> Result<Self> {
         Ok(Self(compile(expression, input)?))
+    }
+
+    /// The columns that it reads, in order.
+    pub fn columns(&self) -> Vec<usize> {
+        let mut columns: Vec<usize> = collect_columns(&self.0).iter().map(|column| column.index()).collect();
+        columns.sort_unstable();
+        columns
     }
 
     /// Positions of the rows for which it is true. Rows where it fails do not hold and are reported.

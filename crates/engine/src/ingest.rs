@@ -14,7 +14,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use relation::{SourceBatch, TableChanges, TableId};
 
-use crate::buckets::weight_of;
+use crate::buckets::read_weighted;
 use crate::engine::Load;
 use crate::error::{Error, Result};
 use crate::input::Input;
@@ -78,7 +78,7 @@ impl<'a> Present<'a> {
             Some(weight) => *weight,
             None if self.emptied => 0,
             None => match self.states.get_seldom(self.stored.id, &key)? {
-                Some(value) => weight_of(&value)?,
+                Some(value) => read_weighted(&value)?.0,
                 None => 0,
             },
         };

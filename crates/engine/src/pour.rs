@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::graph::{Node, NodeIndex};
 use crate::network::Network;
 use crate::operator::aggregate::AggregateOp;
-use crate::operator::join::{Found, JoinOp};
 use crate::operator::top_k::TopKOp;
 use crate::rejects::{Rejected, types};
 
@@ -27,6 +26,39 @@ const JOIN_ROWS_MAX: usize = 16_384;
 
 /// What takes the rows of a node, portion by portion.
 pub(crate) type Portion<'a> = dyn FnMut(&mut Builder, Delta) -> Result<()> + 'a;
+
+/// Rows of one side of a join in slices: the fewer the more the rows before had to do with on the other side.
+pub(crate) struct Slices {
+    rows_max: usize,
+}
+
+impl Default for Slices {
+    fn default() -> Self {
+        Self { rows_max: JOIN_ROWS_FIRST }
+    }
+}
+
+impl Slices {
+    /// Calls `each` with slices of a delta; it answers with how much it looked at for one.
+    pub(crate) fn each(
+        &mut self,
+        builder: &mut Builder,
+        delta: &Delta,
+        each: &mut dyn FnMut(&mut Builder, Delta) -> Result<usize>,
+    ) -> Result<()> {
+        let mut at = 0;
+        while at < delta.len() {
+            let rows = self.rows_max.min(delta.len() - at);
+            let part = Delta::new(delta.batch.slice(at, rows), delta.weights[at..at + rows].to_vec());
+            let looked_at = each(builder, part)?;
+            at += rows;
+            let per_row = looked_at.div_ceil(rows).max(1);
+            let most = (self.rows_max * 2).min(JOIN_ROWS_MAX);
+            self.rows_max = (builder.settings.build_rows_max / per_row).clamp(1, most);
+        }
+        Ok(())
+    }
+}
 
 impl Builder {
     /// Hands over all rows of a node in portions of [`crate::Settings::build_rows_max`] or a little more.
@@ -70,34 +102,6 @@ impl Builder {
         }
         self.portion(|builder, states, writes| {
             network.note_rejects(node, &rejected, states, builder.view().step(), writes)
-        })
-    }
-
-    /// The rows of a join: those of one side, each met with the other.
-    pub(crate) fn pour_join(
-        &mut self,
-        at: NodeIndex,
-        input: NodeIndex,
-        join: &JoinOp,
-        each: &mut Portion<'_>,
-    ) -> Result<()> {
-        let mut rows_max = JOIN_ROWS_FIRST;
-        self.pour_node(input, &mut |builder, delta| {
-            let mut from = 0;
-            while from < delta.len() {
-                let rows = rows_max.min(delta.len() - from);
-                let part = Delta::new(delta.batch.slice(from, rows), delta.weights[from..from + rows].to_vec());
-                let met = join.expand_counted(join.pouring(), &Found::all(part), builder.states())?;
-                from += rows;
-                let per_row = met.looked_at.div_ceil(rows).max(1);
-                let most = (rows_max * 2).min(JOIN_ROWS_MAX);
-                rows_max = (builder.settings.build_rows_max / per_row).clamp(1, most);
-                builder.count_rejects(at, met.rejected)?;
-                if !met.found.delta.is_empty() {
-                    each(builder, met.found.delta)?;
-                }
-            }
-            Ok(())
         })
     }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use relation::{DataType, Delta, Layout, Rows, TableId, Value};
 use store::Writes;
 
-use crate::buckets::{weight_of, weighted};
+use crate::buckets::{read_weighted, weighted};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::expr::Failure;
@@ -85,6 +85,15 @@ impl Rejected {
     }
 }
 
+impl Rejected {
+    /// Adds those of another.
+    pub(crate) fn append(&mut self, more: &Self) {
+        self.rows.append(&more.rows);
+        self.weights.extend_from_slice(&more.weights);
+        self.reasons.extend_from_slice(&more.reasons);
+    }
+}
+
 /// Types of the rows that a node may reject: the columns of all its inputs.
 pub(crate) fn types(graph: &Graph, node: &Node) -> Vec<DataType> {
     node.inputs.iter().flat_map(|&input| graph.nodes[input].types.iter().copied()).collect()
@@ -120,15 +129,14 @@ impl Network {
         let model = self.models[node.origin.0].name.to_string();
         for (key, (weight, i)) in net {
             let before = states.get(table, &key)?;
-            let count = match &before {
-                Some(value) => weight_of(value)?,
-                None => 0,
+            let (count, kept) = match before.as_deref().map(read_weighted).transpose()? {
+                Some((count, body)) => (count, Some(body)),
+                None => (0, None),
             };
             let count = count.checked_add(weight).ok_or(relation::Error::Overflow("weight"))?;
             match count {
                 0 => writes.delete(table, &key),
                 1.. => {
-                    let kept = before.as_ref().and_then(|value| value.get(8..));
                     let new = || body(step, &[model.as_bytes(), rejected.reasons[i].as_bytes(), rejected.rows.get(i)]);
                     let body = kept.map_or_else(new, <[u8]>::to_vec);
                     writes.put(table, &key, &weighted(count, &body));

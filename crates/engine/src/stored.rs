@@ -4,13 +4,13 @@ use relation::row::Layout;
 use relation::{Rows, Schema, TableId};
 use store::Writes;
 
-use crate::buckets::{Buckets, Change, KeyChange, weight_of, weighted};
+use crate::buckets::{Buckets, Change, KeyChange, read_weighted, weighted};
 use crate::error::{Error, Result};
 use crate::operator::States;
 
 /// A relation kept in the store.
 ///
-/// With a key: key encoding of the key columns → row. Without (a bag): key encoding of all columns → weight and row.
+/// With a key: key encoding of the key columns → row. Without (a bag): [`bag_key`] → weight and row.
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub id: TableId,
@@ -57,8 +57,7 @@ impl Stored {
         if self.is_keyed() {
             return Ok((value, 1));
         }
-        let row = value.get(8..).ok_or(relation::Error::Damaged("a bag's value is too short"))?;
-        Ok((row, weight_of(value)?))
+        read_weighted(value).map(|(weight, row)| (row, weight))
     }
 
     /// Writes a source's changes in their order, with the indexes.
@@ -128,7 +127,10 @@ impl Stored {
         self.write_indexes(rows, weights, states, keeps, writes)
     }
 
-    /// Writes a consolidated delta, with the indexes. Errors: a key that would hold two rows.
+    /// Writes a consolidated delta, with the indexes.
+    ///
+    /// Errors: a key that would hold two rows, of this delta or one that was there and does not go. An update, whose old
+    /// row goes under the same key, costs no read for that.
     pub(crate) fn write_net(
         &self,
         rows: &Rows,
@@ -147,11 +149,22 @@ impl Stored {
                     continue;
                 }
                 if weight != sign {
-                    return Err(Error::Broken { node: self.id.to_string(), what: "two rows under one key" });
+                    return Err(self.broken(TWO_ROWS));
                 }
                 key.clear();
                 self.push_key(row, &mut key);
-                if sign < 0 { writes.delete(self.id, &key) } else { writes.put(self.id, &key, row) }
+                if sign < 0 {
+                    writes.delete(self.id, &key);
+                    continue;
+                }
+                let is_taken = match writes.get(self.id, &key) {
+                    Some(of_delta) => of_delta.is_some(),
+                    None => states.get_seldom(self.id, &key)?.is_some(),
+                };
+                if is_taken {
+                    return Err(self.broken(TWO_ROWS));
+                }
+                writes.put(self.id, &key, row);
             }
         }
         self.write_indexes(rows, weights.iter().copied(), states, keeps, writes)
@@ -172,34 +185,37 @@ impl Stored {
             let entry = net.entry(key).or_insert((i, 0));
             entry.1 = entry.1.checked_add(weights[i]).ok_or(relation::Error::Overflow("weight"))?;
         }
-        for (key, (i, weight)) in &net {
-            if *weight == 0 {
-                continue;
-            }
-            let before = states.get_seldom(self.id, key)?.map_or(Ok(0), |v| weight_of(&v))?;
-            match before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))? {
-                0 => writes.delete(self.id, key),
-                after @ 1.. => writes.put(self.id, key, &weighted(after, rows.get(*i))),
-                _ => {
-                    return Err(Error::Broken { node: self.id.to_string(), what: "a row counted fewer than no times" });
-                }
-            }
-        }
-        if !self.indexes.iter().any(keeps) {
-            return Ok(());
-        }
+        let is_indexed = self.indexes.iter().any(keeps);
         // The index of a bag holds a row's key as long as the row has any weight.
         let mut changed = Rows::new();
         let mut signs = Vec::new();
         for (key, (i, weight)) in &net {
-            let before = states.get_seldom(self.id, key)?.map_or(Ok(0), |v| weight_of(&v))?;
-            let sign = (before + weight).signum() - before.signum();
-            if sign != 0 {
-                changed.push(rows.get(*i));
-                signs.push(sign);
+            if *weight == 0 {
+                continue;
+            }
+            let row = rows.get(*i);
+            let stored = states.get_seldom(self.id, key)?;
+            let before = match stored.as_deref().map(read_weighted).transpose()? {
+                None => 0,
+                Some((before, there)) if there == row => before,
+                Some(_) => return Err(self.broken(TWO_ROWS)),
+            };
+            let after = before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))?;
+            match after {
+                0 => writes.delete(self.id, key),
+                1.. => writes.put(self.id, key, &weighted(after, row)),
+                _ => return Err(self.broken("a row counted fewer than no times")),
+            }
+            if is_indexed && (before > 0) != (after > 0) {
+                changed.push(row);
+                signs.push(after.signum() - before.signum());
             }
         }
         self.write_indexes(&changed, signs.into_iter(), states, keeps, writes)
+    }
+
+    fn broken(&self, what: &'static str) -> Error {
+        Error::Broken { node: self.id.to_string(), what }
     }
 
     fn write_indexes(
@@ -264,19 +280,15 @@ impl Stored {
     }
 }
 
-/// The key of a row of a bag: all its columns.
+const TWO_ROWS: &str = "two rows under one key";
+
+/// The key of a row of a bag: all its columns. Rows are one only if their bytes are: where the columns' key does not tell
+/// everything (a cut text, a float's −0.0 or NaN), a hash of the row stands behind it.
 pub fn bag_key(layout: &Layout, row: &[u8], out: &mut Vec<u8>) {
     let columns: Vec<usize> = (0..layout.types().len()).collect();
+    let start = out.len();
     relation::key::push_row(out, layout, row, &columns);
-    shorten(out);
-}
-
-/// Keys end where the store's do: a very long one becomes its beginning and a hash of all of it.
-fn shorten(key: &mut Vec<u8>) {
-    const KEY_BYTES_MAX: usize = 8192;
-    if key.len() > KEY_BYTES_MAX {
-        let hash = relation::key::hash128(key);
-        key.truncate(KEY_BYTES_MAX);
-        key.extend_from_slice(&hash);
+    if !relation::key::holds_row(layout, row, out.len() - start) {
+        out.extend_from_slice(&relation::key::hash128(row));
     }
 }

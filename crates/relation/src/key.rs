@@ -6,10 +6,17 @@
 //! text, bytes  0x00 escaped as 0x00 0xff, ended by 0x00 0x00
 //!              longer than LONG_PART: its first LONG_PART bytes, 0x00 0x01, a 128-bit hash of all of it
 //! descending   all bytes of the column inverted
+//! whole key    longer than KEY_BYTES: its first KEY_BYTES bytes, a 128-bit hash of all of it
 //! ```
 //!
 //! Text compares by bytes, as SQL does here everywhere. Keys of several columns are the concatenation, so a prefix of
-//! columns is a prefix of bytes. Order among texts that agree in their first [`LONG_PART`] bytes is arbitrary but fixed.
+//! columns is a prefix of bytes. No key over the same columns is the beginning of another, so what follows a key can be
+//! told from it.
+//!
+//! A key that had to be cut stands for its values and does not hold them: [`read_row`] refuses it, and what must be in
+//! order among values that agree where the key was cut ([`ordered_bytes`]) is compared by the values ([`compare`]).
+
+use std::cmp::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
 use arrow::datatypes::{
@@ -24,6 +31,13 @@ use crate::{Error, Result};
 /// Bytes of a text or binary value that stay ordered in a key.
 pub const LONG_PART: usize = 1024;
 
+/// Bytes of a key of several columns that stay as they are. A state's key is made of two such at most, and the store
+/// takes 64 KiB.
+pub const KEY_BYTES: usize = 16 * 1024;
+
+/// Bytes of the hash at the end of what was cut.
+const HASH_BYTES: usize = 16;
+
 /// How a column of a key is ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order {
@@ -34,6 +48,10 @@ pub struct Order {
 impl Order {
     /// Ascending, NULLs first: the order of keys that only need to be found again.
     pub const PLAIN: Self = Self { descending: false, nulls_first: true };
+
+    fn null(self) -> u8 {
+        if self.nulls_first { 0 } else { 0xff }
+    }
 }
 
 /// Appends column `i` of an encoded row to a key.
@@ -49,9 +67,112 @@ pub fn push_column(out: &mut Vec<u8>, layout: &Layout, row: &[u8], i: usize) {
 
 /// The key of an encoded row over the given columns, appended to `out`.
 pub fn push_row(out: &mut Vec<u8>, layout: &Layout, row: &[u8], columns: &[usize]) {
+    let start = out.len();
     for &i in columns {
         push_column(out, layout, row, i);
     }
+    bound(out, start);
+}
+
+/// Appends column `i` of an encoded row, ordered.
+fn push_ordered(out: &mut Vec<u8>, layout: &Layout, row: &[u8], i: usize, order: Order) {
+    if layout.is_null(row, i) {
+        out.push(order.null());
+        return;
+    }
+    let start = out.len() + 1;
+    push_column(out, layout, row, i);
+    if order.descending {
+        invert(&mut out[start..]);
+    }
+}
+
+/// Cuts the key that begins at `start` if it is too long.
+#[inline]
+fn bound(out: &mut Vec<u8>, start: usize) {
+    if out.len() - start > KEY_BYTES {
+        let hash = hash128(&out[start..]);
+        out.truncate(start + KEY_BYTES);
+        out.extend_from_slice(&hash);
+    }
+}
+
+fn invert(bytes: &mut [u8]) {
+    bytes.iter_mut().for_each(|b| *b = !*b);
+}
+
+/// Whether a row is what [`read_row`] makes of its key over all columns, `key_bytes` long: nothing in it was cut, and no
+/// float has bits that its key does not keep.
+pub fn holds_row(layout: &Layout, row: &[u8], key_bytes: usize) -> bool {
+    let is_kept = |i: usize| match layout.types()[i] {
+        _ if layout.is_null(row, i) => true,
+        DataType::Float32 => {
+            let value = f32::from_le_bytes(array(layout.bytes(row, i)));
+            value.to_bits() == canonical_f32(value).to_bits()
+        }
+        DataType::Float64 => {
+            let value = f64::from_le_bytes(array(layout.bytes(row, i)));
+            value.to_bits() == canonical_f64(value).to_bits()
+        }
+        _ => !is_long(layout, row, i),
+    };
+    key_bytes <= KEY_BYTES && (0..layout.types().len()).all(is_kept)
+}
+
+/// The one of all equal floats that a key keeps: 0.0 for −0.0, and one NaN.
+pub fn canonical_f64(value: f64) -> f64 {
+    if value == 0.0 {
+        0.0
+    } else if value.is_nan() {
+        f64::NAN
+    } else {
+        value
+    }
+}
+
+/// As [`canonical_f64`].
+pub fn canonical_f32(value: f32) -> f32 {
+    if value == 0.0 {
+        0.0
+    } else if value.is_nan() {
+        f32::NAN
+    } else {
+        value
+    }
+}
+
+fn is_long(layout: &Layout, row: &[u8], i: usize) -> bool {
+    layout.types()[i].is_variable() && !layout.is_null(row, i) && layout.bytes(row, i).len() > LONG_PART
+}
+
+/// How many bytes of a row's key, `key_bytes` long, are in the order of its columns; none where all of them are.
+///
+/// Keys that agree in so many bytes lie side by side, and their rows are in order only by [`compare`].
+pub fn ordered_bytes(layout: &Layout, row: &[u8], columns: &[(usize, Order)], key_bytes: usize) -> Option<usize> {
+    let long = columns.iter().position(|&(i, _)| is_long(layout, row, i));
+    let of_text = long.map(|at| {
+        let mut key = Vec::new();
+        columns[..=at].iter().for_each(|&(i, order)| push_ordered(&mut key, layout, row, i, order));
+        key.len() - HASH_BYTES
+    });
+    let of_whole = (key_bytes > KEY_BYTES).then_some(KEY_BYTES);
+    of_text.into_iter().chain(of_whole).min()
+}
+
+/// The order of two rows by all of their values, also where keys are cut.
+pub fn compare(layout: &Layout, a: &[u8], b: &[u8], columns: &[(usize, Order)]) -> Ordering {
+    let of_column = |&(i, order): &(usize, Order)| {
+        let is_plain_text = layout.types()[i].is_variable() && !layout.is_null(a, i) && !layout.is_null(b, i);
+        if is_plain_text {
+            let ordering = layout.bytes(a, i).cmp(layout.bytes(b, i));
+            return if order.descending { ordering.reverse() } else { ordering };
+        }
+        let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
+        push_ordered(&mut of_a, layout, a, i, order);
+        push_ordered(&mut of_b, layout, b, i, order);
+        of_a.cmp(&of_b)
+    };
+    columns.iter().map(of_column).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
 }
 
 /// Appends one non-null value given by its row bytes.
@@ -85,27 +206,13 @@ fn push_reversed(out: &mut Vec<u8>, little_endian: &[u8]) {
 }
 
 fn push_f64(out: &mut Vec<u8>, value: f64) {
-    let value = if value == 0.0 {
-        0.0
-    } else if value.is_nan() {
-        f64::NAN
-    } else {
-        value
-    };
-    let bits = value.to_bits();
+    let bits = canonical_f64(value).to_bits();
     let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
     out.extend_from_slice(&ordered.to_be_bytes());
 }
 
 fn push_f32(out: &mut Vec<u8>, value: f32) {
-    let value = if value == 0.0 {
-        0.0
-    } else if value.is_nan() {
-        f32::NAN
-    } else {
-        value
-    };
-    let bits = value.to_bits();
+    let bits = canonical_f32(value).to_bits();
     let ordered = if bits >> 31 == 1 { !bits } else { bits | (1 << 31) };
     out.extend_from_slice(&ordered.to_be_bytes());
 }
@@ -132,8 +239,11 @@ fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Makes the row of a key over all columns of a layout, plainly ordered: the reverse of [`push_row`], but that a float's
-/// −0.0 comes back as 0.0. Errors: the key is none of this layout, or a text in it was cut ([`LONG_PART`]).
+/// −0.0 comes back as 0.0. Errors: the key is none of this layout, or it was cut ([`LONG_PART`], [`KEY_BYTES`]).
 pub fn read_row(key: &[u8], layout: &Layout, rows: &mut Rows) -> Result<()> {
+    if key.len() > KEY_BYTES {
+        return Err(Error::Damaged("a key does not hold its row"));
+    }
     let mut writer = rows.start_row(layout);
     let mut rest = key;
     let mut complete = true;
@@ -240,9 +350,11 @@ impl KeyEncoder {
 
     /// Appends the key of a row.
     pub fn push(&self, row: usize, out: &mut Vec<u8>) {
+        let start = out.len();
         for column in &self.columns {
             column.push(row, out);
         }
+        bound(out, start);
     }
 }
 
@@ -250,15 +362,13 @@ impl KeyColumn {
     fn push(&self, row: usize, out: &mut Vec<u8>) {
         let start = out.len();
         if self.array.is_null(row) {
-            out.push(if self.order.nulls_first { 0 } else { 0xff });
+            out.push(self.order.null());
             return;
         }
         out.push(1);
         self.push_value(row, out);
         if self.order.descending {
-            for b in &mut out[start + 1..] {
-                *b = !*b;
-            }
+            invert(&mut out[start + 1..]);
         }
     }
 

@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 
 use proptest::prelude::*;
 use relation::columns::{decode, encode};
-use relation::key::{push_row, read_row};
+use relation::key::{
+    KEY_BYTES, KeyEncoder, Order, compare as compare_rows, holds_row, ordered_bytes, push_row, read_row,
+};
 use relation::{Column, DataType, Delta, Layout, Rows, Schema, Value};
 
 const TYPES: [DataType; 6] = [
@@ -64,7 +66,82 @@ fn compare(a: &Value, b: &Value) -> Ordering {
     }
 }
 
+/// Texts around the length at which keys cut them.
+fn long_text() -> impl Strategy<Value = Value> {
+    let tails = prop::sample::select(vec!["", "a", "b", "ab", "\0"]);
+    (prop::sample::select(vec![0, 1023, 1024, 1500]), tails).prop_map(|(n, tail)| Value::Text("x".repeat(n) + tail))
+}
+
+const LONG_TYPES: [DataType; 4] = [DataType::Text, DataType::Int32, DataType::Text, DataType::Float64];
+
+fn long_row() -> impl Strategy<Value = Vec<Value>> {
+    let floats = prop::sample::select(vec![0.0, -0.0, 1.5, f64::NAN, -f64::NAN]).prop_map(Value::Float);
+    (long_text(), (0_i64..2).prop_map(Value::Int), prop_oneof![long_text(), Just(Value::Null)], floats)
+        .prop_map(|(a, b, c, d)| vec![a, b, c, d])
+}
+
 proptest! {
+    #[test]
+    fn what_keys_cut_is_compared(a in long_row(), b in long_row(), descending in any::<(bool, bool)>()) {
+        let layout = Layout::new(LONG_TYPES.to_vec());
+        let mut rows = Rows::new();
+        [&a, &b].into_iter().for_each(|row| rows.push_values(&layout, row).unwrap());
+        let order = |descending| Order { descending, nulls_first: descending };
+        let columns = [(0, order(descending.0)), (1, Order::PLAIN), (2, order(descending.1)), (3, Order::PLAIN)];
+        let named = LONG_TYPES.iter().map(|t| Column::new("c", *t)).collect();
+        let batch = decode(rows.iter(), &layout, &[0, 1, 2, 3], &Schema::new(named, vec![]).to_arrow()).unwrap();
+        let of = |&(i, order): &(usize, Order)| (std::sync::Arc::clone(batch.column(i)), LONG_TYPES[i], order);
+        let encoder = KeyEncoder::ordered(columns.iter().map(of).collect());
+        let key = |row| {
+            let mut key = Vec::new();
+            encoder.push(row, &mut key);
+            key
+        };
+        let keys = [key(0), key(1)];
+        let ordered = |i: usize| ordered_bytes(&layout, rows.get(i), &columns, keys[i].len());
+        let prefix = |i: usize| &keys[i][..ordered(i).unwrap_or(keys[i].len())];
+        let wanted = compare_rows(&layout, rows.get(0), rows.get(1), &columns);
+        if ordered(0).is_some() && keys[1].starts_with(prefix(0)) {
+            // They lie side by side, and both know it.
+            prop_assert_eq!(prefix(0), prefix(1));
+        } else {
+            prop_assert_eq!(keys[0].cmp(&keys[1]), wanted);
+        }
+        prop_assert_eq!(wanted == Ordering::Equal, keys[0] == keys[1]);
+    }
+
+    #[test]
+    fn a_key_holds_its_row_or_says_so(row in long_row()) {
+        let layout = Layout::new(LONG_TYPES.to_vec());
+        let mut rows = Rows::new();
+        rows.push_values(&layout, &row).unwrap();
+        let mut key = Vec::new();
+        push_row(&mut key, &layout, rows.get(0), &[0, 1, 2, 3]);
+        let mut back = Rows::new();
+        let read = read_row(&key, &layout, &mut back);
+        prop_assert_eq!(holds_row(&layout, rows.get(0), key.len()), read.is_ok() && back == rows);
+    }
+
+    #[test]
+    fn wide_keys_end_somewhere(lengths in prop::collection::vec(900_usize..1500, 30), other in 0_usize..30) {
+        let layout = Layout::new(vec![DataType::Text; 30]);
+        let columns: Vec<usize> = (0..30).collect();
+        let key = |changed: Option<usize>| {
+            let text = |(i, n): (usize, &usize)| Value::Text("\0".repeat(*n) + if changed == Some(i) { "b" } else { "a" });
+            let mut rows = Rows::new();
+            rows.push_values(&layout, &lengths.iter().enumerate().map(text).collect::<Vec<_>>()).unwrap();
+            let mut key = b"before".to_vec();
+            push_row(&mut key, &layout, rows.get(0), &columns);
+            prop_assert!(read_row(&key[6..], &layout, &mut Rows::new()).is_err());
+            Ok(key)
+        };
+        let (one, another) = (key(None)?, key(Some(other))?);
+        prop_assert!(one.starts_with(b"before"));
+        prop_assert_eq!(one.len(), 6 + KEY_BYTES + 16);
+        prop_assert_eq!(one.len(), another.len());
+        prop_assert_ne!(one, another);
+    }
+
     #[test]
     fn rows_come_back(values in prop::collection::vec(row(), 0..20)) {
         let (layout, rows) = rows_of(&values);

@@ -3,6 +3,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
 
 pub mod aggregate;
+mod interner;
 pub mod join;
 mod linear;
 pub(crate) mod rule;

@@ -69,7 +69,7 @@ pub(crate) trait Rule: Send + Sync {
     }
 
     /// Fills the states of its own out of the rows of its inputs.
-    fn build(&self, _node: &Node, _builder: &mut Builder) -> Result<()> {
+    fn build(&self, _at: NodeIndex, _node: &Node, _builder: &mut Builder) -> Result<()> {
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use relation::TableId;
 use super::rule::{Around, Inputs, Rule, Ruled};
 use crate::build::Builder;
 use crate::error::Result;
-use crate::graph::Node;
+use crate::graph::{Node, NodeIndex};
 use crate::step::RelationReport;
 use crate::stored::Index;
 
@@ -50,7 +50,7 @@ impl Rule for Sink {
         vec![self.relation]
     }
 
-    fn build(&self, node: &Node, builder: &mut Builder) -> Result<()> {
+    fn build(&self, _: NodeIndex, node: &Node, builder: &mut Builder) -> Result<()> {
         builder.build_relation(node.inputs[0], self.relation)
     }
 

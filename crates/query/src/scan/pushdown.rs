@@ -11,11 +11,14 @@ use std::ops::Bound;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use relation::key::{KeyEncoder, LONG_PART};
+use relation::key::{KEY_BYTES, KeyEncoder, LONG_PART};
 use relation::{DataType, Schema};
 
 /// Reads by prefix or point at most this many; beyond it, what leads them is scanned.
 const PREFIXES_MAX: usize = 1000;
+
+/// Bytes of one column's part of a key: a text whose zero bytes are all escaped, its marks and a hash.
+const COLUMN_BYTES_MAX: usize = 1 + 2 * LONG_PART + 2 + 16;
 
 /// The part of a table's keys that a read touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,10 @@ impl Limits {
 pub(crate) fn access(schema: &Schema, filters: &[Expr]) -> Access {
     let mut prefixes = vec![Vec::new()];
     for (position, &column) in schema.key.iter().enumerate() {
+        // Behind so many bytes a key may be cut: what it holds there is a hash.
+        if prefixes.iter().any(|prefix| prefix.len() + COLUMN_BYTES_MAX > KEY_BYTES) {
+            return Access::Ranges(bounded(&prefixes, &Limits::default()));
+        }
         let limits = limits_of(schema, column, filters);
         match limits.one_of {
             Some(values) if prefixes.len() * values.len() <= PREFIXES_MAX => prefixes = product(&prefixes, &values),
