@@ -29,7 +29,7 @@ pub struct Index {
 }
 
 /// Which indexes are kept now.
-pub(crate) type Keeps<'a> = dyn Fn(&Index) -> bool + 'a;
+pub type Keeps<'a> = dyn Fn(&Index) -> bool + 'a;
 
 impl Stored {
     /// A relation without indexes yet.
@@ -63,7 +63,7 @@ impl Stored {
     /// Writes a source's changes in their order, with the indexes.
     ///
     /// The order matters: of two changes to one key the later one stays.
-    pub(crate) fn write_ordered(
+    pub fn write_ordered(
         &self,
         rows: &Rows,
         weights: &[i8],
@@ -131,7 +131,7 @@ impl Stored {
     ///
     /// Errors: a key that would hold two rows, of this delta or one that was there and does not go. An update, whose old
     /// row goes under the same key, costs no read for that.
-    pub(crate) fn write_net(
+    pub fn write_net(
         &self,
         rows: &Rows,
         weights: &[i64],

@@ -253,7 +253,7 @@ impl Subject for Bag {
     fn step(&self, deltas: &[Delta], states: States<'_>, writes: &mut Writes) -> engine::Result<Delta> {
         let delta = deltas[0].consolidate(&TYPES)?;
         let rows = encode(&self.0.layout, &delta.batch)?;
-        self.0.write_net(&rows, &delta.weights, states, writes)?;
+        self.0.write_net(&rows, &delta.weights, states, &|index| index.built, writes)?;
         Ok(delta)
     }
 
