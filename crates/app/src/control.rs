@@ -81,7 +81,8 @@ impl From<&Schema> for TableShape {
 impl TableShape {
     fn schema(&self) -> anyhow::Result<Schema> {
         let columns = self.columns.iter().map(|(name, data_type, nullable)| {
-            let data_type = data_type.parse().map_err(|_| anyhow::anyhow!("a column of the unknown type {data_type}"))?;
+            let data_type =
+                data_type.parse().map_err(|_| anyhow::anyhow!("a column of the unknown type {data_type}"))?;
             Ok(relation::Column { name: name.clone(), data_type, nullable: *nullable })
         });
         Ok(Schema::new(columns.collect::<anyhow::Result<Vec<_>>>()?, self.key.clone()))
@@ -102,9 +103,8 @@ impl From<Described> for Serving {
 impl Serving {
     /// The tables, as they are planned over.
     pub fn tables(&self) -> anyhow::Result<Vec<(TableName, Schema)>> {
-        let tables = self.tables.iter().map(|(schema, name, shape)| {
-            Ok((TableName::new(schema, name), shape.schema()?))
-        });
+        let tables =
+            self.tables.iter().map(|(schema, name, shape)| Ok((TableName::new(schema, name), shape.schema()?)));
         tables.collect()
     }
 
@@ -214,7 +214,10 @@ pub async fn apply(inbox: &mpsc::Sender<Message>, global: &Global) -> anyhow::Re
     ask(inbox, |answer| Request::Apply { definition, answer }).await
 }
 
-async fn ask<T>(inbox: &mpsc::Sender<Message>, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> anyhow::Result<T> {
+async fn ask<T>(
+    inbox: &mpsc::Sender<Message>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> anyhow::Result<T> {
     let (answer, answered) = oneshot::channel();
     inbox.send(Message::Ask(request(answer))).await.map_err(|_| anyhow::anyhow!("the instance is stopping"))?;
     answered.await.map_err(|_| anyhow::anyhow!("the instance stopped before it was done"))

@@ -9,10 +9,10 @@ use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, WallClock};
+use crate::control::Desk;
 use crate::follow::{self, Outlet, PlannedFeed};
 use crate::pump::{Message, Pump};
 use crate::reader::InstanceReader;
-use crate::control::Desk;
 use crate::setup::{Global, Setup};
 use crate::status::Status;
 use crate::warehouse::Warehouse;
@@ -81,10 +81,7 @@ impl Instance {
         for table in &warehouse.absent {
             follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
         }
-        let reader = Arc::new(InstanceReader {
-            status: Arc::clone(&status),
-            queries: Arc::clone(&warehouse.queries),
-        });
+        let reader = Arc::new(InstanceReader { status: Arc::clone(&status), queries: Arc::clone(&warehouse.queries) });
         let profile = &setup.project.profile;
         let pg = serve::bind(&profile.pg.addr.to_string(), profile.pg.explicit).await?;
         let http = serve::bind(&profile.http.addr.to_string(), profile.http.explicit).await?;

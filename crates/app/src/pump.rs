@@ -276,7 +276,11 @@ impl Pump {
                     }
                     return Ok(report);
                 }
-                Err(engine::Error::Store(error)) if error.is_disk_full() || matches!(error, store::Error::Lost { .. }) => error,
+                Err(engine::Error::Store(error))
+                    if error.is_disk_full() || matches!(error, store::Error::Lost { .. }) =>
+                {
+                    error
+                }
                 Err(error) => return Err(error.into()),
             };
             if self.stop.load(Ordering::Acquire) {

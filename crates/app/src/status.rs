@@ -156,10 +156,8 @@ pub struct Status {
 impl Status {
     /// Nothing known yet.
     pub fn new(store: store::Store) -> Arc<Self> {
-        let published = RwLock::new(Published {
-            catalog: Arc::new(query::Catalog::new(Vec::new())),
-            models: Arc::new(Vec::new()),
-        });
+        let published =
+            RwLock::new(Published { catalog: Arc::new(query::Catalog::new(Vec::new())), models: Arc::new(Vec::new()) });
         Arc::new(Self { facts: Mutex::default(), published, store })
     }
 

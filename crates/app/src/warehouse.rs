@@ -283,7 +283,6 @@ fn finding(model: &project::Model, refusal: &plan::Refusal) -> Diagnostic {
     if refusal.hint.is_empty() { finding } else { finding.hint(refusal.hint.clone()) }
 }
 
-
 /// How the store shares a memory budget: overlay, hot rows and block cache; the rest is for queries and the system.
 pub fn store_options(memory: u64) -> store::Options {
     store::Options {

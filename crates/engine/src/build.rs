@@ -101,7 +101,8 @@ impl Network {
             if !node.built {
                 missing.insert(Missing::Node(index));
             }
-            let unbuilt = node.arrangements.iter().filter(|kept| !kept.built).map(|kept| kept.arrangement.buckets.table);
+            let unbuilt =
+                node.arrangements.iter().filter(|kept| !kept.built).map(|kept| kept.arrangement.buckets.table);
             let unbuilt = unbuilt.filter(|table| asked.contains(table));
             missing.extend(unbuilt.map(|table| Missing::Arrangement(index, table)));
             if let (Some(table), false) = (node.rejects, node.rejects_built) {
@@ -444,7 +445,8 @@ impl Builder {
             if let Some((_, value)) = &next {
                 rows.push(stored.row_of(value)?.0);
             }
-            let is_full = rows.len() >= self.settings.build_rows_max || rows.byte_len() >= self.settings.build_bytes_max;
+            let is_full =
+                rows.len() >= self.settings.build_rows_max || rows.byte_len() >= self.settings.build_bytes_max;
             if is_full || next.is_none() {
                 let changes = stored.index_changes(index, &rows, std::iter::repeat_n(1, rows.len()));
                 self.portion(|_, states, writes| index.buckets.apply(Some(states), changes, writes))?;
@@ -506,10 +508,7 @@ impl Builder {
     }
 
     /// Writes a part of a build: rules read the state as the parts before left it.
-    pub(crate) fn portion(
-        &mut self,
-        write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>,
-    ) -> Result<()> {
+    pub(crate) fn portion(&mut self, write: impl FnOnce(&Self, States<'_>, &mut Writes) -> Result<()>) -> Result<()> {
         let mut writes = Writes::new();
         write(self, self.states(), &mut writes)?;
         self.commit(writes)

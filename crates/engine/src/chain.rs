@@ -183,8 +183,7 @@ impl Engine {
         if is_last {
             writes.delete(self.facts, CHAIN);
         } else {
-            let fact =
-                [&note.source.to_le_bytes()[..], &note.stage.to_le_bytes(), &pieces.to_le_bytes()].concat();
+            let fact = [&note.source.to_le_bytes()[..], &note.stage.to_le_bytes(), &pieces.to_le_bytes()].concat();
             writes.put(self.facts, CHAIN, &fact);
         }
         effects.writes.append(writes);
@@ -224,4 +223,3 @@ pub(crate) fn changes_of_inputs(inputs: Vec<Input>) -> Vec<crate::network::Chang
     });
     changes_of(batches.collect())
 }
-

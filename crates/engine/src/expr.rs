@@ -203,9 +203,10 @@ pub fn plain_column(expression: &Expr) -> Option<usize> {
 fn may_fail(expression: &Expr) -> bool {
     let own = match expression {
         Expr::BinaryExpr(binary) => {
-            use datafusion_expr::Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
-            let fine =
-                [And, Or, Eq, NotEq, Lt, LtEq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom].contains(&binary.op);
+            use datafusion_expr::Operator::{
+                And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or,
+            };
+            let fine = [And, Or, Eq, NotEq, Lt, LtEq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom].contains(&binary.op);
             !fine
         }
         Expr::Column(_)

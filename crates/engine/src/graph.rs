@@ -281,7 +281,13 @@ impl Graph {
     }
 
     /// How a join finds the old rows of one input.
-    pub(crate) fn side(&mut self, input: NodeIndex, keys: Vec<usize>, whole: bool, around: &mut Surroundings<'_>) -> JoinSide {
+    pub(crate) fn side(
+        &mut self,
+        input: NodeIndex,
+        keys: Vec<usize>,
+        whole: bool,
+        around: &mut Surroundings<'_>,
+    ) -> JoinSide {
         let types = self.nodes[input].types.clone();
         let schema = Arc::clone(&self.nodes[input].arrow);
         let found = if whole || keys.is_empty() { None } else { self.lookup(input, &keys, around) };
@@ -289,7 +295,13 @@ impl Graph {
         JoinSide { side, keys, types, schema }
     }
 
-    pub(crate) fn own_side(&mut self, input: NodeIndex, keys: &[usize], whole: bool, around: &mut Surroundings<'_>) -> Side {
+    pub(crate) fn own_side(
+        &mut self,
+        input: NodeIndex,
+        keys: &[usize],
+        whole: bool,
+        around: &mut Surroundings<'_>,
+    ) -> Side {
         let state = self.arrangement(input, keys, whole, around);
         Side::own(state, self.nodes[input].types.clone(), Arc::clone(&self.nodes[input].arrow))
     }

@@ -62,8 +62,7 @@ pub(crate) enum Logged {
 
 /// The reverse of [`record_of`] and [`record_of_chain`]. Errors: notes of a kind that this Tidemill does not know.
 pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
-    let mut inputs: Vec<Input> =
-        record.batches.into_iter().map(|(source, batch)| Input::Rows(source, batch)).collect();
+    let mut inputs: Vec<Input> = record.batches.into_iter().map(|(source, batch)| Input::Rows(source, batch)).collect();
     for (name, bytes) in record.notes {
         match name.as_str() {
             CHAIN => return chain_of(&bytes).map(Logged::Chain).ok_or_else(unreadable),

@@ -191,13 +191,7 @@ impl Engine {
     }
 
     /// Publishes what a step came to, and moves the facts.
-    pub(crate) fn commit(
-        &mut self,
-        step: u64,
-        effects: Effects,
-        moves: Moves,
-        visible: Visible,
-    ) -> Result<StepReport> {
+    pub(crate) fn commit(&mut self, step: u64, effects: Effects, moves: Moves, visible: Visible) -> Result<StepReport> {
         let mut writes = Writes::new();
         writes.append(effects.writes);
         moves.write(self, &mut writes);

@@ -300,6 +300,10 @@ impl Evaluator {
             None => batch,
         };
         let rows = batch.num_rows();
+        // An expression may fail without any row: then it fails for none.
+        if rows == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
         let arrays = self.outputs.iter().map(|output| output.evaluate(batch)?.into_array(rows));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
         relation::columns::batch(&self.schema, arrays, rows)

@@ -37,7 +37,8 @@ impl View {
     /// under way is not among those that were `folded`; where they are not known, it stays.
     pub(crate) fn on(&self, base: &Arc<Base>, folded: &[Arc<Run>]) -> Self {
         let is_left = |run: &&Arc<Run>| {
-            let is_late = run.beside && run.last == base.folded && !folded.iter().any(|theirs| Arc::ptr_eq(run, theirs));
+            let is_late =
+                run.beside && run.last == base.folded && !folded.iter().any(|theirs| Arc::ptr_eq(run, theirs));
             run.last > base.folded || is_late
         };
         let runs = self.runs.iter().filter(is_left).cloned().collect();

@@ -25,11 +25,8 @@ pub(super) async fn plan(context: &Context) -> anyhow::Result<Outcome> {
     }
     let old = serving.definition.plan(&tables).models;
     let wanted = keepable(&Definition::of(&setup), &tables, &[]).contents;
-    let changes = Changes::between(
-        (&serving.definition, &old),
-        (&wanted.definition, &wanted.models),
-        &serving.row_counts(),
-    );
+    let changes =
+        Changes::between((&serving.definition, &old), (&wanted.definition, &wanted.models), &serving.row_counts());
     if context.json {
         print(&serde_json::to_string(&changes)?);
     } else {
@@ -46,7 +43,10 @@ async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
         Some(_) | None => {}
     }
     if !setup.data.join("store").is_dir() {
-        bail!("nothing was kept here yet, in {}\nHint: `tidemill up` keeps all models of the project.", setup.data.display());
+        bail!(
+            "nothing was kept here yet, in {}\nHint: `tidemill up` keeps all models of the project.",
+            setup.data.display()
+        );
     }
     let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
     tokio::task::spawn_blocking(move || {
@@ -140,4 +140,3 @@ fn line(change: &ModelChange) -> String {
     change.columns.iter().for_each(|column| line.push_str(&format!("\n    {column}")));
     line
 }
-

@@ -171,10 +171,7 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     let opening = move || Warehouse::open(&opening, &Described::default(), handle);
     let warehouse = tokio::task::spawn_blocking(opening).await??;
     let status = Status::new(warehouse.engine.store().clone());
-    let reader = InstanceReader {
-        status: Arc::clone(&status),
-        queries: Arc::clone(&warehouse.queries),
-    };
+    let reader = InstanceReader { status: Arc::clone(&status), queries: Arc::clone(&warehouse.queries) };
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let pump = Pump::new(warehouse, status, clock, stop, runtime);

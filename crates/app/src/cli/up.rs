@@ -11,8 +11,8 @@ use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
 use crate::follow::plan_feeds;
 use crate::instance::Instance;
-use crate::setup::Setup;
 use crate::pump::Applied;
+use crate::setup::Setup;
 use crate::warehouse::{Warehouse, findings, schemas};
 
 /// How often the instance is looked at. Its line is shown every second.
@@ -118,7 +118,8 @@ impl Watcher {
             match applying.await {
                 Ok(Ok(applied)) if applied.failed.is_empty() => {
                     let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
-                    context.progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));
+                    context
+                        .progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));
                 }
                 Ok(Ok(applied)) => context.say(&format!("error: not applied: {}", applied.failed.join("\n"))),
                 Ok(Err(error)) => context.say(&format!("error: not applied: {error:#}")),

@@ -62,10 +62,10 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::files;
+    use crate::definition::Definition;
     use crate::demo::Simulator;
     use crate::setup::Setup;
     use crate::warehouse::{findings, keepable};
-    use crate::definition::Definition;
 
     /// Models that are tables.
     const KEPT: usize = 17;

@@ -28,8 +28,8 @@ use relation::{DataType, Delta, TableId};
 use store::Writes;
 
 pub use self::pairs::FailedPairs;
-pub(super) use self::rule::compile;
 use self::pairs::{Near, Pair, Pairs, Residual, batch_of, weights_of};
+pub(super) use self::rule::compile;
 use super::interner::Interner;
 use super::{States, in_shards, shard_range};
 use crate::arrange::Side;
