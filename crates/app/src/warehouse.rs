@@ -332,9 +332,9 @@ mod tests {
             tables.push((name, simulator.schema(&table.identifier).unwrap()));
         }
         assert_eq!(absent.len(), 1);
-        let waiting = waiting(&setup, &absent);
-        let (planned, findings) = plan_models_but(&setup, &tables, &waiting);
-        assert_eq!(findings.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+        let Keepable { contents, waiting, refused } = keepable(&Definition::of(&setup), &tables, &absent);
+        let planned = contents.models;
+        assert_eq!(refused.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), Vec::<String>::new());
         assert!(waiting.iter().all(|(_, reason)| reason == "it is not there"));
         let kept: Vec<TableName> = setup.kept_models().map(|m| TableName::new(&m.schema, &m.alias)).collect();
         let missing = kept.iter().filter(|name| !planned.iter().any(|model| model.name == **name));
