@@ -203,7 +203,7 @@ pub(crate) fn of_membership(test: &mut InSubquery, schema: &DFSchema) -> Result<
     let expr = one_zero(test.expr.as_ref().clone(), schema);
     let listed = chosen(&test.subquery.subquery)?;
     let changed = expr != *test.expr || listed.is_some();
-    test.expr = Box::new(expr);
+    *test.expr = expr;
     if let Some(listed) = listed {
         test.subquery = Subquery { subquery: Arc::new(listed), ..test.subquery.clone() };
     }
