@@ -22,7 +22,7 @@ const POLLS_PER_SECOND: u32 = 5;
 pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let mut watcher = watch.then(|| Watcher::new(&setup.folder, &setup.data));
-    let instance = start(context, &setup).await?;
+    let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
     announce(context, &instance);
     let mut terminal = context.terminal();
     let mut pulse = Pulse::default();
@@ -70,17 +70,19 @@ fn look(instance: &Instance, pulse: &mut Pulse, is_due: bool) -> Look {
     Look::Running(is_due.then(|| pulse.line(&facts, POLL * POLLS_PER_SECOND)))
 }
 
-/// Opens the warehouse and starts everything; none if models cannot be planned, which was said.
-pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Instance> {
+/// Opens the warehouse and starts everything; none if no model can be planned, which was said.
+pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Option<Instance>> {
     let (feeds, described) = plan_feeds(setup).await?;
     let runtime = tokio::runtime::Handle::current();
     let opening = setup.clone();
     let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
     // One bad model stops itself and what reads it; everything else runs.
-    for finding in findings(setup, &schemas(&warehouse.engine), &warehouse.absent) {
-        context.say(&setup.shown(&finding));
+    let found = findings(setup, &schemas(&warehouse.engine), &warehouse.absent);
+    found.iter().for_each(|finding| context.say(&setup.shown(finding)));
+    if !found.is_empty() && warehouse.serving.models.is_empty() {
+        return Ok(None);
     }
-    Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await
+    Ok(Some(Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await?))
 }
 
 fn announce(context: &Context, instance: &Instance) {

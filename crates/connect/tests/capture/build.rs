@@ -269,7 +269,10 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
             match name {
                 "NULL" => {}
                 // Of the table of labels: the number of a label, of which it has one.
-                _ if name.starts_with('#') => body.push(name[1..].parse().map_err(|_| "#N")?),
+                _ if name.starts_with('#') => {
+                    let number = name.strip_prefix('#').unwrap_or_default();
+                    body.push(number.parse().map_err(|_| "#N")?);
+                }
                 _ => {
                     body.push(name.len() as u8);
                     body.extend_from_slice(name.as_bytes());

@@ -194,8 +194,14 @@ impl Connection {
         };
         let from = number(" WHERE `id` > ").unwrap_or(i64::MIN);
         let count = usize::try_from(number(" LIMIT ").unwrap_or(0)).unwrap_or(0);
-        let columns: Vec<&str> =
-            sql["SELECT ".len()..].split(" FROM ").next().unwrap_or_default().split(", ").collect();
+        let columns: Vec<&str> = sql
+            .strip_prefix("SELECT ")
+            .unwrap_or_default()
+            .split(" FROM ")
+            .next()
+            .unwrap_or_default()
+            .split(", ")
+            .collect();
         let behind = self.script.orders.iter().filter(|(id, _)| *id > from).take(count);
         let row = |(id, name): &(i64, String)| {
             let value = |column: &&str| Some(if column.contains("name") { name.clone() } else { id.to_string() });
