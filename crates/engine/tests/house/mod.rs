@@ -393,10 +393,25 @@ impl House {
         })
     }
 
-    /// Every live model equals the batch engine's answer, and as many rows are counted as there are.
+    /// Every live model, as a reader sees it, equals the batch engine's answer.
     pub(crate) fn check(&mut self) -> Result<(), String> {
+        self.check_by(&|house, name| house.model_rows(name))
+    }
+
+    /// Every live model, as it is stored, equals the batch engine's answer: without a query for each, much faster.
+    pub(crate) fn check_stored(&mut self) -> Result<(), String> {
+        self.check_by(&|house, name| {
+            let engine = house.engine();
+            let relation = engine.models().iter().find(|model| model.name.name == name).map(|model| model.relation);
+            let relation = relation.ok_or_else(|| format!("no model {name}"))?;
+            house.stored_rows(name, relation)
+        })
+    }
+
+    /// As many rows are counted as there are, too.
+    fn check_by(&mut self, kept: &dyn Fn(&mut Self, &str) -> Result<Vec<String>, String>) -> Result<(), String> {
         for (name, planned) in self.live() {
-            let kept = self.model_rows(&name.name)?;
+            let kept = kept(self, &name.name)?;
             let batch = self.batch_answer(&planned)?;
             if kept != batch {
                 let (kept, batch) = (Contents::from([(name.name.clone(), kept)]), Contents::from([(name.name, batch)]));
@@ -414,25 +429,26 @@ impl House {
 
     /// The rows of every table as they are stored, sorted.
     pub(crate) fn table_contents(&mut self) -> Result<Contents, String> {
+        let tables: Vec<_> = self.engine().tables().map(|table| (table.name.name.clone(), table.id)).collect();
+        tables.into_iter().map(|(name, id)| Ok((name.clone(), self.stored_rows(&name, id)?))).collect()
+    }
+
+    /// The rows of a relation as they are stored, sorted, and as many as are counted.
+    fn stored_rows(&mut self, name: &str, id: TableId) -> Result<Vec<String>, String> {
         let engine = self.engine();
-        let snapshot = engine.store().snapshot();
-        let mut contents = Contents::new();
-        for table in engine.tables() {
-            let stored = engine.relation(table.id).ok_or_else(|| format!("no rows of {}", table.name))?;
-            let mut rows = Vec::new();
-            for entry in snapshot.scan(table.id, &[]) {
-                let (_, value) = entry.map_err(|e| e.to_string())?;
-                let (row, weight) = stored.row_of(&value).map_err(|e| e.to_string())?;
-                (0..weight).for_each(|_| rows.push(text(&stored.layout.values(row))));
-            }
-            rows.sort();
-            let counted = engine.row_count(table.id);
-            if usize::try_from(counted) != Ok(rows.len()) {
-                return Err(format!("row count of {}: {counted} counted, {} there", table.name, rows.len()));
-            }
-            contents.insert(table.name.name.clone(), rows);
+        let stored = engine.relation(id).ok_or_else(|| format!("no rows of {name}"))?;
+        let mut rows = Vec::new();
+        for entry in engine.store().snapshot().scan(id, &[]) {
+            let (_, value) = entry.map_err(|e| e.to_string())?;
+            let (row, weight) = stored.row_of(&value).map_err(|e| e.to_string())?;
+            (0..weight).for_each(|_| rows.push(text(&stored.layout.values(row))));
         }
-        Ok(contents)
+        rows.sort();
+        let counted = engine.row_count(id);
+        if usize::try_from(counted) != Ok(rows.len()) {
+            return Err(format!("row count of {name}: {counted} counted, {} there", rows.len()));
+        }
+        Ok(rows)
     }
 
     /// A house of its own with the same tables and models, built out of these rows.

@@ -57,6 +57,8 @@ struct Column {
 struct Query {
     text: String,
     columns: Vec<(String, Kind)>,
+    /// Whether it is known to have no more than one row, as a total has.
+    single: bool,
 }
 
 pub(crate) struct Writer<'a> {
@@ -96,27 +98,35 @@ impl<'a> Writer<'a> {
     }
 
     /// FROM, and what is in scope behind it.
-    fn from(&mut self, depth: usize) -> (String, Vec<Column>) {
-        let (mut text, mut scope) = self.item(depth);
+    fn from(&mut self, depth: usize) -> (String, Vec<Column>, bool) {
+        let (mut text, mut scope, mut single) = self.item(depth);
+        let (mut any_single, mut joined) = (single, false);
         for _ in 0..self.rng.weighted(&[9, 8, 3]) {
-            let (item, columns) = self.item(depth);
+            let (item, columns, item_single) = self.item(depth);
             let Some(condition) = self.join_condition(&scope, &columns) else { continue };
             // No full joins: they are refused but for those that a filter makes right ones, and of these the batch
-            // engine's answer is wrong.
-            let kind = *self.rng.pick(&["join", "join", "join", "left join", "left join", "left join", "right join"]);
+            // engine's answer is wrong. So it is, in order, where a single row is padded: it takes that for constant.
+            let kinds = ["join", "join", "join", "left join", "left join", "left join", "right join"];
+            let kind = match *self.rng.pick(&kinds) {
+                "left join" if item_single => "join",
+                "right join" if any_single => "join",
+                kind => kind,
+            };
             text = format!("{text} {kind} {item} on {condition}");
             scope.extend(columns);
+            (any_single, joined) = (any_single || item_single, true);
         }
-        (text, scope)
+        single &= !joined;
+        (text, scope, single)
     }
 
-    fn item(&mut self, depth: usize) -> (String, Vec<Column>) {
+    fn item(&mut self, depth: usize) -> (String, Vec<Column>, bool) {
         let alias = self.alias();
         if depth > 0 && self.rng.chance(30) {
             let query = self.query(depth - 1);
             let columns =
                 query.columns.iter().map(|(name, kind)| Column { text: format!("{alias}.{name}"), kind: *kind });
-            return (format!("({}) as {alias}", query.text), columns.collect());
+            return (format!("({}) as {alias}", query.text), columns.collect(), query.single);
         }
         // What was made last is read more often, so that models stand on models.
         let relations = self.relations;
@@ -124,7 +134,7 @@ impl<'a> Writer<'a> {
         let relation = &relations[at];
         let columns =
             relation.columns.iter().map(|(name, t)| Column { text: format!("{alias}.{name}"), kind: kind(*t) });
-        (format!("{} as {alias}", relation.name), columns.collect())
+        (format!("{} as {alias}", relation.name), columns.collect(), false)
     }
 
     fn join_condition(&mut self, left: &[Column], right: &[Column]) -> Option<String> {
@@ -163,14 +173,14 @@ impl<'a> Writer<'a> {
     }
 
     fn plain(&mut self, depth: usize) -> Query {
-        let (from, scope) = self.from(depth);
+        let (from, scope, single) = self.from(depth);
         let items = self.items(&scope, depth);
         let filter = self.clause(&scope, depth, 55);
-        self.select("select", &items, &format!("{from}{filter}"))
+        Query { single, ..self.select("select", &items, &format!("{from}{filter}")) }
     }
 
     fn distinct(&mut self, depth: usize) -> Query {
-        let (from, scope) = self.from(depth);
+        let (from, scope, _) = self.from(depth);
         let mut items = self.items(&scope, 0);
         items.truncate(2);
         let filter = self.clause(&scope, depth, 35);
@@ -178,7 +188,7 @@ impl<'a> Writer<'a> {
     }
 
     fn grouped(&mut self, depth: usize) -> Query {
-        let (from, scope) = self.from(depth);
+        let (from, scope, _) = self.from(depth);
         let filter = self.clause(&scope, depth, 35);
         let mut items = Vec::new();
         for _ in 0..self.rng.weighted(&[0, 7, 3]) {
@@ -206,22 +216,23 @@ impl<'a> Writer<'a> {
     }
 
     fn global(&mut self, depth: usize) -> Query {
-        let (from, scope) = self.from(depth);
+        let (from, scope, _) = self.from(depth);
         let filter = self.clause(&scope, depth, 40);
         let items: Vec<Column> = (0..self.rng.between(1, 3)).map(|_| self.aggregate(&scope)).collect();
-        self.select("select", &items, &format!("{from}{filter}"))
+        Query { single: true, ..self.select("select", &items, &format!("{from}{filter}")) }
     }
 
     fn union(&mut self, depth: usize) -> Query {
         let first = self.query(depth - 1);
         let all = if self.rng.chance(70) { "union all" } else { "union" };
-        let (from, scope) = self.from(0);
+        let (from, scope, _) = self.from(0);
         let filter = self.clause(&scope, 0, 40);
         let items: Vec<Column> = first.columns.iter().map(|(_, kind)| self.expression(&scope, *kind, 0)).collect();
         let second = self.select("select", &items, &format!("{from}{filter}"));
         let wrapped = |query: &Query, alias: &str| format!("select * from ({}) as {alias}", query.text);
         let (a, b) = (self.alias(), self.alias());
-        Query { text: format!("{} {all} {}", wrapped(&first, &a), wrapped(&second, &b)), columns: first.columns }
+        let text = format!("{} {all} {}", wrapped(&first, &a), wrapped(&second, &b));
+        Query { text, columns: first.columns, single: false }
     }
 
     fn order(&mut self, scope: &[Column]) -> String {
@@ -236,7 +247,7 @@ impl<'a> Writer<'a> {
     }
 
     fn limited(&mut self, depth: usize) -> Query {
-        let (from, scope) = self.from(depth);
+        let (from, scope, _) = self.from(depth);
         let mut items = self.items(&scope, 0);
         items.truncate(3);
         let filter = self.clause(&scope, depth, 30);
@@ -247,7 +258,7 @@ impl<'a> Writer<'a> {
     }
 
     fn numbered(&mut self, depth: usize) -> Query {
-        let (from, scope) = self.from(depth);
+        let (from, scope, _) = self.from(depth);
         let mut items = self.items(&scope, 0);
         items.truncate(3);
         let filter = self.clause(&scope, depth, 30);
@@ -269,13 +280,13 @@ impl<'a> Writer<'a> {
             "select {} from ({inner_text}, {number} from {from}{filter}) as {alias} where {bound}",
             names.join(", ")
         );
-        Query { text, columns }
+        Query { text, columns, single: false }
     }
 
     fn select(&mut self, verb: &str, items: &[Column], from: &str) -> Query {
         let named: Vec<String> = items.iter().enumerate().map(|(i, item)| format!("{} as c{i}", item.text)).collect();
         let columns = items.iter().enumerate().map(|(i, item)| (format!("c{i}"), item.kind)).collect();
-        Query { text: format!("{verb} {} from {from}", named.join(", ")), columns }
+        Query { text: format!("{verb} {} from {from}", named.join(", ")), columns, single: false }
     }
 
     fn items(&mut self, scope: &[Column], depth: usize) -> Vec<Column> {
@@ -443,7 +454,7 @@ impl<'a> Writer<'a> {
 
     /// A relation of a subquery, and the columns of it and of the outer query that fit each other.
     fn inner(&mut self, scope: &[Column]) -> (String, Vec<Column>, Option<(String, String, Kind)>) {
-        let (item, columns) = self.item(0);
+        let (item, columns, _) = self.item(0);
         let mut pairs = Vec::new();
         for outer in scope {
             let fits = columns.iter().filter(|c| c.kind == outer.kind && !matches!(c.kind, Kind::Other | Kind::Bool));
