@@ -20,6 +20,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("kill/at_random_moments", || killed(12, 1)),
         Trial::test("kill/early_and_often", || killed(12, 2)),
         Trial::test("full/log_and_fold", full_disk),
+        Trial::test("full/fold_within_a_chain", full_in_a_chain),
+        Trial::test("full/whole_file_system", full_file_system),
     ]
 }
 
@@ -117,21 +119,44 @@ fn verify(dir: &Path, model: &mut Model, known: u64, fold: bool) -> Result<u64, 
     Ok(step)
 }
 
-/// A limit on file sizes stands for the full disk; the signal that comes with it must be ignored.
-fn full_disk() -> Result<(), Failed> {
-    let dir = tempfile::tempdir()?;
+/// Runs a role to its end; it must say so.
+fn run_to_the_end(role: &str, dir: &Path) -> Result<(), Failed> {
+    // A limit on file sizes stands for the full disk; the signal that comes with it must be ignored.
     let child = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\""])
         .arg(std::env::current_exe()?)
-        .env(ROLE, "full")
-        .env(DIR, dir.path())
+        .env(ROLE, role)
+        .env(DIR, dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
     let output = child.wait_with_output()?;
-    if !output.status.success() || output.stdout != b"done\n" {
-        return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+    if output.status.success() && output.stdout == b"done\n" {
+        return Ok(());
     }
+    Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into())
+}
+
+fn full_in_a_chain() -> Result<(), Failed> {
+    run_to_the_end("chain", tempfile::tempdir()?.path())
+}
+
+/// Where this process may mount a small file system; elsewhere it says so and does nothing.
+fn full_file_system() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(dir.path()).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("full/whole_file_system: skipped, this process may not mount a file system");
+        return Ok(());
+    }
+    let outcome = run_to_the_end("small", dir.path());
+    let unmounted = Command::new("umount").arg(dir.path()).status()?;
+    if unmounted.success() { outcome } else { Err("the file system is still in use".into()) }
+}
+
+fn full_disk() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    run_to_the_end("full", dir.path())?;
     // What it left is whole.
     let store = Store::open(dir.path(), options())?;
     let mut steps = Vec::new();

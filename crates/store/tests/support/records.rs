@@ -2,12 +2,16 @@
 
 use libtest_mimic::{Failed, Trial};
 use relation::{ChunkDone, Position, SourceBatch, TransactionMark};
-use store::{Record, TableId};
+use store::{Error, Record, Store, TableId, Writes};
 
 use super::Random;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test("record/round_trip", round_trip), Trial::test("record/damage_is_an_error", damage)]
+    vec![
+        Trial::test("record/round_trip", round_trip),
+        Trial::test("record/damage_is_an_error", damage),
+        Trial::test("record/too_large", too_large),
+    ]
 }
 
 fn record(seed: u64) -> Record {
@@ -74,4 +78,31 @@ fn damage() -> Result<(), Failed> {
     let mut longer = bytes;
     longer.push(0);
     if Record::decode(&longer).is_ok() { Err("bytes left over are ignored".into()) } else { Ok(()) }
+}
+
+/// A record that the log's format cannot hold, and a value that the tables cannot, are refused before anything is written.
+fn too_large() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let store = Store::open(dir.path(), super::driver::options(&[])?)?;
+    // Nobody reads these bytes, so they take no memory.
+    let huge = vec![0; (4 << 30) + 5];
+    match store.append(1, &huge) {
+        Err(e @ Error::RecordTooLarge { bytes: 4_294_967_301, max: 4_294_967_295 }) if e.hint().is_some() => {}
+        other => return Err(format!("{other:?}").into()),
+    }
+    if store.last_logged() != 0 || store.stats().log_segments != 0 {
+        return Err("something was written".into());
+    }
+    let mut mine = Writes::new();
+    mine.put(TableId(16), b"key", b"value");
+    for (key, bytes) in [(&huge[..3], (1 << 30) + 1), (&huge[..65_532], 0)] {
+        let mut writes = Writes::new();
+        writes.put(TableId(16), key, &huge[..bytes]);
+        if writes.check().is_ok() || mine.try_append(writes).is_ok() {
+            return Err(format!("{} bytes of key, {bytes} of value are taken", key.len()).into());
+        }
+    }
+    mine.check()?;
+    store.append(1, b"small")?;
+    Ok(store.commit(1, mine)?)
 }
