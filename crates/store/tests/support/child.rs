@@ -290,15 +290,14 @@ fn small(dir: &Path) {
     assert!(!store.wait_for_space(Duration::from_millis(50)).expect("waits"));
     let count = |store: &Store| store.snapshot().scan(TableId(16), &[]).filter(Result::is_ok).count();
     let before = count(&store);
-    // Opened again on the full disk: reading works, and the log is replayed.
-    std::mem::forget(stage);
-    let filler = dir.join("filler");
     drop(store);
-    store = Store::open(dir, options()).expect("opens on a full disk");
     // What the unsealed stage held is free now: somebody else takes it.
+    drop(stage);
+    let filler = dir.join("filler");
     let mut file = std::fs::File::create(&filler).expect("creates");
     while file.write_all(&[1; 4_096]).is_ok() {}
-    drop((store, file));
+    drop(file);
+    // Opened again on the full disk: reading works, and the log is replayed.
     store = Store::open(dir, options()).expect("opens on a full disk");
     let mut replayed = 1;
     for item in store.replay().expect("replays") {
