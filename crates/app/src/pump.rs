@@ -191,7 +191,7 @@ impl Pump {
             let heard = runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    built = built.recv() => built.map(Heard::Built),
+                    built = built.recv() => built.map(|built| Heard::Built(Box::new(built))),
                     message = tokio::time::timeout(wait, inbox.recv()) => match message {
                         Err(_) => Some(Heard::Nothing),
                         Ok(message) => message.map(|message| Heard::Message(Box::new(message))),
@@ -201,7 +201,10 @@ impl Pump {
             match heard {
                 None => break,
                 Some(Heard::Nothing) => {}
-                Some(Heard::Built((build, outcome))) => self.finish(build, outcome)?,
+                Some(Heard::Built(built)) => {
+                    let (build, outcome) = *built;
+                    self.finish(build, outcome)?;
+                }
                 Some(Heard::Message(first)) => self.take(*first, inbox)?,
             }
             self.heal()?;
@@ -729,7 +732,7 @@ fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state
 /// What the pump waits for.
 enum Heard {
     Nothing,
-    Built(Built),
+    Built(Box<Built>),
     Message(Box<Message>),
 }
 

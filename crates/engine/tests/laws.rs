@@ -381,7 +381,7 @@ fn check(make: Make, first: &[(usize, Vec<Value>, bool)], second: &[(usize, Vec<
     let of_second = world.step(&*apart, &deltas(&second, inputs))?;
     let kept = world.dump(&apart.tables());
 
-    let both = [first.clone(), second.clone()].concat();
+    let both = [first, second.clone()].concat();
     let of_both = world.step(&*at_once, &deltas(&both, inputs))?;
     if sum(&of_first, &of_second) != of_both {
         return Err("two steps answer otherwise than one".to_owned());
