@@ -65,8 +65,7 @@ impl Shop {
         // Numbers to make rows of; not followed.
         shop.run("create table numbers (n int primary key)").await?;
         shop.run("insert into numbers values (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)").await?;
-        let digits =
-            |n: usize| (0..n).map(|i| format!("d{i}.n * {}", 10_usize.pow(i as u32))).collect::<Vec<_>>().join(" + ");
+        let digits = |n: u32| (0..n).map(|i| format!("d{i}.n * {}", 10_usize.pow(i))).collect::<Vec<_>>().join(" + ");
         let from = (0..5).map(|i| format!("numbers d{i}")).collect::<Vec<_>>().join(", ");
         shop.run(&format!(
             "insert into numbers select x from (select {} as x from {from}) t where x >= 10 and x < {MANY}",
