@@ -232,7 +232,7 @@ impl Server {
             2 => self.update(rng, table, true),
             3 => self.delete(rng, table),
             4 => self.bulk(rng, table),
-            _ => self.to_and_fro(rng, table),
+            _ => self.there_and_back(rng, table),
         }
     }
 
@@ -328,7 +328,7 @@ impl Server {
     }
 
     /// Rows that leave and come, or come and leave, within one transaction.
-    fn to_and_fro(&mut self, rng: &mut Rng, table: usize) -> Vec<(Row, i8)> {
+    fn there_and_back(&mut self, rng: &mut Rng, table: usize) -> Vec<(Row, i8)> {
         let mut changes = Vec::new();
         match rng.below(4) {
             // Deleted, and inserted anew with another payload or the same.

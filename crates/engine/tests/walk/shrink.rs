@@ -29,7 +29,7 @@ impl<'a> Shrinker<'a> {
     pub(crate) fn shrunk(mut self) -> (Vec<Act>, Failure) {
         // What comes behind the failure does not matter, and looking everywhere may find it earlier.
         let whole = self.best.clone();
-        self.better(whole.clone());
+        self.better(whole);
         let end = self.failure.act + 1;
         self.better(self.best.iter().take(end).cloned().collect());
         loop {
@@ -163,8 +163,7 @@ impl<'a> Shrinker<'a> {
     fn simpler_models(&mut self) {
         for at in 0..self.best.len() {
             let mut longest = usize::MAX;
-            loop {
-                let Some(Act::Model { name, sql }) = self.best.get(at).cloned() else { break };
+            while let Some(Act::Model { name, sql }) = self.best.get(at).cloned() {
                 let tokens = tokens(&sql);
                 longest = longest.min(tokens.len().saturating_sub(1));
                 if longest == 0 || self.is_late() {
