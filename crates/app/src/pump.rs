@@ -158,6 +158,7 @@ impl Pump {
             heal_at_us: None,
             heal_wait_us: HEAL_FIRST_US,
         };
+        pump.status.facts().pending = pump.warehouse.is_outdated();
         pump.note_contents();
         pump.publish();
         pump
@@ -316,6 +317,7 @@ impl Pump {
                 let done = self.warehouse.rollback()?;
                 self.give_up_applying("it was rolled back");
                 if done {
+                    self.status.facts().pending = false;
                     self.note_contents();
                     self.build()?;
                 }
@@ -348,6 +350,11 @@ impl Pump {
             cancel.store(self.warehouse.coming.is_some(), Ordering::Release);
         }
         let difference = self.warehouse.propose(definition)?;
+        {
+            let mut facts = self.status.facts();
+            facts.pending = true;
+            facts.not_applied.clear();
+        }
         let text = |names: &[TableName]| names.iter().map(ToString::to_string).collect();
         Ok(Applied {
             added: text(&difference.added),
@@ -450,6 +457,7 @@ impl Pump {
             Coming::Ready => {
                 self.warehouse.swap()?;
                 self.note_contents();
+                self.status.facts().pending = false;
                 for (answer, applied) in self.applying.drain(..) {
                     answer.send(applied).ok();
                 }
@@ -459,7 +467,12 @@ impl Pump {
                 self.warehouse.withdraw();
                 let failed: Vec<String> = models.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
                 tracing::error!(models = ?failed, "the project's models cannot be built; those before serve on");
-                self.status.facts().message = format!("not applied: {}", failed.join("; "));
+                {
+                    let mut facts = self.status.facts();
+                    facts.pending = false;
+                    facts.not_applied = failed.join("; ");
+                    facts.message = format!("not applied: {}", facts.not_applied);
+                }
                 for (answer, mut applied) in self.applying.drain(..) {
                     applied.failed.clone_from(&failed);
                     answer.send(applied).ok();

@@ -108,6 +108,10 @@ pub struct Facts {
     /// Who reads whom: what is read, and the model that reads it.
     pub lineage: Vec<(TableName, TableName)>,
     pub settings: Vec<(String, String, String)>,
+    /// Whether the project's models are still to be put in the places of those that serve.
+    pub pending: bool,
+    /// Why they cannot be; empty where they are in place, or under way.
+    pub not_applied: String,
     pub started: bool,
     pub ready: bool,
     pub message: String,

@@ -68,10 +68,11 @@ fn verdict(facts: &Facts, targets: &[Target]) -> Option<Outcome> {
     let parked = facts.tables.values().any(|t| t.state == "parked");
     let loading = facts.tables.values().any(|t| t.state == "snapshot");
     let building = facts.models.values().any(|m| m.state == "building");
-    if broken || parked {
+    if broken || parked || !facts.not_applied.is_empty() {
         return Some(Outcome::Failed);
     }
-    if !facts.started || loading || building {
+    // What served when the folder was left is not what is to be built.
+    if !facts.started || loading || building || facts.pending {
         return None;
     }
     let caught_up = targets.iter().all(|target| {
@@ -84,6 +85,9 @@ fn verdict(facts: &Facts, targets: &[Target]) -> Option<Outcome> {
 
 fn summary(context: &Context, instance: &Instance) {
     let facts = instance.status.facts();
+    if !facts.not_applied.is_empty() {
+        context.say(&format!("error: not applied: {}", facts.not_applied));
+    }
     if context.json {
         let models: Vec<_> = facts
             .models
