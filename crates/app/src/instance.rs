@@ -148,13 +148,19 @@ impl Instance {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Release);
         self.shutdown.send_replace(true);
-        // A commit that waits for room on a full disk waits no longer.
-        self.status.store().close();
         for feed in self.feeds.drain(..) {
             feed.await.ok();
         }
         let pump = self.pump.take();
-        let ended = tokio::task::spawn_blocking(move || pump.map(std::thread::JoinHandle::join)).await?;
+        let mut ending = tokio::task::spawn_blocking(move || pump.map(std::thread::JoinHandle::join));
+        let ended = match tokio::time::timeout(LAST_FOLD, &mut ending).await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                // A commit that waits for room on a full disk, or a long fold, waits no longer.
+                self.status.store().close();
+                ending.await?
+            }
+        };
         for server in self.servers.drain(..) {
             server.await.ok();
         }
@@ -166,6 +172,9 @@ impl Instance {
         }
     }
 }
+
+/// How long the last fold may take at a stop.
+const LAST_FOLD: std::time::Duration = std::time::Duration::from_secs(3);
 
 async fn until(mut stopped: watch::Receiver<bool>) {
     // A sender that is gone means the same as its word.

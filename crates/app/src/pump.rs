@@ -172,6 +172,13 @@ impl Pump {
             // The store is closed when nobody has it any more: wait for the build to let go of it.
             self.runtime.clone().block_on(self.built.1.recv());
         }
+        // What was built or put in place is in no record of the log: folded, it need not be done again.
+        if ended.is_ok()
+            && self.warehouse.engine.has_unlogged()
+            && let Err(error) = self.warehouse.engine.store().fold_now()
+        {
+            tracing::warn!(%error, "what was built last is built again at the next start");
+        }
         match ended {
             // The store was closed under a commit that waited for room: what it would have written is read again.
             Err(_) if self.stop.load(Ordering::Acquire) => Ok(()),
@@ -318,6 +325,7 @@ impl Pump {
                 self.give_up_applying("it was rolled back");
                 if done {
                     self.status.facts().pending = false;
+                    self.warehouse.engine.store().fold_soon();
                     self.note_contents();
                     self.build()?;
                 }
@@ -456,6 +464,7 @@ impl Pump {
             Coming::Nothing | Coming::Building { .. } => return Ok(()),
             Coming::Ready => {
                 self.warehouse.swap()?;
+                self.warehouse.engine.store().fold_soon();
                 self.note_contents();
                 self.status.facts().pending = false;
                 for (answer, applied) in self.applying.drain(..) {

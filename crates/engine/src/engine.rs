@@ -160,6 +160,8 @@ pub struct Engine {
     pub(crate) finished_stages: Vec<(StageId, u64)>,
     /// The model that a build is under way for.
     pub(crate) building: Option<usize>,
+    /// The last step that has no record in the log.
+    unlogged: u64,
 }
 
 impl Engine {
@@ -202,6 +204,7 @@ impl Engine {
             chain: None,
             finished_stages: Vec::new(),
             building: None,
+            unlogged: 0,
         };
         engine.defer(writes);
         engine.drop_unfinished();
@@ -384,7 +387,13 @@ impl Engine {
             return Ok(());
         }
         self.step += 1;
+        self.unlogged = self.step;
         Ok(self.store.commit(self.step, all)?)
+    }
+
+    /// Whether something was built or put in place that a restart would do again: it is in no record, and not folded yet.
+    pub fn has_unlogged(&self) -> bool {
+        self.store.folded_step() < self.unlogged
     }
 
     /// The states that rules read, as of a snapshot.
