@@ -18,6 +18,8 @@ pub(crate) struct Run {
     /// Sorted; `parts` beside it. A table with prepared parts stands here several times, its oldest part first.
     ids: Vec<TableId>,
     parts: Vec<Arc<Part>>,
+    /// Some table does.
+    repeats: bool,
     pub(crate) entries: usize,
     /// Memory it takes.
     pub(crate) bytes: usize,
@@ -43,8 +45,9 @@ impl Run {
                 loose_bytes += memory;
             }
         }
+        let repeats = parts.windows(2).any(|pair| pair[0].0 == pair[1].0);
         let (ids, parts) = parts.into_iter().unzip();
-        Self { first, last, ids, parts, entries, bytes, beside: false, loose, loose_bytes }
+        Self { first, last, ids, parts, repeats, entries, bytes, beside: false, loose, loose_bytes }
     }
 
     /// A run that came beside the steps, after one.
@@ -52,12 +55,18 @@ impl Run {
         Self { beside: true, ..Self::new(after, after, parts) }
     }
 
-    /// What the run has of a table, newest first.
+    /// What the run has of a table: the newest part, and where there are others those before it, oldest first.
     #[inline]
-    pub(crate) fn parts_of(&self, table: TableId) -> impl Iterator<Item = &Arc<Part>> {
-        let end = self.ids.partition_point(|id| *id <= table);
-        let count = self.ids[..end].iter().rev().take_while(|id| **id == table).count();
-        self.parts[end - count..end].iter().rev()
+    pub(crate) fn part(&self, table: TableId) -> Option<(&Arc<Part>, &[Arc<Part>])> {
+        let at = self.ids.binary_search(&table).ok()?;
+        if self.repeats { self.parts_of(table).split_last() } else { Some((&self.parts[at], &[])) }
+    }
+
+    /// What the run has of a table, oldest first.
+    pub(crate) fn parts_of(&self, table: TableId) -> &[Arc<Part>] {
+        let from = self.ids.partition_point(|id| *id < table);
+        let to = self.ids.partition_point(|id| *id <= table);
+        &self.parts[from..to]
     }
 
     /// All parts with their tables, in table order, older ones of a table first.

@@ -106,7 +106,15 @@ impl Snapshot {
     pub(crate) fn get_hashed(&self, hash: u32, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
         let view = self.view_of(table);
         for run in view.runs.iter().rev() {
-            for part in run.parts_of(table) {
+            let Some((part, older)) = run.part(table) else { continue };
+            if part.is_dropped() {
+                return Ok(None);
+            }
+            if let Some(i) = part.find(hash, key) {
+                return Ok(part.value_range(i).map(|range| Slice::part(Arc::clone(part), range)));
+            }
+            // Prepared parts: of few tables, for a short time.
+            for part in older.iter().rev() {
                 if part.is_dropped() {
                     return Ok(None);
                 }
@@ -146,7 +154,7 @@ impl Snapshot {
         }
         let view = self.view_of(table);
         let mut cursors = Vec::new();
-        let newest_first = view.runs.iter().rev().flat_map(|run| run.parts_of(table));
+        let newest_first = view.runs.iter().rev().flat_map(|run| run.parts_of(table).iter().rev());
         for (older, part) in newest_first.enumerate() {
             if part.is_dropped() {
                 return Scan::new(cursors, Ok(None), reverse);
