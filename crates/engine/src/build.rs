@@ -27,6 +27,7 @@ use crate::operator::States;
 use crate::operator::aggregate::{Accumulation, AggregateOp};
 use crate::states::BUILT;
 use crate::step::fact_key;
+use crate::stored::{Index, Keeping};
 
 /// Something that a model needs and that is not built yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -496,12 +497,18 @@ impl Builder {
         let stored = &network.relations[&relation];
         let mut total = 0_i64;
         self.pour(input, &mut |builder, delta| {
-            let delta = if stored.is_keyed() { delta } else { delta.consolidate(stored.layout.types())? };
-            let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
+            let (delta, rows) = if stored.is_keyed() {
+                let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
+                (delta, rows)
+            } else {
+                delta.consolidate_encoded(&stored.layout)?
+            };
             total += delta.weights.iter().sum::<i64>();
             // Its indexes are other parts of a build.
-            let keeps = |_: &crate::stored::Index| false;
-            builder.portion(|_, states, writes| stored.write_net(&rows, &delta.weights, states, &keeps, writes))
+            let keeps = |_: &Index| false;
+            builder.portion(|_, states, writes| {
+                stored.write_net(&rows, &delta.weights, &mut Keeping { states, keeps: &keeps, writes })
+            })
         })?;
         self.rows = total;
         Ok(())

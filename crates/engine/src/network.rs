@@ -19,7 +19,7 @@ use crate::graph::{Graph, Node, NodeIndex};
 use crate::operator::table::table_delta;
 use crate::operator::{Around, Ruled, States};
 use crate::step::RelationReport;
-use crate::stored::Stored;
+use crate::stored::{Keeping, Stored};
 
 /// Source tables, models and the graph between them.
 #[derive(Clone)]
@@ -152,10 +152,11 @@ impl Network {
     ) -> Result<(Writes, Vec<(NodeIndex, Delta)>)> {
         let mut writes = Writes::new();
         let keeps = |index: &crate::stored::Index| scope.keeps(index.buckets.table, index.built);
+        let into = &mut Keeping { states, keeps: &keeps, writes: &mut writes };
         match scope {
-            Scope::Kept => stored.write_ordered(&change.rows, &change.weights, states, &keeps, &mut writes)?,
+            Scope::Kept => stored.write_ordered(&change.rows, &change.weights, into)?,
             // The rows themselves are written by the steps.
-            Scope::Build { .. } => stored.index_ordered(&change.rows, &change.weights, states, &keeps, &mut writes)?,
+            Scope::Build { .. } => stored.index_ordered(&change.rows, &change.weights, into)?,
         }
         let mut deltas = Vec::new();
         for &feed in self.graph.feeds.get(&change.id).map_or(&[][..], Vec::as_slice) {

@@ -1,5 +1,7 @@
 //! Stored relations: source tables and kept models, with their indexes.
 
+use std::collections::BTreeMap;
+
 use relation::row::Layout;
 use relation::{Rows, Schema, TableId};
 use store::Writes;
@@ -30,6 +32,29 @@ pub struct Index {
 
 /// Which indexes are kept now.
 pub type Keeps<'a> = dyn Fn(&Index) -> bool + 'a;
+
+/// What a relation is kept with: the states as they were, which indexes are kept, and where it is written.
+pub struct Keeping<'a> {
+    pub states: States<'a>,
+    pub keeps: &'a Keeps<'a>,
+    pub writes: &'a mut Writes,
+}
+
+/// A row that came, by its position and its place among the writes.
+struct Came {
+    row: usize,
+    place: u32,
+    /// Another row of its key goes.
+    replaces: bool,
+}
+
+/// A row of a bag, by its key and its first position among the changes, and how often it was there and is.
+struct Counted {
+    key: Vec<u8>,
+    row: usize,
+    before: i64,
+    after: i64,
+}
 
 impl Stored {
     /// A relation without indexes yet.
@@ -63,17 +88,9 @@ impl Stored {
     /// Writes a source's changes in their order, with the indexes.
     ///
     /// The order matters: of two changes to one key the later one stays.
-    pub fn write_ordered(
-        &self,
-        rows: &Rows,
-        weights: &[i8],
-        states: States<'_>,
-        keeps: &Keeps<'_>,
-        writes: &mut Writes,
-    ) -> Result<()> {
+    pub fn write_ordered(&self, rows: &Rows, weights: &[i8], into: &mut Keeping<'_>) -> Result<()> {
         if !self.is_keyed() {
-            let weights: Vec<i64> = weights.iter().map(|&w| i64::from(w)).collect();
-            return self.write_bag(rows, &weights, states, keeps, writes);
+            return self.write_bag(rows, weights.iter().map(|&w| i64::from(w)), into);
         }
         let mut key = Vec::with_capacity(64);
         let mut next_key = Vec::with_capacity(64);
@@ -88,130 +105,132 @@ impl Stored {
                 next_key == key
             };
             if pair {
-                writes.put(self.id, &key, rows.get(i + 1));
+                into.writes.put(self.id, &key, rows.get(i + 1));
                 i += 2;
                 continue;
             }
             if weights[i] > 0 {
-                writes.put(self.id, &key, rows.get(i));
+                into.writes.put(self.id, &key, rows.get(i));
             } else {
-                writes.delete(self.id, &key);
+                into.writes.delete(self.id, &key);
             }
             i += 1;
         }
-        let weights = weights.iter().map(|&w| i64::from(w));
-        self.write_indexes(rows, weights, states, keeps, writes)
+        self.write_indexes(rows, weights.iter().map(|&w| i64::from(w)), into)
     }
 
     /// The indexes alone of what [`Stored::write_ordered`] writes.
-    pub(crate) fn index_ordered(
-        &self,
-        rows: &Rows,
-        weights: &[i8],
-        states: States<'_>,
-        keeps: &Keeps<'_>,
-        writes: &mut Writes,
-    ) -> Result<()> {
-        if !self.indexes.iter().any(keeps) {
-            return Ok(());
-        }
-        if !self.is_keyed() {
-            let weights: Vec<i64> = weights.iter().map(|&w| i64::from(w)).collect();
-            let mut all = Writes::new();
-            self.write_bag(rows, &weights, states, keeps, &mut all)?;
-            all.retain(|table| table != self.id);
-            writes.append(all);
+    pub(crate) fn index_ordered(&self, rows: &Rows, weights: &[i8], into: &mut Keeping<'_>) -> Result<()> {
+        if !self.indexes.iter().any(into.keeps) {
             return Ok(());
         }
         let weights = weights.iter().map(|&w| i64::from(w));
-        self.write_indexes(rows, weights, states, keeps, writes)
+        if self.is_keyed() {
+            return self.write_indexes(rows, weights, into);
+        }
+        let counted = self.count_bag(rows, weights, into.states)?;
+        self.index_bag(rows, &counted, into)
     }
 
     /// Writes a consolidated delta, with the indexes.
     ///
     /// Errors: a key that would hold two rows, of this delta or one that was there and does not go. An update, whose old
-    /// row goes under the same key, costs no read for that.
-    pub fn write_net(
-        &self,
-        rows: &Rows,
-        weights: &[i64],
-        states: States<'_>,
-        keeps: &Keeps<'_>,
-        writes: &mut Writes,
-    ) -> Result<()> {
+    /// row goes under the same key, costs no read for that, and one look-up among the writes.
+    pub fn write_net(&self, rows: &Rows, weights: &[i64], into: &mut Keeping<'_>) -> Result<()> {
         if !self.is_keyed() {
-            return self.write_bag(rows, weights, states, keeps, writes);
+            return self.write_bag(rows, weights.iter().copied(), into);
         }
         let mut key = Vec::with_capacity(64);
-        for sign in [-1, 1] {
-            for (row, &weight) in rows.iter().zip(weights) {
-                if weight.signum() != sign {
-                    continue;
-                }
-                if weight != sign {
-                    return Err(self.broken(TWO_ROWS));
-                }
-                key.clear();
-                self.push_key(row, &mut key);
-                if sign < 0 {
-                    writes.delete(self.id, &key);
-                    continue;
-                }
-                let is_taken = match writes.get(self.id, &key) {
-                    Some(of_delta) => of_delta.is_some(),
-                    None => states.get_seldom(self.id, &key)?.is_some(),
-                };
-                if is_taken {
-                    return Err(self.broken(TWO_ROWS));
-                }
-                writes.put(self.id, &key, row);
+        // What comes first: what goes then finds it, and an update is written once.
+        let mut came: Vec<Came> = Vec::with_capacity(rows.len());
+        for (i, row) in rows.iter().enumerate().filter(|&(i, _)| weights[i] > 0) {
+            key.clear();
+            self.push_key(row, &mut key);
+            let once = into.writes.set_once(self.id, &key, Some(row));
+            if weights[i] != 1 || !once.is_new {
+                return Err(self.broken(TWO_ROWS));
+            }
+            came.push(Came { row: i, place: once.place, replaces: false });
+        }
+        for (i, row) in rows.iter().enumerate().filter(|&(i, _)| weights[i] < 0) {
+            key.clear();
+            self.push_key(row, &mut key);
+            let once = into.writes.set_once(self.id, &key, None);
+            let is_plain = weights[i] == -1;
+            if is_plain && once.is_new {
+                continue;
+            }
+            // Places rise with the rows that came.
+            let of_place = came.binary_search_by_key(&once.place, |came| came.place).ok();
+            match of_place.map(|at| &mut came[at]) {
+                Some(came) if is_plain && !came.replaces => came.replaces = true,
+                _ => return Err(self.broken(TWO_ROWS)),
             }
         }
-        self.write_indexes(rows, weights.iter().copied(), states, keeps, writes)
+        for came in came.iter().filter(|came| !came.replaces) {
+            key.clear();
+            self.push_key(rows.get(came.row), &mut key);
+            if into.states.get_seldom(self.id, &key)?.is_some() {
+                return Err(self.broken(TWO_ROWS));
+            }
+        }
+        self.write_indexes(rows, weights.iter().copied(), into)
     }
 
-    fn write_bag(
-        &self,
-        rows: &Rows,
-        weights: &[i64],
-        states: States<'_>,
-        keeps: &Keeps<'_>,
-        writes: &mut Writes,
-    ) -> Result<()> {
-        let mut net: std::collections::BTreeMap<Vec<u8>, (usize, i64)> = std::collections::BTreeMap::new();
-        for (i, row) in rows.iter().enumerate() {
+    fn write_bag(&self, rows: &Rows, weights: impl Iterator<Item = i64>, into: &mut Keeping<'_>) -> Result<()> {
+        let counted = self.count_bag(rows, weights, into.states)?;
+        for Counted { key, row, after, .. } in &counted {
+            match after {
+                0 => into.writes.delete(self.id, key),
+                after => into.writes.put(self.id, key, &weighted(*after, rows.get(*row))),
+            }
+        }
+        self.index_bag(rows, &counted, into)
+    }
+
+    /// How often each row of a bag is there, before and after changes, by its key. Rows that stay as they are, are left out.
+    fn count_bag(&self, rows: &Rows, weights: impl Iterator<Item = i64>, states: States<'_>) -> Result<Vec<Counted>> {
+        let mut net: BTreeMap<Vec<u8>, (usize, i64)> = BTreeMap::new();
+        for (i, (row, weight)) in rows.iter().zip(weights).enumerate() {
             let mut key = Vec::new();
             self.push_key(row, &mut key);
             let entry = net.entry(key).or_insert((i, 0));
-            entry.1 = entry.1.checked_add(weights[i]).ok_or(relation::Error::Overflow("weight"))?;
+            entry.1 = entry.1.checked_add(weight).ok_or(relation::Error::Overflow("weight"))?;
         }
-        let is_indexed = self.indexes.iter().any(keeps);
-        // The index of a bag holds a row's key as long as the row has any weight.
-        let mut changed = Rows::new();
-        let mut signs = Vec::new();
-        for (key, (i, weight)) in &net {
-            if *weight == 0 {
+        let mut counted = Vec::with_capacity(net.len());
+        for (key, (i, weight)) in net {
+            if weight == 0 {
                 continue;
             }
-            let row = rows.get(*i);
-            let stored = states.get_seldom(self.id, key)?;
+            let stored = states.get_seldom(self.id, &key)?;
             let before = match stored.as_deref().map(read_weighted).transpose()? {
                 None => 0,
-                Some((before, there)) if there == row => before,
+                Some((before, there)) if there == rows.get(i) => before,
                 Some(_) => return Err(self.broken(TWO_ROWS)),
             };
-            let after = before.checked_add(*weight).ok_or(relation::Error::Overflow("weight"))?;
-            match after {
-                0 => writes.delete(self.id, key),
-                1.. => writes.put(self.id, key, &weighted(after, row)),
-                _ => return Err(self.broken("a row counted fewer than no times")),
+            let after = before.checked_add(weight).ok_or(relation::Error::Overflow("weight"))?;
+            if after < 0 {
+                return Err(self.broken("a row counted fewer than no times"));
             }
-            if is_indexed && (before > 0) != (after > 0) {
-                changed.push(row);
+            counted.push(Counted { key, row: i, before, after });
+        }
+        Ok(counted)
+    }
+
+    /// The index of a bag holds a row's key as long as the row has any weight.
+    fn index_bag(&self, rows: &Rows, counted: &[Counted], into: &mut Keeping<'_>) -> Result<()> {
+        if !self.indexes.iter().any(into.keeps) {
+            return Ok(());
+        }
+        let mut changed = Rows::new();
+        let mut signs = Vec::new();
+        for Counted { row, before, after, .. } in counted {
+            if (*before > 0) != (*after > 0) {
+                changed.push(rows.get(*row));
                 signs.push(after.signum() - before.signum());
             }
         }
-        self.write_indexes(&changed, signs.into_iter(), states, keeps, writes)
+        self.write_indexes(&changed, signs.into_iter(), into)
     }
 
     fn broken(&self, what: &'static str) -> Error {
@@ -222,13 +241,12 @@ impl Stored {
         &self,
         rows: &Rows,
         weights: impl Iterator<Item = i64> + Clone,
-        states: States<'_>,
-        keeps: &Keeps<'_>,
-        writes: &mut Writes,
+        into: &mut Keeping<'_>,
     ) -> Result<()> {
+        let keeps = into.keeps;
         for index in self.indexes.iter().filter(|index| keeps(index)) {
             let changes = self.index_changes(index, rows, weights.clone());
-            index.buckets.apply(Some(states), changes, writes)?;
+            index.buckets.apply(Some(into.states), changes, into.writes)?;
         }
         Ok(())
     }
@@ -290,5 +308,66 @@ pub fn bag_key(layout: &Layout, row: &[u8], out: &mut Vec<u8>) {
     relation::key::push_row(out, layout, row, &columns);
     if !relation::key::holds_row(layout, row, out.len() - start) {
         out.extend_from_slice(&relation::key::hash128(row));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relation::{Column, DataType, Value};
+
+    use super::*;
+
+    /// Rows (key, value) with weights, written over a key 1 that holds the row (1, 10).
+    fn write(changes: &[(i64, i64, i64)]) -> Result<Vec<(i64, i64)>> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::open(dir.path(), store::Options::default())?;
+        let column = |name: &str| Column::new(name, DataType::Int64);
+        let stored = Stored::new(TableId(20), Schema::new(vec![column("k"), column("v")], vec![0]));
+        let step = |changes: &[(i64, i64, i64)]| -> Result<()> {
+            let mut rows = Rows::new();
+            for &(k, v, _) in changes {
+                rows.push_values(&stored.layout, &[Value::Int(k), Value::Int(v)])?;
+            }
+            let weights: Vec<i64> = changes.iter().map(|&(.., weight)| weight).collect();
+            let snapshot = store.working();
+            let states = States { snapshot: &snapshot, hot: store.hot(), shards: 1 };
+            let mut writes = Writes::new();
+            stored.write_net(&rows, &weights, &mut Keeping { states, keeps: &|_| false, writes: &mut writes })?;
+            Ok(store.commit(snapshot.step() + 1, writes)?)
+        };
+        step(&[(1, 10, 1)])?;
+        step(changes)?;
+        let row = |entry: store::Result<(store::Slice, store::Slice)>| -> Result<(i64, i64)> {
+            let (_, row) = entry?;
+            match [0, 1].map(|c| stored.layout.value(&row, c)) {
+                [Value::Int(k), Value::Int(v)] => Ok((k, v)),
+                _ => Err(stored.broken("no integers")),
+            }
+        };
+        store.snapshot().scan(stored.id, &[]).map(row).collect()
+    }
+
+    #[test]
+    fn writes_what_came_and_deletes_what_went() {
+        let after = |changes: &[(i64, i64, i64)]| write(changes).unwrap();
+        assert_eq!(after(&[(1, 10, -1), (1, 11, 1), (2, 20, 1)]), [(1, 11), (2, 20)]);
+        assert_eq!(after(&[(1, 11, 1), (1, 10, -1)]), [(1, 11)]);
+        assert_eq!(after(&[(3, 30, 1), (1, 10, -1), (2, 20, 1)]), [(2, 20), (3, 30)]);
+    }
+
+    /// Two rows would stand under one key, or two went from under it: whatever their order, and wherever the other one is.
+    #[test]
+    fn refuses_two_rows_of_a_key() {
+        let refused = |changes: &[(i64, i64, i64)]| match write(changes) {
+            Err(Error::Broken { what, .. }) => assert_eq!(what, TWO_ROWS),
+            other => panic!("{changes:?}: {other:?}"),
+        };
+        refused(&[(1, 11, 1)]);
+        refused(&[(2, 20, 1), (2, 21, 1)]);
+        refused(&[(2, 20, 2)]);
+        refused(&[(1, 10, -1), (1, 11, 1), (1, 12, 1)]);
+        refused(&[(1, 10, -1), (1, 11, -1)]);
+        refused(&[(1, 12, 1), (1, 10, -1), (1, 11, -1)]);
+        refused(&[(1, 10, -2)]);
     }
 }

@@ -16,7 +16,7 @@ use engine::operator::States;
 use engine::operator::aggregate::{AggregateOp, multisets_of};
 use engine::operator::join::{JoinOp, JoinSide};
 use engine::operator::top_k::TopKOp;
-use engine::stored::{Index, Stored};
+use engine::stored::{Index, Keeping, Stored};
 use plan::{Aggregate, AggregateFunction, JoinKind};
 use proptest::prelude::*;
 use relation::columns::{decode, encode};
@@ -253,7 +253,7 @@ impl Subject for Bag {
     fn step(&self, deltas: &[Delta], states: States<'_>, writes: &mut Writes) -> engine::Result<Delta> {
         let delta = deltas[0].consolidate(&TYPES)?;
         let rows = encode(&self.0.layout, &delta.batch)?;
-        self.0.write_net(&rows, &delta.weights, states, &|index| index.built, writes)?;
+        self.0.write_net(&rows, &delta.weights, &mut Keeping { states, keeps: &|index| index.built, writes })?;
         Ok(delta)
     }
 

@@ -161,13 +161,14 @@ impl RowEncoder {
 
 /// Encodes a whole batch.
 pub fn encode(layout: &Layout, batch: &RecordBatch) -> Result<Rows> {
-    let encoder = RowEncoder::new(layout.clone(), batch.columns().to_vec());
+    debug_assert_eq!(layout.types().len(), batch.num_columns());
     let mut rows = Rows::with_capacity(batch.num_rows(), batch.num_rows() * 32);
-    let mut buffer = Vec::new();
     for row in 0..batch.num_rows() {
-        buffer.clear();
-        encoder.push(row, &mut buffer)?;
-        rows.push(&buffer);
+        let mut writer = rows.start_row(layout);
+        for (i, a) in batch.columns().iter().enumerate() {
+            write_value(&mut writer, i, layout.types()[i], a, row)?;
+        }
+        rows.finish_row();
     }
     Ok(rows)
 }

@@ -1,12 +1,14 @@
 //! A delta: rows with signed weights, the currency between operators.
 
+use std::hash::BuildHasher as _;
+
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::columns::{RowEncoder, batch, taken};
-use crate::row::Layout;
+use crate::columns::{batch, encode, taken};
+use crate::row::{Layout, Rows};
 use crate::schema::DataType;
 use crate::{Error, Result};
 
@@ -66,29 +68,42 @@ impl Delta {
     }
 
     /// Adds up the weights of equal rows and drops rows of weight zero; keeps the order of first occurrence.
-    #[expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
     pub fn consolidate(&self, types: &[DataType]) -> Result<Self> {
-        if self.len() < 2 {
-            let rows: Vec<u32> = if self.weights == [0] { vec![] } else { (0..self.len() as u32).collect() };
-            return self.take(&rows);
+        Ok(self.consolidate_encoded(&Layout::new(types.to_vec()))?.0)
+    }
+
+    /// As [`Delta::consolidate`], with the rows encoded, as it has to compare them anyway.
+    pub fn consolidate_encoded(&self, layout: &Layout) -> Result<(Self, Rows)> {
+        let encoded = encode(layout, &self.batch)?;
+        if self.len() < 2 && self.weights != [0] {
+            return Ok((self.clone(), encoded));
         }
-        let encoder = RowEncoder::new(Layout::new(types.to_vec()), self.batch.columns().to_vec());
-        let mut seen: HashMap<Vec<u8>, usize> = HashMap::with_capacity(self.len());
-        let mut kept: Vec<(u32, i64)> = Vec::with_capacity(self.len());
-        let mut buffer = Vec::new();
-        for row in 0..self.len() {
-            buffer.clear();
-            encoder.push(row, &mut buffer)?;
-            if let Some(&at) = seen.get(&buffer) {
-                kept[at].1 = kept[at].1.checked_add(self.weights[row]).ok_or(Error::Overflow("weight"))?;
-            } else {
-                seen.insert(buffer.clone(), kept.len());
-                kept.push((u32::try_from(row).map_err(|_| Error::Overflow("rows of a delta"))?, self.weights[row]));
+        let hasher = DefaultHashBuilder::default();
+        let mut seen: HashTable<u32> = HashTable::with_capacity(self.len());
+        let mut weights = self.weights.clone();
+        for (row, bytes) in encoded.iter().enumerate() {
+            let hash = hasher.hash_one(bytes);
+            let known = seen.find(hash, |&first| encoded.get(first as usize) == bytes);
+            if let Some(&first) = known {
+                let total = &mut weights[first as usize];
+                *total = total.checked_add(self.weights[row]).ok_or(Error::Overflow("weight"))?;
+                weights[row] = 0;
+                continue;
             }
+            let row = u32::try_from(row).map_err(|_| Error::Overflow("rows of a delta"))?;
+            seen.insert_unique(hash, row, |&row| hasher.hash_one(encoded.get(row as usize)));
         }
-        kept.retain(|&(_, weight)| weight != 0);
-        let mut out = self.take(&kept.iter().map(|&(row, _)| row).collect::<Vec<_>>())?;
-        out.weights = kept.into_iter().map(|(_, weight)| weight).collect();
-        Ok(out)
+        if !weights.contains(&0) {
+            return Ok((self.clone(), encoded));
+        }
+        let mut rows = Rows::with_capacity(encoded.len(), encoded.byte_len());
+        let mut kept = Vec::with_capacity(encoded.len());
+        for (row, bytes) in encoded.iter().enumerate().filter(|&(row, _)| weights[row] != 0) {
+            rows.push(bytes);
+            kept.push(u32::try_from(row).map_err(|_| Error::Overflow("rows of a delta"))?);
+        }
+        let mut out = self.take(&kept)?;
+        out.weights = kept.iter().map(|&row| weights[row as usize]).collect();
+        Ok((out, rows))
     }
 }

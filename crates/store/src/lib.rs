@@ -61,7 +61,7 @@ pub use snapshot::Snapshot;
 pub use stage::{StageId, StageReader, StageWriter};
 pub use stats::Stats;
 pub use store::Store;
-pub use writes::{Prepared, Writes};
+pub use writes::{Once, Prepared, Writes};
 
 /// The store's own entries: `folded_step` and the tables that were dropped. Nobody else writes here.
 pub const META: TableId = TableId(0);

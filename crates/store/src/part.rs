@@ -189,6 +189,16 @@ impl Part {
         }
     }
 
+    /// Sets the value of a key that is not there yet; where it is, it stays as it is. The position of its entry, and whether
+    /// that is new.
+    pub(crate) fn set_once(&mut self, hash: u32, key: &[u8], value: Option<&[u8]>) -> Result<(u32, bool), Full> {
+        if let Some(i) = self.find(hash, key) {
+            return Ok((i, false));
+        }
+        self.push(hash, key, value)?;
+        Ok((position(self.entries.len() - 1), true))
+    }
+
     fn replace(&mut self, i: u32, value: Option<&[u8]>) -> Result<(), Full> {
         let entry = self.entries[i as usize];
         let Some(value) = value else {

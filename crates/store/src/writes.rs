@@ -15,11 +15,24 @@ use crate::{Error, KEY_BYTES_MAX, META, Result, VALUE_BYTES_MAX};
 #[derive(Debug, Default)]
 pub struct Writes {
     tables: Vec<(TableId, Part)>,
+    /// Where each table stands, once there are more of them than [`LINEAR_MAX`]; empty until then.
     by_table: HashMap<u32, usize, FixedState>,
     /// The table written last, most often the one written next.
     last: usize,
     /// The first write that [`crate::Store::commit`] must refuse.
     refused: Option<Error>,
+}
+
+/// Up to so many tables are found by looking at all of them: a node of the engine writes a few.
+const LINEAR_MAX: usize = 8;
+
+/// What [`Writes::set_once`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// The place of the key's entry among those of its table: later entries have higher ones.
+    pub place: u32,
+    /// Whether nothing was said of the key before.
+    pub is_new: bool,
 }
 
 /// Writes made ready on another thread than the one that commits: hashed, sorted and checked, so that
@@ -78,6 +91,27 @@ impl Writes {
         self.set(table, key, None);
     }
 
+    /// Sets a key's value, or deletes it, unless these writes say something of it already: then that stays.
+    pub fn set_once(&mut self, table: TableId, key: &[u8], value: Option<&[u8]>) -> Once {
+        // What is refused is refused as a whole, so whatever stands here is never used.
+        let refused = Once { place: u32::MAX, is_new: true };
+        if !self.is_takable(table, key, value) {
+            return refused;
+        }
+        let part = self.part(table);
+        if part.is_dropped() {
+            self.refuse(Error::Dropped(table));
+            return refused;
+        }
+        match part.set_once(hash(table, key), key, value) {
+            Ok((place, is_new)) => Once { place, is_new },
+            Err(_) => {
+                self.refuse(Error::WritesTooLarge { table });
+                refused
+            }
+        }
+    }
+
     /// Removes all entries of a table for good: what was written before, here and in earlier steps, vanishes, and
     /// writing to it again is an error of [`crate::Store::commit`].
     pub fn drop_table(&mut self, table: TableId) {
@@ -86,7 +120,7 @@ impl Writes {
 
     /// What these writes say about a key: none where they do not touch it, `Some(None)` where they delete it.
     pub fn get(&self, table: TableId, key: &[u8]) -> Option<Option<&[u8]>> {
-        let (_, part) = &self.tables[*self.by_table.get(&table.0)?];
+        let (_, part) = &self.tables[self.at(table)?];
         if part.is_dropped() {
             return Some(None);
         }
@@ -107,8 +141,8 @@ impl Writes {
     pub fn try_append(&mut self, other: Self) -> Result<()> {
         other.check()?;
         for (table, part) in &other.tables {
-            let Some(at) = self.by_table.get(&table.0) else { continue };
-            let mine = &self.tables[*at].1;
+            let Some(at) = self.at(*table) else { continue };
+            let mine = &self.tables[at].1;
             if part.is_dropped() {
                 continue;
             }
@@ -125,17 +159,20 @@ impl Writes {
 
     /// Takes over the writes of another, which count as later. What a shard wrote is moved where no other wrote the table.
     pub fn append(&mut self, other: Self) {
+        if self.tables.is_empty() && self.refused.is_none() {
+            *self = other;
+            return;
+        }
         if let Some(error) = other.refused {
             self.refuse(error);
         }
         for (table, part) in other.tables {
             if part.is_dropped() {
                 self.drop_table(table);
-            } else if self.by_table.contains_key(&table.0) {
+            } else if self.at(table).is_some() {
                 self.extend(table, &part);
             } else {
-                self.by_table.insert(table.0, self.tables.len());
-                self.tables.push((table, part));
+                self.add(table, part);
             }
         }
     }
@@ -151,7 +188,8 @@ impl Writes {
             return;
         }
         self.tables.retain(|(table, _)| keeps(*table));
-        self.by_table = self.tables.iter().enumerate().map(|(i, (table, _))| (table.0, i)).collect();
+        self.by_table.clear();
+        self.index_tables();
         self.last = 0;
     }
 
@@ -172,12 +210,7 @@ impl Writes {
 
     #[inline]
     fn set(&mut self, table: TableId, key: &[u8], value: Option<&[u8]>) {
-        if key.len() > KEY_BYTES_MAX {
-            self.refuse(Error::KeyTooLong { table, bytes: key.len() });
-            return;
-        }
-        if value.is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
-            self.refuse(Error::ValueTooLong { table, bytes: value.map_or(0, <[u8]>::len) });
+        if !self.is_takable(table, key, value) {
             return;
         }
         let part = self.part(table);
@@ -188,6 +221,20 @@ impl Writes {
         if part.set(hash(table, key), key, value).is_err() {
             self.refuse(Error::WritesTooLarge { table });
         }
+    }
+
+    /// Whether a key and a value are of a size that can be stored; refuses them otherwise.
+    #[inline]
+    fn is_takable(&mut self, table: TableId, key: &[u8], value: Option<&[u8]>) -> bool {
+        if key.len() > KEY_BYTES_MAX {
+            self.refuse(Error::KeyTooLong { table, bytes: key.len() });
+            return false;
+        }
+        if value.is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
+            self.refuse(Error::ValueTooLong { table, bytes: value.map_or(0, <[u8]>::len) });
+            return false;
+        }
+        true
     }
 
     fn extend(&mut self, table: TableId, more: &Part) {
@@ -221,10 +268,34 @@ impl Writes {
         if table == META {
             self.refuse(Error::Reserved(table));
         }
-        *self.by_table.entry(table.0).or_insert_with(|| {
-            self.tables.push((table, Part::with_capacity(0)));
-            self.tables.len() - 1
-        })
+        self.at(table).unwrap_or_else(|| self.add(table, Part::with_capacity(0)))
+    }
+
+    /// Where a table stands.
+    #[inline]
+    fn at(&self, table: TableId) -> Option<usize> {
+        if self.by_table.is_empty() {
+            return self.tables.iter().position(|(id, _)| *id == table);
+        }
+        self.by_table.get(&table.0).copied()
+    }
+
+    /// Adds a table that is not there yet.
+    fn add(&mut self, table: TableId, part: Part) -> usize {
+        let at = self.tables.len();
+        self.tables.push((table, part));
+        if self.by_table.is_empty() {
+            self.index_tables();
+        } else {
+            self.by_table.insert(table.0, at);
+        }
+        at
+    }
+
+    fn index_tables(&mut self) {
+        if self.tables.len() > LINEAR_MAX {
+            self.by_table.extend(self.tables.iter().enumerate().map(|(i, (table, _))| (table.0, i)));
+        }
     }
 
     /// The parts, sorted by table; or the first write that cannot be.

@@ -50,7 +50,10 @@ impl Rule for Map {
         let [Some(delta)] = inputs else { return Ok(Delta::empty(&node.arrow).into()) };
         let mut mapped = self.0.evaluate(&delta.batch)?;
         let failures = std::mem::take(&mut mapped.failures);
-        let rejected = Rejected::of(&types(&around.network.graph, node), delta, &failures)?;
+        let rejected = match failures.is_empty() {
+            true => None,
+            false => Rejected::of(&types(&around.network.graph, node), delta, &failures)?,
+        };
         Ok(Ruled { delta: mapped.weighted(&delta.weights), rejected, relation: None })
     }
 

@@ -9,7 +9,7 @@ use crate::build::Builder;
 use crate::error::Result;
 use crate::graph::{Node, NodeIndex};
 use crate::step::RelationReport;
-use crate::stored::Index;
+use crate::stored::{Index, Keeping};
 
 /// Keeps a model's relation.
 pub(crate) struct Sink {
@@ -24,14 +24,13 @@ impl Rule for Sink {
 
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, writes: &mut Writes) -> Result<Ruled> {
         let [Some(delta)] = inputs else { return Ok(relation::Delta::empty(&node.arrow).into()) };
-        let delta = delta.consolidate(&node.types)?;
+        let stored = &around.network.relations[&self.relation];
+        let (delta, rows) = delta.consolidate_encoded(&stored.layout)?;
         if delta.is_empty() {
             return Ok(delta.into());
         }
-        let stored = &around.network.relations[&self.relation];
-        let rows = relation::columns::encode(&stored.layout, &delta.batch)?;
         let keeps = |index: &Index| around.scope.keeps(index.buckets.table, index.built);
-        stored.write_net(&rows, &delta.weights, around.states, &keeps, writes)?;
+        stored.write_net(&rows, &delta.weights, &mut Keeping { states: around.states, keeps: &keeps, writes })?;
         let sum = |sign: i64| delta.weights.iter().filter(|w| **w * sign > 0).map(|w| w.unsigned_abs()).sum();
         let (first, weights) = around.network.reported(&rows, delta.weights.iter().copied());
         let report = RelationReport {

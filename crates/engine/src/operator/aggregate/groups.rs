@@ -176,7 +176,11 @@ impl<'a> Accumulation<'a> {
         for (a, aggregate) in self.op.aggregates.iter().enumerate() {
             let gone = finish(&*old.columns[a], aggregate.output, &retracted)?;
             let come = finish(&*new.columns[a], aggregate.output, &inserted)?;
-            arrays.push(concat(&[&*gone, &*come])?);
+            arrays.push(match (retracted.is_empty(), inserted.is_empty()) {
+                (true, _) => come,
+                (_, true) => gone,
+                _ => concat(&[&*gone, &*come])?,
+            });
         }
         let count = retracted.len() + inserted.len();
         let weights = std::iter::repeat_n(-1, retracted.len()).chain(std::iter::repeat_n(1, inserted.len())).collect();

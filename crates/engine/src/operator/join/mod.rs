@@ -45,8 +45,8 @@ pub struct JoinOp {
     /// Where [`JoinOp::is_counted`]: the counts.
     state: Option<TableId>,
     schema: SchemaRef,
-    /// Columns left then right.
-    pairs: SchemaRef,
+    /// What a side that did not change brings.
+    nothing: [Delta; 2],
 }
 
 /// One side: how its old rows are found by key.
@@ -111,8 +111,9 @@ impl JoinOp {
     ) -> Self {
         let fields: Vec<_> = left.schema.fields().iter().chain(right.schema.fields()).cloned().collect();
         let pairs = Arc::new(ArrowSchema::new(fields));
-        let residual = residual.map(|condition| Residual::new(condition, Arc::clone(&pairs)));
-        Self { kind, left, right, residual, state, schema: arrow_schema(output), pairs }
+        let residual = residual.map(|condition| Residual::new(condition, pairs));
+        let nothing = [Delta::empty(&left.schema), Delta::empty(&right.schema)];
+        Self { kind, left, right, residual, state, schema: arrow_schema(output), nothing }
     }
 
     /// Whether a join keeps counts: of each left row's matches, or of the right side of a `NOT IN`.
@@ -162,9 +163,8 @@ impl JoinOp {
         states: States<'_>,
         writes: &mut Writes,
     ) -> Result<Joined> {
-        let empty_left = Delta::empty(&self.left.schema);
-        let empty_right = Delta::empty(&self.right.schema);
-        let (left, right) = (left.unwrap_or(&empty_left), right.unwrap_or(&empty_right));
+        let [no_left, no_right] = &self.nothing;
+        let (left, right) = (left.unwrap_or(no_left), right.unwrap_or(no_right));
         match (self.state, &self.residual) {
             (Some(table), Some(residual)) => self.by_matches((table, residual), left, right, states, writes),
             (Some(table), None) => self.not_in(table, left, right, states, writes),
@@ -477,8 +477,7 @@ impl<'a> Output<'a> {
         if pairs.is_empty() {
             return Ok(());
         }
-        let batch = batch_of(&self.join.pairs, left, right, pairs)?;
-        let batch = relation::columns::batch(&self.join.schema, batch.columns().to_vec(), pairs.len())?;
+        let batch = batch_of(&self.join.schema, left, right, pairs)?;
         self.parts.push(Delta::new(batch, weights_of(left, right, pairs)?));
         Ok(())
     }
@@ -501,13 +500,21 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Delta> {
+    fn finish(mut self) -> Result<Delta> {
+        if self.parts.len() == 1
+            && let Some(only) = self.parts.pop()
+        {
+            return Ok(only);
+        }
         Ok(Delta::concat(&self.join.schema, &self.parts)?)
     }
 }
 
 /// The key of each row, interned; none where the key holds a NULL.
 fn keys_of(side: &JoinSide, batch: &RecordBatch, keys: &mut Interner) -> Result<Vec<Option<u32>>> {
+    if batch.num_rows() == 0 {
+        return Ok(Vec::new());
+    }
     let columns = side.keys.iter().map(|&c| (Arc::clone(batch.column(c)), side.types[c])).collect();
     let encoder = KeyEncoder::new(columns);
     let mut key = Vec::new();

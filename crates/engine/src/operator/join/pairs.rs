@@ -118,18 +118,41 @@ fn columns_of(
     right: &Delta,
     pairs: &[Pair],
 ) -> Result<RecordBatch> {
-    let lefts = UInt32Array::from_iter_values(pairs.iter().map(|&(l, _)| l));
-    let rights = UInt32Array::from_iter_values(pairs.iter().map(|&(_, r)| r));
+    let lefts = Positions::of(left, pairs.iter().map(|&(l, _)| l));
+    let rights = Positions::of(right, pairs.iter().map(|&(_, r)| r));
     let width = left.batch.num_columns();
     let array = |(i, field): (usize, &Arc<arrow::datatypes::Field>)| -> Result<ArrayRef> {
         Ok(match i.checked_sub(width) {
             _ if !wanted.contains(&i) => new_null_array(field.data_type(), pairs.len()),
-            None => take(left.batch.column(i), &lefts, None)?,
-            Some(i) => take(right.batch.column(i), &rights, None)?,
+            None => lefts.take(left.batch.column(i))?,
+            Some(i) => rights.take(right.batch.column(i))?,
         })
     };
     let arrays = schema.fields().iter().enumerate().map(array).collect::<Result<_>>()?;
     Ok(relation::columns::batch(schema, arrays, pairs.len())?)
+}
+
+/// Rows of one side in the order of pairs.
+enum Positions {
+    /// Each row once, in order: where every row has one match, as most joins to a key have.
+    All,
+    Some(UInt32Array),
+}
+
+impl Positions {
+    fn of(side: &Delta, rows: impl ExactSizeIterator<Item = u32> + Clone) -> Self {
+        if rows.len() == side.len() && rows.clone().enumerate().all(|(i, row)| i == row as usize) {
+            return Self::All;
+        }
+        Self::Some(UInt32Array::from_iter_values(rows))
+    }
+
+    fn take(&self, column: &ArrayRef) -> Result<ArrayRef> {
+        match self {
+            Self::All => Ok(Arc::clone(column)),
+            Self::Some(rows) => Ok(take(column, rows, None)?),
+        }
+    }
 }
 
 /// What one pair weighs.

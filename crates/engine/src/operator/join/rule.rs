@@ -62,7 +62,10 @@ impl Rule for JoinRule {
             return Err(Error::Broken { node: node.identity.clone(), what: "a join has not two inputs" });
         };
         let joined = self.0.apply(left, right, around.states, writes)?;
-        let rejected = rejected(&types(&around.network.graph, node), &joined.failed)?;
+        let rejected = match joined.failed.parts.is_empty() {
+            true => None,
+            false => rejected(&types(&around.network.graph, node), &joined.failed)?,
+        };
         Ok(Ruled { delta: joined.delta, rejected, relation: None })
     }
 
