@@ -65,7 +65,9 @@ fn store(status: &Status, out: &mut Out) {
     let help = "Point reads that the cache answered.";
     out.counter("tidemill_cache_hits_total", help, vec![], stats.hot_hits);
     out.counter("tidemill_cache_misses_total", "Point reads past the cache.", vec![], stats.hot_misses);
-    for (component, bytes) in [("overlay", stats.overlay_bytes as u64), ("cache", stats.hot_bytes)] {
+    for (component, bytes) in
+        [("overlay", stats.overlay_bytes as u64), ("cache", stats.hot_bytes), ("filter", stats.filter_bytes)]
+    {
         let labels = vec![("component", component.to_owned())];
         out.gauge("tidemill_memory_bytes", "Memory by what it holds.", labels, bytes as f64);
     }

@@ -289,6 +289,7 @@ pub fn store_options(memory: u64) -> store::Options {
         overlay_bytes: (memory / 8).clamp(64 << 20, 256 << 20),
         hot_bytes: (memory / 16).clamp(32 << 20, 512 << 20),
         cache_bytes: (memory / 8).clamp(32 << 20, 512 << 20),
+        filter_bytes: (memory / 32).clamp(16 << 20, 512 << 20),
         ..store::Options::default()
     }
 }

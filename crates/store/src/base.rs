@@ -24,6 +24,8 @@ pub(crate) struct Base {
     pub(crate) folded: u64,
     /// Dropped tables whose entries may still lie about.
     pub(crate) dead: BTreeSet<TableId>,
+    /// Nothing was ever folded.
+    pub(crate) is_new: bool,
     tables: RwLock<Access>,
 }
 
@@ -72,13 +74,19 @@ impl Prefixed {
 }
 
 impl Tables {
-    /// The step that these tables stand at; 0 before the first fold.
-    pub(crate) fn folded(&self) -> Result<u64> {
+    /// The step that these tables stand at; none before the first fold.
+    fn folded_once(&self) -> Result<Option<u64>> {
         let key = Prefixed::new(META, FOLDED_STEP);
         let value = self.snapshot.get(&self.keyspace, key.bytes()).map_err(Error::tables("read"))?;
-        let Some(value) = value else { return Ok(0) };
+        let Some(value) = value else { return Ok(None) };
         let bytes: Option<[u8; 8]> = value.as_ref().try_into().ok();
-        bytes.map(u64::from_be_bytes).ok_or(Error::Decode { what: "the folded step", reason: "not 8 bytes" })
+        let step = bytes.map(u64::from_be_bytes);
+        step.ok_or(Error::Decode { what: "the folded step", reason: "not 8 bytes" }).map(Some)
+    }
+
+    /// The same; 0 before the first fold.
+    pub(crate) fn folded(&self) -> Result<u64> {
+        Ok(self.folded_once()?.unwrap_or(0))
     }
 
     /// The dropped tables that these tables remember.
@@ -97,7 +105,9 @@ impl Tables {
 
 impl Base {
     pub(crate) fn new(tables: Tables) -> Result<Self> {
-        Ok(Self { folded: tables.folded()?, dead: tables.dead()?, tables: RwLock::new(Access::Open(tables)) })
+        let folded = tables.folded_once()?;
+        let (is_new, folded) = (folded.is_none(), folded.unwrap_or(0));
+        Ok(Self { folded, dead: tables.dead()?, is_new, tables: RwLock::new(Access::Open(tables)) })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Access> {
@@ -127,6 +137,24 @@ impl Base {
             return Ok(None);
         }
         self.range_of_any(table, from, to).map(Some)
+    }
+
+    /// The keys of all tables that were not dropped, with their tables.
+    pub(crate) fn keys(&self) -> Result<impl Iterator<Item = Result<(TableId, Slice)>>> {
+        let first = TableId(META.0 + 1);
+        let entries = {
+            let guard = self.read();
+            let tables = self.open(&guard)?;
+            let from = Prefixed::new(first, &[]);
+            let bounds = (Bound::Included(from.bytes()), Bound::Unbounded);
+            tables.snapshot.range::<&[u8], _>(&tables.keyspace, bounds)
+        };
+        let keys = entries.map(|entry| {
+            let key = entry.key().map_err(Error::tables("read"))?;
+            let table = key.first_chunk::<4>().ok_or(Error::Decode { what: "a key", reason: "it names no table" })?;
+            Ok((TableId(u32::from_be_bytes(*table)), Slice::table(key, PREFIX)))
+        });
+        Ok(keys.filter(|key| !key.as_ref().is_ok_and(|(table, _)| self.dead.contains(table))))
     }
 
     /// Whether anything is left of a dropped table.

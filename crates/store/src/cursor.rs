@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::part::Part;
+use crate::part::{self, Part};
 
 /// A range of one part, walked from its beginning or its end.
 pub(crate) struct Cursor {
@@ -14,8 +14,9 @@ pub(crate) struct Cursor {
     /// Ranks in key order not yet walked.
     from: usize,
     to: usize,
-    /// Entry under the cursor.
+    /// Entry under the cursor, and how its key goes on behind what all keys of the merge begin with.
     at: u32,
+    head: u64,
 }
 
 impl Cursor {
@@ -40,15 +41,20 @@ impl Cursor {
     }
 
     fn of(part: &Arc<Part>, age: usize, from: usize, to: usize) -> Option<Self> {
-        (from < to).then(|| Self { part: Arc::clone(part), age, from, to, at: 0 })
+        (from < to).then(|| Self { part: Arc::clone(part), age, from, to, at: 0, head: 0 })
     }
 
     fn key(&self) -> &[u8] {
         self.part.key(self.at)
     }
 
-    /// Puts the cursor on the next entry of its range; false at the end.
-    fn step(&mut self, reverse: bool) -> bool {
+    /// The first and the last key of its range.
+    fn ends(&self) -> [&[u8]; 2] {
+        [self.from, self.to - 1].map(|rank| self.part.key(self.part.nth(rank)))
+    }
+
+    /// Puts the cursor on the next entry of its range; false at the end. All keys agree in `shared` bytes.
+    fn step(&mut self, reverse: bool, shared: usize) -> bool {
         if self.from >= self.to {
             return false;
         }
@@ -59,6 +65,7 @@ impl Cursor {
             self.at = self.part.nth(self.from);
             self.from += 1;
         }
+        self.head = part::head(&self.key()[shared..]);
         true
     }
 }
@@ -67,6 +74,8 @@ impl Cursor {
 pub(crate) struct Merge {
     heap: Vec<Cursor>,
     reverse: bool,
+    /// Bytes that all keys begin with: the eight after them tell most keys apart, without a look at either.
+    shared: usize,
 }
 
 impl Merge {
@@ -77,8 +86,9 @@ impl Merge {
 
     /// In rising or falling key order.
     pub(crate) fn new(mut cursors: Vec<Cursor>, reverse: bool) -> Self {
-        cursors.retain_mut(|cursor| cursor.step(reverse));
-        let mut merge = Self { heap: cursors, reverse };
+        let shared = shared_prefix(&cursors);
+        cursors.retain_mut(|cursor| cursor.step(reverse, shared));
+        let mut merge = Self { heap: cursors, reverse, shared };
         for i in (0..merge.heap.len() / 2).rev() {
             merge.sift(i);
         }
@@ -87,20 +97,20 @@ impl Merge {
 
     /// The newest entry of the next key, tombstones included.
     pub(crate) fn next(&mut self) -> Option<(Arc<Part>, u32)> {
-        let (part, at) = {
+        let (part, at, head) = {
             let top = self.heap.first()?;
-            (Arc::clone(&top.part), top.at)
+            (Arc::clone(&top.part), top.at, top.head)
         };
         self.advance();
         // Older entries of the same key come right behind.
-        while self.heap.first().is_some_and(|top| top.key() == part.key(at)) {
+        while self.heap.first().is_some_and(|top| top.head == head && top.key() == part.key(at)) {
             self.advance();
         }
         Some((part, at))
     }
 
     fn advance(&mut self) {
-        if !self.heap[0].step(self.reverse) {
+        if !self.heap[0].step(self.reverse, self.shared) {
             self.heap.swap_remove(0);
         }
         if !self.heap.is_empty() {
@@ -127,7 +137,16 @@ impl Merge {
 
     fn before(&self, a: usize, b: usize) -> bool {
         let (a, b) = (&self.heap[a], &self.heap[b]);
-        let by_key = if self.reverse { b.key().cmp(a.key()) } else { a.key().cmp(b.key()) };
+        let by_key = a.head.cmp(&b.head).then_with(|| a.key().cmp(b.key()));
+        let by_key = if self.reverse { by_key.reverse() } else { by_key };
         by_key.then_with(|| b.age.cmp(&a.age)) == Ordering::Less
     }
+}
+
+/// Bytes that all keys of some ranges begin with: those in which their first and last keys agree.
+fn shared_prefix(cursors: &[Cursor]) -> usize {
+    let mut ends = cursors.iter().flat_map(Cursor::ends);
+    let first = ends.next().unwrap_or_default();
+    let same = |key: &[u8]| first.iter().zip(key).take_while(|(a, b)| a == b).count();
+    ends.map(same).min().unwrap_or(0)
 }

@@ -6,7 +6,8 @@
 //!
 //! A hit costs two cache misses of the processor, one in the table of slots and one at the entry (key and value lie
 //! together); a commit writes over a value of the same length without allocating. Eviction is a clock over the slots,
-//! with a small count of hits per slot.
+//! with a small count of hits per slot. What is not in the cache is looked for in the view's filter of keys
+//! ([`crate::filter`]) before anything is read: most keys that the engine looks for in vain end there.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +64,7 @@ impl Hot {
             let mut shard = lock(self.shard(hash));
             if snapshot.step() != self.step.load(Ordering::Acquire) || !snapshot.is_plain() {
                 drop(shard);
-                return snapshot.get_hashed(hash, table, key);
+                return if snapshot.lacks(hash, table) { Ok(None) } else { snapshot.get_hashed(hash, table, key) };
             }
             match shard.entries.get(hash, table, key) {
                 Found::Value(value) => {
@@ -76,6 +77,10 @@ impl Hot {
                 }
                 Found::Unknown => {}
             }
+        }
+        // Nothing to remember: the filter knows it.
+        if snapshot.lacks(hash, table) {
+            return Ok(None);
         }
         let value = snapshot.get_hashed(hash, table, key)?;
         let mut shard = lock(self.shard(hash));

@@ -31,6 +31,7 @@ mod cursor;
 mod disk;
 mod error;
 pub mod files;
+mod filter;
 mod fold;
 mod folder;
 mod hot;

@@ -11,6 +11,9 @@ pub struct Options {
     pub overlay_bytes: u64,
     /// Bytes of the engine's cache of newest values ([`crate::Hot`]). Default 128 MiB.
     pub hot_bytes: u64,
+    /// Bytes of the filter over the keys of all tables, by which a look for a key that is not there costs no read; beyond
+    /// them it is given up. A key takes one and a half. Default 64 MiB.
+    pub filter_bytes: u64,
     /// Entries waiting to be folded that make a fold start at once: some seconds' worth of replay, so that a restart
     /// stays short; the larger a fold, the fewer bytes compaction writes per change. Default 600,000.
     pub fold_entries_min: usize,
@@ -28,6 +31,9 @@ pub struct Options {
     /// Steps of up to this many entries are merged with their neighbours at commit, so that a reader meets few runs.
     /// Default 32,768.
     pub merge_entries_max: usize,
+    /// That many of them are merged at once, at least: each merge copies their entries, and a run more costs a read that
+    /// goes past the cache and the filter of keys one look more. Default 4.
+    pub merge_runs_min: usize,
     /// How long to wait before a failed fold is tried again. Default 5 s.
     pub fold_retry: Duration,
 }
@@ -38,12 +44,14 @@ impl Default for Options {
             cache_bytes: 256 << 20,
             overlay_bytes: 256 << 20,
             hot_bytes: 128 << 20,
+            filter_bytes: 64 << 20,
             fold_entries_min: 600_000,
             fold_interval: Duration::from_secs(30),
             fold_entries_quiet: 5_000,
             level0_tables_max: 12,
             segment_bytes: 64 << 20,
             merge_entries_max: 32_768,
+            merge_runs_min: 4,
             fold_retry: Duration::from_secs(5),
         }
     }

@@ -131,6 +131,12 @@ impl Part {
         (entry.value_len != TOMBSTONE).then(|| self.arena.get(entry.place, u32::from(entry.key_len), entry.value_len))
     }
 
+    /// Whether an entry says that its key was deleted.
+    #[inline]
+    pub(crate) fn is_deleted(&self, i: u32) -> bool {
+        self.entries[i as usize].value_len == TOMBSTONE
+    }
+
     /// Where a value lies behind its entry's begin, for [`Part::bytes`]; none where the key was deleted.
     #[inline]
     pub(crate) fn value_range(&self, i: u32) -> Option<(Place, u32, u32)> {
@@ -340,7 +346,7 @@ fn slot_position(slot: u64) -> u32 {
 
 /// The first eight bytes, so that they compare as the bytes do as far as they go.
 #[inline]
-fn head(rest: &[u8]) -> u64 {
+pub(crate) fn head(rest: &[u8]) -> u64 {
     let mut head = [0; 8];
     let n = rest.len().min(8);
     head[..n].copy_from_slice(&rest[..n]);

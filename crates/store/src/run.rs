@@ -5,6 +5,7 @@ use std::sync::Arc;
 use relation::TableId;
 
 use crate::cursor::{Cursor, Merge};
+use crate::options::Options;
 use crate::part::Part;
 
 /// Bytes beyond which neighbouring runs are not merged, however few their entries are: merging copies them.
@@ -80,25 +81,25 @@ impl Run {
     }
 }
 
-/// Where runs grow like this they are merged: each at most twice as large as all that came after it.
+/// Where enough runs grow like this they are merged: each at most twice as large as all that came after it.
 ///
 /// Returns how many of the newest runs belong into one. Runs up to step `frozen` are being folded and stay as they are;
 /// large results are not worth the copy, the fold takes them soon.
-pub(crate) fn mergeable(runs: &[Arc<Run>], frozen: u64, entries_max: usize) -> usize {
+pub(crate) fn mergeable(runs: &[Arc<Run>], frozen: u64, options: &Options) -> usize {
     let Some(newest) = runs.last() else { return 0 };
     let (mut loose, mut bytes, mut weight) = (newest.loose, newest.loose_bytes, newest.weight());
     let mut count = 1;
     for run in runs.iter().rev().skip(1) {
         loose += run.loose;
         bytes += run.loose_bytes;
-        let fits = run.first > frozen && loose <= entries_max && bytes <= MERGE_BYTES_MAX;
+        let fits = run.first > frozen && loose <= options.merge_entries_max && bytes <= MERGE_BYTES_MAX;
         if !fits || run.weight() > 2 * weight.max(1) {
             break;
         }
         weight += run.weight();
         count += 1;
     }
-    count
+    if count < options.merge_runs_min { 1 } else { count }
 }
 
 /// One run of several neighbouring ones, oldest first. A part that is alone in its table, or was prepared, is shared, not

@@ -8,6 +8,7 @@ use relation::TableId;
 
 use crate::base::Base;
 use crate::cursor::Cursor;
+use crate::filter::Filter;
 use crate::part::hash;
 use crate::run::Run;
 use crate::scan::Scan;
@@ -21,16 +22,23 @@ pub(crate) struct View {
     /// Runs of the steps after the base's fold (older ones may be among them while a fold is published), newest last.
     pub(crate) runs: Vec<Arc<Run>>,
     pub(crate) base: Arc<Base>,
+    /// The keys that may be there; none where that is not known.
+    pub(crate) filter: Option<Arc<Filter>>,
     /// Entries and bytes of the runs.
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
 }
 
 impl View {
-    pub(crate) fn new(step: u64, runs: Vec<Arc<Run>>, base: Arc<Base>) -> Self {
+    pub(crate) fn new(step: u64, runs: Vec<Arc<Run>>, base: Arc<Base>, filter: Option<Arc<Filter>>) -> Self {
         let entries = runs.iter().map(|run| run.entries).sum();
         let bytes = runs.iter().map(|run| run.bytes).sum();
-        Self { step, runs, base, entries, bytes }
+        Self { step, runs, base, filter, entries, bytes }
+    }
+
+    /// The same with another filter.
+    pub(crate) fn with_filter(&self, filter: &Arc<Filter>) -> Self {
+        Self::new(self.step, self.runs.clone(), Arc::clone(&self.base), Some(Arc::clone(filter)))
     }
 
     /// The same step on a newer base, without the runs that the base covers. What came beside the steps while the fold was
@@ -42,7 +50,7 @@ impl View {
             run.last > base.folded || is_late
         };
         let runs = self.runs.iter().filter(is_left).cloned().collect();
-        Self::new(self.step, runs, Arc::clone(base))
+        Self::new(self.step, runs, Arc::clone(base), self.filter.clone())
     }
 
     /// Bytes of runs that another view does not have.
@@ -99,7 +107,14 @@ impl Snapshot {
 
     /// The value of a key.
     pub fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Slice>> {
-        self.get_hashed(hash(table, key), table, key)
+        let hash = hash(table, key);
+        if self.lacks(hash, table) { Ok(None) } else { self.get_hashed(hash, table, key) }
+    }
+
+    /// Whether it is known, without a read, that no key of this hash is there.
+    #[inline]
+    pub(crate) fn lacks(&self, hash: u32, table: TableId) -> bool {
+        self.view_of(table).filter.as_ref().is_some_and(|filter| !filter.may_have(hash))
     }
 
     #[inline]

@@ -23,6 +23,8 @@ pub struct Stats {
     pub overlay_runs: usize,
     /// Memory of the cache of newest values.
     pub hot_bytes: u64,
+    /// Memory of the filter over the keys that there are; 0 while there is none, and looking for new keys takes reads.
+    pub filter_bytes: u64,
     /// Reads that the cache of newest values answered.
     pub hot_hits: u64,
     /// Reads that it did not.

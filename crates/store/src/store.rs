@@ -12,6 +12,7 @@ use relation::TableId;
 use crate::base::Base;
 use crate::disk::Disk;
 use crate::files::{Files, System};
+use crate::filter::Filter;
 use crate::folder::Folder;
 use crate::hot::Hot;
 use crate::log::{Log, Replay, Syncer, Syncing};
@@ -23,7 +24,7 @@ use crate::snapshot::{Snapshot, View};
 use crate::stage::{StageId, StageReader, StageWriter, Stages};
 use crate::stats::Stats;
 use crate::writes::{Prepared, Writes};
-use crate::{Error, Result, fold, lock};
+use crate::{Error, Result, filter, fold, lock};
 
 /// What [`Store::wait_for_space`] tries to write, and how often.
 const SPACE_BYTES: u64 = 1 << 20;
@@ -38,7 +39,8 @@ pub struct Store(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     syncer: Syncer,
-    fold: Mutex<Option<JoinHandle<()>>>,
+    /// The fold's thread and the filter's.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What the handle and the fold's thread share.
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) work: Condvar,
     /// Somebody waits for a fold.
     done: Condvar,
+    /// The filter's thread waits for the filter to be missing.
+    pub(crate) filter_lost: Condvar,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -96,6 +100,10 @@ pub(crate) struct State {
     /// All bases that a reader may hold.
     pub(crate) bases: Vec<Weak<Base>>,
     pub(crate) failure: Option<Error>,
+    /// A filter that is being made of what is stored; what is committed is added to it.
+    pub(crate) filter_coming: Option<Arc<Filter>>,
+    /// There are more keys than a filter may take.
+    pub(crate) filter_given_up: bool,
     pub(crate) stats: Stats,
 }
 
@@ -129,9 +137,12 @@ impl Store {
             graves,
             bases: vec![Arc::downgrade(&base)],
             failure: None,
+            filter_coming: None,
+            filter_given_up: false,
             stats: Stats::default(),
         };
-        let view = Arc::new(View::new(base.folded, Vec::new(), base));
+        let filter = base.is_new.then(|| Arc::new(Filter::new(options.filter_bytes)));
+        let view = Arc::new(View::new(base.folded, Vec::new(), base, filter));
         let shared = Arc::new(Shared {
             hot: Hot::new(options.hot_bytes, view.step),
             views: RwLock::new(Views { visible: Arc::clone(&view), working: view }),
@@ -144,13 +155,21 @@ impl Store {
             room: Condvar::new(),
             work: Condvar::new(),
             done: Condvar::new(),
+            filter_lost: Condvar::new(),
             stopping: AtomicBool::new(false),
         });
         let syncer = Syncer::start(&shared.log)?;
-        let theirs = Arc::clone(&shared);
-        let spawn = std::thread::Builder::new().name("store-fold".to_owned()).spawn(move || fold::run(&theirs));
-        let thread = spawn.map_err(Error::io("start a thread for", dir))?;
-        Ok(Self(Arc::new(Handle { shared, syncer, fold: Mutex::new(Some(thread)) })))
+        let spawn = |name: &str, run: fn(&Shared)| {
+            let theirs = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&theirs));
+            thread.map_err(Error::io("start a thread for", dir))
+        };
+        let threads = vec![spawn("store-fold", fold::run)?];
+        let handle = Handle { shared: Arc::clone(&shared), syncer, threads: Mutex::new(threads) };
+        // From here on an error ends what was started.
+        let filter = spawn("store-filter", filter::run)?;
+        lock(&handle.threads).push(filter);
+        Ok(Self(Arc::new(handle)))
     }
 
     fn shared(&self) -> &Shared {
@@ -229,8 +248,8 @@ impl Store {
     pub fn commit_beside(&self, writes: Writes) -> Result<()> {
         let shared = self.shared();
         let parts = Prepared::new(writes)?.into_parts();
-        let state = shared.wait_for_room(2)?;
-        shared.publish_beside(&state, parts)
+        let mut state = shared.wait_for_room(2)?;
+        shared.publish_beside(&mut state, parts)
     }
 
     /// Asks for a fold of everything up to the newest step, and does not wait for it.
@@ -416,6 +435,7 @@ impl Store {
             hot_bytes: shared.hot.bytes(),
             hot_hits,
             hot_misses,
+            filter_bytes: view.filter.as_ref().map_or(0, |filter| filter.bytes()),
             log_bytes,
             log_segments,
             staged_bytes: shared.stages.bytes(),
@@ -494,11 +514,12 @@ impl Shared {
             self.hot.forget(&prepared.iter().map(|(table, _)| *table).collect());
         }
         state.dropped.extend(dropped);
+        let filter = self.note_keys(&mut state, &view, prepared.iter().chain(&parts));
         let mut runs = view.runs.clone();
         let all: Vec<_> = if prepared.is_empty() { parts } else { prepared.into_iter().chain(parts).collect() };
         if !all.is_empty() {
             runs.push(Arc::new(Run::new(step, step, all)));
-            let count = run::mergeable(&runs, state.frozen, self.options.merge_entries_max);
+            let count = run::mergeable(&runs, state.frozen, &self.options);
             if count > 1
                 && let Some(merged) = run::merge(&runs[runs.len() - count..])
             {
@@ -506,7 +527,7 @@ impl Shared {
                 runs.push(Arc::new(merged));
             }
         }
-        let next = Arc::new(View::new(step, runs, Arc::clone(&view.base)));
+        let next = Arc::new(View::new(step, runs, Arc::clone(&view.base), filter));
         let due = fold::is_large(&self.options, &next, state.frozen);
         let first = state.waiting_since.is_none();
         if first {
@@ -523,12 +544,13 @@ impl Shared {
     }
 
     /// Publishes what came beside the steps: the newest step is what it was.
-    fn publish_beside(&self, state: &MutexGuard<'_, State>, parts: Vec<(TableId, Arc<Part>)>) -> Result<()> {
+    fn publish_beside(&self, state: &mut MutexGuard<'_, State>, parts: Vec<(TableId, Arc<Part>)>) -> Result<()> {
         let (visible, view) = self.views();
         dropped_by(&state.dropped, parts.iter())?;
+        let filter = self.note_keys(state, &view, parts.iter());
         let mut runs = view.runs.clone();
         runs.push(Arc::new(Run::beside(view.step, parts)));
-        let next = Arc::new(View::new(view.step, runs, Arc::clone(&view.base)));
+        let next = Arc::new(View::new(view.step, runs, Arc::clone(&view.base), filter));
         let due = fold::is_large(&self.options, &next, state.frozen);
         let visible = if visible.step == next.step { Arc::clone(&next) } else { visible };
         self.set_views(visible, next);
@@ -536,6 +558,43 @@ impl Shared {
             self.work.notify_all();
         }
         Ok(())
+    }
+
+    /// Adds the keys of parts that will be published to the filter of the newest view, and to one that is being made. The
+    /// filter of the view to come: none where there is no room in it.
+    fn note_keys<'a>(
+        &self,
+        state: &mut State,
+        view: &View,
+        parts: impl Iterator<Item = &'a (TableId, Arc<Part>)> + Clone,
+    ) -> Option<Arc<Filter>> {
+        let add = |filter: &Arc<Filter>| parts.clone().try_for_each(|(_, part)| filter.add_part(part)).is_ok();
+        if state.filter_coming.as_ref().is_some_and(|coming| !add(coming)) {
+            state.filter_coming = None;
+        }
+        let filter = view.filter.clone().filter(add);
+        if filter.is_none() {
+            self.filter_lost.notify_all();
+        }
+        filter
+    }
+
+    /// Publishes a filter that was made of a view and has what was committed since; one that is not whole is given up.
+    pub(crate) fn end_filter(&self, made_of: &View, filter: Arc<Filter>, is_whole: bool) {
+        let mut state = self.state();
+        if state.filter_coming.take().is_none() || !is_whole {
+            state.filter_given_up = true;
+            return;
+        }
+        let (visible, working) = self.views();
+        let next = Arc::new(working.with_filter(&filter));
+        // A view before the one that it was made of may have keys that were deleted since.
+        let visible = match visible.step {
+            step if step == next.step => Arc::clone(&next),
+            step if step >= made_of.step => Arc::new(visible.with_filter(&filter)),
+            _ => visible,
+        };
+        self.set_views(visible, next);
     }
 
     /// Publishes a new base: the runs that it covers go. Readers of a step before it keep the old one.
@@ -567,6 +626,7 @@ impl Shared {
         self.room.notify_all();
         self.work.notify_all();
         self.done.notify_all();
+        self.filter_lost.notify_all();
     }
 
     /// Removes log segments that neither the fold nor anybody else needs.
@@ -579,7 +639,7 @@ impl Shared {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.stop();
-        if let Some(thread) = lock(&self.fold).take() {
+        for thread in lock(&self.threads).drain(..) {
             // A panic of that thread has been printed; there is nothing more to do about it here.
             drop(thread.join());
         }

@@ -400,6 +400,7 @@ pub(crate) fn options(words: &[&str]) -> Result<Options, String> {
         hot_bytes: 1 << 20,
         fold_entries_min: usize::MAX,
         fold_interval: Duration::from_secs(3600),
+        merge_runs_min: 2,
         ..Options::default()
     };
     for word in words {
@@ -411,6 +412,8 @@ pub(crate) fn options(words: &[&str]) -> Result<Options, String> {
             "overlay_bytes" => options.overlay_bytes = number(value)?,
             "hot_bytes" => options.hot_bytes = number(value)?,
             "segment_bytes" => options.segment_bytes = number(value)?,
+            "merge_runs_min" => options.merge_runs_min = number(value)?,
+            "filter_bytes" => options.filter_bytes = number(value)?,
             "merge_entries_max" => options.merge_entries_max = number(value)?,
             _ => return Err(format!("{word}: not an option")),
         }

@@ -117,6 +117,7 @@ impl Run {
             fold_interval: Duration::from_millis(if self.background { 1 } else { 1_000_000 }),
             fold_entries_quiet: 1,
             merge_entries_max: 64,
+            merge_runs_min: 2,
             segment_bytes: 2_000,
             overlay_bytes: if self.background { 20_000 } else { 1 << 30 },
             ..Options::default()

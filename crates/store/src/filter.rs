@@ -1,0 +1,289 @@
+//! Which keys may be there: a filter in memory over the entries of all tables, so that looking for a key that is new costs
+//! no read.
+//!
+//! Law: a view's filter knows every key that has a value in the view; of others it may be wrong. It only grows: a key that
+//! was deleted stays, and a newer view has the same filter with more in it. So a commit adds its keys before its view is
+//! published. Where there is no filter, every key may be there: after a store was opened until its tables were walked once
+//! ([`run`]), and when the filter has outgrown its budget.
+//!
+//! Keys are known by their 32-bit hash, which they have in the overlay too. A layer is a Bloom filter of blocks of 256 bits,
+//! one of them per key (Putze, Sanders, Singler: "Cache-, Hash- and Space-Efficient Bloom Filters", WEA 2007); when one is
+//! full, one eight times as large comes after it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use crate::Result;
+use crate::part::{Part, hash};
+use crate::snapshot::View;
+use crate::store::Shared;
+
+/// Bits of a filter per key: one new key in about a hundred is looked for in vain.
+const KEY_BITS: u64 = 12;
+/// Keys of the first layer: 96 KiB.
+const FIRST_KEYS: u64 = 1 << 16;
+/// How many times as large as the layer before it a layer is.
+const GROWTH: u64 = 8;
+/// The eighth would be one of more keys than there are hashes.
+const LAYERS_MAX: usize = 7;
+/// Words of a block, of each of which a key takes two bits.
+const WORDS: usize = 4;
+const BLOCK_BYTES: u64 = size_of::<Block>() as u64;
+
+/// The keys of a store; see the module.
+pub(crate) struct Filter {
+    layers: [OnceLock<Layer>; LAYERS_MAX],
+    /// Bytes that all layers together may take.
+    bytes_max: u64,
+}
+
+/// The filter has no room for more keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+struct Layer {
+    blocks: Box<[Block]>,
+    keys_max: u64,
+    keys: AtomicU64,
+}
+
+#[derive(Default)]
+#[repr(align(32))]
+struct Block([AtomicU64; WORDS]);
+
+/// The bits of a key in any layer: which block, as a fraction of all, and which bits of its words.
+struct Bits {
+    block: u64,
+    words: [u64; WORDS],
+}
+
+impl Bits {
+    #[inline]
+    fn of(hash: u32) -> Self {
+        let mut mixed = u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let block = mixed >> 32;
+        mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mut words = [0; WORDS];
+        for word in &mut words {
+            *word = (1 << (mixed >> 58)) | (1 << ((mixed >> 52) & 63));
+            mixed <<= 12;
+        }
+        Self { block, words }
+    }
+}
+
+impl Layer {
+    fn new(keys_max: u64) -> Self {
+        let blocks = (keys_max * KEY_BITS).div_ceil(8 * BLOCK_BYTES).max(1);
+        let blocks = (0..blocks).map(|_| Block::default()).collect();
+        Self { blocks, keys_max, keys: AtomicU64::new(0) }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.blocks.len() as u64 * BLOCK_BYTES
+    }
+
+    #[inline]
+    fn block(&self, bits: &Bits) -> &Block {
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of blocks")]
+        let at = ((bits.block * self.blocks.len() as u64) >> 32) as usize;
+        &self.blocks[at]
+    }
+
+    #[inline]
+    fn has(&self, bits: &Bits) -> bool {
+        let block = self.block(bits);
+        block.0.iter().zip(bits.words).all(|(word, bits)| word.load(Ordering::Relaxed) & bits == bits)
+    }
+
+    #[inline]
+    fn add(&self, bits: &Bits) {
+        let block = self.block(bits);
+        block.0.iter().zip(bits.words).for_each(|(word, bits)| {
+            word.fetch_or(bits, Ordering::Relaxed);
+        });
+        self.keys.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Filter {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self { layers: Default::default(), bytes_max }
+    }
+
+    /// Whether a key of this hash may be there.
+    #[inline]
+    pub(crate) fn may_have(&self, hash: u32) -> bool {
+        let bits = Bits::of(hash);
+        self.layers().any(|layer| layer.has(&bits))
+    }
+
+    /// Adds a key. Readers who shall know of it get the view that is published afterwards.
+    pub(crate) fn add(&self, hash: u32) -> std::result::Result<(), Full> {
+        let bits = Bits::of(hash);
+        let mut newest = None;
+        for layer in self.layers() {
+            if layer.has(&bits) {
+                return Ok(());
+            }
+            newest = Some(layer);
+        }
+        match newest.filter(|layer| layer.keys.load(Ordering::Relaxed) < layer.keys_max) {
+            Some(layer) => layer.add(&bits),
+            None => self.grow()?.add(&bits),
+        }
+        Ok(())
+    }
+
+    /// Adds all keys of a part, those that it deletes excluded.
+    pub(crate) fn add_part(&self, part: &Part) -> std::result::Result<(), Full> {
+        let entries = 0..u32::try_from(part.len()).unwrap_or(u32::MAX);
+        entries.filter(|&i| !part.is_deleted(i)).try_for_each(|i| self.add(part.hash_of(i)))
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.layers().map(Layer::bytes).sum()
+    }
+
+    #[inline]
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().map_while(OnceLock::get)
+    }
+
+    /// One more layer, as large as the budget allows.
+    fn grow(&self) -> std::result::Result<&Layer, Full> {
+        let keys = self.layers().last().map_or(FIRST_KEYS, |layer| layer.keys_max.saturating_mul(GROWTH));
+        let left = self.bytes_max.saturating_sub(self.bytes()).saturating_mul(8) / KEY_BITS;
+        if left < FIRST_KEYS {
+            return Err(Full);
+        }
+        let free = self.layers.iter().find(|layer| layer.get().is_none()).ok_or(Full)?;
+        Ok(free.get_or_init(|| Layer::new(keys.min(left))))
+    }
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Filter({} of {} bytes)", self.bytes(), self.bytes_max)
+    }
+}
+
+/// The life of the thread that makes a filter of what is stored, where there is none.
+pub(crate) fn run(shared: &Shared) {
+    loop {
+        let Some((view, filter)) = begin(shared) else { return };
+        let filled = fill(shared, &view, &filter);
+        if let Err(error) = &filled {
+            tracing::warn!(%error, "cannot list the keys that there are; looking for new ones takes reads");
+        }
+        shared.end_filter(&view, filter, matches!(filled, Ok(true)));
+    }
+}
+
+/// Waits until a filter is missing, and begins one: from here on it gets what is committed. None when the store closes.
+fn begin(shared: &Shared) -> Option<(Arc<View>, Arc<Filter>)> {
+    let mut state = shared.state();
+    loop {
+        if shared.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let view = shared.working();
+        if view.filter.is_none() && !state.filter_given_up {
+            let filter = Arc::new(Filter::new(shared.options.filter_bytes));
+            state.filter_coming = Some(Arc::clone(&filter));
+            return Some((view, filter));
+        }
+        state = shared.filter_lost.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Adds all keys of a view; false where there are too many of them, or the store closes.
+fn fill(shared: &Shared, view: &View, filter: &Filter) -> Result<bool> {
+    for run in &view.runs {
+        for (_, part) in run.parts() {
+            if filter.add_part(part).is_err() {
+                return Ok(false);
+            }
+        }
+    }
+    let mut seen = 0_u64;
+    for key in view.base.keys()? {
+        let (table, key) = key?;
+        seen += 1;
+        let is_stopping = seen.is_multiple_of(4096) && shared.stopping.load(Ordering::Relaxed);
+        if is_stopping || filter.add(hash(table, &key)).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash_of(n: u64) -> u32 {
+        hash(relation::TableId(7), &n.to_be_bytes())
+    }
+
+    /// Every key that was added may be there, over several layers, and few others.
+    #[test]
+    fn knows_what_was_added() {
+        let filter = Filter::new(64 << 20);
+        let keys = FIRST_KEYS * 6;
+        (0..keys).for_each(|n| filter.add(hash_of(n)).unwrap());
+        assert!(filter.layers().count() > 1);
+        assert!((0..keys).all(|n| filter.may_have(hash_of(n))));
+        let wrong = (keys..2 * keys).filter(|&n| filter.may_have(hash_of(n))).count();
+        assert!((wrong as u64) < keys / 40, "{wrong} of {keys} new keys look as if they were there");
+        // What is there is not added again.
+        let before = filter.bytes();
+        (0..keys).for_each(|n| filter.add(hash_of(n)).unwrap());
+        assert_eq!(filter.bytes(), before);
+    }
+
+    /// A store that is opened anew lists its keys beside what is written; then it knows what is new without a read.
+    #[test]
+    fn comes_back_after_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = relation::TableId(20);
+        let key = |n: u64| n.to_be_bytes();
+        let put = |store: &crate::Store, step: u64, n: u64| {
+            let mut writes = crate::Writes::new();
+            writes.put(table, &key(n), b"value");
+            writes.delete(table, &key(n + 1000));
+            store.commit(step, writes).unwrap();
+        };
+        let open = || crate::Store::open(dir.path(), crate::Options::default()).unwrap();
+        {
+            let store = open();
+            (1..=50).for_each(|step| put(&store, step, step));
+            store.fold_now().unwrap();
+        }
+        let store = open();
+        // Until the keys are listed every one may be there.
+        let mut step = 50;
+        while store.snapshot().step() < 60 || store.stats().filter_bytes == 0 {
+            step += 1;
+            put(&store, step, step);
+            let read = store.snapshot().get(table, &key(step)).unwrap();
+            assert!(read.is_some());
+        }
+        let snapshot = store.snapshot();
+        let lacks = |n: u64| snapshot.lacks(hash(table, &key(n)), table);
+        assert!((1..=step).all(|n| !lacks(n) && snapshot.get(table, &key(n)).unwrap().is_some()));
+        assert!((step + 1..step + 1000).filter(|&n| lacks(n)).count() > 900);
+        assert!((step + 1..step + 1000).all(|n| snapshot.get(table, &key(n)).unwrap().is_none()));
+    }
+
+    /// It stays within its budget, and says when that is used up.
+    #[test]
+    fn ends_at_its_budget() {
+        let bytes_max = 1 << 20;
+        let filter = Filter::new(bytes_max);
+        let full = (0..u64::MAX).find(|&n| filter.add(hash_of(n)).is_err()).unwrap();
+        assert!(filter.bytes() <= bytes_max);
+        assert!(full > bytes_max * 8 / KEY_BITS * 9 / 10, "full after {full} keys");
+        assert!((0..full).all(|n| filter.may_have(hash_of(n))));
+    }
+}
