@@ -144,9 +144,17 @@ impl MapProgram {
                             .filter(|&i| mask.is_valid(i) && mask.value(i))
                             .map(|i| i as u32)
                             .collect();
-                        let taken = relation::columns::taken(part, &rows)
-                            .map_err(|e| datafusion_common::DataFusionError::External(Box::new(e)))?;
-                        (Some(rows), taken)
+                        if rows.is_empty() {
+                            kept.get_or_insert_default();
+                            return Ok(());
+                        }
+                        if rows.len() == part.num_rows() {
+                            (None, part.clone())
+                        } else {
+                            let taken = relation::columns::taken(part, &rows)
+                                .map_err(|e| datafusion_common::DataFusionError::External(Box::new(e)))?;
+                            (Some(rows), taken)
+                        }
                     }
                 };
                 if filtered.num_rows() == 0 {

@@ -8,6 +8,8 @@ use crate::cursor::{Cursor, Merge};
 use crate::options::Options;
 use crate::part::Part;
 
+/// Entries up to which parts are merged without putting them in order.
+const UNORDERED_MAX: usize = 64;
 /// Bytes beyond which neighbouring runs are not merged, however few their entries are: merging copies them.
 const MERGE_BYTES_MAX: usize = 64 << 20;
 
@@ -143,6 +145,15 @@ fn merge_parts(parts: &[Arc<Part>]) -> Option<Arc<Part>> {
     }
     let entries = parts.iter().map(|p| p.len()).sum();
     let mut out = Part::with_capacity(entries);
+    if entries <= UNORDERED_MAX {
+        // Not worth the order of each part: a key's newest entry is the first that comes.
+        for part in parts.iter().rev() {
+            for i in 0..u32::try_from(part.len()).unwrap_or(u32::MAX) {
+                out.set_once(part.hash_of(i), part.key(i), part.value(i)).ok()?;
+            }
+        }
+        return Some(Arc::new(out));
+    }
     let cursors = parts.iter().enumerate().filter_map(|(age, part)| Cursor::whole(part, age));
     let mut merge = Merge::forward(cursors.collect());
     while let Some((part, i)) = merge.next() {

@@ -23,7 +23,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType as Arrow, Float32Type, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType as Arrow, Float32Type, Float64Type, Schema as ArrowSchema, SchemaRef};
 use foldhash::fast::FixedState;
 use plan::{Aggregate, AggregateFunction};
 use relation::columns::decode;
@@ -50,6 +50,8 @@ pub struct AggregateOp {
     multisets: Vec<Multiset>,
     groups: TableId,
     schema: SchemaRef,
+    /// The first columns of it: those of the group.
+    group_schema: SchemaRef,
     node: String,
 }
 
@@ -124,6 +126,8 @@ impl AggregateOp {
             .collect();
         let aggregates = aggregates.iter().map(|a| accumulated(a, &input_types, &wanted)).collect();
         let group_types = group.iter().map(|&c| input_types[c]).collect();
+        let schema = arrow_schema(output);
+        let of_group: Vec<_> = schema.fields().iter().take(group.len()).cloned().collect();
         Self {
             group: group.to_vec(),
             group_layout: Layout::new(group_types),
@@ -131,7 +135,8 @@ impl AggregateOp {
             aggregates,
             multisets,
             groups: tables[0],
-            schema: arrow_schema(output),
+            group_schema: Arc::new(ArrowSchema::new(of_group)),
+            schema,
             node,
         }
     }
@@ -213,8 +218,7 @@ impl AggregateOp {
 
     fn group_arrays<'r>(&self, rows: impl ExactSizeIterator<Item = &'r [u8]> + Clone) -> Result<Vec<ArrayRef>> {
         let columns: Vec<usize> = (0..self.group.len()).collect();
-        let schema = Arc::new(self.schema.project(&columns)?);
-        Ok(decode(rows, &self.group_layout, &columns, &schema)?.columns().to_vec())
+        Ok(decode(rows, &self.group_layout, &columns, &self.group_schema)?.columns().to_vec())
     }
 
     fn group_keys(&self, delta: &Delta) -> KeyEncoder {
