@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result};
+use datafusion_expr::expr::{Case, Cast};
 use datafusion_expr::utils::merge_schema;
-use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast};
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion_optimizer::optimizer::ApplyOrder;
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::dependencies::corrected;
+use crate::fallible::may_fail;
 use crate::membership::Membership;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
@@ -115,10 +118,14 @@ impl OptimizerRule for TrueDependencies {
     }
 }
 
-/// A rule that simplifies expressions, kept from changing the types of decimals.
+/// A rule that simplifies expressions, kept from changing the types of decimals and what a CASE evaluates.
 ///
 /// It takes `a * 0` for the zero as it is written, and `a % 1` for a zero like `a`: numbers of another scale than the
-/// product was planned with, so that a column would change its type and its digits with a constant. Each such product goes through the rule in a cast to its own type, and where the rule leaves it a product the cast goes.
+/// product was planned with, so that a column would change its type and its digits with a constant. Each such product goes
+/// through the rule in a cast to its own type, and where the rule leaves it a product the cast goes.
+///
+/// It makes AND and OR of a CASE of truth values, and these are computed of all rows of a batch: `case when n <> 0 then
+/// 10 / n > 1 end` would divide by zero. A CASE that may fail goes through it as `case true when …`, which it leaves alone.
 #[derive(Debug)]
 struct PlannedTypes(Rule);
 
@@ -144,19 +151,31 @@ impl OptimizerRule for PlannedTypes {
 }
 
 fn held(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let product = matches!(&expr, Expr::BinaryExpr(b) if matches!(b.op, Operator::Multiply | Operator::Modulo));
-    match expr.get_type(schema) {
-        Ok(planned) if product && planned.is_decimal() => Transformed::yes(cast(expr, planned)),
-        _ => Transformed::no(expr),
+    let planned = expr.get_type(schema).ok();
+    match (expr, planned) {
+        (Expr::Case(case), Some(DataType::Boolean)) if case.expr.is_none() && may_fail(&Expr::Case(case.clone())) => {
+            Transformed::yes(Expr::Case(Case { expr: Some(Box::new(lit(true))), ..case }))
+        }
+        (expr @ Expr::BinaryExpr(_), Some(planned)) if planned.is_decimal() && is_product(&expr) => {
+            Transformed::yes(cast(expr, planned))
+        }
+        (expr, _) => Transformed::no(expr),
     }
 }
 
+fn is_product(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryExpr(binary) if matches!(binary.op, Operator::Multiply | Operator::Modulo))
+}
+
 fn freed(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let is_same = |cast: &Cast| {
+        let own = cast.expr.get_type(schema);
+        own.is_ok_and(|own| own.is_decimal() && own == *cast.field.data_type())
+    };
     match expr {
-        Expr::Cast(cast)
-            if cast.expr.get_type(schema).is_ok_and(|own| own.is_decimal() && own == *cast.field.data_type()) =>
-        {
-            Transformed::yes(*cast.expr)
+        Expr::Cast(cast) if is_same(&cast) => Transformed::yes(*cast.expr),
+        Expr::Case(case) if case.expr.as_deref() == Some(&lit(true)) => {
+            Transformed::yes(Expr::Case(Case { expr: None, ..case }))
         }
         other => Transformed::no(other),
     }

@@ -17,6 +17,8 @@
 
 mod catalog;
 mod compare;
+mod conditions;
+mod constants;
 pub mod error;
 pub mod expression;
 mod flow;
