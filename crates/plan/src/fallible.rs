@@ -74,7 +74,7 @@ fn has_room(expression: &Expr, schema: &DFSchema) -> bool {
                 _ => false,
             }
         }
-        Expr::ScalarFunction(call) => call.name() == crate::zero::NAME,
+        Expr::ScalarFunction(call) => matches!(call.name(), crate::zero::NAME | "coalesce" | "nullif"),
         _ => false,
     }
 }

@@ -7,16 +7,17 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::{Case, Cast};
+use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion_optimizer::optimizer::ApplyOrder;
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::dependencies::corrected;
-use crate::fallible::may_fail;
+use crate::fallible::may_fail_over;
 use crate::membership::Membership;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
@@ -139,27 +140,61 @@ impl OptimizerRule for PlannedTypes {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        // Most plans have nothing of the kind, and planning a read is part of the read.
+        if !has_held(&plan)? {
+            return self.0.rewrite(plan, config);
+        }
         let inputs = merge_schema(&plan.inputs());
-        let held = plan.map_expressions(|expr| expr.transform_up(|part| Ok(held(part, &inputs))))?;
+        let names = NamePreserver::new(&plan);
+        let held = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let held = expr.transform_up(|part| Ok(held(part, &inputs)))?;
+            Ok(held.update_data(|expr| name.restore(expr)))
+        })?;
         if !held.transformed {
             return self.0.rewrite(held.data, config);
         }
         let made = self.0.rewrite(held.data, config)?;
-        let freed = made.data.map_expressions(|expr| expr.transform_up(|part| Ok(freed(part, &inputs))))?;
+        let freed = made.data.map_expressions(|expr| {
+            let freed = expr.transform_up(|part| Ok(freed(part, &inputs)))?;
+            Ok(freed.update_data(without_own_name))
+        })?;
         Ok(Transformed::new_transformed(freed.data, made.transformed))
     }
+}
+
+/// Whether a node has expressions that may have to be held.
+fn has_held(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_expressions(|expr| {
+        found |= expr.exists(|part| Ok(matches!(part, Expr::Case(_)) || is_product(part)))?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 fn held(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     let planned = expr.get_type(schema).ok();
     match (expr, planned) {
-        (Expr::Case(case), Some(DataType::Boolean)) if case.expr.is_none() && may_fail(&Expr::Case(case.clone())) => {
+        (Expr::Case(case), Some(DataType::Boolean))
+            if case.expr.is_none() && may_fail_over(&Expr::Case(case.clone()), schema) =>
+        {
             Transformed::yes(Expr::Case(Case { expr: Some(Box::new(lit(true))), ..case }))
         }
         (expr @ Expr::BinaryExpr(_), Some(planned)) if planned.is_decimal() && is_product(&expr) => {
             Transformed::yes(cast(expr, planned))
         }
         (expr, _) => Transformed::no(expr),
+    }
+}
+
+/// The expression without an alias that calls it what it is called anyway.
+fn without_own_name(expr: Expr) -> Expr {
+    match expr {
+        Expr::Alias(alias) if alias.expr.qualified_name() == (alias.relation.clone(), alias.name.clone()) => {
+            *alias.expr
+        }
+        other => other,
     }
 }
 
