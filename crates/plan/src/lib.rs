@@ -19,6 +19,8 @@ pub mod dependencies;
 pub mod dialect;
 mod exact;
 mod existence;
+mod fallible;
+pub mod filtered;
 pub mod float_sum;
 pub mod flow;
 mod functions;
@@ -33,6 +35,7 @@ mod rewrites;
 pub mod settings;
 pub mod sql;
 mod ties;
+mod total_order;
 mod unique;
 pub mod zero;
 
@@ -41,6 +44,7 @@ use relation::Schema;
 
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
+pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;

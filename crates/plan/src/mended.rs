@@ -6,13 +6,18 @@
 
 use std::sync::Arc;
 
-use datafusion_common::Result;
-use datafusion_common::tree_node::Transformed;
-use datafusion_expr::{Expr, LogicalPlan};
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::expr::{Case, Cast};
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::utils::merge_schema;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion_optimizer::optimizer::ApplyOrder;
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::dependencies::corrected;
+use crate::fallible::may_fail_over;
 use crate::membership::Membership;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
@@ -30,6 +35,7 @@ fn replaced(rule: Rule) -> Rule {
             Arc::new(TrueDependencies(rule))
         }
         "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
+        "simplify_expressions" => Arc::new(PlannedTypes(rule)),
         _ => rule,
     }
 }
@@ -110,5 +116,102 @@ impl OptimizerRule for TrueDependencies {
         let asks = matches!(plan, LogicalPlan::Distinct(_) | LogicalPlan::Sort(_));
         let plan = if asks || self.apply_order().is_none() { corrected(plan)? } else { plan };
         self.0.rewrite(plan, config)
+    }
+}
+
+/// A rule that simplifies expressions, kept from changing the types of decimals and what a CASE evaluates.
+///
+/// It takes `a * 0` for the zero as it is written, and `a % 1` for a zero like `a`: numbers of another scale than the
+/// product was planned with, so that a column would change its type and its digits with a constant. Each such product goes
+/// through the rule in a cast to its own type, and where the rule leaves it a product the cast goes.
+///
+/// It makes AND and OR of a CASE of truth values, and these are computed of all rows of a batch: `case when n <> 0 then
+/// 10 / n > 1 end` would divide by zero. A CASE that may fail goes through it as `case true when …`, which it leaves alone.
+#[derive(Debug)]
+struct PlannedTypes(Rule);
+
+impl OptimizerRule for PlannedTypes {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        // Most plans have nothing of the kind, and planning a read is part of the read.
+        if !has_held(&plan)? {
+            return self.0.rewrite(plan, config);
+        }
+        let inputs = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        let held = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let held = expr.transform_up(|part| Ok(held(part, &inputs)))?;
+            Ok(held.update_data(|expr| name.restore(expr)))
+        })?;
+        if !held.transformed {
+            return self.0.rewrite(held.data, config);
+        }
+        let made = self.0.rewrite(held.data, config)?;
+        let freed = made.data.map_expressions(|expr| {
+            let freed = expr.transform_up(|part| Ok(freed(part, &inputs)))?;
+            Ok(freed.update_data(without_own_name))
+        })?;
+        Ok(Transformed::new_transformed(freed.data, made.transformed))
+    }
+}
+
+/// Whether a node has expressions that may have to be held.
+fn has_held(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_expressions(|expr| {
+        found |= expr.exists(|part| Ok(matches!(part, Expr::Case(_)) || is_product(part)))?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+fn held(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let planned = expr.get_type(schema).ok();
+    match (expr, planned) {
+        (Expr::Case(case), Some(DataType::Boolean))
+            if case.expr.is_none() && may_fail_over(&Expr::Case(case.clone()), schema) =>
+        {
+            Transformed::yes(Expr::Case(Case { expr: Some(Box::new(lit(true))), ..case }))
+        }
+        (expr @ Expr::BinaryExpr(_), Some(planned)) if planned.is_decimal() && is_product(&expr) => {
+            Transformed::yes(cast(expr, planned))
+        }
+        (expr, _) => Transformed::no(expr),
+    }
+}
+
+/// The expression without an alias that calls it what it is called anyway.
+fn without_own_name(expr: Expr) -> Expr {
+    match expr {
+        Expr::Alias(alias) if alias.expr.qualified_name() == (alias.relation.clone(), alias.name.clone()) => {
+            *alias.expr
+        }
+        other => other,
+    }
+}
+
+fn is_product(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryExpr(binary) if matches!(binary.op, Operator::Multiply | Operator::Modulo))
+}
+
+fn freed(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let is_same = |cast: &Cast| {
+        let own = cast.expr.get_type(schema);
+        own.is_ok_and(|own| own.is_decimal() && own == *cast.field.data_type())
+    };
+    match expr {
+        Expr::Cast(cast) if is_same(&cast) => Transformed::yes(*cast.expr),
+        Expr::Case(case) if case.expr.as_deref() == Some(&lit(true)) => {
+            Transformed::yes(Expr::Case(Case { expr: None, ..case }))
+        }
+        other => Transformed::no(other),
     }
 }

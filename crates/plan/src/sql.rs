@@ -22,6 +22,7 @@ use datafusion_sql::sqlparser::parser::Parser;
 
 use crate::catalog::{Catalog, TableInfo};
 use crate::dependencies::relations;
+use crate::filtered::OnlyFiltered;
 use crate::flow::TableName;
 use crate::functions::functions;
 use crate::refusal::{Refusal, suggestion};
@@ -82,6 +83,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.push(Arc::new(OneZero));
+    analyzer.rules.push(Arc::new(OnlyFiltered));
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
 }
 

@@ -23,7 +23,7 @@ use datafusion_expr::{
 use datafusion_optimizer::AnalyzerRule;
 
 /// The name under which plans show the function.
-const NAME: &str = "one_zero";
+pub(crate) const NAME: &str = "one_zero";
 
 /// The analyser's rule; it stands after the agreement on types.
 #[derive(Debug)]

@@ -17,7 +17,10 @@
 
 mod catalog;
 mod compare;
+mod conditions;
+mod constants;
 pub mod error;
+pub mod expression;
 mod flow;
 mod isolate;
 mod memory;

@@ -10,11 +10,13 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::registry::FunctionRegistry as _;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::optimizer::Optimizer;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
+use crate::conditions::InOrder;
+use crate::constants::TrueConstants;
 use crate::error::Result;
 use crate::isolate::Planner;
 use crate::memory::Budget;
@@ -123,7 +125,8 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_type_planner(Arc::new(TypeNames))
         .with_analyzer_rule(Arc::new(plan::zero::OneZero))
-        .with_optimizer_rules(plan::mended(Optimizer::new().rules))
+        .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
+        .with_optimizer_rules(rules())
         .with_physical_optimizer_rules(physical_rules())
         .with_query_planner(Arc::new(Planner))
         .build();
@@ -131,9 +134,20 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
     Ok(state)
 }
 
+/// DataFusion's rules without their mistakes, and the order of conditions last, which its own do not keep.
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = plan::mended(Optimizer::new().rules);
+    rules.push(Arc::new(InOrder));
+    rules
+}
+
 /// DataFusion's rules for physical plans, but those that move filters: they find a condition's column in what is below by
 /// its name, and take the wrong one where two are called alike. Scans are told of conditions by the logical plan.
+/// Before sorts are placed, what is taken for constant is put right.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let rules = PhysicalOptimizer::new().rules.into_iter();
-    rules.filter(|rule| !rule.name().starts_with("FilterPushdown")).collect()
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    let sorts = rules.iter().position(|rule| rule.name() == "EnsureRequirements").unwrap_or(0);
+    rules.insert(sorts, Arc::new(TrueConstants));
+    rules
 }

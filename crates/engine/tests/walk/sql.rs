@@ -100,21 +100,16 @@ impl<'a> Writer<'a> {
     /// FROM, and what is in scope behind it.
     fn from(&mut self, depth: usize) -> (String, Vec<Column>, bool) {
         let (mut text, mut scope, mut single) = self.item(depth);
-        let (mut any_single, mut joined) = (single, false);
+        let mut joined = false;
         for _ in 0..self.rng.weighted(&[9, 8, 3]) {
-            let (item, columns, item_single) = self.item(depth);
+            let (item, columns, _) = self.item(depth);
             let Some(condition) = self.join_condition(&scope, &columns) else { continue };
-            // No full joins: they are refused but for those that a filter makes right ones, and of these the batch
-            // engine's answer is wrong. So it is, in order, where a single row is padded: it takes that for constant.
-            let kinds = ["join", "join", "join", "left join", "left join", "left join", "right join"];
-            let kind = match *self.rng.pick(&kinds) {
-                "left join" if item_single => "join",
-                "right join" if any_single => "join",
-                kind => kind,
-            };
+            // Full joins are refused but for those that a filter makes left, right or inner ones.
+            let kinds = ["join", "join", "join", "left join", "left join", "left join", "right join", "full join"];
+            let kind = *self.rng.pick(&kinds);
             text = format!("{text} {kind} {item} on {condition}");
             scope.extend(columns);
-            (any_single, joined) = (any_single || item_single, true);
+            joined = true;
         }
         single &= !joined;
         (text, scope, single)
