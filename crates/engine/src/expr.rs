@@ -250,7 +250,7 @@ fn compile(expression: &Expr, input: &[DataType]) -> Result<Arc<dyn PhysicalExpr
         input.iter().enumerate().map(|(i, t)| Field::new(plan::column_name(i), t.to_arrow(), true)).collect();
     let failed = |e: datafusion_common::DataFusionError| Error::Expression {
         expression: expression.to_string(),
-        reason: e.strip_backtrace(),
+        reason: query::Error::from(e).message,
     };
     let schema = DFSchema::try_from(ArrowSchema::new(fields)).map_err(failed)?;
     create_physical_expr(expression, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
@@ -279,7 +279,7 @@ fn each_part(
     }
     let Err(error) = evaluate(batch, from) else { return };
     if rows <= 1 {
-        failures.push(Failure { row: from, reason: error.strip_backtrace() });
+        failures.push(Failure { row: from, reason: query::Error::from(error).message });
         return;
     }
     let half = rows / 2;
