@@ -240,7 +240,6 @@ fn build_begins_within_a_chain() {
 #[test]
 fn versions_within_a_chain() {
     let mut house = begun(Mode::default(), &[ITEMS], &[("m", TOTALS)], "+ items 1 1 1");
-    let before = house.definitions(&[("m", TOTALS)]).unwrap();
     let after = house.definitions(&[("m", "select shop, count(*) as rows from items group by shop")]).unwrap();
     house.engine().propose(after, b"after".to_vec()).unwrap();
     house.engine().build_ready(&mut |_| {}).unwrap();
@@ -249,17 +248,16 @@ fn versions_within_a_chain() {
     let mut inputs = parts(&mut house, &["+ items 2 1 2", "+ items 3 2 3", "- items 2 1 2"]);
     take_hidden(&mut house, &mut inputs);
     assert!(house.engine().swap().unwrap());
-    assert!(!house.is_within_chain(), "a half transaction is seen");
+    assert_eq!(house.model_rows("m").unwrap(), ["1 1", "2 1"], "a half transaction is seen");
     take_all(&mut house, &mut inputs);
     assert_eq!(house.model_rows("m").unwrap(), ["1 1", "2 1"]);
 
     let mut inputs = parts(&mut house, &["+ items 4 1 4", "+ items 5 2 5"]);
     take_hidden(&mut house, &mut inputs);
     assert!(house.engine().rollback().unwrap());
-    assert!(!house.is_within_chain(), "a half transaction is seen");
+    assert_eq!(house.model_rows("m").unwrap(), ["1 2 5", "2 2 8"], "a half transaction is seen");
     take_all(&mut house, &mut inputs);
     assert_eq!(house.model_rows("m").unwrap(), ["1 2 5", "2 2 8"]);
-    drop(before);
 }
 
 /// A node is parked in the middle of a chain, and begun again within it: the model is what the tables say in the end.
