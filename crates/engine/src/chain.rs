@@ -152,8 +152,10 @@ impl Engine {
         Ok(())
     }
 
-    /// A chain of which a record in the log tells.
-    pub(crate) fn replay_chain(&mut self, note: ChainNote) -> Result<()> {
+    /// A chain of which the record of a step in the log tells. It takes the numbers that it had: the steps before it may have
+    /// had no record, and one of a smaller number would be folded without the record that it came of.
+    pub(crate) fn replay_chain(&mut self, step: u64, note: ChainNote) -> Result<()> {
+        self.step = self.step.max(step.saturating_sub(1));
         self.chain = Some(Chain::new(note, 0));
         self.finish_chain()
     }

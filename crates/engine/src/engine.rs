@@ -347,7 +347,7 @@ impl Engine {
                 Logged::Inputs(inputs) => {
                     self.replay_step(step, inputs)?;
                 }
-                Logged::Chain(note) => self.replay_chain(note)?,
+                Logged::Chain(note) => self.replay_chain(step, note)?,
             }
             replayed += 1;
         }
