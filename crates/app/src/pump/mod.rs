@@ -61,6 +61,8 @@ pub struct Pump {
     schemas: BTreeMap<TableId, Arc<Schema>>,
     /// The sources of a table, and those that a model stands on, however far below.
     sources_of: BTreeMap<TableName, BTreeSet<u32>>,
+    /// Relations of the models that serve: steps keep those of the version before, and of the one that is coming, too.
+    served: BTreeSet<TableId>,
     /// When the figures that come with no step were last read.
     refreshed_us: i64,
     uptime: Uptime,
@@ -99,6 +101,7 @@ impl Pump {
             source_names,
             schemas: BTreeMap::new(),
             sources_of: BTreeMap::new(),
+            served: BTreeSet::new(),
             refreshed_us: 0,
             uptime: Uptime::new(),
             built: mpsc::channel(1),
