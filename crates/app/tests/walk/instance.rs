@@ -109,7 +109,10 @@ impl Instance {
     fn write(&self, path: &str, text: &str) -> Result<(), String> {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).map_err(|e| e.to_string())?;
-        std::fs::write(path, text).map_err(|e| e.to_string())
+        // Moved into place: an instance that starts reads one text or the other.
+        let half = self.folder.path().join(".half");
+        std::fs::write(&half, text).map_err(|e| e.to_string())?;
+        std::fs::rename(half, path).map_err(|e| e.to_string())
     }
 
     pub(crate) fn start(&mut self) -> Result<(), String> {
