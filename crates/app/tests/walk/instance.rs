@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::Rows;
-use crate::models::{MODELS, for_project};
+use crate::models::{Project, for_project};
 use crate::shop::{Shop, TABLES};
 
 /// How long a checkpoint waits for the instance to catch up.
@@ -15,13 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) struct Instance {
     folder: tempfile::TempDir,
     running: Option<Child>,
+    /// What is on disk.
+    pub(crate) project: Project,
 }
 
 impl Instance {
     /// A project over the shop's tables.
     pub(crate) fn new(shop: &Shop) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let instance = Self { folder, running: None };
+        let mut instance = Self { folder, running: None, project: Project::first() };
         let address = "'127.0.0.1:0'";
         let project = "name: walk\nprofile: walk\nmodels:\n  walk:\n    +materialized: table\n";
         let profile = format!(
@@ -37,25 +39,86 @@ impl Instance {
         instance.write("profiles.yml", &profile)?;
         instance.write("connections.yml", &connection)?;
         instance.write("models/sources.yml", &sources)?;
-        for model in MODELS {
-            instance.write(&format!("models/{}.sql", model.name), &for_project(model.sql))?;
-        }
+        instance.put(Project::first())?;
         Ok(instance)
+    }
+
+    /// Puts a project on disk.
+    pub(crate) fn put(&mut self, project: Project) -> Result<(), String> {
+        for (name, sql, _) in project.models() {
+            self.write(&format!("models/{name}.sql"), &for_project(&sql))?;
+        }
+        for name in project.absent() {
+            // It may not be there already.
+            std::fs::remove_file(self.folder.path().join(format!("models/{name}.sql"))).ok();
+        }
+        self.project = project;
+        Ok(())
+    }
+
+    fn command(&self) -> Command {
+        let binary = std::env::var("TIDEMILL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidemill").to_owned());
+        let mut command = Command::new(binary);
+        command.current_dir(self.folder.path()).args(["--log", "warn"]).env("DBT_PROFILES_DIR", self.folder.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Begins to give an order (`apply`, `rollback`).
+    pub(crate) fn order(&self, order: &str) -> Result<Child, String> {
+        let mut command = self.command();
+        command.arg(order).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().map_err(|e| e.to_string())
+    }
+
+    /// Gives an order, and waits until it is carried out.
+    pub(crate) fn ordered(&self, order: &str) -> Result<(), String> {
+        let output = self.order(order)?.wait_with_output().map_err(|e| e.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(format!("{order} of version {}: {said}\n{}", self.project.version, self.log_end()))
+    }
+
+    /// Waits until what is on disk serves.
+    pub(crate) async fn wait_for_version(&mut self) -> Result<(), String> {
+        let wanted = self.project.version.to_string();
+        let begun = Instant::now();
+        loop {
+            let seen = self.rows("select version from m_version").await;
+            if seen.as_ref().is_ok_and(|rows| rows.first().is_some_and(|row| row[0] == wanted)) {
+                return Ok(());
+            }
+            self.is_running()?;
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("version {wanted} does not serve: {seen:?}\n{}", self.log_end()));
+            }
+            crate::pause(50).await;
+        }
+    }
+
+    fn is_running(&mut self) -> Result<(), String> {
+        let child = self.running.as_mut().ok_or("nothing runs")?;
+        match child.try_wait().map_err(|e| e.to_string())? {
+            Some(status) => Err(format!("it ended by itself with {status}\n{}", self.log_end())),
+            None => Ok(()),
+        }
     }
 
     fn write(&self, path: &str, text: &str) -> Result<(), String> {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).map_err(|e| e.to_string())?;
-        std::fs::write(path, text).map_err(|e| e.to_string())
+        // Moved into place: an instance that starts reads one text or the other.
+        let half = self.folder.path().join(".half");
+        std::fs::write(&half, text).map_err(|e| e.to_string())?;
+        std::fs::rename(half, path).map_err(|e| e.to_string())
     }
 
     pub(crate) fn start(&mut self) -> Result<(), String> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("up.log"));
-        let binary = std::env::var("TIDEMILL").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidemill").to_owned());
-        let mut command = Command::new(binary);
-        command.current_dir(self.folder.path()).args(["--log", "warn", "up"]);
-        command.env("DBT_PROFILES_DIR", self.folder.path());
-        command.stdout(Stdio::null()).stderr(log.map_err(|e| e.to_string())?);
+        let mut command = self.command();
+        command.arg("up").stdout(Stdio::null()).stderr(log.map_err(|e| e.to_string())?);
         self.running = Some(command.spawn().map_err(|e| e.to_string())?);
         Ok(())
     }
@@ -94,10 +157,7 @@ impl Instance {
             if there && building.first().is_some_and(|row| row[0] == "0") {
                 return Ok(());
             }
-            let child = self.running.as_mut().ok_or("nothing runs")?;
-            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
-                return Err(format!("it ended by itself with {status}\n{}", self.log_end()));
-            }
+            self.is_running()?;
             if begun.elapsed() > PATIENCE {
                 let mut told = Vec::new();
                 for system in ["tidemill.sources", "tidemill.tables"] {

@@ -1,8 +1,9 @@
 //! A walk on real servers: a shop that does at random what shops do, and an instance that is killed at random meanwhile.
 //!
 //! A project of plain models over tables with and without keys is started on a filled database and killed while it loads;
-//! then the actions come, with `kill -9` and restarts between and during them. At checkpoints, when the instance has
-//! caught up, every table equals the server's own, every model the server's own answer to the same SQL, and
+//! then the actions come, with `kill -9` and restarts between and during them. The project changes meanwhile and is applied, and
+//! rolled back, and some of the kills fall into an apply. At checkpoints, when the instance has
+//! caught up, every table equals the server's own, every model of the project on disk the server's own answer to the same SQL, and
 //! `reconcile models` says equal.
 //!
 //! ```text
@@ -20,13 +21,12 @@
 
 mod instance;
 mod models;
-mod rng;
 mod shop;
 
 use instance::Instance;
 use libtest_mimic::{Arguments, Failed, Trial};
-use rng::Rng;
 use shop::Shop;
+use testkit::Rng;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -97,10 +97,23 @@ impl Walk {
             if std::env::var_os("WALK_TRACE").is_some() {
                 eprintln!("walk: {action}: {done}");
             }
+            if rng.chance(4) {
+                apply(&mut rng, &mut instance).await.map_err(|e| format!("action {action}: {e}"))?;
+            }
             while kills.last() == Some(&action) {
                 kills.pop();
+                let mut order = None;
+                if rng.chance(50) {
+                    let version = instance.project.version + 1;
+                    instance.put(instance.project.changed(&mut rng, version))?;
+                    order = Some(instance.order("apply")?);
+                }
                 pause(rng.below(400)).await;
                 instance.kill()?;
+                if let Some(order) = order {
+                    // It may be done, or have lost the instance; it must end.
+                    order.wait_with_output().map_err(|e| e.to_string())?;
+                }
                 if rng.chance(30) {
                     shop.act(&mut rng).await?;
                 }
@@ -125,6 +138,24 @@ impl Walk {
     }
 }
 
+/// Another project is applied; sometimes it is taken back.
+async fn apply(rng: &mut Rng, instance: &mut Instance) -> Result<(), String> {
+    // After a kill the project on disk gets into place by itself, and is what is gone back to then.
+    instance.wait_for_version().await?;
+    let before = instance.project.clone();
+    instance.put(before.changed(rng, before.version + 1))?;
+    instance.ordered("apply")?;
+    instance.wait_for_version().await?;
+    if rng.chance(30) {
+        instance.ordered("rollback")?;
+        instance.put(before)?;
+        instance.wait_for_version().await?;
+        // What is on disk is what serves: nothing happens by this.
+        instance.ordered("apply")?;
+    }
+    Ok(())
+}
+
 /// After which actions the instance is killed, the last one first.
 fn kill_points(rng: &mut Rng, actions: usize, kills: usize) -> Vec<usize> {
     let mut points: Vec<usize> = (0..kills).map(|_| rng.below(actions.max(1))).collect();
@@ -139,6 +170,7 @@ async fn pause(ms: usize) {
 /// All tables and models against the server, and the models against themselves.
 async fn check(shop: &mut Shop, instance: &mut Instance) -> Result<(), String> {
     let mark = shop.mark().await?;
+    instance.wait_for_version().await?;
     instance.wait_for_mark(mark).await?;
     let mut trouble = String::new();
     for table in shop::TABLES {
@@ -146,10 +178,17 @@ async fn check(shop: &mut Shop, instance: &mut Instance) -> Result<(), String> {
         let ours = instance.rows(&format!("select * from shop.{}", table.name)).await?;
         compare(table.name, &theirs, &ours, &mut trouble);
     }
-    for model in models::MODELS.iter().filter(|model| model.in_server) {
-        let theirs = shop.rows(&models::for_server(model.sql)).await?;
-        let ours = instance.rows(&format!("select * from {}", model.name)).await?;
-        compare(model.name, &theirs, &ours, &mut trouble);
+    for (name, sql, in_server) in instance.project.models() {
+        if in_server {
+            let theirs = shop.rows(&instance.project.for_server(&sql)).await?;
+            let ours = instance.rows(&format!("select * from {name}")).await?;
+            compare(name, &theirs, &ours, &mut trouble);
+        }
+    }
+    for name in instance.project.absent() {
+        if instance.rows(&format!("select * from {name}")).await.is_ok() {
+            trouble.push_str(&format!("{name} is not in the project, and can be read\n"));
+        }
     }
     for row in instance.rows("reconcile models").await? {
         if !row[2].starts_with('t') {

@@ -1,4 +1,6 @@
-//! The walk's models. `$name` is a table of the shop, `@name` another model.
+//! The walk's models, and how a project of them changes. `$name` is a table of the shop, `@name` another model.
+
+use testkit::Rng;
 
 pub(crate) struct Model {
     pub(crate) name: &'static str,
@@ -82,13 +84,101 @@ pub(crate) const MODELS: &[Model] = &[
     },
 ];
 
-/// The SQL over the database's own names, models written out.
-pub(crate) fn for_server(sql: &str) -> String {
-    let sql = sql.replace('$', "");
-    MODELS.iter().fold(sql, |sql, model| {
-        let name = format!("@{}", model.name);
-        if sql.contains(&name) { sql.replace(&name, &format!("({}) written", for_server(model.sql))) } else { sql }
-    })
+/// Other texts that models have at times.
+const OTHERS: &[(&str, &str)] = &[
+    ("m_large", "select id, amount, status from $orders where amount > 120"),
+    ("m_status", "select status, count(*) as n, max(amount) as high from $orders group by status"),
+    (
+        "m_buyers",
+        "select customer_id, count(*) as n, sum(amount) as total from $orders \
+         where customer_id is not null group by customer_id having count(*) > 3",
+    ),
+    (
+        "m_wide",
+        "select o.id, c.city, c.credit, c.name from $orders o join $customers c on o.customer_id = c.id \
+         where o.status = 'sent'",
+    ),
+    (
+        "m_customers",
+        "select c.id, c.city, count(o.id) as n from $customers c left join $orders o on o.customer_id = c.id \
+         and o.status <> 'void' group by c.id, c.city",
+    ),
+    ("m_top", "select id, amount, status from $orders where amount is not null order by amount desc, id limit 35"),
+    ("m_kinds", "select kind, count(*) as pieces from $events group by kind"),
+    (
+        "m_products",
+        "select i.product, sum(i.qty) as pieces, max(i.price) as dearest from $order_items i \
+         left join $orders o on o.id = i.order_id group by i.product",
+    ),
+];
+
+/// Models that nobody reads: they come and go.
+const LOOSE: &[&str] = &["m_large", "m_wide", "m_top", "m_moves", "m_friends", "m_lapsed"];
+
+/// What a model is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    First,
+    Other,
+    Absent,
+}
+
+/// The project as it stands on disk: the text of each model, and a number in one of them that tells which project it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Project {
+    texts: Vec<Text>,
+    pub(crate) version: usize,
+}
+
+impl Project {
+    pub(crate) fn first() -> Self {
+        Self { texts: vec![Text::First; MODELS.len()], version: 1 }
+    }
+
+    /// The next one: some models have other texts, some come or go.
+    pub(crate) fn changed(&self, rng: &mut Rng, version: usize) -> Self {
+        let mut next = Self { texts: self.texts.clone(), version };
+        for _ in 0..rng.between(1, 4) {
+            let at = rng.below(MODELS.len());
+            let name = MODELS[at].name;
+            let mut texts = vec![Text::First];
+            texts.extend(OTHERS.iter().any(|(other, _)| *other == name).then_some(Text::Other));
+            texts.extend(LOOSE.contains(&name).then_some(Text::Absent));
+            next.texts[at] = *rng.pick(&texts);
+        }
+        next
+    }
+
+    /// Name, text, and whether the server can answer it.
+    pub(crate) fn models(&self) -> Vec<(&'static str, String, bool)> {
+        let texts = MODELS.iter().zip(&self.texts);
+        let present = texts.filter_map(|(model, text)| match text {
+            Text::First => Some((model.name, model.sql.to_owned(), model.in_server)),
+            Text::Other => {
+                let other = OTHERS.iter().find(|(name, _)| *name == model.name)?;
+                Some((model.name, other.1.to_owned(), model.in_server))
+            }
+            Text::Absent => None,
+        });
+        present.chain([("m_version", format!("select {} as version from $marks", self.version), true)]).collect()
+    }
+
+    /// Models that are not there.
+    pub(crate) fn absent(&self) -> Vec<&'static str> {
+        let texts = MODELS.iter().zip(&self.texts);
+        texts.filter(|(_, text)| **text == Text::Absent).map(|(model, _)| model.name).collect()
+    }
+
+    /// The SQL over the database's own names, models written out.
+    pub(crate) fn for_server(&self, sql: &str) -> String {
+        self.models().iter().fold(sql.replace('$', ""), |sql, (name, text, _)| {
+            let reference = format!("@{name}");
+            match sql.contains(&reference) {
+                true => sql.replace(&reference, &format!("({}) written", self.for_server(text))),
+                false => sql,
+            }
+        })
+    }
 }
 
 /// The SQL as a dbt project has it.

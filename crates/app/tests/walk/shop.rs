@@ -4,7 +4,7 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 
 use crate::Rows;
-use crate::rng::Rng;
+use testkit::Rng;
 
 pub(crate) struct Table {
     pub(crate) name: &'static str,
@@ -126,7 +126,7 @@ impl Shop {
 
     /// One action at random: a transaction, or a statement that is one. Answers with what it was.
     pub(crate) async fn act(&mut self, rng: &mut Rng) -> Result<String, String> {
-        let statements = match rng.weighted(&[20, 6, 2, 2, 6, 3]) {
+        let statements = match rng.weighted(&[40, 12, 4, 4, 12, 1, 1, 6]) {
             0 => vec![self.statement(rng)],
             1 => (0..rng.between(2, 6)).map(|_| self.statement(rng)).collect(),
             // Rolled back: nothing of it is ever seen.
@@ -137,6 +137,19 @@ impl Shop {
             }
             3 => self.large(rng),
             4 => self.to_and_fro(rng),
+            // More bytes than a batch has: it comes in parts, and so does the one that takes it back.
+            5 => {
+                let fat =
+                    format!("update orders set note = repeat('n', {}) where id < 15000", rng.between(1_500, 2_500));
+                self.run(&fat).await?;
+                vec!["update orders set note = null where id < 15000".to_owned()]
+            }
+            // A table of many rows is emptied, and has others then.
+            6 => {
+                self.run("truncate table orders").await?;
+                self.orders(rng, 1, 15_000).await?;
+                return Ok("truncate table orders, and others".to_owned());
+            }
             _ => {
                 let sql = self.truncation(rng);
                 self.run(&sql).await?;

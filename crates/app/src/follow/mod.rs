@@ -1,0 +1,110 @@
+//! Sources that are followed: what of a project's tables is there ([`planned`]), one task per source ([`follower`]), and how
+//! far behind it is ([`lag`]).
+//!
+//! A table that is not there, or cannot be captured, stops itself alone: it is parked with the reason, models over it wait
+//! ([`Warehouse::open`]), and its source looks for it every few seconds ([`connect::source::LOOK_AGAIN`]). When it has come,
+//! the pump is asked to take it up, and the source starts anew behind what was sent, with one table more.
+
+mod follower;
+mod lag;
+mod planned;
+
+use std::sync::Arc;
+
+use connect::source::LOOK_AGAIN;
+use plan::TableName;
+use tokio::sync::{mpsc, watch};
+
+use self::follower::{Follower, Known};
+use self::lag::watch_lag;
+pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};
+use crate::pump::Message;
+use crate::status::Status;
+use crate::warehouse::Warehouse;
+
+/// A source that begins at a place of its log has no first load: its tables hold what the log says from there on.
+pub fn skip_loads(feeds: &[PlannedFeed], warehouse: &mut Warehouse) {
+    for table in feeds.iter().filter(|feed| !feed.source.loads()).flat_map(|feed| &feed.tables) {
+        let id = warehouse.engine.tables().find(|t| t.name == table.name).map(|t| t.id);
+        id.into_iter().for_each(|id| warehouse.engine.follow_without_load(id));
+    }
+}
+
+/// Where a feed's events go, and who ends it.
+#[derive(Clone)]
+pub struct Outlet {
+    pub inbox: mpsc::Sender<Message>,
+    pub status: Arc<Status>,
+    pub stopped: watch::Receiver<bool>,
+}
+
+/// Follows one source in a task of its own.
+pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> tokio::task::JoinHandle<()> {
+    let engine = &warehouse.engine;
+    let number = engine.source(&feed.name).unwrap_or_default();
+    let resume = engine.position(number).cloned();
+    let mut tables = Vec::new();
+    for table in feed.tables {
+        let known = engine.tables().find(|t| t.name == table.name).map(|known| Known {
+            id: known.id,
+            load: known.load.clone(),
+            schema: engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default(),
+        });
+        tables.push((table, known));
+    }
+    {
+        let mut facts = outlet.status.facts();
+        let entry = facts.sources.entry(feed.name.clone()).or_default();
+        entry.kind = feed.source.word().to_owned();
+        entry.state = "connecting".to_owned();
+        entry.position = resume.clone().unwrap_or_default().0;
+    }
+    let lag = watch_lag(feed.name.clone(), Arc::clone(&feed.source), outlet.clone());
+    let follower = Follower {
+        name: feed.name,
+        number,
+        source: feed.source,
+        outlet: outlet.clone(),
+        followed: Vec::new(),
+        absent: Vec::new(),
+        resume,
+        pause: LOOK_AGAIN,
+    };
+    tokio::spawn(async move {
+        let follow = async {
+            // None: it was stopped, or nobody listens any more.
+            follower.run(tables).await;
+        };
+        tokio::join!(follow, lag);
+    })
+}
+
+/// A table that the engine does not know is parked all the same, for whoever asks.
+pub fn note_parked(status: &Status, source: &str, name: &TableName, reason: String) {
+    let mut facts = status.facts();
+    let entry = facts.tables.entry(name.clone()).or_default();
+    entry.source = source.to_owned();
+    entry.state = "parked".to_owned();
+    entry.message = reason;
+}
+
+#[cfg(test)]
+mod tests {
+    use connect::Settings;
+
+    /// Every kind has types of its own, and says what it does not know.
+    #[tokio::test]
+    async fn kinds_share_no_type_and_refuse_what_they_do_not_know() {
+        let mut types: Vec<&str> = crate::sources::kinds().flat_map(|kind| kind.types()).copied().collect();
+        let all = types.len();
+        types.sort_unstable();
+        types.dedup();
+        assert_eq!(types.len(), all);
+        for kind in crate::sources::kinds() {
+            let values = [("hots".to_owned(), serde_json::json!("db"))].into();
+            let settings = Settings { connection: "shop".to_owned(), kind: kind.types()[0].to_owned(), values };
+            let refused = kind.open(&settings).await.unwrap_err();
+            assert_eq!(refused.message, "connection \"shop\": unknown setting `hots`");
+        }
+    }
+}
