@@ -118,7 +118,12 @@ impl Instance {
         ];
         let (inbox, mut outbox) = mpsc::channel(2);
         if let (Some(desk), Some(global)) = (desk, global) {
-            let attendant = Attendant { inbox: inbox.clone(), global, started: Arc::new(setup.clone()) };
+            let attendant = Attendant {
+                inbox: inbox.clone(),
+                global,
+                started: Arc::new(setup.clone()),
+                status: Arc::clone(&status),
+            };
             servers.push(tokio::spawn(desk.serve(attendant, stopped.clone())));
         }
         let stop = Arc::new(AtomicBool::new(false));

@@ -204,8 +204,10 @@ pub fn plain_column(expression: &Expr) -> Option<usize> {
 }
 
 fn compile(expression: &Expr, input: &[DataType]) -> Result<Arc<dyn PhysicalExpr>> {
-    compiled(expression, input)
-        .map_err(|error| Error::Expression { expression: expression.to_string(), reason: query::Error::from(error).message })
+    compiled(expression, input).map_err(|error| Error::Expression {
+        expression: expression.to_string(),
+        reason: query::Error::from(error).message,
+    })
 }
 
 /// Applies `evaluate` to the batch, or, where that fails, to its halves, down to the rows that fail alone.

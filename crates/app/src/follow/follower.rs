@@ -207,7 +207,9 @@ impl Follower {
     fn note(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Batch(batch) => self.note_batch(batch),
-            SourceEvent::Parked { table, .. } => self.followed.retain(|followed| followed.id != *table),
+            SourceEvent::Reload { table, .. } | SourceEvent::Parked { table, .. } => {
+                self.followed.retain(|followed| followed.id != *table)
+            }
             SourceEvent::Reload { table, .. } => {
                 if let Some(followed) = self.followed.iter_mut().find(|followed| followed.id == *table) {
                     followed.load = connect::Load::Pending { cursor: None };

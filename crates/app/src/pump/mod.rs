@@ -25,7 +25,7 @@ use relation::{Schema, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use self::builds::{Built, HEAL_FIRST_US};
-pub use self::requests::{Applied, Described, Request, Undone};
+pub use self::requests::{Applied, Described, Request, SourceTables, Undone};
 use self::seen::Seen;
 use crate::clock::{Clock, Uptime};
 use crate::status::Status;

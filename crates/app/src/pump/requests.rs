@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use connect::TablePlace;
 use engine::Difference;
 use plan::TableName;
 use relation::{Schema, TableId};
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Pump;
 use crate::definition::Definition;
+use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas};
 
 /// A request and where its answer goes.
@@ -26,6 +28,16 @@ pub enum Request {
     Rollback(oneshot::Sender<Result<Undone, String>>),
     /// What serves now, and what it stands on.
     Describe(oneshot::Sender<Described>),
+    /// The tables of a source at these places of it, and how to know where it stood.
+    Tables { source: String, places: Vec<(TableName, TablePlace)>, answer: oneshot::Sender<SourceTables> },
+}
+
+/// What there is of a source.
+#[derive(Debug)]
+pub struct SourceTables {
+    pub number: u32,
+    pub tables: Vec<OurTable>,
+    pub positions: engine::Positions,
 }
 
 /// How an apply ended.
@@ -89,6 +101,7 @@ impl std::fmt::Debug for Request {
             Self::Apply { .. } => f.write_str("Apply"),
             Self::Rollback(_) => f.write_str("Rollback"),
             Self::Describe(_) => f.write_str("Describe"),
+            Self::Tables { source, .. } => write!(f, "Tables({source})"),
         }
     }
 }
@@ -105,6 +118,15 @@ impl Pump {
             Request::Rollback(answer) => {
                 // Whoever asked may have left.
                 answer.send(self.rollback()?).ok();
+            }
+            Request::Tables { source, places, answer } => {
+                let engine = &self.warehouse.engine;
+                let tables = SourceTables {
+                    number: engine.source(&source).unwrap_or_default(),
+                    tables: Ours::tables(engine, &source, &places),
+                    positions: engine.positions(),
+                };
+                answer.send(tables).ok();
             }
             Request::Describe(answer) => {
                 answer.send(Described::of(&self.warehouse)).ok();
