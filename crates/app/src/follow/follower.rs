@@ -210,11 +210,6 @@ impl Follower {
             SourceEvent::Reload { table, .. } | SourceEvent::Parked { table, .. } => {
                 self.followed.retain(|followed| followed.id != *table)
             }
-            SourceEvent::Reload { table, .. } => {
-                if let Some(followed) = self.followed.iter_mut().find(|followed| followed.id == *table) {
-                    followed.load = connect::Load::Pending { cursor: None };
-                }
-            }
             SourceEvent::State(..) | SourceEvent::Rejected(_) | SourceEvent::Failed(_) => {}
         }
     }
