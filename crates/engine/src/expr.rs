@@ -1,22 +1,21 @@
 //! Expressions of a map, evaluated on batches by DataFusion's physical expressions.
 //!
-//! One evaluator serves builds and upkeep, at every batch size, so both agree by construction. A batch that fails is
+//! One evaluator serves builds and upkeep, at every batch size, so both agree by construction; the queries of builds
+//! compile and evaluate by the same functions ([`query::expression`]). A batch that fails is
 //! halved until the failing rows stand alone: they come back as [`Failure`]s, the others as the answer.
 
 #![expect(clippy::cast_possible_truncation, reason = "positions of rows in a batch, which holds fewer than 4 Gi")]
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
-use datafusion_common::DFSchema;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
-use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use plan::may_fail;
+use query::expression::{compiled, mask, typed, value};
 use relation::{DataType, Delta};
 
 use crate::error::{Error, Result};
@@ -179,12 +178,9 @@ impl MapProgram {
     }
 
     fn project(&self, batch: &RecordBatch) -> datafusion_common::Result<RecordBatch> {
-        let arrays = self.outputs.iter().zip(self.schema.fields()).map(|(output, field)| {
-            let array = match output {
-                Output::Column(i) => Arc::clone(batch.column(*i)),
-                Output::Computed(expression) => expression.evaluate(batch)?.into_array(batch.num_rows())?,
-            };
-            canonical(array, field.data_type())
+        let arrays = self.outputs.iter().zip(self.schema.fields()).map(|(output, field)| match output {
+            Output::Column(i) => typed(Arc::clone(batch.column(*i)), field.data_type()),
+            Output::Computed(expression) => value(expression, batch, field.data_type()),
         });
         let arrays = arrays.collect::<datafusion_common::Result<Vec<_>>>()?;
         relation::columns::batch(&self.schema, arrays, batch.num_rows())
@@ -207,70 +203,9 @@ pub fn plain_column(expression: &Expr) -> Option<usize> {
     }
 }
 
-/// Whether an expression may fail on some row: all but those that are known not to.
-fn may_fail(expression: &Expr) -> bool {
-    let own = match expression {
-        Expr::BinaryExpr(binary) => {
-            use datafusion_expr::Operator::{
-                And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or,
-            };
-            let fine = [And, Or, Eq, NotEq, Lt, LtEq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom].contains(&binary.op);
-            !fine
-        }
-        Expr::Column(_)
-        | Expr::Literal(..)
-        | Expr::Alias(_)
-        | Expr::Not(_)
-        | Expr::IsNull(_)
-        | Expr::IsNotNull(_)
-        | Expr::IsTrue(_)
-        | Expr::IsFalse(_)
-        | Expr::IsUnknown(_)
-        | Expr::IsNotTrue(_)
-        | Expr::IsNotFalse(_)
-        | Expr::IsNotUnknown(_)
-        | Expr::Between(_)
-        | Expr::Case(_)
-        | Expr::InList(_) => false,
-        _ => true,
-    };
-    if own {
-        return true;
-    }
-    let mut found = false;
-    expression
-        .apply_children(|child| {
-            found |= may_fail(child);
-            Ok(TreeNodeRecursion::Continue)
-        })
-        .map_or(true, |_| found)
-}
-
-fn canonical(array: ArrayRef, wanted: &arrow::datatypes::DataType) -> datafusion_common::Result<ArrayRef> {
-    if array.data_type() == wanted {
-        return Ok(array);
-    }
-    Ok(arrow::compute::cast(&array, wanted)?)
-}
-
 fn compile(expression: &Expr, input: &[DataType]) -> Result<Arc<dyn PhysicalExpr>> {
-    let fields: Vec<_> =
-        input.iter().enumerate().map(|(i, t)| Field::new(plan::column_name(i), t.to_arrow(), true)).collect();
-    let failed = |e: datafusion_common::DataFusionError| Error::Expression {
-        expression: expression.to_string(),
-        reason: e.strip_backtrace(),
-    };
-    let schema = DFSchema::try_from(ArrowSchema::new(fields)).map_err(failed)?;
-    create_physical_expr(expression, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
-        .map_err(failed)
-}
-
-fn mask(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> datafusion_common::Result<BooleanArray> {
-    let array = filter.evaluate(batch)?.into_array(batch.num_rows())?;
-    if array.data_type() == &arrow::datatypes::DataType::Null {
-        return Ok(BooleanArray::new_null(batch.num_rows()));
-    }
-    Ok(array.as_boolean().clone())
+    compiled(expression, input)
+        .map_err(|error| Error::Expression { expression: expression.to_string(), reason: error.strip_backtrace() })
 }
 
 /// Applies `evaluate` to the batch, or, where that fails, to its halves, down to the rows that fail alone.

@@ -19,6 +19,7 @@ pub mod dependencies;
 pub mod dialect;
 mod exact;
 mod existence;
+mod fallible;
 pub mod float_sum;
 pub mod flow;
 mod functions;
@@ -33,6 +34,7 @@ mod rewrites;
 pub mod settings;
 pub mod sql;
 mod ties;
+mod total_order;
 mod unique;
 pub mod zero;
 
@@ -41,6 +43,7 @@ use relation::Schema;
 
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
+pub use fallible::may_fail;
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;

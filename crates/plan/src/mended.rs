@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use datafusion_common::Result;
-use datafusion_common::tree_node::Transformed;
-use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::utils::merge_schema;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast};
 use datafusion_optimizer::optimizer::ApplyOrder;
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
@@ -30,6 +31,7 @@ fn replaced(rule: Rule) -> Rule {
             Arc::new(TrueDependencies(rule))
         }
         "single_distinct_aggregation_to_group_by" => Arc::new(SameTypes(rule)),
+        "simplify_expressions" => Arc::new(PlannedTypes(rule)),
         _ => rule,
     }
 }
@@ -110,5 +112,52 @@ impl OptimizerRule for TrueDependencies {
         let asks = matches!(plan, LogicalPlan::Distinct(_) | LogicalPlan::Sort(_));
         let plan = if asks || self.apply_order().is_none() { corrected(plan)? } else { plan };
         self.0.rewrite(plan, config)
+    }
+}
+
+/// A rule that simplifies expressions, kept from changing the types of decimals.
+///
+/// It takes `a * 0` for the zero as it is written, and `a % 1` for a zero like `a`: numbers of another scale than the
+/// product was planned with, so that a column would change its type and its digits with a constant. Each such product goes through the rule in a cast to its own type, and where the rule leaves it a product the cast goes.
+#[derive(Debug)]
+struct PlannedTypes(Rule);
+
+impl OptimizerRule for PlannedTypes {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let inputs = merge_schema(&plan.inputs());
+        let held = plan.map_expressions(|expr| expr.transform_up(|part| Ok(held(part, &inputs))))?;
+        if !held.transformed {
+            return self.0.rewrite(held.data, config);
+        }
+        let made = self.0.rewrite(held.data, config)?;
+        let freed = made.data.map_expressions(|expr| expr.transform_up(|part| Ok(freed(part, &inputs))))?;
+        Ok(Transformed::new_transformed(freed.data, made.transformed))
+    }
+}
+
+fn held(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let product = matches!(&expr, Expr::BinaryExpr(b) if matches!(b.op, Operator::Multiply | Operator::Modulo));
+    match expr.get_type(schema) {
+        Ok(planned) if product && planned.is_decimal() => Transformed::yes(cast(expr, planned)),
+        _ => Transformed::no(expr),
+    }
+}
+
+fn freed(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    match expr {
+        Expr::Cast(cast)
+            if cast.expr.get_type(schema).is_ok_and(|own| own.is_decimal() && own == *cast.field.data_type()) =>
+        {
+            Transformed::yes(*cast.expr)
+        }
+        other => Transformed::no(other),
     }
 }

@@ -18,6 +18,7 @@ use datafusion_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, co
 
 use crate::functions::functions;
 use crate::lower::unique_columns;
+use crate::total_order::total_order;
 
 /// The number of a row in its DISTINCT ON group; no column of a user's.
 const DISTINCT_ON_NUMBER: &str = "__distinct_on_number";
@@ -67,16 +68,21 @@ fn with_ties(expr: &Expr, ties: &[SortExpr]) -> Result<Expr> {
     Ok(Expr::from(function).alias(expr.schema_name().to_string()))
 }
 
-/// A unique key of a plan's rows, else all columns that have an order.
+/// A unique key of a plan's rows, else all columns that have an order; floats in one that knows two zeros
+/// ([`crate::total_order`]), as rows that differ by them are two.
 fn ties(input: &LogicalPlan) -> Vec<SortExpr> {
     let schema = input.schema();
-    let columns = unique_columns(input).unwrap_or_else(|| {
-        let ordered =
-            |&i: &usize| !matches!(schema.field(i).data_type(), Arrow::List(_) | Arrow::Struct(_) | Arrow::Map(..));
-        (0..schema.fields().len()).filter(ordered).collect()
-    });
     let column = |i| Expr::Column(Column::from(schema.qualified_field(i)));
-    columns.into_iter().map(|i| SortExpr::new(column(i), true, false)).collect()
+    let whole = |i: usize| match schema.field(i).data_type() {
+        Arrow::List(_) | Arrow::Struct(_) | Arrow::Map(..) => None,
+        Arrow::Float32 | Arrow::Float64 => Some(total_order(column(i))),
+        _ => Some(column(i)),
+    };
+    let exprs: Vec<Expr> = match unique_columns(input) {
+        Some(key) => key.into_iter().map(column).collect(),
+        None => (0..schema.fields().len()).filter_map(whole).collect(),
+    };
+    exprs.into_iter().map(|expr| SortExpr::new(expr, true, false)).collect()
 }
 
 fn limit_with_ties(limit: Limit) -> Result<Transformed<LogicalPlan>> {

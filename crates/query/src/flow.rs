@@ -20,12 +20,12 @@ use datafusion::logical_expr::{
 };
 use plan::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 use relation::key::Order;
-use relation::{Layout, Rows, Schema, Value};
+use relation::{DataType, Layout, Rows, Schema, Value};
 
 use crate::error::{Error, Result, code};
-use crate::isolate::{IsolatedMap, Reject};
+use crate::isolate::{IsolatedMap, Reject, isolated_condition};
 
-/// What happens to a row on which an expression of a map fails.
+/// What happens to a row on which an expression of a map fails, and to a pair on which the condition of a join does.
 #[derive(Clone, Default)]
 pub enum Isolation {
     /// The whole query fails, as in Postgres.
@@ -65,7 +65,8 @@ impl Converter<'_> {
             Op::Map { filter, outputs } => self.map(id, node, input()?, filter.as_ref(), outputs)?,
             Op::Join { kind, left_keys, right_keys, residual } => {
                 let (left, right) = (input()?, input()?);
-                Sides { left, right, left_keys, right_keys, residual: residual.as_ref() }.join(*kind)?
+                let condition = residual.as_ref().map(|residual| self.condition(id, node, residual)).transpose()?;
+                Sides { left, right, left_keys, right_keys, condition }.join(*kind)?
             }
             Op::Aggregate { group, aggregates } => aggregate(input()?, group, aggregates)?,
             Op::Union => LogicalPlan::Union(Union::try_new(inputs.map(Arc::new).collect())?),
@@ -85,8 +86,8 @@ impl Converter<'_> {
         outputs: &[Expr],
     ) -> Result<LogicalPlan> {
         if let Isolation::Rows(report) = self.isolation {
-            let (filter, outputs) = (filter.cloned(), outputs.to_vec());
-            let map = IsolatedMap::new(id, input, filter, outputs, &node.schema, Arc::clone(report))?;
+            let types = self.types(node);
+            let map = IsolatedMap::new(id, input, &types, (filter, outputs), &node.schema, Arc::clone(report))?;
             return Ok(LogicalPlan::Extension(Extension { node: Arc::new(map) }));
         }
         let mut builder = LogicalPlanBuilder::from(input);
@@ -95,6 +96,23 @@ impl Converter<'_> {
         }
         let named = outputs.iter().enumerate().map(|(i, output)| output.clone().alias(column_name(i)));
         Ok(builder.project(named.collect::<Vec<_>>())?.build()?)
+    }
+
+    /// The condition of a join in terms of its two sides; isolated where it may fail.
+    fn condition(&self, id: NodeId, node: &Node, residual: &Expr) -> Result<Expr> {
+        let width = node.inputs.first().map_or(0, |&left| self.flow.node(left).schema.columns.len());
+        let Isolation::Rows(report) = self.isolation else { return Ok(over_both(residual, width)?) };
+        if !plan::may_fail(residual) {
+            return Ok(over_both(residual, width)?);
+        }
+        let types = self.types(node);
+        let columns = (0..types.len()).map(|i| of_side(i, width)).collect();
+        Ok(isolated_condition(id, residual, &types, columns, Arc::clone(report))?)
+    }
+
+    /// The columns of all inputs of a node.
+    fn types(&self, node: &Node) -> Vec<DataType> {
+        node.inputs.iter().flat_map(|&input| self.flow.node(input).schema.types()).collect()
     }
 }
 
@@ -154,7 +172,8 @@ struct Sides<'a> {
     right: LogicalPlan,
     left_keys: &'a [usize],
     right_keys: &'a [usize],
-    residual: Option<&'a Expr>,
+    /// Beyond the keys, in terms of the two sides.
+    condition: Option<Expr>,
 }
 
 /// Qualifiers of the two sides.
@@ -174,12 +193,11 @@ impl Sides<'_> {
     }
 
     fn plain(self, join_type: JoinType) -> PlannerResult<LogicalPlan> {
-        let filter = self.residual.map(|residual| self.over_both(residual)).transpose()?;
         let on = self.left_keys.iter().zip(self.right_keys).map(|(&l, &r)| (left(l), right(r)));
         let on = on.collect();
         let null_equality = NullEquality::NullEqualsNothing;
         let (l, r) = (aliased(self.left, LEFT)?, aliased(self.right, RIGHT)?);
-        let join = Join::try_new(l, r, on, filter, join_type, JoinConstraint::On, null_equality, false)?;
+        let join = Join::try_new(l, r, on, self.condition, join_type, JoinConstraint::On, null_equality, false)?;
         Ok(LogicalPlan::Join(join))
     }
 
@@ -188,7 +206,7 @@ impl Sides<'_> {
     /// With one key and nothing else that is: no match, and either there is no right row at all, or neither its own key
     /// nor any of the right is NULL. Otherwise the comparison is a condition, tried on every pair.
     fn null_aware_anti(self) -> Result<LogicalPlan> {
-        let (&[left_key], &[right_key], None) = (self.left_keys, self.right_keys, self.residual) else {
+        let (&[left_key], &[right_key], None) = (self.left_keys, self.right_keys, &self.condition) else {
             return Ok(self.not_false_anti()?);
         };
         let key = col(column_name(right_key));
@@ -208,31 +226,34 @@ impl Sides<'_> {
             condition = condition.and(left(l).eq(right(r)));
         }
         let mut filter = condition.is_not_false();
-        if let Some(residual) = self.residual {
-            filter = filter.and(self.over_both(residual)?);
+        if let Some(more) = self.condition {
+            filter = filter.and(more);
         }
         let (l, r) = (aliased(self.left, LEFT)?, aliased(self.right, RIGHT)?);
         let (none, equality) = (Vec::new(), NullEquality::NullEqualsNothing);
         let join = Join::try_new(l, r, none, Some(filter), JoinType::LeftAnti, JoinConstraint::On, equality, false)?;
         Ok(LogicalPlan::Join(join))
     }
+}
 
-    /// A condition over left then right columns, in terms of the two sides.
-    fn over_both(&self, condition: &Expr) -> PlannerResult<Expr> {
-        let width = self.left.schema().fields().len();
-        let rewritten = condition.clone().transform_up(|expr| match expr {
-            Expr::Column(column) => {
-                let position = column.name.strip_prefix('c').and_then(|number| number.parse::<usize>().ok());
-                Ok(match position {
-                    Some(i) if i < width => Transformed::yes(left(i)),
-                    Some(i) => Transformed::yes(right(i - width)),
-                    None => Transformed::no(Expr::Column(column)),
-                })
-            }
-            other => Ok(Transformed::no(other)),
-        })?;
-        Ok(rewritten.data)
-    }
+/// A condition over left then right columns, in terms of the two sides.
+fn over_both(condition: &Expr, width: usize) -> PlannerResult<Expr> {
+    let rewritten = condition.clone().transform_up(|expr| match expr {
+        Expr::Column(column) => {
+            let position = column.name.strip_prefix('c').and_then(|number| number.parse::<usize>().ok());
+            Ok(match position {
+                Some(i) => Transformed::yes(of_side(i, width)),
+                None => Transformed::no(Expr::Column(column)),
+            })
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(rewritten.data)
+}
+
+/// A column by its place among the left columns and then the right ones.
+fn of_side(i: usize, width: usize) -> Expr {
+    i.checked_sub(width).map_or_else(|| left(i), right)
 }
 
 fn aliased(plan: LogicalPlan, name: &str) -> PlannerResult<Arc<LogicalPlan>> {

@@ -1,17 +1,20 @@
-//! A map that survives the rows on which it fails: each is left out and reported, the others go on.
+//! Maps and conditions of joins that survive the rows on which they fail: each is left out and reported, the others go on.
 //!
-//! A batch is computed whole. Only when that fails is it computed row by row, to find which rows are to blame; the rest
-//! of the plan sees a map like any other. Conditions are not pushed through it, so that which rows fail is a matter of
-//! the flow and not of the optimiser.
+//! A batch is computed whole. Only when that fails is it computed row by row, to find which rows are to blame. The
+//! expressions are the flow's own, compiled as the engine compiles them ([`crate::expression`]): the optimiser does not see
+//! them, and conditions are not pushed through a map. So which rows fail, and what comes of the others to the last byte, is
+//! a matter of the flow and not of the optimiser.
+//!
+//! A pair of rows on which the condition of a join fails is no match of that join, of whatever kind.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{DataType as Arrow, Field, Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -20,7 +23,10 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, UserDefinedLogicalNode,
+    UserDefinedLogicalNodeCore, Volatility,
+};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -30,14 +36,16 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 use futures::StreamExt as _;
 use plan::{NodeId, column_name};
 use relation::columns::RowEncoder;
-use relation::{Layout, Schema, Value};
+use relation::{DataType, Layout, Schema, Value};
 
-/// A row that a map could not compute.
+use crate::expression::{compiled, mask, value};
+
+/// A row that a map could not compute, or a pair of rows that a join could not compare.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reject {
-    /// The map.
+    /// The map or join.
     pub node: NodeId,
-    /// The input row.
+    /// The input row; of a join, the left row and then the right one.
     pub row: Vec<Value>,
     /// What failed.
     pub error: crate::Error,
@@ -48,38 +56,43 @@ type Report = Arc<dyn Fn(Reject) + Send + Sync>;
 /// The map in a logical plan.
 #[derive(Clone)]
 pub(crate) struct IsolatedMap {
-    node: NodeId,
     input: LogicalPlan,
+    schema: DFSchemaRef,
+    map: Arc<Map>,
+}
+
+/// The expressions of a map.
+struct Map {
+    node: NodeId,
     filter: Option<Expr>,
     outputs: Vec<Expr>,
-    schema: DFSchemaRef,
-    report: Report,
+    evaluator: Arc<Evaluator>,
 }
 
 impl IsolatedMap {
-    /// A map whose output columns are `c0`, … in the types of `schema`.
+    /// A map over columns `c0`, … of the types `input_types` whose output columns are `c0`, … in the types of `schema`.
     pub(crate) fn new(
         node: NodeId,
         input: LogicalPlan,
-        filter: Option<Expr>,
-        outputs: Vec<Expr>,
+        input_types: &[DataType],
+        (filter, outputs): (Option<&Expr>, &[Expr]),
         schema: &Schema,
         report: Report,
     ) -> Result<Self> {
         let fields = schema.columns.iter().enumerate();
         let fields = fields.map(|(i, column)| Field::new(column_name(i), column.data_type.to_arrow(), true));
-        let arrow = ArrowSchema::new(fields.collect::<Vec<_>>());
-        let schema = Arc::new(DFSchema::try_from(arrow)?);
-        let outputs = outputs.into_iter().zip(schema.fields());
-        let outputs = outputs.map(|(output, field)| cast_to(output, input.schema(), field)).collect::<Result<_>>()?;
-        Ok(Self { node, input, filter, outputs, schema, report })
+        let arrow = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+        let compile = |expression: &Expr| compiled(expression, input_types);
+        let evaluator = Evaluator {
+            node,
+            filter: filter.map(compile).transpose()?,
+            outputs: outputs.iter().map(compile).collect::<Result<_>>()?,
+            schema: Arc::clone(&arrow),
+            report,
+        };
+        let map = Map { node, filter: filter.cloned(), outputs: outputs.to_vec(), evaluator: Arc::new(evaluator) };
+        Ok(Self { input, schema: Arc::new(DFSchema::try_from(arrow)?), map: Arc::new(map) })
     }
-}
-
-fn cast_to(output: Expr, schema: &DFSchema, field: &Field) -> Result<Expr> {
-    use datafusion::logical_expr::{ExprSchemable as _, cast};
-    let same = output.get_type(schema)? == *field.data_type();
-    Ok(if same { output } else { cast(output, field.data_type().clone()) })
 }
 
 impl fmt::Debug for IsolatedMap {
@@ -91,10 +104,10 @@ impl fmt::Debug for IsolatedMap {
 /// Two maps are one when they compute the same of the same: the report goes to the same place within one plan.
 impl PartialEq for IsolatedMap {
     fn eq(&self, other: &Self) -> bool {
-        self.node == other.node
+        self.map.node == other.map.node
             && self.input == other.input
-            && self.filter == other.filter
-            && self.outputs == other.outputs
+            && self.map.filter == other.map.filter
+            && self.map.outputs == other.map.outputs
     }
 }
 
@@ -102,7 +115,7 @@ impl Eq for IsolatedMap {}
 
 impl PartialOrd for IsolatedMap {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        match self.node.cmp(&other.node) {
+        match self.map.node.cmp(&other.map.node) {
             Ordering::Equal => self.input.partial_cmp(&other.input),
             decided => Some(decided),
         }
@@ -111,10 +124,10 @@ impl PartialOrd for IsolatedMap {
 
 impl Hash for IsolatedMap {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.node.hash(state);
+        self.map.node.hash(state);
         self.input.hash(state);
-        self.filter.hash(state);
-        self.outputs.hash(state);
+        self.map.filter.hash(state);
+        self.map.outputs.hash(state);
     }
 }
 
@@ -131,22 +144,20 @@ impl UserDefinedLogicalNodeCore for IsolatedMap {
         &self.schema
     }
 
-    /// The outputs, then the filter.
+    /// None that the optimiser may change.
     fn expressions(&self) -> Vec<Expr> {
-        self.outputs.iter().chain(&self.filter).cloned().collect()
+        Vec::new()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outputs: Vec<_> = self.outputs.iter().map(ToString::to_string).collect();
+        let outputs: Vec<_> = self.map.outputs.iter().map(ToString::to_string).collect();
         write!(f, "IsolatedMap: [{}]", outputs.join(", "))?;
-        self.filter.as_ref().map_or(Ok(()), |filter| write!(f, " where {filter}"))
+        self.map.filter.as_ref().map_or(Ok(()), |filter| write!(f, " where {filter}"))
     }
 
-    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+    fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
         let Some(input) = inputs.pop() else { return internal_err!("a map has an input") };
-        let filter = if self.filter.is_some() { exprs.pop() } else { None };
-        let (schema, report) = (Arc::clone(&self.schema), Arc::clone(&self.report));
-        Ok(Self { node: self.node, input, filter, outputs: exprs, schema, report })
+        Ok(Self { input, schema: Arc::clone(&self.schema), map: Arc::clone(&self.map) })
     }
 }
 
@@ -172,26 +183,16 @@ struct Maps;
 impl ExtensionPlanner for Maps {
     async fn plan_extension(
         &self,
-        planner: &dyn PhysicalPlanner,
+        _: &dyn PhysicalPlanner,
         node: &dyn UserDefinedLogicalNode,
-        logical_inputs: &[&LogicalPlan],
+        _: &[&LogicalPlan],
         physical_inputs: &[Arc<dyn ExecutionPlan>],
-        session: &dyn Session,
-        context: &PhysicalPlanningContext,
+        _: &dyn Session,
+        _: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(map) = node.as_any().downcast_ref::<IsolatedMap>() else { return Ok(None) };
-        let (Some(logical), Some(physical)) = (logical_inputs.first(), physical_inputs.first()) else {
-            return internal_err!("a map has an input");
-        };
-        let compile = |expr: &Expr| planner.create_physical_expr(expr, logical.schema(), session, context);
-        let evaluator = Evaluator {
-            node: map.node,
-            filter: map.filter.as_ref().map(compile).transpose()?,
-            outputs: map.outputs.iter().map(compile).collect::<Result<_>>()?,
-            schema: Arc::clone(map.schema.inner()),
-            report: Arc::clone(&map.report),
-        };
-        Ok(Some(Arc::new(IsolatedMapExec::new(Arc::clone(physical), Arc::new(evaluator)))))
+        let Some(isolated) = node.as_any().downcast_ref::<IsolatedMap>() else { return Ok(None) };
+        let Some(physical) = physical_inputs.first() else { return internal_err!("a map has an input") };
+        Ok(Some(Arc::new(IsolatedMapExec::new(Arc::clone(physical), Arc::clone(&isolated.map.evaluator)))))
     }
 }
 
@@ -284,8 +285,7 @@ struct Evaluator {
 impl Evaluator {
     fn batch(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         match self.compute(batch) {
-            // Out of memory is no row's fault.
-            Err(error) if !matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => self.by_row(batch),
+            Err(error) if is_of_a_row(&error) => self.by_row(batch),
             computed => computed,
         }
     }
@@ -293,29 +293,22 @@ impl Evaluator {
     fn compute(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let kept;
         let batch = match &self.filter {
-            Some(filter) => {
-                kept = self.filtered(filter, batch)?;
+            Some(filter) if batch.num_rows() > 0 => {
+                kept = filter_record_batch(batch, &mask(filter, batch)?)?;
                 &kept
             }
-            None => batch,
+            _ => batch,
         };
         let rows = batch.num_rows();
         // An expression may fail without any row: then it fails for none.
         if rows == 0 {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
-        let arrays = self.outputs.iter().map(|output| output.evaluate(batch)?.into_array(rows));
+        let outputs = self.outputs.iter().zip(self.schema.fields());
+        let arrays = outputs.map(|(output, field)| value(output, batch, field.data_type()));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
         relation::columns::batch(&self.schema, arrays, rows)
             .map_err(|error| DataFusionError::Internal(error.to_string()))
-    }
-
-    fn filtered(&self, filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<RecordBatch> {
-        let mask = filter.evaluate(batch)?.into_array(batch.num_rows())?;
-        let Some(mask) = mask.as_boolean_opt() else {
-            return internal_err!("the filter of node {} is no condition", self.node.0);
-        };
-        Ok(filter_record_batch(batch, mask)?)
     }
 
     fn by_row(&self, batch: &RecordBatch) -> Result<RecordBatch> {
@@ -331,11 +324,119 @@ impl Evaluator {
     }
 }
 
+/// Out of memory is no row's fault.
+fn is_of_a_row(error: &DataFusionError) -> bool {
+    !matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+/// The condition of a join as a function of all columns of both sides.
+///
+/// It says false of pairs on which the condition fails, and reports them. Since it reads columns of both sides, it stays
+/// with the join, and is asked once about each pair under a key.
+struct IsolatedCondition {
+    node: NodeId,
+    written: Expr,
+    condition: Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    signature: Signature,
+    report: Report,
+}
+
+/// The call of a function that stands for a condition over columns `c0`, … of the types `types`; `columns` are what it is
+/// called with.
+pub(crate) fn isolated_condition(
+    node: NodeId,
+    condition: &Expr,
+    types: &[DataType],
+    columns: Vec<Expr>,
+    report: Report,
+) -> Result<Expr> {
+    let fields = types.iter().enumerate().map(|(i, t)| Field::new(column_name(i), t.to_arrow(), true));
+    let function = IsolatedCondition {
+        node,
+        written: condition.clone(),
+        condition: compiled(condition, types)?,
+        schema: Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())),
+        // What is reported must be neither asked twice nor left out.
+        signature: Signature::any(types.len(), Volatility::Volatile),
+        report,
+    };
+    Ok(ScalarUDF::new_from_impl(function).call(columns))
+}
+
+impl fmt::Debug for IsolatedCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IsolatedCondition({}, {})", self.node.0, self.written)
+    }
+}
+
+impl PartialEq for IsolatedCondition {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node && self.written == other.written
+    }
+}
+
+impl Eq for IsolatedCondition {}
+
+impl Hash for IsolatedCondition {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.node.hash(state);
+        self.written.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for IsolatedCondition {
+    fn name(&self) -> &'static str {
+        "isolated_condition"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[Arrow]) -> Result<Arrow> {
+        Ok(Arrow::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<Result<Vec<ArrayRef>>>()?;
+        let batch = relation::columns::batch(&self.schema, arrays, rows);
+        let batch = batch.map_err(|error| DataFusionError::Internal(error.to_string()))?;
+        let holds = match self.holds(&batch) {
+            Err(error) if is_of_a_row(&error) => self.by_row(&batch)?,
+            holds => holds?,
+        };
+        Ok(ColumnarValue::Array(Arc::new(holds)))
+    }
+}
+
+impl IsolatedCondition {
+    fn holds(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        if batch.num_rows() == 0 { Ok(BooleanArray::new_null(0)) } else { mask(&self.condition, batch) }
+    }
+
+    fn by_row(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let mut holds = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let one = batch.slice(row, 1);
+            match self.holds(&one) {
+                Ok(mask) => holds.push(mask.iter().next().flatten()),
+                Err(error) => {
+                    (self.report)(Reject { node: self.node, row: values(&one)?, error: error.into() });
+                    holds.push(Some(false));
+                }
+            }
+        }
+        Ok(holds.into_iter().collect())
+    }
+}
+
 /// The values of a batch of one row.
 fn values(one: &RecordBatch) -> Result<Vec<Value>> {
     let damaged = |error: relation::Error| DataFusionError::Internal(error.to_string());
     let schema = one.schema();
-    let types = schema.fields().iter().map(|field| relation::DataType::from_arrow(field.data_type()));
+    let types = schema.fields().iter().map(|field| DataType::from_arrow(field.data_type()));
     let layout = Layout::new(types.collect::<relation::Result<_>>().map_err(damaged)?);
     let mut row = Vec::new();
     RowEncoder::new(layout.clone(), one.columns().to_vec()).push(0, &mut row).map_err(damaged)?;

@@ -18,6 +18,7 @@
 mod catalog;
 mod compare;
 pub mod error;
+pub mod expression;
 mod flow;
 mod isolate;
 mod memory;
