@@ -368,6 +368,11 @@ impl Follower {
         match event {
             SourceEvent::Batch(batch) => self.note_batch(batch),
             SourceEvent::Parked { table, .. } => self.followed.retain(|followed| followed.id != *table),
+            SourceEvent::Reload { table, .. } => {
+                if let Some(followed) = self.followed.iter_mut().find(|followed| followed.id == *table) {
+                    followed.load = connect::Load::Pending { cursor: None };
+                }
+            }
             SourceEvent::State(..) | SourceEvent::Rejected(_) | SourceEvent::Failed(_) => {}
         }
     }

@@ -549,6 +549,8 @@ impl Pump {
                 let parts = [failure.message, failure.detail, failure.hint];
                 source.message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
             }
+            // Until tables can be loaded again in place: what was there is no longer the table's content.
+            SourceEvent::Reload { table, reason } => return Some(Input::Park { table, reason }),
             SourceEvent::Parked { table, reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
                 return Some(Input::Park { table, reason });

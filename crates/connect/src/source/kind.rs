@@ -134,17 +134,30 @@ pub struct FollowedTable {
     pub load: Load,
 }
 
-/// Stops a running source.
+/// Stops a running source, and tells it to begin anew.
 #[derive(Debug)]
 pub struct Control {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    restart: Option<watch::Sender<()>>,
 }
 
 impl Control {
     /// Of a task that ends soon after the word.
     pub fn new(stop: watch::Sender<bool>, task: JoinHandle<()>) -> Self {
-        Self { stop, task }
+        Self { stop, task, restart: None }
+    }
+
+    /// Of a task that also listens to [`Control::restart_from_now`].
+    pub fn with_restart(self, restart: watch::Sender<()>) -> Self {
+        Self { restart: Some(restart), ..self }
+    }
+
+    /// Takes the present end of the source's log as the start, whatever the position was, and loads every table again:
+    /// [`SourceEvent::Reload`] for each comes once that end is known. Whatever stalled the source, its history included, does
+    /// not matter any more. Answers whether a source of this kind can.
+    pub fn restart_from_now(&self) -> bool {
+        self.restart.as_ref().is_some_and(|restart| restart.send(()).is_ok())
     }
 
     /// Ends the source and waits until its connections are closed. What was not received is read again next time.

@@ -78,6 +78,12 @@ pub enum SourceEvent {
         table: TableId,
         reason: String,
     },
+    /// The content of this table is in doubt from here on, and is being loaded again from the start. It comes behind all
+    /// changes before it, and before any changes or chunks after it.
+    Reload {
+        table: TableId,
+        reason: String,
+    },
     /// The source has ended and waits for a person.
     Failed(Failure),
 }

@@ -91,7 +91,7 @@ impl EventBuilder {
 }
 
 /// CRC-32 as in zlib.
-fn crc(bytes: &[u8]) -> [u8; 4] {
+pub(crate) fn crc(bytes: &[u8]) -> [u8; 4] {
     let mut crc = u32::MAX;
     for &byte in bytes {
         crc ^= u32::from(byte);
@@ -131,7 +131,7 @@ fn event_body(line: &str, offset: u64) -> Result<(u8, u16, Vec<u8>), String> {
         "mariadb" => (162, 0, mariadb(words.next().ok_or("D-S-N")?, words.next() == Some("ddl"))?),
         "begin" => (2, 0, query("BEGIN")),
         "query" => (2, 0, query(line.strip_prefix("query ").unwrap_or_default())),
-        "xid" => (16, 0, vec![0; 8]),
+        "xid" => (16, 0, number("N").unwrap_or(0).to_le_bytes().to_vec()),
         "xa-prepare" => (38, 0, vec![u8::from(words.next() == Some("one-phase")), 0, 0, 0, 0]),
         "rotate" => {
             let mut body = 4_u64.to_le_bytes().to_vec();

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::Receiver;
 const PATIENCE: Duration = Duration::from_secs(90);
 const SERVERS: [&str; 2] = ["mysql", "mariadb"];
 
-type Outcome = Result<(), String>;
+pub(crate) type Outcome = Result<(), String>;
 
 /// All trials, for every server that there is; none without `SLOW=1`.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -53,7 +53,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     out
 }
 
-fn port_of(server: &str) -> Option<u16> {
+pub(crate) fn port_of(server: &str) -> Option<u16> {
     std::env::var(format!("TIDEMILL_TEST_{}_PORT", server.to_ascii_uppercase())).ok()?.parse().ok()
 }
 
@@ -68,13 +68,13 @@ fn trial<F: Future<Output = Outcome>>(server: &str, name: &str, run: impl FnOnce
 }
 
 /// A database of its own on a server.
-struct Shop {
-    port: u16,
-    database: String,
+pub(crate) struct Shop {
+    pub(crate) port: u16,
+    pub(crate) database: String,
 }
 
 impl Shop {
-    async fn new(server: &str, port: u16, name: &str, tables: &[&str]) -> Result<Self, String> {
+    pub(crate) async fn new(server: &str, port: u16, name: &str, tables: &[&str]) -> Result<Self, String> {
         let shop = Self { port, database: format!("connect_{name}_{server}") };
         let mut conn = shop.conn_to("").await?;
         let database = &shop.database;
@@ -87,7 +87,7 @@ impl Shop {
         Ok(shop)
     }
 
-    async fn conn_to(&self, database: &str) -> Result<Conn, String> {
+    pub(crate) async fn conn_to(&self, database: &str) -> Result<Conn, String> {
         let database = (!database.is_empty()).then(|| database.to_owned());
         let opts = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
@@ -98,15 +98,15 @@ impl Shop {
         Conn::new(opts).await.map_err(|e| e.to_string())
     }
 
-    async fn conn(&self) -> Result<Conn, String> {
+    pub(crate) async fn conn(&self) -> Result<Conn, String> {
         self.conn_to(&self.database).await
     }
 
-    fn config(&self, tls: Tls) -> MysqlConfig {
+    pub(crate) fn config(&self, tls: Tls) -> MysqlConfig {
         MysqlConfig { port: self.port, database: self.database.clone(), tls, ..MysqlConfig::default() }
     }
 
-    async fn tables(&self, names: &[&str]) -> Result<Vec<CaptureTable>, String> {
+    pub(crate) async fn tables(&self, names: &[&str]) -> Result<Vec<CaptureTable>, String> {
         let wanted: Vec<_> = names.iter().map(|n| (self.database.clone(), (*n).to_owned())).collect();
         let described = describe(&self.config(Tls::Disabled), &wanted).await.map_err(|f| f.detail)?;
         let table = |(id, d): (usize, connect::source::mysql::Described)| {
@@ -126,7 +126,7 @@ impl Shop {
     }
 
     /// The rows of a table as text, sorted.
-    async fn content(&self, columns: &str, table: &str) -> Result<Vec<String>, String> {
+    pub(crate) async fn content(&self, columns: &str, table: &str) -> Result<Vec<String>, String> {
         let mut conn = self.conn().await?;
         let rows: Vec<String> =
             conn.query(format!("SELECT CONCAT_WS(',', {columns}) FROM {table}")).await.map_err(|e| e.to_string())?;
@@ -136,17 +136,21 @@ impl Shop {
     }
 }
 
-async fn run(conn: &mut Conn, sql: &str) -> Outcome {
+pub(crate) async fn run(conn: &mut Conn, sql: &str) -> Outcome {
     conn.query_drop(sql).await.map_err(|e| format!("{sql}: {e}"))
 }
 
 /// What a receiver makes of the events: the tables, as the store would have them.
-struct Mirror {
-    tables: Vec<MirrorTable>,
-    position: Position,
+pub(crate) struct Mirror {
+    pub(crate) tables: Vec<MirrorTable>,
+    pub(crate) position: Position,
     /// Changes received.
     changes: u64,
-    states: Vec<SourceState>,
+    pub(crate) states: Vec<SourceState>,
+    /// What was said with the last of them.
+    pub(crate) message: String,
+    /// Tables that were to be loaded again.
+    pub(crate) reloads: usize,
     parked: Vec<(TableId, String)>,
     /// Parts of a transaction whose last one has not come.
     staged: Vec<SourceBatch>,
@@ -154,15 +158,15 @@ struct Mirror {
     parted: usize,
 }
 
-struct MirrorTable {
-    table: CaptureTable,
+pub(crate) struct MirrorTable {
+    pub(crate) table: CaptureTable,
     layout: Layout,
     /// By key bytes, or by whole row where there is no key; with a count.
     rows: BTreeMap<Vec<u8>, (Vec<u8>, i64)>,
 }
 
 impl Mirror {
-    fn new(tables: &[CaptureTable]) -> Self {
+    pub(crate) fn new(tables: &[CaptureTable]) -> Self {
         let table = |t: &CaptureTable| MirrorTable {
             table: t.clone(),
             layout: Layout::new(t.schema.types()),
@@ -170,10 +174,20 @@ impl Mirror {
         };
         let tables = tables.iter().map(table).collect();
         let (states, parked) = (Vec::new(), Vec::new());
-        Self { tables, position: Position::default(), changes: 0, states, parked, staged: Vec::new(), parted: 0 }
+        Self {
+            tables,
+            position: Position::default(),
+            changes: 0,
+            states,
+            message: String::new(),
+            reloads: 0,
+            parked,
+            staged: Vec::new(),
+            parted: 0,
+        }
     }
 
-    fn take(&mut self, event: SourceEvent) -> Outcome {
+    pub(crate) fn take(&mut self, event: SourceEvent) -> Outcome {
         match event {
             SourceEvent::Batch(batch) => {
                 if batch.part.is_none_or(|part| part.is_first()) {
@@ -186,9 +200,18 @@ impl Mirror {
                     std::mem::take(&mut self.staged).into_iter().try_for_each(|batch| self.apply(batch))?;
                 }
             }
-            SourceEvent::State(state, _) => self.states.push(state),
+            SourceEvent::State(state, message) => {
+                self.states.push(state);
+                self.message = message;
+            }
             SourceEvent::Parked { table, reason } => self.parked.push((table, reason)),
             SourceEvent::Rejected(row) => return Err(format!("rejected: {row:?}")),
+            SourceEvent::Reload { table, .. } => {
+                self.reloads += 1;
+                let table = &mut self.tables[table.0 as usize];
+                table.rows.clear();
+                table.table.load = Load::Pending { cursor: None };
+            }
             SourceEvent::Failed(failure) => {
                 return Err(format!("{}: {}", failure.message, failure.detail));
             }
@@ -226,7 +249,7 @@ impl Mirror {
     }
 
     /// Takes events until everything is loaded and `target` is reached.
-    async fn follow(&mut self, events: &mut Receiver<SourceEvent>, target: Option<&Position>) -> Outcome {
+    pub(crate) async fn follow(&mut self, events: &mut Receiver<SourceEvent>, target: Option<&Position>) -> Outcome {
         loop {
             let there = target.is_none_or(|t| reached(&self.position, t).unwrap_or(false));
             if self.is_loaded() && there {
@@ -237,7 +260,7 @@ impl Mirror {
         }
     }
 
-    fn content(&self, table: usize) -> Vec<String> {
+    pub(crate) fn content(&self, table: usize) -> Vec<String> {
         let table = &self.tables[table];
         let mut out = Vec::new();
         for (row, count) in table.rows.values() {
@@ -286,7 +309,7 @@ impl MirrorTable {
     }
 }
 
-fn expect_equal(what: &str, got: &[String], wanted: &[String]) -> Outcome {
+pub(crate) fn expect_equal(what: &str, got: &[String], wanted: &[String]) -> Outcome {
     if got == wanted {
         return Ok(());
     }
@@ -334,7 +357,7 @@ async fn under_writes<T>(shop: &Shop, work: impl Future<Output = Result<T, Strin
     value
 }
 
-async fn fill(shop: &Shop, rows: usize) -> Outcome {
+pub(crate) async fn fill(shop: &Shop, rows: usize) -> Outcome {
     let mut conn = shop.conn().await?;
     for from in (0..rows).step_by(1_000) {
         let values: Vec<String> = (from..rows.min(from + 1_000)).map(|i| format!("({i}, {})", i % 7)).collect();
@@ -343,7 +366,7 @@ async fn fill(shop: &Shop, rows: usize) -> Outcome {
     Ok(())
 }
 
-const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT NOT NULL)";
+pub(crate) const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT NOT NULL)";
 
 /// A table is loaded while eight writers change it on 64 keys; in the end both are equal.
 async fn snapshot_under_writes(server: &str, port: u16, tls: Tls) -> Outcome {
@@ -609,11 +632,29 @@ impl Proxy {
     }
 }
 
-/// A position whose log is gone is a person's affair.
+/// A position that the log does not have is a person's affair: it says so at once, and goes on looking.
 async fn log_purged(server: &str, port: u16) -> Outcome {
     let shop = Shop::new(server, port, "purged", &[T]).await?;
-    let position = Some(Position("binlog.999999:4".to_owned()));
-    expect_failure(shop.config(Tls::Disabled), position, "no longer has the log").await
+    for (position, words) in [("binlog.000000:4", "no longer has the log"), ("binlog.999999:4", "another history")] {
+        let position = Some(Position(position.to_owned()));
+        expect_stall(shop.config(Tls::Disabled), position, words, "tidemill resnapshot --all").await?;
+    }
+    Ok(())
+}
+
+/// The source stalls with this message and remedy, and does not end.
+async fn expect_stall(config: MysqlConfig, position: Option<Position>, message: &str, remedy: &str) -> Outcome {
+    let (mut events, control) = MysqlSource::start(config, Vec::new(), position, Limits::default());
+    loop {
+        match events.recv().await.ok_or("the source has ended without a word")? {
+            SourceEvent::State(SourceState::Stalled, said) if said.contains(message) && said.contains(remedy) => break,
+            SourceEvent::State(SourceState::Stalled, said) => return Err(said),
+            SourceEvent::State(..) => {}
+            other => return Err(format!("{other:?}")),
+        }
+    }
+    control.stop().await;
+    Ok(())
 }
 
 /// The source ends with this message.
@@ -634,7 +675,7 @@ async fn expect_failure(config: MysqlConfig, position: Option<Position>, message
 async fn binlog_off(port: u16) -> Outcome {
     let config = MysqlConfig { port, ..MysqlConfig::default() };
     expect_check(&doctor(&config, &[]).await, "log_bin", CheckOutcome::Failed, "no binary log")?;
-    expect_failure(config, None, "writes no binary log").await
+    expect_stall(config, None, "writes no binary log", "log_bin").await
 }
 
 /// A start in the past takes the transactions from that time on, and no earlier ones.

@@ -56,7 +56,16 @@ async fn open(config: &MysqlConfig) -> Result<Wire, WireError> {
     };
     let mut wire = wire?;
     wire.execute("SET NAMES utf8mb4").await?;
-    wire.execute("SET SESSION time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1").await?;
+    // What a server's settings may do to every session: half a result, none, or an old one.
+    wire.execute(
+        "SET SESSION time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, autocommit = 1, \
+         sql_select_limit = 18446744073709551615, sql_big_selects = 1",
+    )
+    .await?;
+    match wire.server.limit_of_time() {
+        Some(limit) => wire.execute(&format!("SET SESSION {limit} = 0")).await?,
+        None => {}
+    }
     Ok(wire)
 }
 
