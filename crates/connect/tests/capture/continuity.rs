@@ -1,6 +1,6 @@
 //! Trials against real servers that are reset, purged, switched and replaced, with `SLOW=1`: `mysql:first`, `mysql:second`,
-//! `mariadb:first`, and `mariadb:second -- --log-slave-updates=ON` of `scripts/services`. What is done to them harms whoever
-//! else reads them, so they are nobody else's.
+//! `mariadb:first` and `mariadb:second` of `scripts/services`. What is done to them harms whoever else reads them, so they
+//! are nobody else's.
 
 use std::future::Future;
 use std::sync::Arc;

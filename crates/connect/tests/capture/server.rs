@@ -37,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         out.push(trial(server, "resume", move || resume(server, port)));
         out.push(trial(server, "altered_and_truncated", move || altered(server, port)));
         out.push(trial(server, "doctor", move || doctored(server, port)));
+        out.push(trial(server, "sessions_that_a_server_limits", move || limited(server, port)));
         out.push(trial(server, "server_gone", move || server_gone(server, port)));
         out.push(trial(server, "log_purged", move || log_purged(server, port)));
         out.push(trial(server, "start_since", move || start_since(server, port)));
@@ -813,6 +814,47 @@ async fn compressed(server: &str, port: u16) -> Outcome {
     Ok(())
 }
 
+/// Settings of the server that cut or end the queries of every session: ours set what they need.
+async fn limited(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "limited", &[T]).await?;
+    fill(&shop, 3_000).await?;
+    let mut conn = shop.conn().await?;
+    let user = format!("limited_{server}");
+    run(&mut conn, &format!("DROP USER IF EXISTS '{user}'@'%'")).await?;
+    run(&mut conn, &format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'geheim'")).await?;
+    run(&mut conn, &format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await?;
+    // Run for each session of who may not do everything: nobody else on the server is harmed for long.
+    let hostile = "SET SESSION sql_select_limit = 1, SESSION sql_big_selects = 0, SESSION max_join_size = 10, \
+                   SESSION autocommit = 0, SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'";
+    run(&mut conn, &format!("SET GLOBAL init_connect = \"{hostile}\"")).await?;
+    let config = MysqlConfig {
+        user: user.clone(),
+        password: Some("geheim".to_owned()),
+        snapshot_delay: Duration::ZERO,
+        ..shop.config(Tls::Disabled)
+    };
+    let captured = async {
+        let wanted = [(shop.database.clone(), "t".to_owned())];
+        let described = describe(&config, &wanted).await.map_err(|f| f.detail)?;
+        let columns = described.into_iter().next().ok_or("t")?.facts?.columns.len();
+        if columns != 2 {
+            return Err(format!("{columns} columns"));
+        }
+        let tables = shop.tables(&["t"]).await?;
+        let mut mirror = Mirror::new(&tables);
+        let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
+        mirror.follow(&mut events, None).await?;
+        run(&mut conn, "UPDATE t SET n = n + 1").await?;
+        finish(&shop, &mut mirror, &mut events, control).await?;
+        expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
+    };
+    let result = captured.await;
+    let mut conn = shop.conn().await?;
+    run(&mut conn, "SET GLOBAL init_connect = ''").await?;
+    run(&mut conn, &format!("DROP USER '{user}'@'%'")).await?;
+    result
+}
+
 /// The doctor names what is wrong, with the statement that mends it.
 async fn doctored(server: &str, port: u16) -> Outcome {
     let shop = Shop::new(server, port, "doctor", &[T, "CREATE TABLE bag (n INT)"]).await?;
@@ -837,6 +879,22 @@ async fn doctored(server: &str, port: u16) -> Outcome {
     expect_check(&poor, "primary_key", CheckOutcome::Warning, "no primary key")?;
     expect_check(&poor, "table", CheckOutcome::Failed, "gone")?;
     expect_check(&poor, "binlog_format", CheckOutcome::Ok, "")?;
+
+    // A key that does not tell rows apart, and a table that is seen and may not be read.
+    run(&mut conn, "CREATE TABLE f (x DOUBLE PRIMARY KEY)").await?;
+    run(&mut conn, "CREATE TABLE z (d DATE PRIMARY KEY)").await?;
+    run(&mut conn, "SET SESSION sql_mode = ''").await?;
+    run(&mut conn, "INSERT INTO z VALUES ('2020-00-00'), ('2020-01-01')").await?;
+    let keys: Vec<_> = ["f", "z"].iter().map(|t| (shop.database.clone(), (*t).to_owned())).collect();
+    let told = doctor(&config("geheim", Tls::Disabled), &keys).await;
+    expect_check(&told, "key", CheckOutcome::Warning, "has a double (x)")?;
+    expect_check(&told, "key", CheckOutcome::Warning, "has dates that no calendar has (d)")?;
+    run(&mut conn, &format!("REVOKE SELECT ON {}.* FROM '{user}'@'%'", shop.database)).await?;
+    run(&mut conn, &format!("GRANT INSERT ON {}.t TO '{user}'@'%'", shop.database)).await?;
+    let told = doctor(&config("geheim", Tls::Disabled), &tables).await;
+    let unread = told.iter().find(|c| c.message.contains(".t\" cannot be read")).ok_or(format!("{told:#?}"))?;
+    run(&mut conn, &unread.hint).await?;
+    run(&mut conn, &format!("GRANT SELECT ON {}.* TO '{user}'@'%'", shop.database)).await?;
 
     // The hint is SQL that works.
     run(&mut conn, &grants.hint).await?;

@@ -62,9 +62,8 @@ async fn open(config: &MysqlConfig) -> Result<Wire, WireError> {
          sql_select_limit = 18446744073709551615, sql_big_selects = 1",
     )
     .await?;
-    match wire.server.limit_of_time() {
-        Some(limit) => wire.execute(&format!("SET SESSION {limit} = 0")).await?,
-        None => {}
+    if let Some(limit) = wire.server.limit_of_time() {
+        wire.execute(&format!("SET SESSION {limit} = 0")).await?;
     }
     Ok(wire)
 }
