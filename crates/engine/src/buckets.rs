@@ -37,8 +37,9 @@ pub struct Buckets {
 /// What happens to one entry of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The entry is there, with this value.
+    /// An entry comes that was not there, with this value.
     Put(Vec<u8>),
+    /// One goes that was there.
     Delete,
     /// The entry's value is a weight and a row; add to the weight, and drop the entry at zero.
     Add(i64, Vec<u8>),
@@ -283,7 +284,9 @@ fn after(old: Option<&[u8]>, changes: &[KeyChange]) -> Result<Option<Vec<u8>>> {
 
 fn changed(old: Option<&[u8]>, change: &Change) -> Result<Option<Vec<u8>>> {
     match change {
+        Change::Put(_) if old.is_some() => Err(broken("an entry comes that is there")),
         Change::Put(value) => Ok(Some(value.clone())),
+        Change::Delete if old.is_none() => Err(broken("an entry goes that is not there")),
         Change::Delete => Ok(None),
         Change::Add(weight, row) => {
             let before = match old.map(read_weighted).transpose()? {

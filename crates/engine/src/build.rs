@@ -4,7 +4,9 @@
 //! A build takes a snapshot at step S and fills the states of one model from it, in portions that are committed beside the
 //! steps: into tables that no step writes and nobody reads. What the steps have changed since stands in the log. The build
 //! catches up with it as with one large step: the rules run over the net changes of S to T, on the states of S, and what they
-//! write into the build's own tables is kept. When little is left the engine does the same once more between two steps
+//! write into the build's own tables is kept. A chain of steps ([`crate::chain`]) is part of that like any record: its changes
+//! are read from its stage, which is kept for that long. S and T are steps that readers see, so that a chain is there as a whole
+//! or not at all. When little is left the engine does the same once more between two steps
 //! ([`Engine::finish_build`]), and the model is kept like all others from then on. The catalogue calls a state built only then,
 //! so that a build cut short is dropped and begun again.
 //!
@@ -15,9 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use relation::{Rows, TableId};
-use store::{Kind, Record, Snapshot, Store, Writes};
+use store::{Kind, Place, Record, Snapshot, StageId, Store, Writes};
 
-use crate::chain::{changes_of_inputs, is_of_chain};
+use crate::chain::{changes_of_inputs, inputs_of_piece};
 use crate::engine::{Engine, Load, Model, ModelState, Settings};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
@@ -46,8 +48,6 @@ pub(crate) enum Missing {
 
 /// Rows that the engine catches up with between two steps.
 const LAST_ROWS_MAX: usize = 1_000;
-/// Bytes of rows of the log that one round of catching up takes into memory.
-const ROUND_BYTES_MAX: usize = 64 << 20;
 /// Rounds after which the engine does the rest, however much it is: steps that are as fast as the build would never be
 /// caught up with.
 const ROUNDS_MAX: usize = 12;
@@ -57,6 +57,7 @@ pub struct Build {
     builder: Builder,
     model: usize,
     missing: BTreeSet<Missing>,
+    begun_again: u64,
 }
 
 /// What became of a build.
@@ -82,6 +83,8 @@ pub(crate) struct Builder {
     own: Arc<BTreeSet<TableId>>,
     /// Both together.
     view: Snapshot,
+    /// Where the log was read to, up to the base.
+    place: Option<Place>,
     /// Nodes whose rejected rows have been counted.
     pub(crate) counted: BTreeSet<NodeIndex>,
     /// Rows of the model's relation.
@@ -137,6 +140,7 @@ impl Engine {
         if self.building.is_some() {
             return Ok(None);
         }
+        self.settle()?;
         self.refresh_models();
         let Some((model, missing)) = self.kept_models().into_iter().find_map(|number| self.buildable(number)) else {
             return Ok(None);
@@ -144,7 +148,7 @@ impl Engine {
         // Nothing may be stored under a number that the catalogue does not know.
         self.commit_unlogged(Writes::new())?;
         let own: BTreeSet<TableId> = missing.iter().flat_map(|&part| self.network.tables_of(part)).collect();
-        let base = self.store.working();
+        let base = self.store.snapshot();
         // What comes from here on is caught up with out of the log.
         self.store.retain_from(base.step() + 1);
         self.building = Some(model);
@@ -157,11 +161,12 @@ impl Engine {
             view: base.beside(&base, &own),
             base,
             own,
+            place: None,
             counted: BTreeSet::new(),
             rows: 0,
             cancelled: Arc::new(AtomicBool::new(false)),
         };
-        Ok(Some(Build { builder, model, missing }))
+        Ok(Some(Build { builder, model, missing, begun_again: 0 }))
     }
 
     fn buildable(&self, number: usize) -> Option<(usize, BTreeSet<Missing>)> {
@@ -184,8 +189,9 @@ impl Engine {
 
     /// Puts what a build came to in its place. Call it between two steps.
     pub fn finish_build(&mut self, build: Build, outcome: Result<()>) -> Result<Finished> {
+        self.settle()?;
         self.building = None;
-        let Build { mut builder, model: number, missing } = build;
+        let Build { mut builder, model: number, missing, begun_again } = build;
         let name = self.network.models[number].name.clone();
         if !self.kept_models().contains(&number) {
             self.store.retain_from(u64::MAX);
@@ -200,11 +206,10 @@ impl Engine {
                 Ok(Finished::Live(name))
             }
             Err(Error::CannotCatchUp) => {
-                builder.base = self.store.working();
-                self.store.retain_from(builder.base.step() + 1);
+                builder.begin_from_now();
                 builder.network = Arc::clone(&self.network);
                 self.building = Some(number);
-                Ok(Finished::Again(Build { builder, model: number, missing }))
+                Ok(Finished::Again(Build { builder, model: number, missing, begun_again: begun_again + 1 }))
             }
             Err(Error::Cancelled) => {
                 self.store.retain_from(u64::MAX);
@@ -225,6 +230,12 @@ impl Engine {
         let cone = self.network.graph.ancestors(self.network.models[number].sink);
         if let Some(reason) = cone.iter().find_map(|&node| self.network.graph.nodes[node].parked.as_ref()) {
             return Err(Error::Query(reason.clone()));
+        }
+        // Of a table that was parked meanwhile the steps have left out what the log may still have.
+        let relations = cone.iter().filter_map(|&node| self.network.graph.nodes[node].rule.table());
+        let is_parked = |network: &Network, id: TableId| network.tables.contains_key(&id) && !network.follows(id);
+        if relations.into_iter().any(|(id, _)| is_parked(&self.network, id) && !is_parked(&builder.network, id)) {
+            return Err(Error::CannotCatchUp);
         }
         let Some(changes) = builder.changes_until(self.step)? else { return Ok(Writes::new()) };
         builder.run(&changes, number)
@@ -318,6 +329,11 @@ impl Build {
         &self.builder.network.models[self.model].name
     }
 
+    /// How often it was begun again, since what had changed meanwhile was too much to catch up with.
+    pub fn begun_again(&self) -> u64 {
+        self.begun_again
+    }
+
     /// What ends the build soon when it is set.
     pub fn cancel(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.builder.cancelled)
@@ -328,10 +344,8 @@ impl Build {
         loop {
             match self.run_once() {
                 Err(Error::CannotCatchUp) => {
-                    // Begun again from here: a chain of steps went by, whose changes are in no record.
-                    let base = self.builder.store.working();
-                    self.builder.store.retain_from(base.step() + 1);
-                    self.builder.base = base;
+                    self.begun_again += 1;
+                    self.builder.begin_from_now();
                 }
                 other => return other,
             }
@@ -362,6 +376,13 @@ impl Builder {
 
     pub(crate) fn view(&self) -> &Snapshot {
         &self.view
+    }
+
+    /// Takes what readers see now for what it builds from.
+    fn begin_from_now(&mut self) {
+        self.base = self.store.snapshot();
+        self.store.retain_from(self.base.step() + 1);
+        self.place = None;
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -524,10 +545,13 @@ impl Builder {
     /// Takes in what the steps have changed since the build's snapshot; false when so little is left that the engine does
     /// it between two steps.
     fn catch_up(&mut self, model: usize) -> Result<bool> {
-        let target = self.store.working();
+        let target = self.store.snapshot();
+        let known = self.place;
         let Some(changes) = self.changes_until(target.step())? else { return Ok(false) };
         let rows: usize = changes.iter().map(|change| change.rows.len()).sum();
         if rows <= LAST_ROWS_MAX {
+            // They are read once more.
+            self.place = known;
             return Ok(false);
         }
         let writes = self.run(&changes, model)?;
@@ -539,27 +563,53 @@ impl Builder {
     }
 
     /// What steps after the build's snapshot, up to this one, have changed in tables; none if there was no step.
-    fn changes_until(&self, step: u64) -> Result<Option<Vec<Change>>> {
+    fn changes_until(&mut self, step: u64) -> Result<Option<Vec<Change>>> {
         if step <= self.base.step() {
             return Ok(None);
         }
         let mut inputs: Vec<Input> = Vec::new();
         let mut bytes = 0;
-        for entry in self.store.replay_from(self.base.step())? {
-            let (at, record) = entry?;
+        let mut chains = false;
+        let mut records = self.store.replay_from(self.base.step(), self.place)?;
+        loop {
+            self.place = records.place();
+            let Some((at, record)) = records.next().transpose()? else { break };
             if at > step {
                 break;
             }
-            bytes += record.len();
-            let record = Record::decode(&record)?;
-            if is_of_chain(&record) || bytes > CAUGHT_UP_BYTES_MAX {
-                return Err(Error::CannotCatchUp);
-            }
-            if let Logged::Inputs(more) = inputs_of(record)? {
-                inputs.extend(more);
+            take_bytes(&mut bytes, record.len())?;
+            match inputs_of(Record::decode(&record)?)? {
+                Logged::Inputs(more) => inputs.extend(more),
+                Logged::Chain(note) => {
+                    chains = true;
+                    for piece in self.store.read_stage(StageId(note.stage))? {
+                        let piece = piece?;
+                        take_bytes(&mut bytes, piece.len())?;
+                        inputs.extend(inputs_of_piece(&piece)?);
+                    }
+                }
             }
         }
+        if chains {
+            self.normalise(&mut inputs, bytes)?;
+        }
         Ok(Some(changes_of_inputs(inputs)))
+    }
+
+    /// What a chain brings was normalised by its steps, which are in no record: here it is once more, as one step.
+    fn normalise(&self, inputs: &mut Vec<Input>, mut bytes: usize) -> Result<()> {
+        for input in inputs.iter() {
+            let Input::Rows(_, batch) = input else { continue };
+            for (id, _) in batch.tables.iter().filter(|(_, changes)| changes.truncated) {
+                for entry in self.view.scan(*id, &[]) {
+                    take_bytes(&mut bytes, entry?.1.len())?;
+                }
+            }
+        }
+        let before = inputs.len();
+        self.network.normalise(inputs, self.states())?;
+        // It parks a table by an input more.
+        if inputs.len() == before { Ok(()) } else { Err(Error::CannotCatchUp) }
     }
 
     /// Runs the rules of what the model stands on over changes since the snapshot, and answers with what they write into
@@ -584,5 +634,12 @@ impl Builder {
 
 /// Entries that are deleted at a time.
 const CLEARED_MAX: usize = 50_000;
-/// Bytes of log records beyond which a build begins again instead of catching up with them at once.
-const CAUGHT_UP_BYTES_MAX: usize = 16 * ROUND_BYTES_MAX;
+/// Bytes of log records, and of rows that a chain deletes, beyond which a build begins again instead of catching up with them
+/// at once.
+const CAUGHT_UP_BYTES_MAX: usize = 1 << 30;
+
+/// Counts bytes that are caught up with at once.
+fn take_bytes(bytes: &mut usize, more: usize) -> Result<()> {
+    *bytes = bytes.saturating_add(more);
+    if *bytes > CAUGHT_UP_BYTES_MAX { Err(Error::CannotCatchUp) } else { Ok(()) }
+}

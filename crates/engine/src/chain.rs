@@ -9,20 +9,25 @@
 //! part, part, … part   ─► stage ─► seal ─► log: the chain begins ─► hidden steps … ─► last step: visible at once
 //! ```
 //!
+//! A call of [`Engine::take`] runs one step of a chain, and nothing else is done before its end: who has to change the
+//! models or the version meanwhile runs it to its end first ([`Engine::settle`]).
+//!
 //! The sizes of the steps are part of the format: a chain that is run again takes the same numbers.
 
-use relation::SourceBatch;
-use store::{Record, StageId, Writes};
+use std::iter::Peekable;
 
-use crate::engine::{Engine, Load};
+use relation::{SourceBatch, TableId};
+use store::{Record, StageId, StageReader, Writes};
+
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::ingest::{TRUNCATED_ROWS_MAX, changes_of};
+use crate::ingest::changes_of;
 use crate::input::{ChainNote, Input, Logged, chain_of, inputs_of, record_of_chain};
+use crate::network::Effects;
 use crate::step::{Moves, StepReport, Visible};
 
-/// A transaction whose parts are arriving.
+/// A transaction of a source whose parts are arriving.
 pub(crate) struct Staging {
-    source: u32,
     /// Number of the part that came last.
     part: u32,
     writer: store::StageWriter,
@@ -33,8 +38,10 @@ pub(crate) struct Chain {
     note: ChainNote,
     /// Pieces that are done.
     pieces: u64,
-    /// What its steps did so far.
-    report: StepReport,
+    /// The pieces to come; opened at the first of them where it is not open.
+    reader: Option<Peekable<StageReader>>,
+    /// The next piece, where it was read already: large tables that it empties are emptied before it is run.
+    piece: Option<Vec<Input>>,
 }
 
 /// The key of the fact how far a chain is.
@@ -43,33 +50,68 @@ const CHAIN: &[u8] = b"chain\0";
 /// Bytes of a chain's fact: the note, then the number of pieces done.
 const NOTE_BYTES: usize = 12;
 
+impl Chain {
+    fn new(note: ChainNote, pieces: u64) -> Self {
+        Self { note, pieces, reader: None, piece: None }
+    }
+
+    fn stage(&self) -> StageId {
+        StageId(self.note.stage)
+    }
+
+    /// The next piece, and whether it is the last one.
+    fn next(&mut self, store: &store::Store) -> Result<(Vec<Input>, bool)> {
+        let stage = self.stage();
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            closed => closed.insert(store.read_stage_from(stage, self.pieces)?.peekable()),
+        };
+        let piece = match self.piece.take() {
+            Some(piece) => piece,
+            None => inputs_of_piece(&reader.next().ok_or_else(too_short)??)?,
+        };
+        Ok((piece, reader.peek().is_none()))
+    }
+}
+
+/// The inputs of a piece of a stage.
+pub(crate) fn inputs_of_piece(piece: &[u8]) -> Result<Vec<Input>> {
+    match inputs_of(Record::decode(piece)?)? {
+        Logged::Inputs(inputs) => Ok(inputs),
+        Logged::Chain(_) => Err(Error::Broken { node: "chain".to_owned(), what: "a piece of a chain begins another" }),
+    }
+}
+
+fn too_short() -> Error {
+    Error::Broken { node: "chain".to_owned(), what: "its stage has fewer pieces than it ran" }
+}
+
 impl Engine {
     /// Whether an input is no part of a step of others.
     pub(crate) fn stands_alone(&self, input: &Input) -> bool {
         let Input::Rows(_, batch) = input else { return false };
-        batch.part.is_some() || self.empties_much(batch)
+        batch.part.is_some() || batch.tables.iter().any(|(id, changes)| changes.truncated && self.is_large(*id))
     }
 
-    fn empties_much(&self, batch: &SourceBatch) -> bool {
-        let mut truncated = batch.tables.iter().filter(|(_, changes)| changes.truncated);
-        truncated.any(|(id, _)| self.row_count(*id) > TRUNCATED_ROWS_MAX)
+    /// Whether a table is not emptied in one step.
+    fn is_large(&self, id: TableId) -> bool {
+        usize::try_from(self.row_count(id)).is_ok_and(|rows| rows > self.settings.emptied_rows_max)
     }
 
-    /// Puts a part into its stage, and answers with the chain where it was the last one.
-    pub(crate) fn stage(&mut self, input: &Input) -> Result<Option<ChainNote>> {
-        let Input::Rows(source, batch) = input else { return Ok(None) };
+    /// Puts a part into its stage; with the last one it is sealed, and its chain is next.
+    pub(crate) fn stage(&mut self, input: &Input) -> Result<()> {
+        let Input::Rows(source, batch) = input else { return Ok(()) };
         let part = batch.part.unwrap_or(relation::TransactionPart { number: 1, is_last: true });
-        let known = self.staging.as_ref().filter(|staging| staging.source == *source);
-        if part.number == 1 || known.is_none_or(|staging| staging.part + 1 != part.number) {
+        let follows = self.staging.get(source).is_some_and(|staging| staging.part + 1 == part.number);
+        if !follows {
             // A first part after an unfinished one: the transaction is read again.
-            self.staging.take_if(|staging| staging.source == *source);
-            if part.number != 1 {
+            self.staging.remove(source);
+            if !part.is_first() {
                 return Err(Error::Broken { node: "stage".to_owned(), what: "a part does not follow the one before" });
             }
-            let writer = self.store.begin_stage()?;
-            self.staging = Some(Staging { source: *source, part: 0, writer });
+            self.staging.insert(*source, Staging { part: 0, writer: self.store.begin_stage()? });
         }
-        let Some(staging) = &mut self.staging else { return Ok(None) };
+        let Some(staging) = self.staging.get_mut(source) else { return Ok(()) };
         self.log_buffer.clear();
         let batches = [(*source, SourceBatch { part: None, ..batch.clone() })];
         store::record::encode_into(&batches, &[], &mut self.log_buffer);
@@ -79,25 +121,41 @@ impl Engine {
         }
         if !part.is_last {
             staging.part = part.number;
-            return Ok(None);
+            return Ok(());
         }
         let stage = staging.writer.seal()?;
-        self.staging = None;
-        Ok(Some(ChainNote { source: *source, stage: stage.0 }))
+        self.staging.remove(source);
+        self.sealed = Some(ChainNote { source: *source, stage: stage.0 });
+        Ok(())
     }
 
-    /// Logs that a chain begins: from here on it will be run to its end.
+    /// Parts that lack a last one are void once something else of their source comes.
+    pub(crate) fn drop_void_parts(&mut self, inputs: &[Input]) {
+        if self.staging.is_empty() {
+            return;
+        }
+        for input in inputs {
+            if let Input::Rows(source, batch) = input
+                && batch.part.is_none()
+            {
+                self.staging.remove(source);
+            }
+        }
+    }
+
+    /// Logs that a sealed chain begins: from here on it will be run to its end. It is not forgotten before.
     pub(crate) fn begin_chain(&mut self, note: ChainNote) -> Result<()> {
         let record = record_of_chain(note).encode();
         self.store.append(self.step + 1, &record)?;
-        self.chain = Some(Chain { note, pieces: 0, report: StepReport::default() });
+        self.sealed = None;
+        self.chain = Some(Chain::new(note, 0));
         Ok(())
     }
 
     /// A chain of which a record in the log tells.
     pub(crate) fn replay_chain(&mut self, note: ChainNote) -> Result<()> {
-        self.chain = Some(Chain { note, pieces: 0, report: StepReport::default() });
-        self.run_chain().map(|_| ())
+        self.chain = Some(Chain::new(note, 0));
+        self.finish_chain()
     }
 
     /// The chain that was under way when the last fold was made.
@@ -107,113 +165,130 @@ impl Engine {
         let (note, pieces) = fact.split_at_checked(NOTE_BYTES).ok_or_else(unreadable)?;
         let note = chain_of(note).ok_or_else(unreadable)?;
         let pieces = u64::from_le_bytes(pieces.try_into().map_err(|_| unreadable())?);
-        Ok(Some(Chain { note, pieces, report: StepReport::default() }))
+        Ok(Some(Chain::new(note, pieces)))
     }
 
-    /// Runs the chain to its end. Where the store fails it stays where it is, and is taken up by the next call.
-    pub(crate) fn run_chain(&mut self) -> Result<StepReport> {
-        let Some(chain) = &self.chain else { return Ok(StepReport::default()) };
-        let (stage, done) = (StageId(chain.note.stage), chain.pieces);
-        let mut pieces = self.store.read_stage_from(stage, done)?.peekable();
-        while let Some(piece) = pieces.next() {
-            let record = Record::decode(&piece?)?;
-            let Logged::Inputs(inputs) = inputs_of(record)? else { continue };
-            let is_last = pieces.peek().is_none();
-            self.run_piece(inputs, is_last)?;
-        }
-        let Some(chain) = self.chain.take() else { return Ok(StepReport::default()) };
-        self.finished_stages.push((stage, self.step));
-        Ok(chain.report)
-    }
-
-    fn run_piece(&mut self, mut inputs: Vec<Input>, is_last: bool) -> Result<()> {
-        for input in &mut inputs {
-            let Input::Rows(source, batch) = input else { continue };
-            for (id, changes) in &mut batch.tables {
-                if changes.truncated && self.row_count(*id) > TRUNCATED_ROWS_MAX {
-                    self.empty(*source, *id)?;
-                    changes.truncated = false;
-                }
+    /// Runs a chain that is under way to its end: nothing that is done between two steps is done between two of its own.
+    /// What its steps did is answered by the next [`Engine::take`].
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        while self.chain.is_some() {
+            let report = self.run_link()?;
+            match &mut self.settled {
+                Some(settled) => settled.follow(report),
+                None => self.settled = Some(report),
             }
         }
+        Ok(())
+    }
+
+    /// The same at the start, when nobody asks what it did.
+    pub(crate) fn finish_chain(&mut self) -> Result<()> {
+        while self.chain.is_some() {
+            self.run_link()?;
+        }
+        Ok(())
+    }
+
+    /// Runs the next step of the chain. Where the store fails it stays where it is, and is taken up by the next call.
+    pub(crate) fn run_link(&mut self) -> Result<StepReport> {
+        let Some(mut chain) = self.chain.take() else { return Ok(StepReport::default()) };
+        let done = chain.pieces;
+        match self.link(&mut chain) {
+            Ok((report, true)) => {
+                self.finished_stages.push((chain.stage(), self.step));
+                Ok(report)
+            }
+            Ok((report, false)) => {
+                self.chain = Some(chain);
+                Ok(report)
+            }
+            Err(error) => {
+                self.chain = Some(Chain::new(chain.note, done));
+                Err(error)
+            }
+        }
+    }
+
+    /// One step: a portion of a table that is emptied, or a piece. Answers with what it did, and whether it was the last.
+    fn link(&mut self, chain: &mut Chain) -> Result<(StepReport, bool)> {
+        let (mut inputs, is_last) = chain.next(&self.store)?;
         let snapshot = self.store.working();
+        if let Some(rows) = self.rows_to_empty(&inputs, &snapshot)? {
+            let (effects, moves) = self.run(self.step + 1, vec![rows], &snapshot)?;
+            chain.piece = Some(inputs);
+            return Ok((self.commit_link(chain, effects, moves, false)?, false));
+        }
         self.network.normalise(&mut inputs, self.states(&snapshot))?;
         let (effects, moves) = self.run(self.step + 1, inputs, &snapshot)?;
-        self.commit_link(effects, moves, 1, is_last)
+        chain.pieces += 1;
+        Ok((self.commit_link(chain, effects, moves, is_last)?, is_last))
     }
 
-    /// Deletes all rows of a table, portion by portion.
-    fn empty(&mut self, source: u32, id: relation::TableId) -> Result<()> {
-        loop {
-            let snapshot = self.store.working();
-            let Some(stored) = self.network.relations.get(&id) else { return Ok(()) };
-            if !self.network.tables.get(&id).is_some_and(|table| !matches!(table.load, Load::Parked { .. })) {
-                return Ok(());
-            }
-            let mut batch = SourceBatch::default();
-            let changes = batch.table(id);
-            let limit = usize::try_from(TRUNCATED_ROWS_MAX).unwrap_or(usize::MAX);
-            for entry in snapshot.scan(id, &[]) {
-                let (_, value) = entry?;
-                let (row, weight) = stored.row_of(&value)?;
-                (0..weight).for_each(|_| changes.push(row, -1));
-                if changes.weights.len() >= limit || changes.rows.byte_len() >= EMPTIED_BYTES_MAX {
-                    break;
+    /// The next rows to be deleted of a large table that a piece empties; none where the piece can be run as it is.
+    fn rows_to_empty(&self, inputs: &[Input], snapshot: &store::Snapshot) -> Result<Option<Input>> {
+        for input in inputs {
+            let Input::Rows(source, batch) = input else { continue };
+            let truncated = batch.tables.iter().filter(|(_, changes)| changes.truncated);
+            for (id, _) in truncated.filter(|(id, _)| self.is_large(*id) && self.network.follows(*id)) {
+                let rows = self.first_rows(*id, snapshot)?;
+                // What is counted and not there is not deleted.
+                if !rows.tables.is_empty() {
+                    return Ok(Some(Input::Rows(*source, rows)));
                 }
             }
-            if changes.weights.is_empty() {
-                return Ok(());
-            }
-            let (effects, moves) = self.run(self.step + 1, vec![Input::Rows(source, batch)], &snapshot)?;
-            self.commit_link(effects, moves, 0, false)?;
         }
+        Ok(None)
+    }
+
+    /// As many rows of a table as one step deletes.
+    fn first_rows(&self, id: TableId, snapshot: &store::Snapshot) -> Result<SourceBatch> {
+        let mut batch = SourceBatch::default();
+        let Some(stored) = self.network.relations.get(&id) else { return Ok(batch) };
+        for entry in snapshot.scan(id, &[]) {
+            let (_, value) = entry?;
+            let (row, weight) = stored.row_of(&value)?;
+            let changes = batch.table(id);
+            for _ in 0..weight {
+                changes.push(row, -1);
+                if changes.weights.len() >= self.settings.emptied_rows_max.max(1)
+                    || changes.rows.byte_len() >= EMPTIED_BYTES_MAX
+                {
+                    return Ok(batch);
+                }
+            }
+        }
+        Ok(batch)
     }
 
     /// Commits one step of the chain, with how far it is then.
-    fn commit_link(
-        &mut self,
-        mut effects: crate::network::Effects,
-        moves: Moves,
-        pieces: u64,
-        is_last: bool,
-    ) -> Result<()> {
-        let Some(chain) = &self.chain else { return Ok(()) };
-        let (note, pieces) = (chain.note, chain.pieces + pieces);
+    fn commit_link(&mut self, chain: &Chain, mut effects: Effects, moves: Moves, is_last: bool) -> Result<StepReport> {
         let mut writes = Writes::new();
         if is_last {
             writes.delete(self.facts, CHAIN);
         } else {
+            let Chain { note, pieces, .. } = chain;
             let fact = [&note.source.to_le_bytes()[..], &note.stage.to_le_bytes(), &pieces.to_le_bytes()].concat();
             writes.put(self.facts, CHAIN, &fact);
         }
         effects.writes.append(writes);
         let visible = if is_last { Visible::Now } else { Visible::Later };
-        let report = self.commit(self.step + 1, effects, moves, visible)?;
-        if let Some(chain) = &mut self.chain {
-            chain.pieces = pieces;
-            chain.report.follow(report);
-        }
-        Ok(())
+        self.commit(self.step + 1, effects, moves, visible)
     }
 
-    /// Drops the stages of chains that no crash can bring back: their last step is folded.
+    /// Drops the stages of chains that no crash can bring back, as their last step is folded, and that no build has to catch
+    /// up with.
     pub(crate) fn drop_stages(&mut self) -> Result<()> {
         if self.finished_stages.is_empty() {
             return Ok(());
         }
-        let folded = self.store.stats().folded_step;
-        let free: Vec<_> = self.finished_stages.extract_if(.., |(_, step)| *step <= folded).collect();
+        let unneeded = self.store.unneeded_through();
+        let free: Vec<_> = self.finished_stages.extract_if(.., |(_, step)| *step <= unneeded).collect();
         free.into_iter().try_for_each(|(stage, _)| Ok(self.store.drop_stage(stage)?))
     }
 }
 
 /// Bytes of rows that one step of an emptying deletes, about.
 const EMPTIED_BYTES_MAX: usize = 8 << 20;
-
-/// The changes of pieces as a build must take them: it cannot, for they are in no record of the log.
-pub(crate) fn is_of_chain(record: &Record) -> bool {
-    record.notes.iter().any(|(name, _)| name == "chain")
-}
 
 /// As [`changes_of`], of the batches among inputs.
 pub(crate) fn changes_of_inputs(inputs: Vec<Input>) -> Vec<crate::network::Change> {

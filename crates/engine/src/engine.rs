@@ -10,11 +10,11 @@ use store::{Catalog, Kind, Record, Snapshot, StageId, Store, Writes};
 use crate::chain::{Chain, Staging};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex};
-use crate::input::{Logged, inputs_of};
+use crate::input::{ChainNote, Logged, inputs_of};
 use crate::network::{Network, edit};
 use crate::operator::States;
 use crate::states::BUILT;
-use crate::step::{PARKED, fact_key};
+use crate::step::{PARKED, StepReport, fact_key};
 use crate::stored::Stored;
 use crate::versions::Versions;
 
@@ -29,6 +29,9 @@ pub struct Settings {
     pub build_rows_max: usize,
     /// Bytes of groups that gather in memory in a build before they are written.
     pub build_bytes_max: usize,
+    /// Rows of a table up to which a truncation is part of one step; beyond, as many are deleted in each step of a chain. A
+    /// folder keeps to one number: a chain that is run again after a crash takes the same steps.
+    pub emptied_rows_max: usize,
     /// Changed rows of each relation that a step's report shows.
     pub report_rows_max: usize,
 }
@@ -36,7 +39,14 @@ pub struct Settings {
 impl Settings {
     /// Defaults on a runtime.
     pub fn new(workers: usize, runtime: tokio::runtime::Handle) -> Self {
-        Self { workers, runtime, build_rows_max: 100_000, build_bytes_max: 64 << 20, report_rows_max: 0 }
+        Self {
+            workers,
+            runtime,
+            build_rows_max: 100_000,
+            build_bytes_max: 64 << 20,
+            emptied_rows_max: 50_000,
+            report_rows_max: 0,
+        }
     }
 }
 
@@ -154,8 +164,13 @@ pub struct Engine {
     pub(crate) log_buffer: Vec<u8>,
     /// Tables were registered that no log record may name before the catalogue is folded.
     must_fold: bool,
-    pub(crate) staging: Option<Staging>,
+    /// Transactions that come in parts, by their source.
+    pub(crate) staging: BTreeMap<u32, Staging>,
+    /// A chain whose stage is whole, and of which the log does not know yet.
+    pub(crate) sealed: Option<ChainNote>,
     pub(crate) chain: Option<Chain>,
+    /// What a chain did that was run to its end out of its turn.
+    pub(crate) settled: Option<StepReport>,
     /// Stages whose chains have ended, and the step with which they did.
     pub(crate) finished_stages: Vec<(StageId, u64)>,
     /// The model that a build is under way for.
@@ -200,8 +215,10 @@ impl Engine {
             setup: Writes::new(),
             log_buffer: Vec::new(),
             must_fold: false,
-            staging: None,
+            staging: BTreeMap::new(),
+            sealed: None,
             chain: None,
+            settled: None,
             finished_stages: Vec::new(),
             building: None,
             unlogged: 0,
@@ -321,7 +338,7 @@ impl Engine {
         let mut replayed = 0;
         // A chain that was under way when the last fold was made ends before what the log has behind it.
         if self.chain.is_some() {
-            self.run_chain()?;
+            self.finish_chain()?;
             replayed += 1;
         }
         for entry in self.store.replay()? {
@@ -381,6 +398,7 @@ impl Engine {
 
     /// Commits a step without a record, with what the set-up left to be written.
     pub(crate) fn commit_unlogged(&mut self, writes: Writes) -> Result<()> {
+        self.settle()?;
         let mut all = std::mem::take(&mut self.setup);
         all.append(writes);
         if all.is_empty() {

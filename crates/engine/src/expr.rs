@@ -205,7 +205,7 @@ pub fn plain_column(expression: &Expr) -> Option<usize> {
 
 fn compile(expression: &Expr, input: &[DataType]) -> Result<Arc<dyn PhysicalExpr>> {
     compiled(expression, input)
-        .map_err(|error| Error::Expression { expression: expression.to_string(), reason: error.strip_backtrace() })
+        .map_err(|error| Error::Expression { expression: expression.to_string(), reason: query::Error::from(error).message })
 }
 
 /// Applies `evaluate` to the batch, or, where that fails, to its halves, down to the rows that fail alone.
@@ -222,7 +222,7 @@ fn each_part(
     }
     let Err(error) = evaluate(batch, from) else { return };
     if rows <= 1 {
-        failures.push(Failure { row: from, reason: error.strip_backtrace() });
+        failures.push(Failure { row: from, reason: query::Error::from(error).message });
         return;
     }
     let half = rows / 2;

@@ -91,9 +91,6 @@ impl<'a> Present<'a> {
     }
 }
 
-/// Rows of a table up to which a truncation is part of one step; beyond it becomes a chain.
-pub(crate) const TRUNCATED_ROWS_MAX: i64 = 50_000;
-
 impl Network {
     /// Normalises what loading tables bring, turns truncations into deletions, and drops what belongs to no table. A table
     /// whose stored rows contradict its changes is parked. Errors: the store cannot be read.
@@ -206,7 +203,8 @@ impl Network {
         Ok(())
     }
 
-    fn follows(&self, id: TableId) -> bool {
+    /// Whether a table is followed: nothing is taken of one that is parked.
+    pub(crate) fn follows(&self, id: TableId) -> bool {
         self.tables.get(&id).is_some_and(|table| !matches!(table.load, Load::Parked { .. }))
     }
 

@@ -85,30 +85,34 @@ impl Engine {
         Ok(last)
     }
 
-    /// Takes the first of the inputs, as many as make one step, and answers with what it did; none when nothing is left.
+    /// Takes the first of the inputs, as many as make one step, and answers with what it did; none when nothing is left. Of
+    /// what is larger than a step, one step of its chain: readers see all of them with the last.
     ///
     /// Errors: the store cannot write or read. The inputs that are left have not been taken: where a disk was full, call
     /// again with the same ones.
     pub fn take(&mut self, inputs: &mut Vec<Input>) -> Result<Option<StepReport>> {
-        if self.chain.is_some() {
-            return self.run_chain().map(Some);
+        if let Some(settled) = self.settled.take() {
+            return Ok(Some(settled));
         }
-        self.drop_stages()?;
         loop {
+            if let Some(note) = self.sealed {
+                self.begin_chain(note)?;
+            }
+            if self.chain.is_some() {
+                return self.run_link().map(Some);
+            }
+            self.drop_stages()?;
             let count = inputs.iter().position(|input| self.stands_alone(input)).unwrap_or(inputs.len());
             if count > 0 {
                 let rest = inputs.split_off(count);
+                self.drop_void_parts(inputs);
                 let taken = self.take_step(inputs);
                 inputs.extend(rest);
                 return taken.map(Some);
             }
             let Some(first) = inputs.first() else { return Ok(None) };
-            let chain = self.stage(first)?;
+            self.stage(first)?;
             inputs.remove(0);
-            if let Some(chain) = chain {
-                self.begin_chain(chain)?;
-                return self.run_chain().map(Some);
-            }
         }
     }
 

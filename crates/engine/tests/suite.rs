@@ -3,7 +3,7 @@
 //! The acts of a case stand in [`house::story`]; beside them it may ask:
 //!
 //! ```text
-//! step                  answers with what changed in each model
+//! step, chain           answers with what changed in each model
 //! show NAME             the model's rows
 //! state                 what each model is doing
 //! rejects               what the models could not take
@@ -11,7 +11,8 @@
 //!
 //! Executions: as written (each step's answer is compared with the file), then without answers: all in one step, change
 //! by change, shuffled within what order allows, with two workers, with a restart after every step, and with the models
-//! built after all steps, in large portions and row by row, and built beside the steps. After each, every model equals the batch engine's answer over
+//! built after all steps, in large portions and row by row, and built beside the steps; and with every transaction in the
+//! smallest parts, so that it is a chain of steps: alone, with builds beside it, and with restarts within. After each, every model equals the batch engine's answer over
 //! the tables, and all executions end with the same rows.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -42,7 +43,7 @@ impl Driver for Case {
     fn block(&mut self, block: &Block) -> Result<String, String> {
         if let Some(act) = Act::of(block)? {
             let is_told_only = matches!(act, Act::Table { .. } | Act::Model { .. } | Act::Load(_));
-            let is_step = matches!(act, Act::Step(_));
+            let is_step = matches!(act, Act::Step(_) | Act::Chain(_));
             if is_told_only {
                 self.acts.push(act);
                 return Ok(String::new());
@@ -85,7 +86,8 @@ impl Driver for Case {
         let wanted = self.house()?.contents()?;
         self.live = None;
         let acts = &self.acts;
-        let executions: [(&str, Vec<Act>, Mode); 8] = [
+        let parts = Mode { parts: true, emptied_rows_max: 1, ..Mode::default() };
+        let executions: [(&str, Vec<Act>, Mode); 11] = [
             ("in one step", story::in_one_step(acts), Mode::default()),
             ("change by change", story::piece_by_piece(acts), Mode::default()),
             ("built beside the steps", story::piece_by_piece(acts), Mode { beside: true, ..Mode::default() }),
@@ -94,6 +96,9 @@ impl Driver for Case {
             ("with a restart after every step", acts.clone(), Mode { restart: true, ..Mode::default() }),
             ("built after all steps", acts.clone(), Mode { build_last: true, ..Mode::default() }),
             ("built row by row", acts.clone(), Mode { build_last: true, in_rows: true, ..Mode::default() }),
+            ("in parts", acts.clone(), parts),
+            ("in parts, built beside the steps", acts.clone(), Mode { beside: true, ..parts }),
+            ("in parts, with restarts within", acts.clone(), Mode { killed: true, ..parts }),
         ];
         for (name, acts, mode) in executions {
             self.execute(&acts, mode, &wanted).map_err(|e| format!("{name}: {e}"))?;
@@ -125,7 +130,7 @@ impl Case {
         let mut steps = 0;
         for act in acts {
             house.act(act)?;
-            if mode.restart && matches!(act, Act::Step(_)) {
+            if mode.restart && matches!(act, Act::Step(_) | Act::Chain(_)) {
                 // Every second restart comes after a fold, so that both ways of coming back are walked.
                 house.restart(steps % 2 == 1)?;
                 house.check()?;

@@ -103,7 +103,11 @@ impl Error {
             Self::NoStage { .. } => "Put the data folder of a backup in its place, or move the data folder \
                                      away: `tidemill up` loads all tables from the sources."
                 .to_owned(),
-            Self::StageEnded { .. } => "Begin a new stage.".to_owned(),
+            Self::StageEnded { .. } => {
+                "Free disk space if there is none, and restart Tidemill: the transaction is read again \
+                                         from its source."
+                    .to_owned()
+            }
             Self::Lost { step } => format!("Append again from step {step}."),
             _ => return None,
         })

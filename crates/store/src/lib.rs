@@ -52,7 +52,7 @@ mod writes;
 pub use catalog::{Catalog, Kind};
 pub use error::{Error, Result};
 pub use hot::Hot;
-pub use log::{Replay, Syncing};
+pub use log::{Place, Replay, Syncing};
 pub use options::Options;
 pub use record::Record;
 pub use relation::TableId;

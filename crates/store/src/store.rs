@@ -15,7 +15,7 @@ use crate::files::{Files, System};
 use crate::filter::Filter;
 use crate::folder::Folder;
 use crate::hot::Hot;
-use crate::log::{Log, Replay, Syncer, Syncing};
+use crate::log::{Log, Place, Replay, Syncer, Syncing};
 use crate::options::Options;
 use crate::part::Part;
 use crate::room;
@@ -178,13 +178,14 @@ impl Store {
 
     /// The log's records after the fold, oldest first, to be applied and committed again after opening.
     pub fn replay(&self) -> Result<Replay> {
-        Ok(self.shared().log.replay(self.folded_step()))
+        Ok(self.shared().log.replay(self.folded_step(), None))
     }
 
     /// The log's records after a step, as far back as [`Store::retain_from`] kept them; an error of the first item says
-    /// that they are gone.
-    pub fn replay_from(&self, step: u64) -> Result<Replay> {
-        Ok(self.shared().log.replay(step))
+    /// that they are gone. From a place where an earlier reader of records up to that step stood ([`Replay::place`]), so that
+    /// what lies before it in its segment is not read again.
+    pub fn replay_from(&self, step: u64, place: Option<Place>) -> Result<Replay> {
+        Ok(self.shared().log.replay(step, place))
     }
 
     /// Appends a step's record to the log; durable when this returns.
@@ -366,6 +367,13 @@ impl Store {
     /// Keeps the log's records from `step` on, whatever is folded; `u64::MAX` keeps none.
     pub fn retain_from(&self, step: u64) {
         self.shared().state().retain_from = step;
+    }
+
+    /// Records, and stages, of steps up to this one are needed by nobody: neither for a restart nor by who asked for them
+    /// ([`Store::retain_from`]).
+    pub fn unneeded_through(&self) -> u64 {
+        let retained = self.shared().state().retain_from;
+        self.folded_step().min(retained.saturating_sub(1))
     }
 
     /// Folds everything up to the newest step, hidden or not, and waits for it.

@@ -12,15 +12,18 @@ pub(crate) mod story;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::{Engine, Load, ModelDefinition, ModelState, Settings};
+use engine::{Engine, Input, Load, ModelDefinition, ModelState, Settings};
 use futures::StreamExt;
 use plan::{Planned, TableInfo, TableName};
-use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, Value};
+use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, TransactionPart, Value};
 
 use story::{Act, Batch, Change, Piece};
 
 /// The schema of all tables and models.
 pub(crate) const SCHEMA: &str = "public";
+
+/// Stored entries of relations.
+type Entries = Vec<(TableId, Vec<u8>, Vec<u8>)>;
 
 /// Rows of every model, as text, sorted.
 pub(crate) type Contents = BTreeMap<String, Vec<String>>;
@@ -55,11 +58,27 @@ pub(crate) struct Mode {
     pub(crate) fold_built: bool,
     /// Steps go on between a build's beginning, its run and its end.
     pub(crate) beside: bool,
+    /// Every batch without chunks comes in parts.
+    pub(crate) parts: bool,
+    /// Rows of a table from which it is emptied by a chain.
+    pub(crate) emptied_rows_max: usize,
+    /// A restart before the last part of every transaction, and after every second step within a chain.
+    pub(crate) killed: bool,
 }
 
 impl Default for Mode {
     fn default() -> Self {
-        Self { workers: 1, restart: false, build_last: false, in_rows: false, fold_built: false, beside: false }
+        Self {
+            workers: 1,
+            restart: false,
+            build_last: false,
+            in_rows: false,
+            fold_built: false,
+            beside: false,
+            parts: false,
+            emptied_rows_max: 50_000,
+            killed: false,
+        }
     }
 }
 
@@ -76,6 +95,11 @@ pub(crate) struct House {
     plans: Vec<(TableName, Planned)>,
     mode: Mode,
     offset: u64,
+    /// How the store touches its files, if not as usual.
+    files: Option<Arc<dyn store::files::Files>>,
+    /// Steps within chains, and transactions in parts that came twice, so far.
+    links: usize,
+    staged: usize,
     /// A build that is under way, and how its run came out.
     build: Option<(engine::Build, Option<engine::Result<()>>)>,
 }
@@ -96,8 +120,26 @@ impl House {
             plans: Vec::new(),
             mode,
             offset: 0,
+            files: None,
+            links: 0,
+            staged: 0,
             build: None,
         })
+    }
+
+    /// Has the store touch its files in another way.
+    pub(crate) fn use_files(&mut self, files: Arc<dyn store::files::Files>) {
+        self.files = Some(files);
+    }
+
+    /// Definitions of models over the tables, under their names.
+    pub(crate) fn definitions(&self, models: &[(&str, &str)]) -> Result<Vec<ModelDefinition>, String> {
+        let names = Names::new(&self.tables);
+        let planned = models.iter().map(|(name, sql)| {
+            let Planned { flow, schema, .. } = plan::plan_model(sql, &names).map_err(|e| format!("{name}: {e}"))?;
+            Ok(ModelDefinition { name: TableName::new(SCHEMA, *name), flow, schema })
+        });
+        planned.collect()
     }
 
     /// Plays one act.
@@ -116,6 +158,7 @@ impl House {
             }
             Act::Load(rows) => self.begin(rows),
             Act::Step(batches) => self.step(batches),
+            Act::Chain(parts) => self.chain(parts),
             Act::Fold => self.fold(),
             Act::Restart { folded } => self.restart(*folded),
         }
@@ -139,11 +182,16 @@ impl House {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         self.plan()?;
         let options = store::Options { cache_bytes: 8 << 20, hot_bytes: 8 << 20, ..store::Options::default() };
-        let store = store::Store::open(self.dir.path(), options).map_err(|e| text(&e))?;
+        let store = match &self.files {
+            Some(files) => store::Store::open_with_files(self.dir.path(), options, Arc::clone(files)),
+            None => store::Store::open(self.dir.path(), options),
+        };
+        let store = store.map_err(|e| text(&e))?;
         let mut settings = Settings::new(self.mode.workers, self.host.runtime.handle().clone());
         if self.mode.in_rows {
             (settings.build_rows_max, settings.build_bytes_max) = (1, 1);
         }
+        settings.emptied_rows_max = self.mode.emptied_rows_max;
         let mut engine = Engine::open(store, Arc::clone(&self.host.queries), settings).map_err(|e| text(&e))?;
         let source = engine.register_source("test").map_err(|e| text(&e))?;
         for (name, schema) in &self.tables {
@@ -181,11 +229,16 @@ impl House {
         if folded {
             self.fold()?;
         }
-        self.build = None;
-        self.engine = None;
-        self.open()?;
+        self.reopen()?;
         self.load(&[])?;
         if self.mode.build_last { Ok(()) } else { self.build() }
+    }
+
+    /// The engine is dropped and opened again, and nothing else.
+    pub(crate) fn reopen(&mut self) -> Result<(), String> {
+        self.build = None;
+        self.engine = None;
+        self.open()
     }
 
     pub(crate) fn fold(&mut self) -> Result<(), String> {
@@ -224,6 +277,17 @@ impl House {
     pub(crate) fn step(&mut self, batches: &[Batch]) -> Result<(), String> {
         self.begun()?;
         let completed = self.run(batches)?;
+        self.build_after(completed)
+    }
+
+    /// A transaction that comes in parts.
+    pub(crate) fn chain(&mut self, parts: &[Batch]) -> Result<(), String> {
+        self.begun()?;
+        let completed = self.run_parts(parts)?;
+        self.build_after(completed)
+    }
+
+    fn build_after(&mut self, completed: bool) -> Result<(), String> {
         if self.mode.beside {
             return self.build_on().map(|_| ());
         }
@@ -231,13 +295,102 @@ impl House {
     }
 
     fn run(&mut self, batches: &[Batch]) -> Result<bool, String> {
-        let mut sent = Vec::new();
-        let source = self.engine().register_source("test").map_err(|e| e.to_string())?;
-        for batch in batches {
-            sent.push((source, self.source_batch(batch)?));
+        let has_chunks = |batch: &Batch| batch.iter().any(|piece| matches!(piece, Piece::Chunk { .. }));
+        if self.mode.parts && !batches.iter().any(has_chunks) {
+            let mut completed = false;
+            for batch in batches {
+                completed |= self.run_parts(&story::in_parts(batch))?;
+            }
+            return Ok(completed);
         }
-        let report = self.engine().step(sent).map_err(|e| e.to_string())?;
-        Ok(!report.completed.is_empty() || !report.parked.is_empty())
+        let inputs = batches.iter().map(|batch| self.input(batch)).collect::<Result<Vec<_>, _>>()?;
+        self.take(inputs)
+    }
+
+    fn run_parts(&mut self, parts: &[Batch]) -> Result<bool, String> {
+        let mut completed = false;
+        if self.mode.killed && parts.len() > 1 {
+            // Some parts come, then the source reads the transaction again.
+            self.staged += 1;
+            for at in 0..self.staged % parts.len() {
+                let input = self.part(parts, at)?;
+                self.take(vec![input])?;
+            }
+            self.restart(self.staged.is_multiple_of(2))?;
+        }
+        for at in 0..parts.len() {
+            let input = self.part(parts, at)?;
+            completed |= self.take(vec![input])?;
+        }
+        Ok(completed)
+    }
+
+    /// A batch of the source as the engine takes it.
+    pub(crate) fn input(&mut self, batch: &Batch) -> Result<Input, String> {
+        let source = self.engine().register_source("test").map_err(|e| e.to_string())?;
+        Ok(Input::Rows(source, self.source_batch(batch)?))
+    }
+
+    /// A part of a transaction.
+    pub(crate) fn part(&mut self, parts: &[Batch], at: usize) -> Result<Input, String> {
+        let source = self.engine().register_source("test").map_err(|e| e.to_string())?;
+        let mut batch = self.source_batch(&parts[at])?;
+        let is_last = at + 1 == parts.len();
+        if !is_last {
+            batch.position = Position::default();
+        }
+        batch.part = Some(TransactionPart { number: u32::try_from(at + 1).map_err(|e| e.to_string())?, is_last });
+        Ok(Input::Rows(source, batch))
+    }
+
+    /// Has the engine take inputs, whole chains included; true where something can be built afterwards. What readers see
+    /// does not change within a chain, and a build goes on beside it.
+    pub(crate) fn take(&mut self, mut inputs: Vec<Input>) -> Result<bool, String> {
+        let mut completed = false;
+        let mut seen = None;
+        while let Some(report) = self.engine().take(&mut inputs).map_err(|e| e.to_string())? {
+            completed |= !report.completed.is_empty() || !report.parked.is_empty();
+            if !self.is_within_chain() {
+                seen = None;
+                continue;
+            }
+            let now = self.visible()?;
+            if seen.as_ref().is_some_and(|seen| *seen != now) {
+                return Err("readers see a part of a transaction".to_owned());
+            }
+            seen = Some(now);
+            self.links += 1;
+            if let Some((build, outcome @ None)) = &mut self.build {
+                *outcome = Some(build.run());
+            }
+            if self.mode.killed && self.links % 2 == 1 {
+                self.restart(self.links % 4 == 1)?;
+                seen = None;
+            }
+        }
+        Ok(completed)
+    }
+
+    /// Whether steps were taken that readers do not see yet.
+    pub(crate) fn is_within_chain(&mut self) -> bool {
+        let store = self.engine().store();
+        store.working().step() != store.snapshot().step()
+    }
+
+    /// The step that readers see, and the rows of tables and models as they are stored then.
+    fn visible(&mut self) -> Result<(u64, Entries), String> {
+        let engine = self.engine();
+        let snapshot = engine.store().snapshot();
+        let models = engine.models().into_iter().map(|model| model.relation);
+        let relations: Vec<TableId> = engine.tables().map(|table| table.id).chain(models).collect();
+        let mut entries = Entries::new();
+        for relation in relations {
+            for entry in snapshot.scan(relation, &[]) {
+                let (key, value) = entry.map_err(|e| e.to_string())?;
+                entries.push((relation, key.to_vec(), value.to_vec()));
+            }
+        }
+        Ok((snapshot.step(), entries))
     }
 
     /// A batch as a source hands it over.

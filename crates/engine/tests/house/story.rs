@@ -10,6 +10,7 @@
 //!     batch                 a further batch of the same step begins
 //!     chunk table           a chunk of the table's load ends the batch; its rows: `* table values` right before
 //!     loaded table          the same, the last one
+//! chain                 one transaction that comes in parts, of lines as those of a step; `part` begins the next part
 //! fold                  everything is folded
 //! restart [folded]      the engine is dropped and opened again; tables and models told of since the last one come in
 //! ```
@@ -44,12 +45,23 @@ pub(crate) type Batch = Vec<Piece>;
 /// One act of a story.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
-    Table { name: String, schema: Schema, loading: bool },
-    Model { name: String, sql: String },
+    Table {
+        name: String,
+        schema: Schema,
+        loading: bool,
+    },
+    Model {
+        name: String,
+        sql: String,
+    },
     Load(Vec<Change>),
     Step(Vec<Batch>),
+    /// The parts of one transaction: rows and truncations.
+    Chain(Vec<Batch>),
     Fold,
-    Restart { folded: bool },
+    Restart {
+        folded: bool,
+    },
 }
 
 impl Act {
@@ -63,7 +75,8 @@ impl Act {
             }
             "model" => Self::Model { name: argument.ok_or("a model has a name")?.to_owned(), sql: block.body.clone() },
             "rows" => Self::Load(block.body.lines().map(change).collect::<Result<_, _>>()?),
-            "step" => Self::Step(batches(&block.body)?),
+            "step" => Self::Step(batches(&block.body, "batch")?),
+            "chain" => Self::Chain(batches(&block.body, "part")?),
             "fold" => Self::Fold,
             "restart" => Self::Restart { folded: argument == Some("folded") },
             _ => return Ok(None),
@@ -81,7 +94,8 @@ impl Act {
                 let lines: Vec<String> = rows.iter().map(|row| format!("{}\n", change_text(row))).collect();
                 format!("rows\n{}", lines.concat())
             }
-            Self::Step(batches) => format!("step\n{}", batches_text(batches)),
+            Self::Step(batches) => format!("step\n{}", batches_text(batches, "batch")),
+            Self::Chain(parts) => format!("chain\n{}", batches_text(parts, "part")),
             Self::Fold => "fold\n".to_owned(),
             Self::Restart { folded } => format!("restart{}\n", if *folded { " folded" } else { "" }),
         }
@@ -93,11 +107,11 @@ fn change_text(change: &Change) -> String {
     format!("{sign} {} {}", change.table, words_text(change.values.iter().cloned()))
 }
 
-fn batches_text(batches: &[Batch]) -> String {
+fn batches_text(batches: &[Batch], next: &str) -> String {
     let mut out = String::new();
     for (i, batch) in batches.iter().enumerate() {
         if i > 0 {
-            out.push_str("batch\n");
+            out.push_str(&format!("{next}\n"));
         }
         for piece in batch {
             match piece {
@@ -115,7 +129,7 @@ fn batches_text(batches: &[Batch]) -> String {
     out
 }
 
-fn batches(body: &str) -> Result<Vec<Batch>, String> {
+fn batches(body: &str, next: &str) -> Result<Vec<Batch>, String> {
     let mut batches = vec![Batch::new()];
     let mut chunk_rows = Vec::new();
     for line in body.lines() {
@@ -123,7 +137,7 @@ fn batches(body: &str) -> Result<Vec<Batch>, String> {
         let first = words.next().unwrap_or_default();
         let last = batches.len() - 1;
         match first.as_str() {
-            "batch" => batches.push(Batch::new()),
+            word if word == next => batches.push(Batch::new()),
             "truncate" => batches[last].push(Piece::Truncate(words.next().ok_or("truncate names its table")?)),
             "*" => chunk_rows.push(words.skip(1).collect()),
             "chunk" | "loaded" => batches[last].push(Piece::Chunk {
@@ -174,9 +188,13 @@ pub(crate) fn words_text(words: impl Iterator<Item = String>) -> String {
 pub(crate) fn in_one_step(acts: &[Act]) -> Vec<Act> {
     let mut out: Vec<Act> = Vec::new();
     let only_rows = |batch: &Batch| batch.iter().all(|piece| matches!(piece, Piece::Row(_)));
+    let acts = acts.iter().map(|act| match act {
+        Act::Chain(parts) => Act::Step(vec![parts.concat()]),
+        other => other.clone(),
+    });
     for act in acts {
-        let (Some(Act::Step(before)), Act::Step(batches)) = (out.last_mut(), act) else {
-            out.push(act.clone());
+        let (Some(Act::Step(before)), Act::Step(batches)) = (out.last_mut(), &act) else {
+            out.push(act);
             continue;
         };
         for batch in batches {
@@ -192,8 +210,28 @@ pub(crate) fn in_one_step(acts: &[Act]) -> Vec<Act> {
 /// Every change, truncation and chunk as a step of its own.
 pub(crate) fn piece_by_piece(acts: &[Act]) -> Vec<Act> {
     let pieces = acts.iter().flat_map(|act| match act {
-        Act::Step(batches) => batches.iter().flatten().map(|p| Act::Step(vec![vec![p.clone()]])).collect(),
+        Act::Step(batches) | Act::Chain(batches) => {
+            batches.iter().flatten().map(|p| Act::Step(vec![vec![p.clone()]])).collect()
+        }
         other => vec![other.clone()],
     });
     pieces.collect()
+}
+
+/// A batch of rows and truncations in the smallest parts that a source sends: an update is not cut in two.
+pub(crate) fn in_parts(batch: &Batch) -> Vec<Batch> {
+    let mut parts: Vec<Batch> = Vec::new();
+    for piece in batch {
+        let follows = match (parts.last().and_then(|part| part.last()), piece) {
+            (Some(Piece::Row(before)), Piece::Row(after)) => {
+                before.weight < 0 && after.weight > 0 && before.table == after.table
+            }
+            _ => false,
+        };
+        match parts.last_mut() {
+            Some(part) if follows => part.push(piece.clone()),
+            _ => parts.push(vec![piece.clone()]),
+        }
+    }
+    parts
 }

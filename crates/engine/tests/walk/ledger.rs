@@ -110,6 +110,12 @@ impl Ledger {
                 }
                 Act::Step(batches.iter().map(|batch| self.batch(batch)).filter(|b| !b.is_empty()).collect())
             }
+            Act::Chain(parts) => {
+                if !self.begun {
+                    self.begin(&[]);
+                }
+                Act::Chain(parts.iter().map(|part| self.batch(part)).filter(|part| !part.is_empty()).collect())
+            }
         }
     }
 
@@ -190,5 +196,5 @@ impl Ledger {
 pub(crate) fn mended(acts: &[Act]) -> Vec<Act> {
     let mut ledger = Ledger::default();
     let played = acts.iter().map(|act| ledger.play(act));
-    played.filter(|act| !matches!(act, Act::Step(batches) if batches.is_empty())).collect()
+    played.filter(|act| !matches!(act, Act::Step(batches) | Act::Chain(batches) if batches.is_empty())).collect()
 }

@@ -35,7 +35,7 @@ use rng::Rng;
 use shrink::Shrinker;
 
 /// What walks are to leave out, by name: `negzero`, `truncate`, `batches`, `loading`, `late`, `restart`, `bags`, `moves`,
-/// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`.
+/// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`, `chains`, `beside`.
 #[derive(Clone, Default)]
 pub(crate) struct Without(Arc<BTreeSet<String>>);
 
@@ -106,12 +106,24 @@ fn ways(seed: u64, without: &Without) -> Vec<Way> {
             _ => {}
         }
     }
+    let mut mode = mode;
+    mode.beside = rng.chance(20) && !without.has("beside");
+    if !without.has("chains") {
+        mode.emptied_rows_max = *rng.pick(&[1, 3, 50_000]);
+        (mode.parts, mode.killed) = (rng.chance(15), rng.chance(30));
+    }
+    ways.iter_mut().for_each(|way| way.mode = mode);
     ways
 }
 
 /// The story of a seed, or the panic in which its telling ended.
 fn told(seed: u64, without: &Without) -> Result<Vec<Act>, Failure> {
-    catch_unwind(AssertUnwindSafe(|| ledger::mended(&tale::told(seed, without)))).map_err(|panic| {
+    let told = || {
+        let acts = tale::told(seed, without);
+        let mut rng = Rng::new(seed ^ 0xc4a1);
+        ledger::mended(&if without.has("chains") { acts } else { tale::in_chains(&mut rng, acts) })
+    };
+    catch_unwind(AssertUnwindSafe(told)).map_err(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
         let text = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
         Failure { kind: "panic while planning".to_owned(), text, act: 0 }
@@ -177,7 +189,10 @@ fn small(host: &Host, seed: u64, mode: Mode, acts: Vec<Act>, failure: Failure) -
     let seconds = std::env::var("WALK_SHRINK_SECONDS").ok().and_then(|v| v.parse().ok()).unwrap_or(20);
     let (acts, failure) = Shrinker::new(host, mode, acts, failure, Duration::from_secs(seconds)).shrunk();
     let told: String = failure.text.lines().map(|line| format!("# {line}\n")).collect();
-    let how = format!("folded after builds: {}, built row by row: {}", mode.fold_built, mode.in_rows);
+    let how = format!(
+        "folded after builds: {}, built row by row: {}, beside the steps: {}, in parts: {}, emptied by {}, killed: {}",
+        mode.fold_built, mode.in_rows, mode.beside, mode.parts, mode.emptied_rows_max, mode.killed
+    );
     let case = format!("# {}, seed {seed}; {how}\n{told}{}", failure.kind, case(host, mode, &acts));
     if let Ok(folder) = std::env::var("WALK_SAVE") {
         let kind: String = failure.kind.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).take(60).collect();
@@ -197,7 +212,7 @@ fn case(host: &Host, mode: Mode, acts: &[Act]) -> String {
         let answer = catch_unwind(AssertUnwindSafe(|| {
             let house = house.as_mut()?;
             let before = match act {
-                Act::Step(_) => {
+                Act::Step(_) | Act::Chain(_) => {
                     house.begun().ok()?;
                     house.wanted().ok()?
                 }
@@ -205,7 +220,8 @@ fn case(host: &Host, mode: Mode, acts: &[Act]) -> String {
             };
             // What fails in the act itself is told by the failure.
             house.act(act).ok()?;
-            matches!(act, Act::Step(_)).then(|| Some(house::difference(&before, &house.wanted().ok()?)))?
+            let answers = matches!(act, Act::Step(_) | Act::Chain(_));
+            answers.then(|| Some(house::difference(&before, &house.wanted().ok()?)))?
         }));
         match answer {
             Ok(Some(answer)) if answer.is_empty() => out.push_str("----\n"),

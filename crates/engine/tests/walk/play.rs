@@ -80,7 +80,9 @@ fn walk(host: &Host, acts: &[Act], mode: Mode, looks: Looks, at: &mut usize) -> 
             continue;
         }
         tables(&mut house, &ledger)?;
-        house.check_live().map_err(failed("live"))?;
+        if !mode.beside {
+            house.check_live().map_err(failed("live"))?;
+        }
         let (models, all) = match looks {
             Looks::AtEnd => (false, false),
             Looks::Some(_) => (chance.chance(8), chance.chance(2)),
@@ -89,10 +91,11 @@ fn walk(host: &Host, acts: &[Act], mode: Mode, looks: Looks, at: &mut usize) -> 
         if models {
             house.check_stored().map_err(failed("models"))?;
         }
-        if all {
+        if all && !mode.beside {
             rebuilt(&mut house, &ledger)?;
         }
     }
+    house.finish_builds().map_err(failed("live"))?;
     house.check_stored().map_err(failed("models"))?;
     rebuilt(&mut house, &ledger)
 }

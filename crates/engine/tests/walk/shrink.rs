@@ -91,13 +91,18 @@ impl<'a> Shrinker<'a> {
                 Act::Load(rows) => {
                     self.fewer(rows, &|rows| Act::Load(rows), at);
                 }
-                Act::Step(batches) => {
+                Act::Step(batches) | Act::Chain(batches) => {
+                    let is_chain = matches!(self.best[at], Act::Chain(_));
+                    let act = |pieces: Vec<(usize, Piece)>| match is_chain {
+                        true => Act::Chain(batches_of(&pieces)),
+                        false => Act::Step(batches_of(&pieces)),
+                    };
                     let flat: Vec<(usize, Piece)> = batches
                         .iter()
                         .enumerate()
                         .flat_map(|(i, batch)| batch.iter().map(move |piece| (i, piece.clone())))
                         .collect();
-                    self.fewer(flat, &|pieces| Act::Step(batches_of(&pieces)), at);
+                    self.fewer(flat, &act, at);
                     self.chunk_rows(at);
                 }
                 _ => {}
@@ -238,7 +243,7 @@ fn narrowed(act: &Act, table: &str, column: usize) -> Act {
             Act::Table { name: name.clone(), schema, loading: *loading }
         }
         Act::Load(rows) => Act::Load(rows.iter().map(change).collect()),
-        Act::Step(batches) => {
+        Act::Step(batches) | Act::Chain(batches) => {
             let piece = |piece: &Piece| match piece {
                 Piece::Row(row) => Piece::Row(change(row)),
                 Piece::Chunk { table: name, rows, complete } if name == table => {
@@ -246,7 +251,8 @@ fn narrowed(act: &Act, table: &str, column: usize) -> Act {
                 }
                 other => other.clone(),
             };
-            Act::Step(batches.iter().map(|batch| batch.iter().map(piece).collect()).collect())
+            let batches = batches.iter().map(|batch| batch.iter().map(piece).collect()).collect();
+            if matches!(act, Act::Chain(_)) { Act::Chain(batches) } else { Act::Step(batches) }
         }
         other => other.clone(),
     }

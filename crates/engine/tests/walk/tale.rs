@@ -2,7 +2,7 @@
 
 use crate::Without;
 use crate::house::Names;
-use crate::house::story::{Act, Change};
+use crate::house::story::{Act, Batch, Change, Piece, in_parts};
 use crate::rng::Rng;
 use crate::server::Server;
 use crate::sql::{Relation, Writer};
@@ -45,6 +45,24 @@ pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
         act(&mut rng, &mut server, without, &mut acts);
     }
     acts
+}
+
+/// The same story, but some of its transactions come in parts.
+pub(crate) fn in_chains(rng: &mut Rng, acts: Vec<Act>) -> Vec<Act> {
+    let has_chunks = |batch: &Batch| batch.iter().any(|piece| matches!(piece, Piece::Chunk { .. }));
+    let mut out = Vec::new();
+    for act in acts {
+        match act {
+            Act::Step(batches) if rng.chance(25) && !batches.iter().any(has_chunks) => {
+                for batch in batches {
+                    let pieces = in_parts(&batch);
+                    out.push(Act::Chain(pieces.chunks(rng.between(1, 3)).map(<[Batch]>::concat).collect()));
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 fn act(rng: &mut Rng, server: &mut Server, without: &Without, acts: &mut Vec<Act>) {

@@ -20,7 +20,7 @@ mod syncer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-pub use replay::Replay;
+pub use replay::{Place, Replay};
 pub use syncer::Syncing;
 
 use crate::files::Files;
@@ -214,12 +214,12 @@ impl Log {
         Ok(())
     }
 
-    /// The records of steps after `folded`, up to the newest one now.
-    pub(crate) fn replay(&self, folded: u64) -> Replay {
+    /// The records of steps after `folded`, up to the newest one now; those before a place are known to be older.
+    pub(crate) fn replay(&self, folded: u64, place: Option<Place>) -> Replay {
         let state = lock(&self.state);
         let closed = state.closed.iter().filter(|s| s.last > folded).map(|s| (s.first, s.bytes));
         let active = state.active.as_ref().filter(|_| state.last > folded).map(|a| (a.first, a.length));
-        Replay::new(&self.dir, closed.chain(active).collect(), folded)
+        Replay::new(&self.dir, closed.chain(active).collect(), folded, place)
     }
 
     /// Removes the segments that hold nothing after `step`.

@@ -1,12 +1,22 @@
 //! Reading the log back, record by record, with every link of the chain checked.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::header::{self, Header};
 use super::segment::{self, HEADER_BYTES};
 use crate::{Error, Result};
+
+/// Where in the log a reader stands, behind a record: who reads on from here does not read again what lies before.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// First step of the segment.
+    segment: u64,
+    at: u64,
+    /// Step of the record before.
+    step: u64,
+}
 
 /// The records of steps after a fold, oldest first, up to the newest when it was asked for.
 ///
@@ -20,10 +30,13 @@ pub struct Replay {
     folded: u64,
     /// Step of the record read last.
     previous: Option<u64>,
+    place: Option<Place>,
 }
 
 #[derive(Debug)]
 struct Reader {
+    /// First step of the segment.
+    first: u64,
     path: PathBuf,
     file: BufReader<File>,
     at: u64,
@@ -31,16 +44,26 @@ struct Reader {
 }
 
 impl Replay {
-    pub(super) fn new(dir: &Path, mut segments: Vec<(u64, u64)>, folded: u64) -> Self {
+    pub(super) fn new(dir: &Path, mut segments: Vec<(u64, u64)>, folded: u64, place: Option<Place>) -> Self {
+        segments.retain(|(first, _)| place.is_none_or(|place| *first >= place.segment));
         segments.reverse();
-        Self { dir: dir.to_owned(), segments, reader: None, folded, previous: None }
+        Self { dir: dir.to_owned(), segments, reader: None, folded, previous: place.map(|place| place.step), place }
+    }
+
+    /// Behind the record that was read last; where reading began, before the first.
+    pub fn place(&self) -> Option<Place> {
+        self.place
     }
 
     fn read(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
         loop {
             let Some(reader) = &mut self.reader else {
                 let Some((first, end)) = self.segments.pop() else { return Ok(None) };
-                self.reader = Some(Reader::open(&self.dir, first, end)?);
+                let mut reader = Reader::open(&self.dir, first, end)?;
+                if let Some(place) = self.place.filter(|place| place.segment == first) {
+                    reader.go_to(place.at)?;
+                }
+                self.reader = Some(reader);
                 continue;
             };
             let Some((header, at)) = reader.header()? else {
@@ -60,6 +83,7 @@ impl Replay {
             }
             self.previous = Some(header.step);
             let record = reader.record(&header, at)?;
+            self.place = Some(Place { segment: reader.first, at: reader.at, step: header.step });
             if header.step > self.folded {
                 return Ok(Some((header.step, record)));
             }
@@ -84,7 +108,7 @@ impl Reader {
     fn open(dir: &Path, first: u64, end: u64) -> Result<Self> {
         let path = segment::path(dir, first);
         let file = File::open(&path).map_err(Error::io("open", &path))?;
-        let mut reader = Self { file: BufReader::with_capacity(1 << 20, file), path, at: 0, end };
+        let mut reader = Self { first, file: BufReader::with_capacity(1 << 20, file), path, at: 0, end };
         let mut head = [0; 28];
         reader.fill(&mut head)?;
         if !segment::check_header(&head, first) {
@@ -92,6 +116,12 @@ impl Reader {
         }
         debug_assert_eq!(reader.at, HEADER_BYTES);
         Ok(reader)
+    }
+
+    fn go_to(&mut self, at: u64) -> Result<()> {
+        self.file.seek(SeekFrom::Start(at)).map_err(Error::io("read", &self.path))?;
+        self.at = at;
+        Ok(())
     }
 
     /// The next header and where it lies; none at the end.
@@ -131,5 +161,47 @@ impl Reader {
 
     fn damaged(&self, offset: u64, what: String) -> Error {
         Error::Damaged { path: self.path.clone(), offset, what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::files::{Files, System};
+    use crate::log::Log;
+
+    /// Who reads on from a place gets the same records as who begins anew, over borders of segments too, and reads nothing
+    /// again.
+    #[test]
+    fn goes_on_from_a_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let files: Arc<dyn Files> = Arc::new(System);
+        let log = Log::open(dir.path(), 200, 0, &files).unwrap();
+        let record = |step: u64| format!("record of step {step}").into_bytes();
+        let mut place = None;
+        let mut read = Vec::new();
+        for round in 1..=20_u64 {
+            for step in round * 3 - 2..=round * 3 {
+                log.append_unsynced(step, &record(step)).unwrap();
+            }
+            log.sync().unwrap();
+            // Not always to the end: what was not taken comes the next time.
+            let until = round * 3 - round % 3;
+            let mut replay = log.replay(read.len() as u64, place);
+            loop {
+                place = replay.place();
+                match replay.next().transpose().unwrap() {
+                    Some((step, bytes)) if step <= until => {
+                        assert_eq!(bytes, record(step));
+                        read.push(step);
+                    }
+                    _ => break,
+                }
+            }
+            assert_eq!(read, (1..=until).collect::<Vec<_>>());
+            // Nothing before the place is looked at.
+            log.drop_through(until.saturating_sub(1)).unwrap();
+        }
     }
 }

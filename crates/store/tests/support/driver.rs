@@ -245,7 +245,7 @@ impl StoreDriver {
 
     fn log(&self, after: u64) -> Result<String, String> {
         let mut out = String::new();
-        for item in self.store()?.replay_from(after).map_err(|e| e.to_string())? {
+        for item in self.store()?.replay_from(after, None).map_err(|e| e.to_string())? {
             match item {
                 Ok((step, record)) => {
                     let text = String::from_utf8_lossy(&record).trim().replace('\n', "; ");

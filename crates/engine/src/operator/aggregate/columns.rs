@@ -122,9 +122,12 @@ impl<'a> Rated<'a> {
     }
 }
 
-/// Adds counts slot by slot.
+/// Adds what a delta counted to how many there were, slot by slot.
 pub(super) fn add_all(totals: &mut [i64], added: &[i64]) -> Result<()> {
-    totals.iter_mut().zip(added).try_for_each(|(total, by)| add_to(total, *by))
+    totals.iter_mut().zip(added).try_for_each(|(total, by)| {
+        add_to(total, *by)?;
+        if *total < 0 { Err(broken("a value counted fewer than no times")) } else { Ok(()) }
+    })
 }
 
 /// `count(…)`.

@@ -33,7 +33,7 @@ pub(super) use self::rule::compile;
 use super::interner::Interner;
 use super::{States, in_shards, shard_range};
 use crate::arrange::Side;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::{Condition, arrow_schema};
 
 /// The rule of one join node.
@@ -411,6 +411,10 @@ impl JoinOp {
         let mut after = before.clone();
         for (after, by) in after.iter_mut().zip(&by) {
             add(after, *by)?;
+            if *after < 0 {
+                let what = "a side has fewer than no rows under a key";
+                return Err(Error::Broken { node: "join".to_owned(), what });
+            }
         }
         Ok(Counts { before, after, is_touched })
     }

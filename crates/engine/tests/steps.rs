@@ -1,0 +1,381 @@
+//! Steps and chains of them where a case file cannot say it: what fails, stops or changes in the middle of a chain, and rows
+//! that contradict what is stored.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod house;
+
+use std::fs::File;
+use std::io::{Error, ErrorKind, Result as IoResult};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use engine::{Coming, Finished, Input, ModelState};
+use house::story::{Act, Batch, Change, Piece};
+use house::{Host, House, Mode};
+use store::files::Files;
+
+const ITEMS: &str = "items(id bigint primary key, shop bigint, n bigint)";
+const TOTALS: &str = "select shop, count(*) as rows, sum(n) as n from items group by shop";
+
+/// A house with these tables and models, begun with some rows.
+fn begun(mode: Mode, tables: &[&str], models: &[(&str, &str)], rows: &str) -> House {
+    let mut house = House::new(&Host::new().unwrap(), mode).unwrap();
+    told(&mut house, tables, models);
+    house.begin(&changes(rows)).unwrap();
+    // What was built is there after a restart.
+    house.fold().unwrap();
+    house
+}
+
+fn told(house: &mut House, tables: &[&str], models: &[(&str, &str)]) {
+    for table in tables {
+        let (name, schema) = plan::parse_table_definition(table).unwrap();
+        house.act(&Act::Table { name: name.name, schema, loading: false }).unwrap();
+    }
+    for (name, sql) in models {
+        house.act(&Act::Model { name: (*name).to_owned(), sql: (*sql).to_owned() }).unwrap();
+    }
+}
+
+fn changes(lines: &str) -> Vec<Change> {
+    let pieces = part(lines).into_iter().map(|piece| match piece {
+        Piece::Row(change) => change,
+        other => panic!("{other:?} is no row"),
+    });
+    pieces.collect()
+}
+
+/// The pieces of one part, as a case writes them, but with `;` between them.
+fn part(lines: &str) -> Batch {
+    let body = lines.split(';').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+    let block = testkit::blocks(&format!("step\n{body}\n----\n"));
+    match Act::of(&block[0]).unwrap() {
+        Some(Act::Step(batches)) => batches.concat(),
+        other => panic!("{other:?} is no step"),
+    }
+}
+
+/// The inputs of a transaction in parts.
+fn parts(house: &mut House, texts: &[&str]) -> Vec<Input> {
+    let parts: Vec<Batch> = texts.iter().map(|text| part(text)).collect();
+    (0..parts.len()).map(|at| house.part(&parts, at).unwrap()).collect()
+}
+
+/// Takes one step of what is there, which must not be the last of a chain.
+fn take_hidden(house: &mut House, inputs: &mut Vec<Input>) {
+    house.engine().take(inputs).unwrap().unwrap();
+    assert!(house.is_within_chain(), "the chain is over");
+}
+
+fn take_all(house: &mut House, inputs: &mut Vec<Input>) {
+    while house.engine().take(inputs).unwrap().is_some() {}
+    assert!(!house.is_within_chain(), "the chain is not over");
+}
+
+fn state(house: &mut House, name: &str) -> ModelState {
+    house.engine().models().into_iter().find(|model| model.name.name == name).unwrap().state.clone()
+}
+
+/// Two sources send large transactions at the same time: part by part, in turns.
+#[test]
+fn sources_in_turns() {
+    let mut house = begun(Mode::default(), &[ITEMS, "notes(id bigint primary key, text text)"], &[("m", TOTALS)], "");
+    let ours = parts(&mut house, &["+ items 1 1 1", "+ items 2 1 2", "+ items 3 1 3"]);
+    let theirs = parts(&mut house, &["+ notes 1 a", "+ notes 2 b", "+ notes 3 c"]);
+    let other = house.engine().register_source("other").unwrap();
+    let theirs = theirs.into_iter().map(|input| match input {
+        Input::Rows(_, batch) => Input::Rows(other, batch),
+        input => input,
+    });
+    let mut inputs: Vec<Input> = ours.into_iter().zip(theirs).flat_map(|(a, b)| [a, b]).collect();
+    take_all(&mut house, &mut inputs);
+    house.check().unwrap();
+    assert_eq!(house.model_rows("m").unwrap(), ["1 3 6"]);
+    assert_eq!(house.table_contents().unwrap()["notes"], ["1 a", "2 b", "3 c"]);
+}
+
+/// Parts without a last one are void once the source sends something else: their file goes.
+#[test]
+fn void_parts() {
+    let mut house = begun(Mode::default(), &[ITEMS], &[("m", TOTALS)], "");
+    let mut inputs = parts(&mut house, &["+ items 1 1 1", "+ items 2 1 2"]);
+    inputs.pop();
+    take_all(&mut house, &mut inputs);
+    assert_eq!(staged(&mut house), 1);
+    house.step(&[part("+ items 3 1 3")]).unwrap();
+    assert_eq!(staged(&mut house), 0);
+    let mut inputs = parts(&mut house, &["+ items 4 1 4", "+ items 5 1 5"]);
+    take_all(&mut house, &mut inputs);
+    house.check().unwrap();
+    assert_eq!(house.model_rows("m").unwrap(), ["1 3 12"]);
+}
+
+/// Files in the folder of stages.
+fn staged(house: &mut House) -> usize {
+    let folder = house.engine().store().folder().join("staged");
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+/// A disk without room for files of one kind, while it is told so.
+#[derive(Debug)]
+struct Full {
+    of: &'static str,
+    is_full: AtomicBool,
+}
+
+impl Full {
+    fn of(of: &'static str) -> Arc<Self> {
+        Arc::new(Self { of, is_full: AtomicBool::new(false) })
+    }
+
+    fn check(&self, path: &Path) -> IoResult<()> {
+        let is_full = self.is_full.load(Ordering::Acquire) && path.to_string_lossy().contains(self.of);
+        if is_full { Err(Error::from(ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+}
+
+impl Files for Full {
+    fn create(&self, path: &Path) -> IoResult<File> {
+        self.check(path)?;
+        File::options().read(true).write(true).create(true).truncate(true).open(path)
+    }
+
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> IoResult<()> {
+        self.check(path)?;
+        std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+    }
+}
+
+/// Where the disk is full a large transaction waits, wherever it is: while it is staged, when its stage is sealed, and when the
+/// log is to say that its chain begins. Nothing of it is lost then, and nothing is left behind.
+#[test]
+fn full_disk() {
+    for of in ["/staged/", "/log/"] {
+        let disk = Full::of(of);
+        let mut house = House::new(&Host::new().unwrap(), Mode::default()).unwrap();
+        house.use_files(Arc::clone(&disk) as Arc<dyn Files>);
+        told(&mut house, &[ITEMS], &[("m", TOTALS)]);
+        house.begin(&[]).unwrap();
+        let long = format!("+ items 1 1 1; + items 2 1 {}", "9".repeat(15));
+        let mut inputs = parts(&mut house, &[&long, "+ items 3 2 3", "+ items 4 2 4"]);
+        let after = house.input(&part("+ items 5 2 5")).unwrap();
+        inputs.push(after);
+        disk.is_full.store(true, Ordering::Release);
+        for _ in 0..3 {
+            let error = house.engine().take(&mut inputs).unwrap_err();
+            let engine::Error::Store(error) = error else { panic!("{of}: {error}") };
+            assert!(error.is_disk_full(), "{of}: {error}");
+            assert!(error.hint().is_some(), "{of}: {error}");
+        }
+        disk.is_full.store(false, Ordering::Release);
+        take_all(&mut house, &mut inputs);
+        house.check().unwrap();
+        assert_eq!(house.model_rows("m").unwrap(), ["1 2 1000000000000000", "2 3 12"], "{of}");
+        house.restart(true).unwrap();
+        house.check().unwrap();
+        house.step(&[part("+ items 6 2 6")]).unwrap();
+        assert_eq!(staged(&mut house), 0, "{of}");
+    }
+}
+
+/// The stages of a build's beginning, run and end, with a chain between any two of them: whole, or its first step before and
+/// the others after. The build catches up with it, and does not begin again.
+#[test]
+fn build_beside_a_chain() {
+    let rows = "+ items 1 1 1; + items 2 1 2; + items 3 2 3";
+    let chain = ["- items 1 1 1; + items 1 2 5", "truncate items; + items 7 1 7", "+ items 8 2 8", "- items 8 2 8"];
+    // After the build's beginning, after its run: how many steps of the chain are taken.
+    for (after_begin, after_run) in [(4, 0), (0, 4), (1, 3), (2, 2), (3, 1)] {
+        for emptied_rows_max in [1, 50_000] {
+            let mode = Mode { build_last: true, emptied_rows_max, ..Mode::default() };
+            let mut house = begun(mode, &[ITEMS], &[("m", TOTALS)], rows);
+            let mut build = house.engine().next_build().unwrap().unwrap();
+            let mut inputs = parts(&mut house, &chain);
+            for _ in 0..after_begin {
+                house.engine().take(&mut inputs).unwrap();
+            }
+            let outcome = build.run();
+            for _ in 0..after_run {
+                house.engine().take(&mut inputs).unwrap();
+            }
+            take_all(&mut house, &mut inputs);
+            // Its stage is kept for the build, whatever is folded.
+            house.fold().unwrap();
+            house.step(&[part("+ items 9 2 9")]).unwrap();
+            assert_eq!(build.begun_again(), 0);
+            match house.engine().finish_build(build, outcome).unwrap() {
+                Finished::Live(_) => {}
+                Finished::Again(_) => panic!("it begins again"),
+                Finished::Failed(_, reason) => panic!("{reason}"),
+                Finished::Dropped => panic!("it is not wanted"),
+            }
+            house.check().unwrap();
+            assert_eq!(house.model_rows("m").unwrap(), ["1 1 7", "2 1 9"]);
+            house.fold().unwrap();
+            house.step(&[part("+ items 10 2 1")]).unwrap();
+            assert_eq!(staged(&mut house), 0);
+        }
+    }
+}
+
+/// A build that has to begin again while a chain is under way begins with what readers see, not in the middle of it.
+#[test]
+fn build_begins_within_a_chain() {
+    let mut house = begun(Mode { build_last: true, ..Mode::default() }, &[ITEMS], &[("m", TOTALS)], "+ items 1 1 1");
+    let mut inputs = parts(&mut house, &["+ items 2 1 2", "+ items 3 1 3", "+ items 4 1 4"]);
+    take_hidden(&mut house, &mut inputs);
+    // Who asks for a build has the chain run to its end first.
+    let mut build = house.engine().next_build().unwrap().unwrap();
+    assert!(!house.is_within_chain());
+    let outcome = build.run();
+    house.engine().finish_build(build, outcome).unwrap();
+    assert!(house.engine().take(&mut inputs).unwrap().is_some(), "what the chain did is told");
+    house.check().unwrap();
+    assert_eq!(house.model_rows("m").unwrap(), ["1 4 10"]);
+}
+
+/// A version is put in place, and taken back, within a chain: the chain is run to its end first.
+#[test]
+fn versions_within_a_chain() {
+    let mut house = begun(Mode::default(), &[ITEMS], &[("m", TOTALS)], "+ items 1 1 1");
+    let before = house.definitions(&[("m", TOTALS)]).unwrap();
+    let after = house.definitions(&[("m", "select shop, count(*) as rows from items group by shop")]).unwrap();
+    house.engine().propose(after, b"after".to_vec()).unwrap();
+    house.engine().build_ready(&mut |_| {}).unwrap();
+    assert_eq!(house.engine().coming(), Coming::Ready);
+
+    let mut inputs = parts(&mut house, &["+ items 2 1 2", "+ items 3 2 3", "- items 2 1 2"]);
+    take_hidden(&mut house, &mut inputs);
+    assert!(house.engine().swap().unwrap());
+    assert!(!house.is_within_chain(), "a half transaction is seen");
+    take_all(&mut house, &mut inputs);
+    assert_eq!(house.model_rows("m").unwrap(), ["1 1", "2 1"]);
+
+    let mut inputs = parts(&mut house, &["+ items 4 1 4", "+ items 5 2 5"]);
+    take_hidden(&mut house, &mut inputs);
+    assert!(house.engine().rollback().unwrap());
+    assert!(!house.is_within_chain(), "a half transaction is seen");
+    take_all(&mut house, &mut inputs);
+    assert_eq!(house.model_rows("m").unwrap(), ["1 2 5", "2 2 8"]);
+    drop(before);
+}
+
+/// A node is parked in the middle of a chain, and begun again within it: the model is what the tables say in the end.
+#[test]
+fn parked_within_a_chain() {
+    for heals_within in [false, true] {
+        let mut house = begun(Mode::default(), &[ITEMS], &[("m", TOTALS)], "+ items 1 1 1; + items 2 2 2");
+        // A group that was never there cannot lose a row.
+        let texts = ["+ items 3 1 3", "- items 9 9 9", "+ items 4 2 4", "- items 2 2 2"];
+        let mut inputs = parts(&mut house, &texts);
+        take_hidden(&mut house, &mut inputs);
+        take_hidden(&mut house, &mut inputs);
+        assert!(matches!(state(&mut house, "m"), ModelState::Parked { .. }));
+        if heals_within {
+            assert!(house.engine().heal().unwrap());
+            take_hidden(&mut house, &mut inputs);
+            house.engine().build_ready(&mut |_| {}).unwrap();
+            assert!(!house.is_within_chain());
+        }
+        take_all(&mut house, &mut inputs);
+        if !heals_within {
+            // The parking is a fact of its step: it is there after a restart.
+            house.reopen().unwrap();
+            assert!(matches!(state(&mut house, "m"), ModelState::Parked { .. }));
+            assert!(house.engine().heal().unwrap());
+            house.engine().build_ready(&mut |_| {}).unwrap();
+        }
+        assert_eq!(state(&mut house, "m"), ModelState::Live);
+        house.check().unwrap();
+        assert_eq!(house.model_rows("m").unwrap(), ["1 2 4", "2 1 4"]);
+    }
+}
+
+/// A table is parked between the parts of a transaction, and by one of them: its rows are passed over from there on, those of
+/// others come.
+#[test]
+fn table_parked_within_a_chain() {
+    let tables = [ITEMS, "notes(id bigint, text text)"];
+    for by_part in [false, true] {
+        let mut house = begun(Mode::default(), &tables, &[("m", TOTALS)], "+ notes 1 a");
+        let bad = if by_part { "- notes 7 nowhere; + items 2 1 2" } else { "+ notes 2 b; + items 2 1 2" };
+        let mut inputs = parts(&mut house, &["+ items 1 1 1", bad, "+ notes 3 c; + items 3 1 3"]);
+        let notes = house.engine().tables().find(|table| table.name.name == "notes").unwrap().id;
+        if !by_part {
+            inputs.insert(1, Input::Park { table: notes, reason: "it was dropped".to_owned() });
+        }
+        take_all(&mut house, &mut inputs);
+        for _ in 0..2 {
+            let load = house.engine().table(notes).unwrap().load.clone();
+            assert!(matches!(load, engine::Load::Parked { .. }), "{load:?}");
+            assert_eq!(house.table_contents().unwrap()["notes"], ["1 a"]);
+            assert_eq!(house.model_rows("m").unwrap(), ["1 3 6"]);
+            house.reopen().unwrap();
+        }
+    }
+}
+
+/// What a step parks: tables, then models; the same again when it is run out of the log.
+fn parked_by(tables: &[&str], sql: &str, rows: &str, step: &str) -> (Vec<String>, Vec<String>) {
+    let mut house = begun(Mode::default(), tables, &[("m", sql)], rows);
+    let input = house.input(&part(step)).unwrap();
+    house.take(vec![input]).unwrap();
+    let parked = parked(&mut house);
+    house.reopen().unwrap();
+    assert_eq!(self::parked(&mut house), parked, "a restart finds it otherwise");
+    parked
+}
+
+fn parked(house: &mut House) -> (Vec<String>, Vec<String>) {
+    let tables = house.engine().tables().filter_map(|table| match &table.load {
+        engine::Load::Parked { reason } => Some(format!("{}: {reason}", table.name.name)),
+        _ => None,
+    });
+    let tables = tables.collect();
+    let models = house.engine().models().into_iter().filter_map(|model| match &model.state {
+        ModelState::Parked { reason } => Some(reason.clone()),
+        _ => None,
+    });
+    (tables, models.collect())
+}
+
+const SHOPS: &str = "shops(id bigint primary key, town bigint)";
+
+/// A row goes that is not there, or comes that is: an index of its table, which is read anyway, knows.
+#[test]
+fn indexes_know_their_rows() {
+    let joined = "select i.id, s.id as shop from items i join shops s on i.shop = s.town";
+    for (step, what) in [
+        ("- items 9 1 1", "goes that is not there"),
+        ("- items 1 2 1", "goes that is not there"),
+        ("+ items 1 1 1", "comes that is there"),
+    ] {
+        let (tables, models) = parked_by(&[ITEMS, SHOPS], joined, "+ items 1 1 1; + shops 1 1", step);
+        assert!(tables.len() == 1 && tables[0].contains(what), "{step}: {tables:?}");
+        assert!(models.is_empty(), "{step}: {models:?}");
+    }
+}
+
+/// A row goes that is not there: the counts of its group know where they would be below nothing.
+#[test]
+fn counts_know_their_rows() {
+    for (column, rows) in [("count(n)", "+ items 1 1 NULL"), ("sum(n)", "+ items 1 1 NULL"), ("count(*)", "")] {
+        let sql = format!("select shop, {column} as c from items group by shop");
+        let (tables, models) = parked_by(&[ITEMS], &sql, rows, "- items 9 1 5");
+        assert!(tables.is_empty(), "{column}: {tables:?}");
+        assert!(models.len() == 1 && models[0].contains("fewer than no"), "{column}: {models:?}");
+    }
+}
+
+/// A row goes that is not there: a join that counts what it looks up under its key knows.
+#[test]
+fn joins_know_their_rows() {
+    for kind in ["exists", "not exists"] {
+        let sql = format!("select id from items where {kind} (select 1 from shops where shops.id = items.shop)");
+        let (tables, models) = parked_by(&[ITEMS, SHOPS], &sql, "+ items 1 1 1", "- shops 1 1");
+        assert!(tables.is_empty(), "{kind}: {tables:?}");
+        assert!(models.len() == 1 && models[0].contains("fewer than no rows"), "{kind}: {models:?}");
+    }
+}
