@@ -42,6 +42,10 @@ pub struct Changes {
     pub views: Vec<String>,
     /// Models that stay, with all that is kept of them.
     pub unchanged: usize,
+    /// Models that cannot be kept now, and why: the others are put in place all the same.
+    pub waiting: Vec<String>,
+    /// What is taken up by a restart alone.
+    pub restart: Vec<String>,
     /// About how long it takes until the new models are in place.
     pub seconds: i64,
 }
@@ -49,7 +53,7 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        self.models.is_empty() && self.views.is_empty()
+        self.models.is_empty() && self.views.is_empty() && self.restart.is_empty()
     }
 
     /// What applying `new` would do to what serves.
@@ -62,7 +66,7 @@ impl Changes {
         let find = |name: &TableName| old.iter().find(|model| model.name == *name);
         let own: BTreeSet<TableName> = new
             .iter()
-            .filter(|model| find(&model.name).is_none_or(|old| identity(old) != identity(model)))
+            .filter(|model| find(&model.name).is_none_or(|old| is_other(old, model)))
             .map(|model| model.name.clone())
             .collect();
         let rebuilt = wanted.readers_of(own.iter().cloned());
@@ -101,8 +105,15 @@ impl Changes {
     }
 }
 
-fn identity(model: &PlannedModel) -> &str {
-    &model.planned.flow.node(model.planned.flow.output).identity
+/// Whether a model's rows, or the names of its columns, are others than before.
+fn is_other(old: &PlannedModel, new: &PlannedModel) -> bool {
+    fn identity(model: &PlannedModel) -> &str {
+        &model.planned.flow.node(model.planned.flow.output).identity
+    }
+    fn names(model: &PlannedModel) -> impl Iterator<Item = &String> {
+        model.planned.schema.columns.iter().map(|column| &column.name)
+    }
+    identity(old) != identity(new) || !names(old).eq(names(new))
 }
 
 fn columns(old: &Schema, new: &Schema) -> Vec<String> {

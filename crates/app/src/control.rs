@@ -1,27 +1,40 @@
-//! Orders to a running instance: a line of JSON each way, over a loopback port that the data folder names.
+//! Orders to a running instance: lines of JSON, over a loopback port that the data folder names.
 //!
 //! Who can read the data folder may give orders: the port and a word that must be said are noted in it, in a file that only
 //! its owner reads. Orders change what is served; questions go over the Postgres wire.
+//!
+//! An order is one line. The answer is a line at once, that it is taken or why not, and one more when it is carried out, however long
+//! that takes. Whoever connects has [`ORDER_WAIT`] to say a line of [`ORDER_BYTES_MAX`]; more than [`ORDERS_MAX`] are
+//! refused.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use plan::TableName;
 use relation::Schema;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::definition::Definition;
 use crate::instance::Addresses;
-use crate::pump::{Applied, Described, Message, Request};
+use crate::pump::{Applied, Described, Message, Request, Undone};
 use crate::setup::{Global, Setup};
+use crate::warehouse::{AbsentTable, Proposal};
 
 /// Bytes of an order at most.
 const ORDER_BYTES_MAX: u64 = 64 << 10;
+/// How long whoever connects may take to give an order, and who gives one waits to hear that it is taken.
+const ORDER_WAIT: Duration = Duration::from_secs(5);
+/// Orders that are heard and carried out at once.
+const ORDERS_MAX: usize = 32;
+/// How long the desk waits where nobody can be let in: out of files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What can be ordered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,8 +59,13 @@ struct Letter {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
+    /// It was heard, and is being carried out.
+    Taken,
     Applied(Applied),
+    /// What served before serves again.
     RolledBack,
+    /// What was coming is given up.
+    GivenUp,
     Serving(Serving),
     /// It cannot be done, and why.
     Refused(String),
@@ -61,6 +79,10 @@ pub struct Serving {
     pub rows: Vec<(String, String, i64)>,
     /// Columns of the tables: schema, name, and the columns with types and the key's positions.
     pub tables: Vec<(String, String, TableShape)>,
+    /// Tables that models wait for: source, schema, name, why.
+    pub absent: Vec<(String, String, String, String)>,
+    /// What of the project on disk is taken up by a restart alone.
+    pub restart: Vec<String>,
 }
 
 /// A table's columns.
@@ -96,6 +118,8 @@ impl From<Described> for Serving {
             definition: described.definition,
             rows: described.rows.into_iter().map(|(name, rows)| (name.schema, name.name, rows)).collect(),
             tables: described.tables.iter().map(shape).collect(),
+            absent: described.absent.into_iter().map(|t| (t.source, t.name.schema, t.name.name, t.reason)).collect(),
+            restart: Vec::new(),
         }
     }
 }
@@ -108,6 +132,16 @@ impl Serving {
         tables.collect()
     }
 
+    /// Tables that models wait for.
+    pub fn absent(&self) -> Vec<AbsentTable> {
+        let absent = self.absent.iter().map(|(source, schema, name, reason)| AbsentTable {
+            source: source.clone(),
+            name: TableName::new(schema, name),
+            reason: reason.clone(),
+        });
+        absent.collect()
+    }
+
     /// Rows of tables and models.
     pub fn row_counts(&self) -> BTreeMap<TableName, i64> {
         self.rows.iter().map(|(schema, name, rows)| (TableName::new(schema, name), *rows)).collect()
@@ -118,6 +152,15 @@ impl Serving {
 pub struct Desk {
     listener: TcpListener,
     word: String,
+}
+
+/// Who carries orders out.
+pub struct Attendant {
+    pub inbox: mpsc::Sender<Message>,
+    /// The options by which the project is found.
+    pub global: Arc<Global>,
+    /// The project as the instance started with it.
+    pub started: Arc<Setup>,
 }
 
 impl Desk {
@@ -138,80 +181,122 @@ impl Desk {
     }
 
     /// Takes orders until stopped.
-    pub async fn serve(self, inbox: mpsc::Sender<Message>, global: Arc<Global>, mut stopped: watch::Receiver<bool>) {
+    pub async fn serve(self, attendant: Attendant, mut stopped: watch::Receiver<bool>) {
+        let (attendant, word): (_, Arc<str>) = (Arc::new(attendant), self.word.as_str().into());
+        let places = Arc::new(Semaphore::new(ORDERS_MAX));
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 _ = stopped.wait_for(|stop| *stop) => return,
             };
-            let Ok((stream, _)) = accepted else { continue };
-            let (word, inbox, global) = (self.word.clone(), inbox.clone(), Arc::clone(&global));
-            let mut ends = stopped.clone();
+            let Ok((mut stream, _)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                let busy = format!("{ORDERS_MAX} orders are being carried out\nHint: Give it again in some seconds.");
+                // Its buffer is empty: nobody is waited for.
+                say(&mut stream, &Reply::Refused(busy)).await.ok();
+                continue;
+            };
+            let (word, attendant, mut ends) = (Arc::clone(&word), Arc::clone(&attendant), stopped.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    served = attend(stream, &word, &inbox, &global) => {
+                    served = attendant.attend(stream, &word) => {
                         if let Err(error) = served {
-                            tracing::debug!(%error, "an order could not be taken");
+                            tracing::debug!(%error, "an order could not be answered");
                         }
                     }
                     _ = ends.wait_for(|stop| *stop) => {}
                 }
+                drop(place);
             });
         }
     }
 }
 
-async fn attend(
-    mut stream: TcpStream,
-    word: &str,
-    inbox: &mpsc::Sender<Message>,
-    global: &Global,
-) -> anyhow::Result<()> {
-    let (reader, mut writer) = stream.split();
+/// The order that is given. Errors are for who gave it.
+async fn heard(stream: &mut TcpStream, word: &str) -> anyhow::Result<Order> {
     let mut line = String::new();
-    BufReader::new(tokio::io::AsyncReadExt::take(reader, ORDER_BYTES_MAX)).read_line(&mut line).await?;
-    let letter: Letter = serde_json::from_str(&line)?;
-    if letter.word != word {
-        bail!("an order with another word");
-    }
-    let reply = match carry_out(letter.order, inbox, global).await {
-        Ok(reply) => reply,
-        Err(error) => Reply::Refused(format!("{error:#}")),
+    let mut reader = BufReader::new(stream.take(ORDER_BYTES_MAX));
+    let Ok(read) = timeout(ORDER_WAIT, reader.read_line(&mut line)).await else {
+        bail!("no order came within {} s: it is a line of JSON", ORDER_WAIT.as_secs());
     };
-    let mut text = serde_json::to_string(&reply)?;
-    text.push('\n');
-    writer.write_all(text.as_bytes()).await?;
-    Ok(writer.shutdown().await?)
+    read.context("this is no order")?;
+    if !line.ends_with('\n') {
+        bail!("this is no order: it is a line of JSON of at most {ORDER_BYTES_MAX} bytes");
+    }
+    let letter: Letter = serde_json::from_str(&line).context("this is no order")?;
+    if letter.word != word {
+        bail!("the word is wrong: it stands in instance.json of the data folder, which its owner alone may read");
+    }
+    Ok(letter.order)
 }
 
-async fn carry_out(order: Order, inbox: &mpsc::Sender<Message>, global: &Global) -> anyhow::Result<Reply> {
-    match order {
-        Order::Apply => apply(inbox, global).await.map(Reply::Applied),
-        Order::Rollback => {
-            let done = ask(inbox, Request::Rollback).await?;
-            Ok(done.map_or_else(Reply::Refused, |()| Reply::RolledBack))
+async fn say(stream: &mut TcpStream, reply: &Reply) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(reply)?;
+    text.push('\n');
+    Ok(stream.write_all(text.as_bytes()).await?)
+}
+
+impl Attendant {
+    async fn attend(&self, mut stream: TcpStream, word: &str) -> anyhow::Result<()> {
+        let order = match heard(&mut stream, word).await {
+            Ok(order) => order,
+            Err(error) => return say(&mut stream, &Reply::Refused(format!("{error:#}"))).await,
+        };
+        say(&mut stream, &Reply::Taken).await?;
+        let reply = self.carry_out(order).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}")));
+        say(&mut stream, &reply).await?;
+        Ok(stream.shutdown().await?)
+    }
+
+    async fn carry_out(&self, order: Order) -> anyhow::Result<Reply> {
+        match order {
+            Order::Apply => apply(&self.inbox, &self.global, &self.started).await.map(Reply::Applied),
+            Order::Rollback => Ok(match ask(&self.inbox, Request::Rollback).await? {
+                Ok(Undone::Serving) => Reply::RolledBack,
+                Ok(Undone::Coming) => Reply::GivenUp,
+                Err(reason) => Reply::Refused(reason),
+            }),
+            Order::Describe => {
+                let described = ask(&self.inbox, Request::Describe).await?;
+                // A project that cannot be loaded is told about by who asked.
+                let now = load(&self.global).await.ok();
+                let restart = now.map(|now| now.needs_restart(&self.started)).unwrap_or_default();
+                Ok(Reply::Serving(Serving { restart, ..described.into() }))
+            }
         }
-        Order::Describe => Ok(Reply::Serving(ask(inbox, Request::Describe).await?.into())),
     }
 }
 
-/// Applies the project as it is on disk now.
-pub async fn apply(inbox: &mpsc::Sender<Message>, global: &Global) -> anyhow::Result<Applied> {
-    let global = global.clone();
-    let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
+async fn load(global: &Arc<Global>) -> anyhow::Result<Setup> {
+    let global = Arc::clone(global);
+    tokio::task::spawn_blocking(move || Setup::load(&global)).await?
+}
+
+/// Applies the project as it is on disk now to an instance that was started with another.
+pub async fn apply(inbox: &mpsc::Sender<Message>, global: &Arc<Global>, started: &Setup) -> anyhow::Result<Applied> {
+    let setup = load(global).await?;
     if setup.has_errors() {
-        let errors = setup.findings.iter().filter(|finding| finding.is_error()).map(ToString::to_string);
+        let errors = setup.findings.iter().filter(|finding| finding.is_error()).map(|finding| setup.shown(finding));
         bail!("{}", errors.collect::<Vec<_>>().join("\n"));
     }
+    let restart = setup.needs_restart(started);
     let described = ask(inbox, Request::Describe).await?;
-    let checked = setup.clone();
-    let findings =
-        tokio::task::spawn_blocking(move || crate::warehouse::findings(&checked, &described.tables, &[])).await?;
-    if !findings.is_empty() {
-        bail!("{}", findings.iter().map(|finding| setup.shown(finding)).collect::<Vec<_>>().join("\n"));
-    }
-    let definition = Definition::of(&setup);
-    ask(inbox, |answer| Request::Apply { definition, answer }).await
+    // Planned here: the pump has steps to make.
+    let planned = tokio::task::spawn_blocking(move || {
+        let absent = setup.not_followed(&described.tables, described.absent);
+        let proposal = Proposal::of(&Definition::of(&setup), described.tables, absent);
+        let findings = crate::warehouse::findings(&setup, &proposal.keepable.refused);
+        match findings.is_empty() {
+            true => Ok(Box::new(proposal)),
+            false => Err(findings.iter().map(|finding| setup.shown(finding)).collect::<Vec<_>>().join("\n")),
+        }
+    });
+    let proposal = planned.await?.map_err(anyhow::Error::msg)?;
+    let applied = ask(inbox, |answer| Request::Apply { proposal, answer }).await?;
+    Ok(Applied { restart, ..applied })
 }
 
 async fn ask<T>(
@@ -223,19 +308,58 @@ async fn ask<T>(
     answered.await.map_err(|_| anyhow::anyhow!("the instance stopped before it was done"))
 }
 
-/// Gives an order to the instance that runs over a data folder; none if none runs there.
-pub async fn order(data: &Path, order: Order) -> anyhow::Result<Option<Reply>> {
-    let Some(addresses) = Addresses::read(data) else { return Ok(None) };
-    let (Some(address), Some(word)) = (addresses.control, addresses.word) else { return Ok(None) };
-    // A process that was killed leaves its note behind.
-    let Ok(mut stream) = TcpStream::connect(&address).await else { return Ok(None) };
+/// What came of giving an order.
+#[derive(Debug)]
+pub enum Ordered {
+    Answered(Reply),
+    /// Nothing runs over the data folder. An instance of this process may have ended without taking its note along.
+    Nobody {
+        left_by: Option<u32>,
+    },
+}
+
+/// Gives an order to the instance that runs over a data folder.
+pub async fn order(data: &Path, order: Order) -> anyhow::Result<Ordered> {
+    let Some(addresses) = Addresses::read(data) else { return Ok(Ordered::Nobody { left_by: None }) };
+    let nobody = Ordered::Nobody { left_by: Some(addresses.pid) };
+    let (Some(address), Some(word)) = (addresses.control, addresses.word) else { return Ok(nobody) };
+    let Ok(Ok(mut stream)) = timeout(ORDER_WAIT, TcpStream::connect(&address)).await else { return Ok(nobody) };
     let mut text = serde_json::to_string(&Letter { word, order })?;
     text.push('\n');
-    stream.write_all(text.as_bytes()).await?;
-    let mut line = String::new();
-    BufReader::new(&mut stream).read_line(&mut line).await?;
-    if line.is_empty() {
-        bail!("the instance stopped before it was done");
+    // Who is refused may be told so before all was said.
+    stream.write_all(text.as_bytes()).await.ok();
+    let mut lines = BufReader::new(stream);
+    let stranger = || {
+        format!(
+            "what listens at {address} is no Tidemill, though the note in {} says so\n\
+             Hint: An instance was killed, and its port is somebody else's by now. `tidemill up` writes the note anew.",
+            data.display()
+        )
+    };
+    // Twice as long as the other side takes to refuse.
+    let Ok(first) = timeout(ORDER_WAIT * 2, reply_of(&mut lines)).await else { bail!(stranger()) };
+    match first {
+        Ok(Some(Reply::Taken)) => {}
+        Ok(Some(reply)) => return Ok(Ordered::Answered(reply)),
+        Ok(None) | Err(_) => bail!(stranger()),
     }
-    Ok(Some(serde_json::from_str(&line)?))
+    match reply_of(&mut lines).await? {
+        Some(reply) => Ok(Ordered::Answered(reply)),
+        None => bail!(
+            "the instance stopped before it was done\nHint: `tidemill up` goes on from what it kept, and applies the project on disk at its start."
+        ),
+    }
+}
+
+/// The next line; none where the other side has closed.
+async fn reply_of(lines: &mut BufReader<TcpStream>) -> anyhow::Result<Option<Reply>> {
+    let mut line = String::new();
+    match lines.read_line(&mut line).await {
+        Ok(0) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
+        read => {
+            read?;
+            Ok(Some(serde_json::from_str(&line)?))
+        }
+    }
 }

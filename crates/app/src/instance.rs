@@ -9,7 +9,7 @@ use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, WallClock};
-use crate::control::Desk;
+use crate::control::{Attendant, Desk};
 use crate::follow::{self, Outlet, PlannedFeed};
 use crate::pump::{Message, Pump};
 use crate::reader::InstanceReader;
@@ -35,13 +35,16 @@ impl Addresses {
         data.join("instance.json")
     }
 
-    /// Writes them where only the owner of the folder reads them: they say how to give orders.
+    /// Writes them where only the owner of the folder reads them: they say how to give orders. They are there as a whole or
+    /// not at all.
     fn note(&self, data: &Path) -> anyhow::Result<()> {
         use std::os::unix::fs::OpenOptionsExt as _;
-        let path = Self::path(data);
-        std::fs::remove_file(&path).ok();
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(std::io::Write::write_all(&mut file, &serde_json::to_vec_pretty(self)?)?)
+        let (path, half) = (Self::path(data), data.join("instance.json.new"));
+        // One that an instance left which was killed meanwhile.
+        std::fs::remove_file(&half).ok();
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        std::io::Write::write_all(&mut file, &serde_json::to_vec_pretty(self)?)?;
+        Ok(std::fs::rename(&half, &path)?)
     }
 
     /// What a running instance noted; none if none runs there, as far as the folder tells.
@@ -81,7 +84,11 @@ impl Instance {
         for table in &warehouse.absent {
             follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
         }
-        let reader = Arc::new(InstanceReader { status: Arc::clone(&status), queries: Arc::clone(&warehouse.queries) });
+        let reader = Arc::new(InstanceReader {
+            status: Arc::clone(&status),
+            queries: Arc::clone(&warehouse.queries),
+            clock: Arc::clone(&clock),
+        });
         let profile = &setup.project.profile;
         let pg = serve::bind(&profile.pg.addr.to_string(), profile.pg.explicit).await?;
         let http = serve::bind(&profile.http.addr.to_string(), profile.http.explicit).await?;
@@ -111,7 +118,8 @@ impl Instance {
         ];
         let (inbox, mut outbox) = mpsc::channel(2);
         if let (Some(desk), Some(global)) = (desk, global) {
-            servers.push(tokio::spawn(desk.serve(inbox.clone(), global, stopped.clone())));
+            let attendant = Attendant { inbox: inbox.clone(), global, started: Arc::new(setup.clone()) };
+            servers.push(tokio::spawn(desk.serve(attendant, stopped.clone())));
         }
         let stop = Arc::new(AtomicBool::new(false));
         let outlet = Outlet { inbox: inbox.clone(), status: Arc::clone(&status), stopped };

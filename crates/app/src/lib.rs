@@ -34,4 +34,5 @@ pub mod shop_database;
 pub mod sources;
 pub mod status;
 pub mod system_tables;
+pub mod views;
 pub mod warehouse;

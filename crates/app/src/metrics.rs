@@ -12,15 +12,15 @@ const SOURCE_STATES: [&str; 5] = ["connecting", "snapshot", "streaming", "stalle
 const MODEL_STATES: [&str; 5] = ["building", "live", "mixed", "parked", "failed"];
 
 /// All metrics of an instance.
-pub fn of(status: &Status) -> Vec<Metric> {
+pub fn of(status: &Status, now_us: i64) -> Vec<Metric> {
     let mut out = Out::default();
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     out.gauge("tidemill_build_info", "1, with the version that runs.", version, 1.0);
     store(status, &mut out);
     process(status, &mut out);
     let facts = status.facts();
-    sources(&facts, &mut out);
-    tables(&facts, &mut out);
+    sources(&facts, now_us, &mut out);
+    tables(&facts, now_us, &mut out);
     models(&facts, &mut out);
     stages(&facts, &mut out);
     out.metrics
@@ -82,13 +82,13 @@ fn process(status: &Status, out: &mut Out) {
     }
 }
 
-fn sources(facts: &Facts, out: &mut Out) {
+fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
     for (name, source) in &facts.sources {
         let labels = || vec![("source", name.clone())];
         let help = "1 for the state in which the source is.";
         out.states("tidemill_source_state", help, ("source", name), &SOURCE_STATES, &source.state);
-        let help = "Commit to visible of the last transaction.";
-        out.gauge("tidemill_source_lag_seconds", help, labels(), source.lag_us as f64 / 1e6);
+        let help = "Commit to visible of the last transaction, or the age of the oldest that is not visible yet.";
+        out.gauge("tidemill_source_lag_seconds", help, labels(), facts.source_lag_us(source, now_us) as f64 / 1e6);
         if let Some(bytes) = source.lag_bytes {
             let help = "Bytes of the source's log that are not read yet.";
             out.gauge("tidemill_source_lag_bytes", help, labels(), bytes as f64);
@@ -100,14 +100,14 @@ fn sources(facts: &Facts, out: &mut Out) {
     out.gauge("tidemill_rejects", "Rows that a table or model could not take.", vec![], rejects);
 }
 
-fn tables(facts: &Facts, out: &mut Out) {
+fn tables(facts: &Facts, now_us: i64, out: &mut Out) {
     for (name, table) in &facts.tables {
         let labels = || vec![("table", name.to_string())];
         out.gauge("tidemill_table_rows", "Rows of a source table.", labels(), table.rows as f64);
         let help = "Changed rows since the start.";
         out.counter("tidemill_table_changes_total", help, labels(), table.changes_total);
         let help = "Commit to visible of the table's last transaction.";
-        out.gauge("tidemill_table_lag_seconds", help, labels(), table.lag_us as f64 / 1e6);
+        out.gauge("tidemill_table_lag_seconds", help, labels(), facts.table_lag_us(table, now_us) as f64 / 1e6);
         let help = "How much of the first load is done.";
         let loaded = match (table.state.as_str(), table.snapshot_rows_total) {
             ("snapshot", 0) => 0.0,
@@ -238,7 +238,7 @@ mod tests {
             let model = ModelStatus { state: "live".to_owned(), ..ModelStatus::default() };
             facts.models.insert(TableName::new("public", "daily \"orders\""), model);
         }
-        serve::metrics::render(&of(&status))
+        serve::metrics::render(&of(&status, 0))
     }
 
     #[test]

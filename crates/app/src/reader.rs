@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use serve::{Answer, Description, Health, Param, Pin, QueryContext, Reader, SqlError};
 
+use crate::clock::Clock;
 use crate::reconcile;
 use crate::status::Status;
 
@@ -18,6 +19,7 @@ type View = (Arc<query::Catalog>, store::Snapshot);
 pub struct InstanceReader {
     pub status: Arc<Status>,
     pub queries: Arc<query::Runtime>,
+    pub clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -75,7 +77,7 @@ impl Reader for InstanceReader {
     }
 
     fn metrics(&self) -> String {
-        serve::metrics::render(&crate::metrics::of(&self.status))
+        serve::metrics::render(&crate::metrics::of(&self.status, self.clock.now_us()))
     }
 }
 
@@ -176,7 +178,7 @@ pub fn sql_error(error: query::Error, sql: &str) -> SqlError {
 }
 
 /// Where the statement has the name that a message quotes: the planner does not say where it read it.
-fn named(sql: &str, message: &str) -> Option<usize> {
+pub(crate) fn named(sql: &str, message: &str) -> Option<usize> {
     let quoted = message.split('"').nth(1)?;
     // Of a qualified name the last part is written in any case.
     let name = quoted.rsplit('.').next().filter(|name| !name.is_empty())?.to_ascii_lowercase();

@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use connect::{Source, TablePlace};
+use plan::TableName;
 use project::{Diagnostic, Files, Materialized, Options, Project};
+use relation::Schema;
+
+use crate::warehouse::AbsentTable;
 
 /// Files of a project with the settings of connections.
 const MAY_HAVE_SECRETS: [&str; 2] = ["connections.yml", "profiles.yml"];
@@ -65,6 +69,50 @@ impl Setup {
         text.map_or_else(|_| finding.to_string(), |text| finding.over(&text))
     }
 
+    /// What an instance reads at its start alone, as far as it is not what it was then: each as people read it.
+    pub fn needs_restart(&self, started: &Self) -> Vec<String> {
+        let (old, new) = (&started.project, &self.project);
+        let mut found = Vec::new();
+        let profile = [
+            ("pg", old.profile.pg != new.profile.pg),
+            ("http", old.profile.http != new.profile.http),
+            ("users", old.profile.users != new.profile.users),
+            ("workers", old.profile.workers != new.profile.workers),
+            ("memory", old.profile.memory != new.profile.memory),
+            ("data", self.data != started.data),
+        ];
+        found
+            .extend(profile.iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("profile: `{key}` changed")));
+        let named = |connections: &[project::Connection]| -> BTreeMap<String, project::ConnectionKind> {
+            connections.iter().map(|c| (c.name.clone(), c.kind.clone())).collect()
+        };
+        differences("connection", &named(&old.connections), &named(&new.connections), &mut found);
+        let places = |tables: &[project::SourceTable]| -> BTreeMap<String, (String, Option<String>, String)> {
+            let place = |t: &project::SourceTable| (t.connection.clone(), t.schema.clone(), t.identifier.clone());
+            tables.iter().map(|t| (format!("{}.{}", t.source, t.name), place(t))).collect()
+        };
+        differences("source table", &places(&old.sources), &places(&new.sources), &mut found);
+        let boards = |boards: &[project::Dashboard]| -> BTreeMap<String, project::Dashboard> {
+            boards.iter().map(|board| (board.name.clone(), board.clone())).collect()
+        };
+        differences("dashboard", &boards(&old.dashboards), &boards(&new.dashboards), &mut found);
+        found
+    }
+
+    /// Tables that models have to wait for: those known to be absent, and those of the project that the running instance
+    /// does not follow.
+    pub fn not_followed(&self, known: &[(TableName, Schema)], mut absent: Vec<AbsentTable>) -> Vec<AbsentTable> {
+        for table in &self.project.sources {
+            let name = TableName::new(&table.source, &table.name);
+            let is_known = known.iter().any(|(known, _)| *known == name);
+            if !is_known && !absent.iter().any(|absent| absent.name == name) {
+                let reason = format!("source table {name} is not followed yet: restart to take it up");
+                absent.push(AbsentTable { source: table.connection.clone(), name, reason });
+            }
+        }
+        absent
+    }
+
     /// The connections that sources read from, with the tables wanted of each.
     pub fn feeds(&self) -> anyhow::Result<Vec<Feed<'_>>> {
         let mut feeds: Vec<Feed<'_>> = Vec::new();
@@ -107,6 +155,24 @@ impl Setup {
         }
         path
     }
+}
+
+/// Notes what came, went or changed.
+fn differences<T: PartialEq>(
+    kind: &str,
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    found: &mut Vec<String>,
+) {
+    for (name, now) in new {
+        match old.get(name) {
+            None => found.push(format!("{kind} {name} is new")),
+            Some(before) if before != now => found.push(format!("{kind} {name} changed")),
+            Some(_) => {}
+        }
+    }
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    found.extend(gone.map(|name| format!("{kind} {name} is gone")));
 }
 
 /// A connection and the tables read from it.

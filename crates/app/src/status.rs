@@ -22,6 +22,17 @@ pub struct SourceStatus {
     /// How far behind its commit the last transaction was when it became visible.
     pub lag_us: i64,
     pub lag_bytes: Option<i64>,
+    /// Commit time of the oldest transaction that was read and is not visible yet.
+    pub untaken_us: Option<i64>,
+}
+
+impl SourceStatus {
+    /// How old what was read and is not visible is. Of what is not even read for want of room nobody knows more than since
+    /// when that is so.
+    fn waited_us(&self, waits_since_us: Option<i64>, now_us: i64) -> i64 {
+        let unread = waits_since_us.filter(|_| self.state == "streaming");
+        self.untaken_us.or(unread).map_or(0, |since| now_us.saturating_sub(since).max(0))
+    }
 }
 
 /// A source table and how it is.
@@ -112,6 +123,8 @@ pub struct Facts {
     pub pending: bool,
     /// Why they cannot be; empty where they are in place, or under way.
     pub not_applied: String,
+    /// Since when nothing is taken, for want of room on the disk.
+    pub waits_since_us: Option<i64>,
     pub started: bool,
     pub ready: bool,
     pub message: String,
@@ -127,13 +140,25 @@ impl Facts {
         !self.started || is_loading || self.models.values().any(|model| model.state == "building")
     }
 
+    /// How far a source is behind now. While a step is under way or waits, that grows with the clock.
+    pub fn source_lag_us(&self, source: &SourceStatus, now_us: i64) -> i64 {
+        source.lag_us.max(source.waited_us(self.waits_since_us, now_us))
+    }
+
+    /// The same of a table.
+    pub fn table_lag_us(&self, table: &TableStatus, now_us: i64) -> i64 {
+        let source = self.sources.get(&table.source);
+        table.lag_us.max(source.map_or(0, |source| source.waited_us(self.waits_since_us, now_us)))
+    }
+
     /// Takes a sample of every table and model, when one is due.
     pub fn sample(&mut self, now_us: i64) {
         if !self.history.is_due(now_us) {
             return;
         }
-        let tables = self.tables.iter().map(|(name, table)| {
-            let lag_seconds = table.last_commit_us.map(|_| table.lag_us as f64 / 1e6);
+        let lags: Vec<i64> = self.tables.values().map(|table| self.table_lag_us(table, now_us)).collect();
+        let tables = self.tables.iter().zip(lags).map(|((name, table), lag_us)| {
+            let lag_seconds = table.last_commit_us.map(|_| lag_us as f64 / 1e6);
             (name.clone(), Reading { rows: table.rows, changes_total: table.changes_total, lag_seconds })
         });
         let models = self.models.iter().map(|(name, model)| {
@@ -196,6 +221,31 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::{Facts, TableName};
+
+    /// Lag is not only what the last transaction had: it grows while nothing is taken, and is over when all is visible.
+    #[test]
+    fn a_source_falls_behind_while_nothing_is_taken() {
+        let mut facts = Facts::default();
+        for name in ["shop", "site"] {
+            let source = facts.sources.entry(name.to_owned()).or_default();
+            (source.state, source.lag_us) = ("streaming".to_owned(), 20_000);
+        }
+        facts.tables.entry(TableName::new("shop", "orders")).or_default().source = "shop".to_owned();
+        let lags = |facts: &Facts, now| {
+            let source = |name: &str| facts.source_lag_us(&facts.sources[name], now);
+            (source("shop"), source("site"), facts.table_lag_us(&facts.tables[&TableName::new("shop", "orders")], now))
+        };
+        assert_eq!(lags(&facts, 10_000_000), (20_000, 20_000, 0));
+        // A transaction of second 9 is being taken.
+        facts.sources.get_mut("shop").unwrap().untaken_us = Some(9_000_000);
+        assert_eq!(lags(&facts, 10_000_000), (1_000_000, 20_000, 1_000_000));
+        // The disk is full from second 10 on: of the other source nothing is read either.
+        facts.waits_since_us = Some(10_000_000);
+        assert_eq!(lags(&facts, 70_000_000), (61_000_000, 60_000_000, 61_000_000));
+        facts.waits_since_us = None;
+        facts.sources.get_mut("shop").unwrap().untaken_us = None;
+        assert_eq!(lags(&facts, 80_000_000), (20_000, 20_000, 0));
+    }
 
     #[test]
     fn the_start_is_over_when_all_is_loaded_and_built() {

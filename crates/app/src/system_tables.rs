@@ -27,19 +27,33 @@ type Columns = Vec<(&'static str, Column)>;
 /// The schema of all system tables.
 pub const SCHEMA: &str = "tidemill";
 
+/// Tables that are a function of the facts and the time.
+const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 8] = [
+    ("sources", sources),
+    ("tables", tables),
+    ("models", models),
+    ("latency", latency),
+    ("rejects", rejects),
+    ("steps", steps),
+    ("lineage", lineage),
+    ("settings", settings),
+];
+
+/// Adds all system tables to a catalogue, without a row: for who plans over them.
+pub fn add_shapes(catalog: &mut query::Catalog) {
+    let of_facts = OF_FACTS.iter().map(|(name, columns)| (*name, columns(&Facts::default(), 0)));
+    let others = [("step_changes", step_changes(&[])), ("history", history(&[])), ("metrics", metrics(&[]))];
+    for (name, columns) in of_facts.chain(others) {
+        let schema = schema_of(&columns);
+        let empty = RecordBatch::new_empty(Arc::clone(&schema));
+        let rows = Arc::new(move || empty.clone());
+        catalog.add_virtual(VirtualTable { name: TableName::new(SCHEMA, name), schema, rows });
+    }
+}
+
 /// Adds all system tables to a catalogue.
 pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn Clock>) {
-    let tables: [(&str, fn(&Facts, i64) -> Columns); 8] = [
-        ("sources", sources),
-        ("tables", tables),
-        ("models", models),
-        ("latency", latency),
-        ("rejects", rejects),
-        ("steps", steps),
-        ("lineage", lineage),
-        ("settings", settings),
-    ];
-    for (name, columns) in tables {
+    for (name, columns) in OF_FACTS {
         let (status, clock) = (Arc::clone(status), Arc::clone(clock));
         let schema = schema_of(&columns(&Facts::default(), 0));
         add_one(catalog, name, schema, move || columns(&status.facts(), clock.now_us()));
@@ -51,8 +65,9 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
     let of = Arc::clone(status);
     let samples = move || of.facts().history.samples();
     add_one(catalog, "history", schema_of(&history(&[])), move || history(&samples()));
-    let status = Arc::clone(status);
-    add_one(catalog, "metrics", schema_of(&metrics(&[])), move || metrics(&crate::metrics::of(&status)));
+    let (status, clock) = (Arc::clone(status), Arc::clone(clock));
+    let now = move || crate::metrics::of(&status, clock.now_us());
+    add_one(catalog, "metrics", schema_of(&metrics(&[])), move || metrics(&now()));
 }
 
 fn add_one(
@@ -104,21 +119,21 @@ fn seconds(us: i64) -> f64 {
     us as f64 / 1e6
 }
 
-fn sources(facts: &Facts, _now: i64) -> Columns {
+fn sources(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.sources.iter().collect();
     vec![
         ("source", text(&rows, |r| r.0)),
         ("type", text(&rows, |r| &r.1.kind)),
         ("state", text(&rows, |r| &r.1.state)),
         ("position", text(&rows, |r| &r.1.position)),
-        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.lag_us))).collect())),
+        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(facts.source_lag_us(r.1, now)))).collect())),
         ("lag_bytes", Column::Int(rows.iter().map(|r| r.1.lag_bytes).collect())),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
         ("message", text(&rows, |r| &r.1.message)),
     ]
 }
 
-fn tables(facts: &Facts, _now: i64) -> Columns {
+fn tables(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.tables.iter().collect();
     vec![
         ("source", text(&rows, |r| &r.1.source)),
@@ -130,7 +145,7 @@ fn tables(facts: &Facts, _now: i64) -> Columns {
         ("snapshot_rows_total", count(&rows, |r| r.1.snapshot_rows_total)),
         ("changes_total", count(&rows, |r| r.1.changes_total)),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
-        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.lag_us))).collect())),
+        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(facts.table_lag_us(r.1, now)))).collect())),
         ("message", text(&rows, |r| &r.1.message)),
     ]
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use engine::{Engine, ModelDefinition, Settings};
+use engine::{Difference, Engine, ModelDefinition, Settings};
 use plan::TableName;
 use project::Diagnostic;
 use relation::{Schema, TableId};
@@ -47,28 +47,38 @@ pub struct Warehouse {
     pub queries: Arc<query::Runtime>,
     /// What serves.
     pub serving: Contents,
-    /// What is being built to take its place.
-    pub coming: Option<Contents>,
+    /// What is being built to take its place, and what that comes to.
+    pub coming: Option<(Contents, Difference)>,
     /// What can be gone back to.
     pub before: Option<Contents>,
-    /// What the project says, with what cannot be kept of it now.
-    pub wanted: Definition,
+    /// What the project said at the start, where that is not what served when the folder was left.
+    outdated: Option<Proposal>,
+    /// What the project said at the start, as long as it could not be put in place: it is tried again when a table comes.
+    stalled: Option<Definition>,
     /// Tables that were not there at the start and were never known.
     pub absent: Vec<AbsentTable>,
-    /// Models and views that cannot be kept now, and why: over an absent table, or not to be planned.
-    pub waiting: Vec<(TableName, String)>,
+    /// Models that the project had at the start and that could not be planned.
+    pub refused: Vec<(TableName, plan::Refusal)>,
 }
 
 /// A definition, planned.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
+    /// All that was asked for.
+    pub wanted: Definition,
+    /// What of it can be kept.
     pub definition: Definition,
     pub models: Arc<Vec<PlannedModel>>,
+    /// Models and views of it that cannot be kept now, and why: over an absent table, or not to be planned.
+    pub waiting: Vec<(TableName, String)>,
 }
 
 impl Contents {
-    fn new(definition: Definition, models: Vec<PlannedModel>) -> Self {
-        Self { definition, models: Arc::new(models) }
+    /// What was kept when a folder was left, planned again; what cannot be planned any more waits.
+    fn of_stored(stored: Definition, tables: &[(TableName, Schema)]) -> Self {
+        let plans = stored.plan(tables);
+        let waiting = plans.refused.iter().map(|(name, refusal)| (name.clone(), said(refusal))).collect();
+        Self { wanted: stored.clone(), definition: stored, models: Arc::new(plans.models), waiting }
     }
 
     fn definitions(&self) -> Vec<ModelDefinition> {
@@ -79,26 +89,54 @@ impl Contents {
         });
         models.collect()
     }
+
+    fn keeps(&self, name: &TableName) -> bool {
+        self.models.iter().any(|model| model.name == *name) || self.definition.views().any(|(view, _)| view == *name)
+    }
 }
 
 /// What a definition comes to over the tables there are.
 #[derive(Debug)]
 pub struct Keepable {
     pub contents: Contents,
-    /// Models and views that cannot be kept, and why.
-    pub waiting: Vec<(TableName, String)>,
     /// Models that cannot be planned.
     pub refused: Vec<(TableName, plan::Refusal)>,
+}
+
+/// A definition planned over tables, by whoever has the time: the pump takes it over as it is, if the tables are still these.
+#[derive(Debug)]
+pub struct Proposal {
+    pub keepable: Keepable,
+    tables: Vec<(TableName, Schema)>,
+    absent: Vec<AbsentTable>,
+}
+
+impl Proposal {
+    /// Plans a definition.
+    pub fn of(wanted: &Definition, tables: Vec<(TableName, Schema)>, absent: Vec<AbsentTable>) -> Self {
+        Self { keepable: keepable(wanted, &tables, &absent), tables, absent }
+    }
+}
+
+/// What became of a proposal.
+#[derive(Debug)]
+pub enum Proposed {
+    /// It is built by and by.
+    Coming(Difference),
+    /// It says what serves already, maybe in other words: it is in place.
+    InPlace(Difference),
+    /// It cannot be put in place without taking away what serves, or at all, and why.
+    Refused(Vec<String>),
 }
 
 impl Warehouse {
     /// Opens the store of a project and sets up its tables and models; the log's tail is replayed.
     ///
-    /// What served when the folder was left serves again. What the project says now is in [`Warehouse::wanted`]; with
-    /// [`Warehouse::propose`] it is built beside it. In a new folder it is what serves from the start.
+    /// What served when the folder was left serves again. What the project says now is built beside it, if that is something
+    /// else ([`Warehouse::propose_outdated`]). In a new folder it is what serves from the start.
     ///
     /// Tables of a source that cannot be asked are as they were. A table that is not there, and was never known, is left out
-    /// with all models over it; a model that cannot be planned with all over it. Both are in [`Warehouse::waiting`].
+    /// with all models over it; a model that cannot be planned with all over it. Both are in [`Contents::waiting`].
     pub fn open(setup: &Setup, described: &Described, runtime: tokio::runtime::Handle) -> anyhow::Result<Self> {
         let memory = setup.project.profile.memory.unwrap_or_else(default_memory);
         std::fs::create_dir_all(&setup.data)
@@ -122,68 +160,122 @@ impl Warehouse {
         let known = schemas(&engine);
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
         let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
-        let wanted = Definition::of(setup);
-        let new = keepable(&wanted, &known, &absent);
+        let new = Proposal::of(&Definition::of(setup), known.clone(), absent.clone());
         let stored = engine.serving_label()?.map(|label| Definition::from_bytes(&label)).transpose()?;
-        let serving = match stored {
-            Some(stored) => {
-                let plans = stored.plan(&known);
-                for (name, refusal) in &plans.refused {
-                    tracing::warn!(model = %name, reason = %refusal.message, "cannot be kept any more");
+        let unplanned = new.keepable.refused.clone();
+        let (mut serving, outdated) = match stored {
+            Some(stored) if stored != new.keepable.contents.definition => {
+                let serving = Contents::of_stored(stored, &known);
+                for (model, reason) in &serving.waiting {
+                    tracing::warn!(%model, %reason, "cannot be kept any more");
                 }
-                Contents::new(stored, plans.models)
+                (serving, Some(new))
             }
-            None => new.contents,
+            Some(_) | None => (new.keepable.contents, None),
         };
         let refused = engine.set_version(serving.definitions(), serving.definition.to_bytes()?)?;
-        let mut waiting = new.waiting;
-        waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
+        serving.waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
         let before = match engine.before_label()?.map(|label| Definition::from_bytes(&label)).transpose()? {
             Some(definition) => {
-                let plans = definition.plan(&known);
-                let contents = Contents::new(definition, plans.models);
-                engine.set_before(contents.definitions(), contents.definition.to_bytes()?);
-                Some(contents)
+                let contents = Contents::of_stored(definition, &known);
+                // Half of it would be nothing to go back to.
+                let is_whole = contents.waiting.is_empty();
+                if is_whole {
+                    engine.set_before(contents.definitions(), contents.definition.to_bytes()?);
+                }
+                is_whole.then_some(contents)
             }
             None => None,
         };
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
-        Ok(Self { engine, queries, serving, coming: None, before, wanted, absent, waiting })
+        Ok(Self { engine, queries, serving, coming: None, before, outdated, stalled: None, absent, refused: unplanned })
     }
 
     /// Whether the project says something else than what serves, as far as that can be kept.
     pub fn is_outdated(&self) -> bool {
-        let new = keepable(&self.wanted, &schemas(&self.engine), &self.absent).contents;
-        new.definition != self.serving.definition
+        self.outdated.is_some()
     }
 
-    /// Sets up what can be kept of a definition beside what serves: it is built by and by.
-    pub fn propose(&mut self, wanted: Definition) -> anyhow::Result<engine::Difference> {
-        let new = keepable(&wanted, &schemas(&self.engine), &self.absent);
-        self.wanted = wanted;
-        self.waiting = new.waiting;
-        let label = new.contents.definition.to_bytes()?;
-        let (difference, refused) = self.engine.propose(new.contents.definitions(), label)?;
-        self.waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
-        self.coming = Some(new.contents);
-        Ok(difference)
+    /// Proposes what the project said at the start, where that is not what serves.
+    pub fn propose_outdated(&mut self) -> anyhow::Result<Option<Proposed>> {
+        let Some(proposal) = self.outdated.take() else { return Ok(None) };
+        self.stalled = Some(proposal.keepable.contents.wanted.clone());
+        self.propose(proposal).map(Some)
+    }
+
+    /// Proposes again what is wanted, over the tables there are by now.
+    pub fn propose_again(&mut self) -> anyhow::Result<Proposed> {
+        let wanted = match (&self.coming, &self.stalled) {
+            (Some((coming, _)), _) => &coming.wanted,
+            (None, Some(stalled)) => stalled,
+            (None, None) => &self.serving.wanted,
+        };
+        let proposal = Proposal::of(&wanted.clone(), schemas(&self.engine), self.absent.clone());
+        self.propose(proposal)
+    }
+
+    /// Sets up what can be kept of a definition beside what serves: it is built by and by. What was coming is given up.
+    ///
+    /// What serves is not taken away because its new text cannot be kept: then the whole is refused.
+    pub fn propose(&mut self, proposal: Proposal) -> anyhow::Result<Proposed> {
+        let tables = schemas(&self.engine);
+        let proposal = match proposal.tables == tables {
+            true => proposal,
+            false => {
+                let is_new = |table: &AbsentTable| !tables.iter().any(|(known, _)| *known == table.name);
+                let absent = proposal.absent.into_iter().filter(is_new).collect();
+                Proposal::of(&proposal.keepable.contents.wanted, tables, absent)
+            }
+        };
+        let new = proposal.keepable.contents;
+        let text = |(name, reason): &(TableName, String)| format!("{name}: {reason}");
+        let taken_away: Vec<String> =
+            new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).map(text).collect();
+        if !taken_away.is_empty() {
+            return Ok(Proposed::Refused(taken_away));
+        }
+        self.withdraw();
+        let label = new.definition.to_bytes()?;
+        let (difference, refused) = self.engine.propose(new.definitions(), label.clone())?;
+        if !refused.is_empty() {
+            self.engine.withdraw();
+            return Ok(Proposed::Refused(refused.iter().map(|(name, error)| format!("{name}: {error}")).collect()));
+        }
+        let is_same = difference.added.is_empty() && difference.changed.is_empty() && difference.removed.is_empty();
+        if is_same
+            && new.definition.views().eq(self.serving.definition.views())
+            && new.definition.search_path == self.serving.definition.search_path
+        {
+            // What can be gone back to stays: nothing was changed.
+            self.engine.withdraw();
+            if new.definition != self.serving.definition {
+                self.engine.relabel(label)?;
+            }
+            self.serving = new;
+            self.stalled = None;
+            return Ok(Proposed::InPlace(difference));
+        }
+        self.coming = Some((new, difference.clone()));
+        Ok(Proposed::Coming(difference))
     }
 
     /// Puts what was proposed in place. Call it when [`engine::Coming`] says that it is ready.
     pub fn swap(&mut self) -> anyhow::Result<()> {
         if self.engine.swap()?
-            && let Some(coming) = self.coming.take()
+            && let Some((coming, _)) = self.coming.take()
         {
             self.before = Some(std::mem::replace(&mut self.serving, coming));
+            self.stalled = None;
         }
         Ok(())
     }
 
     /// Gives up what was proposed.
     pub fn withdraw(&mut self) {
-        self.engine.withdraw();
-        self.coming = None;
+        if self.coming.take().is_some() {
+            self.engine.withdraw();
+        }
     }
 
     /// Goes back to what served before; false if there is nothing.
@@ -192,10 +284,16 @@ impl Warehouse {
             return Ok(false);
         }
         self.coming = None;
+        self.stalled = None;
         if let Some(before) = self.before.take() {
             self.before = Some(std::mem::replace(&mut self.serving, before));
         }
         Ok(true)
+    }
+
+    /// What the project said at the start is not tried again.
+    pub fn forget_stalled(&mut self) {
+        self.stalled = None;
     }
 
     /// Registers a table that has come while the warehouse runs, to be loaded from the start. The log may name it when the
@@ -241,7 +339,14 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
         }
     }
     let left_out = waiting.iter().map(|(name, _)| name.clone()).collect();
-    let plans = wanted.without(&left_out).plan(tables);
+    let readable = wanted.without(&left_out);
+    let mut plans = readable.plan(tables);
+    for (view, refusal) in crate::views::refused(&readable, tables, &plans.models) {
+        // One over what cannot be kept would only say so again.
+        if !readable.readers_of(plans.refused.iter().map(|(name, _)| name.clone())).contains(&view) {
+            plans.refused.push((view, refusal));
+        }
+    }
     for (name, refusal) in &plans.refused {
         for reader in wanted.readers_of(std::iter::once(name.clone())) {
             let reason = match reader == *name {
@@ -254,8 +359,9 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
         }
     }
     let left_out = waiting.iter().map(|(name, _)| name.clone()).collect();
-    let contents = Contents::new(wanted.without(&left_out), plans.models);
-    Keepable { contents, waiting, refused: plans.refused }
+    let definition = wanted.without(&left_out);
+    let contents = Contents { wanted: wanted.clone(), definition, models: Arc::new(plans.models), waiting };
+    Keepable { contents, refused: plans.refused }
 }
 
 fn said(refusal: &plan::Refusal) -> String {
@@ -263,9 +369,8 @@ fn said(refusal: &plan::Refusal) -> String {
     parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-/// What of a project cannot be planned over tables of these schemas, each at its place.
-pub fn findings(setup: &Setup, tables: &[(TableName, Schema)], absent: &[AbsentTable]) -> Vec<Diagnostic> {
-    let refused = keepable(&Definition::of(setup), tables, absent).refused;
+/// What of a project cannot be planned, each at its place.
+pub fn findings(setup: &Setup, refused: &[(TableName, plan::Refusal)]) -> Vec<Diagnostic> {
     let found = refused.iter().filter_map(|(name, refusal)| {
         let model = setup.project.models.iter().find(|m| TableName::new(&m.schema, &m.alias) == *name)?;
         Some(finding(model, refusal))
@@ -333,8 +438,8 @@ mod tests {
             tables.push((name, simulator.schema(&table.identifier).unwrap()));
         }
         assert_eq!(absent.len(), 1);
-        let Keepable { contents, waiting, refused } = keepable(&Definition::of(&setup), &tables, &absent);
-        let planned = contents.models;
+        let Keepable { contents, refused } = keepable(&Definition::of(&setup), &tables, &absent);
+        let (planned, waiting) = (contents.models, contents.waiting);
         assert_eq!(refused.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), Vec::<String>::new());
         assert!(waiting.iter().all(|(_, reason)| reason == "it is not there"));
         let kept: Vec<TableName> = setup.kept_models().map(|m| TableName::new(&m.schema, &m.alias)).collect();

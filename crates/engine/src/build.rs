@@ -413,10 +413,13 @@ impl Builder {
         Ok(())
     }
 
+    /// An error where the build is to end: asked at each portion, since one that only gathers commits nothing for long.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Acquire) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
     pub(crate) fn commit(&mut self, writes: Writes) -> Result<()> {
-        if self.cancelled.load(Ordering::Acquire) {
-            return Err(Error::Cancelled);
-        }
+        self.go_on()?;
         if !writes.is_empty() {
             self.store.commit_beside(writes)?;
             self.refresh();

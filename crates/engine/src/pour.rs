@@ -48,6 +48,8 @@ impl Slices {
     ) -> Result<()> {
         let mut at = 0;
         while at < delta.len() {
+            // Few pairs may come of many look-ups.
+            builder.go_on()?;
             let rows = self.rows_max.min(delta.len() - at);
             let part = Delta::new(delta.batch.slice(at, rows), delta.weights[at..at + rows].to_vec());
             let looked_at = each(builder, part)?;
@@ -84,7 +86,10 @@ impl Builder {
         let network = Arc::clone(self.network());
         let node = &network.graph.nodes[at];
         let counts = node.rejects.is_some_and(|table| self.owns(table)) && !self.counted.contains(&at);
-        node.rule.pour(at, node, self, each)?;
+        node.rule.pour(at, node, self, &mut |builder, delta| {
+            builder.go_on()?;
+            each(builder, delta)
+        })?;
         if counts {
             self.counted.insert(at);
         }

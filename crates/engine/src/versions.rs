@@ -181,6 +181,12 @@ impl Engine {
         Ok(true)
     }
 
+    /// Gives the version that serves another label: one that says the same in other words.
+    pub fn relabel(&mut self, label: Vec<u8>) -> Result<()> {
+        self.versions.serving.label = label;
+        self.write_versions()
+    }
+
     fn write_versions(&mut self) -> Result<()> {
         let mut writes = Writes::new();
         writes.put(self.facts, SERVING, &self.versions.serving.label);
@@ -316,7 +322,9 @@ impl Engine {
         };
         let placed = network.graph.add(number, &name, &definition.flow, &mut around)?;
         let output = placed[definition.flow.output.0];
-        let base = format!("model {name} {}", network.graph.nodes[output].identity);
+        // What the columns are called is of the model alone: the nodes below know them by their places.
+        let columns: Vec<&str> = definition.schema.columns.iter().map(|column| column.name.as_str()).collect();
+        let base = format!("model {name} {columns:?} {}", network.graph.nodes[output].identity);
         let identity = match self.again.get(&base) {
             Some(times) => format!("{base} again {times}"),
             None => base.clone(),

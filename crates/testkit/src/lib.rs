@@ -13,10 +13,13 @@
 //! at the empty line. [`run`] finds the files at run time, gives each to the driver as one trial, compares answers, and
 //! rewrites them when `UPDATE=1` is set.
 
+mod rng;
+
 use std::path::{Path, PathBuf};
 
 pub use libtest_mimic::Failed;
 use libtest_mimic::{Arguments, Trial};
+pub use rng::Rng;
 
 /// One directive of a case file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,7 +61,7 @@ impl Running {
         let opening = setup.clone();
         let opening = move || Warehouse::open(&opening, &described, runtime);
         let mut warehouse = tokio::task::spawn_blocking(opening).await??;
-        if let Some((model, reason)) = warehouse.waiting.first() {
+        if let Some((model, reason)) = warehouse.serving.waiting.first() {
             bail!("model {model} cannot be kept: {reason}");
         }
         if !matches!(connection, ConnectionKind::Mysql { start: Start::Snapshot, .. }) {

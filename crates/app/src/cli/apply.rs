@@ -4,29 +4,41 @@ use anyhow::bail;
 
 use super::{Context, Outcome, print};
 use crate::change::{Changes, ModelChange, What};
-use crate::control::{self, Order, Reply, Serving};
+use crate::control::{self, Order, Ordered, Reply, Serving};
 use crate::definition::Definition;
+use crate::pump;
 use crate::setup::Setup;
-use crate::warehouse::{Described, Warehouse, findings, keepable, schemas};
+use crate::warehouse::{self, Keepable, Warehouse, findings, keepable};
 
 /// What to do where nothing runs.
-const NOTHING_RUNS: &str =
-    "nothing runs here\nHint: `tidemill up` starts it, and applies the project on disk at its start.";
+const UP: &str = "Hint: `tidemill up` starts it, and applies the project on disk at its start.";
+
+fn nobody(left_by: Option<u32>) -> anyhow::Error {
+    match left_by {
+        None => anyhow::anyhow!("nothing runs here\n{UP}"),
+        Some(pid) => anyhow::anyhow!(
+            "nothing runs here any more: the instance of process {pid} ended without a word, as one that is killed does\n{UP}"
+        ),
+    }
+}
 
 /// Shows what would change; [`Outcome::Pending`] where something would.
 pub(super) async fn plan(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let serving = serving(&setup).await?;
     let tables = serving.tables()?;
-    let found = findings(&setup, &tables, &[]);
+    let old = serving.definition.plan(&tables).models;
+    let absent = setup.not_followed(&tables, serving.absent());
+    let Keepable { contents: wanted, refused } = keepable(&Definition::of(&setup), &tables, &absent);
+    let found = findings(&setup, &refused);
     if !found.is_empty() {
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
         return Ok(Outcome::Failed);
     }
-    let old = serving.definition.plan(&tables).models;
-    let wanted = keepable(&Definition::of(&setup), &tables, &[]).contents;
-    let changes =
+    let mut changes =
         Changes::between((&serving.definition, &old), (&wanted.definition, &wanted.models), &serving.row_counts());
+    changes.waiting = wanted.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+    changes.restart.clone_from(&serving.restart);
     if context.json {
         print(&serde_json::to_string(&changes)?);
     } else {
@@ -38,9 +50,10 @@ pub(super) async fn plan(context: &Context) -> anyhow::Result<Outcome> {
 /// What serves in the running instance, or served in the stopped one.
 async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
     match control::order(&setup.data, Order::Describe).await? {
-        Some(Reply::Serving(serving)) => return Ok(serving),
-        Some(Reply::Refused(reason)) => bail!(reason),
-        Some(_) | None => {}
+        Ordered::Answered(Reply::Serving(serving)) => return Ok(serving),
+        Ordered::Answered(Reply::Refused(reason)) => bail!(reason),
+        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
+        Ordered::Nobody { .. } => {}
     }
     if !setup.data.join("store").is_dir() {
         bail!(
@@ -50,15 +63,8 @@ async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
     }
     let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
     tokio::task::spawn_blocking(move || {
-        let warehouse = Warehouse::open(&opening, &Described::default(), runtime)?;
-        let engine = &warehouse.engine;
-        let tables = engine.tables().map(|table| (table.name.clone(), engine.row_count(table.id)));
-        let models = engine.models().into_iter().map(|model| (model.name.clone(), engine.row_count(model.relation)));
-        Ok(Serving::from(crate::pump::Described {
-            definition: warehouse.serving.definition.clone(),
-            rows: tables.chain(models).collect(),
-            tables: schemas(engine),
-        }))
+        let warehouse = Warehouse::open(&opening, &warehouse::Described::default(), runtime)?;
+        Ok(Serving::from(pump::Described::of(&warehouse)))
     })
     .await?
 }
@@ -66,13 +72,12 @@ async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
 /// Has the running instance take the project on disk.
 pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
-    context.progress("building beside what serves");
     let begun = crate::clock::stopwatch();
     let applied = match control::order(&setup.data, Order::Apply).await? {
-        None => bail!(NOTHING_RUNS),
-        Some(Reply::Applied(applied)) => applied,
-        Some(Reply::Refused(reason)) => bail!("not applied; what served before serves on\n{reason}"),
-        Some(other) => bail!("an answer to another order: {other:?}"),
+        Ordered::Nobody { left_by } => return Err(nobody(left_by)),
+        Ordered::Answered(Reply::Applied(applied)) => applied,
+        Ordered::Answered(Reply::Refused(reason)) => bail!("not applied; what served before serves on\n{reason}"),
+        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
     };
     if context.json {
         print(&serde_json::to_string(&applied)?);
@@ -88,6 +93,8 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         context.say("not applied; what served before serves on");
         return Ok(Outcome::Failed);
     }
+    applied.waiting.iter().for_each(|model| context.say(&format!("waits: {model}")));
+    applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let kept = applied.kept.len();
     context.progress(&format!("applied after {:.1} s, {kept} models as they were", begun.elapsed().as_secs_f64()));
     Ok(Outcome::Ok)
@@ -97,22 +104,34 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
 pub(super) async fn rollback(context: &Context) -> anyhow::Result<Outcome> {
     let setup = Setup::load(&context.global)?;
     match control::order(&setup.data, Order::Rollback).await? {
-        None => bail!(NOTHING_RUNS),
-        Some(Reply::RolledBack) => {
+        Ordered::Nobody { left_by } => Err(nobody(left_by)),
+        Ordered::Answered(Reply::RolledBack) => {
             context.progress("what served before serves again; `tidemill rollback` once more takes it back");
+            context.progress("the project on disk is as it was: the next start or `tidemill apply` takes it");
             Ok(Outcome::Ok)
         }
-        Some(Reply::Refused(reason)) => bail!(reason),
-        Some(other) => bail!("an answer to another order: {other:?}"),
+        Ordered::Answered(Reply::GivenUp) => {
+            context.progress("what was being applied is given up; what served before serves on");
+            Ok(Outcome::Ok)
+        }
+        Ordered::Answered(Reply::Refused(reason)) => bail!(reason),
+        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
     }
 }
 
 fn text(changes: &Changes) -> String {
     if changes.is_empty() {
-        return format!("nothing would change, {} models stay as they are", changes.unchanged);
+        let waiting = changes.waiting.iter().map(|model| format!("waits: {model}\n"));
+        return format!(
+            "{}nothing would change, {} models stay as they are",
+            waiting.collect::<String>(),
+            changes.unchanged
+        );
     }
     let mut lines: Vec<String> = changes.models.iter().map(line).collect();
     lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));
+    lines.extend(changes.waiting.iter().map(|model| format!("waits: {model}")));
+    lines.extend(changes.restart.iter().map(|what| format!("restart to take it up: {what}")));
     let rebuilt = changes.models.iter().filter(|change| change.what != What::Removed).count();
     lines.push(format!(
         "{rebuilt} models would be built beside what serves, in about {} s; {} stay as they are",

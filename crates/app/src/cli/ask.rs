@@ -171,8 +171,12 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     let opening = move || Warehouse::open(&opening, &Described::default(), handle);
     let warehouse = tokio::task::spawn_blocking(opening).await??;
     let status = Status::new(warehouse.engine.store().clone());
-    let reader = InstanceReader { status: Arc::clone(&status), queries: Arc::clone(&warehouse.queries) };
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
+    let reader = InstanceReader {
+        status: Arc::clone(&status),
+        queries: Arc::clone(&warehouse.queries),
+        clock: Arc::clone(&clock),
+    };
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let pump = Pump::new(warehouse, status, clock, stop, runtime);
     let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(|e| anyhow::anyhow!(e))?;

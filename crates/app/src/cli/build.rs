@@ -8,6 +8,7 @@ use relation::Position;
 
 use super::terminal::Start;
 use super::{Context, Outcome, interrupted, print, up};
+use crate::clock::{Clock as _, WallClock};
 use crate::instance::Instance;
 use crate::setup::Setup;
 use crate::sources::said;
@@ -38,7 +39,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         }
         let (start, verdict) = {
             let facts = instance.status.facts();
-            (Start::of(&facts), verdict(&facts, &targets))
+            (Start::of(&facts, WallClock.now_us()), verdict(&facts, &targets))
         };
         terminal.starting(start);
         if let Some(outcome) = verdict {

@@ -4,16 +4,19 @@ use plan::TableName;
 use relation::Schema;
 
 use super::{Context, Outcome, print};
+use crate::definition::Definition;
 use crate::setup::Setup;
 use crate::sources::{self, said};
-use crate::warehouse::findings;
+use crate::warehouse::{findings, keepable};
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut setup = Setup::load(&context.global)?;
     let mut unplanned = String::new();
     if !setup.has_errors() {
         match known_tables(&setup).await? {
-            Some(tables) => setup.findings.extend(findings(&setup, &tables, &[])),
+            Some(tables) => {
+                setup.findings.extend(findings(&setup, &keepable(&Definition::of(&setup), &tables, &[]).refused))
+            }
             None => " (models are planned when the sources are asked: `tidemill up`)".clone_into(&mut unplanned),
         }
     }

@@ -155,7 +155,7 @@ pub(crate) struct Start {
 
 impl Start {
     /// The start as it is now.
-    pub(crate) fn of(facts: &Facts) -> Self {
+    pub(crate) fn of(facts: &Facts, now_us: i64) -> Self {
         let in_snapshot = facts.tables.iter().filter(|(_, table)| table.state == "snapshot");
         let mut loading: Vec<_> = in_snapshot
             .map(|(name, table)| {
@@ -167,8 +167,9 @@ impl Start {
         let mut waiting_for =
             format!("{} {tables} loading, {live} of {} models live", loading.len(), facts.models.len());
         for (name, source) in &facts.sources {
-            if source.state == "streaming" && source.lag_us > BEHIND_US {
-                waiting_for.push_str(&format!(", {name} {} behind", seconds(source.lag_us)));
+            let lag_us = facts.source_lag_us(source, now_us);
+            if source.state == "streaming" && lag_us > BEHIND_US {
+                waiting_for.push_str(&format!(", {name} {} behind", seconds(lag_us)));
             }
         }
         loading.retain(|(_, _, of)| *of > 0);
@@ -186,7 +187,7 @@ pub(crate) struct Pulse {
 
 impl Pulse {
     /// The line of the time since the last one; the first knows no pace yet.
-    pub(crate) fn line(&mut self, facts: &Facts, since: Duration) -> String {
+    pub(crate) fn line(&mut self, facts: &Facts, since: Duration, now_us: i64) -> String {
         let changes: u64 = facts.tables.values().map(|table| table.changes_total).sum();
         let live = facts.models.values().filter(|model| model.state == "live").count();
         let mut text = format!("{live} of {} models live", facts.models.len());
@@ -196,7 +197,10 @@ impl Pulse {
         }
         for (name, source) in &facts.sources {
             match source.state.as_str() {
-                "streaming" => text.push_str(&format!(" · {name} {} behind", seconds(source.lag_us))),
+                "streaming" => {
+                    let lag_us = facts.source_lag_us(source, now_us);
+                    text.push_str(&format!(" · {name} {} behind", seconds(lag_us)));
+                }
                 state if source.message.is_empty() => text.push_str(&format!(" · {name} {state}")),
                 state => text.push_str(&format!(" · {name} {state}: {}", source.message)),
             }
@@ -234,16 +238,16 @@ mod tests {
     fn a_line_tells_the_changes_since_the_last() {
         let (mut facts, mut pulse) = (shop(), Pulse::default());
         let second = Duration::from_secs(1);
-        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · shop 0.012 s behind");
         facts.tables.values_mut().for_each(|table| table.changes_total += 250);
-        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · 250 changes/s · shop 0.012 s behind");
-        assert_eq!(pulse.line(&facts, second), "1 of 1 models live · 0 changes/s · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · 250 changes/s · shop 0.012 s behind");
+        assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · 0 changes/s · shop 0.012 s behind");
         for source in facts.sources.values_mut() {
             (source.state, source.message) = ("stalled".to_owned(), "binlog purged".to_owned());
         }
         facts.models.values_mut().for_each(|model| model.state = "parked".to_owned());
         let line = "0 of 1 models live · 0 changes/s · shop stalled: binlog purged · public.dws_trade_day parked";
-        assert_eq!(pulse.line(&facts, second), line);
+        assert_eq!(pulse.line(&facts, second, 0), line);
     }
 
     #[test]
@@ -252,11 +256,11 @@ mod tests {
         facts.tables.values_mut().for_each(|table| {
             (table.state, table.snapshot_rows, table.snapshot_rows_total) = ("snapshot".to_owned(), 30, 20);
         });
-        let start = Start::of(&facts);
+        let start = Start::of(&facts, 0);
         assert_eq!(start.loading, [(TableName::new("shop", "orders"), 30, 30)]);
         assert_eq!((start.models, start.waiting_for.as_str()), ((1, 1), "1 table loading, 1 of 1 models live"));
         facts.tables.values_mut().for_each(|table| table.state = "streaming".to_owned());
         facts.sources.values_mut().for_each(|source| source.lag_us = 90_000_000);
-        assert_eq!(Start::of(&facts).waiting_for, "0 tables loading, 1 of 1 models live, shop 90 s behind");
+        assert_eq!(Start::of(&facts, 0).waiting_for, "0 tables loading, 1 of 1 models live, shop 90 s behind");
     }
 }

@@ -1,19 +1,20 @@
 //! `up`: run until stopped; with `--watch` the project is applied again at each change of its files.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use project::Files;
 use tokio::task::JoinHandle;
 
 use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
+use crate::clock::{Clock as _, WallClock};
 use crate::follow::plan_feeds;
 use crate::instance::Instance;
 use crate::pump::Applied;
-use crate::setup::Setup;
-use crate::warehouse::{Warehouse, findings, schemas};
+use crate::setup::{Global, Setup};
+use crate::warehouse::{Warehouse, findings};
 
 /// How often the instance is looked at. Its line is shown every second.
 const POLL: Duration = Duration::from_millis(200);
@@ -21,7 +22,7 @@ const POLLS_PER_SECOND: u32 = 5;
 
 pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
-    let mut watcher = watch.then(|| Watcher::new(&setup.folder, &setup.data));
+    let mut watcher = if watch { Some(Watcher::new(&setup, &context.global)?) } else { None };
     let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
     announce(context, &instance);
     let mut terminal = context.terminal();
@@ -65,9 +66,9 @@ enum Look {
 fn look(instance: &Instance, pulse: &mut Pulse, is_due: bool) -> Look {
     let facts = instance.status.facts();
     if facts.is_starting() {
-        return Look::Starting(Start::of(&facts));
+        return Look::Starting(Start::of(&facts, WallClock.now_us()));
     }
-    Look::Running(is_due.then(|| pulse.line(&facts, POLL * POLLS_PER_SECOND)))
+    Look::Running(is_due.then(|| pulse.line(&facts, POLL * POLLS_PER_SECOND, WallClock.now_us())))
 }
 
 /// Opens the warehouse and starts everything; none if no model can be planned, which was said.
@@ -77,7 +78,7 @@ pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Op
     let opening = setup.clone();
     let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
     // One bad model stops itself and what reads it; everything else runs.
-    let found = findings(setup, &schemas(&warehouse.engine), &warehouse.absent);
+    let found = findings(setup, &warehouse.refused);
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     if !found.is_empty() && warehouse.serving.models.is_empty() {
         return Ok(None);
@@ -99,66 +100,62 @@ fn announce(context: &Context, instance: &Instance) {
 /// Applies the project when its files have changed and then stayed as they are for a second.
 struct Watcher {
     folder: PathBuf,
-    data: PathBuf,
+    global: Arc<Global>,
+    started: Arc<Setup>,
     applied: Files,
     seen: Files,
     applying: Option<JoinHandle<anyhow::Result<Applied>>>,
 }
 
-/// When each file was written, and its length.
-type Files = BTreeMap<PathBuf, (SystemTime, u64)>;
-
 impl Watcher {
-    fn new(folder: &Path, data: &Path) -> Self {
-        let files = files(folder, data);
-        let (folder, data) = (folder.to_path_buf(), data.to_path_buf());
-        Self { folder, data, applied: files.clone(), seen: files, applying: None }
+    fn new(setup: &Setup, global: &Global) -> anyhow::Result<Self> {
+        let files = Files::read(&setup.folder)?;
+        Ok(Self {
+            folder: setup.folder.clone(),
+            global: Arc::new(global.clone()),
+            started: Arc::new(setup.clone()),
+            applied: files.clone(),
+            seen: files,
+            applying: None,
+        })
     }
 
     async fn look(&mut self, context: &Context, instance: &Instance) {
         if let Some(applying) = self.applying.take_if(|applying| applying.is_finished()) {
             match applying.await {
-                Ok(Ok(applied)) if applied.failed.is_empty() => {
-                    let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
-                    context
-                        .progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));
-                }
-                Ok(Ok(applied)) => context.say(&format!("error: not applied: {}", applied.failed.join("\n"))),
-                Ok(Err(error)) => context.say(&format!("error: not applied: {error:#}")),
+                Ok(Ok(applied)) => tell(context, &applied),
+                Ok(Err(error)) => context.say(&format!("error: not applied; what served before serves on\n{error:#}")),
                 Err(error) => context.say(&format!("error: not applied: {error}")),
             }
         }
-        let now = files(&self.folder, &self.data);
-        let is_settled = now == self.seen;
+        let folder = self.folder.clone();
+        // What cannot be read now is looked at again in a second.
+        let Ok(Ok(now)) = tokio::task::spawn_blocking(move || Files::read(&folder)).await else { return };
+        let is_settled = is_same(&now, &self.seen);
         self.seen = now;
-        if is_settled && self.seen != self.applied && self.applying.is_none() {
-            self.applied = self.seen.clone();
-            let (inbox, global) = (instance.inbox.clone(), context.global.clone());
-            context.progress("the project has changed: building beside what serves");
-            self.applying = Some(tokio::spawn(async move { crate::control::apply(&inbox, &global).await }));
+        if !is_settled || is_same(&self.seen, &self.applied) {
+            return;
         }
+        self.applied = self.seen.clone();
+        let (inbox, global, started) = (instance.inbox.clone(), Arc::clone(&self.global), Arc::clone(&self.started));
+        context.progress("the project has changed: building beside what serves");
+        // One that is under way is given up for this one, and need not be told about.
+        self.applying = Some(tokio::spawn(async move { crate::control::apply(&inbox, &global, &started).await }));
     }
 }
 
-/// The files of a project folder, without its data and what begins with a dot.
-fn files(folder: &Path, data: &Path) -> Files {
-    let mut files = Files::new();
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(folder) = open.pop() {
-        // What cannot be read now is looked at again in a second.
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            let (path, hidden) = (entry.path(), entry.file_name().to_string_lossy().starts_with('.'));
-            let Ok(about) = entry.metadata() else { continue };
-            if hidden || path == *data || entry.file_name() == "target" {
-                continue;
-            }
-            if about.is_dir() {
-                open.push(path);
-            } else if let Ok(written) = about.modified() {
-                files.insert(path, (written, about.len()));
-            }
-        }
+/// Whether two readings of a project's files are of the same texts. Files without a text, such as logs, change nothing.
+fn is_same(one: &Files, other: &Files) -> bool {
+    one.iter().eq(other.iter())
+}
+
+fn tell(context: &Context, applied: &Applied) {
+    if !applied.failed.is_empty() {
+        context.say(&format!("error: not applied; what served before serves on\n{}", applied.failed.join("\n")));
+        return;
     }
-    files
+    applied.waiting.iter().for_each(|model| context.say(&format!("waits: {model}")));
+    applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
+    let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
+    context.progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));
 }

@@ -20,7 +20,7 @@ pub use self::simulator::{Lag, Simulator, SimulatorKind};
 pub(crate) use self::simulator::Pace;
 
 use crate::cli::{Start, Terminal, interrupted};
-use crate::clock::stopwatch;
+use crate::clock::{Clock as _, WallClock, stopwatch};
 use crate::follow::plan_feeds;
 use crate::instance::Instance;
 use crate::setup::Setup;
@@ -107,7 +107,7 @@ async fn start(folder: &Folder, vars: BTreeMap<String, serde_json::Value>) -> an
     let (feeds, described) = plan_feeds(&setup).await?;
     let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
     let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
-    if let Some((model, reason)) = warehouse.waiting.first() {
+    if let Some((model, reason)) = warehouse.serving.waiting.first() {
         bail!("the demo's model {model} cannot be kept: {reason}");
     }
     Instance::start(&setup, warehouse, feeds, None).await
@@ -188,7 +188,7 @@ async fn starts(instance: &Instance, terminal: &mut Terminal, heart: &mut Heart)
                 bail!("the demo cannot start: {reason}");
             }
             let is_over = !facts.is_starting();
-            (Start::of(&facts), is_over.then(|| screen::started(&facts, watch.elapsed())))
+            (Start::of(&facts, WallClock.now_us()), is_over.then(|| screen::started(&facts, watch.elapsed())))
         };
         if let Some(line) = is_over {
             terminal.line(&line);

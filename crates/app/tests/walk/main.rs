@@ -20,13 +20,12 @@
 
 mod instance;
 mod models;
-mod rng;
 mod shop;
 
 use instance::Instance;
 use libtest_mimic::{Arguments, Failed, Trial};
-use rng::Rng;
 use shop::Shop;
+use testkit::Rng;
 
 fn main() {
     let arguments = Arguments::from_args();

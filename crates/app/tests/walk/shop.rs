@@ -4,7 +4,7 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 
 use crate::Rows;
-use crate::rng::Rng;
+use testkit::Rng;
 
 pub(crate) struct Table {
     pub(crate) name: &'static str,

@@ -16,7 +16,6 @@
 mod house;
 mod ledger;
 mod play;
-mod rng;
 mod server;
 mod shrink;
 mod sql;
@@ -31,8 +30,8 @@ use house::story::Act;
 use house::{Host, House, Mode};
 use libtest_mimic::{Arguments, Failed, Trial};
 use play::{Cut, Failure, Looks, play};
-use rng::Rng;
 use shrink::Shrinker;
+use testkit::Rng;
 
 /// What walks are to leave out, by name: `negzero`, `truncate`, `batches`, `loading`, `late`, `restart`, `bags`, `moves`,
 /// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`, `chains`, `beside`.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::house::story::{Act, in_one_step, piece_by_piece};
 use crate::house::{Host, House, Mode, difference, states};
 use crate::ledger::Ledger;
-use crate::rng::Rng;
+use testkit::Rng;
 
 /// A law that did not hold.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use relation::{Column, DataType, Schema};
 use crate::Without;
 use crate::house::story::{Act, Batch, Change, Piece};
 use crate::ledger::Row;
-use crate::rng::Rng;
+use testkit::Rng;
 
 /// How far a table's first load is.
 enum Load {

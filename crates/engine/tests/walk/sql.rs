@@ -5,7 +5,7 @@
 use relation::{DataType, Schema};
 
 use crate::Without;
-use crate::rng::Rng;
+use testkit::Rng;
 
 /// A relation that may be read: its name and columns.
 pub(crate) struct Relation {

@@ -3,9 +3,9 @@
 use crate::Without;
 use crate::house::Names;
 use crate::house::story::{Act, Batch, Change, Piece, in_parts};
-use crate::rng::Rng;
 use crate::server::Server;
 use crate::sql::{Relation, Writer};
+use testkit::Rng;
 
 /// The story of a seed.
 pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {

@@ -30,7 +30,8 @@ use query::error::code;
 use query::{Catalog, Form, Isolation, Runtime, Session, Settings, Storage, StoredTable, Visitor};
 use question::{TABLES, Type, written};
 use relation::{Layout, Rows, Schema, TableId, Value};
-use tape::{Random, shrunk, tape};
+use tape::{shrunk, tape};
+use testkit::Rng;
 
 const SEEDS: Range<u64> = 0..400;
 const TRIALS_OF_A_DIFFERENCE_MAX: usize = 1500;
@@ -309,14 +310,14 @@ async fn collected(stream: SendableRecordBatchStream) -> query::Result<Vec<Row>>
 
 /// Few rows of few values, a quarter of them NULL.
 fn contents(seed: u64) -> Contents {
-    let mut random = Random(seed ^ 0x5eed);
+    let mut rng = Rng::new(seed ^ 0x5eed);
     let table = |table: &question::Table| {
-        let count = [0, 1, 2, 3, 4, 5, 6][usize::try_from(random.below(7)).unwrap()];
+        let count = rng.below(7);
         let mut rows = Vec::new();
         let mut keys: Vec<Vec<Option<String>>> = Vec::new();
         for _ in 0..count {
             let row: Vec<_> =
-                table.columns.iter().enumerate().map(|(i, (_, of))| cell(&mut random, *of, i < table.key)).collect();
+                table.columns.iter().enumerate().map(|(i, (_, of))| cell(&mut rng, *of, i < table.key)).collect();
             if table.key > 0 && keys.contains(&row[..table.key].to_vec()) {
                 continue;
             }
@@ -328,8 +329,8 @@ fn contents(seed: u64) -> Contents {
     TABLES.iter().map(table).collect()
 }
 
-fn cell(random: &mut Random, of: Type, in_key: bool) -> Option<String> {
-    if !in_key && random.below(4) == 0 {
+fn cell(rng: &mut Rng, of: Type, in_key: bool) -> Option<String> {
+    if !in_key && rng.below(4) == 0 {
         return None;
     }
     let values: &[&str] = match of {
@@ -338,7 +339,7 @@ fn cell(random: &mut Random, of: Type, in_key: bool) -> Option<String> {
         Type::Text => &["x", "y", "", "zx"],
         Type::Bool => &["true", "false"],
     };
-    Some(values[usize::try_from(random.below(values.len() as u64)).unwrap()].to_owned())
+    Some((*rng.pick(values)).to_owned())
 }
 
 /// The tables as `plan` looks them up.

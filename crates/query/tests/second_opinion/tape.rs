@@ -1,21 +1,6 @@
 //! Choices as a tape of numbers: a question is a function of its tape, so a shorter tape is a simpler question.
 
-/// SplitMix64 (Steele, Lea, Flood).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 32) % limit
-    }
-}
+use testkit::Rng;
 
 /// Reads a tape; past its end every choice is the first.
 pub(crate) struct Tape<'t> {
@@ -47,8 +32,8 @@ impl<'t> Tape<'t> {
 
 /// A random tape.
 pub(crate) fn tape(seed: u64) -> Vec<u16> {
-    let mut random = Random(seed);
-    (0..400).map(|_| (random.next() >> 48) as u16).collect()
+    let mut rng = Rng::new(seed);
+    (0..400).map(|_| (rng.bits() >> 48) as u16).collect()
 }
 
 /// The shortest tape found for which `holds` still does: parts are left out, then choices made smaller.

@@ -1,27 +1,42 @@
 //! The whole, as a user has it: the binary, a project folder, a real server.
 //!
 //! ```text
+//! shop                  writes a project over the simulated shop, whose clock stands still: 12 brands of 5 countries, and more
 //! file PATH             writes the body into the project folder
 //! run ARGS              runs the binary: its exit code, stdout and stderr
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
-//! up / stop / kill      starts an instance, ends it cleanly, or with SIGKILL
+//! remove PATH           takes a file out of the project folder
+//! move PATH PATH        gives one another name
+//! up ARGS / stop / kill starts an instance, ends it cleanly, or with SIGKILL
+//! said                  waits until the instance has said these lines on stderr, in this order, since the last `said`
+//! begin ARGS / end      runs the binary beside what follows, and waits for it: answered as by `run`
+//! reader NAME           asks again and again, over one connection, from now on
+//! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
 //! proxy up / proxy down opens or cuts the way to the server
 //! wait                  asks the instance until the answer is the expected one (or a minute has passed)
 //! sql                   asks the instance once
+//! order FORM            what the port for orders answers: see `orders`
+//! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
+//! mode PATH             the permissions of a file
 //! ```
 //!
 //! In bodies `$DATABASE`, `$HOST`, `$PORT`, `$USER` stand for the server's.
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that may panic, with deadlines of its own")]
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+mod orders;
+mod proxy;
+mod reader;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use proxy::Proxy;
+use reader::Reader;
 use testkit::{Block, Driver};
 
 fn main() {
@@ -30,6 +45,17 @@ fn main() {
 
 /// How long a case waits for an answer before it is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The files of `shop`, without models.
+const SHOP: [(&str, &str); 4] = [
+    ("dbt_project.yml", "name: shop\nprofile: shop\nmodels:\n  shop:\n    +materialized: table"),
+    (
+        "profiles.yml",
+        "shop:\n  target: dev\n  outputs:\n    dev: {type: tidemill, memory: 256MiB, pg: '127.0.0.1:0', http: '127.0.0.1:0'}",
+    ),
+    ("connections.yml", "shop: {type: simulator, speed: 0, users: 1000, history_orders: 3000}"),
+    ("models/sources.yml", "sources:\n  - name: shop\n    tables: [{name: brands}, {name: products}, {name: users}]"),
+];
 
 struct Server {
     host: String,
@@ -45,6 +71,10 @@ struct Case {
     skipped: bool,
     instance: Option<Child>,
     proxy: Option<Proxy>,
+    beside: Option<Child>,
+    readers: BTreeMap<String, Reader>,
+    /// Bytes of the instance's stderr behind the last line that was waited for.
+    heard: usize,
 }
 
 impl Driver for Case {
@@ -58,10 +88,29 @@ impl Driver for Case {
         }
         let body = self.filled(&block.body);
         match block.directive.as_str() {
+            "shop" => SHOP.iter().try_for_each(|(path, text)| self.write(path, text)).map(|()| String::new()),
             "file" => self.write(&block.arguments[0], &body).map(|()| String::new()),
             "run" => self.run(&block.arguments),
             "mysql" => self.mysql(&body, true).map(|()| String::new()),
-            "up" => self.up().map(|()| String::new()),
+            "remove" => std::fs::remove_file(self.path(&block.arguments[0])).map(|()| String::new()).map_err(text_of),
+            "move" => std::fs::rename(self.path(&block.arguments[0]), self.path(&block.arguments[1]))
+                .map(|()| String::new())
+                .map_err(text_of),
+            "up" => self.up(&block.arguments).map(|()| String::new()),
+            "said" => self.said(&body).map(|()| String::new()),
+            "begin" => self.begin(&block.arguments).map(|()| String::new()),
+            "end" => self.end(),
+            "reader" => {
+                self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok()));
+                Ok(String::new())
+            }
+            "answers" => {
+                let reader = self.readers.remove(&block.arguments[0]).ok_or("there is no such reader")?;
+                reader.answers()
+            }
+            "order" => orders::order(&self.note()?, &block.arguments, &body).map(|answer| self.masked(&answer)),
+            "mode" => self.mode(&block.arguments[0]),
+            "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),
             "stop" => self.stop("-TERM").map(|()| String::new()),
             "kill" => self.stop("-KILL").map(|()| String::new()),
             "proxy" => self.proxy(&block.arguments[0]).map(|()| String::new()),
@@ -72,10 +121,8 @@ impl Driver for Case {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        if let Some(mut child) = self.instance.take() {
-            child.kill().map_err(|e| e.to_string())?;
-            child.wait().map_err(|e| e.to_string())?;
-        }
+        self.readers.clear();
+        self.end_all();
         if let (Some(server), false) = (&self.server, self.skipped) {
             let drop = format!("drop database if exists `{}`", server.database);
             self.mysql(&drop, false)?;
@@ -84,11 +131,35 @@ impl Driver for Case {
     }
 }
 
+impl Drop for Case {
+    /// A case that broke off leaves nothing running.
+    fn drop(&mut self) {
+        self.end_all();
+    }
+}
+
 impl Case {
+    fn end_all(&mut self) {
+        for mut child in self.beside.take().into_iter().chain(self.instance.take()) {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
     fn new(path: &Path) -> Self {
         let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, name, server: None, skipped: false, instance: None, proxy: None }
+        Self {
+            folder,
+            name,
+            server: None,
+            skipped: false,
+            instance: None,
+            proxy: None,
+            beside: None,
+            readers: BTreeMap::new(),
+            heard: 0,
+        }
     }
 
     fn find_server(&mut self, kind: &str) -> Result<(), String> {
@@ -119,20 +190,32 @@ impl Case {
             .replace("$USER", &server.user)
     }
 
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// Written beside and moved into place, as editors do: whoever watches sees no half of it.
     fn write(&self, path: &str, text: &str) -> Result<(), String> {
-        let path = self.folder.path().join(path);
+        let path = self.path(path);
         std::fs::create_dir_all(path.parent().unwrap()).map_err(|e| e.to_string())?;
-        std::fs::write(path, format!("{text}\n")).map_err(|e| e.to_string())
+        let half = self.path(".half");
+        std::fs::write(&half, format!("{text}\n")).map_err(text_of)?;
+        std::fs::rename(half, path).map_err(text_of)
     }
 
     fn binary(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.current_dir(self.folder.path()).args(["--log", "warn"]).env("DBT_PROFILES_DIR", self.folder.path());
+        let built = |_| env!("CARGO_BIN_EXE_tidemill").to_owned();
+        let mut command = Command::new(std::env::var("TIDEMILL").unwrap_or_else(built));
+        command.current_dir(self.folder.path()).env("TIDEMILL_LOG", "warn").env("DBT_PROFILES_DIR", self.folder.path());
         command
     }
 
     fn run(&self, arguments: &[String]) -> Result<String, String> {
-        let output = self.binary().args(arguments).output().map_err(|e| e.to_string())?;
+        let output = self.binary().args(arguments).output().map_err(text_of)?;
+        Ok(self.shown(&output))
+    }
+
+    fn shown(&self, output: &Output) -> String {
         let text = |bytes: &[u8]| self.masked(&String::from_utf8_lossy(bytes));
         let mut out = format!("exit {}", output.status.code().unwrap_or(-1));
         for (label, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
@@ -140,7 +223,37 @@ impl Case {
                 out.push_str(&format!("\n{label}: {}", line.trim_end()));
             }
         }
-        Ok(out)
+        out
+    }
+
+    fn begin(&mut self, arguments: &[String]) -> Result<(), String> {
+        let mut command = self.binary();
+        let child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        match self.beside.replace(child.map_err(text_of)?) {
+            None => Ok(()),
+            Some(_) => Err("something runs beside already".to_owned()),
+        }
+    }
+
+    fn end(&mut self) -> Result<String, String> {
+        let mut child = self.beside.take().ok_or("nothing runs beside")?;
+        let begun = Instant::now();
+        while child.try_wait().map_err(text_of)?.is_none() {
+            if begun.elapsed() > PATIENCE {
+                child.kill().map_err(text_of)?;
+                let said = child.wait_with_output().map_err(text_of)?;
+                return Err(format!("it does not end: {}", self.shown(&said)));
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        let output = child.wait_with_output().map_err(text_of)?;
+        Ok(self.shown(&output))
+    }
+
+    fn mode(&self, path: &str) -> Result<String, String> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let about = std::fs::metadata(self.path(path)).map_err(text_of)?;
+        Ok(format!("{:o}", about.permissions().mode() & 0o777))
     }
 
     /// Without what differs from run to run: folders and ports.
@@ -152,7 +265,22 @@ impl Case {
                 text = text.replace(&proxy.port.to_string(), "$PORT");
             }
         }
-        for phrase in ["clocks agree within ", "the server's id is ", "MySQL ", "MariaDB ", "log files are kept for "] {
+        // Lines of the log begin with the time.
+        let untimed = |line: &str| match line.split_once("Z ") {
+            Some((time, rest)) if time.len() == 26 && time.starts_with("20") => rest.trim_start().to_owned(),
+            _ => line.to_owned(),
+        };
+        text = text.lines().map(untimed).collect::<Vec<_>>().join("\n");
+        for phrase in [
+            "clocks agree within ",
+            "the server's id is ",
+            "MySQL ",
+            "MariaDB ",
+            "log files are kept for ",
+            "applied after ",
+            "what listens at 127.0.0.1:",
+            "of process ",
+        ] {
             text = without_number(&text, phrase);
         }
         text
@@ -173,22 +301,54 @@ impl Case {
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
-    fn up(&mut self) -> Result<(), String> {
-        let log = std::fs::File::create(self.folder.path().join("up.log")).map_err(|e| e.to_string())?;
-        let mut child = self.binary().arg("up").stdout(Stdio::null()).stderr(log).spawn().map_err(|e| e.to_string())?;
-        let note: PathBuf = self.folder.path().join(".tidemill/instance.json");
+    fn up(&mut self, arguments: &[String]) -> Result<(), String> {
+        let log = std::fs::File::create(self.path("up.log")).map_err(text_of)?;
+        self.heard = 0;
+        let mut command = self.binary();
+        let mut child = command.arg("up").args(arguments).stdout(Stdio::null()).stderr(log).spawn().map_err(text_of)?;
         let begun = Instant::now();
-        let pid = child.id().to_string();
-        while !std::fs::read_to_string(&note).is_ok_and(|text| text.contains(&pid)) {
-            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+        let pid = child.id();
+        while self.note().is_ok_and(|note| note["pid"] != pid) || self.note().is_err() {
+            if let Some(status) = child.try_wait().map_err(text_of)? {
                 return Err(format!("up ended with {status}: {}", self.log()));
             }
             if begun.elapsed() > PATIENCE {
+                self.instance = Some(child);
                 return Err(format!("up did not start: {}", self.log()));
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
         self.instance = Some(child);
+        let pg = self.pg()?;
+        self.readers.values().for_each(|reader| reader.go_on(pg.clone()));
+        Ok(())
+    }
+
+    /// What the instance noted of itself.
+    fn note(&self) -> Result<serde_json::Value, String> {
+        let text = std::fs::read_to_string(self.path(".tidemill/instance.json")).map_err(text_of)?;
+        serde_json::from_str(&text).map_err(text_of)
+    }
+
+    fn pg(&self) -> Result<String, String> {
+        self.note()?["pg"].as_str().map(str::to_owned).ok_or_else(|| "it noted no address".to_owned())
+    }
+
+    fn said(&mut self, lines: &str) -> Result<(), String> {
+        let begun = Instant::now();
+        for line in lines.lines() {
+            loop {
+                let log = self.masked(&self.log());
+                if let Some(at) = log.get(self.heard..).and_then(|log| log.find(line)) {
+                    self.heard += at + line.len();
+                    break;
+                }
+                if begun.elapsed() > PATIENCE {
+                    return Err(format!("it does not say {line}, but: {}", log.get(self.heard..).unwrap_or_default()));
+                }
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
         Ok(())
     }
 
@@ -198,10 +358,12 @@ impl Case {
 
     fn stop(&mut self, signal: &str) -> Result<(), String> {
         let mut child = self.instance.take().ok_or("no instance runs")?;
+        self.readers.values().for_each(Reader::pause);
         Command::new("kill").args([signal, &child.id().to_string()]).status().map_err(|e| e.to_string())?;
         let begun = Instant::now();
         while child.try_wait().map_err(|e| e.to_string())?.is_none() {
             if begun.elapsed() > Duration::from_secs(10) {
+                self.instance = Some(child);
                 return Err(format!("it does not stop: {}", self.log()));
             }
             std::thread::park_timeout(Duration::from_millis(20));
@@ -245,6 +407,10 @@ impl Case {
     }
 }
 
+fn text_of(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
 /// The text with `N` for the number or version after each occurrence of a phrase.
 fn without_number(text: &str, phrase: &str) -> String {
     let mut parts = text.split(phrase);
@@ -256,60 +422,4 @@ fn without_number(text: &str, phrase: &str) -> String {
         out.push_str(rest);
     }
     out
-}
-
-/// A way to the server that can be cut.
-struct Proxy {
-    port: u16,
-    gate: Arc<Mutex<Gate>>,
-}
-
-#[derive(Default)]
-struct Gate {
-    open: bool,
-    streams: Vec<TcpStream>,
-}
-
-impl Proxy {
-    fn start(target: (String, u16)) -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let port = listener.local_addr()?.port();
-        let gate: Arc<Mutex<Gate>> = Arc::default();
-        let theirs = Arc::clone(&gate);
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let mut gate = theirs.lock().unwrap();
-                let Ok(server) = TcpStream::connect((target.0.as_str(), target.1)) else { continue };
-                if !gate.open {
-                    continue;
-                }
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    gate.streams.push(from.try_clone().unwrap());
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    std::thread::spawn(move || copy(from, to));
-                }
-            }
-        });
-        Ok(Self { port, gate })
-    }
-
-    fn set(&self, open: bool) {
-        let mut gate = self.gate.lock().unwrap();
-        gate.open = open;
-        if !open {
-            for stream in gate.streams.drain(..) {
-                stream.shutdown(Shutdown::Both).ok();
-            }
-        }
-    }
-}
-
-fn copy(mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = vec![0; 1 << 16];
-    while let Ok(n) = from.read(&mut buffer) {
-        if n == 0 || to.write_all(&buffer[..n]).is_err() {
-            break;
-        }
-    }
-    to.shutdown(Shutdown::Both).ok();
 }

@@ -1,0 +1,311 @@
+//! What the pump notes of itself, for system tables, metrics and the page.
+//!
+//! Most comes with a step ([`Pump::note_step`]); figures that do not are read every second ([`Pump::refresh_figures`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use connect::SourceEvent;
+use engine::{Input, Load, ModelState, SourceReject};
+use plan::TableName;
+use relation::TableId;
+
+use super::Pump;
+use super::seen::{Seen, StepLatency, Times};
+use crate::clock::Clock as _;
+use crate::recent::{RecentChange, RecentStep};
+use crate::status::{Facts, REMEMBERED_MAX, RejectStatus};
+use crate::system_tables;
+use crate::warehouse::Warehouse;
+
+impl Pump {
+    pub(super) fn publish(&mut self) {
+        self.refresh_figures();
+        let mut catalog = self.warehouse.readable();
+        system_tables::add(&mut catalog, &self.status, &self.clock);
+        self.status.publish(catalog, Arc::clone(&self.warehouse.serving.models));
+    }
+
+    pub(super) fn note_started(&self) {
+        let mut facts = self.status.facts();
+        facts.started = true;
+        facts.ready = true;
+        facts.message = "running".to_owned();
+    }
+
+    /// What a source says beside its batches: what of it is an input, and what is only told.
+    pub(super) fn note_event(&mut self, source: u32, event: SourceEvent) -> Option<Input> {
+        let name = self.source_names.get(&source).cloned().unwrap_or_default();
+        match event {
+            SourceEvent::Batch(batch) => return Some(Input::Rows(source, batch)),
+            SourceEvent::State(state, message) => {
+                let mut facts = self.status.facts();
+                let source = facts.sources.entry(name).or_default();
+                source.state = state.to_string();
+                source.message = message;
+            }
+            SourceEvent::Failed(failure) => {
+                tracing::error!(source = %name, detail = %failure.detail, hint = %failure.hint, "{}", failure.message);
+                let mut facts = self.status.facts();
+                let source = facts.sources.entry(name).or_default();
+                source.state = "stalled".to_owned();
+                let parts = [failure.message, failure.detail, failure.hint];
+                source.message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+            }
+            SourceEvent::Parked { table, reason } => {
+                tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
+                return Some(Input::Park { table, reason });
+            }
+            SourceEvent::Rejected(row) => {
+                return Some(Input::Reject(SourceReject {
+                    table: row.table,
+                    row: row.row,
+                    reason: row.reason,
+                    position: row.position.to_string(),
+                    at_us: self.clock.now_us(),
+                }));
+            }
+        }
+        None
+    }
+
+    /// What the models and views are, and who reads whom: of what serves, and of what is wanted but waits.
+    pub(super) fn note_contents(&mut self) {
+        let serving = &self.warehouse.serving;
+        let mut facts = self.status.facts();
+        facts.lineage.clear();
+        let mut names = BTreeSet::new();
+        for text in &serving.wanted.models {
+            let name = text.table_name();
+            let waits = serving.waiting.iter().find(|(waiting, _)| *waiting == name);
+            note_model(&mut facts, text, if waits.is_some() { "parked" } else { "live" });
+            if let Some((_, reason)) = waits {
+                let of = if text.is_view { &mut facts.views } else { &mut facts.models };
+                let status = of.entry(name.clone()).or_default();
+                status.state = "parked".to_owned();
+                status.message.clone_from(reason);
+            }
+            names.insert(name);
+        }
+        facts.models.retain(|name, _| names.contains(name));
+        facts.views.retain(|name, _| names.contains(name));
+        self.sources_of = sources_of(&self.warehouse, &facts.lineage);
+    }
+
+    /// What is about to be taken: until it is visible its sources fall behind.
+    pub(super) fn note_untaken(&self, seen: &Seen) {
+        let mut facts = self.status.facts();
+        for (source, oldest) in &seen.oldest {
+            if let Some(status) = self.source_names.get(source).and_then(|name| facts.sources.get_mut(name)) {
+                status.untaken_us = Some(*oldest);
+            }
+        }
+    }
+
+    /// It is visible, or was nothing.
+    pub(super) fn note_taken(&self, seen: &Seen) {
+        let mut facts = self.status.facts();
+        for source in seen.oldest.keys() {
+            if let Some(status) = self.source_names.get(source).and_then(|name| facts.sources.get_mut(name)) {
+                status.untaken_us = None;
+            }
+        }
+    }
+
+    pub(super) fn table_name(&self, id: TableId) -> TableName {
+        self.warehouse.engine.table(id).map_or_else(|| TableName::new("", id.to_string()), |t| t.name.clone())
+    }
+
+    pub(super) fn note_step(
+        &mut self,
+        seen: &Seen,
+        report: &mut engine::StepReport,
+        rows: usize,
+        begun: i64,
+        visible: i64,
+    ) {
+        let changes = self.recent_changes(report);
+        let engine = &self.warehouse.engine;
+        let mut facts = self.status.facts();
+        let durable = begun + i64::try_from(report.durable_us).unwrap_or(0);
+        let newest = seen.marks.iter().max_by_key(|mark| (mark.commit, mark.read)).copied();
+        facts.recent.push(Arc::new(RecentStep {
+            step: report.step,
+            rows: rows as u64,
+            transactions: seen.marks.len() as u64,
+            commit_us: newest.map(|mark| mark.commit),
+            read_us: newest.map(|mark| mark.read),
+            begun_us: begun,
+            durable_us: durable.min(visible),
+            visible_us: visible,
+            changes,
+        }));
+        let times = Times { durable, visible };
+        for (source, position) in &seen.positions {
+            let name = self.source_names.get(source).cloned().unwrap_or_default();
+            let status = facts.sources.entry(name).or_default();
+            status.position.clone_from(position);
+            let marks = seen.marks.iter().filter(|mark| mark.source == *source);
+            if let Some(newest) = marks.map(|mark| mark.commit).max() {
+                status.last_commit_us = Some(newest);
+                status.lag_us = (visible - newest).max(0);
+            }
+        }
+        // Tables and models over the same sources have the same latencies.
+        let mut latencies: BTreeMap<&BTreeSet<u32>, StepLatency> = BTreeMap::new();
+        for change in &report.relations {
+            let rows = engine.row_count(change.id);
+            let changed = change.inserted.max(change.deleted);
+            let sources = self.sources_of.get(&change.name).unwrap_or(&NO_SOURCES);
+            let latency = latencies.entry(sources).or_insert_with(|| StepLatency::of(&seen.marks, sources, times));
+            let newest = latency.newest;
+            if change.is_model {
+                let model = facts.models.entry(change.name.clone()).or_default();
+                model.rows = rows;
+                model.changes_total += changed;
+                model.last_commit_us = newest.or(model.last_commit_us);
+                model.lag_us = newest.map_or(model.lag_us, |newest| (visible - newest).max(0));
+            } else {
+                let table = facts.tables.entry(change.name.clone()).or_default();
+                table.rows = rows;
+                table.changes_total += changed;
+                table.last_commit_us = newest.or(table.last_commit_us);
+                table.lag_us = newest.map_or(table.lag_us, |newest| (visible - newest).max(0));
+            }
+            for (stage, histogram) in latency.stages() {
+                facts.latency.entry((change.name.clone(), stage)).or_default().merge(histogram);
+            }
+        }
+        for id in seen.chunks.keys() {
+            self.note_load(&mut facts, *id, seen.chunks[id]);
+        }
+        facts.sample(visible);
+    }
+
+    fn recent_changes(&mut self, report: &mut engine::StepReport) -> Vec<RecentChange> {
+        let mut changes = Vec::with_capacity(report.relations.len());
+        for change in &mut report.relations {
+            let Some(stored) = self.warehouse.engine.relation(change.id) else { continue };
+            // A relation of other columns has another number, so what is known of one stays true.
+            let schema = self.schemas.entry(change.id).or_insert_with(|| Arc::new(stored.schema.clone()));
+            changes.push(RecentChange {
+                node: change.name.clone(),
+                inserted: change.inserted,
+                deleted: change.deleted,
+                schema: Arc::clone(schema),
+                rows: std::mem::take(&mut change.rows),
+                weights: std::mem::take(&mut change.weights),
+            });
+        }
+        changes
+    }
+
+    fn note_load(&self, facts: &mut Facts, id: TableId, loaded: (u64, u64)) {
+        let Some(table) = self.warehouse.engine.table(id) else { return };
+        let status = facts.tables.entry(table.name.clone()).or_default();
+        status.snapshot_rows += loaded.0;
+        status.snapshot_rows_total = loaded.1.max(status.snapshot_rows);
+        status.state = load_word(&table.load).to_owned();
+    }
+
+    /// Figures that do not come with a step.
+    pub(super) fn refresh_figures(&mut self) {
+        let now = self.clock.now_us();
+        self.refreshed_us = self.uptime.now_us();
+        let engine = &self.warehouse.engine;
+        // Read before the facts are taken: who shows them should not wait for the store.
+        let rejects = engine.rejects(REMEMBERED_MAX);
+        let mut facts = self.status.facts();
+        for table in engine.tables() {
+            let status = facts.tables.entry(table.name.clone()).or_default();
+            status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
+            status.state = load_word(&table.load).to_owned();
+            status.rows = engine.row_count(table.id);
+            if let Load::Parked { reason } = &table.load {
+                status.message.clone_from(reason);
+            }
+        }
+        for model in engine.models() {
+            let status = facts.models.entry(model.name.clone()).or_default();
+            status.rows = engine.row_count(model.relation);
+            (status.state, status.message) = match &model.state {
+                ModelState::Building => ("building".to_owned(), String::new()),
+                ModelState::Live => ("live".to_owned(), String::new()),
+                ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
+                ModelState::Failed { reason } => ("failed".to_owned(), reason.clone()),
+            };
+        }
+        if let Ok(rejects) = rejects {
+            facts.rejects = rejects.into_iter().map(shown).collect();
+        }
+        facts.sample(now);
+    }
+}
+fn shown(reject: engine::Reject) -> RejectStatus {
+    let row = match reject.row {
+        engine::RejectedRow::Text(text) => text,
+        engine::RejectedRow::Columns(columns) => {
+            let row: serde_json::Map<String, serde_json::Value> =
+                columns.iter().map(|(name, value)| (name.clone(), crate::output::json_of(value))).collect();
+            serde_json::Value::Object(row).to_string()
+        }
+    };
+    RejectStatus {
+        id: reject.id,
+        node: reject.node,
+        reason: reject.reason,
+        code: "22000".to_owned(),
+        key: String::new(),
+        row,
+        position: reject.position,
+        first_at_us: reject.at_us,
+    }
+}
+
+/// What a model or view is, in the words of its project.
+fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state: &str) {
+    let name = text.table_name();
+    let of = if text.is_view { &mut facts.views } else { &mut facts.models };
+    let status = of.entry(name.clone()).or_default();
+    status.materialized.clone_from(&text.materialized);
+    status.sql.clone_from(&text.sql);
+    status.path.clone_from(&text.file);
+    status.description.clone_from(&text.description);
+    status.message.clear();
+    if text.is_view {
+        status.state = view_state.to_owned();
+    }
+    facts.lineage.extend(text.upstream().map(|upstream| (upstream, name.clone())));
+}
+
+fn load_word(load: &Load) -> &'static str {
+    match load {
+        Load::Loading { .. } => "snapshot",
+        Load::Complete | Load::Partial => "streaming",
+        Load::Parked { .. } => "parked",
+    }
+}
+
+static NO_SOURCES: BTreeSet<u32> = BTreeSet::new();
+
+/// The source of each table, and those below each model.
+fn sources_of(warehouse: &Warehouse, lineage: &[(TableName, TableName)]) -> BTreeMap<TableName, BTreeSet<u32>> {
+    let mut found: BTreeMap<TableName, BTreeSet<u32>> = BTreeMap::new();
+    for table in warehouse.engine.tables() {
+        found.entry(table.name.clone()).or_default().insert(table.source);
+    }
+    // As often as the longest way is long: readers may stand before what they read.
+    loop {
+        let mut grew = false;
+        for (upstream, downstream) in lineage {
+            let above = found.get(upstream).cloned().unwrap_or_default();
+            let known = found.entry(downstream.clone()).or_default();
+            let before = known.len();
+            known.extend(above);
+            grew |= known.len() > before;
+        }
+        if !grew {
+            return found;
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What is asked of the pump, and its answers: each between two steps.
+//!
+//! An apply is answered when what it proposed is in place, or cannot be; a newer one, or a rollback, takes its place.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use engine::Difference;
+use plan::TableName;
+use relation::{Schema, TableId};
+use tokio::sync::oneshot;
+
+use super::Pump;
+use crate::definition::Definition;
+use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas};
+
+/// A request and where its answer goes.
+pub enum Request {
+    /// Waits until everything sent before it is visible, and what can be built of it is.
+    Barrier(oneshot::Sender<u64>),
+    /// A table that was missing at the start has come: its number, to be loaded from the start, or why that cannot be.
+    TakeUp { source: String, name: TableName, schema: Schema, answer: oneshot::Sender<Result<TableId, String>> },
+    /// Builds what is proposed beside what serves, and puts it in place.
+    Apply { proposal: Box<Proposal>, answer: oneshot::Sender<Applied> },
+    /// Gives up what is coming, or goes back to what served before.
+    Rollback(oneshot::Sender<Result<Undone, String>>),
+    /// What serves now, and what it stands on.
+    Describe(oneshot::Sender<Described>),
+}
+
+/// How an apply ended.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct Applied {
+    /// Models that came, that were built anew, that went, and that stayed as they were.
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+    pub kept: Vec<String>,
+    /// Models that cannot be kept now, and why; the others are in place all the same.
+    #[serde(default)]
+    pub waiting: Vec<String>,
+    /// What of the project is taken up by a restart alone.
+    #[serde(default)]
+    pub restart: Vec<String>,
+    /// Why what served before serves on; empty where the new models are in place.
+    pub failed: Vec<String>,
+}
+
+/// What a rollback undid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undone {
+    /// What was coming is given up; what serves serves on.
+    Coming,
+    /// What served before serves again.
+    Serving,
+}
+
+/// What serves, for who compares it with a project.
+#[derive(Debug, Clone)]
+pub struct Described {
+    pub definition: Definition,
+    /// Rows of tables and models.
+    pub rows: BTreeMap<TableName, i64>,
+    pub tables: Vec<(TableName, Schema)>,
+    /// Tables that are not there, and why.
+    pub absent: Vec<AbsentTable>,
+}
+
+impl Described {
+    /// What serves in a warehouse.
+    pub fn of(warehouse: &Warehouse) -> Self {
+        let engine = &warehouse.engine;
+        let tables = engine.tables().map(|table| (table.name.clone(), engine.row_count(table.id)));
+        let models = engine.models().into_iter().map(|model| (model.name.clone(), engine.row_count(model.relation)));
+        Self {
+            definition: warehouse.serving.definition.clone(),
+            rows: tables.chain(models).collect(),
+            tables: schemas(engine),
+            absent: warehouse.absent.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Barrier(_) => f.write_str("Barrier"),
+            Self::TakeUp { name, .. } => write!(f, "TakeUp({name})"),
+            Self::Apply { .. } => f.write_str("Apply"),
+            Self::Rollback(_) => f.write_str("Rollback"),
+            Self::Describe(_) => f.write_str("Describe"),
+        }
+    }
+}
+
+impl Pump {
+    pub(super) fn answer(&mut self, request: Request) -> anyhow::Result<()> {
+        match request {
+            Request::Barrier(done) => {
+                self.barriers.push(done);
+                self.release_barriers();
+            }
+            Request::TakeUp { source, name, schema, answer } => self.take_up(&source, &name, &schema, answer)?,
+            Request::Apply { proposal, answer } => self.apply(*proposal, answer)?,
+            Request::Rollback(answer) => {
+                // Whoever asked may have left.
+                answer.send(self.rollback()?).ok();
+            }
+            Request::Describe(answer) => {
+                answer.send(Described::of(&self.warehouse)).ok();
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, proposal: Proposal, answer: oneshot::Sender<Applied>) -> anyhow::Result<()> {
+        let new = &proposal.keepable.contents;
+        let waiting: Vec<String> = new.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        if let Some((coming, difference)) = &self.warehouse.coming
+            && coming.definition == new.definition
+        {
+            self.applying.push((answer, Applied { waiting, ..Applied::of(difference) }));
+            return Ok(());
+        }
+        match self.propose(proposal)? {
+            Proposed::Coming(difference) => {
+                self.applying.push((answer, Applied { waiting, ..Applied::of(&difference) }))
+            }
+            Proposed::InPlace(difference) => {
+                answer.send(Applied { waiting, ..Applied::of(&difference) }).ok();
+            }
+            Proposed::Refused(failed) => {
+                answer.send(Applied { failed, ..Applied::default() }).ok();
+            }
+        }
+        self.build()
+    }
+
+    fn rollback(&mut self) -> anyhow::Result<Result<Undone, String>> {
+        let undone = if self.warehouse.coming.is_some() {
+            self.warehouse.withdraw();
+            self.warehouse.forget_stalled();
+            Undone::Coming
+        } else if self.warehouse.rollback()? {
+            self.warehouse.engine.store().fold_soon();
+            Undone::Serving
+        } else {
+            let hint = "Hint: `tidemill plan` shows what the project on disk would change.";
+            return Ok(Err(format!(
+                "there is nothing to go back to: nothing has changed what serves here yet\n{hint}"
+            )));
+        };
+        self.give_up_building();
+        self.give_up_applying("it was given up by a rollback");
+        {
+            let mut facts = self.status.facts();
+            facts.pending = false;
+            facts.not_applied.clear();
+        }
+        self.note_contents();
+        self.build()?;
+        Ok(Ok(undone))
+    }
+
+    /// Proposes what the project said at the start, where that is not what serves.
+    pub(super) fn propose_outdated(&mut self) -> anyhow::Result<()> {
+        let Some(proposed) = self.warehouse.propose_outdated()? else { return Ok(()) };
+        self.note_proposed(&proposed);
+        Ok(())
+    }
+
+    /// Sets up a definition beside what serves.
+    fn propose(&mut self, proposal: Proposal) -> anyhow::Result<Proposed> {
+        let had_coming = self.warehouse.coming.is_some();
+        let proposed = self.warehouse.propose(proposal)?;
+        let is_coming_still = matches!(proposed, Proposed::Refused(_)) && self.warehouse.coming.is_some();
+        if had_coming && !is_coming_still {
+            self.give_up_building();
+            self.give_up_applying("another project was applied");
+        }
+        self.note_proposed(&proposed);
+        Ok(proposed)
+    }
+
+    fn note_proposed(&mut self, proposed: &Proposed) {
+        {
+            let mut facts = self.status.facts();
+            facts.pending = self.warehouse.coming.is_some();
+            match proposed {
+                Proposed::Coming(_) | Proposed::InPlace(_) => facts.not_applied.clear(),
+                Proposed::Refused(reasons) => {
+                    facts.not_applied = reasons.join("; ");
+                    facts.message = format!("not applied: {}", facts.not_applied);
+                    tracing::error!(models = ?reasons, "the project is not applied; what served before serves on");
+                }
+            }
+        }
+        if matches!(proposed, Proposed::InPlace(_)) {
+            self.note_contents();
+        }
+    }
+
+    /// A model of the version that is given up may be under way; one that is still wanted is begun again.
+    fn give_up_building(&self) {
+        if let Some(cancel) = &self.building {
+            cancel.store(true, Ordering::Release);
+        }
+    }
+
+    fn give_up_applying(&mut self, reason: &str) {
+        self.end_applying(&[reason.to_owned()]);
+    }
+
+    /// Answers who waits for what is coming: it failed for these reasons, or is in place.
+    pub(super) fn end_applying(&mut self, failed: &[String]) {
+        for (answer, mut applied) in self.applying.drain(..) {
+            applied.failed = failed.to_vec();
+            // Whoever asked may have left.
+            answer.send(applied).ok();
+        }
+    }
+
+    /// A table that has come is told to the source when the store knows it for good: the log names tables by number.
+    fn take_up(
+        &mut self,
+        source: &str,
+        name: &TableName,
+        schema: &Schema,
+        answer: oneshot::Sender<Result<TableId, String>>,
+    ) -> anyhow::Result<()> {
+        let id = match self.warehouse.take_up(source, name, schema) {
+            Ok(id) => id,
+            Err(error) => {
+                answer.send(Err(error.to_string())).ok();
+                return Ok(());
+            }
+        };
+        let store = self.warehouse.engine.store().clone();
+        std::thread::Builder::new().name("take-up".to_owned()).spawn(move || {
+            let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());
+            answer.send(folded).ok();
+        })?;
+        self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
+        // Whoever waits for an apply waits for what it comes to now.
+        if self.warehouse.coming.is_some() {
+            self.give_up_building();
+        }
+        let proposed = self.warehouse.propose_again()?;
+        self.note_proposed(&proposed);
+        match &proposed {
+            Proposed::Coming(_) => {}
+            Proposed::InPlace(_) => self.end_applying(&[]),
+            // What was coming before may still be.
+            Proposed::Refused(_) if self.warehouse.coming.is_some() => {}
+            Proposed::Refused(reasons) => self.end_applying(reasons),
+        }
+        self.note_contents();
+        self.build()
+    }
+
+    pub(super) fn release_barriers(&mut self) {
+        if self.building.is_some() {
+            return;
+        }
+        for done in self.barriers.drain(..) {
+            // Whoever asked may have left.
+            done.send(self.warehouse.engine.current_step()).ok();
+        }
+    }
+}
+
+impl Applied {
+    fn of(difference: &Difference) -> Self {
+        let text = |names: &[TableName]| names.iter().map(ToString::to_string).collect();
+        Self {
+            added: text(&difference.added),
+            changed: text(&difference.changed),
+            removed: text(&difference.removed),
+            kept: text(&difference.kept),
+            ..Self::default()
+        }
+    }
+}
