@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::definition::Definition;
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request};
+use crate::reconcile::source::{Compared, Ours, Pace};
 use crate::setup::{Global, Setup};
+use crate::status::Status;
 
 /// Bytes of an order at most.
 const ORDER_BYTES_MAX: u64 = 64 << 10;
@@ -33,6 +35,8 @@ pub enum Order {
     Rollback,
     /// What serves.
     Describe,
+    /// Compares the tables of one source, or of all, with what the source has.
+    ReconcileSource { source: Option<String>, rows_per_second: Option<u64> },
 }
 
 /// An order, with the word from the data folder.
@@ -49,6 +53,9 @@ pub enum Reply {
     Applied(Applied),
     RolledBack,
     Serving(Serving),
+    Compared(Vec<Compared>),
+    /// It is not done yet: how far it is. Other replies follow.
+    Progress(String),
     /// It cannot be done, and why.
     Refused(String),
 }
@@ -138,18 +145,18 @@ impl Desk {
     }
 
     /// Takes orders until stopped.
-    pub async fn serve(self, inbox: mpsc::Sender<Message>, global: Arc<Global>, mut stopped: watch::Receiver<bool>) {
+    pub async fn serve(self, office: Office, mut stopped: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 _ = stopped.wait_for(|stop| *stop) => return,
             };
             let Ok((stream, _)) = accepted else { continue };
-            let (word, inbox, global) = (self.word.clone(), inbox.clone(), Arc::clone(&global));
+            let (word, office) = (self.word.clone(), office.clone());
             let mut ends = stopped.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    served = attend(stream, &word, &inbox, &global) => {
+                    served = attend(stream, &word, &office) => {
                         if let Err(error) = served {
                             tracing::debug!(%error, "an order could not be taken");
                         }
@@ -161,12 +168,7 @@ impl Desk {
     }
 }
 
-async fn attend(
-    mut stream: TcpStream,
-    word: &str,
-    inbox: &mpsc::Sender<Message>,
-    global: &Global,
-) -> anyhow::Result<()> {
+async fn attend(mut stream: TcpStream, word: &str, office: &Office) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     BufReader::new(tokio::io::AsyncReadExt::take(reader, ORDER_BYTES_MAX)).read_line(&mut line).await?;
@@ -174,18 +176,41 @@ async fn attend(
     if letter.word != word {
         bail!("an order with another word");
     }
-    let reply = match carry_out(letter.order, inbox, global).await {
-        Ok(reply) => reply,
-        Err(error) => Reply::Refused(format!("{error:#}")),
+    let (progress, mut told) = mpsc::unbounded_channel();
+    let mut order = std::pin::pin!(carry_out(letter.order, office, &progress));
+    let reply = loop {
+        tokio::select! {
+            biased;
+            Some(text) = told.recv() => write(&mut writer, &Reply::Progress(text)).await?,
+            done = &mut order => break done.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
+        }
     };
-    let mut text = serde_json::to_string(&reply)?;
-    text.push('\n');
-    writer.write_all(text.as_bytes()).await?;
+    write(&mut writer, &reply).await?;
     Ok(writer.shutdown().await?)
 }
 
-async fn carry_out(order: Order, inbox: &mpsc::Sender<Message>, global: &Global) -> anyhow::Result<Reply> {
+async fn write(writer: &mut (impl tokio::io::AsyncWrite + Unpin), reply: &Reply) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(reply)?;
+    text.push('\n');
+    Ok(writer.write_all(text.as_bytes()).await?)
+}
+
+/// What it takes to carry orders out.
+#[derive(Clone)]
+pub struct Office {
+    pub inbox: mpsc::Sender<Message>,
+    pub global: Arc<Global>,
+    pub status: Arc<Status>,
+}
+
+async fn carry_out(order: Order, office: &Office, progress: &Progress) -> anyhow::Result<Reply> {
+    let (inbox, global) = (&office.inbox, &office.global);
     match order {
+        Order::ReconcileSource { source, rows_per_second } => {
+            let say = |text| progress.send(text).map_or((), |()| ());
+            let pace = Pace { rows_per_second, progress: &say };
+            reconcile_source(office, source.as_deref(), &pace).await.map(Reply::Compared)
+        }
         Order::Apply => apply(inbox, global).await.map(Reply::Applied),
         Order::Rollback => {
             let done = ask(inbox, Request::Rollback).await?;
@@ -193,6 +218,29 @@ async fn carry_out(order: Order, inbox: &mpsc::Sender<Message>, global: &Global)
         }
         Order::Describe => Ok(Reply::Serving(ask(inbox, Request::Describe).await?.into())),
     }
+}
+
+/// Lines on how far an order is. Few: one a table.
+type Progress = mpsc::UnboundedSender<String>;
+
+async fn reconcile_source(office: &Office, wanted: Option<&str>, pace: &Pace<'_>) -> anyhow::Result<Vec<Compared>> {
+    let global = Arc::clone(&office.global);
+    let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
+    let mut compared = Vec::new();
+    for (name, source, places) in crate::reconcile::source::feeds(&setup, wanted).await? {
+        let (of, status) = (name.clone(), Arc::clone(&office.status));
+        let known = ask(&office.inbox, |answer| Request::Tables { source: of, places, answer }).await?;
+        let ours = Ours {
+            source: name,
+            number: known.number,
+            tables: known.tables,
+            positions: known.positions,
+            view: Box::new(move || status.view().1),
+            is_running: true,
+        };
+        compared.extend(crate::reconcile::source::compare(&source, &ours, pace).await?);
+    }
+    Ok(compared)
 }
 
 /// Applies the project as it is on disk now.
@@ -225,6 +273,11 @@ async fn ask<T>(
 
 /// Gives an order to the instance that runs over a data folder; none if none runs there.
 pub async fn order(data: &Path, order: Order) -> anyhow::Result<Option<Reply>> {
+    order_with(data, order, |_| ()).await
+}
+
+/// As [`order`], for orders that tell how far they are.
+pub async fn order_with(data: &Path, order: Order, mut progress: impl FnMut(&str)) -> anyhow::Result<Option<Reply>> {
     let Some(addresses) = Addresses::read(data) else { return Ok(None) };
     let (Some(address), Some(word)) = (addresses.control, addresses.word) else { return Ok(None) };
     // A process that was killed leaves its note behind.
@@ -232,10 +285,16 @@ pub async fn order(data: &Path, order: Order) -> anyhow::Result<Option<Reply>> {
     let mut text = serde_json::to_string(&Letter { word, order })?;
     text.push('\n');
     stream.write_all(text.as_bytes()).await?;
-    let mut line = String::new();
-    BufReader::new(&mut stream).read_line(&mut line).await?;
-    if line.is_empty() {
-        bail!("the instance stopped before it was done");
+    let mut replies = BufReader::new(&mut stream);
+    loop {
+        let mut line = String::new();
+        replies.read_line(&mut line).await?;
+        if line.is_empty() {
+            bail!("the instance stopped before it was done");
+        }
+        match serde_json::from_str(&line)? {
+            Reply::Progress(text) => progress(&text),
+            reply => return Ok(Some(reply)),
+        }
     }
-    Ok(Some(serde_json::from_str(&line)?))
 }

@@ -9,7 +9,7 @@ use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, WallClock};
-use crate::control::Desk;
+use crate::control::{Desk, Office};
 use crate::follow::{self, Outlet, PlannedFeed};
 use crate::pump::{Message, Pump};
 use crate::reader::InstanceReader;
@@ -111,7 +111,8 @@ impl Instance {
         ];
         let (inbox, mut outbox) = mpsc::channel(2);
         if let (Some(desk), Some(global)) = (desk, global) {
-            servers.push(tokio::spawn(desk.serve(inbox.clone(), global, stopped.clone())));
+            let office = Office { inbox: inbox.clone(), global, status: Arc::clone(&status) };
+            servers.push(tokio::spawn(desk.serve(office, stopped.clone())));
         }
         let stop = Arc::new(AtomicBool::new(false));
         let outlet = Outlet { inbox: inbox.clone(), status: Arc::clone(&status), stopped };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use connect::SourceEvent;
+use connect::{SourceEvent, TablePlace};
 use engine::{Build, Coming, Finished, Input, Load, ModelState, SourceReject};
 use plan::TableName;
 use relation::{Schema, TableId};
@@ -23,6 +23,7 @@ use crate::clock::{Clock, Uptime};
 use crate::definition::Definition;
 use crate::latency::Tally;
 use crate::recent::{RecentChange, RecentStep};
+use crate::reconcile::source::{OurTable, Ours};
 use crate::status::{Facts, REMEMBERED_MAX, RejectStatus, Stage, Status};
 use crate::system_tables;
 use crate::warehouse::Warehouse;
@@ -61,6 +62,8 @@ pub enum Request {
     Rollback(oneshot::Sender<Result<(), String>>),
     /// What serves now, and what it stands on.
     Describe(oneshot::Sender<Described>),
+    /// The tables of a source at these places of it, and how to know where it stood.
+    Tables { source: String, places: Vec<(TableName, TablePlace)>, answer: oneshot::Sender<SourceTables> },
 }
 
 /// How an apply ended.
@@ -84,6 +87,14 @@ pub struct Described {
     pub tables: Vec<(TableName, Schema)>,
 }
 
+/// What there is of a source.
+#[derive(Debug)]
+pub struct SourceTables {
+    pub number: u32,
+    pub tables: Vec<OurTable>,
+    pub positions: engine::Positions,
+}
+
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -92,6 +103,7 @@ impl std::fmt::Debug for Request {
             Self::Apply { .. } => f.write_str("Apply"),
             Self::Rollback(_) => f.write_str("Rollback"),
             Self::Describe(_) => f.write_str("Describe"),
+            Self::Tables { source, .. } => write!(f, "Tables({source})"),
         }
     }
 }
@@ -331,6 +343,15 @@ impl Pump {
                 }
                 let nothing = || "there is nothing to go back to: nothing was applied yet".to_owned();
                 answer.send(if done { Ok(()) } else { Err(nothing()) }).ok();
+            }
+            Request::Tables { source, places, answer } => {
+                let engine = &self.warehouse.engine;
+                let tables = SourceTables {
+                    number: engine.source(&source).unwrap_or_default(),
+                    tables: Ours::tables(engine, &source, &places),
+                    positions: engine.positions(),
+                };
+                answer.send(tables).ok();
             }
             Request::Describe(answer) => {
                 answer.send(self.described()).ok();

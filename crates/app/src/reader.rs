@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use serve::{Answer, Description, Health, Param, Pin, QueryContext, Reader, SqlError};
 
-use crate::reconcile;
+use crate::reconcile::models as reconcile;
 use crate::status::Status;
 
 /// What may be read, and the step it is read at.

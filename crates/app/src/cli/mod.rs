@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod demo;
 mod doctor;
+mod reconcile;
 mod simulate;
 mod terminal;
 mod up;
@@ -120,6 +121,8 @@ enum Command {
 enum Reconcile {
     /// Every kept model against the batch answer over the stored tables at one step; exit 1 if not equal
     Models,
+    /// Every table against its source, both at one place of the source's log; exit 1 if not equal
+    Source(reconcile::SourceArgs),
 }
 
 /// How a command went, beside errors.
@@ -227,6 +230,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Query { sql } => ask::query(&context, &sql).await,
         Command::Explain { model } => ask::explain(&context, &model).await,
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
+        Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(&context, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
             Ok(Outcome::Ok)
