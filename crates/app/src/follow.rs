@@ -2,8 +2,12 @@
 //!
 //! A table that is not there, or cannot be captured, stops itself alone: it is parked with the reason, models over it wait
 //! ([`Warehouse::open`]), and its source looks for it every few seconds ([`connect::source::LOOK_AGAIN`]). When it has come,
-//! the pump is asked to take it up, and the source starts anew behind what was sent, with one table more.
+//! the pump is asked to take it up, and the source starts anew behind what was sent, with one table more. A table whose
+//! columns are others now is taken up in the same way: beside the one that serves, until it is loaded.
+//!
+//! People command a source through its [`Line`]: load tables again, pause, resume.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +40,8 @@ pub struct PlannedTable {
     pub place: TablePlace,
     pub name: TableName,
     pub found: Found,
+    /// Whether it is parked where its columns become others, until a person has it loaded again.
+    pub parks_on_change: bool,
 }
 
 /// What a source said of a table at the start.
@@ -80,7 +86,8 @@ pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Desc
                 }
                 Found::Unasked => {}
             }
-            tables.push(PlannedTable { place, name, found });
+            let parks_on_change = table.meta.get("on_change").is_some_and(|policy| policy == "park");
+            tables.push(PlannedTable { place, name, found, parks_on_change });
         }
         feeds.push(PlannedFeed { name: feed.connection.name.clone(), source, tables });
     }
@@ -116,14 +123,39 @@ pub struct Outlet {
     pub stopped: watch::Receiver<bool>,
 }
 
+/// What people command a source to do. The answer is what was done, in lines for people, or why it cannot be.
+#[derive(Debug)]
+pub struct Command {
+    pub what: Commanded,
+    pub answer: oneshot::Sender<Result<Vec<String>, String>>,
+}
+
+/// See [`Command`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commanded {
+    /// Load these tables again, while what there is of them serves.
+    Reload(Vec<TableName>),
+    /// Load all tables again, from the present end of the source's log, whatever its position was.
+    ReloadAll,
+    /// Read nothing more until told to.
+    Pause,
+    Resume,
+}
+
+/// The way to a source that is followed.
+pub type Line = mpsc::Sender<Command>;
+
+/// Commands that may wait for a source.
+const COMMANDS_MAX: usize = 8;
+
 /// Follows one source in a task of its own.
-pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> tokio::task::JoinHandle<()> {
+pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> (tokio::task::JoinHandle<()>, Line) {
     let engine = &warehouse.engine;
     let number = engine.source(&feed.name).unwrap_or_default();
     let resume = engine.position(number).cloned();
     let mut tables = Vec::new();
     for table in feed.tables {
-        let known = engine.tables().find(|t| t.name == table.name).map(|known| Known {
+        let known = engine.tables_to_come().find(|t| t.name == table.name).map(|known| Known {
             id: known.id,
             load: known.load.clone(),
             schema: engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default(),
@@ -138,6 +170,7 @@ pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> tokio
         entry.position = resume.clone().unwrap_or_default().0;
     }
     let lag = watch_lag(feed.name.clone(), Arc::clone(&feed.source), outlet.clone());
+    let (line, commands) = mpsc::channel(COMMANDS_MAX);
     let follower = Follower {
         name: feed.name,
         number,
@@ -145,16 +178,22 @@ pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> tokio
         outlet: outlet.clone(),
         followed: Vec::new(),
         absent: Vec::new(),
+        parked: Vec::new(),
+        looks_for_more: false,
+        of: BTreeMap::new(),
+        parks_on_change: BTreeSet::new(),
+        commands,
         resume,
         pause: LOOK_AGAIN,
     };
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let follow = async {
             // None: it was stopped, or nobody listens any more.
             follower.run(tables).await;
         };
         tokio::join!(follow, lag);
-    })
+    });
+    (task, line)
 }
 
 /// How often a source is asked how much of its log is not read yet.
@@ -196,6 +235,14 @@ struct Follower {
     followed: Vec<FollowedTable>,
     /// Tables that are looked for.
     absent: Vec<(TablePlace, TableName)>,
+    /// Tables that are followed again when a person says so.
+    parked: Vec<(TablePlace, TableName)>,
+    /// Tables have become absent since they were last looked for.
+    looks_for_more: bool,
+    /// The names of those that are followed.
+    of: BTreeMap<TableId, TableName>,
+    parks_on_change: BTreeSet<TableName>,
+    commands: mpsc::Receiver<Command>,
     /// Behind all that was sent.
     resume: Option<Position>,
     /// Between two looks for tables that are absent.
@@ -207,7 +254,11 @@ enum Next {
     Event(SourceEvent),
     /// Tables that were absent, by their places among these.
     There(Vec<(usize, TableFacts)>),
+    Command(Command),
 }
+
+/// The source at work.
+type Running = (mpsc::Receiver<SourceEvent>, Control);
 
 type Looking = Pin<Box<dyn Future<Output = Vec<(usize, TableFacts)>> + Send>>;
 
@@ -218,42 +269,207 @@ impl Follower {
         for (table, known) in tables {
             self.set_up(table, known).await?;
         }
-        let (mut events, mut control) = self.start_source();
+        // None while it is paused.
+        let mut running = Some(self.start_source());
         let mut looking = self.look();
         let mut stopped = self.outlet.stopped.clone();
         loop {
             let next = tokio::select! {
-                event = events.recv() => event.map(Next::Event),
+                event = next_event(&mut running) => event.map(Next::Event),
                 there = &mut looking => Some(Next::There(there)),
+                Some(command) = self.commands.recv() => Some(Next::Command(command)),
                 _ = stopped.wait_for(|stop| *stop) => None,
             };
             let went_on = match next {
                 None => None,
-                Some(Next::Event(event)) => {
-                    self.note(&event);
-                    self.say(event).await
-                }
+                Some(Next::Event(event)) => self.take(event, &mut running).await,
                 Some(Next::There(there)) => match self.take_up(there).await {
                     None => None,
                     Some(is_more) => {
                         if is_more {
-                            // What was not taken is read again.
-                            drop(events);
-                            control.stop().await;
-                            (events, control) = self.start_source();
+                            self.start_anew(&mut running).await;
                         }
                         looking = self.look();
                         Some(())
                     }
                 },
+                Some(Next::Command(command)) => {
+                    self.carry_out(command, &mut running).await;
+                    Some(())
+                }
             };
             if went_on.is_none() {
                 break;
             }
+            if self.looks_for_more {
+                self.looks_for_more = false;
+                looking = self.look();
+            }
         }
+        if let Some((events, control)) = running {
+            drop(events);
+            control.stop().await;
+        }
+        Some(())
+    }
+
+    /// An event goes to the pump. What is behind one that says of a table that its columns are others is read again by a
+    /// source that knows the new ones.
+    async fn take(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
+        self.note(&event);
+        let altered = match &event {
+            SourceEvent::Altered { table, statement } => Some((*table, statement.clone())),
+            _ => None,
+        };
+        self.say(event).await?;
+        if let Some((table, statement)) = altered
+            && self.adopt(table, &statement).await?
+        {
+            self.start_anew(running).await;
+        }
+        Some(())
+    }
+
+    /// A table has other columns: it is followed with these from now on. Answers whether there is something to start anew for.
+    async fn adopt(&mut self, table: TableId, statement: &str) -> Option<bool> {
+        let Some(at) = self.followed.iter().position(|followed| followed.id == table) else { return Some(false) };
+        let FollowedTable { place, .. } = self.followed.remove(at);
+        let Some(name) = self.of.remove(&table) else { return Some(false) };
+        if self.parks_on_change.contains(&name) {
+            let reason = format!("its columns are others now ({statement}); `tidemill resnapshot {name}` takes them");
+            self.say(SourceEvent::Parked { table, reason }).await?;
+            self.parked.push((place, name));
+            return Some(true);
+        }
+        let answer = self.describe(&place).await?;
+        match answer {
+            Ok(facts) => self.register(place, name, facts).await.map(|_| true),
+            Err(Absence(reason)) => {
+                let reason = not_there(&place, &reason);
+                self.say(SourceEvent::Parked { table, reason }).await?;
+                self.absent.push((place, name));
+                self.looks_for_more = true;
+                Some(true)
+            }
+        }
+    }
+
+    /// What a table is now; asked until there is an answer.
+    async fn describe(&self, place: &TablePlace) -> Option<Result<TableFacts, Absence>> {
+        let mut stopped = self.outlet.stopped.clone();
+        loop {
+            match self.source.describe(std::slice::from_ref(place)).await {
+                Ok(mut answers) if answers.len() == 1 => return answers.pop(),
+                Ok(_) => return Some(Err(Absence("The source does not say what it is.".to_owned()))),
+                Err(failure) => self.say(stalled(&failure)).await?,
+            }
+            if tokio::time::timeout(DESCRIBE_RETRY, stopped.wait_for(|stop| *stop)).await.is_ok() {
+                return None;
+            }
+        }
+    }
+
+    /// Has the pump take a table up as it is now. Answers whether it is followed.
+    async fn register(&mut self, place: TablePlace, name: TableName, facts: TableFacts) -> Option<bool> {
+        let (answer, answered) = oneshot::channel();
+        let (source, schema) = (self.name.clone(), facts.schema.clone());
+        self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, answer })).await?;
+        match answered.await.ok()? {
+            Ok(id) => {
+                let load = connect::Load::Pending { cursor: None };
+                self.of.insert(id, name);
+                self.followed.push(FollowedTable { id, place, facts, load });
+                Some(true)
+            }
+            Err(reason) => {
+                self.note_parked(&name, reason);
+                self.parked.push((place, name));
+                Some(false)
+            }
+        }
+    }
+
+    /// What was not taken is read again.
+    async fn start_anew(&mut self, running: &mut Option<Running>) {
+        if let Some((events, control)) = running.take() {
+            drop(events);
+            control.stop().await;
+            *running = Some(self.start_source());
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command, running: &mut Option<Running>) {
+        let done = match command.what {
+            Commanded::Reload(tables) => self.reload(&tables, running).await,
+            Commanded::ReloadAll => self.reload_all(running).await,
+            Commanded::Pause => self.set_paused(running).await,
+            Commanded::Resume if running.is_some() => Err(format!("source \"{}\" is not paused", self.name)),
+            Commanded::Resume => {
+                *running = Some(self.start_source());
+                Ok(vec![format!("source \"{}\" goes on", self.name)])
+            }
+        };
+        // Whoever asked may have left.
+        command.answer.send(done).ok();
+    }
+
+    async fn set_paused(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((events, control)) = running.take() else {
+            return Err(format!("source \"{}\" is paused already", self.name));
+        };
         drop(events);
         control.stop().await;
-        Some(())
+        let message = format!("until `tidemill resume {}` or the next start", self.name);
+        self.say(SourceEvent::State(SourceState::Paused, message)).await.ok_or("the instance is stopping")?;
+        Ok(vec![format!("source \"{}\" is paused: what it has read is served, and grows old", self.name)])
+    }
+
+    async fn reload(&mut self, names: &[TableName], running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        const STOPPING: &str = "the instance is stopping";
+        let mut done = Vec::new();
+        let mut is_new = false;
+        for name in names {
+            if let Some(at) = self.parked.iter().position(|(_, parked)| parked == name) {
+                let (place, name) = self.parked.remove(at);
+                let facts = match self.describe(&place).await.ok_or(STOPPING)? {
+                    Ok(facts) => facts,
+                    Err(Absence(reason)) => {
+                        let reason = not_there(&place, &reason);
+                        self.parked.push((place, name));
+                        return Err(reason);
+                    }
+                };
+                is_new |= self.register(place, name.clone(), facts).await.ok_or(STOPPING)?;
+                done.push(format!("{name} is loaded again"));
+                continue;
+            }
+            let found = self.of.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
+            let Some(id) = found else { return Err(format!("{name} is not there to be loaded: it is looked for")) };
+            let Some((_, control)) = running else {
+                return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+            };
+            if !control.reload(id, "asked for by hand".to_owned()).await {
+                return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+            }
+            done.push(format!("{name} is loaded again; what there is of it serves until then"));
+        }
+        if is_new {
+            self.start_anew(running).await;
+        }
+        Ok(done)
+    }
+
+    async fn reload_all(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((_, control)) = running else {
+            return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+        };
+        if !control.restart_from_now() {
+            return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+        }
+        let mut done = vec![format!("all tables of source \"{}\" are loaded again from where its log ends now", self.name)];
+        let parked: Vec<TableName> = self.parked.iter().map(|(_, name)| name.clone()).collect();
+        done.extend(self.reload(&parked, running).await?);
+        Ok(done)
     }
 
     fn start_source(&self) -> (mpsc::Receiver<SourceEvent>, Control) {
@@ -298,11 +514,15 @@ impl Follower {
 
     /// A table is followed, parked, or looked for.
     async fn set_up(&mut self, table: PlannedTable, known: Option<Known>) -> Option<()> {
+        if table.parks_on_change {
+            self.parks_on_change.insert(table.name.clone());
+        }
         let (facts, known) = match (table.found, known) {
             (Found::There(facts), Some(known)) => (facts, known),
             (Found::Absent(reason), Some(known)) => {
                 // It goes on without us: what we have of it is no longer its content.
-                let reason = format!("table {} cannot be captured any more: {reason}", table.place);
+                let reason = not_there(&table.place, &reason);
+                self.absent.push((table.place, table.name));
                 return self.say(SourceEvent::Parked { table: known.id, reason }).await;
             }
             (Found::Absent(reason), None) => {
@@ -317,13 +537,298 @@ impl Follower {
             }
             (Found::Unasked, _) => return Some(()),
         };
-        let Some(load) = load_of(&known.load) else { return Some(()) };
-        if facts.schema != known.schema {
-            let reason = "its columns changed while Tidemill could not see it; restart to load it again".to_owned();
-            return self.say(SourceEvent::Parked { table: known.id, reason }).await;
+        match load_of(&known.load) {
+            Some(load) if facts.schema == known.schema => {
+                self.of.insert(known.id, table.name);
+                self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
+                Some(())
+            }
+            // It was parked, or its columns have changed while nobody could be asked: it is loaded again.
+            _ => self.register(table.place, table.name, facts).await.map(|_| ()),
         }
-        self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
+    }
+
+    /// Looks for the tables that are not there; never ends where there are none.
+    fn look(&self) -> Looking {
+        if self.absent.is_empty() {
+            return Box::pin(std::future::pending());
+        }
+        let source = Arc::clone(&self.source);
+        let places: Vec<TablePlace> = self.absent.iter().map(|(place, _)| place.clone()).collect();
+        let pause = self.pause;
+        Box::pin(async move { until_there(&*source, &places, pause).await })
+    }
+
+    /// Tables have come: the pump takes them up. Answers whether there is one more to follow.
+    async fn take_up(&mut self, there: Vec<(usize, TableFacts)>) -> Option<bool> {
+        let mut is_more = false;
+        // From the last one on, so that the others keep their places.
+        for (at, facts) in there.into_iter().rev() {
+            let (place, name) = self.absent.remove(at);
+            tracing::info!(source = %self.name, table = %name, "a table that was missing is there");
+            is_more |= self.register(place, name, facts).await?;
+        }
+        Some(is_more) => {
+                        if is_more {
+                            self.start_anew(&mut running).await;
+                        }
+                        looking = self.look();
+                        Some(())
+                    }
+                },
+                Some(Next::Command(command)) => {
+                    self.carry_out(command, &mut running).await;
+                    Some(())
+                }
+            };
+            if went_on.is_none() {
+                break;
+            }
+            if self.looks_for_more {
+                self.looks_for_more = false;
+                looking = self.look();
+            }
+        }
+        if let Some((events, control)) = running {
+            drop(events);
+            control.stop().await;
+        }
         Some(())
+    }
+
+    /// An event goes to the pump. What is behind one that says of a table that its columns are others is read again by a
+    /// source that knows the new ones.
+    async fn take(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
+        self.note(&event);
+        let altered = match &event {
+            SourceEvent::Altered { table, statement } => Some((*table, statement.clone())),
+            _ => None,
+        };
+        self.say(event).await?;
+        if let Some((table, statement)) = altered
+            && self.adopt(table, &statement).await?
+        {
+            self.start_anew(running).await;
+        }
+        Some(())
+    }
+
+    /// A table has other columns: it is followed with these from now on. Answers whether there is something to start anew for.
+    async fn adopt(&mut self, table: TableId, statement: &str) -> Option<bool> {
+        let Some(at) = self.followed.iter().position(|followed| followed.id == table) else { return Some(false) };
+        let FollowedTable { place, .. } = self.followed.remove(at);
+        let Some(name) = self.of.remove(&table) else { return Some(false) };
+        if self.parks_on_change.contains(&name) {
+            let reason = format!("its columns are others now ({statement}); `tidemill resnapshot {name}` takes them");
+            self.say(SourceEvent::Parked { table, reason }).await?;
+            self.parked.push((place, name));
+            return Some(true);
+        }
+        let answer = self.describe(&place).await?;
+        match answer {
+            Ok(facts) => self.register(place, name, facts).await.map(|_| true),
+            Err(Absence(reason)) => {
+                let reason = not_there(&place, &reason);
+                self.say(SourceEvent::Parked { table, reason }).await?;
+                self.absent.push((place, name));
+                self.looks_for_more = true;
+                Some(true)
+            }
+        }
+    }
+
+    /// What a table is now; asked until there is an answer.
+    async fn describe(&self, place: &TablePlace) -> Option<Result<TableFacts, Absence>> {
+        let mut stopped = self.outlet.stopped.clone();
+        loop {
+            match self.source.describe(std::slice::from_ref(place)).await {
+                Ok(mut answers) if answers.len() == 1 => return answers.pop(),
+                Ok(_) => return Some(Err(Absence("The source does not say what it is.".to_owned()))),
+                Err(failure) => self.say(stalled(&failure)).await?,
+            }
+            if tokio::time::timeout(DESCRIBE_RETRY, stopped.wait_for(|stop| *stop)).await.is_ok() {
+                return None;
+            }
+        }
+    }
+
+    /// Has the pump take a table up as it is now. Answers whether it is followed.
+    async fn register(&mut self, place: TablePlace, name: TableName, facts: TableFacts) -> Option<bool> {
+        let (answer, answered) = oneshot::channel();
+        let (source, schema) = (self.name.clone(), facts.schema.clone());
+        self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, answer })).await?;
+        match answered.await.ok()? {
+            Ok(id) => {
+                let load = connect::Load::Pending { cursor: None };
+                self.of.insert(id, name);
+                self.followed.push(FollowedTable { id, place, facts, load });
+                Some(true)
+            }
+            Err(reason) => {
+                self.note_parked(&name, reason);
+                self.parked.push((place, name));
+                Some(false)
+            }
+        }
+    }
+
+    /// What was not taken is read again.
+    async fn start_anew(&mut self, running: &mut Option<Running>) {
+        if let Some((events, control)) = running.take() {
+            drop(events);
+            control.stop().await;
+            *running = Some(self.start_source());
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command, running: &mut Option<Running>) {
+        let done = match command.what {
+            Commanded::Reload(tables) => self.reload(&tables, running).await,
+            Commanded::ReloadAll => self.reload_all(running).await,
+            Commanded::Pause => self.set_paused(running).await,
+            Commanded::Resume if running.is_some() => Err(format!("source \"{}\" is not paused", self.name)),
+            Commanded::Resume => {
+                *running = Some(self.start_source());
+                Ok(vec![format!("source \"{}\" goes on", self.name)])
+            }
+        };
+        // Whoever asked may have left.
+        command.answer.send(done).ok();
+    }
+
+    async fn set_paused(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((events, control)) = running.take() else {
+            return Err(format!("source \"{}\" is paused already", self.name));
+        };
+        drop(events);
+        control.stop().await;
+        let message = format!("until `tidemill resume {}` or the next start", self.name);
+        self.say(SourceEvent::State(SourceState::Paused, message)).await.ok_or("the instance is stopping")?;
+        Ok(vec![format!("source \"{}\" is paused: what it has read is served, and grows old", self.name)])
+    }
+
+    async fn reload(&mut self, names: &[TableName], running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        const STOPPING: &str = "the instance is stopping";
+        let mut done = Vec::new();
+        let mut is_new = false;
+        for name in names {
+            if let Some(at) = self.parked.iter().position(|(_, parked)| parked == name) {
+                let (place, name) = self.parked.remove(at);
+                let facts = match self.describe(&place).await.ok_or(STOPPING)? {
+                    Ok(facts) => facts,
+                    Err(Absence(reason)) => {
+                        let reason = not_there(&place, &reason);
+                        self.parked.push((place, name));
+                        return Err(reason);
+                    }
+                };
+                is_new |= self.register(place, name.clone(), facts).await.ok_or(STOPPING)?;
+                done.push(format!("{name} is loaded again"));
+                continue;
+            }
+            let found = self.of.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
+            let Some(id) = found else { return Err(format!("{name} is not there to be loaded: it is looked for")) };
+            let Some((_, control)) = running else {
+                return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+            };
+            if !control.reload(id, "asked for by hand".to_owned()).await {
+                return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+            }
+            done.push(format!("{name} is loaded again; what there is of it serves until then"));
+        }
+        if is_new {
+            self.start_anew(running).await;
+        }
+        Ok(done)
+    }
+
+    async fn reload_all(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((_, control)) = running else {
+            return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+        };
+        if !control.restart_from_now() {
+            return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+        }
+        let mut done = vec![format!("all tables of source \"{}\" are loaded again from where its log ends now", self.name)];
+        let parked: Vec<TableName> = self.parked.iter().map(|(_, name)| name.clone()).collect();
+        done.extend(self.reload(&parked, running).await?);
+        Ok(done)
+    }
+
+    fn start_source(&self) -> (mpsc::Receiver<SourceEvent>, Control) {
+        self.source.start(self.followed.clone(), self.resume.clone(), Limits::default())
+    }
+
+    /// Sends to the pump, unless it is told to stop.
+    async fn send(&self, message: Message) -> Option<()> {
+        let mut stopped = self.outlet.stopped.clone();
+        tokio::select! {
+            sent = self.outlet.inbox.send(message) => sent.ok(),
+            _ = async { drop(stopped.wait_for(|stop| *stop).await) } => None,
+        }
+    }
+
+    async fn say(&self, event: SourceEvent) -> Option<()> {
+        self.send(Message::Event(self.number, event)).await
+    }
+
+    /// Asks for the tables that nobody could be asked for at the start, until there is an answer.
+    async fn ask_for(&self, tables: &mut [(PlannedTable, Option<Known>)]) -> Option<()> {
+        let mut stopped = self.outlet.stopped.clone();
+        loop {
+            let is_unasked = |table: &&mut (PlannedTable, Option<Known>)| matches!(table.0.found, Found::Unasked);
+            let unasked: Vec<_> = tables.iter_mut().filter(is_unasked).collect();
+            if unasked.is_empty() {
+                return Some(());
+            }
+            let wanted: Vec<_> = unasked.iter().map(|(table, _)| table.place.clone()).collect();
+            match self.source.describe(&wanted).await {
+                Ok(answers) => unasked.into_iter().zip(answers).for_each(|(t, answer)| t.0.found = Found::of(answer)),
+                Err(failure) => {
+                    self.say(stalled(&failure)).await?;
+                    let wait = tokio::time::timeout(DESCRIBE_RETRY, stopped.wait_for(|stop| *stop)).await;
+                    if wait.is_ok() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A table is followed, parked, or looked for.
+    async fn set_up(&mut self, table: PlannedTable, known: Option<Known>) -> Option<()> {
+        if table.parks_on_change {
+            self.parks_on_change.insert(table.name.clone());
+        }
+        let (facts, known) = match (table.found, known) {
+            (Found::There(facts), Some(known)) => (facts, known),
+            (Found::Absent(reason), Some(known)) => {
+                // It goes on without us: what we have of it is no longer its content.
+                let reason = not_there(&table.place, &reason);
+                self.absent.push((table.place, table.name));
+                return self.say(SourceEvent::Parked { table: known.id, reason }).await;
+            }
+            (Found::Absent(reason), None) => {
+                self.note_parked(&table.name, not_there(&table.place, &reason));
+                self.absent.push((table.place, table.name));
+                return Some(());
+            }
+            // It has come since the start.
+            (Found::There(_), None) => {
+                self.absent.push((table.place, table.name));
+                return Some(());
+            }
+            (Found::Unasked, _) => return Some(()),
+        };
+        match load_of(&known.load) {
+            Some(load) if facts.schema == known.schema => {
+                self.of.insert(known.id, table.name);
+                self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
+                Some(())
+            }
+            // It was parked, or its columns have changed while nobody could be asked: it is loaded again.
+            _ => self.register(table.place, table.name, facts).await.map(|_| ()),
+        }
     }
 
     /// Looks for the tables that are not there; never ends where there are none.
@@ -367,8 +872,16 @@ impl Follower {
     fn note(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Batch(batch) => self.note_batch(batch),
-            SourceEvent::Parked { table, .. } => self.followed.retain(|followed| followed.id != *table),
-            SourceEvent::State(..) | SourceEvent::Rejected(_) | SourceEvent::Failed(_) => {}
+            SourceEvent::Reload { table, .. } => {
+                let followed = self.followed.iter_mut().find(|followed| followed.id == *table);
+                followed.into_iter().for_each(|table| table.load = connect::Load::Pending { cursor: None });
+            }
+            // A source that is started anew finds out for itself what it has parked.
+            SourceEvent::Parked { .. }
+            | SourceEvent::Altered { .. }
+            | SourceEvent::State(..)
+            | SourceEvent::Rejected(_)
+            | SourceEvent::Failed(_) => {}
         }
     }
 
@@ -394,6 +907,14 @@ pub fn note_parked(status: &Status, source: &str, name: &TableName, reason: Stri
     entry.source = source.to_owned();
     entry.state = "parked".to_owned();
     entry.message = reason;
+}
+
+/// The next event of a source; never, while it is paused.
+async fn next_event(running: &mut Option<Running>) -> Option<SourceEvent> {
+    match running {
+        Some((events, _)) => events.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn stalled(failure: &Failure) -> SourceEvent {

@@ -207,7 +207,8 @@ impl Pump {
         self.note_started();
         while !self.stop.load(Ordering::Acquire) {
             let runtime = self.runtime.clone();
-            let (wait, built) = (IDLE_WAIT, &mut self.built.1);
+            let wait = if self.sweeping().is_some() { Duration::ZERO } else { IDLE_WAIT };
+            let built = &mut self.built.1;
             let heard = runtime.block_on(async {
                 tokio::select! {
                     biased;
@@ -227,6 +228,7 @@ impl Pump {
                 }
                 Some(Heard::Message(first)) => self.take(*first, inbox)?,
             }
+            self.sweep()?;
             self.heal()?;
             // A shop that never pauses has its figures too.
             if self.uptime.now_us() - self.refreshed_us >= REFRESH_US {
@@ -285,6 +287,20 @@ impl Pump {
             self.build()?;
         }
         Ok(())
+    }
+
+    /// A table of which rows that are no longer there are still to be deleted.
+    fn sweeping(&self) -> Option<TableId> {
+        let mut tables = self.warehouse.engine.tables_to_come();
+        tables.find(|table| matches!(table.load, Load::Sweeping { .. })).map(|table| table.id)
+    }
+
+    /// Sweeps a portion of a table that was loaded again: what the sources bring comes in between.
+    fn sweep(&mut self) -> anyhow::Result<()> {
+        match self.sweeping() {
+            Some(table) => self.step(vec![Input::Sweep { table }], 0),
+            None => Ok(()),
+        }
     }
 
     /// A step, tried until the disk has room for it.
@@ -417,6 +433,11 @@ impl Pump {
                 return Ok(());
             }
         };
+        let load = self.warehouse.engine.table(id).map(|table| table.load.clone());
+        if matches!(load, Some(Load::Parked { .. } | Load::Altered { .. })) {
+            let reason = "it is followed again".to_owned();
+            self.step(vec![Input::Reload { table: id, reason, at_us: self.clock.now_us() }], 0)?;
+        }
         let store = self.warehouse.engine.store().clone();
         std::thread::Builder::new().name("take-up".to_owned()).spawn(move || {
             let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());
@@ -569,6 +590,16 @@ impl Pump {
                 source.state = "stalled".to_owned();
                 let parts = [failure.message, failure.detail, failure.hint];
                 source.message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+            }
+            SourceEvent::Reload { table, reason } => {
+                tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "loading a table again");
+                return Some(Input::Reload { table, reason, at_us: self.clock.now_us() });
+            }
+            SourceEvent::Altered { table, statement } => {
+                let table_name = self.table_name(table);
+                tracing::warn!(source = %name, table = %table_name, %statement, "its columns are others now");
+                self.warehouse.altered.insert(table_name, statement.clone());
+                return Some(Input::Altered { table, reason: statement, at_us: self.clock.now_us() });
             }
             SourceEvent::Parked { table, reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");

@@ -53,6 +53,8 @@ pub struct Warehouse {
     pub before: Option<Contents>,
     /// What the project says, with what cannot be kept of it now.
     pub wanted: Definition,
+    /// What made the columns of tables others than they were, as the source said it.
+    pub altered: BTreeMap<TableName, String>,
     /// Tables that were not there at the start and were never known.
     pub absent: Vec<AbsentTable>,
     /// Models and views that cannot be kept now, and why: over an absent table, or not to be planned.
@@ -119,11 +121,11 @@ impl Warehouse {
             let source = engine.register_source(&table.source)?;
             engine.register_table(source, &table.name, &table.schema)?;
         }
-        let known = schemas(&engine);
+        let (known, coming) = (schemas(&engine), schemas_to_come(&engine));
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
         let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
         let wanted = Definition::of(setup);
-        let new = keepable(&wanted, &known, &absent);
+        let new = keepable(&wanted, &coming, &absent);
         let stored = engine.serving_label()?.map(|label| Definition::from_bytes(&label)).transpose()?;
         let serving = match stored {
             Some(stored) => {
@@ -149,20 +151,28 @@ impl Warehouse {
         };
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
-        Ok(Self { engine, queries, serving, coming: None, before, wanted, absent, waiting })
+        let altered = BTreeMap::new();
+        Ok(Self { engine, queries, serving, coming: None, before, wanted, altered, absent, waiting })
     }
 
     /// Whether the project says something else than what serves, as far as that can be kept.
     pub fn is_outdated(&self) -> bool {
-        let new = keepable(&self.wanted, &schemas(&self.engine), &self.absent).contents;
-        new.definition != self.serving.definition
+        let new = keepable(&self.wanted, &schemas_to_come(&self.engine), &self.absent).contents;
+        new.definition != self.serving.definition || self.engine.tables_to_come().any(|table| table.is_coming)
     }
 
     /// Sets up what can be kept of a definition beside what serves: it is built by and by.
     pub fn propose(&mut self, wanted: Definition) -> anyhow::Result<engine::Difference> {
-        let new = keepable(&wanted, &schemas(&self.engine), &self.absent);
+        let new = keepable(&wanted, &schemas_to_come(&self.engine), &self.absent);
         self.wanted = wanted;
         self.waiting = new.waiting;
+        for (name, reason) in &mut self.waiting {
+            for (table, statement) in &self.altered {
+                if self.wanted.readers_of(std::iter::once(table.clone())).contains(name) {
+                    reason.push_str(&format!(" {table} was altered: {statement}"));
+                }
+            }
+        }
         let label = new.contents.definition.to_bytes()?;
         let (difference, refused) = self.engine.propose(new.contents.definitions(), label)?;
         self.waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
@@ -220,7 +230,7 @@ impl Warehouse {
     /// The tables that a source feeds, with the names they have in the project.
     pub fn tables_of(&self, source: &str) -> BTreeMap<TableName, TableId> {
         let id = self.engine.source(source);
-        let tables = self.engine.tables().filter(|t| Some(t.source) == id);
+        let tables = self.engine.tables_to_come().filter(|t| Some(t.source) == id);
         tables.map(|t| (t.name.clone(), t.id)).collect()
     }
 }
@@ -228,6 +238,11 @@ impl Warehouse {
 /// The tables of an engine.
 pub fn schemas(engine: &Engine) -> Vec<(TableName, Schema)> {
     engine.tables().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
+}
+
+/// The tables of an engine as they will be when those with other columns have taken the places of those that serve.
+pub fn schemas_to_come(engine: &Engine) -> Vec<(TableName, Schema)> {
+    engine.tables_to_come().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
 }
 
 /// What can be kept of a definition.
