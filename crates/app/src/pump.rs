@@ -745,9 +745,7 @@ impl Pump {
             status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
             status.state = load_word(&table.load).to_owned();
             status.rows = engine.row_count(table.id);
-            if let Load::Parked { reason } = &table.load {
-                status.message.clone_from(reason);
-            }
+            (status.message, status.doubted_since_us) = doubt_of(&table.load);
         }
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
@@ -810,9 +808,26 @@ enum Heard {
     Message(Box<Message>),
 }
 
+/// Why a table's content is in doubt, and since when that is known; the time is 0 where it began while nothing ran.
+fn doubt_of(load: &Load) -> (String, Option<i64>) {
+    match load {
+        Load::Loading { .. } | Load::Complete | Load::Partial => (String::new(), None),
+        Load::Parked { reason } => (reason.clone(), None),
+        Load::Reloading { again, .. } | Load::Sweeping { again, .. } => {
+            (format!("loaded again: {}", again.reason), Some(again.since_us))
+        }
+        Load::Altered { reason, since_us, .. } => {
+            let message = format!("as it was before {reason}; it is loaded anew with its columns of now");
+            (message, Some(*since_us).filter(|since| *since > 0))
+        }
+    }
+}
+
 fn load_word(load: &Load) -> &'static str {
     match load {
         Load::Loading { .. } => "snapshot",
+        Load::Reloading { .. } | Load::Sweeping { .. } => "resnapshot",
+        Load::Altered { .. } => "altered",
         Load::Complete | Load::Partial => "streaming",
         Load::Parked { .. } => "parked",
     }

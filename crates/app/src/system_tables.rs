@@ -118,7 +118,7 @@ fn sources(facts: &Facts, _now: i64) -> Columns {
     ]
 }
 
-fn tables(facts: &Facts, _now: i64) -> Columns {
+fn tables(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.tables.iter().collect();
     vec![
         ("source", text(&rows, |r| &r.1.source)),
@@ -130,7 +130,7 @@ fn tables(facts: &Facts, _now: i64) -> Columns {
         ("snapshot_rows_total", count(&rows, |r| r.1.snapshot_rows_total)),
         ("changes_total", count(&rows, |r| r.1.changes_total)),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
-        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.lag_us))).collect())),
+        ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.lag_at(now)))).collect())),
         ("message", text(&rows, |r| &r.1.message)),
     ]
 }
