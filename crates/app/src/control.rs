@@ -22,9 +22,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::definition::Definition;
+use crate::follow::{Command, Commanded, Line};
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request, Undone};
+use crate::reconcile::source::{Compared, Ours, Pace};
 use crate::setup::{Global, Setup};
+use crate::status::Status;
 use crate::warehouse::{AbsentTable, Proposal};
 
 /// Bytes of an order at most.
@@ -46,6 +49,13 @@ pub enum Order {
     Rollback,
     /// What serves.
     Describe,
+    /// Loads tables again: these, or all of one source or of all.
+    Resnapshot { tables: Vec<String>, source: Option<String> },
+    /// Reads nothing more of a source until told to.
+    Pause(String),
+    Resume(String),
+    /// Compares the tables of one source, or of all, with what the source has.
+    ReconcileSource { source: Option<String>, rows_per_second: Option<u64> },
 }
 
 /// An order, with the word from the data folder.
@@ -67,6 +77,11 @@ pub enum Reply {
     /// What was coming is given up.
     GivenUp,
     Serving(Serving),
+    Compared(Vec<Compared>),
+    /// It is done, or begun: in lines for people.
+    Done(Vec<String>),
+    /// It is not done yet: how far it is. Other replies follow.
+    Progress(String),
     /// It cannot be done, and why.
     Refused(String),
 }
@@ -161,6 +176,9 @@ pub struct Attendant {
     pub global: Arc<Global>,
     /// The project as the instance started with it.
     pub started: Arc<Setup>,
+    pub status: Arc<Status>,
+    /// The ways to the sources, by name.
+    pub lines: BTreeMap<String, Line>,
 }
 
 impl Desk {
@@ -246,13 +264,29 @@ impl Attendant {
             Err(error) => return say(&mut stream, &Reply::Refused(format!("{error:#}"))).await,
         };
         say(&mut stream, &Reply::Taken).await?;
-        let reply = self.carry_out(order).await.unwrap_or_else(|error| Reply::Refused(format!("{error:#}")));
+        let (progress, mut told) = mpsc::unbounded_channel();
+        let mut order = std::pin::pin!(self.carry_out(order, &progress));
+        let reply = loop {
+            tokio::select! {
+                biased;
+                Some(text) = told.recv() => say(&mut stream, &Reply::Progress(text)).await?,
+                done = &mut order => break done.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
+            }
+        };
         say(&mut stream, &reply).await?;
         Ok(stream.shutdown().await?)
     }
 
-    async fn carry_out(&self, order: Order) -> anyhow::Result<Reply> {
+    async fn carry_out(&self, order: Order, progress: &Progress) -> anyhow::Result<Reply> {
         match order {
+            Order::Resnapshot { tables, source } => self.resnapshot(&tables, source.as_deref()).await.map(Reply::Done),
+            Order::Pause(source) => self.command(&source, Commanded::Pause).await.map(Reply::Done),
+            Order::Resume(source) => self.command(&source, Commanded::Resume).await.map(Reply::Done),
+            Order::ReconcileSource { source, rows_per_second } => {
+                let say = |text| progress.send(text).map_or((), |()| ());
+                let pace = Pace { rows_per_second, progress: &say };
+                self.reconcile_source(source.as_deref(), &pace).await.map(Reply::Compared)
+            }
             Order::Apply => apply(&self.inbox, &self.global, &self.started).await.map(Reply::Applied),
             Order::Rollback => Ok(match ask(&self.inbox, Request::Rollback).await? {
                 Ok(Undone::Serving) => Reply::RolledBack,
@@ -269,6 +303,82 @@ impl Attendant {
         }
     }
 }
+
+impl Attendant {
+    /// Has a source do something. Errors: there is none of that name, or it cannot.
+    async fn command(&self, source: &str, what: Commanded) -> anyhow::Result<Vec<String>> {
+        let Some(line) = self.lines.get(source) else {
+            let known: Vec<&str> = self.lines.keys().map(String::as_str).collect();
+            bail!("there is no source \"{source}\"\nHint: One of: {}.", known.join(", "));
+        };
+        let (answer, answered) = oneshot::channel();
+        let stopping = || anyhow::anyhow!("the instance is stopping");
+        line.send(Command { what, answer }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
+    }
+
+    async fn resnapshot(&self, wanted: &[String], source: Option<&str>) -> anyhow::Result<Vec<String>> {
+        let mut done = Vec::new();
+        if wanted.is_empty() {
+            for name in self.lines.keys().filter(|name| source.is_none_or(|source| source == **name)) {
+                done.extend(self.command(name, Commanded::ReloadAll).await?);
+            }
+            if let (Some(source), true) = (source, done.is_empty()) {
+                done.extend(self.command(source, Commanded::ReloadAll).await?);
+            }
+            return Ok(done);
+        }
+        let mut by_source: BTreeMap<String, Vec<TableName>> = BTreeMap::new();
+        for text in wanted {
+            let (source, table) = self.table(text)?;
+            by_source.entry(source).or_default().push(table);
+        }
+        for (source, tables) in by_source {
+            done.extend(self.command(&source, Commanded::Reload(tables)).await?);
+        }
+        Ok(done)
+    }
+
+    /// A table by its name, with or without the schema, and its source.
+    fn table(&self, text: &str) -> anyhow::Result<(String, TableName)> {
+        let facts = self.status.facts();
+        let is_it = |name: &&TableName| name.to_string() == text || name.name == text;
+        let found: Vec<&TableName> = facts.tables.keys().filter(is_it).collect();
+        match found[..] {
+            [name] => Ok((facts.tables[name].source.clone(), name.clone())),
+            [] => {
+                let known: Vec<String> = facts.tables.keys().map(ToString::to_string).collect();
+                bail!("there is no source table \"{text}\"\nHint: One of: {}.", known.join(", "))
+            }
+            _ => {
+                let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+                bail!("\"{text}\" is more than one table\nHint: One of: {}.", names.join(", "))
+            }
+        }
+    }
+
+    async fn reconcile_source(&self, wanted: Option<&str>, pace: &Pace<'_>) -> anyhow::Result<Vec<Compared>> {
+        let setup = load(&self.global).await?;
+        let mut compared = Vec::new();
+        for (name, source, places) in crate::reconcile::source::feeds(&setup, wanted).await? {
+            let (of, status) = (name.clone(), Arc::clone(&self.status));
+            let known = ask(&self.inbox, |answer| Request::Tables { source: of, places, answer }).await?;
+            let ours = Ours {
+                source: name,
+                number: known.number,
+                tables: known.tables,
+                positions: known.positions,
+                view: Box::new(move || status.view().1),
+                is_running: true,
+            };
+            compared.extend(crate::reconcile::source::compare(&source, &ours, pace).await?);
+        }
+        Ok(compared)
+    }
+}
+
+/// Lines on how far an order is. Few: one a table.
+type Progress = mpsc::UnboundedSender<String>;
 
 async fn load(global: &Arc<Global>) -> anyhow::Result<Setup> {
     let global = Arc::clone(global);
@@ -320,6 +430,11 @@ pub enum Ordered {
 
 /// Gives an order to the instance that runs over a data folder.
 pub async fn order(data: &Path, order: Order) -> anyhow::Result<Ordered> {
+    order_with(data, order, |_| ()).await
+}
+
+/// As [`order`], for orders that tell how far they are.
+pub async fn order_with(data: &Path, order: Order, mut progress: impl FnMut(&str)) -> anyhow::Result<Ordered> {
     let Some(addresses) = Addresses::read(data) else { return Ok(Ordered::Nobody { left_by: None }) };
     let nobody = Ordered::Nobody { left_by: Some(addresses.pid) };
     let (Some(address), Some(word)) = (addresses.control, addresses.word) else { return Ok(nobody) };
@@ -343,7 +458,13 @@ pub async fn order(data: &Path, order: Order) -> anyhow::Result<Ordered> {
         Ok(Some(reply)) => return Ok(Ordered::Answered(reply)),
         Ok(None) | Err(_) => bail!(stranger()),
     }
-    match reply_of(&mut lines).await? {
+    let last = loop {
+        match reply_of(&mut lines).await? {
+            Some(Reply::Progress(text)) => progress(&text),
+            last => break last,
+        }
+    };
+    match last {
         Some(reply) => Ok(Ordered::Answered(reply)),
         None => bail!(
             "the instance stopped before it was done\nHint: `tidemill up` goes on from what it kept, and applies the project on disk at its start."

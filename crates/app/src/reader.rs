@@ -9,7 +9,7 @@ use futures::{StreamExt as _, stream};
 use serve::{Answer, Description, Health, Param, Pin, QueryContext, Reader, SqlError};
 
 use crate::clock::Clock;
-use crate::reconcile;
+use crate::reconcile::models as reconcile;
 use crate::status::Status;
 
 /// What may be read, and the step it is read at.

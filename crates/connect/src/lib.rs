@@ -11,6 +11,6 @@ pub mod source;
 
 pub use secret::Secret;
 pub use source::{
-    Absence, Check, CheckOutcome, Control, Failure, FollowedTable, Limits, Load, OwnFacts, RejectedRow, Settings,
-    Source, SourceEvent, SourceKind, SourceState, TableFacts, TablePlace,
+    Absence, Check, CheckOutcome, Control, Failure, FollowedTable, Limits, Load, OwnFacts, ReadWhole, RejectedRow,
+    RowSink, Settings, Source, SourceEvent, SourceKind, SourceState, TableFacts, TablePlace, WholeReader,
 };

@@ -444,6 +444,11 @@ impl Engine {
         self.sources.get(&source).map(|(_, position)| position).filter(|p| !p.0.is_empty())
     }
 
+    /// Where a source stood at the step of a snapshot.
+    pub fn positions(&self) -> Positions {
+        Positions { facts: self.facts }
+    }
+
     /// The tables of all sources.
     pub fn tables(&self) -> impl Iterator<Item = &SourceTable> {
         self.network.tables.values()
@@ -491,6 +496,20 @@ impl Engine {
             catalog.add_unavailable(model.name.clone(), unavailable);
         }
         catalog
+    }
+}
+
+/// Reads where sources stood: for who holds a snapshot and not the engine.
+#[derive(Debug, Clone, Copy)]
+pub struct Positions {
+    facts: TableId,
+}
+
+impl Positions {
+    /// Where a source stood at the step of a snapshot; none before its first batch.
+    pub fn at(self, snapshot: &Snapshot, source: u32) -> Result<Option<Position>> {
+        let value = snapshot.get(self.facts, &fact_key("position", TableId(source)))?;
+        Ok(value.map(|text| Position(String::from_utf8_lossy(&text).into_owned())))
     }
 }
 

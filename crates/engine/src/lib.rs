@@ -31,7 +31,7 @@ pub mod stored;
 mod versions;
 
 pub use build::{Build, Finished};
-pub use engine::{Engine, Load, Model, ModelDefinition, ModelState, Settings, SourceTable};
+pub use engine::{Engine, Load, Model, ModelDefinition, ModelState, Positions, Settings, SourceTable};
 pub use error::{Error, Result};
 pub use input::Input;
 pub use rejects::{Reject, RejectedRow, SourceReject};

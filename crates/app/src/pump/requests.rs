@@ -5,14 +5,17 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use engine::Difference;
+use connect::TablePlace;
+use engine::{Difference, Input, Load};
 use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::oneshot;
 
 use super::Pump;
 use crate::definition::Definition;
-use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas};
+use crate::clock::Clock as _;
+use crate::reconcile::source::{OurTable, Ours};
+use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas_to_come};
 
 /// A request and where its answer goes.
 pub enum Request {
@@ -26,6 +29,16 @@ pub enum Request {
     Rollback(oneshot::Sender<Result<Undone, String>>),
     /// What serves now, and what it stands on.
     Describe(oneshot::Sender<Described>),
+    /// The tables of a source at these places of it, and how to know where it stood.
+    Tables { source: String, places: Vec<(TableName, TablePlace)>, answer: oneshot::Sender<SourceTables> },
+}
+
+/// What there is of a source.
+#[derive(Debug)]
+pub struct SourceTables {
+    pub number: u32,
+    pub tables: Vec<OurTable>,
+    pub positions: engine::Positions,
 }
 
 /// How an apply ended.
@@ -75,7 +88,7 @@ impl Described {
         Self {
             definition: warehouse.serving.definition.clone(),
             rows: tables.chain(models).collect(),
-            tables: schemas(engine),
+            tables: schemas_to_come(engine),
             absent: warehouse.absent.clone(),
         }
     }
@@ -89,6 +102,7 @@ impl std::fmt::Debug for Request {
             Self::Apply { .. } => f.write_str("Apply"),
             Self::Rollback(_) => f.write_str("Rollback"),
             Self::Describe(_) => f.write_str("Describe"),
+            Self::Tables { source, .. } => write!(f, "Tables({source})"),
         }
     }
 }
@@ -105,6 +119,15 @@ impl Pump {
             Request::Rollback(answer) => {
                 // Whoever asked may have left.
                 answer.send(self.rollback()?).ok();
+            }
+            Request::Tables { source, places, answer } => {
+                let engine = &self.warehouse.engine;
+                let tables = SourceTables {
+                    number: engine.source(&source).unwrap_or_default(),
+                    tables: Ours::tables(engine, &source, &places),
+                    positions: engine.positions(),
+                };
+                answer.send(tables).ok();
             }
             Request::Describe(answer) => {
                 answer.send(Described::of(&self.warehouse)).ok();
@@ -235,6 +258,11 @@ impl Pump {
                 return Ok(());
             }
         };
+        let load = self.warehouse.engine.table(id).map(|table| table.load.clone());
+        if matches!(load, Some(Load::Parked { .. } | Load::Altered { .. })) {
+            let reason = "it is followed again".to_owned();
+            self.step(vec![Input::Reload { table: id, reason, at_us: self.clock.now_us() }], 0)?;
+        }
         let store = self.warehouse.engine.store().clone();
         std::thread::Builder::new().name("take-up".to_owned()).spawn(move || {
             let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());

@@ -67,9 +67,47 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Bytes of its log that a position has not seen; none where nobody knows.
     async fn bytes_behind(&self, position: &Position) -> Result<Option<u64>, Failure>;
 
+    /// Opens all tables for reading as they are at one place of its log.
+    async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {
+        Err(Failure {
+            message: format!("a source of the type `{}` cannot be compared with its tables", self.word()),
+            detail: "It does not keep what it has sent.".to_owned(),
+            hint: String::new(),
+        })
+    }
+
     /// Questions asked before it is used, about it and about these tables. Never fails: what cannot be asked because of an
     /// earlier answer is left out.
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check>;
+}
+
+/// Takes the rows of a table that is read whole, each encoded by the table's layout.
+pub type RowSink<'a> = dyn FnMut(&[u8]) + Send + 'a;
+
+/// What was read of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadWhole {
+    pub rows: u64,
+    /// Rows that are no rows of their columns' types, which a table's content lacks.
+    pub unreadable: u64,
+}
+
+/// Tables as they all were at one place of their source's log.
+#[async_trait]
+pub trait WholeReader: Send {
+    /// That place: a position like those of batches.
+    fn position(&self) -> &Position;
+
+    /// Reads a table, in any order, no faster than so many rows a second. Reading it once more gives the same rows.
+    async fn read(
+        &mut self,
+        table: &FollowedTable,
+        rows_per_second: Option<u64>,
+        sink: &mut RowSink<'_>,
+    ) -> Result<ReadWhole, Failure>;
+
+    /// Lets go of the source.
+    async fn close(self: Box<Self>);
 }
 
 /// Where a table is in its source.

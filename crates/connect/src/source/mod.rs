@@ -13,7 +13,8 @@ pub mod mysql;
 mod settings;
 
 pub use kind::{
-    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, Source, SourceKind, TableFacts, TablePlace, until_there,
+    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, RowSink, Source, SourceKind, TableFacts,
+    TablePlace, WholeReader, until_there,
 };
 pub use settings::Settings;
 
@@ -40,6 +41,8 @@ pub enum SourceState {
     Streaming,
     /// Cut off; it tries again by itself.
     Stalled,
+    /// A person has stopped it, until a person has it go on.
+    Paused,
 }
 
 impl fmt::Display for SourceState {
@@ -49,6 +52,7 @@ impl fmt::Display for SourceState {
             Self::Snapshot => "snapshot",
             Self::Streaming => "streaming",
             Self::Stalled => "stalled",
+            Self::Paused => "paused",
         })
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::source::{
     Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Settings, Source, SourceEvent, SourceKind,
-    TablePlace,
+    TablePlace, WholeReader,
 };
 
 use super::{CaptureTable, MysqlConfig, MysqlSource, SourceColumn, Start, Tls};
@@ -89,6 +89,20 @@ fn pairs(wanted: &[TablePlace]) -> Vec<(String, String)> {
     wanted.iter().map(|place| (place.database.clone(), place.name.clone())).collect()
 }
 
+/// A table as the source's own parts know it.
+pub(super) fn capture(table: FollowedTable) -> CaptureTable {
+    // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
+    let columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
+    CaptureTable {
+        id: table.id,
+        database: table.place.database,
+        name: table.place.name,
+        columns,
+        schema: table.facts.schema,
+        load: table.load,
+    }
+}
+
 #[async_trait]
 impl Source for Mysql {
     fn word(&self) -> &'static str {
@@ -118,18 +132,6 @@ impl Source for Mysql {
         resume: Option<Position>,
         limits: Limits,
     ) -> (mpsc::Receiver<SourceEvent>, Control) {
-        let capture = |table: FollowedTable| {
-            // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
-            let columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
-            CaptureTable {
-                id: table.id,
-                database: table.place.database,
-                name: table.place.name,
-                columns,
-                schema: table.facts.schema,
-                load: table.load,
-            }
-        };
         MysqlSource::start(self.config.clone(), tables.into_iter().map(capture).collect(), resume, limits)
     }
 
@@ -147,6 +149,10 @@ impl Source for Mysql {
 
     async fn bytes_behind(&self, position: &Position) -> Result<Option<u64>, Failure> {
         super::bytes_behind(&self.config, position).await
+    }
+
+    async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {
+        Ok(Box::new(super::whole::Whole::open(&self.config).await?))
     }
 
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check> {

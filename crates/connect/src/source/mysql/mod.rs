@@ -13,7 +13,7 @@
 //!   `sentry`: whether it still does.
 //! - `event`, `statement`: the frame of log events. `assemble`: whole transactions from them. [`decode`]: rows from bytes.
 //! - `snapshot`, `window`: the first load, and why a chunk may be sent.
-//! - `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
+//! - `whole`: tables as they were at one place of the log, for who compares them. `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
 //!
 //! A position is taken only at the end of a transaction. A lost connection takes back the half transaction, and reading
 //! goes on behind the last whole one: nothing is lost and nothing doubled. Keys that the log has changed since the reader
@@ -42,6 +42,7 @@ mod snapshot;
 mod statement;
 #[doc(hidden)]
 pub mod testing;
+mod whole;
 mod window;
 mod wire;
 

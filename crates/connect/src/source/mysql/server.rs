@@ -104,6 +104,12 @@ pub(crate) async fn end_position(wire: &mut Wire, facts: &Facts) -> Result<LogPo
     Ok(LogPosition::new(point, gtids))
 }
 
+/// A place of a MariaDB server's log as a position to resume from.
+pub(crate) async fn position_at(wire: &mut Wire, point: LogPoint) -> Result<LogPosition, WireError> {
+    let gtids = mariadb_gtids(wire, &point).await?;
+    Ok(LogPosition { point, gtids })
+}
+
 /// MariaDB's transactions at a place of its log.
 async fn mariadb_gtids(wire: &mut Wire, point: &LogPoint) -> Result<Gtids, WireError> {
     let file = point.file.replace(['\'', '\\'], "");

@@ -285,7 +285,7 @@ fn refusal(error: &WireError, config: &MysqlConfig) -> Option<String> {
 }
 
 /// MariaDB knows the place of a snapshot.
-async fn mariadb_snapshot(wire: &mut Wire) -> Result<LogPoint, WireError> {
+pub(super) async fn mariadb_snapshot(wire: &mut Wire) -> Result<LogPoint, WireError> {
     wire.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
     let rows = wire.query("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
     let get = |name: &str| {
@@ -382,7 +382,7 @@ enum CursorKind {
 }
 
 #[derive(Debug, Clone)]
-struct KeyColumn {
+pub(super) struct KeyColumn {
     /// What is compared and ordered by.
     expression: String,
     /// What is selected to become the cursor.
@@ -391,7 +391,7 @@ struct KeyColumn {
 }
 
 /// The key's columns in key order, or why they cannot be walked.
-fn key_columns(table: &CaptureTable) -> Result<Vec<KeyColumn>, String> {
+pub(super) fn key_columns(table: &CaptureTable) -> Result<Vec<KeyColumn>, String> {
     table.schema.key.iter().map(|&i| key_column(&table.columns[i])).collect()
 }
 
@@ -419,7 +419,7 @@ fn key_column(column: &SourceColumn) -> Result<KeyColumn, String> {
 }
 
 /// A cursor is a JSON array of the last row's key values, bytes as hexadecimal digits.
-fn encode_cursor(last: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn encode_cursor(last: &[Vec<u8>]) -> Vec<u8> {
     let values: Vec<String> = last.iter().map(|value| hex(value)).collect();
     serde_json::to_vec(&values).unwrap_or_default()
 }
@@ -462,12 +462,12 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
 }
 
-fn full_name(table: &CaptureTable) -> String {
+pub(super) fn full_name(table: &CaptureTable) -> String {
     format!("{}.{}", quoted(&table.database), quoted(&table.name))
 }
 
 /// The query of one chunk: `rows` rows behind the cursor, in key order.
-fn chunk_query(
+pub(super) fn chunk_query(
     table: &CaptureTable,
     plan: &SnapshotPlan,
     keys: &[KeyColumn],

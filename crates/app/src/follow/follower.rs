@@ -1,180 +1,4 @@
-//! Sources that are followed: what of a project's tables is there, one task per source, and what it knows of itself.
-//!
-//! A table that is not there, or cannot be captured, stops itself alone: it is parked with the reason, models over it wait
-//! ([`Warehouse::open`]), and its source looks for it every few seconds ([`connect::source::LOOK_AGAIN`]). When it has come,
-//! the pump is asked to take it up, and the source starts anew behind what was sent, with one table more.
-
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
-
-use connect::source::{LOOK_AGAIN, until_there};
-use connect::{
-    Absence, Control, Failure, FollowedTable, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace,
-};
-use engine::Load;
-use plan::TableName;
-use relation::{Position, SourceBatch, TableId};
-use tokio::sync::{mpsc, oneshot, watch};
-
-use crate::pump::{Message, Request};
-use crate::setup::Setup;
-use crate::sources::said;
-use crate::status::Status;
-use crate::warehouse::{AbsentTable, Described, SourceTable, Warehouse};
-
-/// A source that is to be followed, and its tables.
-pub struct PlannedFeed {
-    pub name: String,
-    pub source: Arc<dyn Source>,
-    pub tables: Vec<PlannedTable>,
-}
-
-/// A table of a feed.
-#[derive(Debug, Clone)]
-pub struct PlannedTable {
-    pub place: TablePlace,
-    pub name: TableName,
-    pub found: Found,
-}
-
-/// What a source said of a table at the start.
-#[derive(Debug, Clone)]
-pub enum Found {
-    There(TableFacts),
-    /// It is not there or cannot be captured, for this reason.
-    Absent(String),
-    /// The source could not be asked.
-    Unasked,
-}
-
-/// Asks every source for its tables. Errors: a source of which nothing is known yet cannot be asked.
-pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Described)> {
-    let mut feeds = Vec::new();
-    let mut described = Described::default();
-    // What a data folder that was used before has is served on, whoever cannot be asked.
-    let known = setup.data.join("store").is_dir();
-    for feed in setup.feeds()? {
-        let source = crate::sources::open(feed.connection).await?;
-        let wanted = feed.wanted();
-        let answers = match source.describe(&wanted).await {
-            Ok(answers) => answers.into_iter().map(Found::of).collect::<Vec<_>>(),
-            Err(failure) if known => {
-                tracing::warn!(source = %feed.connection.name, "{}", said(&failure));
-                wanted.iter().map(|_| Found::Unasked).collect()
-            }
-            Err(failure) => return Err(anyhow::anyhow!(said(&failure))),
-        };
-        let mut tables = Vec::new();
-        for ((table, place), found) in feed.tables.iter().zip(wanted).zip(answers) {
-            let (source, name) = (feed.connection.name.clone(), TableName::new(&table.source, &table.name));
-            match &found {
-                Found::There(facts) => {
-                    let schema = facts.schema.clone();
-                    described.tables.push(SourceTable { source, name: name.clone(), schema });
-                }
-                Found::Absent(reason) => {
-                    let reason = not_there(&place, reason);
-                    tracing::warn!(source = %source, table = %name, reason = %reason, "table parked");
-                    described.absent.push(AbsentTable { source, name: name.clone(), reason });
-                }
-                Found::Unasked => {}
-            }
-            tables.push(PlannedTable { place, name, found });
-        }
-        feeds.push(PlannedFeed { name: feed.connection.name.clone(), source, tables });
-    }
-    Ok((feeds, described))
-}
-
-impl Found {
-    fn of(answer: Result<TableFacts, Absence>) -> Self {
-        match answer {
-            Ok(facts) => Self::There(facts),
-            Err(Absence(reason)) => Self::Absent(reason),
-        }
-    }
-}
-
-fn not_there(place: &TablePlace, reason: &str) -> String {
-    format!("table {place} cannot be captured: {reason} It is looked for every {} s.", LOOK_AGAIN.as_secs())
-}
-
-/// A source that begins at a place of its log has no first load: its tables hold what the log says from there on.
-pub fn skip_loads(feeds: &[PlannedFeed], warehouse: &mut Warehouse) {
-    for table in feeds.iter().filter(|feed| !feed.source.loads()).flat_map(|feed| &feed.tables) {
-        let id = warehouse.engine.tables().find(|t| t.name == table.name).map(|t| t.id);
-        id.into_iter().for_each(|id| warehouse.engine.follow_without_load(id));
-    }
-}
-
-/// Where a feed's events go, and who ends it.
-#[derive(Clone)]
-pub struct Outlet {
-    pub inbox: mpsc::Sender<Message>,
-    pub status: Arc<Status>,
-    pub stopped: watch::Receiver<bool>,
-}
-
-/// Follows one source in a task of its own.
-pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> tokio::task::JoinHandle<()> {
-    let engine = &warehouse.engine;
-    let number = engine.source(&feed.name).unwrap_or_default();
-    let resume = engine.position(number).cloned();
-    let mut tables = Vec::new();
-    for table in feed.tables {
-        let known = engine.tables().find(|t| t.name == table.name).map(|known| Known {
-            id: known.id,
-            load: known.load.clone(),
-            schema: engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default(),
-        });
-        tables.push((table, known));
-    }
-    {
-        let mut facts = outlet.status.facts();
-        let entry = facts.sources.entry(feed.name.clone()).or_default();
-        entry.kind = feed.source.word().to_owned();
-        entry.state = "connecting".to_owned();
-        entry.position = resume.clone().unwrap_or_default().0;
-    }
-    let lag = watch_lag(feed.name.clone(), Arc::clone(&feed.source), outlet.clone());
-    let follower = Follower {
-        name: feed.name,
-        number,
-        source: feed.source,
-        outlet: outlet.clone(),
-        followed: Vec::new(),
-        absent: Vec::new(),
-        resume,
-        pause: LOOK_AGAIN,
-    };
-    tokio::spawn(async move {
-        let follow = async {
-            // None: it was stopped, or nobody listens any more.
-            follower.run(tables).await;
-        };
-        tokio::join!(follow, lag);
-    })
-}
-
-/// How often a source is asked how much of its log is not read yet.
-const LAG_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Notes how many bytes of a source's log are not read yet; while the source cannot say it, nobody knows.
-async fn watch_lag(name: String, source: Arc<dyn Source>, outlet: Outlet) {
-    let (status, mut stopped) = (outlet.status, outlet.stopped);
-    while tokio::time::timeout(LAG_INTERVAL, stopped.wait_for(|stop| *stop)).await.is_err() {
-        let position = status.facts().sources.get(&name).map(|source| source.position.clone()).unwrap_or_default();
-        let position = Position(position);
-        let behind = tokio::select! {
-            behind = source.bytes_behind(&position) => behind.ok().flatten(),
-            _ = stopped.wait_for(|stop| *stop) => return,
-        };
-        if let Some(source) = status.facts().sources.get_mut(&name) {
-            source.lag_bytes = behind.and_then(|bytes| i64::try_from(bytes).ok());
-        }
-    }
-}
+//! One source at work: its events go to the pump, its tables come, change and go, and people command it.
 
 /// A table as the engine has it.
 struct Known {
@@ -196,6 +20,14 @@ struct Follower {
     followed: Vec<FollowedTable>,
     /// Tables that are looked for.
     absent: Vec<(TablePlace, TableName)>,
+    /// Tables that are followed again when a person says so.
+    parked: Vec<(TablePlace, TableName)>,
+    /// Tables have become absent since they were last looked for.
+    looks_for_more: bool,
+    /// The names of those that are followed.
+    of: BTreeMap<TableId, TableName>,
+    parks_on_change: BTreeSet<TableName>,
+    commands: mpsc::Receiver<Command>,
     /// Behind all that was sent.
     resume: Option<Position>,
     /// Between two looks for tables that are absent.
@@ -207,7 +39,11 @@ enum Next {
     Event(SourceEvent),
     /// Tables that were absent, by their places among these.
     There(Vec<(usize, TableFacts)>),
+    Command(Command),
 }
+
+/// The source at work.
+type Running = (mpsc::Receiver<SourceEvent>, Control);
 
 type Looking = Pin<Box<dyn Future<Output = Vec<(usize, TableFacts)>> + Send>>;
 
@@ -218,42 +54,207 @@ impl Follower {
         for (table, known) in tables {
             self.set_up(table, known).await?;
         }
-        let (mut events, mut control) = self.start_source();
+        // None while it is paused.
+        let mut running = Some(self.start_source());
         let mut looking = self.look();
         let mut stopped = self.outlet.stopped.clone();
         loop {
             let next = tokio::select! {
-                event = events.recv() => event.map(Next::Event),
+                event = next_event(&mut running) => event.map(Next::Event),
                 there = &mut looking => Some(Next::There(there)),
+                Some(command) = self.commands.recv() => Some(Next::Command(command)),
                 _ = stopped.wait_for(|stop| *stop) => None,
             };
             let went_on = match next {
                 None => None,
-                Some(Next::Event(event)) => {
-                    self.note(&event);
-                    self.say(event).await
-                }
+                Some(Next::Event(event)) => self.take(event, &mut running).await,
                 Some(Next::There(there)) => match self.take_up(there).await {
                     None => None,
                     Some(is_more) => {
                         if is_more {
-                            // What was not taken is read again.
-                            drop(events);
-                            control.stop().await;
-                            (events, control) = self.start_source();
+                            self.start_anew(&mut running).await;
                         }
                         looking = self.look();
                         Some(())
                     }
                 },
+                Some(Next::Command(command)) => {
+                    self.carry_out(command, &mut running).await;
+                    Some(())
+                }
             };
             if went_on.is_none() {
                 break;
             }
+            if self.looks_for_more {
+                self.looks_for_more = false;
+                looking = self.look();
+            }
         }
+        if let Some((events, control)) = running {
+            drop(events);
+            control.stop().await;
+        }
+        Some(())
+    }
+
+    /// An event goes to the pump. What is behind one that says of a table that its columns are others is read again by a
+    /// source that knows the new ones.
+    async fn take(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
+        self.note(&event);
+        let altered = match &event {
+            SourceEvent::Altered { table, statement } => Some((*table, statement.clone())),
+            _ => None,
+        };
+        self.say(event).await?;
+        if let Some((table, statement)) = altered
+            && self.adopt(table, &statement).await?
+        {
+            self.start_anew(running).await;
+        }
+        Some(())
+    }
+
+    /// A table has other columns: it is followed with these from now on. Answers whether there is something to start anew for.
+    async fn adopt(&mut self, table: TableId, statement: &str) -> Option<bool> {
+        let Some(at) = self.followed.iter().position(|followed| followed.id == table) else { return Some(false) };
+        let FollowedTable { place, .. } = self.followed.remove(at);
+        let Some(name) = self.of.remove(&table) else { return Some(false) };
+        if self.parks_on_change.contains(&name) {
+            let reason = format!("its columns are others now ({statement}); `tidemill resnapshot {name}` takes them");
+            self.say(SourceEvent::Parked { table, reason }).await?;
+            self.parked.push((place, name));
+            return Some(true);
+        }
+        let answer = self.describe(&place).await?;
+        match answer {
+            Ok(facts) => self.register(place, name, facts).await.map(|_| true),
+            Err(Absence(reason)) => {
+                let reason = not_there(&place, &reason);
+                self.say(SourceEvent::Parked { table, reason }).await?;
+                self.absent.push((place, name));
+                self.looks_for_more = true;
+                Some(true)
+            }
+        }
+    }
+
+    /// What a table is now; asked until there is an answer.
+    async fn describe(&self, place: &TablePlace) -> Option<Result<TableFacts, Absence>> {
+        let mut stopped = self.outlet.stopped.clone();
+        loop {
+            match self.source.describe(std::slice::from_ref(place)).await {
+                Ok(mut answers) if answers.len() == 1 => return answers.pop(),
+                Ok(_) => return Some(Err(Absence("The source does not say what it is.".to_owned()))),
+                Err(failure) => self.say(stalled(&failure)).await?,
+            }
+            if tokio::time::timeout(DESCRIBE_RETRY, stopped.wait_for(|stop| *stop)).await.is_ok() {
+                return None;
+            }
+        }
+    }
+
+    /// Has the pump take a table up as it is now. Answers whether it is followed.
+    async fn register(&mut self, place: TablePlace, name: TableName, facts: TableFacts) -> Option<bool> {
+        let (answer, answered) = oneshot::channel();
+        let (source, schema) = (self.name.clone(), facts.schema.clone());
+        self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, answer })).await?;
+        match answered.await.ok()? {
+            Ok(id) => {
+                let load = connect::Load::Pending { cursor: None };
+                self.of.insert(id, name);
+                self.followed.push(FollowedTable { id, place, facts, load });
+                Some(true)
+            }
+            Err(reason) => {
+                self.note_parked(&name, reason);
+                self.parked.push((place, name));
+                Some(false)
+            }
+        }
+    }
+
+    /// What was not taken is read again.
+    async fn start_anew(&mut self, running: &mut Option<Running>) {
+        if let Some((events, control)) = running.take() {
+            drop(events);
+            control.stop().await;
+            *running = Some(self.start_source());
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command, running: &mut Option<Running>) {
+        let done = match command.what {
+            Commanded::Reload(tables) => self.reload(&tables, running).await,
+            Commanded::ReloadAll => self.reload_all(running).await,
+            Commanded::Pause => self.set_paused(running).await,
+            Commanded::Resume if running.is_some() => Err(format!("source \"{}\" is not paused", self.name)),
+            Commanded::Resume => {
+                *running = Some(self.start_source());
+                Ok(vec![format!("source \"{}\" goes on", self.name)])
+            }
+        };
+        // Whoever asked may have left.
+        command.answer.send(done).ok();
+    }
+
+    async fn set_paused(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((events, control)) = running.take() else {
+            return Err(format!("source \"{}\" is paused already", self.name));
+        };
         drop(events);
         control.stop().await;
-        Some(())
+        let message = format!("until `tidemill resume {}` or the next start", self.name);
+        self.say(SourceEvent::State(SourceState::Paused, message)).await.ok_or("the instance is stopping")?;
+        Ok(vec![format!("source \"{}\" is paused: what it has read is served, and grows old", self.name)])
+    }
+
+    async fn reload(&mut self, names: &[TableName], running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        const STOPPING: &str = "the instance is stopping";
+        let mut done = Vec::new();
+        let mut is_new = false;
+        for name in names {
+            if let Some(at) = self.parked.iter().position(|(_, parked)| parked == name) {
+                let (place, name) = self.parked.remove(at);
+                let facts = match self.describe(&place).await.ok_or(STOPPING)? {
+                    Ok(facts) => facts,
+                    Err(Absence(reason)) => {
+                        let reason = not_there(&place, &reason);
+                        self.parked.push((place, name));
+                        return Err(reason);
+                    }
+                };
+                is_new |= self.register(place, name.clone(), facts).await.ok_or(STOPPING)?;
+                done.push(format!("{name} is loaded again"));
+                continue;
+            }
+            let found = self.of.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
+            let Some(id) = found else { return Err(format!("{name} is not there to be loaded: it is looked for")) };
+            let Some((_, control)) = running else {
+                return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+            };
+            if !control.reload(id, "asked for by hand".to_owned()).await {
+                return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+            }
+            done.push(format!("{name} is loaded again; what there is of it serves until then"));
+        }
+        if is_new {
+            self.start_anew(running).await;
+        }
+        Ok(done)
+    }
+
+    async fn reload_all(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((_, control)) = running else {
+            return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+        };
+        if !control.restart_from_now() {
+            return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+        }
+        let mut done = vec![format!("all tables of source \"{}\" are loaded again from where its log ends now", self.name)];
+        let parked: Vec<TableName> = self.parked.iter().map(|(_, name)| name.clone()).collect();
+        done.extend(self.reload(&parked, running).await?);
+        Ok(done)
     }
 
     fn start_source(&self) -> (mpsc::Receiver<SourceEvent>, Control) {
@@ -298,11 +299,15 @@ impl Follower {
 
     /// A table is followed, parked, or looked for.
     async fn set_up(&mut self, table: PlannedTable, known: Option<Known>) -> Option<()> {
+        if table.parks_on_change {
+            self.parks_on_change.insert(table.name.clone());
+        }
         let (facts, known) = match (table.found, known) {
             (Found::There(facts), Some(known)) => (facts, known),
             (Found::Absent(reason), Some(known)) => {
                 // It goes on without us: what we have of it is no longer its content.
-                let reason = format!("table {} cannot be captured any more: {reason}", table.place);
+                let reason = not_there(&table.place, &reason);
+                self.absent.push((table.place, table.name));
                 return self.say(SourceEvent::Parked { table: known.id, reason }).await;
             }
             (Found::Absent(reason), None) => {
@@ -317,13 +322,15 @@ impl Follower {
             }
             (Found::Unasked, _) => return Some(()),
         };
-        let Some(load) = load_of(&known.load) else { return Some(()) };
-        if facts.schema != known.schema {
-            let reason = "its columns changed while Tidemill could not see it; restart to load it again".to_owned();
-            return self.say(SourceEvent::Parked { table: known.id, reason }).await;
+        match load_of(&known.load) {
+            Some(load) if facts.schema == known.schema => {
+                self.of.insert(known.id, table.name);
+                self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
+                Some(())
+            }
+            // It was parked, or its columns have changed while nobody could be asked: it is loaded again.
+            _ => self.register(table.place, table.name, facts).await.map(|_| ()),
         }
-        self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
-        Some(())
     }
 
     /// Looks for the tables that are not there; never ends where there are none.
@@ -344,17 +351,7 @@ impl Follower {
         for (at, facts) in there.into_iter().rev() {
             let (place, name) = self.absent.remove(at);
             tracing::info!(source = %self.name, table = %name, "a table that was missing is there");
-            let (answer, answered) = oneshot::channel();
-            let (source, schema) = (self.name.clone(), facts.schema.clone());
-            self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, answer })).await?;
-            match answered.await.ok()? {
-                Ok(id) => {
-                    let load = connect::Load::Pending { cursor: None };
-                    self.followed.push(FollowedTable { id, place, facts, load });
-                    is_more = true;
-                }
-                Err(reason) => self.note_parked(&name, reason),
-            }
+            is_more |= self.register(place, name, facts).await?;
         }
         Some(is_more)
     }
@@ -367,13 +364,16 @@ impl Follower {
     fn note(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Batch(batch) => self.note_batch(batch),
-            SourceEvent::Parked { table, .. } => self.followed.retain(|followed| followed.id != *table),
             SourceEvent::Reload { table, .. } => {
-                if let Some(followed) = self.followed.iter_mut().find(|followed| followed.id == *table) {
-                    followed.load = connect::Load::Pending { cursor: None };
-                }
+                let followed = self.followed.iter_mut().find(|followed| followed.id == *table);
+                followed.into_iter().for_each(|table| table.load = connect::Load::Pending { cursor: None });
             }
-            SourceEvent::State(..) | SourceEvent::Rejected(_) | SourceEvent::Failed(_) => {}
+            // A source that is started anew finds out for itself what it has parked.
+            SourceEvent::Parked { .. }
+            | SourceEvent::Altered { .. }
+            | SourceEvent::State(..)
+            | SourceEvent::Rejected(_)
+            | SourceEvent::Failed(_) => {}
         }
     }
 
@@ -392,13 +392,12 @@ impl Follower {
     }
 }
 
-/// A table that the engine does not know is parked all the same, for whoever asks.
-pub fn note_parked(status: &Status, source: &str, name: &TableName, reason: String) {
-    let mut facts = status.facts();
-    let entry = facts.tables.entry(name.clone()).or_default();
-    entry.source = source.to_owned();
-    entry.state = "parked".to_owned();
-    entry.message = reason;
+/// The next event of a source; never, while it is paused.
+async fn next_event(running: &mut Option<Running>) -> Option<SourceEvent> {
+    match running {
+        Some((events, _)) => events.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn stalled(failure: &Failure) -> SourceEvent {
