@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::definition::Definition;
+use crate::follow::{Command, Commanded, Line};
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request, Undone};
 use crate::reconcile::source::{Compared, Ours, Pace};
@@ -48,6 +49,11 @@ pub enum Order {
     Rollback,
     /// What serves.
     Describe,
+    /// Loads tables again: these, or all of one source or of all.
+    Resnapshot { tables: Vec<String>, source: Option<String> },
+    /// Reads nothing more of a source until told to.
+    Pause(String),
+    Resume(String),
     /// Compares the tables of one source, or of all, with what the source has.
     ReconcileSource { source: Option<String>, rows_per_second: Option<u64> },
 }
@@ -72,6 +78,8 @@ pub enum Reply {
     GivenUp,
     Serving(Serving),
     Compared(Vec<Compared>),
+    /// It is done, or begun: in lines for people.
+    Done(Vec<String>),
     /// It is not done yet: how far it is. Other replies follow.
     Progress(String),
     /// It cannot be done, and why.
@@ -169,6 +177,8 @@ pub struct Attendant {
     /// The project as the instance started with it.
     pub started: Arc<Setup>,
     pub status: Arc<Status>,
+    /// The ways to the sources, by name.
+    pub lines: BTreeMap<String, Line>,
 }
 
 impl Desk {
@@ -269,6 +279,9 @@ impl Attendant {
 
     async fn carry_out(&self, order: Order, progress: &Progress) -> anyhow::Result<Reply> {
         match order {
+            Order::Resnapshot { tables, source } => self.resnapshot(&tables, source.as_deref()).await.map(Reply::Done),
+            Order::Pause(source) => self.command(&source, Commanded::Pause).await.map(Reply::Done),
+            Order::Resume(source) => self.command(&source, Commanded::Resume).await.map(Reply::Done),
             Order::ReconcileSource { source, rows_per_second } => {
                 let say = |text| progress.send(text).map_or((), |()| ());
                 let pace = Pace { rows_per_second, progress: &say };
@@ -292,6 +305,58 @@ impl Attendant {
 }
 
 impl Attendant {
+    /// Has a source do something. Errors: there is none of that name, or it cannot.
+    async fn command(&self, source: &str, what: Commanded) -> anyhow::Result<Vec<String>> {
+        let Some(line) = self.lines.get(source) else {
+            let known: Vec<&str> = self.lines.keys().map(String::as_str).collect();
+            bail!("there is no source \"{source}\"\nHint: One of: {}.", known.join(", "));
+        };
+        let (answer, answered) = oneshot::channel();
+        let stopping = || anyhow::anyhow!("the instance is stopping");
+        line.send(Command { what, answer }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
+    }
+
+    async fn resnapshot(&self, wanted: &[String], source: Option<&str>) -> anyhow::Result<Vec<String>> {
+        let mut done = Vec::new();
+        if wanted.is_empty() {
+            for name in self.lines.keys().filter(|name| source.is_none_or(|source| source == **name)) {
+                done.extend(self.command(name, Commanded::ReloadAll).await?);
+            }
+            if let (Some(source), true) = (source, done.is_empty()) {
+                done.extend(self.command(source, Commanded::ReloadAll).await?);
+            }
+            return Ok(done);
+        }
+        let mut by_source: BTreeMap<String, Vec<TableName>> = BTreeMap::new();
+        for text in wanted {
+            let (source, table) = self.table(text)?;
+            by_source.entry(source).or_default().push(table);
+        }
+        for (source, tables) in by_source {
+            done.extend(self.command(&source, Commanded::Reload(tables)).await?);
+        }
+        Ok(done)
+    }
+
+    /// A table by its name, with or without the schema, and its source.
+    fn table(&self, text: &str) -> anyhow::Result<(String, TableName)> {
+        let facts = self.status.facts();
+        let is_it = |name: &&TableName| name.to_string() == text || name.name == text;
+        let found: Vec<&TableName> = facts.tables.keys().filter(is_it).collect();
+        match found[..] {
+            [name] => Ok((facts.tables[name].source.clone(), name.clone())),
+            [] => {
+                let known: Vec<String> = facts.tables.keys().map(ToString::to_string).collect();
+                bail!("there is no source table \"{text}\"\nHint: One of: {}.", known.join(", "))
+            }
+            _ => {
+                let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+                bail!("\"{text}\" is more than one table\nHint: One of: {}.", names.join(", "))
+            }
+        }
+    }
+
     async fn reconcile_source(&self, wanted: Option<&str>, pace: &Pace<'_>) -> anyhow::Result<Vec<Compared>> {
         let setup = load(&self.global).await?;
         let mut compared = Vec::new();

@@ -1,5 +1,6 @@
 //! A running instance: sources, pump and servers, from the first line of output to a clean stop.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,18 +118,26 @@ impl Instance {
             tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
         ];
         let (inbox, mut outbox) = mpsc::channel(2);
+        let stop = Arc::new(AtomicBool::new(false));
+        let outlet = Outlet { inbox: inbox.clone(), status: Arc::clone(&status), stopped: stopped.clone() };
+        let mut tasks = Vec::new();
+        let mut lines = BTreeMap::new();
+        for feed in feeds {
+            let name = feed.name.clone();
+            let (task, line) = follow::start(feed, &warehouse, &outlet);
+            tasks.push(task);
+            lines.insert(name, line);
+        }
         if let (Some(desk), Some(global)) = (desk, global) {
             let attendant = Attendant {
                 inbox: inbox.clone(),
                 global,
                 started: Arc::new(setup.clone()),
                 status: Arc::clone(&status),
+                lines,
             };
-            servers.push(tokio::spawn(desk.serve(attendant, stopped.clone())));
+            servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        let outlet = Outlet { inbox: inbox.clone(), status: Arc::clone(&status), stopped };
-        let tasks = feeds.into_iter().map(|feed| follow::start(feed, &warehouse, &outlet)).collect();
         let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
         let thread = std::thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run(&mut outbox))?;
         Ok(Self {

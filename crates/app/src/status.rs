@@ -46,7 +46,21 @@ pub struct TableStatus {
     pub changes_total: u64,
     pub last_commit_us: Option<i64>,
     pub lag_us: i64,
+    /// Since when its content is known to be in doubt; it is loaded again then, and is as old as that.
+    pub doubted_since_us: Option<i64>,
     pub message: String,
+}
+
+impl TableStatus {
+    /// Whether rows of it are still to come, or to be put in place.
+    pub fn is_loading(&self) -> bool {
+        matches!(self.state.as_str(), "snapshot" | "resnapshot" | "altered")
+    }
+
+    /// How far behind its source it is, at some time.
+    pub fn lag_at(&self, now_us: i64) -> i64 {
+        self.doubted_since_us.map_or(self.lag_us, |since| self.lag_us.max(now_us - since))
+    }
 }
 
 /// A model and how it is.
@@ -136,7 +150,7 @@ pub const REMEMBERED_MAX: usize = 1_000;
 impl Facts {
     /// Whether something is still to be loaded or built, as far as it can be.
     pub fn is_starting(&self) -> bool {
-        let is_loading = self.tables.values().any(|table| table.state == "snapshot");
+        let is_loading = self.tables.values().any(TableStatus::is_loading);
         !self.started || is_loading || self.models.values().any(|model| model.state == "building")
     }
 
@@ -148,7 +162,7 @@ impl Facts {
     /// The same of a table.
     pub fn table_lag_us(&self, table: &TableStatus, now_us: i64) -> i64 {
         let source = self.sources.get(&table.source);
-        table.lag_us.max(source.map_or(0, |source| source.waited_us(self.waits_since_us, now_us)))
+        table.lag_at(now_us).max(source.map_or(0, |source| source.waited_us(self.waits_since_us, now_us)))
     }
 
     /// Takes a sample of every table and model, when one is due.

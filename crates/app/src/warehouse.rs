@@ -55,6 +55,8 @@ pub struct Warehouse {
     outdated: Option<Proposal>,
     /// What the project said at the start, as long as it could not be put in place: it is tried again when a table comes.
     stalled: Option<Definition>,
+    /// What made the columns of tables others than they were, as the source said it.
+    pub altered: BTreeMap<TableName, String>,
     /// Tables that were not there at the start and were never known.
     pub absent: Vec<AbsentTable>,
     /// Models that the project had at the start and that could not be planned.
@@ -157,14 +159,15 @@ impl Warehouse {
             let source = engine.register_source(&table.source)?;
             engine.register_table(source, &table.name, &table.schema)?;
         }
-        let known = schemas(&engine);
+        let (known, coming) = (schemas(&engine), schemas_to_come(&engine));
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
         let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
-        let new = Proposal::of(&Definition::of(setup), known.clone(), absent.clone());
+        let new = Proposal::of(&Definition::of(setup), coming, absent.clone());
+        let is_altering = engine.tables_to_come().any(|table| table.is_coming);
         let stored = engine.serving_label()?.map(|label| Definition::from_bytes(&label)).transpose()?;
         let unplanned = new.keepable.refused.clone();
         let (mut serving, outdated) = match stored {
-            Some(stored) if stored != new.keepable.contents.definition => {
+            Some(stored) if is_altering || stored != new.keepable.contents.definition => {
                 let serving = Contents::of_stored(stored, &known);
                 for (model, reason) in &serving.waiting {
                     tracing::warn!(%model, %reason, "cannot be kept any more");
@@ -189,7 +192,18 @@ impl Warehouse {
         };
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
-        Ok(Self { engine, queries, serving, coming: None, before, outdated, stalled: None, absent, refused: unplanned })
+        Ok(Self {
+            engine,
+            queries,
+            serving,
+            coming: None,
+            before,
+            outdated,
+            stalled: None,
+            altered: BTreeMap::new(),
+            absent,
+            refused: unplanned,
+        })
     }
 
     /// Whether the project says something else than what serves, as far as that can be kept.
@@ -211,15 +225,17 @@ impl Warehouse {
             (None, Some(stalled)) => stalled,
             (None, None) => &self.serving.wanted,
         };
-        let proposal = Proposal::of(&wanted.clone(), schemas(&self.engine), self.absent.clone());
+        let proposal = Proposal::of(&wanted.clone(), schemas_to_come(&self.engine), self.absent.clone());
         self.propose(proposal)
     }
 
     /// Sets up what can be kept of a definition beside what serves: it is built by and by. What was coming is given up.
     ///
-    /// What serves is not taken away because its new text cannot be kept: then the whole is refused.
+    /// What serves is not taken away because its new text cannot be kept: then the whole is refused. Where a table has other
+    /// columns now, though, what cannot be kept over these goes: it would show for ever what was.
     pub fn propose(&mut self, proposal: Proposal) -> anyhow::Result<Proposed> {
-        let tables = schemas(&self.engine);
+        let tables = schemas_to_come(&self.engine);
+        let is_altering = self.engine.tables_to_come().any(|table| table.is_coming);
         let proposal = match proposal.tables == tables {
             true => proposal,
             false => {
@@ -228,11 +244,12 @@ impl Warehouse {
                 Proposal::of(&proposal.keepable.contents.wanted, tables, absent)
             }
         };
-        let new = proposal.keepable.contents;
+        let mut new = proposal.keepable.contents;
+        self.tell_altered(&mut new);
         let text = |(name, reason): &(TableName, String)| format!("{name}: {reason}");
         let taken_away: Vec<String> =
             new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).map(text).collect();
-        if !taken_away.is_empty() {
+        if !taken_away.is_empty() && !is_altering {
             return Ok(Proposed::Refused(taken_away));
         }
         self.withdraw();
@@ -244,6 +261,7 @@ impl Warehouse {
         }
         let is_same = difference.added.is_empty() && difference.changed.is_empty() && difference.removed.is_empty();
         if is_same
+            && !is_altering
             && new.definition.views().eq(self.serving.definition.views())
             && new.definition.search_path == self.serving.definition.search_path
         {
@@ -260,12 +278,24 @@ impl Warehouse {
         Ok(Proposed::Coming(difference))
     }
 
+    /// What waits because a table has other columns now says by what statement.
+    fn tell_altered(&self, contents: &mut Contents) {
+        for (table, statement) in &self.altered {
+            let readers = contents.wanted.readers_of(std::iter::once(table.clone()));
+            for (_, reason) in contents.waiting.iter_mut().filter(|(name, _)| readers.contains(name)) {
+                reason.push_str(&format!(" Table {table} was altered: {statement}"));
+            }
+        }
+    }
+
     /// Puts what was proposed in place. Call it when [`engine::Coming`] says that it is ready.
     pub fn swap(&mut self) -> anyhow::Result<()> {
         if self.engine.swap()?
             && let Some((coming, _)) = self.coming.take()
         {
-            self.before = Some(std::mem::replace(&mut self.serving, coming));
+            let before = std::mem::replace(&mut self.serving, coming);
+            // What stood on tables that are gone cannot be gone back to.
+            self.before = self.engine.has_before().then_some(before);
             self.stalled = None;
         }
         Ok(())
@@ -318,7 +348,7 @@ impl Warehouse {
     /// The tables that a source feeds, with the names they have in the project.
     pub fn tables_of(&self, source: &str) -> BTreeMap<TableName, TableId> {
         let id = self.engine.source(source);
-        let tables = self.engine.tables().filter(|t| Some(t.source) == id);
+        let tables = self.engine.tables_to_come().filter(|t| Some(t.source) == id);
         tables.map(|t| (t.name.clone(), t.id)).collect()
     }
 }
@@ -326,6 +356,11 @@ impl Warehouse {
 /// The tables of an engine.
 pub fn schemas(engine: &Engine) -> Vec<(TableName, Schema)> {
     engine.tables().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
+}
+
+/// The tables of an engine as they will be when those with other columns have taken the places of those that serve.
+pub fn schemas_to_come(engine: &Engine) -> Vec<(TableName, Schema)> {
+    engine.tables_to_come().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
 }
 
 /// What can be kept of a definition.

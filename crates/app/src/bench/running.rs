@@ -87,7 +87,7 @@ impl Running {
             for (name, state, message) in tables.chain(models) {
                 match state.as_str() {
                     "parked" | "failed" => bail!("{name}: {message}"),
-                    "snapshot" | "building" => waiting = true,
+                    "snapshot" | "resnapshot" | "altered" | "building" => waiting = true,
                     _ => {}
                 }
             }

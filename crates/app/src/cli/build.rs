@@ -12,7 +12,7 @@ use crate::clock::{Clock as _, WallClock};
 use crate::instance::Instance;
 use crate::setup::Setup;
 use crate::sources::said;
-use crate::status::Facts;
+use crate::status::{Facts, TableStatus};
 
 /// Where a source stood when the build began.
 struct Target {
@@ -67,7 +67,7 @@ async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
 fn verdict(facts: &Facts, targets: &[Target]) -> Option<Outcome> {
     let broken = facts.models.values().any(|m| m.state == "parked" || m.state == "failed");
     let parked = facts.tables.values().any(|t| t.state == "parked");
-    let loading = facts.tables.values().any(|t| t.state == "snapshot");
+    let loading = facts.tables.values().any(TableStatus::is_loading);
     let building = facts.models.values().any(|m| m.state == "building");
     if broken || parked || !facts.not_applied.is_empty() {
         return Some(Outcome::Failed);

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod doctor;
 mod reconcile;
+mod repair;
 mod simulate;
 mod terminal;
 mod up;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::control::Order;
 use crate::setup::{Global, Setup};
 
 /// A real-time warehouse for online shops: MySQL in, SQL models kept true, Postgres wire out.
@@ -108,6 +110,18 @@ enum Command {
     Reconcile {
         #[command(subcommand)]
         what: Reconcile,
+    },
+    /// Load tables again while what there is of them serves; rows that are no longer in the source go
+    Resnapshot(repair::ResnapshotArgs),
+    /// Read nothing more of a source until `resume` or the next start; what there is serves, and grows old
+    Pause {
+        /// The connection's name
+        source: String,
+    },
+    /// Read on where `pause` has stopped
+    Resume {
+        /// The connection's name
+        source: String,
     },
     /// Print completions for a shell: `source <(tidemill completions bash)`
     Completions { shell: clap_complete::Shell },
@@ -231,6 +245,9 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Explain { model } => ask::explain(&context, &model).await,
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
         Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(&context, args).await,
+        Command::Resnapshot(args) => repair::resnapshot(&context, args).await,
+        Command::Pause { source } => repair::order(&context, Order::Pause(source)).await,
+        Command::Resume { source } => repair::order(&context, Order::Resume(source)).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
             Ok(Outcome::Ok)

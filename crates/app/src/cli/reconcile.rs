@@ -14,6 +14,9 @@ use crate::warehouse::{Described, Warehouse};
 pub(crate) struct SourceArgs {
     /// The connection's name [default: all]
     name: Option<String>,
+    /// Load the tables that differ again
+    #[arg(long)]
+    repair: bool,
     /// Read the source no faster than this
     #[arg(long, value_name = "ROWS")]
     rows_per_second: Option<u64>,
@@ -32,6 +35,14 @@ pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Resul
         print(&serde_json::to_string(&compared)?);
     } else {
         compared.iter().for_each(|table| print(&text(table)));
+    }
+    let differing: Vec<String> = compared
+        .iter()
+        .filter(|table| table.equal == Some(false))
+        .map(|table| format!("{}.{}", table.schema, table.table))
+        .collect();
+    if args.repair && !differing.is_empty() {
+        super::repair::order(context, Order::Resnapshot { tables: differing, source: None }).await?;
     }
     let is_equal = compared.iter().all(|table| table.equal == Some(true));
     Ok(if is_equal && !compared.is_empty() { Outcome::Ok } else { Outcome::Failed })

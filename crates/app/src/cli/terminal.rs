@@ -156,7 +156,7 @@ pub(crate) struct Start {
 impl Start {
     /// The start as it is now.
     pub(crate) fn of(facts: &Facts, now_us: i64) -> Self {
-        let in_snapshot = facts.tables.iter().filter(|(_, table)| table.state == "snapshot");
+        let in_snapshot = facts.tables.iter().filter(|(_, table)| table.is_loading());
         let mut loading: Vec<_> = in_snapshot
             .map(|(name, table)| {
                 (name.clone(), table.snapshot_rows, table.snapshot_rows_total.max(table.snapshot_rows))

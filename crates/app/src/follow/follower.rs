@@ -1,18 +1,21 @@
-//! The following of one source: its tables set up, its events sent to the pump, its absent tables looked for.
+//! One source at work: its events go to the pump, its tables come, change and go, and people command it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connect::source::until_there;
-use connect::{Control, Failure, FollowedTable, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace};
+use connect::source::{LOOK_AGAIN, until_there};
+use connect::{
+    Absence, Control, Failure, FollowedTable, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace,
+};
 use engine::Load;
 use plan::TableName;
 use relation::{Position, SourceBatch, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::planned::{Found, PlannedTable, not_there};
-use super::{Outlet, note_parked};
+use super::{Command, Commanded, Outlet, note_parked};
 use crate::pump::{Message, Request};
 use crate::sources::said;
 
@@ -28,18 +31,26 @@ const DESCRIBE_RETRY: Duration = Duration::from_secs(2);
 
 /// Follows one source.
 pub(super) struct Follower {
-    pub(super) name: String,
-    pub(super) number: u32,
-    pub(super) source: Arc<dyn Source>,
-    pub(super) outlet: Outlet,
+    name: String,
+    number: u32,
+    source: Arc<dyn Source>,
+    outlet: Outlet,
     /// Tables that are followed, loaded as far as what was sent.
-    pub(super) followed: Vec<FollowedTable>,
+    followed: Vec<FollowedTable>,
     /// Tables that are looked for.
-    pub(super) absent: Vec<(TablePlace, TableName)>,
+    absent: Vec<(TablePlace, TableName)>,
+    /// Tables that are followed again when a person says so.
+    parked: Vec<(TablePlace, TableName)>,
+    /// Tables have become absent since they were last looked for.
+    looks_for_more: bool,
+    /// The names of those that are followed.
+    of: BTreeMap<TableId, TableName>,
+    parks_on_change: BTreeSet<TableName>,
+    commands: mpsc::Receiver<Command>,
     /// Behind all that was sent.
-    pub(super) resume: Option<Position>,
+    resume: Option<Position>,
     /// Between two looks for tables that are absent.
-    pub(super) pause: Duration,
+    pause: Duration,
 }
 
 /// What a follower has to see to next.
@@ -47,53 +58,248 @@ enum Next {
     Event(SourceEvent),
     /// Tables that were absent, by their places among these.
     There(Vec<(usize, TableFacts)>),
+    Command(Command),
 }
+
+/// The source at work.
+type Running = (mpsc::Receiver<SourceEvent>, Control);
 
 type Looking = Pin<Box<dyn Future<Output = Vec<(usize, TableFacts)>> + Send>>;
 
 impl Follower {
+    /// Follows a source, by its name and number, from behind `resume`.
+    pub(super) fn new(
+        (name, number): (String, u32),
+        source: Arc<dyn Source>,
+        outlet: Outlet,
+        commands: mpsc::Receiver<Command>,
+        resume: Option<Position>,
+    ) -> Self {
+        Self {
+            name,
+            number,
+            source,
+            outlet,
+            followed: Vec::new(),
+            absent: Vec::new(),
+            parked: Vec::new(),
+            looks_for_more: false,
+            of: BTreeMap::new(),
+            parks_on_change: BTreeSet::new(),
+            commands,
+            resume,
+            pause: LOOK_AGAIN,
+        }
+    }
+
     /// Runs until stopped. None where it has ended before all was set up.
     pub(super) async fn run(mut self, mut tables: Vec<(PlannedTable, Option<Known>)>) -> Option<()> {
         self.ask_for(&mut tables).await?;
         for (table, known) in tables {
             self.set_up(table, known).await?;
         }
-        let (mut events, mut control) = self.start_source();
+        // None while it is paused.
+        let mut running = Some(self.start_source());
         let mut looking = self.look();
         let mut stopped = self.outlet.stopped.clone();
         loop {
             let next = tokio::select! {
-                event = events.recv() => event.map(Next::Event),
+                event = next_event(&mut running) => event.map(Next::Event),
                 there = &mut looking => Some(Next::There(there)),
+                Some(command) = self.commands.recv() => Some(Next::Command(command)),
                 _ = stopped.wait_for(|stop| *stop) => None,
             };
             let went_on = match next {
                 None => None,
-                Some(Next::Event(event)) => {
-                    self.note(&event);
-                    self.say(event).await
-                }
+                Some(Next::Event(event)) => self.take(event, &mut running).await,
                 Some(Next::There(there)) => match self.take_up(there).await {
                     None => None,
                     Some(is_more) => {
                         if is_more {
-                            // What was not taken is read again.
-                            drop(events);
-                            control.stop().await;
-                            (events, control) = self.start_source();
+                            self.start_anew(&mut running).await;
                         }
                         looking = self.look();
                         Some(())
                     }
                 },
+                Some(Next::Command(command)) => {
+                    self.carry_out(command, &mut running).await;
+                    Some(())
+                }
             };
             if went_on.is_none() {
                 break;
             }
+            if self.looks_for_more {
+                self.looks_for_more = false;
+                looking = self.look();
+            }
         }
+        if let Some((events, control)) = running {
+            drop(events);
+            control.stop().await;
+        }
+        Some(())
+    }
+
+    /// An event goes to the pump. What is behind one that says of a table that its columns are others is read again by a
+    /// source that knows the new ones.
+    async fn take(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
+        self.note(&event);
+        let altered = match &event {
+            SourceEvent::Altered { table, statement } => Some((*table, statement.clone())),
+            _ => None,
+        };
+        self.say(event).await?;
+        if let Some((table, statement)) = altered
+            && self.adopt(table, &statement).await?
+        {
+            self.start_anew(running).await;
+        }
+        Some(())
+    }
+
+    /// A table has other columns: it is followed with these from now on. Answers whether there is something to start anew for.
+    async fn adopt(&mut self, table: TableId, statement: &str) -> Option<bool> {
+        let Some(at) = self.followed.iter().position(|followed| followed.id == table) else { return Some(false) };
+        let FollowedTable { place, .. } = self.followed.remove(at);
+        let Some(name) = self.of.remove(&table) else { return Some(false) };
+        if self.parks_on_change.contains(&name) {
+            let reason = format!("its columns are others now ({statement}); `tidemill resnapshot {name}` takes them");
+            self.say(SourceEvent::Parked { table, reason }).await?;
+            self.parked.push((place, name));
+            return Some(true);
+        }
+        let answer = self.describe(&place).await?;
+        match answer {
+            Ok(facts) => self.register(place, name, facts).await.map(|_| true),
+            Err(Absence(reason)) => {
+                let reason = not_there(&place, &reason);
+                self.say(SourceEvent::Parked { table, reason }).await?;
+                self.absent.push((place, name));
+                self.looks_for_more = true;
+                Some(true)
+            }
+        }
+    }
+
+    /// What a table is now; asked until there is an answer.
+    async fn describe(&self, place: &TablePlace) -> Option<Result<TableFacts, Absence>> {
+        let mut stopped = self.outlet.stopped.clone();
+        loop {
+            match self.source.describe(std::slice::from_ref(place)).await {
+                Ok(mut answers) if answers.len() == 1 => return answers.pop(),
+                Ok(_) => return Some(Err(Absence("The source does not say what it is.".to_owned()))),
+                Err(failure) => self.say(stalled(&failure)).await?,
+            }
+            if tokio::time::timeout(DESCRIBE_RETRY, stopped.wait_for(|stop| *stop)).await.is_ok() {
+                return None;
+            }
+        }
+    }
+
+    /// Has the pump take a table up as it is now. Answers whether it is followed.
+    async fn register(&mut self, place: TablePlace, name: TableName, facts: TableFacts) -> Option<bool> {
+        let (answer, answered) = oneshot::channel();
+        let (source, schema) = (self.name.clone(), facts.schema.clone());
+        self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, answer })).await?;
+        match answered.await.ok()? {
+            Ok(id) => {
+                let load = connect::Load::Pending { cursor: None };
+                self.of.insert(id, name);
+                self.followed.push(FollowedTable { id, place, facts, load });
+                Some(true)
+            }
+            Err(reason) => {
+                self.note_parked(&name, reason);
+                self.parked.push((place, name));
+                Some(false)
+            }
+        }
+    }
+
+    /// What was not taken is read again.
+    async fn start_anew(&mut self, running: &mut Option<Running>) {
+        if let Some((events, control)) = running.take() {
+            drop(events);
+            control.stop().await;
+            *running = Some(self.start_source());
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command, running: &mut Option<Running>) {
+        let done = match command.what {
+            Commanded::Reload(tables) => self.reload(&tables, running).await,
+            Commanded::ReloadAll => self.reload_all(running).await,
+            Commanded::Pause => self.set_paused(running).await,
+            Commanded::Resume if running.is_some() => Err(format!("source \"{}\" is not paused", self.name)),
+            Commanded::Resume => {
+                *running = Some(self.start_source());
+                Ok(vec![format!("source \"{}\" goes on", self.name)])
+            }
+        };
+        // Whoever asked may have left.
+        command.answer.send(done).ok();
+    }
+
+    async fn set_paused(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((events, control)) = running.take() else {
+            return Err(format!("source \"{}\" is paused already", self.name));
+        };
         drop(events);
         control.stop().await;
-        Some(())
+        let message = format!("until `tidemill resume {}` or the next start", self.name);
+        self.say(SourceEvent::State(SourceState::Paused, message)).await.ok_or("the instance is stopping")?;
+        Ok(vec![format!("source \"{}\" is paused: what it has read is served, and grows old", self.name)])
+    }
+
+    async fn reload(&mut self, names: &[TableName], running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        const STOPPING: &str = "the instance is stopping";
+        let mut done = Vec::new();
+        let mut is_new = false;
+        for name in names {
+            if let Some(at) = self.parked.iter().position(|(_, parked)| parked == name) {
+                let (place, name) = self.parked.remove(at);
+                let facts = match self.describe(&place).await.ok_or(STOPPING)? {
+                    Ok(facts) => facts,
+                    Err(Absence(reason)) => {
+                        let reason = not_there(&place, &reason);
+                        self.parked.push((place, name));
+                        return Err(reason);
+                    }
+                };
+                is_new |= self.register(place, name.clone(), facts).await.ok_or(STOPPING)?;
+                done.push(format!("{name} is loaded again"));
+                continue;
+            }
+            let found = self.of.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
+            let Some(id) = found else { return Err(format!("{name} is not there to be loaded: it is looked for")) };
+            let Some((_, control)) = running else {
+                return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+            };
+            if !control.reload(id, "asked for by hand".to_owned()).await {
+                return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+            }
+            done.push(format!("{name} is loaded again; what there is of it serves until then"));
+        }
+        if is_new {
+            self.start_anew(running).await;
+        }
+        Ok(done)
+    }
+
+    async fn reload_all(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let Some((_, control)) = running else {
+            return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
+        };
+        if !control.restart_from_now() {
+            return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
+        }
+        let mut done =
+            vec![format!("all tables of source \"{}\" are loaded again from where its log ends now", self.name)];
+        let parked: Vec<TableName> = self.parked.iter().map(|(_, name)| name.clone()).collect();
+        done.extend(self.reload(&parked, running).await?);
+        Ok(done)
     }
 
     fn start_source(&self) -> (mpsc::Receiver<SourceEvent>, Control) {
@@ -138,11 +344,15 @@ impl Follower {
 
     /// A table is followed, parked, or looked for.
     async fn set_up(&mut self, table: PlannedTable, known: Option<Known>) -> Option<()> {
+        if table.parks_on_change {
+            self.parks_on_change.insert(table.name.clone());
+        }
         let (facts, known) = match (table.found, known) {
             (Found::There(facts), Some(known)) => (facts, known),
             (Found::Absent(reason), Some(known)) => {
                 // It goes on without us: what we have of it is no longer its content.
-                let reason = format!("table {} cannot be captured any more: {reason}", table.place);
+                let reason = not_there(&table.place, &reason);
+                self.absent.push((table.place, table.name));
                 return self.say(SourceEvent::Parked { table: known.id, reason }).await;
             }
             (Found::Absent(reason), None) => {
@@ -157,13 +367,15 @@ impl Follower {
             }
             (Found::Unasked, _) => return Some(()),
         };
-        let Some(load) = load_of(&known.load) else { return Some(()) };
-        if facts.schema != known.schema {
-            let reason = "its columns changed while Tidemill could not see it; restart to load it again".to_owned();
-            return self.say(SourceEvent::Parked { table: known.id, reason }).await;
+        match load_of(&known.load) {
+            Some(load) if facts.schema == known.schema => {
+                self.of.insert(known.id, table.name);
+                self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
+                Some(())
+            }
+            // It was parked, or its columns have changed while nobody could be asked: it is loaded again.
+            _ => self.register(table.place, table.name, facts).await.map(|_| ()),
         }
-        self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
-        Some(())
     }
 
     /// Looks for the tables that are not there; never ends where there are none.
@@ -184,17 +396,7 @@ impl Follower {
         for (at, facts) in there.into_iter().rev() {
             let (place, name) = self.absent.remove(at);
             tracing::info!(source = %self.name, table = %name, "a table that was missing is there");
-            let (answer, answered) = oneshot::channel();
-            let (source, schema) = (self.name.clone(), facts.schema.clone());
-            self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, answer })).await?;
-            match answered.await.ok()? {
-                Ok(id) => {
-                    let load = connect::Load::Pending { cursor: None };
-                    self.followed.push(FollowedTable { id, place, facts, load });
-                    is_more = true;
-                }
-                Err(reason) => self.note_parked(&name, reason),
-            }
+            is_more |= self.register(place, name, facts).await?;
         }
         Some(is_more)
     }
@@ -207,10 +409,16 @@ impl Follower {
     fn note(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Batch(batch) => self.note_batch(batch),
-            SourceEvent::Reload { table, .. } | SourceEvent::Parked { table, .. } => {
-                self.followed.retain(|followed| followed.id != *table)
+            SourceEvent::Reload { table, .. } => {
+                let followed = self.followed.iter_mut().find(|followed| followed.id == *table);
+                followed.into_iter().for_each(|table| table.load = connect::Load::Pending { cursor: None });
             }
-            SourceEvent::State(..) | SourceEvent::Rejected(_) | SourceEvent::Failed(_) => {}
+            // A source that is started anew finds out for itself what it has parked.
+            SourceEvent::Parked { .. }
+            | SourceEvent::Altered { .. }
+            | SourceEvent::State(..)
+            | SourceEvent::Rejected(_)
+            | SourceEvent::Failed(_) => {}
         }
     }
 
@@ -229,15 +437,26 @@ impl Follower {
     }
 }
 
+/// The next event of a source; never, while it is paused.
+async fn next_event(running: &mut Option<Running>) -> Option<SourceEvent> {
+    match running {
+        Some((events, _)) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn stalled(failure: &Failure) -> SourceEvent {
     SourceEvent::State(SourceState::Stalled, said(failure).replace('\n', " "))
 }
 
 fn load_of(load: &Load) -> Option<connect::Load> {
     match load {
-        Load::Loading { cursor } => Some(connect::Load::Pending { cursor: cursor.clone() }),
-        Load::Complete | Load::Partial => Some(connect::Load::Complete),
-        Load::Parked { .. } => None,
+        Load::Loading { cursor } | Load::Reloading { cursor, .. } => {
+            Some(connect::Load::Pending { cursor: cursor.clone() })
+        }
+        // What is swept has come whole.
+        Load::Sweeping { .. } | Load::Complete | Load::Partial => Some(connect::Load::Complete),
+        Load::Parked { .. } | Load::Altered { .. } => None,
     }
 }
 
@@ -246,13 +465,10 @@ mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
-    use connect::{Absence, Check, Control, Limits, OwnFacts};
+    use connect::{Check, OwnFacts, Settings};
     use relation::{ChunkDone, Column, DataType, Rows, Schema, TransactionPart};
 
-    use tokio::sync::watch;
-
     use super::*;
-    use crate::status::Status;
 
     /// A source that says what it was told, once at each start, and lacks `customers` at first.
     #[derive(Debug, Default)]
@@ -344,19 +560,18 @@ mod tests {
             says: Mutex::new(vec![vec![SourceEvent::Batch(loaded), SourceEvent::Batch(open)]]),
             ..Told::default()
         });
-        let follower = Follower {
-            name: "shop".to_owned(),
-            number: 3,
-            source: Arc::clone(&source) as Arc<dyn Source>,
-            outlet: Outlet { inbox, status: Status::new(store), stopped },
-            followed: Vec::new(),
-            absent: Vec::new(),
-            resume: Some(at("four")),
-            pause: Duration::from_millis(1),
-        };
+        let outlet = Outlet { inbox, status: Status::new(store), stopped };
+        let (_line, commands) = mpsc::channel(1);
+        let of = Arc::clone(&source) as Arc<dyn Source>;
+        let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
+        follower.pause = Duration::from_millis(1);
         let known = Known { id: TableId(7), load: Load::Loading { cursor: None }, schema: facts().schema };
-        let planned =
-            |name: &str| PlannedTable { place: place(name), name: TableName::new("shop", name), found: Found::Unasked };
+        let planned = |name: &str| PlannedTable {
+            place: place(name),
+            name: TableName::new("shop", name),
+            found: Found::Unasked,
+            parks_on_change: false,
+        };
         let tables = vec![(planned("orders"), Some(known)), (planned("customers"), None)];
         let running = tokio::spawn(follower.run(tables));
         let mut batches = 0;
@@ -388,5 +603,21 @@ mod tests {
             [(TableId(7), connect::Load::Pending { cursor }), (TableId(8), connect::Load::Pending { cursor: None })];
         assert_eq!(of(1), loads);
         assert_eq!(started[1].1, Some(at(if batches > 0 { "five" } else { "four" })));
+    }
+
+    /// Every kind has types of its own, and says what it does not know.
+    #[tokio::test]
+    async fn kinds_share_no_type_and_refuse_what_they_do_not_know() {
+        let mut types: Vec<&str> = crate::sources::kinds().flat_map(|kind| kind.types()).copied().collect();
+        let all = types.len();
+        types.sort_unstable();
+        types.dedup();
+        assert_eq!(types.len(), all);
+        for kind in crate::sources::kinds() {
+            let values = [("hots".to_owned(), serde_json::json!("db"))].into();
+            let settings = Settings { connection: "shop".to_owned(), kind: kind.types()[0].to_owned(), values };
+            let refused = kind.open(&settings).await.unwrap_err();
+            assert_eq!(refused.message, "connection \"shop\": unknown setting `hots`");
+        }
     }
 }

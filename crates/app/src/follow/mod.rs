@@ -3,7 +3,10 @@
 //!
 //! A table that is not there, or cannot be captured, stops itself alone: it is parked with the reason, models over it wait
 //! ([`Warehouse::open`]), and its source looks for it every few seconds ([`connect::source::LOOK_AGAIN`]). When it has come,
-//! the pump is asked to take it up, and the source starts anew behind what was sent, with one table more.
+//! the pump is asked to take it up, and the source starts anew behind what was sent, with one table more. A table whose
+//! columns are others now is taken up in the same way: beside the one that serves, until it is loaded.
+//!
+//! People command a source through its [`Line`]: load tables again, pause, resume.
 
 mod follower;
 mod lag;
@@ -11,9 +14,8 @@ mod planned;
 
 use std::sync::Arc;
 
-use connect::source::LOOK_AGAIN;
 use plan::TableName;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::follower::{Follower, Known};
 use self::lag::watch_lag;
@@ -38,14 +40,39 @@ pub struct Outlet {
     pub stopped: watch::Receiver<bool>,
 }
 
+/// What people command a source to do. The answer is what was done, in lines for people, or why it cannot be.
+#[derive(Debug)]
+pub struct Command {
+    pub what: Commanded,
+    pub answer: oneshot::Sender<Result<Vec<String>, String>>,
+}
+
+/// See [`Command`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commanded {
+    /// Load these tables again, while what there is of them serves.
+    Reload(Vec<TableName>),
+    /// Load all tables again, from the present end of the source's log, whatever its position was.
+    ReloadAll,
+    /// Read nothing more until told to.
+    Pause,
+    Resume,
+}
+
+/// The way to a source that is followed.
+pub type Line = mpsc::Sender<Command>;
+
+/// Commands that may wait for a source.
+const COMMANDS_MAX: usize = 8;
+
 /// Follows one source in a task of its own.
-pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> tokio::task::JoinHandle<()> {
+pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> (tokio::task::JoinHandle<()>, Line) {
     let engine = &warehouse.engine;
     let number = engine.source(&feed.name).unwrap_or_default();
     let resume = engine.position(number).cloned();
     let mut tables = Vec::new();
     for table in feed.tables {
-        let known = engine.tables().find(|t| t.name == table.name).map(|known| Known {
+        let known = engine.tables_to_come().find(|t| t.name == table.name).map(|known| Known {
             id: known.id,
             load: known.load.clone(),
             schema: engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default(),
@@ -60,23 +87,16 @@ pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> tokio
         entry.position = resume.clone().unwrap_or_default().0;
     }
     let lag = watch_lag(feed.name.clone(), Arc::clone(&feed.source), outlet.clone());
-    let follower = Follower {
-        name: feed.name,
-        number,
-        source: feed.source,
-        outlet: outlet.clone(),
-        followed: Vec::new(),
-        absent: Vec::new(),
-        resume,
-        pause: LOOK_AGAIN,
-    };
-    tokio::spawn(async move {
+    let (line, commands) = mpsc::channel(COMMANDS_MAX);
+    let follower = Follower::new((feed.name, number), feed.source, outlet.clone(), commands, resume);
+    let task = tokio::spawn(async move {
         let follow = async {
             // None: it was stopped, or nobody listens any more.
             follower.run(tables).await;
         };
         tokio::join!(follow, lag);
-    })
+    });
+    (task, line)
 }
 
 /// A table that the engine does not know is parked all the same, for whoever asks.

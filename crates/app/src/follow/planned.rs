@@ -23,6 +23,8 @@ pub struct PlannedTable {
     pub place: TablePlace,
     pub name: TableName,
     pub found: Found,
+    /// Whether it is parked where its columns become others, until a person has it loaded again.
+    pub parks_on_change: bool,
 }
 
 /// What a source said of a table at the start.
@@ -67,7 +69,8 @@ pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Desc
                 }
                 Found::Unasked => {}
             }
-            tables.push(PlannedTable { place, name, found });
+            let parks_on_change = table.meta.get("on_change").is_some_and(|policy| policy == "park");
+            tables.push(PlannedTable { place, name, found, parks_on_change });
         }
         feeds.push(PlannedFeed { name: feed.connection.name.clone(), source, tables });
     }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use connect::SourceEvent;
-use engine::Input;
+use engine::{Input, Load};
 use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::{mpsc, oneshot};
@@ -145,7 +145,8 @@ impl Pump {
         self.note_started();
         while !self.stop.load(Ordering::Acquire) {
             let runtime = self.runtime.clone();
-            let (wait, built) = (IDLE_WAIT, &mut self.built.1);
+            let wait = if self.sweeping().is_some() { Duration::ZERO } else { IDLE_WAIT };
+            let built = &mut self.built.1;
             let heard = runtime.block_on(async {
                 tokio::select! {
                     biased;
@@ -165,6 +166,7 @@ impl Pump {
                 }
                 Some(Heard::Message(first)) => self.take(*first, inbox)?,
             }
+            self.sweep()?;
             self.heal()?;
             // A shop that never pauses has its figures too.
             if self.uptime.now_us() - self.refreshed_us >= REFRESH_US {
@@ -225,6 +227,20 @@ impl Pump {
             self.build()?;
         }
         Ok(())
+    }
+
+    /// A table of which rows that are no longer there are still to be deleted.
+    fn sweeping(&self) -> Option<TableId> {
+        let mut tables = self.warehouse.engine.tables_to_come();
+        tables.find(|table| matches!(table.load, Load::Sweeping { .. })).map(|table| table.id)
+    }
+
+    /// Sweeps a portion of a table that was loaded again: what the sources bring comes in between.
+    fn sweep(&mut self) -> anyhow::Result<()> {
+        match self.sweeping() {
+            Some(table) => self.step(vec![Input::Sweep { table }], 0),
+            None => Ok(()),
+        }
     }
 
     /// A step, tried until the disk has room for it.

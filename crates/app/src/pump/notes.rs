@@ -20,7 +20,6 @@ use crate::warehouse::Warehouse;
 
 impl Pump {
     pub(super) fn publish(&mut self) {
-        self.served = self.warehouse.engine.models().into_iter().map(|model| model.relation).collect();
         self.refresh_figures();
         let mut catalog = self.warehouse.readable();
         system_tables::add(&mut catalog, &self.status, &self.clock);
@@ -53,14 +52,24 @@ impl Pump {
                 let parts = [failure.message, failure.detail, failure.hint];
                 source.message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
             }
-            // What was there is no longer the table's content.
-            SourceEvent::Reload { table, reason } | SourceEvent::Parked { table, reason } => {
+            SourceEvent::Reload { table, reason } => {
+                tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "loading a table again");
+                return Some(Input::Reload { table, reason, at_us: self.clock.now_us() });
+            }
+            SourceEvent::Altered { table, statement } => {
+                let table_name = self.table_name(table);
+                tracing::warn!(source = %name, table = %table_name, %statement, "its columns are others now");
+                self.warehouse.altered.insert(table_name, statement.clone());
+                return Some(Input::Altered { table, reason: statement, at_us: self.clock.now_us() });
+            }
+            SourceEvent::Parked { table, reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
                 return Some(Input::Park { table, reason });
             }
             SourceEvent::Rejected(row) => {
                 return Some(Input::Reject(SourceReject {
                     table: row.table,
+                    key: Vec::new(),
                     row: row.row,
                     reason: row.reason,
                     position: row.position.to_string(),
@@ -126,7 +135,6 @@ impl Pump {
         begun: i64,
         visible: i64,
     ) {
-        report.relations.retain(|change| !change.is_model || self.served.contains(&change.id));
         let changes = self.recent_changes(report);
         let engine = &self.warehouse.engine;
         let mut facts = self.status.facts();
@@ -224,9 +232,7 @@ impl Pump {
             status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
             status.state = load_word(&table.load).to_owned();
             status.rows = engine.row_count(table.id);
-            if let Load::Parked { reason } = &table.load {
-                status.message.clone_from(reason);
-            }
+            (status.message, status.doubted_since_us) = doubt_of(&table.load);
         }
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
@@ -281,9 +287,26 @@ fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state
     facts.lineage.extend(text.upstream().map(|upstream| (upstream, name.clone())));
 }
 
+/// Why a table's content is in doubt, and since when that is known; the time is 0 where it began while nothing ran.
+fn doubt_of(load: &Load) -> (String, Option<i64>) {
+    match load {
+        Load::Loading { .. } | Load::Complete | Load::Partial => (String::new(), None),
+        Load::Parked { reason } => (reason.clone(), None),
+        Load::Reloading { again, .. } | Load::Sweeping { again, .. } => {
+            (format!("loaded again: {}", again.reason), Some(again.since_us))
+        }
+        Load::Altered { reason, since_us, .. } => {
+            let message = format!("as it was before {reason}; it is loaded anew with its columns of now");
+            (message, Some(*since_us).filter(|since| *since > 0))
+        }
+    }
+}
+
 fn load_word(load: &Load) -> &'static str {
     match load {
         Load::Loading { .. } => "snapshot",
+        Load::Reloading { .. } | Load::Sweeping { .. } => "resnapshot",
+        Load::Altered { .. } => "altered",
         Load::Complete | Load::Partial => "streaming",
         Load::Parked { .. } => "parked",
     }

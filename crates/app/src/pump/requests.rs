@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use connect::TablePlace;
-use engine::Difference;
+use engine::{Difference, Input, Load};
 use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::oneshot;
 
 use super::Pump;
 use crate::definition::Definition;
+use crate::clock::Clock as _;
 use crate::reconcile::source::{OurTable, Ours};
-use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas};
+use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas_to_come};
 
 /// A request and where its answer goes.
 pub enum Request {
@@ -87,7 +88,7 @@ impl Described {
         Self {
             definition: warehouse.serving.definition.clone(),
             rows: tables.chain(models).collect(),
-            tables: schemas(engine),
+            tables: schemas_to_come(engine),
             absent: warehouse.absent.clone(),
         }
     }
@@ -257,6 +258,11 @@ impl Pump {
                 return Ok(());
             }
         };
+        let load = self.warehouse.engine.table(id).map(|table| table.load.clone());
+        if matches!(load, Some(Load::Parked { .. } | Load::Altered { .. })) {
+            let reason = "it is followed again".to_owned();
+            self.step(vec![Input::Reload { table: id, reason, at_us: self.clock.now_us() }], 0)?;
+        }
         let store = self.warehouse.engine.store().clone();
         std::thread::Builder::new().name("take-up".to_owned()).spawn(move || {
             let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());

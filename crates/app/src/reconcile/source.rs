@@ -60,7 +60,10 @@ impl Ours {
             let table = engine.tables().find(|table| table.name == *name && Some(table.source) == number)?;
             let unready = match &table.load {
                 engine::Load::Complete => String::new(),
-                engine::Load::Loading { .. } => "it is being loaded".to_owned(),
+                engine::Load::Loading { .. } | engine::Load::Reloading { .. } | engine::Load::Sweeping { .. } => {
+                    "it is being loaded".to_owned()
+                }
+                engine::Load::Altered { reason, .. } => format!("it is loaded anew with other columns: {reason}"),
                 engine::Load::Partial => "it holds what the log says from some place on, and no more".to_owned(),
                 engine::Load::Parked { reason } => format!("it is parked: {reason}"),
             };
@@ -413,9 +416,7 @@ async fn between(
                     break Ok(());
                 }
             }
-            SourceEvent::Parked { table, reason } | SourceEvent::Reload { table, reason } => {
-                each(Between::Trouble(table, reason))
-            }
+            SourceEvent::Parked { table, reason } => each(Between::Trouble(table, reason)),
             SourceEvent::Failed(failure) => break Err(failed(failure)),
             SourceEvent::State(..) | SourceEvent::Rejected(_) => {}
         }

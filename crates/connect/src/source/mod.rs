@@ -41,6 +41,8 @@ pub enum SourceState {
     Streaming,
     /// Cut off; it tries again by itself.
     Stalled,
+    /// A person has stopped it, until a person has it go on.
+    Paused,
 }
 
 impl fmt::Display for SourceState {
@@ -50,6 +52,7 @@ impl fmt::Display for SourceState {
             Self::Snapshot => "snapshot",
             Self::Streaming => "streaming",
             Self::Stalled => "stalled",
+            Self::Paused => "paused",
         })
     }
 }

@@ -1,0 +1,37 @@
+//! `resnapshot`, `pause`, `resume`: orders about sources and their tables.
+
+use anyhow::bail;
+
+use super::{Context, Outcome, print};
+use crate::control::{self, Order, Ordered, Reply};
+use crate::setup::Setup;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResnapshotArgs {
+    /// Tables, with or without the schema
+    #[arg(required_unless_present = "all")]
+    tables: Vec<String>,
+    /// All tables, from where the source's log ends now: whatever has happened to its log before does not matter any more
+    #[arg(long, conflicts_with = "tables")]
+    all: bool,
+    /// With --all: of this connection only
+    #[arg(long, value_name = "NAME", requires = "all")]
+    source: Option<String>,
+}
+
+pub(super) async fn resnapshot(context: &Context, args: ResnapshotArgs) -> anyhow::Result<Outcome> {
+    order(context, Order::Resnapshot { tables: args.tables, source: args.source }).await
+}
+
+/// Gives an order to the running instance and says what it answers.
+pub(super) async fn order(context: &Context, order: Order) -> anyhow::Result<Outcome> {
+    let setup = Setup::load(&context.global)?;
+    match control::order(&setup.data, order).await? {
+        Ordered::Nobody { .. } => bail!("nothing runs here\nHint: `tidemill up` starts it."),
+        Ordered::Answered(Reply::Done(lines)) if context.json => print(&serde_json::to_string(&lines)?),
+        Ordered::Answered(Reply::Done(lines)) => lines.iter().for_each(|line| print(line)),
+        Ordered::Answered(Reply::Refused(reason)) => bail!(reason),
+        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
+    }
+    Ok(Outcome::Ok)
+}
