@@ -20,6 +20,7 @@ use crate::warehouse::Warehouse;
 
 impl Pump {
     pub(super) fn publish(&mut self) {
+        self.served = self.warehouse.engine.models().into_iter().map(|model| model.relation).collect();
         self.refresh_figures();
         let mut catalog = self.warehouse.readable();
         system_tables::add(&mut catalog, &self.status, &self.clock);
@@ -135,6 +136,7 @@ impl Pump {
         begun: i64,
         visible: i64,
     ) {
+        report.relations.retain(|change| !change.is_model || self.served.contains(&change.id));
         let changes = self.recent_changes(report);
         let engine = &self.warehouse.engine;
         let mut facts = self.status.facts();

@@ -416,7 +416,9 @@ async fn between(
                     break Ok(());
                 }
             }
-            SourceEvent::Parked { table, reason } => each(Between::Trouble(table, reason)),
+            SourceEvent::Parked { table, reason }
+            | SourceEvent::Reload { table, reason }
+            | SourceEvent::Altered { table, statement: reason } => each(Between::Trouble(table, reason)),
             SourceEvent::Failed(failure) => break Err(failed(failure)),
             SourceEvent::State(..) | SourceEvent::Rejected(_) => {}
         }
