@@ -85,7 +85,6 @@ impl Layer {
 
     #[inline]
     fn block(&self, bits: &Bits) -> &Block {
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of blocks")]
         let at = ((bits.block * self.blocks.len() as u64) >> 32) as usize;
         &self.blocks[at]
     }

@@ -236,6 +236,10 @@ impl Pump {
 
     /// Answers who waits for what is coming: it failed for these reasons, or is in place.
     pub(super) fn end_applying(&mut self, failed: &[String]) {
+        if !self.applying.is_empty() {
+            // Who is told that it is in place finds it there.
+            self.publish();
+        }
         for (answer, mut applied) in self.applying.drain(..) {
             applied.failed = failed.to_vec();
             // Whoever asked may have left.

@@ -277,6 +277,7 @@ impl Case {
             "MySQL ",
             "MariaDB ",
             "log files are kept for ",
+            "replicas — ",
             "applied after ",
             "what listens at 127.0.0.1:",
             "of process ",

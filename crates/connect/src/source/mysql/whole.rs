@@ -7,7 +7,7 @@
 //!   committed in between. A transaction may be seen by the snapshot and not yet be named by the server for the moment between
 //!   two of its own steps (`capture.md` S2 the other way round), so a difference counts only if it is found twice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use relation::{Position, Rows};
@@ -165,7 +165,7 @@ async fn read(
         .await?;
         return Ok(answer.read);
     }
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     let mut cursor = None;
     loop {
         let sql = chunk_query(table, &plan, &keys, cursor.as_deref(), CHUNK_ROWS).map_err(|r| refused(table, r))?;

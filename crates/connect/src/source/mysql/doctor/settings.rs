@@ -117,7 +117,7 @@ fn limits(values: &Values<'_>) -> Check {
     }
     for name in ["max_execution_time", "max_statement_time"] {
         // MariaDB prints a fraction.
-        if values.get(&[name]).is_some_and(|value| value.trim_matches(['0', '.']) != "") {
+        if values.get(&[name]).is_some_and(|value| !value.trim_matches(['0', '.']).is_empty()) {
             limited.push(name);
         }
     }

@@ -32,6 +32,8 @@ pub(super) async fn readable(wire: &mut Wire, config: &MysqlConfig, database: &s
 pub(super) async fn of_key(wire: &mut Wire, database: &str, name: &str, facts: &TableFacts) -> Vec<Check> {
     let mut checks = Vec::new();
     for column in facts.columns.iter().filter(|column| column.key_position.is_some()) {
+        let may_be_impossible = matches!(column.data_type.as_str(), "date" | "datetime" | "timestamp");
+        let is_impossible = may_be_impossible && has_zero_dates(wire, database, name, facts, column).await;
         match column.data_type.as_str() {
             "float" | "double" => checks.push(Check::warning(
                 "key",
@@ -43,11 +45,7 @@ pub(super) async fn of_key(wire: &mut Wire, database: &str, name: &str, facts: &
                     quoted(&column.name)
                 ),
             )),
-            "date" | "datetime" | "timestamp" => {
-                if has_zero_dates(wire, database, name, facts, column).await {
-                    checks.push(zero_dates(database, name, column));
-                }
-            }
+            _ if is_impossible => checks.push(zero_dates(database, name, column)),
             _ => {}
         }
     }
