@@ -8,7 +8,9 @@
 //! ([`Engine::finish_build`]), and the model is kept like all others from then on. The catalogue calls a state built only then,
 //! so that a build cut short is dropped and begun again.
 //!
-//! A model is built when all its tables are complete and all models that it reads are live. Nothing waits for it meanwhile.
+//! A model is built when all its tables are complete and all models that it reads are live; one that is built stays so while a
+//! table is loaded again ([`crate::reload`]), and a build that is under way then goes on: what it has not seen stands in the log.
+//! Nothing waits for it meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use relation::{Rows, TableId};
 use store::{Kind, Record, Snapshot, Store, Writes};
 
 use crate::chain::{changes_of_inputs, is_of_chain};
-use crate::engine::{Engine, Load, Model, ModelState, Settings};
+use crate::engine::{Engine, Model, ModelState, Settings};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
 use crate::input::{Input, Logged, inputs_of};
@@ -39,7 +41,7 @@ pub(crate) enum Missing {
     Index(TableId, TableId),
     /// The rows that a node could not take.
     Rejects(NodeIndex, TableId),
-    /// A table whose first load is under way.
+    /// A table whose load is under way.
     Table(TableId),
 }
 
@@ -109,7 +111,7 @@ impl Network {
                 missing.insert(Missing::Rejects(index, table));
             }
             if let Some((relation, _)) = node.rule.table() {
-                if self.tables.get(&relation).is_some_and(|t| matches!(t.load, Load::Loading { .. })) {
+                if self.tables.get(&relation).is_some_and(|t| t.load.is_waited_for()) {
                     missing.insert(Missing::Table(relation));
                 }
                 let indexes = self.relations[&relation].indexes.iter().filter(|index| !index.built);

@@ -14,11 +14,11 @@
 use relation::SourceBatch;
 use store::{Record, StageId, Writes};
 
-use crate::engine::{Engine, Load};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ingest::{TRUNCATED_ROWS_MAX, changes_of};
-use crate::input::{ChainNote, Input, Logged, chain_of, inputs_of, record_of_chain};
-use crate::step::{Moves, StepReport, Visible};
+use crate::input::{ChainNote, Input, Logged, Note, Noted, inputs_of, record_of_chain};
+use crate::step::{Moves, StepReport, Visible, deletion_of};
 
 /// A transaction whose parts are arriving.
 pub(crate) struct Staging {
@@ -26,6 +26,8 @@ pub(crate) struct Staging {
     /// Number of the part that came last.
     part: u32,
     writer: store::StageWriter,
+    /// Tables that were begun to be loaded again since the first part came.
+    void: Vec<relation::TableId>,
 }
 
 /// A chain that is being run.
@@ -40,8 +42,8 @@ pub(crate) struct Chain {
 /// The key of the fact how far a chain is.
 const CHAIN: &[u8] = b"chain\0";
 
-/// Bytes of a chain's fact: the note, then the number of pieces done.
-const NOTE_BYTES: usize = 12;
+/// Bytes at the end of a chain's fact: the number of pieces done.
+const PIECES_BYTES: usize = 8;
 
 impl Engine {
     /// Whether an input is no part of a step of others.
@@ -67,7 +69,7 @@ impl Engine {
                 return Err(Error::Broken { node: "stage".to_owned(), what: "a part does not follow the one before" });
             }
             let writer = self.store.begin_stage()?;
-            self.staging = Some(Staging { source: *source, part: 0, writer });
+            self.staging = Some(Staging { source: *source, part: 0, writer, void: Vec::new() });
         }
         let Some(staging) = &mut self.staging else { return Ok(None) };
         self.log_buffer.clear();
@@ -82,13 +84,23 @@ impl Engine {
             return Ok(None);
         }
         let stage = staging.writer.seal()?;
+        let void = std::mem::take(&mut staging.void);
         self.staging = None;
-        Ok(Some(ChainNote { source: *source, stage: stage.0 }))
+        Ok(Some(ChainNote { source: *source, stage: stage.0, void }))
+    }
+
+    /// These tables are loaded again from here on. What a transaction whose parts are still coming has of them came before
+    /// that, though it is seen later: it is passed over, as the chunks show what has become of it.
+    pub(crate) fn void_staged(&mut self, tables: &[relation::TableId]) {
+        let Some(staging) = &mut self.staging else { return };
+        let of_source =
+            |id: &&relation::TableId| self.network.tables.get(id).is_some_and(|table| table.source == staging.source);
+        staging.void.extend(tables.iter().filter(of_source));
     }
 
     /// Logs that a chain begins: from here on it will be run to its end.
     pub(crate) fn begin_chain(&mut self, note: ChainNote) -> Result<()> {
-        let record = record_of_chain(note).encode();
+        let record = record_of_chain(&note).encode();
         self.store.append(self.step + 1, &record)?;
         self.chain = Some(Chain { note, pieces: 0, report: StepReport::default() });
         Ok(())
@@ -104,8 +116,9 @@ impl Engine {
     pub(crate) fn load_chain(&self) -> Result<Option<Chain>> {
         let Some(fact) = self.store.working().get(self.facts, CHAIN)? else { return Ok(None) };
         let unreadable = || Error::Broken { node: "chain".to_owned(), what: "how far it is cannot be read" };
-        let (note, pieces) = fact.split_at_checked(NOTE_BYTES).ok_or_else(unreadable)?;
-        let note = chain_of(note).ok_or_else(unreadable)?;
+        let note_bytes = fact.len().checked_sub(PIECES_BYTES).ok_or_else(unreadable)?;
+        let (note, pieces) = fact.split_at(note_bytes);
+        let note = ChainNote::read(note).ok_or_else(unreadable)?;
         let pieces = u64::from_le_bytes(pieces.try_into().map_err(|_| unreadable())?);
         Ok(Some(Chain { note, pieces, report: StepReport::default() }))
     }
@@ -127,17 +140,23 @@ impl Engine {
     }
 
     fn run_piece(&mut self, mut inputs: Vec<Input>, is_last: bool) -> Result<()> {
+        let mut emptied = Vec::new();
         for input in &mut inputs {
             let Input::Rows(source, batch) = input else { continue };
+            if let Some(chain) = &self.chain {
+                batch.tables.retain(|(id, _)| !chain.note.void.contains(id));
+            }
             for (id, changes) in &mut batch.tables {
                 if changes.truncated && self.row_count(*id) > TRUNCATED_ROWS_MAX {
                     self.empty(*source, *id)?;
                     changes.truncated = false;
+                    emptied.push(Input::Note(Note(Noted::Emptied { table: *id })));
                 }
             }
         }
+        inputs.splice(0..0, emptied);
         let snapshot = self.store.working();
-        self.network.normalise(&mut inputs, self.states(&snapshot))?;
+        self.normalise(&mut inputs, self.states(&snapshot))?;
         let (effects, moves) = self.run(self.step + 1, inputs, &snapshot)?;
         self.commit_link(effects, moves, 1, is_last)
     }
@@ -147,7 +166,7 @@ impl Engine {
         loop {
             let snapshot = self.store.working();
             let Some(stored) = self.network.relations.get(&id) else { return Ok(()) };
-            if !self.network.tables.get(&id).is_some_and(|table| !matches!(table.load, Load::Parked { .. })) {
+            if !self.network.tables.get(&id).is_some_and(|table| table.load.is_followed()) {
                 return Ok(());
             }
             let mut batch = SourceBatch::default();
@@ -178,12 +197,12 @@ impl Engine {
         is_last: bool,
     ) -> Result<()> {
         let Some(chain) = &self.chain else { return Ok(()) };
-        let (note, pieces) = (chain.note, chain.pieces + pieces);
+        let pieces = chain.pieces + pieces;
         let mut writes = Writes::new();
         if is_last {
             writes.delete(self.facts, CHAIN);
         } else {
-            let fact = [&note.source.to_le_bytes()[..], &note.stage.to_le_bytes(), &pieces.to_le_bytes()].concat();
+            let fact = [&chain.note.to_bytes()[..], &pieces.to_le_bytes()].concat();
             writes.put(self.facts, CHAIN, &fact);
         }
         effects.writes.append(writes);
@@ -219,6 +238,7 @@ pub(crate) fn is_of_chain(record: &Record) -> bool {
 pub(crate) fn changes_of_inputs(inputs: Vec<Input>) -> Vec<crate::network::Change> {
     let batches = inputs.into_iter().filter_map(|input| match input {
         Input::Rows(_, batch) => Some(batch),
+        Input::Note(Note(Noted::Swept { table, rows, .. })) => Some(deletion_of(table, rows)),
         _ => None,
     });
     changes_of(batches.collect())

@@ -10,6 +10,13 @@
 //!     batch                 a further batch of the same step begins
 //!     chunk table           a chunk of the table's load ends the batch; its rows: `* table values` right before
 //!     loaded table          the same, the last one
+//!     reload table          the table's content is in doubt from here on; what comes behind it is of another batch
+//!     sweep table           a portion of the table is swept: two entries     swept table   until there is nothing to sweep
+//!     park table            the table is not followed any more
+//!     reject table [key]    a row of the table could not be decoded, of this key if it could be read
+//!     part, last part       the batch so far is a part of a transaction
+//! altered            a table definition: the table has other columns from here on, and is loaded anew by the story's chunks
+//! propose            what models are told of by now is proposed: a model told of again in its new words. Put in place when ready
 //! fold                  everything is folded
 //! restart [folded]      the engine is dropped and opened again; tables and models told of since the last one come in
 //! ```
@@ -36,6 +43,33 @@ pub(crate) enum Piece {
         rows: Vec<Vec<String>>,
         complete: bool,
     },
+    Reload(String),
+    Sweep {
+        table: String,
+        whole: bool,
+    },
+    Park(String),
+    /// A row that could not be decoded, and its key's values.
+    Reject {
+        table: String,
+        key: Vec<String>,
+    },
+    /// Ends a batch that is a part of a transaction.
+    Part {
+        is_last: bool,
+    },
+}
+
+impl Piece {
+    /// The table that it is about.
+    pub(crate) fn table(&self) -> Option<&str> {
+        match self {
+            Self::Row(change) => Some(&change.table),
+            Self::Truncate(table) | Self::Chunk { table, .. } | Self::Reload(table) | Self::Park(table) => Some(table),
+            Self::Sweep { table, .. } | Self::Reject { table, .. } => Some(table),
+            Self::Part { .. } => None,
+        }
+    }
 }
 
 /// What a source hands over at once: whole transactions, then chunks.
@@ -47,6 +81,8 @@ pub(crate) enum Act {
     Table { name: String, schema: Schema, loading: bool },
     Model { name: String, sql: String },
     Load(Vec<Change>),
+    Altered { name: String, schema: Schema },
+    Propose,
     Step(Vec<Batch>),
     Fold,
     Restart { folded: bool },
@@ -64,6 +100,11 @@ impl Act {
             "model" => Self::Model { name: argument.ok_or("a model has a name")?.to_owned(), sql: block.body.clone() },
             "rows" => Self::Load(block.body.lines().map(change).collect::<Result<_, _>>()?),
             "step" => Self::Step(batches(&block.body)?),
+            "altered" => {
+                let (name, schema) = plan::parse_table_definition(&block.body)?;
+                Self::Altered { name: name.name, schema }
+            }
+            "propose" => Self::Propose,
             "fold" => Self::Fold,
             "restart" => Self::Restart { folded: argument == Some("folded") },
             _ => return Ok(None),
@@ -82,6 +123,8 @@ impl Act {
                 format!("rows\n{}", lines.concat())
             }
             Self::Step(batches) => format!("step\n{}", batches_text(batches)),
+            Self::Altered { name, schema } => format!("altered\n{name}({schema})\n"),
+            Self::Propose => "propose\n".to_owned(),
             Self::Fold => "fold\n".to_owned(),
             Self::Restart { folded } => format!("restart{}\n", if *folded { " folded" } else { "" }),
         }
@@ -109,6 +152,16 @@ fn batches_text(batches: &[Batch]) -> String {
                     }
                     out.push_str(&format!("{} {table}\n", if *complete { "loaded" } else { "chunk" }));
                 }
+                Piece::Reload(table) => out.push_str(&format!("reload {table}\n")),
+                Piece::Sweep { table, whole } => {
+                    out.push_str(&format!("{} {table}\n", if *whole { "swept" } else { "sweep" }));
+                }
+                Piece::Park(table) => out.push_str(&format!("park {table}\n")),
+                Piece::Reject { table, key } => {
+                    out.push_str(format!("reject {table} {}", words_text(key.iter().cloned())).trim_end());
+                    out.push('\n');
+                }
+                Piece::Part { is_last } => out.push_str(if *is_last { "last part\n" } else { "part\n" }),
             }
         }
     }
@@ -125,6 +178,20 @@ fn batches(body: &str) -> Result<Vec<Batch>, String> {
         match first.as_str() {
             "batch" => batches.push(Batch::new()),
             "truncate" => batches[last].push(Piece::Truncate(words.next().ok_or("truncate names its table")?)),
+            "reload" => batches[last].push(Piece::Reload(words.next().ok_or("reload names its table")?)),
+            "park" => batches[last].push(Piece::Park(words.next().ok_or("park names its table")?)),
+            "sweep" | "swept" => {
+                let table = words.next().ok_or("a sweep names its table")?;
+                batches[last].push(Piece::Sweep { table, whole: first == "swept" });
+            }
+            "reject" => {
+                let table = words.next().ok_or("a reject names its table")?;
+                batches[last].push(Piece::Reject { table, key: words.collect() });
+            }
+            "part" | "last" => {
+                batches[last].push(Piece::Part { is_last: first == "last" });
+                batches.push(Batch::new());
+            }
             "*" => chunk_rows.push(words.skip(1).collect()),
             "chunk" | "loaded" => batches[last].push(Piece::Chunk {
                 table: words.next().ok_or("a chunk names its table")?,
@@ -134,6 +201,7 @@ fn batches(body: &str) -> Result<Vec<Batch>, String> {
             _ => batches[last].push(Piece::Row(change(line)?)),
         }
     }
+    batches.retain(|batch| !batch.is_empty());
     Ok(batches)
 }
 
@@ -189,10 +257,15 @@ pub(crate) fn in_one_step(acts: &[Act]) -> Vec<Act> {
     out
 }
 
-/// Every change, truncation and chunk as a step of its own.
+/// Every change, truncation and chunk as a step of its own; parts of a transaction stay what they are.
 pub(crate) fn piece_by_piece(acts: &[Act]) -> Vec<Act> {
+    let is_part = |batch: &Batch| matches!(batch.last(), Some(Piece::Part { .. }));
+    let apart = |batch: &Batch| match is_part(batch) {
+        true => vec![Act::Step(vec![batch.clone()])],
+        false => batch.iter().map(|piece| Act::Step(vec![vec![piece.clone()]])).collect(),
+    };
     let pieces = acts.iter().flat_map(|act| match act {
-        Act::Step(batches) => batches.iter().flatten().map(|p| Act::Step(vec![vec![p.clone()]])).collect(),
+        Act::Step(batches) => batches.iter().flat_map(apart).collect(),
         other => vec![other.clone()],
     });
     pieces.collect()

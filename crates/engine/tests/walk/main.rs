@@ -35,7 +35,7 @@ use rng::Rng;
 use shrink::Shrinker;
 
 /// What walks are to leave out, by name: `negzero`, `truncate`, `batches`, `loading`, `late`, `restart`, `bags`, `moves`,
-/// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`.
+/// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`, `reload`.
 #[derive(Clone, Default)]
 pub(crate) struct Without(Arc<BTreeSet<String>>);
 
