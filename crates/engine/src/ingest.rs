@@ -437,3 +437,106 @@ fn without_brought(changes: &TableChanges) -> TableChanges {
     pairs.for_each(|(row, &weight)| out.push(row, weight));
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use plan::TableName;
+    use relation::{ChunkDone, Column, DataType, Layout, Position, Schema, Value};
+
+    use super::*;
+    use crate::engine::Settings;
+    use crate::input::{Logged, inputs_of, record_of};
+    use crate::rejects::SourceReject;
+
+    fn row(rows: &mut Rows, k: i64, n: i64) {
+        let layout = Layout::new(vec![DataType::Int64; 2]);
+        rows.push_values(&layout, &[Value::Int(k), Value::Int(n)]).unwrap();
+    }
+
+    fn rows_of(of: &[(i64, i64)]) -> Rows {
+        let mut rows = Rows::new();
+        of.iter().for_each(|&(k, n)| row(&mut rows, k, n));
+        rows
+    }
+
+    fn chunk(table: TableId, of: &[(i64, i64)], complete: bool) -> Input {
+        let chunk = ChunkDone { table, cursor: vec![1], complete, rows: rows_of(of), rows_estimate: 0 };
+        Input::Rows(16, SourceBatch { chunks: vec![chunk], ..SourceBatch::default() })
+    }
+
+    fn changes(table: TableId, of: &[(i64, i64, i8)], truncated: bool) -> Input {
+        let rows = rows_of(&of.iter().map(|&(k, n, _)| (k, n)).collect::<Vec<_>>());
+        let weights = of.iter().map(|&(.., weight)| weight).collect();
+        let tables = vec![(table, TableChanges { rows, weights, truncated })];
+        Input::Rows(16, SourceBatch { tables, position: Position("1".to_owned()), ..SourceBatch::default() })
+    }
+
+    /// Inputs that come back out of a record, since the store could not take their step, are normalised again: that changes
+    /// nothing, whatever they are and however far their tables are.
+    #[test]
+    fn what_is_given_again_is_normalised_to_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::open(dir.path(), store::Options::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let queries = query::Runtime::new(&query::Settings::default()).unwrap();
+        let settings = Settings { sweep_rows_max: 2, ..Settings::new(1, runtime.handle().clone()) };
+        let mut engine = Engine::open(store, Arc::clone(&queries), settings).unwrap();
+        let source = engine.register_source("test").unwrap();
+        let columns = ["k", "n"].map(|name| Column::new(name, DataType::Int64)).to_vec();
+        let mut register = |name: &str, key| {
+            let schema = Schema::new(columns.clone(), key);
+            engine.register_table(source, &TableName::new("public", name), &schema).unwrap()
+        };
+        let (keyed, bag) = (register("keyed", vec![0]), register("bag", vec![]));
+        engine.recover().unwrap();
+        let first = [(1, 1), (2, 2), (3, 3), (4, 4)];
+        let take = |engine: &mut Engine, mut inputs: Vec<Input>| while engine.take(&mut inputs).unwrap().is_some() {};
+        take(&mut engine, vec![chunk(keyed, &first, true), chunk(bag, &first, true)]);
+        let reload = |table| Input::Reload { table, reason: String::new(), at_us: 0 };
+        let reject = |engine: &Engine, key: i64| {
+            let (key, row) = (engine.row_key(keyed, &[Value::Int(key)]).unwrap(), String::new());
+            let (reason, position) = (String::new(), String::new());
+            Input::Reject(SourceReject { table: keyed, key, row, reason, position, at_us: 0 })
+        };
+        let rejected = reject(&engine, 2);
+        let steps = [
+            vec![rejected.clone(), changes(keyed, &[(1, 1, -1), (1, 5, 1), (2, 9, -1), (2, 10, 1)], false)],
+            vec![
+                reload(keyed),
+                chunk(keyed, &[(1, 5), (2, 7)], false),
+                changes(keyed, &[(3, 8, -1), (3, 9, 1)], false),
+            ],
+            vec![
+                reload(bag),
+                chunk(bag, &[(1, 1), (1, 1), (7, 7)], true),
+                changes(bag, &[(7, 7, -1), (8, 8, 1)], false),
+            ],
+            vec![chunk(keyed, &[(6, 6)], true)],
+            vec![Input::Sweep { table: keyed }, changes(keyed, &[(1, 6, 1), (5, 5, 1)], false)],
+            vec![Input::Sweep { table: keyed }],
+            vec![rejected, changes(keyed, &[(2, 2, 1)], true), changes(bag, &[(8, 8, -1)], false)],
+            vec![changes(keyed, &[(2, 2, -1), (3, 3, 1)], false)],
+        ];
+        for mut once in steps {
+            let given = once.clone();
+            let snapshot = engine.store.working();
+            engine.normalise(&mut once, engine.states(&snapshot)).unwrap();
+            let Logged::Inputs(mut again) = inputs_of(record_of(once.clone())).unwrap() else { panic!("a chain") };
+            assert_eq!(again, once);
+            engine.normalise(&mut again, engine.states(&snapshot)).unwrap();
+            assert_eq!(again, once, "given: {given:?}");
+            take(&mut engine, given);
+        }
+        let mut left = Vec::new();
+        for id in [keyed, bag] {
+            for entry in engine.store.snapshot().scan(id, &[]) {
+                let stored = engine.relation(id).unwrap();
+                let values = stored.layout.values(stored.row_of(&entry.unwrap().1).unwrap().0);
+                left.push(values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            }
+        }
+        assert_eq!(left, ["3 3", "1 1"]);
+    }
+}
