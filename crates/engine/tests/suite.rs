@@ -13,7 +13,8 @@
 //!
 //! Executions: as written (each step's answer is compared with the file), then without answers: all in one step, change
 //! by change, shuffled within what order allows, with two workers, with a restart after every step, and with the models
-//! built after all steps, in large portions and row by row, and built beside the steps. After each, every model equals the batch engine's answer over
+//! built after all steps, in large portions and row by row, and built beside the steps, a part of a build
+//! with every step or with every third. After each, every model equals the batch engine's answer over
 //! the tables, and all executions end with the same rows.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -88,10 +89,11 @@ impl Driver for Case {
         wanted.insert(REJECTS.to_owned(), rejects(self.house()?)?);
         self.live = None;
         let acts = &self.acts;
-        let executions: [(&str, Vec<Act>, Mode); 8] = [
+        let executions: [(&str, Vec<Act>, Mode); 9] = [
             ("in one step", story::in_one_step(acts), Mode::default()),
             ("change by change", story::piece_by_piece(acts), Mode::default()),
-            ("built beside the steps", story::piece_by_piece(acts), Mode { beside: true, ..Mode::default() }),
+            ("built beside the steps", story::piece_by_piece(acts), Mode { beside: 1, ..Mode::default() }),
+            ("built slowly beside them", story::piece_by_piece(acts), Mode { beside: 3, ..Mode::default() }),
             ("shuffled", acts.iter().map(shuffled).collect(), Mode::default()),
             ("with two workers", acts.clone(), Mode { workers: 2, ..Mode::default() }),
             ("with a restart after every step", acts.clone(), Mode { restart: true, ..Mode::default() }),

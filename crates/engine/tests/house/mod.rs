@@ -53,13 +53,13 @@ pub(crate) struct Mode {
     pub(crate) in_rows: bool,
     /// What was built is folded at once, as an instance does; a restart without it builds again.
     pub(crate) fold_built: bool,
-    /// Steps go on between a build's beginning, its run and its end.
-    pub(crate) beside: bool,
+    /// So many steps go on between a build's beginning, its run and its end; 0: none.
+    pub(crate) beside: usize,
 }
 
 impl Default for Mode {
     fn default() -> Self {
-        Self { workers: 1, restart: false, build_last: false, in_rows: false, fold_built: false, beside: false }
+        Self { workers: 1, restart: false, build_last: false, in_rows: false, fold_built: false, beside: 0 }
     }
 }
 
@@ -80,6 +80,8 @@ pub(crate) struct House {
     swapped: bool,
     mode: Mode,
     offset: u64,
+    /// Steps since builds go on beside them.
+    steps: usize,
     /// Number of the part of a transaction that came last.
     part: u32,
     /// A build that is under way, and how its run came out.
@@ -104,6 +106,7 @@ impl House {
             swapped: false,
             mode,
             offset: 0,
+            steps: 0,
             part: 0,
             build: None,
         })
@@ -331,8 +334,9 @@ impl House {
     pub(crate) fn step(&mut self, batches: &[Batch]) -> Result<(), String> {
         self.begun()?;
         let completed = self.run(batches)?;
-        if self.mode.beside {
-            return self.build_on().map(|_| ());
+        if self.mode.beside > 0 {
+            self.steps += 1;
+            return if self.steps.is_multiple_of(self.mode.beside) { self.build_on().map(|_| ()) } else { Ok(()) };
         }
         if completed && !self.mode.build_last { self.build() } else { Ok(()) }
     }
@@ -464,7 +468,7 @@ impl House {
 
     /// Builds what can be built, and sees that whatever stands on whole tables is live.
     pub(crate) fn build(&mut self) -> Result<(), String> {
-        if self.mode.beside {
+        if self.mode.beside > 0 {
             return self.build_on().map(|_| ());
         }
         self.build_all()
@@ -472,7 +476,7 @@ impl House {
 
     /// Ends the build that is under way, and makes all others that can be made.
     pub(crate) fn finish_builds(&mut self) -> Result<(), String> {
-        while self.mode.beside && self.build_on()? {}
+        while self.mode.beside > 0 && self.build_on()? {}
         self.build_all()
     }
 
