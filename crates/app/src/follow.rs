@@ -402,9 +402,12 @@ fn stalled(failure: &Failure) -> SourceEvent {
 
 fn load_of(load: &Load) -> Option<connect::Load> {
     match load {
-        Load::Loading { cursor } => Some(connect::Load::Pending { cursor: cursor.clone() }),
-        Load::Complete | Load::Partial => Some(connect::Load::Complete),
-        Load::Parked { .. } => None,
+        Load::Loading { cursor } | Load::Reloading { cursor, .. } => {
+            Some(connect::Load::Pending { cursor: cursor.clone() })
+        }
+        // What is swept has come whole.
+        Load::Sweeping { .. } | Load::Complete | Load::Partial => Some(connect::Load::Complete),
+        Load::Parked { .. } | Load::Altered { .. } => None,
     }
 }
 

@@ -556,6 +556,7 @@ impl Pump {
             SourceEvent::Rejected(row) => {
                 return Some(Input::Reject(SourceReject {
                     table: row.table,
+                    key: Vec::new(),
                     row: row.row,
                     reason: row.reason,
                     position: row.position.to_string(),
@@ -760,9 +761,9 @@ enum Heard {
 
 fn load_word(load: &Load) -> &'static str {
     match load {
-        Load::Loading { .. } => "snapshot",
+        Load::Loading { .. } | Load::Reloading { .. } | Load::Sweeping { .. } => "snapshot",
         Load::Complete | Load::Partial => "streaming",
-        Load::Parked { .. } => "parked",
+        Load::Parked { .. } | Load::Altered { .. } => "parked",
     }
 }
 
