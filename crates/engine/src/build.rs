@@ -10,7 +10,9 @@
 //! ([`Engine::finish_build`]), and the model is kept like all others from then on. The catalogue calls a state built only then,
 //! so that a build cut short is dropped and begun again.
 //!
-//! A model is built when all its tables are complete and all models that it reads are live. Nothing waits for it meanwhile.
+//! A model is built when all its tables are complete and all models that it reads are live; one that is built stays so while a
+//! table is loaded again ([`crate::reload`]), and a build that is under way then goes on: what it has not seen stands in the log.
+//! Nothing waits for it meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use relation::{Rows, TableId};
 use store::{Kind, Place, Record, Snapshot, StageId, Store, Writes};
 
 use crate::chain::{changes_of_inputs, inputs_of_piece};
-use crate::engine::{Engine, Load, Model, ModelState, Settings};
+use crate::engine::{Engine, Model, ModelState, Settings};
 use crate::error::{Error, Result};
 use crate::graph::NodeIndex;
 use crate::input::{Input, Logged, inputs_of};
@@ -42,7 +44,7 @@ pub(crate) enum Missing {
     Index(TableId, TableId),
     /// The rows that a node could not take.
     Rejects(NodeIndex, TableId),
-    /// A table whose first load is under way.
+    /// A table whose load is under way.
     Table(TableId),
 }
 
@@ -85,6 +87,8 @@ pub(crate) struct Builder {
     view: Snapshot,
     /// Where the log was read to, up to the base.
     place: Option<Place>,
+    /// Tables have rejected rows, or the log has told of more than rows: how rows are to be taken then, the steps alone know.
+    is_disturbed: bool,
     /// Nodes whose rejected rows have been counted.
     pub(crate) counted: BTreeSet<NodeIndex>,
     /// Rows of the model's relation.
@@ -113,7 +117,7 @@ impl Network {
                 missing.insert(Missing::Rejects(index, table));
             }
             if let Some((relation, _)) = node.rule.table() {
-                if self.tables.get(&relation).is_some_and(|t| matches!(t.load, Load::Loading { .. })) {
+                if self.tables.get(&relation).is_some_and(|t| t.load.is_waited_for()) {
                     missing.insert(Missing::Table(relation));
                 }
                 let indexes = self.relations[&relation].indexes.iter().filter(|index| !index.built);
@@ -162,6 +166,7 @@ impl Engine {
             base,
             own,
             place: None,
+            is_disturbed: !self.rejected.is_empty(),
             counted: BTreeSet::new(),
             rows: 0,
             cancelled: Arc::new(AtomicBool::new(false)),
@@ -207,6 +212,7 @@ impl Engine {
             }
             Err(Error::CannotCatchUp) => {
                 builder.begin_from_now();
+                builder.is_disturbed = !self.rejected.is_empty();
                 builder.network = Arc::clone(&self.network);
                 self.building = Some(number);
                 Ok(Finished::Again(Build { builder, model: number, missing, begun_again: begun_again + 1 }))
@@ -362,6 +368,10 @@ impl Build {
         }
         Ok(())
     }
+}
+
+fn is_rows(input: &Input) -> bool {
+    matches!(input, Input::Rows(..))
 }
 
 impl Builder {
@@ -585,6 +595,10 @@ impl Builder {
                 Logged::Inputs(more) => inputs.extend(more),
                 Logged::Chain(note) => {
                     chains = true;
+                    // Tables that were begun to be loaded again among its parts.
+                    if !note.void.is_empty() {
+                        return Err(Error::CannotCatchUp);
+                    }
                     for piece in self.store.read_stage(StageId(note.stage))? {
                         let piece = piece?;
                         take_bytes(&mut bytes, piece.len())?;
@@ -593,6 +607,7 @@ impl Builder {
                 }
             }
         }
+        self.is_disturbed |= !inputs.iter().all(is_rows);
         if chains {
             self.normalise(&mut inputs, bytes)?;
         }
@@ -609,10 +624,12 @@ impl Builder {
                 }
             }
         }
-        let before = inputs.len();
+        if self.is_disturbed {
+            return Err(Error::CannotCatchUp);
+        }
         self.network.normalise(inputs, self.states())?;
         // It parks a table by an input more.
-        if inputs.len() == before { Ok(()) } else { Err(Error::CannotCatchUp) }
+        if inputs.iter().all(is_rows) { Ok(()) } else { Err(Error::CannotCatchUp) }
     }
 
     /// Runs the rules of what the model stands on over changes since the snapshot, and answers with what they write into

@@ -22,15 +22,17 @@ use store::{Record, StageId, StageReader, Writes};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ingest::changes_of;
-use crate::input::{ChainNote, Input, Logged, chain_of, inputs_of, record_of_chain};
+use crate::input::{ChainNote, Input, Logged, Note, Noted, inputs_of, record_of_chain};
 use crate::network::Effects;
-use crate::step::{Moves, StepReport, Visible};
+use crate::step::{Moves, StepReport, Visible, deletion_of};
 
 /// A transaction of a source whose parts are arriving.
 pub(crate) struct Staging {
     /// Number of the part that came last.
     part: u32,
     writer: store::StageWriter,
+    /// Tables that were begun to be loaded again since the first part came.
+    void: Vec<TableId>,
 }
 
 /// A chain that is being run.
@@ -47,8 +49,8 @@ pub(crate) struct Chain {
 /// The key of the fact how far a chain is.
 const CHAIN: &[u8] = b"chain\0";
 
-/// Bytes of a chain's fact: the note, then the number of pieces done.
-const NOTE_BYTES: usize = 12;
+/// Bytes at the end of a chain's fact: the number of pieces done.
+const PIECES_BYTES: usize = 8;
 
 impl Chain {
     fn new(note: ChainNote, pieces: u64) -> Self {
@@ -109,7 +111,7 @@ impl Engine {
             if !part.is_first() {
                 return Err(Error::Broken { node: "stage".to_owned(), what: "a part does not follow the one before" });
             }
-            self.staging.insert(*source, Staging { part: 0, writer: self.store.begin_stage()? });
+            self.staging.insert(*source, Staging { part: 0, writer: self.store.begin_stage()?, void: Vec::new() });
         }
         let Some(staging) = self.staging.get_mut(source) else { return Ok(()) };
         self.log_buffer.clear();
@@ -124,9 +126,19 @@ impl Engine {
             return Ok(());
         }
         let stage = staging.writer.seal()?;
+        let void = std::mem::take(&mut staging.void);
         self.staging.remove(source);
-        self.sealed = Some(ChainNote { source: *source, stage: stage.0 });
+        self.sealed = Some(ChainNote { source: *source, stage: stage.0, void });
         Ok(())
+    }
+
+    /// These tables are loaded again from here on. What a transaction whose parts are still coming has of them came before
+    /// that, though it is seen later: it is passed over, as the chunks show what has become of it.
+    pub(crate) fn void_staged(&mut self, tables: &[TableId]) {
+        for (source, staging) in &mut self.staging {
+            let of_source = |id: &&TableId| self.network.tables.get(id).is_some_and(|table| table.source == *source);
+            staging.void.extend(tables.iter().filter(of_source));
+        }
     }
 
     /// Parts that lack a last one are void once something else of their source comes.
@@ -145,7 +157,7 @@ impl Engine {
 
     /// Logs that a sealed chain begins: from here on it will be run to its end. It is not forgotten before.
     pub(crate) fn begin_chain(&mut self, note: ChainNote) -> Result<()> {
-        let record = record_of_chain(note).encode();
+        let record = record_of_chain(&note).encode();
         self.store.append(self.step + 1, &record)?;
         self.sealed = None;
         self.chain = Some(Chain::new(note, 0));
@@ -164,8 +176,9 @@ impl Engine {
     pub(crate) fn load_chain(&self) -> Result<Option<Chain>> {
         let Some(fact) = self.store.working().get(self.facts, CHAIN)? else { return Ok(None) };
         let unreadable = || Error::Broken { node: "chain".to_owned(), what: "how far it is cannot be read" };
-        let (note, pieces) = fact.split_at_checked(NOTE_BYTES).ok_or_else(unreadable)?;
-        let note = chain_of(note).ok_or_else(unreadable)?;
+        let note_bytes = fact.len().checked_sub(PIECES_BYTES).ok_or_else(unreadable)?;
+        let (note, pieces) = fact.split_at(note_bytes);
+        let note = ChainNote::read(note).ok_or_else(unreadable)?;
         let pieces = u64::from_le_bytes(pieces.try_into().map_err(|_| unreadable())?);
         Ok(Some(Chain::new(note, pieces)))
     }
@@ -214,13 +227,18 @@ impl Engine {
     /// One step: a portion of a table that is emptied, or a piece. Answers with what it did, and whether it was the last.
     fn link(&mut self, chain: &mut Chain) -> Result<(StepReport, bool)> {
         let (mut inputs, is_last) = chain.next(&self.store)?;
+        for input in &mut inputs {
+            if let Input::Rows(_, batch) = input {
+                batch.tables.retain(|(id, _)| !chain.note.void.contains(id));
+            }
+        }
         let snapshot = self.store.working();
         if let Some(rows) = self.rows_to_empty(&inputs, &snapshot)? {
             let (effects, moves) = self.run(self.step + 1, vec![rows], &snapshot)?;
             chain.piece = Some(inputs);
             return Ok((self.commit_link(chain, effects, moves, false)?, false));
         }
-        self.network.normalise(&mut inputs, self.states(&snapshot))?;
+        self.normalise(&mut inputs, self.states(&snapshot))?;
         let (effects, moves) = self.run(self.step + 1, inputs, &snapshot)?;
         chain.pieces += 1;
         Ok((self.commit_link(chain, effects, moves, is_last)?, is_last))
@@ -268,8 +286,7 @@ impl Engine {
         if is_last {
             writes.delete(self.facts, CHAIN);
         } else {
-            let Chain { note, pieces, .. } = chain;
-            let fact = [&note.source.to_le_bytes()[..], &note.stage.to_le_bytes(), &pieces.to_le_bytes()].concat();
+            let fact = [&chain.note.to_bytes()[..], &chain.pieces.to_le_bytes()].concat();
             writes.put(self.facts, CHAIN, &fact);
         }
         effects.writes.append(writes);
@@ -296,6 +313,7 @@ const EMPTIED_BYTES_MAX: usize = 8 << 20;
 pub(crate) fn changes_of_inputs(inputs: Vec<Input>) -> Vec<crate::network::Change> {
     let batches = inputs.into_iter().filter_map(|input| match input {
         Input::Rows(_, batch) => Some(batch),
+        Input::Note(Note(Noted::Swept { table, rows, .. })) => Some(deletion_of(table, rows)),
         _ => None,
     });
     changes_of(batches.collect())

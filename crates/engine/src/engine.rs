@@ -11,8 +11,10 @@ use crate::chain::{Chain, Staging};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeIndex};
 use crate::input::{ChainNote, Logged, inputs_of};
+use crate::load::Load;
 use crate::network::{Network, edit};
 use crate::operator::States;
+use crate::reload::marks_identity;
 use crate::states::BUILT;
 use crate::step::{PARKED, StepReport, fact_key};
 use crate::stored::Stored;
@@ -34,6 +36,8 @@ pub struct Settings {
     pub emptied_rows_max: usize,
     /// Changed rows of each relation that a step's report shows.
     pub report_rows_max: usize,
+    /// Rows and marks that one portion of a sweep looks at.
+    pub sweep_rows_max: usize,
 }
 
 impl Settings {
@@ -46,49 +50,8 @@ impl Settings {
             build_bytes_max: 64 << 20,
             emptied_rows_max: 50_000,
             report_rows_max: 0,
+            sweep_rows_max: 20_000,
         }
-    }
-}
-
-/// How far a table's first load is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Load {
-    /// Changes are normalised against what is stored; the source goes on from the cursor.
-    Loading {
-        cursor: Option<Vec<u8>>,
-    },
-    Complete,
-    /// Followed from a position of the log, without a load: rows from before are not there, so changes are normalised
-    /// for ever. Models may be built over it.
-    Partial,
-    /// Not followed any more, and why.
-    Parked {
-        reason: String,
-    },
-}
-
-impl Load {
-    /// As a fact of the store.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Loading { cursor: None } => Vec::new(),
-            Self::Loading { cursor: Some(cursor) } => [&[0], cursor.as_slice()].concat(),
-            Self::Complete => vec![1],
-            Self::Parked { reason } => [&[2], reason.as_bytes()].concat(),
-            Self::Partial => vec![3],
-        }
-    }
-
-    /// The reverse of [`Load::to_bytes`]; none for bytes that say nothing.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Some(match bytes {
-            [] => Self::Loading { cursor: None },
-            [0, cursor @ ..] => Self::Loading { cursor: Some(cursor.to_vec()) },
-            [1] => Self::Complete,
-            [2, reason @ ..] => Self::Parked { reason: String::from_utf8_lossy(reason).into_owned() },
-            [3] => Self::Partial,
-            _ => return None,
-        })
     }
 }
 
@@ -99,6 +62,11 @@ pub struct SourceTable {
     pub source: u32,
     pub name: TableName,
     pub load: Load,
+    /// Whether it waits beside the table of its name, whose columns are others, to take its place
+    /// ([`Engine::tables_to_come`]).
+    pub is_coming: bool,
+    /// Where the keys are marked that it was brought since its load began again.
+    pub(crate) marks: Option<TableId>,
     /// Rows loaded by the snapshot, and as many as the source estimates.
     pub snapshot_rows: u64,
     pub snapshot_rows_total: u64,
@@ -154,6 +122,10 @@ pub struct Engine {
     pub(crate) again: BTreeMap<String, u64>,
     pub(crate) sources: BTreeMap<u32, (String, Position)>,
     pub(crate) rows: BTreeMap<TableId, i64>,
+    /// Rows of tables that their sources could not decode, where there are any.
+    pub(crate) rejected: BTreeMap<TableId, u64>,
+    /// States for the marks of tables that are about to be loaded again.
+    pub(crate) fresh_marks: BTreeMap<TableId, TableId>,
     pub(crate) facts: TableId,
     /// Rows that sources could not decode.
     pub(crate) rejects: TableId,
@@ -163,7 +135,9 @@ pub struct Engine {
     /// Where a step's record is encoded: kept from step to step, since fresh memory costs more than the encoding.
     pub(crate) log_buffer: Vec<u8>,
     /// Tables were registered that no log record may name before the catalogue is folded.
-    must_fold: bool,
+    pub(crate) must_fold: bool,
+    /// Whether the log's tail has been replayed.
+    pub(crate) recovered: bool,
     /// Transactions that come in parts, by their source.
     pub(crate) staging: BTreeMap<u32, Staging>,
     /// A chain whose stage is whole, and of which the log does not know yet.
@@ -210,11 +184,14 @@ impl Engine {
             again: BTreeMap::new(),
             sources: BTreeMap::new(),
             rows: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            fresh_marks: BTreeMap::new(),
             facts,
             rejects,
             setup: Writes::new(),
             log_buffer: Vec::new(),
             must_fold: false,
+            recovered: false,
             staging: BTreeMap::new(),
             sealed: None,
             chain: None,
@@ -252,18 +229,27 @@ impl Engine {
                 let rows = rows.as_slice().try_into().map_err(|_| damaged_fact("the number of rows"))?;
                 self.rows.insert(entry.id, i64::from_le_bytes(rows));
             }
+            if let Some(rejected) = self.fact("rejected", entry.id)? {
+                let rejected = rejected.as_slice().try_into().map_err(|_| damaged_fact("the number of rejects"))?;
+                self.rejected.insert(entry.id, u64::from_le_bytes(rejected));
+            }
         }
+        self.rejected.retain(|_, count| *count > 0);
         Ok(())
     }
 
     fn table_of(&self, entry: &store::catalog::Entry) -> Result<SourceTable> {
-        let load = self.fact("load", entry.id)?.unwrap_or_default();
-        let load = Load::from_bytes(&load).ok_or_else(|| damaged_fact("how far a table is loaded"))?;
+        let load = Load::from_bytes(&self.fact("load", entry.id)?.unwrap_or_default())?;
+        let marks = load.again().and_then(|_| self.catalog.by_identity(&marks_identity(entry.id)));
+        // Of two of a name the older one serves.
+        let mut of_name = self.catalog.entries().filter(|other| other.kind == Kind::Table && other.name == entry.name);
         let (schema, name) = entry.name.split_once('\0').unwrap_or(("", &entry.name));
         Ok(SourceTable {
             id: entry.id,
             source: entry.detail.parse().map_err(|_| damaged_fact("the source of a table"))?,
             name: TableName::new(schema, name),
+            is_coming: of_name.any(|other| other.id < entry.id),
+            marks: marks.map(|entry| entry.id),
             load,
             snapshot_rows: 0,
             snapshot_rows_total: 0,
@@ -292,34 +278,6 @@ impl Engine {
         self.must_fold = true;
         self.sources.insert(id.0, (name.to_owned(), Position::default()));
         Ok(id.0)
-    }
-
-    /// A table of a source, new or known. A table whose columns changed is a new incarnation: it is loaded again.
-    ///
-    /// Nothing may be logged of a new one before it is durable: [`Engine::recover`] sees to that for those registered
-    /// before, [`Engine::registered_step`] tells it for those that come later.
-    pub fn register_table(&mut self, source: u32, name: &TableName, schema: &Schema) -> Result<TableId> {
-        let label = format!("{}\0{}", name.schema, name.name);
-        let mut writes = Writes::new();
-        if let Some(entry) = self.catalog.by_name(Kind::Table, &label) {
-            if entry.schema == *schema && entry.detail == source.to_string() {
-                return Ok(entry.id);
-            }
-            let old = entry.id;
-            self.catalog.remove(&mut writes, old);
-            let network = edit(&mut self.network);
-            network.tables.remove(&old);
-            network.relations.remove(&old);
-        }
-        let id = self.catalog.allocate(&mut writes, Kind::Table, &label, &label, schema, &source.to_string());
-        self.defer(writes);
-        self.must_fold = true;
-        let load = Load::Loading { cursor: None };
-        let table = SourceTable { id, source, name: name.clone(), load, snapshot_rows: 0, snapshot_rows_total: 0 };
-        let network = edit(&mut self.network);
-        network.relations.insert(id, Stored::new(id, schema.clone()));
-        network.tables.insert(id, table);
-        Ok(id)
     }
 
     /// Commits what was registered since [`Engine::recover`], and answers with the step that has it: the log may name the
@@ -351,6 +309,8 @@ impl Engine {
             }
             replayed += 1;
         }
+        self.recovered = true;
+        self.freeze_altered();
         self.commit_unlogged(Writes::new())?;
         if self.must_fold {
             self.store.fold_now()?;
@@ -449,9 +409,9 @@ impl Engine {
         Positions { facts: self.facts }
     }
 
-    /// The tables of all sources.
+    /// The tables of all sources, as they serve.
     pub fn tables(&self) -> impl Iterator<Item = &SourceTable> {
-        self.network.tables.values()
+        self.network.tables.values().filter(|table| !table.is_coming)
     }
 
     /// A source's table by number.
@@ -477,7 +437,7 @@ impl Engine {
     /// What queries may read now: tables, live models, and why the others cannot be.
     pub fn readable(&self, search_path: Vec<String>) -> query::Catalog {
         let mut catalog = query::Catalog::new(search_path);
-        for table in self.network.tables.values() {
+        for table in self.tables() {
             self.network.make_readable(&mut catalog, &table.name, table.id);
             catalog.set_rows(table.id, u64::try_from(self.row_count(table.id)).unwrap_or(0));
         }

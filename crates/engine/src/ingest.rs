@@ -1,25 +1,33 @@
 //! From a source's batches to the changes of a step.
 //!
-//! While a table is loading, the before-images of the log are not trusted: a row may have changed between the snapshot's
-//! start and the reading of its chunk. Every change, and every chunk row, is then normalised against the row as of the
-//! change before it, whichever batch of the step that came in: an insert or update is −present +after, a deletion −present.
-//! The normalised pairs go to the log.
+//! While a table is loading, for the first time or again, the before-images of the log are not trusted: a row may have
+//! changed between the snapshot's start and the reading of its chunk, and of a table in doubt another row may be stored than
+//! the log believes. Every change, and every chunk row, is then normalised against the row as of the change before it,
+//! whichever batch of the step that came in: an insert or update is −present +after, a deletion −present. The normalised
+//! pairs go to the log. The same is done for a key whose row could not be decoded once: what is stored under it is older
+//! than the log believes.
+//!
+//! Of a table that is loaded again a row that is brought as it is stored is no change: it has the weight 0, which says that
+//! it was brought ([`crate::reload`]).
 //!
 //! A truncation becomes the deletion of what is there. Changes of the same step before it are left out: they would be
 //! deleted at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use relation::{SourceBatch, TableChanges, TableId};
+use relation::{Rows, SourceBatch, TableChanges, TableId};
 
 use crate::buckets::read_weighted;
-use crate::engine::Load;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::input::Input;
+use crate::input::{Input, Note, Noted};
+use crate::load::Load;
 use crate::network::{Change, Network};
 use crate::operator::States;
+use crate::rejects::reject_key;
+use crate::reload::Sweeper;
 use crate::stored::Stored;
 
 /// A table as it is after the changes seen so far in this step.
@@ -30,19 +38,25 @@ struct Present<'a> {
     emptied: bool,
     /// Rows by key; none: deleted.
     rows: HashMap<Vec<u8>, Option<Vec<u8>>, FixedState>,
-    /// Of a table without a key: how often a row is there.
-    weights: HashMap<Vec<u8>, i64, FixedState>,
+    /// Of a table without a key: how often a row is there, and the row.
+    counts: HashMap<Vec<u8>, (i64, Vec<u8>), FixedState>,
 }
 
 impl<'a> Present<'a> {
     fn new(stored: &'a Stored, states: States<'a>) -> Self {
-        Self { stored, states, emptied: false, rows: HashMap::default(), weights: HashMap::default() }
+        Self { stored, states, emptied: false, rows: HashMap::default(), counts: HashMap::default() }
     }
 
     fn empty(&mut self) {
         self.emptied = true;
         self.rows.clear();
-        self.weights.clear();
+        self.counts.clear();
+    }
+
+    fn key(&self, row: &[u8]) -> Vec<u8> {
+        let mut key = Vec::with_capacity(48);
+        self.stored.push_key(row, &mut key);
+        key
     }
 
     fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -56,10 +70,14 @@ impl<'a> Present<'a> {
     }
 
     /// One change against the row that is there. A change that is normalised already comes out as it is.
-    fn upsert(&mut self, row: &[u8], weight: i8, out: &mut TableChanges) -> Result<()> {
-        let mut key = Vec::with_capacity(48);
-        self.stored.push_key(row, &mut key);
-        if let Some(before) = self.row(&key)? {
+    fn upsert(&mut self, row: &[u8], weight: i8, again: bool, out: &mut TableChanges) -> Result<()> {
+        let key = self.key(row);
+        let before = self.row(&key)?;
+        if again && weight > 0 && before.as_deref() == Some(row) {
+            out.push(row, 0);
+            return Ok(());
+        }
+        if let Some(before) = before {
             out.push(&before, -1);
         }
         let after = (weight > 0).then(|| row.to_vec());
@@ -70,86 +88,248 @@ impl<'a> Present<'a> {
         Ok(())
     }
 
+    /// One change that is taken as it comes, where later ones may not be.
+    fn pass(&mut self, row: &[u8], weight: i8, out: &mut TableChanges) {
+        self.rows.insert(self.key(row), (weight > 0).then(|| row.to_vec()));
+        out.push(row, weight);
+    }
+
+    /// How often a row is there now.
+    fn counted(&self, key: &[u8]) -> Result<i64> {
+        match self.counts.get(key) {
+            Some((count, _)) => Ok(*count),
+            None if self.emptied => Ok(0),
+            None => match self.states.get_seldom(self.stored.id, key)? {
+                Some(value) => Ok(read_weighted(&value)?.0),
+                None => Ok(0),
+            },
+        }
+    }
+
     /// One change of a table without a key that is not known whole: a row from before is not there to be deleted.
     fn count(&mut self, row: &[u8], weight: i8, out: &mut TableChanges) -> Result<()> {
-        let mut key = Vec::with_capacity(48);
-        self.stored.push_key(row, &mut key);
-        let known = match self.weights.get(&key) {
-            Some(weight) => *weight,
-            None if self.emptied => 0,
-            None => match self.states.get_seldom(self.stored.id, &key)? {
-                Some(value) => read_weighted(&value)?.0,
-                None => 0,
-            },
-        };
-        let after = known + i64::from(weight);
+        let key = self.key(row);
+        let after = self.counted(&key)?.checked_add(i64::from(weight)).ok_or(relation::Error::Overflow("weight"))?;
         if after >= 0 {
             out.push(row, weight);
         }
-        self.weights.insert(key, after.max(0));
+        self.counts.insert(key, (after.max(0), row.to_vec()));
+        Ok(())
+    }
+
+    /// These rows of a table without a key take the place of all that are there: what differs goes and comes.
+    fn replace(&mut self, rows: &Rows, out: &mut TableChanges) -> Result<()> {
+        let mut wanted: HashMap<Vec<u8>, i64, FixedState> = HashMap::default();
+        for row in rows.iter() {
+            *wanted.entry(self.key(row)).or_insert(0) += 1;
+        }
+        let mut there: Vec<(Vec<u8>, i64, Vec<u8>)> = Vec::new();
+        let counts = std::mem::take(&mut self.counts);
+        if !self.emptied {
+            for entry in self.states.snapshot.scan(self.stored.id, &[]) {
+                let (key, value) = entry?;
+                if counts.contains_key(&*key) {
+                    continue;
+                }
+                let (count, row) = read_weighted(&value)?;
+                let missing = wanted.get(&*key).copied().unwrap_or(0) != count;
+                match missing {
+                    true => there.push((key.to_vec(), count, row.to_vec())),
+                    false => drop(wanted.remove(&*key)),
+                }
+            }
+        }
+        there.extend(counts.into_iter().map(|(key, (count, row))| (key, count, row)));
+        there.sort();
+        for (key, count, row) in there {
+            let after = wanted.remove(&key).unwrap_or(0);
+            let weight = if after > count { 1 } else { -1 };
+            (0..after.abs_diff(count)).for_each(|_| out.push(&row, weight));
+            self.counts.insert(key, (after, row));
+        }
+        for row in rows.iter() {
+            let key = self.key(row);
+            if let Some(count) = wanted.remove(&key) {
+                (0..count).for_each(|_| out.push(row, 1));
+                self.counts.insert(key, (count, row.to_vec()));
+            }
+        }
         Ok(())
     }
 }
 
-impl Network {
-    /// Normalises what loading tables bring, turns truncations into deletions, and drops what belongs to no table. A table
-    /// whose stored rows contradict its changes is parked. Errors: the store cannot be read.
+/// The inputs of one step on their way to the log.
+struct Ingest<'a> {
+    /// None beside the steps: there, tables are as the log says, and nothing is swept.
+    engine: Option<&'a Engine>,
+    network: &'a Network,
+    states: States<'a>,
+    presents: BTreeMap<TableId, Present<'a>>,
+    /// Tables of which nothing more is taken; with a reason where that was found out here.
+    parked: BTreeMap<TableId, Option<String>>,
+    /// Tables that are loaded again from this step on.
+    reloaded: BTreeSet<TableId>,
+    /// Tables without a key whose rows have been replaced in this step.
+    replaced: BTreeSet<TableId>,
+    /// Keys whose rows could not be decoded in this step, by table.
+    rejected: BTreeMap<TableId, BTreeSet<Vec<u8>>>,
+    /// What was found out, and before which inputs that belongs.
+    notes: Vec<(usize, Noted)>,
+}
+
+impl Engine {
+    /// Normalises what loading tables bring, turns truncations and sweeps into deletions, and drops what belongs to no table.
+    /// A table whose stored rows contradict its changes is parked. Errors: the store cannot be read.
     pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
-        let mut presents: BTreeMap<TableId, Present<'_>> = BTreeMap::new();
-        let mut parked: BTreeMap<TableId, Option<String>> = BTreeMap::new();
-        for at in 0..inputs.len() {
-            let (before, rest) = inputs.split_at_mut(at);
-            let batch = match &mut rest[0] {
-                Input::Park { table, .. } => {
-                    parked.entry(*table).or_insert(None);
-                    continue;
-                }
-                Input::Reject(_) => continue,
-                Input::Rows(_, batch) => batch,
-            };
-            let follows = |id: TableId| !parked.contains_key(&id) && self.follows(id);
-            batch.tables.retain(|(id, _)| follows(*id));
-            batch.chunks.retain(|chunk| follows(chunk.table));
-            let mut failed = Vec::new();
-            for (id, changes) in &mut batch.tables {
-                match self.normalise_changes(*id, changes, before, states, &mut presents) {
-                    Ok(()) => {}
-                    Err(error @ Error::Store(_)) => return Err(error),
-                    Err(error) => failed.push((*id, error.to_string())),
-                }
-            }
-            for i in 0..batch.chunks.len() {
-                match self.normalise_chunk(i, batch, states, &mut presents) {
-                    Ok(()) => {}
-                    Err(error @ Error::Store(_)) => return Err(error),
-                    Err(error) => failed.push((batch.chunks[i].table, error.to_string())),
-                }
-            }
-            for (id, reason) in failed {
-                forget(&mut rest[0], id);
-                parked.insert(id, Some(reason));
-            }
+        normalise(Some(self), &self.network, inputs, states)
+    }
+}
+
+impl Network {
+    /// The same beside the steps, of rows alone, and where no table has rejects or is loaded again.
+    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
+        normalise(None, self, inputs, states)
+    }
+
+    /// Whether anything is taken of a table.
+    pub(crate) fn follows(&self, id: TableId) -> bool {
+        self.tables.get(&id).is_some_and(|table| table.load.is_followed())
+    }
+}
+
+fn normalise(engine: Option<&Engine>, network: &Network, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
+    let mut rejected: BTreeMap<TableId, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    for input in inputs.iter() {
+        if let Input::Reject(reject) = input {
+            rejected.entry(reject.table).or_default().insert(reject.key.clone());
         }
-        let reasons = parked.into_iter().filter_map(|(table, reason)| Some(Input::Park { table, reason: reason? }));
-        inputs.extend(reasons);
+    }
+    let mut ingest = Ingest {
+        engine,
+        network,
+        states,
+        presents: BTreeMap::new(),
+        parked: BTreeMap::new(),
+        reloaded: BTreeSet::new(),
+        replaced: BTreeSet::new(),
+        rejected,
+        notes: Vec::new(),
+    };
+    for at in 0..inputs.len() {
+        let (before, rest) = inputs.split_at_mut(at);
+        ingest.input(at, &mut rest[0], before)?;
+    }
+    let Ingest { parked, notes, .. } = ingest;
+    for (at, noted) in notes.into_iter().rev() {
+        inputs.insert(at, Input::Note(Note(noted)));
+    }
+    let reasons = parked.into_iter().filter_map(|(table, reason)| Some(Input::Park { table, reason: reason? }));
+    inputs.extend(reasons);
+    Ok(())
+}
+
+impl<'a> Ingest<'a> {
+    fn input(&mut self, at: usize, input: &mut Input, before: &mut [Input]) -> Result<()> {
+        match input {
+            Input::Park { table, .. } | Input::Altered { table, .. } => {
+                self.parked.entry(*table).or_insert(None);
+            }
+            Input::Reload { table, .. } => {
+                self.reloaded.insert(*table);
+            }
+            Input::Sweep { table } => {
+                let table = *table;
+                let sweeper = self.engine.and_then(|engine| Sweeper::new(engine, table, self.states));
+                let noted = sweeper.map(|sweeper| sweeper.portion()).transpose()?;
+                let nothing = Noted::Swept { table, after: None, done: false, rows: Rows::new() };
+                *input = Input::Note(Note(noted.unwrap_or(nothing)));
+                self.note(input);
+            }
+            Input::Note(_) => self.note(input),
+            Input::Reject(_) => {}
+            Input::Rows(..) => self.rows(at, input, before)?,
+        }
         Ok(())
     }
 
-    fn normalise_changes<'a>(
-        &'a self,
-        id: TableId,
-        changes: &mut TableChanges,
-        before: &mut [Input],
-        states: States<'a>,
-        presents: &mut BTreeMap<TableId, Present<'a>>,
-    ) -> Result<()> {
+    /// What was swept is not there for what comes behind it. Inputs that are given a second time were normalised the first.
+    fn note(&mut self, input: &Input) {
+        match input {
+            Input::Note(Note(Noted::Replaced { table })) => {
+                self.replaced.insert(*table);
+            }
+            Input::Note(Note(Noted::Swept { table, rows, .. })) if self.network.relations.contains_key(table) => {
+                let present = self.present(*table);
+                for row in rows.iter() {
+                    present.rows.insert(present.key(row), None);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn rows(&mut self, at: usize, input: &mut Input, before: &mut [Input]) -> Result<()> {
+        let Input::Rows(_, batch) = input else { return Ok(()) };
+        batch.tables.retain(|(id, _)| self.follows(*id));
+        batch.chunks.retain(|chunk| self.follows(chunk.table));
+        let mut failed = Vec::new();
+        for (id, changes) in &mut batch.tables {
+            match self.changes(at, *id, changes, before) {
+                Ok(()) => {}
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => failed.push((*id, error.to_string())),
+            }
+        }
+        for i in 0..batch.chunks.len() {
+            match self.chunk(at, i, batch) {
+                Ok(()) => {}
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => failed.push((batch.chunks[i].table, error.to_string())),
+            }
+        }
+        for (id, reason) in failed {
+            forget(input, id);
+            self.parked.insert(id, Some(reason));
+        }
+        Ok(())
+    }
+
+    fn present(&mut self, id: TableId) -> &mut Present<'a> {
+        let (network, states) = (self.network, self.states);
+        self.presents.entry(id).or_insert_with(|| Present::new(&network.relations[&id], states))
+    }
+
+    fn load(&self, id: TableId) -> Option<&'a Load> {
+        self.network.tables.get(&id).map(|table| &table.load)
+    }
+
+    fn follows(&self, id: TableId) -> bool {
+        let is_followed = self.load(id).is_some_and(|load| load.is_followed() || self.reloaded.contains(&id));
+        is_followed && !self.parked.contains_key(&id)
+    }
+
+    fn is_again(&self, id: TableId) -> bool {
+        self.reloaded.contains(&id) || self.load(id).is_some_and(|load| load.again().is_some())
+    }
+
+    /// Whether a chunk of a table without a key is the first since its load began again. Such a table comes whole; were it
+    /// to come in several chunks, the first would take the place of what is there, and the others add to it.
+    fn begins(&mut self, id: TableId) -> bool {
+        let begins = matches!(self.load(id), Some(Load::Reloading { cursor: None, .. }));
+        (begins || self.reloaded.contains(&id)) && self.replaced.insert(id)
+    }
+
+    fn changes(&mut self, at: usize, id: TableId, changes: &mut TableChanges, before: &mut [Input]) -> Result<()> {
         let mut deletions = TableChanges::default();
         if changes.truncated {
-            presents.entry(id).or_insert_with(|| Present::new(&self.relations[&id], states)).empty();
+            self.present(id).empty();
             before.iter_mut().for_each(|input| forget(input, id));
-            deletions = self.deletions(id, states)?;
+            deletions = self.deletions(id)?;
+            if self.has_rejects(id) {
+                self.notes.push((at, Noted::Emptied { table: id }));
+            }
         }
-        self.present_changes(id, changes, states, presents)?;
+        self.present_changes(id, changes)?;
         if !deletions.rows.is_empty() {
             deletions.rows.append(&changes.rows);
             deletions.weights.extend_from_slice(&changes.weights);
@@ -160,59 +340,72 @@ impl Network {
     }
 
     /// The rows of a chunk become changes of its table.
-    fn normalise_chunk<'a>(
-        &'a self,
-        i: usize,
-        batch: &mut SourceBatch,
-        states: States<'a>,
-        presents: &mut BTreeMap<TableId, Present<'a>>,
-    ) -> Result<()> {
+    fn chunk(&mut self, at: usize, i: usize, batch: &mut SourceBatch) -> Result<()> {
         let chunk = &mut batch.chunks[i];
         let (id, rows) = (chunk.table, std::mem::take(&mut chunk.rows));
         let changes = batch.table(id);
-        let present = presents.entry(id).or_insert_with(|| Present::new(&self.relations[&id], states));
+        let again = self.is_again(id);
+        let is_keyed = self.network.relations[&id].is_keyed();
+        if again && !is_keyed && self.begins(id) {
+            self.notes.push((at, Noted::Replaced { table: id }));
+            return self.present(id).replace(&rows, changes);
+        }
+        let present = self.present(id);
         for row in rows.iter() {
-            if present.stored.is_keyed() { present.upsert(row, 1, changes)? } else { changes.push(row, 1) }
+            match (is_keyed, again) {
+                (true, _) => present.upsert(row, 1, again, changes)?,
+                (false, true) => present.count(row, 1, changes)?,
+                (false, false) => changes.push(row, 1),
+            }
         }
         Ok(())
     }
 
-    /// Changes against what is there, where that may lack rows which the log speaks of.
-    fn present_changes<'a>(
-        &'a self,
-        id: TableId,
-        changes: &mut TableChanges,
-        states: States<'a>,
-        presents: &mut BTreeMap<TableId, Present<'a>>,
-    ) -> Result<()> {
-        let stored = &self.relations[&id];
-        let is_partial = self.tables[&id].load == Load::Partial;
-        let is_loading = matches!(self.tables[&id].load, Load::Loading { .. });
-        if !(is_partial || is_loading && stored.is_keyed()) {
+    /// Changes against what is there, where that may be another than the log believes.
+    fn present_changes(&mut self, id: TableId, changes: &mut TableChanges) -> Result<()> {
+        let is_keyed = self.network.relations[&id].is_keyed();
+        let again = self.is_again(id);
+        let is_partial = self.load(id) == Some(&Load::Partial);
+        let is_loading = matches!(self.load(id), Some(Load::Loading { .. }));
+        let is_doubtful = again || is_partial || is_loading && is_keyed;
+        let has_rejects = is_keyed && self.has_rejects(id);
+        if !is_doubtful && !has_rejects {
             return Ok(());
         }
-        let present = presents.entry(id).or_insert_with(|| Present::new(stored, states));
         let mut out = TableChanges::default();
         for (row, &weight) in changes.rows.iter().zip(&changes.weights) {
-            match stored.is_keyed() {
-                true => present.upsert(row, weight, &mut out)?,
-                false => present.count(row, weight, &mut out)?,
+            match is_keyed {
+                _ if weight == 0 => out.push(row, 0),
+                true if is_doubtful || self.is_rejected(id, row)? => {
+                    self.present(id).upsert(row, weight, again, &mut out)?;
+                }
+                true => self.present(id).pass(row, weight, &mut out),
+                false => self.present(id).count(row, weight, &mut out)?,
             }
         }
         *changes = out;
         Ok(())
     }
 
-    /// Whether a table is followed: nothing is taken of one that is parked.
-    pub(crate) fn follows(&self, id: TableId) -> bool {
-        self.tables.get(&id).is_some_and(|table| !matches!(table.load, Load::Parked { .. }))
+    fn has_rejects(&self, id: TableId) -> bool {
+        self.rejected.contains_key(&id) || self.engine.is_some_and(|engine| engine.rejected.contains_key(&id))
+    }
+
+    /// Whether the row of this row's key could not be decoded the last time.
+    fn is_rejected(&mut self, id: TableId, row: &[u8]) -> Result<bool> {
+        let key = self.present(id).key(row);
+        if self.rejected.get(&id).is_some_and(|keys| keys.contains(&key)) {
+            return Ok(true);
+        }
+        let Some(engine) = self.engine.filter(|engine| engine.rejected.contains_key(&id)) else { return Ok(false) };
+        Ok(self.states.get_seldom(engine.rejects, &reject_key(id, &key))?.is_some())
     }
 
     /// All rows stored before the step, deleted.
-    fn deletions(&self, id: TableId, states: States<'_>) -> Result<TableChanges> {
-        let stored = &self.relations[&id];
+    fn deletions(&self, id: TableId) -> Result<TableChanges> {
+        let stored = &self.network.relations[&id];
         let mut out = TableChanges::default();
-        for entry in states.snapshot.scan(id, &[]) {
+        for entry in self.states.snapshot.scan(id, &[]) {
             let (_, value) = entry?;
             let (row, weight) = stored.row_of(&value)?;
             (0..weight).for_each(|_| out.push(row, -1));
@@ -223,16 +416,21 @@ impl Network {
 
 /// Leaves out what an input brings of a table.
 fn forget(input: &mut Input, id: TableId) {
-    if let Input::Rows(_, batch) = input {
-        batch.tables.retain(|(table, _)| *table != id);
-        batch.chunks.iter_mut().filter(|chunk| chunk.table == id).for_each(|chunk| chunk.rows = relation::Rows::new());
+    match input {
+        Input::Rows(_, batch) => {
+            batch.tables.retain(|(table, _)| *table != id);
+            batch.chunks.iter_mut().filter(|chunk| chunk.table == id).for_each(|chunk| chunk.rows = Rows::new());
+        }
+        Input::Note(Note(Noted::Swept { table, rows, .. })) if *table == id => *rows = Rows::new(),
+        _ => {}
     }
 }
 
-/// The changes of a step, one of each table, over all batches in their order.
+/// The changes of a step, one of each table, over all batches in their order, without what was brought as it is stored.
 pub(crate) fn changes_of(batches: Vec<SourceBatch>) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     for (id, more) in batches.into_iter().flat_map(|batch| batch.tables) {
+        let more = if more.weights.contains(&0) { without_brought(&more) } else { more };
         if more.rows.is_empty() {
             continue;
         }
@@ -245,4 +443,125 @@ pub(crate) fn changes_of(batches: Vec<SourceBatch>) -> Vec<Change> {
         }
     }
     changes
+}
+
+fn without_brought(changes: &TableChanges) -> TableChanges {
+    let mut out = TableChanges::default();
+    let pairs = changes.rows.iter().zip(&changes.weights).filter(|(_, weight)| **weight != 0);
+    pairs.for_each(|(row, &weight)| out.push(row, weight));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use plan::TableName;
+    use relation::{ChunkDone, Column, DataType, Layout, Position, Schema, Value};
+
+    use super::*;
+    use crate::engine::Settings;
+    use crate::input::{Logged, inputs_of, record_of};
+    use crate::rejects::SourceReject;
+
+    fn row(rows: &mut Rows, k: i64, n: i64) {
+        let layout = Layout::new(vec![DataType::Int64; 2]);
+        rows.push_values(&layout, &[Value::Int(k), Value::Int(n)]).unwrap();
+    }
+
+    fn rows_of(of: &[(i64, i64)]) -> Rows {
+        let mut rows = Rows::new();
+        of.iter().for_each(|&(k, n)| row(&mut rows, k, n));
+        rows
+    }
+
+    fn chunk(table: TableId, of: &[(i64, i64)], complete: bool) -> Input {
+        let chunk = ChunkDone { table, cursor: vec![1], complete, rows: rows_of(of), rows_estimate: 0 };
+        Input::Rows(16, SourceBatch { chunks: vec![chunk], ..SourceBatch::default() })
+    }
+
+    fn changes(table: TableId, of: &[(i64, i64, i8)], truncated: bool) -> Input {
+        let rows = rows_of(&of.iter().map(|&(k, n, _)| (k, n)).collect::<Vec<_>>());
+        let weights = of.iter().map(|&(.., weight)| weight).collect();
+        let tables = vec![(table, TableChanges { rows, weights, truncated })];
+        Input::Rows(16, SourceBatch { tables, position: Position("1".to_owned()), ..SourceBatch::default() })
+    }
+
+    /// Inputs that come back out of a record, since the store could not take their step, are normalised again: that changes
+    /// nothing, whatever they are and however far their tables are.
+    #[test]
+    fn what_is_given_again_is_normalised_to_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::open(dir.path(), store::Options::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let queries = query::Runtime::new(&query::Settings::default()).unwrap();
+        let settings = Settings { sweep_rows_max: 2, ..Settings::new(1, runtime.handle().clone()) };
+        let mut engine = Engine::open(store, Arc::clone(&queries), settings).unwrap();
+        let source = engine.register_source("test").unwrap();
+        let columns = ["k", "n"].map(|name| Column::new(name, DataType::Int64)).to_vec();
+        let mut register = |name: &str, key| {
+            let schema = Schema::new(columns.clone(), key);
+            engine.register_table(source, &TableName::new("public", name), &schema).unwrap()
+        };
+        let (keyed, bag) = (register("keyed", vec![0]), register("bag", vec![]));
+        engine.recover().unwrap();
+        let first = [(1, 1), (2, 2), (3, 3), (4, 4)];
+        let take = |engine: &mut Engine, mut inputs: Vec<Input>| while engine.take(&mut inputs).unwrap().is_some() {};
+        take(&mut engine, vec![chunk(keyed, &first, true), chunk(bag, &first, true)]);
+        let reload = |table| Input::Reload { table, reason: String::new(), at_us: 0 };
+        let reject = |engine: &Engine, key: i64| {
+            let (key, row) = (engine.row_key(keyed, &[Value::Int(key)]).unwrap(), String::new());
+            let (reason, position) = (String::new(), String::new());
+            Input::Reject(SourceReject { table: keyed, key, row, reason, position, at_us: 0 })
+        };
+        let rejected = reject(&engine, 2);
+        let steps = [
+            vec![rejected.clone(), changes(keyed, &[(1, 1, -1), (1, 5, 1), (2, 9, -1), (2, 10, 1)], false)],
+            vec![
+                reload(keyed),
+                chunk(keyed, &[(1, 5), (2, 7)], false),
+                changes(keyed, &[(3, 8, -1), (3, 9, 1)], false),
+            ],
+            vec![
+                reload(bag),
+                chunk(bag, &[(1, 1), (1, 1), (7, 7)], true),
+                changes(bag, &[(7, 7, -1), (8, 8, 1)], false),
+            ],
+            vec![chunk(keyed, &[(6, 6)], true)],
+            vec![Input::Sweep { table: keyed }, changes(keyed, &[(1, 6, 1), (5, 5, 1)], false)],
+            vec![Input::Sweep { table: keyed }],
+            vec![rejected, changes(keyed, &[(2, 2, 1)], true), changes(bag, &[(8, 8, -1)], false)],
+            vec![changes(keyed, &[(2, 2, -1), (3, 3, 1)], false)],
+            // Nothing is taken of a table whose columns are others.
+            vec![Input::Altered { table: keyed, reason: String::new(), at_us: 0 }, changes(keyed, &[(9, 9, 1)], false)],
+            vec![changes(keyed, &[(9, 9, 1)], false), chunk(keyed, &[(9, 9)], true)],
+        ];
+        let mut brought = 0;
+        for mut once in steps {
+            let given = once.clone();
+            let snapshot = engine.store.working();
+            engine.normalise(&mut once, engine.states(&snapshot)).unwrap();
+            let Logged::Inputs(mut again) = inputs_of(record_of(once.clone())).unwrap() else { panic!("a chain") };
+            assert_eq!(again, once);
+            engine.normalise(&mut again, engine.states(&snapshot)).unwrap();
+            assert_eq!(again, once, "given: {given:?}");
+            let tables = once.iter().flat_map(|input| match input {
+                Input::Rows(_, batch) => batch.tables.as_slice(),
+                _ => &[],
+            });
+            brought += tables.flat_map(|(_, changes)| &changes.weights).filter(|weight| **weight == 0).count();
+            take(&mut engine, given);
+        }
+        // The one row that a chunk brought as it was stored is told as that.
+        assert_eq!(brought, 1);
+        let mut left = Vec::new();
+        for id in [keyed, bag] {
+            for entry in engine.store.snapshot().scan(id, &[]) {
+                let stored = engine.relation(id).unwrap();
+                let values = stored.layout.values(stored.row_of(&entry.unwrap().1).unwrap().0);
+                left.push(values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            }
+        }
+        assert_eq!(left, ["3 3", "1 1"]);
+    }
 }

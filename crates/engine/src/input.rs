@@ -1,6 +1,6 @@
 //! What a step takes: everything that changes state, logged before it is run and run again after a crash.
 
-use relation::{SourceBatch, TableId};
+use relation::{Rows, SourceBatch, TableId};
 use store::Record;
 
 use crate::error::{Error, Result};
@@ -13,45 +13,104 @@ pub enum Input {
     Rows(u32, SourceBatch),
     /// A table is not followed any more: its content is in doubt from here on.
     Park { table: TableId, reason: String },
+    /// The content of a table is in doubt from here on, and it is loaded again from the start: what comes of it behind this
+    /// is what the source sends of a table that is being loaded.
+    Reload { table: TableId, reason: String, at_us: i64 },
+    /// The columns of a table are others from here on: nothing more comes of it. Register it with its new columns.
+    Altered { table: TableId, reason: String, at_us: i64 },
+    /// Sweep a portion of a table that was loaded again ([`crate::Load::Sweeping`]).
+    Sweep { table: TableId },
     /// A row that a source could not decode.
     Reject(SourceReject),
+    /// Of the engine's own making: what it found out before a step was logged.
+    Note(Note),
+}
+
+/// What the engine found out before a step was logged, so that it needs not find it out again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note(pub(crate) Noted);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// Rows that nothing has brought since the table's load began again, up to a key; `done`: there are no more.
+    Swept { table: TableId, after: Option<Vec<u8>>, done: bool, rows: Rows },
+    /// A table was emptied: so are its rejects.
+    Emptied { table: TableId },
+    /// The rows of a table without a key have been replaced by those of the next batch.
+    Replaced { table: TableId },
 }
 
 /// A transaction, or the emptying of a large table, that is run as a chain of steps out of a staged file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ChainNote {
     pub(crate) source: u32,
     pub(crate) stage: u64,
+    /// Tables that were begun to be loaded again while its parts came: what it holds of them was so before that.
+    pub(crate) void: Vec<TableId>,
+}
+
+impl Input {
+    /// The table that it begins to load again.
+    pub(crate) fn reloads(&self) -> Option<TableId> {
+        match self {
+            Self::Reload { table, .. } => Some(*table),
+            _ => None,
+        }
+    }
 }
 
 const PARK: &str = "park";
+const RELOAD: &str = "reload";
+const ALTERED: &str = "altered";
 const REJECT: &str = "reject";
 const CHAIN: &str = "chain";
+const SWEPT: &str = "swept";
+const EMPTIED: &str = "emptied";
+const REPLACED: &str = "replaced";
 
-/// The inputs as a log record: rows first, then the rest in its order. What follows a parking has no rows of that table, so
-/// that order says the same.
+/// The inputs as a log record: rows, and beside them the rest, each with the number of batches that come before it. A
+/// parking does not need that: what follows it has no rows of that table.
 pub(crate) fn record_of(inputs: Vec<Input>) -> Record {
     let mut record = Record::default();
     for input in inputs {
-        match input {
-            Input::Rows(source, batch) => record.batches.push((source, batch)),
-            Input::Park { table, reason } => {
-                record.notes.push((PARK.to_owned(), parts(&[&table.0.to_le_bytes(), reason.as_bytes()])));
+        let before = u32::try_from(record.batches.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let note = match input {
+            Input::Rows(source, batch) => {
+                record.batches.push((source, batch));
+                continue;
+            }
+            // A step that has been normalised has none.
+            Input::Sweep { .. } => continue,
+            Input::Park { table, reason } => (PARK, parts(&[&table.0.to_le_bytes(), reason.as_bytes()])),
+            Input::Altered { table, reason, at_us } => {
+                (ALTERED, parts(&[&before, &table.0.to_le_bytes(), reason.as_bytes(), &at_us.to_le_bytes()]))
+            }
+            Input::Reload { table, reason, at_us } => {
+                (RELOAD, parts(&[&before, &table.0.to_le_bytes(), reason.as_bytes(), &at_us.to_le_bytes()]))
             }
             Input::Reject(reject) => {
                 let texts = [reject.row.as_bytes(), reject.reason.as_bytes(), reject.position.as_bytes()];
                 let (id, at) = (reject.table.0.to_le_bytes(), reject.at_us.to_le_bytes());
-                record.notes.push((REJECT.to_owned(), parts(&[&id, texts[0], texts[1], texts[2], &at])));
+                (REJECT, parts(&[&id, texts[0], texts[1], texts[2], &at, &reject.key, &before]))
             }
-        }
+            Input::Note(Note(Noted::Emptied { table })) => (EMPTIED, parts(&[&before, &table.0.to_le_bytes()])),
+            Input::Note(Note(Noted::Replaced { table })) => (REPLACED, parts(&[&before, &table.0.to_le_bytes()])),
+            Input::Note(Note(Noted::Swept { table, after, done, rows })) => {
+                let (id, done) = (table.0.to_le_bytes(), [u8::from(done)]);
+                let mut all: Vec<&[u8]> = vec![&before, &id, &done];
+                all.push(after.as_deref().unwrap_or_default());
+                all.extend(rows.iter());
+                (SWEPT, parts(&all))
+            }
+        };
+        record.notes.push((note.0.to_owned(), note.1));
     }
     record
 }
 
 /// A record that begins a chain.
-pub(crate) fn record_of_chain(chain: ChainNote) -> Record {
-    let bytes = [&chain.source.to_le_bytes()[..], &chain.stage.to_le_bytes()].concat();
-    Record { batches: Vec::new(), notes: vec![(CHAIN.to_owned(), bytes)] }
+pub(crate) fn record_of_chain(chain: &ChainNote) -> Record {
+    Record { batches: Vec::new(), notes: vec![(CHAIN.to_owned(), chain.to_bytes())] }
 }
 
 /// What a record holds.
@@ -60,45 +119,113 @@ pub(crate) enum Logged {
     Chain(ChainNote),
 }
 
+/// Behind all batches.
+const BEHIND: usize = usize::MAX;
+
 /// The reverse of [`record_of`] and [`record_of_chain`]. Errors: notes of a kind that this Tidemill does not know.
 pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
-    let mut inputs: Vec<Input> = record.batches.into_iter().map(|(source, batch)| Input::Rows(source, batch)).collect();
+    let mut inputs: Vec<Input> = Vec::with_capacity(record.batches.len() + record.notes.len());
+    let mut batches = record.batches.into_iter().map(|(source, batch)| Input::Rows(source, batch));
+    let mut taken = 0;
     for (name, bytes) in record.notes {
-        match name.as_str() {
-            CHAIN => return chain_of(&bytes).map(Logged::Chain).ok_or_else(unreadable),
-            PARK => inputs.push(park_of(&bytes).ok_or_else(unreadable)?),
-            REJECT => inputs.push(reject_of(&bytes).ok_or_else(unreadable)?),
-            _ => return Err(unreadable()),
+        let (before, input) = match name.as_str() {
+            CHAIN => return ChainNote::read(&bytes).map(Logged::Chain).ok_or_else(unreadable),
+            PARK => park_of(&bytes),
+            REJECT => reject_of(&bytes),
+            RELOAD | ALTERED => doubt_of(&name, &bytes),
+            SWEPT => swept_of(&bytes),
+            EMPTIED => noted_of(&bytes, |table| Noted::Emptied { table }),
+            REPLACED => noted_of(&bytes, |table| Noted::Replaced { table }),
+            _ => None,
         }
+        .ok_or_else(unreadable)?;
+        while taken < before
+            && let Some(batch) = batches.next()
+        {
+            inputs.push(batch);
+            taken += 1;
+        }
+        inputs.push(input);
     }
+    inputs.extend(batches);
     Ok(Logged::Inputs(inputs))
 }
 
-pub(crate) fn chain_of(bytes: &[u8]) -> Option<ChainNote> {
-    let (source, stage) = bytes.split_first_chunk::<4>()?;
-    Some(ChainNote { source: u32::from_le_bytes(*source), stage: u64::from_le_bytes(stage.try_into().ok()?) })
+impl ChainNote {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = [&self.source.to_le_bytes()[..], &self.stage.to_le_bytes()].concat();
+        self.void.iter().for_each(|table| bytes.extend_from_slice(&table.0.to_le_bytes()));
+        bytes
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let (source, rest) = bytes.split_first_chunk::<4>()?;
+        let (stage, void) = rest.split_first_chunk::<8>()?;
+        let void = void.chunks(4).map(id).collect::<Option<_>>()?;
+        Some(Self { source: u32::from_le_bytes(*source), stage: u64::from_le_bytes(*stage), void })
+    }
 }
 
-fn park_of(bytes: &[u8]) -> Option<Input> {
+fn park_of(bytes: &[u8]) -> Option<(usize, Input)> {
     let parts = crate::parts::split(bytes)?;
     let [table, reason] = parts[..] else { return None };
-    Some(Input::Park { table: id(table)?, reason: text(reason)? })
+    Some((BEHIND, Input::Park { table: id(table)?, reason: text(reason)? }))
 }
 
-fn reject_of(bytes: &[u8]) -> Option<Input> {
+fn doubt_of(name: &str, bytes: &[u8]) -> Option<(usize, Input)> {
     let parts = crate::parts::split(bytes)?;
-    let [table, row, reason, position, at] = parts[..] else { return None };
-    Some(Input::Reject(SourceReject {
+    let [before, table, reason, at] = parts[..] else { return None };
+    let (table, reason, at_us) = (id(table)?, text(reason)?, i64::from_le_bytes(at.try_into().ok()?));
+    let input = match name {
+        RELOAD => Input::Reload { table, reason, at_us },
+        _ => Input::Altered { table, reason, at_us },
+    };
+    Some((number(before)?, input))
+}
+
+fn reject_of(bytes: &[u8]) -> Option<(usize, Input)> {
+    let parts = crate::parts::split(bytes)?;
+    let (key, before) = match parts.get(5..)? {
+        [key, before] => (key.to_vec(), number(before)?),
+        // Written before keys were known.
+        [] => (Vec::new(), BEHIND),
+        _ => return None,
+    };
+    let [table, row, reason, position, at] = *parts.first_chunk()?;
+    let reject = SourceReject {
         table: id(table)?,
+        key,
         row: text(row)?,
         reason: text(reason)?,
         position: text(position)?,
         at_us: i64::from_le_bytes(at.try_into().ok()?),
-    }))
+    };
+    Some((before, Input::Reject(reject)))
+}
+
+fn swept_of(bytes: &[u8]) -> Option<(usize, Input)> {
+    let parts = crate::parts::split(bytes)?;
+    let ([before, table, [done], after], of_rows) = parts.split_first_chunk::<4>()? else { return None };
+    let mut rows = Rows::new();
+    of_rows.iter().for_each(|row| rows.push(row));
+    // No key is empty.
+    let after = (!after.is_empty()).then(|| after.to_vec());
+    let noted = Noted::Swept { table: id(table)?, after, done: *done == 1, rows };
+    Some((number(before)?, Input::Note(Note(noted))))
+}
+
+fn noted_of(bytes: &[u8], noted: impl Fn(TableId) -> Noted) -> Option<(usize, Input)> {
+    let parts = crate::parts::split(bytes)?;
+    let [before, table] = parts[..] else { return None };
+    Some((number(before)?, Input::Note(Note(noted(id(table)?)))))
 }
 
 fn id(bytes: &[u8]) -> Option<TableId> {
     Some(TableId(u32::from_le_bytes(bytes.try_into().ok()?)))
+}
+
+fn number(bytes: &[u8]) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
 }
 
 fn text(bytes: &[u8]) -> Option<String> {

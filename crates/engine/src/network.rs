@@ -229,11 +229,19 @@ impl Network {
         (first, weights)
     }
 
-    /// The relation of a name among the tables and some models, for a model with its sink.
-    pub(crate) fn resolve(&self, name: &TableName, models: &[usize]) -> Option<(TableId, Option<NodeIndex>)> {
+    /// The relation of a name among some models, for a model with its sink, and the tables: those of these that are coming,
+    /// and those that serve.
+    pub(crate) fn resolve(
+        &self,
+        name: &TableName,
+        models: &[usize],
+        coming: &[TableId],
+    ) -> Option<(TableId, Option<NodeIndex>)> {
         let model = models.iter().map(|&number| &self.models[number]).find(|model| model.name == *name);
         let model = model.map(|model| (model.relation, Some(model.sink)));
-        model.or_else(|| self.tables.values().find(|table| table.name == *name).map(|table| (table.id, None)))
+        let mut of_name: Vec<&SourceTable> = self.tables.values().filter(|table| table.name == *name).collect();
+        of_name.retain(|table| !table.is_coming || coming.contains(&table.id));
+        model.or_else(|| of_name.iter().max_by_key(|table| table.is_coming).map(|table| (table.id, None)))
     }
 }
 

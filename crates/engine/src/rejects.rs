@@ -2,16 +2,20 @@
 //!
 //! Every operator that may fail on a row has a state of such rows: what was rejected, counted, so that the row's
 //! correction, its retraction, takes it out again. What a source could not decode is an input like its rows and is kept in
-//! a state of the engine.
+//! a state of the engine: under the row's key, where that could be read, until something is known of the key again, which
+//! is a change or a chunk that brings it; until the table is emptied; or until it has been loaded again.
 //!
 //! ```text
-//! key    the row by all its columns (of a join: of both sides)        source   hash of position and row
-//! value  weight, step of the first failure, model, reason, row        value    weight, step, table, reason, row, position
+//! key    the row by all its columns (of a join: of both sides)
+//! value  weight, step of the first failure, model, reason, row
+//!
+//! key    the table's number, 1, the row's key as it would be stored; or 0, a hash of position and row
+//! value  weight, step, table, reason, row, position, time
 //! ```
 
 use std::collections::BTreeMap;
 
-use relation::{DataType, Delta, Layout, Rows, TableId, Value};
+use relation::{DataType, Delta, Layout, Rows, SourceBatch, TableId, Value};
 use store::Writes;
 
 use crate::buckets::{read_weighted, weighted};
@@ -21,6 +25,7 @@ use crate::expr::Failure;
 use crate::graph::{Graph, Node};
 use crate::network::Network;
 use crate::operator::States;
+use crate::step::Moves;
 
 /// A row that is missing in a model or table because it could not be taken.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +57,9 @@ pub enum RejectedRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceReject {
     pub table: TableId,
+    /// The row's key as the table stores it ([`Engine::row_key`]), so that what comes of the key later takes this out again;
+    /// empty where it could not be read, or the table has none.
+    pub key: Vec<u8>,
     pub row: String,
     pub reason: String,
     pub position: String,
@@ -151,12 +159,158 @@ impl Network {
     }
 }
 
-/// Writes a row that a source could not decode.
-pub(crate) fn write_source_reject(table: TableId, reject: &SourceReject, name: &str, step: u64, writes: &mut Writes) {
-    let key = relation::key::hash128(format!("{}\0{}\0{}", reject.table, reject.position, reject.row).as_bytes());
-    let at = reject.at_us.to_le_bytes();
-    let parts = [name.as_bytes(), reject.reason.as_bytes(), reject.row.as_bytes(), reject.position.as_bytes(), &at];
-    writes.put(table, &key, &weighted(1, &body(step, &parts)));
+const KEYED: u8 = 1;
+const UNKEYED: u8 = 0;
+
+/// Where the reject of a table's row is kept, by the row's key.
+pub(crate) fn reject_key(table: TableId, key: &[u8]) -> Vec<u8> {
+    [&table.0.to_be_bytes()[..], &[KEYED], key].concat()
+}
+
+impl SourceReject {
+    fn kept_under(&self) -> Vec<u8> {
+        if !self.key.is_empty() {
+            return reject_key(self.table, &self.key);
+        }
+        let hash = relation::key::hash128(format!("{}\0{}", self.position, self.row).as_bytes());
+        [&self.table.0.to_be_bytes()[..], &[UNKEYED], &hash].concat()
+    }
+}
+
+impl Engine {
+    /// The key under which a table stores the row of these key values, in the order of its key's columns; none where the
+    /// table is not known, has no key, or has another.
+    pub fn row_key(&self, table: TableId, values: &[Value]) -> Option<Vec<u8>> {
+        let stored = self.network.relations.get(&table).filter(|stored| stored.is_keyed())?;
+        let columns = &stored.schema.key;
+        if columns.len() != values.len() {
+            return None;
+        }
+        let types = columns.iter().map(|&column| stored.layout.types()[column]).collect();
+        let layout = Layout::new(types);
+        let mut rows = Rows::new();
+        rows.push_values(&layout, values).ok()?;
+        let mut key = Vec::new();
+        relation::key::push_row(&mut key, &layout, rows.get(0), &(0..values.len()).collect::<Vec<_>>());
+        Some(key)
+    }
+
+    /// Rows of a table that its source could not decode.
+    pub fn reject_count(&self, table: TableId) -> u64 {
+        self.rejected.get(&table).copied().unwrap_or(0)
+    }
+
+    /// Where the rejects of a table are kept.
+    pub(crate) fn reject_keys(&self, table: TableId) -> Result<Vec<Vec<u8>>> {
+        if !self.rejected.contains_key(&table) {
+            return Ok(Vec::new());
+        }
+        let snapshot = self.store.working();
+        let keys = snapshot.scan(self.rejects, &table.0.to_be_bytes());
+        keys.map(|entry| Ok(entry?.0.to_vec())).collect()
+    }
+
+    /// Writes a row that a source could not decode.
+    pub(crate) fn take_reject(
+        &self,
+        reject: &SourceReject,
+        states: States<'_>,
+        step: u64,
+        moves: &mut Moves,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        let key = reject.kept_under();
+        let name = self.network.tables.get(&reject.table);
+        let name = name.map_or_else(|| reject.table.to_string(), |table| table.name.to_string());
+        if !self.is_rejected(&key, states, writes)? {
+            *moves.rejected(self, reject.table) += 1;
+        }
+        let at = reject.at_us.to_le_bytes();
+        let (row, position) = (reject.row.as_bytes(), reject.position.as_bytes());
+        let parts = [name.as_bytes(), reject.reason.as_bytes(), row, position, &at];
+        writes.put(self.rejects, &key, &weighted(1, &body(step, &parts)));
+        moves.new_rejects.entry(reject.table).or_default().push(key);
+        Ok(())
+    }
+
+    fn is_rejected(&self, key: &[u8], states: States<'_>, writes: &Writes) -> Result<bool> {
+        match writes.get(self.rejects, key) {
+            Some(written) => Ok(written.is_some()),
+            None => Ok(states.get_seldom(self.rejects, key)?.is_some()),
+        }
+    }
+
+    /// What a batch brings of a key takes the key's reject out.
+    pub(crate) fn heal_rows(
+        &self,
+        batch: &SourceBatch,
+        states: States<'_>,
+        moves: &mut Moves,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        for (id, changes) in &batch.tables {
+            if !moves.rejected.contains_key(id) && !self.rejected.contains_key(id) {
+                continue;
+            }
+            let Some(stored) = self.network.relations.get(id).filter(|stored| stored.is_keyed()) else { continue };
+            for row in changes.rows.iter() {
+                if *moves.rejected(self, *id) == 0 {
+                    break;
+                }
+                let mut key = Vec::with_capacity(48);
+                stored.push_key(row, &mut key);
+                let key = reject_key(*id, &key);
+                if self.is_rejected(&key, states, writes)? {
+                    writes.delete(self.rejects, &key);
+                    moves.one_rejected_less(self, *id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the rejects of a table from before a step: all that was so then has been looked at anew.
+    pub(crate) fn heal_older(
+        &self,
+        table: TableId,
+        than: u64,
+        states: States<'_>,
+        moves: &mut Moves,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        if self.rejected.contains_key(&table) {
+            for entry in states.snapshot.scan(self.rejects, &table.0.to_be_bytes()) {
+                let (key, value) = entry?;
+                let (step, _) = parts(&value).ok_or_else(|| damaged("source"))?;
+                if step < than && writes.get(self.rejects, &key).is_none() {
+                    writes.delete(self.rejects, &key);
+                    moves.one_rejected_less(self, table)?;
+                }
+            }
+        }
+        // Those of this step have its number, which nothing is loaded again after.
+        let new = if than == u64::MAX { moves.new_rejects.remove(&table) } else { None };
+        for key in new.into_iter().flatten() {
+            if self.is_rejected(&key, states, writes)? {
+                writes.delete(self.rejects, &key);
+                moves.one_rejected_less(self, table)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Moves {
+    /// How many rows of a table are rejected after the inputs so far.
+    fn rejected(&mut self, engine: &Engine, table: TableId) -> &mut u64 {
+        self.rejected.entry(table).or_insert_with(|| engine.reject_count(table))
+    }
+
+    fn one_rejected_less(&mut self, engine: &Engine, table: TableId) -> Result<()> {
+        let count = self.rejected(engine, table);
+        *count = count.checked_sub(1).ok_or(relation::Error::Overflow("number of rejects"))?;
+        Ok(())
+    }
 }
 
 /// A step and some parts.

@@ -8,20 +8,20 @@
 //! the states before and of the inputs, and nothing of the engine has moved until the store has committed what came of it.
 //! So a step that the store could not take, a full disk most often, has not happened, and the same inputs may be given again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use plan::TableName;
-use relation::{Position, Rows, TableId};
+use relation::{Position, Rows, SourceBatch, TableChanges, TableId};
 use store::{Record, Snapshot, Writes};
 
-use crate::engine::{Engine, Load, ModelState};
+use crate::engine::{Engine, ModelState};
 use crate::error::Result;
 use crate::graph::NodeIndex;
 use crate::ingest::changes_of;
-use crate::input::{Input, Logged, inputs_of, record_of};
+use crate::input::{Input, Logged, Note, Noted, inputs_of, record_of};
+use crate::load::Load;
 use crate::network::{Effects, Scope, edit};
-use crate::rejects::write_source_reject;
 
 /// What one step did.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,7 @@ pub struct StepReport {
     pub step: u64,
     /// Tables and models that changed.
     pub relations: Vec<RelationReport>,
-    /// Tables whose first load ended with this step.
+    /// Tables whose load, the first one or one again, ended with this step.
     pub completed: Vec<TableId>,
     /// Models that were parked.
     pub parked: Vec<TableName>,
@@ -59,10 +59,18 @@ pub struct RelationReport {
 #[derive(Default)]
 pub(crate) struct Moves {
     positions: BTreeMap<u32, Position>,
-    loads: BTreeMap<TableId, Load>,
+    pub(crate) loads: BTreeMap<TableId, Load>,
+    /// Tables that are loaded again from this step on.
+    pub(crate) reloaded: BTreeSet<TableId>,
+    /// The states of marks of the tables whose loads move.
+    pub(crate) marks: BTreeMap<TableId, Option<TableId>>,
     snapshot_rows_total: BTreeMap<TableId, u64>,
-    completed: Vec<TableId>,
+    pub(crate) completed: Vec<TableId>,
     rows: BTreeMap<TableId, i64>,
+    /// Rows of tables that their source could not decode, as many as there are then.
+    pub(crate) rejected: BTreeMap<TableId, u64>,
+    /// Keys of those that came with this step.
+    pub(crate) new_rejects: BTreeMap<TableId, Vec<Vec<u8>>>,
     parked: BTreeMap<NodeIndex, String>,
 }
 
@@ -76,7 +84,7 @@ pub(crate) enum Visible {
 
 impl Engine {
     /// One step of whole transactions: durable, then visible. For who has nothing but rows, none of them in parts.
-    pub fn step(&mut self, batches: Vec<(u32, relation::SourceBatch)>) -> Result<StepReport> {
+    pub fn step(&mut self, batches: Vec<(u32, SourceBatch)>) -> Result<StepReport> {
         let mut inputs: Vec<Input> = batches.into_iter().map(|(source, batch)| Input::Rows(source, batch)).collect();
         let mut last = StepReport { step: self.step, ..StepReport::default() };
         while let Some(report) = self.take(&mut inputs)? {
@@ -95,14 +103,16 @@ impl Engine {
             return Ok(Some(settled));
         }
         loop {
-            if let Some(note) = self.sealed {
+            if let Some(note) = self.sealed.clone() {
                 self.begin_chain(note)?;
             }
             if self.chain.is_some() {
                 return self.run_link().map(Some);
             }
             self.drop_stages()?;
-            let count = inputs.iter().position(|input| self.stands_alone(input)).unwrap_or(inputs.len());
+            let idle = inputs.iter().take_while(|input| self.is_idle(input)).count();
+            inputs.drain(..idle);
+            let count = (0..inputs.len()).find(|&at| self.ends_before(inputs, at)).unwrap_or(inputs.len());
             if count > 0 {
                 let rest = inputs.split_off(count);
                 self.drop_void_parts(inputs);
@@ -116,17 +126,30 @@ impl Engine {
         }
     }
 
+    /// Whether a step that begins with these inputs must end before one of them: what comes before a table is loaded again
+    /// does not count as brought, and a sweep reads what is stored before its step.
+    fn ends_before(&self, inputs: &[Input], at: usize) -> bool {
+        match &inputs[at] {
+            Input::Reload { .. } => !inputs[..at].iter().all(|input| matches!(input, Input::Reload { .. })),
+            Input::Sweep { .. } | Input::Note(Note(Noted::Swept { .. })) => at > 0,
+            input => self.stands_alone(input),
+        }
+    }
+
     /// One step of all these inputs, which are gone when it is committed.
     fn take_step(&mut self, inputs: &mut Vec<Input>) -> Result<StepReport> {
         let entered = stopwatch();
         let snapshot = self.store.working();
-        self.network.normalise(inputs, self.states(&snapshot))?;
+        self.normalise(inputs, self.states(&snapshot))?;
+        self.prepare_marks(inputs);
+        let reloaded: Vec<TableId> = inputs.iter().filter_map(Input::reloads).collect();
         let record = record_of(std::mem::take(inputs));
         self.log_buffer.clear();
         record.encode_into(&mut self.log_buffer);
         let outcome = self.log_and_run(record, &snapshot, entered);
-        if outcome.is_err() {
-            *inputs = decode(&self.log_buffer)?;
+        match &outcome {
+            Ok(_) => self.void_staged(&reloaded),
+            Err(_) => *inputs = decode(&self.log_buffer)?,
         }
         self.log_buffer.shrink_to(LOG_BUFFER_KEPT_MAX);
         outcome
@@ -156,6 +179,7 @@ impl Engine {
     /// The same for what the log holds: it is durable.
     pub(crate) fn replay_step(&mut self, step: u64, inputs: Vec<Input>) -> Result<StepReport> {
         let snapshot = self.store.working();
+        self.prepare_marks(&inputs);
         let (effects, moves) = self.run(step, inputs, &snapshot)?;
         self.commit(step, effects, moves, Visible::Now)
     }
@@ -165,23 +189,37 @@ impl Engine {
         let mut moves = Moves::default();
         let mut own = Writes::new();
         let mut batches = Vec::with_capacity(inputs.len());
+        let states = self.states(snapshot);
         for input in inputs {
             match input {
                 Input::Rows(source, batch) => {
-                    moves.note_progress(self, source, &batch);
+                    self.mark(&batch, &moves, &mut own);
+                    self.heal_rows(&batch, states, &mut moves, &mut own)?;
+                    for (table, since) in moves.note_progress(self, source, &batch) {
+                        self.heal_older(table, since, states, &mut moves, &mut own)?;
+                    }
                     batches.push(batch);
                 }
                 Input::Park { table, reason } => {
                     moves.loads.insert(table, Load::Parked { reason });
                 }
-                Input::Reject(reject) => {
-                    let name = self.network.tables.get(&reject.table);
-                    let name = name.map_or_else(|| reject.table.to_string(), |table| table.name.to_string());
-                    write_source_reject(self.rejects, &reject, &name, step, &mut own);
+                Input::Altered { table, reason, at_us } => moves.note_altered(self, table, reason, at_us),
+                Input::Reload { table, reason, at_us } => moves.begin_again(self, table, reason, at_us, step),
+                Input::Reject(reject) => self.take_reject(&reject, states, step, &mut moves, &mut own)?,
+                Input::Note(Note(Noted::Emptied { table })) => {
+                    self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
                 }
+                Input::Note(Note(Noted::Swept { table, after, done, rows })) => {
+                    if let Some(since) = moves.after_sweep(self, table, after, done) {
+                        self.heal_older(table, since, states, &mut moves, &mut own)?;
+                    }
+                    batches.push(deletion_of(table, rows));
+                }
+                // Normalised, a sweep is a note; and what was replaced stands in the rows.
+                Input::Sweep { .. } | Input::Note(Note(Noted::Replaced { .. })) => {}
             }
         }
-        let mut effects = self.network.run(self.states(snapshot), &changes_of(batches), Scope::Kept, step)?;
+        let mut effects = self.network.run(states, &changes_of(batches), Scope::Kept, step)?;
         effects.writes.append(own);
         for change in &effects.relations {
             let rows = moves.rows.entry(change.id).or_insert_with(|| self.row_count(change.id));
@@ -195,10 +233,19 @@ impl Engine {
     }
 
     /// Publishes what a step came to, and moves the facts.
-    pub(crate) fn commit(&mut self, step: u64, effects: Effects, moves: Moves, visible: Visible) -> Result<StepReport> {
+    pub(crate) fn commit(
+        &mut self,
+        step: u64,
+        mut effects: Effects,
+        mut moves: Moves,
+        visible: Visible,
+    ) -> Result<StepReport> {
         let mut writes = Writes::new();
         writes.append(effects.writes);
+        self.settle_marks(&mut moves, &mut writes);
         moves.write(self, &mut writes);
+        // What nobody can read yet is no news.
+        effects.relations.retain(|change| !self.network.tables.get(&change.id).is_some_and(|table| table.is_coming));
         // What the set-up wrote stays until the store has it.
         let mut all = std::mem::take(&mut self.setup);
         all.append(writes);
@@ -225,11 +272,16 @@ impl Engine {
             }
         }
         self.rows.extend(moves.rows);
+        self.rejected.extend(moves.rejected);
+        self.rejected.retain(|_, count| *count > 0);
         let mut parked = Vec::new();
         if !moves.loads.is_empty() || !moves.snapshot_rows_total.is_empty() {
             let network = edit(&mut self.network);
             for (id, load) in moves.loads {
                 network.tables.entry(id).and_modify(|table| table.load = load);
+            }
+            for (id, marks) in moves.marks {
+                network.tables.entry(id).and_modify(|table| table.marks = marks);
             }
             for (id, total) in moves.snapshot_rows_total {
                 network.tables.entry(id).and_modify(|table| table.snapshot_rows_total = total);
@@ -263,6 +315,12 @@ impl Engine {
     }
 }
 
+/// Rows of a table that go, as a batch.
+pub(crate) fn deletion_of(table: TableId, rows: Rows) -> SourceBatch {
+    let weights = vec![-1; rows.len()];
+    SourceBatch { tables: vec![(table, TableChanges { rows, weights, truncated: false })], ..SourceBatch::default() }
+}
+
 /// The inputs of an encoded record.
 pub(crate) fn decode(record: &[u8]) -> Result<Vec<Input>> {
     match inputs_of(Record::decode(record)?)? {
@@ -275,24 +333,27 @@ pub(crate) fn decode(record: &[u8]) -> Result<Vec<Input>> {
 const LOG_BUFFER_KEPT_MAX: usize = 32 << 20;
 
 impl Moves {
-    /// Positions and cursors move in the step that carries what they stand for.
-    fn note_progress(&mut self, engine: &Engine, source: u32, batch: &relation::SourceBatch) {
+    /// Positions and cursors move in the step that carries what they stand for. Answers with the tables that have been loaded
+    /// again with it, and since which step.
+    fn note_progress(&mut self, engine: &Engine, source: u32, batch: &SourceBatch) -> Vec<(TableId, u64)> {
         if !batch.position.0.is_empty() && engine.sources.contains_key(&source) {
             self.positions.insert(source, batch.position.clone());
         }
+        let mut ended = Vec::new();
         for chunk in &batch.chunks {
             let Some(table) = engine.network.tables.get(&chunk.table) else { continue };
             let total = self.snapshot_rows_total.entry(chunk.table).or_insert(table.snapshot_rows_total);
             *total = (*total).max(chunk.rows_estimate);
-            let load = match chunk.complete {
-                true => Load::Complete,
-                false => Load::Loading { cursor: Some(chunk.cursor.clone()) },
-            };
-            self.loads.insert(chunk.table, load);
-            if chunk.complete {
-                self.completed.push(chunk.table);
-            }
+            ended.extend(self.after_chunk(engine, chunk).map(|since| (chunk.table, since)));
         }
+        ended
+    }
+
+    /// Nothing more comes of a table.
+    fn note_altered(&mut self, engine: &Engine, id: TableId, reason: String, since_us: i64) {
+        let Some(load) = self.load(engine, id) else { return };
+        let whole = load.was_whole();
+        self.loads.insert(id, Load::Altered { reason, since_us, whole });
     }
 
     fn write(&self, engine: &Engine, writes: &mut Writes) {
@@ -307,6 +368,9 @@ impl Moves {
         }
         for (relation, rows) in &self.rows {
             writes.put(facts, &fact_key("rows", *relation), &rows.to_le_bytes());
+        }
+        for (table, count) in &self.rejected {
+            writes.put(facts, &fact_key("rejected", *table), &count.to_le_bytes());
         }
         for (node, reason) in &self.parked {
             writes.put(facts, &parked_key(&engine.network.graph.nodes[*node].identity), reason.as_bytes());

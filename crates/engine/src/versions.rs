@@ -6,6 +6,10 @@
 //! back ([`Engine::rollback`]) is a matter of names again; it goes when the next version is put in place. Models, and nodes of
 //! models, that are equal in two versions are the same ones, with the same states.
 //!
+//! Where a table's columns have changed, a version is proposed over the incarnations that are coming ([`crate::incarnations`]).
+//! It is ready when these are loaded, and they are put in place with it; what served before cannot be gone back to then, as
+//! its tables are gone.
+//!
 //! A version carries a label: its definition in the words of whoever proposed it, kept with the facts, so that after a restart
 //! what served serves again, whatever the project says by then.
 
@@ -16,9 +20,11 @@ use plan::TableName;
 use relation::TableId;
 use store::{Kind, Writes};
 
+use crate::build::Missing;
 use crate::engine::{Engine, Model, ModelDefinition, ModelState};
 use crate::error::{Error, Result};
 use crate::graph::{NodeIndex, Surroundings, model_relation};
+use crate::load::Load;
 use crate::network::edit;
 use crate::states::{BUILDING, BUILT, StateCatalog};
 use crate::step::parked_key;
@@ -29,6 +35,8 @@ use crate::stored::Stored;
 pub(crate) struct Version {
     label: Vec<u8>,
     models: Vec<usize>,
+    /// Incarnations that take the places of those that serve when this version does.
+    tables: Vec<TableId>,
 }
 
 /// The versions that are kept.
@@ -39,6 +47,13 @@ pub(crate) struct Versions {
     before: Option<Version>,
 }
 
+impl Versions {
+    /// Whether the version that is coming stands on this incarnation.
+    pub(crate) fn coming_over(&self, table: TableId) -> bool {
+        self.coming.as_ref().is_some_and(|version| version.tables.contains(&table))
+    }
+}
+
 /// Models that could not be set up, and why; the others are kept.
 pub type Refused = Vec<(TableName, Error)>;
 
@@ -47,7 +62,7 @@ pub type Refused = Vec<(TableName, Error)>;
 pub enum Coming {
     /// Nothing was proposed, or it is in place.
     Nothing,
-    /// Some of its models are not built yet: how many, of how many.
+    /// Some of its models are not built yet, or of its tables not loaded: how many, of how many.
     Building { left: usize, of: usize },
     /// It can be put in place.
     Ready,
@@ -83,11 +98,11 @@ impl Engine {
 
     /// As [`Engine::set_models`], with the version's label.
     pub fn set_version(&mut self, definitions: Vec<ModelDefinition>, label: Vec<u8>) -> Result<Refused> {
-        let (models, refused) = self.add_models(definitions);
+        let (models, refused) = self.add_models(definitions, &[]);
         if !label.is_empty() {
             self.setup.put(self.facts, SERVING, &label);
         }
-        self.versions.serving = Version { label, models };
+        self.versions.serving = Version { label, models, tables: Vec::new() };
         edit(&mut self.network).graph.refresh_active();
         Ok(refused)
     }
@@ -95,21 +110,24 @@ impl Engine {
     /// The version before the one that serves, as it was when this folder was left: call between [`Engine::set_version`] and
     /// [`Engine::recover`]. What of it cannot be set up is not kept.
     pub fn set_before(&mut self, definitions: Vec<ModelDefinition>, label: Vec<u8>) {
-        let (models, refused) = self.add_models(definitions);
+        let (models, refused) = self.add_models(definitions, &[]);
         if refused.is_empty() {
-            self.versions.before = Some(Version { label, models });
+            self.versions.before = Some(Version { label, models, tables: Vec::new() });
         } else {
             self.setup.delete(self.facts, BEFORE);
         }
         edit(&mut self.network).graph.refresh_active();
     }
 
-    /// Sets up a version beside the one that serves. An earlier one that was coming is given up.
+    /// Sets up a version beside the one that serves, over the tables as they will be ([`Engine::tables_to_come`]). An earlier
+    /// one that was coming is given up.
     pub fn propose(&mut self, definitions: Vec<ModelDefinition>, label: Vec<u8>) -> Result<(Difference, Refused)> {
         self.versions.coming = None;
-        let (models, refused) = self.add_models(definitions);
+        let coming = self.network.tables.values().filter(|table| table.is_coming);
+        let tables: Vec<TableId> = coming.map(|table| table.id).collect();
+        let (models, refused) = self.add_models(definitions, &tables);
         let difference = self.difference(&models);
-        self.versions.coming = Some(Version { label, models });
+        self.versions.coming = Some(Version { label, models, tables });
         self.drop_unwanted();
         self.refresh_models();
         edit(&mut self.network).graph.refresh_active();
@@ -150,22 +168,34 @@ impl Engine {
             ModelState::Parked { reason } | ModelState::Failed { reason } => Some((model.name.clone(), reason.clone())),
             _ => None,
         });
-        let failed: Vec<_> = failed.collect();
+        let tables: Vec<_> = version.tables.iter().filter_map(|id| self.network.tables.get(id)).collect();
+        let parked = tables.iter().filter_map(|table| match &table.load {
+            Load::Parked { reason } => Some((table.name.clone(), reason.clone())),
+            _ => None,
+        });
+        let failed: Vec<_> = failed.chain(parked).collect();
         if !failed.is_empty() {
             return Coming::Failed(failed);
         }
-        match new.iter().filter(|model| model.state != ModelState::Live).count() {
+        let unbuilt = new.iter().filter(|model| model.state != ModelState::Live).count();
+        match unbuilt + tables.iter().filter(|table| !table.load.is_done()).count() {
             0 => Coming::Ready,
-            left => Coming::Building { left, of: new.len() },
+            left => Coming::Building { left, of: new.len() + tables.len() },
         }
     }
 
-    /// Puts the proposed version in place; false if there is none.
+    /// Puts the proposed version in place, and the incarnations that it was proposed over; false if there is none, or one of
+    /// these is not loaded.
     pub fn swap(&mut self) -> Result<bool> {
-        let Some(coming) = self.versions.coming.take() else { return Ok(false) };
+        let is_loaded = |id: &TableId| self.network.tables.get(id).is_some_and(|table| table.load.is_done());
+        let coming = self.versions.coming.take_if(|coming| coming.tables.iter().all(is_loaded));
+        let Some(mut coming) = coming else { return Ok(false) };
+        let tables = std::mem::take(&mut coming.tables);
         let old = std::mem::replace(&mut self.versions.serving, coming);
-        self.versions.before = Some(old);
+        // What stood on the old incarnations cannot be gone back to.
+        self.versions.before = tables.is_empty().then_some(old);
         self.drop_unwanted();
+        self.put_in_place(&tables)?;
         self.write_versions()?;
         Ok(true)
     }
@@ -268,8 +298,8 @@ impl Engine {
 
     fn begun_again(&mut self, version: Version) -> Version {
         let definitions = version.models.iter().map(|&number| self.network.models[number].definition()).collect();
-        let (models, _) = self.add_models(definitions);
-        Version { label: version.label, models }
+        let (models, _) = self.add_models(definitions, &version.tables);
+        Version { models, ..version }
     }
 
     /// The versions' facts of a folder.
@@ -286,14 +316,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Models of definitions, in their order: those that are known already, by all that they stand on, are the same ones.
-    fn add_models(&mut self, definitions: Vec<ModelDefinition>) -> (Vec<usize>, Refused) {
+    /// Models of definitions, in their order, over the tables that serve and, before those, these that are coming: models that
+    /// are known already, by all that they stand on, are the same ones.
+    fn add_models(&mut self, definitions: Vec<ModelDefinition>, coming: &[TableId]) -> (Vec<usize>, Refused) {
         let mut writes = Writes::new();
         let mut models = Vec::new();
         let mut refused = Vec::new();
         for definition in definitions {
             let name = definition.name.clone();
-            match self.add_model(definition, &models, &mut writes) {
+            match self.add_model(definition, &models, coming, &mut writes) {
                 Ok(number) => models.push(number),
                 Err(error) => refused.push((name, error)),
             }
@@ -302,7 +333,13 @@ impl Engine {
         (models, refused)
     }
 
-    fn add_model(&mut self, definition: ModelDefinition, beside: &[usize], writes: &mut Writes) -> Result<usize> {
+    fn add_model(
+        &mut self,
+        definition: ModelDefinition,
+        beside: &[usize],
+        coming: &[TableId],
+        writes: &mut Writes,
+    ) -> Result<usize> {
         let network = edit(&mut self.network);
         let name = definition.name.clone();
         let number = network.models.len();
@@ -310,7 +347,7 @@ impl Engine {
             .flow
             .tables()
             .into_iter()
-            .filter_map(|table| Some((table.clone(), network.resolve(table, beside)?)))
+            .filter_map(|table| Some((table.clone(), network.resolve(table, beside, coming)?)))
             .collect();
         let resolve = |wanted: &TableName| names.get(wanted).copied();
         let mut states = StateCatalog { catalog: &mut self.catalog, writes, wanted: BTreeSet::new() };
@@ -374,7 +411,9 @@ impl Engine {
         for stored in network.relations.values_mut() {
             stored.indexes.retain(|index| wanted.contains(&index.buckets.table));
         }
-        let own = [self.facts, self.rejects];
+        let marks = network.tables.values().filter_map(|table| table.marks);
+        let own: BTreeSet<TableId> =
+            marks.chain(self.fresh_marks.values().copied()).chain([self.facts, self.rejects]).collect();
         let is_garbage = |entry: &&store::catalog::Entry| {
             let is_derived = matches!(entry.kind, Kind::State | Kind::Model | Kind::Index | Kind::Rejects);
             is_derived && !own.contains(&entry.id) && !wanted.contains(&entry.id)
@@ -393,13 +432,15 @@ impl Engine {
         self.kept_models().into_iter().for_each(|number| self.refresh_model(number));
     }
 
-    /// A model is live when everything it stands on is built and its tables are complete.
+    /// A model is live when everything it stands on is built, which it only is when its tables have been complete: that one of
+    /// them is loaded again does not change that.
     pub(crate) fn refresh_model(&mut self, number: usize) {
         let model = &self.network.models[number];
         if matches!(model.state, ModelState::Parked { .. } | ModelState::Failed { .. }) {
             return;
         }
-        let live = self.network.graph.nodes[model.sink].built && self.network.missing(model.sink).is_empty();
+        let mut missing = self.network.missing(model.sink).into_iter();
+        let live = self.network.graph.nodes[model.sink].built && missing.all(|part| matches!(part, Missing::Table(_)));
         let state = if live { ModelState::Live } else { ModelState::Building };
         if model.state != state {
             edit(&mut self.network).models[number].state = state;

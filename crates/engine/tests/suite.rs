@@ -6,13 +6,16 @@
 //! step, chain           answers with what changed in each model
 //! show NAME             the model's rows
 //! state                 what each model is doing
+//! load                  how far each table is, with the incarnations that are coming
+//! kept                  rows of a table as they are stored, and as many as are counted
 //! rejects               what the models could not take
 //! ```
 //!
 //! Executions: as written (each step's answer is compared with the file), then without answers: all in one step, change
 //! by change, shuffled within what order allows, with two workers, with a restart after every step, and with the models
-//! built after all steps, in large portions and row by row, and built beside the steps; and with every transaction in the
-//! smallest parts, so that it is a chain of steps: alone, with builds beside it, and with restarts within. After each, every model equals the batch engine's answer over
+//! built after all steps, in large portions and row by row, and built beside the steps, a part of a build
+//! with every step or with every third; and with every transaction in the smallest parts, so that it is a chain of steps:
+//! alone, with builds beside it, and with restarts within. After each, every model equals the batch engine's answer over
 //! the tables, and all executions end with the same rows.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -22,6 +25,7 @@ mod house;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use engine::Load;
 use house::story::{self, Act, Batch, Change, Piece};
 use house::{Contents, Host, House, Mode, difference};
 use testkit::{Block, Driver};
@@ -43,7 +47,7 @@ impl Driver for Case {
     fn block(&mut self, block: &Block) -> Result<String, String> {
         if let Some(act) = Act::of(block)? {
             let is_told_only = matches!(act, Act::Table { .. } | Act::Model { .. } | Act::Load(_));
-            let is_step = matches!(act, Act::Step(_) | Act::Chain(_));
+            let is_step = matches!(act, Act::Step(_) | Act::Chain(_) | Act::Propose);
             if is_told_only {
                 self.acts.push(act);
                 return Ok(String::new());
@@ -59,45 +63,46 @@ impl Driver for Case {
                 let name = block.arguments[0].clone();
                 Ok(self.house()?.model_rows(&name)?.join("\n"))
             }
+            "load" => {
+                let house = self.house()?;
+                let tables = house.engine().tables().map(told).collect::<Vec<_>>();
+                let coming = house.engine().tables_to_come().filter(|table| table.is_coming).map(told);
+                Ok(tables.into_iter().chain(coming.map(|told| format!("coming {told}"))).collect::<Vec<_>>().join("\n"))
+            }
             "state" => {
                 let house = self.house()?;
                 let models = house.engine().models();
                 Ok(models.iter().map(|m| format!("{} {:?}", m.name.name, m.state)).collect::<Vec<_>>().join("\n"))
             }
-            "rejects" => {
-                let rejects = self.house()?.engine().rejects(100).map_err(|e| e.to_string())?;
-                let lines = rejects.iter().map(|reject| {
-                    let row = match &reject.row {
-                        engine::RejectedRow::Columns(columns) => {
-                            let columns = columns.iter().map(|(name, value)| format!("{name}={value}"));
-                            columns.collect::<Vec<_>>().join(" ")
-                        }
-                        engine::RejectedRow::Text(text) => text.clone(),
-                    };
-                    format!("{} {} [{row}]", reject.node, reject.reason)
-                });
-                Ok(lines.collect::<Vec<_>>().join("\n"))
+            "kept" => {
+                let name = &block.arguments[0];
+                let contents = self.house()?.table_contents()?;
+                Ok(contents.get(name).ok_or_else(|| format!("no table {name}"))?.join("\n"))
             }
+            "rejects" => Ok(rejects(self.house()?)?.join("\n")),
             other => Err(format!("unknown directive {other}")),
         }
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        let wanted = self.house()?.contents()?;
+        self.house()?.finish_sweeps()?;
+        let mut wanted = self.house()?.contents()?;
+        wanted.insert(REJECTS.to_owned(), rejects(self.house()?)?);
         self.live = None;
         let acts = &self.acts;
         let parts = Mode { parts: true, emptied_rows_max: 1, ..Mode::default() };
-        let executions: [(&str, Vec<Act>, Mode); 11] = [
+        let executions: [(&str, Vec<Act>, Mode); 12] = [
             ("in one step", story::in_one_step(acts), Mode::default()),
             ("change by change", story::piece_by_piece(acts), Mode::default()),
-            ("built beside the steps", story::piece_by_piece(acts), Mode { beside: true, ..Mode::default() }),
+            ("built beside the steps", story::piece_by_piece(acts), Mode { beside: 1, ..Mode::default() }),
+            ("built slowly beside them", story::piece_by_piece(acts), Mode { beside: 3, ..Mode::default() }),
             ("shuffled", acts.iter().map(shuffled).collect(), Mode::default()),
             ("with two workers", acts.clone(), Mode { workers: 2, ..Mode::default() }),
             ("with a restart after every step", acts.clone(), Mode { restart: true, ..Mode::default() }),
             ("built after all steps", acts.clone(), Mode { build_last: true, ..Mode::default() }),
             ("built row by row", acts.clone(), Mode { build_last: true, in_rows: true, ..Mode::default() }),
             ("in parts", acts.clone(), parts),
-            ("in parts, built beside the steps", acts.clone(), Mode { beside: true, ..parts }),
+            ("in parts, built beside the steps", acts.clone(), Mode { beside: 1, ..parts }),
             ("in parts, with restarts within", acts.clone(), Mode { killed: true, ..parts }),
         ];
         for (name, acts, mode) in executions {
@@ -130,7 +135,7 @@ impl Case {
         let mut steps = 0;
         for act in acts {
             house.act(act)?;
-            if mode.restart && matches!(act, Act::Step(_) | Act::Chain(_)) {
+            if mode.restart && matches!(act, Act::Step(_) | Act::Chain(_)) && !house.is_in_parts() {
                 // Every second restart comes after a fold, so that both ways of coming back are walked.
                 house.restart(steps % 2 == 1)?;
                 house.check()?;
@@ -138,11 +143,52 @@ impl Case {
             }
         }
         house.begun()?;
+        house.finish_sweeps()?;
         house.finish_builds()?;
         house.check()?;
-        let got = house.contents()?;
+        let mut got = house.contents()?;
+        got.insert(REJECTS.to_owned(), rejects(&mut house)?);
         if got == *wanted { Ok(()) } else { Err(format!("another answer:\n{}", difference(wanted, &got))) }
     }
+}
+
+/// Under which word rejects are compared.
+const REJECTS: &str = "(rejects)";
+
+/// What could not be taken, sorted.
+fn rejects(house: &mut House) -> Result<Vec<String>, String> {
+    let rejects = house.engine().rejects(100).map_err(|e| e.to_string())?;
+    let lines = rejects.iter().map(|reject| {
+        let row = match &reject.row {
+            engine::RejectedRow::Columns(columns) => {
+                let columns = columns.iter().map(|(name, value)| format!("{name}={value}"));
+                columns.collect::<Vec<_>>().join(" ")
+            }
+            engine::RejectedRow::Text(text) => text.clone(),
+        };
+        format!("{} {} [{row}]", reject.node, reject.reason)
+    });
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// How far a table is, in words.
+fn told(table: &engine::SourceTable) -> String {
+    let load = match &table.load {
+        Load::Loading { cursor } => format!("loading{}", if cursor.is_some() { ", begun" } else { "" }),
+        Load::Reloading { cursor, again } => {
+            format!("reloading{}: {}", if cursor.is_some() { ", begun" } else { "" }, again.reason)
+        }
+        Load::Sweeping { after, again } => {
+            format!("sweeping{}: {}", if after.is_some() { ", begun" } else { "" }, again.reason)
+        }
+        Load::Complete => "complete".to_owned(),
+        Load::Partial => "partial".to_owned(),
+        Load::Parked { reason } => format!("parked: {reason}"),
+        Load::Altered { reason, .. } => format!("altered: {reason}"),
+    };
+    format!("{} {load}", table.name.name)
 }
 
 /// Another order of a step's changes: tables in reverse, and the changes of different keys by a fixed shuffle; changes of

@@ -12,7 +12,7 @@ pub(crate) mod story;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::{Engine, Input, Load, ModelDefinition, ModelState, Settings};
+use engine::{Coming, Engine, Input, Load, ModelDefinition, ModelState, Settings, SourceReject};
 use futures::StreamExt;
 use plan::{Planned, TableInfo, TableName};
 use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, TransactionPart, Value};
@@ -56,8 +56,8 @@ pub(crate) struct Mode {
     pub(crate) in_rows: bool,
     /// What was built is folded at once, as an instance does; a restart without it builds again.
     pub(crate) fold_built: bool,
-    /// Steps go on between a build's beginning, its run and its end.
-    pub(crate) beside: bool,
+    /// So many steps go on between a build's beginning, its run and its end; 0: none.
+    pub(crate) beside: usize,
     /// Every batch without chunks comes in parts.
     pub(crate) parts: bool,
     /// Rows of a table from which it is emptied by a chain.
@@ -74,7 +74,7 @@ impl Default for Mode {
             build_last: false,
             in_rows: false,
             fold_built: false,
-            beside: false,
+            beside: 0,
             parts: false,
             emptied_rows_max: 50_000,
             killed: false,
@@ -91,8 +91,12 @@ pub(crate) struct House {
     /// Tables that load by chunks of the story's own.
     loading: BTreeSet<String>,
     models: Vec<(String, String)>,
-    /// Plans of the first models.
+    /// Plans of the first models: of the version that serves.
     plans: Vec<(TableName, Planned)>,
+    /// All versions, the first one before anything was proposed; a version's label is its place.
+    versions: Vec<Vec<(TableName, Planned)>>,
+    /// Whether the newest version was put in place since the engine was opened.
+    swapped: bool,
     mode: Mode,
     offset: u64,
     /// How the store touches its files, if not as usual.
@@ -100,6 +104,10 @@ pub(crate) struct House {
     /// Steps within chains, and transactions in parts that came twice, so far.
     links: usize,
     staged: usize,
+    /// Steps since builds go on beside them.
+    steps: usize,
+    /// Number of the part of a transaction that came last.
+    part: u32,
     /// A build that is under way, and how its run came out.
     build: Option<(engine::Build, Option<engine::Result<()>>)>,
 }
@@ -118,11 +126,15 @@ impl House {
             loading: BTreeSet::new(),
             models: Vec::new(),
             plans: Vec::new(),
+            versions: Vec::new(),
+            swapped: false,
             mode,
             offset: 0,
             files: None,
             links: 0,
             staged: 0,
+            steps: 0,
+            part: 0,
             build: None,
         })
     }
@@ -153,9 +165,14 @@ impl House {
                 Ok(())
             }
             Act::Model { name, sql } => {
-                self.models.push((name.clone(), sql.clone()));
+                match self.models.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, told)) => told.clone_from(sql),
+                    None => self.models.push((name.clone(), sql.clone())),
+                }
                 Ok(())
             }
+            Act::Altered { name, schema } => self.altered(name, schema),
+            Act::Propose => self.propose_anew(),
             Act::Load(rows) => self.begin(rows),
             Act::Step(batches) => self.step(batches),
             Act::Chain(parts) => self.chain(parts),
@@ -180,7 +197,9 @@ impl House {
 
     fn open(&mut self) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        self.plan()?;
+        if self.versions.is_empty() {
+            self.plan()?;
+        }
         let options = store::Options { cache_bytes: 8 << 20, hot_bytes: 8 << 20, ..store::Options::default() };
         let store = match &self.files {
             Some(files) => store::Store::open_with_files(self.dir.path(), options, Arc::clone(files)),
@@ -188,6 +207,7 @@ impl House {
         };
         let store = store.map_err(|e| text(&e))?;
         let mut settings = Settings::new(self.mode.workers, self.host.runtime.handle().clone());
+        settings.sweep_rows_max = SWEPT_EACH;
         if self.mode.in_rows {
             (settings.build_rows_max, settings.build_bytes_max) = (1, 1);
         }
@@ -197,18 +217,107 @@ impl House {
         for (name, schema) in &self.tables {
             engine.register_table(source, &TableName::new(SCHEMA, name), schema).map_err(|e| text(&e))?;
         }
-        let definitions = self.plans.iter().map(|(name, planned)| ModelDefinition {
-            name: name.clone(),
-            flow: planned.flow.clone(),
-            schema: planned.schema.clone(),
-        });
-        let refused = engine.set_models(definitions.collect()).map_err(|e| text(&e))?;
+        if let Some(label) = engine.serving_label().map_err(|e| text(&e))? {
+            let version = label.first().and_then(|&at| self.versions.get(usize::from(at)));
+            self.plans = version.ok_or("a version of an unknown label")?.clone();
+        } else if let Some(first) = self.versions.first() {
+            self.plans.clone_from(first);
+        }
+        let refused = engine.set_models(definitions(&self.plans)).map_err(|e| text(&e))?;
         if let Some((name, error)) = refused.first() {
             return Err(format!("{name}: {error}"));
         }
         engine.recover().map_err(|e| text(&e))?;
+        let serves_newest = match engine.serving_label().map_err(|e| text(&e))? {
+            Some(label) => label == self.newest_label(),
+            None => self.versions.len() < 2,
+        };
         self.engine = Some(engine);
+        self.swapped = false;
+        if serves_newest { Ok(()) } else { self.propose() }
+    }
+
+    fn newest_label(&self) -> Vec<u8> {
+        vec![u8::try_from(self.versions.len().saturating_sub(1)).expect("few versions")]
+    }
+
+    /// A table has other columns from here on.
+    fn altered(&mut self, name: &str, schema: &Schema) -> Result<(), String> {
+        self.begun()?;
+        let (id, _) = self.table(name)?;
+        self.take(vec![Input::Altered { table: id, reason: "alter table".to_owned(), at_us: 1 }])?;
+        let engine = self.engine();
+        let source = engine.register_source("test").map_err(|e| e.to_string())?;
+        let id = engine.register_table(source, &TableName::new(SCHEMA, name), schema).map_err(|e| e.to_string())?;
+        engine.registered_step().map_err(|e| e.to_string())?;
+        self.fold()?;
+        self.loading.insert(name.to_owned());
+        let told = self.tables.iter_mut().find(|(known, _)| known == name).ok_or_else(|| format!("no table {name}"))?;
+        told.1 = schema.clone();
+        // Its columns are again what they were.
+        if self.engine().table(id).is_some_and(|table| matches!(table.load, Load::Altered { .. })) {
+            self.take(vec![Input::Reload { table: id, reason: "as before".to_owned(), at_us: 2 }])?;
+        }
         Ok(())
+    }
+
+    /// Plans all models as they were told of last, over the tables as they will be.
+    fn propose_anew(&mut self) -> Result<(), String> {
+        self.begun()?;
+        if self.versions.is_empty() {
+            self.versions.push(self.plans.clone());
+        }
+        let mut names = Names::new(&self.tables);
+        let mut plans = Vec::new();
+        for (name, sql) in &self.models {
+            let planned = plan::plan_model(sql, &names).map_err(|e| format!("{name}: {e}"))?;
+            names.add(name, &planned.schema);
+            plans.push((TableName::new(SCHEMA, name), planned));
+        }
+        self.versions.push(plans);
+        self.propose()?;
+        if self.mode.build_last { Ok(()) } else { self.build() }
+    }
+
+    fn propose(&mut self) -> Result<(), String> {
+        let newest = definitions(self.versions.last().ok_or("there is no version")?);
+        let label = self.newest_label();
+        let (_, refused) = self.engine().propose(newest, label).map_err(|e| e.to_string())?;
+        match refused.first() {
+            Some((name, error)) => Err(format!("{name}: {error}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts what is ready in place.
+    fn swap(&mut self) -> Result<(), String> {
+        match self.engine().coming() {
+            Coming::Ready => {}
+            Coming::Nothing | Coming::Building { .. } => return Ok(()),
+            Coming::Failed(failed) => return Err(format!("coming: {failed:?}")),
+        }
+        if !self.engine().swap().map_err(|e| e.to_string())? {
+            return Err("what is ready is not put in place".to_owned());
+        }
+        self.plans = self.versions.last().ok_or("there is no version")?.clone();
+        self.swapped = true;
+        if self.mode.fold_built { self.fold() } else { Ok(()) }
+    }
+
+    /// Tables that serve as they were, since their columns have changed.
+    pub(crate) fn altered_tables(&mut self) -> BTreeSet<String> {
+        let tables = self.engine().tables_to_come().filter(|table| table.is_coming);
+        tables.map(|table| table.name.name.clone()).collect()
+    }
+
+    /// Whether parts of a transaction have come and not the last one: after a restart it would be read again from the first.
+    pub(crate) fn is_in_parts(&self) -> bool {
+        self.part > 0
+    }
+
+    /// Whether models were put in place since the engine was opened, or wait for that.
+    pub(crate) fn is_between_versions(&mut self) -> bool {
+        self.swapped || self.engine().coming() != Coming::Nothing
     }
 
     /// Plans the models that are not planned yet.
@@ -252,7 +361,7 @@ impl House {
     fn table(&mut self, name: &str) -> Result<(TableId, Schema), String> {
         let wanted = TableName::new(SCHEMA, name);
         let engine = self.engine();
-        let table = engine.tables().find(|t| t.name == wanted).ok_or_else(|| format!("no table {name}"))?;
+        let table = engine.tables_to_come().find(|t| t.name == wanted).ok_or_else(|| format!("no table {name}"))?;
         let id = table.id;
         let stored = engine.relation(id).ok_or_else(|| format!("no rows of {name}"))?;
         Ok((id, stored.schema.clone()))
@@ -262,8 +371,8 @@ impl House {
     fn load(&mut self, rows: &[Change]) -> Result<(), String> {
         for (name, _) in self.tables.clone() {
             let (id, _) = self.table(&name)?;
-            let is_whole = self.engine().table(id).is_some_and(|table| table.load == Load::Complete);
-            if is_whole || self.loading.contains(&name) {
+            let is_new = self.engine().table(id).is_some_and(|table| table.load == Load::Loading { cursor: None });
+            if !is_new || self.loading.contains(&name) {
                 continue;
             }
             let rows = rows.iter().filter(|change| change.table == name).map(|change| change.values.clone());
@@ -288,23 +397,68 @@ impl House {
     }
 
     fn build_after(&mut self, completed: bool) -> Result<(), String> {
-        if self.mode.beside {
-            return self.build_on().map(|_| ());
+        if self.mode.beside > 0 {
+            self.steps += 1;
+            return if self.steps.is_multiple_of(self.mode.beside) { self.build_on().map(|_| ()) } else { Ok(()) };
         }
         if completed && !self.mode.build_last { self.build() } else { Ok(()) }
     }
 
     fn run(&mut self, batches: &[Batch]) -> Result<bool, String> {
-        let has_chunks = |batch: &Batch| batch.iter().any(|piece| matches!(piece, Piece::Chunk { .. }));
-        if self.mode.parts && !batches.iter().any(has_chunks) {
-            let mut completed = false;
-            for batch in batches {
-                completed |= self.run_parts(&story::in_parts(batch))?;
+        let mut inputs = Vec::new();
+        let mut changed = false;
+        for batch in batches {
+            let mut pieces = Batch::new();
+            for piece in batch {
+                match piece {
+                    Piece::Row(_) | Piece::Truncate(_) | Piece::Chunk { .. } => pieces.push(piece.clone()),
+                    Piece::Part { is_last } => {
+                        self.part += 1;
+                        let part = TransactionPart { number: self.part, is_last: *is_last };
+                        inputs.push(self.as_part(&std::mem::take(&mut pieces), part)?);
+                        if *is_last {
+                            self.part = 0;
+                        }
+                    }
+                    Piece::Sweep { whole: true, .. } => {
+                        changed |= self.rows(&std::mem::take(&mut pieces), &mut inputs)?;
+                        changed |= self.take(std::mem::take(&mut inputs))?;
+                        changed |= self.sweep_whole(piece)?;
+                    }
+                    other => {
+                        changed |= self.rows(&std::mem::take(&mut pieces), &mut inputs)?;
+                        inputs.push(self.input_of(other)?);
+                    }
+                }
             }
-            return Ok(completed);
+            changed |= self.rows(&pieces, &mut inputs)?;
         }
-        let inputs = batches.iter().map(|batch| self.input(batch)).collect::<Result<Vec<_>, _>>()?;
-        self.take(inputs)
+        Ok(self.take(inputs)? | changed)
+    }
+
+    /// Rows and chunks of a batch, behind the inputs that are gathered so far: one more input, or the parts of a transaction.
+    fn rows(&mut self, pieces: &Batch, inputs: &mut Vec<Input>) -> Result<bool, String> {
+        if pieces.is_empty() {
+            return Ok(false);
+        }
+        if self.mode.parts && !pieces.iter().any(|piece| matches!(piece, Piece::Chunk { .. })) {
+            let changed = self.take(std::mem::take(inputs))?;
+            return Ok(self.run_parts(&story::in_parts(pieces))? | changed);
+        }
+        inputs.push(self.input(pieces)?);
+        Ok(false)
+    }
+
+    /// Sweeps a table until there is nothing left of it to sweep.
+    fn sweep_whole(&mut self, piece: &Piece) -> Result<bool, String> {
+        let (table, _) = self.table(piece.table().ok_or("a piece without a table")?)?;
+        let is_swept =
+            |engine: &mut Engine| engine.table(table).is_none_or(|table| !matches!(table.load, Load::Sweeping { .. }));
+        let mut changed = false;
+        while !is_swept(self.engine()) {
+            changed |= self.take(vec![Input::Sweep { table }])?;
+        }
+        Ok(changed)
     }
 
     fn run_parts(&mut self, parts: &[Batch]) -> Result<bool, String> {
@@ -333,13 +487,17 @@ impl House {
 
     /// A part of a transaction.
     pub(crate) fn part(&mut self, parts: &[Batch], at: usize) -> Result<Input, String> {
+        let number = u32::try_from(at + 1).map_err(|e| e.to_string())?;
+        self.as_part(&parts[at], TransactionPart { number, is_last: at + 1 == parts.len() })
+    }
+
+    fn as_part(&mut self, pieces: &[Piece], part: TransactionPart) -> Result<Input, String> {
         let source = self.engine().register_source("test").map_err(|e| e.to_string())?;
-        let mut batch = self.source_batch(&parts[at])?;
-        let is_last = at + 1 == parts.len();
-        if !is_last {
+        let mut batch = self.source_batch(pieces)?;
+        if !part.is_last {
             batch.position = Position::default();
         }
-        batch.part = Some(TransactionPart { number: u32::try_from(at + 1).map_err(|e| e.to_string())?, is_last });
+        batch.part = Some(part);
         Ok(Input::Rows(source, batch))
     }
 
@@ -393,6 +551,30 @@ impl House {
         Ok((snapshot.step(), entries))
     }
 
+    /// What a piece is that is no row.
+    fn input_of(&mut self, piece: &Piece) -> Result<Input, String> {
+        let (table, schema) = self.table(piece.table().ok_or("a piece without a table")?)?;
+        Ok(match piece {
+            Piece::Reload(_) => Input::Reload { table, reason: "in doubt".to_owned(), at_us: 1 },
+            Piece::Park(_) => Input::Park { table, reason: "parked".to_owned() },
+            Piece::Reject { key, .. } => {
+                let columns = schema.key.iter().map(|&k| schema.columns[k].data_type).zip(key);
+                let values: Result<Vec<Value>, _> = columns.map(|(t, text)| Value::parse(t, text)).collect();
+                let values = values.map_err(|e| e.to_string())?;
+                let known = if values.is_empty() { None } else { self.engine().row_key(table, &values) };
+                Input::Reject(SourceReject {
+                    table,
+                    key: known.unwrap_or_default(),
+                    row: key.join(" "),
+                    reason: "unreadable".to_owned(),
+                    position: "somewhere".to_owned(),
+                    at_us: 1,
+                })
+            }
+            _ => Input::Sweep { table },
+        })
+    }
+
     /// A batch as a source hands it over.
     fn source_batch(&mut self, pieces: &[Piece]) -> Result<SourceBatch, String> {
         self.offset += 1;
@@ -427,6 +609,7 @@ impl House {
                     }
                     batch.chunks.push(chunk);
                 }
+                other => return Err(format!("not a piece of a batch: {other:?}")),
             }
         }
         Ok(batch)
@@ -434,7 +617,7 @@ impl House {
 
     /// Builds what can be built, and sees that whatever stands on whole tables is live.
     pub(crate) fn build(&mut self) -> Result<(), String> {
-        if self.mode.beside {
+        if self.mode.beside > 0 {
             return self.build_on().map(|_| ());
         }
         self.build_all()
@@ -442,8 +625,16 @@ impl House {
 
     /// Ends the build that is under way, and makes all others that can be made.
     pub(crate) fn finish_builds(&mut self) -> Result<(), String> {
-        while self.mode.beside && self.build_on()? {}
+        while self.mode.beside > 0 && self.build_on()? {}
         self.build_all()
+    }
+
+    /// Sweeps whatever waits for it.
+    pub(crate) fn finish_sweeps(&mut self) -> Result<(), String> {
+        while let Some(table) = self.engine().sweeping() {
+            self.take(vec![Input::Sweep { table }])?;
+        }
+        Ok(())
     }
 
     /// The next third of a build: its beginning, its run, its end. False when there is nothing to build.
@@ -459,7 +650,10 @@ impl House {
                     engine::Finished::Failed(name, reason) => return Err(format!("{name} failed: {reason}")),
                     engine::Finished::Again(build) => Some((build, None)),
                     // The next one may begin.
-                    engine::Finished::Live(_) | engine::Finished::Dropped => return Ok(true),
+                    engine::Finished::Live(_) | engine::Finished::Dropped => {
+                        self.swap()?;
+                        return Ok(true);
+                    }
                 }
             }
         };
@@ -471,12 +665,13 @@ impl House {
         if built > 0 && self.mode.fold_built {
             self.fold()?;
         }
+        self.swap()?;
         self.check_live()
     }
 
     /// Every model whose tables are loaded is live.
     pub(crate) fn check_live(&mut self) -> Result<(), String> {
-        let loading = |table: &engine::SourceTable| matches!(table.load, Load::Loading { .. });
+        let loading = |table: &engine::SourceTable| !matches!(table.load, Load::Complete | Load::Parked { .. });
         let engine = self.engine();
         let mut waiting: BTreeSet<TableName> = engine.tables().filter(|t| loading(t)).map(|t| t.name.clone()).collect();
         for model in engine.models() {
@@ -492,6 +687,11 @@ impl House {
             }
         }
         Ok(())
+    }
+
+    /// Whether all models are live.
+    pub(crate) fn all_live(&mut self) -> bool {
+        self.engine().models().iter().all(|model| model.state == ModelState::Live)
     }
 
     fn session(&mut self) -> query::Session {
@@ -604,20 +804,39 @@ impl House {
         Ok(rows)
     }
 
+    /// Tables that are whole, or were until they were loaded again.
+    pub(crate) fn whole_tables(&mut self) -> BTreeSet<String> {
+        let was_whole = |load: &Load| load.again().map_or(*load == Load::Complete, |again| again.whole);
+        let tables = self.engine().tables().filter(|table| was_whole(&table.load));
+        tables.map(|table| table.name.name.clone()).collect()
+    }
+
     /// A house of its own with the same tables and models, built out of these rows.
     pub(crate) fn rebuilt(&mut self, rows: &[Change]) -> Result<Self, String> {
         let mut house = Self::new(&self.host, Mode { workers: self.mode.workers, ..Mode::default() })?;
         house.tables.clone_from(&self.tables);
         house.models = self.models[..self.plans.len()].to_vec();
         house.plans.clone_from(&self.plans);
+        let whole = self.whole_tables();
         let engine = self.engine.as_ref().expect("a house that was begun");
-        let is_whole =
-            |name: &str| engine.tables().any(|table| table.name.name == *name && table.load == Load::Complete);
         house.tables.retain(|(name, _)| engine.tables().any(|table| table.name.name == *name));
-        house.loading = house.tables.iter().map(|(name, _)| name.clone()).filter(|name| !is_whole(name)).collect();
+        house.loading =
+            house.tables.iter().map(|(name, _)| name.clone()).filter(|name| !whole.contains(name)).collect();
         house.begin(rows)?;
         Ok(house)
     }
+}
+
+/// Rows and marks that a portion of a sweep looks at.
+const SWEPT_EACH: usize = 2;
+
+fn definitions(plans: &[(TableName, Planned)]) -> Vec<ModelDefinition> {
+    let definition = |(name, planned): &(TableName, Planned)| ModelDefinition {
+        name: name.clone(),
+        flow: planned.flow.clone(),
+        schema: planned.schema.clone(),
+    };
+    plans.iter().map(definition).collect()
 }
 
 async fn collect<S, E>(mut stream: S) -> Result<Vec<String>, String>

@@ -10,7 +10,14 @@
 //!     batch                 a further batch of the same step begins
 //!     chunk table           a chunk of the table's load ends the batch; its rows: `* table values` right before
 //!     loaded table          the same, the last one
+//!     reload table          the table's content is in doubt from here on; what comes behind it is of another batch
+//!     sweep table           a portion of the table is swept: two entries     swept table   until there is nothing to sweep
+//!     park table            the table is not followed any more
+//!     reject table [key]    a row of the table could not be decoded, of this key if it could be read
+//!     part, last part       the batch so far is a part of a transaction
 //! chain                 one transaction that comes in parts, of lines as those of a step; `part` begins the next part
+//! altered            a table definition: the table has other columns from here on, and is loaded anew by the story's chunks
+//! propose            what models are told of by now is proposed: a model told of again in its new words. Put in place when ready
 //! fold                  everything is folded
 //! restart [folded]      the engine is dropped and opened again; tables and models told of since the last one come in
 //! ```
@@ -37,6 +44,33 @@ pub(crate) enum Piece {
         rows: Vec<Vec<String>>,
         complete: bool,
     },
+    Reload(String),
+    Sweep {
+        table: String,
+        whole: bool,
+    },
+    Park(String),
+    /// A row that could not be decoded, and its key's values.
+    Reject {
+        table: String,
+        key: Vec<String>,
+    },
+    /// Ends a batch that is a part of a transaction.
+    Part {
+        is_last: bool,
+    },
+}
+
+impl Piece {
+    /// The table that it is about.
+    pub(crate) fn table(&self) -> Option<&str> {
+        match self {
+            Self::Row(change) => Some(&change.table),
+            Self::Truncate(table) | Self::Chunk { table, .. } | Self::Reload(table) | Self::Park(table) => Some(table),
+            Self::Sweep { table, .. } | Self::Reject { table, .. } => Some(table),
+            Self::Part { .. } => None,
+        }
+    }
 }
 
 /// What a source hands over at once: whole transactions, then chunks.
@@ -55,6 +89,11 @@ pub(crate) enum Act {
         sql: String,
     },
     Load(Vec<Change>),
+    Altered {
+        name: String,
+        schema: Schema,
+    },
+    Propose,
     Step(Vec<Batch>),
     /// The parts of one transaction: rows and truncations.
     Chain(Vec<Batch>),
@@ -77,6 +116,11 @@ impl Act {
             "rows" => Self::Load(block.body.lines().map(change).collect::<Result<_, _>>()?),
             "step" => Self::Step(batches(&block.body, "batch")?),
             "chain" => Self::Chain(batches(&block.body, "part")?),
+            "altered" => {
+                let (name, schema) = plan::parse_table_definition(&block.body)?;
+                Self::Altered { name: name.name, schema }
+            }
+            "propose" => Self::Propose,
             "fold" => Self::Fold,
             "restart" => Self::Restart { folded: argument == Some("folded") },
             _ => return Ok(None),
@@ -96,6 +140,8 @@ impl Act {
             }
             Self::Step(batches) => format!("step\n{}", batches_text(batches, "batch")),
             Self::Chain(parts) => format!("chain\n{}", batches_text(parts, "part")),
+            Self::Altered { name, schema } => format!("altered\n{name}({schema})\n"),
+            Self::Propose => "propose\n".to_owned(),
             Self::Fold => "fold\n".to_owned(),
             Self::Restart { folded } => format!("restart{}\n", if *folded { " folded" } else { "" }),
         }
@@ -123,6 +169,16 @@ fn batches_text(batches: &[Batch], next: &str) -> String {
                     }
                     out.push_str(&format!("{} {table}\n", if *complete { "loaded" } else { "chunk" }));
                 }
+                Piece::Reload(table) => out.push_str(&format!("reload {table}\n")),
+                Piece::Sweep { table, whole } => {
+                    out.push_str(&format!("{} {table}\n", if *whole { "swept" } else { "sweep" }));
+                }
+                Piece::Park(table) => out.push_str(&format!("park {table}\n")),
+                Piece::Reject { table, key } => {
+                    out.push_str(format!("reject {table} {}", words_text(key.iter().cloned())).trim_end());
+                    out.push('\n');
+                }
+                Piece::Part { is_last } => out.push_str(if *is_last { "last part\n" } else { "part\n" }),
             }
         }
     }
@@ -139,6 +195,20 @@ fn batches(body: &str, next: &str) -> Result<Vec<Batch>, String> {
         match first.as_str() {
             word if word == next => batches.push(Batch::new()),
             "truncate" => batches[last].push(Piece::Truncate(words.next().ok_or("truncate names its table")?)),
+            "reload" => batches[last].push(Piece::Reload(words.next().ok_or("reload names its table")?)),
+            "park" => batches[last].push(Piece::Park(words.next().ok_or("park names its table")?)),
+            "sweep" | "swept" => {
+                let table = words.next().ok_or("a sweep names its table")?;
+                batches[last].push(Piece::Sweep { table, whole: first == "swept" });
+            }
+            "reject" => {
+                let table = words.next().ok_or("a reject names its table")?;
+                batches[last].push(Piece::Reject { table, key: words.collect() });
+            }
+            "part" | "last" => {
+                batches[last].push(Piece::Part { is_last: first == "last" });
+                batches.push(Batch::new());
+            }
             "*" => chunk_rows.push(words.skip(1).collect()),
             "chunk" | "loaded" => batches[last].push(Piece::Chunk {
                 table: words.next().ok_or("a chunk names its table")?,
@@ -148,6 +218,7 @@ fn batches(body: &str, next: &str) -> Result<Vec<Batch>, String> {
             _ => batches[last].push(Piece::Row(change(line)?)),
         }
     }
+    batches.retain(|batch| !batch.is_empty());
     Ok(batches)
 }
 
@@ -207,12 +278,15 @@ pub(crate) fn in_one_step(acts: &[Act]) -> Vec<Act> {
     out
 }
 
-/// Every change, truncation and chunk as a step of its own.
+/// Every change, truncation and chunk as a step of its own; parts of a transaction stay what they are.
 pub(crate) fn piece_by_piece(acts: &[Act]) -> Vec<Act> {
+    let is_part = |batch: &Batch| matches!(batch.last(), Some(Piece::Part { .. }));
+    let apart = |batch: &Batch| match is_part(batch) {
+        true => vec![Act::Step(vec![batch.clone()])],
+        false => batch.iter().map(|piece| Act::Step(vec![vec![piece.clone()]])).collect(),
+    };
     let pieces = acts.iter().flat_map(|act| match act {
-        Act::Step(batches) | Act::Chain(batches) => {
-            batches.iter().flatten().map(|p| Act::Step(vec![vec![p.clone()]])).collect()
-        }
+        Act::Step(batches) | Act::Chain(batches) => batches.iter().flat_map(apart).collect(),
         other => vec![other.clone()],
     });
     pieces.collect()

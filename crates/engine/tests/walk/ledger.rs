@@ -2,8 +2,11 @@
 //!
 //! It also mends stories that were cut: a change that no source would send, as it takes back a row that is not there or
 //! brings one whose key is taken, is left out.
+//!
+//! Of a table that is loaded again it keeps which rows nothing has brought since. While such a table is swept portion by
+//! portion these may be there or not: what is stored is asked for them, and for nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relation::Schema;
 
@@ -21,18 +24,45 @@ pub(crate) struct Ledger {
     begun: bool,
 }
 
+/// How far a table is loaded again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    /// By chunks.
+    Loading,
+    /// The chunks are through.
+    Sweeping,
+}
+
 #[derive(Clone)]
 struct Kept {
     key: Vec<usize>,
     loading: bool,
+    /// Its first load is over.
     complete: bool,
+    again: Again,
+    /// Keys of rows that nothing has brought since it is loaded again.
+    unbrought: BTreeSet<Row>,
+    /// Those of them that may have been swept, this time or when it was loaded again before.
+    uncertain: BTreeSet<Row>,
+    /// What it held when its columns changed, for as long as that serves.
+    frozen: Option<Vec<String>>,
     /// By key; a bag's rows are their own keys.
     rows: BTreeMap<Row, (Row, usize)>,
 }
 
 impl Kept {
     fn new(schema: &Schema, loading: bool) -> Self {
-        Self { key: schema.key.clone(), loading, complete: false, rows: BTreeMap::new() }
+        Self {
+            key: schema.key.clone(),
+            loading,
+            complete: false,
+            again: Again::No,
+            unbrought: BTreeSet::new(),
+            uncertain: BTreeSet::new(),
+            frozen: None,
+            rows: BTreeMap::new(),
+        }
     }
 
     fn is_bag(&self) -> bool {
@@ -47,7 +77,7 @@ impl Kept {
     fn change(&mut self, row: &Row, weight: i8) -> bool {
         let key = self.key_of(row);
         if self.is_bag() {
-            if !self.complete {
+            if !self.is_whole() {
                 return false;
             }
             let entry = self.rows.entry(key.clone()).or_insert_with(|| (row.clone(), 0));
@@ -64,11 +94,13 @@ impl Kept {
         }
         let fits = match self.rows.get(&key) {
             // What the log says of a row that is not loaded yet is taken as it comes.
-            _ if !self.complete => true,
+            _ if !self.is_whole() => true,
+            Some(_) if self.unbrought.contains(&key) => weight > 0,
             None => weight > 0,
             Some((stored, _)) => weight < 0 && stored == row,
         };
         if fits {
+            self.brought(&key);
             if weight > 0 {
                 self.rows.insert(key, (row.clone(), 1));
             } else {
@@ -78,8 +110,61 @@ impl Kept {
         fits
     }
 
+    /// Whether all chunks have come that it waits for.
+    fn is_whole(&self) -> bool {
+        match self.again {
+            Again::No => self.complete,
+            Again::Loading => false,
+            Again::Sweeping => true,
+        }
+    }
+
+    fn reload(&mut self) {
+        self.again = Again::Loading;
+        self.unbrought = self.rows.keys().cloned().collect();
+    }
+
+    fn chunk(&mut self, rows: &[Row], complete: bool) {
+        if self.is_bag() && self.again == Again::Loading {
+            self.clear();
+        }
+        rows.iter().for_each(|row| self.load(row));
+        match self.again {
+            Again::Loading if complete && self.is_bag() => (self.again, self.complete) = (Again::No, true),
+            Again::Loading if complete => self.again = Again::Sweeping,
+            Again::Loading => {}
+            Again::No | Again::Sweeping => self.complete = complete,
+        }
+    }
+
+    fn sweep(&mut self, whole: bool) {
+        if self.again != Again::Sweeping {
+            return;
+        }
+        if !whole {
+            self.uncertain.extend(self.unbrought.iter().cloned());
+            return;
+        }
+        (self.again, self.complete) = (Again::No, true);
+        let unbrought = std::mem::take(&mut self.unbrought);
+        self.rows.retain(|key, _| !unbrought.contains(key));
+        self.uncertain.clear();
+    }
+
+    fn brought(&mut self, key: &Row) {
+        self.unbrought.remove(key);
+        self.uncertain.remove(key);
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.unbrought.clear();
+        self.uncertain.clear();
+    }
+
     fn load(&mut self, row: &Row) {
         let key = self.key_of(row);
+        self.brought(&key);
         let is_bag = self.is_bag();
         let entry = self.rows.entry(key).or_insert_with(|| (row.clone(), 0));
         if is_bag {
@@ -98,7 +183,16 @@ impl Ledger {
                 self.told.insert(name.clone(), Kept::new(schema, *loading));
                 act.clone()
             }
-            Act::Model { .. } | Act::Fold => act.clone(),
+            Act::Model { .. } | Act::Fold | Act::Propose => act.clone(),
+            Act::Altered { name, schema } => {
+                self.open();
+                if let Some(table) = self.tables.get_mut(name) {
+                    let frozen = table.frozen.take();
+                    let before = std::mem::replace(table, Kept::new(schema, true));
+                    table.frozen = frozen.or_else(|| Some(before.texts(&|_| true)));
+                }
+                act.clone()
+            }
             Act::Load(rows) => Act::Load(self.begin(rows)),
             Act::Restart { .. } => {
                 self.open();
@@ -140,11 +234,7 @@ impl Ledger {
     fn batch(&mut self, batch: &Batch) -> Batch {
         let mut out = Batch::new();
         for piece in batch {
-            let name = match piece {
-                Piece::Row(change) => &change.table,
-                Piece::Truncate(table) | Piece::Chunk { table, .. } => table,
-            };
-            let Some(table) = self.tables.get_mut(name) else { continue };
+            let Some(table) = piece.table().and_then(|name| self.tables.get_mut(name)) else { continue };
             match piece {
                 Piece::Row(change) => {
                     if table.change(&change.values, change.weight) {
@@ -152,43 +242,76 @@ impl Ledger {
                     }
                 }
                 Piece::Truncate(_) => {
-                    table.rows.clear();
+                    table.clear();
                     out.push(piece.clone());
                 }
                 Piece::Chunk { rows, complete, .. } => {
-                    if !table.complete {
-                        rows.iter().for_each(|row| table.load(row));
-                        table.complete = *complete;
+                    if !table.is_whole() {
+                        table.chunk(rows, *complete);
                         out.push(piece.clone());
                     }
                 }
+                Piece::Reload(_) => {
+                    table.reload();
+                    out.push(piece.clone());
+                }
+                Piece::Sweep { whole, .. } => {
+                    table.sweep(*whole);
+                    out.push(piece.clone());
+                }
+                Piece::Park(_) | Piece::Reject { .. } | Piece::Part { .. } => {}
             }
         }
         out
     }
 
-    /// The rows of all tables that are there, sorted.
-    pub(crate) fn contents(&self) -> Contents {
-        let rows = |table: &Kept| {
-            let each = table.rows.values();
-            let mut rows: Vec<String> =
-                each.flat_map(|(row, n)| std::iter::repeat_n(words_text(row.iter().cloned()), *n)).collect();
-            rows.sort();
-            rows
+    /// The rows of all tables that are there, sorted, as they ought to be: `stored` is asked for those that may be there or not,
+    /// and of tables that are `altered` what they held before serves.
+    pub(crate) fn contents(&self, stored: &Contents, altered: &BTreeSet<String>) -> Contents {
+        let rows = |(name, table): (&String, &Kept)| {
+            let rows = match &table.frozen {
+                Some(frozen) if altered.contains(name) => frozen.clone(),
+                _ => table.texts(&|row| stored.get(name).is_some_and(|rows| rows.contains(row))),
+            };
+            (name.clone(), rows)
         };
-        self.tables.iter().map(|(name, table)| (name.clone(), rows(table))).collect()
+        self.tables.iter().map(rows).collect()
     }
 
-    /// The rows of all whole tables.
-    pub(crate) fn rows(&self) -> Vec<Change> {
-        let whole = self.tables.iter().filter(|(_, table)| table.complete);
-        let rows = whole.flat_map(|(name, table)| {
-            let each = table.rows.values();
-            each.flat_map(move |(row, n)| {
-                std::iter::repeat_n(Change { table: name.clone(), values: row.clone(), weight: 1 }, *n)
-            })
-        });
-        rows.collect()
+    /// Whether a table is loaded again.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.tables.values().any(|table| table.again != Again::No)
+    }
+
+    /// The rows of the tables that have been `whole`.
+    pub(crate) fn rows(&self, stored: &Contents, whole: &BTreeSet<String>) -> Vec<Change> {
+        let mut rows = Vec::new();
+        for (name, table) in self.tables.iter().filter(|(name, _)| whole.contains(*name)) {
+            let is_stored = |row: &String| stored.get(name).is_some_and(|rows| rows.contains(row));
+            for (row, n) in table.there(&is_stored) {
+                let change = Change { table: name.clone(), values: row.clone(), weight: 1 };
+                rows.extend(std::iter::repeat_n(change, n));
+            }
+        }
+        rows
+    }
+}
+
+impl Kept {
+    /// The rows that are there, and how often.
+    fn there<'a>(&'a self, is_stored: &'a dyn Fn(&String) -> bool) -> impl Iterator<Item = (&'a Row, usize)> {
+        let is_there =
+            |key: &Row, row: &Row| !self.uncertain.contains(key) || is_stored(&words_text(row.iter().cloned()));
+        let there = self.rows.iter().filter(move |(key, (row, _))| is_there(key, row));
+        there.map(|(_, (row, n))| (row, *n))
+    }
+
+    fn texts(&self, is_stored: &dyn Fn(&String) -> bool) -> Vec<String> {
+        let each = self.there(is_stored);
+        let mut texts: Vec<String> =
+            each.flat_map(|(row, n)| std::iter::repeat_n(words_text(row.iter().cloned()), n)).collect();
+        texts.sort();
+        texts
     }
 }
 

@@ -34,7 +34,7 @@ use shrink::Shrinker;
 use testkit::Rng;
 
 /// What walks are to leave out, by name: `negzero`, `truncate`, `batches`, `loading`, `late`, `restart`, `bags`, `moves`,
-/// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`, `chains`, `beside`.
+/// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`, `chains`, `beside`, `reload`.
 #[derive(Clone, Default)]
 pub(crate) struct Without(Arc<BTreeSet<String>>);
 
@@ -106,7 +106,7 @@ fn ways(seed: u64, without: &Without) -> Vec<Way> {
         }
     }
     let mut mode = mode;
-    mode.beside = rng.chance(20) && !without.has("beside");
+    mode.beside = usize::from(rng.chance(20) && !without.has("beside"));
     if !without.has("chains") {
         mode.emptied_rows_max = *rng.pick(&[1, 3, 50_000]);
         (mode.parts, mode.killed) = (rng.chance(15), rng.chance(30));

@@ -80,7 +80,7 @@ fn walk(host: &Host, acts: &[Act], mode: Mode, looks: Looks, at: &mut usize) -> 
             continue;
         }
         tables(&mut house, &ledger)?;
-        if !mode.beside {
+        if mode.beside == 0 {
             house.check_live().map_err(failed("live"))?;
         }
         let (models, all) = match looks {
@@ -91,26 +91,37 @@ fn walk(host: &Host, acts: &[Act], mode: Mode, looks: Looks, at: &mut usize) -> 
         if models {
             house.check_stored().map_err(failed("models"))?;
         }
-        if all && !mode.beside {
+        if all && mode.beside == 0 {
             rebuilt(&mut house, &ledger)?;
         }
     }
     house.finish_builds().map_err(failed("live"))?;
     house.check_stored().map_err(failed("models"))?;
+    // Put in place while it ran, nodes stand in another order than in a house of its own.
+    if house.is_between_versions() {
+        house.restart(true).map_err(failed("run"))?;
+    }
     rebuilt(&mut house, &ledger)
 }
 
 fn tables(house: &mut House, ledger: &Ledger) -> Result<(), (String, String)> {
-    let (kept, wanted) = (house.table_contents().map_err(failed("tables"))?, ledger.contents());
+    let kept = house.table_contents().map_err(failed("tables"))?;
+    let wanted = ledger.contents(&kept, &house.altered_tables());
     if kept == wanted {
         return Ok(());
     }
     Err(("tables".to_owned(), format!("stored (+) against told (-):\n{}", difference(&wanted, &kept))))
 }
 
-/// Every state equals its rebuild over the same rows.
+/// Every state equals its rebuild over the same rows. Not while models wait for a table that is loaded again, or for their
+/// turn to serve: a house of its own would have them already, and in another order.
 fn rebuilt(house: &mut House, ledger: &Ledger) -> Result<(), (String, String)> {
-    let mut anew = house.rebuilt(&ledger.rows()).map_err(failed("rebuild"))?;
+    if house.is_between_versions() || !house.altered_tables().is_empty() || ledger.is_in_doubt() && !house.all_live() {
+        return Ok(());
+    }
+    let stored = house.table_contents().map_err(failed("tables"))?;
+    let whole = house.whole_tables();
+    let mut anew = house.rebuilt(&ledger.rows(&stored, &whole)).map_err(failed("rebuild"))?;
     let kept = states::of(house.engine()).map_err(failed("states"))?;
     let built = states::of(anew.engine()).map_err(failed("states"))?;
     match states::difference(&kept, &built) {

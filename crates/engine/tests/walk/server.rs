@@ -30,24 +30,28 @@ pub(crate) struct Table {
     /// Rows that were deleted once: they come back.
     gone: Vec<Row>,
     load: Load,
+    /// It was loaded again, and may not be swept yet.
+    unswept: bool,
 }
 
 pub(crate) struct Server {
     pub(crate) tables: Vec<Table>,
+    /// Chance of its own for what a log cannot tell: a walk in which nothing is in doubt is what it would be without it.
+    doubts: Option<Rng>,
     without: Without,
 }
 
 const LONG: usize = 1_100;
 
 impl Server {
-    pub(crate) fn new(rng: &mut Rng, without: &Without) -> Self {
+    pub(crate) fn new(rng: &mut Rng, doubts: Option<Rng>, without: &Without) -> Self {
         let count = rng.between(2, 4);
-        let mut server = Self { tables: Vec::new(), without: without.clone() };
+        let mut server = Self { tables: Vec::new(), doubts, without: without.clone() };
         for i in 0..count {
             let schema = server.schema(rng);
             let in_chunks = !without.has("loading") && rng.chance(35);
             let (name, load) = (format!("t{i}"), Load::Absent);
-            let table = Table { name, schema, in_chunks, rows: Vec::new(), gone: Vec::new(), load };
+            let table = Table { name, schema, in_chunks, rows: Vec::new(), gone: Vec::new(), load, unswept: false };
             server.tables.push(table);
             for _ in 0..rng.between(0, 12) {
                 server.insert(rng, i);
@@ -126,6 +130,42 @@ impl Server {
         }
     }
 
+    /// What a log cannot tell has happened to a table, and it is loaded again: rows went, came and changed that nobody heard
+    /// of.
+    pub(crate) fn doubt(&mut self, rng: &mut Rng) -> Option<Piece> {
+        let table = rng.below(self.tables.len());
+        if matches!(self.tables[table].load, Load::Absent) {
+            return None;
+        }
+        for _ in 0..rng.below(4) {
+            self.event(rng, table);
+        }
+        let table = &mut self.tables[table];
+        table.load = Load::Chunks { after: None, touched: BTreeSet::new() };
+        table.in_chunks = true;
+        table.unswept = !table.schema.key.is_empty();
+        Some(Piece::Reload(table.name.clone()))
+    }
+
+    /// A portion of a table that was loaded again is swept.
+    pub(crate) fn sweep(&self, rng: &mut Rng) -> Option<Piece> {
+        let waiting: Vec<&Table> = self.tables.iter().filter(|table| table.unswept).collect();
+        if waiting.is_empty() {
+            return None;
+        }
+        Some(Piece::Sweep { table: rng.pick(&waiting).name.clone(), whole: false })
+    }
+
+    /// All that waits is swept.
+    pub(crate) fn sweep_all(&mut self) -> Batch {
+        let waiting = self.tables.iter_mut().filter(|table| table.unswept);
+        let swept = waiting.map(|table| {
+            table.unswept = false;
+            Piece::Sweep { table: table.name.clone(), whole: true }
+        });
+        swept.collect()
+    }
+
     pub(crate) fn is_loading(&self) -> bool {
         self.tables.iter().any(|table| matches!(table.load, Load::Chunks { .. }))
     }
@@ -134,6 +174,16 @@ impl Server {
     pub(crate) fn batch(&mut self, rng: &mut Rng) -> Batch {
         let mut batch = Batch::new();
         let mut emptied = Vec::new();
+        if let Some(mut doubts) = self.doubts.take() {
+            let doubt = doubts.chance(8).then(|| self.doubt(&mut doubts)).flatten();
+            let sweep = doubts.chance(30).then(|| self.sweep(&mut doubts)).flatten();
+            self.doubts = Some(doubts);
+            // Behind what came before, alone in its batch.
+            if let Some(doubt) = doubt {
+                return vec![doubt];
+            }
+            batch.extend(sweep);
+        }
         for _ in 0..rng.between(1, 3) {
             if rng.chance(6) && !self.without.has("truncate") {
                 let table = rng.below(self.tables.len());

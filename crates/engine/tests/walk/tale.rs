@@ -7,10 +7,15 @@ use crate::server::Server;
 use crate::sql::{Relation, Writer};
 use testkit::Rng;
 
+/// What tells the chance of doubts from that of everything else: half of the walks have none.
+const DOUBTS: u64 = 0xd0f2;
+
 /// The story of a seed.
 pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
     let mut rng = Rng::new(seed);
-    let mut server = Server::new(&mut rng, without);
+    let mut doubts = Rng::new(seed ^ DOUBTS);
+    let is_doubtful = doubts.chance(50) && !without.has("reload");
+    let mut server = Server::new(&mut rng, is_doubtful.then_some(doubts), without);
     let count = server.tables.len();
     let late_table = rng.chance(20) && !without.has("late");
     let early_tables = if late_table { count - 1 } else { count };
@@ -37,23 +42,21 @@ pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
         }
         act(&mut rng, &mut server, without, &mut acts);
     }
-    while server.is_loading() {
-        let batch = server.chunk(&mut rng).into_iter().collect();
-        acts.push(Act::Step(vec![batch]));
-    }
+    end(&mut rng, &mut server, &mut acts);
     for _ in 0..rng.between(1, 3) {
         act(&mut rng, &mut server, without, &mut acts);
     }
+    end(&mut rng, &mut server, &mut acts);
     acts
 }
 
 /// The same story, but some of its transactions come in parts.
 pub(crate) fn in_chains(rng: &mut Rng, acts: Vec<Act>) -> Vec<Act> {
-    let has_chunks = |batch: &Batch| batch.iter().any(|piece| matches!(piece, Piece::Chunk { .. }));
+    let is_transaction = |batch: &Batch| batch.iter().all(|piece| matches!(piece, Piece::Row(_) | Piece::Truncate(_)));
     let mut out = Vec::new();
     for act in acts {
         match act {
-            Act::Step(batches) if rng.chance(25) && !batches.iter().any(has_chunks) => {
+            Act::Step(batches) if rng.chance(25) && batches.iter().all(is_transaction) => {
                 for batch in batches {
                     let pieces = in_parts(&batch);
                     out.push(Act::Chain(pieces.chunks(rng.between(1, 3)).map(<[Batch]>::concat).collect()));
@@ -63,6 +66,18 @@ pub(crate) fn in_chains(rng: &mut Rng, acts: Vec<Act>) -> Vec<Act> {
         }
     }
     out
+}
+
+/// Whatever is loading comes to its end, and what waits is swept.
+fn end(rng: &mut Rng, server: &mut Server, acts: &mut Vec<Act>) {
+    while server.is_loading() {
+        let batch = server.chunk(rng).into_iter().collect();
+        acts.push(Act::Step(vec![batch]));
+    }
+    let swept = server.sweep_all();
+    if !swept.is_empty() {
+        acts.push(Act::Step(vec![swept]));
+    }
 }
 
 fn act(rng: &mut Rng, server: &mut Server, without: &Without, acts: &mut Vec<Act>) {
