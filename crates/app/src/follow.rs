@@ -367,7 +367,11 @@ impl Follower {
     fn note(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Batch(batch) => self.note_batch(batch),
-            SourceEvent::Parked { table, .. } => self.followed.retain(|followed| followed.id != *table),
+            SourceEvent::Parked { table, .. }
+            | SourceEvent::Altered { table, .. }
+            | SourceEvent::Reload { table, .. } => {
+                self.followed.retain(|followed| followed.id != *table);
+            }
             SourceEvent::State(..) | SourceEvent::Rejected(_) | SourceEvent::Failed(_) => {}
         }
     }

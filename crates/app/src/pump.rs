@@ -549,7 +549,9 @@ impl Pump {
                 let parts = [failure.message, failure.detail, failure.hint];
                 source.message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
             }
-            SourceEvent::Parked { table, reason } => {
+            SourceEvent::Parked { table, reason }
+            | SourceEvent::Reload { table, reason }
+            | SourceEvent::Altered { table, statement: reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
                 return Some(Input::Park { table, reason });
             }

@@ -134,17 +134,43 @@ pub struct FollowedTable {
     pub load: Load,
 }
 
-/// Stops a running source.
+/// A table to be loaded again, and why.
+pub type ReloadRequest = (TableId, String);
+
+/// Requests that may wait until a source sees to them.
+const RELOADS_MAX: usize = 64;
+
+/// Commands a running source.
 #[derive(Debug)]
 pub struct Control {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    reloads: Option<mpsc::Sender<ReloadRequest>>,
 }
 
 impl Control {
-    /// Of a task that ends soon after the word.
+    /// Of a task that ends soon after the word, and whose tables are never loaded again.
     pub fn new(stop: watch::Sender<bool>, task: JoinHandle<()>) -> Self {
-        Self { stop, task }
+        Self { stop, task, reloads: None }
+    }
+
+    /// Of a task that takes requests to load a table again from the other end of `reloads`.
+    pub fn with_reloads(stop: watch::Sender<bool>, task: JoinHandle<()>, reloads: mpsc::Sender<ReloadRequest>) -> Self {
+        Self { stop, task, reloads: Some(reloads) }
+    }
+
+    /// Where [`Control::with_reloads`] takes its requests from.
+    pub fn requests() -> (mpsc::Sender<ReloadRequest>, mpsc::Receiver<ReloadRequest>) {
+        mpsc::channel(RELOADS_MAX)
+    }
+
+    /// Asks for a table to be loaded again, by hand: [`SourceEvent::Reload`] follows, or [`SourceEvent::Altered`] where its
+    /// columns are others by now. Answers whether the request was taken; a source that has ended takes none.
+    pub async fn reload(&self, table: TableId, reason: String) -> bool {
+        match &self.reloads {
+            Some(reloads) => reloads.send((table, reason)).await.is_ok(),
+            None => false,
+        }
     }
 
     /// Ends the source and waits until its connections are closed. What was not received is read again next time.

@@ -1,6 +1,6 @@
 //! Trials against real servers, with `SLOW=1`: the address is `TIDEMILL_TEST_MYSQL_PORT` and `TIDEMILL_TEST_MARIADB_PORT`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::Receiver;
 const PATIENCE: Duration = Duration::from_secs(90);
 const SERVERS: [&str; 2] = ["mysql", "mariadb"];
 
-type Outcome = Result<(), String>;
+pub(super) type Outcome = Result<(), String>;
 
 /// All trials, for every server that there is; none without `SLOW=1`.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         out.push(trial(server, "table_without_key", move || bag_under_writes(server, port)));
         out.push(trial(server, "connection_killed", move || connection_killed(server, port)));
         out.push(trial(server, "resume", move || resume(server, port)));
-        out.push(trial(server, "altered_and_truncated", move || altered(server, port)));
+        out.extend(super::repair::trials(server, port));
         out.push(trial(server, "doctor", move || doctored(server, port)));
         out.push(trial(server, "server_gone", move || server_gone(server, port)));
         out.push(trial(server, "log_purged", move || log_purged(server, port)));
@@ -57,7 +57,11 @@ fn port_of(server: &str) -> Option<u16> {
     std::env::var(format!("TIDEMILL_TEST_{}_PORT", server.to_ascii_uppercase())).ok()?.parse().ok()
 }
 
-fn trial<F: Future<Output = Outcome>>(server: &str, name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
+pub(super) fn trial<F: Future<Output = Outcome>>(
+    server: &str,
+    name: &str,
+    run: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
     Trial::test(format!("server/{name}_{server}"), move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let result = runtime.block_on(async {
@@ -68,13 +72,13 @@ fn trial<F: Future<Output = Outcome>>(server: &str, name: &str, run: impl FnOnce
 }
 
 /// A database of its own on a server.
-struct Shop {
-    port: u16,
-    database: String,
+pub(super) struct Shop {
+    pub(super) port: u16,
+    pub(super) database: String,
 }
 
 impl Shop {
-    async fn new(server: &str, port: u16, name: &str, tables: &[&str]) -> Result<Self, String> {
+    pub(super) async fn new(server: &str, port: u16, name: &str, tables: &[&str]) -> Result<Self, String> {
         let shop = Self { port, database: format!("connect_{name}_{server}") };
         let mut conn = shop.conn_to("").await?;
         let database = &shop.database;
@@ -87,7 +91,7 @@ impl Shop {
         Ok(shop)
     }
 
-    async fn conn_to(&self, database: &str) -> Result<Conn, String> {
+    pub(super) async fn conn_to(&self, database: &str) -> Result<Conn, String> {
         let database = (!database.is_empty()).then(|| database.to_owned());
         let opts = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
@@ -98,15 +102,15 @@ impl Shop {
         Conn::new(opts).await.map_err(|e| e.to_string())
     }
 
-    async fn conn(&self) -> Result<Conn, String> {
+    pub(super) async fn conn(&self) -> Result<Conn, String> {
         self.conn_to(&self.database).await
     }
 
-    fn config(&self, tls: Tls) -> MysqlConfig {
+    pub(super) fn config(&self, tls: Tls) -> MysqlConfig {
         MysqlConfig { port: self.port, database: self.database.clone(), tls, ..MysqlConfig::default() }
     }
 
-    async fn tables(&self, names: &[&str]) -> Result<Vec<CaptureTable>, String> {
+    pub(super) async fn tables(&self, names: &[&str]) -> Result<Vec<CaptureTable>, String> {
         let wanted: Vec<_> = names.iter().map(|n| (self.database.clone(), (*n).to_owned())).collect();
         let described = describe(&self.config(Tls::Disabled), &wanted).await.map_err(|f| f.detail)?;
         let table = |(id, d): (usize, connect::source::mysql::Described)| {
@@ -126,7 +130,7 @@ impl Shop {
     }
 
     /// The rows of a table as text, sorted.
-    async fn content(&self, columns: &str, table: &str) -> Result<Vec<String>, String> {
+    pub(super) async fn content(&self, columns: &str, table: &str) -> Result<Vec<String>, String> {
         let mut conn = self.conn().await?;
         let rows: Vec<String> =
             conn.query(format!("SELECT CONCAT_WS(',', {columns}) FROM {table}")).await.map_err(|e| e.to_string())?;
@@ -136,44 +140,52 @@ impl Shop {
     }
 }
 
-async fn run(conn: &mut Conn, sql: &str) -> Outcome {
+pub(super) async fn run(conn: &mut Conn, sql: &str) -> Outcome {
     conn.query_drop(sql).await.map_err(|e| format!("{sql}: {e}"))
 }
 
 /// What a receiver makes of the events: the tables, as the store would have them.
-struct Mirror {
-    tables: Vec<MirrorTable>,
-    position: Position,
+pub(super) struct Mirror {
+    pub(super) tables: Vec<MirrorTable>,
+    pub(super) position: Position,
     /// Changes received.
-    changes: u64,
-    states: Vec<SourceState>,
-    parked: Vec<(TableId, String)>,
+    pub(super) changes: u64,
+    pub(super) states: Vec<SourceState>,
+    pub(super) parked: Vec<(TableId, String)>,
+    pub(super) reloads: Vec<(TableId, String)>,
+    pub(super) altered: Vec<(TableId, String)>,
     /// Parts of a transaction whose last one has not come.
-    staged: Vec<SourceBatch>,
+    pub(super) staged: Vec<SourceBatch>,
     /// Transactions that came in parts.
-    parted: usize,
+    pub(super) parted: usize,
 }
 
-struct MirrorTable {
-    table: CaptureTable,
-    layout: Layout,
+pub(super) struct MirrorTable {
+    pub(super) table: CaptureTable,
+    pub(super) layout: Layout,
+    /// While it is loaded again: keys that chunks or changes have brought since. The others go when it is complete.
+    pub(super) brought: Option<BTreeSet<Vec<u8>>>,
     /// By key bytes, or by whole row where there is no key; with a count.
-    rows: BTreeMap<Vec<u8>, (Vec<u8>, i64)>,
+    pub(super) rows: BTreeMap<Vec<u8>, (Vec<u8>, i64)>,
 }
 
 impl Mirror {
-    fn new(tables: &[CaptureTable]) -> Self {
-        let table = |t: &CaptureTable| MirrorTable {
-            table: t.clone(),
-            layout: Layout::new(t.schema.types()),
-            rows: BTreeMap::new(),
-        };
-        let tables = tables.iter().map(table).collect();
-        let (states, parked) = (Vec::new(), Vec::new());
-        Self { tables, position: Position::default(), changes: 0, states, parked, staged: Vec::new(), parted: 0 }
+    pub(super) fn new(tables: &[CaptureTable]) -> Self {
+        let tables = tables.iter().map(MirrorTable::of).collect();
+        Self {
+            tables,
+            position: Position::default(),
+            changes: 0,
+            states: Vec::new(),
+            parked: Vec::new(),
+            reloads: Vec::new(),
+            altered: Vec::new(),
+            staged: Vec::new(),
+            parted: 0,
+        }
     }
 
-    fn take(&mut self, event: SourceEvent) -> Outcome {
+    pub(super) fn take(&mut self, event: SourceEvent) -> Outcome {
         match event {
             SourceEvent::Batch(batch) => {
                 if batch.part.is_none_or(|part| part.is_first()) {
@@ -188,6 +200,14 @@ impl Mirror {
             }
             SourceEvent::State(state, _) => self.states.push(state),
             SourceEvent::Parked { table, reason } => self.parked.push((table, reason)),
+            SourceEvent::Reload { table, reason } => {
+                self.parked.retain(|(parked, _)| *parked != table);
+                self.reloads.push((table, reason));
+                let table = &mut self.tables[table.0 as usize];
+                table.table.load = Load::Pending { cursor: None };
+                table.brought = Some(BTreeSet::new());
+            }
+            SourceEvent::Altered { table, statement } => self.altered.push((table, statement)),
             SourceEvent::Rejected(row) => return Err(format!("rejected: {row:?}")),
             SourceEvent::Failed(failure) => {
                 return Err(format!("{}: {}", failure.message, failure.detail));
@@ -209,8 +229,18 @@ impl Mirror {
         self.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
         for chunk in batch.chunks {
             let table = &mut self.tables[chunk.table.0 as usize];
+            if table.table.schema.key.is_empty() {
+                // It comes whole.
+                table.rows.clear();
+            }
             for row in chunk.rows.iter() {
                 table.add(row, 1)?;
+            }
+            if chunk.complete
+                && let Some(brought) = table.brought.take()
+                && !table.table.schema.key.is_empty()
+            {
+                table.rows.retain(|key, _| brought.contains(key));
             }
             let cursor = Some(chunk.cursor);
             table.table.load = if chunk.complete { Load::Complete } else { Load::Pending { cursor } };
@@ -221,7 +251,7 @@ impl Mirror {
         Ok(())
     }
 
-    fn is_loaded(&self) -> bool {
+    pub(super) fn is_loaded(&self) -> bool {
         self.tables.iter().all(|t| t.table.load == Load::Complete)
     }
 
@@ -237,7 +267,7 @@ impl Mirror {
         }
     }
 
-    fn content(&self, table: usize) -> Vec<String> {
+    pub(super) fn content(&self, table: usize) -> Vec<String> {
         let table = &self.tables[table];
         let mut out = Vec::new();
         for (row, count) in table.rows.values() {
@@ -250,6 +280,11 @@ impl Mirror {
 }
 
 impl MirrorTable {
+    pub(super) fn of(table: &CaptureTable) -> Self {
+        let layout = Layout::new(table.schema.types());
+        Self { table: table.clone(), layout, brought: None, rows: BTreeMap::new() }
+    }
+
     /// While a table is loading, a change meets rows that are not there yet: the newest wins by key, as in the store.
     fn add(&mut self, row: &[u8], weight: i64) -> Outcome {
         let mut key = Vec::new();
@@ -267,6 +302,9 @@ impl MirrorTable {
             } else {
                 Ok(())
             };
+        }
+        if let Some(brought) = &mut self.brought {
+            brought.insert(key.clone());
         }
         if weight > 0 {
             let before = self.rows.insert(key, (row.to_vec(), 1));
@@ -286,7 +324,7 @@ impl MirrorTable {
     }
 }
 
-fn expect_equal(what: &str, got: &[String], wanted: &[String]) -> Outcome {
+pub(super) fn expect_equal(what: &str, got: &[String], wanted: &[String]) -> Outcome {
     if got == wanted {
         return Ok(());
     }
@@ -334,7 +372,7 @@ async fn under_writes<T>(shop: &Shop, work: impl Future<Output = Result<T, Strin
     value
 }
 
-async fn fill(shop: &Shop, rows: usize) -> Outcome {
+pub(super) async fn fill(shop: &Shop, rows: usize) -> Outcome {
     let mut conn = shop.conn().await?;
     for from in (0..rows).step_by(1_000) {
         let values: Vec<String> = (from..rows.min(from + 1_000)).map(|i| format!("({i}, {})", i % 7)).collect();
@@ -343,7 +381,7 @@ async fn fill(shop: &Shop, rows: usize) -> Outcome {
     Ok(())
 }
 
-const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT NOT NULL)";
+pub(super) const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT NOT NULL)";
 
 /// A table is loaded while eight writers change it on 64 keys; in the end both are equal.
 async fn snapshot_under_writes(server: &str, port: u16, tls: Tls) -> Outcome {
@@ -371,7 +409,12 @@ async fn snapshot_under_writes(server: &str, port: u16, tls: Tls) -> Outcome {
 }
 
 /// Reads to the end of the log and stops.
-async fn finish(shop: &Shop, mirror: &mut Mirror, events: &mut Receiver<SourceEvent>, control: Control) -> Outcome {
+pub(super) async fn finish(
+    shop: &Shop,
+    mirror: &mut Mirror,
+    events: &mut Receiver<SourceEvent>,
+    control: Control,
+) -> Outcome {
     let end = current_position(&shop.config(Tls::Disabled)).await.map_err(|f| f.detail)?;
     mirror.follow(events, Some(&end)).await?;
     events.close();
@@ -516,37 +559,6 @@ async fn resume(server: &str, port: u16) -> Outcome {
     let (mut events, control) = MysqlSource::start(shop.config(Tls::Disabled), tables, position, Limits::default());
     finish(&shop, &mut mirror, &mut events, control).await?;
     expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
-}
-
-/// TRUNCATE empties a table; an ALTER parks its table and leaves the others.
-async fn altered(server: &str, port: u16) -> Outcome {
-    let u = "CREATE TABLE u (id INT PRIMARY KEY, n INT NOT NULL)";
-    let shop = Shop::new(server, port, "alter", &[T, u]).await?;
-    fill(&shop, 100).await?;
-    let tables = shop.tables(&["t", "u"]).await?;
-    let mut mirror = Mirror::new(&tables);
-    let config = MysqlConfig { snapshot_delay: Duration::ZERO, ..shop.config(Tls::Disabled) };
-    let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
-    mirror.follow(&mut events, None).await?;
-    let mut conn = shop.conn().await?;
-    for sql in [
-        "TRUNCATE TABLE t",
-        "INSERT INTO t VALUES (7, 7)",
-        "INSERT INTO u VALUES (1, 1)",
-        "ALTER TABLE u ADD COLUMN extra INT",
-        "INSERT INTO u VALUES (2, 2, 2)",
-        "ALTER TABLE t ADD INDEX n (n)",
-        "INSERT INTO t VALUES (8, 8)",
-    ] {
-        run(&mut conn, sql).await?;
-    }
-    finish(&shop, &mut mirror, &mut events, control).await?;
-    expect_equal("t", &mirror.content(0), &["7,7".to_owned(), "8,8".to_owned()])?;
-    expect_equal("u", &mirror.content(1), &["1,1".to_owned()])?;
-    match &mirror.parked[..] {
-        [(TableId(1), reason)] if reason.contains("altered") => Ok(()),
-        other => Err(format!("parked: {other:?}")),
-    }
 }
 
 /// The server cannot be reached for a while, twice: the source waits, says so, and goes on.

@@ -73,7 +73,7 @@ const ACCESS_DENIED: [u16; 3] = [1044, 1045, 1698];
 const MISSING_PRIVILEGE: [u16; 4] = [1142, 1143, 1227, 1370];
 const HOST_BLOCKED: [u16; 2] = [1129, 1130];
 const LOG_READ: u16 = 1236;
-const NO_SUCH_TABLE: u16 = 1146;
+pub(crate) const NO_SUCH_TABLE: u16 = 1146;
 const BINLOG_OFF: u16 = 1381;
 
 /// What a person must mend, or none if trying again may help.

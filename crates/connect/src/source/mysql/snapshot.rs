@@ -1,16 +1,17 @@
 //! Reading tables for their first load: chunks by primary key, as many tables at a time as the connection allows.
 //!
-//! Each table has one task. It reads a chunk, asks the server where its log ends now, hands both over, and reads the
+//! Each table has one task, begun when the table's load begins and ended when the table is loaded again. It reads a chunk, asks the server where its log ends now, hands both over, and reads the
 //! next chunk at once; the hand-over waits when nobody takes it. What a chunk is worth is decided in [`super::window`].
 //! Cursors travel as values, each compared by the server in its column's own type and collation: a client cannot know
 //! that order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use relation::Rows;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::source::RejectedRow;
@@ -18,7 +19,7 @@ use crate::source::RejectedRow;
 use super::assemble::{hex, shown};
 use super::decode::{SnapshotPlan, SourceColumn};
 use super::describe::{literal, quoted};
-use super::error::{WireError, failure};
+use super::error::{NO_SUCH_TABLE, WireError, failure};
 use super::position::LogPoint;
 use super::server::log_end;
 use super::window::Chunk;
@@ -50,6 +51,7 @@ pub(crate) enum Loaded {
     /// The table cannot be loaded; the others can.
     Parked {
         table: usize,
+        run: u64,
         reason: String,
     },
 }
@@ -57,29 +59,52 @@ pub(crate) enum Loaded {
 /// The readers of one connection's time. Dropping them ends them.
 #[derive(Debug)]
 pub(crate) struct Loaders {
-    _tasks: JoinSet<()>,
+    config: Arc<MysqlConfig>,
+    tasks: JoinSet<()>,
+    /// The reader of each table that has one.
+    readers: BTreeMap<usize, AbortHandle>,
+    together: Arc<Semaphore>,
+    bags: Arc<Semaphore>,
+    sender: mpsc::Sender<Loaded>,
     pub(crate) loaded: mpsc::Receiver<Loaded>,
 }
 
 impl Loaders {
-    /// Starts a reader per table; `run` marks their chunks.
-    pub(crate) fn start(config: &Arc<MysqlConfig>, tables: Vec<(usize, CaptureTable)>, run: u64) -> Self {
+    /// No readers yet.
+    pub(crate) fn new(config: &Arc<MysqlConfig>) -> Self {
         let (sender, loaded) = mpsc::channel(QUEUE);
-        let together = Arc::new(Semaphore::new(config.snapshot_tables.max(1)));
-        let bags = Arc::new(Semaphore::new(1));
-        let mut tasks = JoinSet::new();
-        for (index, table) in tables {
-            let (together, sender) = (Arc::clone(&together), sender.clone());
-            let bags = Arc::clone(&bags);
-            let reader = TableReader { config: Arc::clone(config), table, index, run, sender, bags };
-            tasks.spawn(async move {
-                tokio::time::sleep(reader.config.snapshot_delay).await;
-                if let Ok(_turn) = together.acquire_owned().await {
-                    reader.run().await;
-                }
-            });
+        Self {
+            config: Arc::clone(config),
+            tasks: JoinSet::new(),
+            readers: BTreeMap::new(),
+            together: Arc::new(Semaphore::new(config.snapshot_tables.max(1))),
+            bags: Arc::new(Semaphore::new(1)),
+            sender,
+            loaded,
         }
-        Self { _tasks: tasks, loaded }
+    }
+
+    /// Starts the reader of a table; `run` marks its chunks. A reader that the table had before ends.
+    pub(crate) fn start(&mut self, index: usize, table: CaptureTable, run: u64) {
+        self.stop(index);
+        while self.tasks.try_join_next().is_some() {}
+        let (together, sender) = (Arc::clone(&self.together), self.sender.clone());
+        let (config, bags) = (Arc::clone(&self.config), Arc::clone(&self.bags));
+        let reader = TableReader { config, table, index, run, sender, bags };
+        let handle = self.tasks.spawn(async move {
+            tokio::time::sleep(reader.config.snapshot_delay).await;
+            if let Ok(_turn) = together.acquire_owned().await {
+                reader.run().await;
+            }
+        });
+        self.readers.insert(index, handle);
+    }
+
+    /// Ends the reader of a table, if it has one.
+    pub(crate) fn stop(&mut self, index: usize) {
+        if let Some(reader) = self.readers.remove(&index) {
+            reader.abort();
+        }
     }
 }
 
@@ -120,7 +145,7 @@ impl TableReader {
 
     async fn park(&self, reason: String) {
         // If nobody listens, nobody needs to know.
-        drop(self.sender.send(Loaded::Parked { table: self.index, reason }).await);
+        drop(self.sender.send(Loaded::Parked { table: self.index, run: self.run, reason }).await);
     }
 
     async fn connect(&self) -> Result<Wire, WireError> {
@@ -280,6 +305,10 @@ impl TableReader {
 
 /// An error that only concerns this table, or that trying again will not mend.
 fn refusal(error: &WireError, config: &MysqlConfig) -> Option<String> {
+    // It was there when its load began: the log will tell what became of it.
+    if error.code() == Some(NO_SUCH_TABLE) {
+        return None;
+    }
     let failure = failure(error, config)?;
     Some(format!("{}. {} {}", failure.message, failure.detail, failure.hint))
 }
