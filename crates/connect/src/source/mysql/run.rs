@@ -85,6 +85,7 @@ impl MysqlSource {
             stopped,
             requests,
             asked: VecDeque::new(),
+            waited_at: None,
             pauses,
             cursors,
             tables,
@@ -123,6 +124,8 @@ struct Runner {
     requests: mpsc::Receiver<ReloadRequest>,
     /// Requests that were taken and wait for a moment that suits them.
     asked: VecDeque<(usize, String)>,
+    /// The statement that was waited for last.
+    waited_at: Option<String>,
     /// Per table: when its next load may begin.
     pauses: Vec<Pause>,
     /// Per table: where its load goes on, as of the last chunk handed over.
@@ -277,6 +280,7 @@ impl Runner {
             if let Some(index) = self.walk(log)? {
                 // A table that leaves is left as the log has made it up to here.
                 self.flush().await?;
+                self.wait_for_statement().await?;
                 let columns = self.describe(&mut sql, index).await?;
                 self.resolve(index, columns.as_deref())?;
                 continue;
@@ -362,8 +366,7 @@ impl Runner {
         self.say(state, message);
     }
 
-    /// Begins the loads that wait and whose time has come: where the log ends now, with the columns that the tables have
-    /// after that.
+    /// Begins the loads that wait and whose time has come, where the log ends now.
     async fn begin_loads(&mut self, sql: &mut Option<Wire>, loaders: &mut Loaders) -> Result<(), Halt> {
         let Some(assembler) = &self.assembler else { return Ok(()) };
         let now = Instant::now();
@@ -372,17 +375,14 @@ impl Runner {
             return Ok(());
         }
         let high = self.log_end(sql).await?;
+        let Some(assembler) = &mut self.assembler else { return Ok(()) };
         for index in due {
-            loaders.stop(index);
-            let columns = self.describe(sql, index).await?;
             self.run += 1;
-            let Some(assembler) = &mut self.assembler else { return Ok(()) };
-            if assembler.begin_load(index, high.clone(), columns.as_deref(), self.run) {
-                self.cursors[index] = None;
-                let mut table = assembler.table(index).clone();
-                table.load = Load::Pending { cursor: None };
-                loaders.start(index, table, self.run);
-            }
+            assembler.begin_load(index, high.clone(), self.run);
+            self.cursors[index] = None;
+            let mut table = assembler.table(index).clone();
+            table.load = Load::Pending { cursor: None };
+            loaders.start(index, table, self.run);
         }
         let loading = self.assembler.as_ref().map_or(0, |assembler| assembler.loading().len());
         self.say_loading(loading);
@@ -403,6 +403,17 @@ impl Runner {
                 self.resolve(index, columns.as_deref())?;
             }
         }
+        Ok(())
+    }
+
+    /// A statement is in the log before a query shows what it has done: one wait for all tables that it concerns.
+    async fn wait_for_statement(&mut self) -> Result<(), Halt> {
+        let place = self.assembler.as_ref().and_then(Assembler::doubted_at);
+        if place.is_none() || place == self.waited_at {
+            return Ok(());
+        }
+        self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+        self.waited_at = place;
         Ok(())
     }
 
@@ -498,15 +509,26 @@ impl Runner {
     fn take(&mut self, loaded: Loaded) {
         match loaded {
             Loaded::Chunk(chunk) => self.waiting.push(chunk),
+            Loaded::Differs { table, run, columns } => {
+                if let Some(assembler) = &mut self.assembler {
+                    assembler.load_described(table, run, columns.as_deref());
+                    self.note_end_of_loads();
+                }
+            }
             Loaded::Rejected(row) => self.said.push_back(SourceEvent::Rejected(row)),
             Loaded::Parked { table, run, reason } => {
                 if let Some(assembler) = &mut self.assembler {
                     assembler.park_load(table, run, reason);
-                    if self.state == Some(SourceState::Snapshot) && assembler.loading().is_empty() {
-                        self.say(SourceState::Streaming, String::new());
-                    }
+                    self.note_end_of_loads();
                 }
             }
+        }
+    }
+
+    fn note_end_of_loads(&mut self) {
+        let is_loading = self.assembler.as_ref().is_some_and(|assembler| !assembler.loading().is_empty());
+        if self.state == Some(SourceState::Snapshot) && !is_loading {
+            self.say(SourceState::Streaming, String::new());
         }
     }
 

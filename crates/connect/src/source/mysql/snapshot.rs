@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::source::RejectedRow;
 
-use super::assemble::{hex, shown};
+use super::assemble::{hex, is_same, shown};
 use super::decode::{SnapshotPlan, SourceColumn};
 use super::describe::{literal, quoted};
 use super::error::{NO_SUCH_TABLE, WireError, failure};
@@ -24,7 +24,7 @@ use super::position::LogPoint;
 use super::server::log_end;
 use super::window::Chunk;
 use super::wire::Wire;
-use super::{CaptureTable, Load, MysqlConfig, login};
+use super::{CaptureTable, Load, MysqlConfig, describe, login};
 
 /// Rows of the first chunk; the later ones aim at [`CHUNK_TIME`] and [`CHUNK_BYTES`].
 const FIRST_CHUNK_ROWS: usize = 4_096;
@@ -48,6 +48,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) enum Loaded {
     Chunk(Chunk),
     Rejected(RejectedRow),
+    /// The table has other columns than it is to be read with, or is not there.
+    Differs {
+        table: usize,
+        run: u64,
+        columns: Option<Vec<SourceColumn>>,
+    },
     /// The table cannot be loaded; the others can.
     Parked {
         table: usize,
@@ -112,6 +118,7 @@ impl Loaders {
 enum End {
     /// Whole, or nobody listens any more.
     Done,
+    Differs(Option<Vec<SourceColumn>>),
     Parked(String),
 }
 
@@ -131,6 +138,10 @@ impl TableReader {
             let result = if self.table.schema.key.is_empty() { self.bag().await } else { self.chunks().await };
             match result {
                 Ok(End::Done) => return,
+                Ok(End::Differs(columns)) => {
+                    let differs = Loaded::Differs { table: self.index, run: self.run, columns };
+                    return drop(self.sender.send(differs).await);
+                }
                 Ok(End::Parked(reason)) => return self.park(reason).await,
                 Err(error) => match refusal(&error, &self.config) {
                     Some(reason) => return self.park(reason).await,
@@ -175,6 +186,11 @@ impl TableReader {
             Err(reason) => return Ok(End::Parked(reason)),
         };
         let mut wire = self.connect_for_chunks().await?;
+        // Now that all is shown that the log had told when the load began.
+        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
+        if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
+            return Ok(End::Differs(columns));
+        }
         let rows_estimate = estimate(&mut wire, &self.table).await?;
         let mut rows_max = FIRST_CHUNK_ROWS;
         loop {
@@ -225,6 +241,10 @@ impl TableReader {
         };
         let Ok(turn) = Arc::clone(&self.bags).acquire_owned().await else { return Ok(End::Done) };
         let mut wire = self.connect().await?;
+        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
+        if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
+            return Ok(End::Differs(columns));
+        }
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         let rows_estimate = estimate(&mut wire, &self.table).await?;
         let high = if wire.server.mariadb {
@@ -401,6 +421,8 @@ impl<'a> Read<'a> {
 enum CursorKind {
     /// Digits, as SQL writes numbers.
     Number,
+    /// A double, which a float is compared as, with all its digits.
+    Double,
     /// Bytes in the column's own charset.
     Text {
         charset: String,
@@ -429,6 +451,9 @@ fn key_column(column: &SourceColumn) -> Result<KeyColumn, String> {
     let plain = |kind| KeyColumn { expression: name.clone(), select: name.clone(), kind };
     Ok(match column.data_type.to_ascii_lowercase().as_str() {
         "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" => plain(CursorKind::Number),
+        "float" | "double" => {
+            KeyColumn { expression: name.clone(), select: format!("{name} * 1e0"), kind: CursorKind::Double }
+        }
         // By number, or 'b' after 'a' would be compared as text.
         "bit" | "enum" | "set" => {
             let number = format!("({name} + 0)");
@@ -471,6 +496,13 @@ impl CursorKind {
         };
         match self {
             Self::Number => plain(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.')),
+            Self::Double => {
+                let number = plain(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'))?;
+                // Without an exponent it would be a decimal.
+                let is_double = number.contains(['e', 'E']);
+                number.parse::<f64>().ok()?;
+                Some(if is_double { number } else { format!("{number}e0") })
+            }
             Self::Text { charset } if charset.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
                 Some(format!("_{charset} x'{digits}'"))
             }

@@ -104,7 +104,8 @@ impl Replay {
         let mut begun = Vec::new();
         for index in waiting {
             let columns = self.columns(index, answer);
-            if self.assembler.begin_load(index, LogPoint::new(high.0, high.1), columns.as_deref(), self.run) {
+            self.assembler.begin_load(index, LogPoint::new(high.0, high.1), self.run);
+            if self.assembler.load_described(index, self.run, columns.as_deref()) {
                 begun.push(self.assembler.table(index).name.clone());
             }
         }

@@ -21,7 +21,12 @@ const DROPPED: &str = "the table was dropped";
 impl Assembler {
     /// What a statement does, one effect after the other; the step to take before it is given again, if there is one.
     pub(super) fn apply(&mut self, effects: &[Effect], query: event::Query<'_>) -> Option<Step> {
-        effects.iter().find_map(|effect| self.apply_one(effect, query))
+        let changes_tables = |effect: &Effect| !matches!(effect, Effect::Written(_));
+        let (effect, step) = effects.iter().find_map(|effect| Some((effect, self.apply_one(effect, query)?)))?;
+        if let Some(asked) = &mut self.asked {
+            asked.is_of_statement = changes_tables(effect);
+        }
+        Some(step)
     }
 
     fn apply_one(&mut self, effect: &Effect, query: event::Query<'_>) -> Option<Step> {
@@ -126,7 +131,7 @@ impl Assembler {
         if !is_concerned || table.answered_in == self.open.number {
             return None;
         }
-        self.asked = Some(Asked { index, doubt, reason });
+        self.asked = Some(Asked { index, doubt, reason, is_of_statement: false });
         Some(Step::Describe(index))
     }
 
@@ -140,13 +145,18 @@ impl Assembler {
         }
     }
 
+    /// The place of the statement that has raised the doubt, where it may have changed what the server says of the table.
+    pub(crate) fn doubted_at(&self) -> Option<String> {
+        self.asked.as_ref().filter(|asked| asked.is_of_statement).map(|_| self.here())
+    }
+
     /// A person wants the table loaded again: [`Assembler::described`] is to be called. Returns false while parts of a
     /// transaction go out, and where the table is another one by now.
     pub(crate) fn ask(&mut self, index: usize, reason: String) -> bool {
         if !self.may_ask() || !self.may_be_asked(index) {
             return false;
         }
-        self.asked = Some(Asked { index, doubt: Doubt::Content, reason });
+        self.asked = Some(Asked { index, doubt: Doubt::Content, reason, is_of_statement: false });
         true
     }
 
@@ -169,22 +179,17 @@ impl Assembler {
         }
     }
 
-    /// The load of a waiting table begins: the log ended at `high`, and after that the table had these columns. Chunks of
-    /// `run` count from now on. Returns whether it is to be read.
-    pub(crate) fn begin_load(
-        &mut self,
-        index: usize,
-        high: LogPoint,
-        columns: Option<&[SourceColumn]>,
-        run: u64,
-    ) -> bool {
-        if !self.agrees(index, columns, "ALTER TABLE, before it was loaded") {
-            return false;
-        }
+    /// The load of a waiting table begins: the log ended at `high`. Chunks of `run` count from now on.
+    pub(crate) fn begin_load(&mut self, index: usize, high: LogPoint, run: u64) {
         let table = &mut self.tables[index];
         table.passing = Passing::Until(high);
         table.run = run;
-        true
+    }
+
+    /// The columns as a reader finds them that is about to read. Returns whether it may.
+    pub(crate) fn load_described(&mut self, index: usize, run: u64, columns: Option<&[SourceColumn]>) -> bool {
+        let is_current = self.tables[index].is_loading() && self.tables[index].run == run;
+        is_current && self.agrees(index, columns, "ALTER TABLE, before it was loaded")
     }
 
     /// Chunks of `run` count from now on, of a load that goes on where it was.
@@ -300,7 +305,7 @@ impl Assembler {
 }
 
 /// Whether columns mean the same rows. `EXTRA` tells how values come about, which does not matter here.
-fn is_same(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
+pub(crate) fn is_same(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
     let without = |column: &SourceColumn| SourceColumn { extra: String::new(), ..column.clone() };
     some.len() == others.len() && some.iter().zip(others).all(|(a, b)| without(a) == without(b))
 }

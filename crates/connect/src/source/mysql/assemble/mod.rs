@@ -41,6 +41,8 @@ use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
 
+pub(crate) use doubt::is_same;
+
 /// A transaction stays whole up to so many times the rows of a batch, as long as its bytes fit: most receivers have less
 /// to do for one batch of 200,000 short rows than for ten parts.
 const TRANSACTION_ROWS: usize = 10;
@@ -108,6 +110,8 @@ struct Asked {
     doubt: Doubt,
     /// A sentence, or the statement.
     reason: String,
+    /// A statement changes the table itself, which may be in the log before a query shows it.
+    is_of_statement: bool,
 }
 
 /// What a table is to the capture.
