@@ -112,3 +112,59 @@ fn documents_name_no_machine() {
         }
     }
 }
+
+/// Commands that messages may name before they are there.
+const COMING: [&str; 3] = ["resnapshot", "pause", "resume"];
+
+/// The words of the command line, as the enum of commands has them.
+fn commands() -> BTreeSet<String> {
+    let text = read(&root().join("crates/app/src/cli/mod.rs"));
+    let body = text.split("enum Command {").nth(1).unwrap().split("\n}").next().unwrap();
+    let variants = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let names = variants.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+    let name = |line: &str| line.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap().to_lowercase();
+    names.map(name).chain(COMING.map(str::to_owned)).collect()
+}
+
+/// Words behind `tidemill ` where it is a command: in hints and messages, in comments, in documents. What goes on in the
+/// next line of a text is one text.
+fn named_commands(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    let words = joined.split("tidemill ").collect::<Vec<_>>();
+    let mut found = Vec::new();
+    for pair in words.windows(2) {
+        let before = pair[0].chars().next_back().unwrap_or(' ');
+        // `tidemill store 1` is what a data folder says of its format.
+        if before.is_alphanumeric()
+            || matches!(before, '-' | '_' | '/' | '.')
+            || pair[1].trim_start().starts_with("store")
+        {
+            continue;
+        }
+        let word: String = pair[1].trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+        if !word.is_empty() {
+            found.push(word);
+        }
+    }
+    found
+}
+
+#[test]
+fn hints_name_commands_that_exist() {
+    let commands = commands();
+    assert!(commands.contains("up") && commands.contains("doctor"), "the commands are read: {commands:?}");
+    let files = crates().into_iter().flat_map(|c| sources(&root().join("crates").join(c).join("src")));
+    let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name));
+    let mut checked = 0;
+    for path in files.chain(documents) {
+        for word in named_commands(&read(&path)) {
+            assert!(commands.contains(&word), "{} names `tidemill {word}`, which is no command", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} commands are named");
+    assert_eq!(
+        named_commands("run \\\n  `tidemill  restore`, or tidemill resnapshot --all"),
+        ["restore", "resnapshot"]
+    );
+}

@@ -13,7 +13,9 @@ fn main() {
 
 fn trials() -> Vec<libtest_mimic::Trial> {
     let mut trials = capture::runner::trials();
+    trials.extend(capture::histories::trials());
     trials.extend(capture::server::trials());
+    trials.extend(capture::continuity::trials());
     trials
 }
 
@@ -30,7 +32,7 @@ impl AnyDriver {
         let folder = case.parent().and_then(Path::file_name).unwrap_or_default();
         match folder.to_str() {
             Some("decode") => Self::Decode(Box::new(decode::DecodeDriver::new(case))),
-            Some("capture" | "position" | "secret" | "statement") => Self::Capture(Box::default()),
+            Some("capture" | "continuity" | "position" | "secret" | "statement") => Self::Capture(Box::default()),
             _ => Self::Unknown(folder.display().to_string()),
         }
     }

@@ -39,7 +39,7 @@ pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
         None => {
             let error = Diagnostic::error(Place::file(settings::FILE), "there is no dbt_project.yml in this folder");
             found.push(
-                error.hint("Run this in a dbt project, give one with --project, or make one with `tidemill init`."),
+                error.hint("Run this in a dbt project (a folder with dbt_project.yml), or give one with --project."),
             );
             Project::default()
         }

@@ -86,12 +86,12 @@ impl Error {
                 format!("Stop process {holder}, or choose another folder with --data.")
             }
             Self::NewerFormat { .. } => "Use the newer Tidemill, or choose an empty folder with --data.".to_owned(),
-            Self::Damaged { .. } => "Run `tidemill restore` from a backup, or move the data folder away and \
-                                     `tidemill resnapshot` from the sources."
+            Self::Damaged { .. } => "Put the data folder of a backup in its place, or move the data folder \
+                                     away: `tidemill up` loads all tables from the sources."
                 .to_owned(),
-            Self::LogGone { .. } => "After a restart: run `tidemill restore` from a backup, or move the data folder \
-                                     away and `tidemill resnapshot`. For a reader of the log: start it anew from a \
-                                     snapshot."
+            Self::LogGone { .. } => "After a restart: put the data folder of a backup in its place, or move the \
+                                     data folder away: `tidemill up` loads all tables from the sources. For a \
+                                     reader of the log: start it anew from a snapshot."
                 .to_owned(),
             error if error.is_disk_full() => "Free disk space; nothing is lost, writing goes on by itself.".to_owned(),
             Self::RecordTooLarge { .. } | Self::WritesTooLarge { .. } => {
@@ -100,8 +100,8 @@ impl Error {
             Self::TablesClosed => "Free disk space; the tables are opened again by themselves.".to_owned(),
             Self::TablesHeld { .. } => "End the oldest queries; folding goes on by itself then.".to_owned(),
             Self::SnapshotEnded { .. } => "Run the query again.".to_owned(),
-            Self::NoStage { .. } => "Run `tidemill restore` from a backup, or move the data folder away and \
-                                     `tidemill resnapshot` from the sources."
+            Self::NoStage { .. } => "Put the data folder of a backup in its place, or move the data folder \
+                                     away: `tidemill up` loads all tables from the sources."
                 .to_owned(),
             Self::StageEnded { .. } => "Begin a new stage.".to_owned(),
             Self::Lost { step } => format!("Append again from step {step}."),

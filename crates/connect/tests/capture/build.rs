@@ -117,7 +117,7 @@ impl EventBuilder {
 }
 
 /// CRC-32 as in zlib.
-fn crc(bytes: &[u8]) -> [u8; 4] {
+pub(crate) fn crc(bytes: &[u8]) -> [u8; 4] {
     let mut crc = u32::MAX;
     for &byte in bytes {
         crc ^= u32::from(byte);
@@ -157,7 +157,7 @@ fn event_body(line: &str, offset: u64, session: &Session) -> Result<(u8, u16, Ve
         "mariadb" => (162, 0, mariadb(words.next().ok_or("D-S-N")?, words.next())?),
         "begin" => (2, 0, query("BEGIN", session)?),
         "query" => (2, 0, query(&line.strip_prefix("query ").unwrap_or_default().replace('⏎', "\n"), session)?),
-        "xid" => (16, 0, vec![0; 8]),
+        "xid" => (16, 0, number("N").unwrap_or(0).to_le_bytes().to_vec()),
         "xa-prepare" => {
             let digits = words.next().ok_or("HEX")?;
             let name: Vec<u8> = (0..digits.len() / 2)

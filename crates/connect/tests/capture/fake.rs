@@ -1,17 +1,17 @@
 //! A server that plays a script: a log made of lines, and tables that never change. It lives in the test's own process.
 //!
-//! It knows what the source asks of a MySQL 8.4 server and nothing more: handshake without a password, settings, the end
-//! of the log, chunks of a table, and the log from an offset.
+//! It knows what the source asks of a MySQL 8.4 server and nothing more: handshake without a password, settings, who it is,
+//! its log files and their end, chunks of a table, and the log from an offset. What it has may change while it runs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use connect::source::mysql::{MysqlConfig, SourceColumn, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::build::EventBuilder;
+use super::build::{EventBuilder, crc};
 
 /// The file of every log.
 pub(crate) const FILE: &str = "binlog.000001";
@@ -24,6 +24,7 @@ const PACKET_BYTES_MAX: usize = 0xff_ff_ff;
 pub(crate) struct Log {
     format: Vec<u8>,
     events: Vec<(u64, Vec<u8>)>,
+    heartbeat: Vec<u8>,
 }
 
 impl Log {
@@ -37,7 +38,17 @@ impl Log {
             let event = builder.event(line)?;
             events.push((builder.offset(), event));
         }
-        Ok(Self { format, events })
+        let heartbeat = builder.event(&format!("heartbeat {FILE}"))?;
+        Ok(Self { format, events, heartbeat })
+    }
+
+    /// The same of a file that was begun at another time, in seconds since 1970.
+    pub(crate) fn begun(mut self, seconds: u32) -> Self {
+        self.format[..4].copy_from_slice(&seconds.to_le_bytes());
+        let sum = self.format.len() - 4;
+        let crc = crc(&self.format[..sum]);
+        self.format[sum..].copy_from_slice(&crc);
+        self
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -75,6 +86,14 @@ pub(crate) fn packet(out: &mut Vec<u8>, sequence: &mut u8, payload: &[u8]) {
 /// What the server has and does.
 #[derive(Default)]
 pub(crate) struct Script {
+    /// Its server_uuid; some number where it is empty.
+    pub(crate) uuid: String,
+    /// Its log files beside [`FILE`], newer or older; without [`FILE`] itself if `is_purged`.
+    pub(crate) is_purged: bool,
+    /// What the first requests for the log are refused with.
+    pub(crate) refusals: Vec<String>,
+    /// Server ids under which the log was asked for.
+    pub(crate) asked_as: Vec<u32>,
     pub(crate) log: Log,
     /// The log comes in pieces of so many bytes.
     pub(crate) piece_bytes: usize,
@@ -84,9 +103,14 @@ pub(crate) struct Script {
     pub(crate) orders: Vec<(i64, String)>,
 }
 
+/// The file that is left of a log that was purged.
+const LATER_FILE: &str = "binlog.000005";
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
 /// A running server; it ends with this.
 pub(crate) struct FakeServer {
     pub(crate) port: u16,
+    script: Arc<RwLock<Script>>,
     task: JoinHandle<()>,
 }
 
@@ -100,19 +124,30 @@ impl FakeServer {
     pub(crate) async fn start(script: Script) -> Result<Self, String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| e.to_string())?;
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();
-        let (script, dumps) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
+        let script = Arc::new(RwLock::new(script));
+        let played = Arc::clone(&script);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).ok();
-                let (script, dumps) = (Arc::clone(&script), Arc::clone(&dumps));
+                let script = Arc::clone(&played);
                 connections.spawn(async move {
                     // A client that goes away ends its connection; that is no failure.
-                    Connection { stream, script, dumps }.serve().await.ok();
+                    Connection { stream, script }.serve().await.ok();
                 });
             }
         });
-        Ok(Self { port, task })
+        Ok(Self { port, script, task })
+    }
+
+    /// Changes what it has. Connections to the log go on as before.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.script.write().expect("no connection panics"));
+    }
+
+    /// What it has.
+    pub(crate) fn script(&self) -> RwLockReadGuard<'_, Script> {
+        self.script.read().expect("no connection panics")
     }
 
     pub(crate) fn config(&self) -> MysqlConfig {
@@ -120,7 +155,7 @@ impl FakeServer {
         MysqlConfig {
             port,
             tls: Tls::Disabled,
-            snapshot_delay: std::time::Duration::ZERO,
+            snapshot_delay: Duration::ZERO,
             database: "shop".to_owned(),
             ..MysqlConfig::default()
         }
@@ -129,12 +164,14 @@ impl FakeServer {
 
 struct Connection {
     stream: TcpStream,
-    script: Arc<Script>,
-    /// Connections to the log so far.
-    dumps: Arc<AtomicUsize>,
+    script: Arc<RwLock<Script>>,
 }
 
 impl Connection {
+    fn script(&self) -> RwLockReadGuard<'_, Script> {
+        self.script.read().expect("no connection panics")
+    }
+
     async fn serve(mut self) -> std::io::Result<()> {
         self.answer(0, &[greeting()]).await?;
         self.read().await?;
@@ -167,12 +204,24 @@ impl Connection {
 
     async fn query(&mut self, sql: &str) -> std::io::Result<()> {
         let text = |values: &[&str]| values.iter().map(|v| Some((*v).to_owned())).collect::<Vec<_>>();
-        let packets = if sql.starts_with("SHOW GLOBAL VARIABLES") {
+        let packets = if sql.starts_with("SHOW GLOBAL VARIABLES WHERE Variable_name = 'gtid_mode'") {
+            result(&["Variable_name", "Value"], vec![text(&["gtid_mode", "OFF"])])
+        } else if sql.starts_with("SELECT @@GLOBAL.server_uuid") {
+            let uuid = self.script().uuid.clone();
+            let uuid = if uuid.is_empty() { "3e11fa47-71ca-11e1-9e33-c80aa9429562" } else { &uuid };
+            result(&["uuid", "executed", "purged"], vec![text(&[uuid, "", ""])])
+        } else if sql.starts_with("SHOW BINARY LOGS") {
+            let end = self.script().log.end().to_string();
+            let file = if self.script().is_purged { LATER_FILE } else { FILE };
+            result(&["Log_name", "File_size", "Encrypted"], vec![text(&[file, &end, "No"])])
+        } else if sql.starts_with("SHOW REPLICA STATUS") {
+            result(&["Source_Host"], Vec::new())
+        } else if sql.starts_with("SHOW GLOBAL VARIABLES") {
             let settings =
                 [("log_bin", "ON"), ("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("server_id", "1")];
             result(&["Variable_name", "Value"], settings.iter().map(|(name, value)| text(&[name, value])).collect())
         } else if sql.starts_with("SHOW BINARY LOG STATUS") {
-            let end = self.script.log.end().to_string();
+            let end = self.script().log.end().to_string();
             result(&["File", "Position", "Executed_Gtid_Set"], vec![text(&[FILE, &end, ""])])
         } else if sql.contains("information_schema.COLUMNS") {
             let names = [
@@ -229,7 +278,8 @@ impl Connection {
             .unwrap_or_default()
             .split(", ")
             .collect();
-        let behind = self.script.orders.iter().filter(|(id, _)| *id > from).take(count);
+        let script = self.script();
+        let behind = script.orders.iter().filter(|(id, _)| *id > from).take(count);
         let row = |(id, name): &(i64, String)| {
             let value = |column: &&str| Some(if column.contains("name") { name.clone() } else { id.to_string() });
             columns.iter().map(value).collect()
@@ -239,10 +289,20 @@ impl Connection {
 
     async fn dump(mut self, body: &[u8]) -> std::io::Result<()> {
         let offset = body.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b));
-        let mut stream = self.script.log.stream_from(u64::from(offset));
-        let cut = self.script.cuts.get(self.dumps.fetch_add(1, Ordering::Relaxed)).copied();
+        let id = body.get(6..10).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let (mut stream, heartbeat, cut, refused, piece_bytes) = {
+            let mut script = self.script.write().expect("no connection panics");
+            script.asked_as.push(id);
+            let refused = (!script.refusals.is_empty()).then(|| script.refusals.remove(0));
+            let cut = (!script.cuts.is_empty()).then(|| script.cuts.remove(0));
+            let stream = script.log.stream_from(u64::from(offset));
+            (stream, script.log.heartbeat.clone(), cut, refused, script.piece_bytes.max(1))
+        };
+        if let Some(message) = refused {
+            return self.answer(1, &[error(1236, &message)]).await;
+        }
         stream.truncate(cut.unwrap_or(usize::MAX));
-        for piece in stream.chunks(self.script.piece_bytes.max(1)) {
+        for piece in stream.chunks(piece_bytes) {
             self.stream.write_all(piece).await?;
             self.stream.flush().await?;
             tokio::task::yield_now().await;
@@ -250,8 +310,14 @@ impl Connection {
         if cut.is_some() {
             return self.stream.shutdown().await;
         }
-        // Nothing more comes: it waits until the client goes away.
-        self.stream.read_u8().await.map(|_| ())
+        // Nothing more comes: it says so until the client goes away.
+        loop {
+            tokio::select! {
+                read = self.stream.read_u8() => return read.map(|_| ()),
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+            self.answer(1, &[[&[0], heartbeat.as_slice()].concat()]).await?;
+        }
     }
 }
 
@@ -277,9 +343,14 @@ fn ok() -> Vec<u8> {
 
 /// An error that names what was asked, for whoever reads the test's output.
 fn refusal(sql: &str) -> Vec<u8> {
-    let mut out = vec![0xff, 0x28, 0x04];
+    error(1064, &format!("the fake server does not know: {sql}"))
+}
+
+fn error(code: u16, message: &str) -> Vec<u8> {
+    let mut out = vec![0xff];
+    out.extend_from_slice(&code.to_le_bytes());
     out.extend_from_slice(b"#42000");
-    out.extend_from_slice(format!("the fake server does not know: {sql}").as_bytes());
+    out.extend_from_slice(message.as_bytes());
     out
 }
 

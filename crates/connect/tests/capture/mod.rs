@@ -11,7 +11,7 @@
 //!     gtid N [TIME]             head of a transaction on MySQL, committed at TIME microseconds
 //!     anonymous [TIME]          the same without a number;  tagged TAG N [TIME]
 //!     mariadb D-S-N [ddl|xa|done]   head of a transaction on MariaDB
-//!     begin | xid | query SQL | rotate FILE | heartbeat | unknown N [ignorable] | incident
+//!     begin | xid [N] | query SQL | rotate FILE | heartbeat | unknown N [ignorable] | incident
 //!     session [db=NAME] [mode=N] [charset=NAME] [dbs=NAME,…]   of the statements that follow
 //!     xa-prepare HEX [one-phase]
 //!     map ID TABLE [columns=N]  table map; of shop.orders with another number of columns if asked
@@ -23,6 +23,12 @@
 //! begin FILE:OFFSET [altered|gone]    loads that wait begin, the log ending there; prints which
 //! ask TABLE                     a person wants it loaded again
 //! abandon                       the connection is lost
+//! resume OFFSET                 the log comes from this offset on, before the position: what follows is played from there
+//! belongs SERVER                the log that comes is this server's
+//! adopt FILE:OFFSET SET         what the server has executed up to a place of its log
+//! mark                          prints the position with that by which its log is known again
+//! judge                         whether a server's log leads on from a position: what it is and has, a line each
+//! settings                      what the doctor tells of a server's settings, a line each
 //! take                          prints the batch and the news
 //! position | covers             one answer per line of the body
 //! statement [mariadb] [version=N] [ansi] [plain] [charset=NAME]   likewise; `⏎` is a new line
@@ -30,7 +36,9 @@
 //! ```
 
 mod build;
+pub(crate) mod continuity;
 mod fake;
+pub(crate) mod histories;
 mod repair;
 pub(crate) mod runner;
 pub(crate) mod server;
@@ -40,7 +48,9 @@ mod texts;
 use std::path::Path;
 
 use build::{EventBuilder, Session, rows_of};
-use connect::source::mysql::testing::{Answer, Replay, covers, position, understood, understood_event};
+use connect::source::mysql::testing::{
+    Answer, Replay, covers, diagnosed, judge, place_of, position, understood, understood_event,
+};
 use connect::source::mysql::{CaptureTable, Load, SourceColumn, decode};
 use connect::{Limits, Secret};
 use relation::{Layout, SourceBatch, TableId};
@@ -91,6 +101,24 @@ impl Driver for CaptureDriver {
                 self.replay()?.abandon();
                 Ok(String::new())
             }
+            "resume" => {
+                let offset = arguments[0].parse().map_err(|_| "OFFSET")?;
+                self.builder = EventBuilder::new(offset);
+                self.replay()?.resume_from(offset);
+                Ok(String::new())
+            }
+            "belongs" => {
+                self.replay()?.belongs_to(arguments[0]);
+                Ok(String::new())
+            }
+            "adopt" => {
+                let (file, offset) = arguments[0].rsplit_once(':').ok_or("FILE:OFFSET")?;
+                let offset = offset.parse().map_err(|_| "offset")?;
+                self.replay()?.adopt((file, offset), arguments[1]).map(|()| String::new())
+            }
+            "mark" => Ok(self.replay()?.marked()),
+            "judge" => judge(&block.body),
+            "settings" => Ok(diagnosed(&block.body)),
             "take" => {
                 let replay = self.replay()?;
                 let batch = replay.take();
@@ -198,7 +226,9 @@ impl CaptureDriver {
         let mut out = String::new();
         self.builder.set_checksums(crc32);
         let format = self.builder.format_description();
-        self.replay()?.event(&format)?;
+        if let Err(error) = self.replay()?.event(&format) {
+            return Ok(format!("the file's head: error: {error}\n"));
+        }
         for line in body.lines() {
             if let Some(session) = line.strip_prefix("session") {
                 self.builder.set_session(session)?;
@@ -285,7 +315,7 @@ fn print_batch(batch: &SourceBatch) -> String {
         Some(part) => format!("part {}{}\n", part.number, if part.is_last { ", the last" } else { "" }),
     };
     if batch.part.is_none_or(|part| part.is_last) || !batch.position.0.is_empty() {
-        out += &format!("position {}\n", batch.position);
+        out += &format!("position {}\n", place_of(&batch.position.0));
     }
     for mark in &batch.transactions {
         let (time, changes) = (mark.commit_time_us, mark.changes);

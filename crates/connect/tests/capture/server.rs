@@ -17,7 +17,7 @@ use tokio::sync::mpsc::Receiver;
 const PATIENCE: Duration = Duration::from_secs(90);
 const SERVERS: [&str; 2] = ["mysql", "mariadb"];
 
-pub(super) type Outcome = Result<(), String>;
+pub(crate) type Outcome = Result<(), String>;
 
 /// All trials, for every server that there is; none without `SLOW=1`.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -37,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         out.push(trial(server, "resume", move || resume(server, port)));
         out.extend(super::repair::trials(server, port));
         out.push(trial(server, "doctor", move || doctored(server, port)));
+        out.push(trial(server, "sessions_that_a_server_limits", move || limited(server, port)));
         out.push(trial(server, "server_gone", move || server_gone(server, port)));
         out.push(trial(server, "log_purged", move || log_purged(server, port)));
         out.push(trial(server, "start_since", move || start_since(server, port)));
@@ -53,11 +54,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     out
 }
 
-fn port_of(server: &str) -> Option<u16> {
+pub(crate) fn port_of(server: &str) -> Option<u16> {
     std::env::var(format!("TIDEMILL_TEST_{}_PORT", server.to_ascii_uppercase())).ok()?.parse().ok()
 }
 
-pub(super) fn trial<F: Future<Output = Outcome>>(
+pub(crate) fn trial<F: Future<Output = Outcome>>(
     server: &str,
     name: &str,
     run: impl FnOnce() -> F + Send + 'static,
@@ -72,13 +73,13 @@ pub(super) fn trial<F: Future<Output = Outcome>>(
 }
 
 /// A database of its own on a server.
-pub(super) struct Shop {
-    pub(super) port: u16,
-    pub(super) database: String,
+pub(crate) struct Shop {
+    pub(crate) port: u16,
+    pub(crate) database: String,
 }
 
 impl Shop {
-    pub(super) async fn new(server: &str, port: u16, name: &str, tables: &[&str]) -> Result<Self, String> {
+    pub(crate) async fn new(server: &str, port: u16, name: &str, tables: &[&str]) -> Result<Self, String> {
         let shop = Self { port, database: format!("connect_{name}_{server}") };
         let mut conn = shop.conn_to("").await?;
         let database = &shop.database;
@@ -91,7 +92,7 @@ impl Shop {
         Ok(shop)
     }
 
-    pub(super) async fn conn_to(&self, database: &str) -> Result<Conn, String> {
+    pub(crate) async fn conn_to(&self, database: &str) -> Result<Conn, String> {
         let database = (!database.is_empty()).then(|| database.to_owned());
         let opts = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
@@ -102,15 +103,15 @@ impl Shop {
         Conn::new(opts).await.map_err(|e| e.to_string())
     }
 
-    pub(super) async fn conn(&self) -> Result<Conn, String> {
+    pub(crate) async fn conn(&self) -> Result<Conn, String> {
         self.conn_to(&self.database).await
     }
 
-    pub(super) fn config(&self, tls: Tls) -> MysqlConfig {
+    pub(crate) fn config(&self, tls: Tls) -> MysqlConfig {
         MysqlConfig { port: self.port, database: self.database.clone(), tls, ..MysqlConfig::default() }
     }
 
-    pub(super) async fn tables(&self, names: &[&str]) -> Result<Vec<CaptureTable>, String> {
+    pub(crate) async fn tables(&self, names: &[&str]) -> Result<Vec<CaptureTable>, String> {
         let wanted: Vec<_> = names.iter().map(|n| (self.database.clone(), (*n).to_owned())).collect();
         let described = describe(&self.config(Tls::Disabled), &wanted).await.map_err(|f| f.detail)?;
         let table = |(id, d): (usize, connect::source::mysql::Described)| {
@@ -130,7 +131,7 @@ impl Shop {
     }
 
     /// The rows of a table as text, sorted.
-    pub(super) async fn content(&self, columns: &str, table: &str) -> Result<Vec<String>, String> {
+    pub(crate) async fn content(&self, columns: &str, table: &str) -> Result<Vec<String>, String> {
         let mut conn = self.conn().await?;
         let rows: Vec<String> =
             conn.query(format!("SELECT CONCAT_WS(',', {columns}) FROM {table}")).await.map_err(|e| e.to_string())?;
@@ -140,43 +141,46 @@ impl Shop {
     }
 }
 
-pub(super) async fn run(conn: &mut Conn, sql: &str) -> Outcome {
+pub(crate) async fn run(conn: &mut Conn, sql: &str) -> Outcome {
     conn.query_drop(sql).await.map_err(|e| format!("{sql}: {e}"))
 }
 
 /// What a receiver makes of the events: the tables, as the store would have them.
-pub(super) struct Mirror {
-    pub(super) tables: Vec<MirrorTable>,
-    pub(super) position: Position,
+pub(crate) struct Mirror {
+    pub(crate) tables: Vec<MirrorTable>,
+    pub(crate) position: Position,
     /// Changes received.
-    pub(super) changes: u64,
-    pub(super) states: Vec<SourceState>,
-    pub(super) parked: Vec<(TableId, String)>,
-    pub(super) reloads: Vec<(TableId, String)>,
-    pub(super) altered: Vec<(TableId, String)>,
+    pub(crate) changes: u64,
+    pub(crate) states: Vec<SourceState>,
+    /// What was said with the last of them.
+    pub(crate) message: String,
+    pub(crate) parked: Vec<(TableId, String)>,
+    pub(crate) reloads: Vec<(TableId, String)>,
+    pub(crate) altered: Vec<(TableId, String)>,
     /// Parts of a transaction whose last one has not come.
-    pub(super) staged: Vec<SourceBatch>,
+    pub(crate) staged: Vec<SourceBatch>,
     /// Transactions that came in parts.
-    pub(super) parted: usize,
+    pub(crate) parted: usize,
 }
 
-pub(super) struct MirrorTable {
-    pub(super) table: CaptureTable,
-    pub(super) layout: Layout,
+pub(crate) struct MirrorTable {
+    pub(crate) table: CaptureTable,
+    pub(crate) layout: Layout,
     /// While it is loaded again: keys that chunks or changes have brought since. The others go when it is complete.
-    pub(super) brought: Option<BTreeSet<Vec<u8>>>,
+    pub(crate) brought: Option<BTreeSet<Vec<u8>>>,
     /// By key bytes, or by whole row where there is no key; with a count.
-    pub(super) rows: BTreeMap<Vec<u8>, (Vec<u8>, i64)>,
+    pub(crate) rows: BTreeMap<Vec<u8>, (Vec<u8>, i64)>,
 }
 
 impl Mirror {
-    pub(super) fn new(tables: &[CaptureTable]) -> Self {
+    pub(crate) fn new(tables: &[CaptureTable]) -> Self {
         let tables = tables.iter().map(MirrorTable::of).collect();
         Self {
             tables,
             position: Position::default(),
             changes: 0,
             states: Vec::new(),
+            message: String::new(),
             parked: Vec::new(),
             reloads: Vec::new(),
             altered: Vec::new(),
@@ -185,7 +189,7 @@ impl Mirror {
         }
     }
 
-    pub(super) fn take(&mut self, event: SourceEvent) -> Outcome {
+    pub(crate) fn take(&mut self, event: SourceEvent) -> Outcome {
         match event {
             SourceEvent::Batch(batch) => {
                 if batch.part.is_none_or(|part| part.is_first()) {
@@ -198,7 +202,10 @@ impl Mirror {
                     std::mem::take(&mut self.staged).into_iter().try_for_each(|batch| self.apply(batch))?;
                 }
             }
-            SourceEvent::State(state, _) => self.states.push(state),
+            SourceEvent::State(state, message) => {
+                self.states.push(state);
+                self.message = message;
+            }
             SourceEvent::Parked { table, reason } => self.parked.push((table, reason)),
             SourceEvent::Reload { table, reason } => {
                 self.parked.retain(|(parked, _)| *parked != table);
@@ -251,12 +258,12 @@ impl Mirror {
         Ok(())
     }
 
-    pub(super) fn is_loaded(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.tables.iter().all(|t| t.table.load == Load::Complete)
     }
 
     /// Takes events until everything is loaded and `target` is reached.
-    async fn follow(&mut self, events: &mut Receiver<SourceEvent>, target: Option<&Position>) -> Outcome {
+    pub(crate) async fn follow(&mut self, events: &mut Receiver<SourceEvent>, target: Option<&Position>) -> Outcome {
         loop {
             let there = target.is_none_or(|t| reached(&self.position, t).unwrap_or(false));
             if self.is_loaded() && there {
@@ -267,7 +274,7 @@ impl Mirror {
         }
     }
 
-    pub(super) fn content(&self, table: usize) -> Vec<String> {
+    pub(crate) fn content(&self, table: usize) -> Vec<String> {
         let table = &self.tables[table];
         let mut out = Vec::new();
         for (row, count) in table.rows.values() {
@@ -280,7 +287,7 @@ impl Mirror {
 }
 
 impl MirrorTable {
-    pub(super) fn of(table: &CaptureTable) -> Self {
+    pub(crate) fn of(table: &CaptureTable) -> Self {
         let layout = Layout::new(table.schema.types());
         Self { table: table.clone(), layout, brought: None, rows: BTreeMap::new() }
     }
@@ -324,7 +331,7 @@ impl MirrorTable {
     }
 }
 
-pub(super) fn expect_equal(what: &str, got: &[String], wanted: &[String]) -> Outcome {
+pub(crate) fn expect_equal(what: &str, got: &[String], wanted: &[String]) -> Outcome {
     if got == wanted {
         return Ok(());
     }
@@ -372,7 +379,7 @@ async fn under_writes<T>(shop: &Shop, work: impl Future<Output = Result<T, Strin
     value
 }
 
-pub(super) async fn fill(shop: &Shop, rows: usize) -> Outcome {
+pub(crate) async fn fill(shop: &Shop, rows: usize) -> Outcome {
     let mut conn = shop.conn().await?;
     for from in (0..rows).step_by(1_000) {
         let values: Vec<String> = (from..rows.min(from + 1_000)).map(|i| format!("({i}, {})", i % 7)).collect();
@@ -381,7 +388,7 @@ pub(super) async fn fill(shop: &Shop, rows: usize) -> Outcome {
     Ok(())
 }
 
-pub(super) const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT NOT NULL)";
+pub(crate) const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT NOT NULL)";
 
 /// A table is loaded while eight writers change it on 64 keys; in the end both are equal.
 async fn snapshot_under_writes(server: &str, port: u16, tls: Tls) -> Outcome {
@@ -409,7 +416,7 @@ async fn snapshot_under_writes(server: &str, port: u16, tls: Tls) -> Outcome {
 }
 
 /// Reads to the end of the log and stops.
-pub(super) async fn finish(
+pub(crate) async fn finish(
     shop: &Shop,
     mirror: &mut Mirror,
     events: &mut Receiver<SourceEvent>,
@@ -621,11 +628,29 @@ impl Proxy {
     }
 }
 
-/// A position whose log is gone is a person's affair.
+/// A position that the log does not have is a person's affair: it says so at once, and goes on looking.
 async fn log_purged(server: &str, port: u16) -> Outcome {
     let shop = Shop::new(server, port, "purged", &[T]).await?;
-    let position = Some(Position("binlog.999999:4".to_owned()));
-    expect_failure(shop.config(Tls::Disabled), position, "no longer has the log").await
+    for (position, words) in [("binlog.000000:4", "no longer has the log"), ("binlog.999999:4", "another history")] {
+        let position = Some(Position(position.to_owned()));
+        expect_stall(shop.config(Tls::Disabled), position, words, "tidemill resnapshot --all").await?;
+    }
+    Ok(())
+}
+
+/// The source stalls with this message and remedy, and does not end.
+async fn expect_stall(config: MysqlConfig, position: Option<Position>, message: &str, remedy: &str) -> Outcome {
+    let (mut events, control) = MysqlSource::start(config, Vec::new(), position, Limits::default());
+    loop {
+        match events.recv().await.ok_or("the source has ended without a word")? {
+            SourceEvent::State(SourceState::Stalled, said) if said.contains(message) && said.contains(remedy) => break,
+            SourceEvent::State(SourceState::Stalled, said) => return Err(said),
+            SourceEvent::State(..) => {}
+            other => return Err(format!("{other:?}")),
+        }
+    }
+    control.stop().await;
+    Ok(())
 }
 
 /// The source ends with this message.
@@ -646,7 +671,7 @@ async fn expect_failure(config: MysqlConfig, position: Option<Position>, message
 async fn binlog_off(port: u16) -> Outcome {
     let config = MysqlConfig { port, ..MysqlConfig::default() };
     expect_check(&doctor(&config, &[]).await, "log_bin", CheckOutcome::Failed, "no binary log")?;
-    expect_failure(config, None, "writes no binary log").await
+    expect_stall(config, None, "writes no binary log", "log_bin").await
 }
 
 /// A start in the past takes the transactions from that time on, and no earlier ones.
@@ -784,6 +809,47 @@ async fn compressed(server: &str, port: u16) -> Outcome {
     Ok(())
 }
 
+/// Settings of the server that cut or end the queries of every session: ours set what they need.
+async fn limited(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "limited", &[T]).await?;
+    fill(&shop, 3_000).await?;
+    let mut conn = shop.conn().await?;
+    let user = format!("limited_{server}");
+    run(&mut conn, &format!("DROP USER IF EXISTS '{user}'@'%'")).await?;
+    run(&mut conn, &format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'geheim'")).await?;
+    run(&mut conn, &format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await?;
+    // Run for each session of who may not do everything: nobody else on the server is harmed for long.
+    let hostile = "SET SESSION sql_select_limit = 1, SESSION sql_big_selects = 0, SESSION max_join_size = 10, \
+                   SESSION autocommit = 0, SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'";
+    run(&mut conn, &format!("SET GLOBAL init_connect = \"{hostile}\"")).await?;
+    let config = MysqlConfig {
+        user: user.clone(),
+        password: Some("geheim".to_owned()),
+        snapshot_delay: Duration::ZERO,
+        ..shop.config(Tls::Disabled)
+    };
+    let captured = async {
+        let wanted = [(shop.database.clone(), "t".to_owned())];
+        let described = describe(&config, &wanted).await.map_err(|f| f.detail)?;
+        let columns = described.into_iter().next().ok_or("t")?.facts?.columns.len();
+        if columns != 2 {
+            return Err(format!("{columns} columns"));
+        }
+        let tables = shop.tables(&["t"]).await?;
+        let mut mirror = Mirror::new(&tables);
+        let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
+        mirror.follow(&mut events, None).await?;
+        run(&mut conn, "UPDATE t SET n = n + 1").await?;
+        finish(&shop, &mut mirror, &mut events, control).await?;
+        expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
+    };
+    let result = captured.await;
+    let mut conn = shop.conn().await?;
+    run(&mut conn, "SET GLOBAL init_connect = ''").await?;
+    run(&mut conn, &format!("DROP USER '{user}'@'%'")).await?;
+    result
+}
+
 /// The doctor names what is wrong, with the statement that mends it.
 async fn doctored(server: &str, port: u16) -> Outcome {
     let shop = Shop::new(server, port, "doctor", &[T, "CREATE TABLE bag (n INT)"]).await?;
@@ -808,6 +874,22 @@ async fn doctored(server: &str, port: u16) -> Outcome {
     expect_check(&poor, "primary_key", CheckOutcome::Warning, "no primary key")?;
     expect_check(&poor, "table", CheckOutcome::Failed, "gone")?;
     expect_check(&poor, "binlog_format", CheckOutcome::Ok, "")?;
+
+    // A key that does not tell rows apart, and a table that is seen and may not be read.
+    run(&mut conn, "CREATE TABLE f (x DOUBLE PRIMARY KEY)").await?;
+    run(&mut conn, "CREATE TABLE z (d DATE PRIMARY KEY)").await?;
+    run(&mut conn, "SET SESSION sql_mode = ''").await?;
+    run(&mut conn, "INSERT INTO z VALUES ('2020-00-00'), ('2020-01-01')").await?;
+    let keys: Vec<_> = ["f", "z"].iter().map(|t| (shop.database.clone(), (*t).to_owned())).collect();
+    let told = doctor(&config("geheim", Tls::Disabled), &keys).await;
+    expect_check(&told, "key", CheckOutcome::Warning, "has a double (x)")?;
+    expect_check(&told, "key", CheckOutcome::Warning, "has dates that no calendar has (d)")?;
+    run(&mut conn, &format!("REVOKE SELECT ON {}.* FROM '{user}'@'%'", shop.database)).await?;
+    run(&mut conn, &format!("GRANT INSERT ON {}.t TO '{user}'@'%'", shop.database)).await?;
+    let told = doctor(&config("geheim", Tls::Disabled), &tables).await;
+    let unread = told.iter().find(|c| c.message.contains(".t\" cannot be read")).ok_or(format!("{told:#?}"))?;
+    run(&mut conn, &unread.hint).await?;
+    run(&mut conn, &format!("GRANT SELECT ON {}.* TO '{user}'@'%'", shop.database)).await?;
 
     // The hint is SQL that works.
     run(&mut conn, &grants.hint).await?;

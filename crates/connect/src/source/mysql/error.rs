@@ -46,6 +46,9 @@ pub(crate) enum WireError {
     /// Only a person can mend it.
     #[error("{0}")]
     Fatal(Box<Failure>),
+    /// Nothing comes as things are; what is to be done is said. The server may change: it is looked at again.
+    #[error("{0}")]
+    Stalled(Box<Failure>),
 }
 
 impl WireError {
@@ -68,18 +71,33 @@ impl From<Failure> for WireError {
     }
 }
 
+/// The remedy for a log that does not lead on from where we are.
+pub(crate) const LOAD_ALL_AGAIN: &str =
+    "tidemill resnapshot --all (it loads all tables again from now, while their old rows serve)";
+
+/// The log that is there is not the one that was read.
+pub(crate) fn another_history(detail: &str) -> WireError {
+    WireError::Stalled(Box::new(Failure {
+        message: "the server's log has another history than the one we have read".to_owned(),
+        detail: format!("{detail} It was reset, or the server was restored from a backup or is another one."),
+        hint: LOAD_ALL_AGAIN.to_owned(),
+    }))
+}
+
 const BAD_DATABASE: u16 = 1049;
 const ACCESS_DENIED: [u16; 3] = [1044, 1045, 1698];
 const MISSING_PRIVILEGE: [u16; 4] = [1142, 1143, 1227, 1370];
 const HOST_BLOCKED: [u16; 2] = [1129, 1130];
 const LOG_READ: u16 = 1236;
 pub(crate) const NO_SUCH_TABLE: u16 = 1146;
+/// Another connection reads the log under our server id.
+pub(crate) const DUPLICATE_ID: [&str; 3] = ["same server_uuid/server_id", "same server_id", "slave with the same"];
 const BINLOG_OFF: u16 = 1381;
 
 /// What a person must mend, or none if trying again may help.
 pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure> {
     match error {
-        WireError::Fatal(failure) => Some((**failure).clone()),
+        WireError::Fatal(failure) | WireError::Stalled(failure) => Some((**failure).clone()),
         WireError::Server(server) => server_failure(server, config),
         WireError::Tls(reason) => Some(Failure {
             message: format!("cannot open an encrypted connection to {}", config.address()),
@@ -126,30 +144,95 @@ fn server_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> 
     }
 }
 
-/// Error 1236 is said for many things; those that time heals are not failures.
-fn log_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> {
-    let text = error.message.to_ascii_lowercase();
-    // Another replica has our server id: the next attempt takes another one.
-    if text.contains("same server_uuid/server_id") || text.contains("same server_id") {
-        return None;
+/// Whether a failure is of our own settings, which are read once: trying again may lock an account, and mends nothing.
+/// All others are the server's: it is looked at again.
+pub(crate) fn ends(error: &WireError) -> bool {
+    match error {
+        WireError::Fatal(_) | WireError::Tls(_) => true,
+        WireError::Server(server) => {
+            server.code == BAD_DATABASE || ACCESS_DENIED.contains(&server.code) || HOST_BLOCKED.contains(&server.code)
+        }
+        _ => false,
     }
-    let purged = text.contains("purged")
-        || text.contains("could not find first log file")
-        || text.contains("could not find gtid")
-        || text.contains("not in the master's binlog")
-        || text.contains("impossible position");
-    Some(Failure {
-        message: if purged {
-            format!("{} no longer has the log from where we stopped", config.address())
+}
+
+/// What the server says by error 1236, which is said for many things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogRefusal {
+    /// The log from where we stopped is gone.
+    Purged,
+    /// Our server id is taken: the next attempt takes another one.
+    Duplicate,
+    /// Transactions without a number stand in the log, and it was asked for by numbers.
+    Anonymous,
+    /// Transactions with, or without, a number stand in the log, and its mode forbids to send them at all.
+    Mode,
+    /// There is no such place in that file.
+    NoSuchPlace,
+    /// What stands there is no event, or one beyond the server's limit.
+    NoSuchEvent,
+    /// It could not read on. A new connection may tell why.
+    Broken,
+}
+
+impl LogRefusal {
+    pub(crate) fn of(error: &WireError) -> Option<Self> {
+        match error {
+            WireError::Server(server) if server.code == LOG_READ => Some(Self::said(&server.message)),
+            _ => None,
+        }
+    }
+
+    fn said(message: &str) -> Self {
+        let text = message.to_ascii_lowercase();
+        let any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if any(&DUPLICATE_ID) {
+            Self::Duplicate
+        } else if any(&["auto_position"]) && any(&["anonymous"]) {
+            Self::Anonymous
+        } else if any(&["cannot replicate anonymous transaction", "cannot replicate gtid-transaction"]) {
+            Self::Mode
+        } else if any(&["purged", "could not find first log file", "could not find gtid", "not in the master's binlog"])
+        {
+            Self::Purged
+        } else if any(&["impossible position"]) {
+            Self::NoSuchPlace
+        } else if any(&["bogus data", "max_allowed_packet", "truncated in the middle"]) {
+            Self::NoSuchEvent
         } else {
-            format!("{} cannot send its log", config.address())
-        },
-        detail: error.to_string(),
-        hint: if purged {
-            "Load the tables again: tidemill resnapshot. Keep logs longer: SET PERSIST binlog_expire_logs_seconds = 604800"
-                .to_owned()
-        } else {
-            "See the server's error log.".to_owned()
-        },
-    })
+            Self::Broken
+        }
+    }
+}
+
+fn log_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> {
+    match LogRefusal::said(&error.message) {
+        LogRefusal::Duplicate | LogRefusal::Anonymous | LogRefusal::Broken => None,
+        LogRefusal::Mode => {
+            let (kind, mode) = match error.message.to_ascii_lowercase().contains("anonymous") {
+                true => ("without", "ON_PERMISSIVE"),
+                false => ("with", "OFF_PERMISSIVE"),
+            };
+            Some(Failure {
+                message: format!("{} does not send transactions {kind} numbers, as its gtid_mode is", config.address()),
+                detail: format!("{error}. They were committed before it was switched, and we have not read them yet."),
+                hint: format!("SET GLOBAL gtid_mode = {mode}; and the last step again when we have caught up."),
+            })
+        }
+        LogRefusal::Purged | LogRefusal::NoSuchPlace => Some(purged(config, error.to_string())),
+        LogRefusal::NoSuchEvent => Some(Failure {
+            message: format!("{} cannot send an event of its log", config.address()),
+            detail: error.to_string(),
+            hint: format!("SET GLOBAL max_allowed_packet = 1073741824; or, if the file is damaged: {LOAD_ALL_AGAIN}"),
+        }),
+    }
+}
+
+/// The log does not go back to where we stopped.
+pub(crate) fn purged(config: &MysqlConfig, detail: String) -> Failure {
+    Failure {
+        message: format!("{} no longer has the log from where we stopped", config.address()),
+        detail,
+        hint: format!("{LOAD_ALL_AGAIN}; keep logs longer: SET GLOBAL binlog_expire_logs_seconds = 604800"),
+    }
 }

@@ -57,13 +57,10 @@ async fn open(config: &MysqlConfig) -> Result<Wire, WireError> {
     let mut wire = wire?;
     wire.execute("SET NAMES utf8mb4").await?;
     wire.execute(SESSION).await?;
-    // A time limit for queries has another name on each server.
-    let limit = if wire.server.mariadb { "max_statement_time" } else { "max_execution_time" };
-    match wire.execute(&format!("SET SESSION {limit} = 0")).await {
-        // Servers of before have none.
-        Ok(()) | Err(WireError::Server(_)) => Ok(wire),
-        Err(error) => Err(error),
+    if let Some(limit) = wire.server.limit_of_time() {
+        wire.execute(&format!("SET SESSION {limit} = 0")).await?;
     }
+    Ok(wire)
 }
 
 /// What our sessions are like, whatever the server's defaults: these may cut off results, hold an old view of the data, or

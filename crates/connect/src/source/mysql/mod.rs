@@ -9,7 +9,8 @@
 //!
 //! - `login`, `wire`: connections, TLS, commands, the log's packets; `error` says whose move is next.
 //! - `server`: what the server is and where its log ends.
-//! - `position`: where we stand, as text that can be resumed from.
+//! - `position`: where we stand, as text that can be resumed from. `continuity`: whether a server's log leads on from there;
+//!   `sentry`: whether it still does.
 //! - `event`, `statement`: the frame of log events. `assemble`: whole transactions from them. [`decode`]: rows from bytes.
 //! - `snapshot`, `window`: the first load, and why a chunk may be sent.
 //! - `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
@@ -28,6 +29,7 @@ use std::time::Duration;
 use relation::{Schema, TableId};
 
 mod assemble;
+mod continuity;
 pub mod decode;
 mod describe;
 mod doctor;
@@ -37,6 +39,7 @@ mod kind;
 mod login;
 mod position;
 mod run;
+mod sentry;
 mod server;
 mod snapshot;
 mod statement;

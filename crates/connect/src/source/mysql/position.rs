@@ -1,13 +1,19 @@
-//! Where we stand in a server's log: file and offset, and the set of transactions seen where the server numbers them.
+//! Where we stand in a server's log: file and offset, the set of transactions seen where the server numbers them, and by
+//! what the log is known again.
 //!
 //! ```text
 //! binlog.000007:154                                     file and offset
 //! binlog.000007:154 gtid=3e11fa47-…-1:1-5:7,…:tag:1-3   MySQL with gtid_mode=ON: the executed set
 //! binlog.000007:154 gtid=0-1-270,1-3-9                  MariaDB: the last transaction of each domain
+//!                   server=3e11fa47-…                   whose log it is: server_uuid, on MariaDB server_id
+//!                   begun=1764321543                    when the file was begun, in seconds since 1970
+//!                   last=123/89abcdef                   the event before the offset: where it begins, its checksum
+//!                   below=4294967280                    the last place below 4 GiB, for an offset beyond
 //! ```
 //!
-//! File and offset order events of one server ([`LogPoint`] compares so); the set finds the place again on any server
-//! of the same history. A position is only ever taken at the end of a transaction.
+//! The words between the place and `gtid=` come in this order, and each may be missing: positions of before they were
+//! known are read too. File and offset order events of one server ([`LogPoint`] compares so); the set finds the place
+//! again on any server of the same history. A position is only ever taken at the end of a transaction.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -71,23 +77,87 @@ pub(crate) enum Gtids {
     MariaDb(DomainGtids),
 }
 
+/// The event that ends at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastEvent {
+    /// Where it begins in its file.
+    pub(crate) start: u64,
+    pub(crate) checksum: u32,
+}
+
+/// By what a log is known again: another one may have files of the same names, and the same numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LogMark {
+    /// The server's UUID, on MariaDB its id; empty if unknown.
+    pub(crate) server: String,
+    /// When the position's file was begun, in seconds since 1970; 0 if unknown.
+    pub(crate) begun: u32,
+    pub(crate) last: Option<LastEvent>,
+    /// Where the position is beyond 4 GiB of its file: the last transaction's end before, which a server can be asked for.
+    pub(crate) below: Option<u64>,
+}
+
 /// A position that can be resumed from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LogPosition {
     pub(crate) point: LogPoint,
     pub(crate) gtids: Gtids,
+    pub(crate) mark: LogMark,
 }
 
 impl LogPosition {
+    /// A place in a log of which nothing else is known.
+    pub(crate) fn new(point: LogPoint, gtids: Gtids) -> Self {
+        Self { point, gtids, mark: LogMark::default() }
+    }
+
     /// As everybody else keeps it.
     pub(crate) fn to_position(&self) -> Position {
         Position(self.to_string())
     }
 }
 
+impl fmt::Display for LogMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.server.is_empty() {
+            write!(f, " server={}", self.server)?;
+        }
+        if self.begun != 0 {
+            write!(f, " begun={}", self.begun)?;
+        }
+        if let Some(last) = &self.last {
+            write!(f, " last={}/{:08x}", last.start, last.checksum)?;
+        }
+        self.below.map_or(Ok(()), |below| write!(f, " below={below}"))
+    }
+}
+
+impl LogMark {
+    /// Takes the marks off the end of a text, and leaves the rest. None if a mark cannot be read.
+    fn take_from(text: &mut &str) -> Option<Self> {
+        let mut mark = Self::default();
+        // A file's name may have spaces and signs of equality, but no word of ours behind its offset.
+        while let Some((before, word)) = text.rsplit_once(' ') {
+            match word.split_once('=') {
+                Some(("server", server)) if !server.is_empty() => server.clone_into(&mut mark.server),
+                Some(("begun", seconds)) => mark.begun = seconds.parse().ok()?,
+                Some(("below", offset)) => mark.below = Some(offset.parse().ok()?),
+                Some(("last", event)) => {
+                    let (start, checksum) = event.split_once('/')?;
+                    let checksum = u32::from_str_radix(checksum, 16).ok()?;
+                    mark.last = Some(LastEvent { start: start.parse().ok()?, checksum });
+                }
+                _ => break,
+            }
+            *text = before;
+        }
+        Some(mark)
+    }
+}
+
 impl fmt::Display for LogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.point)?;
+        write!(f, "{}{}", self.point, self.mark)?;
         match &self.gtids {
             Gtids::Off => Ok(()),
             Gtids::MySql(set) => write!(f, " gtid={set}"),
@@ -101,16 +171,21 @@ impl FromStr for LogPosition {
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
         let bad = || BadPosition(text.to_owned());
-        let (point, gtids) = match text.split_once(" gtid=") {
-            None => (text, Gtids::Off),
-            // A UUID has hyphens in fixed places and colons before its numbers; a MariaDB GTID has no colon at all.
-            Some((point, set)) if set.contains(':') => (point, Gtids::MySql(set.parse()?)),
-            Some((point, "")) => (point, Gtids::MySql(GtidSet::default())),
-            Some((point, set)) => (point, Gtids::MariaDb(set.parse()?)),
+        let (mut place, set) = match text.split_once(" gtid=") {
+            None => (text, None),
+            Some((place, set)) => (place, Some(set)),
         };
-        let (file, offset) = point.rsplit_once(':').ok_or_else(bad)?;
+        let mark = LogMark::take_from(&mut place).ok_or_else(bad)?;
+        let of_mariadb = mark.server.parse::<u64>().is_ok();
+        let gtids = match set {
+            None => Gtids::Off,
+            // A UUID has hyphens in fixed places and colons before its numbers; a MariaDB GTID has no colon at all.
+            Some(set) if set.contains(':') || set.is_empty() && !of_mariadb => Gtids::MySql(set.parse()?),
+            Some(set) => Gtids::MariaDb(set.parse()?),
+        };
+        let (file, offset) = place.rsplit_once(':').ok_or_else(bad)?;
         let offset = offset.parse().map_err(|_| bad())?;
-        Ok(Self { point: LogPoint::new(file, offset), gtids })
+        Ok(Self { point: LogPoint::new(file, offset), gtids, mark })
     }
 }
 
@@ -144,6 +219,53 @@ impl GtidSet {
             let mine = self.origins.get(origin).map_or(&[][..], Vec::as_slice);
             ranges.iter().all(|&(first, last)| mine.iter().any(|&(f, l)| f <= first && last <= l))
         })
+    }
+
+    /// Whether one transaction is in this set. Cheap where it is newer than all, which is the rule.
+    pub(crate) fn contains(&self, origin: &Origin, number: u64) -> bool {
+        let Some(ranges) = self.origins.get(origin) else { return false };
+        ranges.iter().rev().take_while(|range| range.1 >= number).any(|range| range.0 <= number)
+    }
+
+    /// Whether any origin has transactions in both.
+    pub(crate) fn shares_an_origin(&self, other: &Self) -> bool {
+        self.origins.keys().any(|origin| other.origins.contains_key(origin))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    /// What is in this set and not in `other`.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let mut out = Self::default();
+        for (origin, ranges) in &self.origins {
+            let theirs = other.origins.get(origin).map_or(&[][..], Vec::as_slice);
+            let mut rest = Vec::new();
+            for &(first, last) in ranges {
+                // Both are ascending and disjoint: what is left of this range begins behind each of theirs.
+                let mut from = Some(first);
+                for &(f, l) in theirs.iter().filter(|theirs| theirs.1 >= first && theirs.0 <= last) {
+                    if let Some(begin) = from.filter(|&begin| begin < f) {
+                        rest.push((begin, f - 1));
+                    }
+                    from = l.checked_add(1).filter(|&next| next <= last);
+                }
+                rest.extend(from.map(|begin| (begin, last)));
+            }
+            if !rest.is_empty() {
+                out.origins.insert(origin.clone(), rest);
+            }
+        }
+        out
+    }
+
+    /// Adds all of another set.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        for (origin, ranges) in &other.origins {
+            let mine = self.origins.entry(origin.clone()).or_default();
+            ranges.iter().for_each(|&(first, last)| add_range(mine, first, last));
+        }
     }
 
     /// As COM_BINLOG_DUMP_GTID takes it; tags need the newer form.
@@ -281,6 +403,11 @@ impl DomainGtids {
     /// The domain's last transaction is now this one.
     pub(crate) fn set(&mut self, domain: u32, server_id: u32, sequence: u64) {
         self.domains.insert(domain, (server_id, sequence));
+    }
+
+    /// Per domain: its number, and server id and sequence number of the last transaction.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, (u32, u64))> + '_ {
+        self.domains.iter().map(|(domain, last)| (*domain, *last))
     }
 
     /// Whether each domain of `other` has come as far.

@@ -23,10 +23,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::source::{Control, Failure, Limits, ReloadRequest, SourceEvent, SourceState, now_us};
 
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
+use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
-use super::error::{ServerError, WireError, failure};
+use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure};
 use super::position::{Gtids, LogPoint, LogPosition};
-use super::server::{Facts, announce_checksum, log_end, start_position};
+use super::sentry::{LogEnd, Sentry};
+use super::server::{Facts, announce_checksum, end_position, log_end, start_position};
 use super::snapshot::{Loaded, Loaders};
 use super::statement::Dialect;
 use super::window::Chunk;
@@ -36,7 +38,11 @@ use super::{CaptureTable, Load, MysqlConfig, describe, login};
 /// The server says where its log ends this often when it is idle: chunks wait for that.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Silence for this long, heartbeats included, is a dead connection.
-const SILENCE_TICKS_MAX: u32 = 150;
+const SILENCE_TICKS_MAX: u32 = 40;
+/// The end of the log is asked for whenever so many ticks have passed.
+const CHECK_TICKS: u32 = 10;
+/// What only a person or time can mend is looked at again after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Chunks that may wait for the log to catch up, beside those in the readers' queue.
 const WAITING_CHUNKS_MAX: usize = 6;
 /// Bytes of them from which no further one is taken.
@@ -71,6 +77,7 @@ impl MysqlSource {
         let (stop, stopped) = watch::channel(false);
         let (reloads, requests) = Control::requests();
         let pauses = vec![Pause::default(); tables.len()];
+        let (restart, restarted) = watch::channel(());
         let cursors = tables
             .iter()
             .map(|t| match &t.load {
@@ -87,17 +94,24 @@ impl MysqlSource {
             asked: VecDeque::new(),
             waited_at: None,
             pauses,
+            restarted,
+            is_restarting: false,
             cursors,
             tables,
             resume,
             assembler: None,
             said: VecDeque::new(),
             state: None,
+            stalled_by: String::new(),
+            remark: String::new(),
+            is_by_file: false,
+            server_id: 0,
             waiting: Vec::new(),
             run: 0,
             flush: false,
         };
-        (receiver, Control::with_reloads(stop, tokio::spawn(runner.run()), reloads))
+        let control = Control::new(stop, tokio::spawn(runner.run())).with_reloads(reloads).with_restart(restart);
+        (receiver, control)
     }
 }
 
@@ -107,6 +121,8 @@ enum Halt {
     Stopped,
     /// A transaction must be read again from its head.
     Void,
+    /// Asked to load all tables again from now.
+    Restarted,
     Wire(WireError),
 }
 
@@ -128,6 +144,10 @@ struct Runner {
     waited_at: Option<String>,
     /// Per table: when its next load may begin.
     pauses: Vec<Pause>,
+    /// Changes when all tables are to be loaded again from now.
+    restarted: watch::Receiver<()>,
+    /// It has, and the place from which on is not known yet.
+    is_restarting: bool,
     /// Per table: where its load goes on, as of the last chunk handed over.
     cursors: Vec<Option<Vec<u8>>>,
     /// Until the assembler has them.
@@ -137,6 +157,14 @@ struct Runner {
     /// Events that go out before the next batch.
     said: VecDeque<SourceEvent>,
     state: Option<SourceState>,
+    /// What was last said of a stall.
+    stalled_by: String,
+    /// What is to be said with the next good state.
+    remark: String,
+    /// The log is to be asked for by file and offset next time, though it could be by numbers.
+    is_by_file: bool,
+    /// Under which we read the log.
+    server_id: u32,
     /// Chunks that the log has not yet caught up with, in order.
     waiting: Vec<Chunk>,
     /// Counts readers, so that chunks of one that was given up are known.
@@ -155,6 +183,7 @@ impl Runner {
                 Ok(never) => match never {},
                 Err(halt) => halt,
             };
+            let was_passing = self.assembler.as_ref().is_some_and(Assembler::is_passing);
             if let Some(assembler) = &mut self.assembler {
                 assembler.abandon();
             }
@@ -162,9 +191,15 @@ impl Runner {
             let error = match halt {
                 Halt::Stopped => return,
                 Halt::Void => continue,
-                Halt::Wire(error) => error,
+                Halt::Restarted => match self.restart().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                Halt::Wire(error) => self.understood(error, was_passing),
             };
-            if let Some(failure) = failure(&error, &self.config) {
+            if ends(&error)
+                && let Some(failure) = failure(&error, &self.config)
+            {
                 self.fail(failure).await;
                 return;
             }
@@ -172,14 +207,56 @@ impl Runner {
             if self.state != Some(SourceState::Stalled) && self.state != Some(SourceState::Connecting) {
                 backoff = BACKOFF_FIRST;
             }
-            tracing::warn!(server = %self.config.address(), %error, wait_ms = backoff.as_millis(), "connecting again");
-            self.say(SourceState::Stalled, format!("{}: {error}", self.config.address()));
-            let pause = backoff + jitter(backoff, begun);
-            if self.while_delivering(tokio::time::sleep(pause)).await.is_err() {
+            let (message, pause) = match failure(&error, &self.config) {
+                Some(failure) => (said(&failure), LOOK_AGAIN),
+                None => (format!("{}: {error}", self.config.address()), backoff + jitter(backoff, begun)),
+            };
+            tracing::warn!(server = %self.config.address(), %error, wait_ms = pause.as_millis(), "connecting again");
+            self.say(SourceState::Stalled, message);
+            let mut restarted = self.restarted.clone();
+            let pause = async move {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = changed(&mut restarted) => {}
+                }
+            };
+            if self.while_delivering(pause).await.is_err() {
+                return;
+            }
+            if self.restarted.has_changed().unwrap_or(false) && self.restart().await.is_err() {
                 return;
             }
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// What an error means here: before the place where we stopped was found again, one about it is about the log's history.
+    fn understood(&mut self, error: WireError, was_passing: bool) -> WireError {
+        let refusal = LogRefusal::of(&error);
+        self.is_by_file = refusal == Some(LogRefusal::Anonymous);
+        match refusal {
+            Some(LogRefusal::NoSuchPlace | LogRefusal::NoSuchEvent) if was_passing => {
+                another_history(&error.to_string())
+            }
+            _ if was_passing && matches!(error, WireError::Protocol(_)) => another_history(&error.to_string()),
+            Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
+                "another one reads the log under server_id {}, which was ours; the next attempt takes another one ({error})",
+                self.server_id
+            )),
+            _ => error,
+        }
+    }
+
+    /// All tables are to be loaded again from now: what is whole goes out before.
+    async fn restart(&mut self) -> Result<(), Halt> {
+        self.restarted.borrow_and_update();
+        while self.has_output() {
+            let permit = self.permit().await?;
+            self.hand_over(permit);
+        }
+        self.flush = false;
+        self.is_restarting = true;
+        Ok(())
     }
 
     /// Hands over what is whole, then the failure.
@@ -204,8 +281,9 @@ impl Runner {
     }
 
     fn say(&mut self, state: SourceState, message: String) {
-        if self.state != Some(state) {
+        if self.state != Some(state) || state == SourceState::Stalled && self.stalled_by != message {
             self.state = Some(state);
+            self.stalled_by.clone_from(&message);
             self.said.push_back(SourceEvent::State(state, message));
         }
     }
@@ -221,60 +299,106 @@ impl Runner {
                 let mut sql = login::connect(&config).await?;
                 let facts = Facts::read(&mut sql).await?;
                 match facts.refuse(&config) {
-                    Some(failure) => Err(failure.into()),
+                    Some(failure) => Err(WireError::Stalled(Box::new(failure))),
                     None => Ok::<_, WireError>((sql, facts)),
                 }
             })
             .await??;
-        if self.assembler.is_none() {
+        if self.assembler.is_none() || self.is_restarting {
             self.begin(&mut sql, &facts).await?;
         }
-        let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         let (major, minor, patch) = sql.server.numbers();
         let version = (u32::from(major) * 100 + u32::from(minor)) * 100 + u32::from(patch);
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
+        let (sql, way) = self.go_on(sql, &facts).await?;
+        let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         assembler.set_server(server, facts.has_exact_names);
         let position = assembler.position().clone();
         let config = Arc::clone(&self.config);
-        let mut log = self
+        let (mut log, server_id) = self
             .while_delivering(async move {
                 let mut wire = login::connect(&config).await?;
-                open_log(&mut wire, &config, &facts, &position).await?;
-                Ok::<_, WireError>(wire)
+                let server_id = open_log(&mut wire, &config, &position, way).await?;
+                Ok::<_, WireError>((wire, server_id))
             })
             .await??;
-        let result = self.follow(&mut log, sql).await;
+        self.server_id = server_id;
+        let sentry = Sentry::start(Arc::clone(&self.config), sql);
+        let result = self.follow(&mut log, sentry).await;
         // The server notices a closed socket by itself; a log connection takes no more commands.
         drop(log);
         result
     }
 
-    /// Finds the first position and makes the assembler.
+    /// Judges whether the server's log leads on from where we stand, and how it is asked for.
+    async fn go_on(&mut self, mut sql: Wire, facts: &Facts) -> Result<(Wire, Way), Halt> {
+        let facts = facts.clone();
+        let (sql, mut ground) = self
+            .while_delivering(async move {
+                let ground = Ground::read(&mut sql, &facts).await?;
+                Ok::<_, WireError>((sql, ground))
+            })
+            .await??;
+        let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
+        let position = assembler.position();
+        ground.is_numbered &= !self.is_by_file || position.mark.server != ground.server;
+        let way = match ground.judge(position, &self.config) {
+            Verdict::GoOn(way) => way,
+            Verdict::Wait(failure) | Verdict::Lost(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
+        };
+        let before = position.mark.server.clone();
+        if !before.is_empty() && before != ground.server {
+            let (address, now) = (self.config.address(), &ground.server);
+            tracing::info!(server = %address, %before, %now, "another server of the same history is read");
+            self.remark =
+                format!("{address} is server {now} now, before it was {before}: it has all that we have read");
+        }
+        assembler.belongs_to(&ground.server);
+        if let Way::File(offset) = way {
+            assembler.resume_from(offset);
+        }
+        Ok((sql, way))
+    }
+
+    /// Finds the first position, or the one from which all is loaded again, and makes the assembler.
     async fn begin(&mut self, sql: &mut Wire, facts: &Facts) -> Result<(), Halt> {
         let (position, since_us) = match &self.resume {
+            _ if self.is_restarting => (end_position(sql, facts).await?, 0),
             None => start_position(sql, facts, &self.config).await?,
             Some(position) => {
                 let parsed = position.0.parse::<LogPosition>().map_err(|e| {
                     WireError::from(Failure {
                         message: "the stored position cannot be read".to_owned(),
                         detail: e.to_string(),
-                        hint: "Load the tables again: tidemill resnapshot.".to_owned(),
+                        hint: super::error::LOAD_ALL_AGAIN.to_owned(),
                     })
                 })?;
                 (parsed, 0)
             }
         };
-        let tables = mem::take(&mut self.tables);
-        self.assembler = Some(Assembler::new(tables, position, self.limits, since_us));
+        let assembler = match self.assembler.take() {
+            Some(before) => before.restarted(position),
+            None => {
+                let tables = mem::take(&mut self.tables);
+                let fresh = Assembler::new(tables, position.clone(), self.limits, since_us);
+                if self.is_restarting { fresh.restarted(position) } else { fresh }
+            }
+        };
+        self.assembler = Some(assembler);
+        if mem::take(&mut self.is_restarting) {
+            self.pauses.fill(Pause::default());
+            self.flush = true;
+        }
         Ok(())
     }
 
     /// Follows the log of one connection.
-    async fn follow(&mut self, log: &mut Wire, sql: Wire) -> Result<std::convert::Infallible, Halt> {
+    async fn follow(&mut self, log: &mut Wire, mut sentry: Sentry) -> Result<std::convert::Infallible, Halt> {
         let mut loaders = self.resume_loads();
-        let mut sql = Some(sql);
+        let mut sql = None;
         let mut tick = ticks();
         let mut silent_ticks = 0;
+        let mut unchecked_ticks = 0;
         loop {
             self.see_to_requests(&mut sql).await?;
             if let Some(index) = self.walk(log)? {
@@ -296,9 +420,11 @@ impl Runner {
             tokio::select! {
                 biased;
                 _ = self.stopped.changed() => return Err(Halt::Stopped),
+                () = changed(&mut self.restarted) => return Err(Halt::Restarted),
                 permit = self.sender.clone().reserve_owned(), if output => {
                     self.hand_over(permit.map_err(|_| Halt::Stopped)?);
                 }
+                Some(end) = sentry.answers.recv() => self.check(&end)?,
                 Some(loaded) = loaders.loaded.recv(), if may_load => self.take(loaded),
                 read = log.fill(), if !full => {
                     read?;
@@ -313,12 +439,30 @@ impl Runner {
                     if !full {
                         silent_ticks += 1;
                     }
+                    unchecked_ticks += 1;
+                    if unchecked_ticks >= CHECK_TICKS && let Some(assembler) = &self.assembler {
+                        unchecked_ticks = 0;
+                        sentry.ask(&assembler.position().point);
+                    }
                     if silent_ticks > SILENCE_TICKS_MAX {
                         return Err(WireError::Silent(u64::from(silent_ticks) / 5).into());
                     }
                 }
             }
         }
+    }
+
+    /// Compares what was read with where the log ends.
+    fn check(&mut self, end: &LogEnd) -> Result<(), Halt> {
+        if end.has_gone_back() {
+            return Err(
+                another_history(&format!("It ends at {}, and we have read up to {}.", end.point, end.read)).into()
+            );
+        }
+        if let (Some(assembler), Some(executed)) = (&mut self.assembler, &end.executed) {
+            assembler.adopt(&end.point, executed);
+        }
+        Ok(())
     }
 
     /// Whether reading waits until something was handed over.
@@ -359,9 +503,11 @@ impl Runner {
     }
 
     fn say_loading(&mut self, count: usize) {
+        let remark = mem::take(&mut self.remark);
         let (state, message) = match count {
-            0 => (SourceState::Streaming, String::new()),
-            count => (SourceState::Snapshot, format!("loading {count} tables")),
+            0 => (SourceState::Streaming, remark),
+            count if remark.is_empty() => (SourceState::Snapshot, format!("loading {count} tables")),
+            count => (SourceState::Snapshot, format!("loading {count} tables; {remark}")),
         };
         self.say(state, message);
     }
@@ -658,19 +804,19 @@ fn jitter(pause: Duration, seed: u64) -> Duration {
     pause * u32::from(hash[15]) / 512
 }
 
-/// Asks for the log behind a position.
+/// Asks for the log behind a position; answers the server id under which it is read.
 pub(crate) async fn open_log(
     wire: &mut Wire,
     config: &MysqlConfig,
-    facts: &Facts,
     position: &LogPosition,
-) -> Result<(), WireError> {
+    way: Way,
+) -> Result<u32, WireError> {
     announce_checksum(wire).await?;
     let period_ns = HEARTBEAT.as_nanos();
     wire.execute(&format!("SET @master_heartbeat_period = {period_ns}, @source_heartbeat_period = {period_ns}"))
         .await?;
     // While nobody takes our batches we do not read, and the server must not mind.
-    wire.execute("SET SESSION net_write_timeout = 3600").await?;
+    wire.execute("SET SESSION net_write_timeout = 3600, net_read_timeout = 3600").await?;
     let server_id = config.server_id.unwrap_or_else(|| own_server_id(config, wire.server.connection_id));
     if wire.server.mariadb {
         // 4: we understand GTIDs, and events that a statement was split into.
@@ -679,24 +825,25 @@ pub(crate) async fn open_log(
         )
         .await?;
     }
-    match &position.gtids {
-        Gtids::MySql(set) if facts.gtid_mode => {
+    match (way, &position.gtids) {
+        (Way::Numbers, Gtids::MySql(set)) => {
             wire.register(server_id).await?;
-            wire.dump_from_gtids(server_id, set).await
+            wire.dump_from_gtids(server_id, set).await?;
         }
-        Gtids::MariaDb(set) => {
+        (Way::Numbers, Gtids::MariaDb(set)) => {
             wire.execute(&format!("SET @slave_connect_state = '{set}'")).await?;
             wire.register(server_id).await?;
-            wire.dump_from_file(server_id, "", 4).await
+            wire.dump_from_file(server_id, "", 4).await?;
         }
-        Gtids::MySql(_) | Gtids::Off => {
-            let Ok(offset) = u32::try_from(position.point.offset) else {
-                return Err(beyond_reach(position).into());
-            };
+        (Way::File(offset), _) => {
+            let offset =
+                u32::try_from(offset).map_err(|_| WireError::Protocol(format!("offset {offset} of a log file")))?;
             wire.register(server_id).await?;
-            wire.dump_from_file(server_id, &position.point.file, offset.max(4)).await
+            wire.dump_from_file(server_id, &position.point.file, offset).await?;
         }
+        (Way::Numbers, Gtids::Off) => return Err(WireError::Protocol("a position without numbers".to_owned())),
     }
+    Ok(server_id)
 }
 
 /// A number no other replica should have: from who we are and the connection, anew for each connection.
@@ -707,12 +854,21 @@ fn own_server_id(config: &MysqlConfig, connection_id: u32) -> u32 {
     FIRST + u32::from_le_bytes([hash[12], hash[13], hash[14], hash[15]]) % (u32::MAX - FIRST)
 }
 
-/// The protocol asks for a file's offset in 32 bits.
-fn beyond_reach(position: &LogPosition) -> Failure {
-    Failure {
-        message: "the stored position is beyond 4 GiB of a log file".to_owned(),
-        detail: format!("It is {}; servers can be asked for the first 4 GiB only, or by GTID.", position.point),
-        hint: "Switch gtid_mode ON and keep max_binlog_size at 1 GiB; load the tables again: tidemill resnapshot."
-            .to_owned(),
+/// Waits for a word that may never come: whoever could say it may have gone.
+async fn changed(word: &mut watch::Receiver<()>) {
+    if word.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
+}
+
+/// A failure in one line, with what is to be done.
+fn said(failure: &Failure) -> String {
+    let mut out = String::new();
+    for part in [&failure.message, &failure.detail, &failure.hint].into_iter().filter(|part| !part.is_empty()) {
+        if !out.is_empty() {
+            out.push_str(if out.ends_with(['.', ':', ';']) { " " } else { ". " });
+        }
+        out.push_str(part);
+    }
+    out
 }

@@ -105,7 +105,7 @@ pub(crate) async fn end_position(wire: &mut Wire, facts: &Facts) -> Result<LogPo
     } else {
         Gtids::Off
     };
-    Ok(LogPosition { point, gtids })
+    Ok(LogPosition::new(point, gtids))
 }
 
 /// MariaDB's transactions at a place of its log.
@@ -125,9 +125,7 @@ pub(crate) async fn start_position(
 ) -> Result<(LogPosition, i64), WireError> {
     match &config.start {
         Start::Snapshot | Start::Now => Ok((end_position(wire, facts).await?, 0)),
-        Start::Binlog { file, offset } => {
-            Ok((LogPosition { point: LogPoint::new(file.clone(), *offset), gtids: Gtids::Off }, 0))
-        }
+        Start::Binlog { file, offset } => Ok((LogPosition::new(LogPoint::new(file.clone(), *offset), Gtids::Off), 0)),
         Start::Gtid(text) => {
             let bad = |e: &dyn std::fmt::Display| Failure {
                 message: "the connection's start is no GTID set".to_owned(),
@@ -139,13 +137,13 @@ pub(crate) async fn start_position(
             } else {
                 Gtids::MySql(text.parse::<GtidSet>().map_err(|e| bad(&e))?)
             };
-            Ok((LogPosition { point: LogPoint::new("", 4), gtids }, 0))
+            Ok((LogPosition::new(LogPoint::new("", 4), gtids), 0))
         }
         Start::Since(us) => {
             let rows = wire.query("SHOW BINARY LOGS").await?;
             let files: Vec<String> = rows.rows.into_iter().filter_map(|mut r| r.swap_remove(0)).collect();
             let file = file_before(config, &files, *us).await?;
-            Ok((LogPosition { point: LogPoint::new(file, 4), gtids: Gtids::Off }, *us))
+            Ok((LogPosition::new(LogPoint::new(file, 4), Gtids::Off), *us))
         }
     }
 }

@@ -6,12 +6,13 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use crate::source::Limits;
 
 use super::assemble::{Assembler, Notice, Step};
+use super::continuity::{Ground, Replica, Verdict, Way};
 use super::event;
-use super::position::{LogPoint, LogPosition};
+use super::position::{DomainGtids, GtidSet, LogPoint, LogPosition};
 use super::statement::{Dialect, read, statement};
 use super::window::Chunk;
 use super::wire::{Transport, Wire};
-use super::{CaptureTable, SourceColumn};
+use super::{CaptureTable, MysqlConfig, SourceColumn};
 
 /// Plays log events into an assembler.
 #[derive(Debug)]
@@ -56,7 +57,29 @@ impl Replay {
 
     /// Where the source would resume.
     pub fn position(&self) -> String {
+        place_of(&self.marked())
+    }
+
+    /// The same with that by which the log is known again.
+    pub fn marked(&self) -> String {
         self.assembler.position().to_string()
+    }
+
+    /// The log comes from this offset on, which is before the position.
+    pub fn resume_from(&mut self, offset: u64) {
+        self.assembler.resume_from(offset);
+    }
+
+    /// The log that comes is this server's.
+    pub fn belongs_to(&mut self, server: &str) {
+        self.assembler.belongs_to(server);
+    }
+
+    /// The server has executed these transactions up to a place of its log.
+    pub fn adopt(&mut self, point: (&str, u64), executed: &str) -> Result<(), String> {
+        let executed: GtidSet = executed.parse().map_err(|e| format!("{e}"))?;
+        self.assembler.adopt(&LogPoint::new(point.0, point.1), &executed);
+        Ok(())
     }
 
     /// Walks the events that have arrived, as the source does, and takes the batches that must be taken on the way.
@@ -227,6 +250,75 @@ impl Default for Stream {
 /// A position read and written again.
 pub fn position(text: &str) -> Result<String, String> {
     text.parse::<LogPosition>().map(|p| p.to_string()).map_err(|e| e.to_string())
+}
+
+/// A position without that by which its log is known again.
+pub fn place_of(text: &str) -> String {
+    match text.parse::<LogPosition>() {
+        Ok(position) => LogPosition::new(position.point, position.gtids).to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// Whether a server's log leads on from a position: lines of what it is and has, and the position.
+pub fn judge(lines: &str) -> Result<String, String> {
+    let mut ground = Ground::default();
+    let mut position = LogPosition::default();
+    for line in lines.lines() {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "position" => position = rest.parse().map_err(|e| format!("{e}"))?,
+            "server" => rest.clone_into(&mut ground.server),
+            "numbered" => ground.is_numbered = true,
+            "executed" => ground.executed = rest.parse::<GtidSet>().map_err(|e| format!("{e}"))?,
+            "purged" => ground.purged = rest.parse::<GtidSet>().map_err(|e| format!("{e}"))?,
+            "domains" => {
+                for gtid in rest.split(',') {
+                    let one: DomainGtids = gtid.parse().map_err(|e| format!("{e}"))?;
+                    ground.domains.extend(one.iter().map(|(domain, (id, sequence))| ((domain, id), sequence)));
+                }
+            }
+            "files" => {
+                for file in rest.split(' ') {
+                    let (name, bytes) = file.split_once('=').ok_or("FILE=BYTES")?;
+                    ground.files.push((name.to_owned(), bytes.parse().map_err(|_| "BYTES")?));
+                }
+            }
+            "replica" => {
+                let (is_running, is_writable) = (rest == "running", rest == "promoted");
+                ground.replica =
+                    Some(Replica { source: "old:3306".to_owned(), is_running, is_writable, behind_s: None });
+            }
+            other => return Err(format!("unknown word \"{other}\"")),
+        }
+    }
+    let config = MysqlConfig { host: "shop".to_owned(), ..MysqlConfig::default() };
+    let said = |how: &str, f: crate::source::Failure| format!("{how}: {}\n{}\n{}", f.message, f.detail, f.hint);
+    Ok(match ground.judge(&position, &config) {
+        Verdict::GoOn(Way::File(offset)) => format!("goes on in its file from {offset}"),
+        Verdict::GoOn(Way::Numbers) => "goes on by numbers".to_owned(),
+        Verdict::Wait(failure) => said("waits", failure),
+        Verdict::Lost(failure) => said("lost", failure),
+    })
+}
+
+/// What the doctor tells of a server's settings: `mariadb`, `replica`, or `name value` in a line each.
+pub fn diagnosed(lines: &str) -> String {
+    let (mut mariadb, mut is_replica) = (false, false);
+    let mut values = std::collections::BTreeMap::new();
+    for line in lines.lines() {
+        match line.split_once(' ') {
+            None if line == "mariadb" => mariadb = true,
+            None if line == "replica" => is_replica = true,
+            None => drop(values.insert(line.to_owned(), String::new())),
+            Some((name, value)) => drop(values.insert(name.to_owned(), value.to_owned())),
+        }
+    }
+    let line = |check: crate::source::Check| {
+        let hint = if check.hint.is_empty() { String::new() } else { format!("\n  {}", check.hint) };
+        format!("{:?} {}: {}{hint}\n", check.outcome, check.name, check.message)
+    };
+    super::doctor::settings_told(&values, mariadb, is_replica).into_iter().map(line).collect()
 }
 
 /// Whether a GTID position has seen all of another.

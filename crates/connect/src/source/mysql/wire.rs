@@ -51,6 +51,17 @@ impl ServerInfo {
     }
 }
 
+impl ServerInfo {
+    /// The setting that ends long queries, where there is one.
+    pub(crate) fn limit_of_time(&self) -> Option<&'static str> {
+        match (self.mariadb, self.numbers()) {
+            (true, numbers) if numbers >= (10, 1, 1) => Some("max_statement_time"),
+            (false, numbers) if numbers >= (5, 7, 8) => Some("max_execution_time"),
+            _ => None,
+        }
+    }
+}
+
 /// The socket, with or without TLS.
 #[derive(Debug)]
 pub(crate) enum Transport {

@@ -10,13 +10,14 @@ use relation::TableChanges;
 
 use super::super::decode::SourceColumn;
 use super::super::event::{self, Header};
-use super::super::position::LogPoint;
+use super::super::position::{LogPoint, LogPosition};
 use super::super::statement::{Effect, TableName};
 use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
 
 /// Characters of a statement that are shown.
 const SHOWN_CHARS_MAX: usize = 400;
 const DROPPED: &str = "the table was dropped";
+const ANEW: &str = "all tables are loaded again from now, as was asked for";
 
 impl Assembler {
     /// What a statement does, one effect after the other; the step to take before it is given again, if there is one.
@@ -215,6 +216,22 @@ impl Assembler {
             }
             Some(_) => true,
         }
+    }
+
+    /// The same tables from another place of the log on, or of another log: each is loaded again, as if nothing were known
+    /// of it. Only those that have left in this shape stay away.
+    pub(crate) fn restarted(mut self, position: LogPosition) -> Self {
+        let has_left: Vec<bool> = self.tables.iter().map(|table| table.standing == Standing::Altered).collect();
+        let tables = mem::take(&mut self.tables).into_iter().map(|table| table.capture).collect();
+        let mut anew = Self::new(tables, position, self.limits, 0);
+        anew.notices = self.notices;
+        for (index, has_left) in has_left.into_iter().enumerate() {
+            match has_left {
+                true => anew.leave(index, Standing::Altered),
+                false => anew.reload(index, ANEW.to_owned()),
+            }
+        }
+        anew
     }
 
     /// The table is loaded again. What was not sent of it is void.

@@ -21,6 +21,7 @@
 mod batch;
 mod doubt;
 mod payload;
+mod place;
 mod rows;
 mod transaction;
 mod xa;
@@ -36,7 +37,7 @@ use crate::source::{Failure, Limits, RejectedRow};
 use super::decode::{self, Plan};
 use super::error::WireError;
 use super::event::{self, Checksum, Header, damaged, kind};
-use super::position::{LogPoint, LogPosition, Origin};
+use super::position::{GtidSet, LogPoint, LogPosition, Origin};
 use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
@@ -205,6 +206,8 @@ struct Open {
 
 #[derive(Debug, Clone, Copy)]
 enum OpenGtid {
+    /// Of a server that could number it and does not.
+    Anonymous,
     /// Of `Assembler::origin`.
     MySql(u64),
     MariaDb {
@@ -227,6 +230,12 @@ pub(crate) struct Assembler {
     applied: LogPoint,
     file: String,
     offset: u64,
+    /// When `file` was begun, in seconds since 1970; 0 if the log has not said it yet.
+    begun: u32,
+    /// Events up to the position are read once more, and passed over.
+    is_passing: bool,
+    /// Numbered transactions read while the position counts none.
+    numbered: GtidSet,
     origin: Origin,
     open: Open,
     batch: SourceBatch,
@@ -262,6 +271,9 @@ impl Assembler {
             applied: position.point.clone(),
             file: position.point.file.clone(),
             offset: position.point.offset,
+            begun: 0,
+            is_passing: false,
+            numbered: GtidSet::default(),
             position,
             origin: Origin::default(),
             open: Open::default(),
@@ -341,6 +353,8 @@ impl Assembler {
         self.asked = None;
         self.tables.iter_mut().for_each(Table::lose_load);
         self.is_inside_event = false;
+        self.is_passing = false;
+        self.begun = 0;
         self.checksum = Checksum::Unknown;
         self.maps.clear();
         self.applied = self.position.point.clone();
@@ -354,19 +368,26 @@ impl Assembler {
         let header = Header::parse(event)?;
         if header.kind == kind::FORMAT_DESCRIPTION {
             self.checksum = Checksum::of_format_description(event);
-            return Ok(Step::Next);
+            return self.file_begun(header);
         }
         // An event given once more was found whole the first time.
         let body = if self.is_inside_event { self.checksum.known_body(event) } else { self.checksum.body(event)? };
         if header.log_pos != 0 && !header.is_artificial() && header.kind != kind::HEARTBEAT {
             self.offset = extend(self.offset, header.log_pos);
         }
-        match header.kind {
+        if self.is_passing {
+            return self.pass(header, event, body);
+        }
+        let step = match header.kind {
             kind::ROTATE => self.rotate(header, body),
             kind::HEARTBEAT => self.heartbeat(header, body),
             kind::TRANSACTION_PAYLOAD => self.payload(body),
             _ => self.in_order(header, event, body),
+        }?;
+        if step == Step::Committed {
+            self.note_last(event);
         }
+        Ok(step)
     }
 
     /// Events that may also stand inside a compressed transaction.
@@ -421,11 +442,11 @@ impl Assembler {
         let (offset, file) = event::rotate(body)?;
         // The rotation that opens a stream tells where it starts, which is our position unless the server has chosen by
         // GTIDs; it must not move the position, for the transactions before it are not all ours.
-        (self.file, self.offset) = (file, offset);
+        (self.file, self.offset, self.begun) = (file, offset, 0);
         if !self.open.active {
             self.applied = LogPoint::new(self.file.clone(), self.offset);
             if !header.is_artificial() {
-                self.position.point = self.applied.clone();
+                self.move_to_applied();
             }
         }
         Ok(Step::Next)
@@ -437,7 +458,7 @@ impl Assembler {
             self.offset = extend(self.offset, header.log_pos);
             self.applied.offset = self.offset;
             self.applied.file.clone_from(&self.file);
-            self.position.point.clone_from(&self.applied);
+            self.move_to_applied();
         }
         Ok(Step::Next)
     }

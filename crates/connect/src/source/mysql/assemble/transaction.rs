@@ -13,7 +13,9 @@ use super::{Assembler, Loading, OpenGtid, Passing, Standing, Step};
 impl Assembler {
     pub(super) fn begin_mysql(&mut self, header: Header, head: event::GtidHead) {
         self.begin(header, false, head.commit_time_us);
-        self.open.gtid = head.number.map(OpenGtid::MySql);
+        self.open.gtid = Some(head.number.map_or(OpenGtid::Anonymous, OpenGtid::MySql));
+        // Where a log is read by file and offset, behind a place that was found by numbers: it may hold what was read.
+        self.open.skipped |= head.number.is_some_and(|number| self.has_counted(number));
     }
 
     pub(super) fn begin_mariadb(&mut self, header: Header, event: &[u8], body: &[u8]) -> Result<Step, WireError> {
@@ -120,6 +122,7 @@ impl Assembler {
             });
         }
         self.count_gtid();
+        self.note_below();
         if self.position.point.file != self.file {
             self.position.point.file.clone_from(&self.file);
         }
@@ -147,12 +150,12 @@ impl Assembler {
     pub(super) fn count_gtid(&mut self) {
         match self.open.gtid {
             None => {}
-            Some(OpenGtid::MySql(number)) => {
-                // Else numbering was switched on while we read; file and offset lead on.
-                if let Gtids::MySql(set) = &mut self.position.gtids {
-                    set.add(&self.origin, number);
-                }
-            }
+            Some(OpenGtid::MySql(number)) => match &mut self.position.gtids {
+                Gtids::MySql(set) => set.add(&self.origin, number),
+                // Numbering was switched on while we read: file and offset lead on until the set is known.
+                _ => self.numbered.add(&self.origin, number),
+            },
+            Some(OpenGtid::Anonymous) => self.count_anonymous(),
             Some(OpenGtid::MariaDb { domain, server_id, sequence }) => {
                 if let Gtids::MariaDb(set) = &mut self.position.gtids {
                     set.set(domain, server_id, sequence);

@@ -1,14 +1,23 @@
 //! Can this server be captured? Questions asked before the first use, each answered with what mends it.
 //!
-//! Rights are tried, not read from grants: the log is asked for just as the source does it.
+//! Rights are tried, not read from grants: the log is asked for just as the source does it. What the server's settings
+//! mean for a capture is told from their values alone (`settings`), what a table's columns and rows mean by asking for
+//! them (`tables`).
 
+mod settings;
+mod tables;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub(super) use settings::checks as settings_told;
 
 use crate::source::{Check, now_us};
 
-use super::describe::{describe, literal};
+use super::continuity::{Replica, Way, replica};
+use super::describe::describe;
 use super::error::{WireError, failure};
-use super::position::LogPosition;
+use super::position::{Gtids, LogPosition};
 use super::run::open_log;
 use super::server::{Facts, end_position, unreachable_server};
 use super::wire::Wire;
@@ -18,6 +27,8 @@ use super::{MysqlConfig, login};
 const RETENTION_MIN_S: u64 = 3 * 86_400;
 /// Clocks further apart than this make latencies meaningless.
 const CLOCK_OFFSET_MAX_US: i64 = 1_000_000;
+/// A replica that is further behind than this is no source for what is shown now.
+const REPLICA_LAG_MAX_S: u64 = 60;
 
 /// Checks the server, the user's rights, and the tables that shall be captured: (database, name) each.
 ///
@@ -35,7 +46,9 @@ pub async fn doctor(config: &MysqlConfig, tables: &[(String, String)]) -> Vec<Ch
     checks.push(Check::ok("connection", format!("{kind} {} at {}", wire.server.version, config.address())));
     match Facts::read(&mut wire).await {
         Ok(facts) => {
-            settings(&facts, wire.server.mariadb, &mut checks);
+            basics(&facts, wire.server.mariadb, &mut checks);
+            let found = further(&mut wire, &facts, config, tables, &mut checks).await;
+            found.unwrap_or_else(|error| checks.push(of_error("settings", &error, config)));
             if facts.log_bin {
                 checks.push(rights(&mut wire, config, &facts).await);
             }
@@ -56,7 +69,7 @@ fn of_error(name: &'static str, error: &WireError, config: &MysqlConfig) -> Chec
     Check::failed(name, failure.message, failure.detail, failure.hint)
 }
 
-fn settings(facts: &Facts, mariadb: bool, checks: &mut Vec<Check>) {
+fn basics(facts: &Facts, mariadb: bool, checks: &mut Vec<Check>) {
     checks.push(if facts.log_bin {
         Check::ok("log_bin", "the server writes a binary log")
     } else {
@@ -121,6 +134,80 @@ fn settings(facts: &Facts, mariadb: bool, checks: &mut Vec<Check>) {
     checks.push(retention(facts.expire_s));
 }
 
+/// What hurts later: settings, who else reads the log, and whom the server itself follows.
+async fn further(
+    wire: &mut Wire,
+    facts: &Facts,
+    config: &MysqlConfig,
+    tables: &[(String, String)],
+    checks: &mut Vec<Check>,
+) -> Result<(), WireError> {
+    let names = settings::NAMES.map(|name| format!("'{name}'")).join(",");
+    let rows = wire.query(&format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")).await?;
+    let values = rows.rows.into_iter().filter_map(|row| {
+        let mut values = row.into_iter().flatten();
+        Some((values.next()?, values.next()?))
+    });
+    let values: BTreeMap<String, String> = values.collect();
+    let followed = replica(wire).await?;
+    checks.extend(settings::checks(&values, wire.server.mariadb, followed.is_some()));
+    if let Some(replica) = followed {
+        checks.push(position_of(&replica));
+    }
+    if facts.log_bin {
+        // Whether that may be asked is the affair of the check of rights.
+        if let Ok(rows) = wire.query(super::server::log_status(&wire.server)).await {
+            let list = |name| rows.first(name).unwrap_or_default().to_owned();
+            checks.extend(settings::left_out(&list("Binlog_Do_DB"), &list("Binlog_Ignore_DB"), tables));
+        }
+        let command = match wire.server.mariadb || wire.server.numbers() < (8, 0, 22) {
+            true => "SHOW SLAVE HOSTS",
+            false => "SHOW REPLICAS",
+        };
+        if let Ok(rows) = wire.query(command).await {
+            let ids = rows.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()?.parse().ok()).collect();
+            checks.push(readers(ids, facts.server_id, config.server_id));
+        }
+    }
+    Ok(())
+}
+
+fn position_of(replica: &Replica) -> Check {
+    let of = format!("the server is a replica of {}", replica.source);
+    match (replica.is_running, replica.behind_s) {
+        (false, _) => Check::warning(
+            "replica",
+            format!("{of}, and does not follow it at the moment"),
+            "What is read here stands still until it does.",
+            "START REPLICA (START SLAVE before MySQL 8.0.22 and on MariaDB)",
+        ),
+        (true, Some(behind)) if behind > REPLICA_LAG_MAX_S => Check::warning(
+            "replica",
+            format!("{of}, {behind} s behind"),
+            "What is read here is as old, and whatever is behind a position we have read makes us wait.",
+            "Read from the primary, or give the replica more workers: SET GLOBAL replica_parallel_workers = 8",
+        ),
+        (true, _) => Check::ok("replica", of),
+    }
+}
+
+/// Who reads the log: two under one server id cut each other off for ever.
+fn readers(mut ids: Vec<u64>, own: u64, ours: Option<u32>) -> Check {
+    let count = ids.len();
+    ids.sort_unstable();
+    let twice = ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+    let ours = ours.map(u64::from).filter(|id| *id == own || ids.contains(id));
+    match twice.or(ours).or(ids.contains(&own).then_some(own)) {
+        None => Check::ok("replicas", format!("{count} others read the log, each under an id of its own")),
+        Some(id) => Check::warning(
+            "replicas",
+            format!("server_id {id} is used more than once"),
+            "Two that read the log under one id cut each other off, again and again.",
+            "SET GLOBAL server_id = … on one of them, to a number that no other has",
+        ),
+    }
+}
+
 fn retention(expire_s: u64) -> Check {
     let hours = expire_s / 3_600;
     match expire_s {
@@ -154,7 +241,12 @@ async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
 
 async fn first_event(config: &MysqlConfig, facts: &Facts, position: &LogPosition) -> Result<(), WireError> {
     let mut log = login::connect(config).await?;
-    open_log(&mut log, config, facts, position).await?;
+    let way = match &position.gtids {
+        Gtids::MySql(_) if !facts.gtid_mode => Way::File(position.point.offset),
+        Gtids::Off => Way::File(position.point.offset),
+        Gtids::MySql(_) | Gtids::MariaDb(_) => Way::Numbers,
+    };
+    open_log(&mut log, config, position, way).await?;
     let packet = log.read_packet().await?;
     match packet.first() {
         Some(0xff) => Err(WireError::Server(super::error::ServerError::parse(&packet))),
@@ -194,10 +286,10 @@ async fn of_tables(
     wire: &mut Wire,
     config: &MysqlConfig,
     facts: &Facts,
-    tables: &[(String, String)],
+    wanted: &[(String, String)],
     checks: &mut Vec<Check>,
 ) {
-    let described = match describe(config, tables).await {
+    let described = match describe(config, wanted).await {
         Ok(described) => described,
         Err(failure) => {
             checks.push(Check::failed("tables", failure.message, failure.detail, failure.hint));
@@ -223,38 +315,19 @@ async fn of_tables(
                 "Equal rows cannot be told apart; it is loaded in one piece, which on MySQL needs a short lock.",
                 format!("ALTER TABLE {name} ADD COLUMN id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY"),
             )),
-            Ok(_) => fine += 1,
+            Ok(facts) => match tables::readable(wire, config, &table.database, &table.name).await {
+                Err(check) => checks.push(check),
+                Ok(()) => {
+                    fine += 1;
+                    checks.extend(tables::of_key(wire, &table.database, &table.name, &facts).await);
+                }
+            },
         }
-        if let Ok(Some(check)) = cascades(wire, facts, &table.database, &table.name).await {
+        if let Ok(Some(check)) = tables::cascades(wire, facts, &table.database, &table.name).await {
             checks.push(check);
         }
     }
     if fine > 0 {
         checks.push(Check::ok("tables", format!("{fine} tables can be captured")));
     }
-}
-
-/// Rows changed by a foreign key's action are not logged by InnoDB.
-async fn cascades(wire: &mut Wire, facts: &Facts, database: &str, name: &str) -> Result<Option<Check>, WireError> {
-    // MySQL 9.6 does the actions above the engine, and logs them, unless told otherwise.
-    if facts.native_foreign_keys == Some(false) {
-        return Ok(None);
-    }
-    let rows = wire
-        .query(&format!(
-            "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
-             WHERE CONSTRAINT_SCHEMA = {} AND TABLE_NAME = {} AND \
-             (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION'))",
-            literal(database),
-            literal(name)
-        ))
-        .await?;
-    let Some(constraint) = rows.first("CONSTRAINT_NAME") else { return Ok(None) };
-    let parent = rows.first("REFERENCED_TABLE_NAME").unwrap_or_default();
-    Ok(Some(Check::warning(
-        "foreign_key",
-        format!("rows of \"{database}.{name}\" may change without a trace in the log"),
-        format!("Foreign key \"{constraint}\" changes them when a row of \"{parent}\" changes, which is not logged."),
-        format!("ALTER TABLE {database}.{name} DROP FOREIGN KEY {constraint}, or reconcile the table on a schedule."),
-    )))
 }

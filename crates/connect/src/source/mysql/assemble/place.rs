@@ -1,0 +1,153 @@
+//! By what the place is known again at which a log is read: who wrote it, when its file was begun, which event was last.
+//!
+//! Law: events up to the position are never taken twice. A log that is read again from before the position is passed over
+//! up to it ([`Assembler::resume_from`]), and must hold there what was read the first time: the same file, an event that
+//! ends at the same offset, with the same checksum. Otherwise it is another history under the same names.
+
+use std::mem;
+
+use super::super::error::{WireError, another_history};
+use super::super::event::{self, Checksum, Header, kind};
+use super::super::position::{GtidSet, Gtids, LastEvent, LogMark, LogPoint};
+use super::{Assembler, Passing, Step};
+
+/// What a server can be asked for in 32 bits.
+const REACH: u64 = u32::MAX as u64;
+
+impl Assembler {
+    /// The log comes from this offset of the position's file on, which is at or before the position.
+    pub(crate) fn resume_from(&mut self, offset: u64) {
+        self.is_passing = offset < self.position.point.offset;
+        self.offset = offset;
+    }
+
+    /// The position belongs to this server from now on. If it has come from another one, only the numbers of transactions
+    /// mean something here.
+    pub(crate) fn belongs_to(&mut self, server: &str) {
+        let mark = &mut self.position.mark;
+        let has_moved = !mark.server.is_empty() && mark.server != server;
+        if has_moved {
+            *mark = LogMark::default();
+            self.position.point = LogPoint::new("", 4);
+            self.applied = LogPoint::default();
+            self.file.clear();
+            self.offset = 0;
+            // Places of the other server's log mean nothing here. Loads that are not behind theirs have been lost.
+            for table in &mut self.tables {
+                if matches!(table.passing, Passing::Until(_)) {
+                    table.passing = Passing::Nothing;
+                }
+            }
+        }
+        server.clone_into(&mut self.position.mark.server);
+    }
+
+    /// The server has executed these transactions and no others before a place of its log: if that is where the position
+    /// stands, it counts them from now on.
+    pub(crate) fn adopt(&mut self, point: &LogPoint, executed: &GtidSet) {
+        if self.position.gtids == Gtids::Off && self.position.point == *point {
+            let mut set = executed.clone();
+            set.add_all(&mem::take(&mut self.numbered));
+            self.position.gtids = Gtids::MySql(set);
+        }
+    }
+
+    /// Whether the position counts a transaction of the origin last read.
+    #[inline]
+    pub(super) fn has_counted(&self, number: u64) -> bool {
+        matches!(&self.position.gtids, Gtids::MySql(set) if set.contains(&self.origin, number))
+    }
+
+    /// A transaction without a number: the numbers alone do not tell any more what was read.
+    pub(super) fn count_anonymous(&mut self) {
+        if let Gtids::MySql(set) = &mut self.position.gtids {
+            self.numbered = mem::take(set);
+            self.position.gtids = Gtids::Off;
+        }
+    }
+
+    /// A file's head: it tells when the file was begun.
+    pub(super) fn file_begun(&mut self, header: Header) -> Result<Step, WireError> {
+        self.begun = header.timestamp;
+        if self.position.point.file == self.file && self.begun != 0 {
+            let known = mem::replace(&mut self.position.mark.begun, self.begun);
+            if known != 0 && known != self.begun {
+                self.position.mark.begun = known;
+                return Err(another_history(&format!(
+                    "The file of {} was begun at another time than the one that was read.",
+                    self.position.point
+                )));
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    /// An event that was read before, or one that tells of none.
+    pub(super) fn pass(&mut self, header: Header, event: &[u8], body: &[u8]) -> Result<Step, WireError> {
+        let at = &self.position.point;
+        match header.kind {
+            kind::ROTATE => {
+                let (offset, file) = event::rotate(body)?;
+                if file == at.file && offset <= at.offset {
+                    (self.file, self.offset) = (file, offset);
+                    return Ok(Step::Next);
+                }
+            }
+            kind::HEARTBEAT | kind::HEARTBEAT_V2 => return Ok(Step::Next),
+            _ if header.log_pos == 0 || header.is_artificial() => return Ok(Step::Next),
+            _ if self.offset < at.offset => return Ok(Step::Next),
+            _ if self.offset == at.offset => {
+                let last = self.last_event(event);
+                if self.position.mark.last.is_none_or(|known| Some(known) == last) {
+                    self.is_passing = false;
+                    return Ok(Step::Next);
+                }
+            }
+            _ => {}
+        }
+        Err(another_history(&format!("The event that ends at {at} is not the one that was read.")))
+    }
+
+    /// Whether the place where the log was left has not been found again yet.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.is_passing
+    }
+
+    /// An event has ended a transaction.
+    pub(super) fn note_last(&mut self, event: &[u8]) {
+        self.position.mark.last = self.last_event(event);
+        self.position.mark.begun = self.begun;
+    }
+
+    fn last_event(&self, event: &[u8]) -> Option<LastEvent> {
+        let start = self.offset.checked_sub(event.len() as u64)?;
+        let checksum = match (self.checksum, event.last_chunk::<4>()) {
+            (Checksum::Crc32, Some(sum)) => u32::from_le_bytes(*sum),
+            _ => crc32fast::hash(event),
+        };
+        Some(LastEvent { start, checksum })
+    }
+
+    /// There is nothing of ours up to where the log was read.
+    pub(super) fn move_to_applied(&mut self) {
+        if self.position.point != self.applied {
+            self.note_below();
+            let mark = &mut self.position.mark;
+            (mark.last, mark.begun) = (None, self.begun);
+            self.position.point.clone_from(&self.applied);
+        }
+    }
+
+    /// Before the position moves to where the log was read: beyond what can be asked for, the last place within is kept.
+    #[inline]
+    pub(super) fn note_below(&mut self) {
+        let mark = &mut self.position.mark;
+        if self.offset <= REACH {
+            mark.below = None;
+        } else if mark.below.is_none() {
+            let at = &self.position.point;
+            let is_within = at.file == self.file && at.offset <= REACH;
+            mark.below = Some(if is_within { at.offset } else { 4 });
+        }
+    }
+}

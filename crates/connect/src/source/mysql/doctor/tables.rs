@@ -1,0 +1,121 @@
+//! What a table's columns and rows mean for a capture: whether it may be read, and what its key is worth.
+
+use crate::source::Check;
+
+use super::super::MysqlConfig;
+use super::super::decode::SourceColumn;
+use super::super::describe::{TableFacts, literal, quoted};
+use super::super::error::WireError;
+use super::super::server::Facts;
+use super::super::wire::Wire;
+
+/// Keys of tables with more rows than this are not searched from end to end.
+const SEARCHED_ROWS_MAX: u64 = 1_000_000;
+
+fn full_name(database: &str, name: &str) -> String {
+    format!("{}.{}", quoted(database), quoted(name))
+}
+
+/// Whether rows may be read: a table is seen by whoever has any right on it.
+pub(super) async fn readable(wire: &mut Wire, config: &MysqlConfig, database: &str, name: &str) -> Result<(), Check> {
+    let asked = wire.query(&format!("SELECT 1 FROM {} LIMIT 0", full_name(database, name))).await;
+    let Err(error) = asked else { return Ok(()) };
+    Err(Check::failed(
+        "table",
+        format!("table \"{database}.{name}\" cannot be read"),
+        error.to_string(),
+        format!("GRANT SELECT ON {} TO '{}'@'%'", full_name(database, name), config.user),
+    ))
+}
+
+/// Keys that do not tell rows apart for ever.
+pub(super) async fn of_key(wire: &mut Wire, database: &str, name: &str, facts: &TableFacts) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for column in facts.columns.iter().filter(|column| column.key_position.is_some()) {
+        match column.data_type.as_str() {
+            "float" | "double" => checks.push(Check::warning(
+                "key",
+                format!("the key of \"{database}.{name}\" has a {} ({})", column.data_type, column.name),
+                "It is printed and compared with rounding: a key that is looked for is not always found.",
+                format!(
+                    "ALTER TABLE {} MODIFY {} DECIMAL(20, 6) NOT NULL",
+                    full_name(database, name),
+                    quoted(&column.name)
+                ),
+            )),
+            "date" | "datetime" | "timestamp" => {
+                if has_zero_dates(wire, database, name, facts, column).await {
+                    checks.push(zero_dates(database, name, column));
+                }
+            }
+            _ => {}
+        }
+    }
+    checks
+}
+
+/// Whether a date that no calendar has stands in a key. One that cannot be asked for is none.
+async fn has_zero_dates(
+    wire: &mut Wire,
+    database: &str,
+    name: &str,
+    facts: &TableFacts,
+    column: &SourceColumn,
+) -> bool {
+    let of = quoted(&column.name);
+    let is_zero = match facts.rows_estimate > SEARCHED_ROWS_MAX {
+        true if column.key_position != Some(0) => return false,
+        // The key's own order finds these at once.
+        true => format!("{of} < '0000-12-31'"),
+        false => format!("MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0"),
+    };
+    let rows = wire.query(&format!("SELECT 1 FROM {} WHERE {is_zero} LIMIT 1", full_name(database, name))).await;
+    rows.is_ok_and(|rows| !rows.rows.is_empty())
+}
+
+fn zero_dates(database: &str, name: &str, column: &SourceColumn) -> Check {
+    let of = quoted(&column.name);
+    Check::warning(
+        "key",
+        format!("the key of \"{database}.{name}\" has dates that no calendar has ({})", column.name),
+        "They become NULL here, so that several of them may be one key.",
+        format!(
+            "SELECT {of} FROM {} WHERE MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0 shows them; give them real dates.",
+            full_name(database, name)
+        ),
+    )
+}
+
+/// Rows changed by a foreign key's action are not logged by InnoDB.
+pub(super) async fn cascades(
+    wire: &mut Wire,
+    facts: &Facts,
+    database: &str,
+    name: &str,
+) -> Result<Option<Check>, WireError> {
+    // MySQL 9.6 does the actions above the engine, and logs them, unless told otherwise.
+    if facts.native_foreign_keys == Some(false) {
+        return Ok(None);
+    }
+    let rows = wire
+        .query(&format!(
+            "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
+             WHERE CONSTRAINT_SCHEMA = {} AND TABLE_NAME = {} AND \
+             (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION'))",
+            literal(database),
+            literal(name)
+        ))
+        .await?;
+    let Some(constraint) = rows.first("CONSTRAINT_NAME") else { return Ok(None) };
+    let parent = rows.first("REFERENCED_TABLE_NAME").unwrap_or_default();
+    Ok(Some(Check::warning(
+        "foreign_key",
+        format!("rows of \"{database}.{name}\" may change without a trace in the log"),
+        format!("Foreign key \"{constraint}\" changes them when a row of \"{parent}\" changes, which is not logged."),
+        format!(
+            "ALTER TABLE {} DROP FOREIGN KEY {}; or load the table again now and then: tidemill resnapshot {database}.{name}",
+            full_name(database, name),
+            quoted(constraint)
+        ),
+    )))
+}

@@ -1,0 +1,103 @@
+//! While the log is read, somebody asks the server now and then whether it is still the same log.
+//!
+//! A server that is reset does not tell those who read its log: it sends them heartbeats as if nothing had happened. So its
+//! end is asked for by a connection of its own, a query every few seconds. The log only grows: an end before what was read
+//! when the question was asked is another log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::error::WireError;
+use super::position::{GtidSet, LogPoint};
+use super::server::log_end;
+use super::wire::Wire;
+use super::{MysqlConfig, login};
+
+/// A server that does not answer for so long is asked again on a new connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the log ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogEnd {
+    pub(crate) point: LogPoint,
+    /// What had been read when it was asked for.
+    pub(crate) read: LogPoint,
+    /// All transactions executed up to there, where the server numbers them all.
+    pub(crate) executed: Option<GtidSet>,
+}
+
+impl LogEnd {
+    /// Whether it is before what was read: another log.
+    pub(crate) fn has_gone_back(&self) -> bool {
+        !self.read.file.is_empty() && self.point < self.read
+    }
+}
+
+/// Asks on a connection of its own. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Sentry {
+    _task: JoinSet<()>,
+    ask: mpsc::Sender<LogPoint>,
+    pub(crate) answers: mpsc::Receiver<LogEnd>,
+}
+
+impl Sentry {
+    /// Begins with a connection that is open already.
+    pub(crate) fn start(config: Arc<MysqlConfig>, wire: Wire) -> Self {
+        let (ask, mut asked) = mpsc::channel::<LogPoint>(1);
+        let (answer, answers) = mpsc::channel(1);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut wire = Some(wire);
+            while let Some(read) = asked.recv().await {
+                let end = tokio::time::timeout(PATIENCE, end(&config, &mut wire, read)).await;
+                match end {
+                    Ok(Ok(end)) => {
+                        if answer.send(end).await.is_err() {
+                            return;
+                        }
+                    }
+                    // Whether the log itself still comes is seen there; here only a question goes unanswered.
+                    Ok(Err(error)) => {
+                        tracing::debug!(server = %config.address(), %error, "the end of the log cannot be asked for");
+                        wire = None;
+                    }
+                    Err(_) => wire = None,
+                }
+            }
+        });
+        Self { _task: task, ask, answers }
+    }
+
+    /// Asks where the log ends, of which so much is read. A question that is still open is not asked twice.
+    pub(crate) fn ask(&self, read: &LogPoint) {
+        if self.ask.capacity() > 0 {
+            // Full or gone: the next question will do.
+            self.ask.try_send(read.clone()).ok();
+        }
+    }
+}
+
+async fn end(config: &MysqlConfig, wire: &mut Option<Wire>, read: LogPoint) -> Result<LogEnd, WireError> {
+    let mut open = match wire.take() {
+        Some(open) => open,
+        None => login::connect(config).await?,
+    };
+    let is_numbered = match open.server.mariadb {
+        true => false,
+        false => {
+            let rows = open.query("SHOW GLOBAL VARIABLES WHERE Variable_name = 'gtid_mode'").await?;
+            rows.rows.first().is_some_and(|row| row.get(1).is_some_and(|mode| mode.as_deref() == Some("ON")))
+        }
+    };
+    let (point, executed) = log_end(&mut open).await?;
+    let executed = match is_numbered {
+        true => Some(executed.parse::<GtidSet>().map_err(|e| WireError::Protocol(e.to_string()))?),
+        false => None,
+    };
+    *wire = Some(open);
+    Ok(LogEnd { point, read, executed })
+}
