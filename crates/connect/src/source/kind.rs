@@ -172,23 +172,49 @@ pub struct FollowedTable {
     pub load: Load,
 }
 
-/// Stops a running source, and tells it to begin anew.
+/// A table to be loaded again, and why.
+pub type ReloadRequest = (TableId, String);
+
+/// Requests that may wait until a source sees to them.
+const RELOADS_MAX: usize = 64;
+
+/// Commands a running source: to end, to load a table again, to begin anew.
 #[derive(Debug)]
 pub struct Control {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    reloads: Option<mpsc::Sender<ReloadRequest>>,
     restart: Option<watch::Sender<()>>,
 }
 
 impl Control {
-    /// Of a task that ends soon after the word.
+    /// Of a task that ends soon after the word, and whose tables are never loaded again.
     pub fn new(stop: watch::Sender<bool>, task: JoinHandle<()>) -> Self {
-        Self { stop, task, restart: None }
+        Self { stop, task, reloads: None, restart: None }
+    }
+
+    /// Where [`Control::with_reloads`] takes its requests from.
+    pub fn requests() -> (mpsc::Sender<ReloadRequest>, mpsc::Receiver<ReloadRequest>) {
+        mpsc::channel(RELOADS_MAX)
+    }
+
+    /// Of a task that also takes requests to load a table again, from the other end of `reloads`.
+    pub fn with_reloads(self, reloads: mpsc::Sender<ReloadRequest>) -> Self {
+        Self { reloads: Some(reloads), ..self }
     }
 
     /// Of a task that also listens to [`Control::restart_from_now`].
     pub fn with_restart(self, restart: watch::Sender<()>) -> Self {
         Self { restart: Some(restart), ..self }
+    }
+
+    /// Asks for a table to be loaded again, by hand: [`SourceEvent::Reload`] follows, or [`SourceEvent::Altered`] where its
+    /// columns are others by now. Answers whether the request was taken; a source that has ended takes none.
+    pub async fn reload(&self, table: TableId, reason: String) -> bool {
+        match &self.reloads {
+            Some(reloads) => reloads.send((table, reason)).await.is_ok(),
+            None => false,
+        }
     }
 
     /// Takes the present end of the source's log as the start, whatever the position was, and loads every table again:

@@ -13,7 +13,7 @@ pub mod mysql;
 mod settings;
 
 pub use kind::{
-    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, RowSink, Source, SourceKind, TableFacts,
+    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, RowSink, Source, SourceKind, TableFacts,
     TablePlace, WholeReader, until_there,
 };
 pub use settings::Settings;
@@ -77,14 +77,24 @@ pub enum SourceEvent {
     /// A new state, with what a person may want to know about it (or nothing).
     State(SourceState, String),
     Rejected(RejectedRow),
-    /// The source will send no more changes of this table: its content is in doubt from here on.
-    Parked {
+    /// The content of this table is in doubt from here on, and it is loaded again from the start. Comes behind the batches
+    /// with all changes before, and before any batch with changes or chunks after. What follows of the table are changes
+    /// from where the load begins, and its chunks from the first one on; rows that neither has brought by the time it is
+    /// complete are no longer there.
+    Reload {
         table: TableId,
         reason: String,
     },
-    /// The content of this table is in doubt from here on, and is being loaded again from the start. It comes behind all
-    /// changes before it, and before any changes or chunks after it.
-    Reload {
+    /// The table has other columns now: nothing more of it follows under this number, neither changes nor chunks. Ordered
+    /// as [`SourceEvent::Reload`] is.
+    Altered {
+        table: TableId,
+        /// The statement, as far as it is to be shown, or what else has told.
+        statement: String,
+    },
+    /// The source will send no more changes of this table: its content is in doubt from here on. Where it was dropped and
+    /// comes back, [`SourceEvent::Reload`] or [`SourceEvent::Altered`] says so.
+    Parked {
         table: TableId,
         reason: String,
     },

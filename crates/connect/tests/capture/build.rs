@@ -15,6 +15,17 @@ pub(crate) struct EventBuilder {
     offset: u64,
     before: u64,
     crc32: bool,
+    session: Session,
+}
+
+/// What a statement's event tells of its session.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Session {
+    pub(crate) database: Option<String>,
+    pub(crate) sql_mode: Option<u64>,
+    pub(crate) charset: Option<String>,
+    /// Databases that the statement has changed something in.
+    pub(crate) databases: Vec<String>,
 }
 
 /// Rows of the test's tables from `1,a 2,b`; `NULL` is NULL.
@@ -33,7 +44,22 @@ pub(crate) fn rows_of<'a>(words: impl Iterator<Item = &'a str>) -> Result<Rows, 
 
 impl EventBuilder {
     pub(crate) fn new(offset: u64) -> Self {
-        Self { offset, before: offset, crc32: false }
+        Self { offset, before: offset, crc32: false, session: Session::default() }
+    }
+
+    pub(crate) fn set_session(&mut self, words: &str) -> Result<(), String> {
+        let mut session = Session::default();
+        for word in words.split_whitespace() {
+            match word.split_once('=') {
+                Some(("db", name)) => session.database = Some(name.to_owned()),
+                Some(("mode", mode)) => session.sql_mode = Some(mode.parse().map_err(|_| "mode=N")?),
+                Some(("charset", name)) => session.charset = Some(name.to_owned()),
+                Some(("dbs", names)) => session.databases = names.split(',').map(str::to_owned).collect(),
+                _ => return Err(format!("session {word}")),
+            }
+        }
+        self.session = session;
+        Ok(())
     }
 
     pub(crate) fn set_checksums(&mut self, crc32: bool) {
@@ -68,7 +94,7 @@ impl EventBuilder {
         } else if let Some(lines) = line.strip_prefix("zipped ") {
             (40, 0, payload(lines, true)?)
         } else {
-            event_body(line, self.offset)?
+            event_body(line, self.offset, &self.session)?
         };
         self.before = self.offset;
         let size = HEADER_BYTES + body.len() + if self.crc32 { 4 } else { 0 };
@@ -114,7 +140,7 @@ fn header(kind: u8, flags: u16, body: usize, log_pos: u32) -> Vec<u8> {
 }
 
 /// Type, flags and body of a line's event.
-fn event_body(line: &str, offset: u64) -> Result<(u8, u16, Vec<u8>), String> {
+fn event_body(line: &str, offset: u64, session: &Session) -> Result<(u8, u16, Vec<u8>), String> {
     let mut words = line.split_whitespace();
     let verb = words.next().unwrap_or_default();
     let mut number = |what: &str| -> Result<u64, String> {
@@ -128,11 +154,22 @@ fn event_body(line: &str, offset: u64) -> Result<(u8, u16, Vec<u8>), String> {
             let mut number = || words.next().and_then(|n| n.parse().ok()).unwrap_or(0);
             (42, 0, tagged(tag, number(), number()))
         }
-        "mariadb" => (162, 0, mariadb(words.next().ok_or("D-S-N")?, words.next() == Some("ddl"))?),
-        "begin" => (2, 0, query("BEGIN")),
-        "query" => (2, 0, query(line.strip_prefix("query ").unwrap_or_default())),
+        "mariadb" => (162, 0, mariadb(words.next().ok_or("D-S-N")?, words.next())?),
+        "begin" => (2, 0, query("BEGIN", session)?),
+        "query" => (2, 0, query(&line.strip_prefix("query ").unwrap_or_default().replace('⏎', "\n"), session)?),
         "xid" => (16, 0, number("N").unwrap_or(0).to_le_bytes().to_vec()),
-        "xa-prepare" => (38, 0, vec![u8::from(words.next() == Some("one-phase")), 0, 0, 0, 0]),
+        "xa-prepare" => {
+            let digits = words.next().ok_or("HEX")?;
+            let name: Vec<u8> = (0..digits.len() / 2)
+                .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| "HEX"))
+                .collect::<Result<_, _>>()?;
+            let mut body = vec![u8::from(words.next() == Some("one-phase"))];
+            for number in [1, name.len() as u32, 0] {
+                body.extend_from_slice(&number.to_le_bytes());
+            }
+            body.extend_from_slice(&name);
+            (38, 0, body)
+        }
         "rotate" => {
             let mut body = 4_u64.to_le_bytes().to_vec();
             body.extend_from_slice(words.next().ok_or("FILE")?.as_bytes());
@@ -212,23 +249,68 @@ fn tagged(tag: &str, number: u64, time_us: u64) -> Vec<u8> {
     body
 }
 
-fn mariadb(gtid: &str, ddl: bool) -> Result<Vec<u8>, String> {
+fn mariadb(gtid: &str, kind: Option<&str>) -> Result<Vec<u8>, String> {
     let parts: Vec<u64> = gtid.split('-').map(|p| p.parse().map_err(|_| "D-S-N")).collect::<Result<_, _>>()?;
     let [domain, _, sequence] = parts[..] else { return Err("D-S-N".to_owned()) };
     let mut body = sequence.to_le_bytes().to_vec();
     body.extend_from_slice(&(domain as u32).to_le_bytes());
-    body.push(u8::from(ddl));
+    body.push(match kind {
+        None => 0,
+        Some("ddl") => 1,
+        Some("xa") => 64,
+        Some("done") => 128,
+        Some(other) => return Err(other.to_owned()),
+    });
     body.extend_from_slice(&[0; 6]);
     Ok(body)
 }
 
-fn query(sql: &str) -> Vec<u8> {
+/// Collations by which a client says its charset.
+const COLLATIONS: [(&str, u16); 5] = [("latin1", 8), ("gbk", 28), ("sjis", 13), ("big5", 1), ("utf8mb4", 45)];
+
+/// The body of a statement's event.
+pub(crate) fn query(sql: &str, session: &Session) -> Result<Vec<u8>, String> {
+    // A session that nothing is said of tells nothing.
+    let is_plain = session.sql_mode.is_none() && session.charset.is_none() && session.databases.is_empty();
+    let mut variables = if is_plain { Vec::new() } else { vec![0, 0, 0, 0, 0] };
+    if let Some(mode) = session.sql_mode {
+        variables.push(1);
+        variables.extend_from_slice(&mode.to_le_bytes());
+    }
+    if !is_plain {
+        variables.extend_from_slice(b"\x06\x03std");
+    }
+    let mut text = sql.as_bytes().to_vec();
+    if let Some(charset) = &session.charset {
+        let known = COLLATIONS.iter().find(|(name, _)| name == charset);
+        let &(_, collation) = known.ok_or_else(|| charset.clone())?;
+        variables.push(4);
+        variables.extend_from_slice(&collation.to_le_bytes());
+        variables.extend_from_slice(&[45, 0, 45, 0]);
+        let label = if charset == "utf8mb4" { "utf8" } else { charset };
+        let encoding = encoding_rs::Encoding::for_label(label.as_bytes()).ok_or_else(|| charset.clone())?;
+        text = vec![0; sql.len() * 4];
+        let (_, _, length) = encoding.new_encoder().encode_from_utf8_without_replacement(sql, &mut text, true);
+        text.truncate(length);
+    }
+    if !session.databases.is_empty() {
+        variables.extend_from_slice(&[12, session.databases.len() as u8]);
+        for name in &session.databases {
+            variables.extend_from_slice(name.as_bytes());
+            variables.push(0);
+        }
+    }
+    let database = session.database.as_deref().unwrap_or("shop");
+    let database = if database == "-" { "" } else { database };
     let mut body = vec![0; 8];
-    body.push(4);
-    body.extend_from_slice(&[0; 4]);
-    body.extend_from_slice(b"shop\0");
-    body.extend_from_slice(sql.as_bytes());
-    body
+    body.push(database.len() as u8);
+    body.extend_from_slice(&[0; 2]);
+    body.extend_from_slice(&(variables.len() as u16).to_le_bytes());
+    body.extend_from_slice(&variables);
+    body.extend_from_slice(database.as_bytes());
+    body.push(0);
+    body.extend_from_slice(&text);
+    Ok(body)
 }
 
 /// A table map of `int, varchar(20)` and further ints; of `shop.labels`, of `int, enum('good')`.
@@ -287,7 +369,7 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
 fn payload(lines: &str, zipped: bool) -> Result<Vec<u8>, String> {
     let mut inner = Vec::new();
     for line in lines.split(';') {
-        let (kind, flags, body) = event_body(line.trim(), 0)?;
+        let (kind, flags, body) = event_body(line.trim(), 0, &Session::default())?;
         inner.extend_from_slice(&header(kind, flags, body.len(), 0));
         inner.extend_from_slice(&body);
     }

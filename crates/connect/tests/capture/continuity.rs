@@ -180,7 +180,7 @@ async fn begin_anew(source: &mut Followed, shop: &Shop) -> Outcome {
     if !source.control.restart_from_now() {
         return Err("it cannot begin anew".to_owned());
     }
-    while source.mirror.reloads == 0 {
+    while source.mirror.reloads.is_empty() {
         source.next().await?;
     }
     source.equal(shop).await

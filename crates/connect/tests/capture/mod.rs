@@ -1,20 +1,27 @@
 //! Cases of the capture: log events in, batches out; chunks between them; positions and statements.
 //!
 //! ```text
-//! start POSITION [loading]      two tables: shop.orders(id int primary key, name varchar(20)), shop.bag without the key
+//! start POSITION [loading]      two tables: shop.orders(id int primary key, name varchar(20)), shop.bag without the key;
+//!                               loading: their loads have begun at the position
+//!     waiting                   their loads have not begun
 //!     rows=N bytes=N            the limits of a batch
+//! server mysql|mariadb N [fold] what the log is of: a version like 80404; names of tables differ by more than case or not
 //! events [crc32]                plays the lines of the body; prints what the capture asks for or complains of, and the
 //!                               batches that must be taken before the next event
 //!     gtid N [TIME]             head of a transaction on MySQL, committed at TIME microseconds
 //!     anonymous [TIME]          the same without a number;  tagged TAG N [TIME]
-//!     mariadb D-S-N [ddl]       head of a transaction on MariaDB
+//!     mariadb D-S-N [ddl|xa|done]   head of a transaction on MariaDB
 //!     begin | xid [N] | query SQL | rotate FILE | heartbeat | unknown N [ignorable] | incident
+//!     session [db=NAME] [mode=N] [charset=NAME] [dbs=NAME,…]   of the statements that follow
+//!     xa-prepare HEX [one-phase]
 //!     map ID TABLE [columns=N]  table map; of shop.orders with another number of columns if asked
 //!     insert ID ID,NAME …       rows;  delete likewise;  update ID OLD=>NEW …
 //!     payload LINE; LINE; …     the lines inside a compressed transaction;  zipped likewise, and compressed indeed
 //!     garbage HEX               an event with this body, as a rows event
 //! chunk TABLE FILE:OFFSET [complete]   rows of the body arrive with this end of the log; placed or waits
-//! described TABLE same|altered  the answer to a request to look at a table again
+//! described TABLE same|altered|gone   the answer to a request to look at a table again; prints what goes out before
+//! begin FILE:OFFSET [altered|gone]    loads that wait begin, the log ending there; prints which
+//! ask TABLE                     a person wants it loaded again
 //! abandon                       the connection is lost
 //! resume OFFSET                 the log comes from this offset on, before the position: what follows is played from there
 //! belongs SERVER                the log that comes is this server's
@@ -23,7 +30,8 @@
 //! judge                         whether a server's log leads on from a position: what it is and has, a line each
 //! settings                      what the doctor tells of a server's settings, a line each
 //! take                          prints the batch and the news
-//! position | covers | statement  one answer per line of the body
+//! position | covers             one answer per line of the body
+//! statement [mariadb] [version=N] [ansi] [plain] [charset=NAME]   likewise; `⏎` is a new line
 //! secret KIND [REFERENCE]       resolves a secret
 //! ```
 
@@ -31,14 +39,18 @@ mod build;
 pub(crate) mod continuity;
 mod fake;
 pub(crate) mod histories;
+mod repair;
 pub(crate) mod runner;
 pub(crate) mod server;
 mod splits;
+mod texts;
 
 use std::path::Path;
 
-use build::{EventBuilder, rows_of};
-use connect::source::mysql::testing::{Replay, covers, diagnosed, judge, place_of, position, understood};
+use build::{EventBuilder, Session, rows_of};
+use connect::source::mysql::testing::{
+    Answer, Replay, covers, diagnosed, judge, place_of, position, understood, understood_event,
+};
 use connect::source::mysql::{CaptureTable, Load, SourceColumn, decode};
 use connect::{Limits, Secret};
 use relation::{Layout, SourceBatch, TableId};
@@ -59,7 +71,30 @@ impl Driver for CaptureDriver {
             "events" => self.events(arguments.contains(&"crc32"), &block.body),
             "chunk" => self.chunk(&arguments, &block.body),
             "described" => {
-                self.replay()?.described(arguments[0], arguments.get(1) == Some(&"same"));
+                let answer = answer_of(arguments.get(1).copied())?;
+                let replay = self.replay()?;
+                // As the source does: the table is left as the log has made it up to here.
+                let mut out = String::new();
+                while replay.is_ready() {
+                    out += &print_batch(&replay.take());
+                }
+                replay.described(arguments[0], answer);
+                if replay.is_void() {
+                    out += "void\n";
+                }
+                Ok(out)
+            }
+            "begin" => {
+                let (file, offset) = place(arguments[0])?;
+                let answer = answer_of(arguments.get(1).copied())?;
+                let begun = self.replay()?.begin((file, offset), answer);
+                Ok(begun.join(" "))
+            }
+            "ask" => Ok(if self.replay()?.ask(arguments[0]) { "looks" } else { "waits" }.to_owned()),
+            "server" => {
+                let version = arguments.get(1).and_then(|n| n.parse().ok()).ok_or("server KIND VERSION")?;
+                let has_exact_names = !arguments.contains(&"fold");
+                self.replay()?.set_server(arguments[0] == "mariadb", version, has_exact_names);
                 Ok(String::new())
             }
             "abandon" => {
@@ -98,11 +133,46 @@ impl Driver for CaptureDriver {
                 let (current, target) = line.split_once(" >= ").unwrap_or((line, ""));
                 covers(current, target).map_or_else(|e| format!("error: {e}"), |yes| yes.to_string())
             })),
-            "statement" => Ok(lines(&block.body, understood)),
+            "statement" => statements(&arguments, &block.body),
             "secret" => secret(&arguments, &block.body),
             other => Err(format!("unknown directive \"{other}\"")),
         }
     }
+}
+
+fn answer_of(word: Option<&str>) -> Result<Answer, String> {
+    match word {
+        None | Some("same") => Ok(Answer::Same),
+        Some("altered") => Ok(Answer::Altered),
+        Some("gone") => Ok(Answer::Gone),
+        Some(other) => Err(format!("unknown answer \"{other}\"")),
+    }
+}
+
+fn place(text: &str) -> Result<(&str, u64), String> {
+    let (file, offset) = text.rsplit_once(':').ok_or("FILE:OFFSET")?;
+    Ok((file, offset.parse().map_err(|_| "offset")?))
+}
+
+fn statements(arguments: &[&str], body: &str) -> Result<String, String> {
+    let value = |name: &str| arguments.iter().find_map(|a| a.strip_prefix(name)?.strip_prefix('='));
+    let mariadb = arguments.contains(&"mariadb");
+    let version = value("version").map_or(Ok(if mariadb { 101_105 } else { 80_404 }), str::parse);
+    let version = version.map_err(|_| "version=N")?;
+    let modes = arguments.join(" ");
+    let mut out = String::new();
+    for line in body.lines() {
+        let line = line.replace('⏎', "\n");
+        out += &match value("charset") {
+            None => understood(&line, mariadb, version, &modes),
+            Some(charset) => {
+                let session = Session { charset: Some(charset.to_owned()), ..Session::default() };
+                understood_event(&build::query(&line, &session)?, mariadb, version)?
+            }
+        };
+        out.push('\n');
+    }
+    Ok(out)
 }
 
 fn secret(arguments: &[&str], body: &str) -> Result<String, String> {
@@ -129,9 +199,10 @@ impl CaptureDriver {
     fn start(&mut self, arguments: &[&str]) -> Result<String, String> {
         // Everything up to the word `loading` is the position; it may hold a space before its GTIDs.
         let loading = arguments.contains(&"loading");
+        let waiting = arguments.contains(&"waiting");
         let mut limits = Limits::default();
         let mut text = Vec::new();
-        for argument in arguments.iter().copied().filter(|a| *a != "loading") {
+        for argument in arguments.iter().copied().filter(|a| !["loading", "waiting"].contains(a)) {
             match argument.split_once('=') {
                 Some(("rows", n)) => limits.rows_max = n.parse().map_err(|_| "rows=N")?,
                 Some(("bytes", n)) => limits.bytes_max = n.parse().map_err(|_| "bytes=N")?,
@@ -141,9 +212,13 @@ impl CaptureDriver {
         let text = text.join(" ");
         let offset = text.split(' ').next().and_then(|p| p.rsplit_once(':')).ok_or("FILE:OFFSET")?.1;
         self.builder = EventBuilder::new(offset.parse().map_err(|_| "offset")?);
-        let load = || if loading { Load::Pending { cursor: None } } else { Load::Complete };
+        let load = || if loading || waiting { Load::Pending { cursor: None } } else { Load::Complete };
         let tables = vec![table(0, "orders", true, load()), table(1, "bag", false, load())];
-        self.replay = Some(Replay::with_limits(tables, &text, limits)?);
+        let mut replay = Replay::with_limits(tables, &text, limits)?;
+        if loading {
+            replay.begin(place(text.split(' ').next().unwrap_or_default())?, Answer::Same);
+        }
+        self.replay = Some(replay);
         Ok(String::new())
     }
 
@@ -155,6 +230,10 @@ impl CaptureDriver {
             return Ok(format!("the file's head: error: {error}\n"));
         }
         for line in body.lines() {
+            if let Some(session) = line.strip_prefix("session") {
+                self.builder.set_session(session)?;
+                continue;
+            }
             let event = self.builder.event(line.trim())?;
             let mut step = self.replay()?.event(&event);
             loop {
@@ -189,8 +268,7 @@ impl CaptureDriver {
             return Err("chunk TABLE FILE:OFFSET".to_owned());
         };
         let index = usize::from(*name == "bag");
-        let (file, offset) = high.rsplit_once(':').ok_or("FILE:OFFSET")?;
-        let offset = offset.parse().map_err(|_| "offset")?;
+        let (file, offset) = place(high)?;
         let rows = rows_of(body.split_whitespace())?;
         let placed = self.replay()?.chunk(index, rows, (file, offset), rest.contains(&"complete"));
         Ok(if placed { "placed" } else { "waits" }.to_owned())

@@ -21,6 +21,7 @@ const TINY: Limits = Limits { rows_max: 3, bytes_max: 100, queue: 1 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = super::splits::trials();
+    trials.extend(super::texts::trials());
     trials.push(trial("a_transaction_beyond_the_rows_of_a_batch", || {
         let large = Transaction { events: vec![(false, 0, 1_000); 150], zipped: false, rolled_back: false };
         play(vec![large], Limits::default(), 4_096, Vec::new(), 0)
@@ -43,7 +44,91 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial("rows_that_cannot_be_read", || broken_rows(false)));
     trials.push(trial("rows_that_cannot_be_read_in_one_event_of_the_log", || broken_rows(true)));
     trials.push(trial("keys_of_windows_are_forgotten_and_tables_read_again", forgotten_keys));
+    trials.push(trial("a_table_in_doubt_is_loaded_again", loaded_again));
     trials
+}
+
+/// A table that comes into doubt twice, and once by hand: whoever receives the events by their rules has the server's rows,
+/// and nothing of the table comes between a doubt and its load.
+async fn loaded_again() -> Result<(), String> {
+    let lines = [
+        "anonymous 1",
+        "begin",
+        "map 70 shop.orders",
+        "insert 70 1,a 2,b 3,c",
+        "xid",
+        "anonymous 2",
+        "query ALTER TABLE orders DROP PARTITION p0",
+        "anonymous 3",
+        "begin",
+        "map 70 shop.orders",
+        "delete 70 3,c",
+        "xid",
+        "anonymous 4",
+        "query RENAME TABLE orders TO x, y TO orders",
+        "anonymous 5",
+        "begin",
+        "map 70 shop.orders",
+        "insert 70 9,z",
+        "map 71 shop.bag",
+        "insert 71 1,bag",
+        "xid",
+    ];
+    let log = Log::of(&lines.map(str::to_owned))?;
+    let orders = vec![(2, "b".to_owned()), (9, "z".to_owned())];
+    let server = FakeServer::start(Script { log, piece_bytes: 100, orders, ..Script::default() }).await?;
+    let tables = vec![table(0, "orders", true, Load::Complete), table(1, "bag", false, Load::Complete)];
+    let resume = Some(Position(format!("{FILE}:{HEAD}")));
+    let (mut events, control) = MysqlSource::start(server.config(), tables, resume, TINY);
+    let mut rows: std::collections::BTreeMap<Vec<u8>, bool> = std::collections::BTreeMap::new();
+    let (mut reloads, mut completed, mut is_loading, mut bag) = (0, 0, false, 0);
+    while completed < 2 {
+        match events.recv().await.ok_or("the source has ended")? {
+            SourceEvent::Reload { .. } => {
+                reloads += 1;
+                is_loading = true;
+                rows.values_mut().for_each(|is_new| *is_new = false);
+            }
+            SourceEvent::Batch(batch) => {
+                for (id, changes) in &batch.tables {
+                    if id.0 == 1 {
+                        bag += changes.rows.len();
+                        continue;
+                    }
+                    if is_loading {
+                        return Err("rows that the load shows".to_owned());
+                    }
+                    for (row, weight) in changes.rows.iter().zip(&changes.weights) {
+                        if *weight > 0 {
+                            rows.insert(row.to_vec(), true)
+                        } else {
+                            rows.remove(row)
+                        };
+                    }
+                }
+                for chunk in &batch.chunks {
+                    rows.extend(chunk.rows.iter().map(|row| (row.to_vec(), true)));
+                    if chunk.complete {
+                        rows.retain(|_, is_new| *is_new);
+                        completed += 1;
+                        is_loading = false;
+                        if completed == 1 && !control.reload(relation::TableId(0), "by hand".to_owned()).await {
+                            return Err("it takes no requests".to_owned());
+                        }
+                    }
+                }
+            }
+            SourceEvent::State(..) => {}
+            other => return Err(format!("{other:?}")),
+        }
+    }
+    drop(events);
+    control.stop().await;
+    // Both statements stand before the place where the first load begins: the second one is no doubt any more.
+    match (reloads, rows.len(), bag) {
+        (2, 2, 1) => Ok(()),
+        other => Err(format!("reloads, rows, rows of the bag: {other:?}")),
+    }
 }
 
 fn trial<F: Future<Output = Result<(), String>>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -162,7 +247,9 @@ async fn forgotten_keys() -> Result<(), String> {
     // The server shows what the log says, and rows that the log does not know.
     let orders = (1..=TOUCHED + 50).map(|id| (id, if id > TOUCHED { "old" } else { "new" }.to_owned())).collect();
     let server = FakeServer::start(Script { log, piece_bytes: 1_000, orders, ..Script::default() }).await?;
-    let tables = vec![table(0, "orders", true, Load::Pending { cursor: None })];
+    // The load has begun before the position, at the row 0: what the log brings from there on is not passed over.
+    let cursor = Some(br#"["30"]"#.to_vec());
+    let tables = vec![table(0, "orders", true, Load::Pending { cursor })];
     let resume = Some(Position(format!("{FILE}:{HEAD}")));
     let (mut events, control) = MysqlSource::start(server.config(), tables, resume, TINY);
     let mut keys = std::collections::BTreeSet::new();

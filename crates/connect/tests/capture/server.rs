@@ -1,6 +1,6 @@
 //! Trials against real servers, with `SLOW=1`: the address is `TIDEMILL_TEST_MYSQL_PORT` and `TIDEMILL_TEST_MARIADB_PORT`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         out.push(trial(server, "table_without_key", move || bag_under_writes(server, port)));
         out.push(trial(server, "connection_killed", move || connection_killed(server, port)));
         out.push(trial(server, "resume", move || resume(server, port)));
-        out.push(trial(server, "altered_and_truncated", move || altered(server, port)));
+        out.extend(super::repair::trials(server, port));
         out.push(trial(server, "doctor", move || doctored(server, port)));
         out.push(trial(server, "sessions_that_a_server_limits", move || limited(server, port)));
         out.push(trial(server, "server_gone", move || server_gone(server, port)));
@@ -58,7 +58,11 @@ pub(crate) fn port_of(server: &str) -> Option<u16> {
     std::env::var(format!("TIDEMILL_TEST_{}_PORT", server.to_ascii_uppercase())).ok()?.parse().ok()
 }
 
-fn trial<F: Future<Output = Outcome>>(server: &str, name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
+pub(crate) fn trial<F: Future<Output = Outcome>>(
+    server: &str,
+    name: &str,
+    run: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
     Trial::test(format!("server/{name}_{server}"), move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let result = runtime.block_on(async {
@@ -146,43 +150,40 @@ pub(crate) struct Mirror {
     pub(crate) tables: Vec<MirrorTable>,
     pub(crate) position: Position,
     /// Changes received.
-    changes: u64,
+    pub(crate) changes: u64,
     pub(crate) states: Vec<SourceState>,
     /// What was said with the last of them.
     pub(crate) message: String,
-    /// Tables that were to be loaded again.
-    pub(crate) reloads: usize,
-    parked: Vec<(TableId, String)>,
+    pub(crate) parked: Vec<(TableId, String)>,
+    pub(crate) reloads: Vec<(TableId, String)>,
+    pub(crate) altered: Vec<(TableId, String)>,
     /// Parts of a transaction whose last one has not come.
-    staged: Vec<SourceBatch>,
+    pub(crate) staged: Vec<SourceBatch>,
     /// Transactions that came in parts.
-    parted: usize,
+    pub(crate) parted: usize,
 }
 
 pub(crate) struct MirrorTable {
     pub(crate) table: CaptureTable,
-    layout: Layout,
+    pub(crate) layout: Layout,
+    /// While it is loaded again: keys that chunks or changes have brought since. The others go when it is complete.
+    pub(crate) brought: Option<BTreeSet<Vec<u8>>>,
     /// By key bytes, or by whole row where there is no key; with a count.
-    rows: BTreeMap<Vec<u8>, (Vec<u8>, i64)>,
+    pub(crate) rows: BTreeMap<Vec<u8>, (Vec<u8>, i64)>,
 }
 
 impl Mirror {
     pub(crate) fn new(tables: &[CaptureTable]) -> Self {
-        let table = |t: &CaptureTable| MirrorTable {
-            table: t.clone(),
-            layout: Layout::new(t.schema.types()),
-            rows: BTreeMap::new(),
-        };
-        let tables = tables.iter().map(table).collect();
-        let (states, parked) = (Vec::new(), Vec::new());
+        let tables = tables.iter().map(MirrorTable::of).collect();
         Self {
             tables,
             position: Position::default(),
             changes: 0,
-            states,
+            states: Vec::new(),
             message: String::new(),
-            reloads: 0,
-            parked,
+            parked: Vec::new(),
+            reloads: Vec::new(),
+            altered: Vec::new(),
             staged: Vec::new(),
             parted: 0,
         }
@@ -206,13 +207,15 @@ impl Mirror {
                 self.message = message;
             }
             SourceEvent::Parked { table, reason } => self.parked.push((table, reason)),
-            SourceEvent::Rejected(row) => return Err(format!("rejected: {row:?}")),
-            SourceEvent::Reload { table, .. } => {
-                self.reloads += 1;
+            SourceEvent::Reload { table, reason } => {
+                self.parked.retain(|(parked, _)| *parked != table);
+                self.reloads.push((table, reason));
                 let table = &mut self.tables[table.0 as usize];
-                table.rows.clear();
                 table.table.load = Load::Pending { cursor: None };
+                table.brought = Some(BTreeSet::new());
             }
+            SourceEvent::Altered { table, statement } => self.altered.push((table, statement)),
+            SourceEvent::Rejected(row) => return Err(format!("rejected: {row:?}")),
             SourceEvent::Failed(failure) => {
                 return Err(format!("{}: {}", failure.message, failure.detail));
             }
@@ -233,8 +236,18 @@ impl Mirror {
         self.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
         for chunk in batch.chunks {
             let table = &mut self.tables[chunk.table.0 as usize];
+            if table.table.schema.key.is_empty() {
+                // It comes whole.
+                table.rows.clear();
+            }
             for row in chunk.rows.iter() {
                 table.add(row, 1)?;
+            }
+            if chunk.complete
+                && let Some(brought) = table.brought.take()
+                && !table.table.schema.key.is_empty()
+            {
+                table.rows.retain(|key, _| brought.contains(key));
             }
             let cursor = Some(chunk.cursor);
             table.table.load = if chunk.complete { Load::Complete } else { Load::Pending { cursor } };
@@ -245,7 +258,7 @@ impl Mirror {
         Ok(())
     }
 
-    fn is_loaded(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.tables.iter().all(|t| t.table.load == Load::Complete)
     }
 
@@ -274,6 +287,11 @@ impl Mirror {
 }
 
 impl MirrorTable {
+    pub(crate) fn of(table: &CaptureTable) -> Self {
+        let layout = Layout::new(table.schema.types());
+        Self { table: table.clone(), layout, brought: None, rows: BTreeMap::new() }
+    }
+
     /// While a table is loading, a change meets rows that are not there yet: the newest wins by key, as in the store.
     fn add(&mut self, row: &[u8], weight: i64) -> Outcome {
         let mut key = Vec::new();
@@ -291,6 +309,9 @@ impl MirrorTable {
             } else {
                 Ok(())
             };
+        }
+        if let Some(brought) = &mut self.brought {
+            brought.insert(key.clone());
         }
         if weight > 0 {
             let before = self.rows.insert(key, (row.to_vec(), 1));
@@ -395,7 +416,12 @@ async fn snapshot_under_writes(server: &str, port: u16, tls: Tls) -> Outcome {
 }
 
 /// Reads to the end of the log and stops.
-async fn finish(shop: &Shop, mirror: &mut Mirror, events: &mut Receiver<SourceEvent>, control: Control) -> Outcome {
+pub(crate) async fn finish(
+    shop: &Shop,
+    mirror: &mut Mirror,
+    events: &mut Receiver<SourceEvent>,
+    control: Control,
+) -> Outcome {
     let end = current_position(&shop.config(Tls::Disabled)).await.map_err(|f| f.detail)?;
     mirror.follow(events, Some(&end)).await?;
     events.close();
@@ -540,37 +566,6 @@ async fn resume(server: &str, port: u16) -> Outcome {
     let (mut events, control) = MysqlSource::start(shop.config(Tls::Disabled), tables, position, Limits::default());
     finish(&shop, &mut mirror, &mut events, control).await?;
     expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
-}
-
-/// TRUNCATE empties a table; an ALTER parks its table and leaves the others.
-async fn altered(server: &str, port: u16) -> Outcome {
-    let u = "CREATE TABLE u (id INT PRIMARY KEY, n INT NOT NULL)";
-    let shop = Shop::new(server, port, "alter", &[T, u]).await?;
-    fill(&shop, 100).await?;
-    let tables = shop.tables(&["t", "u"]).await?;
-    let mut mirror = Mirror::new(&tables);
-    let config = MysqlConfig { snapshot_delay: Duration::ZERO, ..shop.config(Tls::Disabled) };
-    let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
-    mirror.follow(&mut events, None).await?;
-    let mut conn = shop.conn().await?;
-    for sql in [
-        "TRUNCATE TABLE t",
-        "INSERT INTO t VALUES (7, 7)",
-        "INSERT INTO u VALUES (1, 1)",
-        "ALTER TABLE u ADD COLUMN extra INT",
-        "INSERT INTO u VALUES (2, 2, 2)",
-        "ALTER TABLE t ADD INDEX n (n)",
-        "INSERT INTO t VALUES (8, 8)",
-    ] {
-        run(&mut conn, sql).await?;
-    }
-    finish(&shop, &mut mirror, &mut events, control).await?;
-    expect_equal("t", &mirror.content(0), &["7,7".to_owned(), "8,8".to_owned()])?;
-    expect_equal("u", &mirror.content(1), &["1,1".to_owned()])?;
-    match &mirror.parked[..] {
-        [(TableId(1), reason)] if reason.contains("altered") => Ok(()),
-        other => Err(format!("parked: {other:?}")),
-    }
 }
 
 /// The server cannot be reached for a while, twice: the source waits, says so, and goes on.

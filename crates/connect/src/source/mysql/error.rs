@@ -89,7 +89,7 @@ const ACCESS_DENIED: [u16; 3] = [1044, 1045, 1698];
 const MISSING_PRIVILEGE: [u16; 4] = [1142, 1143, 1227, 1370];
 const HOST_BLOCKED: [u16; 2] = [1129, 1130];
 const LOG_READ: u16 = 1236;
-const NO_SUCH_TABLE: u16 = 1146;
+pub(crate) const NO_SUCH_TABLE: u16 = 1146;
 /// Another connection reads the log under our server id.
 pub(crate) const DUPLICATE_ID: [&str; 3] = ["same server_uuid/server_id", "same server_id", "slave with the same"];
 const BINLOG_OFF: u16 = 1381;

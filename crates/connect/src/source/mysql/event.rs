@@ -2,6 +2,7 @@
 
 use super::error::WireError;
 use super::position::Origin;
+use super::statement::Xid;
 use super::wire::Reader;
 
 /// Bytes of an event's header.
@@ -265,6 +266,90 @@ pub(crate) fn server_id(event: &[u8]) -> u32 {
 pub(crate) struct Query<'a> {
     pub(crate) database: &'a [u8],
     pub(crate) text: &'a [u8],
+    /// What the session was like, by numbered variables.
+    variables: &'a [u8],
+}
+
+/// What is known of the session that ran a statement.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Session {
+    pub(crate) sql_mode: u64,
+    /// The number of a collation of the charset in which the client speaks.
+    pub(crate) client_collation: Option<u64>,
+    /// Databases that the statement has changed something in; MySQL alone tells.
+    pub(crate) databases: Touched,
+}
+
+/// Databases that a statement has touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Touched {
+    /// At least these.
+    Some(Vec<String>),
+    /// Too many to be listed.
+    Any,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
+}
+
+impl<'a> Query<'a> {
+    /// The same with another text.
+    pub(crate) fn with_text(self, text: &'a [u8]) -> Self {
+        Self { text, ..self }
+    }
+
+    /// The session, as far as its variables can be read: those behind an unknown one cannot.
+    pub(crate) fn status(&self) -> Session {
+        let mut session = Session::default();
+        let mut reader = Reader(self.variables);
+        while !reader.0.is_empty() && variable(&mut reader, &mut session).is_ok() {}
+        session
+    }
+}
+
+/// Reads one variable; an error ends the reading.
+fn variable(reader: &mut Reader<'_>, session: &mut Session) -> Result<(), WireError> {
+    const TOO_MANY: u8 = 254;
+    let sized = |reader: &mut Reader<'_>, more: usize| {
+        let length = usize::from(reader.take(1)?[0]);
+        reader.take(length + more).map(drop)
+    };
+    match reader.take(1)?[0] {
+        // Flags; numbers of the last insert; master data; locale; database charset; time parts; and so on.
+        0 | 10 => drop(reader.take(4)?),
+        1 => {
+            let mut mode = [0; 8];
+            mode.copy_from_slice(reader.take(8)?);
+            session.sql_mode = u64::from_le_bytes(mode);
+        }
+        2 => sized(reader, 1)?,
+        3 => drop(reader.take(4)?),
+        4 => {
+            let numbers = reader.take(6)?;
+            session.client_collation = Some(u64::from(u16::from_le_bytes([numbers[0], numbers[1]])));
+        }
+        5 | 6 => sized(reader, 0)?,
+        7 | 8 | 18 => drop(reader.take(2)?),
+        9 | 17 | 129 => drop(reader.take(8)?),
+        11 => {
+            sized(reader, 0)?;
+            sized(reader, 0)?;
+        }
+        12 => match reader.take(1)?[0] {
+            TOO_MANY => session.databases = Touched::Any,
+            count => {
+                let names = (0..count).map(|_| String::from_utf8_lossy(reader.until_zero()).into_owned());
+                session.databases = Touched::Some(names.collect());
+            }
+        },
+        13 | 128 => drop(reader.take(3)?),
+        16 | 19 | 20 => drop(reader.take(1)?),
+        _ => return Err(damaged("a statement's variables")),
+    }
+    Ok(())
 }
 
 pub(crate) fn query(body: &[u8]) -> Result<Query<'_>, WireError> {
@@ -282,10 +367,24 @@ fn query_behind(body: &[u8], extra: usize) -> Result<Query<'_>, WireError> {
     };
     let database_length = usize::from(head[8]);
     let status_length = usize::from(u16::from_le_bytes([head[11], head[12]]));
+    let variables = rest.get(extra..extra + status_length).ok_or_else(|| damaged("a statement"))?;
     let rest = rest.get(extra + status_length..).ok_or_else(|| damaged("a statement"))?;
     let database = rest.get(..database_length).ok_or_else(|| damaged("a statement"))?;
     let text = rest.get(database_length + 1..).ok_or_else(|| damaged("a statement"))?;
-    Ok(Query { database, text })
+    Ok(Query { database, text, variables })
+}
+
+/// The end of the first phase of a transaction across servers: whether it was the only phase, and the transaction's name.
+pub(crate) fn xa_prepare(body: &[u8]) -> Result<(bool, Xid), WireError> {
+    let mut reader = Reader(body);
+    let one_phase = reader.take(1)?[0] != 0;
+    let mut number = || {
+        let bytes = reader.take(4)?;
+        Ok::<_, WireError>(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    };
+    let (format, transaction, branch) = (number()?, number()?, number()?);
+    let mut bytes = |length: u32| Ok::<_, WireError>(reader.take(length as usize)?.to_vec());
+    Ok((one_phase, Xid { format, transaction: bytes(transaction)?, branch: bytes(branch)? }))
 }
 
 /// A compressed transaction.

@@ -56,17 +56,21 @@ async fn open(config: &MysqlConfig) -> Result<Wire, WireError> {
     };
     let mut wire = wire?;
     wire.execute("SET NAMES utf8mb4").await?;
-    // What a server's settings may do to every session: half a result, none, or an old one.
-    wire.execute(
-        "SET SESSION time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, autocommit = 1, \
-         sql_select_limit = 18446744073709551615, sql_big_selects = 1",
-    )
-    .await?;
+    wire.execute(SESSION).await?;
     if let Some(limit) = wire.server.limit_of_time() {
         wire.execute(&format!("SET SESSION {limit} = 0")).await?;
     }
     Ok(wire)
 }
+
+/// What our sessions are like, whatever the server's defaults: these may cut off results, hold an old view of the data, or
+/// change what values look like. `DEFAULT` would be what somebody has set for all. Setting `max_join_size` switches
+/// `sql_big_selects` off, which therefore comes last.
+const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, autocommit = 1, \
+                       completion_type = 0, sql_select_limit = 18446744073709551615, \
+                       max_join_size = 18446744073709551615, sql_big_selects = 1, sql_safe_updates = 0, \
+                       sql_auto_is_null = 0, net_read_timeout = 3600, net_write_timeout = 3600, wait_timeout = 28800, \
+                       group_concat_max_len = 4294967295";
 
 async fn attempt(config: &MysqlConfig, with_tls: bool) -> Result<Wire, WireError> {
     let stream = dial(config).await?;

@@ -16,8 +16,11 @@
 //! - `whole`: tables as they were at one place of the log, for who compares them. `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
 //!
 //! A position is taken only at the end of a transaction. A lost connection takes back the half transaction, and reading
-//! goes on behind the last whole one: nothing is lost and nothing doubled. Keys that the log has changed since the reader
-//! started are never taken from a chunk, so a chunk can only add rows that the log does not know.
+//! goes on behind the last whole one: nothing is lost and nothing doubled. A load begins where the log ends then; keys that
+//! the log has changed since are never taken from a chunk, so a chunk can only add rows that the log does not know.
+//!
+//! What the log cannot tell (a partition dropped, another table under the name, rows changed by a statement logged as text)
+//! puts a table in doubt, and it is loaded again while the others flow.
 
 use std::fmt;
 use std::path::PathBuf;

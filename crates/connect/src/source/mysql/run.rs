@@ -18,18 +18,19 @@ use std::time::Duration;
 
 use relation::Position;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::source::{Control, Failure, Limits, SourceEvent, SourceState, now_us};
+use crate::source::{Control, Failure, Limits, ReloadRequest, SourceEvent, SourceState, now_us};
 
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
 use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure};
-use super::position::{Gtids, LogPosition};
+use super::position::{Gtids, LogPoint, LogPosition};
 use super::sentry::{LogEnd, Sentry};
-use super::server::{Facts, announce_checksum, end_position, start_position};
+use super::server::{Facts, announce_checksum, end_position, log_end, start_position};
 use super::snapshot::{Loaded, Loaders};
+use super::statement::Dialect;
 use super::window::Chunk;
 use super::wire::Wire;
 use super::{CaptureTable, Load, MysqlConfig, describe, login};
@@ -46,6 +47,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const WAITING_CHUNKS_MAX: usize = 6;
 /// Bytes of them from which no further one is taken.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Requests that may wait while a transaction goes out in parts.
+const ASKED_MAX: usize = 64;
+/// Between two loads of a table that comes into doubt again and again.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// After this long without a doubt the next load begins at once.
+const PAUSE_FORGOTTEN: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
@@ -67,6 +75,8 @@ impl MysqlSource {
             Limits { rows_max: limits.rows_max.max(1), bytes_max: limits.bytes_max.max(1), queue: limits.queue.max(1) };
         let (sender, receiver) = mpsc::channel(limits.queue);
         let (stop, stopped) = watch::channel(false);
+        let (reloads, requests) = Control::requests();
+        let pauses = vec![Pause::default(); tables.len()];
         let (restart, restarted) = watch::channel(());
         let cursors = tables
             .iter()
@@ -80,6 +90,10 @@ impl MysqlSource {
             limits,
             sender,
             stopped,
+            requests,
+            asked: VecDeque::new(),
+            waited_at: None,
+            pauses,
             restarted,
             is_restarting: false,
             cursors,
@@ -96,7 +110,8 @@ impl MysqlSource {
             run: 0,
             flush: false,
         };
-        (receiver, Control::new(stop, tokio::spawn(runner.run())).with_restart(restart))
+        let control = Control::new(stop, tokio::spawn(runner.run())).with_reloads(reloads).with_restart(restart);
+        (receiver, control)
     }
 }
 
@@ -104,6 +119,8 @@ impl MysqlSource {
 enum Halt {
     /// Asked to, or nobody listens.
     Stopped,
+    /// A transaction must be read again from its head.
+    Void,
     /// Asked to load all tables again from now.
     Restarted,
     Wire(WireError),
@@ -120,6 +137,13 @@ struct Runner {
     limits: Limits,
     sender: mpsc::Sender<SourceEvent>,
     stopped: watch::Receiver<bool>,
+    requests: mpsc::Receiver<ReloadRequest>,
+    /// Requests that were taken and wait for a moment that suits them.
+    asked: VecDeque<(usize, String)>,
+    /// The statement that was waited for last.
+    waited_at: Option<String>,
+    /// Per table: when its next load may begin.
+    pauses: Vec<Pause>,
     /// Changes when all tables are to be loaded again from now.
     restarted: watch::Receiver<()>,
     /// It has, and the place from which on is not known yet.
@@ -143,7 +167,7 @@ struct Runner {
     server_id: u32,
     /// Chunks that the log has not yet caught up with, in order.
     waiting: Vec<Chunk>,
-    /// Counts connections.
+    /// Counts readers, so that chunks of one that was given up are known.
     run: u64,
     /// A newer position may be handed over though no change of ours came with it.
     flush: bool,
@@ -166,6 +190,7 @@ impl Runner {
             self.waiting.clear();
             let error = match halt {
                 Halt::Stopped => return,
+                Halt::Void => continue,
                 Halt::Restarted => match self.restart().await {
                     Ok(()) => continue,
                     Err(_) => return,
@@ -229,13 +254,7 @@ impl Runner {
             let permit = self.permit().await?;
             self.hand_over(permit);
         }
-        if let Some(assembler) = self.assembler.take() {
-            self.tables = assembler.into_tables();
-        }
-        for table in &mut self.tables {
-            table.load = Load::Pending { cursor: None };
-        }
-        self.cursors = vec![None; self.tables.len()];
+        self.flush = false;
         self.is_restarting = true;
         Ok(())
     }
@@ -285,11 +304,15 @@ impl Runner {
                 }
             })
             .await??;
-        if self.assembler.is_none() {
+        if self.assembler.is_none() || self.is_restarting {
             self.begin(&mut sql, &facts).await?;
         }
+        let (major, minor, patch) = sql.server.numbers();
+        let version = (u32::from(major) * 100 + u32::from(minor)) * 100 + u32::from(patch);
+        let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
         let (sql, way) = self.go_on(sql, &facts).await?;
-        let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
+        let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
+        assembler.set_server(server, facts.has_exact_names);
         let position = assembler.position().clone();
         let config = Arc::clone(&self.config);
         let (mut log, server_id) = self
@@ -337,7 +360,7 @@ impl Runner {
         Ok((sql, way))
     }
 
-    /// Finds the first position and makes the assembler.
+    /// Finds the first position, or the one from which all is loaded again, and makes the assembler.
     async fn begin(&mut self, sql: &mut Wire, facts: &Facts) -> Result<(), Halt> {
         let (position, since_us) = match &self.resume {
             _ if self.is_restarting => (end_position(sql, facts).await?, 0),
@@ -353,32 +376,40 @@ impl Runner {
                 (parsed, 0)
             }
         };
-        let tables = mem::take(&mut self.tables);
+        let assembler = match self.assembler.take() {
+            Some(before) => before.restarted(position),
+            None => {
+                let tables = mem::take(&mut self.tables);
+                let fresh = Assembler::new(tables, position.clone(), self.limits, since_us);
+                if self.is_restarting { fresh.restarted(position) } else { fresh }
+            }
+        };
+        self.assembler = Some(assembler);
         if mem::take(&mut self.is_restarting) {
-            let reason = "all tables are loaded again from now, as was asked for";
-            let reload = |table: &CaptureTable| SourceEvent::Reload { table: table.id, reason: reason.to_owned() };
-            self.said.extend(tables.iter().map(reload));
+            self.pauses.fill(Pause::default());
             self.flush = true;
         }
-        self.assembler = Some(Assembler::new(tables, position, self.limits, since_us));
         Ok(())
     }
 
     /// Follows the log of one connection.
     async fn follow(&mut self, log: &mut Wire, mut sentry: Sentry) -> Result<std::convert::Infallible, Halt> {
-        let mut loaders = self.start_loaders();
+        let mut loaders = self.resume_loads();
         let mut sql = None;
         let mut tick = ticks();
         let mut silent_ticks = 0;
         let mut unchecked_ticks = 0;
         loop {
+            self.see_to_requests(&mut sql).await?;
             if let Some(index) = self.walk(log)? {
+                // A table that leaves is left as the log has made it up to here.
+                self.flush().await?;
+                self.wait_for_statement().await?;
                 let columns = self.describe(&mut sql, index).await?;
-                if let Some(assembler) = &mut self.assembler {
-                    assembler.described(index, columns.as_deref());
-                }
+                self.resolve(index, columns.as_deref())?;
                 continue;
             }
+            self.begin_loads(&mut sql, &mut loaders).await?;
             if self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
                 loaders = self.load_anew();
             }
@@ -398,6 +429,10 @@ impl Runner {
                 read = log.fill(), if !full => {
                     read?;
                     silent_ticks = 0;
+                }
+                Some((table, reason)) = self.requests.recv(), if self.asked.len() < ASKED_MAX => {
+                    let index = self.assembler.as_ref().and_then(|assembler| assembler.index_of(table));
+                    self.asked.extend(index.map(|index| (index, reason)));
                 }
                 _ = tick.tick() => {
                     self.flush = true;
@@ -447,27 +482,101 @@ impl Runner {
             assembler.open_windows_anew();
         }
         self.waiting.clear();
-        self.run += 1;
-        self.start_loaders()
+        self.resume_loads()
     }
 
-    fn start_loaders(&mut self) -> Loaders {
-        let mut tables = Vec::new();
-        if let Some(assembler) = &self.assembler {
-            for index in assembler.loading() {
-                let mut table = assembler.table(index).clone();
-                table.load = Load::Pending { cursor: self.cursors[index].clone() };
-                tables.push((index, table));
-            }
+    /// Readers for the loads that have begun.
+    fn resume_loads(&mut self) -> Loaders {
+        let mut loaders = Loaders::new(&self.config);
+        let Some(assembler) = &mut self.assembler else { return loaders };
+        let loading = assembler.loading();
+        let waiting: Vec<usize> = assembler.waiting().collect();
+        for &index in loading.iter().filter(|index| !waiting.contains(index)) {
+            self.run += 1;
+            assembler.resume_load(index, self.run);
+            let mut table = assembler.table(index).clone();
+            table.load = Load::Pending { cursor: self.cursors[index].clone() };
+            loaders.start(index, table, self.run);
         }
+        self.say_loading(loading.len());
+        loaders
+    }
+
+    fn say_loading(&mut self, count: usize) {
         let remark = mem::take(&mut self.remark);
-        let (state, message) = match tables.len() {
+        let (state, message) = match count {
             0 => (SourceState::Streaming, remark),
             count if remark.is_empty() => (SourceState::Snapshot, format!("loading {count} tables")),
             count => (SourceState::Snapshot, format!("loading {count} tables; {remark}")),
         };
         self.say(state, message);
-        Loaders::start(&self.config, tables, self.run)
+    }
+
+    /// Begins the loads that wait and whose time has come, where the log ends now.
+    async fn begin_loads(&mut self, sql: &mut Option<Wire>, loaders: &mut Loaders) -> Result<(), Halt> {
+        let Some(assembler) = &self.assembler else { return Ok(()) };
+        let now = Instant::now();
+        let due: Vec<usize> = assembler.waiting().filter(|&index| self.pauses[index].is_over(now)).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let high = self.log_end(sql).await?;
+        let Some(assembler) = &mut self.assembler else { return Ok(()) };
+        for index in due {
+            self.run += 1;
+            assembler.begin_load(index, high.clone(), self.run);
+            self.cursors[index] = None;
+            let mut table = assembler.table(index).clone();
+            table.load = Load::Pending { cursor: None };
+            loaders.start(index, table, self.run);
+        }
+        let loading = self.assembler.as_ref().map_or(0, |assembler| assembler.loading().len());
+        self.say_loading(loading);
+        Ok(())
+    }
+
+    /// Tables that a person wants loaded again, unless a transaction goes out in parts just now.
+    async fn see_to_requests(&mut self, sql: &mut Option<Wire>) -> Result<(), Halt> {
+        while let (Some((index, reason)), Some(assembler)) = (self.asked.front().cloned(), &mut self.assembler) {
+            if assembler.may_be_asked(index) && !assembler.may_ask() {
+                return Ok(());
+            }
+            self.asked.pop_front();
+            self.flush().await?;
+            let columns = self.describe(sql, index).await?;
+            if self.assembler.as_mut().is_some_and(|assembler| assembler.ask(index, reason)) {
+                self.pauses[index] = Pause::default();
+                self.resolve(index, columns.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A statement is in the log before a query shows what it has done: one wait for all tables that it concerns.
+    async fn wait_for_statement(&mut self) -> Result<(), Halt> {
+        let place = self.assembler.as_ref().and_then(Assembler::doubted_at);
+        if place.is_none() || place == self.waited_at {
+            return Ok(());
+        }
+        self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+        self.waited_at = place;
+        Ok(())
+    }
+
+    /// A table's columns are known: whatever was in doubt about it is resolved.
+    fn resolve(&mut self, index: usize, columns: Option<&[SourceColumn]>) -> Result<(), Halt> {
+        let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
+        assembler.described(index, columns);
+        if assembler.is_void() { Err(Halt::Void) } else { Ok(()) }
+    }
+
+    /// Hands over what is whole.
+    async fn flush(&mut self) -> Result<(), Halt> {
+        while self.has_output() {
+            let permit = self.permit().await?;
+            self.hand_over(permit);
+        }
+        Ok(())
     }
 
     /// Walks the events that have arrived, until there are no more or the batch is full. Returns a table to look up.
@@ -504,49 +613,96 @@ impl Runner {
         Ok(None)
     }
 
-    /// Reads a table's columns again; on a connection that has died meanwhile, on a new one.
+    /// Reads a table's columns again.
     async fn describe(&mut self, sql: &mut Option<Wire>, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let table = assembler.table(index);
-        let (database, name) = (table.database.clone(), table.name.clone());
+        let question = Question::Columns(table.database.clone(), table.name.clone());
+        match self.ask(sql, question).await? {
+            Answer::Columns(columns) => Ok(columns),
+            Answer::LogEnd(_) => Err(Halt::Stopped),
+        }
+    }
+
+    /// Where the log ends now.
+    async fn log_end(&mut self, sql: &mut Option<Wire>) -> Result<LogPoint, Halt> {
+        match self.ask(sql, Question::LogEnd).await? {
+            Answer::LogEnd(end) => Ok(end),
+            Answer::Columns(_) => Err(Halt::Stopped),
+        }
+    }
+
+    /// Asks the server; on a connection that has died meanwhile, on a new one.
+    async fn ask(&mut self, sql: &mut Option<Wire>, question: Question) -> Result<Answer, Halt> {
         let config = Arc::clone(&self.config);
         let kept = sql.take();
-        let (wire, columns) = self
+        let (wire, answer) = self
             .while_delivering(async move {
                 if let Some(mut wire) = kept
-                    && let Ok(columns) = describe::columns(&mut wire, &database, &name).await
+                    && let Ok(answer) = question.ask(&mut wire).await
                 {
-                    return Ok((wire, columns));
+                    return Ok((wire, answer));
                 }
                 let mut wire = login::connect(&config).await?;
-                let columns = describe::columns(&mut wire, &database, &name).await?;
-                Ok::<_, WireError>((wire, columns))
+                let answer = question.ask(&mut wire).await?;
+                Ok::<_, WireError>((wire, answer))
             })
             .await??;
         *sql = Some(wire);
-        Ok(columns)
+        Ok(answer)
     }
 
     fn take(&mut self, loaded: Loaded) {
         match loaded {
             Loaded::Chunk(chunk) => self.waiting.push(chunk),
-            Loaded::Rejected(row) => self.said.push_back(SourceEvent::Rejected(row)),
-            Loaded::Parked { table, reason } => {
+            Loaded::Differs { table, run, columns } => {
                 if let Some(assembler) = &mut self.assembler {
-                    assembler.park_load(table, reason);
-                    if self.state == Some(SourceState::Snapshot) && assembler.loading().is_empty() {
-                        self.say(SourceState::Streaming, String::new());
-                    }
+                    assembler.load_described(table, run, columns.as_deref());
+                    self.note_end_of_loads();
+                }
+            }
+            Loaded::Rejected(row) => self.said.push_back(SourceEvent::Rejected(row)),
+            Loaded::Parked { table, run, reason } => {
+                if let Some(assembler) = &mut self.assembler {
+                    assembler.park_load(table, run, reason);
+                    self.note_end_of_loads();
                 }
             }
         }
     }
 
+    fn note_end_of_loads(&mut self) {
+        let is_loading = self.assembler.as_ref().is_some_and(|assembler| !assembler.loading().is_empty());
+        if self.state == Some(SourceState::Snapshot) && !is_loading {
+            self.say(SourceState::Streaming, String::new());
+        }
+    }
+
+    /// News of the assembler, to go out before the batch that they belong to: whoever has stored its position knows what it
+    /// lacks.
+    fn take_notices(&mut self) {
+        let Some(assembler) = &mut self.assembler else { return };
+        let now = Instant::now();
+        for notice in assembler.notices() {
+            let event = match notice {
+                Notice::Parked { table, reason } => SourceEvent::Parked { table, reason },
+                Notice::Rejected(row) => SourceEvent::Rejected(row),
+                Notice::Altered { table, statement } => SourceEvent::Altered { table, statement },
+                Notice::Reload { index, table, reason } => {
+                    self.pauses[index].lengthen(now);
+                    tracing::warn!(table = %assembler.table(index).name, %reason, "loading a table again");
+                    SourceEvent::Reload { table, reason }
+                }
+            };
+            self.said.push_back(event);
+        }
+        self.waiting.retain(|chunk| assembler.wants(chunk));
+    }
+
     /// Whether something should go out now. Always where [`Runner::is_full`].
     fn has_output(&mut self) -> bool {
+        self.take_notices();
         let Some(assembler) = &mut self.assembler else { return !self.said.is_empty() };
-        // Before the batch that they belong to: whoever has stored its position knows what it lacks.
-        self.said.extend(assembler.notices().into_iter().map(notice_event));
         if !self.said.is_empty() || assembler.is_ready() || self.waiting.iter().any(|chunk| assembler.may_close(chunk))
         {
             return true;
@@ -568,7 +724,6 @@ impl Runner {
                 self.waiting.push(chunk);
                 continue;
             }
-            debug_assert_eq!(chunk.run, self.run, "chunks of an earlier connection are void");
             self.cursors[chunk.table] = Some(chunk.cursor.clone());
             loaded |= assembler.add_chunk(chunk);
         }
@@ -596,10 +751,44 @@ impl Runner {
     }
 }
 
-fn notice_event(notice: Notice) -> SourceEvent {
-    match notice {
-        Notice::Parked { table, reason } => SourceEvent::Parked { table, reason },
-        Notice::Rejected(row) => SourceEvent::Rejected(row),
+/// What the server is asked between two events.
+enum Question {
+    LogEnd,
+    /// Of a table: database and name.
+    Columns(String, String),
+}
+
+enum Answer {
+    LogEnd(LogPoint),
+    Columns(Option<Vec<SourceColumn>>),
+}
+
+impl Question {
+    async fn ask(&self, wire: &mut Wire) -> Result<Answer, WireError> {
+        Ok(match self {
+            Self::LogEnd => Answer::LogEnd(log_end(wire).await?.0),
+            Self::Columns(database, name) => Answer::Columns(describe::columns(wire, database, name).await?),
+        })
+    }
+}
+
+/// How long a table that is loaded again and again waits between two loads.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pause {
+    length: Duration,
+    since: Option<Instant>,
+}
+
+impl Pause {
+    /// The table is to be loaded again: at once, if that has not happened for a while.
+    fn lengthen(&mut self, now: Instant) {
+        let is_old = self.since.is_none_or(|since| now.duration_since(since) > PAUSE_FORGOTTEN + self.length * 4);
+        self.length = if is_old { Duration::ZERO } else { (self.length * 2).clamp(PAUSE_FIRST, PAUSE_MAX) };
+        self.since = Some(now);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.since.is_none_or(|since| now.duration_since(since) >= self.length)
     }
 }
 

@@ -24,12 +24,15 @@ pub(crate) struct Facts {
     pub(crate) expire_s: u64,
     /// What MySQL 9.6 and later call the old way, in which cascades are not logged.
     pub(crate) native_foreign_keys: Option<bool>,
+    /// Names of tables that differ by case only are different tables.
+    pub(crate) has_exact_names: bool,
 }
 
 impl Facts {
     pub(crate) async fn read(wire: &mut Wire) -> Result<Self, WireError> {
         let names = "'log_bin','binlog_format','binlog_row_image','binlog_row_metadata','gtid_mode','server_id',\
-                     'binlog_expire_logs_seconds','expire_logs_days','innodb_native_foreign_keys'";
+                     'binlog_expire_logs_seconds','expire_logs_days','innodb_native_foreign_keys',\
+                     'lower_case_table_names'";
         let rows = wire.query(&format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")).await?;
         let get = |name: &str| variable(&rows, name).unwrap_or_default();
         let on = |name: &str| matches!(get(name).to_ascii_uppercase().as_str(), "ON" | "1");
@@ -46,6 +49,7 @@ impl Facts {
             server_id: get("server_id").parse().unwrap_or(0),
             expire_s: if seconds > 0 { seconds } else { days_s },
             native_foreign_keys: variable(&rows, "innodb_native_foreign_keys").map(|v| v.eq_ignore_ascii_case("ON")),
+            has_exact_names: matches!(get("lower_case_table_names").as_str(), "" | "0"),
         })
     }
 

@@ -1,29 +1,30 @@
 //! Reading tables for their first load: chunks by primary key, as many tables at a time as the connection allows.
 //!
-//! Each table has one task. It reads a chunk, asks the server where its log ends now, hands both over, and reads the
+//! Each table has one task, begun when the table's load begins and ended when the table is loaded again. It reads a chunk, asks the server where its log ends now, hands both over, and reads the
 //! next chunk at once; the hand-over waits when nobody takes it. What a chunk is worth is decided in [`super::window`].
 //! Cursors travel as values, each compared by the server in its column's own type and collation: a client cannot know
 //! that order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use relation::Rows;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::source::RejectedRow;
 
-use super::assemble::{hex, shown};
+use super::assemble::{hex, is_same, shown};
 use super::decode::{SnapshotPlan, SourceColumn};
 use super::describe::{literal, quoted};
-use super::error::{WireError, failure};
+use super::error::{NO_SUCH_TABLE, WireError, failure};
 use super::position::LogPoint;
 use super::server::log_end;
 use super::window::Chunk;
 use super::wire::Wire;
-use super::{CaptureTable, Load, MysqlConfig, login};
+use super::{CaptureTable, Load, MysqlConfig, describe, login};
 
 /// Rows of the first chunk; the later ones aim at [`CHUNK_TIME`] and [`CHUNK_BYTES`].
 const FIRST_CHUNK_ROWS: usize = 4_096;
@@ -47,9 +48,16 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) enum Loaded {
     Chunk(Chunk),
     Rejected(RejectedRow),
+    /// The table has other columns than it is to be read with, or is not there.
+    Differs {
+        table: usize,
+        run: u64,
+        columns: Option<Vec<SourceColumn>>,
+    },
     /// The table cannot be loaded; the others can.
     Parked {
         table: usize,
+        run: u64,
         reason: String,
     },
 }
@@ -57,29 +65,52 @@ pub(crate) enum Loaded {
 /// The readers of one connection's time. Dropping them ends them.
 #[derive(Debug)]
 pub(crate) struct Loaders {
-    _tasks: JoinSet<()>,
+    config: Arc<MysqlConfig>,
+    tasks: JoinSet<()>,
+    /// The reader of each table that has one.
+    readers: BTreeMap<usize, AbortHandle>,
+    together: Arc<Semaphore>,
+    bags: Arc<Semaphore>,
+    sender: mpsc::Sender<Loaded>,
     pub(crate) loaded: mpsc::Receiver<Loaded>,
 }
 
 impl Loaders {
-    /// Starts a reader per table; `run` marks their chunks.
-    pub(crate) fn start(config: &Arc<MysqlConfig>, tables: Vec<(usize, CaptureTable)>, run: u64) -> Self {
+    /// No readers yet.
+    pub(crate) fn new(config: &Arc<MysqlConfig>) -> Self {
         let (sender, loaded) = mpsc::channel(QUEUE);
-        let together = Arc::new(Semaphore::new(config.snapshot_tables.max(1)));
-        let bags = Arc::new(Semaphore::new(1));
-        let mut tasks = JoinSet::new();
-        for (index, table) in tables {
-            let (together, sender) = (Arc::clone(&together), sender.clone());
-            let bags = Arc::clone(&bags);
-            let reader = TableReader { config: Arc::clone(config), table, index, run, sender, bags };
-            tasks.spawn(async move {
-                tokio::time::sleep(reader.config.snapshot_delay).await;
-                if let Ok(_turn) = together.acquire_owned().await {
-                    reader.run().await;
-                }
-            });
+        Self {
+            config: Arc::clone(config),
+            tasks: JoinSet::new(),
+            readers: BTreeMap::new(),
+            together: Arc::new(Semaphore::new(config.snapshot_tables.max(1))),
+            bags: Arc::new(Semaphore::new(1)),
+            sender,
+            loaded,
         }
-        Self { _tasks: tasks, loaded }
+    }
+
+    /// Starts the reader of a table; `run` marks its chunks. A reader that the table had before ends.
+    pub(crate) fn start(&mut self, index: usize, table: CaptureTable, run: u64) {
+        self.stop(index);
+        while self.tasks.try_join_next().is_some() {}
+        let (together, sender) = (Arc::clone(&self.together), self.sender.clone());
+        let (config, bags) = (Arc::clone(&self.config), Arc::clone(&self.bags));
+        let reader = TableReader { config, table, index, run, sender, bags };
+        let handle = self.tasks.spawn(async move {
+            tokio::time::sleep(reader.config.snapshot_delay).await;
+            if let Ok(_turn) = together.acquire_owned().await {
+                reader.run().await;
+            }
+        });
+        self.readers.insert(index, handle);
+    }
+
+    /// Ends the reader of a table, if it has one.
+    pub(crate) fn stop(&mut self, index: usize) {
+        if let Some(reader) = self.readers.remove(&index) {
+            reader.abort();
+        }
     }
 }
 
@@ -87,6 +118,7 @@ impl Loaders {
 enum End {
     /// Whole, or nobody listens any more.
     Done,
+    Differs(Option<Vec<SourceColumn>>),
     Parked(String),
 }
 
@@ -106,6 +138,10 @@ impl TableReader {
             let result = if self.table.schema.key.is_empty() { self.bag().await } else { self.chunks().await };
             match result {
                 Ok(End::Done) => return,
+                Ok(End::Differs(columns)) => {
+                    let differs = Loaded::Differs { table: self.index, run: self.run, columns };
+                    return drop(self.sender.send(differs).await);
+                }
                 Ok(End::Parked(reason)) => return self.park(reason).await,
                 Err(error) => match refusal(&error, &self.config) {
                     Some(reason) => return self.park(reason).await,
@@ -120,7 +156,7 @@ impl TableReader {
 
     async fn park(&self, reason: String) {
         // If nobody listens, nobody needs to know.
-        drop(self.sender.send(Loaded::Parked { table: self.index, reason }).await);
+        drop(self.sender.send(Loaded::Parked { table: self.index, run: self.run, reason }).await);
     }
 
     async fn connect(&self) -> Result<Wire, WireError> {
@@ -150,6 +186,11 @@ impl TableReader {
             Err(reason) => return Ok(End::Parked(reason)),
         };
         let mut wire = self.connect_for_chunks().await?;
+        // Now that all is shown that the log had told when the load began.
+        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
+        if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
+            return Ok(End::Differs(columns));
+        }
         let rows_estimate = estimate(&mut wire, &self.table).await?;
         let mut rows_max = FIRST_CHUNK_ROWS;
         loop {
@@ -200,6 +241,10 @@ impl TableReader {
         };
         let Ok(turn) = Arc::clone(&self.bags).acquire_owned().await else { return Ok(End::Done) };
         let mut wire = self.connect().await?;
+        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
+        if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
+            return Ok(End::Differs(columns));
+        }
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         let rows_estimate = estimate(&mut wire, &self.table).await?;
         let high = if wire.server.mariadb {
@@ -280,6 +325,10 @@ impl TableReader {
 
 /// An error that only concerns this table, or that trying again will not mend.
 fn refusal(error: &WireError, config: &MysqlConfig) -> Option<String> {
+    // It was there when its load began: the log will tell what became of it.
+    if error.code() == Some(NO_SUCH_TABLE) {
+        return None;
+    }
     let failure = failure(error, config)?;
     Some(format!("{}. {} {}", failure.message, failure.detail, failure.hint))
 }
@@ -372,6 +421,8 @@ impl<'a> Read<'a> {
 enum CursorKind {
     /// Digits, as SQL writes numbers.
     Number,
+    /// A double, which a float is compared as, with all its digits.
+    Double,
     /// Bytes in the column's own charset.
     Text {
         charset: String,
@@ -400,6 +451,9 @@ fn key_column(column: &SourceColumn) -> Result<KeyColumn, String> {
     let plain = |kind| KeyColumn { expression: name.clone(), select: name.clone(), kind };
     Ok(match column.data_type.to_ascii_lowercase().as_str() {
         "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" => plain(CursorKind::Number),
+        "float" | "double" => {
+            KeyColumn { expression: name.clone(), select: format!("{name} * 1e0"), kind: CursorKind::Double }
+        }
         // By number, or 'b' after 'a' would be compared as text.
         "bit" | "enum" | "set" => {
             let number = format!("({name} + 0)");
@@ -442,6 +496,13 @@ impl CursorKind {
         };
         match self {
             Self::Number => plain(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.')),
+            Self::Double => {
+                let number = plain(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'))?;
+                // Without an exponent it would be a decimal.
+                let is_double = number.contains(['e', 'E']);
+                number.parse::<f64>().ok()?;
+                Some(if is_double { number } else { format!("{number}e0") })
+            }
             Self::Text { charset } if charset.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
                 Some(format!("_{charset} x'{digits}'"))
             }

@@ -7,29 +7,42 @@ use crate::source::Limits;
 
 use super::assemble::{Assembler, Notice, Step};
 use super::continuity::{Ground, Replica, Verdict, Way};
+use super::event;
 use super::position::{DomainGtids, GtidSet, LogPoint, LogPosition};
-use super::statement::statement;
+use super::statement::{Dialect, read, statement};
 use super::window::Chunk;
 use super::wire::{Transport, Wire};
-use super::{CaptureTable, MysqlConfig};
+use super::{CaptureTable, MysqlConfig, SourceColumn};
 
 /// Plays log events into an assembler.
 #[derive(Debug)]
 pub struct Replay {
     assembler: Assembler,
+    /// The readers whose chunks count.
+    run: u64,
+}
+
+/// What a server says of a table's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Same,
+    Altered,
+    Gone,
 }
 
 impl Replay {
     /// Starts at a position, as [`relation::Position`] has it.
     pub fn new(tables: Vec<CaptureTable>, position: &str) -> Result<Self, String> {
-        let position: LogPosition = position.parse().map_err(|e| format!("{e}"))?;
-        Ok(Self { assembler: Assembler::new(tables, position, Limits::default(), 0) })
+        Self::with_limits(tables, position, Limits::default())
     }
 
     /// The same with limits of its own.
     pub fn with_limits(tables: Vec<CaptureTable>, position: &str, limits: Limits) -> Result<Self, String> {
         let position: LogPosition = position.parse().map_err(|e| format!("{e}"))?;
-        Ok(Self { assembler: Assembler::new(tables, position, limits, 0) })
+        let mut assembler = Assembler::new(tables, position, limits, 0);
+        const RUN: u64 = 1;
+        assembler.loading().into_iter().for_each(|index| assembler.resume_load(index, RUN));
+        Ok(Self { assembler, run: RUN })
     }
 
     /// Whether a batch must be taken before the next event.
@@ -101,17 +114,59 @@ impl Replay {
         }
     }
 
-    /// Answers a request to describe a table: unchanged, or altered.
-    pub fn described(&mut self, name: &str, unchanged: bool) {
+    /// Answers a request to describe a table: unchanged, altered, or gone.
+    pub fn described(&mut self, name: &str, answer: Answer) {
+        let index = self.index(name);
+        let columns = self.columns(index, answer);
+        self.assembler.described(index, columns.as_deref());
+    }
+
+    /// The loads that wait begin, the log ending at `high`; answers which.
+    pub fn begin(&mut self, high: (&str, u64), answer: Answer) -> Vec<String> {
+        let waiting: Vec<usize> = self.assembler.waiting().collect();
+        let mut begun = Vec::new();
+        for index in waiting {
+            let columns = self.columns(index, answer);
+            self.assembler.begin_load(index, LogPoint::new(high.0, high.1), self.run);
+            if self.assembler.load_described(index, self.run, columns.as_deref()) {
+                begun.push(self.assembler.table(index).name.clone());
+            }
+        }
+        begun
+    }
+
+    /// A person asks for a table to be loaded again; answers whether that may be now.
+    pub fn ask(&mut self, name: &str) -> bool {
+        let index = self.index(name);
+        self.assembler.ask(index, "by hand".to_owned())
+    }
+
+    /// Whether the open transaction must be read again.
+    pub fn is_void(&self) -> bool {
+        self.assembler.is_void()
+    }
+
+    /// The server is MariaDB of a version like 101105 for 10.11.5, or MySQL.
+    pub fn set_server(&mut self, mariadb: bool, version: u32, has_exact_names: bool) {
+        self.assembler.set_server(Dialect { mariadb, version, ..Dialect::default() }, has_exact_names);
+    }
+
+    fn index(&self, name: &str) -> usize {
         let mut index = 0;
         while self.assembler.table(index).name != name {
             index += 1;
         }
+        index
+    }
+
+    fn columns(&self, index: usize, answer: Answer) -> Option<Vec<SourceColumn>> {
         let mut columns = self.assembler.table(index).columns.clone();
-        if !unchanged {
-            columns.pop();
+        match answer {
+            Answer::Same => {}
+            Answer::Altered => drop(columns.pop()),
+            Answer::Gone => return None,
         }
-        self.assembler.described(index, Some(&columns));
+        Some(columns)
     }
 
     /// The connection is lost.
@@ -122,7 +177,8 @@ impl Replay {
     /// A chunk of the table with this index arrives. Returns false if it must wait.
     pub fn chunk(&mut self, table: usize, rows: relation::Rows, high: (&str, u64), complete: bool) -> bool {
         let high = LogPoint::new(high.0, high.1);
-        let chunk = Chunk { table, run: 0, rows, cursor: Vec::new(), complete, high, rows_estimate: 0, _turn: None };
+        let chunk =
+            Chunk { table, run: self.run, rows, cursor: Vec::new(), complete, high, rows_estimate: 0, _turn: None };
         if !self.assembler.may_close(&chunk) {
             return false;
         }
@@ -139,6 +195,8 @@ impl Replay {
     pub fn notices(&mut self) -> Vec<String> {
         let line = |notice| match notice {
             Notice::Parked { table, reason } => format!("parked {table}: {reason}"),
+            Notice::Reload { table, reason, .. } => format!("reload {table}: {reason}"),
+            Notice::Altered { table, statement } => format!("altered {table}: {statement}"),
             Notice::Rejected(row) => {
                 format!("rejected {}: {} ({})", row.table, row.reason, row.row)
             }
@@ -269,7 +327,14 @@ pub fn covers(current: &str, target: &str) -> Result<bool, String> {
     super::reached(&position(current), &position(target)).map_err(|e| e.to_string())
 }
 
-/// How a statement of the log is understood.
-pub fn understood(sql: &str) -> String {
-    format!("{:?}", statement(sql.as_bytes()))
+/// How a text is understood: by which server, in which modes, and what it says.
+pub fn understood(sql: &str, mariadb: bool, version: u32, modes: &str) -> String {
+    let (ansi_quotes, plain_backslashes) = (modes.contains("ansi"), modes.contains("plain"));
+    read(sql, Dialect { mariadb, version, ansi_quotes, plain_backslashes }).to_string()
+}
+
+/// How a statement is understood, given the body of its event.
+pub fn understood_event(body: &[u8], mariadb: bool, version: u32) -> Result<String, String> {
+    let query = event::query(body).map_err(|e| e.to_string())?;
+    Ok(statement(&query, Dialect { mariadb, version, ..Dialect::default() }).to_string())
 }

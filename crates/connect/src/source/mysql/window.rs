@@ -1,18 +1,19 @@
 //! The windows of a first load: chunks wait here until the log has caught up with them.
 //!
-//! The law: a chunk row that is sent was not changed by any transaction between the reader's start and the moment of
+//! The law: a chunk row that is sent was not changed by any transaction between the begin of its load and the moment of
 //! sending, so it is right at every position in between, and right after the transactions it is sent with.
 //!
-//! Why this is enough. The reader starts before any chunk is read and never pauses. A chunk read at some moment shows no
-//! transaction that is behind `high`, the log's end asked for after the read. Once the reader has applied `high`, every
-//! change that the chunk may show has come by, and its keys are in `touched`: such rows are left out, since the log
-//! carried their whole content. Rows of keys that were not touched have not changed.
+//! Why this is enough. A load begins where the log ends at that moment, before any chunk is read; what the log has up to there
+//! is passed over, for the chunks show it: a commit is in the log before a query shows it by less than `snapshot_delay`, for
+//! which the readers wait. The log's reader never pauses. A chunk read at some moment shows no transaction that is behind
+//! `high`, the log's end asked for after the read. Once the log was read up to `high`, every change that the chunk may show
+//! has come by, and its keys are in `touched`: such rows are left out, since the log carried their whole content. Rows of keys
+//! that were not touched have not changed.
 //!
 //! Keys are forgotten when they become too many ([`Window::forget`]); every chunk whose read had begun is void then, and
 //! the readers begin again where the last chunk sent has ended, as after a lost connection. A chunk read from then on shows
-//! all that the log had told by then, for a commit is in the log before a query shows it by less than
-//! `snapshot_delay`, for which the readers wait; and what the log tells later is in the new `touched`. A row that it repeats
-//! is the row that the log has brought: whoever stores it replaces it by itself.
+//! all that the log had told by then, and what the log tells later is in the new `touched`. A row that it repeats is the row
+//! that the log has brought: whoever stores it replaces it by itself.
 
 use hashbrown::HashSet;
 use relation::key::{hash128, push_row};

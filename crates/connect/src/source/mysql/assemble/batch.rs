@@ -5,7 +5,7 @@ use std::mem;
 use relation::{ChunkDone, SourceBatch, TransactionPart};
 
 use super::super::window::Chunk;
-use super::{Assembler, Loading, NOTICES_MAX, TOUCHED_ROWS, TRANSACTION_ROWS, Table};
+use super::{Assembler, Loading, NOTICES_MAX, Passing, Standing, TOUCHED_ROWS, TRANSACTION_ROWS, Table};
 
 impl Assembler {
     /// Whether [`Assembler::take`] would return something worth sending at once.
@@ -45,7 +45,7 @@ impl Assembler {
     }
 
     /// Whether a transaction's first part was taken and its last one was not.
-    fn is_among_parts(&self) -> bool {
+    pub(super) fn is_among_parts(&self) -> bool {
         self.open.parts > 0 || self.last_part.is_some()
     }
 
@@ -73,8 +73,10 @@ impl Assembler {
         self.open.rows = 0;
         self.open.bytes = 0;
         for (index, from) in &mut self.open.marks {
-            if !matches!(self.tables[*index].loading, Loading::Bag(_)) {
+            let table = &mut self.tables[*index];
+            if !matches!(table.loading, Loading::Bag(_)) {
                 *from = 0;
+                table.parted_in = self.open.number;
             }
         }
         batch
@@ -84,7 +86,7 @@ impl Assembler {
         let mut batch = mem::take(&mut self.batch);
         for (index, from) in &mut self.open.marks {
             let table = &self.tables[*index];
-            if matches!(table.loading, Loading::Bag(_)) || table.parked {
+            if matches!(table.loading, Loading::Bag(_)) || table.standing != Standing::Followed {
                 continue;
             }
             let whole = batch.table(table.capture.id);
@@ -103,7 +105,11 @@ impl Assembler {
     /// Adds a chunk to the batch, which must be taken before the next event is given. `applied` must have passed the
     /// chunk's `high`. Returns whether the table is loaded whole now.
     pub(crate) fn add_chunk(&mut self, chunk: Chunk) -> bool {
+        if !self.wants(&chunk) {
+            return false;
+        }
         let table = &mut self.tables[chunk.table];
+        table.has_chunks = true;
         let rows = match &mut table.loading {
             // Emptied or parked meanwhile.
             Loading::Complete => return false,
@@ -121,6 +127,12 @@ impl Assembler {
             rows_estimate: chunk.rows_estimate,
         });
         chunk.complete
+    }
+
+    /// Whether a chunk is of the load that is under way.
+    pub(crate) fn wants(&self, chunk: &Chunk) -> bool {
+        let table = &self.tables[chunk.table];
+        table.is_loading() && table.run == chunk.run && table.passing != Passing::Everything
     }
 
     /// Whether a chunk's time has come: the log has passed its `high`, no open transaction has changed a bag, whose rows

@@ -8,14 +8,23 @@
 //! batch is therefore handed over in parts, whole transactions before it first, and the rows held here are never more than
 //! two batches and one event: [`Limits::bytes_max`] and [`TRANSACTION_ROWS`] say how large an open transaction becomes.
 //!
+//! What the log cannot tell puts a table in doubt ([`Doubt`]): its columns are read again ([`Step::Describe`]) before the event
+//! in question is taken, so that no position behind it goes out first, and then the table is loaded again
+//! ([`Notice::Reload`]) or leaves in this shape ([`Notice::Altered`]). What the batch still held of it goes: the load shows it.
+//!
+//! Rows that the log has before the place where a load begins are passed over without being read ([`Passing`]): the load shows
+//! them, and they may have been logged with columns of before.
+//!
 //! The cost of an event decides the speed of the whole capture. A table map is compared with the last one of its table id,
 //! byte by byte, and is understood only when it differs; nothing is allocated per event or per transaction.
 
 mod batch;
+mod doubt;
 mod payload;
 mod place;
 mod rows;
 mod transaction;
+mod xa;
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -29,8 +38,11 @@ use super::decode::{self, Plan};
 use super::error::WireError;
 use super::event::{self, Checksum, Header, damaged, kind};
 use super::position::{GtidSet, LogPoint, LogPosition, Origin};
+use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
+
+pub(crate) use doubt::is_same;
 
 /// A transaction stays whole up to so many times the rows of a batch, as long as its bytes fit: most receivers have less
 /// to do for one batch of 200,000 short rows than for ten parts.
@@ -62,11 +74,67 @@ pub(crate) enum Step {
     Describe(usize),
 }
 
-/// News beside batches.
+/// News beside batches. They go out before the next batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
-    Parked { table: TableId, reason: String },
+    Parked {
+        table: TableId,
+        reason: String,
+    },
     Rejected(RejectedRow),
+    /// The table with this number among the captured ones is loaded again, as soon as [`Assembler::begin_load`] is called.
+    Reload {
+        index: usize,
+        table: TableId,
+        reason: String,
+    },
+    Altered {
+        table: TableId,
+        statement: String,
+    },
+}
+
+/// What is in doubt about a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// Its columns; its rows are what they were.
+    Columns,
+    Content,
+    /// Whether it is the same table, or one at all.
+    Identity,
+}
+
+/// A doubt that [`Assembler::described`] will resolve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    index: usize,
+    doubt: Doubt,
+    /// A sentence, or the statement.
+    reason: String,
+    /// A statement changes the table itself, which may be in the log before a query shows it.
+    is_of_statement: bool,
+}
+
+/// What a table is to the capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Followed,
+    /// It is not there. It may come back.
+    Dropped,
+    /// It cannot be followed, until a person asks for it.
+    Parked,
+    /// It has other columns, and is another table for whoever receives them.
+    Altered,
+}
+
+/// Which of the log's rows of a table are passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Passing {
+    Nothing,
+    /// Its load has not begun, or it is not followed.
+    Everything,
+    /// Those of events that end here or before: its load, which shows them, was begun behind them.
+    Until(LogPoint),
 }
 
 /// How a table's first load stands.
@@ -81,11 +149,18 @@ enum Loading {
 struct Table {
     capture: CaptureTable,
     loading: Loading,
-    parked: bool,
-    /// A statement may have changed its columns: look before the next row.
-    doubted: bool,
-    /// `information_schema` was asked after the last doubt and agreed with the capture.
-    confirmed: bool,
+    standing: Standing,
+    passing: Passing,
+    /// The readers whose chunks count.
+    run: u64,
+    /// Chunks were handed over: the position is behind the load's begin.
+    has_chunks: bool,
+    /// The transaction in which a doubt was resolved last; there is no further one in it.
+    answered_in: u64,
+    /// The transaction of which a part with its rows was taken.
+    parted_in: u64,
+    /// How often its rows could not be read since they last could.
+    misfits: u32,
     /// The transaction that has a mark for this table.
     marked_in: u64,
     /// Changes of the open transaction, while a bag is being loaded.
@@ -121,6 +196,12 @@ struct Open {
     /// Per table touched: where its rows begin in the batch.
     marks: Vec<(usize, usize)>,
     gtid: Option<OpenGtid>,
+    /// It may be prepared only, and committed later by another.
+    is_xa: bool,
+    /// Tables whose rows of it were passed over, where it may be prepared only.
+    passed: Vec<usize>,
+    /// Parts that were taken hold rows of a table that has come into doubt since: it must be read again from its head.
+    is_void: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +252,12 @@ pub(crate) struct Assembler {
     /// Transactions committed before are passed over (`start: {since: …}`). Microseconds since 1970.
     since_us: i64,
     read_time_us: i64,
+    server: Dialect,
+    /// Names differ by more than the case of their letters (`lower_case_table_names` is 0).
+    has_exact_names: bool,
+    asked: Option<Asked>,
+    /// Transactions that were prepared and neither committed nor rolled back.
+    prepared: BTreeMap<Xid, xa::Prepared>,
 }
 
 impl Assembler {
@@ -199,17 +286,34 @@ impl Assembler {
             limits,
             since_us,
             read_time_us: 0,
+            server: Dialect::default(),
+            has_exact_names: true,
+            asked: None,
+            prepared: BTreeMap::new(),
         }
+    }
+
+    /// Says whose log it is.
+    pub(crate) fn set_server(&mut self, server: Dialect, has_exact_names: bool) {
+        self.server = server;
+        self.has_exact_names = has_exact_names;
+        let names = self.tables.iter().enumerate();
+        self.by_name = names
+            .map(|(i, table)| {
+                let (database, name) = (table.capture.database.clone(), table.capture.name.clone());
+                (folded(database, name, has_exact_names), i)
+            })
+            .collect();
+    }
+
+    /// The captured table of a name.
+    fn named(&self, database: String, name: String) -> Option<usize> {
+        self.by_name.get(&folded(database, name, self.has_exact_names)).copied()
     }
 
     /// Where to resume: the end of the last whole transaction.
     pub(crate) fn position(&self) -> &LogPosition {
         &self.position
-    }
-
-    /// The tables, as they were captured.
-    pub(crate) fn into_tables(self) -> Vec<CaptureTable> {
-        self.tables.into_iter().map(|table| table.capture).collect()
     }
 
     pub(crate) fn table(&self, index: usize) -> &CaptureTable {
@@ -218,8 +322,18 @@ impl Assembler {
 
     /// Tables that still need chunks.
     pub(crate) fn loading(&self) -> Vec<usize> {
-        let open = |t: &Table| !t.parked && !matches!(t.loading, Loading::Complete);
-        self.tables.iter().enumerate().filter(|(_, t)| open(t)).map(|(i, _)| i).collect()
+        self.tables.iter().enumerate().filter(|(_, t)| t.is_loading()).map(|(i, _)| i).collect()
+    }
+
+    /// Those among them whose load has not begun.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
+        let waits = |t: &Table| t.is_loading() && t.passing == Passing::Everything;
+        self.tables.iter().enumerate().filter(move |(_, t)| waits(t)).map(|(i, _)| i)
+    }
+
+    /// The captured table of a number.
+    pub(crate) fn index_of(&self, id: TableId) -> Option<usize> {
+        self.tables.iter().position(|table| table.capture.id == id)
     }
 
     /// The time at which the events given from now on were read.
@@ -236,6 +350,8 @@ impl Assembler {
     pub(crate) fn abandon(&mut self) {
         self.rollback();
         self.end_transaction();
+        self.asked = None;
+        self.tables.iter_mut().for_each(Table::lose_load);
         self.is_inside_event = false;
         self.is_passing = false;
         self.begun = 0;
@@ -297,11 +413,11 @@ impl Assembler {
             kind::MARIADB_QUERY_COMPRESSED => {
                 let query = event::query(body)?;
                 let text = decode::inflate_mariadb_block(query.text).map_err(|e| damaged(&e.to_string()))?;
-                self.query(header, event::Query { database: query.database, text: &text })
+                self.query(header, query.with_text(&text))
             }
             kind::EXECUTE_LOAD_QUERY => self.query(header, event::load_query(body)?),
-            kind::XA_PREPARE => Ok(self.xa_prepare(header, body)),
-            kind::INCIDENT => Err(incident(&self.here())),
+            kind::XA_PREPARE => self.xa_prepare(header, body),
+            kind::INCIDENT => Ok(self.incident(header)),
             kind::STOP
             | kind::INTVAR
             | kind::RAND
@@ -354,24 +470,66 @@ impl Assembler {
 
 impl Table {
     fn new(capture: CaptureTable) -> Self {
-        let loading = match &capture.load {
-            Load::Complete => Loading::Complete,
-            Load::Pending { .. } if capture.schema.key.is_empty() => Loading::Bag(BagLoad::default()),
-            Load::Pending { .. } => {
-                let layout = Layout::new(capture.schema.types());
-                Loading::Keyed(Window::new(KeyHasher::new(layout, capture.schema.key.clone())))
-            }
+        let loading = Loading::of(&capture);
+        let has_chunks = matches!(capture.load, Load::Pending { cursor: Some(_) });
+        let passing = match capture.load {
+            Load::Pending { cursor: None } => Passing::Everything,
+            Load::Pending { .. } | Load::Complete => Passing::Nothing,
         };
         Self {
             capture,
             loading,
-            parked: false,
-            doubted: false,
-            confirmed: false,
+            standing: Standing::Followed,
+            passing,
+            run: 0,
+            has_chunks,
+            answered_in: u64::MAX,
+            parted_in: u64::MAX,
+            misfits: 0,
             marked_in: u64::MAX,
             kept: TableChanges::default(),
         }
     }
+
+    fn is_loading(&self) -> bool {
+        self.standing == Standing::Followed && !matches!(self.loading, Loading::Complete)
+    }
+
+    /// The load begins from the start, once it is told where the log ends.
+    fn load_anew(&mut self) {
+        self.capture.load = Load::Pending { cursor: None };
+        self.loading = Loading::of(&self.capture);
+        self.passing = Passing::Everything;
+        self.run = 0;
+        self.has_chunks = false;
+        self.kept = TableChanges::default();
+    }
+
+    /// A connection was lost. A load of which nothing was handed over begins anew: what was passed over for its sake may be
+    /// behind the position, and keys that it remembers may be passed over next time.
+    fn lose_load(&mut self) {
+        if self.is_loading() && !self.has_chunks {
+            self.load_anew();
+        }
+    }
+}
+
+impl Loading {
+    fn of(capture: &CaptureTable) -> Self {
+        match &capture.load {
+            Load::Complete => Self::Complete,
+            Load::Pending { .. } if capture.schema.key.is_empty() => Self::Bag(BagLoad::default()),
+            Load::Pending { .. } => {
+                let layout = Layout::new(capture.schema.types());
+                Self::Keyed(Window::new(KeyHasher::new(layout, capture.schema.key.clone())))
+            }
+        }
+    }
+}
+
+/// Names as they are compared.
+fn folded(database: String, name: String, has_exact_names: bool) -> (String, String) {
+    if has_exact_names { (database, name) } else { (database.to_lowercase(), name.to_lowercase()) }
 }
 
 /// The 64-bit offset behind an event whose header has its low 32 bits. Offsets only grow within a file.
@@ -392,15 +550,6 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
         None => hex(bytes),
         Some(first) => format!("{}… ({} bytes)", hex(first), bytes.len()),
     }
-}
-
-fn incident(here: &str) -> WireError {
-    Failure {
-        message: "the server has lost part of its log".to_owned(),
-        detail: format!("An incident event stands at {here}."),
-        hint: "Load the tables again: tidemill resnapshot.".to_owned(),
-    }
-    .into()
 }
 
 fn unknown_event(kind: u8, here: &str) -> WireError {

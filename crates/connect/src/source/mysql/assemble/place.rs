@@ -9,7 +9,7 @@ use std::mem;
 use super::super::error::{WireError, another_history};
 use super::super::event::{self, Checksum, Header, kind};
 use super::super::position::{GtidSet, Gtids, LastEvent, LogMark, LogPoint};
-use super::{Assembler, Step};
+use super::{Assembler, Passing, Step};
 
 /// What a server can be asked for in 32 bits.
 const REACH: u64 = u32::MAX as u64;
@@ -32,6 +32,12 @@ impl Assembler {
             self.applied = LogPoint::default();
             self.file.clear();
             self.offset = 0;
+            // Places of the other server's log mean nothing here. Loads that are not behind theirs have been lost.
+            for table in &mut self.tables {
+                if matches!(table.passing, Passing::Until(_)) {
+                    table.passing = Passing::Nothing;
+                }
+            }
         }
         server.clone_into(&mut self.position.mark.server);
     }

@@ -7,8 +7,8 @@ use relation::{ChunkDone, TableChanges, TransactionMark};
 use super::super::error::WireError;
 use super::super::event::{self, Header};
 use super::super::position::{Gtids, LogPoint};
-use super::super::statement::{Statement, TableName, Xa, statement};
-use super::{Assembler, Loading, OpenGtid, Step, Table};
+use super::super::statement::{Statement, Xa, statement};
+use super::{Assembler, Loading, OpenGtid, Passing, Standing, Step};
 
 impl Assembler {
     pub(super) fn begin_mysql(&mut self, header: Header, head: event::GtidHead) {
@@ -21,6 +21,7 @@ impl Assembler {
     pub(super) fn begin_mariadb(&mut self, header: Header, event: &[u8], body: &[u8]) -> Result<Step, WireError> {
         let gtid = event::mariadb_gtid(body)?;
         self.begin(header, !gtid.standalone && !gtid.completed_xa, 0);
+        self.open.is_xa = gtid.prepared_xa;
         self.open.gtid = Some(OpenGtid::MariaDb {
             domain: gtid.domain,
             server_id: event::server_id(event),
@@ -43,7 +44,7 @@ impl Assembler {
     }
 
     pub(super) fn query(&mut self, header: Header, query: event::Query<'_>) -> Result<Step, WireError> {
-        match statement(query.text) {
+        match statement(&query, self.server) {
             Statement::Begin => {
                 if self.open.active {
                     self.open.begun = true;
@@ -53,103 +54,60 @@ impl Assembler {
                 return Ok(Step::Next);
             }
             Statement::Commit => return Ok(self.commit(header)),
-            Statement::Rollback | Statement::Xa(Xa::Rollback) => {
+            Statement::Rollback => {
                 self.rollback();
                 return Ok(self.commit(header));
             }
-            Statement::Xa(Xa::Commit) => return Ok(self.commit(header)),
             Statement::Xa(Xa::Start) => {
                 self.open.begun = true;
+                self.open.is_xa = true;
                 return Ok(Step::Next);
             }
             Statement::Xa(Xa::End) => return Ok(Step::Next),
-            _ if self.open.skipped => {}
-            Statement::RollbackTo => self.park_open("a transaction rolled back to a savepoint after it was logged"),
-            Statement::Truncate(names) => self.truncate(&self.captured(query, &names)),
-            Statement::Drop(names) => {
-                for index in self.captured(query, &names) {
-                    self.park(index, "the table was dropped".to_owned());
+            Statement::Xa(Xa::Commit(xid)) => return Ok(self.xa_commit(header, &xid)),
+            Statement::Xa(Xa::Rollback(xid)) => {
+                self.rollback();
+                return Ok(self.xa_rollback(header, &xid));
+            }
+            Statement::RollbackTo | Statement::Effects(_) if self.open.skipped => {}
+            Statement::RollbackTo => {
+                if let Some(step) = self.doubt_open("a transaction rolled back to a savepoint after it was logged") {
+                    return Ok(step);
                 }
             }
-            Statement::DropDatabase(name) => {
-                let gone = |t: &Table| t.capture.database == name;
-                let indexes: Vec<usize> = (0..self.tables.len()).filter(|&i| gone(&self.tables[i])).collect();
-                for index in indexes {
-                    self.park(index, "its database was dropped".to_owned());
+            Statement::Effects(effects) => {
+                if let Some(step) = self.apply(&effects, query) {
+                    return Ok(step);
                 }
             }
-            Statement::Alter(names) => {
-                for index in self.captured(query, &names) {
-                    self.tables[index].doubted = true;
-                    self.tables[index].confirmed = false;
-                }
-            }
-            Statement::Rows(names) => {
-                for index in self.captured(query, &names) {
-                    let reason = "its rows were changed by a statement that is logged as text \
-                                  (binlog_format is not ROW for that session)";
-                    self.park(index, reason.to_owned());
-                }
-            }
-            Statement::Other => {}
         }
         if self.open.begun { Ok(Step::Next) } else { Ok(self.commit(header)) }
     }
 
-    /// The captured tables among the names of a statement.
-    pub(super) fn captured(&self, query: event::Query<'_>, names: &[TableName]) -> Vec<usize> {
-        let default = String::from_utf8_lossy(query.database);
-        let find = |(database, name): &TableName| {
-            let database = database.clone().unwrap_or_else(|| default.clone().into_owned());
-            self.by_name.get(&(database, name.clone())).copied()
-        };
-        names.iter().filter_map(find).collect()
-    }
-
-    /// The tables are empty now; all that will ever be in them comes by the log, so a load that is under way is over.
-    pub(super) fn truncate(&mut self, indexes: &[usize]) {
-        for &index in indexes {
-            let table = &mut self.tables[index];
-            if table.parked {
-                continue;
-            }
-            let was_loading = !matches!(table.loading, Loading::Complete);
-            table.loading = Loading::Complete;
-            table.kept = TableChanges::default();
-            let id = table.capture.id;
-            *self.batch.table(id) = TableChanges { truncated: true, ..TableChanges::default() };
-            if was_loading {
-                self.batch.chunks.retain(|chunk| chunk.table != id);
-                self.batch.chunks.push(ChunkDone {
-                    table: id,
-                    cursor: Vec::new(),
-                    complete: true,
-                    rows: relation::Rows::new(),
-                    rows_estimate: 0,
-                });
-            }
-            // It counts as a change, so that the batch is sent.
-            self.open.changes += 1;
+    /// The table is empty now; all that will ever be in it comes by the log, so a load that is under way is over.
+    pub(super) fn truncate(&mut self, index: usize) {
+        if self.tables[index].standing != Standing::Followed || self.is_passed(index) {
+            return;
         }
-    }
-
-    /// Prepared is not committed: rows of it cannot be sent, and whether they ever will we would have to remember.
-    pub(super) fn xa_prepare(&mut self, header: Header, body: &[u8]) -> Step {
-        let one_phase = body.first().is_some_and(|&b| b != 0);
-        if !one_phase {
-            self.park_open("an XA transaction has changed it, which is not followed yet");
+        let table = &mut self.tables[index];
+        let was_loading = !matches!(table.loading, Loading::Complete);
+        table.passing = Passing::Nothing;
+        table.loading = Loading::Complete;
+        table.kept = TableChanges::default();
+        let id = table.capture.id;
+        *self.batch.table(id) = TableChanges { truncated: true, ..TableChanges::default() };
+        if was_loading {
+            self.batch.chunks.retain(|chunk| chunk.table != id);
+            self.batch.chunks.push(ChunkDone {
+                table: id,
+                cursor: Vec::new(),
+                complete: true,
+                rows: relation::Rows::new(),
+                rows_estimate: 0,
+            });
         }
-        self.commit(header)
-    }
-
-    /// Parks every table that the open transaction has changed.
-    pub(super) fn park_open(&mut self, reason: &str) {
-        let indexes: Vec<usize> = self.open.marks.iter().map(|&(index, _)| index).collect();
-        for index in indexes {
-            self.park(index, reason.to_owned());
-        }
-        self.open.marks.clear();
-        self.open.changes = 0;
+        // It counts as a change, so that the batch is sent.
+        self.open.changes += 1;
     }
 
     /// The open transaction is whole.
@@ -218,6 +176,9 @@ impl Assembler {
         self.open.parts = 0;
         self.open.marks.clear();
         self.open.gtid = None;
+        self.open.is_xa = false;
+        self.open.passed.clear();
+        self.open.is_void = false;
     }
 
     /// Takes back the rows of the open transaction; it stays open.

@@ -119,6 +119,11 @@ impl Charset {
     }
 }
 
+/// The text of bytes in a collation's charset, or none for `binary` and unknown numbers.
+pub(crate) fn text_of_collation(id: u64, bytes: &[u8]) -> Option<String> {
+    Some(of_collation(id)?.text(bytes))
+}
+
 /// The charset of a collation's number, as TABLE_MAP metadata names it; `binary` and unknown numbers have none.
 pub(super) fn of_collation(id: u64) -> Option<Charset> {
     // MariaDB numbers its NO PAD twins 1024 higher, and its UCA 14 collations from 2048 on in blocks per charset.

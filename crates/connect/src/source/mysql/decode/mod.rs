@@ -37,6 +37,7 @@ mod word;
 
 use std::fmt;
 
+pub(crate) use charset::text_of_collation;
 pub use column::{SourceColumn, relation_schema};
 pub use compressed::{inflate_mariadb, inflate_mariadb_block};
 pub use plan::Plan;

@@ -1,0 +1,337 @@
+//! Tables in doubt: what puts them there, and what becomes of them.
+//!
+//! A doubt is resolved before the event that raised it is taken. The columns are read again; where they are others, the table
+//! leaves in this shape; where there are none, it was dropped; otherwise it is loaded again, from where the log ends then. A
+//! table whose load has not begun, or was begun behind the event, cannot come into doubt by it: the load shows its effect.
+
+use std::mem;
+
+use relation::TableChanges;
+
+use super::super::decode::SourceColumn;
+use super::super::event::{self, Header};
+use super::super::position::{LogPoint, LogPosition};
+use super::super::statement::{Effect, TableName};
+use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
+
+/// Characters of a statement that are shown.
+const SHOWN_CHARS_MAX: usize = 400;
+const DROPPED: &str = "the table was dropped";
+const ANEW: &str = "all tables are loaded again from now, as was asked for";
+
+impl Assembler {
+    /// What a statement does, one effect after the other; the step to take before it is given again, if there is one.
+    pub(super) fn apply(&mut self, effects: &[Effect], query: event::Query<'_>) -> Option<Step> {
+        let changes_tables = |effect: &Effect| !matches!(effect, Effect::Written(_));
+        let (effect, step) = effects.iter().find_map(|effect| Some((effect, self.apply_one(effect, query)?)))?;
+        if let Some(asked) = &mut self.asked {
+            asked.is_of_statement = changes_tables(effect);
+        }
+        Some(step)
+    }
+
+    fn apply_one(&mut self, effect: &Effect, query: event::Query<'_>) -> Option<Step> {
+        let statement = || shown(query.text);
+        match effect {
+            Effect::Emptied(name) => {
+                self.captured(query, name).into_iter().for_each(|index| self.truncate(index));
+                None
+            }
+            Effect::Dropped(name) => {
+                let index = self.captured(query, name)?;
+                self.doubt(index, Doubt::Identity, statement())
+            }
+            Effect::DroppedDatabase(name) => {
+                let of = |table: &super::Table| self.is_same_name(&table.capture.database, name);
+                let indexes: Vec<usize> = (0..self.tables.len()).filter(|&i| of(&self.tables[i])).collect();
+                indexes.into_iter().find_map(|index| self.doubt(index, Doubt::Identity, statement()))
+            }
+            Effect::Renamed { from, to } => [from, to].into_iter().find_map(|name| {
+                let index = self.captured(query, name)?;
+                self.doubt(index, Doubt::Identity, statement())
+            }),
+            Effect::Created { table, if_absent } => {
+                let index = self.captured(query, table)?;
+                // That it was there, nothing has happened to it.
+                let is_untouched = *if_absent && self.tables[index].standing != Standing::Dropped;
+                if is_untouched { None } else { self.doubt(index, Doubt::Identity, statement()) }
+            }
+            Effect::Columns(name) => {
+                let index = self.captured(query, name)?;
+                self.doubt(index, Doubt::Columns, statement())
+            }
+            Effect::Altered(name) => {
+                let index = self.captured(query, name)?;
+                self.doubt(index, Doubt::Content, statement())
+            }
+            Effect::Written(databases) => {
+                let reason = "its rows, or those of tables beside it, were changed by a statement that is logged as text \
+                              (binlog_format is not ROW for that session)";
+                self.doubt_databases(query, databases, reason)
+            }
+            Effect::Unread => {
+                let text = statement();
+                let step = self.doubt_databases(query, &[], &format!("a statement cannot be understood: {text}"));
+                if step.is_none() {
+                    tracing::warn!(statement = %text, "a statement of the log cannot be understood");
+                }
+                step
+            }
+        }
+    }
+
+    fn is_same_name(&self, one: &str, other: &str) -> bool {
+        if self.has_exact_names { one == other } else { one.to_lowercase() == other.to_lowercase() }
+    }
+
+    /// The captured table of a name in a statement.
+    fn captured(&self, query: event::Query<'_>, name: &TableName) -> Option<usize> {
+        let default = || String::from_utf8_lossy(query.database).into_owned();
+        self.named(name.database.clone().unwrap_or_else(default), name.name.clone())
+    }
+
+    /// Every table is in doubt that is in the databases of a statement, or in these; all are where none is known.
+    fn doubt_databases(&mut self, query: event::Query<'_>, databases: &[String], reason: &str) -> Option<Step> {
+        let default = String::from_utf8_lossy(query.database).into_owned();
+        let is_known = !default.is_empty();
+        let mut wanted = databases.to_vec();
+        wanted.push(default);
+        let mut any = false;
+        match query.status().databases {
+            event::Touched::Some(more) => wanted.extend(more),
+            event::Touched::Any => any = true,
+        }
+        any |= !is_known;
+        let of = |table: &super::Table| any || wanted.iter().any(|d| self.is_same_name(&table.capture.database, d));
+        let indexes: Vec<usize> = (0..self.tables.len()).filter(|&i| of(&self.tables[i])).collect();
+        indexes.into_iter().find_map(|index| self.doubt(index, Doubt::Content, reason.to_owned()))
+    }
+
+    /// Part of what was logged did not happen: which part, nobody says.
+    pub(super) fn doubt_open(&mut self, reason: &str) -> Option<Step> {
+        let indexes: Vec<usize> = self.open.marks.iter().map(|&(index, _)| index).collect();
+        indexes.into_iter().find_map(|index| self.doubt(index, Doubt::Content, reason.to_owned()))
+    }
+
+    /// The server has lost part of its log: everything is in doubt.
+    pub(super) fn incident(&mut self, header: Header) -> Step {
+        let reason = format!("the server has lost part of its log at {}", self.here());
+        let step = (0..self.tables.len()).find_map(|index| self.doubt(index, Doubt::Content, reason.clone()));
+        step.unwrap_or_else(|| if self.open.begun { Step::Next } else { self.commit(header) })
+    }
+
+    /// A table is in doubt: its columns are to be read again, unless the doubt is void or was resolved.
+    pub(super) fn doubt(&mut self, index: usize, doubt: Doubt, reason: String) -> Option<Step> {
+        let table = &self.tables[index];
+        let is_concerned = match table.standing {
+            Standing::Followed => !self.is_passed(index),
+            // Another table may be there by now.
+            Standing::Dropped => doubt == Doubt::Identity,
+            Standing::Parked | Standing::Altered => false,
+        };
+        if !is_concerned || table.answered_in == self.open.number {
+            return None;
+        }
+        self.asked = Some(Asked { index, doubt, reason, is_of_statement: false });
+        Some(Step::Describe(index))
+    }
+
+    /// Whether the table's load shows the effect of the event being read.
+    pub(super) fn is_passed(&self, index: usize) -> bool {
+        match &self.tables[index].passing {
+            Passing::Nothing => false,
+            Passing::Everything => true,
+            Passing::Until(high) if self.file == high.file => self.offset <= high.offset,
+            Passing::Until(high) => LogPoint::new(self.file.clone(), self.offset) <= *high,
+        }
+    }
+
+    /// The place of the statement that has raised the doubt, where it may have changed what the server says of the table.
+    pub(crate) fn doubted_at(&self) -> Option<String> {
+        self.asked.as_ref().filter(|asked| asked.is_of_statement).map(|_| self.here())
+    }
+
+    /// A person wants the table loaded again: [`Assembler::described`] is to be called. Returns false while parts of a
+    /// transaction go out, and where the table is another one by now.
+    pub(crate) fn ask(&mut self, index: usize, reason: String) -> bool {
+        if !self.may_ask() || !self.may_be_asked(index) {
+            return false;
+        }
+        self.asked = Some(Asked { index, doubt: Doubt::Content, reason, is_of_statement: false });
+        true
+    }
+
+    /// Whether [`Assembler::ask`] may be called now: not while parts of a transaction go out.
+    pub(crate) fn may_ask(&self) -> bool {
+        !self.is_among_parts()
+    }
+
+    /// Whether the table may be asked for by [`Assembler::ask`] later, if not now.
+    pub(crate) fn may_be_asked(&self, index: usize) -> bool {
+        self.tables[index].standing != Standing::Altered
+    }
+
+    /// The answer to [`Step::Describe`]: the table's columns now, or none if it does not exist.
+    pub(crate) fn described(&mut self, index: usize, columns: Option<&[SourceColumn]>) {
+        let Some(asked) = self.asked.take().filter(|asked| asked.index == index) else { return };
+        self.tables[index].answered_in = self.open.number;
+        if self.agrees(index, columns, &asked.reason) && asked.doubt != Doubt::Columns {
+            self.reload(index, asked.reason);
+        }
+    }
+
+    /// The load of a waiting table begins: the log ended at `high`. Chunks of `run` count from now on.
+    pub(crate) fn begin_load(&mut self, index: usize, high: LogPoint, run: u64) {
+        let table = &mut self.tables[index];
+        table.passing = Passing::Until(high);
+        table.run = run;
+    }
+
+    /// The columns as a reader finds them that is about to read. Returns whether it may.
+    pub(crate) fn load_described(&mut self, index: usize, run: u64, columns: Option<&[SourceColumn]>) -> bool {
+        let is_current = self.tables[index].is_loading() && self.tables[index].run == run;
+        is_current && self.agrees(index, columns, "ALTER TABLE, before it was loaded")
+    }
+
+    /// Chunks of `run` count from now on, of a load that goes on where it was.
+    pub(crate) fn resume_load(&mut self, index: usize, run: u64) {
+        self.tables[index].run = run;
+    }
+
+    /// Whether the table is there with the columns that it was captured with; if not, it leaves.
+    fn agrees(&mut self, index: usize, columns: Option<&[SourceColumn]>, reason: &str) -> bool {
+        match columns {
+            None if self.tables[index].standing == Standing::Dropped => false,
+            None => {
+                self.leave(index, Standing::Dropped);
+                let table = self.tables[index].capture.id;
+                self.notices.push(Notice::Parked { table, reason: DROPPED.to_owned() });
+                false
+            }
+            Some(columns) if !is_same(columns, &self.tables[index].capture.columns) => {
+                self.leave(index, Standing::Altered);
+                let table = self.tables[index].capture.id;
+                self.notices.push(Notice::Altered { table, statement: reason.to_owned() });
+                false
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// The same tables from another place of the log on, or of another log: each is loaded again, as if nothing were known
+    /// of it. Only those that have left in this shape stay away.
+    pub(crate) fn restarted(mut self, position: LogPosition) -> Self {
+        let has_left: Vec<bool> = self.tables.iter().map(|table| table.standing == Standing::Altered).collect();
+        let tables = mem::take(&mut self.tables).into_iter().map(|table| table.capture).collect();
+        let mut anew = Self::new(tables, position, self.limits, 0);
+        anew.notices = self.notices;
+        for (index, has_left) in has_left.into_iter().enumerate() {
+            match has_left {
+                true => anew.leave(index, Standing::Altered),
+                false => anew.reload(index, ANEW.to_owned()),
+            }
+        }
+        anew
+    }
+
+    /// The table is loaded again. What was not sent of it is void.
+    fn reload(&mut self, index: usize, reason: String) {
+        self.leave(index, Standing::Followed);
+        let table = &mut self.tables[index];
+        table.load_anew();
+        self.notices.push(Notice::Reload { index, table: table.capture.id, reason });
+    }
+
+    /// Rows of the table that could not be read: the doubt that follows, or the end of it where it does not help.
+    pub(super) fn misfit(&mut self, index: usize, reason: String) -> Option<Step> {
+        const MISFITS_MAX: u32 = 3;
+        let table = &mut self.tables[index];
+        if table.misfits >= MISFITS_MAX {
+            self.park(index, reason);
+            return None;
+        }
+        let step = self.doubt(index, Doubt::Content, reason);
+        if step.is_some() {
+            self.tables[index].misfits += 1;
+        }
+        step
+    }
+
+    /// Sends no more of a table, beginning with the open transaction.
+    pub(super) fn park(&mut self, index: usize, reason: String) {
+        if mem::replace(&mut self.tables[index].standing, Standing::Parked) == Standing::Parked {
+            return;
+        }
+        self.leave(index, Standing::Parked);
+        self.notices.push(Notice::Parked { table: self.tables[index].capture.id, reason });
+    }
+
+    /// A load that cannot go on parks its table.
+    pub(crate) fn park_load(&mut self, index: usize, run: u64, reason: String) {
+        if self.tables[index].is_loading() && self.tables[index].run == run {
+            self.park(index, reason);
+        }
+    }
+
+    /// Nothing more comes of the table as it was: rows that wait are dropped, and the log's are passed over.
+    fn leave(&mut self, index: usize, standing: Standing) {
+        self.drop_unsent(index);
+        let table = &mut self.tables[index];
+        if self.open.active && table.parted_in == self.open.number {
+            // Who receives the parts would take them for changes that came after.
+            self.open.is_void |= standing != Standing::Parked;
+        }
+        table.standing = standing;
+        table.loading = super::Loading::Complete;
+        table.passing = Passing::Everything;
+        table.run = 0;
+        if self.open.is_xa {
+            self.note_passed(index);
+        }
+        for mapped in self.maps.values_mut() {
+            if mapped.target.as_ref().is_some_and(|&(table, _)| table == index) {
+                mapped.target = None;
+                mapped.bytes.clear();
+            }
+        }
+    }
+
+    /// Drops what waits to be sent of a table.
+    fn drop_unsent(&mut self, index: usize) {
+        let table = &mut self.tables[index];
+        table.marked_in = u64::MAX;
+        table.kept = TableChanges::default();
+        let (id, is_bag) = (table.capture.id, matches!(table.loading, super::Loading::Bag(_)));
+        let mark = self.open.marks.iter().position(|&(table, _)| table == index);
+        let mark = mark.map(|at| self.open.marks.swap_remove(at));
+        let Some(at) = self.batch.tables.iter().position(|&(table, _)| table == id) else { return };
+        let (_, changes) = self.batch.tables.swap_remove(at);
+        if let Some((_, from)) = mark.filter(|_| !is_bag) {
+            let open = changes.rows.len().saturating_sub(from);
+            let bytes: usize = (from..changes.rows.len()).map(|i| changes.rows.get(i).len()).sum();
+            self.open.rows = self.open.rows.saturating_sub(open);
+            self.open.bytes = self.open.bytes.saturating_sub(bytes);
+        }
+        self.batch.chunks.retain(|chunk| chunk.table != id);
+    }
+
+    /// Whether the open transaction must be read again from its head.
+    pub(crate) fn is_void(&self) -> bool {
+        self.open.is_void
+    }
+}
+
+/// Whether columns mean the same rows. `EXTRA` tells how values come about, which does not matter here.
+pub(crate) fn is_same(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
+    let without = |column: &SourceColumn| SourceColumn { extra: String::new(), ..column.clone() };
+    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| without(a) == without(b))
+}
+
+/// What messages show of a statement.
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        None => text.into_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}

@@ -1,0 +1,571 @@
+//! What a statement in the log does to tables, as far as we must know.
+//!
+//! The law: a statement either is read to its end, and then its effects are all that it does to the tables that it names, or
+//! it is unread, and then the content of every table that it may have touched is in doubt. What is in doubt is loaded again,
+//! so that a doubt too many costs time and one too few costs the truth: clauses and statements that are known to change
+//! nothing are listed, and everything else changes something.
+//!
+//! - `token`: the text as words, by the session's modes. `alter`: the clauses of ALTER TABLE.
+//! - The text is in the client's charset and is decoded by it before it is read. A server also writes statements of its own,
+//!   in UTF-8 whatever the client speaks: text that could be either is read as both, and both effects hold.
+//!
+//! This is no parser of SQL, on purpose: columns are learnt from the log's table maps and from `information_schema`.
+
+mod alter;
+mod token;
+
+use std::borrow::Cow;
+use std::fmt;
+
+pub(crate) use token::Dialect;
+use token::{Lexer, Token};
+
+use super::decode;
+use super::event::Query;
+
+/// A table's name with the database, if it was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableName {
+    pub(crate) database: Option<String>,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Statement {
+    Begin,
+    Commit,
+    Rollback,
+    /// To a savepoint: part of what was logged did not happen.
+    RollbackTo,
+    Xa(Xa),
+    /// In order; none where it changes nothing that we know of.
+    Effects(Vec<Effect>),
+}
+
+/// The steps of a transaction across servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Xa {
+    Start,
+    End,
+    Commit(Xid),
+    Rollback(Xid),
+}
+
+/// The name of a transaction across servers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Xid {
+    pub(crate) format: u32,
+    pub(crate) transaction: Vec<u8>,
+    pub(crate) branch: Vec<u8>,
+}
+
+/// What happens to tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Emptied(TableName),
+    Dropped(TableName),
+    DroppedDatabase(String),
+    Renamed {
+        from: TableName,
+        to: TableName,
+    },
+    /// A table of this name is there now. With `if_absent` it may have been there before, and is untouched then.
+    Created {
+        table: TableName,
+        if_absent: bool,
+    },
+    /// Its columns may be others; its rows are the same.
+    Columns(TableName),
+    /// Its rows and columns may be others.
+    Altered(TableName),
+    /// Rows of any table in these databases and in those of the event may be others: written by the statement, or by its
+    /// triggers and functions.
+    Written(Vec<String>),
+    /// The statement could not be read: as [`Effect::Written`].
+    Unread,
+}
+
+/// Reads a statement of the log.
+pub(crate) fn statement(query: &Query<'_>, server: Dialect) -> Statement {
+    match query.text {
+        b"BEGIN" => return Statement::Begin,
+        b"COMMIT" => return Statement::Commit,
+        _ => {}
+    }
+    let status = query.status();
+    let dialect = Dialect {
+        ansi_quotes: status.sql_mode & ANSI_QUOTES != 0,
+        plain_backslashes: status.sql_mode & NO_BACKSLASH_ESCAPES != 0,
+        ..server
+    };
+    let plain = String::from_utf8_lossy(query.text);
+    let text = match status.client_collation.filter(|_| !query.text.is_ascii()) {
+        Some(collation) => decode::text_of_collation(collation, query.text).map_or(plain.clone(), Cow::Owned),
+        None => plain.clone(),
+    };
+    let mut statement = read(&text, dialect);
+    if text != plain
+        && matches!(plain, Cow::Borrowed(_))
+        && let Statement::Effects(effects) = &mut statement
+        && let Statement::Effects(others) = read(&plain, dialect)
+    {
+        effects.extend(others.into_iter().filter(|effect| *effect != Effect::Unread));
+    }
+    statement
+}
+
+const ANSI_QUOTES: u64 = 4;
+const NO_BACKSLASH_ESCAPES: u64 = 1 << 20;
+
+/// Reads a text.
+pub(crate) fn read(text: &str, dialect: Dialect) -> Statement {
+    let mut reader = Reader { lexer: Lexer::new(text, dialect) };
+    let read = reader.statement();
+    if reader.lexer.is_broken() {
+        return unread();
+    }
+    read.unwrap_or_else(unread)
+}
+
+fn unread() -> Statement {
+    Statement::Effects(vec![Effect::Unread])
+}
+
+fn one(effect: Effect) -> Option<Statement> {
+    Some(Statement::Effects(vec![effect]))
+}
+
+fn harmless() -> Option<Statement> {
+    Some(Statement::Effects(Vec::new()))
+}
+
+/// First words of statements that change rows, or run functions that may.
+const WRITING: [&str; 13] = [
+    "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "CALL", "DO", "SELECT", "WITH", "VALUES", "TABLE", "HANDLER",
+    "MERGE",
+];
+/// First words of statements that touch no table.
+const IDLE: [&str; 40] = [
+    "SAVEPOINT",
+    "RELEASE",
+    "SET",
+    "USE",
+    "GRANT",
+    "REVOKE",
+    "FLUSH",
+    "OPTIMIZE",
+    "REPAIR",
+    "CHECK",
+    "CHECKSUM",
+    "CACHE",
+    "INSTALL",
+    "UNINSTALL",
+    "KILL",
+    "PURGE",
+    "RESET",
+    "CHANGE",
+    "STOP",
+    "LOCK",
+    "UNLOCK",
+    "SHOW",
+    "DESCRIBE",
+    "DESC",
+    "EXPLAIN",
+    "HELP",
+    "PREPARE",
+    "DEALLOCATE",
+    "CLONE",
+    "SHUTDOWN",
+    "RESTART",
+    "SIGNAL",
+    "RESIGNAL",
+    "GET",
+    "BINLOG",
+    "BACKUP",
+    "CLOSE",
+    "OPEN",
+    "RECOVER",
+    "DENY",
+];
+/// What is created, altered and dropped beside tables, databases and indexes.
+const OTHER_THINGS: [&str; 32] = [
+    "VIEW",
+    "TRIGGER",
+    "PROCEDURE",
+    "FUNCTION",
+    "AGGREGATE",
+    "EVENT",
+    "USER",
+    "ROLE",
+    "SERVER",
+    "TABLESPACE",
+    "UNDO",
+    "LOGFILE",
+    "SEQUENCE",
+    "PACKAGE",
+    "RESOURCE",
+    "LIBRARY",
+    "CATALOG",
+    "DEFINER",
+    "ALGORITHM",
+    "SQL",
+    "INSTANCE",
+    "SPATIAL",
+    "INDEX",
+    "UNIQUE",
+    "FULLTEXT",
+    "VECTOR",
+    "TEMPORARY",
+    "PREPARE",
+    "PUBLIC",
+    "JSON",
+    "MATERIALIZED",
+    "MASKING",
+];
+
+/// Reads on from word to word. None: it is no statement that we know.
+struct Reader<'a> {
+    lexer: Lexer<'a>,
+}
+
+impl<'a> Reader<'a> {
+    fn statement(&mut self) -> Option<Statement> {
+        let Some(first) = self.peek() else { return harmless() };
+        if matches!(first, Token::Sign('(')) {
+            return self.written();
+        }
+        if WRITING.iter().any(|word| is_word(&first, word)) {
+            return self.written();
+        }
+        self.lexer.next();
+        let Token::Word(first) = first else { return None };
+        let first = first.to_ascii_uppercase();
+        match first.as_str() {
+            "BEGIN" => {
+                self.accept("WORK");
+                self.end().then_some(Statement::Begin)
+            }
+            "START" if self.accept("TRANSACTION") => Some(Statement::Begin),
+            "START" => harmless(),
+            "COMMIT" => Some(Statement::Commit),
+            "ROLLBACK" => {
+                self.accept("WORK");
+                Some(if self.accept("TO") { Statement::RollbackTo } else { Statement::Rollback })
+            }
+            "XA" => self.xa(),
+            "TRUNCATE" => self.truncate(),
+            "DROP" => self.drop(),
+            "ALTER" => self.alter(),
+            "RENAME" => self.rename(),
+            "CREATE" => self.create(),
+            "ANALYZE" => match self.any_of(&["TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"]) {
+                true => harmless(),
+                false => self.written(),
+            },
+            "SET" if self.accept("STATEMENT") => self.set_statement(),
+            word if IDLE.contains(&word) => harmless(),
+            _ => None,
+        }
+    }
+
+    fn peek(&self) -> Option<Token<'a>> {
+        let mut ahead = self.lexer;
+        ahead.next()
+    }
+
+    /// Passes over this word if it is the next.
+    fn accept(&mut self, word: &str) -> bool {
+        let mut ahead = self.lexer;
+        let is_next = ahead.next().is_some_and(|token| is_word(&token, word));
+        if is_next {
+            self.lexer = ahead;
+        }
+        is_next
+    }
+
+    /// Passes over one of these words if it is the next.
+    fn any_of(&mut self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.accept(word))
+    }
+
+    fn sign(&mut self, sign: char) -> bool {
+        let mut ahead = self.lexer;
+        let is_next = ahead.next() == Some(Token::Sign(sign));
+        if is_next {
+            self.lexer = ahead;
+        }
+        is_next
+    }
+
+    /// Whether nothing follows.
+    fn end(&mut self) -> bool {
+        while self.sign(';') {}
+        self.peek().is_none()
+    }
+
+    fn identifier(&mut self) -> Option<String> {
+        match self.lexer.next()? {
+            Token::Word(word) => Some(word.to_owned()),
+            Token::Name(name) => Some(name.into_owned()),
+            Token::Text(_) | Token::Sign(_) => None,
+        }
+    }
+
+    /// `t`, `d.t` or `.t`.
+    fn table(&mut self) -> Option<TableName> {
+        if self.sign('.') {
+            return Some(TableName { database: None, name: self.identifier()? });
+        }
+        let first = self.identifier()?;
+        Some(match self.sign('.') {
+            true => TableName { database: Some(first), name: self.identifier()? },
+            false => TableName { database: None, name: first },
+        })
+    }
+
+    fn tables(&mut self) -> Option<Vec<TableName>> {
+        let mut out = vec![self.table()?];
+        while self.sign(',') {
+            out.push(self.table()?);
+        }
+        Some(out)
+    }
+
+    /// `IF [NOT] EXISTS`.
+    fn if_exists(&mut self) -> bool {
+        if !self.accept("IF") {
+            return false;
+        }
+        self.accept("NOT");
+        self.accept("EXISTS")
+    }
+
+    /// `WAIT n` or `NOWAIT`.
+    fn wait(&mut self) {
+        if self.accept("WAIT") {
+            self.lexer.next();
+        }
+        self.accept("NOWAIT");
+    }
+
+    /// A statement that writes rows, or may. Which tables its triggers and functions write, it does not say: it is said in
+    /// which databases to look, which are those that any name in it may mean.
+    fn written(&mut self) -> Option<Statement> {
+        let mut databases: Vec<String> = Vec::new();
+        let mut name: Option<String> = None;
+        while let Some(token) = self.lexer.next() {
+            name = match token {
+                Token::Word(word) => Some(word.to_owned()),
+                Token::Name(quoted) => Some(quoted.into_owned()),
+                Token::Sign('.') => {
+                    if let Some(name) = name.take().filter(|name| !databases.contains(name)) {
+                        databases.push(name);
+                    }
+                    None
+                }
+                Token::Text(_) | Token::Sign(_) => None,
+            };
+        }
+        one(Effect::Written(databases))
+    }
+
+    /// MariaDB: `SET STATEMENT variable = value, … FOR statement`.
+    fn set_statement(&mut self) -> Option<Statement> {
+        let mut depth = 0_u32;
+        loop {
+            match self.lexer.next()? {
+                Token::Sign('(') => depth = depth.saturating_add(1),
+                Token::Sign(')') => depth = depth.checked_sub(1)?,
+                token if depth == 0 && is_word(&token, "FOR") => {
+                    self.peek()?;
+                    return self.statement();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn xa(&mut self) -> Option<Statement> {
+        let step = self.identifier()?.to_ascii_uppercase();
+        match step.as_str() {
+            "START" | "BEGIN" => Some(Statement::Xa(Xa::Start)),
+            "END" => Some(Statement::Xa(Xa::End)),
+            "COMMIT" => Some(Statement::Xa(Xa::Commit(self.xid()?))),
+            "ROLLBACK" => Some(Statement::Xa(Xa::Rollback(self.xid()?))),
+            "PREPARE" | "RECOVER" => harmless(),
+            _ => None,
+        }
+    }
+
+    /// `X'…'[, X'…'[, format]]`; the server itself always writes all of it.
+    fn xid(&mut self) -> Option<Xid> {
+        let mut xid = Xid { format: 1, transaction: self.bytes()?, branch: Vec::new() };
+        if self.sign(',') {
+            xid.branch = self.bytes()?;
+        }
+        if self.sign(',') {
+            xid.format = self.identifier()?.parse().ok()?;
+        }
+        Some(xid)
+    }
+
+    /// `'text'`, `X'68'` or `0x68`.
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        match self.lexer.next()? {
+            Token::Text(text) => Some(text.as_bytes().to_vec()),
+            Token::Word("X" | "x") => match self.lexer.next()? {
+                Token::Text(digits) => unhex(&digits),
+                _ => None,
+            },
+            Token::Word(word) => unhex(word.strip_prefix("0x")?),
+            Token::Name(_) | Token::Sign(_) => None,
+        }
+    }
+
+    fn truncate(&mut self) -> Option<Statement> {
+        self.accept("TABLE");
+        let tables = self.tables()?;
+        self.wait();
+        self.end().then(|| Statement::Effects(tables.into_iter().map(Effect::Emptied).collect()))
+    }
+
+    fn drop(&mut self) -> Option<Statement> {
+        if self.any_of(&["TABLE", "TABLES"]) {
+            self.if_exists();
+            let tables = self.tables()?;
+            self.wait();
+            self.any_of(&["RESTRICT", "CASCADE"]);
+            return self.end().then(|| Statement::Effects(tables.into_iter().map(Effect::Dropped).collect()));
+        }
+        if self.any_of(&["DATABASE", "SCHEMA"]) {
+            self.if_exists();
+            return one(Effect::DroppedDatabase(self.identifier()?));
+        }
+        self.any_of(&["ONLINE", "OFFLINE"]);
+        if self.accept("INDEX") {
+            self.if_exists();
+            let is_key = self.identifier()?.eq_ignore_ascii_case("PRIMARY");
+            let table = if self.accept("ON") { self.table()? } else { return None };
+            return if is_key { one(Effect::Columns(table)) } else { harmless() };
+        }
+        self.of_other_things()
+    }
+
+    fn of_other_things(&mut self) -> Option<Statement> {
+        if self.any_of(&OTHER_THINGS) { harmless() } else { None }
+    }
+
+    /// `RENAME TABLE a TO b, c TO d`: one after the other.
+    fn rename(&mut self) -> Option<Statement> {
+        if self.accept("USER") {
+            return harmless();
+        }
+        if !self.any_of(&["TABLE", "TABLES"]) {
+            return None;
+        }
+        self.if_exists();
+        let mut effects = Vec::new();
+        loop {
+            let from = self.table()?;
+            self.wait();
+            if !self.accept("TO") {
+                return None;
+            }
+            effects.push(Effect::Renamed { from, to: self.table()? });
+            if !self.sign(',') {
+                break;
+            }
+        }
+        self.end().then_some(Statement::Effects(effects))
+    }
+
+    fn create(&mut self) -> Option<Statement> {
+        let replaces = self.accept("OR") && self.accept("REPLACE");
+        if self.accept("TABLE") {
+            let if_absent = self.if_exists();
+            let table = self.table()?;
+            return match replaces {
+                true => one(Effect::Dropped(table)),
+                false => one(Effect::Created { table, if_absent }),
+            };
+        }
+        if self.any_of(&["DATABASE", "SCHEMA"]) {
+            if !replaces {
+                return harmless();
+            }
+            return one(Effect::DroppedDatabase(self.identifier()?));
+        }
+        self.any_of(&["ONLINE", "OFFLINE"]);
+        self.of_other_things()
+    }
+}
+
+fn is_word(token: &Token<'_>, word: &str) -> bool {
+    matches!(token, Token::Word(found) if found.eq_ignore_ascii_case(word))
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = digits.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.database {
+            Some(database) => write!(f, "[{database}].[{}]", self.name),
+            None => write!(f, "[{}]", self.name),
+        }
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begin => f.write_str("begin"),
+            Self::Commit => f.write_str("commit"),
+            Self::Rollback => f.write_str("rollback"),
+            Self::RollbackTo => f.write_str("rollback to a savepoint"),
+            Self::Xa(Xa::Start) => f.write_str("xa start"),
+            Self::Xa(Xa::End) => f.write_str("xa end"),
+            Self::Xa(Xa::Commit(xid)) => write!(f, "xa commit {xid}"),
+            Self::Xa(Xa::Rollback(xid)) => write!(f, "xa rollback {xid}"),
+            Self::Effects(effects) if effects.is_empty() => f.write_str("harmless"),
+            Self::Effects(effects) => {
+                for (i, effect) in effects.iter().enumerate() {
+                    write!(f, "{}{effect}", if i == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Xid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = super::assemble::hex;
+        write!(f, "{}/{}/{}", hex(&self.transaction), hex(&self.branch), self.format)
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Emptied(table) => write!(f, "emptied {table}"),
+            Self::Dropped(table) => write!(f, "dropped {table}"),
+            Self::DroppedDatabase(database) => write!(f, "dropped database [{database}]"),
+            Self::Renamed { from, to } => write!(f, "renamed {from} to {to}"),
+            Self::Created { table, if_absent: false } => write!(f, "created {table}"),
+            Self::Created { table, if_absent: true } => write!(f, "created if absent {table}"),
+            Self::Columns(table) => write!(f, "columns of {table}"),
+            Self::Altered(table) => write!(f, "altered {table}"),
+            Self::Written(databases) => {
+                f.write_str("written")?;
+                databases.iter().try_for_each(|database| write!(f, " [{database}]"))
+            }
+            Self::Unread => f.write_str("unread"),
+        }
+    }
+}

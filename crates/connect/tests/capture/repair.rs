@@ -1,0 +1,409 @@
+//! Trials against real servers of what the log cannot tell: whatever statements shops run, live or while nobody looks, a
+//! receiver that keeps the rules of the events ends with what the server's own SELECT shows.
+
+use std::time::Duration;
+
+use connect::source::mysql::{Control, MysqlConfig, MysqlSource, Tls, current_position, reached};
+use connect::{Limits, SourceEvent};
+use libtest_mimic::Trial;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use relation::TableId;
+use tokio::sync::mpsc::Receiver;
+
+use super::server::{Mirror, MirrorTable, Outcome, Shop, expect_equal, run, trial};
+
+/// A script of one trial: tables, those captured, and rounds of statements; after each round all is equal.
+struct Script {
+    name: &'static str,
+    tables: &'static [&'static str],
+    captured: &'static [&'static str],
+    rounds: &'static [&'static [&'static str]],
+    /// At least so many loads again, and so many times other columns, on a server that was followed all the time.
+    reloads: usize,
+    altered: usize,
+}
+
+const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, c INT)";
+const ROWS: &str = "INSERT INTO t VALUES (1, 10, 100), (2, 20, 200), (3, 30, 300)";
+const PARTED: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT) PARTITION BY RANGE (id) \
+                      (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20), \
+                      PARTITION p2 VALUES LESS THAN MAXVALUE)";
+
+const SCRIPTS: &[Script] = &[
+    Script {
+        name: "renamed",
+        tables: &[T, ROWS],
+        captured: &["t"],
+        rounds: &[
+            &[
+                "CREATE TABLE t_new LIKE t",
+                "INSERT INTO t_new VALUES (7, 7, 7)",
+                "RENAME TABLE t TO t_old, t_new TO t",
+                "INSERT INTO t VALUES (8, 8, 8)",
+                "INSERT INTO t_old VALUES (9, 9, 9)",
+            ],
+            &["DROP TABLE t", "CREATE TABLE t (id INT PRIMARY KEY, a INT, c INT)", "INSERT INTO t VALUES (5, 5, 5)"],
+            &["ALTER TABLE t RENAME TO u, ADD INDEX (a)", "ALTER TABLE t_old RENAME t"],
+        ],
+        reloads: 3,
+        altered: 0,
+    },
+    Script {
+        name: "partitions",
+        tables: &[
+            PARTED,
+            "INSERT INTO t VALUES (1, 1), (2, 2), (11, 11), (12, 12), (21, 21), (22, 22)",
+            "CREATE TABLE x (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO x VALUES (15, 15), (16, 16)",
+        ],
+        captured: &["t", "x"],
+        rounds: &[
+            &["ALTER TABLE t DROP PARTITION p0", "INSERT INTO t VALUES (3, 3)"],
+            &["ALTER TABLE t EXCHANGE PARTITION p1 WITH TABLE x", "UPDATE t SET a = a + 1", "UPDATE x SET a = a + 1"],
+            &["ALTER TABLE t TRUNCATE PARTITION p1"],
+            &["ALTER TABLE t TRUNCATE PARTITION p2", "INSERT INTO t VALUES (30, 30)"],
+        ],
+        reloads: 5,
+        altered: 0,
+    },
+    Script {
+        name: "altered",
+        tables: &[
+            T,
+            ROWS,
+            "CREATE TABLE e (id INT PRIMARY KEY, s ENUM('a', 'b'))",
+            "INSERT INTO e VALUES (1, 'a'), (2, 'b')",
+        ],
+        captured: &["t", "e"],
+        rounds: &[
+            &[
+                "INSERT INTO t VALUES (4, 40, 400)",
+                "ALTER TABLE t ADD COLUMN b INT DEFAULT 5 FIRST",
+                "INSERT INTO t (id) VALUES (5)",
+            ],
+            &["ALTER TABLE t DROP COLUMN b", "UPDATE t SET a = a + 1"],
+            &["ALTER TABLE t CHANGE a aa BIGINT", "UPDATE t SET aa = 5000000000 WHERE id = 1"],
+            &["ALTER TABLE t MODIFY c INT UNSIGNED", "UPDATE t SET c = 4000000000 WHERE id = 1"],
+            &["ALTER TABLE t ADD INDEX (c), COMMENT = 'DROP COLUMN c'", "INSERT INTO t (id) VALUES (6)"],
+            &[
+                "INSERT INTO t VALUES (40, 4, 900)",
+                "ALTER TABLE t MODIFY aa BIGINT AFTER c",
+                "INSERT INTO t VALUES (41, 900, 4)",
+            ],
+            &["ALTER TABLE e MODIFY s ENUM('a', 'b', 'c')", "INSERT INTO e VALUES (3, 'c')"],
+            &[
+                "INSERT INTO e VALUES (4, 'a')",
+                "ALTER TABLE e MODIFY s ENUM('c', 'b', 'a')",
+                "INSERT INTO e VALUES (5, 'a')",
+            ],
+            &["ALTER TABLE e MODIFY s VARCHAR(10) CHARACTER SET latin1", "INSERT INTO e VALUES (6, 'é')"],
+        ],
+        reloads: 0,
+        altered: 7,
+    },
+    Script {
+        name: "written_as_text",
+        tables: &[
+            "CREATE TABLE a (id INT PRIMARY KEY, n INT)",
+            "CREATE TABLE b (id INT PRIMARY KEY, v INT)",
+            "CREATE TABLE c (id INT AUTO_INCREMENT PRIMARY KEY, v INT)",
+            "INSERT INTO a VALUES (1, 1), (2, 2), (3, 3)",
+            "INSERT INTO b VALUES (1, 1), (2, 2)",
+            "CREATE TRIGGER ai AFTER INSERT ON a FOR EACH ROW INSERT INTO c (v) VALUES (NEW.n)",
+        ],
+        captured: &["b", "c"],
+        rounds: &[
+            &[
+                "SET SESSION binlog_format = STATEMENT",
+                "UPDATE a JOIN b ON a.id = b.id SET b.v = 100",
+                "SET SESSION binlog_format = ROW",
+            ],
+            &[
+                "SET SESSION binlog_format = STATEMENT",
+                "INSERT INTO a VALUES (7, 7)",
+                "SET SESSION binlog_format = ROW",
+            ],
+            &[
+                "SET SESSION binlog_format = STATEMENT",
+                "DELETE x FROM b x WHERE x.id = 1",
+                "SET SESSION binlog_format = ROW",
+            ],
+            &["INSERT INTO b VALUES (9, 9)", "INSERT INTO a VALUES (9, 9)"],
+        ],
+        reloads: 4,
+        altered: 0,
+    },
+    Script {
+        name: "truncated",
+        tables: &[T, ROWS, "CREATE TABLE `größe` (id INT PRIMARY KEY)", "CREATE TABLE `订单` (id INT PRIMARY KEY)"],
+        captured: &["t", "größe", "订单"],
+        rounds: &[
+            &["--\nTRUNCATE t", "INSERT INTO t VALUES (1, 1, 1)"],
+            &["INSERT INTO `größe` VALUES (1)", "SET NAMES latin1", "TRUNCATE `gr\u{1}e`", "SET NAMES utf8mb4"],
+            &["INSERT INTO `订单` VALUES (1)", "SET NAMES gbk", "TRUNCATE `\u{2}`", "SET NAMES utf8mb4"],
+            &["INSERT INTO t VALUES (2, 2, 2)", "/*! TRUNCATE */ /* x */ TABLE # y\n t"],
+            &["DROP TABLE `größe`", "CREATE TABLE `größe` (id INT PRIMARY KEY)", "INSERT INTO `größe` VALUES (3)"],
+        ],
+        reloads: 1,
+        altered: 0,
+    },
+    Script {
+        name: "xa",
+        tables: &[T, ROWS],
+        captured: &["t"],
+        rounds: &[
+            &["XA START 'x'", "UPDATE t SET a = 7 WHERE id = 1", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"],
+            &["XA START 'y'", "UPDATE t SET a = 8 WHERE id = 2", "XA END 'y'", "XA PREPARE 'y'", "XA ROLLBACK 'y'"],
+            &["XA START 'z'", "UPDATE t SET a = 9 WHERE id = 3", "XA END 'z'", "XA COMMIT 'z' ONE PHASE"],
+            &["XA START 'w'", "UPDATE t SET a = 11", "XA END 'w'", "XA PREPARE 'w'"],
+            &["XA COMMIT 'w'", "INSERT INTO t VALUES (9, 9, 9)"],
+        ],
+        reloads: 0,
+        altered: 0,
+    },
+    Script {
+        name: "keys",
+        tables: &[
+            "CREATE TABLE u (id INT NOT NULL UNIQUE, n INT)",
+            "CREATE TABLE f (k DOUBLE PRIMARY KEY, n INT) PARTITION BY KEY (k) PARTITIONS 2",
+            "CREATE TABLE e (id INT PRIMARY KEY, s ENUM('ü', 'b'))",
+            "INSERT INTO u VALUES (1, 1)",
+            "INSERT INTO f VALUES (1.5, 1), (2.5, 2)",
+            "INSERT INTO e VALUES (1, 'ü')",
+        ],
+        captured: &["u", "f", "e"],
+        rounds: &[
+            &[
+                "INSERT INTO u VALUES (2, 2)",
+                "UPDATE u SET n = 5 WHERE id = 1",
+                "INSERT INTO e VALUES (2, 'ü'), (3, 'b')",
+                "INSERT INTO f VALUES (0.1, 3)",
+                "UPDATE f SET n = 9 WHERE k > 1",
+                "DELETE FROM f WHERE k = 2.5",
+            ],
+            // Loaded again along a key of doubles, whose cursors must come out as they went in.
+            &["ALTER TABLE f ADD PARTITION PARTITIONS 1", "INSERT INTO f VALUES (-12345.25, 4)"],
+            &["ALTER TABLE u ADD PRIMARY KEY (id)", "INSERT INTO u VALUES (3, 3)"],
+        ],
+        reloads: 0,
+        altered: 1,
+    },
+];
+
+pub(super) fn trials(server: &'static str, port: u16) -> Vec<Trial> {
+    let mut out = Vec::new();
+    for script in SCRIPTS {
+        for live in [true, false] {
+            let name = format!("repair_{}_{}", script.name, if live { "live" } else { "down" });
+            out.push(trial(server, &name, move || play(server, port, script, live)));
+        }
+    }
+    out.push(trial(server, "repair_dropped", move || dropped(server, port)));
+    out.push(trial(server, "repair_ghosts", move || ghosts(server, port)));
+    out.push(trial(server, "repair_hostile_settings", move || hostile(server, port)));
+    out
+}
+
+/// A source that is followed, by the rules of its events.
+struct Followed {
+    config: MysqlConfig,
+    mirror: Mirror,
+    names: Vec<&'static str>,
+    running: Option<(Receiver<SourceEvent>, Control)>,
+}
+
+impl Followed {
+    async fn start(shop: &Shop, names: &[&'static str]) -> Result<Self, String> {
+        let config = MysqlConfig { snapshot_delay: Duration::from_millis(200), ..shop.config(Tls::Disabled) };
+        let mirror = Mirror::new(&shop.tables(names).await?);
+        let mut followed = Self { config, mirror, names: names.to_vec(), running: None };
+        followed.resume(shop).await?;
+        Ok(followed)
+    }
+
+    /// Describes the tables and goes on. A table with another schema is another one, and is loaded.
+    async fn resume(&mut self, shop: &Shop) -> Outcome {
+        let described = shop.tables(&self.names).await?;
+        for (table, now) in self.mirror.tables.iter_mut().zip(described) {
+            if now.schema == table.table.schema && !self.mirror.altered.iter().any(|(id, _)| *id == now.id) {
+                table.table.columns = now.columns;
+                continue;
+            }
+            *table = MirrorTable::of(&now);
+        }
+        self.mirror.altered.clear();
+        let tables = self.mirror.tables.iter().map(|t| t.table.clone()).collect();
+        let position = Some(self.mirror.position.clone()).filter(|p| !p.0.is_empty());
+        self.running = Some(MysqlSource::start(self.config.clone(), tables, position, Limits::default()));
+        Ok(())
+    }
+
+    async fn stop(&mut self) {
+        if let Some((events, control)) = self.running.take() {
+            drop(events);
+            control.stop().await;
+        }
+    }
+
+    /// Follows until all that is in the log now has come, and everything is loaded. Answers how often columns changed.
+    async fn settle(&mut self, shop: &Shop) -> Result<usize, String> {
+        let target = current_position(&shop.config(Tls::Disabled)).await.map_err(|f| f.detail)?;
+        let mut altered = 0;
+        loop {
+            if !self.mirror.altered.is_empty() {
+                altered += self.mirror.altered.len();
+                self.stop().await;
+                self.resume(shop).await?;
+            }
+            if self.mirror.is_loaded() && reached(&self.mirror.position, &target).unwrap_or(false) {
+                return Ok(altered);
+            }
+            let (events, _) = self.running.as_mut().ok_or("it does not run")?;
+            let event = events.recv().await.ok_or("the source has ended")?;
+            self.mirror.take(event)?;
+        }
+    }
+
+    async fn compare(&self, shop: &Shop, after: &str) -> Outcome {
+        for (i, name) in self.names.iter().enumerate() {
+            let columns = &self.mirror.tables[i].table.columns;
+            let list: Vec<String> = columns.iter().map(|c| format!("COALESCE(`{}`, 'NULL')", c.name)).collect();
+            let wanted = shop.content(&list.join(", "), &format!("`{name}`")).await?;
+            expect_equal(&format!("{name} after {after}"), &self.mirror.content(i), &wanted)?;
+        }
+        Ok(())
+    }
+}
+
+async fn play(server: &str, port: u16, script: &Script, live: bool) -> Outcome {
+    let name = format!("{}_{}", script.name, if live { "live" } else { "down" });
+    let shop = Shop::new(server, port, &name, script.tables).await?;
+    let mut followed = Followed::start(&shop, script.captured).await?;
+    followed.settle(&shop).await?;
+    followed.compare(&shop, "the load").await?;
+    let mut conn = shop.conn().await?;
+    let mut altered = 0;
+    for (round, statements) in script.rounds.iter().enumerate() {
+        if !live {
+            followed.stop().await;
+        }
+        for sql in *statements {
+            execute(&mut conn, sql).await?;
+        }
+        if !live {
+            followed.resume(&shop).await?;
+        }
+        altered += followed.settle(&shop).await?;
+        if !followed.mirror.parked.is_empty() {
+            return Err(format!("parked: {:?}", followed.mirror.parked));
+        }
+        // What is prepared only is seen by nobody.
+        followed.compare(&shop, &format!("round {}", round + 1)).await?;
+    }
+    followed.stop().await;
+    let reloads = followed.mirror.reloads.len();
+    if live && (reloads < script.reloads || altered < script.altered) {
+        return Err(format!("{reloads} loads again, {altered} times altered: {:?}", followed.mirror.reloads));
+    }
+    Ok(())
+}
+
+/// Runs a statement; these stand for text in another charset, as bytes.
+async fn execute(conn: &mut Conn, sql: &str) -> Outcome {
+    let mut bytes = Vec::new();
+    for c in sql.chars() {
+        match c {
+            '\u{1}' => bytes.extend_from_slice(&[0xf6, 0xdf]),
+            '\u{2}' => bytes.extend_from_slice(&[0xb6, 0xa9, 0xb5, 0xa5]),
+            other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    conn.query_drop(bytes).await.map_err(|e| format!("{sql}: {e}"))
+}
+
+/// A table that is dropped waits, the others go on; when it comes back it is loaded.
+async fn dropped(server: &str, port: u16) -> Outcome {
+    let u = "CREATE TABLE u (id INT PRIMARY KEY)";
+    let shop = Shop::new(server, port, "dropped", &[T, ROWS, u]).await?;
+    let mut followed = Followed::start(&shop, &["t", "u"]).await?;
+    followed.settle(&shop).await?;
+    let mut conn = shop.conn().await?;
+    run(&mut conn, "DROP TABLE t").await?;
+    run(&mut conn, "INSERT INTO u VALUES (1)").await?;
+    followed.settle(&shop).await?;
+    match &followed.mirror.parked[..] {
+        [(TableId(0), reason)] if reason.contains("dropped") => {}
+        other => return Err(format!("parked: {other:?}")),
+    }
+    expect_equal("u", &followed.mirror.content(1), &["1".to_owned()])?;
+    run(&mut conn, "CREATE TABLE x LIKE u").await?;
+    run(&mut conn, "ALTER TABLE x ADD a INT, ADD c INT").await?;
+    run(&mut conn, "INSERT INTO x VALUES (5, 5, 5)").await?;
+    run(&mut conn, "RENAME TABLE x TO t").await?;
+    followed.settle(&shop).await?;
+    followed.stop().await;
+    followed.compare(&shop, "it came back").await
+}
+
+/// Rows are deleted in ranges and inserted elsewhere, over and over, while the table is loaded, and loaded again by hand: no
+/// ghost stays.
+async fn ghosts(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "ghosts", &[super::server::T]).await?;
+    super::server::fill(&shop, 20_000).await?;
+    let mut followed = Followed::start(&shop, &["t"]).await?;
+    let mut conn = shop.conn().await?;
+    for round in 0..300 {
+        let from = round * 61 % 20_000;
+        run(&mut conn, &format!("DELETE FROM t WHERE id BETWEEN {from} AND {}", from + 3)).await?;
+        run(&mut conn, &format!("INSERT IGNORE INTO t VALUES ({from}, {round})")).await?;
+        if round == 100
+            && let Some((_, control)) = &followed.running
+            && !control.reload(TableId(0), "by hand".to_owned()).await
+        {
+            return Err("it takes no requests".to_owned());
+        }
+    }
+    followed.settle(&shop).await?;
+    followed.stop().await;
+    if followed.mirror.reloads.is_empty() {
+        return Err("it was not loaded again".to_owned());
+    }
+    followed.compare(&shop, "all").await
+}
+
+/// A server whose settings would cut results short, hold old views and read strings in another way.
+async fn hostile(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "hostile", &[super::server::T]).await?;
+    super::server::fill(&shop, 3_000).await?;
+    let mut conn = shop.conn().await?;
+    let settings = [
+        ("sql_select_limit", "1000"),
+        ("max_join_size", "10"),
+        ("sql_mode", "'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH'"),
+        ("autocommit", "0"),
+        ("time_zone", "'+05:00'"),
+    ];
+    let mut before = Vec::new();
+    for (name, value) in settings {
+        let old: Option<String> =
+            conn.query_first(format!("SELECT CAST(@@GLOBAL.{name} AS CHAR)")).await.map_err(|e| e.to_string())?;
+        let old = old.unwrap_or_default();
+        before.push((
+            name,
+            if old.bytes().all(|b| b.is_ascii_digit()) && !old.is_empty() { old } else { format!("'{old}'") },
+        ));
+        run(&mut conn, &format!("SET GLOBAL {name} = {value}")).await?;
+    }
+    let outcome = async {
+        let mut followed = Followed::start(&shop, &["t"]).await?;
+        followed.settle(&shop).await?;
+        followed.stop().await;
+        Ok::<_, String>(followed)
+    }
+    .await;
+    for (name, value) in before {
+        run(&mut conn, &format!("SET GLOBAL {name} = {value}")).await?;
+    }
+    outcome?.compare(&shop, "all").await
+}
