@@ -134,7 +134,7 @@ async fn reset_while_down(begun: u32, count: usize) -> Outcome {
     server.change(|script| script.log = other);
     let mut source = Watched::start(&server, Some(position));
     source.until(SourceState::Stalled, "another history").await?;
-    source.until(SourceState::Stalled, "tidemill resnapshot --all").await?;
+    source.until(SourceState::Stalled, "move its data folder away").await?;
     // It looks again, and still takes nothing.
     while server.script().asked_as.len() < 3 {
         tokio::select! {

@@ -638,7 +638,7 @@ async fn log_purged(server: &str, port: u16) -> Outcome {
     let shop = Shop::new(server, port, "purged", &[T]).await?;
     for (position, words) in [("binlog.000000:4", "no longer has the log"), ("binlog.999999:4", "another history")] {
         let position = Some(Position(position.to_owned()));
-        expect_stall(shop.config(Tls::Disabled), position, words, "tidemill resnapshot --all").await?;
+        expect_stall(shop.config(Tls::Disabled), position, words, "move its data folder away").await?;
     }
     Ok(())
 }
