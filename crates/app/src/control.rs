@@ -86,6 +86,16 @@ pub enum Reply {
     Refused(String),
 }
 
+impl Reply {
+    /// Why it is not the reply that was waited for.
+    pub fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Refused(reason) => anyhow::anyhow!(reason),
+            other => anyhow::anyhow!("an answer to another order: {other:?}"),
+        }
+    }
+}
+
 /// [`Described`] as it travels.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Serving {
@@ -257,6 +267,15 @@ async fn say(stream: &mut TcpStream, reply: &Reply) -> anyhow::Result<()> {
     Ok(stream.write_all(text.as_bytes()).await?)
 }
 
+/// Waits until the other side has left.
+async fn left(stream: &TcpStream) {
+    match stream.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        // Nobody has anything more to say behind an order.
+        Ok(_) => std::future::pending().await,
+    }
+}
+
 impl Attendant {
     async fn attend(&self, mut stream: TcpStream, word: &str) -> anyhow::Result<()> {
         let order = match heard(&mut stream, word).await {
@@ -264,12 +283,15 @@ impl Attendant {
             Err(error) => return say(&mut stream, &Reply::Refused(format!("{error:#}"))).await,
         };
         say(&mut stream, &Reply::Taken).await?;
+        // What changes nothing is for whoever asked alone, and may take an hour.
+        let is_question = matches!(order, Order::ReconcileSource { .. });
         let (progress, mut told) = mpsc::unbounded_channel();
         let mut order = std::pin::pin!(self.carry_out(order, &progress));
         let reply = loop {
             tokio::select! {
                 biased;
                 Some(text) = told.recv() => say(&mut stream, &Reply::Progress(text)).await?,
+                () = left(&stream), if is_question => return Ok(()),
                 done = &mut order => break done.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
             }
         };
@@ -371,7 +393,7 @@ impl Attendant {
                 view: Box::new(move || status.view().1),
                 is_running: true,
             };
-            compared.extend(crate::reconcile::source::compare(&source, &ours, pace).await?);
+            compared.extend(crate::reconcile::source::compare(&source, &ours, pace).await);
         }
         Ok(compared)
     }

@@ -77,6 +77,12 @@ pub fn values_of(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Value>>> {
     Ok(rows)
 }
 
+/// A row as a JSON object in one text: its values by their columns' names.
+pub fn json_row<'a>(row: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
+    let object = row.into_iter().map(|(name, value)| (name.clone(), json_of(value))).collect();
+    serde_json::Value::Object(object).to_string()
+}
+
 /// A value as JSON; numbers beyond what JSON readers keep exactly are text.
 pub fn json_of(value: &Value) -> serde_json::Value {
     match value {

@@ -48,10 +48,7 @@ impl RecentChange {
         let layout = Layout::new(self.schema.types());
         let object = |row: &[u8]| {
             let values = layout.values(row);
-            let named = self.schema.columns.iter().zip(&values);
-            let object: serde_json::Map<String, serde_json::Value> =
-                named.map(|(column, value)| (column.name.clone(), crate::output::json_of(value))).collect();
-            serde_json::Value::Object(object).to_string()
+            crate::output::json_row(self.schema.columns.iter().map(|column| &column.name).zip(&values))
         };
         self.weights.iter().zip(self.rows.iter()).map(|(&weight, row)| (weight, object(row))).collect()
     }

@@ -395,6 +395,8 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
     }
     let left_out = waiting.iter().map(|(name, _)| name.clone()).collect();
     let definition = wanted.without(&left_out);
+    // One that can be planned may still stand on a view that cannot be read.
+    plans.models.retain(|model| !left_out.contains(&model.name));
     let contents = Contents { wanted: wanted.clone(), definition, models: Arc::new(plans.models), waiting };
     Keepable { contents, refused: plans.refused }
 }
@@ -423,7 +425,7 @@ fn finding(model: &project::Model, refusal: &plan::Refusal) -> Diagnostic {
     if refusal.hint.is_empty() { finding } else { finding.hint(refusal.hint.clone()) }
 }
 
-/// How the store shares a memory budget: overlay, hot rows and block cache; the rest is for queries and the system.
+/// How the store shares a memory budget: overlay, hot rows, block cache and the filter over all keys; the rest is for queries and the system.
 pub fn store_options(memory: u64) -> store::Options {
     store::Options {
         overlay_bytes: (memory / 8).clamp(64 << 20, 256 << 20),

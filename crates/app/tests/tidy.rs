@@ -113,9 +113,6 @@ fn documents_name_no_machine() {
     }
 }
 
-/// Commands that messages may name before they are there.
-const COMING: [&str; 3] = ["resnapshot", "pause", "resume"];
-
 /// The words of the command line, as the enum of commands has them.
 fn commands() -> BTreeSet<String> {
     let text = read(&root().join("crates/app/src/cli/mod.rs"));
@@ -123,7 +120,7 @@ fn commands() -> BTreeSet<String> {
     let variants = body.lines().filter_map(|line| line.strip_prefix("    "));
     let names = variants.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
     let name = |line: &str| line.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap().to_lowercase();
-    names.map(name).chain(COMING.map(str::to_owned)).collect()
+    names.map(name).collect()
 }
 
 /// Words behind `tidemill ` where it is a command: in hints and messages, in comments, in documents. What goes on in the

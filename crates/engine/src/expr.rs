@@ -156,10 +156,6 @@ impl MapProgram {
                         }
                     }
                 };
-                if filtered.num_rows() == 0 {
-                    kept.get_or_insert_default();
-                    return Ok(());
-                }
                 let output = self.project(&filtered)?;
                 if rows.is_some() || from > 0 || part.num_rows() < batch.num_rows() {
                     let positions: Vec<u32> = rows.unwrap_or_else(|| (0..part.num_rows() as u32).collect());

@@ -211,6 +211,11 @@ impl Engine {
         Ok(true)
     }
 
+    /// Whether there is a version to go back to.
+    pub fn has_before(&self) -> bool {
+        self.versions.before.is_some()
+    }
+
     /// Gives the version that serves another label: one that says the same in other words.
     pub fn relabel(&mut self, label: Vec<u8>) -> Result<()> {
         self.versions.serving.label = label;

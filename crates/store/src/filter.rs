@@ -24,7 +24,7 @@ const KEY_BITS: u64 = 12;
 const FIRST_KEYS: u64 = 1 << 16;
 /// How many times as large as the layer before it a layer is.
 const GROWTH: u64 = 8;
-/// The eighth would be one of more keys than there are hashes.
+/// The last one is of more keys than there are hashes.
 const LAYERS_MAX: usize = 7;
 /// Words of a block, of each of which a key takes two bits.
 const WORDS: usize = 4;
@@ -173,7 +173,7 @@ pub(crate) fn run(shared: &Shared) {
         let Some((view, filter)) = begin(shared) else { return };
         let filled = fill(shared, &view, &filter);
         if let Err(error) = &filled {
-            tracing::warn!(%error, "cannot list the keys that there are; looking for new ones takes reads");
+            tracing::warn!(%error, "cannot list the keys that there are; looking for new ones takes reads until the next start");
         }
         shared.end_filter(&view, filter, matches!(filled, Ok(true)));
     }
@@ -264,6 +264,7 @@ mod tests {
         let mut step = 50;
         while store.snapshot().step() < 60 || store.stats().filter_bytes == 0 {
             step += 1;
+            assert!(step < 1_000_000, "the keys are never listed");
             put(&store, step, step);
             let read = store.snapshot().get(table, &key(step)).unwrap();
             assert!(read.is_some());

@@ -15,7 +15,7 @@
 //! the log. *Sealing is all or nothing*: the name changes after the bytes are durable. *An append that fails for want of
 //! room has done nothing*, and may be tried again; after a failed sync the stage is lost, and is written anew.
 //! *A stage is dropped by who made it*, not before a fold has passed the step that needed it last
-//! ([`crate::Store::folded_step`]): replay would ask for it again.
+//! ([`crate::Store::unneeded_through`]): replay would ask for it again.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -27,7 +27,7 @@ pub struct Stats {
     pub filter_bytes: u64,
     /// Reads that the cache of newest values answered.
     pub hot_hits: u64,
-    /// Reads that it did not.
+    /// Reads that neither it nor the filter answered.
     pub hot_misses: u64,
     /// The log's segments on disk.
     pub log_bytes: u64,

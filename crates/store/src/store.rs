@@ -300,7 +300,7 @@ impl Store {
         self.shared().stages.read(id, piece)
     }
 
-    /// Removes a sealed stage. Not before [`Store::folded_step`] has passed the step that needed it last; after a crash it
+    /// Removes a sealed stage. Not before [`Store::unneeded_through`] has passed the step that needed it last; after a crash it
     /// may be there once more, and is dropped again.
     pub fn drop_stage(&self, id: StageId) -> Result<()> {
         self.shared().stages.drop_stage(id)
@@ -372,8 +372,7 @@ impl Store {
     /// Records, and stages, of steps up to this one are needed by nobody: neither for a restart nor by who asked for them
     /// ([`Store::retain_from`]).
     pub fn unneeded_through(&self) -> u64 {
-        let retained = self.shared().state().retain_from;
-        self.folded_step().min(retained.saturating_sub(1))
+        self.shared().unneeded_through(self.folded_step())
     }
 
     /// Folds everything up to the newest step, hidden or not, and waits for it.
@@ -581,7 +580,7 @@ impl Shared {
             state.filter_coming = None;
         }
         let filter = view.filter.clone().filter(add);
-        if filter.is_none() {
+        if filter.is_none() && view.filter.is_some() {
             self.filter_lost.notify_all();
         }
         filter
@@ -637,10 +636,14 @@ impl Shared {
         self.filter_lost.notify_all();
     }
 
+    /// Up to which step nobody needs the log any more, of what is folded.
+    fn unneeded_through(&self, folded: u64) -> u64 {
+        folded.min(self.state().retain_from.saturating_sub(1))
+    }
+
     /// Removes log segments that neither the fold nor anybody else needs.
     pub(crate) fn drop_log(&self, folded: u64) -> Result<()> {
-        let retain = self.state().retain_from;
-        self.log.drop_through(folded.min(retain.saturating_sub(1)))
+        self.log.drop_through(self.unneeded_through(folded))
     }
 }
 

@@ -51,8 +51,7 @@ pub(super) async fn plan(context: &Context) -> anyhow::Result<Outcome> {
 async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
     match control::order(&setup.data, Order::Describe).await? {
         Ordered::Answered(Reply::Serving(serving)) => return Ok(serving),
-        Ordered::Answered(Reply::Refused(reason)) => bail!(reason),
-        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
+        Ordered::Answered(other) => return Err(other.into_error()),
         Ordered::Nobody { .. } => {}
     }
     if !setup.data.join("store").is_dir() {
@@ -77,7 +76,7 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         Ordered::Nobody { left_by } => return Err(nobody(left_by)),
         Ordered::Answered(Reply::Applied(applied)) => applied,
         Ordered::Answered(Reply::Refused(reason)) => bail!("not applied; what served before serves on\n{reason}"),
-        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
+        Ordered::Answered(other) => return Err(other.into_error()),
     };
     if context.json {
         print(&serde_json::to_string(&applied)?);
@@ -114,8 +113,7 @@ pub(super) async fn rollback(context: &Context) -> anyhow::Result<Outcome> {
             context.progress("what was being applied is given up; what served before serves on");
             Ok(Outcome::Ok)
         }
-        Ordered::Answered(Reply::Refused(reason)) => bail!(reason),
-        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
+        Ordered::Answered(other) => Err(other.into_error()),
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) struct SourceArgs {
     /// Load the tables that differ again
     #[arg(long)]
     repair: bool,
-    /// Read the source no faster than this
-    #[arg(long, value_name = "ROWS")]
+    /// Read tables with a key no faster than this
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     rows_per_second: Option<u64>,
 }
 
@@ -27,8 +27,7 @@ pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Resul
     let order = Order::ReconcileSource { source: args.name.clone(), rows_per_second: args.rows_per_second };
     let compared = match control::order_with(&setup.data, order, |text| context.progress(text)).await? {
         Ordered::Answered(Reply::Compared(compared)) => compared,
-        Ordered::Answered(Reply::Refused(reason)) => bail!(reason),
-        Ordered::Answered(other) => bail!("an answer to another order: {other:?}"),
+        Ordered::Answered(other) => return Err(other.into_error()),
         Ordered::Nobody { .. } => of_stopped(context, &setup, &args).await?,
     };
     if context.json {
@@ -69,7 +68,7 @@ async fn of_stopped(context: &Context, setup: &Setup, args: &SourceArgs) -> anyh
             is_running: false,
         };
         let pace = Pace { rows_per_second: args.rows_per_second, progress: &say };
-        compared.extend(source::compare(&of, &ours, &pace).await?);
+        compared.extend(source::compare(&of, &ours, &pace).await);
     }
     tokio::task::spawn_blocking(move || drop(warehouse)).await?;
     Ok(compared)

@@ -468,7 +468,10 @@ mod tests {
     use connect::{Check, OwnFacts, Settings};
     use relation::{ChunkDone, Column, DataType, Rows, Schema, TransactionPart};
 
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::status::Status;
 
     /// A source that says what it was told, once at each start, and lacks `customers` at first.
     #[derive(Debug, Default)]

@@ -256,9 +256,7 @@ fn shown(reject: engine::Reject) -> RejectStatus {
     let row = match reject.row {
         engine::RejectedRow::Text(text) => text,
         engine::RejectedRow::Columns(columns) => {
-            let row: serde_json::Map<String, serde_json::Value> =
-                columns.iter().map(|(name, value)| (name.clone(), crate::output::json_of(value))).collect();
-            serde_json::Value::Object(row).to_string()
+            crate::output::json_row(columns.iter().map(|(name, value)| (name, value)))
         }
     };
     RejectStatus {

@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 
 use super::Pump;
 use crate::definition::Definition;
-use crate::clock::Clock as _;
 use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas_to_come};
 

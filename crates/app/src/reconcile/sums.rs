@@ -9,13 +9,13 @@
 use std::hash::BuildHasher as _;
 
 use foldhash::quality::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use relation::{Layout, Schema};
 
 /// Buckets of a table: 96 KiB. One of them has five thousand rows of a table of twenty million.
 const BUCKETS: usize = 4_096;
-/// Bytes of rows that may be held to tell how two tables differ.
-const LISTED_BYTES_MAX: usize = 64 << 20;
+/// Bytes of rows that all tables of a comparison together may hold to tell how they differ.
+pub(super) const LISTED_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Bucket {
@@ -40,16 +40,20 @@ impl Dealer {
         Self { layout: Layout::new(schema.types()), key: schema.key.clone(), buffer: Vec::new(), hashers }
     }
 
+    /// What a row is told apart by.
+    fn key<'a>(&'a mut self, row: &'a [u8]) -> &'a [u8] {
+        if self.key.is_empty() {
+            return row;
+        }
+        self.buffer.clear();
+        relation::key::push_row(&mut self.buffer, &self.layout, row, &self.key);
+        &self.buffer
+    }
+
     fn bucket(&mut self, row: &[u8]) -> usize {
-        let hash = if self.key.is_empty() {
-            self.hashers[0].hash_one(row)
-        } else {
-            self.buffer.clear();
-            relation::key::push_row(&mut self.buffer, &self.layout, row, &self.key);
-            self.hashers[0].hash_one(&self.buffer)
-        };
+        let hasher = self.hashers[0].clone();
         // The remainder is less than the number of buckets.
-        usize::try_from(hash % BUCKETS as u64).unwrap_or(0)
+        usize::try_from(hasher.hash_one(self.key(row)) % BUCKETS as u64).unwrap_or(0)
     }
 }
 
@@ -95,15 +99,16 @@ pub(super) struct Listing {
     /// How often more a row is on our side than on the other.
     rows: HashMap<Vec<u8>, i64, foldhash::fast::FixedState>,
     bytes: usize,
+    bytes_max: usize,
     is_full: bool,
 }
 
 impl Listing {
-    /// Of these buckets.
-    pub(super) fn new(dealer: Dealer, buckets: &[usize]) -> Self {
+    /// Of these buckets, up to so many bytes of rows.
+    pub(super) fn new(dealer: Dealer, buckets: &[usize], bytes_max: usize) -> Self {
         let mut wanted = vec![false; BUCKETS];
         buckets.iter().for_each(|&at| wanted[at] = true);
-        Self { dealer, wanted, rows: HashMap::default(), bytes: 0, is_full: false }
+        Self { dealer, wanted, rows: HashMap::default(), bytes: 0, bytes_max, is_full: false }
     }
 
     /// Adds a row so many times, or takes it away.
@@ -119,7 +124,10 @@ impl Listing {
         if *entry == 0 && self.rows.remove(row).is_some() {
             self.bytes -= row.len() + 64;
         }
-        self.is_full = self.bytes > LISTED_BYTES_MAX;
+        if self.bytes > self.bytes_max {
+            self.is_full = true;
+            self.rows = HashMap::default();
+        }
     }
 
     /// Rows that are on our side only and on the other side only, each as often as it is; none if there were too many to be
@@ -129,12 +137,7 @@ impl Listing {
             return None;
         }
         let mut rows: Vec<(Vec<u8>, i64)> = self.rows.drain().collect();
-        let (layout, key) = (&self.dealer.layout, &self.dealer.key);
-        rows.sort_by_cached_key(|(row, _)| {
-            let mut encoded = Vec::new();
-            relation::key::push_row(&mut encoded, layout, row, key);
-            (encoded, row.clone())
-        });
+        rows.sort_by_cached_key(|(row, _)| (self.dealer.key(row).to_vec(), row.clone()));
         let mut sides = Sides::default();
         for (row, weight) in rows {
             let side = if weight > 0 { &mut sides.ours } else { &mut sides.theirs };
@@ -157,10 +160,14 @@ impl Sides {
         self.ours.is_empty() && self.theirs.is_empty()
     }
 
-    /// What is in both comparisons of the same table.
-    pub(super) fn in_both(&self, other: &Self) -> Self {
-        let both = |a: &[Vec<u8>], b: &[Vec<u8>]| a.iter().filter(|row| b.contains(row)).cloned().collect();
-        Self { ours: both(&self.ours, &other.ours), theirs: both(&self.theirs, &other.theirs) }
+    /// Those rows whose keys are among the differences of an earlier comparison as well.
+    pub(super) fn also_in(mut self, earlier: &Self, dealer: &mut Dealer) -> Self {
+        let rows = earlier.ours.iter().chain(&earlier.theirs);
+        let keys: HashSet<Vec<u8>> = rows.map(|row| dealer.key(row).to_vec()).collect();
+        for side in [&mut self.ours, &mut self.theirs] {
+            side.retain(|row| keys.contains(dealer.key(row)));
+        }
+        self
     }
 }
 
@@ -209,12 +216,25 @@ mod tests {
     fn what_differs_is_told_row_by_row() {
         let (ours, theirs) = (sums(&[(1, "a"), (2, "b")]), sums(&[(1, "a"), (2, "x"), (3, "c")]));
         let (schema, rows) = table(&[(1, "a"), (2, "b"), (2, "x"), (3, "c")]);
-        let mut listing = Listing::new(Dealer::new(&schema), &ours.differing(&theirs));
+        let mut listing = Listing::new(Dealer::new(&schema), &ours.differing(&theirs), LISTED_BYTES_MAX);
         [0, 1].iter().for_each(|&i| listing.add(rows.get(i), 1));
         [0, 2, 3].iter().for_each(|&i| listing.add(rows.get(i), -1));
         let sides = listing.sides().unwrap();
         assert_eq!(sides.ours, [rows.get(1)]);
         assert_eq!(sides.theirs.len(), 2);
-        assert!(sides.in_both(&Sides::default()).is_empty());
+        // The next time one of them differs otherwise, and another one for the first time.
+        let (_, again) = table(&[(2, "y"), (4, "d")]);
+        let later = Sides { ours: vec![again.get(0).to_vec(), again.get(1).to_vec()], theirs: Vec::new() };
+        let both = later.also_in(&sides, &mut Dealer::new(&schema));
+        assert_eq!(both, Sides { ours: vec![again.get(0).to_vec()], theirs: Vec::new() });
+    }
+
+    #[test]
+    fn more_than_may_be_held_is_not_listed() {
+        let (ours, theirs) = (sums(&[(1, "a"), (2, "b")]), sums(&[]));
+        let (schema, rows) = table(&[(1, "a"), (2, "b")]);
+        let mut listing = Listing::new(Dealer::new(&schema), &ours.differing(&theirs), 100);
+        rows.iter().for_each(|row| listing.add(row, 1));
+        assert_eq!(listing.sides(), None);
     }
 }

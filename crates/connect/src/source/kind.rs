@@ -98,7 +98,7 @@ pub trait WholeReader: Send {
     /// That place: a position like those of batches.
     fn position(&self) -> &Position;
 
-    /// Reads a table, in any order, no faster than so many rows a second. Reading it once more gives the same rows.
+    /// Reads a table, in any order; one with a key no faster than so many rows a second. Reading it once more gives the same rows.
     async fn read(
         &mut self,
         table: &FollowedTable,

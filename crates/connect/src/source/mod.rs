@@ -108,6 +108,8 @@ pub enum SourceEvent {
 /// `bytes_max` bytes and ten times `rows_max` rows; a larger one comes in parts ([`relation::TransactionPart`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Transactions after which a batch takes no further one.
+    pub transactions_max: usize,
     /// Rows after which a batch takes no further transaction.
     pub rows_max: usize,
     /// Bytes after which a batch takes no further transaction.
@@ -118,7 +120,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows_max: 20_000, bytes_max: 16 << 20, queue: 2 }
+        Self { transactions_max: 20_000, rows_max: 20_000, bytes_max: 16 << 20, queue: 2 }
     }
 }
 

@@ -151,15 +151,21 @@ async fn reset(conn: &mut Conn, server: &str) -> Outcome {
     run(conn, if server == "mysql" { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" }).await
 }
 
-/// The log is reset while nobody reads, and has more transactions than before when it is read again.
-async fn reset_while_down(server: &str, port: u16) -> Outcome {
-    let shop = Shop::new(server, port, "reset_down", &[T]).await?;
+/// A source that has read all of a log that begins with it: what came before it and after it started.
+async fn followed_in_a_new_log(shop: &Shop, server: &str, port: u16) -> Result<(Conn, Followed), String> {
     let mut conn = shop.conn().await?;
     reset(&mut conn, server).await?;
     insert(&mut conn, 0..5).await?;
-    let mut source = Followed::start(&shop, port).await?;
+    let mut source = Followed::start(shop, port).await?;
     insert(&mut conn, 5..10).await?;
-    source.equal(&shop).await?;
+    source.equal(shop).await?;
+    Ok((conn, source))
+}
+
+/// The log is reset while nobody reads, and has more transactions than before when it is read again.
+async fn reset_while_down(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "reset_down", &[T]).await?;
+    let (mut conn, source) = followed_in_a_new_log(&shop, server, port).await?;
     let before = source.mirror.content(0);
     let mirror = source.stop().await;
     reset(&mut conn, server).await?;
@@ -189,12 +195,7 @@ async fn begin_anew(source: &mut Followed, shop: &Shop) -> Outcome {
 /// The log is reset while it is read, and grows at once to this many transactions.
 async fn reset_live(server: &str, port: u16, count: u32) -> Outcome {
     let shop = Shop::new(server, port, "reset_live", &[T]).await?;
-    let mut conn = shop.conn().await?;
-    reset(&mut conn, server).await?;
-    insert(&mut conn, 0..5).await?;
-    let mut source = Followed::start(&shop, port).await?;
-    insert(&mut conn, 5..10).await?;
-    source.equal(&shop).await?;
+    let (mut conn, mut source) = followed_in_a_new_log(&shop, server, port).await?;
     let before = source.mirror.content(0);
     reset(&mut conn, server).await?;
     let (written, said) = tokio::join!(
@@ -375,7 +376,7 @@ async fn foreign_server(server: &str, first: u16, foreign: u16) -> Outcome {
     let before = source.mirror.content(0);
     proxy.state.target.store(foreign, Ordering::Relaxed);
     proxy.cut();
-    source.until_said(SourceState::Stalled, "tidemill resnapshot --all", NOTICE).await?;
+    source.until_said(SourceState::Stalled, "is another server than the one we have read", NOTICE).await?;
     expect_equal("what serves", &source.mirror.content(0), &before)?;
     // The right one again: it goes on.
     proxy.state.target.store(first, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use super::splits::{Changes, Receiver, Transaction, scripted, transaction};
 use super::table;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const TINY: Limits = Limits { rows_max: 3, bytes_max: 100, queue: 1 };
+const TINY: Limits = Limits { transactions_max: 3, rows_max: 3, bytes_max: 100, queue: 1 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = super::splits::trials();
@@ -190,7 +190,7 @@ async fn random_logs() -> Result<(), String> {
         let log = Log::of(&lines)?;
         let script = Script { log, piece_bytes, cuts: cut.into_iter().collect(), ..Script::default() };
         let server = FakeServer::start(script).await?;
-        let limits = Limits { rows_max, bytes_max, queue };
+        let limits = Limits { transactions_max: rows_max, rows_max, bytes_max, queue };
         follow(&server, limits, &expected).await.map_err(|e| format!("case {case}: {e}\n{lines:#?}"))?;
     }
     Ok(())

@@ -195,7 +195,8 @@ async fn check(transactions: &[Transaction], arrival: &Arrival) -> Result<usize,
     let (lines, expected) = scripted(transactions);
     let log = Log::of(&lines)?;
     let tables = vec![table(0, "orders", true, Load::Complete), table(1, "bag", false, Load::Complete)];
-    let limits = Limits { rows_max: arrival.rows_max, bytes_max: arrival.bytes_max, queue: 1 };
+    let (rows_max, bytes_max) = (arrival.rows_max, arrival.bytes_max);
+    let limits = Limits { transactions_max: rows_max, rows_max, bytes_max, queue: 1 };
     let mut replay = Replay::with_limits(tables, &format!("{FILE}:{HEAD}"), limits)?;
     let mut receiver = Receiver::new(&expected);
     let mut pieces = arrival.pieces.iter().cycle();

@@ -334,5 +334,5 @@ fn weighted<'a>(value: &'a [u8], table: &StoredTable) -> crate::Result<(i64, &'a
 
 fn damaged(table: &StoredTable, what: &str) -> Error {
     Error::new(code::IO, format!("table {} cannot be read: {what}", table.name))
-        .hint("A model is rebuilt by `tidemill apply`, a source's table by `tidemill resnapshot`.")
+        .hint("Stop Tidemill, move its data folder away, and start it: all is loaded and built anew.")
 }

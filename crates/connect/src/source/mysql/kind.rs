@@ -143,7 +143,7 @@ impl Source for Mysql {
         super::reached(current, target).map_err(|error| Failure {
             message: error.to_string(),
             detail: "It was written by a source of another kind, or by another version.".to_owned(),
-            hint: "Load the tables again: tidemill resnapshot.".to_owned(),
+            hint: format!("To go on, {}.", super::error::LOAD_ALL_AGAIN),
         })
     }
 

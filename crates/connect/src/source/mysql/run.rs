@@ -71,8 +71,12 @@ impl MysqlSource {
         limits: Limits,
     ) -> (mpsc::Receiver<SourceEvent>, Control) {
         // Less than one is none, and nothing would ever go out.
-        let limits =
-            Limits { rows_max: limits.rows_max.max(1), bytes_max: limits.bytes_max.max(1), queue: limits.queue.max(1) };
+        let limits = Limits {
+            transactions_max: limits.transactions_max.max(1),
+            rows_max: limits.rows_max.max(1),
+            bytes_max: limits.bytes_max.max(1),
+            queue: limits.queue.max(1),
+        };
         let (sender, receiver) = mpsc::channel(limits.queue);
         let (stop, stopped) = watch::channel(false);
         let (reloads, requests) = Control::requests();
@@ -323,6 +327,9 @@ impl Runner {
             })
             .await??;
         self.server_id = server_id;
+        if let (Way::File(offset), Some(assembler)) = (way, &mut self.assembler) {
+            assembler.resume_from(offset);
+        }
         let sentry = Sentry::start(Arc::clone(&self.config), sql);
         let result = self.follow(&mut log, sentry).await;
         // The server notices a closed socket by itself; a log connection takes no more commands.
@@ -354,9 +361,6 @@ impl Runner {
                 format!("{address} is server {now} now, before it was {before}: it has all that we have read");
         }
         assembler.belongs_to(&ground.server);
-        if let Way::File(offset) = way {
-            assembler.resume_from(offset);
-        }
         Ok((sql, way))
     }
 

@@ -4,8 +4,10 @@
 //!
 //! - MariaDB tells it with the snapshot.
 //! - MySQL does not. The log's end is asked for before and after the snapshot is taken, until both are the same: nothing was
-//!   committed in between. A transaction may be seen by the snapshot and not yet be named by the server for the moment between
-//!   two of its own steps (`capture.md` S2 the other way round), so a difference counts only if it is found twice.
+//!   logged in between. For the moment between two steps of a commit a transaction may still be in one of log and snapshot
+//!   alone (`capture.md` S2), so a difference counts only if it is found twice.
+//!
+//! The transaction keeps no lock on a table that was read: an ALTER of it waits for that reading alone.
 
 use std::time::Duration;
 
@@ -43,13 +45,15 @@ impl Whole {
             for statement in SnapshotPlan::SESSION {
                 wire.execute(statement).await?;
             }
-            wire.execute("SET SESSION net_write_timeout = 3600").await?;
+            // It waits for what is compared with it, and pauses where it is not to be fast.
+            wire.execute("SET SESSION net_write_timeout = 3600, wait_timeout = 86400").await?;
             wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
             let facts = Facts::read(&mut wire).await?;
             if let Some(failure) = facts.refuse(config) {
                 return Err(failure.into());
             }
             let position = snapshot(&mut wire, &facts).await?;
+            wire.execute("SAVEPOINT begun").await?;
             Ok::<_, WireError>((wire, position))
         };
         let (wire, position) = opened.await.map_err(|e| said(&e, config))?;
@@ -81,7 +85,14 @@ async fn snapshot(wire: &mut Wire, facts: &Facts) -> Result<LogPosition, WireErr
 }
 
 fn said(error: &WireError, config: &MysqlConfig) -> Failure {
-    failure(error, config).unwrap_or_else(|| unreachable_server(error, config))
+    failure(error, config).unwrap_or_else(|| match error.code() {
+        None => unreachable_server(error, config),
+        Some(_) => Failure {
+            message: format!("{} ended the reading", config.address()),
+            detail: error.to_string(),
+            hint: "Compare once more.".to_owned(),
+        },
+    })
 }
 
 #[async_trait]
@@ -97,10 +108,12 @@ impl WholeReader for Whole {
         sink: &mut RowSink<'_>,
     ) -> Result<ReadWhole, Failure> {
         let table = super::kind::capture(table.clone());
-        match read(&mut self.wire, &table, rows_per_second, sink).await {
-            Ok(read) => Ok(read),
-            Err(error) => Err(said(&error, &self.config)),
-        }
+        let read = async {
+            let read = read(&mut self.wire, &table, rows_per_second, sink).await?;
+            self.wire.execute("ROLLBACK TO SAVEPOINT begun").await?;
+            Ok(read)
+        };
+        read.await.map_err(|error| said(&error, &self.config))
     }
 
     async fn close(self: Box<Self>) {

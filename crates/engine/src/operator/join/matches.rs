@@ -13,7 +13,7 @@
 
 use hashbrown::HashMap;
 use relation::key::hash128;
-use relation::{Delta, Layout, TableId};
+use relation::{Delta, Layout, Rows, TableId};
 use store::Writes;
 
 use super::pairs::{FailedPairs, Near, Pair, Pairs, Residual};
@@ -132,27 +132,18 @@ impl JoinOp {
     pub(super) fn matches_of(&self, table: TableId, left: &Delta, states: States<'_>) -> Result<Vec<i64>> {
         let mut keys = Interner::default();
         let of_row = keys_of(&self.left, &left.batch, &mut keys)?;
-        let state_keys = self.state_keys(left, &of_row, &keys)?;
+        let rows = relation::columns::encode(&Layout::new(self.left.types.clone()), &left.batch)?;
+        let state_keys = state_keys(&rows, &of_row, &keys);
         let count = |key: &Vec<u8>| Ok(self.matched(table, key, states)?.map_or(0, |matched| matched.count));
         state_keys.iter().map(count).collect()
     }
 
     fn left_rows(&self, rows: &Delta, keys: &mut Interner) -> Result<LeftRows> {
-        let delta = rows.consolidate(&self.left.types)?;
+        let (delta, rows) = rows.consolidate_encoded(&Layout::new(self.left.types.clone()))?;
         let of_row = keys_of(&self.left, &delta.batch, keys)?;
-        let state_keys = self.state_keys(&delta, &of_row, keys)?;
+        let state_keys = state_keys(&rows, &of_row, keys);
         let zeros = vec![0; delta.len()];
         Ok(LeftRows { delta, of_row, state_keys, old: zeros.clone(), added: zeros })
-    }
-
-    fn state_keys(&self, left: &Delta, of_row: &[Option<u32>], keys: &Interner) -> Result<Vec<Vec<u8>>> {
-        let layout = Layout::new(self.left.types.clone());
-        let rows = relation::columns::encode(&layout, &left.batch)?;
-        let state_key = |(row, key): (&[u8], &Option<u32>)| match key {
-            Some(key) => [keys.get(*key as usize), &hash128(row)].concat(),
-            None => Vec::new(),
-        };
-        Ok(rows.iter().zip(of_row).map(state_key).collect())
     }
 
     /// Writes the counts that change, and answers with those that were kept of the old rows.
@@ -238,4 +229,14 @@ fn write(table: TableId, key: &[u8], before: Option<Matched>, after: Matched, wr
 
 fn broken(what: &'static str) -> Error {
     Error::Broken { node: "join".to_owned(), what }
+}
+
+/// Where the counts of left rows are kept: under their key in the join, and a hash of all of them. Empty where that key is
+/// NULL.
+fn state_keys(rows: &Rows, of_row: &[Option<u32>], keys: &Interner) -> Vec<Vec<u8>> {
+    let state_key = |(row, key): (&[u8], &Option<u32>)| match key {
+        Some(key) => [keys.get(*key as usize), &hash128(row)].concat(),
+        None => Vec::new(),
+    };
+    rows.iter().zip(of_row).map(state_key).collect()
 }

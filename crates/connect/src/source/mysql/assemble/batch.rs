@@ -22,7 +22,7 @@ impl Assembler {
     /// Whether no further event may be given before [`Assembler::take`]; there is always something to take then.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        let is_large = self.batch.transactions.len() >= self.limits.rows_max
+        let is_large = self.batch.transactions.len() >= self.limits.transactions_max
             || self.batch.rows() >= self.limits.rows_max
             || self.batch.bytes() >= self.limits.bytes_max;
         self.last_part.is_some() || is_large && self.has_whole() || self.has_outgrown()

@@ -35,7 +35,7 @@ use relation::{Layout, Position, SourceBatch, TableChanges, TableId};
 use crate::source::{Failure, Limits, RejectedRow};
 
 use super::decode::{self, Plan};
-use super::error::WireError;
+use super::error::{LOAD_ALL_AGAIN, WireError};
 use super::event::{self, Checksum, Header, damaged, kind};
 use super::position::{GtidSet, LogPoint, LogPosition, Origin};
 use super::statement::{Dialect, Xid};
@@ -556,8 +556,7 @@ fn unknown_event(kind: u8, here: &str) -> WireError {
     Failure {
         message: format!("the log has an event of type {kind}, which is unknown"),
         detail: format!("It stands at {here} and is not marked as one that may be passed over."),
-        hint: "A newer version may know it; or load the tables again from a later position: tidemill resnapshot."
-            .to_owned(),
+        hint: format!("A newer version may know it; or {LOAD_ALL_AGAIN}."),
     }
     .into()
 }

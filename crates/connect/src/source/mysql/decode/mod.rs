@@ -73,7 +73,7 @@ pub struct Mismatch {
 impl Mismatch {
     /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
-        "The table was altered. Read its columns again; if the difference stays, run `tidemill resnapshot` for it. \
+        "The table was altered: a restart of Tidemill loads it with the columns that it has now. \
          With `SET GLOBAL binlog_row_metadata = FULL` the log itself says what changed."
     }
 }
@@ -100,7 +100,8 @@ impl DecodeError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::MissingColumns { .. } => {
-                "Run `SET GLOBAL binlog_row_image = FULL`, reconnect the writers, then `tidemill resnapshot` the table."
+                "Run `SET GLOBAL binlog_row_image = FULL` and reconnect the writers; then stop Tidemill, move its data folder \
+                 away, and start it: all tables are loaded anew."
             }
             Self::ColumnCount { .. } => "The table was altered: read its columns again.",
             Self::Damaged(_) => "The event is not as the server's documentation says. Please report it with its bytes.",

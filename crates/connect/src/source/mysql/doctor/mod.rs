@@ -323,8 +323,14 @@ async fn of_tables(
                 }
             },
         }
-        if let Ok(Some(check)) = tables::cascades(wire, facts, &table.database, &table.name).await {
-            checks.push(check);
+        match tables::cascades(wire, facts, &table.database, &table.name).await {
+            Ok(check) => checks.extend(check),
+            Err(error) => checks.push(Check::warning(
+                "foreign_key",
+                format!("the foreign keys of \"{}.{}\" cannot be asked for", table.database, table.name),
+                error.to_string(),
+                "",
+            )),
         }
     }
     if fine > 0 {

@@ -32,8 +32,6 @@ pub(super) async fn readable(wire: &mut Wire, config: &MysqlConfig, database: &s
 pub(super) async fn of_key(wire: &mut Wire, database: &str, name: &str, facts: &TableFacts) -> Vec<Check> {
     let mut checks = Vec::new();
     for column in facts.columns.iter().filter(|column| column.key_position.is_some()) {
-        let may_be_impossible = matches!(column.data_type.as_str(), "date" | "datetime" | "timestamp");
-        let is_impossible = may_be_impossible && has_zero_dates(wire, database, name, facts, column).await;
         match column.data_type.as_str() {
             "float" | "double" => checks.push(Check::warning(
                 "key",
@@ -45,43 +43,48 @@ pub(super) async fn of_key(wire: &mut Wire, database: &str, name: &str, facts: &
                     quoted(&column.name)
                 ),
             )),
-            _ if is_impossible => checks.push(zero_dates(database, name, column)),
+            "date" | "datetime" | "timestamp" => checks.extend(zero_dates(wire, database, name, facts, column).await),
             _ => {}
         }
     }
     checks
 }
 
-/// Whether a date that no calendar has stands in a key. One that cannot be asked for is none.
-async fn has_zero_dates(
+/// Dates that no calendar has in a key.
+async fn zero_dates(
     wire: &mut Wire,
     database: &str,
     name: &str,
     facts: &TableFacts,
     column: &SourceColumn,
-) -> bool {
+) -> Option<Check> {
     let of = quoted(&column.name);
     let is_zero = match facts.rows_estimate > SEARCHED_ROWS_MAX {
-        true if column.key_position != Some(0) => return false,
+        true if column.key_position != Some(0) => return None,
         // The key's own order finds these at once.
         true => format!("{of} < '0000-12-31'"),
         false => format!("MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0"),
     };
-    let rows = wire.query(&format!("SELECT 1 FROM {} WHERE {is_zero} LIMIT 1", full_name(database, name))).await;
-    rows.is_ok_and(|rows| !rows.rows.is_empty())
-}
-
-fn zero_dates(database: &str, name: &str, column: &SourceColumn) -> Check {
-    let of = quoted(&column.name);
-    Check::warning(
-        "key",
-        format!("the key of \"{database}.{name}\" has dates that no calendar has ({})", column.name),
-        "They become NULL here, so that several of them may be one key.",
-        format!(
-            "SELECT {of} FROM {} WHERE MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0 shows them; give them real dates.",
-            full_name(database, name)
+    let asked = wire.query(&format!("SELECT 1 FROM {} WHERE {is_zero} LIMIT 1", full_name(database, name))).await;
+    let (message, detail) = match asked {
+        Ok(rows) if rows.rows.is_empty() => return None,
+        Ok(_) => (
+            format!("the key of \"{database}.{name}\" has dates that no calendar has ({})", column.name),
+            "They become NULL here, so that several of them may be one key.".to_owned(),
         ),
-    )
+        Err(error) => (
+            format!(
+                "the key of \"{database}.{name}\" cannot be searched for dates that no calendar has ({})",
+                column.name
+            ),
+            format!("{error}. Such dates become NULL here, so that several of them may be one key."),
+        ),
+    };
+    let hint = format!(
+        "SELECT {of} FROM {} WHERE MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0 shows them; give them real dates.",
+        full_name(database, name)
+    );
+    Some(Check::warning("key", message, detail, hint))
 }
 
 /// Rows changed by a foreign key's action are not logged by InnoDB.
@@ -111,7 +114,7 @@ pub(super) async fn cascades(
         format!("rows of \"{database}.{name}\" may change without a trace in the log"),
         format!("Foreign key \"{constraint}\" changes them when a row of \"{parent}\" changes, which is not logged."),
         format!(
-            "ALTER TABLE {} DROP FOREIGN KEY {}; or load the table again now and then: tidemill resnapshot {database}.{name}",
+            "ALTER TABLE {} DROP FOREIGN KEY {}; and have the application change those rows itself",
             full_name(database, name),
             quoted(constraint)
         ),
