@@ -50,12 +50,18 @@ pub enum Order {
     /// What serves.
     Describe,
     /// Loads tables again: these, or all of one source or of all.
-    Resnapshot { tables: Vec<String>, source: Option<String> },
+    Resnapshot {
+        tables: Vec<String>,
+        source: Option<String>,
+    },
     /// Reads nothing more of a source until told to.
     Pause(String),
     Resume(String),
     /// Compares the tables of one source, or of all, with what the source has.
-    ReconcileSource { source: Option<String>, rows_per_second: Option<u64> },
+    ReconcileSource {
+        source: Option<String>,
+        rows_per_second: Option<u64>,
+    },
 }
 
 /// An order, with the word from the data folder.

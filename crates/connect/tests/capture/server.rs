@@ -818,9 +818,23 @@ async fn limited(server: &str, port: u16) -> Outcome {
     run(&mut conn, &format!("DROP USER IF EXISTS '{user}'@'%'")).await?;
     run(&mut conn, &format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'geheim'")).await?;
     run(&mut conn, &format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await?;
-    // Run for each session of who may not do everything: nobody else on the server is harmed for long.
-    let hostile = "SET SESSION sql_select_limit = 1, SESSION sql_big_selects = 0, SESSION max_join_size = 10, \
-                   SESSION autocommit = 0, SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'";
+    // Run for each session of who may not do everything, and of these it changes nothing for anybody else.
+    let settings = [
+        ("sql_select_limit", "1000"),
+        ("sql_big_selects", "0"),
+        ("max_join_size", "10"),
+        ("autocommit", "0"),
+        ("time_zone", "'+05:00'"),
+        ("sql_mode", "'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH'"),
+    ];
+    let of_user = |(name, value): &(&str, &str)| {
+        let own = format!("IF(CURRENT_USER() LIKE 'limited%', {value}, @@SESSION.{name})");
+        match value.starts_with('\'') {
+            true => format!("SESSION {name} = {own}"),
+            false => format!("SESSION {name} = CAST({own} AS UNSIGNED)"),
+        }
+    };
+    let hostile = format!("SET {}", settings.iter().map(of_user).collect::<Vec<_>>().join(", "));
     run(&mut conn, &format!("SET GLOBAL init_connect = \"{hostile}\"")).await?;
     let config = MysqlConfig {
         user: user.clone(),

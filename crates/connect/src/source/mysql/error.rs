@@ -72,8 +72,7 @@ impl From<Failure> for WireError {
 }
 
 /// The remedy for a log that does not lead on from where we are.
-pub(crate) const LOAD_ALL_AGAIN: &str =
-    "`tidemill resnapshot --all` loads all tables again from where the log is now";
+pub(crate) const LOAD_ALL_AGAIN: &str = "`tidemill resnapshot --all` loads all tables again from where the log is now";
 
 /// The log that is there is not the one that was read.
 pub(crate) fn another_history(detail: &str) -> WireError {

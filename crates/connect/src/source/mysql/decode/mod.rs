@@ -100,8 +100,8 @@ impl DecodeError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::MissingColumns { .. } => {
-                "Run `SET GLOBAL binlog_row_image = FULL` and reconnect the writers; then stop Tidemill, move its data folder \
-                 away, and start it: all tables are loaded anew."
+                "Run `SET GLOBAL binlog_row_image = FULL` and reconnect the writers; then `tidemill resnapshot --all` loads all \
+                 tables again from where the log is now."
             }
             Self::ColumnCount { .. } => "The table was altered: read its columns again.",
             Self::Damaged(_) => "The event is not as the server's documentation says. Please report it with its bytes.",
