@@ -10,7 +10,7 @@ use crate::models::{Project, for_project};
 use crate::shop::{Shop, TABLES};
 
 /// How long a checkpoint waits for the instance to catch up.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Instance {
     folder: tempfile::TempDir,
@@ -22,31 +22,41 @@ pub(crate) struct Instance {
 impl Instance {
     /// A project over the shop's tables.
     pub(crate) fn new(shop: &Shop) -> Result<Self, String> {
+        let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        let mut instance = Self::over(shop.port, &shop.database, &tables)?;
+        instance.put(Project::first())?;
+        Ok(instance)
+    }
+
+    /// A project over tables of a database, without models.
+    pub(crate) fn over(port: u16, database: &str, tables: &[&str]) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let mut instance = Self { folder, running: None, project: Project::first() };
+        let instance = Self { folder, running: None, project: Project::first() };
         let address = "'127.0.0.1:0'";
         let project = "name: walk\nprofile: walk\nmodels:\n  walk:\n    +materialized: table\n";
         let profile = format!(
             "walk:\n  target: dev\n  outputs:\n    dev: {{type: tidemill, schema: public, pg: {address}, http: {address}}}\n"
         );
-        let connection = format!(
-            "shop: {{type: mysql, host: 127.0.0.1, port: {}, user: root, database: {}}}\n",
-            shop.port, shop.database
-        );
-        let tables: Vec<String> = TABLES.iter().map(|table| format!("{{name: {}}}", table.name)).collect();
+        let connection =
+            format!("shop: {{type: mysql, host: 127.0.0.1, port: {port}, user: root, database: {database}}}\n");
+        let tables: Vec<String> = tables.iter().map(|table| format!("{{name: {table}}}")).collect();
         let sources = format!("sources:\n  - name: shop\n    tables: [{}]\n", tables.join(", "));
         instance.write("dbt_project.yml", project)?;
         instance.write("profiles.yml", &profile)?;
         instance.write("connections.yml", &connection)?;
         instance.write("models/sources.yml", &sources)?;
-        instance.put(Project::first())?;
         Ok(instance)
+    }
+
+    /// Puts a model on disk.
+    pub(crate) fn put_model(&self, name: &str, sql: &str) -> Result<(), String> {
+        self.write(&format!("models/{name}.sql"), &for_project(sql))
     }
 
     /// Puts a project on disk.
     pub(crate) fn put(&mut self, project: Project) -> Result<(), String> {
         for (name, sql, _) in project.models() {
-            self.write(&format!("models/{name}.sql"), &for_project(&sql))?;
+            self.put_model(name, &sql)?;
         }
         for name in project.absent() {
             // It may not be there already.
@@ -67,7 +77,7 @@ impl Instance {
     /// Begins to give an order (`apply`, `rollback`).
     pub(crate) fn order(&self, order: &str) -> Result<Child, String> {
         let mut command = self.command();
-        command.arg(order).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(order.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().map_err(|e| e.to_string())
     }
 
@@ -77,7 +87,8 @@ impl Instance {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
         Err(format!("{order} of version {}: {said}\n{}", self.project.version, self.log_end()))
     }
 
@@ -98,7 +109,7 @@ impl Instance {
         }
     }
 
-    fn is_running(&mut self) -> Result<(), String> {
+    pub(crate) fn is_running(&mut self) -> Result<(), String> {
         let child = self.running.as_mut().ok_or("nothing runs")?;
         match child.try_wait().map_err(|e| e.to_string())? {
             Some(status) => Err(format!("it ended by itself with {status}\n{}", self.log_end())),

@@ -6,9 +6,11 @@
 //! caught up, every table equals the server's own, every model of the project on disk the server's own answer to the same SQL, and
 //! `reconcile models` says equal.
 //!
+//! The storm ([`storm`]) is the same over tables whose columns and names change all the time.
+//!
 //! ```text
-//! scripts/walk [--server mysql|mariadb] [--actions N] [--kills N] [--seed N]
-//! SLOW=1 cargo test -p app --test walk          a short one on each server
+//! scripts/walk [--storm] [--server mysql|mariadb] [--actions N] [--kills N] [--seed N]
+//! SLOW=1 cargo test -p app --test walk          a short one of each on each server
 //! TIDEMILL=PATH …                               another binary than the one just built
 //! ```
 
@@ -22,6 +24,7 @@
 mod instance;
 mod models;
 mod shop;
+mod storm;
 
 use instance::Instance;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -33,23 +36,44 @@ fn main() {
     let slow = std::env::var("SLOW").is_ok_and(|v| v == "1");
     let wanted = std::env::var("WALK_SERVER").ok();
     let servers = ["mysql", "mariadb"].into_iter().filter(|s| wanted.as_deref().is_none_or(|wanted| wanted == *s));
-    let trials = servers.map(|server| {
-        let walk = move || Walk::of(server).and_then(|walk| walk.run()).map_err(Failed::from);
-        Trial::test(format!("walk on {server}"), walk).with_ignored_flag(!slow)
+    let trials = servers.flat_map(|server| {
+        [Story::Walk, Story::Storm].map(|story| {
+            let walk = move || Walk::of(server, story).and_then(|walk| walk.run()).map_err(Failed::from);
+            Trial::test(format!("{} on {server}", story.name()), walk).with_ignored_flag(!slow)
+        })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit()
+}
+
+/// What happens in a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Story {
+    /// Rows change, and the project.
+    Walk,
+    /// Rows change, and the tables.
+    Storm,
+}
+
+impl Story {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Walk => "walk",
+            Self::Storm => "storm",
+        }
+    }
 }
 
 /// How long the walk is, and by which seed.
 struct Walk {
     server: &'static str,
+    story: Story,
     actions: usize,
     kills: usize,
     seed: u64,
 }
 
 impl Walk {
-    fn of(server: &'static str) -> Result<Self, String> {
+    fn of(server: &'static str, story: Story) -> Result<Self, String> {
         let number = |name: &str, usual: u64| match std::env::var(name) {
             Ok(text) => text.parse::<u64>().map_err(|_| format!("{name} is no number: {text}")),
             Err(_) => Ok(usual),
@@ -57,6 +81,7 @@ impl Walk {
         let size = |n: u64| usize::try_from(n).map_err(|e| e.to_string());
         Ok(Self {
             server,
+            story,
             actions: size(number("WALK_ACTIONS", 60)?)?,
             kills: size(number("WALK_KILLS", 3)?)?,
             seed: number("WALK_SEED", 1)?,
@@ -70,11 +95,21 @@ impl Walk {
             .build()
             .map_err(|e| e.to_string())?;
         let again = format!(
-            "scripts/walk --server {} --actions {} --kills {} --seed {}",
-            self.server, self.actions, self.kills, self.seed
+            "scripts/walk{} --server {} --actions {} --kills {} --seed {}",
+            if self.story == Story::Storm { " --storm" } else { "" },
+            self.server,
+            self.actions,
+            self.kills,
+            self.seed
         );
-        eprintln!("walk: {again}");
-        runtime.block_on(self.walk()).map_err(|e| format!("{e}\nAgain with: {again}"))
+        eprintln!("{}: {again}", self.story.name());
+        let walked = async {
+            match self.story {
+                Story::Walk => self.walk().await,
+                Story::Storm => storm::storm(&self).await,
+            }
+        };
+        runtime.block_on(walked).map_err(|e| format!("{e}\nAgain with: {again}"))
     }
 
     async fn walk(&self) -> Result<(), String> {
