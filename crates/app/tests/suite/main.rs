@@ -25,6 +25,7 @@
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that may panic, with deadlines of its own")]
 
+mod damage;
 mod orders;
 mod proxy;
 mod reader;
@@ -108,6 +109,7 @@ impl Driver for Case {
                 let reader = self.readers.remove(&block.arguments[0]).ok_or("there is no such reader")?;
                 reader.answers()
             }
+            "damage" => damage::damage(self.folder.path(), &block.arguments).map(|()| String::new()),
             "order" => orders::order(&self.note()?, &block.arguments, &body).map(|answer| self.masked(&answer)),
             "mode" => self.mode(&block.arguments[0]),
             "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),

@@ -446,6 +446,8 @@ impl Storm {
             kind if kind.starts_with("datetime") || kind.starts_with("timestamp") => {
                 format!("if(month(`{0}`) = 0 or dayofmonth(`{0}`) = 0, null, `{0}`)", c.name)
             }
+            // So is a word that an enum no longer has.
+            kind if kind.starts_with("enum") => format!("nullif(`{}`, '')", c.name),
             _ => format!("`{}`", c.name),
         });
         let ours = columns.iter().map(|c| match c.kind.as_str() {

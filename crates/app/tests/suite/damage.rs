@@ -1,0 +1,44 @@
+//! `damage TABLE OLD NEW`: a byte that no change has changed, in a row of a stopped instance's store.
+
+use std::path::Path;
+
+use app::setup::{Global, Setup};
+use app::warehouse::{Described, Warehouse};
+use store::Writes;
+
+/// Puts other bytes in the place of some, in the first row of a table that has them.
+pub(crate) fn damage(folder: &Path, arguments: &[String]) -> Result<(), String> {
+    let [name, old, new] = arguments else { return Err("damage TABLE OLD NEW".to_owned()) };
+    if old.len() != new.len() {
+        return Err("the row would have another length".to_owned());
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    let setup = Setup::load(&Global { project: Some(folder.to_owned()), ..Global::default() });
+    let setup = setup.map_err(|e| e.to_string())?;
+    let warehouse = Warehouse::open(&setup, &Described::default(), runtime.handle().clone());
+    let warehouse = warehouse.map_err(|e| e.to_string())?;
+    let table = warehouse.engine.tables().find(|table| table.name.to_string() == *name);
+    let table = table.ok_or_else(|| format!("no table {name} is kept"))?;
+    let stored = warehouse.engine.relation(table.id).ok_or("it is not stored")?;
+    let store = warehouse.engine.store();
+    for entry in store.snapshot().scan(stored.id, b"") {
+        let (key, value) = entry.map_err(|e| e.to_string())?;
+        // Rows without a key are keys themselves.
+        let damaged = |bytes: &[u8]| {
+            let at = bytes.windows(old.len()).position(|part| part == old.as_bytes())?;
+            Some([&bytes[..at], new.as_bytes(), &bytes[at + old.len()..]].concat())
+        };
+        let mut writes = Writes::new();
+        match (damaged(&value), damaged(&key)) {
+            (Some(value), _) => writes.put(stored.id, &key, &value),
+            (None, Some(other)) => {
+                writes.delete(stored.id, &key);
+                writes.put(stored.id, &other, &value);
+            }
+            (None, None) => continue,
+        }
+        store.commit(warehouse.engine.current_step() + 1, writes).map_err(|e| e.to_string())?;
+        return store.fold_now().map_err(|e| e.to_string());
+    }
+    Err(format!("no row of {name} has {old}"))
+}
