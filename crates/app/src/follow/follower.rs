@@ -24,6 +24,8 @@ pub(super) struct Known {
     pub(super) id: TableId,
     pub(super) load: Load,
     pub(super) schema: relation::Schema,
+    /// Whether rows of it are stored.
+    pub(super) has_rows: bool,
 }
 
 /// How long to wait before asking again a source that could not be asked at the start.
@@ -37,6 +39,8 @@ pub(super) struct Follower {
     outlet: Outlet,
     /// Tables that are followed, loaded as far as what was sent.
     followed: Vec<FollowedTable>,
+    /// Those of which the log has brought rows.
+    brought: BTreeSet<TableId>,
     /// Tables that are looked for.
     absent: Vec<(TablePlace, TableName)>,
     /// Tables that are followed again when a person says so.
@@ -81,6 +85,7 @@ impl Follower {
             source,
             outlet,
             followed: Vec::new(),
+            brought: BTreeSet::new(),
             absent: Vec::new(),
             parked: Vec::new(),
             looks_for_more: false,
@@ -99,7 +104,7 @@ impl Follower {
             self.set_up(table, known).await?;
         }
         // None while it is paused.
-        let mut running = Some(self.start_source());
+        let mut running = Some(self.start_source().await?);
         let mut looking = self.look();
         let mut stopped = self.outlet.stopped.clone();
         loop {
@@ -223,7 +228,7 @@ impl Follower {
         if let Some((events, control)) = running.take() {
             drop(events);
             control.stop().await;
-            *running = Some(self.start_source());
+            *running = self.start_source().await;
         }
     }
 
@@ -234,7 +239,7 @@ impl Follower {
             Commanded::Pause => self.set_paused(running).await,
             Commanded::Resume if running.is_some() => Err(format!("source \"{}\" is not paused", self.name)),
             Commanded::Resume => {
-                *running = Some(self.start_source());
+                *running = self.start_source().await;
                 Ok(vec![format!("source \"{}\" goes on", self.name)])
             }
         };
@@ -302,8 +307,17 @@ impl Follower {
         Ok(done)
     }
 
-    fn start_source(&self) -> (mpsc::Receiver<SourceEvent>, Control) {
-        self.source.start(self.followed.clone(), self.resume.clone(), Limits::default())
+    /// Starts the source where it was left. A load without a cursor begins anew, where the log ends then, and the log up to
+    /// there is passed over; with it would be the end of rows that the log has brought before. So their table is loaded again.
+    async fn start_source(&mut self) -> Option<Running> {
+        let pending = connect::Load::Pending { cursor: None };
+        for id in std::mem::take(&mut self.brought) {
+            if self.followed.iter().any(|table| table.id == id && table.load == pending) {
+                let reason = "it was left before the first rows of its load had come".to_owned();
+                self.say(SourceEvent::Reload { table: id, reason }).await?;
+            }
+        }
+        Some(self.source.start(self.followed.clone(), self.resume.clone(), Limits::default()))
     }
 
     /// Sends to the pump, unless it is told to stop.
@@ -370,6 +384,9 @@ impl Follower {
         match load_of(&known.load) {
             Some(load) if facts.schema == known.schema => {
                 self.of.insert(known.id, table.name);
+                if known.has_rows {
+                    self.brought.insert(known.id);
+                }
                 self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
                 Some(())
             }
@@ -412,6 +429,7 @@ impl Follower {
             SourceEvent::Reload { table, .. } => {
                 let followed = self.followed.iter_mut().find(|followed| followed.id == *table);
                 followed.into_iter().for_each(|table| table.load = connect::Load::Pending { cursor: None });
+                self.brought.remove(table);
             }
             // A source that is started anew finds out for itself what it has parked.
             SourceEvent::Parked { .. }
@@ -427,6 +445,7 @@ impl Follower {
         if !batch.position.0.is_empty() {
             self.resume = Some(batch.position.clone());
         }
+        self.brought.extend(batch.tables.iter().map(|(id, _)| *id));
         for chunk in &batch.chunks {
             let Some(followed) = self.followed.iter_mut().find(|followed| followed.id == chunk.table) else { continue };
             followed.load = match chunk.complete {
@@ -545,6 +564,73 @@ mod tests {
         TablePlace { database: "shop".to_owned(), name: name.to_owned() }
     }
 
+    /// What the log brought of a table whose load has not come to a chunk is void when the source starts again: the log up to
+    /// where the load begins then is passed over.
+    #[tokio::test]
+    async fn a_load_that_begins_anew_over_rows_is_said_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store::Store::open(&folder.path().join("store"), store::Options::default()).unwrap();
+        let (inbox, mut outbox) = mpsc::channel(8);
+        let (stop, stopped) = watch::channel(false);
+        let at = |text: &str| Position(text.to_owned());
+        let mut brought = SourceBatch { position: at("five"), ..SourceBatch::default() };
+        brought.table(TableId(7)).weights.push(1);
+        let source = Arc::new(Told { says: Mutex::new(vec![vec![SourceEvent::Batch(brought)]]), ..Told::default() });
+        let outlet = Outlet { inbox, status: Status::new(store), stopped };
+        let (line, commands) = mpsc::channel(1);
+        let of = Arc::clone(&source) as Arc<dyn Source>;
+        let follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
+        let known = |id, has_rows| Known {
+            id: TableId(id),
+            load: Load::Loading { cursor: None },
+            schema: facts().schema,
+            has_rows,
+        };
+        let planned = |name: &str| PlannedTable {
+            place: place(name),
+            name: TableName::new("shop", name),
+            found: Found::There(facts()),
+            parks_on_change: false,
+        };
+        let tables = vec![
+            (planned("orders"), Some(known(7, false))),
+            (planned("items"), Some(known(8, true))),
+            (planned("notes"), Some(known(9, false))),
+        ];
+        let running = tokio::spawn(follower.run(tables));
+        let mut said = Vec::new();
+        while said.len() < 3 {
+            match outbox.recv().await.unwrap() {
+                Message::Event(3, SourceEvent::Reload { table, .. }) => said.push(format!("reload {}", table.0)),
+                Message::Event(3, SourceEvent::Batch(_)) => {
+                    said.push("batch".to_owned());
+                    for what in [Commanded::Pause, Commanded::Resume] {
+                        let (answer, answered) = oneshot::channel();
+                        line.send(Command { what, answer }).await.unwrap();
+                        let answered = async { answered.await.unwrap().unwrap() };
+                        tokio::pin!(answered);
+                        loop {
+                            tokio::select! {
+                                _ = &mut answered => break,
+                                message = outbox.recv() => match message.unwrap() {
+                                    Message::Event(_, SourceEvent::State(..)) => {}
+                                    Message::Event(_, SourceEvent::Reload { table, .. }) => {
+                                        said.push(format!("reload {}", table.0));
+                                    }
+                                    other => panic!("{other:?}"),
+                                },
+                            }
+                        }
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(said, ["reload 8", "batch", "reload 7"]);
+        stop.send_replace(true);
+        running.await.unwrap();
+    }
+
     /// A table that comes is taken up, and the source starts again behind what was sent: loaded as far, parts of a
     /// transaction not counted before their last one.
     #[tokio::test]
@@ -568,7 +654,8 @@ mod tests {
         let of = Arc::clone(&source) as Arc<dyn Source>;
         let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
         follower.pause = Duration::from_millis(1);
-        let known = Known { id: TableId(7), load: Load::Loading { cursor: None }, schema: facts().schema };
+        let known =
+            Known { id: TableId(7), load: Load::Loading { cursor: None }, schema: facts().schema, has_rows: false };
         let planned = |name: &str| PlannedTable {
             place: place(name),
             name: TableName::new("shop", name),

@@ -76,6 +76,7 @@ pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> (toki
             id: known.id,
             load: known.load.clone(),
             schema: engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default(),
+            has_rows: engine.row_count(known.id) > 0,
         });
         tables.push((table, known));
     }

@@ -67,7 +67,7 @@ impl Assembler {
     /// All that the batch holds, which is of the open transaction.
     fn take_part(&mut self) -> SourceBatch {
         let mut batch = mem::take(&mut self.batch);
-        batch.tables.retain(|(_, changes)| !changes.rows.is_empty() || changes.truncated);
+        self.hand_over(&mut batch);
         self.open.parts = self.open.parts.saturating_add(1);
         batch.part = Some(TransactionPart { number: self.open.parts, is_last: false });
         self.open.rows = 0;
@@ -98,8 +98,16 @@ impl Assembler {
             whole.weights.truncate(*from);
             *from = 0;
         }
-        batch.tables.retain(|(_, changes)| !changes.rows.is_empty() || changes.truncated);
+        self.hand_over(&mut batch);
         batch
+    }
+
+    /// Tables of which nothing has come are left out; of those that are loaded it is noted that something has.
+    fn hand_over(&mut self, batch: &mut SourceBatch) {
+        batch.tables.retain(|(_, changes)| !changes.rows.is_empty() || changes.truncated);
+        for table in self.tables.iter_mut().filter(|table| table.is_loading() && !table.has_rows) {
+            table.has_rows = batch.tables.iter().any(|(id, _)| *id == table.capture.id);
+        }
     }
 
     /// Adds a chunk to the batch, which must be taken before the next event is given. `applied` must have passed the

@@ -17,6 +17,7 @@ use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
 /// Characters of a statement that are shown.
 const SHOWN_CHARS_MAX: usize = 400;
 const DROPPED: &str = "the table was dropped";
+const LOST: &str = "the connection was lost before the first rows of its load had come";
 const ANEW: &str = "all tables are loaded again from now, as was asked for";
 
 impl Assembler {
@@ -232,6 +233,22 @@ impl Assembler {
             }
         }
         anew
+    }
+
+    /// A connection was lost. A load of which no chunk was handed over begins anew: what was passed over for its sake may be
+    /// behind the position, and keys that it remembers may be passed over next time. So may the end of rows that the log has
+    /// brought meanwhile: where there are some, the table is loaded again.
+    pub(super) fn lose_load(&mut self, index: usize) {
+        let table = &mut self.tables[index];
+        if !table.is_loading() || table.has_chunks {
+            return;
+        }
+        let id = table.capture.id;
+        let is_unsent = self.batch.tables.iter().any(|(of, changes)| *of == id && !changes.rows.is_empty());
+        match table.has_rows || is_unsent {
+            true => self.reload(index, LOST.to_owned()),
+            false => table.load_anew(),
+        }
     }
 
     /// The table is loaded again. What was not sent of it is void.

@@ -155,6 +155,8 @@ struct Table {
     run: u64,
     /// Chunks were handed over: the position is behind the load's begin.
     has_chunks: bool,
+    /// Rows of the log were handed over since the load began: it cannot begin anew as if nothing were known of the table.
+    has_rows: bool,
     /// The transaction in which a doubt was resolved last; there is no further one in it.
     answered_in: u64,
     /// The transaction of which a part with its rows was taken.
@@ -351,7 +353,7 @@ impl Assembler {
         self.rollback();
         self.end_transaction();
         self.asked = None;
-        self.tables.iter_mut().for_each(Table::lose_load);
+        (0..self.tables.len()).for_each(|index| self.lose_load(index));
         self.is_inside_event = false;
         self.is_passing = false;
         self.begun = 0;
@@ -483,6 +485,7 @@ impl Table {
             passing,
             run: 0,
             has_chunks,
+            has_rows: false,
             answered_in: u64::MAX,
             parted_in: u64::MAX,
             misfits: 0,
@@ -502,15 +505,8 @@ impl Table {
         self.passing = Passing::Everything;
         self.run = 0;
         self.has_chunks = false;
+        self.has_rows = false;
         self.kept = TableChanges::default();
-    }
-
-    /// A connection was lost. A load of which nothing was handed over begins anew: what was passed over for its sake may be
-    /// behind the position, and keys that it remembers may be passed over next time.
-    fn lose_load(&mut self) {
-        if self.is_loading() && !self.has_chunks {
-            self.load_anew();
-        }
     }
 }
 
