@@ -10,6 +10,7 @@
 //! swap:                        gone                                      serving
 //! register, columns as before: serving ── give Input::Reload             gone
 //! register, third columns:     serving ── frozen                         gone; another is coming
+//! Input::Park for what comes:  serving ── parked for that reason         gone, by Engine::give_up_parked
 //! ```
 //!
 //! Of two entries of the catalogue with one name the older one serves, so that the catalogue alone says which is which, in
@@ -117,6 +118,30 @@ impl Engine {
             }
         }
         self.defer(writes);
+    }
+
+    /// Incarnations that are coming and were parked will never be whole: they are dropped, and what serves in their places is
+    /// parked for the same reason. A version that was proposed over one of them is given up: propose it again over the others,
+    /// that they do not wait for ever. Answers which tables these are.
+    pub fn give_up_parked(&mut self) -> Result<Vec<TableName>> {
+        let parked = self.network.tables.values().filter(|table| table.is_coming);
+        let parked = parked.filter_map(|table| match &table.load {
+            Load::Parked { reason } => Some((table.id, table.name.clone(), reason.clone())),
+            _ => None,
+        });
+        let mut given_up = Vec::new();
+        for (id, name, reason) in parked.collect::<Vec<_>>() {
+            self.drop_coming(id)?;
+            let mut others = self.network.tables.values().filter(|table| table.name == name);
+            if let Some(serving) = others.next().map(|table| table.id) {
+                self.set_load(serving, Load::Parked { reason });
+            }
+            given_up.push(name);
+        }
+        if !given_up.is_empty() {
+            self.commit_unlogged(Writes::new())?;
+        }
+        Ok(given_up)
     }
 
     /// An incarnation that is coming is not wanted any more, nor is a version over it.

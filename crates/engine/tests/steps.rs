@@ -78,6 +78,46 @@ fn state(house: &mut House, name: &str) -> ModelState {
     house.engine().models().into_iter().find(|model| model.name.name == name).unwrap().state.clone()
 }
 
+/// One of two tables that are to have other columns is dropped before it is loaded: the other does not wait for it.
+#[test]
+fn parked_while_it_is_coming() {
+    let notes = "notes(id bigint primary key, n bigint)";
+    let count = ("k", "select count(*) as rows from notes");
+    let mut house = begun(Mode::default(), &[ITEMS, notes], &[("m", TOTALS), count], "+ items 1 1 1; + notes 1 1");
+    for table in
+        ["items(id bigint primary key, shop bigint, n bigint, x bigint)", "notes(id bigint primary key, n text)"]
+    {
+        let (name, schema) = plan::parse_table_definition(table).unwrap();
+        house.act(&Act::Altered { name: name.name, schema }).unwrap();
+    }
+    house.act(&Act::Propose).unwrap();
+    let of_items = |house: &mut House, is_coming: bool| {
+        let engine = house.engine();
+        let mut tables = engine.tables_to_come().chain(engine.tables());
+        tables.find(|table| table.name.name == "items" && table.is_coming == is_coming).map(|table| table.id)
+    };
+    let coming = of_items(&mut house, true).unwrap();
+    let mut park = vec![Input::Park { table: coming, reason: "it was dropped".to_owned() }];
+    house.engine().take(&mut park).unwrap();
+    assert!(matches!(house.engine().coming(), Coming::Failed(_)));
+
+    let given_up: Vec<String> = house.engine().give_up_parked().unwrap().into_iter().map(|name| name.name).collect();
+    assert_eq!(given_up, ["items"]);
+    assert_eq!(of_items(&mut house, true), None);
+    let serving = of_items(&mut house, false).unwrap();
+    assert_eq!(
+        house.engine().table(serving).unwrap().load,
+        engine::Load::Parked { reason: "it was dropped".to_owned() }
+    );
+    assert!(house.engine().give_up_parked().unwrap().is_empty());
+    let models = house.definitions(&[count]).unwrap();
+    house.engine().propose(models, b"after".to_vec()).unwrap();
+    house.step(&[part("* notes 7 x; * notes 8 y; chunk notes")]).unwrap();
+    house.engine().build_ready(&mut |_| {}).unwrap();
+    assert!(house.engine().swap().unwrap());
+    assert_eq!(house.model_rows("k").unwrap(), ["2"]);
+}
+
 /// Two sources send large transactions at the same time: part by part, in turns.
 #[test]
 fn sources_in_turns() {

@@ -73,6 +73,12 @@ impl Pump {
 
     /// Puts the models that are coming in place when they are all there, or gives them up when one cannot be built.
     fn look_at_coming(&mut self) -> anyhow::Result<()> {
+        let given_up = self.warehouse.engine.give_up_parked()?;
+        if !given_up.is_empty() {
+            let names: Vec<String> = given_up.iter().map(ToString::to_string).collect();
+            tracing::warn!(tables = ?names, "tables that were to have other columns are parked; the others go on");
+            self.propose_again()?;
+        }
         match self.warehouse.engine.coming() {
             Coming::Nothing | Coming::Building { .. } => return Ok(()),
             Coming::Ready => {

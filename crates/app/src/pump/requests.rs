@@ -272,10 +272,15 @@ impl Pump {
             answer.send(folded).ok();
         })?;
         self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
-        // Whoever waits for an apply waits for what it comes to now.
         if self.warehouse.coming.is_some() {
             self.give_up_building();
         }
+        self.propose_again()?;
+        self.build()
+    }
+
+    /// What is wanted is proposed over the tables as they are now. Whoever waits for an apply waits for what it comes to then.
+    pub(super) fn propose_again(&mut self) -> anyhow::Result<()> {
         let proposed = self.warehouse.propose_again()?;
         self.note_proposed(&proposed);
         match &proposed {
@@ -286,7 +291,7 @@ impl Pump {
             Proposed::Refused(reasons) => self.end_applying(reasons),
         }
         self.note_contents();
-        self.build()
+        Ok(())
     }
 
     pub(super) fn release_barriers(&mut self) {
