@@ -669,7 +669,7 @@ impl House {
         self.check_live()
     }
 
-    /// Every model whose tables are loaded is live.
+    /// Every model whose tables are loaded is live, and what is coming is in place when all tables are.
     pub(crate) fn check_live(&mut self) -> Result<(), String> {
         let loading = |table: &engine::SourceTable| !matches!(table.load, Load::Complete | Load::Parked { .. });
         let engine = self.engine();
@@ -685,6 +685,10 @@ impl House {
                 ModelState::Failed { reason } => return Err(format!("{} failed: {reason}", model.name)),
                 ModelState::Parked { reason } => return Err(format!("{} is parked: {reason}", model.name)),
             }
+        }
+        let is_whole = engine.tables_to_come().all(|table| table.load == Load::Complete);
+        if is_whole && engine.coming() != Coming::Nothing {
+            return Err(format!("not put in place: {:?}", engine.coming()));
         }
         Ok(())
     }
