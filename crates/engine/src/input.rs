@@ -1,5 +1,7 @@
 //! What a step takes: everything that changes state, logged before it is run and run again after a crash.
 
+use std::collections::BTreeSet;
+
 use relation::{Rows, SourceBatch, TableId};
 use store::Record;
 
@@ -52,6 +54,26 @@ pub(crate) struct ChainNote {
 }
 
 impl Input {
+    /// What of it is about these tables; none where nothing is.
+    pub(crate) fn of_tables(mut self, tables: &BTreeSet<TableId>) -> Option<Self> {
+        let is_about = match &mut self {
+            Self::Rows(_, batch) => {
+                batch.tables.retain(|(id, _)| tables.contains(id));
+                batch.chunks.retain(|chunk| tables.contains(&chunk.table));
+                !batch.tables.is_empty() || !batch.chunks.is_empty()
+            }
+            Self::Park { table, .. }
+            | Self::Reload { table, .. }
+            | Self::Altered { table, .. }
+            | Self::Sweep { table } => tables.contains(table),
+            Self::Reject(reject) => tables.contains(&reject.table),
+            Self::Note(Note(Noted::Swept { table, .. } | Noted::Emptied { table } | Noted::Replaced { table })) => {
+                tables.contains(table)
+            }
+        };
+        is_about.then_some(self)
+    }
+
     /// The table that it begins to load again.
     pub(crate) fn reloads(&self) -> Option<TableId> {
         match self {

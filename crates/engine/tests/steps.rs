@@ -221,6 +221,46 @@ fn build_beside_a_chain() {
     }
 }
 
+/// What comes about of tables that a model does not read is nothing that its build has to know of: not that one is loaded again,
+/// nor that a transaction which is a chain brings rows of it.
+#[test]
+fn build_beside_other_tables() {
+    let mode = Mode { build_last: true, ..Mode::default() };
+    let mut house = begun(mode, &[ITEMS, NOTES], &[("m", TOTALS)], "+ items 1 1 1; + notes 1 a");
+    let mut build = house.engine().next_build().unwrap().unwrap();
+    let notes = house.engine().tables().find(|table| table.name.name == "notes").unwrap().id;
+    let first = parts(&mut house, &["+ items 2 1 2; + notes 2 b", "+ items 3 2 3"]);
+    let second = parts(&mut house, &["truncate notes; + items 4 2 4", "- items 1 1 1"]);
+    let doubt = Input::Reload { table: notes, reason: "in doubt".to_owned(), at_us: 1 };
+    let mut inputs: Vec<Input> = [first, vec![doubt], second].concat();
+    take_all(&mut house, &mut inputs);
+    let outcome = build.run();
+    assert!(matches!(house.engine().finish_build(build, outcome).unwrap(), Finished::Live(_)));
+    house.check().unwrap();
+    assert_eq!(house.model_rows("m").unwrap(), ["1 1 2", "2 2 7"]);
+}
+
+/// What came after a build's run and is much, is caught up with beside the steps: the build goes on, and does not begin again.
+#[test]
+fn build_goes_on() {
+    let counted = "select text, count(*) as rows from notes group by text";
+    let mut house = begun(Mode { build_last: true, ..Mode::default() }, &[NOTES], &[("m", counted)], "+ notes 1 a");
+    let mut build = house.engine().next_build().unwrap().unwrap();
+    let outcome = build.run();
+    let long = "x".repeat(4 << 20);
+    let texts: Vec<String> = (2..8).map(|id| format!("+ notes {id} {long}")).collect();
+    let mut inputs = parts(&mut house, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    take_all(&mut house, &mut inputs);
+    let Finished::Again(mut build) = house.engine().finish_build(build, outcome).unwrap() else {
+        panic!("all of it was done between two steps");
+    };
+    let outcome = build.run();
+    assert_eq!(build.begun_again(), 0);
+    assert!(matches!(house.engine().finish_build(build, outcome).unwrap(), Finished::Live(_)));
+    house.check().unwrap();
+    assert_eq!(house.model_rows("m").unwrap(), ["a 1".to_owned(), format!("{long} 6")]);
+}
+
 /// A build that is asked for within a chain begins when that has come to its end, and what the chain did is not lost.
 #[test]
 fn build_begins_within_a_chain() {
