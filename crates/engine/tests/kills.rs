@@ -181,6 +181,13 @@ fn operators() {
     every_write("operators.case", Mode { fold_built: true, emptied_rows_max: 2, ..Mode::default() });
 }
 
+/// The same with every transaction in parts: each is staged, and is a chain.
+#[test]
+fn operators_in_parts() {
+    let mode = Mode { fold_built: true, parts: true, emptied_rows_max: 1, ..Mode::default() };
+    every_write("operators.case", mode);
+}
+
 /// Tables that are loaded again in their places, with a key and without one.
 #[test]
 fn reloads() {

@@ -235,6 +235,7 @@ fn build_beside_other_tables() {
     let mut inputs: Vec<Input> = [first, vec![doubt], second].concat();
     take_all(&mut house, &mut inputs);
     let outcome = build.run();
+    assert_eq!(build.begun_again(), 0);
     assert!(matches!(house.engine().finish_build(build, outcome).unwrap(), Finished::Live(_)));
     house.check().unwrap();
     assert_eq!(house.model_rows("m").unwrap(), ["1 1 2", "2 2 7"]);
