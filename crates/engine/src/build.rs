@@ -6,9 +6,10 @@
 //! catches up with it as with one large step: the rules run over the net changes of S to T, on the states of S, and what they
 //! write into the build's own tables is kept. A chain of steps ([`crate::chain`]) is part of that like any record: its changes
 //! are read from its stage, which is kept for that long. S and T are steps that readers see, so that a chain is there as a whole
-//! or not at all. When little is left the engine does the same once more between two steps
-//! ([`Engine::finish_build`]), and the model is kept like all others from then on. The catalogue calls a state built only then,
-//! so that a build cut short is dropped and begun again.
+//! or not at all. Of all that only the tables that the model stands on are taken. When little is left the engine does the same
+//! once more between two steps ([`Engine::finish_build`]), and the model is kept like all others from then on; where much has
+//! come until then, a large chain most often, the build goes on beside the steps before. The catalogue calls a state built
+//! only at the end, so that a build cut short is dropped and begun again.
 //!
 //! A model is built when all its tables are complete and all models that it reads are live; one that is built stays so while a
 //! table is loaded again ([`crate::reload`]), and a build that is under way then goes on: what it has not seen stands in the log.
@@ -50,6 +51,10 @@ pub(crate) enum Missing {
 
 /// Rows that the engine catches up with between two steps.
 const LAST_ROWS_MAX: usize = 1_000;
+/// Bytes of the log, and of rows that a chain deletes, that it reads for that.
+const LAST_BYTES_MAX: usize = 16 << 20;
+/// How often a build with which more has to be caught up goes on beside the steps, before the engine does it all the same.
+const GOES_ON_MAX: u32 = 8;
 /// Rounds after which the engine does the rest, however much it is: steps that are as fast as the build would never be
 /// caught up with.
 const ROUNDS_MAX: usize = 12;
@@ -60,6 +65,10 @@ pub struct Build {
     model: usize,
     missing: BTreeSet<Missing>,
     begun_again: u64,
+    /// Its states are filled, as of the builder's snapshot.
+    is_filled: bool,
+    /// How often it went on since more had come than the engine catches up with.
+    went_on: u32,
 }
 
 /// What became of a build.
@@ -70,7 +79,7 @@ pub enum Finished {
     Failed(plan::TableName, String),
     /// The model is not wanted any more.
     Dropped,
-    /// What happened meanwhile cannot be caught up with: run this one.
+    /// What happened meanwhile cannot be caught up with, or is too much to do so between two steps: run this one.
     Again(Build),
 }
 
@@ -83,17 +92,28 @@ pub(crate) struct Builder {
     /// Everything but the build's own tables is read as it was then.
     base: Snapshot,
     own: Arc<BTreeSet<TableId>>,
-    /// Both together.
+    /// The sources' tables that the model stands on.
+    read: BTreeSet<TableId>,
+    /// The base, and what its own tables have by now.
     view: Snapshot,
     /// Where the log was read to, up to the base.
     place: Option<Place>,
-    /// Tables have rejected rows, or the log has told of more than rows: how rows are to be taken then, the steps alone know.
+    /// Tables that it reads have rejected rows, or the log has told more of them than rows: how rows are to be taken then, the
+    /// steps alone know.
     is_disturbed: bool,
     /// Nodes whose rejected rows have been counted.
     pub(crate) counted: BTreeSet<NodeIndex>,
     /// Rows of the model's relation.
     rows: i64,
     cancelled: Arc<AtomicBool>,
+}
+
+/// What has come since a build's snapshot.
+struct Left {
+    /// None where there was no step.
+    changes: Option<Vec<Change>>,
+    /// Bytes that were read for them.
+    bytes: usize,
 }
 
 impl Network {
@@ -128,6 +148,13 @@ impl Network {
         missing
     }
 
+    /// The sources' tables that a node stands on.
+    fn tables_below(&self, node: NodeIndex) -> BTreeSet<TableId> {
+        let relations = self.graph.ancestors(node).into_iter();
+        let relations = relations.filter_map(|node| self.graph.nodes[node].rule.table().map(|(relation, _)| relation));
+        relations.filter(|relation| self.tables.contains_key(relation)).collect()
+    }
+
     /// The tables that a part of a build fills.
     fn tables_of(&self, part: Missing) -> Vec<TableId> {
         match part {
@@ -157,6 +184,7 @@ impl Engine {
         self.store.retain_from(base.step() + 1);
         self.building = Some(model);
         let own = Arc::new(own);
+        let read = self.network.tables_below(self.network.models[model].sink);
         let builder = Builder {
             network: Arc::clone(&self.network),
             store: self.store.clone(),
@@ -166,12 +194,18 @@ impl Engine {
             base,
             own,
             place: None,
-            is_disturbed: !self.rejected.is_empty(),
+            is_disturbed: self.has_rejected(&read),
+            read,
             counted: BTreeSet::new(),
             rows: 0,
             cancelled: Arc::new(AtomicBool::new(false)),
         };
-        Ok(Some(Build { builder, model, missing, begun_again: 0 }))
+        Ok(Some(Build { builder, model, missing, begun_again: 0, is_filled: false, went_on: 0 }))
+    }
+
+    /// Whether rows of one of these tables could not be decoded.
+    fn has_rejected(&self, tables: &BTreeSet<TableId>) -> bool {
+        self.rejected.keys().any(|table| tables.contains(table))
     }
 
     fn buildable(&self, number: usize) -> Option<(usize, BTreeSet<Missing>)> {
@@ -196,15 +230,21 @@ impl Engine {
     pub fn finish_build(&mut self, build: Build, outcome: Result<()>) -> Result<Finished> {
         self.settle()?;
         self.building = None;
-        let Build { mut builder, model: number, missing, begun_again } = build;
+        let Build { mut builder, model: number, missing, begun_again, is_filled, went_on } = build;
         let name = self.network.models[number].name.clone();
         if !self.kept_models().contains(&number) {
             self.store.retain_from(u64::MAX);
             return Ok(Finished::Dropped);
         }
-        let outcome = outcome.and_then(|()| self.catch_up_last(&mut builder, number));
+        let budget = if went_on < GOES_ON_MAX { Budget::between_steps() } else { Budget::beside_steps() };
+        let outcome = outcome.and_then(|()| self.catch_up_last(&mut builder, number, budget));
         match outcome {
-            Ok(writes) => {
+            Ok(None) => {
+                self.building = Some(number);
+                let went_on = went_on + 1;
+                Ok(Finished::Again(Build { builder, model: number, missing, begun_again, is_filled, went_on }))
+            }
+            Ok(Some(writes)) => {
                 self.keep_built(&builder, number, &missing, writes)?;
                 self.store.retain_from(u64::MAX);
                 self.store.fold_soon();
@@ -212,10 +252,18 @@ impl Engine {
             }
             Err(Error::CannotCatchUp) => {
                 builder.begin_from_now();
-                builder.is_disturbed = !self.rejected.is_empty();
+                builder.is_disturbed = self.has_rejected(&builder.read);
                 builder.network = Arc::clone(&self.network);
                 self.building = Some(number);
-                Ok(Finished::Again(Build { builder, model: number, missing, begun_again: begun_again + 1 }))
+                let begun_again = begun_again + 1;
+                Ok(Finished::Again(Build {
+                    builder,
+                    model: number,
+                    missing,
+                    begun_again,
+                    is_filled: false,
+                    went_on: 0,
+                }))
             }
             Err(Error::Cancelled) => {
                 self.store.retain_from(u64::MAX);
@@ -231,8 +279,8 @@ impl Engine {
         }
     }
 
-    /// The last changes, between two steps: what they write.
-    fn catch_up_last(&self, builder: &mut Builder, number: usize) -> Result<Writes> {
+    /// The last changes, between two steps: what they write; none where they are to be caught up with beside the steps.
+    fn catch_up_last(&self, builder: &mut Builder, number: usize, budget: Budget) -> Result<Option<Writes>> {
         let cone = self.network.graph.ancestors(self.network.models[number].sink);
         if let Some(reason) = cone.iter().find_map(|&node| self.network.graph.nodes[node].parked.as_ref()) {
             return Err(Error::Query(reason.clone()));
@@ -243,8 +291,11 @@ impl Engine {
         if relations.into_iter().any(|(id, _)| is_parked(&self.network, id) && !is_parked(&builder.network, id)) {
             return Err(Error::CannotCatchUp);
         }
-        let Some(changes) = builder.changes_until(self.step)? else { return Ok(Writes::new()) };
-        builder.run(&changes, number)
+        let Some(left) = builder.left_until(self.step, budget)? else {
+            return if budget.is_last { Err(Error::CannotCatchUp) } else { Ok(None) };
+        };
+        let Some(changes) = left.changes else { return Ok(Some(Writes::new())) };
+        builder.run(&changes, number).map(Some)
     }
 
     fn keep_built(
@@ -345,12 +396,13 @@ impl Build {
         Arc::clone(&self.builder.cancelled)
     }
 
-    /// Fills the states, and catches up until little is left.
+    /// Fills the states, if they are not filled yet, and catches up until little is left.
     pub fn run(&mut self) -> Result<()> {
         loop {
             match self.run_once() {
                 Err(Error::CannotCatchUp) => {
                     self.begun_again += 1;
+                    self.is_filled = false;
                     self.builder.begin_from_now();
                 }
                 other => return other,
@@ -359,8 +411,11 @@ impl Build {
     }
 
     fn run_once(&mut self) -> Result<()> {
-        self.builder.begin()?;
-        self.builder.fill(&self.missing)?;
+        if !self.is_filled {
+            self.builder.begin()?;
+            self.builder.fill(&self.missing)?;
+            self.is_filled = true;
+        }
         for _ in 0..ROUNDS_MAX {
             if !self.builder.catch_up(self.model)? {
                 break;
@@ -558,11 +613,13 @@ impl Builder {
     /// Takes in what the steps have changed since the build's snapshot; false when so little is left that the engine does
     /// it between two steps.
     fn catch_up(&mut self, model: usize) -> Result<bool> {
+        self.go_on()?;
         let target = self.store.snapshot();
         let known = self.place;
-        let Some(changes) = self.changes_until(target.step())? else { return Ok(false) };
+        let left = self.left_until(target.step(), Budget::beside_steps())?.ok_or(Error::CannotCatchUp)?;
+        let Some(changes) = left.changes else { return Ok(false) };
         let rows: usize = changes.iter().map(|change| change.rows.len()).sum();
-        if rows <= LAST_ROWS_MAX {
+        if rows <= LAST_ROWS_MAX && left.bytes <= LAST_BYTES_MAX / 2 {
             // They are read once more.
             self.place = known;
             return Ok(false);
@@ -575,13 +632,24 @@ impl Builder {
         Ok(true)
     }
 
-    /// What steps after the build's snapshot, up to this one, have changed in tables; none if there was no step.
-    fn changes_until(&mut self, step: u64) -> Result<Option<Vec<Change>>> {
+    /// What steps after the build's snapshot, up to this one, have changed in tables that it reads; none where that is beyond
+    /// a budget, and then nothing of it was taken.
+    fn left_until(&mut self, step: u64, mut budget: Budget) -> Result<Option<Left>> {
         if step <= self.base.step() {
-            return Ok(None);
+            return Ok(Some(Left { changes: None, bytes: 0 }));
         }
+        let known = self.place;
+        match self.changes_until(step, &mut budget) {
+            Ok(changes) => Ok(Some(Left { changes: Some(changes), bytes: budget.read })),
+            Err(error) => {
+                self.place = known;
+                if budget.is_exceeded { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    fn changes_until(&mut self, step: u64, budget: &mut Budget) -> Result<Vec<Change>> {
         let mut inputs: Vec<Input> = Vec::new();
-        let mut bytes = 0;
         let mut chains = false;
         let mut records = self.store.replay_from(self.base.step(), self.place)?;
         loop {
@@ -590,37 +658,44 @@ impl Builder {
             if at > step {
                 break;
             }
-            take_bytes(&mut bytes, record.len())?;
             match inputs_of(Record::decode(&record)?)? {
-                Logged::Inputs(more) => inputs.extend(more),
+                Logged::Inputs(more) => self.take_read(more, record.len(), &mut inputs, budget)?,
                 Logged::Chain(note) => {
                     chains = true;
                     // Tables that were begun to be loaded again among its parts.
-                    if !note.void.is_empty() {
+                    if note.void.iter().any(|table| self.read.contains(table)) {
                         return Err(Error::CannotCatchUp);
                     }
                     for piece in self.store.read_stage(StageId(note.stage))? {
+                        self.go_on()?;
                         let piece = piece?;
-                        take_bytes(&mut bytes, piece.len())?;
-                        inputs.extend(inputs_of_piece(&piece)?);
+                        self.take_read(inputs_of_piece(&piece)?, piece.len(), &mut inputs, budget)?;
                     }
                 }
             }
         }
         self.is_disturbed |= !inputs.iter().all(is_rows);
         if chains {
-            self.normalise(&mut inputs, bytes)?;
+            self.normalise(&mut inputs, budget)?;
         }
-        Ok(Some(changes_of_inputs(inputs)))
+        Ok(changes_of_inputs(inputs))
+    }
+
+    /// Takes of inputs, which took so many bytes, those of the tables that the build reads.
+    fn take_read(&self, more: Vec<Input>, bytes: usize, inputs: &mut Vec<Input>, budget: &mut Budget) -> Result<()> {
+        budget.read(bytes)?;
+        let before = inputs.len();
+        inputs.extend(more.into_iter().filter_map(|input| input.of_tables(&self.read)));
+        if inputs.len() > before { budget.keep(bytes) } else { Ok(()) }
     }
 
     /// What a chain brings was normalised by its steps, which are in no record: here it is once more, as one step.
-    fn normalise(&self, inputs: &mut Vec<Input>, mut bytes: usize) -> Result<()> {
+    fn normalise(&self, inputs: &mut Vec<Input>, budget: &mut Budget) -> Result<()> {
         for input in inputs.iter() {
             let Input::Rows(_, batch) = input else { continue };
             for (id, _) in batch.tables.iter().filter(|(_, changes)| changes.truncated) {
                 for entry in self.view.scan(*id, &[]) {
-                    take_bytes(&mut bytes, entry?.1.len())?;
+                    budget.keep(entry?.1.len())?;
                 }
             }
         }
@@ -658,8 +733,44 @@ const CLEARED_MAX: usize = 50_000;
 /// at once.
 const CAUGHT_UP_BYTES_MAX: usize = 1 << 30;
 
-/// Counts bytes that are caught up with at once.
-fn take_bytes(bytes: &mut usize, more: usize) -> Result<()> {
-    *bytes = bytes.saturating_add(more);
-    if *bytes > CAUGHT_UP_BYTES_MAX { Err(Error::CannotCatchUp) } else { Ok(()) }
+/// How much is caught up with at once.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// Bytes read, and kept in memory until all of them are, so far.
+    read: usize,
+    kept: usize,
+    read_max: usize,
+    kept_max: usize,
+    is_exceeded: bool,
+    /// What is beyond it is not caught up with at all.
+    is_last: bool,
+}
+
+impl Budget {
+    /// Of a thread for which nobody waits.
+    fn beside_steps() -> Self {
+        let (read_max, kept_max) = (usize::MAX, CAUGHT_UP_BYTES_MAX);
+        Self { read: 0, kept: 0, read_max, kept_max, is_exceeded: false, is_last: true }
+    }
+
+    /// Of the thread that the steps run on.
+    fn between_steps() -> Self {
+        let (read_max, kept_max) = (LAST_BYTES_MAX, LAST_BYTES_MAX);
+        Self { read: 0, kept: 0, read_max, kept_max, is_exceeded: false, is_last: false }
+    }
+
+    fn read(&mut self, bytes: usize) -> Result<()> {
+        self.read = self.read.saturating_add(bytes);
+        self.check()
+    }
+
+    fn keep(&mut self, bytes: usize) -> Result<()> {
+        self.kept = self.kept.saturating_add(bytes);
+        self.check()
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.is_exceeded = self.read > self.read_max || self.kept > self.kept_max;
+        if self.is_exceeded { Err(Error::CannotCatchUp) } else { Ok(()) }
+    }
 }

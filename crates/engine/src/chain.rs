@@ -9,12 +9,15 @@
 //! part, part, … part   ─► stage ─► seal ─► log: the chain begins ─► hidden steps … ─► last step: visible at once
 //! ```
 //!
-//! A call of [`Engine::take`] runs one step of a chain, and nothing else is done before its end: who has to change the
-//! models or the version meanwhile runs it to its end first ([`Engine::settle`]).
+//! A call of [`Engine::take`] runs one step of a chain. Who takes until nothing is left, as the warehouse does, never meets one
+//! elsewhere; whoever else asks for what stands between two steps, a build or another version, has it run to its end first
+//! ([`Engine::settle`]), before anything of that is moved.
 //!
-//! The sizes of the steps are part of the format: a chain that is run again takes the same numbers.
+//! A chain that is run again takes the same steps with the same numbers: into how many rows the emptying of a large table is cut
+//! was written down when it began.
 
 use std::iter::Peekable;
+use std::ops::Bound;
 
 use relation::{SourceBatch, TableId};
 use store::{Record, StageId, StageReader, Writes};
@@ -44,6 +47,9 @@ pub(crate) struct Chain {
     reader: Option<Peekable<StageReader>>,
     /// The next piece, where it was read already: large tables that it empties are emptied before it is run.
     piece: Option<Vec<Input>>,
+    /// The table that is being emptied for it, and up to which key nothing is left of that: else every portion would look
+    /// through what those before it have deleted.
+    emptied: Option<(TableId, Vec<u8>)>,
 }
 
 /// The key of the fact how far a chain is.
@@ -54,7 +60,7 @@ const PIECES_BYTES: usize = 8;
 
 impl Chain {
     fn new(note: ChainNote, pieces: u64) -> Self {
-        Self { note, pieces, reader: None, piece: None }
+        Self { note, pieces, reader: None, piece: None, emptied: None }
     }
 
     fn stage(&self) -> StageId {
@@ -92,12 +98,14 @@ impl Engine {
     /// Whether an input is no part of a step of others.
     pub(crate) fn stands_alone(&self, input: &Input) -> bool {
         let Input::Rows(_, batch) = input else { return false };
-        batch.part.is_some() || batch.tables.iter().any(|(id, changes)| changes.truncated && self.is_large(*id))
+        let rows_max = self.settings.emptied_rows_max;
+        batch.part.is_some()
+            || batch.tables.iter().any(|(id, changes)| changes.truncated && self.is_large(*id, rows_max))
     }
 
     /// Whether a table is not emptied in one step.
-    fn is_large(&self, id: TableId) -> bool {
-        usize::try_from(self.row_count(id)).is_ok_and(|rows| rows > self.settings.emptied_rows_max)
+    fn is_large(&self, id: TableId, emptied_rows_max: usize) -> bool {
+        usize::try_from(self.row_count(id)).is_ok_and(|rows| rows > emptied_rows_max)
     }
 
     /// Puts a part into its stage; with the last one it is sealed, and its chain is next.
@@ -128,7 +136,8 @@ impl Engine {
         let stage = staging.writer.seal()?;
         let void = std::mem::take(&mut staging.void);
         self.staging.remove(source);
-        self.sealed = Some(ChainNote { source: *source, stage: stage.0, void });
+        let emptied_rows_max = self.settings.emptied_rows_max;
+        self.sealed = Some(ChainNote { source: *source, stage: stage.0, emptied_rows_max, void });
         Ok(())
     }
 
@@ -233,7 +242,7 @@ impl Engine {
             }
         }
         let snapshot = self.store.working();
-        if let Some(rows) = self.rows_to_empty(&inputs, &snapshot)? {
+        if let Some(rows) = self.rows_to_empty(chain, &inputs, &snapshot)? {
             let (effects, moves) = self.run(self.step + 1, vec![rows], &snapshot)?;
             chain.piece = Some(inputs);
             return Ok((self.commit_link(chain, effects, moves, false)?, false));
@@ -241,16 +250,18 @@ impl Engine {
         self.normalise(&mut inputs, self.states(&snapshot))?;
         let (effects, moves) = self.run(self.step + 1, inputs, &snapshot)?;
         chain.pieces += 1;
+        chain.emptied = None;
         Ok((self.commit_link(chain, effects, moves, is_last)?, is_last))
     }
 
     /// The next rows to be deleted of a large table that a piece empties; none where the piece can be run as it is.
-    fn rows_to_empty(&self, inputs: &[Input], snapshot: &store::Snapshot) -> Result<Option<Input>> {
+    fn rows_to_empty(&self, chain: &mut Chain, inputs: &[Input], snapshot: &store::Snapshot) -> Result<Option<Input>> {
+        let rows_max = chain.note.emptied_rows_max;
         for input in inputs {
             let Input::Rows(source, batch) = input else { continue };
             let truncated = batch.tables.iter().filter(|(_, changes)| changes.truncated);
-            for (id, _) in truncated.filter(|(id, _)| self.is_large(*id) && self.network.follows(*id)) {
-                let rows = self.first_rows(*id, snapshot)?;
+            for (id, _) in truncated.filter(|(id, _)| self.is_large(*id, rows_max) && self.network.follows(*id)) {
+                let rows = self.first_rows(*id, chain, snapshot)?;
                 // What is counted and not there is not deleted.
                 if !rows.tables.is_empty() {
                     return Ok(Some(Input::Rows(*source, rows)));
@@ -260,19 +271,22 @@ impl Engine {
         Ok(None)
     }
 
-    /// As many rows of a table as one step deletes.
-    fn first_rows(&self, id: TableId, snapshot: &store::Snapshot) -> Result<SourceBatch> {
+    /// As many rows of a table as one step deletes, behind what the steps before have deleted.
+    fn first_rows(&self, id: TableId, chain: &mut Chain, snapshot: &store::Snapshot) -> Result<SourceBatch> {
         let mut batch = SourceBatch::default();
         let Some(stored) = self.network.relations.get(&id) else { return Ok(batch) };
-        for entry in snapshot.scan(id, &[]) {
-            let (_, value) = entry?;
+        let emptied = chain.emptied.take().filter(|(table, _)| *table == id).map(|(_, key)| key);
+        // Of a row that is there more than once some may be left.
+        let from = emptied.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        let rows_max = chain.note.emptied_rows_max.max(1);
+        for entry in snapshot.range(id, from, Bound::Unbounded) {
+            let (key, value) = entry?;
             let (row, weight) = stored.row_of(&value)?;
             let changes = batch.table(id);
             for _ in 0..weight {
                 changes.push(row, -1);
-                if changes.weights.len() >= self.settings.emptied_rows_max.max(1)
-                    || changes.rows.byte_len() >= EMPTIED_BYTES_MAX
-                {
+                if changes.weights.len() >= rows_max || changes.rows.byte_len() >= EMPTIED_BYTES_MAX {
+                    chain.emptied = Some((id, key.to_vec()));
                     return Ok(batch);
                 }
             }

@@ -31,8 +31,7 @@ pub struct Settings {
     pub build_rows_max: usize,
     /// Bytes of groups that gather in memory in a build before they are written.
     pub build_bytes_max: usize,
-    /// Rows of a table up to which a truncation is part of one step; beyond, as many are deleted in each step of a chain. A
-    /// folder keeps to one number: a chain that is run again after a crash takes the same steps.
+    /// Rows of a table up to which a truncation is part of one step; beyond, as many are deleted in each step of a chain.
     pub emptied_rows_max: usize,
     /// Changed rows of each relation that a step's report shows.
     pub report_rows_max: usize,

@@ -1,5 +1,7 @@
 //! What a step takes: everything that changes state, logged before it is run and run again after a crash.
 
+use std::collections::BTreeSet;
+
 use relation::{Rows, SourceBatch, TableId};
 use store::Record;
 
@@ -45,11 +47,33 @@ pub(crate) enum Noted {
 pub(crate) struct ChainNote {
     pub(crate) source: u32,
     pub(crate) stage: u64,
+    /// Rows of a large table that each of its steps deletes.
+    pub(crate) emptied_rows_max: usize,
     /// Tables that were begun to be loaded again while its parts came: what it holds of them was so before that.
     pub(crate) void: Vec<TableId>,
 }
 
 impl Input {
+    /// What of it is about these tables; none where nothing is.
+    pub(crate) fn of_tables(mut self, tables: &BTreeSet<TableId>) -> Option<Self> {
+        let is_about = match &mut self {
+            Self::Rows(_, batch) => {
+                batch.tables.retain(|(id, _)| tables.contains(id));
+                batch.chunks.retain(|chunk| tables.contains(&chunk.table));
+                !batch.tables.is_empty() || !batch.chunks.is_empty()
+            }
+            Self::Park { table, .. }
+            | Self::Reload { table, .. }
+            | Self::Altered { table, .. }
+            | Self::Sweep { table } => tables.contains(table),
+            Self::Reject(reject) => tables.contains(&reject.table),
+            Self::Note(Note(Noted::Swept { table, .. } | Noted::Emptied { table } | Noted::Replaced { table })) => {
+                tables.contains(table)
+            }
+        };
+        is_about.then_some(self)
+    }
+
     /// The table that it begins to load again.
     pub(crate) fn reloads(&self) -> Option<TableId> {
         match self {
@@ -152,17 +176,23 @@ pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
 }
 
 impl ChainNote {
+    /// What its bytes begin with. Before there were layouts it was the number of a source, and those are larger.
+    const LAYOUT: [u8; 4] = 1_u32.to_le_bytes();
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = [&self.source.to_le_bytes()[..], &self.stage.to_le_bytes()].concat();
+        let emptied = u64::try_from(self.emptied_rows_max).unwrap_or(u64::MAX).to_le_bytes();
+        let mut bytes = [&Self::LAYOUT[..], &self.source.to_le_bytes(), &self.stage.to_le_bytes(), &emptied].concat();
         self.void.iter().for_each(|table| bytes.extend_from_slice(&table.0.to_le_bytes()));
         bytes
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let (source, rest) = bytes.split_first_chunk::<4>()?;
-        let (stage, void) = rest.split_first_chunk::<8>()?;
+        let (source, rest) = bytes.strip_prefix(&Self::LAYOUT)?.split_first_chunk::<4>()?;
+        let (stage, rest) = rest.split_first_chunk::<8>()?;
+        let (emptied, void) = rest.split_first_chunk::<8>()?;
+        let emptied_rows_max = usize::try_from(u64::from_le_bytes(*emptied)).ok()?;
         let void = void.chunks(4).map(id).collect::<Option<_>>()?;
-        Some(Self { source: u32::from_le_bytes(*source), stage: u64::from_le_bytes(*stage), void })
+        Some(Self { source: u32::from_le_bytes(*source), stage: u64::from_le_bytes(*stage), emptied_rows_max, void })
     }
 }
 

@@ -183,7 +183,7 @@ impl Network {
         let node = &self.graph.nodes[index];
         // What feeds it from outside of the graph has been put in its own place.
         let fed = if node.inputs.is_empty() { wave.outputs.remove(&index) } else { None };
-        let mut ruled = match fed {
+        let ruled = match fed {
             Some(delta) => Ruled::from(delta),
             None => {
                 let inputs: Vec<Option<&Delta>> = node.inputs.iter().map(|input| wave.outputs.get(input)).collect();
@@ -195,10 +195,14 @@ impl Network {
                 kept.arrangement.apply(&ruled.delta, Some(states), writes)?;
             }
         }
-        if let (Some(rejected), Some(table)) = (ruled.rejected.take(), node.rejects)
-            && scope.keeps(table, node.rejects_built)
-        {
-            self.note_rejects(node, &rejected, states, step, writes)?;
+        if !ruled.rejected.is_empty() {
+            let table = node.rejects.ok_or_else(|| Error::Broken {
+                node: node.identity.clone(),
+                what: "rows are rejected by an operator that cannot fail",
+            })?;
+            if scope.keeps(table, node.rejects_built) {
+                self.note_rejects(node, table, &ruled.rejected, states, step, writes)?;
+            }
         }
         // A node that a build stands on, but that steps keep, writes nothing there.
         if let Scope::Build { own, .. } = scope {

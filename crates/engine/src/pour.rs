@@ -97,16 +97,13 @@ impl Builder {
     }
 
     /// Counts rows that a node could not take, unless that was done by an earlier pour, or is done by the steps.
-    pub(crate) fn count_rejects(&mut self, at: NodeIndex, rejected: Option<Rejected>) -> Result<()> {
+    pub(crate) fn count_rejects(&mut self, at: NodeIndex, rejected: &Rejected) -> Result<()> {
         let network = Arc::clone(self.network());
         let node = &network.graph.nodes[at];
-        let Some(rejected) = rejected else { return Ok(()) };
-        let counts = node.rejects.is_some_and(|table| self.owns(table)) && !self.counted.contains(&at);
-        if !counts {
-            return Ok(());
-        }
+        let own = node.rejects.filter(|&table| self.owns(table));
+        let Some(table) = own.filter(|_| !rejected.is_empty() && !self.counted.contains(&at)) else { return Ok(()) };
         self.portion(|builder, states, writes| {
-            network.note_rejects(node, &rejected, states, builder.view().step(), writes)
+            network.note_rejects(node, table, rejected, states, builder.view().step(), writes)
         })
     }
 
@@ -209,7 +206,7 @@ impl Builder {
             rejected.reasons.push(reject.error.to_string());
         }
         for (index, rejected) in of_nodes {
-            self.count_rejects(index, Some(rejected))?;
+            self.count_rejects(index, &rejected)?;
             seen.insert(index);
         }
         Ok(())

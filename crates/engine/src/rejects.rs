@@ -80,25 +80,21 @@ impl Rejected {
         Self { rows: Rows::new(), weights: Vec::new(), reasons: Vec::new() }
     }
 
-    /// The rows of a delta that failed; none where none did.
-    pub(crate) fn of(types: &[DataType], delta: &Delta, failures: &[Failure]) -> Result<Option<Self>> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// Adds the rows of a delta on which a node failed.
+    pub(crate) fn add(&mut self, graph: &Graph, node: &Node, delta: &Delta, failures: &[Failure]) -> Result<()> {
         if failures.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let positions: Vec<u32> = failures.iter().map(|failure| failure.row).collect();
         let failed = delta.take(&positions)?;
-        let rows = relation::columns::encode(&Layout::new(types.to_vec()), &failed.batch)?;
-        let reasons = failures.iter().map(|failure| failure.reason.clone()).collect();
-        Ok(Some(Self { rows, weights: failed.weights, reasons }))
-    }
-}
-
-impl Rejected {
-    /// Adds those of another.
-    pub(crate) fn append(&mut self, more: &Self) {
-        self.rows.append(&more.rows);
-        self.weights.extend_from_slice(&more.weights);
-        self.reasons.extend_from_slice(&more.reasons);
+        self.rows.append(&relation::columns::encode(&Layout::new(types(graph, node)), &failed.batch)?);
+        self.weights.extend(failed.weights);
+        self.reasons.extend(failures.iter().map(|failure| failure.reason.clone()));
+        Ok(())
     }
 }
 
@@ -113,19 +109,16 @@ fn names(graph: &Graph, node: &Node) -> Vec<String> {
 }
 
 impl Network {
-    /// Counts what a node rejected.
+    /// Counts what a node rejected, in the state that it has for that.
     pub(crate) fn note_rejects(
         &self,
         node: &Node,
+        table: TableId,
         rejected: &Rejected,
         states: States<'_>,
         step: u64,
         writes: &mut Writes,
     ) -> Result<()> {
-        let table = node.rejects.ok_or_else(|| Error::Broken {
-            node: node.identity.clone(),
-            what: "rows are rejected by an operator that cannot fail",
-        })?;
         let layout = Layout::new(types(&self.graph, node));
         let mut net: BTreeMap<Vec<u8>, (i64, usize)> = BTreeMap::new();
         for (i, row) in rejected.rows.iter().enumerate() {

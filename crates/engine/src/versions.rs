@@ -187,6 +187,8 @@ impl Engine {
     /// Puts the proposed version in place, and the incarnations that it was proposed over; false if there is none, or one of
     /// these is not loaded.
     pub fn swap(&mut self) -> Result<bool> {
+        // What a chain has still to run belongs to the version that serves when it ends.
+        self.settle()?;
         let is_loaded = |id: &TableId| self.network.tables.get(id).is_some_and(|table| table.load.is_done());
         let coming = self.versions.coming.take_if(|coming| coming.tables.iter().all(is_loaded));
         let Some(mut coming) = coming else { return Ok(false) };
@@ -202,6 +204,7 @@ impl Engine {
 
     /// Puts the version before in place again; false if there is none. The one that served is kept as the one before.
     pub fn rollback(&mut self) -> Result<bool> {
+        self.settle()?;
         let Some(before) = self.versions.before.take() else { return Ok(false) };
         self.versions.coming = None;
         let old = std::mem::replace(&mut self.versions.serving, before);

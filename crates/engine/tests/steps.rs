@@ -17,6 +17,7 @@ use house::{Host, House, Mode};
 use store::files::Files;
 
 const ITEMS: &str = "items(id bigint primary key, shop bigint, n bigint)";
+const NOTES: &str = "notes(id bigint primary key, text text)";
 const TOTALS: &str = "select shop, count(*) as rows, sum(n) as n from items group by shop";
 
 /// A house with these tables and models, begun with some rows.
@@ -260,7 +261,48 @@ fn build_beside_a_chain() {
     }
 }
 
-/// A build that has to begin again while a chain is under way begins with what readers see, not in the middle of it.
+/// What comes about of tables that a model does not read is nothing that its build has to know of: not that one is loaded again,
+/// nor that a transaction which is a chain brings rows of it.
+#[test]
+fn build_beside_other_tables() {
+    let mode = Mode { build_last: true, ..Mode::default() };
+    let mut house = begun(mode, &[ITEMS, NOTES], &[("m", TOTALS)], "+ items 1 1 1; + notes 1 a");
+    let mut build = house.engine().next_build().unwrap().unwrap();
+    let notes = house.engine().tables().find(|table| table.name.name == "notes").unwrap().id;
+    let first = parts(&mut house, &["+ items 2 1 2; + notes 2 b", "+ items 3 2 3"]);
+    let second = parts(&mut house, &["truncate notes; + items 4 2 4", "- items 1 1 1"]);
+    let doubt = Input::Reload { table: notes, reason: "in doubt".to_owned(), at_us: 1 };
+    let mut inputs: Vec<Input> = [first, vec![doubt], second].concat();
+    take_all(&mut house, &mut inputs);
+    let outcome = build.run();
+    assert_eq!(build.begun_again(), 0);
+    assert!(matches!(house.engine().finish_build(build, outcome).unwrap(), Finished::Live(_)));
+    house.check().unwrap();
+    assert_eq!(house.model_rows("m").unwrap(), ["1 1 2", "2 2 7"]);
+}
+
+/// What came after a build's run and is much, is caught up with beside the steps: the build goes on, and does not begin again.
+#[test]
+fn build_goes_on() {
+    let counted = "select text, count(*) as rows from notes group by text";
+    let mut house = begun(Mode { build_last: true, ..Mode::default() }, &[NOTES], &[("m", counted)], "+ notes 1 a");
+    let mut build = house.engine().next_build().unwrap().unwrap();
+    let outcome = build.run();
+    let long = "x".repeat(4 << 20);
+    let texts: Vec<String> = (2..8).map(|id| format!("+ notes {id} {long}")).collect();
+    let mut inputs = parts(&mut house, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    take_all(&mut house, &mut inputs);
+    let Finished::Again(mut build) = house.engine().finish_build(build, outcome).unwrap() else {
+        panic!("all of it was done between two steps");
+    };
+    let outcome = build.run();
+    assert_eq!(build.begun_again(), 0);
+    assert!(matches!(house.engine().finish_build(build, outcome).unwrap(), Finished::Live(_)));
+    house.check().unwrap();
+    assert_eq!(house.model_rows("m").unwrap(), ["a 1".to_owned(), format!("{long} 6")]);
+}
+
+/// A build that is asked for within a chain begins when that has come to its end, and what the chain did is not lost.
 #[test]
 fn build_begins_within_a_chain() {
     let mut house = begun(Mode { build_last: true, ..Mode::default() }, &[ITEMS], &[("m", TOTALS)], "+ items 1 1 1");
@@ -298,6 +340,65 @@ fn versions_within_a_chain() {
     assert_eq!(house.model_rows("m").unwrap(), ["1 2 5", "2 2 8"], "a half transaction is seen");
     take_all(&mut house, &mut inputs);
     assert_eq!(house.model_rows("m").unwrap(), ["1 2 5", "2 2 8"]);
+}
+
+/// A chain that cannot be run to its end lets no version be put in place or taken back: nothing of it has happened then.
+#[test]
+fn versions_within_a_broken_chain() {
+    let mut house = begun(Mode::default(), &[NOTES], &[("m", "select count(*) as rows from notes")], "+ notes 1 a");
+    let after = house.definitions(&[("m", "select max(id) as id from notes")]).unwrap();
+    house.engine().propose(after, b"after".to_vec()).unwrap();
+    house.engine().build_ready(&mut |_| {}).unwrap();
+    let mut id = 1;
+    for goes_back in [false, true] {
+        let served = house.model_rows("m").unwrap();
+        let label = house.engine().serving_label().unwrap();
+        // More than is read ahead.
+        let long = "x".repeat(3 << 20);
+        let texts = ["b", &long, &long, "c"].map(|text| {
+            id += 1;
+            format!("+ notes {id} {text}")
+        });
+        let mut inputs = parts(&mut house, &texts.each_ref().map(String::as_str));
+        take_hidden(&mut house, &mut inputs);
+        let folder = house.engine().store().folder().join("staged");
+        let stage = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+        let bytes = std::fs::read(&stage).unwrap();
+        std::fs::write(&stage, &bytes[..1 << 20]).unwrap();
+        let put = |house: &mut House| if goes_back { house.engine().rollback() } else { house.engine().swap() };
+        put(&mut house).unwrap_err();
+        assert_eq!(house.engine().serving_label().unwrap(), label);
+        assert_eq!(house.model_rows("m").unwrap(), served);
+        std::fs::write(&stage, &bytes).unwrap();
+        assert!(put(&mut house).unwrap());
+        take_all(&mut house, &mut inputs);
+        // As many as the newest one's number.
+        assert_eq!(house.model_rows("m").unwrap(), [id.to_string()]);
+        house.fold().unwrap();
+        id += 1;
+        house.step(&[part(&format!("+ notes {id} d"))]).unwrap();
+        assert_eq!(staged(&mut house), 0);
+    }
+}
+
+/// A chain is run again as it was begun, whatever the settings say by then: another number of rows in each of its steps would
+/// take numbers that the steps behind it have.
+#[test]
+fn emptied_as_it_was_begun() {
+    for (begun_with, run_with) in [(50_000, 1), (1, 50_000), (2, 3)] {
+        let mode = |emptied_rows_max| Mode { emptied_rows_max, ..Mode::default() };
+        let rows = (1..=9).map(|id| format!("+ items {id} {} 1", id % 2)).collect::<Vec<_>>().join("; ");
+        let mut house = begun(mode(begun_with), &[ITEMS], &[("m", TOTALS)], &rows);
+        let mut inputs = parts(&mut house, &["+ items 10 1 1", "truncate items; + items 11 1 7", "+ items 12 2 8"]);
+        take_all(&mut house, &mut inputs);
+        house.step(&[part("+ items 13 2 9")]).unwrap();
+        let step = house.engine().current_step();
+        house.set_emptied_rows_max(run_with);
+        house.reopen().unwrap();
+        house.check().unwrap();
+        assert_eq!(house.model_rows("m").unwrap(), ["1 1 7", "2 2 17"]);
+        assert!(house.engine().current_step() >= step);
+    }
 }
 
 /// A node is parked in the middle of a chain, and begun again within it: the model is what the tables say in the end.

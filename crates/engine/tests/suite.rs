@@ -16,7 +16,7 @@
 //! built after all steps, in large portions and row by row, and built beside the steps, a part of a build
 //! with every step or with every third; and with every transaction in the smallest parts, so that it is a chain of steps:
 //! alone, with builds beside it, and with restarts within. After each, every model equals the batch engine's answer over
-//! the tables, and all executions end with the same rows.
+//! the tables, and all executions end with the same rows and rejects.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -92,9 +92,9 @@ fn laws() -> Vec<Trial> {
     let law = |name: &str, check: fn(&mut Random) -> Result<(), String>| {
         let seeds = 0..2_000_u64;
         Trial::test(format!("laws/{name}"), move || {
-            seeds
-                .clone()
-                .try_for_each(|seed| check(&mut Random(seed)).map_err(|e| Failed::from(format!("seed {seed}: {e}"))))
+            seeds.clone().try_for_each(|seed| {
+                check(&mut Random(testkit::Rng::new(seed))).map_err(|e| Failed::from(format!("seed {seed}: {e}")))
+            })
         })
     };
     vec![
@@ -109,20 +109,16 @@ fn laws() -> Vec<Trial> {
     ]
 }
 
-/// SplitMix64 (Steele, Lea, Flood).
-struct Random(u64);
+/// Chance that a seed decides, and floats of it.
+struct Random(testkit::Rng);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 32) as usize % limit
+        self.0.below(limit)
     }
 
     /// Any finite float, near ones and prices often, NaN and infinities never.

@@ -157,6 +157,12 @@ impl Base {
         Ok(keys.filter(|key| !key.as_ref().is_ok_and(|(table, _)| self.dead.contains(table))))
     }
 
+    /// How many entries there are about, with what is written over or deleted and not compacted away yet.
+    pub(crate) fn entries(&self) -> Result<u64> {
+        let guard = self.read();
+        Ok(self.open(&guard)?.keyspace.approximate_len() as u64)
+    }
+
     /// Whether anything is left of a dropped table.
     pub(crate) fn is_empty(&self, table: TableId) -> Result<bool> {
         let mut left = self.range_of_any(table, Bound::Unbounded, Bound::Unbounded)?;

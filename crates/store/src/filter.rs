@@ -3,8 +3,9 @@
 //!
 //! Law: a view's filter knows every key that has a value in the view; of others it may be wrong. It only grows: a key that
 //! was deleted stays, and a newer view has the same filter with more in it. So a commit adds its keys before its view is
-//! published. Where there is no filter, every key may be there: after a store was opened until its tables were walked once
-//! ([`run`]), and when the filter has outgrown its budget.
+//! published ([`Told`]). Where there is no filter, every key may be there: after a store was opened until its tables were walked
+//! once ([`run`]), and when the filter has outgrown its budget. A walk that cannot come to its end is not begun, as far as
+//! that is known before; one that failed is begun again.
 //!
 //! Keys are known by their 32-bit hash, which they have in the overlay too. A layer is a Bloom filter of blocks of 256 bits,
 //! one of them per key (Putze, Sanders, Singler: "Cache-, Hash- and Space-Efficient Bloom Filters", WEA 2007); when one is
@@ -12,6 +13,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
+
+use relation::TableId;
 
 use crate::Result;
 use crate::part::{Part, hash};
@@ -84,6 +87,11 @@ impl Layer {
     }
 
     #[inline]
+    fn has_room(&self) -> bool {
+        self.keys.load(Ordering::Relaxed) < self.keys_max
+    }
+
+    #[inline]
     fn block(&self, bits: &Bits) -> &Block {
         let at = ((bits.block * self.blocks.len() as u64) >> 32) as usize;
         &self.blocks[at]
@@ -127,11 +135,16 @@ impl Filter {
             }
             newest = Some(layer);
         }
-        match newest.filter(|layer| layer.keys.load(Ordering::Relaxed) < layer.keys_max) {
+        match newest.filter(|layer| layer.has_room()) {
             Some(layer) => layer.add(&bits),
             None => self.grow()?.add(&bits),
         }
         Ok(())
+    }
+
+    /// How many keys it can take at most, about.
+    fn capacity(&self) -> u64 {
+        self.bytes_max.saturating_mul(8) / KEY_BITS
     }
 
     /// Adds all keys of a part, those that it deletes excluded.
@@ -149,9 +162,13 @@ impl Filter {
         self.layers.iter().map_while(OnceLock::get)
     }
 
-    /// One more layer, as large as the budget allows.
+    /// One more layer, as large as the budget allows; the one that another thread was quicker with.
     fn grow(&self) -> std::result::Result<&Layer, Full> {
-        let keys = self.layers().last().map_or(FIRST_KEYS, |layer| layer.keys_max.saturating_mul(GROWTH));
+        let last = self.layers().last();
+        if let Some(last) = last.filter(|last| last.has_room()) {
+            return Ok(last);
+        }
+        let keys = last.map_or(FIRST_KEYS, |layer| layer.keys_max.saturating_mul(GROWTH));
         let left = self.bytes_max.saturating_sub(self.bytes()).saturating_mul(8) / KEY_BITS;
         if left < FIRST_KEYS {
             return Err(Full);
@@ -167,15 +184,78 @@ impl std::fmt::Debug for Filter {
     }
 }
 
+/// Filters that know the keys of a commit on its way, or have no room for them.
+///
+/// The keys of a commit are told to the filters before the store is locked for it, so that nothing is done per key under its
+/// lock. Which filters there are may change in between, seldom: one that is new then is told under the lock.
+pub(crate) struct Told([Option<(Arc<Filter>, std::result::Result<(), Full>)>; 2]);
+
+impl Told {
+    /// Tells these filters, as far as they are there, the keys of parts.
+    pub(crate) fn of<'a>(
+        filters: [Option<Arc<Filter>>; 2],
+        parts: impl Iterator<Item = &'a (TableId, Arc<Part>)> + Clone,
+    ) -> Self {
+        Self(filters.map(|filter| {
+            let filter = filter?;
+            let fits = parts.clone().try_for_each(|(_, part)| filter.add_part(part));
+            Some((filter, fits))
+        }))
+    }
+
+    /// Whether a filter has room for the keys; it knows them afterwards.
+    pub(crate) fn fits<'a>(
+        &self,
+        filter: &Arc<Filter>,
+        mut parts: impl Iterator<Item = &'a (TableId, Arc<Part>)>,
+    ) -> bool {
+        let told = self.0.iter().flatten().find(|(told, _)| Arc::ptr_eq(told, filter));
+        let fits = match told {
+            Some((_, fits)) => *fits,
+            None => parts.try_for_each(|(_, part)| filter.add_part(part)),
+        };
+        fits.is_ok()
+    }
+}
+
+/// What a walk through the keys of a view came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walked {
+    /// The filter knows them all.
+    Whole,
+    /// There are more of them than it may take.
+    TooMany,
+    /// It could not go on.
+    Failed,
+}
+
 /// The life of the thread that makes a filter of what is stored, where there is none.
 pub(crate) fn run(shared: &Shared) {
-    loop {
-        let Some((view, filter)) = begin(shared) else { return };
-        let filled = fill(shared, &view, &filter);
-        if let Err(error) = &filled {
-            tracing::warn!(%error, "cannot list the keys that there are; looking for new ones takes reads until the next start");
+    while let Some((view, filter)) = begin(shared) {
+        let walked = fill(shared, &view, &filter).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list the keys that there are, and tries again; looking for new ones takes reads until then");
+            Walked::Failed
+        });
+        shared.end_filter(&view, filter, walked);
+        if walked == Walked::Failed && !pause(shared) {
+            return;
         }
-        shared.end_filter(&view, filter, matches!(filled, Ok(true)));
+    }
+}
+
+/// Waits until a walk that failed is worth another try; false when the store closes.
+fn pause(shared: &Shared) -> bool {
+    let until = crate::store::now() + shared.options.fold_retry;
+    let mut state = shared.state();
+    loop {
+        if shared.stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        let left = until.saturating_duration_since(crate::store::now());
+        if left.is_zero() {
+            return true;
+        }
+        state = shared.filter_lost.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
@@ -196,25 +276,33 @@ fn begin(shared: &Shared) -> Option<(Arc<View>, Arc<Filter>)> {
     }
 }
 
-/// Adds all keys of a view; false where there are too many of them, or the store closes.
-fn fill(shared: &Shared, view: &View, filter: &Filter) -> Result<bool> {
+/// How many entries of the tables there may be for each key that a filter can take: what was written over or deleted is among
+/// them until it is compacted away.
+const ENTRIES_PER_KEY_MAX: u64 = 2;
+
+/// Adds all keys of a view.
+fn fill(shared: &Shared, view: &View, filter: &Filter) -> Result<Walked> {
+    // All tables would be read only to find that out.
+    if view.base.entries()? / ENTRIES_PER_KEY_MAX > filter.capacity() {
+        return Ok(Walked::TooMany);
+    }
     for run in &view.runs {
-        for (_, part) in run.parts() {
-            if filter.add_part(part).is_err() {
-                return Ok(false);
-            }
+        if run.parts().try_for_each(|(_, part)| filter.add_part(part)).is_err() {
+            return Ok(Walked::TooMany);
         }
     }
     let mut seen = 0_u64;
     for key in view.base.keys()? {
         let (table, key) = key?;
         seen += 1;
-        let is_stopping = seen.is_multiple_of(4096) && shared.stopping.load(Ordering::Relaxed);
-        if is_stopping || filter.add(hash(table, &key)).is_err() {
-            return Ok(false);
+        if seen.is_multiple_of(4096) && shared.stopping.load(Ordering::Relaxed) {
+            return Ok(Walked::Failed);
+        }
+        if filter.add(hash(table, &key)).is_err() {
+            return Ok(Walked::TooMany);
         }
     }
-    Ok(true)
+    Ok(Walked::Whole)
 }
 
 #[cfg(test)]
@@ -222,7 +310,7 @@ mod tests {
     use super::*;
 
     fn hash_of(n: u64) -> u32 {
-        hash(relation::TableId(7), &n.to_be_bytes())
+        hash(TableId(7), &n.to_be_bytes())
     }
 
     /// Every key that was added may be there, over several layers, and few others.
@@ -245,7 +333,7 @@ mod tests {
     #[test]
     fn comes_back_after_opening() {
         let dir = tempfile::tempdir().unwrap();
-        let table = relation::TableId(20);
+        let table = TableId(20);
         let key = |n: u64| n.to_be_bytes();
         let put = |store: &crate::Store, step: u64, n: u64| {
             let mut writes = crate::Writes::new();
@@ -274,6 +362,40 @@ mod tests {
         assert!((1..=step).all(|n| !lacks(n) && snapshot.get(table, &key(n)).unwrap().is_some()));
         assert!((step + 1..step + 1000).filter(|&n| lacks(n)).count() > 900);
         assert!((step + 1..step + 1000).all(|n| snapshot.get(table, &key(n)).unwrap().is_none()));
+    }
+
+    /// A filter is told the keys of a commit once: before the store is locked, or under its lock where there was none before.
+    #[test]
+    fn is_told_before_the_lock() {
+        let mut part = Part::with_capacity(0);
+        (0..10_u64).for_each(|n| part.set(hash_of(n), &n.to_be_bytes(), Some(b"value")).unwrap());
+        let parts = [(TableId(7), Arc::new(part))];
+        let knows = |filter: &Filter| (0..10).all(|n| filter.may_have(hash_of(n)));
+        let filter = || Arc::new(Filter::new(1 << 20));
+        let (known, new, full) = (filter(), filter(), Arc::new(Filter::new(0)));
+        let told = Told::of([Some(Arc::clone(&known)), Some(Arc::clone(&full))], parts.iter());
+        assert!(knows(&known));
+        // Parts that nobody has named are not looked at again.
+        let unread = std::iter::once_with(|| -> &(TableId, Arc<Part>) { panic!("read under the lock") });
+        assert!(told.fits(&known, unread.clone()));
+        assert!(!told.fits(&full, unread));
+        assert!(told.fits(&new, parts.iter()) && knows(&new));
+    }
+
+    /// Tables with more keys than a filter may take are not read through to find that out.
+    #[test]
+    fn too_many_keys_are_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = crate::Options { filter_bytes: 100 << 10, ..crate::Options::default() };
+        let capacity = Filter::new(options.filter_bytes).capacity();
+        let store = crate::Store::open(dir.path(), options).unwrap();
+        let mut writes = crate::Writes::new();
+        (0..capacity * 3).for_each(|n| writes.put(TableId(20), &n.to_be_bytes(), b"value"));
+        store.commit(1, writes).unwrap();
+        store.fold_now().unwrap();
+        let filter = Filter::new(store.shared().options.filter_bytes);
+        let walked = fill(store.shared(), &store.shared().working(), &filter).unwrap();
+        assert_eq!((walked, filter.bytes()), (Walked::TooMany, 0));
     }
 
     /// It stays within its budget, and says when that is used up.

@@ -25,6 +25,8 @@ pub struct Stats {
     pub hot_bytes: u64,
     /// Memory of the filter over the keys that there are; 0 while there is none, and looking for new keys takes reads.
     pub filter_bytes: u64,
+    /// How often the keys for it could not be listed; it is tried again.
+    pub filter_failures: u64,
     /// Reads that the cache of newest values answered.
     pub hot_hits: u64,
     /// Reads that neither it nor the filter answered.

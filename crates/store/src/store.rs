@@ -12,7 +12,7 @@ use relation::TableId;
 use crate::base::Base;
 use crate::disk::Disk;
 use crate::files::{Files, System};
-use crate::filter::Filter;
+use crate::filter::{Filter, Told, Walked};
 use crate::folder::Folder;
 use crate::hot::Hot;
 use crate::log::{Log, Place, Replay, Syncer, Syncing};
@@ -172,7 +172,7 @@ impl Store {
         Ok(Self(Arc::new(handle)))
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
     }
 
@@ -249,8 +249,9 @@ impl Store {
     pub fn commit_beside(&self, writes: Writes) -> Result<()> {
         let shared = self.shared();
         let parts = Prepared::new(writes)?.into_parts();
+        let told = shared.tell_filters(parts.iter());
         let mut state = shared.wait_for_room(2)?;
-        shared.publish_beside(&mut state, parts)
+        shared.publish_beside(&mut state, parts, &told)
     }
 
     /// Asks for a fold of everything up to the newest step, and does not wait for it.
@@ -280,8 +281,9 @@ impl Store {
         }
         let parts: Vec<_> = parts.into_iter().map(|(table, part)| (table, Arc::new(part))).collect();
         let prepared: Vec<_> = prepared.into_iter().flat_map(Prepared::into_parts).collect();
+        let told = shared.tell_filters(prepared.iter().chain(&parts));
         let state = shared.wait_for_room(1)?;
-        shared.publish(state, step, prepared, parts, visibility)
+        shared.publish(state, step, prepared, parts, &told, visibility)
     }
 
     /// Begins a stage: a file for a transaction that is larger than memory.
@@ -508,6 +510,7 @@ impl Shared {
         step: u64,
         prepared: Vec<(TableId, Arc<Part>)>,
         parts: Vec<(TableId, Arc<Part>)>,
+        told: &Told,
         visibility: Visibility,
     ) -> Result<()> {
         let (visible, view) = self.views();
@@ -521,7 +524,7 @@ impl Shared {
             self.hot.forget(&prepared.iter().map(|(table, _)| *table).collect());
         }
         state.dropped.extend(dropped);
-        let filter = self.note_keys(&mut state, &view, prepared.iter().chain(&parts));
+        let filter = self.filter_after(&mut state, &view, told, prepared.iter().chain(&parts));
         let mut runs = view.runs.clone();
         let all: Vec<_> = if prepared.is_empty() { parts } else { prepared.into_iter().chain(parts).collect() };
         if !all.is_empty() {
@@ -551,10 +554,15 @@ impl Shared {
     }
 
     /// Publishes what came beside the steps: the newest step is what it was.
-    fn publish_beside(&self, state: &mut MutexGuard<'_, State>, parts: Vec<(TableId, Arc<Part>)>) -> Result<()> {
+    fn publish_beside(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        parts: Vec<(TableId, Arc<Part>)>,
+        told: &Told,
+    ) -> Result<()> {
         let (visible, view) = self.views();
         dropped_by(&state.dropped, parts.iter())?;
-        let filter = self.note_keys(state, &view, parts.iter());
+        let filter = self.filter_after(state, &view, told, parts.iter());
         let mut runs = view.runs.clone();
         runs.push(Arc::new(Run::beside(view.step, parts)));
         let next = Arc::new(View::new(view.step, runs, Arc::clone(&view.base), filter));
@@ -567,31 +575,46 @@ impl Shared {
         Ok(())
     }
 
-    /// Adds the keys of parts that will be published to the filter of the newest view, and to one that is being made. The
-    /// filter of the view to come: none where there is no room in it.
-    fn note_keys<'a>(
+    /// Tells the keys of parts that will be published to the filter of the newest view, and to one that is being made.
+    fn tell_filters<'a>(&self, parts: impl Iterator<Item = &'a (TableId, Arc<Part>)> + Clone) -> Told {
+        let coming = self.state().filter_coming.clone();
+        Told::of([self.working().filter.clone(), coming], parts)
+    }
+
+    /// The filter of the view to come, which knows the keys of parts, as does one that is being made: none where there is no
+    /// room in it.
+    fn filter_after<'a>(
         &self,
         state: &mut State,
         view: &View,
+        told: &Told,
         parts: impl Iterator<Item = &'a (TableId, Arc<Part>)> + Clone,
     ) -> Option<Arc<Filter>> {
-        let add = |filter: &Arc<Filter>| parts.clone().try_for_each(|(_, part)| filter.add_part(part)).is_ok();
-        if state.filter_coming.as_ref().is_some_and(|coming| !add(coming)) {
+        if state.filter_coming.as_ref().is_some_and(|coming| !told.fits(coming, parts.clone())) {
             state.filter_coming = None;
         }
-        let filter = view.filter.clone().filter(add);
+        let filter = view.filter.clone().filter(|filter| told.fits(filter, parts));
         if filter.is_none() && view.filter.is_some() {
             self.filter_lost.notify_all();
         }
         filter
     }
 
-    /// Publishes a filter that was made of a view and has what was committed since; one that is not whole is given up.
-    pub(crate) fn end_filter(&self, made_of: &View, filter: Arc<Filter>, is_whole: bool) {
+    /// Publishes a filter that was made of a view and has what was committed since. One for which there are too many keys is
+    /// given up.
+    pub(crate) fn end_filter(&self, made_of: &View, filter: Arc<Filter>, walked: Walked) {
         let mut state = self.state();
-        if state.filter_coming.take().is_none() || !is_whole {
-            state.filter_given_up = true;
-            return;
+        let has_all = state.filter_coming.take().is_some();
+        match walked {
+            Walked::Failed if has_all => {
+                state.stats.filter_failures += 1;
+                return;
+            }
+            Walked::Whole if has_all => {}
+            Walked::Whole | Walked::TooMany | Walked::Failed => {
+                state.filter_given_up = true;
+                return;
+            }
         }
         let (visible, working) = self.views();
         let next = Arc::new(working.with_filter(&filter));
@@ -702,6 +725,38 @@ mod tests {
         between::<Writes>();
         between::<Replay>();
         between::<Syncing>();
+    }
+
+    /// Keys that could not be listed are listed again.
+    #[test]
+    fn a_filter_is_made_again_after_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { fold_retry: Duration::from_millis(1), ..Options::default() };
+        let store = Store::open(dir.path(), options).unwrap();
+        let mut writes = Writes::new();
+        writes.put(TableId(16), b"key", b"value");
+        store.commit(1, writes).unwrap();
+        store.fold_now().unwrap();
+        let until = |what: &str, holds: &dyn Fn() -> bool| {
+            let seen = (0..100_000_000_u64).any(|_| {
+                std::thread::yield_now();
+                holds()
+            });
+            assert!(seen, "never: {what}");
+        };
+        let shared = store.shared();
+        let view = shared.working();
+        let tables = std::mem::replace(&mut *view.base.write(), crate::base::Access::Closed);
+        {
+            let _state = shared.state();
+            let without = Arc::new(View::new(view.step, view.runs.clone(), Arc::clone(&view.base), None));
+            shared.set_views(Arc::clone(&without), without);
+            shared.filter_lost.notify_all();
+        }
+        until("it fails", &|| store.stats().filter_failures > 0);
+        assert_eq!(store.stats().filter_bytes, 0);
+        *view.base.write() = tables;
+        until("there is a filter", &|| store.stats().filter_bytes > 0);
     }
 
     /// A commit that waits for room ends when the store closes.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::expr::MapProgram;
 use crate::graph::{Compiling, Node, NodeIndex};
 use crate::pour::Portion;
-use crate::rejects::{Rejected, types};
+use crate::rejects::Rejected;
 
 /// Constant rows: they never change.
 pub(crate) struct Values;
@@ -49,11 +49,8 @@ impl Rule for Map {
     fn apply(&self, node: &Node, inputs: &Inputs<'_>, around: Around<'_>, _: &mut Writes) -> Result<Ruled> {
         let [Some(delta)] = inputs else { return Ok(Delta::empty(&node.arrow).into()) };
         let mut mapped = self.0.evaluate(&delta.batch)?;
-        let failures = std::mem::take(&mut mapped.failures);
-        let rejected = match failures.is_empty() {
-            true => None,
-            false => Rejected::of(&types(&around.network.graph, node), delta, &failures)?,
-        };
+        let mut rejected = Rejected::none();
+        rejected.add(&around.network.graph, node, delta, &std::mem::take(&mut mapped.failures))?;
         Ok(Ruled { delta: mapped.weighted(&delta.weights), rejected, relation: None })
     }
 
@@ -69,11 +66,11 @@ impl Rule for Map {
         if builder.network().graph.is_scan(at) {
             return builder.pour_query(at, each);
         }
-        let types = types(&builder.network().graph, node);
         builder.pour_node(node.inputs[0], &mut |builder, delta| {
             let mut mapped = self.0.evaluate(&delta.batch)?;
-            let failures = std::mem::take(&mut mapped.failures);
-            builder.count_rejects(at, Rejected::of(&types, &delta, &failures)?)?;
+            let mut rejected = Rejected::none();
+            rejected.add(&builder.network().graph, node, &delta, &std::mem::take(&mut mapped.failures))?;
+            builder.count_rejects(at, &rejected)?;
             each(builder, mapped.weighted(&delta.weights))
         })
     }

@@ -27,14 +27,14 @@ use crate::step::RelationReport;
 pub(crate) struct Ruled {
     pub(crate) delta: Delta,
     /// Rows that it could not take, with their weights.
-    pub(crate) rejected: Option<Rejected>,
+    pub(crate) rejected: Rejected,
     /// What changed in the relation that it keeps.
     pub(crate) relation: Option<RelationReport>,
 }
 
 impl From<Delta> for Ruled {
     fn from(delta: Delta) -> Self {
-        Self { delta, rejected: None, relation: None }
+        Self { delta, rejected: Rejected::none(), relation: None }
     }
 }
 

@@ -42,7 +42,7 @@ impl Rule for Sink {
             rows: first,
             weights,
         };
-        Ok(Ruled { delta, rejected: None, relation: Some(report) })
+        Ok(Ruled { relation: Some(report), ..Ruled::from(delta) })
     }
 
     fn states(&self) -> Vec<TableId> {

@@ -144,6 +144,23 @@ impl House {
         self.files = Some(files);
     }
 
+    /// How many batches the source has sent: the position of the last is the number of it.
+    pub(crate) fn sent(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether the last batch that the source has sent was taken.
+    pub(crate) fn is_at_what_was_sent(&mut self) -> bool {
+        let at = self.offset.to_string();
+        let engine = self.engine();
+        engine.source("test").and_then(|source| engine.position(source)).is_some_and(|position| position.0 == at)
+    }
+
+    /// Another setting from the next opening on.
+    pub(crate) fn set_emptied_rows_max(&mut self, rows: usize) {
+        self.mode.emptied_rows_max = rows;
+    }
+
     /// Definitions of models over the tables, under their names.
     pub(crate) fn definitions(&self, models: &[(&str, &str)]) -> Result<Vec<ModelDefinition>, String> {
         let names = Names::new(&self.tables);
@@ -245,15 +262,16 @@ impl House {
     fn altered(&mut self, name: &str, schema: &Schema) -> Result<(), String> {
         self.begun()?;
         let (id, _) = self.table(name)?;
+        // So it is found from here on, whenever the engine is opened again.
+        self.loading.insert(name.to_owned());
+        let told = self.tables.iter_mut().find(|(known, _)| known == name).ok_or_else(|| format!("no table {name}"))?;
+        told.1 = schema.clone();
         self.take(vec![Input::Altered { table: id, reason: "alter table".to_owned(), at_us: 1 }])?;
         let engine = self.engine();
         let source = engine.register_source("test").map_err(|e| e.to_string())?;
         let id = engine.register_table(source, &TableName::new(SCHEMA, name), schema).map_err(|e| e.to_string())?;
         engine.registered_step().map_err(|e| e.to_string())?;
         self.fold()?;
-        self.loading.insert(name.to_owned());
-        let told = self.tables.iter_mut().find(|(known, _)| known == name).ok_or_else(|| format!("no table {name}"))?;
-        told.1 = schema.clone();
         // Its columns are again what they were.
         if self.engine().table(id).is_some_and(|table| matches!(table.load, Load::Altered { .. })) {
             self.take(vec![Input::Reload { table: id, reason: "as before".to_owned(), at_us: 2 }])?;
@@ -669,7 +687,7 @@ impl House {
         self.check_live()
     }
 
-    /// Every model whose tables are loaded is live.
+    /// Every model whose tables are loaded is live, and what is coming is in place when all tables are.
     pub(crate) fn check_live(&mut self) -> Result<(), String> {
         let loading = |table: &engine::SourceTable| !matches!(table.load, Load::Complete | Load::Parked { .. });
         let engine = self.engine();
@@ -685,6 +703,10 @@ impl House {
                 ModelState::Failed { reason } => return Err(format!("{} failed: {reason}", model.name)),
                 ModelState::Parked { reason } => return Err(format!("{} is parked: {reason}", model.name)),
             }
+        }
+        let is_whole = engine.tables_to_come().all(|table| table.load == Load::Complete);
+        if is_whole && engine.coming() != Coming::Nothing {
+            return Err(format!("not put in place: {:?}", engine.coming()));
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ struct Kept {
     /// Those of them that may have been swept, this time or when it was loaded again before.
     uncertain: BTreeSet<Row>,
     /// What it held when its columns changed, for as long as that serves.
-    frozen: Option<Vec<String>>,
+    frozen: Option<Box<Kept>>,
     /// By key; a bag's rows are their own keys.
     rows: BTreeMap<Row, (Row, usize)>,
 }
@@ -185,11 +185,12 @@ impl Ledger {
             }
             Act::Model { .. } | Act::Fold | Act::Propose => act.clone(),
             Act::Altered { name, schema } => {
-                self.open();
+                if !self.begun {
+                    self.begin(&[]);
+                }
                 if let Some(table) = self.tables.get_mut(name) {
-                    let frozen = table.frozen.take();
                     let before = std::mem::replace(table, Kept::new(schema, true));
-                    table.frozen = frozen.or_else(|| Some(before.texts(&|_| true)));
+                    table.frozen = Some(Box::new(before));
                 }
                 act.clone()
             }
@@ -269,11 +270,9 @@ impl Ledger {
     /// and of tables that are `altered` what they held before serves.
     pub(crate) fn contents(&self, stored: &Contents, altered: &BTreeSet<String>) -> Contents {
         let rows = |(name, table): (&String, &Kept)| {
-            let rows = match &table.frozen {
-                Some(frozen) if altered.contains(name) => frozen.clone(),
-                _ => table.texts(&|row| stored.get(name).is_some_and(|rows| rows.contains(row))),
-            };
-            (name.clone(), rows)
+            let serving = table.frozen.as_ref().filter(|_| altered.contains(name));
+            let is_stored = |row: &String| stored.get(name).is_some_and(|rows| rows.contains(row));
+            (name.clone(), serving.map_or(table, |frozen| frozen).texts(&is_stored))
         };
         self.tables.iter().map(rows).collect()
     }

@@ -32,6 +32,8 @@ pub(crate) struct Table {
     load: Load,
     /// It was loaded again, and may not be swept yet.
     unswept: bool,
+    /// Its columns have changed once.
+    altered: bool,
 }
 
 pub(crate) struct Server {
@@ -43,6 +45,12 @@ pub(crate) struct Server {
 
 const LONG: usize = 1_100;
 
+impl Table {
+    fn change_rows(&mut self, change: &mut dyn FnMut(&mut Row)) {
+        self.rows.iter_mut().chain(&mut self.gone).for_each(change);
+    }
+}
+
 impl Server {
     pub(crate) fn new(rng: &mut Rng, doubts: Option<Rng>, without: &Without) -> Self {
         let count = rng.between(2, 4);
@@ -51,7 +59,16 @@ impl Server {
             let schema = server.schema(rng);
             let in_chunks = !without.has("loading") && rng.chance(35);
             let (name, load) = (format!("t{i}"), Load::Absent);
-            let table = Table { name, schema, in_chunks, rows: Vec::new(), gone: Vec::new(), load, unswept: false };
+            let table = Table {
+                name,
+                schema,
+                in_chunks,
+                rows: Vec::new(),
+                gone: Vec::new(),
+                load,
+                unswept: false,
+                altered: false,
+            };
             server.tables.push(table);
             for _ in 0..rng.between(0, 12) {
                 server.insert(rng, i);
@@ -145,6 +162,47 @@ impl Server {
         table.in_chunks = true;
         table.unswept = !table.schema.key.is_empty();
         Some(Piece::Reload(table.name.clone()))
+    }
+
+    /// The columns of a table change: one comes, one goes, or one is of another type. It is loaded anew from there on.
+    pub(crate) fn alter(&mut self) -> Option<Act> {
+        let mut rng = self.doubts.take()?;
+        let act = if rng.chance(6) { self.altered(&mut rng) } else { None };
+        self.doubts = Some(rng);
+        act
+    }
+
+    fn altered(&mut self, rng: &mut Rng) -> Option<Act> {
+        let at = rng.below(self.tables.len());
+        let table = &self.tables[at];
+        if table.altered || matches!(table.load, Load::Absent) {
+            return None;
+        }
+        let mut schema = table.schema.clone();
+        let payload: Vec<usize> = (0..schema.columns.len()).filter(|i| !schema.key.contains(i)).collect();
+        match rng.below(3) {
+            0 if !payload.is_empty() && schema.columns.len() > 2 => {
+                let gone = *rng.pick(&payload);
+                schema.columns.remove(gone);
+                schema.key.iter_mut().filter(|k| **k > gone).for_each(|k| *k -= 1);
+                self.tables[at].change_rows(&mut |row| drop(row.remove(gone)));
+            }
+            1 if payload.iter().any(|&i| schema.columns[i].data_type == DataType::Int32) => {
+                let column = payload.into_iter().find(|&i| schema.columns[i].data_type == DataType::Int32)?;
+                schema.columns[column].data_type = if rng.chance(50) { DataType::Int64 } else { DataType::Text };
+            }
+            _ => {
+                let column = Column::new("x", DataType::Int32);
+                let value = self.value(rng, &column);
+                schema.columns.push(column);
+                self.tables[at].change_rows(&mut |row| row.push(value.clone()));
+            }
+        }
+        let table = &mut self.tables[at];
+        table.schema = schema.clone();
+        table.load = Load::Chunks { after: None, touched: BTreeSet::new() };
+        (table.in_chunks, table.altered, table.unswept) = (true, true, false);
+        Some(Act::Altered { name: table.name.clone(), schema })
     }
 
     /// A portion of a table that was loaded again is swept.

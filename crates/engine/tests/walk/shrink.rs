@@ -201,6 +201,10 @@ impl<'a> Shrinker<'a> {
     fn without_columns(&mut self) {
         for at in 0..self.best.len() {
             let Some(Act::Table { name, schema, .. }) = self.best.get(at).cloned() else { continue };
+            // Its rows have other columns later.
+            if self.best.iter().any(|act| matches!(act, Act::Altered { name: altered, .. } if *altered == name)) {
+                continue;
+            }
             for column in (0..schema.columns.len()).rev() {
                 let Some(Act::Table { schema, .. }) = self.best.get(at) else { break };
                 if schema.key.contains(&column) || schema.columns.len() < 2 {

@@ -1,5 +1,9 @@
 //! A walk: the story that a seed decides.
 
+use std::collections::BTreeMap;
+
+use relation::{Column, Schema};
+
 use crate::Without;
 use crate::house::Names;
 use crate::house::story::{Act, Batch, Change, Piece, in_parts};
@@ -19,7 +23,7 @@ pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
     let count = server.tables.len();
     let late_table = rng.chance(20) && !without.has("late");
     let early_tables = if late_table { count - 1 } else { count };
-    let models = models(&mut rng, &server, without, early_tables);
+    let mut models = models(&mut rng, &server, without, early_tables);
     let late_models = if without.has("late") { 0 } else { rng.weighted(&[6, 2, 2]) };
     let early_models = models.early.min(models.told.len().saturating_sub(late_models));
     let mut acts: Vec<Act> = (0..early_tables).map(|i| server.told(i)).collect();
@@ -41,6 +45,15 @@ pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
             server.restarted();
         }
         act(&mut rng, &mut server, without, &mut acts);
+        // What is told of for later is planned over columns as they were.
+        if (at >= grows || grows == length)
+            && !without.has("altered")
+            && let Some(altered) = server.alter()
+        {
+            acts.push(altered);
+            acts.extend(told_anew(&mut Rng::new(seed ^ at as u64), &server, without, &mut models));
+            acts.push(Act::Propose);
+        }
     }
     end(&mut rng, &mut server, &mut acts);
     for _ in 0..rng.between(1, 3) {
@@ -99,10 +112,59 @@ fn act(rng: &mut Rng, server: &mut Server, without: &Without, acts: &mut Vec<Act
     }
 }
 
+/// The models over tables whose columns have changed: those that cannot be planned any more are others, and those that read a
+/// column of another type, since nobody would compare what they compare.
+fn told_anew(rng: &mut Rng, server: &Server, without: &Without, models: &mut Models) -> Vec<Act> {
+    let tables: Vec<_> = server.tables.iter().map(|table| (table.name.clone(), table.schema.clone())).collect();
+    let mut names = Names::new(&tables);
+    let mut relations: Vec<Relation> = tables.iter().map(|(name, schema)| Relation::new(name, schema)).collect();
+    let mut retyped: Vec<String> = Vec::new();
+    for (name, schema) in &tables {
+        models.note(name, schema, &mut retyped);
+    }
+    let mut anew = Vec::new();
+    for at in 0..models.told.len() {
+        let Act::Model { name, sql } = models.told[at].clone() else { continue };
+        let tries = (0..12).map(|_| Writer::new(rng, &relations, without).model());
+        let tries: Vec<String> = tries.collect();
+        let is_kept = !retyped.iter().any(|name| sql.contains(name.as_str()));
+        let simplest = format!("select count(*) as c0 from {}", tables[0].0);
+        let mut all = is_kept.then(|| sql.clone()).into_iter().chain(tries).chain([simplest]);
+        let planned = all.find_map(|sql| Some((plan::plan_model(&sql, &names).ok()?.schema, sql)));
+        let Some((schema, said)) = planned else { continue };
+        names.add(&name, &schema);
+        relations.push(Relation::new(&name, &schema));
+        models.note(&name, &schema, &mut retyped);
+        if said != sql {
+            models.told[at] = Act::Model { name, sql: said };
+            anew.push(models.told[at].clone());
+        }
+    }
+    anew
+}
+
 struct Models {
     told: Vec<Act>,
     /// The first so many read early tables alone.
     early: usize,
+    /// Columns of tables and models.
+    schemas: BTreeMap<String, Schema>,
+}
+
+impl Models {
+    /// Notes the columns of a table or model, and whether one that it had is of another type.
+    fn note(&mut self, name: &str, schema: &Schema, retyped: &mut Vec<String>) {
+        let before = self.schemas.insert(name.to_owned(), schema.clone());
+        let is_retyped = |before: &Schema| {
+            let other = |column: &Column| {
+                before.columns.iter().any(|old| old.name == column.name && old.data_type != column.data_type)
+            };
+            schema.columns.iter().any(other)
+        };
+        if before.is_some_and(|before| is_retyped(&before)) {
+            retyped.push(name.to_owned());
+        }
+    }
 }
 
 fn models(rng: &mut Rng, server: &Server, without: &Without, early_tables: usize) -> Models {
@@ -111,6 +173,7 @@ fn models(rng: &mut Rng, server: &Server, without: &Without, early_tables: usize
     let relation = |i: usize| Relation::new(&tables[i].0, &tables[i].1);
     let mut relations: Vec<Relation> = (0..early_tables).map(relation).collect();
     let mut told = Vec::new();
+    let mut schemas: BTreeMap<String, Schema> = tables.iter().cloned().collect();
     let wanted = rng.between(3, 6);
     let turn = if early_tables < tables.len() { rng.between(1, wanted) } else { wanted };
     let mut early = None;
@@ -125,9 +188,10 @@ fn models(rng: &mut Rng, server: &Server, without: &Without, early_tables: usize
             let Ok(planned) = plan::plan_model(&sql, &names) else { continue };
             names.add(&name, &planned.schema);
             relations.push(Relation::new(&name, &planned.schema));
+            schemas.insert(name.clone(), planned.schema);
             told.push(Act::Model { name, sql });
             break;
         }
     }
-    Models { early: early.unwrap_or(told.len()), told }
+    Models { early: early.unwrap_or(told.len()), told, schemas }
 }

@@ -10,19 +10,16 @@ pub(crate) mod property;
 pub(crate) mod records;
 pub(crate) mod stages;
 
-/// A small generator of numbers: the same seed gives the same test.
-pub(crate) struct Random(u64);
+/// Chance that a seed decides, in the sizes that a store counts in.
+pub(crate) struct Random(testkit::Rng);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(testkit::Rng::new(seed))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+        self.0.bits()
     }
 
     /// Below `n`.

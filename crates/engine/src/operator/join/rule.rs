@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use plan::JoinKind;
-use relation::{DataType, TableId};
+use relation::TableId;
 use store::Writes;
 
 use super::{FailedPairs, JoinOp};
@@ -14,7 +14,7 @@ use crate::expr::{Condition, MapProgram};
 use crate::graph::{Compiling, Graph, Node, NodeIndex, Surroundings};
 use crate::operator::rule::{Around, Inputs, PointKey, Rule, Ruled};
 use crate::pour::{Portion, Slices};
-use crate::rejects::{Rejected, types};
+use crate::rejects::Rejected;
 
 /// The rule of a join, with the sides by which it finds the old rows of its inputs, and its counts.
 pub(crate) fn compile(
@@ -40,16 +40,12 @@ pub(crate) fn compile(
 struct JoinRule(Arc<JoinOp>);
 
 /// Pairs on which the condition failed, as rejected rows.
-fn rejected(types: &[DataType], failed: &FailedPairs) -> Result<Option<Rejected>> {
-    let mut all: Option<Rejected> = None;
+fn rejected(graph: &Graph, node: &Node, failed: &FailedPairs) -> Result<Rejected> {
+    let mut rejected = Rejected::none();
     for (pairs, failures) in &failed.parts {
-        match (Rejected::of(types, pairs, failures)?, &mut all) {
-            (Some(more), Some(all)) => all.append(&more),
-            (more, all @ None) => *all = more,
-            (None, Some(_)) => {}
-        }
+        rejected.add(graph, node, pairs, failures)?;
     }
-    Ok(all)
+    Ok(rejected)
 }
 
 impl Rule for JoinRule {
@@ -62,10 +58,7 @@ impl Rule for JoinRule {
             return Err(Error::Broken { node: node.identity.clone(), what: "a join has not two inputs" });
         };
         let joined = self.0.apply(left, right, around.states, writes)?;
-        let rejected = match joined.failed.parts.is_empty() {
-            true => None,
-            false => rejected(&types(&around.network.graph, node), &joined.failed)?,
-        };
+        let rejected = rejected(&around.network.graph, node, &joined.failed)?;
         Ok(Ruled { delta: joined.delta, rejected, relation: None })
     }
 
@@ -81,7 +74,6 @@ impl Rule for JoinRule {
         if self.0.state.is_none() {
             return Ok(());
         }
-        let types = types(&builder.network().graph, node);
         let mut slices = Slices::default();
         builder.pour(node.inputs[self.0.counting() as usize], &mut |builder, delta| {
             slices.each(builder, &delta, &mut |builder, part| {
@@ -90,7 +82,8 @@ impl Rule for JoinRule {
                     (failed, looked_at) = self.0.keep(&part, states, writes)?;
                     Ok(())
                 })?;
-                builder.count_rejects(at, rejected(&types, &failed)?)?;
+                let rejected = rejected(&builder.network().graph, node, &failed)?;
+                builder.count_rejects(at, &rejected)?;
                 Ok(looked_at)
             })
         })?;
@@ -103,12 +96,12 @@ impl Rule for JoinRule {
         if self.0.kind == JoinKind::NullAwareAnti {
             return builder.pour_query(at, each);
         }
-        let types = types(&builder.network().graph, node);
         let mut slices = Slices::default();
         builder.pour_node(node.inputs[self.0.pouring() as usize], &mut |builder, delta| {
             slices.each(builder, &delta, &mut |builder, part| {
                 let met = self.0.expand(self.0.pouring(), &super::Found::all(part), builder.states())?;
-                builder.count_rejects(at, rejected(&types, &met.failed)?)?;
+                let rejected = rejected(&builder.network().graph, node, &met.failed)?;
+                builder.count_rejects(at, &rejected)?;
                 if !met.found.delta.is_empty() {
                     each(builder, met.found.delta)?;
                 }
