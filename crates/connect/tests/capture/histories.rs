@@ -28,6 +28,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("purged_and_put_back", purged),
         trial("a_lost_connection_goes_on", lost_connection),
         trial("all_tables_are_loaded_again_from_now", restarted),
+        trial("an_unknown_event", || unreadable("unknown 98", start(), "type 98, which is unknown")),
+        trial("a_damaged_event", || unreadable("insert 12345 3,x", start(), "no table map has introduced")),
+        trial("a_position_of_another_make", || {
+            unreadable("heartbeat binlog.000001", Some(Position("kafka@7".to_owned())), "position cannot be read")
+        }),
         trial("a_taken_server_id", taken_id),
     ]
 }
@@ -106,6 +111,27 @@ impl Watched {
         };
         let result = tokio::time::timeout(NOTICE, said).await;
         result.unwrap_or_else(|_| Err(format!("it does not say {wanted}, {words}: {:?}", self.said)))
+    }
+
+    /// All is loaded again from now: its load comes behind that word, and no batch before it.
+    async fn begin_anew(&mut self) -> Outcome {
+        if !self.control.restart_from_now() {
+            return Err("it cannot begin anew".to_owned());
+        }
+        let mut chunks = 0;
+        while chunks == 0 {
+            match self.events.recv().await.ok_or("the source has ended")? {
+                SourceEvent::Reload { .. } => self.reloads += 1,
+                SourceEvent::Batch(batch) if self.reloads == 0 => return Err(format!("a batch before: {batch:?}")),
+                SourceEvent::Batch(batch) => {
+                    chunks += batch.chunks.len();
+                    self.position = Some(batch.position);
+                }
+                SourceEvent::State(state, message) => self.said.push((state, message)),
+                other => return Err(format!("{other:?}")),
+            }
+        }
+        self.until(SourceState::Streaming, "").await
     }
 
     async fn stop(self) -> Result<Position, String> {
@@ -216,23 +242,7 @@ async fn restarted() -> Outcome {
     });
     let mut source = Watched::start(&server, Some(position));
     source.until(SourceState::Stalled, "another history").await?;
-    if !source.control.restart_from_now() {
-        return Err("it cannot begin anew".to_owned());
-    }
-    let mut chunks = 0;
-    while chunks == 0 {
-        match source.events.recv().await.ok_or("the source has ended")? {
-            SourceEvent::Reload { .. } => source.reloads += 1,
-            SourceEvent::Batch(batch) if source.reloads == 0 => return Err(format!("a batch before: {batch:?}")),
-            SourceEvent::Batch(batch) => {
-                chunks += batch.chunks.len();
-                source.position = Some(batch.position);
-            }
-            SourceEvent::State(state, message) => source.said.push((state, message)),
-            other => return Err(format!("{other:?}")),
-        }
-    }
-    source.until(SourceState::Streaming, "").await?;
+    source.begin_anew().await?;
     let position = source.stop().await?;
     // The new position is of the new log: a restart goes on there.
     let longer = log(3, "new")?.begun(1_700_000_500);
@@ -240,6 +250,21 @@ async fn restarted() -> Outcome {
     let mut source = Watched::start(&server, Some(position));
     source.until_rows(2).await?;
     Ok(())
+}
+
+/// What of the log cannot be read stalls the source, with the remedy; and the remedy works.
+async fn unreadable(line: &str, resume: Option<Position>, words: &str) -> Outcome {
+    let lines = ["anonymous 10", "begin", "map 70 shop.orders", "insert 70 1,old", "xid", "anonymous 11", line];
+    let server = serve(Log::of(&lines.map(str::to_owned))?).await?;
+    server.change(|script| script.orders = vec![(1, "now".to_owned())]);
+    let mut source = Watched::start(&server, resume);
+    source.until(SourceState::Stalled, words).await?;
+    source.until(SourceState::Stalled, "tidemill resnapshot --all").await?;
+    source.begin_anew().await?;
+    match source.reloads {
+        1 => Ok(()),
+        other => Err(format!("loaded again {other} times")),
+    }
 }
 
 async fn taken_id() -> Outcome {

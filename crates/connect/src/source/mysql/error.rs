@@ -35,6 +35,9 @@ pub(crate) enum WireError {
     Silent(u64),
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// What the log holds is no event, or none that holds together.
+    #[error("damaged log: {0}")]
+    Damaged(String),
     /// The peer does not speak as we understand it.
     #[error("unexpected answer: {0}")]
     Protocol(String),
@@ -43,7 +46,7 @@ pub(crate) enum WireError {
     Enough,
     #[error("TLS: {0}")]
     Tls(String),
-    /// Only a person can mend it.
+    /// Only a person can mend it, and beginning anew would not: the source ends.
     #[error("{0}")]
     Fatal(Box<Failure>),
     /// Nothing comes as things are; what is to be done is said. The server may change: it is looked at again.
@@ -98,6 +101,11 @@ pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure
     match error {
         WireError::Fatal(failure) | WireError::Stalled(failure) => Some((**failure).clone()),
         WireError::Server(server) => server_failure(server, config),
+        WireError::Damaged(what) => Some(Failure {
+            message: format!("the log that {} sends cannot be read on", config.address()),
+            detail: format!("It is damaged: {what}."),
+            hint: format!("It is asked for again, in case it was damaged on its way. If it stays so: {LOAD_ALL_AGAIN}"),
+        }),
         WireError::Tls(reason) => Some(Failure {
             message: format!("cannot open an encrypted connection to {}", config.address()),
             detail: reason.clone(),

@@ -95,7 +95,7 @@ impl Header {
 }
 
 pub(crate) fn damaged(what: &str) -> WireError {
-    WireError::Protocol(format!("damaged log: {what}"))
+    WireError::Damaged(what.to_owned())
 }
 
 /// Whether events end in a checksum. Told by the format description at the head of each file.

@@ -242,7 +242,7 @@ impl Runner {
             Some(LogRefusal::NoSuchPlace | LogRefusal::NoSuchEvent) if was_passing => {
                 another_history(&error.to_string())
             }
-            _ if was_passing && matches!(error, WireError::Protocol(_)) => another_history(&error.to_string()),
+            _ if was_passing && matches!(error, WireError::Damaged(_)) => another_history(&error.to_string()),
             Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
                 "another one reads the log under server_id {}, which was ours; the next attempt takes another one ({error})",
                 self.server_id
@@ -371,11 +371,11 @@ impl Runner {
             None => start_position(sql, facts, &self.config).await?,
             Some(position) => {
                 let parsed = position.0.parse::<LogPosition>().map_err(|e| {
-                    WireError::from(Failure {
+                    WireError::Stalled(Box::new(Failure {
                         message: "the stored position cannot be read".to_owned(),
                         detail: e.to_string(),
                         hint: super::error::LOAD_ALL_AGAIN.to_owned(),
-                    })
+                    }))
                 })?;
                 (parsed, 0)
             }
@@ -590,7 +590,7 @@ impl Runner {
         }
         let Some(assembler) = &mut self.assembler else { return Ok(None) };
         assembler.set_read_time(now_us());
-        while let Some(packet) = log.next_packet()? {
+        while let Some(packet) = log.next_packet().map_err(|error| assembler.unread(error))? {
             let event = match packet.split_first() {
                 Some((0, event)) => event,
                 Some((0xff, _)) => return Err(WireError::Server(ServerError::parse(packet)).into()),

@@ -367,6 +367,22 @@ impl Assembler {
     /// Takes one event, as it came: header, body, checksum.
     #[inline]
     pub(crate) fn event(&mut self, event: &[u8]) -> Result<Step, WireError> {
+        self.take_event(event).map_err(|error| self.unread(error))
+    }
+
+    /// What cannot be read of the log, with its place: whatever does not hold together there is damage.
+    #[cold]
+    pub(crate) fn unread(&self, error: WireError) -> WireError {
+        match error {
+            WireError::Damaged(what) | WireError::Protocol(what) => {
+                WireError::Damaged(format!("{what}, at {}", self.here()))
+            }
+            other => other,
+        }
+    }
+
+    #[inline]
+    fn take_event(&mut self, event: &[u8]) -> Result<Step, WireError> {
         let header = Header::parse(event)?;
         if header.kind == kind::FORMAT_DESCRIPTION {
             self.checksum = Checksum::of_format_description(event);
@@ -549,10 +565,9 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
 }
 
 fn unknown_event(kind: u8, here: &str) -> WireError {
-    Failure {
+    WireError::Stalled(Box::new(Failure {
         message: format!("the log has an event of type {kind}, which is unknown"),
         detail: format!("It stands at {here} and is not marked as one that may be passed over."),
         hint: format!("A newer version may know it; or {LOAD_ALL_AGAIN}."),
-    }
-    .into()
+    }))
 }
