@@ -99,10 +99,16 @@ pub(crate) struct Script {
     pub(crate) piece_bytes: usize,
     /// The first connections to the log end after so many bytes each.
     pub(crate) cuts: Vec<usize>,
+    /// Connections so far.
+    pub(crate) connections: usize,
+    /// The connection of this number, counted from 0, leads to another server.
+    pub(crate) stranger: Option<usize>,
     /// Rows of `shop.orders`, in key order.
     pub(crate) orders: Vec<(i64, String)>,
 }
 
+/// The server_uuid of that other server.
+pub(crate) const STRANGER: &str = "99999999-71ca-11e1-9e33-c80aa9429562";
 /// The file that is left of a log that was purged.
 const LATER_FILE: &str = "binlog.000005";
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -131,9 +137,14 @@ impl FakeServer {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).ok();
                 let script = Arc::clone(&played);
+                let is_stranger = {
+                    let mut script = script.write().expect("no connection panics");
+                    script.connections += 1;
+                    script.stranger == Some(script.connections - 1)
+                };
                 connections.spawn(async move {
                     // A client that goes away ends its connection; that is no failure.
-                    Connection { stream, script }.serve().await.ok();
+                    Connection { stream, script, is_stranger }.serve().await.ok();
                 });
             }
         });
@@ -165,6 +176,7 @@ impl FakeServer {
 struct Connection {
     stream: TcpStream,
     script: Arc<RwLock<Script>>,
+    is_stranger: bool,
 }
 
 impl Connection {
@@ -208,8 +220,14 @@ impl Connection {
             result(&["Variable_name", "Value"], vec![text(&["gtid_mode", "OFF"])])
         } else if sql.starts_with("SELECT @@GLOBAL.server_uuid") {
             let uuid = self.script().uuid.clone();
-            let uuid = if uuid.is_empty() { "3e11fa47-71ca-11e1-9e33-c80aa9429562" } else { &uuid };
-            result(&["uuid", "executed", "purged"], vec![text(&[uuid, "", ""])])
+            let uuid = match (self.is_stranger, uuid.as_str()) {
+                (true, _) => STRANGER,
+                (false, "") => "3e11fa47-71ca-11e1-9e33-c80aa9429562",
+                (false, uuid) => uuid,
+            };
+            result(&["uuid"], vec![text(&[uuid])])
+        } else if sql.starts_with("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged") {
+            result(&["executed", "purged"], vec![text(&["", ""])])
         } else if sql.starts_with("SHOW BINARY LOGS") {
             let end = self.script().log.end().to_string();
             let file = if self.script().is_purged { LATER_FILE } else { FILE };

@@ -8,7 +8,7 @@ use libtest_mimic::{Failed, Trial};
 use relation::Position;
 use tokio::sync::mpsc::Receiver;
 
-use super::fake::{FILE, FakeServer, HEAD, Log, Script};
+use super::fake::{FILE, FakeServer, HEAD, Log, STRANGER, Script};
 use super::table;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +34,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             unreadable("heartbeat binlog.000001", Some(Position("kafka@7".to_owned())), "position cannot be read")
         }),
         trial("a_taken_server_id", taken_id),
+        trial("the_log_of_another_server_behind_the_address", || stranger(1)),
+        trial("answers_of_another_server_behind_the_address", || stranger(2)),
+        trial("rows_of_another_server_behind_the_address", || stranger(3)),
     ]
 }
 
@@ -77,7 +80,11 @@ struct Watched {
 
 impl Watched {
     fn start(server: &FakeServer, resume: Option<Position>) -> Self {
-        let tables = vec![table(0, "orders", true, Load::Complete)];
+        Self::with_load(server, resume, Load::Complete)
+    }
+
+    fn with_load(server: &FakeServer, resume: Option<Position>, load: Load) -> Self {
+        let tables = vec![table(0, "orders", true, load)];
         let (events, control) = MysqlSource::start(server.config(), tables, resume, Limits::default());
         Self { events, control, rows: 0, reloads: 0, position: None, said: Vec::new() }
     }
@@ -265,6 +272,22 @@ async fn unreadable(line: &str, resume: Option<Position>, words: &str) -> Outcom
         1 => Ok(()),
         other => Err(format!("loaded again {other} times")),
     }
+}
+
+/// One of the connections leads to another server: it takes nothing of it, says so, and goes on with the right one.
+async fn stranger(number: usize) -> Outcome {
+    let server = serve(log(3, "old")?).await?;
+    server.change(|script| {
+        script.stranger = Some(number);
+        script.orders = vec![(1, "old".to_owned()), (2, "old".to_owned()), (3, "old".to_owned())];
+    });
+    let mut source = Watched::with_load(&server, None, Load::Pending { cursor: None });
+    source.until(SourceState::Stalled, "leads to server").await?;
+    if !source.said.last().is_some_and(|(_, said)| said.contains(STRANGER)) || source.rows > 0 {
+        return Err(format!("{} rows, {:?}", source.rows, source.said));
+    }
+    source.until(SourceState::Streaming, "").await?;
+    if source.rows == 3 { Ok(()) } else { Err(format!("{} rows", source.rows)) }
 }
 
 async fn taken_id() -> Outcome {

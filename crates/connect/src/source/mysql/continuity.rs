@@ -18,16 +18,15 @@ use crate::source::Failure;
 
 use super::MysqlConfig;
 use super::error::{LOAD_ALL_AGAIN, WireError, purged};
-use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition};
-use super::server::Facts;
+use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
+use super::login::Met;
+use super::server::{Facts, log_files, unclear};
 use super::wire::{TextRows, Wire};
-
-const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// What a server is and has, as far as it matters for going on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ground {
-    /// Its UUID, on MariaDB its id.
+    /// As [`identity`](super::server::identity) tells it.
     pub(crate) server: String,
     /// It can be asked for transactions by their numbers.
     pub(crate) is_numbered: bool,
@@ -72,50 +71,51 @@ pub(crate) enum Way {
 }
 
 impl Ground {
-    pub(crate) async fn read(wire: &mut Wire, facts: &Facts) -> Result<Self, WireError> {
+    /// Of the server that was met.
+    pub(crate) async fn read(wire: &mut Wire, facts: &Facts, met: &Met) -> Result<Self, WireError> {
         let mut ground = match wire.server.mariadb {
             true => Self::of_mariadb(wire).await?,
             false => Self::of_mysql(wire, facts).await?,
         };
-        ground.files = files(wire).await?;
+        ground.server.clone_from(&met.server);
+        ground.files = log_files(wire).await?;
         ground.replica = replica(wire).await?;
         Ok(ground)
     }
 
     async fn of_mysql(wire: &mut Wire, facts: &Facts) -> Result<Self, WireError> {
-        let rows = match wire.query("SELECT @@GLOBAL.server_uuid, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged").await {
-            // MySQL 5.5 has neither.
-            Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => {
-                return Ok(Self { server: facts.server_id.to_string(), ..Self::default() });
-            }
-            other => other?,
-        };
-        let mut values = rows.rows.into_iter().next().unwrap_or_default().into_iter();
-        let mut next = || values.next().flatten().ok_or_else(|| unclear("who it is"));
-        let server = next()?;
-        let set = |text: String| text.parse::<GtidSet>().map_err(|e| WireError::Protocol(e.to_string()));
-        let (executed, purged) = (set(next()?)?, set(next()?)?);
-        Ok(Self { server, is_numbered: facts.gtid_mode, executed, purged, ..Self::default() })
+        // MySQL 5.5 knows neither.
+        if wire.server.numbers() < (5, 6, 5) {
+            return Ok(Self::default());
+        }
+        let rows = wire.query("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged").await?;
+        let row = rows.rows.into_iter().next().unwrap_or_default();
+        let [Some(executed), Some(purged)] = &row[..] else { return Err(unclear("what it has executed")) };
+        let set = |text: &str| text.parse::<GtidSet>().map_err(|e| WireError::Protocol(e.to_string()));
+        let (executed, purged) = (set(executed)?, set(purged)?);
+        Ok(Self { is_numbered: facts.gtid_mode, executed, purged, ..Self::default() })
     }
 
     async fn of_mariadb(wire: &mut Wire) -> Result<Self, WireError> {
-        let rows = wire.query("SELECT @@GLOBAL.server_id, @@GLOBAL.gtid_binlog_state").await?;
-        let row = rows.rows.into_iter().next().unwrap_or_default();
-        let [Some(server), Some(state)] = &row[..] else { return Err(unclear("who it is")) };
+        let rows = wire.query("SELECT @@GLOBAL.gtid_binlog_state").await?;
+        let state = rows.single().ok_or_else(|| unclear("what it has logged"))?;
         let mut domains = BTreeMap::new();
         for gtid in state.split(',').map(str::trim).filter(|gtid| !gtid.is_empty()) {
             let one: DomainGtids = gtid.parse().map_err(|e| WireError::Protocol(format!("{e}")))?;
             domains.extend(one.iter().map(|(domain, (id, sequence))| ((domain, id), sequence)));
         }
-        Ok(Self { server: server.clone(), is_numbered: true, domains, ..Self::default() })
+        Ok(Self { is_numbered: true, domains, ..Self::default() })
     }
 
     /// Whether to go on from a position that was read before, and how.
     pub(crate) fn judge(&self, position: &LogPosition, config: &MysqlConfig) -> Verdict {
         let mark = &position.mark;
-        if !mark.server.is_empty() && mark.server != self.server {
+        if !mark.server.is_empty() && !is_same_server(&mark.server, &self.server) {
+            // The file itself proves it: the same event in it, in the same file. A machine may have got another name.
+            let is_proven = mark.last.is_some() && is_renamed(&mark.server, &self.server);
             return match self.can_number(position) {
                 true => self.by_numbers(position, config),
+                false if is_proven && matches!(self.place(position), Place::Here) => self.by_file(position, config),
                 false => Verdict::Lost(foreign(
                     config,
                     format!(
@@ -260,6 +260,12 @@ fn is_older(file: &str, than: &str) -> bool {
     stem(file) == stem(than) && LogPoint::new(file, 0) < LogPoint::new(than, 0)
 }
 
+/// Whether MariaDB servers have the same id, with another host name or port.
+fn is_renamed(one: &str, other: &str) -> bool {
+    let id = |server: &str| server.split_once('@').map(|(id, _)| id.to_owned());
+    id(one).is_some() && id(one) == id(other)
+}
+
 enum Place {
     Here,
     /// The log no longer has that file, or the position names none.
@@ -286,17 +292,6 @@ fn foreign(config: &MysqlConfig, detail: String) -> Failure {
             "Correct host and port of the connection. Or, if this is the server from now on: {LOAD_ALL_AGAIN}"
         ),
     }
-}
-
-async fn files(wire: &mut Wire) -> Result<Vec<(String, u64)>, WireError> {
-    let rows = wire.query("SHOW BINARY LOGS").await?;
-    let file = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let name = values.next().flatten().ok_or_else(|| unclear("its log files"))?;
-        let bytes = values.next().flatten().and_then(|bytes| bytes.parse().ok());
-        Ok((name, bytes.ok_or_else(|| unclear("the sizes of its log files"))?))
-    };
-    rows.rows.into_iter().map(file).collect()
 }
 
 /// How the server follows another one. It may be that we have no right to ask.
@@ -330,8 +325,4 @@ fn replica_of(rows: &TextRows, is_writable: bool) -> Option<Replica> {
         is_writable,
         behind_s: get(["Seconds_Behind_Source", "Seconds_Behind_Master"]).parse().ok(),
     })
-}
-
-fn unclear(what: &str) -> WireError {
-    WireError::Protocol(format!("the server does not tell {what}"))
 }

@@ -41,6 +41,12 @@ pub(crate) enum WireError {
     /// The peer does not speak as we understand it.
     #[error("unexpected answer: {0}")]
     Protocol(String),
+    /// A later connection leads to another server than the one whose log is read.
+    #[error(
+        "a connection leads to server {found}, and the log is read of server {read}: the address leads to several servers, \
+         or another one has taken it over. If this does not end by itself, name one server as the connection's `host`"
+    )]
+    Elsewhere { read: String, found: String },
     /// Who reads a result has enough of it.
     #[error("enough was read")]
     Enough,
@@ -114,9 +120,12 @@ pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure
                    signed by a known authority (or `tls_ca`) for this host name."
                     .to_owned(),
         }),
-        WireError::Io(_) | WireError::Closed | WireError::Silent(_) | WireError::Protocol(_) | WireError::Enough => {
-            None
-        }
+        WireError::Io(_)
+        | WireError::Closed
+        | WireError::Silent(_)
+        | WireError::Protocol(_)
+        | WireError::Elsewhere { .. }
+        | WireError::Enough => None,
     }
 }
 

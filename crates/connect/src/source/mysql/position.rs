@@ -5,7 +5,7 @@
 //! binlog.000007:154                                     file and offset
 //! binlog.000007:154 gtid=3e11fa47-…-1:1-5:7,…:tag:1-3   MySQL with gtid_mode=ON: the executed set
 //! binlog.000007:154 gtid=0-1-270,1-3-9                  MariaDB: the last transaction of each domain
-//!                   server=3e11fa47-…                   whose log it is: server_uuid, on MariaDB server_id
+//!                   server=3e11fa47-…                   whose log it is: server_uuid, on MariaDB server_id@host:port
 //!                   begun=1764321543                    when the file was begun, in seconds since 1970
 //!                   last=123/89abcdef                   the event before the offset: where it begins, its checksum
 //!                   below=4294967280                    the last place below 4 GiB, for an offset beyond
@@ -62,10 +62,15 @@ impl fmt::Display for LogPoint {
     }
 }
 
-/// Text that is no position.
+/// What cannot be taken for a position, or not be compared with another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no position in a MySQL log")]
-pub struct BadPosition(String);
+pub enum BadPosition {
+    #[error("\"{0}\" is no position in a MySQL log")]
+    NoPosition(String),
+    /// Files of one server mean nothing on another.
+    #[error("places in the logs of two servers do not compare: {0} and {1}")]
+    OtherServer(String, String),
+}
 
 /// The transactions we have seen, in the server's own numbering.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,6 +80,12 @@ pub(crate) enum Gtids {
     Off,
     MySql(GtidSet),
     MariaDb(DomainGtids),
+}
+
+/// Whether two servers are one. Of MariaDB's, only the id was remembered at first, without host and port.
+pub(crate) fn is_same_server(one: &str, other: &str) -> bool {
+    let has_id = |id: &str, full: &str| full.split_once('@').is_some_and(|(of, _)| of == id);
+    one == other || has_id(one, other) || has_id(other, one)
 }
 
 /// The event that ends at a position.
@@ -88,7 +99,7 @@ pub(crate) struct LastEvent {
 /// By what a log is known again: another one may have files of the same names, and the same numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LogMark {
-    /// The server's UUID, on MariaDB its id; empty if unknown.
+    /// Whose log it is; empty if unknown. Compared by [`is_same_server`].
     pub(crate) server: String,
     /// When the position's file was begun, in seconds since 1970; 0 if unknown.
     pub(crate) begun: u32,
@@ -170,13 +181,13 @@ impl FromStr for LogPosition {
     type Err = BadPosition;
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let bad = || BadPosition(text.to_owned());
+        let bad = || BadPosition::NoPosition(text.to_owned());
         let (mut place, set) = match text.split_once(" gtid=") {
             None => (text, None),
             Some((place, set)) => (place, Some(set)),
         };
         let mark = LogMark::take_from(&mut place).ok_or_else(bad)?;
-        let of_mariadb = mark.server.parse::<u64>().is_ok();
+        let of_mariadb = mark.server.split('@').next().is_some_and(|id| id.parse::<u64>().is_ok());
         let gtids = match set {
             None => Gtids::Off,
             // A UUID has hyphens in fixed places and colons before its numbers; a MariaDB GTID has no colon at all.
@@ -345,7 +356,7 @@ impl FromStr for GtidSet {
 
     /// Reads `uuid:1-5:7:tag:1-3,uuid:…`, with any white space between.
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let bad = || BadPosition(text.to_owned());
+        let bad = || BadPosition::NoPosition(text.to_owned());
         let mut set = Self::default();
         let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         for part in compact.split(',').filter(|p| !p.is_empty()) {
@@ -430,7 +441,7 @@ impl FromStr for DomainGtids {
     type Err = BadPosition;
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let bad = || BadPosition(text.to_owned());
+        let bad = || BadPosition::NoPosition(text.to_owned());
         let mut out = Self::default();
         for gtid in text.split(',').map(str::trim).filter(|g| !g.is_empty()) {
             let parts: Vec<&str> = gtid.split('-').collect();
@@ -452,6 +463,12 @@ pub fn reached(current: &Position, target: &Position) -> Result<bool, BadPositio
     Ok(match (&current.gtids, &target.gtids) {
         (Gtids::MySql(seen), Gtids::MySql(wanted)) => seen.covers(wanted),
         (Gtids::MariaDb(seen), Gtids::MariaDb(wanted)) => seen.covers(wanted),
-        _ => current.point >= target.point,
+        _ => {
+            let (one, other) = (current.mark.server, target.mark.server);
+            if !one.is_empty() && !other.is_empty() && !is_same_server(&one, &other) {
+                return Err(BadPosition::OtherServer(one, other));
+            }
+            current.point >= target.point
+        }
     })
 }

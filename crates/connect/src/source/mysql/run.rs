@@ -26,7 +26,8 @@ use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
 use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure};
-use super::position::{Gtids, LogPoint, LogPosition};
+use super::login::Met;
+use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
 use super::sentry::{LogEnd, Sentry};
 use super::server::{Facts, announce_checksum, end_position, log_end, start_position};
 use super::snapshot::{Loaded, Loaders};
@@ -298,13 +299,14 @@ impl Runner {
             self.say(SourceState::Connecting, self.config.address());
         }
         let config = Arc::clone(&self.config);
-        let (mut sql, facts) = self
+        let (mut sql, met, facts) = self
             .while_delivering(async move {
                 let mut sql = login::connect(&config).await?;
+                let met = Met::ask(&mut sql).await?;
                 let facts = Facts::read(&mut sql).await?;
                 match facts.refuse(&config) {
                     Some(failure) => Err(WireError::Stalled(Box::new(failure))),
-                    None => Ok::<_, WireError>((sql, facts)),
+                    None => Ok::<_, WireError>((sql, met, facts)),
                 }
             })
             .await??;
@@ -314,14 +316,14 @@ impl Runner {
         let (major, minor, patch) = sql.server.numbers();
         let version = (u32::from(major) * 100 + u32::from(minor)) * 100 + u32::from(patch);
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
-        let (sql, way) = self.go_on(sql, &facts).await?;
+        let (sql, way) = self.go_on(sql, &facts, &met).await?;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         assembler.set_server(server, facts.has_exact_names);
         let position = assembler.position().clone();
-        let config = Arc::clone(&self.config);
+        let (config, same) = (Arc::clone(&self.config), met.clone());
         let (mut log, server_id) = self
             .while_delivering(async move {
-                let mut wire = login::connect(&config).await?;
+                let mut wire = login::connect_again(&config, &same).await?;
                 let server_id = open_log(&mut wire, &config, &position, way).await?;
                 Ok::<_, WireError>((wire, server_id))
             })
@@ -330,31 +332,31 @@ impl Runner {
         if let (Way::File(offset), Some(assembler)) = (way, &mut self.assembler) {
             assembler.resume_from(offset);
         }
-        let sentry = Sentry::start(Arc::clone(&self.config), sql);
-        let result = self.follow(&mut log, sentry).await;
+        let sentry = Sentry::start(Arc::clone(&self.config), met.clone(), sql);
+        let result = self.follow(&mut log, &met, sentry).await;
         // The server notices a closed socket by itself; a log connection takes no more commands.
         drop(log);
         result
     }
 
     /// Judges whether the server's log leads on from where we stand, and how it is asked for.
-    async fn go_on(&mut self, mut sql: Wire, facts: &Facts) -> Result<(Wire, Way), Halt> {
-        let facts = facts.clone();
+    async fn go_on(&mut self, mut sql: Wire, facts: &Facts, met: &Met) -> Result<(Wire, Way), Halt> {
+        let (facts, met) = (facts.clone(), met.clone());
         let (sql, mut ground) = self
             .while_delivering(async move {
-                let ground = Ground::read(&mut sql, &facts).await?;
+                let ground = Ground::read(&mut sql, &facts, &met).await?;
                 Ok::<_, WireError>((sql, ground))
             })
             .await??;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         let position = assembler.position();
-        ground.is_numbered &= !self.is_by_file || position.mark.server != ground.server;
+        ground.is_numbered &= !self.is_by_file || !is_same_server(&position.mark.server, &ground.server);
         let way = match ground.judge(position, &self.config) {
             Verdict::GoOn(way) => way,
             Verdict::Wait(failure) | Verdict::Lost(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
         };
         let before = position.mark.server.clone();
-        if !before.is_empty() && before != ground.server {
+        if !before.is_empty() && !is_same_server(&before, &ground.server) {
             let (address, now) = (self.config.address(), &ground.server);
             tracing::info!(server = %address, %before, %now, "another server of the same history is read");
             self.remark =
@@ -397,9 +399,14 @@ impl Runner {
     }
 
     /// Follows the log of one connection.
-    async fn follow(&mut self, log: &mut Wire, mut sentry: Sentry) -> Result<std::convert::Infallible, Halt> {
-        let mut loaders = self.resume_loads();
-        let mut sql = None;
+    async fn follow(
+        &mut self,
+        log: &mut Wire,
+        met: &Met,
+        mut sentry: Sentry,
+    ) -> Result<std::convert::Infallible, Halt> {
+        let mut loaders = self.resume_loads(met);
+        let mut sql = Asked { met: met.clone(), wire: None };
         let mut tick = ticks();
         let mut silent_ticks = 0;
         let mut unchecked_ticks = 0;
@@ -415,7 +422,7 @@ impl Runner {
             }
             self.begin_loads(&mut sql, &mut loaders).await?;
             if self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
-                loaders = self.load_anew();
+                loaders = self.load_anew(met);
             }
             let output = self.has_output();
             let full = self.is_full();
@@ -428,8 +435,8 @@ impl Runner {
                 permit = self.sender.clone().reserve_owned(), if output => {
                     self.hand_over(permit.map_err(|_| Halt::Stopped)?);
                 }
-                Some(end) = sentry.answers.recv() => self.check(&end)?,
-                Some(loaded) = loaders.loaded.recv(), if may_load => self.take(loaded),
+                Some(end) = sentry.answers.recv() => self.check(&end?)?,
+                Some(loaded) = loaders.loaded.recv(), if may_load => self.take(loaded)?,
                 read = log.fill(), if !full => {
                     read?;
                     silent_ticks = 0;
@@ -480,18 +487,18 @@ impl Runner {
     }
 
     /// The windows remember no more keys: readers begin again behind the chunks that were sent.
-    fn load_anew(&mut self) -> Loaders {
+    fn load_anew(&mut self, met: &Met) -> Loaders {
         tracing::info!(server = %self.config.address(), "much has changed while tables are loaded: their readers begin anew");
         if let Some(assembler) = &mut self.assembler {
             assembler.open_windows_anew();
         }
         self.waiting.clear();
-        self.resume_loads()
+        self.resume_loads(met)
     }
 
     /// Readers for the loads that have begun.
-    fn resume_loads(&mut self) -> Loaders {
-        let mut loaders = Loaders::new(&self.config);
+    fn resume_loads(&mut self, met: &Met) -> Loaders {
+        let mut loaders = Loaders::new(&self.config, met.clone());
         let Some(assembler) = &mut self.assembler else { return loaders };
         let loading = assembler.loading();
         let waiting: Vec<usize> = assembler.waiting().collect();
@@ -517,7 +524,7 @@ impl Runner {
     }
 
     /// Begins the loads that wait and whose time has come, where the log ends now.
-    async fn begin_loads(&mut self, sql: &mut Option<Wire>, loaders: &mut Loaders) -> Result<(), Halt> {
+    async fn begin_loads(&mut self, sql: &mut Asked, loaders: &mut Loaders) -> Result<(), Halt> {
         let Some(assembler) = &self.assembler else { return Ok(()) };
         let now = Instant::now();
         let due: Vec<usize> = assembler.waiting().filter(|&index| self.pauses[index].is_over(now)).collect();
@@ -540,7 +547,7 @@ impl Runner {
     }
 
     /// Tables that a person wants loaded again, unless a transaction goes out in parts just now.
-    async fn see_to_requests(&mut self, sql: &mut Option<Wire>) -> Result<(), Halt> {
+    async fn see_to_requests(&mut self, sql: &mut Asked) -> Result<(), Halt> {
         while let (Some((index, reason)), Some(assembler)) = (self.asked.front().cloned(), &mut self.assembler) {
             if assembler.may_be_asked(index) && !assembler.may_ask() {
                 return Ok(());
@@ -618,7 +625,7 @@ impl Runner {
     }
 
     /// Reads a table's columns again.
-    async fn describe(&mut self, sql: &mut Option<Wire>, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
+    async fn describe(&mut self, sql: &mut Asked, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let table = assembler.table(index);
         let question = Question::Columns(table.database.clone(), table.name.clone());
@@ -629,7 +636,7 @@ impl Runner {
     }
 
     /// Where the log ends now.
-    async fn log_end(&mut self, sql: &mut Option<Wire>) -> Result<LogPoint, Halt> {
+    async fn log_end(&mut self, sql: &mut Asked) -> Result<LogPoint, Halt> {
         match self.ask(sql, Question::LogEnd).await? {
             Answer::LogEnd(end) => Ok(end),
             Answer::Columns(_) => Err(Halt::Stopped),
@@ -637,9 +644,9 @@ impl Runner {
     }
 
     /// Asks the server; on a connection that has died meanwhile, on a new one.
-    async fn ask(&mut self, sql: &mut Option<Wire>, question: Question) -> Result<Answer, Halt> {
-        let config = Arc::clone(&self.config);
-        let kept = sql.take();
+    async fn ask(&mut self, sql: &mut Asked, question: Question) -> Result<Answer, Halt> {
+        let (config, met) = (Arc::clone(&self.config), sql.met.clone());
+        let kept = sql.wire.take();
         let (wire, answer) = self
             .while_delivering(async move {
                 if let Some(mut wire) = kept
@@ -647,17 +654,18 @@ impl Runner {
                 {
                     return Ok((wire, answer));
                 }
-                let mut wire = login::connect(&config).await?;
+                let mut wire = login::connect_again(&config, &met).await?;
                 let answer = question.ask(&mut wire).await?;
                 Ok::<_, WireError>((wire, answer))
             })
             .await??;
-        *sql = Some(wire);
+        sql.wire = Some(wire);
         Ok(answer)
     }
 
-    fn take(&mut self, loaded: Loaded) {
+    fn take(&mut self, loaded: Loaded) -> Result<(), Halt> {
         match loaded {
+            Loaded::Elsewhere(error) => return Err(error.into()),
             Loaded::Chunk(chunk) => self.waiting.push(chunk),
             Loaded::Differs { table, run, columns } => {
                 if let Some(assembler) = &mut self.assembler {
@@ -673,6 +681,7 @@ impl Runner {
                 }
             }
         }
+        Ok(())
     }
 
     fn note_end_of_loads(&mut self) {
@@ -753,6 +762,12 @@ impl Runner {
             }
         }
     }
+}
+
+/// The connection for questions between two events: to the server whose log is read, opened when it is needed.
+struct Asked {
+    met: Met,
+    wire: Option<Wire>,
 }
 
 /// What the server is asked between two events.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::error::WireError;
+use super::login::Met;
 use super::position::{GtidSet, LogPoint};
 use super::server::log_end;
 use super::wire::Wire;
@@ -41,25 +42,27 @@ impl LogEnd {
 pub(crate) struct Sentry {
     _task: JoinSet<()>,
     ask: mpsc::Sender<LogPoint>,
-    pub(crate) answers: mpsc::Receiver<LogEnd>,
+    /// Where it ends; or that there is another server now.
+    pub(crate) answers: mpsc::Receiver<Result<LogEnd, WireError>>,
 }
 
 impl Sentry {
     /// Begins with a connection that is open already.
-    pub(crate) fn start(config: Arc<MysqlConfig>, wire: Wire) -> Self {
+    pub(crate) fn start(config: Arc<MysqlConfig>, met: Met, wire: Wire) -> Self {
         let (ask, mut asked) = mpsc::channel::<LogPoint>(1);
         let (answer, answers) = mpsc::channel(1);
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut wire = Some(wire);
             while let Some(read) = asked.recv().await {
-                let end = tokio::time::timeout(PATIENCE, end(&config, &mut wire, read)).await;
+                let end = tokio::time::timeout(PATIENCE, end(&config, &met, &mut wire, read)).await;
                 match end {
                     Ok(Ok(end)) => {
-                        if answer.send(end).await.is_err() {
+                        if answer.send(Ok(end)).await.is_err() {
                             return;
                         }
                     }
+                    Ok(Err(error @ WireError::Elsewhere { .. })) => return drop(answer.send(Err(error)).await),
                     // Whether the log itself still comes is seen there; here only a question goes unanswered.
                     Ok(Err(error)) => {
                         tracing::debug!(server = %config.address(), %error, "the end of the log cannot be asked for");
@@ -81,10 +84,10 @@ impl Sentry {
     }
 }
 
-async fn end(config: &MysqlConfig, wire: &mut Option<Wire>, read: LogPoint) -> Result<LogEnd, WireError> {
+async fn end(config: &MysqlConfig, met: &Met, wire: &mut Option<Wire>, read: LogPoint) -> Result<LogEnd, WireError> {
     let mut open = match wire.take() {
         Some(open) => open,
-        None => login::connect(config).await?,
+        None => login::connect_again(config, met).await?,
     };
     let is_numbered = match open.server.mariadb {
         true => false,

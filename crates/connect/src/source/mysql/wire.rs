@@ -7,6 +7,7 @@
 //! [`super::login`].
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -78,6 +79,8 @@ pub(crate) enum Transport {
 pub(crate) struct Wire {
     pub(crate) transport: Transport,
     pub(crate) server: ServerInfo,
+    /// The address that has answered, of those that the host's name has.
+    pub(crate) peer: Option<SocketAddr>,
     buffer: Vec<u8>,
     /// What is read but not consumed: `buffer[start..end]`.
     start: usize,
@@ -95,6 +98,7 @@ impl Wire {
         Self {
             transport,
             server: ServerInfo::default(),
+            peer: None,
             buffer: vec![0; BLOCK_BYTES],
             start: 0,
             end: 0,

@@ -8,7 +8,7 @@ use std::mem;
 
 use super::super::error::{WireError, another_history};
 use super::super::event::{self, Checksum, Header, kind};
-use super::super::position::{GtidSet, Gtids, LastEvent, LogMark, LogPoint};
+use super::super::position::{GtidSet, Gtids, LastEvent, LogMark, LogPoint, is_same_server};
 use super::{Assembler, Passing, Step};
 
 /// What a server can be asked for in 32 bits.
@@ -25,7 +25,7 @@ impl Assembler {
     /// mean something here.
     pub(crate) fn belongs_to(&mut self, server: &str) {
         let mark = &mut self.position.mark;
-        let has_moved = !mark.server.is_empty() && mark.server != server;
+        let has_moved = !mark.server.is_empty() && !is_same_server(&mark.server, server);
         if has_moved {
             *mark = LogMark::default();
             self.position.point = LogPoint::new("", 4);
