@@ -99,6 +99,9 @@ pub(crate) struct Script {
     pub(crate) piece_bytes: usize,
     /// The first connections to the log end after so many bytes each.
     pub(crate) cuts: Vec<usize>,
+    /// Statements that begin so are never answered; it notes that they were asked.
+    pub(crate) mute: Option<&'static str>,
+    pub(crate) was_mute: bool,
     /// Connections so far.
     pub(crate) connections: usize,
     /// The connection of this number, counted from 0, leads to another server.
@@ -215,6 +218,11 @@ impl Connection {
     }
 
     async fn query(&mut self, sql: &str) -> std::io::Result<()> {
+        let is_mute = self.script().mute.is_some_and(|head| sql.starts_with(head));
+        if is_mute {
+            self.script.write().expect("no connection panics").was_mute = true;
+            return std::future::pending().await;
+        }
         let text = |values: &[&str]| values.iter().map(|v| Some((*v).to_owned())).collect::<Vec<_>>();
         let packets = if sql.starts_with("SHOW GLOBAL VARIABLES WHERE Variable_name = 'gtid_mode'") {
             result(&["Variable_name", "Value"], vec![text(&["gtid_mode", "OFF"])])

@@ -34,6 +34,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             unreadable("heartbeat binlog.000001", Some(Position("kafka@7".to_owned())), "position cannot be read")
         }),
         trial("a_taken_server_id", taken_id),
+        trial("it_is_stopped_while_the_server_is_not_told_apart", || stopped_while("SELECT @@GLOBAL.server_uuid")),
+        trial("it_is_stopped_while_the_end_of_the_log_is_asked_for", || stopped_while("SHOW BINARY LOG STATUS")),
+        trial("it_is_stopped_while_log_files_are_listed", || stopped_while("SHOW BINARY LOGS")),
+        trial("it_is_stopped_while_the_log_is_opened", || stopped_while("SET @master_binlog_checksum")),
         trial("the_log_of_another_server_behind_the_address", || stranger(1)),
         trial("answers_of_another_server_behind_the_address", || stranger(2)),
         trial("rows_of_another_server_behind_the_address", || stranger(3)),
@@ -288,6 +292,21 @@ async fn stranger(number: usize) -> Outcome {
     }
     source.until(SourceState::Streaming, "").await?;
     if source.rows == 3 { Ok(()) } else { Err(format!("{} rows", source.rows)) }
+}
+
+/// A server that does not answer keeps nobody from stopping.
+async fn stopped_while(mute: &'static str) -> Outcome {
+    let server = serve(log(3, "old")?).await?;
+    server.change(|script| script.mute = Some(mute));
+    let Watched { mut events, control, .. } = Watched::with_load(&server, None, Load::Pending { cursor: None });
+    while !server.script().was_mute {
+        tokio::select! {
+            said = events.recv() => drop(said.ok_or("the source has ended")?),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let stopped = tokio::time::timeout(NOTICE, control.stop()).await;
+    stopped.map_err(|_| "it does not stop".to_owned())
 }
 
 async fn taken_id() -> Outcome {

@@ -61,7 +61,7 @@ impl Met {
 
 /// Connects and logs in. The session speaks utf8mb4 and UTC.
 pub(crate) async fn connect(config: &MysqlConfig) -> Result<Wire, WireError> {
-    in_time(open(config, None)).await
+    in_time(PATIENCE, open(config, None)).await
 }
 
 /// The same to a server that was met before, and to no other.
@@ -74,13 +74,17 @@ pub(crate) async fn connect_again(config: &MysqlConfig, met: &Met) -> Result<Wir
             false => Err(WireError::Elsewhere { read: met.server.clone(), found }),
         }
     };
-    in_time(again).await
+    in_time(PATIENCE, again).await
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
-    match tokio::time::timeout(PATIENCE, work).await {
+/// An answer within a time, or none.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
-        Err(_) => Err(WireError::Silent(PATIENCE.as_secs())),
+        Err(_) => Err(WireError::Silent(limit.as_secs())),
     }
 }
 

@@ -40,6 +40,11 @@ use super::{CaptureTable, Load, MysqlConfig, describe, login};
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Silence for this long, heartbeats included, is a dead connection.
 const SILENCE_TICKS_MAX: u32 = 40;
+/// Before the first event a server may have to search its log for a transaction, up to a whole file of it, and sends no
+/// heartbeats meanwhile: three minutes.
+const SEARCH_TICKS_MAX: u32 = 900;
+/// How long a server may take over a question. It lists thousands of log files, or searches one, for some of them.
+const ANSWER: Duration = Duration::from_secs(60);
 /// The end of the log is asked for whenever so many ticks have passed.
 const CHECK_TICKS: u32 = 10;
 /// What only a person or time can mend is looked at again after this.
@@ -299,20 +304,21 @@ impl Runner {
             self.say(SourceState::Connecting, self.config.address());
         }
         let config = Arc::clone(&self.config);
-        let (mut sql, met, facts) = self
-            .while_delivering(async move {
+        let (sql, met, facts) = self
+            .answered(async move {
                 let mut sql = login::connect(&config).await?;
                 let met = Met::ask(&mut sql).await?;
                 let facts = Facts::read(&mut sql).await?;
                 match facts.refuse(&config) {
                     Some(failure) => Err(WireError::Stalled(Box::new(failure))),
-                    None => Ok::<_, WireError>((sql, met, facts)),
+                    None => Ok((sql, met, facts)),
                 }
             })
-            .await??;
-        if self.assembler.is_none() || self.is_restarting {
-            self.begin(&mut sql, &facts).await?;
-        }
+            .await?;
+        let sql = match self.assembler.is_none() || self.is_restarting {
+            true => self.begin(sql, &facts).await?,
+            false => sql,
+        };
         let (major, minor, patch) = sql.server.numbers();
         let version = (u32::from(major) * 100 + u32::from(minor)) * 100 + u32::from(patch);
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
@@ -322,12 +328,12 @@ impl Runner {
         let position = assembler.position().clone();
         let (config, same) = (Arc::clone(&self.config), met.clone());
         let (mut log, server_id) = self
-            .while_delivering(async move {
+            .answered(async move {
                 let mut wire = login::connect_again(&config, &same).await?;
                 let server_id = open_log(&mut wire, &config, &position, way).await?;
-                Ok::<_, WireError>((wire, server_id))
+                Ok((wire, server_id))
             })
-            .await??;
+            .await?;
         self.server_id = server_id;
         if let (Way::File(offset), Some(assembler)) = (way, &mut self.assembler) {
             assembler.resume_from(offset);
@@ -343,11 +349,11 @@ impl Runner {
     async fn go_on(&mut self, mut sql: Wire, facts: &Facts, met: &Met) -> Result<(Wire, Way), Halt> {
         let (facts, met) = (facts.clone(), met.clone());
         let (sql, mut ground) = self
-            .while_delivering(async move {
+            .answered(async move {
                 let ground = Ground::read(&mut sql, &facts, &met).await?;
-                Ok::<_, WireError>((sql, ground))
+                Ok((sql, ground))
             })
-            .await??;
+            .await?;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         let position = assembler.position();
         ground.is_numbered &= !self.is_by_file || !is_same_server(&position.mark.server, &ground.server);
@@ -367,10 +373,18 @@ impl Runner {
     }
 
     /// Finds the first position, or the one from which all is loaded again, and makes the assembler.
-    async fn begin(&mut self, sql: &mut Wire, facts: &Facts) -> Result<(), Halt> {
-        let (position, since_us) = match &self.resume {
-            _ if self.is_restarting => (end_position(sql, facts).await?, 0),
-            None => start_position(sql, facts, &self.config).await?,
+    async fn begin(&mut self, sql: Wire, facts: &Facts) -> Result<Wire, Halt> {
+        let resume = self.resume.clone().filter(|_| !self.is_restarting);
+        let (config, facts, is_restarting) = (Arc::clone(&self.config), facts.clone(), self.is_restarting);
+        let begin = async |mut sql: Wire| {
+            let found = match is_restarting {
+                true => (end_position(&mut sql, &facts).await?, 0),
+                false => start_position(&mut sql, &facts, &config).await?,
+            };
+            Ok((sql, found))
+        };
+        let (sql, (position, since_us)) = match resume {
+            None => self.answered(begin(sql)).await?,
             Some(position) => {
                 let parsed = position.0.parse::<LogPosition>().map_err(|e| {
                     WireError::Stalled(Box::new(Failure {
@@ -379,7 +393,7 @@ impl Runner {
                         hint: super::error::LOAD_ALL_AGAIN.to_owned(),
                     }))
                 })?;
-                (parsed, 0)
+                (sql, (parsed, 0))
             }
         };
         let assembler = match self.assembler.take() {
@@ -395,7 +409,7 @@ impl Runner {
             self.pauses.fill(Pause::default());
             self.flush = true;
         }
-        Ok(())
+        Ok(sql)
     }
 
     /// Follows the log of one connection.
@@ -408,7 +422,7 @@ impl Runner {
         let mut loaders = self.resume_loads(met);
         let mut sql = Asked { met: met.clone(), wire: None };
         let mut tick = ticks();
-        let mut silent_ticks = 0;
+        let mut silence = Silence::default();
         let mut unchecked_ticks = 0;
         loop {
             self.see_to_requests(&mut sql).await?;
@@ -439,7 +453,7 @@ impl Runner {
                 Some(loaded) = loaders.loaded.recv(), if may_load => self.take(loaded)?,
                 read = log.fill(), if !full => {
                     read?;
-                    silent_ticks = 0;
+                    silence.ends();
                 }
                 Some((table, reason)) = self.requests.recv(), if self.asked.len() < ASKED_MAX => {
                     let index = self.assembler.as_ref().and_then(|assembler| assembler.index_of(table));
@@ -447,16 +461,13 @@ impl Runner {
                 }
                 _ = tick.tick() => {
                     self.flush = true;
-                    if !full {
-                        silent_ticks += 1;
-                    }
                     unchecked_ticks += 1;
                     if unchecked_ticks >= CHECK_TICKS && let Some(assembler) = &self.assembler {
                         unchecked_ticks = 0;
                         sentry.ask(&assembler.position().point);
                     }
-                    if silent_ticks > SILENCE_TICKS_MAX {
-                        return Err(WireError::Silent(u64::from(silent_ticks) / 5).into());
+                    if !full {
+                        silence.lasts(self.assembler.as_ref().is_some_and(Assembler::has_come))?;
                     }
                 }
             }
@@ -648,7 +659,7 @@ impl Runner {
         let (config, met) = (Arc::clone(&self.config), sql.met.clone());
         let kept = sql.wire.take();
         let (wire, answer) = self
-            .while_delivering(async move {
+            .answered(async move {
                 if let Some(mut wire) = kept
                     && let Ok(answer) = question.ask(&mut wire).await
                 {
@@ -656,9 +667,9 @@ impl Runner {
                 }
                 let mut wire = login::connect_again(&config, &met).await?;
                 let answer = question.ask(&mut wire).await?;
-                Ok::<_, WireError>((wire, answer))
+                Ok((wire, answer))
             })
-            .await??;
+            .await?;
         sql.wire = Some(wire);
         Ok(answer)
     }
@@ -747,6 +758,11 @@ impl Runner {
         }
     }
 
+    /// Waits for a server's answer while what is ready goes out.
+    async fn answered<T>(&mut self, work: impl Future<Output = Result<T, WireError>>) -> Result<T, Halt> {
+        Ok(self.while_delivering(login::in_time(ANSWER, work)).await??)
+    }
+
     /// Waits for something while what is ready goes out.
     async fn while_delivering<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Halt> {
         let mut work = std::pin::pin!(work);
@@ -808,6 +824,26 @@ impl Pause {
 
     fn is_over(&self, now: Instant) -> bool {
         self.since.is_none_or(|since| now.duration_since(since) >= self.length)
+    }
+}
+
+/// How many ticks a server has said nothing for.
+#[derive(Debug, Default)]
+struct Silence(u32);
+
+impl Silence {
+    fn ends(&mut self) {
+        self.0 = 0;
+    }
+
+    /// One tick more. Who has begun to send the log sends heartbeats, too; before, it may have to search.
+    fn lasts(&mut self, has_begun: bool) -> Result<(), WireError> {
+        let limit = if has_begun { SILENCE_TICKS_MAX } else { SEARCH_TICKS_MAX };
+        self.0 += 1;
+        match self.0 > limit {
+            true => Err(WireError::Silent((HEARTBEAT * self.0).as_secs())),
+            false => Ok(()),
+        }
     }
 }
 
@@ -890,4 +926,24 @@ fn said(failure: &Failure) -> String {
         out.push_str(part);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SEARCH_TICKS_MAX, SILENCE_TICKS_MAX, Silence};
+
+    #[test]
+    fn who_searches_its_log_may_be_silent_for_longer_than_who_sends_it() {
+        let until_refused = |has_begun| {
+            let mut silence = Silence::default();
+            (1..).find(|_| silence.lasts(has_begun).is_err())
+        };
+        assert_eq!(until_refused(true), Some(SILENCE_TICKS_MAX + 1));
+        assert_eq!(until_refused(false), Some(SEARCH_TICKS_MAX + 1));
+        let mut silence = Silence::default();
+        for _ in 0..SEARCH_TICKS_MAX {
+            silence.ends();
+            assert!(silence.lasts(true).is_ok(), "a word now and then is enough");
+        }
+    }
 }

@@ -236,6 +236,8 @@ pub(crate) struct Assembler {
     begun: u32,
     /// Events up to the position are read once more, and passed over.
     is_passing: bool,
+    /// This connection has brought an event that a server finds only by searching its log, or a heartbeat.
+    has_come: bool,
     /// Numbered transactions read while the position counts none.
     numbered: GtidSet,
     origin: Origin,
@@ -275,6 +277,7 @@ impl Assembler {
             offset: position.point.offset,
             begun: 0,
             is_passing: false,
+            has_come: false,
             numbered: GtidSet::default(),
             position,
             origin: Origin::default(),
@@ -356,6 +359,7 @@ impl Assembler {
         (0..self.tables.len()).for_each(|index| self.lose_load(index));
         self.is_inside_event = false;
         self.is_passing = false;
+        self.has_come = false;
         self.begun = 0;
         self.checksum = Checksum::Unknown;
         self.maps.clear();
@@ -393,6 +397,7 @@ impl Assembler {
         if header.log_pos != 0 && !header.is_artificial() && header.kind != kind::HEARTBEAT {
             self.offset = extend(self.offset, header.log_pos);
         }
+        self.has_come |= !kind::is_of_head(header.kind);
         if self.is_passing {
             return self.pass(header, event, body);
         }

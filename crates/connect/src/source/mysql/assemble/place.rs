@@ -113,6 +113,11 @@ impl Assembler {
         self.is_passing
     }
 
+    /// Whether the log that was asked for has begun to come. Before, the server may search for it, in silence.
+    pub(crate) fn has_come(&self) -> bool {
+        self.has_come
+    }
+
     /// An event has ended a transaction.
     pub(super) fn note_last(&mut self, event: &[u8]) {
         self.position.mark.last = self.last_event(event);
