@@ -24,7 +24,8 @@
 //! ask TABLE                     a person wants it loaded again
 //! abandon                       the connection is lost
 //! resume OFFSET                 the log comes from this offset on, before the position: what follows is played from there
-//! belongs SERVER                the log that comes is this server's
+//! moves SERVER                  the log comes by numbers, and is this server's
+//! ends FILE:OFFSET              the server's log ends there now: fine, or another history
 //! adopt FILE:OFFSET SET         what the server has executed up to a place of its log
 //! mark                          prints the position with that by which its log is known again
 //! judge                         whether a server's log leads on from a position: what it is and has, a line each
@@ -107,9 +108,13 @@ impl Driver for CaptureDriver {
                 self.replay()?.resume_from(offset);
                 Ok(String::new())
             }
-            "belongs" => {
-                self.replay()?.belongs_to(arguments[0]);
+            "moves" => {
+                self.replay()?.moves_to(arguments[0]);
                 Ok(String::new())
+            }
+            "ends" => {
+                let has_gone_back = self.replay()?.has_gone_back(place(arguments[0])?);
+                Ok(if has_gone_back { "another history" } else { "fine" }.to_owned())
             }
             "adopt" => {
                 let (file, offset) = arguments[0].rsplit_once(':').ok_or("FILE:OFFSET")?;

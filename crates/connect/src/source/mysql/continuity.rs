@@ -149,6 +149,11 @@ impl Ground {
         }
     }
 
+    /// Whether the place of a position is one of this server's log, as it is now.
+    pub(crate) fn holds(&self, position: &LogPosition) -> bool {
+        is_same_server(&position.mark.server, &self.server) && matches!(self.place(position), Place::Here)
+    }
+
     /// Whether the server can be asked for what is not in a position's set.
     fn can_number(&self, position: &LogPosition) -> bool {
         self.is_numbered && position.gtids != Gtids::Off
@@ -181,7 +186,7 @@ impl Ground {
             };
         }
         match self.files.last() {
-            Some((last, _)) if is_older(last, &point.file) => {
+            Some((last, _)) if LogPoint::new(last.clone(), 0).is_in_older_file(point) => {
                 Place::Beyond(format!("We have read up to {point}, and its newest log file is {last}."))
             }
             _ => Place::Gone,
@@ -252,12 +257,6 @@ impl Ground {
         }
         (missing.to_string(), is_foreign)
     }
-}
-
-/// Whether a log file comes before another one. Those of another base name do not compare.
-fn is_older(file: &str, than: &str) -> bool {
-    let stem = |name: &str| name.rsplit_once('.').map(|(stem, _)| stem.to_owned());
-    stem(file) == stem(than) && LogPoint::new(file, 0) < LogPoint::new(than, 0)
 }
 
 /// Whether MariaDB servers have the same id, with another host name or port.

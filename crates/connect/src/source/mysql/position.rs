@@ -34,6 +34,17 @@ impl LogPoint {
         Self { file: file.into(), offset }
     }
 
+    /// Whether both are in files of one name but for its number: others do not compare.
+    pub(crate) fn compares_with(&self, other: &Self) -> bool {
+        let stem = |file: &str| file.rsplit_once('.').map(|(stem, _)| stem.to_owned());
+        stem(&self.file) == stem(&other.file)
+    }
+
+    /// Whether the other one's file came after this one's.
+    pub(crate) fn is_in_older_file(&self, other: &Self) -> bool {
+        self.compares_with(other) && self.file_number() < other.file_number()
+    }
+
     /// The number at the end of a log file's name.
     fn file_number(&self) -> u64 {
         self.file.rsplit('.').next().and_then(|n| n.parse().ok()).unwrap_or(0)

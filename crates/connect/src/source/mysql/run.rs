@@ -361,6 +361,7 @@ impl Runner {
             Verdict::GoOn(way) => way,
             Verdict::Wait(failure) | Verdict::Lost(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
         };
+        let is_held = ground.holds(position);
         let before = position.mark.server.clone();
         if !before.is_empty() && !is_same_server(&before, &ground.server) {
             let (address, now) = (self.config.address(), &ground.server);
@@ -368,7 +369,12 @@ impl Runner {
             self.remark =
                 format!("{address} is server {now} now, before it was {before}: it has all that we have read");
         }
-        assembler.belongs_to(&ground.server);
+        match way {
+            // The file is seen to be the one that was left when its event comes.
+            Way::File(_) => assembler.belongs_to(&ground.server),
+            Way::Numbers if is_held => assembler.belongs_to(&ground.server),
+            Way::Numbers => assembler.moves_to(&ground.server),
+        }
         Ok((sql, way))
     }
 
@@ -419,13 +425,16 @@ impl Runner {
         met: &Met,
         mut sentry: Sentry,
     ) -> Result<std::convert::Infallible, Halt> {
-        let mut loaders = self.resume_loads(met);
+        let mut loaders = Loaders::new(&self.config, met.clone());
+        let mut is_good = false;
         let mut sql = Asked { met: met.clone(), wire: None };
         let mut tick = ticks();
         let mut silence = Silence::default();
         let mut unchecked_ticks = 0;
         loop {
-            self.see_to_requests(&mut sql).await?;
+            if is_good {
+                self.see_to_requests(&mut sql).await?;
+            }
             if let Some(index) = self.walk(log)? {
                 // A table that leaves is left as the log has made it up to here.
                 self.flush().await?;
@@ -434,8 +443,15 @@ impl Runner {
                 self.resolve(index, columns.as_deref())?;
                 continue;
             }
-            self.begin_loads(&mut sql, &mut loaders).await?;
-            if self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
+            // Nothing is loaded beside a log that may turn out to be another one, nor is that log called good.
+            if !is_good && self.assembler.as_ref().is_some_and(Assembler::is_proven) {
+                is_good = true;
+                loaders = self.resume_loads(met);
+            }
+            if is_good {
+                self.begin_loads(&mut sql, &mut loaders).await?;
+            }
+            if is_good && self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
                 loaders = self.load_anew(met);
             }
             let output = self.has_output();

@@ -31,9 +31,10 @@ pub(crate) struct LogEnd {
 }
 
 impl LogEnd {
-    /// Whether it is before what was read: another log.
+    /// Whether it is before what was read: another log. A place that the log has not told yet, or that is in files of another
+    /// name, is none to compare with.
     pub(crate) fn has_gone_back(&self) -> bool {
-        !self.read.file.is_empty() && self.point < self.read
+        !self.read.file.is_empty() && self.point.compares_with(&self.read) && self.point < self.read
     }
 }
 

@@ -9,6 +9,7 @@ use super::assemble::{Assembler, Notice, Step};
 use super::continuity::{Ground, Replica, Verdict, Way};
 use super::event;
 use super::position::{DomainGtids, GtidSet, LogPoint, LogPosition};
+use super::sentry::LogEnd;
 use super::statement::{Dialect, read, statement};
 use super::window::Chunk;
 use super::wire::{Transport, Wire};
@@ -70,9 +71,15 @@ impl Replay {
         self.assembler.resume_from(offset);
     }
 
-    /// The log that comes is this server's.
-    pub fn belongs_to(&mut self, server: &str) {
-        self.assembler.belongs_to(server);
+    /// The log comes by numbers, and is this server's.
+    pub fn moves_to(&mut self, server: &str) {
+        self.assembler.moves_to(server);
+    }
+
+    /// Whether the log ends before what was read, as the sentry sees it.
+    pub fn has_gone_back(&self, end: (&str, u64)) -> bool {
+        let (point, read) = (LogPoint::new(end.0, end.1), self.assembler.position().point.clone());
+        LogEnd { point, read, executed: None }.has_gone_back()
     }
 
     /// The server has executed these transactions up to a place of its log.

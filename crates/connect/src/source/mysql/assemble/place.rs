@@ -21,25 +21,27 @@ impl Assembler {
         self.offset = offset;
     }
 
-    /// The position belongs to this server from now on. If it has come from another one, only the numbers of transactions
-    /// mean something here.
+    /// The position belongs to this server from now on, and its place among the files with it.
     pub(crate) fn belongs_to(&mut self, server: &str) {
-        let mark = &mut self.position.mark;
-        let has_moved = !mark.server.is_empty() && !is_same_server(&mark.server, server);
-        if has_moved {
-            *mark = LogMark::default();
-            self.position.point = LogPoint::new("", 4);
-            self.applied = LogPoint::default();
-            self.file.clear();
-            self.offset = 0;
-            // Places of the other server's log mean nothing here. Loads that are not behind theirs have been lost.
-            for table in &mut self.tables {
-                if matches!(table.passing, Passing::Until(_)) {
-                    table.passing = Passing::Nothing;
-                }
+        server.clone_into(&mut self.position.mark.server);
+    }
+
+    /// The log comes by the numbers of transactions from where nobody knows yet: the position's place is another server's, or
+    /// in a file that is gone. It is known again when the log has told it; until then nothing is behind it.
+    pub(crate) fn moves_to(&mut self, server: &str) {
+        let mark = mem::take(&mut self.position.mark);
+        let has_stayed = !mark.server.is_empty() && is_same_server(&mark.server, server);
+        self.position.point = LogPoint::new("", 4);
+        self.applied = LogPoint::default();
+        self.file.clear();
+        self.offset = 0;
+        // Places of the other server's log mean nothing here. Loads that are not behind theirs have been lost.
+        for table in self.tables.iter_mut().filter(|_| !has_stayed) {
+            if matches!(table.passing, Passing::Until(_)) {
+                table.passing = Passing::Nothing;
             }
         }
-        server.clone_into(&mut self.position.mark.server);
+        self.belongs_to(server);
     }
 
     /// The server has executed these transactions and no others before a place of its log: if that is where the position
@@ -111,6 +113,12 @@ impl Assembler {
     /// Whether the place where the log was left has not been found again yet.
     pub(crate) fn is_passing(&self) -> bool {
         self.is_passing
+    }
+
+    /// Whether the log that comes is known to lead on from the position: the head of its file has come, and fits, and so
+    /// does all up to the place where it was left.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.checksum != Checksum::Unknown && !self.is_passing
     }
 
     /// Whether the log that was asked for has begun to come. Before, the server may search for it, in silence.
