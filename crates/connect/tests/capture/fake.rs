@@ -91,7 +91,7 @@ pub(crate) struct Script {
     /// Its log files beside [`FILE`], newer or older; without [`FILE`] itself if `is_purged`.
     pub(crate) is_purged: bool,
     /// What the first requests for the log are refused with.
-    pub(crate) refusals: Vec<String>,
+    pub(crate) refusals: Vec<(u16, String)>,
     /// Server ids under which the log was asked for.
     pub(crate) asked_as: Vec<u32>,
     pub(crate) log: Log,
@@ -324,8 +324,8 @@ impl Connection {
             let stream = script.log.stream_from(u64::from(offset));
             (stream, script.log.heartbeat.clone(), cut, refused, script.piece_bytes.max(1))
         };
-        if let Some(message) = refused {
-            return self.answer(1, &[error(1236, &message)]).await;
+        if let Some((code, message)) = refused {
+            return self.answer(1, &[error(code, &message)]).await;
         }
         stream.truncate(cut.unwrap_or(usize::MAX));
         for piece in stream.chunks(piece_bytes) {

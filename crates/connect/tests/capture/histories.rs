@@ -33,7 +33,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_position_of_another_make", || {
             unreadable("heartbeat binlog.000001", Some(Position("kafka@7".to_owned())), "position cannot be read")
         }),
-        trial("a_taken_server_id", taken_id),
+        trial("a_taken_server_id", || taken_id(1236)),
+        trial("a_taken_server_id_as_mariadb_says_it", || taken_id(4052)),
         trial("it_is_stopped_while_the_server_is_not_told_apart", || stopped_while("SELECT @@GLOBAL.server_uuid")),
         trial("it_is_stopped_while_the_end_of_the_log_is_asked_for", || stopped_while("SHOW BINARY LOG STATUS")),
         trial("it_is_stopped_while_log_files_are_listed", || stopped_while("SHOW BINARY LOGS")),
@@ -309,10 +310,10 @@ async fn stopped_while(mute: &'static str) -> Outcome {
     stopped.map_err(|_| "it does not stop".to_owned())
 }
 
-async fn taken_id() -> Outcome {
+async fn taken_id(code: u16) -> Outcome {
     let server = serve(log(3, "old")?).await?;
     let message = "A slave with the same server_uuid/server_id as this slave has connected to the master";
-    server.change(|script| script.refusals = vec![message.to_owned()]);
+    server.change(|script| script.refusals = vec![(code, message.to_owned())]);
     let mut source = Watched::start(&server, start());
     source.until_rows(3).await?;
     let asked_as = server.script().asked_as.clone();

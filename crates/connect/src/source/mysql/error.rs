@@ -97,6 +97,8 @@ const ACCESS_DENIED: [u16; 3] = [1044, 1045, 1698];
 const MISSING_PRIVILEGE: [u16; 4] = [1142, 1143, 1227, 1370];
 const HOST_BLOCKED: [u16; 2] = [1129, 1130];
 const LOG_READ: u16 = 1236;
+/// MariaDB's own for [`DUPLICATE_ID`].
+const SAME_ID: u16 = 4052;
 pub(crate) const NO_SUCH_TABLE: u16 = 1146;
 /// Another connection reads the log under our server id.
 pub(crate) const DUPLICATE_ID: [&str; 3] = ["same server_uuid/server_id", "same server_id", "slave with the same"];
@@ -194,6 +196,7 @@ pub(crate) enum LogRefusal {
 impl LogRefusal {
     pub(crate) fn of(error: &WireError) -> Option<Self> {
         match error {
+            WireError::Server(server) if server.code == SAME_ID => Some(Self::Duplicate),
             WireError::Server(server) if server.code == LOG_READ => Some(Self::said(&server.message)),
             _ => None,
         }

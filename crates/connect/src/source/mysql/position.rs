@@ -314,6 +314,42 @@ impl GtidSet {
     }
 }
 
+impl GtidSet {
+    /// Reads what [`GtidSet::encode`] writes: the form in which a log file begins with the transactions before it.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut take = |count: usize| {
+            let (head, tail) = rest.split_at_checked(count)?;
+            rest = tail;
+            Some(head)
+        };
+        let number = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk::<8>()?));
+        let head = number(take(8)?)?;
+        let is_tagged = head >> 56 == 1;
+        let count = if is_tagged { head << 8 >> 16 } else { head };
+        let mut set = Self::default();
+        for _ in 0..count {
+            let mut origin = Origin { uuid: *take(16)?.first_chunk::<16>()?, tag: String::new() };
+            if is_tagged {
+                let length = usize::from(take(1)?.first()? >> 1);
+                origin.tag = String::from_utf8(take(length)?.to_vec()).ok()?;
+            }
+            let ranges = number(take(8)?)?;
+            let mine = set.origins.entry(origin).or_default();
+            for _ in 0..ranges {
+                let (first, end) = (number(take(8)?)?, number(take(8)?)?);
+                let last = end.checked_sub(1).filter(|&last| first > 0 && first <= last)?;
+                match mine.last_mut() {
+                    Some(before) if before.1.checked_add(1)? >= first => return None,
+                    _ => mine.push((first, last)),
+                }
+            }
+        }
+        set.origins.retain(|_, ranges| !ranges.is_empty());
+        rest.is_empty().then_some(set)
+    }
+}
+
 fn add_number(ranges: &mut Vec<(u64, u64)>, number: u64) {
     if let Some(last) = ranges.last_mut()
         && last.1 + 1 == number

@@ -43,6 +43,8 @@ const SILENCE_TICKS_MAX: u32 = 40;
 /// Before the first event a server may have to search its log for a transaction, up to a whole file of it, and sends no
 /// heartbeats meanwhile: three minutes.
 const SEARCH_TICKS_MAX: u32 = 900;
+/// Where the first event of a log file is.
+const HEAD: u64 = 4;
 /// How long a server may take over a question. It lists thousands of log files, or searches one, for some of them.
 const ANSWER: Duration = Duration::from_secs(60);
 /// The end of the log is asked for whenever so many ticks have passed.
@@ -347,21 +349,24 @@ impl Runner {
 
     /// Judges whether the server's log leads on from where we stand, and how it is asked for.
     async fn go_on(&mut self, mut sql: Wire, facts: &Facts, met: &Met) -> Result<(Wire, Way), Halt> {
-        let (facts, met) = (facts.clone(), met.clone());
+        let (known, met) = (facts.clone(), met.clone());
         let (sql, mut ground) = self
             .answered(async move {
-                let ground = Ground::read(&mut sql, &facts, &met).await?;
+                let ground = Ground::read(&mut sql, &known, &met).await?;
                 Ok((sql, ground))
             })
             .await?;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         let position = assembler.position();
+        let is_held = ground.holds(position);
+        let must_count = is_held && facts.gtid_mode && assembler.lacks_numbers();
         ground.is_numbered &= !self.is_by_file || !is_same_server(&position.mark.server, &ground.server);
         let way = match ground.judge(position, &self.config) {
+            // All is numbered, and the position counts nothing yet, as after it was switched: a failover needs the numbers.
+            Verdict::GoOn(Way::File(_)) if must_count => Way::File(HEAD),
             Verdict::GoOn(way) => way,
             Verdict::Wait(failure) | Verdict::Lost(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
         };
-        let is_held = ground.holds(position);
         let before = position.mark.server.clone();
         if !before.is_empty() && !is_same_server(&before, &ground.server) {
             let (address, now) = (self.config.address(), &ground.server);
@@ -497,8 +502,9 @@ impl Runner {
                 another_history(&format!("It ends at {}, and we have read up to {}.", end.point, end.read)).into()
             );
         }
-        if let (Some(assembler), Some(executed)) = (&mut self.assembler, &end.executed) {
-            assembler.adopt(&end.point, executed);
+        // Not before the place where the log was left is found: what was counted is counted up to there.
+        if let Some(assembler) = self.assembler.as_mut().filter(|assembler| end.is_numbered && assembler.is_proven()) {
+            assembler.adopt();
         }
         Ok(())
     }

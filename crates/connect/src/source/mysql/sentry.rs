@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::error::WireError;
 use super::login::Met;
-use super::position::{GtidSet, LogPoint};
+use super::position::LogPoint;
 use super::server::log_end;
 use super::wire::Wire;
 use super::{MysqlConfig, login};
@@ -26,8 +26,8 @@ pub(crate) struct LogEnd {
     pub(crate) point: LogPoint,
     /// What had been read when it was asked for.
     pub(crate) read: LogPoint,
-    /// All transactions executed up to there, where the server numbers them all.
-    pub(crate) executed: Option<GtidSet>,
+    /// The server numbers all transactions.
+    pub(crate) is_numbered: bool,
 }
 
 impl LogEnd {
@@ -97,11 +97,7 @@ async fn end(config: &MysqlConfig, met: &Met, wire: &mut Option<Wire>, read: Log
             rows.rows.first().is_some_and(|row| row.get(1).is_some_and(|mode| mode.as_deref() == Some("ON")))
         }
     };
-    let (point, executed) = log_end(&mut open).await?;
-    let executed = match is_numbered {
-        true => Some(executed.parse::<GtidSet>().map_err(|e| WireError::Protocol(e.to_string()))?),
-        false => None,
-    };
+    let (point, _) = log_end(&mut open).await?;
     *wire = Some(open);
-    Ok(LogEnd { point, read, executed })
+    Ok(LogEnd { point, read, is_numbered })
 }

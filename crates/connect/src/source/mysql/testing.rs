@@ -79,14 +79,12 @@ impl Replay {
     /// Whether the log ends before what was read, as the sentry sees it.
     pub fn has_gone_back(&self, end: (&str, u64)) -> bool {
         let (point, read) = (LogPoint::new(end.0, end.1), self.assembler.position().point.clone());
-        LogEnd { point, read, executed: None }.has_gone_back()
+        LogEnd { point, read, is_numbered: false }.has_gone_back()
     }
 
-    /// The server has executed these transactions up to a place of its log.
-    pub fn adopt(&mut self, point: (&str, u64), executed: &str) -> Result<(), String> {
-        let executed: GtidSet = executed.parse().map_err(|e| format!("{e}"))?;
-        self.assembler.adopt(&LogPoint::new(point.0, point.1), &executed);
-        Ok(())
+    /// The server numbers all transactions.
+    pub fn adopt(&mut self) {
+        self.assembler.adopt();
     }
 
     /// Walks the events that have arrived, as the source does, and takes the batches that must be taken on the way.
@@ -252,6 +250,11 @@ impl Default for Stream {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A set of transactions as a log file's head has it.
+pub fn previous_gtids(text: &str) -> Result<Vec<u8>, String> {
+    text.parse::<GtidSet>().map(|set| set.encode()).map_err(|e| e.to_string())
 }
 
 /// A position read and written again.

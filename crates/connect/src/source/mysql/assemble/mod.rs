@@ -238,8 +238,8 @@ pub(crate) struct Assembler {
     is_passing: bool,
     /// This connection has brought an event that a server finds only by searching its log, or a heartbeat.
     has_come: bool,
-    /// Numbered transactions read while the position counts none.
-    numbered: GtidSet,
+    /// While the position counts none: all numbered transactions of the log up to it, once the log has told them.
+    counted: Option<GtidSet>,
     origin: Origin,
     open: Open,
     batch: SourceBatch,
@@ -278,7 +278,7 @@ impl Assembler {
             begun: 0,
             is_passing: false,
             has_come: false,
-            numbered: GtidSet::default(),
+            counted: None,
             position,
             origin: Origin::default(),
             open: Open::default(),
@@ -356,6 +356,10 @@ impl Assembler {
         self.rollback();
         self.end_transaction();
         self.asked = None;
+        if self.is_passing {
+            // Counted up to some place before the position.
+            self.counted = None;
+        }
         (0..self.tables.len()).for_each(|index| self.lose_load(index));
         self.is_inside_event = false;
         self.is_passing = false;
@@ -439,6 +443,7 @@ impl Assembler {
                 self.query(header, query.with_text(&text))
             }
             kind::EXECUTE_LOAD_QUERY => self.query(header, event::load_query(body)?),
+            kind::PREVIOUS_GTIDS => self.count_previous(body),
             kind::XA_PREPARE => self.xa_prepare(header, body),
             kind::INCIDENT => Ok(self.incident(header)),
             kind::STOP
@@ -448,7 +453,6 @@ impl Assembler {
             | kind::BEGIN_LOAD_QUERY
             | kind::IGNORABLE
             | kind::ROWS_QUERY
-            | kind::PREVIOUS_GTIDS
             | kind::TRANSACTION_CONTEXT
             | kind::VIEW_CHANGE
             | kind::HEARTBEAT_V2

@@ -31,6 +31,7 @@ impl Assembler {
     pub(crate) fn moves_to(&mut self, server: &str) {
         let mark = mem::take(&mut self.position.mark);
         let has_stayed = !mark.server.is_empty() && is_same_server(&mark.server, server);
+        self.counted = None;
         self.position.point = LogPoint::new("", 4);
         self.applied = LogPoint::default();
         self.file.clear();
@@ -44,14 +45,45 @@ impl Assembler {
         self.belongs_to(server);
     }
 
-    /// The server has executed these transactions and no others before a place of its log: if that is where the position
-    /// stands, it counts them from now on.
-    pub(crate) fn adopt(&mut self, point: &LogPoint, executed: &GtidSet) {
-        if self.position.gtids == Gtids::Off && self.position.point == *point {
-            let mut set = executed.clone();
-            set.add_all(&mem::take(&mut self.numbered));
+    /// The server numbers all transactions now: the position counts them from now on, if the log has told those before. What
+    /// the server says of itself would not do: what it has executed and where its log ends are not of one moment.
+    pub(crate) fn adopt(&mut self) {
+        if self.position.gtids == Gtids::Off
+            && let Some(set) = self.counted.take()
+        {
             self.position.gtids = Gtids::MySql(set);
         }
+    }
+
+    /// Whether the numbers of what was read are not known: they are, when the position's file is read from its head on.
+    pub(crate) fn lacks_numbers(&self) -> bool {
+        self.position.gtids == Gtids::Off && self.counted.is_none()
+    }
+
+    /// The head of a file tells all numbered transactions of the files before it.
+    pub(super) fn count_previous(&mut self, body: &[u8]) -> Result<Step, WireError> {
+        if self.position.gtids == Gtids::Off {
+            let set = GtidSet::decode(body).ok_or_else(|| event::damaged("the numbers of the files before"))?;
+            self.counted = Some(set);
+        }
+        Ok(Step::Next)
+    }
+
+    /// A transaction's head before the position.
+    fn count_passed(&mut self, header: Header, body: &[u8]) -> Result<(), WireError> {
+        if self.position.gtids != Gtids::Off {
+            return Ok(());
+        }
+        let head = match header.kind {
+            kind::PREVIOUS_GTIDS => return self.count_previous(body).map(drop),
+            kind::GTID => event::gtid(body, false, &mut self.origin)?,
+            kind::GTID_TAGGED => event::gtid_tagged(body, &mut self.origin)?,
+            _ => return Ok(()),
+        };
+        if let (Some(counted), Some(number)) = (&mut self.counted, head.number) {
+            counted.add(&self.origin, number);
+        }
+        Ok(())
     }
 
     /// Whether the position counts a transaction of the origin last read.
@@ -63,7 +95,7 @@ impl Assembler {
     /// A transaction without a number: the numbers alone do not tell any more what was read.
     pub(super) fn count_anonymous(&mut self) {
         if let Gtids::MySql(set) = &mut self.position.gtids {
-            self.numbered = mem::take(set);
+            self.counted = Some(mem::take(set));
             self.position.gtids = Gtids::Off;
         }
     }
@@ -97,7 +129,10 @@ impl Assembler {
             }
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => return Ok(Step::Next),
             _ if header.log_pos == 0 || header.is_artificial() => return Ok(Step::Next),
-            _ if self.offset < at.offset => return Ok(Step::Next),
+            _ if self.offset < at.offset => {
+                self.count_passed(header, body)?;
+                return Ok(Step::Next);
+            }
             _ if self.offset == at.offset => {
                 let last = self.last_event(event);
                 if self.position.mark.last.is_none_or(|known| Some(known) == last) {
