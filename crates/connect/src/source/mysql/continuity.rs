@@ -21,7 +21,7 @@ use super::error::{LOAD_ALL_AGAIN, WireError, purged};
 use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::login::Met;
 use super::server::{Facts, log_files, unclear};
-use super::wire::{TextRows, Wire};
+use super::wire::{ServerInfo, TextRows, Wire};
 
 /// What a server is and has, as far as it matters for going on.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +37,20 @@ pub(crate) struct Ground {
     pub(crate) domains: BTreeMap<(u32, u32), u64>,
     /// Its log files and their sizes, oldest first.
     pub(crate) files: Vec<(String, u64)>,
-    /// What it says of itself as a replica; none for a server that follows nobody.
-    pub(crate) replica: Option<Replica>,
+    /// What it says of itself as a replica.
+    pub(crate) follows: Follows,
+    /// Its kind and age.
+    pub(crate) info: ServerInfo,
+}
+
+/// Whom a server follows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Follows {
+    #[default]
+    Nobody,
+    Another(Replica),
+    /// It does not tell us: missing is this right.
+    Untold(&'static str),
 }
 
 /// How a server follows another one.
@@ -79,7 +91,8 @@ impl Ground {
         };
         ground.server.clone_from(&met.server);
         ground.files = log_files(wire).await?;
-        ground.replica = replica(wire).await?;
+        ground.follows = follows(wire).await?;
+        ground.info.clone_from(&wire.server);
         Ok(ground)
     }
 
@@ -145,6 +158,7 @@ impl Ground {
             Place::Gone => Verdict::Lost(purged(
                 config,
                 format!("{} is not among its log files, which begin with {}.", position.point.file, self.first_file()),
+                &self.info,
             )),
         }
     }
@@ -215,7 +229,7 @@ impl Ground {
                 let is_foreign = !missing.is_empty() && !seen.shares_an_origin(&self.executed);
                 if missing.is_empty() && !seen.covers(&self.purged) {
                     let gone = self.purged.without(seen);
-                    return Verdict::Lost(purged(config, format!("Transactions {gone} are purged, and we lack them.")));
+                    return Verdict::Lost(purged(config, format!("Transactions {gone} are purged, and we lack them."), &self.info));
                 }
                 (missing.to_string(), is_foreign)
             }
@@ -227,8 +241,8 @@ impl Ground {
         // A MariaDB replica may have executed it, and not logged it.
         let unless = if self.domains.is_empty() { "" } else { " (a replica needs log_slave_updates for that)" };
         let lacks = format!("Its log does not have {missing}, which we have read{unless}.");
-        match self.replica.as_ref().filter(|replica| replica.is_running || !replica.is_writable) {
-            Some(replica) => Verdict::Wait(Failure {
+        match &self.follows {
+            Follows::Another(replica) if replica.is_running || !replica.is_writable => Verdict::Wait(Failure {
                 message: format!("{} lags behind what we have read", config.address()),
                 detail: format!(
                     "{lacks} It is a replica of {}, and {}.",
@@ -239,8 +253,17 @@ impl Ground {
                     "We go on as soon as it has caught up. If its source does not have them either, it never will: {LOAD_ALL_AGAIN}"
                 ),
             }),
-            None if is_foreign => Verdict::Lost(foreign(config, lacks)),
-            None => Verdict::Lost(history(config, lacks)),
+            Follows::Untold(right) => Verdict::Wait(Failure {
+                message: format!("{} does not have all that we have read", config.address()),
+                detail: format!("{lacks} Whether it is a replica that lags, it does not tell us."),
+                hint: format!(
+                    "GRANT {right} ON *.* TO '{}'@'%'. If it is one, we go on as soon as it has caught up; if not, its log has \
+                     another history: {LOAD_ALL_AGAIN}",
+                    config.user
+                ),
+            }),
+            _ if is_foreign => Verdict::Lost(foreign(config, lacks)),
+            _ => Verdict::Lost(history(config, lacks)),
         }
     }
 
@@ -294,8 +317,8 @@ fn foreign(config: &MysqlConfig, detail: String) -> Failure {
 }
 
 /// How the server follows another one. It may be that we have no right to ask.
-pub(crate) async fn replica(wire: &mut Wire) -> Result<Option<Replica>, WireError> {
-    let command = if !wire.server.mariadb && wire.server.numbers() >= (8, 0, 22) {
+pub(crate) async fn follows(wire: &mut Wire) -> Result<Follows, WireError> {
+    let command = if wire.server.speaks_of_replicas() {
         "SHOW REPLICA STATUS"
     } else if wire.server.mariadb {
         "SHOW ALL SLAVES STATUS"
@@ -303,25 +326,24 @@ pub(crate) async fn replica(wire: &mut Wire) -> Result<Option<Replica>, WireErro
         "SHOW SLAVE STATUS"
     };
     let rows = match wire.query(command).await {
-        Err(WireError::Server(_)) => return Ok(None),
+        Err(WireError::Server(_)) => return Ok(Follows::Untold(wire.server.right_to_ask_for_source())),
         other => other?,
     };
     if rows.rows.is_empty() {
-        return Ok(None);
+        return Ok(Follows::Nobody);
     }
     let read_only = wire.query("SELECT @@GLOBAL.read_only").await?;
-    Ok(replica_of(&rows, read_only.single() == Some("0")))
+    Ok(Follows::Another(replica_of(&rows, read_only.single() == Some("0"))))
 }
 
-fn replica_of(rows: &TextRows, is_writable: bool) -> Option<Replica> {
-    rows.rows.first()?;
+fn replica_of(rows: &TextRows, is_writable: bool) -> Replica {
     let get = |names: [&str; 2]| names.iter().find_map(|name| rows.first(name)).unwrap_or_default();
     let runs = |names| get(names) == "Yes";
-    Some(Replica {
+    Replica {
         source: format!("{}:{}", get(["Source_Host", "Master_Host"]), get(["Source_Port", "Master_Port"])),
         is_running: runs(["Replica_IO_Running", "Slave_IO_Running"])
             && runs(["Replica_SQL_Running", "Slave_SQL_Running"]),
         is_writable,
         behind_s: get(["Seconds_Behind_Source", "Seconds_Behind_Master"]).parse().ok(),
-    })
+    }
 }

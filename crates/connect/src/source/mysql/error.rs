@@ -5,6 +5,7 @@ use std::io;
 use crate::source::Failure;
 
 use super::MysqlConfig;
+use super::wire::ServerInfo;
 
 /// An error packet of the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -238,7 +239,12 @@ fn log_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> {
                 hint: format!("SET GLOBAL gtid_mode = {mode}; and the last step again when we have caught up."),
             })
         }
-        LogRefusal::Purged | LogRefusal::NoSuchPlace => Some(purged(config, error.to_string())),
+        // Whoever knows the server says more.
+        LogRefusal::Purged | LogRefusal::NoSuchPlace => Some(Failure {
+            message: format!("{} does not have the log from where it is asked for", config.address()),
+            detail: error.to_string(),
+            hint: LOAD_ALL_AGAIN.to_owned(),
+        }),
         LogRefusal::NoSuchEvent => Some(Failure {
             message: format!("{} cannot send an event of its log", config.address()),
             detail: error.to_string(),
@@ -248,10 +254,10 @@ fn log_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> {
 }
 
 /// The log does not go back to where we stopped.
-pub(crate) fn purged(config: &MysqlConfig, detail: String) -> Failure {
+pub(crate) fn purged(config: &MysqlConfig, detail: String, server: &ServerInfo) -> Failure {
     Failure {
         message: format!("{} no longer has the log from where we stopped", config.address()),
         detail,
-        hint: format!("{LOAD_ALL_AGAIN}; keep logs longer: SET GLOBAL binlog_expire_logs_seconds = 604800"),
+        hint: format!("{LOAD_ALL_AGAIN}; keep logs longer: {}", server.keep_for_a_week()),
     }
 }

@@ -317,7 +317,7 @@ async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encr
                     hand_over(wire, password, &nonce, encrypted, KeyRequest::Sha256).await?;
                     continue;
                 }
-                let answer = proof(&plugin, password, &nonce).ok_or_else(|| unknown_plugin(&plugin, config))?;
+                let answer = proof(&plugin, password, &nonce).ok_or_else(|| unknown_plugin(&plugin, config, &greeting.server))?;
                 wire.send(&answer).await?;
             }
             Some(1) if plugin == "caching_sha2_password" => {
@@ -343,11 +343,16 @@ fn proof(plugin: &str, password: &str, nonce: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn unknown_plugin(plugin: &str, config: &MysqlConfig) -> WireError {
+fn unknown_plugin(plugin: &str, config: &MysqlConfig, server: &ServerInfo) -> WireError {
     Failure {
         message: format!("user \"{}\" logs in by \"{plugin}\", which is not supported", config.user),
         detail: "Known are caching_sha2_password, sha256_password and mysql_native_password.".to_owned(),
-        hint: format!("ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'", config.user),
+        hint: match server.mariadb {
+            true => {
+                format!("ALTER USER '{}'@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('…')", config.user)
+            }
+            false => format!("ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'", config.user),
+        },
     }
     .into()
 }

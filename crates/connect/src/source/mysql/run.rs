@@ -25,7 +25,7 @@ use crate::source::{Control, Failure, Limits, ReloadRequest, SourceEvent, Source
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
-use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure};
+use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged};
 use super::login::Met;
 use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
 use super::sentry::{LogEnd, Sentry};
@@ -33,7 +33,7 @@ use super::server::{Facts, announce_checksum, end_position, log_end, start_posit
 use super::snapshot::{Loaded, Loaders};
 use super::statement::Dialect;
 use super::window::Chunk;
-use super::wire::Wire;
+use super::wire::{ServerInfo, Wire};
 use super::{CaptureTable, Load, MysqlConfig, describe, login};
 
 /// The server says where its log ends this often when it is idle: chunks wait for that.
@@ -118,6 +118,7 @@ impl MysqlSource {
             remark: String::new(),
             is_by_file: false,
             server_id: 0,
+            server: ServerInfo::default(),
             waiting: Vec::new(),
             run: 0,
             flush: false,
@@ -177,6 +178,8 @@ struct Runner {
     is_by_file: bool,
     /// Under which we read the log.
     server_id: u32,
+    /// What it is that we read.
+    server: ServerInfo,
     /// Chunks that the log has not yet caught up with, in order.
     waiting: Vec<Chunk>,
     /// Counts readers, so that chunks of one that was given up are known.
@@ -251,6 +254,9 @@ impl Runner {
                 another_history(&error.to_string())
             }
             _ if was_passing && matches!(error, WireError::Damaged(_)) => another_history(&error.to_string()),
+            Some(LogRefusal::Purged | LogRefusal::NoSuchPlace) => {
+                WireError::Stalled(Box::new(purged(&self.config, error.to_string(), &self.server)))
+            }
             Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
                 "another one reads the log under server_id {}, which was ours; the next attempt takes another one ({error})",
                 self.server_id
@@ -321,6 +327,7 @@ impl Runner {
             true => self.begin(sql, &facts).await?,
             false => sql,
         };
+        self.server.clone_from(&sql.server);
         let (major, minor, patch) = sql.server.numbers();
         let version = (u32::from(major) * 100 + u32::from(minor)) * 100 + u32::from(patch);
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };

@@ -6,13 +6,13 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use crate::source::Limits;
 
 use super::assemble::{Assembler, Notice, Step};
-use super::continuity::{Ground, Replica, Verdict, Way};
+use super::continuity::{Follows, Ground, Replica, Verdict, Way};
 use super::event;
 use super::position::{DomainGtids, GtidSet, LogPoint, LogPosition};
 use super::sentry::LogEnd;
 use super::statement::{Dialect, read, statement};
 use super::window::Chunk;
-use super::wire::{Transport, Wire};
+use super::wire::{ServerInfo, Transport, Wire};
 use super::{CaptureTable, MysqlConfig, SourceColumn};
 
 /// Plays log events into an assembler.
@@ -270,15 +270,21 @@ pub fn place_of(text: &str) -> String {
     }
 }
 
+/// A server of a version as it names it.
+fn info(version: &str) -> ServerInfo {
+    ServerInfo { version: version.to_owned(), mariadb: version.contains("MariaDB"), connection_id: 0 }
+}
+
 /// Whether a server's log leads on from a position: lines of what it is and has, and the position.
 pub fn judge(lines: &str) -> Result<String, String> {
-    let mut ground = Ground::default();
+    let mut ground = Ground { info: info("8.4.0"), ..Ground::default() };
     let mut position = LogPosition::default();
     for line in lines.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "position" => position = rest.parse().map_err(|e| format!("{e}"))?,
             "server" => rest.clone_into(&mut ground.server),
+            "version" => ground.info = info(rest),
             "numbered" => ground.is_numbered = true,
             "executed" => ground.executed = rest.parse::<GtidSet>().map_err(|e| format!("{e}"))?,
             "purged" => ground.purged = rest.parse::<GtidSet>().map_err(|e| format!("{e}"))?,
@@ -296,8 +302,15 @@ pub fn judge(lines: &str) -> Result<String, String> {
             }
             "replica" => {
                 let (is_running, is_writable) = (rest == "running", rest == "promoted");
-                ground.replica =
-                    Some(Replica { source: "old:3306".to_owned(), is_running, is_writable, behind_s: None });
+                ground.follows = match rest {
+                    "untold" => Follows::Untold(ground.info.right_to_ask_for_source()),
+                    _ => Follows::Another(Replica {
+                        source: "old:3306".to_owned(),
+                        is_running,
+                        is_writable,
+                        behind_s: None,
+                    }),
+                };
             }
             other => return Err(format!("unknown word \"{other}\"")),
         }

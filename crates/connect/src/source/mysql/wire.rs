@@ -53,6 +53,29 @@ impl ServerInfo {
 }
 
 impl ServerInfo {
+    /// Whether it knows statements by the words source and replica.
+    pub(crate) fn speaks_of_replicas(&self) -> bool {
+        !self.mariadb && self.numbers() >= (8, 0, 22)
+    }
+
+    /// The statement that has log files kept for a week.
+    pub(crate) fn keep_for_a_week(&self) -> &'static str {
+        match (self.mariadb, self.numbers()) {
+            (true, numbers) if numbers >= (10, 6, 1) => "SET GLOBAL binlog_expire_logs_seconds = 604800",
+            (false, numbers) if numbers >= (8, 0, 1) => "SET GLOBAL binlog_expire_logs_seconds = 604800",
+            _ => "SET GLOBAL expire_logs_days = 7",
+        }
+    }
+
+    /// The right to ask whom the server follows.
+    pub(crate) fn right_to_ask_for_source(&self) -> &'static str {
+        match (self.mariadb, self.numbers()) {
+            (true, numbers) if numbers >= (10, 5, 9) => "REPLICA MONITOR",
+            (true, numbers) if numbers >= (10, 5, 2) => "REPLICATION SLAVE ADMIN",
+            _ => "REPLICATION CLIENT",
+        }
+    }
+
     /// The setting that ends long queries, where there is one.
     pub(crate) fn limit_of_time(&self) -> Option<&'static str> {
         match (self.mariadb, self.numbers()) {
