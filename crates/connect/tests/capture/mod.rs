@@ -40,6 +40,7 @@ mod build;
 pub(crate) mod continuity;
 mod fake;
 pub(crate) mod histories;
+mod proxy;
 mod repair;
 pub(crate) mod runner;
 pub(crate) mod server;

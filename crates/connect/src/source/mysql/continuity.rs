@@ -18,8 +18,8 @@ use crate::source::Failure;
 
 use super::MysqlConfig;
 use super::error::{LOAD_ALL_AGAIN, WireError, purged};
-use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::login::Met;
+use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::server::{Facts, log_files, unclear};
 use super::wire::{ServerInfo, TextRows, Wire};
 
@@ -68,10 +68,8 @@ pub(crate) struct Replica {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     GoOn(Way),
-    /// Time may heal it.
-    Wait(Failure),
-    /// Only a person can.
-    Lost(Failure),
+    /// Not as things are; the failure says whether time may heal it, or only a person.
+    Stalled(Failure),
 }
 
 /// How the log is asked for.
@@ -129,7 +127,7 @@ impl Ground {
             return match self.can_number(position) {
                 true => self.by_numbers(position, config),
                 false if is_proven && matches!(self.place(position), Place::Here) => self.by_file(position, config),
-                false => Verdict::Lost(foreign(
+                false => Verdict::Stalled(foreign(
                     config,
                     format!(
                         "It is {}, and what we have read is of {}. Without numbered transactions (GTIDs) a position in \
@@ -147,15 +145,15 @@ impl Ground {
         // Numbers find what a file does not hold any more, and name what was committed while the position was taken.
         if self.can_number(position) && !(is_proven && self.proves_by_event(position)) {
             return match self.place(position) {
-                Place::Beyond(detail) => Verdict::Lost(history(config, detail)),
+                Place::Beyond(detail) => Verdict::Stalled(history(config, detail)),
                 _ => self.by_numbers(position, config),
             };
         }
         match self.place(position) {
             Place::Here => self.by_file(position, config),
-            Place::Beyond(detail) => Verdict::Lost(history(config, detail)),
+            Place::Beyond(detail) => Verdict::Stalled(history(config, detail)),
             Place::Gone if self.can_number(position) => self.by_numbers(position, config),
-            Place::Gone => Verdict::Lost(purged(
+            Place::Gone => Verdict::Stalled(purged(
                 config,
                 format!("{} is not among its log files, which begin with {}.", position.point.file, self.first_file()),
                 &self.info,
@@ -213,7 +211,7 @@ impl Ground {
         let from = mark.last.map(|last| last.start).filter(is_within);
         match from.or(Some(offset).filter(is_within)).or(mark.below) {
             Some(from) => Verdict::GoOn(Way::File(from)),
-            None => Verdict::Lost(Failure {
+            None => Verdict::Stalled(Failure {
                 message: format!("{} cannot be asked for its log from where we stopped", config.address()),
                 detail: format!("That is {}; servers can be asked for the first 4 GiB of a file.", position.point),
                 hint: LOAD_ALL_AGAIN.to_owned(),
@@ -223,13 +221,17 @@ impl Ground {
 
     fn by_numbers(&self, position: &LogPosition, config: &MysqlConfig) -> Verdict {
         let (missing, is_foreign) = match &position.gtids {
-            Gtids::Off => return Verdict::Lost(foreign(config, "It numbers no transactions.".to_owned())),
+            Gtids::Off => return Verdict::Stalled(foreign(config, "It numbers no transactions.".to_owned())),
             Gtids::MySql(seen) => {
                 let missing = seen.without(&self.executed);
                 let is_foreign = !missing.is_empty() && !seen.shares_an_origin(&self.executed);
                 if missing.is_empty() && !seen.covers(&self.purged) {
                     let gone = self.purged.without(seen);
-                    return Verdict::Lost(purged(config, format!("Transactions {gone} are purged, and we lack them."), &self.info));
+                    return Verdict::Stalled(purged(
+                        config,
+                        format!("Transactions {gone} are purged, and we lack them."),
+                        &self.info,
+                    ));
                 }
                 (missing.to_string(), is_foreign)
             }
@@ -242,7 +244,7 @@ impl Ground {
         let unless = if self.domains.is_empty() { "" } else { " (a replica needs log_slave_updates for that)" };
         let lacks = format!("Its log does not have {missing}, which we have read{unless}.");
         match &self.follows {
-            Follows::Another(replica) if replica.is_running || !replica.is_writable => Verdict::Wait(Failure {
+            Follows::Another(replica) if replica.is_running || !replica.is_writable => Verdict::Stalled(Failure {
                 message: format!("{} lags behind what we have read", config.address()),
                 detail: format!(
                     "{lacks} It is a replica of {}, and {}.",
@@ -253,7 +255,7 @@ impl Ground {
                     "We go on as soon as it has caught up. If its source does not have them either, it never will: {LOAD_ALL_AGAIN}"
                 ),
             }),
-            Follows::Untold(right) => Verdict::Wait(Failure {
+            Follows::Untold(right) => Verdict::Stalled(Failure {
                 message: format!("{} does not have all that we have read", config.address()),
                 detail: format!("{lacks} Whether it is a replica that lags, it does not tell us."),
                 hint: format!(
@@ -262,8 +264,8 @@ impl Ground {
                     config.user
                 ),
             }),
-            _ if is_foreign => Verdict::Lost(foreign(config, lacks)),
-            _ => Verdict::Lost(history(config, lacks)),
+            _ if is_foreign => Verdict::Stalled(foreign(config, lacks)),
+            _ => Verdict::Stalled(history(config, lacks)),
         }
     }
 

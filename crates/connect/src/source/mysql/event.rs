@@ -45,7 +45,10 @@ pub(crate) mod kind {
 
     /// What a server sends before it searches the file for what was asked for.
     pub(crate) fn is_of_head(kind: u8) -> bool {
-        matches!(kind, ROTATE | PREVIOUS_GTIDS | MARIADB_GTID_LIST | MARIADB_BINLOG_CHECKPOINT | MARIADB_START_ENCRYPTION)
+        matches!(
+            kind,
+            ROTATE | PREVIOUS_GTIDS | MARIADB_GTID_LIST | MARIADB_BINLOG_CHECKPOINT | MARIADB_START_ENCRYPTION
+        )
     }
 
     /// Rows in any form, and the maps before them.

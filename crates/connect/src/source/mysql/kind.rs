@@ -149,7 +149,8 @@ impl Source for Mysql {
             },
             BadPosition::OtherServer(..) => Failure {
                 message: error.to_string(),
-                detail: "The connection's address leads to several servers, or another one has taken it over.".to_owned(),
+                detail: "The connection's address leads to several servers, or another one has taken it over."
+                    .to_owned(),
                 hint: "Name one server as the connection's `host`, and try again.".to_owned(),
             },
         })

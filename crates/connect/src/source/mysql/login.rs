@@ -131,8 +131,7 @@ async fn attempt(config: &MysqlConfig, first: Option<SocketAddr>, with_tls: bool
 /// Opens the socket: every address of the host is tried, the one that is known before the others.
 async fn dial(config: &MysqlConfig, first: Option<SocketAddr>) -> Result<TcpStream, WireError> {
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
-    let mut addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((config.host.as_str(), config.port)).await?.collect();
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((config.host.as_str(), config.port)).await?.collect();
     // Where a name has several addresses, they come in another order each time.
     addresses.sort_by_key(|address| Some(*address) != first);
     for address in addresses {
@@ -317,7 +316,8 @@ async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encr
                     hand_over(wire, password, &nonce, encrypted, KeyRequest::Sha256).await?;
                     continue;
                 }
-                let answer = proof(&plugin, password, &nonce).ok_or_else(|| unknown_plugin(&plugin, config, &greeting.server))?;
+                let answer = proof(&plugin, password, &nonce)
+                    .ok_or_else(|| unknown_plugin(&plugin, config, &greeting.server))?;
                 wire.send(&answer).await?;
             }
             Some(1) if plugin == "caching_sha2_password" => {

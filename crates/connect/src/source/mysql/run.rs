@@ -372,7 +372,7 @@ impl Runner {
             // All is numbered, and the position counts nothing yet, as after it was switched: a failover needs the numbers.
             Verdict::GoOn(Way::File(_)) if must_count => Way::File(HEAD),
             Verdict::GoOn(way) => way,
-            Verdict::Wait(failure) | Verdict::Lost(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
+            Verdict::Stalled(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
         };
         let before = position.mark.server.clone();
         if !before.is_empty() && !is_same_server(&before, &ground.server) {

@@ -5,9 +5,9 @@ use relation::Position;
 use crate::source::Failure;
 
 use super::error::{ServerError, WireError, failure};
+use super::login::Met;
 use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::wire::{ServerInfo, TextRows, Wire};
-use super::login::Met;
 use super::{MysqlConfig, Start, login};
 
 const UNKNOWN_VARIABLE: u16 = 1193;

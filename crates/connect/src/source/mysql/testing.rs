@@ -316,12 +316,10 @@ pub fn judge(lines: &str) -> Result<String, String> {
         }
     }
     let config = MysqlConfig { host: "shop".to_owned(), ..MysqlConfig::default() };
-    let said = |how: &str, f: crate::source::Failure| format!("{how}: {}\n{}\n{}", f.message, f.detail, f.hint);
     Ok(match ground.judge(&position, &config) {
         Verdict::GoOn(Way::File(offset)) => format!("goes on in its file from {offset}"),
         Verdict::GoOn(Way::Numbers) => "goes on by numbers".to_owned(),
-        Verdict::Wait(failure) => said("waits", failure),
-        Verdict::Lost(failure) => said("lost", failure),
+        Verdict::Stalled(said) => format!("stalls: {}\n{}\n{}", said.message, said.detail, said.hint),
     })
 }
 
