@@ -282,14 +282,6 @@ impl GtidSet {
         out
     }
 
-    /// Adds all of another set.
-    pub(crate) fn add_all(&mut self, other: &Self) {
-        for (origin, ranges) in &other.origins {
-            let mine = self.origins.entry(origin.clone()).or_default();
-            ranges.iter().for_each(|&(first, last)| add_range(mine, first, last));
-        }
-    }
-
     /// As COM_BINLOG_DUMP_GTID takes it; tags need the newer form.
     pub(crate) fn encode(&self) -> Vec<u8> {
         const TAGGED: u64 = 1 << 56;

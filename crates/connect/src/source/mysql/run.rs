@@ -45,6 +45,8 @@ const SILENCE_TICKS_MAX: u32 = 40;
 const SEARCH_TICKS_MAX: u32 = 900;
 /// Where the first event of a log file is.
 const HEAD: u64 = 4;
+/// How long the place where to start may be looked for: where it is a time, each log file is asked for its own.
+const START: Duration = Duration::from_secs(600);
 /// How long a server may take over a question. It lists thousands of log files, or searches one, for some of them.
 const ANSWER: Duration = Duration::from_secs(60);
 /// The end of the log is asked for whenever so many ticks have passed.
@@ -391,18 +393,20 @@ impl Runner {
     }
 
     /// Finds the first position, or the one from which all is loaded again, and makes the assembler.
-    async fn begin(&mut self, sql: Wire, facts: &Facts) -> Result<Wire, Halt> {
+    async fn begin(&mut self, mut sql: Wire, facts: &Facts) -> Result<Wire, Halt> {
         let resume = self.resume.clone().filter(|_| !self.is_restarting);
-        let (config, facts, is_restarting) = (Arc::clone(&self.config), facts.clone(), self.is_restarting);
-        let begin = async |mut sql: Wire| {
-            let found = match is_restarting {
-                true => (end_position(&mut sql, &facts).await?, 0),
-                false => start_position(&mut sql, &facts, &config).await?,
-            };
-            Ok((sql, found))
-        };
         let (sql, (position, since_us)) = match resume {
-            None => self.answered(begin(sql)).await?,
+            None => {
+                let (config, facts, is_restarting) = (Arc::clone(&self.config), facts.clone(), self.is_restarting);
+                let found = async move {
+                    let found = match is_restarting {
+                        true => (end_position(&mut sql, &facts).await?, 0),
+                        false => start_position(&mut sql, &facts, &config).await?,
+                    };
+                    Ok((sql, found))
+                };
+                self.while_delivering(login::in_time(START, found)).await??
+            }
             Some(position) => {
                 let parsed = position.0.parse::<LogPosition>().map_err(|e| {
                     WireError::Stalled(Box::new(Failure {

@@ -8,7 +8,7 @@ use std::mem;
 
 use super::super::error::{WireError, another_history};
 use super::super::event::{self, Checksum, Header, kind};
-use super::super::position::{GtidSet, Gtids, LastEvent, LogMark, LogPoint, is_same_server};
+use super::super::position::{GtidSet, Gtids, LastEvent, LogPoint, is_same_server};
 use super::{Assembler, Passing, Step};
 
 /// What a server can be asked for in 32 bits.
@@ -137,6 +137,8 @@ impl Assembler {
                 let last = self.last_event(event);
                 if self.position.mark.last.is_none_or(|known| Some(known) == last) {
                     self.is_passing = false;
+                    // The head of a file may be all that was read of it.
+                    self.count_passed(header, body)?;
                     return Ok(Step::Next);
                 }
             }
