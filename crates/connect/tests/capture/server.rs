@@ -856,6 +856,7 @@ async fn doctored(server: &str, port: u16) -> Outcome {
 
     let poor = doctor(&config("geheim", Tls::Disabled), &tables).await;
     expect_check(&poor, "grants", CheckOutcome::Failed, "may not read the log")?;
+    expect_check(&poor, "replica", CheckOutcome::Warning, "it does not tell")?;
     let grants = poor.iter().find(|c| c.name == "grants").ok_or("grants")?;
     expect_check(&poor, "primary_key", CheckOutcome::Warning, "no primary key")?;
     expect_check(&poor, "table", CheckOutcome::Failed, "gone")?;
@@ -882,6 +883,9 @@ async fn doctored(server: &str, port: u16) -> Outcome {
     let rich = doctor(&config("geheim", Tls::Required), &tables).await;
     expect_check(&rich, "grants", CheckOutcome::Ok, "may read the log")?;
     expect_check(&rich, "clock", CheckOutcome::Ok, "")?;
+    if let Some(untold) = rich.iter().find(|check| check.name == "replica") {
+        return Err(format!("with all rights: {untold:?}"));
+    }
 
     // Who the server is, is asked only if asked for: its certificate is not one of the web's.
     let strange = doctor(&config("geheim", Tls::Verify), &tables).await;

@@ -67,6 +67,14 @@ impl ServerInfo {
         }
     }
 
+    /// The rights to read the log and to ask for its place.
+    pub(crate) fn rights_to_follow(&self) -> &'static str {
+        match (self.mariadb, self.numbers()) {
+            (true, numbers) if numbers >= (10, 5, 9) => "REPLICATION SLAVE, REPLICATION CLIENT, REPLICA MONITOR",
+            _ => "REPLICATION SLAVE, REPLICATION CLIENT",
+        }
+    }
+
     /// The right to ask whom the server follows.
     pub(crate) fn right_to_ask_for_source(&self) -> &'static str {
         match (self.mariadb, self.numbers()) {

@@ -210,13 +210,13 @@ async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
     let position = match end_position(wire, facts).await {
         Ok(position) => position,
         Err(error) if error.code().is_some() => {
-            return missing_right(config, "REPLICATION CLIENT", &error);
+            return missing_right(config, &wire.server, "REPLICATION CLIENT", &error);
         }
         Err(error) => return of_error("grants", &error, config),
     };
     match tokio::time::timeout(PATIENCE, first_event(config, facts, &position)).await {
         Err(_) | Ok(Ok(())) => Check::ok("grants", format!("user \"{}\" may read the log", config.user)),
-        Ok(Err(error)) if error.code().is_some() => missing_right(config, "REPLICATION SLAVE", &error),
+        Ok(Err(error)) if error.code().is_some() => missing_right(config, &wire.server, "REPLICATION SLAVE", &error),
         Ok(Err(error)) => of_error("grants", &error, config),
     }
 }
@@ -236,12 +236,12 @@ async fn first_event(config: &MysqlConfig, facts: &Facts, position: &LogPosition
     }
 }
 
-fn missing_right(config: &MysqlConfig, right: &str, error: &WireError) -> Check {
+fn missing_right(config: &MysqlConfig, server: &ServerInfo, right: &str, error: &WireError) -> Check {
     Check::failed(
         "grants",
         format!("user \"{}\" may not read the log", config.user),
         format!("{error}. Missing is {right}."),
-        format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{}'@'%'", config.user),
+        format!("GRANT {} ON *.* TO '{}'@'%'", server.rights_to_follow(), config.user),
     )
 }
 
