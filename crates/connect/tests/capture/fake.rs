@@ -102,6 +102,8 @@ pub(crate) struct Script {
     /// Statements that begin so are never answered; it notes that they were asked.
     pub(crate) mute: Option<&'static str>,
     pub(crate) was_mute: bool,
+    /// It offers TLS, and goes away when it is asked for.
+    pub(crate) breaks_tls: bool,
     /// Connections so far.
     pub(crate) connections: usize,
     /// The connection of this number, counted from 0, leads to another server.
@@ -188,8 +190,12 @@ impl Connection {
     }
 
     async fn serve(mut self) -> std::io::Result<()> {
-        self.answer(0, &[greeting()]).await?;
+        let breaks_tls = self.script().breaks_tls;
+        self.answer(0, &[greeting(breaks_tls)]).await?;
         self.read().await?;
+        if breaks_tls {
+            return Ok(());
+        }
         self.answer(2, &[ok()]).await?;
         loop {
             let command = self.read().await?;
@@ -347,9 +353,9 @@ impl Connection {
     }
 }
 
-fn greeting() -> Vec<u8> {
+fn greeting(with_tls: bool) -> Vec<u8> {
     const CAPABILITIES: u32 = 1 | 1 << 2 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 17 | 1 << 19;
-    let capabilities = CAPABILITIES.to_le_bytes();
+    let capabilities = (CAPABILITIES | u32::from(with_tls) << 11).to_le_bytes();
     let mut out = vec![10];
     out.extend_from_slice(b"8.4.0\0");
     out.extend_from_slice(&7_u32.to_le_bytes());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use connect::source::mysql::{Load, MysqlSource};
+use connect::source::mysql::{Load, MysqlConfig, MysqlSource, Tls};
 use connect::{Control, Limits, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
 use relation::Position;
@@ -39,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("it_is_stopped_while_the_end_of_the_log_is_asked_for", || stopped_while("SHOW BINARY LOG STATUS")),
         trial("it_is_stopped_while_log_files_are_listed", || stopped_while("SHOW BINARY LOGS")),
         trial("it_is_stopped_while_the_log_is_opened", || stopped_while("SET @master_binlog_checksum")),
+        trial("a_connection_lost_while_tls_is_negotiated", broken_tls),
         trial("the_log_of_another_server_behind_the_address", || stranger(1)),
         trial("answers_of_another_server_behind_the_address", || stranger(2)),
         trial("rows_of_another_server_behind_the_address", || stranger(3)),
@@ -89,8 +90,12 @@ impl Watched {
     }
 
     fn with_load(server: &FakeServer, resume: Option<Position>, load: Load) -> Self {
+        Self::with(server.config(), resume, load)
+    }
+
+    fn with(config: MysqlConfig, resume: Option<Position>, load: Load) -> Self {
         let tables = vec![table(0, "orders", true, load)];
-        let (events, control) = MysqlSource::start(server.config(), tables, resume, Limits::default());
+        let (events, control) = MysqlSource::start(config, tables, resume, Limits::default());
         Self { events, control, rows: 0, reloads: 0, position: None, said: Vec::new() }
     }
 
@@ -297,6 +302,22 @@ async fn stranger(number: usize) -> Outcome {
     }
     source.until(SourceState::Streaming, "").await?;
     if source.rows == 3 { Ok(()) } else { Err(format!("{} rows", source.rows)) }
+}
+
+/// A connection that breaks while it is to be encrypted is tried again: it does not end the source.
+async fn broken_tls() -> Outcome {
+    let server = serve(log(3, "old")?).await?;
+    server.change(|script| script.breaks_tls = true);
+    let config = MysqlConfig { tls: Tls::Required, ..server.config() };
+    let mut source = Watched::with(config, start(), Load::Complete);
+    while server.script().connections < 2 {
+        tokio::select! {
+            taken = source.next() => taken?,
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    source.control.stop().await;
+    Ok(())
 }
 
 /// A server that does not answer keeps nobody from stopping.

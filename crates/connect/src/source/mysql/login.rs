@@ -5,6 +5,7 @@
 //! in every case, all have to be spoken.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,7 +131,7 @@ async fn attempt(config: &MysqlConfig, first: Option<SocketAddr>, with_tls: bool
 
 /// Opens the socket: every address of the host is tried, the one that is known before the others.
 async fn dial(config: &MysqlConfig, first: Option<SocketAddr>) -> Result<TcpStream, WireError> {
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
+    let mut last = std::io::Error::new(ErrorKind::NotFound, "the host name has no address");
     let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((config.host.as_str(), config.port)).await?.collect();
     // Where a name has several addresses, they come in another order each time.
     addresses.sort_by_key(|address| Some(*address) != first);
@@ -219,7 +220,11 @@ async fn negotiate_tls(wire: &mut Wire, config: &MysqlConfig, greeting: &Greetin
     };
     let name = ServerName::try_from(config.host.clone()).map_err(|e| WireError::Tls(e.to_string()))?;
     let connector = TlsConnector::from(Arc::new(tls_config(config)?));
-    let stream = connector.connect(name, stream).await.map_err(|e| WireError::Tls(e.to_string()))?;
+    let stream = connector.connect(name, stream).await.map_err(|error| match error.kind() {
+        // A connection that was lost meanwhile says nothing about TLS, except to who would do without.
+        kind if kind != ErrorKind::InvalidData && config.tls != Tls::Preferred => WireError::Io(error),
+        _ => WireError::Tls(error.to_string()),
+    })?;
     wire.transport = Transport::Tls(Box::new(stream));
     Ok(true)
 }
