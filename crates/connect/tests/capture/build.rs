@@ -179,6 +179,7 @@ fn event_body(line: &str, offset: u64, session: &Session) -> Result<(u8, u16, Ve
             let _ = offset;
             (27, 0, words.next().ok_or("FILE")?.as_bytes().to_vec())
         }
+        "previous" => (35, 0, connect::source::mysql::testing::previous_gtids(words.next().unwrap_or_default())?),
         "incident" => (26, 0, vec![1, 0, 0]),
         "unknown" => {
             let kind = u8::try_from(number("N")?).map_err(|_| "N")?;

@@ -3,8 +3,7 @@
 //! are nobody else's.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use connect::source::mysql::{Control, MysqlConfig, MysqlSource, Tls, current_position, reached};
@@ -12,10 +11,9 @@ use connect::{Limits, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Receiver;
 
+use super::proxy::Proxy;
 use super::server::{Mirror, Outcome, Shop, T, expect_equal, fill, port_of, run};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -501,101 +499,4 @@ async fn slow(server: &str, port: u16) -> Outcome {
         false => Ok(()),
         true => Err(format!("it gave up: {}", source.mirror.message)),
     }
-}
-
-/// Forwards connections, and does them harm.
-struct Proxy {
-    port: u16,
-    state: Arc<State>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-struct State {
-    /// The server's port; 0 for none.
-    target: AtomicU16,
-    /// Connections of before this number are frozen: whatever comes is swallowed.
-    frozen: AtomicUsize,
-    /// Connections of before this number are closed.
-    cut: AtomicUsize,
-    /// Connections end after so many bytes from the server.
-    bytes_max: AtomicUsize,
-    slow: AtomicBool,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Proxy {
-    async fn start(target: u16) -> Result<Self, String> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| e.to_string())?;
-        let port = listener.local_addr().map_err(|e| e.to_string())?.port();
-        let state = Arc::new(State {
-            target: target.into(),
-            frozen: 0.into(),
-            cut: 0.into(),
-            bytes_max: usize::MAX.into(),
-            slow: false.into(),
-        });
-        let shared = Arc::clone(&state);
-        let task = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((inside, _)) = listener.accept().await {
-                let state = Arc::clone(&shared);
-                connections.spawn(async move { state.forward(inside).await.ok() });
-            }
-        });
-        Ok(Self { port, state, task })
-    }
-
-    /// Closes all connections that there are.
-    fn cut(&self) {
-        self.state.cut.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl State {
-    async fn forward(&self, mut inside: TcpStream) -> std::io::Result<()> {
-        let target = self.target.load(Ordering::Relaxed);
-        if target == 0 {
-            return Ok(());
-        }
-        let mut outside = TcpStream::connect(("127.0.0.1", target)).await?;
-        let (frozen, cut) = (self.frozen.load(Ordering::Relaxed), self.cut.load(Ordering::Relaxed));
-        let (mut from, mut to) = (vec![0; 4_096], vec![0; 4_096]);
-        let mut bytes = 0;
-        loop {
-            let (count, is_answer) = tokio::select! {
-                read = outside.read(&mut from) => (read?, true),
-                read = inside.read(&mut to) => (read?, false),
-                () = tokio::time::sleep(Duration::from_millis(20)) => (usize::MAX, false),
-            };
-            if count == 0 || self.cut.load(Ordering::Relaxed) != cut {
-                return Ok(());
-            }
-            if count == usize::MAX || self.frozen.load(Ordering::Relaxed) != frozen {
-                continue;
-            }
-            if !is_answer {
-                inside_out(&mut outside, &to[..count]).await?;
-                continue;
-            }
-            let left = self.bytes_max.load(Ordering::Relaxed).saturating_sub(bytes);
-            bytes += count;
-            inside_out(&mut inside, &from[..count.min(left)]).await?;
-            if count >= left {
-                return Ok(());
-            }
-            if self.slow.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn inside_out(to: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
-    to.write_all(bytes).await?;
-    to.flush().await
 }

@@ -91,7 +91,7 @@ pub(crate) struct Script {
     /// Its log files beside [`FILE`], newer or older; without [`FILE`] itself if `is_purged`.
     pub(crate) is_purged: bool,
     /// What the first requests for the log are refused with.
-    pub(crate) refusals: Vec<String>,
+    pub(crate) refusals: Vec<(u16, String)>,
     /// Server ids under which the log was asked for.
     pub(crate) asked_as: Vec<u32>,
     pub(crate) log: Log,
@@ -99,10 +99,21 @@ pub(crate) struct Script {
     pub(crate) piece_bytes: usize,
     /// The first connections to the log end after so many bytes each.
     pub(crate) cuts: Vec<usize>,
+    /// Statements that begin so are never answered; it notes that they were asked.
+    pub(crate) mute: Option<&'static str>,
+    pub(crate) was_mute: bool,
+    /// It offers TLS, and goes away when it is asked for.
+    pub(crate) breaks_tls: bool,
+    /// Connections so far.
+    pub(crate) connections: usize,
+    /// The connection of this number, counted from 0, leads to another server.
+    pub(crate) stranger: Option<usize>,
     /// Rows of `shop.orders`, in key order.
     pub(crate) orders: Vec<(i64, String)>,
 }
 
+/// The server_uuid of that other server.
+pub(crate) const STRANGER: &str = "99999999-71ca-11e1-9e33-c80aa9429562";
 /// The file that is left of a log that was purged.
 const LATER_FILE: &str = "binlog.000005";
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -131,9 +142,14 @@ impl FakeServer {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).ok();
                 let script = Arc::clone(&played);
+                let is_stranger = {
+                    let mut script = script.write().expect("no connection panics");
+                    script.connections += 1;
+                    script.stranger == Some(script.connections - 1)
+                };
                 connections.spawn(async move {
                     // A client that goes away ends its connection; that is no failure.
-                    Connection { stream, script }.serve().await.ok();
+                    Connection { stream, script, is_stranger }.serve().await.ok();
                 });
             }
         });
@@ -165,6 +181,7 @@ impl FakeServer {
 struct Connection {
     stream: TcpStream,
     script: Arc<RwLock<Script>>,
+    is_stranger: bool,
 }
 
 impl Connection {
@@ -173,8 +190,12 @@ impl Connection {
     }
 
     async fn serve(mut self) -> std::io::Result<()> {
-        self.answer(0, &[greeting()]).await?;
+        let breaks_tls = self.script().breaks_tls;
+        self.answer(0, &[greeting(breaks_tls)]).await?;
         self.read().await?;
+        if breaks_tls {
+            return Ok(());
+        }
         self.answer(2, &[ok()]).await?;
         loop {
             let command = self.read().await?;
@@ -203,13 +224,24 @@ impl Connection {
     }
 
     async fn query(&mut self, sql: &str) -> std::io::Result<()> {
+        let is_mute = self.script().mute.is_some_and(|head| sql.starts_with(head));
+        if is_mute {
+            self.script.write().expect("no connection panics").was_mute = true;
+            return std::future::pending().await;
+        }
         let text = |values: &[&str]| values.iter().map(|v| Some((*v).to_owned())).collect::<Vec<_>>();
         let packets = if sql.starts_with("SHOW GLOBAL VARIABLES WHERE Variable_name = 'gtid_mode'") {
             result(&["Variable_name", "Value"], vec![text(&["gtid_mode", "OFF"])])
         } else if sql.starts_with("SELECT @@GLOBAL.server_uuid") {
             let uuid = self.script().uuid.clone();
-            let uuid = if uuid.is_empty() { "3e11fa47-71ca-11e1-9e33-c80aa9429562" } else { &uuid };
-            result(&["uuid", "executed", "purged"], vec![text(&[uuid, "", ""])])
+            let uuid = match (self.is_stranger, uuid.as_str()) {
+                (true, _) => STRANGER,
+                (false, "") => "3e11fa47-71ca-11e1-9e33-c80aa9429562",
+                (false, uuid) => uuid,
+            };
+            result(&["uuid"], vec![text(&[uuid])])
+        } else if sql.starts_with("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged") {
+            result(&["executed", "purged"], vec![text(&["", ""])])
         } else if sql.starts_with("SHOW BINARY LOGS") {
             let end = self.script().log.end().to_string();
             let file = if self.script().is_purged { LATER_FILE } else { FILE };
@@ -298,8 +330,8 @@ impl Connection {
             let stream = script.log.stream_from(u64::from(offset));
             (stream, script.log.heartbeat.clone(), cut, refused, script.piece_bytes.max(1))
         };
-        if let Some(message) = refused {
-            return self.answer(1, &[error(1236, &message)]).await;
+        if let Some((code, message)) = refused {
+            return self.answer(1, &[error(code, &message)]).await;
         }
         stream.truncate(cut.unwrap_or(usize::MAX));
         for piece in stream.chunks(piece_bytes) {
@@ -321,9 +353,9 @@ impl Connection {
     }
 }
 
-fn greeting() -> Vec<u8> {
+fn greeting(with_tls: bool) -> Vec<u8> {
     const CAPABILITIES: u32 = 1 | 1 << 2 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 17 | 1 << 19;
-    let capabilities = CAPABILITIES.to_le_bytes();
+    let capabilities = (CAPABILITIES | u32::from(with_tls) << 11).to_le_bytes();
     let mut out = vec![10];
     out.extend_from_slice(b"8.4.0\0");
     out.extend_from_slice(&7_u32.to_le_bytes());

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use connect::source::mysql::{Load, MysqlSource};
+use connect::source::mysql::{Load, MysqlConfig, MysqlSource, Tls};
 use connect::{Control, Limits, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
 use relation::Position;
 use tokio::sync::mpsc::Receiver;
 
-use super::fake::{FILE, FakeServer, HEAD, Log, Script};
+use super::fake::{FILE, FakeServer, HEAD, Log, STRANGER, Script};
 use super::table;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,7 +28,21 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("purged_and_put_back", purged),
         trial("a_lost_connection_goes_on", lost_connection),
         trial("all_tables_are_loaded_again_from_now", restarted),
-        trial("a_taken_server_id", taken_id),
+        trial("an_unknown_event", || unreadable("unknown 98", start(), 1, "type 98, which is unknown")),
+        trial("a_damaged_event", || unreadable("insert 12345 3,x", start(), 1, "no table map has introduced")),
+        trial("a_position_of_another_make", || {
+            unreadable("heartbeat binlog.000001", Some(Position("kafka@7".to_owned())), 0, "position cannot be read")
+        }),
+        trial("a_taken_server_id", || taken_id(1236)),
+        trial("a_taken_server_id_as_mariadb_says_it", || taken_id(4052)),
+        trial("it_is_stopped_while_the_server_is_not_told_apart", || stopped_while("SELECT @@GLOBAL.server_uuid")),
+        trial("it_is_stopped_while_the_end_of_the_log_is_asked_for", || stopped_while("SHOW BINARY LOG STATUS")),
+        trial("it_is_stopped_while_log_files_are_listed", || stopped_while("SHOW BINARY LOGS")),
+        trial("it_is_stopped_while_the_log_is_opened", || stopped_while("SET @master_binlog_checksum")),
+        trial("a_connection_lost_while_tls_is_negotiated", broken_tls),
+        trial("the_log_of_another_server_behind_the_address", || stranger(1)),
+        trial("answers_of_another_server_behind_the_address", || stranger(2)),
+        trial("rows_of_another_server_behind_the_address", || stranger(3)),
     ]
 }
 
@@ -72,8 +86,16 @@ struct Watched {
 
 impl Watched {
     fn start(server: &FakeServer, resume: Option<Position>) -> Self {
-        let tables = vec![table(0, "orders", true, Load::Complete)];
-        let (events, control) = MysqlSource::start(server.config(), tables, resume, Limits::default());
+        Self::with_load(server, resume, Load::Complete)
+    }
+
+    fn with_load(server: &FakeServer, resume: Option<Position>, load: Load) -> Self {
+        Self::with(server.config(), resume, load)
+    }
+
+    fn with(config: MysqlConfig, resume: Option<Position>, load: Load) -> Self {
+        let tables = vec![table(0, "orders", true, load)];
+        let (events, control) = MysqlSource::start(config, tables, resume, Limits::default());
         Self { events, control, rows: 0, reloads: 0, position: None, said: Vec::new() }
     }
 
@@ -108,6 +130,27 @@ impl Watched {
         result.unwrap_or_else(|_| Err(format!("it does not say {wanted}, {words}: {:?}", self.said)))
     }
 
+    /// All is loaded again from now: its load comes behind that word, and no batch before it.
+    async fn begin_anew(&mut self) -> Outcome {
+        if !self.control.restart_from_now() {
+            return Err("it cannot begin anew".to_owned());
+        }
+        let mut chunks = 0;
+        while chunks == 0 {
+            match self.events.recv().await.ok_or("the source has ended")? {
+                SourceEvent::Reload { .. } => self.reloads += 1,
+                SourceEvent::Batch(batch) if self.reloads == 0 => return Err(format!("a batch before: {batch:?}")),
+                SourceEvent::Batch(batch) => {
+                    chunks += batch.chunks.len();
+                    self.position = Some(batch.position);
+                }
+                SourceEvent::State(state, message) => self.said.push((state, message)),
+                other => return Err(format!("{other:?}")),
+            }
+        }
+        self.until(SourceState::Streaming, "").await
+    }
+
     async fn stop(self) -> Result<Position, String> {
         let position = self.position.ok_or("no position");
         drop(self.events);
@@ -135,6 +178,9 @@ async fn reset_while_down(begun: u32, count: usize) -> Outcome {
     let mut source = Watched::start(&server, Some(position));
     source.until(SourceState::Stalled, "another history").await?;
     source.until(SourceState::Stalled, "tidemill resnapshot --all").await?;
+    if source.said.iter().any(|(state, _)| *state == SourceState::Streaming) {
+        return Err(format!("it called another log good: {:?}", source.said));
+    }
     // It looks again, and still takes nothing.
     while server.script().asked_as.len() < 3 {
         tokio::select! {
@@ -216,23 +262,7 @@ async fn restarted() -> Outcome {
     });
     let mut source = Watched::start(&server, Some(position));
     source.until(SourceState::Stalled, "another history").await?;
-    if !source.control.restart_from_now() {
-        return Err("it cannot begin anew".to_owned());
-    }
-    let mut chunks = 0;
-    while chunks == 0 {
-        match source.events.recv().await.ok_or("the source has ended")? {
-            SourceEvent::Reload { .. } => source.reloads += 1,
-            SourceEvent::Batch(batch) if source.reloads == 0 => return Err(format!("a batch before: {batch:?}")),
-            SourceEvent::Batch(batch) => {
-                chunks += batch.chunks.len();
-                source.position = Some(batch.position);
-            }
-            SourceEvent::State(state, message) => source.said.push((state, message)),
-            other => return Err(format!("{other:?}")),
-        }
-    }
-    source.until(SourceState::Streaming, "").await?;
+    source.begin_anew().await?;
     let position = source.stop().await?;
     // The new position is of the new log: a restart goes on there.
     let longer = log(3, "new")?.begun(1_700_000_500);
@@ -242,10 +272,73 @@ async fn restarted() -> Outcome {
     Ok(())
 }
 
-async fn taken_id() -> Outcome {
+/// What of the log cannot be read stalls the source behind the rows before it, with the remedy; and the remedy works.
+async fn unreadable(line: &str, resume: Option<Position>, rows: usize, words: &str) -> Outcome {
+    let lines = ["anonymous 10", "begin", "map 70 shop.orders", "insert 70 1,old", "xid", "anonymous 11", line];
+    let server = serve(Log::of(&lines.map(str::to_owned))?).await?;
+    server.change(|script| script.orders = vec![(1, "now".to_owned())]);
+    let mut source = Watched::start(&server, resume);
+    source.until_rows(rows).await?;
+    source.until(SourceState::Stalled, words).await?;
+    source.until(SourceState::Stalled, "tidemill resnapshot --all").await?;
+    source.begin_anew().await?;
+    match source.reloads {
+        1 => Ok(()),
+        other => Err(format!("loaded again {other} times")),
+    }
+}
+
+/// One of the connections leads to another server: it takes nothing of it, says so, and goes on with the right one.
+async fn stranger(number: usize) -> Outcome {
+    let server = serve(log(3, "old")?).await?;
+    server.change(|script| {
+        script.stranger = Some(number);
+        script.orders = vec![(1, "old".to_owned()), (2, "old".to_owned()), (3, "old".to_owned())];
+    });
+    let mut source = Watched::with_load(&server, None, Load::Pending { cursor: None });
+    source.until(SourceState::Stalled, "leads to server").await?;
+    if !source.said.last().is_some_and(|(_, said)| said.contains(STRANGER)) || source.rows > 0 {
+        return Err(format!("{} rows, {:?}", source.rows, source.said));
+    }
+    source.until(SourceState::Streaming, "").await?;
+    if source.rows == 3 { Ok(()) } else { Err(format!("{} rows", source.rows)) }
+}
+
+/// A connection that breaks while it is to be encrypted is tried again: it does not end the source.
+async fn broken_tls() -> Outcome {
+    let server = serve(log(3, "old")?).await?;
+    server.change(|script| script.breaks_tls = true);
+    let config = MysqlConfig { tls: Tls::Required, ..server.config() };
+    let mut source = Watched::with(config, start(), Load::Complete);
+    while server.script().connections < 2 {
+        tokio::select! {
+            taken = source.next() => taken?,
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    source.control.stop().await;
+    Ok(())
+}
+
+/// A server that does not answer keeps nobody from stopping.
+async fn stopped_while(mute: &'static str) -> Outcome {
+    let server = serve(log(3, "old")?).await?;
+    server.change(|script| script.mute = Some(mute));
+    let Watched { mut events, control, .. } = Watched::with_load(&server, None, Load::Pending { cursor: None });
+    while !server.script().was_mute {
+        tokio::select! {
+            said = events.recv() => drop(said.ok_or("the source has ended")?),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let stopped = tokio::time::timeout(NOTICE, control.stop()).await;
+    stopped.map_err(|_| "it does not stop".to_owned())
+}
+
+async fn taken_id(code: u16) -> Outcome {
     let server = serve(log(3, "old")?).await?;
     let message = "A slave with the same server_uuid/server_id as this slave has connected to the master";
-    server.change(|script| script.refusals = vec![message.to_owned()]);
+    server.change(|script| script.refusals = vec![(code, message.to_owned())]);
     let mut source = Watched::start(&server, start());
     source.until_rows(3).await?;
     let asked_as = server.script().asked_as.clone();

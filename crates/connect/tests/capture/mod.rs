@@ -11,7 +11,7 @@
 //!     gtid N [TIME]             head of a transaction on MySQL, committed at TIME microseconds
 //!     anonymous [TIME]          the same without a number;  tagged TAG N [TIME]
 //!     mariadb D-S-N [ddl|xa|done]   head of a transaction on MariaDB
-//!     begin | xid [N] | query SQL | rotate FILE | heartbeat | unknown N [ignorable] | incident
+//!     begin | xid [N] | query SQL | rotate FILE | heartbeat | previous SET | unknown N [ignorable] | incident
 //!     session [db=NAME] [mode=N] [charset=NAME] [dbs=NAME,…]   of the statements that follow
 //!     xa-prepare HEX [one-phase]
 //!     map ID TABLE [columns=N]  table map; of shop.orders with another number of columns if asked
@@ -24,8 +24,9 @@
 //! ask TABLE                     a person wants it loaded again
 //! abandon                       the connection is lost
 //! resume OFFSET                 the log comes from this offset on, before the position: what follows is played from there
-//! belongs SERVER                the log that comes is this server's
-//! adopt FILE:OFFSET SET         what the server has executed up to a place of its log
+//! moves SERVER                  the log comes by numbers, and is this server's
+//! ends FILE:OFFSET              the server's log ends there now: fine, or another history
+//! adopt                         the server numbers all transactions now
 //! mark                          prints the position with that by which its log is known again
 //! judge                         whether a server's log leads on from a position: what it is and has, a line each
 //! settings                      what the doctor tells of a server's settings, a line each
@@ -39,6 +40,7 @@ mod build;
 pub(crate) mod continuity;
 mod fake;
 pub(crate) mod histories;
+mod proxy;
 mod repair;
 pub(crate) mod runner;
 pub(crate) mod server;
@@ -107,14 +109,17 @@ impl Driver for CaptureDriver {
                 self.replay()?.resume_from(offset);
                 Ok(String::new())
             }
-            "belongs" => {
-                self.replay()?.belongs_to(arguments[0]);
+            "moves" => {
+                self.replay()?.moves_to(arguments[0]);
                 Ok(String::new())
             }
+            "ends" => {
+                let has_gone_back = self.replay()?.has_gone_back(place(arguments[0])?);
+                Ok(if has_gone_back { "another history" } else { "fine" }.to_owned())
+            }
             "adopt" => {
-                let (file, offset) = arguments[0].rsplit_once(':').ok_or("FILE:OFFSET")?;
-                let offset = offset.parse().map_err(|_| "offset")?;
-                self.replay()?.adopt((file, offset), arguments[1]).map(|()| String::new())
+                self.replay()?.adopt();
+                Ok(String::new())
             }
             "mark" => Ok(self.replay()?.marked()),
             "judge" => judge(&block.body),

@@ -14,6 +14,8 @@ use mysql_async::{Conn, OptsBuilder};
 use relation::{Layout, Position, SourceBatch, TableId};
 use tokio::sync::mpsc::Receiver;
 
+use super::proxy::Proxy;
+
 const PATIENCE: Duration = Duration::from_secs(90);
 const SERVERS: [&str; 2] = ["mysql", "mariadb"];
 
@@ -574,7 +576,7 @@ async fn server_gone(server: &str, port: u16) -> Outcome {
     fill(&shop, 1_000).await?;
     let tables = shop.tables(&["t"]).await?;
     let mut mirror = Mirror::new(&tables);
-    let mut proxy = Proxy::start(port, 0).await?;
+    let mut proxy = Proxy::start(port).await?;
     let config = MysqlConfig { port: proxy.port, snapshot_delay: Duration::ZERO, ..shop.config(Tls::Disabled) };
     let (mut events, control) = MysqlSource::start(config, tables, None, Limits::default());
     mirror.follow(&mut events, None).await?;
@@ -588,7 +590,7 @@ async fn server_gone(server: &str, port: u16) -> Outcome {
             mirror.take(events.recv().await.ok_or("the source has ended")?)?;
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-        proxy = Proxy::start(shop.port, port).await?;
+        proxy = Proxy::start_at(shop.port, port).await?;
         while mirror.states.last() != Some(&SourceState::Streaming) {
             mirror.take(events.recv().await.ok_or("the source has ended")?)?;
         }
@@ -596,36 +598,6 @@ async fn server_gone(server: &str, port: u16) -> Outcome {
     finish(&shop, &mut mirror, &mut events, control).await?;
     proxy.stop().await;
     expect_equal("t", &mirror.content(0), &shop.content("id, n", "t").await?)
-}
-
-/// Forwards connections to a server until it is stopped, which cuts them.
-struct Proxy {
-    port: u16,
-    tasks: tokio::task::JoinHandle<()>,
-}
-
-impl Proxy {
-    async fn start(server: u16, port: u16) -> Result<Self, String> {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
-        let port = listener.local_addr().map_err(|e| e.to_string())?.port();
-        let tasks = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((mut inside, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    let Ok(mut outside) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else {
-                        return;
-                    };
-                    tokio::io::copy_bidirectional(&mut inside, &mut outside).await.ok();
-                });
-            }
-        });
-        Ok(Self { port, tasks })
-    }
-
-    async fn stop(self) {
-        self.tasks.abort();
-        self.tasks.await.ok();
-    }
 }
 
 /// A position that the log does not have is a person's affair: it says so at once, and goes on looking.
@@ -884,6 +856,7 @@ async fn doctored(server: &str, port: u16) -> Outcome {
 
     let poor = doctor(&config("geheim", Tls::Disabled), &tables).await;
     expect_check(&poor, "grants", CheckOutcome::Failed, "may not read the log")?;
+    expect_check(&poor, "replica", CheckOutcome::Warning, "it does not tell")?;
     let grants = poor.iter().find(|c| c.name == "grants").ok_or("grants")?;
     expect_check(&poor, "primary_key", CheckOutcome::Warning, "no primary key")?;
     expect_check(&poor, "table", CheckOutcome::Failed, "gone")?;
@@ -910,6 +883,9 @@ async fn doctored(server: &str, port: u16) -> Outcome {
     let rich = doctor(&config("geheim", Tls::Required), &tables).await;
     expect_check(&rich, "grants", CheckOutcome::Ok, "may read the log")?;
     expect_check(&rich, "clock", CheckOutcome::Ok, "")?;
+    if let Some(untold) = rich.iter().find(|check| check.name == "replica") {
+        return Err(format!("with all rights: {untold:?}"));
+    }
 
     // Who the server is, is asked only if asked for: its certificate is not one of the web's.
     let strange = doctor(&config("geheim", Tls::Verify), &tables).await;

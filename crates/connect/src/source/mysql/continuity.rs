@@ -18,16 +18,15 @@ use crate::source::Failure;
 
 use super::MysqlConfig;
 use super::error::{LOAD_ALL_AGAIN, WireError, purged};
-use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition};
-use super::server::Facts;
-use super::wire::{TextRows, Wire};
-
-const UNKNOWN_VARIABLE: u16 = 1193;
+use super::login::Met;
+use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
+use super::server::{Facts, log_files, unclear};
+use super::wire::{ServerInfo, TextRows, Wire};
 
 /// What a server is and has, as far as it matters for going on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ground {
-    /// Its UUID, on MariaDB its id.
+    /// As [`identity`](super::server::identity) tells it.
     pub(crate) server: String,
     /// It can be asked for transactions by their numbers.
     pub(crate) is_numbered: bool,
@@ -38,8 +37,20 @@ pub(crate) struct Ground {
     pub(crate) domains: BTreeMap<(u32, u32), u64>,
     /// Its log files and their sizes, oldest first.
     pub(crate) files: Vec<(String, u64)>,
-    /// What it says of itself as a replica; none for a server that follows nobody.
-    pub(crate) replica: Option<Replica>,
+    /// What it says of itself as a replica.
+    pub(crate) follows: Follows,
+    /// Its kind and age.
+    pub(crate) info: ServerInfo,
+}
+
+/// Whom a server follows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Follows {
+    #[default]
+    Nobody,
+    Another(Replica),
+    /// It does not tell us: missing is this right.
+    Untold(&'static str),
 }
 
 /// How a server follows another one.
@@ -57,10 +68,8 @@ pub(crate) struct Replica {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     GoOn(Way),
-    /// Time may heal it.
-    Wait(Failure),
-    /// Only a person can.
-    Lost(Failure),
+    /// Not as things are; the failure says whether time may heal it, or only a person.
+    Stalled(Failure),
 }
 
 /// How the log is asked for.
@@ -72,51 +81,53 @@ pub(crate) enum Way {
 }
 
 impl Ground {
-    pub(crate) async fn read(wire: &mut Wire, facts: &Facts) -> Result<Self, WireError> {
+    /// Of the server that was met.
+    pub(crate) async fn read(wire: &mut Wire, facts: &Facts, met: &Met) -> Result<Self, WireError> {
         let mut ground = match wire.server.mariadb {
             true => Self::of_mariadb(wire).await?,
             false => Self::of_mysql(wire, facts).await?,
         };
-        ground.files = files(wire).await?;
-        ground.replica = replica(wire).await?;
+        ground.server.clone_from(&met.server);
+        ground.files = log_files(wire).await?;
+        ground.follows = follows(wire).await?;
+        ground.info.clone_from(&wire.server);
         Ok(ground)
     }
 
     async fn of_mysql(wire: &mut Wire, facts: &Facts) -> Result<Self, WireError> {
-        let rows = match wire.query("SELECT @@GLOBAL.server_uuid, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged").await {
-            // MySQL 5.5 has neither.
-            Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => {
-                return Ok(Self { server: facts.server_id.to_string(), ..Self::default() });
-            }
-            other => other?,
-        };
-        let mut values = rows.rows.into_iter().next().unwrap_or_default().into_iter();
-        let mut next = || values.next().flatten().ok_or_else(|| unclear("who it is"));
-        let server = next()?;
-        let set = |text: String| text.parse::<GtidSet>().map_err(|e| WireError::Protocol(e.to_string()));
-        let (executed, purged) = (set(next()?)?, set(next()?)?);
-        Ok(Self { server, is_numbered: facts.gtid_mode, executed, purged, ..Self::default() })
+        // MySQL 5.5 knows neither.
+        if wire.server.numbers() < (5, 6, 5) {
+            return Ok(Self::default());
+        }
+        let rows = wire.query("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged").await?;
+        let row = rows.rows.into_iter().next().unwrap_or_default();
+        let [Some(executed), Some(purged)] = &row[..] else { return Err(unclear("what it has executed")) };
+        let set = |text: &str| text.parse::<GtidSet>().map_err(|e| WireError::Protocol(e.to_string()));
+        let (executed, purged) = (set(executed)?, set(purged)?);
+        Ok(Self { is_numbered: facts.gtid_mode, executed, purged, ..Self::default() })
     }
 
     async fn of_mariadb(wire: &mut Wire) -> Result<Self, WireError> {
-        let rows = wire.query("SELECT @@GLOBAL.server_id, @@GLOBAL.gtid_binlog_state").await?;
-        let row = rows.rows.into_iter().next().unwrap_or_default();
-        let [Some(server), Some(state)] = &row[..] else { return Err(unclear("who it is")) };
+        let rows = wire.query("SELECT @@GLOBAL.gtid_binlog_state").await?;
+        let state = rows.single().ok_or_else(|| unclear("what it has logged"))?;
         let mut domains = BTreeMap::new();
         for gtid in state.split(',').map(str::trim).filter(|gtid| !gtid.is_empty()) {
             let one: DomainGtids = gtid.parse().map_err(|e| WireError::Protocol(format!("{e}")))?;
             domains.extend(one.iter().map(|(domain, (id, sequence))| ((domain, id), sequence)));
         }
-        Ok(Self { server: server.clone(), is_numbered: true, domains, ..Self::default() })
+        Ok(Self { is_numbered: true, domains, ..Self::default() })
     }
 
     /// Whether to go on from a position that was read before, and how.
     pub(crate) fn judge(&self, position: &LogPosition, config: &MysqlConfig) -> Verdict {
         let mark = &position.mark;
-        if !mark.server.is_empty() && mark.server != self.server {
+        if !mark.server.is_empty() && !is_same_server(&mark.server, &self.server) {
+            // The file itself proves it: the same event in it, in the same file. A machine may have got another name.
+            let is_proven = mark.last.is_some() && is_renamed(&mark.server, &self.server);
             return match self.can_number(position) {
                 true => self.by_numbers(position, config),
-                false => Verdict::Lost(foreign(
+                false if is_proven && matches!(self.place(position), Place::Here) => self.by_file(position, config),
+                false => Verdict::Stalled(foreign(
                     config,
                     format!(
                         "It is {}, and what we have read is of {}. Without numbered transactions (GTIDs) a position in \
@@ -134,19 +145,25 @@ impl Ground {
         // Numbers find what a file does not hold any more, and name what was committed while the position was taken.
         if self.can_number(position) && !(is_proven && self.proves_by_event(position)) {
             return match self.place(position) {
-                Place::Beyond(detail) => Verdict::Lost(history(config, detail)),
+                Place::Beyond(detail) => Verdict::Stalled(history(config, detail)),
                 _ => self.by_numbers(position, config),
             };
         }
         match self.place(position) {
             Place::Here => self.by_file(position, config),
-            Place::Beyond(detail) => Verdict::Lost(history(config, detail)),
+            Place::Beyond(detail) => Verdict::Stalled(history(config, detail)),
             Place::Gone if self.can_number(position) => self.by_numbers(position, config),
-            Place::Gone => Verdict::Lost(purged(
+            Place::Gone => Verdict::Stalled(purged(
                 config,
                 format!("{} is not among its log files, which begin with {}.", position.point.file, self.first_file()),
+                &self.info,
             )),
         }
+    }
+
+    /// Whether the place of a position is one of this server's log, as it is now.
+    pub(crate) fn holds(&self, position: &LogPosition) -> bool {
+        is_same_server(&position.mark.server, &self.server) && matches!(self.place(position), Place::Here)
     }
 
     /// Whether the server can be asked for what is not in a position's set.
@@ -181,7 +198,7 @@ impl Ground {
             };
         }
         match self.files.last() {
-            Some((last, _)) if is_older(last, &point.file) => {
+            Some((last, _)) if LogPoint::new(last.clone(), 0).is_in_older_file(point) => {
                 Place::Beyond(format!("We have read up to {point}, and its newest log file is {last}."))
             }
             _ => Place::Gone,
@@ -194,7 +211,7 @@ impl Ground {
         let from = mark.last.map(|last| last.start).filter(is_within);
         match from.or(Some(offset).filter(is_within)).or(mark.below) {
             Some(from) => Verdict::GoOn(Way::File(from)),
-            None => Verdict::Lost(Failure {
+            None => Verdict::Stalled(Failure {
                 message: format!("{} cannot be asked for its log from where we stopped", config.address()),
                 detail: format!("That is {}; servers can be asked for the first 4 GiB of a file.", position.point),
                 hint: LOAD_ALL_AGAIN.to_owned(),
@@ -204,13 +221,17 @@ impl Ground {
 
     fn by_numbers(&self, position: &LogPosition, config: &MysqlConfig) -> Verdict {
         let (missing, is_foreign) = match &position.gtids {
-            Gtids::Off => return Verdict::Lost(foreign(config, "It numbers no transactions.".to_owned())),
+            Gtids::Off => return Verdict::Stalled(foreign(config, "It numbers no transactions.".to_owned())),
             Gtids::MySql(seen) => {
                 let missing = seen.without(&self.executed);
                 let is_foreign = !missing.is_empty() && !seen.shares_an_origin(&self.executed);
                 if missing.is_empty() && !seen.covers(&self.purged) {
                     let gone = self.purged.without(seen);
-                    return Verdict::Lost(purged(config, format!("Transactions {gone} are purged, and we lack them.")));
+                    return Verdict::Stalled(purged(
+                        config,
+                        format!("Transactions {gone} are purged, and we lack them."),
+                        &self.info,
+                    ));
                 }
                 (missing.to_string(), is_foreign)
             }
@@ -222,8 +243,8 @@ impl Ground {
         // A MariaDB replica may have executed it, and not logged it.
         let unless = if self.domains.is_empty() { "" } else { " (a replica needs log_slave_updates for that)" };
         let lacks = format!("Its log does not have {missing}, which we have read{unless}.");
-        match self.replica.as_ref().filter(|replica| replica.is_running || !replica.is_writable) {
-            Some(replica) => Verdict::Wait(Failure {
+        match &self.follows {
+            Follows::Another(replica) if replica.is_running || !replica.is_writable => Verdict::Stalled(Failure {
                 message: format!("{} lags behind what we have read", config.address()),
                 detail: format!(
                     "{lacks} It is a replica of {}, and {}.",
@@ -234,8 +255,17 @@ impl Ground {
                     "We go on as soon as it has caught up. If its source does not have them either, it never will: {LOAD_ALL_AGAIN}"
                 ),
             }),
-            None if is_foreign => Verdict::Lost(foreign(config, lacks)),
-            None => Verdict::Lost(history(config, lacks)),
+            Follows::Untold(right) => Verdict::Stalled(Failure {
+                message: format!("{} does not have all that we have read", config.address()),
+                detail: format!("{lacks} Whether it is a replica that lags, it does not tell us."),
+                hint: format!(
+                    "GRANT {right} ON *.* TO '{}'@'%'. If it is one, we go on as soon as it has caught up; if not, its log has \
+                     another history: {LOAD_ALL_AGAIN}",
+                    config.user
+                ),
+            }),
+            _ if is_foreign => Verdict::Stalled(foreign(config, lacks)),
+            _ => Verdict::Stalled(history(config, lacks)),
         }
     }
 
@@ -254,10 +284,10 @@ impl Ground {
     }
 }
 
-/// Whether a log file comes before another one. Those of another base name do not compare.
-fn is_older(file: &str, than: &str) -> bool {
-    let stem = |name: &str| name.rsplit_once('.').map(|(stem, _)| stem.to_owned());
-    stem(file) == stem(than) && LogPoint::new(file, 0) < LogPoint::new(than, 0)
+/// Whether MariaDB servers have the same id, with another host name or port.
+fn is_renamed(one: &str, other: &str) -> bool {
+    let id = |server: &str| server.split_once('@').map(|(id, _)| id.to_owned());
+    id(one).is_some() && id(one) == id(other)
 }
 
 enum Place {
@@ -288,20 +318,9 @@ fn foreign(config: &MysqlConfig, detail: String) -> Failure {
     }
 }
 
-async fn files(wire: &mut Wire) -> Result<Vec<(String, u64)>, WireError> {
-    let rows = wire.query("SHOW BINARY LOGS").await?;
-    let file = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let name = values.next().flatten().ok_or_else(|| unclear("its log files"))?;
-        let bytes = values.next().flatten().and_then(|bytes| bytes.parse().ok());
-        Ok((name, bytes.ok_or_else(|| unclear("the sizes of its log files"))?))
-    };
-    rows.rows.into_iter().map(file).collect()
-}
-
 /// How the server follows another one. It may be that we have no right to ask.
-pub(crate) async fn replica(wire: &mut Wire) -> Result<Option<Replica>, WireError> {
-    let command = if !wire.server.mariadb && wire.server.numbers() >= (8, 0, 22) {
+pub(crate) async fn follows(wire: &mut Wire) -> Result<Follows, WireError> {
+    let command = if wire.server.speaks_of_replicas() {
         "SHOW REPLICA STATUS"
     } else if wire.server.mariadb {
         "SHOW ALL SLAVES STATUS"
@@ -309,29 +328,24 @@ pub(crate) async fn replica(wire: &mut Wire) -> Result<Option<Replica>, WireErro
         "SHOW SLAVE STATUS"
     };
     let rows = match wire.query(command).await {
-        Err(WireError::Server(_)) => return Ok(None),
+        Err(WireError::Server(_)) => return Ok(Follows::Untold(wire.server.right_to_ask_for_source())),
         other => other?,
     };
     if rows.rows.is_empty() {
-        return Ok(None);
+        return Ok(Follows::Nobody);
     }
     let read_only = wire.query("SELECT @@GLOBAL.read_only").await?;
-    Ok(replica_of(&rows, read_only.single() == Some("0")))
+    Ok(Follows::Another(replica_of(&rows, read_only.single() == Some("0"))))
 }
 
-fn replica_of(rows: &TextRows, is_writable: bool) -> Option<Replica> {
-    rows.rows.first()?;
+fn replica_of(rows: &TextRows, is_writable: bool) -> Replica {
     let get = |names: [&str; 2]| names.iter().find_map(|name| rows.first(name)).unwrap_or_default();
     let runs = |names| get(names) == "Yes";
-    Some(Replica {
+    Replica {
         source: format!("{}:{}", get(["Source_Host", "Master_Host"]), get(["Source_Port", "Master_Port"])),
         is_running: runs(["Replica_IO_Running", "Slave_IO_Running"])
             && runs(["Replica_SQL_Running", "Slave_SQL_Running"]),
         is_writable,
         behind_s: get(["Seconds_Behind_Source", "Seconds_Behind_Master"]).parse().ok(),
-    })
-}
-
-fn unclear(what: &str) -> WireError {
-    WireError::Protocol(format!("the server does not tell {what}"))
+    }
 }

@@ -5,6 +5,7 @@ use std::io;
 use crate::source::Failure;
 
 use super::MysqlConfig;
+use super::wire::ServerInfo;
 
 /// An error packet of the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +36,24 @@ pub(crate) enum WireError {
     Silent(u64),
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// What the log holds is no event, or none that holds together.
+    #[error("damaged log: {0}")]
+    Damaged(String),
     /// The peer does not speak as we understand it.
     #[error("unexpected answer: {0}")]
     Protocol(String),
+    /// A later connection leads to another server than the one whose log is read.
+    #[error(
+        "a connection leads to server {found}, and the log is read of server {read}: the address leads to several servers, \
+         or another one has taken it over. If this does not end by itself, name one server as the connection's `host`"
+    )]
+    Elsewhere { read: String, found: String },
     /// Who reads a result has enough of it.
     #[error("enough was read")]
     Enough,
     #[error("TLS: {0}")]
     Tls(String),
-    /// Only a person can mend it.
+    /// Only a person can mend it, and beginning anew would not: the source ends.
     #[error("{0}")]
     Fatal(Box<Failure>),
     /// Nothing comes as things are; what is to be done is said. The server may change: it is looked at again.
@@ -88,6 +98,8 @@ const ACCESS_DENIED: [u16; 3] = [1044, 1045, 1698];
 const MISSING_PRIVILEGE: [u16; 4] = [1142, 1143, 1227, 1370];
 const HOST_BLOCKED: [u16; 2] = [1129, 1130];
 const LOG_READ: u16 = 1236;
+/// MariaDB's own for [`DUPLICATE_ID`].
+const SAME_ID: u16 = 4052;
 pub(crate) const NO_SUCH_TABLE: u16 = 1146;
 /// Another connection reads the log under our server id.
 pub(crate) const DUPLICATE_ID: [&str; 3] = ["same server_uuid/server_id", "same server_id", "slave with the same"];
@@ -98,6 +110,11 @@ pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure
     match error {
         WireError::Fatal(failure) | WireError::Stalled(failure) => Some((**failure).clone()),
         WireError::Server(server) => server_failure(server, config),
+        WireError::Damaged(what) => Some(Failure {
+            message: format!("the log that {} sends cannot be read on", config.address()),
+            detail: format!("It is damaged: {what}."),
+            hint: format!("It is asked for again, in case it was damaged on its way. If it stays so: {LOAD_ALL_AGAIN}"),
+        }),
         WireError::Tls(reason) => Some(Failure {
             message: format!("cannot open an encrypted connection to {}", config.address()),
             detail: reason.clone(),
@@ -106,9 +123,12 @@ pub(crate) fn failure(error: &WireError, config: &MysqlConfig) -> Option<Failure
                    signed by a known authority (or `tls_ca`) for this host name."
                     .to_owned(),
         }),
-        WireError::Io(_) | WireError::Closed | WireError::Silent(_) | WireError::Protocol(_) | WireError::Enough => {
-            None
-        }
+        WireError::Io(_)
+        | WireError::Closed
+        | WireError::Silent(_)
+        | WireError::Protocol(_)
+        | WireError::Elsewhere { .. }
+        | WireError::Enough => None,
     }
 }
 
@@ -177,6 +197,7 @@ pub(crate) enum LogRefusal {
 impl LogRefusal {
     pub(crate) fn of(error: &WireError) -> Option<Self> {
         match error {
+            WireError::Server(server) if server.code == SAME_ID => Some(Self::Duplicate),
             WireError::Server(server) if server.code == LOG_READ => Some(Self::said(&server.message)),
             _ => None,
         }
@@ -218,7 +239,12 @@ fn log_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> {
                 hint: format!("SET GLOBAL gtid_mode = {mode}; and the last step again when we have caught up."),
             })
         }
-        LogRefusal::Purged | LogRefusal::NoSuchPlace => Some(purged(config, error.to_string())),
+        // Whoever knows the server says more.
+        LogRefusal::Purged | LogRefusal::NoSuchPlace => Some(Failure {
+            message: format!("{} does not have the log from where it is asked for", config.address()),
+            detail: error.to_string(),
+            hint: LOAD_ALL_AGAIN.to_owned(),
+        }),
         LogRefusal::NoSuchEvent => Some(Failure {
             message: format!("{} cannot send an event of its log", config.address()),
             detail: error.to_string(),
@@ -228,10 +254,10 @@ fn log_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> {
 }
 
 /// The log does not go back to where we stopped.
-pub(crate) fn purged(config: &MysqlConfig, detail: String) -> Failure {
+pub(crate) fn purged(config: &MysqlConfig, detail: String, server: &ServerInfo) -> Failure {
     Failure {
         message: format!("{} no longer has the log from where we stopped", config.address()),
         detail,
-        hint: format!("{LOAD_ALL_AGAIN}; keep logs longer: SET GLOBAL binlog_expire_logs_seconds = 604800"),
+        hint: format!("{LOAD_ALL_AGAIN}; keep logs longer: {}", server.keep_for_a_week()),
     }
 }

@@ -43,6 +43,14 @@ pub(crate) mod kind {
     pub(crate) const MARIADB_QUERY_COMPRESSED: u8 = 165;
     pub(crate) const MARIADB_ROWS_COMPRESSED: std::ops::RangeInclusive<u8> = 166..=171;
 
+    /// What a server sends before it searches the file for what was asked for.
+    pub(crate) fn is_of_head(kind: u8) -> bool {
+        matches!(
+            kind,
+            ROTATE | PREVIOUS_GTIDS | MARIADB_GTID_LIST | MARIADB_BINLOG_CHECKPOINT | MARIADB_START_ENCRYPTION
+        )
+    }
+
     /// Rows in any form, and the maps before them.
     pub(crate) fn is_of_rows(kind: u8) -> bool {
         kind == TABLE_MAP || is_rows(kind) || MARIADB_ROWS_COMPRESSED.contains(&kind)
@@ -95,7 +103,7 @@ impl Header {
 }
 
 pub(crate) fn damaged(what: &str) -> WireError {
-    WireError::Protocol(format!("damaged log: {what}"))
+    WireError::Damaged(what.to_owned())
 }
 
 /// Whether events end in a checksum. Told by the format description at the head of each file.

@@ -12,6 +12,7 @@ use crate::source::{
     TablePlace, WholeReader,
 };
 
+use super::position::BadPosition;
 use super::{CaptureTable, MysqlConfig, MysqlSource, SourceColumn, Start, Tls};
 
 const KEYS: [&str; 7] = ["host", "port", "user", "password", "database", "tls", "start"];
@@ -140,10 +141,18 @@ impl Source for Mysql {
     }
 
     fn reached(&self, current: &Position, target: &Position) -> Result<bool, Failure> {
-        super::reached(current, target).map_err(|error| Failure {
-            message: error.to_string(),
-            detail: "It was written by a source of another kind, or by another version.".to_owned(),
-            hint: format!("To go on, {}.", super::error::LOAD_ALL_AGAIN),
+        super::reached(current, target).map_err(|error| match error {
+            BadPosition::NoPosition(_) => Failure {
+                message: error.to_string(),
+                detail: "It was written by a source of another kind, or by another version.".to_owned(),
+                hint: format!("To go on, {}.", super::error::LOAD_ALL_AGAIN),
+            },
+            BadPosition::OtherServer(..) => Failure {
+                message: error.to_string(),
+                detail: "The connection's address leads to several servers, or another one has taken it over."
+                    .to_owned(),
+                hint: "Name one server as the connection's `host`, and try again.".to_owned(),
+            },
         })
     }
 

@@ -4,6 +4,9 @@
 //! A server asks a user that it does not know for any of these, so that nobody learns who exists: to say "access denied"
 //! in every case, all have to be spoken.
 
+use std::future::Future;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use crate::source::Failure;
 
 use super::error::{ServerError, WireError};
+use super::server::identity;
 use super::wire::{Reader, ServerInfo, Transport, Wire};
 use super::{MysqlConfig, Tls};
 
@@ -40,18 +44,55 @@ const PLUGIN_AUTH: u32 = 1 << 19;
 const PLUGIN_AUTH_LENENC: u32 = 1 << 21;
 const UTF8MB4_GENERAL_CI: u8 = 45;
 
-/// Connects and logs in. The session speaks utf8mb4 and UTC.
-pub(crate) async fn connect(config: &MysqlConfig) -> Result<Wire, WireError> {
-    match tokio::time::timeout(PATIENCE, open(config)).await {
-        Ok(result) => result,
-        Err(_) => Err(WireError::Silent(PATIENCE.as_secs())),
+/// The server that was met: what is known of one server means nothing on another that answers at the same address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// As [`identity`] tells it.
+    pub(crate) server: String,
+    /// Where it has answered.
+    address: Option<SocketAddr>,
+}
+
+impl Met {
+    /// Asks who is at the other end.
+    pub(crate) async fn ask(wire: &mut Wire) -> Result<Self, WireError> {
+        Ok(Self { server: identity(wire).await?, address: wire.peer })
     }
 }
 
-async fn open(config: &MysqlConfig) -> Result<Wire, WireError> {
-    let wire = match attempt(config, config.tls != Tls::Disabled).await {
+/// Connects and logs in. The session speaks utf8mb4 and UTC.
+pub(crate) async fn connect(config: &MysqlConfig) -> Result<Wire, WireError> {
+    in_time(PATIENCE, open(config, None)).await
+}
+
+/// The same to a server that was met before, and to no other.
+pub(crate) async fn connect_again(config: &MysqlConfig, met: &Met) -> Result<Wire, WireError> {
+    let again = async {
+        let mut wire = open(config, met.address).await?;
+        let found = identity(&mut wire).await?;
+        match found == met.server {
+            true => Ok(wire),
+            false => Err(WireError::Elsewhere { read: met.server.clone(), found }),
+        }
+    };
+    in_time(PATIENCE, again).await
+}
+
+/// An answer within a time, or none.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(WireError::Silent(limit.as_secs())),
+    }
+}
+
+async fn open(config: &MysqlConfig, first: Option<SocketAddr>) -> Result<Wire, WireError> {
+    let wire = match attempt(config, first, config.tls != Tls::Disabled).await {
         // "Preferred" is a wish: a server whose TLS we cannot speak is asked again without.
-        Err(WireError::Tls(_)) if config.tls == Tls::Preferred => attempt(config, false).await,
+        Err(WireError::Tls(_)) if config.tls == Tls::Preferred => attempt(config, first, false).await,
         other => other,
     };
     let mut wire = wire?;
@@ -72,9 +113,11 @@ const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = '', sql_quot
                        sql_auto_is_null = 0, net_read_timeout = 3600, net_write_timeout = 3600, wait_timeout = 28800, \
                        group_concat_max_len = 4294967295";
 
-async fn attempt(config: &MysqlConfig, with_tls: bool) -> Result<Wire, WireError> {
-    let stream = dial(config).await?;
+async fn attempt(config: &MysqlConfig, first: Option<SocketAddr>, with_tls: bool) -> Result<Wire, WireError> {
+    let stream = dial(config, first).await?;
+    let peer = stream.peer_addr().ok();
     let mut wire = Wire::new(Transport::Plain(stream));
+    wire.peer = peer;
     let greeting = wire.read_packet().await?;
     if greeting.first() == Some(&0xff) {
         return Err(WireError::Server(ServerError::parse(&greeting)));
@@ -86,10 +129,13 @@ async fn attempt(config: &MysqlConfig, with_tls: bool) -> Result<Wire, WireError
     Ok(wire)
 }
 
-/// Opens the socket: every address of the host is tried.
-async fn dial(config: &MysqlConfig) -> Result<TcpStream, WireError> {
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
-    for address in tokio::net::lookup_host((config.host.as_str(), config.port)).await? {
+/// Opens the socket: every address of the host is tried, the one that is known before the others.
+async fn dial(config: &MysqlConfig, first: Option<SocketAddr>) -> Result<TcpStream, WireError> {
+    let mut last = std::io::Error::new(ErrorKind::NotFound, "the host name has no address");
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((config.host.as_str(), config.port)).await?.collect();
+    // Where a name has several addresses, they come in another order each time.
+    addresses.sort_by_key(|address| Some(*address) != first);
+    for address in addresses {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_keepalive(true)?;
         // A wish as well: the kernel caps it.
@@ -174,7 +220,11 @@ async fn negotiate_tls(wire: &mut Wire, config: &MysqlConfig, greeting: &Greetin
     };
     let name = ServerName::try_from(config.host.clone()).map_err(|e| WireError::Tls(e.to_string()))?;
     let connector = TlsConnector::from(Arc::new(tls_config(config)?));
-    let stream = connector.connect(name, stream).await.map_err(|e| WireError::Tls(e.to_string()))?;
+    let stream = connector.connect(name, stream).await.map_err(|error| match error.kind() {
+        // A connection that was lost meanwhile says nothing about TLS, except to who would do without.
+        kind if kind != ErrorKind::InvalidData && config.tls != Tls::Preferred => WireError::Io(error),
+        _ => WireError::Tls(error.to_string()),
+    })?;
     wire.transport = Transport::Tls(Box::new(stream));
     Ok(true)
 }
@@ -271,7 +321,8 @@ async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encr
                     hand_over(wire, password, &nonce, encrypted, KeyRequest::Sha256).await?;
                     continue;
                 }
-                let answer = proof(&plugin, password, &nonce).ok_or_else(|| unknown_plugin(&plugin, config))?;
+                let answer = proof(&plugin, password, &nonce)
+                    .ok_or_else(|| unknown_plugin(&plugin, config, &greeting.server))?;
                 wire.send(&answer).await?;
             }
             Some(1) if plugin == "caching_sha2_password" => {
@@ -297,11 +348,16 @@ fn proof(plugin: &str, password: &str, nonce: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn unknown_plugin(plugin: &str, config: &MysqlConfig) -> WireError {
+fn unknown_plugin(plugin: &str, config: &MysqlConfig, server: &ServerInfo) -> WireError {
     Failure {
         message: format!("user \"{}\" logs in by \"{plugin}\", which is not supported", config.user),
         detail: "Known are caching_sha2_password, sha256_password and mysql_native_password.".to_owned(),
-        hint: format!("ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'", config.user),
+        hint: match server.mariadb {
+            true => {
+                format!("ALTER USER '{}'@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('…')", config.user)
+            }
+            false => format!("ALTER USER '{}'@'%' IDENTIFIED WITH caching_sha2_password BY '…'", config.user),
+        },
     }
     .into()
 }

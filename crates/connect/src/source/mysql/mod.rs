@@ -19,6 +19,9 @@
 //! goes on behind the last whole one: nothing is lost and nothing doubled. A load begins where the log ends then; keys that
 //! the log has changed since are never taken from a chunk, so a chunk can only add rows that the log does not know.
 //!
+//! All connections of a session lead to one server (`login::Met`): what one of several behind an address says is not true of
+//! the others. Nothing is loaded, and nothing called good, before the log has shown that it leads on from the position.
+//!
 //! What the log cannot tell (a partition dropped, another table under the name, rows changed by a statement logged as text)
 //! puts a table in doubt, and it is loaded again while the others flow.
 

@@ -5,7 +5,7 @@
 //! binlog.000007:154                                     file and offset
 //! binlog.000007:154 gtid=3e11fa47-…-1:1-5:7,…:tag:1-3   MySQL with gtid_mode=ON: the executed set
 //! binlog.000007:154 gtid=0-1-270,1-3-9                  MariaDB: the last transaction of each domain
-//!                   server=3e11fa47-…                   whose log it is: server_uuid, on MariaDB server_id
+//!                   server=3e11fa47-…                   whose log it is: server_uuid, on MariaDB server_id@host:port
 //!                   begun=1764321543                    when the file was begun, in seconds since 1970
 //!                   last=123/89abcdef                   the event before the offset: where it begins, its checksum
 //!                   below=4294967280                    the last place below 4 GiB, for an offset beyond
@@ -32,6 +32,17 @@ pub(crate) struct LogPoint {
 impl LogPoint {
     pub(crate) fn new(file: impl Into<String>, offset: u64) -> Self {
         Self { file: file.into(), offset }
+    }
+
+    /// Whether both are in files of one name but for its number: others do not compare.
+    pub(crate) fn compares_with(&self, other: &Self) -> bool {
+        let stem = |file: &str| file.rsplit_once('.').map(|(stem, _)| stem.to_owned());
+        stem(&self.file) == stem(&other.file)
+    }
+
+    /// Whether the other one's file came after this one's.
+    pub(crate) fn is_in_older_file(&self, other: &Self) -> bool {
+        self.compares_with(other) && self.file_number() < other.file_number()
     }
 
     /// The number at the end of a log file's name.
@@ -62,10 +73,15 @@ impl fmt::Display for LogPoint {
     }
 }
 
-/// Text that is no position.
+/// What cannot be taken for a position, or not be compared with another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no position in a MySQL log")]
-pub struct BadPosition(String);
+pub enum BadPosition {
+    #[error("\"{0}\" is no position in a MySQL log")]
+    NoPosition(String),
+    /// Files of one server mean nothing on another.
+    #[error("places in the logs of two servers do not compare: {0} and {1}")]
+    OtherServer(String, String),
+}
 
 /// The transactions we have seen, in the server's own numbering.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,6 +91,12 @@ pub(crate) enum Gtids {
     Off,
     MySql(GtidSet),
     MariaDb(DomainGtids),
+}
+
+/// Whether two servers are one. Of MariaDB's, only the id was remembered at first, without host and port.
+pub(crate) fn is_same_server(one: &str, other: &str) -> bool {
+    let has_id = |id: &str, full: &str| full.split_once('@').is_some_and(|(of, _)| of == id);
+    one == other || has_id(one, other) || has_id(other, one)
 }
 
 /// The event that ends at a position.
@@ -88,7 +110,7 @@ pub(crate) struct LastEvent {
 /// By what a log is known again: another one may have files of the same names, and the same numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LogMark {
-    /// The server's UUID, on MariaDB its id; empty if unknown.
+    /// Whose log it is; empty if unknown. Compared by [`is_same_server`].
     pub(crate) server: String,
     /// When the position's file was begun, in seconds since 1970; 0 if unknown.
     pub(crate) begun: u32,
@@ -170,13 +192,13 @@ impl FromStr for LogPosition {
     type Err = BadPosition;
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let bad = || BadPosition(text.to_owned());
+        let bad = || BadPosition::NoPosition(text.to_owned());
         let (mut place, set) = match text.split_once(" gtid=") {
             None => (text, None),
             Some((place, set)) => (place, Some(set)),
         };
         let mark = LogMark::take_from(&mut place).ok_or_else(bad)?;
-        let of_mariadb = mark.server.parse::<u64>().is_ok();
+        let of_mariadb = mark.server.split('@').next().is_some_and(|id| id.parse::<u64>().is_ok());
         let gtids = match set {
             None => Gtids::Off,
             // A UUID has hyphens in fixed places and colons before its numbers; a MariaDB GTID has no colon at all.
@@ -260,14 +282,6 @@ impl GtidSet {
         out
     }
 
-    /// Adds all of another set.
-    pub(crate) fn add_all(&mut self, other: &Self) {
-        for (origin, ranges) in &other.origins {
-            let mine = self.origins.entry(origin.clone()).or_default();
-            ranges.iter().for_each(|&(first, last)| add_range(mine, first, last));
-        }
-    }
-
     /// As COM_BINLOG_DUMP_GTID takes it; tags need the newer form.
     pub(crate) fn encode(&self) -> Vec<u8> {
         const TAGGED: u64 = 1 << 56;
@@ -289,6 +303,42 @@ impl GtidSet {
             }
         }
         out
+    }
+}
+
+impl GtidSet {
+    /// Reads what [`GtidSet::encode`] writes: the form in which a log file begins with the transactions before it.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut take = |count: usize| {
+            let (head, tail) = rest.split_at_checked(count)?;
+            rest = tail;
+            Some(head)
+        };
+        let number = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk::<8>()?));
+        let head = number(take(8)?)?;
+        let is_tagged = head >> 56 == 1;
+        let count = if is_tagged { head << 8 >> 16 } else { head };
+        let mut set = Self::default();
+        for _ in 0..count {
+            let mut origin = Origin { uuid: *take(16)?.first_chunk::<16>()?, tag: String::new() };
+            if is_tagged {
+                let length = usize::from(take(1)?.first()? >> 1);
+                origin.tag = String::from_utf8(take(length)?.to_vec()).ok()?;
+            }
+            let ranges = number(take(8)?)?;
+            let mine = set.origins.entry(origin).or_default();
+            for _ in 0..ranges {
+                let (first, end) = (number(take(8)?)?, number(take(8)?)?);
+                let last = end.checked_sub(1).filter(|&last| first > 0 && first <= last)?;
+                match mine.last_mut() {
+                    Some(before) if before.1.checked_add(1)? >= first => return None,
+                    _ => mine.push((first, last)),
+                }
+            }
+        }
+        set.origins.retain(|_, ranges| !ranges.is_empty());
+        rest.is_empty().then_some(set)
     }
 }
 
@@ -345,7 +395,7 @@ impl FromStr for GtidSet {
 
     /// Reads `uuid:1-5:7:tag:1-3,uuid:…`, with any white space between.
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let bad = || BadPosition(text.to_owned());
+        let bad = || BadPosition::NoPosition(text.to_owned());
         let mut set = Self::default();
         let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         for part in compact.split(',').filter(|p| !p.is_empty()) {
@@ -430,7 +480,7 @@ impl FromStr for DomainGtids {
     type Err = BadPosition;
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let bad = || BadPosition(text.to_owned());
+        let bad = || BadPosition::NoPosition(text.to_owned());
         let mut out = Self::default();
         for gtid in text.split(',').map(str::trim).filter(|g| !g.is_empty()) {
             let parts: Vec<&str> = gtid.split('-').collect();
@@ -452,6 +502,12 @@ pub fn reached(current: &Position, target: &Position) -> Result<bool, BadPositio
     Ok(match (&current.gtids, &target.gtids) {
         (Gtids::MySql(seen), Gtids::MySql(wanted)) => seen.covers(wanted),
         (Gtids::MariaDb(seen), Gtids::MariaDb(wanted)) => seen.covers(wanted),
-        _ => current.point >= target.point,
+        _ => {
+            let (one, other) = (current.mark.server, target.mark.server);
+            if !one.is_empty() && !other.is_empty() && !is_same_server(&one, &other) {
+                return Err(BadPosition::OtherServer(one, other));
+            }
+            current.point >= target.point
+        }
     })
 }

@@ -25,20 +25,30 @@ use crate::source::{Control, Failure, Limits, ReloadRequest, SourceEvent, Source
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
-use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure};
-use super::position::{Gtids, LogPoint, LogPosition};
+use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged};
+use super::login::Met;
+use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
 use super::sentry::{LogEnd, Sentry};
 use super::server::{Facts, announce_checksum, end_position, log_end, start_position};
 use super::snapshot::{Loaded, Loaders};
 use super::statement::Dialect;
 use super::window::Chunk;
-use super::wire::Wire;
+use super::wire::{ServerInfo, Wire};
 use super::{CaptureTable, Load, MysqlConfig, describe, login};
 
 /// The server says where its log ends this often when it is idle: chunks wait for that.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Silence for this long, heartbeats included, is a dead connection.
 const SILENCE_TICKS_MAX: u32 = 40;
+/// Before the first event a server may have to search its log for a transaction, up to a whole file of it, and sends no
+/// heartbeats meanwhile: three minutes.
+const SEARCH_TICKS_MAX: u32 = 900;
+/// Where the first event of a log file is.
+const HEAD: u64 = 4;
+/// How long the place where to start may be looked for: where it is a time, each log file is asked for its own.
+const START: Duration = Duration::from_secs(600);
+/// How long a server may take over a question. It lists thousands of log files, or searches one, for some of them.
+const ANSWER: Duration = Duration::from_secs(60);
 /// The end of the log is asked for whenever so many ticks have passed.
 const CHECK_TICKS: u32 = 10;
 /// What only a person or time can mend is looked at again after this.
@@ -110,6 +120,7 @@ impl MysqlSource {
             remark: String::new(),
             is_by_file: false,
             server_id: 0,
+            server: ServerInfo::default(),
             waiting: Vec::new(),
             run: 0,
             flush: false,
@@ -169,6 +180,8 @@ struct Runner {
     is_by_file: bool,
     /// Under which we read the log.
     server_id: u32,
+    /// What it is that we read.
+    server: ServerInfo,
     /// Chunks that the log has not yet caught up with, in order.
     waiting: Vec<Chunk>,
     /// Counts readers, so that chunks of one that was given up are known.
@@ -242,7 +255,10 @@ impl Runner {
             Some(LogRefusal::NoSuchPlace | LogRefusal::NoSuchEvent) if was_passing => {
                 another_history(&error.to_string())
             }
-            _ if was_passing && matches!(error, WireError::Protocol(_)) => another_history(&error.to_string()),
+            _ if was_passing && matches!(error, WireError::Damaged(_)) => another_history(&error.to_string()),
+            Some(LogRefusal::Purged | LogRefusal::NoSuchPlace) => {
+                WireError::Stalled(Box::new(purged(&self.config, error.to_string(), &self.server)))
+            }
             Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
                 "another one reads the log under server_id {}, which was ours; the next attempt takes another one ({error})",
                 self.server_id
@@ -298,86 +314,108 @@ impl Runner {
             self.say(SourceState::Connecting, self.config.address());
         }
         let config = Arc::clone(&self.config);
-        let (mut sql, facts) = self
-            .while_delivering(async move {
+        let (sql, met, facts) = self
+            .answered(async move {
                 let mut sql = login::connect(&config).await?;
+                let met = Met::ask(&mut sql).await?;
                 let facts = Facts::read(&mut sql).await?;
                 match facts.refuse(&config) {
                     Some(failure) => Err(WireError::Stalled(Box::new(failure))),
-                    None => Ok::<_, WireError>((sql, facts)),
+                    None => Ok((sql, met, facts)),
                 }
             })
-            .await??;
-        if self.assembler.is_none() || self.is_restarting {
-            self.begin(&mut sql, &facts).await?;
-        }
+            .await?;
+        let sql = match self.assembler.is_none() || self.is_restarting {
+            true => self.begin(sql, &facts).await?,
+            false => sql,
+        };
+        self.server.clone_from(&sql.server);
         let (major, minor, patch) = sql.server.numbers();
         let version = (u32::from(major) * 100 + u32::from(minor)) * 100 + u32::from(patch);
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
-        let (sql, way) = self.go_on(sql, &facts).await?;
+        let (sql, way) = self.go_on(sql, &facts, &met).await?;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         assembler.set_server(server, facts.has_exact_names);
         let position = assembler.position().clone();
-        let config = Arc::clone(&self.config);
+        let (config, same) = (Arc::clone(&self.config), met.clone());
         let (mut log, server_id) = self
-            .while_delivering(async move {
-                let mut wire = login::connect(&config).await?;
+            .answered(async move {
+                let mut wire = login::connect_again(&config, &same).await?;
                 let server_id = open_log(&mut wire, &config, &position, way).await?;
-                Ok::<_, WireError>((wire, server_id))
+                Ok((wire, server_id))
             })
-            .await??;
+            .await?;
         self.server_id = server_id;
         if let (Way::File(offset), Some(assembler)) = (way, &mut self.assembler) {
             assembler.resume_from(offset);
         }
-        let sentry = Sentry::start(Arc::clone(&self.config), sql);
-        let result = self.follow(&mut log, sentry).await;
+        let sentry = Sentry::start(Arc::clone(&self.config), met.clone(), sql);
+        let result = self.follow(&mut log, &met, sentry).await;
         // The server notices a closed socket by itself; a log connection takes no more commands.
         drop(log);
         result
     }
 
     /// Judges whether the server's log leads on from where we stand, and how it is asked for.
-    async fn go_on(&mut self, mut sql: Wire, facts: &Facts) -> Result<(Wire, Way), Halt> {
-        let facts = facts.clone();
+    async fn go_on(&mut self, mut sql: Wire, facts: &Facts, met: &Met) -> Result<(Wire, Way), Halt> {
+        let (known, met) = (facts.clone(), met.clone());
         let (sql, mut ground) = self
-            .while_delivering(async move {
-                let ground = Ground::read(&mut sql, &facts).await?;
-                Ok::<_, WireError>((sql, ground))
+            .answered(async move {
+                let ground = Ground::read(&mut sql, &known, &met).await?;
+                Ok((sql, ground))
             })
-            .await??;
+            .await?;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         let position = assembler.position();
-        ground.is_numbered &= !self.is_by_file || position.mark.server != ground.server;
+        let is_held = ground.holds(position);
+        let must_count = is_held && facts.gtid_mode && assembler.lacks_numbers();
+        ground.is_numbered &= !self.is_by_file || !is_same_server(&position.mark.server, &ground.server);
         let way = match ground.judge(position, &self.config) {
+            // All is numbered, and the position counts nothing yet, as after it was switched: a failover needs the numbers.
+            Verdict::GoOn(Way::File(_)) if must_count => Way::File(HEAD),
             Verdict::GoOn(way) => way,
-            Verdict::Wait(failure) | Verdict::Lost(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
+            Verdict::Stalled(failure) => return Err(WireError::Stalled(Box::new(failure)).into()),
         };
         let before = position.mark.server.clone();
-        if !before.is_empty() && before != ground.server {
+        if !before.is_empty() && !is_same_server(&before, &ground.server) {
             let (address, now) = (self.config.address(), &ground.server);
             tracing::info!(server = %address, %before, %now, "another server of the same history is read");
             self.remark =
                 format!("{address} is server {now} now, before it was {before}: it has all that we have read");
         }
-        assembler.belongs_to(&ground.server);
+        match way {
+            // The file is seen to be the one that was left when its event comes.
+            Way::File(_) => assembler.belongs_to(&ground.server),
+            Way::Numbers if is_held => assembler.belongs_to(&ground.server),
+            Way::Numbers => assembler.moves_to(&ground.server),
+        }
         Ok((sql, way))
     }
 
     /// Finds the first position, or the one from which all is loaded again, and makes the assembler.
-    async fn begin(&mut self, sql: &mut Wire, facts: &Facts) -> Result<(), Halt> {
-        let (position, since_us) = match &self.resume {
-            _ if self.is_restarting => (end_position(sql, facts).await?, 0),
-            None => start_position(sql, facts, &self.config).await?,
+    async fn begin(&mut self, mut sql: Wire, facts: &Facts) -> Result<Wire, Halt> {
+        let resume = self.resume.clone().filter(|_| !self.is_restarting);
+        let (sql, (position, since_us)) = match resume {
+            None => {
+                let (config, facts, is_restarting) = (Arc::clone(&self.config), facts.clone(), self.is_restarting);
+                let found = async move {
+                    let found = match is_restarting {
+                        true => (end_position(&mut sql, &facts).await?, 0),
+                        false => start_position(&mut sql, &facts, &config).await?,
+                    };
+                    Ok((sql, found))
+                };
+                self.while_delivering(login::in_time(START, found)).await??
+            }
             Some(position) => {
                 let parsed = position.0.parse::<LogPosition>().map_err(|e| {
-                    WireError::from(Failure {
+                    WireError::Stalled(Box::new(Failure {
                         message: "the stored position cannot be read".to_owned(),
                         detail: e.to_string(),
                         hint: super::error::LOAD_ALL_AGAIN.to_owned(),
-                    })
+                    }))
                 })?;
-                (parsed, 0)
+                (sql, (parsed, 0))
             }
         };
         let assembler = match self.assembler.take() {
@@ -393,18 +431,26 @@ impl Runner {
             self.pauses.fill(Pause::default());
             self.flush = true;
         }
-        Ok(())
+        Ok(sql)
     }
 
     /// Follows the log of one connection.
-    async fn follow(&mut self, log: &mut Wire, mut sentry: Sentry) -> Result<std::convert::Infallible, Halt> {
-        let mut loaders = self.resume_loads();
-        let mut sql = None;
+    async fn follow(
+        &mut self,
+        log: &mut Wire,
+        met: &Met,
+        mut sentry: Sentry,
+    ) -> Result<std::convert::Infallible, Halt> {
+        let mut loaders = Loaders::new(&self.config, met.clone());
+        let mut is_good = false;
+        let mut sql = Asked { met: met.clone(), wire: None };
         let mut tick = ticks();
-        let mut silent_ticks = 0;
+        let mut silence = Silence::default();
         let mut unchecked_ticks = 0;
         loop {
-            self.see_to_requests(&mut sql).await?;
+            if is_good {
+                self.see_to_requests(&mut sql).await?;
+            }
             if let Some(index) = self.walk(log)? {
                 // A table that leaves is left as the log has made it up to here.
                 self.flush().await?;
@@ -413,9 +459,16 @@ impl Runner {
                 self.resolve(index, columns.as_deref())?;
                 continue;
             }
-            self.begin_loads(&mut sql, &mut loaders).await?;
-            if self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
-                loaders = self.load_anew();
+            // Nothing is loaded beside a log that may turn out to be another one, nor is that log called good.
+            if !is_good && self.assembler.as_ref().is_some_and(Assembler::is_proven) {
+                is_good = true;
+                loaders = self.resume_loads(met);
+            }
+            if is_good {
+                self.begin_loads(&mut sql, &mut loaders).await?;
+            }
+            if is_good && self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
+                loaders = self.load_anew(met);
             }
             let output = self.has_output();
             let full = self.is_full();
@@ -428,11 +481,11 @@ impl Runner {
                 permit = self.sender.clone().reserve_owned(), if output => {
                     self.hand_over(permit.map_err(|_| Halt::Stopped)?);
                 }
-                Some(end) = sentry.answers.recv() => self.check(&end)?,
-                Some(loaded) = loaders.loaded.recv(), if may_load => self.take(loaded),
+                Some(end) = sentry.answers.recv() => self.check(&end?)?,
+                Some(loaded) = loaders.loaded.recv(), if may_load => self.take(loaded)?,
                 read = log.fill(), if !full => {
                     read?;
-                    silent_ticks = 0;
+                    silence.ends();
                 }
                 Some((table, reason)) = self.requests.recv(), if self.asked.len() < ASKED_MAX => {
                     let index = self.assembler.as_ref().and_then(|assembler| assembler.index_of(table));
@@ -440,16 +493,13 @@ impl Runner {
                 }
                 _ = tick.tick() => {
                     self.flush = true;
-                    if !full {
-                        silent_ticks += 1;
-                    }
                     unchecked_ticks += 1;
                     if unchecked_ticks >= CHECK_TICKS && let Some(assembler) = &self.assembler {
                         unchecked_ticks = 0;
                         sentry.ask(&assembler.position().point);
                     }
-                    if silent_ticks > SILENCE_TICKS_MAX {
-                        return Err(WireError::Silent(u64::from(silent_ticks) / 5).into());
+                    if !full {
+                        silence.lasts(self.assembler.as_ref().is_some_and(Assembler::has_come))?;
                     }
                 }
             }
@@ -463,8 +513,9 @@ impl Runner {
                 another_history(&format!("It ends at {}, and we have read up to {}.", end.point, end.read)).into()
             );
         }
-        if let (Some(assembler), Some(executed)) = (&mut self.assembler, &end.executed) {
-            assembler.adopt(&end.point, executed);
+        // Not before the place where the log was left is found: what was counted is counted up to there.
+        if let Some(assembler) = self.assembler.as_mut().filter(|assembler| end.is_numbered && assembler.is_proven()) {
+            assembler.adopt();
         }
         Ok(())
     }
@@ -480,18 +531,18 @@ impl Runner {
     }
 
     /// The windows remember no more keys: readers begin again behind the chunks that were sent.
-    fn load_anew(&mut self) -> Loaders {
+    fn load_anew(&mut self, met: &Met) -> Loaders {
         tracing::info!(server = %self.config.address(), "much has changed while tables are loaded: their readers begin anew");
         if let Some(assembler) = &mut self.assembler {
             assembler.open_windows_anew();
         }
         self.waiting.clear();
-        self.resume_loads()
+        self.resume_loads(met)
     }
 
     /// Readers for the loads that have begun.
-    fn resume_loads(&mut self) -> Loaders {
-        let mut loaders = Loaders::new(&self.config);
+    fn resume_loads(&mut self, met: &Met) -> Loaders {
+        let mut loaders = Loaders::new(&self.config, met.clone());
         let Some(assembler) = &mut self.assembler else { return loaders };
         let loading = assembler.loading();
         let waiting: Vec<usize> = assembler.waiting().collect();
@@ -517,7 +568,7 @@ impl Runner {
     }
 
     /// Begins the loads that wait and whose time has come, where the log ends now.
-    async fn begin_loads(&mut self, sql: &mut Option<Wire>, loaders: &mut Loaders) -> Result<(), Halt> {
+    async fn begin_loads(&mut self, sql: &mut Asked, loaders: &mut Loaders) -> Result<(), Halt> {
         let Some(assembler) = &self.assembler else { return Ok(()) };
         let now = Instant::now();
         let due: Vec<usize> = assembler.waiting().filter(|&index| self.pauses[index].is_over(now)).collect();
@@ -540,7 +591,7 @@ impl Runner {
     }
 
     /// Tables that a person wants loaded again, unless a transaction goes out in parts just now.
-    async fn see_to_requests(&mut self, sql: &mut Option<Wire>) -> Result<(), Halt> {
+    async fn see_to_requests(&mut self, sql: &mut Asked) -> Result<(), Halt> {
         while let (Some((index, reason)), Some(assembler)) = (self.asked.front().cloned(), &mut self.assembler) {
             if assembler.may_be_asked(index) && !assembler.may_ask() {
                 return Ok(());
@@ -590,7 +641,7 @@ impl Runner {
         }
         let Some(assembler) = &mut self.assembler else { return Ok(None) };
         assembler.set_read_time(now_us());
-        while let Some(packet) = log.next_packet()? {
+        while let Some(packet) = log.next_packet().map_err(|error| assembler.unread(error))? {
             let event = match packet.split_first() {
                 Some((0, event)) => event,
                 Some((0xff, _)) => return Err(WireError::Server(ServerError::parse(packet)).into()),
@@ -618,7 +669,7 @@ impl Runner {
     }
 
     /// Reads a table's columns again.
-    async fn describe(&mut self, sql: &mut Option<Wire>, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
+    async fn describe(&mut self, sql: &mut Asked, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let table = assembler.table(index);
         let question = Question::Columns(table.database.clone(), table.name.clone());
@@ -629,7 +680,7 @@ impl Runner {
     }
 
     /// Where the log ends now.
-    async fn log_end(&mut self, sql: &mut Option<Wire>) -> Result<LogPoint, Halt> {
+    async fn log_end(&mut self, sql: &mut Asked) -> Result<LogPoint, Halt> {
         match self.ask(sql, Question::LogEnd).await? {
             Answer::LogEnd(end) => Ok(end),
             Answer::Columns(_) => Err(Halt::Stopped),
@@ -637,27 +688,28 @@ impl Runner {
     }
 
     /// Asks the server; on a connection that has died meanwhile, on a new one.
-    async fn ask(&mut self, sql: &mut Option<Wire>, question: Question) -> Result<Answer, Halt> {
-        let config = Arc::clone(&self.config);
-        let kept = sql.take();
+    async fn ask(&mut self, sql: &mut Asked, question: Question) -> Result<Answer, Halt> {
+        let (config, met) = (Arc::clone(&self.config), sql.met.clone());
+        let kept = sql.wire.take();
         let (wire, answer) = self
-            .while_delivering(async move {
+            .answered(async move {
                 if let Some(mut wire) = kept
                     && let Ok(answer) = question.ask(&mut wire).await
                 {
                     return Ok((wire, answer));
                 }
-                let mut wire = login::connect(&config).await?;
+                let mut wire = login::connect_again(&config, &met).await?;
                 let answer = question.ask(&mut wire).await?;
-                Ok::<_, WireError>((wire, answer))
+                Ok((wire, answer))
             })
-            .await??;
-        *sql = Some(wire);
+            .await?;
+        sql.wire = Some(wire);
         Ok(answer)
     }
 
-    fn take(&mut self, loaded: Loaded) {
+    fn take(&mut self, loaded: Loaded) -> Result<(), Halt> {
         match loaded {
+            Loaded::Elsewhere(error) => return Err(error.into()),
             Loaded::Chunk(chunk) => self.waiting.push(chunk),
             Loaded::Differs { table, run, columns } => {
                 if let Some(assembler) = &mut self.assembler {
@@ -673,6 +725,7 @@ impl Runner {
                 }
             }
         }
+        Ok(())
     }
 
     fn note_end_of_loads(&mut self) {
@@ -738,6 +791,11 @@ impl Runner {
         }
     }
 
+    /// Waits for a server's answer while what is ready goes out.
+    async fn answered<T>(&mut self, work: impl Future<Output = Result<T, WireError>>) -> Result<T, Halt> {
+        Ok(self.while_delivering(login::in_time(ANSWER, work)).await??)
+    }
+
     /// Waits for something while what is ready goes out.
     async fn while_delivering<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Halt> {
         let mut work = std::pin::pin!(work);
@@ -753,6 +811,12 @@ impl Runner {
             }
         }
     }
+}
+
+/// The connection for questions between two events: to the server whose log is read, opened when it is needed.
+struct Asked {
+    met: Met,
+    wire: Option<Wire>,
 }
 
 /// What the server is asked between two events.
@@ -793,6 +857,26 @@ impl Pause {
 
     fn is_over(&self, now: Instant) -> bool {
         self.since.is_none_or(|since| now.duration_since(since) >= self.length)
+    }
+}
+
+/// How many ticks a server has said nothing for.
+#[derive(Debug, Default)]
+struct Silence(u32);
+
+impl Silence {
+    fn ends(&mut self) {
+        self.0 = 0;
+    }
+
+    /// One tick more. Who has begun to send the log sends heartbeats, too; before, it may have to search.
+    fn lasts(&mut self, has_begun: bool) -> Result<(), WireError> {
+        let limit = if has_begun { SILENCE_TICKS_MAX } else { SEARCH_TICKS_MAX };
+        self.0 += 1;
+        match self.0 > limit {
+            true => Err(WireError::Silent((HEARTBEAT * self.0).as_secs())),
+            false => Ok(()),
+        }
     }
 }
 
@@ -875,4 +959,24 @@ fn said(failure: &Failure) -> String {
         out.push_str(part);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SEARCH_TICKS_MAX, SILENCE_TICKS_MAX, Silence};
+
+    #[test]
+    fn who_searches_its_log_may_be_silent_for_longer_than_who_sends_it() {
+        let until_refused = |has_begun| {
+            let mut silence = Silence::default();
+            (1..).find(|_| silence.lasts(has_begun).is_err())
+        };
+        assert_eq!(until_refused(true), Some(SILENCE_TICKS_MAX + 1));
+        assert_eq!(until_refused(false), Some(SEARCH_TICKS_MAX + 1));
+        let mut silence = Silence::default();
+        for _ in 0..SEARCH_TICKS_MAX {
+            silence.ends();
+            assert!(silence.lasts(true).is_ok(), "a word now and then is enough");
+        }
+    }
 }

@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::error::WireError;
-use super::position::{GtidSet, LogPoint};
+use super::login::Met;
+use super::position::LogPoint;
 use super::server::log_end;
 use super::wire::Wire;
 use super::{MysqlConfig, login};
@@ -25,14 +26,15 @@ pub(crate) struct LogEnd {
     pub(crate) point: LogPoint,
     /// What had been read when it was asked for.
     pub(crate) read: LogPoint,
-    /// All transactions executed up to there, where the server numbers them all.
-    pub(crate) executed: Option<GtidSet>,
+    /// The server numbers all transactions.
+    pub(crate) is_numbered: bool,
 }
 
 impl LogEnd {
-    /// Whether it is before what was read: another log.
+    /// Whether it is before what was read: another log. A place that the log has not told yet, or that is in files of another
+    /// name, is none to compare with.
     pub(crate) fn has_gone_back(&self) -> bool {
-        !self.read.file.is_empty() && self.point < self.read
+        !self.read.file.is_empty() && self.point.compares_with(&self.read) && self.point < self.read
     }
 }
 
@@ -41,25 +43,27 @@ impl LogEnd {
 pub(crate) struct Sentry {
     _task: JoinSet<()>,
     ask: mpsc::Sender<LogPoint>,
-    pub(crate) answers: mpsc::Receiver<LogEnd>,
+    /// Where it ends; or that there is another server now.
+    pub(crate) answers: mpsc::Receiver<Result<LogEnd, WireError>>,
 }
 
 impl Sentry {
     /// Begins with a connection that is open already.
-    pub(crate) fn start(config: Arc<MysqlConfig>, wire: Wire) -> Self {
+    pub(crate) fn start(config: Arc<MysqlConfig>, met: Met, wire: Wire) -> Self {
         let (ask, mut asked) = mpsc::channel::<LogPoint>(1);
         let (answer, answers) = mpsc::channel(1);
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut wire = Some(wire);
             while let Some(read) = asked.recv().await {
-                let end = tokio::time::timeout(PATIENCE, end(&config, &mut wire, read)).await;
+                let end = tokio::time::timeout(PATIENCE, end(&config, &met, &mut wire, read)).await;
                 match end {
                     Ok(Ok(end)) => {
-                        if answer.send(end).await.is_err() {
+                        if answer.send(Ok(end)).await.is_err() {
                             return;
                         }
                     }
+                    Ok(Err(error @ WireError::Elsewhere { .. })) => return drop(answer.send(Err(error)).await),
                     // Whether the log itself still comes is seen there; here only a question goes unanswered.
                     Ok(Err(error)) => {
                         tracing::debug!(server = %config.address(), %error, "the end of the log cannot be asked for");
@@ -81,10 +85,10 @@ impl Sentry {
     }
 }
 
-async fn end(config: &MysqlConfig, wire: &mut Option<Wire>, read: LogPoint) -> Result<LogEnd, WireError> {
+async fn end(config: &MysqlConfig, met: &Met, wire: &mut Option<Wire>, read: LogPoint) -> Result<LogEnd, WireError> {
     let mut open = match wire.take() {
         Some(open) => open,
-        None => login::connect(config).await?,
+        None => login::connect_again(config, met).await?,
     };
     let is_numbered = match open.server.mariadb {
         true => false,
@@ -93,11 +97,7 @@ async fn end(config: &MysqlConfig, wire: &mut Option<Wire>, read: LogPoint) -> R
             rows.rows.first().is_some_and(|row| row.get(1).is_some_and(|mode| mode.as_deref() == Some("ON")))
         }
     };
-    let (point, executed) = log_end(&mut open).await?;
-    let executed = match is_numbered {
-        true => Some(executed.parse::<GtidSet>().map_err(|e| WireError::Protocol(e.to_string()))?),
-        false => None,
-    };
+    let (point, _) = log_end(&mut open).await?;
     *wire = Some(open);
-    Ok(LogEnd { point, read, executed })
+    Ok(LogEnd { point, read, is_numbered })
 }

@@ -4,10 +4,13 @@ use relation::Position;
 
 use crate::source::Failure;
 
-use super::error::{WireError, failure};
-use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition};
+use super::error::{ServerError, WireError, failure};
+use super::login::Met;
+use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::wire::{ServerInfo, TextRows, Wire};
 use super::{MysqlConfig, Start, login};
+
+const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// Settings that capture depends on.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +77,29 @@ impl Facts {
     }
 }
 
+/// By what a server is told from others: its UUID. MariaDB has none, and its id is often copied with its settings; host
+/// name and port belong to it, which a restart leaves and a copy of the server does not have.
+pub(crate) async fn identity(wire: &mut Wire) -> Result<String, WireError> {
+    if !wire.server.mariadb {
+        match wire.query("SELECT @@GLOBAL.server_uuid").await {
+            // MySQL 5.5 has none.
+            Err(error) if error.code() == Some(UNKNOWN_VARIABLE) => {}
+            other => return Ok(other?.single().ok_or_else(|| unclear("who it is"))?.to_owned()),
+        }
+    }
+    let rows = wire.query("SELECT @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port").await?;
+    let row = rows.rows.into_iter().next().unwrap_or_default();
+    let [Some(id), Some(host), Some(port)] = &row[..] else { return Err(unclear("who it is")) };
+    // It is a word in positions.
+    let host: String = host.chars().filter(|c| !c.is_whitespace()).collect();
+    Ok(format!("{id}@{host}:{port}"))
+}
+
+/// An answer that is none.
+pub(crate) fn unclear(what: &str) -> WireError {
+    WireError::Protocol(format!("the server does not tell {what}"))
+}
+
 fn variable(rows: &TextRows, name: &str) -> Option<String> {
     let row = rows.rows.iter().find(|r| r.first().is_some_and(|n| n.as_deref() == Some(name)))?;
     row.get(1)?.clone()
@@ -105,13 +131,19 @@ pub(crate) async fn end_position(wire: &mut Wire, facts: &Facts) -> Result<LogPo
     } else {
         Gtids::Off
     };
-    Ok(LogPosition::new(point, gtids))
+    of_server(wire, LogPosition::new(point, gtids)).await
 }
 
 /// A place of a MariaDB server's log as a position to resume from.
 pub(crate) async fn position_at(wire: &mut Wire, point: LogPoint) -> Result<LogPosition, WireError> {
     let gtids = mariadb_gtids(wire, &point).await?;
-    Ok(LogPosition::new(point, gtids))
+    of_server(wire, LogPosition::new(point, gtids)).await
+}
+
+/// A position says whose log it is in: its file means nothing elsewhere.
+async fn of_server(wire: &mut Wire, mut position: LogPosition) -> Result<LogPosition, WireError> {
+    position.mark.server = identity(wire).await?;
+    Ok(position)
 }
 
 /// MariaDB's transactions at a place of its log.
@@ -146,18 +178,30 @@ pub(crate) async fn start_position(
             Ok((LogPosition::new(LogPoint::new("", 4), gtids), 0))
         }
         Start::Since(us) => {
-            let rows = wire.query("SHOW BINARY LOGS").await?;
-            let files: Vec<String> = rows.rows.into_iter().filter_map(|mut r| r.swap_remove(0)).collect();
-            let file = file_before(config, &files, *us).await?;
+            let files: Vec<String> = log_files(wire).await?.into_iter().map(|(name, _)| name).collect();
+            let met = Met::ask(wire).await?;
+            let file = file_before(config, &met, &files, *us).await?;
             Ok((LogPosition::new(LogPoint::new(file, 4), Gtids::Off), *us))
         }
     }
 }
 
+/// The server's log files and their sizes, oldest first.
+pub(crate) async fn log_files(wire: &mut Wire) -> Result<Vec<(String, u64)>, WireError> {
+    let rows = wire.query("SHOW BINARY LOGS").await?;
+    let file = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter();
+        let name = values.next().flatten().ok_or_else(|| unclear("its log files"))?;
+        let bytes = values.next().flatten().and_then(|bytes| bytes.parse().ok());
+        Ok((name, bytes.ok_or_else(|| unclear("the sizes of its log files"))?))
+    };
+    rows.rows.into_iter().map(file).collect()
+}
+
 /// The newest log file that was begun before a time, or the oldest there is.
-async fn file_before(config: &MysqlConfig, files: &[String], us: i64) -> Result<String, WireError> {
+async fn file_before(config: &MysqlConfig, met: &Met, files: &[String], us: i64) -> Result<String, WireError> {
     for file in files.iter().rev() {
-        if i64::from(begun_s(config, file).await?) * 1_000_000 <= us {
+        if i64::from(begun_s(config, met, file).await?) * 1_000_000 <= us {
             return Ok(file.clone());
         }
     }
@@ -165,12 +209,15 @@ async fn file_before(config: &MysqlConfig, files: &[String], us: i64) -> Result<
 }
 
 /// When a log file was begun, in seconds since 1970: the time of its format description.
-async fn begun_s(config: &MysqlConfig, file: &str) -> Result<u32, WireError> {
-    let mut wire = login::connect(config).await?;
+async fn begun_s(config: &MysqlConfig, met: &Met, file: &str) -> Result<u32, WireError> {
+    let mut wire = login::connect_again(config, met).await?;
     announce_checksum(&mut wire).await?;
     wire.dump_from_file(config.server_id.unwrap_or(u32::MAX), file, 4).await?;
     loop {
         let packet = wire.read_packet().await?;
+        if packet.first() == Some(&0xff) {
+            return Err(WireError::Server(ServerError::parse(&packet)));
+        }
         let event = packet.get(1..).unwrap_or_default();
         let header = super::event::Header::parse(event)?;
         if header.kind == super::event::kind::FORMAT_DESCRIPTION {
@@ -203,16 +250,16 @@ pub async fn current_position(config: &MysqlConfig) -> Result<Position, Failure>
 /// Bytes of the server's log behind a position: what is not read yet. None where the log no longer has the position, or
 /// the position names no file.
 pub async fn bytes_behind(config: &MysqlConfig, position: &Position) -> Result<Option<u64>, Failure> {
-    let Ok(LogPosition { point, .. }) = position.0.parse::<LogPosition>() else { return Ok(None) };
+    let Ok(LogPosition { point, mark, .. }) = position.0.parse::<LogPosition>() else { return Ok(None) };
     let files = async {
         let mut wire = login::connect(config).await?;
-        let rows = wire.query("SHOW BINARY LOGS").await?;
+        let is_its_log = mark.server.is_empty() || is_same_server(&mark.server, &identity(&mut wire).await?);
+        let files = if is_its_log { log_files(&mut wire).await? } else { Vec::new() };
         wire.close().await;
-        Ok::<_, WireError>(rows.rows)
+        Ok::<_, WireError>(files)
     };
     let files = files.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))?;
-    let files = files.iter().filter_map(|row| Some((row.first()?.as_deref()?, row.get(1)?.as_deref()?.parse().ok()?)));
-    Ok(after(files, &point.file, point.offset))
+    Ok(after(files.iter().map(|(name, bytes)| (name.as_str(), *bytes)), &point.file, point.offset))
 }
 
 /// Bytes of log files, oldest first, behind an offset in one of them.

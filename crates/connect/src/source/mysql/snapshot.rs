@@ -20,6 +20,7 @@ use super::assemble::{hex, is_same, shown};
 use super::decode::{SnapshotPlan, SourceColumn};
 use super::describe::{literal, quoted};
 use super::error::{NO_SUCH_TABLE, WireError, failure};
+use super::login::Met;
 use super::position::LogPoint;
 use super::server::log_end;
 use super::window::Chunk;
@@ -54,6 +55,8 @@ pub(crate) enum Loaded {
         run: u64,
         columns: Option<Vec<SourceColumn>>,
     },
+    /// Another server answers than the one whose log is read.
+    Elsewhere(WireError),
     /// The table cannot be loaded; the others can.
     Parked {
         table: usize,
@@ -66,6 +69,8 @@ pub(crate) enum Loaded {
 #[derive(Debug)]
 pub(crate) struct Loaders {
     config: Arc<MysqlConfig>,
+    /// Whose log is read.
+    met: Met,
     tasks: JoinSet<()>,
     /// The reader of each table that has one.
     readers: BTreeMap<usize, AbortHandle>,
@@ -77,10 +82,11 @@ pub(crate) struct Loaders {
 
 impl Loaders {
     /// No readers yet.
-    pub(crate) fn new(config: &Arc<MysqlConfig>) -> Self {
+    pub(crate) fn new(config: &Arc<MysqlConfig>, met: Met) -> Self {
         let (sender, loaded) = mpsc::channel(QUEUE);
         Self {
             config: Arc::clone(config),
+            met,
             tasks: JoinSet::new(),
             readers: BTreeMap::new(),
             together: Arc::new(Semaphore::new(config.snapshot_tables.max(1))),
@@ -96,7 +102,7 @@ impl Loaders {
         while self.tasks.try_join_next().is_some() {}
         let (together, sender) = (Arc::clone(&self.together), self.sender.clone());
         let (config, bags) = (Arc::clone(&self.config), Arc::clone(&self.bags));
-        let reader = TableReader { config, table, index, run, sender, bags };
+        let reader = TableReader { config, met: self.met.clone(), table, index, run, sender, bags };
         let handle = self.tasks.spawn(async move {
             tokio::time::sleep(reader.config.snapshot_delay).await;
             if let Ok(_turn) = together.acquire_owned().await {
@@ -124,6 +130,7 @@ enum End {
 
 struct TableReader {
     config: Arc<MysqlConfig>,
+    met: Met,
     table: CaptureTable,
     index: usize,
     run: u64,
@@ -143,6 +150,9 @@ impl TableReader {
                     return drop(self.sender.send(differs).await);
                 }
                 Ok(End::Parked(reason)) => return self.park(reason).await,
+                Err(error @ WireError::Elsewhere { .. }) => {
+                    return drop(self.sender.send(Loaded::Elsewhere(error)).await);
+                }
                 Err(error) => match refusal(&error, &self.config) {
                     Some(reason) => return self.park(reason).await,
                     None => {
@@ -160,7 +170,7 @@ impl TableReader {
     }
 
     async fn connect(&self) -> Result<Wire, WireError> {
-        let mut wire = login::connect(&self.config).await?;
+        let mut wire = login::connect_again(&self.config, &self.met).await?;
         for statement in SnapshotPlan::SESSION {
             wire.execute(statement).await?;
         }
@@ -286,7 +296,7 @@ impl TableReader {
     /// on a busy table is never, while writers queue behind one for writing. A server that takes no writes refuses it; there
     /// the other one is had at once.
     async fn locked_snapshot(&self, wire: &mut Wire) -> Result<Result<LogPoint, String>, WireError> {
-        let mut locker = login::connect(&self.config).await?;
+        let mut locker = login::connect_again(&self.config, &self.met).await?;
         let name = full_name(&self.table);
         let mut locked = locker.execute(&format!("LOCK TABLES {name} WRITE")).await;
         if matches!(locked, Err(WireError::Server(_))) {

@@ -6,12 +6,13 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use crate::source::Limits;
 
 use super::assemble::{Assembler, Notice, Step};
-use super::continuity::{Ground, Replica, Verdict, Way};
+use super::continuity::{Follows, Ground, Replica, Verdict, Way};
 use super::event;
 use super::position::{DomainGtids, GtidSet, LogPoint, LogPosition};
+use super::sentry::LogEnd;
 use super::statement::{Dialect, read, statement};
 use super::window::Chunk;
-use super::wire::{Transport, Wire};
+use super::wire::{ServerInfo, Transport, Wire};
 use super::{CaptureTable, MysqlConfig, SourceColumn};
 
 /// Plays log events into an assembler.
@@ -70,16 +71,20 @@ impl Replay {
         self.assembler.resume_from(offset);
     }
 
-    /// The log that comes is this server's.
-    pub fn belongs_to(&mut self, server: &str) {
-        self.assembler.belongs_to(server);
+    /// The log comes by numbers, and is this server's.
+    pub fn moves_to(&mut self, server: &str) {
+        self.assembler.moves_to(server);
     }
 
-    /// The server has executed these transactions up to a place of its log.
-    pub fn adopt(&mut self, point: (&str, u64), executed: &str) -> Result<(), String> {
-        let executed: GtidSet = executed.parse().map_err(|e| format!("{e}"))?;
-        self.assembler.adopt(&LogPoint::new(point.0, point.1), &executed);
-        Ok(())
+    /// Whether the log ends before what was read, as the sentry sees it.
+    pub fn has_gone_back(&self, end: (&str, u64)) -> bool {
+        let (point, read) = (LogPoint::new(end.0, end.1), self.assembler.position().point.clone());
+        LogEnd { point, read, is_numbered: false }.has_gone_back()
+    }
+
+    /// The server numbers all transactions.
+    pub fn adopt(&mut self) {
+        self.assembler.adopt();
     }
 
     /// Walks the events that have arrived, as the source does, and takes the batches that must be taken on the way.
@@ -247,6 +252,11 @@ impl Default for Stream {
     }
 }
 
+/// A set of transactions as a log file's head has it.
+pub fn previous_gtids(text: &str) -> Result<Vec<u8>, String> {
+    text.parse::<GtidSet>().map(|set| set.encode()).map_err(|e| e.to_string())
+}
+
 /// A position read and written again.
 pub fn position(text: &str) -> Result<String, String> {
     text.parse::<LogPosition>().map(|p| p.to_string()).map_err(|e| e.to_string())
@@ -260,15 +270,21 @@ pub fn place_of(text: &str) -> String {
     }
 }
 
+/// A server of a version as it names it.
+fn info(version: &str) -> ServerInfo {
+    ServerInfo { version: version.to_owned(), mariadb: version.contains("MariaDB"), connection_id: 0 }
+}
+
 /// Whether a server's log leads on from a position: lines of what it is and has, and the position.
 pub fn judge(lines: &str) -> Result<String, String> {
-    let mut ground = Ground::default();
+    let mut ground = Ground { info: info("8.4.0"), ..Ground::default() };
     let mut position = LogPosition::default();
     for line in lines.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "position" => position = rest.parse().map_err(|e| format!("{e}"))?,
             "server" => rest.clone_into(&mut ground.server),
+            "version" => ground.info = info(rest),
             "numbered" => ground.is_numbered = true,
             "executed" => ground.executed = rest.parse::<GtidSet>().map_err(|e| format!("{e}"))?,
             "purged" => ground.purged = rest.parse::<GtidSet>().map_err(|e| format!("{e}"))?,
@@ -286,19 +302,24 @@ pub fn judge(lines: &str) -> Result<String, String> {
             }
             "replica" => {
                 let (is_running, is_writable) = (rest == "running", rest == "promoted");
-                ground.replica =
-                    Some(Replica { source: "old:3306".to_owned(), is_running, is_writable, behind_s: None });
+                ground.follows = match rest {
+                    "untold" => Follows::Untold(ground.info.right_to_ask_for_source()),
+                    _ => Follows::Another(Replica {
+                        source: "old:3306".to_owned(),
+                        is_running,
+                        is_writable,
+                        behind_s: None,
+                    }),
+                };
             }
             other => return Err(format!("unknown word \"{other}\"")),
         }
     }
     let config = MysqlConfig { host: "shop".to_owned(), ..MysqlConfig::default() };
-    let said = |how: &str, f: crate::source::Failure| format!("{how}: {}\n{}\n{}", f.message, f.detail, f.hint);
     Ok(match ground.judge(&position, &config) {
         Verdict::GoOn(Way::File(offset)) => format!("goes on in its file from {offset}"),
         Verdict::GoOn(Way::Numbers) => "goes on by numbers".to_owned(),
-        Verdict::Wait(failure) => said("waits", failure),
-        Verdict::Lost(failure) => said("lost", failure),
+        Verdict::Stalled(said) => format!("stalls: {}\n{}\n{}", said.message, said.detail, said.hint),
     })
 }
 

@@ -7,6 +7,7 @@
 //! [`super::login`].
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -52,6 +53,37 @@ impl ServerInfo {
 }
 
 impl ServerInfo {
+    /// Whether it knows statements by the words source and replica.
+    pub(crate) fn speaks_of_replicas(&self) -> bool {
+        !self.mariadb && self.numbers() >= (8, 0, 22)
+    }
+
+    /// The statement that has log files kept for a week.
+    pub(crate) fn keep_for_a_week(&self) -> &'static str {
+        match (self.mariadb, self.numbers()) {
+            (true, numbers) if numbers >= (10, 6, 1) => "SET GLOBAL binlog_expire_logs_seconds = 604800",
+            (false, numbers) if numbers >= (8, 0, 1) => "SET GLOBAL binlog_expire_logs_seconds = 604800",
+            _ => "SET GLOBAL expire_logs_days = 7",
+        }
+    }
+
+    /// The rights to read the log and to ask for its place.
+    pub(crate) fn rights_to_follow(&self) -> &'static str {
+        match (self.mariadb, self.numbers()) {
+            (true, numbers) if numbers >= (10, 5, 9) => "REPLICATION SLAVE, REPLICATION CLIENT, REPLICA MONITOR",
+            _ => "REPLICATION SLAVE, REPLICATION CLIENT",
+        }
+    }
+
+    /// The right to ask whom the server follows.
+    pub(crate) fn right_to_ask_for_source(&self) -> &'static str {
+        match (self.mariadb, self.numbers()) {
+            (true, numbers) if numbers >= (10, 5, 9) => "REPLICA MONITOR",
+            (true, numbers) if numbers >= (10, 5, 2) => "REPLICATION SLAVE ADMIN",
+            _ => "REPLICATION CLIENT",
+        }
+    }
+
     /// The setting that ends long queries, where there is one.
     pub(crate) fn limit_of_time(&self) -> Option<&'static str> {
         match (self.mariadb, self.numbers()) {
@@ -78,6 +110,8 @@ pub(crate) enum Transport {
 pub(crate) struct Wire {
     pub(crate) transport: Transport,
     pub(crate) server: ServerInfo,
+    /// The address that has answered, of those that the host's name has.
+    pub(crate) peer: Option<SocketAddr>,
     buffer: Vec<u8>,
     /// What is read but not consumed: `buffer[start..end]`.
     start: usize,
@@ -95,6 +129,7 @@ impl Wire {
         Self {
             transport,
             server: ServerInfo::default(),
+            peer: None,
             buffer: vec![0; BLOCK_BYTES],
             start: 0,
             end: 0,

@@ -143,11 +143,11 @@ impl Assembler {
         table.is_loading() && table.run == chunk.run && table.passing != Passing::Everything
     }
 
-    /// Whether a chunk's time has come: the log has passed its `high`, no open transaction has changed a bag, whose rows
-    /// would be torn apart, and the batch is no part of a transaction.
+    /// Whether a chunk's time has come: the log, which is known to be the one that was left, has passed its `high`; no open
+    /// transaction has changed a bag, whose rows would be torn apart; and the batch is no part of a transaction.
     pub(crate) fn may_close(&self, chunk: &Chunk) -> bool {
         let whole = |table: &Table| !matches!(table.loading, Loading::Bag(_)) || self.open.marks.is_empty();
-        !self.is_among_parts() && self.applied >= chunk.high && whole(&self.tables[chunk.table])
+        !self.is_among_parts() && !self.is_passing && self.applied >= chunk.high && whole(&self.tables[chunk.table])
     }
 
     /// Whether the windows remember as many keys as they may.

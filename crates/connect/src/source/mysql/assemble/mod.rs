@@ -236,8 +236,10 @@ pub(crate) struct Assembler {
     begun: u32,
     /// Events up to the position are read once more, and passed over.
     is_passing: bool,
-    /// Numbered transactions read while the position counts none.
-    numbered: GtidSet,
+    /// This connection has brought an event that a server finds only by searching its log, or a heartbeat.
+    has_come: bool,
+    /// While the position counts none: all numbered transactions of the log up to it, once the log has told them.
+    counted: Option<GtidSet>,
     origin: Origin,
     open: Open,
     batch: SourceBatch,
@@ -275,7 +277,8 @@ impl Assembler {
             offset: position.point.offset,
             begun: 0,
             is_passing: false,
-            numbered: GtidSet::default(),
+            has_come: false,
+            counted: None,
             position,
             origin: Origin::default(),
             open: Open::default(),
@@ -353,9 +356,14 @@ impl Assembler {
         self.rollback();
         self.end_transaction();
         self.asked = None;
+        if self.is_passing {
+            // Counted up to some place before the position.
+            self.counted = None;
+        }
         (0..self.tables.len()).for_each(|index| self.lose_load(index));
         self.is_inside_event = false;
         self.is_passing = false;
+        self.has_come = false;
         self.begun = 0;
         self.checksum = Checksum::Unknown;
         self.maps.clear();
@@ -367,6 +375,22 @@ impl Assembler {
     /// Takes one event, as it came: header, body, checksum.
     #[inline]
     pub(crate) fn event(&mut self, event: &[u8]) -> Result<Step, WireError> {
+        self.take_event(event).map_err(|error| self.unread(error))
+    }
+
+    /// What cannot be read of the log, with its place: whatever does not hold together there is damage.
+    #[cold]
+    pub(crate) fn unread(&self, error: WireError) -> WireError {
+        match error {
+            WireError::Damaged(what) | WireError::Protocol(what) => {
+                WireError::Damaged(format!("{what}, at {}", self.here()))
+            }
+            other => other,
+        }
+    }
+
+    #[inline]
+    fn take_event(&mut self, event: &[u8]) -> Result<Step, WireError> {
         let header = Header::parse(event)?;
         if header.kind == kind::FORMAT_DESCRIPTION {
             self.checksum = Checksum::of_format_description(event);
@@ -377,6 +401,7 @@ impl Assembler {
         if header.log_pos != 0 && !header.is_artificial() && header.kind != kind::HEARTBEAT {
             self.offset = extend(self.offset, header.log_pos);
         }
+        self.has_come |= !kind::is_of_head(header.kind);
         if self.is_passing {
             return self.pass(header, event, body);
         }
@@ -418,6 +443,7 @@ impl Assembler {
                 self.query(header, query.with_text(&text))
             }
             kind::EXECUTE_LOAD_QUERY => self.query(header, event::load_query(body)?),
+            kind::PREVIOUS_GTIDS => self.count_previous(body),
             kind::XA_PREPARE => self.xa_prepare(header, body),
             kind::INCIDENT => Ok(self.incident(header)),
             kind::STOP
@@ -427,7 +453,6 @@ impl Assembler {
             | kind::BEGIN_LOAD_QUERY
             | kind::IGNORABLE
             | kind::ROWS_QUERY
-            | kind::PREVIOUS_GTIDS
             | kind::TRANSACTION_CONTEXT
             | kind::VIEW_CHANGE
             | kind::HEARTBEAT_V2
@@ -549,10 +574,9 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
 }
 
 fn unknown_event(kind: u8, here: &str) -> WireError {
-    Failure {
+    WireError::Stalled(Box::new(Failure {
         message: format!("the log has an event of type {kind}, which is unknown"),
         detail: format!("It stands at {here} and is not marked as one that may be passed over."),
         hint: format!("A newer version may know it; or {LOAD_ALL_AGAIN}."),
-    }
-    .into()
+    }))
 }

@@ -8,7 +8,7 @@ use std::mem;
 
 use super::super::error::{WireError, another_history};
 use super::super::event::{self, Checksum, Header, kind};
-use super::super::position::{GtidSet, Gtids, LastEvent, LogMark, LogPoint};
+use super::super::position::{GtidSet, Gtids, LastEvent, LogPoint, is_same_server};
 use super::{Assembler, Passing, Step};
 
 /// What a server can be asked for in 32 bits.
@@ -21,35 +21,69 @@ impl Assembler {
         self.offset = offset;
     }
 
-    /// The position belongs to this server from now on. If it has come from another one, only the numbers of transactions
-    /// mean something here.
+    /// The position belongs to this server from now on, and its place among the files with it.
     pub(crate) fn belongs_to(&mut self, server: &str) {
-        let mark = &mut self.position.mark;
-        let has_moved = !mark.server.is_empty() && mark.server != server;
-        if has_moved {
-            *mark = LogMark::default();
-            self.position.point = LogPoint::new("", 4);
-            self.applied = LogPoint::default();
-            self.file.clear();
-            self.offset = 0;
-            // Places of the other server's log mean nothing here. Loads that are not behind theirs have been lost.
-            for table in &mut self.tables {
-                if matches!(table.passing, Passing::Until(_)) {
-                    table.passing = Passing::Nothing;
-                }
-            }
-        }
         server.clone_into(&mut self.position.mark.server);
     }
 
-    /// The server has executed these transactions and no others before a place of its log: if that is where the position
-    /// stands, it counts them from now on.
-    pub(crate) fn adopt(&mut self, point: &LogPoint, executed: &GtidSet) {
-        if self.position.gtids == Gtids::Off && self.position.point == *point {
-            let mut set = executed.clone();
-            set.add_all(&mem::take(&mut self.numbered));
+    /// The log comes by the numbers of transactions from where nobody knows yet: the position's place is another server's, or
+    /// in a file that is gone. It is known again when the log has told it; until then nothing is behind it.
+    pub(crate) fn moves_to(&mut self, server: &str) {
+        let mark = mem::take(&mut self.position.mark);
+        let has_stayed = !mark.server.is_empty() && is_same_server(&mark.server, server);
+        self.counted = None;
+        self.position.point = LogPoint::new("", 4);
+        self.applied = LogPoint::default();
+        self.file.clear();
+        self.offset = 0;
+        // Places of the other server's log mean nothing here. Loads that are not behind theirs have been lost.
+        for table in self.tables.iter_mut().filter(|_| !has_stayed) {
+            if matches!(table.passing, Passing::Until(_)) {
+                table.passing = Passing::Nothing;
+            }
+        }
+        self.belongs_to(server);
+    }
+
+    /// The server numbers all transactions now: the position counts them from now on, if the log has told those before. What
+    /// the server says of itself would not do: what it has executed and where its log ends are not of one moment.
+    pub(crate) fn adopt(&mut self) {
+        if self.position.gtids == Gtids::Off
+            && let Some(set) = self.counted.take()
+        {
             self.position.gtids = Gtids::MySql(set);
         }
+    }
+
+    /// Whether the numbers of what was read are not known: they are, when the position's file is read from its head on.
+    pub(crate) fn lacks_numbers(&self) -> bool {
+        self.position.gtids == Gtids::Off && self.counted.is_none()
+    }
+
+    /// The head of a file tells all numbered transactions of the files before it.
+    pub(super) fn count_previous(&mut self, body: &[u8]) -> Result<Step, WireError> {
+        if self.position.gtids == Gtids::Off {
+            let set = GtidSet::decode(body).ok_or_else(|| event::damaged("the numbers of the files before"))?;
+            self.counted = Some(set);
+        }
+        Ok(Step::Next)
+    }
+
+    /// A transaction's head before the position.
+    fn count_passed(&mut self, header: Header, body: &[u8]) -> Result<(), WireError> {
+        if self.position.gtids != Gtids::Off {
+            return Ok(());
+        }
+        let head = match header.kind {
+            kind::PREVIOUS_GTIDS => return self.count_previous(body).map(drop),
+            kind::GTID => event::gtid(body, false, &mut self.origin)?,
+            kind::GTID_TAGGED => event::gtid_tagged(body, &mut self.origin)?,
+            _ => return Ok(()),
+        };
+        if let (Some(counted), Some(number)) = (&mut self.counted, head.number) {
+            counted.add(&self.origin, number);
+        }
+        Ok(())
     }
 
     /// Whether the position counts a transaction of the origin last read.
@@ -61,7 +95,7 @@ impl Assembler {
     /// A transaction without a number: the numbers alone do not tell any more what was read.
     pub(super) fn count_anonymous(&mut self) {
         if let Gtids::MySql(set) = &mut self.position.gtids {
-            self.numbered = mem::take(set);
+            self.counted = Some(mem::take(set));
             self.position.gtids = Gtids::Off;
         }
     }
@@ -95,11 +129,16 @@ impl Assembler {
             }
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => return Ok(Step::Next),
             _ if header.log_pos == 0 || header.is_artificial() => return Ok(Step::Next),
-            _ if self.offset < at.offset => return Ok(Step::Next),
+            _ if self.offset < at.offset => {
+                self.count_passed(header, body)?;
+                return Ok(Step::Next);
+            }
             _ if self.offset == at.offset => {
                 let last = self.last_event(event);
                 if self.position.mark.last.is_none_or(|known| Some(known) == last) {
                     self.is_passing = false;
+                    // The head of a file may be all that was read of it.
+                    self.count_passed(header, body)?;
                     return Ok(Step::Next);
                 }
             }
@@ -111,6 +150,17 @@ impl Assembler {
     /// Whether the place where the log was left has not been found again yet.
     pub(crate) fn is_passing(&self) -> bool {
         self.is_passing
+    }
+
+    /// Whether the log that comes is known to lead on from the position: the head of its file has come, and fits, and so
+    /// does all up to the place where it was left.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.checksum != Checksum::Unknown && !self.is_passing
+    }
+
+    /// Whether the log that was asked for has begun to come. Before, the server may search for it, in silence.
+    pub(crate) fn has_come(&self) -> bool {
+        self.has_come
     }
 
     /// An event has ended a transaction.

@@ -153,7 +153,11 @@ impl Assembler {
             Some(OpenGtid::MySql(number)) => match &mut self.position.gtids {
                 Gtids::MySql(set) => set.add(&self.origin, number),
                 // Numbering was switched on while we read: file and offset lead on until the set is known.
-                _ => self.numbered.add(&self.origin, number),
+                _ => {
+                    if let Some(counted) = &mut self.counted {
+                        counted.add(&self.origin, number);
+                    }
+                }
             },
             Some(OpenGtid::Anonymous) => self.count_anonymous(),
             Some(OpenGtid::MariaDb { domain, server_id, sequence }) => {

@@ -14,21 +14,19 @@ pub(super) use settings::checks as settings_told;
 
 use crate::source::{Check, now_us};
 
-use super::continuity::{Replica, Way, replica};
+use super::continuity::{Follows, Way, follows};
 use super::describe::describe;
 use super::error::{WireError, failure};
 use super::position::{Gtids, LogPosition};
 use super::run::open_log;
 use super::server::{Facts, end_position, unreachable_server};
-use super::wire::Wire;
+use super::wire::{ServerInfo, Wire};
 use super::{MysqlConfig, login};
 
 /// Logs kept for less than this are a risk: a weekend without us, and the tables must be loaded again.
 const RETENTION_MIN_S: u64 = 3 * 86_400;
 /// Clocks further apart than this make latencies meaningless.
 const CLOCK_OFFSET_MAX_US: i64 = 1_000_000;
-/// A replica that is further behind than this is no source for what is shown now.
-const REPLICA_LAG_MAX_S: u64 = 60;
 
 /// Checks the server, the user's rights, and the tables that shall be captured: (database, name) each.
 ///
@@ -46,7 +44,7 @@ pub async fn doctor(config: &MysqlConfig, tables: &[(String, String)]) -> Vec<Ch
     checks.push(Check::ok("connection", format!("{kind} {} at {}", wire.server.version, config.address())));
     match Facts::read(&mut wire).await {
         Ok(facts) => {
-            basics(&facts, wire.server.mariadb, &mut checks);
+            basics(&facts, &wire.server, &mut checks);
             let found = further(&mut wire, &facts, config, tables, &mut checks).await;
             found.unwrap_or_else(|error| checks.push(of_error("settings", &error, config)));
             if facts.log_bin {
@@ -69,7 +67,7 @@ fn of_error(name: &'static str, error: &WireError, config: &MysqlConfig) -> Chec
     Check::failed(name, failure.message, failure.detail, failure.hint)
 }
 
-fn basics(facts: &Facts, mariadb: bool, checks: &mut Vec<Check>) {
+fn basics(facts: &Facts, server: &ServerInfo, checks: &mut Vec<Check>) {
     checks.push(if facts.log_bin {
         Check::ok("log_bin", "the server writes a binary log")
     } else {
@@ -109,7 +107,7 @@ fn basics(facts: &Facts, mariadb: bool, checks: &mut Vec<Check>) {
             "SET GLOBAL binlog_row_metadata = 'FULL'",
         ),
     });
-    if !mariadb {
+    if !server.mariadb {
         checks.push(if facts.gtid_mode {
             Check::ok("gtid_mode", "transactions are numbered")
         } else {
@@ -131,7 +129,7 @@ fn basics(facts: &Facts, mariadb: bool, checks: &mut Vec<Check>) {
     } else {
         Check::ok("server_id", format!("the server's id is {}", facts.server_id))
     });
-    checks.push(retention(facts.expire_s));
+    checks.push(retention(facts.expire_s, server));
 }
 
 /// What hurts later: settings, who else reads the log, and whom the server itself follows.
@@ -149,10 +147,17 @@ async fn further(
         Some((values.next()?, values.next()?))
     });
     let values: BTreeMap<String, String> = values.collect();
-    let followed = replica(wire).await?;
-    checks.extend(settings::checks(&values, wire.server.mariadb, followed.is_some()));
-    if let Some(replica) = followed {
-        checks.push(position_of(&replica));
+    let followed = follows(wire).await?;
+    checks.extend(settings::checks(&values, wire.server.mariadb, matches!(followed, Follows::Another(_))));
+    match followed {
+        Follows::Nobody => {}
+        Follows::Another(replica) => checks.push(settings::position_of(&replica, &values, &wire.server)),
+        Follows::Untold(right) => checks.push(Check::warning(
+            "replica",
+            "whether the server follows another one, it does not tell",
+            "A replica that lags behind what we have read cannot be told from a server that has lost it.",
+            format!("GRANT {right} ON *.* TO '{}'@'%'", config.user),
+        )),
     }
     if facts.log_bin {
         // Whether that may be asked is the affair of the check of rights.
@@ -160,44 +165,21 @@ async fn further(
             let list = |name| rows.first(name).unwrap_or_default().to_owned();
             checks.extend(settings::left_out(&list("Binlog_Do_DB"), &list("Binlog_Ignore_DB"), tables));
         }
-        let command = match wire.server.mariadb || wire.server.numbers() < (8, 0, 22) {
-            true => "SHOW SLAVE HOSTS",
-            false => "SHOW REPLICAS",
-        };
+        let command = if wire.server.speaks_of_replicas() { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" };
         if let Ok(rows) = wire.query(command).await {
             let ids = rows.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()?.parse().ok()).collect();
-            checks.push(readers(ids, facts.server_id, config.server_id));
+            checks.push(readers(ids, facts.server_id));
         }
     }
     Ok(())
 }
 
-fn position_of(replica: &Replica) -> Check {
-    let of = format!("the server is a replica of {}", replica.source);
-    match (replica.is_running, replica.behind_s) {
-        (false, _) => Check::warning(
-            "replica",
-            format!("{of}, and does not follow it at the moment"),
-            "What is read here stands still until it does.",
-            "START REPLICA (START SLAVE before MySQL 8.0.22 and on MariaDB)",
-        ),
-        (true, Some(behind)) if behind > REPLICA_LAG_MAX_S => Check::warning(
-            "replica",
-            format!("{of}, {behind} s behind"),
-            "What is read here is as old, and whatever is behind a position we have read makes us wait.",
-            "Read from the primary, or give the replica more workers: SET GLOBAL replica_parallel_workers = 8",
-        ),
-        (true, _) => Check::ok("replica", of),
-    }
-}
-
 /// Who reads the log: two under one server id cut each other off for ever.
-fn readers(mut ids: Vec<u64>, own: u64, ours: Option<u32>) -> Check {
+fn readers(mut ids: Vec<u64>, own: u64) -> Check {
     let count = ids.len();
     ids.sort_unstable();
     let twice = ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
-    let ours = ours.map(u64::from).filter(|id| *id == own || ids.contains(id));
-    match twice.or(ours).or(ids.contains(&own).then_some(own)) {
+    match twice.or(ids.contains(&own).then_some(own)) {
         None => Check::ok("replicas", format!("{count} others read the log, each under an id of its own")),
         Some(id) => Check::warning(
             "replicas",
@@ -208,7 +190,7 @@ fn readers(mut ids: Vec<u64>, own: u64, ours: Option<u32>) -> Check {
     }
 }
 
-fn retention(expire_s: u64) -> Check {
+fn retention(expire_s: u64, server: &ServerInfo) -> Check {
     let hours = expire_s / 3_600;
     match expire_s {
         0 => Check::ok("retention", "log files are kept until they are purged by hand"),
@@ -216,7 +198,7 @@ fn retention(expire_s: u64) -> Check {
             "retention",
             format!("log files are dropped after {hours} h"),
             "If capture stands still for longer, its tables must be loaded again.",
-            "SET GLOBAL binlog_expire_logs_seconds = 604800",
+            server.keep_for_a_week(),
         ),
         _ => Check::ok("retention", format!("log files are kept for {hours} h")),
     }
@@ -228,13 +210,13 @@ async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
     let position = match end_position(wire, facts).await {
         Ok(position) => position,
         Err(error) if error.code().is_some() => {
-            return missing_right(config, "REPLICATION CLIENT", &error);
+            return missing_right(config, &wire.server, "REPLICATION CLIENT", &error);
         }
         Err(error) => return of_error("grants", &error, config),
     };
     match tokio::time::timeout(PATIENCE, first_event(config, facts, &position)).await {
         Err(_) | Ok(Ok(())) => Check::ok("grants", format!("user \"{}\" may read the log", config.user)),
-        Ok(Err(error)) if error.code().is_some() => missing_right(config, "REPLICATION SLAVE", &error),
+        Ok(Err(error)) if error.code().is_some() => missing_right(config, &wire.server, "REPLICATION SLAVE", &error),
         Ok(Err(error)) => of_error("grants", &error, config),
     }
 }
@@ -254,12 +236,12 @@ async fn first_event(config: &MysqlConfig, facts: &Facts, position: &LogPosition
     }
 }
 
-fn missing_right(config: &MysqlConfig, right: &str, error: &WireError) -> Check {
+fn missing_right(config: &MysqlConfig, server: &ServerInfo, right: &str, error: &WireError) -> Check {
     Check::failed(
         "grants",
         format!("user \"{}\" may not read the log", config.user),
         format!("{error}. Missing is {right}."),
-        format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{}'@'%'", config.user),
+        format!("GRANT {} ON *.* TO '{}'@'%'", server.rights_to_follow(), config.user),
     )
 }
 

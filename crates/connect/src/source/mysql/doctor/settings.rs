@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::source::Check;
 
+use super::super::continuity::Replica;
+use super::super::wire::ServerInfo;
+
 /// The settings that are looked at; a server knows some of them.
-pub(super) const NAMES: [&str; 18] = [
+pub(super) const NAMES: [&str; 19] = [
     "binlog_row_value_options",
     "binlog_checksum",
     "binlog_transaction_compression",
@@ -14,6 +17,7 @@ pub(super) const NAMES: [&str; 18] = [
     "log_slave_updates",
     "replica_parallel_workers",
     "slave_parallel_workers",
+    "slave_parallel_threads",
     "replica_preserve_commit_order",
     "slave_preserve_commit_order",
     "sync_binlog",
@@ -26,6 +30,8 @@ pub(super) const NAMES: [&str; 18] = [
     "system_time_zone",
 ];
 
+/// A replica that is further behind than this is no source for what is shown now.
+const REPLICA_LAG_MAX_S: u64 = 60;
 /// The largest number, which means no limit; MariaDB and MySQL print it alike.
 const NO_LIMIT: &str = "18446744073709551615";
 
@@ -34,7 +40,12 @@ struct Values<'a>(&'a BTreeMap<String, String>);
 impl Values<'_> {
     /// The first of these names that the server knows: newer ones before older ones.
     fn get(&self, names: &[&str]) -> Option<&str> {
-        names.iter().find_map(|name| self.0.get(*name)).map(String::as_str)
+        self.0.get(self.known(names)?).map(String::as_str)
+    }
+
+    /// The name among these that the server knows: to set another one is an error.
+    fn known<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
+        names.iter().find(|name| self.0.contains_key(**name)).copied()
     }
 
     fn is(&self, names: &[&str], wanted: &str) -> bool {
@@ -58,7 +69,7 @@ pub(in super::super) fn checks(values: &BTreeMap<String, String>, mariadb: bool,
         checks.push(Check::ok("compression", "the log is compressed, which is understood"));
     }
     if is_replica {
-        checks.push(passed_on(&values, mariadb));
+        checks.push(passed_on(&values));
         checks.extend(commit_order(&values, mariadb));
     }
     checks
@@ -135,7 +146,7 @@ fn zone(values: &Values<'_>) -> Check {
     Check::ok("time_zone", format!("the server's zone is {zone}; our sessions speak UTC"))
 }
 
-fn passed_on(values: &Values<'_>, mariadb: bool) -> Check {
+fn passed_on(values: &Values<'_>) -> Check {
     let names = ["log_replica_updates", "log_slave_updates"];
     match values.is_on(&names) {
         true => Check::ok("log_replica_updates", "the replica logs what it takes over"),
@@ -145,7 +156,7 @@ fn passed_on(values: &Values<'_>, mariadb: bool) -> Check {
             "Its log has only what is written to it directly.",
             format!(
                 "In the server's configuration: {} = ON; then restart it.",
-                if mariadb { "log_slave_updates" } else { "log_replica_updates" }
+                values.known(&names).unwrap_or("log_slave_updates")
             ),
         ),
     }
@@ -167,7 +178,12 @@ fn commit_order(values: &Values<'_>, mariadb: bool) -> Option<Check> {
         NAME,
         format!("the replica commits in an order of its own, with {workers} workers"),
         "A reader may see an order and not yet its customer; chunks of a load may be older than the log says.",
-        "STOP REPLICA SQL_THREAD; SET GLOBAL replica_preserve_commit_order = ON; START REPLICA SQL_THREAD",
+        match values.known(&order) {
+            Some(NAME) => {
+                "STOP REPLICA SQL_THREAD; SET GLOBAL replica_preserve_commit_order = ON; START REPLICA SQL_THREAD"
+            }
+            _ => "STOP SLAVE SQL_THREAD; SET GLOBAL slave_preserve_commit_order = ON; START SLAVE SQL_THREAD",
+        },
     ))
 }
 
@@ -194,4 +210,37 @@ pub(in super::super) fn left_out(only: &str, ignored: &str, tables: &[(String, S
             "Remove binlog-do-db and binlog-ignore-db from the server's configuration, and restart it.",
         ),
     })
+}
+
+/// How a replica keeps up with its source.
+pub(in super::super) fn position_of(
+    replica: &Replica,
+    values: &BTreeMap<String, String>,
+    server: &ServerInfo,
+) -> Check {
+    let of = format!("the server is a replica of {}", replica.source);
+    match (replica.is_running, replica.behind_s) {
+        (false, _) => Check::warning(
+            "replica",
+            format!("{of}, and does not follow it at the moment"),
+            "What is read here stands still until it does.",
+            if server.speaks_of_replicas() { "START REPLICA" } else { "START SLAVE" },
+        ),
+        (true, Some(behind)) if behind > REPLICA_LAG_MAX_S => Check::warning(
+            "replica",
+            format!("{of}, {behind} s behind"),
+            "What is read here is as old, and whatever is behind a position we have read makes us wait.",
+            more_workers(&Values(values)),
+        ),
+        (true, _) => Check::ok("replica", of),
+    }
+}
+
+fn more_workers(values: &Values<'_>) -> String {
+    match values.known(&["replica_parallel_workers", "slave_parallel_workers", "slave_parallel_threads"]) {
+        None => "Read from the primary.".to_owned(),
+        Some(name) => {
+            format!("Read from the primary, or give the replica more workers, and restart it: SET GLOBAL {name} = 8")
+        }
+    }
 }
