@@ -18,7 +18,7 @@ use relation::Schema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::definition::Definition;
@@ -195,7 +195,12 @@ pub struct Attendant {
     pub status: Arc<Status>,
     /// The ways to the sources, by name.
     pub lines: BTreeMap<String, Line>,
+    pub turn: Turn,
 }
+
+/// Whose turn it is to propose a project: who reads the files later proposes later, so that no older project takes the place
+/// of a newer one.
+pub type Turn = Arc<Mutex<()>>;
 
 impl Desk {
     /// Opens a port on the loopback address.
@@ -315,7 +320,10 @@ impl Attendant {
                 let pace = Pace { rows_per_second, progress: &say };
                 self.reconcile_source(source.as_deref(), &pace).await.map(Reply::Compared)
             }
-            Order::Apply => apply(&self.inbox, &self.global, &self.started).await.map(Reply::Applied),
+            Order::Apply => {
+                let applied = apply(&self.inbox, &self.global, &self.started, &self.status, &self.turn).await?;
+                Ok(Reply::Applied(applied))
+            }
             Order::Rollback => Ok(match ask(&self.inbox, Request::Rollback).await? {
                 Ok(Undone::Serving) => Reply::RolledBack,
                 Ok(Undone::Coming) => Reply::GivenUp,
@@ -340,7 +348,7 @@ impl Attendant {
             bail!("there is no source \"{source}\"\nHint: One of: {}.", known.join(", "));
         };
         let (answer, answered) = oneshot::channel();
-        let stopping = || anyhow::anyhow!("the instance is stopping");
+        let stopping = || anyhow::anyhow!(STOPPING);
         line.send(Command { what, answer }).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
     }
@@ -414,7 +422,36 @@ async fn load(global: &Arc<Global>) -> anyhow::Result<Setup> {
 }
 
 /// Applies the project as it is on disk now to an instance that was started with another.
-pub async fn apply(inbox: &mpsc::Sender<Message>, global: &Arc<Global>, started: &Setup) -> anyhow::Result<Applied> {
+pub async fn apply(
+    inbox: &mpsc::Sender<Message>,
+    global: &Arc<Global>,
+    started: &Setup,
+    status: &Status,
+    turn: &Turn,
+) -> anyhow::Result<Applied> {
+    let mine = turn.lock().await;
+    let (proposal, restart) = match propose(inbox, global, started).await {
+        Ok(proposed) => proposed,
+        Err(error) => {
+            let said = error.to_string();
+            status.facts().not_applied = said.lines().next().unwrap_or_default().to_owned();
+            return Err(error);
+        }
+    };
+    let (answer, answered) = oneshot::channel();
+    let asked = inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
+    asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
+    drop(mine);
+    let applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
+    Ok(Applied { restart, ..applied })
+}
+
+/// The project as it is on disk now, planned, and what of it is taken up by a restart alone. Errors: what is wrong with it.
+async fn propose(
+    inbox: &mpsc::Sender<Message>,
+    global: &Arc<Global>,
+    started: &Setup,
+) -> anyhow::Result<(Box<Proposal>, Vec<String>)> {
     let setup = load(global).await?;
     if setup.has_errors() {
         let errors = setup.findings.iter().filter(|finding| finding.is_error()).map(|finding| setup.shown(finding));
@@ -432,18 +469,19 @@ pub async fn apply(inbox: &mpsc::Sender<Message>, global: &Arc<Global>, started:
             false => Err(findings.iter().map(|finding| setup.shown(finding)).collect::<Vec<_>>().join("\n")),
         }
     });
-    let proposal = planned.await?.map_err(anyhow::Error::msg)?;
-    let applied = ask(inbox, |answer| Request::Apply { proposal, answer }).await?;
-    Ok(Applied { restart, ..applied })
+    Ok((planned.await?.map_err(anyhow::Error::msg)?, restart))
 }
+
+const STOPPING: &str = "the instance is stopping";
+const STOPPED: &str = "the instance stopped before it was done";
 
 async fn ask<T>(
     inbox: &mpsc::Sender<Message>,
     request: impl FnOnce(oneshot::Sender<T>) -> Request,
 ) -> anyhow::Result<T> {
     let (answer, answered) = oneshot::channel();
-    inbox.send(Message::Ask(request(answer))).await.map_err(|_| anyhow::anyhow!("the instance is stopping"))?;
-    answered.await.map_err(|_| anyhow::anyhow!("the instance stopped before it was done"))
+    inbox.send(Message::Ask(request(answer))).await.map_err(|_| anyhow::anyhow!(STOPPING))?;
+    answered.await.map_err(|_| anyhow::anyhow!(STOPPED))
 }
 
 /// What came of giving an order.

@@ -22,6 +22,28 @@ pub struct Definition {
     pub search_path: Vec<String>,
 }
 
+/// What serves, as the engine keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    #[serde(flatten)]
+    pub definition: Definition,
+    /// What a rollback gave up: a start does not take it again while the project says the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<Definition>,
+}
+
+impl Kept {
+    /// As the engine keeps it.
+    pub fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
+        serde_json::to_vec(self).context("cannot write the definition of the models down")
+    }
+
+    /// The reverse of [`Kept::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
+        serde_json::from_slice(bytes).context("the definition of the models that serve cannot be read")
+    }
+}
+
 /// A model or view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelText {
@@ -88,16 +110,6 @@ impl Definition {
             }
         });
         Self { models: texts.collect(), search_path: setup.search_path() }
-    }
-
-    /// As the engine keeps it.
-    pub fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
-        serde_json::to_vec(self).context("cannot write the definition of the models down")
-    }
-
-    /// The reverse of [`Definition::to_bytes`].
-    pub fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
-        serde_json::from_slice(bytes).context("the definition of the models that serve cannot be read")
     }
 
     /// Views by name: their SQL.

@@ -10,7 +10,7 @@ use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, WallClock};
-use crate::control::{Attendant, Desk};
+use crate::control::{Attendant, Desk, Turn};
 use crate::follow::{self, Outlet, PlannedFeed};
 use crate::pump::{Message, Pump};
 use crate::reader::InstanceReader;
@@ -60,6 +60,8 @@ pub struct Instance {
     pub status: Arc<Status>,
     pub reader: Arc<InstanceReader>,
     pub inbox: mpsc::Sender<Message>,
+    /// Whose turn it is to propose a project.
+    pub turn: Turn,
     stop: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
     pump: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
@@ -113,12 +115,9 @@ impl Instance {
         let dashboards = crate::dashboards::of(&setup.project);
         let service = Service::with_dashboards(answers, serve::Limits::default(), site, dashboards);
         let (shutdown, stopped) = watch::channel(false);
-        let mut servers = vec![
-            tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
-            tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
-        ];
         let (inbox, mut outbox) = mpsc::channel(2);
         let stop = Arc::new(AtomicBool::new(false));
+        let turn = Turn::default();
         let outlet = Outlet { inbox: inbox.clone(), status: Arc::clone(&status), stopped: stopped.clone() };
         let mut tasks = Vec::new();
         let mut lines = BTreeMap::new();
@@ -128,6 +127,12 @@ impl Instance {
             tasks.push(task);
             lines.insert(name, line);
         }
+        let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
+        // Whoever came before waits: now there is something to read by, and no name is unknown that is not.
+        let mut servers = vec![
+            tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
+            tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
+        ];
         if let (Some(desk), Some(global)) = (desk, global) {
             let attendant = Attendant {
                 inbox: inbox.clone(),
@@ -135,16 +140,17 @@ impl Instance {
                 started: Arc::new(setup.clone()),
                 status: Arc::clone(&status),
                 lines,
+                turn: Arc::clone(&turn),
             };
             servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }
-        let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
         let thread = std::thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run(&mut outbox))?;
         Ok(Self {
             addresses,
             status,
             reader,
             inbox,
+            turn,
             stop,
             shutdown,
             pump: Some(thread),
@@ -215,5 +221,4 @@ fn note_settings(setup: &Setup, status: &Status) {
     ]
     .map(|(name, value, description)| (name.to_owned(), value, description.to_owned()))
     .to_vec();
-    facts.message = "starting".to_owned();
 }

@@ -1,16 +1,18 @@
 //! Answers the Postgres wire and HTTP: each statement over the newest step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
-use serve::{Answer, Description, Health, Param, Pin, QueryContext, Reader, SqlError};
+use plan::TableName;
+use serve::{Answer, Description, Health, OnStale, Param, Pin, QueryContext, Reader, SqlError};
 
 use crate::clock::Clock;
 use crate::reconcile::models as reconcile;
-use crate::status::Status;
+use crate::status::{Doubt, Status};
 
 /// What may be read, and the step it is read at.
 type View = (Arc<query::Catalog>, store::Snapshot);
@@ -73,7 +75,7 @@ impl Reader for InstanceReader {
 
     fn health(&self) -> Health {
         let facts = self.status.facts();
-        Health { started: facts.started, ready: facts.ready, message: facts.message.clone() }
+        Health { started: facts.started, ready: facts.ready, message: facts.message() }
     }
 
     fn metrics(&self) -> String {
@@ -88,7 +90,27 @@ impl InstanceReader {
         let session = query::Session::new(snapshot, catalog, Arc::clone(&self.queries));
         let path = &context.search_path;
         let session = if path.is_empty() { session } else { session.with_search_path(path.clone()) };
+        let session = match context.on_stale {
+            OnStale::Serve => session,
+            OnStale::Error => session.without(self.stale()),
+        };
         if context.user.is_empty() { session } else { session.with_user(context.user.clone()) }
+    }
+
+    /// What is out of date, as whoever must not read it is told.
+    fn stale(&self) -> BTreeMap<TableName, query::Error> {
+        let now = self.clock.now_us();
+        let told = |(name, doubt): (TableName, Doubt)| {
+            let age = doubt.age_us(now).map_or_else(
+                || "For how long is not known.".to_owned(),
+                |age| format!("What there is was true {} s ago.", age / 1_000_000),
+            );
+            let error = query::Error::new("55000", format!("{name} is out of date: {}", doubt.reason));
+            let hint = "SET tidemill.on_stale = serve reads what there is; states are in tidemill.tables and tidemill.sources.";
+            (name, error.detail(age).hint(hint))
+        };
+        let stale = self.status.facts().stale();
+        stale.into_iter().map(told).collect()
     }
 
     async fn reconcile(&self) -> Result<Answer, SqlError> {

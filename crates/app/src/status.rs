@@ -1,6 +1,6 @@
 //! What the instance knows about itself: written by the pump, read by system tables, metrics and health.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use plan::TableName;
@@ -24,9 +24,25 @@ pub struct SourceStatus {
     pub lag_bytes: Option<i64>,
     /// Commit time of the oldest transaction that was read and is not visible yet.
     pub untaken_us: Option<i64>,
+    /// Since when it is stalled; tries to connect again end no stall.
+    pub stalled_since_us: Option<i64>,
 }
 
 impl SourceStatus {
+    /// What a source says of itself.
+    pub fn go_to(&mut self, state: &str, message: String, now_us: i64) {
+        self.stalled_since_us = match state {
+            "stalled" => self.stalled_since_us.or(Some(now_us)),
+            "connecting" => self.stalled_since_us,
+            _ => None,
+        };
+        state.clone_into(&mut self.state);
+        // While it is tried again, the reason is what it was.
+        if self.stalled_since_us.is_none() || !message.is_empty() {
+            self.message = message;
+        }
+    }
+
     /// How old what was read and is not visible is. Of what is not even read for want of room nobody knows more than since
     /// when that is so.
     fn waited_us(&self, waits_since_us: Option<i64>, now_us: i64) -> i64 {
@@ -77,10 +93,54 @@ pub struct ModelStatus {
     /// Bytes of its states; none where they were not measured.
     pub state_bytes: Option<i64>,
     pub message: String,
+    /// Why it may not be what its sources say; it serves all the same.
+    pub doubt: Option<Doubt>,
     /// Its text, rendered; where it comes from and what the YAML says about it.
     pub sql: String,
     pub path: String,
     pub description: String,
+}
+
+/// Why what is shown of a table, or of a model over it, may not be what the source says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// With the table's name.
+    pub reason: String,
+    /// Since when that is known; none where it is not.
+    pub since_us: Option<i64>,
+}
+
+impl Doubt {
+    /// The doubt about a table.
+    pub fn of(name: &TableName, table: &TableStatus) -> Self {
+        let state = match table.state.as_str() {
+            "resnapshot" => "loaded again",
+            "altered" => "loaded anew",
+            state => state,
+        };
+        let reason = match table.message.strip_prefix("loaded again: ") {
+            Some(reason) => format!("table {name} is {state}: {reason}"),
+            None => format!("table {name} is {state}: {}", table.message),
+        };
+        Self { reason, since_us: table.doubted_since_us }
+    }
+
+    /// How old what is shown is at least; none where that is not known.
+    pub fn age_us(&self, now_us: i64) -> Option<i64> {
+        self.since_us.map(|since| (now_us - since).max(0))
+    }
+}
+
+impl ModelStatus {
+    /// How old what it shows is: since the newest transaction in it, or since the doubt about a table below it. None where that
+    /// is not known.
+    pub fn age_us(&self, now_us: i64) -> Option<i64> {
+        let of_commit = self.last_commit_us.map(|commit| (now_us - commit).max(0));
+        match &self.doubt {
+            None => of_commit,
+            Some(doubt) => Some(doubt.age_us(now_us)?.max(of_commit.unwrap_or(0))),
+        }
+    }
 }
 
 /// A row that a model or a table could not take.
@@ -132,16 +192,20 @@ pub struct Facts {
     pub history: History,
     /// Who reads whom: what is read, and the model that reads it.
     pub lineage: Vec<(TableName, TableName)>,
+    /// The source tables that each table, model or view stands on, however far below.
+    pub tables_of: BTreeMap<TableName, BTreeSet<TableName>>,
     pub settings: Vec<(String, String, String)>,
     /// Whether the project's models are still to be put in the places of those that serve.
     pub pending: bool,
-    /// Why they cannot be; empty where they are in place, or under way.
+    /// Why they are not; empty where they are in place, or under way.
     pub not_applied: String,
-    /// Since when nothing is taken, for want of room on the disk.
+    /// Since when nothing is taken, for want of room on the disk, and what the system said.
     pub waits_since_us: Option<i64>,
+    pub waits: String,
+    /// The model that is being built; empty where none is.
+    pub building: String,
     pub started: bool,
     pub ready: bool,
-    pub message: String,
 }
 
 /// Rejected rows that are remembered.
@@ -152,6 +216,44 @@ impl Facts {
     pub fn is_starting(&self) -> bool {
         let is_loading = self.tables.values().any(TableStatus::is_loading);
         !self.started || is_loading || self.models.values().any(|model| model.state == "building")
+    }
+
+    /// One line for people: what is waited for, and why what the project says is not in place.
+    pub fn message(&self) -> String {
+        let mut parts = Vec::new();
+        if self.waits_since_us.is_some() {
+            parts.push(format!("waiting for room on the disk: {}", self.waits));
+        }
+        if !self.building.is_empty() {
+            parts.push(format!("building {}", self.building));
+        }
+        if !self.not_applied.is_empty() {
+            parts.push(format!("not applied: {}", self.not_applied));
+        }
+        match (self.started, parts.is_empty()) {
+            (false, _) => "starting".to_owned(),
+            (true, true) => "running".to_owned(),
+            (true, false) => parts.join("; "),
+        }
+    }
+
+    /// What is known to be out of date, with the reason and its age: tables that are not followed, or are loaded again, or whose
+    /// source is not read, and all models and views over them.
+    pub fn stale(&self) -> BTreeMap<TableName, Doubt> {
+        let of_table = |(name, table): (&TableName, &TableStatus)| {
+            if matches!(table.state.as_str(), "parked" | "resnapshot" | "altered") {
+                return Some((name.clone(), Doubt::of(name, table)));
+            }
+            let source = self.sources.get(&table.source)?;
+            let is_read = source.stalled_since_us.is_none() && source.state != "paused";
+            let reason = || format!("source {} is {}: {}", table.source, source.state, source.message);
+            (!is_read).then(|| (name.clone(), Doubt { reason: reason(), since_us: source.stalled_since_us }))
+        };
+        let tables: BTreeMap<TableName, Doubt> = self.tables.iter().filter_map(of_table).collect();
+        let nodes = self.tables_of.iter().filter_map(|(name, below)| {
+            Some((name.clone(), below.iter().find_map(|table| tables.get(table))?.clone()))
+        });
+        nodes.collect()
     }
 
     /// How far a source is behind now. While a step is under way or waits, that grows with the clock.

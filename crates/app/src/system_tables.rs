@@ -28,7 +28,8 @@ type Columns = Vec<(&'static str, Column)>;
 pub const SCHEMA: &str = "tidemill";
 
 /// Tables that are a function of the facts and the time.
-const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 8] = [
+const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 9] = [
+    ("project", project),
     ("sources", sources),
     ("tables", tables),
     ("models", models),
@@ -119,6 +120,18 @@ fn seconds(us: i64) -> f64 {
     us as f64 / 1e6
 }
 
+/// One row: whether what the project says is in place, and why not.
+fn project(facts: &Facts, _now: i64) -> Columns {
+    let state = match (facts.started, facts.pending, facts.not_applied.is_empty()) {
+        (false, ..) => "starting",
+        (true, true, _) => "building",
+        (true, false, true) => "applied",
+        (true, false, false) => "not applied",
+    };
+    let text = |text: &str| Column::Text(vec![Some(text.to_owned())]);
+    vec![("state", text(state)), ("message", text(&facts.message()))]
+}
+
 fn sources(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.sources.iter().collect();
     vec![
@@ -152,7 +165,6 @@ fn tables(facts: &Facts, now: i64) -> Columns {
 
 fn models(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.models.iter().chain(&facts.views).collect();
-    let freshness = |commit: Option<i64>| commit.map(|commit| seconds((now - commit).max(0)));
     vec![
         ("schema", text(&rows, |r| &r.0.schema)),
         ("model", text(&rows, |r| &r.0.name)),
@@ -160,7 +172,7 @@ fn models(facts: &Facts, now: i64) -> Columns {
         ("state", text(&rows, |r| &r.1.state)),
         ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows).filter(|_| r.1.materialized != "view")).collect())),
         ("changes_total", count(&rows, |r| r.1.changes_total)),
-        ("freshness_seconds", Column::Float(rows.iter().map(|r| freshness(r.1.last_commit_us)).collect())),
+        ("freshness_seconds", Column::Float(rows.iter().map(|r| r.1.age_us(now).map(seconds)).collect())),
         ("state_bytes", Column::Int(rows.iter().map(|r| r.1.state_bytes).collect())),
         ("message", text(&rows, |r| &r.1.message)),
         ("sql", text(&rows, |r| &r.1.sql)),

@@ -10,7 +10,7 @@ use plan::TableName;
 use project::Diagnostic;
 use relation::{Schema, TableId};
 
-use crate::definition::{Definition, PlannedModel};
+use crate::definition::{Definition, Kept, PlannedModel};
 use crate::setup::Setup;
 
 /// A table as the source describes it, under the name that the project gives it.
@@ -61,6 +61,8 @@ pub struct Warehouse {
     pub absent: Vec<AbsentTable>,
     /// Models that the project had at the start and that could not be planned.
     pub refused: Vec<(TableName, plan::Refusal)>,
+    /// The project says what a rollback has given up: it is not taken until it says something else, or is applied.
+    pub is_held_back: bool,
 }
 
 /// A definition, planned.
@@ -73,14 +75,22 @@ pub struct Contents {
     pub models: Arc<Vec<PlannedModel>>,
     /// Models and views of it that cannot be kept now, and why: over an absent table, or not to be planned.
     pub waiting: Vec<(TableName, String)>,
+    /// What a rollback to this gave up.
+    pub rolled_back: Option<Definition>,
 }
 
 impl Contents {
     /// What was kept when a folder was left, planned again; what cannot be planned any more waits.
-    fn of_stored(stored: Definition, tables: &[(TableName, Schema)]) -> Self {
-        let plans = stored.plan(tables);
+    fn of_stored(stored: Kept, tables: &[(TableName, Schema)]) -> Self {
+        let Kept { definition, rolled_back } = stored;
+        let plans = definition.plan(tables);
         let waiting = plans.refused.iter().map(|(name, refusal)| (name.clone(), said(refusal))).collect();
-        Self { wanted: stored.clone(), definition: stored, models: Arc::new(plans.models), waiting }
+        Self { wanted: definition.clone(), definition, models: Arc::new(plans.models), waiting, rolled_back }
+    }
+
+    /// As the engine keeps it.
+    fn label(&self) -> anyhow::Result<Vec<u8>> {
+        Kept { definition: self.definition.clone(), rolled_back: self.rolled_back.clone() }.to_bytes()
     }
 
     fn definitions(&self) -> Vec<ModelDefinition> {
@@ -135,7 +145,8 @@ impl Warehouse {
     /// Opens the store of a project and sets up its tables and models; the log's tail is replayed.
     ///
     /// What served when the folder was left serves again. What the project says now is built beside it, if that is something
-    /// else ([`Warehouse::propose_outdated`]). In a new folder it is what serves from the start.
+    /// else ([`Warehouse::propose_outdated`]), and no rollback has given up just this. In a new folder it is what serves
+    /// from the start.
     ///
     /// Tables of a source that cannot be asked are as they were. A table that is not there, and was never known, is left out
     /// with all models over it; a model that cannot be planned with all over it. Both are in [`Contents::waiting`].
@@ -162,12 +173,17 @@ impl Warehouse {
         let (known, coming) = (schemas(&engine), schemas_to_come(&engine));
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
         let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
-        let new = Proposal::of(&Definition::of(setup), coming, absent.clone());
+        let stored = engine.serving_label()?.map(|label| Kept::from_bytes(&label)).transpose()?;
+        let on_disk = Definition::of(setup);
+        let given_up = stored.as_ref().filter(|stored| stored.rolled_back.as_ref() == Some(&on_disk));
+        let is_held_back = given_up.is_some();
+        let wanted = given_up.map_or(&on_disk, |stored| &stored.definition);
+        let mut new = Proposal::of(wanted, coming, absent.clone());
+        let unplanned = if is_held_back { Vec::new() } else { new.keepable.refused.clone() };
+        new.keepable.contents.rolled_back = is_held_back.then_some(on_disk);
         let is_altering = engine.tables_to_come().any(|table| table.is_coming);
-        let stored = engine.serving_label()?.map(|label| Definition::from_bytes(&label)).transpose()?;
-        let unplanned = new.keepable.refused.clone();
         let (mut serving, outdated) = match stored {
-            Some(stored) if is_altering || stored != new.keepable.contents.definition => {
+            Some(stored) if is_altering || stored.definition != new.keepable.contents.definition => {
                 let serving = Contents::of_stored(stored, &known);
                 for (model, reason) in &serving.waiting {
                     tracing::warn!(%model, %reason, "cannot be kept any more");
@@ -176,15 +192,15 @@ impl Warehouse {
             }
             Some(_) | None => (new.keepable.contents, None),
         };
-        let refused = engine.set_version(serving.definitions(), serving.definition.to_bytes()?)?;
+        let refused = engine.set_version(serving.definitions(), serving.label()?)?;
         serving.waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
-        let before = match engine.before_label()?.map(|label| Definition::from_bytes(&label)).transpose()? {
-            Some(definition) => {
-                let contents = Contents::of_stored(definition, &known);
+        let before = match engine.before_label()?.map(|label| Kept::from_bytes(&label)).transpose()? {
+            Some(kept) => {
+                let contents = Contents::of_stored(kept, &known);
                 // Half of it would be nothing to go back to.
                 let is_whole = contents.waiting.is_empty();
                 if is_whole {
-                    engine.set_before(contents.definitions(), contents.definition.to_bytes()?);
+                    engine.set_before(contents.definitions(), contents.label()?);
                 }
                 is_whole.then_some(contents)
             }
@@ -203,6 +219,7 @@ impl Warehouse {
             altered: BTreeMap::new(),
             absent,
             refused: unplanned,
+            is_held_back,
         })
     }
 
@@ -220,12 +237,13 @@ impl Warehouse {
 
     /// Proposes again what is wanted, over the tables there are by now.
     pub fn propose_again(&mut self) -> anyhow::Result<Proposed> {
-        let wanted = match (&self.coming, &self.stalled) {
-            (Some((coming, _)), _) => &coming.wanted,
-            (None, Some(stalled)) => stalled,
-            (None, None) => &self.serving.wanted,
+        let (wanted, rolled_back) = match (&self.coming, &self.stalled) {
+            (Some((coming, _)), _) => (&coming.wanted, coming.rolled_back.clone()),
+            (None, Some(stalled)) => (stalled, None),
+            (None, None) => (&self.serving.wanted, self.serving.rolled_back.clone()),
         };
-        let proposal = Proposal::of(&wanted.clone(), schemas_to_come(&self.engine), self.absent.clone());
+        let mut proposal = Proposal::of(wanted, schemas_to_come(&self.engine), self.absent.clone());
+        proposal.keepable.contents.rolled_back = rolled_back;
         self.propose(proposal)
     }
 
@@ -241,7 +259,10 @@ impl Warehouse {
             false => {
                 let is_new = |table: &AbsentTable| !tables.iter().any(|(known, _)| *known == table.name);
                 let absent = proposal.absent.into_iter().filter(is_new).collect();
-                Proposal::of(&proposal.keepable.contents.wanted, tables, absent)
+                let old = proposal.keepable.contents;
+                let mut again = Proposal::of(&old.wanted, tables, absent);
+                again.keepable.contents.rolled_back = old.rolled_back;
+                again
             }
         };
         let mut new = proposal.keepable.contents;
@@ -253,7 +274,7 @@ impl Warehouse {
             return Ok(Proposed::Refused(taken_away));
         }
         self.withdraw();
-        let label = new.definition.to_bytes()?;
+        let label = new.label()?;
         let (difference, refused) = self.engine.propose(new.definitions(), label.clone())?;
         if !refused.is_empty() {
             self.engine.withdraw();
@@ -267,11 +288,12 @@ impl Warehouse {
         {
             // What can be gone back to stays: nothing was changed.
             self.engine.withdraw();
-            if new.definition != self.serving.definition {
+            if label != self.serving.label()? {
                 self.engine.relabel(label)?;
             }
             self.serving = new;
             self.stalled = None;
+            self.is_held_back = self.serving.rolled_back.is_some();
             return Ok(Proposed::InPlace(difference));
         }
         self.coming = Some((new, difference.clone()));
@@ -297,6 +319,7 @@ impl Warehouse {
             // What stood on tables that are gone cannot be gone back to.
             self.before = self.engine.has_before().then_some(before);
             self.stalled = None;
+            self.is_held_back = self.serving.rolled_back.is_some();
         }
         Ok(())
     }
@@ -308,7 +331,17 @@ impl Warehouse {
         }
     }
 
-    /// Goes back to what served before; false if there is nothing.
+    /// Gives up what was proposed for good: no start takes it again while the project says just this. False if there is nothing.
+    pub fn give_up_coming(&mut self) -> anyhow::Result<bool> {
+        let Some((coming, _)) = self.coming.take() else { return Ok(false) };
+        self.engine.withdraw();
+        self.stalled = None;
+        self.hold_back(Some(coming.wanted))?;
+        Ok(true)
+    }
+
+    /// Goes back to what served before; false if there is nothing. What is given up is not taken again by a start while the
+    /// project says just this; going back to what a rollback gave up gives up nothing.
     pub fn rollback(&mut self) -> anyhow::Result<bool> {
         if !self.engine.rollback()? {
             return Ok(false);
@@ -316,14 +349,34 @@ impl Warehouse {
         self.coming = None;
         self.stalled = None;
         if let Some(before) = self.before.take() {
-            self.before = Some(std::mem::replace(&mut self.serving, before));
+            let given_up = std::mem::replace(&mut self.serving, before);
+            let is_undone = given_up.rolled_back.as_ref() == Some(&self.serving.wanted);
+            // What was given up before it was in place is newer still.
+            let newest = given_up.rolled_back.clone().unwrap_or_else(|| given_up.wanted.clone());
+            self.before = Some(given_up);
+            self.hold_back((!is_undone).then_some(newest))?;
         }
         Ok(true)
     }
 
-    /// What the project said at the start is not tried again.
+    fn hold_back(&mut self, given_up: Option<Definition>) -> anyhow::Result<()> {
+        self.is_held_back = given_up.is_some();
+        self.serving.rolled_back = given_up;
+        Ok(self.engine.relabel(self.serving.label()?)?)
+    }
+
+    /// What the project said at the start is not tried again: something newer was asked for.
     pub fn forget_stalled(&mut self) {
         self.stalled = None;
+    }
+
+    /// What is coming is wanted once more, maybe with other models that wait.
+    pub fn wanted_again(&mut self, proposal: Proposal) {
+        let mut new = proposal.keepable.contents;
+        self.tell_altered(&mut new);
+        if let Some((coming, _)) = &mut self.coming {
+            (coming.wanted, coming.waiting) = (new.wanted, new.waiting);
+        }
     }
 
     /// Registers a table that has come while the warehouse runs, to be loaded from the start. The log may name it when the
@@ -343,6 +396,33 @@ impl Warehouse {
             catalog.add_view(name, sql.to_owned());
         }
         catalog
+    }
+
+    /// What is known and cannot be read yet, and what to tell whoever reads it: models that wait, those that are coming, and
+    /// tables that are not there.
+    pub fn unreadable(&self) -> Vec<(TableName, String)> {
+        let mut found = Vec::new();
+        let mut add = |name: &TableName, message: String| {
+            let is_served =
+                self.serving.keeps(name) && !self.serving.waiting.iter().any(|(waiting, _)| waiting == name);
+            let is_said = found.iter().any(|(known, _)| known == name);
+            if !is_served && !is_said {
+                found.push((name.clone(), message));
+            }
+        };
+        let coming = self.coming.as_ref().map(|(coming, _)| coming);
+        for new in coming.into_iter().chain(self.outdated.as_ref().map(|proposal| &proposal.keepable.contents)) {
+            for text in &new.definition.models {
+                add(&text.table_name(), format!("model \"{}\" is being built", text.name));
+            }
+        }
+        for (name, reason) in &self.serving.waiting {
+            add(name, format!("model \"{}\" is parked: {reason}", name.name));
+        }
+        for table in &self.absent {
+            add(&table.name, format!("table {} is parked: {}", table.name, table.reason));
+        }
+        found
     }
 
     /// The tables that a source feeds, with the names they have in the project.
@@ -397,7 +477,8 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
     let definition = wanted.without(&left_out);
     // One that can be planned may still stand on a view that cannot be read.
     plans.models.retain(|model| !left_out.contains(&model.name));
-    let contents = Contents { wanted: wanted.clone(), definition, models: Arc::new(plans.models), waiting };
+    let models = Arc::new(plans.models);
+    let contents = Contents { wanted: wanted.clone(), definition, models, waiting, rolled_back: None };
     Keepable { contents, refused: plans.refused }
 }
 

@@ -1,9 +1,12 @@
 //! What a FILTER leaves out is not computed.
 //!
-//! `sum(total / parts) FILTER (WHERE parts > 0)` divides by no zero: an aggregate's argument means something only of rows
-//! that its filter lets through. DataFusion computes it of all rows, and our maps do so below a group. So an argument that
-//! may fail is put under the filter's own condition, once the types are agreed on, in the one plan that build, upkeep and
-//! recomputation share, and in queries.
+//! `sum(total / parts) FILTER (WHERE parts > 0)` divides by no zero: an aggregate's argument, and what its rows are ordered by,
+//! mean something only of rows that its filter lets through. DataFusion computes them of all rows, and our maps do so below a
+//! group. So what may fail is put under the filter's own condition, once the types are agreed on, in the one plan that build,
+//! upkeep and recomputation share, and in queries.
+//!
+//! In a filter of several conditions those that may fail are tried where the others hold: first what cannot fail, then the
+//! others in the order in which they were written.
 
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::Case;
 use datafusion_expr::logical_plan::{Aggregate, Window};
+use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, LogicalPlan};
 use datafusion_optimizer::AnalyzerRule;
 
@@ -58,38 +62,53 @@ fn changed(exprs: &[Expr], schema: &DFSchema) -> Option<Vec<Expr>> {
 }
 
 fn of_call(expr: &Expr, schema: &DFSchema) -> Expr {
-    let (filter, arguments) = match expr {
-        Expr::Alias(alias) => {
-            let inner = of_call(&alias.expr, schema).unalias();
-            let mut alias = alias.clone();
-            alias.expr = Box::new(inner);
-            return Expr::Alias(alias);
+    if let Expr::Alias(alias) = expr {
+        let inner = of_call(&alias.expr, schema).unalias();
+        let mut alias = alias.clone();
+        alias.expr = Box::new(inner);
+        return Expr::Alias(alias);
+    }
+    let mut made = expr.clone();
+    let (filter, parts) = match &mut made {
+        Expr::AggregateFunction(call) => {
+            let order = call.params.order_by.iter_mut().map(|sort| &mut sort.expr);
+            (&mut call.params.filter, call.params.args.iter_mut().chain(order).collect::<Vec<_>>())
         }
-        Expr::AggregateFunction(call) => (&call.params.filter, &call.params.args),
-        Expr::WindowFunction(call) => (&call.params.filter, &call.params.args),
+        // A window's order is one of all its rows.
+        Expr::WindowFunction(call) => (&mut call.params.filter, call.params.args.iter_mut().collect()),
         _ => return expr.clone(),
     };
     let Some(filter) = filter else { return expr.clone() };
-    let args: Vec<_> = arguments.iter().map(|argument| of_argument(argument, filter, schema)).collect();
-    if args == *arguments {
-        return expr.clone();
+    **filter = in_order(std::mem::take(filter.as_mut()), schema);
+    for part in parts {
+        *part = of_part(part, filter, schema);
     }
-    let name = expr.schema_name().to_string();
-    let mut made = expr.clone();
-    match &mut made {
-        Expr::AggregateFunction(call) => call.params.args = args,
-        Expr::WindowFunction(call) => call.params.args = args,
-        _ => {}
-    }
-    made.alias(name)
+    // Its name is what it was.
+    if made == *expr { made } else { made.alias(expr.schema_name().to_string()) }
 }
 
-fn of_argument(argument: &Expr, filter: &Expr, schema: &DFSchema) -> Expr {
+/// The conditions that may fail, one below the other, under those that cannot.
+fn in_order(filter: Expr, schema: &DFSchema) -> Expr {
+    let conditions = split_conjunction_owned(filter.clone());
+    let (fallible, safe): (Vec<_>, Vec<_>) =
+        conditions.into_iter().partition(|condition| may_fail_over(condition, schema));
+    if fallible.is_empty() || fallible.len() + safe.len() == 1 {
+        return filter;
+    }
+    let ordered = conjunction(safe).into_iter().chain(fallible).rev();
+    ordered.reduce(|inner, outer| under(outer, inner)).unwrap_or(filter)
+}
+
+/// What is computed only where a condition holds; NULL elsewhere.
+fn under(condition: Expr, inner: Expr) -> Expr {
+    Expr::Case(Case { expr: None, when_then_expr: vec![(Box::new(condition), Box::new(inner))], else_expr: None })
+}
+
+fn of_part(argument: &Expr, filter: &Expr, schema: &DFSchema) -> Expr {
     let is_done =
         matches!(argument, Expr::Case(case) if case.when_then_expr.first().is_some_and(|(when, _)| **when == *filter));
     if is_done || !may_fail_over(argument, schema) {
         return argument.clone();
     }
-    let when_then_expr = vec![(Box::new(filter.clone()), Box::new(argument.clone()))];
-    Expr::Case(Case { expr: None, when_then_expr, else_expr: None })
+    under(filter.clone(), argument.clone())
 }

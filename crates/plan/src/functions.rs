@@ -1,7 +1,8 @@
 //! The functions of SQL, one registry for everybody: models, ad-hoc queries, the engine's expressions, the oracle.
 //!
-//! They are DataFusion's, with two exceptions: `sum` and `avg` over floats are ours ([`crate::exact`]), because
-//! DataFusion's depend on the order of the rows and cannot take a row back.
+//! They are DataFusion's, with three exceptions: `sum` and `avg` over floats are ours ([`crate::exact`]), because
+//! DataFusion's depend on the order of the rows and cannot take a row back, and so is `to_char` ([`crate::to_char`]), whose
+//! templates are PostgreSQL's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -9,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
-use crate::exact;
+use crate::{exact, to_char};
 
 /// All functions, by name and by alias, in lower case.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ impl Functions {
         let scalar = datafusion_functions::all_default_functions()
             .into_iter()
             .chain(datafusion_functions_nested::all_default_nested_functions());
+        // Last, so that it takes the name.
+        let scalar = scalar.chain([to_char::function()]);
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
         let aggregate =
             datafusion_functions_aggregate::all_default_aggregate_functions().into_iter().map(exact::replace);

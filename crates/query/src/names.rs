@@ -1,6 +1,7 @@
 //! Looks names up for DataFusion's planner: tables at the session's step, views as their SQL, functions.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -40,6 +41,8 @@ pub(crate) struct Names<'a> {
     pub(crate) user: &'a str,
     /// Where the session looks for unqualified names; those in a view are looked for as the catalogue says.
     path: &'a [String],
+    /// What must not be read, and why.
+    refused: &'a BTreeMap<TableName, Error>,
     depth: Cell<usize>,
     relations: Vec<Arc<dyn RelationPlanner>>,
 }
@@ -52,7 +55,15 @@ impl<'a> Names<'a> {
         user: &'a str,
         path: &'a [String],
     ) -> Self {
-        Self { catalog, storage, state, user, path, depth: Cell::new(0), relations: plan::dependencies::relations() }
+        static NONE: BTreeMap<TableName, Error> = BTreeMap::new();
+        let (refused, relations) = (&NONE, plan::dependencies::relations());
+        Self { catalog, storage, state, user, path, refused, depth: Cell::new(0), relations }
+    }
+
+    /// The same, but who reads one of these gets its error.
+    pub(crate) fn without(mut self, refused: &'a BTreeMap<TableName, Error>) -> Self {
+        self.refused = refused;
+        self
     }
 
     /// The provider of a stored table by its qualified name.
@@ -72,7 +83,16 @@ impl<'a> Names<'a> {
             return Ok(system);
         }
         let path = if self.depth.get() == 0 { self.path } else { self.catalog.search_path() };
-        match self.catalog.resolve(path, schema, name).map_err(Error::into_datafusion)? {
+        let found = self.catalog.resolve(path, schema, name).map_err(Error::into_datafusion)?;
+        let full_name = match &found {
+            Relation::Stored(table) => &table.name,
+            Relation::Virtual(table) => &table.name,
+            Relation::View(name, _) => name,
+        };
+        if let Some(error) = self.refused.get(full_name) {
+            return Err(error.clone().into_datafusion());
+        }
+        match found {
             Relation::Stored(table) => {
                 let rows = self.catalog.rows(table.id);
                 Ok(Arc::new(StoredProvider::new(Arc::clone(table), Arc::clone(self.storage), rows)))

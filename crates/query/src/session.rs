@@ -1,5 +1,6 @@
 //! A session: SQL, plans and flows answered over one step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
@@ -57,13 +58,15 @@ pub struct Session {
     user: String,
     /// None: as the catalogue says.
     search_path: Option<Vec<String>>,
+    /// What its statements must not read, and why.
+    refused: BTreeMap<TableName, Error>,
 }
 
 impl Session {
     /// A session that sees `snapshot` under the names of `catalog`.
     pub fn new(snapshot: impl Storage, catalog: Arc<Catalog>, runtime: Arc<Runtime>) -> Self {
         let user = pg_catalog::OWNER.to_owned();
-        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path: None }
+        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path: None, refused: BTreeMap::new() }
     }
 
     /// The same for a user: what `current_user` says.
@@ -77,6 +80,13 @@ impl Session {
     #[must_use]
     pub fn with_search_path(mut self, path: Vec<String>) -> Self {
         self.search_path = Some(path);
+        self
+    }
+
+    /// The same, but a statement that reads one of these fails with its error.
+    #[must_use]
+    pub fn without(mut self, refused: BTreeMap<TableName, Error>) -> Self {
+        self.refused = refused;
         self
     }
 
@@ -118,8 +128,11 @@ impl Session {
             hint.or(inferred).unwrap_or(DataType::Utf8)
         });
         let parameters = parameters.collect();
-        // What a parameter stands for may be needed to agree on types: then they are as written.
-        let typed = self.analysed(plan.clone()).unwrap_or(plan);
+        let typed = match self.analysed(plan.clone()) {
+            // What a parameter stands for may be needed to agree on types: then they are as written.
+            Err(_) if named.is_some() => plan,
+            analysed => analysed?,
+        };
         Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
     }
 
@@ -146,7 +159,7 @@ impl Session {
 
     fn names(&self) -> Names<'_> {
         let path = self.search_path.as_deref().unwrap_or_else(|| self.catalog.search_path());
-        Names::new(&self.catalog, &self.storage, self.state(), &self.user, path)
+        Names::new(&self.catalog, &self.storage, self.state(), &self.user, path).without(&self.refused)
     }
 
     fn state(&self) -> &SessionState {

@@ -49,6 +49,19 @@ pub struct QueryContext {
     pub search_path: Vec<String>,
     /// The step to be asked at; none for the newest.
     pub at: Option<Pin>,
+    /// What becomes of a statement that reads what is out of date.
+    pub on_stale: OnStale,
+}
+
+/// What becomes of a statement over a table that its source is known to be ahead of, or over a model of such a table:
+/// `SET tidemill.on_stale`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnStale {
+    /// It is answered by what there is; states and ages are in the system tables.
+    #[default]
+    Serve,
+    /// It fails, and says why and how old what there is is.
+    Error,
 }
 
 /// A step that can be asked again while others become visible. It keeps what it shows from being cleaned away.

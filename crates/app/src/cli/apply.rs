@@ -106,7 +106,9 @@ pub(super) async fn rollback(context: &Context) -> anyhow::Result<Outcome> {
         Ordered::Nobody { left_by } => Err(nobody(left_by)),
         Ordered::Answered(Reply::RolledBack) => {
             context.progress("what served before serves again; `tidemill rollback` once more takes it back");
-            context.progress("the project on disk is as it was: the next start or `tidemill apply` takes it");
+            context.progress(
+                "the project on disk is as it was: `tidemill apply` takes it, and so does a start once it has changed",
+            );
             Ok(Outcome::Ok)
         }
         Ordered::Answered(Reply::GivenUp) => {

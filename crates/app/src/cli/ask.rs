@@ -35,13 +35,17 @@ pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Ou
 const START: &str = "Start it with `tidemill up`.";
 
 /// What `status` asks.
-const STATUS: [(&str, &str); 3] = [
+const STATUS: [(&str, &str); 4] = [
+    ("project", "select state as project, message from tidemill.project"),
     ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
-    ("tables", "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds from tidemill.tables"),
+    (
+        "tables",
+        "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds, message from tidemill.tables",
+    ),
     (
         "models",
         "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message \
-         from tidemill.models where materialized <> 'view'",
+         from tidemill.models where materialized <> 'view' or state <> 'live'",
     ),
 ];
 

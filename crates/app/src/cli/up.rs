@@ -12,7 +12,7 @@ use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
 use crate::follow::plan_feeds;
 use crate::instance::Instance;
-use crate::pump::Applied;
+use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
 use crate::setup::{Global, Setup};
 use crate::warehouse::{Warehouse, findings};
 
@@ -83,6 +83,9 @@ pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Op
     if !found.is_empty() && warehouse.serving.models.is_empty() {
         return Ok(None);
     }
+    if warehouse.is_held_back {
+        context.say(&format!("warning: not applied: {HELD_BACK}"));
+    }
     Ok(Some(Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await?))
 }
 
@@ -104,7 +107,8 @@ struct Watcher {
     started: Arc<Setup>,
     applied: Files,
     seen: Files,
-    applying: Option<JoinHandle<anyhow::Result<Applied>>>,
+    /// What is under way, the newest last: an older one is given up for a newer one that can be built, not for one that cannot.
+    applying: Vec<JoinHandle<anyhow::Result<Applied>>>,
 }
 
 impl Watcher {
@@ -116,13 +120,15 @@ impl Watcher {
             started: Arc::new(setup.clone()),
             applied: files.clone(),
             seen: files,
-            applying: None,
+            applying: Vec::new(),
         })
     }
 
     async fn look(&mut self, context: &Context, instance: &Instance) {
-        if let Some(applying) = self.applying.take_if(|applying| applying.is_finished()) {
-            match applying.await {
+        let (ended, going): (Vec<_>, Vec<_>) = self.applying.drain(..).partition(JoinHandle::is_finished);
+        self.applying = going;
+        for applied in ended {
+            match applied.await {
                 Ok(Ok(applied)) => tell(context, &applied),
                 Ok(Err(error)) => context.say(&format!("error: not applied; what served before serves on\n{error:#}")),
                 Err(error) => context.say(&format!("error: not applied: {error}")),
@@ -138,9 +144,10 @@ impl Watcher {
         }
         self.applied = self.seen.clone();
         let (inbox, global, started) = (instance.inbox.clone(), Arc::clone(&self.global), Arc::clone(&self.started));
+        let (status, turn) = (Arc::clone(&instance.status), Arc::clone(&instance.turn));
         context.progress("the project has changed: building beside what serves");
-        // One that is under way is given up for this one, and need not be told about.
-        self.applying = Some(tokio::spawn(async move { crate::control::apply(&inbox, &global, &started).await }));
+        self.applying
+            .push(tokio::spawn(async move { crate::control::apply(&inbox, &global, &started, &status, &turn).await }));
     }
 }
 
@@ -150,6 +157,10 @@ fn is_same(one: &Files, other: &Files) -> bool {
 }
 
 fn tell(context: &Context, applied: &Applied) {
+    if applied.failed == [SUPERSEDED] {
+        // The newer one is told about.
+        return;
+    }
     if !applied.failed.is_empty() {
         context.say(&format!("error: not applied; what served before serves on\n{}", applied.failed.join("\n")));
         return;

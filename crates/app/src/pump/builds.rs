@@ -27,15 +27,12 @@ impl Pump {
             && let Some(build) = self.warehouse.engine.next_build()?
         {
             tracing::info!(model = %build.name(), "building");
-            self.status.facts().message = format!("building {}", build.name());
+            self.status.facts().building = build.name().to_string();
             self.start(build)?;
         }
         if self.building.is_none() {
             self.look_at_coming()?;
-            let mut facts = self.status.facts();
-            if facts.message.starts_with("building ") {
-                facts.message = "running".to_owned();
-            }
+            self.status.facts().building.clear();
         }
         self.publish();
         self.release_barriers();
@@ -86,6 +83,7 @@ impl Pump {
                 self.warehouse.engine.store().fold_soon();
                 self.note_contents();
                 self.status.facts().pending = false;
+                self.note_held_back();
                 self.end_applying(&[]);
                 tracing::info!("the project's models are in place");
             }
@@ -97,7 +95,6 @@ impl Pump {
                     let mut facts = self.status.facts();
                     facts.pending = false;
                     facts.not_applied = failed.join("; ");
-                    facts.message = format!("not applied: {}", facts.not_applied);
                 }
                 self.end_applying(&failed);
             }

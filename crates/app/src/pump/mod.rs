@@ -25,7 +25,7 @@ use relation::{Schema, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use self::builds::{Built, HEAL_FIRST_US};
-pub use self::requests::{Applied, Described, Request, SourceTables, Undone};
+pub use self::requests::{Applied, Described, HELD_BACK, Request, SUPERSEDED, SourceTables, Undone};
 use self::seen::Seen;
 use crate::clock::{Clock, Uptime};
 use crate::status::Status;
@@ -112,6 +112,7 @@ impl Pump {
             heal_wait_us: HEAL_FIRST_US,
         };
         pump.status.facts().pending = pump.warehouse.is_outdated();
+        pump.note_held_back();
         pump.note_contents();
         pump.publish();
         pump
@@ -204,6 +205,7 @@ impl Pump {
         let seen = Seen::of(&inputs);
         self.note_untaken(&seen);
         let parks = inputs.iter().any(|input| matches!(input, Input::Park { .. }));
+        let doubts = inputs.iter().any(|input| matches!(input, Input::Reload { .. } | Input::Altered { .. }));
         let mut report = engine::StepReport::default();
         while let Some(more) = self.take_with_patience(&mut inputs)? {
             report.follow(more);
@@ -225,6 +227,9 @@ impl Pump {
         }
         if parks || !report.completed.is_empty() || !report.parked.is_empty() || !report.parked_tables.is_empty() {
             self.build()?;
+        } else if doubts {
+            // Who reads a model over it is told at once.
+            self.refresh_figures();
         }
         Ok(())
     }
@@ -253,7 +258,6 @@ impl Pump {
                         tracing::info!("there is room on the disk again");
                         let mut facts = self.status.facts();
                         facts.waits_since_us = None;
-                        facts.message = "running".to_owned();
                     }
                     return Ok(report);
                 }
@@ -271,7 +275,7 @@ impl Pump {
                 tracing::error!(%error, hint = error.hint(), "nothing is taken until there is room; readers read on");
                 let mut facts = self.status.facts();
                 facts.waits_since_us = Some(self.clock.now_us());
-                facts.message = format!("waiting for room on the disk: {error}");
+                facts.waits = error.to_string();
                 waits = true;
             }
             self.refresh_figures();

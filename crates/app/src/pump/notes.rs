@@ -14,15 +14,17 @@ use super::Pump;
 use super::seen::{Seen, StepLatency, Times};
 use crate::clock::Clock as _;
 use crate::recent::{RecentChange, RecentStep};
-use crate::status::{Facts, REMEMBERED_MAX, RejectStatus};
+use crate::status::{Doubt, Facts, ModelStatus, REMEMBERED_MAX, RejectStatus};
 use crate::system_tables;
-use crate::warehouse::Warehouse;
 
 impl Pump {
     pub(super) fn publish(&mut self) {
         self.served = self.warehouse.engine.models().into_iter().map(|model| model.relation).collect();
         self.refresh_figures();
         let mut catalog = self.warehouse.readable();
+        for (name, message) in self.warehouse.unreadable() {
+            catalog.add_unavailable(name, message);
+        }
         system_tables::add(&mut catalog, &self.status, &self.clock);
         self.status.publish(catalog, Arc::clone(&self.warehouse.serving.models));
     }
@@ -31,7 +33,6 @@ impl Pump {
         let mut facts = self.status.facts();
         facts.started = true;
         facts.ready = true;
-        facts.message = "running".to_owned();
     }
 
     /// What a source says beside its batches: what of it is an input, and what is only told.
@@ -40,18 +41,15 @@ impl Pump {
         match event {
             SourceEvent::Batch(batch) => return Some(Input::Rows(source, batch)),
             SourceEvent::State(state, message) => {
-                let mut facts = self.status.facts();
-                let source = facts.sources.entry(name).or_default();
-                source.state = state.to_string();
-                source.message = message;
+                let now = self.clock.now_us();
+                self.status.facts().sources.entry(name).or_default().go_to(&state.to_string(), message, now);
             }
             SourceEvent::Failed(failure) => {
                 tracing::error!(source = %name, detail = %failure.detail, hint = %failure.hint, "{}", failure.message);
-                let mut facts = self.status.facts();
-                let source = facts.sources.entry(name).or_default();
-                source.state = "stalled".to_owned();
                 let parts = [failure.message, failure.detail, failure.hint];
-                source.message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+                let message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+                let now = self.clock.now_us();
+                self.status.facts().sources.entry(name).or_default().go_to("stalled", message, now);
             }
             SourceEvent::Reload { table, reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "loading a table again");
@@ -101,7 +99,15 @@ impl Pump {
         }
         facts.models.retain(|name, _| names.contains(name));
         facts.views.retain(|name, _| names.contains(name));
-        self.sources_of = sources_of(&self.warehouse, &facts.lineage);
+        let mut edges = facts.lineage.clone();
+        // A table may be named without `source` or `ref`.
+        for model in serving.models.iter() {
+            edges.extend(model.planned.flow.tables().into_iter().map(|table| (table.clone(), model.name.clone())));
+        }
+        let numbers = self.warehouse.engine.tables().map(|table| (table.name.clone(), table.source));
+        self.sources_of = below(numbers, &edges);
+        let names = self.warehouse.engine.tables().map(|table| (table.name.clone(), table.name.clone()));
+        facts.tables_of = below(names, &edges);
     }
 
     /// What is about to be taken: until it is visible its sources fall behind.
@@ -229,12 +235,23 @@ impl Pump {
         // Read before the facts are taken: who shows them should not wait for the store.
         let rejects = engine.rejects(REMEMBERED_MAX);
         let mut facts = self.status.facts();
+        let facts = &mut *facts;
+        let mut doubts = BTreeMap::new();
         for table in engine.tables() {
             let status = facts.tables.entry(table.name.clone()).or_default();
             status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
-            status.state = load_word(&table.load).to_owned();
             status.rows = engine.row_count(table.id);
+            let was_parked = status.state == "parked";
+            status.state = load_word(&table.load).to_owned();
+            let known = status.doubted_since_us;
             (status.message, status.doubted_since_us) = doubt_of(&table.load);
+            if status.state == "parked" {
+                // When it was parked is kept nowhere: at a start it is not known.
+                status.doubted_since_us = if was_parked { known } else { Some(now).filter(|_| facts.started) };
+            }
+            if status.state == "parked" || status.state == "resnapshot" || status.state == "altered" {
+                doubts.insert(table.name.clone(), Doubt::of(&table.name, status));
+            }
         }
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
@@ -245,6 +262,17 @@ impl Pump {
                 ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
                 ModelState::Failed { reason } => ("failed".to_owned(), reason.clone()),
             };
+            status.doubt = None;
+            if model.state == ModelState::Live {
+                note_doubt(status, &doubts, facts.tables_of.get(&model.name));
+            }
+        }
+        for (name, status) in &mut facts.views {
+            status.doubt = None;
+            if status.state == "live" || status.state == "mixed" {
+                ("live".clone_into(&mut status.state), status.message.clear());
+                note_doubt(status, &doubts, facts.tables_of.get(name));
+            }
         }
         if let Ok(rejects) = rejects {
             facts.rejects = rejects.into_iter().map(shown).collect();
@@ -314,16 +342,33 @@ fn load_word(load: &Load) -> &'static str {
 
 static NO_SOURCES: BTreeSet<u32> = BTreeSet::new();
 
-/// The source of each table, and those below each model.
-fn sources_of(warehouse: &Warehouse, lineage: &[(TableName, TableName)]) -> BTreeMap<TableName, BTreeSet<u32>> {
-    let mut found: BTreeMap<TableName, BTreeSet<u32>> = BTreeMap::new();
-    for table in warehouse.engine.tables() {
-        found.entry(table.name.clone()).or_default().insert(table.source);
+/// A model over tables whose content is in doubt is as old as the oldest of them, and says which they are.
+fn note_doubt(status: &mut ModelStatus, doubts: &BTreeMap<TableName, Doubt>, tables: Option<&BTreeSet<TableName>>) {
+    let found: Vec<&Doubt> = tables.into_iter().flatten().filter_map(|table| doubts.get(table)).collect();
+    if found.is_empty() {
+        return;
+    }
+    let ages = found.iter().map(|doubt| doubt.since_us);
+    let since_us = ages.reduce(|one, other| Some(one?.min(other?))).flatten();
+    let reason = found.iter().map(|doubt| doubt.reason.as_str()).collect::<Vec<_>>().join("; ");
+    "mixed".clone_into(&mut status.state);
+    status.message.clone_from(&reason);
+    status.doubt = Some(Doubt { reason, since_us });
+}
+
+/// What there is below each node, however far: at first what is given, then by way of the edges.
+fn below<T: Ord + Clone>(
+    given: impl Iterator<Item = (TableName, T)>,
+    edges: &[(TableName, TableName)],
+) -> BTreeMap<TableName, BTreeSet<T>> {
+    let mut found: BTreeMap<TableName, BTreeSet<T>> = BTreeMap::new();
+    for (name, of) in given {
+        found.entry(name).or_default().insert(of);
     }
     // As often as the longest way is long: readers may stand before what they read.
     loop {
         let mut grew = false;
-        for (upstream, downstream) in lineage {
+        for (upstream, downstream) in edges {
             let above = found.get(upstream).cloned().unwrap_or_default();
             let known = found.entry(downstream.clone()).or_default();
             let before = known.len();

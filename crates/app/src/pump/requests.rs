@@ -16,6 +16,12 @@ use crate::definition::Definition;
 use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas_to_come};
 
+/// What is said of a project that was rolled back.
+pub const HELD_BACK: &str = "a rollback gave up what the project said; `tidemill apply` takes it, and so does a start once the project has changed";
+
+/// Why an apply has ended before its time.
+pub const SUPERSEDED: &str = "another project was applied";
+
 /// A request and where its answer goes.
 pub enum Request {
     /// Waits until everything sent before it is visible, and what can be built of it is.
@@ -136,12 +142,15 @@ impl Pump {
     }
 
     fn apply(&mut self, proposal: Proposal, answer: oneshot::Sender<Applied>) -> anyhow::Result<()> {
+        // What the project said at the start is of no more interest, whatever becomes of this.
+        self.warehouse.forget_stalled();
         let new = &proposal.keepable.contents;
         let waiting: Vec<String> = new.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
         if let Some((coming, difference)) = &self.warehouse.coming
             && coming.definition == new.definition
         {
             self.applying.push((answer, Applied { waiting, ..Applied::of(difference) }));
+            self.warehouse.wanted_again(proposal);
             return Ok(());
         }
         match self.propose(proposal)? {
@@ -159,9 +168,8 @@ impl Pump {
     }
 
     fn rollback(&mut self) -> anyhow::Result<Result<Undone, String>> {
-        let undone = if self.warehouse.coming.is_some() {
-            self.warehouse.withdraw();
-            self.warehouse.forget_stalled();
+        let undone = if self.warehouse.give_up_coming()? {
+            self.warehouse.engine.store().fold_soon();
             Undone::Coming
         } else if self.warehouse.rollback()? {
             self.warehouse.engine.store().fold_soon();
@@ -179,6 +187,7 @@ impl Pump {
             facts.pending = false;
             facts.not_applied.clear();
         }
+        self.note_held_back();
         self.note_contents();
         self.build()?;
         Ok(Ok(undone))
@@ -198,7 +207,7 @@ impl Pump {
         let is_coming_still = matches!(proposed, Proposed::Refused(_)) && self.warehouse.coming.is_some();
         if had_coming && !is_coming_still {
             self.give_up_building();
-            self.give_up_applying("another project was applied");
+            self.give_up_applying(SUPERSEDED);
         }
         self.note_proposed(&proposed);
         Ok(proposed)
@@ -212,13 +221,20 @@ impl Pump {
                 Proposed::Coming(_) | Proposed::InPlace(_) => facts.not_applied.clear(),
                 Proposed::Refused(reasons) => {
                     facts.not_applied = reasons.join("; ");
-                    facts.message = format!("not applied: {}", facts.not_applied);
                     tracing::error!(models = ?reasons, "the project is not applied; what served before serves on");
                 }
             }
         }
         if matches!(proposed, Proposed::InPlace(_)) {
+            self.note_held_back();
             self.note_contents();
+        }
+    }
+
+    /// The project says what a rollback gave up: whoever asks is told.
+    pub(super) fn note_held_back(&self) {
+        if self.warehouse.is_held_back {
+            HELD_BACK.clone_into(&mut self.status.facts().not_applied);
         }
     }
 

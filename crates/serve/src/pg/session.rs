@@ -14,7 +14,7 @@ use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::response::TransactionStatus;
 
 use super::settings::{Change, Settings};
-use crate::reader::{Answer, Param, QueryContext, SqlError};
+use crate::reader::{Answer, OnStale, Param, QueryContext, SqlError};
 use crate::service::Site;
 use crate::sql::Command;
 
@@ -166,6 +166,8 @@ impl Session {
         let schemas = path.split(',').map(|schema| schema.trim().trim_matches('"').to_owned());
         let schemas = schemas.filter(|schema| !schema.is_empty() && schema != "$user");
         self.context.search_path = if path == self.schema { Vec::new() } else { schemas.collect() };
+        let fails = self.settings.get("tidemill.on_stale").is_some_and(|word| word.eq_ignore_ascii_case("error"));
+        self.context.on_stale = if fails { OnStale::Error } else { OnStale::Serve };
     }
 
     /// Ends a transaction: its portals go, cursors WITH HOLD stay unless it failed.

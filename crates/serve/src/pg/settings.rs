@@ -63,6 +63,7 @@ static KNOWN: &[Known] = &[
     known("standard_conforming_strings", "on", Reported),
     known("statement_timeout", "0", Kept),
     known("synchronous_commit", "on", Kept),
+    known("tidemill.on_stale", "serve", Kept),
     known("TimeZone", "UTC", Reported),
     known("transaction_isolation", "read committed", Kept),
     known("transaction_read_only", "on", Kept),
@@ -152,6 +153,11 @@ impl Settings {
     }
 }
 
+/// Whether there is such a setting, by its name in lower case.
+pub(super) fn is_known(key: &str) -> bool {
+    KNOWN.iter().any(|known| known.name.eq_ignore_ascii_case(key))
+}
+
 /// The name as PostgreSQL writes it.
 pub(super) fn spelled(key: &str) -> &str {
     KNOWN.iter().find(|known| known.name.eq_ignore_ascii_case(key)).map_or(key, |known| known.name)
@@ -178,6 +184,10 @@ fn check(key: &str, value: &str) -> Result<(), SqlError> {
         "standard_conforming_strings" => {
             (["on", "true", "1", "yes"].contains(&lower.as_str()), "A backslash in a string is a backslash.")
         }
+        "tidemill.on_stale" => (
+            ["serve", "error"].contains(&lower.as_str()),
+            "serve: what is out of date is read as it is; error: a statement that reads it fails.",
+        ),
         "statement_timeout" => (duration(value).is_some(), "Milliseconds, or a number with us, ms, s, min, h, d."),
         _ => return Ok(()),
     };

@@ -10,6 +10,7 @@ use pgwire::messages::response::CommandComplete;
 
 use super::connection::{Connection, Failure};
 use super::session::{Running, Transaction};
+use super::settings::is_known;
 use crate::reader::{Description, Param, SqlError};
 use crate::sql::Command;
 use crate::sql::command::{Copy, is_pinning};
@@ -187,7 +188,8 @@ impl Connection {
     }
 
     fn set(&mut self, name: &str, value: Option<String>) -> Result<(), SqlError> {
-        if name.to_lowercase().starts_with("tidemill.") {
+        let key = name.to_lowercase();
+        if key.starts_with("tidemill.") && !is_known(&key) {
             return Err(SqlError::new("55P02", format!("parameter \"{name}\" cannot be changed")));
         }
         let change = self.session.set(name, value)?;

@@ -1,0 +1,129 @@
+//! Numbers become integers as PostgreSQL makes them: a decimal's half goes away from zero, a float's half to the even side.
+//!
+//! DataFusion cuts the digits off in a cast, and rounds a float's half away from zero. So a cast to an integer is one of the
+//! rounded value, and `round(float)` is ours, in the one plan that build, upkeep and recomputation share, and in queries.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
+use arrow::compute::unary;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::Transformed;
+use datafusion_common::{DFSchema, Result, exec_err};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::expr_rewriter::FunctionRewrite;
+use datafusion_expr::{
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+
+use crate::functions::functions;
+
+/// The name under which plans show the function.
+const NAME: &str = "round_even";
+
+/// Casts to integers, and `round` of a float.
+#[derive(Debug)]
+pub(crate) struct Rounding;
+
+impl FunctionRewrite for Rounding {
+    fn name(&self) -> &str {
+        "rounding"
+    }
+
+    fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let changed = match &mut expr {
+            Expr::Cast(cast) if cast.field.data_type().is_integer() => whole(&mut cast.expr, schema),
+            Expr::TryCast(cast) if cast.field.data_type().is_integer() => whole(&mut cast.expr, schema),
+            Expr::ScalarFunction(call) if call.name() == "round" => match &mut call.args[..] {
+                [value] if is_float(value, schema) => {
+                    expr = even(std::mem::take(value));
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        Ok(Transformed::new_transformed(expr, changed))
+    }
+}
+
+/// Rounds what is no integer yet.
+fn whole(expr: &mut Expr, schema: &DFSchema) -> bool {
+    if is_even(expr) {
+        return false;
+    }
+    match expr.get_type(schema) {
+        Ok(DataType::Float32 | DataType::Float64) => *expr = even(std::mem::take(expr)),
+        Ok(DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale)) if scale > 0 => {
+            let Some(round) = functions().scalar.get("round") else { return false };
+            let args = vec![std::mem::take(expr), lit(0_i32)];
+            *expr = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(round), args));
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Float32 | DataType::Float64))
+}
+
+fn is_even(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.name() == NAME)
+}
+
+fn even(expr: Expr) -> Expr {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(RoundEven { signature: signature() })));
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&FUNCTION), vec![expr]))
+}
+
+fn signature() -> Signature {
+    Signature::uniform(1, vec![DataType::Float64, DataType::Float32], Volatility::Immutable)
+}
+
+/// The nearest whole float; of two, the even one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RoundEven {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for RoundEven {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments {
+            [float @ (DataType::Float32 | DataType::Float64)] => Ok(float.clone()),
+            _ => exec_err!("{NAME} takes one float"),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value] = &args.args[..] else { return exec_err!("{NAME} takes one float") };
+        Ok(match value {
+            ColumnarValue::Array(array) => ColumnarValue::Array(rounded(array)?),
+            ColumnarValue::Scalar(scalar) => {
+                let array = rounded(&scalar.to_array()?)?;
+                ColumnarValue::Scalar(datafusion_common::ScalarValue::try_from_array(&array, 0)?)
+            }
+        })
+    }
+}
+
+fn rounded(array: &ArrayRef) -> Result<ArrayRef> {
+    fn of<T: ArrowPrimitiveType>(array: &ArrayRef, even: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+        Arc::new(unary::<T, _, T>(array.as_primitive::<T>(), even))
+    }
+    match array.data_type() {
+        DataType::Float32 => Ok(of::<Float32Type>(array, f32::round_ties_even)),
+        DataType::Float64 => Ok(of::<Float64Type>(array, f64::round_ties_even)),
+        other => exec_err!("{NAME} takes a float, not {other}"),
+    }
+}
