@@ -80,7 +80,7 @@ pub enum Finished {
     /// The model is not wanted any more.
     Dropped,
     /// What happened meanwhile cannot be caught up with, or is too much to do so between two steps: run this one.
-    Again(Build),
+    Again(Box<Build>),
 }
 
 /// What fills states.
@@ -242,7 +242,8 @@ impl Engine {
             Ok(None) => {
                 self.building = Some(number);
                 let went_on = went_on + 1;
-                Ok(Finished::Again(Build { builder, model: number, missing, begun_again, is_filled, went_on }))
+                let again = Build { builder, model: number, missing, begun_again, is_filled, went_on };
+                Ok(Finished::Again(Box::new(again)))
             }
             Ok(Some(writes)) => {
                 self.keep_built(&builder, number, &missing, writes)?;
@@ -256,14 +257,14 @@ impl Engine {
                 builder.network = Arc::clone(&self.network);
                 self.building = Some(number);
                 let begun_again = begun_again + 1;
-                Ok(Finished::Again(Build {
+                Ok(Finished::Again(Box::new(Build {
                     builder,
                     model: number,
                     missing,
                     begun_again,
                     is_filled: false,
                     went_on: 0,
-                }))
+                })))
             }
             Err(Error::Cancelled) => {
                 self.store.retain_from(u64::MAX);
@@ -337,7 +338,7 @@ impl Engine {
             loop {
                 let outcome = build.run();
                 match self.finish_build(build, outcome)? {
-                    Finished::Again(again) => build = again,
+                    Finished::Again(again) => build = *again,
                     Finished::Live(_) => {
                         built += 1;
                         break;

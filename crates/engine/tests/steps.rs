@@ -297,7 +297,7 @@ fn build_goes_on() {
     };
     let outcome = build.run();
     assert_eq!(build.begun_again(), 0);
-    assert!(matches!(house.engine().finish_build(build, outcome).unwrap(), Finished::Live(_)));
+    assert!(matches!(house.engine().finish_build(*build, outcome).unwrap(), Finished::Live(_)));
     house.check().unwrap();
     assert_eq!(house.model_rows("m").unwrap(), ["a 1".to_owned(), format!("{long} 6")]);
 }

@@ -63,7 +63,7 @@ impl Pump {
                 self.heal_at_us.get_or_insert(self.uptime.now_us() + self.heal_wait_us);
             }
             Finished::Dropped => {}
-            Finished::Again(build) => return self.start(build),
+            Finished::Again(build) => return self.start(*build),
         }
         self.build()
     }

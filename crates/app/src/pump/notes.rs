@@ -270,7 +270,8 @@ impl Pump {
         for (name, status) in &mut facts.views {
             status.doubt = None;
             if status.state == "live" || status.state == "mixed" {
-                ("live".clone_into(&mut status.state), status.message.clear());
+                "live".clone_into(&mut status.state);
+                status.message.clear();
                 note_doubt(status, &doubts, facts.tables_of.get(name));
             }
         }

@@ -138,7 +138,7 @@ async fn wait_until_settled(there: &[&str], instance: &mut Instance) -> Result<(
             };
             !wanted || row[1] == "live"
         };
-        if there.iter().all(|name| is_streaming(name)) && models.iter().all(is_live) {
+        if there.iter().all(is_streaming) && models.iter().all(is_live) {
             return Ok(());
         }
         instance.is_running()?;

@@ -161,7 +161,7 @@ fn event_body(line: &str, offset: u64, session: &Session) -> Result<(u8, u16, Ve
         "xa-prepare" => {
             let digits = words.next().ok_or("HEX")?;
             let name: Vec<u8> = (0..digits.len() / 2)
-                .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| "HEX"))
+                .map(|i| u8::from_str_radix(digits.get(2 * i..2 * i + 2).unwrap_or_default(), 16).map_err(|_| "HEX"))
                 .collect::<Result<_, _>>()?;
             let mut body = vec![u8::from(words.next() == Some("one-phase"))];
             for number in [1, name.len() as u32, 0] {

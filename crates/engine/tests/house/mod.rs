@@ -666,7 +666,7 @@ impl House {
             Some((build, Some(outcome))) => {
                 match self.engine().finish_build(build, outcome).map_err(|e| e.to_string())? {
                     engine::Finished::Failed(name, reason) => return Err(format!("{name} failed: {reason}")),
-                    engine::Finished::Again(build) => Some((build, None)),
+                    engine::Finished::Again(build) => Some((*build, None)),
                     // The next one may begin.
                     engine::Finished::Live(_) | engine::Finished::Dropped => {
                         self.swap()?;

@@ -62,13 +62,14 @@ impl Met {
 
 /// Connects and logs in. The session speaks utf8mb4 and UTC.
 pub(crate) async fn connect(config: &MysqlConfig) -> Result<Wire, WireError> {
-    in_time(PATIENCE, open(config, None)).await
+    // The handshake's state is large, and gone when it is over.
+    in_time(PATIENCE, Box::pin(open(config, None))).await
 }
 
 /// The same to a server that was met before, and to no other.
 pub(crate) async fn connect_again(config: &MysqlConfig, met: &Met) -> Result<Wire, WireError> {
     let again = async {
-        let mut wire = open(config, met.address).await?;
+        let mut wire = Box::pin(open(config, met.address)).await?;
         let found = identity(&mut wire).await?;
         match found == met.server {
             true => Ok(wire),

@@ -331,7 +331,7 @@ impl Runner {
         };
         self.server.clone_from(&sql.server);
         let (major, minor, patch) = sql.server.numbers();
-        let version = (u32::from(major) * 100 + u32::from(minor)) * 100 + u32::from(patch);
+        let version = (major * 100 + minor) * 100 + patch;
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
         let (sql, way) = self.go_on(sql, &facts, &met).await?;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
