@@ -113,9 +113,10 @@ fn parked_while_it_is_coming() {
     assert!(house.engine().give_up_parked().unwrap().is_empty());
     let models = house.definitions(&[count]).unwrap();
     house.engine().propose(models, b"after".to_vec()).unwrap();
-    house.step(&[part("* notes 7 x; * notes 8 y; chunk notes")]).unwrap();
+    house.step(&[part("* notes 7 x; * notes 8 y; loaded notes")]).unwrap();
     house.engine().build_ready(&mut |_| {}).unwrap();
-    assert!(house.engine().swap().unwrap());
+    house.engine().swap().unwrap();
+    assert_eq!(house.engine().coming(), Coming::Nothing);
     assert_eq!(house.model_rows("k").unwrap(), ["2"]);
 }
 

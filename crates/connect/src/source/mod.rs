@@ -127,7 +127,8 @@ impl Default for Limits {
 /// How far a table has been loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Load {
-    /// From the start, or from the cursor of the last [`relation::ChunkDone`].
+    /// From the cursor of the last [`relation::ChunkDone`], or from the start: then the log up to where the load begins is passed
+    /// over, and whoever has rows of the table must hold all of them in doubt.
     Pending {
         cursor: Option<Vec<u8>>,
     },

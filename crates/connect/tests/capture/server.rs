@@ -175,6 +175,12 @@ pub(crate) struct MirrorTable {
 }
 
 impl Mirror {
+    /// Whoever starts a load from the start has nothing of the table: the log up to where it begins is passed over.
+    pub(crate) fn forget_what_begins_anew(&mut self) {
+        let begins = |table: &&mut MirrorTable| table.table.load == Load::Pending { cursor: None };
+        self.tables.iter_mut().filter(begins).for_each(|table| table.rows.clear());
+    }
+
     pub(crate) fn new(tables: &[CaptureTable]) -> Self {
         let tables = tables.iter().map(MirrorTable::of).collect();
         Self {
@@ -544,6 +550,7 @@ async fn resume(server: &str, port: u16) -> Outcome {
     let mut mirror = Mirror::new(&shop.tables(&["t"]).await?);
     under_writes(&shop, async {
         for round in 0..12 {
+            mirror.forget_what_begins_anew();
             let tables = mirror.tables.iter().map(|t| t.table.clone()).collect();
             let position = Some(mirror.position.clone()).filter(|p| !p.0.is_empty());
             let config = MysqlConfig { snapshot_delay: Duration::from_millis(200), ..shop.config(Tls::Disabled) };
@@ -563,6 +570,7 @@ async fn resume(server: &str, port: u16) -> Outcome {
         Ok(())
     })
     .await?;
+    mirror.forget_what_begins_anew();
     let tables = mirror.tables.iter().map(|t| t.table.clone()).collect();
     let position = Some(mirror.position.clone());
     let (mut events, control) = MysqlSource::start(shop.config(Tls::Disabled), tables, position, Limits::default());
