@@ -6,6 +6,7 @@
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "generated keys and counts are small")]
 
 mod capture;
+mod flood;
 mod latency;
 mod orders;
 mod running;
@@ -35,6 +36,8 @@ pub enum Bench {
     Whole(capture::WholeArgs),
     /// Commit to visible at a steady rate of transactions
     Latency(latency::LatencyArgs),
+    /// Millions of orders updated, in small transactions and in one, beside the work on another table
+    Flood(flood::FloodArgs),
     /// The first load of a large table
     Snapshot(snapshot::SnapshotArgs),
 }
@@ -47,6 +50,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Bench::Capture(args) => whole_way(capture::capture(args)),
         Bench::Whole(args) => whole_way(capture::whole(args)),
         Bench::Latency(args) => whole_way(latency::run(args)),
+        Bench::Flood(args) => whole_way(flood::run(args)),
         Bench::Snapshot(args) => whole_way(snapshot::run(args)),
     }
 }

@@ -49,8 +49,18 @@ pub(super) fn setup(files: &Files, connection: &ConnectionKind, data: &tempfile:
 impl Running {
     /// Starts a project over a connection, with an empty data folder in the system's folder for temporary files.
     pub(super) async fn start(files: &Files, connection: &ConnectionKind) -> anyhow::Result<Self> {
+        Self::start_within(files, connection, None).await
+    }
+
+    /// The same with so many bytes as its `memory`.
+    pub(super) async fn start_within(
+        files: &Files,
+        connection: &ConnectionKind,
+        memory: Option<u64>,
+    ) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
-        let setup = setup(files, connection, &data)?;
+        let mut setup = setup(files, connection, &data)?;
+        setup.project.profile.memory = memory;
         let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
         let target = feed.source().await?.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
         let Some(target) = target else { bail!("the project's source has no end") };
