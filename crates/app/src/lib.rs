@@ -11,6 +11,7 @@
 //! what was published last and never wait for it.
 
 pub mod bench;
+mod beside;
 pub mod change;
 pub mod cli;
 pub mod clock;

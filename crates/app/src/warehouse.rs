@@ -10,6 +10,7 @@ use plan::TableName;
 use project::Diagnostic;
 use relation::{Schema, TableId};
 
+use crate::beside::Beside;
 use crate::definition::{Definition, Kept, PlannedModel};
 use crate::setup::Setup;
 
@@ -63,6 +64,8 @@ pub struct Warehouse {
     pub refused: Vec<(TableName, plan::Refusal)>,
     /// The project says what a rollback has given up: it is not taken until it says something else, or is applied.
     pub is_held_back: bool,
+    /// Builds run there; it ends with the warehouse.
+    _beside: Beside,
 }
 
 /// A definition, planned.
@@ -150,7 +153,7 @@ impl Warehouse {
     ///
     /// Tables of a source that cannot be asked are as they were. A table that is not there, and was never known, is left out
     /// with all models over it; a model that cannot be planned with all over it. Both are in [`Contents::waiting`].
-    pub fn open(setup: &Setup, described: &Described, runtime: tokio::runtime::Handle) -> anyhow::Result<Self> {
+    pub fn open(setup: &Setup, described: &Described) -> anyhow::Result<Self> {
         let memory = setup.project.profile.memory.unwrap_or_else(default_memory);
         std::fs::create_dir_all(&setup.data)
             .with_context(|| format!("cannot make the data folder {}", setup.data.display()))?;
@@ -161,7 +164,8 @@ impl Warehouse {
         };
         let queries = query::Runtime::new(&query_settings)?;
         let workers = setup.project.profile.workers.unwrap_or_else(default_workers);
-        let settings = Settings { report_rows_max: REPORT_ROWS_MAX, ..Settings::new(workers, runtime) };
+        let beside = Beside::new()?;
+        let settings = Settings { report_rows_max: REPORT_ROWS_MAX, ..Settings::new(workers, beside.handle()) };
         let mut engine = Engine::open(store, Arc::clone(&queries), settings)?;
         for table in &described.absent {
             engine.register_source(&table.source)?;
@@ -220,6 +224,7 @@ impl Warehouse {
             absent,
             refused: unplanned,
             is_held_back,
+            _beside: beside,
         })
     }
 

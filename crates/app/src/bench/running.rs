@@ -67,9 +67,8 @@ impl Running {
         let cpu_before = cpu_seconds();
         let begun = stopwatch();
         let (feeds, described) = plan_feeds(&setup).await?;
-        let runtime = tokio::runtime::Handle::current();
         let opening = setup.clone();
-        let opening = move || Warehouse::open(&opening, &described, runtime);
+        let opening = move || Warehouse::open(&opening, &described);
         let mut warehouse = tokio::task::spawn_blocking(opening).await??;
         if let Some((model, reason)) = warehouse.serving.waiting.first() {
             bail!("model {model} cannot be kept: {reason}");

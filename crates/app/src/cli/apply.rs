@@ -60,9 +60,9 @@ async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
             setup.data.display()
         );
     }
-    let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
+    let opening = setup.clone();
     tokio::task::spawn_blocking(move || {
-        let warehouse = Warehouse::open(&opening, &warehouse::Described::default(), runtime)?;
+        let warehouse = Warehouse::open(&opening, &warehouse::Described::default())?;
         Ok(Serving::from(pump::Described::of(&warehouse)))
     })
     .await?

@@ -171,8 +171,8 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
         bail!("nothing runs here, and there is no data yet in {}\nHint: {START}", setup.data.display());
     }
     let runtime = tokio::runtime::Handle::current();
-    let (opening, handle) = (setup.clone(), runtime.clone());
-    let opening = move || Warehouse::open(&opening, &Described::default(), handle);
+    let opening = setup.clone();
+    let opening = move || Warehouse::open(&opening, &Described::default());
     let warehouse = tokio::task::spawn_blocking(opening).await??;
     let status = Status::new(warehouse.engine.store().clone());
     let clock: Arc<dyn Clock> = Arc::new(WallClock);

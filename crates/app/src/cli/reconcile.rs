@@ -52,8 +52,8 @@ async fn of_stopped(context: &Context, setup: &Setup, args: &SourceArgs) -> anyh
     if !setup.data.join("store").is_dir() {
         bail!("nothing was kept here yet, in {}\nHint: `tidemill up` loads the tables.", setup.data.display());
     }
-    let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
-    let opening = move || Warehouse::open(&opening, &Described::default(), runtime);
+    let opening = setup.clone();
+    let opening = move || Warehouse::open(&opening, &Described::default());
     let warehouse = Arc::new(tokio::task::spawn_blocking(opening).await??);
     let say = |text: String| context.progress(&text);
     let mut compared = Vec::new();

@@ -74,9 +74,8 @@ fn look(instance: &Instance, pulse: &mut Pulse, is_due: bool) -> Look {
 /// Opens the warehouse and starts everything; none if no model can be planned, which was said.
 pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Option<Instance>> {
     let (feeds, described) = plan_feeds(setup).await?;
-    let runtime = tokio::runtime::Handle::current();
     let opening = setup.clone();
-    let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
+    let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
     // One bad model stops itself and what reads it; everything else runs.
     let found = findings(setup, &warehouse.refused);
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));

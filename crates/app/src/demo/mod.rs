@@ -105,8 +105,8 @@ async fn start(folder: &Folder, vars: BTreeMap<String, serde_json::Value>) -> an
         bail!("the demo's project cannot be loaded: {}", said(&setup.findings));
     }
     let (feeds, described) = plan_feeds(&setup).await?;
-    let (opening, runtime) = (setup.clone(), tokio::runtime::Handle::current());
-    let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described, runtime)).await??;
+    let opening = setup.clone();
+    let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
     if let Some((model, reason)) = warehouse.serving.waiting.first() {
         bail!("the demo's model {model} cannot be kept: {reason}");
     }

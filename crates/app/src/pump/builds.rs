@@ -7,6 +7,7 @@
 use engine::{Build, Coming, Finished};
 
 use super::Pump;
+use crate::beside::behind_the_steps;
 use crate::clock::Clock as _;
 
 /// How long what was parked waits until it is begun again, at first and at most; four times as long each time.
@@ -43,6 +44,7 @@ impl Pump {
         self.building = Some(build.cancel());
         let done = self.built.0.clone();
         std::thread::Builder::new().name("build".to_owned()).spawn(move || {
+            behind_the_steps();
             let outcome = build.run();
             // The pump takes it, or has ended.
             done.blocking_send((build, outcome)).ok();

@@ -12,10 +12,9 @@ pub(crate) fn damage(folder: &Path, arguments: &[String]) -> Result<(), String> 
     if old.len() != new.len() {
         return Err("the row would have another length".to_owned());
     }
-    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
     let setup = Setup::load(&Global { project: Some(folder.to_owned()), ..Global::default() });
     let setup = setup.map_err(|e| e.to_string())?;
-    let warehouse = Warehouse::open(&setup, &Described::default(), runtime.handle().clone());
+    let warehouse = Warehouse::open(&setup, &Described::default());
     let warehouse = warehouse.map_err(|e| e.to_string())?;
     let table = warehouse.engine.tables().find(|table| table.name.to_string() == *name);
     let table = table.ok_or_else(|| format!("no table {name} is kept"))?;
