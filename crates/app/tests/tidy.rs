@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["relation", "plan", "store", "query"]),
     ("connect", &["relation"]),
     ("page", &[]),
-    ("serve", &["page"]),
+    ("serve", &["page", "relation"]),
     ("simulate", &["relation"]),
     ("app", &["relation", "project", "plan", "store", "query", "engine", "connect", "serve", "simulate"]),
 ];

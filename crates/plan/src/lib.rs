@@ -39,6 +39,7 @@ mod ties;
 mod to_char;
 mod total_order;
 mod unique;
+pub mod unreal;
 pub mod zero;
 
 use datafusion_expr::LogicalPlan;

@@ -27,6 +27,7 @@ use crate::flow::TableName;
 use crate::functions::functions;
 use crate::refusal::{Refusal, suggestion};
 use crate::rewrites::rewrites;
+use crate::unreal::Unreal;
 use crate::zero::OneZero;
 use crate::{naming, settings};
 
@@ -82,6 +83,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     let plan = planned(sql, &names)?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
+    analyzer.rules.push(Arc::new(Unreal));
     analyzer.rules.push(Arc::new(OneZero));
     analyzer.rules.push(Arc::new(OnlyFiltered));
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)

@@ -13,6 +13,7 @@ pub mod delta;
 pub mod key;
 pub mod row;
 pub mod schema;
+pub mod unreal;
 pub mod value;
 
 pub use change::{ChunkDone, Position, SourceBatch, TableChanges, TransactionMark, TransactionPart};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::schema::DataType;
-use crate::{Error, Result};
+use crate::{Error, Result, unreal};
 
 /// A 256-bit two's complement integer as 32 little-endian bytes: the unscaled number of a long decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +49,8 @@ pub enum Value {
 
 impl Value {
     /// Reads a value of a type from text: the reverse of [`fmt::Display`]; `NULL` is NULL.
+    ///
+    /// A date with a zero part, which MySQL writes, is the one that stands for it ([`unreal`]); they are all shown alike.
     pub fn parse(data_type: DataType, text: &str) -> Result<Self> {
         if text == "NULL" {
             return Ok(Self::Null);
@@ -101,6 +103,8 @@ impl fmt::Display for Value {
                 f.write_str("\\x")?;
                 bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
             }
+            Self::Date(days) if unreal::is_day(i64::from(*days)) => f.write_str(unreal::SHOWN),
+            Self::Timestamp(us) | Self::TimestampTz(us) if unreal::is_instant(*us) => f.write_str(unreal::SHOWN),
             Self::Date(days) => write_date(f, i64::from(*days)),
             Self::Time(us) => write_time(f, *us),
             Self::Timestamp(us) | Self::TimestampTz(us) => {
@@ -187,8 +191,11 @@ fn parse_date(text: &str) -> Option<i32> {
     let year: i64 = parts.next()?.parse().ok()?;
     let month: u32 = parts.next()?.parse().ok()?;
     let day: u32 = parts.next()?.parse().ok()?;
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if month > 12 || day > 31 {
         return None;
+    }
+    if month == 0 || day == 0 {
+        return unreal::day(u32::try_from(year).ok()?, month, day);
     }
     i32::try_from(days_from_civil(year, month, day)).ok()
 }

@@ -242,3 +242,30 @@ proptest! {
         }
     }
 }
+
+/// Dates that no calendar has are apart, in order, below every day that a function can reckon with, and have timestamps.
+#[test]
+fn unreal_dates() {
+    use arrow::temporal_conversions::date32_to_datetime;
+    use relation::unreal;
+
+    let parts =
+        [(0, 0, 0), (0, 0, 1), (0, 1, 0), (2020, 0, 0), (2020, 1, 0), (2020, 2, 30), (2020, 3, 0), (9999, 12, 0)];
+    let days: Vec<i32> = parts.iter().map(|&(y, m, d)| unreal::day(y, m, d).expect("room for it")).collect();
+    assert!(days.is_sorted_by(|a, b| a < b), "{days:?}");
+    for day in days.into_iter().chain([*unreal::DAYS.start(), *unreal::DAYS.end()]) {
+        assert!(unreal::is_day(i64::from(day)));
+        assert_eq!(date32_to_datetime(day), None, "a function takes {day} for a real day");
+        let midnight = i64::from(day).checked_mul(86_400_000_000).expect("it has a timestamp");
+        assert!(unreal::is_instant(midnight) && unreal::is_instant(midnight + 86_399_999_999));
+        assert_eq!([Value::Date(day), Value::TimestampTz(midnight)].map(|v| v.to_string()), [unreal::SHOWN; 2]);
+    }
+    let last = unreal::day((1 << 14) - 1, 15, 31);
+    assert_eq!((last, unreal::day(1 << 14, 0, 0)), (Some(*unreal::DAYS.end()), None));
+    assert_eq!((unreal::day(0, 16, 0), unreal::day(0, 0, 32), unreal::day(u32::MAX, 0, 0)), (None, None, None));
+    let beyond = [*unreal::DAYS.start() - 1, unreal::DAYS.end() + 1].map(|day| unreal::is_day(i64::from(day)));
+    assert_eq!(beyond, [false, false]);
+    let parsed = Value::parse(DataType::Timestamp, "2020-00-00 10:00:00").map(|v| v.to_string());
+    assert_eq!(parsed.as_deref(), Ok(unreal::SHOWN));
+    assert!(Value::parse(DataType::Date, "2020-13-00").is_err());
+}

@@ -879,6 +879,11 @@ async fn doctored(server: &str, port: u16) -> Outcome {
     let told = doctor(&config("geheim", Tls::Disabled), &keys).await;
     expect_check(&told, "key", CheckOutcome::Warning, "has a double (x)")?;
     expect_check(&told, "key", CheckOutcome::Warning, "has dates that no calendar has (d)")?;
+    // 30 February has no zero part.
+    run(&mut conn, "SET SESSION sql_mode = 'ALLOW_INVALID_DATES'").await?;
+    run(&mut conn, "UPDATE z SET d = '2020-02-30' WHERE d = '2020-00-00'").await?;
+    let told = doctor(&config("geheim", Tls::Disabled), &keys).await;
+    expect_check(&told, "key", CheckOutcome::Warning, "has dates that no calendar has (d)")?;
     run(&mut conn, &format!("REVOKE SELECT ON {}.* FROM '{user}'@'%'", shop.database)).await?;
     run(&mut conn, &format!("GRANT INSERT ON {}.t TO '{user}'@'%'", shop.database)).await?;
     let told = doctor(&config("geheim", Tls::Disabled), &tables).await;

@@ -15,8 +15,7 @@ use pgwire::api::Type;
 use super::frame::utf8;
 use super::session::Parameter;
 use crate::reader::{Param, SqlError};
-use crate::value::calendar::{EPOCH_DAYS, EPOCH_US};
-use crate::value::{cast, numeric};
+use crate::value::{calendar, cast, numeric};
 
 /// Most elements of an array in binary; a false count fails before it costs memory.
 const ELEMENTS_MAX: usize = 1 << 20;
@@ -174,12 +173,12 @@ fn from_binary(wire: &Type, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
         Type::FLOAT4 => Arc::new(Float32Array::from(vec![rest.try_get_f32().map_err(|_| wrong())?])),
         Type::FLOAT8 => Arc::new(Float64Array::from(vec![rest.try_get_f64().map_err(|_| wrong())?])),
         Type::DATE => {
-            let days = rest.try_get_i32().ok().and_then(|days| days.checked_add(EPOCH_DAYS)).ok_or_else(wrong)?;
+            let days = rest.try_get_i32().ok().and_then(calendar::date_from_binary).ok_or_else(wrong)?;
             Arc::new(Date32Array::from(vec![days]))
         }
         Type::TIME => Arc::new(Time64MicrosecondArray::from(vec![rest.try_get_i64().map_err(|_| wrong())?])),
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
-            let us = rest.try_get_i64().ok().and_then(|us| us.checked_add(EPOCH_US)).ok_or_else(wrong)?;
+            let us = rest.try_get_i64().ok().and_then(calendar::timestamp_from_binary).ok_or_else(wrong)?;
             let array = TimestampMicrosecondArray::from(vec![us]);
             let zone = (*wire == Type::TIMESTAMPTZ).then(|| Arc::from("UTC"));
             Arc::new(array.with_timezone_opt::<Arc<str>>(zone))

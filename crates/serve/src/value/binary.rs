@@ -2,9 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::calendar::{EPOCH_DAYS, EPOCH_US};
 use super::numeric::Digits;
-use super::{Cells, Column, array, json};
+use super::{Cells, Column, array, calendar, json};
 
 impl Column {
     /// Writes the binary form of a cell that is not NULL.
@@ -24,10 +23,9 @@ impl Column {
             Cells::LargeText(a) => out.put_slice(a.value(row).as_bytes()),
             Cells::TextView(a) => out.put_slice(a.value(row).as_bytes()),
             Cells::Bytes(a) => out.put_slice(a.value(row)),
-            // Days and instants at the very edge of the range stay at the edge.
-            Cells::Date(a) => out.put_i32(a.value(row).saturating_sub(EPOCH_DAYS)),
+            Cells::Date(a) => out.put_i32(calendar::binary_date(a.value(row))),
             Cells::Time(a) => out.put_i64(a.value(row)),
-            Cells::Timestamp(a) | Cells::TimestampTz(a) => out.put_i64(a.value(row).saturating_sub(EPOCH_US)),
+            Cells::Timestamp(a) | Cells::TimestampTz(a) => out.put_i64(calendar::binary_timestamp(a.value(row))),
             Cells::Interval(a) => {
                 let value = a.value(row);
                 out.put_i64(value.nanoseconds.div_euclid(1_000));

@@ -1,15 +1,39 @@
-//! Dates and times as PostgreSQL writes them in its ISO style, for every day that 32 bits can count.
+//! Dates and times as PostgreSQL writes them in its ISO style, for every day that 32 bits can count. Those that stand for
+//! dates that no calendar has ([`relation::unreal`]) are `-infinity`.
 
 use bytes::BytesMut;
 use std::fmt::Write as _;
 
+use relation::unreal;
+
 const DAY_US: i64 = 86_400_000_000;
 
 /// Days from 1970-01-01 to 2000-01-01, where the binary formats of dates start.
-pub(crate) const EPOCH_DAYS: i32 = 10_957;
+const EPOCH_DAYS: i32 = 10_957;
 
 /// The same in microseconds, for timestamps.
-pub(crate) const EPOCH_US: i64 = EPOCH_DAYS as i64 * DAY_US;
+const EPOCH_US: i64 = EPOCH_DAYS as i64 * DAY_US;
+
+/// A date's binary form: days from 2000-01-01, or its `-infinity`.
+pub(crate) fn binary_date(days: i32) -> i32 {
+    // Days and instants at the very edge of the range stay at the edge.
+    if unreal::is_day(i64::from(days)) { i32::MIN } else { days.saturating_sub(EPOCH_DAYS) }
+}
+
+/// Days from 1970-01-01 of a date in binary; `-infinity` is before all dates. None: beyond what can be counted.
+pub(crate) fn date_from_binary(days: i32) -> Option<i32> {
+    if days == i32::MIN { Some(*unreal::DAYS.start()) } else { days.checked_add(EPOCH_DAYS) }
+}
+
+/// The same of a timestamp, in microseconds.
+pub(crate) fn timestamp_from_binary(us: i64) -> Option<i64> {
+    if us == i64::MIN { Some(i64::from(*unreal::DAYS.start()) * DAY_US) } else { us.checked_add(EPOCH_US) }
+}
+
+/// A timestamp's binary form, in microseconds.
+pub(crate) fn binary_timestamp(us: i64) -> i64 {
+    if unreal::is_instant(us) { i64::MIN } else { us.saturating_sub(EPOCH_US) }
+}
 
 /// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
 fn civil(days: i64) -> (i64, i64, i64) {
@@ -35,6 +59,9 @@ fn day(out: &mut BytesMut, days: i64) -> bool {
 
 /// A date: `2026-03-01`, `0044-03-15 BC`.
 pub(crate) fn date(out: &mut BytesMut, days: i64) {
+    if unreal::is_day(days) {
+        return out.extend_from_slice(unreal::SHOWN.as_bytes());
+    }
     if day(out, days) {
         out.extend_from_slice(b" BC");
     }
@@ -49,6 +76,9 @@ pub(crate) fn time(out: &mut BytesMut, us: i64) {
 
 /// A timestamp: `2026-03-01 09:30:00`, with `separator` between day and time and `zone` behind.
 pub(crate) fn timestamp(out: &mut BytesMut, us: i64, separator: char, zone: &str) {
+    if unreal::is_instant(us) {
+        return out.extend_from_slice(unreal::SHOWN.as_bytes());
+    }
     let before_christ = day(out, us.div_euclid(DAY_US));
     let _ = out.write_char(separator);
     time(out, us.rem_euclid(DAY_US));

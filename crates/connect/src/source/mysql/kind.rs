@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use relation::{DataType, Position, Value};
+use relation::{DataType, Position, Value, unreal};
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
@@ -71,7 +71,7 @@ fn start(value: &Json) -> Option<Start> {
     }
     if let Some(time) = value.get("since") {
         let Ok(Value::Timestamp(us)) = Value::parse(DataType::Timestamp, time.as_str()?) else { return None };
-        return Some(Start::Since(us));
+        return (!unreal::is_instant(us)).then_some(Start::Since(us));
     }
     if let Some(place) = value.get("binlog") {
         let (file, offset) = (place.get(0)?.as_str()?, place.get(1)?.as_u64()?);

@@ -5,6 +5,7 @@ use relation::{DataType, Schema};
 
 use super::Unsupported;
 use super::charset::Charset;
+use super::temporal::Unreal;
 
 /// A row of `information_schema.COLUMNS`, with the few facts that stand elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,8 +50,8 @@ impl SourceColumn {
 
 /// The warehouse's columns for a table of the source, in table order, with its key.
 ///
-/// A column may be NULL here though it never is there where a value may have no counterpart (a zero date, the enum
-/// index 0). Errors: the first column that cannot be held.
+/// A column may be NULL here though it never is there where a value may have no counterpart (a zero date outside of the
+/// key, the enum index 0). Errors: the first column that cannot be held.
 pub fn relation_schema(columns: &[SourceColumn]) -> Result<Schema, Unsupported> {
     let mut out = Vec::with_capacity(columns.len());
     for column in columns {
@@ -80,12 +81,16 @@ pub(super) enum Kind {
     },
     Bit,
     Year,
-    Date,
+    Date {
+        unreal: Unreal,
+    },
     DateTime {
         digits: u8,
+        unreal: Unreal,
     },
     Timestamp {
         digits: u8,
+        unreal: Unreal,
     },
     Time {
         digits: u8,
@@ -111,6 +116,7 @@ impl Kind {
     /// Reads the type of a column.
     pub(super) fn of(column: &SourceColumn) -> Result<Self, Unsupported> {
         let unsigned = column.is_unsigned();
+        let unreal = if column.key_position.is_some() { Unreal::Apart } else { Unreal::Null };
         let digits = || column.arguments().next().and_then(|n| u8::try_from(n).ok()).filter(|n| *n <= 6).unwrap_or(0);
         Ok(match column.data_type.to_ascii_lowercase().as_str() {
             "tinyint" | "bool" | "boolean" => Self::Int { bits: 8, unsigned },
@@ -130,9 +136,9 @@ impl Kind {
             }
             "bit" => Self::Bit,
             "year" => Self::Year,
-            "date" => Self::Date,
-            "datetime" => Self::DateTime { digits: digits() },
-            "timestamp" => Self::Timestamp { digits: digits() },
+            "date" => Self::Date { unreal },
+            "datetime" => Self::DateTime { digits: digits(), unreal },
+            "timestamp" => Self::Timestamp { digits: digits(), unreal },
             "time" => Self::Time { digits: digits() },
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => match charset(column)? {
                 charset if column.is_mariadb_json => Self::JsonText(charset),
@@ -166,7 +172,7 @@ impl Kind {
             Self::Decimal { precision, scale } => {
                 DataType::Decimal { precision: *precision, scale: i8::try_from(*scale).unwrap_or(i8::MAX) }
             }
-            Self::Date => DataType::Date,
+            Self::Date { .. } => DataType::Date,
             Self::DateTime { .. } => DataType::Timestamp,
             Self::Timestamp { .. } => DataType::TimestampTz,
             Self::Json | Self::JsonText(_) => DataType::Json,
@@ -180,7 +186,12 @@ impl Kind {
 
     /// Whether a value that is not NULL at the source may have to be NULL here.
     fn may_become_null(&self) -> bool {
-        matches!(self, Self::Date | Self::DateTime { .. } | Self::Timestamp { .. } | Self::Enum(_))
+        match self {
+            Self::Date { unreal } | Self::DateTime { unreal, .. } | Self::Timestamp { unreal, .. } => {
+                *unreal == Unreal::Null
+            }
+            _ => matches!(self, Self::Enum(_)),
+        }
     }
 }
 

@@ -15,9 +15,10 @@
 //!    bytes, so that a row looks alike whichever way it came.
 //!
 //! What a value becomes where the two worlds differ: a zero or impossible date, the timestamp 0 and the enum index 0 are
-//! NULL; `time` is text (it reaches from -838:59:59 to 838:59:59); a `binary(n)` has all its n bytes; text that is not
-//! valid in its charset keeps the readable part and shows U+FFFD for the rest; JSON is spelled as the server spells it;
-//! geometries are WKT without their SRID.
+//! NULL, but that such dates stay apart in a key, each shown as `-infinity` ([`relation::unreal`]); `time` is text (it
+//! reaches from -838:59:59 to 838:59:59); a `binary(n)` has all its n bytes; text that is not valid in its charset keeps the
+//! readable part and shows U+FFFD for the rest; JSON is spelled as the server spells it; geometries are WKT without their
+//! SRID.
 
 mod charset;
 mod charset_table;

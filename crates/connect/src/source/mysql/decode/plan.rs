@@ -10,6 +10,7 @@ use super::charset::Charset;
 use super::column::{Kind, SourceColumn, relation_schema};
 use super::number::DecimalForm;
 use super::table_map::{TableMap, code};
+use super::temporal::Unreal;
 use super::{Mismatch, Unsupported};
 
 /// How to decode the rows of one version of a table.
@@ -43,15 +44,23 @@ pub(super) enum Read {
         width: usize,
     },
     Year,
-    Date,
+    Date {
+        unreal: Unreal,
+    },
     DateTime {
         digits: u8,
+        unreal: Unreal,
     },
-    OldDateTime,
+    OldDateTime {
+        unreal: Unreal,
+    },
     Timestamp {
         digits: u8,
+        unreal: Unreal,
     },
-    OldTimestamp,
+    OldTimestamp {
+        unreal: Unreal,
+    },
     Time {
         digits: u8,
     },
@@ -208,12 +217,12 @@ fn wire(kind: u8, meta: [u8; 2], meaning: Kind) -> Option<Read> {
         (Kind::Decimal { precision, scale }, code::NEWDECIMAL) => Read::Decimal(DecimalForm::new(precision, scale)),
         (Kind::Bit, code::BIT) => Read::Bit { width: usize::from(meta[1]) + usize::from(meta[0] > 0) },
         (Kind::Year, code::YEAR) => Read::Year,
-        (Kind::Date, code::DATE | code::NEWDATE) => Read::Date,
-        (Kind::DateTime { .. }, code::DATETIME2) => Read::DateTime { digits },
+        (Kind::Date { unreal }, code::DATE | code::NEWDATE) => Read::Date { unreal },
+        (Kind::DateTime { unreal, .. }, code::DATETIME2) => Read::DateTime { digits, unreal },
         // With digits the old type code is MariaDB's own format of 5.3, whose width the log does not tell.
-        (Kind::DateTime { digits: 0 }, code::DATETIME) => Read::OldDateTime,
-        (Kind::Timestamp { .. }, code::TIMESTAMP2) => Read::Timestamp { digits },
-        (Kind::Timestamp { digits: 0 }, code::TIMESTAMP) => Read::OldTimestamp,
+        (Kind::DateTime { digits: 0, unreal }, code::DATETIME) => Read::OldDateTime { unreal },
+        (Kind::Timestamp { unreal, .. }, code::TIMESTAMP2) => Read::Timestamp { digits, unreal },
+        (Kind::Timestamp { digits: 0, unreal }, code::TIMESTAMP) => Read::OldTimestamp { unreal },
         (Kind::Time { .. }, code::TIME2) => Read::Time { digits },
         (Kind::Time { digits: 0 }, code::TIME) => Read::OldTime,
         (Kind::Enum(labels), code::ENUM) => Read::Enum { width: length.clamp(1, 2), labels },

@@ -35,9 +35,10 @@ pub struct BadCell {
 }
 
 impl SnapshotPlan {
-    /// What a session must run before it reads: timestamps in UTC, text as UTF-8, CHAR without its padding.
+    /// What a session must run before it reads: timestamps in UTC, text as UTF-8, CHAR without its padding; dates that no
+    /// calendar has may be compared with, since a cursor may be one.
     pub const SESSION: [&'static str; 3] =
-        ["SET SESSION time_zone = '+00:00'", "SET SESSION sql_mode = ''", "SET NAMES utf8mb4"];
+        ["SET SESSION time_zone = '+00:00'", "SET SESSION sql_mode = 'ALLOW_INVALID_DATES'", "SET NAMES utf8mb4"];
 
     /// The plan for a table with these columns.
     pub fn new(columns: &[SourceColumn]) -> Result<Self, Unsupported> {
@@ -117,11 +118,11 @@ fn write(kind: &Kind, i: usize, text: &[u8], row: &mut RowWriter<'_>) -> Result<
             write_decimal_text(i, text, *precision, *scale, row).ok_or("It is no decimal of its type.")?;
         }
         Kind::Bit => row.fixed(i, &bits(text)?.to_le_bytes()),
-        Kind::Date => match parts(text)?.days() {
+        Kind::Date { unreal } => match unreal.days(&parts(text)?)? {
             Some(days) => row.fixed(i, &days.to_le_bytes()),
             None => row.null(i),
         },
-        Kind::DateTime { .. } | Kind::Timestamp { .. } => match parts(text)?.micros() {
+        Kind::DateTime { unreal, .. } | Kind::Timestamp { unreal, .. } => match unreal.micros(&parts(text)?)? {
             Some(micros) => row.fixed(i, &micros.to_le_bytes()),
             None => row.null(i),
         },

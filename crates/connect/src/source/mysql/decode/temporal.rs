@@ -1,12 +1,53 @@
 //! Dates and times, in the forms of the log since MySQL 5.6, in the older ones, and as a query shows them.
 //!
 //! Dates are days, timestamps microseconds since 1970-01-01. A date with a zero part, or one that no calendar has
-//! (MySQL stores 30 February where its mode allows it), is none.
+//! (MySQL stores 30 February where its mode allows it), is NULL, or in a key what keeps it apart from the others:
+//! [`Unreal`] decides that, for the log and for queries alike.
 
+use relation::unreal;
 use relation::value::days_from_civil;
 
 /// Microseconds of a second.
 const SECOND_US: i64 = 1_000_000;
+const DAY_US: i64 = 86_400 * SECOND_US;
+
+/// What becomes of a date that no calendar has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreal {
+    Null,
+    /// It is part of a key: NULL would make one row of several, so each has a value of its own ([`relation::unreal`]).
+    Apart,
+}
+
+/// Why a date in a key is not read.
+const NO_DATE: &str = "Its parts are no date.";
+
+impl Unreal {
+    /// Days since 1970-01-01; none is NULL.
+    #[inline]
+    pub(super) fn days(self, date: &Parts) -> Result<Option<i32>, &'static str> {
+        match (date.days(), self) {
+            (None, Self::Apart) => unreal::day(date.year, date.month, date.day).map(Some).ok_or(NO_DATE),
+            (days, _) => Ok(days),
+        }
+    }
+
+    /// Microseconds since 1970-01-01; none is NULL.
+    #[inline]
+    pub(super) fn micros(self, moment: &Parts) -> Result<Option<i64>, &'static str> {
+        let days = self.days(moment)?;
+        Ok(days.map(|days| i64::from(days) * DAY_US + moment.clock_us()))
+    }
+
+    /// Microseconds of a TIMESTAMP: seconds since 1970; 0 is the zero date.
+    #[inline]
+    pub(super) fn timestamp(self, seconds: u32, micros: u32) -> Result<Option<i64>, &'static str> {
+        if seconds == 0 {
+            return self.micros(&Parts::default());
+        }
+        Ok(Some(i64::from(seconds) * SECOND_US + i64::from(micros)))
+    }
+}
 
 /// A point of the calendar and the clock, as the parts that MySQL stores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +64,7 @@ pub(super) struct Parts {
 impl Parts {
     /// Days since 1970-01-01; none for a zero or impossible date.
     #[inline]
-    pub(super) fn days(&self) -> Option<i32> {
+    fn days(&self) -> Option<i32> {
         if self.year == 0
             || self.month == 0
             || self.month > 12
@@ -35,11 +76,11 @@ impl Parts {
         i32::try_from(days_from_civil(i64::from(self.year), self.month, self.day)).ok()
     }
 
-    /// Microseconds since 1970-01-01; none for a zero or impossible date.
+    /// Microseconds since midnight.
     #[inline]
-    pub(super) fn micros(&self) -> Option<i64> {
+    fn clock_us(&self) -> i64 {
         let seconds = i64::from(self.hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second);
-        Some((i64::from(self.days()?) * 86_400 + seconds) * SECOND_US + i64::from(self.micros))
+        seconds * SECOND_US + i64::from(self.micros)
     }
 }
 
@@ -55,15 +96,17 @@ fn month_days(year: u32, month: u32) -> u32 {
 
 /// A DATE: 24 bits, year, month, day.
 #[inline]
-pub(super) fn date(packed: u32) -> Option<i32> {
-    Parts { year: packed >> 9, month: packed >> 5 & 15, day: packed & 31, ..Parts::default() }.days()
+pub(super) fn date(packed: u32) -> Parts {
+    Parts { year: packed >> 9, month: packed >> 5 & 15, day: packed & 31, ..Parts::default() }
 }
 
 /// The 40-bit integer part of a DATETIME since 5.6, as stored (offset included).
 #[inline]
-pub(super) fn datetime(stored: u64, micros: u32) -> Option<i64> {
-    // Values before the offset would be negative dates, which do not exist.
-    let packed = stored.checked_sub(0x80_0000_0000)?;
+pub(super) fn datetime(stored: u64, micros: u32) -> Parts {
+    let Some(packed) = stored.checked_sub(0x80_0000_0000) else {
+        // Values before the offset would be negative dates, which do not exist, nor have they a place among the unreal.
+        return Parts { year: u32::MAX, ..Parts::default() };
+    };
     let part = |shift: u32, mask: u64| u32::try_from(packed >> shift & mask).unwrap_or(0);
     let months = part(22, 0x1_ffff);
     Parts {
@@ -75,11 +118,10 @@ pub(super) fn datetime(stored: u64, micros: u32) -> Option<i64> {
         second: part(0, 63),
         micros,
     }
-    .micros()
 }
 
 /// A DATETIME of the old format: the decimal number YYYYMMDDhhmmss.
-pub(super) fn old_datetime(number: u64) -> Option<i64> {
+pub(super) fn old_datetime(number: u64) -> Parts {
     let part = |divisor: u64, modulus: u64| u32::try_from(number / divisor % modulus).unwrap_or(0);
     Parts {
         year: part(10_000_000_000, 10_000),
@@ -90,13 +132,6 @@ pub(super) fn old_datetime(number: u64) -> Option<i64> {
         second: part(1, 100),
         micros: 0,
     }
-    .micros()
-}
-
-/// A TIMESTAMP: seconds since 1970; 0 is the zero date.
-#[inline]
-pub(super) fn timestamp(seconds: u32, micros: u32) -> Option<i64> {
-    (seconds != 0).then(|| i64::from(seconds) * SECOND_US + i64::from(micros))
 }
 
 /// A TIME since 5.6 as microseconds, from the big-endian number of its `3 + (digits + 1) / 2` bytes.

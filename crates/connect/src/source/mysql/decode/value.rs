@@ -77,24 +77,25 @@ impl Read {
     #[inline]
     fn moment(&self, i: usize, rest: &mut &[u8], row: &mut RowWriter<'_>) -> Result<(), Fault> {
         let micros = match self {
-            Self::Date => {
+            Self::Date { unreal } => {
                 let [a, b, c] = take(rest)?;
-                match temporal::date(u32::from_le_bytes([a, b, c, 0])) {
+                let date = temporal::date(u32::from_le_bytes([a, b, c, 0]));
+                match unreal.days(&date).map_err(Fault::Value)? {
                     Some(days) => row.fixed(i, &days.to_le_bytes()),
                     None => row.null(i),
                 }
                 return Ok(());
             }
-            Self::DateTime { digits } => {
+            Self::DateTime { digits, unreal } => {
                 let whole = big_endian(&take::<5>(rest)?);
-                temporal::datetime(whole, fraction(rest, *digits)?)
+                unreal.micros(&temporal::datetime(whole, fraction(rest, *digits)?))
             }
-            Self::Timestamp { digits } => {
+            Self::Timestamp { digits, unreal } => {
                 let seconds = u32::from_be_bytes(take(rest)?);
-                temporal::timestamp(seconds, fraction(rest, *digits)?)
+                unreal.timestamp(seconds, fraction(rest, *digits)?)
             }
-            Self::OldDateTime => temporal::old_datetime(u64::from_le_bytes(take(rest)?)),
-            Self::OldTimestamp => temporal::timestamp(u32::from_le_bytes(take(rest)?), 0),
+            Self::OldDateTime { unreal } => unreal.micros(&temporal::old_datetime(u64::from_le_bytes(take(rest)?))),
+            Self::OldTimestamp { unreal } => unreal.timestamp(u32::from_le_bytes(take(rest)?), 0),
             Self::Time { digits } => {
                 let stored = big_endian(bytes(rest, 3 + usize::from(digits.div_ceil(2)))?);
                 row.variable_with(i, |out| temporal::write_time(temporal::time(stored, *digits), *digits, out));
@@ -107,7 +108,7 @@ impl Read {
                 return Ok(());
             }
         };
-        match micros {
+        match micros.map_err(Fault::Value)? {
             Some(micros) => row.fixed(i, &micros.to_le_bytes()),
             None => row.null(i),
         }

@@ -1,5 +1,7 @@
 //! What a table's columns and rows mean for a capture: whether it may be read, and what its key is worth.
 
+use relation::unreal::SHOWN;
+
 use crate::source::Check;
 
 use super::super::MysqlConfig;
@@ -11,6 +13,9 @@ use super::super::wire::Wire;
 
 /// Keys of tables with more rows than this are not searched from end to end.
 const SEARCHED_ROWS_MAX: u64 = 1_000_000;
+
+/// What such a date does to models.
+const FUNCTIONS: &str = "A model that computes with one has NULL for it, or leaves its row out and reports it.";
 
 fn full_name(database: &str, name: &str) -> String {
     format!("{}.{}", quoted(database), quoted(name))
@@ -50,7 +55,7 @@ pub(super) async fn of_key(wire: &mut Wire, database: &str, name: &str, facts: &
     checks
 }
 
-/// Dates that no calendar has in a key.
+/// Dates that no calendar has in a key: they stay apart, which nobody can see of them.
 async fn zero_dates(
     wire: &mut Wire,
     database: &str,
@@ -59,31 +64,30 @@ async fn zero_dates(
     column: &SourceColumn,
 ) -> Option<Check> {
     let of = quoted(&column.name);
-    let is_zero = match facts.rows_estimate > SEARCHED_ROWS_MAX {
+    let unreal = format!("MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0 OR DAYOFMONTH({of}) > DAYOFMONTH(LAST_DAY({of}))");
+    let is_unreal = match facts.rows_estimate > SEARCHED_ROWS_MAX {
         true if column.key_position != Some(0) => return None,
         // The key's own order finds these at once.
         true => format!("{of} < '0000-12-31'"),
-        false => format!("MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0"),
+        false => unreal.clone(),
     };
-    let asked = wire.query(&format!("SELECT 1 FROM {} WHERE {is_zero} LIMIT 1", full_name(database, name))).await;
+    let asked = wire.query(&format!("SELECT 1 FROM {} WHERE {is_unreal} LIMIT 1", full_name(database, name))).await;
     let (message, detail) = match asked {
         Ok(rows) if rows.rows.is_empty() => return None,
         Ok(_) => (
             format!("the key of \"{database}.{name}\" has dates that no calendar has ({})", column.name),
-            "They become NULL here, so that several of them may be one key.".to_owned(),
+            format!("Their rows are all kept, but each of them is shown as {SHOWN}. {FUNCTIONS}"),
         ),
         Err(error) => (
             format!(
                 "the key of \"{database}.{name}\" cannot be searched for dates that no calendar has ({})",
                 column.name
             ),
-            format!("{error}. Such dates become NULL here, so that several of them may be one key."),
+            format!("{error}. Rows with such dates are all kept, but each of them is shown as {SHOWN}. {FUNCTIONS}"),
         ),
     };
-    let hint = format!(
-        "SELECT {of} FROM {} WHERE MONTH({of}) = 0 OR DAYOFMONTH({of}) = 0 shows them; give them real dates.",
-        full_name(database, name)
-    );
+    let hint =
+        format!("SELECT {of} FROM {} WHERE {unreal} shows them; give them real dates.", full_name(database, name));
     Some(Check::warning("key", message, detail, hint))
 }
 
