@@ -14,6 +14,7 @@
 
 mod catalog;
 mod check;
+pub mod decided;
 mod definition;
 pub mod dependencies;
 pub mod dialect;

@@ -21,6 +21,7 @@ use datafusion_sql::sqlparser::ast::Statement;
 use datafusion_sql::sqlparser::parser::Parser;
 
 use crate::catalog::{Catalog, TableInfo};
+use crate::decided::Decided;
 use crate::dependencies::relations;
 use crate::filtered::OnlyFiltered;
 use crate::flow::TableName;
@@ -84,6 +85,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.push(Arc::new(OneZero));
     analyzer.rules.push(Arc::new(OnlyFiltered));
+    analyzer.rules.push(Arc::new(Decided));
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
 }
 

@@ -126,6 +126,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_type_planner(Arc::new(TypeNames))
         .with_analyzer_rule(Arc::new(plan::zero::OneZero))
         .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
+        .with_analyzer_rule(Arc::new(plan::decided::Decided))
         .with_optimizer_rules(rules())
         .with_physical_optimizer_rules(physical_rules())
         .with_query_planner(Arc::new(Planner))
