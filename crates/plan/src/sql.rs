@@ -90,7 +90,11 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
 }
 
 fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
-    let statement = naming::name_columns(select(sql)?);
+    let statement = select(sql)?;
+    if let Some(name) = naming::twice_in_union(&statement) {
+        return Err(Refusal::twice(&name, sql));
+    }
+    let statement = naming::name_columns(statement);
     let planner = SqlToRel::new_with_options(names, settings::parser_options());
     Ok(planner.sql_statement_to_plan(statement)?)
 }
