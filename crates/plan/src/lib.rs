@@ -47,6 +47,7 @@ use relation::Schema;
 
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
+pub use exact::average;
 pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};
