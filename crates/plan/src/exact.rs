@@ -1,16 +1,23 @@
-//! `sum` and `avg` whose float results do not depend on the order of the rows: DataFusion's functions, with a
-//! [`FloatSum`] in place of its float accumulators.
+//! `sum` and `avg` whose float results do not depend on the order of the rows, and averages of decimals that are rounded:
+//! DataFusion's functions, with a [`FloatSum`] in place of its float accumulators, and a wide integer in place of those
+//! that cut an average's digits off.
 //!
-//! Types, coercion and all arguments that are no floats are DataFusion's own. The state of a partial aggregate is the
-//! number of values and the bytes of the sum; of a DISTINCT one the list of values.
+//! Types, coercion and all other arguments are DataFusion's own. The state of a partial aggregate is the number of values
+//! and the bytes of the sum; of a DISTINCT one the list of values.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, ListArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, ListArray,
+    UInt64Array,
+};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, UInt64Type};
-use datafusion_common::{Result, ScalarValue, internal_datafusion_err};
+use arrow::datatypes::{
+    ArrowNativeTypeOp, DataType, Decimal128Type, Decimal256Type, Field, FieldRef, Float64Type, UInt64Type, i256,
+};
+use datafusion_common::{Result, ScalarValue, exec_datafusion_err, internal_datafusion_err, internal_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::utils::format_state_name;
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature};
@@ -19,40 +26,75 @@ use crate::float_sum::FloatSum;
 
 /// Ours in place of DataFusion's `sum` and `avg`; any other function as it is.
 pub(crate) fn replace(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
-    let result = match function.name() {
-        "sum" => FloatResult::Sum,
-        "avg" => FloatResult::Average,
+    let answer = match function.name() {
+        "sum" => Answer::Sum,
+        "avg" => Answer::Average,
         _ => return function,
     };
-    Arc::new(AggregateUDF::new_from_impl(Exact { inner: function, result }))
+    Arc::new(AggregateUDF::new_from_impl(Exact { inner: function, answer }))
 }
 
-/// What is made of a sum of floats.
+/// The average of decimals, with so many digits more than they have: a half goes away from zero, as in PostgreSQL.
+/// None if it has more digits than `precision`.
+pub fn average<N: ArrowNativeTypeOp>(sum: N, count: N, digits: u32, precision: u8) -> Option<N> {
+    let ten = N::from_usize(10)?;
+    let power = ten.pow_checked(digits).ok()?;
+    // The rest is smaller than the count, so that it has room for the digits where the sum had none.
+    let whole = sum.div_checked(count).ok()?.mul_checked(power).ok()?;
+    let rest = sum.mod_checked(count).ok()?.mul_checked(power).ok()?;
+    let left = rest.mod_checked(count).ok()?;
+    let twice = left.add_checked(left).ok()?;
+    let cut = whole.add_checked(rest.div_checked(count).ok()?).ok()?;
+    let rounded = if twice.is_ge(count) {
+        cut.add_checked(N::ONE).ok()?
+    } else if twice.is_le(count.neg_checked().ok()?) {
+        cut.sub_checked(N::ONE).ok()?
+    } else {
+        cut
+    };
+    let limit = ten.pow_checked(u32::from(precision)).ok()?;
+    (rounded.is_lt(limit) && rounded.is_gt(limit.neg_checked().ok()?)).then_some(rounded)
+}
+
+/// What is made of a sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum FloatResult {
+enum Answer {
     Sum,
     Average,
 }
 
-impl FloatResult {
-    fn of(self, sum: &FloatSum, count: u64) -> Option<f64> {
-        match (self, count) {
-            (_, 0) => None,
-            (Self::Sum, _) => Some(sum.value()),
-            (Self::Average, _) => Some(sum.average(count)),
-        }
-    }
-}
-
-/// DataFusion's function, except over floats.
+/// DataFusion's function, except over floats, and for averages of decimals.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Exact {
     inner: Arc<AggregateUDF>,
-    result: FloatResult,
+    answer: Answer,
 }
 
-fn over_floats(fields: &[FieldRef]) -> bool {
-    fields.first().is_some_and(|field| *field.data_type() == DataType::Float64)
+/// What is added up here.
+enum Kind {
+    Floats(Floats),
+    Decimals(Decimals),
+}
+
+impl Exact {
+    /// How the values are added up; none if DataFusion does it.
+    fn kind(&self, fields: &[FieldRef]) -> Result<Option<Kind>> {
+        let Some(argument) = fields.first().map(|field| field.data_type()) else { return Ok(None) };
+        let scale = |t: &DataType| match t {
+            DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Some(i32::from(*scale)),
+            _ => None,
+        };
+        Ok(match (argument, self.answer) {
+            (DataType::Float64, answer) => Some(Kind::Floats(Floats(answer))),
+            (DataType::Decimal128(..) | DataType::Decimal256(..), Answer::Average) => {
+                let output = self.inner.return_type(std::slice::from_ref(argument))?;
+                let digits = scale(&output).zip(scale(argument)).and_then(|(of, from)| u32::try_from(of - from).ok());
+                let digits = digits.ok_or_else(|| internal_datafusion_err!("{output} has no room for the average"))?;
+                Some(Kind::Decimals(Decimals { argument: argument.clone(), output, digits }))
+            }
+            _ => None,
+        })
+    }
 }
 
 impl AggregateUDFImpl for Exact {
@@ -77,69 +119,273 @@ impl AggregateUDFImpl for Exact {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        match (over_floats(args.expr_fields), args.is_distinct) {
-            (false, _) => self.inner.accumulator(args),
-            (true, false) => Ok(Box::new(Sum { result: self.result, sum: FloatSum::new(), count: 0 })),
-            (true, true) => Ok(Box::new(DistinctSum { result: self.result, values: BTreeSet::new() })),
-        }
+        Ok(match (self.kind(args.expr_fields)?, args.is_distinct) {
+            (None, _) => return self.inner.accumulator(args),
+            (Some(Kind::Floats(floats)), false) => Box::new(Sum::new(floats)),
+            (Some(Kind::Floats(floats)), true) => Box::new(DistinctSum::new(floats)),
+            (Some(Kind::Decimals(decimals)), false) => Box::new(Sum::new(decimals)),
+            (Some(Kind::Decimals(decimals)), true) => Box::new(DistinctSum::new(decimals)),
+        })
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        match (over_floats(args.input_fields), args.is_distinct) {
-            (false, _) => self.inner.state_fields(args),
-            (true, false) => Ok(vec![
-                Arc::new(Field::new(format_state_name(args.name, "count"), DataType::UInt64, true)),
-                Arc::new(Field::new(format_state_name(args.name, "exact sum"), DataType::Binary, true)),
-            ]),
-            (true, true) => {
-                let item = Field::new_list_field(DataType::Float64, true);
-                Ok(vec![Arc::new(Field::new_list(format_state_name(args.name, "distinct"), item, true))])
-            }
+        let item = match self.kind(args.input_fields)? {
+            None => return self.inner.state_fields(args),
+            Some(Kind::Floats(_)) => DataType::Float64,
+            Some(Kind::Decimals(decimals)) => decimals.argument,
+        };
+        if args.is_distinct {
+            let item = Field::new_list_field(item, true);
+            return Ok(vec![Arc::new(Field::new_list(format_state_name(args.name, "distinct"), item, true))]);
         }
+        Ok(vec![
+            Arc::new(Field::new(format_state_name(args.name, "count"), DataType::UInt64, true)),
+            Arc::new(Field::new(format_state_name(args.name, "exact sum"), DataType::Binary, true)),
+        ])
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        match (over_floats(args.expr_fields), args.is_distinct) {
-            (false, _) => self.inner.groups_accumulator_supported(args),
-            (true, distinct) => !distinct,
+        match self.kind(args.expr_fields) {
+            Ok(Some(_)) => !args.is_distinct,
+            _ => self.inner.groups_accumulator_supported(args),
         }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        if over_floats(args.expr_fields) {
-            return Ok(Box::new(GroupSums { result: self.result, sums: Vec::new(), counts: Vec::new() }));
-        }
-        self.inner.create_groups_accumulator(args)
+        Ok(match self.kind(args.expr_fields)? {
+            None => return self.inner.create_groups_accumulator(args),
+            Some(Kind::Floats(floats)) => Box::new(GroupSums::new(floats)),
+            Some(Kind::Decimals(decimals)) => Box::new(GroupSums::new(decimals)),
+        })
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if over_floats(args.expr_fields) { self.accumulator(args) } else { self.inner.create_sliding_accumulator(args) }
+        match self.kind(args.expr_fields)? {
+            Some(_) => self.accumulator(args),
+            None => self.inner.create_sliding_accumulator(args),
+        }
     }
+}
+
+/// How values of one kind are added up exactly, and what is answered.
+trait Exactly: Debug + Clone + Send + Sync + 'static {
+    type Value: Copy;
+    type Total: Debug + Clone + Default + Send + Sync;
+    /// What tells values apart.
+    type Key: Debug + Copy + Ord + Send + Sync;
+
+    /// The values of an array that are not NULL, with their rows.
+    fn each(array: &ArrayRef, take: impl FnMut(usize, Self::Value) -> Result<()>) -> Result<()>;
+    fn add(total: &mut Self::Total, value: Self::Value) -> Result<()>;
+    fn subtract(total: &mut Self::Total, value: Self::Value) -> Result<()>;
+    fn merge(total: &mut Self::Total, other: &Self::Total) -> Result<()>;
+    fn write(total: &Self::Total) -> Vec<u8>;
+    fn read(bytes: &[u8]) -> Option<Self::Total>;
+    fn heap_size(total: &Self::Total) -> usize;
+    /// The answers of sums over so many values.
+    fn answers<'t>(&self, totals: impl Iterator<Item = (&'t Self::Total, u64)>) -> Result<ArrayRef>;
+
+    fn key(value: Self::Value) -> Self::Key;
+    fn value(key: Self::Key) -> Self::Value;
+    /// Values as an array of the argument's type.
+    fn array(&self, values: impl Iterator<Item = Self::Value>) -> Result<ArrayRef>;
+}
+
+/// Floats, as [`FloatSum`].
+#[derive(Debug, Clone)]
+struct Floats(Answer);
+
+impl Exactly for Floats {
+    type Value = f64;
+    type Total = FloatSum;
+    /// Ordered bits, −0.0 as 0.0 and one NaN, as keys have them.
+    type Key = u64;
+
+    fn each(array: &ArrayRef, mut take: impl FnMut(usize, f64) -> Result<()>) -> Result<()> {
+        let mut values = array.as_primitive::<Float64Type>().iter().enumerate();
+        values.try_for_each(|(row, value)| value.map_or(Ok(()), |value| take(row, value)))
+    }
+
+    fn add(total: &mut FloatSum, value: f64) -> Result<()> {
+        total.add(value);
+        Ok(())
+    }
+
+    fn subtract(total: &mut FloatSum, value: f64) -> Result<()> {
+        total.subtract(value);
+        Ok(())
+    }
+
+    fn merge(total: &mut FloatSum, other: &FloatSum) -> Result<()> {
+        total.merge(other);
+        Ok(())
+    }
+
+    fn write(total: &FloatSum) -> Vec<u8> {
+        total.to_bytes()
+    }
+
+    fn read(bytes: &[u8]) -> Option<FloatSum> {
+        FloatSum::from_bytes(bytes)
+    }
+
+    fn heap_size(total: &FloatSum) -> usize {
+        total.heap_size()
+    }
+
+    fn answers<'t>(&self, totals: impl Iterator<Item = (&'t FloatSum, u64)>) -> Result<ArrayRef> {
+        let answer = |(sum, count): (&FloatSum, u64)| match (self.0, count) {
+            (_, 0) => None,
+            (Answer::Sum, _) => Some(sum.value()),
+            (Answer::Average, _) => Some(sum.average(count)),
+        };
+        Ok(Arc::new(totals.map(answer).collect::<Float64Array>()))
+    }
+
+    fn key(value: f64) -> u64 {
+        let value = if value == 0.0 {
+            0.0
+        } else if value.is_nan() {
+            f64::NAN
+        } else {
+            value
+        };
+        value.to_bits()
+    }
+
+    fn value(key: u64) -> f64 {
+        f64::from_bits(key)
+    }
+
+    fn array(&self, values: impl Iterator<Item = f64>) -> Result<ArrayRef> {
+        Ok(Arc::new(Float64Array::from_iter_values(values)))
+    }
+}
+
+/// Averages of decimals: their sum has room for every number of rows, and is divided once.
+#[derive(Debug, Clone)]
+struct Decimals {
+    argument: DataType,
+    output: DataType,
+    /// Digits by which an average's scale exceeds its argument's.
+    digits: u32,
+}
+
+impl Exactly for Decimals {
+    type Value = i256;
+    type Total = i256;
+    type Key = i256;
+
+    fn each(array: &ArrayRef, mut take: impl FnMut(usize, i256) -> Result<()>) -> Result<()> {
+        match array.data_type() {
+            DataType::Decimal128(..) => {
+                let mut values = array.as_primitive::<Decimal128Type>().iter().enumerate();
+                values.try_for_each(|(row, value)| value.map_or(Ok(()), |value| take(row, i256::from_i128(value))))
+            }
+            DataType::Decimal256(..) => {
+                let mut values = array.as_primitive::<Decimal256Type>().iter().enumerate();
+                values.try_for_each(|(row, value)| value.map_or(Ok(()), |value| take(row, value)))
+            }
+            other => internal_err!("{other} is no decimal"),
+        }
+    }
+
+    fn add(total: &mut i256, value: i256) -> Result<()> {
+        *total = total.checked_add(value).ok_or_else(too_large)?;
+        Ok(())
+    }
+
+    fn subtract(total: &mut i256, value: i256) -> Result<()> {
+        *total = total.checked_sub(value).ok_or_else(too_large)?;
+        Ok(())
+    }
+
+    fn merge(total: &mut i256, other: &i256) -> Result<()> {
+        Self::add(total, *other)
+    }
+
+    fn write(total: &i256) -> Vec<u8> {
+        total.to_le_bytes().to_vec()
+    }
+
+    fn read(bytes: &[u8]) -> Option<i256> {
+        bytes.try_into().ok().map(i256::from_le_bytes)
+    }
+
+    fn heap_size(_: &i256) -> usize {
+        0
+    }
+
+    fn answers<'t>(&self, totals: impl Iterator<Item = (&'t i256, u64)>) -> Result<ArrayRef> {
+        let (DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)) = self.output else {
+            return internal_err!("{} is no decimal", self.output);
+        };
+        let answers = totals.map(|(sum, count)| {
+            let known = (count > 0).then(|| average(*sum, i256::from_i128(count.into()), self.digits, precision));
+            known.map(|answer| answer.ok_or_else(too_large)).transpose()
+        });
+        if let DataType::Decimal256(..) = self.output {
+            let answers = answers.collect::<Result<Decimal256Array>>()?;
+            return Ok(Arc::new(answers.with_precision_and_scale(precision, scale)?));
+        }
+        let narrow = |answer: i256| answer.to_i128().ok_or_else(too_large);
+        let answers = answers.map(|answer| answer?.map(narrow).transpose());
+        Ok(Arc::new(answers.collect::<Result<Decimal128Array>>()?.with_precision_and_scale(precision, scale)?))
+    }
+
+    fn key(value: i256) -> i256 {
+        value
+    }
+
+    fn value(key: i256) -> i256 {
+        key
+    }
+
+    fn array(&self, values: impl Iterator<Item = i256>) -> Result<ArrayRef> {
+        match self.argument {
+            DataType::Decimal128(precision, scale) => {
+                let values = values.map(|value| value.to_i128().map(Some).ok_or_else(too_large));
+                Ok(Arc::new(values.collect::<Result<Decimal128Array>>()?.with_precision_and_scale(precision, scale)?))
+            }
+            DataType::Decimal256(precision, scale) => {
+                Ok(Arc::new(Decimal256Array::from_iter_values(values).with_precision_and_scale(precision, scale)?))
+            }
+            ref other => internal_err!("{other} is no decimal"),
+        }
+    }
+}
+
+fn too_large() -> datafusion_common::DataFusionError {
+    exec_datafusion_err!("numeric field overflow: an average has more digits than its type has room for")
 }
 
 /// One group.
 #[derive(Debug)]
-struct Sum {
-    result: FloatResult,
-    sum: FloatSum,
+struct Sum<E: Exactly> {
+    how: E,
+    total: E::Total,
     count: u64,
 }
 
-impl Accumulator for Sum {
+impl<E: Exactly> Sum<E> {
+    fn new(how: E) -> Self {
+        Self { how, total: E::Total::default(), count: 0 }
+    }
+}
+
+impl<E: Exactly> Accumulator for Sum<E> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for value in values[0].as_primitive::<Float64Type>().iter().flatten() {
-            self.sum.add(value);
+        E::each(&values[0], |_, value| {
             self.count += 1;
-        }
-        Ok(())
+            E::add(&mut self.total, value)
+        })
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for value in values[0].as_primitive::<Float64Type>().iter().flatten() {
-            self.sum.subtract(value);
+        E::each(&values[0], |_, value| {
             self.count -= 1;
-        }
-        Ok(())
+            E::subtract(&mut self.total, value)
+        })
     }
 
     fn supports_retract_batch(&self) -> bool {
@@ -147,117 +393,121 @@ impl Accumulator for Sum {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64(self.result.of(&self.sum, self.count)))
+        ScalarValue::try_from_array(&self.how.answers([(&self.total, self.count)].into_iter())?, 0)
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.sum.heap_size()
+        size_of_val(self) + E::heap_size(&self.total)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::UInt64(Some(self.count)), ScalarValue::Binary(Some(self.sum.to_bytes()))])
+        Ok(vec![ScalarValue::UInt64(Some(self.count)), ScalarValue::Binary(Some(E::write(&self.total)))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for row in 0..states[0].len() {
-            let (count, sum) = read_state(states, row)?;
+            let (count, total) = read_state::<E>(states, row)?;
             self.count += count;
-            self.sum.merge(&sum);
+            E::merge(&mut self.total, &total)?;
         }
         Ok(())
     }
 }
 
-fn read_state(states: &[ArrayRef], row: usize) -> Result<(u64, FloatSum)> {
+fn read_state<E: Exactly>(states: &[ArrayRef], row: usize) -> Result<(u64, E::Total)> {
     if states[0].is_null(row) || states[1].is_null(row) {
-        return Ok((0, FloatSum::new()));
+        return Ok((0, E::Total::default()));
     }
     let count = states[0].as_primitive::<UInt64Type>().value(row);
-    let sum = FloatSum::from_bytes(states[1].as_binary::<i32>().value(row));
-    Ok((count, sum.ok_or_else(|| internal_datafusion_err!("damaged state of a float sum"))?))
+    let total = E::read(states[1].as_binary::<i32>().value(row));
+    Ok((count, total.ok_or_else(|| internal_datafusion_err!("damaged state of an exact sum"))?))
 }
 
-/// One group, each value once. Values are kept by their ordered bits, −0.0 as 0.0 and one NaN, as keys have them.
+/// One group, each value once.
 #[derive(Debug)]
-struct DistinctSum {
-    result: FloatResult,
-    values: BTreeSet<u64>,
+struct DistinctSum<E: Exactly> {
+    how: E,
+    values: BTreeSet<E::Key>,
 }
 
-impl DistinctSum {
-    fn insert(&mut self, values: &ArrayRef) {
-        for value in values.as_primitive::<Float64Type>().iter().flatten() {
-            let value = if value == 0.0 {
-                0.0
-            } else if value.is_nan() {
-                f64::NAN
-            } else {
-                value
-            };
-            self.values.insert(value.to_bits());
-        }
+impl<E: Exactly> DistinctSum<E> {
+    fn new(how: E) -> Self {
+        Self { how, values: BTreeSet::new() }
+    }
+
+    fn insert(&mut self, values: &ArrayRef) -> Result<()> {
+        E::each(values, |_, value| {
+            self.values.insert(E::key(value));
+            Ok(())
+        })
     }
 }
 
-impl Accumulator for DistinctSum {
+impl<E: Exactly> Accumulator for DistinctSum<E> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.insert(&values[0]);
-        Ok(())
+        self.insert(&values[0])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let mut sum = FloatSum::new();
-        self.values.iter().for_each(|&bits| sum.add(f64::from_bits(bits)));
-        Ok(ScalarValue::Float64(self.result.of(&sum, self.values.len() as u64)))
+        let mut total = E::Total::default();
+        self.values.iter().try_for_each(|&key| E::add(&mut total, E::value(key)))?;
+        ScalarValue::try_from_array(&self.how.answers([(&total, self.values.len() as u64)].into_iter())?, 0)
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.values.len() * size_of::<u64>() * 2
+        size_of_val(self) + self.values.len() * size_of::<E::Key>() * 2
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let values: Float64Array = self.values.iter().map(|&bits| Some(f64::from_bits(bits))).collect();
-        let item = Arc::new(Field::new_list_field(DataType::Float64, true));
-        let list = ListArray::try_new(item, OffsetBuffer::from_lengths([values.len()]), Arc::new(values), None)?;
+        let values = self.how.array(self.values.iter().map(|&key| E::value(key)))?;
+        let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        let list = ListArray::try_new(item, OffsetBuffer::from_lengths([values.len()]), values, None)?;
         Ok(vec![ScalarValue::List(Arc::new(list))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        states[0].as_list::<i32>().iter().flatten().for_each(|values| self.insert(&values));
-        Ok(())
+        states[0].as_list::<i32>().iter().flatten().try_for_each(|values| self.insert(&values))
     }
 }
 
 /// Many groups.
-struct GroupSums {
-    result: FloatResult,
-    sums: Vec<FloatSum>,
+struct GroupSums<E: Exactly> {
+    how: E,
+    totals: Vec<E::Total>,
     counts: Vec<u64>,
 }
 
-impl GroupSums {
+impl<E: Exactly> GroupSums<E> {
+    fn new(how: E) -> Self {
+        Self { how, totals: Vec::new(), counts: Vec::new() }
+    }
+
     fn grow(&mut self, groups: usize) {
-        self.sums.resize_with(groups, FloatSum::new);
+        self.totals.resize_with(groups, E::Total::default);
         self.counts.resize(groups, 0);
     }
 
-    fn take(&mut self, emit: EmitTo) -> (Vec<FloatSum>, Vec<u64>) {
-        (emit.take_needed(&mut self.sums), emit.take_needed(&mut self.counts))
+    fn take(&mut self, emit: EmitTo) -> (Vec<E::Total>, Vec<u64>) {
+        (emit.take_needed(&mut self.totals), emit.take_needed(&mut self.counts))
     }
 }
 
-fn state_arrays<'a>(states: impl Iterator<Item = (u64, &'a FloatSum)>) -> Vec<ArrayRef> {
-    let (counts, sums): (Vec<u64>, Vec<Vec<u8>>) = states.map(|(count, sum)| (count, sum.to_bytes())).unzip();
-    vec![Arc::new(UInt64Array::from(counts)), Arc::new(BinaryArray::from_iter_values(sums))]
+fn state_arrays<'t, E: Exactly>(states: impl Iterator<Item = (u64, &'t E::Total)>) -> Vec<ArrayRef> {
+    let (counts, totals): (Vec<u64>, Vec<Vec<u8>>) = states.map(|(count, total)| (count, E::write(total))).unzip();
+    vec![Arc::new(UInt64Array::from(counts)), Arc::new(BinaryArray::from_iter_values(totals))]
 }
 
-/// The rows that count: not NULL, and true in the filter.
-fn counted<'a>(values: &'a Float64Array, filter: Option<&'a BooleanArray>) -> impl Iterator<Item = (usize, f64)> + 'a {
-    let passes = move |row| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-    values.iter().enumerate().filter(move |&(row, _)| passes(row)).filter_map(|(row, value)| Some((row, value?)))
+/// The values that count: not NULL, and of rows for which the filter is true.
+fn each_counted<E: Exactly>(
+    values: &ArrayRef,
+    filter: Option<&BooleanArray>,
+    mut take: impl FnMut(usize, E::Value) -> Result<()>,
+) -> Result<()> {
+    let passes = |row| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
+    E::each(values, |row, value| if passes(row) { take(row, value) } else { Ok(()) })
 }
 
-impl GroupsAccumulator for GroupSums {
+impl<E: Exactly> GroupsAccumulator for GroupSums<E> {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],
@@ -266,45 +516,43 @@ impl GroupsAccumulator for GroupSums {
         total: usize,
     ) -> Result<()> {
         self.grow(total);
-        for (row, value) in counted(values[0].as_primitive::<Float64Type>(), filter) {
-            self.sums[groups[row]].add(value);
+        each_counted::<E>(&values[0], filter, |row, value| {
             self.counts[groups[row]] += 1;
-        }
-        Ok(())
+            E::add(&mut self.totals[groups[row]], value)
+        })
     }
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
-        let (sums, counts) = self.take(emit);
-        let results = sums.iter().zip(counts).map(|(sum, count)| self.result.of(sum, count));
-        Ok(Arc::new(results.collect::<Float64Array>()))
+        let (totals, counts) = self.take(emit);
+        self.how.answers(totals.iter().zip(counts))
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        let (sums, counts) = self.take(emit);
-        Ok(state_arrays(counts.into_iter().zip(&sums)))
+        let (totals, counts) = self.take(emit);
+        Ok(state_arrays::<E>(counts.into_iter().zip(&totals)))
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
         self.grow(total);
         for (row, &group) in groups.iter().enumerate() {
-            let (count, sum) = read_state(states, row)?;
+            let (count, total) = read_state::<E>(states, row)?;
             self.counts[group] += count;
-            self.sums[group].merge(&sum);
+            E::merge(&mut self.totals[group], &total)?;
         }
         Ok(())
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let mut states = vec![(0, FloatSum::new()); values[0].len()];
-        for (row, value) in counted(values[0].as_primitive::<Float64Type>(), filter) {
+        let mut states = vec![(0, E::Total::default()); values[0].len()];
+        each_counted::<E>(&values[0], filter, |row, value| {
             states[row].0 = 1;
-            states[row].1.add(value);
-        }
-        Ok(state_arrays(states.iter().map(|(count, sum)| (*count, sum))))
+            E::add(&mut states[row].1, value)
+        })?;
+        Ok(state_arrays::<E>(states.iter().map(|(count, total)| (*count, total))))
     }
 
     fn size(&self) -> usize {
-        let heaps: usize = self.sums.iter().map(FloatSum::heap_size).sum();
-        heaps + self.sums.capacity() * size_of::<FloatSum>() + self.counts.capacity() * size_of::<u64>()
+        let heaps: usize = self.totals.iter().map(E::heap_size).sum();
+        heaps + self.totals.capacity() * size_of::<E::Total>() + self.counts.capacity() * size_of::<u64>()
     }
 }

@@ -56,13 +56,23 @@ fn fails(expression: &Expr, is_fine: &dyn Fn(&Expr) -> bool) -> bool {
 
 /// Whether a cast or a computation has room for whatever its operands are.
 fn has_room(expression: &Expr, schema: &DFSchema) -> bool {
-    use DataType::{Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32};
+    use DataType::{
+        Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, UInt8, UInt16, UInt32, Utf8, Utf8View,
+    };
     match expression {
         Expr::Cast(cast) => match (cast.expr.get_type(schema).ok(), cast.field.data_type()) {
             (Some(Int8 | UInt8), Int16 | Int32 | Int64 | Float32 | Float64) => true,
             (Some(Int16 | UInt16), Int32 | Int64 | Float32 | Float64) => true,
             (Some(Int32 | UInt32), Int64 | Float64) => true,
             (Some(Int64 | Float32), Float64) => true,
+            (Some(Decimal128(digits, scale)), Decimal128(more, finer)) => {
+                let whole = |digits: u8, scale: i8| i16::from(digits) - i16::from(scale);
+                *finer >= scale && whole(*more, *finer) >= whole(digits, scale)
+            }
+            (Some(whole), Decimal128(digits, scale)) if whole.is_integer() => {
+                digits_max(&whole).is_some_and(|most| i16::from(most) <= i16::from(*digits) - i16::from(*scale))
+            }
+            (Some(Utf8 | LargeUtf8 | Utf8View), Utf8 | LargeUtf8 | Utf8View) => true,
             (Some(from), to) => from == *to,
             (None, _) => false,
         },
@@ -73,9 +83,36 @@ fn has_room(expression: &Expr, schema: &DFSchema) -> bool {
                 _ => false,
             }
         }
-        Expr::ScalarFunction(call) => {
-            matches!(call.name(), crate::zero::NAME | "coalesce" | "nullif") || crate::unreal::never_fails(call.name())
-        }
+        // A pattern that cannot be read fails on no row or on all.
+        Expr::Like(like) => matches!(*like.pattern, Expr::Literal(..)),
+        Expr::ScalarFunction(call) => TOTAL.contains(&call.name()) || crate::unreal::never_fails(call.name()),
         _ => false,
     }
+}
+
+/// Functions that have a result for every argument.
+const TOTAL: [&str; 10] = [
+    crate::zero::NAME,
+    "coalesce",
+    "nullif",
+    "lower",
+    "upper",
+    "btrim",
+    "ltrim",
+    "rtrim",
+    "character_length",
+    "starts_with",
+];
+
+/// Digits of the widest integers of a type.
+fn digits_max(whole: &DataType) -> Option<u8> {
+    use DataType::{Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64};
+    Some(match whole {
+        Int8 | UInt8 => 3,
+        Int16 | UInt16 => 5,
+        Int32 | UInt32 => 10,
+        Int64 => 19,
+        UInt64 => 20,
+        _ => return None,
+    })
 }

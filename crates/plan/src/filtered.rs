@@ -5,8 +5,9 @@
 //! group. So what may fail is put under the filter's own condition, once the types are agreed on, in the one plan that build,
 //! upkeep and recomputation share, and in queries.
 //!
-//! In a filter of several conditions those that may fail are tried where the others hold: first what cannot fail, then the
-//! others in the order in which they were written.
+//! In a filter of several conditions those that may fail are tried where the others hold ([`in_order`]): first what cannot
+//! fail, then the others in the order in which they were written. So it is for every condition that chooses rows: of an
+//! aggregate, of a map, of a join, and in queries.
 
 use std::sync::Arc;
 
@@ -87,16 +88,38 @@ fn of_call(expr: &Expr, schema: &DFSchema) -> Expr {
     if made == *expr { made } else { made.alias(expr.schema_name().to_string()) }
 }
 
-/// The conditions that may fail, one below the other, under those that cannot.
-fn in_order(filter: Expr, schema: &DFSchema) -> Expr {
-    let conditions = split_conjunction_owned(filter.clone());
+/// The conditions that may fail, one below the other, under those that cannot. It is true of the same rows.
+pub fn in_order(filter: Expr, schema: &DFSchema) -> Expr {
+    let Some(ordered) = tried(&filter, schema) else { return filter };
+    ordered.into_iter().rev().reduce(|inner, outer| under(outer, inner)).unwrap_or(filter)
+}
+
+/// The conditions of a filter in the order in which they are tried, each on the rows that those before it let through;
+/// none if that is no matter.
+pub fn tried(filter: &Expr, schema: &DFSchema) -> Option<Vec<Expr>> {
+    let mut conditions = Vec::new();
+    collect(filter.clone(), &mut conditions);
     let (fallible, safe): (Vec<_>, Vec<_>) =
         conditions.into_iter().partition(|condition| may_fail_over(condition, schema));
     if fallible.is_empty() || fallible.len() + safe.len() == 1 {
-        return filter;
+        return None;
     }
-    let ordered = conjunction(safe).into_iter().chain(fallible).rev();
-    ordered.reduce(|inner, outer| under(outer, inner)).unwrap_or(filter)
+    Some(conjunction(safe).into_iter().chain(fallible).collect())
+}
+
+/// The conditions of which all must be true; those that were put in order count one by one.
+fn collect(filter: Expr, conditions: &mut Vec<Expr>) {
+    for condition in split_conjunction_owned(filter) {
+        match condition {
+            Expr::Case(Case { expr: None, mut when_then_expr, else_expr: None }) if when_then_expr.len() == 1 => {
+                for (outer, inner) in when_then_expr.drain(..) {
+                    collect(*outer, conditions);
+                    collect(*inner, conditions);
+                }
+            }
+            other => conditions.push(other),
+        }
+    }
 }
 
 /// What is computed only where a condition holds; NULL elsewhere.

@@ -1,8 +1,8 @@
 //! The functions of SQL, one registry for everybody: models, ad-hoc queries, the engine's expressions, the oracle.
 //!
 //! They are DataFusion's, with three exceptions: `sum` and `avg` over floats are ours ([`crate::exact`]), because
-//! DataFusion's depend on the order of the rows and cannot take a row back, and so is `to_char` ([`crate::to_char`]), whose
-//! templates are PostgreSQL's.
+//! DataFusion's depend on the order of the rows and cannot take a row back, and so are `avg` over decimals, which is rounded
+//! and not cut, and `to_char` ([`crate::to_char`]), whose templates are PostgreSQL's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

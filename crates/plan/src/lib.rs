@@ -14,6 +14,7 @@
 
 mod catalog;
 mod check;
+pub mod decided;
 mod definition;
 pub mod dependencies;
 pub mod dialect;
@@ -47,12 +48,14 @@ use relation::Schema;
 
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
+pub use exact::average;
 pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
 pub use mended::mended;
-pub use refusal::Refusal;
+pub use naming::name_further_parts;
+pub use refusal::{Refusal, sql_types};
 pub use rewrites::rewrites;
 
 /// A model that can be kept.
@@ -87,8 +90,6 @@ fn distinct_names(plan: &LogicalPlan, sql: &str) -> Result<(), Refusal> {
     let mut seen = std::collections::BTreeSet::new();
     match plan.schema().fields().iter().find(|field| !seen.insert(field.name())) {
         None => Ok(()),
-        Some(twice) => Err(Refusal::new(format!("column \"{}\" specified more than once", twice.name()))
-            .with_hint("Give each column of a model a name of its own: … as name.")
-            .at(sql, twice.name())),
+        Some(twice) => Err(Refusal::twice(twice.name(), sql)),
     }
 }

@@ -2,15 +2,95 @@
 //!
 //! DataFusion calls `count(*)` by its own text; a model's column must have a name that can be written without quotes
 //! and that dbt users expect: `count`. A name that another column of the list has already is not given.
+//!
+//! The columns of a set operation are called as in its first part. In the others the same column may be listed twice, which
+//! DataFusion refuses, so there the second is called by its place.
 
 use std::ops::ControlFlow;
 
-use datafusion_sql::sqlparser::ast::{Expr, Function, Ident, Select, SelectItem, Statement, VisitMut, VisitorMut};
+use datafusion_sql::sqlparser::ast::{
+    Expr, Function, Ident, Query, Select, SelectItem, SetExpr, Statement, VisitMut, VisitorMut,
+};
 
 /// Gives every unnamed column of every SELECT list its PostgreSQL name.
 pub(crate) fn name_columns(mut statement: Statement) -> Statement {
+    name_further_parts(&mut statement);
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Namer);
     statement
+}
+
+/// Gives the columns of the further parts of set operations different names, which nobody can see.
+pub fn name_further_parts(statement: &mut Statement) {
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Parts);
+}
+
+/// A name that two columns of a query have, if it is a set operation: one of plain queries says so itself.
+pub(crate) fn twice_in_union(statement: &Statement) -> Option<String> {
+    let Statement::Query(query) = statement else { return None };
+    let mut body = query.body.as_ref();
+    let mut is_union = false;
+    loop {
+        match body {
+            SetExpr::SetOperation { left, .. } => (body, is_union) = (left.as_ref(), true),
+            SetExpr::Query(inner) => body = inner.body.as_ref(),
+            SetExpr::Select(select) if is_union => {
+                let names: Vec<String> = select.projection.iter().filter_map(written_name).collect();
+                return names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)).map(|(_, n)| n.clone());
+            }
+            _ => return None,
+        }
+    }
+}
+
+struct Parts;
+
+impl VisitorMut for Parts {
+    type Break = ();
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        further_parts(&mut query.body);
+        ControlFlow::Continue(())
+    }
+}
+
+fn further_parts(body: &mut SetExpr) {
+    if let SetExpr::SetOperation { left, right, .. } = body {
+        further_parts(left);
+        by_places(right);
+    }
+}
+
+fn by_places(body: &mut SetExpr) {
+    match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            by_places(left);
+            by_places(right);
+        }
+        SetExpr::Query(query) => by_places(&mut query.body),
+        SetExpr::Select(select) => {
+            let mut taken: Vec<String> = Vec::new();
+            for (position, item) in select.projection.iter_mut().enumerate() {
+                let (expr, name) = match item {
+                    SelectItem::UnnamedExpr(expr) => {
+                        let name = plain_name(expr).unwrap_or_else(|| expr.to_string());
+                        (expr, name)
+                    }
+                    SelectItem::ExprWithAlias { expr, alias } => {
+                        let name = normalised(alias);
+                        (expr, name)
+                    }
+                    _ => continue,
+                };
+                if !taken.contains(&name) {
+                    taken.push(name);
+                    continue;
+                }
+                let alias = Ident::with_quote('"', format!("{name}:{}", position + 1));
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+        }
+        _ => {}
+    }
 }
 
 struct Namer;

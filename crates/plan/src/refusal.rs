@@ -63,6 +63,11 @@ impl Refusal {
         self
     }
 
+    /// Two columns of one name.
+    pub(crate) fn twice(name: &str, sql: &str) -> Self {
+        Self::new(format!("column \"{name}\" specified more than once")).with_hint(TWICE).at(sql, name)
+    }
+
     /// Where the words stand in the SQL, if nothing better is known.
     ///
     /// Plans do not say where their parts come from; the first place where these words follow each other is where a
@@ -126,6 +131,9 @@ fn with_diagnostic(mut refusal: Refusal, diagnostic: &Diagnostic) -> Refusal {
     refusal
 }
 
+/// The way out where two columns have one name.
+const TWICE: &str = "Give each column of a model a name of its own: … as name.";
+
 /// A planner's text, in our words where it is a frequent one: else its first line, and the rest as detail.
 fn from_text(text: &str) -> Refusal {
     let text = text.strip_prefix("Error during planning: ").unwrap_or(text);
@@ -138,6 +146,10 @@ fn from_text(text: &str) -> Refusal {
     }
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'") {
         return Refusal::new(format!("function {} does not exist", sql_types(call))).with_hint("Cast the arguments.");
+    }
+    if let Some(column) = between(text, "Projections require unique expression names but the expression \"", "\" at") {
+        let name = column.rsplit_once(" AS ").map_or(column, |(_, alias)| alias);
+        return Refusal::new(format!("column \"{name}\" specified more than once")).with_hint(TWICE);
     }
     if let Some(column) = between(text, "column \"", "\" must appear in the GROUP BY clause") {
         let message = "must appear in the GROUP BY clause or be used in an aggregate function";
@@ -162,9 +174,10 @@ fn lowered(message: &str) -> String {
     }
 }
 
-/// Types by their SQL names.
-fn sql_types(text: &str) -> String {
-    const NAMES: [(&str, &str); 9] = [
+/// A text of the planner's with types by their SQL names.
+pub fn sql_types(text: &str) -> String {
+    const NAMES: [(&str, &str); 10] = [
+        ("Interval(MonthDayNano)", "interval"),
         ("Utf8", "text"),
         ("UInt64", "bigint unsigned"),
         ("Int64", "bigint"),

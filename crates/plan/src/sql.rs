@@ -21,6 +21,7 @@ use datafusion_sql::sqlparser::ast::Statement;
 use datafusion_sql::sqlparser::parser::Parser;
 
 use crate::catalog::{Catalog, TableInfo};
+use crate::decided::Decided;
 use crate::dependencies::relations;
 use crate::filtered::OnlyFiltered;
 use crate::flow::TableName;
@@ -86,11 +87,16 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     analyzer.rules.push(Arc::new(Unreal));
     analyzer.rules.push(Arc::new(OneZero));
     analyzer.rules.push(Arc::new(OnlyFiltered));
+    analyzer.rules.push(Arc::new(Decided));
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
 }
 
 fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
-    let statement = naming::name_columns(select(sql)?);
+    let statement = select(sql)?;
+    if let Some(name) = naming::twice_in_union(&statement) {
+        return Err(Refusal::twice(&name, sql));
+    }
+    let statement = naming::name_columns(statement);
     let planner = SqlToRel::new_with_options(names, settings::parser_options());
     Ok(planner.sql_statement_to_plan(statement)?)
 }

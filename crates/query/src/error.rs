@@ -228,6 +228,17 @@ fn plan(text: &str) -> Error {
             None => missing,
         };
     }
+    if let Some((_, call)) = line.split_once("No function matches the given name and argument types '") {
+        let call = call.split('\'').next().unwrap_or(call);
+        let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {} does not exist", plan::sql_types(call)));
+        return missing.hint("No function of that name takes these types. Cast the arguments.");
+    }
+    if let Some((_, rest)) = line.split_once("Projections require unique expression names but the expression \"") {
+        let column = rest.split('"').next().unwrap_or(rest);
+        let name = column.rsplit_once(" AS ").map_or(column, |(_, alias)| alias);
+        return Error::new(code::AMBIGUOUS_COLUMN, format!("column \"{name}\" is specified more than once"))
+            .hint("Give one of them another name: AS.");
+    }
     if let Some((before, _)) = line.split_once("\" must appear in the GROUP BY") {
         let column = before.rsplit('"').next().unwrap_or_default();
         let text = "must appear in the GROUP BY clause or be used in an aggregate function";

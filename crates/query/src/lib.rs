@@ -23,6 +23,7 @@ pub mod error;
 pub mod expression;
 mod flow;
 mod isolate;
+mod limits;
 mod memory;
 mod names;
 mod output;

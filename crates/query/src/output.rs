@@ -20,6 +20,7 @@ pub(crate) fn name_columns(mut statement: Statement) -> Statement {
     if let Statement::Query(query) = &mut statement {
         name_in_query(query);
     }
+    plan::name_further_parts(&mut statement);
     statement
 }
 
@@ -50,26 +51,33 @@ pub(crate) fn schema(planned: &SchemaRef) -> SchemaRef {
 }
 
 fn name_in_query(query: &mut Query) {
-    let mut body = query.body.as_mut();
+    name_in_body(&mut query.body, |expr| expr.to_string());
+}
+
+/// `same` says by what two columns are the same to DataFusion.
+fn name_in_body(mut body: &mut SetExpr, mut same: fn(&Expr) -> String) {
     loop {
         match body {
-            // The names of a set operation are those of its first part.
-            SetExpr::SetOperation { left, .. } => body = left.as_mut(),
-            SetExpr::Query(inner) => return name_in_query(inner),
-            SetExpr::Select(select) => return name_items(&mut select.projection),
+            // The names of a set operation are those of its first part, without qualifiers.
+            SetExpr::SetOperation { left, .. } => {
+                same = |expr| plain(expr).unwrap_or_else(|| expr.to_string());
+                body = left.as_mut();
+            }
+            SetExpr::Query(inner) => body = inner.body.as_mut(),
+            SetExpr::Select(select) => return name_items(&mut select.projection, same),
             _ => return,
         }
     }
 }
 
-fn name_items(items: &mut [SelectItem]) {
+fn name_items(items: &mut [SelectItem], same: fn(&Expr) -> String) {
     let mut written: Vec<String> = Vec::new();
     for (position, item) in items.iter_mut().enumerate() {
         let (expr, name) = match item {
             SelectItem::UnnamedExpr(expr) => match plain(expr) {
                 // A column keeps its own name, and DataFusion its qualifier, unless it is listed twice.
-                Some(_) if !written.contains(&expr.to_string()) => {
-                    written.push(expr.to_string());
+                Some(_) if !written.contains(&same(expr)) => {
+                    written.push(same(expr));
                     continue;
                 }
                 Some(name) => (expr, name),

@@ -19,6 +19,7 @@ use crate::conditions::InOrder;
 use crate::constants::TrueConstants;
 use crate::error::Result;
 use crate::isolate::Planner;
+use crate::limits::KeptLimits;
 use crate::memory::Budget;
 use crate::pg_catalog::TypeNames;
 
@@ -127,6 +128,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_analyzer_rule(Arc::new(plan::unreal::Unreal))
         .with_analyzer_rule(Arc::new(plan::zero::OneZero))
         .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
+        .with_analyzer_rule(Arc::new(plan::decided::Decided))
         .with_optimizer_rules(rules())
         .with_physical_optimizer_rules(physical_rules())
         .with_query_planner(Arc::new(Planner))
@@ -144,11 +146,12 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 /// DataFusion's rules for physical plans, but those that move filters: they find a condition's column in what is below by
 /// its name, and take the wrong one where two are called alike. Scans are told of conditions by the logical plan.
-/// Before sorts are placed, what is taken for constant is put right.
+/// Before sorts are placed, what is taken for constant is put right, and limits get nodes of their own.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let sorts = rules.iter().position(|rule| rule.name() == "EnsureRequirements").unwrap_or(0);
     rules.insert(sorts, Arc::new(TrueConstants));
+    rules.insert(sorts, Arc::new(KeptLimits));
     rules
 }

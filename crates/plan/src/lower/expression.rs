@@ -1,6 +1,6 @@
 //! Expressions over plan columns become expressions over `c{i}`.
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{Field, Schema};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::Expr;
@@ -8,7 +8,8 @@ use datafusion_expr::expr::Cast;
 use relation::DataType;
 
 use super::{Lowering, Result, column};
-use crate::flow::NodeId;
+use crate::filtered::in_order;
+use crate::flow::{NodeId, column_name};
 use crate::refusal::Refusal;
 
 /// Where the columns of an expression come from: plans with the nodes that they were lowered to, one after the other.
@@ -112,6 +113,17 @@ impl Lowering<'_> {
 /// An expression of a type, cast to ours where that is another.
 pub(super) fn as_canonical(expr: Expr, planned: &Field, ours: DataType) -> Expr {
     if *planned.data_type() == ours.to_arrow() { expr } else { Expr::Cast(Cast::new(Box::new(expr), ours.to_arrow())) }
+}
+
+/// A condition over columns `c{i}`, of whose parts those that may fail are tried where the others hold.
+pub(super) fn tried_in_order<'c>(condition: Expr, columns: impl Iterator<Item = &'c relation::Column>) -> Expr {
+    let field = |(i, c): (usize, &relation::Column)| Field::new(column_name(i), c.data_type.to_arrow(), c.nullable);
+    let schema = DFSchema::try_from(Schema::new(columns.enumerate().map(field).collect::<Vec<_>>()));
+    debug_assert!(schema.is_ok(), "columns called by their positions are of different names");
+    match schema {
+        Ok(schema) => in_order(condition, &schema),
+        Err(_) => condition,
+    }
 }
 
 /// The input column that an expression is, if it is no more than that.

@@ -6,7 +6,7 @@ use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, ExprSchemable, JoinType, LogicalPlan, lit};
 use relation::{Column, DataType};
 
-use super::expression::Scope;
+use super::expression::{Scope, tried_in_order};
 use super::{Lowering, Result, column};
 use crate::flow::{Aggregate, AggregateFunction, JoinKind, NodeId, Op};
 use crate::refusal::Refusal;
@@ -153,7 +153,9 @@ impl Lowering<'_> {
             return Ok(None);
         };
         let scope = Scope::of_both((left.plan.schema(), left.node), (right.plan.schema(), right.node), offset);
-        self.expression(&filter, &scope).map(Some)
+        let residual = self.expression(&filter, &scope)?;
+        let columns = self.columns(left.node).iter().chain(self.columns(right.node));
+        Ok(Some(tried_in_order(residual, columns)))
     }
 
     /// Without keys every pair is compared: only where one side is a single row.

@@ -7,7 +7,7 @@ use datafusion_expr::logical_plan::{Filter, Projection};
 use datafusion_expr::{Expr, LogicalPlan};
 use relation::Column;
 
-use super::expression::{Scope, as_canonical, plain};
+use super::expression::{Scope, as_canonical, plain, tried_in_order};
 use super::{Lowering, Result, column};
 use crate::flow::{NodeId, Op};
 
@@ -101,6 +101,7 @@ impl Lowering<'_> {
             return self.map(input, filter, outputs);
         }
         let input = self.without_number(input, filter.as_ref(), &outputs);
+        let filter = filter.map(|filter| tried_in_order(filter, self.columns(input).iter()));
         let (exprs, columns): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
         let sources: Vec<_> = exprs.iter().map(plain).collect();
         if filter.is_none()

@@ -24,9 +24,8 @@ pub(super) trait Number: Copy + Send + Sync + 'static {
 
     fn plus(self, other: Self) -> Option<Self>;
     fn times(self, by: i64) -> Option<Self>;
-    fn divided(self, by: i64) -> Option<Self>;
-    /// Times a power of ten.
-    fn raised(self, digits: u32) -> Option<Self>;
+    /// The average of so many values, with more digits than they have.
+    fn average(self, count: i64, digits: u32, precision: u8) -> Option<Self>;
 
     fn write(self, out: &mut Vec<u8>);
     fn read(from: &mut Reader<'_>) -> Option<Self>;
@@ -49,12 +48,8 @@ impl Number for i128 {
         self.checked_mul(Self::from(by))
     }
 
-    fn divided(self, by: i64) -> Option<Self> {
-        self.checked_div(Self::from(by))
-    }
-
-    fn raised(self, digits: u32) -> Option<Self> {
-        self.checked_mul(10_i128.checked_pow(digits)?)
+    fn average(self, count: i64, digits: u32, precision: u8) -> Option<Self> {
+        plan::average(self, Self::from(count), digits, precision)
     }
 
     fn write(self, out: &mut Vec<u8>) {
@@ -123,12 +118,8 @@ impl Number for i256 {
         self.checked_mul(Self::from_i128(i128::from(by)))
     }
 
-    fn divided(self, by: i64) -> Option<Self> {
-        self.checked_div(Self::from_i128(i128::from(by)))
-    }
-
-    fn raised(self, digits: u32) -> Option<Self> {
-        self.checked_mul(Self::from_i128(10).checked_pow(digits)?)
+    fn average(self, count: i64, digits: u32, precision: u8) -> Option<Self> {
+        plan::average(self, Self::from_i128(i128::from(count)), digits, precision)
     }
 
     fn write(self, out: &mut Vec<u8>) {
@@ -187,13 +178,14 @@ impl<N: Number> Sums<N> {
         Ok(())
     }
 
-    /// Averages of decimals as DataFusion's `DecimalAverager` scales and cuts them.
+    /// Averages of decimals are rounded as in queries.
     fn result(&self, slot: usize) -> Result<Option<N>> {
         if self.count[slot] == 0 {
             return Ok(None);
         }
         let Some(digits) = self.average else { return Ok(Some(self.sum[slot])) };
-        let result = self.sum[slot].raised(digits).and_then(|sum| sum.divided(self.count[slot]));
+        let DataType::Decimal { precision, .. } = self.output else { return Err(broken("an average is no decimal")) };
+        let result = self.sum[slot].average(self.count[slot], digits, precision);
         Ok(Some(result.ok_or(relation::Error::Overflow("average"))?))
     }
 }
