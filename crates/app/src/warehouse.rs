@@ -240,6 +240,11 @@ impl Warehouse {
         self.propose(proposal).map(Some)
     }
 
+    /// Whether tables with other columns wait to be put in place, and nothing is proposed over them.
+    pub fn is_stranded(&self) -> bool {
+        self.coming.is_none() && self.engine.tables_to_come().any(|table| table.is_coming)
+    }
+
     /// Proposes again what is wanted, over the tables there are by now.
     pub fn propose_again(&mut self) -> anyhow::Result<Proposed> {
         let (wanted, rolled_back) = match (&self.coming, &self.stalled) {

@@ -2,7 +2,8 @@
 //!
 //! A model is built on a thread of its own ([`engine::Build`]); between two steps the pump puts in place what has been built.
 //! When all models of what is coming are there, it takes the place of what serves; when one cannot be built, it is given up.
-//! What was parked is begun again by itself: after a second, four, sixteen, …
+//! What was parked is begun again by itself: after a second, four, sixteen, … So is what altered tables wait for: they are
+//! put in place with the models over them, and where one of these cannot be built they would be loaded for nothing.
 
 use engine::{Build, Coming, Finished};
 
@@ -10,9 +11,45 @@ use super::Pump;
 use crate::beside::behind_the_steps;
 use crate::clock::Clock as _;
 
-/// How long what was parked waits until it is begun again, at first and at most; four times as long each time.
-pub(super) const HEAL_FIRST_US: i64 = 1_000_000;
-const HEAL_MAX_US: i64 = 600_000_000;
+/// How long what has failed waits until it is begun again, at first and at most; four times as long each time.
+const AGAIN_FIRST_US: i64 = 1_000_000;
+const AGAIN_MAX_US: i64 = 600_000_000;
+
+/// When something that has failed is begun again.
+pub(super) struct Again {
+    at_us: Option<i64>,
+    wait_us: i64,
+}
+
+impl Again {
+    pub(super) fn new() -> Self {
+        Self { at_us: None, wait_us: AGAIN_FIRST_US }
+    }
+
+    /// It has failed: it is begun again in a while, or when that was said before.
+    pub(super) fn later(&mut self, now_us: i64) {
+        self.at_us.get_or_insert(now_us.saturating_add(self.wait_us));
+    }
+
+    /// Whether its time has come; the next time it waits longer.
+    fn is_due(&mut self, now_us: i64) -> bool {
+        let is_due = self.at_us.take_if(|at| *at <= now_us).is_some();
+        if is_due {
+            self.wait_us = self.wait_us.saturating_mul(4).min(AGAIN_MAX_US);
+        }
+        is_due
+    }
+
+    /// It went well.
+    fn went_well(&mut self) {
+        self.wait_us = AGAIN_FIRST_US;
+    }
+
+    /// Nobody wants it any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new();
+    }
+}
 
 /// A build that has ended, and how.
 pub(super) type Built = (Build, engine::Result<()>);
@@ -58,11 +95,11 @@ impl Pump {
         match self.warehouse.engine.finish_build(build, outcome)? {
             Finished::Live(model) => {
                 tracing::info!(%model, "live");
-                self.heal_wait_us = HEAL_FIRST_US;
+                self.heal.went_well();
             }
             Finished::Failed(model, reason) => {
                 tracing::error!(%model, %reason, "could not be built");
-                self.heal_at_us.get_or_insert(self.uptime.now_us() + self.heal_wait_us);
+                self.heal.later(self.uptime.now_us());
             }
             Finished::Dropped => {}
             Finished::Again(build) => return self.start(*build),
@@ -87,6 +124,7 @@ impl Pump {
                 self.status.facts().pending = false;
                 self.note_held_back();
                 self.end_applying(&[]);
+                self.stranded.forget();
                 tracing::info!("the project's models are in place");
             }
             Coming::Failed(models) => {
@@ -99,23 +137,63 @@ impl Pump {
                     facts.not_applied = failed.join("; ");
                 }
                 self.end_applying(&failed);
+                self.note_stranded();
             }
         }
         Ok(())
     }
 
-    /// Begins again what was parked, when its time has come.
-    pub(super) fn heal(&mut self) -> anyhow::Result<()> {
+    /// Begins again what was parked, and proposes again what altered tables wait for, when its time has come.
+    pub(super) fn begin_again(&mut self) -> anyhow::Result<()> {
         let now = self.uptime.now_us();
-        if self.building.is_some() || self.heal_at_us.is_none_or(|at| at > now) {
+        if self.building.is_some() {
             return Ok(());
         }
-        self.heal_at_us = None;
-        self.heal_wait_us = (self.heal_wait_us * 4).min(HEAL_MAX_US);
-        if self.warehouse.engine.heal()? {
+        if self.heal.is_due(now) && self.warehouse.engine.heal()? {
             tracing::info!("models that were parked are built anew");
             self.build()?;
         }
+        if self.stranded.is_due(now) && self.warehouse.is_stranded() {
+            tracing::info!("models over tables with other columns are proposed again");
+            self.propose_again()?;
+            self.build()?;
+        }
         Ok(())
+    }
+
+    /// Tables that nothing is proposed over are proposed over again in a while: what could not be built may be by then.
+    pub(super) fn note_stranded(&mut self) {
+        if self.warehouse.is_stranded() {
+            self.stranded.later(self.uptime.now_us());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AGAIN_FIRST_US, AGAIN_MAX_US, Again};
+
+    #[test]
+    fn waits_longer_each_time() {
+        let mut again = Again::new();
+        assert!(!again.is_due(i64::MAX), "nothing has failed");
+        again.later(0);
+        again.later(500_000);
+        assert!(!again.is_due(AGAIN_FIRST_US - 1));
+        assert!(again.is_due(AGAIN_FIRST_US), "the first failure counts");
+        assert!(!again.is_due(i64::MAX), "it is begun once");
+        again.later(0);
+        assert!(!again.is_due(4 * AGAIN_FIRST_US - 1));
+        assert!(again.is_due(4 * AGAIN_FIRST_US));
+        for _ in 0..20 {
+            again.later(0);
+            assert!(again.is_due(AGAIN_MAX_US), "it does not wait for ever");
+        }
+        again.went_well();
+        again.later(0);
+        assert!(again.is_due(AGAIN_FIRST_US));
+        again.later(0);
+        again.forget();
+        assert!(!again.is_due(i64::MAX));
     }
 }

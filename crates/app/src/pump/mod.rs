@@ -24,7 +24,7 @@ use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::{mpsc, oneshot};
 
-use self::builds::{Built, HEAL_FIRST_US};
+use self::builds::{Again, Built};
 pub use self::requests::{Applied, Described, HELD_BACK, Request, SUPERSEDED, SourceTables, Undone};
 use self::seen::Seen;
 use crate::clock::{Clock, Uptime};
@@ -74,9 +74,10 @@ pub struct Pump {
     barriers: Vec<oneshot::Sender<u64>>,
     /// Who waits for the models that are coming, and what they come to.
     applying: Vec<(oneshot::Sender<Applied>, Applied)>,
-    /// When what is parked is begun again, and how long that waits the next time.
-    heal_at_us: Option<i64>,
-    heal_wait_us: i64,
+    /// When what is parked is begun again.
+    heal: Again,
+    /// When models are proposed again over altered tables that nothing is proposed over.
+    stranded: Again,
 }
 
 /// How often figures that come with no step are read.
@@ -108,8 +109,8 @@ impl Pump {
             building: None,
             barriers: Vec::new(),
             applying: Vec::new(),
-            heal_at_us: None,
-            heal_wait_us: HEAL_FIRST_US,
+            heal: Again::new(),
+            stranded: Again::new(),
         };
         pump.status.facts().pending = pump.warehouse.is_outdated();
         pump.note_held_back();
@@ -168,7 +169,7 @@ impl Pump {
                 Some(Heard::Message(first)) => self.take(*first, inbox)?,
             }
             self.sweep()?;
-            self.heal()?;
+            self.begin_again()?;
             // A shop that never pauses has its figures too.
             if self.uptime.now_us() - self.refreshed_us >= REFRESH_US {
                 self.refresh_figures();
@@ -222,8 +223,8 @@ impl Pump {
         for model in &report.parked {
             tracing::warn!(%model, "model parked");
         }
-        if !report.parked.is_empty() && self.heal_at_us.is_none() {
-            self.heal_at_us = Some(self.uptime.now_us() + self.heal_wait_us);
+        if !report.parked.is_empty() {
+            self.heal.later(self.uptime.now_us());
         }
         if parks || !report.completed.is_empty() || !report.parked.is_empty() || !report.parked_tables.is_empty() {
             self.build()?;

@@ -182,6 +182,7 @@ impl Pump {
         };
         self.give_up_building();
         self.give_up_applying("it was given up by a rollback");
+        self.stranded.forget();
         {
             let mut facts = self.status.facts();
             facts.pending = false;
@@ -229,6 +230,7 @@ impl Pump {
             self.note_held_back();
             self.note_contents();
         }
+        self.note_stranded();
     }
 
     /// The project says what a rollback gave up: whoever asks is told.
