@@ -4,6 +4,8 @@
 //! that nobody is in a hurry for. So it has threads of its own, of a lower priority (setpriority(2), which on Linux is a
 //! thread's): a build takes what the steps leave, and all of the machine where they leave it.
 
+use crate::deep::STACK_BYTES;
+
 /// How much lower: a thread that competes with one of the steps gets about a tenth of a core.
 const NICE: i32 = 10;
 
@@ -27,6 +29,7 @@ impl Beside {
     pub(crate) fn new() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("build")
+            .thread_stack_size(STACK_BYTES)
             .on_thread_start(behind_the_steps)
             .enable_all()
             .build()?;

@@ -12,6 +12,7 @@ use project::{Dependency, Materialized};
 use relation::Schema;
 use serde::{Deserialize, Serialize};
 
+use crate::deep::deep;
 use crate::setup::Setup;
 
 /// Models and views, each after those it reads.
@@ -142,6 +143,10 @@ impl Definition {
 
     /// Plans all models over tables of these schemas.
     pub fn plan(&self, tables: &[(TableName, Schema)]) -> Plans {
+        deep(|| self.plan_here(tables))
+    }
+
+    fn plan_here(&self, tables: &[(TableName, Schema)]) -> Plans {
         let mut names = Names { path: self.search_path.clone(), ..Names::default() };
         for (name, schema) in tables {
             names.tables.insert(name.clone(), TableInfo { name: name.clone(), schema: schema.clone() });

@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, WallClock};
 use crate::control::{Attendant, Desk, Turn};
+use crate::deep::STACK_BYTES;
 use crate::follow::{self, Outlet, PlannedFeed};
 use crate::pump::{Message, Pump};
-use crate::reader::InstanceReader;
+use crate::reader::{InstanceReader, Lanes};
 use crate::setup::{Global, Setup};
 use crate::status::Status;
 use crate::warehouse::Warehouse;
@@ -83,6 +84,7 @@ impl Instance {
         let runtime = tokio::runtime::Handle::current();
         let clock: Arc<dyn Clock> = Arc::new(WallClock);
         let status = Status::new(warehouse.engine.store().clone());
+        let limits = serve::Limits::default();
         note_settings(setup, &status);
         for table in &warehouse.absent {
             follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
@@ -91,6 +93,7 @@ impl Instance {
             status: Arc::clone(&status),
             queries: Arc::clone(&warehouse.queries),
             clock: Arc::clone(&clock),
+            lanes: Lanes::new(limits.running)?,
         });
         let profile = &setup.project.profile;
         let pg = serve::bind(&profile.pg.addr.to_string(), profile.pg.explicit).await?;
@@ -113,7 +116,7 @@ impl Instance {
         };
         let answers = Arc::clone(&reader) as Arc<dyn serve::Reader>;
         let dashboards = crate::dashboards::of(&setup.project);
-        let service = Service::with_dashboards(answers, serve::Limits::default(), site, dashboards);
+        let service = Service::with_dashboards(answers, limits, site, dashboards);
         let (shutdown, stopped) = watch::channel(false);
         let (inbox, mut outbox) = mpsc::channel(2);
         let stop = Arc::new(AtomicBool::new(false));
@@ -144,7 +147,10 @@ impl Instance {
             };
             servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }
-        let thread = std::thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run(&mut outbox))?;
+        let thread = std::thread::Builder::new()
+            .name("pump".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || pump.run(&mut outbox))?;
         Ok(Self {
             addresses,
             status,

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod dashboards;
+pub mod deep;
 pub mod definition;
 pub mod demo;
 pub mod follow;

@@ -8,7 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use plan::TableName;
-use serve::{Answer, Description, Health, OnStale, Param, Pin, QueryContext, Reader, SqlError};
+use query::{Executor, Watch};
+use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, SqlError};
 
 use crate::clock::Clock;
 use crate::reconcile::models as reconcile;
@@ -22,6 +23,30 @@ pub struct InstanceReader {
     pub status: Arc<Status>,
     pub queries: Arc<query::Runtime>,
     pub clock: Arc<dyn Clock>,
+    pub lanes: Lanes,
+}
+
+/// Threads for what is asked: none of them does anything else, and what one lane runs holds up no other.
+pub struct Lanes {
+    statements: Arc<Executor>,
+    page: Arc<Executor>,
+}
+
+/// Panels of the page that are computed at a time, each in a few milliseconds.
+const PANELS: usize = 2;
+
+impl Lanes {
+    /// Threads for so many statements of clients at a time, and for the page. Errors: the system gives none.
+    pub fn new(statements: usize) -> query::Result<Self> {
+        Ok(Self { statements: Executor::new("statement", statements)?, page: Executor::new("panel", PANELS)? })
+    }
+
+    fn of(&self, lane: Lane) -> &Executor {
+        match lane {
+            Lane::Statements => &self.statements,
+            Lane::Page => &self.page,
+        }
+    }
 }
 
 #[async_trait]
@@ -37,18 +62,20 @@ impl Reader for InstanceReader {
             Some(Own::ExplainModel(name)) => return self.explain(&name),
             None => {}
         }
-        let session = self.session(context);
+        let watch = Watch::new();
+        let session = self.session(context).with_watch(Arc::clone(&watch));
         let step = session.step();
-        let statements = query::parse(sql).map_err(|e| sql_error(e, sql))?;
-        let [statement] = statements.as_slice() else {
-            return Err(SqlError::new("42601", "cannot insert multiple commands into a prepared statement"));
-        };
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
-        let answer = session.execute(statement, &parameters).await.map_err(|e| sql_error(e, sql))?;
-        let text = sql.to_owned();
-        let stream = answer.stream.map(move |batch| batch.map_err(|e| sql_error(query::Error::from(e), &text)));
-        Ok(Answer { schema: answer.schema, stream: stream.boxed(), step })
+        let text: Arc<str> = sql.into();
+        let work = {
+            let text = Arc::clone(&text);
+            async move { session.execute(&only(&text)?, &parameters).await }
+        };
+        let answer = self.lanes.of(context.lane).answer(&watch, work).await;
+        let (schema, batches) = answer.map_err(|e| sql_error(e, sql))?;
+        let stream = batches.map(move |batch| batch.map_err(|e| sql_error(e, &text)));
+        Ok(Answer { schema, stream: stream.boxed(), step })
     }
 
     async fn describe(
@@ -64,12 +91,11 @@ impl Reader for InstanceReader {
             Some(Own::ExplainModel(_)) => return Ok(Description { parameters: Vec::new(), columns: explain_schema() }),
             None => {}
         }
+        let watch = Watch::new();
         let session = self.session(context);
-        let statements = query::parse(sql).map_err(|e| sql_error(e, sql))?;
-        let [statement] = statements.as_slice() else {
-            return Err(SqlError::new("42601", "cannot insert multiple commands into a prepared statement"));
-        };
-        let described = session.describe(statement, hints).map_err(|e| sql_error(e, sql))?;
+        let (text, hints) = (sql.to_owned(), hints.to_vec());
+        let work = async move { session.describe(&only(&text)?, &hints) };
+        let described = self.lanes.of(context.lane).run(&watch, work).await.map_err(|e| sql_error(e, sql))?;
         Ok(Description { parameters: described.parameters, columns: described.schema })
     }
 
@@ -116,7 +142,9 @@ impl InstanceReader {
     async fn reconcile(&self) -> Result<Answer, SqlError> {
         let (catalog, snapshot) = self.status.view();
         let step = snapshot.step();
-        let compared = reconcile::models(catalog, snapshot, Arc::clone(&self.queries), &self.status.models()).await;
+        let (queries, models) = (Arc::clone(&self.queries), self.status.models());
+        let work = async move { Ok(reconcile::models(catalog, snapshot, queries, &models).await) };
+        let compared = self.lanes.statements.run(&Watch::new(), work).await.map_err(|e| sql_error(e, ""))?;
         let rows = |get: fn(&query::Difference) -> u64| -> ArrayRef {
             let counts = compared.iter().map(|c| c.difference.as_ref().and_then(|d| i64::try_from(get(d)).ok()));
             Arc::new(Int64Array::from_iter(counts))
@@ -147,6 +175,15 @@ impl InstanceReader {
         };
         let lines: Vec<String> = model.planned.flow.to_string().lines().map(str::to_owned).collect();
         one_batch(explain_schema(), vec![Arc::new(StringArray::from(lines))], 0)
+    }
+}
+
+/// The statement of a text that holds just one.
+fn only(sql: &str) -> query::Result<query::Statement> {
+    let mut statements = query::parse(sql)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        _ => Err(query::Error::new("42601", "cannot insert multiple commands into a prepared statement")),
     }
 }
 

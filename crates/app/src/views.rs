@@ -10,6 +10,7 @@ use plan::{Refusal, TableName};
 use query::{Catalog, Form, Runtime, Session, Settings, Storage, StoredTable, Visitor};
 use relation::{Schema, TableId};
 
+use crate::deep::deep;
 use crate::definition::{Definition, PlannedModel};
 use crate::reader::named;
 use crate::system_tables;
@@ -40,9 +41,11 @@ pub fn refused(
         Err(error) => return definition.views().map(|(name, _)| (name, refusal(error.clone(), ""))).collect(),
     };
     let session = Session::new(Nothing, Arc::new(catalog), runtime);
-    let found =
-        definition.views().filter_map(|(name, sql)| Some((name, refusal(described(&session, sql).err()?, sql))));
-    found.collect()
+    deep(|| {
+        let found =
+            definition.views().filter_map(|(name, sql)| Some((name, refusal(described(&session, sql).err()?, sql))));
+        found.collect()
+    })
 }
 
 fn described(session: &Session, sql: &str) -> query::Result<()> {

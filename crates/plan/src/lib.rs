@@ -35,6 +35,7 @@ mod refusal;
 mod rewrites;
 mod rounding;
 pub mod settings;
+pub mod shape;
 pub mod sql;
 mod ties;
 mod to_char;

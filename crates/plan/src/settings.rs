@@ -19,6 +19,9 @@ use crate::dialect::PostgreSql;
 /// How deep expressions and subqueries may nest.
 pub(crate) const NESTING_MAX: usize = 128;
 
+/// How many operators of a model may stand inside one another: its upkeep computes them wherever there is a thread.
+pub(crate) const DEPTH_MAX: usize = 300;
+
 /// The dialect for the parser.
 pub fn dialect() -> PostgreSql {
     PostgreSql

@@ -18,7 +18,6 @@ use datafusion_expr::{
 use datafusion_optimizer::Analyzer;
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast::Statement;
-use datafusion_sql::sqlparser::parser::Parser;
 
 use crate::catalog::{Catalog, TableInfo};
 use crate::decided::Decided;
@@ -28,9 +27,10 @@ use crate::flow::TableName;
 use crate::functions::functions;
 use crate::refusal::{Refusal, suggestion};
 use crate::rewrites::rewrites;
+use crate::shape::Unparsed;
 use crate::unreal::Unreal;
 use crate::zero::OneZero;
-use crate::{naming, settings};
+use crate::{naming, settings, shape};
 
 /// A stored table as the planner sees it. Whoever runs the plan puts the rows in its place, by the scan's name.
 #[derive(Debug)]
@@ -103,10 +103,13 @@ fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
 
 /// The one query in a text.
 fn select(sql: &str) -> Result<Statement, Refusal> {
-    let dialect = settings::dialect();
-    let parser = Parser::new(&dialect).with_recursion_limit(settings::NESTING_MAX);
-    let parsed = parser.try_with_sql(sql).and_then(|mut parser| parser.parse_statements());
-    let mut statements = parsed.map_err(|e| Refusal::from(DataFusionError::SQL(Box::new(e), None)))?;
+    let mut statements =
+        shape::parsed(sql, settings::NESTING_MAX, settings::DEPTH_MAX).map_err(|unparsed| match unparsed {
+            Unparsed::Syntax(error) => Refusal::from(DataFusionError::SQL(Box::new(error), None)),
+            Unparsed::TooComplex(what) => {
+                Refusal::new("the model's SQL is too complex").with_detail(what).with_hint("Make several models of it.")
+            }
+        })?;
     let refusal = Refusal::new("a model is one SELECT");
     match (statements.pop(), statements.len()) {
         (None, _) => Err(refusal.with_detail("The text holds no statement.")),

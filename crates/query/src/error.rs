@@ -18,6 +18,10 @@ pub mod code {
     pub const GROUPING: &str = "42803";
     pub const SYNTAX_OR_RULE: &str = "42000";
     pub const READ_ONLY: &str = "25006";
+    pub const LIMIT_EXCEEDED: &str = "54000";
+    pub const TOO_COMPLEX: &str = "54001";
+    pub const TOO_MANY: &str = "53300";
+    pub const SHUTDOWN: &str = "57P01";
     pub const OUT_OF_MEMORY: &str = "53200";
     pub const CANCELLED: &str = "57014";
     pub const NOT_READY: &str = "55000";

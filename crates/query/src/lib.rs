@@ -15,11 +15,13 @@
 //! and as the oracle that upkeep is checked against ([`Session::logical`] and [`compare`]). Errors come as Postgres
 //! words and codes ([`Error`]). Nothing here writes.
 
+mod bounded;
 mod catalog;
 mod compare;
 mod conditions;
 mod constants;
 pub mod error;
+mod executor;
 pub mod expression;
 mod flow;
 mod isolate;
@@ -34,13 +36,17 @@ mod session;
 mod snapshot;
 mod statement;
 mod storage;
+mod watch;
+mod watched;
 
 pub use catalog::{Catalog, Form, StoredTable, VirtualTable};
 pub use compare::{Difference, compare};
 pub use error::{Error, Result};
+pub use executor::Executor;
 pub use flow::{Isolation, Tables, flow_to_logical};
 pub use isolate::Reject;
 pub use runtime::{Runtime, Settings};
 pub use session::{Answer, Description, Session, parameter};
 pub use statement::{Kind, Statement, parse};
 pub use storage::{Storage, Visitor};
+pub use watch::Watch;

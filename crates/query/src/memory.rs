@@ -12,6 +12,8 @@ use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size,
 };
 
+use crate::watch::Watch;
+
 /// One query may use this many quarters of what all may.
 const QUERY_QUARTERS: usize = 3;
 
@@ -34,9 +36,10 @@ impl Budget {
     }
 
     /// The pool of one query.
-    pub(crate) fn query(self: &Arc<Self>) -> Arc<dyn MemoryPool> {
+    pub(crate) fn query(self: &Arc<Self>, watch: Option<&Arc<Watch>>) -> Arc<dyn MemoryPool> {
         let limit = self.limit / 4 * QUERY_QUARTERS;
-        Arc::new(QueryPool { own: FairSpillPool::new(limit), limit, shared: Arc::clone(self) })
+        let watch = watch.map(Arc::clone);
+        Arc::new(QueryPool { own: FairSpillPool::new(limit), limit, shared: Arc::clone(self), watch })
     }
 
     fn take(&self, bytes: usize) -> Result<()> {
@@ -63,6 +66,8 @@ struct QueryPool {
     own: FairSpillPool,
     limit: usize,
     shared: Arc<Budget>,
+    /// A query that was ended grows no more.
+    watch: Option<Arc<Watch>>,
 }
 
 impl fmt::Display for QueryPool {
@@ -95,6 +100,7 @@ impl MemoryPool for QueryPool {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.look())?;
         self.shared.take(additional)?;
         self.own.try_grow(reservation, additional).map_err(|_| {
             self.shared.give_back(additional);

@@ -4,17 +4,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use datafusion::common::tree_node::Transformed;
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::registry::FunctionRegistry as _;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
+use crate::bounded::{Bounded, Constants};
 use crate::conditions::InOrder;
 use crate::constants::TrueConstants;
 use crate::error::Result;
@@ -22,6 +26,10 @@ use crate::isolate::Planner;
 use crate::limits::KeptLimits;
 use crate::memory::Budget;
 use crate::pg_catalog::TypeNames;
+use crate::watch::{self, Watch};
+
+/// Bytes that all queries together may spill.
+const SPILL_BYTES_MAX: u64 = 16 << 30;
 
 /// How queries run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +72,8 @@ impl Runtime {
             Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
             None => DiskManagerMode::OsTmpDirectory,
         };
-        let disk = DiskManagerBuilder::default().with_mode(mode);
+        let mut disk = DiskManagerBuilder::default().with_mode(mode);
+        disk.set_max_temp_directory_size(SPILL_BYTES_MAX);
         let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build()?;
         let shared = Arc::new(environment.clone());
         let hash = state(config(settings, Joins::Hash), Arc::clone(&shared))?;
@@ -85,8 +94,8 @@ impl Runtime {
     }
 
     /// What one query executes with: its own part of the memory. Plans hold their functions, so it lists none.
-    pub(crate) fn task(&self, joins: Joins) -> Arc<TaskContext> {
-        let environment = RuntimeEnv { memory_pool: self.budget.query(), ..self.environment.clone() };
+    pub(crate) fn task(&self, joins: Joins, watch: Option<&Arc<Watch>>) -> Arc<TaskContext> {
+        let environment = RuntimeEnv { memory_pool: self.budget.query(watch), ..self.environment.clone() };
         let config = self.state(joins).config().clone();
         let (scalars, higher_order) = (Default::default(), Default::default());
         let (aggregates, windows) = (Default::default(), Default::default());
@@ -129,6 +138,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_analyzer_rule(Arc::new(plan::zero::OneZero))
         .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
         .with_analyzer_rule(Arc::new(plan::decided::Decided))
+        .with_analyzer_rule(Arc::new(Bounded))
         .with_optimizer_rules(rules())
         .with_physical_optimizer_rules(physical_rules())
         .with_query_planner(Arc::new(Planner))
@@ -141,7 +151,28 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = plan::mended(Optimizer::new().rules);
     rules.push(Arc::new(InOrder));
-    rules
+    rules.push(Arc::new(Constants));
+    // Before each, whether anybody waits for the plan still.
+    rules.into_iter().flat_map(|rule| [Arc::new(Wanted) as Arc<dyn OptimizerRule + Send + Sync>, rule]).collect()
+}
+
+/// Changes nothing; fails where the query has been ended.
+#[derive(Debug)]
+struct Wanted;
+
+impl OptimizerRule for Wanted {
+    fn name(&self) -> &str {
+        "wanted"
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+        watch::look()?;
+        Ok(Transformed::no(plan))
+    }
 }
 
 /// DataFusion's rules for physical plans, but those that move filters: they find a condition's column in what is below by

@@ -29,6 +29,8 @@ use crate::names::Names;
 use crate::runtime::{Joins, Runtime};
 use crate::statement::{self, Kind, Statement};
 use crate::storage::Storage;
+use crate::watch::Watch;
+use crate::watched::watched;
 use crate::{output, pg_catalog};
 
 /// Rows of a query: their columns, and the batches as they come.
@@ -60,13 +62,16 @@ pub struct Session {
     search_path: Option<Vec<String>>,
     /// What its statements must not read, and why.
     refused: BTreeMap<TableName, Error>,
+    /// What ends its statements; none where they run to their end.
+    watch: Option<Arc<Watch>>,
 }
 
 impl Session {
     /// A session that sees `snapshot` under the names of `catalog`.
     pub fn new(snapshot: impl Storage, catalog: Arc<Catalog>, runtime: Arc<Runtime>) -> Self {
         let user = pg_catalog::OWNER.to_owned();
-        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path: None, refused: BTreeMap::new() }
+        let (search_path, refused, watch) = (None, BTreeMap::new(), None);
+        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path, refused, watch }
     }
 
     /// The same for a user: what `current_user` says.
@@ -87,6 +92,13 @@ impl Session {
     #[must_use]
     pub fn without(mut self, refused: BTreeMap<TableName, Error>) -> Self {
         self.refused = refused;
+        self
+    }
+
+    /// The same, whose statements stop when the watch says so.
+    #[must_use]
+    pub fn with_watch(mut self, watch: Arc<Watch>) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -182,6 +194,7 @@ impl Session {
         let plan = planner.sql_statement_to_plan_with_context(tree, &mut context)?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| statement::read_only(&statement.verb()))?;
+        not_too_large(&plan)?;
         Ok(plan)
     }
 
@@ -221,7 +234,11 @@ impl Session {
     /// Starts a plan and waits for its first batch, which ends the part that fails most: building joins and groups.
     async fn start(&self, plan: &LogicalPlan, joins: Joins) -> PlannerResult<SendableRecordBatchStream> {
         let physical = self.physical(plan, joins).await?;
-        let mut stream = execute_stream(physical, self.runtime.task(joins))?;
+        let physical = match &self.watch {
+            Some(watch) => watched(physical, watch)?,
+            None => physical,
+        };
+        let mut stream = execute_stream(physical, self.runtime.task(joins, self.watch.as_ref()))?;
         let schema = stream.schema();
         let first = stream.next().await.transpose()?;
         let first = futures::stream::iter(first.map(Ok));
@@ -275,6 +292,23 @@ impl OptimizerConfig for Rules<'_> {
     fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
         Some(self.state)
     }
+}
+
+/// Nodes that a plan may have. What a name stands for is planned once each time it is used, so few words may come to many.
+const NODES_MAX: usize = 20_000;
+
+fn not_too_large(plan: &LogicalPlan) -> Result<()> {
+    let mut nodes = 0_usize;
+    plan.apply_with_subqueries(|_| {
+        nodes += 1;
+        Ok(if nodes > NODES_MAX { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if nodes <= NODES_MAX {
+        return Ok(());
+    }
+    Err(Error::new(code::TOO_COMPLEX, "the statement is too complex")
+        .detail(format!("With all that it names written out it reads and computes more than {NODES_MAX} things."))
+        .hint("Name fewer views and WITH queries that are made of one another, or make a model of one."))
 }
 
 /// Parameters that stand for LIMIT and OFFSET: numbers, which the planner does not say.

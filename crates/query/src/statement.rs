@@ -8,15 +8,21 @@ use std::sync::LazyLock;
 use datafusion::sql::sqlparser::ast::{
     self, FunctionArguments, ObjectName, SelectItem, SetExpr, Visit as _, VisitMut, Visitor, VisitorMut,
 };
-use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate};
 
+use plan::shape::Unparsed;
+
 use crate::error::{Error, Result, code, syntax};
 
 /// Nested parentheses and the like that a statement may have.
-const DEPTH_MAX: usize = 100;
+const NESTING_MAX: usize = 250;
+/// Operators that may stand inside one another.
+const DEPTH_MAX: usize = 1_000;
+
+/// Stack of the parser and of what walks its trees; a segment is added where less is left.
+const PARSER_STACK_BYTES: usize = 16 << 20;
 
 /// One statement of a query text.
 #[derive(Debug, Clone)]
@@ -101,9 +107,16 @@ pub(crate) fn read_only(verb: &str) -> Error {
 
 /// The statements of a query text; none in an empty one.
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
-    let dialect = plan::settings::dialect();
-    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).try_with_sql(sql).map_err(|e| syntax(&e))?;
-    let trees = parser.parse_statements().map_err(|e| syntax(&e))?;
+    stacker::maybe_grow(PARSER_STACK_BYTES, PARSER_STACK_BYTES, || parsed(sql))
+}
+
+fn parsed(sql: &str) -> Result<Vec<Statement>> {
+    let trees = plan::shape::parsed(sql, NESTING_MAX, DEPTH_MAX).map_err(|unparsed| match unparsed {
+        Unparsed::Syntax(error) => syntax(&error),
+        Unparsed::TooComplex(what) => Error::new(code::TOO_COMPLEX, "the statement is too complex")
+            .detail(what)
+            .hint("Split it into several statements, or put what it lists into a table and join that."),
+    })?;
     let trees = if trees.iter().any(reads_catalog) { rewritten(sql, trees) } else { trees };
     Ok(trees.into_iter().map(|tree| Statement { kind: kind(&tree), tree: adapted(tree) }).collect())
 }

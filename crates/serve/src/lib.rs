@@ -35,5 +35,5 @@ pub use ::page::{Dashboard, Filter, Format, Tile, TileKind};
 pub use http::serve_http;
 pub use listen::{BindError, bind};
 pub use pg::serve_pg;
-pub use reader::{Answer, Description, Health, OnStale, Param, Pin, QueryContext, Reader, SqlError};
+pub use reader::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, SqlError};
 pub use service::{Limits, Service, Site};

@@ -51,6 +51,18 @@ pub struct QueryContext {
     pub at: Option<Pin>,
     /// What becomes of a statement that reads what is out of date.
     pub on_stale: OnStale,
+    /// Whom it must not wait for.
+    pub lane: Lane,
+}
+
+/// Who asks: what one lane runs holds up no other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// A client, with a statement of its own.
+    #[default]
+    Statements,
+    /// The page, with what it shows.
+    Page,
 }
 
 /// What becomes of a statement over a table that its source is known to be ahead of, or over a model of such a table:

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use page::Dashboard;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::http::page::live::Hub;
 use crate::metrics::{Kind, Metric, Recorder, Value};
@@ -21,19 +21,37 @@ pub struct Limits {
     pub connections: usize,
     /// Statements that run at a time, both protocols together; one more waits its turn.
     pub running: usize,
+    /// Statements that wait their turn at a time; one more is told `53300`.
+    pub waiting: usize,
+    /// Longest that a statement waits its turn; then it is told `53300`.
+    pub turn_timeout: Duration,
     /// Longest a statement may run, its sending included; none for no limit. A client can only shorten it.
     pub statement_timeout: Option<Duration>,
+    /// Longest a statement runs whose client has not said otherwise.
+    pub statement_timeout_usual: Duration,
     /// Longest from accepting a client to the end of its login.
     pub startup_timeout: Duration,
     /// How long a transaction that is answered at one step may be left alone: it keeps what it shows from being cleaned
-    /// away.
+    /// away. So does a cursor that was read in part.
     pub pin_timeout: Duration,
+    /// Longest that a client may keep one step, however busy it is.
+    pub hold_timeout: Duration,
+    /// Longest from the first byte of a message or an HTTP request to its last.
+    pub message_timeout: Duration,
+    /// Longest that an HTTP connection is kept without a request, or without its client taking what is sent.
+    pub idle_timeout: Duration,
+    /// Connections of HTTP at a time; one more is closed.
+    pub http_connections: usize,
     /// Largest message of a client and largest body of `POST /sql`, in bytes.
     pub message_bytes: usize,
     /// Prepared statements of one client.
     pub statements: usize,
     /// Open portals and cursors of one client; each keeps its step readable.
     pub portals: usize,
+    /// Bytes of the texts and values that the prepared statements and portals of one client keep.
+    pub session_bytes: usize,
+    /// The same of all clients together, and as much again for large messages on their way in.
+    pub sessions_bytes: usize,
     /// Longest that clients get to finish after the shutdown began.
     pub shutdown_grace: Duration,
 }
@@ -42,13 +60,22 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 2_048,
-            running: 256,
-            statement_timeout: None,
+            running: 16,
+            waiting: 256,
+            turn_timeout: Duration::from_secs(10),
+            statement_timeout: Some(Duration::from_secs(3_600)),
+            statement_timeout_usual: Duration::from_secs(30),
             startup_timeout: Duration::from_secs(10),
             pin_timeout: Duration::from_secs(600),
+            hold_timeout: Duration::from_secs(3_600),
+            message_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            http_connections: 1_024,
             message_bytes: 16 << 20,
             statements: 10_000,
             portals: 256,
+            session_bytes: 32 << 20,
+            sessions_bytes: 128 << 20,
             shutdown_grace: Duration::from_secs(3),
         }
     }
@@ -73,7 +100,15 @@ pub struct Service {
     pub(crate) limits: Limits,
     pub(crate) site: Site,
     /// A permit per running statement.
-    pub(crate) running: Arc<Semaphore>,
+    running: Arc<Semaphore>,
+    /// A permit per statement that waits its turn.
+    waiting: Semaphore,
+    /// A permit per panel of the page that is computed: clients' statements do not keep it waiting.
+    pub(crate) panels: Semaphore,
+    /// What prepared statements and portals of all clients keep.
+    pub(crate) kept: Arc<Room>,
+    /// Large messages on their way in.
+    pub(crate) incoming: Arc<Room>,
     /// A permit per client of the Postgres wire.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) traffic: Traffic,
@@ -99,6 +134,10 @@ impl Service {
         Arc::new(Self {
             reader,
             running: Arc::new(Semaphore::new(limits.running.min(Semaphore::MAX_PERMITS))),
+            waiting: Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)),
+            panels: Semaphore::new(PANELS),
+            kept: Room::new(limits.sessions_bytes),
+            incoming: Room::new(limits.sessions_bytes),
             connections: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             limits,
             site,
@@ -109,12 +148,65 @@ impl Service {
         })
     }
 
+    /// A turn among the running statements. Errors: too many wait for theirs, or it did not come in time.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, SqlError> {
+        let running = Arc::clone(&self.running);
+        if let Ok(permit) = Arc::clone(&running).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let busy = |detail: String| {
+            SqlError::new("53300", "too many statements run at once").detail(detail).hint("Try again in a moment.")
+        };
+        let Ok(_waits) = self.waiting.try_acquire() else {
+            return Err(busy(format!("{} wait their turn already.", self.limits.waiting)));
+        };
+        let turn = tokio::time::timeout(self.limits.turn_timeout, running.acquire_owned());
+        match turn.await {
+            Ok(permit) => permit.map_err(|_| SqlError::internal("no statement may run")),
+            Err(_) => Err(busy(format!("None of {} ended in time.", self.limits.running))),
+        }
+    }
+
     /// Prometheus text: the reader's own metrics, then those of serving.
     pub fn metrics(&self) -> String {
         let open = self.limits.connections.saturating_sub(self.connections.available_permits());
         let mut text = self.reader.metrics();
         text.push_str(&crate::metrics::render(&self.traffic.metrics(open)));
         text
+    }
+}
+
+/// Panels of the page that are computed at a time.
+const PANELS: usize = 4;
+
+/// Bytes that something may keep in all.
+pub(crate) struct Room {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Room {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+    }
+
+    /// Room for so many bytes, until it is dropped; none if they do not fit.
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Taken { room: Arc::clone(self), bytes })
+    }
+}
+
+/// Room that is taken.
+pub(crate) struct Taken {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

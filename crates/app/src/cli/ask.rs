@@ -12,7 +12,7 @@ use crate::clock::{Clock, WallClock};
 use crate::instance::Addresses;
 use crate::output::Table;
 use crate::pump::Pump;
-use crate::reader::InstanceReader;
+use crate::reader::{InstanceReader, Lanes};
 use crate::setup::Setup;
 use crate::status::Status;
 use crate::warehouse::{Described, Warehouse};
@@ -136,6 +136,8 @@ async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow:
     config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");
     let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
     let driver = tokio::spawn(connection);
+    // Whoever gives the command ends it.
+    client.batch_execute("set statement_timeout = 0").await?;
     let answer = client.simple_query(sql).await;
     drop(client);
     driver.await.ok();
@@ -180,6 +182,7 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
         status: Arc::clone(&status),
         queries: Arc::clone(&warehouse.queries),
         clock: Arc::clone(&clock),
+        lanes: Lanes::new(1)?,
     };
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let pump = Pump::new(warehouse, status, clock, stop, runtime);

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::control::Order;
+use crate::deep::STACK_BYTES;
 use crate::setup::{Global, Setup};
 
 /// A real-time warehouse for online shops: MySQL in, SQL models kept true, Postgres wire out.
@@ -195,7 +196,8 @@ pub(crate) fn print(line: &str) {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             writeln!(std::io::stderr(), "error: cannot start: {error}").ok();

@@ -80,7 +80,7 @@ impl Pump {
     fn start(&mut self, mut build: Build) -> anyhow::Result<()> {
         self.building = Some(build.cancel());
         let done = self.built.0.clone();
-        std::thread::Builder::new().name("build".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("build".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(move || {
             behind_the_steps();
             let outcome = build.run();
             // The pump takes it, or has ended.

@@ -285,10 +285,12 @@ impl Pump {
             self.step(vec![Input::Reload { table: id, reason, at_us: self.clock.now_us() }], 0)?;
         }
         let store = self.warehouse.engine.store().clone();
-        std::thread::Builder::new().name("take-up".to_owned()).spawn(move || {
-            let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());
-            answer.send(folded).ok();
-        })?;
+        std::thread::Builder::new().name("take-up".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(
+            move || {
+                let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());
+                answer.send(folded).ok();
+            },
+        )?;
         self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
         if self.warehouse.coming.is_some() {
             self.give_up_building();

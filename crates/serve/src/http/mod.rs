@@ -2,14 +2,16 @@
 
 mod answer;
 pub(crate) mod page;
+mod patience;
 mod sql;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
@@ -17,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::warn;
 
+use self::patience::{Patient, Phase};
 use crate::reader::SqlError;
 use crate::service::Service;
 
@@ -26,7 +29,9 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>, shutdown: 
     let grace = service.limits.shutdown_grace;
     let hub = Arc::clone(&service);
     let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let server = axum::serve(listener, router(service, loopback)).with_graceful_shutdown(async move {
+    let listener = Patient::new(listener, service.limits.clone());
+    let router = router(service, loopback).into_make_service_with_connect_info::<Phase>();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         // An error would mean that the sender is gone, and with it the server.
         drop(stopped.wait_for(|stop| *stop).await);
     });
@@ -53,10 +58,9 @@ struct Site {
 }
 
 fn router(service: Arc<Service>, loopback: bool) -> Router {
-    let body_limit = DefaultBodyLimit::max(service.limits.message_bytes);
     let site = Site { service, loopback };
     Router::new()
-        .merge(page::routes(&site))
+        .merge(page::routes())
         .route("/health/livez", get(|| async { text(StatusCode::OK, "ok") }))
         .route("/health/startupz", get(startupz))
         .route("/health/readyz", get(readyz))
@@ -64,9 +68,57 @@ fn router(service: Arc<Service>, loopback: bool) -> Router {
         .route("/sql", post(sql::post))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(body_limit)
+        // What was read is as large as it may be.
+        .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn_with_state(site.clone(), at_home))
         .layer(axum::middleware::from_fn(page::secured))
+        .layer(axum::middleware::from_fn_with_state(site.clone(), patience::heard_out))
         .with_state(site)
+}
+
+/// Refuses what a foreign page makes a browser send, or asks by a name that is not this machine's: a foreign page's name may
+/// point here. Nothing of this machine is for it, not even its figures.
+async fn at_home(State(site): State<Site>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if !is_own_host(&site, headers) {
+        return page::foreign(&site, request.uri().path());
+    }
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !reads && !is_own_origin(headers) {
+        return stranger();
+    }
+    next.run(request).await
+}
+
+/// Whether a request names this machine, where only this machine may ask.
+fn is_own_host(site: &Site, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        // An IPv6 address without port ends in a bracket.
+        if port.ends_with(']') { host } else { name }
+    });
+    // An address and no name that looks like one: `127.example.org` may point anywhere, and here tomorrow.
+    let is_loopback = name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    let local = ["localhost", "[::1]", ""].contains(&name) || is_loopback;
+    local || !site.loopback
+}
+
+/// Whether a request that may change something, or cost much, comes from no page or from our own: a browser says which.
+fn is_own_origin(headers: &HeaderMap) -> bool {
+    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    if header("sec-fetch-site").is_some_and(|site| !["same-origin", "none"].contains(&site)) {
+        return false;
+    }
+    let host = header("host").unwrap_or_default();
+    header("origin")
+        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host && !from.is_empty()))
+}
+
+fn stranger() -> Response {
+    let error = SqlError::new("forbidden", "this request comes from a foreign page")
+        .detail("The server listens on this machine alone, and answers rows only to requests that name it so.")
+        .hint("Ask localhost or 127.0.0.1.");
+    failure(StatusCode::FORBIDDEN, &error)
 }
 
 /// Start and recovery are done.

@@ -1,6 +1,6 @@
 //! `POST /sql`: one statement, answered as JSON, CSV or an Arrow stream, as the client accepts.
 //!
-//! The body is the statement itself, or `{"sql": "…", "params": […], "limit": 1000}`. A small answer is sent when it is whole, so that
+//! The body is the statement itself, or `{"sql": "…", "params": […], "limit": 1000, "timeout_ms": 500}`. A small answer is sent when it is whole, so that
 //! an error has a status of its own; a large one is sent as it comes, and an error cuts it off, which clients notice.
 
 use std::sync::Arc;
@@ -36,6 +36,8 @@ struct Question {
     values: Vec<Json>,
     /// Rows at most; the statement is given up behind them.
     limit: Option<usize>,
+    /// Longest it may run, where that is shorter than is usual.
+    timeout: Option<Duration>,
 }
 
 pub(super) async fn post(
@@ -43,9 +45,6 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    if let Some(refused) = stranger(&site, &headers) {
-        return refused;
-    }
     let Some(format) = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok())) else {
         let error = SqlError::new("not_acceptable", "no such format")
             .hint("Accept application/json, text/csv or application/vnd.apache.arrow.stream.");
@@ -70,31 +69,6 @@ pub(super) async fn post(
     }
 }
 
-/// Refuses what a foreign page makes a browser send: rows of this machine are not for it.
-fn stranger(site: &Site, headers: &HeaderMap) -> Option<Response> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if header("sec-fetch-site") != "cross-site" && is_own_host(site, headers) {
-        return None;
-    }
-    let error = SqlError::new("forbidden", "this request comes from a foreign page")
-        .detail("The server listens on this machine alone, and answers rows only to requests that name it so.")
-        .hint("Ask localhost or 127.0.0.1.");
-    Some(failure(StatusCode::FORBIDDEN, &error))
-}
-
-/// Whether a request names this machine, where only this machine may ask: a foreign name may have been made to point here.
-pub(super) fn is_own_host(site: &Site, headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        // An IPv6 address without port ends in a bracket.
-        if port.ends_with(']') { host } else { name }
-    });
-    // An address and no name that looks like one: `127.example.org` may point anywhere, and here tomorrow.
-    let is_loopback = name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    let local = ["localhost", "[::1]", ""].contains(&name) || is_loopback;
-    local || !site.loopback
-}
-
 /// What HTTP calls an SQLSTATE.
 fn status(code: &str) -> StatusCode {
     match code {
@@ -112,6 +86,7 @@ fn status(code: &str) -> StatusCode {
 struct Run {
     service: Arc<Service>,
     started: Instant,
+    timeout: Duration,
     failed: bool,
     /// Held until the end.
     #[allow(dead_code, reason = "its drop is its use")]
@@ -137,16 +112,17 @@ struct Chunks {
 
 impl Run {
     fn new(service: Arc<Service>) -> Self {
-        Self { service, started: Instant::now(), failed: false, permit: None }
+        let limits = &service.limits;
+        let timeout = limits.statement_timeout_usual.min(limits.statement_timeout.unwrap_or(Duration::MAX));
+        Self { service, started: Instant::now(), timeout, failed: false, permit: None }
     }
 
     /// Runs the statement up to its first rows. Returns the step with them.
     async fn answer(&mut self, body: &[u8], format: Format) -> Result<(u64, Chunks), SqlError> {
         let question = question(body)?;
+        self.timeout = self.timeout.min(question.timeout.unwrap_or(Duration::MAX));
         let sql = statement(&question.sql)?;
-        let turn = Arc::clone(&self.service.running).acquire_owned();
-        let turn = async { turn.await.map_err(|_| SqlError::internal("no statement may run")) };
-        self.permit = Some(self.timed(turn).await?);
+        self.permit = Some(self.timed(self.service.turn()).await?);
         let reader = Arc::clone(&self.service.reader);
         let context = QueryContext::default();
         let params = match question.values.as_slice() {
@@ -209,15 +185,10 @@ impl Run {
     /// Work within the time that a statement has; a panic is its error.
     async fn timed<T>(&self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
         let late = || SqlError::new("57014", "canceling statement due to statement timeout");
-        match self.service.limits.statement_timeout {
-            None => guarded(work).await,
-            Some(timeout) => {
-                let left = timeout.saturating_sub(self.started.elapsed());
-                // A statement at its limit still gets a moment, so that what is ready is answered.
-                let left = left.max(Duration::from_millis(1));
-                tokio::time::timeout(left, guarded(work)).await.unwrap_or_else(|_| Err(late()))
-            }
-        }
+        let left = self.timeout.saturating_sub(self.started.elapsed());
+        // A statement at its limit still gets a moment, so that what is ready is answered.
+        let left = left.max(Duration::from_millis(1));
+        tokio::time::timeout(left, guarded(work)).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -225,7 +196,7 @@ fn question(body: &[u8]) -> Result<Question, SqlError> {
     let text = std::str::from_utf8(body).map_err(|_| SqlError::new("22021", "the statement is not UTF-8"))?;
     // No statement begins with a brace.
     if !text.trim_start().starts_with('{') {
-        return Ok(Question { sql: text.to_owned(), values: Vec::new(), limit: None });
+        return Ok(Question { sql: text.to_owned(), values: Vec::new(), limit: None, timeout: None });
     }
     let wrong = |detail: String| {
         SqlError::new("22P02", "the body is no question")
@@ -252,9 +223,16 @@ fn question(body: &[u8]) -> Result<Question, SqlError> {
             None => return Err(wrong("\"limit\" is no number of rows.".to_owned())),
         },
     };
+    let timeout = match fields.remove("timeout_ms") {
+        None | Some(Json::Null) => None,
+        Some(timeout) => match timeout.as_u64() {
+            Some(timeout) => Some(Duration::from_millis(timeout)),
+            None => return Err(wrong("\"timeout_ms\" is no number of milliseconds.".to_owned())),
+        },
+    };
     match fields.keys().next() {
         Some(unknown) => Err(wrong(format!("\"{unknown}\" is not known."))),
-        None => Ok(Question { sql, values, limit }),
+        None => Ok(Question { sql, values, limit, timeout }),
     }
 }
 

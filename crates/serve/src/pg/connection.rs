@@ -70,6 +70,10 @@ pub(super) struct Connection {
     run: Option<Run>,
     /// After an error of the extended protocol: everything up to the next Sync is left out.
     skipping: bool,
+    /// Since when the client keeps a step readable.
+    held_since: Option<Instant>,
+    /// What the client sends before it hears that it must go is read, or it would not hear it.
+    unread: bool,
 }
 
 /// A running statement.
@@ -88,7 +92,19 @@ impl Connection {
         cancel: watch::Receiver<u64>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { socket, input, out: BytesMut::new(), service, session, cancel, stop, run: None, skipping: false }
+        Self {
+            socket,
+            input,
+            out: BytesMut::new(),
+            service,
+            session,
+            cancel,
+            stop,
+            run: None,
+            skipping: false,
+            held_since: None,
+            unread: false,
+        }
     }
 
     /// Answers until the client leaves, breaks the protocol, or we stop.
@@ -112,24 +128,50 @@ impl Connection {
         if !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
             debug!("a client left before it heard why");
         }
+        if self.unread {
+            let rest = async {
+                let mut rest = vec![0; READ_BYTES];
+                while matches!(self.socket.read(&mut rest).await, Ok(read) if read > 0) {}
+            };
+            if tokio::time::timeout(self.service.limits.message_timeout, rest).await.is_err() {
+                debug!("a client sent on after it was told to go");
+            }
+        }
     }
 
     /// The next message. What was not sent yet goes out before we wait.
     async fn receive(&mut self) -> Result<Framed, Failure> {
+        let (mut begun, mut room) = (None, None);
         loop {
-            if let Some(framed) =
-                frame::next(&mut self.input, self.service.limits.message_bytes).map_err(Failure::Fatal)?
-            {
+            let framed = frame::next(&mut self.input, self.service.limits.message_bytes);
+            self.unread = framed.is_err();
+            if let Some(framed) = framed.map_err(Failure::Fatal)? {
                 return Ok(framed);
             }
             self.flush().await?;
+            if let Some(bytes) = frame::announced(&self.input).filter(|bytes| *bytes > AHEAD_BYTES)
+                && room.is_none()
+            {
+                let taken = self.service.incoming.take(bytes);
+                self.unread = taken.is_none();
+                room = Some(taken.ok_or_else(|| Failure::Fatal(crowded()))?);
+                self.input.reserve(bytes);
+            }
             self.input.reserve(READ_BYTES);
-            let patience = self.service.limits.pin_timeout;
-            let is_pinned = self.session.context.at.is_some();
+            let limits = &self.service.limits;
+            let now = Instant::now();
+            if begun.is_none() && !self.input.is_empty() {
+                begun = now.checked_add(limits.message_timeout);
+            }
+            self.held_since = self.session.keeps_step().then(|| self.held_since.unwrap_or(now));
+            let alone = self.held_since.and_then(|_| now.checked_add(limits.pin_timeout));
+            let held = self.held_since.and_then(|since| since.checked_add(limits.hold_timeout));
             tokio::select! {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => return Err(stopping()),
-                () = tokio::time::sleep(patience), if is_pinned => return Err(Failure::Fatal(left_alone())),
+                () = until(alone) => return Err(Failure::Fatal(left_alone())),
+                () = until(held) => return Err(Failure::Fatal(held_too_long())),
+                () = until(begun) => return Err(Failure::Fatal(half_sent())),
                 read = self.socket.read_buf(&mut self.input) => if !matches!(read, Ok(read) if read > 0) {
                     return Err(Failure::Gone);
                 },
@@ -221,8 +263,8 @@ impl Connection {
         if self.run.as_ref().is_some_and(|run| run.permit.is_some()) {
             return Ok(());
         }
-        let turn = Arc::clone(&self.service.running).acquire_owned();
-        let permit = self.attend(async { turn.await.map_err(|_| SqlError::internal("no statement may run")) }).await?;
+        let service = Arc::clone(&self.service);
+        let permit = self.attend(service.turn()).await?;
         if let Some(run) = &mut self.run {
             run.permit = Some(permit);
         }
@@ -295,6 +337,22 @@ fn left_alone() -> SqlError {
     SqlError::new("25P03", "terminating connection due to idle-in-transaction timeout")
         .detail("The transaction was answered at one step, which had to be kept for it.")
         .hint("Ask without long pauses inside of it, or without repeatable read.")
+}
+
+/// Nor for one that keeps asking.
+fn held_too_long() -> SqlError {
+    SqlError::new("25P03", "terminating connection because it keeps one step for too long")
+        .detail("Its transaction is answered at one step, or it has a cursor that was read in part; the step had to be kept for it.")
+        .hint("Commit, or close the cursor, and begin anew.")
+}
+
+fn half_sent() -> SqlError {
+    SqlError::new("08P01", "terminating connection because a message was not sent to its end in time")
+}
+
+fn crowded() -> SqlError {
+    SqlError::new("53200", "too many large messages arrive at once")
+        .hint("Connect again in a moment, or send less at once.")
 }
 
 fn stopping() -> Failure {

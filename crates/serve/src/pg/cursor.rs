@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::Array as _;
 use futures::StreamExt;
 
 use super::connection::{Connection, Failure};
@@ -9,6 +10,9 @@ use super::session::{Portal, PortalState, Running, Transaction};
 use crate::reader::{Param, SqlError};
 use crate::sql::Command;
 use crate::sql::command::{FetchRows, Inner};
+
+/// Bytes of rows that a FETCH collects: it is known to succeed before its first row is sent.
+const FETCHED_BYTES_MAX: usize = 64 << 20;
 
 impl Connection {
     /// Makes a cursor; its rows are asked for at the first FETCH. Returns the tag.
@@ -29,10 +33,19 @@ impl Connection {
         }
         self.room_for_portal()?;
         let prepared = Arc::new(self.prepare(&query.text, &[]).await.map_err(|failure| failure.within(query.offset))?);
+        let bytes = prepared.bytes().saturating_add(Portal::bytes(params, &[]));
+        let kept = self.session.keep(bytes, &self.service.kept)?;
         if prepared.command != Some(Command::Read) {
             return Err(SqlError::new("42601", "a cursor needs a query").into());
         }
-        let portal = Portal { prepared, params: params.to_vec(), binary: Vec::new(), state: PortalState::New, hold };
+        let portal = Portal {
+            prepared,
+            params: params.to_vec(),
+            binary: Vec::new(),
+            state: PortalState::New,
+            hold,
+            _kept: kept,
+        };
         self.session.portals.insert(name.to_owned(), portal);
         Ok("DECLARE CURSOR".to_owned())
     }
@@ -43,10 +56,19 @@ impl Connection {
         let FetchRows::Count(count) = rows else { return Ok(running) };
         let schema = Arc::clone(&running.schema);
         let mut batches = Vec::new();
-        let mut left = count;
+        let (mut left, mut bytes) = (count, 0_usize);
         while left > 0 {
             let Some(batch) = self.attend(running.next(left)).await? else { break };
             left -= batch.num_rows();
+            let columns = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+            let columns = columns.sum::<Result<usize, _>>().map_err(|e| SqlError::internal(e.to_string()))?;
+            bytes = bytes.saturating_add(columns);
+            if bytes > FETCHED_BYTES_MAX {
+                return Err(SqlError::new("54000", format!("{count} rows of cursor \"{name}\" are too many at once"))
+                    .detail(format!("They have more than {FETCHED_BYTES_MAX} bytes."))
+                    .hint("Fetch fewer rows at a time, or FETCH ALL, which sends them as they come.")
+                    .into());
+            }
             batches.push(Ok(batch));
         }
         self.keep(name, running);

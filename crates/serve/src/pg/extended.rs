@@ -67,7 +67,9 @@ impl Connection {
                 .hint("Close statements that are no longer used (DEALLOCATE ALL).")
                 .into());
         }
-        let prepared = self.prepare(&query, types).await?;
+        let mut prepared = self.prepare(&query, types).await?;
+        let bytes = prepared.bytes().saturating_add(name.len());
+        prepared.kept = Some(self.session.keep(bytes, &self.service.kept)?);
         self.session.statements.insert(name, Arc::new(prepared));
         self.send(&Reply::ParseComplete(ParseComplete::new()));
         Ok(())
@@ -83,6 +85,7 @@ impl Connection {
                 command: None,
                 parameters: Vec::new(),
                 columns: None,
+                kept: None,
             });
         };
         if statements.len() > 1 {
@@ -109,6 +112,7 @@ impl Connection {
             command: Some(command),
             parameters,
             columns,
+            kept: None,
         })
     }
 
@@ -126,7 +130,8 @@ impl Connection {
         let params = params(&prepared, &bind)?;
         let width = prepared.columns.as_ref().map_or(0, |columns| columns.fields().len());
         let binary = formats(&bind.result_formats, width, "result")?;
-        let portal = Portal { prepared, params, binary, state: PortalState::New, hold: false };
+        let kept = self.session.keep(Portal::bytes(&params, &binary), &self.service.kept)?;
+        let portal = Portal { prepared, params, binary, state: PortalState::New, hold: false, _kept: kept };
         self.session.portals.insert(bind.portal, portal);
         self.send(&Reply::BindComplete(BindComplete::new()));
         Ok(())

@@ -70,12 +70,17 @@ pub(super) fn next(input: &mut BytesMut, bytes_max: usize) -> Result<Option<Fram
             .detail(format!("Messages have up to {bytes_max} bytes.")));
     }
     if input.len() < 1 + length {
-        input.reserve(1 + length - input.len());
         return Ok(None);
     }
     let mut body = input.split_to(1 + length).freeze();
     body.advance(5);
     Ok(Some(Framed { extended: b"PBDECSH".contains(&kind), request: request(kind, body) }))
+}
+
+/// Bytes of the message that `input` begins with, as far as it says.
+pub(super) fn announced(input: &BytesMut) -> Option<usize> {
+    let length = input.get(1..5)?;
+    Some(1 + u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize)
 }
 
 fn request(kind: u8, body: Bytes) -> Result<Request, SqlError> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -15,7 +15,7 @@ use pgwire::messages::response::TransactionStatus;
 
 use super::settings::{Change, Settings};
 use crate::reader::{Answer, OnStale, Param, QueryContext, SqlError};
-use crate::service::Site;
+use crate::service::{Limits, Room, Site, Taken};
 use crate::sql::Command;
 
 /// The memory of a connection.
@@ -27,6 +27,14 @@ pub(super) struct Session {
     pub(super) transaction: Transaction,
     pub(super) statements: BTreeMap<String, Arc<Prepared>>,
     pub(super) portals: BTreeMap<String, Portal>,
+    /// What statements and portals may keep.
+    room: Arc<Room>,
+}
+
+/// Room that a statement or portal takes, of its session and of all.
+pub(super) struct Kept {
+    _own: Taken,
+    _all: Taken,
 }
 
 /// Where a transaction stands.
@@ -58,6 +66,18 @@ pub(super) struct Prepared {
     pub(super) parameters: Vec<Parameter>,
     /// Columns of its answer, where it has one.
     pub(super) columns: Option<SchemaRef>,
+    /// The room it takes; none of what is only looked at.
+    pub(super) kept: Option<Kept>,
+}
+
+impl Prepared {
+    /// About what it takes: its text, once more as what it was recognised as, and an entry per parameter and column.
+    pub(super) fn bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = 128;
+        let columns = self.columns.as_ref().map_or(0, |columns| columns.fields().len());
+        let entries = self.parameters.len().saturating_add(columns).saturating_add(2);
+        self.sql.len().saturating_mul(2).saturating_add(entries.saturating_mul(ENTRY_BYTES))
+    }
 }
 
 /// Type of a parameter.
@@ -78,6 +98,15 @@ pub(super) struct Portal {
     pub(super) state: PortalState,
     /// Outlives its transaction (a cursor WITH HOLD).
     pub(super) hold: bool,
+    /// The room its values take.
+    pub(super) _kept: Kept,
+}
+
+impl Portal {
+    /// About what values take.
+    pub(super) fn bytes(params: &[Param], binary: &[bool]) -> usize {
+        params.iter().map(|param| param.0.get_array_memory_size()).fold(binary.len(), usize::saturating_add)
+    }
 }
 
 /// How far a portal is.
@@ -135,9 +164,10 @@ impl From<Answer> for Running {
 }
 
 impl Session {
-    pub(super) fn new(context: QueryContext, site: &Site) -> Self {
+    pub(super) fn new(context: QueryContext, site: &Site, limits: &Limits) -> Self {
         Self {
-            settings: Settings::new(site, &context.user),
+            settings: Settings::new(site, &context.user, limits.statement_timeout_usual),
+            room: Room::new(limits.session_bytes),
             schema: site.schema.clone(),
             context,
             transaction: Transaction::None,
@@ -168,6 +198,23 @@ impl Session {
         self.context.search_path = if path == self.schema { Vec::new() } else { schemas.collect() };
         let fails = self.settings.get("tidemill.on_stale").is_some_and(|word| word.eq_ignore_ascii_case("error"));
         self.context.on_stale = if fails { OnStale::Error } else { OnStale::Serve };
+    }
+
+    /// Whether a step must stay readable for this client while it does nothing.
+    pub(super) fn keeps_step(&self) -> bool {
+        let is_read_in_part = |portal: &Portal| matches!(portal.state, PortalState::Running(_));
+        self.context.at.is_some() || self.portals.values().any(is_read_in_part)
+    }
+
+    /// Room for what a prepared statement or a portal keeps.
+    pub(super) fn keep(&self, bytes: usize, all: &Arc<Room>) -> Result<Kept, SqlError> {
+        let full = |whose: &str| {
+            SqlError::new("53400", format!("the prepared statements and cursors {whose} take too much memory"))
+                .hint("Close those that are no longer used (DEALLOCATE ALL, CLOSE ALL).")
+        };
+        let own = self.room.take(bytes).ok_or_else(|| full("of this session"))?;
+        let all = all.take(bytes).ok_or_else(|| full("of all sessions"))?;
+        Ok(Kept { _own: own, _all: all })
     }
 
     /// Ends a transaction: its portals go, cursors WITH HOLD stay unless it failed.

@@ -84,11 +84,12 @@ pub(super) struct Change {
 }
 
 impl Settings {
-    pub(super) fn new(site: &Site, user: &str) -> Self {
+    pub(super) fn new(site: &Site, user: &str, timeout: Duration) -> Self {
         let mut defaults: BTreeMap<String, String> =
             KNOWN.iter().map(|known| (known.name.to_lowercase(), known.default.to_owned())).collect();
         defaults.insert("server_version".to_owned(), format!("16.0 (Tidemill {})", site.version));
         defaults.insert("search_path".to_owned(), site.schema.clone());
+        defaults.insert("statement_timeout".to_owned(), shown(timeout));
         defaults.insert("session_authorization".to_owned(), user.to_owned());
         Self { values: defaults.clone(), defaults }
     }
@@ -207,6 +208,17 @@ fn warning(key: &str, value: &str, known: bool) -> Option<SqlError> {
     }
     let ours = known || key == "timezone" || key.contains('.');
     (!ours).then(|| SqlError::new("01000", format!("parameter \"{key}\" has no effect here")))
+}
+
+/// As PostgreSQL shows it: in the largest unit that leaves no rest.
+fn shown(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms {
+        0 => "0".to_owned(),
+        _ if ms % 60_000 == 0 => format!("{}min", ms / 60_000),
+        _ if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        _ => format!("{ms}ms"),
+    }
 }
 
 /// `500`, `500ms`, `5s`, `1 min`.

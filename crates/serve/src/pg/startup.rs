@@ -162,7 +162,7 @@ fn session(login: &Login, service: &Service, pid: i32) -> Result<(Session, Vec<S
     if context.database.is_empty() {
         context.database.clone_from(&context.user);
     }
-    let mut session = Session::new(context, &service.site);
+    let mut session = Session::new(context, &service.site, &service.limits);
     for (name, value) in settings {
         session.set(&name, Some(value))?;
     }

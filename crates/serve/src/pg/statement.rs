@@ -21,6 +21,9 @@ use crate::value::array::length_prefixed;
 /// Rows written before the next look at what may end the statement.
 const ROWS_AT_ONCE: usize = 1_024;
 
+/// Replies of large rows that are collected at most.
+const OUT_BYTES_MAX: usize = 1 << 20;
+
 /// A statement that has begun.
 pub(super) enum Opened {
     /// It has rows; the word is what its tag says.
@@ -96,6 +99,9 @@ impl Connection {
             let columns = columns(&batch)?;
             for row in 0..batch.num_rows() {
                 data_row(&mut self.out, &columns, binary, row)?;
+                if self.out.len() >= OUT_BYTES_MAX {
+                    self.flush().await?;
+                }
             }
             sent += batch.num_rows();
             self.flush_much().await?;

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use crate::http::answer::type_name;
 use crate::pg::parameter::undeclared;
-use crate::reader::{Param, QueryContext, SqlError};
+use crate::reader::{Lane, Param, QueryContext, SqlError};
 use crate::service::{Service, guarded};
 use crate::value::{Cells, Column};
 
@@ -54,7 +54,8 @@ async fn rows(
     rows_max: usize,
     context: &QueryContext,
 ) -> Result<Grid, SqlError> {
-    let _turn = service.running.acquire().await.map_err(|_| SqlError::internal("no statement may run"))?;
+    let _turn = service.panels.acquire().await.map_err(|_| SqlError::internal("no statement may run"))?;
+    let context = &QueryContext { lane: Lane::Page, ..context.clone() };
     let params = match values {
         [] => Vec::new(),
         values => params(values, &service.reader.describe(sql, &[], context).await?.parameters)?,

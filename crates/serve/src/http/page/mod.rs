@@ -45,7 +45,7 @@ const SECURITY: [(HeaderName, &str); 5] = [
 type Words = Query<BTreeMap<String, String>>;
 
 /// Routes of the page.
-pub(super) fn routes(site: &Site) -> Router<Site> {
+pub(super) fn routes() -> Router<Site> {
     Router::new()
         .route("/", get(home))
         .route("/models/{schema}/{name}", get(model))
@@ -59,7 +59,6 @@ pub(super) fn routes(site: &Site) -> Router<Site> {
         .route("/system", get(system))
         .route("/events/{*topic}", get(live::events))
         .route("/assets/{path}", get(file))
-        .layer(axum::middleware::from_fn_with_state(site.clone(), own_name))
 }
 
 /// Puts the headers of [`SECURITY`] on an answer.
@@ -71,16 +70,16 @@ pub(super) async fn secured(request: Request, next: Next) -> Response {
     response
 }
 
-/// Refuses requests by a name that is not this machine's: a foreign page's name may point here.
-async fn own_name(State(site): State<Site>, request: Request, next: Next) -> Response {
-    if !super::sql::is_own_host(&site, request.headers()) {
-        let trouble = Trouble {
-            message: "This server listens on this machine alone, and answers only requests that name it so.".to_owned(),
-            hint: "Ask localhost or 127.0.0.1.".to_owned(),
-        };
-        return failed(&site.service, StatusCode::FORBIDDEN, "Not here", trouble);
+/// Refuses a request by a name that is not this machine's: to programs as they read it, to people as a page.
+pub(super) fn foreign(site: &Site, path: &str) -> Response {
+    if ["/sql", "/metrics", "/health/livez", "/health/startupz", "/health/readyz"].contains(&path) {
+        return super::stranger();
     }
-    next.run(request).await
+    let trouble = Trouble {
+        message: "This server listens on this machine alone, and answers only requests that name it so.".to_owned(),
+        hint: "Ask localhost or 127.0.0.1.".to_owned(),
+    };
+    failed(&site.service, StatusCode::FORBIDDEN, "Not here", trouble)
 }
 
 fn frame(service: &Service) -> Frame {

@@ -1,0 +1,233 @@
+//! A physical plan whose every node looks at the query's [`Watch`] before each batch, and gives way to others.
+//!
+//! Two things could keep a thread for minutes: an operator that finds input ready whenever it asks, and a join that compares
+//! each row of one side with each of the other before it has a batch to hand on. For the first each node's stream takes part
+//! in tokio's budget; for the second a join's condition looks at the watch, block by block.
+//!
+//! The nodes are wrapped after all rules have run, and stand for the wrapped ones where somebody asks for their kind.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::internal_err;
+use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{
+    HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
+};
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
+use futures::Stream;
+
+use crate::watch::{self, Watch};
+
+/// The plan with all its nodes watched.
+pub(crate) fn watched(plan: Arc<dyn ExecutionPlan>, watch: &Arc<Watch>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let input = with_condition(node, watch)?;
+        Ok(Transformed::yes(Arc::new(WatchedExec { input, watch: Arc::clone(watch) }) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
+}
+
+/// A join with its condition watched; any other node as it is.
+fn with_condition(node: Arc<dyn ExecutionPlan>, watch: &Arc<Watch>) -> Result<Arc<dyn ExecutionPlan>> {
+    let condition = |filter: &JoinFilter| {
+        let inner = Arc::clone(filter.expression());
+        let watched = Condition { inner, watch: Arc::clone(watch) };
+        JoinFilter::new(Arc::new(watched), filter.column_indices().to_vec(), Arc::clone(filter.schema()))
+    };
+    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        return Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(condition(filter))).build()?));
+    }
+    if let Some(join) = node.downcast_ref::<HashJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        return join.builder().with_filter(Some(condition(filter))).build_exec();
+    }
+    if let Some(join) = node.downcast_ref::<SortMergeJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        return Ok(Arc::new(SortMergeJoinExec::try_new(
+            Arc::clone(join.left()),
+            Arc::clone(join.right()),
+            join.on().to_vec(),
+            Some(condition(filter)),
+            join.join_type(),
+            join.sort_options().to_vec(),
+            join.null_equality(),
+        )?));
+    }
+    Ok(node)
+}
+
+/// A node and its watch.
+#[derive(Debug)]
+struct WatchedExec {
+    input: Arc<dyn ExecutionPlan>,
+    watch: Arc<Watch>,
+}
+
+impl DisplayAs for WatchedExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.input.fmt_as(format, f)
+    }
+}
+
+impl ExecutionPlan for WatchedExec {
+    fn name(&self) -> &str {
+        self.input.name()
+    }
+
+    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
+        Some(self.input.as_ref())
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    /// Those of the node itself: whoever walks the plan sees each node once.
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.input.children()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.input.apply_expressions(f)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = Arc::clone(&self.input).replace_children(children, options)?;
+        Ok(Arc::new(Self { input, watch: Arc::clone(&self.watch) }))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(
+            children,
+            ReplaceChildrenOptions::new(datafusion::physical_plan::ChildrenPropertiesMode::Recompute),
+        )
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        Ok(Box::pin(WatchedStream { input, watch: Arc::clone(&self.watch) }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.input.metrics()
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = Arc::clone(&self.input).reset_state()?;
+        Ok(Arc::new(Self { input, watch: Arc::clone(&self.watch) }))
+    }
+}
+
+/// A node's batches.
+struct WatchedStream {
+    input: SendableRecordBatchStream,
+    watch: Arc<Watch>,
+}
+
+impl Stream for WatchedStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Err(ended) = self.watch.look() {
+            return Poll::Ready(Some(Err(ended)));
+        }
+        let budget = ready!(tokio::task::coop::poll_proceed(context));
+        let watch = Arc::clone(&self.watch);
+        let polled = watch.over(|| self.input.as_mut().poll_next(context));
+        if polled.is_ready() {
+            budget.made_progress();
+            // Whoever asked goes on with these rows.
+            watch::next_batch();
+        }
+        polled
+    }
+}
+
+impl RecordBatchStream for WatchedStream {
+    fn schema(&self) -> SchemaRef {
+        self.input.schema()
+    }
+}
+
+/// A join's condition, asked once per block of pairs.
+#[derive(Debug)]
+struct Condition {
+    inner: Arc<dyn PhysicalExpr>,
+    watch: Arc<Watch>,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl PartialEq for Condition {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.eq(&other.inner)
+    }
+}
+
+impl Eq for Condition {}
+
+impl Hash for Condition {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
+    }
+}
+
+impl PhysicalExpr for Condition {
+    fn data_type(&self, input: &Schema) -> Result<DataType> {
+        self.inner.data_type(input)
+    }
+
+    fn nullable(&self, input: &Schema) -> Result<bool> {
+        self.inner.nullable(input)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        self.watch.look()?;
+        watch::next_batch();
+        self.inner.evaluate(batch)
+    }
+
+    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
+        self.inner.return_field(input)
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.inner]
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        let Some(inner) = children.pop() else { return internal_err!("a condition has an inside") };
+        Ok(Arc::new(Self { inner, watch: Arc::clone(&self.watch) }))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt_sql(f)
+    }
+}
