@@ -45,6 +45,7 @@ pub use column::{SourceColumn, relation_schema};
 pub use compressed::{inflate_mariadb, inflate_mariadb_block};
 pub(crate) use period::{ROW_END, ROW_START};
 pub use plan::Plan;
+pub(crate) use rows::has_no_foreign_key_checks;
 pub use rows::{Decoded, Rejected, RowsKind, table_id};
 pub use snapshot::{BadCell, SnapshotPlan};
 pub use table_map::TableMap;
@@ -104,8 +105,8 @@ impl DecodeError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::MissingColumns { .. } => {
-                "Run `SET GLOBAL binlog_row_image = FULL` and reconnect the writers; then `tidemill resnapshot --all` loads all \
-                 tables again from where the log is now."
+                "The table is loaded again whenever it is written so. Run `SET GLOBAL binlog_row_image = FULL` and reconnect the \
+                 writers, some of which may set it for their session."
             }
             Self::ColumnCount { .. } => "The table was altered: read its columns again.",
             Self::Damaged(_) => "The event is not as the server's documentation says. Please report it with its bytes.",

@@ -61,6 +61,12 @@ pub fn table_id(payload: &[u8]) -> Option<u64> {
     Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
+/// Whether the rows were changed by a session with `foreign_key_checks` off, for which no foreign key does anything.
+pub(crate) fn has_no_foreign_key_checks(payload: &[u8]) -> bool {
+    const NO_FOREIGN_KEY_CHECKS: u8 = 2;
+    payload.get(6).is_some_and(|flags| flags & NO_FOREIGN_KEY_CHECKS != 0)
+}
+
 /// The part of an event in front of its rows.
 pub(super) struct Header<'a> {
     pub(super) kind: RowsKind,
