@@ -345,6 +345,15 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
         }
     };
     for word in words {
+        match word {
+            "unchecked" => body[6] |= 2,
+            // The first column alone is there, it says.
+            "partial" => body[11..].fill(1),
+            _ => {}
+        }
+        if !word.contains(',') {
+            continue;
+        }
         for image in word.split("=>") {
             let (id, name) = image.split_once(',').ok_or("ID,NAME")?;
             body.push(if name == "NULL" { 0b10 } else { 0 });

@@ -4,6 +4,7 @@
 //! start POSITION [loading]      two tables: shop.orders(id int primary key, name varchar(20)), shop.bag without the key;
 //!                               loading: their loads have begun at the position
 //!     waiting                   their loads have not begun
+//!     broken                    their loads were under way when we stopped, and in doubt
 //!     rows=N bytes=N            the limits of a batch
 //! server mysql|mariadb N [fold] what the log is of: a version like 80404; names of tables differ by more than case or not
 //! events [crc32]                plays the lines of the body; prints what the capture asks for or complains of, and the
@@ -15,11 +16,14 @@
 //!     session [db=NAME] [mode=N] [charset=NAME] [dbs=NAME,…]   of the statements that follow
 //!     xa-prepare HEX [one-phase]
 //!     map ID TABLE [columns=N]  table map; of shop.orders with another number of columns if asked
-//!     insert ID ID,NAME …       rows;  delete likewise;  update ID OLD=>NEW …
+//!     insert ID ID,NAME …       rows;  delete likewise;  update ID OLD=>NEW …; `unchecked` (in front): while foreign keys are
+//!                               not checked; `partial`: with the first column alone
 //!     payload LINE; LINE; …     the lines inside a compressed transaction;  zipped likewise, and compressed indeed
 //!     garbage HEX               an event with this body, as a rows event
 //! chunk TABLE FILE:OFFSET [complete]   rows of the body arrive with this end of the log; placed or waits
 //! described TABLE same|altered|gone   the answer to a request to look at a table again; prints what goes out before
+//! keys                          the server's foreign keys whose actions its log does not have, a line each, as
+//!                               CHILD(COLUMN,…) PARENT(COLUMN,…) ON_DELETE ON_UPDATE
 //! begin FILE:OFFSET [altered|gone]    loads that wait begin, the log ending there; prints which
 //! ask TABLE                     a person wants it loaded again
 //! abandon                       the connection is lost
@@ -85,6 +89,10 @@ impl Driver for CaptureDriver {
                     out += "void\n";
                 }
                 Ok(out)
+            }
+            "keys" => {
+                self.replay()?.set_keys(&block.body)?;
+                Ok(String::new())
             }
             "begin" => {
                 let (file, offset) = place(arguments[0])?;
@@ -205,9 +213,10 @@ impl CaptureDriver {
         // Everything up to the word `loading` is the position; it may hold a space before its GTIDs.
         let loading = arguments.contains(&"loading");
         let waiting = arguments.contains(&"waiting");
+        let broken = arguments.contains(&"broken");
         let mut limits = Limits::default();
         let mut text = Vec::new();
-        for argument in arguments.iter().copied().filter(|a| !["loading", "waiting"].contains(a)) {
+        for argument in arguments.iter().copied().filter(|a| !["loading", "waiting", "broken"].contains(a)) {
             match argument.split_once('=') {
                 Some(("rows", n)) => limits.rows_max = n.parse().map_err(|_| "rows=N")?,
                 Some(("bytes", n)) => limits.bytes_max = n.parse().map_err(|_| "bytes=N")?,
@@ -217,7 +226,11 @@ impl CaptureDriver {
         let text = text.join(" ");
         let offset = text.split(' ').next().and_then(|p| p.rsplit_once(':')).ok_or("FILE:OFFSET")?.1;
         self.builder = EventBuilder::new(offset.parse().map_err(|_| "offset")?);
-        let load = || if loading || waiting { Load::Pending { cursor: None } } else { Load::Complete };
+        let load = || match () {
+            () if broken => Load::Pending { cursor: Some(Vec::new()) },
+            () if loading || waiting => Load::Pending { cursor: None },
+            () => Load::Complete,
+        };
         let tables = vec![table(0, "orders", true, load()), table(1, "bag", false, load())];
         let mut replay = Replay::with_limits(tables, &text, limits)?;
         if loading {

@@ -200,6 +200,12 @@ pub(super) fn trials(server: &'static str, port: u16) -> Vec<Trial> {
         }
     }
     out.push(trial(server, "repair_dropped", move || dropped(server, port)));
+    out.push(trial(server, "repair_cascades", move || cascades(server, port)));
+    out.push(trial(server, "repair_partial_rows", move || partial(server, port)));
+    out.push(trial(server, "repair_labels", move || labels(server, port)));
+    if server == "mariadb" {
+        out.push(trial(server, "repair_versioned", move || versioned(server, port)));
+    }
     out.push(trial(server, "repair_ghosts", move || ghosts(server, port)));
     out
 }
@@ -266,7 +272,7 @@ impl Followed {
 
     async fn compare(&self, shop: &Shop, after: &str) -> Outcome {
         for (i, name) in self.names.iter().enumerate() {
-            let columns = &self.mirror.tables[i].table.columns;
+            let columns = &self.mirror.tables[i].table.schema.columns;
             let list: Vec<String> = columns.iter().map(|c| format!("COALESCE(`{}`, 'NULL')", c.name)).collect();
             let wanted = shop.content(&list.join(", "), &format!("`{name}`")).await?;
             expect_equal(&format!("{name} after {after}"), &self.mirror.content(i), &wanted)?;
@@ -344,6 +350,174 @@ async fn dropped(server: &str, port: u16) -> Outcome {
     followed.settle(&shop).await?;
     followed.stop().await;
     followed.compare(&shop, "it came back").await
+}
+
+/// Foreign keys delete and change rows of tables that refer to others: MySQL logs it, MariaDB does not.
+async fn cascades(server: &str, port: u16) -> Outcome {
+    let tables = [
+        "CREATE TABLE par (id INT PRIMARY KEY, n INT)",
+        "CREATE TABLE chi (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES par (id) ON DELETE CASCADE ON UPDATE CASCADE)",
+        "CREATE TABLE grand (id INT PRIMARY KEY, c INT, FOREIGN KEY (c) REFERENCES chi (id) ON DELETE SET NULL)",
+        "CREATE TABLE tree (id INT PRIMARY KEY, up INT, FOREIGN KEY (up) REFERENCES tree (id) ON DELETE CASCADE)",
+        "CREATE TABLE late (id INT PRIMARY KEY, p INT)",
+        "INSERT INTO par VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)",
+        "INSERT INTO chi VALUES (10, 1), (20, 2), (30, 3), (40, 4)",
+        "INSERT INTO grand VALUES (100, 10), (200, 20)",
+        "INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, NULL)",
+        "INSERT INTO late VALUES (1, 5), (2, 6)",
+    ];
+    let shop = Shop::new(server, port, "cascades", &tables).await?;
+    let mut followed = Followed::start(&shop, &["chi", "grand", "tree", "late"]).await?;
+    followed.settle(&shop).await?;
+    let mut conn = shop.conn().await?;
+    let is_logged = server == "mysql";
+    let at_least = |least: usize| if is_logged { 0..=0 } else { least..=2 * least };
+    let rounds: [(&[&str], usize); 6] = [
+        (&["UPDATE par SET n = n + 1", "INSERT INTO par VALUES (7, 7)"], 0),
+        (&["DELETE FROM par WHERE id = 1", "UPDATE par SET id = 22 WHERE id = 2"], 2),
+        (&["DELETE FROM tree WHERE id = 1"], 1),
+        (&["SET foreign_key_checks = 0", "DELETE FROM par WHERE id = 4", "SET foreign_key_checks = 1"], 0),
+        (
+            &[
+                "ALTER TABLE late ADD FOREIGN KEY (p) REFERENCES par (id) ON DELETE CASCADE",
+                "DELETE FROM par WHERE id = 5",
+            ],
+            1,
+        ),
+        (&["DELETE c FROM par c WHERE id IN (3, 6)", "INSERT INTO chi VALUES (77, 7)"], 1),
+    ];
+    for (round, (statements, least)) in rounds.into_iter().enumerate() {
+        let before = followed.mirror.reloads.len();
+        for sql in statements {
+            run(&mut conn, sql).await?;
+        }
+        followed.settle(&shop).await?;
+        followed.compare(&shop, &format!("round {}", round + 1)).await?;
+        let reloads = &followed.mirror.reloads[before..];
+        let wanted = if least == 0 { 0..=0 } else { at_least(least) };
+        if !wanted.contains(&reloads.len()) && !(least > 0 && !is_logged && reloads.len() > least) {
+            return Err(format!("round {}: {reloads:?}", round + 1));
+        }
+    }
+    // Many deletes are one load, or a few: some come while it is under way.
+    run(&mut conn, "INSERT INTO par SELECT 1000 + a.id * 10 + b.id, 0 FROM tree a, tree b").await?;
+    run(&mut conn, "INSERT INTO par WITH RECURSIVE s AS (SELECT 2000 n UNION ALL SELECT n + 1 FROM s WHERE n < 2300) SELECT n, n FROM s").await?;
+    run(&mut conn, "INSERT INTO chi SELECT id, id FROM par WHERE id >= 2000").await?;
+    let before = followed.mirror.reloads.len();
+    for id in 2000..2300 {
+        run(&mut conn, &format!("DELETE FROM par WHERE id = {id}")).await?;
+    }
+    followed.settle(&shop).await?;
+    // While the source is stopped, too.
+    followed.stop().await;
+    run(&mut conn, "DELETE FROM par WHERE id = 2300").await?;
+    followed.resume(&shop).await?;
+    followed.settle(&shop).await?;
+    followed.stop().await;
+    followed.compare(&shop, "many").await?;
+    let reloads = followed.mirror.reloads.len() - before;
+    if reloads > 30 { Err(format!("{reloads} loads for 300 deletes")) } else { Ok(()) }
+}
+
+/// One session writes rows without all columns: the table is loaded again as often as need be, and everything else flows.
+async fn partial(server: &str, port: u16) -> Outcome {
+    let shop = Shop::new(server, port, "partial", &[T, ROWS, "CREATE TABLE u (id INT PRIMARY KEY)"]).await?;
+    let mut followed = Followed::start(&shop, &["t", "u"]).await?;
+    followed.settle(&shop).await?;
+    let (mut conn, mut whole) = (shop.conn().await?, shop.conn().await?);
+    run(&mut conn, "SET SESSION binlog_row_image = MINIMAL").await?;
+    for round in 0..6 {
+        run(&mut conn, &format!("UPDATE t SET a = {round} WHERE id = 1")).await?;
+        run(&mut whole, &format!("INSERT INTO t VALUES (1{round}, {round}, 7)")).await?;
+        run(&mut conn, &format!("DELETE FROM t WHERE id = 1{round} AND a > 3")).await?;
+        run(&mut whole, &format!("INSERT INTO u VALUES ({round})")).await?;
+        if round % 2 == 1 {
+            followed.settle(&shop).await?;
+            followed.compare(&shop, &format!("round {round}")).await?;
+        }
+    }
+    followed.stop().await;
+    match (&followed.mirror.parked[..], &followed.mirror.reloads[..]) {
+        ([], [(TableId(0), reason), _, _, ..]) if reason.contains("binlog_row_image") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// Labels with characters that `information_schema` does not know, and with those that it puts a backslash before.
+async fn labels(server: &str, port: u16) -> Outcome {
+    let tables = [
+        "CREATE TABLE e (id INT PRIMARY KEY, s ENUM('ü😀', 'x?', 'it''s', 'a\\\\b'), z SET('😀', 'q', '👍🏽') NOT NULL)",
+        "INSERT INTO e VALUES (1, 1, 1), (2, 2, 2), (3, 3, 7), (4, 4, '')",
+    ];
+    let shop = Shop::new(server, port, "labels", &tables).await?;
+    let mut followed = Followed::start(&shop, &["e"]).await?;
+    followed.settle(&shop).await?;
+    followed.compare(&shop, "the load").await?;
+    let mut conn = shop.conn().await?;
+    run(&mut conn, "INSERT INTO e VALUES (5, 1, 5), (6, 4, 4), (7, 2, 3), (8, NULL, '')").await?;
+    followed.settle(&shop).await?;
+    followed.compare(&shop, "the log").await?;
+    run(&mut conn, "ALTER TABLE e MODIFY s ENUM('😇', 'ü😀', 'x?', 'it''s', 'a\\\\b')").await?;
+    run(&mut conn, "INSERT INTO e VALUES (9, 1, 1)").await?;
+    followed.settle(&shop).await?;
+    followed.stop().await;
+    followed.compare(&shop, "the alter").await
+}
+
+/// A table that keeps its history is captured as what its current rows are.
+async fn versioned(server: &str, port: u16) -> Outcome {
+    let tables = [
+        "CREATE TABLE v (id INT PRIMARY KEY, a INT) WITH SYSTEM VERSIONING",
+        "CREATE TABLE w (id INT PRIMARY KEY, rs TIMESTAMP(6) GENERATED ALWAYS AS ROW START, \
+         re TIMESTAMP(6) GENERATED ALWAYS AS ROW END, a INT, PERIOD FOR SYSTEM_TIME (rs, re)) WITH SYSTEM VERSIONING",
+        "CREATE TABLE later (id INT PRIMARY KEY, a INT)",
+        "CREATE TABLE bag (a INT) WITH SYSTEM VERSIONING",
+        "INSERT INTO v VALUES (1, 1), (2, 2), (3, 3)",
+        "UPDATE v SET a = 20 WHERE id = 2",
+        "INSERT INTO w (id, a) VALUES (1, 1), (2, 2)",
+        "UPDATE w SET a = 20 WHERE id = 2",
+        "INSERT INTO later VALUES (1, 1)",
+        "INSERT INTO bag VALUES (1), (1), (2)",
+        "UPDATE bag SET a = 3 WHERE a = 2",
+    ];
+    let shop = Shop::new(server, port, "versioned", &tables).await?;
+    let mut followed = Followed::start(&shop, &["v", "w", "later", "bag"]).await?;
+    followed.settle(&shop).await?;
+    followed.compare(&shop, "the load").await?;
+    let mut conn = shop.conn().await?;
+    let rounds: [&[&str]; 4] = [
+        &[
+            "UPDATE v SET a = a + 1",
+            "DELETE FROM v WHERE id = 1",
+            "REPLACE INTO v VALUES (2, 7)",
+            "UPDATE v SET id = 9 WHERE id = 3",
+        ],
+        &[
+            "UPDATE w SET a = a + 1",
+            "DELETE FROM w WHERE id = 1",
+            "INSERT INTO w (id, a) VALUES (1, 5)",
+            "DELETE HISTORY FROM w",
+        ],
+        &["UPDATE bag SET a = 4 WHERE a = 3", "DELETE FROM bag WHERE a = 1 LIMIT 1", "UPDATE later SET a = 2"],
+        &[
+            "ALTER TABLE later ADD SYSTEM VERSIONING",
+            "UPDATE later SET a = 3",
+            "ALTER TABLE v DROP SYSTEM VERSIONING",
+            "UPDATE v SET a = 8",
+        ],
+    ];
+    for (round, statements) in rounds.into_iter().enumerate() {
+        for sql in statements {
+            run(&mut conn, sql).await?;
+        }
+        followed.settle(&shop).await?;
+        followed.compare(&shop, &format!("round {}", round + 1)).await?;
+        if round < 3 && !followed.mirror.reloads.is_empty() {
+            return Err(format!("loaded again: {:?}", followed.mirror.reloads));
+        }
+    }
+    followed.stop().await;
+    if followed.mirror.parked.is_empty() { Ok(()) } else { Err(format!("parked: {:?}", followed.mirror.parked)) }
 }
 
 /// Rows are deleted in ranges and inserted elsewhere, over and over, while the table is loaded, and loaded again by hand: no

@@ -1,12 +1,14 @@
 //! What `information_schema` says of tables: their columns, keys and sizes, for the tables asked for and no others.
+//!
+//! Labels of enums and sets that it may not show as they are come from the values themselves.
 
 use relation::Schema;
 
 use crate::source::Failure;
 
-use super::decode::{SourceColumn, relation_schema};
-use super::error::{WireError, failure};
-use super::server::unreachable_server;
+use super::decode::{ROW_END, ROW_START, SourceColumn, labels, relation_schema};
+use super::error::{NO_SUCH_TABLE, WireError, failure};
+use super::server::{unclear, unreachable_server};
 use super::wire::Wire;
 use super::{MysqlConfig, login};
 
@@ -57,7 +59,7 @@ async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<Tab
     let Some(kind) = rows.first("TABLE_TYPE") else {
         return Ok(Err("The table does not exist, or the user may not SELECT from it.".to_owned()));
     };
-    if kind != "BASE TABLE" {
+    if kind != "BASE TABLE" && kind != VERSIONED {
         return Ok(Err(format!("It is no table but a {}; changes of it are not logged.", kind.to_lowercase())));
     }
     let rows_estimate = rows.first("TABLE_ROWS").and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -104,7 +106,97 @@ pub(crate) async fn columns(
             name,
         }
     };
-    Ok(Some(rows.rows.into_iter().map(column).collect()))
+    let mut columns: Vec<SourceColumn> = rows.rows.into_iter().map(column).collect();
+    if wire.server.mariadb && wire.server.numbers() >= VERSIONS_SINCE {
+        note_period(wire, &of, &mut columns).await?;
+    }
+    for column in columns.iter_mut().filter(|column| has_doubtful_labels(column)) {
+        match labelled(wire, database, name, column).await {
+            Ok(column_type) => column.column_type = column_type,
+            Err(error) if error.code() == Some(NO_SUCH_TABLE) => return Ok(None),
+            // No labels at all: the column is refused, and says why.
+            Err(error) if error.code().is_some_and(|code| REFUSALS.contains(&code)) => {
+                column.column_type = format!("information_schema does not show all characters of them, and {error}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(columns))
+}
+
+/// A server that does not understand the question for labels, or does not answer it to this user.
+const REFUSALS: [u16; 3] = [1064, 1142, 1143];
+
+/// Whether `information_schema` may show other labels than there are: it has no characters beyond the basic plane, for which it
+/// shows question marks, and puts backslashes before some of the others.
+fn has_doubtful_labels(column: &SourceColumn) -> bool {
+    const WIDE: [&str; 5] = ["utf8mb4", "utf16", "utf16le", "utf32", "gb18030"];
+    let is_wide = || column.charset.as_deref().is_some_and(|charset| WIDE.contains(&charset));
+    let text = &column.column_type;
+    matches!(column.data_type.as_str(), "enum" | "set") && (text.contains('\\') || text.contains('?') && is_wide())
+}
+
+/// The type of an enum or a set with the labels that its values really have: no row is read, a column of the same type is
+/// made up, of all labels by their numbers.
+async fn labelled(wire: &mut Wire, database: &str, name: &str, column: &SourceColumn) -> Result<String, WireError> {
+    let Ok(shown) = labels(column) else { return Ok(column.column_type.clone()) };
+    let depth = if wire.server.mariadb { "max_recursive_iterations" } else { "cte_max_recursion_depth" };
+    const ROUNDS_DEFAULT: usize = 1_000;
+    if shown.len() >= ROUNDS_DEFAULT {
+        wire.execute(&format!("SET SESSION {depth} = {}", shown.len() + 1)).await?;
+    }
+    let next = if column.data_type == "set" { "1 << number" } else { "number + 1" };
+    let rows = wire
+        .query(&format!(
+            "WITH RECURSIVE labels (number, label) AS (\
+             SELECT 0, t.{} FROM (SELECT 1) AS one LEFT JOIN {}.{} AS t ON FALSE \
+             UNION ALL SELECT number + 1, {next} FROM labels WHERE number < {}) \
+             SELECT CONVERT(label USING utf8mb4) FROM labels WHERE number > 0 ORDER BY number",
+            quoted(&column.name),
+            quoted(database),
+            quoted(name),
+            shown.len()
+        ))
+        .await?;
+    let found = rows.rows.into_iter().map(|mut row| row.swap_remove(0)).collect::<Option<Vec<_>>>();
+    let found = found.filter(|found| found.len() == shown.len()).ok_or_else(|| unclear("the labels of a column"))?;
+    let quoted: Vec<String> = found.iter().map(|label| format!("'{}'", label.replace('\'', "''"))).collect();
+    Ok(format!("{}({})", column.data_type, quoted.join(",")))
+}
+
+/// What `TABLE_TYPE` calls a table that keeps its history.
+const VERSIONED: &str = "SYSTEM VERSIONED";
+/// The first MariaDB that has such tables.
+const VERSIONS_SINCE: (u32, u32, u32) = (10, 3, 0);
+
+/// Notes which columns tell when a version of a row began and ended; those that a table has without its definition naming
+/// them are its last.
+async fn note_period(wire: &mut Wire, of: &str, columns: &mut Vec<SourceColumn>) -> Result<(), WireError> {
+    let kind = wire.query(&format!("SELECT TABLE_TYPE FROM information_schema.TABLES WHERE {of}")).await?;
+    if kind.single() != Some(VERSIONED) {
+        return Ok(());
+    }
+    let bounds = wire
+        .query(&format!(
+            "SELECT COLUMN_NAME, GENERATION_EXPRESSION FROM information_schema.COLUMNS \
+             WHERE {of} AND GENERATION_EXPRESSION IN ('ROW START', 'ROW END')"
+        ))
+        .await?;
+    for row in &bounds.rows {
+        let [Some(name), Some(bound)] = &row[..] else { return Err(unclear("a table's period")) };
+        for column in columns.iter_mut().filter(|column| column.name == *name) {
+            column.data_type = bound.to_lowercase();
+        }
+    }
+    if bounds.rows.is_empty() {
+        columns.extend([("row_start", ROW_START), ("row_end", ROW_END)].map(|(name, data_type)| SourceColumn {
+            name: name.to_owned(),
+            data_type: data_type.to_owned(),
+            column_type: "timestamp(6)".to_owned(),
+            ..SourceColumn::default()
+        }));
+    }
+    Ok(())
 }
 
 /// The primary key's columns, in key order.

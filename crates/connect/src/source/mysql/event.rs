@@ -274,6 +274,8 @@ pub(crate) fn server_id(event: &[u8]) -> u32 {
 pub(crate) struct Query<'a> {
     pub(crate) database: &'a [u8],
     pub(crate) text: &'a [u8],
+    /// The connection that ran it, on the server that did so first.
+    pub(crate) connection: u32,
     /// What the session was like, by numbered variables.
     variables: &'a [u8],
 }
@@ -379,7 +381,8 @@ fn query_behind(body: &[u8], extra: usize) -> Result<Query<'_>, WireError> {
     let rest = rest.get(extra + status_length..).ok_or_else(|| damaged("a statement"))?;
     let database = rest.get(..database_length).ok_or_else(|| damaged("a statement"))?;
     let text = rest.get(database_length + 1..).ok_or_else(|| damaged("a statement"))?;
-    Ok(Query { database, text, variables })
+    let connection = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    Ok(Query { database, text, connection, variables })
 }
 
 /// The end of the first phase of a transaction across servers: whether it was the only phase, and the transaction's name.

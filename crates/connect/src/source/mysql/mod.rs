@@ -12,7 +12,7 @@
 //! - `position`: where we stand, as text that can be resumed from. `continuity`: whether a server's log leads on from there;
 //!   `sentry`: whether it still does.
 //! - `event`, `statement`: the frame of log events. `assemble`: whole transactions from them. [`decode`]: rows from bytes.
-//! - `snapshot`, `window`: the first load, and why a chunk may be sent.
+//! - `snapshot`, `window`: the first load, and why a chunk may be sent. `cascade`: changes that the log does not have.
 //! - `whole`: tables as they were at one place of the log, for who compares them. `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
 //!
 //! A position is taken only at the end of a transaction. A lost connection takes back the half transaction, and reading
@@ -22,8 +22,8 @@
 //! All connections of a session lead to one server (`login::Met`): what one of several behind an address says is not true of
 //! the others. Nothing is loaded, and nothing called good, before the log has shown that it leads on from the position.
 //!
-//! What the log cannot tell (a partition dropped, another table under the name, rows changed by a statement logged as text)
-//! puts a table in doubt, and it is loaded again while the others flow.
+//! What the log cannot tell (a partition dropped, another table under the name, rows changed by a statement logged as text
+//! or by a foreign key) puts a table in doubt, and it is loaded again while the others flow.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +32,7 @@ use std::time::Duration;
 use relation::{Schema, TableId};
 
 mod assemble;
+mod cascade;
 mod continuity;
 pub mod decode;
 mod describe;

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::source::{Control, Failure, Limits, ReloadRequest, SourceEvent, SourceState, now_us};
 
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
+use super::cascade::Cascades;
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
 use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged};
@@ -62,6 +63,8 @@ const ASKED_MAX: usize = 64;
 /// Between two loads of a table that comes into doubt again and again.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// It need not be longer than this, or than the last load took.
+const PAUSE_ENOUGH: Duration = Duration::from_secs(10);
 /// After this long without a doubt the next load begins at once.
 const PAUSE_FORGOTTEN: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
@@ -121,6 +124,7 @@ impl MysqlSource {
             is_by_file: false,
             server_id: 0,
             server: ServerInfo::default(),
+            facts: Facts::default(),
             waiting: Vec::new(),
             run: 0,
             flush: false,
@@ -182,6 +186,8 @@ struct Runner {
     server_id: u32,
     /// What it is that we read.
     server: ServerInfo,
+    /// How it is set.
+    facts: Facts,
     /// Chunks that the log has not yet caught up with, in order.
     waiting: Vec<Chunk>,
     /// Counts readers, so that chunks of one that was given up are known.
@@ -330,12 +336,26 @@ impl Runner {
             false => sql,
         };
         self.server.clone_from(&sql.server);
+        self.facts.clone_from(&facts);
         let (major, minor, patch) = sql.server.numbers();
         let version = (major * 100 + minor) * 100 + patch;
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
-        let (sql, way) = self.go_on(sql, &facts, &met).await?;
+        let (mut sql, way) = self.go_on(sql, &facts, &met).await?;
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         assembler.set_server(server, facts.has_exact_names);
+        if !facts.logs_cascades() {
+            let (known, tables) = (facts.clone(), assembler.captures());
+            let (same, cascades) = self
+                .answered(async move {
+                    let cascades = Cascades::read(&mut sql, &known, &tables).await?;
+                    Ok((sql, cascades))
+                })
+                .await?;
+            sql = same;
+            let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
+            assembler.set_cascades(cascades);
+        }
+        let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let position = assembler.position().clone();
         let (config, same) = (Arc::clone(&self.config), met.clone());
         let (mut log, server_id) = self
@@ -451,13 +471,21 @@ impl Runner {
             if is_good {
                 self.see_to_requests(&mut sql).await?;
             }
-            if let Some(index) = self.walk(log)? {
-                // A table that leaves is left as the log has made it up to here.
-                self.flush().await?;
-                self.wait_for_statement().await?;
-                let columns = self.describe(&mut sql, index).await?;
-                self.resolve(index, columns.as_deref())?;
-                continue;
+            match self.walk(log)? {
+                None => {}
+                Some(Look::Table(index)) => {
+                    // A table that leaves is left as the log has made it up to here.
+                    self.flush().await?;
+                    self.wait_for_statement().await?;
+                    let columns = self.describe(&mut sql, index).await?;
+                    self.resolve(index, columns.as_deref())?;
+                    continue;
+                }
+                Some(Look::Keys) => {
+                    self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+                    self.read_keys(&mut sql).await?;
+                    continue;
+                }
             }
             // Nothing is loaded beside a log that may turn out to be another one, nor is that log called good.
             if !is_good && self.assembler.as_ref().is_some_and(Assembler::is_proven) {
@@ -580,6 +608,7 @@ impl Runner {
         for index in due {
             self.run += 1;
             assembler.begin_load(index, high.clone(), self.run);
+            self.pauses[index].load_begins(now);
             self.cursors[index] = None;
             let mut table = assembler.table(index).clone();
             table.load = Load::Pending { cursor: None };
@@ -634,8 +663,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Walks the events that have arrived, until there are no more or the batch is full. Returns a table to look up.
-    fn walk(&mut self, log: &mut Wire) -> Result<Option<usize>, Halt> {
+    /// Walks the events that have arrived, until there are no more or the batch is full. Returns what is to be looked up.
+    fn walk(&mut self, log: &mut Wire) -> Result<Option<Look>, Halt> {
         if self.is_full() {
             return Ok(None);
         }
@@ -661,7 +690,11 @@ impl Runner {
                 }
                 Step::Describe(index) => {
                     log.unread();
-                    return Ok(Some(index));
+                    return Ok(Some(Look::Table(index)));
+                }
+                Step::Keys => {
+                    log.unread();
+                    return Ok(Some(Look::Keys));
                 }
             }
         }
@@ -675,15 +708,25 @@ impl Runner {
         let question = Question::Columns(table.database.clone(), table.name.clone());
         match self.ask(sql, question).await? {
             Answer::Columns(columns) => Ok(columns),
-            Answer::LogEnd(_) => Err(Halt::Stopped),
+            Answer::LogEnd(_) | Answer::Keys(_) => Err(Halt::Stopped),
         }
+    }
+
+    /// Reads again which foreign keys change rows without a trace in the log.
+    async fn read_keys(&mut self, sql: &mut Asked) -> Result<(), Halt> {
+        let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
+        let question = Question::Keys(self.facts.clone(), assembler.captures());
+        let Answer::Keys(keys) = self.ask(sql, question).await? else { return Err(Halt::Stopped) };
+        let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
+        assembler.set_cascades(keys);
+        Ok(())
     }
 
     /// Where the log ends now.
     async fn log_end(&mut self, sql: &mut Asked) -> Result<LogPoint, Halt> {
         match self.ask(sql, Question::LogEnd).await? {
             Answer::LogEnd(end) => Ok(end),
-            Answer::Columns(_) => Err(Halt::Stopped),
+            Answer::Columns(_) | Answer::Keys(_) => Err(Halt::Stopped),
         }
     }
 
@@ -781,8 +824,12 @@ impl Runner {
                 self.waiting.push(chunk);
                 continue;
             }
-            self.cursors[chunk.table] = Some(chunk.cursor.clone());
-            loaded |= assembler.add_chunk(chunk);
+            let index = chunk.table;
+            self.cursors[index] = Some(chunk.cursor.clone());
+            if assembler.add_chunk(chunk) {
+                loaded = true;
+                self.pauses[index].load_ends(Instant::now());
+            }
         }
         self.flush = false;
         permit.send(SourceEvent::Batch(assembler.take()));
@@ -824,11 +871,22 @@ enum Question {
     LogEnd,
     /// Of a table: database and name.
     Columns(String, String),
+    /// Which foreign keys change rows of these tables without a trace in the log.
+    Keys(Facts, Vec<CaptureTable>),
 }
 
 enum Answer {
     LogEnd(LogPoint),
     Columns(Option<Vec<SourceColumn>>),
+    Keys(Cascades),
+}
+
+/// What is to be asked before the next event is taken.
+enum Look {
+    /// The columns of this table.
+    Table(usize),
+    /// Foreign keys.
+    Keys,
 }
 
 impl Question {
@@ -836,6 +894,7 @@ impl Question {
         Ok(match self {
             Self::LogEnd => Answer::LogEnd(log_end(wire).await?.0),
             Self::Columns(database, name) => Answer::Columns(describe::columns(wire, database, name).await?),
+            Self::Keys(facts, tables) => Answer::Keys(Cascades::read(wire, facts, tables).await?),
         })
     }
 }
@@ -845,14 +904,30 @@ impl Question {
 struct Pause {
     length: Duration,
     since: Option<Instant>,
+    /// When its load began that is under way.
+    begun: Option<Instant>,
+    /// How long the last one took that was complete.
+    took: Option<Duration>,
 }
 
 impl Pause {
     /// The table is to be loaded again: at once, if that has not happened for a while.
     fn lengthen(&mut self, now: Instant) {
-        let is_old = self.since.is_none_or(|since| now.duration_since(since) > PAUSE_FORGOTTEN + self.length * 4);
-        self.length = if is_old { Duration::ZERO } else { (self.length * 2).clamp(PAUSE_FIRST, PAUSE_MAX) };
-        self.since = Some(now);
+        let calm = PAUSE_FORGOTTEN + self.length * 4 + self.took.unwrap_or_default() * 2;
+        let is_old = self.since.is_none_or(|since| now.duration_since(since) > calm);
+        // Where loads come to their end, half of the time is theirs at most: what is in doubt all the time is as fresh as it
+        // can be.
+        let max = self.took.map_or(PAUSE_MAX, |took| took.clamp(PAUSE_ENOUGH, PAUSE_MAX));
+        self.length = if is_old { Duration::ZERO } else { (self.length * 2).clamp(PAUSE_FIRST, max) };
+        (self.since, self.begun) = (Some(now), None);
+    }
+
+    fn load_begins(&mut self, now: Instant) {
+        self.begun = Some(now);
+    }
+
+    fn load_ends(&mut self, now: Instant) {
+        self.took = self.begun.take().map(|begun| now.duration_since(begun)).or(self.took);
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -963,7 +1038,40 @@ fn said(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{SEARCH_TICKS_MAX, SILENCE_TICKS_MAX, Silence};
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{PAUSE_MAX, Pause, SEARCH_TICKS_MAX, SILENCE_TICKS_MAX, Silence};
+
+    #[test]
+    fn a_table_that_is_always_in_doubt_is_loaded_half_of_the_time_at_most() {
+        let (mut pause, mut now) = (Pause::default(), Instant::now());
+        let mut lengths = Vec::new();
+        for took in [40, 40, 40, 40, 40, 40, 40, 40] {
+            pause.lengthen(now);
+            lengths.push(pause.length.as_secs());
+            now += pause.length;
+            assert!(pause.is_over(now));
+            pause.load_begins(now);
+            now += Duration::from_secs(took);
+            pause.load_ends(now);
+        }
+        assert_eq!(lengths[0], 0, "the first time at once");
+        assert_eq!(lengths.iter().max(), Some(&40), "and never longer than a load takes: {lengths:?}");
+    }
+
+    #[test]
+    fn a_table_whose_load_never_ends_waits_for_minutes() {
+        let (mut pause, mut now) = (Pause::default(), Instant::now());
+        for _ in 0..20 {
+            pause.lengthen(now);
+            now += pause.length;
+            pause.load_begins(now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(pause.length, PAUSE_MAX);
+    }
 
     #[test]
     fn who_searches_its_log_may_be_silent_for_longer_than_who_sends_it() {

@@ -8,7 +8,7 @@ use super::error::{ServerError, WireError, failure};
 use super::login::Met;
 use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::wire::{ServerInfo, TextRows, Wire};
-use super::{MysqlConfig, Start, login};
+use super::{CaptureTable, MysqlConfig, Start, login};
 
 const UNKNOWN_VARIABLE: u16 = 1193;
 
@@ -54,6 +54,21 @@ impl Facts {
             native_foreign_keys: variable(&rows, "innodb_native_foreign_keys").map(|v| v.eq_ignore_ascii_case("ON")),
             has_exact_names: matches!(get("lower_case_table_names").as_str(), "" | "0"),
         })
+    }
+
+    /// Whether the log has what foreign keys do to other tables: MySQL 9.6 does it above the engine, and logs it, unless it is
+    /// told otherwise.
+    pub(crate) fn logs_cascades(&self) -> bool {
+        self.native_foreign_keys == Some(false)
+    }
+
+    /// Whether a table has this database and name.
+    pub(crate) fn is_same_place(&self, (database, name): &(String, String), table: &CaptureTable) -> bool {
+        let is_same = |one: &str, other: &str| match self.has_exact_names {
+            true => one == other,
+            false => one.to_lowercase() == other.to_lowercase(),
+        };
+        is_same(database, &table.database) && is_same(name, &table.name)
     }
 
     /// What makes capture impossible, for a person to mend.

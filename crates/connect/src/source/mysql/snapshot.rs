@@ -453,7 +453,10 @@ pub(super) struct KeyColumn {
 
 /// The key's columns in key order, or why they cannot be walked.
 pub(super) fn key_columns(table: &CaptureTable) -> Result<Vec<KeyColumn>, String> {
-    table.schema.key.iter().map(|&i| key_column(&table.columns[i])).collect()
+    let mut key: Vec<_> = table.columns.iter().filter(|column| !column.is_of_period()).collect();
+    key.retain(|column| column.key_position.is_some());
+    key.sort_unstable_by_key(|column| column.key_position);
+    key.into_iter().map(key_column).collect()
 }
 
 fn key_column(column: &SourceColumn) -> Result<KeyColumn, String> {

@@ -6,6 +6,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use crate::source::Limits;
 
 use super::assemble::{Assembler, Notice, Step};
+use super::cascade::Cascades;
 use super::continuity::{Follows, Ground, Replica, Verdict, Way};
 use super::event;
 use super::position::{DomainGtids, GtidSet, LogPoint, LogPosition};
@@ -103,6 +104,7 @@ impl Replay {
                 Step::Next | Step::Committed | Step::Outgrown => {}
                 Step::Paused => stream.wire.unread(),
                 Step::Describe(_) => return Err("a table is to be described".to_owned()),
+                Step::Keys => return Err("foreign keys are to be read".to_owned()),
             }
         }
     }
@@ -115,6 +117,7 @@ impl Replay {
             Ok(Step::Outgrown) => Ok(Some("outgrown".to_owned())),
             Ok(Step::Paused) => Ok(Some("paused".to_owned())),
             Ok(Step::Describe(index)) => Ok(Some(format!("describe {}", self.assembler.table(index).name))),
+            Ok(Step::Keys) => Ok(Some("keys".to_owned())),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -124,6 +127,13 @@ impl Replay {
         let index = self.index(name);
         let columns = self.columns(index, answer);
         self.assembler.described(index, columns.as_deref());
+    }
+
+    /// The server's foreign keys whose actions its log does not have, a line each.
+    pub fn set_keys(&mut self, lines: &str) -> Result<(), String> {
+        let keys = Cascades::written(lines, &self.assembler.captures()).ok_or("a foreign key cannot be read")?;
+        self.assembler.set_cascades(keys);
+        Ok(())
     }
 
     /// The loads that wait begin, the log ending at `high`; answers which.

@@ -61,6 +61,7 @@ impl Assembler {
         let mut batch = self.take_whole();
         batch.position = self.position.to_position();
         self.sent = Some(batch.position.clone());
+        self.reload_outdated();
         batch
     }
 
@@ -127,10 +128,11 @@ impl Assembler {
         if chunk.complete {
             table.loading = Loading::Complete;
         }
+        let is_outdated = table.outdated.is_some();
         self.batch.chunks.push(ChunkDone {
             table: table.capture.id,
-            cursor: chunk.cursor,
-            complete: chunk.complete,
+            cursor: if is_outdated { Vec::new() } else { chunk.cursor },
+            complete: chunk.complete && !is_outdated,
             rows,
             rows_estimate: chunk.rows_estimate,
         });

@@ -226,6 +226,7 @@ impl Assembler {
         let tables = mem::take(&mut self.tables).into_iter().map(|table| table.capture).collect();
         let mut anew = Self::new(tables, position, self.limits, 0);
         anew.notices = self.notices;
+        anew.cascades = self.cascades;
         for (index, has_left) in has_left.into_iter().enumerate() {
             match has_left {
                 true => anew.leave(index, Standing::Altered),
@@ -252,7 +253,7 @@ impl Assembler {
     }
 
     /// The table is loaded again. What was not sent of it is void.
-    fn reload(&mut self, index: usize, reason: String) {
+    pub(super) fn reload(&mut self, index: usize, reason: String) {
         self.leave(index, Standing::Followed);
         let table = &mut self.tables[index];
         table.load_anew();

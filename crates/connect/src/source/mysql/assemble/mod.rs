@@ -19,7 +19,9 @@
 //! byte by byte, and is understood only when it differs; nothing is allocated per event or per transaction.
 
 mod batch;
+mod cascade;
 mod doubt;
+mod outdated;
 mod payload;
 mod place;
 mod rows;
@@ -34,6 +36,7 @@ use relation::{Layout, Position, SourceBatch, TableChanges, TableId};
 
 use crate::source::{Failure, Limits, RejectedRow};
 
+use super::cascade::Cascades;
 use super::decode::{self, Plan};
 use super::error::{LOAD_ALL_AGAIN, WireError};
 use super::event::{self, Checksum, Header, damaged, kind};
@@ -72,6 +75,8 @@ pub(crate) enum Step {
     Paused,
     /// Read this table's columns again, call [`Assembler::described`], and give the same event once more.
     Describe(usize),
+    /// Foreign keys may be others: read them again, call [`Assembler::set_cascades`], and give the same event once more.
+    Keys,
 }
 
 /// News beside batches. They go out before the next batch.
@@ -165,6 +170,8 @@ struct Table {
     misfits: u32,
     /// The transaction that has a mark for this table.
     marked_in: u64,
+    /// Why it is loaded once more when it was read to its end.
+    outdated: Option<String>,
     /// Changes of the open transaction, while a bag is being loaded.
     kept: TableChanges,
 }
@@ -176,6 +183,8 @@ struct Mapped {
     bytes: Vec<u8>,
     /// The captured table and how to read its rows; none for a table that is not captured.
     target: Option<(usize, Plan)>,
+    /// Its changes reach captured tables without a trace.
+    watched: Option<Box<cascade::Watched>>,
 }
 
 /// The transaction being read.
@@ -200,6 +209,8 @@ struct Open {
     gtid: Option<OpenGtid>,
     /// It may be prepared only, and committed later by another.
     is_xa: bool,
+    /// The server's connection that has made it; 0 where the log does not tell.
+    connection: u32,
     /// Tables whose rows of it were passed over, where it may be prepared only.
     passed: Vec<usize>,
     /// Parts that were taken hold rows of a table that has come into doubt since: it must be read again from its head.
@@ -260,6 +271,10 @@ pub(crate) struct Assembler {
     /// Names differ by more than the case of their letters (`lower_case_table_names` is 0).
     has_exact_names: bool,
     asked: Option<Asked>,
+    /// Foreign keys whose actions the log does not have, once they were asked for.
+    cascades: Option<Cascades>,
+    /// The statement before which they were asked for last.
+    keys_asked_at: Option<(String, u64)>,
     /// Transactions that were prepared and neither committed nor rolled back.
     prepared: BTreeMap<Xid, xa::Prepared>,
 }
@@ -267,7 +282,7 @@ pub(crate) struct Assembler {
 impl Assembler {
     pub(crate) fn new(tables: Vec<CaptureTable>, position: LogPosition, limits: Limits, since_us: i64) -> Self {
         let by_name = tables.iter().enumerate().map(|(i, t)| ((t.database.clone(), t.name.clone()), i)).collect();
-        Self {
+        let mut assembler = Self {
             tables: tables.into_iter().map(Table::new).collect(),
             by_name,
             maps: HashMap::new(),
@@ -294,8 +309,12 @@ impl Assembler {
             server: Dialect::default(),
             has_exact_names: true,
             asked: None,
+            cascades: None,
+            keys_asked_at: None,
             prepared: BTreeMap::new(),
-        }
+        };
+        assembler.reload_broken_off();
+        assembler
     }
 
     /// Says whose log it is.
@@ -334,6 +353,11 @@ impl Assembler {
     pub(crate) fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
         let waits = |t: &Table| t.is_loading() && t.passing == Passing::Everything;
         self.tables.iter().enumerate().filter(move |(_, t)| waits(t)).map(|(i, _)| i)
+    }
+
+    /// All captured tables.
+    pub(crate) fn captures(&self) -> Vec<CaptureTable> {
+        self.tables.iter().map(|table| table.capture.clone()).collect()
     }
 
     /// The captured table of a number.
@@ -515,6 +539,7 @@ impl Table {
             parted_in: u64::MAX,
             misfits: 0,
             marked_in: u64::MAX,
+            outdated: None,
             kept: TableChanges::default(),
         }
     }
@@ -531,6 +556,7 @@ impl Table {
         self.run = 0;
         self.has_chunks = false;
         self.has_rows = false;
+        self.outdated = None;
         self.kept = TableChanges::default();
     }
 }

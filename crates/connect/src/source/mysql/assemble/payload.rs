@@ -155,9 +155,9 @@ impl Assembler {
                     break;
                 }
                 // The whole payload will be given again.
-                describe @ Step::Describe(_) => {
+                asks @ (Step::Describe(_) | Step::Keys) => {
                     self.rollback();
-                    step = describe;
+                    step = asks;
                     break;
                 }
             }

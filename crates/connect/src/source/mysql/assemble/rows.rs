@@ -4,12 +4,22 @@ use relation::Position;
 
 use crate::source::RejectedRow;
 
-use super::super::decode::{self, Plan, TableMap};
+use super::super::decode::{self, DecodeError, Plan, TableMap};
 use super::super::error::WireError;
 use super::super::event::{self, damaged};
+use super::cascade::Watched;
 use super::{
-    Assembler, BAG_BYTES_MAX, Doubt, Loading, MAPS_MAX, Mapped, Notice, Passing, Standing, Step, shown, unknown_event,
+    Assembler, BAG_BYTES_MAX, Doubt, Loading, MAPS_MAX, Mapped, Notice, Passing, Standing, Step, folded, shown,
+    unknown_event,
 };
+
+/// What foreign keys do that the log does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Follow,
+    /// The tables that they reach are in doubt already.
+    Followed,
+}
 
 impl Assembler {
     #[inline]
@@ -23,8 +33,9 @@ impl Assembler {
 
     pub(super) fn new_table_map(&mut self, id: u64, body: &[u8]) -> Result<Step, WireError> {
         let (database, name) = event::mapped_name(body).ok_or_else(|| damaged("a table map"))?;
-        let captured = self.named(database, name);
-        let mut mapped = Mapped { bytes: body.to_vec(), target: None };
+        let place = folded(database, name, self.has_exact_names);
+        let captured = self.by_name.get(&place).copied();
+        let mut mapped = Mapped { bytes: body.to_vec(), target: None, watched: None };
         if let Some(index) = captured {
             if self.tables[index].standing != Standing::Followed || self.is_passed(index) {
                 // Looked at again each time, for it will be followed some day. Its columns may be those of before.
@@ -48,6 +59,8 @@ impl Assembler {
                 }
             }
         }
+        let parent = self.cascades.as_ref().and_then(|cascades| cascades.parents.get(&place));
+        mapped.watched = parent.map(|parent| Box::new(Watched::new(parent, body, mapped.target.is_some())));
         if self.maps.len() >= MAPS_MAX {
             self.maps.clear();
         }
@@ -57,17 +70,32 @@ impl Assembler {
 
     #[inline]
     pub(super) fn rows(&mut self, kind: u8, body: &[u8]) -> Result<Step, WireError> {
+        self.rows_of(kind, body, Keys::Follow)
+    }
+
+    #[inline]
+    fn rows_of(&mut self, kind: u8, body: &[u8], keys: Keys) -> Result<Step, WireError> {
         let id = decode::table_id(body).ok_or_else(|| damaged("a rows event"))?;
         let Some(mapped) = self.maps.get(&id) else {
             return Err(damaged("rows of a table that no table map has introduced"));
         };
+        if keys == Keys::Follow
+            && let Some(watched) = &mapped.watched
+        {
+            let reached = watched.reached(kind, body);
+            if !reached.is_empty() {
+                let step = self.doubt_reached(&reached);
+                return step.map_or_else(|| self.rows_of(kind, body, Keys::Followed), Ok);
+            }
+        }
         let Some((index, plan)) = &mapped.target else { return Ok(Step::Next) };
         let index = *index;
         let table = &mut self.tables[index];
         if self.open.is_xa && !matches!(table.loading, Loading::Complete) {
             // Its window would take these keys for what the log has brought.
+            let reached = mapped.watched.as_ref().map_or_else(Vec::new, |watched| watched.reached_unread(kind, body));
             self.note_passed(index);
-            return Ok(Step::Next);
+            return Ok(self.doubt_reached(&reached).unwrap_or(Step::Next));
         }
         let changes = match table.loading {
             Loading::Bag(_) => &mut table.kept,
@@ -80,6 +108,18 @@ impl Assembler {
             self.open.marks.push((index, from));
         }
         let decoded = plan.decode_rows(kind, body, changes);
+        if keys == Keys::Follow
+            && let Some(watched) = &mapped.watched
+        {
+            let is_read = decoded.as_ref().is_ok_and(|decoded| decoded.rejected.is_empty());
+            let reached = watched.reached_by_read(kind, body, plan, is_read.then_some(&*changes), from);
+            if !reached.is_empty() {
+                changes.rows.truncate(from);
+                changes.weights.truncate(from);
+                let step = self.doubt_reached(&reached);
+                return step.map_or_else(|| self.rows_of(kind, body, Keys::Followed), Ok);
+            }
+        }
         match decoded {
             Ok(decoded) => {
                 table.misfits = 0;
@@ -108,12 +148,25 @@ impl Assembler {
             }
             Err(error) => {
                 let reason = format!("{error}. {}", error.hint());
-                if let Some(step) = self.misfit(index, reason) {
+                let step = match error {
+                    // Others go on to write whole rows, and whoever does not may do so for long.
+                    DecodeError::MissingColumns { .. } => self.outdate(index, &self.named_writer(&reason)),
+                    _ => self.misfit(index, reason),
+                };
+                if let Some(step) = step {
                     return Ok(step);
                 }
             }
         }
         Ok(if self.must_pause() { Step::Outgrown } else { Step::Next })
+    }
+
+    /// A reason with the connection that has written the open transaction, where the log tells.
+    fn named_writer(&self, reason: &str) -> String {
+        match self.open.connection {
+            0 => reason.to_owned(),
+            connection => format!("{reason} Connection {connection} of the server has written it."),
+        }
     }
 
     /// A table without a key that is being loaded is loaded again when more is kept back than may be.

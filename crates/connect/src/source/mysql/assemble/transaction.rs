@@ -7,7 +7,7 @@ use relation::{ChunkDone, TableChanges, TransactionMark};
 use super::super::error::WireError;
 use super::super::event::{self, Header};
 use super::super::position::{Gtids, LogPoint};
-use super::super::statement::{Statement, Xa, statement};
+use super::super::statement::{Effect, Statement, Xa, statement};
 use super::{Assembler, Loading, OpenGtid, Passing, Standing, Step};
 
 impl Assembler {
@@ -51,6 +51,7 @@ impl Assembler {
                 } else {
                     self.begin(header, true, 0);
                 }
+                self.open.connection = query.connection;
                 return Ok(Step::Next);
             }
             Statement::Commit => return Ok(self.commit(header)),
@@ -76,6 +77,11 @@ impl Assembler {
                 }
             }
             Statement::Effects(effects) => {
+                let is_of_rows = |effect: &Effect| matches!(effect, Effect::Written(_));
+                let is_of_tables = effects.is_empty() || !effects.iter().all(is_of_rows);
+                if is_of_tables && self.asks_for_keys(query.text) {
+                    return Ok(Step::Keys);
+                }
                 if let Some(step) = self.apply(&effects, query) {
                     return Ok(step);
                 }
@@ -93,6 +99,7 @@ impl Assembler {
         let was_loading = !matches!(table.loading, Loading::Complete);
         table.passing = Passing::Nothing;
         table.loading = Loading::Complete;
+        table.outdated = None;
         table.kept = TableChanges::default();
         let id = table.capture.id;
         *self.batch.table(id) = TableChanges { truncated: true, ..TableChanges::default() };
@@ -181,6 +188,7 @@ impl Assembler {
         self.open.marks.clear();
         self.open.gtid = None;
         self.open.is_xa = false;
+        self.open.connection = 0;
         self.open.passed.clear();
         self.open.is_void = false;
     }

@@ -53,8 +53,9 @@ impl SourceColumn {
 /// A column may be NULL here though it never is there where a value may have no counterpart (a zero date outside of the
 /// key, the enum index 0). Errors: the first column that cannot be held.
 pub fn relation_schema(columns: &[SourceColumn]) -> Result<Schema, Unsupported> {
+    let columns: Vec<&SourceColumn> = columns.iter().filter(|column| !column.is_of_period()).collect();
     let mut out = Vec::with_capacity(columns.len());
-    for column in columns {
+    for column in &columns {
         let kind = Kind::of(column)?;
         let nullable = column.nullable || kind.may_become_null();
         out.push(Column { name: column.name.clone(), data_type: kind.data_type(), nullable });
@@ -204,7 +205,7 @@ fn charset(column: &SourceColumn) -> Result<Charset, Unsupported> {
 }
 
 /// The labels of an enum or set: quoted, parted by commas, a quote inside doubled.
-fn labels(column: &SourceColumn) -> Result<Vec<String>, Unsupported> {
+pub(crate) fn labels(column: &SourceColumn) -> Result<Vec<String>, Unsupported> {
     let broken = || column.unsupported(format!("Its labels cannot be read: {}", column.column_type));
     let (_, mut rest) = column.column_type.split_once('(').ok_or_else(broken)?;
     let mut out = Vec::new();

@@ -11,6 +11,7 @@
 //!    contradict each other the table is in doubt, and [`Mismatch`] says how.
 //! 4. [`Plan::decode_rows`] (`rows`) walks a rows event and writes each image, value by value (`value`), straight into a
 //!    row of `relation`: nothing in between, no allocation per row.
+//!    Of tables that keep their history (`period`) only the versions that are current become rows.
 //! 5. A snapshot reads the same table by SQL; [`SnapshotPlan`] (`snapshot`) chooses the expressions and writes the same
 //!    bytes, so that a row looks alike whichever way it came.
 //!
@@ -28,6 +29,7 @@ mod geometry;
 mod json;
 mod json_diff;
 mod number;
+mod period;
 mod plan;
 mod rows;
 mod snapshot;
@@ -39,9 +41,12 @@ mod word;
 use std::fmt;
 
 pub(crate) use charset::text_of_collation;
+pub(crate) use column::labels;
 pub use column::{SourceColumn, relation_schema};
 pub use compressed::{inflate_mariadb, inflate_mariadb_block};
+pub(crate) use period::{ROW_END, ROW_START};
 pub use plan::Plan;
+pub(crate) use rows::has_no_foreign_key_checks;
 pub use rows::{Decoded, Rejected, RowsKind, table_id};
 pub use snapshot::{BadCell, SnapshotPlan};
 pub use table_map::TableMap;
@@ -101,8 +106,8 @@ impl DecodeError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::MissingColumns { .. } => {
-                "Run `SET GLOBAL binlog_row_image = FULL` and reconnect the writers; then `tidemill resnapshot --all` loads all \
-                 tables again from where the log is now."
+                "The table is loaded again whenever it is written so. Run `SET GLOBAL binlog_row_image = FULL` and reconnect the \
+                 writers, some of which may set it for their session."
             }
             Self::ColumnCount { .. } => "The table was altered: read its columns again.",
             Self::Damaged(_) => "The event is not as the server's documentation says. Please report it with its bytes.",

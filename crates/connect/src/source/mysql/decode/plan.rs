@@ -9,6 +9,7 @@ use relation::{Layout, Schema};
 use super::charset::Charset;
 use super::column::{Kind, SourceColumn, relation_schema};
 use super::number::DecimalForm;
+use super::period::{self, Period};
 use super::table_map::{TableMap, code};
 use super::temporal::Unreal;
 use super::{Mismatch, Unsupported};
@@ -21,6 +22,8 @@ pub struct Plan {
     pub(super) names: Vec<String>,
     /// Columns of MySQL's JSON type, which partial updates count.
     pub(super) json_columns: usize,
+    /// Where the columns go, of a table that keeps its history.
+    pub(super) period: Option<Period>,
     schema: Schema,
 }
 
@@ -73,6 +76,10 @@ pub(super) enum Read {
         width: usize,
         labels: Vec<String>,
     },
+    /// When a version of a row began or ended: no value, but so many bytes.
+    Bound {
+        width: usize,
+    },
     Utf8 {
         prefix: usize,
     },
@@ -112,13 +119,19 @@ impl Plan {
         }
         check_key(map, columns).map_err(mismatch)?;
         let schema = relation_schema(columns).map_err(|e| mismatch(unsupported(&e)))?;
+        let period = Period::of(columns);
         let mut reads = Vec::with_capacity(columns.len());
         for (i, column) in columns.iter().enumerate() {
             let named = |reason: String| mismatch(format!("Column \"{}\" {reason}.", column.name));
-            reads.push(read_of(map, i, column, schema.columns[i].nullable).map_err(named)?);
+            let slot = period.as_ref().map_or(Some(i), |period| period.slot(i));
+            let read = match slot {
+                Some(slot) => read_of(map, i, column, schema.columns[slot].nullable),
+                None => bound_of(map, i, column),
+            };
+            reads.push(read.map_err(named)?);
         }
         let names = columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Self { layout: Layout::new(schema.types()), reads, names, json_columns: map.json_columns(), schema })
+        Ok(Self { layout: Layout::new(schema.types()), reads, names, json_columns: map.json_columns(), period, schema })
     }
 
     /// The columns of the rows it writes.
@@ -139,13 +152,24 @@ fn unsupported(error: &Unsupported) -> String {
 /// Where the log tells the primary key, it must be the registry's.
 fn check_key(map: &TableMap, columns: &[SourceColumn]) -> Result<(), String> {
     let Some(logged) = &map.primary_key else { return Ok(()) };
+    // The end of a version is part of a versioned table's keys, since there are several of one row.
+    let is_of_row = |i: &usize| !columns.get(*i).is_some_and(SourceColumn::is_of_period);
     let mut known: Vec<_> = columns.iter().enumerate().filter_map(|(i, c)| Some((c.key_position?, i))).collect();
     known.sort_unstable();
-    if known.iter().map(|(_, i)| i).eq(logged) {
+    if known.iter().map(|(_, i)| i).filter(|i| is_of_row(i)).eq(logged.iter().filter(|i| is_of_row(i))) {
         return Ok(());
     }
     let names: Vec<_> = logged.iter().filter_map(|i| columns.get(*i)).map(|c| c.name.as_str()).collect();
     Err(format!("Its primary key is now ({}).", names.join(", ")))
+}
+
+/// The reader of a column that tells when a version of a row began or ended.
+fn bound_of(map: &TableMap, i: usize, column: &SourceColumn) -> Result<Read, String> {
+    if let Some(name) = map.names.as_ref().map(|names| &names[i]).filter(|name| **name != column.name) {
+        return Err(format!("is called \"{name}\" in the log"));
+    }
+    period::bound(map.column_types[i], map.column_meta[i])
+        .ok_or_else(|| format!("is of type {} in the log, and tells the {}", type_name(map, i), column.data_type))
 }
 
 /// The reader of column `i`, or how the log and the registry differ about it.

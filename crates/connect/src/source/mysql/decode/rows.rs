@@ -61,13 +61,19 @@ pub fn table_id(payload: &[u8]) -> Option<u64> {
     Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
+/// Whether the rows were changed by a session with `foreign_key_checks` off, for which no foreign key does anything.
+pub(crate) fn has_no_foreign_key_checks(payload: &[u8]) -> bool {
+    const NO_FOREIGN_KEY_CHECKS: u8 = 2;
+    payload.get(6).is_some_and(|flags| flags & NO_FOREIGN_KEY_CHECKS != 0)
+}
+
 /// The part of an event in front of its rows.
-struct Header<'a> {
-    kind: RowsKind,
+pub(super) struct Header<'a> {
+    pub(super) kind: RowsKind,
     columns: usize,
     /// Bitmaps of the columns that an image has; an update has two.
     present: [&'a [u8]; 2],
-    rows: &'a [u8],
+    pub(super) rows: &'a [u8],
 }
 
 impl<'a> Header<'a> {
@@ -109,7 +115,10 @@ impl Plan {
         let start = out.rows.len();
         let decoded = match event_type {
             PARTIAL_UPDATE => self.decode_partial(&header, out),
-            _ => self.decode_whole(&header, out),
+            _ => match &self.period {
+                None => self.decode_whole(&header, out),
+                Some(period) => self.decode_versions(period, &header, out),
+            },
         };
         if decoded.is_none() {
             out.rows.truncate(start);
@@ -149,7 +158,7 @@ impl Plan {
 
     /// Takes the images of a bad row back and keeps their bytes.
     #[cold]
-    fn reject(
+    pub(super) fn reject(
         &self,
         decoded: &mut Decoded,
         raw: &[u8],
@@ -294,6 +303,6 @@ fn changed_document(i: usize, before: Option<&[u8]>, rest: &mut &[u8], row: &mut
 }
 
 #[inline]
-fn bit(bits: &[u8], i: usize) -> bool {
+pub(super) fn bit(bits: &[u8], i: usize) -> bool {
     bits[i / 8] >> (i % 8) & 1 == 1
 }

@@ -42,8 +42,9 @@ impl SnapshotPlan {
 
     /// The plan for a table with these columns.
     pub fn new(columns: &[SourceColumn]) -> Result<Self, Unsupported> {
-        let kinds = columns.iter().map(Kind::of).collect::<Result<Vec<_>, _>>()?;
         let schema = relation_schema(columns)?;
+        let columns: Vec<&SourceColumn> = columns.iter().filter(|column| !column.is_of_period()).collect();
+        let kinds = columns.iter().map(|column| Kind::of(column)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             select: columns.iter().zip(&kinds).map(|(column, kind)| expression(&column.name, kind)).collect(),
             names: columns.iter().map(|column| column.name.clone()).collect(),

@@ -57,6 +57,7 @@ impl Read {
                 let [year] = take(rest)?;
                 row.fixed(i, &year_number(year).to_le_bytes());
             }
+            Self::Bound { width } => drop(bytes(rest, *width)?),
             Self::Utf8 { prefix } => write_utf8(i, variable(rest, *prefix)?, row),
             Self::Variable { prefix, content } => {
                 content.write(i, variable(rest, *prefix)?, row).map_err(Fault::Value)?
@@ -206,7 +207,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Fault> {
 }
 
 #[inline]
-fn bytes<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Fault> {
+pub(super) fn bytes<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Fault> {
     let (bytes, behind) = rest.split_at_checked(length).ok_or(Fault::Short)?;
     *rest = behind;
     Ok(bytes)

@@ -98,8 +98,7 @@ pub(super) async fn cascades(
     database: &str,
     name: &str,
 ) -> Result<Option<Check>, WireError> {
-    // MySQL 9.6 does the actions above the engine, and logs them, unless told otherwise.
-    if facts.native_foreign_keys == Some(false) {
+    if facts.logs_cascades() {
         return Ok(None);
     }
     let rows = wire
@@ -116,7 +115,10 @@ pub(super) async fn cascades(
     Ok(Some(Check::warning(
         "foreign_key",
         format!("rows of \"{database}.{name}\" may change without a trace in the log"),
-        format!("Foreign key \"{constraint}\" changes them when a row of \"{parent}\" changes, which is not logged."),
+        format!(
+            "Foreign key \"{constraint}\" changes them when a row of \"{parent}\" is deleted or its key changes, which is not \
+             logged: the table is loaded again whenever that may have happened."
+        ),
         format!(
             "ALTER TABLE {} DROP FOREIGN KEY {}; and have the application change those rows itself",
             full_name(database, name),

@@ -1,0 +1,190 @@
+//! Changes whose effects on other tables the log does not have: those tables are in doubt.
+
+use std::collections::BTreeSet;
+
+use relation::{Layout, TableChanges};
+
+use super::super::cascade::{Cascades, Parent, Tables};
+use super::super::decode::{Plan, RowsKind, SourceColumn, TableMap, has_no_foreign_key_checks};
+use super::{Assembler, Standing, Step, folded};
+
+const REASON: &str = "rows that its rows refer to were deleted or changed, and what a foreign key does then is not in the \
+                      server's log";
+
+/// A table of the log whose changes reach captured ones.
+#[derive(Debug)]
+pub(super) struct Watched {
+    /// What a deleted row reaches.
+    deleted: Vec<usize>,
+    /// What a change of one of these columns reaches. No columns: any change may.
+    updated: Vec<(Vec<usize>, Vec<usize>)>,
+    /// It keeps its history: a delete is logged as an update.
+    is_versioned: bool,
+    reader: Reader,
+}
+
+/// Who reads its updates, to tell which columns they change.
+#[derive(Debug)]
+enum Reader {
+    /// Whoever captures it.
+    Capture,
+    /// Only this.
+    Here(Box<Plan>),
+    /// They cannot be read.
+    Nobody,
+}
+
+impl Watched {
+    /// `is_read`: its rows are decoded as those of a captured table.
+    pub(super) fn new(parent: &Parent, body: &[u8], is_read: bool) -> Self {
+        let plan = TableMap::parse(body).ok().and_then(|map| Plan::new(&map, &parent.columns).ok());
+        let is_known = plan.is_some();
+        let columns = parent.columns.iter().filter(|column| !column.is_of_period());
+        let names: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        let place = |name: &String| names.iter().position(|column| column == name);
+        let places = |names: &[String]| names.iter().map(place).collect::<Option<Vec<_>>>().filter(|_| is_known);
+        let updated = |(names, tables): &(Vec<String>, Tables)| {
+            (places(names).unwrap_or_default(), tables.iter().copied().collect())
+        };
+        Self {
+            deleted: parent.deleted.iter().copied().collect(),
+            is_versioned: parent.columns.iter().any(SourceColumn::is_of_period),
+            updated: parent.updated.iter().map(updated).collect(),
+            reader: match plan {
+                _ if is_read => Reader::Capture,
+                Some(plan) => Reader::Here(Box::new(plan)),
+                None => Reader::Nobody,
+            },
+        }
+    }
+
+    /// What the rows of an event reach, as far as it is told without reading them, or by reading them here.
+    pub(super) fn reached(&self, kind: u8, body: &[u8]) -> Vec<usize> {
+        match RowsKind::of_event(kind) {
+            _ if has_no_foreign_key_checks(body) => Vec::new(),
+            Some(RowsKind::Delete) => self.deleted.clone(),
+            Some(RowsKind::Update) if self.watches_updates() => match &self.reader {
+                Reader::Capture => Vec::new(),
+                Reader::Nobody => self.any_update(),
+                Reader::Here(plan) => {
+                    let mut changes = TableChanges::default();
+                    match plan.decode_rows(kind, body, &mut changes) {
+                        Ok(decoded) if decoded.rejected.is_empty() => self.changed(plan.layout(), &changes, 0),
+                        _ => self.any_update(),
+                    }
+                }
+            },
+            Some(RowsKind::Insert | RowsKind::Update) | None => Vec::new(),
+        }
+    }
+
+    /// What the rows of an update event reach, which are these from `from` on.
+    fn changed(&self, layout: &Layout, changes: &TableChanges, from: usize) -> Vec<usize> {
+        let mut out = BTreeSet::new();
+        let weights = changes.weights.get(from..).unwrap_or_default();
+        if !weights.chunks(2).all(|pair| pair == [-1, 1]) {
+            // A version of a row has ended: a row was deleted.
+            out.extend(self.deleted.iter().copied());
+            out.extend(self.any_update());
+            return out.into_iter().collect();
+        }
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for (columns, tables) in &self.updated {
+            let mut differs = |i: usize| {
+                before.clear();
+                after.clear();
+                relation::key::push_row(&mut before, layout, changes.rows.get(i), columns);
+                relation::key::push_row(&mut after, layout, changes.rows.get(i + 1), columns);
+                before != after
+            };
+            let mut pairs = (from..changes.rows.len().saturating_sub(1)).step_by(2);
+            if columns.is_empty() || pairs.any(&mut differs) {
+                out.extend(tables.iter().copied());
+            }
+        }
+        out.into_iter().collect()
+    }
+
+    /// What the rows of an event reach that whoever captures the table has read: these from `from` on; none if some of them
+    /// cannot be read.
+    #[inline]
+    pub(super) fn reached_by_read(
+        &self,
+        kind: u8,
+        body: &[u8],
+        plan: &Plan,
+        read: Option<&TableChanges>,
+        from: usize,
+    ) -> Vec<usize> {
+        let is_of_it = self.watches_updates()
+            && RowsKind::of_event(kind) == Some(RowsKind::Update)
+            && !has_no_foreign_key_checks(body);
+        match read {
+            _ if !is_of_it => Vec::new(),
+            Some(changes) => self.changed(plan.layout(), changes, from),
+            None => self.any_update(),
+        }
+    }
+
+    /// What the rows of an event may reach that whoever captures the table passes over.
+    pub(super) fn reached_unread(&self, kind: u8, body: &[u8]) -> Vec<usize> {
+        match RowsKind::of_event(kind) {
+            Some(RowsKind::Update) if !has_no_foreign_key_checks(body) => self.any_update(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What updates whose rows cannot be read may reach.
+    fn any_update(&self) -> Vec<usize> {
+        let mut all: BTreeSet<usize> = self.updated.iter().flat_map(|(_, tables)| tables.iter().copied()).collect();
+        if self.is_versioned {
+            all.extend(self.deleted.iter().copied());
+        }
+        all.into_iter().collect()
+    }
+
+    fn watches_updates(&self) -> bool {
+        !self.updated.is_empty() || self.is_versioned
+    }
+}
+
+impl Assembler {
+    /// The keys whose actions the log does not have, as they are now.
+    pub(crate) fn set_cascades(&mut self, now: Cascades) {
+        let before = std::mem::take(&mut self.cascades);
+        let has_exact_names = self.has_exact_names;
+        let cascades = now.with_places(|(database, name)| folded(database, name, has_exact_names));
+        let cascades = cascades.and_before(before.unwrap_or_default());
+        self.cascades = Some(cascades);
+        // What a table id means is looked at anew; between two transactions nothing refers to what was.
+        self.maps.clear();
+    }
+
+    /// Whether a statement may make, drop or rename foreign keys, or what they are of: they are to be read again before it.
+    pub(super) fn asks_for_keys(&mut self, text: &[u8]) -> bool {
+        const WORDS: [&[u8]; 5] = [b"foreign", b"references", b"constraint", b"rename", b"change"];
+        let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        if self.cascades.is_none() || !WORDS.iter().any(|word| has(word)) {
+            return false;
+        }
+        let here = Some((self.file.clone(), self.offset));
+        let is_new = self.keys_asked_at != here;
+        self.keys_asked_at = here;
+        is_new
+    }
+
+    /// Tables that were reached without a trace are in doubt.
+    pub(super) fn doubt_reached(&mut self, reached: &[usize]) -> Option<Step> {
+        for &index in reached {
+            if self.open.is_xa && self.tables[index].standing == Standing::Followed {
+                // Its commit, which may come later, does it.
+                self.note_passed(index);
+                continue;
+            }
+            if let Some(step) = self.outdate(index, REASON) {
+                return Some(step);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,320 @@
+//! Foreign keys whose actions the log does not have: MariaDB, and MySQL before 9.6, do them in the storage engine, below it.
+//!
+//! The law: whatever a logged change of one table may do to a captured table by such keys is known before the change is read.
+//! A deleted row deletes the rows that refer to it, or sets their columns; a changed key does so to the columns that refer to
+//! it; and what was done to those rows goes on to the rows that refer to them, through tables that nobody captures, too.
+//! Which rows are meant nobody says, so the table is in doubt as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::CaptureTable;
+use super::decode::SourceColumn;
+use super::describe::{self, literal};
+use super::error::WireError;
+use super::server::Facts;
+use super::wire::Wire;
+
+/// A table: database and name.
+type Place = (String, String);
+
+/// What becomes of the rows that refer to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// The change is refused while there are any.
+    Refused,
+    /// They are deleted with it, or follow its change.
+    Cascade,
+    /// Their columns are set to something else.
+    Set,
+}
+
+impl Action {
+    fn read(rule: &str) -> Self {
+        match rule {
+            "CASCADE" => Self::Cascade,
+            "RESTRICT" | "NO ACTION" => Self::Refused,
+            _ => Self::Set,
+        }
+    }
+}
+
+/// A foreign key that does something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ForeignKey {
+    child: Place,
+    /// The child's columns, and those that they refer to, in the same order.
+    columns: Vec<String>,
+    parent: Place,
+    referenced: Vec<String>,
+    on_delete: Action,
+    on_update: Action,
+}
+
+impl ForeignKey {
+    /// `CHILD(COLUMN,…) PARENT(COLUMN,…) ON_DELETE ON_UPDATE`, each action a word as `set-null`.
+    fn written(line: &str) -> Option<Self> {
+        let place = |word: &str| -> Option<(Place, Vec<String>)> {
+            let (table, columns) = word.strip_suffix(')')?.split_once('(')?;
+            Some(((String::new(), table.to_owned()), columns.split(',').map(str::to_owned).collect()))
+        };
+        let action = |word: &str| Action::read(&word.to_uppercase().replace('-', " "));
+        let words: Vec<&str> = line.split(' ').collect();
+        let &[child, parent, on_delete, on_update] = &words[..] else { return None };
+        let ((child, columns), (parent, referenced)) = (place(child)?, place(parent)?);
+        let (on_delete, on_update) = (action(on_delete), action(on_update));
+        Some(Self { child, columns, parent, referenced, on_delete, on_update })
+    }
+}
+
+/// Captured tables, by their numbers.
+pub(crate) type Tables = BTreeSet<usize>;
+
+/// A table whose changes reach captured tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Parent {
+    /// Its columns now.
+    pub(crate) columns: Vec<SourceColumn>,
+    /// What a deleted row reaches.
+    pub(crate) deleted: Tables,
+    /// What a change of one of these columns reaches.
+    pub(crate) updated: Vec<(Vec<String>, Tables)>,
+}
+
+/// All tables whose changes reach captured ones without a trace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cascades {
+    pub(crate) parents: BTreeMap<Place, Parent>,
+}
+
+impl Cascades {
+    /// Asks for the keys that reach these tables, of a server that does not log what they do.
+    pub(crate) async fn read(wire: &mut Wire, facts: &Facts, tables: &[CaptureTable]) -> Result<Self, WireError> {
+        let keys = keys_above(wire, tables).await?;
+        let mut found = Self::of(&keys, |place| tables.iter().position(|t| facts.is_same_place(place, t)));
+        for ((database, name), parent) in &mut found.parents {
+            parent.columns = describe::columns(wire, database, name).await?.unwrap_or_default();
+        }
+        Ok(found)
+    }
+
+    /// What follows from keys, given the captured table of a place.
+    fn of(keys: &[ForeignKey], captured: impl Fn(&Place) -> Option<usize>) -> Self {
+        let mut parents: BTreeMap<Place, Parent> = BTreeMap::new();
+        let reach = Reach { keys, captured: &captured };
+        for key in keys {
+            let mut deleted = Tables::new();
+            reach.delete(key, &mut deleted, &mut BTreeSet::new());
+            let mut updated = Tables::new();
+            reach.update(key, &mut updated, &mut BTreeSet::new());
+            if deleted.is_empty() && updated.is_empty() {
+                continue;
+            }
+            let parent = parents.entry(key.parent.clone()).or_default();
+            parent.deleted.append(&mut deleted);
+            if !updated.is_empty() {
+                parent.updated.push((key.referenced.clone(), updated));
+            }
+        }
+        Self { parents }
+    }
+
+    /// The same with places as they are compared.
+    pub(crate) fn with_places(self, compared: impl Fn(Place) -> Place) -> Self {
+        Self { parents: self.parents.into_iter().map(|(place, parent)| (compared(place), parent)).collect() }
+    }
+
+    /// What follows from keys that are written down, a line each, for tables whose databases are all the same.
+    pub(crate) fn written(lines: &str, tables: &[CaptureTable]) -> Option<Self> {
+        let keys = lines.lines().map(ForeignKey::written).collect::<Option<Vec<_>>>()?;
+        let at = |place: &Place| tables.iter().position(|table| table.name == place.1);
+        let mut found = Self::of(&keys, at);
+        for (place, parent) in &mut found.parents {
+            if let Some(at) = at(place) {
+                parent.columns.clone_from(&tables[at].columns);
+            }
+        }
+        Some(found.with_places(|(_, name)| (tables.first().map_or_else(String::new, |t| t.database.clone()), name)))
+    }
+
+    /// These keys, and those that were known before: the log that is read may be older than their end.
+    pub(crate) fn and_before(mut self, before: Self) -> Self {
+        for (place, old) in before.parents {
+            let parent =
+                self.parents.entry(place).or_insert_with(|| Parent { columns: old.columns, ..Parent::default() });
+            parent.deleted.extend(old.deleted);
+            let is_new = |of: &(Vec<String>, Tables), known: &Parent| !known.updated.contains(of);
+            let more: Vec<_> = old.updated.into_iter().filter(|of| is_new(of, parent)).collect();
+            parent.updated.extend(more);
+        }
+        self
+    }
+}
+
+/// Follows keys from table to table.
+struct Reach<'a, F> {
+    keys: &'a [ForeignKey],
+    captured: &'a F,
+}
+
+impl<F: Fn(&Place) -> Option<usize>> Reach<'_, F> {
+    /// A row that is referred to by `key` was deleted.
+    fn delete(&self, key: &ForeignKey, out: &mut Tables, seen: &mut BTreeSet<Place>) {
+        if key.on_delete == Action::Refused {
+            return;
+        }
+        out.extend((self.captured)(&key.child));
+        match key.on_delete {
+            Action::Cascade if seen.insert(key.child.clone()) => {
+                self.keys.iter().filter(|next| next.parent == key.child).for_each(|next| self.delete(next, out, seen));
+            }
+            Action::Set => self.changed(key, out, &mut BTreeSet::new()),
+            Action::Cascade | Action::Refused => {}
+        }
+    }
+
+    /// Columns that are referred to by `key` were changed.
+    fn update(&self, key: &ForeignKey, out: &mut Tables, seen: &mut BTreeSet<Place>) {
+        if key.on_update == Action::Refused || !seen.insert(key.child.clone()) {
+            return;
+        }
+        out.extend((self.captured)(&key.child));
+        self.changed(key, out, seen);
+    }
+
+    /// The columns of `key` were changed in its own table.
+    fn changed(&self, key: &ForeignKey, out: &mut Tables, seen: &mut BTreeSet<Place>) {
+        let is_next = |next: &&ForeignKey| {
+            next.parent == key.child && next.referenced.iter().any(|column| key.columns.contains(column))
+        };
+        self.keys.iter().filter(is_next).for_each(|next| self.update(next, out, seen));
+    }
+}
+
+/// All keys with an action in the databases of these tables, and in those of the tables that they refer to, and so on.
+async fn keys_above(wire: &mut Wire, tables: &[CaptureTable]) -> Result<Vec<ForeignKey>, WireError> {
+    let mut asked = BTreeSet::new();
+    let mut ask: BTreeSet<String> = tables.iter().map(|table| table.database.clone()).collect();
+    let mut keys = Vec::new();
+    while !ask.is_empty() {
+        let found = keys_of(wire, &ask).await?;
+        asked.append(&mut ask);
+        ask = found.iter().map(|key| key.parent.0.clone()).filter(|database| !asked.contains(database)).collect();
+        keys.extend(found);
+    }
+    Ok(keys)
+}
+
+async fn keys_of(wire: &mut Wire, databases: &BTreeSet<String>) -> Result<Vec<ForeignKey>, WireError> {
+    let list = databases.iter().map(|database| literal(database)).collect::<Vec<_>>().join(", ");
+    let rules = wire
+        .query(&format!(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE \
+             FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA IN ({list}) AND \
+             (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION'))"
+        ))
+        .await?;
+    if rules.rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = wire
+        .query(&format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, \
+             REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE \
+             WHERE TABLE_SCHEMA IN ({list}) AND REFERENCED_TABLE_NAME IS NOT NULL \
+             ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION"
+        ))
+        .await?;
+    let mut keys: BTreeMap<[String; 3], ForeignKey> = BTreeMap::new();
+    for row in columns.rows {
+        let Ok([database, table, name, column, parent_database, parent, referenced]) = <[_; 7]>::try_from(told(row)?)
+        else {
+            return Err(super::server::unclear("its foreign keys"));
+        };
+        let key = keys.entry([database.clone(), table.clone(), name]).or_insert_with(|| ForeignKey {
+            child: (database, table),
+            columns: Vec::new(),
+            parent: (parent_database, parent),
+            referenced: Vec::new(),
+            on_delete: Action::Refused,
+            on_update: Action::Refused,
+        });
+        key.columns.push(column);
+        key.referenced.push(referenced);
+    }
+    let mut out = Vec::new();
+    for row in rules.rows {
+        let Ok([database, table, name, on_delete, on_update]) = <[_; 5]>::try_from(told(row)?) else {
+            return Err(super::server::unclear("its foreign keys"));
+        };
+        // Dropped between the two questions: the log will tell.
+        let Some(mut key) = keys.remove(&[database, table, name]) else { continue };
+        (key.on_delete, key.on_update) = (Action::read(&on_delete), Action::read(&on_update));
+        out.push(key);
+    }
+    Ok(out)
+}
+
+/// A row without NULLs.
+fn told(row: Vec<Option<String>>) -> Result<Vec<String>, WireError> {
+    row.into_iter().collect::<Option<_>>().ok_or_else(|| super::server::unclear("its foreign keys"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cascades, ForeignKey};
+
+    fn key(text: &str) -> ForeignKey {
+        ForeignKey::written(text).expect("a key")
+    }
+
+    /// What is reached of the captured tables, in a line for each parent.
+    fn reached(keys: &[&str], captured: &[&str]) -> String {
+        let keys: Vec<ForeignKey> = keys.iter().map(|text| key(text)).collect();
+        let found = Cascades::of(&keys, |place| captured.iter().position(|name| *name == place.1));
+        let names = |tables: &super::Tables| tables.iter().map(|&i| captured[i]).collect::<Vec<_>>().join(",");
+        let mut out = String::new();
+        for ((_, name), parent) in &found.parents {
+            out += &format!("{name}: delete [{}]", names(&parent.deleted));
+            for (columns, tables) in &parent.updated {
+                out += &format!(" update({}) [{}]", columns.join(","), names(tables));
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    #[test]
+    fn a_key_reaches_its_table() {
+        assert_eq!(reached(&["c(p) p(id) cascade cascade"], &["c"]), "p: delete [c] update(id) [c]\n");
+        assert_eq!(reached(&["c(p) p(id) set-null no-action"], &["c"]), "p: delete [c]\n");
+        assert_eq!(reached(&["c(p) p(id) restrict no-action"], &["c"]), "");
+        assert_eq!(reached(&["c(p) p(id) cascade cascade"], &["p"]), "", "nobody captures what is reached");
+    }
+
+    #[test]
+    fn what_is_reached_reaches_further_through_tables_that_nobody_captures() {
+        let keys = ["b(a) a(id) cascade cascade", "c(b) b(id) cascade no-action", "d(c) c(id) set-null no-action"];
+        let wanted = "a: delete [d]\nb: delete [d]\nc: delete [d]\n";
+        assert_eq!(reached(&keys, &["d"]), wanted, "the id of b is not what follows the id of a");
+        let keys = ["b(id) a(id) no-action cascade", "c(id) b(id) no-action cascade"];
+        assert_eq!(reached(&keys, &["c"]), "a: delete [] update(id) [c]\nb: delete [] update(id) [c]\n");
+        let keys = ["b(x) a(id) set-null no-action", "c(x) b(x) no-action cascade", "e(y) b(y) no-action cascade"];
+        let wanted = "a: delete [c]\nb: delete [] update(x) [c] update(y) [e]\n";
+        assert_eq!(reached(&keys, &["c", "e"]), wanted);
+    }
+
+    #[test]
+    fn tables_that_refer_to_themselves_and_to_each_other_come_to_an_end() {
+        assert_eq!(reached(&["t(up) t(id) cascade no-action"], &["t"]), "t: delete [t]\n");
+        let keys = ["a(b) b(id) cascade cascade", "b(a) a(id) cascade cascade"];
+        assert_eq!(reached(&keys, &["a", "b"]), "a: delete [a,b] update(id) [b]\nb: delete [a,b] update(id) [a]\n");
+    }
+
+    #[test]
+    fn a_key_that_was_dropped_is_still_told_of_by_the_log_before() {
+        let of = |text: &str| Cascades::of(&[key(text)], |_| Some(0));
+        let both = of("c(p) p(id) restrict cascade").and_before(of("c(p) p(id) cascade no-action"));
+        let parent = both.parents.values().next().expect("there is one");
+        assert_eq!((parent.deleted.len(), parent.updated.len(), both.parents.len()), (1, 1, 1));
+    }
+}
