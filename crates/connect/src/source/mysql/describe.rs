@@ -2,10 +2,10 @@
 
 use relation::Schema;
 
-use crate::source::Failure;
+use crate::source::{Failure, Unanswered};
 
 use super::decode::{SourceColumn, relation_schema};
-use super::error::{WireError, failure};
+use super::error::{WireError, ends, failure};
 use super::server::unreachable_server;
 use super::wire::Wire;
 use super::{MysqlConfig, login};
@@ -33,6 +33,11 @@ pub struct TableFacts {
 ///
 /// Errors: the server cannot be reached or refuses. A table that is missing or cannot be held is in the answer.
 pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Failure> {
+    ask(config, wanted).await.map_err(|unanswered| unanswered.failure)
+}
+
+/// As [`describe`], for who may ask again.
+pub(crate) async fn ask(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Unanswered> {
     let answer = async {
         let mut wire = login::connect(config).await?;
         let mut out = Vec::with_capacity(wanted.len());
@@ -43,7 +48,10 @@ pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Resu
         wire.close().await;
         Ok::<_, WireError>(out)
     };
-    answer.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
+    answer.await.map_err(|e| Unanswered {
+        failure: failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)),
+        is_ours: ends(&e),
+    })
 }
 
 async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<TableFacts, String>, WireError> {
