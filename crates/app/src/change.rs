@@ -48,12 +48,21 @@ pub struct Changes {
     pub restart: Vec<String>,
     /// About how long it takes until the new models are in place.
     pub seconds: i64,
+    /// Source tables that would be followed, and that would be dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub new_tables: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone_tables: Vec<String>,
+    /// Why nothing can be applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
 }
 
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        self.models.is_empty() && self.views.is_empty() && self.restart.is_empty()
+        let has_tables = !self.new_tables.is_empty() || !self.gone_tables.is_empty();
+        self.models.is_empty() && self.views.is_empty() && self.restart.is_empty() && !has_tables
     }
 
     /// What applying `new` would do to what serves.

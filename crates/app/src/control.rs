@@ -7,7 +7,7 @@
 //! that takes. Whoever connects has [`ORDER_WAIT`] to say a line of [`ORDER_BYTES_MAX`]; more than [`ORDERS_MAX`] are
 //! refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::definition::Definition;
-use crate::follow::{Command, Commanded, Line};
+use crate::definition::{Definition, ModelText};
+use crate::follow::{Commanded, Roster, Wanted};
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request, Undone};
 use crate::reconcile::source::{Compared, Ours, Pace};
 use crate::setup::{Global, Setup};
 use crate::status::Status;
-use crate::warehouse::{AbsentTable, Proposal};
+use crate::warehouse::{AbsentTable, Proposal, newly_refused, without};
 
 /// Bytes of an order at most.
 const ORDER_BYTES_MAX: u64 = 64 << 10;
@@ -114,6 +114,14 @@ pub struct Serving {
     pub absent: Vec<(String, String, String, String)>,
     /// What of the project on disk is taken up by a restart alone.
     pub restart: Vec<String>,
+    /// Models and views that are wanted and wait, as they are written.
+    #[serde(default)]
+    pub waiting: Vec<ModelText>,
+    /// Source tables of the project on disk that are not followed yet, and those that are and are not in it.
+    #[serde(default)]
+    pub new_tables: Vec<String>,
+    #[serde(default)]
+    pub gone_tables: Vec<String>,
 }
 
 /// A table's columns.
@@ -150,12 +158,29 @@ impl From<Described> for Serving {
             rows: described.rows.into_iter().map(|(name, rows)| (name.schema, name.name, rows)).collect(),
             tables: described.tables.iter().map(shape).collect(),
             absent: described.absent.into_iter().map(|t| (t.source, t.name.schema, t.name.name, t.reason)).collect(),
-            restart: Vec::new(),
+            waiting: described.waiting,
+            ..Self::default()
         }
     }
 }
 
 impl Serving {
+    /// With what a project wants followed that is not.
+    fn with(mut self, wanted: Wanted) -> Self {
+        self.new_tables = wanted.new_tables().map(|table| table.name.to_string()).collect();
+        self.gone_tables = wanted.gone.iter().map(|(_, name)| name.to_string()).collect();
+        self.restart = wanted.restart;
+        for table in wanted.described.tables {
+            self.tables.push((table.name.schema, table.name.name, (&table.schema).into()));
+        }
+        for (name, rows) in wanted.described.rows {
+            self.rows.push((name.schema, name.name, i64::try_from(rows).unwrap_or(i64::MAX)));
+        }
+        let absent = wanted.described.absent.into_iter();
+        self.absent.extend(absent.map(|table| (table.source, table.name.schema, table.name.name, table.reason)));
+        self
+    }
+
     /// The tables, as they are planned over.
     pub fn tables(&self) -> anyhow::Result<Vec<(TableName, Schema)>> {
         let tables =
@@ -188,19 +213,26 @@ pub struct Desk {
 /// Who carries orders out.
 pub struct Attendant {
     pub inbox: mpsc::Sender<Message>,
+    pub status: Arc<Status>,
+    pub applier: Arc<Applier>,
+}
+
+/// Who applies the project as it is on disk to an instance that was started with another.
+pub struct Applier {
+    pub inbox: mpsc::Sender<Message>,
     /// The options by which the project is found.
     pub global: Arc<Global>,
     /// The project as the instance started with it.
     pub started: Arc<Setup>,
     pub status: Arc<Status>,
-    /// The ways to the sources, by name.
-    pub lines: BTreeMap<String, Line>,
-    pub turn: Turn,
+    pub sources: Arc<Roster>,
+    /// Whose turn it is to propose a project: who reads the files later proposes later, so that no older project takes the place
+    /// of a newer one.
+    pub turn: Mutex<()>,
 }
 
-/// Whose turn it is to propose a project: who reads the files later proposes later, so that no older project takes the place
-/// of a newer one.
-pub type Turn = Arc<Mutex<()>>;
+/// How often it is told how far an apply is.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 impl Desk {
     /// Opens a port on the loopback address.
@@ -321,8 +353,21 @@ impl Attendant {
                 self.reconcile_source(source.as_deref(), &pace).await.map(Reply::Compared)
             }
             Order::Apply => {
-                let applied = apply(&self.inbox, &self.global, &self.started, &self.status, &self.turn).await?;
-                Ok(Reply::Applied(applied))
+                let mut told = tokio::time::interval(TOLD_EVERY);
+                let mut last = String::new();
+                let mut applying = std::pin::pin!(self.applier.apply());
+                loop {
+                    tokio::select! {
+                        applied = &mut applying => return Ok(Reply::Applied(applied?)),
+                        _ = told.tick() => {
+                            let now = self.status.facts().under_way();
+                            if now != last && !now.is_empty() {
+                                progress.send(now.clone()).ok();
+                            }
+                            last = now;
+                        }
+                    }
+                }
             }
             Order::Rollback => Ok(match ask(&self.inbox, Request::Rollback).await? {
                 Ok(Undone::Serving) => Reply::RolledBack,
@@ -331,32 +376,27 @@ impl Attendant {
             }),
             Order::Describe => {
                 let described = ask(&self.inbox, Request::Describe).await?;
+                let serving = Serving::from(described);
                 // A project that cannot be loaded is told about by who asked.
-                let now = load(&self.global).await.ok();
-                let restart = now.map(|now| now.needs_restart(&self.started)).unwrap_or_default();
-                Ok(Reply::Serving(Serving { restart, ..described.into() }))
+                Ok(Reply::Serving(match load(&self.applier.global).await {
+                    Ok(now) => serving.with(self.applier.wanted(&now).await?),
+                    Err(_) => serving,
+                }))
             }
         }
     }
 }
 
 impl Attendant {
-    /// Has a source do something. Errors: there is none of that name, or it cannot.
     async fn command(&self, source: &str, what: Commanded) -> anyhow::Result<Vec<String>> {
-        let Some(line) = self.lines.get(source) else {
-            let known: Vec<&str> = self.lines.keys().map(String::as_str).collect();
-            bail!("there is no source \"{source}\"\nHint: One of: {}.", known.join(", "));
-        };
-        let (answer, answered) = oneshot::channel();
-        let stopping = || anyhow::anyhow!(STOPPING);
-        line.send(Command { what, answer }).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
+        self.applier.sources.command(source, what).await
     }
 
     async fn resnapshot(&self, wanted: &[String], source: Option<&str>) -> anyhow::Result<Vec<String>> {
         let mut done = Vec::new();
         if wanted.is_empty() {
-            for name in self.lines.keys().filter(|name| source.is_none_or(|source| source == **name)) {
+            let names = self.applier.sources.names();
+            for name in names.iter().filter(|name| source.is_none_or(|source| source == **name)) {
                 done.extend(self.command(name, Commanded::ReloadAll).await?);
             }
             if let (Some(source), true) = (source, done.is_empty()) {
@@ -394,7 +434,7 @@ impl Attendant {
     }
 
     async fn reconcile_source(&self, wanted: Option<&str>, pace: &Pace<'_>) -> anyhow::Result<Vec<Compared>> {
-        let setup = load(&self.global).await?;
+        let setup = load(&self.applier.global).await?;
         let mut compared = Vec::new();
         for (name, source, places) in crate::reconcile::source::feeds(&setup, wanted).await? {
             let (of, status) = (name.clone(), Arc::clone(&self.status));
@@ -421,55 +461,100 @@ async fn load(global: &Arc<Global>) -> anyhow::Result<Setup> {
     tokio::task::spawn_blocking(move || Setup::load(&global)).await?
 }
 
-/// Applies the project as it is on disk now to an instance that was started with another.
-pub async fn apply(
-    inbox: &mpsc::Sender<Message>,
-    global: &Arc<Global>,
-    started: &Setup,
-    status: &Status,
-    turn: &Turn,
-) -> anyhow::Result<Applied> {
-    let mine = turn.lock().await;
-    let (proposal, restart) = match propose(inbox, global, started).await {
-        Ok(proposed) => proposed,
-        Err(error) => {
-            let said = error.to_string();
-            status.facts().not_applied = said.lines().next().unwrap_or_default().to_owned();
-            return Err(error);
+impl Applier {
+    /// Applies the project as it is on disk now; its new source tables are followed from now on, and those that it has no more
+    /// are let go when it is in place.
+    pub async fn apply(&self) -> anyhow::Result<Applied> {
+        let mine = self.turn.lock().await;
+        let proposed = match self.propose().await {
+            Ok(proposed) => proposed,
+            Err(error) => {
+                let said = error.to_string();
+                self.status.facts().not_applied = said.lines().next().unwrap_or_default().to_owned();
+                return Err(error);
+            }
+        };
+        let Proposed { proposal, restart, new_tables, absent } = proposed;
+        let (answer, answered) = oneshot::channel();
+        let asked = self.inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
+        asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
+        drop(mine);
+        let mut applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
+        applied.restart = restart;
+        applied.new_tables = new_tables;
+        applied.waiting.extend(absent);
+        if applied.failed.is_empty() {
+            applied.gone_tables = self.let_go().await?;
         }
-    };
-    let (answer, answered) = oneshot::channel();
-    let asked = inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
-    asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
-    drop(mine);
-    let applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
-    Ok(Applied { restart, ..applied })
+        Ok(applied)
+    }
+
+    /// What a project wants of the sources, and what of all of it is taken up by a restart alone.
+    async fn wanted(&self, setup: &Setup) -> anyhow::Result<Wanted> {
+        let mut wanted = self.sources.wanted(setup).await?;
+        wanted.restart = setup.needs_restart(&self.started, std::mem::take(&mut wanted.restart));
+        Ok(wanted)
+    }
+
+    /// The project as it is on disk now, planned; what it wants followed is followed. Errors: what is wrong with it.
+    async fn propose(&self) -> anyhow::Result<Proposed> {
+        let setup = load(&self.global).await?;
+        if setup.has_errors() {
+            let errors = setup.findings.iter().filter(|finding| finding.is_error()).map(|finding| setup.shown(finding));
+            bail!("{}", errors.collect::<Vec<_>>().join("\n"));
+        }
+        let wanted = self.wanted(&setup).await?;
+        let described = ask(&self.inbox, Request::Describe).await?;
+        let mut tables = described.tables;
+        tables.extend(wanted.described.tables.iter().map(|table| (table.name.clone(), table.schema.clone())));
+        let mut absent = described.absent;
+        absent.retain(|table| setup.has_table(&table.name));
+        absent.extend(wanted.described.absent.iter().cloned());
+        let waiting = described.waiting;
+        // Planned here: the pump has steps to make.
+        let planned = tokio::task::spawn_blocking(move || {
+            let absent = setup.not_followed(&tables, absent);
+            let unwanted: BTreeSet<TableName> =
+                tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
+            let tables = without(tables, &unwanted);
+            let definition = Definition::of(&setup);
+            let proposal = Proposal::of(&definition, tables, absent).without_tables(unwanted);
+            let refused = newly_refused(proposal.keepable.refused.clone(), &definition, &waiting);
+            let findings = crate::warehouse::findings(&setup, &refused);
+            match findings.is_empty() {
+                true => Ok(Box::new(proposal)),
+                false => Err(findings.iter().map(|finding| setup.shown(finding)).collect::<Vec<_>>().join("\n")),
+            }
+        });
+        let proposal = planned.await?.map_err(anyhow::Error::msg)?;
+        let Wanted { feeds, described, restart, .. } = wanted;
+        let new_tables = feeds.iter().flat_map(|feed| &feed.tables).map(|table| table.name.to_string()).collect();
+        let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
+        let absent = described.absent.into_iter().map(said).collect();
+        self.sources.follow(feeds).await?;
+        Ok(Proposed { proposal, restart, new_tables, absent })
+    }
+
+    /// Source tables that the project on disk has no more are followed no more. What is stored of them goes by itself.
+    async fn let_go(&self) -> anyhow::Result<Vec<String>> {
+        // Nobody proposes meanwhile what would have them again.
+        let mine = self.turn.lock().await;
+        let gone = self.sources.gone(&load(&self.global).await?);
+        let names = gone.iter().map(|(_, name)| name.to_string()).collect();
+        self.sources.let_go(gone).await?;
+        drop(mine);
+        Ok(names)
+    }
 }
 
-/// The project as it is on disk now, planned, and what of it is taken up by a restart alone. Errors: what is wrong with it.
-async fn propose(
-    inbox: &mpsc::Sender<Message>,
-    global: &Arc<Global>,
-    started: &Setup,
-) -> anyhow::Result<(Box<Proposal>, Vec<String>)> {
-    let setup = load(global).await?;
-    if setup.has_errors() {
-        let errors = setup.findings.iter().filter(|finding| finding.is_error()).map(|finding| setup.shown(finding));
-        bail!("{}", errors.collect::<Vec<_>>().join("\n"));
-    }
-    let restart = setup.needs_restart(started);
-    let described = ask(inbox, Request::Describe).await?;
-    // Planned here: the pump has steps to make.
-    let planned = tokio::task::spawn_blocking(move || {
-        let absent = setup.not_followed(&described.tables, described.absent);
-        let proposal = Proposal::of(&Definition::of(&setup), described.tables, absent);
-        let findings = crate::warehouse::findings(&setup, &proposal.keepable.refused);
-        match findings.is_empty() {
-            true => Ok(Box::new(proposal)),
-            false => Err(findings.iter().map(|finding| setup.shown(finding)).collect::<Vec<_>>().join("\n")),
-        }
-    });
-    Ok((planned.await?.map_err(anyhow::Error::msg)?, restart))
+/// A project that can be given to the pump.
+struct Proposed {
+    proposal: Box<Proposal>,
+    restart: Vec<String>,
+    /// Source tables that are followed from now on.
+    new_tables: Vec<String>,
+    /// Those of them that are not there, and why.
+    absent: Vec<String>,
 }
 
 const STOPPING: &str = "the instance is stopping";

@@ -31,6 +31,24 @@ pub struct Kept {
     /// What a rollback gave up: a start does not take it again while the project says the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<Definition>,
+    /// By what statements tables came to have other columns, as long as models wait for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub altered: Vec<Altered>,
+}
+
+/// See [`Kept::altered`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Altered {
+    pub schema: String,
+    pub table: String,
+    pub statement: String,
+}
+
+impl Altered {
+    /// The table's full name.
+    pub fn table_name(&self) -> TableName {
+        TableName::new(&self.schema, &self.table)
+    }
 }
 
 impl Kept {

@@ -1,6 +1,5 @@
 //! A running instance: sources, pump and servers, from the first line of output to a clean stop.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +9,9 @@ use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, WallClock};
-use crate::control::{Attendant, Desk, Turn};
+use crate::control::{Applier, Attendant, Desk};
 use crate::deep::STACK_BYTES;
-use crate::follow::{self, Outlet, PlannedFeed};
+use crate::follow::{self, Outlet, PlannedFeed, Roster};
 use crate::pump::{Message, Pump};
 use crate::reader::{InstanceReader, Lanes};
 use crate::setup::{Global, Setup};
@@ -61,13 +60,13 @@ pub struct Instance {
     pub status: Arc<Status>,
     pub reader: Arc<InstanceReader>,
     pub inbox: mpsc::Sender<Message>,
-    /// Whose turn it is to propose a project.
-    pub turn: Turn,
+    /// Who applies the project on disk; none where the options by which it is found are not known.
+    pub applier: Option<Arc<Applier>>,
     stop: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
     pump: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
     servers: Vec<tokio::task::JoinHandle<()>>,
-    feeds: Vec<tokio::task::JoinHandle<()>>,
+    sources: Arc<Roster>,
     data: PathBuf,
 }
 
@@ -120,31 +119,27 @@ impl Instance {
         let (shutdown, stopped) = watch::channel(false);
         let (inbox, mut outbox) = mpsc::channel(2);
         let stop = Arc::new(AtomicBool::new(false));
-        let turn = Turn::default();
         let outlet = Outlet { inbox: inbox.clone(), status: Arc::clone(&status), stopped: stopped.clone() };
-        let mut tasks = Vec::new();
-        let mut lines = BTreeMap::new();
-        for feed in feeds {
-            let name = feed.name.clone();
-            let (task, line) = follow::start(feed, &warehouse, &outlet);
-            tasks.push(task);
-            lines.insert(name, line);
-        }
+        let sources = Arc::new(Roster::start(feeds, &warehouse, outlet));
         let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
         // Whoever came before waits: now there is something to read by, and no name is unknown that is not.
         let mut servers = vec![
             tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
             tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
         ];
-        if let (Some(desk), Some(global)) = (desk, global) {
-            let attendant = Attendant {
+        let applier = global.map(|global| {
+            Arc::new(Applier {
                 inbox: inbox.clone(),
                 global,
                 started: Arc::new(setup.clone()),
                 status: Arc::clone(&status),
-                lines,
-                turn: Arc::clone(&turn),
-            };
+                sources: Arc::clone(&sources),
+                turn: tokio::sync::Mutex::default(),
+            })
+        });
+        if let (Some(desk), Some(applier)) = (desk, &applier) {
+            let (inbox, status, applier) = (inbox.clone(), Arc::clone(&status), Arc::clone(applier));
+            let attendant = Attendant { inbox, status, applier };
             servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }
         let thread = std::thread::Builder::new()
@@ -156,12 +151,12 @@ impl Instance {
             status,
             reader,
             inbox,
-            turn,
+            applier,
             stop,
             shutdown,
             pump: Some(thread),
             servers,
-            feeds: tasks,
+            sources,
             data: setup.data.clone(),
         })
     }
@@ -182,9 +177,7 @@ impl Instance {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Release);
         self.shutdown.send_replace(true);
-        for feed in self.feeds.drain(..) {
-            feed.await.ok();
-        }
+        self.sources.ended().await;
         let pump = self.pump.take();
         let mut ending = tokio::task::spawn_blocking(move || pump.map(std::thread::JoinHandle::join));
         let ended = match tokio::time::timeout(LAST_FOLD, &mut ending).await {

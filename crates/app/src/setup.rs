@@ -69,8 +69,14 @@ impl Setup {
         text.map_or_else(|_| finding.to_string(), |text| finding.over(&text))
     }
 
-    /// What an instance reads at its start alone, as far as it is not what it was then: each as people read it.
-    pub fn needs_restart(&self, started: &Self) -> Vec<String> {
+    /// Whether a source of the project has a table of this name.
+    pub fn has_table(&self, name: &TableName) -> bool {
+        self.project.sources.iter().any(|table| table.source == name.schema && table.name == name.name)
+    }
+
+    /// What an instance reads at its start alone, as far as it is not what it was then: each as people read it. With what of
+    /// its sources it is.
+    pub fn needs_restart(&self, started: &Self, mut sources: Vec<String>) -> Vec<String> {
         let (old, new) = (&started.project, &self.project);
         let mut found = Vec::new();
         let profile = [
@@ -83,15 +89,7 @@ impl Setup {
         ];
         found
             .extend(profile.iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("profile: `{key}` changed")));
-        let named = |connections: &[project::Connection]| -> BTreeMap<String, project::ConnectionKind> {
-            connections.iter().map(|c| (c.name.clone(), c.kind.clone())).collect()
-        };
-        differences("connection", &named(&old.connections), &named(&new.connections), &mut found);
-        let places = |tables: &[project::SourceTable]| -> BTreeMap<String, (String, Option<String>, String)> {
-            let place = |t: &project::SourceTable| (t.connection.clone(), t.schema.clone(), t.identifier.clone());
-            tables.iter().map(|t| (format!("{}.{}", t.source, t.name), place(t))).collect()
-        };
-        differences("source table", &places(&old.sources), &places(&new.sources), &mut found);
+        found.append(&mut sources);
         let boards = |boards: &[project::Dashboard]| -> BTreeMap<String, project::Dashboard> {
             boards.iter().map(|board| (board.name.clone(), board.clone())).collect()
         };
@@ -99,14 +97,15 @@ impl Setup {
         found
     }
 
-    /// Tables that models have to wait for: those known to be absent, and those of the project that the running instance
-    /// does not follow.
+    /// Tables that models have to wait for: those known to be absent, and those of the project that are not followed.
     pub fn not_followed(&self, known: &[(TableName, Schema)], mut absent: Vec<AbsentTable>) -> Vec<AbsentTable> {
         for table in &self.project.sources {
             let name = TableName::new(&table.source, &table.name);
             let is_known = known.iter().any(|(known, _)| *known == name);
             if !is_known && !absent.iter().any(|absent| absent.name == name) {
-                let reason = format!("source table {name} is not followed yet: restart to take it up");
+                let reason = format!(
+                    "source table {name} is not followed yet: `tidemill apply` takes it up, and so does a start"
+                );
                 absent.push(AbsentTable { source: table.connection.clone(), name, reason });
             }
         }

@@ -218,6 +218,20 @@ impl Facts {
         !self.started || is_loading || self.models.values().any(|model| model.state == "building")
     }
 
+    /// What is loaded and built now, in one line; empty where nothing is.
+    pub fn under_way(&self) -> String {
+        let loading = self.tables.iter().filter(|(_, table)| table.is_loading());
+        let mut parts: Vec<String> = loading
+            .map(|(name, table)| {
+                format!("loading {name}: {} of about {} rows", table.snapshot_rows, table.snapshot_rows_total)
+            })
+            .collect();
+        if !self.building.is_empty() {
+            parts.push(format!("building {}", self.building));
+        }
+        parts.join("; ")
+    }
+
     /// One line for people: what is waited for, and why what the project says is not in place.
     pub fn message(&self) -> String {
         let mut parts = Vec::new();

@@ -1,6 +1,6 @@
 //! The store, the engine over it, and the project's models planned and set up in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use project::Diagnostic;
 use relation::{Schema, TableId};
 
 use crate::beside::Beside;
-use crate::definition::{Definition, Kept, PlannedModel};
+use crate::definition::{Altered, Definition, Kept, ModelText, PlannedModel};
 use crate::setup::Setup;
 
 /// A table as the source describes it, under the name that the project gives it.
@@ -36,6 +36,8 @@ pub struct AbsentTable {
 pub struct Described {
     /// Of a source that cannot be asked, none.
     pub tables: Vec<SourceTable>,
+    /// About how many rows they have there.
+    pub rows: Vec<(TableName, u64)>,
     pub absent: Vec<AbsentTable>,
 }
 
@@ -55,7 +57,7 @@ pub struct Warehouse {
     /// What the project said at the start, where that is not what served when the folder was left.
     outdated: Option<Proposal>,
     /// What the project said at the start, as long as it could not be put in place: it is tried again when a table comes.
-    stalled: Option<Definition>,
+    stalled: Option<(Definition, BTreeSet<TableName>)>,
     /// What made the columns of tables others than they were, as the source said it.
     pub altered: BTreeMap<TableName, String>,
     /// Tables that were not there at the start and were never known.
@@ -80,20 +82,33 @@ pub struct Contents {
     pub waiting: Vec<(TableName, String)>,
     /// What a rollback to this gave up.
     pub rolled_back: Option<Definition>,
+    /// Tables that its project has no more: when it serves they go.
+    pub unwanted: BTreeSet<TableName>,
+    /// By what statements tables came to have other columns, where models wait for that.
+    pub altered: Vec<Altered>,
 }
 
 impl Contents {
     /// What was kept when a folder was left, planned again; what cannot be planned any more waits.
     fn of_stored(stored: Kept, tables: &[(TableName, Schema)]) -> Self {
-        let Kept { definition, rolled_back } = stored;
+        let Kept { definition, rolled_back, altered } = stored;
         let plans = definition.plan(tables);
         let waiting = plans.refused.iter().map(|(name, refusal)| (name.clone(), said(refusal))).collect();
-        Self { wanted: definition.clone(), definition, models: Arc::new(plans.models), waiting, rolled_back }
+        Self {
+            wanted: definition.clone(),
+            definition,
+            models: Arc::new(plans.models),
+            waiting,
+            rolled_back,
+            altered,
+            ..Self::default()
+        }
     }
 
     /// As the engine keeps it.
     fn label(&self) -> anyhow::Result<Vec<u8>> {
-        Kept { definition: self.definition.clone(), rolled_back: self.rolled_back.clone() }.to_bytes()
+        let (definition, rolled_back, altered) = (&self.definition, &self.rolled_back, &self.altered);
+        Kept { definition: definition.clone(), rolled_back: rolled_back.clone(), altered: altered.clone() }.to_bytes()
     }
 
     fn definitions(&self) -> Vec<ModelDefinition> {
@@ -130,6 +145,12 @@ impl Proposal {
     /// Plans a definition.
     pub fn of(wanted: &Definition, tables: Vec<(TableName, Schema)>, absent: Vec<AbsentTable>) -> Self {
         Self { keepable: keepable(wanted, &tables, &absent), tables, absent }
+    }
+
+    /// The same, with tables that are stored and no more wanted: it was planned without them.
+    pub fn without_tables(mut self, unwanted: BTreeSet<TableName>) -> Self {
+        self.keepable.contents.unwanted = unwanted;
+        self
     }
 }
 
@@ -178,11 +199,19 @@ impl Warehouse {
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
         let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
         let stored = engine.serving_label()?.map(|label| Kept::from_bytes(&label)).transpose()?;
+        let altered = stored.iter().flat_map(|stored| &stored.altered);
+        let altered: BTreeMap<_, _> = altered.map(|of| (of.table_name(), of.statement.clone())).collect();
         let on_disk = Definition::of(setup);
         let given_up = stored.as_ref().filter(|stored| stored.rolled_back.as_ref() == Some(&on_disk));
         let is_held_back = given_up.is_some();
         let wanted = given_up.map_or(&on_disk, |stored| &stored.definition);
-        let mut new = Proposal::of(wanted, coming, absent.clone());
+        // What is served of an older project may read what the project has no more.
+        let unwanted: BTreeSet<TableName> = match is_held_back {
+            true => BTreeSet::new(),
+            false => coming.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect(),
+        };
+        let coming = without(coming, &unwanted);
+        let mut new = Proposal::of(wanted, coming, absent.clone()).without_tables(unwanted);
         let unplanned = if is_held_back { Vec::new() } else { new.keepable.refused.clone() };
         new.keepable.contents.rolled_back = is_held_back.then_some(on_disk);
         let is_altering = engine.tables_to_come().any(|table| table.is_coming);
@@ -196,6 +225,7 @@ impl Warehouse {
             }
             Some(_) | None => (new.keepable.contents, None),
         };
+        tell_altered(&altered, &mut serving);
         let refused = engine.set_version(serving.definitions(), serving.label()?)?;
         serving.waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
         let before = match engine.before_label()?.map(|label| Kept::from_bytes(&label)).transpose()? {
@@ -220,7 +250,7 @@ impl Warehouse {
             before,
             outdated,
             stalled: None,
-            altered: BTreeMap::new(),
+            altered,
             absent,
             refused: unplanned,
             is_held_back,
@@ -236,7 +266,8 @@ impl Warehouse {
     /// Proposes what the project said at the start, where that is not what serves.
     pub fn propose_outdated(&mut self) -> anyhow::Result<Option<Proposed>> {
         let Some(proposal) = self.outdated.take() else { return Ok(None) };
-        self.stalled = Some(proposal.keepable.contents.wanted.clone());
+        let contents = &proposal.keepable.contents;
+        self.stalled = Some((contents.wanted.clone(), contents.unwanted.clone()));
         self.propose(proposal).map(Some)
     }
 
@@ -247,12 +278,14 @@ impl Warehouse {
 
     /// Proposes again what is wanted, over the tables there are by now.
     pub fn propose_again(&mut self) -> anyhow::Result<Proposed> {
-        let (wanted, rolled_back) = match (&self.coming, &self.stalled) {
-            (Some((coming, _)), _) => (&coming.wanted, coming.rolled_back.clone()),
-            (None, Some(stalled)) => (stalled, None),
-            (None, None) => (&self.serving.wanted, self.serving.rolled_back.clone()),
+        let serving = &self.serving;
+        let (wanted, rolled_back, unwanted) = match (&self.coming, &self.stalled) {
+            (Some((coming, _)), _) => (&coming.wanted, coming.rolled_back.clone(), &coming.unwanted),
+            (None, Some((stalled, unwanted))) => (stalled, None, unwanted),
+            (None, None) => (&serving.wanted, serving.rolled_back.clone(), &serving.unwanted),
         };
-        let mut proposal = Proposal::of(wanted, schemas_to_come(&self.engine), self.absent.clone());
+        let tables = without(schemas_to_come(&self.engine), unwanted);
+        let mut proposal = Proposal::of(wanted, tables, self.absent.clone()).without_tables(unwanted.clone());
         proposal.keepable.contents.rolled_back = rolled_back;
         self.propose(proposal)
     }
@@ -262,7 +295,7 @@ impl Warehouse {
     /// What serves is not taken away because its new text cannot be kept: then the whole is refused. Where a table has other
     /// columns now, though, what cannot be kept over these goes: it would show for ever what was.
     pub fn propose(&mut self, proposal: Proposal) -> anyhow::Result<Proposed> {
-        let tables = schemas_to_come(&self.engine);
+        let tables = without(schemas_to_come(&self.engine), &proposal.keepable.contents.unwanted);
         let is_altering = self.engine.tables_to_come().any(|table| table.is_coming);
         let proposal = match proposal.tables == tables {
             true => proposal,
@@ -270,13 +303,14 @@ impl Warehouse {
                 let is_new = |table: &AbsentTable| !tables.iter().any(|(known, _)| *known == table.name);
                 let absent = proposal.absent.into_iter().filter(is_new).collect();
                 let old = proposal.keepable.contents;
-                let mut again = Proposal::of(&old.wanted, tables, absent);
+                let mut again = Proposal::of(&old.wanted, tables, absent).without_tables(old.unwanted);
                 again.keepable.contents.rolled_back = old.rolled_back;
                 again
             }
         };
-        let mut new = proposal.keepable.contents;
-        self.tell_altered(&mut new);
+        let Proposal { absent, keepable, .. } = proposal;
+        let mut new = keepable.contents;
+        tell_altered(&self.altered, &mut new);
         let text = |(name, reason): &(TableName, String)| format!("{name}: {reason}");
         let taken_away: Vec<String> =
             new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).map(text).collect();
@@ -290,6 +324,7 @@ impl Warehouse {
             self.engine.withdraw();
             return Ok(Proposed::Refused(refused.iter().map(|(name, error)| format!("{name}: {error}")).collect()));
         }
+        self.absent = absent;
         let is_same = difference.added.is_empty() && difference.changed.is_empty() && difference.removed.is_empty();
         if is_same
             && !is_altering
@@ -308,16 +343,6 @@ impl Warehouse {
         }
         self.coming = Some((new, difference.clone()));
         Ok(Proposed::Coming(difference))
-    }
-
-    /// What waits because a table has other columns now says by what statement.
-    fn tell_altered(&self, contents: &mut Contents) {
-        for (table, statement) in &self.altered {
-            let readers = contents.wanted.readers_of(std::iter::once(table.clone()));
-            for (_, reason) in contents.waiting.iter_mut().filter(|(name, _)| readers.contains(name)) {
-                reason.push_str(&format!(" Table {table} was altered: {statement}"));
-            }
-        }
     }
 
     /// Puts what was proposed in place. Call it when [`engine::Coming`] says that it is ready.
@@ -382,21 +407,67 @@ impl Warehouse {
 
     /// What is coming is wanted once more, maybe with other models that wait.
     pub fn wanted_again(&mut self, proposal: Proposal) {
+        self.absent = proposal.absent;
         let mut new = proposal.keepable.contents;
-        self.tell_altered(&mut new);
+        tell_altered(&self.altered, &mut new);
         if let Some((coming, _)) = &mut self.coming {
-            (coming.wanted, coming.waiting) = (new.wanted, new.waiting);
+            (coming.wanted, coming.waiting, coming.unwanted) = (new.wanted, new.waiting, new.unwanted);
         }
     }
 
-    /// Registers a table that has come while the warehouse runs, to be loaded from the start. The log may name it when the
-    /// store is folded.
-    pub fn take_up(&mut self, source: &str, name: &TableName, schema: &Schema) -> anyhow::Result<TableId> {
+    /// Registers a table that has come while the warehouse runs, to be loaded from the start or only followed. The log may
+    /// name it when the store is folded.
+    pub fn take_up(&mut self, source: &str, name: &TableName, schema: &Schema, loads: bool) -> anyhow::Result<TableId> {
         let number = self.engine.register_source(source)?;
         let id = self.engine.register_table(number, name, schema)?;
+        self.serving.unwanted.remove(name);
+        if let Some((coming, _)) = &mut self.coming {
+            coming.unwanted.remove(name);
+        }
+        if !loads {
+            self.engine.follow_without_load(id);
+        }
         self.engine.registered_step()?;
         self.absent.retain(|table| table.name != *name);
         Ok(id)
+    }
+
+    /// The number of a source that has come while the warehouse runs. The log may name it when the store is folded.
+    pub fn register_source(&mut self, source: &str) -> anyhow::Result<u32> {
+        let number = self.engine.register_source(source)?;
+        self.engine.registered_step()?;
+        Ok(number)
+    }
+
+    /// Drops tables that the project has no more, and what served before where it stands on them. Answers which; those that
+    /// something reads that serves, or is coming, stay.
+    pub fn drop_unwanted_tables(&mut self) -> anyhow::Result<Vec<TableName>> {
+        if self.coming.is_some() || self.serving.unwanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let dropped = self.engine.drop_tables(&self.serving.unwanted)?;
+        if !self.engine.has_before() {
+            self.before = None;
+        }
+        self.serving.unwanted.retain(|name| !dropped.contains(name));
+        self.altered.retain(|name, _| !dropped.contains(name));
+        Ok(dropped)
+    }
+
+    /// What is to take the place of what serves: what is coming, or is still to be proposed.
+    pub fn next(&self) -> Option<&Contents> {
+        let outdated = || self.outdated.as_ref().map(|proposal| &proposal.keepable.contents);
+        self.coming.as_ref().map(|(coming, _)| coming).or_else(outdated)
+    }
+
+    /// Models and views that are wanted and wait.
+    pub fn waiting(&self) -> Vec<ModelText> {
+        let coming = self.coming.as_ref().map(|(coming, _)| coming);
+        let waiting = [Some(&self.serving), coming].into_iter().flatten().flat_map(|contents| {
+            let waits = |text: &&ModelText| contents.waiting.iter().any(|(name, _)| *name == text.table_name());
+            contents.wanted.models.iter().filter(waits).cloned()
+        });
+        waiting.collect()
     }
 
     /// What queries may read now, without the system tables.
@@ -443,6 +514,23 @@ impl Warehouse {
     }
 }
 
+/// What waits because a table has other columns now says by what statement.
+fn tell_altered(altered: &BTreeMap<TableName, String>, contents: &mut Contents) {
+    contents.altered.clear();
+    for (table, statement) in altered {
+        let readers = contents.wanted.readers_of(std::iter::once(table.clone()));
+        let mut is_told = false;
+        for (_, reason) in contents.waiting.iter_mut().filter(|(name, _)| readers.contains(name)) {
+            reason.push_str(&format!(" Table {table} was altered: {statement}"));
+            is_told = true;
+        }
+        if is_told {
+            let (schema, table) = (table.schema.clone(), table.name.clone());
+            contents.altered.push(Altered { schema, table, statement: statement.clone() });
+        }
+    }
+}
+
 /// The tables of an engine.
 pub fn schemas(engine: &Engine) -> Vec<(TableName, Schema)> {
     engine.tables().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
@@ -451,6 +539,26 @@ pub fn schemas(engine: &Engine) -> Vec<(TableName, Schema)> {
 /// The tables of an engine as they will be when those with other columns have taken the places of those that serve.
 pub fn schemas_to_come(engine: &Engine) -> Vec<(TableName, Schema)> {
     engine.tables_to_come().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
+}
+
+/// Tables without these.
+pub fn without(mut tables: Vec<(TableName, Schema)>, left_out: &BTreeSet<TableName>) -> Vec<(TableName, Schema)> {
+    tables.retain(|(name, _)| !left_out.contains(name));
+    tables
+}
+
+/// What cannot be planned of a project and did not wait as it is written already: what waits is not asked to be mended at each
+/// change of something else.
+pub fn newly_refused(
+    refused: Vec<(TableName, plan::Refusal)>,
+    wanted: &Definition,
+    waiting: &[ModelText],
+) -> Vec<(TableName, plan::Refusal)> {
+    let text = |name: &TableName| wanted.models.iter().find(|text| text.table_name() == *name);
+    let is_known = |name: &TableName| {
+        text(name).is_some_and(|new| waiting.iter().any(|old| old.table_name() == *name && old.sql == new.sql))
+    };
+    refused.into_iter().filter(|(name, _)| !is_known(name)).collect()
 }
 
 /// What can be kept of a definition.
@@ -488,7 +596,7 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
     // One that can be planned may still stand on a view that cannot be read.
     plans.models.retain(|model| !left_out.contains(&model.name));
     let models = Arc::new(plans.models);
-    let contents = Contents { wanted: wanted.clone(), definition, models, waiting, rolled_back: None };
+    let contents = Contents { wanted: wanted.clone(), definition, models, waiting, ..Contents::default() };
     Keepable { contents, refused: plans.refused }
 }
 

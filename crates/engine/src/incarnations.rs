@@ -13,8 +13,12 @@
 //! Input::Park for what comes:  serving ── parked for that reason         gone, by Engine::give_up_parked
 //! ```
 //!
+//! A table that nobody wants any more is dropped when no model that serves or is coming reads it ([`Engine::drop_tables`]).
+//!
 //! Of two entries of the catalogue with one name the older one serves, so that the catalogue alone says which is which, in
 //! whatever moment the folder was left.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use plan::TableName;
 use relation::{Schema, TableId};
@@ -166,6 +170,29 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Drops tables of these names, with the version before where that stands on one of them. Those stay that a model reads
+    /// which serves or is coming. Answers which are gone.
+    pub fn drop_tables(&mut self, unwanted: &BTreeSet<TableName>) -> Result<Vec<TableName>> {
+        self.settle()?;
+        let read = self.tables_read(false);
+        let tables = self.network.tables.values();
+        let gone = tables.filter(|table| unwanted.contains(&table.name) && !read.contains(&table.name));
+        let gone: BTreeMap<TableId, TableName> = gone.map(|table| (table.id, table.name.clone())).collect();
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read_before = self.tables_read(true);
+        if gone.values().any(|name| read_before.contains(name)) {
+            self.forget_before();
+        }
+        for id in gone.keys() {
+            self.drop_table(*id)?;
+        }
+        self.write_versions()?;
+        let names: BTreeSet<TableName> = gone.into_values().collect();
+        Ok(names.into_iter().collect())
     }
 
     /// Drops a table with all that is known of it. No model may read it any more.

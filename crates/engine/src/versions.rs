@@ -225,7 +225,21 @@ impl Engine {
         self.write_versions()
     }
 
-    fn write_versions(&mut self) -> Result<()> {
+    /// Tables that are read by the models that serve or are coming, or by those of the version before as well.
+    pub(crate) fn tables_read(&self, with_before: bool) -> BTreeSet<TableName> {
+        let before = self.versions.before.as_ref().filter(|_| with_before);
+        let versions = [Some(&self.versions.serving), self.versions.coming.as_ref(), before];
+        let models = versions.into_iter().flatten().flat_map(|version| &version.models);
+        models.flat_map(|&number| self.network.models[number].flow.tables().into_iter().cloned()).collect()
+    }
+
+    /// There is nothing to go back to any more.
+    pub(crate) fn forget_before(&mut self) {
+        self.versions.before = None;
+        self.drop_unwanted();
+    }
+
+    pub(crate) fn write_versions(&mut self) -> Result<()> {
         let mut writes = Writes::new();
         writes.put(self.facts, SERVING, &self.versions.serving.label);
         match &self.versions.before {

@@ -5,6 +5,7 @@
 
 mod house;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result as IoResult};
 use std::path::Path;
@@ -317,6 +318,26 @@ fn build_begins_within_a_chain() {
     assert!(house.engine().take(&mut inputs).unwrap().is_some(), "what the chain did is told");
     house.check().unwrap();
     assert_eq!(house.model_rows("m").unwrap(), ["1 4 10"]);
+}
+
+/// A table goes when no model reads it that serves, and with it the version before, which did.
+#[test]
+fn a_table_goes_when_nothing_reads_it() {
+    let both = [("m", TOTALS), ("k", "select count(*) as rows from notes")];
+    let mut house = begun(Mode::default(), &[ITEMS, NOTES], &both, "+ items 1 1 1; + notes 1 a");
+    let is_notes = |table: &&engine::SourceTable| table.name.name == "notes";
+    let unwanted: BTreeSet<_> = house.engine().tables().filter(is_notes).map(|table| table.name.clone()).collect();
+    assert_eq!(house.engine().drop_tables(&unwanted).unwrap(), []);
+
+    let after = house.definitions(&[("m", TOTALS)]).unwrap();
+    house.engine().propose(after, b"after".to_vec()).unwrap();
+    house.engine().build_ready(&mut |_| {}).unwrap();
+    assert!(house.engine().swap().unwrap());
+    assert!(house.engine().has_before());
+    assert!(house.engine().drop_tables(&unwanted).unwrap().into_iter().eq(unwanted));
+    assert!(!house.engine().has_before());
+    assert!(!house.engine().tables().any(|table| is_notes(&table)));
+    assert_eq!(house.model_rows("m").unwrap(), ["1 1 1"]);
 }
 
 /// A version is put in place, and taken back, within a chain: the chain is run to its end first.

@@ -1,14 +1,17 @@
 //! `plan`, `apply`, `rollback`: what a changed project would do to what serves; doing it; going back.
 
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
 use anyhow::bail;
 
 use super::{Context, Outcome, print};
 use crate::change::{Changes, ModelChange, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
 use crate::definition::Definition;
-use crate::pump;
+use crate::pump::{self, Applied};
 use crate::setup::Setup;
-use crate::warehouse::{self, Keepable, Warehouse, findings, keepable};
+use crate::warehouse::{self, Keepable, Warehouse, findings, keepable, newly_refused, without};
 
 /// What to do where nothing runs.
 const UP: &str = "Hint: `tidemill up` starts it, and applies the project on disk at its start.";
@@ -24,27 +27,49 @@ fn nobody(left_by: Option<u32>) -> anyhow::Error {
 
 /// Shows what would change; [`Outcome::Pending`] where something would.
 pub(super) async fn plan(context: &Context) -> anyhow::Result<Outcome> {
-    let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
+    let Some(setup) = context.setup()? else {
+        if context.json {
+            print(&serde_json::to_string(&Changes { errors: errors(context)?, ..Changes::default() })?);
+        }
+        return Ok(Outcome::Failed);
+    };
     let serving = serving(&setup).await?;
     let tables = serving.tables()?;
     let old = serving.definition.plan(&tables).models;
-    let absent = setup.not_followed(&tables, serving.absent());
-    let Keepable { contents: wanted, refused } = keepable(&Definition::of(&setup), &tables, &absent);
-    let found = findings(&setup, &refused);
+    let mut absent = serving.absent();
+    absent.retain(|table| setup.has_table(&table.name));
+    let absent = setup.not_followed(&tables, absent);
+    let unwanted = tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
+    let definition = Definition::of(&setup);
+    let Keepable { contents: wanted, refused } = keepable(&definition, &without(tables, &unwanted), &absent);
+    let found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
     if !found.is_empty() {
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
+        if context.json {
+            let errors = found.iter().map(|finding| setup.shown(finding)).collect();
+            print(&serde_json::to_string(&Changes { errors, ..Changes::default() })?);
+        }
         return Ok(Outcome::Failed);
     }
     let mut changes =
         Changes::between((&serving.definition, &old), (&wanted.definition, &wanted.models), &serving.row_counts());
     changes.waiting = wanted.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
     changes.restart.clone_from(&serving.restart);
+    changes.new_tables.clone_from(&serving.new_tables);
+    changes.gone_tables.clone_from(&serving.gone_tables);
     if context.json {
         print(&serde_json::to_string(&changes)?);
     } else {
         print(&text(&changes));
     }
     Ok(if changes.is_empty() { Outcome::Ok } else { Outcome::Pending })
+}
+
+/// What keeps the project on disk from being loaded.
+fn errors(context: &Context) -> anyhow::Result<Vec<String>> {
+    let setup = Setup::load(&context.global)?;
+    let errors = setup.findings.iter().filter(|finding| finding.is_error());
+    Ok(errors.map(|finding| setup.shown(finding)).collect())
 }
 
 /// What serves in the running instance, or served in the stopped one.
@@ -70,12 +95,23 @@ async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
 
 /// Has the running instance take the project on disk.
 pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
-    let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
+    let Some(setup) = context.setup()? else {
+        if context.json {
+            print(&serde_json::to_string(&Applied { failed: errors(context)?, ..Applied::default() })?);
+        }
+        return Ok(Outcome::Failed);
+    };
     let begun = crate::clock::stopwatch();
-    let applied = match control::order(&setup.data, Order::Apply).await? {
+    let mut told = Told::new(context);
+    let applied = match control::order_with(&setup.data, Order::Apply, |text| told.tell(text)).await? {
         Ordered::Nobody { left_by } => return Err(nobody(left_by)),
         Ordered::Answered(Reply::Applied(applied)) => applied,
-        Ordered::Answered(Reply::Refused(reason)) => bail!("not applied; what served before serves on\n{reason}"),
+        Ordered::Answered(Reply::Refused(reason)) => {
+            if context.json {
+                print(&serde_json::to_string(&Applied { failed: vec![reason.clone()], ..Applied::default() })?);
+            }
+            bail!("not applied; what served before serves on\n{reason}")
+        }
         Ordered::Answered(other) => return Err(other.into_error()),
     };
     if context.json {
@@ -83,6 +119,9 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
     } else {
         for (mark, names) in [("+", &applied.added), ("~", &applied.changed), ("-", &applied.removed)] {
             names.iter().for_each(|name| print(&format!("{mark} {name}")));
+        }
+        for (mark, names) in [("+", &applied.new_tables), ("-", &applied.gone_tables)] {
+            names.iter().for_each(|name| print(&format!("{mark} source table {name}")));
         }
     }
     if !applied.failed.is_empty() {
@@ -97,6 +136,27 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
     let kept = applied.kept.len();
     context.progress(&format!("applied after {:.1} s, {kept} models as they were", begun.elapsed().as_secs_f64()));
     Ok(Outcome::Ok)
+}
+
+/// How far an apply is, for whoever waits: often where a person looks on, seldom where it goes to a log.
+struct Told<'a> {
+    context: &'a Context,
+    since: std::time::Instant,
+    every: Duration,
+}
+
+impl<'a> Told<'a> {
+    fn new(context: &'a Context) -> Self {
+        let every = if std::io::stderr().is_terminal() { Duration::from_secs(1) } else { Duration::from_secs(15) };
+        Self { context, since: crate::clock::stopwatch(), every }
+    }
+
+    fn tell(&mut self, text: &str) {
+        if self.since.elapsed() >= self.every {
+            self.context.progress(text);
+            self.since = crate::clock::stopwatch();
+        }
+    }
 }
 
 /// Has the running instance go back to what served before.
@@ -128,7 +188,9 @@ fn text(changes: &Changes) -> String {
             changes.unchanged
         );
     }
-    let mut lines: Vec<String> = changes.models.iter().map(line).collect();
+    let mut lines: Vec<String> = changes.new_tables.iter().map(|table| format!("+ source table {table}")).collect();
+    lines.extend(changes.gone_tables.iter().map(|table| format!("- source table {table}")));
+    lines.extend(changes.models.iter().map(line));
     lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));
     lines.extend(changes.waiting.iter().map(|model| format!("waits: {model}")));
     lines.extend(changes.restart.iter().map(|what| format!("restart to take it up: {what}")));

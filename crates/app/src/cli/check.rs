@@ -43,7 +43,7 @@ async fn known_tables(setup: &Setup) -> anyhow::Result<Option<Vec<(TableName, Sc
             return Ok(None);
         }
         let answers = feed.source().await?.describe(&feed.wanted()).await;
-        let answers = answers.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
+        let answers = answers.map_err(|unanswered| anyhow::anyhow!(said(&unanswered.failure)))?;
         for (table, answer) in feed.tables.iter().zip(answers) {
             let name = TableName::new(&table.source, &table.name);
             let facts = answer.map_err(|absence| anyhow::anyhow!("table {name}: {}", absence.0))?;

@@ -13,7 +13,7 @@ use crate::clock::{Clock as _, WallClock};
 use crate::follow::plan_feeds;
 use crate::instance::Instance;
 use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
-use crate::setup::{Global, Setup};
+use crate::setup::Setup;
 use crate::warehouse::{Warehouse, findings};
 
 /// How often the instance is looked at. Its line is shown every second.
@@ -22,7 +22,7 @@ const POLLS_PER_SECOND: u32 = 5;
 
 pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
-    let mut watcher = if watch { Some(Watcher::new(&setup, &context.global)?) } else { None };
+    let mut watcher = if watch { Some(Watcher::new(&setup)?) } else { None };
     let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
     announce(context, &instance);
     let mut terminal = context.terminal();
@@ -102,8 +102,6 @@ fn announce(context: &Context, instance: &Instance) {
 /// Applies the project when its files have changed and then stayed as they are for a second.
 struct Watcher {
     folder: PathBuf,
-    global: Arc<Global>,
-    started: Arc<Setup>,
     applied: Files,
     seen: Files,
     /// What is under way, the newest last: an older one is given up for a newer one that can be built, not for one that cannot.
@@ -111,16 +109,9 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(setup: &Setup, global: &Global) -> anyhow::Result<Self> {
+    fn new(setup: &Setup) -> anyhow::Result<Self> {
         let files = Files::read(&setup.folder)?;
-        Ok(Self {
-            folder: setup.folder.clone(),
-            global: Arc::new(global.clone()),
-            started: Arc::new(setup.clone()),
-            applied: files.clone(),
-            seen: files,
-            applying: Vec::new(),
-        })
+        Ok(Self { folder: setup.folder.clone(), applied: files.clone(), seen: files, applying: Vec::new() })
     }
 
     async fn look(&mut self, context: &Context, instance: &Instance) {
@@ -142,11 +133,9 @@ impl Watcher {
             return;
         }
         self.applied = self.seen.clone();
-        let (inbox, global, started) = (instance.inbox.clone(), Arc::clone(&self.global), Arc::clone(&self.started));
-        let (status, turn) = (Arc::clone(&instance.status), Arc::clone(&instance.turn));
+        let Some(applier) = instance.applier.clone() else { return };
         context.progress("the project has changed: building beside what serves");
-        self.applying
-            .push(tokio::spawn(async move { crate::control::apply(&inbox, &global, &started, &status, &turn).await }));
+        self.applying.push(tokio::spawn(async move { applier.apply().await }));
     }
 }
 
@@ -164,6 +153,8 @@ fn tell(context: &Context, applied: &Applied) {
         context.say(&format!("error: not applied; what served before serves on\n{}", applied.failed.join("\n")));
         return;
     }
+    applied.new_tables.iter().for_each(|table| context.say(&format!("+ source table {table}")));
+    applied.gone_tables.iter().for_each(|table| context.say(&format!("- source table {table}")));
     applied.waiting.iter().for_each(|model| context.say(&format!("waits: {model}")));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let changed = applied.added.len() + applied.changed.len() + applied.removed.len();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use connect::source::{LOOK_AGAIN, until_there};
 use connect::{
-    Absence, Control, Failure, FollowedTable, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace,
+    Absence, Control, FollowedTable, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace, Unanswered,
 };
 use engine::Load;
 use plan::TableName;
@@ -30,6 +30,10 @@ pub(super) struct Known {
 
 /// How long to wait before asking again a source that could not be asked at the start.
 const DESCRIBE_RETRY: Duration = Duration::from_secs(2);
+/// How long where it is our settings that it refuses: a server may lock an account that is refused too often.
+const REFUSED_RETRY: Duration = Duration::from_secs(60);
+
+const STOPPING: &str = "the instance is stopping";
 
 /// Follows one source.
 pub(super) struct Follower {
@@ -177,7 +181,7 @@ impl Follower {
         }
         let answer = self.describe(&place).await?;
         match answer {
-            Ok(facts) => self.register(place, name, facts).await.map(|_| true),
+            Ok(facts) => self.register(place, name, facts, true).await.map(|_| true),
             Err(Absence(reason)) => {
                 let reason = not_there(&place, &reason);
                 self.say(SourceEvent::Parked { table, reason }).await?;
@@ -195,22 +199,24 @@ impl Follower {
             match self.source.describe(std::slice::from_ref(place)).await {
                 Ok(mut answers) if answers.len() == 1 => return answers.pop(),
                 Ok(_) => return Some(Err(Absence("The source does not say what it is.".to_owned()))),
-                Err(failure) => self.say(stalled(&failure)).await?,
-            }
-            if tokio::time::timeout(DESCRIBE_RETRY, stopped.wait_for(|stop| *stop)).await.is_ok() {
-                return None;
+                Err(unanswered) => {
+                    self.say(stalled(&unanswered)).await?;
+                    if tokio::time::timeout(retry(&unanswered), stopped.wait_for(|stop| *stop)).await.is_ok() {
+                        return None;
+                    }
+                }
             }
         }
     }
 
-    /// Has the pump take a table up as it is now. Answers whether it is followed.
-    async fn register(&mut self, place: TablePlace, name: TableName, facts: TableFacts) -> Option<bool> {
+    /// Has the pump take a table up as it is now, loaded from the start or only followed. Answers whether it is followed.
+    async fn register(&mut self, place: TablePlace, name: TableName, facts: TableFacts, loads: bool) -> Option<bool> {
         let (answer, answered) = oneshot::channel();
         let (source, schema) = (self.name.clone(), facts.schema.clone());
-        self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, answer })).await?;
+        self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, loads, answer })).await?;
         match answered.await.ok()? {
             Ok(id) => {
-                let load = connect::Load::Pending { cursor: None };
+                let load = if loads { connect::Load::Pending { cursor: None } } else { connect::Load::Complete };
                 self.of.insert(id, name);
                 self.followed.push(FollowedTable { id, place, facts, load });
                 Some(true)
@@ -242,6 +248,8 @@ impl Follower {
                 *running = self.start_source().await;
                 Ok(vec![format!("source \"{}\" goes on", self.name)])
             }
+            Commanded::Follow(tables) => self.follow(tables, running).await.ok_or_else(|| STOPPING.to_owned()),
+            Commanded::LetGo(names) => Ok(self.let_go(&names, running).await),
         };
         // Whoever asked may have left.
         command.answer.send(done).ok();
@@ -254,12 +262,11 @@ impl Follower {
         drop(events);
         control.stop().await;
         let message = format!("until `tidemill resume {}` or the next start", self.name);
-        self.say(SourceEvent::State(SourceState::Paused, message)).await.ok_or("the instance is stopping")?;
+        self.say(SourceEvent::State(SourceState::Paused, message)).await.ok_or(STOPPING)?;
         Ok(vec![format!("source \"{}\" is paused: what it has read is served, and grows old", self.name)])
     }
 
     async fn reload(&mut self, names: &[TableName], running: &mut Option<Running>) -> Result<Vec<String>, String> {
-        const STOPPING: &str = "the instance is stopping";
         let mut done = Vec::new();
         let mut is_new = false;
         for name in names {
@@ -273,7 +280,7 @@ impl Follower {
                         return Err(reason);
                     }
                 };
-                is_new |= self.register(place, name.clone(), facts).await.ok_or(STOPPING)?;
+                is_new |= self.register(place, name.clone(), facts, true).await.ok_or(STOPPING)?;
                 done.push(format!("{name} is loaded again"));
                 continue;
             }
@@ -333,8 +340,79 @@ impl Follower {
         self.send(Message::Event(self.number, event)).await
     }
 
+    /// Follows tables too; those that are there are read from the next start of the source on, which is now.
+    async fn follow(&mut self, tables: Vec<PlannedTable>, running: &mut Option<Running>) -> Option<Vec<String>> {
+        let mut is_more = false;
+        let mut done = Vec::new();
+        for table in tables {
+            if self.knows(&table.name) {
+                continue;
+            }
+            done.push(format!("{} is followed", table.name));
+            if table.parks_on_change {
+                self.parks_on_change.insert(table.name.clone());
+            }
+            let reason = match table.found {
+                Found::There(facts) => {
+                    let loads = self.source.loads();
+                    is_more |= self.register(table.place, table.name, facts, loads).await?;
+                    continue;
+                }
+                Found::Absent(reason) => reason,
+                Found::Unasked => "The source cannot be asked for it yet.".to_owned(),
+            };
+            self.note_parked(&table.name, not_there(&table.place, &reason));
+            self.absent.push((table.place, table.name));
+            self.looks_for_more = true;
+        }
+        if is_more {
+            self.start_anew(running).await;
+        }
+        Some(done)
+    }
+
+    fn knows(&self, name: &TableName) -> bool {
+        let mut beside = self.absent.iter().chain(&self.parked);
+        self.of.values().any(|known| known == name) || beside.any(|(_, known)| known == name)
+    }
+
+    /// Follows these tables no more.
+    async fn let_go(&mut self, names: &[TableName], running: &mut Option<Running>) -> Vec<String> {
+        self.absent.retain(|(_, name)| !names.contains(name));
+        self.parked.retain(|(_, name)| !names.contains(name));
+        self.parks_on_change.retain(|name| !names.contains(name));
+        self.of.retain(|_, name| !names.contains(name));
+        let before = self.followed.len();
+        self.followed.retain(|table| self.of.contains_key(&table.id));
+        self.looks_for_more = true;
+        if self.followed.len() < before {
+            self.start_anew(running).await;
+        }
+        names.iter().map(|name| format!("{name} is followed no more")).collect()
+    }
+
+    /// Between two tries to ask a source: tables may come and go, and it can do nothing else.
+    fn carry_out_unasked(&mut self, command: Command, tables: &mut Vec<(PlannedTable, Option<Known>)>) {
+        let done = match command.what {
+            Commanded::Follow(new) => {
+                tables.extend(new.into_iter().map(|table| (PlannedTable { found: Found::Unasked, ..table }, None)));
+                Ok(Vec::new())
+            }
+            Commanded::LetGo(names) => {
+                tables.retain(|(table, _)| !names.contains(&table.name));
+                Ok(Vec::new())
+            }
+            Commanded::Reload(_) | Commanded::ReloadAll | Commanded::Pause | Commanded::Resume => Err(format!(
+                "source \"{}\" cannot be asked for its tables yet: `tidemill status` says why\nHint: It is asked again by itself.",
+                self.name
+            )),
+        };
+        // Whoever asked may have left.
+        command.answer.send(done).ok();
+    }
+
     /// Asks for the tables that nobody could be asked for at the start, until there is an answer.
-    async fn ask_for(&self, tables: &mut [(PlannedTable, Option<Known>)]) -> Option<()> {
+    async fn ask_for(&mut self, tables: &mut Vec<(PlannedTable, Option<Known>)>) -> Option<()> {
         let mut stopped = self.outlet.stopped.clone();
         loop {
             let is_unasked = |table: &&mut (PlannedTable, Option<Known>)| matches!(table.0.found, Found::Unasked);
@@ -345,11 +423,16 @@ impl Follower {
             let wanted: Vec<_> = unasked.iter().map(|(table, _)| table.place.clone()).collect();
             match self.source.describe(&wanted).await {
                 Ok(answers) => unasked.into_iter().zip(answers).for_each(|(t, answer)| t.0.found = Found::of(answer)),
-                Err(failure) => {
-                    self.say(stalled(&failure)).await?;
-                    let wait = tokio::time::timeout(DESCRIBE_RETRY, stopped.wait_for(|stop| *stop)).await;
-                    if wait.is_ok() {
-                        return None;
+                Err(unanswered) => {
+                    self.say(stalled(&unanswered)).await?;
+                    let pause = tokio::time::sleep(retry(&unanswered));
+                    tokio::pin!(pause);
+                    loop {
+                        tokio::select! {
+                            () = &mut pause => break,
+                            Some(command) = self.commands.recv() => self.carry_out_unasked(command, tables),
+                            _ = stopped.wait_for(|stop| *stop) => return None,
+                        }
                     }
                 }
             }
@@ -374,10 +457,10 @@ impl Follower {
                 self.absent.push((table.place, table.name));
                 return Some(());
             }
-            // It has come since the start.
-            (Found::There(_), None) => {
-                self.absent.push((table.place, table.name));
-                return Some(());
+            // Nobody could be asked for it before.
+            (Found::There(facts), None) => {
+                let loads = self.source.loads();
+                return self.register(table.place, table.name, facts, loads).await.map(|_| ());
             }
             (Found::Unasked, _) => return Some(()),
         };
@@ -391,7 +474,7 @@ impl Follower {
                 Some(())
             }
             // It was parked, or its columns have changed while nobody could be asked: it is loaded again.
-            _ => self.register(table.place, table.name, facts).await.map(|_| ()),
+            _ => self.register(table.place, table.name, facts, true).await.map(|_| ()),
         }
     }
 
@@ -413,7 +496,7 @@ impl Follower {
         for (at, facts) in there.into_iter().rev() {
             let (place, name) = self.absent.remove(at);
             tracing::info!(source = %self.name, table = %name, "a table that was missing is there");
-            is_more |= self.register(place, name, facts).await?;
+            is_more |= self.register(place, name, facts, true).await?;
         }
         Some(is_more)
     }
@@ -464,8 +547,13 @@ async fn next_event(running: &mut Option<Running>) -> Option<SourceEvent> {
     }
 }
 
-fn stalled(failure: &Failure) -> SourceEvent {
-    SourceEvent::State(SourceState::Stalled, said(failure).replace('\n', " "))
+fn stalled(unanswered: &Unanswered) -> SourceEvent {
+    SourceEvent::State(SourceState::Stalled, said(&unanswered.failure).replace('\n', " "))
+}
+
+/// How long to wait until the next try.
+fn retry(unanswered: &Unanswered) -> Duration {
+    if unanswered.is_ours { REFUSED_RETRY } else { DESCRIBE_RETRY }
 }
 
 fn load_of(load: &Load) -> Option<connect::Load> {
@@ -484,7 +572,7 @@ mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
-    use connect::{Check, OwnFacts, Settings};
+    use connect::{Check, Failure, OwnFacts, Settings};
     use relation::{ChunkDone, Column, DataType, Rows, Schema, TransactionPart};
 
     use tokio::sync::watch;
@@ -512,7 +600,7 @@ mod tests {
             "told"
         }
 
-        async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Failure> {
+        async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
             let mut looks = self.looks.lock().unwrap();
             *looks += 1;
             let missing = *looks < 3;

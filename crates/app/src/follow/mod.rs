@@ -1,5 +1,5 @@
-//! Sources that are followed: what of a project's tables is there ([`planned`]), one task per source ([`follower`]), and how
-//! far behind it is ([`lag`]).
+//! Sources that are followed: what of a project's tables is there ([`planned`]), one task per source ([`follower`]), how far
+//! behind it is ([`lag`]), and all of them ([`roster`]).
 //!
 //! A table that is not there, or cannot be captured, stops itself alone: it is parked with the reason, models over it wait
 //! ([`Warehouse::open`]), and its source looks for it every few seconds ([`connect::source::LOOK_AGAIN`]). When it has come,
@@ -11,15 +11,19 @@
 mod follower;
 mod lag;
 mod planned;
+mod roster;
 
 use std::sync::Arc;
 
+use connect::Source;
 use plan::TableName;
+use relation::Position;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::follower::{Follower, Known};
 use self::lag::watch_lag;
 pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};
+pub use self::roster::{Roster, Wanted};
 use crate::pump::Message;
 use crate::status::Status;
 use crate::warehouse::Warehouse;
@@ -48,7 +52,7 @@ pub struct Command {
 }
 
 /// See [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Commanded {
     /// Load these tables again, while what there is of them serves.
     Reload(Vec<TableName>),
@@ -57,6 +61,10 @@ pub enum Commanded {
     /// Read nothing more until told to.
     Pause,
     Resume,
+    /// Follow these tables too.
+    Follow(Vec<PlannedTable>),
+    /// Follow these no more.
+    LetGo(Vec<TableName>),
 }
 
 /// The way to a source that is followed.
@@ -80,16 +88,27 @@ pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> (toki
         });
         tables.push((table, known));
     }
+    follow((feed.name, number), feed.source, tables, resume, outlet)
+}
+
+/// Follows one source, by its name and number, from behind `resume`.
+fn follow(
+    (name, number): (String, u32),
+    source: Arc<dyn Source>,
+    tables: Vec<(PlannedTable, Option<Known>)>,
+    resume: Option<Position>,
+    outlet: &Outlet,
+) -> (tokio::task::JoinHandle<()>, Line) {
     {
         let mut facts = outlet.status.facts();
-        let entry = facts.sources.entry(feed.name.clone()).or_default();
-        entry.kind = feed.source.word().to_owned();
+        let entry = facts.sources.entry(name.clone()).or_default();
+        entry.kind = source.word().to_owned();
         entry.state = "connecting".to_owned();
         entry.position = resume.clone().unwrap_or_default().0;
     }
-    let lag = watch_lag(feed.name.clone(), Arc::clone(&feed.source), outlet.clone());
+    let lag = watch_lag(name.clone(), Arc::clone(&source), outlet.clone());
     let (line, commands) = mpsc::channel(COMMANDS_MAX);
-    let follower = Follower::new((feed.name, number), feed.source, outlet.clone(), commands, resume);
+    let follower = Follower::new((name, number), source, outlet.clone(), commands, resume);
     let task = tokio::spawn(async move {
         let follow = async {
             // None: it was stopped, or nobody listens any more.

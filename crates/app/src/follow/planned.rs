@@ -1,18 +1,21 @@
-//! What of a project's tables is there, as their sources say at the start.
+//! What of a project's tables is there, as their sources say.
 
 use std::sync::Arc;
 
 use connect::source::LOOK_AGAIN;
-use connect::{Absence, Source, TableFacts, TablePlace};
+use connect::{Absence, Source, TableFacts, TablePlace, Unanswered};
 use plan::TableName;
+use project::ConnectionKind;
 
-use crate::setup::Setup;
+use crate::setup::{Feed, Setup};
 use crate::sources::said;
 use crate::warehouse::{AbsentTable, Described, SourceTable};
 
 /// A source that is to be followed, and its tables.
 pub struct PlannedFeed {
     pub name: String,
+    /// The settings of its connection.
+    pub kind: ConnectionKind,
     pub source: Arc<dyn Source>,
     pub tables: Vec<PlannedTable>,
 }
@@ -27,7 +30,7 @@ pub struct PlannedTable {
     pub parks_on_change: bool,
 }
 
-/// What a source said of a table at the start.
+/// What a source said of a table.
 #[derive(Debug, Clone)]
 pub enum Found {
     There(TableFacts),
@@ -37,44 +40,77 @@ pub enum Found {
     Unasked,
 }
 
-/// Asks every source for its tables. Errors: a source of which nothing is known yet cannot be asked.
+/// Asks every source for its tables. One that cannot be asked stops itself alone: models over its tables wait, and it is
+/// asked again. Errors: no source can be asked, of none anything is known, and it is the settings that are to be mended.
 pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Described)> {
     let mut feeds = Vec::new();
     let mut described = Described::default();
     // What a data folder that was used before has is served on, whoever cannot be asked.
-    let known = setup.data.join("store").is_dir();
+    let is_known = setup.data.join("store").is_dir();
+    let mut refused = Vec::new();
     for feed in setup.feeds()? {
         let source = crate::sources::open(feed.connection).await?;
-        let wanted = feed.wanted();
-        let answers = match source.describe(&wanted).await {
-            Ok(answers) => answers.into_iter().map(Found::of).collect::<Vec<_>>(),
-            Err(failure) if known => {
-                tracing::warn!(source = %feed.connection.name, "{}", said(&failure));
-                wanted.iter().map(|_| Found::Unasked).collect()
-            }
-            Err(failure) => return Err(anyhow::anyhow!(said(&failure))),
-        };
-        let mut tables = Vec::new();
-        for ((table, place), found) in feed.tables.iter().zip(wanted).zip(answers) {
-            let (source, name) = (feed.connection.name.clone(), TableName::new(&table.source, &table.name));
-            match &found {
-                Found::There(facts) => {
-                    let schema = facts.schema.clone();
-                    described.tables.push(SourceTable { source, name: name.clone(), schema });
-                }
-                Found::Absent(reason) => {
-                    let reason = not_there(&place, reason);
-                    tracing::warn!(source = %source, table = %name, reason = %reason, "table parked");
-                    described.absent.push(AbsentTable { source, name: name.clone(), reason });
-                }
-                Found::Unasked => {}
-            }
-            let parks_on_change = table.meta.get("on_change").is_some_and(|policy| policy == "park");
-            tables.push(PlannedTable { place, name, found, parks_on_change });
+        let mut tables = planned(&feed);
+        let (name, kind) = (feed.connection.name.clone(), feed.connection.kind.clone());
+        if let Some(unanswered) = ask(&name, &*source, &mut tables, &mut described).await {
+            refused.push((name.clone(), unanswered));
         }
-        feeds.push(PlannedFeed { name: feed.connection.name.clone(), source, tables });
+        feeds.push(PlannedFeed { name, kind, source, tables });
+    }
+    let is_ours = refused.len() == feeds.len() && refused.iter().all(|(_, refused)| refused.is_ours);
+    if let Some((_, first)) = refused.first().filter(|_| !is_known && is_ours) {
+        return Err(anyhow::anyhow!(said(&first.failure)));
+    }
+    for (source, unanswered) in &refused {
+        tracing::warn!(%source, "{}", said(&unanswered.failure));
+    }
+    for AbsentTable { source, name, reason } in &described.absent {
+        tracing::warn!(%source, table = %name, %reason, "table parked");
     }
     Ok((feeds, described))
+}
+
+/// The tables of a feed, of which nobody was asked yet.
+pub(super) fn planned(feed: &Feed<'_>) -> Vec<PlannedTable> {
+    let tables = feed.tables.iter().zip(feed.wanted()).map(|(table, place)| PlannedTable {
+        place,
+        name: TableName::new(&table.source, &table.name),
+        found: Found::Unasked,
+        parks_on_change: table.meta.get("on_change").is_some_and(|policy| policy == "park"),
+    });
+    tables.collect()
+}
+
+/// Asks a source for tables, and notes what there is and what is not. Answers why it could not be asked.
+pub(super) async fn ask(
+    name: &str,
+    source: &dyn Source,
+    tables: &mut [PlannedTable],
+    described: &mut Described,
+) -> Option<Unanswered> {
+    let wanted: Vec<TablePlace> = tables.iter().map(|table| table.place.clone()).collect();
+    let unanswered = match source.describe(&wanted).await {
+        Ok(answers) => {
+            tables.iter_mut().zip(answers).for_each(|(table, answer)| table.found = Found::of(answer));
+            None
+        }
+        Err(unanswered) => Some(unanswered),
+    };
+    for table in tables {
+        let (source, name) = (name.to_owned(), table.name.clone());
+        let reason = match (&table.found, &unanswered) {
+            (Found::There(facts), _) => {
+                described.rows.push((name.clone(), facts.rows_estimate));
+                described.tables.push(SourceTable { source, name, schema: facts.schema.clone() });
+                continue;
+            }
+            (Found::Absent(reason), _) => not_there(&table.place, reason),
+            (Found::Unasked, Some(unanswered)) => not_asked(&source, unanswered),
+            (Found::Unasked, None) => not_there(&table.place, "The source does not say what it is."),
+        };
+        described.absent.push(AbsentTable { source, name, reason });
+    }
+    unanswered
 }
 
 impl Found {
@@ -89,4 +125,10 @@ impl Found {
 /// Why a table is looked for.
 pub(super) fn not_there(place: &TablePlace, reason: &str) -> String {
     format!("table {place} cannot be captured: {reason} It is looked for every {} s.", LOOK_AGAIN.as_secs())
+}
+
+/// Why nothing is known of a table.
+fn not_asked(source: &str, unanswered: &Unanswered) -> String {
+    let said = said(&unanswered.failure).replace('\n', " ");
+    format!("source \"{source}\" cannot be asked for it yet: {said} It is asked again by itself.")
 }

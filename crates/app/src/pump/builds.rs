@@ -123,6 +123,7 @@ impl Pump {
                 self.note_contents();
                 self.status.facts().pending = false;
                 self.note_held_back();
+                self.drop_unwanted_tables()?;
                 self.end_applying(&[]);
                 self.stranded.forget();
                 tracing::info!("the project's models are in place");
@@ -136,6 +137,7 @@ impl Pump {
                     facts.pending = false;
                     facts.not_applied = failed.join("; ");
                 }
+                self.note_contents();
                 self.end_applying(&failed);
                 self.note_stranded();
             }

@@ -97,6 +97,23 @@ impl Pump {
             }
             names.insert(name);
         }
+        // A name that is said to be known is found here before it serves. A view that comes is there at once.
+        let next =
+            self.warehouse.next().into_iter().flat_map(|next| next.wanted.models.iter().map(move |text| (next, text)));
+        for (next, text) in next {
+            let name = text.table_name();
+            let waits = next.waiting.iter().find(|(waiting, _)| *waiting == name);
+            if names.contains(&name) || (text.is_view && waits.is_none()) {
+                continue;
+            }
+            let state = if waits.is_some() { "parked" } else { "building" };
+            note_model(&mut facts, text, state);
+            let of = if text.is_view { &mut facts.views } else { &mut facts.models };
+            let status = of.entry(name.clone()).or_default();
+            status.state = state.to_owned();
+            status.message = waits.map(|(_, reason)| reason.clone()).unwrap_or_default();
+            names.insert(name);
+        }
         facts.models.retain(|name, _| names.contains(name));
         facts.views.retain(|name, _| names.contains(name));
         let mut edges = facts.lineage.clone();

@@ -12,7 +12,7 @@ use relation::{Schema, TableId};
 use tokio::sync::oneshot;
 
 use super::Pump;
-use crate::definition::Definition;
+use crate::definition::{Definition, ModelText};
 use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas_to_come};
 
@@ -26,8 +26,17 @@ pub const SUPERSEDED: &str = "another project was applied";
 pub enum Request {
     /// Waits until everything sent before it is visible, and what can be built of it is.
     Barrier(oneshot::Sender<u64>),
-    /// A table that was missing at the start has come: its number, to be loaded from the start, or why that cannot be.
-    TakeUp { source: String, name: TableName, schema: Schema, answer: oneshot::Sender<Result<TableId, String>> },
+    /// A source that is new: its number, or why that cannot be.
+    RegisterSource { source: String, answer: oneshot::Sender<Result<u32, String>> },
+    /// A table that was missing at the start, or is new, has come: its number, or why that cannot be. It is to be loaded from
+    /// the start, or holds what comes from now on.
+    TakeUp {
+        source: String,
+        name: TableName,
+        schema: Schema,
+        loads: bool,
+        answer: oneshot::Sender<Result<TableId, String>>,
+    },
     /// Builds what is proposed beside what serves, and puts it in place.
     Apply { proposal: Box<Proposal>, answer: oneshot::Sender<Applied> },
     /// Gives up what is coming, or goes back to what served before.
@@ -60,6 +69,11 @@ pub struct Applied {
     /// What of the project is taken up by a restart alone.
     #[serde(default)]
     pub restart: Vec<String>,
+    /// Source tables that are followed from now on, and that are dropped.
+    #[serde(default)]
+    pub new_tables: Vec<String>,
+    #[serde(default)]
+    pub gone_tables: Vec<String>,
     /// Why what served before serves on; empty where the new models are in place.
     pub failed: Vec<String>,
 }
@@ -82,6 +96,8 @@ pub struct Described {
     pub tables: Vec<(TableName, Schema)>,
     /// Tables that are not there, and why.
     pub absent: Vec<AbsentTable>,
+    /// Models and views that are wanted and wait, as they are written.
+    pub waiting: Vec<ModelText>,
 }
 
 impl Described {
@@ -95,6 +111,7 @@ impl Described {
             rows: tables.chain(models).collect(),
             tables: schemas_to_come(engine),
             absent: warehouse.absent.clone(),
+            waiting: warehouse.waiting(),
         }
     }
 }
@@ -103,6 +120,7 @@ impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Barrier(_) => f.write_str("Barrier"),
+            Self::RegisterSource { source, .. } => write!(f, "RegisterSource({source})"),
             Self::TakeUp { name, .. } => write!(f, "TakeUp({name})"),
             Self::Apply { .. } => f.write_str("Apply"),
             Self::Rollback(_) => f.write_str("Rollback"),
@@ -119,7 +137,14 @@ impl Pump {
                 self.barriers.push(done);
                 self.release_barriers();
             }
-            Request::TakeUp { source, name, schema, answer } => self.take_up(&source, &name, &schema, answer)?,
+            Request::RegisterSource { source, answer } => {
+                let number = self.warehouse.register_source(&source);
+                self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
+                self.answer_when_folded(number, answer)?;
+            }
+            Request::TakeUp { source, name, schema, loads, answer } => {
+                self.take_up(&source, (&name, &schema), loads, answer)?;
+            }
             Request::Apply { proposal, answer } => self.apply(*proposal, answer)?,
             Request::Rollback(answer) => {
                 // Whoever asked may have left.
@@ -158,6 +183,9 @@ impl Pump {
                 self.applying.push((answer, Applied { waiting, ..Applied::of(&difference) }))
             }
             Proposed::InPlace(difference) => {
+                self.drop_unwanted_tables()?;
+                // Who is told that it is in place finds it there.
+                self.publish();
                 answer.send(Applied { waiting, ..Applied::of(&difference) }).ok();
             }
             Proposed::Refused(failed) => {
@@ -196,9 +224,12 @@ impl Pump {
 
     /// Proposes what the project said at the start, where that is not what serves.
     pub(super) fn propose_outdated(&mut self) -> anyhow::Result<()> {
-        let Some(proposed) = self.warehouse.propose_outdated()? else { return Ok(()) };
+        let Some(proposed) = self.warehouse.propose_outdated()? else { return self.drop_unwanted_tables() };
         self.note_proposed(&proposed);
-        Ok(())
+        match proposed {
+            Proposed::InPlace(_) => self.drop_unwanted_tables(),
+            Proposed::Coming(_) | Proposed::Refused(_) => Ok(()),
+        }
     }
 
     /// Sets up a definition beside what serves.
@@ -228,8 +259,8 @@ impl Pump {
         }
         if matches!(proposed, Proposed::InPlace(_)) {
             self.note_held_back();
-            self.note_contents();
         }
+        self.note_contents();
         self.note_stranded();
     }
 
@@ -268,11 +299,11 @@ impl Pump {
     fn take_up(
         &mut self,
         source: &str,
-        name: &TableName,
-        schema: &Schema,
+        (name, schema): (&TableName, &Schema),
+        loads: bool,
         answer: oneshot::Sender<Result<TableId, String>>,
     ) -> anyhow::Result<()> {
-        let id = match self.warehouse.take_up(source, name, schema) {
+        let id = match self.warehouse.take_up(source, name, schema, loads) {
             Ok(id) => id,
             Err(error) => {
                 answer.send(Err(error.to_string())).ok();
@@ -280,23 +311,55 @@ impl Pump {
             }
         };
         let load = self.warehouse.engine.table(id).map(|table| table.load.clone());
-        if matches!(load, Some(Load::Parked { .. } | Load::Altered { .. })) {
+        // Whatever it was before, changes of it have been missed.
+        let is_begun = load.is_some_and(|load| !matches!(load, Load::Loading { cursor: None } | Load::Partial));
+        if is_begun {
             let reason = "it is followed again".to_owned();
             self.step(vec![Input::Reload { table: id, reason, at_us: self.clock.now_us() }], 0)?;
         }
-        let store = self.warehouse.engine.store().clone();
-        std::thread::Builder::new().name("take-up".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(
-            move || {
-                let folded = store.fold_now().map(|()| id).map_err(|error| error.to_string());
-                answer.send(folded).ok();
-            },
-        )?;
+        self.answer_when_folded(Ok(id), answer)?;
         self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
         if self.warehouse.coming.is_some() {
             self.give_up_building();
         }
         self.propose_again()?;
         self.build()
+    }
+
+    /// Answers with what was registered when the store knows it for good.
+    fn answer_when_folded<T: Send + 'static>(
+        &self,
+        registered: anyhow::Result<T>,
+        answer: oneshot::Sender<Result<T, String>>,
+    ) -> anyhow::Result<()> {
+        let store = self.warehouse.engine.store().clone();
+        std::thread::Builder::new().name("take-up".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(
+            move || {
+                let registered = registered.map_err(|error| error.to_string());
+                let folded = registered.and_then(|it| store.fold_now().map(|()| it).map_err(|error| error.to_string()));
+                // Whoever asked may have left.
+                answer.send(folded).ok();
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Tables that the project has no more go when nothing reads them.
+    pub(super) fn drop_unwanted_tables(&mut self) -> anyhow::Result<()> {
+        let dropped = self.warehouse.drop_unwanted_tables()?;
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        {
+            let mut facts = self.status.facts();
+            facts.tables.retain(|name, _| !dropped.contains(name));
+        }
+        for table in &dropped {
+            tracing::info!(%table, "the project has it no more: dropped");
+        }
+        self.warehouse.engine.store().fold_soon();
+        self.note_contents();
+        Ok(())
     }
 
     /// What is wanted is proposed over the tables as they are now. Whoever waits for an apply waits for what it comes to then.

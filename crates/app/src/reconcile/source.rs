@@ -282,7 +282,7 @@ async fn try_round(
     pace: &Pace<'_>,
 ) -> anyhow::Result<Vec<Found>> {
     let places: Vec<TablePlace> = tables.iter().map(|table| table.place.clone()).collect();
-    let facts = source.describe(&places).await.map_err(failed)?;
+    let facts = source.describe(&places).await.map_err(|unanswered| failed(unanswered.failure))?;
     // None where both sides are read.
     let mut found: Vec<Option<Found>> = Vec::with_capacity(tables.len());
     let mut pairs = Vec::new();

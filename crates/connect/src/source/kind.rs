@@ -13,7 +13,7 @@ use relation::{Position, Schema, TableId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Check, Failure, Limits, Load, Settings, SourceEvent};
+use super::{Check, Failure, Limits, Load, Settings, SourceEvent, Unanswered};
 
 /// A kind of source: what connections of its `type:` are.
 #[async_trait]
@@ -47,7 +47,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     }
 
     /// Columns and sizes of tables, in the order asked for. Errors: it cannot be asked at all.
-    async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Failure>;
+    async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered>;
 
     /// Follows tables from behind `resume`, or from where its settings say, on the current tokio runtime. The receiver gets
     /// events until [`SourceEvent::Failed`] or [`Control::stop`].
@@ -243,7 +243,7 @@ pub async fn until_there(source: &dyn Source, absent: &[TablePlace], pause: Dura
         tokio::time::sleep(pause).await;
         let answers = match source.describe(absent).await {
             Ok(answers) => answers,
-            Err(failure) => {
+            Err(Unanswered { failure, .. }) => {
                 tracing::debug!(%failure, detail = %failure.detail, "tables that are missing cannot be looked for");
                 continue;
             }

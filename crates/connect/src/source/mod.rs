@@ -32,6 +32,22 @@ pub struct Failure {
     pub hint: String,
 }
 
+/// Why a source that was asked gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{failure}")]
+pub struct Unanswered {
+    pub failure: Failure,
+    /// It is of our own settings: asking again soon mends nothing, and may lock an account.
+    pub is_ours: bool,
+}
+
+impl From<Failure> for Unanswered {
+    /// One that may be over at the next try.
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_ours: false }
+    }
+}
+
 /// What a source is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceState {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use connect::{
     Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Settings, Source, SourceEvent, SourceKind,
-    TableFacts, TablePlace,
+    TableFacts, TablePlace, Unanswered,
 };
 use project::{ShopProfile, SimulatedShop};
 use relation::Position;
@@ -65,7 +65,7 @@ impl Source for Simulator {
         "simulator"
     }
 
-    async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Failure> {
+    async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
         let facts = |place: &TablePlace| match self.schema(&place.name) {
             Some(schema) => Ok(TableFacts { schema, rows_estimate: 0, own: OwnFacts::new(()) }),
             None => Err(Absence(format!("The simulated shop has no table \"{}\".", place.name))),

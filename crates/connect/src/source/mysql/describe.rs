@@ -4,10 +4,10 @@
 
 use relation::Schema;
 
-use crate::source::Failure;
+use crate::source::{Failure, Unanswered};
 
 use super::decode::{ROW_END, ROW_START, SourceColumn, labels, relation_schema};
-use super::error::{NO_SUCH_TABLE, WireError, failure};
+use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
 use super::server::{unclear, unreachable_server};
 use super::wire::Wire;
 use super::{MysqlConfig, login};
@@ -35,6 +35,11 @@ pub struct TableFacts {
 ///
 /// Errors: the server cannot be reached or refuses. A table that is missing or cannot be held is in the answer.
 pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Failure> {
+    ask(config, wanted).await.map_err(|unanswered| unanswered.failure)
+}
+
+/// As [`describe`], for who may ask again.
+pub(crate) async fn ask(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Unanswered> {
     let answer = async {
         let mut wire = login::connect(config).await?;
         let mut out = Vec::with_capacity(wanted.len());
@@ -45,7 +50,10 @@ pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Resu
         wire.close().await;
         Ok::<_, WireError>(out)
     };
-    answer.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
+    answer.await.map_err(|e| Unanswered {
+        failure: failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)),
+        is_ours: ends(&e),
+    })
 }
 
 async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<TableFacts, String>, WireError> {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::source::{
     Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Settings, Source, SourceEvent, SourceKind,
-    TablePlace, WholeReader,
+    TablePlace, Unanswered, WholeReader,
 };
 
 use super::position::BadPosition;
@@ -117,8 +117,8 @@ impl Source for Mysql {
     async fn describe(
         &self,
         wanted: &[TablePlace],
-    ) -> Result<Vec<Result<crate::source::TableFacts, Absence>>, Failure> {
-        let described = super::describe(&self.config, &pairs(wanted)).await?;
+    ) -> Result<Vec<Result<crate::source::TableFacts, Absence>>, Unanswered> {
+        let described = super::describe::ask(&self.config, &pairs(wanted)).await?;
         let facts = |facts: super::TableFacts| crate::source::TableFacts {
             schema: facts.schema,
             rows_estimate: facts.rows_estimate,

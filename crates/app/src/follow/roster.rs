@@ -1,0 +1,229 @@
+//! The sources that are followed: who commands them finds them here, and what a project that has changed wants of them is
+//! told from what they do.
+//!
+//! New tables of a running source, and new connections with theirs, are followed without a restart, and tables that the
+//! project has no more are let go. A connection or a table that is another one by the same name is taken up by a restart
+//! alone: what is stored of it is of the old one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::bail;
+use connect::{Source, TablePlace};
+use plan::TableName;
+use project::ConnectionKind;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::planned::{ask, planned};
+use super::{Command, Commanded, Line, Outlet, PlannedFeed, PlannedTable, follow};
+use crate::pump::{Message, Request};
+use crate::setup::Setup;
+use crate::warehouse::{Described, Warehouse};
+
+/// The sources that are followed.
+pub struct Roster {
+    outlet: Outlet,
+    sources: Mutex<BTreeMap<String, Entry>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Entry {
+    kind: ConnectionKind,
+    source: Arc<dyn Source>,
+    line: Line,
+    tables: BTreeMap<TableName, TablePlace>,
+}
+
+/// What a project wants followed that is not.
+#[derive(Default)]
+pub struct Wanted {
+    /// New tables, by their sources, which may be new themselves.
+    pub feeds: Vec<PlannedFeed>,
+    /// What is there of them, and what is not.
+    pub described: Described,
+    /// Tables that are followed, and not wanted any more: their sources and names.
+    pub gone: Vec<(String, TableName)>,
+    /// What is taken up by a restart alone.
+    pub restart: Vec<String>,
+}
+
+impl Wanted {
+    /// The new tables.
+    pub fn new_tables(&self) -> impl Iterator<Item = &PlannedTable> {
+        self.feeds.iter().flat_map(|feed| &feed.tables)
+    }
+}
+
+const STOPPING: &str = "the instance is stopping";
+
+/// Whether a connection of a project is the one that is followed under its name.
+fn is_same(setup: &Setup, name: &str, entry: &Entry) -> bool {
+    setup.project.connection(name).is_some_and(|now| now.kind == entry.kind)
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Roster {
+    /// Follows the sources of a project from its start.
+    pub fn start(feeds: Vec<PlannedFeed>, warehouse: &Warehouse, outlet: Outlet) -> Self {
+        let roster = Self { outlet, sources: Mutex::default(), tasks: Mutex::default() };
+        for feed in feeds {
+            let entry = |line| Entry {
+                kind: feed.kind.clone(),
+                source: Arc::clone(&feed.source),
+                line,
+                tables: feed.tables.iter().map(|table| (table.name.clone(), table.place.clone())).collect(),
+            };
+            let name = feed.name.clone();
+            let (kind, source, tables) = (feed.kind.clone(), Arc::clone(&feed.source), feed.tables.clone());
+            let (task, line) =
+                super::start(PlannedFeed { name: name.clone(), kind, source, tables }, warehouse, &roster.outlet);
+            held(&roster.tasks).push(task);
+            held(&roster.sources).insert(name, entry(line));
+        }
+        roster
+    }
+
+    /// Names of the sources.
+    pub fn names(&self) -> Vec<String> {
+        held(&self.sources).keys().cloned().collect()
+    }
+
+    /// Waits until the sources have ended. They are told so before.
+    pub async fn ended(&self) {
+        let tasks: Vec<JoinHandle<()>> = held(&self.tasks).drain(..).collect();
+        for task in tasks {
+            task.await.ok();
+        }
+    }
+
+    /// Has a source do something. Errors: there is none of that name, or it cannot.
+    pub async fn command(&self, source: &str, what: Commanded) -> anyhow::Result<Vec<String>> {
+        let line = held(&self.sources).get(source).map(|entry| entry.line.clone());
+        let Some(line) = line else {
+            bail!("there is no source \"{source}\"\nHint: One of: {}.", self.names().join(", "));
+        };
+        let (answer, answered) = oneshot::channel();
+        let stopping = || anyhow::anyhow!(STOPPING);
+        line.send(Command { what, answer }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
+    }
+
+    /// What a project wants that is not followed, as its sources describe it. Nothing is done yet. Errors: a new connection
+    /// with settings that its kind refuses, or with a secret that cannot be read.
+    pub async fn wanted(&self, setup: &Setup) -> anyhow::Result<Wanted> {
+        let mut wanted = Wanted::default();
+        let (mut feeds, mut tables) = (Vec::new(), Vec::new());
+        {
+            let sources = held(&self.sources);
+            for (name, entry) in sources.iter() {
+                let now = setup.project.connection(name);
+                match now {
+                    None => wanted.restart.push(format!("connection {name} is gone")),
+                    Some(now) if now.kind != entry.kind => wanted.restart.push(format!("connection {name} changed")),
+                    Some(_) => {}
+                }
+            }
+            let follows =
+                |table: &TableName| sources.iter().find_map(|(name, entry)| Some((name, entry.tables.get(table)?)));
+            for feed in setup.feeds()? {
+                let name = &feed.connection.name;
+                let running = sources.get(name);
+                let is_same = running.is_none_or(|entry| entry.kind == feed.connection.kind);
+                let mut new = Vec::new();
+                for table in planned(&feed) {
+                    let text = |what: &str| format!("source table {} {what}", table.name);
+                    match follows(&table.name) {
+                        Some((source, place)) if *source != *name || *place != table.place => {
+                            tables.push(text("changed"))
+                        }
+                        Some(_) => {}
+                        None if !is_same => tables.push(text("is new")),
+                        None => new.push(table),
+                    }
+                }
+                if !new.is_empty() {
+                    feeds.push((feed.connection.clone(), running.map(|entry| Arc::clone(&entry.source)), new));
+                }
+            }
+            for entry in sources.iter().filter(|(name, entry)| !is_same(setup, name, entry)).map(|(_, entry)| entry) {
+                let gone = entry.tables.keys().filter(|table| !setup.has_table(table));
+                tables.extend(gone.map(|table| format!("source table {table} is gone")));
+            }
+        }
+        wanted.restart.append(&mut tables);
+        wanted.gone = self.gone(setup);
+        for (connection, running, mut tables) in feeds {
+            let source = match running {
+                Some(source) => source,
+                None => crate::sources::open(&connection).await?,
+            };
+            let name = connection.name.clone();
+            if let Some(unanswered) = ask(&name, &*source, &mut tables, &mut wanted.described).await {
+                tracing::warn!(source = %name, failure = %unanswered, "new tables cannot be asked for yet");
+            }
+            wanted.feeds.push(PlannedFeed { name, kind: connection.kind, source, tables });
+        }
+        Ok(wanted)
+    }
+
+    /// Tables that are followed and that a project has no more: their sources and names. Not those of a connection that is
+    /// another one by now.
+    pub fn gone(&self, setup: &Setup) -> Vec<(String, TableName)> {
+        let sources = held(&self.sources);
+        let running = sources.iter().filter(|(name, entry)| is_same(setup, name, entry));
+        let gone = running.flat_map(|(name, entry)| {
+            let tables = entry.tables.keys().filter(|table| !setup.has_table(table));
+            tables.map(|table| (name.clone(), table.clone()))
+        });
+        gone.collect()
+    }
+
+    /// Follows new tables: those that are there are taken up and begin to load, the others are looked for.
+    pub async fn follow(&self, feeds: Vec<PlannedFeed>) -> anyhow::Result<()> {
+        for feed in feeds {
+            let is_running = held(&self.sources).contains_key(&feed.name);
+            if !is_running {
+                let number = self.register(&feed.name).await?;
+                let at_work = (feed.name.clone(), number);
+                let (task, line) = follow(at_work, Arc::clone(&feed.source), Vec::new(), None, &self.outlet);
+                held(&self.tasks).push(task);
+                let entry =
+                    Entry { kind: feed.kind.clone(), source: Arc::clone(&feed.source), line, tables: BTreeMap::new() };
+                held(&self.sources).insert(feed.name.clone(), entry);
+            }
+            let places: Vec<_> = feed.tables.iter().map(|t| (t.name.clone(), t.place.clone())).collect();
+            self.command(&feed.name, Commanded::Follow(feed.tables)).await?;
+            if let Some(entry) = held(&self.sources).get_mut(&feed.name) {
+                entry.tables.extend(places);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows tables no more. What was stored of them goes by itself when nothing reads it.
+    pub async fn let_go(&self, gone: Vec<(String, TableName)>) -> anyhow::Result<()> {
+        let mut by_source: BTreeMap<String, Vec<TableName>> = BTreeMap::new();
+        for (source, table) in gone {
+            by_source.entry(source).or_default().push(table);
+        }
+        for (source, tables) in by_source {
+            if let Some(entry) = held(&self.sources).get_mut(&source) {
+                entry.tables.retain(|name, _| !tables.contains(name));
+            }
+            self.command(&source, Commanded::LetGo(tables)).await?;
+        }
+        Ok(())
+    }
+
+    async fn register(&self, source: &str) -> anyhow::Result<u32> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::RegisterSource { source: source.to_owned(), answer };
+        let stopping = || anyhow::anyhow!(STOPPING);
+        self.outlet.inbox.send(Message::Ask(request)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
+    }
+}
