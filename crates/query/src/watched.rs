@@ -6,6 +6,7 @@
 //!
 //! The nodes are wrapped after all rules have run, and stand for the wrapped ones where somebody asks for their kind.
 
+use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
@@ -133,6 +134,12 @@ impl ExecutionPlan for WatchedExec {
 
     fn metrics(&self) -> Option<MetricsSet> {
         self.input.metrics()
+    }
+
+    /// How a recursive query hands its last rows to the next round.
+    fn with_new_state(&self, state: Arc<dyn Any + Send + Sync>) -> Option<Arc<dyn ExecutionPlan>> {
+        let input = self.input.with_new_state(state)?;
+        Some(Arc::new(Self { input, watch: Arc::clone(&self.watch) }))
     }
 
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {

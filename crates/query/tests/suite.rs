@@ -199,6 +199,8 @@ impl Warehouse {
         } else {
             Session::new(memory.clone(), Arc::new(self.catalog()), runtime)
         };
+        // As a reader's: every node of its plans is watched.
+        let session = session.with_watch(query::Watch::new());
         let session = match &self.own_path {
             Some(path) => session.with_search_path(path.clone()),
             None => session,
