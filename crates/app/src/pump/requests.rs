@@ -70,9 +70,9 @@ pub struct Applied {
     #[serde(default)]
     pub restart: Vec<String>,
     /// Source tables that are followed from now on, and that are dropped.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tables: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone_tables: Vec<String>,
     /// Why what served before serves on; empty where the new models are in place.
     pub failed: Vec<String>,
