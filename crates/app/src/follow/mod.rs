@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::follower::{Follower, Known};
 use self::lag::watch_lag;
 pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};
+use crate::clock::Clock;
 use crate::pump::Message;
 use crate::status::Status;
 use crate::warehouse::Warehouse;
@@ -37,6 +38,7 @@ pub fn skip_loads(feeds: &[PlannedFeed], warehouse: &mut Warehouse) {
 pub struct Outlet {
     pub inbox: mpsc::Sender<Message>,
     pub status: Arc<Status>,
+    pub clock: Arc<dyn Clock>,
     pub stopped: watch::Receiver<bool>,
 }
 
