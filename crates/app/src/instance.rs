@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
+use crate::backlog::Bounds;
 use crate::clock::{Clock, WallClock};
 use crate::control::{Applier, Attendant, Desk};
 use crate::deep::STACK_BYTES;
@@ -119,7 +120,12 @@ impl Instance {
         let (shutdown, stopped) = watch::channel(false);
         let (inbox, mut outbox) = mpsc::channel(2);
         let stop = Arc::new(AtomicBool::new(false));
-        let outlet = Outlet { inbox: inbox.clone(), status: Arc::clone(&status), stopped: stopped.clone() };
+        let outlet = Outlet {
+            inbox: inbox.clone(),
+            status: Arc::clone(&status),
+            clock: Arc::clone(&clock),
+            stopped: stopped.clone(),
+        };
         let sources = Arc::new(Roster::start(feeds, &warehouse, outlet));
         let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
         // Whoever came before waits: now there is something to read by, and no name is unknown that is not.
@@ -211,11 +217,18 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 fn note_settings(setup: &Setup, status: &Status) {
     let profile = &setup.project.profile;
     let mut facts = status.facts();
+    facts.backlog_max = Bounds {
+        age_us: i64::from(profile.backlog.seconds) * 1_000_000,
+        // What is more than a number can say is no bound.
+        bytes: i64::try_from(profile.backlog.bytes).unwrap_or(i64::MAX),
+    };
+    let backlog = format!("{} s or {} bytes", profile.backlog.seconds, profile.backlog.bytes);
     facts.settings = [
         ("project", setup.project.name.clone(), "Name of the dbt project."),
         ("target", profile.target.clone(), "Chosen output of profiles.yml."),
         ("data", setup.data.display().to_string(), "Folder of everything durable."),
         ("workers", profile.workers.map_or("default".to_owned(), |w| w.to_string()), "Threads for large steps."),
+        ("backlog", backlog, "How far a source may be behind before it is said."),
         ("memory", profile.memory.map_or("default".to_owned(), |m| m.to_string()), "Bytes of state kept in memory."),
     ]
     .map(|(name, value, description)| (name.to_owned(), value, description.to_owned()))

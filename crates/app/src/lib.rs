@@ -10,6 +10,7 @@
 //! One thread, the [`pump`], owns the engine: it takes what has arrived, makes a step of it, and publishes. Readers see
 //! what was published last and never wait for it.
 
+pub mod backlog;
 pub mod bench;
 mod beside;
 pub mod change;
@@ -33,6 +34,7 @@ pub mod recent;
 pub mod reconcile;
 pub mod setup;
 pub mod shop_database;
+pub mod source_status;
 pub mod sources;
 pub mod status;
 pub mod system_tables;

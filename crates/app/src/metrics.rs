@@ -21,7 +21,7 @@ pub fn of(status: &Status, now_us: i64) -> Vec<Metric> {
     let facts = status.facts();
     sources(&facts, now_us, &mut out);
     tables(&facts, now_us, &mut out);
-    models(&facts, &mut out);
+    models(&facts, now_us, &mut out);
     stages(&facts, &mut out);
     out.metrics
 }
@@ -86,13 +86,17 @@ fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
     for (name, source) in &facts.sources {
         let labels = || vec![("source", name.clone())];
         let help = "1 for the state in which the source is.";
-        out.states("tidemill_source_state", help, ("source", name), &SOURCE_STATES, &source.state);
-        let help = "Commit to visible of the last transaction, or the age of the oldest that is not visible yet.";
+        let state = facts.source_state(source).0;
+        out.states("tidemill_source_state", help, ("source", name), &SOURCE_STATES, state);
+        let help = "Age of the oldest commit that is not visible yet, or the delay of the transactions that flow.";
         out.gauge("tidemill_source_lag_seconds", help, labels(), facts.source_lag_us(source, now_us) as f64 / 1e6);
         if let Some(bytes) = source.lag_bytes {
             let help = "Bytes of the source's log that are not read yet.";
             out.gauge("tidemill_source_lag_bytes", help, labels(), bytes as f64);
         }
+        let help = "1 while the source is further behind than its bounds allow.";
+        let is_over = f64::from(u8::from(source.backlog.is_some()));
+        out.gauge("tidemill_source_backlog_exceeded", help, labels(), is_over);
         let events = facts.tables.values().filter(|t| t.source == *name).map(|t| t.changes_total).sum();
         out.counter("tidemill_source_events_total", "Changed rows since the start.", labels(), events);
     }
@@ -106,8 +110,14 @@ fn tables(facts: &Facts, now_us: i64, out: &mut Out) {
         out.gauge("tidemill_table_rows", "Rows of a source table.", labels(), table.rows as f64);
         let help = "Changed rows since the start.";
         out.counter("tidemill_table_changes_total", help, labels(), table.changes_total);
-        let help = "Commit to visible of the table's last transaction.";
+        let help =
+            "Age of the oldest commit that may be missing in the table, or the delay of its transactions that flow.";
         out.gauge("tidemill_table_lag_seconds", help, labels(), facts.table_lag_us(table, now_us) as f64 / 1e6);
+        let help = "Bytes of the table's changes that were read and are not visible yet.";
+        out.gauge("tidemill_table_lag_bytes", help, labels(), table.untaken_bytes as f64);
+        let help = "1 for the table that has brought most of a backlog beyond its bounds.";
+        let is_most = f64::from(u8::from(table.backlog.is_some()));
+        out.gauge("tidemill_table_backlog_exceeded", help, labels(), is_most);
         let help = "How much of the first load is done.";
         let loaded = match (table.state.as_str(), table.snapshot_rows_total) {
             ("snapshot", 0) => 0.0,
@@ -118,7 +128,7 @@ fn tables(facts: &Facts, now_us: i64, out: &mut Out) {
     }
 }
 
-fn models(facts: &Facts, out: &mut Out) {
+fn models(facts: &Facts, now_us: i64, out: &mut Out) {
     for (name, model) in &facts.models {
         let label = name.to_string();
         let labels = || vec![("model", label.clone())];
@@ -127,8 +137,13 @@ fn models(facts: &Facts, out: &mut Out) {
         out.gauge("tidemill_model_rows", "Rows of a model.", labels(), model.rows as f64);
         let help = "Changed rows since the start.";
         out.counter("tidemill_model_changes_total", help, labels(), model.changes_total);
-        let help = "Commit to visible of the last transaction that changed the model.";
-        out.gauge("tidemill_model_lag_seconds", help, labels(), model.lag_us as f64 / 1e6);
+        let help = "Age of the oldest commit that may be missing in the model, or the delay of transactions that flow into it.";
+        let lag = facts.model_lag_us(name, model, now_us) as f64 / 1e6;
+        out.gauge("tidemill_model_lag_seconds", help, labels(), lag);
+        if let Some(age_us) = model.age_us(now_us) {
+            let help = "Age of what the model shows.";
+            out.gauge("tidemill_model_freshness_seconds", help, labels(), age_us as f64 / 1e6);
+        }
         let pace = facts.history.pace(name);
         let help = "Changed rows per second over the last seconds.";
         out.gauge("tidemill_model_changes_per_second", help, labels(), pace);
@@ -253,6 +268,29 @@ mod tests {
         assert!(text.contains("tidemill_source_state{source=\"shop\",state=\"streaming\"} 1\n"), "{text}");
         assert!(text.contains("tidemill_source_state{source=\"shop\",state=\"stalled\"} 0\n"), "{text}");
         assert!(text.contains("tidemill_source_events_total{source=\"shop\"} 10\n"), "{text}");
+    }
+
+    #[test]
+    fn a_source_that_is_cut_off_is_told_by_lags_that_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let status = Status::new(store::Store::open(dir.path(), store::Options::default()).unwrap());
+        {
+            let mut facts = status.facts();
+            let shop = facts.sources.entry("shop".to_owned()).or_default();
+            shop.go_to("streaming", String::new(), 0);
+            (shop.last_commit_us, shop.visible_us, shop.lag_us) = (Some(9_990_000), Some(10_000_000), 10_000);
+            shop.go_to("stalled", "cut".to_owned(), 12_000_000);
+            shop.backlog = Some("backlog: 60 s behind".to_owned());
+            facts.tables.entry(TableName::new("shop", "orders")).or_default().source = "shop".to_owned();
+        }
+        let text = serve::metrics::render(&of(&status, 69_990_000));
+        for line in [
+            "tidemill_source_lag_seconds{source=\"shop\"} 60\n",
+            "tidemill_table_lag_seconds{table=\"shop.orders\"} 60\n",
+            "tidemill_source_backlog_exceeded{source=\"shop\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Reader for InstanceReader {
 
     fn health(&self) -> Health {
         let facts = self.status.facts();
-        Health { started: facts.started, ready: facts.ready, message: facts.message() }
+        Health { started: facts.started, ready: facts.ready, message: facts.message(self.clock.now_us()) }
     }
 
     fn metrics(&self) -> String {

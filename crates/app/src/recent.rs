@@ -27,6 +27,8 @@ pub struct RecentStep {
     pub begun_us: i64,
     pub durable_us: i64,
     pub visible_us: i64,
+    /// Where its sources were behind it, as far as it moved them.
+    pub position: String,
     pub changes: Vec<RecentChange>,
 }
 
@@ -76,11 +78,20 @@ impl Recent {
     pub fn steps(&self) -> impl Iterator<Item = &Arc<RecentStep>> {
         self.steps.iter()
     }
+
+    /// The step that made some number visible; none where it is forgotten.
+    pub fn of(&self, number: u64) -> Option<&RecentStep> {
+        let at = self.steps.partition_point(|step| step.step < number);
+        let is_known = at > 0 || self.steps.front().is_some_and(|oldest| oldest.step == number);
+        self.steps.get(at).filter(|_| is_known).map(|step| &**step)
+    }
 }
 
 fn bytes_of(step: &RecentStep) -> usize {
     // Names and the step itself weigh something too; nobody counts on the exact number.
-    step.changes.iter().map(|change| change.rows.byte_len() + 16 * change.weights.len() + 256).sum()
+    let changes: usize =
+        step.changes.iter().map(|change| change.rows.byte_len() + 16 * change.weights.len() + 256).sum();
+    step.position.len() + changes
 }
 
 #[cfg(test)]
@@ -101,6 +112,15 @@ mod tests {
     #[test]
     fn rows_are_objects() {
         assert_eq!(step(1, "tide").changes[0].json(), [(1, r#"{"word":"tide"}"#.to_owned())]);
+    }
+
+    /// Several numbers may become visible at once.
+    #[test]
+    fn a_number_is_of_the_step_that_made_it_visible() {
+        let mut recent = Recent::default();
+        [4, 7, 8].into_iter().for_each(|n| recent.push(step(n, "x")));
+        let of = |number| recent.of(number).map(|step| step.step);
+        assert_eq!([of(3), of(4), of(5), of(7), of(8), of(9)], [None, Some(4), Some(7), Some(7), Some(8), None]);
     }
 
     #[test]

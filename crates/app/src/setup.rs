@@ -85,6 +85,7 @@ impl Setup {
             ("users", old.profile.users != new.profile.users),
             ("workers", old.profile.workers != new.profile.workers),
             ("memory", old.profile.memory != new.profile.memory),
+            ("backlog", old.profile.backlog != new.profile.backlog),
             ("data", self.data != started.data),
         ];
         found

@@ -5,51 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use plan::TableName;
 
+use crate::backlog::Bounds;
 use crate::definition::PlannedModel;
 use crate::history::{History, Reading};
 use crate::latency::Histogram;
 use crate::recent::Recent;
-
-/// A source and how it is.
-#[derive(Debug, Clone, Default)]
-pub struct SourceStatus {
-    pub kind: String,
-    pub state: String,
-    pub position: String,
-    pub message: String,
-    /// Commit time of the last transaction seen, microseconds since 1970.
-    pub last_commit_us: Option<i64>,
-    /// How far behind its commit the last transaction was when it became visible.
-    pub lag_us: i64,
-    pub lag_bytes: Option<i64>,
-    /// Commit time of the oldest transaction that was read and is not visible yet.
-    pub untaken_us: Option<i64>,
-    /// Since when it is stalled; tries to connect again end no stall.
-    pub stalled_since_us: Option<i64>,
-}
-
-impl SourceStatus {
-    /// What a source says of itself.
-    pub fn go_to(&mut self, state: &str, message: String, now_us: i64) {
-        self.stalled_since_us = match state {
-            "stalled" => self.stalled_since_us.or(Some(now_us)),
-            "connecting" => self.stalled_since_us,
-            _ => None,
-        };
-        state.clone_into(&mut self.state);
-        // While it is tried again, the reason is what it was.
-        if self.stalled_since_us.is_none() || !message.is_empty() {
-            self.message = message;
-        }
-    }
-
-    /// How old what was read and is not visible is. Of what is not even read for want of room nobody knows more than since
-    /// when that is so.
-    fn waited_us(&self, waits_since_us: Option<i64>, now_us: i64) -> i64 {
-        let unread = waits_since_us.filter(|_| self.state == "streaming");
-        self.untaken_us.or(unread).map_or(0, |since| now_us.saturating_sub(since).max(0))
-    }
-}
+pub use crate::source_status::SourceStatus;
+use crate::source_status::flowing;
 
 /// A source table and how it is.
 #[derive(Debug, Clone, Default)]
@@ -61,10 +23,19 @@ pub struct TableStatus {
     pub snapshot_rows_total: u64,
     pub changes_total: u64,
     pub last_commit_us: Option<i64>,
+    /// How far behind its commit its last transaction was when it became visible.
     pub lag_us: i64,
+    /// When that was.
+    pub visible_us: Option<i64>,
+    /// Bytes of its changes that were read and are not visible yet.
+    pub untaken_bytes: u64,
+    /// Bytes of its changes since its source was last known to be caught up.
+    pub backlog_bytes: u64,
     /// Since when its content is known to be in doubt; it is loaded again then, and is as old as that.
     pub doubted_since_us: Option<i64>,
     pub message: String,
+    /// What is said of a backlog beyond its bound that is mostly of this table.
+    pub backlog: Option<String>,
 }
 
 impl TableStatus {
@@ -73,9 +44,10 @@ impl TableStatus {
         matches!(self.state.as_str(), "snapshot" | "resnapshot" | "altered")
     }
 
-    /// How far behind its source it is, at some time.
-    pub fn lag_at(&self, now_us: i64) -> i64 {
-        self.doubted_since_us.map_or(self.lag_us, |since| self.lag_us.max(now_us - since))
+    /// How far behind its source it is by what is known of it alone.
+    fn lag_at(&self, now_us: i64) -> i64 {
+        let delay = flowing(self.lag_us, self.visible_us, now_us);
+        self.doubted_since_us.map_or(delay, |since| delay.max(now_us - since))
     }
 }
 
@@ -90,6 +62,8 @@ pub struct ModelStatus {
     pub last_commit_us: Option<i64>,
     /// How far behind its commit the last transaction was when the model showed it.
     pub lag_us: i64,
+    /// When that was.
+    pub visible_us: Option<i64>,
     /// Bytes of its states; none where they were not measured.
     pub state_bytes: Option<i64>,
     pub message: String,
@@ -154,6 +128,8 @@ pub struct RejectStatus {
     pub row: String,
     pub position: String,
     pub first_at_us: i64,
+    /// Of its first failure.
+    pub step: u64,
 }
 
 /// Stages of a change's way.
@@ -202,6 +178,8 @@ pub struct Facts {
     /// Since when nothing is taken, for want of room on the disk, and what the system said.
     pub waits_since_us: Option<i64>,
     pub waits: String,
+    /// How far a source may be behind before it is said.
+    pub backlog_max: Bounds,
     /// The model that is being built; empty where none is.
     pub building: String,
     pub started: bool,
@@ -232,11 +210,16 @@ impl Facts {
         parts.join("; ")
     }
 
-    /// One line for people: what is waited for, and why what the project says is not in place.
-    pub fn message(&self) -> String {
+    /// One line for people: what is waited for, what is not up to date, and why what the project says is not in place.
+    pub fn message(&self, now_us: i64) -> String {
         let mut parts = Vec::new();
         if self.waits_since_us.is_some() {
             parts.push(format!("waiting for room on the disk: {}", self.waits));
+        }
+        for (name, source) in self.sources.iter().filter(|(_, source)| !source.is_read()) {
+            let age = source.lag_us(self.waits_since_us, now_us) / 1_000_000;
+            let state = if source.stalled_since_us.is_some() { "stalled" } else { "paused" };
+            parts.push(format!("source {name} is {state}, and what is served of it {age} s old"));
         }
         if !self.building.is_empty() {
             parts.push(format!("building {}", self.building));
@@ -258,10 +241,7 @@ impl Facts {
             if matches!(table.state.as_str(), "parked" | "resnapshot" | "altered") {
                 return Some((name.clone(), Doubt::of(name, table)));
             }
-            let source = self.sources.get(&table.source)?;
-            let is_read = source.stalled_since_us.is_none() && source.state != "paused";
-            let reason = || format!("source {} is {}: {}", table.source, source.state, source.message);
-            (!is_read).then(|| (name.clone(), Doubt { reason: reason(), since_us: source.stalled_since_us }))
+            Some((name.clone(), self.unread(&table.source)?))
         };
         let tables: BTreeMap<TableName, Doubt> = self.tables.iter().filter_map(of_table).collect();
         let nodes = self.tables_of.iter().filter_map(|(name, below)| {
@@ -270,15 +250,69 @@ impl Facts {
         nodes.collect()
     }
 
-    /// How far a source is behind now. While a step is under way or waits, that grows with the clock.
-    pub fn source_lag_us(&self, source: &SourceStatus, now_us: i64) -> i64 {
-        source.lag_us.max(source.waited_us(self.waits_since_us, now_us))
+    /// Why nothing of a source is read or taken, and since when all of it was visible; none where it is.
+    pub fn unread(&self, name: &str) -> Option<Doubt> {
+        let source = self.sources.get(name)?;
+        let (state, message) = self.source_state(source);
+        let is_taken = source.is_read() && self.waits_since_us.is_none();
+        let since_us = match source.is_read() {
+            true => source.untaken_us.or(self.waits_since_us),
+            false => source.complete_us(),
+        };
+        (!is_taken).then(|| Doubt { reason: format!("source {name} is {state}: {message}"), since_us })
     }
 
-    /// The same of a table.
+    /// The state of a source and what is said of it. While the disk is full, nothing is taken of any.
+    pub fn source_state<'a>(&'a self, source: &'a SourceStatus) -> (&'a str, String) {
+        let (mut state, mut parts) = (source.state.as_str(), Vec::new());
+        if self.waits_since_us.is_some() {
+            state = if source.state == "paused" { "paused" } else { "stalled" };
+            parts.push(format!("waiting for room on the disk: {}", self.waits));
+        }
+        parts.extend(Some(source.message.clone()).filter(|message| !message.is_empty()));
+        parts.extend(source.backlog.clone());
+        (state, parts.join("; "))
+    }
+
+    /// The state of a table and what is said of it. One whose source is not read is as that is.
+    pub fn table_state<'a>(&'a self, table: &'a TableStatus) -> (&'a str, String) {
+        let mut parts: Vec<String> =
+            Some(table.message.clone()).filter(|message| !message.is_empty()).into_iter().collect();
+        let Some(source) = self.sources.get(&table.source) else {
+            return (table.state.as_str(), parts.join("; "));
+        };
+        let mut state = table.state.as_str();
+        if let Some(unread) = self.unread(&table.source) {
+            parts.push(unread.reason);
+            if state == "streaming" {
+                state = if source.state == "paused" { "paused" } else { "stalled" };
+            }
+        }
+        parts.extend(table.backlog.clone());
+        (state, parts.join("; "))
+    }
+
+    /// How far a source is behind now; while it is not known to be caught up, that grows with the clock.
+    pub fn source_lag_us(&self, source: &SourceStatus, now_us: i64) -> i64 {
+        source.lag_us(self.waits_since_us, now_us)
+    }
+
+    /// The same of a table: it is behind with its source.
     pub fn table_lag_us(&self, table: &TableStatus, now_us: i64) -> i64 {
-        let source = self.sources.get(&table.source);
-        table.lag_at(now_us).max(source.map_or(0, |source| source.waited_us(self.waits_since_us, now_us)))
+        table.lag_at(now_us).max(self.waited_us(&table.source, now_us))
+    }
+
+    /// The same of a model: it is behind with the tables that it stands on.
+    pub fn model_lag_us(&self, name: &TableName, model: &ModelStatus, now_us: i64) -> i64 {
+        let tables = self.tables_of.get(name).into_iter().flatten().filter_map(|table| self.tables.get(table));
+        let sources: BTreeSet<&str> = tables.map(|table| table.source.as_str()).collect();
+        let waited = sources.into_iter().map(|source| self.waited_us(source, now_us)).max();
+        let doubted = model.doubt.as_ref().and_then(|doubt| doubt.age_us(now_us));
+        flowing(model.lag_us, model.visible_us, now_us).max(waited.unwrap_or(0)).max(doubted.unwrap_or(0))
+    }
+
+    fn waited_us(&self, source: &str, now_us: i64) -> i64 {
+        self.sources.get(source).map_or(0, |source| source.waited_us(self.waits_since_us, now_us))
     }
 
     /// Takes a sample of every table and model, when one is due.
@@ -291,8 +325,9 @@ impl Facts {
             let lag_seconds = table.last_commit_us.map(|_| lag_us as f64 / 1e6);
             (name.clone(), Reading { rows: table.rows, changes_total: table.changes_total, lag_seconds })
         });
-        let models = self.models.iter().map(|(name, model)| {
-            let lag_seconds = model.last_commit_us.map(|_| model.lag_us as f64 / 1e6);
+        let lags: Vec<i64> = self.models.iter().map(|(name, model)| self.model_lag_us(name, model, now_us)).collect();
+        let models = self.models.iter().zip(lags).map(|((name, model), lag_us)| {
+            let lag_seconds = model.last_commit_us.map(|_| lag_us as f64 / 1e6);
             (name.clone(), Reading { rows: model.rows, changes_total: model.changes_total, lag_seconds })
         });
         self.history.take(now_us, tables.chain(models));
@@ -350,6 +385,8 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{Facts, TableName};
 
     /// Lag is not only what the last transaction had: it grows while nothing is taken, and is over when all is visible.
@@ -375,6 +412,51 @@ mod tests {
         facts.waits_since_us = None;
         facts.sources.get_mut("shop").unwrap().untaken_us = None;
         assert_eq!(lags(&facts, 80_000_000), (20_000, 20_000, 0));
+    }
+
+    /// A source that is cut off in second 12, having been caught up in second 10; a table of it, and a model and a view on that.
+    fn cut_off() -> Facts {
+        let (orders, trade) = (TableName::new("shop", "orders"), TableName::new("public", "dws_trade_day"));
+        let mut facts = Facts { started: true, ..Facts::default() };
+        let source = facts.sources.entry("shop".to_owned()).or_default();
+        source.go_to("streaming", String::new(), 0);
+        source.note_end(10_000_000, "end".to_owned());
+        source.note_reached();
+        source.go_to("stalled", "cut".to_owned(), 12_000_000);
+        let table = facts.tables.entry(orders.clone()).or_default();
+        (table.source, table.state) = ("shop".to_owned(), "streaming".to_owned());
+        facts.models.entry(trade.clone()).or_default().state = "live".to_owned();
+        for name in [trade, orders.clone()] {
+            facts.tables_of.insert(name, BTreeSet::from([orders.clone()]));
+        }
+        facts
+    }
+
+    #[test]
+    fn what_stands_on_a_source_that_is_cut_off_grows_old_with_it() {
+        let facts = cut_off();
+        let (orders, trade) = (TableName::new("shop", "orders"), TableName::new("public", "dws_trade_day"));
+        assert_eq!(facts.source_lag_us(&facts.sources["shop"], 70_000_000), 60_000_000);
+        assert_eq!(facts.table_lag_us(&facts.tables[&orders], 70_000_000), 60_000_000);
+        assert_eq!(facts.model_lag_us(&trade, &facts.models[&trade], 70_000_000), 60_000_000);
+        assert_eq!(facts.table_state(&facts.tables[&orders]), ("stalled", "source shop is stalled: cut".to_owned()));
+        let stale = facts.stale();
+        assert_eq!(stale[&orders].age_us(70_000_000), Some(60_000_000), "as of when all was visible");
+        let message = "source shop is stalled, and what is served of it 60 s old";
+        assert_eq!(facts.message(70_000_000), message);
+    }
+
+    #[test]
+    fn a_full_disk_is_said_of_every_source() {
+        let mut facts = cut_off();
+        facts.sources.get_mut("shop").unwrap().go_to("streaming", String::new(), 15_000_000);
+        assert_eq!(facts.source_state(&facts.sources["shop"]), ("streaming", String::new()));
+        facts.waits_since_us = Some(20_000_000);
+        facts.waits = "No space left on device".to_owned();
+        let message = "waiting for room on the disk: No space left on device".to_owned();
+        assert_eq!(facts.source_state(&facts.sources["shop"]), ("stalled", message.clone()));
+        let table = &facts.tables[&TableName::new("shop", "orders")];
+        assert_eq!(facts.table_state(table), ("stalled", format!("source shop is stalled: {message}")));
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn seconds(us: i64) -> f64 {
 }
 
 /// One row: whether what the project says is in place, and why not.
-fn project(facts: &Facts, _now: i64) -> Columns {
+fn project(facts: &Facts, now: i64) -> Columns {
     let state = match (facts.started, facts.pending, facts.not_applied.is_empty()) {
         (false, ..) => "starting",
         (true, true, _) => "building",
@@ -129,37 +129,44 @@ fn project(facts: &Facts, _now: i64) -> Columns {
         (true, false, false) => "not applied",
     };
     let text = |text: &str| Column::Text(vec![Some(text.to_owned())]);
-    vec![("state", text(state)), ("message", text(&facts.message()))]
+    vec![("state", text(state)), ("message", text(&facts.message(now)))]
 }
 
 fn sources(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.sources.iter().collect();
+    let states: Vec<_> = facts.sources.values().map(|source| facts.source_state(source)).collect();
     vec![
         ("source", text(&rows, |r| r.0)),
         ("type", text(&rows, |r| &r.1.kind)),
-        ("state", text(&rows, |r| &r.1.state)),
+        ("state", text(&states, |r| r.0)),
+        // Where what is visible ends.
         ("position", text(&rows, |r| &r.1.position)),
         ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(facts.source_lag_us(r.1, now)))).collect())),
+        // From there to the end of the server's log, as it was when it last said it.
         ("lag_bytes", Column::Int(rows.iter().map(|r| r.1.lag_bytes).collect())),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
-        ("message", text(&rows, |r| &r.1.message)),
+        ("message", text(&states, |r| &r.1)),
     ]
 }
 
 fn tables(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.tables.iter().collect();
+    let states: Vec<_> = facts.tables.values().map(|table| facts.table_state(table)).collect();
     vec![
         ("source", text(&rows, |r| &r.1.source)),
         ("schema", text(&rows, |r| &r.0.schema)),
         ("table", text(&rows, |r| &r.0.name)),
-        ("state", text(&rows, |r| &r.1.state)),
+        ("state", text(&states, |r| r.0)),
         ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
         ("snapshot_rows", count(&rows, |r| r.1.snapshot_rows)),
         ("snapshot_rows_total", count(&rows, |r| r.1.snapshot_rows_total)),
         ("changes_total", count(&rows, |r| r.1.changes_total)),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
         ("lag_seconds", Column::Float(rows.iter().map(|r| Some(seconds(facts.table_lag_us(r.1, now)))).collect())),
-        ("message", text(&rows, |r| &r.1.message)),
+        // Of the table's changes that were read and are not visible yet. How much of what its source has not read is the
+        // table's nobody knows: that is in the source's alone.
+        ("lag_bytes", count(&rows, |r| r.1.untaken_bytes)),
+        ("message", text(&states, |r| &r.1)),
     ]
 }
 

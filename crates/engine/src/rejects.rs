@@ -35,6 +35,8 @@ pub struct Reject {
     /// The model in which it failed first, where other models over the same sub-plan miss it too; or the source's table.
     pub node: String,
     pub reason: String,
+    /// The values of the row's key; empty for a model's, or where the source could not read it.
+    pub key: Vec<Value>,
     pub row: RejectedRow,
     /// Step of the first failure.
     pub step: u64,
@@ -326,7 +328,7 @@ impl Engine {
         let mut found = Vec::new();
         for entry in snapshot.scan(self.rejects, &[]).take(limit) {
             let (key, value) = entry?;
-            found.push(read_source_reject(&key, &value).ok_or_else(|| damaged("source"))?);
+            found.push(self.read_source_reject(&key, &value).ok_or_else(|| damaged("source"))?);
         }
         for node in self.network.graph.nodes.iter().filter(|node| node.wanted && node.rejects_built) {
             let Some(table) = node.rejects else { continue };
@@ -348,6 +350,7 @@ impl Engine {
             id: id_of(&[node.identity.as_bytes(), key].concat()),
             node: String::from_utf8_lossy(model).into_owned(),
             reason: String::from_utf8_lossy(reason).into_owned(),
+            key: Vec::new(),
             row: RejectedRow::Columns(names.zip(layout.values(row)).collect()),
             step,
             position: String::new(),
@@ -356,18 +359,41 @@ impl Engine {
     }
 }
 
-fn read_source_reject(key: &[u8], value: &[u8]) -> Option<Reject> {
-    let (step, parts) = parts(value)?;
-    let text = |i: usize| Some(String::from_utf8_lossy(parts.get(i)?).into_owned());
-    Some(Reject {
-        id: id_of(key),
-        node: text(0)?,
-        reason: text(1)?,
-        row: RejectedRow::Text(text(2)?),
-        step,
-        position: text(3)?,
-        at_us: i64::from_le_bytes((*parts.get(4)?).try_into().ok()?),
-    })
+impl Engine {
+    fn read_source_reject(&self, kept_under: &[u8], value: &[u8]) -> Option<Reject> {
+        let (step, parts) = parts(value)?;
+        let text = |i: usize| Some(String::from_utf8_lossy(parts.get(i)?).into_owned());
+        let (table, key) = kept_under.split_first_chunk::<4>()?;
+        let key = match key.split_first()? {
+            (&KEYED, key) => self.key_values(TableId(u32::from_be_bytes(*table)), key),
+            _ => Vec::new(),
+        };
+        Some(Reject {
+            id: id_of(kept_under),
+            node: text(0)?,
+            reason: text(1)?,
+            key,
+            row: RejectedRow::Text(text(2)?),
+            step,
+            position: text(3)?,
+            at_us: i64::from_le_bytes((*parts.get(4)?).try_into().ok()?),
+        })
+    }
+
+    /// The values of a stored key. Of a long one only a hash is kept, and of a table that is gone nobody knows the columns: they
+    /// have none.
+    fn key_values(&self, table: TableId, key: &[u8]) -> Vec<Value> {
+        let Some(stored) = self.network.relations.get(&table).filter(|stored| stored.is_keyed()) else {
+            return Vec::new();
+        };
+        let types = stored.schema.key.iter().map(|&column| stored.layout.types()[column]).collect();
+        let layout = Layout::new(types);
+        let mut rows = Rows::new();
+        match relation::key::read_row(key, &layout, &mut rows) {
+            Ok(()) if rows.len() == 1 => layout.values(rows.get(0)),
+            _ => Vec::new(),
+        }
+    }
 }
 
 fn id_of(key: &[u8]) -> String {

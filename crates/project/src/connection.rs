@@ -239,7 +239,15 @@ fn connection(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
 }
 
 fn mysql(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
-    reader.check_keys(node, "a connection of type `mysql`", MYSQL_KEYS, Severity::Error);
+    let known = [MYSQL_KEYS, &["filter"]].concat();
+    reader.check_keys(node, "a connection of type `mysql`", &known, Severity::Error);
+    if let Some(filter) = node.get("filter") {
+        let error = reader.error(filter, "`filter` is not supported yet");
+        error.detail =
+            Some("Tables that no `sources:` declares are not read as it is; columns cannot be left out.".to_owned());
+        error.hint =
+            Some("Declare only the tables that are wanted; leave columns out in a model over them.".to_owned());
+    }
     let host = reader.name(node, "host", "the connection");
     let user = reader.name(node, "user", "the connection");
     let port = reader.number(node, "port", "a port number").unwrap_or(3306);

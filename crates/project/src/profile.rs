@@ -10,7 +10,7 @@ use crate::jinja::YamlJinja;
 use crate::yaml::{self, Data, Node, Reader};
 
 const KEYS: &[&str] =
-    &["type", "schema", "data", "pg", "http", "workers", "memory", "users", "threads", "database", "dbname"];
+    &["type", "schema", "data", "pg", "http", "workers", "memory", "users", "threads", "database", "dbname", "backlog"];
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,21 @@ pub struct ListenSpec {
     pub addr: SocketAddr,
     /// Whether the profile names it: an explicit address that is taken is an error, a default one moves on.
     pub explicit: bool,
+}
+
+/// How far a source may be behind before it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BacklogSpec {
+    /// Age of the oldest commit that is not visible.
+    pub seconds: u32,
+    /// Bytes of the source's log that are not read.
+    pub bytes: u64,
+}
+
+impl Default for BacklogSpec {
+    fn default() -> Self {
+        Self { seconds: 60, bytes: 1 << 30 }
+    }
 }
 
 /// The chosen output of the project's profile, or the defaults.
@@ -46,6 +61,8 @@ pub struct Profile {
     pub database: String,
     /// Who may log in, with the password's reference.
     pub users: BTreeMap<String, Secret>,
+    /// From where on a source that is behind is said to be.
+    pub backlog: BacklogSpec,
 }
 
 impl Default for Profile {
@@ -62,6 +79,7 @@ impl Default for Profile {
             threads: 1,
             database: "tidemill".to_owned(),
             users: BTreeMap::new(),
+            backlog: BacklogSpec::default(),
         }
     }
 }
@@ -165,7 +183,8 @@ fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> 
         pg: listen(reader, output, "pg", defaults.pg),
         http: listen(reader, output, "http", defaults.http),
         workers: reader.number(output, "workers", "a number from 1").filter(|n| *n > 0),
-        memory: memory(reader, output),
+        memory: size(reader, output, "memory"),
+        backlog: backlog(reader, output),
         database: database.unwrap_or(defaults.database),
         users,
         name: defaults.name,
@@ -215,12 +234,25 @@ fn address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-fn memory(reader: &mut Reader<'_>, output: &Node) -> Option<u64> {
-    let text = reader.text(output, "memory")?;
+fn backlog(reader: &mut Reader<'_>, output: &Node) -> BacklogSpec {
+    let defaults = BacklogSpec::default();
+    let Some(node) = output.get("backlog").filter(|node| !node.is_null() && reader.expect_map(node, "`backlog`"))
+    else {
+        return defaults;
+    };
+    reader.check_keys(node, "`backlog`", &["seconds", "bytes"], Severity::Error);
+    BacklogSpec {
+        seconds: reader.number(node, "seconds", "a number of seconds").unwrap_or(defaults.seconds),
+        bytes: size(reader, node, "bytes").unwrap_or(defaults.bytes),
+    }
+}
+
+fn size(reader: &mut Reader<'_>, map: &Node, key: &str) -> Option<u64> {
+    let text = reader.text(map, key)?;
     let bytes = bytes(&text);
     if bytes.is_none() {
-        let node = output.get("memory")?;
-        reader.error(node, format!("`memory` should be a size such as 4GiB, not `{text}`"));
+        let node = map.get(key)?;
+        reader.error(node, format!("`{key}` should be a size such as 4GiB, not `{text}`"));
     }
     bytes
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::config;
-use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 use crate::files::Files;
 use crate::jinja::YamlJinja;
 use crate::model::{Column, DataTest, SourceTable};
@@ -219,6 +219,7 @@ impl Properties {
             let error = reader.error(connection, format!("source `{name}`: dbt knows no `connection` here"));
             error.hint = Some("Write `config: {meta: {connection: …}}`.".to_owned());
         }
+        check_source_meta(reader, node);
         for table in reader.items(node, "tables") {
             self.table(reader, &name, node, table);
         }
@@ -237,6 +238,7 @@ impl Properties {
             reader.found.push(error.detail(format!("The other declaration is at {}.", first.table.place)));
             return;
         }
+        check_source_meta(reader, node);
         let (columns, mut tests) = columns(reader, node);
         tests.extend(self::tests(reader, node, None));
         let (outer, inner) = (SourceConfig::read(reader, source), SourceConfig::read(reader, node));
@@ -292,6 +294,32 @@ impl SourceConfig {
             loaded_at_field: reader.text(config, "loaded_at_field").or_else(|| reader.text(node, "loaded_at_field")),
         }
     }
+}
+
+/// What may happen to a table whose columns become others, and what is not there yet.
+const ON_CHANGE: [&str; 2] = ["apply", "park"];
+
+/// The words of ours in the `meta` of a source or table: everything else there is somebody else's.
+fn check_source_meta(reader: &mut Reader<'_>, node: &Node) {
+    let places = [node.get("meta"), node.get("config").and_then(|config| config.get("meta"))];
+    places.into_iter().flatten().for_each(|meta| check_meta(reader, meta));
+}
+
+fn check_meta(reader: &mut Reader<'_>, meta: &Node) {
+    reader.text(meta, "connection");
+    let Some(policy) = meta.get("on_change").filter(|node| !node.is_null()) else { return };
+    let Some(word) = reader.text(meta, "on_change") else { return };
+    if ON_CHANGE.contains(&word.as_str()) {
+        return;
+    }
+    let error = match word.as_str() {
+        "map" => reader.error(policy, "`on_change: map` is not supported yet"),
+        _ => reader.error(policy, format!("unknown `on_change` policy `{word}`")),
+    };
+    error.hint = Some(did_you_mean(&word, ON_CHANGE.into_iter()).filter(|_| word != "map").unwrap_or_else(|| {
+        "One of: apply (the table is loaded anew with its columns of then), park (it waits for `tidemill resnapshot`)."
+            .to_owned()
+    }));
 }
 
 fn name_place(reader: &Reader<'_>, node: &Node) -> Place {

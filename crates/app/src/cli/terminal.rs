@@ -196,13 +196,14 @@ impl Pulse {
             text.push_str(&format!(" · {rate:.0} changes/s"));
         }
         for (name, source) in &facts.sources {
-            match source.state.as_str() {
+            let (state, message) = facts.source_state(source);
+            match state {
                 "streaming" => {
                     let lag_us = facts.source_lag_us(source, now_us);
                     text.push_str(&format!(" · {name} {} behind", seconds(lag_us)));
                 }
-                state if source.message.is_empty() => text.push_str(&format!(" · {name} {state}")),
-                state => text.push_str(&format!(" · {name} {state}: {}", source.message)),
+                state if message.is_empty() => text.push_str(&format!(" · {name} {state}")),
+                state => text.push_str(&format!(" · {name} {state}: {message}")),
             }
         }
         let stopped = facts.models.iter().filter(|(_, model)| matches!(model.state.as_str(), "parked" | "failed"));

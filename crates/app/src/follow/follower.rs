@@ -578,6 +578,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::clock::WallClock;
     use crate::status::Status;
 
     /// A source that says what it was told, once at each start, and lacks `customers` at first.
@@ -664,7 +665,7 @@ mod tests {
         let mut brought = SourceBatch { position: at("five"), ..SourceBatch::default() };
         brought.table(TableId(7)).weights.push(1);
         let source = Arc::new(Told { says: Mutex::new(vec![vec![SourceEvent::Batch(brought)]]), ..Told::default() });
-        let outlet = Outlet { inbox, status: Status::new(store), stopped };
+        let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped };
         let (line, commands) = mpsc::channel(1);
         let of = Arc::clone(&source) as Arc<dyn Source>;
         let follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
@@ -737,7 +738,7 @@ mod tests {
             says: Mutex::new(vec![vec![SourceEvent::Batch(loaded), SourceEvent::Batch(open)]]),
             ..Told::default()
         });
-        let outlet = Outlet { inbox, status: Status::new(store), stopped };
+        let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped };
         let (_line, commands) = mpsc::channel(1);
         let of = Arc::clone(&source) as Arc<dyn Source>;
         let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));

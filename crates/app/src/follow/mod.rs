@@ -24,6 +24,7 @@ use self::follower::{Follower, Known};
 use self::lag::watch_lag;
 pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};
 pub use self::roster::{Roster, Wanted};
+use crate::clock::Clock;
 use crate::pump::Message;
 use crate::status::Status;
 use crate::warehouse::Warehouse;
@@ -41,6 +42,7 @@ pub fn skip_loads(feeds: &[PlannedFeed], warehouse: &mut Warehouse) {
 pub struct Outlet {
     pub inbox: mpsc::Sender<Message>,
     pub status: Arc<Status>,
+    pub clock: Arc<dyn Clock>,
     pub stopped: watch::Receiver<bool>,
 }
 

@@ -12,8 +12,9 @@ use relation::TableId;
 
 use super::Pump;
 use super::seen::{Seen, StepLatency, Times};
+use crate::backlog;
 use crate::clock::Clock as _;
-use crate::recent::{RecentChange, RecentStep};
+use crate::recent::{Recent, RecentChange, RecentStep};
 use crate::status::{Doubt, Facts, ModelStatus, REMEMBERED_MAX, RejectStatus};
 use crate::system_tables;
 
@@ -68,7 +69,7 @@ impl Pump {
             SourceEvent::Rejected(row) => {
                 return Some(Input::Reject(SourceReject {
                     table: row.table,
-                    key: Vec::new(),
+                    key: row.key,
                     row: row.row,
                     reason: row.reason,
                     position: row.position.to_string(),
@@ -135,6 +136,13 @@ impl Pump {
                 status.untaken_us = Some(*oldest);
             }
         }
+        for (table, bytes) in &seen.bytes {
+            let Some(known) = self.warehouse.engine.table(*table) else { continue };
+            if let Some(status) = facts.tables.get_mut(&known.name) {
+                status.untaken_bytes = *bytes;
+                status.backlog_bytes = status.backlog_bytes.saturating_add(*bytes);
+            }
+        }
     }
 
     /// It is visible, or was nothing.
@@ -143,6 +151,12 @@ impl Pump {
         for source in seen.oldest.keys() {
             if let Some(status) = self.source_names.get(source).and_then(|name| facts.sources.get_mut(name)) {
                 status.untaken_us = None;
+            }
+        }
+        for table in seen.bytes.keys() {
+            let Some(known) = self.warehouse.engine.table(*table) else { continue };
+            if let Some(status) = facts.tables.get_mut(&known.name) {
+                status.untaken_bytes = 0;
             }
         }
     }
@@ -174,6 +188,7 @@ impl Pump {
             begun_us: begun,
             durable_us: durable.min(visible),
             visible_us: visible,
+            position: seen.position(&self.source_names),
             changes,
         }));
         let times = Times { durable, visible };
@@ -185,6 +200,7 @@ impl Pump {
             if let Some(newest) = marks.map(|mark| mark.commit).max() {
                 status.last_commit_us = Some(newest);
                 status.lag_us = (visible - newest).max(0);
+                status.visible_us = Some(visible);
             }
         }
         // Tables and models over the same sources have the same latencies.
@@ -201,12 +217,14 @@ impl Pump {
                 model.changes_total += changed;
                 model.last_commit_us = newest.or(model.last_commit_us);
                 model.lag_us = newest.map_or(model.lag_us, |newest| (visible - newest).max(0));
+                model.visible_us = newest.map(|_| visible).or(model.visible_us);
             } else {
                 let table = facts.tables.entry(change.name.clone()).or_default();
                 table.rows = rows;
                 table.changes_total += changed;
                 table.last_commit_us = newest.or(table.last_commit_us);
                 table.lag_us = newest.map_or(table.lag_us, |newest| (visible - newest).max(0));
+                table.visible_us = newest.map(|_| visible).or(table.visible_us);
             }
             for (stage, histogram) in latency.stages() {
                 facts.latency.entry((change.name.clone(), stage)).or_default().merge(histogram);
@@ -270,6 +288,15 @@ impl Pump {
                 doubts.insert(table.name.clone(), Doubt::of(&table.name, status));
             }
         }
+        for alarm in backlog::look(facts, now) {
+            let table = alarm.table.map_or_else(|| "unknown".to_owned(), |table| table.to_string());
+            tracing::warn!(source = %alarm.source, %table, "{}", alarm.message);
+        }
+        let unread: BTreeMap<TableName, Doubt> = facts
+            .tables
+            .iter()
+            .filter_map(|(name, table)| Some((name.clone(), facts.unread(&table.source)?)))
+            .collect();
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
             status.rows = engine.row_count(model.relation);
@@ -281,7 +308,7 @@ impl Pump {
             };
             status.doubt = None;
             if model.state == ModelState::Live {
-                note_doubt(status, &doubts, facts.tables_of.get(&model.name));
+                note_doubt(status, &doubts, &unread, facts.tables_of.get(&model.name));
             }
         }
         for (name, status) in &mut facts.views {
@@ -289,16 +316,29 @@ impl Pump {
             if status.state == "live" || status.state == "mixed" {
                 "live".clone_into(&mut status.state);
                 status.message.clear();
-                note_doubt(status, &doubts, facts.tables_of.get(name));
+                note_doubt(status, &doubts, &unread, facts.tables_of.get(name));
             }
         }
         if let Ok(rejects) = rejects {
-            facts.rejects = rejects.into_iter().map(shown).collect();
+            let before = std::mem::take(&mut facts.rejects);
+            let known = before.iter().map(|reject| (reject.id.as_str(), reject)).collect();
+            facts.rejects = rejects.into_iter().map(|reject| shown(reject, &known, &facts.recent)).collect();
         }
         facts.sample(now);
     }
 }
-fn shown(reject: engine::Reject) -> RejectStatus {
+/// A reject, with what is known beside it. Of a model's the engine knows the step alone: when that became visible, and where its
+/// sources were then, is known for as long as the step is remembered, and from then on.
+fn shown(reject: engine::Reject, known: &BTreeMap<&str, &RejectStatus>, recent: &Recent) -> RejectStatus {
+    let (mut position, mut first_at_us) = (reject.position, reject.at_us);
+    if first_at_us == 0 {
+        if let Some(known) = known.get(reject.id.as_str()).filter(|known| known.step == reject.step) {
+            (position, first_at_us) = (known.position.clone(), known.first_at_us);
+        } else if let Some(step) = recent.of(reject.step) {
+            (position, first_at_us) = (step.position.clone(), step.visible_us);
+        }
+    }
+
     let row = match reject.row {
         engine::RejectedRow::Text(text) => text,
         engine::RejectedRow::Columns(columns) => {
@@ -310,10 +350,11 @@ fn shown(reject: engine::Reject) -> RejectStatus {
         node: reject.node,
         reason: reject.reason,
         code: "22000".to_owned(),
-        key: String::new(),
+        key: reject.key.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         row,
-        position: reject.position,
-        first_at_us: reject.at_us,
+        position,
+        first_at_us,
+        step: reject.step,
     }
 }
 
@@ -360,16 +401,31 @@ fn load_word(load: &Load) -> &'static str {
 
 static NO_SOURCES: BTreeSet<u32> = BTreeSet::new();
 
-/// A model over tables whose content is in doubt is as old as the oldest of them, and says which they are.
-fn note_doubt(status: &mut ModelStatus, doubts: &BTreeMap<TableName, Doubt>, tables: Option<&BTreeSet<TableName>>) {
-    let found: Vec<&Doubt> = tables.into_iter().flatten().filter_map(|table| doubts.get(table)).collect();
+/// A model over tables whose content is in doubt, or that are not read, is as old as the oldest of them, and says which they
+/// are. Where a source as a whole is not read, its tables are of one time still.
+fn note_doubt(
+    status: &mut ModelStatus,
+    doubts: &BTreeMap<TableName, Doubt>,
+    unread: &BTreeMap<TableName, Doubt>,
+    tables: Option<&BTreeSet<TableName>>,
+) {
+    let of = |known: &'_ BTreeMap<TableName, Doubt>| -> Vec<Doubt> {
+        tables.into_iter().flatten().filter_map(|table| known.get(table)).cloned().collect()
+    };
+    let mut found = of(doubts);
+    let is_mixed = !found.is_empty();
+    found.extend(of(unread));
+    // Tables of one source have one reason.
+    found.dedup();
     if found.is_empty() {
         return;
     }
     let ages = found.iter().map(|doubt| doubt.since_us);
     let since_us = ages.reduce(|one, other| Some(one?.min(other?))).flatten();
     let reason = found.iter().map(|doubt| doubt.reason.as_str()).collect::<Vec<_>>().join("; ");
-    "mixed".clone_into(&mut status.state);
+    if is_mixed {
+        "mixed".clone_into(&mut status.state);
+    }
     status.message.clone_from(&reason);
     status.doubt = Some(Doubt { reason, since_us });
 }
@@ -396,5 +452,28 @@ fn below<T: Ord + Clone>(
         if !grew {
             return found;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its tables are of one time still: the model is live, says why it grows old, and is as old as what it shows.
+    #[test]
+    fn a_model_over_a_source_that_is_not_read_is_live_and_says_so() {
+        let tables: BTreeSet<TableName> =
+            ["orders", "items"].into_iter().map(|name| TableName::new("shop", name)).collect();
+        let doubt = Doubt { reason: "source shop is stalled: cut".to_owned(), since_us: Some(10_000_000) };
+        let unread: BTreeMap<TableName, Doubt> = tables.iter().map(|name| (name.clone(), doubt.clone())).collect();
+        let mut status = ModelStatus { state: "live".to_owned(), ..ModelStatus::default() };
+        note_doubt(&mut status, &BTreeMap::new(), &unread, Some(&tables));
+        assert_eq!((status.state.as_str(), status.message.as_str()), ("live", "source shop is stalled: cut"));
+        assert_eq!(status.age_us(70_000_000), Some(60_000_000));
+        let of_table = Doubt { reason: "table shop.items is parked: gone".to_owned(), since_us: None };
+        let doubts = BTreeMap::from([(TableName::new("shop", "items"), of_table)]);
+        note_doubt(&mut status, &doubts, &unread, Some(&tables));
+        let message = "table shop.items is parked: gone; source shop is stalled: cut";
+        assert_eq!((status.state.as_str(), status.message.as_str()), ("mixed", message));
     }
 }

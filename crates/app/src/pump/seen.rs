@@ -65,11 +65,28 @@ pub(super) struct Seen {
     /// The oldest commit, by source.
     pub(super) oldest: BTreeMap<u32, i64>,
     pub(super) positions: BTreeMap<u32, String>,
+    /// Bytes of changes, by table.
+    pub(super) bytes: BTreeMap<TableId, u64>,
     /// Rows loaded and estimated, by table.
     pub(super) chunks: BTreeMap<TableId, (u64, u64)>,
 }
 
 impl Seen {
+    /// Where the sources are behind it, for people.
+    pub(super) fn position(&self, names: &BTreeMap<u32, String>) -> String {
+        let mut positions = self.positions.iter();
+        match (positions.next(), positions.next()) {
+            (None, _) => String::new(),
+            (Some((_, alone)), None) => alone.clone(),
+            _ => {
+                let named = |(source, position): (&u32, &String)| {
+                    format!("{}: {position}", names.get(source).map_or("", String::as_str))
+                };
+                self.positions.iter().map(named).collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
+
     pub(super) fn of(inputs: &[Input]) -> Self {
         let mut seen = Self::default();
         for input in inputs {
@@ -86,6 +103,10 @@ impl Seen {
             }
             if !batch.position.0.is_empty() {
                 seen.positions.insert(*source, batch.position.0.clone());
+            }
+            for (table, changes) in &batch.tables {
+                let bytes = seen.bytes.entry(*table).or_default();
+                *bytes = bytes.saturating_add(changes.rows.byte_len() as u64);
             }
             for chunk in &batch.chunks {
                 let entry = seen.chunks.entry(chunk.table).or_default();

@@ -77,6 +77,9 @@ impl fmt::Display for SourceState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedRow {
     pub table: TableId,
+    /// Its key as [`relation::key`] encodes it, so that what comes of the key later is known to mend it; empty where it cannot be
+    /// read, or the table has none.
+    pub key: Vec<u8>,
     /// What could be read of the row.
     pub row: String,
     /// Why, as a sentence.

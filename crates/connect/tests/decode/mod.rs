@@ -229,7 +229,8 @@ fn decode_event(plan: &Plan, kind: u8, payload: &[u8], all: &mut TableChanges, o
     match plan.decode_rows(kind, payload, all) {
         Ok(decoded) => {
             for row in &decoded.rejected {
-                writeln!(out, "rejected: {}: {} [{}]", row.column, row.reason, hex(&row.raw)).unwrap();
+                writeln!(out, "rejected: {}: {} [{}] key [{}]", row.column, row.reason, hex(&row.raw), hex(&row.key))
+                    .unwrap();
             }
             decoded.rejected.is_empty()
         }

@@ -320,10 +320,11 @@ impl TableReader {
         Ok(Ok(high))
     }
 
-    async fn reject(&self, rejected: &[(String, String)], at: &LogPoint) {
-        for (row, reason) in rejected {
+    async fn reject(&self, rejected: &[Unread], at: &LogPoint) {
+        for Unread { key, row, reason } in rejected {
             let rejected = RejectedRow {
                 table: self.table.id,
+                key: key.clone(),
                 row: row.clone(),
                 reason: reason.clone(),
                 position: relation::Position(at.to_string()),
@@ -387,8 +388,14 @@ struct Read<'a> {
     count: usize,
     /// The cursor columns of the last row.
     last: Vec<Vec<u8>>,
-    /// Rows that could not be read: what could be seen of them, and why.
-    rejected: Vec<(String, String)>,
+    rejected: Vec<Unread>,
+}
+
+/// A row that could not be read: its key, what could be seen of it, and why.
+struct Unread {
+    key: Vec<u8>,
+    row: String,
+    reason: String,
 }
 
 impl<'a> Read<'a> {
@@ -414,7 +421,8 @@ impl<'a> Read<'a> {
                 } else {
                     key.join(", ")
                 };
-                self.rejected.push((shown, error.to_string()));
+                let key = self.plan.key_of(cells.iter().copied()).unwrap_or_default();
+                self.rejected.push(Unread { key, row: shown, reason: error.to_string() });
             }
         }
         let has_enough = match self.keys {

@@ -194,7 +194,8 @@ impl Assembler {
         let position = Position(self.here());
         self.notices.extend(rejected.into_iter().map(|r| {
             let reason = format!("Column \"{}\": {}", r.column, r.reason);
-            Notice::Rejected(RejectedRow { table, row: shown(&r.raw), reason, position: position.clone() })
+            let (key, row) = (r.key, shown(&r.raw));
+            Notice::Rejected(RejectedRow { table, key, row, reason, position: position.clone() })
         }));
     }
 }

@@ -3,6 +3,10 @@
 //! An event is a header (table, which columns each image has) and images one after another: a bitmap of NULLs, then the
 //! bytes of the columns that are not. An insert has an image after, a delete one before, an update both. A value that
 //! cannot be read spoils its own row alone, since its length is known; an image that ends too early spoils the event.
+//!
+//! A row that cannot be read is left out as a whole, both images of it. But where an update makes a row of it that can be
+//! read, that one is brought: it is told as a reject all the same, so that whoever has the table knows by the key that what
+//! it has of the row is not the image before.
 
 use relation::TableChanges;
 use relation::row::RowWriter;
@@ -50,6 +54,8 @@ pub struct Decoded {
 pub struct Rejected {
     /// Its images as they stand in the log.
     pub raw: Vec<u8>,
+    /// Its key as [`relation::key`] encodes it; empty where that cannot be read, or there is none.
+    pub key: Vec<u8>,
     pub column: String,
     /// Why, as a sentence.
     pub reason: String,
@@ -141,37 +147,71 @@ impl Plan {
         let mut rest = header.rows;
         while !rest.is_empty() {
             let (begin, start) = (rest, out.rows.len());
-            let mut bad = None;
+            let mut bad = Bad::default();
             if header.kind != RowsKind::Insert {
-                self.image(&mut rest, -1, out, &mut bad)?;
+                self.image(&mut rest, -1, out, &mut bad.before)?;
             }
+            let after = rest;
             if header.kind != RowsKind::Delete {
-                self.image(&mut rest, 1, out, &mut bad)?;
+                self.image(&mut rest, 1, out, &mut bad.after)?;
             }
             decoded.changes += 1;
-            if let Some((column, reason)) = bad {
-                self.reject(&mut decoded, &begin[..begin.len() - rest.len()], column, reason, start, out);
+            if bad.is_some() {
+                let images = Images { raw: &begin[..begin.len() - rest.len()], after };
+                self.reject(&mut decoded, header.kind, &images, bad, start, out);
             }
         }
         Some(decoded)
     }
 
-    /// Takes the images of a bad row back and keeps their bytes.
+    /// Takes the images of a bad row back and keeps their bytes; the one after stays where it is good and has a key.
     #[cold]
     pub(super) fn reject(
         &self,
         decoded: &mut Decoded,
-        raw: &[u8],
-        column: usize,
-        reason: &str,
+        kind: RowsKind,
+        images: &Images<'_>,
+        bad: Bad,
         start: usize,
         out: &mut TableChanges,
     ) {
+        let last = (bad.after.is_none() && kind == RowsKind::Update).then(|| out.rows.get(out.rows.len() - 1).to_vec());
         out.rows.truncate(start);
         out.weights.truncate(start);
-        decoded.changes -= 1;
-        let column = self.names[column].clone();
-        decoded.rejected.push(Rejected { raw: raw.to_vec(), column, reason: reason.to_owned() });
+        let key = self.key_of(if kind == RowsKind::Update { images.after } else { images.raw }).unwrap_or_default();
+        match last {
+            Some(after) if !key.is_empty() => {
+                out.rows.push(&after);
+                out.weights.push(1);
+            }
+            _ => decoded.changes -= 1,
+        }
+        let Some((column, reason)) = bad.before.or(bad.after) else { return };
+        let (raw, column) = (images.raw.to_vec(), self.names[column].clone());
+        decoded.rejected.push(Rejected { raw, key, column, reason: reason.to_owned() });
+    }
+
+    /// The key of the row of an image; none where it cannot be read.
+    fn key_of(&self, image: &[u8]) -> Option<Vec<u8>> {
+        let key = &self.schema().key;
+        if key.is_empty() {
+            return None;
+        }
+        let (nulls, mut rest) = image.split_at_checked(self.reads.len().div_ceil(8))?;
+        let mut row = Vec::new();
+        let mut writer = RowWriter::new(&self.layout, &mut row);
+        for (i, read) in self.reads.iter().enumerate() {
+            let is_read = !bit(nulls, i) && read.value(i, &mut rest, &mut writer).is_ok();
+            if !is_read {
+                if key.contains(&i) {
+                    return None;
+                }
+                writer.null(i);
+            }
+        }
+        let mut out = Vec::new();
+        relation::key::push_row(&mut out, &self.layout, &row, key);
+        Some(out)
     }
 
     /// Decodes one image. None if it ends too early; a column that cannot be read is told in `bad`.
@@ -212,13 +252,15 @@ impl Plan {
         let mut documents: Vec<Option<&[u8]>> = Vec::new();
         while !rest.is_empty() {
             let (begin, start) = (rest, out.rows.len());
-            let mut bad = None;
+            let mut bad = Bad::default();
             self.documents(rest, &mut documents)?;
-            self.image(&mut rest, -1, out, &mut bad)?;
-            self.partial_image(&mut rest, &documents, out, &mut bad)?;
+            self.image(&mut rest, -1, out, &mut bad.before)?;
+            self.partial_image(&mut rest, &documents, out, &mut bad.after)?;
             decoded.changes += 1;
-            if let Some((column, reason)) = bad {
-                self.reject(&mut decoded, &begin[..begin.len() - rest.len()], column, reason, start, out);
+            if bad.is_some() {
+                // Differences make no key: the image before has it.
+                let images = Images { raw: &begin[..begin.len() - rest.len()], after: begin };
+                self.reject(&mut decoded, header.kind, &images, bad, start, out);
             }
         }
         Some(decoded)
@@ -291,6 +333,26 @@ impl Plan {
         out.weights.push(1);
         Some(())
     }
+}
+
+/// The first column of each image that cannot be read, and why.
+#[derive(Default)]
+struct Bad {
+    before: Option<(usize, &'static str)>,
+    after: Option<(usize, &'static str)>,
+}
+
+impl Bad {
+    #[inline]
+    fn is_some(&self) -> bool {
+        self.before.is_some() || self.after.is_some()
+    }
+}
+
+/// The bytes of a row's images: of both, and from the one after on.
+struct Images<'a> {
+    raw: &'a [u8],
+    after: &'a [u8],
 }
 
 /// Writes a document that the log describes by its differences to `before`.

@@ -89,6 +89,29 @@ impl SnapshotPlan {
     }
 }
 
+impl SnapshotPlan {
+    /// The key of a row, as [`relation::key`] encodes it; none where it cannot be read.
+    pub fn key_of<'a>(&self, cells: impl IntoIterator<Item = Option<&'a [u8]>>) -> Option<Vec<u8>> {
+        let key = &self.schema.key;
+        if key.is_empty() {
+            return None;
+        }
+        let mut row = Vec::new();
+        let mut writer = RowWriter::new(&self.layout, &mut row);
+        let mut cells = cells.into_iter();
+        for (i, kind) in self.kinds.iter().enumerate() {
+            let cell = cells.next()?;
+            match key.contains(&i) {
+                true => write(kind, i, cell?, &mut writer).ok()?,
+                false => writer.null(i),
+            }
+        }
+        let mut out = Vec::new();
+        relation::key::push_row(&mut out, &self.layout, &row, key);
+        Some(out)
+    }
+}
+
 /// A name in backticks.
 fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))

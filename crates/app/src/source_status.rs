@@ -1,0 +1,214 @@
+//! How a source is, and how far behind its server's end.
+//!
+//! The lag of a source is the age of the oldest commit that is not visible here yet. It cannot be seen, only known from two
+//! sides: all that was committed before the server's end was asked for is visible once that end is reached, and so is what
+//! was committed before the newest transaction that is visible. While the ends asked for are reached soon, the source is
+//! caught up, and its lag is none but the delay of the transactions that flow. Otherwise, and whenever nothing is read, it
+//! is the time since the last moment at which all was visible, and grows with the clock.
+
+/// A transaction's delay is told for so long after it: then nothing flows.
+const FLOWS_US: i64 = 2_000_000;
+/// An end that is not reached so long after it was asked for is missed.
+const MISSED_US: i64 = 2_000_000;
+/// So long after the last end was reached a source that has one is not known to be caught up.
+const KNOWN_US: i64 = 15_000_000;
+
+/// A source and how it is.
+#[derive(Debug, Clone, Default)]
+pub struct SourceStatus {
+    pub kind: String,
+    pub state: String,
+    pub position: String,
+    pub message: String,
+    /// Commit time of the last transaction seen, microseconds since 1970.
+    pub last_commit_us: Option<i64>,
+    /// How far behind its commit the last transaction was when it became visible.
+    pub lag_us: i64,
+    /// When that was; none before the first.
+    pub visible_us: Option<i64>,
+    /// Bytes of its log that were not read when it was last asked.
+    pub lag_bytes: Option<i64>,
+    /// Commit time of the oldest transaction that was read and is not visible yet.
+    pub untaken_us: Option<i64>,
+    /// Since when it is stalled; tries to connect again end no stall.
+    pub stalled_since_us: Option<i64>,
+    /// When it first said something.
+    pub followed_us: Option<i64>,
+    /// Whether its log has an end that can be asked for.
+    pub has_end: bool,
+    /// An end that is not reached yet, and when it was asked for.
+    pub end: Option<(i64, String)>,
+    /// All that was committed up to here is visible, as ends that were reached tell.
+    pub reached_us: Option<i64>,
+    /// What is said of a backlog beyond its bound, for as long as that lasts.
+    pub backlog: Option<String>,
+}
+
+impl SourceStatus {
+    /// What a source says of itself.
+    pub fn go_to(&mut self, state: &str, message: String, now_us: i64) {
+        self.followed_us = self.followed_us.or(Some(now_us));
+        self.stalled_since_us = match state {
+            "stalled" => self.stalled_since_us.or(Some(now_us)),
+            "connecting" => self.stalled_since_us,
+            _ => None,
+        };
+        state.clone_into(&mut self.state);
+        // While it is tried again, the reason is what it was.
+        if self.stalled_since_us.is_none() || !message.is_empty() {
+            self.message = message;
+        }
+    }
+
+    /// Whether it is read; after a stall not before it goes on.
+    pub fn is_read(&self) -> bool {
+        self.stalled_since_us.is_none() && self.state != "paused"
+    }
+
+    /// The server's end, as it was at some time. One that is not reached yet stays the one that is waited for.
+    pub fn note_end(&mut self, asked_us: i64, end: String) {
+        self.has_end = true;
+        if self.end.is_none() {
+            self.end = Some((asked_us, end));
+        }
+    }
+
+    /// The end that was waited for is reached. What is not read any more may have got behind since.
+    pub fn note_reached(&mut self) {
+        if let Some((asked_us, _)) = self.end.take()
+            && self.is_read()
+        {
+            self.reached_us = self.reached_us.max(Some(asked_us));
+        }
+    }
+
+    /// The last moment up to which all that was committed is known to be visible; before the first, when it was first read.
+    pub fn complete_us(&self) -> Option<i64> {
+        // A commit is no younger than when it was seen, whatever the server's clock says.
+        let committed = self.last_commit_us.map(|commit| self.visible_us.map_or(commit, |visible| commit.min(visible)));
+        self.reached_us.max(committed).or(self.followed_us)
+    }
+
+    /// The same while it is not known to be caught up; none while it is.
+    pub fn behind_since_us(&self, now_us: i64) -> Option<i64> {
+        let complete = self.complete_us()?;
+        let is_missed = self.end.as_ref().is_some_and(|(asked, _)| now_us.saturating_sub(*asked) > MISSED_US);
+        let is_unknown = self.has_end && now_us.saturating_sub(complete) > KNOWN_US;
+        let is_behind = !self.is_read() || self.state == "connecting" || is_missed || is_unknown;
+        is_behind.then_some(complete)
+    }
+
+    /// How far it is behind. Where nothing is taken for want of room since some time, nobody knows more than that of what is
+    /// not even read.
+    pub fn lag_us(&self, waits_since_us: Option<i64>, now_us: i64) -> i64 {
+        flowing(self.lag_us, self.visible_us, now_us).max(self.waited_us(waits_since_us, now_us))
+    }
+
+    /// The same without the delay of what flows.
+    pub fn waited_us(&self, waits_since_us: Option<i64>, now_us: i64) -> i64 {
+        let unread = waits_since_us.filter(|_| self.state == "streaming");
+        let since = [self.untaken_us, unread, self.behind_since_us(now_us)].into_iter().flatten().min();
+        since.map_or(0, |since| now_us.saturating_sub(since).max(0))
+    }
+}
+
+/// A transaction's delay, while transactions flow.
+pub fn flowing(delay_us: i64, visible_us: Option<i64>, now_us: i64) -> i64 {
+    let flows = visible_us.is_none_or(|visible| now_us.saturating_sub(visible) <= FLOWS_US);
+    if flows { delay_us } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SourceStatus;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn lag(source: &SourceStatus, at: i64) -> i64 {
+        source.lag_us(None, at * SECOND)
+    }
+
+    /// One whose last transaction took 20 ms to be visible, in second 100, and that was at the server's end in second 101.
+    fn streaming() -> SourceStatus {
+        let mut source = SourceStatus { lag_us: 20_000, ..SourceStatus::default() };
+        source.go_to("streaming", String::new(), 90 * SECOND);
+        (source.last_commit_us, source.visible_us) = (Some(100 * SECOND - 20_000), Some(100 * SECOND));
+        source.note_end(101 * SECOND, "end".to_owned());
+        source.note_reached();
+        source
+    }
+
+    #[test]
+    fn a_caught_up_source_is_not_behind_however_long_nothing_comes() {
+        let mut source = streaming();
+        assert_eq!(lag(&source, 101), 20_000, "what flows has a delay");
+        assert_eq!(lag(&source, 110), 0);
+        for at in (105..500).step_by(5) {
+            source.note_end(at * SECOND, "end".to_owned());
+            assert_eq!(lag(&source, at + 1), 0, "the end was asked for just now");
+            source.note_reached();
+            assert_eq!(lag(&source, at + 4), 0);
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_cut_off_falls_behind_with_the_clock() {
+        let mut source = streaming();
+        source.go_to("stalled", "cut".to_owned(), 104 * SECOND);
+        assert_eq!([lag(&source, 104), lag(&source, 164)], [3 * SECOND, 63 * SECOND]);
+        source.go_to("connecting", String::new(), 165 * SECOND);
+        assert_eq!(lag(&source, 165), 64 * SECOND, "a try is no success");
+        source.go_to("streaming", String::new(), 166 * SECOND);
+        source.note_end(166 * SECOND, "end".to_owned());
+        source.note_reached();
+        assert_eq!(lag(&source, 167), 0);
+    }
+
+    #[test]
+    fn a_paused_source_falls_behind_even_where_its_old_end_is_reached() {
+        let mut source = streaming();
+        source.go_to("paused", String::new(), 102 * SECOND);
+        source.note_end(103 * SECOND, "end".to_owned());
+        source.note_reached();
+        assert_eq!([lag(&source, 104), lag(&source, 161)], [3 * SECOND, 60 * SECOND]);
+    }
+
+    #[test]
+    fn an_end_that_is_not_reached_is_behind_and_what_becomes_visible_counts() {
+        let mut source = streaming();
+        source.note_end(105 * SECOND, "far".to_owned());
+        assert_eq!([lag(&source, 106), lag(&source, 111)], [0, 10 * SECOND]);
+        // Further ends do not move the one that is waited for.
+        source.note_end(110 * SECOND, "further".to_owned());
+        assert_eq!(source.end, Some((105 * SECOND, "far".to_owned())));
+        // A transaction of second 103 becomes visible in second 120.
+        (source.last_commit_us, source.visible_us) = (Some(103 * SECOND), Some(120 * SECOND));
+        source.lag_us = 17 * SECOND;
+        assert_eq!(lag(&source, 123), 20 * SECOND);
+    }
+
+    #[test]
+    fn whose_end_is_not_known_any_more_is_behind_and_who_has_none_is_not() {
+        let mut source = streaming();
+        assert_eq!([lag(&source, 116), lag(&source, 120)], [0, 19 * SECOND]);
+        source.has_end = false;
+        assert_eq!(lag(&source, 1_000), 0);
+    }
+
+    /// A server whose clock is ahead dates commits into the future: they are no older than when they were seen.
+    #[test]
+    fn a_clock_that_is_ahead_hides_no_lag() {
+        let mut source = streaming();
+        source.last_commit_us = Some(900 * SECOND);
+        source.go_to("stalled", "cut".to_owned(), 104 * SECOND);
+        assert_eq!(lag(&source, 164), 63 * SECOND);
+    }
+
+    #[test]
+    fn a_source_that_never_answered_is_behind_since_it_is_followed() {
+        let mut source = SourceStatus::default();
+        source.go_to("connecting", String::new(), 50 * SECOND);
+        source.go_to("stalled", "refused".to_owned(), 52 * SECOND);
+        assert_eq!(lag(&source, 80), 30 * SECOND);
+    }
+}
