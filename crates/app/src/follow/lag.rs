@@ -67,7 +67,9 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use async_trait::async_trait;
-    use connect::{Absence, Check, Control, Failure, FollowedTable, Limits, SourceEvent, TableFacts, TablePlace};
+    use connect::{
+        Absence, Check, Control, Failure, FollowedTable, Limits, SourceEvent, TableFacts, TablePlace, Unanswered,
+    };
     use tokio::sync::{mpsc, watch};
 
     use super::*;
@@ -91,7 +93,7 @@ mod tests {
             "ending"
         }
 
-        async fn describe(&self, _wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Failure> {
+        async fn describe(&self, _wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
             Ok(Vec::new())
         }
 

@@ -10,7 +10,7 @@ use relation::TableChanges;
 
 use super::column::SourceColumn;
 use super::plan::{Plan, Read};
-use super::rows::{Decoded, Header, RowsKind, bit};
+use super::rows::{Bad, Decoded, Header, Images, RowsKind, bit};
 use super::table_map::code;
 use super::value::{Fault, bytes};
 
@@ -72,16 +72,24 @@ impl Plan {
         let mut rest = header.rows;
         while !rest.is_empty() {
             let (begin, start) = (rest, out.rows.len());
-            let (mut bad, mut is_change) = (None, false);
+            let (mut bad, mut was_current, mut is_current) = (Bad::default(), false, false);
             if header.kind != RowsKind::Insert {
-                is_change |= self.version(period, &mut rest, -1, out, &mut bad)?;
+                was_current = self.version(period, &mut rest, -1, out, &mut bad.before)?;
             }
+            let after = rest;
             if header.kind != RowsKind::Delete {
-                is_change |= self.version(period, &mut rest, 1, out, &mut bad)?;
+                is_current = self.version(period, &mut rest, 1, out, &mut bad.after)?;
             }
-            decoded.changes += u32::from(is_change);
-            if let Some((column, reason)) = bad {
-                self.reject(&mut decoded, &begin[..begin.len() - rest.len()], column, reason, start, out);
+            decoded.changes += u32::from(was_current || is_current);
+            if bad.is_some() {
+                let images = Images { raw: &begin[..begin.len() - rest.len()], after };
+                // What becomes of the table's row, whatever the log calls it.
+                let kind = match (was_current, is_current) {
+                    (true, true) => RowsKind::Update,
+                    (true, false) => RowsKind::Delete,
+                    (false, _) => RowsKind::Insert,
+                };
+                self.reject(&mut decoded, kind, &images, bad, start, out);
             }
         }
         Some(decoded)

@@ -15,7 +15,7 @@ use super::DecodeError;
 use super::json_diff;
 use super::plan::{Content, Plan, Read};
 use super::table_map::lenenc;
-use super::value::{Fault, variable};
+use super::value::{Fault, bytes, variable};
 
 /// What an event does with its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,12 +201,25 @@ impl Plan {
         let mut row = Vec::new();
         let mut writer = RowWriter::new(&self.layout, &mut row);
         for (i, read) in self.reads.iter().enumerate() {
-            let is_read = !bit(nulls, i) && read.value(i, &mut rest, &mut writer).is_ok();
+            let place = self.period.as_ref().map_or(Some(i), |period| period.slot(i));
+            let Some(slot) = place else {
+                if let (false, Read::Bound { width }) = (bit(nulls, i), read) {
+                    bytes(&mut rest, *width).ok()?;
+                }
+                continue;
+            };
+            let is_read = !bit(nulls, i)
+                && match read.value(slot, &mut rest, &mut writer) {
+                    Ok(()) => true,
+                    Err(Fault::Value(_)) => false,
+                    // Where what is behind it begins is not known.
+                    Err(Fault::Short) => return None,
+                };
             if !is_read {
-                if key.contains(&i) {
+                if key.contains(&slot) {
                     return None;
                 }
-                writer.null(i);
+                writer.null(slot);
             }
         }
         let mut out = Vec::new();
@@ -337,22 +350,22 @@ impl Plan {
 
 /// The first column of each image that cannot be read, and why.
 #[derive(Default)]
-struct Bad {
-    before: Option<(usize, &'static str)>,
-    after: Option<(usize, &'static str)>,
+pub(super) struct Bad {
+    pub(super) before: Option<(usize, &'static str)>,
+    pub(super) after: Option<(usize, &'static str)>,
 }
 
 impl Bad {
     #[inline]
-    fn is_some(&self) -> bool {
+    pub(super) fn is_some(&self) -> bool {
         self.before.is_some() || self.after.is_some()
     }
 }
 
 /// The bytes of a row's images: of both, and from the one after on.
-struct Images<'a> {
-    raw: &'a [u8],
-    after: &'a [u8],
+pub(super) struct Images<'a> {
+    pub(super) raw: &'a [u8],
+    pub(super) after: &'a [u8],
 }
 
 /// Writes a document that the log describes by its differences to `before`.
