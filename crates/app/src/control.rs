@@ -571,6 +571,7 @@ async fn ask<T>(
 
 /// What came of giving an order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each command, moved once")]
 pub enum Ordered {
     Answered(Reply),
     /// Nothing runs over the data folder. An instance of this process may have ended without taking its note along.

@@ -93,7 +93,7 @@ fn estimated(sql: &str) -> (usize, usize) {
     let (mut in_word, mut quoted) = (false, None);
     for byte in sql.bytes() {
         let is_word = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.' || !byte.is_ascii();
-        let begins = !byte.is_ascii_whitespace() && !(is_word && in_word);
+        let begins = !(byte.is_ascii_whitespace() || is_word && in_word);
         in_word = is_word;
         all += usize::from(begins);
         match quoted {

@@ -310,7 +310,7 @@ impl ScalarUDFImpl for Function {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         match (self.work, &args.args[..]) {
-            (Work::Day, [value]) => on_array(value, |array| day_of(array)),
+            (Work::Day, [value]) => on_array(value, day_of),
             (Work::OrInfinity { .. }, [made, source]) => or_infinity(made, source, rows),
             (Work::Real, [value]) => on_array(value, |array| match unreal(array)? {
                 None => Ok(Arc::clone(array)),

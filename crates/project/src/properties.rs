@@ -316,7 +316,7 @@ fn check_meta(reader: &mut Reader<'_>, meta: &Node) {
         "map" => reader.error(policy, "`on_change: map` is not supported yet"),
         _ => reader.error(policy, format!("unknown `on_change` policy `{word}`")),
     };
-    error.hint = Some(did_you_mean(&word, ON_CHANGE.into_iter()).filter(|_| word != "map").unwrap_or_else(|| {
+    error.hint = Some(did_you_mean(&word, ON_CHANGE).filter(|_| word != "map").unwrap_or_else(|| {
         "One of: apply (the table is loaded anew with its columns of then), park (it waits for `tidemill resnapshot`)."
             .to_owned()
     }));

@@ -213,9 +213,8 @@ async fn read(body: Body, announced: usize, service: &Arc<Service>) -> Result<By
     let Some(due) = Instant::now().checked_add(service.limits.message_timeout) else { return Ok(Bytes::new()) };
     let mut chunks = body.into_data_stream();
     let (mut whole, mut bytes) = (BytesMut::new(), 0_usize);
-    let _room = match service.incoming.take(announced.min(limit)) {
-        Some(room) => room,
-        None => return Err((StatusCode::SERVICE_UNAVAILABLE, crowded())),
+    let Some(_room) = service.incoming.take(announced.min(limit)) else {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, crowded()));
     };
     loop {
         let Ok(chunk) = tokio::time::timeout_at(due, chunks.next()).await else {
