@@ -1,4 +1,4 @@
-//! Threads for what runs beside the steps: a model's build and the planning of a changed project.
+//! Threads for what runs beside the steps: a model's build.
 //!
 //! Where cores are few, such work takes them from the steps, and who waits for a commit to become visible waits for a build
 //! that nobody is in a hurry for. So it has threads of its own, of a lower priority (setpriority(2), which on Linux is a

@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::capture::project_of;
-use super::running::Running;
+use super::running::{Running, client};
 use super::server::{OwnDatabase, ServerArgs};
-use super::{line, memory_mib};
+use super::{line, memory_mib, quantile};
 use crate::clock::stopwatch;
 
 /// Settings of the bench.
@@ -238,7 +238,7 @@ fn tell(name: &str, during: &Range<Instant>, seen: &[Seen]) {
     let of_it = seen.iter().filter(|s| during.contains(&s.committed));
     let mut after: Vec<_> = of_it.map(|s| s.after.as_secs_f64() * 1e3).collect();
     after.sort_by(f64::total_cmp);
-    let at = |share: f64| after.get((after.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0);
+    let at = |share| quantile(&after, share);
     line(&format!(
         "others: {name:<20} {:.1} ms p50, {:.1} ms p99, {:.1} ms at most  (COMMIT to seen by a client, {} payments)",
         at(0.5),
@@ -246,15 +246,6 @@ fn tell(name: &str, during: &Range<Instant>, seen: &[Seen]) {
         at(1.0),
         after.len()
     ));
-}
-
-async fn client(address: &str) -> anyhow::Result<tokio_postgres::Client> {
-    let (host, port) = address.rsplit_once(':').context("no address")?;
-    let mut config = tokio_postgres::Config::new();
-    config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");
-    let (client, driver) = config.connect(tokio_postgres::NoTls).await?;
-    tokio::spawn(driver);
-    Ok(client)
 }
 
 /// The first value of the first row; none where there is no row or it is NULL.

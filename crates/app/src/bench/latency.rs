@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::capture::project_of;
-use super::line;
-use super::running::Running;
+use super::running::{Running, client};
 use super::server::{OwnDatabase, ServerArgs};
+use super::{line, quantile};
 use crate::clock::stopwatch;
 use crate::status::Stage;
 
@@ -134,11 +134,7 @@ async fn write(
 
 /// Asks for one order after the other until it is there; answers the times since their commits, in milliseconds.
 async fn watch(address: String, mut watched: mpsc::Receiver<(u64, Instant)>) -> anyhow::Result<Vec<f64>> {
-    let (host, port) = address.rsplit_once(':').context("no address")?;
-    let mut config = tokio_postgres::Config::new();
-    config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");
-    let (client, driver) = config.connect(tokio_postgres::NoTls).await?;
-    let driver = tokio::spawn(driver);
+    let client = client(&address).await?;
     let mut seen = Vec::new();
     while let Some((id, committed)) = watched.recv().await {
         let sql = format!("select id from wide_orders where id = {id}");
@@ -152,8 +148,6 @@ async fn watch(address: String, mut watched: mpsc::Receiver<(u64, Instant)>) -> 
         }
         seen.push(committed.elapsed().as_secs_f64() * 1e3);
     }
-    drop(client);
-    driver.await.ok();
     Ok(seen)
 }
 
@@ -191,7 +185,7 @@ async fn tell(args: &LatencyArgs, running: &Running, seen: &mut [f64], count: u6
         ));
     }
     seen.sort_by(f64::total_cmp);
-    let at = |share: f64| seen.get((seen.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0);
+    let at = |share| quantile(seen, share);
     line(&format!(
         "seen by a client     {:>10.1} ms p50, {:.1} ms p99, {:.1} ms at most  (after COMMIT returned, {} transactions)",
         at(0.5),

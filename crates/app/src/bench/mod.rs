@@ -161,6 +161,11 @@ pub(crate) fn line(text: &str) {
     print(text);
 }
 
+/// The value below which a share of them is; they are sorted, and 0 stands for none.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    sorted.get((sorted.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0)
+}
+
 /// Resident memory of this process now, and its highest so far, in MiB.
 pub(crate) fn memory_mib() -> (u64, u64) {
     let memory = crate::process::memory();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use connect::source::mysql;
 use project::{ConnectionKind, Files, ListenSpec, Options, Start};
 use relation::{ChunkDone, Position, Rows, SourceBatch};
@@ -176,6 +176,16 @@ impl Running {
             stats.hot_bytes >> 20
         ));
     }
+}
+
+/// A client of an instance, as one that asks over the Postgres wire; its connection ends with it.
+pub(super) async fn client(address: &str) -> anyhow::Result<tokio_postgres::Client> {
+    let (host, port) = address.rsplit_once(':').context("no address")?;
+    let mut config = tokio_postgres::Config::new();
+    config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");
+    let (client, driver) = config.connect(tokio_postgres::NoTls).await?;
+    tokio::spawn(driver);
+    Ok(client)
 }
 
 /// Says of every table that it is complete as it is, empty: its log is read from where it was made.
