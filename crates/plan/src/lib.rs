@@ -10,6 +10,8 @@
 //! 4. `optimise`: DataFusion's rules that help upkeep: subqueries become joins, filters and projections move down.
 //! 5. `lower`: to operators over plain columns, with proven keys; equal parts become one node.
 //!
+//! What of SQL means something else in PostgreSQL than in DataFusion is in [`postgres`].
+//!
 //! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
 
 mod catalog;
@@ -30,6 +32,7 @@ mod membership;
 mod mended;
 mod naming;
 mod optimise;
+mod postgres;
 mod refusal;
 mod rewrites;
 mod rounding;
@@ -51,6 +54,8 @@ pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, T
 pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
 pub use mended::mended;
+pub use postgres::forms::Forms;
+pub use postgres::syntax::meant;
 pub use refusal::Refusal;
 pub use rewrites::rewrites;
 

@@ -25,6 +25,8 @@ use crate::dependencies::relations;
 use crate::filtered::OnlyFiltered;
 use crate::flow::TableName;
 use crate::functions::functions;
+use crate::postgres::forms::Forms;
+use crate::postgres::syntax::meant;
 use crate::refusal::{Refusal, suggestion};
 use crate::rewrites::rewrites;
 use crate::zero::OneZero;
@@ -82,13 +84,15 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     let plan = planned(sql, &names)?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
+    analyzer.rules.push(Arc::new(Forms));
     analyzer.rules.push(Arc::new(OneZero));
     analyzer.rules.push(Arc::new(OnlyFiltered));
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
 }
 
 fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
-    let statement = naming::name_columns(select(sql)?);
+    let mut statement = naming::name_columns(select(sql)?);
+    meant(&mut statement);
     let planner = SqlToRel::new_with_options(names, settings::parser_options());
     Ok(planner.sql_statement_to_plan(statement)?)
 }

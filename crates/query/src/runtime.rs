@@ -124,6 +124,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_type_planner(Arc::new(TypeNames))
+        .with_analyzer_rule(Arc::new(plan::Forms))
         .with_analyzer_rule(Arc::new(plan::zero::OneZero))
         .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
         .with_optimizer_rules(rules())

@@ -14,6 +14,7 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate};
 
 use crate::error::{Error, Result, code, syntax};
+use crate::output;
 
 /// Nested parentheses and the like that a statement may have.
 const DEPTH_MAX: usize = 100;
@@ -22,7 +23,9 @@ const DEPTH_MAX: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub kind: Kind,
-    pub(crate) tree: ast::Statement,
+    tree: ast::Statement,
+    /// Whether it reads the catalogue, whose columns are compared with literals as they are.
+    reads_catalog: bool,
 }
 
 /// Who answers a statement.
@@ -42,6 +45,15 @@ impl Statement {
     /// The statement as SQL.
     pub fn text(&self) -> String {
         self.tree.to_string()
+    }
+
+    /// The statement with its columns named and its literals meant, ready to be planned.
+    pub(crate) fn named(&self) -> ast::Statement {
+        let mut tree = output::name_columns(self.tree.clone());
+        if !self.reads_catalog {
+            plan::meant(&mut tree);
+        }
+        tree
     }
 
     /// The word that Postgres answers a finished statement with: `SELECT`, `SET`, `BEGIN`.
@@ -105,7 +117,8 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).try_with_sql(sql).map_err(|e| syntax(&e))?;
     let trees = parser.parse_statements().map_err(|e| syntax(&e))?;
     let trees = if trees.iter().any(reads_catalog) { rewritten(sql, trees) } else { trees };
-    Ok(trees.into_iter().map(|tree| Statement { kind: kind(&tree), tree: adapted(tree) }).collect())
+    let statement = |tree| Statement { kind: kind(&tree), reads_catalog: reads_catalog(&tree), tree: adapted(tree) };
+    Ok(trees.into_iter().map(statement).collect())
 }
 
 /// The only statement of a query text.

@@ -6,9 +6,15 @@ use super::calendar::{EPOCH_DAYS, EPOCH_US};
 use super::numeric::Digits;
 use super::{Cells, Column, array, json};
 
+/// What the binary form of a jsonb begins with.
+const JSONB_VERSION: u8 = 1;
+
 impl Column {
     /// Writes the binary form of a cell that is not NULL.
     pub(crate) fn binary(&self, row: usize, out: &mut BytesMut) {
+        if self.is_jsonb {
+            out.put_u8(JSONB_VERSION);
+        }
         match &self.cells {
             Cells::Null => {}
             Cells::Bool(a) => out.put_u8(u8::from(a.value(row))),
@@ -27,7 +33,10 @@ impl Column {
             // Days and instants at the very edge of the range stay at the edge.
             Cells::Date(a) => out.put_i32(a.value(row).saturating_sub(EPOCH_DAYS)),
             Cells::Time(a) => out.put_i64(a.value(row)),
-            Cells::Timestamp(a) | Cells::TimestampTz(a) => out.put_i64(a.value(row).saturating_sub(EPOCH_US)),
+            Cells::Timestamp(a) | Cells::TimestampTz(a) => match a.value(row) {
+                never @ (i64::MIN | i64::MAX) => out.put_i64(never),
+                us => out.put_i64(us.saturating_sub(EPOCH_US)),
+            },
             Cells::Interval(a) => {
                 let value = a.value(row);
                 out.put_i64(value.nanoseconds.div_euclid(1_000));

@@ -49,6 +49,11 @@ pub(crate) fn time(out: &mut BytesMut, us: i64) {
 
 /// A timestamp: `2026-03-01 09:30:00`, with `separator` between day and time and `zone` behind.
 pub(crate) fn timestamp(out: &mut BytesMut, us: i64, separator: char, zone: &str) {
+    match us {
+        i64::MAX => return out.extend_from_slice(b"infinity"),
+        i64::MIN => return out.extend_from_slice(b"-infinity"),
+        _ => {}
+    }
     let before_christ = day(out, us.div_euclid(DAY_US));
     let _ = out.write_char(separator);
     time(out, us.rem_euclid(DAY_US));
