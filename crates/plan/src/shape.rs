@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, Value, VisitMut as _,
-    VisitorMut,
+    BinaryOperator, Expr, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, Value,
+    VisitMut as _, VisitorMut,
 };
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
@@ -24,6 +24,8 @@ const TOKENS_MAX: usize = 250_000;
 const CHAIN_MAX: usize = 20_000;
 /// Tables and subqueries that a statement may read, those of a WITH query as often as it is named: each name is planned anew.
 const RELATIONS_MAX: u64 = 5_000;
+/// Columns that a list may have, as PostgreSQL has it.
+const COLUMNS_MAX: usize = 1_664;
 /// Branches of set operations that are not flattened, one after the other.
 const SETS_MAX: usize = 500;
 
@@ -71,6 +73,9 @@ pub fn parsed(sql: &str, nesting_max: usize, depth_max: usize) -> Result<Vec<Sta
         return Err(Unparsed::TooComplex(format!(
             "With what its WITH queries stand for written out it has more than {RELATIONS_MAX} tables and subqueries."
         )));
+    }
+    if shape.columns > COLUMNS_MAX {
+        return Err(too_many("columns in one list", COLUMNS_MAX));
     }
     if shape.sets > SETS_MAX {
         return Err(too_many("set operations one after the other", SETS_MAX));
@@ -209,6 +214,7 @@ struct Shape {
     depth: usize,
     deepest: usize,
     sets: usize,
+    columns: usize,
     /// Queries that are open, outermost first.
     queries: Vec<Reads>,
     /// What a name of a WITH query stands for.
@@ -251,6 +257,11 @@ impl VisitorMut for Shape {
                 None => around.relations = around.relations.saturating_add(done.relations),
             },
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        self.columns = self.columns.max(select.projection.len());
         ControlFlow::Continue(())
     }
 
@@ -408,7 +419,11 @@ mod tests {
     use super::*;
 
     fn shown(sql: &str) -> String {
-        match parsed(sql, 100, 1_000) {
+        shown_at(sql, 100)
+    }
+
+    fn shown_at(sql: &str, nesting_max: usize) -> String {
+        match parsed(sql, nesting_max, 1_000) {
             Ok(statements) => statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             Err(Unparsed::TooComplex(what)) => what,
             Err(Unparsed::Syntax(error)) => error.to_string(),
@@ -446,6 +461,8 @@ mod tests {
             shown(&chained("select 1", " union ", 1_000)),
             "It has more than 500 set operations one after the other."
         );
+        let wide = format!("select {}", chained("1", ", ", 2_000));
+        assert_eq!(shown(&wide), "It has more than 1664 columns in one list.");
         let chain = "It has more than 20000 operators in one expression.";
         assert_eq!(shown(&format!("select {}", chained("1", "+", 30_000))), chain);
         let nested = format!("select {}1{}", "(1+1+1+".repeat(40), ")".repeat(40));
@@ -477,6 +494,14 @@ mod tests {
         assert_eq!(shown(&hidden), much, "wherever it stands");
         let chained = (1..300).map(|i| format!(", c{i} as (select a from c{})", i - 1)).collect::<String>();
         assert!(shown(&format!("with c0 as (select 1 as a){chained} select a from c299")).starts_with("WITH c0"));
+    }
+
+    /// The parser tried each argument twice, and what was in it four times, and so on.
+    #[test]
+    fn calls_inside_calls_are_read_once() {
+        let nested = format!("SELECT {}1{}", "abs(".repeat(90), ")".repeat(90));
+        assert_eq!(shown_at(&nested, 250), nested);
+        assert_eq!(shown("SELECT f(a => 1)"), "SELECT f(a => 1)");
     }
 
     #[test]

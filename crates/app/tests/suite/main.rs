@@ -3,6 +3,7 @@
 //! ```text
 //! shop                  writes a project over the simulated shop, whose clock stands still: 12 brands of 5 countries, and more
 //! file PATH             writes the body into the project folder
+//! large PATH            the same, with `$(count|part|between)` written out as in `hostile`
 //! run ARGS              runs the binary: its exit code, stdout and stderr
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
@@ -19,6 +20,9 @@
 //! order FORM            what the port for orders answers: see `orders`
 //! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
 //! mode PATH             the permissions of a file
+//! hostile MS            a statement that means harm, over HTTP, with this timeout: see `hostile`
+//! raw                   bytes of HTTP as they stand, and the connection left open
+//! peak MIB              whether the instance has ever had more memory
 //! ```
 //!
 //! In bodies `$DATABASE`, `$HOST`, `$PORT`, `$USER` stand for the server's.
@@ -26,6 +30,7 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that may panic, with deadlines of its own")]
 
 mod damage;
+mod hostile;
 mod orders;
 mod proxy;
 mod reader;
@@ -91,6 +96,10 @@ impl Driver for Case {
         match block.directive.as_str() {
             "shop" => SHOP.iter().try_for_each(|(path, text)| self.write(path, text)).map(|()| String::new()),
             "file" => self.write(&block.arguments[0], &body).map(|()| String::new()),
+            "large" => {
+                let body = hostile::written_out(&body)?;
+                self.write(&block.arguments[0], &body).map(|()| String::new())
+            }
             "run" => self.run(&block.arguments),
             "mysql" => self.mysql(&body, true).map(|()| String::new()),
             "remove" => std::fs::remove_file(self.path(&block.arguments[0])).map(|()| String::new()).map_err(text_of),
@@ -110,6 +119,9 @@ impl Driver for Case {
                 reader.answers()
             }
             "damage" => damage::damage(self.folder.path(), &block.arguments).map(|()| String::new()),
+            "hostile" => hostile::statement(&self.http()?, &body, block.arguments.first()),
+            "raw" => hostile::raw(&self.http()?, &body),
+            "peak" => hostile::peak(self.instance.as_ref().ok_or("nothing runs")?.id(), &block.arguments[0]),
             "order" => orders::order(&self.note()?, &block.arguments, &body).map(|answer| self.masked(&answer)),
             "mode" => self.mode(&block.arguments[0]),
             "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),
@@ -335,6 +347,10 @@ impl Case {
 
     fn pg(&self) -> Result<String, String> {
         self.note()?["pg"].as_str().map(str::to_owned).ok_or_else(|| "it noted no address".to_owned())
+    }
+
+    fn http(&self) -> Result<String, String> {
+        self.note()?["http"].as_str().map(str::to_owned).ok_or_else(|| "it noted no address".to_owned())
     }
 
     fn said(&mut self, lines: &str) -> Result<(), String> {
