@@ -32,6 +32,7 @@ pub mod code {
     pub const INVALID_TEXT: &str = "22P02";
     pub const INVALID_DATETIME: &str = "22007";
     pub const DATETIME_OVERFLOW: &str = "22008";
+    pub const CARDINALITY: &str = "21000";
     pub const INVALID_PATTERN: &str = "2201B";
     pub const INVALID_PARAMETER: &str = "22023";
     pub const PARAMETER: &str = "08P01";
@@ -196,6 +197,9 @@ fn arrow(error: &ArrowError) -> Error {
         ArrowError::CastError(text) | ArrowError::ParseError(text) => invalid_text(text),
         ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
         ArrowError::MemoryError(text) => out_of_memory(text),
+        ArrowError::InvalidArgumentError(text) if text.contains("too large to store in a Decimal") => {
+            Error::new(code::OUT_OF_RANGE, format!("numeric field overflow: {text}"))
+        }
         other => Error::new(code::DATA, other.to_string()),
     }
 }
@@ -299,6 +303,7 @@ fn of_value(line: &str) -> Option<&'static str> {
         _ if line.starts_with("invalid value \"") => code::INVALID_DATETIME,
         _ if line.starts_with("invalid regular expression") => code::INVALID_PATTERN,
         _ if line.starts_with("time zone \"") || line.starts_with("unit \"") => code::INVALID_PARAMETER,
+        _ if line.starts_with("Scalar subquery returned more than one row") => code::CARDINALITY,
         _ if line.starts_with("cannot take square root") || line.contains(" power ") => "2201F",
         _ if line.starts_with("cannot take logarithm") => "2201E",
         _ if line.starts_with("out of memory: ") => code::OUT_OF_MEMORY,

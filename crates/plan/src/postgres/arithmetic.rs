@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(quotient_scale((10, 0), (30, 1)), 16);
         assert_eq!(quotient_scale((1, 0), (20, 1)), 20);
         assert_eq!(quotient_scale((100, 2), (100_000, 0)), 24);
-        assert_eq!(quotient_scale((100_000, 0), (1, 0)), 16);
+        assert_eq!(quotient_scale((100_000, 0), (1, 0)), 12);
     }
 
     #[test]

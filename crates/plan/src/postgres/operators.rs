@@ -22,7 +22,7 @@ pub(crate) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let raw = met(raw, schema);
+        let raw = met(unblanked(split(raw), schema), schema);
         let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(raw));
         };
@@ -36,6 +36,35 @@ impl ExprPlanner for Operators {
         };
         Ok(planned.map_or_else(|| PlannerResult::Original(raw), PlannerResult::Planned))
     }
+}
+
+/// `->>-1`, which is read as one operator.
+fn split(raw: RawBinaryExpr) -> RawBinaryExpr {
+    let op = match &raw.op {
+        Op::Custom(sign) if sign == "->-" => Op::Arrow,
+        Op::Custom(sign) if sign == "->>-" => Op::LongArrow,
+        _ => return raw,
+    };
+    RawBinaryExpr { op, left: raw.left, right: Expr::Negative(Box::new(raw.right)) }
+}
+
+/// Blanks at the end of a char do not count where it is compared, or put before another text.
+fn unblanked(raw: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+    let is_char =
+        |expr: &Expr| expr.to_field(schema).is_ok_and(|(_, field)| types::own_name(&field) == Some(types::CHAR));
+    let keeps = comparison(&raw.op).is_none() && raw.op != Op::StringConcat;
+    if keeps || !(is_char(&raw.left) || is_char(&raw.right)) {
+        return raw;
+    }
+    let RawBinaryExpr { op, left, right } = raw;
+    let trimmed = |expr: Expr| call("rtrim", [expr.clone()]).unwrap_or(expr);
+    let (left, right) = match (is_char(&left), is_char(&right), &op) {
+        // Another text keeps the blanks that it has.
+        (false, true, Op::StringConcat) => (left, trimmed(right)),
+        (true, false, Op::StringConcat) => (trimmed(left), right),
+        _ => (trimmed(left), trimmed(right)),
+    };
+    RawBinaryExpr { op, left, right }
 }
 
 /// The operands with a text literal as a value of the other one's type.
@@ -129,6 +158,7 @@ fn of_numbers(raw: &RawBinaryExpr, left: &DataType, right: &DataType) -> Option<
         Op::Plus if arithmetic::are_integers(left, right) => Some(checked(Operation::Plus)),
         Op::Minus if arithmetic::are_integers(left, right) => Some(checked(Operation::Minus)),
         Op::Multiply if arithmetic::are_integers(left, right) => Some(checked(Operation::Times)),
+        Op::PGOverlap => call("array_has_any", [raw.left.clone(), raw.right.clone()]),
         Op::Divide if is_float(left) || is_float(right) => {
             (left.is_numeric() && right.is_numeric()).then(|| checked(Operation::FloatOver))
         }

@@ -7,10 +7,11 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, NamedWindowExpr,
-    ObjectName, ObjectNamePart, OrderByKind, Query, Select, SelectItem, Statement, TableAlias, TableFactor,
-    TimezoneInfo, TypedString, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause,
+    NamedWindowExpr, ObjectName, ObjectNamePart, OrderByKind, Parens, Query, Select, SelectItem, SetExpr, Statement,
+    TableAlias, TableFactor, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    WindowFrameBound, WindowSpec, WindowType,
 };
 use datafusion_sql::sqlparser::parser::Parser;
 
@@ -77,7 +78,45 @@ impl VisitorMut for Meaning {
         if let Some(Fetch { quantity: Some(quantity), .. }) = &mut query.fetch {
             unmarked(quantity);
         }
+        fetched(query);
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            alike(&mut values.rows);
+        }
         ControlFlow::Continue(())
+    }
+}
+
+/// `fetch first 2 rows only` is a limit.
+fn fetched(query: &mut Query) {
+    let Some(Fetch { with_ties: false, percent: false, quantity }) = &query.fetch else { return };
+    let count = quantity.clone().unwrap_or_else(|| plain_number("1"));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(count),
+        None => {
+            query.limit_clause =
+                Some(LimitClause::LimitOffset { limit: Some(count), offset: None, limit_by: Vec::new() });
+        }
+        Some(_) => return,
+    }
+    query.fetch = None;
+}
+
+/// Text literals of a column of VALUES that elsewhere has values of a type.
+fn alike(rows: &mut [Parens<Vec<Expr>>]) {
+    let columns = rows.first().map_or(0, |row| row.content.len());
+    for column in 0..columns {
+        let mut known = rows.iter().filter_map(|row| match row.content.get(column) {
+            Some(Expr::Cast { data_type, .. }) => Some(data_type.clone()),
+            _ => None,
+        });
+        let Some(data_type) = known.next() else { continue };
+        for row in rows.iter_mut() {
+            let Some(expr) = row.content.get_mut(column) else { continue };
+            if matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_))) {
+                let taken = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
+                *expr = plain_cast(taken, data_type.clone());
+            }
+        }
     }
 }
 
@@ -132,8 +171,9 @@ fn series(expr: &mut Expr) {
     *expr = if integers { plain_cast(rows, DataType::Int(None)) } else { rows };
 }
 
-/// Functions whose further arguments must stand in the text.
-const TAKE_LITERALS: [&str; 6] = ["round", "trunc", "lag", "lead", "nth_value", "ntile"];
+/// Functions whose further arguments must stand in the text, or are counts of 64 bits.
+const TAKE_LITERALS: [&str; 10] =
+    ["round", "lag", "lead", "nth_value", "left", "right", "lpad", "rpad", "repeat", "split_part"];
 
 /// The number that a literal was before it got a type: where a number is a position or a count.
 fn unmarked(expr: &mut Expr) {
@@ -155,8 +195,18 @@ fn rewritten(expr: Expr) -> Expr {
                 Some(made) => made,
                 None => Expr::Value(value),
             },
+            Value::UnicodeStringLiteral(decoded) => text(&decoded),
             _ => Expr::Value(value),
         },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
+        Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
+            let (pattern, escape_char) = escaped(*pattern, escape);
+            Expr::Like { negated, any: false, expr, pattern: Box::new(pattern), escape_char }
+        }
+        Expr::ILike { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
+            let (pattern, escape_char) = escaped(*pattern, escape);
+            Expr::ILike { negated, any: false, expr, pattern: Box::new(pattern), escape_char }
+        }
         Expr::TypedString(TypedString { data_type, value, .. }) => cast(Expr::Value(value), data_type),
         Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, array: false, format: None } => {
             cast(*expr, data_type)
@@ -210,6 +260,51 @@ fn rewritten(expr: Expr) -> Expr {
         Expr::Function(function) if COUNTS.iter().any(|name| is_call(&function, name)) => {
             plain_cast(Expr::Function(function), DataType::Int(None))
         }
+        Expr::Function(function) if is_call(&function, "array_positions") => {
+            let integers = ArrayElemTypeDef::SquareBracket(Box::new(DataType::Int(None)), None);
+            plain_cast(Expr::Function(function), DataType::Array(integers))
+        }
+        Expr::Function(function) if is_call(&function, "ntile") => {
+            plain_cast(with_literals(function, 0), DataType::Int(None))
+        }
+        // Every element that is equal goes, not the first alone.
+        Expr::Function(function) if is_call(&function, "array_remove") => renamed(function, "array_remove_all"),
+        Expr::Function(function) if is_call(&function, "array_replace") => renamed(function, "array_replace_all"),
+        Expr::Function(function) if is_call(&function, "make_interval") => {
+            let parts = match &function.args {
+                FunctionArguments::List(list) => placed(&list.args, &INTERVAL_PARTS),
+                _ => None,
+            };
+            parts.map_or_else(|| Expr::Function(function), |parts| call("make_interval", parts))
+        }
+        // The digits that are left are those that were asked for.
+        Expr::Function(function) if is_call(&function, "trunc") => {
+            let places = match &function.args {
+                FunctionArguments::List(list) => match &list.args[..] {
+                    [
+                        _,
+                        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Cast {
+                            expr,
+                            data_type: DataType::Int(None),
+                            ..
+                        })),
+                    ] => expr.to_string().parse::<u8>().ok().filter(|places| *places <= 38),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let truncated = with_literals(function, 1);
+            match places {
+                None => truncated,
+                Some(places) => {
+                    let exact = ExactNumberInfo::PrecisionAndScale(38, i64::from(places));
+                    plain_cast(truncated, DataType::Numeric(exact))
+                }
+            }
+        }
+        Expr::Function(function) if TAKE_LITERALS.iter().any(|name| is_call(&function, name)) => {
+            with_literals(function, 1)
+        }
         // All bits of a number turned over.
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => {
             let minus_one = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(integer("1")) };
@@ -218,30 +313,113 @@ fn rewritten(expr: Expr) -> Expr {
         // A document of rows is one of the array of them.
         Expr::Function(function) if DOCUMENTS.iter().any(|(name, _, _)| is_call(&function, name)) => of_rows(function),
         Expr::Function(mut function) => {
-            let is_ntile = is_call(&function, "ntile");
-            if TAKE_LITERALS.iter().any(|name| is_call(&function, name))
-                && let FunctionArguments::List(list) = &mut function.args
-            {
-                let further = usize::from(!is_ntile);
-                for argument in list.args.iter_mut().skip(further) {
-                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
-                        unmarked(expr);
-                    }
-                }
-            }
             if is_call(&function, "format")
                 && let FunctionArguments::List(list) = &mut function.args
             {
                 list.args.iter_mut().skip(1).for_each(as_text);
             }
-            if let Some(WindowType::WindowSpec(window)) = &mut function.over {
-                of_window(window);
-            }
+            windowed(&mut function);
             Expr::Function(function)
         }
         other => other,
     }
 }
+
+fn windowed(function: &mut Function) {
+    if let Some(WindowType::WindowSpec(window)) = &mut function.over {
+        of_window(window);
+    }
+}
+
+/// A call whose arguments from one on are literals as they are written.
+fn with_literals(mut function: Function, from: usize) -> Expr {
+    if let FunctionArguments::List(list) = &mut function.args {
+        for argument in list.args.iter_mut().skip(from) {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+                unmarked(expr);
+            }
+        }
+    }
+    windowed(&mut function);
+    Expr::Function(function)
+}
+
+fn renamed(function: Function, name: &str) -> Expr {
+    Expr::Function(Function { name: ObjectName::from(vec![Ident::new(name)]), ..function })
+}
+
+/// The least integers, whose digits alone are a number of the next type.
+fn negative(expr: Expr) -> Expr {
+    let digits = match &expr {
+        Expr::Cast { expr: inner, data_type: DataType::BigInt(None) | DataType::Numeric(_), .. } => {
+            match inner.as_ref() {
+                Expr::Value(value) => match &value.value {
+                    Value::Number(digits, _) | Value::SingleQuotedString(digits) => digits.as_str(),
+                    _ => "",
+                },
+                _ => "",
+            }
+        }
+        _ => "",
+    };
+    let data_type = match digits {
+        "2147483648" => DataType::Int(None),
+        "9223372036854775808" => DataType::BigInt(None),
+        _ => return Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(expr) },
+    };
+    plain_cast(text(&format!("-{digits}")), data_type)
+}
+
+/// A pattern of LIKE with another escape as one with the backslash; as it is where the pattern is no literal.
+fn escaped(pattern: Expr, escape: ValueWithSpan) -> (Expr, Option<ValueWithSpan>) {
+    let mark = match &escape.value {
+        Value::SingleQuotedString(mark) => mark.clone(),
+        _ => return (pattern, Some(escape)),
+    };
+    let written = match &pattern {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(written) if mark != "\\" => written.clone(),
+            _ => return (pattern, Some(escape)),
+        },
+        _ => return (pattern, Some(escape)),
+    };
+    let mark = mark.chars().next();
+    let mut out = String::with_capacity(written.len());
+    let mut chars = written.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if Some(c) == mark => {
+                out.push('\\');
+                out.extend(chars.next());
+            }
+            '\\' => out.push_str("\\\\"),
+            c => out.push(c),
+        }
+    }
+    (text(&out), None)
+}
+
+/// Arguments by name in the places that they have; none where a name is unknown.
+fn placed(arguments: &[FunctionArg], names: &[&str]) -> Option<Vec<Expr>> {
+    let mut out = vec![integer("0"); names.len()];
+    for (at, argument) in arguments.iter().enumerate() {
+        let (at, value) = match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (at, value),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
+                (names.iter().position(|known| name.value.eq_ignore_ascii_case(known))?, value)
+            }
+            FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), .. } => {
+                (names.iter().position(|known| name.value.eq_ignore_ascii_case(known))?, value)
+            }
+            _ => return None,
+        };
+        *out.get_mut(at)? = value.clone();
+    }
+    Some(out)
+}
+
+/// The parts of an interval by the names that they are made of.
+const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
 
 fn of_window(window: &mut WindowSpec) {
     window.order_by.iter_mut().for_each(|order| unmarked(&mut order.expr));
@@ -361,6 +539,19 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
         DataType::Numeric(ExactNumberInfo::None)
         | DataType::Decimal(ExactNumberInfo::None)
         | DataType::Dec(ExactNumberInfo::None) => unconstrained(expr),
+        // A literal is read to the nearest float, not by way of a decimal.
+        DataType::Float(_)
+        | DataType::Float4
+        | DataType::Float8
+        | DataType::Real
+        | DataType::Double(_)
+        | DataType::DoublePrecision => match &expr {
+            Expr::Value(value) => match &value.value {
+                Value::Number(digits, _) => plain_cast(text(digits), data_type),
+                _ => plain_cast(expr, data_type),
+            },
+            _ => plain_cast(expr, data_type),
+        },
         _ => plain_cast(expr, data_type),
     }
 }

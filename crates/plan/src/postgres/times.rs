@@ -20,23 +20,32 @@ fn out_of_range<T>(value: Option<T>, what: &str) -> Result<T> {
     }
 }
 
-fn midnight(row: &Row<'_>, at: usize) -> i64 {
-    i64::from(row.date(at)) * DAY
+fn midnight(row: &Row<'_>, at: usize) -> Result<i64> {
+    out_of_range(i64::from(row.date(at)).checked_mul(DAY), "timestamp")
+}
+
+fn clock(row: &Row<'_>, day: usize, time: usize) -> Result<i64> {
+    out_of_range(midnight(row, day)?.checked_add(row.time(time)), "timestamp")
+}
+
+/// A time of day so much later or earlier.
+fn turned(time: i64, by: i64) -> i64 {
+    (time % DAY + by % DAY).rem_euclid(DAY)
 }
 
 pub(crate) const PLUS: &[Overload] = &[
     over(&[Date, Int4], Date, |row, out| out.int(i64::from(row.date(0)) + row.int(1))),
     over(&[Int4, Date], Date, |row, out| out.int(i64::from(row.date(1)) + row.int(0))),
-    over(&[Date, Interval], Timestamp, |row, out| out.int(shifted(midnight(row, 0), row.interval(1))?)),
-    over(&[Interval, Date], Timestamp, |row, out| out.int(shifted(midnight(row, 1), row.interval(0))?)),
-    over(&[Date, Time], Timestamp, |row, out| out.int(midnight(row, 0) + row.time(1))),
-    over(&[Time, Date], Timestamp, |row, out| out.int(midnight(row, 1) + row.time(0))),
+    over(&[Date, Interval], Timestamp, |row, out| out.int(shifted(midnight(row, 0)?, row.interval(1))?)),
+    over(&[Interval, Date], Timestamp, |row, out| out.int(shifted(midnight(row, 1)?, row.interval(0))?)),
+    over(&[Date, Time], Timestamp, |row, out| out.int(clock(row, 0, 1)?)),
+    over(&[Time, Date], Timestamp, |row, out| out.int(clock(row, 1, 0)?)),
     over(&[Timestamp, Interval], Timestamp, |row, out| out.int(shifted(row.micros(0), row.interval(1))?)),
     over(&[TimestampTz, Interval], TimestampTz, |row, out| out.int(shifted(row.micros(0), row.interval(1))?)),
     over(&[Interval, Timestamp], Timestamp, |row, out| out.int(shifted(row.micros(1), row.interval(0))?)),
     over(&[Interval, TimestampTz], TimestampTz, |row, out| out.int(shifted(row.micros(1), row.interval(0))?)),
-    over(&[Time, Interval], Time, |row, out| out.int((row.time(0) + micros_of(row.interval(1)) % DAY).rem_euclid(DAY))),
-    over(&[Interval, Time], Time, |row, out| out.int((row.time(1) + micros_of(row.interval(0)) % DAY).rem_euclid(DAY))),
+    over(&[Time, Interval], Time, |row, out| out.int(turned(row.time(0), micros_of(row.interval(1))))),
+    over(&[Interval, Time], Time, |row, out| out.int(turned(row.time(1), micros_of(row.interval(0))))),
     over(&[Interval, Interval], Interval, |row, out| out.interval(sum(row.interval(0), row.interval(1))?)),
 ];
 
@@ -46,13 +55,13 @@ pub(crate) const MINUS: &[Overload] = &[
     over(&[Timestamp, Timestamp], Interval, difference),
     over(&[TimestampTz, TimestampTz], Interval, difference),
     over(&[Date, Int4], Date, |row, out| out.int(i64::from(row.date(0)) - row.int(1))),
-    over(&[Date, Interval], Timestamp, |row, out| out.int(shifted(midnight(row, 0), opposite(row, 1)?)?)),
+    over(&[Date, Interval], Timestamp, |row, out| out.int(shifted(midnight(row, 0)?, opposite(row, 1)?)?)),
     over(&[Timestamp, Interval], Timestamp, |row, out| out.int(shifted(row.micros(0), opposite(row, 1)?)?)),
     over(&[TimestampTz, Interval], TimestampTz, |row, out| out.int(shifted(row.micros(0), opposite(row, 1)?)?)),
     over(&[Time, Time], Interval, |row, out| {
         out.interval(out_of_range(interval(0, 0, row.time(0) - row.time(1)), "interval")?)
     }),
-    over(&[Time, Interval], Time, |row, out| out.int((row.time(0) - micros_of(row.interval(1)) % DAY).rem_euclid(DAY))),
+    over(&[Time, Interval], Time, |row, out| out.int(turned(row.time(0), -(micros_of(row.interval(1)) % DAY)))),
     over(&[Interval, Interval], Interval, |row, out| out.interval(sum(row.interval(0), opposite(row, 1)?)?)),
 ];
 
@@ -349,7 +358,8 @@ pub(crate) const MAKE_TIME: &[Overload] =
 
 fn made_timestamp(row: &Row<'_>) -> Result<i64> {
     let day = made_day(row.int(0), row.int(1), row.int(2))?;
-    Ok(day * DAY + made_time(row.int(3), row.int(4), row.float(5))?)
+    let time = made_time(row.int(3), row.int(4), row.float(5))?;
+    out_of_range(day.checked_mul(DAY).and_then(|day| day.checked_add(time)), "timestamp")
 }
 
 pub(crate) const MAKE_TIMESTAMP: &[Overload] =
