@@ -1,8 +1,9 @@
 //! The functions of SQL, one registry for everybody: models, ad-hoc queries, the engine's expressions, the oracle.
 //!
-//! They are DataFusion's, with three exceptions: `sum` and `avg` over floats are ours ([`crate::exact`]), because
-//! DataFusion's depend on the order of the rows and cannot take a row back, and so are `avg` over decimals, which is rounded
-//! and not cut, and `to_char` ([`crate::to_char`]), whose templates are PostgreSQL's.
+//! They are DataFusion's, with these exceptions: `sum` and `avg` over floats are ours ([`crate::exact`]), because
+//! DataFusion's depend on the order of the rows and cannot take a row back, and so is `avg` over decimals, which is rounded
+//! and not cut; `to_char` ([`crate::to_char`]) has PostgreSQL's templates, and what means something else in PostgreSQL is in
+//! [`crate::postgres`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -10,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
-use crate::{exact, to_char};
+use crate::{exact, postgres, to_char};
 
 /// All functions, by name and by alias, in lower case.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Functions {
             .into_iter()
             .chain(datafusion_functions_nested::all_default_nested_functions());
         // Last, so that it takes the name.
-        let scalar = scalar.chain([to_char::function()]);
+        let scalar = scalar.chain([to_char::function()]).chain(postgres::functions());
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
         let aggregate =
             datafusion_functions_aggregate::all_default_aggregate_functions().into_iter().map(exact::replace);
@@ -52,6 +53,7 @@ impl Functions {
 
 fn planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![
+        Arc::new(postgres::operators::Operators),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
         Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),

@@ -10,6 +10,8 @@
 //! 4. `optimise`: DataFusion's rules that help upkeep: subqueries become joins, filters and projections move down.
 //! 5. `lower`: to operators over plain columns, with proven keys; equal parts become one node.
 //!
+//! What of SQL means something else in PostgreSQL than in DataFusion is in [`postgres`].
+//!
 //! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
 
 mod catalog;
@@ -31,6 +33,7 @@ mod membership;
 mod mended;
 mod naming;
 mod optimise;
+mod postgres;
 mod refusal;
 mod rewrites;
 mod rounding;
@@ -56,6 +59,8 @@ pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
 pub use mended::mended;
 pub use naming::name_further_parts;
+pub use postgres::forms::Forms;
+pub use postgres::syntax::meant;
 pub use refusal::{Refusal, sql_types};
 pub use rewrites::rewrites;
 

@@ -13,12 +13,13 @@ use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
 
+use crate::postgres::totals::Totals;
 use crate::rounding::Rounding;
 use crate::zero::{of_membership, one_zero};
 
 /// What the analyser must be given (`Analyzer::add_function_rewrite`) wherever SQL is planned.
 pub fn rewrites() -> Vec<Arc<dyn FunctionRewrite + Send + Sync>> {
-    vec![Arc::new(Microseconds), Arc::new(Zeros), Arc::new(DecimalPlaces), Arc::new(Rounding)]
+    vec![Arc::new(Microseconds), Arc::new(Zeros), Arc::new(DecimalPlaces), Arc::new(Rounding), Arc::new(Totals)]
 }
 
 #[derive(Debug)]
@@ -31,10 +32,6 @@ impl FunctionRewrite for Microseconds {
 
     fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
         let changed = match &mut expr {
-            Expr::ScalarFunction(call) if matches!(call.name(), "date_trunc" | "date_bin") => {
-                let dates = call.args.iter_mut().filter(|arg| matches!(arg.get_type(schema), Ok(DataType::Date32)));
-                dates.map(|arg| to_microseconds(arg, None)).count() > 0
-            }
             Expr::BinaryExpr(binary) if compares(binary.op) => {
                 meet(&mut [&mut *binary.left, &mut *binary.right], schema)
             }

@@ -11,10 +11,11 @@ use datafusion_common::Result;
 use datafusion_common::config::{ConfigOptions, Dialect};
 use datafusion_expr::planner::TypePlanner;
 use datafusion_sql::planner::ParserOptions;
-use datafusion_sql::sqlparser::ast::{DataType as Sql, TimezoneInfo};
+use datafusion_sql::sqlparser::ast::{DataType as Sql, ExactNumberInfo, TimezoneInfo};
 use relation::DataType;
 
 use crate::dialect::PostgreSql;
+use crate::postgres::types;
 
 /// How deep expressions and subqueries may nest.
 pub(crate) const NESTING_MAX: usize = 128;
@@ -53,7 +54,13 @@ pub struct Types;
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql: &Sql) -> Result<Option<FieldRef>> {
-        Ok(arrow_type(sql).map(|data_type| Arc::new(Field::new("", data_type, true))))
+        let field = |data_type: Arrow| Field::new("", data_type, true);
+        let named = match sql {
+            Sql::JSON => Some(types::named(field(Arrow::Utf8), types::JSON)),
+            Sql::JSONB => Some(types::named(field(Arrow::Utf8), types::JSONB)),
+            _ => arrow_type(sql).map(field),
+        };
+        Ok(named.map(Arc::new))
     }
 }
 
@@ -63,8 +70,17 @@ fn arrow_type(sql: &Sql) -> Option<Arrow> {
         Sql::Timestamp(_, zone) if with_zone(zone) => DataType::TimestampTz,
         Sql::Timestamp(_, _) | Sql::Datetime(_) => DataType::Timestamp,
         Sql::Time(_, zone) if !with_zone(zone) => DataType::Time,
-        Sql::JSON | Sql::JSONB => DataType::Json,
+        Sql::Float(ExactNumberInfo::None) => DataType::Float64,
+        Sql::Float(ExactNumberInfo::Precision(bits)) if *bits > 24 => DataType::Float64,
+        Sql::Float(ExactNumberInfo::Precision(_)) => DataType::Float32,
+        Sql::Dec(ExactNumberInfo::Precision(precision)) => decimal(*precision, 0)?,
+        Sql::Dec(ExactNumberInfo::PrecisionAndScale(precision, scale)) => decimal(*precision, *scale)?,
         _ => return None,
     };
     Some(ours.to_arrow())
+}
+
+fn decimal(precision: u64, scale: i64) -> Option<DataType> {
+    let (precision, scale) = (u8::try_from(precision).ok()?, i8::try_from(scale).ok()?);
+    (1..=76).contains(&precision).then_some(DataType::Decimal { precision, scale })
 }

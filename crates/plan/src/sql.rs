@@ -25,6 +25,8 @@ use crate::dependencies::relations;
 use crate::filtered::OnlyFiltered;
 use crate::flow::TableName;
 use crate::functions::functions;
+use crate::postgres::forms::Forms;
+use crate::postgres::syntax::meant;
 use crate::refusal::{Refusal, suggestion};
 use crate::rewrites::rewrites;
 use crate::shape::Unparsed;
@@ -85,6 +87,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.push(Arc::new(Unreal));
+    analyzer.rules.push(Arc::new(Forms));
     analyzer.rules.push(Arc::new(OneZero));
     analyzer.rules.push(Arc::new(OnlyFiltered));
     analyzer.rules.push(Arc::new(Decided));
@@ -96,7 +99,8 @@ fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
     if let Some(name) = naming::twice_in_union(&statement) {
         return Err(Refusal::twice(&name, sql));
     }
-    let statement = naming::name_columns(statement);
+    let mut statement = naming::name_columns(statement);
+    meant(&mut statement);
     let planner = SqlToRel::new_with_options(names, settings::parser_options());
     Ok(planner.sql_statement_to_plan(statement)?)
 }

@@ -30,6 +30,11 @@ pub mod code {
     pub const DIVISION_BY_ZERO: &str = "22012";
     pub const OUT_OF_RANGE: &str = "22003";
     pub const INVALID_TEXT: &str = "22P02";
+    pub const INVALID_DATETIME: &str = "22007";
+    pub const DATETIME_OVERFLOW: &str = "22008";
+    pub const CARDINALITY: &str = "21000";
+    pub const INVALID_PATTERN: &str = "2201B";
+    pub const INVALID_PARAMETER: &str = "22023";
     pub const PARAMETER: &str = "08P01";
     pub const INTERNAL: &str = "XX000";
     pub const IO: &str = "58030";
@@ -192,6 +197,9 @@ fn arrow(error: &ArrowError) -> Error {
         ArrowError::CastError(text) | ArrowError::ParseError(text) => invalid_text(text),
         ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
         ArrowError::MemoryError(text) => out_of_memory(text),
+        ArrowError::InvalidArgumentError(text) if text.contains("too large to store in a Decimal") => {
+            Error::new(code::OUT_OF_RANGE, format!("numeric field overflow: {text}"))
+        }
         other => Error::new(code::DATA, other.to_string()),
     }
 }
@@ -266,6 +274,8 @@ fn execution(text: &str) -> Error {
     let lower = line.to_ascii_lowercase();
     let code = if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Error::new(code::DIVISION_BY_ZERO, "division by zero");
+    } else if let Some(code) = of_value(&line) {
+        code
     } else if lower.contains("overflow") || lower.contains("out of range") {
         code::OUT_OF_RANGE
     } else if lower.contains("parsing") || lower.contains("cast") {
@@ -274,6 +284,31 @@ fn execution(text: &str) -> Error {
         code::DATA
     };
     Error::new(code, line)
+}
+
+/// The code of what our own functions say of a value.
+fn of_value(line: &str) -> Option<&'static str> {
+    let of_time = ["date:", "timestamp", "time:", "interval:"];
+    if let Some(rest) = line.strip_prefix("invalid input syntax for type ") {
+        let is_time = of_time.iter().any(|name| rest.starts_with(name));
+        return Some(if is_time { code::INVALID_DATETIME } else { code::INVALID_TEXT });
+    }
+    Some(match line {
+        _ if line.starts_with("malformed array literal") => code::INVALID_TEXT,
+        _ if line.contains("field value out of range") => code::DATETIME_OVERFLOW,
+        _ if line.starts_with("timestamp out of range") || line.starts_with("date out of range") => {
+            code::DATETIME_OVERFLOW
+        }
+        _ if line.starts_with("interval out of range") => code::DATETIME_OVERFLOW,
+        _ if line.starts_with("invalid value \"") => code::INVALID_DATETIME,
+        _ if line.starts_with("invalid regular expression") => code::INVALID_PATTERN,
+        _ if line.starts_with("time zone \"") || line.starts_with("unit \"") => code::INVALID_PARAMETER,
+        _ if line.starts_with("Scalar subquery returned more than one row") => code::CARDINALITY,
+        _ if line.starts_with("cannot take square root") || line.contains(" power ") => "2201F",
+        _ if line.starts_with("cannot take logarithm") => "2201E",
+        _ if line.starts_with("out of memory: ") => code::OUT_OF_MEMORY,
+        _ => return None,
+    })
 }
 
 fn first_line(text: &str) -> String {

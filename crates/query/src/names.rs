@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
@@ -134,7 +134,7 @@ impl<'a> Names<'a> {
     fn view_plan(&self, sql: &str) -> Result<LogicalPlan> {
         let statement = statement::parse_one(sql).map_err(Error::into_datafusion)?;
         let planner = SqlToRel::new_with_options(self, plan::settings::parser_options());
-        output::named(planner.sql_statement_to_plan(output::name_columns(statement.tree))?)
+        output::named(planner.sql_statement_to_plan(statement.named())?)
     }
 
     /// The catalogue tables, made on first use.
@@ -152,6 +152,28 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The arguments of `generate_series` in the types that it takes: numbers of 64 bits; dates are instants, and times are
+/// counted in nanoseconds.
+fn of_series(mut args: Vec<Expr>) -> Result<Vec<Expr>> {
+    let first = match args.first() {
+        Some(Expr::Literal(value, _)) => value.data_type(),
+        _ => return Ok(args),
+    };
+    let ends = match &first {
+        number if number.is_integer() => DataType::Int64,
+        DataType::Date32 => DataType::Timestamp(TimeUnit::Nanosecond, Some(Arc::from("UTC"))),
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()),
+        _ => return Ok(args),
+    };
+    let by = if ends == DataType::Int64 { DataType::Int64 } else { DataType::Interval(IntervalUnit::MonthDayNano) };
+    for (at, arg) in args.iter_mut().enumerate() {
+        if let Expr::Literal(value, _) = arg {
+            *value = value.cast_to(if at < 2 { &ends } else { &by })?;
+        }
+    }
+    Ok(args)
+}
+
 impl ContextProvider for Names<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         self.provider(&name).map(provider_as_source)
@@ -165,6 +187,7 @@ impl ContextProvider for Names<'_> {
         let schema = DFSchema::empty();
         let simplified = |arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg));
         let args = args.into_iter().map(simplified).collect::<Result<Vec<_>>>()?;
+        let args = if name == "generate_series" { of_series(args)? } else { args };
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(provider))
     }

@@ -135,6 +135,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_type_planner(Arc::new(TypeNames))
         .with_analyzer_rule(Arc::new(plan::unreal::Unreal))
+        .with_analyzer_rule(Arc::new(plan::Forms))
         .with_analyzer_rule(Arc::new(plan::zero::OneZero))
         .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
         .with_analyzer_rule(Arc::new(plan::decided::Decided))

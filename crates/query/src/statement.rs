@@ -15,6 +15,7 @@ use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCalla
 use plan::shape::Unparsed;
 
 use crate::error::{Error, Result, code, syntax};
+use crate::output;
 
 /// Nested parentheses and the like that a statement may have.
 const NESTING_MAX: usize = 250;
@@ -28,7 +29,9 @@ const PARSER_STACK_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub kind: Kind,
-    pub(crate) tree: ast::Statement,
+    tree: ast::Statement,
+    /// Whether it reads the catalogue, whose columns are compared with literals as they are.
+    reads_catalog: bool,
 }
 
 /// Who answers a statement.
@@ -48,6 +51,15 @@ impl Statement {
     /// The statement as SQL.
     pub fn text(&self) -> String {
         self.tree.to_string()
+    }
+
+    /// The statement with its columns named and its literals meant, ready to be planned.
+    pub(crate) fn named(&self) -> ast::Statement {
+        let mut tree = output::name_columns(self.tree.clone());
+        if !self.reads_catalog {
+            plan::meant(&mut tree);
+        }
+        tree
     }
 
     /// The word that Postgres answers a finished statement with: `SELECT`, `SET`, `BEGIN`.
@@ -118,7 +130,8 @@ fn parsed(sql: &str) -> Result<Vec<Statement>> {
             .hint("Split it into several statements, or put what it lists into a table and join that."),
     })?;
     let trees = if trees.iter().any(reads_catalog) { rewritten(sql, trees) } else { trees };
-    Ok(trees.into_iter().map(|tree| Statement { kind: kind(&tree), tree: adapted(tree) }).collect())
+    let statement = |tree| Statement { kind: kind(&tree), reads_catalog: reads_catalog(&tree), tree: adapted(tree) };
+    Ok(trees.into_iter().map(statement).collect())
 }
 
 /// The only statement of a query text.

@@ -37,3 +37,4 @@ pub use listen::{BindError, bind};
 pub use pg::serve_pg;
 pub use reader::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, SqlError};
 pub use service::{Limits, Service, Site};
+pub use value::shown::shown;

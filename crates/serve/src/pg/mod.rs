@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::service::Service;
+pub(crate) use types::column;
 
 /// Sockets that may wait for their login beyond the limit of connections; a cancel request is one of them.
 const LOGINS_WAITING: usize = 256;

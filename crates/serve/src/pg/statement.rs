@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use bytes::{BufMut, BytesMut};
+use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::response::CommandComplete;
 
@@ -304,7 +305,13 @@ fn batch(columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch, SqlError> {
 
 /// A batch's columns, ready to be written.
 pub(super) fn columns(batch: &RecordBatch) -> Result<Vec<Column>, SqlError> {
-    batch.columns().iter().map(Column::new).collect()
+    let schema = batch.schema();
+    let column = |(array, field): (&ArrayRef, &FieldRef)| {
+        let mut column = Column::new(array)?;
+        column.is_jsonb = super::types::column(field).0 == Type::JSONB;
+        Ok(column)
+    };
+    batch.columns().iter().zip(schema.fields()).map(column).collect()
 }
 
 /// Writes a row: its kind, its length, the count of values, each behind its own length.

@@ -68,9 +68,13 @@ fn array_of(element: &Type) -> Type {
 }
 
 /// A column's type: by its values, unless the field says that its text is JSON.
-fn column(field: &Field) -> (Type, i32) {
+pub(crate) fn column(field: &Field) -> (Type, i32) {
     let json = field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.json");
+    let named = field.metadata().get("tidemill.type").map(String::as_str);
     match wire(field.data_type()) {
+        (Type::TEXT, _) if named == Some("jsonb") => (Type::JSONB, -1),
+        (Type::TEXT, _) if named == Some("varchar") => (Type::VARCHAR, -1),
+        (Type::TEXT, _) if named == Some("bpchar") => (Type::BPCHAR, -1),
         (Type::TEXT, _) if json => (Type::JSON, -1),
         known => known,
     }

@@ -5,9 +5,15 @@ use bytes::{BufMut, BytesMut};
 use super::numeric::Digits;
 use super::{Cells, Column, array, calendar, json};
 
+/// What the binary form of a jsonb begins with.
+const JSONB_VERSION: u8 = 1;
+
 impl Column {
     /// Writes the binary form of a cell that is not NULL.
     pub(crate) fn binary(&self, row: usize, out: &mut BytesMut) {
+        if self.is_jsonb {
+            out.put_u8(JSONB_VERSION);
+        }
         match &self.cells {
             Cells::Null => {}
             Cells::Bool(a) => out.put_u8(u8::from(a.value(row))),

@@ -27,12 +27,20 @@ pub(crate) fn date_from_binary(days: i32) -> Option<i32> {
 
 /// The same of a timestamp, in microseconds.
 pub(crate) fn timestamp_from_binary(us: i64) -> Option<i64> {
-    if us == i64::MIN { Some(i64::from(*unreal::DAYS.start()) * DAY_US) } else { us.checked_add(EPOCH_US) }
+    match us {
+        i64::MAX => Some(i64::MAX),
+        i64::MIN => Some(i64::from(*unreal::DAYS.start()) * DAY_US),
+        us => us.checked_add(EPOCH_US),
+    }
 }
 
 /// A timestamp's binary form, in microseconds.
 pub(crate) fn binary_timestamp(us: i64) -> i64 {
-    if unreal::is_instant(us) { i64::MIN } else { us.saturating_sub(EPOCH_US) }
+    match us {
+        i64::MAX => i64::MAX,
+        us if unreal::is_instant(us) => i64::MIN,
+        us => us.saturating_sub(EPOCH_US),
+    }
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
@@ -76,8 +84,11 @@ pub(crate) fn time(out: &mut BytesMut, us: i64) {
 
 /// A timestamp: `2026-03-01 09:30:00`, with `separator` between day and time and `zone` behind.
 pub(crate) fn timestamp(out: &mut BytesMut, us: i64, separator: char, zone: &str) {
-    if unreal::is_instant(us) {
-        return out.extend_from_slice(unreal::SHOWN.as_bytes());
+    match us {
+        i64::MAX => return out.extend_from_slice(b"infinity"),
+        i64::MIN => return out.extend_from_slice(unreal::SHOWN.as_bytes()),
+        us if unreal::is_instant(us) => return out.extend_from_slice(unreal::SHOWN.as_bytes()),
+        _ => {}
     }
     let before_christ = day(out, us.div_euclid(DAY_US));
     let _ = out.write_char(separator);

@@ -10,6 +10,7 @@ pub(crate) mod calendar;
 pub(crate) mod csv;
 pub(crate) mod json;
 pub(crate) mod numeric;
+pub(crate) mod shown;
 pub(crate) mod text;
 
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use crate::reader::SqlError;
 /// A column of a batch.
 pub(crate) struct Column {
     nulls: Option<NullBuffer>,
+    /// Whether its texts are of type jsonb, whose binary form begins with the number of a version.
+    pub(crate) is_jsonb: bool,
     pub(crate) cells: Cells,
 }
 
@@ -61,7 +64,7 @@ pub(crate) enum Cells {
 impl Column {
     /// A column of this array. Errors: a type that has no form on the wire, a value outside microseconds' range.
     pub(crate) fn new(array: &ArrayRef) -> Result<Self, SqlError> {
-        Ok(Self { nulls: array.logical_nulls(), cells: cells(array)? })
+        Ok(Self { nulls: array.logical_nulls(), is_jsonb: false, cells: cells(array)? })
     }
 
     pub(crate) fn is_null(&self, row: usize) -> bool {

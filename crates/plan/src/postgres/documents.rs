@@ -1,0 +1,265 @@
+//! Functions of json and jsonb.
+
+use datafusion_common::{Result, exec_err};
+
+use super::calls::Kind::{Bool, Int4, Json, Jsonb, Text, Texts};
+use super::calls::{Kind, Out, Overload, Row, over};
+use super::document::{Json as Value, Node, in_order, parse, position, quoted};
+use super::forms::list_of;
+
+pub(crate) const JSON: &[Overload] = &[over(&[Text], Json, |row, out| {
+    parse(row.text(0))?;
+    out.text(row.text(0))
+})];
+
+pub(crate) const JSONB: &[Overload] = &[over(&[Text], Jsonb, |row, out| out.text(&parse(row.text(0))?.written(true)))];
+
+pub(crate) const GET: &[Overload] = &[
+    over(&[Json, Text], Json, |row, out| found(row, out, parse(row.text(0))?.field(row.text(1)))),
+    over(&[Json, Int4], Json, |row, out| found(row, out, parse(row.text(0))?.element(row.int(1)))),
+];
+
+pub(crate) const GET_TEXT: &[Overload] = &[
+    over(&[Json, Text], Text, |row, out| found_text(row, out, parse(row.text(0))?.field(row.text(1)))),
+    over(&[Json, Int4], Text, |row, out| found_text(row, out, parse(row.text(0))?.element(row.int(1)))),
+];
+
+pub(crate) const PATH: &[Overload] = &[
+    over(&[Json, Text], Json, |row, out| {
+        let (node, path) = (parse(row.text(0))?, list_of(row.text(1))?);
+        found(row, out, followed(&node, &path))
+    }),
+    over(&[Json, Texts], Json, |row, out| {
+        let (node, path) = (parse(row.text(0))?, row.texts(1));
+        found(row, out, followed(&node, &path))
+    }),
+];
+
+pub(crate) const PATH_TEXT: &[Overload] = &[
+    over(&[Json, Text], Text, |row, out| {
+        let (node, path) = (parse(row.text(0))?, list_of(row.text(1))?);
+        found_text(row, out, followed(&node, &path))
+    }),
+    over(&[Json, Texts], Text, |row, out| {
+        let (node, path) = (parse(row.text(0))?, row.texts(1));
+        found_text(row, out, followed(&node, &path))
+    }),
+];
+
+const STEPS: &[Kind] = &[Json, Text];
+
+pub(crate) const EXTRACT_PATH: &[Overload] = &[Overload {
+    takes: STEPS,
+    optional: 1,
+    repeats: true,
+    strict: true,
+    gives: Json,
+    run: |row, out| {
+        let (node, path) = (parse(row.text(0))?, steps(row));
+        found(row, out, followed(&node, &path))
+    },
+}];
+
+pub(crate) const EXTRACT_PATH_TEXT: &[Overload] = &[Overload {
+    takes: STEPS,
+    optional: 1,
+    repeats: true,
+    strict: true,
+    gives: Text,
+    run: |row, out| {
+        let (node, path) = (parse(row.text(0))?, steps(row));
+        found_text(row, out, followed(&node, &path))
+    },
+}];
+
+fn steps(row: &Row<'_>) -> Vec<Option<String>> {
+    (1..row.len()).map(|at| Some(row.text(at).to_owned())).collect()
+}
+
+fn followed<'n, 'a>(node: &'n Node<'a>, path: &'n [Option<String>]) -> Option<&'n Node<'a>> {
+    if path.iter().any(Option::is_none) {
+        return None;
+    }
+    node.at_path(path.iter().flatten().map(String::as_str))
+}
+
+fn found(row: &Row<'_>, out: &mut Out, node: Option<&Node<'_>>) -> Result<()> {
+    out.some_text(node.map(|node| node.written(row.jsonb)).as_deref())
+}
+
+fn found_text(row: &Row<'_>, out: &mut Out, node: Option<&Node<'_>>) -> Result<()> {
+    out.some_text(node.and_then(|node| node.as_text(row.is_jsonb(0))).as_deref())
+}
+
+pub(crate) const EXISTS: &[Overload] =
+    &[over(&[Json, Text], Bool, |row, out| out.bool(has(&parse(row.text(0))?, row.text(1))))];
+
+pub(crate) const EXISTS_ANY: &[Overload] = &[over(&[Json, Texts], Bool, |row, out| {
+    let node = parse(row.text(0))?;
+    out.bool(row.texts(1).iter().flatten().any(|key| has(&node, key)))
+})];
+
+pub(crate) const EXISTS_ALL: &[Overload] = &[over(&[Json, Texts], Bool, |row, out| {
+    let node = parse(row.text(0))?;
+    out.bool(row.texts(1).iter().flatten().all(|key| has(&node, key)))
+})];
+
+/// Whether a document has a key, or a text among its elements.
+fn has(node: &Node<'_>, key: &str) -> bool {
+    let is_key = |value: &Value<'_>| matches!(value, Value::Text(text) if text == key);
+    match &node.value {
+        Value::Object(_) => node.field(key).is_some(),
+        Value::Array(elements) => elements.iter().any(|element| is_key(&element.value)),
+        value => is_key(value),
+    }
+}
+
+pub(crate) const CONTAINS: &[Overload] =
+    &[over(&[Json, Json], Bool, |row, out| out.bool(parse(row.text(0))?.contains(&parse(row.text(1))?)))];
+
+pub(crate) const CONCAT: &[Overload] = &[over(&[Json, Json], Jsonb, |row, out| {
+    let (left, right) = (parse(row.text(0))?, parse(row.text(1))?);
+    let value = match (left.value, right.value) {
+        (Value::Object(mut fields), Value::Object(more)) => {
+            fields.extend(more);
+            Value::Object(fields)
+        }
+        (Value::Object(fields), Value::Array(elements)) if elements.is_empty() => Value::Object(fields),
+        (left, right) => {
+            let mut all = parts(left);
+            all.extend(parts(right));
+            Value::Array(all)
+        }
+    };
+    out.text(&Node { text: "", value }.written(true))
+})];
+
+fn parts<'a>(value: Value<'a>) -> Vec<Node<'a>> {
+    match value {
+        Value::Array(elements) => elements,
+        other => vec![Node { text: "", value: other }],
+    }
+}
+
+pub(crate) const DELETE: &[Overload] = &[
+    over(&[Json, Text], Jsonb, |row, out| deleted(row, out, &[row.text(1)])),
+    over(&[Json, Texts], Jsonb, |row, out| {
+        let keys = row.texts(1);
+        let keys: Vec<&str> = keys.iter().flatten().map(String::as_str).collect();
+        deleted(row, out, &keys)
+    }),
+    over(&[Json, Int4], Jsonb, |row, out| {
+        let mut node = parse(row.text(0))?;
+        let Value::Array(elements) = &mut node.value else {
+            return exec_err!("cannot delete from object using integer index");
+        };
+        if let Some(at) = position(elements.len(), row.int(1)).filter(|at| *at < elements.len()) {
+            elements.remove(at);
+        }
+        out.text(&node.written(true))
+    }),
+];
+
+fn deleted(row: &Row<'_>, out: &mut Out, keys: &[&str]) -> Result<()> {
+    let mut node = parse(row.text(0))?;
+    match &mut node.value {
+        Value::Object(fields) => fields.retain(|(key, _)| !keys.contains(&key.as_str())),
+        Value::Array(elements) => {
+            elements.retain(|element| !matches!(&element.value, Value::Text(text) if keys.contains(&text.as_str())));
+        }
+        _ => return exec_err!("cannot delete from scalar"),
+    }
+    out.text(&node.written(true))
+}
+
+pub(crate) const TYPEOF: &[Overload] = &[over(&[Json], Text, |row, out| out.text(parse(row.text(0))?.type_name()))];
+
+pub(crate) const ARRAY_LENGTH: &[Overload] = &[over(&[Json], Int4, |row, out| match parse(row.text(0))?.value {
+    Value::Array(elements) => out.int(i64::try_from(elements.len()).unwrap_or(i64::MAX)),
+    Value::Object(_) => exec_err!("cannot get array length of a non-array"),
+    _ => exec_err!("cannot get array length of a scalar"),
+})];
+
+pub(crate) const STRIP_NULLS: &[Overload] = &[over(&[Json], Json, |row, out| {
+    fn stripped(node: &mut Node<'_>) {
+        match &mut node.value {
+            Value::Object(fields) => {
+                fields.retain(|(_, node)| node.value != Value::Null);
+                fields.iter_mut().for_each(|(_, node)| stripped(node));
+            }
+            Value::Array(elements) => elements.iter_mut().for_each(stripped),
+            _ => {}
+        }
+    }
+    let mut node = parse(row.text(0))?;
+    stripped(&mut node);
+    if row.jsonb {
+        return out.text(&node.written(true));
+    }
+    let mut text = String::new();
+    compact(&node, &mut text);
+    out.text(&text)
+})];
+
+/// A json without spaces.
+fn compact(node: &Node<'_>, out: &mut String) {
+    match &node.value {
+        Value::Array(elements) => {
+            out.push('[');
+            for (at, element) in elements.iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { "," });
+                compact(element, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            for (at, (key, node)) in fields.iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { "," });
+                quoted(key, out);
+                out.push(':');
+                compact(node, out);
+            }
+            out.push('}');
+        }
+        _ => out.push_str(node.text),
+    }
+}
+
+pub(crate) const PRETTY: &[Overload] = &[over(&[Json], Text, |row, out| {
+    let mut text = String::new();
+    pretty(&parse(row.text(0))?, 0, &mut text);
+    out.text(&text)
+})];
+
+fn pretty(node: &Node<'_>, depth: usize, out: &mut String) {
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        (0..depth).for_each(|_| out.push_str("    "));
+    };
+    match &node.value {
+        Value::Array(elements) => {
+            out.push('[');
+            for (at, element) in elements.iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { "," });
+                line(out, depth + 1);
+                pretty(element, depth + 1, out);
+            }
+            line(out, depth);
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            for (at, (key, node)) in in_order(fields).into_iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { "," });
+                line(out, depth + 1);
+                quoted(key, out);
+                out.push_str(": ");
+                pretty(node, depth + 1, out);
+            }
+            line(out, depth);
+            out.push('}');
+        }
+        _ => out.push_str(&node.written(true)),
+    }
+}

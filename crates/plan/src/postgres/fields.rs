@@ -1,0 +1,187 @@
+//! `extract`, `date_part` and `numeric`: functions whose type depends on what they are given.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Float64Builder};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType,
+};
+use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::arithmetic::{DIGITS_MAX, as_decimal};
+use super::forms::decimals_of;
+use super::times::{Part, field, field_scale};
+
+/// Digits that a field of a time may have.
+const FIELD_DIGITS: u8 = 20;
+/// Digits behind the point of what says nothing of them: a float, or a text that stands in a column.
+const UNKNOWN_SCALE: i8 = 10;
+
+/// `extract(field from time)`, a numeric with as many digits behind the point as the field has.
+pub(crate) fn extract() -> Arc<ScalarUDF> {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Extract { name: "extract", signature }))
+}
+
+/// `date_part(field, time)`, the same as a float.
+pub(crate) fn date_part() -> Arc<ScalarUDF> {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Extract { name: "date_part", signature }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Extract {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Extract {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        let [_, value] = arguments else { return plan_err!("{} takes a field and a time", self.name) };
+        let value = match value {
+            DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+            DataType::Date32 | DataType::Date64 | DataType::Null | DataType::Utf8 => {
+                DataType::Timestamp(TimeUnit::Microsecond, None)
+            }
+            DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
+            DataType::Interval(_) | DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+            other => return plan_err!("function {}(text, {}) does not exist", self.name, super::types::name(other)),
+        };
+        Ok(vec![DataType::Utf8, value])
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(match self.name {
+            "extract" => DataType::Decimal128(FIELD_DIGITS, 6),
+            _ => DataType::Float64,
+        })
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let scale = match args.scalar_arguments.first() {
+            Some(Some(ScalarValue::Utf8(Some(field)))) => field_scale(field),
+            _ => 6,
+        };
+        let made = match self.name {
+            "extract" => DataType::Decimal128(FIELD_DIGITS, scale),
+            _ => DataType::Float64,
+        };
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name, made, nullable)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { args.number_rows };
+        let [name, value] = &args.args[..] else { return exec_err!("{} takes a field and a time", self.name) };
+        let (names, values) = (name.to_array(rows)?, value.to_array(rows)?);
+        let made = parts(&names, &values, args.return_field.data_type(), rows)?;
+        match is_scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
+            false => Ok(ColumnarValue::Array(made)),
+        }
+    }
+}
+
+fn parts(names: &ArrayRef, values: &ArrayRef, wanted: &DataType, rows: usize) -> Result<ArrayRef> {
+    let names = names.as_string::<i32>();
+    let part = |row: usize| -> Result<Option<(i128, i8)>> {
+        if names.is_null(row) || values.is_null(row) {
+            return Ok(None);
+        }
+        let part = match values.data_type() {
+            DataType::Timestamp(..) => Part::Timestamp(values.as_primitive::<TimestampMicrosecondType>().value(row)),
+            DataType::Time64(_) => Part::Time(values.as_primitive::<Time64MicrosecondType>().value(row)),
+            DataType::Interval(_) => Part::Interval(values.as_primitive::<IntervalMonthDayNanoType>().value(row)),
+            other => return exec_err!("{other} has no fields"),
+        };
+        Ok(Some((field(names.value(row), &part)?, field_scale(names.value(row)))))
+    };
+    if let DataType::Decimal128(precision, scale) = wanted {
+        let mut out = Decimal128Builder::with_capacity(rows);
+        for row in 0..rows {
+            let digits = part(row)?.map(|(digits, own)| super::arithmetic::rescaled(digits, own, *scale));
+            match digits {
+                None => out.append_null(),
+                Some(Some(digits)) => out.append_value(digits),
+                Some(None) => return exec_err!("a field of a time is out of range"),
+            }
+        }
+        return Ok(Arc::new(out.finish().with_precision_and_scale(*precision, *scale)?));
+    }
+    let mut out = Float64Builder::with_capacity(rows);
+    for row in 0..rows {
+        #[expect(clippy::cast_precision_loss, reason = "date_part gives a float")]
+        let value = part(row)?.map(|(digits, scale)| digits as f64 / 10_f64.powi(i32::from(scale)));
+        out.append_option(value);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// `numeric(value)`: a number as a decimal of its own digits.
+pub(crate) fn numeric() -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Numeric { signature: Signature::user_defined(Volatility::Immutable) }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Numeric {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Numeric {
+    fn name(&self) -> &str {
+        "numeric"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        match arguments {
+            [DataType::Null] => Ok(vec![DataType::Decimal128(DIGITS_MAX, 0)]),
+            [value] if value.is_numeric() || *value == DataType::Utf8 => Ok(vec![value.clone()]),
+            [other] => plan_err!("cannot cast type {} to numeric", super::types::name(other)),
+            _ => plan_err!("numeric takes one value"),
+        }
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(match arguments {
+            [DataType::Decimal256(precision, scale)] => DataType::Decimal256(*precision, *scale),
+            [value] => as_decimal(value).unwrap_or(DataType::Decimal128(DIGITS_MAX, UNKNOWN_SCALE)),
+            _ => return plan_err!("numeric takes one value"),
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let [value] = &args.args[..] else { return exec_err!("numeric takes one value") };
+        let array = value.to_array(if is_scalar { 1 } else { args.number_rows })?;
+        let wanted = args.return_field.data_type();
+        let made = match array.as_string_opt::<i32>() {
+            Some(texts) => decimals_of(texts, wanted)?,
+            None => match cast_with_options(&array, wanted, &CastOptions { safe: false, ..CastOptions::default() }) {
+                Ok(made) => made,
+                Err(_) => return exec_err!("numeric field overflow: a number is out of range"),
+            },
+        };
+        match is_scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
+            false => Ok(ColumnarValue::Array(made)),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What SQL means in PostgreSQL, where DataFusion means something else.
+//!
+//! 1. [`syntax`] goes over a statement once its columns have names: literals get PostgreSQL's types, lengths of types and
+//!    syntax of its own become calls.
+//! 2. [`operators`] plans operators by the types of their operands.
+//! 3. [`functions`] are in the one registry that models, their upkeep, reads and the oracle share.
+//! 4. [`totals`] gives sums and averages of integers their types, before types are agreed on.
+//! 5. [`forms`] reads and writes texts as PostgreSQL does, after types were agreed on.
+//!
+//! Every function here is a function of its arguments alone, never panics, and makes no more than a bounded number of
+//! bytes of a batch.
+
+mod arithmetic;
+mod build_json;
+mod calendar;
+mod calls;
+mod document;
+mod documents;
+mod fields;
+pub(crate) mod forms;
+mod numbers;
+pub(crate) mod operators;
+mod patterns;
+pub(crate) mod syntax;
+mod texts;
+mod times;
+pub(crate) mod totals;
+pub(crate) mod types;
+
+use std::sync::Arc;
+
+use datafusion_expr::ScalarUDF;
+
+use calls::function;
+
+/// The functions that are ours, which take the names that DataFusion's have.
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    let mut all = vec![
+        fields::extract(),
+        fields::date_part(),
+        fields::numeric(),
+        function("time_plus", times::PLUS),
+        function("time_minus", times::MINUS),
+        function("time_times", times::TIMES),
+        function("time_over", times::OVER),
+        function("interval_length", times::LENGTH),
+        function("age", times::AGE),
+        function("timezone", times::TIMEZONE),
+        function("date_trunc", times::TRUNC),
+        function("date_bin", times::BIN),
+        function("to_precision", times::PRECISION),
+        function("isfinite", times::ISFINITE),
+        function("justify_days", times::JUSTIFY_DAYS),
+        function("justify_hours", times::JUSTIFY_HOURS),
+        function("justify_interval", times::JUSTIFY),
+        function("make_interval", times::MAKE_INTERVAL),
+        function("make_date", times::MAKE_DATE),
+        function("make_time", times::MAKE_TIME),
+        function("make_timestamp", times::MAKE_TIMESTAMP),
+        function("make_timestamptz", times::MAKE_TIMESTAMPTZ),
+        function("to_date", patterns::TO_DATE),
+        function("to_timestamp", patterns::TO_TIMESTAMP),
+        function("varchar", texts::VARCHAR),
+        function("bpchar", texts::BPCHAR),
+        function("substring", texts::SUBSTRING),
+        function("substr", texts::SUBSTRING),
+        function("length", texts::LENGTH),
+        function("get_byte", texts::GET_BYTE),
+        function("regexp_replace", texts::REGEXP_REPLACE),
+        function("regexp_match", texts::REGEXP_MATCH),
+        function("regexp_split_to_array", texts::REGEXP_SPLIT),
+        function("regexp_count", texts::REGEXP_COUNT),
+        function("regexp_substr", texts::REGEXP_SUBSTR),
+        function("regexp_like", texts::REGEXP_LIKE),
+        function("similar_to", texts::SIMILAR_TO),
+        function("quote_ident", texts::QUOTE_IDENT),
+        function("quote_literal", texts::QUOTE_LITERAL),
+        function("quote_nullable", texts::QUOTE_NULLABLE),
+        function("format", texts::FORMATTED),
+        function("unistr", texts::UNISTR),
+        function("sign", numbers::SIGN),
+        function("sqrt", numbers::SQRT),
+        function("power", numbers::POWER),
+        function("pow", numbers::POWER),
+        function("exp", numbers::EXP),
+        function("ln", numbers::LN),
+        function("log", numbers::LOG),
+        function("width_bucket", numbers::WIDTH_BUCKET),
+        function("json", documents::JSON),
+        function("jsonb", documents::JSONB),
+        function("json_get", documents::GET),
+        function("json_get_text", documents::GET_TEXT),
+        function("json_path", documents::PATH),
+        function("json_path_text", documents::PATH_TEXT),
+        function("json_extract_path", documents::EXTRACT_PATH),
+        function("jsonb_extract_path", documents::EXTRACT_PATH),
+        function("json_extract_path_text", documents::EXTRACT_PATH_TEXT),
+        function("jsonb_extract_path_text", documents::EXTRACT_PATH_TEXT),
+        function("jsonb_exists", documents::EXISTS),
+        function("jsonb_exists_any", documents::EXISTS_ANY),
+        function("jsonb_exists_all", documents::EXISTS_ALL),
+        function("jsonb_contains", documents::CONTAINS),
+        function("jsonb_concat", documents::CONCAT),
+        function("jsonb_delete", documents::DELETE),
+        function("json_typeof", documents::TYPEOF),
+        function("jsonb_typeof", documents::TYPEOF),
+        function("json_array_length", documents::ARRAY_LENGTH),
+        function("jsonb_array_length", documents::ARRAY_LENGTH),
+        function("json_strip_nulls", documents::STRIP_NULLS),
+        function("jsonb_strip_nulls", documents::STRIP_NULLS),
+        function("jsonb_pretty", documents::PRETTY),
+    ];
+    all.extend(build_json::functions());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::new_null_array;
+    use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, IntervalUnit, TimeUnit};
+    use datafusion_common::ScalarValue;
+    use datafusion_common::config::ConfigOptions;
+    use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF};
+
+    /// Values at the edges of each type.
+    fn extremes() -> Vec<(DataType, Vec<ScalarValue>)> {
+        let utc = || Some(Arc::from("UTC"));
+        let texts = [
+            "",
+            "x",
+            "\\",
+            "%",
+            "'",
+            "{1,{",
+            "{\"a\":[1,null]}",
+            "[",
+            "(",
+            "-1e400",
+            "day",
+            "year",
+            "UTC",
+            "é\u{10ffff}",
+            "9999999999999999999999999999999999999999",
+            "-infinity",
+            "YYYY-MM-DD HH24:MI:SS.US",
+            "%s%$",
+            "\u{0}",
+        ];
+        let times = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+        let interval = |months, days, nanos| {
+            ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(months, days, nanos)))
+        };
+        vec![
+            (DataType::Utf8, texts.iter().map(|text| ScalarValue::from(*text)).collect()),
+            (DataType::Int32, [i32::MIN, -1, 0, 1, i32::MAX].map(ScalarValue::from).to_vec()),
+            (
+                DataType::Float64,
+                [f64::MIN, -0.5, 0.0, 1.5, f64::MAX, f64::INFINITY, f64::NAN].map(ScalarValue::from).to_vec(),
+            ),
+            (DataType::Date32, [i32::MIN, -1, 0, i32::MAX].map(|days| ScalarValue::Date32(Some(days))).to_vec()),
+            (
+                DataType::Time64(TimeUnit::Microsecond),
+                [0, 86_400_000_000, i64::MAX].map(|us| ScalarValue::Time64Microsecond(Some(us))).to_vec(),
+            ),
+            (
+                DataType::Timestamp(TimeUnit::Microsecond, None),
+                times.map(|us| ScalarValue::TimestampMicrosecond(Some(us), None)).to_vec(),
+            ),
+            (
+                DataType::Timestamp(TimeUnit::Microsecond, utc()),
+                times.map(|us| ScalarValue::TimestampMicrosecond(Some(us), utc())).to_vec(),
+            ),
+            (
+                DataType::Interval(IntervalUnit::MonthDayNano),
+                vec![
+                    interval(i32::MIN, i32::MIN, i64::MIN),
+                    interval(0, 0, 0),
+                    interval(1, -1, 1_000),
+                    interval(i32::MAX, i32::MAX, i64::MAX),
+                ],
+            ),
+            (DataType::Binary, vec![ScalarValue::Binary(Some(vec![])), ScalarValue::Binary(Some(vec![0, 255]))]),
+        ]
+    }
+
+    /// Calls a function; an error is as good as a value.
+    fn call(function: &ScalarUDF, types: &[DataType], values: &[ScalarValue]) {
+        let fields: Vec<FieldRef> = types.iter().map(|t| Arc::new(Field::new("x", t.clone(), true))).collect();
+        let scalars: Vec<Option<&ScalarValue>> = values.iter().map(Some).collect();
+        let args = ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &scalars };
+        let Ok(return_field) = function.return_field_from_args(args) else { return };
+        let args = values.iter().cloned().map(ColumnarValue::Scalar).collect();
+        let config_options = Arc::new(ConfigOptions::default());
+        let made = function.invoke_with_args(ScalarFunctionArgs {
+            args,
+            arg_fields: fields,
+            number_rows: 1,
+            return_field: Arc::clone(&return_field),
+            config_options,
+        });
+        if let Ok(made) = made {
+            assert_eq!(made.data_type(), *return_field.data_type(), "{} of {types:?}", function.name());
+        }
+    }
+
+    #[test]
+    fn no_value_makes_a_function_panic() {
+        let extremes = extremes();
+        let null = |data_type: &DataType| ScalarValue::try_from_array(&new_null_array(data_type, 1), 0).unwrap();
+        for function in super::functions() {
+            // Each list of up to three types that an overload takes as they are.
+            let mut lists: Vec<Vec<usize>> = vec![vec![]];
+            for _ in 0..3 {
+                let longer = lists
+                    .iter()
+                    .flat_map(|list| (0..extremes.len()).map(move |kind| [list.clone(), vec![kind]].concat()));
+                let longer: Vec<Vec<usize>> = longer.collect();
+                lists.extend(longer);
+                lists.sort();
+                lists.dedup();
+            }
+            for list in lists.iter().filter(|list| !list.is_empty()) {
+                let types: Vec<DataType> = list.iter().map(|kind| extremes[*kind].0.clone()).collect();
+                if function.coerce_types(&types).ok().as_ref() != Some(&types) {
+                    continue;
+                }
+                call(&function, &types, &types.iter().map(null).collect::<Vec<_>>());
+                let counts: Vec<usize> = list.iter().map(|kind| extremes[*kind].1.len()).collect();
+                for at in 0..counts.iter().product::<usize>() {
+                    let mut rest = at;
+                    let values = list.iter().zip(&counts).map(|(kind, count)| {
+                        let value = extremes[*kind].1[rest % count].clone();
+                        rest /= count;
+                        value
+                    });
+                    call(&function, &types, &values.collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,651 @@
+//! What is written, in words that the planner takes as PostgreSQL means them.
+//!
+//! An integer that stands in the text is an integer of 32 bits if it fits, else of 64, else a numeric. Lengths of types
+//! (`varchar(3)`, `timestamp(0)`) are calls that cut, pad and round. `extract`, `substring`, `at time zone`, `similar to`
+//! and intervals are calls of our functions. Names of columns are given before.
+
+use std::ops::ControlFlow;
+
+use datafusion_sql::sqlparser::ast::{
+    ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause,
+    NamedWindowExpr, ObjectName, ObjectNamePart, OrderByKind, Parens, Query, Select, SelectItem, SetExpr, Statement,
+    TableAlias, TableFactor, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    WindowFrameBound, WindowSpec, WindowType,
+};
+use datafusion_sql::sqlparser::parser::Parser;
+
+use super::forms::digits;
+use crate::settings;
+
+/// The statement with its literals and its casts as they are meant.
+pub fn meant(statement: &mut Statement) {
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Meaning);
+}
+
+struct Meaning;
+
+impl VisitorMut for Meaning {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let taken = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
+        *expr = rewritten(taken);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                series(expr);
+            }
+        }
+        if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+            exprs.iter_mut().for_each(unmarked);
+        }
+        for window in &mut select.named_window {
+            if let NamedWindowExpr::WindowSpec(window) = &mut window.1 {
+                of_window(window);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(made) = series_table(factor) {
+            *factor = made;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let Some(order) = &mut query.order_by
+            && let OrderByKind::Expressions(exprs) = &mut order.kind
+        {
+            exprs.iter_mut().for_each(|order| unmarked(&mut order.expr));
+        }
+        match &mut query.limit_clause {
+            Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+                limit.iter_mut().for_each(unmarked);
+                offset.iter_mut().for_each(|offset| unmarked(&mut offset.value));
+            }
+            Some(LimitClause::OffsetCommaLimit { offset, limit }) => {
+                unmarked(offset);
+                unmarked(limit);
+            }
+            None => {}
+        }
+        if let Some(Fetch { quantity: Some(quantity), .. }) = &mut query.fetch {
+            unmarked(quantity);
+        }
+        fetched(query);
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            alike(&mut values.rows);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `fetch first 2 rows only` is a limit.
+fn fetched(query: &mut Query) {
+    let Some(Fetch { with_ties: false, percent: false, quantity }) = &query.fetch else { return };
+    let count = quantity.clone().unwrap_or_else(|| plain_number("1"));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(count),
+        None => {
+            query.limit_clause =
+                Some(LimitClause::LimitOffset { limit: Some(count), offset: None, limit_by: Vec::new() });
+        }
+        Some(_) => return,
+    }
+    query.fetch = None;
+}
+
+/// Text literals of a column of VALUES that elsewhere has values of a type.
+fn alike(rows: &mut [Parens<Vec<Expr>>]) {
+    let columns = rows.first().map_or(0, |row| row.content.len());
+    for column in 0..columns {
+        let mut known = rows.iter().filter_map(|row| match row.content.get(column) {
+            Some(Expr::Cast { data_type, .. }) => Some(data_type.clone()),
+            _ => None,
+        });
+        let Some(data_type) = known.next() else { continue };
+        for row in rows.iter_mut() {
+            let Some(expr) = row.content.get_mut(column) else { continue };
+            if matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_))) {
+                let taken = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
+                *expr = plain_cast(taken, data_type.clone());
+            }
+        }
+    }
+}
+
+fn is_integer(argument: &FunctionArg) -> bool {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::UnaryOp { op: UnaryOperator::Minus, expr })) => {
+            matches!(expr.as_ref(), Expr::Cast { data_type: DataType::Int(None), .. })
+        }
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
+            matches!(expr, Expr::Cast { data_type: DataType::Int(None), .. })
+        }
+        _ => false,
+    }
+}
+
+/// `generate_series` in FROM: its column goes by the table's alias, and is an integer of integers.
+fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
+    let TableFactor::Table { name, alias, args: Some(arguments), .. } = factor else { return None };
+    let is_series = |part: &ObjectNamePart| part.as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case(SERIES));
+    if !matches!(&name.0[..], [part] if is_series(part)) {
+        return None;
+    }
+    let value = if arguments.args.iter().all(is_integer) { "value::int" } else { "value" };
+    let column = alias.as_ref().map_or_else(|| Ident::with_quote('"', SERIES), |alias| alias.name.clone());
+    for argument in &mut arguments.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+            unmarked(expr);
+        }
+    }
+    let texts: Vec<String> = arguments.args.iter().map(ToString::to_string).collect();
+    let sql = format!("select {value} as {column} from {SERIES}({})", texts.join(", "));
+    let parsed = Parser::parse_sql(&settings::dialect(), &sql).ok()?.pop()?;
+    let Statement::Query(subquery) = parsed else { return None };
+    let alias = alias.take().or_else(|| {
+        let name = Ident::with_quote('"', SERIES);
+        Some(TableAlias { explicit: true, name, columns: vec![], at: None })
+    });
+    Some(TableFactor::Derived { lateral: false, subquery, alias, sample: None })
+}
+
+/// The function that makes rows of its own.
+const SERIES: &str = "generate_series";
+
+/// `generate_series` in a list of results stands for rows.
+fn series(expr: &mut Expr) {
+    let Expr::Function(function) = expr else { return };
+    if !is_call(function, SERIES) {
+        return;
+    }
+    let integers = matches!(&function.args, FunctionArguments::List(list) if list.args.iter().all(is_integer));
+    let rows = call("unnest", vec![Expr::Function(function.clone())]);
+    *expr = if integers { plain_cast(rows, DataType::Int(None)) } else { rows };
+}
+
+/// Functions whose further arguments must stand in the text, or are counts of 64 bits.
+const TAKE_LITERALS: [&str; 10] =
+    ["round", "lag", "lead", "nth_value", "left", "right", "lpad", "rpad", "repeat", "split_part"];
+
+/// The number that a literal was before it got a type: where a number is a position or a count.
+fn unmarked(expr: &mut Expr) {
+    if let Expr::UnaryOp { op: UnaryOperator::Minus, expr } = expr {
+        return unmarked(expr);
+    }
+    if let Expr::Cast { expr: inner, data_type: DataType::Int(None) | DataType::BigInt(None), .. } = expr
+        && matches!(inner.as_ref(), Expr::Value(value) if matches!(value.value, Value::Number(..)))
+    {
+        let number = std::mem::replace(inner.as_mut(), Expr::Value(Value::Null.with_empty_span()));
+        *expr = number;
+    }
+}
+
+fn rewritten(expr: Expr) -> Expr {
+    match expr {
+        Expr::Value(value) => match value.value {
+            Value::Number(ref text, _) => match number(text) {
+                Some(made) => made,
+                None => Expr::Value(value),
+            },
+            Value::UnicodeStringLiteral(decoded) => text(&decoded),
+            _ => Expr::Value(value),
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
+        Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
+            let (pattern, escape_char) = escaped(*pattern, escape);
+            Expr::Like { negated, any: false, expr, pattern: Box::new(pattern), escape_char }
+        }
+        Expr::ILike { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
+            let (pattern, escape_char) = escaped(*pattern, escape);
+            Expr::ILike { negated, any: false, expr, pattern: Box::new(pattern), escape_char }
+        }
+        Expr::TypedString(TypedString { data_type, value, .. }) => cast(Expr::Value(value), data_type),
+        Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, array: false, format: None } => {
+            cast(*expr, data_type)
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
+        Expr::Extract { field, expr, .. } => {
+            call("extract", vec![text(&field.to_string().to_lowercase().replace('\'', "")), *expr])
+        }
+        Expr::Substring { expr, substring_from, substring_for, .. } => {
+            let from = substring_from.map_or_else(|| plain_number("1"), |from| *from);
+            let arguments = [Some(*expr), Some(from), substring_for.map(|length| *length)];
+            call("substring", arguments.into_iter().flatten().collect())
+        }
+        Expr::SimilarTo { negated, expr, pattern, escape_char } => {
+            let escape = escape_char.map(Expr::Value);
+            let arguments = [Some(*expr), Some(*pattern), escape].into_iter().flatten();
+            let made = call("similar_to", arguments.collect());
+            if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(made) } } else { made }
+        }
+        Expr::Interval(mut interval) => {
+            unmarked(&mut interval.value);
+            let unit = interval.leading_field.as_ref().map(|field| field.to_string().to_lowercase());
+            match (interval.value.as_ref(), interval.last_field.is_some()) {
+                (Expr::Value(value), false) => match value.clone().into_string().or_else(|| value_number(&value.value))
+                {
+                    Some(figure) => {
+                        let unit = unit
+                            .filter(|_| figure.trim().bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-'));
+                        let whole = unit.map_or_else(|| figure.clone(), |unit| format!("{figure} {unit}"));
+                        cast(text(&whole), plain_interval())
+                    }
+                    None => Expr::Interval(interval),
+                },
+                _ => Expr::Interval(interval),
+            }
+        }
+        Expr::Function(function) if is_call(&function, "mod") => match two_arguments(function) {
+            Ok((left, right)) => Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))),
+            Err(function) => Expr::Function(*function),
+        },
+        // The whole part of a quotient.
+        Expr::Function(function) if is_call(&function, "div") => match two_arguments(function) {
+            Ok((left, right)) => {
+                let quotient =
+                    binary(call("numeric", vec![left]), BinaryOperator::Divide, call("numeric", vec![right]));
+                plain_cast(call("trunc", vec![quotient]), DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, 0)))
+            }
+            Err(function) => Expr::Function(*function),
+        },
+        // Counts of elements are integers.
+        Expr::Function(function) if COUNTS.iter().any(|name| is_call(&function, name)) => {
+            plain_cast(Expr::Function(function), DataType::Int(None))
+        }
+        Expr::Function(function) if is_call(&function, "array_positions") => {
+            let integers = ArrayElemTypeDef::SquareBracket(Box::new(DataType::Int(None)), None);
+            plain_cast(Expr::Function(function), DataType::Array(integers))
+        }
+        Expr::Function(function) if is_call(&function, "ntile") => {
+            plain_cast(with_literals(function, 0), DataType::Int(None))
+        }
+        // Every element that is equal goes, not the first alone.
+        Expr::Function(function) if is_call(&function, "array_remove") => renamed(function, "array_remove_all"),
+        Expr::Function(function) if is_call(&function, "array_replace") => renamed(function, "array_replace_all"),
+        Expr::Function(function) if is_call(&function, "make_interval") => {
+            let parts = match &function.args {
+                FunctionArguments::List(list) => placed(&list.args, &INTERVAL_PARTS),
+                _ => None,
+            };
+            parts.map_or_else(|| Expr::Function(function), |parts| call("make_interval", parts))
+        }
+        // The digits that are left are those that were asked for.
+        Expr::Function(function) if is_call(&function, "trunc") => {
+            let places = match &function.args {
+                FunctionArguments::List(list) => match &list.args[..] {
+                    [
+                        _,
+                        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Cast {
+                            expr,
+                            data_type: DataType::Int(None),
+                            ..
+                        })),
+                    ] => expr.to_string().parse::<u8>().ok().filter(|places| *places <= 38),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let truncated = with_literals(function, 1);
+            match places {
+                None => truncated,
+                Some(places) => {
+                    let exact = ExactNumberInfo::PrecisionAndScale(38, i64::from(places));
+                    plain_cast(truncated, DataType::Numeric(exact))
+                }
+            }
+        }
+        Expr::Function(function) if TAKE_LITERALS.iter().any(|name| is_call(&function, name)) => {
+            with_literals(function, 1)
+        }
+        // All bits of a number turned over.
+        Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => {
+            let minus_one = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(integer("1")) };
+            Expr::Nested(Box::new(binary(minus_one, BinaryOperator::Minus, nested(*expr))))
+        }
+        // A document of rows is one of the array of them.
+        Expr::Function(function) if DOCUMENTS.iter().any(|(name, _, _)| is_call(&function, name)) => of_rows(function),
+        Expr::Function(mut function) => {
+            if is_call(&function, "format")
+                && let FunctionArguments::List(list) = &mut function.args
+            {
+                list.args.iter_mut().skip(1).for_each(as_text);
+            }
+            windowed(&mut function);
+            Expr::Function(function)
+        }
+        other => other,
+    }
+}
+
+fn windowed(function: &mut Function) {
+    if let Some(WindowType::WindowSpec(window)) = &mut function.over {
+        of_window(window);
+    }
+}
+
+/// A call whose arguments from one on are literals as they are written.
+fn with_literals(mut function: Function, from: usize) -> Expr {
+    if let FunctionArguments::List(list) = &mut function.args {
+        for argument in list.args.iter_mut().skip(from) {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+                unmarked(expr);
+            }
+        }
+    }
+    windowed(&mut function);
+    Expr::Function(function)
+}
+
+fn renamed(function: Function, name: &str) -> Expr {
+    Expr::Function(Function { name: ObjectName::from(vec![Ident::new(name)]), ..function })
+}
+
+/// The least integers, whose digits alone are a number of the next type.
+fn negative(expr: Expr) -> Expr {
+    let digits = match &expr {
+        Expr::Cast { expr: inner, data_type: DataType::BigInt(None) | DataType::Numeric(_), .. } => {
+            match inner.as_ref() {
+                Expr::Value(value) => match &value.value {
+                    Value::Number(digits, _) | Value::SingleQuotedString(digits) => digits.as_str(),
+                    _ => "",
+                },
+                _ => "",
+            }
+        }
+        _ => "",
+    };
+    let data_type = match digits {
+        "2147483648" => DataType::Int(None),
+        "9223372036854775808" => DataType::BigInt(None),
+        _ => return Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(expr) },
+    };
+    plain_cast(text(&format!("-{digits}")), data_type)
+}
+
+/// A pattern of LIKE with another escape as one with the backslash; as it is where the pattern is no literal.
+fn escaped(pattern: Expr, escape: ValueWithSpan) -> (Expr, Option<ValueWithSpan>) {
+    let mark = match &escape.value {
+        Value::SingleQuotedString(mark) => mark.clone(),
+        _ => return (pattern, Some(escape)),
+    };
+    let written = match &pattern {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(written) if mark != "\\" => written.clone(),
+            _ => return (pattern, Some(escape)),
+        },
+        _ => return (pattern, Some(escape)),
+    };
+    let mark = mark.chars().next();
+    let mut out = String::with_capacity(written.len());
+    let mut chars = written.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if Some(c) == mark => {
+                out.push('\\');
+                out.extend(chars.next());
+            }
+            '\\' => out.push_str("\\\\"),
+            c => out.push(c),
+        }
+    }
+    (text(&out), None)
+}
+
+/// Arguments by name in the places that they have; none where a name is unknown.
+fn placed(arguments: &[FunctionArg], names: &[&str]) -> Option<Vec<Expr>> {
+    let mut out = vec![integer("0"); names.len()];
+    for (at, argument) in arguments.iter().enumerate() {
+        let (at, value) = match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (at, value),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
+                (names.iter().position(|known| name.value.eq_ignore_ascii_case(known))?, value)
+            }
+            FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), .. } => {
+                (names.iter().position(|known| name.value.eq_ignore_ascii_case(known))?, value)
+            }
+            _ => return None,
+        };
+        *out.get_mut(at)? = value.clone();
+    }
+    Some(out)
+}
+
+/// The parts of an interval by the names that they are made of.
+const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+
+fn of_window(window: &mut WindowSpec) {
+    window.order_by.iter_mut().for_each(|order| unmarked(&mut order.expr));
+    if let Some(frame) = &mut window.window_frame {
+        let bounds = [Some(&mut frame.start_bound), frame.end_bound.as_mut()];
+        bounds.into_iter().flatten().for_each(of_frame);
+    }
+}
+
+/// Bounds of a window's frame are counts or intervals as they are written.
+fn of_frame(bound: &mut WindowFrameBound) {
+    if let WindowFrameBound::Preceding(Some(expr)) | WindowFrameBound::Following(Some(expr)) = bound {
+        unmarked(expr);
+        if let Expr::Cast { expr: inner, data_type: DataType::Interval { .. }, .. } = expr.as_ref() {
+            let value = inner.clone();
+            **expr = Expr::Interval(datafusion_sql::sqlparser::ast::Interval {
+                value,
+                leading_field: None,
+                leading_precision: None,
+                last_field: None,
+                fractional_seconds_precision: None,
+            });
+        }
+    }
+}
+
+fn value_number(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(text, _) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// A number by the type that PostgreSQL gives it; none where the planner's own is right.
+fn number(written: &str) -> Option<Expr> {
+    let plain = written.replace('_', "");
+    if plain.contains(['e', 'E']) {
+        let (_, digits, scale) = digits(&plain)?;
+        let text = expanded(&digits, scale)?;
+        return Some(Expr::Value(Value::Number(text, false).with_empty_span()));
+    }
+    if plain.contains('.') || !plain.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let data_type = match plain.parse::<i64>() {
+        Ok(value) if i32::try_from(value).is_ok() => DataType::Int(None),
+        Ok(_) => DataType::BigInt(None),
+        Err(_) => {
+            let digits = u64::try_from(plain.trim_start_matches('0').len()).ok().filter(|digits| *digits <= 76)?;
+            return Some(plain_cast(text(&plain), DataType::Numeric(ExactNumberInfo::PrecisionAndScale(digits, 0))));
+        }
+    };
+    Some(plain_cast(plain_number(&plain), data_type))
+}
+
+/// Digits with a scale, without an exponent; none beyond what a numeric may have.
+fn expanded(digits: &str, scale: i64) -> Option<String> {
+    let digits = if digits.is_empty() { "0" } else { digits };
+    match usize::try_from(scale) {
+        Ok(scale) if scale <= 38 => {
+            let padded = format!("{digits:0>width$}", width = scale + 1);
+            let (whole, fraction) = padded.split_at_checked(padded.len() - scale)?;
+            // A point keeps it a numeric.
+            Some(format!("{whole}.{fraction}"))
+        }
+        Ok(_) => None,
+        Err(_) => {
+            let zeros = usize::try_from(scale.unsigned_abs()).ok().filter(|zeros| zeros + digits.len() <= 38)?;
+            Some(format!("{digits}{}.", "0".repeat(zeros)))
+        }
+    }
+}
+
+fn integer(text: &str) -> Expr {
+    plain_cast(plain_number(text), DataType::Int(None))
+}
+
+fn plain_number(text: &str) -> Expr {
+    Expr::Value(Value::Number(text.to_owned(), false).with_empty_span())
+}
+
+fn text(text: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text.to_owned()).with_empty_span())
+}
+
+fn plain_interval() -> DataType {
+    DataType::Interval { fields: None, precision: None }
+}
+
+fn plain_cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+/// A cast to a type, of the length that is written with it.
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    let length = |length: &CharacterLength| match length {
+        CharacterLength::IntegerLength { length, .. } => Some(*length),
+        CharacterLength::Max => None,
+    };
+    let number = |number: u64| plain_cast(plain_number(&number.to_string()), DataType::Int(None));
+    match &data_type {
+        DataType::Varchar(size) | DataType::CharacterVarying(size) | DataType::CharVarying(size) => {
+            let size = size.as_ref().and_then(length);
+            let value = plain_cast(expr, DataType::Text);
+            call("varchar", [Some(value), size.map(number)].into_iter().flatten().collect())
+        }
+        DataType::Char(size) | DataType::Character(size) => {
+            let size = size.as_ref().and_then(length).unwrap_or(1);
+            call("bpchar", vec![plain_cast(expr, DataType::Text), number(size)])
+        }
+        DataType::Timestamp(Some(digits), zone) => {
+            call("to_precision", vec![plain_cast(expr, DataType::Timestamp(None, *zone)), number(*digits)])
+        }
+        DataType::Time(Some(digits), zone @ (TimezoneInfo::None | TimezoneInfo::WithoutTimeZone)) => {
+            call("to_precision", vec![plain_cast(expr, DataType::Time(None, *zone)), number(*digits)])
+        }
+        DataType::Numeric(ExactNumberInfo::None)
+        | DataType::Decimal(ExactNumberInfo::None)
+        | DataType::Dec(ExactNumberInfo::None) => unconstrained(expr),
+        // A literal is read to the nearest float, not by way of a decimal.
+        DataType::Float(_)
+        | DataType::Float4
+        | DataType::Float8
+        | DataType::Real
+        | DataType::Double(_)
+        | DataType::DoublePrecision => match &expr {
+            Expr::Value(value) => match &value.value {
+                Value::Number(digits, _) => plain_cast(text(digits), data_type),
+                _ => plain_cast(expr, data_type),
+            },
+            _ => plain_cast(expr, data_type),
+        },
+        _ => plain_cast(expr, data_type),
+    }
+}
+
+/// `numeric` without a scale: that of the number that stands in the text, else that of the value's type.
+fn unconstrained(expr: Expr) -> Expr {
+    let of = |written: &str| -> Option<DataType> {
+        let (_, digits, scale) = digits(written)?;
+        let scale = scale.max(0);
+        let whole = i64::try_from(digits.len()).ok()? - scale;
+        let precision = if whole + scale > 38 { 76 } else { 38 };
+        Some(DataType::Numeric(ExactNumberInfo::PrecisionAndScale(precision, scale)))
+    };
+    let known = match &expr {
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) | Value::SingleQuotedString(text) => of(text),
+            _ => None,
+        },
+        _ => None,
+    };
+    match known {
+        Some(data_type) => plain_cast(expr, data_type),
+        None => call("numeric", vec![expr]),
+    }
+}
+
+/// Functions of arrays whose result is an integer.
+const COUNTS: [&str; 4] = ["array_length", "cardinality", "array_ndims", "array_position"];
+
+/// Aggregates that make documents, what makes one of an array, and how many arrays that takes.
+const DOCUMENTS: [(&str, &str, usize); 4] = [
+    ("json_agg", "json_of_elements", 1),
+    ("jsonb_agg", "jsonb_of_elements", 1),
+    ("json_object_agg", "json_of_pairs", 2),
+    ("jsonb_object_agg", "jsonb_of_pairs", 2),
+];
+
+fn of_rows(function: Function) -> Expr {
+    let known = DOCUMENTS.iter().find(|(name, _, _)| is_call(&function, name));
+    let (Some((_, made_by, arrays)), FunctionArguments::List(list)) = (known, &function.args) else {
+        return Expr::Function(function);
+    };
+    if list.args.len() != *arrays {
+        return Expr::Function(function);
+    }
+    let array_of = |argument: &FunctionArg| {
+        let list = FunctionArgumentList { args: vec![argument.clone()], ..list.clone() };
+        let name = ObjectName::from(vec![Ident::new("array_agg")]);
+        Expr::Function(Function { name, args: FunctionArguments::List(list), ..function.clone() })
+    };
+    call(made_by, list.args.iter().map(array_of).collect())
+}
+
+fn is_call(function: &Function, name: &str) -> bool {
+    matches!(&function.name.0[..], [part] if part.as_ident().is_some_and(|part| part.value.eq_ignore_ascii_case(name)))
+}
+
+fn two_arguments(function: Function) -> Result<(Expr, Expr), Box<Function>> {
+    if let FunctionArguments::List(list) = &function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(left)), FunctionArg::Unnamed(FunctionArgExpr::Expr(right))] =
+            &list.args[..]
+    {
+        return Ok((left.clone(), right.clone()));
+    }
+    Err(Box::new(function))
+}
+
+fn nested(expr: Expr) -> Box<Expr> {
+    Box::new(Expr::Nested(Box::new(expr)))
+}
+
+fn binary(left: impl Into<Box<Expr>>, op: BinaryOperator, right: impl Into<Box<Expr>>) -> Expr {
+    Expr::BinaryOp { left: left.into(), op, right: right.into() }
+}
+
+fn as_text(argument: &mut FunctionArg) {
+    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+        let taken = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
+        *expr = plain_cast(taken, DataType::Text);
+    }
+}
+
+/// A call of a function.
+pub(crate) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    let arguments = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)));
+    let list = FunctionArgumentList { duplicate_treatment: None, args: arguments.collect(), clauses: vec![] };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
