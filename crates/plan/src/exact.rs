@@ -1,8 +1,9 @@
-//! `sum` and `avg` whose float results do not depend on the order of the rows, and averages of decimals that are rounded:
-//! DataFusion's functions, with a [`FloatSum`] in place of its float accumulators, and a wide integer in place of those
-//! that cut an average's digits off.
+//! `sum` and `avg` with PostgreSQL's types, whose float results do not depend on the order of the rows, and averages of
+//! decimals that are rounded: DataFusion's functions, with a [`FloatSum`] in place of its float accumulators, and a wide
+//! integer in place of those that cut an average's digits off.
 //!
-//! Types, coercion and all other arguments are DataFusion's own. The state of a partial aggregate is the number of values
+//! A sum of bigint is numeric, so that it cannot overflow, and so is an average of integers. An average has sixteen digits
+//! behind the point, as a quotient of columns has, where its numbers leave room for them. The state of a partial aggregate is the number of values
 //! and the bytes of the sum; of a DISTINCT one the list of values.
 
 use std::collections::BTreeSet;
@@ -10,19 +11,22 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, ListArray,
-    UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, Int32Array,
+    Int64Array, ListArray, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
-    ArrowNativeTypeOp, DataType, Decimal128Type, Decimal256Type, Field, FieldRef, Float64Type, UInt64Type, i256,
+    ArrowNativeTypeOp, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type,
+    Field, FieldRef, Float64Type, Int32Type, UInt64Type, i256,
 };
-use datafusion_common::{Result, ScalarValue, exec_datafusion_err, internal_datafusion_err, internal_err};
+use datafusion_common::{Result, ScalarValue, exec_datafusion_err, internal_datafusion_err, internal_err, plan_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::utils::format_state_name;
-use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature};
+use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
 
 use crate::float_sum::FloatSum;
+use crate::postgres::arithmetic::{QUOTIENT_SCALE, as_decimal};
+use crate::postgres::types;
 
 /// Ours in place of DataFusion's `sum` and `avg`; any other function as it is.
 pub(crate) fn replace(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
@@ -31,7 +35,8 @@ pub(crate) fn replace(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
         "avg" => Answer::Average,
         _ => return function,
     };
-    Arc::new(AggregateUDF::new_from_impl(Exact { inner: function, answer }))
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(AggregateUDF::new_from_impl(Exact { inner: function, answer, signature }))
 }
 
 /// The average of decimals, with so many digits more than they have: a half goes away from zero, as in PostgreSQL.
@@ -56,6 +61,16 @@ pub fn average<N: ArrowNativeTypeOp>(sum: N, count: N, digits: u32, precision: u
     (rounded.is_lt(limit) && rounded.is_gt(limit.neg_checked().ok()?)).then_some(rounded)
 }
 
+/// Digits and scale of the average of decimals: four digits more at least, and as many as a quotient has where there is
+/// room for them.
+fn averaged(digits: u8, scale: i8, digits_max: u8) -> (u8, i8) {
+    const MORE: i8 = 4;
+    let room = i8::try_from(digits_max.saturating_sub(digits)).unwrap_or(i8::MAX);
+    let more = QUOTIENT_SCALE.saturating_sub(scale).min(room).max(MORE);
+    let digits = digits.saturating_add(more.unsigned_abs()).min(digits_max);
+    (digits, scale.saturating_add(more).min(digits.cast_signed()))
+}
+
 /// What is made of a sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Answer {
@@ -68,11 +83,13 @@ enum Answer {
 struct Exact {
     inner: Arc<AggregateUDF>,
     answer: Answer,
+    signature: Signature,
 }
 
 /// What is added up here.
 enum Kind {
     Floats(Floats),
+    Integers(Integers),
     Decimals(Decimals),
 }
 
@@ -86,8 +103,9 @@ impl Exact {
         };
         Ok(match (argument, self.answer) {
             (DataType::Float64, answer) => Some(Kind::Floats(Floats(answer))),
+            (DataType::Int32, Answer::Sum) => Some(Kind::Integers(Integers)),
             (DataType::Decimal128(..) | DataType::Decimal256(..), Answer::Average) => {
-                let output = self.inner.return_type(std::slice::from_ref(argument))?;
+                let output = self.return_type(std::slice::from_ref(argument))?;
                 let digits = scale(&output).zip(scale(argument)).and_then(|(of, from)| u32::try_from(of - from).ok());
                 let digits = digits.ok_or_else(|| internal_datafusion_err!("{output} has no room for the average"))?;
                 Some(Kind::Decimals(Decimals { argument: argument.clone(), output, digits }))
@@ -107,15 +125,38 @@ impl AggregateUDFImpl for Exact {
     }
 
     fn signature(&self) -> &Signature {
-        self.inner.signature()
+        &self.signature
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arguments)
+        Ok(match (self.answer, arguments) {
+            (Answer::Sum, [DataType::Int32]) => DataType::Int64,
+            (Answer::Average, [DataType::Decimal128(digits, scale)]) => {
+                let (digits, scale) = averaged(*digits, *scale, DECIMAL128_MAX_PRECISION);
+                DataType::Decimal128(digits, scale)
+            }
+            (Answer::Average, [DataType::Decimal256(digits, scale)]) => {
+                let (digits, scale) = averaged(*digits, *scale, DECIMAL256_MAX_PRECISION);
+                DataType::Decimal256(digits, scale)
+            }
+            _ => self.inner.return_type(arguments)?,
+        })
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.inner.coerce_types(arguments)
+        let [own] = arguments else { return plan_err!("{} takes one value", self.name()) };
+        let whole_as_decimal = |own: &DataType| as_decimal(own).unwrap_or_else(|| own.clone());
+        Ok(vec![match (self.answer, own) {
+            (_, own) if own.is_floating() => DataType::Float64,
+            (Answer::Sum, DataType::Null) => DataType::Int32,
+            (Answer::Average, DataType::Null) => DataType::Float64,
+            (Answer::Sum, DataType::Int64 | DataType::UInt32 | DataType::UInt64) => whole_as_decimal(own),
+            // What was agreed on must be agreed on again: a cast to bigint here would be a sum of bigint the next time.
+            (Answer::Sum, own) if own.is_integer() => DataType::Int32,
+            (_, own) if own.is_integer() || own.is_decimal() => whole_as_decimal(own),
+            (Answer::Sum, DataType::Interval(_) | DataType::Duration(_)) => own.clone(),
+            (_, own) => return plan_err!("function {}({}) does not exist", self.name(), types::name(own)),
+        }])
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
@@ -123,6 +164,8 @@ impl AggregateUDFImpl for Exact {
             (None, _) => return self.inner.accumulator(args),
             (Some(Kind::Floats(floats)), false) => Box::new(Sum::new(floats)),
             (Some(Kind::Floats(floats)), true) => Box::new(DistinctSum::new(floats)),
+            (Some(Kind::Integers(integers)), false) => Box::new(Sum::new(integers)),
+            (Some(Kind::Integers(integers)), true) => Box::new(DistinctSum::new(integers)),
             (Some(Kind::Decimals(decimals)), false) => Box::new(Sum::new(decimals)),
             (Some(Kind::Decimals(decimals)), true) => Box::new(DistinctSum::new(decimals)),
         })
@@ -132,6 +175,7 @@ impl AggregateUDFImpl for Exact {
         let item = match self.kind(args.input_fields)? {
             None => return self.inner.state_fields(args),
             Some(Kind::Floats(_)) => DataType::Float64,
+            Some(Kind::Integers(_)) => DataType::Int32,
             Some(Kind::Decimals(decimals)) => decimals.argument,
         };
         if args.is_distinct {
@@ -155,6 +199,7 @@ impl AggregateUDFImpl for Exact {
         Ok(match self.kind(args.expr_fields)? {
             None => return self.inner.create_groups_accumulator(args),
             Some(Kind::Floats(floats)) => Box::new(GroupSums::new(floats)),
+            Some(Kind::Integers(integers)) => Box::new(GroupSums::new(integers)),
             Some(Kind::Decimals(decimals)) => Box::new(GroupSums::new(decimals)),
         })
     }
@@ -260,6 +305,74 @@ impl Exactly for Floats {
     fn array(&self, values: impl Iterator<Item = f64>) -> Result<ArrayRef> {
         Ok(Arc::new(Float64Array::from_iter_values(values)))
     }
+}
+
+/// Sums of integers, which are bigint.
+#[derive(Debug, Clone)]
+struct Integers;
+
+impl Exactly for Integers {
+    type Value = i32;
+    type Total = i128;
+    type Key = i32;
+
+    fn each(array: &ArrayRef, mut take: impl FnMut(usize, i32) -> Result<()>) -> Result<()> {
+        let Some(values) = array.as_primitive_opt::<Int32Type>() else {
+            return internal_err!("{} is no integer", array.data_type());
+        };
+        values.iter().enumerate().try_for_each(|(row, value)| value.map_or(Ok(()), |value| take(row, value)))
+    }
+
+    fn add(total: &mut i128, value: i32) -> Result<()> {
+        *total = total.checked_add(value.into()).ok_or_else(no_bigint)?;
+        Ok(())
+    }
+
+    fn subtract(total: &mut i128, value: i32) -> Result<()> {
+        *total = total.checked_sub(value.into()).ok_or_else(no_bigint)?;
+        Ok(())
+    }
+
+    fn merge(total: &mut i128, other: &i128) -> Result<()> {
+        *total = total.checked_add(*other).ok_or_else(no_bigint)?;
+        Ok(())
+    }
+
+    fn write(total: &i128) -> Vec<u8> {
+        total.to_le_bytes().to_vec()
+    }
+
+    fn read(bytes: &[u8]) -> Option<i128> {
+        bytes.try_into().ok().map(i128::from_le_bytes)
+    }
+
+    fn heap_size(_: &i128) -> usize {
+        0
+    }
+
+    fn answers<'t>(&self, totals: impl Iterator<Item = (&'t i128, u64)>) -> Result<ArrayRef> {
+        let answers = totals.map(|(sum, count)| match count {
+            0 => Ok(None),
+            _ => i64::try_from(*sum).map(Some).map_err(|_| no_bigint()),
+        });
+        Ok(Arc::new(answers.collect::<Result<Int64Array>>()?))
+    }
+
+    fn key(value: i32) -> i32 {
+        value
+    }
+
+    fn value(key: i32) -> i32 {
+        key
+    }
+
+    fn array(&self, values: impl Iterator<Item = i32>) -> Result<ArrayRef> {
+        Ok(Arc::new(Int32Array::from_iter_values(values)))
+    }
+}
+
+fn no_bigint() -> datafusion_common::DataFusionError {
+    exec_datafusion_err!("bigint out of range: a sum of integers")
 }
 
 /// Averages of decimals: their sum has room for every number of rows, and is divided once.

@@ -1,23 +1,23 @@
 //! Dates that no calendar has ([`relation::unreal`]) in SQL: each is PostgreSQL's `-infinity`.
 //!
 //! Days that stand for such dates are of no year that a function knows, so it would fail on them or take them for days of
-//! a year long ago. After the agreement on types, wherever a date or a timestamp is taken apart, moved or cast, it goes
-//! through a function of this module, in the one plan that build, upkeep, recomputation and queries share:
+//! a year long ago. Functions of our own ([`crate::postgres`]) know them. For the others, after the agreement on types,
+//! wherever a date or a timestamp is cast or taken apart it goes through a function of this module, in the one plan that
+//! build, upkeep, recomputation and queries share:
 //!
 //! | expression | with `-infinity` |
 //! | --- | --- |
 //! | `x::text` | `-infinity`, which is also read |
-//! | `x ± interval`, `date_trunc`, `date_bin` | `-infinity`, the first of them, so that they are one group |
-//! | `timestamp::date` | the same date |
-//! | `extract(epoch …)` | `-Infinity`; other parts are NULL, as `to_char` and `x::time` are |
+//! | `x ± interval`, `date_trunc`, `date_bin`, `at time zone` | `-infinity`, the first of them, so that they are one group |
+//! | `timestamp::date`, `timestamp::timestamptz` | the same date |
+//! | `date_part('epoch', …)` | `-Infinity`; other parts are NULL, as `extract`, `to_char` and `x::time` are |
 //! | `x - y`, casts to numbers, all other functions of times | an error, which sets a model's row aside |
 //!
 //! Comparisons, groups, `min` and `max` need nothing: such dates are before all others.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Scalar};
-use arrow::compute::kernels::zip::zip;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
 use datafusion_common::config::ConfigOptions;
@@ -27,8 +27,8 @@ use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use datafusion_optimizer::AnalyzerRule;
 use relation::unreal;
@@ -69,27 +69,21 @@ fn node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 enum Change {
     Nothing,
     Made,
-    /// It reckons with NULL in place of such dates, and is to be filled where this holds one.
-    Hollowed(Expr),
     /// It is this.
     Is(Expr),
 }
 
 /// One expression whose parts are right already.
 fn rewritten(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let reckons = matches!(expr, Expr::Cast(_) | Expr::TryCast(_) | Expr::BinaryExpr(_) | Expr::ScalarFunction(_));
-    let nullable = !reckons || expr.nullable(schema).unwrap_or(true);
     let change = match &mut expr {
         Expr::Cast(cast) => of_cast(&mut cast.expr, cast.field.data_type(), schema, Change::fails)?,
         Expr::TryCast(cast) => of_cast(&mut cast.expr, cast.field.data_type(), schema, |expr, _| Change::null(expr))?,
-        Expr::BinaryExpr(binary) => of_sum(binary, schema),
         Expr::ScalarFunction(call) => of_function(call, schema),
         _ => Change::Nothing,
     };
     Ok(match change {
         Change::Nothing => Transformed::no(expr),
         Change::Made => Transformed::yes(expr),
-        Change::Hollowed(source) => Transformed::yes(called(Work::OrInfinity { nullable }, vec![expr, source])),
         Change::Is(other) => Transformed::yes(other),
     })
 }
@@ -97,14 +91,8 @@ fn rewritten(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 impl Change {
     /// Puts NULL in place of such dates.
     fn null(expr: &mut Expr) -> Self {
-        Self::hollowed(expr);
+        *expr = called(Work::RealOrNull, vec![std::mem::take(expr)]);
         Self::Made
-    }
-
-    fn hollowed(expr: &mut Expr) -> Self {
-        let source = std::mem::take(expr);
-        *expr = called(Work::RealOrNull, vec![source.clone()]);
-        Self::Hollowed(source)
     }
 
     /// Lets such dates fail.
@@ -121,7 +109,7 @@ impl Change {
     }
 }
 
-/// A cast from a date or a timestamp, or of the text `-infinity`; `otherwise` is what becomes of one that has no answer.
+/// A cast from a date or a timestamp; `otherwise` is what becomes of one that has no answer.
 fn of_cast(
     from: &mut Expr,
     to: &DataType,
@@ -129,20 +117,18 @@ fn of_cast(
     otherwise: impl Fn(&mut Expr, &DFSchema) -> Change,
 ) -> Result<Change> {
     use DataType::{Date32, LargeUtf8, Time32, Time64, Timestamp, Utf8, Utf8View};
-    if let Expr::Literal(text, metadata) = &*from
-        && text.try_as_str().flatten().is_some_and(|text| text.trim().eq_ignore_ascii_case(unreal::SHOWN))
-        && matches!(to, Date32 | Timestamp(TimeUnit::Microsecond, _))
-    {
-        return Ok(Change::Is(Expr::Literal(infinity(to)?, metadata.clone())));
-    }
     if !may_be_unreal(from, schema) {
         return Ok(Change::Nothing);
     }
     let in_utc = |zone: &Option<Arc<str>>| zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
     Ok(match (from.get_type(schema)?, to) {
-        (_, Utf8 | LargeUtf8 | Utf8View) => Change::hollowed(from),
+        // The functions that write texts know them.
+        (_, Utf8 | LargeUtf8 | Utf8View) => Change::Nothing,
         (Timestamp(_, zone), Date32) if in_utc(&zone) => Change::Is(called(Work::Day, vec![std::mem::take(from)])),
         (Date32, Timestamp(TimeUnit::Microsecond, zone)) if in_utc(zone) => Change::Nothing,
+        (Timestamp(_, None), Timestamp(TimeUnit::Microsecond, Some(zone))) if &**zone == "UTC" => {
+            Change::Is(called(Work::InUtc, vec![std::mem::take(from)]))
+        }
         (Timestamp(_, own), Timestamp(TimeUnit::Microsecond, zone)) if in_utc(&own) && in_utc(zone) => Change::Nothing,
         (own, to) if own == *to => Change::Nothing,
         (_, Time32(_) | Time64(_)) => Change::null(from),
@@ -150,28 +136,8 @@ fn of_cast(
     })
 }
 
-/// A date moved by an interval, or the time between two.
-fn of_sum(binary: &mut BinaryExpr, schema: &DFSchema) -> Change {
-    if !matches!(binary.op, Operator::Plus | Operator::Minus) {
-        return Change::Nothing;
-    }
-    let is_between = [&binary.left, &binary.right].iter().all(|part| is_moment(part, schema));
-    match (may_be_unreal(&binary.left, schema), may_be_unreal(&binary.right, schema)) {
-        (true, false) if !is_between => Change::hollowed(&mut binary.left),
-        (false, true) if !is_between => Change::hollowed(&mut binary.right),
-        _ => Change::fails(&mut binary.left, schema).or(Change::fails(&mut binary.right, schema)),
-    }
-}
-
 fn of_function(call: &mut ScalarFunction, schema: &DFSchema) -> Change {
     match (call.func.name(), &mut call.args[..]) {
-        ("date_trunc" | "date_bin", [_, value, origin @ ..]) => {
-            let change =
-                origin.iter_mut().map(|origin| Change::fails(origin, schema)).fold(Change::Nothing, Change::or);
-            if may_be_unreal(value, schema) { Change::hollowed(value) } else { change }
-        }
-        // The other parts are NULL by themselves.
-        ("date_part", [part, value]) if is_epoch(part) && may_be_unreal(value, schema) => Change::hollowed(value),
         (crate::to_char::NAME, [value, ..]) if may_be_unreal(value, schema) => Change::null(value),
         (name, args) if RECKONING.contains(&name) => {
             args.iter_mut().map(|arg| Change::fails(arg, schema)).fold(Change::Nothing, Change::or)
@@ -181,14 +147,12 @@ fn of_function(call: &mut ScalarFunction, schema: &DFSchema) -> Change {
 }
 
 /// Functions that reckon with times and have no answer for `-infinity`.
-const RECKONING: [&str; 12] = [
+const RECKONING: [&str; 10] = [
     "arrow_cast",
     "arrow_try_cast",
     "generate_series",
     "range",
-    "to_date",
     "to_local_time",
-    "to_timestamp",
     "to_timestamp_micros",
     "to_timestamp_millis",
     "to_timestamp_nanos",
@@ -218,18 +182,9 @@ fn is_real(expr: &Expr) -> bool {
     }
 }
 
-fn is_epoch(part: &Expr) -> bool {
-    match part {
-        Expr::Alias(alias) => is_epoch(&alias.expr),
-        Expr::Cast(cast) => is_epoch(&cast.expr),
-        Expr::Literal(value, _) => value.try_as_str().flatten().is_some_and(|part| part.eq_ignore_ascii_case("epoch")),
-        _ => false,
-    }
-}
-
 /// Whether a call of this module's functions never fails on a row.
 pub(crate) fn never_fails(name: &str) -> bool {
-    [Work::RealOrNull, FILLED, Work::Day].iter().any(|work| work.name() == name)
+    [Work::RealOrNull, Work::Day, Work::InUtc].iter().any(|work| work.name() == name)
 }
 
 /// What a function does with a date or a timestamp.
@@ -239,11 +194,10 @@ enum Work {
     RealOrNull,
     /// `x`; such a date is an error.
     Real,
-    /// `made`, or where `x` is such a date, the `-infinity` of that type. Whether it may be NULL was seen before `x` was
-    /// hollowed out.
-    OrInfinity { nullable: bool },
     /// The date of a timestamp.
     Day,
+    /// A timestamp as the same one in UTC.
+    InUtc,
 }
 
 impl Work {
@@ -251,26 +205,21 @@ impl Work {
         match self {
             Self::RealOrNull => "real_or_null",
             Self::Real => "real",
-            Self::OrInfinity { .. } => "or_infinity",
             Self::Day => "day_of",
+            Self::InUtc => "in_utc",
         }
     }
 }
 
-const FILLED: Work = Work::OrInfinity { nullable: true };
-
 fn called(work: Work, args: Vec<Expr>) -> Expr {
-    static FUNCTIONS: LazyLock<[(Work, Arc<ScalarUDF>); 5]> = LazyLock::new(|| {
-        let all = [Work::RealOrNull, Work::Real, FILLED, Work::OrInfinity { nullable: false }, Work::Day];
-        all.map(|work| (work, function(work)))
-    });
+    static FUNCTIONS: LazyLock<[(Work, Arc<ScalarUDF>); 4]> =
+        LazyLock::new(|| [Work::RealOrNull, Work::Real, Work::Day, Work::InUtc].map(|work| (work, function(work))));
     let known = FUNCTIONS.iter().find(|(of, _)| *of == work).map(|(_, function)| Arc::clone(function));
     Expr::ScalarFunction(ScalarFunction::new_udf(known.unwrap_or_else(|| function(work)), args))
 }
 
 fn function(work: Work) -> Arc<ScalarUDF> {
-    let arguments = if matches!(work, Work::OrInfinity { .. }) { 2 } else { 1 };
-    Arc::new(ScalarUDF::new_from_impl(Function { work, signature: Signature::any(arguments, Volatility::Immutable) }))
+    Arc::new(ScalarUDF::new_from_impl(Function { work, signature: Signature::any(1, Volatility::Immutable) }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -291,6 +240,7 @@ impl ScalarUDFImpl for Function {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match (self.work, arguments) {
             (Work::Day, [_]) => Ok(DataType::Date32),
+            (Work::InUtc, [_]) => Ok(DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))),
             (_, [first, ..]) => Ok(first.clone()),
             _ => exec_err!("{} takes an argument", self.name()),
         }
@@ -301,22 +251,18 @@ impl ScalarUDFImpl for Function {
         let source = args.arg_fields.last().is_none_or(|source| source.is_nullable());
         let nullable = match self.work {
             Work::RealOrNull => true,
-            Work::Real | Work::Day => source,
-            Work::OrInfinity { nullable } => nullable || source,
+            Work::Real | Work::Day | Work::InUtc => source,
         };
         Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, nullable)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
         match (self.work, &args.args[..]) {
             (Work::Day, [value]) => on_array(value, day_of),
-            (Work::OrInfinity { .. }, [made, source]) => or_infinity(made, source, rows),
+            (Work::InUtc, [value]) => on_array(value, in_utc),
             (Work::Real, [value]) => on_array(value, |array| match unreal(array)? {
                 None => Ok(Arc::clone(array)),
-                Some(_) => exec_err!(
-                    "-infinity, a date that no calendar has, cannot be reckoned with: leave it out (where x > '0001-01-01')"
-                ),
+                Some(_) => refused(),
             }),
             (Work::RealOrNull, [value]) => on_array(value, |array| match unreal(array)? {
                 None => Ok(Arc::clone(array)),
@@ -362,36 +308,16 @@ fn unreal(array: &ArrayRef) -> Result<Option<BooleanArray>> {
         .filter(|found| found.true_count() > 0))
 }
 
-fn or_infinity(made: &ColumnarValue, source: &ColumnarValue, rows: usize) -> Result<ColumnarValue> {
-    match source {
-        ColumnarValue::Scalar(scalar) => match unreal(&scalar.to_array()?)? {
-            None => Ok(made.clone()),
-            Some(_) => infinity(&made.data_type()).map(ColumnarValue::Scalar),
-        },
-        ColumnarValue::Array(array) => match unreal(array)? {
-            None => Ok(made.clone()),
-            Some(unreal) => {
-                let infinity = Scalar::new(infinity(&made.data_type())?.to_array()?);
-                Ok(ColumnarValue::Array(zip(&unreal, &infinity, &made.to_array(rows)?)?))
-            }
-        },
-    }
+/// The error of what has no answer for such a date.
+pub(crate) fn refused<T>() -> Result<T> {
+    exec_err!("-infinity, a date that no calendar has, cannot be reckoned with: leave it out (where x > '0001-01-01')")
 }
 
-/// What is before all others of a type.
-fn infinity(data_type: &DataType) -> Result<ScalarValue> {
-    let shown = || Some(unreal::SHOWN.to_owned());
-    Ok(match data_type {
-        DataType::Date32 => ScalarValue::Date32(Some(*unreal::DAYS.start())),
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            ScalarValue::TimestampMicrosecond(Some(*unreal::INSTANTS.start()), zone.clone())
-        }
-        DataType::Float64 => ScalarValue::Float64(Some(f64::NEG_INFINITY)),
-        DataType::Utf8 => ScalarValue::Utf8(shown()),
-        DataType::LargeUtf8 => ScalarValue::LargeUtf8(shown()),
-        DataType::Utf8View => ScalarValue::Utf8View(shown()),
-        other => return exec_err!("{other} has no {}", unreal::SHOWN),
-    })
+fn in_utc(array: &ArrayRef) -> Result<ArrayRef> {
+    match array.as_primitive_opt::<TimestampMicrosecondType>() {
+        Some(timestamps) => Ok(Arc::new(timestamps.clone().with_timezone("UTC"))),
+        None => exec_err!("{} is no timestamp", array.data_type()),
+    }
 }
 
 fn day_of(array: &ArrayRef) -> Result<ArrayRef> {

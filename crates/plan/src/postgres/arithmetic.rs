@@ -2,7 +2,8 @@
 //!
 //! A quotient of decimals has as many digits behind the point as PostgreSQL gives it where both numbers stand in the text;
 //! that depends on their values. Where they are columns, a column of quotients needs one number of digits: 16, or as many
-//! as the wider operand has.
+//! as the wider operand has. A product has all digits of its factors, unless that would leave it no room before the point:
+//! then it is rounded to 16 or more.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(crate) enum Operation {
     FloatOver,
     /// Decimals, to a scale.
     DecimalOver(i8),
+    /// Decimals, rounded to a scale.
+    DecimalTimes(i8),
 }
 
 /// `left operation right`.
@@ -43,6 +46,7 @@ pub(crate) fn computed(operation: Operation, left: Expr, right: Expr) -> Expr {
         Operation::FloatOver => "float_quotient".to_owned(),
         // Part of the name, since a name must say all that a function does.
         Operation::DecimalOver(scale) => format!("quotient_{scale}"),
+        Operation::DecimalTimes(scale) => format!("product_{scale}"),
     };
     let function = Arc::new(ScalarUDF::new_from_impl(Arithmetic { name, operation, signature }));
     Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![left, right]))
@@ -98,7 +102,9 @@ impl Arithmetic {
                 None => plan_err!("{} takes integers", self.name()),
             },
             Operation::FloatOver => Ok(DataType::Float64),
-            Operation::DecimalOver(scale) => Ok(DataType::Decimal128(DIGITS_MAX, scale)),
+            Operation::DecimalOver(scale) | Operation::DecimalTimes(scale) => {
+                Ok(DataType::Decimal128(DIGITS_MAX, scale))
+            }
         }
     }
 }
@@ -117,10 +123,10 @@ impl ScalarUDFImpl for Arithmetic {
         let both = match self.operation {
             Operation::Plus | Operation::Minus | Operation::Times => self.result(arguments)?,
             Operation::FloatOver => DataType::Float64,
-            Operation::DecimalOver(_) => {
+            Operation::DecimalOver(_) | Operation::DecimalTimes(_) => {
                 return match (as_decimal(left), as_decimal(right)) {
                     (Some(left), Some(right)) => Ok(vec![left, right]),
-                    _ => plan_err!("a quotient of {left} and {right} is no decimal"),
+                    _ => plan_err!("{left} and {right} are no decimals"),
                 };
             }
         };
@@ -144,7 +150,20 @@ impl ScalarUDFImpl for Arithmetic {
         let made = match self.operation {
             Operation::Plus | Operation::Minus | Operation::Times => self.integers(left, right, rows)?,
             Operation::FloatOver => float_quotients(&left.to_array(rows)?, &right.to_array(rows)?)?,
-            Operation::DecimalOver(scale) => quotients(&left.to_array(rows)?, &right.to_array(rows)?, scale)?,
+            Operation::DecimalOver(scale) => decimals(
+                &left.to_array(rows)?,
+                &right.to_array(rows)?,
+                scale,
+                |a, b| i32::from(scale) - a + b,
+                quotient,
+            )?,
+            Operation::DecimalTimes(scale) => decimals(
+                &left.to_array(rows)?,
+                &right.to_array(rows)?,
+                scale,
+                |a, b| a + b - i32::from(scale),
+                product,
+            )?,
         };
         match is_scalar {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
@@ -175,19 +194,48 @@ fn float_quotients(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(quotients.collect::<Result<Float64Array>>()?))
 }
 
-fn quotients(left: &ArrayRef, right: &ArrayRef, scale: i8) -> Result<ArrayRef> {
-    let (DataType::Decimal128(_, above), DataType::Decimal128(_, below)) = (left.data_type(), right.data_type()) else {
-        return exec_err!("a quotient takes decimals");
+/// The decimals that an operation makes of two at a scale; `shift` tells its power of ten of theirs.
+fn decimals(
+    left: &ArrayRef,
+    right: &ArrayRef,
+    scale: i8,
+    shift: impl Fn(i32, i32) -> i32,
+    operation: fn(i128, i128, i32) -> Result<i128>,
+) -> Result<ArrayRef> {
+    let (DataType::Decimal128(_, of_left), DataType::Decimal128(_, of_right)) = (left.data_type(), right.data_type())
+    else {
+        return exec_err!("{} and {} are no decimals", left.data_type(), right.data_type());
     };
-    // The value is left · 10^(scale − above + below) / right.
-    let shift = i32::from(scale) - i32::from(*above) + i32::from(*below);
+    let shift = shift(i32::from(*of_left), i32::from(*of_right));
     let (left, right) = (left.as_primitive::<Decimal128Type>(), right.as_primitive::<Decimal128Type>());
     let made = left.iter().zip(right).map(|pair| match pair {
-        (Some(left), Some(right)) => quotient(left, right, shift).map(Some),
+        (Some(left), Some(right)) => operation(left, right, shift).map(Some),
         _ => Ok(None),
     });
     let made = made.collect::<Result<Decimal128Array>>()?;
     Ok(Arc::new(made.with_precision_and_scale(DIGITS_MAX, scale)?))
+}
+
+/// The scale of a product that has no room for all digits behind the point; none if it has.
+pub(crate) fn product_scale(left: &DataType, right: &DataType) -> Option<i8> {
+    let (DataType::Decimal128(of_left, left), DataType::Decimal128(of_right, right)) = (left, right) else {
+        return None;
+    };
+    let (all, digits) = (left.checked_add(*right)?, u32::from(*of_left) + u32::from(*of_right) + 1);
+    if all <= QUOTIENT_SCALE || digits <= u32::from(DIGITS_MAX) {
+        return None;
+    }
+    let before = i32::try_from(digits).ok()? - i32::from(all);
+    let room = i8::try_from(i32::from(DIGITS_MAX) - before).unwrap_or(0);
+    Some(all.min(QUOTIENT_SCALE.max(room)))
+}
+
+/// `left · right / 10^shift`, a half away from zero.
+fn product(left: i128, right: i128, shift: i32) -> Result<i128> {
+    let power = u32::try_from(shift).ok().and_then(|shift| i256::from_i128(10).checked_pow(shift));
+    let whole = i256::from_i128(left).checked_mul(i256::from_i128(right));
+    let made = whole.zip(power).and_then(|(whole, power)| rounded_quotient(whole, power));
+    within_digits(made, "a product")
 }
 
 /// `left · 10^shift / right`, a half away from zero.
@@ -201,16 +249,23 @@ fn quotient(left: i128, right: i128, shift: i32) -> Result<i128> {
         Ok(shift) => power(shift).and_then(|power| Some((above.checked_mul(power)?, below))),
         Err(_) => power(shift.unsigned_abs()).and_then(|power| Some((above, below.checked_mul(power)?))),
     };
-    let made = scaled.and_then(|(above, below)| {
-        let whole = above.checked_div(below)?;
-        let rest = above.checked_rem(below)?;
-        let is_half = rest.wrapping_abs().checked_mul(i256::from_i128(2))? >= below.wrapping_abs();
-        let away = if above.is_negative() == below.is_negative() { i256::ONE } else { i256::MINUS_ONE };
-        if is_half { whole.checked_add(away) } else { Some(whole) }
-    });
+    within_digits(scaled.and_then(|(above, below)| rounded_quotient(above, below)), "a quotient")
+}
+
+/// `above / below`, a half away from zero.
+fn rounded_quotient(above: i256, below: i256) -> Option<i256> {
+    let whole = above.checked_div(below)?;
+    let rest = above.checked_rem(below)?;
+    let is_half = rest.wrapping_abs().checked_mul(i256::from_i128(2))? >= below.wrapping_abs();
+    let away = if above.is_negative() == below.is_negative() { i256::ONE } else { i256::MINUS_ONE };
+    if is_half { whole.checked_add(away) } else { Some(whole) }
+}
+
+/// What the widest decimals have room for.
+fn within_digits(made: Option<i256>, what: &str) -> Result<i128> {
     match made.and_then(i256::to_i128).filter(|made| made.unsigned_abs() < 10_u128.pow(38)) {
         Some(made) => Ok(made),
-        None => exec_err!("numeric field overflow: a quotient has more digits than there is room for: out of range"),
+        None => exec_err!("numeric field overflow: {what} has more digits than there is room for: out of range"),
     }
 }
 
@@ -284,7 +339,9 @@ fn leading((value, scale): (i128, i8)) -> (i32, i32) {
 
 #[cfg(test)]
 mod tests {
-    use super::{quotient, quotient_scale};
+    use arrow::datatypes::DataType;
+
+    use super::{product, product_scale, quotient, quotient_scale};
 
     #[test]
     fn a_quotient_of_constants_has_postgresql_s_digits() {
@@ -292,6 +349,21 @@ mod tests {
         assert_eq!(quotient_scale((1, 0), (20, 1)), 20);
         assert_eq!(quotient_scale((100, 2), (100_000, 0)), 24);
         assert_eq!(quotient_scale((100_000, 0), (1, 0)), 12);
+    }
+
+    #[test]
+    fn a_product_keeps_room_before_its_point() {
+        let decimal = |digits, scale| DataType::Decimal128(digits, scale);
+        let scale = |left, right| product_scale(&left, &right);
+        assert_eq!(scale(decimal(12, 2), decimal(12, 2)), None);
+        assert_eq!(scale(decimal(38, 2), decimal(38, 4)), None);
+        assert_eq!(scale(decimal(24, 16), decimal(24, 16)), Some(21));
+        assert_eq!(scale(decimal(38, 16), decimal(38, 16)), Some(16));
+        assert_eq!(product(15, 10, 2).ok(), Some(2));
+        assert_eq!(product(-15, 10, 2).ok(), Some(-2));
+        assert_eq!(product(14, 10, 2).ok(), Some(1));
+        assert!(product(i128::MAX, i128::MAX, 0).is_err());
+        assert!(product(i128::MIN, i128::MIN, 76).is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{LocalResult, NaiveDateTime, Offset as _, TimeZone as _};
 use chrono_tz::Tz;
 use datafusion_common::{Result, exec_err};
+use relation::unreal;
 use relation::value::{civil_from_days, days_from_civil};
 
 pub(crate) const DAY: i64 = 86_400_000_000;
@@ -16,9 +17,19 @@ pub(crate) const HOUR: i64 = 3_600_000_000;
 pub(crate) const MINUTE: i64 = 60_000_000;
 pub(crate) const SECOND: i64 = 1_000_000;
 
-/// The first and the last timestamp, which stand for never.
+/// The timestamp behind all others.
 pub(crate) const INFINITY: i64 = i64::MAX;
-pub(crate) const MINUS_INFINITY: i64 = i64::MIN;
+/// The timestamp before all others: the first of those that no calendar has.
+pub(crate) const MINUS_INFINITY: i64 = *unreal::INSTANTS.start();
+
+/// The infinity that a timestamp stands for; none for one of a calendar.
+pub(crate) fn infinite(micros: i64) -> Option<i64> {
+    match micros {
+        INFINITY => Some(INFINITY),
+        micros if unreal::is_instant(micros) => Some(MINUS_INFINITY),
+        _ => None,
+    }
+}
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const FULL_MONTHS: [&str; 12] = [
@@ -333,6 +344,7 @@ fn special(text: &str) -> Option<i64> {
 pub(crate) fn parse_date(text: &str) -> Result<i32> {
     let days = match special(text) {
         Some(0) => return Ok(0),
+        Some(MINUS_INFINITY) => return Ok(*unreal::DAYS.start()),
         Some(_) => return exec_err!("dates without end are not supported: \"{text}\""),
         None => said(text).and_then(|said| {
             let (year, month, day) = said.date.ok_or(Wrong::Syntax)?;
@@ -557,8 +569,8 @@ pub(crate) fn micros_of(interval: IntervalMonthDayNano) -> i64 {
 
 /// Adds an interval to a timestamp: months first, by the calendar, then days and time.
 pub(crate) fn plus(micros: i64, interval: IntervalMonthDayNano) -> Option<i64> {
-    if micros == INFINITY || micros == MINUS_INFINITY {
-        return Some(micros);
+    if let Some(infinite) = infinite(micros) {
+        return Some(infinite);
     }
     let mut day = micros.div_euclid(DAY);
     if interval.months != 0 {
@@ -628,6 +640,9 @@ pub(crate) fn time_text(micros: i64) -> String {
 
 /// `2024-03-05`, `0044-03-15 BC`.
 pub(crate) fn date_text(days: i64) -> String {
+    if unreal::is_day(days) {
+        return unreal::SHOWN.to_owned();
+    }
     let (year, month, day) = civil_from_days(days);
     match year {
         1.. => format!("{year:04}-{month:02}-{day:02}"),
@@ -637,10 +652,10 @@ pub(crate) fn date_text(days: i64) -> String {
 
 /// `2024-03-05 14:07:09.25`, with `+00` behind where there is a zone.
 pub(crate) fn timestamp_text(micros: i64, with_zone: bool) -> String {
-    match micros {
-        INFINITY => return "infinity".to_owned(),
-        MINUS_INFINITY => return "-infinity".to_owned(),
-        _ => {}
+    match infinite(micros) {
+        Some(INFINITY) => return "infinity".to_owned(),
+        Some(_) => return unreal::SHOWN.to_owned(),
+        None => {}
     }
     let (year, month, day) = civil_from_days(micros.div_euclid(DAY));
     let shown = if year > 0 { year } else { 1 - year };

@@ -14,6 +14,7 @@ use datafusion_expr::{
 };
 
 use super::arithmetic::{DIGITS_MAX, as_decimal};
+use super::calendar::{INFINITY, infinite};
 use super::forms::decimals_of;
 use super::times::{Part, field, field_scale};
 
@@ -79,7 +80,9 @@ impl ScalarUDFImpl for Extract {
             "extract" => DataType::Decimal128(FIELD_DIGITS, scale),
             _ => DataType::Float64,
         };
-        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        // A timestamp may be one of never.
+        let never = |field: &FieldRef| matches!(field.data_type(), DataType::Timestamp(..));
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable() || never(field));
         Ok(Arc::new(Field::new(self.name, made, nullable)))
     }
 
@@ -96,10 +99,15 @@ impl ScalarUDFImpl for Extract {
     }
 }
 
+/// The fields of times. A timestamp of never has none; its epoch is infinite too, where the type has room for that.
 fn parts(names: &ArrayRef, values: &ArrayRef, wanted: &DataType, rows: usize) -> Result<ArrayRef> {
     let names = names.as_string::<i32>();
+    let never = |row: usize| match values.data_type() {
+        DataType::Timestamp(..) => infinite(values.as_primitive::<TimestampMicrosecondType>().value(row)),
+        _ => None,
+    };
     let part = |row: usize| -> Result<Option<(i128, i8)>> {
-        if names.is_null(row) || values.is_null(row) {
+        if names.is_null(row) || values.is_null(row) || never(row).is_some() {
             return Ok(None);
         }
         let part = match values.data_type() {
@@ -126,6 +134,12 @@ fn parts(names: &ArrayRef, values: &ArrayRef, wanted: &DataType, rows: usize) ->
     for row in 0..rows {
         #[expect(clippy::cast_precision_loss, reason = "date_part gives a float")]
         let value = part(row)?.map(|(digits, scale)| digits as f64 / 10_f64.powi(i32::from(scale)));
+        let has_epoch = names.is_valid(row) && values.is_valid(row) && names.value(row).eq_ignore_ascii_case("epoch");
+        let value = match never(row).filter(|_| has_epoch) {
+            Some(INFINITY) => Some(f64::INFINITY),
+            Some(_) => Some(f64::NEG_INFINITY),
+            None => value,
+        };
         out.append_option(value);
     }
     Ok(Arc::new(out.finish()))

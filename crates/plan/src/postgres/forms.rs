@@ -58,6 +58,13 @@ fn node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 fn formed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    // What is written never fails.
+    if let Expr::TryCast(cast) = &expr
+        && is_text(cast.field.data_type())
+        && cast.expr.get_type(schema).is_ok_and(|from| writes(&from))
+    {
+        return Ok(Transformed::yes(called(ToText::new(), cast.expr.as_ref().clone())));
+    }
     let Expr::Cast(cast) = &expr else { return Ok(Transformed::no(expr)) };
     let Ok((_, from)) = cast.expr.to_field(schema) else { return Ok(Transformed::no(expr)) };
     let to = cast.field.data_type();

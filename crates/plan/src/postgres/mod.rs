@@ -4,13 +4,12 @@
 //!    syntax of its own become calls.
 //! 2. [`operators`] plans operators by the types of their operands.
 //! 3. [`functions`] are in the one registry that models, their upkeep, reads and the oracle share.
-//! 4. [`totals`] gives sums and averages of integers their types, before types are agreed on.
-//! 5. [`forms`] reads and writes texts as PostgreSQL does, after types were agreed on.
+//! 4. [`forms`] reads and writes texts as PostgreSQL does, after types were agreed on.
 //!
 //! Every function here is a function of its arguments alone, never panics, and makes no more than a bounded number of
 //! bytes of a batch.
 
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod build_json;
 mod calendar;
 mod calls;
@@ -24,7 +23,6 @@ mod patterns;
 pub(crate) mod syntax;
 mod texts;
 mod times;
-pub(crate) mod totals;
 pub(crate) mod types;
 
 use std::sync::Arc;

@@ -158,6 +158,10 @@ fn of_numbers(raw: &RawBinaryExpr, left: &DataType, right: &DataType) -> Option<
         Op::Plus if arithmetic::are_integers(left, right) => Some(checked(Operation::Plus)),
         Op::Minus if arithmetic::are_integers(left, right) => Some(checked(Operation::Minus)),
         Op::Multiply if arithmetic::are_integers(left, right) => Some(checked(Operation::Times)),
+        Op::Multiply if left.is_decimal() || right.is_decimal() => {
+            let (left, right) = (arithmetic::as_decimal(left)?, arithmetic::as_decimal(right)?);
+            Some(checked(Operation::DecimalTimes(arithmetic::product_scale(&left, &right)?)))
+        }
         Op::PGOverlap => call("array_has_any", [raw.left.clone(), raw.right.clone()]),
         Op::Divide if is_float(left) || is_float(right) => {
             (left.is_numeric() && right.is_numeric()).then(|| checked(Operation::FloatOver))

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use arrow::datatypes::IntervalMonthDayNano;
 use datafusion_common::{Result, exec_err};
+use relation::unreal;
 use relation::value::{civil_from_days, days_from_civil};
 
 use super::calendar::{
-    DAY, HOUR, INFINITY, MINUS_INFINITY, MINUTE, SECOND, Zone, age, between, day_of, interval, iso_week, micros_of,
-    negated, plus, weekday, zone,
+    DAY, HOUR, INFINITY, MINUS_INFINITY, MINUTE, SECOND, Zone, age, between, day_of, infinite, interval, iso_week,
+    micros_of, negated, plus, weekday, zone,
 };
 use super::calls::Kind::{Bool, Date, Float, Int4, Int8, Interval, Text, Time, Timestamp, TimestampTz};
 use super::calls::{Out, Overload, Row, over, with_optional};
@@ -25,7 +26,39 @@ fn midnight(row: &Row<'_>, at: usize) -> Result<i64> {
 }
 
 fn clock(row: &Row<'_>, day: usize, time: usize) -> Result<i64> {
-    out_of_range(midnight(row, day)?.checked_add(row.time(time)), "timestamp")
+    let midnight = midnight(row, day)?;
+    out_of_range(infinite(midnight).or(midnight.checked_add(row.time(time))), "timestamp")
+}
+
+/// A day so many days later.
+fn later(day: i32, by: i64) -> Result<i64> {
+    if unreal::is_day(i64::from(day)) {
+        return Ok(i64::from(*unreal::DAYS.start()));
+    }
+    let made = i64::from(day).saturating_add(by);
+    // What stands below the days of a calendar must not be met by moving.
+    out_of_range((made >= FIRST_DAY).then_some(made), "date")
+}
+
+/// 4713-11-24 BC, the first day that PostgreSQL has.
+const FIRST_DAY: i64 = -2_440_588;
+
+/// The day, where it is one of a calendar.
+fn real_day(row: &Row<'_>, at: usize) -> Result<i64> {
+    match i64::from(row.date(at)) {
+        day if unreal::is_day(day) => crate::unreal::refused(),
+        day => Ok(day),
+    }
+}
+
+/// The timestamp, where it is one of a calendar.
+fn real(row: &Row<'_>, at: usize) -> Result<i64> {
+    let micros = row.micros(at);
+    match infinite(micros) {
+        None => Ok(micros),
+        Some(INFINITY) => exec_err!("timestamp out of range: infinity cannot be reckoned with"),
+        Some(_) => crate::unreal::refused(),
+    }
 }
 
 /// A time of day so much later or earlier.
@@ -34,8 +67,8 @@ fn turned(time: i64, by: i64) -> i64 {
 }
 
 pub(crate) const PLUS: &[Overload] = &[
-    over(&[Date, Int4], Date, |row, out| out.int(i64::from(row.date(0)) + row.int(1))),
-    over(&[Int4, Date], Date, |row, out| out.int(i64::from(row.date(1)) + row.int(0))),
+    over(&[Date, Int4], Date, |row, out| out.int(later(row.date(0), row.int(1))?)),
+    over(&[Int4, Date], Date, |row, out| out.int(later(row.date(1), row.int(0))?)),
     over(&[Date, Interval], Timestamp, |row, out| out.int(shifted(midnight(row, 0)?, row.interval(1))?)),
     over(&[Interval, Date], Timestamp, |row, out| out.int(shifted(midnight(row, 1)?, row.interval(0))?)),
     over(&[Date, Time], Timestamp, |row, out| out.int(clock(row, 0, 1)?)),
@@ -51,10 +84,10 @@ pub(crate) const PLUS: &[Overload] = &[
 
 pub(crate) const MINUS: &[Overload] = &[
     // Of two ways that cost alike the first is taken: a text beside a time is one like it.
-    over(&[Date, Date], Int4, |row, out| out.int(i64::from(row.date(0)) - i64::from(row.date(1)))),
+    over(&[Date, Date], Int4, |row, out| out.int(real_day(row, 0)? - real_day(row, 1)?)),
     over(&[Timestamp, Timestamp], Interval, difference),
     over(&[TimestampTz, TimestampTz], Interval, difference),
-    over(&[Date, Int4], Date, |row, out| out.int(i64::from(row.date(0)) - row.int(1))),
+    over(&[Date, Int4], Date, |row, out| out.int(later(row.date(0), -row.int(1))?)),
     over(&[Date, Interval], Timestamp, |row, out| out.int(shifted(midnight(row, 0)?, opposite(row, 1)?)?)),
     over(&[Timestamp, Interval], Timestamp, |row, out| out.int(shifted(row.micros(0), opposite(row, 1)?)?)),
     over(&[TimestampTz, Interval], TimestampTz, |row, out| out.int(shifted(row.micros(0), opposite(row, 1)?)?)),
@@ -87,7 +120,7 @@ fn opposite(row: &Row<'_>, at: usize) -> Result<IntervalMonthDayNano> {
 }
 
 fn difference(row: &Row<'_>, out: &mut Out) -> Result<()> {
-    out.interval(out_of_range(between(row.micros(0), row.micros(1)), "interval")?)
+    out.interval(out_of_range(between(real(row, 0)?, real(row, 1)?), "interval")?)
 }
 
 fn sum(a: IntervalMonthDayNano, b: IntervalMonthDayNano) -> Result<IntervalMonthDayNano> {
@@ -126,20 +159,24 @@ pub(crate) const LENGTH: &[Overload] = &[over(&[Interval], Int8, |row, out| {
 
 pub(crate) const AGE: &[Overload] = &[
     over(&[Timestamp, Timestamp], Interval, |row, out| {
-        out.interval(out_of_range(age(row.micros(0), row.micros(1)), "interval")?)
+        out.interval(out_of_range(age(real(row, 0)?, real(row, 1)?), "interval")?)
     }),
     over(&[TimestampTz, TimestampTz], Interval, |row, out| {
-        out.interval(out_of_range(age(row.micros(0), row.micros(1)), "interval")?)
+        out.interval(out_of_range(age(real(row, 0)?, real(row, 1)?), "interval")?)
     }),
 ];
 
 pub(crate) const TIMEZONE: &[Overload] = &[
     over(&[Text, TimestampTz], Timestamp, |row, out| {
         let at = row.micros(1);
+        if let Some(infinite) = infinite(at) {
+            return out.int(infinite);
+        }
         out.int(out_of_range(at.checked_add(known_zone(row.text(0))?.offset_at(at)), "timestamp")?)
     }),
-    over(&[Text, Timestamp], TimestampTz, |row, out| {
-        out.int(out_of_range(known_zone(row.text(0))?.instant(row.micros(1)), "timestamp")?)
+    over(&[Text, Timestamp], TimestampTz, |row, out| match infinite(row.micros(1)) {
+        Some(infinite) => out.int(infinite),
+        None => out.int(out_of_range(known_zone(row.text(0))?.instant(row.micros(1)), "timestamp")?),
     }),
 ];
 
@@ -157,6 +194,9 @@ pub(crate) const TRUNC: &[Overload] = &[
     over(&[Text, TimestampTz], TimestampTz, |row, out| out.int(truncated(row.text(0), row.micros(1))?)),
     over(&[Text, TimestampTz, Text], TimestampTz, |row, out| {
         let (at, zone) = (row.micros(1), known_zone(row.text(2))?);
+        if let Some(infinite) = infinite(at) {
+            return out.int(infinite);
+        }
         let local = out_of_range(at.checked_add(zone.offset_at(at)), "timestamp")?;
         out.int(out_of_range(zone.instant(truncated(row.text(0), local)?), "timestamp")?)
     }),
@@ -173,8 +213,8 @@ fn lower(word: &str) -> Cow<'_, str> {
 
 /// The beginning of the unit that a time falls into.
 fn truncated(unit: &str, micros: i64) -> Result<i64> {
-    if micros == INFINITY || micros == MINUS_INFINITY {
-        return Ok(micros);
+    if let Some(infinite) = infinite(micros) {
+        return Ok(infinite);
     }
     let days = micros.div_euclid(DAY);
     let of = |size: i64| micros.div_euclid(size).checked_mul(size);
@@ -225,15 +265,22 @@ fn truncated_interval(unit: &str, value: IntervalMonthDayNano) -> Result<Interva
 pub(crate) const BIN: &[Overload] = &[
     over(&[Interval, Timestamp, Timestamp], Timestamp, bin),
     over(&[Interval, TimestampTz, TimestampTz], TimestampTz, bin),
+    // As a courtesy: bins that begin with 1970.
+    over(&[Interval, Timestamp], Timestamp, bin),
+    over(&[Interval, TimestampTz], TimestampTz, bin),
 ];
 
 fn bin(row: &Row<'_>, out: &mut Out) -> Result<()> {
-    let (stride, at, origin) = (row.interval(0), row.micros(1), row.micros(2));
+    let origin = if row.len() > 2 { real(row, 2)? } else { 0 };
+    let (stride, at) = (row.interval(0), row.micros(1));
     if stride.months != 0 {
         return exec_err!("timestamps cannot be binned into intervals containing months or years");
     }
     let size = i64::from(stride.days).checked_mul(DAY).and_then(|days| days.checked_add(micros_of(stride)));
     let Some(size) = size.filter(|size| *size > 0) else { return exec_err!("stride must be greater than zero") };
+    if let Some(infinite) = infinite(at) {
+        return out.int(infinite);
+    }
     let made = at.checked_sub(origin).and_then(|span| span.div_euclid(size).checked_mul(size)?.checked_add(origin));
     out.int(out_of_range(made, "timestamp")?)
 }
@@ -249,8 +296,8 @@ fn rounded(micros: i64, digits: i64) -> Result<i64> {
     let Some(cut) = u32::try_from(digits).ok().and_then(|digits| 6_u32.checked_sub(digits.min(6))) else {
         return exec_err!("a precision must not be negative");
     };
-    if micros == INFINITY || micros == MINUS_INFINITY {
-        return Ok(micros);
+    if let Some(infinite) = infinite(micros) {
+        return Ok(infinite);
     }
     let unit = 10_i64.pow(cut);
     let away = if micros < 0 { -unit / 2 } else { unit / 2 };
@@ -258,9 +305,9 @@ fn rounded(micros: i64, digits: i64) -> Result<i64> {
 }
 
 pub(crate) const ISFINITE: &[Overload] = &[
-    over(&[Date], Bool, |_, out| out.bool(true)),
-    over(&[Timestamp], Bool, |row, out| out.bool(row.micros(0) != INFINITY && row.micros(0) != MINUS_INFINITY)),
-    over(&[TimestampTz], Bool, |row, out| out.bool(row.micros(0) != INFINITY && row.micros(0) != MINUS_INFINITY)),
+    over(&[Date], Bool, |row, out| out.bool(!unreal::is_day(i64::from(row.date(0))))),
+    over(&[Timestamp], Bool, |row, out| out.bool(infinite(row.micros(0)).is_none())),
+    over(&[TimestampTz], Bool, |row, out| out.bool(infinite(row.micros(0)).is_none())),
     over(&[Interval], Bool, |_, out| out.bool(true)),
 ];
 

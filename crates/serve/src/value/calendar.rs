@@ -86,7 +86,6 @@ pub(crate) fn time(out: &mut BytesMut, us: i64) {
 pub(crate) fn timestamp(out: &mut BytesMut, us: i64, separator: char, zone: &str) {
     match us {
         i64::MAX => return out.extend_from_slice(b"infinity"),
-        i64::MIN => return out.extend_from_slice(unreal::SHOWN.as_bytes()),
         us if unreal::is_instant(us) => return out.extend_from_slice(unreal::SHOWN.as_bytes()),
         _ => {}
     }
