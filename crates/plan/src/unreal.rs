@@ -28,7 +28,7 @@ use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature, Volatility, cast,
 };
 use datafusion_optimizer::AnalyzerRule;
 use relation::unreal;
@@ -76,8 +76,8 @@ enum Change {
 /// One expression whose parts are right already.
 fn rewritten(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let change = match &mut expr {
-        Expr::Cast(cast) => of_cast(&mut cast.expr, cast.field.data_type(), schema, Change::fails)?,
-        Expr::TryCast(cast) => of_cast(&mut cast.expr, cast.field.data_type(), schema, |expr, _| Change::null(expr))?,
+        Expr::Cast(to) => of_cast(&mut to.expr, to.field.data_type(), schema, Change::fails)?,
+        Expr::TryCast(to) => of_cast(&mut to.expr, to.field.data_type(), schema, |expr, _| Change::null(expr))?,
         Expr::ScalarFunction(call) => of_function(call, schema),
         _ => Change::Nothing,
     };
@@ -125,7 +125,11 @@ fn of_cast(
         // The functions that write texts know them.
         (_, Utf8 | LargeUtf8 | Utf8View) => Change::Nothing,
         (Timestamp(_, zone), Date32) if in_utc(&zone) => Change::Is(called(Work::Day, vec![std::mem::take(from)])),
-        (Date32, Timestamp(TimeUnit::Microsecond, zone)) if in_utc(zone) => Change::Nothing,
+        (Date32, Timestamp(TimeUnit::Microsecond, None)) => Change::Nothing,
+        (Date32, Timestamp(TimeUnit::Microsecond, Some(zone))) if &**zone == "UTC" => {
+            let midnight = cast(std::mem::take(from), Timestamp(TimeUnit::Microsecond, None));
+            Change::Is(called(Work::InUtc, vec![midnight]))
+        }
         (Timestamp(_, None), Timestamp(TimeUnit::Microsecond, Some(zone))) if &**zone == "UTC" => {
             Change::Is(called(Work::InUtc, vec![std::mem::take(from)]))
         }
