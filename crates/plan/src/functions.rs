@@ -3,7 +3,7 @@
 //! They are DataFusion's, with these exceptions: `sum` and `avg` over floats are ours ([`crate::exact`]), because
 //! DataFusion's depend on the order of the rows and cannot take a row back, and so is `avg` over decimals, which is rounded
 //! and not cut; `to_char` ([`crate::to_char`]) has PostgreSQL's templates, and what means something else in PostgreSQL is in
-//! [`crate::postgres`].
+//! [`crate::postgres`]. Ranks are bigint ([`crate::ranks`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
-use crate::{exact, postgres, to_char};
+use crate::{exact, postgres, ranks, to_char};
 
 /// All functions, by name and by alias, in lower case.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Functions {
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
         let aggregate =
             datafusion_functions_aggregate::all_default_aggregate_functions().into_iter().map(exact::replace);
-        let window = datafusion_functions_window::all_default_window_functions();
+        let window = datafusion_functions_window::all_default_window_functions().into_iter().map(ranks::replace);
         Self {
             scalar: by_name(scalar, |f| (f.name().to_owned(), f.aliases().to_vec())),
             higher_order: by_name(higher_order, |f| (f.name().to_owned(), f.aliases().to_vec())),

@@ -11,14 +11,14 @@ use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
-use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit};
+use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit, not, when};
 
 use crate::rounding::Rounding;
 use crate::zero::{of_membership, one_zero};
 
 /// What the analyser must be given (`Analyzer::add_function_rewrite`) wherever SQL is planned.
 pub fn rewrites() -> Vec<Arc<dyn FunctionRewrite + Send + Sync>> {
-    vec![Arc::new(Microseconds), Arc::new(Zeros), Arc::new(DecimalPlaces), Arc::new(Rounding)]
+    vec![Arc::new(Microseconds), Arc::new(Zeros), Arc::new(DecimalPlaces), Arc::new(Rounding), Arc::new(Flags)]
 }
 
 #[derive(Debug)]
@@ -41,6 +41,32 @@ impl FunctionRewrite for Microseconds {
             }
             _ => false,
         };
+        Ok(Transformed::new_transformed(expr, changed))
+    }
+}
+
+/// `concat` writes a boolean by its letter, where a cast writes the word.
+#[derive(Debug)]
+struct Flags;
+
+impl FunctionRewrite for Flags {
+    fn name(&self) -> &str {
+        "flags"
+    }
+
+    fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let Expr::ScalarFunction(call) = &mut expr else { return Ok(Transformed::no(expr)) };
+        if !matches!(call.func.name(), "concat" | "concat_ws") {
+            return Ok(Transformed::no(expr));
+        }
+        let mut changed = false;
+        for argument in &mut call.args {
+            if argument.get_type(schema).is_ok_and(|own| own == DataType::Boolean) {
+                let flag = std::mem::take(argument);
+                *argument = when(flag.clone(), lit("t")).when(not(flag), lit("f")).end()?;
+                changed = true;
+            }
+        }
         Ok(Transformed::new_transformed(expr, changed))
     }
 }

@@ -187,7 +187,7 @@ impl Catalog {
 }
 
 /// A name as it must be written in SQL.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain { name.to_owned() } else { format!("\"{name}\"") }
 }

@@ -11,6 +11,8 @@ use datafusion::sql::sqlparser::parser::ParserError;
 pub mod code {
     pub const SYNTAX: &str = "42601";
     pub const UNKNOWN_TABLE: &str = "42P01";
+    pub const UNKNOWN_SCHEMA: &str = "3F000";
+    pub const UNKNOWN_NAME: &str = "42704";
     pub const UNKNOWN_COLUMN: &str = "42703";
     pub const AMBIGUOUS_COLUMN: &str = "42702";
     pub const UNKNOWN_FUNCTION: &str = "42883";

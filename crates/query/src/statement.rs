@@ -6,9 +6,8 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
-    self, FunctionArguments, ObjectName, SelectItem, SetExpr, Visit as _, VisitMut, Visitor, VisitorMut,
+    self, FunctionArguments, ObjectName, SelectItem, SetExpr, Visit, VisitMut, Visitor, VisitorMut,
 };
-use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate};
 
@@ -16,6 +15,7 @@ use plan::shape::Unparsed;
 
 use crate::error::{Error, Result, code, syntax};
 use crate::output;
+use crate::pg_catalog::is_system_table;
 
 /// Nested parentheses and the like that a statement may have.
 const NESTING_MAX: usize = 250;
@@ -129,6 +129,10 @@ fn parsed(sql: &str) -> Result<Vec<Statement>> {
             .detail(what)
             .hint("Split it into several statements, or put what it lists into a table and join that."),
     })?;
+    let mut trees = trees;
+    for tree in trees.iter_mut().filter(|tree| Visit::visit(*tree, &mut CatalogTables).is_continue()) {
+        let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Registered);
+    }
     let trees = if trees.iter().any(reads_catalog) { rewritten(sql, trees) } else { trees };
     let statement = |tree| Statement { kind: kind(&tree), reads_catalog: reads_catalog(&tree), tree: adapted(tree) };
     Ok(trees.into_iter().map(statement).collect())
@@ -175,6 +179,91 @@ fn adapted(tree: ast::Statement) -> ast::Statement {
     let mut tree = StripCollate.rewrite(tree);
     let ControlFlow::Continue(()) = VisitMut::visit(&mut tree, &mut CurrentSchema);
     tree
+}
+
+/// `'orders'::regclass` and `23::regtype`: the oid where it is compared, the name where it is shown.
+struct Registered;
+
+impl VisitorMut for Registered {
+    type Break = Infallible;
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Infallible> {
+        let ast::Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
+        let name = data_type.to_string().to_lowercase();
+        let made = match name.as_str() {
+            "regclass" | "regtype" => called(&format!("{name}in"), inner.as_ref().clone()),
+            "text" | "varchar" | "name" => match shown(inner) {
+                Some((_, made)) => made,
+                None => return ControlFlow::Continue(()),
+            },
+            // It is one.
+            "oid" if shown(inner).is_some() => ast::Expr::Nested(inner.clone()),
+            _ => return ControlFlow::Continue(()),
+        };
+        *expr = made;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Infallible> {
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            for item in &mut select.projection {
+                match item {
+                    SelectItem::ExprWithAlias { expr, .. } => {
+                        if let Some((_, made)) = shown(expr) {
+                            *expr = made;
+                        }
+                    }
+                    SelectItem::UnnamedExpr(expr) => {
+                        if let Some((alias, expr)) = shown(expr).or_else(|| headed(expr)) {
+                            *item = SelectItem::ExprWithAlias { expr, alias: ast::Ident::new(alias) };
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The type and the shown name of what names a table or a type.
+fn shown(expr: &ast::Expr) -> Option<(&'static str, ast::Expr)> {
+    let ast::Expr::Function(function) = expr else { return None };
+    let (name, out) = match function.name.to_string().as_str() {
+        "regclassin" => ("regclass", "regclassout"),
+        "regtypein" => ("regtype", "regtypeout"),
+        _ => return None,
+    };
+    Some((name, called(out, expr.clone())))
+}
+
+/// The heading of what is a name's oid or its text by a further cast.
+fn headed(expr: &ast::Expr) -> Option<(&'static str, ast::Expr)> {
+    let heading = match expr {
+        ast::Expr::Nested(inner) => shown(inner).map(|_| "oid"),
+        ast::Expr::Function(function) => match function.name.to_string().as_str() {
+            "regclassout" => Some("regclass"),
+            "regtypeout" => Some("regtype"),
+            _ => None,
+        },
+        _ => None,
+    };
+    heading.map(|heading| (heading, expr.clone()))
+}
+
+fn called(name: &str, argument: ast::Expr) -> ast::Expr {
+    let argument = ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument));
+    let list = ast::FunctionArgumentList { duplicate_treatment: None, args: vec![argument], clauses: vec![] };
+    ast::Expr::Function(ast::Function {
+        name: ObjectName::from(vec![ast::Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
 }
 
 /// Client programs' questions to the catalogue, brought into a form that DataFusion plans.
@@ -271,15 +360,7 @@ impl Visitor for CatalogReads {
     type Break = ();
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
-        let mut parts = name.0.iter().rev().filter_map(|part| part.as_ident()).map(|ident| ident.value.as_str());
-        let (table, schema) = (parts.next().unwrap_or_default(), parts.next());
-        let named = match schema {
-            Some(schema) => {
-                schema.eq_ignore_ascii_case("pg_catalog") || schema.eq_ignore_ascii_case("information_schema")
-            }
-            None => PG_CATALOG_TABLES.iter().any(|known| known.eq_ignore_ascii_case(table)),
-        };
-        if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        of_catalog(name)
     }
 
     fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
@@ -290,4 +371,25 @@ impl Visitor for CatalogReads {
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+/// Whether a statement reads a table of the catalogue.
+struct CatalogTables;
+
+impl Visitor for CatalogTables {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        of_catalog(name)
+    }
+}
+
+fn of_catalog(name: &ObjectName) -> ControlFlow<()> {
+    let mut parts = name.0.iter().rev().filter_map(|part| part.as_ident()).map(|ident| ident.value.as_str());
+    let (table, schema) = (parts.next().unwrap_or_default(), parts.next());
+    let named = match schema {
+        Some(schema) => schema.eq_ignore_ascii_case("pg_catalog") || schema.eq_ignore_ascii_case("information_schema"),
+        None => is_system_table(&table.to_lowercase()),
+    };
+    if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -18,6 +18,13 @@ impl fmt::Display for TableId {
     }
 }
 
+/// The key of a field's metadata under which the name of its type stands, where Arrow has no type of its own for it.
+pub const TYPE_NAME: &str = "tidemill.type";
+/// The key under which Arrow's own extension types stand.
+pub const EXTENSION: &str = "ARROW:extension:name";
+/// The name of [`DataType::Json`].
+pub const JSON: &str = "json";
+
 /// The types a column can have.
 ///
 /// Each has exactly one Arrow type ([`DataType::to_arrow`]); other Arrow types are widened on the way in
@@ -69,6 +76,17 @@ impl DataType {
             Self::Time => Arrow::Time64(TimeUnit::Microsecond),
             Self::Timestamp => Arrow::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => Arrow::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
+        }
+    }
+
+    /// A field of this type's Arrow type under the name of the type, where Arrow has no type of its own for it.
+    pub fn named(self, field: Field) -> Field {
+        match self {
+            Self::Json => {
+                let name = [(TYPE_NAME.to_owned(), JSON.to_owned()), (EXTENSION.to_owned(), "arrow.json".to_owned())];
+                field.with_metadata(name.into())
+            }
+            _ => field,
         }
     }
 
@@ -218,7 +236,8 @@ impl Schema {
 
     /// The schema as Arrow sees it.
     pub fn to_arrow(&self) -> SchemaRef {
-        let fields = self.columns.iter().map(|c| Field::new(&c.name, c.data_type.to_arrow(), c.nullable));
+        let fields =
+            self.columns.iter().map(|c| c.data_type.named(Field::new(&c.name, c.data_type.to_arrow(), c.nullable)));
         Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
+use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::SchemaRef;
 use relation::columns::{RowEncoder, decode};
 use relation::key::{KeyEncoder, Order, hash128};
@@ -255,7 +255,10 @@ impl TopKOp {
         let batch = decode(encoded, &self.layout, &columns, &schema)?;
         let mut arrays: Vec<ArrayRef> = batch.columns().to_vec();
         if self.numbered {
-            arrays.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|moved| moved.number))));
+            let number =
+                |moved: &Moved| i64::try_from(moved.number).map_err(|_| relation::Error::Overflow("row_number"));
+            arrays
+                .push(Arc::new(rows.iter().map(number).collect::<std::result::Result<Int64Array, relation::Error>>()?));
         }
         let weights = rows.iter().map(|moved| moved.weight).collect();
         Ok(Delta::new(relation::columns::batch(&self.schema, arrays, rows.len())?, weights))

@@ -10,6 +10,7 @@ use relation::DataType;
 use super::{Lowering, Result, column};
 use crate::filtered::in_order;
 use crate::flow::{NodeId, column_name};
+use crate::postgres::types;
 use crate::refusal::Refusal;
 
 /// Where the columns of an expression come from: plans with the nodes that they were lowered to, one after the other.
@@ -98,6 +99,9 @@ impl Lowering<'_> {
 
     /// Our type for a field of a plan.
     pub(super) fn canonical(&self, field: &Field) -> Result<DataType> {
+        if matches!(types::own_name(field), Some(types::JSON | types::JSONB)) {
+            return Ok(DataType::Json);
+        }
         DataType::from_arrow(field.data_type()).map_err(|_| {
             Refusal::cannot_keep(format!(
                 "Column \"{}\" would be of type {}, which no column can hold.",

@@ -145,7 +145,13 @@ impl<'a> Lowering<'a> {
         for (i, field) in union.schema.fields().iter().enumerate() {
             let kinds: Vec<DataType> = inputs.iter().map(|&input| self.columns(input)[i].data_type).collect();
             let same = kinds.iter().all(|kind| *kind == kinds[0]);
-            let data_type = if same { kinds[0] } else { self.canonical(field)? };
+            // A union of documents and other texts is one of texts.
+            let texts = kinds.iter().all(|kind| matches!(kind, DataType::Text | DataType::Json));
+            let data_type = match (same, texts) {
+                (true, _) => kinds[0],
+                (false, true) => DataType::Text,
+                (false, false) => self.canonical(field)?,
+            };
             let nullable = inputs.iter().any(|&input| self.columns(input)[i].nullable);
             columns.push(Column { name: field.name().clone(), data_type, nullable });
         }

@@ -221,7 +221,7 @@ impl Lowering<'_> {
 }
 
 fn number_column(name: &str) -> Column {
-    Column { name: name.to_owned(), data_type: DataType::UInt64, nullable: false }
+    Column { name: name.to_owned(), data_type: DataType::Int64, nullable: false }
 }
 
 fn window_function(expr: &Expr) -> Option<&WindowFunction> {

@@ -180,6 +180,55 @@ pub(crate) const ARRAY_LENGTH: &[Overload] = &[over(&[Json], Int4, |row, out| ma
     _ => exec_err!("cannot get array length of a scalar"),
 })];
 
+pub(crate) const ELEMENTS: &[Overload] =
+    &[over(&[Json], Texts, |row, out| listed(out, elements(&parse(row.text(0))?)?, |node| Some(node.written(false))))];
+
+pub(crate) const ELEMENTS_TEXT: &[Overload] =
+    &[over(&[Json], Texts, |row, out| listed(out, elements(&parse(row.text(0))?)?, |node| node.as_text(false)))];
+
+pub(crate) const KEYS: &[Overload] = &[over(&[Json], Texts, |row, out| {
+    let node = parse(row.text(0))?;
+    let keys: Vec<Option<&str>> = fields(&node)?.into_iter().map(|(key, _)| Some(key)).collect();
+    out.texts(&keys)
+})];
+
+pub(crate) const VALUES: &[Overload] = &[over(&[Json], Texts, |row, out| {
+    let node = parse(row.text(0))?;
+    listed(out, fields(&node)?.into_iter().map(|(_, node)| node), |node| Some(node.written(false)))
+})];
+
+pub(crate) const VALUES_TEXT: &[Overload] = &[over(&[Json], Texts, |row, out| {
+    let node = parse(row.text(0))?;
+    listed(out, fields(&node)?.into_iter().map(|(_, node)| node), |node| node.as_text(false))
+})];
+
+fn elements<'n, 'a>(node: &'n Node<'a>) -> Result<&'n [Node<'a>]> {
+    match &node.value {
+        Value::Array(elements) => Ok(elements),
+        Value::Object(_) => exec_err!("cannot extract elements from an object"),
+        _ => exec_err!("cannot extract elements from a scalar"),
+    }
+}
+
+/// The fields of an object as they are written.
+fn fields<'n, 'a>(node: &'n Node<'a>) -> Result<Vec<(&'n str, &'n Node<'a>)>> {
+    let fields = match &node.value {
+        Value::Object(fields) => fields,
+        Value::Array(_) => return exec_err!("cannot deconstruct an array as an object"),
+        _ => return exec_err!("cannot deconstruct a scalar"),
+    };
+    Ok(fields.iter().map(|(key, node)| (key.as_str(), node)).collect())
+}
+
+fn listed<'n, 'a: 'n>(
+    out: &mut Out,
+    nodes: impl IntoIterator<Item = &'n Node<'a>>,
+    text: impl Fn(&Node<'a>) -> Option<String>,
+) -> Result<()> {
+    let texts: Vec<Option<String>> = nodes.into_iter().map(text).collect();
+    out.texts(&texts.iter().map(Option::as_deref).collect::<Vec<_>>())
+}
+
 pub(crate) const STRIP_NULLS: &[Overload] = &[over(&[Json], Json, |row, out| {
     fn stripped(node: &mut Node<'_>) {
         match &mut node.value {

@@ -52,7 +52,7 @@ impl VisitorMut for Meaning {
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let Some(made) = series_table(factor) {
+        if let Some(made) = series_table(factor).or_else(|| rows_table(factor)) {
             *factor = made;
         }
         ControlFlow::Continue(())
@@ -157,12 +157,71 @@ fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
     Some(TableFactor::Derived { lateral: false, subquery, alias, sample: None })
 }
 
+/// Functions that make rows of what they are given: the lists by whose elements they stand, under which names, and the type
+/// of an element where it is no text. Where it has no name, it goes by the table's alias.
+const ROWS: [(&str, &[RowsOf]); 12] = [
+    ("json_array_elements", &[RowsOf { list: "json_elements", name: Some("value"), data_type: Some("json") }]),
+    ("jsonb_array_elements", &[RowsOf { list: "json_elements", name: Some("value"), data_type: Some("jsonb") }]),
+    ("json_array_elements_text", &[RowsOf { list: "json_elements_text", name: Some("value"), data_type: None }]),
+    ("jsonb_array_elements_text", &[RowsOf { list: "json_elements_text", name: Some("value"), data_type: None }]),
+    ("json_object_keys", &[RowsOf { list: "json_keys", name: None, data_type: None }]),
+    ("jsonb_object_keys", &[RowsOf { list: "json_keys", name: None, data_type: None }]),
+    ("json_each", &[KEYS, RowsOf { list: "json_values", name: Some("value"), data_type: Some("json") }]),
+    ("jsonb_each", &[KEYS, RowsOf { list: "json_values", name: Some("value"), data_type: Some("jsonb") }]),
+    ("json_each_text", &[KEYS, RowsOf { list: "json_values_text", name: Some("value"), data_type: None }]),
+    ("jsonb_each_text", &[KEYS, RowsOf { list: "json_values_text", name: Some("value"), data_type: None }]),
+    ("regexp_split_to_table", &[RowsOf { list: "regexp_split_to_array", name: None, data_type: None }]),
+    ("string_to_table", &[RowsOf { list: "string_to_array", name: None, data_type: None }]),
+];
+
+const KEYS: RowsOf = RowsOf { list: "json_keys", name: Some("key"), data_type: None };
+
+struct RowsOf {
+    list: &'static str,
+    name: Option<&'static str>,
+    data_type: Option<&'static str>,
+}
+
+/// Such a function in FROM.
+fn rows_table(factor: &mut TableFactor) -> Option<TableFactor> {
+    let TableFactor::Table { name, alias, args: Some(arguments), .. } = factor else { return None };
+    let [part] = &name.0[..] else { return None };
+    let called = part.as_ident()?.value.to_lowercase();
+    let (_, columns) = ROWS.iter().find(|(known, _)| *known == called)?;
+    let arguments = arguments.args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let whole = alias.as_ref().map_or(called.as_str(), |alias| alias.name.value.as_str());
+    let column = |of: &RowsOf| {
+        let cast = of.data_type.map_or_else(String::new, |data_type| format!("::{data_type}"));
+        let name = Ident::with_quote('"', of.name.unwrap_or(whole));
+        format!("unnest({}({arguments})){cast} as {name}", of.list)
+    };
+    let sql = format!("select {}", columns.iter().map(column).collect::<Vec<_>>().join(", "));
+    let parsed = Parser::parse_sql(&settings::dialect(), &sql).ok()?.pop()?;
+    let Statement::Query(subquery) = parsed else { return None };
+    let alias = alias.take().or_else(|| {
+        let name = Ident::with_quote('"', called.as_str());
+        Some(TableAlias { explicit: true, name, columns: vec![], at: None })
+    });
+    Some(TableFactor::Derived { lateral: false, subquery, alias, sample: None })
+}
+
 /// The function that makes rows of its own.
 const SERIES: &str = "generate_series";
 
 /// `generate_series` in a list of results stands for rows.
 fn series(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
+    // So does what makes rows of one list.
+    if let Some((_, [only])) = ROWS.iter().find(|(name, _)| is_call(function, name)) {
+        let list = renamed(function.clone(), only.list);
+        let rows = call("unnest", vec![list]);
+        *expr = match only.data_type {
+            Some("jsonb") => plain_cast(rows, DataType::JSONB),
+            Some(_) => plain_cast(rows, DataType::JSON),
+            None => rows,
+        };
+        return;
+    }
     if !is_call(function, SERIES) {
         return;
     }

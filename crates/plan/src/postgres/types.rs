@@ -3,13 +3,10 @@
 //! json, jsonb, varchar and char are texts for the engine, and by their name for a client.
 
 use arrow::datatypes::{DataType, Field};
+use relation::schema::EXTENSION;
 
-/// The key of a field's metadata under which the name stands.
-pub(crate) const KEY: &str = "tidemill.type";
-/// The key under which Arrow's own extension types stand.
-const EXTENSION: &str = "ARROW:extension:name";
+pub(crate) use relation::schema::{JSON, TYPE_NAME as KEY};
 
-pub(crate) const JSON: &str = "json";
 pub(crate) const JSONB: &str = "jsonb";
 pub(crate) const VARCHAR: &str = "varchar";
 pub(crate) const CHAR: &str = "bpchar";

@@ -10,17 +10,36 @@ use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, new_null_array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion_pg_catalog::pg_catalog::{array_bounds_udf, format_type, has_privilege_udf, quote_ident_udf};
 
+use relation::schema::TYPE_NAME;
+
+use crate::error::Error;
+use crate::pg_catalog::registered::{class_in, class_oid, class_out, type_in, type_oid, type_out};
+use crate::pg_catalog::relations::Listed;
 use crate::pg_catalog::{DATABASE, Names, OWNER};
 
 /// What the connection says about itself.
 const VERSION: &str = "PostgreSQL 15.0 (Tidemill)";
+
+/// Functions whose texts are of the type `name`.
+const NAMES: [&str; 10] = [
+    "current_user",
+    "session_user",
+    "current_role",
+    "user",
+    "current_database",
+    "current_catalog",
+    "current_schema",
+    "pg_get_userbyid",
+    "pg_encoding_to_char",
+    "pg_client_encoding",
+];
 
 type Eval = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
 
@@ -33,6 +52,12 @@ pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Na
         "current_schema" => text(name, names()?.search_path.first().map_or("public", String::as_str)),
         "current_schemas" => current_schemas(names()?),
         "current_setting" => current_setting(names()?),
+        "to_regclass" => registered(name, names()?, |names, name| Ok(class_oid(names, name))),
+        "regclassin" => registered(name, names()?, |names, name| class_in(names, name).map(Some)),
+        "regclassout" => by_oid(name, DataType::Utf8, names()?, |names, oid| Found::Text(Some(class_out(names, oid)))),
+        "to_regtype" => registered(name, names()?, |_, name| Ok(type_oid(name))),
+        "regtypein" => registered(name, names()?, |_, name| type_in(name).map(Some)),
+        "regtypeout" => by_oid(name, DataType::Utf8, names()?, |_, oid| Found::Text(Some(type_out(oid)))),
         "pg_get_userbyid" => text(name, OWNER),
         "pg_table_is_visible" => by_oid(name, DataType::Boolean, names()?, visible),
         "pg_get_indexdef" => by_oid(name, DataType::Utf8, names()?, index_definition),
@@ -44,7 +69,7 @@ pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Na
         | "pg_collation_is_visible"
         | "pg_relation_is_publishable" => flag(name, true),
         "pg_is_in_recovery" | "pg_is_other_temp_schema" => flag(name, false),
-        "pg_encoding_to_char" => text(name, "UTF8"),
+        "pg_encoding_to_char" | "pg_client_encoding" => text(name, "UTF8"),
         "pg_backend_pid" => number(name, 1),
         "pg_my_temp_schema" => number(name, 0),
         "pg_relation_size"
@@ -89,10 +114,7 @@ fn visible(names: &Names, oid: i32) -> Found {
 }
 
 fn index_definition(names: &Names, oid: i32) -> Found {
-    Found::Text(names.indexed(oid).map(|table| {
-        let (index, columns) = (table.index_name(), table.key_names());
-        format!("CREATE UNIQUE INDEX {index} ON {} USING btree ({columns})", table.name)
-    }))
+    Found::Text(names.indexed(oid).map(Listed::index_definition))
 }
 
 fn constraint_definition(names: &Names, oid: i32) -> Found {
@@ -137,6 +159,22 @@ fn oids(arguments: &[ArrayRef], rows: usize) -> Result<Int32Array> {
     Ok(cast(first, &DataType::Int32)?.as_primitive::<Int32Type>().clone())
 }
 
+/// The oids of names; what is an oid already stays one.
+fn registered(name: &str, names: Arc<Names>, find: fn(&Names, &str) -> crate::error::Result<Option<i32>>) -> ScalarUDF {
+    udf(name, DataType::Int32, move |arguments, rows| {
+        let Some(first) = arguments.first() else { return Ok(new_null_array(&DataType::Int32, rows)) };
+        if first.data_type().is_integer() {
+            return Ok(Arc::new(oids(arguments, rows)?));
+        }
+        let asked = cast(first, &DataType::Utf8)?;
+        let found = asked.as_string::<i32>().iter().map(|name| match name {
+            Some(name) => find(&names, name).map_err(Error::into_datafusion),
+            None => Ok(None),
+        });
+        Ok(Arc::new(found.collect::<Result<Int32Array>>()?))
+    })
+}
+
 fn current_schemas(names: Arc<Names>) -> ScalarUDF {
     let output = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
     let eval = move |arguments: &[ArrayRef], rows: usize| {
@@ -153,19 +191,35 @@ fn current_schemas(names: Arc<Names>) -> ScalarUDF {
 }
 
 /// Settings that clients look at; the connection keeps those that can be changed.
+pub(crate) fn settings(names: &Names) -> Vec<(&'static str, String)> {
+    let fixed = [
+        ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"),
+        ("TimeZone", "UTC"),
+        ("client_encoding", "UTF8"),
+        ("default_transaction_isolation", "repeatable read"),
+        ("default_transaction_read_only", "on"),
+        ("integer_datetimes", "on"),
+        ("lc_collate", "C"),
+        ("lc_ctype", "C.UTF-8"),
+        ("max_identifier_length", "63"),
+        ("max_index_keys", "32"),
+        ("server_encoding", "UTF8"),
+        ("server_version", "15.0"),
+        ("server_version_num", "150000"),
+        ("standard_conforming_strings", "on"),
+        ("transaction_isolation", "repeatable read"),
+        ("transaction_read_only", "on"),
+    ];
+    let path = ("search_path", names.search_path.join(", "));
+    fixed.into_iter().map(|(name, value)| (name, value.to_owned())).chain([path]).collect()
+}
+
 fn current_setting(names: Arc<Names>) -> ScalarUDF {
-    let find = move |name: &str| match name.to_lowercase().as_str() {
-        "search_path" => Some(names.search_path.join(", ")),
-        "server_version" => Some("15.0".to_owned()),
-        "server_version_num" => Some("150000".to_owned()),
-        "server_encoding" | "client_encoding" => Some("UTF8".to_owned()),
-        "timezone" => Some("UTC".to_owned()),
-        "transaction_isolation" | "default_transaction_isolation" => Some("repeatable read".to_owned()),
-        "transaction_read_only" | "default_transaction_read_only" | "standard_conforming_strings" => {
-            Some("on".to_owned())
-        }
-        "max_identifier_length" => Some("63".to_owned()),
-        _ => None,
+    let known = settings(&names);
+    let find = move |name: &str| {
+        let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone())
     };
     udf("current_setting", DataType::Utf8, move |arguments, rows| {
         let Some(asked) = arguments.first() else { return Ok(new_null_array(&DataType::Utf8, rows)) };
@@ -269,6 +323,18 @@ impl ScalarUDFImpl for SessionFunction {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(self.output.clone())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let field = Field::new(&self.name, self.output.clone(), true);
+        let named = match self.name.as_str() {
+            "regclassout" => "regclass",
+            "regtypeout" => "regtype",
+            "regclassin" | "to_regclass" | "regtypein" | "to_regtype" => "oid",
+            name if NAMES.contains(&name) => "name",
+            _ => return Ok(Arc::new(field)),
+        };
+        Ok(Arc::new(field.with_metadata([(TYPE_NAME.to_owned(), named.to_owned())].into())))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -3,94 +3,127 @@
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
+use crate::pg_catalog::known::filled;
 use crate::pg_catalog::relations::{Listed, ListedColumn, Names};
-use crate::pg_catalog::sheet::Kind::{Int, Text};
-use crate::pg_catalog::sheet::{Cell, row, sheet};
+use crate::pg_catalog::sheet::{Cell, row};
 use crate::pg_catalog::{DATABASE, OWNER};
 
 /// The tables of this file.
 pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> {
+    let listed = |name: &'static str, said: &[&str], rows: &[Vec<Cell>]| {
+        filled("information_schema", name, said, rows).map(|batch| (name, batch))
+    };
+    let table_grants = table_grants(names);
     Ok(vec![
-        ("schemata", schemata(names)?),
-        ("tables", table_list(names)?),
-        ("columns", column_list(names)?),
-        ("views", view_list(names)?),
-        ("table_constraints", table_constraints(names)?),
-        ("key_column_usage", key_column_usage(names)?),
-        ("routines", sheet(&[("routine_schema", Text), ("routine_name", Text), ("routine_type", Text)], &[])?),
-        ("referential_constraints", sheet(&[("constraint_schema", Text), ("constraint_name", Text)], &[])?),
+        listed("information_schema_catalog_name", &["catalog_name"], &[row![DATABASE]])?,
+        listed("enabled_roles", &["role_name"], &[row![OWNER]])?,
+        listed("character_sets", &CHARACTER_SETS, &[row!["UTF8", "UCS", "UTF8", DATABASE, "pg_catalog", "C"]])?,
+        listed("schemata", &["catalog_name", "schema_name", "schema_owner"], &schemata(names))?,
+        listed("tables", &TABLES, &table_list(names))?,
+        listed("columns", &COLUMNS, &column_list(names))?,
+        listed("views", &VIEWS, &view_list(names))?,
+        listed("table_constraints", &TABLE_CONSTRAINTS, &table_constraints(names))?,
+        listed("key_column_usage", &KEY_COLUMN_USAGE, &key_column_usage(names))?,
+        listed("constraint_column_usage", &CONSTRAINT_COLUMN_USAGE, &constraint_column_usage(names))?,
+        listed("table_privileges", &TABLE_GRANTS, &table_grants)?,
+        listed("role_table_grants", &TABLE_GRANTS, &table_grants)?,
     ])
 }
 
-fn schemata(names: &Names) -> Result<RecordBatch> {
-    let columns = [("catalog_name", Text), ("schema_name", Text), ("schema_owner", Text)];
-    let rows: Vec<_> = names.schemas.keys().map(|name| row![DATABASE, name.as_str(), OWNER]).collect();
-    sheet(&columns, &rows)
+const CHARACTER_SETS: [&str; 6] = [
+    "character_set_name",
+    "character_repertoire",
+    "form_of_use",
+    "default_collate_catalog",
+    "default_collate_schema",
+    "default_collate_name",
+];
+
+fn schemata(names: &Names) -> Vec<Vec<Cell>> {
+    names.schemas.keys().map(|name| row![DATABASE, name.as_str(), OWNER]).collect()
 }
 
-fn table_list(names: &Names) -> Result<RecordBatch> {
-    let columns = [
-        ("table_catalog", Text),
-        ("table_schema", Text),
-        ("table_name", Text),
-        ("table_type", Text),
-        ("is_insertable_into", Text),
-    ];
-    let rows = names.tables.iter().map(|table| {
+const TABLES: [&str; 6] =
+    ["table_catalog", "table_schema", "table_name", "table_type", "is_insertable_into", "is_typed"];
+
+fn table_list(names: &Names) -> Vec<Vec<Cell>> {
+    let row = |table: &Listed| {
         let kind = if table.kind == 'v' { "VIEW" } else { "BASE TABLE" };
-        row![DATABASE, table.name.schema.as_str(), table.name.name.as_str(), kind, "NO"]
-    });
-    sheet(&columns, &rows.collect::<Vec<_>>())
+        row![DATABASE, table.name.schema.as_str(), table.name.name.as_str(), kind, "NO", "NO"]
+    };
+    names.tables.iter().map(row).collect()
 }
 
-fn column_list(names: &Names) -> Result<RecordBatch> {
-    let columns = [
-        ("table_catalog", Text),
-        ("table_schema", Text),
-        ("table_name", Text),
-        ("column_name", Text),
-        ("ordinal_position", Int),
-        ("column_default", Text),
-        ("is_nullable", Text),
-        ("data_type", Text),
-        ("character_maximum_length", Int),
-        ("numeric_precision", Int),
-        ("numeric_scale", Int),
-        ("datetime_precision", Int),
-        ("udt_schema", Text),
-        ("udt_name", Text),
-        ("is_identity", Text),
-        ("is_generated", Text),
-    ];
-    let rows = names
-        .tables
-        .iter()
-        .flat_map(|table| table.columns.iter().enumerate().map(|(i, column)| column_row(table, i, column)));
-    sheet(&columns, &rows.collect::<Vec<_>>())
+const COLUMNS: [&str; 21] = [
+    "table_catalog",
+    "table_schema",
+    "table_name",
+    "column_name",
+    "ordinal_position",
+    "is_nullable",
+    "data_type",
+    "character_octet_length",
+    "numeric_precision",
+    "numeric_precision_radix",
+    "numeric_scale",
+    "datetime_precision",
+    "udt_catalog",
+    "udt_schema",
+    "udt_name",
+    "dtd_identifier",
+    "is_self_referencing",
+    "is_identity",
+    "identity_cycle",
+    "is_generated",
+    "is_updatable",
+];
+
+fn column_list(names: &Names) -> Vec<Vec<Cell>> {
+    let rows = |table: &Listed| -> Vec<Vec<Cell>> {
+        table.columns.iter().enumerate().map(|(at, column)| column_row(table, at, column)).collect()
+    };
+    names.tables.iter().flat_map(rows).collect()
 }
 
 fn column_row(table: &Listed, position: usize, column: &ListedColumn) -> Vec<Cell> {
     let number = i32::try_from(position + 1).unwrap_or(i32::MAX);
+    let name = column.data_type.name;
     let numeric = column.data_type.modifier - 4;
-    let (precision, scale) = if numeric >= 0 { (Some(numeric >> 16), Some(numeric & 0xffff)) } else { (None, None) };
-    let time = ["timestamp", "time "].iter().any(|word| column.data_type.name.starts_with(word));
+    let (precision, radix, scale) = match name {
+        "smallint" => (Some(16), Some(2), Some(0)),
+        "integer" => (Some(32), Some(2), Some(0)),
+        "bigint" => (Some(64), Some(2), Some(0)),
+        "real" => (Some(24), Some(2), None),
+        "double precision" => (Some(53), Some(2), None),
+        "numeric" if numeric >= 0 => (Some(numeric >> 16), Some(10), Some(numeric & 0xffff)),
+        _ => (None, None, None),
+    };
+    let time = match name {
+        "date" => Some(0),
+        _ => ["timestamp", "time "].iter().any(|word| name.starts_with(word)).then_some(6),
+    };
     row![
         DATABASE,
         table.name.schema.as_str(),
         table.name.name.as_str(),
         column.name.as_str(),
         number,
-        Cell::Null,
         if column.nullable { "YES" } else { "NO" },
-        column.data_type.name,
-        Cell::Null,
+        name,
+        (name == "text").then_some(1 << 30),
         precision,
+        radix,
         scale,
-        time.then_some(6),
+        time,
+        DATABASE,
         "pg_catalog",
-        internal_name(column.data_type.name),
+        internal_name(name),
+        number.to_string(),
+        "NO",
+        "NO",
         "NO",
         "NEVER",
+        "NO",
     ]
 }
 
@@ -110,50 +143,111 @@ fn internal_name(name: &str) -> &str {
     }
 }
 
-fn view_list(names: &Names) -> Result<RecordBatch> {
-    let columns = [("table_catalog", Text), ("table_schema", Text), ("table_name", Text), ("view_definition", Text)];
-    let rows =
-        names.tables.iter().filter(|table| table.kind == 'v').map(|table| {
-            row![DATABASE, table.name.schema.as_str(), table.name.name.as_str(), table.definition.clone()]
-        });
-    sheet(&columns, &rows.collect::<Vec<_>>())
-}
+const VIEWS: [&str; 10] = [
+    "table_catalog",
+    "table_schema",
+    "table_name",
+    "view_definition",
+    "check_option",
+    "is_updatable",
+    "is_insertable_into",
+    "is_trigger_updatable",
+    "is_trigger_deletable",
+    "is_trigger_insertable_into",
+];
 
-fn table_constraints(names: &Names) -> Result<RecordBatch> {
-    let columns = [
-        ("constraint_catalog", Text),
-        ("constraint_schema", Text),
-        ("constraint_name", Text),
-        ("table_catalog", Text),
-        ("table_schema", Text),
-        ("table_name", Text),
-        ("constraint_type", Text),
-    ];
-    let rows = names.tables.iter().filter(|table| !table.key.is_empty()).map(|table| {
+fn view_list(names: &Names) -> Vec<Vec<Cell>> {
+    let views = names.tables.iter().filter(|table| table.kind == 'v');
+    let row = |table: &Listed| {
         let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
-        row![DATABASE, schema, table.index_name(), DATABASE, schema, name, "PRIMARY KEY"]
-    });
-    sheet(&columns, &rows.collect::<Vec<_>>())
+        row![DATABASE, schema, name, table.definition.clone(), "NONE", "NO", "NO", "NO", "NO", "NO"]
+    };
+    views.map(row).collect()
 }
 
-fn key_column_usage(names: &Names) -> Result<RecordBatch> {
-    let columns = [
-        ("constraint_catalog", Text),
-        ("constraint_schema", Text),
-        ("constraint_name", Text),
-        ("table_catalog", Text),
-        ("table_schema", Text),
-        ("table_name", Text),
-        ("column_name", Text),
-        ("ordinal_position", Int),
-    ];
-    let rows = names.tables.iter().flat_map(|table| {
-        table.key.iter().enumerate().map(|(i, &at)| {
-            let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
-            let column = table.columns[at].name.as_str();
+const TABLE_CONSTRAINTS: [&str; 10] = [
+    "constraint_catalog",
+    "constraint_schema",
+    "constraint_name",
+    "table_catalog",
+    "table_schema",
+    "table_name",
+    "constraint_type",
+    "is_deferrable",
+    "initially_deferred",
+    "enforced",
+];
+
+fn table_constraints(names: &Names) -> Vec<Vec<Cell>> {
+    let keyed = names.tables.iter().filter(|table| !table.key.is_empty());
+    let row = |table: &Listed| {
+        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
+        row![DATABASE, schema, table.index_name(), DATABASE, schema, name, "PRIMARY KEY", "NO", "NO", "YES"]
+    };
+    keyed.map(row).collect()
+}
+
+const KEY_COLUMN_USAGE: [&str; 8] = [
+    "constraint_catalog",
+    "constraint_schema",
+    "constraint_name",
+    "table_catalog",
+    "table_schema",
+    "table_name",
+    "column_name",
+    "ordinal_position",
+];
+
+fn key_column_usage(names: &Names) -> Vec<Vec<Cell>> {
+    key_columns(names, |table, schema, name, column, number| {
+        row![DATABASE, schema, table.index_name(), DATABASE, schema, name, column, number]
+    })
+}
+
+const CONSTRAINT_COLUMN_USAGE: [&str; 7] = [
+    "table_catalog",
+    "table_schema",
+    "table_name",
+    "column_name",
+    "constraint_catalog",
+    "constraint_schema",
+    "constraint_name",
+];
+
+fn constraint_column_usage(names: &Names) -> Vec<Vec<Cell>> {
+    key_columns(names, |table, schema, name, column, _| {
+        row![DATABASE, schema, name, column, DATABASE, schema, table.index_name()]
+    })
+}
+
+/// A row of every key column: of a table, its schema and name, the column's name and its number in the key.
+fn key_columns(names: &Names, row: impl Fn(&Listed, &str, &str, &str, i32) -> Vec<Cell>) -> Vec<Vec<Cell>> {
+    let of_table = |table: &Listed| -> Vec<Vec<Cell>> {
+        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
+        let columns = table.key.iter().enumerate().map(|(i, &at)| {
             let number = i32::try_from(i + 1).unwrap_or(i32::MAX);
-            row![DATABASE, schema, table.index_name(), DATABASE, schema, name, column, number]
-        })
-    });
-    sheet(&columns, &rows.collect::<Vec<_>>())
+            row(table, schema, name, &table.columns[at].name, number)
+        });
+        columns.collect()
+    };
+    names.tables.iter().flat_map(of_table).collect()
+}
+
+const TABLE_GRANTS: [&str; 8] = [
+    "grantor",
+    "grantee",
+    "table_catalog",
+    "table_schema",
+    "table_name",
+    "privilege_type",
+    "is_grantable",
+    "with_hierarchy",
+];
+
+fn table_grants(names: &Names) -> Vec<Vec<Cell>> {
+    let row = |table: &Listed| {
+        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
+        row![OWNER, OWNER, DATABASE, schema, name, "SELECT", "NO", "YES"]
+    };
+    names.tables.iter().map(row).collect()
 }

@@ -1,11 +1,13 @@
 //! `pg_catalog` and `information_schema`: what psql, drivers and tools ask to learn which tables there are.
 //!
-//! Three layers. What does not depend on the catalog (`pg_type`, `pg_proc`, `pg_am`, …) are Postgres' own rows, shipped
-//! by `datafusion-pg-catalog`. What lists our tables ([`relations`], [`information_schema`]) is made once per
+//! Four layers. What does not depend on the catalog (`pg_type`, `pg_proc`, `pg_am`, …) are Postgres' own rows, shipped
+//! by `datafusion-pg-catalog`. What has no rows here has its columns ([`known`]). What lists our tables ([`relations`], [`information_schema`]) is made once per
 //! [`Catalog`] when it is first asked for, and kept with it. Functions ([`functions`]) answer from the same.
 
 mod functions;
 mod information_schema;
+mod known;
+mod registered;
 mod relations;
 mod sheet;
 
@@ -61,8 +63,11 @@ impl SystemTables {
         let found = self.tables.iter().find(|((s, n), _)| *s == schema && *n == name);
         match found {
             Some((_, batch)) => Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?))),
-            None if schema == "pg_catalog" => fixed(name),
-            None => Ok(None),
+            None => match known::empty(schema, name)? {
+                Some(batch) => Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))),
+                None if schema == "pg_catalog" => fixed(name),
+                None => Ok(None),
+            },
         }
     }
 }
@@ -80,7 +85,7 @@ fn fixed(name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
 
 /// Whether an unqualified name is one of `pg_catalog`, which every search path begins with.
 pub(crate) fn is_system_table(name: &str) -> bool {
-    datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES.contains(&name)
+    known::is_known(name) || datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES.contains(&name)
 }
 
 /// Postgres' type names beyond those of `plan`: `regclass`, `oid`, `pg_catalog.text`.

@@ -9,7 +9,9 @@ use plan::TableName;
 use relation::DataType;
 
 use crate::catalog::{Catalog, Form};
-use crate::pg_catalog::sheet::Kind::{Bool, Int, Long, Real, Short, Shorts, Text, Texts};
+use crate::pg_catalog::functions::settings;
+use crate::pg_catalog::known::filled;
+use crate::pg_catalog::sheet::Kind::{Bool, Int, Long, Name, Oid, Real, Short, Shorts, Text, Texts};
 use crate::pg_catalog::sheet::{Cell, Kind, row, sheet};
 use crate::pg_catalog::{DATABASE, OWNER, SYSTEM_SCHEMAS};
 
@@ -17,6 +19,8 @@ use crate::pg_catalog::{DATABASE, OWNER, SYSTEM_SCHEMAS};
 const FIRST_OID: u32 = 16_384;
 /// Oid of the owner's role, as of Postgres' first user.
 const OWNER_OID: i32 = 10;
+/// Oid of the one database.
+const DATABASE_OID: i32 = 5;
 
 /// A listed table.
 #[derive(Debug)]
@@ -125,6 +129,12 @@ impl Listed {
         format!("{}_pkey", self.name.name)
     }
 
+    /// The statement that would make its key's index.
+    pub(crate) fn index_definition(&self) -> String {
+        let (index, columns) = (self.index_name(), self.key_names());
+        format!("CREATE UNIQUE INDEX {index} ON {} USING btree ({columns})", self.name)
+    }
+
     /// The key columns as they stand in a definition.
     pub(crate) fn key_names(&self) -> String {
         let names: Vec<_> = self.key.iter().map(|&i| self.columns[i].name.as_str()).collect();
@@ -220,11 +230,14 @@ pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> 
         ("pg_attrdef", attrdefs()?),
         ("pg_description", descriptions()?),
         ("pg_stat_user_tables", user_tables(names)?),
+        ("pg_indexes", indexes_view(names)?),
+        ("pg_settings", settings_view(names)?),
+        ("pg_stat_activity", activity()?),
     ])
 }
 
 fn namespaces(names: &Names) -> Result<RecordBatch> {
-    let columns = [("oid", Int), ("nspname", Text), ("nspowner", Int), ("nspacl", Texts)];
+    let columns = [("oid", Oid), ("nspname", Name), ("nspowner", Oid), ("nspacl", Texts)];
     let rows: Vec<_> =
         names.schemas.iter().map(|(name, oid)| row![*oid, name.as_str(), OWNER_OID, Cell::Null]).collect();
     sheet(&columns, &rows)
@@ -232,19 +245,19 @@ fn namespaces(names: &Names) -> Result<RecordBatch> {
 
 fn classes(names: &Names) -> Result<RecordBatch> {
     let columns = [
-        ("oid", Int),
-        ("relname", Text),
-        ("relnamespace", Int),
-        ("reltype", Int),
-        ("reloftype", Int),
-        ("relowner", Int),
-        ("relam", Int),
-        ("relfilenode", Int),
-        ("reltablespace", Int),
+        ("oid", Oid),
+        ("relname", Name),
+        ("relnamespace", Oid),
+        ("reltype", Oid),
+        ("reloftype", Oid),
+        ("relowner", Oid),
+        ("relam", Oid),
+        ("relfilenode", Oid),
+        ("reltablespace", Oid),
         ("relpages", Int),
         ("reltuples", Real),
         ("relallvisible", Int),
-        ("reltoastrelid", Int),
+        ("reltoastrelid", Oid),
         ("relhasindex", Bool),
         ("relisshared", Bool),
         ("relpersistence", Text),
@@ -259,7 +272,7 @@ fn classes(names: &Names) -> Result<RecordBatch> {
         ("relispopulated", Bool),
         ("relreplident", Text),
         ("relispartition", Bool),
-        ("relrewrite", Int),
+        ("relrewrite", Oid),
         ("relfrozenxid", Int),
         ("relminmxid", Int),
         ("relacl", Texts),
@@ -335,9 +348,9 @@ fn class(
 
 fn attributes(names: &Names) -> Result<RecordBatch> {
     let columns = [
-        ("attrelid", Int),
-        ("attname", Text),
-        ("atttypid", Int),
+        ("attrelid", Oid),
+        ("attname", Name),
+        ("atttypid", Oid),
         ("attstattarget", Int),
         ("attlen", Short),
         ("attnum", Short),
@@ -356,7 +369,7 @@ fn attributes(names: &Names) -> Result<RecordBatch> {
         ("attisdropped", Bool),
         ("attislocal", Bool),
         ("attinhcount", Int),
-        ("attcollation", Int),
+        ("attcollation", Oid),
         ("attacl", Texts),
         ("attoptions", Texts),
         ("attfdwoptions", Texts),
@@ -411,8 +424,8 @@ fn attribute(relation: i32, position: usize, column: &ListedColumn) -> Vec<Cell>
 
 fn indexes(names: &Names) -> Result<RecordBatch> {
     let columns = [
-        ("indexrelid", Int),
-        ("indrelid", Int),
+        ("indexrelid", Oid),
+        ("indrelid", Oid),
         ("indnatts", Short),
         ("indnkeyatts", Short),
         ("indisunique", Bool),
@@ -461,18 +474,18 @@ fn indexes(names: &Names) -> Result<RecordBatch> {
 
 fn constraints(names: &Names) -> Result<RecordBatch> {
     let columns = [
-        ("oid", Int),
-        ("conname", Text),
-        ("connamespace", Int),
+        ("oid", Oid),
+        ("conname", Name),
+        ("connamespace", Oid),
         ("contype", Text),
         ("condeferrable", Bool),
         ("condeferred", Bool),
         ("convalidated", Bool),
-        ("conrelid", Int),
-        ("contypid", Int),
-        ("conindid", Int),
-        ("conparentid", Int),
-        ("confrelid", Int),
+        ("conrelid", Oid),
+        ("contypid", Oid),
+        ("conindid", Oid),
+        ("conparentid", Oid),
+        ("confrelid", Oid),
         ("confupdtype", Text),
         ("confdeltype", Text),
         ("confmatchtype", Text),
@@ -515,10 +528,10 @@ fn constraints(names: &Names) -> Result<RecordBatch> {
 
 fn tables_view(names: &Names) -> Result<RecordBatch> {
     let columns = [
-        ("schemaname", Text),
-        ("tablename", Text),
-        ("tableowner", Text),
-        ("tablespace", Text),
+        ("schemaname", Name),
+        ("tablename", Name),
+        ("tableowner", Name),
+        ("tablespace", Name),
         ("hasindexes", Bool),
         ("hasrules", Bool),
         ("hastriggers", Bool),
@@ -532,7 +545,7 @@ fn tables_view(names: &Names) -> Result<RecordBatch> {
 }
 
 fn views_view(names: &Names) -> Result<RecordBatch> {
-    let columns = [("schemaname", Text), ("viewname", Text), ("viewowner", Text), ("definition", Text)];
+    let columns = [("schemaname", Name), ("viewname", Name), ("viewowner", Name), ("definition", Text)];
     let rows = names
         .tables
         .iter()
@@ -541,8 +554,33 @@ fn views_view(names: &Names) -> Result<RecordBatch> {
     sheet(&columns, &rows.collect::<Vec<_>>())
 }
 
+fn indexes_view(names: &Names) -> Result<RecordBatch> {
+    let rows = names.tables.iter().filter(|table| !table.key.is_empty()).map(|table| {
+        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
+        row![schema, name, table.index_name(), table.index_definition()]
+    });
+    let said = ["schemaname", "tablename", "indexname", "indexdef"];
+    filled("pg_catalog", "pg_indexes", &said, &rows.collect::<Vec<_>>())
+}
+
+fn settings_view(names: &Names) -> Result<RecordBatch> {
+    let rows = settings(names).into_iter().map(|(name, value)| {
+        row![name, value.clone(), "Preset Options", "internal", "string", "default", value.clone(), value, false]
+    });
+    let said =
+        ["name", "setting", "category", "context", "vartype", "source", "boot_val", "reset_val", "pending_restart"];
+    filled("pg_catalog", "pg_settings", &said, &rows.collect::<Vec<_>>())
+}
+
+/// Who asks.
+fn activity() -> Result<RecordBatch> {
+    let said = ["datid", "datname", "pid", "usesysid", "usename", "state", "backend_type"];
+    let rows = [row![DATABASE_OID, DATABASE, 1, OWNER_OID, OWNER, "active", "client backend"]];
+    filled("pg_catalog", "pg_stat_activity", &said, &rows)
+}
+
 fn user_tables(names: &Names) -> Result<RecordBatch> {
-    let columns = [("relid", Int), ("schemaname", Text), ("relname", Text), ("n_live_tup", Long)];
+    let columns = [("relid", Oid), ("schemaname", Name), ("relname", Name), ("n_live_tup", Long)];
     let rows = names.tables.iter().filter(|table| table.kind == 'r').map(|table| {
         let live = table.rows.map(|rows| i32::try_from(rows).unwrap_or(i32::MAX));
         row![table.oid, table.name.schema.as_str(), table.name.name.as_str(), live]
@@ -552,9 +590,9 @@ fn user_tables(names: &Names) -> Result<RecordBatch> {
 
 fn database() -> Result<RecordBatch> {
     let columns = [
-        ("oid", Int),
-        ("datname", Text),
-        ("datdba", Int),
+        ("oid", Oid),
+        ("datname", Name),
+        ("datdba", Oid),
         ("encoding", Int),
         ("datlocprovider", Text),
         ("datistemplate", Bool),
@@ -562,7 +600,7 @@ fn database() -> Result<RecordBatch> {
         ("datconnlimit", Int),
         ("datfrozenxid", Int),
         ("datminmxid", Int),
-        ("dattablespace", Int),
+        ("dattablespace", Oid),
         ("datcollate", Text),
         ("datctype", Text),
         ("daticulocale", Text),
@@ -572,7 +610,7 @@ fn database() -> Result<RecordBatch> {
         ("datacl", Texts),
     ];
     let rows = [row![
-        5,
+        DATABASE_OID,
         DATABASE,
         OWNER_OID,
         6,
@@ -596,7 +634,7 @@ fn database() -> Result<RecordBatch> {
 
 fn roles(name: &'static str, oid: &'static str) -> Result<RecordBatch> {
     let columns: [(&str, Kind); 14] = [
-        (name, Text),
+        (name, Name),
         ("rolsuper", Bool),
         ("rolinherit", Bool),
         ("rolcreaterole", Bool),
@@ -608,7 +646,7 @@ fn roles(name: &'static str, oid: &'static str) -> Result<RecordBatch> {
         ("rolvaliduntil", Text),
         ("rolbypassrls", Bool),
         ("rolconfig", Texts),
-        (oid, Int),
+        (oid, Oid),
         ("usesuper", Bool),
     ];
     let rows = [row![
@@ -632,10 +670,10 @@ fn roles(name: &'static str, oid: &'static str) -> Result<RecordBatch> {
 
 /// Columns have no defaults.
 fn attrdefs() -> Result<RecordBatch> {
-    sheet(&[("oid", Int), ("adrelid", Int), ("adnum", Short), ("adbin", Text)], &[])
+    sheet(&[("oid", Oid), ("adrelid", Oid), ("adnum", Short), ("adbin", Text)], &[])
 }
 
 /// Descriptions of a project's models are not listed here yet.
 fn descriptions() -> Result<RecordBatch> {
-    sheet(&[("objoid", Int), ("classoid", Int), ("objsubid", Int), ("description", Text)], &[])
+    sheet(&[("objoid", Oid), ("classoid", Oid), ("objsubid", Int), ("description", Text)], &[])
 }

@@ -4,22 +4,32 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanBuilder, Float32Builder, Int16Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
-    RecordBatchOptions, StringBuilder,
+    RecordBatchOptions, StringBuilder, new_null_array,
 };
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use datafusion::error::Result;
+use relation::schema::TYPE_NAME;
 
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Also oids.
     Int,
     Short,
     Long,
     Real,
+    Double,
     Bool,
     Text,
+    /// A text of the type `name`.
+    Name,
+    Varchar,
+    /// An integer of the type `oid`.
+    Oid,
+    Instant,
+    Interval,
     Shorts,
+    Oids,
+    Reals,
     Texts,
 }
 
@@ -77,7 +87,7 @@ pub(crate) use row;
 
 /// Rows of cells under columns, as a batch. A cell that does not fit its column becomes NULL.
 pub(crate) fn sheet(columns: &[(&str, Kind)], rows: &[Vec<Cell>]) -> Result<RecordBatch> {
-    let fields = columns.iter().map(|(name, kind)| Field::new(*name, arrow_type(*kind), true));
+    let fields = columns.iter().map(|(name, kind)| named(*kind, Field::new(*name, arrow_type(*kind), true)));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let arrays =
         columns.iter().enumerate().map(|(i, (_, kind))| array(*kind, rows.iter().map(|row| &row[i]))).collect();
@@ -85,14 +95,30 @@ pub(crate) fn sheet(columns: &[(&str, Kind)], rows: &[Vec<Cell>]) -> Result<Reco
     Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
 }
 
+/// The field under the name of its type, where Arrow has none of its own for it.
+fn named(kind: Kind, field: Field) -> Field {
+    let name = match kind {
+        Kind::Name => "name",
+        Kind::Varchar => "varchar",
+        Kind::Oid => "oid",
+        _ => return field,
+    };
+    field.with_metadata([(TYPE_NAME.to_owned(), name.to_owned())].into())
+}
+
 fn arrow_type(kind: Kind) -> DataType {
     match kind {
-        Kind::Int => DataType::Int32,
+        Kind::Int | Kind::Oid => DataType::Int32,
+        Kind::Double => DataType::Float64,
+        Kind::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
+        Kind::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
+        Kind::Oids => DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))),
+        Kind::Reals => DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true))),
         Kind::Short => DataType::Int16,
         Kind::Long => DataType::Int64,
         Kind::Real => DataType::Float32,
         Kind::Bool => DataType::Boolean,
-        Kind::Text => DataType::Utf8,
+        Kind::Text | Kind::Name | Kind::Varchar => DataType::Utf8,
         Kind::Shorts => DataType::List(Arc::new(Field::new_list_field(DataType::Int16, true))),
         Kind::Texts => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
     }
@@ -114,7 +140,7 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
         }};
     }
     match kind {
-        Kind::Int => numbers!(Int32Builder, Some),
+        Kind::Int | Kind::Oid => numbers!(Int32Builder, Some),
         Kind::Short => numbers!(Int16Builder, |value| i16::try_from(value).ok()),
         Kind::Long => numbers!(Int64Builder, |value| Some(i64::from(value))),
         #[expect(clippy::cast_precision_loss, reason = "an estimate of rows")]
@@ -124,7 +150,7 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
             cells.for_each(|cell| out.append_option(if let Cell::Bool(value) = cell { Some(*value) } else { None }));
             Arc::new(out.finish())
         }
-        Kind::Text => {
+        Kind::Text | Kind::Name | Kind::Varchar => {
             let mut out = StringBuilder::new();
             cells.for_each(|cell| out.append_option(if let Cell::Text(text) = cell { Some(text) } else { None }));
             Arc::new(out.finish())
@@ -137,10 +163,9 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
             });
             Arc::new(out.finish())
         }
-        Kind::Texts => {
-            let mut out = ListBuilder::new(StringBuilder::new());
-            cells.for_each(|_| out.append_null());
-            Arc::new(out.finish())
+        // Nobody says any of these.
+        Kind::Double | Kind::Instant | Kind::Interval | Kind::Oids | Kind::Reals | Kind::Texts => {
+            new_null_array(&arrow_type(kind), cells.count())
         }
     }
 }

@@ -75,6 +75,11 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
         (Type::TEXT, _) if named == Some("jsonb") => (Type::JSONB, -1),
         (Type::TEXT, _) if named == Some("varchar") => (Type::VARCHAR, -1),
         (Type::TEXT, _) if named == Some("bpchar") => (Type::BPCHAR, -1),
+        (Type::TEXT, _) if named == Some("name") => (Type::NAME, -1),
+        // Their texts are shown; their binary forms would be oids.
+        (Type::TEXT, _) if named == Some("regclass") => (Type::REGCLASS, -1),
+        (Type::TEXT, _) if named == Some("regtype") => (Type::REGTYPE, -1),
+        (Type::INT4, _) if named == Some("oid") => (Type::OID, -1),
         (Type::TEXT, _) if json => (Type::JSON, -1),
         known => known,
     }
@@ -85,7 +90,8 @@ fn width(wire: &Type) -> i16 {
     match *wire {
         Type::BOOL => 1,
         Type::INT2 => 2,
-        Type::INT4 | Type::FLOAT4 | Type::DATE => 4,
+        Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID => 4,
+        Type::NAME => 64,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
         Type::INTERVAL => 16,
         _ => -1,
