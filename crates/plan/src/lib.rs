@@ -60,6 +60,7 @@ pub use functions::{Functions, functions};
 pub use identity::FLOW_VERSION;
 pub use mended::mended;
 pub use naming::name_further_parts;
+pub use postgres::calendar::timestamp_of;
 pub use postgres::forms::Forms;
 pub use postgres::syntax::meant;
 pub use refusal::{Refusal, sql_types};

@@ -202,6 +202,9 @@ fn arrow(error: &ArrowError) -> Error {
         ArrowError::InvalidArgumentError(text) if text.contains("too large to store in a Decimal") => {
             Error::new(code::OUT_OF_RANGE, format!("numeric field overflow: {text}"))
         }
+        ArrowError::ComputeError(text) if text.to_ascii_lowercase().contains("overflow") => {
+            Error::new(code::OUT_OF_RANGE, format!("value out of range: {text}"))
+        }
         other => Error::new(code::DATA, other.to_string()),
     }
 }

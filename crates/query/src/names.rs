@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
-use datafusion::common::{DFSchema, TableReference, plan_datafusion_err};
+use datafusion::common::{DFSchema, ScalarValue, TableReference, plan_datafusion_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
@@ -167,9 +167,16 @@ fn of_series(mut args: Vec<Expr>) -> Result<Vec<Expr>> {
     };
     let by = if ends == DataType::Int64 { DataType::Int64 } else { DataType::Interval(IntervalUnit::MonthDayNano) };
     for (at, arg) in args.iter_mut().enumerate() {
-        if let Expr::Literal(value, _) = arg {
-            *value = value.cast_to(if at < 2 { &ends } else { &by })?;
-        }
+        let Expr::Literal(value, _) = arg else { continue };
+        let wanted = if at < 2 { &ends } else { &by };
+        *value = match (value.try_as_str().flatten(), wanted) {
+            // A text is read as PostgreSQL reads it.
+            (Some(text), DataType::Timestamp(_, zone)) => {
+                ScalarValue::TimestampMicrosecond(Some(plan::timestamp_of(text, zone.is_some())?), zone.clone())
+                    .cast_to(wanted)?
+            }
+            _ => value.cast_to(wanted)?,
+        };
     }
     Ok(args)
 }

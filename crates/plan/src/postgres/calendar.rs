@@ -381,6 +381,11 @@ pub(crate) fn parse_timestamptz(text: &str) -> Result<i64> {
     instant.or_else(|wrong| refused(&wrong, "timestamp with time zone", text))
 }
 
+/// Microseconds of a text as a timestamp, in UTC where it is one with a zone.
+pub fn timestamp_of(text: &str, with_zone: bool) -> Result<i64> {
+    if with_zone { parse_timestamptz(text) } else { parse_timestamp(text) }
+}
+
 /// Microseconds since midnight of a text.
 pub(crate) fn parse_time(text: &str) -> Result<i64> {
     let time = match said(text) {

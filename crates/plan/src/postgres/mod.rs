@@ -11,7 +11,7 @@
 
 pub(crate) mod arithmetic;
 mod build_json;
-mod calendar;
+pub(crate) mod calendar;
 mod calls;
 mod document;
 mod documents;

@@ -93,7 +93,7 @@ fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr 
     let compares = comparison(op).is_some();
     let wanted = match &beside {
         number if number.is_numeric() && (arithmetic || compares) => number.clone(),
-        DataType::Boolean if compares => DataType::Boolean,
+        DataType::Boolean if compares || matches!(op, Op::And | Op::Or) => DataType::Boolean,
         // `date + '1 day'` takes an interval, `date - '2024-01-01'` a date.
         DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_) if compares => beside.clone(),
         DataType::Date32 | DataType::Timestamp(..) if *op == Op::Minus && !first => return literal,

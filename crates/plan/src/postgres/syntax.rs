@@ -222,6 +222,24 @@ fn series(expr: &mut Expr) {
         };
         return;
     }
+    if is_call(function, "generate_subscripts") {
+        let lists = match &function.args {
+            FunctionArguments::List(list) => list.args.clone(),
+            _ => return,
+        };
+        if let [
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(list)),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(dimension)),
+        ] = &lists[..]
+        {
+            let mut dimension = dimension.clone();
+            unmarked(&mut dimension);
+            let length = call("array_length", vec![list.clone(), dimension]);
+            let places = call(SERIES, vec![plain_number("1"), length]);
+            *expr = plain_cast(call("unnest", vec![places]), DataType::Int(None));
+        }
+        return;
+    }
     if !is_call(function, SERIES) {
         return;
     }

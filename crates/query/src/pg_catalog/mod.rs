@@ -24,6 +24,7 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
 use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
 use plan::TableName;
+use relation::schema::TYPE_NAME;
 
 use crate::catalog::Catalog;
 
@@ -98,7 +99,8 @@ impl TypePlanner for TypeNames {
             return Ok(Some(field));
         }
         if sql_type.to_string().eq_ignore_ascii_case("name") {
-            return Ok(Some(Arc::new(Field::new("", Arrow::Utf8, true))));
+            let name = [(TYPE_NAME.to_owned(), "name".to_owned())];
+            return Ok(Some(Arc::new(Field::new("", Arrow::Utf8, true).with_metadata(name.into()))));
         }
         PgOidTypePlanner.plan_type_field(sql_type)
     }
