@@ -22,6 +22,7 @@ pub fn of(status: &Status, now_us: i64) -> Vec<Metric> {
     sources(&facts, now_us, &mut out);
     tables(&facts, now_us, &mut out);
     models(&facts, now_us, &mut out);
+    reconciled(&facts, now_us, &mut out);
     stages(&facts, &mut out);
     out.metrics
 }
@@ -147,6 +148,29 @@ fn models(facts: &Facts, now_us: i64, out: &mut Out) {
         let pace = facts.history.pace(name);
         let help = "Changed rows per second over the last seconds.";
         out.gauge("tidemill_model_changes_per_second", help, labels(), pace);
+    }
+}
+
+/// How tables compared with their sources.
+fn reconciled(facts: &Facts, now_us: i64, out: &mut Out) {
+    for (source, of) in &facts.reconciled.sources {
+        let help = "1 while the tables of a source are compared with it, or a comparison is to go on.";
+        let is_running = f64::from(u8::from(of.unfinished.is_some()));
+        out.gauge("tidemill_reconcile_running", help, vec![("source", source.clone())], is_running);
+        for (name, compared) in of.tables.iter().filter(|(_, compared)| compared.equal.is_some()) {
+            let labels = || vec![("table", name.clone())];
+            let help = "1 where the last comparison of a table with its source found a difference.";
+            let differs = f64::from(u8::from(compared.equal == Some(false)));
+            out.gauge("tidemill_reconcile_differs", help, labels(), differs);
+            if let (Some(kept), Some(expected)) = (compared.rows_only_kept, compared.rows_only_expected) {
+                let help = "Rows that only one side had in the last comparison of a table with its source.";
+                out.gauge("tidemill_reconcile_differing_rows", help, labels(), (kept + expected) as f64);
+            }
+            if let Some(from_us) = compared.compared_from_us {
+                let help = "Age of the oldest part of the last comparison of a table with its source.";
+                out.gauge("tidemill_reconcile_age_seconds", help, labels(), (now_us - from_us) as f64 / 1e6);
+            }
+        }
     }
 }
 

@@ -138,6 +138,8 @@ enum Reconcile {
     Models,
     /// Every table against its source, both at one place of the source's log; exit 1 if not equal
     Source(reconcile::SourceArgs),
+    /// Comparisons with sources that have ended, by hand and by the instance itself, and one that can be gone on with
+    History,
 }
 
 /// How a command went, beside errors.
@@ -247,6 +249,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Explain { model } => ask::explain(&context, &model).await,
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
         Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(&context, args).await,
+        Command::Reconcile { what: Reconcile::History } => reconcile::history(&context),
         Command::Resnapshot(args) => repair::resnapshot(&context, args).await,
         Command::Pause { source } => repair::order(&context, Order::Pause(source)).await,
         Command::Resume { source } => repair::order(&context, Order::Resume(source)).await,

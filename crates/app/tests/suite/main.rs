@@ -295,6 +295,10 @@ impl Case {
             "applied after ",
             "what listens at 127.0.0.1:",
             "of process ",
+            "of them compared ",
+            " rows  ended ",
+            " ago, took ",
+            "not finished: begun ",
         ] {
             text = without_number(&text, phrase);
         }

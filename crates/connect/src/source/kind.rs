@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,15 +82,44 @@ pub trait Source: fmt::Debug + Send + Sync {
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check>;
 }
 
-/// Takes the rows of a table that is read whole, each encoded by the table's layout.
-pub type RowSink<'a> = dyn FnMut(&[u8]) + Send + 'a;
+/// Takes the rows of a table that is read whole, each encoded by the table's layout, until it wants no more.
+pub type RowSink<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + Send + 'a;
+
+/// What is to be read of a table.
+#[derive(Debug, Clone, Default)]
+pub struct WholePart {
+    /// Behind the row of this cursor; none: from the first row on. Only of a table with a key.
+    pub after: Option<Vec<u8>>,
+    /// No more rows than so many, about; none: to the end. Only of a table with a key.
+    pub rows_max: Option<u64>,
+}
+
+/// How much of the source a reading may take. Only tables with a key are read with pauses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WholePace {
+    pub rows_per_second: Option<u64>,
+    /// Of a hundred parts of the time the source works for us in so many, and pauses in the others.
+    pub share: Option<u8>,
+}
+
+impl WholePace {
+    /// How long to pause after so much work.
+    pub fn pause_after(&self, work: Duration) -> Duration {
+        match self.share {
+            Some(share @ 1..100) => work * (100 - u32::from(share)) / u32::from(share),
+            _ => Duration::ZERO,
+        }
+    }
+}
 
 /// What was read of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadWhole {
     pub rows: u64,
     /// Rows that are no rows of their columns' types, which a table's content lacks.
     pub unreadable: u64,
+    /// Where there may be more: the cursor of the last row, which the sink has had.
+    pub next: Option<Vec<u8>>,
 }
 
 /// Tables as they all were at one place of their source's log.
@@ -98,11 +128,13 @@ pub trait WholeReader: Send {
     /// That place: a position like those of batches.
     fn position(&self) -> &Position;
 
-    /// Reads a table, in any order; one with a key no faster than so many rows a second. Reading it once more gives the same rows.
+    /// Reads a part of a table: one with a key in the order that the source has for it, another one whole. Reading it once more
+    /// gives the same rows.
     async fn read(
         &mut self,
         table: &FollowedTable,
-        rows_per_second: Option<u64>,
+        part: &WholePart,
+        pace: WholePace,
         sink: &mut RowSink<'_>,
     ) -> Result<ReadWhole, Failure>;
 

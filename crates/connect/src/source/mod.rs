@@ -14,7 +14,7 @@ mod settings;
 
 pub use kind::{
     Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, RowSink, Source, SourceKind,
-    TableFacts, TablePlace, WholeReader, until_there,
+    TableFacts, TablePlace, WholePace, WholePart, WholeReader, until_there,
 };
 pub use settings::Settings;
 
