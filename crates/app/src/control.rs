@@ -55,6 +55,11 @@ pub enum Order {
         tables: Vec<String>,
         source: Option<String>,
     },
+    /// Loads the rows of a table again for which a condition of its source's SQL holds.
+    ResnapshotRows {
+        table: String,
+        condition: String,
+    },
     /// Reads nothing more of a source until told to.
     Pause(String),
     Resume(String),
@@ -370,6 +375,11 @@ impl Attendant {
     async fn carry_out(&self, order: Order, progress: &Progress) -> anyhow::Result<Reply> {
         match order {
             Order::Resnapshot { tables, source } => self.resnapshot(&tables, source.as_deref()).await.map(Reply::Done),
+            Order::ResnapshotRows { table, condition } => {
+                let (source, name) = self.table(&table)?;
+                let amendment = self.keeper.look(&source, &name, &condition).await?;
+                self.command(&source, Commanded::Amend(Box::new(amendment))).await.map(Reply::Done)
+            }
             Order::Pause(source) => self.command(&source, Commanded::Pause).await.map(Reply::Done),
             Order::Resume(source) => self.command(&source, Commanded::Resume).await.map(Reply::Done),
             Order::ReconcileSource { source, pace, restart } => {

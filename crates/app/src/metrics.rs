@@ -98,6 +98,11 @@ fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
         let help = "1 while the source is further behind than its bounds allow.";
         let is_over = f64::from(u8::from(source.backlog.is_some()));
         out.gauge("tidemill_source_backlog_exceeded", help, labels(), is_over);
+        if let Some(retention) = &source.retention {
+            let help = "How much of the time is over for which the source keeps what is not read yet of its log.";
+            let used = retention.used_percent(now_us) as f64 / 100.0;
+            out.gauge("tidemill_source_retention_used_ratio", help, labels(), used);
+        }
         let events = facts.tables.values().filter(|t| t.source == *name).map(|t| t.changes_total).sum();
         out.counter("tidemill_source_events_total", "Changed rows since the start.", labels(), events);
     }
@@ -305,6 +310,8 @@ mod tests {
             (shop.last_commit_us, shop.visible_us, shop.lag_us) = (Some(9_990_000), Some(10_000_000), 10_000);
             shop.go_to("stalled", "cut".to_owned(), 12_000_000);
             shop.backlog = Some("backlog: 60 s behind".to_owned());
+            let (kept_s, closed_us) = (200, Some(19_990_000));
+            shop.retention = Some(connect::Retention { kept_s, closed_us, mend: String::new() });
             facts.tables.entry(TableName::new("shop", "orders")).or_default().source = "shop".to_owned();
         }
         let text = serve::metrics::render(&of(&status, 69_990_000));
@@ -312,6 +319,7 @@ mod tests {
             "tidemill_source_lag_seconds{source=\"shop\"} 60\n",
             "tidemill_table_lag_seconds{table=\"shop.orders\"} 60\n",
             "tidemill_source_backlog_exceeded{source=\"shop\"} 1\n",
+            "tidemill_source_retention_used_ratio{source=\"shop\"} 0.25\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

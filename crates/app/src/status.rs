@@ -227,6 +227,9 @@ impl Facts {
             parts.push(format!("source {name} is {state}, and what is served of it {age} s old"));
         }
         parts.extend(self.differing(now_us));
+        for (name, source) in &self.sources {
+            parts.extend(source.fading(now_us).map(|fading| format!("source {name}: {fading}")));
+        }
         if !self.building.is_empty() {
             parts.push(format!("building {}", self.building));
         }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::history::Sample;
 use crate::recent::{RecentChange, RecentStep};
 use crate::reconcile::source::Compared;
-use crate::status::{Facts, Status};
+use crate::status::{Facts, SourceStatus, Status};
 
 /// A column of a system table.
 enum Column {
@@ -138,6 +138,10 @@ fn project(facts: &Facts, now: i64) -> Columns {
 fn sources(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.sources.iter().collect();
     let states: Vec<_> = facts.sources.values().map(|source| facts.source_state(source)).collect();
+    let message = |((_, source), (_, message)): (&(&String, &SourceStatus), &(&str, String))| {
+        let said = [Some(message.clone()).filter(|message| !message.is_empty()), source.fading(now)];
+        Some(said.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    };
     vec![
         ("source", text(&rows, |r| r.0)),
         ("type", text(&rows, |r| &r.1.kind)),
@@ -148,7 +152,7 @@ fn sources(facts: &Facts, now: i64) -> Columns {
         // From there to the end of the server's log, as it was when it last said it.
         ("lag_bytes", Column::Int(rows.iter().map(|r| r.1.lag_bytes).collect())),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
-        ("message", text(&states, |r| &r.1)),
+        ("message", Column::Text(rows.iter().zip(&states).map(message).collect())),
     ]
 }
 
@@ -210,7 +214,8 @@ fn rejects(facts: &Facts, _now: i64) -> Columns {
         ("node", text(&rows, |r| &r.node)),
         ("reason", text(&rows, |r| &r.reason)),
         ("code", text(&rows, |r| &r.code)),
-        ("key", text(&rows, |r| &r.key)),
+        // NULL where a row has none, or none that could be read.
+        ("key", Column::Text(rows.iter().map(|r| Some(r.key.clone()).filter(|key| !key.is_empty())).collect())),
         ("row", text(&rows, |r| &r.row)),
         ("position", text(&rows, |r| &r.position)),
         ("first_at", Column::Time(rows.iter().map(|r| Some(r.first_at_us).filter(|t| *t > 0)).collect())),

@@ -138,7 +138,7 @@ async fn ask(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
 }
 
 /// The outer error: nobody answers at this address. The inner one: the statement failed.
-async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow::Result<Table>> {
+pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow::Result<Table>> {
     let (host, port) = addresses.pg.rsplit_once(':').context("no address")?;
     let mut config = tokio_postgres::Config::new();
     config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");

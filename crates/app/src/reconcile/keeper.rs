@@ -8,10 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connect::WholePace;
+use anyhow::bail;
+use connect::{TablePlace, WholePace};
+use plan::TableName;
 use project::ReconcileSpec;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use super::amend::{Amendment, look};
 use super::book::{Book, By};
 use super::source::{Compared, Notes, Ours, PORTION_ROWS, Pace, compare, feeds};
 use crate::clock::Clock;
@@ -116,6 +119,29 @@ impl Keeper {
         drop(mine);
     }
 
+    /// Looks for what differs among the rows of a table for which a condition holds.
+    pub async fn look(&self, source: &str, table: &TableName, condition: &str) -> anyhow::Result<Amendment> {
+        let global = Arc::clone(&self.global);
+        let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
+        let Some((name, of, mut places)) = feeds(&setup, Some(source)).await?.pop() else {
+            bail!("there is no source \"{source}\"");
+        };
+        places.retain(|(name, _)| name == table);
+        let ours = self.ours(name, places).await?;
+        look(&of, &ours, condition).await
+    }
+
+    /// What there is of these tables of a source.
+    async fn ours(&self, source: String, places: Vec<(TableName, TablePlace)>) -> anyhow::Result<Ours> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Tables { source: source.clone(), places, answer };
+        self.inbox.send(Message::Ask(request)).await.map_err(|_| anyhow::anyhow!(STOPPING))?;
+        let SourceTables { number, tables, positions } = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
+        let status = Arc::clone(&self.status);
+        let view = Box::new(move || status.view().1);
+        Ok(Ours { source, number, tables, positions, view, is_running: true })
+    }
+
     async fn compare(
         &self,
         wanted: Option<&str>,
@@ -129,13 +155,7 @@ impl Keeper {
         let notes = Notes { data: &self.data, clock: &*self.clock, by, restart, told: &told };
         let mut compared = Vec::new();
         for (name, source, places) in feeds(&setup, wanted).await? {
-            let (answer, answered) = oneshot::channel();
-            let request = Request::Tables { source: name.clone(), places, answer };
-            self.inbox.send(Message::Ask(request)).await.map_err(|_| anyhow::anyhow!(STOPPING))?;
-            let SourceTables { number, tables, positions } = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
-            let status = Arc::clone(&self.status);
-            let view = Box::new(move || status.view().1);
-            let ours = Ours { source: name, number, tables, positions, view, is_running: true };
+            let ours = self.ours(name, places).await?;
             compared.extend(compare(&source, &ours, pace, &notes).await?);
         }
         Ok(compared)

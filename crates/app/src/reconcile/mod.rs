@@ -1,7 +1,9 @@
 //! What is kept against what it should be: models against the batch engine ([`models`]), tables against their source
-//! ([`source`]), by hand or by the instance itself ([`keeper`]).
+//! ([`source`]), by hand or by the instance itself ([`keeper`]); and some rows of a table put right ([`amend`]).
 
+pub mod amend;
 pub mod book;
+mod condition;
 mod gap;
 pub mod keeper;
 pub mod models;

@@ -190,7 +190,7 @@ impl<'a> Pair<'a> {
         let is_ordered = self.wanted.is_ordered();
         // Where the end is known, the rows that are read may be others than last time.
         let rows_max = (is_ordered && range.upto.is_none()).then_some(rows_max);
-        let part = WholePart { after: range.after.as_ref().map(|edge| edge.cursor.clone()), rows_max };
+        let part = WholePart { after: range.after.as_ref().map(|edge| edge.cursor.clone()), rows_max, condition: None };
         let mut last = range.after.as_ref().map(|edge| edge.key.clone()).unwrap_or_default();
         let mut is_strange = false;
         let theirs = &mut self.theirs;
@@ -315,6 +315,7 @@ async fn read_pairs<'a>(
         let part = WholePart {
             after: range.after.as_ref().map(|edge| edge.cursor.clone()),
             rows_max: pair.next.is_some().then_some(pair.read.rows + pair.read.unreadable),
+            condition: None,
         };
         let read = whole
             .read(&pair.followed, &part, pace.reading, &mut |row| {

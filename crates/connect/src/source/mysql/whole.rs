@@ -112,8 +112,12 @@ impl WholeReader for Whole {
         sink: &mut RowSink<'_>,
     ) -> Result<ReadWhole, Failure> {
         let table = super::kind::capture(table.clone());
+        let asks = part.condition.is_some();
         let read = async {
-            let read = read(&mut self.wire, &table, part, pace, sink).await?;
+            let read = match read(&mut self.wire, &table, part, pace, sink).await {
+                Err(error) if asks && error.code().is_some() => return Err(refused_condition(&table, &error)),
+                read => read?,
+            };
             self.wire.execute("ROLLBACK TO SAVEPOINT begun").await?;
             Ok(read)
         };
@@ -185,8 +189,13 @@ async fn read(
         ends_readable: true,
         is_over: false,
     };
-    if keys.is_empty() {
-        let sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(table));
+    if keys.is_empty() || part.condition.is_some() {
+        let mut sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(table));
+        if let Some(condition) = &part.condition {
+            // A comment at its end must not swallow the bracket.
+            sql.push_str(&format!(" WHERE ({condition}\n)"));
+        }
+        answer.last.clear();
         wire.query_with(&sql, |values| {
             answer.row(values, sink);
             Ok(())
@@ -227,6 +236,15 @@ async fn read(
         }
         cursor = Some(last);
     }
+}
+
+fn refused_condition(table: &CaptureTable, error: &WireError) -> WireError {
+    Failure {
+        message: format!("the server refuses the condition on table {}.{}", table.database, table.name),
+        detail: error.to_string(),
+        hint: "Nothing was changed. A condition is what may stand behind WHERE in a SELECT from that table.".to_owned(),
+    }
+    .into()
 }
 
 fn refused(table: &CaptureTable, reason: String) -> WireError {
