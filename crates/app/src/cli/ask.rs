@@ -137,6 +137,14 @@ async fn ask(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     ask_stopped(setup, sql).await
 }
 
+/// Asks the running instance, and no other.
+pub(super) async fn ask_instance(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
+    match Addresses::read(&setup.data) {
+        Some(addresses) => ask_running(&addresses, sql).await?,
+        None => bail!("nothing runs here that could be asked"),
+    }
+}
+
 /// The outer error: nobody answers at this address. The inner one: the statement failed.
 pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow::Result<Table>> {
     let (host, port) = addresses.pg.rsplit_once(':').context("no address")?;
