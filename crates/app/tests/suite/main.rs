@@ -308,7 +308,7 @@ impl Case {
             " rows  ended ",
             " ago, took ",
             " is read was closed ",
-            "damaged at byte ",
+            " at byte ",
             "not finished: begun ",
         ] {
             text = without_number(&text, phrase);
