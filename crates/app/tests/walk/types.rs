@@ -415,7 +415,10 @@ fn is_same(form: Form, theirs: &str, ours: &str) -> bool {
     }
     match form {
         Form::Plain => plain(Some(theirs)) == plain(Some(ours)),
-        Form::Float => matches!((theirs.parse::<f64>(), ours.parse::<f32>()), (Ok(a), Ok(b)) if a as f32 == b),
+        Form::Float => {
+            // Rounded from its digits, as the server's own float was.
+            matches!((theirs.parse::<f32>(), ours.parse::<f32>()), (Ok(a), Ok(b)) if a == b)
+        }
         Form::Double => matches!((theirs.parse::<f64>(), ours.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
         Form::Bytes => ours.strip_prefix("\\x").is_some_and(|ours| ours.eq_ignore_ascii_case(theirs)),
         Form::Json => {
