@@ -23,6 +23,19 @@ pub struct ModelChange {
     pub reads_rows: i64,
     /// Models that it changes with, where its own text is as it was.
     pub because_of: Vec<String>,
+    /// Rows that would come and go, where they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<RowsChanged>,
+    /// Why they were not, where they should have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_counted: Option<String>,
+}
+
+/// Rows of a model that would come and go; one that changes does both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct RowsChanged {
+    pub come: i64,
+    pub go: i64,
 }
 
 /// What happens to a model.
@@ -95,6 +108,8 @@ impl Changes {
                 rows: before.map(|old| rows.get(&old.name).copied().unwrap_or(0)),
                 reads_rows: model.planned.flow.tables().iter().filter_map(|name| rows.get(name)).sum(),
                 because_of: if own.contains(&model.name) { Vec::new() } else { because_of.collect() },
+                counted: None,
+                not_counted: None,
             });
         }
         for model in old.iter().filter(|old| !new.iter().any(|new| new.name == old.name)) {
@@ -105,6 +120,8 @@ impl Changes {
                 rows: rows.get(&model.name).copied(),
                 reads_rows: 0,
                 because_of: Vec::new(),
+                counted: None,
+                not_counted: None,
             });
         }
         changes.views = views(serving, wanted);

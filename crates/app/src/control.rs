@@ -25,7 +25,8 @@ use crate::definition::{Definition, ModelText};
 use crate::follow::{Commanded, Roster, Wanted};
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request, Undone};
-use crate::reconcile::source::{Compared, Ours, Pace};
+use crate::reconcile::keeper::Keeper;
+use crate::reconcile::source::{Compared, PORTION_ROWS, Pace};
 use crate::setup::{Global, Setup};
 use crate::status::Status;
 use crate::warehouse::{AbsentTable, Proposal, newly_refused, without};
@@ -54,14 +55,42 @@ pub enum Order {
         tables: Vec<String>,
         source: Option<String>,
     },
+    /// Loads the rows of a table again for which a condition of its source's SQL holds.
+    ResnapshotRows {
+        table: String,
+        condition: String,
+    },
     /// Reads nothing more of a source until told to.
     Pause(String),
     Resume(String),
     /// Compares the tables of one source, or of all, with what the source has.
     ReconcileSource {
         source: Option<String>,
-        rows_per_second: Option<u64>,
+        pace: ReconcilePace,
+        /// Whether what was compared before an interruption is compared again.
+        restart: bool,
     },
+}
+
+/// How fast a source is read to be compared.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct ReconcilePace {
+    pub rows_per_second: Option<u64>,
+    /// Parts of a hundred of the time.
+    pub share: Option<u8>,
+    /// Rows that are compared at one place of the log.
+    pub portion_rows: Option<u64>,
+}
+
+impl ReconcilePace {
+    /// The same, and who is told how far it is.
+    pub fn telling<'a>(&self, progress: &'a (dyn Fn(String) + Send + Sync)) -> Pace<'a> {
+        Pace {
+            reading: connect::WholePace { rows_per_second: self.rows_per_second, share: self.share },
+            portion_rows: self.portion_rows.unwrap_or(PORTION_ROWS),
+            progress,
+        }
+    }
 }
 
 /// An order, with the word from the data folder.
@@ -215,6 +244,7 @@ pub struct Attendant {
     pub inbox: mpsc::Sender<Message>,
     pub status: Arc<Status>,
     pub applier: Arc<Applier>,
+    pub keeper: Arc<Keeper>,
 }
 
 /// Who applies the project as it is on disk to an instance that was started with another.
@@ -345,12 +375,17 @@ impl Attendant {
     async fn carry_out(&self, order: Order, progress: &Progress) -> anyhow::Result<Reply> {
         match order {
             Order::Resnapshot { tables, source } => self.resnapshot(&tables, source.as_deref()).await.map(Reply::Done),
+            Order::ResnapshotRows { table, condition } => {
+                let (source, name) = self.table(&table)?;
+                let amendment = self.keeper.look(&source, &name, &condition).await?;
+                self.command(&source, Commanded::Amend(Box::new(amendment))).await.map(Reply::Done)
+            }
             Order::Pause(source) => self.command(&source, Commanded::Pause).await.map(Reply::Done),
             Order::Resume(source) => self.command(&source, Commanded::Resume).await.map(Reply::Done),
-            Order::ReconcileSource { source, rows_per_second } => {
+            Order::ReconcileSource { source, pace, restart } => {
                 let say = |text| progress.send(text).map_or((), |()| ());
-                let pace = Pace { rows_per_second, progress: &say };
-                self.reconcile_source(source.as_deref(), &pace).await.map(Reply::Compared)
+                let compared = self.keeper.by_hand(source.as_deref(), &pace.telling(&say), restart).await;
+                compared.map(Reply::Compared)
             }
             Order::Apply => {
                 let mut told = tokio::time::interval(TOLD_EVERY);
@@ -431,25 +466,6 @@ impl Attendant {
                 bail!("\"{text}\" is more than one table\nHint: One of: {}.", names.join(", "))
             }
         }
-    }
-
-    async fn reconcile_source(&self, wanted: Option<&str>, pace: &Pace<'_>) -> anyhow::Result<Vec<Compared>> {
-        let setup = load(&self.applier.global).await?;
-        let mut compared = Vec::new();
-        for (name, source, places) in crate::reconcile::source::feeds(&setup, wanted).await? {
-            let (of, status) = (name.clone(), Arc::clone(&self.status));
-            let known = ask(&self.inbox, |answer| Request::Tables { source: of, places, answer }).await?;
-            let ours = Ours {
-                source: name,
-                number: known.number,
-                tables: known.tables,
-                positions: known.positions,
-                view: Box::new(move || status.view().1),
-                is_running: true,
-            };
-            compared.extend(crate::reconcile::source::compare(&source, &ours, pace).await);
-        }
-        Ok(compared)
     }
 }
 
@@ -557,8 +573,8 @@ struct Proposed {
     absent: Vec<String>,
 }
 
-const STOPPING: &str = "the instance is stopping";
-const STOPPED: &str = "the instance stopped before it was done";
+pub(crate) const STOPPING: &str = "the instance is stopping";
+pub(crate) const STOPPED: &str = "the instance stopped before it was done";
 
 async fn ask<T>(
     inbox: &mpsc::Sender<Message>,

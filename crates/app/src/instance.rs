@@ -15,6 +15,8 @@ use crate::deep::STACK_BYTES;
 use crate::follow::{self, Outlet, PlannedFeed, Roster};
 use crate::pump::{Message, Pump};
 use crate::reader::{InstanceReader, Lanes};
+use crate::reconcile::book::Book;
+use crate::reconcile::keeper::Keeper;
 use crate::setup::{Global, Setup};
 use crate::status::Status;
 use crate::warehouse::Warehouse;
@@ -86,6 +88,10 @@ impl Instance {
         let status = Status::new(warehouse.engine.store().clone());
         let limits = serve::Limits::default();
         note_settings(setup, &status);
+        match Book::read(&setup.data) {
+            Ok(book) => status.facts().reconciled = book,
+            Err(error) => tracing::warn!("{error:#}"),
+        }
         for table in &warehouse.absent {
             follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
         }
@@ -127,6 +133,7 @@ impl Instance {
             stopped: stopped.clone(),
         };
         let sources = Arc::new(Roster::start(feeds, &warehouse, outlet));
+        let clock_of_keeper = Arc::clone(&clock);
         let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
         // Whoever came before waits: now there is something to read by, and no name is unknown that is not.
         let mut servers = vec![
@@ -145,7 +152,12 @@ impl Instance {
         });
         if let (Some(desk), Some(applier)) = (desk, &applier) {
             let (inbox, status, applier) = (inbox.clone(), Arc::clone(&status), Arc::clone(applier));
-            let attendant = Attendant { inbox, status, applier };
+            let global = Arc::clone(&applier.global);
+            let keeper = Keeper::new(inbox.clone(), Arc::clone(&status), clock_of_keeper, global, setup.data.clone());
+            let keeper = Arc::new(keeper);
+            let (by_itself, spec, ends) = (Arc::clone(&keeper), profile.reconcile, stopped.clone());
+            servers.push(tokio::spawn(async move { by_itself.by_itself(spec, ends).await }));
+            let attendant = Attendant { inbox, status, applier, keeper };
             servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }
         let thread = std::thread::Builder::new()

@@ -22,6 +22,7 @@ pub fn of(status: &Status, now_us: i64) -> Vec<Metric> {
     sources(&facts, now_us, &mut out);
     tables(&facts, now_us, &mut out);
     models(&facts, now_us, &mut out);
+    reconciled(&facts, now_us, &mut out);
     stages(&facts, &mut out);
     out.metrics
 }
@@ -97,6 +98,11 @@ fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
         let help = "1 while the source is further behind than its bounds allow.";
         let is_over = f64::from(u8::from(source.backlog.is_some()));
         out.gauge("tidemill_source_backlog_exceeded", help, labels(), is_over);
+        if let Some(retention) = &source.retention {
+            let help = "How much of the time is over for which the source keeps what is not read yet of its log.";
+            let used = retention.used_percent(now_us) as f64 / 100.0;
+            out.gauge("tidemill_source_retention_used_ratio", help, labels(), used);
+        }
         let events = facts.tables.values().filter(|t| t.source == *name).map(|t| t.changes_total).sum();
         out.counter("tidemill_source_events_total", "Changed rows since the start.", labels(), events);
     }
@@ -147,6 +153,29 @@ fn models(facts: &Facts, now_us: i64, out: &mut Out) {
         let pace = facts.history.pace(name);
         let help = "Changed rows per second over the last seconds.";
         out.gauge("tidemill_model_changes_per_second", help, labels(), pace);
+    }
+}
+
+/// How tables compared with their sources.
+fn reconciled(facts: &Facts, now_us: i64, out: &mut Out) {
+    for (source, of) in &facts.reconciled.sources {
+        let help = "1 while the tables of a source are compared with it, or a comparison is to go on.";
+        let is_running = f64::from(u8::from(of.unfinished.is_some()));
+        out.gauge("tidemill_reconcile_running", help, vec![("source", source.clone())], is_running);
+        for (name, compared) in of.tables.iter().filter(|(_, compared)| compared.equal.is_some()) {
+            let labels = || vec![("table", name.clone())];
+            let help = "1 where the last comparison of a table with its source found a difference.";
+            let differs = f64::from(u8::from(compared.equal == Some(false)));
+            out.gauge("tidemill_reconcile_differs", help, labels(), differs);
+            if let (Some(kept), Some(expected)) = (compared.rows_only_kept, compared.rows_only_expected) {
+                let help = "Rows that only one side had in the last comparison of a table with its source.";
+                out.gauge("tidemill_reconcile_differing_rows", help, labels(), (kept + expected) as f64);
+            }
+            if let Some(from_us) = compared.compared_from_us {
+                let help = "Age of the oldest part of the last comparison of a table with its source.";
+                out.gauge("tidemill_reconcile_age_seconds", help, labels(), (now_us - from_us) as f64 / 1e6);
+            }
+        }
     }
 }
 
@@ -281,6 +310,8 @@ mod tests {
             (shop.last_commit_us, shop.visible_us, shop.lag_us) = (Some(9_990_000), Some(10_000_000), 10_000);
             shop.go_to("stalled", "cut".to_owned(), 12_000_000);
             shop.backlog = Some("backlog: 60 s behind".to_owned());
+            let (kept_s, closed_us) = (200, Some(19_990_000));
+            shop.retention = Some(connect::Retention { kept_s, closed_us, mend: String::new() });
             facts.tables.entry(TableName::new("shop", "orders")).or_default().source = "shop".to_owned();
         }
         let text = serve::metrics::render(&of(&status, 69_990_000));
@@ -288,6 +319,7 @@ mod tests {
             "tidemill_source_lag_seconds{source=\"shop\"} 60\n",
             "tidemill_table_lag_seconds{table=\"shop.orders\"} 60\n",
             "tidemill_source_backlog_exceeded{source=\"shop\"} 1\n",
+            "tidemill_source_retention_used_ratio{source=\"shop\"} 0.25\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -86,6 +86,7 @@ impl Setup {
             ("workers", old.profile.workers != new.profile.workers),
             ("memory", old.profile.memory != new.profile.memory),
             ("backlog", old.profile.backlog != new.profile.backlog),
+            ("reconcile", old.profile.reconcile != new.profile.reconcile),
             ("data", self.data != started.data),
         ];
         found

@@ -8,6 +8,8 @@
 
 /// A transaction's delay is told for so long after it: then nothing flows.
 const FLOWS_US: i64 = 2_000_000;
+/// Of the time that a server keeps its log, from where on it is said to fade.
+pub const FADING_PERCENT: u64 = 50;
 /// An end that is not reached so long after it was asked for is missed.
 const MISSED_US: i64 = 2_000_000;
 /// So long after the last end was reached a source that has one is not known to be caught up.
@@ -40,6 +42,8 @@ pub struct SourceStatus {
     pub end: Option<(i64, String)>,
     /// All that was committed up to here is visible, as ends that were reached tell.
     pub reached_us: Option<i64>,
+    /// For how long what is not read yet is kept, as its server said last.
+    pub retention: Option<connect::Retention>,
     /// What is said of a backlog beyond its bound, for as long as that lasts.
     pub backlog: Option<String>,
 }
@@ -58,6 +62,21 @@ impl SourceStatus {
         if self.stalled_since_us.is_none() || !message.is_empty() {
             self.message = message;
         }
+    }
+
+    /// What is said where half of the time is over for which its server keeps what is not read yet. It is not read any faster for
+    /// being paused or stalled, so the clock alone makes it more.
+    pub fn fading(&self, now_us: i64) -> Option<String> {
+        let retention = self.retention.as_ref()?;
+        let percent = retention.used_percent(now_us);
+        let (hours, minutes) = (retention.kept_s / 3_600, retention.kept_s / 60);
+        let kept = if hours > 1 { format!("{hours} h") } else { format!("{minutes} min") };
+        (percent >= FADING_PERCENT).then(|| {
+            format!(
+                "what is not read yet of its log is dropped after {kept}, of which {percent} % are over: {} keeps it for longer",
+                retention.mend
+            )
+        })
     }
 
     /// Whether it is read; after a stall not before it goes on.
@@ -202,6 +221,21 @@ mod tests {
         source.last_commit_us = Some(900 * SECOND);
         source.go_to("stalled", "cut".to_owned(), 104 * SECOND);
         assert_eq!(lag(&source, 164), 63 * SECOND);
+    }
+
+    #[test]
+    fn half_of_the_retention_is_said_and_grows_with_the_clock() {
+        let mut source = streaming();
+        assert_eq!(source.fading(1_000 * SECOND), None, "nobody has said");
+        let retention =
+            |closed_us| Some(connect::Retention { kept_s: 7_200, closed_us, mend: "SET GLOBAL x = 1".to_owned() });
+        source.retention = retention(None);
+        assert_eq!(source.fading(100_000 * SECOND), None, "it is still written to");
+        source.retention = retention(Some(100 * SECOND));
+        assert_eq!(source.fading(3_699 * SECOND), None);
+        let said = "what is not read yet of its log is dropped after 2 h, of which 50 % are over: SET GLOBAL x = 1 keeps it for longer";
+        assert_eq!(source.fading(3_700 * SECOND).as_deref(), Some(said));
+        assert!(source.fading(7_400 * SECOND).unwrap().contains("101 %"));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::definition::PlannedModel;
 use crate::history::{History, Reading};
 use crate::latency::Histogram;
 use crate::recent::Recent;
+use crate::reconcile::ago;
+use crate::reconcile::book::Book;
+use crate::reconcile::source::Compared;
 pub use crate::source_status::SourceStatus;
 use crate::source_status::flowing;
 
@@ -166,6 +169,8 @@ pub struct Facts {
     pub rejects: VecDeque<RejectStatus>,
     pub recent: Recent,
     pub history: History,
+    /// How tables compared with their sources.
+    pub reconciled: Book,
     /// Who reads whom: what is read, and the model that reads it.
     pub lineage: Vec<(TableName, TableName)>,
     /// The source tables that each table, model or view stands on, however far below.
@@ -221,6 +226,10 @@ impl Facts {
             let state = if source.stalled_since_us.is_some() { "stalled" } else { "paused" };
             parts.push(format!("source {name} is {state}, and what is served of it {age} s old"));
         }
+        parts.extend(self.differing(now_us));
+        for (name, source) in &self.sources {
+            parts.extend(source.fading(now_us).map(|fading| format!("source {name}: {fading}")));
+        }
         if !self.building.is_empty() {
             parts.push(format!("building {}", self.building));
         }
@@ -232,6 +241,21 @@ impl Facts {
             (true, true) => "running".to_owned(),
             (true, false) => parts.join("; "),
         }
+    }
+
+    /// The tables that were found to differ from their sources; none where none was.
+    fn differing(&self, now_us: i64) -> Option<String> {
+        let compared = self.reconciled.sources.values().flat_map(|of| of.tables.values());
+        let is_differing =
+            |compared: &&Compared| compared.equal == Some(false) && self.tables.contains_key(&compared.name());
+        let differing: Vec<&Compared> = compared.filter(is_differing).collect();
+        let (first, more) = (differing.first()?, differing.len() - 1);
+        let since = ago(now_us - differing.iter().filter_map(|compared| compared.compared_us).min().unwrap_or(now_us));
+        let tables = match more {
+            0 => format!("table {} differs from its source: {}", first.name(), first.message),
+            more => format!("table {} and {more} more differ from their sources", first.name()),
+        };
+        Some(format!("{tables} (compared {since} ago; `tidemill reconcile source --repair` loads it again)"))
     }
 
     /// What is known to be out of date, with the reason and its age: tables that are not followed, or are loaded again, or whose

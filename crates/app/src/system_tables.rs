@@ -11,7 +11,8 @@ use serve::metrics::{Kind, Metric, Value};
 use crate::clock::Clock;
 use crate::history::Sample;
 use crate::recent::{RecentChange, RecentStep};
-use crate::status::{Facts, Status};
+use crate::reconcile::source::Compared;
+use crate::status::{Facts, SourceStatus, Status};
 
 /// A column of a system table.
 enum Column {
@@ -28,7 +29,7 @@ type Columns = Vec<(&'static str, Column)>;
 pub const SCHEMA: &str = "tidemill";
 
 /// Tables that are a function of the facts and the time.
-const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 9] = [
+const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 11] = [
     ("project", project),
     ("sources", sources),
     ("tables", tables),
@@ -37,6 +38,8 @@ const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 9] = [
     ("rejects", rejects),
     ("steps", steps),
     ("lineage", lineage),
+    ("reconcile", reconcile),
+    ("reconcile_runs", reconcile_runs),
     ("settings", settings),
 ];
 
@@ -135,6 +138,10 @@ fn project(facts: &Facts, now: i64) -> Columns {
 fn sources(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.sources.iter().collect();
     let states: Vec<_> = facts.sources.values().map(|source| facts.source_state(source)).collect();
+    let message = |((_, source), (_, message)): (&(&String, &SourceStatus), &(&str, String))| {
+        let said = [Some(message.clone()).filter(|message| !message.is_empty()), source.fading(now)];
+        Some(said.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    };
     vec![
         ("source", text(&rows, |r| r.0)),
         ("type", text(&rows, |r| &r.1.kind)),
@@ -145,7 +152,7 @@ fn sources(facts: &Facts, now: i64) -> Columns {
         // From there to the end of the server's log, as it was when it last said it.
         ("lag_bytes", Column::Int(rows.iter().map(|r| r.1.lag_bytes).collect())),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
-        ("message", text(&states, |r| &r.1)),
+        ("message", Column::Text(rows.iter().zip(&states).map(message).collect())),
     ]
 }
 
@@ -207,7 +214,8 @@ fn rejects(facts: &Facts, _now: i64) -> Columns {
         ("node", text(&rows, |r| &r.node)),
         ("reason", text(&rows, |r| &r.reason)),
         ("code", text(&rows, |r| &r.code)),
-        ("key", text(&rows, |r| &r.key)),
+        // NULL where a row has none, or none that could be read.
+        ("key", Column::Text(rows.iter().map(|r| Some(r.key.clone()).filter(|key| !key.is_empty())).collect())),
         ("row", text(&rows, |r| &r.row)),
         ("position", text(&rows, |r| &r.position)),
         ("first_at", Column::Time(rows.iter().map(|r| Some(r.first_at_us).filter(|t| *t > 0)).collect())),
@@ -250,6 +258,66 @@ fn lineage(facts: &Facts, _now: i64) -> Columns {
         Column::Text(facts.lineage.iter().map(|edge| Some(get(edge).to_string())).collect())
     };
     vec![("upstream", names(|edge| &edge.0)), ("downstream", names(|edge| &edge.1))]
+}
+
+/// The last comparison of each source table with its source, and how far the present one is.
+fn reconcile(facts: &Facts, _now: i64) -> Columns {
+    let mut rows = Vec::new();
+    for (source, of) in &facts.reconciled.sources {
+        let mut under_way = of.unfinished.as_ref().and_then(crate::reconcile::book::Unfinished::progress);
+        for (name, compared) in &of.tables {
+            let comparing = under_way.take_if(|(table, _)| table == name).map(|(_, rows)| rows);
+            rows.push((compared.clone(), compared.word(), comparing));
+        }
+        if let Some((name, so_far)) = under_way {
+            let (schema, table) = name.split_once('.').unwrap_or(("", &name));
+            let named = Compared {
+                source: source.clone(),
+                schema: schema.to_owned(),
+                table: table.to_owned(),
+                ..Compared::default()
+            };
+            rows.push((named, "comparing", Some(so_far)));
+        }
+    }
+    let int = |get: fn(&Compared) -> Option<i64>| Column::Int(rows.iter().map(|r| get(&r.0)).collect());
+    let known = |count: Option<u64>| count.and_then(|count| i64::try_from(count).ok());
+    let time = |get: fn(&Compared) -> Option<i64>| Column::Time(rows.iter().map(|r| get(&r.0)).collect());
+    vec![
+        ("source", text(&rows, |r| &r.0.source)),
+        ("schema", text(&rows, |r| &r.0.schema)),
+        ("table", text(&rows, |r| &r.0.table)),
+        ("state", text(&rows, |r| r.1)),
+        ("rows", int(|c| c.equal.map(|_| c.rows))),
+        ("rows_expected", int(|c| c.equal.map(|_| c.rows_expected))),
+        ("rows_only_kept", Column::Int(rows.iter().map(|r| known(r.0.rows_only_kept)).collect())),
+        ("rows_only_expected", Column::Int(rows.iter().map(|r| known(r.0.rows_only_expected)).collect())),
+        // Its portions are each of a moment of their own: the oldest, and the newest with its place in the log and our step.
+        ("compared_from", time(|c| c.compared_from_us)),
+        ("compared_at", time(|c| c.compared_us)),
+        ("position", text(&rows, |r| &r.0.position)),
+        ("step", int(|c| c.equal.and_then(|_| i64::try_from(c.step).ok()))),
+        // Rows of the source that the present comparison has behind it; NULL where none is in the table's middle.
+        ("comparing_rows", Column::Int(rows.iter().map(|r| r.2).collect())),
+        ("message", text(&rows, |r| &r.0.message)),
+    ]
+}
+
+/// Comparisons with sources that have ended.
+fn reconcile_runs(facts: &Facts, _now: i64) -> Columns {
+    let of_source = facts.reconciled.sources.iter();
+    let rows: Vec<_> = of_source.flat_map(|(source, of)| of.runs.iter().map(move |run| (source, run))).collect();
+    vec![
+        ("source", text(&rows, |r| r.0)),
+        ("by", text(&rows, |r| r.1.by.word())),
+        ("begun_at", Column::Time(rows.iter().map(|r| Some(r.1.begun_us)).collect())),
+        ("ended_at", Column::Time(rows.iter().map(|r| Some(r.1.ended_us)).collect())),
+        ("tables_equal", count(&rows, |r| r.1.equal)),
+        ("tables_differing", count(&rows, |r| r.1.differing.len() as u64)),
+        ("tables_unknown", count(&rows, |r| r.1.unknown)),
+        ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
+        ("differing", Column::Text(rows.iter().map(|r| Some(r.1.differing.join(", "))).collect())),
+    ]
 }
 
 fn history(nodes: &[(TableName, Vec<Sample>)]) -> Columns {

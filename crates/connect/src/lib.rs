@@ -12,5 +12,6 @@ pub mod source;
 pub use secret::Secret;
 pub use source::{
     Absence, Check, CheckOutcome, Control, Failure, FollowedTable, Limits, Load, OwnFacts, ReadWhole, RejectedRow,
-    RowSink, Settings, Source, SourceEvent, SourceKind, SourceState, TableFacts, TablePlace, Unanswered, WholeReader,
+    Retention, RowSink, Settings, Source, SourceEvent, SourceKind, SourceState, TableFacts, TablePlace, Unanswered,
+    WholePace, WholePart, WholeReader,
 };

@@ -15,13 +15,14 @@
 
 use std::collections::BTreeMap;
 
+use plan::{Flow, NodeId, Op};
 use relation::{DataType, Delta, Layout, Rows, SourceBatch, TableId, Value};
 use store::Writes;
 
 use crate::buckets::{read_weighted, weighted};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::expr::Failure;
+use crate::expr::{Failure, plain_column};
 use crate::graph::{Graph, Node};
 use crate::network::Network;
 use crate::operator::States;
@@ -35,7 +36,8 @@ pub struct Reject {
     /// The model in which it failed first, where other models over the same sub-plan miss it too; or the source's table.
     pub node: String,
     pub reason: String,
-    /// The values of the row's key; empty for a model's, or where the source could not read it.
+    /// The values of the row's key. Of a model's reject: of the model's key, where that is among the columns of the rejected row;
+    /// else of the key of the rows that it was made of. Empty where there is none, or the source could not read it.
     pub key: Vec<Value>,
     pub row: RejectedRow,
     /// Step of the first failure.
@@ -332,31 +334,91 @@ impl Engine {
         }
         for node in self.network.graph.nodes.iter().filter(|node| node.wanted && node.rejects_built) {
             let Some(table) = node.rejects else { continue };
+            let columns = self.network.key_of_rejects(node);
             for entry in snapshot.scan(table, &[]).take(limit.saturating_sub(found.len())) {
                 let (key, value) = entry?;
-                found.push(self.read_reject(node, &key, &value).ok_or_else(|| damaged(&node.identity))?);
+                found.push(self.read_reject(node, &columns, &key, &value).ok_or_else(|| damaged(&node.identity))?);
             }
         }
         Ok(found)
     }
 
-    fn read_reject(&self, node: &Node, key: &[u8], value: &[u8]) -> Option<Reject> {
+    fn read_reject(&self, node: &Node, key: &[usize], kept_under: &[u8], value: &[u8]) -> Option<Reject> {
         let (step, parts) = parts(value)?;
         let [model, reason, row] = parts[..] else { return None };
         let layout = Layout::new(types(&self.network.graph, node));
         layout.check(row).ok()?;
         let names = names(&self.network.graph, node).into_iter();
+        let values = layout.values(row);
         Some(Reject {
-            id: id_of(&[node.identity.as_bytes(), key].concat()),
+            id: id_of(&[node.identity.as_bytes(), kept_under].concat()),
             node: String::from_utf8_lossy(model).into_owned(),
             reason: String::from_utf8_lossy(reason).into_owned(),
-            key: Vec::new(),
-            row: RejectedRow::Columns(names.zip(layout.values(row)).collect()),
+            key: key.iter().filter_map(|&column| values.get(column).cloned()).collect(),
+            row: RejectedRow::Columns(names.zip(values).collect()),
             step,
             position: String::new(),
             at_us: 0,
         })
     }
+}
+
+impl Network {
+    /// The columns of a node's rejected rows by which people know them: see [`Reject::key`].
+    fn key_of_rejects(&self, node: &Node) -> Vec<usize> {
+        let Some(model) = self.models.get(node.origin.0) else { return Vec::new() };
+        let of_model: Option<Vec<usize>> = match &model.schema.key[..] {
+            [] => None,
+            key => key.iter().map(|&column| origin_of(&model.flow, column, node.origin.1)).collect(),
+        };
+        of_model.or_else(|| key_of_inputs(&model.flow, node.origin.1)).unwrap_or_default()
+    }
+}
+
+/// Which column of a node's inputs, one after the other, is a column of the model as it stands; none where it is computed.
+fn origin_of(flow: &Flow, column: usize, wanted: NodeId) -> Option<usize> {
+    let (mut at, mut column) = (flow.output, column);
+    loop {
+        let node = flow.node(at);
+        // Its place among the columns of all inputs.
+        let place = match &node.op {
+            Op::Map { outputs, .. } => plain_column(outputs.get(column)?)?,
+            Op::Join { .. } => column,
+            Op::Aggregate { group, .. } => *group.get(column)?,
+            Op::TopK { .. } if column < width(flow, *node.inputs.first()?) => column,
+            Op::Table { .. } | Op::Values { .. } | Op::Union | Op::TopK { .. } => return None,
+        };
+        if at == wanted {
+            return Some(place);
+        }
+        let mut behind = place;
+        let input = node.inputs.iter().find(|&&input| {
+            let width = width(flow, input);
+            let is_here = behind < width;
+            behind -= if is_here { 0 } else { width };
+            is_here
+        });
+        (at, column) = (*input?, behind);
+    }
+}
+
+/// The keys of a node's inputs among their columns; none where an input has none that can be told.
+fn key_of_inputs(flow: &Flow, node: NodeId) -> Option<Vec<usize>> {
+    let mut columns = Vec::new();
+    let mut before = 0;
+    for &input in &flow.node(node).inputs {
+        let key = &flow.node(input).schema.key;
+        if key.is_empty() {
+            return None;
+        }
+        columns.extend(key.iter().map(|&column| before + column));
+        before += width(flow, input);
+    }
+    Some(columns)
+}
+
+fn width(flow: &Flow, node: NodeId) -> usize {
+    flow.node(node).schema.columns.len()
 }
 
 impl Engine {

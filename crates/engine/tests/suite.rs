@@ -9,6 +9,7 @@
 //! load                  how far each table is, with the incarnations that are coming
 //! kept                  rows of a table as they are stored, and as many as are counted
 //! rejects               what the models could not take
+//! reject_keys           by which keys it is known
 //! ```
 //!
 //! Executions: as written (each step's answer is compared with the file), then without answers: all in one step, change
@@ -80,6 +81,7 @@ impl Driver for Case {
                 Ok(contents.get(name).ok_or_else(|| format!("no table {name}"))?.join("\n"))
             }
             "rejects" => Ok(rejects(self.house()?)?.join("\n")),
+            "reject_keys" => Ok(reject_keys(self.house()?)?.join("\n")),
             other => Err(format!("unknown directive {other}")),
         }
     }
@@ -169,6 +171,18 @@ fn rejects(house: &mut House) -> Result<Vec<String>, String> {
         format!("{} {} [{row}]", reject.node, reject.reason)
     });
     let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// By what people know the rows that could not be taken, sorted.
+fn reject_keys(house: &mut House) -> Result<Vec<String>, String> {
+    let rejects = house.engine().rejects(100).map_err(|e| e.to_string())?;
+    let line = |reject: &engine::Reject| {
+        let key: Vec<String> = reject.key.iter().map(ToString::to_string).collect();
+        format!("{} {}", reject.node, if key.is_empty() { "no key".to_owned() } else { key.join(", ") })
+    };
+    let mut lines: Vec<String> = rejects.iter().map(line).collect();
     lines.sort();
     Ok(lines)
 }

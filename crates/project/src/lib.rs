@@ -32,5 +32,5 @@ pub use diagnostic::{Diagnostic, Place, Severity};
 pub use files::Files;
 pub use load::{Options, load};
 pub use model::{Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable};
-pub use profile::{BacklogSpec, ListenSpec, Profile};
+pub use profile::{BacklogSpec, ListenSpec, Profile, ReconcileSpec};
 pub use source_map::SourceMap;

@@ -9,8 +9,21 @@ use crate::files::{Files, USER_PROFILES};
 use crate::jinja::YamlJinja;
 use crate::yaml::{self, Data, Node, Reader};
 
-const KEYS: &[&str] =
-    &["type", "schema", "data", "pg", "http", "workers", "memory", "users", "threads", "database", "dbname", "backlog"];
+const KEYS: &[&str] = &[
+    "type",
+    "schema",
+    "data",
+    "pg",
+    "http",
+    "workers",
+    "memory",
+    "users",
+    "threads",
+    "database",
+    "dbname",
+    "backlog",
+    "reconcile",
+];
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +46,21 @@ pub struct BacklogSpec {
 impl Default for BacklogSpec {
     fn default() -> Self {
         Self { seconds: 60, bytes: 1 << 30 }
+    }
+}
+
+/// When source tables are compared with their sources without anybody asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReconcileSpec {
+    /// Seconds from the end of one comparison to the begin of the next; none: only when somebody asks.
+    pub every_s: Option<u32>,
+    /// Of a hundred parts of the time a source works for it in so many, at most.
+    pub share: u8,
+}
+
+impl Default for ReconcileSpec {
+    fn default() -> Self {
+        Self { every_s: None, share: 10 }
     }
 }
 
@@ -63,6 +91,8 @@ pub struct Profile {
     pub users: BTreeMap<String, Secret>,
     /// From where on a source that is behind is said to be.
     pub backlog: BacklogSpec,
+    /// When source tables are compared with their sources.
+    pub reconcile: ReconcileSpec,
 }
 
 impl Default for Profile {
@@ -80,6 +110,7 @@ impl Default for Profile {
             database: "tidemill".to_owned(),
             users: BTreeMap::new(),
             backlog: BacklogSpec::default(),
+            reconcile: ReconcileSpec::default(),
         }
     }
 }
@@ -185,6 +216,7 @@ fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> 
         workers: reader.number(output, "workers", "a number from 1").filter(|n| *n > 0),
         memory: size(reader, output, "memory"),
         backlog: backlog(reader, output),
+        reconcile: reconcile(reader, output),
         database: database.unwrap_or(defaults.database),
         users,
         name: defaults.name,
@@ -245,6 +277,46 @@ fn backlog(reader: &mut Reader<'_>, output: &Node) -> BacklogSpec {
         seconds: reader.number(node, "seconds", "a number of seconds").unwrap_or(defaults.seconds),
         bytes: size(reader, node, "bytes").unwrap_or(defaults.bytes),
     }
+}
+
+fn reconcile(reader: &mut Reader<'_>, output: &Node) -> ReconcileSpec {
+    let defaults = ReconcileSpec::default();
+    let Some(node) = output.get("reconcile").filter(|node| !node.is_null() && reader.expect_map(node, "`reconcile`"))
+    else {
+        return defaults;
+    };
+    reader.check_keys(node, "`reconcile`", &["every", "share"], Severity::Error);
+    let mut read = |key: &str, form: &str, parse: fn(&str) -> Option<u32>| {
+        let text = reader.text(node, key)?;
+        let value = parse(&text);
+        if let (None, Some(node)) = (value, node.get(key)) {
+            reader.error(node, format!("`{key}` should be {form}, not `{text}`"));
+        }
+        value
+    };
+    let every_s = read("every", "a time such as 1h or 30m", seconds);
+    let share = read("share", "a share from 1% to 100%", percent).and_then(|share| u8::try_from(share).ok());
+    ReconcileSpec { every_s, share: share.unwrap_or(defaults.share) }
+}
+
+/// A time with a unit: `90s`, `30m`, `1h`, `1d`.
+fn seconds(text: &str) -> Option<u32> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u32 = text.get(..digits)?.parse().ok()?;
+    let unit = match text.get(digits..)?.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.checked_mul(unit).filter(|seconds| *seconds > 0)
+}
+
+fn percent(text: &str) -> Option<u32> {
+    let number: u32 = text.trim().strip_suffix('%')?.trim_end().parse().ok()?;
+    (1..=100).contains(&number).then_some(number)
 }
 
 fn size(reader: &mut Reader<'_>, map: &Node, key: &str) -> Option<u64> {

@@ -36,5 +36,9 @@ impl Storage for store::Snapshot {
 }
 
 fn unreadable(error: store::Error) -> Error {
-    Error::new(code::IO, format!("the store cannot be read: {error}"))
+    let told = Error::new(code::IO, format!("the store cannot be read: {error}"));
+    match error.hint() {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
 }

@@ -132,7 +132,7 @@ impl Disk {
             .with_compaction_filter_factories(Arc::new(move |name| {
                 (name == KEYSPACE).then(|| Arc::new(PurgeFactory(Arc::clone(&purge))) as Arc<dyn Factory>)
             }));
-        let database = builder.open().map_err(Error::tables("open"))?;
+        let database = builder.open().map_err(Error::tables_in("open", path))?;
         let options = || {
             // Every ingestion touches all tables, so level 0 is merged with the whole of level 1: twice as seldom as is the
             // default, with a level 1 of the same size.
@@ -142,7 +142,7 @@ impl Disk {
                 .filter_block_pinning_policy(PinningPolicy::all(true))
                 .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(8).with_table_target_size(32 << 20)))
         };
-        let keyspace = database.keyspace(KEYSPACE, options).map_err(Error::tables("open"))?;
+        let keyspace = database.keyspace(KEYSPACE, options).map_err(Error::tables_in("open", path))?;
         Ok(Handles { keyspace, home: Home { database, path: Arc::new(path.to_owned()) } })
     }
 

@@ -22,15 +22,18 @@ pub enum Error {
     /// A file of ours that does not read as it was written.
     #[error("{}: damaged at byte {offset}: {what}", path.display())]
     Damaged { path: PathBuf, offset: u64, what: String },
+    /// Something of ours that was there and is not.
+    #[error("{}: {what}", path.display())]
+    Missing { path: PathBuf, what: &'static str },
     /// Records that somebody asks for were dropped, or their segment is missing.
     #[error("the log has no record after step {after} before step {next}")]
     LogGone { after: u64, next: u64 },
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: Arc<std::io::Error> },
-    /// The tables (fjall) refused an operation.
-    #[error("cannot {action} the tables: {}", describe(source))]
-    Tables { action: &'static str, source: Arc<fjall::Error> },
+    /// The tables (fjall) refused an operation. What the library says of it is for its own people.
+    #[error("cannot {action} the tables{}: {}", in_folder(dir.as_deref()), describe(cause))]
+    Tables { action: &'static str, dir: Option<PathBuf>, cause: Arc<fjall::Error> },
     /// The tables are closed after a failed fold and could not be opened again yet.
     #[error("the tables are closed after a failed fold")]
     TablesClosed,
@@ -86,23 +89,28 @@ impl Error {
                 format!("Stop process {holder}, or choose another folder with --data.")
             }
             Self::NewerFormat { .. } => "Use the newer Tidemill, or choose an empty folder with --data.".to_owned(),
-            Self::Damaged { .. } => "Put the data folder of a backup in its place, or move the data folder \
-                                     away: `tidemill up` loads all tables from the sources."
-                .to_owned(),
-            Self::LogGone { .. } => "After a restart: put the data folder of a backup in its place, or move the \
-                                     data folder away: `tidemill up` loads all tables from the sources. For a \
-                                     reader of the log: start it anew from a snapshot."
-                .to_owned(),
             error if error.is_disk_full() => "Free disk space; nothing is lost, writing goes on by itself.".to_owned(),
+            error if error.is_forbidden() => {
+                "Give the user that runs Tidemill the right to read and write the data folder and all below it; nothing \
+                 is damaged."
+                    .to_owned()
+            }
+            error if error.is_read_only() => {
+                "Have its file system mounted for writing, or choose another folder with --data; nothing is damaged."
+                    .to_owned()
+            }
+            Self::Damaged { .. } | Self::Missing { .. } => LOAD_AGAIN.to_owned(),
+            Self::Tables { cause, .. } if !matches!(**cause, fjall::Error::Locked | fjall::Error::Poisoned) => {
+                LOAD_AGAIN.to_owned()
+            }
+            Self::LogGone { .. } => format!("{LOAD_AGAIN} A reader of the log begins anew from a snapshot."),
             Self::RecordTooLarge { .. } | Self::WritesTooLarge { .. } => {
                 "Take fewer transactions at once; split a single one that is this large at the source.".to_owned()
             }
             Self::TablesClosed => "Free disk space; the tables are opened again by themselves.".to_owned(),
             Self::TablesHeld { .. } => "End the oldest queries; folding goes on by itself then.".to_owned(),
             Self::SnapshotEnded { .. } => "Run the query again.".to_owned(),
-            Self::NoStage { .. } => "Put the data folder of a backup in its place, or move the data folder \
-                                     away: `tidemill up` loads all tables from the sources."
-                .to_owned(),
+            Self::NoStage { .. } => LOAD_AGAIN.to_owned(),
             Self::StageEnded { .. } => {
                 "Free disk space if there is none, and restart Tidemill: the transaction is read again \
                                          from its source."
@@ -113,17 +121,31 @@ impl Error {
         })
     }
 
+    /// What the operating system said, where it was asked.
+    fn of_system(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Tables { cause, .. } => match &**cause {
+                fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) => Some(e),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether a file system had no room (or a limit on file size) for it.
     pub fn is_disk_full(&self) -> bool {
-        match self {
-            Self::Io { source, .. } => is_full(source),
-            Self::Tables { source, .. } => match &**source {
-                fjall::Error::Io(e) => is_full(e),
-                fjall::Error::Storage(fjall::LsmError::Io(e)) => is_full(e),
-                _ => false,
-            },
-            _ => false,
-        }
+        self.of_system().is_some_and(is_full)
+    }
+
+    /// Whether we lack the right to do it.
+    fn is_forbidden(&self) -> bool {
+        self.of_system().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+    }
+
+    /// Whether it is a file system to which nobody writes.
+    fn is_read_only(&self) -> bool {
+        self.of_system().is_some_and(|e| e.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
@@ -131,7 +153,16 @@ impl Error {
     }
 
     pub(crate) fn tables(action: &'static str) -> impl Fn(fjall::Error) -> Self {
-        move |source| Self::Tables { action, source: Arc::new(source) }
+        move |cause| Self::of_tables(action, None, cause)
+    }
+
+    pub(crate) fn tables_in(action: &'static str, dir: &Path) -> impl Fn(fjall::Error) -> Self {
+        move |cause| Self::of_tables(action, Some(dir.to_owned()), cause)
+    }
+
+    fn of_tables(action: &'static str, dir: Option<PathBuf>, cause: fjall::Error) -> Self {
+        tracing::debug!(action, ?dir, %cause, "the tables refuse");
+        Self::Tables { action, dir, cause: Arc::new(cause) }
     }
 }
 
@@ -140,13 +171,89 @@ pub(crate) fn is_full(e: &std::io::Error) -> bool {
     matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// fjall's errors print as Rust values; the ones a person meets get words.
+/// What to do with a folder whose content cannot be had back out of itself.
+const LOAD_AGAIN: &str = "Nothing of the sources or the project is touched. Put the data folder of a backup in its place, or move \
+                          the data folder away: `tidemill up` loads all tables from the sources and builds the models.";
+
+fn in_folder(dir: Option<&Path>) -> String {
+    dir.map_or_else(String::new, |dir| format!(" in {}", dir.display()))
+}
+
+/// fjall's errors print as Rust values; people get words.
 fn describe(e: &fjall::Error) -> String {
+    use fjall::{Error, LsmError};
     match e {
-        fjall::Error::Io(e) => e.to_string(),
-        fjall::Error::Storage(fjall::LsmError::Io(e)) => e.to_string(),
-        fjall::Error::Poisoned => "a write failed before, they must be reopened".to_owned(),
-        fjall::Error::Locked => "another process has them open".to_owned(),
-        other => other.to_string(),
+        Error::Io(e) | Error::Storage(LsmError::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {
+            "a file of theirs is missing".to_owned()
+        }
+        Error::Io(e) | Error::Storage(LsmError::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "a file of theirs is cut short".to_owned()
+        }
+        Error::Io(e) | Error::Storage(LsmError::Io(e)) => e.to_string(),
+        Error::Storage(LsmError::ChecksumMismatch { .. }) => {
+            "a part of a file of theirs is not as it was written: its checksum differs".to_owned()
+        }
+        Error::Storage(LsmError::Unrecoverable) | Error::Unrecoverable => {
+            "a file of theirs is missing, cut short, or not as it was written".to_owned()
+        }
+        Error::InvalidVersion(Some(_)) => "they are of another version than this Tidemill writes".to_owned(),
+        Error::InvalidVersion(None) | Error::Storage(LsmError::InvalidVersion(_)) => {
+            "the version that they name is none, or a later one".to_owned()
+        }
+        Error::Poisoned => "a write failed before, they must be reopened".to_owned(),
+        Error::Locked => "another process has them open".to_owned(),
+        Error::KeyspaceDeleted => "they were deleted".to_owned(),
+        Error::Storage(_)
+        | Error::JournalRecovery(_)
+        | Error::Decompress(_)
+        | Error::InvalidTrailer
+        | Error::InvalidTag(_) => "a file of theirs is not as it was written".to_owned(),
+        // The library may name more one day.
+        other => format!("they are not as they were written ({other})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fjall::LsmError;
+
+    use super::*;
+
+    fn io(kind: std::io::ErrorKind) -> std::io::Error {
+        std::io::Error::from(kind)
+    }
+
+    #[test]
+    fn damage_is_told_in_our_words_with_the_next_move() {
+        let dir = Path::new("/data/tables");
+        let errors = [
+            fjall::Error::Storage(LsmError::Unrecoverable),
+            fjall::Error::Storage(LsmError::InvalidHeader("x")),
+            fjall::Error::InvalidVersion(None),
+            fjall::Error::InvalidTrailer,
+            fjall::Error::Io(io(std::io::ErrorKind::NotFound)),
+            fjall::Error::Storage(LsmError::Io(io(std::io::ErrorKind::UnexpectedEof))),
+        ];
+        for error in errors {
+            let error = Error::tables_in("open", dir)(error);
+            let text = error.to_string();
+            assert!(text.starts_with("cannot open the tables in /data/tables: "), "{text}");
+            assert!(!text.to_lowercase().contains("fjall") && !text.contains("Lsm"), "{text}");
+            assert_eq!(error.hint().as_deref(), Some(LOAD_AGAIN), "{text}");
+            assert!(std::error::Error::source(&error).is_none(), "the library's words are no detail");
+        }
+    }
+
+    #[test]
+    fn what_is_no_damage_does_not_ask_for_a_new_load() {
+        let hint = |error: Error| error.hint().unwrap_or_default();
+        let denied = || io(std::io::ErrorKind::PermissionDenied);
+        let read_only = || io(std::io::ErrorKind::ReadOnlyFilesystem);
+        let path = Path::new("/data/log");
+        assert!(hint(Error::io("open", path)(denied())).contains("the right to read and write"));
+        assert!(hint(Error::tables("open")(fjall::Error::Io(denied()))).contains("the right to read and write"));
+        assert!(hint(Error::io("create", path)(read_only())).contains("mounted for writing"));
+        assert!(hint(Error::tables("sync")(fjall::Error::Io(read_only()))).contains("mounted for writing"));
+        assert_eq!(Error::tables("open")(fjall::Error::Locked).hint(), None);
     }
 }

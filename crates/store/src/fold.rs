@@ -103,6 +103,7 @@ fn fold(shared: &Shared, view: &View) -> Result<()> {
     let forget = forgettable(shared, &view.base)?;
     let fold = Fold { step: view.step, tables: &tables, forget: &forget };
     let entries = shared.disk.ingest(&fold, &shared.stopping)?;
+    shared.folder.note_folded()?;
     let base = Arc::new(shared.disk.base()?);
     if base.folded != view.step {
         return Err(Error::Decode {

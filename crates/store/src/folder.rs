@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! format    "tidemill store 1"        an older Tidemill refuses a newer folder in words
+//! folded    empty: the tables have been written to, and tables that are new are not ours
 //! lock      the holder's process id   locked as long as a store, or a snapshot of it, lives
 //! log/      the change log, one file per segment
 //! staged/   transactions larger than memory, until they are folded
@@ -11,6 +12,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::error::is_full;
@@ -20,10 +22,15 @@ use crate::{Error, Result};
 /// Version of everything below the folder, fjall's own files excepted.
 const FORMAT: u32 = 1;
 
+/// Says that the tables have been written to.
+const FOLDED: &str = "folded";
+
 /// A data folder that is ours until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) dir: PathBuf,
+    /// Whether [`FOLDED`] is there.
+    is_folded: AtomicBool,
     _lock: File,
 }
 
@@ -37,7 +44,37 @@ impl Folder {
             // Usually there is none; one that cannot be removed is written over.
             drop(std::fs::remove_file(dir.join(probe)));
         }
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), is_folded: AtomicBool::new(false), _lock: lock })
+    }
+
+    /// Refuses tables that are new where there were others: the log alone has not all of what is lost with them.
+    pub(crate) fn check_tables(&self, is_new: bool) -> Result<()> {
+        let is_noted = self.dir.join(FOLDED).exists();
+        self.is_folded.store(is_noted, Ordering::Release);
+        match (is_new, is_noted) {
+            (true, true) => {
+                Err(Error::Missing { path: self.dir.clone(), what: "its tables are missing, in part or as a whole" })
+            }
+            (false, _) => self.note_folded(),
+            (true, false) => Ok(()),
+        }
+    }
+
+    /// Notes once that the tables have been written to.
+    pub(crate) fn note_folded(&self) -> Result<()> {
+        if self.is_folded.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let path = self.dir.join(FOLDED);
+        let noted =
+            File::create(&path).and_then(|file| file.sync_all()).and_then(|()| File::open(&self.dir)?.sync_all());
+        match noted {
+            Ok(()) => self.is_folded.store(true, Ordering::Release),
+            // The next fold notes it.
+            Err(e) if is_full(&e) => {}
+            Err(e) => return Err(Error::io("write", &path)(e)),
+        }
+        Ok(())
     }
 
     /// Where the log's segments are.
@@ -107,7 +144,13 @@ fn check_format(dir: &Path) -> Result<()> {
     let path = dir.join("format");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return write_format(dir, &path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !is_begun(dir) => {
+            return write_format(dir, &path);
+        }
+        // Which version what is there was written by, nobody knows.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::Missing { path, what: "it is missing, though there are data" });
+        }
         Err(e) => return Err(Error::io("read", &path)(e)),
     };
     let found = text.trim().strip_prefix("tidemill store ").and_then(|v| v.parse::<u32>().ok());
@@ -115,9 +158,14 @@ fn check_format(dir: &Path) -> Result<()> {
         Some(found) if found > FORMAT => Err(Error::NewerFormat { dir: dir.to_owned(), found, known: FORMAT }),
         Some(_) => Ok(()),
         // A crash between creating and writing it leaves an empty file: nothing else was written by then.
-        None if text.is_empty() && !dir.join("tables").exists() => write_format(dir, &path),
+        None if text.is_empty() && !is_begun(dir) => write_format(dir, &path),
         None => Err(Error::Damaged { path, offset: 0, what: "not the format of a Tidemill store".to_owned() }),
     }
+}
+
+/// Whether anything was written behind the format.
+fn is_begun(dir: &Path) -> bool {
+    ["tables", "log"].iter().any(|part| dir.join(part).exists())
 }
 
 fn write_format(dir: &Path, path: &Path) -> Result<()> {

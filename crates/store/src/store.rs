@@ -118,6 +118,7 @@ impl Store {
         let folder = Folder::take(dir)?;
         let disk = Disk::open(&folder.dir, options.cache_bytes)?;
         let base = Arc::new(disk.base()?);
+        folder.check_tables(base.is_new)?;
         let log = Arc::new(Log::open(&folder.log(), options.segment_bytes, base.folded, &files)?);
         let stages = Arc::new(Stages::open(&folder.staged(), &files)?);
         let dead: Vec<_> = base.dead.iter().copied().collect();

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::{Context, Outcome, print};
-use crate::change::{Changes, ModelChange, What};
+use crate::change::{Changes, ModelChange, RowsChanged, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
 use crate::definition::Definition;
+use crate::output::Table;
 use crate::pump::{self, Applied};
 use crate::setup::Setup;
 use crate::warehouse::{self, Keepable, Warehouse, findings, keepable, newly_refused, without};
@@ -26,7 +27,7 @@ fn nobody(left_by: Option<u32>) -> anyhow::Error {
 }
 
 /// Shows what would change; [`Outcome::Pending`] where something would.
-pub(super) async fn plan(context: &Context) -> anyhow::Result<Outcome> {
+pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else {
         if context.json {
             print(&serde_json::to_string(&Changes { errors: errors(context)?, ..Changes::default() })?);
@@ -57,12 +58,64 @@ pub(super) async fn plan(context: &Context) -> anyhow::Result<Outcome> {
     changes.restart.clone_from(&serving.restart);
     changes.new_tables.clone_from(&serving.new_tables);
     changes.gone_tables.clone_from(&serving.gone_tables);
+    if counts {
+        for at in 0..changes.models.len() {
+            match count(&setup, &changes, at, &wanted.definition).await {
+                Ok(counted) => changes.models[at].counted = Some(counted),
+                Err(error) => changes.models[at].not_counted = Some(format!("{error:#}").replace('\n', " ")),
+            }
+        }
+    }
     if context.json {
         print(&serde_json::to_string(&changes)?);
     } else {
         print(&text(&changes));
     }
     Ok(if changes.is_empty() { Outcome::Ok } else { Outcome::Pending })
+}
+
+/// Counts the rows of a model that would come and go: the answer of its new text over what is stored now, against what is
+/// kept. Errors: why that is not known before it is built.
+async fn count(setup: &Setup, changes: &Changes, at: usize, wanted: &Definition) -> anyhow::Result<RowsChanged> {
+    let change = &changes.models[at];
+    let before = change.rows.unwrap_or(0);
+    if change.what == What::Removed {
+        return Ok(RowsChanged { come: 0, go: before });
+    }
+    let Some(text) = wanted.models.iter().find(|text| text.table_name().to_string() == change.model) else {
+        bail!("it is not in the project");
+    };
+    let changing =
+        |name: &String| changes.models.iter().any(|other| other.model == *name) || changes.views.contains(name);
+    let upstream: Vec<String> = text.upstream().map(|name| name.to_string()).filter(changing).collect();
+    if !upstream.is_empty() {
+        bail!("it reads {}, and that changes too", upstream.join(", "));
+    }
+    // What ends in a comment must not swallow the bracket.
+    let new = format!("({}\n)", text.sql.trim().trim_end_matches(';'));
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let old = format!("{}.{}", quoted(&text.schema), quoted(&text.name));
+    let numbers = |table: &Table| -> anyhow::Result<Vec<i64>> {
+        let cells = table.rows.first().map(Vec::as_slice).unwrap_or_default();
+        cells.iter().map(|cell| Ok(cell.as_deref().unwrap_or("0").parse()?)).collect()
+    };
+    if change.what == What::Added || !change.columns.is_empty() {
+        let answer = super::ask::ask_instance(setup, &format!("select count(*) from {new} as n")).await?;
+        let [come] = numbers(&answer)?[..] else { bail!("no number came back") };
+        return Ok(RowsChanged { come, go: before });
+    }
+    let shape = super::ask::ask_instance(setup, &format!("select * from {old} limit 0")).await?;
+    let columns: Vec<String> = shape.columns.iter().map(|name| quoted(name)).collect();
+    let columns = columns.join(", ");
+    // As bags: a row that is there twice and then once has gone once.
+    let sql = format!(
+        "select sum(case when n > 0 then n else 0 end), sum(case when n < 0 then -n else 0 end) from (select sum(w) as n from \
+         (select {columns}, 1 as w from {new} as new_rows union all select {columns}, -1 as w from {old}) as both_sides \
+         group by {columns}) as nets"
+    );
+    let answer = super::ask::ask_instance(setup, &sql).await?;
+    let [come, go] = numbers(&answer)?[..] else { bail!("no numbers came back") };
+    Ok(RowsChanged { come, go })
 }
 
 /// What keeps the project on disk from being loaded.
@@ -214,6 +267,12 @@ fn line(change: &ModelChange) -> String {
     }
     if change.what != What::Removed {
         line.push_str(&format!(", built of {} rows", change.reads_rows));
+    }
+    if let Some(RowsChanged { come, go }) = change.counted {
+        line.push_str(&format!(", {come} rows come and {go} go"));
+    }
+    if let Some(reason) = &change.not_counted {
+        line.push_str(&format!(", rows not counted: {reason}"));
     }
     if !change.because_of.is_empty() {
         line.push_str(&format!(", with {}", change.because_of.join(", ")));

@@ -13,6 +13,7 @@ use crate::instance::Addresses;
 use crate::output::Table;
 use crate::pump::Pump;
 use crate::reader::{InstanceReader, Lanes};
+use crate::reconcile::book::Book;
 use crate::setup::Setup;
 use crate::status::Status;
 use crate::warehouse::{Described, Warehouse};
@@ -35,7 +36,7 @@ pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Ou
 const START: &str = "Start it with `tidemill up`.";
 
 /// What `status` asks.
-const STATUS: [(&str, &str); 4] = [
+const STATUS: [(&str, &str); 5] = [
     ("project", "select state as project, message from tidemill.project"),
     ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
     (
@@ -46,6 +47,11 @@ const STATUS: [(&str, &str); 4] = [
         "models",
         "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message \
          from tidemill.models where materialized <> 'view' or state <> 'live'",
+    ),
+    (
+        "reconcile",
+        "select schema, \"table\", state as compared, rows_only_kept, rows_only_expected, compared_from, comparing_rows, message \
+         from tidemill.reconcile",
     ),
 ];
 
@@ -91,7 +97,9 @@ fn status_text(context: &Context, answers: &[(&str, Table)]) -> String {
         let object: serde_json::Map<_, _> = answers.iter().map(|(name, t)| ((*name).to_owned(), t.json())).collect();
         return serde_json::Value::Object(object).to_string();
     }
-    answers.iter().map(|(_, table)| format!("{}\n", table.aligned())).collect::<Vec<_>>().join("\n")
+    // Where nothing was ever compared there is nothing to be said of it.
+    let shown = answers.iter().filter(|(name, table)| *name != "reconcile" || !table.rows.is_empty());
+    shown.map(|(_, table)| format!("{}\n", table.aligned())).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {
@@ -129,8 +137,16 @@ async fn ask(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     ask_stopped(setup, sql).await
 }
 
+/// Asks the running instance, and no other.
+pub(super) async fn ask_instance(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
+    match Addresses::read(&setup.data) {
+        Some(addresses) => ask_running(&addresses, sql).await?,
+        None => bail!("nothing runs here that could be asked"),
+    }
+}
+
 /// The outer error: nobody answers at this address. The inner one: the statement failed.
-async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow::Result<Table>> {
+pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow::Result<Table>> {
     let (host, port) = addresses.pg.rsplit_once(':').context("no address")?;
     let mut config = tokio_postgres::Config::new();
     config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");
@@ -177,6 +193,7 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     let opening = move || Warehouse::open(&opening, &Described::default());
     let warehouse = tokio::task::spawn_blocking(opening).await??;
     let status = Status::new(warehouse.engine.store().clone());
+    status.facts().reconciled = Book::read(&setup.data)?;
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let reader = InstanceReader {
         status: Arc::clone(&status),

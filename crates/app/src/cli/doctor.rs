@@ -1,15 +1,70 @@
 //! `doctor`: can the sources be read?
 
-use connect::CheckOutcome;
+use connect::{Check, CheckOutcome, Source};
+use relation::Position;
 
 use super::{Context, Outcome, print};
+use crate::clock::{Clock as _, WallClock};
+use crate::instance::Addresses;
+use crate::reconcile::ago;
+use crate::setup::Setup;
+use crate::source_status::FADING_PERCENT;
+use crate::warehouse::{Described, Warehouse};
+
+/// Up to where a source was read; none where nothing was, or nobody can tell just now.
+async fn position(setup: &Setup, source: &str) -> Option<Position> {
+    let sql = format!("select position from tidemill.sources where source = '{}'", source.replace('\'', "''"));
+    if let Some(addresses) = Addresses::read(&setup.data)
+        && let Ok(Ok(answer)) = super::ask::ask_running(&addresses, &sql).await
+    {
+        let position = answer.rows.into_iter().next()?.into_iter().next()??;
+        return Some(Position(position)).filter(|position| !position.0.is_empty());
+    }
+    if !setup.data.join("store").is_dir() {
+        return None;
+    }
+    let (opening, name) = (setup.clone(), source.to_owned());
+    let read = move || {
+        let warehouse = Warehouse::open(&opening, &Described::default()).ok()?;
+        let number = warehouse.engine.source(&name)?;
+        warehouse.engine.position(number).cloned()
+    };
+    tokio::task::spawn_blocking(read).await.ok()?
+}
+
+/// Whether what is not read yet is kept for long enough.
+async fn of_retention(source: &dyn Source, position: &Position) -> Option<Check> {
+    let retention = source.retention(position).await.ok()??;
+    let now_us = WallClock.now_us();
+    let Some(closed_us) = retention.closed_us else {
+        return Some(Check::ok("unread_log", "what is not read yet is in the newest file of the log"));
+    };
+    let percent = retention.used_percent(now_us);
+    let message = format!(
+        "the log behind what is read was closed {} ago, {percent} % of the time for which it is kept",
+        ago(now_us - closed_us)
+    );
+    Some(match percent >= FADING_PERCENT {
+        false => Check::ok("unread_log", message),
+        true => Check::warning(
+            "unread_log",
+            message,
+            "When it is dropped, the tables must be loaded again.",
+            format!("{}; then have it read: `tidemill status` says what is in the way.", retention.mend),
+        ),
+    })
+}
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let mut failed = false;
     let mut answers = Vec::new();
     for feed in setup.feeds()? {
-        let checks = feed.source().await?.doctor(&feed.wanted()).await;
+        let source = feed.source().await?;
+        let mut checks = source.doctor(&feed.wanted()).await;
+        if let Some(position) = position(&setup, &feed.connection.name).await {
+            checks.extend(of_retention(&*source, &position).await);
+        }
         for check in checks {
             failed |= check.outcome == CheckOutcome::Failed;
             let word = match check.outcome {

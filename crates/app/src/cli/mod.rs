@@ -86,7 +86,12 @@ enum Command {
     /// Run until the sources are caught up with where they stood at the start, then say how it went
     Build,
     /// What would change if the project on disk were applied: models, columns, what is built anew; exit 3 if anything
-    Plan,
+    Plan {
+        /// Have the running instance count the rows that would come and go, by a query for each model that changes: it takes as
+        /// long as that does, and counts rows that the model will not be able to take
+        #[arg(long)]
+        rows: bool,
+    },
     /// Have the running instance take the project on disk: built beside what serves, then put in place at once
     Apply,
     /// Have the running instance go back to what served before the last `apply`
@@ -138,6 +143,8 @@ enum Reconcile {
     Models,
     /// Every table against its source, both at one place of the source's log; exit 1 if not equal
     Source(reconcile::SourceArgs),
+    /// Comparisons with sources that have ended, by hand and by the instance itself, and one that can be gone on with
+    History,
 }
 
 /// How a command went, beside errors.
@@ -214,10 +221,24 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let mut text = format!("error: {error}");
             error.chain().skip(1).for_each(|cause| text.push_str(&format!("\nDetail: {cause}")));
+            store_hint(&error).into_iter().for_each(|hint| text.push_str(&format!("\nHint: {hint}")));
             writeln!(std::io::stderr(), "{text}").ok();
             ExitCode::from(1)
         }
     }
+}
+
+/// What to do about a store that cannot be read or written.
+fn store_hint(error: &anyhow::Error) -> Option<String> {
+    let of_store = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<store::Error>().and_then(store::Error::hint).or_else(|| {
+            match cause.downcast_ref::<engine::Error>()? {
+                engine::Error::Store(error) => error.hint(),
+                _ => None,
+            }
+        })
+    };
+    error.chain().find_map(of_store)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Outcome> {
@@ -237,7 +258,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Doctor => doctor::run(&context).await,
         Command::Check => check::run(&context).await,
         Command::Up { watch } => up::run(&context, watch).await,
-        Command::Plan => apply::plan(&context).await,
+        Command::Plan { rows } => apply::plan(&context, rows).await,
         Command::Apply => apply::apply(&context).await,
         Command::Rollback => apply::rollback(&context).await,
         Command::Build => build::run(&context).await,
@@ -247,6 +268,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Explain { model } => ask::explain(&context, &model).await,
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
         Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(&context, args).await,
+        Command::Reconcile { what: Reconcile::History } => reconcile::history(&context),
         Command::Resnapshot(args) => repair::resnapshot(&context, args).await,
         Command::Pause { source } => repair::order(&context, Order::Pause(source)).await,
         Command::Resume { source } => repair::order(&context, Order::Resume(source)).await,

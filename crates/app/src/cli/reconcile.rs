@@ -1,12 +1,15 @@
-//! `reconcile source`: tables against their sources.
+//! `reconcile source`: tables against their sources, and `reconcile history`: how that went before.
 
 use std::sync::Arc;
 
 use anyhow::bail;
 
 use super::{Context, Outcome, print};
-use crate::control::{self, Order, Ordered, Reply};
-use crate::reconcile::source::{self, Compared, Ours, Pace};
+use crate::clock::{Clock as _, WallClock};
+use crate::control::{self, Order, Ordered, ReconcilePace, Reply};
+use crate::reconcile::ago;
+use crate::reconcile::book::{Book, By};
+use crate::reconcile::source::{self, Compared, Notes, Ours};
 use crate::setup::Setup;
 use crate::warehouse::{Described, Warehouse};
 
@@ -20,11 +23,28 @@ pub(crate) struct SourceArgs {
     /// Read tables with a key no faster than this
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     rows_per_second: Option<u64>,
+    /// Of a hundred parts of the time, let the source work for it in so many at most; tables without a key are read at once
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    share: Option<u8>,
+    /// Compare so many rows at one place of the log; after each the comparison can be interrupted and goes on from there
+    /// [default: 1000000]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    portion: Option<u64>,
+    /// Begin anew where an earlier comparison was interrupted
+    #[arg(long)]
+    restart: bool,
+}
+
+impl SourceArgs {
+    fn pace(&self) -> ReconcilePace {
+        ReconcilePace { rows_per_second: self.rows_per_second, share: self.share, portion_rows: self.portion }
+    }
 }
 
 pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
-    let order = Order::ReconcileSource { source: args.name.clone(), rows_per_second: args.rows_per_second };
+    let begun_us = WallClock.now_us();
+    let order = Order::ReconcileSource { source: args.name.clone(), pace: args.pace(), restart: args.restart };
     let compared = match control::order_with(&setup.data, order, |text| context.progress(text)).await? {
         Ordered::Answered(Reply::Compared(compared)) => compared,
         Ordered::Answered(other) => return Err(other.into_error()),
@@ -33,7 +53,7 @@ pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Resul
     if context.json {
         print(&serde_json::to_string(&compared)?);
     } else {
-        compared.iter().for_each(|table| print(&text(table)));
+        compared.iter().for_each(|table| print(&text(table, begun_us)));
     }
     let differing: Vec<String> = compared
         .iter()
@@ -67,21 +87,70 @@ async fn of_stopped(context: &Context, setup: &Setup, args: &SourceArgs) -> anyh
             view: Box::new(move || store.snapshot()),
             is_running: false,
         };
-        let pace = Pace { rows_per_second: args.rows_per_second, progress: &say };
-        compared.extend(source::compare(&of, &ours, &pace).await);
+        let told = |_: &Book| ();
+        let notes = Notes { data: &setup.data, clock: &WallClock, by: By::Hand, restart: args.restart, told: &told };
+        compared.extend(source::compare(&of, &ours, &args.pace().telling(&say), &notes).await?);
     }
     tokio::task::spawn_blocking(move || drop(warehouse)).await?;
     Ok(compared)
 }
 
-fn text(table: &Compared) -> String {
+/// `reconcile history`: comparisons that have ended, and what is left of one that has not.
+pub(super) fn history(context: &Context) -> anyhow::Result<Outcome> {
+    let setup = Setup::load(&context.global)?;
+    let book = Book::read(&setup.data)?;
+    if context.json {
+        print(&serde_json::to_string(&book.sources)?);
+        return Ok(Outcome::Ok);
+    }
+    let now_us = WallClock.now_us();
+    for (source, of) in &book.sources {
+        for run in &of.runs {
+            let took = ago(run.ended_us - run.begun_us);
+            let differing = match run.differing.is_empty() {
+                true => String::new(),
+                false => format!("  differing: {}", run.differing.join(", ")),
+            };
+            print(&format!(
+                "{source}  by {}  {} equal, {} differ, {} unknown, {} rows  ended {} ago, took {took}{differing}",
+                run.by.word(),
+                run.equal,
+                run.differing.len(),
+                run.unknown,
+                run.rows,
+                ago(now_us - run.ended_us)
+            ));
+        }
+        if let Some(unfinished) = &of.unfinished {
+            let at = match unfinished.progress() {
+                Some((table, rows)) => format!(", in {table} behind {rows} rows"),
+                None => String::new(),
+            };
+            print(&format!("{source}  not finished: begun {} ago{at}", ago(now_us - unfinished.begun_us)));
+        }
+    }
+    if book.sources.is_empty() {
+        context.progress("nothing was compared yet\nHint: `tidemill reconcile source` does.");
+    }
+    Ok(Outcome::Ok)
+}
+
+/// How a table compares; what was compared before this command was given says so.
+fn text(table: &Compared, begun_us: i64) -> String {
     let word = match table.equal {
         Some(true) => "equal",
         Some(false) => "DIFFERS",
         None => "unknown",
     };
     let counts = match table.equal {
-        Some(_) => format!("{} rows, {} in the source", table.rows, table.rows_expected),
+        Some(_) => {
+            let earlier = table.compared_from_us.filter(|from| *from < begun_us);
+            let earlier = earlier.map_or_else(String::new, |from| {
+                let what = if table.compared_us.is_some_and(|at| at < begun_us) { "all" } else { "the first" };
+                format!(" ({what} of them compared {} before)", ago(begun_us - from))
+            });
+            format!("{} rows, {} in the source{earlier}", table.rows, table.rows_expected)
+        }
         None => String::new(),
     };
     let head = format!("{word:<8} {}.{}  {counts}", table.schema, table.table);

@@ -17,10 +17,20 @@ pub(crate) struct ResnapshotArgs {
     /// With --all: of this connection only
     #[arg(long, value_name = "NAME", requires = "all")]
     source: Option<String>,
+    /// Of one table: only the rows for which this holds, in the source's own SQL. Rows that only are here go as well where it
+    /// compares whole-number columns of the key with numbers, joined by AND
+    #[arg(long = "where", value_name = "CONDITION", conflicts_with = "all")]
+    condition: Option<String>,
 }
 
 pub(super) async fn resnapshot(context: &Context, args: ResnapshotArgs) -> anyhow::Result<Outcome> {
-    order(context, Order::Resnapshot { tables: args.tables, source: args.source }).await
+    let Some(condition) = args.condition else {
+        return order(context, Order::Resnapshot { tables: args.tables, source: args.source }).await;
+    };
+    match <[String; 1]>::try_from(args.tables) {
+        Ok([table]) => order(context, Order::ResnapshotRows { table, condition }).await,
+        Err(_) => bail!("--where is about one table\nHint: `tidemill resnapshot TABLE --where 'CONDITION'`."),
+    }
 }
 
 /// Gives an order to the running instance and says what it answers.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::planned::{Found, PlannedTable, not_there};
 use super::{Command, Commanded, Outlet, note_parked};
 use crate::pump::{Message, Request};
+use crate::reconcile::amend::{Amended, Amendment};
 use crate::sources::said;
 
 /// A table as the engine has it.
@@ -242,6 +243,7 @@ impl Follower {
         let done = match command.what {
             Commanded::Reload(tables) => self.reload(&tables, running).await,
             Commanded::ReloadAll => self.reload_all(running).await,
+            Commanded::Amend(amendment) => self.amend(&amendment, running).await,
             Commanded::Pause => self.set_paused(running).await,
             Commanded::Resume if running.is_some() => Err(format!("source \"{}\" is not paused", self.name)),
             Commanded::Resume => {
@@ -312,6 +314,52 @@ impl Follower {
         let parked: Vec<TableName> = self.parked.iter().map(|(_, name)| name.clone()).collect();
         done.extend(self.reload(&parked, running).await?);
         Ok(done)
+    }
+
+    /// Puts rows of a table right, while the source stands still for a moment.
+    async fn amend(&mut self, amendment: &Amendment, running: &mut Option<Running>) -> Result<Vec<String>, String> {
+        let is_it = |table: &FollowedTable| table.id == amendment.table() && table.load == connect::Load::Complete;
+        if !self.followed.iter().any(is_it) {
+            let name = &amendment.name;
+            return Err(format!("table {name} is being loaded, or was taken up anew meanwhile: nothing was changed"));
+        }
+        if amendment.is_empty() {
+            return Ok(amendment.told(Amended::default()));
+        }
+        let was_running = running.take();
+        let is_running = was_running.is_some();
+        if let Some((events, control)) = was_running {
+            drop(events);
+            control.stop().await;
+        }
+        let done = self.put_right(amendment).await;
+        if is_running {
+            *running = self.start_source().await;
+        }
+        done
+    }
+
+    /// Puts rows right at the place where the source stands.
+    async fn put_right(&self, amendment: &Amendment) -> Result<Vec<String>, String> {
+        let place = self.resume.clone().ok_or("the source has brought nothing yet")?;
+        let text = |error: anyhow::Error| format!("{error:#}");
+        // All that was sent is visible then.
+        self.settled().await.ok_or(STOPPING)?;
+        let touched = amendment.touched(&*self.source, &place).await.map_err(text)?;
+        let view = self.outlet.status.view().1;
+        let (batches, amended) = amendment.batches(&view, &touched, &place).map_err(text)?;
+        for batch in batches {
+            self.say(SourceEvent::Batch(batch)).await.ok_or(STOPPING)?;
+        }
+        self.settled().await.ok_or(STOPPING)?;
+        Ok(amendment.told(amended))
+    }
+
+    /// Waits until all that was sent is visible; not for what is built of it.
+    async fn settled(&self) -> Option<()> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Ask(Request::Tables { source: self.name.clone(), places: Vec::new(), answer })).await?;
+        answered.await.ok().map(drop)
     }
 
     /// Starts the source where it was left. A load without a cursor begins anew, where the log ends then, and the log up to
@@ -402,7 +450,11 @@ impl Follower {
                 tables.retain(|(table, _)| !names.contains(&table.name));
                 Ok(Vec::new())
             }
-            Commanded::Reload(_) | Commanded::ReloadAll | Commanded::Pause | Commanded::Resume => Err(format!(
+            Commanded::Reload(_)
+            | Commanded::Amend(_)
+            | Commanded::ReloadAll
+            | Commanded::Pause
+            | Commanded::Resume => Err(format!(
                 "source \"{}\" cannot be asked for its tables yet: `tidemill status` says why\nHint: It is asked again by itself.",
                 self.name
             )),

@@ -1,7 +1,7 @@
 //! How far a source is behind its server: whether the ends of its log are reached, and how many bytes are not read yet.
 //!
 //! An end is asked for every [`ASK_EVERY`], and waited for until what is visible has reached it: then all that was committed
-//! before the question is visible. A source that cannot be asked keeps what was known last: its lag grows with the clock.
+//! before the question is visible. For how long the server keeps what is not read is asked less often. A source that cannot be asked keeps what was known last: its lag grows with the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use super::Outlet;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks between two questions to the source.
 const ASK_EVERY: u32 = 5;
+/// The same to the question for how long it keeps what is not read: a multiple of the others.
+const ASK_RETENTION_EVERY: u32 = 30;
 
 /// Notes how far a source is behind, until stopped.
 pub(super) async fn watch_lag(name: String, source: Arc<dyn Source>, outlet: Outlet) {
@@ -27,7 +29,12 @@ pub(super) async fn watch_lag(name: String, source: Arc<dyn Source>, outlet: Out
             continue;
         }
         tokio::select! {
-            () = ask(&name, &*source, &outlet) => {}
+            () = async {
+                ask(&name, &*source, &outlet).await;
+                if looks % ASK_RETENTION_EVERY == 1 {
+                    ask_retention(&name, &*source, &outlet).await;
+                }
+            } => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
@@ -58,6 +65,16 @@ async fn ask(name: &str, source: &dyn Source, outlet: &Outlet) {
         && let Some(status) = outlet.status.facts().sources.get_mut(name)
     {
         status.lag_bytes = behind.and_then(|bytes| i64::try_from(bytes).ok());
+    }
+}
+
+/// Asks for how long what is not read yet is kept.
+async fn ask_retention(name: &str, source: &dyn Source, outlet: &Outlet) {
+    let position = outlet.status.facts().sources.get(name).map(|source| source.position.clone()).unwrap_or_default();
+    if let Ok(retention) = source.retention(&Position(position)).await
+        && let Some(status) = outlet.status.facts().sources.get_mut(name)
+    {
+        status.retention = retention;
     }
 }
 

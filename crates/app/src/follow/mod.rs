@@ -26,6 +26,7 @@ pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};
 pub use self::roster::{Roster, Wanted};
 use crate::clock::Clock;
 use crate::pump::Message;
+use crate::reconcile::amend::Amendment;
 use crate::status::Status;
 use crate::warehouse::Warehouse;
 
@@ -58,6 +59,8 @@ pub struct Command {
 pub enum Commanded {
     /// Load these tables again, while what there is of them serves.
     Reload(Vec<TableName>),
+    /// Put these rows of a table in the places of what there is of them.
+    Amend(Box<Amendment>),
     /// Load all tables again, from the present end of the source's log, whatever its position was.
     ReloadAll,
     /// Read nothing more until told to.

@@ -1,39 +1,40 @@
 //! `reconcile source`: every table against its source, both as they were at one place of the source's log.
 //!
-//! The source is read whole in one transaction whose place X in the log is known ([`connect::WholeReader`]). What we have is
+//! The source is read in transactions whose place X in the log is known ([`connect::WholeReader`]). What we have is
 //! of another place, later where the instance runs on, earlier where it is stopped: the log between the two is read once
-//! more, beside the one that is followed, and its changes are taken from our checksums or added to them. So no lag can look
+//! more, beside the one that is followed ([`super::gap`]), and its changes are taken from our checksums or added to them. So no lag can look
 //! like a difference, nothing is locked, and nothing waits.
 //!
 //! Checksums ([`super::sums`]) find the buckets in which the sides differ; only of these are rows held and compared. A
 //! difference counts when two comparisons, each at a place of its own, have found it under the same key.
+//!
+//! A large table is compared in portions ([`super::pair`]), each at a place of its own: no transaction of the source lives for
+//! longer than a portion, and after each what was found so far is noted ([`super::book`]), so that a comparison that ends
+//! before its time goes on from there. What it answers then is as old as its oldest portion, which it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use connect::{
-    Absence, Failure, FollowedTable, Limits, Load, Source, SourceEvent, SourceState, TableFacts, TablePlace,
-    WholeReader,
-};
+use connect::{Absence, Failure, Source, TableFacts, TablePlace, WholePace};
 use engine::stored::Stored;
 use plan::TableName;
-use relation::{Layout, Position, Schema, SourceBatch, TableId};
+use relation::{Layout, Schema};
+use serde::{Deserialize, Serialize};
 use store::Snapshot;
-use tokio::sync::mpsc;
 
-use super::sums::{Dealer, LISTED_BYTES_MAX, Listing, Sides, Sums};
+use super::ago;
+use super::book::{Book, By, Partial, Run, Unfinished};
+use super::pair::{Found, Range, Verdict, Wanted, round};
+use crate::clock::Clock;
 use crate::setup::Setup;
 use crate::sources::said;
 
-/// Rows of each side that are shown where they differ.
+/// Rows of each side that are shown where they differ, and bytes of each.
 const SHOWN_MAX: usize = 5;
-/// How often the instance is looked at until it has seen what the source was read at.
-const LOOK: Duration = Duration::from_millis(20);
-/// Bytes of a transaction in parts that are held until its end is known.
-const HELD_BYTES_MAX: usize = 256 << 20;
-/// Looks without any progress after which nobody waits any longer: a minute.
-const LOOKS_MAX: u32 = 3_000;
+const SHOWN_BYTES_MAX: usize = 4_096;
+/// Rows of a portion, unless somebody says otherwise.
+pub const PORTION_ROWS: u64 = 1_000_000;
 
 /// A table of ours that is to be compared.
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Ours {
 }
 
 /// How a table compares.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
     pub source: String,
     pub schema: String,
@@ -99,9 +100,18 @@ pub struct Compared {
     /// Rows that we have, and that the source has, at the same place of its log.
     pub rows: i64,
     pub rows_expected: i64,
-    /// Some of the rows that only we have, and that only the source has: JSON objects.
+    /// Rows that only we have, and that only the source has; none where they are too many to be told apart.
+    pub rows_only_kept: Option<u64>,
+    pub rows_only_expected: Option<u64>,
+    /// Some of these: JSON objects.
     pub only_kept: Vec<String>,
     pub only_expected: Vec<String>,
+    /// When its first and its last portion were compared, microseconds since 1970; none where none was.
+    pub compared_from_us: Option<i64>,
+    pub compared_us: Option<i64>,
+    /// The place of the source's log and the step of ours that the last one belongs to.
+    pub position: String,
+    pub step: u64,
     pub message: String,
 }
 
@@ -111,12 +121,22 @@ impl Compared {
             source: ours.source.clone(),
             schema: table.name.schema.clone(),
             table: table.name.name.clone(),
-            equal: None,
-            rows: 0,
-            rows_expected: 0,
-            only_kept: Vec::new(),
-            only_expected: Vec::new(),
             message,
+            ..Self::default()
+        }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> TableName {
+        TableName::new(&self.schema, &self.table)
+    }
+
+    /// The word for how it compares.
+    pub fn word(&self) -> &'static str {
+        match self.equal {
+            Some(true) => "equal",
+            Some(false) => "differs",
+            None => "unknown",
         }
     }
 }
@@ -150,451 +170,326 @@ pub async fn feeds(setup: &Setup, wanted: Option<&str>) -> anyhow::Result<Vec<Fe
 
 /// How fast a source is read, and who is told how far it is.
 pub struct Pace<'a> {
-    pub rows_per_second: Option<u64>,
+    pub reading: WholePace,
+    /// Rows after which what was found is noted, and the next ones are compared at another place of the log.
+    pub portion_rows: u64,
     pub progress: &'a (dyn Fn(String) + Send + Sync),
 }
 
-/// Compares the tables of a source. What cannot be compared is in the answer as well, with the reason.
-pub async fn compare(source: &Arc<dyn Source>, ours: &Ours, pace: &Pace<'_>) -> Vec<Compared> {
-    let tables: Vec<&OurTable> = ours.tables.iter().collect();
-    let mut found = round(source, ours, &tables, pace).await;
-    let again: Vec<usize> = (0..found.len()).filter(|&at| found[at].wants_another()).collect();
-    if !again.is_empty() {
-        (pace.progress)(format!("{} tables differ: comparing them once more", again.len()));
-        let differing: Vec<&OurTable> = again.iter().map(|&at| tables[at]).collect();
-        for (at, second) in again.into_iter().zip(round(source, ours, &differing, pace).await) {
-            found[at] = second.after(&found[at], tables[at]);
-        }
-    }
-    tables.into_iter().zip(found).map(|(table, found)| found.told(ours, table)).collect()
+/// Where a comparison is noted, and as whose.
+pub struct Notes<'a> {
+    pub data: &'a Path,
+    pub clock: &'a dyn Clock,
+    pub by: By,
+    /// Whether what was compared before an interruption is compared again.
+    pub restart: bool,
+    /// Is told whatever is noted.
+    pub told: &'a (dyn Fn(&Book) + Send + Sync),
 }
 
-/// How a table is stored and what it is in its source, or why it cannot be compared.
-fn comparable(table: &OurTable, facts: Result<TableFacts, Absence>) -> Result<(&Stored, TableFacts), String> {
-    let stored = table.stored.as_ref().map_err(Clone::clone)?;
-    let facts = facts.map_err(|Absence(reason)| format!("table {} cannot be read: {reason}", table.place))?;
-    match facts.schema == stored.schema {
-        true => Ok((stored, facts)),
-        false => Err("its columns are others in the source now".to_owned()),
-    }
-}
-
-fn failed(failure: Failure) -> anyhow::Error {
-    anyhow::anyhow!(said(&failure))
-}
-
-/// What one comparison of a table found.
-#[derive(Debug, Clone)]
-struct Found {
-    rows: i64,
-    rows_expected: i64,
+/// What the portions of a table have told so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tally {
+    so_far: Compared,
     unreadable: u64,
-    verdict: Verdict,
+    /// They differ, and by how many rows was too much to be listed.
+    differs_by_more: bool,
+    /// Why one of them has no answer.
+    unknown: Option<String>,
 }
 
-#[derive(Debug, Clone)]
-enum Verdict {
-    Equal,
-    /// By these rows; none where they are too many to be listed.
-    Differs(Option<Sides>),
-    /// Why there is no answer.
-    Unknown(String),
-}
-
-impl Found {
-    fn unknown(reason: String) -> Self {
-        Self { rows: 0, rows_expected: 0, unreadable: 0, verdict: Verdict::Unknown(reason) }
+impl Tally {
+    /// Rows of the source that were compared.
+    pub(super) fn rows_expected(&self) -> i64 {
+        self.so_far.rows_expected
     }
 
-    /// Whether another comparison may tell more.
-    fn wants_another(&self) -> bool {
-        !matches!(self.verdict, Verdict::Equal)
-    }
-
-    /// What counts of a second comparison, after the first one.
-    fn after(mut self, first: &Self, table: &OurTable) -> Self {
-        let (Verdict::Differs(sides), Ok(stored)) = (&mut self.verdict, &table.stored) else { return self };
-        match (&first.verdict, sides.take()) {
-            (Verdict::Differs(Some(earlier)), Some(later)) => {
-                let both = later.also_in(earlier, &mut Dealer::new(&stored.schema));
-                self.verdict = match both.is_empty() {
-                    true => Verdict::Unknown("other rows differ each time that it is compared".to_owned()),
-                    false => Verdict::Differs(Some(both)),
+    fn add(&mut self, found: Found, schema: &Schema, now_us: i64) {
+        let so_far = &mut self.so_far;
+        so_far.rows += found.rows;
+        so_far.rows_expected += found.rows_expected;
+        so_far.compared_from_us = so_far.compared_from_us.or(Some(now_us));
+        so_far.compared_us = Some(now_us);
+        (so_far.position, so_far.step) = (found.position.0, found.step);
+        self.unreadable += found.unreadable;
+        match found.verdict {
+            Verdict::Equal => {}
+            Verdict::Unknown(reason) => self.unknown = self.unknown.take().or(Some(reason)),
+            Verdict::Differs(None) => self.differs_by_more = true,
+            Verdict::Differs(Some(sides)) => {
+                let of_side = |count: &mut Option<u64>, shown: &mut Vec<String>, rows: &[Vec<u8>]| {
+                    *count = Some(count.unwrap_or(0) + rows.len() as u64);
+                    let more = SHOWN_MAX.saturating_sub(shown.len()).min(rows.len());
+                    shown.extend(self::shown(schema, &rows[..more]));
                 };
-            }
-            (Verdict::Differs(_), later) => *sides = later,
-            (Verdict::Equal | Verdict::Unknown(_), _) => {
-                self.verdict =
-                    Verdict::Unknown("it differs, which has been found only once: compare it once more".to_owned());
+                of_side(&mut so_far.rows_only_kept, &mut so_far.only_kept, &sides.ours);
+                of_side(&mut so_far.rows_only_expected, &mut so_far.only_expected, &sides.theirs);
             }
         }
-        self
     }
 
     fn told(self, ours: &Ours, table: &OurTable) -> Compared {
-        let mut compared = Compared::new(ours, table, String::new());
-        (compared.rows, compared.rows_expected) = (self.rows, self.rows_expected);
-        match self.verdict {
-            Verdict::Unknown(reason) => {
-                compared.message = reason;
-                return compared;
+        let mut compared = Compared {
+            source: ours.source.clone(),
+            schema: table.name.schema.clone(),
+            table: table.name.name.clone(),
+            ..self.so_far
+        };
+        let differs = self.differs_by_more || compared.rows_only_kept.is_some();
+        (compared.equal, compared.message) = match (differs, self.unknown) {
+            (false, Some(reason)) => (None, reason),
+            (false, None) => (Some(true), String::new()),
+            (true, _) if self.differs_by_more => {
+                (compared.rows_only_kept, compared.rows_only_expected) = (None, None);
+                (Some(false), "they differ by more rows than can be listed".to_owned())
             }
-            Verdict::Equal => compared.equal = Some(true),
-            Verdict::Differs(sides) => {
-                compared.equal = Some(false);
-                compared.message = "they differ by more rows than can be listed".to_owned();
-                if let (Some(sides), Ok(stored)) = (sides, &table.stored) {
-                    let (here, there) = (sides.ours.len(), sides.theirs.len());
-                    compared.message = format!("{here} rows are only here, {there} only in the source");
-                    compared.only_kept = shown(&stored.schema, &sides.ours);
-                    compared.only_expected = shown(&stored.schema, &sides.theirs);
-                }
+            (true, _) => {
+                let count = |rows: Option<u64>| rows.unwrap_or(0);
+                let (here, there) = (count(compared.rows_only_kept), count(compared.rows_only_expected));
+                (Some(false), format!("{here} rows are only here, {there} only in the source"))
             }
+        };
+        if compared.equal == Some(true) {
+            (compared.rows_only_kept, compared.rows_only_expected) = (Some(0), Some(0));
         }
-        if self.unreadable > 0 {
+        if compared.equal.is_some() && self.unreadable > 0 {
             compared.message.push_str(&format!(" ({} rows that cannot be read are left out)", self.unreadable));
         }
         compared
     }
 }
 
+fn columns(schema: &Schema) -> String {
+    let column = |column: &relation::Column| format!("{} {}", column.name, column.data_type);
+    let columns: Vec<String> = schema.columns.iter().map(column).collect();
+    format!("{} by {:?}", columns.join(", "), schema.key)
+}
+
+/// A comparison under way, and where it is noted.
+struct Comparison<'a> {
+    ours: &'a Ours,
+    notes: &'a Notes<'a>,
+    book: Book,
+    run: Unfinished,
+}
+
+impl<'a> Comparison<'a> {
+    /// One that begins, or goes on.
+    fn begin(ours: &'a Ours, notes: &'a Notes<'a>, pace: &Pace<'_>) -> anyhow::Result<Self> {
+        let mut book = Book::read(notes.data)?;
+        let now_us = notes.clock.now_us();
+        let earlier = book.sources.entry(ours.source.clone()).or_default().goes_on(now_us);
+        let mut run = match earlier.filter(|_| !notes.restart) {
+            None => Unfinished::new(notes.by, now_us),
+            Some(earlier) => {
+                (pace.progress)(format!(
+                    "going on with the comparison of source {} that began {} ago: --restart begins anew",
+                    ours.source,
+                    ago(now_us - earlier.begun_us)
+                ));
+                Unfinished { by: notes.by, ..earlier }
+            }
+        };
+        let is_ours = |compared: &Compared| ours.tables.iter().any(|table| table.name == compared.name());
+        run.done.retain(|compared| compared.equal.is_some() && is_ours(compared));
+        Ok(Self { ours, notes, book, run })
+    }
+
+    fn answer(&mut self, compared: Compared) {
+        self.run.done.push(compared);
+    }
+
+    /// Notes how far it is.
+    fn note(&mut self) -> anyhow::Result<()> {
+        let of = self.book.sources.entry(self.ours.source.clone()).or_default();
+        of.unfinished = Some(self.run.clone());
+        for compared in &self.run.done {
+            of.tables.insert(compared.name().to_string(), compared.clone());
+        }
+        self.write()
+    }
+
+    fn note_end(&mut self) -> anyhow::Result<()> {
+        let done = &self.run.done;
+        let count = |equal| done.iter().filter(|compared| compared.equal == equal).count() as u64;
+        let differing = done.iter().filter(|compared| compared.equal == Some(false));
+        let run = Run {
+            by: self.run.by,
+            begun_us: self.run.begun_us,
+            ended_us: self.notes.clock.now_us(),
+            equal: count(Some(true)),
+            differing: differing.map(|compared| compared.name().to_string()).collect(),
+            unknown: count(None),
+            rows: done.iter().map(|compared| compared.rows_expected).sum(),
+        };
+        let tables = done.iter().map(|compared| (compared.name().to_string(), compared.clone())).collect();
+        let of = self.book.sources.entry(self.ours.source.clone()).or_default();
+        // Of tables that are compared no more nothing is remembered.
+        of.tables = tables;
+        of.note_end(run);
+        self.write()
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        self.book.write(self.notes.data)?;
+        (self.notes.told)(&self.book);
+        Ok(())
+    }
+
+    /// The answers in the order of the tables; those without one are unknown, for this reason.
+    fn answers(self, reason: &str) -> Vec<Compared> {
+        let mut done: BTreeMap<TableName, Compared> = self.run.done.into_iter().map(|c| (c.name(), c)).collect();
+        let tables = self.ours.tables.iter();
+        tables
+            .map(|table| done.remove(&table.name).unwrap_or_else(|| Compared::new(self.ours, table, reason.to_owned())))
+            .collect()
+    }
+
+    /// The tables that have no answer yet; those that cannot be compared have one now. The one that was left in its middle is
+    /// the first, with what was found in it.
+    fn open<'t>(
+        &mut self,
+        facts: &'t [Result<TableFacts, Absence>],
+        tables: &'t [OurTable],
+    ) -> (VecDeque<Wanted<'t>>, Tally) {
+        let partial = self.run.partial.take();
+        let (mut open, mut tally) = (VecDeque::new(), Tally::default());
+        for (table, facts) in tables.iter().zip(facts) {
+            if self.run.done.iter().any(|compared| compared.name() == table.name) {
+                continue;
+            }
+            let (stored, facts) = match comparable(table, facts) {
+                Ok(comparable) => comparable,
+                Err(reason) => {
+                    self.answer(Compared::new(self.ours, table, reason));
+                    continue;
+                }
+            };
+            let is_partial = |partial: &&Partial| {
+                partial.name == table.name.to_string() && partial.columns == columns(&stored.schema)
+            };
+            match partial.as_ref().filter(is_partial) {
+                Some(partial) => {
+                    let range = Range { after: Some(partial.edge.clone()), upto: None };
+                    open.push_front(Wanted { table, stored, facts, range });
+                    tally = partial.tally.clone();
+                    self.run.partial = Some(partial.clone());
+                }
+                None => open.push_back(Wanted { table, stored, facts, range: Range::default() }),
+            }
+        }
+        (open, tally)
+    }
+}
+
+/// Compares the tables of a source. What cannot be compared is in the answer as well, with the reason. Errors: what is noted
+/// cannot be read or written.
+pub async fn compare(
+    source: &Arc<dyn Source>,
+    ours: &Ours,
+    pace: &Pace<'_>,
+    notes: &Notes<'_>,
+) -> anyhow::Result<Vec<Compared>> {
+    let mut comparison = Comparison::begin(ours, notes, pace)?;
+    let places: Vec<TablePlace> = ours.tables.iter().map(|table| table.place.clone()).collect();
+    let facts = match source.describe(&places).await {
+        Ok(facts) => facts,
+        Err(unanswered) => return Ok(comparison.answers(&said(&unanswered.failure))),
+    };
+    let (mut open, mut tally) = comparison.open(&facts, &ours.tables);
+    comparison.note()?;
+    while let Some(first) = open.front() {
+        (pace.progress)(match tally.rows_expected() {
+            0 => format!("comparing {}", first.table.name),
+            rows => format!("comparing {}: {rows} of about {} rows", first.table.name, first.facts.rows_estimate),
+        });
+        let found = match portion(source, ours, open.make_contiguous(), pace).await {
+            Ok(found) => found,
+            Err(error) => {
+                let goes_on = if comparison.run.partial.is_some() || !comparison.run.done.is_empty() {
+                    "; what was compared is kept, and the next `tidemill reconcile source` goes on from there"
+                } else {
+                    ""
+                };
+                return Ok(comparison.answers(&format!("{error:#}{goes_on}")));
+            }
+        };
+        let now_us = notes.clock.now_us();
+        for mut found in found {
+            let Some(wanted) = open.front_mut() else { break };
+            let next = found.next.take();
+            tally.add(found, &wanted.stored.schema, now_us);
+            let Some(edge) = next else {
+                comparison.answer(std::mem::take(&mut tally).told(ours, wanted.table));
+                comparison.run.partial = None;
+                open.pop_front();
+                continue;
+            };
+            comparison.run.partial = Some(Partial {
+                name: wanted.table.name.to_string(),
+                columns: columns(&wanted.stored.schema),
+                edge: edge.clone(),
+                tally: tally.clone(),
+            });
+            wanted.range = Range { after: Some(edge), upto: None };
+            break;
+        }
+        comparison.note()?;
+    }
+    comparison.note_end()?;
+    Ok(comparison.answers("it was not compared"))
+}
+
+/// Compares the first rows of these tables, twice where they differ.
+async fn portion(
+    source: &Arc<dyn Source>,
+    ours: &Ours,
+    wanted: &[Wanted<'_>],
+    pace: &Pace<'_>,
+) -> anyhow::Result<Vec<Found>> {
+    let mut found = round(source, ours, wanted, Some(pace.portion_rows), pace).await?;
+    let again: Vec<usize> = (0..found.len()).filter(|&at| found[at].wants_another()).collect();
+    if again.is_empty() {
+        return Ok(found);
+    }
+    (pace.progress)(format!("{} tables differ: comparing them once more", again.len()));
+    let differing: Vec<Wanted<'_>> =
+        again.iter().map(|&at| Wanted { range: found[at].range.clone(), ..wanted[at].clone() }).collect();
+    for (at, mut second) in again.into_iter().zip(round(source, ours, &differing, None, pace).await?) {
+        // Where the range has an end, the first one found it.
+        second.next = second.next.or_else(|| found[at].next.take());
+        found[at] = second.after(&found[at], wanted[at].stored);
+    }
+    Ok(found)
+}
+
+/// How a table is stored and what it is in its source, or why it cannot be compared.
+fn comparable<'t>(
+    table: &'t OurTable,
+    facts: &'t Result<TableFacts, Absence>,
+) -> Result<(&'t Stored, &'t TableFacts), String> {
+    let stored = table.stored.as_ref().map_err(Clone::clone)?;
+    let facts = facts.as_ref().map_err(|Absence(reason)| format!("table {} cannot be read: {reason}", table.place))?;
+    match facts.schema == stored.schema {
+        true => Ok((stored, facts)),
+        false => Err("its columns are others in the source now".to_owned()),
+    }
+}
+
+pub(super) fn failed(failure: Failure) -> anyhow::Error {
+    anyhow::anyhow!(said(&failure))
+}
+
 fn shown(schema: &Schema, rows: &[Vec<u8>]) -> Vec<String> {
     let layout = Layout::new(schema.types());
     let object = |row: &Vec<u8>| {
         let values = layout.values(row);
-        crate::output::json_row(schema.columns.iter().map(|column| &column.name).zip(&values))
+        let mut text = crate::output::json_row(schema.columns.iter().map(|column| &column.name).zip(&values));
+        if text.len() > SHOWN_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
+            text.push('…');
+        }
+        text
     };
-    rows.iter().take(SHOWN_MAX).map(object).collect()
-}
-
-/// Compares tables once.
-async fn round(source: &Arc<dyn Source>, ours: &Ours, tables: &[&OurTable], pace: &Pace<'_>) -> Vec<Found> {
-    match try_round(source, ours, tables, pace).await {
-        Ok(found) => found,
-        Err(error) => tables.iter().map(|_| Found::unknown(format!("{error:#}"))).collect(),
-    }
-}
-
-async fn try_round(
-    source: &Arc<dyn Source>,
-    ours: &Ours,
-    tables: &[&OurTable],
-    pace: &Pace<'_>,
-) -> anyhow::Result<Vec<Found>> {
-    let places: Vec<TablePlace> = tables.iter().map(|table| table.place.clone()).collect();
-    let facts = source.describe(&places).await.map_err(|unanswered| failed(unanswered.failure))?;
-    // None where both sides are read.
-    let mut found: Vec<Option<Found>> = Vec::with_capacity(tables.len());
-    let mut pairs = Vec::new();
-    for (table, facts) in tables.iter().zip(facts) {
-        match comparable(table, facts) {
-            Ok((stored, facts)) => {
-                pairs.push(Pair::new(table, stored, facts));
-                found.push(None);
-            }
-            Err(reason) => found.push(Some(Found::unknown(reason))),
-        }
-    }
-    if !pairs.is_empty() {
-        let mut whole = source.open_whole().await.map_err(failed)?;
-        let read = read_pairs(&**source, ours, &mut pairs, pace, whole.as_mut()).await;
-        whole.close().await;
-        read?;
-    }
-    let mut pairs = pairs.into_iter();
-    Ok(found.into_iter().filter_map(|found| found.or_else(|| pairs.next().map(Pair::found))).collect())
-}
-
-/// A table's two sides while they are read.
-struct Pair<'a> {
-    table: &'a OurTable,
-    stored: &'a Stored,
-    followed: FollowedTable,
-    ours: Sums,
-    theirs: Sums,
-    unreadable: u64,
-    listing: Option<Listing>,
-    /// Why there will be no answer.
-    trouble: Option<String>,
-}
-
-impl<'a> Pair<'a> {
-    fn new(table: &'a OurTable, stored: &'a Stored, facts: TableFacts) -> Self {
-        let dealer = Dealer::new(&stored.schema);
-        let followed = FollowedTable { id: stored.id, place: table.place.clone(), facts, load: Load::Complete };
-        let (ours, theirs) = (Sums::new(dealer.clone()), Sums::new(dealer));
-        Self { table, stored, followed, ours, theirs, unreadable: 0, listing: None, trouble: None }
-    }
-
-    fn found(self) -> Found {
-        let verdict = match (self.trouble, self.listing) {
-            (Some(reason), _) => Verdict::Unknown(reason),
-            (None, None) => Verdict::Equal,
-            (None, Some(listing)) => Verdict::Differs(listing.sides()),
-        };
-        let (rows, rows_expected) = (self.ours.rows(), self.theirs.rows());
-        Found { rows, rows_expected, unreadable: self.unreadable, verdict }
-    }
-}
-
-/// Reads both sides of all pairs, and once more those that differ. Errors: nothing can be said of any.
-async fn read_pairs(
-    source: &dyn Source,
-    ours: &Ours,
-    pairs: &mut [Pair<'_>],
-    pace: &Pace<'_>,
-    whole: &mut dyn WholeReader,
-) -> anyhow::Result<()> {
-    let (snapshot, gap) = ours_near(source, ours, &whole.position().clone()).await?;
-    let followed: Vec<FollowedTable> = pairs.iter().map(|pair| pair.followed.clone()).collect();
-    let at: BTreeMap<TableId, usize> = followed.iter().enumerate().map(|(i, table)| (table.id, i)).collect();
-    for pair in pairs.iter_mut() {
-        (pace.progress)(format!("reading {}", pair.table.name));
-        let theirs = &mut pair.theirs;
-        match whole.read(&pair.followed, pace.rows_per_second, &mut |row| theirs.add(row, 1)).await {
-            Ok(read) => pair.unreadable = read.unreadable,
-            Err(failure) => pair.trouble = Some(said(&failure)),
-        }
-        let ours = &mut pair.ours;
-        scan(&snapshot, pair.stored, |row, weight| ours.add(row, weight))?;
-    }
-    between(source, &followed, &gap, &mut |change| match change {
-        Between::Row(id, row, weight) => {
-            if let Some(&i) = at.get(&id) {
-                pairs[i].ours.add(row, weight * gap.sign);
-            }
-        }
-        Between::Trouble(id, reason) => {
-            if let Some(&i) = at.get(&id) {
-                pairs[i].trouble = Some(reason);
-            }
-        }
-    })
-    .await?;
-    let differing: Vec<(usize, Vec<usize>)> = pairs
-        .iter()
-        .enumerate()
-        .filter(|(_, pair)| pair.trouble.is_none())
-        .map(|(i, pair)| (i, pair.ours.differing(&pair.theirs)))
-        .filter(|(_, buckets)| !buckets.is_empty())
-        .collect();
-    if differing.is_empty() {
-        return Ok(());
-    }
-    for (i, buckets) in &differing {
-        let pair = &mut pairs[*i];
-        let mut listing = Listing::new(Dealer::new(&pair.stored.schema), buckets, LISTED_BYTES_MAX / differing.len());
-        scan(&snapshot, pair.stored, |row, weight| listing.add(row, weight))?;
-        match whole.read(&pair.followed, pace.rows_per_second, &mut |row| listing.add(row, -1)).await {
-            Ok(_) => pair.listing = Some(listing),
-            Err(failure) => pair.trouble = Some(said(&failure)),
-        }
-    }
-    between(source, &followed, &gap, &mut |change| {
-        if let Between::Row(id, row, weight) = change
-            && let Some(&i) = at.get(&id)
-            && let Some(listing) = &mut pairs[i].listing
-        {
-            listing.add(row, weight * gap.sign);
-        }
-    })
-    .await
-}
-
-/// Two places of a log, and how our rows come from the one to the other.
-struct Gap {
-    from: Position,
-    to: Position,
-    /// 1: changes in between are added to ours; −1: they are taken from them.
-    sign: i64,
-}
-
-/// A step of ours whose place in the log is known, and the way from it to the place at which the source is read.
-async fn ours_near(source: &dyn Source, ours: &Ours, place: &Position) -> anyhow::Result<(Snapshot, Gap)> {
-    let mut seen = None;
-    let mut looks = 0;
-    loop {
-        let snapshot = (ours.view)();
-        let at = ours.positions.at(&snapshot, ours.number)?;
-        let Some(at) = at else { anyhow::bail!("source \"{}\" has brought nothing yet", ours.source) };
-        if source.reached(&at, place).map_err(failed)? {
-            return Ok((snapshot, Gap { from: place.clone(), to: at, sign: -1 }));
-        }
-        if !ours.is_running {
-            return Ok((snapshot, Gap { from: at, to: place.clone(), sign: 1 }));
-        }
-        looks = if seen.as_ref() == Some(&at) { looks + 1 } else { 0 };
-        if looks > LOOKS_MAX {
-            anyhow::bail!(
-                "source \"{}\" does not get on: it stands at {at}\nHint: See its state with `tidemill status`.",
-                ours.source
-            );
-        }
-        seen = Some(at);
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn scan(snapshot: &Snapshot, stored: &Stored, mut each: impl FnMut(&[u8], i64)) -> anyhow::Result<()> {
-    // Millions of rows: other tasks go on elsewhere meanwhile.
-    tokio::task::block_in_place(|| {
-        for entry in snapshot.scan(stored.id, &[]) {
-            let (_, value) = entry?;
-            let (row, weight) = stored.row_of(&value)?;
-            each(row, weight);
-        }
-        Ok(())
-    })
-}
-
-enum Between<'a> {
-    Row(TableId, &'a [u8], i64),
-    /// Something else than rows has happened to a table.
-    Trouble(TableId, String),
-}
-
-/// The changes of a log between two places.
-async fn between(
-    source: &dyn Source,
-    tables: &[FollowedTable],
-    gap: &Gap,
-    each: &mut (dyn FnMut(Between<'_>) + Send),
-) -> anyhow::Result<()> {
-    if source.reached(&gap.from, &gap.to).map_err(failed)? {
-        return Ok(());
-    }
-    // Batches of one transaction, so that one of them ends where the gap ends.
-    let limits = Limits { transactions_max: 1, ..Limits::default() };
-    let (mut events, control) = source.start(tables.to_vec(), Some(gap.from.clone()), limits);
-    let reached = |current: &Position, target: &Position| source.reached(current, target).map_err(failed);
-    let told = tell_until(&mut events, &gap.to, reached, each).await;
-    control.stop().await;
-    told
-}
-
-/// Tells what a log's events bring up to a place, which is the end of a transaction.
-async fn tell_until(
-    events: &mut mpsc::Receiver<SourceEvent>,
-    place: &Position,
-    reached: impl Fn(&Position, &Position) -> anyhow::Result<bool>,
-    each: &mut (dyn FnMut(Between<'_>) + Send),
-) -> anyhow::Result<()> {
-    let mut parts: Vec<SourceBatch> = Vec::new();
-    let mut bytes = 0;
-    loop {
-        let Some(event) = events.recv().await else { anyhow::bail!("the log could not be read again") };
-        match event {
-            SourceEvent::Batch(batch) => {
-                if batch.part.is_none_or(|part| part.is_first()) {
-                    parts.clear();
-                    bytes = 0;
-                }
-                bytes += batch.bytes();
-                let is_whole = batch.part.is_none_or(|part| part.is_last);
-                let end = batch.position.clone();
-                parts.push(batch);
-                if bytes > HELD_BYTES_MAX {
-                    for (table, _) in parts.drain(..).flat_map(|part| part.tables) {
-                        let reason = "a transaction too large to be held came meanwhile: compare it once more";
-                        each(Between::Trouble(table, reason.to_owned()));
-                    }
-                }
-                // Where a transaction ends is known with its last part, and one behind the place is none of ours.
-                if is_whole && !reached(place, &end)? {
-                    return Ok(());
-                }
-                if is_whole {
-                    parts.drain(..).for_each(|part| tell(&part, each));
-                    if reached(&end, place)? {
-                        return Ok(());
-                    }
-                }
-            }
-            SourceEvent::Parked { table, reason }
-            | SourceEvent::Reload { table, reason }
-            | SourceEvent::Altered { table, statement: reason } => each(Between::Trouble(table, reason)),
-            SourceEvent::State(SourceState::Stalled, message) => {
-                anyhow::bail!("the source's log cannot be read: {message}\nHint: Compare once more when it can.")
-            }
-            SourceEvent::Failed(failure) => return Err(failed(failure)),
-            SourceEvent::State(..) | SourceEvent::Rejected(_) => {}
-        }
-    }
-}
-
-fn tell(batch: &SourceBatch, each: &mut (dyn FnMut(Between<'_>) + Send)) {
-    for (id, changes) in &batch.tables {
-        if changes.truncated {
-            each(Between::Trouble(*id, "it was emptied meanwhile: compare it once more".to_owned()));
-        }
-        for (row, &weight) in changes.rows.iter().zip(&changes.weights) {
-            each(Between::Row(*id, row, i64::from(weight)));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use relation::{Rows, TableChanges, TransactionPart};
-
-    use super::*;
-
-    fn row(byte: u8, position: &str, part: Option<(u32, bool)>) -> SourceEvent {
-        let mut rows = Rows::new();
-        rows.push(&[byte]);
-        let changes = TableChanges { rows, weights: vec![1], truncated: false };
-        SourceEvent::Batch(SourceBatch {
-            tables: vec![(TableId(1), changes)],
-            position: Position(position.to_owned()),
-            part: part.map(|(number, is_last)| TransactionPart { number, is_last }),
-            ..SourceBatch::default()
-        })
-    }
-
-    /// What is told of these events up to the place 5, and how that ended. Positions are digits.
-    async fn told(said: Vec<SourceEvent>) -> (Vec<u8>, Result<(), String>) {
-        let (sender, mut events) = mpsc::channel(said.len().max(1));
-        for event in said {
-            sender.send(event).await.unwrap();
-        }
-        drop(sender);
-        let mut bytes = Vec::new();
-        let mut each = |change: Between<'_>| match change {
-            Between::Row(_, row, _) => bytes.extend_from_slice(row),
-            Between::Trouble(_, reason) => bytes.extend_from_slice(reason.as_bytes()),
-        };
-        let place = Position("5".to_owned());
-        let ended = tell_until(&mut events, &place, |current, target| Ok(current >= target), &mut each).await;
-        let ended = ended.map_err(|error| error.to_string());
-        (bytes, ended)
-    }
-
-    #[tokio::test]
-    async fn a_transaction_counts_if_it_ends_up_to_the_place() {
-        let up_to = vec![row(1, "3", None), row(2, "5", None), row(3, "6", None)];
-        assert_eq!(told(up_to).await, (vec![1, 2], Ok(())));
-        let past = vec![row(1, "3", None), row(3, "6", None)];
-        assert_eq!(told(past).await, (vec![1], Ok(())));
-    }
-
-    #[tokio::test]
-    async fn parts_count_with_their_last_one_and_void_ones_do_not() {
-        let (first, second) = (Some((1, false)), Some((2, true)));
-        let whole = vec![row(1, "", first), row(2, "", first), row(3, "5", second)];
-        assert_eq!(told(whole).await, (vec![2, 3], Ok(())));
-        let rolled_back = vec![row(1, "", first), row(2, "5", None)];
-        assert_eq!(told(rolled_back).await, (vec![2], Ok(())));
-        let past = vec![row(1, "", first), row(2, "6", second)];
-        assert_eq!(told(past).await, (vec![], Ok(())));
-    }
-
-    #[tokio::test]
-    async fn a_log_that_cannot_be_read_is_not_waited_for() {
-        let stalled = SourceEvent::State(SourceState::Stalled, "it was purged".to_owned());
-        let (bytes, ended) = told(vec![row(1, "3", None), stalled]).await;
-        assert_eq!(bytes, [1]);
-        assert!(ended.unwrap_err().contains("it was purged"));
-        let (_, ended) = told(vec![row(1, "3", None)]).await;
-        assert_eq!(ended.unwrap_err(), "the log could not be read again");
-    }
+    rows.iter().map(object).collect()
 }

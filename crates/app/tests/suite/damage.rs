@@ -1,6 +1,7 @@
-//! `damage TABLE OLD NEW`: a byte that no change has changed, in a row of a stopped instance's store.
+//! `damage TABLE OLD NEW`: a byte that no change has changed, in a row of a stopped instance's store; `spoil HOW FOLDER`: its
+//! files, as a disk may leave them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use app::setup::{Global, Setup};
 use app::warehouse::{Described, Warehouse};
@@ -40,4 +41,34 @@ pub(crate) fn damage(folder: &Path, arguments: &[String]) -> Result<(), String> 
         return store.fold_now().map_err(|e| e.to_string());
     }
     Err(format!("no row of {name} has {old}"))
+}
+
+/// Spoils the largest file below a folder.
+pub(crate) fn spoil(folder: &Path, how: &str) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let mut files = Vec::new();
+    below(folder, &mut files).map_err(text)?;
+    let (bytes, path) = files.into_iter().max().ok_or("there is no file")?;
+    if how == "remove" {
+        return std::fs::remove_file(path).map_err(text);
+    }
+    let mut content = std::fs::read(&path).map_err(text)?;
+    let middle = usize::try_from(bytes / 2).map_err(|e| e.to_string())?;
+    match how {
+        "cut" => content.truncate(middle),
+        "flip" => *content.get_mut(middle).ok_or("the file is empty")? ^= 0x20,
+        other => return Err(format!("nobody knows how to {other} a file")),
+    }
+    std::fs::write(path, content).map_err(text)
+}
+
+fn below(folder: &Path, files: &mut Vec<(u64, PathBuf)>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => below(&path, files)?,
+            false => files.push((path.metadata()?.len(), path)),
+        }
+    }
+    Ok(())
 }

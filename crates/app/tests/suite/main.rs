@@ -4,7 +4,7 @@
 //! shop                  writes a project over the simulated shop, whose clock stands still: 12 brands of 5 countries, and more
 //! file PATH             writes the body into the project folder
 //! large PATH            the same, with `$(count|part|between)` written out as in `hostile`
-//! run ARGS              runs the binary: its exit code, stdout and stderr
+//! run ARGS              runs the binary, with the body as the last argument: its exit code, stdout and stderr
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
 //! remove PATH           takes a file out of the project folder
@@ -20,6 +20,7 @@
 //! order FORM            what the port for orders answers: see `orders`
 //! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
 //! mode PATH             the permissions of a file
+//! spoil HOW FOLDER      of the largest file below a folder: `cut` in its middle, a byte there `flip`ped, or `remove`d
 //! hostile MS            a statement that means harm, over HTTP, with this timeout: see `hostile`
 //! raw                   bytes of HTTP as they stand, and the connection left open
 //! peak MIB              whether the instance has ever had more memory
@@ -100,7 +101,7 @@ impl Driver for Case {
                 let body = hostile::written_out(&body)?;
                 self.write(&block.arguments[0], &body).map(|()| String::new())
             }
-            "run" => self.run(&block.arguments),
+            "run" => self.run(&block.arguments, &body),
             "mysql" => self.mysql(&body, true).map(|()| String::new()),
             "remove" => std::fs::remove_file(self.path(&block.arguments[0])).map(|()| String::new()).map_err(text_of),
             "move" => std::fs::rename(self.path(&block.arguments[0]), self.path(&block.arguments[1]))
@@ -108,7 +109,7 @@ impl Driver for Case {
                 .map_err(text_of),
             "up" => self.up(&block.arguments).map(|()| String::new()),
             "said" => self.said(&body).map(|()| String::new()),
-            "begin" => self.begin(&block.arguments).map(|()| String::new()),
+            "begin" => self.begin(&block.arguments, &body).map(|()| String::new()),
             "end" => self.end(),
             "reader" => {
                 self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok()));
@@ -118,6 +119,7 @@ impl Driver for Case {
                 let reader = self.readers.remove(&block.arguments[0]).ok_or("there is no such reader")?;
                 reader.answers()
             }
+            "spoil" => damage::spoil(&self.path(&block.arguments[1]), &block.arguments[0]).map(|()| String::new()),
             "damage" => damage::damage(self.folder.path(), &block.arguments).map(|()| String::new()),
             "hostile" => hostile::statement(&self.http()?, &body, block.arguments.first()),
             "raw" => hostile::raw(&self.http()?, &body),
@@ -224,8 +226,9 @@ impl Case {
         command
     }
 
-    fn run(&self, arguments: &[String]) -> Result<String, String> {
-        let output = self.binary().args(arguments).output().map_err(text_of)?;
+    fn run(&self, arguments: &[String], last: &str) -> Result<String, String> {
+        let last = Some(last).filter(|last| !last.is_empty());
+        let output = self.binary().args(arguments).args(last).output().map_err(text_of)?;
         Ok(self.shown(&output))
     }
 
@@ -240,9 +243,15 @@ impl Case {
         out
     }
 
-    fn begin(&mut self, arguments: &[String]) -> Result<(), String> {
+    fn begin(&mut self, arguments: &[String], last: &str) -> Result<(), String> {
         let mut command = self.binary();
-        let child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = command
+            .args(arguments)
+            .args(Some(last).filter(|last| !last.is_empty()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
         match self.beside.replace(child.map_err(text_of)?) {
             None => Ok(()),
             Some(_) => Err("something runs beside already".to_owned()),
@@ -295,6 +304,12 @@ impl Case {
             "applied after ",
             "what listens at 127.0.0.1:",
             "of process ",
+            "of them compared ",
+            " rows  ended ",
+            " ago, took ",
+            " is read was closed ",
+            " at byte ",
+            "not finished: begun ",
         ] {
             text = without_number(&text, phrase);
         }

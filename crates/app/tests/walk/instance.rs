@@ -185,8 +185,17 @@ impl Instance {
         }
     }
 
-    /// The rows of an answer as text, sorted.
+    /// The rows of an answer as both sides write them, sorted.
     pub(crate) async fn rows(&self, sql: &str) -> Result<Rows, String> {
+        let rows = self.rows_as_they_are(sql).await?;
+        let text = |text: &String| crate::shop::plain(Some(text));
+        let mut rows: Rows = rows.iter().map(|row| row.iter().map(text).collect()).collect();
+        rows.sort();
+        Ok(rows)
+    }
+
+    /// The rows of an answer as text.
+    pub(crate) async fn rows_as_they_are(&self, sql: &str) -> Result<Rows, String> {
         let note = self.folder.path().join(".tidemill/instance.json");
         let note = std::fs::read_to_string(note).map_err(|e| e.to_string())?;
         let note: serde_json::Value = serde_json::from_str(&note).map_err(|e| e.to_string())?;
@@ -209,10 +218,9 @@ impl Instance {
         let mut rows: Rows = Vec::new();
         for message in answer {
             if let SimpleQueryMessage::Row(row) = message {
-                rows.push((0..row.len()).map(|i| crate::shop::plain(row.get(i))).collect());
+                rows.push((0..row.len()).map(|i| row.get(i).unwrap_or("NULL").to_owned()).collect());
             }
         }
-        rows.sort();
         Ok(rows)
     }
 

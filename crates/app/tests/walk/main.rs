@@ -6,10 +6,11 @@
 //! caught up, every table equals the server's own, every model of the project on disk the server's own answer to the same SQL, and
 //! `reconcile models` says equal.
 //!
-//! The storm ([`storm`]) is the same over tables whose columns and names change all the time.
+//! The storm ([`storm`]) is the same over tables whose columns and names change all the time. The types ([`types`]) are tables of
+//! random columns with the edges of every type, a seed at a time.
 //!
 //! ```text
-//! scripts/walk [--storm] [--server mysql|mariadb] [--actions N] [--kills N] [--seed N]
+//! scripts/walk [--storm | --types] [--server mysql|mariadb] [--actions N] [--kills N] [--seed N]
 //! SLOW=1 cargo test -p app --test walk          a short one of each on each server
 //! TIDEMILL=PATH …                               another binary than the one just built
 //! ```
@@ -25,6 +26,7 @@ mod instance;
 mod models;
 mod shop;
 mod storm;
+mod types;
 
 use instance::Instance;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -37,7 +39,7 @@ fn main() {
     let wanted = std::env::var("WALK_SERVER").ok();
     let servers = ["mysql", "mariadb"].into_iter().filter(|s| wanted.as_deref().is_none_or(|wanted| wanted == *s));
     let trials = servers.flat_map(|server| {
-        [Story::Walk, Story::Storm].map(|story| {
+        [Story::Walk, Story::Storm, Story::Types].map(|story| {
             let walk = move || Walk::of(server, story).and_then(|walk| walk.run()).map_err(Failed::from);
             Trial::test(format!("{} on {server}", story.name()), walk).with_ignored_flag(!slow)
         })
@@ -52,6 +54,8 @@ enum Story {
     Walk,
     /// Rows change, and the tables.
     Storm,
+    /// Values of all types come in all ways.
+    Types,
 }
 
 impl Story {
@@ -59,6 +63,7 @@ impl Story {
         match self {
             Self::Walk => "walk",
             Self::Storm => "storm",
+            Self::Types => "types",
         }
     }
 }
@@ -96,7 +101,11 @@ impl Walk {
             .map_err(|e| e.to_string())?;
         let again = format!(
             "scripts/walk{} --server {} --actions {} --kills {} --seed {}",
-            if self.story == Story::Storm { " --storm" } else { "" },
+            match self.story {
+                Story::Walk => "",
+                Story::Storm => " --storm",
+                Story::Types => " --types",
+            },
             self.server,
             self.actions,
             self.kills,
@@ -107,6 +116,7 @@ impl Walk {
             match self.story {
                 Story::Walk => self.walk().await,
                 Story::Storm => storm::storm(&self).await,
+                Story::Types => types::types(&self).await,
             }
         };
         runtime.block_on(walked).map_err(|e| format!("{e}\nAgain with: {again}"))

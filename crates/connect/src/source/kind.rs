@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Bytes of its log that a position has not seen; none where nobody knows.
     async fn bytes_behind(&self, position: &Position) -> Result<Option<u64>, Failure>;
 
+    /// For how long its log behind a position is kept; none where that is not known, or for ever.
+    async fn retention(&self, _position: &Position) -> Result<Option<Retention>, Failure> {
+        Ok(None)
+    }
+
     /// Opens all tables for reading as they are at one place of its log.
     async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {
         Err(Failure {
@@ -81,15 +87,65 @@ pub trait Source: fmt::Debug + Send + Sync {
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check>;
 }
 
-/// Takes the rows of a table that is read whole, each encoded by the table's layout.
-pub type RowSink<'a> = dyn FnMut(&[u8]) + Send + 'a;
+/// For how long a source keeps of its log what is not read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Seconds after which a part of the log is dropped that is written to no more.
+    pub kept_s: u64,
+    /// When that began of the part that is read next, in microseconds since 1970; none while it is still written to.
+    pub closed_us: Option<i64>,
+    /// The SQL that has it kept for longer.
+    pub mend: String,
+}
+
+impl Retention {
+    /// Of a hundred parts of the time that it is kept, how many are over.
+    pub fn used_percent(&self, now_us: i64) -> u64 {
+        let age_s = self.closed_us.map_or(0, |closed| now_us.saturating_sub(closed).max(0) / 1_000_000);
+        u64::try_from(age_s).unwrap_or(0).saturating_mul(100) / self.kept_s.max(1)
+    }
+}
+
+/// Takes the rows of a table that is read whole, each encoded by the table's layout, until it wants no more.
+pub type RowSink<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + Send + 'a;
+
+/// What is to be read of a table.
+#[derive(Debug, Clone, Default)]
+pub struct WholePart {
+    /// Behind the row of this cursor; none: from the first row on. Only of a table with a key.
+    pub after: Option<Vec<u8>>,
+    /// No more rows than so many, about; none: to the end. Only of a table with a key.
+    pub rows_max: Option<u64>,
+    /// Those rows alone for which this holds, in the source's own language; in any order, and neither of the above.
+    pub condition: Option<String>,
+}
+
+/// How much of the source a reading may take. Only tables with a key are read with pauses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WholePace {
+    pub rows_per_second: Option<u64>,
+    /// Of a hundred parts of the time the source works for us in so many, and pauses in the others.
+    pub share: Option<u8>,
+}
+
+impl WholePace {
+    /// How long to pause after so much work.
+    pub fn pause_after(&self, work: Duration) -> Duration {
+        match self.share {
+            Some(share @ 1..100) => work * (100 - u32::from(share)) / u32::from(share),
+            _ => Duration::ZERO,
+        }
+    }
+}
 
 /// What was read of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadWhole {
     pub rows: u64,
     /// Rows that are no rows of their columns' types, which a table's content lacks.
     pub unreadable: u64,
+    /// Where there may be more: the cursor of the last row, which the sink has had.
+    pub next: Option<Vec<u8>>,
 }
 
 /// Tables as they all were at one place of their source's log.
@@ -98,11 +154,13 @@ pub trait WholeReader: Send {
     /// That place: a position like those of batches.
     fn position(&self) -> &Position;
 
-    /// Reads a table, in any order; one with a key no faster than so many rows a second. Reading it once more gives the same rows.
+    /// Reads a part of a table: one with a key in the order that the source has for it, another one whole. Reading it once more
+    /// gives the same rows.
     async fn read(
         &mut self,
         table: &FollowedTable,
-        rows_per_second: Option<u64>,
+        part: &WholePart,
+        pace: WholePace,
         sink: &mut RowSink<'_>,
     ) -> Result<ReadWhole, Failure>;
 

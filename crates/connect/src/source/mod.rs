@@ -13,8 +13,8 @@ pub mod mysql;
 mod settings;
 
 pub use kind::{
-    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, RowSink, Source, SourceKind,
-    TableFacts, TablePlace, WholeReader, until_there,
+    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, Retention, RowSink, Source,
+    SourceKind, TableFacts, TablePlace, WholePace, WholePart, WholeReader, until_there,
 };
 pub use settings::Settings;
 

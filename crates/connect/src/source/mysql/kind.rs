@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
 use crate::source::{
-    Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Settings, Source, SourceEvent, SourceKind,
-    TablePlace, Unanswered, WholeReader,
+    Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Retention, Settings, Source, SourceEvent,
+    SourceKind, TablePlace, Unanswered, WholeReader,
 };
 
 use super::position::BadPosition;
@@ -158,6 +158,10 @@ impl Source for Mysql {
 
     async fn bytes_behind(&self, position: &Position) -> Result<Option<u64>, Failure> {
         super::bytes_behind(&self.config, position).await
+    }
+
+    async fn retention(&self, position: &Position) -> Result<Option<Retention>, Failure> {
+        super::retention(&self.config, position).await
     }
 
     async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {

@@ -59,7 +59,7 @@ pub use doctor::doctor;
 pub use kind::Kind;
 pub use position::{BadPosition, reached};
 pub use run::MysqlSource;
-pub use server::{bytes_behind, current_position};
+pub use server::{bytes_behind, current_position, retention};
 
 pub use super::{Control, Load};
 

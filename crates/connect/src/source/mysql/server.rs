@@ -2,7 +2,7 @@
 
 use relation::Position;
 
-use crate::source::Failure;
+use crate::source::{Failure, Retention};
 
 use super::error::{ServerError, WireError, failure};
 use super::login::Met;
@@ -275,6 +275,34 @@ pub async fn bytes_behind(config: &MysqlConfig, position: &Position) -> Result<O
     };
     let files = files.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))?;
     Ok(after(files.iter().map(|(name, bytes)| (name.as_str(), *bytes)), &point.file, point.offset))
+}
+
+/// For how long the log behind a position is kept. A server drops a file that nothing was written to for so long; when the last
+/// was written to one is when the next was begun. None where files are kept until somebody purges them, or the log no longer
+/// has the position.
+pub async fn retention(config: &MysqlConfig, position: &Position) -> Result<Option<Retention>, Failure> {
+    let Ok(LogPosition { point, mark, .. }) = position.0.parse::<LogPosition>() else { return Ok(None) };
+    let asked = async {
+        let mut wire = login::connect(config).await?;
+        let facts = Facts::read(&mut wire).await?;
+        let is_its_log = mark.server.is_empty() || is_same_server(&mark.server, &identity(&mut wire).await?);
+        let files = if is_its_log && facts.expire_s > 0 { log_files(&mut wire).await? } else { Vec::new() };
+        let Some(at) = files.iter().position(|(name, _)| *name == point.file) else {
+            wire.close().await;
+            return Ok::<_, WireError>(None);
+        };
+        let closed_us = match files.get(at + 1) {
+            None => None,
+            Some((next, _)) => {
+                let met = Met::ask(&mut wire).await?;
+                Some(i64::from(begun_s(config, &met, next).await?) * 1_000_000)
+            }
+        };
+        let mend = wire.server.keep_for_longer(facts.expire_s);
+        wire.close().await;
+        Ok(Some(Retention { kept_s: facts.expire_s, closed_us, mend }))
+    };
+    asked.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
 }
 
 /// Bytes of log files, oldest first, behind an offset in one of them.

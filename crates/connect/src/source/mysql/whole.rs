@@ -9,12 +9,13 @@
 //!
 //! The transaction keeps no lock on a table that was read: an ALTER of it waits for that reading alone.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use relation::{Position, Rows};
 
-use crate::source::{Failure, FollowedTable, ReadWhole, RowSink, WholeReader};
+use crate::source::{Failure, FollowedTable, ReadWhole, RowSink, WholePace, WholePart, WholeReader};
 
 use super::decode::SnapshotPlan;
 use super::error::{WireError, failure};
@@ -27,8 +28,10 @@ use super::{CaptureTable, MysqlConfig, login};
 /// How often a snapshot is taken anew because something was committed meanwhile. At 2,000 commits a second one of three
 /// attempts fails.
 const ATTEMPTS_MAX: usize = 2_000;
-/// Rows of a query: between two the reading may pause.
-const CHUNK_ROWS: usize = 100_000;
+/// Rows of a query.
+const CHUNK_ROWS: u64 = 100_000;
+/// The same where the reading pauses between two: some ten milliseconds of work.
+const PACED_CHUNK_ROWS: u64 = 10_000;
 
 /// A transaction that reads.
 pub(super) struct Whole {
@@ -104,12 +107,17 @@ impl WholeReader for Whole {
     async fn read(
         &mut self,
         table: &FollowedTable,
-        rows_per_second: Option<u64>,
+        part: &WholePart,
+        pace: WholePace,
         sink: &mut RowSink<'_>,
     ) -> Result<ReadWhole, Failure> {
         let table = super::kind::capture(table.clone());
+        let asks = part.condition.is_some();
         let read = async {
-            let read = read(&mut self.wire, &table, rows_per_second, sink).await?;
+            let read = match read(&mut self.wire, &table, part, pace, sink).await {
+                Err(error) if asks && error.code().is_some() => return Err(refused_condition(&table, &error)),
+                read => read?,
+            };
             self.wire.execute("ROLLBACK TO SAVEPOINT begun").await?;
             Ok(read)
         };
@@ -127,11 +135,18 @@ struct Answer<'a> {
     rows: Rows,
     last: Vec<Vec<u8>>,
     read: ReadWhole,
-    count: usize,
+    /// Rows of the present query, and whether the last of them could be read.
+    count: u64,
+    ends_readable: bool,
+    /// The sink wants no more.
+    is_over: bool,
 }
 
 impl Answer<'_> {
     fn row(&mut self, values: &[Option<&[u8]>], sink: &mut RowSink<'_>) {
+        if self.is_over {
+            return;
+        }
         let (cells, keys) = values.split_at(values.len() - self.last.len());
         self.count += 1;
         for (last, key) in self.last.iter_mut().zip(keys) {
@@ -139,11 +154,13 @@ impl Answer<'_> {
             last.extend_from_slice(key.unwrap_or_default());
         }
         self.rows.truncate(0);
-        match self.plan.write_row(cells.iter().copied(), &mut self.rows.start_row(self.plan.layout())) {
+        let written = self.plan.write_row(cells.iter().copied(), &mut self.rows.start_row(self.plan.layout()));
+        self.ends_readable = written.is_ok();
+        match written {
             Ok(()) => {
                 self.rows.finish_row();
                 self.read.rows += 1;
-                sink(self.rows.get(0));
+                self.is_over = sink(self.rows.get(0)) == ControlFlow::Break(());
             }
             // Such a row is a reject of the table, and not among its rows.
             Err(_) => {
@@ -157,7 +174,8 @@ impl Answer<'_> {
 async fn read(
     wire: &mut Wire,
     table: &CaptureTable,
-    rows_per_second: Option<u64>,
+    part: &WholePart,
+    pace: WholePace,
     sink: &mut RowSink<'_>,
 ) -> Result<ReadWhole, WireError> {
     let plan = SnapshotPlan::new(&table.columns).map_err(|e| refused(table, format!("{e}: {}", e.reason)))?;
@@ -168,9 +186,16 @@ async fn read(
         last: vec![Vec::new(); keys.len()],
         read: ReadWhole::default(),
         count: 0,
+        ends_readable: true,
+        is_over: false,
     };
-    if keys.is_empty() {
-        let sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(table));
+    if keys.is_empty() || part.condition.is_some() {
+        let mut sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(table));
+        if let Some(condition) = &part.condition {
+            // A comment at its end must not swallow the bracket.
+            sql.push_str(&format!(" WHERE ({condition}\n)"));
+        }
+        answer.last.clear();
         wire.query_with(&sql, |values| {
             answer.row(values, sink);
             Ok(())
@@ -179,24 +204,47 @@ async fn read(
         return Ok(answer.read);
     }
     let begun = tokio::time::Instant::now();
-    let mut cursor = None;
+    let chunk_rows = if pace == WholePace::default() { CHUNK_ROWS } else { PACED_CHUNK_ROWS };
+    let mut cursor = part.after.clone();
     loop {
-        let sql = chunk_query(table, &plan, &keys, cursor.as_deref(), CHUNK_ROWS).map_err(|r| refused(table, r))?;
+        let so_far = answer.read.rows + answer.read.unreadable;
+        let limit = part.rows_max.map_or(chunk_rows, |max| max.saturating_sub(so_far).clamp(1, chunk_rows));
+        let rows = usize::try_from(limit).unwrap_or(usize::MAX);
+        let sql = chunk_query(table, &plan, &keys, cursor.as_deref(), rows).map_err(|r| refused(table, r))?;
         answer.count = 0;
+        let asked = tokio::time::Instant::now();
         wire.query_with(&sql, |values| {
             answer.row(values, sink);
             Ok(())
         })
         .await?;
-        if answer.count < CHUNK_ROWS {
+        if answer.is_over || answer.count < limit {
             return Ok(answer.read);
         }
-        cursor = Some(encode_cursor(&answer.last));
-        if let Some(rate) = rows_per_second {
+        let last = encode_cursor(&answer.last);
+        let mut pause = pace.pause_after(asked.elapsed());
+        if let Some(rate) = pace.rows_per_second {
             let due = Duration::from_micros(answer.read.rows.saturating_mul(1_000_000) / rate.max(1));
-            tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+            pause = pause.max(due.saturating_sub(begun.elapsed()));
         }
+        tokio::time::sleep(pause).await;
+        let is_enough = part.rows_max.is_some_and(|max| answer.read.rows + answer.read.unreadable >= max);
+        // What the sink has not seen is no place to go on from.
+        if is_enough && answer.ends_readable {
+            answer.read.next = Some(last);
+            return Ok(answer.read);
+        }
+        cursor = Some(last);
     }
+}
+
+fn refused_condition(table: &CaptureTable, error: &WireError) -> WireError {
+    Failure {
+        message: format!("the server refuses the condition on table {}.{}", table.database, table.name),
+        detail: error.to_string(),
+        hint: "Nothing was changed. A condition is what may stand behind WHERE in a SELECT from that table.".to_owned(),
+    }
+    .into()
 }
 
 fn refused(table: &CaptureTable, reason: String) -> WireError {

@@ -67,6 +67,17 @@ impl ServerInfo {
         }
     }
 
+    /// The statement that has log files kept for four times as long as they are now, and for a week at least.
+    pub(crate) fn keep_for_longer(&self, kept_s: u64) -> String {
+        let week = self.keep_for_a_week();
+        let wanted_s = kept_s.saturating_mul(4);
+        match week.strip_suffix("604800") {
+            _ if wanted_s <= 604_800 => week.to_owned(),
+            Some(name) => format!("{name}{wanted_s}"),
+            None => format!("SET GLOBAL expire_logs_days = {}", (wanted_s / 86_400).min(99)),
+        }
+    }
+
     /// The rights to read the log and to ask for its place.
     pub(crate) fn rights_to_follow(&self) -> &'static str {
         match (self.mariadb, self.numbers()) {

@@ -257,10 +257,17 @@ fn is_number(kind: u8) -> bool {
     matches!(kind, code::TINY..=code::DOUBLE | code::LONGLONG | code::INT24 | code::YEAR | code::NEWDECIMAL)
 }
 
+/// What a list of collations counts as text: MySQL's vectors among it, which are bytes.
 fn is_text(kind: u8) -> bool {
     matches!(
         kind,
-        code::VARCHAR | code::VAR_STRING | code::STRING | code::BLOB | code::VARCHAR_COMPRESSED | code::BLOB_COMPRESSED
+        code::VARCHAR
+            | code::VAR_STRING
+            | code::STRING
+            | code::BLOB
+            | code::VARCHAR_COMPRESSED
+            | code::BLOB_COMPRESSED
+            | code::VECTOR
     )
 }
 

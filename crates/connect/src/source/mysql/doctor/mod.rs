@@ -25,6 +25,8 @@ use super::{MysqlConfig, login};
 
 /// Logs kept for less than this are a risk: a weekend without us, and the tables must be loaded again.
 const RETENTION_MIN_S: u64 = 3 * 86_400;
+/// Rows a second that a first load has been seen to reach at least.
+const LOADED_ROWS_PER_S: u64 = 100_000;
 /// Clocks further apart than this make latencies meaningless.
 const CLOCK_OFFSET_MAX_US: i64 = 1_000_000;
 
@@ -204,6 +206,28 @@ fn retention(expire_s: u64, server: &ServerInfo) -> Check {
     }
 }
 
+/// A first load that is interrupted goes on where it was only as long as the log is there from then on: one that takes most
+/// of that time leaves none for a pause.
+fn first_load(rows: u64, expire_s: u64, server: &ServerInfo) -> Option<Check> {
+    let load_s = rows / LOADED_ROWS_PER_S;
+    let is_long = expire_s > 0 && load_s.saturating_mul(2) >= expire_s;
+    is_long.then(|| {
+        Check::warning(
+            "first_load",
+            format!(
+                "a first load of about {rows} rows may take {} min, and log files are dropped after {} min",
+                load_s.div_ceil(60),
+                expire_s / 60
+            ),
+            format!(
+                "It is reckoned with {LOADED_ROWS_PER_S} rows a second. Where it stands still for the rest of that time, all of it \
+                 begins again."
+            ),
+            server.keep_for_longer(load_s),
+        )
+    })
+}
+
 /// Asks for the end of the log, and then for the log itself, as the source does.
 async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -278,6 +302,8 @@ async fn of_tables(
             return;
         }
     };
+    let rows = described.iter().filter_map(|table| table.facts.as_ref().ok()).map(|facts| facts.rows_estimate).sum();
+    checks.extend(first_load(rows, facts.expire_s, &wire.server));
     let mut fine = 0;
     for table in described {
         let name = format!("{}.{}", table.database, table.name);
@@ -317,5 +343,31 @@ async fn of_tables(
     }
     if fine > 0 {
         checks.push(Check::ok("tables", format!("{fine} tables can be captured")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(version: &str, mariadb: bool) -> ServerInfo {
+        ServerInfo { version: version.to_owned(), mariadb, connection_id: 1 }
+    }
+
+    #[test]
+    fn a_first_load_that_takes_half_of_the_retention_is_warned_of() {
+        let (mysql, old) = (server("8.4.0", false), server("10.4.0-MariaDB", true));
+        let of = |rows, expire_s, server: &ServerInfo| {
+            first_load(rows, expire_s, server).map(|check| (check.message, check.hint))
+        };
+        assert_eq!(of(20_000_000, 86_400, &mysql), None);
+        assert_eq!(of(1 << 60, 0, &mysql), None, "kept until it is purged by hand");
+        let message = "a first load of about 20000000 rows may take 4 min, and log files are dropped after 5 min";
+        let hint = "SET GLOBAL binlog_expire_logs_seconds = 604800";
+        assert_eq!(of(20_000_000, 300, &mysql), Some((message.to_owned(), hint.to_owned())));
+        let (_, hint) = of(100_000_000_000, 1_000_000, &mysql).unwrap();
+        assert_eq!(hint, "SET GLOBAL binlog_expire_logs_seconds = 4000000");
+        let (_, hint) = of(100_000_000_000, 1_000_000, &old).unwrap();
+        assert_eq!(hint, "SET GLOBAL expire_logs_days = 46");
     }
 }

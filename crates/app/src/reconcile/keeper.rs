@@ -1,0 +1,163 @@
+//! Comparisons of a running instance with its sources: those that a person asks for, and those that it makes by itself.
+//!
+//! One at a time. A person goes first: what the instance compares by itself is left where it is, and the person's
+//! comparison goes on from there at the person's pace.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use connect::{TablePlace, WholePace};
+use plan::TableName;
+use project::ReconcileSpec;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+use super::amend::{Amendment, look};
+use super::book::{Book, By};
+use super::source::{Compared, Notes, Ours, PORTION_ROWS, Pace, compare, feeds};
+use crate::clock::Clock;
+use crate::control::{STOPPED, STOPPING};
+use crate::pump::{Message, Request, SourceTables};
+use crate::setup::{Global, Setup};
+use crate::status::Status;
+
+/// How often it is looked whether a comparison is due.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long to wait after a comparison that did not come to its end.
+const AGAIN_US: i64 = 60_000_000;
+
+/// Compares, in a running instance.
+pub struct Keeper {
+    inbox: mpsc::Sender<Message>,
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+    /// The options by which the project is found.
+    global: Arc<Global>,
+    data: PathBuf,
+    turn: Mutex<()>,
+    /// How often a person has asked.
+    asked: watch::Sender<u64>,
+}
+
+impl Keeper {
+    /// Of an instance over this data folder.
+    pub fn new(
+        inbox: mpsc::Sender<Message>,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+        global: Arc<Global>,
+        data: PathBuf,
+    ) -> Self {
+        Self { inbox, status, clock, global, data, turn: Mutex::default(), asked: watch::channel(0).0 }
+    }
+
+    /// Compares the tables of one source, or of all, for a person.
+    pub async fn by_hand(&self, wanted: Option<&str>, pace: &Pace<'_>, restart: bool) -> anyhow::Result<Vec<Compared>> {
+        self.asked.send_modify(|asked| *asked = asked.wrapping_add(1));
+        let mine = self.turn.lock().await;
+        let compared = self.compare(wanted, pace, By::Hand, restart).await;
+        drop(mine);
+        compared
+    }
+
+    /// Compares whenever it is due, until stopped.
+    pub async fn by_itself(&self, spec: ReconcileSpec, mut stopped: watch::Receiver<bool>) {
+        let Some(every_s) = spec.every_s else { return };
+        let every_us = i64::from(every_s) * 1_000_000;
+        let mut tries = BTreeMap::new();
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+            for source in self.due(every_us, &tries) {
+                tries.insert(source.clone(), self.clock.now_us());
+                let mut asked = self.asked.subscribe();
+                tokio::select! {
+                    biased;
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                    _ = asked.changed() => break,
+                    () = self.one(&source, spec.share) => {}
+                }
+            }
+        }
+    }
+
+    /// The sources that are to be compared now: those that were left, never compared, or compared long enough ago.
+    fn due(&self, every_us: i64, tries: &BTreeMap<String, i64>) -> Vec<String> {
+        let now_us = self.clock.now_us();
+        let facts = self.status.facts();
+        if facts.is_starting() {
+            return Vec::new();
+        }
+        // A clock that was set back must not put it off for ever.
+        let is_over = |since_us: i64, time_us: i64| !(0..time_us).contains(&(now_us - since_us));
+        let is_due = |name: &&String| {
+            let of = facts.reconciled.sources.get(*name);
+            let is_left = of.is_some_and(|of| of.unfinished.is_some());
+            let is_time = of.and_then(super::book::OfSource::ended_us).is_none_or(|ended| is_over(ended, every_us));
+            (is_left || is_time) && tries.get(*name).is_none_or(|tried| is_over(*tried, AGAIN_US.min(every_us)))
+        };
+        facts.sources.keys().filter(is_due).cloned().collect()
+    }
+
+    async fn one(&self, source: &str, share: u8) {
+        let mine = self.turn.lock().await;
+        let reading = WholePace { rows_per_second: None, share: Some(share) };
+        let pace = Pace { reading, portion_rows: PORTION_ROWS, progress: &|text| tracing::debug!("{text}") };
+        match self.compare(Some(source), &pace, By::Itself, false).await {
+            Ok(compared) => {
+                for table in compared.iter().filter(|compared| compared.equal == Some(false)) {
+                    tracing::warn!(table = %table.name(), found = %table.message, "a table differs from its source");
+                }
+            }
+            Err(error) => tracing::warn!(source, error = %format!("{error:#}"), "cannot compare a source's tables"),
+        }
+        drop(mine);
+    }
+
+    /// Looks for what differs among the rows of a table for which a condition holds.
+    pub async fn look(&self, source: &str, table: &TableName, condition: &str) -> anyhow::Result<Amendment> {
+        let global = Arc::clone(&self.global);
+        let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
+        let Some((name, of, mut places)) = feeds(&setup, Some(source)).await?.pop() else {
+            bail!("there is no source \"{source}\"");
+        };
+        places.retain(|(name, _)| name == table);
+        let ours = self.ours(name, places).await?;
+        look(&of, &ours, condition).await
+    }
+
+    /// What there is of these tables of a source.
+    async fn ours(&self, source: String, places: Vec<(TableName, TablePlace)>) -> anyhow::Result<Ours> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Tables { source: source.clone(), places, answer };
+        self.inbox.send(Message::Ask(request)).await.map_err(|_| anyhow::anyhow!(STOPPING))?;
+        let SourceTables { number, tables, positions } = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
+        let status = Arc::clone(&self.status);
+        let view = Box::new(move || status.view().1);
+        Ok(Ours { source, number, tables, positions, view, is_running: true })
+    }
+
+    async fn compare(
+        &self,
+        wanted: Option<&str>,
+        pace: &Pace<'_>,
+        by: By,
+        restart: bool,
+    ) -> anyhow::Result<Vec<Compared>> {
+        let global = Arc::clone(&self.global);
+        let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
+        let told = |book: &Book| self.status.facts().reconciled = book.clone();
+        let notes = Notes { data: &self.data, clock: &*self.clock, by, restart, told: &told };
+        let mut compared = Vec::new();
+        for (name, source, places) in feeds(&setup, wanted).await? {
+            let ours = self.ours(name, places).await?;
+            compared.extend(compare(&source, &ours, pace, &notes).await?);
+        }
+        Ok(compared)
+    }
+}
