@@ -609,9 +609,29 @@ fn said(refusal: &plan::Refusal) -> String {
 pub fn findings(setup: &Setup, refused: &[(TableName, plan::Refusal)]) -> Vec<Diagnostic> {
     let found = refused.iter().filter_map(|(name, refusal)| {
         let model = setup.project.models.iter().find(|m| TableName::new(&m.schema, &m.alias) == *name)?;
-        Some(finding(model, refusal))
+        Some(left_out(setup, model, refusal).unwrap_or_else(|| finding(model, refusal)))
     });
     found.collect()
+}
+
+/// What is said of a model that names a column which a filter leaves out; none where it is something else.
+fn left_out(setup: &Setup, model: &project::Model, refusal: &plan::Refusal) -> Option<Diagnostic> {
+    let column = refusal.message.strip_prefix("column \"")?.strip_suffix("\" does not exist")?;
+    let column = column.rsplit('.').next()?;
+    let reason = model.reads.iter().find_map(|read| match read {
+        project::Dependency::Source { source, table } => {
+            let table = TableName::new(source, table);
+            Some((crate::filters::column_left_out(&setup.project, &table, column)?, table))
+        }
+        project::Dependency::Model(_) => None,
+    });
+    let (reason, table) = reason?;
+    let refusal = plan::Refusal {
+        detail: format!("Column \"{column}\" of {table} is {reason}."),
+        hint: "Take it out of the filter, or out of the model.".to_owned(),
+        ..refusal.clone()
+    };
+    Some(finding(model, &refusal))
 }
 
 fn finding(model: &project::Model, refusal: &plan::Refusal) -> Diagnostic {

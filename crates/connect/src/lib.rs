@@ -11,6 +11,7 @@ pub mod source;
 
 pub use secret::Secret;
 pub use source::{
-    Absence, Check, CheckOutcome, Control, Failure, FollowedTable, Limits, Load, OwnFacts, ReadWhole, RejectedRow,
-    RowSink, Settings, Source, SourceEvent, SourceKind, SourceState, TableFacts, TablePlace, Unanswered, WholeReader,
+    Absence, Check, CheckOutcome, ColumnRule, Control, Failure, FollowedTable, LeftOut, Limits, Load, OnUnsupported,
+    OwnFacts, Pattern, ReadWhole, RejectedRow, RowSink, Settings, Source, SourceEvent, SourceKind, SourceState,
+    TableFacts, TablePlace, Unanswered, WholeReader,
 };

@@ -8,10 +8,12 @@ use std::fmt;
 
 use relation::{Position, SourceBatch, TableId};
 
+mod columns;
 mod kind;
 pub mod mysql;
 mod settings;
 
+pub use columns::{ColumnRule, LeftOut, OnUnsupported, Pattern, is_match, without_effect};
 pub use kind::{
     Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, RowSink, Source, SourceKind,
     TableFacts, TablePlace, WholeReader, until_there,

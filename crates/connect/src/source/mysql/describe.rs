@@ -1,12 +1,13 @@
 //! What `information_schema` says of tables: their columns, keys and sizes, for the tables asked for and no others.
 //!
+//! Columns that are to be left out are marked ([`SourceColumn::left_out`]), and nothing more is asked of them.
 //! Labels of enums and sets that it may not show as they are come from the values themselves.
 
 use relation::Schema;
 
-use crate::source::{Failure, Unanswered};
+use crate::source::{ColumnRule, Failure, OnUnsupported, TablePlace, Unanswered};
 
-use super::decode::{ROW_END, ROW_START, SourceColumn, labels, relation_schema};
+use super::decode::{ROW_END, ROW_START, SourceColumn, labels, relation_schema, unsupported};
 use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
 use super::server::{unclear, unreachable_server};
 use super::wire::Wire;
@@ -35,17 +36,23 @@ pub struct TableFacts {
 ///
 /// Errors: the server cannot be reached or refuses. A table that is missing or cannot be held is in the answer.
 pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Failure> {
-    ask(config, wanted).await.map_err(|unanswered| unanswered.failure)
+    let place = |(database, name): &(String, String)| TablePlace {
+        database: database.clone(),
+        name: name.clone(),
+        columns: ColumnRule::default(),
+    };
+    let places: Vec<TablePlace> = wanted.iter().map(place).collect();
+    ask(config, &places).await.map_err(|unanswered| unanswered.failure)
 }
 
-/// As [`describe`], for who may ask again.
-pub(crate) async fn ask(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Unanswered> {
+/// As [`describe`], by the rules for columns, for who may ask again.
+pub(crate) async fn ask(config: &MysqlConfig, wanted: &[TablePlace]) -> Result<Vec<Described>, Unanswered> {
     let answer = async {
         let mut wire = login::connect(config).await?;
         let mut out = Vec::with_capacity(wanted.len());
-        for (database, name) in wanted {
-            let facts = facts(&mut wire, database, name).await?;
-            out.push(Described { database: database.clone(), name: name.clone(), facts });
+        for place in wanted {
+            let facts = facts(&mut wire, place).await?;
+            out.push(Described { database: place.database.clone(), name: place.name.clone(), facts });
         }
         wire.close().await;
         Ok::<_, WireError>(out)
@@ -56,7 +63,8 @@ pub(crate) async fn ask(config: &MysqlConfig, wanted: &[(String, String)]) -> Re
     })
 }
 
-async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<TableFacts, String>, WireError> {
+async fn facts(wire: &mut Wire, place: &TablePlace) -> Result<Result<TableFacts, String>, WireError> {
+    let TablePlace { database, name, columns: rule } = place;
     let (schema, table) = (literal(database), literal(name));
     let rows = wire
         .query(&format!(
@@ -71,20 +79,32 @@ async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<Tab
         return Ok(Err(format!("It is no table but a {}; changes of it are not logged.", kind.to_lowercase())));
     }
     let rows_estimate = rows.first("TABLE_ROWS").and_then(|n| n.parse().ok()).unwrap_or(0);
-    let Some(columns) = columns(wire, database, name).await? else {
+    let Some(columns) = columns(wire, database, name, rule).await? else {
         return Ok(Err("The table has no columns that the user may see.".to_owned()));
     };
+    for column in columns.iter().filter(|column| column.key_position.is_some()) {
+        if let Some(pattern) = rule.pattern_of(&column.name) {
+            let (column, reason) = (&column.name, "a column of its primary key cannot be left out");
+            return Ok(Err(format!("Column \"{column}\" is named by {pattern}: {reason}. Take it out of the filter.")));
+        }
+    }
+    if !columns.iter().any(SourceColumn::is_stored) {
+        return Ok(Err("All its columns are left out. Leave the table out, or name fewer columns.".to_owned()));
+    }
     Ok(match relation_schema(&columns) {
         Ok(schema) => Ok(TableFacts { schema, columns, rows_estimate }),
         Err(error) => Err(format!("{error}: {} {}", error.reason, error.hint())),
     })
 }
 
-/// A table's columns in table order, or none if there is no such table.
+/// A table's columns in table order, those marked that a rule leaves out, or none if there is no such table.
+///
+/// A column of the key is not marked, whatever the rule says: without it nobody knows a row again.
 pub(crate) async fn columns(
     wire: &mut Wire,
     database: &str,
     name: &str,
+    rule: &ColumnRule,
 ) -> Result<Option<Vec<SourceColumn>>, WireError> {
     let of = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(database), literal(name));
     let rows = wire
@@ -111,6 +131,7 @@ pub(crate) async fn columns(
             extra: next().unwrap_or_default(),
             is_mariadb_json: json.contains(&name),
             key_position: key.iter().position(|k| *k == name),
+            left_out: rule.pattern_of(&name).filter(|_| !key.contains(&name)).map(|pattern| pattern.reason()),
             name,
         }
     };
@@ -118,7 +139,7 @@ pub(crate) async fn columns(
     if wire.server.mariadb && wire.server.numbers() >= VERSIONS_SINCE {
         note_period(wire, &of, &mut columns).await?;
     }
-    for column in columns.iter_mut().filter(|column| has_doubtful_labels(column)) {
+    for column in columns.iter_mut().filter(|column| column.is_stored() && has_doubtful_labels(column)) {
         match labelled(wire, database, name, column).await {
             Ok(column_type) => column.column_type = column_type,
             Err(error) if error.code() == Some(NO_SUCH_TABLE) => return Ok(None),
@@ -127,6 +148,13 @@ pub(crate) async fn columns(
                 column.column_type = format!("information_schema does not show all characters of them, and {error}");
             }
             Err(error) => return Err(error),
+        }
+    }
+    if rule.on_unsupported == OnUnsupported::LeaveOut {
+        let may_go = |column: &&mut SourceColumn| column.is_stored() && column.key_position.is_none();
+        for column in columns.iter_mut().filter(may_go) {
+            column.left_out =
+                unsupported(column).map(|error| format!("left out since it cannot be held: {}", error.reason));
         }
     }
     Ok(Some(columns))

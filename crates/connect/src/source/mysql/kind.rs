@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
 use crate::source::{
-    Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Settings, Source, SourceEvent, SourceKind,
-    TablePlace, Unanswered, WholeReader,
+    Absence, Check, Control, Failure, FollowedTable, LeftOut, Limits, OwnFacts, Settings, Source, SourceEvent,
+    SourceKind, TablePlace, Unanswered, WholeReader,
 };
 
 use super::position::BadPosition;
@@ -86,8 +86,13 @@ struct Mysql {
     config: MysqlConfig,
 }
 
-fn pairs(wanted: &[TablePlace]) -> Vec<(String, String)> {
-    wanted.iter().map(|place| (place.database.clone(), place.name.clone())).collect()
+/// Columns that are not read.
+pub(super) fn left_out(columns: &[SourceColumn]) -> Vec<LeftOut> {
+    let of = |column: &SourceColumn| {
+        let reason = column.left_out.clone().filter(|_| !column.is_of_period())?;
+        Some(LeftOut { column: column.name.clone(), reason })
+    };
+    columns.iter().filter_map(of).collect()
 }
 
 /// A table as the source's own parts know it.
@@ -99,6 +104,7 @@ pub(super) fn capture(table: FollowedTable) -> CaptureTable {
         database: table.place.database,
         name: table.place.name,
         columns,
+        rule: table.place.columns,
         schema: table.facts.schema,
         load: table.load,
     }
@@ -118,9 +124,10 @@ impl Source for Mysql {
         &self,
         wanted: &[TablePlace],
     ) -> Result<Vec<Result<crate::source::TableFacts, Absence>>, Unanswered> {
-        let described = super::describe::ask(&self.config, &pairs(wanted)).await?;
+        let described = super::describe::ask(&self.config, wanted).await?;
         let facts = |facts: super::TableFacts| crate::source::TableFacts {
             schema: facts.schema,
+            left_out: left_out(&facts.columns),
             rows_estimate: facts.rows_estimate,
             own: OwnFacts::new(facts.columns),
         };
@@ -165,6 +172,6 @@ impl Source for Mysql {
     }
 
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check> {
-        super::doctor(&self.config, &pairs(wanted)).await
+        super::doctor::ask(&self.config, wanted).await
     }
 }

@@ -179,6 +179,11 @@ impl TableReader {
         Ok(wire)
     }
 
+    /// The table's columns now.
+    async fn columns(&self, wire: &mut Wire) -> Result<Option<Vec<SourceColumn>>, WireError> {
+        describe::columns(wire, &self.table.database, &self.table.name, &self.table.rule).await
+    }
+
     async fn connect_for_chunks(&self) -> Result<Wire, WireError> {
         let mut wire = self.connect().await?;
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
@@ -197,7 +202,7 @@ impl TableReader {
         };
         let mut wire = self.connect_for_chunks().await?;
         // Now that all is shown that the log had told when the load began.
-        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
+        let columns = self.columns(&mut wire).await?;
         if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
             return Ok(End::Differs(columns));
         }
@@ -251,7 +256,7 @@ impl TableReader {
         };
         let Ok(turn) = Arc::clone(&self.bags).acquire_owned().await else { return Ok(End::Done) };
         let mut wire = self.connect().await?;
-        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
+        let columns = self.columns(&mut wire).await?;
         if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
             return Ok(End::Differs(columns));
         }
@@ -461,7 +466,7 @@ pub(super) struct KeyColumn {
 
 /// The key's columns in key order, or why they cannot be walked.
 pub(super) fn key_columns(table: &CaptureTable) -> Result<Vec<KeyColumn>, String> {
-    let mut key: Vec<_> = table.columns.iter().filter(|column| !column.is_of_period()).collect();
+    let mut key: Vec<_> = table.columns.iter().filter(|column| column.is_stored()).collect();
     key.retain(|column| column.key_position.is_some());
     key.sort_unstable_by_key(|column| column.key_position);
     key.into_iter().map(key_column).collect()

@@ -35,11 +35,12 @@ enum Reader {
 }
 
 impl Watched {
-    /// `is_read`: its rows are decoded as those of a captured table.
-    pub(super) fn new(parent: &Parent, body: &[u8], is_read: bool) -> Self {
+    /// `read`: the columns by which its rows are decoded as those of a captured table.
+    pub(super) fn new(parent: &Parent, body: &[u8], read: Option<&[SourceColumn]>) -> Self {
         let plan = TableMap::parse(body).ok().and_then(|map| Plan::new(&map, &parent.columns).ok());
-        let is_known = plan.is_some();
-        let columns = parent.columns.iter().filter(|column| !column.is_of_period());
+        let is_known = read.is_some() || plan.is_some();
+        // One that is left out is not seen to change: any update may have changed it.
+        let columns = read.unwrap_or(&parent.columns).iter().filter(|column| column.is_stored());
         let names: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
         let place = |name: &String| names.iter().position(|column| column == name);
         let places = |names: &[String]| names.iter().map(place).collect::<Option<Vec<_>>>().filter(|_| is_known);
@@ -51,7 +52,7 @@ impl Watched {
             is_versioned: parent.columns.iter().any(SourceColumn::is_of_period),
             updated: parent.updated.iter().map(updated).collect(),
             reader: match plan {
-                _ if is_read => Reader::Capture,
+                _ if read.is_some() => Reader::Capture,
                 Some(plan) => Reader::Here(Box::new(plan)),
                 None => Reader::Nobody,
             },

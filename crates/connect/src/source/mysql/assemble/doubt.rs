@@ -65,6 +65,10 @@ impl Assembler {
                 let index = self.captured(query, name)?;
                 self.doubt(index, Doubt::Content, statement())
             }
+            Effect::Reshaped(name, changes) => {
+                let index = self.captured(query, name)?;
+                if self.reshape(index, changes) { None } else { self.doubt(index, Doubt::Content, statement()) }
+            }
             Effect::Written(databases) => {
                 let reason = "its rows, or those of tables beside it, were changed by a statement that is logged as text \
                               (binlog_format is not ROW for that session)";
@@ -215,7 +219,10 @@ impl Assembler {
                 self.notices.push(Notice::Altered { table, statement: reason.to_owned() });
                 false
             }
-            Some(_) => true,
+            Some(columns) => {
+                self.learn(index, columns);
+                true
+            }
         }
     }
 
@@ -306,12 +313,7 @@ impl Assembler {
         if self.open.is_xa {
             self.note_passed(index);
         }
-        for mapped in self.maps.values_mut() {
-            if mapped.target.as_ref().is_some_and(|&(table, _)| table == index) {
-                mapped.target = None;
-                mapped.bytes.clear();
-            }
-        }
+        self.forget_maps(index);
     }
 
     /// Drops what waits to be sent of a table.
@@ -339,10 +341,14 @@ impl Assembler {
     }
 }
 
-/// Whether columns mean the same rows. `EXTRA` tells how values come about, which does not matter here.
+/// Whether columns mean the same rows. `EXTRA` tells how values come about, which does not matter here, nor do columns that are
+/// left out.
 pub(crate) fn is_same(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
-    let without = |column: &SourceColumn| SourceColumn { extra: String::new(), ..column.clone() };
-    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| without(a) == without(b))
+    let kept = |columns: &[SourceColumn]| -> Vec<SourceColumn> {
+        let kept = columns.iter().filter(|column| column.is_stored() || column.is_of_period());
+        kept.map(|column| SourceColumn { extra: String::new(), left_out: None, ..column.clone() }).collect()
+    };
+    kept(some) == kept(others)
 }
 
 /// What messages show of a statement.

@@ -12,6 +12,8 @@
 //! in question is taken, so that no position behind it goes out first, and then the table is loaded again
 //! ([`Notice::Reload`]) or leaves in this shape ([`Notice::Altered`]). What the batch still held of it goes: the load shows it.
 //!
+//! Columns that are left out change without a doubt (`shape`).
+//!
 //! Rows that the log has before the place where a load begins are passed over without being read ([`Passing`]): the load shows
 //! them, and they may have been logged with columns of before.
 //!
@@ -25,6 +27,7 @@ mod outdated;
 mod payload;
 mod place;
 mod rows;
+mod shape;
 mod transaction;
 mod xa;
 
@@ -170,6 +173,10 @@ struct Table {
     misfits: u32,
     /// The transaction that has a mark for this table.
     marked_in: u64,
+    /// What the order of its columns is worth.
+    order: shape::Order,
+    /// Rows of it were read by that order alone.
+    is_read_by_order: bool,
     /// Why it is loaded once more when it was read to its end.
     outdated: Option<String>,
     /// Changes of the open transaction, while a bag is being loaded.
@@ -539,9 +546,15 @@ impl Table {
             parted_in: u64::MAX,
             misfits: 0,
             marked_in: u64::MAX,
+            order: shape::Order::Asked,
+            is_read_by_order: false,
             outdated: None,
             kept: TableChanges::default(),
         }
+    }
+
+    fn has_left_out(&self) -> bool {
+        !self.capture.rule.left_out.is_empty() || self.capture.columns.iter().any(|column| column.left_out.is_some())
     }
 
     fn is_loading(&self) -> bool {

@@ -4,6 +4,7 @@ use relation::Position;
 
 use crate::source::RejectedRow;
 
+use super::super::CaptureTable;
 use super::super::decode::{self, DecodeError, Plan, TableMap};
 use super::super::error::WireError;
 use super::super::event::{self, damaged};
@@ -46,7 +47,11 @@ impl Assembler {
             } else {
                 self.tables[index].passing = Passing::Nothing;
                 let plan = TableMap::parse(body).map_err(|e| e.to_string()).and_then(|map| {
-                    Plan::new(&map, &self.tables[index].capture.columns).map_err(|e| format!("{e}. {}", e.reason))
+                    if let Some(reason) = self.lacks_order(index, &map) {
+                        return Err(reason);
+                    }
+                    let CaptureTable { columns, rule, .. } = &self.tables[index].capture;
+                    Plan::new(&map, &decode::aligned(&map, columns, rule)).map_err(|e| format!("{e}. {}", e.reason))
                 });
                 match plan {
                     Ok(plan) => mapped.target = Some((index, plan)),
@@ -60,7 +65,8 @@ impl Assembler {
             }
         }
         let parent = self.cascades.as_ref().and_then(|cascades| cascades.parents.get(&place));
-        mapped.watched = parent.map(|parent| Box::new(Watched::new(parent, body, mapped.target.is_some())));
+        let read = mapped.target.as_ref().map(|&(index, _)| self.tables[index].capture.columns.as_slice());
+        mapped.watched = parent.map(|parent| Box::new(Watched::new(parent, body, read)));
         if self.maps.len() >= MAPS_MAX {
             self.maps.clear();
         }

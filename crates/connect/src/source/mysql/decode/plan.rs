@@ -9,7 +9,8 @@ use relation::{Layout, Schema};
 use super::charset::Charset;
 use super::column::{Kind, SourceColumn, relation_schema};
 use super::number::DecimalForm;
-use super::period::{self, Period};
+use super::period;
+use super::slots::{self, Slots, Span};
 use super::table_map::{TableMap, code};
 use super::temporal::Unreal;
 use super::{Mismatch, Unsupported};
@@ -22,8 +23,8 @@ pub struct Plan {
     pub(super) names: Vec<String>,
     /// Columns of MySQL's JSON type, which partial updates count.
     pub(super) json_columns: usize,
-    /// Where the columns go, of a table that keeps its history.
-    pub(super) period: Option<Period>,
+    /// Where the columns go, where not each has its own place in the row.
+    pub(super) slots: Option<Slots>,
     schema: Schema,
 }
 
@@ -80,6 +81,11 @@ pub(super) enum Read {
     Bound {
         width: usize,
     },
+    /// Left out: no value.
+    Passed {
+        span: Span,
+        is_json: bool,
+    },
     Utf8 {
         prefix: usize,
     },
@@ -119,19 +125,26 @@ impl Plan {
         }
         check_key(map, columns).map_err(mismatch)?;
         let schema = relation_schema(columns).map_err(|e| mismatch(unsupported(&e)))?;
-        let period = Period::of(columns);
+        let slots = Slots::of(columns);
         let mut reads = Vec::with_capacity(columns.len());
         for (i, column) in columns.iter().enumerate() {
             let named = |reason: String| mismatch(format!("Column \"{}\" {reason}.", column.name));
-            let slot = period.as_ref().map_or(Some(i), |period| period.slot(i));
+            let slot = slots.as_ref().map_or(Some(i), |slots| slots.slot(i));
             let read = match slot {
                 Some(slot) => read_of(map, i, column, schema.columns[slot].nullable),
-                None => bound_of(map, i, column),
+                None if column.is_of_period() => bound_of(map, i, column),
+                None => passed_of(map, i, column),
             };
             reads.push(read.map_err(named)?);
         }
         let names = columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Self { layout: Layout::new(schema.types()), reads, names, json_columns: map.json_columns(), period, schema })
+        Ok(Self { layout: Layout::new(schema.types()), reads, names, json_columns: map.json_columns(), slots, schema })
+    }
+
+    /// The place in the row of a column of the log.
+    #[inline]
+    pub(super) fn slot(&self, column: usize) -> Option<usize> {
+        self.slots.as_ref().map_or(Some(column), |slots| slots.slot(column))
     }
 
     /// The columns of the rows it writes.
@@ -170,6 +183,15 @@ fn bound_of(map: &TableMap, i: usize, column: &SourceColumn) -> Result<Read, Str
     }
     period::bound(map.column_types[i], map.column_meta[i])
         .ok_or_else(|| format!("is of type {} in the log, and tells the {}", type_name(map, i), column.data_type))
+}
+
+/// The reader of a column that is left out.
+fn passed_of(map: &TableMap, i: usize, column: &SourceColumn) -> Result<Read, String> {
+    if let Some(name) = map.names.as_ref().map(|names| &names[i]).filter(|name| **name != column.name) {
+        return Err(format!("is called \"{name}\" in the log"));
+    }
+    slots::passed(map.column_types[i], map.column_meta[i], column)
+        .ok_or_else(|| format!("is of type {} in the log, whose length it does not tell", type_name(map, i)))
 }
 
 /// The reader of column `i`, or how the log and the registry differ about it.

@@ -43,7 +43,7 @@ impl SnapshotPlan {
     /// The plan for a table with these columns.
     pub fn new(columns: &[SourceColumn]) -> Result<Self, Unsupported> {
         let schema = relation_schema(columns)?;
-        let columns: Vec<&SourceColumn> = columns.iter().filter(|column| !column.is_of_period()).collect();
+        let columns: Vec<&SourceColumn> = columns.iter().filter(|column| column.is_stored()).collect();
         let kinds = columns.iter().map(|column| Kind::of(column)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             select: columns.iter().zip(&kinds).map(|(column, kind)| expression(&column.name, kind)).collect(),
