@@ -37,7 +37,9 @@ pub fn rule(connection: &Connection, table: &SourceTable) -> ColumnRule {
         true => OnUnsupported::LeaveOut,
         false => OnUnsupported::Park,
     };
-    ColumnRule { left_out, on_unsupported }
+    let is_mapped = table.meta.get("on_change").is_some_and(|policy| policy == "map");
+    let declared = is_mapped.then(|| table.columns.iter().map(|column| column.name.clone()).collect());
+    ColumnRule { left_out, on_unsupported, declared }
 }
 
 /// Why a column of a table of this name is not read; none where nothing leaves it out.

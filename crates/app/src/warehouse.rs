@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use connect::ColumnRule;
 use engine::{Difference, Engine, ModelDefinition, Settings};
 use plan::TableName;
 use project::Diagnostic;
@@ -20,6 +21,8 @@ pub struct SourceTable {
     pub source: String,
     pub name: TableName,
     pub schema: Schema,
+    /// What is read of its columns.
+    pub rule: ColumnRule,
 }
 
 /// A table that the project has and its source has not.
@@ -193,7 +196,11 @@ impl Warehouse {
         }
         for table in &described.tables {
             let source = engine.register_source(&table.source)?;
-            engine.register_table(source, &table.name, &table.schema)?;
+            let known = engine.tables_to_come().find(|known| known.name == table.name && known.source == source);
+            let known = known.and_then(|known| engine.relation(known.id));
+            if !known.is_some_and(|known| table.rule.keeps(&known.schema, &table.schema)) {
+                engine.register_table(source, &table.name, &table.schema)?;
+            }
         }
         let (known, coming) = (schemas(&engine), schemas_to_come(&engine));
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);

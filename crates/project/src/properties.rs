@@ -299,8 +299,8 @@ impl SourceConfig {
     }
 }
 
-/// What may happen to a table whose columns become others, and what is not there yet.
-const ON_CHANGE: [&str; 2] = ["apply", "park"];
+/// What may happen to a table whose columns become others.
+const ON_CHANGE: [&str; 3] = ["apply", "park", "map"];
 /// What may happen to a table with a column that cannot be held.
 const ON_UNSUPPORTED: [&str; 2] = ["park", "leave_out"];
 
@@ -322,12 +322,10 @@ fn check_meta(reader: &mut Reader<'_>, meta: &Node) {
     if ON_CHANGE.contains(&word.as_str()) {
         return;
     }
-    let error = match word.as_str() {
-        "map" => reader.error(policy, "`on_change: map` is not supported yet"),
-        _ => reader.error(policy, format!("unknown `on_change` policy `{word}`")),
-    };
-    error.hint = Some(did_you_mean(&word, ON_CHANGE).filter(|_| word != "map").unwrap_or_else(|| {
-        "One of: apply (the table is loaded anew with its columns of then), park (it waits for `tidemill resnapshot`)."
+    let error = reader.error(policy, format!("unknown `on_change` policy `{word}`"));
+    error.hint = Some(did_you_mean(&word, ON_CHANGE).unwrap_or_else(|| {
+        "One of: apply (the table is loaded anew with its columns of then), park (it waits for `tidemill resnapshot`), map (it \
+         keeps its columns)."
             .to_owned()
     }));
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use connect::source::{LOOK_AGAIN, until_there};
 use connect::{
-    Absence, Control, FollowedTable, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace, Unanswered,
+    Absence, Control, FollowedTable, LeftOut, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace,
+    Unanswered,
 };
 use engine::Load;
 use plan::TableName;
@@ -496,6 +497,7 @@ impl Follower {
             }
             (Found::Unasked, _) => return Some(()),
         };
+        let facts = as_known(facts, &table.place, &known.schema);
         match load_of(&known.load) {
             Some(load) if facts.schema == known.schema => {
                 self.note_left_out(&table.name, &facts);
@@ -574,6 +576,18 @@ impl Follower {
             };
         }
     }
+}
+
+/// A table that keeps its columns is followed with those that are known of it.
+fn as_known(mut facts: TableFacts, place: &TablePlace, known: &relation::Schema) -> TableFacts {
+    if place.columns.keeps(known, &facts.schema) {
+        let is_new = |column: &&relation::Column| !known.columns.iter().any(|of| of.name == column.name);
+        let reason = "it is not declared".to_owned();
+        let left_out = |column: &relation::Column| LeftOut { column: column.name.clone(), reason: reason.clone() };
+        facts.left_out.extend(facts.schema.columns.iter().filter(is_new).map(left_out));
+        facts.schema = known.clone();
+    }
+    facts
 }
 
 /// The next event of a source; never, while it is paused.

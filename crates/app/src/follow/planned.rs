@@ -102,7 +102,8 @@ pub(super) async fn ask(
         let reason = match (&table.found, &unanswered) {
             (Found::There(facts), _) => {
                 described.rows.push((name.clone(), facts.rows_estimate));
-                described.tables.push(SourceTable { source, name, schema: facts.schema.clone() });
+                let (schema, rule) = (facts.schema.clone(), table.place.columns.clone());
+                described.tables.push(SourceTable { source, name, schema, rule });
                 continue;
             }
             (Found::Absent(reason), _) => not_there(&table.place, reason),

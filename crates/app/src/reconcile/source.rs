@@ -173,6 +173,10 @@ pub async fn compare(source: &Arc<dyn Source>, ours: &Ours, pace: &Pace<'_>) -> 
 fn comparable(table: &OurTable, facts: Result<TableFacts, Absence>) -> Result<(&Stored, TableFacts), String> {
     let stored = table.stored.as_ref().map_err(Clone::clone)?;
     let facts = facts.map_err(|Absence(reason)| format!("table {} cannot be read: {reason}", table.place))?;
+    let facts = match table.place.columns.keeps(&stored.schema, &facts.schema) {
+        true => TableFacts { schema: stored.schema.clone(), ..facts },
+        false => facts,
+    };
     match facts.schema == stored.schema {
         true => Ok((stored, facts)),
         false => Err("its columns are others in the source now".to_owned()),

@@ -6,12 +6,17 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use relation::Schema;
+
 /// What is read of a table's columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ColumnRule {
     /// Columns with such names are left out, also those that come later.
     pub left_out: Vec<Pattern>,
     pub on_unsupported: OnUnsupported,
+    /// The table keeps its columns whatever becomes of them at the source: those of these names, or where there are none those that
+    /// it had at first. None: it has those that it has at the source.
+    pub declared: Option<Vec<String>>,
 }
 
 /// What becomes of a table with a column that cannot be held.
@@ -46,6 +51,34 @@ pub struct LeftOut {
 }
 
 impl ColumnRule {
+    /// Why a column is left out that is none of the key, if it is; `kept` is what a table that keeps its columns has.
+    pub fn leaves_out(&self, column: &str, kept: Option<&Schema>) -> Option<String> {
+        if let Some(pattern) = self.pattern_of(column) {
+            return Some(pattern.reason());
+        }
+        let declared = self.declared.as_ref()?;
+        let is_declared =
+            declared.is_empty() || declared.iter().any(|name| name.to_lowercase() == column.to_lowercase());
+        let is_kept = kept.is_none_or(|schema| schema.columns.iter().any(|known| known.name == column));
+        (!is_declared || !is_kept).then(|| NOT_DECLARED.to_owned())
+    }
+
+    /// Whether a table that has these columns keeps them, with these at the source: they are those that are declared, and its key
+    /// is what it was.
+    pub fn keeps(&self, known: &Schema, now: &Schema) -> bool {
+        let Some(declared) = &self.declared else { return false };
+        let key = |schema: &Schema| -> Vec<relation::Column> {
+            schema.key.iter().filter_map(|&at| schema.columns.get(at).cloned()).collect()
+        };
+        let is_declared = |name: &str| declared.iter().any(|of| of.to_lowercase() == name.to_lowercase());
+        let others = known.columns.iter().enumerate().filter(|(at, _)| !known.key.contains(at));
+        let is_same =
+            |name: &String| known.columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase());
+        key(known) == key(now)
+            && (declared.is_empty()
+                || others.into_iter().all(|(_, column)| is_declared(&column.name)) && declared.iter().all(is_same))
+    }
+
     /// The pattern by which a column is left out.
     pub fn pattern_of(&self, column: &str) -> Option<&Pattern> {
         self.left_out.iter().find(|pattern| is_match(&pattern.column, column))
@@ -84,6 +117,9 @@ impl Ord for Pattern {
         self.column.cmp(&other.column)
     }
 }
+
+/// Why a column is not read of a table that keeps those that it has.
+pub(crate) const NOT_DECLARED: &str = "not declared, and the table keeps its columns (on_change: map)";
 
 /// Patterns that name no column of any of these tables; of tables that are not known nothing is said.
 pub fn without_effect<'a>(tables: impl Iterator<Item = (&'a ColumnRule, Option<&'a [LeftOut]>)>) -> Vec<&'a Pattern> {

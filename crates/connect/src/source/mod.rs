@@ -13,6 +13,7 @@ mod kind;
 pub mod mysql;
 mod settings;
 
+pub(crate) use columns::NOT_DECLARED;
 pub use columns::{ColumnRule, LeftOut, OnUnsupported, Pattern, is_match, without_effect};
 pub use kind::{
     Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, RowSink, Source, SourceKind,

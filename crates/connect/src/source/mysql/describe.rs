@@ -7,7 +7,7 @@ use relation::Schema;
 
 use crate::source::{ColumnRule, Failure, OnUnsupported, TablePlace, Unanswered};
 
-use super::decode::{ROW_END, ROW_START, SourceColumn, labels, relation_schema, unsupported};
+use super::decode::{HASH, HIDDEN, ROW_END, ROW_START, SourceColumn, labels, relation_schema, unsupported};
 use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
 use super::server::{unclear, unreachable_server};
 use super::wire::Wire;
@@ -92,7 +92,15 @@ async fn facts(wire: &mut Wire, place: &TablePlace) -> Result<Result<TableFacts,
         return Ok(Err("All its columns are left out. Leave the table out, or name fewer columns.".to_owned()));
     }
     Ok(match relation_schema(&columns) {
-        Ok(schema) => Ok(TableFacts { schema, columns, rows_estimate }),
+        Ok(mut schema) => {
+            if rule.declared.is_some() {
+                // A column may go, and is NULL then.
+                let is_key = |at: usize| schema.key.contains(&at);
+                let others: Vec<usize> = (0..schema.columns.len()).filter(|&at| !is_key(at)).collect();
+                others.into_iter().for_each(|at| schema.columns[at].nullable = true);
+            }
+            Ok(TableFacts { schema, columns, rows_estimate })
+        }
         Err(error) => Err(format!("{error}: {} {}", error.reason, error.hint())),
     })
 }
@@ -131,13 +139,16 @@ pub(crate) async fn columns(
             extra: next().unwrap_or_default(),
             is_mariadb_json: json.contains(&name),
             key_position: key.iter().position(|k| *k == name),
-            left_out: rule.pattern_of(&name).filter(|_| !key.contains(&name)).map(|pattern| pattern.reason()),
+            left_out: rule.leaves_out(&name, None).filter(|_| !key.contains(&name)),
             name,
         }
     };
     let mut columns: Vec<SourceColumn> = rows.rows.into_iter().map(column).collect();
     if wire.server.mariadb && wire.server.numbers() >= VERSIONS_SINCE {
         note_period(wire, &of, &mut columns).await?;
+    }
+    if wire.server.mariadb && wire.server.numbers() >= HASHES_SINCE {
+        note_hashes(wire, &of, &mut columns).await?;
     }
     for column in columns.iter_mut().filter(|column| column.is_stored() && has_doubtful_labels(column)) {
         match labelled(wire, database, name, column).await {
@@ -150,7 +161,7 @@ pub(crate) async fn columns(
             Err(error) => return Err(error),
         }
     }
-    if rule.on_unsupported == OnUnsupported::LeaveOut {
+    if rule.on_unsupported == OnUnsupported::LeaveOut || rule.declared.is_some() {
         let may_go = |column: &&mut SourceColumn| column.is_stored() && column.key_position.is_none();
         for column in columns.iter_mut().filter(may_go) {
             column.left_out =
@@ -232,6 +243,28 @@ async fn note_period(wire: &mut Wire, of: &str, columns: &mut Vec<SourceColumn>)
             ..SourceColumn::default()
         }));
     }
+    Ok(())
+}
+
+/// The first MariaDB that has unique keys over values of any length.
+const HASHES_SINCE: (u32, u32, u32) = (10, 4, 0);
+
+/// Notes the hidden columns, behind all others, in which MariaDB keeps a hash for each unique key over values of any length:
+/// the log has them, and no query shows them.
+async fn note_hashes(wire: &mut Wire, of: &str, columns: &mut Vec<SourceColumn>) -> Result<(), WireError> {
+    let keys = wire
+        .query(&format!(
+            "SELECT DISTINCT INDEX_NAME FROM information_schema.STATISTICS WHERE {of} AND INDEX_TYPE = 'HASH' \
+             AND (SELECT ENGINE FROM information_schema.TABLES WHERE {of}) <> 'MEMORY'"
+        ))
+        .await?;
+    columns.extend((1..=keys.rows.len()).map(|number| SourceColumn {
+        name: format!("{HASH}{number}"),
+        data_type: "bigint".to_owned(),
+        column_type: "bigint unsigned".to_owned(),
+        left_out: Some(HIDDEN.to_owned()),
+        ..SourceColumn::default()
+    }));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::source::{
     SourceKind, TablePlace, Unanswered, WholeReader,
 };
 
+use super::decode::{HIDDEN, keep_only};
 use super::position::BadPosition;
 use super::{CaptureTable, MysqlConfig, MysqlSource, SourceColumn, Start, Tls};
 
@@ -89,7 +90,7 @@ struct Mysql {
 /// Columns that are not read.
 pub(super) fn left_out(columns: &[SourceColumn]) -> Vec<LeftOut> {
     let of = |column: &SourceColumn| {
-        let reason = column.left_out.clone().filter(|_| !column.is_of_period())?;
+        let reason = column.left_out.clone().filter(|reason| !column.is_of_period() && reason != HIDDEN)?;
         Some(LeftOut { column: column.name.clone(), reason })
     };
     columns.iter().filter_map(of).collect()
@@ -98,7 +99,10 @@ pub(super) fn left_out(columns: &[SourceColumn]) -> Vec<LeftOut> {
 /// A table as the source's own parts know it.
 pub(super) fn capture(table: FollowedTable) -> CaptureTable {
     // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
-    let columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
+    let mut columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
+    if table.place.columns.declared.is_some() {
+        keep_only(&mut columns, &table.facts.schema);
+    }
     CaptureTable {
         id: table.id,
         database: table.place.database,

@@ -8,7 +8,8 @@ use std::mem;
 
 use relation::TableChanges;
 
-use super::super::decode::SourceColumn;
+use super::super::CaptureTable;
+use super::super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::super::event::{self, Header};
 use super::super::position::{LogPoint, LogPosition};
 use super::super::statement::{Effect, TableName};
@@ -180,7 +181,9 @@ impl Assembler {
     pub(crate) fn described(&mut self, index: usize, columns: Option<&[SourceColumn]>) {
         let Some(asked) = self.asked.take().filter(|asked| asked.index == index) else { return };
         self.tables[index].answered_in = self.open.number;
-        if self.agrees(index, columns, &asked.reason) && asked.doubt != Doubt::Columns {
+        // A table that keeps its columns has other values in them then.
+        let is_other = columns.is_some_and(|now| !is_same(&self.kept(index, now), &self.tables[index].capture.columns));
+        if self.agrees(index, columns, &asked.reason) && (is_other || asked.doubt != Doubt::Columns) {
             self.reload(index, asked.reason);
         }
     }
@@ -213,7 +216,7 @@ impl Assembler {
                 self.notices.push(Notice::Parked { table, reason: DROPPED.to_owned() });
                 false
             }
-            Some(columns) if !is_same(columns, &self.tables[index].capture.columns) => {
+            Some(columns) if !fits(columns, &self.tables[index].capture) => {
                 self.leave(index, Standing::Altered);
                 let table = self.tables[index].capture.id;
                 self.notices.push(Notice::Altered { table, statement: reason.to_owned() });
@@ -339,6 +342,16 @@ impl Assembler {
     pub(crate) fn is_void(&self) -> bool {
         self.open.is_void
     }
+}
+
+/// Whether a table's rows can still be taken, with these columns.
+pub(crate) fn fits(columns: &[SourceColumn], table: &CaptureTable) -> bool {
+    if table.rule.declared.is_none() {
+        return is_same(columns, &table.columns);
+    }
+    let mut kept = columns.to_vec();
+    keep_only(&mut kept, &table.schema);
+    SnapshotPlan::new(&kept).is_ok_and(|plan| plan.mapped(&table.schema).is_ok())
 }
 
 /// Whether columns mean the same rows. `EXTRA` tells how values come about, which does not matter here, nor do columns that are

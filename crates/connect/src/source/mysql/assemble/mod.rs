@@ -48,7 +48,7 @@ use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
 
-pub(crate) use doubt::is_same;
+pub(crate) use doubt::fits;
 
 /// A transaction stays whole up to so many times the rows of a batch, as long as its bytes fit: most receivers have less
 /// to do for one batch of 200,000 short rows than for ten parts.
@@ -554,7 +554,9 @@ impl Table {
     }
 
     fn has_left_out(&self) -> bool {
-        !self.capture.rule.left_out.is_empty() || self.capture.columns.iter().any(|column| column.left_out.is_some())
+        let rule = &self.capture.rule;
+        let may_come = !rule.left_out.is_empty() || rule.declared.is_some();
+        may_come || self.capture.columns.iter().any(|column| column.left_out.is_some())
     }
 
     fn is_loading(&self) -> bool {

@@ -50,8 +50,13 @@ impl Assembler {
                     if let Some(reason) = self.lacks_order(index, &map) {
                         return Err(reason);
                     }
-                    let CaptureTable { columns, rule, .. } = &self.tables[index].capture;
-                    Plan::new(&map, &decode::aligned(&map, columns, rule)).map_err(|e| format!("{e}. {}", e.reason))
+                    let CaptureTable { columns, rule, schema, .. } = &self.tables[index].capture;
+                    let plan = Plan::new(&map, &decode::aligned(&map, columns, rule, schema));
+                    let mapped = match rule.declared {
+                        None => plan,
+                        Some(_) => plan.and_then(|plan| plan.mapped(schema)),
+                    };
+                    mapped.map_err(|e| format!("{e}. {}", e.reason))
                 });
                 match plan {
                     Ok(plan) => mapped.target = Some((index, plan)),
@@ -65,7 +70,7 @@ impl Assembler {
             }
         }
         let parent = self.cascades.as_ref().and_then(|cascades| cascades.parents.get(&place));
-        let read = mapped.target.as_ref().map(|&(index, _)| self.tables[index].capture.columns.as_slice());
+        let read = mapped.target.as_ref().map(|&(index, _)| &self.tables[index].capture);
         mapped.watched = parent.map(|parent| Box::new(Watched::new(parent, body, read)));
         if self.maps.len() >= MAPS_MAX {
             self.maps.clear();

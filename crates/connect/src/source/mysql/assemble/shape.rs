@@ -5,7 +5,7 @@
 //! a table may be of later than the place that is read: it is the order here only when the log has been read up to where it
 //! ended after the question ([`Assembler::settle`]). Where neither helps, the next rows put the table in doubt.
 
-use super::super::decode::{SourceColumn, TableMap};
+use super::super::decode::{SourceColumn, TableMap, keep_only};
 use super::super::position::LogPoint;
 use super::super::statement::{At, ColumnChange};
 use super::{Assembler, Standing};
@@ -38,13 +38,23 @@ impl Assembler {
 
     /// Takes over what the server says of columns that are left out; the others are as they are known.
     pub(super) fn learn(&mut self, index: usize, columns: &[SourceColumn]) {
+        let columns = self.kept(index, columns);
         let table = &mut self.tables[index];
         if table.capture.columns != columns {
-            table.capture.columns = columns.to_vec();
+            table.capture.columns = columns;
             self.forget_maps(index);
         }
         self.tables[index].order = Order::Asked;
         self.tables[index].is_read_by_order = false;
+    }
+
+    /// The server's columns, those left out that a table does not have which keeps its columns.
+    pub(super) fn kept(&self, index: usize, columns: &[SourceColumn]) -> Vec<SourceColumn> {
+        let (mut columns, capture) = (columns.to_vec(), &self.tables[index].capture);
+        if capture.rule.declared.is_some() {
+            keep_only(&mut columns, &capture.schema);
+        }
+        columns
     }
 
     /// Single columns of a table became others. Returns whether all of them are left out, so that nothing is to be done.
@@ -56,7 +66,7 @@ impl Assembler {
         let known = &table.capture.columns;
         let is_left_out = |name: &String| {
             let stored = |column: &SourceColumn| column.left_out.is_none() && same(&column.name, name);
-            table.capture.rule.pattern_of(name).is_some() && !known.iter().any(stored)
+            table.capture.rule.leaves_out(name, Some(&table.capture.schema)).is_some() && !known.iter().any(stored)
                 || known.iter().any(|column| column.left_out.is_some() && same(&column.name, name))
         };
         let is_versioned = known.iter().any(SourceColumn::is_of_period);

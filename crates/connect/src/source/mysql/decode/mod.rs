@@ -13,6 +13,7 @@
 //!    row of `relation`: nothing in between, no allocation per row.
 //!    Columns that are left out are passed over by their length (`slots`).
 //!    Of tables that keep their history (`period`) only the versions that are current become rows.
+//!    Of tables that keep their declared columns they are turned into rows of these (`mapping`).
 //! 5. A snapshot reads the same table by SQL; [`SnapshotPlan`] (`snapshot`) chooses the expressions and writes the same
 //!    bytes, so that a row looks alike whichever way it came.
 //!
@@ -29,6 +30,7 @@ mod compressed;
 mod geometry;
 mod json;
 mod json_diff;
+mod mapping;
 mod number;
 mod period;
 mod plan;
@@ -50,7 +52,7 @@ pub(crate) use period::{ROW_END, ROW_START};
 pub use plan::Plan;
 pub(crate) use rows::has_no_foreign_key_checks;
 pub use rows::{Decoded, Rejected, RowsKind, table_id};
-pub(crate) use slots::aligned;
+pub(crate) use slots::{HASH, HIDDEN, aligned, keep_only};
 pub use snapshot::{BadCell, SnapshotPlan};
 pub use table_map::TableMap;
 

@@ -8,6 +8,7 @@ use relation::{Layout, Schema};
 
 use super::charset::Charset;
 use super::column::{Kind, SourceColumn, relation_schema};
+use super::mapping::Mapping;
 use super::number::DecimalForm;
 use super::period;
 use super::slots::{self, Slots, Span};
@@ -26,6 +27,8 @@ pub struct Plan {
     /// Where the columns go, where not each has its own place in the row.
     pub(super) slots: Option<Slots>,
     schema: Schema,
+    /// Of a table that keeps other columns than it has.
+    pub(super) mapping: Option<Mapping>,
 }
 
 /// How one column's bytes are read. Widths and prefixes are in bytes.
@@ -138,7 +141,15 @@ impl Plan {
             reads.push(read.map_err(named)?);
         }
         let names = columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Self { layout: Layout::new(schema.types()), reads, names, json_columns: map.json_columns(), slots, schema })
+        Ok(Self {
+            layout: Layout::new(schema.types()),
+            reads,
+            names,
+            json_columns: map.json_columns(),
+            slots,
+            schema,
+            mapping: None,
+        })
     }
 
     /// The place in the row of a column of the log.
@@ -147,14 +158,26 @@ impl Plan {
         self.slots.as_ref().map_or(Some(column), |slots| slots.slot(column))
     }
 
+    /// The plan whose rows have these columns, as their table keeps them.
+    pub fn mapped(mut self, declared: &Schema) -> Result<Self, Mismatch> {
+        let mismatch = |reason| Mismatch { table: String::new(), reason };
+        self.mapping = Mapping::new(&self.schema, declared).map_err(mismatch)?;
+        Ok(self)
+    }
+
+    /// The columns that the log's rows have.
+    pub(super) fn own_schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// The columns of the rows it writes.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        self.mapping.as_ref().map_or(&self.schema, Mapping::schema)
     }
 
     /// The layout of the rows it writes.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.mapping.as_ref().map_or(&self.layout, Mapping::layout)
     }
 }
 

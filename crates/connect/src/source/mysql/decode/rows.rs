@@ -116,6 +116,16 @@ impl Plan {
     ///
     /// `payload` is the event without the common header and without the checksum. After an error `out` is as before.
     pub fn decode_rows(&self, event_type: u8, payload: &[u8], out: &mut TableChanges) -> Result<Decoded, DecodeError> {
+        let Some(mapping) = &self.mapping else { return self.decode_own(event_type, payload, out) };
+        let kind = RowsKind::of_event(event_type).ok_or(DecodeError::UnknownEvent(event_type))?;
+        let mut own = TableChanges::default();
+        let mut decoded = self.decode_own(event_type, payload, &mut own)?;
+        mapping.changes(kind, &own, &mut decoded, out);
+        Ok(decoded)
+    }
+
+    /// As [`Self::decode_rows`], with the columns that the log has.
+    fn decode_own(&self, event_type: u8, payload: &[u8], out: &mut TableChanges) -> Result<Decoded, DecodeError> {
         let header = Header::read(event_type, payload)?;
         self.check_present(&header)?;
         let start = out.rows.len();
@@ -193,7 +203,7 @@ impl Plan {
 
     /// The key of the row of an image; none where it cannot be read.
     fn key_of(&self, image: &[u8]) -> Option<Vec<u8>> {
-        let key = &self.schema().key;
+        let key = &self.own_schema().key;
         if key.is_empty() {
             return None;
         }

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use relation::TableChanges;
+use relation::{Schema, TableChanges};
 
 use super::column::SourceColumn;
 use super::number::DecimalForm;
@@ -17,7 +17,12 @@ use super::plan::{Plan, Read};
 use super::rows::{Bad, Decoded, Header, Images, RowsKind, bit};
 use super::table_map::{TableMap, code};
 use super::value::{Fault, bytes, variable};
-use crate::source::ColumnRule;
+use crate::source::{ColumnRule, NOT_DECLARED};
+
+/// How MariaDB calls the hidden columns in which it keeps hashes of unique values; a number follows.
+pub(crate) const HASH: &str = "DB_ROW_HASH_";
+/// Why those are left out.
+pub(crate) const HIDDEN: &str = "hidden by the server";
 
 /// Where a table's columns of the log go, where not each has its own place in the row.
 #[derive(Debug, Clone)]
@@ -104,14 +109,20 @@ pub(super) fn passed(kind: u8, meta: [u8; 2], column: &SourceColumn) -> Option<R
 
 /// The columns as the log has them, where it tells their names and those differ from what is known only in columns that are
 /// left out: these may have come, gone and moved. Otherwise what is known.
-pub(crate) fn aligned<'a>(map: &TableMap, known: &'a [SourceColumn], rule: &ColumnRule) -> Cow<'a, [SourceColumn]> {
+pub(crate) fn aligned<'a>(
+    map: &TableMap,
+    known: &'a [SourceColumn],
+    rule: &ColumnRule,
+    kept: &Schema,
+) -> Cow<'a, [SourceColumn]> {
     let Some(names) = &map.names else { return Cow::Borrowed(known) };
     if names.iter().eq(known.iter().map(|column| &column.name)) {
         return Cow::Borrowed(known);
     }
     let as_known = |name: &String| known.iter().find(|column| column.name == *name);
     let as_left_out = |name: &String| {
-        let left_out = Some(rule.pattern_of(name)?.reason());
+        let hidden = || name.starts_with(HASH).then(|| HIDDEN.to_owned());
+        let left_out = Some(rule.leaves_out(name, Some(kept)).or_else(hidden)?);
         Some(SourceColumn { name: name.clone(), left_out, ..SourceColumn::default() })
     };
     let logged: Option<Vec<SourceColumn>> =
@@ -123,6 +134,15 @@ pub(crate) fn aligned<'a>(map: &TableMap, known: &'a [SourceColumn], rule: &Colu
     match logged {
         Some(logged) if needed(&logged) == needed(known) => Cow::Owned(logged),
         _ => Cow::Borrowed(known),
+    }
+}
+
+/// Leaves out what a table that keeps its columns does not have, but for the key.
+pub(crate) fn keep_only(columns: &mut [SourceColumn], kept: &Schema) {
+    for column in columns.iter_mut().filter(|column| column.is_stored() && column.key_position.is_none()) {
+        if !kept.columns.iter().any(|known| known.name == column.name) {
+            column.left_out = Some(NOT_DECLARED.to_owned());
+        }
     }
 }
 
