@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::source::RejectedRow;
 
-use super::assemble::{fits, hex, shown};
+use super::assemble::{fits, hex, shown, unhex};
 use super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::describe::{literal, quoted};
 use super::error::{NO_SUCH_TABLE, WireError, failure};
@@ -563,14 +563,6 @@ impl CursorKind {
             }
         }
     }
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = digits.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
 }
 
 pub(super) fn full_name(table: &CaptureTable) -> String {

@@ -218,6 +218,8 @@ struct Open {
     is_xa: bool,
     /// The server's connection that has made it; 0 where the log does not tell.
     connection: u32,
+    /// Tables that it has changed, where it may be prepared only, by database and name.
+    changed: Vec<(String, String)>,
     /// Tables whose rows of it were passed over, where it may be prepared only.
     passed: Vec<usize>,
     /// Parts that were taken hold rows of a table that has come into doubt since: it must be read again from its head.
@@ -320,6 +322,7 @@ impl Assembler {
             keys_asked_at: None,
             prepared: BTreeMap::new(),
         };
+        assembler.recall_prepared();
         assembler.reload_broken_off();
         assembler
     }
@@ -604,6 +607,15 @@ fn extend(before: u64, low: u32) -> u64 {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).collect()
+}
+
+/// The reverse of [`hex`].
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = digits.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
 }
 
 /// What messages show of a row's bytes: the first of them where there are many.

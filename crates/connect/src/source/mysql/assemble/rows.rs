@@ -26,6 +26,9 @@ impl Assembler {
     #[inline]
     pub(super) fn table_map(&mut self, body: &[u8]) -> Result<Step, WireError> {
         let id = decode::table_id(body).ok_or_else(|| damaged("a table map"))?;
+        if self.open.is_xa {
+            self.note_changed(body)?;
+        }
         match self.maps.get(&id) {
             Some(known) if known.bytes == body => Ok(Step::Next),
             _ => self.new_table_map(id, body),
