@@ -55,8 +55,8 @@ pub fn findings(project: &Project) -> Vec<Diagnostic> {
     for connection in &project.connections {
         let filter = &connection.filter;
         for pattern in filter.include.iter().chain(&filter.exclude).chain(&filter.columns) {
-            let of_connection = project.sources.iter().filter(|table| table.connection == connection.name);
-            if !of_connection.into_iter().any(|table| is_of(pattern, connection, table)) {
+            let mut of_connection = project.sources.iter().filter(|table| table.connection == connection.name);
+            if !of_connection.any(|table| is_of(pattern, connection, table)) {
                 let message = format!("the filter `{}` names no table that is declared", pattern.text);
                 let hint = "Write the names of the server, with the database where it is not the connection's own.";
                 found.push(Diagnostic::warning(pattern.place.clone(), message).hint(hint));

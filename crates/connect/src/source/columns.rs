@@ -71,12 +71,12 @@ impl ColumnRule {
             schema.key.iter().filter_map(|&at| schema.columns.get(at).cloned()).collect()
         };
         let is_declared = |name: &str| declared.iter().any(|of| of.to_lowercase() == name.to_lowercase());
-        let others = known.columns.iter().enumerate().filter(|(at, _)| !known.key.contains(at));
+        let mut others = known.columns.iter().enumerate().filter(|(at, _)| !known.key.contains(at));
         let is_same =
             |name: &String| known.columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase());
         key(known) == key(now)
             && (declared.is_empty()
-                || others.into_iter().all(|(_, column)| is_declared(&column.name)) && declared.iter().all(is_same))
+                || others.all(|(_, column)| is_declared(&column.name)) && declared.iter().all(is_same))
     }
 
     /// The pattern by which a column is left out.
