@@ -66,6 +66,9 @@ pub struct Changes {
     pub new_tables: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gone_tables: Vec<String>,
+    /// Source tables that would be loaded anew with other columns, and which.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed_tables: Vec<String>,
     /// Why nothing can be applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
@@ -74,21 +77,26 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        let has_tables = !self.new_tables.is_empty() || !self.gone_tables.is_empty();
+        let tables = [&self.new_tables, &self.gone_tables, &self.changed_tables];
+        let has_tables = tables.iter().any(|tables| !tables.is_empty());
         self.models.is_empty() && self.views.is_empty() && self.restart.is_empty() && !has_tables
     }
 
-    /// What applying `new` would do to what serves.
+    /// What applying `new` would do to what serves; models over `reloaded` tables are built anew.
     pub fn between(
         (serving, old): (&Definition, &[PlannedModel]),
         (wanted, new): (&Definition, &[PlannedModel]),
         rows: &BTreeMap<TableName, i64>,
+        reloaded: &BTreeSet<TableName>,
     ) -> Self {
         let mut changes = Self::default();
         let find = |name: &TableName| old.iter().find(|model| model.name == *name);
         let own: BTreeSet<TableName> = new
             .iter()
-            .filter(|model| find(&model.name).is_none_or(|old| is_other(old, model)))
+            .filter(|model| {
+                let is_over_reloaded = model.planned.flow.tables().iter().any(|table| reloaded.contains(table));
+                is_over_reloaded || find(&model.name).is_none_or(|old| is_other(old, model))
+            })
             .map(|model| model.name.clone())
             .collect();
         let rebuilt = wanted.readers_of(own.iter().cloned());
@@ -142,7 +150,8 @@ fn is_other(old: &PlannedModel, new: &PlannedModel) -> bool {
     identity(old) != identity(new) || !names(old).eq(names(new))
 }
 
-fn columns(old: &Schema, new: &Schema) -> Vec<String> {
+/// What comes, goes and becomes another in a table's columns, a line each.
+pub fn columns(old: &Schema, new: &Schema) -> Vec<String> {
     let mut lines = Vec::new();
     for column in &old.columns {
         match new.columns.iter().find(|c| c.name == column.name) {

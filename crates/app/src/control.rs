@@ -29,7 +29,7 @@ use crate::reconcile::keeper::Keeper;
 use crate::reconcile::source::{Compared, PORTION_ROWS, Pace};
 use crate::setup::{Global, Setup};
 use crate::status::Status;
-use crate::warehouse::{AbsentTable, Proposal, newly_refused, without};
+use crate::warehouse::{AbsentTable, Proposal, SourceTable, newly_refused, without};
 
 /// Bytes of an order at most.
 const ORDER_BYTES_MAX: u64 = 64 << 10;
@@ -151,10 +151,13 @@ pub struct Serving {
     pub new_tables: Vec<String>,
     #[serde(default)]
     pub gone_tables: Vec<String>,
+    /// Source tables of which other columns are wanted: schema, name, and the columns they will have.
+    #[serde(default)]
+    pub changed_tables: Vec<(String, String, TableShape)>,
 }
 
 /// A table's columns.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableShape {
     /// Name, type, and whether it may be NULL.
     columns: Vec<(String, String, bool)>,
@@ -200,9 +203,17 @@ impl Serving {
         self.gone_tables = wanted.gone.iter().map(|(_, name)| name.to_string()).collect();
         self.restart = wanted.restart;
         for table in wanted.described.tables {
+            if wanted.changed.contains(&table.name) {
+                let (TableName { schema, name }, shape) = (table.name, TableShape::from(&table.schema));
+                let is_known = |of: &(String, String, TableShape)| (&of.0, &of.1, &of.2) == (&schema, &name, &shape);
+                if !self.tables.iter().any(is_known) {
+                    self.changed_tables.push((schema, name, shape));
+                }
+                continue;
+            }
             self.tables.push((table.name.schema, table.name.name, (&table.schema).into()));
         }
-        for (name, rows) in wanted.described.rows {
+        for (name, rows) in wanted.described.rows.into_iter().filter(|(name, _)| !wanted.changed.contains(name)) {
             self.rows.push((name.schema, name.name, i64::try_from(rows).unwrap_or(i64::MAX)));
         }
         let absent = wanted.described.absent.into_iter();
@@ -215,6 +226,18 @@ impl Serving {
         let tables =
             self.tables.iter().map(|(schema, name, shape)| Ok((TableName::new(schema, name), shape.schema()?)));
         tables.collect()
+    }
+
+    /// The tables as they will be with the columns that are wanted.
+    pub fn tables_to_come(&self) -> anyhow::Result<Vec<(TableName, Schema)>> {
+        let mut tables = self.tables()?;
+        for (schema, name, shape) in &self.changed_tables {
+            let changed = TableName::new(schema, name);
+            for (_, known) in tables.iter_mut().filter(|(name, _)| *name == changed) {
+                *known = shape.schema()?;
+            }
+        }
+        Ok(tables)
     }
 
     /// Tables that models wait for.
@@ -490,7 +513,7 @@ impl Applier {
                 return Err(error);
             }
         };
-        let Proposed { proposal, restart, new_tables, absent } = proposed;
+        let Proposed { proposal, restart, new_tables, changed_tables, absent } = proposed;
         let (answer, answered) = oneshot::channel();
         let asked = self.inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
         asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
@@ -498,6 +521,7 @@ impl Applier {
         let mut applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
         applied.restart = restart;
         applied.new_tables = new_tables;
+        applied.changed_tables = changed_tables;
         applied.waiting.extend(absent);
         if applied.failed.is_empty() {
             applied.gone_tables = self.let_go().await?;
@@ -522,6 +546,11 @@ impl Applier {
         let wanted = self.wanted(&setup).await?;
         let described = ask(&self.inbox, Request::Describe).await?;
         let mut tables = described.tables;
+        if let Some(table) = wanted.described.absent.iter().find(|table| wanted.changed.contains(&table.name)) {
+            bail!("source table {} cannot be read so\n{}", table.name, table.reason);
+        }
+        let changed_tables = changed(&tables, &wanted);
+        tables.retain(|(name, _)| !wanted.changed.contains(name));
         tables.extend(wanted.described.tables.iter().map(|table| (table.name.clone(), table.schema.clone())));
         let mut absent = described.absent;
         absent.retain(|table| setup.has_table(&table.name));
@@ -543,12 +572,12 @@ impl Applier {
             }
         });
         let proposal = planned.await?.map_err(anyhow::Error::msg)?;
+        let new_tables = wanted.new_tables().map(|table| table.name.to_string()).collect();
         let Wanted { feeds, described, restart, .. } = wanted;
-        let new_tables = feeds.iter().flat_map(|feed| &feed.tables).map(|table| table.name.to_string()).collect();
         let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
         self.sources.follow(feeds).await?;
-        Ok(Proposed { proposal, restart, new_tables, absent })
+        Ok(Proposed { proposal, restart, new_tables, changed_tables, absent })
     }
 
     /// Source tables that the project on disk has no more are followed no more. What is stored of them goes by itself.
@@ -563,12 +592,29 @@ impl Applier {
     }
 }
 
+/// Tables that will have other columns than these, and which, as people read it.
+fn changed(tables: &[(TableName, Schema)], wanted: &Wanted) -> Vec<String> {
+    let of = wanted.described.tables.iter().filter(|table| wanted.changed.contains(&table.name));
+    let line = |table: &SourceTable| {
+        let (_, old) = tables.iter().find(|(name, _)| *name == table.name)?;
+        (*old != table.schema).then(|| shown_change(&table.name, old, &table.schema))
+    };
+    of.filter_map(line).collect()
+}
+
+/// `shop.users: - name text, + mark integer`
+pub fn shown_change(name: &TableName, old: &Schema, new: &Schema) -> String {
+    format!("{name}: {}", crate::change::columns(old, new).join(", "))
+}
+
 /// A project that can be given to the pump.
 struct Proposed {
     proposal: Box<Proposal>,
     restart: Vec<String>,
     /// Source tables that are followed from now on.
     new_tables: Vec<String>,
+    /// Those of which other columns are read from now on, and which.
+    changed_tables: Vec<String>,
     /// Those of them that are not there, and why.
     absent: Vec<String>,
 }

@@ -21,6 +21,7 @@ pub mod dashboards;
 pub mod deep;
 pub mod definition;
 pub mod demo;
+pub mod filters;
 pub mod follow;
 pub mod history;
 pub mod instance;

@@ -10,6 +10,7 @@ use plan::TableName;
 use project::{Diagnostic, Files, Materialized, Options, Project};
 use relation::Schema;
 
+use crate::filters::{rule, table_left_out};
 use crate::warehouse::AbsentTable;
 
 /// Files of a project with the settings of connections.
@@ -49,7 +50,8 @@ impl Setup {
 
     /// The same for files that are at hand.
     pub fn from_files(folder: PathBuf, files: &Files, options: &Options, data: Option<PathBuf>) -> Self {
-        let (project, findings) = project::load(files, options);
+        let (project, mut findings) = project::load(files, options);
+        findings.extend(crate::filters::findings(&project));
         let data = data.unwrap_or_else(|| folder.join(&project.profile.data));
         Self { folder, data, project, findings }
     }
@@ -69,9 +71,14 @@ impl Setup {
         text.map_or_else(|_| finding.to_string(), |text| finding.over(&text))
     }
 
-    /// Whether a source of the project has a table of this name.
+    /// Whether a source of the project has a table of this name that is read.
     pub fn has_table(&self, name: &TableName) -> bool {
-        self.project.sources.iter().any(|table| table.source == name.schema && table.name == name.name)
+        self.read_tables().any(|table| table.source == name.schema && table.name == name.name)
+    }
+
+    /// Tables that sources declare and no filter leaves out.
+    fn read_tables(&self) -> impl Iterator<Item = &project::SourceTable> {
+        self.project.sources.iter().filter(|table| table_left_out(&self.project, table).is_none())
     }
 
     /// What an instance reads at its start alone, as far as it is not what it was then: each as people read it. With what of
@@ -101,7 +108,7 @@ impl Setup {
 
     /// Tables that models have to wait for: those known to be absent, and those of the project that are not followed.
     pub fn not_followed(&self, known: &[(TableName, Schema)], mut absent: Vec<AbsentTable>) -> Vec<AbsentTable> {
-        for table in &self.project.sources {
+        for table in self.read_tables() {
             let name = TableName::new(&table.source, &table.name);
             let is_known = known.iter().any(|(known, _)| *known == name);
             if !is_known && !absent.iter().any(|absent| absent.name == name) {
@@ -118,7 +125,7 @@ impl Setup {
     pub fn feeds(&self) -> anyhow::Result<Vec<Feed<'_>>> {
         let mut feeds: Vec<Feed<'_>> = Vec::new();
         // Every table that a source declares is captured, also one that no model reads: it can be queried.
-        for table in &self.project.sources {
+        for table in self.read_tables() {
             let Some(connection) = self.project.connection(&table.connection) else {
                 bail!(
                     "source \"{}\" reads from the connection \"{}\", which connections.yml does not have",
@@ -190,6 +197,7 @@ impl Feed<'_> {
         let place = |t: &&project::SourceTable| TablePlace {
             database: t.schema.clone().unwrap_or_else(|| default.to_owned()),
             name: t.identifier.clone(),
+            columns: rule(self.connection, t),
         };
         self.tables.iter().map(place).collect()
     }

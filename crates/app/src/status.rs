@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use connect::LeftOut;
 use plan::TableName;
 
 use crate::backlog::Bounds;
@@ -37,6 +38,8 @@ pub struct TableStatus {
     /// Since when its content is known to be in doubt; it is loaded again then, and is as old as that.
     pub doubted_since_us: Option<i64>,
     pub message: String,
+    /// Columns that it has at its source and that are not read.
+    pub left_out: Vec<LeftOut>,
     /// What is said of a backlog beyond its bound that is mostly of this table.
     pub backlog: Option<String>,
 }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::history::Sample;
 use crate::recent::{RecentChange, RecentStep};
 use crate::reconcile::source::Compared;
-use crate::status::{Facts, SourceStatus, Status};
+use crate::status::{Facts, SourceStatus, Status, TableStatus};
 
 /// A column of a system table.
 enum Column {
@@ -174,7 +174,14 @@ fn tables(facts: &Facts, now: i64) -> Columns {
         // table's nobody knows: that is in the source's alone.
         ("lag_bytes", count(&rows, |r| r.1.untaken_bytes)),
         ("message", text(&states, |r| &r.1)),
+        // Columns that it has at its source and that are not read, each with the reason.
+        ("left_out", Column::Text(rows.iter().map(|r| left_out(r.1)).collect())),
     ]
+}
+
+fn left_out(table: &TableStatus) -> Option<String> {
+    let of = table.left_out.iter().map(|of| format!("{}: {}", of.column, of.reason));
+    (!table.left_out.is_empty()).then(|| of.collect::<Vec<_>>().join("; "))
 }
 
 fn models(facts: &Facts, now: i64) -> Columns {

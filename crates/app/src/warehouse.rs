@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use connect::ColumnRule;
 use engine::{Difference, Engine, ModelDefinition, Settings};
 use plan::TableName;
 use project::Diagnostic;
@@ -20,6 +21,8 @@ pub struct SourceTable {
     pub source: String,
     pub name: TableName,
     pub schema: Schema,
+    /// What is read of its columns.
+    pub rule: ColumnRule,
 }
 
 /// A table that the project has and its source has not.
@@ -193,7 +196,11 @@ impl Warehouse {
         }
         for table in &described.tables {
             let source = engine.register_source(&table.source)?;
-            engine.register_table(source, &table.name, &table.schema)?;
+            let known = engine.tables_to_come().find(|known| known.name == table.name && known.source == source);
+            let known = known.and_then(|known| engine.relation(known.id));
+            if !known.is_some_and(|known| table.rule.keeps(&known.schema, &table.schema)) {
+                engine.register_table(source, &table.name, &table.schema)?;
+            }
         }
         let (known, coming) = (schemas(&engine), schemas_to_come(&engine));
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
@@ -609,9 +616,29 @@ fn said(refusal: &plan::Refusal) -> String {
 pub fn findings(setup: &Setup, refused: &[(TableName, plan::Refusal)]) -> Vec<Diagnostic> {
     let found = refused.iter().filter_map(|(name, refusal)| {
         let model = setup.project.models.iter().find(|m| TableName::new(&m.schema, &m.alias) == *name)?;
-        Some(finding(model, refusal))
+        Some(left_out(setup, model, refusal).unwrap_or_else(|| finding(model, refusal)))
     });
     found.collect()
+}
+
+/// What is said of a model that names a column which a filter leaves out; none where it is something else.
+fn left_out(setup: &Setup, model: &project::Model, refusal: &plan::Refusal) -> Option<Diagnostic> {
+    let column = refusal.message.strip_prefix("column \"")?.strip_suffix("\" does not exist")?;
+    let column = column.rsplit('.').next()?;
+    let reason = model.reads.iter().find_map(|read| match read {
+        project::Dependency::Source { source, table } => {
+            let table = TableName::new(source, table);
+            Some((crate::filters::column_left_out(&setup.project, &table, column)?, table))
+        }
+        project::Dependency::Model(_) => None,
+    });
+    let (reason, table) = reason?;
+    let refusal = plan::Refusal {
+        detail: format!("Column \"{column}\" of {table} is {reason}."),
+        hint: "Take it out of the filter, or out of the model.".to_owned(),
+        ..refusal.clone()
+    };
+    Some(finding(model, &refusal))
 }
 
 fn finding(model: &project::Model, refusal: &plan::Refusal) -> Diagnostic {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use connect::source::mysql::{
     CaptureTable, Load, MysqlConfig, MysqlSource, Start, Tls, current_position, describe, reached,
 };
-use connect::{Failure, Limits, SourceEvent};
+use connect::{ColumnRule, Failure, Limits, SourceEvent};
 use relation::{Position, TableId};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -50,6 +50,7 @@ async fn run() -> Result<(), Failure> {
                 database: table.database,
                 name: table.name,
                 columns: facts.columns,
+                rule: ColumnRule::default(),
                 schema: facts.schema,
                 load: if snapshot { Load::Pending { cursor: None } } else { Load::Complete },
             }),

@@ -16,7 +16,7 @@ use crate::yaml::{self, Data, Node, Reader};
 /// The file's name.
 pub(crate) const FILE: &str = "connections.yml";
 
-const MYSQL_KEYS: &[&str] = &["type", "host", "port", "user", "password", "database", "tls", "start"];
+const MYSQL_KEYS: &[&str] = &["type", "host", "port", "user", "password", "database", "tls", "start", "filter"];
 const SIMULATOR_KEYS: &[&str] = &[
     "type",
     "database",
@@ -174,6 +174,32 @@ pub enum ConnectionKind {
     },
 }
 
+/// Names of tables, or of columns of tables, with `*` for any characters and `?` for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// As it is written.
+    pub text: String,
+    /// The server's database; none where it is the connection's.
+    pub database: Option<String>,
+    /// The table in the server.
+    pub table: String,
+    /// Of one for columns.
+    pub column: String,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// What of a source is not read, though it is declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Tables that are read alone, if there are any.
+    pub include: Vec<Pattern>,
+    /// Tables that are not read.
+    pub exclude: Vec<Pattern>,
+    /// Columns that are not read.
+    pub columns: Vec<Pattern>,
+}
+
 /// One entry of `connections.yml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connection {
@@ -181,6 +207,8 @@ pub struct Connection {
     pub name: String,
     /// What is at the other end.
     pub kind: ConnectionKind,
+    /// What is not read of it.
+    pub filter: Filter,
     /// Where it is declared.
     pub place: Place,
 }
@@ -212,7 +240,13 @@ pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>
     }
     let connections = node.pairs().iter().filter_map(|(key, value)| {
         let kind = connection(&mut reader, value)?;
-        Some(Connection { name: key.text.clone(), kind, place: key.place(FILE) })
+        let filter = match &kind {
+            ConnectionKind::Mysql { .. } => {
+                value.get("filter").map(|node| filter(&mut reader, node)).unwrap_or_default()
+            }
+            ConnectionKind::Simulator { .. } | ConnectionKind::Other { .. } => Filter::default(),
+        };
+        Some(Connection { name: key.text.clone(), kind, filter, place: key.place(FILE) })
     });
     connections.collect()
 }
@@ -239,15 +273,7 @@ fn connection(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
 }
 
 fn mysql(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
-    let known = [MYSQL_KEYS, &["filter"]].concat();
-    reader.check_keys(node, "a connection of type `mysql`", &known, Severity::Error);
-    if let Some(filter) = node.get("filter") {
-        let error = reader.error(filter, "`filter` is not supported yet");
-        error.detail =
-            Some("Tables that no `sources:` declares are not read as it is; columns cannot be left out.".to_owned());
-        error.hint =
-            Some("Declare only the tables that are wanted; leave columns out in a model over them.".to_owned());
-    }
+    reader.check_keys(node, "a connection of type `mysql`", MYSQL_KEYS, Severity::Error);
     let host = reader.name(node, "host", "the connection");
     let user = reader.name(node, "user", "the connection");
     let port = reader.number(node, "port", "a port number").unwrap_or(3306);
@@ -256,6 +282,57 @@ fn mysql(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
     let tls = tls(reader, node);
     let start = node.get("start").and_then(|value| start(reader, value)).unwrap_or_default();
     Some(ConnectionKind::Mysql { host: host?, port, user: user?, password, database, tls, start })
+}
+
+/// `{tables: {include: […], exclude: […]}, columns: {exclude: […]}}`.
+fn filter(reader: &mut Reader<'_>, node: &Node) -> Filter {
+    let mut found = Filter::default();
+    if node.is_null() || !reader.expect_map(node, "`filter`") {
+        return found;
+    }
+    reader.check_keys(node, "`filter`", &["tables", "columns"], Severity::Error);
+    if let Some(tables) = node.get("tables").filter(|node| !node.is_null() && reader.expect_map(node, "`tables`")) {
+        reader.check_keys(tables, "`tables` of a filter", &["include", "exclude"], Severity::Error);
+        found.include = patterns(reader, tables, "include", Names::Tables);
+        found.exclude = patterns(reader, tables, "exclude", Names::Tables);
+    }
+    if let Some(columns) = node.get("columns").filter(|node| !node.is_null() && reader.expect_map(node, "`columns`")) {
+        reader.check_keys(columns, "`columns` of a filter", &["exclude"], Severity::Error);
+        found.columns = patterns(reader, columns, "exclude", Names::Columns);
+    }
+    found
+}
+
+/// What patterns name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// `table` or `database.table`.
+    Tables,
+    /// `table.column` or `database.table.column`.
+    Columns,
+}
+
+fn patterns(reader: &mut Reader<'_>, map: &Node, key: &str, names: Names) -> Vec<Pattern> {
+    let items = reader.items(map, key);
+    items.iter().filter_map(|item| pattern(reader, item, names)).collect()
+}
+
+fn pattern(reader: &mut Reader<'_>, item: &Node, names: Names) -> Option<Pattern> {
+    let (what, forms, needed) = match names {
+        Names::Tables => ("tables", "`table` or `database.table`", 1),
+        Names::Columns => ("columns", "`table.column` or `database.table.column`", 2),
+    };
+    let text = item.text().unwrap_or_default().to_owned();
+    let mut parts: Vec<String> = text.split('.').map(|part| part.trim().to_owned()).collect();
+    let database = (parts.len() == needed + 1).then(|| parts.remove(0));
+    if parts.len() != needed || parts.iter().chain(&database).any(String::is_empty) {
+        let error = reader.error(item, format!("a filter of {what} cannot be read"));
+        error.hint = Some(format!("Write {forms}, with the names of the server; `*` stands for any characters."));
+        return None;
+    }
+    let column = if names == Names::Columns { parts.pop().unwrap_or_default() } else { String::new() };
+    let table = parts.pop().unwrap_or_default();
+    Some(Pattern { text, database, table, column, place: item.place(reader.file) })
 }
 
 fn simulator(reader: &mut Reader<'_>, node: &Node) -> ConnectionKind {

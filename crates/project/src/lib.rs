@@ -26,7 +26,7 @@ mod settings;
 mod source_map;
 mod yaml;
 
-pub use connection::{Connection, ConnectionKind, Secret, ShopProfile, SimulatedShop, Start, Tls};
+pub use connection::{Connection, ConnectionKind, Filter, Pattern, Secret, ShopProfile, SimulatedShop, Start, Tls};
 pub use dashboard::{Dashboard, DashboardFilter, DashboardTile, TileFormat, TileKind};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use files::Files;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Pattern};
 use crate::dashboard::Dashboard;
 use crate::diagnostic::Place;
 use crate::profile::Profile;
@@ -209,6 +209,8 @@ pub struct SourceTable {
     pub tags: Vec<String>,
     /// `meta` of the source and the table.
     pub meta: BTreeMap<String, Json>,
+    /// Columns that are not read, by `meta: {columns: {exclude: […]}}` of the source and the table.
+    pub left_out: Vec<Pattern>,
     /// `freshness`, the table's over the source's.
     pub freshness: Option<Json>,
     /// Column that tells a row's age.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::config;
+use crate::connection::Pattern;
 use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 use crate::files::Files;
 use crate::jinja::YamlJinja;
@@ -245,7 +246,9 @@ impl Properties {
         let mut meta = outer.meta;
         meta.extend(inner.meta);
         let connection = meta.get("connection").and_then(Json::as_str).unwrap_or(source_name).to_owned();
+        let left_out = [source, node].into_iter().flat_map(|of| left_out(reader, of)).collect();
         let table = SourceTable {
+            left_out,
             source: source_name.to_owned(),
             identifier: reader.text(node, "identifier").unwrap_or_else(|| name.clone()),
             name,
@@ -296,30 +299,71 @@ impl SourceConfig {
     }
 }
 
-/// What may happen to a table whose columns become others, and what is not there yet.
-const ON_CHANGE: [&str; 2] = ["apply", "park"];
+/// What may happen to a table whose columns become others.
+const ON_CHANGE: [&str; 3] = ["apply", "park", "map"];
+/// What may happen to a table with a column that cannot be held.
+const ON_UNSUPPORTED: [&str; 2] = ["park", "leave_out"];
 
 /// The words of ours in the `meta` of a source or table: everything else there is somebody else's.
 fn check_source_meta(reader: &mut Reader<'_>, node: &Node) {
-    let places = [node.get("meta"), node.get("config").and_then(|config| config.get("meta"))];
-    places.into_iter().flatten().for_each(|meta| check_meta(reader, meta));
+    metas(node).for_each(|meta| check_meta(reader, meta));
+}
+
+/// `meta` may stand flat or under `config`.
+fn metas(node: &Node) -> impl Iterator<Item = &Node> {
+    [node.get("meta"), node.get("config").and_then(|config| config.get("meta"))].into_iter().flatten()
 }
 
 fn check_meta(reader: &mut Reader<'_>, meta: &Node) {
     reader.text(meta, "connection");
+    check_on_unsupported(reader, meta);
     let Some(policy) = meta.get("on_change").filter(|node| !node.is_null()) else { return };
     let Some(word) = reader.text(meta, "on_change") else { return };
     if ON_CHANGE.contains(&word.as_str()) {
         return;
     }
-    let error = match word.as_str() {
-        "map" => reader.error(policy, "`on_change: map` is not supported yet"),
-        _ => reader.error(policy, format!("unknown `on_change` policy `{word}`")),
-    };
-    error.hint = Some(did_you_mean(&word, ON_CHANGE).filter(|_| word != "map").unwrap_or_else(|| {
-        "One of: apply (the table is loaded anew with its columns of then), park (it waits for `tidemill resnapshot`)."
+    let error = reader.error(policy, format!("unknown `on_change` policy `{word}`"));
+    error.hint = Some(did_you_mean(&word, ON_CHANGE).unwrap_or_else(|| {
+        "One of: apply (the table is loaded anew with its columns of then), park (it waits for `tidemill resnapshot`), map (it \
+         keeps its columns)."
             .to_owned()
     }));
+}
+
+fn check_on_unsupported(reader: &mut Reader<'_>, meta: &Node) {
+    let Some(policy) = meta.get("on_unsupported").filter(|node| !node.is_null()) else { return };
+    let Some(word) = reader.text(meta, "on_unsupported") else { return };
+    if ON_UNSUPPORTED.contains(&word.as_str()) {
+        return;
+    }
+    let error = reader.error(policy, format!("unknown `on_unsupported` policy `{word}`"));
+    error.hint =
+        Some(did_you_mean(&word, ON_UNSUPPORTED).unwrap_or_else(|| {
+            "One of: park (the table waits), leave_out (it is read without the column).".to_owned()
+        }));
+}
+
+/// The columns that the `meta` of a source or table leaves out.
+fn left_out(reader: &mut Reader<'_>, node: &Node) -> Vec<Pattern> {
+    let mut found = Vec::new();
+    for columns in metas(node).filter_map(|meta| meta.get("columns")) {
+        for item in reader.items(columns, "exclude") {
+            match item.text().map(str::trim).filter(|text| !text.is_empty()) {
+                Some(text) => found.push(Pattern {
+                    text: text.to_owned(),
+                    database: None,
+                    table: "*".to_owned(),
+                    column: text.to_owned(),
+                    place: item.place(reader.file),
+                }),
+                None => {
+                    reader.error(item, "a column to be left out has no name").hint =
+                        Some("Name columns of the table; `*` stands for any characters.".to_owned());
+                }
+            }
+        }
+    }
+    found
 }
 
 fn name_place(reader: &Reader<'_>, node: &Node) -> Place {

@@ -144,6 +144,8 @@ fn source(table: &project::SourceTable) -> String {
     out += &list("\n  tags ", table.tags.iter().cloned());
     out += &list("\n  age by ", table.loaded_at_field.iter().cloned());
     out += &list("\n  freshness ", table.freshness.iter().map(ToString::to_string));
+    out +=
+        &list("\n  without ", table.left_out.iter().map(|pattern| format!("{} ({})", pattern.column, pattern.place)));
     table.tests.iter().fold(out, |out, found| out + "\n  " + &test(found))
 }
 
@@ -156,7 +158,16 @@ fn connection(connection: &Connection) -> String {
         }
         other => format!("{other:?}"),
     };
-    format!("{}: {kind}", connection.name)
+    let shown = |patterns: &[project::Pattern]| -> Vec<String> {
+        let parts = |p: &project::Pattern| [p.database.as_deref().unwrap_or("-"), &p.table, &p.column].join(" ");
+        patterns.iter().map(|pattern| format!("[{}] {}", parts(pattern).trim_end(), pattern.place)).collect()
+    };
+    let mut out = format!("{}: {kind}", connection.name);
+    let filter = &connection.filter;
+    for (word, patterns) in [("only", &filter.include), ("not", &filter.exclude), ("no column", &filter.columns)] {
+        out += &list(&format!("\n  {word} "), shown(patterns).into_iter());
+    }
+    out
 }
 
 fn dashboard(dashboard: &Dashboard) -> String {

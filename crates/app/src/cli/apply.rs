@@ -1,9 +1,12 @@
 //! `plan`, `apply`, `rollback`: what a changed project would do to what serves; doing it; going back.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::bail;
+use plan::TableName;
+use relation::Schema;
 
 use super::{Context, Outcome, print};
 use crate::change::{Changes, ModelChange, RowsChanged, What};
@@ -42,7 +45,8 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     let absent = setup.not_followed(&tables, absent);
     let unwanted = tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
     let definition = Definition::of(&setup);
-    let Keepable { contents: wanted, refused } = keepable(&definition, &without(tables, &unwanted), &absent);
+    let to_come = without(serving.tables_to_come()?, &unwanted);
+    let Keepable { contents: wanted, refused } = keepable(&definition, &to_come, &absent);
     let found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
     if !found.is_empty() {
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
@@ -52,8 +56,17 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
         }
         return Ok(Outcome::Failed);
     }
-    let mut changes =
-        Changes::between((&serving.definition, &old), (&wanted.definition, &wanted.models), &serving.row_counts());
+    let reloaded: BTreeSet<TableName> =
+        serving.changed_tables.iter().map(|(schema, name, _)| TableName::new(schema, name)).collect();
+    let of = (&wanted.definition, wanted.models.as_slice());
+    let mut changes = Changes::between((&serving.definition, &old), of, &serving.row_counts(), &reloaded);
+    let schema_of =
+        |of: &[(TableName, Schema)], name| of.iter().find(|(known, _)| known == name).map(|(_, s)| s.clone());
+    for name in &reloaded {
+        if let (Some(old), Some(new)) = (schema_of(&tables, name), schema_of(&to_come, name)) {
+            changes.changed_tables.push(control::shown_change(name, &old, &new));
+        }
+    }
     changes.waiting = wanted.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
     changes.restart.clone_from(&serving.restart);
     changes.new_tables.clone_from(&serving.new_tables);
@@ -173,7 +186,7 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         for (mark, names) in [("+", &applied.added), ("~", &applied.changed), ("-", &applied.removed)] {
             names.iter().for_each(|name| print(&format!("{mark} {name}")));
         }
-        for (mark, names) in [("+", &applied.new_tables), ("-", &applied.gone_tables)] {
+        for (mark, names) in [("+", &applied.new_tables), ("~", &applied.changed_tables), ("-", &applied.gone_tables)] {
             names.iter().for_each(|name| print(&format!("{mark} source table {name}")));
         }
     }
@@ -242,6 +255,7 @@ fn text(changes: &Changes) -> String {
         );
     }
     let mut lines: Vec<String> = changes.new_tables.iter().map(|table| format!("+ source table {table}")).collect();
+    lines.extend(changes.changed_tables.iter().map(|table| format!("~ source table {table}")));
     lines.extend(changes.gone_tables.iter().map(|table| format!("- source table {table}")));
     lines.extend(changes.models.iter().map(line));
     lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));

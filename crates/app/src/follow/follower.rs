@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use connect::source::{LOOK_AGAIN, until_there};
 use connect::{
-    Absence, Control, FollowedTable, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace, Unanswered,
+    Absence, Control, FollowedTable, LeftOut, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace,
+    Unanswered,
 };
 use engine::Load;
 use plan::TableName;
@@ -15,7 +16,7 @@ use relation::{Position, SourceBatch, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::planned::{Found, PlannedTable, not_there};
-use super::{Command, Commanded, Outlet, note_parked};
+use super::{Command, Commanded, Outlet, note_left_out, note_parked};
 use crate::pump::{Message, Request};
 use crate::reconcile::amend::{Amended, Amendment};
 use crate::sources::said;
@@ -212,6 +213,7 @@ impl Follower {
 
     /// Has the pump take a table up as it is now, loaded from the start or only followed. Answers whether it is followed.
     async fn register(&mut self, place: TablePlace, name: TableName, facts: TableFacts, loads: bool) -> Option<bool> {
+        self.note_left_out(&name, &facts);
         let (answer, answered) = oneshot::channel();
         let (source, schema) = (self.name.clone(), facts.schema.clone());
         self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, loads, answer })).await?;
@@ -394,6 +396,9 @@ impl Follower {
         let mut done = Vec::new();
         for table in tables {
             if self.knows(&table.name) {
+                if self.place_of(&table.name).is_some_and(|place| *place != table.place) {
+                    is_more |= self.read_otherwise(table).await?;
+                }
                 continue;
             }
             done.push(format!("{} is followed", table.name));
@@ -417,6 +422,34 @@ impl Follower {
             self.start_anew(running).await;
         }
         Some(done)
+    }
+
+    fn place_of(&self, name: &TableName) -> Option<&TablePlace> {
+        let id = self.of.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
+        let followed = self.followed.iter().find(|table| Some(table.id) == id).map(|table| &table.place);
+        let mut beside = self.absent.iter().chain(&self.parked);
+        followed.or_else(|| beside.find(|(_, known)| known == name).map(|(place, _)| place))
+    }
+
+    /// Other columns of a table are wanted that is known: where that makes a difference it is taken up as one whose columns
+    /// were altered. Answers whether there is something to start anew for.
+    async fn read_otherwise(&mut self, table: PlannedTable) -> Option<bool> {
+        let Found::There(facts) = table.found else { return Some(false) };
+        let id = self.of.iter().find(|(_, known)| **known == table.name).map(|(id, _)| *id);
+        if let Some(followed) = self.followed.iter_mut().find(|followed| Some(followed.id) == id)
+            && followed.facts.schema == facts.schema
+        {
+            note_left_out(&self.outlet.status, &table.name, &facts.left_out);
+            (followed.place, followed.facts) = (table.place, facts);
+            return Some(true);
+        }
+        self.absent.retain(|(_, name)| *name != table.name);
+        self.parked.retain(|(_, name)| *name != table.name);
+        self.of.retain(|_, name| *name != table.name);
+        self.followed.retain(|followed| Some(followed.id) != id);
+        self.looks_for_more = true;
+        let loads = self.source.loads();
+        self.register(table.place, table.name, facts, loads).await.map(|_| true)
     }
 
     fn knows(&self, name: &TableName) -> bool {
@@ -516,8 +549,10 @@ impl Follower {
             }
             (Found::Unasked, _) => return Some(()),
         };
+        let facts = as_known(facts, &table.place, &known.schema);
         match load_of(&known.load) {
             Some(load) if facts.schema == known.schema => {
+                self.note_left_out(&table.name, &facts);
                 self.of.insert(known.id, table.name);
                 if known.has_rows {
                     self.brought.insert(known.id);
@@ -551,6 +586,10 @@ impl Follower {
             is_more |= self.register(place, name, facts, true).await?;
         }
         Some(is_more)
+    }
+
+    fn note_left_out(&self, name: &TableName, facts: &TableFacts) {
+        note_left_out(&self.outlet.status, name, &facts.left_out);
     }
 
     fn note_parked(&self, name: &TableName, reason: String) {
@@ -589,6 +628,18 @@ impl Follower {
             };
         }
     }
+}
+
+/// A table that keeps its columns is followed with those that are known of it.
+fn as_known(mut facts: TableFacts, place: &TablePlace, known: &relation::Schema) -> TableFacts {
+    if place.columns.keeps(known, &facts.schema) {
+        let is_new = |column: &&relation::Column| !known.columns.iter().any(|of| of.name == column.name);
+        let reason = "it is not declared".to_owned();
+        let left_out = |column: &relation::Column| LeftOut { column: column.name.clone(), reason: reason.clone() };
+        facts.left_out.extend(facts.schema.columns.iter().filter(is_new).map(left_out));
+        facts.schema = known.clone();
+    }
+    facts
 }
 
 /// The next event of a source; never, while it is paused.
@@ -644,7 +695,7 @@ mod tests {
     fn facts() -> TableFacts {
         let column = Column { name: "id".to_owned(), data_type: DataType::Int64, nullable: false };
         let schema = Schema { columns: vec![column], key: vec![0] };
-        TableFacts { schema, rows_estimate: 0, own: OwnFacts::new(()) }
+        TableFacts { schema, left_out: Vec::new(), rows_estimate: 0, own: OwnFacts::new(()) }
     }
 
     #[async_trait]
@@ -702,7 +753,7 @@ mod tests {
     }
 
     fn place(name: &str) -> TablePlace {
-        TablePlace { database: "shop".to_owned(), name: name.to_owned() }
+        TablePlace { database: "shop".to_owned(), name: name.to_owned(), ..TablePlace::default() }
     }
 
     /// What the log brought of a table whose load has not come to a chunk is void when the source starts again: the log up to

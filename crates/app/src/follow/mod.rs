@@ -15,7 +15,7 @@ mod roster;
 
 use std::sync::Arc;
 
-use connect::Source;
+use connect::{LeftOut, Source};
 use plan::TableName;
 use relation::Position;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -131,6 +131,11 @@ pub fn note_parked(status: &Status, source: &str, name: &TableName, reason: Stri
     entry.source = source.to_owned();
     entry.state = "parked".to_owned();
     entry.message = reason;
+}
+
+/// Columns of a table that are not read are told, with the reason.
+fn note_left_out(status: &Status, name: &TableName, left_out: &[LeftOut]) {
+    status.facts().tables.entry(name.clone()).or_default().left_out = left_out.to_vec();
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connect::source::LOOK_AGAIN;
+use connect::source::{LOOK_AGAIN, without_effect};
 use connect::{Absence, Source, TableFacts, TablePlace, Unanswered};
 use plan::TableName;
 use project::ConnectionKind;
@@ -96,12 +96,14 @@ pub(super) async fn ask(
         }
         Err(unanswered) => Some(unanswered),
     };
+    tell_idle_filters(name, tables);
     for table in tables {
         let (source, name) = (name.to_owned(), table.name.clone());
         let reason = match (&table.found, &unanswered) {
             (Found::There(facts), _) => {
                 described.rows.push((name.clone(), facts.rows_estimate));
-                described.tables.push(SourceTable { source, name, schema: facts.schema.clone() });
+                let (schema, rule) = (facts.schema.clone(), table.place.columns.clone());
+                described.tables.push(SourceTable { source, name, schema, rule });
                 continue;
             }
             (Found::Absent(reason), _) => not_there(&table.place, reason),
@@ -111,6 +113,17 @@ pub(super) async fn ask(
         described.absent.push(AbsentTable { source, name, reason });
     }
     unanswered
+}
+
+/// Whoever misspells a column in a filter reads what should not be read.
+fn tell_idle_filters(source: &str, tables: &[PlannedTable]) {
+    let told = tables.iter().map(|table| match &table.found {
+        Found::There(facts) => (&table.place.columns, Some(facts.left_out.as_slice())),
+        Found::Absent(_) | Found::Unasked => (&table.place.columns, None),
+    });
+    for pattern in without_effect(told) {
+        tracing::warn!(%source, "{pattern} names no column: nothing is left out by it");
+    }
 }
 
 impl Found {

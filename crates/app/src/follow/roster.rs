@@ -5,7 +5,7 @@
 //! project has no more are let go. A connection or a table that is another one by the same name is taken up by a restart
 //! alone: what is stored of it is of the old one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::bail;
@@ -42,6 +42,8 @@ pub struct Wanted {
     pub feeds: Vec<PlannedFeed>,
     /// What is there of them, and what is not.
     pub described: Described,
+    /// Tables that are followed, and whose columns are to be read by another rule. They are among those of the feeds.
+    pub changed: BTreeSet<TableName>,
     /// Tables that are followed, and not wanted any more: their sources and names.
     pub gone: Vec<(String, TableName)>,
     /// What is taken up by a restart alone.
@@ -51,7 +53,8 @@ pub struct Wanted {
 impl Wanted {
     /// The new tables.
     pub fn new_tables(&self) -> impl Iterator<Item = &PlannedTable> {
-        self.feeds.iter().flat_map(|feed| &feed.tables)
+        let tables = self.feeds.iter().flat_map(|feed| &feed.tables);
+        tables.filter(|table| !self.changed.contains(&table.name))
     }
 }
 
@@ -137,10 +140,15 @@ impl Roster {
                 for table in planned(&feed) {
                     let text = |what: &str| format!("source table {} {what}", table.name);
                     match follows(&table.name) {
-                        Some((source, place)) if *source != *name || *place != table.place => {
+                        Some((source, place)) if *source != *name || !place.is_of_one_table(&table.place) => {
                             tables.push(text("changed"))
                         }
-                        Some(_) => {}
+                        Some((_, place)) if *place == table.place => {}
+                        Some(_) if !is_same => tables.push(text("changed")),
+                        Some(_) => {
+                            wanted.changed.insert(table.name.clone());
+                            new.push(table);
+                        }
                         None if !is_same => tables.push(text("is new")),
                         None => new.push(table),
                     }

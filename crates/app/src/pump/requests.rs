@@ -72,6 +72,9 @@ pub struct Applied {
     /// Source tables that are followed from now on, and that are dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tables: Vec<String>,
+    /// Those of which other columns are read from now on, and which: they are loaded anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_tables: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone_tables: Vec<String>,
     /// Why what served before serves on; empty where the new models are in place.

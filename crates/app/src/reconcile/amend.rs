@@ -25,7 +25,7 @@ use store::Snapshot;
 
 use super::condition::Condition;
 use super::gap::{Between, Gap, between, ours_near};
-use super::source::{Ours, failed};
+use super::source::{Ours, as_kept, failed};
 
 /// Bytes of rows that differ which are held.
 const DIFFERING_BYTES_MAX: usize = 64 << 20;
@@ -83,6 +83,7 @@ pub async fn look(source: &Arc<dyn Source>, ours: &Ours, condition: &str) -> any
     }
     let facts = source.describe(std::slice::from_ref(&table.place)).await.map_err(|u| failed(u.failure))?;
     let Some(Ok(facts)) = facts.into_iter().next() else { bail!("table {} is not there in its source", table.name) };
+    let facts = as_kept(table, &stored, facts);
     if facts.schema != stored.schema {
         bail!("table {}: its columns are others in the source now", table.name);
     }

@@ -52,7 +52,7 @@ impl Range {
 pub(super) struct Wanted<'a> {
     pub(super) table: &'a OurTable,
     pub(super) stored: &'a Stored,
-    pub(super) facts: &'a TableFacts,
+    pub(super) facts: TableFacts,
     pub(super) range: Range,
 }
 

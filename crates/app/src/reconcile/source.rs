@@ -349,7 +349,7 @@ impl<'a> Comparison<'a> {
     /// the first, with what was found in it.
     fn open<'t>(
         &mut self,
-        facts: &'t [Result<TableFacts, Absence>],
+        facts: Vec<Result<TableFacts, Absence>>,
         tables: &'t [OurTable],
     ) -> (VecDeque<Wanted<'t>>, Tally) {
         let partial = self.run.partial.take();
@@ -396,7 +396,7 @@ pub async fn compare(
         Ok(facts) => facts,
         Err(unanswered) => return Ok(comparison.answers(&said(&unanswered.failure))),
     };
-    let (mut open, mut tally) = comparison.open(&facts, &ours.tables);
+    let (mut open, mut tally) = comparison.open(facts, &ours.tables);
     comparison.note()?;
     while let Some(first) = open.front() {
         (pace.progress)(match tally.rows_expected() {
@@ -464,15 +464,21 @@ async fn portion(
 }
 
 /// How a table is stored and what it is in its source, or why it cannot be compared.
-fn comparable<'t>(
-    table: &'t OurTable,
-    facts: &'t Result<TableFacts, Absence>,
-) -> Result<(&'t Stored, &'t TableFacts), String> {
+fn comparable(table: &OurTable, facts: Result<TableFacts, Absence>) -> Result<(&Stored, TableFacts), String> {
     let stored = table.stored.as_ref().map_err(Clone::clone)?;
-    let facts = facts.as_ref().map_err(|Absence(reason)| format!("table {} cannot be read: {reason}", table.place))?;
+    let facts = facts.map_err(|Absence(reason)| format!("table {} cannot be read: {reason}", table.place))?;
+    let facts = as_kept(table, stored, facts);
     match facts.schema == stored.schema {
         true => Ok((stored, facts)),
         false => Err("its columns are others in the source now".to_owned()),
+    }
+}
+
+/// What a table is in its source, in the columns that are kept of it.
+pub(super) fn as_kept(table: &OurTable, stored: &Stored, facts: TableFacts) -> TableFacts {
+    match table.place.columns.keeps(&stored.schema, &facts.schema) {
+        true => TableFacts { schema: stored.schema.clone(), ..facts },
+        false => facts,
     }
 }
 

@@ -14,7 +14,7 @@ use relation::{Position, Schema, TableId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Check, Failure, Limits, Load, Settings, SourceEvent, Unanswered};
+use super::{Check, ColumnRule, Failure, LeftOut, Limits, Load, Settings, SourceEvent, Unanswered};
 
 /// A kind of source: what connections of its `type:` are.
 #[async_trait]
@@ -168,12 +168,20 @@ pub trait WholeReader: Send {
     async fn close(self: Box<Self>);
 }
 
-/// Where a table is in its source.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a table is in its source, and what is read of its columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TablePlace {
     /// Empty where the source has no databases.
     pub database: String,
     pub name: String,
+    pub columns: ColumnRule,
+}
+
+impl TablePlace {
+    /// Whether another place is of the same table, whatever is read of it.
+    pub fn is_of_one_table(&self, other: &Self) -> bool {
+        (&self.database, &self.name) == (&other.database, &other.name)
+    }
 }
 
 impl fmt::Display for TablePlace {
@@ -193,6 +201,8 @@ pub struct Absence(pub String);
 #[derive(Debug, Clone)]
 pub struct TableFacts {
     pub schema: Schema,
+    /// Columns that it has at the source and that are not read.
+    pub left_out: Vec<LeftOut>,
     /// Rows, as the source estimates them.
     pub rows_estimate: u64,
     pub own: OwnFacts,

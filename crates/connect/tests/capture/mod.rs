@@ -58,7 +58,7 @@ use connect::source::mysql::testing::{
     Answer, Replay, covers, diagnosed, judge, place_of, position, understood, understood_event,
 };
 use connect::source::mysql::{CaptureTable, Load, SourceColumn, decode};
-use connect::{Limits, Secret};
+use connect::{ColumnRule, Limits, Secret};
 use relation::{Layout, SourceBatch, TableId};
 use testkit::{Block, Driver};
 
@@ -322,7 +322,15 @@ pub(crate) fn columns(keyed: bool) -> Vec<SourceColumn> {
 pub(crate) fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTable {
     let columns = columns(keyed);
     let schema = decode::relation_schema(&columns).expect("the test's columns are plain");
-    CaptureTable { id: TableId(id), database: "shop".to_owned(), name: name.to_owned(), columns, schema, load }
+    CaptureTable {
+        id: TableId(id),
+        database: "shop".to_owned(),
+        name: name.to_owned(),
+        columns,
+        rule: ColumnRule::default(),
+        schema,
+        load,
+    }
 }
 
 fn print_batch(batch: &SourceBatch) -> String {

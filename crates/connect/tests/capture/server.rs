@@ -7,7 +7,7 @@ use std::time::Duration;
 use connect::source::mysql::{
     CaptureTable, Control, Load, MysqlConfig, MysqlSource, Start, Tls, current_position, describe, doctor, reached,
 };
-use connect::{CheckOutcome, Limits, SourceEvent, SourceState};
+use connect::{CheckOutcome, ColumnRule, Limits, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
@@ -125,6 +125,7 @@ impl Shop {
                 database: d.database,
                 name: d.name,
                 columns,
+                rule: ColumnRule::default(),
                 schema,
                 load: Load::Pending { cursor: None },
             })

@@ -113,6 +113,9 @@ impl Recording {
             if column.is_mariadb_json {
                 flags.push_str("json ");
             }
+            if column.left_out.is_some() {
+                flags.push_str("left_out ");
+            }
             if !column.extra.is_empty() {
                 write!(flags, "extra={}", column.extra).unwrap();
             }
@@ -159,8 +162,42 @@ impl Recording {
         Ok(out)
     }
 
-    /// Decodes all events, prints the changes, and compares what they add up to with the snapshot.
+    /// As [`Self::changes`]; and where all could be read, each column in its turn is left out: the others are as they were.
     fn decode(&self, without_metadata: bool) -> Result<String, String> {
+        let (out, all) = self.changes(without_metadata)?;
+        let Some(all) = all else { return Ok(out) };
+        for (i, column) in self.columns.iter().enumerate() {
+            let stored = |column: &&SourceColumn| column.is_stored();
+            if !column.is_stored() || column.key_position.is_some() || self.columns.iter().filter(stored).count() == 1 {
+                continue;
+            }
+            let place = self.columns[..i].iter().filter(stored).count();
+            let mut less = Self { snapshot: None, ..self.clone() };
+            less.columns[i].left_out = Some("left out".to_owned());
+            // Nothing is asked of its type.
+            "wormhole".clone_into(&mut less.columns[i].data_type);
+            let (said, rest) = less.changes(without_metadata)?;
+            let rest = rest.ok_or_else(|| format!("without {}: {said}", column.name))?;
+            let layout = |columns: &[SourceColumn]| relation_schema(columns).map(|schema| Layout::new(schema.types()));
+            let (whole, sparse) = (layout(&self.columns), layout(&less.columns));
+            let (whole, sparse) = (whole.map_err(|e| e.reason)?, sparse.map_err(|e| e.reason)?);
+            let without = |row: &[u8]| {
+                let mut values = whole.values(row);
+                values.remove(place);
+                values
+            };
+            let wanted: Vec<_> = all.rows.iter().map(without).zip(&all.weights).collect();
+            let found: Vec<_> = rest.rows.iter().map(|row| sparse.values(row)).zip(&rest.weights).collect();
+            if wanted != found {
+                return Err(format!("without {}: {found:?} instead of {wanted:?}", column.name));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Decodes all events, prints the changes, and compares what they add up to with the snapshot. Answers the changes where
+    /// all could be read.
+    fn changes(&self, without_metadata: bool) -> Result<(String, Option<TableChanges>), String> {
         let mut out = String::new();
         let mut plans: BTreeMap<u64, Result<Plan, String>> = BTreeMap::new();
         let mut all = TableChanges::default();
@@ -192,7 +229,7 @@ impl Recording {
             let layout = Layout::new(relation_schema(&self.columns).map_err(|e| e.reason)?.types());
             same_rows(&layout, fold(&all), fold_rows(&snapshot))?;
         }
-        Ok(out)
+        Ok((out, whole.then_some(all)))
     }
 
     fn snapshot_rows(&self) -> Result<Option<Rows>, String> {
@@ -352,6 +389,7 @@ fn parse_column(line: &str) -> Result<SourceColumn, String> {
         nullable: !flags.contains("not_null"),
         is_mariadb_json: flags.contains("json"),
         key_position: key.map(|key| key.parse().map_err(|_| "key position")).transpose()?,
+        left_out: flags.contains("left_out").then(|| "left out".to_owned()),
         extra: extra.to_owned(),
     })
 }

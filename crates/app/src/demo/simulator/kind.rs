@@ -67,7 +67,7 @@ impl Source for Simulator {
 
     async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
         let facts = |place: &TablePlace| match self.schema(&place.name) {
-            Some(schema) => Ok(TableFacts { schema, rows_estimate: 0, own: OwnFacts::new(()) }),
+            Some(schema) => Ok(TableFacts { schema, left_out: Vec::new(), rows_estimate: 0, own: OwnFacts::new(()) }),
             None => Err(Absence(format!("The simulated shop has no table \"{}\".", place.name))),
         };
         Ok(wanted.iter().map(facts).collect())

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::CaptureTable;
 use super::decode::SourceColumn;
 use super::describe::{self, literal};
 use super::error::WireError;
 use super::server::Facts;
 use super::wire::Wire;
+use super::{CaptureTable, ColumnRule};
 
 /// A table: database and name.
 type Place = (String, String);
@@ -92,7 +92,7 @@ impl Cascades {
         let keys = keys_above(wire, tables).await?;
         let mut found = Self::of(&keys, |place| tables.iter().position(|t| facts.is_same_place(place, t)));
         for ((database, name), parent) in &mut found.parents {
-            parent.columns = describe::columns(wire, database, name).await?.unwrap_or_default();
+            parent.columns = describe::columns(wire, database, name, &ColumnRule::default()).await?.unwrap_or_default();
         }
         Ok(found)
     }

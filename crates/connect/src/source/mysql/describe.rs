@@ -1,12 +1,13 @@
 //! What `information_schema` says of tables: their columns, keys and sizes, for the tables asked for and no others.
 //!
+//! Columns that are to be left out are marked ([`SourceColumn::left_out`]), and nothing more is asked of them.
 //! Labels of enums and sets that it may not show as they are come from the values themselves.
 
 use relation::Schema;
 
-use crate::source::{Failure, Unanswered};
+use crate::source::{ColumnRule, Failure, OnUnsupported, TablePlace, Unanswered};
 
-use super::decode::{ROW_END, ROW_START, SourceColumn, labels, relation_schema};
+use super::decode::{HASH, HIDDEN, ROW_END, ROW_START, SourceColumn, labels, relation_schema, unsupported};
 use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
 use super::server::{unclear, unreachable_server};
 use super::wire::Wire;
@@ -35,17 +36,23 @@ pub struct TableFacts {
 ///
 /// Errors: the server cannot be reached or refuses. A table that is missing or cannot be held is in the answer.
 pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Failure> {
-    ask(config, wanted).await.map_err(|unanswered| unanswered.failure)
+    let place = |(database, name): &(String, String)| TablePlace {
+        database: database.clone(),
+        name: name.clone(),
+        columns: ColumnRule::default(),
+    };
+    let places: Vec<TablePlace> = wanted.iter().map(place).collect();
+    ask(config, &places).await.map_err(|unanswered| unanswered.failure)
 }
 
-/// As [`describe`], for who may ask again.
-pub(crate) async fn ask(config: &MysqlConfig, wanted: &[(String, String)]) -> Result<Vec<Described>, Unanswered> {
+/// As [`describe`], by the rules for columns, for who may ask again.
+pub(crate) async fn ask(config: &MysqlConfig, wanted: &[TablePlace]) -> Result<Vec<Described>, Unanswered> {
     let answer = async {
         let mut wire = login::connect(config).await?;
         let mut out = Vec::with_capacity(wanted.len());
-        for (database, name) in wanted {
-            let facts = facts(&mut wire, database, name).await?;
-            out.push(Described { database: database.clone(), name: name.clone(), facts });
+        for place in wanted {
+            let facts = facts(&mut wire, place).await?;
+            out.push(Described { database: place.database.clone(), name: place.name.clone(), facts });
         }
         wire.close().await;
         Ok::<_, WireError>(out)
@@ -56,7 +63,8 @@ pub(crate) async fn ask(config: &MysqlConfig, wanted: &[(String, String)]) -> Re
     })
 }
 
-async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<TableFacts, String>, WireError> {
+async fn facts(wire: &mut Wire, place: &TablePlace) -> Result<Result<TableFacts, String>, WireError> {
+    let TablePlace { database, name, columns: rule } = place;
     let (schema, table) = (literal(database), literal(name));
     let rows = wire
         .query(&format!(
@@ -71,20 +79,40 @@ async fn facts(wire: &mut Wire, database: &str, name: &str) -> Result<Result<Tab
         return Ok(Err(format!("It is no table but a {}; changes of it are not logged.", kind.to_lowercase())));
     }
     let rows_estimate = rows.first("TABLE_ROWS").and_then(|n| n.parse().ok()).unwrap_or(0);
-    let Some(columns) = columns(wire, database, name).await? else {
+    let Some(columns) = columns(wire, database, name, rule).await? else {
         return Ok(Err("The table has no columns that the user may see.".to_owned()));
     };
+    for column in columns.iter().filter(|column| column.key_position.is_some()) {
+        if let Some(pattern) = rule.pattern_of(&column.name) {
+            let (column, reason) = (&column.name, "a column of its primary key cannot be left out");
+            return Ok(Err(format!("Column \"{column}\" is named by {pattern}: {reason}. Take it out of the filter.")));
+        }
+    }
+    if !columns.iter().any(SourceColumn::is_stored) {
+        return Ok(Err("All its columns are left out. Leave the table out, or name fewer columns.".to_owned()));
+    }
     Ok(match relation_schema(&columns) {
-        Ok(schema) => Ok(TableFacts { schema, columns, rows_estimate }),
+        Ok(mut schema) => {
+            if rule.declared.is_some() {
+                // A column may go, and is NULL then.
+                let is_key = |at: usize| schema.key.contains(&at);
+                let others: Vec<usize> = (0..schema.columns.len()).filter(|&at| !is_key(at)).collect();
+                others.into_iter().for_each(|at| schema.columns[at].nullable = true);
+            }
+            Ok(TableFacts { schema, columns, rows_estimate })
+        }
         Err(error) => Err(format!("{error}: {} {}", error.reason, error.hint())),
     })
 }
 
-/// A table's columns in table order, or none if there is no such table.
+/// A table's columns in table order, those marked that a rule leaves out, or none if there is no such table.
+///
+/// A column of the key is not marked, whatever the rule says: without it nobody knows a row again.
 pub(crate) async fn columns(
     wire: &mut Wire,
     database: &str,
     name: &str,
+    rule: &ColumnRule,
 ) -> Result<Option<Vec<SourceColumn>>, WireError> {
     let of = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(database), literal(name));
     let rows = wire
@@ -111,6 +139,7 @@ pub(crate) async fn columns(
             extra: next().unwrap_or_default(),
             is_mariadb_json: json.contains(&name),
             key_position: key.iter().position(|k| *k == name),
+            left_out: rule.leaves_out(&name, None).filter(|_| !key.contains(&name)),
             name,
         }
     };
@@ -118,7 +147,10 @@ pub(crate) async fn columns(
     if wire.server.mariadb && wire.server.numbers() >= VERSIONS_SINCE {
         note_period(wire, &of, &mut columns).await?;
     }
-    for column in columns.iter_mut().filter(|column| has_doubtful_labels(column)) {
+    if wire.server.mariadb && wire.server.numbers() >= HASHES_SINCE {
+        note_hashes(wire, &of, &mut columns).await?;
+    }
+    for column in columns.iter_mut().filter(|column| column.is_stored() && has_doubtful_labels(column)) {
         match labelled(wire, database, name, column).await {
             Ok(column_type) => column.column_type = column_type,
             Err(error) if error.code() == Some(NO_SUCH_TABLE) => return Ok(None),
@@ -127,6 +159,13 @@ pub(crate) async fn columns(
                 column.column_type = format!("information_schema does not show all characters of them, and {error}");
             }
             Err(error) => return Err(error),
+        }
+    }
+    if rule.on_unsupported == OnUnsupported::LeaveOut || rule.declared.is_some() {
+        let may_go = |column: &&mut SourceColumn| column.is_stored() && column.key_position.is_none();
+        for column in columns.iter_mut().filter(may_go) {
+            column.left_out =
+                unsupported(column).map(|error| format!("left out since it cannot be held: {}", error.reason));
         }
     }
     Ok(Some(columns))
@@ -204,6 +243,28 @@ async fn note_period(wire: &mut Wire, of: &str, columns: &mut Vec<SourceColumn>)
             ..SourceColumn::default()
         }));
     }
+    Ok(())
+}
+
+/// The first MariaDB that has unique keys over values of any length.
+const HASHES_SINCE: (u32, u32, u32) = (10, 4, 0);
+
+/// Notes the hidden columns, behind all others, in which MariaDB keeps a hash for each unique key over values of any length:
+/// the log has them, and no query shows them.
+async fn note_hashes(wire: &mut Wire, of: &str, columns: &mut Vec<SourceColumn>) -> Result<(), WireError> {
+    let keys = wire
+        .query(&format!(
+            "SELECT DISTINCT INDEX_NAME FROM information_schema.STATISTICS WHERE {of} AND INDEX_TYPE = 'HASH' \
+             AND (SELECT ENGINE FROM information_schema.TABLES WHERE {of}) <> 'MEMORY'"
+        ))
+        .await?;
+    columns.extend((1..=keys.rows.len()).map(|number| SourceColumn {
+        name: format!("{HASH}{number}"),
+        data_type: "bigint".to_owned(),
+        column_type: "bigint unsigned".to_owned(),
+        left_out: Some(HIDDEN.to_owned()),
+        ..SourceColumn::default()
+    }));
     Ok(())
 }
 

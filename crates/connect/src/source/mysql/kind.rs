@@ -8,10 +8,11 @@ use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
 use crate::source::{
-    Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Retention, Settings, Source, SourceEvent,
+    Absence, Check, Control, Failure, FollowedTable, LeftOut, Limits, OwnFacts, Retention, Settings, Source, SourceEvent,
     SourceKind, TablePlace, Unanswered, WholeReader,
 };
 
+use super::decode::{HIDDEN, keep_only};
 use super::position::BadPosition;
 use super::{CaptureTable, MysqlConfig, MysqlSource, SourceColumn, Start, Tls};
 
@@ -86,19 +87,28 @@ struct Mysql {
     config: MysqlConfig,
 }
 
-fn pairs(wanted: &[TablePlace]) -> Vec<(String, String)> {
-    wanted.iter().map(|place| (place.database.clone(), place.name.clone())).collect()
+/// Columns that are not read.
+pub(super) fn left_out(columns: &[SourceColumn]) -> Vec<LeftOut> {
+    let of = |column: &SourceColumn| {
+        let reason = column.left_out.clone().filter(|reason| !column.is_of_period() && reason != HIDDEN)?;
+        Some(LeftOut { column: column.name.clone(), reason })
+    };
+    columns.iter().filter_map(of).collect()
 }
 
 /// A table as the source's own parts know it.
 pub(super) fn capture(table: FollowedTable) -> CaptureTable {
     // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
-    let columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
+    let mut columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
+    if table.place.columns.declared.is_some() {
+        keep_only(&mut columns, &table.facts.schema);
+    }
     CaptureTable {
         id: table.id,
         database: table.place.database,
         name: table.place.name,
         columns,
+        rule: table.place.columns,
         schema: table.facts.schema,
         load: table.load,
     }
@@ -118,9 +128,10 @@ impl Source for Mysql {
         &self,
         wanted: &[TablePlace],
     ) -> Result<Vec<Result<crate::source::TableFacts, Absence>>, Unanswered> {
-        let described = super::describe::ask(&self.config, &pairs(wanted)).await?;
+        let described = super::describe::ask(&self.config, wanted).await?;
         let facts = |facts: super::TableFacts| crate::source::TableFacts {
             schema: facts.schema,
+            left_out: left_out(&facts.columns),
             rows_estimate: facts.rows_estimate,
             own: OwnFacts::new(facts.columns),
         };
@@ -169,6 +180,6 @@ impl Source for Mysql {
     }
 
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check> {
-        super::doctor(&self.config, &pairs(wanted)).await
+        super::doctor::ask(&self.config, wanted).await
     }
 }

@@ -61,7 +61,7 @@ pub use position::{BadPosition, reached};
 pub use run::MysqlSource;
 pub use server::{bytes_behind, current_position, retention};
 
-pub use super::{Control, Load};
+pub use super::{ColumnRule, Control, Load, TablePlace};
 
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -162,6 +162,8 @@ pub struct CaptureTable {
     pub name: String,
     /// As [`describe`] gave them.
     pub columns: Vec<SourceColumn>,
+    /// By which columns are left out, also those that come.
+    pub rule: ColumnRule,
     pub schema: Schema,
     pub load: Load,
 }

@@ -5,6 +5,8 @@
 //! binlog.000007:154                                     file and offset
 //! binlog.000007:154 gtid=3e11fa47-…-1:1-5:7,…:tag:1-3   MySQL with gtid_mode=ON: the executed set
 //! binlog.000007:154 gtid=0-1-270,1-3-9                  MariaDB: the last transaction of each domain
+//!                   xa=1/6f6e65/:73686f70.74   what is prepared and not ended: FORMAT/NAME/BRANCH:DATABASE.TABLE,…;…, in
+//!                                         hexadecimal digits, with the tables that it has changed
 //!                   server=3e11fa47-…                   whose log it is: server_uuid, on MariaDB server_id@host:port
 //!                   begun=1764321543                    when the file was begun, in seconds since 1970
 //!                   last=123/89abcdef                   the event before the offset: where it begins, its checksum
@@ -21,6 +23,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use relation::Position;
+
+use super::assemble::{hex, unhex};
+use super::statement::Xid;
 
 /// A place in one server's log. Compares by the files' numbers, then by offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -125,17 +130,55 @@ pub(crate) struct LogPosition {
     pub(crate) point: LogPoint,
     pub(crate) gtids: Gtids,
     pub(crate) mark: LogMark,
+    /// Transactions that were prepared before, and may be committed behind it.
+    pub(crate) prepared: Vec<PreparedNote>,
 }
 
 impl LogPosition {
     /// A place in a log of which nothing else is known.
     pub(crate) fn new(point: LogPoint, gtids: Gtids) -> Self {
-        Self { point, gtids, mark: LogMark::default() }
+        Self { point, gtids, mark: LogMark::default(), prepared: Vec::new() }
     }
 
     /// As everybody else keeps it.
     pub(crate) fn to_position(&self) -> Position {
         Position(self.to_string())
+    }
+}
+
+/// A transaction that was prepared: its name, and the tables that it has changed, by database and name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct PreparedNote {
+    pub(crate) xid: Xid,
+    pub(crate) tables: Vec<(String, String)>,
+}
+
+impl fmt::Display for PreparedNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Xid { format, transaction, branch } = &self.xid;
+        write!(f, "{format}/{}/{}:", hex(transaction), hex(branch))?;
+        for (i, (database, name)) in self.tables.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            write!(f, "{comma}{}.{}", hex(database.as_bytes()), hex(name.as_bytes()))?;
+        }
+        Ok(())
+    }
+}
+
+impl PreparedNote {
+    /// The reverse of its text.
+    fn read(text: &str) -> Option<Self> {
+        let (xid, tables) = text.split_once(':')?;
+        let mut parts = xid.split('/');
+        let format = parts.next()?.parse().ok()?;
+        let (transaction, branch) = (unhex(parts.next()?)?, unhex(parts.next()?)?);
+        let name = |digits: &str| String::from_utf8(unhex(digits)?).ok();
+        let table = |text: &str| {
+            let (database, table) = text.split_once('.')?;
+            Some((name(database)?, name(table)?))
+        };
+        let tables = tables.split(',').filter(|text| !text.is_empty()).map(table).collect::<Option<_>>()?;
+        Some(Self { xid: Xid { format, transaction, branch }, tables })
     }
 }
 
@@ -179,7 +222,11 @@ impl LogMark {
 
 impl fmt::Display for LogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.point, self.mark)?;
+        write!(f, "{}", self.point)?;
+        for (i, note) in self.prepared.iter().enumerate() {
+            write!(f, "{}{note}", if i == 0 { " xa=" } else { ";" })?;
+        }
+        write!(f, "{}", self.mark)?;
         match &self.gtids {
             Gtids::Off => Ok(()),
             Gtids::MySql(set) => write!(f, " gtid={set}"),
@@ -198,6 +245,11 @@ impl FromStr for LogPosition {
             Some((place, set)) => (place, Some(set)),
         };
         let mark = LogMark::take_from(&mut place).ok_or_else(bad)?;
+        let mut prepared = Vec::new();
+        if let Some((before, notes)) = place.rsplit_once(" xa=") {
+            prepared = notes.split(';').map(PreparedNote::read).collect::<Option<_>>().ok_or_else(bad)?;
+            place = before;
+        }
         let of_mariadb = mark.server.split('@').next().is_some_and(|id| id.parse::<u64>().is_ok());
         let gtids = match set {
             None => Gtids::Off,
@@ -207,7 +259,7 @@ impl FromStr for LogPosition {
         };
         let (file, offset) = place.rsplit_once(':').ok_or_else(bad)?;
         let offset = offset.parse().map_err(|_| bad())?;
-        Ok(Self { point: LogPoint::new(file, offset), gtids, mark })
+        Ok(Self { point: LogPoint::new(file, offset), gtids, mark, prepared })
     }
 }
 

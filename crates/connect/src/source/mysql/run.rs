@@ -35,7 +35,7 @@ use super::snapshot::{Loaded, Loaders};
 use super::statement::Dialect;
 use super::window::Chunk;
 use super::wire::{ServerInfo, Wire};
-use super::{CaptureTable, Load, MysqlConfig, describe, login};
+use super::{CaptureTable, ColumnRule, Load, MysqlConfig, describe, login};
 
 /// The server says where its log ends this often when it is idle: chunks wait for that.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -487,6 +487,7 @@ impl Runner {
                     continue;
                 }
             }
+            self.settle(&mut sql).await?;
             // Nothing is loaded beside a log that may turn out to be another one, nor is that log called good.
             if !is_good && self.assembler.as_ref().is_some_and(Assembler::is_proven) {
                 is_good = true;
@@ -705,7 +706,7 @@ impl Runner {
     async fn describe(&mut self, sql: &mut Asked, index: usize) -> Result<Option<Vec<SourceColumn>>, Halt> {
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let table = assembler.table(index);
-        let question = Question::Columns(table.database.clone(), table.name.clone());
+        let question = Question::Columns(table.database.clone(), table.name.clone(), table.rule.clone());
         match self.ask(sql, question).await? {
             Answer::Columns(columns) => Ok(columns),
             Answer::LogEnd(_) | Answer::Keys(_) => Err(Halt::Stopped),
@@ -719,6 +720,18 @@ impl Runner {
         let Answer::Keys(keys) = self.ask(sql, question).await? else { return Err(Halt::Stopped) };
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
         assembler.set_cascades(keys);
+        Ok(())
+    }
+
+    /// Asks where the log ends, where it is not known from where on columns are what the server says.
+    async fn settle(&mut self, sql: &mut Asked) -> Result<(), Halt> {
+        if !self.assembler.as_ref().is_some_and(Assembler::is_unsettled) {
+            return Ok(());
+        }
+        let end = self.log_end(sql).await?;
+        if let Some(assembler) = &mut self.assembler {
+            assembler.settle(&end);
+        }
         Ok(())
     }
 
@@ -869,8 +882,8 @@ struct Asked {
 /// What the server is asked between two events.
 enum Question {
     LogEnd,
-    /// Of a table: database and name.
-    Columns(String, String),
+    /// Of a table: database, name, and the rule for its columns.
+    Columns(String, String, ColumnRule),
     /// Which foreign keys change rows of these tables without a trace in the log.
     Keys(Facts, Vec<CaptureTable>),
 }
@@ -893,7 +906,9 @@ impl Question {
     async fn ask(&self, wire: &mut Wire) -> Result<Answer, WireError> {
         Ok(match self {
             Self::LogEnd => Answer::LogEnd(log_end(wire).await?.0),
-            Self::Columns(database, name) => Answer::Columns(describe::columns(wire, database, name).await?),
+            Self::Columns(database, name, rule) => {
+                Answer::Columns(describe::columns(wire, database, name, rule).await?)
+            }
             Self::Keys(facts, tables) => Answer::Keys(Cascades::read(wire, facts, tables).await?),
         })
     }

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::source::RejectedRow;
 
-use super::assemble::{hex, is_same, shown};
-use super::decode::{SnapshotPlan, SourceColumn};
+use super::assemble::{fits, hex, shown, unhex};
+use super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::describe::{literal, quoted};
 use super::error::{NO_SUCH_TABLE, WireError, failure};
 use super::login::Met;
@@ -179,6 +179,24 @@ impl TableReader {
         Ok(wire)
     }
 
+    /// The columns as they are read from now on: where the table keeps its own, others than they were.
+    fn adopt(&mut self, now: &[SourceColumn]) {
+        if self.table.rule.declared.is_some() {
+            self.table.columns = now.to_vec();
+            keep_only(&mut self.table.columns, &self.table.schema);
+        }
+    }
+
+    /// How its rows are read, or why they cannot be.
+    fn plan(&self) -> Result<SnapshotPlan, String> {
+        plan_of(&self.table)
+    }
+
+    /// The table's columns now.
+    async fn columns(&self, wire: &mut Wire) -> Result<Option<Vec<SourceColumn>>, WireError> {
+        describe::columns(wire, &self.table.database, &self.table.name, &self.table.rule).await
+    }
+
     async fn connect_for_chunks(&self) -> Result<Wire, WireError> {
         let mut wire = self.connect().await?;
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
@@ -187,20 +205,21 @@ impl TableReader {
 
     /// Reads on from the cursor until the end of the table.
     async fn chunks(&mut self) -> Result<End, WireError> {
-        let plan = match SnapshotPlan::new(&self.table.columns) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(End::Parked(format!("{error}: {}", error.reason))),
-        };
         let keys = match key_columns(&self.table) {
             Ok(keys) => keys,
             Err(reason) => return Ok(End::Parked(reason)),
         };
         let mut wire = self.connect_for_chunks().await?;
         // Now that all is shown that the log had told when the load began.
-        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
-        if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
+        let columns = self.columns(&mut wire).await?;
+        let Some(now) = columns.as_ref().filter(|columns| fits(columns, &self.table)) else {
             return Ok(End::Differs(columns));
-        }
+        };
+        self.adopt(now);
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(reason) => return Ok(End::Parked(reason)),
+        };
         let rows_estimate = estimate(&mut wire, &self.table).await?;
         let mut rows_max = FIRST_CHUNK_ROWS;
         loop {
@@ -245,16 +264,17 @@ impl TableReader {
 
     /// Reads a table without a key under one snapshot at a known place of the log.
     async fn bag(&mut self) -> Result<End, WireError> {
-        let plan = match SnapshotPlan::new(&self.table.columns) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(End::Parked(format!("{error}: {}", error.reason))),
-        };
         let Ok(turn) = Arc::clone(&self.bags).acquire_owned().await else { return Ok(End::Done) };
         let mut wire = self.connect().await?;
-        let columns = describe::columns(&mut wire, &self.table.database, &self.table.name).await?;
-        if !columns.as_ref().is_some_and(|columns| is_same(columns, &self.table.columns)) {
+        let columns = self.columns(&mut wire).await?;
+        let Some(now) = columns.as_ref().filter(|columns| fits(columns, &self.table)) else {
             return Ok(End::Differs(columns));
-        }
+        };
+        self.adopt(now);
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(reason) => return Ok(End::Parked(reason)),
+        };
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         let rows_estimate = estimate(&mut wire, &self.table).await?;
         let high = if wire.server.mariadb {
@@ -331,6 +351,15 @@ impl TableReader {
             };
             drop(self.sender.send(Loaded::Rejected(rejected)).await);
         }
+    }
+}
+
+/// How a table's rows are read by SQL, or why they cannot be.
+pub(super) fn plan_of(table: &CaptureTable) -> Result<SnapshotPlan, String> {
+    let plan = SnapshotPlan::new(&table.columns).map_err(|error| format!("{error}: {}", error.reason))?;
+    match table.rule.declared {
+        None => Ok(plan),
+        Some(_) => plan.mapped(&table.schema),
     }
 }
 
@@ -461,7 +490,7 @@ pub(super) struct KeyColumn {
 
 /// The key's columns in key order, or why they cannot be walked.
 pub(super) fn key_columns(table: &CaptureTable) -> Result<Vec<KeyColumn>, String> {
-    let mut key: Vec<_> = table.columns.iter().filter(|column| !column.is_of_period()).collect();
+    let mut key: Vec<_> = table.columns.iter().filter(|column| column.is_stored()).collect();
     key.retain(|column| column.key_position.is_some());
     key.sort_unstable_by_key(|column| column.key_position);
     key.into_iter().map(key_column).collect()
@@ -534,14 +563,6 @@ impl CursorKind {
             }
         }
     }
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = digits.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
 }
 
 pub(super) fn full_name(table: &CaptureTable) -> String {

@@ -21,7 +21,7 @@ use super::decode::SnapshotPlan;
 use super::error::{WireError, failure};
 use super::position::LogPosition;
 use super::server::{Facts, end_position, unreachable_server};
-use super::snapshot::{chunk_query, encode_cursor, full_name, key_columns, mariadb_snapshot};
+use super::snapshot::{chunk_query, encode_cursor, full_name, key_columns, mariadb_snapshot, plan_of};
 use super::wire::Wire;
 use super::{CaptureTable, MysqlConfig, login};
 
@@ -178,7 +178,7 @@ async fn read(
     pace: WholePace,
     sink: &mut RowSink<'_>,
 ) -> Result<ReadWhole, WireError> {
-    let plan = SnapshotPlan::new(&table.columns).map_err(|e| refused(table, format!("{e}: {}", e.reason)))?;
+    let plan = plan_of(table).map_err(|reason| refused(table, reason))?;
     let keys = key_columns(table).map_err(|reason| refused(table, reason))?;
     let mut answer = Answer {
         plan: &plan,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use relation::{Layout, TableChanges};
 
+use super::super::CaptureTable;
 use super::super::cascade::{Cascades, Parent, Tables};
 use super::super::decode::{Plan, RowsKind, SourceColumn, TableMap, has_no_foreign_key_checks};
 use super::{Assembler, Standing, Step, folded};
@@ -35,12 +36,16 @@ enum Reader {
 }
 
 impl Watched {
-    /// `is_read`: its rows are decoded as those of a captured table.
-    pub(super) fn new(parent: &Parent, body: &[u8], is_read: bool) -> Self {
+    /// `read`: the captured table as which its rows are decoded.
+    pub(super) fn new(parent: &Parent, body: &[u8], read: Option<&CaptureTable>) -> Self {
         let plan = TableMap::parse(body).ok().and_then(|map| Plan::new(&map, &parent.columns).ok());
-        let is_known = plan.is_some();
-        let columns = parent.columns.iter().filter(|column| !column.is_of_period());
-        let names: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        let is_known = read.is_some() || plan.is_some();
+        // One that is left out is not seen to change: any update may have changed it.
+        let own = parent.columns.iter().filter(|column| column.is_stored()).map(|column| column.name.as_str());
+        let names: Vec<&str> = match read {
+            Some(table) => table.schema.columns.iter().map(|column| column.name.as_str()).collect(),
+            None => own.collect(),
+        };
         let place = |name: &String| names.iter().position(|column| column == name);
         let places = |names: &[String]| names.iter().map(place).collect::<Option<Vec<_>>>().filter(|_| is_known);
         let updated = |(names, tables): &(Vec<String>, Tables)| {
@@ -51,7 +56,7 @@ impl Watched {
             is_versioned: parent.columns.iter().any(SourceColumn::is_of_period),
             updated: parent.updated.iter().map(updated).collect(),
             reader: match plan {
-                _ if is_read => Reader::Capture,
+                _ if read.is_some() => Reader::Capture,
                 Some(plan) => Reader::Here(Box::new(plan)),
                 None => Reader::Nobody,
             },

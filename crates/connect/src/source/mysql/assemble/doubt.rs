@@ -8,7 +8,8 @@ use std::mem;
 
 use relation::TableChanges;
 
-use super::super::decode::SourceColumn;
+use super::super::CaptureTable;
+use super::super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::super::event::{self, Header};
 use super::super::position::{LogPoint, LogPosition};
 use super::super::statement::{Effect, TableName};
@@ -64,6 +65,10 @@ impl Assembler {
             Effect::Altered(name) => {
                 let index = self.captured(query, name)?;
                 self.doubt(index, Doubt::Content, statement())
+            }
+            Effect::Reshaped(name, changes) => {
+                let index = self.captured(query, name)?;
+                if self.reshape(index, changes) { None } else { self.doubt(index, Doubt::Content, statement()) }
             }
             Effect::Written(databases) => {
                 let reason = "its rows, or those of tables beside it, were changed by a statement that is logged as text \
@@ -176,7 +181,9 @@ impl Assembler {
     pub(crate) fn described(&mut self, index: usize, columns: Option<&[SourceColumn]>) {
         let Some(asked) = self.asked.take().filter(|asked| asked.index == index) else { return };
         self.tables[index].answered_in = self.open.number;
-        if self.agrees(index, columns, &asked.reason) && asked.doubt != Doubt::Columns {
+        // A table that keeps its columns has other values in them then.
+        let is_other = columns.is_some_and(|now| !is_same(&self.kept(index, now), &self.tables[index].capture.columns));
+        if self.agrees(index, columns, &asked.reason) && (is_other || asked.doubt != Doubt::Columns) {
             self.reload(index, asked.reason);
         }
     }
@@ -209,13 +216,16 @@ impl Assembler {
                 self.notices.push(Notice::Parked { table, reason: DROPPED.to_owned() });
                 false
             }
-            Some(columns) if !is_same(columns, &self.tables[index].capture.columns) => {
+            Some(columns) if !fits(columns, &self.tables[index].capture) => {
                 self.leave(index, Standing::Altered);
                 let table = self.tables[index].capture.id;
                 self.notices.push(Notice::Altered { table, statement: reason.to_owned() });
                 false
             }
-            Some(_) => true,
+            Some(columns) => {
+                self.learn(index, columns);
+                true
+            }
         }
     }
 
@@ -306,12 +316,7 @@ impl Assembler {
         if self.open.is_xa {
             self.note_passed(index);
         }
-        for mapped in self.maps.values_mut() {
-            if mapped.target.as_ref().is_some_and(|&(table, _)| table == index) {
-                mapped.target = None;
-                mapped.bytes.clear();
-            }
-        }
+        self.forget_maps(index);
     }
 
     /// Drops what waits to be sent of a table.
@@ -339,10 +344,24 @@ impl Assembler {
     }
 }
 
-/// Whether columns mean the same rows. `EXTRA` tells how values come about, which does not matter here.
+/// Whether a table's rows can still be taken, with these columns.
+pub(crate) fn fits(columns: &[SourceColumn], table: &CaptureTable) -> bool {
+    if table.rule.declared.is_none() {
+        return is_same(columns, &table.columns);
+    }
+    let mut kept = columns.to_vec();
+    keep_only(&mut kept, &table.schema);
+    SnapshotPlan::new(&kept).is_ok_and(|plan| plan.mapped(&table.schema).is_ok())
+}
+
+/// Whether columns mean the same rows. `EXTRA` tells how values come about, which does not matter here, nor do columns that are
+/// left out.
 pub(crate) fn is_same(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
-    let without = |column: &SourceColumn| SourceColumn { extra: String::new(), ..column.clone() };
-    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| without(a) == without(b))
+    let kept = |columns: &[SourceColumn]| -> Vec<SourceColumn> {
+        let kept = columns.iter().filter(|column| column.is_stored() || column.is_of_period());
+        kept.map(|column| SourceColumn { extra: String::new(), left_out: None, ..column.clone() }).collect()
+    };
+    kept(some) == kept(others)
 }
 
 /// What messages show of a statement.

@@ -12,6 +12,8 @@
 //! in question is taken, so that no position behind it goes out first, and then the table is loaded again
 //! ([`Notice::Reload`]) or leaves in this shape ([`Notice::Altered`]). What the batch still held of it goes: the load shows it.
 //!
+//! Columns that are left out change without a doubt (`shape`).
+//!
 //! Rows that the log has before the place where a load begins are passed over without being read ([`Passing`]): the load shows
 //! them, and they may have been logged with columns of before.
 //!
@@ -25,6 +27,7 @@ mod outdated;
 mod payload;
 mod place;
 mod rows;
+mod shape;
 mod transaction;
 mod xa;
 
@@ -45,7 +48,7 @@ use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
 
-pub(crate) use doubt::is_same;
+pub(crate) use doubt::fits;
 
 /// A transaction stays whole up to so many times the rows of a batch, as long as its bytes fit: most receivers have less
 /// to do for one batch of 200,000 short rows than for ten parts.
@@ -170,6 +173,10 @@ struct Table {
     misfits: u32,
     /// The transaction that has a mark for this table.
     marked_in: u64,
+    /// What the order of its columns is worth.
+    order: shape::Order,
+    /// Rows of it were read by that order alone.
+    is_read_by_order: bool,
     /// Why it is loaded once more when it was read to its end.
     outdated: Option<String>,
     /// Changes of the open transaction, while a bag is being loaded.
@@ -211,6 +218,8 @@ struct Open {
     is_xa: bool,
     /// The server's connection that has made it; 0 where the log does not tell.
     connection: u32,
+    /// Tables that it has changed, where it may be prepared only, by database and name.
+    changed: Vec<(String, String)>,
     /// Tables whose rows of it were passed over, where it may be prepared only.
     passed: Vec<usize>,
     /// Parts that were taken hold rows of a table that has come into doubt since: it must be read again from its head.
@@ -313,6 +322,7 @@ impl Assembler {
             keys_asked_at: None,
             prepared: BTreeMap::new(),
         };
+        assembler.recall_prepared();
         assembler.reload_broken_off();
         assembler
     }
@@ -539,9 +549,17 @@ impl Table {
             parted_in: u64::MAX,
             misfits: 0,
             marked_in: u64::MAX,
+            order: shape::Order::Asked,
+            is_read_by_order: false,
             outdated: None,
             kept: TableChanges::default(),
         }
+    }
+
+    fn has_left_out(&self) -> bool {
+        let rule = &self.capture.rule;
+        let may_come = !rule.left_out.is_empty() || rule.declared.is_some();
+        may_come || self.capture.columns.iter().any(|column| column.left_out.is_some())
     }
 
     fn is_loading(&self) -> bool {
@@ -589,6 +607,15 @@ fn extend(before: u64, low: u32) -> u64 {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).collect()
+}
+
+/// The reverse of [`hex`].
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = digits.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
 }
 
 /// What messages show of a row's bytes: the first of them where there are many.

@@ -4,6 +4,7 @@ use relation::Position;
 
 use crate::source::RejectedRow;
 
+use super::super::CaptureTable;
 use super::super::decode::{self, DecodeError, Plan, TableMap};
 use super::super::error::WireError;
 use super::super::event::{self, damaged};
@@ -25,6 +26,9 @@ impl Assembler {
     #[inline]
     pub(super) fn table_map(&mut self, body: &[u8]) -> Result<Step, WireError> {
         let id = decode::table_id(body).ok_or_else(|| damaged("a table map"))?;
+        if self.open.is_xa {
+            self.note_changed(body)?;
+        }
         match self.maps.get(&id) {
             Some(known) if known.bytes == body => Ok(Step::Next),
             _ => self.new_table_map(id, body),
@@ -46,7 +50,16 @@ impl Assembler {
             } else {
                 self.tables[index].passing = Passing::Nothing;
                 let plan = TableMap::parse(body).map_err(|e| e.to_string()).and_then(|map| {
-                    Plan::new(&map, &self.tables[index].capture.columns).map_err(|e| format!("{e}. {}", e.reason))
+                    if let Some(reason) = self.lacks_order(index, &map) {
+                        return Err(reason);
+                    }
+                    let CaptureTable { columns, rule, schema, .. } = &self.tables[index].capture;
+                    let plan = Plan::new(&map, &decode::aligned(&map, columns, rule, schema));
+                    let mapped = match rule.declared {
+                        None => plan,
+                        Some(_) => plan.and_then(|plan| plan.mapped(schema)),
+                    };
+                    mapped.map_err(|e| format!("{e}. {}", e.reason))
                 });
                 match plan {
                     Ok(plan) => mapped.target = Some((index, plan)),
@@ -60,7 +73,8 @@ impl Assembler {
             }
         }
         let parent = self.cascades.as_ref().and_then(|cascades| cascades.parents.get(&place));
-        mapped.watched = parent.map(|parent| Box::new(Watched::new(parent, body, mapped.target.is_some())));
+        let read = mapped.target.as_ref().map(|&(index, _)| &self.tables[index].capture);
+        mapped.watched = parent.map(|parent| Box::new(Watched::new(parent, body, read)));
         if self.maps.len() >= MAPS_MAX {
             self.maps.clear();
         }

@@ -190,6 +190,7 @@ impl Assembler {
         self.open.is_xa = false;
         self.open.connection = 0;
         self.open.passed.clear();
+        self.open.changed.clear();
         self.open.is_void = false;
     }
 

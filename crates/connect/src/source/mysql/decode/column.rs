@@ -26,11 +26,18 @@ pub struct SourceColumn {
     pub is_mariadb_json: bool,
     /// Position in the key that identifies a row, from 0; none for the other columns.
     pub key_position: Option<usize>,
+    /// Why it is no column of the warehouse, and not read: `left out by …`.
+    pub left_out: Option<String>,
     /// `EXTRA`: `auto_increment`, `VIRTUAL GENERATED`, `INVISIBLE`, …
     pub extra: String,
 }
 
 impl SourceColumn {
+    /// Whether it is a column of the warehouse.
+    pub fn is_stored(&self) -> bool {
+        self.left_out.is_none() && !self.is_of_period()
+    }
+
     /// Whether the type is declared without sign.
     fn is_unsigned(&self) -> bool {
         self.column_type.to_ascii_lowercase().split_whitespace().any(|word| word == "unsigned")
@@ -53,7 +60,7 @@ impl SourceColumn {
 /// A column may be NULL here though it never is there where a value may have no counterpart (a zero date outside of the
 /// key, the enum index 0). Errors: the first column that cannot be held.
 pub fn relation_schema(columns: &[SourceColumn]) -> Result<Schema, Unsupported> {
-    let columns: Vec<&SourceColumn> = columns.iter().filter(|column| !column.is_of_period()).collect();
+    let columns: Vec<&SourceColumn> = columns.iter().filter(|column| column.is_stored()).collect();
     let mut out = Vec::with_capacity(columns.len());
     for column in &columns {
         let kind = Kind::of(column)?;
@@ -64,6 +71,11 @@ pub fn relation_schema(columns: &[SourceColumn]) -> Result<Schema, Unsupported> 
         columns.iter().enumerate().filter_map(|(i, column)| Some((column.key_position?, i))).collect();
     key.sort_unstable();
     Ok(Schema::new(out, key.into_iter().map(|(_, i)| i).collect()))
+}
+
+/// Why a column cannot be held, if it cannot.
+pub(crate) fn unsupported(column: &SourceColumn) -> Option<Unsupported> {
+    Kind::of(column).err()
 }
 
 /// What a column means, apart from how its bytes lie in the log.

@@ -11,7 +11,9 @@
 //!    contradict each other the table is in doubt, and [`Mismatch`] says how.
 //! 4. [`Plan::decode_rows`] (`rows`) walks a rows event and writes each image, value by value (`value`), straight into a
 //!    row of `relation`: nothing in between, no allocation per row.
+//!    Columns that are left out are passed over by their length (`slots`).
 //!    Of tables that keep their history (`period`) only the versions that are current become rows.
+//!    Of tables that keep their declared columns they are turned into rows of these (`mapping`).
 //! 5. A snapshot reads the same table by SQL; [`SnapshotPlan`] (`snapshot`) chooses the expressions and writes the same
 //!    bytes, so that a row looks alike whichever way it came.
 //!
@@ -28,10 +30,12 @@ mod compressed;
 mod geometry;
 mod json;
 mod json_diff;
+mod mapping;
 mod number;
 mod period;
 mod plan;
 mod rows;
+mod slots;
 mod snapshot;
 mod table_map;
 mod temporal;
@@ -41,13 +45,14 @@ mod word;
 use std::fmt;
 
 pub(crate) use charset::text_of_collation;
-pub(crate) use column::labels;
 pub use column::{SourceColumn, relation_schema};
+pub(crate) use column::{labels, unsupported};
 pub use compressed::{inflate_mariadb, inflate_mariadb_block};
 pub(crate) use period::{ROW_END, ROW_START};
 pub use plan::Plan;
 pub(crate) use rows::has_no_foreign_key_checks;
 pub use rows::{Decoded, Rejected, RowsKind, table_id};
+pub(crate) use slots::{HASH, HIDDEN, aligned, keep_only};
 pub use snapshot::{BadCell, SnapshotPlan};
 pub use table_map::TableMap;
 
@@ -63,7 +68,7 @@ pub struct Unsupported {
 impl Unsupported {
     /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
-        "Change the column's type or charset, or leave the table out of the capture."
+        "Leave the column out, with `on_unsupported: leave_out` in the `meta` of its table; or change its type or charset."
     }
 }
 

@@ -8,8 +8,10 @@ use relation::{Layout, Schema};
 
 use super::charset::Charset;
 use super::column::{Kind, SourceColumn, relation_schema};
+use super::mapping::Mapping;
 use super::number::DecimalForm;
-use super::period::{self, Period};
+use super::period;
+use super::slots::{self, Slots, Span};
 use super::table_map::{TableMap, code};
 use super::temporal::Unreal;
 use super::{Mismatch, Unsupported};
@@ -22,9 +24,11 @@ pub struct Plan {
     pub(super) names: Vec<String>,
     /// Columns of MySQL's JSON type, which partial updates count.
     pub(super) json_columns: usize,
-    /// Where the columns go, of a table that keeps its history.
-    pub(super) period: Option<Period>,
+    /// Where the columns go, where not each has its own place in the row.
+    pub(super) slots: Option<Slots>,
     schema: Schema,
+    /// Of a table that keeps other columns than it has.
+    pub(super) mapping: Option<Mapping>,
 }
 
 /// How one column's bytes are read. Widths and prefixes are in bytes.
@@ -80,6 +84,11 @@ pub(super) enum Read {
     Bound {
         width: usize,
     },
+    /// Left out: no value.
+    Passed {
+        span: Span,
+        is_json: bool,
+    },
     Utf8 {
         prefix: usize,
     },
@@ -119,29 +128,56 @@ impl Plan {
         }
         check_key(map, columns).map_err(mismatch)?;
         let schema = relation_schema(columns).map_err(|e| mismatch(unsupported(&e)))?;
-        let period = Period::of(columns);
+        let slots = Slots::of(columns);
         let mut reads = Vec::with_capacity(columns.len());
         for (i, column) in columns.iter().enumerate() {
             let named = |reason: String| mismatch(format!("Column \"{}\" {reason}.", column.name));
-            let slot = period.as_ref().map_or(Some(i), |period| period.slot(i));
+            let slot = slots.as_ref().map_or(Some(i), |slots| slots.slot(i));
             let read = match slot {
                 Some(slot) => read_of(map, i, column, schema.columns[slot].nullable),
-                None => bound_of(map, i, column),
+                None if column.is_of_period() => bound_of(map, i, column),
+                None => passed_of(map, i, column),
             };
             reads.push(read.map_err(named)?);
         }
         let names = columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Self { layout: Layout::new(schema.types()), reads, names, json_columns: map.json_columns(), period, schema })
+        Ok(Self {
+            layout: Layout::new(schema.types()),
+            reads,
+            names,
+            json_columns: map.json_columns(),
+            slots,
+            schema,
+            mapping: None,
+        })
+    }
+
+    /// The place in the row of a column of the log.
+    #[inline]
+    pub(super) fn slot(&self, column: usize) -> Option<usize> {
+        self.slots.as_ref().map_or(Some(column), |slots| slots.slot(column))
+    }
+
+    /// The plan whose rows have these columns, as their table keeps them.
+    pub fn mapped(mut self, declared: &Schema) -> Result<Self, Mismatch> {
+        let mismatch = |reason| Mismatch { table: String::new(), reason };
+        self.mapping = Mapping::new(&self.schema, declared).map_err(mismatch)?;
+        Ok(self)
+    }
+
+    /// The columns that the log's rows have.
+    pub(super) fn own_schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// The columns of the rows it writes.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        self.mapping.as_ref().map_or(&self.schema, Mapping::schema)
     }
 
     /// The layout of the rows it writes.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.mapping.as_ref().map_or(&self.layout, Mapping::layout)
     }
 }
 
@@ -170,6 +206,15 @@ fn bound_of(map: &TableMap, i: usize, column: &SourceColumn) -> Result<Read, Str
     }
     period::bound(map.column_types[i], map.column_meta[i])
         .ok_or_else(|| format!("is of type {} in the log, and tells the {}", type_name(map, i), column.data_type))
+}
+
+/// The reader of a column that is left out.
+fn passed_of(map: &TableMap, i: usize, column: &SourceColumn) -> Result<Read, String> {
+    if let Some(name) = map.names.as_ref().map(|names| &names[i]).filter(|name| **name != column.name) {
+        return Err(format!("is called \"{name}\" in the log"));
+    }
+    slots::passed(map.column_types[i], map.column_meta[i], column)
+        .ok_or_else(|| format!("is of type {} in the log, whose length it does not tell", type_name(map, i)))
 }
 
 /// The reader of column `i`, or how the log and the registry differ about it.

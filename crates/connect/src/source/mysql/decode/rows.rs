@@ -116,14 +116,24 @@ impl Plan {
     ///
     /// `payload` is the event without the common header and without the checksum. After an error `out` is as before.
     pub fn decode_rows(&self, event_type: u8, payload: &[u8], out: &mut TableChanges) -> Result<Decoded, DecodeError> {
+        let Some(mapping) = &self.mapping else { return self.decode_own(event_type, payload, out) };
+        let kind = RowsKind::of_event(event_type).ok_or(DecodeError::UnknownEvent(event_type))?;
+        let mut own = TableChanges::default();
+        let mut decoded = self.decode_own(event_type, payload, &mut own)?;
+        mapping.changes(kind, &own, &mut decoded, out);
+        Ok(decoded)
+    }
+
+    /// As [`Self::decode_rows`], with the columns that the log has.
+    fn decode_own(&self, event_type: u8, payload: &[u8], out: &mut TableChanges) -> Result<Decoded, DecodeError> {
         let header = Header::read(event_type, payload)?;
         self.check_present(&header)?;
         let start = out.rows.len();
         let decoded = match event_type {
             PARTIAL_UPDATE => self.decode_partial(&header, out),
-            _ => match &self.period {
+            _ => match &self.slots {
                 None => self.decode_whole(&header, out),
-                Some(period) => self.decode_versions(period, &header, out),
+                Some(slots) => self.decode_sparse(slots, &header, out),
             },
         };
         if decoded.is_none() {
@@ -157,7 +167,7 @@ impl Plan {
             }
             decoded.changes += 1;
             if bad.is_some() {
-                let images = Images { raw: &begin[..begin.len() - rest.len()], after };
+                let images = Images { raw: &begin[..begin.len() - rest.len()], after, has_differences: false };
                 self.reject(&mut decoded, header.kind, &images, bad, start, out);
             }
         }
@@ -187,13 +197,13 @@ impl Plan {
             _ => decoded.changes -= 1,
         }
         let Some((column, reason)) = bad.before.or(bad.after) else { return };
-        let (raw, column) = (images.raw.to_vec(), self.names[column].clone());
+        let (raw, column) = (self.shown_images(images), self.names[column].clone());
         decoded.rejected.push(Rejected { raw, key, column, reason: reason.to_owned() });
     }
 
     /// The key of the row of an image; none where it cannot be read.
     fn key_of(&self, image: &[u8]) -> Option<Vec<u8>> {
-        let key = &self.schema().key;
+        let key = &self.own_schema().key;
         if key.is_empty() {
             return None;
         }
@@ -201,10 +211,12 @@ impl Plan {
         let mut row = Vec::new();
         let mut writer = RowWriter::new(&self.layout, &mut row);
         for (i, read) in self.reads.iter().enumerate() {
-            let place = self.period.as_ref().map_or(Some(i), |period| period.slot(i));
-            let Some(slot) = place else {
-                if let (false, Read::Bound { width }) = (bit(nulls, i), read) {
-                    bytes(&mut rest, *width).ok()?;
+            let Some(slot) = self.slot(i) else {
+                match read {
+                    _ if bit(nulls, i) => {}
+                    Read::Bound { width } => drop(bytes(&mut rest, *width).ok()?),
+                    Read::Passed { span, .. } => span.pass(&mut rest).ok()?,
+                    _ => return None,
                 }
                 continue;
             };
@@ -267,16 +279,30 @@ impl Plan {
             let (begin, start) = (rest, out.rows.len());
             let mut bad = Bad::default();
             self.documents(rest, &mut documents)?;
-            self.image(&mut rest, -1, out, &mut bad.before)?;
+            self.image_before(&mut rest, out, &mut bad.before)?;
             self.partial_image(&mut rest, &documents, out, &mut bad.after)?;
             decoded.changes += 1;
             if bad.is_some() {
                 // Differences make no key: the image before has it.
-                let images = Images { raw: &begin[..begin.len() - rest.len()], after: begin };
+                let raw = &begin[..begin.len() - rest.len()];
+                let images = Images { raw, after: begin, has_differences: true };
                 self.reject(&mut decoded, header.kind, &images, bad, start, out);
             }
         }
         Some(decoded)
+    }
+
+    /// The image before of an update with partial JSON.
+    fn image_before(
+        &self,
+        rest: &mut &[u8],
+        out: &mut TableChanges,
+        bad: &mut Option<(usize, &'static str)>,
+    ) -> Option<()> {
+        match &self.slots {
+            None => self.image(rest, -1, out, bad),
+            Some(slots) => self.sparse_image(slots, rest, -1, out, bad).map(drop),
+        }
     }
 
     /// The bytes of each JSON document in an image, by their order; none where NULL.
@@ -292,8 +318,16 @@ impl Plan {
             match read {
                 Read::Variable { content: Content::Json, .. } if null => out.push(None),
                 Read::Variable { prefix, content: Content::Json } => out.push(Some(variable(&mut rest, *prefix).ok()?)),
+                Read::Passed { span, is_json } => {
+                    if !null {
+                        span.pass(&mut rest).ok()?;
+                    }
+                    if *is_json {
+                        out.push(None);
+                    }
+                }
                 _ if null => {}
-                _ => match read.value(i, &mut rest, &mut row) {
+                _ => match read.value(self.slot(i)?, &mut rest, &mut row) {
                     Ok(()) | Err(Fault::Value(_)) => {}
                     Err(Fault::Short) => return None,
                 },
@@ -321,17 +355,21 @@ impl Plan {
         let mut row = out.rows.start_row(&self.layout);
         let mut document = 0;
         for (i, read) in self.reads.iter().enumerate() {
-            let json = matches!(read, Read::Variable { content: Content::Json, .. });
+            let json =
+                matches!(read, Read::Variable { content: Content::Json, .. } | Read::Passed { is_json: true, .. });
             let differs = json && options == 1 && bit(partial, document);
             let before = documents.get(document).copied().flatten();
             document += usize::from(json);
-            let result = match bit(nulls, i) {
-                true => {
-                    row.null(i);
+            let result = match (self.slot(i), bit(nulls, i)) {
+                (None, true) => Ok(()),
+                // Differences have a length in front as a document has.
+                (None, false) => read.value(i, rest, &mut row),
+                (Some(slot), true) => {
+                    row.null(slot);
                     Ok(())
                 }
-                false if differs => changed_document(i, before, rest, &mut row),
-                false => read.value(i, rest, &mut row),
+                (Some(slot), false) if differs => changed_document(slot, before, rest, &mut row),
+                (Some(slot), false) => read.value(slot, rest, &mut row),
             };
             match result {
                 Ok(()) => {}
@@ -366,6 +404,8 @@ impl Bad {
 pub(super) struct Images<'a> {
     pub(super) raw: &'a [u8],
     pub(super) after: &'a [u8],
+    /// The last one is told by its differences to the one before.
+    pub(super) has_differences: bool,
 }
 
 /// Writes a document that the log describes by its differences to `before`.

@@ -9,6 +9,7 @@ use relation::{DataType, Layout, Schema};
 
 use super::Unsupported;
 use super::column::{Kind, SourceColumn, relation_schema};
+use super::mapping::{Mapping, UNFIT, Unfit};
 use super::number::write_decimal_text;
 use super::plan::Content;
 
@@ -23,6 +24,8 @@ pub struct SnapshotPlan {
     names: Vec<String>,
     layout: Layout,
     schema: Schema,
+    /// Of a table that keeps other columns than it has.
+    mapping: Option<Mapping>,
 }
 
 /// A cell that is no value of its column.
@@ -43,7 +46,7 @@ impl SnapshotPlan {
     /// The plan for a table with these columns.
     pub fn new(columns: &[SourceColumn]) -> Result<Self, Unsupported> {
         let schema = relation_schema(columns)?;
-        let columns: Vec<&SourceColumn> = columns.iter().filter(|column| !column.is_of_period()).collect();
+        let columns: Vec<&SourceColumn> = columns.iter().filter(|column| column.is_stored()).collect();
         let kinds = columns.iter().map(|column| Kind::of(column)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             select: columns.iter().zip(&kinds).map(|(column, kind)| expression(&column.name, kind)).collect(),
@@ -51,6 +54,7 @@ impl SnapshotPlan {
             layout: Layout::new(schema.types()),
             kinds,
             schema,
+            mapping: None,
         })
     }
 
@@ -59,20 +63,39 @@ impl SnapshotPlan {
         &self.select
     }
 
+    /// The plan whose rows have these columns, as their table keeps them. Errors: its key is another one, as a sentence.
+    pub fn mapped(mut self, declared: &Schema) -> Result<Self, String> {
+        self.mapping = Mapping::new(&self.schema, declared)?;
+        Ok(self)
+    }
+
     /// The columns of the rows it writes.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        self.mapping.as_ref().map_or(&self.schema, Mapping::schema)
     }
 
     /// The layout of the rows it writes.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.mapping.as_ref().map_or(&self.layout, Mapping::layout)
     }
 
     /// Writes a row, given the text of its cells (none: NULL) in the order of the select list.
     ///
     /// After an error the row must be abandoned.
     pub fn write_row<'a>(
+        &self,
+        cells: impl IntoIterator<Item = Option<&'a [u8]>>,
+        row: &mut RowWriter<'_>,
+    ) -> Result<(), BadCell> {
+        let Some(mapping) = &self.mapping else { return self.write_own(cells, row) };
+        let mut own = Vec::new();
+        self.write_own(cells, &mut RowWriter::new(&self.layout, &mut own))?;
+        let bad = |Unfit(at)| BadCell { column: mapping.schema().columns[at].name.clone(), reason: UNFIT };
+        mapping.write(&own, row).map_err(bad)
+    }
+
+    /// As [`Self::write_row`], with the columns that the table has.
+    fn write_own<'a>(
         &self,
         cells: impl IntoIterator<Item = Option<&'a [u8]>>,
         row: &mut RowWriter<'_>,

@@ -58,6 +58,7 @@ impl Read {
                 row.fixed(i, &year_number(year).to_le_bytes());
             }
             Self::Bound { width } => drop(bytes(rest, *width)?),
+            Self::Passed { span, .. } => span.pass(rest)?,
             Self::Utf8 { prefix } => write_utf8(i, variable(rest, *prefix)?, row),
             Self::Variable { prefix, content } => {
                 content.write(i, variable(rest, *prefix)?, row).map_err(Fault::Value)?

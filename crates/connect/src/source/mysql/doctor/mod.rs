@@ -12,11 +12,13 @@ use std::time::Duration;
 
 pub(super) use settings::checks as settings_told;
 
-use crate::source::{Check, now_us};
+use crate::source::{Check, ColumnRule, LeftOut, Pattern, TablePlace, now_us, without_effect};
 
 use super::continuity::{Follows, Way, follows};
-use super::describe::describe;
+use super::describe;
+use super::describe::Described;
 use super::error::{WireError, failure};
+use super::kind::left_out;
 use super::position::{Gtids, LogPosition};
 use super::run::open_log;
 use super::server::{Facts, end_position, unreachable_server};
@@ -34,6 +36,16 @@ const CLOCK_OFFSET_MAX_US: i64 = 1_000_000;
 ///
 /// Never fails: what cannot be asked because of an earlier answer is left out.
 pub async fn doctor(config: &MysqlConfig, tables: &[(String, String)]) -> Vec<Check> {
+    let place = |(database, name): &(String, String)| TablePlace {
+        database: database.clone(),
+        name: name.clone(),
+        columns: ColumnRule::default(),
+    };
+    ask(config, &tables.iter().map(place).collect::<Vec<_>>()).await
+}
+
+/// As [`doctor`], with the rules for the tables' columns.
+pub(super) async fn ask(config: &MysqlConfig, tables: &[TablePlace]) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut wire = match login::connect(config).await {
         Ok(wire) => wire,
@@ -139,7 +151,7 @@ async fn further(
     wire: &mut Wire,
     facts: &Facts,
     config: &MysqlConfig,
-    tables: &[(String, String)],
+    tables: &[TablePlace],
     checks: &mut Vec<Check>,
 ) -> Result<(), WireError> {
     let names = settings::NAMES.map(|name| format!("'{name}'")).join(",");
@@ -288,14 +300,30 @@ async fn clock(wire: &mut Wire) -> Result<Check, WireError> {
     })
 }
 
+/// Filters that name no column: whoever misspells a name reads what should not be read.
+fn filters(wanted: &[TablePlace], described: &[Described]) -> Vec<Check> {
+    let left_out: Vec<Option<Vec<LeftOut>>> =
+        described.iter().map(|table| table.facts.as_ref().ok().map(|facts| left_out(&facts.columns))).collect();
+    let tables = wanted.iter().zip(&left_out).map(|(place, left_out)| (&place.columns, left_out.as_deref()));
+    let check = |pattern: &Pattern| {
+        Check::warning(
+            "filter",
+            format!("{pattern} names no column"),
+            "Nothing is left out by it.",
+            "Correct the name, or take the line out.",
+        )
+    };
+    without_effect(tables).into_iter().map(check).collect()
+}
+
 async fn of_tables(
     wire: &mut Wire,
     config: &MysqlConfig,
     facts: &Facts,
-    wanted: &[(String, String)],
+    wanted: &[TablePlace],
     checks: &mut Vec<Check>,
 ) {
-    let described = match describe(config, wanted).await {
+    let described = match describe::ask(config, wanted).await.map_err(|unanswered| unanswered.failure) {
         Ok(described) => described,
         Err(failure) => {
             checks.push(Check::failed("tables", failure.message, failure.detail, failure.hint));
@@ -304,18 +332,22 @@ async fn of_tables(
     };
     let rows = described.iter().filter_map(|table| table.facts.as_ref().ok()).map(|facts| facts.rows_estimate).sum();
     checks.extend(first_load(rows, facts.expire_s, &wire.server));
+    checks.extend(filters(wanted, &described));
     let mut fine = 0;
-    for table in described {
+    for (place, table) in wanted.iter().zip(described) {
         let name = format!("{}.{}", table.database, table.name);
         match table.facts {
             Err(reason) => checks.push(Check::failed(
                 "table",
                 format!("table \"{name}\" cannot be captured"),
                 reason,
-                format!(
-                    "GRANT SELECT ON {name} TO '{}'@'%', or correct the name in the project's sources.",
-                    config.user
-                ),
+                match place.columns.left_out.is_empty() {
+                    true => format!(
+                        "GRANT SELECT ON {name} TO '{}'@'%', or correct the name in the project's sources.",
+                        config.user
+                    ),
+                    false => "Correct the project's filter, or its sources.".to_owned(),
+                },
             )),
             Ok(facts) if facts.schema.key.is_empty() => checks.push(Check::warning(
                 "primary_key",

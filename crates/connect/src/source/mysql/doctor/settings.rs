@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::source::Check;
+use crate::source::{Check, TablePlace};
 
 use super::super::continuity::Replica;
 use super::super::wire::ServerInfo;
@@ -188,14 +188,14 @@ fn commit_order(values: &Values<'_>, mariadb: bool) -> Option<Check> {
 }
 
 /// Databases that the server's log leaves out.
-pub(in super::super) fn left_out(only: &str, ignored: &str, tables: &[(String, String)]) -> Option<Check> {
+pub(in super::super) fn left_out(only: &str, ignored: &str, tables: &[TablePlace]) -> Option<Check> {
     let names = |list: &str| list.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
     let (only, ignored): (Vec<String>, Vec<String>) = (names(only), names(ignored));
     if only.is_empty() && ignored.is_empty() {
         return None;
     }
     let is_missing = |database: &String| !only.is_empty() && !only.contains(database) || ignored.contains(database);
-    let missing = tables.iter().map(|(database, _)| database).find(|database| is_missing(database));
+    let missing = tables.iter().map(|place| &place.database).find(|database| is_missing(database));
     Some(match missing {
         None => Check::warning(
             "binlog_do_db",

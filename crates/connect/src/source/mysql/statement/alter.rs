@@ -1,16 +1,20 @@
 //! ALTER TABLE: which of its clauses leave rows and columns as they are.
 //!
+//! Clauses that speak of single columns by their names say which ([`ColumnChange`]), unless they may do more.
+//!
 //! The law: a clause is harmless only if it begins as one of those listed here; any other may change rows and columns.
 //! Partitioning may stand behind a clause without a comma, so that a clause that speaks of it is not harmless.
 
 use super::token::Token;
-use super::{Effect, OTHER_THINGS, Reader, Statement, TableName, harmless, is_word};
+use super::{At, ColumnChange, Effect, OTHER_THINGS, Reader, Statement, TableName, harmless, is_word};
 
 /// What a clause does.
 enum Clause {
     Nothing,
     /// To the key, or to a check, which is how MariaDB says that a text is JSON.
     Columns,
+    /// To this column alone.
+    Column(ColumnChange),
     Everything,
     Renames(TableName),
     /// Rows go to this table and come from it.
@@ -89,11 +93,13 @@ impl<'a> Reader<'a> {
         self.wait();
         let mut effects = Vec::new();
         let mut renamed = None;
+        let mut changes = Vec::new();
         for clause in self.clauses() {
             match clause_of(&clause) {
                 Clause::Nothing if ignores => push(&mut effects, Effect::Altered(table.clone())),
                 Clause::Nothing => {}
                 Clause::Columns => push(&mut effects, Effect::Columns(table.clone())),
+                Clause::Column(change) => changes.push(change),
                 Clause::Everything => push(&mut effects, Effect::Altered(table.clone())),
                 Clause::Exchanges(other) => {
                     push(&mut effects, Effect::Altered(table.clone()));
@@ -101,6 +107,12 @@ impl<'a> Reader<'a> {
                 }
                 Clause::Renames(to) => renamed = Some(to),
             }
+        }
+        if !changes.is_empty() {
+            let is_alone = effects.is_empty() && renamed.is_none() && !ignores;
+            let altered =
+                if is_alone { Effect::Reshaped(table.clone(), changes) } else { Effect::Altered(table.clone()) };
+            push(&mut effects, altered);
         }
         effects.extend(renamed.map(|to| Effect::Renamed { from: table, to }));
         Some(Statement::Effects(effects))
@@ -186,6 +198,69 @@ impl Words<'_, '_> {
     }
 }
 
+/// Whether a column that is changed has a name of its own for what it becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Kept,
+    New,
+}
+
+/// What of a table is added, dropped or changed that is no column, where no quotes say that it is one.
+const NO_COLUMNS: [&str; 3] = ["SYSTEM", "PERIOD", "TABLESPACE"];
+/// Words in a column's definition by which the table's keys become others.
+const OF_KEYS: [&str; 5] = ["PRIMARY", "KEY", "UNIQUE", "REFERENCES", "AUTO_INCREMENT"];
+
+/// Of columns: none where a clause may be about more than one.
+impl Words<'_, '_> {
+    fn column(&mut self) -> Option<String> {
+        self.accept(&["COLUMN"]);
+        if self.accept(&["IF"]) {
+            self.accept(&["NOT"]);
+            self.accept(&["EXISTS"]);
+        }
+        let is_other = self.0.first().is_some_and(|first| NO_COLUMNS.iter().any(|word| is_word(first, word)));
+        if is_other { None } else { self.identifier() }
+    }
+
+    fn column_added(mut self) -> Option<ColumnChange> {
+        let name = self.column()?;
+        Some(ColumnChange::Added { name, at: self.definition()? })
+    }
+
+    fn column_dropped(mut self) -> Option<ColumnChange> {
+        let name = self.column()?;
+        self.accept(&["RESTRICT", "CASCADE"]);
+        self.0.is_empty().then_some(ColumnChange::Dropped(name))
+    }
+
+    fn changed(mut self, names: Name) -> Option<ColumnChange> {
+        let name = self.column()?;
+        let to = if names == Name::New { self.identifier()? } else { name.clone() };
+        Some(ColumnChange::Changed { name, to, at: self.definition()? })
+    }
+
+    fn renamed(mut self) -> Option<ColumnChange> {
+        let name = self.column()?;
+        if !self.accept(&["TO"]) {
+            return None;
+        }
+        let to = self.identifier()?;
+        self.0.is_empty().then_some(ColumnChange::Changed { name, to, at: At::Unsaid })
+    }
+
+    /// A definition to its end, which says where the column goes.
+    fn definition(self) -> Option<At> {
+        if self.0.is_empty() || self.0.iter().any(|token| OF_KEYS.iter().any(|word| is_word(token, word))) {
+            return None;
+        }
+        Some(match self.0 {
+            [.., last] if is_word(last, "FIRST") => At::First,
+            [.., after, _] if is_word(after, "AFTER") => At::After(Words(&self.0[self.0.len() - 1..]).identifier()?),
+            _ => At::Unsaid,
+        })
+    }
+}
+
 fn clause_of(clause: &[Token<'_>]) -> Clause {
     let mut words = Words(clause);
     if words.accept(&["EXCHANGE"]) {
@@ -203,7 +278,7 @@ fn clause_of(clause: &[Token<'_>]) -> Clause {
     if words.accept(&["RENAME"]) {
         return match () {
             () if words.accept(&["INDEX", "KEY"]) => Clause::Nothing,
-            () if words.accept(&["COLUMN"]) => Clause::Everything,
+            () if words.accept(&["COLUMN"]) => words.renamed().map_or(Clause::Everything, Clause::Column),
             () => {
                 words.accept(&["TO", "AS"]);
                 words.sign('=');
@@ -216,6 +291,12 @@ fn clause_of(clause: &[Token<'_>]) -> Clause {
     }
     if words.accept(&["DROP"]) {
         return dropped(words);
+    }
+    if words.accept(&["MODIFY"]) {
+        return words.changed(Name::Kept).map_or(Clause::Everything, Clause::Column);
+    }
+    if words.accept(&["CHANGE"]) {
+        return words.changed(Name::New).map_or(Clause::Everything, Clause::Column);
     }
     if words.accept(&["ALTER"]) {
         return altered(words);
@@ -248,7 +329,7 @@ fn added(mut words: Words<'_, '_>) -> Clause {
         () if words.accept(&["INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "FOREIGN"]) => Clause::Nothing,
         () if words.accept(&["VECTOR"]) && words.accept(&["INDEX", "KEY"]) => Clause::Nothing,
         () if words.accept(&["PRIMARY", "CHECK"]) => Clause::Columns,
-        () => Clause::Everything,
+        () => words.column_added().map_or(Clause::Everything, Clause::Column),
     }
 }
 
@@ -265,7 +346,7 @@ fn dropped(mut words: Words<'_, '_>) -> Clause {
         let is_key = words.identifier().is_none_or(|name| name.eq_ignore_ascii_case("PRIMARY"));
         return if is_key { Clause::Columns } else { Clause::Nothing };
     }
-    Clause::Everything
+    words.column_dropped().map_or(Clause::Everything, Clause::Column)
 }
 
 /// `ALTER INDEX i INVISIBLE`, `ALTER CHECK c NOT ENFORCED`, `ALTER [COLUMN] c SET DEFAULT …`.

@@ -78,11 +78,50 @@ pub(crate) enum Effect {
     Columns(TableName),
     /// Its rows and columns may be others.
     Altered(TableName),
+    /// These of its columns came, went, moved or became others, in this order; all others are what they were, and where they
+    /// were among themselves.
+    Reshaped(TableName, Vec<ColumnChange>),
     /// Rows of any table in these databases and in those of the event may be others: written by the statement, or by its
     /// triggers and functions.
     Written(Vec<String>),
     /// The statement could not be read: as [`Effect::Written`].
     Unread,
+}
+
+/// What becomes of one column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ColumnChange {
+    Added {
+        name: String,
+        at: At,
+    },
+    Dropped(String),
+    /// It has another definition, and maybe another name or place.
+    Changed {
+        name: String,
+        to: String,
+        at: At,
+    },
+}
+
+/// Where a column goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum At {
+    /// Where it was; behind all others, if it is new.
+    Unsaid,
+    First,
+    After(String),
+}
+
+impl ColumnChange {
+    /// The names that it speaks of, but that of a neighbour.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        let (first, second) = match self {
+            Self::Added { name, .. } | Self::Dropped(name) => (name, None),
+            Self::Changed { name, to, .. } => (name, Some(to)),
+        };
+        std::iter::once(first).chain(second)
+    }
 }
 
 /// Reads a statement of the log.
@@ -550,6 +589,27 @@ impl fmt::Display for Xid {
     }
 }
 
+impl fmt::Display for ColumnChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = match self {
+            Self::Added { name, at } => {
+                write!(f, "+[{name}]")?;
+                at
+            }
+            Self::Dropped(name) => return write!(f, "-[{name}]"),
+            Self::Changed { name, to, at } => {
+                write!(f, "[{name}] to [{to}]")?;
+                at
+            }
+        };
+        match at {
+            At::Unsaid => Ok(()),
+            At::First => f.write_str(" first"),
+            At::After(name) => write!(f, " after [{name}]"),
+        }
+    }
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -561,6 +621,10 @@ impl fmt::Display for Effect {
             Self::Created { table, if_absent: true } => write!(f, "created if absent {table}"),
             Self::Columns(table) => write!(f, "columns of {table}"),
             Self::Altered(table) => write!(f, "altered {table}"),
+            Self::Reshaped(table, changes) => {
+                write!(f, "reshaped {table}")?;
+                changes.iter().try_for_each(|change| write!(f, ", {change}"))
+            }
             Self::Written(databases) => {
                 f.write_str("written")?;
                 databases.iter().try_for_each(|database| write!(f, " [{database}]"))

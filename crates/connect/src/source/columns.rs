@@ -1,0 +1,199 @@
+//! Which columns of a table are wanted.
+//!
+//! The law: a column that is left out is not read. It is in no select list, its bytes of the log are passed over, and no row,
+//! reject or comparison has it. What identifies a row cannot be left out.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use relation::Schema;
+
+/// What is read of a table's columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ColumnRule {
+    /// Columns with such names are left out, also those that come later.
+    pub left_out: Vec<Pattern>,
+    pub on_unsupported: OnUnsupported,
+    /// The table keeps its columns whatever becomes of them at the source: those of these names, or where there are none those that
+    /// it had at first. None: it has those that it has at the source.
+    pub declared: Option<Vec<String>>,
+}
+
+/// What becomes of a table with a column that cannot be held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnUnsupported {
+    /// It is parked.
+    #[default]
+    Park,
+    /// It is read without that column.
+    LeaveOut,
+}
+
+/// Names with `*` for any characters and `?` for one, whatever the case of letters.
+///
+/// Two are the same that mean the same names, wherever they are written.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    /// What a column's name is compared with.
+    pub column: String,
+    /// As it is written.
+    pub text: String,
+    /// Where, as people find it.
+    pub place: String,
+}
+
+/// A column that is not read, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    pub column: String,
+    /// A clause: `it is …`.
+    pub reason: String,
+}
+
+impl ColumnRule {
+    /// Why a column is left out that is none of the key, if it is; `kept` is what a table that keeps its columns has.
+    pub fn leaves_out(&self, column: &str, kept: Option<&Schema>) -> Option<String> {
+        if let Some(pattern) = self.pattern_of(column) {
+            return Some(pattern.reason());
+        }
+        let declared = self.declared.as_ref()?;
+        let is_declared =
+            declared.is_empty() || declared.iter().any(|name| name.to_lowercase() == column.to_lowercase());
+        let is_kept = kept.is_none_or(|schema| schema.columns.iter().any(|known| known.name == column));
+        (!is_declared || !is_kept).then(|| NOT_DECLARED.to_owned())
+    }
+
+    /// Whether a table that has these columns keeps them, with these at the source: they are those that are declared, and its key
+    /// is what it was.
+    pub fn keeps(&self, known: &Schema, now: &Schema) -> bool {
+        let Some(declared) = &self.declared else { return false };
+        let key = |schema: &Schema| -> Vec<relation::Column> {
+            schema.key.iter().filter_map(|&at| schema.columns.get(at).cloned()).collect()
+        };
+        let is_declared = |name: &str| declared.iter().any(|of| of.to_lowercase() == name.to_lowercase());
+        let mut others = known.columns.iter().enumerate().filter(|(at, _)| !known.key.contains(at));
+        let is_same =
+            |name: &String| known.columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase());
+        key(known) == key(now)
+            && (declared.is_empty()
+                || others.all(|(_, column)| is_declared(&column.name)) && declared.iter().all(is_same))
+    }
+
+    /// The pattern by which a column is left out.
+    pub fn pattern_of(&self, column: &str) -> Option<&Pattern> {
+        self.left_out.iter().find(|pattern| is_match(&pattern.column, column))
+    }
+}
+
+impl Pattern {
+    /// Why a column is left out that it names.
+    pub fn reason(&self) -> String {
+        format!("left out by {self}")
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the filter `{}` ({})", self.text, self.place)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Pattern {}
+
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pattern {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.column.cmp(&other.column)
+    }
+}
+
+/// Why a column is not read of a table that keeps those that it has.
+pub(crate) const NOT_DECLARED: &str = "not declared, and the table keeps its columns (on_change: map)";
+
+/// Patterns that name no column of any of these tables; of tables that are not known nothing is said.
+pub fn without_effect<'a>(tables: impl Iterator<Item = (&'a ColumnRule, Option<&'a [LeftOut]>)>) -> Vec<&'a Pattern> {
+    let (mut idle, mut others): (Vec<&Pattern>, Vec<&Pattern>) = (Vec::new(), Vec::new());
+    for (rule, left_out) in tables {
+        for pattern in &rule.left_out {
+            let names = |left_out: &[LeftOut]| left_out.iter().any(|of| is_match(&pattern.column, &of.column));
+            match left_out.is_none_or(names) {
+                true => others.push(pattern),
+                false => idle.push(pattern),
+            }
+        }
+    }
+    let is_same = |one: &Pattern, other: &Pattern| one.text == other.text && one.place == other.place;
+    idle.retain(|pattern| !others.iter().any(|other| is_same(pattern, other)));
+    idle.dedup_by(|one, other| is_same(one, other));
+    idle
+}
+
+/// Whether a name is one of a pattern's: `*` stands for any characters, `?` for one; case does not matter.
+pub fn is_match(pattern: &str, name: &str) -> bool {
+    let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
+    let name: Vec<char> = name.to_lowercase().chars().collect();
+    let (mut p, mut n) = (0, 0);
+    // Where the last `*` stands, and up to where it has taken the name: it takes one more where the rest does not fit.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(&wanted) if wanted == '?' || wanted == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else { return false };
+                star = Some((at, taken + 1));
+                p = at + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern.iter().skip(p).all(|&c| c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_match;
+
+    #[test]
+    fn a_pattern_is_the_whole_name_with_stars() {
+        for (pattern, name) in [
+            ("password_hash", "Password_Hash"),
+            ("*", ""),
+            ("*", "x"),
+            ("*_hash", "a_hash_hash"),
+            ("raw_*", "raw_"),
+            ("a*b*c", "abbbc"),
+            ("?d", "id"),
+            ("n?*e", "name"),
+        ] {
+            assert!(is_match(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("password", "password_hash"),
+            ("hash", "password_hash"),
+            ("?", ""),
+            ("a*b", "abc"),
+            ("", "a"),
+            ("?d", "d"),
+        ] {
+            assert!(!is_match(pattern, name), "{pattern} {name}");
+        }
+    }
+}
