@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
 use crate::source::{
-    Absence, Check, Control, Failure, FollowedTable, LeftOut, Limits, OwnFacts, Retention, Settings, Source, SourceEvent,
-    SourceKind, TablePlace, Unanswered, WholeReader,
+    Absence, Check, Control, Failure, FollowedTable, LeftOut, Limits, OwnFacts, Retention, Settings, Source,
+    SourceEvent, SourceKind, TablePlace, Unanswered, WholeReader,
 };
 
 use super::decode::{HIDDEN, keep_only};
