@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::startup::Peer;
-use crate::door::{Admission, Door, Happened, Wire};
+use crate::door::{Admission, Door, Happened, OPERATOR, Wire};
 use crate::reader::SqlError;
 use crate::service::Protocol;
 
@@ -51,7 +51,7 @@ pub(super) async fn admit(
             .hint("Connect with sslmode=require, or better sslmode=verify-full.")
             .into());
     }
-    if door.users().is_empty() && name != crate::door::OPERATOR {
+    if door.users().is_empty() && name != OPERATOR {
         return Err(SqlError::new("28000", "nobody may log in: there are no users")
             .hint("`tidemill users add NAME` makes one.")
             .into());
@@ -59,7 +59,8 @@ pub(super) async fn admit(
     let from = Some(peer.address);
     door.throttle.check(from, name, Instant::now())?;
     // Before the conversation, so that the password is not checked against one user and another comes in.
-    let (user, verifier) = (door.user(name), door.verifier(name));
+    let user = door.user(name).filter(|_| name != OPERATOR || peer.is_here());
+    let verifier = door.verifier(name);
     match converse(socket, input, peer, &verifier).await {
         Ok(last) => match user {
             Some(user) => {
