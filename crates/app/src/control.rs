@@ -16,11 +16,13 @@ use anyhow::{Context as _, bail};
 use plan::TableName;
 use relation::Schema;
 use serde::{Deserialize, Serialize};
+use serve::Door;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::audit::Audit;
 use crate::definition::{Definition, ModelText};
 use crate::follow::{Commanded, Roster, Wanted};
 use crate::instance::Addresses;
@@ -57,6 +59,11 @@ pub enum Order {
     /// Reads nothing more of a source until told to.
     Pause(String),
     Resume(String),
+    /// Reads the users of the data folder anew; `what` happened to the one of this name.
+    Users {
+        what: String,
+        name: String,
+    },
     /// Compares the tables of one source, or of all, with what the source has.
     ReconcileSource {
         source: Option<String>,
@@ -215,6 +222,9 @@ pub struct Attendant {
     pub inbox: mpsc::Sender<Message>,
     pub status: Arc<Status>,
     pub applier: Arc<Applier>,
+    /// Who may come in.
+    pub door: Arc<Door>,
+    pub audit: Arc<Audit>,
 }
 
 /// Who applies the project as it is on disk to an instance that was started with another.
@@ -345,6 +355,12 @@ impl Attendant {
     async fn carry_out(&self, order: Order, progress: &Progress) -> anyhow::Result<Reply> {
         match order {
             Order::Resnapshot { tables, source } => self.resnapshot(&tables, source.as_deref()).await.map(Reply::Done),
+            Order::Users { what, name } => {
+                let users = crate::users::read(&self.applier.started.data)?;
+                self.audit.note(&what, &name, "", "command");
+                self.door.set_users(users);
+                Ok(Reply::Done(Vec::new()))
+            }
             Order::Pause(source) => self.command(&source, Commanded::Pause).await.map(Reply::Done),
             Order::Resume(source) => self.command(&source, Commanded::Resume).await.map(Reply::Done),
             Order::ReconcileSource { source, rows_per_second } => {
