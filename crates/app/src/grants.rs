@@ -82,7 +82,9 @@ fn through(table: &TableName, columns: &[String], grant: &Grant, hidden: &BTreeS
     if columns.is_empty() && grant.condition.is_none() {
         return Access::All;
     }
-    let part = |name: &String| match hidden.contains(name) {
+    // However its YAML writes the name.
+    let is_hidden = |name: &String| hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name));
+    let part = |name: &String| match is_hidden(name) {
         // A NULL of the column's own type.
         true => format!("case when false then {0} end as {0}", quoted(name)),
         false => quoted(name),
