@@ -16,11 +16,13 @@ use anyhow::{Context as _, bail};
 use plan::TableName;
 use relation::Schema;
 use serde::{Deserialize, Serialize};
+use serve::Door;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::audit::Audit;
 use crate::definition::{Definition, ModelText};
 use crate::follow::{Commanded, Roster, Wanted};
 use crate::instance::Addresses;
@@ -63,6 +65,11 @@ pub enum Order {
     /// Reads nothing more of a source until told to.
     Pause(String),
     Resume(String),
+    /// Reads the users of the data folder anew; `what` happened to the one of this name.
+    Users {
+        what: String,
+        name: String,
+    },
     /// Compares the tables of one source, or of all, with what the source has.
     ReconcileSource {
         source: Option<String>,
@@ -268,6 +275,9 @@ pub struct Attendant {
     pub status: Arc<Status>,
     pub applier: Arc<Applier>,
     pub keeper: Arc<Keeper>,
+    /// Who may come in.
+    pub door: Arc<Door>,
+    pub audit: Arc<Audit>,
 }
 
 /// Who applies the project as it is on disk to an instance that was started with another.
@@ -402,6 +412,12 @@ impl Attendant {
                 let (source, name) = self.table(&table)?;
                 let amendment = self.keeper.look(&source, &name, &condition).await?;
                 self.command(&source, Commanded::Amend(Box::new(amendment))).await.map(Reply::Done)
+            }
+            Order::Users { what, name } => {
+                let users = crate::users::read(&self.applier.started.data)?;
+                self.audit.note(&what, &name, "", "command");
+                self.door.set_users(users);
+                Ok(Reply::Done(Vec::new()))
             }
             Order::Pause(source) => self.command(&source, Commanded::Pause).await.map(Reply::Done),
             Order::Resume(source) => self.command(&source, Commanded::Resume).await.map(Reply::Done),

@@ -8,17 +8,20 @@ use anyhow::Context as _;
 use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
+use crate::audit::Audit;
 use crate::backlog::Bounds;
 use crate::clock::{Clock, WallClock};
 use crate::control::{Applier, Attendant, Desk};
 use crate::deep::STACK_BYTES;
 use crate::follow::{self, Outlet, PlannedFeed, Roster};
+use crate::grants::Grants;
 use crate::pump::{Message, Pump};
 use crate::reader::{InstanceReader, Lanes};
 use crate::reconcile::book::Book;
 use crate::reconcile::keeper::Keeper;
 use crate::setup::{Global, Setup};
 use crate::status::Status;
+use crate::users;
 use crate::warehouse::Warehouse;
 
 /// Where a running instance can be reached, as it notes it in its data folder.
@@ -100,12 +103,15 @@ impl Instance {
             queries: Arc::clone(&warehouse.queries),
             clock: Arc::clone(&clock),
             lanes: Lanes::new(limits.running)?,
+            grants: Grants::of(&setup.project),
         });
         let profile = &setup.project.profile;
-        let pg = serve::bind(&profile.pg.addr.to_string(), profile.pg.explicit).await?;
-        let http = serve::bind(&profile.http.addr.to_string(), profile.http.explicit).await?;
         let desk = if global.is_some() { Some(Desk::open().await?) } else { None };
         let (control, word) = desk.as_ref().map(Desk::address).transpose()?.unzip();
+        let audit = status.audit(|| Audit::open(&setup.data, Arc::clone(&clock)));
+        let door = users::door(setup, word.as_deref(), &audit)?;
+        let pg = serve::bind(&profile.pg.addr.to_string(), profile.pg.explicit).await?;
+        let http = serve::bind(&profile.http.addr.to_string(), profile.http.explicit).await?;
         let addresses = Addresses {
             pid: std::process::id(),
             pg: pg.local_addr()?.to_string(),
@@ -122,7 +128,7 @@ impl Instance {
         };
         let answers = Arc::clone(&reader) as Arc<dyn serve::Reader>;
         let dashboards = crate::dashboards::of(&setup.project);
-        let service = Service::with_dashboards(answers, limits, site, dashboards);
+        let service = Service::behind(Arc::clone(&door), answers, limits, site, dashboards);
         let (shutdown, stopped) = watch::channel(false);
         let (inbox, mut outbox) = mpsc::channel(2);
         let stop = Arc::new(AtomicBool::new(false));
@@ -157,7 +163,7 @@ impl Instance {
             let keeper = Arc::new(keeper);
             let (by_itself, spec, ends) = (Arc::clone(&keeper), profile.reconcile, stopped.clone());
             servers.push(tokio::spawn(async move { by_itself.by_itself(spec, ends).await }));
-            let attendant = Attendant { inbox, status, applier, keeper };
+            let attendant = Attendant { inbox, status, applier, keeper, door, audit };
             servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }
         let thread = std::thread::Builder::new()

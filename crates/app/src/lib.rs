@@ -10,6 +10,7 @@
 //! One thread, the [`pump`], owns the engine: it takes what has arrived, makes a step of it, and publishes. Readers see
 //! what was published last and never wait for it.
 
+pub mod audit;
 pub mod backlog;
 pub mod bench;
 mod beside;
@@ -23,6 +24,7 @@ pub mod definition;
 pub mod demo;
 pub mod filters;
 pub mod follow;
+pub mod grants;
 pub mod history;
 pub mod instance;
 pub mod latency;
@@ -39,5 +41,6 @@ pub mod source_status;
 pub mod sources;
 pub mod status;
 pub mod system_tables;
+pub mod users;
 pub mod views;
 pub mod warehouse;

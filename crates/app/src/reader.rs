@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use plan::TableName;
 use query::{Executor, Watch};
-use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, SqlError};
+use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
 
 use crate::clock::Clock;
+use crate::grants::Grants;
 use crate::reconcile::models as reconcile;
 use crate::status::{Doubt, Status};
 
@@ -24,6 +25,8 @@ pub struct InstanceReader {
     pub queries: Arc<query::Runtime>,
     pub clock: Arc<dyn Clock>,
     pub lanes: Lanes,
+    /// What roles may read.
+    pub grants: Grants,
 }
 
 /// Threads for what is asked: none of them does anything else, and what one lane runs holds up no other.
@@ -58,12 +61,13 @@ impl Reader for InstanceReader {
 
     async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError> {
         match own_statement(sql) {
+            Some(_) if context.role != Role::Owner => return Err(owners_alone()),
             Some(Own::ReconcileModels) => return self.reconcile().await,
             Some(Own::ExplainModel(name)) => return self.explain(&name),
             None => {}
         }
         let watch = Watch::new();
-        let session = self.session(context).with_watch(Arc::clone(&watch));
+        let session = self.session(context)?.with_watch(Arc::clone(&watch));
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
@@ -85,6 +89,7 @@ impl Reader for InstanceReader {
         context: &QueryContext,
     ) -> Result<Description, SqlError> {
         match own_statement(sql) {
+            Some(_) if context.role != Role::Owner => return Err(owners_alone()),
             Some(Own::ReconcileModels) => {
                 return Ok(Description { parameters: Vec::new(), columns: reconcile_schema() });
             }
@@ -92,7 +97,7 @@ impl Reader for InstanceReader {
             None => {}
         }
         let watch = Watch::new();
-        let session = self.session(context);
+        let session = self.session(context)?;
         let (text, hints) = (sql.to_owned(), hints.to_vec());
         let work = async move { session.describe(&only(&text)?, &hints) };
         let described = self.lanes.of(context.lane).run(&watch, work).await.map_err(|e| sql_error(e, sql))?;
@@ -110,9 +115,11 @@ impl Reader for InstanceReader {
 }
 
 impl InstanceReader {
-    fn session(&self, context: &QueryContext) -> query::Session {
+    /// A session of whoever asks. Errors: the role is not known.
+    fn session(&self, context: &QueryContext) -> Result<query::Session, SqlError> {
         let pinned = context.at.as_ref().and_then(Pin::held::<View>).cloned();
         let (catalog, snapshot) = pinned.unwrap_or_else(|| self.status.view());
+        let catalog = self.grants.view(catalog, &context.role)?;
         let session = query::Session::new(snapshot, catalog, Arc::clone(&self.queries));
         let path = &context.search_path;
         let session = if path.is_empty() { session } else { session.with_search_path(path.clone()) };
@@ -120,7 +127,7 @@ impl InstanceReader {
             OnStale::Serve => session,
             OnStale::Error => session.without(self.stale()),
         };
-        if context.user.is_empty() { session } else { session.with_user(context.user.clone()) }
+        Ok(if context.user.is_empty() { session } else { session.with_user(context.user.clone()) })
     }
 
     /// What is out of date, as whoever must not read it is told.
@@ -176,6 +183,11 @@ impl InstanceReader {
         let lines: Vec<String> = model.planned.flow.to_string().lines().map(str::to_owned).collect();
         one_batch(explain_schema(), vec![Arc::new(StringArray::from(lines))], 0)
     }
+}
+
+/// What is upkeep's own is told with values of all tables.
+fn owners_alone() -> SqlError {
+    SqlError::new("42501", "permission denied for this statement").hint("A user of the role owner can give it.")
 }
 
 /// The statement of a text that holds just one.

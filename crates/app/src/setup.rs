@@ -89,7 +89,7 @@ impl Setup {
         let profile = [
             ("pg", old.profile.pg != new.profile.pg),
             ("http", old.profile.http != new.profile.http),
-            ("users", old.profile.users != new.profile.users),
+            ("tls", old.profile.tls != new.profile.tls),
             ("workers", old.profile.workers != new.profile.workers),
             ("memory", old.profile.memory != new.profile.memory),
             ("backlog", old.profile.backlog != new.profile.backlog),
@@ -102,6 +102,8 @@ impl Setup {
         let boards = |boards: &[project::Dashboard]| -> BTreeMap<String, project::Dashboard> {
             boards.iter().map(|board| (board.name.clone(), board.clone())).collect()
         };
+        differences("role", &old.roles, &new.roles, &mut found);
+        differences("personal columns of", &personal(old), &personal(new), &mut found);
         differences("dashboard", &boards(&old.dashboards), &boards(&new.dashboards), &mut found);
         found
     }
@@ -163,6 +165,12 @@ impl Setup {
         }
         path
     }
+}
+
+/// Personal columns by the name of their table.
+fn personal(project: &Project) -> BTreeMap<String, std::collections::BTreeSet<String>> {
+    let named = |((schema, name), columns)| (format!("{schema}.{name}"), columns);
+    project.personal().into_iter().map(named).collect()
 }
 
 /// Notes what came, went or changed.

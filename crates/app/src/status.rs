@@ -1,11 +1,12 @@
 //! What the instance knows about itself: written by the pump, read by system tables, metrics and health.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use connect::LeftOut;
 use plan::TableName;
 
+use crate::audit::{self, Audit};
 use crate::backlog::Bounds;
 use crate::definition::PlannedModel;
 use crate::history::{History, Reading};
@@ -372,6 +373,8 @@ pub struct Status {
     facts: Mutex<Facts>,
     published: RwLock<Published>,
     store: store::Store,
+    /// Who logged in; none where nobody can.
+    audit: OnceLock<Arc<Audit>>,
 }
 
 impl Status {
@@ -379,7 +382,17 @@ impl Status {
     pub fn new(store: store::Store) -> Arc<Self> {
         let published =
             RwLock::new(Published { catalog: Arc::new(query::Catalog::new(Vec::new())), models: Arc::new(Vec::new()) });
-        Arc::new(Self { facts: Mutex::default(), published, store })
+        Arc::new(Self { facts: Mutex::default(), published, store, audit: OnceLock::new() })
+    }
+
+    /// The audit; an instance has one, made at the first call.
+    pub fn audit(&self, open: impl FnOnce() -> Audit) -> Arc<Audit> {
+        Arc::clone(self.audit.get_or_init(|| Arc::new(open())))
+    }
+
+    /// What the audit shows.
+    pub fn audited(&self) -> Vec<audit::Entry> {
+        self.audit.get().map(|audit| audit.entries()).unwrap_or_default()
     }
 
     /// The facts, to read or to change: briefly.

@@ -8,6 +8,7 @@ use plan::TableName;
 use query::VirtualTable;
 use serve::metrics::{Kind, Metric, Value};
 
+use crate::audit::Entry;
 use crate::clock::Clock;
 use crate::history::Sample;
 use crate::recent::{RecentChange, RecentStep};
@@ -46,7 +47,12 @@ const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 11] = [
 /// Adds all system tables to a catalogue, without a row: for who plans over them.
 pub fn add_shapes(catalog: &mut query::Catalog) {
     let of_facts = OF_FACTS.iter().map(|(name, columns)| (*name, columns(&Facts::default(), 0)));
-    let others = [("step_changes", step_changes(&[])), ("history", history(&[])), ("metrics", metrics(&[]))];
+    let others = [
+        ("step_changes", step_changes(&[])),
+        ("history", history(&[])),
+        ("metrics", metrics(&[])),
+        ("audit", audit(&[])),
+    ];
     for (name, columns) in of_facts.chain(others) {
         let schema = schema_of(&columns);
         let empty = RecordBatch::new_empty(Arc::clone(&schema));
@@ -69,6 +75,9 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
     let of = Arc::clone(status);
     let samples = move || of.facts().history.samples();
     add_one(catalog, "history", schema_of(&history(&[])), move || history(&samples()));
+    let of = Arc::clone(status);
+    let entries = move || of.audited();
+    add_one(catalog, "audit", schema_of(&audit(&[])), move || audit(&entries()));
     let (status, clock) = (Arc::clone(status), Arc::clone(clock));
     let now = move || crate::metrics::of(&status, clock.now_us());
     add_one(catalog, "metrics", schema_of(&metrics(&[])), move || metrics(&now()));
@@ -335,6 +344,18 @@ fn history(nodes: &[(TableName, Vec<Sample>)]) -> Columns {
         ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows)).collect())),
         ("changes_per_second", Column::Float(rows.iter().map(|r| Some(r.1.changes_per_second)).collect())),
         ("lag_seconds", Column::Float(rows.iter().map(|r| r.1.lag_seconds).collect())),
+    ]
+}
+
+fn audit(entries: &[Entry]) -> Columns {
+    let text =
+        |get: fn(&Entry) -> &String| Column::Text(entries.iter().map(|entry| Some(get(entry).clone())).collect());
+    vec![
+        ("at", Column::Time(entries.iter().map(|entry| Some(entry.at)).collect())),
+        ("what", text(|entry| &entry.what)),
+        ("user", text(|entry| &entry.user)),
+        ("address", text(|entry| &entry.address)),
+        ("by", text(|entry| &entry.by)),
     ]
 }
 

@@ -18,7 +18,7 @@ use crate::jinja::scope::{Known, Relation, Render, Subject, World};
 use crate::jinja::{Engine, YamlJinja, functions};
 use crate::model::{Project, SourceTable};
 use crate::properties::{self, Properties};
-use crate::{connection, dashboard, profile, settings, yaml};
+use crate::{connection, dashboard, profile, role, settings, yaml};
 
 /// What is not in the files: the command line and the environment.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +89,9 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     let engine = Engine::new(files, &macros, found);
     let mut loader = Loader { files, settings, properties, engine, world, found, project };
     loader.models();
-    loader.project
+    let Loader { found, mut project, .. } = loader;
+    project.roles = role::read(files, &jinja, &project, found);
+    project
 }
 
 /// The profile's name is needed before anything else can be rendered.

@@ -8,6 +8,7 @@ use crate::connection::{Connection, Pattern};
 use crate::dashboard::Dashboard;
 use crate::diagnostic::Place;
 use crate::profile::Profile;
+use crate::role::Role;
 use crate::source_map::SourceMap;
 
 /// A dbt project, loaded and rendered.
@@ -31,6 +32,8 @@ pub struct Project {
     pub notes: Vec<Note>,
     /// Variables in force.
     pub vars: BTreeMap<String, Json>,
+    /// Who reads what, by the role's name.
+    pub roles: BTreeMap<String, Role>,
 }
 
 impl Project {

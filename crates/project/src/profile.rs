@@ -1,9 +1,7 @@
 //! `profiles.yml`: which target the project runs as, where its data lies, where it listens.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::connection::{Secret, secret};
 use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 use crate::files::{Files, USER_PROFILES};
 use crate::jinja::YamlJinja;
@@ -17,6 +15,7 @@ const KEYS: &[&str] = &[
     "http",
     "workers",
     "memory",
+    "tls",
     "users",
     "threads",
     "database",
@@ -64,6 +63,22 @@ impl Default for ReconcileSpec {
     }
 }
 
+/// TLS of the listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsSpec {
+    /// The profile does not say: none, and nobody beyond this machine may connect.
+    Unsaid,
+    /// The profile says that there is none: passwords and rows go over the network as they are.
+    Off,
+    /// By these files in PEM, relative to the project folder unless absolute.
+    Files {
+        /// The chain, the server's own certificate first.
+        cert: String,
+        /// Its private key.
+        key: String,
+    },
+}
+
 /// The chosen output of the project's profile, or the defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
@@ -87,8 +102,8 @@ pub struct Profile {
     pub threads: usize,
     /// Name of the database that macros see as `target.database`.
     pub database: String,
-    /// Who may log in, with the password's reference.
-    pub users: BTreeMap<String, Secret>,
+    /// What those who connect are sealed by.
+    pub tls: TlsSpec,
     /// From where on a source that is behind is said to be.
     pub backlog: BacklogSpec,
     /// When source tables are compared with their sources.
@@ -108,7 +123,7 @@ impl Default for Profile {
             memory: None,
             threads: 1,
             database: "tidemill".to_owned(),
-            users: BTreeMap::new(),
+            tls: TlsSpec::Unsaid,
             backlog: BacklogSpec::default(),
             reconcile: ReconcileSpec::default(),
         }
@@ -206,7 +221,7 @@ fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> 
     }
     reader.check_keys(output, "an output of type `tidemill`", KEYS, Severity::Error);
     let database = reader.text(output, "database").or_else(|| reader.text(output, "dbname"));
-    let users = users(reader, output);
+    let tls = tls(reader, output);
     let profile = Profile {
         schema,
         threads,
@@ -218,7 +233,7 @@ fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> 
         backlog: backlog(reader, output),
         reconcile: reconcile(reader, output),
         database: database.unwrap_or(defaults.database),
-        users,
+        tls,
         name: defaults.name,
         target: defaults.target,
     };
@@ -226,22 +241,22 @@ fn output_profile(reader: &mut Reader<'_>, output: &Node, defaults: Profile) -> 
     profile
 }
 
-fn users(reader: &mut Reader<'_>, output: &Node) -> BTreeMap<String, Secret> {
-    let mut users = BTreeMap::new();
-    let Some(node) = output.get("users").filter(|node| reader.expect_map(node, "`users`")) else {
-        return users;
-    };
-    for (name, user) in node.pairs() {
-        if !reader.expect_map(user, "a user") {
-            continue;
-        }
-        reader.check_keys(user, "a user", &["password"], Severity::Error);
-        match user.get("password") {
-            Some(password) => users.extend(secret(reader, password, "password").map(|s| (name.text.clone(), s))),
-            None => _ = reader.error(user, format!("user `{}` has no password", name.text)),
-        }
+/// `tls: {cert: FILE, key: FILE}`, or `tls: off`.
+fn tls(reader: &mut Reader<'_>, output: &Node) -> TlsSpec {
+    let Some(node) = output.get("tls").filter(|node| !node.is_null()) else { return TlsSpec::Unsaid };
+    if node.text() == Some("off") {
+        return TlsSpec::Off;
     }
-    users
+    if !matches!(node.data, Data::Map(_)) {
+        let error = reader.error(node, "`tls` should be the files of a certificate and its key");
+        error.hint = Some("Write `tls: {cert: FILE, key: FILE}`, or `tls: off` for none.".to_owned());
+        return TlsSpec::Unsaid;
+    }
+    reader.check_keys(node, "`tls`", &["cert", "key"], Severity::Error);
+    match (reader.name(node, "cert", "`tls`"), reader.name(node, "key", "`tls`")) {
+        (Some(cert), Some(key)) => TlsSpec::Files { cert, key },
+        _ => TlsSpec::Unsaid,
+    }
 }
 
 fn listen(reader: &mut Reader<'_>, output: &Node, key: &str, default: ListenSpec) -> ListenSpec {
@@ -348,13 +363,21 @@ fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(unit).filter(|bytes| *bytes > 0)
 }
 
+/// What a profile can say about who reaches the listeners. Who may log in is not in the project: users are kept with the data.
 fn check_exposure(reader: &mut Reader<'_>, output: &Node, profile: &Profile) {
+    if let Some(node) = output.get("users") {
+        let error = reader.error(node, "users are not in the profile: they are kept in the data folder");
+        error.detail = Some("Nothing would ask for these passwords.".to_owned());
+        error.hint = Some("`tidemill users add NAME` makes a user; take `users` out of the profile.".to_owned());
+    }
     for (key, spec) in [("pg", profile.pg), ("http", profile.http)] {
-        if !spec.addr.ip().is_loopback() && profile.users.is_empty() {
+        if !spec.addr.ip().is_loopback() && profile.tls == TlsSpec::Unsaid {
             let node = output.get(key).unwrap_or(output);
-            let error = reader.error(node, format!("`{key}` listens beyond this machine, but nobody needs a password"));
-            error.detail = Some(format!("{} is not a loopback address and the output has no `users`.", spec.addr));
-            error.hint = Some("Add `users: {name: {password: {env: VARIABLE}}}`, or listen on 127.0.0.1.".to_owned());
+            let error = reader.error(node, format!("`{key}` listens beyond this machine, and nothing is said of TLS"));
+            error.detail = Some(format!("{} is not a loopback address.", spec.addr));
+            let hint =
+                "Add `tls: {cert: FILE, key: FILE}`; or `tls: off`, where passwords and rows may be read on the way.";
+            error.hint = Some(hint.to_owned());
         }
     }
 }

@@ -54,8 +54,21 @@ pub struct Catalog {
     virtuals: BTreeMap<TableName, VirtualTable>,
     unavailable: BTreeMap<TableName, String>,
     rows: BTreeMap<TableId, u64>,
+    /// What views are made of, where that is more than may be read by name.
+    beneath: Option<Arc<Catalog>>,
     /// `pg_catalog` and `information_schema` of these names, made when first asked for.
     system: OnceLock<Arc<SystemTables>>,
+}
+
+/// What of a relation may be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: the name is not known.
+    None,
+    /// All of it.
+    All,
+    /// What this SQL answers, over all there is.
+    Through(String),
 }
 
 /// What a name stands for.
@@ -69,6 +82,49 @@ impl Catalog {
     /// An empty catalog; unqualified names are looked for in these schemas, in this order.
     pub fn new(search_path: Vec<String>) -> Self {
         Self { search_path, ..Self::default() }
+    }
+
+    /// The same as somebody sees it who may read a part. What is not granted is not there: no name, no column, no hint. Views,
+    /// their own and those that stand in the place of tables, are made of all there is.
+    #[must_use]
+    pub fn granted(self: &Arc<Self>, access: impl Fn(&TableName) -> Access) -> Self {
+        let mut own = Self::new(self.search_path.clone());
+        own.rows.clone_from(&self.rows);
+        for (name, table) in &self.tables {
+            match access(name) {
+                Access::None => {}
+                Access::All => _ = own.tables.insert(name.clone(), Arc::clone(table)),
+                Access::Through(sql) => _ = own.views.insert(name.clone(), sql),
+            }
+        }
+        for (name, sql) in &self.views {
+            match access(name) {
+                Access::None => {}
+                Access::All => _ = own.views.insert(name.clone(), sql.clone()),
+                Access::Through(part) => _ = own.views.insert(name.clone(), part),
+            }
+        }
+        for (name, table) in &self.virtuals {
+            match access(name) {
+                Access::None => {}
+                Access::All => _ = own.virtuals.insert(name.clone(), table.clone()),
+                Access::Through(sql) => _ = own.views.insert(name.clone(), sql),
+            }
+        }
+        let unavailable = self.unavailable.iter().filter(|(name, _)| access(name) != Access::None);
+        own.unavailable = unavailable.map(|(name, message)| (name.clone(), message.clone())).collect();
+        own.beneath = Some(Arc::clone(self));
+        own
+    }
+
+    /// What views are made of.
+    pub(crate) fn beneath(&self) -> &Self {
+        self.beneath.as_deref().unwrap_or(self)
+    }
+
+    /// Whether only a part of all there is may be read.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.beneath.is_some()
     }
 
     /// Adds a stored table.

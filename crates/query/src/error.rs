@@ -26,6 +26,7 @@ pub mod code {
     pub const SHUTDOWN: &str = "57P01";
     pub const OUT_OF_MEMORY: &str = "53200";
     pub const CANCELLED: &str = "57014";
+    pub const NOT_GRANTED: &str = "42501";
     pub const NOT_READY: &str = "55000";
     pub const NOT_SUPPORTED: &str = "0A000";
     pub const DATA: &str = "22000";

@@ -39,7 +39,7 @@ mod storage;
 mod watch;
 mod watched;
 
-pub use catalog::{Catalog, Form, StoredTable, VirtualTable};
+pub use catalog::{Access, Catalog, Form, StoredTable, VirtualTable};
 pub use compare::{Difference, compare};
 pub use error::{Error, Result};
 pub use executor::Executor;

@@ -82,8 +82,11 @@ impl<'a> Names<'a> {
         if let Some(system) = self.system_table(schema, name)? {
             return Ok(system);
         }
-        let path = if self.depth.get() == 0 { self.path } else { self.catalog.search_path() };
-        let found = self.catalog.resolve(path, schema, name).map_err(Error::into_datafusion)?;
+        let (catalog, path) = match self.depth.get() {
+            0 => (self.catalog, self.path),
+            _ => (self.catalog.beneath(), self.catalog.search_path()),
+        };
+        let found = catalog.resolve(path, schema, name).map_err(Error::into_datafusion)?;
         let full_name = match &found {
             Relation::Stored(table) => &table.name,
             Relation::Virtual(table) => &table.name,
@@ -94,7 +97,7 @@ impl<'a> Names<'a> {
         }
         match found {
             Relation::Stored(table) => {
-                let rows = self.catalog.rows(table.id);
+                let rows = catalog.rows(table.id);
                 Ok(Arc::new(StoredProvider::new(Arc::clone(table), Arc::clone(self.storage), rows)))
             }
             Relation::Virtual(table) => {

@@ -194,6 +194,11 @@ impl Session {
         let plan = planner.sql_statement_to_plan_with_context(tree, &mut context)?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| statement::read_only(&statement.verb()))?;
+        if self.catalog.is_partial() && matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+            // A plan names what is beneath: columns, conditions and tables that are not granted.
+            return Err(Error::new(code::NOT_GRANTED, "permission denied for EXPLAIN")
+                .hint("A user of the role owner can explain the statement."));
+        }
         not_too_large(&plan)?;
         Ok(plan)
     }

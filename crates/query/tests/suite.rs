@@ -4,6 +4,7 @@
 //! table [bag]        definitions, one a line: schema.name(column type, …); public is the default schema
 //! rows NAME          rows, one a line, values between ` | `; `3 * …` three times the same (bags only)
 //! view NAME          its SQL
+//! grant NAME         from here on this is all that may be read of it, SQL over the whole; nothing: all of it. What has no grant is not there
 //! unavailable NAME   the message that reading it gives
 //! set NAME VALUE     memory_bytes, batch_rows, partitions, user; path a,b (search path), own_path a,b (that of the session); rows a NUMBER (estimate)
 //! query [sorted]     SQL → columns with types, then rows; or the error
@@ -33,8 +34,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
 use plan::{TableName, parse_table_definition};
 use query::{
-    Catalog, Error, Form, Isolation, Reject, Runtime, Session, Settings, Storage, StoredTable, VirtualTable, Visitor,
-    compare, parse,
+    Access, Catalog, Error, Form, Isolation, Reject, Runtime, Session, Settings, Storage, StoredTable, VirtualTable,
+    Visitor, compare, parse,
 };
 use relation::{DataType, Layout, Rows, Schema, TableId, Value};
 use testkit::{Block, Driver};
@@ -100,6 +101,7 @@ struct Warehouse {
     defined: BTreeMap<TableName, (StoredTable, Option<u64>)>,
     views: BTreeMap<TableName, String>,
     unavailable: BTreeMap<TableName, String>,
+    grants: BTreeMap<TableName, Access>,
     path: Vec<String>,
     rows: Tables,
     settings: Settings,
@@ -119,6 +121,7 @@ impl Warehouse {
             defined: BTreeMap::new(),
             views: BTreeMap::new(),
             unavailable: BTreeMap::new(),
+            grants: BTreeMap::new(),
             path: vec!["public".to_owned(), "shop".to_owned()],
             rows: BTreeMap::new(),
             settings: Settings::default(),
@@ -189,15 +192,24 @@ impl Warehouse {
         catalog
     }
 
+    /// What the session sees of it.
+    fn granted(&self) -> Arc<Catalog> {
+        let all = Arc::new(self.catalog());
+        if self.grants.is_empty() {
+            return all;
+        }
+        Arc::new(all.granted(|name| self.grants.get(name).cloned().unwrap_or(Access::None)))
+    }
+
     fn session(&self, memory: &Memory) -> Result<Session, String> {
         let runtime = Runtime::new(&self.settings).map_err(|e| e.to_string())?;
         let session = if self.stored {
             let (folder, store) = stored(&memory.tables)?;
             let snapshot = store.snapshot();
             self.stores.lock().expect("no panic").push((store, folder));
-            Session::new(snapshot, Arc::new(self.catalog()), runtime)
+            Session::new(snapshot, self.granted(), runtime)
         } else {
-            Session::new(memory.clone(), Arc::new(self.catalog()), runtime)
+            Session::new(memory.clone(), self.granted(), runtime)
         };
         // As a reader's: every node of its plans is watched.
         let session = session.with_watch(query::Watch::new());
@@ -393,6 +405,11 @@ impl Driver for Warehouse {
             }
             "unavailable" => {
                 self.unavailable.insert(self.name(&first), block.body.clone());
+                Ok(String::new())
+            }
+            "grant" => {
+                let access = if block.body.is_empty() { Access::All } else { Access::Through(block.body.clone()) };
+                self.grants.insert(self.name(&first), access);
                 Ok(String::new())
             }
             "set" => self.set(&block.arguments).map(|()| String::new()),

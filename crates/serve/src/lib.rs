@@ -6,7 +6,8 @@
 //! One question, followed from the socket and back:
 //!
 //! 1. [`bind`] opens the address, [`serve_pg`] accepts and gives every client a task of its own (`pg::accept`).
-//! 2. `pg::startup` answers the TLS request, reads user and database, hands out the key for cancelling.
+//! 2. `pg::startup` answers the TLS request, reads user and database, hands out the key for cancelling; [`Door`] says who
+//!    may come in, and `pg::login` asks for the password where one is needed.
 //! 3. `pg::frame` cuts the bytes into messages and refuses what is none.
 //! 4. `sql` cuts a query into statements and says which are the session's own (`BEGIN`, `SET`, `SHOW`, …); the rest is
 //!    for the reader.
@@ -22,6 +23,7 @@
 
 #![allow(clippy::let_underscore_must_use, reason = "writing into a String or a buffer that grows cannot fail")]
 
+mod door;
 mod http;
 mod listen;
 pub mod metrics;
@@ -32,9 +34,13 @@ mod sql;
 mod value;
 
 pub use ::page::{Dashboard, Filter, Format, Tile, TileKind};
+pub use door::{
+    Door, Event, Happened, OPERATOR, Tls, TlsError, User, Users, Verifier, VerifierError, Witness, generated_password,
+    random_secret,
+};
 pub use http::serve_http;
 pub use listen::{BindError, bind};
 pub use pg::serve_pg;
-pub use reader::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, SqlError};
+pub use reader::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
 pub use service::{Limits, Service, Site};
 pub use value::shown::shown;

@@ -41,6 +41,8 @@ pub trait Reader: Send + Sync + 'static {
 pub struct QueryContext {
     /// Name the client gave; over HTTP empty.
     pub user: String,
+    /// What it may read.
+    pub role: Role,
     /// Database the client named; any name is the same warehouse.
     pub database: String,
     /// Number of the connection, what `pg_backend_pid()` says; 0 over HTTP.
@@ -53,6 +55,26 @@ pub struct QueryContext {
     pub on_stale: OnStale,
     /// Whom it must not wait for.
     pub lane: Lane,
+}
+
+/// By which grants a statement is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Role {
+    /// All there is: whoever runs the instance, and whoever is trusted because there are no users.
+    #[default]
+    Owner,
+    /// What the role of this name is granted.
+    Named(String),
+}
+
+/// Name of the role that reads all there is.
+const OWNER: &str = "owner";
+
+impl Role {
+    /// The role of this name.
+    pub fn named(name: &str) -> Self {
+        if name == OWNER { Self::Owner } else { Self::Named(name.to_owned()) }
+    }
 }
 
 /// Who asks: what one lane runs holds up no other.

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use page::Dashboard;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::door::Door;
 use crate::http::page::live::Hub;
 use crate::metrics::{Kind, Metric, Recorder, Value};
 use crate::reader::{Reader, SqlError};
@@ -96,23 +97,24 @@ pub struct Site {
 
 /// Shared by [`crate::serve_pg`] and [`crate::serve_http`]: make one, give it to both.
 pub struct Service {
+    pub(crate) door: Arc<Door>,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) limits: Limits,
     pub(crate) site: Site,
     /// A permit per running statement.
     running: Arc<Semaphore>,
     /// A permit per statement that waits its turn.
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
     /// A permit per panel of the page that is computed: clients' statements do not keep it waiting.
-    pub(crate) panels: Semaphore,
+    pub(crate) panels: Arc<Semaphore>,
     /// What prepared statements and portals of all clients keep.
     pub(crate) kept: Arc<Room>,
     /// Large messages on their way in.
     pub(crate) incoming: Arc<Room>,
     /// A permit per client of the Postgres wire.
     pub(crate) connections: Arc<Semaphore>,
-    pub(crate) traffic: Traffic,
-    pub(crate) cancels: Cancels,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) cancels: Arc<Cancels>,
     pub(crate) dashboards: Vec<Dashboard>,
     /// Viewers of the page.
     pub(crate) hub: Hub,
@@ -124,27 +126,59 @@ impl Service {
         Self::with_dashboards(reader, limits, site, Vec::new())
     }
 
-    /// A service over a reader, whose page has these dashboards.
+    /// A service over a reader, whose page has these dashboards; on loopback whoever comes is let in.
     pub fn with_dashboards(
         reader: Arc<dyn Reader>,
         limits: Limits,
         site: Site,
         dashboards: Vec<Dashboard>,
     ) -> Arc<Self> {
+        Self::behind(Arc::default(), reader, limits, site, dashboards)
+    }
+
+    /// The same behind a door.
+    pub fn behind(
+        door: Arc<Door>,
+        reader: Arc<dyn Reader>,
+        limits: Limits,
+        site: Site,
+        dashboards: Vec<Dashboard>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            door,
             reader,
             running: Arc::new(Semaphore::new(limits.running.min(Semaphore::MAX_PERMITS))),
-            waiting: Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)),
-            panels: Semaphore::new(PANELS),
+            waiting: Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS))),
+            panels: Arc::new(Semaphore::new(PANELS)),
             kept: Room::new(limits.sessions_bytes),
             incoming: Room::new(limits.sessions_bytes),
             connections: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             limits,
             site,
-            traffic: Traffic::default(),
-            cancels: Cancels::default(),
+            traffic: Arc::default(),
+            cancels: Arc::default(),
             dashboards,
             hub: Hub::default(),
+        })
+    }
+
+    /// The same service for those who read by another reader, with a page of their own: what it shows is not shared.
+    pub(crate) fn reading(self: &Arc<Self>, reader: Arc<dyn Reader>) -> Arc<Self> {
+        Arc::new(Self {
+            door: Arc::clone(&self.door),
+            reader,
+            limits: self.limits.clone(),
+            site: self.site.clone(),
+            running: Arc::clone(&self.running),
+            waiting: Arc::clone(&self.waiting),
+            panels: Arc::clone(&self.panels),
+            kept: Arc::clone(&self.kept),
+            incoming: Arc::clone(&self.incoming),
+            connections: Arc::clone(&self.connections),
+            traffic: Arc::clone(&self.traffic),
+            cancels: Arc::clone(&self.cancels),
+            dashboards: self.dashboards.clone(),
+            hub: self.hub.beside(),
         })
     }
 
@@ -226,6 +260,15 @@ pub(crate) enum Protocol {
     Http,
 }
 
+impl Protocol {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Pg => "pg",
+            Self::Http => "http",
+        }
+    }
+}
+
 /// Counts of what was served.
 #[derive(Default)]
 pub(crate) struct Traffic {
@@ -249,19 +292,19 @@ impl Traffic {
     }
 
     fn metrics(&self, open: usize) -> Vec<Metric> {
-        let by = |name: &'static str| vec![("protocol".to_owned(), name.to_owned())];
-        let duration = |name, recorder: &Recorder| Metric {
+        let by = |protocol: Protocol| vec![("protocol".to_owned(), protocol.word().to_owned())];
+        let duration = |protocol, recorder: &Recorder| Metric {
             name: "tidemill_query_duration_seconds".to_owned(),
             help: "Time from a statement's arrival to its last row sent.".to_owned(),
             kind: Kind::Histogram,
-            labels: by(name),
+            labels: by(protocol),
             value: Value::Histogram(recorder.read()),
         };
-        let errors = |name, count: &AtomicU64| Metric {
+        let errors = |protocol, count: &AtomicU64| Metric {
             name: "tidemill_query_errors_total".to_owned(),
             help: "Statements that ended in an error.".to_owned(),
             kind: Kind::Counter,
-            labels: by(name),
+            labels: by(protocol),
             value: Value::Integer(count.load(Ordering::Relaxed)),
         };
         vec![
@@ -272,10 +315,10 @@ impl Traffic {
                 labels: Vec::new(),
                 value: Value::Integer(open as u64),
             },
-            duration("pg", &self.pg),
-            duration("http", &self.http),
-            errors("pg", &self.pg_errors),
-            errors("http", &self.http_errors),
+            duration(Protocol::Pg, &self.pg),
+            duration(Protocol::Http, &self.http),
+            errors(Protocol::Pg, &self.pg_errors),
+            errors(Protocol::Http, &self.http_errors),
         ]
     }
 }

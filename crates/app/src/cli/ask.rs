@@ -9,6 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::{Context, Outcome, print};
 use crate::clock::{Clock, WallClock};
+use crate::grants::Grants;
 use crate::instance::Addresses;
 use crate::output::Table;
 use crate::pump::Pump;
@@ -149,7 +150,10 @@ pub(super) async fn ask_instance(setup: &Setup, sql: &str) -> anyhow::Result<Tab
 pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Result<anyhow::Result<Table>> {
     let (host, port) = addresses.pg.rsplit_once(':').context("no address")?;
     let mut config = tokio_postgres::Config::new();
-    config.host(host).port(port.parse()?).user("tidemill").dbname("tidemill");
+    config.host(host).port(port.parse()?).user(serve::OPERATOR).dbname("tidemill");
+    if let Some(word) = &addresses.word {
+        config.password(word);
+    }
     let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
     let driver = tokio::spawn(connection);
     // Whoever gives the command ends it.
@@ -200,6 +204,7 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
         queries: Arc::clone(&warehouse.queries),
         clock: Arc::clone(&clock),
         lanes: Lanes::new(1)?,
+        grants: Grants::default(),
     };
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let pump = Pump::new(warehouse, status, clock, stop, runtime);

@@ -14,6 +14,7 @@ mod repair;
 mod simulate;
 mod terminal;
 mod up;
+mod users;
 
 pub(crate) use self::terminal::{Start, Terminal};
 
@@ -128,6 +129,11 @@ enum Command {
     Resume {
         /// The connection's name
         source: String,
+    },
+    /// Who may log in: as soon as there is a user, everybody says a password, on this machine too
+    Users {
+        #[command(subcommand)]
+        command: users::UsersCommand,
     },
     /// Print completions for a shell: `source <(tidemill completions bash)`
     Completions { shell: clap_complete::Shell },
@@ -272,6 +278,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Resnapshot(args) => repair::resnapshot(&context, args).await,
         Command::Pause { source } => repair::order(&context, Order::Pause(source)).await,
         Command::Resume { source } => repair::order(&context, Order::Resume(source)).await,
+        Command::Users { command } => users::run(&context, command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
             Ok(Outcome::Ok)

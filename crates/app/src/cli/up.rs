@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use project::Files;
+use project::{Files, TlsSpec};
 use tokio::task::JoinHandle;
 
 use super::terminal::{Pulse, Start};
@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcom
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let mut watcher = if watch { Some(Watcher::new(&setup)?) } else { None };
     let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
-    announce(context, &instance);
+    announce(context, &setup, &instance);
     let mut terminal = context.terminal();
     let mut pulse = Pulse::default();
     let mut ended = tokio::time::interval(POLL);
@@ -88,7 +88,7 @@ pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Op
     Ok(Some(Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await?))
 }
 
-fn announce(context: &Context, instance: &Instance) {
+fn announce(context: &Context, setup: &Setup, instance: &Instance) {
     let addresses = &instance.addresses;
     if context.json {
         print(&serde_json::json!({"pid": addresses.pid, "pg": addresses.pg, "http": addresses.http}).to_string());
@@ -96,7 +96,8 @@ fn announce(context: &Context, instance: &Instance) {
     }
     let (host, port) = addresses.pg.rsplit_once(':').unwrap_or((&addresses.pg, "5433"));
     context.progress(&format!("psql -h {host} -p {port}"));
-    context.progress(&format!("http://{}", addresses.http));
+    let scheme = if matches!(setup.project.profile.tls, TlsSpec::Files { .. }) { "https" } else { "http" };
+    context.progress(&format!("{scheme}://{}", addresses.http));
 }
 
 /// Applies the project when its files have changed and then stayed as they are for a second.

@@ -5,6 +5,9 @@
 //! file PATH             writes the body into the project folder
 //! large PATH            the same, with `$(count|part|between)` written out as in `hostile`
 //! run ARGS              runs the binary, with the body as the last argument: its exit code, stdout and stderr
+//! feed ARGS             the same with the body on its stdin
+//! login USER PASSWORD   one statement over the Postgres wire as this user: its rows, or the error
+//! clear WORD            files of the data folder that have this word in them, and lines of the instance's log
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
 //! remove PATH           takes a file out of the project folder
@@ -102,6 +105,9 @@ impl Driver for Case {
                 self.write(&block.arguments[0], &body).map(|()| String::new())
             }
             "run" => self.run(&block.arguments, &body),
+            "feed" => self.feed(&block.arguments, &body),
+            "login" => self.login(&block.arguments[0], &block.arguments[1], &body),
+            "clear" => self.clear(&block.arguments[0]),
             "mysql" => self.mysql(&body, true).map(|()| String::new()),
             "remove" => std::fs::remove_file(self.path(&block.arguments[0])).map(|()| String::new()).map_err(text_of),
             "move" => std::fs::rename(self.path(&block.arguments[0]), self.path(&block.arguments[1]))
@@ -230,6 +236,49 @@ impl Case {
         let last = Some(last).filter(|last| !last.is_empty());
         let output = self.binary().args(arguments).args(last).output().map_err(text_of)?;
         Ok(self.shown(&output))
+    }
+
+    fn feed(&self, arguments: &[String], input: &str) -> Result<String, String> {
+        let mut command = self.binary();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(text_of)?;
+        child.stdin.take().ok_or("no stdin")?.write_all(input.as_bytes()).map_err(text_of)?;
+        Ok(self.shown(&child.wait_with_output().map_err(text_of)?))
+    }
+
+    fn login(&self, user: &str, password: &str, sql: &str) -> Result<String, String> {
+        let pg = self.pg()?;
+        let (host, port) = pg.rsplit_once(':').ok_or("no address")?;
+        let url = format!("host={host} port={port} user={user} dbname=shop");
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-A", "-t", "-w", "-d", &url, "-c", sql]).env("PGPASSWORD", password).env("LC_ALL", "C.UTF-8");
+        let output = psql.output().map_err(|e| format!("psql: {e}"))?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(port, "PORT");
+        Ok(format!("{}{}", said(&output.stdout), said(&output.stderr)).trim_end().to_owned())
+    }
+
+    /// Where a word stands that must stand nowhere.
+    fn clear(&self, word: &str) -> Result<String, String> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path(".tidemill")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(text_of)? {
+                let path = entry.map_err(text_of)?.path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => {
+                        let bytes = std::fs::read(&path).map_err(text_of)?;
+                        if bytes.windows(word.len()).any(|window| window == word.as_bytes()) {
+                            found.push(format!("{} has it", path.strip_prefix(self.folder.path()).unwrap().display()));
+                        }
+                    }
+                }
+            }
+        }
+        let log = self.log();
+        found.extend(log.lines().filter(|line| line.contains(word)).map(|line| format!("said: {line}")));
+        found.sort();
+        Ok(found.join("\n"))
     }
 
     fn shown(&self, output: &Output) -> String {

@@ -3,6 +3,7 @@
 mod console;
 mod dashboards;
 mod home;
+mod login;
 mod node;
 mod sources;
 mod system;
@@ -11,6 +12,7 @@ mod trace;
 pub use console::Console;
 pub use dashboards::{Answered, DashboardList, DashboardPage, FilterChoice};
 pub use home::Home;
+pub use login::Login;
 pub use node::{LatencyRow, NodeColumn, NodePage};
 pub use sources::{Source, SourceTable, Sources};
 pub use system::{Rejects, System};
@@ -32,6 +34,8 @@ pub struct Frame {
     pub state: String,
     /// One line about it.
     pub message: String,
+    /// Whether whoever looks has logged in, and so can log out.
+    pub asks_passwords: bool,
 }
 
 impl Frame {

@@ -90,7 +90,9 @@ impl Names {
         }
         for (name, sql) in catalog.views() {
             let columns = view_schema(name).map_or_else(Vec::new, |schema| arrow_columns(&schema));
-            tables.push(view(oids.table(name), name, columns, Some(sql.clone())));
+            // Who may read a part does not see what it is a part of.
+            let definition = (!catalog.is_partial()).then(|| sql.clone());
+            tables.push(view(oids.table(name), name, columns, definition));
         }
         for (name, table) in catalog.virtuals() {
             tables.push(view(oids.table(name), name, arrow_columns(&table.schema), None));

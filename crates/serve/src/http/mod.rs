@@ -1,11 +1,13 @@
-//! HTTP: health, metrics, SQL, and the web page.
+//! HTTP: health, metrics, SQL, and the web page, all behind one gate.
 
 mod answer;
+mod gate;
 pub(crate) mod page;
 mod patience;
 mod sql;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -19,8 +21,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::warn;
 
+use self::gate::ByRole;
 use self::patience::{Patient, Phase};
-use crate::reader::SqlError;
+use crate::door::is_loopback;
+use crate::reader::{Role, SqlError};
 use crate::service::Service;
 
 /// Serves HTTP until `shutdown` is ready, then gives requests [`crate::Limits::shutdown_grace`] to end.
@@ -28,9 +32,9 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>, shutdown: 
     let (stop, mut stopped) = watch::channel(false);
     let grace = service.limits.shutdown_grace;
     let hub = Arc::clone(&service);
-    let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let listener = Patient::new(listener, service.limits.clone());
-    let router = router(service, loopback).into_make_service_with_connect_info::<Phase>();
+    let address = listener.local_addr().ok().map(|address| address.ip());
+    let listener = Patient::new(listener, &service);
+    let router = router(service, address).into_make_service_with_connect_info::<Phase>();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         // An error would mean that the sender is gone, and with it the server.
         drop(stopped.wait_for(|stop| *stop).await);
@@ -53,12 +57,21 @@ pub async fn serve_http(listener: TcpListener, service: Arc<Service>, shutdown: 
 #[derive(Clone)]
 struct Site {
     service: Arc<Service>,
-    /// The listener is on loopback, so only this machine may ask for rows.
-    loopback: bool,
+    /// What whoever asks may read.
+    role: Role,
+    /// The address that is listened on. On loopback only this machine may ask.
+    listener: Option<IpAddr>,
+    by_role: Arc<ByRole>,
 }
 
-fn router(service: Arc<Service>, loopback: bool) -> Router {
-    let site = Site { service, loopback };
+impl Site {
+    fn is_loopback(&self) -> bool {
+        self.listener.is_some_and(is_loopback)
+    }
+}
+
+fn router(service: Arc<Service>, listener: Option<IpAddr>) -> Router {
+    let site = Site { service, role: Role::Owner, listener, by_role: Arc::default() };
     Router::new()
         .merge(page::routes())
         .route("/health/livez", get(|| async { text(StatusCode::OK, "ok") }))
@@ -66,10 +79,13 @@ fn router(service: Arc<Service>, loopback: bool) -> Router {
         .route("/health/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/sql", post(sql::post))
+        .route("/login", get(gate::login_page).post(gate::login))
+        .route("/logout", post(gate::logout))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         // What was read is as large as it may be.
         .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn_with_state(site.clone(), gate::admit))
         .layer(axum::middleware::from_fn_with_state(site.clone(), at_home))
         .layer(axum::middleware::from_fn(page::secured))
         .layer(axum::middleware::from_fn_with_state(site.clone(), patience::heard_out))
@@ -100,7 +116,7 @@ fn is_own_host(site: &Site, headers: &HeaderMap) -> bool {
     // An address and no name that looks like one: `127.example.org` may point anywhere, and here tomorrow.
     let is_loopback = name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
     let local = ["localhost", "[::1]", ""].contains(&name) || is_loopback;
-    local || !site.loopback
+    local || !site.is_loopback()
 }
 
 /// Whether a request that may change something, or cost much, comes from no page or from our own: a browser says which.
@@ -122,23 +138,28 @@ fn stranger() -> Response {
 }
 
 /// Start and recovery are done.
-async fn startupz(State(site): State<Site>) -> Response {
+async fn startupz(site: Site) -> Response {
     let health = site.service.reader.health();
-    state(health.started, &health.message)
+    state(&site, health.started, &health.message)
 }
 
 /// Queries are answered.
-async fn readyz(State(site): State<Site>) -> Response {
+async fn readyz(site: Site) -> Response {
     let health = site.service.reader.health();
-    state(health.started && health.ready, &health.message)
+    state(&site, health.started && health.ready, &health.message)
 }
 
-async fn metrics(State(site): State<Site>) -> Response {
+async fn metrics(site: Site) -> Response {
+    if site.role != Role::Owner {
+        let error = SqlError::new("42501", "permission denied for the metrics")
+            .hint("A user of the role owner reads them: `tidemill users add NAME`.");
+        return failure(StatusCode::FORBIDDEN, &error);
+    }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, site.service.metrics()).into_response()
 }
 
-async fn not_found(State(site): State<Site>, headers: HeaderMap) -> Response {
+async fn not_found(site: Site, headers: HeaderMap) -> Response {
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepted.contains("text/html") {
         return page::nothing(&site.service, "page at this address");
@@ -151,9 +172,15 @@ async fn method_not_allowed() -> Response {
     failure(StatusCode::METHOD_NOT_ALLOWED, &SqlError::new("method_not_allowed", "this address has another method"))
 }
 
-fn state(well: bool, message: &str) -> Response {
-    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    text(status, if message.is_empty() { "ok" } else { message })
+/// Whether all is well; why not is for whoever may read it.
+fn state(site: &Site, well: bool, message: &str) -> Response {
+    let is_open = site.service.door.trusts(site.listener);
+    match (well, is_open) {
+        (true, false) => text(StatusCode::OK, "ok"),
+        (false, false) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: whoever is logged in sees why"),
+        (true, true) => text(StatusCode::OK, if message.is_empty() { "ok" } else { message }),
+        (false, true) => text(StatusCode::SERVICE_UNAVAILABLE, if message.is_empty() { "not ready" } else { message }),
+    }
 }
 
 fn text(status: StatusCode, line: &str) -> Response {

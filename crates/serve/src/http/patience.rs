@@ -6,7 +6,7 @@
 //! time; what is too large is read on for a moment, or its sender would not hear the refusal.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +23,13 @@ use axum::serve::{IncomingStream, Listener};
 use bytes::BytesMut;
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
 use super::{Site, failure};
+use crate::door::Wire;
 use crate::reader::SqlError;
 use crate::service::{Limits, Service};
 
@@ -39,13 +40,13 @@ const REST_BYTES_MAX: usize = 256 << 20;
 pub(super) struct Patient {
     listener: TcpListener,
     permits: Arc<Semaphore>,
-    limits: Limits,
+    service: Arc<Service>,
 }
 
 impl Patient {
-    pub(super) fn new(listener: TcpListener, limits: Limits) -> Self {
-        let permits = limits.http_connections.min(Semaphore::MAX_PERMITS);
-        Self { listener, permits: Arc::new(Semaphore::new(permits)), limits }
+    pub(super) fn new(listener: TcpListener, service: &Arc<Service>) -> Self {
+        let permits = service.limits.http_connections.min(Semaphore::MAX_PERMITS);
+        Self { listener, permits: Arc::new(Semaphore::new(permits)), service: Arc::clone(service) }
     }
 }
 
@@ -57,7 +58,13 @@ impl Listener for Patient {
         loop {
             let (socket, address) = Listener::accept(&mut self.listener).await;
             match Arc::clone(&self.permits).try_acquire_owned() {
-                Ok(permit) => return (Connection::new(socket, permit, &self.limits), address),
+                Ok(permit) => {
+                    let socket = match &self.service.door.tls {
+                        Some(tls) => Wire::sealed(socket, &tls.now().acceptor),
+                        None => Wire::Plain(socket),
+                    };
+                    return (Connection::new(socket, address, permit, &self.service.limits), address);
+                }
                 Err(_) => debug!("too many connections, one closed"),
             }
         }
@@ -68,10 +75,13 @@ impl Listener for Patient {
     }
 }
 
-/// Whether a connection's client has been heard out: set while its request is answered.
-#[derive(Clone, Default)]
+/// What is known of a connection's client.
+#[derive(Clone)]
 pub(super) struct Phase {
+    /// It has been heard out: set while its request is answered.
     is_answering: Arc<AtomicBool>,
+    /// Where it is.
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl Connected<IncomingStream<'_, Patient>> for Phase {
@@ -82,7 +92,7 @@ impl Connected<IncomingStream<'_, Patient>> for Phase {
 
 /// A socket that fails when what it waits for takes too long.
 pub(super) struct Connection {
-    socket: TcpStream,
+    socket: Wire,
     phase: Phase,
     /// When it fails; none while nothing is waited for.
     due: Option<Pin<Box<Sleep>>>,
@@ -94,10 +104,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(socket: TcpStream, permit: OwnedSemaphorePermit, limits: &Limits) -> Self {
+    fn new(socket: Wire, address: SocketAddr, permit: OwnedSemaphorePermit, limits: &Limits) -> Self {
         let (request, idle) = (limits.message_timeout, limits.idle_timeout);
         let due = Some(Box::pin(tokio::time::sleep(request)));
-        Self { socket, phase: Phase::default(), due, has_begun: true, request, idle, _permit: permit }
+        let phase = Phase { is_answering: Arc::default(), peer: Some(address.ip()) };
+        Self { socket, phase, due, has_begun: true, request, idle, _permit: permit }
     }
 
     /// Waits for something from now on, unless it does already.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -40,11 +39,7 @@ struct Question {
     timeout: Option<Duration>,
 }
 
-pub(super) async fn post(
-    State(site): State<Site>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+pub(super) async fn post(site: Site, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
     let Some(format) = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok())) else {
         let error = SqlError::new("not_acceptable", "no such format")
             .hint("Accept application/json, text/csv or application/vnd.apache.arrow.stream.");

@@ -8,13 +8,13 @@ use bytes::BytesMut;
 use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse, ReadyForQuery};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::frame::{self, Framed, Request};
 use super::session::Session;
+use crate::door::Wire;
 use crate::reader::SqlError;
 use crate::service::{Protocol, Service, guarded};
 
@@ -59,7 +59,7 @@ impl Failure {
 
 /// A client that has logged in.
 pub(super) struct Connection {
-    socket: TcpStream,
+    socket: Wire,
     input: BytesMut,
     pub(super) out: BytesMut,
     pub(super) service: Arc<Service>,
@@ -85,7 +85,7 @@ struct Run {
 
 impl Connection {
     pub(super) fn new(
-        socket: TcpStream,
+        socket: Wire,
         input: BytesMut,
         service: Arc<Service>,
         session: Session,
@@ -123,6 +123,7 @@ impl Connection {
         self.send(&Reply::ErrorResponse(ErrorResponse::new(error_fields("FATAL", &error, 0))));
         let farewell = async {
             self.socket.write_all(&self.out).await?;
+            self.socket.flush().await?;
             self.socket.shutdown().await
         };
         if !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
@@ -299,21 +300,30 @@ impl Connection {
 
     /// Sends what waits. A running statement can be cancelled here too, with part of its replies sent.
     pub(super) async fn flush(&mut self) -> Result<(), Failure> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
         let deadline = self.run.as_ref().and_then(|run| run.deadline);
         let running = self.run.is_some();
-        while !self.out.is_empty() {
-            tokio::select! {
-                biased;
-                Ok(()) = self.cancel.changed(), if running => return Err(cancelled()),
-                () = until(deadline) => return Err(timed_out()),
-                _ = self.stop.wait_for(|stop| *stop) => return Err(stopping()),
-                written = self.socket.write_buf(&mut self.out) => if !matches!(written, Ok(written) if written > 0) {
-                    return Err(Failure::Gone);
-                },
-            }
+        tokio::select! {
+            biased;
+            Ok(()) = self.cancel.changed(), if running => Err(cancelled()),
+            () = until(deadline) => Err(timed_out()),
+            _ = self.stop.wait_for(|stop| *stop) => Err(stopping()),
+            sent = send_out(&mut self.socket, &mut self.out) => sent.map_err(|_| Failure::Gone),
         }
-        Ok(())
     }
+}
+
+/// Sends all of `out`; what was sent is gone from it also when this is given up. TLS holds back what it was given until it is
+/// flushed.
+async fn send_out(socket: &mut Wire, out: &mut BytesMut) -> std::io::Result<()> {
+    while !out.is_empty() {
+        if socket.write_buf(out).await? == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+    }
+    socket.flush().await
 }
 
 /// Ready at the deadline; never, if there is none.

@@ -9,6 +9,7 @@ mod copy;
 mod cursor;
 mod extended;
 mod frame;
+mod login;
 pub(crate) mod parameter;
 mod session;
 mod settings;
@@ -18,6 +19,7 @@ mod statement;
 mod types;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +36,7 @@ const LOGINS_WAITING: usize = 256;
 /// Serves the Postgres wire until `shutdown` is ready, then gives clients [`crate::Limits::shutdown_grace`] to hear of it.
 pub async fn serve_pg(listener: TcpListener, service: Arc<Service>, shutdown: impl Future<Output = ()> + Send) {
     let (stop, stopped) = watch::channel(false);
+    let listens_on = listener.local_addr().ok().map(|address| address.ip());
     let mut clients = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
@@ -42,7 +45,7 @@ pub async fn serve_pg(listener: TcpListener, service: Arc<Service>, shutdown: im
             Some(ended) = clients.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) if clients.len() < service.limits.connections + LOGINS_WAITING => {
-                    clients.spawn(accept(socket, Arc::clone(&service), stopped.clone()));
+                    clients.spawn(accept(socket, listens_on, Arc::clone(&service), stopped.clone()));
                 }
                 Ok(_) => debug!("too many sockets, one closed before its login"),
                 // Out of descriptors: those that end free some.
@@ -62,12 +65,11 @@ pub async fn serve_pg(listener: TcpListener, service: Arc<Service>, shutdown: im
 }
 
 /// A client, from its first byte to its last.
-async fn accept(socket: TcpStream, service: Arc<Service>, stop: watch::Receiver<bool>) {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%error, "client left at once");
-        return;
+async fn accept(socket: TcpStream, listener: Option<IpAddr>, service: Arc<Service>, stop: watch::Receiver<bool>) {
+    match socket.set_nodelay(true).and_then(|()| startup::Peer::new(&socket, listener)) {
+        Ok(peer) => startup::greet(socket, peer, service, stop).await,
+        Err(error) => debug!(%error, "client left at once"),
     }
-    startup::greet(socket, service, stop).await;
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

@@ -11,9 +11,32 @@ use tokio_postgres::{Client, Error, NoTls, Row, SimpleQueryMessage};
 
 use super::Outcome;
 
-pub(super) async fn run(address: SocketAddr, body: &str) -> Outcome {
-    let config = format!("host={} port={} user=ann dbname=shop", address.ip(), address.port());
-    let (mut client, connection) = tokio_postgres::connect(&config, NoTls).await.map_err(|e| e.to_string())?;
+/// A client's login: `user=` and `password=` among the words.
+pub(super) fn config(address: SocketAddr, words: &[&str]) -> String {
+    let word = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let password = word("password").map(|password| format!(" password={password}")).unwrap_or_default();
+    let user = word("user").unwrap_or("ann");
+    format!("host={} port={} user={user} dbname=shop{password}", address.ip(), address.port())
+}
+
+/// A client that stays, for `hold` and `held`.
+pub(super) async fn open(address: SocketAddr, words: &[&str]) -> Result<Client, String> {
+    let (client, connection) =
+        tokio_postgres::connect(&config(address, words), NoTls).await.map_err(|error| failed(&error))?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// What it hears.
+pub(super) async fn ask(client: &Client, sql: &str) -> String {
+    simple(client, sql).await.unwrap_or_else(|error| failed(&error))
+}
+
+pub(super) async fn run(address: SocketAddr, words: &[&str], body: &str) -> Outcome {
+    let (mut client, connection) = match tokio_postgres::connect(&config(address, words), NoTls).await {
+        Ok(connected) => connected,
+        Err(error) => return Ok(failed(&error)),
+    };
     let driver = tokio::spawn(connection);
     let mut out = String::new();
     for line in body.lines() {

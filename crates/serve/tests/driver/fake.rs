@@ -137,6 +137,9 @@ impl Reader for Fake {
         if sql == "select context" {
             return Ok(one_row(context));
         }
+        if sql == "select role" {
+            return Ok(role(context));
+        }
         let script = self.find(sql)?;
         assert!(!script.panic, "a panic that a case asked for");
         if script.echo {
@@ -224,5 +227,11 @@ fn one_row(context: &QueryContext) -> Answer {
     let pid = context.pid.to_string();
     let cells = [&context.user, &context.database, &pid, &context.search_path.join(","), &at];
     let batch = table::batch(&schema, &[cells.map(String::clone).to_vec()]).unwrap();
+    Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP }
+}
+
+fn role(context: &QueryContext) -> Answer {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("role", DataType::Utf8, true)]));
+    let batch = table::batch(&schema, &[vec![format!("{:?}", context.role)]]).unwrap();
     Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP }
 }

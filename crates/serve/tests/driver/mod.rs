@@ -8,7 +8,11 @@
 //! receive a until=Z              frames of what was sent with `until=none`
 //! hang                           waits until a statement that never ends runs;  `dropped` until it is given up
 //! cancel a                       a cancel request with the key of `a`;  `forge a` with a wrong one
-//! client                         statements through tokio-postgres, see `client`
+//! users ann=secret bob=…:reader  from now on these log in, by password and perhaps role; nobody: none
+//! tls first                      before anything else: TLS by a certificate of `tests/tls`;  `renew second` puts another in place
+//! happened                       what was told of logins since the last time
+//! hold a user=ann password=…     a client that stays;  `held a` one statement of it
+//! client user=… password=…       statements through tokio-postgres, see `client`
 //! psql -A -t                     a script through psql
 //! http POST /sql                 lines `> Name: value` are headers, the others the body; of HTML its `main` is printed
 //! http GET / headers             all headers that say what a browser may do, not the body
@@ -30,13 +34,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serve::metrics::{Histogram, Kind, Metric, Value};
-use serve::{Dashboard, Filter, Health, Limits, Service, Site, Tile, TileKind};
+use serve::{Dashboard, Door, Filter, Health, Limits, Service, Site, Tile, TileKind, User, Users, Verifier};
 use testkit::{Block, Driver};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -60,6 +64,13 @@ pub(crate) struct Case {
     clients: BTreeMap<String, Client>,
     dashboards: Vec<Dashboard>,
     stream: Option<TcpStream>,
+    users: Users,
+    certificate: Option<tempfile::TempDir>,
+    door: Option<Arc<Door>>,
+    happened: Arc<Mutex<Vec<String>>>,
+    held: BTreeMap<String, tokio_postgres::Client>,
+    /// The cookie that was set last, `$COOKIE` in headers.
+    cookie: String,
 }
 
 struct Servers {
@@ -80,6 +91,12 @@ impl Case {
             clients: BTreeMap::new(),
             dashboards: Vec::new(),
             stream: None,
+            users: Users::new("a secret of the tests".to_owned()),
+            certificate: None,
+            door: None,
+            happened: Arc::default(),
+            held: BTreeMap::new(),
+            cookie: String::new(),
         }
     }
 }
@@ -126,7 +143,16 @@ impl Case {
             }
             "cancel" => self.cancel(first, 0).await,
             "forge" => self.cancel(first, 1).await,
-            "client" => client::run(self.servers().await?.pg, &block.body).await,
+            "client" => client::run(self.servers().await?.pg, &words, &block.body).await,
+            "users" => self.users(&words),
+            "tls" | "renew" => self.certify(first),
+            "happened" => Ok(std::mem::take(&mut *self.happened.lock().unwrap()).join("\n")),
+            "hold" => {
+                let client = client::open(self.servers().await?.pg, &words).await?;
+                self.held.insert(first.to_owned(), client);
+                Ok(String::new())
+            }
+            "held" => Ok(client::ask(self.held.get(first).ok_or("nobody is held")?, &block.body).await),
             "psql" => self.psql(&words, &block.body).await,
             "http" => self.http(&words, &block.body).await,
             "dashboard" => self.dashboard(first, &block.body),
@@ -196,9 +222,53 @@ impl Case {
         if self.servers.is_none() {
             let pg = serve::bind("127.0.0.1:0", true).await.map_err(|e| e.to_string())?;
             let http = serve::bind("localhost:0", true).await.map_err(|e| e.to_string())?;
-            self.servers = Some(start(pg, http, &self.fake, &self.limits, &self.dashboards));
+            let tls = self
+                .certificate
+                .as_ref()
+                .map(|folder| serve::Tls::by_files(folder.path().join("now.crt"), folder.path().join("now.key")));
+            let happened = Arc::clone(&self.happened);
+            let witness = move |event: &serve::Event<'_>| {
+                let line = format!("{}: {} by {}", event.what.word(), event.user, event.by);
+                happened.lock().unwrap().push(line);
+            };
+            let door = Door::new(self.users.clone(), tls.transpose().map_err(|e| e.to_string())?);
+            let door = Arc::new(door.with_witness(Arc::new(witness)));
+            self.door = Some(Arc::clone(&door));
+            self.servers = Some(start(pg, http, &self.fake, &self.limits, &self.dashboards, door));
         }
         self.servers.as_ref().ok_or_else(|| "no servers".to_owned())
+    }
+
+    fn users(&mut self, words: &[&str]) -> Outcome {
+        let mut users = Users::new(self.users.secret().to_owned());
+        for word in words {
+            let (name, rest) = word.split_once('=').ok_or("NAME=PASSWORD[:ROLE]")?;
+            let (password, role) = rest.split_once(':').unwrap_or((rest, "owner"));
+            // Who stays as they were keep their verifier.
+            let known = self.users.get(name).filter(|user| user.role == role && user.verifier.admits(password));
+            let made = || User { verifier: Verifier::of(password), role: role.to_owned() };
+            users.insert(name.to_owned(), known.cloned().unwrap_or_else(made));
+        }
+        self.users = users.clone();
+        if let Some(door) = &self.door {
+            door.set_users(users);
+        }
+        Ok(String::new())
+    }
+
+    fn certify(&mut self, name: &str) -> Outcome {
+        let folder = match self.certificate.take() {
+            Some(folder) => folder,
+            None => tempfile::tempdir().map_err(|e| e.to_string())?,
+        };
+        for end in ["crt", "key"] {
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/tls/{name}.{end}"));
+            let half = folder.path().join("half");
+            std::fs::copy(&from, &half).map_err(|e| format!("{}: {e}", from.display()))?;
+            std::fs::rename(half, folder.path().join(format!("now.{end}"))).map_err(|e| e.to_string())?;
+        }
+        self.certificate = Some(folder);
+        Ok(String::new())
     }
 
     async fn connect(&mut self, name: &str, parameters: &[&str]) -> Outcome {
@@ -224,7 +294,12 @@ impl Case {
 
     async fn psql(&mut self, words: &[&str], script: &str) -> Outcome {
         let address = self.servers().await?.pg;
-        let url = format!("host={} port={} user=ann dbname=shop", address.ip(), address.port());
+        let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls");
+        let mut url = format!("host={} port={} dbname=shop", address.ip(), address.port());
+        let (login, words): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.contains('='));
+        for word in ["user=ann"].iter().chain(&login) {
+            let _ = write!(url, " {}", word.replace("$TLS", tls));
+        }
         let mut command = tokio::process::Command::new("psql");
         command.args(["-X", "-d", &url]).args(words).env("PGCLIENTENCODING", "UTF8").env("LC_ALL", "C.UTF-8");
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
@@ -234,7 +309,8 @@ impl Case {
         drop(stdin);
         let output = child.wait_with_output().await.map_err(|e| e.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(format!("{}{}", text(&output.stdout), text(&output.stderr)))
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        Ok(said.replace(&format!("port {}", address.port()), "port PORT"))
     }
 
     async fn http(&mut self, words: &[&str], body: &str) -> Outcome {
@@ -261,10 +337,17 @@ impl Case {
         }
         let content = content.join("\n");
         let _ = write!(request, "Content-Length: {}\r\n\r\n{content}", content.len());
-        let mut socket = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
-        socket.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-        let mut reply = Vec::new();
-        socket.read_to_end(&mut reply).await.map_err(|e| e.to_string())?;
+        let request = request.replace("$COOKIE", &self.cookie);
+        let socket = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        let reply = match &self.certificate {
+            None => exchange(socket, &request).await,
+            Some(folder) => exchange(sealed(socket, &folder.path().join("now.crt")).await?, &request).await,
+        };
+        let mut reply = reply.map_err(|e| e.to_string())?;
+        if let Some(word) = cookie_of(&reply).filter(|word| !word.is_empty()) {
+            reply = String::from_utf8_lossy(&reply).replace(&word, "COOKIE").into_bytes();
+            self.cookie = word;
+        }
         Ok(if headers { printed_headers(&reply) } else { printed_reply(&reply, address) })
     }
 
@@ -332,11 +415,52 @@ impl Case {
     }
 }
 
+/// Sends a request and reads to the end. TLS that is cut off without a farewell has ended too: the connection was to close.
+async fn exchange(mut socket: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> std::io::Result<Vec<u8>> {
+    socket.write_all(request.as_bytes()).await?;
+    socket.flush().await?;
+    let mut reply = Vec::new();
+    match socket.read_to_end(&mut reply).await {
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(error),
+        _ => Ok(reply),
+    }
+}
+
+/// The socket under TLS that trusts this certificate alone.
+async fn sealed(socket: TcpStream, cert: &Path) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+    let mut roots = RootCertStore::empty();
+    let pem = std::fs::read(cert).map_err(|e| e.to_string())?;
+    roots.add(CertificateDer::from_pem_slice(&pem).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").map_err(|e| e.to_string())?;
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.map_err(|e| e.to_string())
+}
+
+/// The value of a cookie that a reply sets.
+fn cookie_of(reply: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(reply).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("set-cookie: "))?;
+    line.split_once('=').and_then(|(_, rest)| rest.split_once(';')).map(|(word, _)| word.to_owned())
+}
+
 fn until<'a>(words: &[&'a str]) -> Option<&'a str> {
     words.iter().find_map(|word| word.strip_prefix("until="))
 }
 
-fn start(pg: TcpListener, http: TcpListener, fake: &Arc<Fake>, limits: &Limits, dashboards: &[Dashboard]) -> Servers {
+fn start(
+    pg: TcpListener,
+    http: TcpListener,
+    fake: &Arc<Fake>,
+    limits: &Limits,
+    dashboards: &[Dashboard],
+    door: Arc<Door>,
+) -> Servers {
     let (stop, stopped) = watch::channel(false);
     let addresses = (pg.local_addr().unwrap(), http.local_addr().unwrap());
     let site = Site {
@@ -345,7 +469,7 @@ fn start(pg: TcpListener, http: TcpListener, fake: &Arc<Fake>, limits: &Limits, 
         schema: "public".to_owned(),
         pg: "127.0.0.1:5433".to_owned(),
     };
-    let service = Service::with_dashboards(Arc::<Fake>::clone(fake), limits.clone(), site, dashboards.to_vec());
+    let service = Service::behind(door, Arc::<Fake>::clone(fake), limits.clone(), site, dashboards.to_vec());
     let wait = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };

@@ -7,6 +7,7 @@
 //! parse s1 int4,0 : select $1, $2        types by name, 0 leaves it to the server
 //! bind p1 s1 | 5 | NULL | hex:00000005 => binary     values in text or binary; format of the results
 //! describe s s1      describe p p1       execute p1 100      close s s1     close p p1
+//! sasl SCRAM-SHA-256 n,,n=,r=abc         begins a login      proof c=biws,r=abc,p=AAAA     ends it
 //! sync    flush    terminate    raw 51000000    eof
 //! ```
 
@@ -36,7 +37,7 @@ impl Client {
     pub(super) async fn login(&mut self, parameters: &[&str]) -> Outcome {
         let mut version = 196_608_i32;
         let mut body = Vec::new();
-        let mut user = "ann";
+        let (mut user, mut until) = ("ann", "Z");
         for parameter in parameters {
             let (name, value) = parameter.split_once('=').ok_or("parameters are name=value")?;
             match name {
@@ -45,6 +46,7 @@ impl Client {
                     version = (major.parse::<i32>().unwrap() << 16) + minor.parse::<i32>().unwrap();
                 }
                 "user" => user = value,
+                "until" => until = value,
                 _ => body.extend([name.as_bytes(), b"\0", value.replace('+', " ").as_bytes(), b"\0"].concat()),
             }
         }
@@ -56,7 +58,7 @@ impl Client {
         message.extend(version.to_be_bytes());
         message.extend(body);
         self.socket.write_all(&message).await.map_err(|e| e.to_string())?;
-        self.read_until("Z", 1).await
+        self.read_until(until, 1).await
     }
 
     /// Sends the lines; returns how many of them end in a ReadyForQuery.
@@ -136,6 +138,12 @@ fn message(word: &str, rest: &str) -> Result<Vec<u8>, String> {
             }
             (b'P', body)
         }
+        "sasl" => {
+            let (mechanism, first) = rest.split_once(' ').ok_or("sasl MECHANISM MESSAGE")?;
+            let length = i32::try_from(first.len()).unwrap().to_be_bytes();
+            (b'p', [cstring(mechanism), length.to_vec(), first.as_bytes().to_vec()].concat())
+        }
+        "proof" => (b'p', rest.as_bytes().to_vec()),
         "bind" => (b'B', bind(rest)),
         "describe" => (b'D', [word_at(0).to_uppercase().as_bytes(), &cstring(word_at(1))].concat()),
         "close" => (b'C', [word_at(0).to_uppercase().as_bytes(), &cstring(word_at(1))].concat()),

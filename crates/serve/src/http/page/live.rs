@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -38,7 +38,7 @@ type Compute = Box<dyn Fn() -> BoxFuture<'static, Live> + Send>;
 pub(crate) struct Hub {
     boards: Mutex<BTreeMap<String, Weak<Board>>>,
     streams: Arc<Semaphore>,
-    closed: watch::Sender<bool>,
+    closed: Arc<watch::Sender<bool>>,
 }
 
 impl Default for Hub {
@@ -46,7 +46,7 @@ impl Default for Hub {
         Self {
             boards: Mutex::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-            closed: watch::Sender::new(false),
+            closed: Arc::new(watch::Sender::new(false)),
         }
     }
 }
@@ -64,6 +64,12 @@ impl Drop for Board {
 }
 
 impl Hub {
+    /// Boards for others, within the same bounds.
+    pub(crate) fn beside(&self) -> Self {
+        let (streams, closed) = (Arc::clone(&self.streams), Arc::clone(&self.closed));
+        Self { boards: Mutex::default(), streams, closed }
+    }
+
     /// Ends all streams, so that a shutdown does not wait for viewers.
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
@@ -138,7 +144,7 @@ fn stream(viewer: Viewer) -> impl Stream<Item = Result<Event, Infallible>> {
 }
 
 /// `GET /events/…`: the stream of the page at `/…`.
-pub(super) async fn events(State(site): State<Site>, Path(topic): Path<String>, Query(mut words): Words) -> Response {
+pub(super) async fn events(site: Site, Path(topic): Path<String>, Query(mut words): Words) -> Response {
     let service = site.service;
     // Words that no filter has would make a board of its own out of the same page.
     let dashboard = topic.strip_prefix("dashboards/").unwrap_or_default();

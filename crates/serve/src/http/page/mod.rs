@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Query, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use page::view::{Console, DashboardList, Frame, Home, Rejects, Sources, Trace, TroublePage};
+use page::view::{Console, DashboardList, Frame, Home, Login, Rejects, Sources, Trace, TroublePage};
 use page::{NodeKind, Trouble, asset};
 
 use super::Site;
@@ -94,7 +94,13 @@ fn frame(service: &Service) -> Frame {
         version: service.site.version.clone(),
         state: state.to_owned(),
         message: health.message,
+        asks_passwords: !service.door.users().is_empty(),
     }
+}
+
+/// What a stranger sees.
+pub(super) fn login(status: StatusCode, next: &str, fault: &str) -> Response {
+    (status, document(Login { next: next.to_owned(), fault: fault.to_owned() }.html())).into_response()
 }
 
 /// Rows of a shop are not for a browser's cache.
@@ -112,18 +118,18 @@ pub(super) fn nothing(service: &Service, what: &str) -> Response {
     failed(service, StatusCode::NOT_FOUND, "Not found", trouble)
 }
 
-async fn home(State(site): State<Site>, Query(words): Words) -> Response {
+async fn home(site: Site, Query(words): Words) -> Response {
     let service = &site.service;
     let pick = words.get("node").map(|node| node.trim()).filter(|node| !node.is_empty()).map(str::to_owned);
     let hops = words.get("hops").and_then(|hops| hops.parse().ok()).unwrap_or(HOPS);
     document(Home { frame: frame(service), graph: read::graph(service).await, pick, hops }.html())
 }
 
-async fn model(State(site): State<Site>, Path((schema, name)): Path<(String, String)>) -> Response {
+async fn model(site: Site, Path((schema, name)): Path<(String, String)>) -> Response {
     node(&site.service, NodeKind::Model, &schema, &name).await
 }
 
-async fn table(State(site): State<Site>, Path((schema, name)): Path<(String, String)>) -> Response {
+async fn table(site: Site, Path((schema, name)): Path<(String, String)>) -> Response {
     node(&site.service, NodeKind::Table, &schema, &name).await
 }
 
@@ -135,24 +141,24 @@ async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str) 
     }
 }
 
-async fn sources(State(site): State<Site>) -> Response {
+async fn sources(site: Site) -> Response {
     let service = &site.service;
     document(Sources { frame: frame(service), sources: read::sources(service).await }.html())
 }
 
-async fn rejects(State(site): State<Site>, Query(words): Words) -> Response {
+async fn rejects(site: Site, Query(words): Words) -> Response {
     let service = &site.service;
     let node = words.get("node").map(|node| node.trim().to_owned()).unwrap_or_default();
     let (counts, rejects) = read::rejects(service, &node).await;
     document(Rejects { frame: frame(service), node, counts, rejects }.html())
 }
 
-async fn dashboards(State(site): State<Site>) -> Response {
+async fn dashboards(site: Site) -> Response {
     let service = &site.service;
     document(DashboardList { frame: frame(service), dashboards: service.dashboards.clone() }.html())
 }
 
-async fn one_dashboard(State(site): State<Site>, Path(name): Path<String>, Query(words): Words) -> Response {
+async fn one_dashboard(site: Site, Path(name): Path<String>, Query(words): Words) -> Response {
     let service = &site.service;
     match service.dashboards.iter().find(|dashboard| dashboard.name == name) {
         Some(found) => document(dashboard::page(service, found, &words).await.html()),
@@ -160,14 +166,14 @@ async fn one_dashboard(State(site): State<Site>, Path(name): Path<String>, Query
     }
 }
 
-async fn console(State(site): State<Site>, Query(words): Words) -> Response {
+async fn console(site: Site, Query(words): Words) -> Response {
     let service = &site.service;
     let sql = words.get("sql").cloned().unwrap_or_default();
     let names = read::names(service).await;
     document(Console { frame: frame(service), sql, rows_max: CONSOLE_ROWS, names }.html())
 }
 
-async fn trace(State(site): State<Site>, Query(words): Words) -> Response {
+async fn trace(site: Site, Query(words): Words) -> Response {
     let service = &site.service;
     let query = words.get("q").map(|word| word.trim().to_owned()).unwrap_or_default();
     let (steps, cut) = match read::trace(service, &query).await {
@@ -177,13 +183,13 @@ async fn trace(State(site): State<Site>, Query(words): Words) -> Response {
     document(Trace { frame: frame(service), query, steps, cut }.html())
 }
 
-async fn system(State(site): State<Site>) -> Response {
+async fn system(site: Site) -> Response {
     document(read::system(&site.service).await.html())
 }
 
 /// A file of the page; its name changes with its content, so a browser may keep it.
-async fn file(State(site): State<Site>, Path(path): Path<String>, headers: HeaderMap) -> Response {
-    let Some(asset) = asset::find(&path) else { return super::not_found(State(site), headers).await };
+async fn file(site: Site, Path(path): Path<String>, headers: HeaderMap) -> Response {
+    let Some(asset) = asset::find(&path) else { return super::not_found(site, headers).await };
     let kind = [
         (header::CONTENT_TYPE, asset.content_type),
         (header::CACHE_CONTROL, asset::CACHE_CONTROL),

@@ -1,0 +1,201 @@
+//! Users: a file of the data folder that says who may log in, and the door that is made of it.
+//!
+//! `users.json` has verifiers and no password, is read by its owner alone, and is replaced as a whole. Whoever changes it
+//! holds `users.lock` meanwhile; a running instance is told and reads it anew. What cannot be read is an error and never
+//! nobody: without users a listener on loopback would let everybody in.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use project::{ListenSpec, Profile, TlsSpec};
+use serde::{Deserialize, Serialize};
+use serve::{Door, OPERATOR, Tls, User, Users, Verifier};
+
+use crate::audit::Audit;
+use crate::setup::Setup;
+
+/// Role of those who read all there is.
+pub const OWNER: &str = "owner";
+/// Users at most: all of them are in memory, and at hand for each login.
+const USERS_MAX: usize = 1_000;
+/// Bytes of a name, as in PostgreSQL.
+const NAME_BYTES_MAX: usize = 63;
+/// Version of the file's form.
+const VERSION: u32 = 1;
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: u32,
+    /// What salts are made of for names that nobody has.
+    secret: String,
+    users: BTreeMap<String, Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    verifier: String,
+    role: String,
+}
+
+fn path(data: &Path) -> PathBuf {
+    data.join("users.json")
+}
+
+/// The users of a data folder; none where it has no file of them.
+///
+/// Errors: the file is there and cannot be read.
+pub fn read(data: &Path) -> anyhow::Result<Users> {
+    let path = path(data);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Users::new(serve::random_secret())),
+        Err(error) => return Err(error).with_context(|| format!("cannot read the users in {}", path.display())),
+    };
+    users_of(&bytes).with_context(|| {
+        format!(
+            "cannot read the users in {}\nHint: Put the file back as it was; without it (moved away) there are no users, and \
+             `tidemill users add NAME` begins anew.",
+            path.display()
+        )
+    })
+}
+
+fn users_of(bytes: &[u8]) -> anyhow::Result<Users> {
+    let document: Document = serde_json::from_slice(bytes)?;
+    if document.version != VERSION {
+        bail!("its form has the version {}, and this Tidemill reads {VERSION}", document.version);
+    }
+    let mut users = Users::new(document.secret);
+    for (name, Entry { verifier, role }) in document.users {
+        let verifier = verifier.parse().with_context(|| format!("user \"{name}\""))?;
+        users.insert(name, User { verifier, role });
+    }
+    Ok(users)
+}
+
+/// Changes the users of a data folder; what `change` returns is returned.
+pub fn change<T>(data: &Path, change: impl FnOnce(&mut Users) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(data.join("users.lock"))?;
+    // Free again when the file is closed, however that comes.
+    lock.lock().context("cannot lock the users")?;
+    let mut users = read(data)?;
+    let changed = change(&mut users)?;
+    write(data, &users).with_context(|| format!("cannot write the users in {}", path(data).display()))?;
+    Ok(changed)
+}
+
+fn write(data: &Path, users: &Users) -> anyhow::Result<()> {
+    let entry = |(name, user): (&String, &User)| {
+        (name.clone(), Entry { verifier: user.verifier.to_string(), role: user.role.clone() })
+    };
+    let document =
+        Document { version: VERSION, secret: users.secret().to_owned(), users: users.iter().map(entry).collect() };
+    let half = data.join("users.json.new");
+    match std::fs::remove_file(&half) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+    file.write_all(&serde_json::to_vec_pretty(&document)?)?;
+    file.sync_all()?;
+    std::fs::rename(&half, path(data))?;
+    Ok(File::open(data)?.sync_all()?)
+}
+
+/// Adds a user. Errors: the name cannot be one, or somebody has it.
+pub fn add(users: &mut Users, name: &str, password: &str, role: &str) -> anyhow::Result<()> {
+    let is_fit =
+        !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(|c: char| c == ':' || c.is_control());
+    if !is_fit || name.trim() != name {
+        bail!(
+            "{name:?} cannot be a user's name\nHint: A name has 1 to {NAME_BYTES_MAX} bytes, without colons, control \
+             characters, and blanks at its ends."
+        );
+    }
+    if name == OPERATOR {
+        bail!("{OPERATOR:?} is what the command line of this machine logs in as\nHint: Choose another name.");
+    }
+    if users.get(name).is_some() {
+        bail!("there is a user {name:?} already\nHint: `tidemill users passwd {name}` gives another password.");
+    }
+    if users.iter().count() >= USERS_MAX {
+        bail!("there are {USERS_MAX} users already\nHint: `tidemill users remove NAME` makes room.");
+    }
+    users.insert(name.to_owned(), User { verifier: Verifier::of(password), role: role.to_owned() });
+    Ok(())
+}
+
+/// Gives a user another password.
+pub fn change_password(users: &mut Users, name: &str, password: &str) -> anyhow::Result<()> {
+    let Some(role) = users.get(name).map(|user| user.role.clone()) else { bail!(nobody(users, name)) };
+    users.insert(name.to_owned(), User { verifier: Verifier::of(password), role });
+    Ok(())
+}
+
+/// Takes a user out.
+pub fn remove(users: &mut Users, name: &str) -> anyhow::Result<()> {
+    match users.remove(name) {
+        Some(_) => Ok(()),
+        None => bail!(nobody(users, name)),
+    }
+}
+
+fn nobody(users: &Users, name: &str) -> String {
+    let names: Vec<&str> = users.iter().map(|(name, _)| name.as_str()).collect();
+    let hint = if names.is_empty() { "There are none.".to_owned() } else { format!("One of: {}.", names.join(", ")) };
+    format!("there is no user {name:?}\nHint: {hint}")
+}
+
+/// The door of an instance; `word` is what the command line of this machine says. Its logins are noted in the audit.
+///
+/// Errors: an address that others reach, and nobody to ask for a password; TLS by files that cannot be read.
+pub fn door(setup: &Setup, word: Option<&str>, audit: &Arc<Audit>) -> anyhow::Result<Arc<Door>> {
+    let (profile, users) = (&setup.project.profile, read(&setup.data)?);
+    exposed(profile, &users)?;
+    let tls = match &profile.tls {
+        TlsSpec::Unsaid | TlsSpec::Off => None,
+        TlsSpec::Files { cert, key } => {
+            let tls = Tls::by_files(setup.folder.join(cert), setup.folder.join(key));
+            Some(tls.context("TLS cannot be served\nHint: `tls:` of the profile names two files in PEM.")?)
+        }
+    };
+    let audit = Arc::clone(audit);
+    let door = Door::new(users, tls).with_witness(Arc::new(move |event| audit.login(event)));
+    Ok(Arc::new(match word {
+        Some(word) => door.with_operator(User { verifier: Verifier::of_random(word), role: OWNER.to_owned() }),
+        None => door,
+    }))
+}
+
+/// Errors: a listener that is not on loopback, where nobody would be asked or TLS is not spoken of.
+fn exposed(profile: &Profile, users: &Users) -> anyhow::Result<()> {
+    let is_open = |spec: &ListenSpec| !spec.addr.ip().is_loopback();
+    let Some((key, spec)) = [("pg", profile.pg), ("http", profile.http)].into_iter().find(|(_, spec)| is_open(spec))
+    else {
+        return Ok(());
+    };
+    if users.is_empty() {
+        bail!(
+            "`{key}` listens beyond this machine ({}), and there are no users\n\
+             Hint: `tidemill users add NAME` makes one; or listen on 127.0.0.1.",
+            spec.addr
+        );
+    }
+    if profile.tls == TlsSpec::Unsaid {
+        bail!(
+            "`{key}` listens beyond this machine ({}), and nothing is said of TLS\n\
+             Hint: Add `tls: {{cert: FILE, key: FILE}}` or `tls: off` to the profile.",
+            spec.addr
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! `roles.yml`: who reads what. A role reads what it is granted and nothing else.
+//!
+//! What a condition means is not known here: it is read by whoever answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diagnostic::{Diagnostic, Severity, did_you_mean};
+use crate::files::Files;
+use crate::jinja::YamlJinja;
+use crate::model::{Column, Project};
+use crate::yaml::{self, Node, Reader};
+
+const FILE: &str = "roles.yml";
+/// The role that reads all there is.
+const OWNER: &str = "owner";
+
+/// A role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Role {
+    /// Schemas of which all tables and models are read.
+    pub schemas: BTreeSet<String>,
+    /// Tables and models of which something is read: schema and name. They count before the schemas.
+    pub tables: BTreeMap<(String, String), Grant>,
+    /// Whether columns that are `personal` are read as they are; else they are NULL.
+    pub shows_personal: bool,
+}
+
+/// What is read of a table or model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// These columns; all, if there are none.
+    pub columns: Vec<String>,
+    /// Rows of which this SQL condition holds.
+    pub condition: Option<String>,
+}
+
+/// Reads the file, where there is one. The project has its models and sources already.
+pub(crate) fn read(
+    files: &Files,
+    jinja: &YamlJinja,
+    project: &Project,
+    found: &mut Vec<Diagnostic>,
+) -> BTreeMap<String, Role> {
+    let Some(text) = files.get(FILE) else { return BTreeMap::new() };
+    let mut node = match yaml::parse(FILE, text) {
+        Ok(node) => node,
+        Err(error) => {
+            found.push(error);
+            return BTreeMap::new();
+        }
+    };
+    jinja.render(&mut node, FILE, &[], found);
+    let mut reader = Reader { file: FILE, found };
+    if !reader.expect_map(&node, "roles.yml") {
+        return BTreeMap::new();
+    }
+    reader.check_keys(&node, "roles.yml", &["roles"], Severity::Error);
+    let Some(all) = node.get("roles").filter(|all| reader.expect_map(all, "`roles`")) else { return BTreeMap::new() };
+    let known = relations(project);
+    let mut roles = BTreeMap::new();
+    for (name, node) in all.pairs() {
+        if name.text == OWNER {
+            reader.error(node, "the role `owner` reads all there is, and is not declared");
+        } else if reader.expect_map(node, "a role") {
+            roles.insert(name.text.clone(), role(&mut reader, node, &known));
+        }
+    }
+    roles
+}
+
+/// Tables and models that can be granted.
+fn relations(project: &Project) -> BTreeSet<String> {
+    let models = project.models.iter().map(|model| format!("{}.{}", model.schema, model.alias));
+    models.chain(project.sources.iter().map(|table| format!("{}.{}", table.source, table.name))).collect()
+}
+
+fn role(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>) -> Role {
+    reader.check_keys(node, "a role", &["grants", "personal"], Severity::Error);
+    let shows_personal = match reader.text(node, "personal").as_deref() {
+        None | Some("masked") => false,
+        Some("shown") => true,
+        Some(other) => {
+            reader.error(node, format!("`personal` should be `masked` or `shown`, not `{other}`"));
+            false
+        }
+    };
+    let mut role = Role { shows_personal, ..Role::default() };
+    for item in reader.items(node, "grants") {
+        if reader.expect_map(item, "a grant") {
+            grant(reader, item, known, &mut role);
+        }
+    }
+    role
+}
+
+fn grant(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>, role: &mut Role) {
+    reader.check_keys(node, "a grant", &["schema", "table", "columns", "where"], Severity::Error);
+    let (schema, table) = (reader.text(node, "schema"), reader.text(node, "table"));
+    let columns = reader.texts(node, "columns");
+    let condition = reader.text(node, "where");
+    match (schema, table) {
+        (Some(schema), None) if columns.is_empty() && condition.is_none() => _ = role.schemas.insert(schema),
+        (None, Some(table)) => {
+            let Some((schema, name)) = table.split_once('.').filter(|_| known.contains(&table)) else {
+                let hint = did_you_mean(&table, known.iter().map(String::as_str));
+                // It grants nothing, which stops nobody else.
+                let message = format!("there is no table or model `{table}` that could be granted");
+                let hint = hint.unwrap_or_else(|| "Name it with its schema: `schema.name`.".to_owned());
+                reader.found.push(Diagnostic::warning(node.place(FILE), message).hint(hint));
+                return;
+            };
+            let grant = Grant { columns, condition };
+            if role.tables.insert((schema.to_owned(), name.to_owned()), grant).is_some() {
+                reader.error(node, format!("`{table}` is granted twice to this role"));
+            }
+        }
+        _ => {
+            let error = reader.error(node, "a grant is of a whole `schema`, or of a `table`");
+            error.hint = Some("`columns` and `where` go with a `table`.".to_owned());
+        }
+    }
+}
+
+impl Project {
+    /// Columns of tables and models that their YAML calls personal (`meta: {personal: true}`), by schema and name.
+    pub fn personal(&self) -> BTreeMap<(String, String), BTreeSet<String>> {
+        let models = self.models.iter().map(|model| (&model.schema, &model.alias, &model.columns));
+        let tables = self.sources.iter().map(|table| (&table.source, &table.name, &table.columns));
+        let mut personal: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        for (schema, name, columns) in models.chain(tables) {
+            for column in columns.iter().filter(|column| is_personal(column)) {
+                let known = personal.entry((schema.clone(), name.clone())).or_default();
+                known.insert(column.name.clone());
+            }
+        }
+        personal
+    }
+}
+
+fn is_personal(column: &Column) -> bool {
+    match column.meta.get("personal") {
+        None | Some(serde_json::Value::Bool(false) | serde_json::Value::Null) => false,
+        // Whatever else stands there: what is doubtful is hidden.
+        Some(_) => true,
+    }
+}
