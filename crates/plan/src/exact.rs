@@ -104,11 +104,16 @@ impl Exact {
         Ok(match (argument, self.answer) {
             (DataType::Float64, answer) => Some(Kind::Floats(Floats(answer))),
             (DataType::Int32, Answer::Sum) => Some(Kind::Integers(Integers)),
+            // DataFusion's wraps around where the sum has no room.
+            (DataType::Decimal128(..) | DataType::Decimal256(..), Answer::Sum) => {
+                let output = self.return_type(std::slice::from_ref(argument))?;
+                Some(Kind::Decimals(Decimals { argument: argument.clone(), output, answer: Answer::Sum, digits: 0 }))
+            }
             (DataType::Decimal128(..) | DataType::Decimal256(..), Answer::Average) => {
                 let output = self.return_type(std::slice::from_ref(argument))?;
                 let digits = scale(&output).zip(scale(argument)).and_then(|(of, from)| u32::try_from(of - from).ok());
                 let digits = digits.ok_or_else(|| internal_datafusion_err!("{output} has no room for the average"))?;
-                Some(Kind::Decimals(Decimals { argument: argument.clone(), output, digits }))
+                Some(Kind::Decimals(Decimals { argument: argument.clone(), output, answer: Answer::Average, digits }))
             }
             _ => None,
         })
@@ -375,11 +380,12 @@ fn no_bigint() -> datafusion_common::DataFusionError {
     exec_datafusion_err!("bigint out of range: a sum of integers")
 }
 
-/// Averages of decimals: their sum has room for every number of rows, and is divided once.
+/// Sums and averages of decimals: the sum has room for every number of rows, and is divided once.
 #[derive(Debug, Clone)]
 struct Decimals {
     argument: DataType,
     output: DataType,
+    answer: Answer,
     /// Digits by which an average's scale exceeds its argument's.
     digits: u32,
 }
@@ -434,7 +440,9 @@ impl Exactly for Decimals {
             return internal_err!("{} is no decimal", self.output);
         };
         let answers = totals.map(|(sum, count)| {
-            let known = (count > 0).then(|| average(*sum, i256::from_i128(count.into()), self.digits, precision));
+            // A sum is the average of one.
+            let parts = if self.answer == Answer::Sum { 1 } else { count };
+            let known = (count > 0).then(|| average(*sum, i256::from_i128(parts.into()), self.digits, precision));
             known.map(|answer| answer.ok_or_else(too_large)).transpose()
         });
         if let DataType::Decimal256(..) = self.output {
@@ -469,7 +477,7 @@ impl Exactly for Decimals {
 }
 
 fn too_large() -> datafusion_common::DataFusionError {
-    exec_datafusion_err!("numeric field overflow: an average has more digits than its type has room for")
+    exec_datafusion_err!("numeric field overflow: a sum or an average has more digits than its type has room for")
 }
 
 /// One group.

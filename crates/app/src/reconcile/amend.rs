@@ -103,6 +103,8 @@ pub async fn look(source: &Arc<dyn Source>, ours: &Ours, condition: &str) -> any
     let read = whole.read(&followed, &part, WholePace::default(), &mut |row| found.theirs(row)).await;
     whole.close().await;
     let read = read.map_err(failed)?;
+    // A row that cannot be read is there all the same, and which one it is is not known here.
+    let here = here.filter(|_| read.unreadable == 0);
     if let Some(here) = &here {
         found.ours(here)?;
     }
@@ -225,6 +227,9 @@ impl Amendment {
                 }
             }
             Between::Trouble(_, reason) => trouble = Some(reason),
+            Between::Unreadable => {
+                trouble = Some("a row that cannot be read came meanwhile: ask for it once more".to_owned());
+            }
         })
         .await?;
         match trouble {

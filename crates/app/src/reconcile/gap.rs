@@ -57,6 +57,8 @@ pub(super) enum Between<'a> {
     Row(TableId, &'a [u8], i64),
     /// Something else than rows has happened to a table.
     Trouble(TableId, String),
+    /// A row came that cannot be read: what is kept of it stays.
+    Unreadable,
 }
 
 /// The changes of a log between two places.
@@ -123,7 +125,8 @@ async fn tell_until(
                 anyhow::bail!("the source's log cannot be read: {message}\nHint: Compare once more when it can.")
             }
             SourceEvent::Failed(failure) => return Err(failed(failure)),
-            SourceEvent::State(..) | SourceEvent::Rejected(_) => {}
+            SourceEvent::Rejected(_) => each(Between::Unreadable),
+            SourceEvent::State(..) => {}
         }
     }
 }
@@ -168,6 +171,7 @@ mod tests {
         let mut each = |change: Between<'_>| match change {
             Between::Row(_, row, _) => bytes.extend_from_slice(row),
             Between::Trouble(_, reason) => bytes.extend_from_slice(reason.as_bytes()),
+            Between::Unreadable => {}
         };
         let place = Position("5".to_owned());
         let ended = tell_until(&mut events, &place, |current, target| Ok(current >= target), &mut each).await;

@@ -74,13 +74,15 @@ impl Keeper {
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
             for source in self.due(every_us, &tries) {
-                tries.insert(source.clone(), self.clock.now_us());
                 let mut asked = self.asked.subscribe();
                 tokio::select! {
                     biased;
                     _ = stopped.wait_for(|stop| *stop) => return,
                     _ = asked.changed() => break,
-                    () = self.one(&source, spec.share) => {}
+                    () = self.one(&source, spec.share) => {
+                        // Counted from its end, so that what takes long is not begun again at once.
+                        tries.insert(source, self.clock.now_us());
+                    }
                 }
             }
         }
@@ -101,7 +103,9 @@ impl Keeper {
             let is_time = of.and_then(super::book::OfSource::ended_us).is_none_or(|ended| is_over(ended, every_us));
             (is_left || is_time) && tries.get(*name).is_none_or(|tried| is_over(*tried, AGAIN_US.min(every_us)))
         };
-        facts.sources.keys().filter(is_due).cloned().collect()
+        // Of one that is paused or away nothing is read.
+        let read = facts.sources.iter().filter(|(_, source)| source.is_read()).map(|(name, _)| name);
+        read.filter(is_due).cloned().collect()
     }
 
     async fn one(&self, source: &str, share: u8) {
@@ -110,6 +114,9 @@ impl Keeper {
         let pace = Pace { reading, portion_rows: PORTION_ROWS, progress: &|text| tracing::debug!("{text}") };
         match self.compare(Some(source), &pace, By::Itself, false).await {
             Ok(compared) => {
+                if let Some(table) = compared.iter().find(|compared| compared.equal.is_none()) {
+                    tracing::warn!(table = %table.name(), reason = %table.message, "a table cannot be compared with its source");
+                }
                 for table in compared.iter().filter(|compared| compared.equal == Some(false)) {
                     tracing::warn!(table = %table.name(), found = %table.message, "a table differs from its source");
                 }

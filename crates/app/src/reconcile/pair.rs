@@ -294,6 +294,8 @@ async fn read_pairs<'a>(
                 pairs[i].trouble = Some(reason);
             }
         }
+        // What is kept of such a row is what was kept of it before.
+        Between::Unreadable => {}
     })
     .await?;
     let differing: Vec<(usize, Vec<usize>)> = pairs

@@ -109,7 +109,7 @@ impl Build {
                 Shape::Array => Some(joined(columns.iter().map(|column| column.json(row)), ("[", ", ", "]"))),
                 Shape::Value => columns.first().filter(|column| !column.is_null(row)).map(|column| column.json(row)),
                 Shape::Elements => elements(arrays.first(), columns.first(), row, is_document(0))?,
-                Shape::Pairs => pairs(arrays, row)?,
+                Shape::Pairs => pairs(arrays, row, is_document(1))?,
             };
             let text = match text {
                 Some(text) if self.jsonb => Some(parse(&text)?.written(true)),
@@ -180,7 +180,7 @@ fn joined(parts: impl Iterator<Item = String>, (open, between, close): (&str, &s
 }
 
 fn object(arrays: &[ArrayRef], columns: &[Values], row: usize) -> Result<String> {
-    if columns.len() % 2 != 0 {
+    if !columns.len().is_multiple_of(2) {
         return exec_err!("argument list must have even number of elements");
     }
     let mut parts = Vec::with_capacity(columns.len() / 2);
@@ -206,7 +206,7 @@ fn elements(array: Option<&ArrayRef>, column: Option<&Values>, row: usize, docum
     Ok(Some(joined((0..values.texts.len()).map(|at| values.json(at)), ("[", ", ", "]"))))
 }
 
-fn pairs(arrays: &[ArrayRef], row: usize) -> Result<Option<String>> {
+fn pairs(arrays: &[ArrayRef], row: usize, document: bool) -> Result<Option<String>> {
     let [keys, values] = arrays else { return exec_err!("pairs are made of two arrays") };
     let (Some(keys), Some(values)) = (keys.as_list_opt::<i32>(), values.as_list_opt::<i32>()) else {
         return exec_err!("pairs are made of two arrays");
@@ -214,7 +214,7 @@ fn pairs(arrays: &[ArrayRef], row: usize) -> Result<Option<String>> {
     if keys.is_null(row) || values.is_null(row) {
         return Ok(None);
     }
-    let (keys, values) = (Values::of(&keys.value(row), false)?, Values::of(&values.value(row), false)?);
+    let (keys, values) = (Values::of(&keys.value(row), false)?, Values::of(&values.value(row), document)?);
     let mut parts = Vec::with_capacity(keys.texts.len());
     for at in 0..keys.texts.len().min(values.texts.len()) {
         if keys.is_null(at) {

@@ -626,13 +626,13 @@ pub(crate) fn age(later: i64, earlier: i64) -> Option<IntervalMonthDayNano> {
 fn write_fraction(out: &mut String, micros: i64) {
     if micros != 0 {
         let digits = format!("{micros:06}");
-        let _ = write!(out, ".{}", digits.trim_end_matches('0'));
+        write!(out, ".{}", digits.trim_end_matches('0')).ok();
     }
 }
 
 fn write_time(out: &mut String, micros: i64) {
     let seconds = micros / SECOND;
-    let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60).ok();
     write_fraction(out, micros % SECOND);
 }
 
@@ -682,7 +682,7 @@ pub(crate) fn interval_text(value: IntervalMonthDayNano) -> String {
         let gap = if out.is_empty() { "" } else { " " };
         let sign = if negative && count > 0 { "+" } else { "" };
         let plural = if count == 1 { "" } else { "s" };
-        let _ = write!(out, "{gap}{sign}{count} {unit}{plural}");
+        write!(out, "{gap}{sign}{count} {unit}{plural}").ok();
         negative = count < 0;
     }
     let micros = micros_of(value);
@@ -695,7 +695,7 @@ pub(crate) fn interval_text(value: IntervalMonthDayNano) -> String {
         };
         let size = micros.unsigned_abs();
         let seconds = size / 1_000_000;
-        let _ = write!(out, "{gap}{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        write!(out, "{gap}{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60).ok();
         write_fraction(&mut out, i64::try_from(size % 1_000_000).unwrap_or_default());
     }
     out

@@ -378,6 +378,8 @@ impl<'a> Row<'a> {
         }
         let built = regex::RegexBuilder::new(&translated(pattern))
             .case_insensitive(ignore_case)
+            // A dot is any character in PostgreSQL, the end of a line too.
+            .dot_matches_new_line(true)
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX)
             .build();

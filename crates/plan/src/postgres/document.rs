@@ -276,17 +276,24 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Whether all of another value is found in this one, as `@>` has it.
+    /// Whether all of another value is found in this one, as `@>` has it. An array contains a scalar that is one of its
+    /// elements; further down kinds must be the same.
     pub(crate) fn contains(&self, other: &Node<'_>) -> bool {
         match (&self.value, &other.value) {
+            (Json::Array(own), Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_)) => {
+                own.iter().any(|own| own.is_equal(other))
+            }
+            _ => self.holds(other),
+        }
+    }
+
+    fn holds(&self, other: &Node<'_>) -> bool {
+        match (&self.value, &other.value) {
             (Json::Object(_), Json::Object(wanted)) => {
-                wanted.iter().all(|(key, node)| self.field(key).is_some_and(|own| own.contains(node)))
+                wanted.iter().all(|(key, node)| self.field(key).is_some_and(|own| own.holds(node)))
             }
             (Json::Array(own), Json::Array(wanted)) => {
-                wanted.iter().all(|wanted| own.iter().any(|own| own.contains(wanted)))
-            }
-            (Json::Array(own), _) if !matches!(other.value, Json::Object(_)) => {
-                own.iter().any(|own| own.is_equal(other))
+                wanted.iter().all(|wanted| own.iter().any(|own| own.holds(wanted)))
             }
             _ => self.is_equal(other),
         }
@@ -295,8 +302,7 @@ impl<'a> Node<'a> {
     fn is_equal(&self, other: &Node<'_>) -> bool {
         match (&self.value, &other.value) {
             (Json::Number(a), Json::Number(b)) => {
-                let plain = |digits: &str| number_text(digits).parse::<f64>().ok();
-                number_text(a) == number_text(b) || plain(a).is_some_and(|a| Some(a) == plain(b))
+                number_text(a) == number_text(b) || significant(a).is_some_and(|a| Some(a) == significant(b))
             }
             _ => self.written(true) == other.written(true),
         }
@@ -375,12 +381,24 @@ pub(crate) fn quoted(text: &str, out: &mut String) {
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
             c if c < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+                write!(out, "\\u{:04x}", u32::from(c)).ok();
             }
             c => out.push(c),
         }
     }
     out.push('"');
+}
+
+/// The sign of a number, its digits without zeros at either end, and the power of ten that they stand at: equal for equal
+/// numbers, of any number of digits.
+fn significant(number: &str) -> Option<(bool, String, i64)> {
+    let (negative, digits, scale) = super::forms::digits(number)?;
+    let kept = digits.trim_end_matches('0');
+    if kept.is_empty() {
+        return Some((false, String::new(), 0));
+    }
+    let cut = i64::try_from(digits.len() - kept.len()).ok()?;
+    Some((negative, kept.to_owned(), scale.checked_sub(cut)?))
 }
 
 #[cfg(test)]

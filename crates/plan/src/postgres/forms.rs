@@ -63,7 +63,7 @@ fn formed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         && is_text(cast.field.data_type())
         && cast.expr.get_type(schema).is_ok_and(|from| writes(&from))
     {
-        return Ok(Transformed::yes(called(ToText::new(), cast.expr.as_ref().clone())));
+        return Ok(Transformed::yes(called(ToText::udf(), cast.expr.as_ref().clone())));
     }
     let Expr::Cast(cast) = &expr else { return Ok(Transformed::no(expr)) };
     let Ok((_, from)) = cast.expr.to_field(schema) else { return Ok(Transformed::no(expr)) };
@@ -81,7 +81,7 @@ fn formed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             _ => None,
         },
         (true, false) if reads(to) => Some(called(FromText::of(to.clone()), inner())),
-        (false, true) if writes(from.data_type()) => Some(called(ToText::new(), inner())),
+        (false, true) if writes(from.data_type()) => Some(called(ToText::udf(), inner())),
         _ => None,
     };
     Ok(made.map_or_else(|| Transformed::no(expr.clone()), Transformed::yes))
@@ -186,7 +186,7 @@ struct ToText {
 }
 
 impl ToText {
-    fn new() -> ScalarUDF {
+    fn udf() -> ScalarUDF {
         ScalarUDF::new_from_impl(Self { signature: Signature::any(1, Volatility::Immutable) })
     }
 }
@@ -240,11 +240,9 @@ fn from_text(texts: &StringArray, to: &DataType) -> Result<ArrayRef> {
         DataType::Int64 => Arc::new(each(texts, |t| integer::<i64>(t, "bigint")).collect::<Result<Int64Array>>()?),
         DataType::UInt64 => Arc::new(each(texts, |t| integer::<u64>(t, "numeric")).collect::<Result<UInt64Array>>()?),
         DataType::Float32 => {
-            Arc::new(each(texts, |t| float(t, "real")).collect::<Result<Vec<Option<f64>>>>().and_then(|values| {
-                #[expect(clippy::cast_possible_truncation, reason = "a text is read to the nearest float")]
-                let narrow = |value: f64| value as f32;
-                Ok(values.into_iter().map(|value| value.map(narrow)).collect::<Float32Array>())
-            })?)
+            #[expect(clippy::cast_possible_truncation, reason = "a text is read to the nearest float")]
+            let narrow = |value: f64| value as f32;
+            Arc::new(each(texts, |t| float(t, "real").map(narrow)).collect::<Result<Float32Array>>()?)
         }
         DataType::Float64 => Arc::new(each(texts, |t| float(t, "double precision")).collect::<Result<Float64Array>>()?),
         DataType::Decimal128(precision, scale) => {
@@ -321,10 +319,10 @@ fn boolean(text: &str) -> Result<bool> {
 
 fn integer<T: std::str::FromStr>(text: &str, name: &str) -> Result<T> {
     let digits = text.trim();
-    if let Ok(value) = digits.strip_prefix('+').unwrap_or(digits).parse() {
+    if let Ok(value) = digits.parse() {
         return Ok(value);
     }
-    let unsigned = digits.trim_start_matches(['+', '-']);
+    let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(digits);
     if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
         return exec_err!("value \"{text}\" is out of range for type {name}");
     }
@@ -400,7 +398,7 @@ pub(crate) fn bytes(text: &str) -> Result<Vec<u8>> {
     let wrong = || exec_err!("invalid input syntax for type bytea");
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return exec_err!("invalid hexadecimal data: odd number of digits");
         }
         let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());

@@ -9,10 +9,11 @@ use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast};
+use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_sql::sqlparser::ast::BinaryOperator as Op;
 
 use super::arithmetic::{self, Operation, QUOTIENT_SCALE, computed, constant, quotient_scale};
+use super::forms::digits;
 use super::types;
 use crate::functions::functions;
 
@@ -92,6 +93,10 @@ fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr 
     let arithmetic = matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo);
     let compares = comparison(op).is_some();
     let wanted = match &beside {
+        // Beside decimals it has its own digits: they are not rounded to those of a column.
+        number if number.is_decimal() && (arithmetic || compares) => {
+            of_its_digits(&literal).unwrap_or_else(|| number.clone())
+        }
         number if number.is_numeric() && (arithmetic || compares) => number.clone(),
         DataType::Boolean if compares || matches!(op, Op::And | Op::Or) => DataType::Boolean,
         // `date + '1 day'` takes an interval, `date - '2024-01-01'` a date.
@@ -105,8 +110,23 @@ fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr 
     cast(literal, wanted)
 }
 
+/// The decimal that has room for what a text literal says; none where that is no number, or has too many digits.
+fn of_its_digits(literal: &Expr) -> Option<DataType> {
+    let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = literal else { return None };
+    let (_, digits, scale) = digits(text)?;
+    // Digits that an exponent moves before the point.
+    let zeros = usize::try_from((-scale).max(0)).ok()?;
+    let scale = u8::try_from(scale.max(0)).ok()?;
+    let precision = u8::try_from(digits.len().checked_add(zeros)?).ok()?.max(scale).max(1);
+    (precision <= arithmetic::DIGITS_MAX).then(|| DataType::Decimal128(precision, scale.cast_signed()))
+}
+
 fn is_float(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Float16 | DataType::Float32 | DataType::Float64)
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn is_interval(data_type: &DataType) -> bool {
@@ -161,6 +181,19 @@ fn of_numbers(raw: &RawBinaryExpr, left: &DataType, right: &DataType) -> Option<
         Op::Multiply if left.is_decimal() || right.is_decimal() => {
             let (left, right) = (arithmetic::as_decimal(left)?, arithmetic::as_decimal(right)?);
             Some(checked(Operation::DecimalTimes(arithmetic::product_scale(&left, &right)?)))
+        }
+        Op::PGRegexMatch | Op::PGRegexIMatch | Op::PGRegexNotMatch | Op::PGRegexNotIMatch
+            if is_text(left) && is_text(right) =>
+        {
+            let (text, pattern) = operands();
+            let matches = match raw.op {
+                Op::PGRegexMatch | Op::PGRegexNotMatch => call("regexp_like", [text, pattern])?,
+                _ => call("regexp_like", [text, pattern, lit("i")])?,
+            };
+            Some(match raw.op {
+                Op::PGRegexMatch | Op::PGRegexIMatch => matches,
+                _ => Expr::Not(Box::new(matches)),
+            })
         }
         Op::PGOverlap => call("array_has_any", [raw.left.clone(), raw.right.clone()]),
         Op::Divide if is_float(left) || is_float(right) => {

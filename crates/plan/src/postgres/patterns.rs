@@ -82,8 +82,8 @@ fn read(text: &str, template: &str) -> Result<i64> {
         let mut chars = rest.chars();
         match chars.next() {
             Some(c)
-                if !c.is_alphanumeric()
-                    && !(matches!(c, '-' | '+') && upper.get(1..).is_some_and(|u| u.starts_with("TZH"))) =>
+                if !(c.is_alphanumeric()
+                    || matches!(c, '-' | '+') && upper.get(1..).is_some_and(|u| u.starts_with("TZH"))) =>
             {
                 rest = chars.as_str();
             }

@@ -189,6 +189,8 @@ fn rows_table(factor: &mut TableFactor) -> Option<TableFactor> {
     let called = part.as_ident()?.value.to_lowercase();
     let (_, columns) = ROWS.iter().find(|(known, _)| *known == called)?;
     let arguments = arguments.args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    // What is read as a jsonb has each key once.
+    let arguments = if called.starts_with("jsonb_") { format!("({arguments})::jsonb") } else { arguments };
     let whole = alias.as_ref().map_or(called.as_str(), |alias| alias.name.value.as_str());
     let column = |of: &RowsOf| {
         let cast = of.data_type.map_or_else(String::new, |data_type| format!("::{data_type}"));

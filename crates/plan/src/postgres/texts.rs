@@ -168,10 +168,13 @@ pub(crate) const REGEXP_SPLIT: &[Overload] = &[with_optional(&[Text, Text, Text]
     let pattern = row.pattern(row.text(1), ignore_case, translated)?;
     let text = row.text(0);
     // An empty match at the ends splits nothing off.
-    let parts: Vec<Option<&str>> = match pattern.as_str() {
-        "" => text.char_indices().map(|(at, c)| text.get(at..at + c.len_utf8())).collect(),
-        _ => pattern.split(text).map(Some).collect(),
-    };
+    let is_split = |found: &regex::Match<'_>| !found.is_empty() || (found.start() > 0 && found.start() < text.len());
+    let (mut parts, mut begin) = (Vec::new(), 0);
+    for found in pattern.find_iter(text).filter(is_split) {
+        parts.push(text.get(begin..found.start()));
+        begin = found.end();
+    }
+    parts.push(text.get(begin..));
     out.texts(&parts)
 })];
 

@@ -245,7 +245,7 @@ impl plan::Catalog for House {
 }
 
 fn told(error: query::Error) -> (String, String) {
-    (error.code.to_string(), error.message)
+    (error.code.to_owned(), error.message)
 }
 
 async fn whole(stream: SendableRecordBatchStream) -> Result<RecordBatch, (String, String)> {
@@ -258,7 +258,7 @@ fn outcome(schema: &arrow::datatypes::Schema, batch: &RecordBatch) -> Outcome {
     let mut types = Vec::new();
     let mut rows = vec![Vec::new(); batch.num_rows()];
     for (field, array) in schema.fields().iter().zip(batch.columns()) {
-        let (name, cells) = serve::shown(field, array).map_err(|e| (e.code.to_string(), e.message))?;
+        let (name, cells) = serve::shown(field, array).map_err(|e| (e.code.to_owned(), e.message))?;
         types.push(sql_name(&name));
         rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell));
     }

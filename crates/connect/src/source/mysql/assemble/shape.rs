@@ -80,7 +80,7 @@ impl Assembler {
         if !is_settled && table.is_read_by_order {
             return false;
         }
-        let columns = changes.iter().try_fold(known.clone(), |columns, change| changed(columns, change));
+        let columns = changes.iter().try_fold(known.clone(), changed);
         // The same table has other rows until its next map comes.
         match columns.filter(|_| is_settled) {
             Some(columns) => self.tables[index].capture.columns = columns,

@@ -5,6 +5,7 @@
 //! of the key keep their types, since a row is known by them. Where the table is as declared there is no mapping at all.
 
 use relation::row::RowWriter;
+use relation::value::{civil_from_days, days_from_civil};
 use relation::{DataType, Layout, Schema, TableChanges, Value};
 
 use super::rows::{Decoded, Rejected, RowsKind};
@@ -149,9 +150,15 @@ fn cast(value: Value, to: DataType) -> Option<Value> {
         DataType::Json => serde_json::from_str::<serde_json::Value>(&text).is_ok().then_some(Value::Text(text)),
         // Nothing but bytes is bytes.
         DataType::Bytes => None,
-        DataType::Date => Value::parse(to, text.strip_suffix(" 00:00:00").unwrap_or(&text)).ok(),
-        DataType::Timestamp | DataType::TimestampTz if text.len() == "2026-01-01".len() => {
-            Value::parse(to, &format!("{text} 00:00:00")).ok()
+        DataType::Date => {
+            let day = text.strip_suffix(" 00:00:00").unwrap_or(&text);
+            is_of_calendar(day).then(|| Value::parse(to, day).ok()).flatten()
+        }
+        DataType::Time => is_of_clock(&text).then(|| Value::parse(to, &text).ok()).flatten(),
+        DataType::Timestamp | DataType::TimestampTz => {
+            let (day, clock) = text.split_once([' ', 'T']).unwrap_or((&text, "00:00:00"));
+            let is_moment = is_of_calendar(day) && is_of_clock(clock);
+            is_moment.then(|| Value::parse(to, &format!("{day} {clock}")).ok()).flatten()
         }
         DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt64 => {
             // A decimal without a fraction is a whole number.
@@ -162,8 +169,44 @@ fn cast(value: Value, to: DataType) -> Option<Value> {
             };
             Value::parse(to, whole).ok().filter(|value| !value.is_null())
         }
+        // A whole number beyond the digits of a float would be another one.
+        DataType::Float32 | DataType::Float64 if text.parse::<i128>().is_ok_and(|whole| !is_float(whole, to)) => None,
         _ => Value::parse(to, &text).ok().filter(|value| !value.is_null() && has_room(value, to)),
     }
+}
+
+/// Whether a float of a type is exactly this number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "it is seen whether something was lost"
+)]
+fn is_float(whole: i128, to: DataType) -> bool {
+    match to {
+        DataType::Float32 => whole as f32 as i128 == whole,
+        _ => whole as f64 as i128 == whole,
+    }
+}
+
+/// Whether a text is a day that a calendar has.
+fn is_of_calendar(text: &str) -> bool {
+    let mut parts = text.splitn(3, '-').map(str::parse::<u32>);
+    let (Some(Ok(year)), Some(Ok(month)), Some(Ok(day))) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let day_of = (i64::from(year), month, day);
+    (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && civil_from_days(days_from_civil(day_of.0, day_of.1, day_of.2)) == day_of
+}
+
+/// Whether a text is a time of a day.
+fn is_of_clock(text: &str) -> bool {
+    let (clock, _) = text.split_once('.').unwrap_or((text, ""));
+    let mut parts = clock.splitn(3, ':').map(str::parse::<u32>);
+    let (hours, minutes) = (parts.next(), parts.next());
+    let seconds = parts.next().unwrap_or(Ok(0));
+    matches!((hours, minutes, seconds), (Some(Ok(0..=23)), Some(Ok(0..=59)), Ok(0..=59)))
 }
 
 /// Whether a number of a type's kind is one of the type: within its digits, and not rounded by it.
