@@ -110,7 +110,7 @@ impl Subject for TopK {
 fn top_k(world: &mut World, numbered: bool) -> Box<dyn Subject> {
     let table = world.table();
     let order = [(3, Order { descending: true, nulls_first: true }), (1, Order::PLAIN)];
-    let types = if numbered { [&TYPES[..], &[DataType::UInt64]].concat() } else { TYPES.to_vec() };
+    let types = if numbered { [&TYPES[..], &[DataType::Int64]].concat() } else { TYPES.to_vec() };
     Box::new(TopK(TopKOp::new(&[0], &order, (1, 3), numbered, TYPES.to_vec(), &schema(&types), table), table))
 }
 

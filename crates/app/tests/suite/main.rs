@@ -358,6 +358,7 @@ impl Case {
             " ago, took ",
             " is read was closed ",
             " at byte ",
+            "the record after step ",
             "not finished: begun ",
         ] {
             text = without_number(&text, phrase);
