@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plan::TableName;
+use plan::{TableName, delimited};
 use project::{Grant, Project};
 use query::{Access, Catalog};
 use serve::{Role, SqlError};
@@ -86,22 +86,17 @@ fn through(table: &TableName, columns: &[String], grant: &Grant, hidden: &BTreeS
     let is_hidden = |name: &String| hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name));
     let part = |name: &String| match is_hidden(name) {
         // A NULL of the column's own type.
-        true => format!("case when false then {0} end as {0}", quoted(name)),
-        false => quoted(name),
+        true => format!("case when false then {0} end as {0}", delimited(name)),
+        false => delimited(name),
     };
     let columns = match columns {
         [] => "*".to_owned(),
         columns => columns.iter().map(part).collect::<Vec<_>>().join(", "),
     };
-    let mut sql = format!("select {columns} from {}.{}", quoted(&table.schema), quoted(&table.name));
+    let mut sql = format!("select {columns} from {}.{}", delimited(&table.schema), delimited(&table.name));
     if let Some(condition) = &grant.condition {
         // The line's end ends a comment in it.
         write!(sql, " where ({condition}\n) limit {ALL_ROWS}").ok();
     }
     Access::Through(sql)
-}
-
-/// A name as it stands in SQL.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

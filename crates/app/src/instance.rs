@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
+use crate::atomic;
 use crate::audit::Audit;
 use crate::backlog::Bounds;
 use crate::clock::{Clock, WallClock};
@@ -42,16 +43,9 @@ impl Addresses {
         data.join("instance.json")
     }
 
-    /// Writes them where only the owner of the folder reads them: they say how to give orders. They are there as a whole or
-    /// not at all.
+    /// Writes them where only the owner of the folder reads them: they say how to give orders.
     fn note(&self, data: &Path) -> anyhow::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let (path, half) = (Self::path(data), data.join("instance.json.new"));
-        // One that an instance left which was killed meanwhile.
-        std::fs::remove_file(&half).ok();
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        std::io::Write::write_all(&mut file, &serde_json::to_vec_pretty(self)?)?;
-        Ok(std::fs::rename(&half, &path)?)
+        Ok(atomic::replace(&Self::path(data), &serde_json::to_vec_pretty(self)?)?)
     }
 
     /// What a running instance noted; none if none runs there, as far as the folder tells.

@@ -5,8 +5,8 @@
 //! nobody: without users a listener on loopback would let everybody in.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use project::{ListenSpec, Profile, TlsSpec};
 use serde::{Deserialize, Serialize};
 use serve::{Door, OPERATOR, Tls, User, Users, Verifier};
 
+use crate::atomic;
 use crate::audit::Audit;
 use crate::setup::Setup;
 
@@ -99,16 +100,7 @@ fn write(data: &Path, users: &Users) -> anyhow::Result<()> {
     };
     let document =
         Document { version: VERSION, secret: users.secret().to_owned(), users: users.iter().map(entry).collect() };
-    let half = data.join("users.json.new");
-    match std::fs::remove_file(&half) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-    file.write_all(&serde_json::to_vec_pretty(&document)?)?;
-    file.sync_all()?;
-    std::fs::rename(&half, path(data))?;
-    Ok(File::open(data)?.sync_all()?)
+    Ok(atomic::replace(&path(data), &serde_json::to_vec_pretty(&document)?)?)
 }
 
 /// Adds a user. Errors: the name cannot be one, or somebody has it.

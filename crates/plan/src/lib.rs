@@ -62,7 +62,8 @@ pub use mended::mended;
 pub use naming::name_further_parts;
 pub use postgres::calendar::timestamp_of;
 pub use postgres::forms::Forms;
-pub use postgres::syntax::meant;
+pub use postgres::syntax::{call, meant};
+pub use postgres::texts::{delimited, quoted_name};
 pub use refusal::{Refusal, sql_types};
 pub use rewrites::rewrites;
 

@@ -16,6 +16,7 @@ use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
+use datafusion_functions::utils::make_scalar_function;
 
 use crate::functions::functions;
 
@@ -106,18 +107,12 @@ impl ScalarUDFImpl for RoundEven {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = &args.args[..] else { return exec_err!("{NAME} takes one float") };
-        Ok(match value {
-            ColumnarValue::Array(array) => ColumnarValue::Array(rounded(array)?),
-            ColumnarValue::Scalar(scalar) => {
-                let array = rounded(&scalar.to_array()?)?;
-                ColumnarValue::Scalar(datafusion_common::ScalarValue::try_from_array(&array, 0)?)
-            }
-        })
+        make_scalar_function(rounded, vec![])(&args.args)
     }
 }
 
-fn rounded(array: &ArrayRef) -> Result<ArrayRef> {
+fn rounded(arrays: &[ArrayRef]) -> Result<ArrayRef> {
+    let [array] = arrays else { return exec_err!("{NAME} takes one float") };
     fn of<T: ArrowPrimitiveType>(array: &ArrayRef, even: impl Fn(T::Native) -> T::Native) -> ArrayRef {
         Arc::new(unary::<T, _, T>(array.as_primitive::<T>(), even))
     }

@@ -11,6 +11,7 @@ use arrow::compute::unary;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
 use datafusion_common::{Result, ScalarValue, exec_err};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_functions::utils::make_scalar_function;
 
 /// The name under which plans show the function.
 const NAME: &str = "total_order";
@@ -46,23 +47,19 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let [array] = &ColumnarValue::values_to_arrays(&args.args)?[..] else {
-            return exec_err!("{NAME} takes one argument");
-        };
-        let made: ArrayRef = match array.data_type() {
-            DataType::Float32 => {
-                Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float32Type>(), |x| place(f64::from(x))))
-            }
-            DataType::Float64 => Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float64Type>(), place)),
-            other => return exec_err!("{NAME} of {other}"),
-        };
-        if scalar {
-            ScalarValue::try_from_array(&made, 0).map(ColumnarValue::Scalar)
-        } else {
-            Ok(ColumnarValue::Array(made))
-        }
+        make_scalar_function(places, vec![])(&args.args)
     }
+}
+
+fn places(arrays: &[ArrayRef]) -> Result<ArrayRef> {
+    let [array] = arrays else { return exec_err!("{NAME} takes one argument") };
+    Ok(match array.data_type() {
+        DataType::Float32 => {
+            Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float32Type>(), |x| place(f64::from(x))))
+        }
+        DataType::Float64 => Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float64Type>(), place)),
+        other => return exec_err!("{NAME} of {other}"),
+    })
 }
 
 /// The bits as a number; those of a negative float are turned, so that greater ones come first.

@@ -30,6 +30,7 @@ use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility, cast,
 };
+use datafusion_functions::utils::make_scalar_function;
 use datafusion_optimizer::AnalyzerRule;
 use relation::unreal;
 
@@ -261,28 +262,22 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match (self.work, &args.args[..]) {
-            (Work::Day, [value]) => on_array(value, day_of),
-            (Work::InUtc, [value]) => on_array(value, in_utc),
-            (Work::Real, [value]) => on_array(value, |array| match unreal(array)? {
-                None => Ok(Arc::clone(array)),
-                Some(_) => refused(),
-            }),
-            (Work::RealOrNull, [value]) => on_array(value, |array| match unreal(array)? {
-                None => Ok(Arc::clone(array)),
-                Some(unreal) => Ok(nullif(array, &unreal)?),
-            }),
-            _ => exec_err!("{} takes other arguments", self.name()),
-        }
-    }
-}
-
-fn on_array(value: &ColumnarValue, work: impl Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<ColumnarValue> {
-    match value {
-        ColumnarValue::Array(array) => work(array).map(ColumnarValue::Array),
-        ColumnarValue::Scalar(scalar) => {
-            ScalarValue::try_from_array(&work(&scalar.to_array()?)?, 0).map(ColumnarValue::Scalar)
-        }
+        let made = |arrays: &[ArrayRef]| {
+            let [array] = arrays else { return exec_err!("{} takes other arguments", self.name()) };
+            match self.work {
+                Work::Day => day_of(array),
+                Work::InUtc => in_utc(array),
+                Work::Real => match unreal(array)? {
+                    None => Ok(Arc::clone(array)),
+                    Some(_) => refused(),
+                },
+                Work::RealOrNull => match unreal(array)? {
+                    None => Ok(Arc::clone(array)),
+                    Some(unreal) => Ok(nullif(array, &unreal)?),
+                },
+            }
+        };
+        make_scalar_function(made, vec![])(&args.args)
     }
 }
 

@@ -20,6 +20,7 @@ use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
+use datafusion_functions::utils::make_scalar_function;
 use datafusion_optimizer::AnalyzerRule;
 
 /// The name under which plans show the function.
@@ -238,36 +239,33 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let [array] = &ColumnarValue::values_to_arrays(&args.args)?[..] else {
-            return exec_err!("{NAME} takes one argument");
-        };
-        let made: ArrayRef = match array.data_type() {
-            DataType::Float32 => mapped::<Float32Type>(array, |x| {
-                if x == 0.0 {
-                    0.0
-                } else if x.is_nan() {
-                    f32::NAN
-                } else {
-                    x
-                }
-            }),
-            DataType::Float64 => mapped::<Float64Type>(array, |x| {
-                if x == 0.0 {
-                    0.0
-                } else if x.is_nan() {
-                    f64::NAN
-                } else {
-                    x
-                }
-            }),
-            other => return exec_err!("{NAME} of {other}"),
-        };
-        if !scalar {
-            return Ok(ColumnarValue::Array(made));
-        }
-        datafusion_common::ScalarValue::try_from_array(&made, 0).map(ColumnarValue::Scalar)
+        make_scalar_function(of_one_kind, vec![])(&args.args)
     }
+}
+
+fn of_one_kind(arrays: &[ArrayRef]) -> Result<ArrayRef> {
+    let [array] = arrays else { return exec_err!("{NAME} takes one argument") };
+    Ok(match array.data_type() {
+        DataType::Float32 => mapped::<Float32Type>(array, |x| {
+            if x == 0.0 {
+                0.0
+            } else if x.is_nan() {
+                f32::NAN
+            } else {
+                x
+            }
+        }),
+        DataType::Float64 => mapped::<Float64Type>(array, |x| {
+            if x == 0.0 {
+                0.0
+            } else if x.is_nan() {
+                f64::NAN
+            } else {
+                x
+            }
+        }),
+        other => return exec_err!("{NAME} of {other}"),
+    })
 }
 
 fn mapped<T: ArrowPrimitiveType>(array: &ArrayRef, map: impl Fn(T::Native) -> T::Native) -> ArrayRef {

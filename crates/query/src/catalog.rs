@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use plan::TableName;
+use plan::{TableName, quoted_name};
 use relation::{Schema, TableId};
 
 use crate::error::{Error, closest, code};
@@ -237,13 +237,8 @@ impl Catalog {
         let Some(at) = closest(name, &plain) else { return missing };
         let found = known[at];
         let on_path = schema.is_none() && path.contains(&found.schema);
-        let found = if on_path { quoted(&found.name) } else { format!("{}.{}", found.schema, quoted(&found.name)) };
+        let own = quoted_name(&found.name);
+        let found = if on_path { own } else { format!("{}.{own}", quoted_name(&found.schema)) };
         missing.hint(format!("Perhaps you meant {found}."))
     }
-}
-
-/// A name as it must be written in SQL.
-pub(crate) fn quoted(name: &str) -> String {
-    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{name}\"") }
 }

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate};
 
+use plan::call;
 use plan::shape::Unparsed;
 
 use crate::error::{Error, Result, code, syntax};
@@ -123,13 +124,12 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
 }
 
 fn parsed(sql: &str) -> Result<Vec<Statement>> {
-    let trees = plan::shape::parsed(sql, NESTING_MAX, DEPTH_MAX).map_err(|unparsed| match unparsed {
+    let mut trees = plan::shape::parsed(sql, NESTING_MAX, DEPTH_MAX).map_err(|unparsed| match unparsed {
         Unparsed::Syntax(error) => syntax(&error),
         Unparsed::TooComplex(what) => Error::new(code::TOO_COMPLEX, "the statement is too complex")
             .detail(what)
             .hint("Split it into several statements, or put what it lists into a table and join that."),
     })?;
-    let mut trees = trees;
     for tree in trees.iter_mut().filter(|tree| Visit::visit(*tree, &mut CatalogTables).is_continue()) {
         let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Registered);
     }
@@ -191,7 +191,7 @@ impl VisitorMut for Registered {
         let ast::Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
         let name = data_type.to_string().to_lowercase();
         let made = match name.as_str() {
-            "regclass" | "regtype" => called(&format!("{name}in"), inner.as_ref().clone()),
+            "regclass" | "regtype" => call(&format!("{name}in"), vec![inner.as_ref().clone()]),
             "text" | "varchar" | "name" => match shown(inner) {
                 Some((_, made)) => made,
                 None => return ControlFlow::Continue(()),
@@ -234,7 +234,7 @@ fn shown(expr: &ast::Expr) -> Option<(&'static str, ast::Expr)> {
         "regtypein" => ("regtype", "regtypeout"),
         _ => return None,
     };
-    Some((name, called(out, expr.clone())))
+    Some((name, call(out, vec![expr.clone()])))
 }
 
 /// The heading of what is a name's oid or its text by a further cast.
@@ -249,21 +249,6 @@ fn headed(expr: &ast::Expr) -> Option<(&'static str, ast::Expr)> {
         _ => None,
     };
     heading.map(|heading| (heading, expr.clone()))
-}
-
-fn called(name: &str, argument: ast::Expr) -> ast::Expr {
-    let argument = ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument));
-    let list = ast::FunctionArgumentList { duplicate_treatment: None, args: vec![argument], clauses: vec![] };
-    ast::Expr::Function(ast::Function {
-        name: ObjectName::from(vec![ast::Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(list),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
 
 /// Client programs' questions to the catalogue, brought into a form that DataFusion plans.
@@ -331,22 +316,6 @@ fn no_texts() -> ast::Expr {
         array: false,
         format: None,
     }
-}
-
-fn call(name: &str, arguments: Vec<ast::Expr>) -> ast::Expr {
-    let arguments =
-        arguments.into_iter().map(|argument| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument)));
-    let list = ast::FunctionArgumentList { duplicate_treatment: None, args: arguments.collect(), clauses: vec![] };
-    ast::Expr::Function(ast::Function {
-        name: ObjectName::from(vec![ast::Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(list),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
 
 /// Whether a statement reads `pg_catalog` or casts to one of its types.

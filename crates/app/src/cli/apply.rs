@@ -106,8 +106,7 @@ async fn count(setup: &Setup, changes: &Changes, at: usize, wanted: &Definition)
     }
     // What ends in a comment must not swallow the bracket.
     let new = format!("({}\n)", text.sql.trim().trim_end_matches(';'));
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let old = format!("{}.{}", quoted(&text.schema), quoted(&text.name));
+    let old = format!("{}.{}", plan::delimited(&text.schema), plan::delimited(&text.name));
     let numbers = |table: &Table| -> anyhow::Result<Vec<i64>> {
         let cells = table.rows.first().map(Vec::as_slice).unwrap_or_default();
         cells.iter().map(|cell| Ok(cell.as_deref().unwrap_or("0").parse()?)).collect()

@@ -159,14 +159,9 @@ impl Book {
 
     /// Writes it.
     pub fn write(&self, data: &Path) -> anyhow::Result<()> {
-        let (path, half) = (Self::path(data), data.join("reconcile.json.new"));
-        let written = || -> std::io::Result<()> {
-            let mut file = std::fs::File::create(&half)?;
-            std::io::Write::write_all(&mut file, &serde_json::to_vec(self)?)?;
-            file.sync_all()?;
-            std::fs::rename(&half, &path)
-        };
-        written().with_context(|| format!("cannot write {}", path.display()))
+        let path = Self::path(data);
+        crate::atomic::replace(&path, &serde_json::to_vec(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

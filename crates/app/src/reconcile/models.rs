@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
+use plan::delimited;
 use query::{Difference, Isolation, Session};
 
 use crate::definition::PlannedModel;
@@ -65,7 +66,7 @@ async fn compare(session: &Session, model: &PlannedModel) -> Compared {
 }
 
 async fn kept(session: &Session, model: &PlannedModel) -> query::Result<query::Answer> {
-    session.sql(&format!("select * from {}.{}", quoted(&model.name.schema), quoted(&model.name.name))).await
+    session.sql(&format!("select * from {}.{}", delimited(&model.name.schema), delimited(&model.name.name))).await
 }
 
 async fn against_batch(session: &Session, model: &PlannedModel) -> query::Result<Difference> {
@@ -85,10 +86,6 @@ async fn against_flow(session: &Session, model: &PlannedModel) -> query::Result<
     let answer = session.flow(flow, flow.output, &isolation).await?;
     let difference = query::compare(kept.stream, answer, SHOWN_MAX).await?;
     Ok((difference, rejected.load(std::sync::atomic::Ordering::Relaxed)))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// All rows of an answer.

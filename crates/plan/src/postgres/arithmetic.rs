@@ -16,6 +16,7 @@ use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion_functions::utils::make_scalar_function;
 
 /// Digits of the widest decimals.
 pub(crate) const DIGITS_MAX: u8 = 38;
@@ -144,41 +145,29 @@ impl ScalarUDFImpl for Arithmetic {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_scalar { 1 } else { args.number_rows };
-        let [left, right] = &args.args[..] else { return exec_err!("arithmetic takes two numbers") };
-        let made = match self.operation {
-            Operation::Plus | Operation::Minus | Operation::Times => self.integers(left, right, rows)?,
-            Operation::FloatOver => float_quotients(&left.to_array(rows)?, &right.to_array(rows)?)?,
-            Operation::DecimalOver(scale) => decimals(
-                &left.to_array(rows)?,
-                &right.to_array(rows)?,
-                scale,
-                |a, b| i32::from(scale) - a + b,
-                quotient,
-            )?,
-            Operation::DecimalTimes(scale) => decimals(
-                &left.to_array(rows)?,
-                &right.to_array(rows)?,
-                scale,
-                |a, b| a + b - i32::from(scale),
-                product,
-            )?,
+        let made = |arrays: &[ArrayRef]| {
+            let [left, right] = arrays else { return exec_err!("arithmetic takes two numbers") };
+            match self.operation {
+                Operation::Plus | Operation::Minus | Operation::Times => self.integers(left, right),
+                Operation::FloatOver => float_quotients(left, right),
+                Operation::DecimalOver(scale) => {
+                    decimals(left, right, scale, |a, b| i32::from(scale) - a + b, quotient)
+                }
+                Operation::DecimalTimes(scale) => {
+                    decimals(left, right, scale, |a, b| a + b - i32::from(scale), product)
+                }
+            }
         };
-        match is_scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
+        make_scalar_function(made, vec![])(&args.args)
     }
 }
 
 impl Arithmetic {
-    fn integers(&self, left: &ColumnarValue, right: &ColumnarValue, rows: usize) -> Result<ArrayRef> {
-        let (left, right) = (left.to_array(rows)?, right.to_array(rows)?);
+    fn integers(&self, left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
         let made = match self.operation {
-            Operation::Plus => numeric::add(&left, &right),
-            Operation::Minus => numeric::sub(&left, &right),
-            _ => numeric::mul(&left, &right),
+            Operation::Plus => numeric::add(left, right),
+            Operation::Minus => numeric::sub(left, right),
+            _ => numeric::mul(left, right),
         };
         made.or_else(|_| exec_err!("{} out of range", super::types::name(left.data_type())))
     }

@@ -9,6 +9,7 @@ use datafusion_common::{Result, ScalarValue, exec_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
+use datafusion_functions::utils::make_scalar_function;
 
 use super::document::{parse, quoted};
 use super::forms::to_text;
@@ -79,16 +80,13 @@ impl ScalarUDFImpl for Build {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_scalar { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<ArrayRef>>>()?;
         let documents: Vec<bool> =
             args.arg_fields.iter().map(|field| types::own_name(field).is_some_and(is_json)).collect();
-        let made: ArrayRef = Arc::new(self.made(&arrays, &documents, rows)?);
-        match is_scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
+        // Without arguments it is a constant.
+        let made = |arrays: &[ArrayRef]| -> Result<ArrayRef> {
+            Ok(Arc::new(self.made(arrays, &documents, arrays.first().map_or(1, |array| array.len()))?))
+        };
+        make_scalar_function(made, vec![])(&args.args)
     }
 }
 

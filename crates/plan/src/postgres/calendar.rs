@@ -31,8 +31,7 @@ pub(crate) fn infinite(micros: i64) -> Option<i64> {
     }
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const FULL_MONTHS: [&str; 12] = [
+const MONTHS: [&str; 12] = [
     "january",
     "february",
     "march",
@@ -76,8 +75,8 @@ enum Wrong {
 /// The number of a month by its name or the first letters of it.
 pub(crate) fn month_named(word: &str) -> Option<u32> {
     let word = word.trim_end_matches('.').to_ascii_lowercase();
-    let at = MONTHS.iter().position(|m| *m == word).or_else(|| FULL_MONTHS.iter().position(|m| *m == word));
-    let at = at.or_else(|| (word == "sept").then_some(8))?;
+    let word = if word == "sept" { "sep" } else { &word };
+    let at = MONTHS.iter().position(|month| *month == word || month.get(..3) == Some(word))?;
     u32::try_from(at + 1).ok()
 }
 
@@ -701,7 +700,7 @@ pub(crate) fn interval_text(value: IntervalMonthDayNano) -> String {
     out
 }
 
-/// The Monday and the number of the ISO week of a day, with its year.
+/// The year and the number of the ISO week of a day. A week is of the year of its Thursday.
 pub(crate) fn iso_week(days: i64) -> (i64, i64) {
     let thursday = days - weekday(days) + 3;
     let (year, ..) = civil_from_days(thursday);

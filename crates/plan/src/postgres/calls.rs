@@ -20,6 +20,7 @@ use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion_functions::utils::make_scalar_function;
 use regex::Regex;
 
 use super::types;
@@ -184,6 +185,30 @@ impl Function {
         };
         Ok(overload)
     }
+
+    fn of_rows(&self, arrays: &[ArrayRef], args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+        let arrays = arrays.iter().map(|array| plain(Arc::clone(array))).collect::<Result<Vec<ArrayRef>>>()?;
+        // Without arguments it is a constant.
+        let rows = arrays.first().map_or(1, |array| array.len());
+        let types: Vec<DataType> = arrays.iter().map(|array| array.data_type().clone()).collect();
+        let overload = self.chosen(&types)?;
+        let jsonb = args.return_field.metadata().get(types::KEY).is_some_and(|name| name == types::JSONB);
+        let patterns = RefCell::default();
+        let own = |field: &FieldRef| types::own_name(field) == Some(types::JSONB);
+        let documents: Vec<bool> = args.arg_fields.iter().map(own).collect();
+        let mut out = Out::of(overload.gives, rows);
+        for row in 0..rows {
+            if overload.strict && arrays.iter().any(|array| array.is_null(row)) {
+                out.null();
+                continue;
+            }
+            (overload.run)(&Row { arrays: &arrays, row, patterns: &patterns, documents: &documents, jsonb }, &mut out)?;
+            if out.bytes > BATCH_BYTES_MAX {
+                return exec_err!("out of memory: {}() makes a result that is too large", self.name);
+            }
+        }
+        Ok(out.finish())
+    }
 }
 
 impl std::fmt::Debug for Function {
@@ -245,31 +270,7 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_scalar { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|arg| plain(arg.to_array(rows)?)).collect::<Result<Vec<ArrayRef>>>()?;
-        let types: Vec<DataType> = arrays.iter().map(|array| array.data_type().clone()).collect();
-        let overload = self.chosen(&types)?;
-        let jsonb = args.return_field.metadata().get(types::KEY).is_some_and(|name| name == types::JSONB);
-        let patterns = RefCell::default();
-        let own = |field: &FieldRef| types::own_name(field) == Some(types::JSONB);
-        let documents: Vec<bool> = args.arg_fields.iter().map(own).collect();
-        let mut out = Out::of(overload.gives, rows);
-        for row in 0..rows {
-            if overload.strict && arrays.iter().any(|array| array.is_null(row)) {
-                out.null();
-                continue;
-            }
-            (overload.run)(&Row { arrays: &arrays, row, patterns: &patterns, documents: &documents, jsonb }, &mut out)?;
-            if out.bytes > BATCH_BYTES_MAX {
-                return exec_err!("out of memory: {}() makes a result that is too large", self.name);
-            }
-        }
-        let made = out.finish();
-        match is_scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
+        make_scalar_function(|arrays| self.of_rows(arrays, &args), vec![])(&args.args)
     }
 }
 

@@ -12,6 +12,7 @@ use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion_functions::utils::make_scalar_function;
 
 use super::arithmetic::{DIGITS_MAX, as_decimal};
 use super::calendar::{INFINITY, infinite};
@@ -87,15 +88,11 @@ impl ScalarUDFImpl for Extract {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_scalar { 1 } else { args.number_rows };
-        let [name, value] = &args.args[..] else { return exec_err!("{} takes a field and a time", self.name) };
-        let (names, values) = (name.to_array(rows)?, value.to_array(rows)?);
-        let made = parts(&names, &values, args.return_field.data_type(), rows)?;
-        match is_scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
+        let made = |arrays: &[ArrayRef]| {
+            let [names, values] = arrays else { return exec_err!("{} takes a field and a time", self.name) };
+            parts(names, values, args.return_field.data_type(), values.len())
+        };
+        make_scalar_function(made, vec![])(&args.args)
     }
 }
 
@@ -182,20 +179,15 @@ impl ScalarUDFImpl for Numeric {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let [value] = &args.args[..] else { return exec_err!("numeric takes one value") };
-        let array = value.to_array(if is_scalar { 1 } else { args.number_rows })?;
         let wanted = args.return_field.data_type();
-        let made = match array.as_string_opt::<i32>() {
-            Some(texts) => decimals_of(texts, wanted)?,
-            None => match cast_with_options(&array, wanted, &CastOptions { safe: false, ..CastOptions::default() }) {
-                Ok(made) => made,
-                Err(_) => return exec_err!("numeric field overflow: a number is out of range"),
-            },
+        let made = |arrays: &[ArrayRef]| {
+            let [array] = arrays else { return exec_err!("numeric takes one value") };
+            match array.as_string_opt::<i32>() {
+                Some(texts) => decimals_of(texts, wanted),
+                None => cast_with_options(array, wanted, &CastOptions { safe: false, ..CastOptions::default() })
+                    .or_else(|_| exec_err!("numeric field overflow: a number is out of range")),
+            }
         };
-        match is_scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
+        make_scalar_function(made, vec![])(&args.args)
     }
 }

@@ -26,6 +26,7 @@ use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
+use datafusion_functions::utils::make_scalar_function;
 use datafusion_optimizer::AnalyzerRule;
 
 use super::{calendar, operators, types};
@@ -87,7 +88,7 @@ fn formed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(made.map_or_else(|| Transformed::no(expr.clone()), Transformed::yes))
 }
 
-fn is_text(data_type: &DataType) -> bool {
+pub(super) fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
@@ -172,10 +173,14 @@ impl ScalarUDFImpl for FromText {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        mapped(&args, |array| match array.as_string_opt::<i32>() {
-            Some(texts) => from_text(texts, &self.to),
-            None => from_text(arrow_cast(array, &DataType::Utf8)?.as_string::<i32>(), &self.to),
-        })
+        let values = |arrays: &[ArrayRef]| {
+            let [array] = arrays else { return exec_err!("a cast takes one value") };
+            match array.as_string_opt::<i32>() {
+                Some(texts) => from_text(texts, &self.to),
+                None => from_text(arrow_cast(array, &DataType::Utf8)?.as_string::<i32>(), &self.to),
+            }
+        };
+        make_scalar_function(values, vec![])(&args.args)
     }
 }
 
@@ -210,19 +215,11 @@ impl ScalarUDFImpl for ToText {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        mapped(&args, |array| Ok(Arc::new(to_text(array)?)))
-    }
-}
-
-/// A function of one argument, of a column or of a constant.
-fn mapped(args: &ScalarFunctionArgs, map: impl Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<ColumnarValue> {
-    match &args.args[..] {
-        [ColumnarValue::Array(array)] => map(array).map(ColumnarValue::Array),
-        [ColumnarValue::Scalar(value)] => {
-            let made = map(&value.to_array()?)?;
-            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?))
-        }
-        _ => exec_err!("a cast takes one value"),
+        let texts = |arrays: &[ArrayRef]| -> Result<ArrayRef> {
+            let [array] = arrays else { return exec_err!("a cast takes one value") };
+            Ok(Arc::new(to_text(array)?))
+        };
+        make_scalar_function(texts, vec![])(&args.args)
     }
 }
 

@@ -21,7 +21,7 @@ mod numbers;
 pub(crate) mod operators;
 mod patterns;
 pub(crate) mod syntax;
-mod texts;
+pub(crate) mod texts;
 mod times;
 pub(crate) mod types;
 

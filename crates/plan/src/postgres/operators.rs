@@ -13,7 +13,7 @@ use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_sql::sqlparser::ast::BinaryOperator as Op;
 
 use super::arithmetic::{self, Operation, QUOTIENT_SCALE, computed, constant, quotient_scale};
-use super::forms::digits;
+use super::forms::{digits, is_text};
 use super::types;
 use crate::functions::functions;
 
@@ -123,10 +123,6 @@ fn of_its_digits(literal: &Expr) -> Option<DataType> {
 
 fn is_float(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Float16 | DataType::Float32 | DataType::Float64)
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn is_interval(data_type: &DataType) -> bool {

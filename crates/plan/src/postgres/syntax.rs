@@ -714,7 +714,7 @@ fn as_text(argument: &mut FunctionArg) {
 }
 
 /// A call of a function.
-pub(crate) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+pub fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     let arguments = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)));
     let list = FunctionArgumentList { duplicate_treatment: None, args: arguments.collect(), clauses: vec![] };
     Expr::Function(Function {

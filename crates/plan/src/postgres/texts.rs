@@ -269,11 +269,17 @@ const RESERVED: [&str; 40] = [
     "into", "limit", "not", "null", "offset", "on", "or", "order", "select", "table", "then", "user", "where",
 ];
 
-fn quoted_name(name: &str) -> String {
+/// A name as it must be written in SQL, between double quotes where it needs them.
+pub fn quoted_name(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && !RESERVED.contains(&name);
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if plain { name.to_owned() } else { delimited(name) }
+}
+
+/// A name between double quotes, which is right for all names.
+pub fn delimited(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn quoted_literal(text: &str) -> String {

@@ -12,6 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_functions::utils::make_scalar_function;
 
 /// The name under which SQL knows the function.
 pub(crate) const NAME: &str = "to_char";
@@ -53,25 +54,22 @@ impl ScalarUDFImpl for ToChar {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let literal = match args.args.get(1) {
             Some(ColumnarValue::Scalar(ScalarValue::Utf8(template))) => Some(template.clone()),
             _ => None,
         };
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let [values, templates] = &arrays[..] else { return exec_err!("to_char takes a value and a template") };
-        let made: ArrayRef = Arc::new(match literal {
-            Some(None) => StringArray::new_null(values.len()),
-            Some(Some(template)) => {
-                let writer = Writer::of(values.data_type(), &template)?;
-                written(values, |_| Ok(Some(&writer)))?
-            }
-            None => each(values, templates.as_string::<i32>())?,
-        });
-        match is_scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
+        let made = |arrays: &[ArrayRef]| -> Result<ArrayRef> {
+            let [values, templates] = arrays else { return exec_err!("to_char takes a value and a template") };
+            Ok(Arc::new(match &literal {
+                Some(None) => StringArray::new_null(values.len()),
+                Some(Some(template)) => {
+                    let writer = Writer::of(values.data_type(), template)?;
+                    written(values, |_| Ok(Some(&writer)))?
+                }
+                None => each(values, templates.as_string::<i32>())?,
+            }))
+        };
+        make_scalar_function(made, vec![])(&args.args)
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use datafusion_common::{Result, exec_err};
 use relation::value::{civil_from_days, days_from_civil};
 
+use crate::postgres::calendar::{iso_week, weekday};
+
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
@@ -130,18 +132,15 @@ impl Moment {
         let days = us.div_euclid(DAY_US);
         let in_day = us.rem_euclid(DAY_US);
         let (year, month, day) = civil_from_days(days);
-        let weekday = (days + 4).rem_euclid(7);
-        // A week is of the year of its Thursday.
-        let thursday = days - (weekday + 6) % 7 + 3;
-        let (iso_year, ..) = civil_from_days(thursday);
+        let (iso_year, iso_week) = iso_week(days);
         Self {
             year,
             month: i64::from(month),
             day: i64::from(day),
             day_of_year: days - days_from_civil(year, 1, 1) + 1,
-            weekday,
+            weekday: (weekday(days) + 1) % 7,
             iso_year,
-            iso_week: (thursday - days_from_civil(iso_year, 1, 1)) / 7 + 1,
+            iso_week,
             second_of_day: in_day / SECOND_US,
             micros: in_day % SECOND_US,
         }

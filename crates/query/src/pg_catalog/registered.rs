@@ -1,8 +1,7 @@
 //! Oids for names and names for oids: `'shop.orders'::regclass`, `23::regtype` and the functions behind them.
 
-use plan::TableName;
+use plan::{TableName, quoted_name};
 
-use crate::catalog::quoted;
 use crate::error::{Error, Result, code};
 use crate::pg_catalog::Names;
 
@@ -158,7 +157,7 @@ pub(crate) fn class_out(names: &Names, oid: i32) -> String {
         return (*name).to_owned();
     }
     let shown = |name: &TableName, own: &str, visible: bool| {
-        if visible { quoted(own) } else { format!("{}.{}", quoted(&name.schema), quoted(own)) }
+        if visible { quoted_name(own) } else { format!("{}.{}", quoted_name(&name.schema), quoted_name(own)) }
     };
     let table = names.tables.iter().find(|table| table.oid == oid || table.index_oid() == Some(oid));
     table.map_or_else(
