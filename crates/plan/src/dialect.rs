@@ -3,11 +3,12 @@
 //! The parser's own PostgreSQL dialect lets `IS DISTINCT FROM` swallow all that follows it, AND and OR too, lets `^` and
 //! `AT TIME ZONE` bind closer than a sign, and takes the matches `~` and `~~` for comparisons. Here the law is the table
 //! of PostgreSQL's manual, "Operator Precedence", closest first: `.`, `::`, `[]`, signs, COLLATE, AT TIME ZONE, `^`,
-//! `* / %`, `+ -`, any other operator, BETWEEN IN LIKE, `< > =`, IS, NOT, AND, OR.
+//! `* / %`, `+ -`, any other operator, BETWEEN IN LIKE, `< > =`, IS, NOT, AND, OR. BETWEEN SYMMETRIC, which the parser does
+//! not know, is read here.
 
 use std::any::TypeId;
 
-use datafusion_sql::sqlparser::ast::{Expr, UnaryOperator};
+use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 use datafusion_sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
@@ -35,6 +36,23 @@ impl PostgreSql {
         let right = Box::new(parser.parse_subexpr(self.prec_value(Precedence::Is))?);
         let left = Box::new(left.clone());
         Ok(if negated { Expr::IsNotDistinctFrom(left, right) } else { Expr::IsDistinctFrom(left, right) })
+    }
+
+    /// `[NOT] BETWEEN SYMMETRIC a AND b`: between them, whichever is the smaller.
+    fn between_symmetric(&self, parser: &mut Parser<'_>, value: &Expr) -> Result<Expr, ParserError> {
+        let negated = parser.parse_keyword(Keyword::NOT);
+        parser.expect_keywords(&[Keyword::BETWEEN, Keyword::SYMMETRIC])?;
+        let bound = |parser: &mut Parser<'_>| parser.parse_subexpr(self.prec_value(Precedence::Between));
+        let one = bound(parser)?;
+        parser.expect_keyword(Keyword::AND)?;
+        let other = bound(parser)?;
+        let between = |low: &Expr, high: &Expr| {
+            let (expr, low, high) = (Box::new(value.clone()), Box::new(low.clone()), Box::new(high.clone()));
+            Box::new(Expr::Between { expr, negated: false, low, high })
+        };
+        let (left, right) = (between(&one, &other), between(&other, &one));
+        let either = Expr::Nested(Box::new(Expr::BinaryOp { left, op: BinaryOperator::Or, right }));
+        Ok(if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(either) } } else { either })
     }
 }
 
@@ -69,7 +87,12 @@ impl Dialect for PostgreSql {
         let distinct = is_word(token(0), Keyword::IS)
             && is_word(token(at), Keyword::DISTINCT)
             && is_word(token(at + 1), Keyword::FROM);
-        distinct.then(|| self.distinct_from(parser, expr))
+        if distinct {
+            return Some(self.distinct_from(parser, expr));
+        }
+        let at = usize::from(is_word(token(0), Keyword::NOT));
+        let symmetric = is_word(token(at), Keyword::BETWEEN) && is_word(token(at + 1), Keyword::SYMMETRIC);
+        symmetric.then(|| self.between_symmetric(parser, expr))
     }
 
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {

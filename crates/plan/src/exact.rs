@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, Int32Array,
-    Int64Array, ListArray, UInt64Array,
+    Int64Array, IntervalMonthDayNanoArray, ListArray, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
     ArrowNativeTypeOp, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type,
-    Field, FieldRef, Float64Type, Int32Type, UInt64Type, i256,
+    Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, UInt64Type,
+    i256,
 };
 use datafusion_common::{Result, ScalarValue, exec_datafusion_err, internal_datafusion_err, internal_err, plan_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -26,7 +27,7 @@ use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Group
 
 use crate::float_sum::FloatSum;
 use crate::postgres::arithmetic::{QUOTIENT_SCALE, as_decimal};
-use crate::postgres::types;
+use crate::postgres::{times, types};
 
 /// Ours in place of DataFusion's `sum` and `avg`; any other function as it is.
 pub(crate) fn replace(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
@@ -91,6 +92,7 @@ enum Kind {
     Floats(Floats),
     Integers(Integers),
     Decimals(Decimals),
+    Intervals(Intervals),
 }
 
 impl Exact {
@@ -104,6 +106,7 @@ impl Exact {
         Ok(match (argument, self.answer) {
             (DataType::Float64, answer) => Some(Kind::Floats(Floats(answer))),
             (DataType::Int32, Answer::Sum) => Some(Kind::Integers(Integers)),
+            (DataType::Interval(IntervalUnit::MonthDayNano), Answer::Average) => Some(Kind::Intervals(Intervals)),
             // DataFusion's wraps around where the sum has no room.
             (DataType::Decimal128(..) | DataType::Decimal256(..), Answer::Sum) => {
                 let output = self.return_type(std::slice::from_ref(argument))?;
@@ -136,6 +139,7 @@ impl AggregateUDFImpl for Exact {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match (self.answer, arguments) {
             (Answer::Sum, [DataType::Int32]) => DataType::Int64,
+            (Answer::Average, [interval @ DataType::Interval(_)]) => interval.clone(),
             (Answer::Average, [DataType::Decimal128(digits, scale)]) => {
                 let (digits, scale) = averaged(*digits, *scale, DECIMAL128_MAX_PRECISION);
                 DataType::Decimal128(digits, scale)
@@ -160,6 +164,9 @@ impl AggregateUDFImpl for Exact {
             (Answer::Sum, own) if own.is_integer() => DataType::Int32,
             (_, own) if own.is_integer() || own.is_decimal() => whole_as_decimal(own),
             (Answer::Sum, DataType::Interval(_) | DataType::Duration(_)) => own.clone(),
+            (Answer::Average, DataType::Interval(_) | DataType::Duration(_)) => {
+                DataType::Interval(IntervalUnit::MonthDayNano)
+            }
             (_, own) => return plan_err!("function {}({}) does not exist", self.name(), types::name(own)),
         }])
     }
@@ -173,6 +180,8 @@ impl AggregateUDFImpl for Exact {
             (Some(Kind::Integers(integers)), true) => Box::new(DistinctSum::new(integers)),
             (Some(Kind::Decimals(decimals)), false) => Box::new(Sum::new(decimals)),
             (Some(Kind::Decimals(decimals)), true) => Box::new(DistinctSum::new(decimals)),
+            (Some(Kind::Intervals(intervals)), false) => Box::new(Sum::new(intervals)),
+            (Some(Kind::Intervals(intervals)), true) => Box::new(DistinctSum::new(intervals)),
         })
     }
 
@@ -182,6 +191,7 @@ impl AggregateUDFImpl for Exact {
             Some(Kind::Floats(_)) => DataType::Float64,
             Some(Kind::Integers(_)) => DataType::Int32,
             Some(Kind::Decimals(decimals)) => decimals.argument,
+            Some(Kind::Intervals(_)) => DataType::Interval(IntervalUnit::MonthDayNano),
         };
         if args.is_distinct {
             let item = Field::new_list_field(item, true);
@@ -206,6 +216,7 @@ impl AggregateUDFImpl for Exact {
             Some(Kind::Floats(floats)) => Box::new(GroupSums::new(floats)),
             Some(Kind::Integers(integers)) => Box::new(GroupSums::new(integers)),
             Some(Kind::Decimals(decimals)) => Box::new(GroupSums::new(decimals)),
+            Some(Kind::Intervals(intervals)) => Box::new(GroupSums::new(intervals)),
         })
     }
 
@@ -473,6 +484,96 @@ impl Exactly for Decimals {
             }
             ref other => internal_err!("{other} is no decimal"),
         }
+    }
+}
+
+/// Averages of intervals: each part is added up for itself, and the sum divided as PostgreSQL divides.
+#[derive(Debug, Clone)]
+struct Intervals;
+
+/// Months, days and nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Parts([i128; 3]);
+
+impl Parts {
+    fn of(value: IntervalMonthDayNano) -> Self {
+        Self([value.months.into(), value.days.into(), value.nanoseconds.into()])
+    }
+
+    fn plus(&mut self, other: Self, sign: i128) {
+        self.0.iter_mut().zip(other.0).for_each(|(part, more)| *part = part.saturating_add(sign * more));
+    }
+}
+
+impl Exactly for Intervals {
+    type Value = IntervalMonthDayNano;
+    type Total = Parts;
+    /// The length by which intervals are compared, and an interval of it.
+    type Key = (i128, i32, i32, i64);
+
+    fn each(array: &ArrayRef, mut take: impl FnMut(usize, IntervalMonthDayNano) -> Result<()>) -> Result<()> {
+        let Some(values) = array.as_primitive_opt::<IntervalMonthDayNanoType>() else {
+            return internal_err!("{} is no interval", array.data_type());
+        };
+        values.iter().enumerate().try_for_each(|(row, value)| value.map_or(Ok(()), |value| take(row, value)))
+    }
+
+    fn add(total: &mut Parts, value: IntervalMonthDayNano) -> Result<()> {
+        total.plus(Parts::of(value), 1);
+        Ok(())
+    }
+
+    fn subtract(total: &mut Parts, value: IntervalMonthDayNano) -> Result<()> {
+        total.plus(Parts::of(value), -1);
+        Ok(())
+    }
+
+    fn merge(total: &mut Parts, other: &Parts) -> Result<()> {
+        total.plus(*other, 1);
+        Ok(())
+    }
+
+    fn write(total: &Parts) -> Vec<u8> {
+        total.0.iter().flat_map(|part| part.to_le_bytes()).collect()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Parts> {
+        let (parts, []) = bytes.as_chunks::<16>() else { return None };
+        Some(Parts(<[[u8; 16]; 3]>::try_from(parts).ok()?.map(i128::from_le_bytes)))
+    }
+
+    fn heap_size(_: &Parts) -> usize {
+        0
+    }
+
+    fn answers<'t>(&self, totals: impl Iterator<Item = (&'t Parts, u64)>) -> Result<ArrayRef> {
+        let out_of_range = || exec_datafusion_err!("interval out of range: a sum of intervals");
+        let answer = |(Parts([months, days, nanos]), count): (&Parts, u64)| -> Result<_> {
+            if count == 0 {
+                return Ok(None);
+            }
+            let months = i32::try_from(*months).map_err(|_| out_of_range())?;
+            let days = i32::try_from(*days).map_err(|_| out_of_range())?;
+            let nanos = i64::try_from(*nanos).map_err(|_| out_of_range())?;
+            #[expect(clippy::cast_precision_loss, reason = "an interval is divided by a float")]
+            let by = 1.0 / count as f64;
+            Ok(Some(times::scaled(IntervalMonthDayNano::new(months, days, nanos), by)?))
+        };
+        Ok(Arc::new(totals.map(answer).collect::<Result<IntervalMonthDayNanoArray>>()?))
+    }
+
+    fn key(value: IntervalMonthDayNano) -> Self::Key {
+        const DAY_NS: i128 = 86_400_000_000_000;
+        let days = i128::from(value.months) * 30 + i128::from(value.days);
+        (days * DAY_NS + i128::from(value.nanoseconds), value.months, value.days, value.nanoseconds)
+    }
+
+    fn value((_, months, days, nanos): Self::Key) -> IntervalMonthDayNano {
+        IntervalMonthDayNano::new(months, days, nanos)
+    }
+
+    fn array(&self, values: impl Iterator<Item = IntervalMonthDayNano>) -> Result<ArrayRef> {
+        Ok(Arc::new(IntervalMonthDayNanoArray::from_iter_values(values)))
     }
 }
 

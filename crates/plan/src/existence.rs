@@ -1,7 +1,7 @@
-//! `EXISTS` as a value: `select exists (select …) as has_orders`.
+//! `EXISTS` and `IN` as values: `select exists (select …) as has_orders, id in (select …) as is_new`.
 //!
-//! DataFusion turns EXISTS into a join only in a condition. In a SELECT list it becomes `(select count(*) …) > 0` here,
-//! which has a form that everybody can run and keep.
+//! DataFusion turns both into joins only in a condition. In a SELECT list EXISTS becomes `(select count(*) …) > 0` here,
+//! which has a form that everybody can run and keep, and IN a CASE of such tests, with its NULLs.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion_optimizer::AnalyzerRule;
 
 use crate::functions::functions;
-use crate::membership::of_total;
+use crate::membership::{of_total, value};
 
 /// The analyser's rule, for who executes what it analyses.
 #[derive(Debug)]
@@ -34,7 +34,9 @@ impl AnalyzerRule for Existence {
 pub(crate) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
     let counted = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Projection(projection) if projection.expr.iter().any(has_exists) => {
-            let exprs = projection.expr.into_iter().map(count_matches).collect::<Result<Vec<_>>>()?;
+            let input = &projection.input;
+            let exprs =
+                projection.expr.into_iter().map(|expr| count_matches(expr, input)).collect::<Result<Vec<_>>>()?;
             Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, projection.input)?)))
         }
         other => Ok(Transformed::no(other)),
@@ -43,15 +45,19 @@ pub(crate) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn has_exists(expr: &Expr) -> bool {
-    expr.exists(|part| Ok(matches!(part, Expr::Exists(_)))).unwrap_or(false)
+    expr.exists(|part| Ok(matches!(part, Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(false)
 }
 
-fn count_matches(expr: Expr) -> Result<Expr> {
+fn count_matches(expr: Expr, outer: &LogicalPlan) -> Result<Expr> {
     if !has_exists(&expr) {
         return Ok(expr);
     }
     let name = expr.schema_name().to_string();
-    let counted = expr.transform_up(of_total)?.data.transform_up(|part| match part {
+    let listed = expr.transform_up(of_total)?.data.transform_up(|part| match part {
+        Expr::InSubquery(test) => Ok(Transformed::yes(value(&test, outer)?)),
+        other => Ok(Transformed::no(other)),
+    })?;
+    let counted = listed.data.transform_up(|part| match part {
         Expr::Exists(test) => Ok(Transformed::yes(any(test)?)),
         other => Ok(Transformed::no(other)),
     })?;

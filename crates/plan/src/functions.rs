@@ -2,7 +2,8 @@
 //!
 //! They are DataFusion's, with these exceptions: `sum` and `avg` over floats are ours ([`crate::exact`]), because
 //! DataFusion's depend on the order of the rows and cannot take a row back, and so is `avg` over decimals, which is rounded
-//! and not cut; `to_char` ([`crate::to_char`]) has PostgreSQL's templates, and what means something else in PostgreSQL is in
+//! and not cut; variances of numerics are numerics ([`crate::variance`]), aggregates of ordered sets are exact
+//! ([`crate::ordered_set`]); `to_char` ([`crate::to_char`]) has PostgreSQL's templates, and what means something else in PostgreSQL is in
 //! [`crate::postgres`]. Ranks are bigint ([`crate::ranks`]).
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
-use crate::{exact, postgres, ranks, to_char};
+use crate::{exact, ordered_set, postgres, ranks, to_char, variance};
 
 /// All functions, by name and by alias, in lower case.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl Functions {
         let higher_order = datafusion_functions_nested::all_default_higher_order_functions();
         let aggregate =
             datafusion_functions_aggregate::all_default_aggregate_functions().into_iter().map(exact::replace);
+        let aggregate = aggregate.map(variance::replace).chain(ordered_set::functions());
         let window = datafusion_functions_window::all_default_window_functions().into_iter().map(ranks::replace);
         Self {
             scalar: by_name(scalar, |f| (f.name().to_owned(), f.aliases().to_vec())),

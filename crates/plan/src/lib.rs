@@ -4,7 +4,7 @@
 //!
 //! 1. [`sql`]: parsed, unnamed columns named as PostgreSQL does, names looked up, views inlined, types agreed on.
 //! 2. `check`: what gives another answer for the same row is refused.
-//! 3. `existence`, `ties`: EXISTS as a value becomes a count, and every order that decides which rows are
+//! 3. `lateral`, `existence`, `ties`: LATERAL of one row becomes columns, EXISTS as a value a count, and every order that decides which rows are
 //!    kept is made total. The plan that comes out is [`Planned::logical`]: what a build, an ad-hoc oracle and a
 //!    reconciliation run. All of them and the flow start from this one plan.
 //! 4. `optimise`: DataFusion's rules that help upkeep: subqueries become joins, filters and projections move down.
@@ -28,11 +28,13 @@ pub mod float_sum;
 pub mod flow;
 mod functions;
 mod identity;
+pub mod lateral;
 mod lower;
 mod membership;
 mod mended;
 mod naming;
 mod optimise;
+mod ordered_set;
 mod postgres;
 mod ranks;
 mod refusal;
@@ -46,6 +48,7 @@ mod to_char;
 mod total_order;
 mod unique;
 pub mod unreal;
+mod variance;
 pub mod zero;
 
 use datafusion_expr::LogicalPlan;
@@ -61,7 +64,7 @@ pub use identity::FLOW_VERSION;
 pub use mended::mended;
 pub use naming::name_further_parts;
 pub use postgres::calendar::timestamp_of;
-pub use postgres::forms::Forms;
+pub use postgres::forms::{Forms, formed_alone};
 pub use postgres::syntax::{call, meant};
 pub use postgres::texts::{delimited, quoted_name};
 pub use refusal::{Refusal, sql_types};
@@ -85,7 +88,7 @@ pub fn plan_model(sql: &str, catalog: &dyn Catalog) -> Result<Planned, Refusal> 
     check::deterministic(&analysed, sql)?;
     check::two_valued(&analysed, sql)?;
     distinct_names(&analysed, sql)?;
-    let logical = ties::broken(existence::counted(analysed)?)?;
+    let logical = ties::broken(existence::counted(lateral::inlined(analysed)?)?)?;
     let mut flow = lower::lower(&optimise::optimised(logical.clone())?, sql)?;
     let output = &mut flow.nodes[flow.output.0].schema;
     for (column, field) in output.columns.iter_mut().zip(logical.schema().fields()) {

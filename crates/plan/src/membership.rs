@@ -101,6 +101,28 @@ fn three_valued(test: &InSubquery, outer: &LogicalPlan) -> Result<Expr> {
     when(equal, lit(!test.negated)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(test.negated))
 }
 
+/// IN as a value, by rows that are looked up by equality alone: true, NULL or false.
+pub(crate) fn value(test: &InSubquery, outer: &LogicalPlan) -> Result<Expr> {
+    let list = &test.subquery;
+    let exists = |plan: LogicalPlan| {
+        let subquery = Subquery { subquery: Arc::new(plan), ..list.clone() };
+        Expr::Exists(Exists { subquery, negated: false })
+    };
+    let null = || lit(ScalarValue::Boolean(None));
+    let mut cases = when(any(test, outer, false, |equal| equal)?, lit(!test.negated));
+    if test.expr.nullable(outer.schema())? {
+        let some = exists(list.subquery.as_ref().clone());
+        cases = cases.when(test.expr.as_ref().clone().is_null().and(some), null());
+    }
+    let (qualifier, field) = list.subquery.schema().qualified_field(0);
+    if field.is_nullable() {
+        let listed = Expr::Column((qualifier, field).into());
+        let nulls = LogicalPlanBuilder::from(list.subquery.as_ref().clone()).filter(listed.is_null())?.build()?;
+        cases = cases.when(exists(nulls), null());
+    }
+    cases.otherwise(lit(test.negated))
+}
+
 /// Whether there is a row for which this holds of `c = x`.
 fn any(test: &InSubquery, outer: &LogicalPlan, negated: bool, holds: impl FnOnce(Expr) -> Expr) -> Result<Expr> {
     let Subquery { subquery, mut outer_ref_columns, spans } = test.subquery.clone();

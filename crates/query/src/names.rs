@@ -195,7 +195,10 @@ impl ContextProvider for Names<'_> {
         let context = SimplifyContext::builder().with_config_options(Arc::clone(self.state.config_options())).build();
         let simplifier = ExprSimplifier::new(context);
         let schema = DFSchema::empty();
-        let simplified = |arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg));
+        let simplified = |arg| {
+            let arg = plan::formed_alone(simplifier.coerce(arg, &schema)?, &schema)?;
+            simplifier.simplify(arg)
+        };
         let args = args.into_iter().map(simplified).collect::<Result<Vec<_>>>()?;
         let args = if name == "generate_series" { of_series(args)? } else { args };
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;

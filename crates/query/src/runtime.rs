@@ -134,6 +134,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_type_planner(Arc::new(TypeNames))
+        .with_analyzer_rule(Arc::new(plan::lateral::OneRow))
         .with_analyzer_rule(Arc::new(plan::existence::Existence))
         .with_analyzer_rule(Arc::new(plan::unreal::Unreal))
         .with_analyzer_rule(Arc::new(plan::Forms))

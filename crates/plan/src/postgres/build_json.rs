@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion_common::{Result, ScalarValue, exec_err};
+use datafusion_common::{Result, exec_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -29,9 +29,11 @@ enum Shape {
     Elements,
     /// Of the elements of two arrays.
     Pairs,
+    /// No document: a row, `(1,"a b",)`.
+    Record,
 }
 
-const FUNCTIONS: [(&str, Shape, bool); 10] = [
+const FUNCTIONS: [(&str, Shape, bool); 11] = [
     ("json_build_object", Shape::Object, false),
     ("jsonb_build_object", Shape::Object, true),
     ("json_build_array", Shape::Array, false),
@@ -42,6 +44,7 @@ const FUNCTIONS: [(&str, Shape, bool); 10] = [
     ("jsonb_of_elements", Shape::Elements, true),
     ("json_of_pairs", Shape::Pairs, false),
     ("jsonb_of_pairs", Shape::Pairs, true),
+    ("record_of", Shape::Record, false),
 ];
 
 /// All of them.
@@ -75,7 +78,11 @@ impl ScalarUDFImpl for Build {
     }
 
     fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        let name = if self.jsonb { types::JSONB } else { types::JSON };
+        let name = match self.shape {
+            Shape::Record => types::RECORD,
+            _ if self.jsonb => types::JSONB,
+            _ => types::JSON,
+        };
         Ok(Arc::new(types::named(Field::new(self.name, DataType::Utf8, true), name)))
     }
 
@@ -108,6 +115,7 @@ impl Build {
                 Shape::Value => columns.first().filter(|column| !column.is_null(row)).map(|column| column.json(row)),
                 Shape::Elements => elements(arrays.first(), columns.first(), row, is_document(0))?,
                 Shape::Pairs => pairs(arrays, row, is_document(1))?,
+                Shape::Record => Some(record(arrays, &columns, row)),
             };
             let text = match text {
                 Some(text) if self.jsonb => Some(parse(&text)?.written(true)),
@@ -192,6 +200,24 @@ fn object(arrays: &[ArrayRef], columns: &[Values], row: usize) -> Result<String>
         parts.push(format!("{text} : {}", value.json(row)));
     }
     Ok(format!("{{{}}}", parts.join(", ")))
+}
+
+fn record(arrays: &[ArrayRef], columns: &[Values], row: usize) -> String {
+    let fields = arrays.iter().zip(columns).map(|(array, column)| match array.as_boolean_opt() {
+        _ if column.is_null(row) => String::new(),
+        Some(flags) => if flags.value(row) { "t" } else { "f" }.to_owned(),
+        None => field(column.texts.value(row)),
+    });
+    joined(fields, ("(", ",", ")"))
+}
+
+/// A field of a record, between quotes where it would be read as something else.
+fn field(text: &str) -> String {
+    let special = |c: char| matches!(c, '"' | '\\' | '(' | ')' | ',') || c.is_whitespace();
+    if !text.is_empty() && !text.contains(special) {
+        return text.to_owned();
+    }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\"\""))
 }
 
 fn elements(array: Option<&ArrayRef>, column: Option<&Values>, row: usize, document: bool) -> Result<Option<String>> {

@@ -16,7 +16,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano,
     IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
-use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -51,9 +51,13 @@ pub(crate) enum Kind {
     TimestampTz,
     Interval,
     Texts,
+    /// Arrays of texts.
+    TextLists,
     /// A text of type varchar, or char.
     Varchar,
     Char,
+    /// A text of type `"char"`.
+    OneChar,
 }
 
 impl Kind {
@@ -63,7 +67,7 @@ impl Kind {
             Self::Int4 => DataType::Int32,
             Self::Int8 => DataType::Int64,
             Self::Float => DataType::Float64,
-            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char => DataType::Utf8,
+            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char | Self::OneChar => DataType::Utf8,
             Self::Bytes => DataType::Binary,
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
@@ -71,6 +75,7 @@ impl Kind {
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
             Self::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             Self::Texts => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+            Self::TextLists => DataType::List(Arc::new(Field::new_list_field(Self::Texts.arrow(), true))),
         }
     }
 
@@ -81,7 +86,9 @@ impl Kind {
             Self::Int4 => matches!(from, DataType::Int32),
             Self::Int8 => matches!(from, DataType::Int64),
             Self::Float => matches!(from, DataType::Float64),
-            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char => matches!(from, DataType::Utf8),
+            Self::Text | Self::Json | Self::Jsonb | Self::Varchar | Self::Char | Self::OneChar => {
+                matches!(from, DataType::Utf8)
+            }
             Self::Bytes => matches!(from, DataType::Binary),
             Self::Date => matches!(from, DataType::Date32),
             Self::Time => matches!(from, DataType::Time64(TimeUnit::Microsecond)),
@@ -89,6 +96,7 @@ impl Kind {
             Self::TimestampTz => matches!(from, DataType::Timestamp(TimeUnit::Microsecond, Some(_))),
             Self::Interval => matches!(from, DataType::Interval(IntervalUnit::MonthDayNano)),
             Self::Texts => matches!(from, DataType::List(item) if matches!(item.data_type(), DataType::Utf8)),
+            Self::TextLists => matches!(from, DataType::List(item) if Self::Texts.is(item.data_type())),
         }
     }
 
@@ -115,7 +123,8 @@ impl Kind {
             (Self::TimestampTz, Date32) => Some(2),
             (Self::Timestamp, Date32) => Some(3),
             (Self::TimestampTz, Timestamp(_, None)) => Some(4),
-            (kind, Utf8) if kind != Self::Texts && kind != Self::Bool => Some(8),
+            (Self::Texts | Self::TextLists | Self::Bool, Utf8) => None,
+            (_, Utf8) => Some(8),
             (Self::Int4, UInt32 | Float64) => None,
             _ => None,
         }
@@ -261,6 +270,7 @@ impl ScalarUDFImpl for Function {
             Kind::Jsonb => types::named(field, types::JSONB),
             Kind::Varchar => types::named(field, types::VARCHAR),
             Kind::Char => types::named(field, types::CHAR),
+            Kind::OneChar => types::named(field, types::ONE_CHAR),
             Kind::Json => match args.arg_fields.first().and_then(|first| types::own_name(first)) {
                 Some(types::JSONB) => types::named(field, types::JSONB),
                 _ => types::named(field, types::JSON),
@@ -412,6 +422,7 @@ enum Builder {
     Timestamp(TimestampMicrosecondBuilder, bool),
     Interval(IntervalMonthDayNanoBuilder),
     Texts(ListBuilder<StringBuilder>),
+    TextLists(ListBuilder<ListBuilder<StringBuilder>>),
 }
 
 impl Out {
@@ -421,7 +432,9 @@ impl Out {
             Kind::Int4 => Builder::Int4(Int32Builder::with_capacity(rows)),
             Kind::Int8 => Builder::Int8(Int64Builder::with_capacity(rows)),
             Kind::Float => Builder::Float(Float64Builder::with_capacity(rows)),
-            Kind::Text | Kind::Json | Kind::Jsonb | Kind::Varchar | Kind::Char => Builder::Text(StringBuilder::new()),
+            Kind::Text | Kind::Json | Kind::Jsonb | Kind::Varchar | Kind::Char | Kind::OneChar => {
+                Builder::Text(StringBuilder::new())
+            }
             Kind::Bytes => Builder::Bytes(BinaryBuilder::new()),
             Kind::Date => Builder::Date(Date32Builder::with_capacity(rows)),
             Kind::Time => Builder::Time(Time64MicrosecondBuilder::with_capacity(rows)),
@@ -429,6 +442,7 @@ impl Out {
             Kind::TimestampTz => Builder::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows), true),
             Kind::Interval => Builder::Interval(IntervalMonthDayNanoBuilder::with_capacity(rows)),
             Kind::Texts => Builder::Texts(ListBuilder::new(StringBuilder::new())),
+            Kind::TextLists => Builder::TextLists(ListBuilder::new(ListBuilder::new(StringBuilder::new()))),
         };
         Self { builder, bytes: 0 }
     }
@@ -446,6 +460,7 @@ impl Out {
             Builder::Timestamp(b, _) => b.append_null(),
             Builder::Interval(b) => b.append_null(),
             Builder::Texts(b) => b.append_null(),
+            Builder::TextLists(b) => b.append_null(),
         }
     }
 
@@ -528,6 +543,17 @@ impl Out {
         Ok(())
     }
 
+    pub(crate) fn text_lists(&mut self, lists: &[Vec<Option<&str>>]) -> Result<()> {
+        let texts = lists.iter().flatten().flatten();
+        self.bytes = texts.fold(self.bytes, |sum, text| sum.saturating_add(text.len() + 8));
+        let Builder::TextLists(b) = &mut self.builder else { return self.wrong() };
+        if self.bytes <= BATCH_BYTES_MAX {
+            lists.iter().for_each(|list| b.values().append_value(list.iter().copied()));
+        }
+        b.append(true);
+        Ok(())
+    }
+
     fn wrong(&self) -> Result<()> {
         exec_err!("a function gave a value of another type than its own")
     }
@@ -546,6 +572,7 @@ impl Out {
             Builder::Timestamp(mut b, true) => Arc::new(b.finish().with_timezone("UTC")),
             Builder::Interval(mut b) => Arc::new(b.finish()),
             Builder::Texts(mut b) => Arc::new(b.finish()),
+            Builder::TextLists(mut b) => Arc::new(b.finish()),
         }
     }
 }

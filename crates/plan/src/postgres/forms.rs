@@ -18,7 +18,7 @@ use arrow::datatypes::{
 };
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result, ScalarValue, exec_err};
+use datafusion_common::{DFSchema, Result, exec_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::utils::merge_schema;
@@ -43,6 +43,11 @@ impl AnalyzerRule for Forms {
     fn name(&self) -> &str {
         "forms"
     }
+}
+
+/// The same for an expression that stands alone.
+pub fn formed_alone(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    Ok(expr.transform_up(|part| formed(part, schema))?.data)
 }
 
 fn node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {

@@ -17,12 +17,16 @@ mod document;
 mod documents;
 mod fields;
 pub(crate) mod forms;
+mod json_path;
+mod lists;
 mod numbers;
 pub(crate) mod operators;
 mod patterns;
+mod queries;
+mod sign;
 pub(crate) mod syntax;
 pub(crate) mod texts;
-mod times;
+pub(crate) mod times;
 pub(crate) mod types;
 
 use std::sync::Arc;
@@ -37,6 +41,9 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         fields::extract(),
         fields::date_part(),
         fields::numeric(),
+        sign::function(),
+        lists::array_or_empty(),
+        lists::array_dims(),
         function("time_plus", times::PLUS),
         function("time_minus", times::MINUS),
         function("time_times", times::TIMES),
@@ -58,14 +65,17 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("make_timestamptz", times::MAKE_TIMESTAMPTZ),
         function("to_date", patterns::TO_DATE),
         function("to_timestamp", patterns::TO_TIMESTAMP),
+        function("digits_of", patterns::DIGITS_OF),
         function("varchar", texts::VARCHAR),
         function("bpchar", texts::BPCHAR),
+        function("one_char", texts::ONE_CHAR),
         function("substring", texts::SUBSTRING),
         function("substr", texts::SUBSTRING),
         function("length", texts::LENGTH),
         function("get_byte", texts::GET_BYTE),
         function("regexp_replace", texts::REGEXP_REPLACE),
         function("regexp_match", texts::REGEXP_MATCH),
+        function("regexp_all_matches", texts::REGEXP_ALL_MATCHES),
         function("regexp_split_to_array", texts::REGEXP_SPLIT),
         function("regexp_count", texts::REGEXP_COUNT),
         function("regexp_substr", texts::REGEXP_SUBSTR),
@@ -76,7 +86,6 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("quote_nullable", texts::QUOTE_NULLABLE),
         function("format", texts::FORMATTED),
         function("unistr", texts::UNISTR),
-        function("sign", numbers::SIGN),
         function("sqrt", numbers::SQRT),
         function("power", numbers::POWER),
         function("pow", numbers::POWER),
@@ -112,6 +121,12 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("json_strip_nulls", documents::STRIP_NULLS),
         function("jsonb_strip_nulls", documents::STRIP_NULLS),
         function("jsonb_pretty", documents::PRETTY),
+        function("jsonb_path_exists", json_path::PATH_EXISTS),
+        function("jsonb_path_match", json_path::PATH_MATCH),
+        function("jsonb_path_match_opr", json_path::HOLDS),
+        function("jsonb_path_query_array", json_path::QUERY_ARRAY),
+        function("jsonb_path_query_first", json_path::QUERY_FIRST),
+        function("json_path_values", json_path::QUERY),
     ];
     all.extend(build_json::functions());
     all

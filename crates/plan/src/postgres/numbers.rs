@@ -5,11 +5,6 @@ use datafusion_common::{Result, exec_err};
 use super::calls::Kind::{Float, Int4};
 use super::calls::{Overload, Row, over};
 
-pub(crate) const SIGN: &[Overload] = &[over(&[Float], Float, |row, out| {
-    let value = row.float(0);
-    out.float(if value == 0.0 || value.is_nan() { value } else { value.signum() })
-})];
-
 pub(crate) const SQRT: &[Overload] = &[over(&[Float], Float, |row, out| match row.float(0) {
     negative if negative < 0.0 => exec_err!("cannot take square root of a negative number"),
     value => out.float(value.sqrt()),

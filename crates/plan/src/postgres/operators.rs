@@ -230,6 +230,8 @@ fn of_documents(raw: &RawBinaryExpr, schema: &DFSchema) -> Option<Expr> {
         Op::QuestionAnd => call("jsonb_exists_all", [left, right]),
         Op::AtArrow => call("jsonb_contains", [left, right]),
         Op::ArrowAt => call("jsonb_contains", [right, left]),
+        Op::AtQuestion => call("jsonb_path_exists", [left, right]),
+        Op::AtAt => call("jsonb_path_match_opr", [left, right]),
         Op::Minus => call("jsonb_delete", [left, right]),
         Op::HashMinus => call("jsonb_delete_path", [left, right]),
         Op::StringConcat if both || literal => call("jsonb_concat", [left, right]),

@@ -1,4 +1,4 @@
-//! `to_date` and `to_timestamp` by PostgreSQL's templates.
+//! `to_date`, `to_timestamp` and `to_number` by PostgreSQL's templates.
 //!
 //! A field takes as many digits as it has letters, fewer where the text has fewer; what stands between fields is skipped
 //! over by its length, letters and signs alike. A field that the text does not have is that of the first of January of
@@ -10,9 +10,14 @@ use super::calendar::{DAY, HOUR, MINUTE, SECOND, day_of, month_named};
 use super::calls::Kind::{Date, Float, Text, TimestampTz};
 use super::calls::{Overload, over};
 use super::times::instant_of;
+use crate::to_char::number::digits_of;
 
 pub(crate) const TO_DATE: &[Overload] =
     &[over(&[Text, Text], Date, |row, out| out.int(read(row.text(0), row.text(1))?.div_euclid(DAY)))];
+
+/// The digits of `to_number`, which are read as a numeric.
+pub(crate) const DIGITS_OF: &[Overload] =
+    &[over(&[Text, Text], Text, |row, out| out.text(&digits_of(row.text(0), row.text(1))?))];
 
 pub(crate) const TO_TIMESTAMP: &[Overload] = &[
     over(&[Text, Text], TimestampTz, |row, out| out.int(read(row.text(0), row.text(1))?)),

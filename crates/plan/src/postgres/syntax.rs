@@ -6,6 +6,9 @@
 
 use std::ops::ControlFlow;
 
+use super::forms::digits;
+use super::queries;
+use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause,
@@ -13,10 +16,6 @@ use datafusion_sql::sqlparser::ast::{
     TableAlias, TableFactor, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
     WindowFrameBound, WindowSpec, WindowType,
 };
-use datafusion_sql::sqlparser::parser::Parser;
-
-use super::forms::digits;
-use crate::settings;
 
 /// The statement with its literals and its casts as they are meant.
 pub fn meant(statement: &mut Statement) {
@@ -38,8 +37,10 @@ impl VisitorMut for Meaning {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 series(expr);
+                record(expr);
             }
         }
+        queries::conditions(select);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             exprs.iter_mut().for_each(unmarked);
         }
@@ -52,7 +53,7 @@ impl VisitorMut for Meaning {
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let Some(made) = series_table(factor).or_else(|| rows_table(factor)) {
+        if let Some(made) = series_table(factor).or_else(|| rows_table(factor)).or_else(|| queries::records(factor)) {
             *factor = made;
         }
         ControlFlow::Continue(())
@@ -79,6 +80,7 @@ impl VisitorMut for Meaning {
             unmarked(quantity);
         }
         fetched(query);
+        queries::with_ties(query);
         if let SetExpr::Values(values) = query.body.as_mut() {
             alike(&mut values.rows);
         }
@@ -148,8 +150,7 @@ fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
     }
     let texts: Vec<String> = arguments.args.iter().map(ToString::to_string).collect();
     let sql = format!("select {value} as {column} from {SERIES}({})", texts.join(", "));
-    let parsed = Parser::parse_sql(&settings::dialect(), &sql).ok()?.pop()?;
-    let Statement::Query(subquery) = parsed else { return None };
+    let subquery = queries::query_of(&sql)?;
     let alias = alias.take().or_else(|| {
         let name = Ident::with_quote('"', SERIES);
         Some(TableAlias { explicit: true, name, columns: vec![], at: None })
@@ -159,7 +160,7 @@ fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
 
 /// Functions that make rows of what they are given: the lists by whose elements they stand, under which names, and the type
 /// of an element where it is no text. Where it has no name, it goes by the table's alias.
-const ROWS: [(&str, &[RowsOf]); 12] = [
+const ROWS: [(&str, &[RowsOf]); 14] = [
     ("json_array_elements", &[RowsOf { list: "json_elements", name: Some("value"), data_type: Some("json") }]),
     ("jsonb_array_elements", &[RowsOf { list: "json_elements", name: Some("value"), data_type: Some("jsonb") }]),
     ("json_array_elements_text", &[RowsOf { list: "json_elements_text", name: Some("value"), data_type: None }]),
@@ -170,6 +171,8 @@ const ROWS: [(&str, &[RowsOf]); 12] = [
     ("jsonb_each", &[KEYS, RowsOf { list: "json_values", name: Some("value"), data_type: Some("jsonb") }]),
     ("json_each_text", &[KEYS, RowsOf { list: "json_values_text", name: Some("value"), data_type: None }]),
     ("jsonb_each_text", &[KEYS, RowsOf { list: "json_values_text", name: Some("value"), data_type: None }]),
+    ("jsonb_path_query", &[RowsOf { list: "json_path_values", name: None, data_type: Some("jsonb") }]),
+    ("regexp_matches", &[RowsOf { list: "regexp_all_matches", name: None, data_type: None }]),
     ("regexp_split_to_table", &[RowsOf { list: "regexp_split_to_array", name: None, data_type: None }]),
     ("string_to_table", &[RowsOf { list: "string_to_array", name: None, data_type: None }]),
 ];
@@ -188,9 +191,12 @@ fn rows_table(factor: &mut TableFactor) -> Option<TableFactor> {
     let [part] = &name.0[..] else { return None };
     let called = part.as_ident()?.value.to_lowercase();
     let (_, columns) = ROWS.iter().find(|(known, _)| *known == called)?;
-    let arguments = arguments.args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut arguments: Vec<String> = arguments.args.iter().map(ToString::to_string).collect();
     // What is read as a jsonb has each key once.
-    let arguments = if called.starts_with("jsonb_") { format!("({arguments})::jsonb") } else { arguments };
+    if let Some(document) = arguments.first_mut().filter(|_| called.starts_with("jsonb_")) {
+        *document = format!("({document})::jsonb");
+    }
+    let arguments = arguments.join(", ");
     let whole = alias.as_ref().map_or(called.as_str(), |alias| alias.name.value.as_str());
     let column = |of: &RowsOf| {
         let cast = of.data_type.map_or_else(String::new, |data_type| format!("::{data_type}"));
@@ -198,8 +204,7 @@ fn rows_table(factor: &mut TableFactor) -> Option<TableFactor> {
         format!("unnest({}({arguments})){cast} as {name}", of.list)
     };
     let sql = format!("select {}", columns.iter().map(column).collect::<Vec<_>>().join(", "));
-    let parsed = Parser::parse_sql(&settings::dialect(), &sql).ok()?.pop()?;
-    let Statement::Query(subquery) = parsed else { return None };
+    let subquery = queries::query_of(&sql)?;
     let alias = alias.take().or_else(|| {
         let name = Ident::with_quote('"', called.as_str());
         Some(TableAlias { explicit: true, name, columns: vec![], at: None })
@@ -389,6 +394,13 @@ fn rewritten(expr: Expr) -> Expr {
             let minus_one = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(integer("1")) };
             Expr::Nested(Box::new(binary(minus_one, BinaryOperator::Minus, nested(*expr))))
         }
+        Expr::Function(function) if is_call(&function, "array") => {
+            queries::array_of_rows(&function).unwrap_or(Expr::Function(function))
+        }
+        Expr::Function(function) if !function.within_group.is_empty() => {
+            queries::place_in_order(&function).unwrap_or(Expr::Function(function))
+        }
+        Expr::Function(function) if is_call(&function, "to_number") => to_number(function),
         // A document of rows is one of the array of them.
         Expr::Function(function) if DOCUMENTS.iter().any(|(name, _, _)| is_call(&function, name)) => of_rows(function),
         Expr::Function(mut function) => {
@@ -401,6 +413,32 @@ fn rewritten(expr: Expr) -> Expr {
             Expr::Function(function)
         }
         other => other,
+    }
+}
+
+/// A number has the digits behind the point that its template has.
+fn to_number(function: Function) -> Expr {
+    let template = match &function.args {
+        FunctionArguments::List(list) => match &list.args[..] {
+            [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))] => value.clone().into_string(),
+            _ => None,
+        },
+        _ => None,
+    };
+    let scale = template.and_then(|template| to_char::number::scale_of(&template));
+    let digits = renamed(function, "digits_of");
+    match scale {
+        Some(scale) => plain_cast(digits, DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, scale))),
+        None => call("numeric", vec![digits]),
+    }
+}
+
+/// A row as a result is a value of its own.
+fn record(expr: &mut Expr) {
+    match expr {
+        Expr::Function(function) if is_call(function, "row") => *expr = renamed(function.clone(), "record_of"),
+        Expr::Tuple(values) if values.len() > 1 => *expr = call("record_of", std::mem::take(values)),
+        _ => {}
     }
 }
 
@@ -609,6 +647,9 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
             let size = size.as_ref().and_then(length).unwrap_or(1);
             call("bpchar", vec![plain_cast(expr, DataType::Text), number(size)])
         }
+        DataType::Custom(name, _) if matches!(&name.0[..], [part] if part.as_ident().is_some_and(is_one_char)) => {
+            call("one_char", vec![plain_cast(expr, DataType::Text)])
+        }
         DataType::Timestamp(Some(digits), zone) => {
             call("to_precision", vec![plain_cast(expr, DataType::Timestamp(None, *zone)), number(*digits)])
         }
@@ -633,6 +674,11 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
         },
         _ => plain_cast(expr, data_type),
     }
+}
+
+/// `"char"`, which is another type than `char`.
+fn is_one_char(name: &Ident) -> bool {
+    name.quote_style.is_some() && name.value == "char"
 }
 
 /// `numeric` without a scale: that of the number that stands in the text, else that of the value's type.

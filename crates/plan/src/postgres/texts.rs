@@ -2,7 +2,7 @@
 
 use datafusion_common::{Result, exec_err};
 
-use super::calls::Kind::{self, Bool, Bytes, Char, Int4, Text, Texts, Varchar};
+use super::calls::Kind::{self, Bool, Bytes, Char, Int4, OneChar, Text, TextLists, Texts, Varchar};
 use super::calls::{Out, Overload, Row, over, with_optional};
 
 /// Characters that a text of a declared length, or a padded one, may have.
@@ -26,6 +26,12 @@ fn cut(text: &str, characters: usize) -> &str {
 pub(crate) const VARCHAR: &[Overload] = &[with_optional(&[Text, Int4], 1, Varchar, |row, out| match row.len() {
     1 => out.text(row.text(0)),
     _ => out.text(cut(row.text(0), length(row.int(1))?)),
+})];
+
+/// The first character, whose type is `"char"`.
+pub(crate) const ONE_CHAR: &[Overload] = &[over(&[Text], OneChar, |row, out| {
+    let text = row.text(0);
+    out.text(text.get(..text.chars().next().map_or(0, char::len_utf8)).unwrap_or_default())
 })];
 
 pub(crate) const BPCHAR: &[Overload] = &[over(&[Text, Int4], Char, |row, out| {
@@ -163,6 +169,16 @@ pub(crate) const REGEXP_MATCH: &[Overload] = &[with_optional(&[Text, Text, Text]
     out.texts(&groups)
 })];
 
+/// All matches with the flag `g`, the first else: an array of groups for each.
+pub(crate) const REGEXP_ALL_MATCHES: &[Overload] = &[with_optional(&[Text, Text, Text], 1, TextLists, |row, out| {
+    let (global, ignore_case) = flags(row, 2)?;
+    let pattern = row.pattern(row.text(1), ignore_case, translated)?;
+    let first = usize::from(pattern.captures_len() > 1);
+    let matches = pattern.captures_iter(row.text(0)).take(if global { usize::MAX } else { 1 });
+    let groups = matches.map(|found| found.iter().skip(first).map(|group| group.map(|group| group.as_str())).collect());
+    out.text_lists(&groups.collect::<Vec<Vec<Option<&str>>>>())
+})];
+
 pub(crate) const REGEXP_SPLIT: &[Overload] = &[with_optional(&[Text, Text, Text], 1, Texts, |row, out| {
     let (_, ignore_case) = flags(row, 2)?;
     let pattern = row.pattern(row.text(1), ignore_case, translated)?;
@@ -282,7 +298,7 @@ pub fn delimited(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn quoted_literal(text: &str) -> String {
+pub(crate) fn quoted_literal(text: &str) -> String {
     let sign = if text.contains('\\') { "E" } else { "" };
     format!("{sign}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

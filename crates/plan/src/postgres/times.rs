@@ -132,7 +132,7 @@ fn sum(a: IntervalMonthDayNano, b: IntervalMonthDayNano) -> Result<IntervalMonth
 }
 
 /// The interval so many times; parts of a month become days, parts of a day become time.
-fn scaled(value: IntervalMonthDayNano, by: f64) -> Result<IntervalMonthDayNano> {
+pub(crate) fn scaled(value: IntervalMonthDayNano, by: f64) -> Result<IntervalMonthDayNano> {
     let months = f64::from(value.months) * by;
     let whole_months = months.trunc();
     let days = f64::from(value.days) * by;
@@ -148,6 +148,16 @@ fn scaled(value: IntervalMonthDayNano, by: f64) -> Result<IntervalMonthDayNano> 
     #[expect(clippy::cast_possible_truncation, reason = "the range is checked above")]
     let made = interval(whole_months as i64, whole_days as i64, micros as i64);
     out_of_range(made, "interval")
+}
+
+/// The interval that lies a fraction of the way from one to another.
+pub(crate) fn between_two(
+    low: IntervalMonthDayNano,
+    high: IntervalMonthDayNano,
+    fraction: f64,
+) -> Result<IntervalMonthDayNano> {
+    let distance = sum(high, out_of_range(negated(low), "interval")?)?;
+    sum(low, scaled(distance, fraction)?)
 }
 
 /// By what intervals are compared: months of thirty days, days of 24 hours.

@@ -1,6 +1,6 @@
 //! Types of PostgreSQL that Arrow has no type of its own for: the field of a column says by which name it goes.
 //!
-//! json, jsonb, varchar and char are texts for the engine, and by their name for a client.
+//! json, jsonb, varchar, char and records are texts for the engine, and by their name for a client.
 
 use arrow::datatypes::{DataType, Field};
 use relation::schema::EXTENSION;
@@ -10,6 +10,9 @@ pub(crate) use relation::schema::{JSON, TYPE_NAME as KEY};
 pub(crate) const JSONB: &str = "jsonb";
 pub(crate) const VARCHAR: &str = "varchar";
 pub(crate) const CHAR: &str = "bpchar";
+/// The type of one byte, `"char"` between double quotes.
+pub(crate) const ONE_CHAR: &str = "char";
+pub(crate) const RECORD: &str = "record";
 
 /// The field under the name of a type.
 pub(crate) fn named(field: Field, name: &str) -> Field {

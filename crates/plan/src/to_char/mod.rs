@@ -3,7 +3,7 @@
 //! A template is read once per batch where it is a literal. What of PostgreSQL's templates is not written here is refused by
 //! name, never passed on as text.
 
-mod number;
+pub(crate) mod number;
 mod time;
 
 use std::sync::Arc;

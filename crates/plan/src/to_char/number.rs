@@ -2,6 +2,16 @@
 
 use datafusion_common::{Result, exec_err};
 
+/// Digits behind the point that a number has which is read by a template; none where the template cannot be read.
+pub(crate) fn scale_of(template: &str) -> Option<i64> {
+    i64::try_from(Template::of(template).ok()?.places()).ok()
+}
+
+/// The digits of a number that is read from a text by a template. Errors: the template cannot be read, or there are none.
+pub(crate) fn digits_of(text: &str, template: &str) -> Result<String> {
+    Template::of(template)?.read(text)
+}
+
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -50,7 +60,7 @@ impl Template {
         while let Some(first) = rest.chars().next() {
             let upper: String = rest.chars().take(4).collect::<String>().to_ascii_uppercase();
             if let Some(other) = NOT_SUPPORTED.iter().find(|other| upper.starts_with(**other)) {
-                return exec_err!("to_char: the pattern \"{other}\" of a number is not supported");
+                return exec_err!("the pattern \"{other}\" of a number is not supported");
             }
             let width = made.take(first, &upper, &mut rest)?;
             rest = rest.get(width..).unwrap_or_default();
@@ -79,7 +89,7 @@ impl Template {
             '9' => self.place(false),
             '.' | 'D' | 'd' => {
                 if self.has_point {
-                    return exec_err!("to_char: a number has one point");
+                    return exec_err!("a number has one point");
                 }
                 self.has_point = true;
                 self.parts.push(Part::Place { is_zero: false });
@@ -87,7 +97,7 @@ impl Template {
             ',' | 'G' | 'g' => self.parts.push(Part::Group),
             'S' | 's' => {
                 if self.sign.is_some() {
-                    return exec_err!("to_char: a number has one sign: \"S\" cannot be used twice");
+                    return exec_err!("a number has one sign: \"S\" cannot be used twice");
                 }
                 let leads = !self.has_point && self.before == 0;
                 self.sign = Some(if leads { Sign::Before } else { Sign::Behind });
@@ -112,6 +122,40 @@ impl Template {
     /// Digits behind the point.
     pub(super) fn places(&self) -> usize {
         self.behind
+    }
+
+    /// The number that a text holds by this template, in digits that a numeric is read from.
+    fn read(&self, text: &str) -> Result<String> {
+        let mut digits = String::new();
+        let mut negative = false;
+        let mut rest = text.chars().peekable();
+        let is_sign = |c: &char| matches!(c, '-' | '+');
+        for part in &self.parts {
+            match part {
+                Part::Place { .. } => {
+                    while let Some(skipped) = rest.next_if(|c| c.is_whitespace() || (digits.is_empty() && is_sign(c))) {
+                        negative |= skipped == '-';
+                    }
+                    let is_point = |c: &char| *c == '.' && self.has_point && !digits.contains('.');
+                    digits.extend(rest.next_if(|c| c.is_ascii_digit() || is_point(c)));
+                }
+                Part::Group => drop(rest.next_if_eq(&',')),
+                Part::Minus | Part::Plus => {
+                    while let Some(skipped) = rest.next_if(|c| c.is_whitespace() || is_sign(c)) {
+                        negative |= skipped == '-';
+                    }
+                }
+                // As many characters as stand there, whichever they are.
+                Part::Text(skipped) => drop(rest.by_ref().nth(skipped.chars().count().saturating_sub(1))),
+            }
+        }
+        if self.sign == Some(Sign::Behind) {
+            negative |= rest.find(|c| !c.is_whitespace()) == Some('-');
+        }
+        if !digits.contains(|c: char| c.is_ascii_digit()) {
+            return exec_err!("invalid input syntax for type numeric: \"{text}\"");
+        }
+        Ok(if negative { format!("-{digits}") } else { digits })
     }
 
     /// Writes a number.

@@ -78,6 +78,7 @@ pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Na
         | "pg_indexes_size"
         | "pg_stat_get_numscans" => size(name),
         "pg_size_pretty" => size_pretty(),
+        "pg_sleep" => super::sleep::function(),
         "pg_get_expr"
         | "obj_description"
         | "col_description"

@@ -10,6 +10,7 @@ mod known;
 mod registered;
 mod relations;
 mod sheet;
+mod sleep;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

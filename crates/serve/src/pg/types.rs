@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use pgwire::api::Type;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 
-use crate::value::is_scalar;
+use crate::value::{is_array, is_scalar};
 
 /// Type of a column and its modifier (precision and scale of a numeric, -1 for none).
 pub(super) fn wire(data_type: &DataType) -> (Type, i32) {
@@ -42,6 +42,8 @@ pub(super) fn wire(data_type: &DataType) -> (Type, i32) {
         {
             return (array_of(&wire(item.data_type()).0), -1);
         }
+        // An array of more dimensions has the type of one of one.
+        DataType::List(item) if is_array(item.data_type()) => return wire(item.data_type()),
         nested if nested.is_nested() => Type::JSON,
         _ => Type::TEXT,
     };
@@ -76,6 +78,10 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
         (Type::TEXT, _) if named == Some("varchar") => (Type::VARCHAR, -1),
         (Type::TEXT, _) if named == Some("bpchar") => (Type::BPCHAR, -1),
         (Type::TEXT, _) if named == Some("name") => (Type::NAME, -1),
+        (Type::TEXT, _) if named == Some("char") => (Type::CHAR, -1),
+        (Type::TEXT, _) if named == Some("void") => (Type::VOID, -1),
+        // Its text is shown; its binary form would have those of its fields.
+        (Type::TEXT, _) if named == Some("record") => (Type::RECORD, -1),
         // Their texts are shown; their binary forms would be oids.
         (Type::TEXT, _) if named == Some("regclass") => (Type::REGCLASS, -1),
         (Type::TEXT, _) if named == Some("regtype") => (Type::REGTYPE, -1),
@@ -88,7 +94,7 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
 /// Bytes of a value, -1 where they vary.
 fn width(wire: &Type) -> i16 {
     match *wire {
-        Type::BOOL => 1,
+        Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
         Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID => 4,
         Type::NAME => 64,

@@ -1,4 +1,4 @@
-//! Lists of simple values as PostgreSQL's arrays of one dimension.
+//! Lists as PostgreSQL's arrays: a list of lists is an array of more dimensions.
 
 use std::ops::Range;
 
@@ -6,6 +6,7 @@ use arrow::buffer::OffsetBuffer;
 use bytes::{BufMut, BytesMut};
 
 use super::{Cells, Column};
+use crate::reader::SqlError;
 
 /// Elements of a row's list.
 pub(crate) fn range(offsets: &OffsetBuffer<i32>, row: usize) -> Range<usize> {
@@ -25,11 +26,32 @@ pub(crate) fn text(out: &mut BytesMut, values: &Column, range: Range<usize>) {
             out.put_slice(b"NULL");
             continue;
         }
+        if values.is_array() {
+            values.text(row, out);
+            continue;
+        }
         cell.clear();
         values.text(row, &mut cell);
         element(out, &cell);
     }
     out.put_u8(b'}');
+}
+
+/// Errors: a list of lists that are NULL, or not as long as one another.
+pub(crate) fn has_even_parts(offsets: &OffsetBuffer<i32>, values: &Column) -> Result<(), SqlError> {
+    let Cells::List(inner, _) = &values.cells else { return Ok(()) };
+    if !values.is_array() {
+        return Ok(());
+    }
+    for row in 0..offsets.len().saturating_sub(1) {
+        let parts = range(offsets, row);
+        let length = range(inner, parts.start).len();
+        if parts.into_iter().any(|part| values.is_null(part) || range(inner, part).len() != length) {
+            let message = "multidimensional arrays must have array expressions with matching dimensions";
+            return Err(SqlError::new("2202E", message));
+        }
+    }
+    Ok(())
 }
 
 /// An element, quoted where its text would be read as something else.
@@ -50,15 +72,23 @@ fn element(out: &mut BytesMut, text: &[u8]) {
 
 /// Dimensions, whether NULLs occur, element type, length and lower bound, then the elements with their lengths.
 pub(crate) fn binary(out: &mut BytesMut, values: &Column, range: Range<usize>) {
+    let (mut lengths, mut range, mut values) = (vec![range.len()], range, values);
+    // All parts of a list are as long as its first, and lie one behind the other.
+    while let Cells::List(offsets, inner) = &values.cells {
+        let (first, last) = (self::range(offsets, range.start), self::range(offsets, range.end.saturating_sub(1)));
+        lengths.push(if range.is_empty() { 0 } else { first.len() });
+        range = if range.is_empty() { 0..0 } else { first.start..last.end };
+        values = inner;
+    }
     let nulls = range.clone().any(|row| values.is_null(row));
-    out.put_i32(i32::from(!range.is_empty()));
+    let dimensions = if range.is_empty() { 0 } else { lengths.len() };
+    out.put_i32(i32::try_from(dimensions).unwrap_or(i32::MAX));
     out.put_i32(i32::from(nulls));
     out.put_u32(element_oid(&values.cells));
-    if range.is_empty() {
-        return;
+    for length in lengths.iter().take(dimensions) {
+        out.put_i32(i32::try_from(*length).unwrap_or(i32::MAX));
+        out.put_i32(1);
     }
-    out.put_i32(i32::try_from(range.len()).unwrap_or(i32::MAX));
-    out.put_i32(1);
     for row in range {
         length_prefixed(out, |out| {
             if values.is_null(row) {

@@ -38,7 +38,7 @@ impl Column {
                 out.put_i32(value.days);
                 out.put_i32(value.months);
             }
-            Cells::List(offsets, values) if values.is_scalar() => {
+            Cells::List(offsets, values) if self.is_array() => {
                 array::binary(out, values, array::range(offsets, row));
             }
             // The type of these is json, whose binary form is its text.

@@ -71,10 +71,20 @@ impl Column {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
-    /// Whether a list of these is a Postgres array; lists of anything else are written as JSON.
+    /// Whether a list of these is a Postgres array of one dimension.
     pub(crate) fn is_scalar(&self) -> bool {
         !matches!(self.cells, Cells::List(..) | Cells::Struct(_) | Cells::Map(..))
     }
+
+    /// Whether it is a Postgres array; lists of rows and of maps are written as JSON.
+    pub(crate) fn is_array(&self) -> bool {
+        matches!(&self.cells, Cells::List(_, values) if values.is_scalar() || values.is_array())
+    }
+}
+
+/// Whether this is the type of an array, see [`Column::is_array`].
+pub(crate) fn is_array(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(item) if is_scalar(item.data_type()) || is_array(item.data_type()))
 }
 
 /// Whether values of this type are a single value, see [`Column::is_scalar`].
@@ -105,7 +115,9 @@ fn cells(array: &ArrayRef) -> Result<Cells, SqlError> {
         DataType::Interval(IntervalUnit::MonthDayNano) => Cells::Interval(array.as_primitive().clone()),
         DataType::List(_) => {
             let list = array.as_list::<i32>();
-            Cells::List(list.offsets().clone(), Box::new(Column::new(list.values())?))
+            let values = Column::new(list.values())?;
+            array::has_even_parts(list.offsets(), &values)?;
+            Cells::List(list.offsets().clone(), Box::new(values))
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns().iter().zip(fields);

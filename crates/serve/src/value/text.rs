@@ -61,7 +61,7 @@ impl Column {
                 let value = a.value(row);
                 calendar::interval(out, value.months, value.days, value.nanoseconds.div_euclid(1_000));
             }
-            Cells::List(offsets, values) if values.is_scalar() => array::text(out, values, array::range(offsets, row)),
+            Cells::List(offsets, values) if self.is_array() => array::text(out, values, array::range(offsets, row)),
             _ => json::cell(self, row, out),
         }
     }
