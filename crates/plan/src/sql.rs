@@ -27,6 +27,7 @@ use crate::flow::TableName;
 use crate::functions::functions;
 use crate::postgres::forms::Forms;
 use crate::postgres::syntax::meant;
+use crate::postgres::whole_rows::whole_rows;
 use crate::refusal::{Refusal, suggestion};
 use crate::rewrites::rewrites;
 use crate::shape::Unparsed;
@@ -100,6 +101,7 @@ fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
         return Err(Refusal::twice(&name, sql));
     }
     let mut statement = naming::name_columns(statement);
+    whole_rows(&mut statement, names);
     meant(&mut statement);
     let planner = SqlToRel::new_with_options(names, settings::parser_options());
     Ok(planner.sql_statement_to_plan(statement)?)

@@ -137,7 +137,7 @@ impl<'a> Names<'a> {
     fn view_plan(&self, sql: &str) -> Result<LogicalPlan> {
         let statement = statement::parse_one(sql).map_err(Error::into_datafusion)?;
         let planner = SqlToRel::new_with_options(self, plan::settings::parser_options());
-        output::named(planner.sql_statement_to_plan(statement.named())?)
+        output::named(planner.sql_statement_to_plan(statement.named(self))?)
     }
 
     /// The catalogue tables, made on first use.

@@ -190,7 +190,7 @@ impl Session {
         let mut context = PlannerContext::new().with_prepare_param_data_types(fields.collect());
         let names = self.names();
         let planner = SqlToRel::new_with_options(&names, plan::settings::parser_options());
-        let tree = statement.named();
+        let tree = statement.named(&names);
         let plan = planner.sql_statement_to_plan_with_context(tree, &mut context)?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| statement::read_only(&statement.verb()))?;

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
+use datafusion::logical_expr::planner::ContextProvider;
 use datafusion::sql::sqlparser::ast::{
     self, FunctionArguments, ObjectName, SelectItem, SetExpr, Visit, VisitMut, Visitor, VisitorMut,
 };
@@ -54,10 +55,12 @@ impl Statement {
         self.tree.to_string()
     }
 
-    /// The statement with its columns named and its literals meant, ready to be planned.
-    pub(crate) fn named(&self) -> ast::Statement {
+    /// The statement with its columns named, whole rows written out and its literals meant, ready to be planned over
+    /// these tables.
+    pub(crate) fn named(&self, tables: &dyn ContextProvider) -> ast::Statement {
         let mut tree = output::name_columns(self.tree.clone());
         if !self.reads_catalog {
+            plan::whole_rows(&mut tree, tables);
             plan::meant(&mut tree);
         }
         tree

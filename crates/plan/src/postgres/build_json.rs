@@ -29,11 +29,15 @@ enum Shape {
     Elements,
     /// Of the elements of two arrays.
     Pairs,
+    /// Of keys and values in turn, without blanks.
+    Row,
+    /// Of the elements of an array, which are documents of rows.
+    Rows,
     /// No document: a row, `(1,"a b",)`.
     Record,
 }
 
-const FUNCTIONS: [(&str, Shape, bool); 11] = [
+const FUNCTIONS: [(&str, Shape, bool); 15] = [
     ("json_build_object", Shape::Object, false),
     ("jsonb_build_object", Shape::Object, true),
     ("json_build_array", Shape::Array, false),
@@ -45,6 +49,10 @@ const FUNCTIONS: [(&str, Shape, bool); 11] = [
     ("json_of_pairs", Shape::Pairs, false),
     ("jsonb_of_pairs", Shape::Pairs, true),
     ("record_of", Shape::Record, false),
+    ("json_of_row", Shape::Row, false),
+    ("jsonb_of_row", Shape::Row, true),
+    ("json_of_row_elements", Shape::Rows, false),
+    ("jsonb_of_row_elements", Shape::Rows, true),
 ];
 
 /// All of them.
@@ -110,10 +118,12 @@ impl Build {
         let mut bytes = 0_usize;
         for row in 0..rows {
             let text = match self.shape {
-                Shape::Object => Some(object(arrays, &columns, row)?),
+                Shape::Object => Some(object(arrays, &columns, row, (" : ", ", "))?),
+                Shape::Row => Some(object(arrays, &columns, row, (":", ","))?),
                 Shape::Array => Some(joined(columns.iter().map(|column| column.json(row)), ("[", ", ", "]"))),
                 Shape::Value => columns.first().filter(|column| !column.is_null(row)).map(|column| column.json(row)),
-                Shape::Elements => elements(arrays.first(), columns.first(), row, is_document(0))?,
+                Shape::Elements => elements(arrays.first(), row, is_document(0), ", ")?,
+                Shape::Rows => elements(arrays.first(), row, true, ", \n ")?,
                 Shape::Pairs => pairs(arrays, row, is_document(1))?,
                 Shape::Record => Some(record(arrays, &columns, row)),
             };
@@ -185,7 +195,7 @@ fn joined(parts: impl Iterator<Item = String>, (open, between, close): (&str, &s
     format!("{open}{}{close}", parts.join(between))
 }
 
-fn object(arrays: &[ArrayRef], columns: &[Values], row: usize) -> Result<String> {
+fn object(arrays: &[ArrayRef], columns: &[Values], row: usize, (is, and): (&str, &str)) -> Result<String> {
     if !columns.len().is_multiple_of(2) {
         return exec_err!("argument list must have even number of elements");
     }
@@ -197,9 +207,9 @@ fn object(arrays: &[ArrayRef], columns: &[Values], row: usize) -> Result<String>
         }
         let mut text = String::new();
         quoted(key.texts.value(row), &mut text);
-        parts.push(format!("{text} : {}", value.json(row)));
+        parts.push(format!("{text}{is}{}", value.json(row)));
     }
-    Ok(format!("{{{}}}", parts.join(", ")))
+    Ok(format!("{{{}}}", parts.join(and)))
 }
 
 fn record(arrays: &[ArrayRef], columns: &[Values], row: usize) -> String {
@@ -220,14 +230,14 @@ fn field(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\"\""))
 }
 
-fn elements(array: Option<&ArrayRef>, column: Option<&Values>, row: usize, document: bool) -> Result<Option<String>> {
-    let (Some(array), Some(_)) = (array, column) else { return Ok(None) };
+fn elements(array: Option<&ArrayRef>, row: usize, document: bool, between: &str) -> Result<Option<String>> {
+    let Some(array) = array else { return Ok(None) };
     let Some(lists) = array.as_list_opt::<i32>() else { return exec_err!("a list of elements is an array") };
     if lists.is_null(row) {
         return Ok(None);
     }
     let values = Values::of(&lists.value(row), document)?;
-    Ok(Some(joined((0..values.texts.len()).map(|at| values.json(at)), ("[", ", ", "]"))))
+    Ok(Some(joined((0..values.texts.len()).map(|at| values.json(at)), ("[", between, "]"))))
 }
 
 fn pairs(arrays: &[ArrayRef], row: usize, document: bool) -> Result<Option<String>> {

@@ -1,6 +1,6 @@
 //! What SQL means in PostgreSQL, where DataFusion means something else.
 //!
-//! 1. [`syntax`] goes over a statement once its columns have names: literals get PostgreSQL's types, lengths of types and
+//! 1. [`whole_rows`] writes rows out by their columns, [`syntax`] goes over a statement once its columns have names: literals get PostgreSQL's types, lengths of types and
 //!    syntax of its own become calls.
 //! 2. [`operators`] plans operators by the types of their operands.
 //! 3. [`functions`] are in the one registry that models, their upkeep, reads and the oracle share.
@@ -28,6 +28,7 @@ pub(crate) mod syntax;
 pub(crate) mod texts;
 pub(crate) mod times;
 pub(crate) mod types;
+pub(crate) mod whole_rows;
 
 use std::sync::Arc;
 

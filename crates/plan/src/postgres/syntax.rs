@@ -618,7 +618,7 @@ fn plain_number(text: &str) -> Expr {
     Expr::Value(Value::Number(text.to_owned(), false).with_empty_span())
 }
 
-fn text(text: &str) -> Expr {
+pub(super) fn text(text: &str) -> Expr {
     Expr::Value(Value::SingleQuotedString(text.to_owned()).with_empty_span())
 }
 
@@ -707,9 +707,11 @@ fn unconstrained(expr: Expr) -> Expr {
 const COUNTS: [&str; 4] = ["array_length", "cardinality", "array_ndims", "array_position"];
 
 /// Aggregates that make documents, what makes one of an array, and how many arrays that takes.
-const DOCUMENTS: [(&str, &str, usize); 4] = [
+const DOCUMENTS: [(&str, &str, usize); 6] = [
     ("json_agg", "json_of_elements", 1),
     ("jsonb_agg", "jsonb_of_elements", 1),
+    ("json_agg_of_rows", "json_of_row_elements", 1),
+    ("jsonb_agg_of_rows", "jsonb_of_row_elements", 1),
     ("json_object_agg", "json_of_pairs", 2),
     ("jsonb_object_agg", "jsonb_of_pairs", 2),
 ];

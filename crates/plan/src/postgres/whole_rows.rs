@@ -1,0 +1,262 @@
+//! A table's name in the place of a value is its whole row: `select o from orders o`, `row_to_json(o)`, `json_agg(o)`.
+//!
+//! It is written out by its columns, before the statement is planned: as a record in a list of results, as a document
+//! where a function makes documents of it. Elsewhere it stays an unknown column.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use datafusion_common::TableReference;
+use datafusion_expr::planner::ContextProvider;
+use datafusion_sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+};
+
+use super::syntax::{call, text};
+
+/// Writes whole rows out; `tables` knows the columns of tables and views.
+pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
+    let mut named = WithQueries::default();
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut named);
+    let scope = Scope { tables, named: named.0 };
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Selects(&scope));
+}
+
+/// The queries of WITH by their names; none where two are called alike.
+#[derive(Default)]
+struct WithQueries(BTreeMap<String, Option<Query>>);
+
+impl VisitorMut for WithQueries {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        for part in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let known = self.0.contains_key(&normalised(&part.alias.name)) || !part.alias.columns.is_empty();
+            self.0.insert(normalised(&part.alias.name), (!known).then(|| part.query.as_ref().clone()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn normalised(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+/// How deep names are followed through queries.
+const DEPTH_MAX: usize = 16;
+
+struct Scope<'a> {
+    tables: &'a dyn ContextProvider,
+    named: BTreeMap<String, Option<Query>>,
+}
+
+impl Scope<'_> {
+    /// What is read, with its columns; none of what is not known.
+    fn relations(&self, from: &[TableWithJoins], depth: usize) -> Vec<(String, Option<Vec<String>>)> {
+        let factors = from
+            .iter()
+            .flat_map(|table| std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)));
+        factors.filter_map(|factor| self.relation(factor, depth)).collect()
+    }
+
+    fn relation(&self, factor: &TableFactor, depth: usize) -> Option<(String, Option<Vec<String>>)> {
+        let (name, alias, columns) = match factor {
+            TableFactor::Table { name, alias, args: None, .. } => {
+                let own = name.0.last()?.as_ident()?.clone();
+                (own, alias, self.columns_of(name, depth))
+            }
+            TableFactor::Derived { subquery, alias: alias @ Some(named), .. } => {
+                (named.name.clone(), alias, self.results(&subquery.body, depth))
+            }
+            _ => return None,
+        };
+        let (name, renamed) = match alias {
+            Some(alias) => (&alias.name, alias.columns.iter().map(|column| normalised(&column.name)).collect()),
+            None => (&name, Vec::new()),
+        };
+        let columns = match (columns, renamed.len()) {
+            (Some(columns), given) if given <= columns.len() => {
+                Some(renamed.into_iter().chain(columns.into_iter().skip(given)).collect())
+            }
+            (None, 0) => None,
+            // Of what is listed by VALUES or a function all columns are named.
+            _ => Some(renamed),
+        };
+        Some((normalised(name), columns))
+    }
+
+    fn columns_of(&self, name: &ObjectName, depth: usize) -> Option<Vec<String>> {
+        let parts: Option<Vec<String>> = name.0.iter().map(|part| part.as_ident().map(normalised)).collect();
+        let reference = match &parts?[..] {
+            [table] => match self.named.get(table) {
+                Some(query) => return self.results(&query.as_ref()?.body, depth),
+                None => TableReference::bare(table.clone()),
+            },
+            [schema, table] => TableReference::partial(schema.clone(), table.clone()),
+            _ => return None,
+        };
+        let source = self.tables.get_table_source(reference).ok()?;
+        Some(source.schema().fields().iter().map(|field| field.name().clone()).collect())
+    }
+
+    /// The names of a query's results.
+    fn results(&self, body: &SetExpr, depth: usize) -> Option<Vec<String>> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        let select = match body {
+            SetExpr::Select(select) => select,
+            SetExpr::Query(query) => return self.results(&query.body, depth + 1),
+            SetExpr::SetOperation { left, .. } => return self.results(left, depth + 1),
+            _ => return None,
+        };
+        let mut names = Vec::new();
+        for item in &select.projection {
+            match item {
+                SelectItem::ExprWithAlias { alias, .. } => names.push(normalised(alias)),
+                SelectItem::UnnamedExpr(Expr::Identifier(name)) => names.push(normalised(name)),
+                SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => names.push(normalised(path.last()?)),
+                SelectItem::Wildcard(_) => {
+                    for (_, columns) in self.relations(&select.from, depth + 1) {
+                        names.extend(columns?);
+                    }
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                    let name = normalised(name.0.last()?.as_ident()?);
+                    let found = self.relations(&select.from, depth + 1).into_iter().find(|(known, _)| *known == name);
+                    names.extend(found?.1?);
+                }
+                _ => return None,
+            }
+        }
+        Some(names)
+    }
+}
+
+struct Selects<'a>(&'a Scope<'a>);
+
+impl VisitorMut for Selects<'_> {
+    type Break = ();
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let relations = self.0.relations(&select.from, 0);
+        let is_column = |name: &String| relations.iter().flat_map(|(_, columns)| columns).any(|all| all.contains(name));
+        let rows: BTreeMap<String, Vec<String>> = relations
+            .iter()
+            .filter(|(name, _)| !is_column(name))
+            .filter_map(|(name, columns)| Some((name.clone(), columns.clone()?)))
+            .collect();
+        if rows.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        for item in &mut select.projection {
+            match item {
+                SelectItem::UnnamedExpr(expr) => {
+                    if let Some((name, columns)) = whole(expr, &rows) {
+                        let alias = Ident::with_quote('"', name);
+                        *item = SelectItem::ExprWithAlias { expr: record(name, columns), alias };
+                    }
+                }
+                SelectItem::ExprWithAlias { expr, .. } => {
+                    if let Some((name, columns)) = whole(expr, &rows) {
+                        *expr = record(name, columns);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut documents = Documents { rows: &rows, beneath: 0 };
+        select.projection.visit(&mut documents)?;
+        select.selection.visit(&mut documents)?;
+        select.having.visit(&mut documents)
+    }
+}
+
+fn whole<'r>(expr: &Expr, rows: &'r BTreeMap<String, Vec<String>>) -> Option<(&'r str, &'r [String])> {
+    let Expr::Identifier(name) = expr else { return None };
+    rows.get_key_value(&normalised(name)).map(|(name, columns)| (name.as_str(), columns.as_slice()))
+}
+
+fn column(table: &str, column: &str) -> Expr {
+    Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), Ident::with_quote('"', column)])
+}
+
+fn record(table: &str, columns: &[String]) -> Expr {
+    call("record_of", columns.iter().map(|name| column(table, name)).collect())
+}
+
+/// Functions that make documents of rows, and what each is of a row's document.
+const DOCUMENTS: [(&str, &str, Option<&str>); 5] = [
+    ("row_to_json", "json_of_row", None),
+    ("to_json", "json_of_row", None),
+    ("to_jsonb", "jsonb_of_row", None),
+    ("json_agg", "json_of_row", Some("json_agg_of_rows")),
+    ("jsonb_agg", "jsonb_of_row", Some("jsonb_agg_of_rows")),
+];
+
+/// Calls of them in a query's own expressions, not in those of subqueries, whose names are others.
+struct Documents<'r> {
+    rows: &'r BTreeMap<String, Vec<String>>,
+    beneath: usize,
+}
+
+impl VisitorMut for Documents<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.beneath += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.beneath -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.beneath == 0
+            && let Expr::Function(function) = expr
+            && let Some(made) = document(function, self.rows)
+        {
+            *expr = made;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn document(function: &mut Function, rows: &BTreeMap<String, Vec<String>>) -> Option<Expr> {
+    let [part] = &function.name.0[..] else { return None };
+    let called = normalised(part.as_ident()?);
+    let (_, of_row, of_rows) = DOCUMENTS.iter().find(|(name, ..)| *name == called)?;
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = &mut list.args[..] else { return None };
+    let pairs: Vec<Expr> = match whole(argument, rows) {
+        Some((table, columns)) => columns.iter().flat_map(|name| [text(name), column(table, name)]).collect(),
+        None => of_written(argument)?,
+    };
+    let made = call(of_row, pairs);
+    let Some(of_rows) = of_rows else { return Some(made) };
+    *argument = made;
+    Some(Expr::Function(Function { name: ObjectName::from(vec![Ident::new(*of_rows)]), ..function.clone() }))
+}
+
+/// The fields of `row(…)`: `f1`, `f2`, …
+fn of_written(expr: &Expr) -> Option<Vec<Expr>> {
+    let values: Vec<Expr> = match expr {
+        Expr::Tuple(values) => values.clone(),
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("row") => match &function.args {
+            FunctionArguments::List(list) => list
+                .args
+                .iter()
+                .map(|argument| match argument {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
+                    _ => None,
+                })
+                .collect::<Option<_>>()?,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(values.into_iter().enumerate().flat_map(|(at, value)| [text(&format!("f{}", at + 1)), value]).collect())
+}
