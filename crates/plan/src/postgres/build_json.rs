@@ -25,9 +25,9 @@ enum Shape {
     Object,
     Array,
     Value,
-    /// Of the elements of an array.
+    /// Of the elements of an array, which are documents.
     Elements,
-    /// Of the elements of two arrays.
+    /// Of the elements of two arrays, keys and documents.
     Pairs,
     /// Of keys and values in turn, without blanks.
     Row,
@@ -122,9 +122,9 @@ impl Build {
                 Shape::Row => Some(object(arrays, &columns, row, (":", ","))?),
                 Shape::Array => Some(joined(columns.iter().map(|column| column.json(row)), ("[", ", ", "]"))),
                 Shape::Value => columns.first().filter(|column| !column.is_null(row)).map(|column| column.json(row)),
-                Shape::Elements => elements(arrays.first(), row, is_document(0), ", ")?,
-                Shape::Rows => elements(arrays.first(), row, true, ", \n ")?,
-                Shape::Pairs => pairs(arrays, row, is_document(1))?,
+                Shape::Elements => elements(arrays.first(), row, ", ")?,
+                Shape::Rows => elements(arrays.first(), row, ", \n ")?,
+                Shape::Pairs => pairs(arrays, row)?,
                 Shape::Record => Some(record(arrays, &columns, row)),
             };
             let text = match text {
@@ -230,17 +230,17 @@ fn field(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\"\""))
 }
 
-fn elements(array: Option<&ArrayRef>, row: usize, document: bool, between: &str) -> Result<Option<String>> {
+fn elements(array: Option<&ArrayRef>, row: usize, between: &str) -> Result<Option<String>> {
     let Some(array) = array else { return Ok(None) };
     let Some(lists) = array.as_list_opt::<i32>() else { return exec_err!("a list of elements is an array") };
     if lists.is_null(row) {
         return Ok(None);
     }
-    let values = Values::of(&lists.value(row), document)?;
+    let values = Values::of(&lists.value(row), true)?;
     Ok(Some(joined((0..values.texts.len()).map(|at| values.json(at)), ("[", between, "]"))))
 }
 
-fn pairs(arrays: &[ArrayRef], row: usize, document: bool) -> Result<Option<String>> {
+fn pairs(arrays: &[ArrayRef], row: usize) -> Result<Option<String>> {
     let [keys, values] = arrays else { return exec_err!("pairs are made of two arrays") };
     let (Some(keys), Some(values)) = (keys.as_list_opt::<i32>(), values.as_list_opt::<i32>()) else {
         return exec_err!("pairs are made of two arrays");
@@ -248,7 +248,7 @@ fn pairs(arrays: &[ArrayRef], row: usize, document: bool) -> Result<Option<Strin
     if keys.is_null(row) || values.is_null(row) {
         return Ok(None);
     }
-    let (keys, values) = (Values::of(&keys.value(row), false)?, Values::of(&values.value(row), document)?);
+    let (keys, values) = (Values::of(&keys.value(row), false)?, Values::of(&values.value(row), true)?);
     let mut parts = Vec::with_capacity(keys.texts.len());
     for at in 0..keys.texts.len().min(values.texts.len()) {
         if keys.is_null(at) {

@@ -198,6 +198,7 @@ pub(super) fn rows_among(condition: &mut Expr) {
             let pairs = values.iter().enumerate().map(|(at, value)| format!("({value}) = {}", name(at)));
             let pairs = pairs.collect::<Vec<_>>().join(" and ");
             let rows = hidden("rows");
+            let subquery = with_names(subquery);
             let made = expression_of(&format!("exists (select 1 from ({subquery}) as {rows}({names}) where {pairs})"));
             if let Some(made) = made {
                 *condition = made;
@@ -205,6 +206,20 @@ pub(super) fn rows_among(condition: &mut Expr) {
         }
         _ => {}
     }
+}
+
+/// The query with names of their own for results that have none: two that are written alike are two.
+fn with_names(query: &Query) -> Query {
+    let mut query = query.clone();
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        for (at, item) in select.projection.iter_mut().enumerate() {
+            if let SelectItem::UnnamedExpr(expr) = item {
+                *item =
+                    SelectItem::ExprWithAlias { expr: expr.clone(), alias: named(&hidden(&format!("result {at}"))) };
+            }
+        }
+    }
+    query
 }
 
 /// `json_to_recordset(…) as t(a int, b text)` in FROM: a column for each member that is named.

@@ -724,12 +724,20 @@ fn of_rows(function: Function) -> Expr {
     if list.args.len() != *arrays {
         return Expr::Function(function);
     }
-    let array_of = |argument: &FunctionArg| {
-        let list = FunctionArgumentList { args: vec![argument.clone()], ..list.clone() };
+    // A document stands in the array as one; the array would not say that its texts are documents.
+    let to_document = if made_by.starts_with("jsonb") { "to_jsonb" } else { "to_json" };
+    let array_of = |(at, argument): (usize, &FunctionArg)| {
+        let argument = match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) if at + 1 == *arrays => {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(call(to_document, vec![value.clone()])))
+            }
+            other => other.clone(),
+        };
+        let list = FunctionArgumentList { args: vec![argument], ..list.clone() };
         let name = ObjectName::from(vec![Ident::new("array_agg")]);
         Expr::Function(Function { name, args: FunctionArguments::List(list), ..function.clone() })
     };
-    call(made_by, list.args.iter().map(array_of).collect())
+    call(made_by, list.args.iter().enumerate().map(array_of).collect())
 }
 
 fn is_call(function: &Function, name: &str) -> bool {

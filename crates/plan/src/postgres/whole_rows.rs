@@ -3,7 +3,8 @@
 //! It is written out by its columns, before the statement is planned: as a record in a list of results, as a document
 //! where a function makes documents of it. Elsewhere it stays an unknown column.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use datafusion_common::TableReference;
@@ -11,6 +12,7 @@ use datafusion_expr::planner::ContextProvider;
 use datafusion_sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    visit_expressions,
 };
 
 use super::syntax::{call, text};
@@ -19,7 +21,7 @@ use super::syntax::{call, text};
 pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
     let mut named = WithQueries::default();
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut named);
-    let scope = Scope { tables, named: named.0 };
+    let scope = Scope { tables, named: named.0, known: RefCell::default() };
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Selects(&scope));
 }
 
@@ -43,12 +45,15 @@ fn normalised(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
-/// How deep names are followed through queries.
+/// How deep names are followed through queries, and how many columns a row may have.
 const DEPTH_MAX: usize = 16;
+const COLUMNS_MAX: usize = 1_600;
 
 struct Scope<'a> {
     tables: &'a dyn ContextProvider,
     named: BTreeMap<String, Option<Query>>,
+    /// Columns of the queries of WITH, so that each of many that read one another is followed once.
+    known: RefCell<BTreeMap<String, Option<Vec<String>>>>,
 }
 
 impl Scope<'_> {
@@ -90,7 +95,14 @@ impl Scope<'_> {
         let parts: Option<Vec<String>> = name.0.iter().map(|part| part.as_ident().map(normalised)).collect();
         let reference = match &parts?[..] {
             [table] => match self.named.get(table) {
-                Some(query) => return self.results(&query.as_ref()?.body, depth),
+                Some(query) => {
+                    if let Some(known) = self.known.borrow().get(table) {
+                        return known.clone();
+                    }
+                    let columns = self.results(&query.as_ref()?.body, depth + 1);
+                    self.known.borrow_mut().insert(table.clone(), columns.clone());
+                    return columns;
+                }
                 None => TableReference::bare(table.clone()),
             },
             [schema, table] => TableReference::partial(schema.clone(), table.clone()),
@@ -129,6 +141,9 @@ impl Scope<'_> {
                 }
                 _ => return None,
             }
+            if names.len() > COLUMNS_MAX {
+                return None;
+            }
         }
         Some(names)
     }
@@ -140,16 +155,14 @@ impl VisitorMut for Selects<'_> {
     type Break = ();
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        let relations = self.0.relations(&select.from, 0);
+        // Columns are asked for only where a row is meant: a view is planned for them.
+        let relations = if names_a_relation(select) { self.0.relations(&select.from, 0) } else { Vec::new() };
         let is_column = |name: &String| relations.iter().flat_map(|(_, columns)| columns).any(|all| all.contains(name));
         let rows: BTreeMap<String, Vec<String>> = relations
             .iter()
             .filter(|(name, _)| !is_column(name))
             .filter_map(|(name, columns)| Some((name.clone(), columns.clone()?)))
             .collect();
-        if rows.is_empty() {
-            return ControlFlow::Continue(());
-        }
         for item in &mut select.projection {
             match item {
                 SelectItem::UnnamedExpr(expr) => {
@@ -171,6 +184,29 @@ impl VisitorMut for Selects<'_> {
         select.selection.visit(&mut documents)?;
         select.having.visit(&mut documents)
     }
+}
+
+/// Whether the name of what is read stands alone as a value.
+fn names_a_relation(select: &Select) -> bool {
+    let factors = select
+        .from
+        .iter()
+        .flat_map(|table| std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)));
+    let name = |factor: &TableFactor| match factor {
+        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
+            Some(normalised(&alias.name))
+        }
+        TableFactor::Table { name, alias: None, .. } => name.0.last().and_then(|part| part.as_ident()).map(normalised),
+        _ => None,
+    };
+    let names: BTreeSet<String> = factors.filter_map(name).collect();
+    let look = |expr: &Expr| match expr {
+        Expr::Identifier(name) if names.contains(&normalised(name)) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    visit_expressions(&select.projection, look).is_break()
+        || visit_expressions(&select.selection, look).is_break()
+        || visit_expressions(&select.having, look).is_break()
 }
 
 fn whole<'r>(expr: &Expr, rows: &'r BTreeMap<String, Vec<String>>) -> Option<(&'r str, &'r [String])> {
