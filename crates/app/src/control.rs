@@ -645,7 +645,7 @@ fn changed(tables: &[(TableName, Schema)], wanted: &Wanted) -> Vec<String> {
         (*old != table.schema).then(|| (table.name.clone(), shown_change(&table.name, old, &table.schema)))
     };
     let columns: BTreeMap<TableName, String> = of.filter_map(line).collect();
-    let rules = wanted.rules.iter().filter(|(name, _)| !columns.contains_key(name));
+    let rules = wanted.rules.iter().filter(|(name, _)| !columns.contains_key(*name));
     let rules: Vec<String> = rules.map(|(name, words)| shown_rules(name, words)).collect();
     columns.into_values().chain(rules).collect()
 }

@@ -120,8 +120,8 @@ pub(super) fn idle_filters(tables: &[PlannedTable]) -> Vec<String> {
         Found::There(facts) => (&table.place.columns, Some(facts.left_out.as_slice())),
         Found::Absent(_) | Found::Unasked => (&table.place.columns, None),
     });
-    let said = |pattern| format!("{pattern} names no column: nothing is left out by it");
-    without_effect(told).into_iter().map(said).collect()
+    let idle = without_effect(told).into_iter();
+    idle.map(|pattern| format!("{pattern} names no column: nothing is left out by it")).collect()
 }
 
 impl Found {

@@ -499,7 +499,7 @@ mod tests {
     fn every_state_of_a_table_or_source_is_in_the_docs() {
         let docs = include_str!("../../../../docs/sources.md");
         let reason = String::new;
-        let again = engine::Again { reason: reason(), since_us: 0 };
+        let again = engine::Again { reason: reason(), since_us: 0, since_step: 0, whole: true };
         let loads = [
             Load::Loading { cursor: None },
             Load::Reloading { cursor: None, again: again.clone() },

@@ -323,9 +323,7 @@ fn forget_metadata(map: &mut TableMap) {
 fn schema(columns: &[SourceColumn]) -> String {
     match relation_schema(columns) {
         Ok(schema) => {
-            let line = |c: &relation::Column| {
-                format!("{} {}{}", c.name, c.data_type, if c.nullable { "" } else { " not null" })
-            };
+            let line = |c: &Column| format!("{} {}{}", c.name, c.data_type, if c.nullable { "" } else { " not null" });
             let mut lines: Vec<String> = schema.columns.iter().map(line).collect();
             if !schema.key.is_empty() {
                 let names: Vec<_> = schema.key.iter().map(|&k| schema.columns[k].name.as_str()).collect();
