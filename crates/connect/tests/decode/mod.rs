@@ -288,8 +288,15 @@ fn decode_event(plan: &Plan, kind: u8, payload: &[u8], all: &mut TableChanges, o
     match plan.decode_rows(kind, payload, all) {
         Ok(decoded) => {
             for row in &decoded.rejected {
-                let shown = row.row.clone().unwrap_or_else(|| hex(&row.raw));
-                writeln!(out, "rejected: {} [{shown}] key [{}]", row.fault, hex(&row.key)).unwrap();
+                let key = hex(&row.key);
+                match &row.row {
+                    Some(shown) => writeln!(out, "rejected: {} {shown} key [{key}]", row.fault),
+                    None => {
+                        let (column, reason) = (&row.fault.column, row.fault.reason);
+                        writeln!(out, "rejected: {column}: {reason} [{}] key [{key}]", hex(&row.raw))
+                    }
+                }
+                .unwrap();
             }
             decoded.rejected.is_empty()
         }

@@ -41,6 +41,8 @@ const CHUNK_REJECTED_MAX: usize = 1_000;
 const BAG_BYTES_MAX: usize = 1 << 30;
 /// Chunks that wait between the readers and the window.
 const QUEUE: usize = 2;
+/// What a user is told who may not lock tables of a database.
+const NO_RIGHT_IN_DATABASE: u16 = 1044;
 /// Pause before a reader tries again after it lost its connection.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -368,7 +370,8 @@ pub(super) fn grant_lock(database: &str, user: &str) -> String {
 pub(super) async fn may_lock(wire: &mut Wire, database: &str) -> Result<bool, WireError> {
     match wire.execute(&format!("LOCK TABLES {}.`tidemill asks for a lock` READ", quoted(database))).await {
         Ok(()) => wire.execute("UNLOCK TABLES").await.map(|()| true),
-        Err(WireError::Server(error)) => Ok(error.code == NO_SUCH_TABLE),
+        // Any other refusal is about the table, of which nothing is wanted.
+        Err(WireError::Server(error)) => Ok(error.code != NO_RIGHT_IN_DATABASE),
         Err(error) => Err(error),
     }
 }

@@ -312,10 +312,9 @@ pub async fn log_in(config: &MysqlConfig, peer: &str, says: Vec<(Vec<u8>, bool)>
 
 /// What the doctor says of a connection's secrecy; empty where that is nothing.
 pub fn sealed(config: &MysqlConfig, is_encrypted: bool, is_of_this_machine: bool) -> String {
-    let check = super::doctor::sealed(config, is_encrypted, is_of_this_machine);
-    check.map_or_else(String::new, |check| {
-        format!("{:?}: {}\n{}\n{}", check.outcome, check.message, check.detail, check.hint)
-    })
+    let Some(check) = super::doctor::sealed(config, is_encrypted, is_of_this_machine) else { return String::new() };
+    let parts = [format!("{:?}: {}", check.outcome, check.message), check.detail, check.hint];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// A set of transactions as a log file's head has it.
