@@ -116,6 +116,8 @@ pub enum Reply {
     Applied(Applied),
     /// What served before serves again.
     RolledBack,
+    /// What a rollback has given up serves again.
+    RolledForward,
     /// What was coming is given up.
     GivenUp,
     Serving(Serving),
@@ -161,6 +163,15 @@ pub struct Serving {
     /// Source tables of which other columns are wanted: schema, name, and the columns they will have.
     #[serde(default)]
     pub changed_tables: Vec<(String, String, TableShape)>,
+    /// Source tables for which another rule is wanted, and in what words the rules differ.
+    #[serde(default)]
+    pub changed_rules: Vec<String>,
+    /// Why source tables that are followed cannot be read as the project on disk wants: it cannot be applied.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
+    /// What may be a mistake, of what is asked of the sources.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A table's columns.
@@ -208,18 +219,23 @@ impl Serving {
     fn with(mut self, wanted: Wanted) -> Self {
         self.new_tables = wanted.new_tables().map(|table| table.name.to_string()).collect();
         self.gone_tables = wanted.gone.iter().map(|(_, name)| name.to_string()).collect();
+        self.unreadable = wanted.unreadable();
         self.restart = wanted.restart;
+        self.warnings = wanted.warnings;
+        let mut rules = wanted.rules;
         for table in wanted.described.tables {
             if wanted.changed.contains(&table.name) {
                 let (TableName { schema, name }, shape) = (table.name, TableShape::from(&table.schema));
                 let is_known = |of: &(String, String, TableShape)| (&of.0, &of.1, &of.2) == (&schema, &name, &shape);
                 if !self.tables.iter().any(is_known) {
+                    rules.remove(&TableName::new(&schema, &name));
                     self.changed_tables.push((schema, name, shape));
                 }
                 continue;
             }
             self.tables.push((table.name.schema, table.name.name, (&table.schema).into()));
         }
+        self.changed_rules = rules.iter().map(|(name, words)| shown_rules(name, words)).collect();
         for (name, rows) in wanted.described.rows.into_iter().filter(|(name, _)| !wanted.changed.contains(name)) {
             self.rows.push((name.schema, name.name, i64::try_from(rows).unwrap_or(i64::MAX)));
         }
@@ -445,6 +461,7 @@ impl Attendant {
             }
             Order::Rollback => Ok(match ask(&self.inbox, Request::Rollback).await? {
                 Ok(Undone::Serving) => Reply::RolledBack,
+                Ok(Undone::Rollback) => Reply::RolledForward,
                 Ok(Undone::Coming) => Reply::GivenUp,
                 Err(reason) => Reply::Refused(reason),
             }),
@@ -467,26 +484,36 @@ impl Attendant {
     }
 
     async fn resnapshot(&self, wanted: &[String], source: Option<&str>) -> anyhow::Result<Vec<String>> {
-        let mut done = Vec::new();
+        let mut orders: Vec<(String, Commanded)> = Vec::new();
         if wanted.is_empty() {
-            let names = self.applier.sources.names();
-            for name in names.iter().filter(|name| source.is_none_or(|source| source == **name)) {
-                done.extend(self.command(name, Commanded::ReloadAll).await?);
-            }
-            if let (Some(source), true) = (source, done.is_empty()) {
-                done.extend(self.command(source, Commanded::ReloadAll).await?);
-            }
-            return Ok(done);
+            let names = match source {
+                Some(source) => vec![source.to_owned()],
+                None => self.applier.sources.names(),
+            };
+            orders.extend(names.into_iter().map(|name| (name, Commanded::ReloadAll)));
         }
         let mut by_source: BTreeMap<String, Vec<TableName>> = BTreeMap::new();
         for text in wanted {
             let (source, table) = self.table(text)?;
-            by_source.entry(source).or_default().push(table);
+            let tables = by_source.entry(source).or_default();
+            if !tables.contains(&table) {
+                tables.push(table);
+            }
         }
-        for (source, tables) in by_source {
-            done.extend(self.command(&source, Commanded::Reload(tables)).await?);
+        orders.extend(by_source.into_iter().map(|(source, tables)| (source, Commanded::Reload(tables))));
+        // One source that cannot is no reason not to ask the others, and what these do is told all the same.
+        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        for (source, what) in orders {
+            match self.command(&source, what).await {
+                Ok(lines) => done.extend(lines),
+                Err(error) => failed.push(format!("{error:#}")),
+            }
         }
-        Ok(done)
+        if failed.is_empty() {
+            return Ok(done);
+        }
+        failed.extend(done);
+        bail!(failed.join("\n"))
     }
 
     /// A table by its name, with or without the schema, and its source.
@@ -529,7 +556,7 @@ impl Applier {
                 return Err(error);
             }
         };
-        let Proposed { proposal, restart, new_tables, changed_tables, absent } = proposed;
+        let Proposed { proposal, restart, new_tables, changed_tables, absent, warnings } = proposed;
         let (answer, answered) = oneshot::channel();
         let asked = self.inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
         asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
@@ -538,6 +565,7 @@ impl Applier {
         applied.restart = restart;
         applied.new_tables = new_tables;
         applied.changed_tables = changed_tables;
+        applied.warnings = warnings;
         applied.waiting.extend(absent);
         if applied.failed.is_empty() {
             applied.gone_tables = self.let_go().await?;
@@ -562,8 +590,8 @@ impl Applier {
         let wanted = self.wanted(&setup).await?;
         let described = ask(&self.inbox, Request::Describe).await?;
         let mut tables = described.tables;
-        if let Some(table) = wanted.described.absent.iter().find(|table| wanted.changed.contains(&table.name)) {
-            bail!("source table {} cannot be read so\n{}", table.name, table.reason);
+        if let Some(reason) = wanted.unreadable().into_iter().next() {
+            bail!(reason);
         }
         let changed_tables = changed(&tables, &wanted);
         tables.retain(|(name, _)| !wanted.changed.contains(name));
@@ -589,11 +617,11 @@ impl Applier {
         });
         let proposal = planned.await?.map_err(anyhow::Error::msg)?;
         let new_tables = wanted.new_tables().map(|table| table.name.to_string()).collect();
-        let Wanted { feeds, described, restart, .. } = wanted;
+        let Wanted { feeds, described, restart, warnings, .. } = wanted;
         let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
         self.sources.follow(feeds).await?;
-        Ok(Proposed { proposal, restart, new_tables, changed_tables, absent })
+        Ok(Proposed { proposal, restart, new_tables, changed_tables, absent, warnings })
     }
 
     /// Source tables that the project on disk has no more are followed no more. What is stored of them goes by itself.
@@ -608,19 +636,28 @@ impl Applier {
     }
 }
 
-/// Tables that will have other columns than these, and which, as people read it.
+/// Tables that will have other columns than these, and which, as people read it; then those whose columns stay, and another
+/// rule holds for them.
 fn changed(tables: &[(TableName, Schema)], wanted: &Wanted) -> Vec<String> {
     let of = wanted.described.tables.iter().filter(|table| wanted.changed.contains(&table.name));
     let line = |table: &SourceTable| {
         let (_, old) = tables.iter().find(|(name, _)| *name == table.name)?;
-        (*old != table.schema).then(|| shown_change(&table.name, old, &table.schema))
+        (*old != table.schema).then(|| (table.name.clone(), shown_change(&table.name, old, &table.schema)))
     };
-    of.filter_map(line).collect()
+    let columns: BTreeMap<TableName, String> = of.filter_map(line).collect();
+    let rules = wanted.rules.iter().filter(|(name, _)| !columns.contains_key(*name));
+    let rules: Vec<String> = rules.map(|(name, words)| shown_rules(name, words)).collect();
+    columns.into_values().chain(rules).collect()
 }
 
 /// `shop.users: - name text, + mark integer`
 pub fn shown_change(name: &TableName, old: &Schema, new: &Schema) -> String {
     format!("{name}: {}", crate::change::columns(old, new).join(", "))
+}
+
+/// `shop.users: on_change: park (was apply)`
+fn shown_rules(name: &TableName, words: &[String]) -> String {
+    format!("{name}: {}", words.join(", "))
 }
 
 /// A project that can be given to the pump.
@@ -633,6 +670,7 @@ struct Proposed {
     changed_tables: Vec<String>,
     /// Those of them that are not there, and why.
     absent: Vec<String>,
+    warnings: Vec<String>,
 }
 
 pub(crate) const STOPPING: &str = "the instance is stopping";

@@ -5,7 +5,7 @@
 //! source goes by ([`connect::ColumnRule`]): a column that comes later is left out as well.
 
 use connect::source::is_match;
-use connect::{ColumnRule, OnUnsupported};
+use connect::{ColumnRule, OnChange, OnUnsupported};
 use plan::TableName;
 use project::{Connection, ConnectionKind, Dependency, Diagnostic, Pattern, Place, Project, SourceTable};
 
@@ -37,9 +37,30 @@ pub fn rule(connection: &Connection, table: &SourceTable) -> ColumnRule {
         true => OnUnsupported::LeaveOut,
         false => OnUnsupported::Park,
     };
-    let is_mapped = table.meta.get("on_change").is_some_and(|policy| policy == "map");
-    let declared = is_mapped.then(|| table.columns.iter().map(|column| column.name.clone()).collect());
-    ColumnRule { left_out, on_unsupported, declared }
+    let on_change = match table.meta.get("on_change").and_then(serde_json::Value::as_str) {
+        Some("map") => OnChange::Map(table.columns.iter().map(|column| column.name.clone()).collect()),
+        Some("park") => OnChange::Park,
+        _ => OnChange::Apply,
+    };
+    ColumnRule { left_out, on_unsupported, on_change }
+}
+
+/// In what words two rules for one table differ, as people read it.
+pub fn differences(old: &ColumnRule, new: &ColumnRule) -> Vec<String> {
+    let mut found = Vec::new();
+    match (&old.on_change, &new.on_change) {
+        (before, now) if before == now => {}
+        (OnChange::Map(_), OnChange::Map(_)) => found.push("the columns that it declares are others".to_owned()),
+        (before, now) => found.push(format!("on_change: {now} (was {before})")),
+    }
+    if old.on_unsupported != new.on_unsupported {
+        found.push(format!("on_unsupported: {} (was {})", new.on_unsupported, old.on_unsupported));
+    }
+    for (mark, some, others) in [("-", old, new), ("+", new, old)] {
+        let only = some.left_out.iter().filter(|pattern| !others.left_out.contains(pattern));
+        found.extend(only.map(|pattern| format!("{mark} filter `{}`", pattern.text)));
+    }
+    found
 }
 
 /// Why a column of a table of this name is not read; none where nothing leaves it out.

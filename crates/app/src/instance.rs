@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use plan::TableName;
 use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
+use crate::ages::{self, Ages};
 use crate::atomic;
 use crate::audit::Audit;
 use crate::backlog::Bounds;
@@ -89,6 +91,12 @@ impl Instance {
             Ok(book) => status.facts().reconciled = book,
             Err(error) => tracing::warn!("{error:#}"),
         }
+        {
+            let known: Vec<&TableName> = warehouse.engine.tables().map(|table| &table.name).collect();
+            let absent = warehouse.absent.iter().map(|table| &table.name);
+            let sources = feeds.iter().map(|feed| feed.name.as_str());
+            Ages::read(&setup.data).recall(&mut status.facts(), sources, known.into_iter().chain(absent));
+        }
         for table in &warehouse.absent {
             follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
         }
@@ -140,6 +148,7 @@ impl Instance {
             tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
             tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
         ];
+        servers.push(tokio::spawn(ages::keep(setup.data.clone(), Arc::clone(&status), stopped.clone())));
         let applier = global.map(|global| {
             Arc::new(Applier {
                 inbox: inbox.clone(),

@@ -64,15 +64,19 @@ pub fn type_of(connection: &Connection) -> &str {
 /// What the project understood of a connection, in the words in which it was written.
 fn settings(connection: &Connection) -> Settings {
     let values = match &connection.kind {
-        ConnectionKind::Mysql { host, port, user, password, database, tls, start } => object([
-            ("host", json!(host)),
-            ("port", json!(port)),
-            ("user", json!(user)),
-            ("password", password.as_ref().map_or(Json::Null, secret)),
-            ("database", json!(database)),
-            ("tls", json!(tls_word(*tls))),
-            ("start", start_of(start)),
-        ]),
+        ConnectionKind::Mysql { host, port, user, password, database, tls, tls_ca, server_public_key, start } => {
+            object([
+                ("host", json!(host)),
+                ("port", json!(port)),
+                ("user", json!(user)),
+                ("password", password.as_ref().map_or(Json::Null, secret)),
+                ("database", json!(database)),
+                ("tls", json!(tls_word(*tls))),
+                ("tls_ca", json!(tls_ca)),
+                ("server_public_key", json!(server_public_key)),
+                ("start", start_of(start)),
+            ])
+        }
         ConnectionKind::Simulator { shop, .. } => shop_of(shop),
         ConnectionKind::Other { settings, .. } => settings.clone(),
     };

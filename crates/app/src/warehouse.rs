@@ -157,6 +157,14 @@ impl Proposal {
     }
 }
 
+/// Where a rollback went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WentBack {
+    ToBefore,
+    /// What the rollback before had given up: there are two versions at most.
+    ToWhatWasGivenUp,
+}
+
 /// What became of a proposal.
 #[derive(Debug)]
 pub enum Proposed {
@@ -232,7 +240,7 @@ impl Warehouse {
             }
             Some(_) | None => (new.keepable.contents, None),
         };
-        tell_altered(&altered, &mut serving);
+        tell_altered(&altered, &Contents::default(), &mut serving);
         let refused = engine.set_version(serving.definitions(), serving.label()?)?;
         serving.waiting.extend(refused.into_iter().map(|(name, error)| (name, error.to_string())));
         let before = match engine.before_label()?.map(|label| Kept::from_bytes(&label)).transpose()? {
@@ -317,7 +325,7 @@ impl Warehouse {
         };
         let Proposal { absent, keepable, .. } = proposal;
         let mut new = keepable.contents;
-        tell_altered(&self.altered, &mut new);
+        tell_altered(&self.altered, &self.serving, &mut new);
         let text = |(name, reason): &(TableName, String)| format!("{name}: {reason}");
         let taken_away: Vec<String> =
             new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).map(text).collect();
@@ -362,8 +370,18 @@ impl Warehouse {
             self.before = self.engine.has_before().then_some(before);
             self.stalled = None;
             self.is_held_back = self.serving.rolled_back.is_some();
+            self.forget_settled();
         }
         Ok(())
+    }
+
+    /// What was altered and is in place by now, with nothing that waits for it, is no reason of anything that comes.
+    fn forget_settled(&mut self) {
+        let (engine, told) = (&self.engine, &self.serving.altered);
+        self.altered.retain(|name, _| {
+            let is_coming = engine.tables_to_come().any(|table| table.is_coming && table.name == *name);
+            is_coming || told.iter().any(|of| of.table_name() == *name)
+        });
     }
 
     /// Gives up what was proposed.
@@ -382,12 +400,13 @@ impl Warehouse {
         Ok(true)
     }
 
-    /// Goes back to what served before; false if there is nothing. What is given up is not taken again by a start while the
+    /// Goes back to what served before; none if there is nothing. What is given up is not taken again by a start while the
     /// project says just this; going back to what a rollback gave up gives up nothing.
-    pub fn rollback(&mut self) -> anyhow::Result<bool> {
+    pub fn rollback(&mut self) -> anyhow::Result<Option<WentBack>> {
         if !self.engine.rollback()? {
-            return Ok(false);
+            return Ok(None);
         }
+        let mut went = WentBack::ToBefore;
         self.coming = None;
         self.stalled = None;
         if let Some(before) = self.before.take() {
@@ -397,8 +416,11 @@ impl Warehouse {
             let newest = given_up.rolled_back.clone().unwrap_or_else(|| given_up.wanted.clone());
             self.before = Some(given_up);
             self.hold_back((!is_undone).then_some(newest))?;
+            if is_undone {
+                went = WentBack::ToWhatWasGivenUp;
+            }
         }
-        Ok(true)
+        Ok(Some(went))
     }
 
     fn hold_back(&mut self, given_up: Option<Definition>) -> anyhow::Result<()> {
@@ -416,7 +438,7 @@ impl Warehouse {
     pub fn wanted_again(&mut self, proposal: Proposal) {
         self.absent = proposal.absent;
         let mut new = proposal.keepable.contents;
-        tell_altered(&self.altered, &mut new);
+        tell_altered(&self.altered, &self.serving, &mut new);
         if let Some((coming, _)) = &mut self.coming {
             (coming.wanted, coming.waiting, coming.unwanted) = (new.wanted, new.waiting, new.unwanted);
         }
@@ -521,21 +543,36 @@ impl Warehouse {
     }
 }
 
-/// What waits because a table has other columns now says by what statement.
-fn tell_altered(altered: &BTreeMap<TableName, String>, contents: &mut Contents) {
-    contents.altered.clear();
-    for (table, statement) in altered {
-        let readers = contents.wanted.readers_of(std::iter::once(table.clone()));
-        let mut is_told = false;
-        for (_, reason) in contents.waiting.iter_mut().filter(|(name, _)| readers.contains(name)) {
-            reason.push_str(&format!(" Table {table} was altered: {statement}"));
-            is_told = true;
-        }
-        if is_told {
-            let (schema, table) = (table.schema.clone(), table.name.clone());
-            contents.altered.push(Altered { schema, table, statement: statement.clone() });
+/// What waits because a table has other columns now says by what statement. What has waited before, for the same reason, says what
+/// it said then: tables that were altered since are no cause of it.
+fn tell_altered(altered: &BTreeMap<TableName, String>, before: &Contents, contents: &mut Contents) {
+    let mut told: BTreeMap<TableName, String> = BTreeMap::new();
+    let readers: Vec<(&TableName, &String, BTreeSet<TableName>)> = altered
+        .iter()
+        .map(|(table, statement)| (table, statement, contents.wanted.readers_of(std::iter::once(table.clone()))))
+        .collect();
+    for (name, reason) in &mut contents.waiting {
+        let of = |statement: &str, table: &TableName| format!("Table {table} was altered: {statement}");
+        let said = before.waiting.iter().find(|(waited, _)| waited == name).map(|(_, said)| said);
+        let said = said.filter(|said| *said == reason || said.starts_with(&format!("{}Table ", ended(reason))));
+        for (table, statement, _) in readers.iter().filter(|(_, _, readers)| readers.contains(name)) {
+            let line = of(statement, table);
+            if said.is_some_and(|said| !said.contains(&line)) {
+                continue;
+            }
+            *reason = format!("{}{line}", ended(reason));
+            told.insert((*table).clone(), (*statement).clone());
         }
     }
+    let of = |(table, statement): (TableName, String)| Altered { schema: table.schema, table: table.name, statement };
+    contents.altered = told.into_iter().map(of).collect();
+}
+
+/// A text behind which another sentence may stand.
+fn ended(text: &str) -> String {
+    let end = if text.is_empty() || text.ends_with(['.', '?', '!', ':']) { "" } else { "." };
+    let space = if text.is_empty() { "" } else { " " };
+    format!("{text}{end}{space}")
 }
 
 /// The tables of an engine.
@@ -608,8 +645,8 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
 }
 
 fn said(refusal: &plan::Refusal) -> String {
-    let parts = [&refusal.message, &refusal.detail, &refusal.hint];
-    parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
+    let parts = [&refusal.message, &refusal.detail, &refusal.hint].into_iter().filter(|part| !part.is_empty());
+    parts.fold(String::new(), |text, part| ended(&text) + part)
 }
 
 /// What of a project cannot be planned, each at its place.

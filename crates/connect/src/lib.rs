@@ -11,7 +11,7 @@ pub mod source;
 
 pub use secret::Secret;
 pub use source::{
-    Absence, Check, CheckOutcome, ColumnRule, Control, Failure, FollowedTable, LeftOut, Limits, Load, OnUnsupported,
-    OwnFacts, Pattern, ReadWhole, RejectedRow, Retention, RowSink, Settings, Source, SourceEvent, SourceKind,
-    SourceState, TableFacts, TablePlace, Unanswered, WholePace, WholePart, WholeReader,
+    Absence, Check, CheckOutcome, ColumnRule, Control, Failure, FollowedTable, LeftOut, Limits, Load, OnChange,
+    OnUnsupported, OwnFacts, Pattern, ReadWhole, RejectedRow, Retention, RowSink, Settings, Source, SourceEvent,
+    SourceKind, SourceState, TableFacts, TablePlace, Unanswered, WholePace, WholePart, WholeReader,
 };

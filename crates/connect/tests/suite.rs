@@ -32,7 +32,9 @@ impl AnyDriver {
         let folder = case.parent().and_then(Path::file_name).unwrap_or_default();
         match folder.to_str() {
             Some("decode") => Self::Decode(Box::new(decode::DecodeDriver::new(case))),
-            Some("capture" | "continuity" | "position" | "secret" | "statement") => Self::Capture(Box::default()),
+            Some("capture" | "continuity" | "login" | "position" | "secret" | "statement") => {
+                Self::Capture(Box::default())
+            }
             _ => Self::Unknown(folder.display().to_string()),
         }
     }

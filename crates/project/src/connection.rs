@@ -16,7 +16,8 @@ use crate::yaml::{self, Data, Node, Reader};
 /// The file's name.
 pub(crate) const FILE: &str = "connections.yml";
 
-const MYSQL_KEYS: &[&str] = &["type", "host", "port", "user", "password", "database", "tls", "start", "filter"];
+const MYSQL_KEYS: &[&str] =
+    &["type", "host", "port", "user", "password", "database", "tls", "tls_ca", "server_public_key", "start", "filter"];
 const SIMULATOR_KEYS: &[&str] = &[
     "type",
     "database",
@@ -155,6 +156,10 @@ pub enum ConnectionKind {
         database: Option<String>,
         /// Encryption.
         tls: Tls,
+        /// Path of the certificates (PEM) of those who vouch for the server's; none: the web's.
+        tls_ca: Option<String>,
+        /// Path of the server's public key (PEM), by which it is given the password without TLS.
+        server_public_key: Option<String>,
         /// Where to begin.
         start: Start,
     },
@@ -280,8 +285,15 @@ fn mysql(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {
     let password = node.get("password").and_then(|value| secret(reader, value, "password"));
     let database = reader.text(node, "database");
     let tls = tls(reader, node);
+    let (tls_ca, server_public_key) = (reader.text(node, "tls_ca"), reader.text(node, "server_public_key"));
+    if let (Some(_), Some(value), true) = (&tls_ca, node.get("tls_ca"), tls != Tls::Verify) {
+        let place = value.place(reader.file);
+        let warning = Diagnostic::warning(place, "`tls_ca` has no effect: the server's certificate is not checked");
+        reader.found.push(warning.hint("Set `tls: verify`."));
+    }
     let start = node.get("start").and_then(|value| start(reader, value)).unwrap_or_default();
-    Some(ConnectionKind::Mysql { host: host?, port, user: user?, password, database, tls, start })
+    let (host, user) = (host?, user?);
+    Some(ConnectionKind::Mysql { host, port, user, password, database, tls, tls_ca, server_public_key, start })
 }
 
 /// `{tables: {include: […], exclude: […]}, columns: {exclude: […]}}`.

@@ -151,9 +151,12 @@ fn source(table: &project::SourceTable) -> String {
 
 fn connection(connection: &Connection) -> String {
     let kind = match &connection.kind {
-        ConnectionKind::Mysql { host, port, user, password, database, tls, start } => {
+        ConnectionKind::Mysql { host, port, user, password, database, tls, tls_ca, server_public_key, start } => {
+            let files = [("tls_ca", tls_ca), ("server_public_key", server_public_key)];
+            let files: String =
+                files.iter().filter_map(|(key, path)| Some(format!(" {key} {}", path.as_ref()?))).collect();
             format!(
-                "mysql {user}@{host}:{port} password {password:?} database {database:?} tls {tls:?} start {start:?}"
+                "mysql {user}@{host}:{port} password {password:?} database {database:?} tls {tls:?}{files} start {start:?}"
             )
         }
         other => format!("{other:?}"),

@@ -136,15 +136,22 @@ fn scaled(digits: &str, scale: i8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
-/// `12.3` at scale 2 as `1230`; none where digits would be lost.
+/// `12.3` at scale 2 as `1230`; none where digits would be lost, or where there are none: zeros that only the scale asks for
+/// make no number of an empty text or of a sign.
 fn decimal_digits(text: &str, scale: i8) -> Option<String> {
     let scale = usize::try_from(scale).ok()?;
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > scale || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let are_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !are_digits(whole) || !are_digits(fraction) {
         return None;
     }
-    Some(format!("{whole}{fraction:0<scale$}"))
+    let fraction = fraction.trim_end_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    (fraction.len() <= scale).then(|| format!("{sign}{whole}{fraction:0<scale$}"))
 }
 
 /// The unscaled number of a decimal text at a scale; none if it is no number or would lose digits.
@@ -186,31 +193,42 @@ pub fn civil_from_days(days: i64) -> (i64, u32, u32) {
     (year, u32::try_from(month).unwrap_or(1), u32::try_from(day).unwrap_or(1))
 }
 
+/// Beyond every calendar, and far from where days are too many to be counted.
+const YEARS_MAX: u64 = 1_000_000;
+
 fn parse_date(text: &str) -> Option<i32> {
     let mut parts = text.splitn(3, '-');
     let year: i64 = parts.next()?.parse().ok()?;
     let month: u32 = parts.next()?.parse().ok()?;
     let day: u32 = parts.next()?.parse().ok()?;
-    if month > 12 || day > 31 {
+    if month > 12 || day > 31 || year.unsigned_abs() > YEARS_MAX {
         return None;
     }
     if month == 0 || day == 0 {
         return unreal::day(u32::try_from(year).ok()?, month, day);
     }
-    i32::try_from(days_from_civil(year, month, day)).ok()
+    let days = days_from_civil(year, month, day);
+    // 31 June would be 1 July.
+    (civil_from_days(days) == (year, month, day)).then(|| i32::try_from(days).ok()).flatten()
 }
 
 fn parse_time(text: &str) -> Option<i64> {
     let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
     let mut parts = clock.splitn(3, ':');
-    let hours: i64 = parts.next()?.parse().ok()?;
-    let minutes: i64 = parts.next()?.parse().ok()?;
-    let seconds: i64 = parts.next().unwrap_or("0").parse().ok()?;
+    let hours = clock_digits(parts.next()?)?;
+    let minutes = clock_digits(parts.next()?).filter(|minutes| *minutes < 60)?;
+    let seconds = clock_digits(parts.next().unwrap_or("0")).filter(|seconds| *seconds < 60)?;
     if fraction.len() > 6 {
         return None;
     }
-    let micros: i64 = format!("{fraction:0<6}").parse().ok()?;
+    let micros = clock_digits(&format!("{fraction:0<6}"))?;
     Some(((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros)
+}
+
+/// A number of up to six digits, and of nothing else: a sign has no place in the midst of a time.
+fn clock_digits(text: &str) -> Option<i64> {
+    let is_number = (1..=6).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if is_number { text.parse().ok() } else { None }
 }
 
 fn parse_timestamp(text: &str) -> Option<i64> {

@@ -48,6 +48,8 @@ impl ServerArgs {
             password: std::env::var_os(PASSWORD).map(|_| Secret::Env(PASSWORD.to_owned())),
             database: Some(database.to_owned()),
             tls: Tls::Disabled,
+            tls_ca: None,
+            server_public_key: None,
             start,
         }
     }

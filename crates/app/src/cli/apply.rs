@@ -38,6 +38,16 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
         return Ok(Outcome::Failed);
     };
     let serving = serving(&setup).await?;
+    for warning in &serving.warnings {
+        context.say(&format!("warning: {warning}"));
+    }
+    if !serving.unreadable.is_empty() {
+        serving.unreadable.iter().for_each(|reason| context.say(&format!("error: {reason}")));
+        if context.json {
+            print(&serde_json::to_string(&Changes { errors: serving.unreadable.clone(), ..Changes::default() })?);
+        }
+        return Ok(Outcome::Failed);
+    }
     let tables = serving.tables()?;
     let old = serving.definition.plan(&tables).models;
     let mut absent = serving.absent();
@@ -67,6 +77,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
             changes.changed_tables.push(control::shown_change(name, &old, &new));
         }
     }
+    changes.changed_tables.extend(serving.changed_rules.iter().cloned());
     changes.waiting = wanted.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
     changes.restart.clone_from(&serving.restart);
     changes.new_tables.clone_from(&serving.new_tables);
@@ -196,6 +207,7 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         context.say("not applied; what served before serves on");
         return Ok(Outcome::Failed);
     }
+    applied.warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
     applied.waiting.iter().for_each(|model| context.say(&format!("waits: {model}")));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let kept = applied.kept.len();
@@ -233,6 +245,13 @@ pub(super) async fn rollback(context: &Context) -> anyhow::Result<Outcome> {
             context.progress("what served before serves again; `tidemill rollback` once more takes it back");
             context.progress(
                 "the project on disk is as it was: `tidemill apply` takes it, and so does a start once it has changed",
+            );
+            Ok(Outcome::Ok)
+        }
+        Ordered::Answered(Reply::RolledForward) => {
+            context.progress(
+                "what the last rollback gave up serves again: only one version is kept to go back to; `tidemill rollback` once \
+                 more goes back to it",
             );
             Ok(Outcome::Ok)
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::{Context, Outcome, print};
+use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
 use crate::control::{self, Order, Ordered, ReconcilePace, Reply};
 use crate::reconcile::ago;
@@ -45,15 +45,28 @@ pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Resul
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let begun_us = WallClock.now_us();
     let order = Order::ReconcileSource { source: args.name.clone(), pace: args.pace(), restart: args.restart };
-    let compared = match control::order_with(&setup.data, order, |text| context.progress(text)).await? {
-        Ordered::Answered(Reply::Compared(compared)) => compared,
-        Ordered::Answered(other) => return Err(other.into_error()),
-        Ordered::Nobody { .. } => of_stopped(context, &setup, &args).await?,
+    let comparing = async {
+        match control::order_with(&setup.data, order, |text| context.progress(text)).await? {
+            Ordered::Answered(Reply::Compared(compared)) => Ok(compared),
+            Ordered::Answered(other) => Err(other.into_error()),
+            Ordered::Nobody { .. } => of_stopped(context, &setup, &args).await,
+        }
+    };
+    let compared = tokio::select! {
+        compared = comparing => compared?,
+        () = interrupted() => {
+            let name = args.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+            context.say(&format!(
+                "interrupted: what was compared is kept\nHint: `tidemill reconcile source{name}` goes on from there, and with \
+                 --restart it begins anew; `tidemill reconcile history` says how far it was."
+            ));
+            return Ok(Outcome::Interrupted);
+        }
     };
     if context.json {
         print(&serde_json::to_string(&compared)?);
     } else {
-        compared.iter().for_each(|table| print(&text(table, begun_us)));
+        texts(&compared, begun_us).iter().for_each(|text| print(text));
     }
     let differing: Vec<String> = compared
         .iter()
@@ -133,6 +146,19 @@ pub(super) fn history(context: &Context) -> anyhow::Result<Outcome> {
         context.progress("nothing was compared yet\nHint: `tidemill reconcile source` does.");
     }
     Ok(Outcome::Ok)
+}
+
+/// How tables compare. What keeps several of a source from being compared is said once.
+fn texts(compared: &[Compared], begun_us: i64) -> Vec<String> {
+    let is_same = |one: &Compared, other: &Compared| {
+        one.equal.is_none() && other.equal.is_none() && (&one.source, &one.message) == (&other.source, &other.message)
+    };
+    let text = |together: &[Compared]| match together {
+        [alone] => text(alone, begun_us),
+        [first, ..] => format!("unknown  {} tables of {}  {}", together.len(), first.source, first.message),
+        [] => String::new(),
+    };
+    compared.chunk_by(is_same).map(text).collect()
 }
 
 /// How a table compares; what was compared before this command was given says so.

@@ -155,7 +155,9 @@ fn tell(context: &Context, applied: &Applied) {
         return;
     }
     applied.new_tables.iter().for_each(|table| context.say(&format!("+ source table {table}")));
+    applied.changed_tables.iter().for_each(|table| context.say(&format!("~ source table {table}")));
     applied.gone_tables.iter().for_each(|table| context.say(&format!("- source table {table}")));
+    applied.warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
     applied.waiting.iter().for_each(|model| context.say(&format!("waits: {model}")));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let changed = applied.added.len() + applied.changed.len() + applied.removed.len();

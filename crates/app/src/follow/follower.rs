@@ -1,20 +1,23 @@
 //! One source at work: its events go to the pump, its tables come, change and go, and people command it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod reload;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connect::source::{LOOK_AGAIN, until_there};
 use connect::{
-    Absence, Control, FollowedTable, LeftOut, Limits, Source, SourceEvent, SourceState, TableFacts, TablePlace,
-    Unanswered,
+    Absence, Control, FollowedTable, LeftOut, Limits, OnChange, Source, SourceEvent, SourceState, TableFacts,
+    TablePlace, Unanswered,
 };
 use engine::Load;
 use plan::TableName;
 use relation::{Position, SourceBatch, TableId};
 use tokio::sync::{mpsc, oneshot};
 
+use self::reload::{Answer, Asked};
 use super::planned::{Found, PlannedTable, not_there};
 use super::{Command, Commanded, Outlet, note_left_out, note_parked};
 use crate::pump::{Message, Request};
@@ -55,8 +58,13 @@ pub(super) struct Follower {
     looks_for_more: bool,
     /// The names of those that are followed.
     of: BTreeMap<TableId, TableName>,
-    parks_on_change: BTreeSet<TableName>,
     commands: mpsc::Receiver<Command>,
+    /// Those that have come at a time that did not suit them.
+    deferred: VecDeque<Command>,
+    /// Loads that were asked for and have not begun, and who waits for that.
+    asked: Vec<(Asked, Answer)>,
+    /// Why the source does not go on, as it said last; none while it does.
+    stall: Option<String>,
     /// Behind all that was sent.
     resume: Option<Position>,
     /// Between two looks for tables that are absent.
@@ -96,8 +104,10 @@ impl Follower {
             parked: Vec::new(),
             looks_for_more: false,
             of: BTreeMap::new(),
-            parks_on_change: BTreeSet::new(),
             commands,
+            deferred: VecDeque::new(),
+            asked: Vec::new(),
+            stall: None,
             resume,
             pause: LOOK_AGAIN,
         }
@@ -115,7 +125,7 @@ impl Follower {
         let mut stopped = self.outlet.stopped.clone();
         loop {
             let next = tokio::select! {
-                event = next_event(&mut running) => event.map(Next::Event),
+                event = next_event(&mut running) => Some(Next::Event(event)),
                 there = &mut looking => Some(Next::There(there)),
                 Some(command) = self.commands.recv() => Some(Next::Command(command)),
                 _ = stopped.wait_for(|stop| *stop) => None,
@@ -141,6 +151,9 @@ impl Follower {
             if went_on.is_none() {
                 break;
             }
+            while let Some(command) = self.deferred.pop_front() {
+                self.carry_out(command, &mut running).await;
+            }
             if self.looks_for_more {
                 self.looks_for_more = false;
                 looking = self.look();
@@ -157,14 +170,18 @@ impl Follower {
     /// source that knows the new ones.
     async fn take(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
         self.note(&event);
-        let altered = match &event {
-            SourceEvent::Altered { table, statement } => Some((*table, statement.clone())),
-            _ => None,
-        };
+        // Rows are not copied: of a batch nothing more is to be seen to.
+        let news = (!matches!(event, SourceEvent::Batch(_))).then(|| event.clone());
         self.say(event).await?;
-        if let Some((table, statement)) = altered
-            && self.adopt(table, &statement).await?
-        {
+        let Some(news) = news else { return Some(()) };
+        self.note_begun(&news);
+        let is_over = match &news {
+            SourceEvent::Altered { table, statement } => self.adopt(*table, statement).await?,
+            SourceEvent::State(SourceState::Stalled, reason) => self.note_asked(reason).await?,
+            SourceEvent::Failed(failure) => self.note_asked(&said(failure)).await?,
+            _ => false,
+        };
+        if is_over {
             self.start_anew(running).await;
         }
         Some(())
@@ -175,7 +192,7 @@ impl Follower {
         let Some(at) = self.followed.iter().position(|followed| followed.id == table) else { return Some(false) };
         let FollowedTable { place, .. } = self.followed.remove(at);
         let Some(name) = self.of.remove(&table) else { return Some(false) };
-        if self.parks_on_change.contains(&name) {
+        if place.columns.on_change == OnChange::Park {
             let reason = format!("its columns are others now ({statement}); `tidemill resnapshot {name}` takes them");
             self.say(SourceEvent::Parked { table, reason }).await?;
             self.parked.push((place, name));
@@ -195,20 +212,47 @@ impl Follower {
     }
 
     /// What a table is now; asked until there is an answer.
-    async fn describe(&self, place: &TablePlace) -> Option<Result<TableFacts, Absence>> {
-        let mut stopped = self.outlet.stopped.clone();
+    async fn describe(&mut self, place: &TablePlace) -> Option<Result<TableFacts, Absence>> {
         loop {
             match self.source.describe(std::slice::from_ref(place)).await {
                 Ok(mut answers) if answers.len() == 1 => return answers.pop(),
                 Ok(_) => return Some(Err(Absence("The source does not say what it is.".to_owned()))),
                 Err(unanswered) => {
-                    self.say(stalled(&unanswered)).await?;
-                    if tokio::time::timeout(retry(&unanswered), stopped.wait_for(|stop| *stop)).await.is_ok() {
-                        return None;
-                    }
+                    let event = stalled(&unanswered);
+                    self.note(&event);
+                    self.say(event).await?;
+                    self.wait_to_describe(retry(&unanswered)).await?;
                 }
             }
         }
+    }
+
+    /// Between two questions for a table whose columns are others: what is commanded cannot be done, but tables that come and
+    /// go wait until it is over.
+    async fn wait_to_describe(&mut self, pause: Duration) -> Option<()> {
+        let mut stopped = self.outlet.stopped.clone();
+        let pause = tokio::time::sleep(pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return Some(()),
+                Some(command) = self.commands.recv() => match command.what {
+                    Commanded::Follow(_) | Commanded::LetGo(_) => self.deferred.push_back(command),
+                    // Whoever asked may have left.
+                    _ => {
+                        command.answer.send(Err(self.cannot_be_asked())).ok();
+                    }
+                },
+                _ = stopped.wait_for(|stop| *stop) => return None,
+            }
+        }
+    }
+
+    fn cannot_be_asked(&self) -> String {
+        format!(
+            "source \"{}\" cannot be asked for its tables yet: `tidemill status` says why\nHint: It is asked again by itself.",
+            self.name
+        )
     }
 
     /// Has the pump take a table up as it is now, loaded from the start or only followed. Answers whether it is followed.
@@ -243,8 +287,14 @@ impl Follower {
 
     async fn carry_out(&mut self, command: Command, running: &mut Option<Running>) {
         let done = match command.what {
-            Commanded::Reload(tables) => self.reload(&tables, running).await,
-            Commanded::ReloadAll => self.reload_all(running).await,
+            Commanded::Reload(tables) => match self.reload(&tables, running).await {
+                Ok(asked) => return self.wait_for(asked, command.answer),
+                Err(reason) => Err(reason),
+            },
+            Commanded::ReloadAll => match self.reload_all(running).await {
+                Ok(asked) => return self.wait_for(asked, command.answer),
+                Err(reason) => Err(reason),
+            },
             Commanded::Amend(amendment) => self.amend(&amendment, running).await,
             Commanded::Pause => self.set_paused(running).await,
             Commanded::Resume if running.is_some() => Err(format!("source \"{}\" is not paused", self.name)),
@@ -266,56 +316,12 @@ impl Follower {
         drop(events);
         control.stop().await;
         let message = format!("until `tidemill resume {}` or the next start", self.name);
-        self.say(SourceEvent::State(SourceState::Paused, message)).await.ok_or(STOPPING)?;
+        self.refuse_all();
+        self.note_asked("it was paused").await.ok_or(STOPPING)?;
+        let event = SourceEvent::State(SourceState::Paused, message);
+        self.note(&event);
+        self.say(event).await.ok_or(STOPPING)?;
         Ok(vec![format!("source \"{}\" is paused: what it has read is served, and grows old", self.name)])
-    }
-
-    async fn reload(&mut self, names: &[TableName], running: &mut Option<Running>) -> Result<Vec<String>, String> {
-        let mut done = Vec::new();
-        let mut is_new = false;
-        for name in names {
-            if let Some(at) = self.parked.iter().position(|(_, parked)| parked == name) {
-                let (place, name) = self.parked.remove(at);
-                let facts = match self.describe(&place).await.ok_or(STOPPING)? {
-                    Ok(facts) => facts,
-                    Err(Absence(reason)) => {
-                        let reason = not_there(&place, &reason);
-                        self.parked.push((place, name));
-                        return Err(reason);
-                    }
-                };
-                is_new |= self.register(place, name.clone(), facts, true).await.ok_or(STOPPING)?;
-                done.push(format!("{name} is loaded again"));
-                continue;
-            }
-            let found = self.of.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
-            let Some(id) = found else { return Err(format!("{name} is not there to be loaded: it is looked for")) };
-            let Some((_, control)) = running else {
-                return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
-            };
-            if !control.reload(id, "asked for by hand".to_owned()).await {
-                return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
-            }
-            done.push(format!("{name} is loaded again; what there is of it serves until then"));
-        }
-        if is_new {
-            self.start_anew(running).await;
-        }
-        Ok(done)
-    }
-
-    async fn reload_all(&mut self, running: &mut Option<Running>) -> Result<Vec<String>, String> {
-        let Some((_, control)) = running else {
-            return Err(format!("source \"{0}\" is paused: `tidemill resume {0}`", self.name));
-        };
-        if !control.restart_from_now() {
-            return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
-        }
-        let mut done =
-            vec![format!("all tables of source \"{}\" are loaded again from where its log ends now", self.name)];
-        let parked: Vec<TableName> = self.parked.iter().map(|(_, name)| name.clone()).collect();
-        done.extend(self.reload(&parked, running).await?);
-        Ok(done)
     }
 
     /// Puts rows of a table right, while the source stands still for a moment.
@@ -367,6 +373,7 @@ impl Follower {
     /// Starts the source where it was left. A load without a cursor begins anew, where the log ends then, and the log up to
     /// there is passed over; with it would be the end of rows that the log has brought before. So their table is loaded again.
     async fn start_source(&mut self) -> Option<Running> {
+        self.ask_again().await?;
         let pending = connect::Load::Pending { cursor: None };
         for id in std::mem::take(&mut self.brought) {
             if self.followed.iter().any(|table| table.id == id && table.load == pending) {
@@ -374,7 +381,11 @@ impl Follower {
                 self.say(SourceEvent::Reload { table: id, reason }).await?;
             }
         }
-        Some(self.source.start(self.followed.clone(), self.resume.clone(), Limits::default()))
+        let (events, control) = self.source.start(self.followed.clone(), self.resume.clone(), Limits::default());
+        if self.asked.iter().any(|(asked, _)| asked.is_of_all()) {
+            control.restart_from_now();
+        }
+        Some((events, control))
     }
 
     /// Sends to the pump, unless it is told to stop.
@@ -402,9 +413,6 @@ impl Follower {
                 continue;
             }
             done.push(format!("{} is followed", table.name));
-            if table.parks_on_change {
-                self.parks_on_change.insert(table.name.clone());
-            }
             let reason = match table.found {
                 Found::There(facts) => {
                     let loads = self.source.loads();
@@ -431,9 +439,14 @@ impl Follower {
         followed.or_else(|| beside.find(|(_, known)| known == name).map(|(place, _)| place))
     }
 
-    /// Other columns of a table are wanted that is known: where that makes a difference it is taken up as one whose columns
-    /// were altered. Answers whether there is something to start anew for.
+    /// Another rule is wanted for a table that is known: where that makes a difference to its columns it is taken up as one whose
+    /// columns were altered. Answers whether there is something to start anew for.
     async fn read_otherwise(&mut self, table: PlannedTable) -> Option<bool> {
+        let reads_so = |place: &TablePlace| place.columns.reads_as(&table.place.columns);
+        if self.place_of(&table.name).is_some_and(reads_so) {
+            self.go_by(table);
+            return Some(false);
+        }
         let Found::There(facts) = table.found else { return Some(false) };
         let id = self.of.iter().find(|(_, known)| **known == table.name).map(|(id, _)| *id);
         if let Some(followed) = self.followed.iter_mut().find(|followed| Some(followed.id) == id)
@@ -443,13 +456,35 @@ impl Follower {
             (followed.place, followed.facts) = (table.place, facts);
             return Some(true);
         }
-        self.absent.retain(|(_, name)| *name != table.name);
-        self.parked.retain(|(_, name)| *name != table.name);
-        self.of.retain(|_, name| *name != table.name);
-        self.followed.retain(|followed| Some(followed.id) != id);
+        self.forget(&table.name);
         self.looks_for_more = true;
         let loads = self.source.loads();
         self.register(table.place, table.name, facts, loads).await.map(|_| true)
+    }
+
+    /// The same is read of a table, by another rule. One that waited for a person does not any more, where its columns are taken
+    /// as they are.
+    fn go_by(&mut self, table: PlannedTable) {
+        let PlannedTable { place, name, .. } = table;
+        let is_taken = place.columns.on_change != OnChange::Park;
+        let id = self.of.iter().find(|(_, known)| **known == name).map(|(id, _)| *id);
+        let followed =
+            self.followed.iter_mut().filter(|followed| Some(followed.id) == id).map(|table| &mut table.place);
+        let beside = self.absent.iter_mut().chain(&mut self.parked);
+        let beside = beside.filter(|(_, known)| *known == name).map(|(place, _)| place);
+        followed.chain(beside).for_each(|of| of.clone_from(&place));
+        if is_taken {
+            self.look_for(&name);
+        }
+    }
+
+    /// A table is followed no more under the number that it has.
+    fn forget(&mut self, name: &TableName) {
+        let of = |known: &TableName| known == name;
+        self.absent.retain(|(_, known)| !of(known));
+        self.parked.retain(|(_, known)| !of(known));
+        self.of.retain(|_, known| !of(known));
+        self.followed.retain(|followed| self.of.contains_key(&followed.id));
     }
 
     fn knows(&self, name: &TableName) -> bool {
@@ -461,7 +496,6 @@ impl Follower {
     async fn let_go(&mut self, names: &[TableName], running: &mut Option<Running>) -> Vec<String> {
         self.absent.retain(|(_, name)| !names.contains(name));
         self.parked.retain(|(_, name)| !names.contains(name));
-        self.parks_on_change.retain(|name| !names.contains(name));
         self.of.retain(|_, name| !names.contains(name));
         let before = self.followed.len();
         self.followed.retain(|table| self.of.contains_key(&table.id));
@@ -476,7 +510,13 @@ impl Follower {
     fn carry_out_unasked(&mut self, command: Command, tables: &mut Vec<(PlannedTable, Option<Known>)>) {
         let done = match command.what {
             Commanded::Follow(new) => {
-                tables.extend(new.into_iter().map(|table| (PlannedTable { found: Found::Unasked, ..table }, None)));
+                for table in new {
+                    let table = PlannedTable { found: Found::Unasked, ..table };
+                    match tables.iter_mut().find(|(known, _)| known.name == table.name) {
+                        Some((known, _)) => *known = table,
+                        None => tables.push((table, None)),
+                    }
+                }
                 Ok(Vec::new())
             }
             Commanded::LetGo(names) => {
@@ -487,10 +527,7 @@ impl Follower {
             | Commanded::Amend(_)
             | Commanded::ReloadAll
             | Commanded::Pause
-            | Commanded::Resume => Err(format!(
-                "source \"{}\" cannot be asked for its tables yet: `tidemill status` says why\nHint: It is asked again by itself.",
-                self.name
-            )),
+            | Commanded::Resume => Err(self.cannot_be_asked()),
         };
         // Whoever asked may have left.
         command.answer.send(done).ok();
@@ -509,7 +546,9 @@ impl Follower {
             match self.source.describe(&wanted).await {
                 Ok(answers) => unasked.into_iter().zip(answers).for_each(|(t, answer)| t.0.found = Found::of(answer)),
                 Err(unanswered) => {
-                    self.say(stalled(&unanswered)).await?;
+                    let event = stalled(&unanswered);
+                    self.note(&event);
+                    self.say(event).await?;
                     let pause = tokio::time::sleep(retry(&unanswered));
                     tokio::pin!(pause);
                     loop {
@@ -526,9 +565,6 @@ impl Follower {
 
     /// A table is followed, parked, or looked for.
     async fn set_up(&mut self, table: PlannedTable, known: Option<Known>) -> Option<()> {
-        if table.parks_on_change {
-            self.parks_on_change.insert(table.name.clone());
-        }
         let (facts, known) = match (table.found, known) {
             (Found::There(facts), Some(known)) => (facts, known),
             (Found::Absent(reason), Some(known)) => {
@@ -606,11 +642,14 @@ impl Follower {
                 self.brought.remove(table);
             }
             // A source that is started anew finds out for itself what it has parked.
-            SourceEvent::Parked { .. }
-            | SourceEvent::Altered { .. }
-            | SourceEvent::State(..)
-            | SourceEvent::Rejected(_)
-            | SourceEvent::Failed(_) => {}
+            SourceEvent::Parked { .. } | SourceEvent::Altered { .. } | SourceEvent::Rejected(_) => {}
+            SourceEvent::State(SourceState::Stalled, reason) => self.stall = Some(reason.clone()),
+            // A try is no success.
+            SourceEvent::State(SourceState::Connecting, _) => {}
+            SourceEvent::State(SourceState::Streaming | SourceState::Snapshot | SourceState::Paused, _) => {
+                self.stall = None
+            }
+            SourceEvent::Failed(failure) => self.stall = Some(said(failure)),
         }
     }
 
@@ -642,12 +681,14 @@ fn as_known(mut facts: TableFacts, place: &TablePlace, known: &relation::Schema)
     facts
 }
 
-/// The next event of a source; never, while it is paused.
-async fn next_event(running: &mut Option<Running>) -> Option<SourceEvent> {
-    match running {
-        Some((events, _)) => events.recv().await,
-        None => std::future::pending().await,
+/// The next event of a source; never, while it is paused, or once it has ended: people may still command it.
+async fn next_event(running: &mut Option<Running>) -> SourceEvent {
+    if let Some((events, _)) = running
+        && let Some(event) = events.recv().await
+    {
+        return event;
     }
+    std::future::pending().await
 }
 
 fn stalled(unanswered: &Unanswered) -> SourceEvent {
@@ -782,7 +823,6 @@ mod tests {
             place: place(name),
             name: TableName::new("shop", name),
             found: Found::There(facts()),
-            parks_on_change: false,
         };
         let tables = vec![
             (planned("orders"), Some(known(7, false))),
@@ -848,12 +888,8 @@ mod tests {
         follower.pause = Duration::from_millis(1);
         let known =
             Known { id: TableId(7), load: Load::Loading { cursor: None }, schema: facts().schema, has_rows: false };
-        let planned = |name: &str| PlannedTable {
-            place: place(name),
-            name: TableName::new("shop", name),
-            found: Found::Unasked,
-            parks_on_change: false,
-        };
+        let planned =
+            |name: &str| PlannedTable { place: place(name), name: TableName::new("shop", name), found: Found::Unasked };
         let tables = vec![(planned("orders"), Some(known)), (planned("customers"), None)];
         let running = tokio::spawn(follower.run(tables));
         let mut batches = 0;

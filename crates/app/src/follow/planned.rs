@@ -26,8 +26,6 @@ pub struct PlannedTable {
     pub place: TablePlace,
     pub name: TableName,
     pub found: Found,
-    /// Whether it is parked where its columns become others, until a person has it loaded again.
-    pub parks_on_change: bool,
 }
 
 /// What a source said of a table.
@@ -76,7 +74,6 @@ pub(super) fn planned(feed: &Feed<'_>) -> Vec<PlannedTable> {
         place,
         name: TableName::new(&table.source, &table.name),
         found: Found::Unasked,
-        parks_on_change: table.meta.get("on_change").is_some_and(|policy| policy == "park"),
     });
     tables.collect()
 }
@@ -96,7 +93,9 @@ pub(super) async fn ask(
         }
         Err(unanswered) => Some(unanswered),
     };
-    tell_idle_filters(name, tables);
+    for warning in idle_filters(tables) {
+        tracing::warn!(source = %name, "{warning}");
+    }
     for table in tables {
         let (source, name) = (name.to_owned(), table.name.clone());
         let reason = match (&table.found, &unanswered) {
@@ -115,15 +114,14 @@ pub(super) async fn ask(
     unanswered
 }
 
-/// Whoever misspells a column in a filter reads what should not be read.
-fn tell_idle_filters(source: &str, tables: &[PlannedTable]) {
+/// Filters that leave nothing out of these tables: whoever misspells a column in a filter reads what should not be read.
+pub(super) fn idle_filters(tables: &[PlannedTable]) -> Vec<String> {
     let told = tables.iter().map(|table| match &table.found {
         Found::There(facts) => (&table.place.columns, Some(facts.left_out.as_slice())),
         Found::Absent(_) | Found::Unasked => (&table.place.columns, None),
     });
-    for pattern in without_effect(told) {
-        tracing::warn!(%source, "{pattern} names no column: nothing is left out by it");
-    }
+    let idle = without_effect(told).into_iter();
+    idle.map(|pattern| format!("{pattern} names no column: nothing is left out by it")).collect()
 }
 
 impl Found {

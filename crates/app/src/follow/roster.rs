@@ -15,7 +15,7 @@ use project::ConnectionKind;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::planned::{ask, planned};
+use super::planned::{ask, idle_filters, planned};
 use super::{Command, Commanded, Line, Outlet, PlannedFeed, PlannedTable, follow};
 use crate::pump::{Message, Request};
 use crate::setup::Setup;
@@ -44,17 +44,29 @@ pub struct Wanted {
     pub described: Described,
     /// Tables that are followed, and whose columns are to be read by another rule. They are among those of the feeds.
     pub changed: BTreeSet<TableName>,
+    /// The same where the rule differs in what becomes of the table one day: nothing else is read of it now.
+    pub ruled: BTreeSet<TableName>,
+    /// In what words the rules differ, by table.
+    pub rules: BTreeMap<TableName, Vec<String>>,
     /// Tables that are followed, and not wanted any more: their sources and names.
     pub gone: Vec<(String, TableName)>,
     /// What is taken up by a restart alone.
     pub restart: Vec<String>,
+    /// What may be a mistake: filters that leave nothing out.
+    pub warnings: Vec<String>,
 }
 
 impl Wanted {
+    /// Why tables that are followed cannot be read by the rules that are wanted for them.
+    pub fn unreadable(&self) -> Vec<String> {
+        let absent = self.described.absent.iter().filter(|table| self.changed.contains(&table.name));
+        absent.map(|table| format!("source table {} cannot be read so\n{}", table.name, table.reason)).collect()
+    }
+
     /// The new tables.
     pub fn new_tables(&self) -> impl Iterator<Item = &PlannedTable> {
         let tables = self.feeds.iter().flat_map(|feed| &feed.tables);
-        tables.filter(|table| !self.changed.contains(&table.name))
+        tables.filter(|table| !self.changed.contains(&table.name) && !self.ruled.contains(&table.name))
     }
 }
 
@@ -136,7 +148,7 @@ impl Roster {
                 let name = &feed.connection.name;
                 let running = sources.get(name);
                 let is_same = running.is_none_or(|entry| entry.kind == feed.connection.kind);
-                let mut new = Vec::new();
+                let (mut new, mut ruled) = (Vec::new(), Vec::new());
                 for table in planned(&feed) {
                     let text = |what: &str| format!("source table {} {what}", table.name);
                     match follows(&table.name) {
@@ -145,16 +157,20 @@ impl Roster {
                         }
                         Some((_, place)) if *place == table.place => {}
                         Some(_) if !is_same => tables.push(text("changed")),
-                        Some(_) => {
-                            wanted.changed.insert(table.name.clone());
-                            new.push(table);
+                        Some((_, place)) => {
+                            let (old, rule) = (&place.columns, &table.place.columns);
+                            wanted.rules.insert(table.name.clone(), crate::filters::differences(old, rule));
+                            let is_read_so = old.reads_as(rule);
+                            let of = if is_read_so { &mut wanted.ruled } else { &mut wanted.changed };
+                            of.insert(table.name.clone());
+                            if is_read_so { ruled.push(table) } else { new.push(table) }
                         }
                         None if !is_same => tables.push(text("is new")),
                         None => new.push(table),
                     }
                 }
-                if !new.is_empty() {
-                    feeds.push((feed.connection.clone(), running.map(|entry| Arc::clone(&entry.source)), new));
+                if !new.is_empty() || !ruled.is_empty() {
+                    feeds.push((feed.connection.clone(), running.map(|entry| Arc::clone(&entry.source)), new, ruled));
                 }
             }
             for entry in sources.iter().filter(|(name, entry)| !is_same(setup, name, entry)).map(|(_, entry)| entry) {
@@ -164,15 +180,19 @@ impl Roster {
         }
         wanted.restart.append(&mut tables);
         wanted.gone = self.gone(setup);
-        for (connection, running, mut tables) in feeds {
+        for (connection, running, mut tables, ruled) in feeds {
             let source = match running {
                 Some(source) => source,
                 None => crate::sources::open(&connection).await?,
             };
             let name = connection.name.clone();
-            if let Some(unanswered) = ask(&name, &*source, &mut tables, &mut wanted.described).await {
+            if !tables.is_empty()
+                && let Some(unanswered) = ask(&name, &*source, &mut tables, &mut wanted.described).await
+            {
                 tracing::warn!(source = %name, failure = %unanswered, "new tables cannot be asked for yet");
             }
+            wanted.warnings.extend(idle_filters(&tables));
+            tables.extend(ruled);
             wanted.feeds.push(PlannedFeed { name, kind: connection.kind, source, tables });
         }
         Ok(wanted)

@@ -281,8 +281,9 @@ impl Pump {
             let known = status.doubted_since_us;
             (status.message, status.doubted_since_us) = doubt_of(&table.load);
             if status.state == "parked" {
-                // When it was parked is kept nowhere: at a start it is not known.
-                status.doubted_since_us = if was_parked { known } else { Some(now).filter(|_| facts.started) };
+                // At a start it was parked before: since when is noted beside what is stored, or not known.
+                let is_old = was_parked || !facts.started;
+                status.doubted_since_us = if is_old { known } else { Some(now) };
             }
             if status.state == "parked" || status.state == "resnapshot" || status.state == "altered" {
                 doubts.insert(table.name.clone(), Doubt::of(&table.name, status));
@@ -322,20 +323,54 @@ impl Pump {
         if let Ok(rejects) = rejects {
             let before = std::mem::take(&mut facts.rejects);
             let known = before.iter().map(|reject| (reject.id.as_str(), reject)).collect();
-            facts.rejects = rejects.into_iter().map(|reject| shown(reject, &known, &facts.recent)).collect();
+            // What is found at a start was there before: since when, nobody knows any more.
+            let of_now = |node: &str| facts.started.then(|| Noticed { position: sources_of(facts, node), at_us: now });
+            let rejects = rejects.into_iter().map(|reject| shown(reject, &known, &facts.recent, &of_now)).collect();
+            facts.rejects = rejects;
         }
         facts.sample(now);
     }
 }
+
+/// Where sources are when something is noticed, and when that is.
+struct Noticed {
+    position: String,
+    at_us: i64,
+}
+
+/// Where the sources are that a table or model stands on, for people.
+fn sources_of(facts: &Facts, node: &str) -> String {
+    let below = facts.tables_of.iter().find(|(name, _)| name.to_string() == node).map(|(_, tables)| tables);
+    let names: BTreeSet<&str> =
+        below.into_iter().flatten().filter_map(|table| Some(facts.tables.get(table)?.source.as_str())).collect();
+    let positions: Vec<(&str, &str)> = names
+        .into_iter()
+        .filter_map(|name| Some((name, facts.sources.get(name)?.position.as_str())))
+        .filter(|(_, position)| !position.is_empty())
+        .collect();
+    match positions[..] {
+        [(_, alone)] => alone.to_owned(),
+        _ => positions.iter().map(|(name, position)| format!("{name}: {position}")).collect::<Vec<_>>().join("; "),
+    }
+}
+
 /// A reject, with what is known beside it. Of a model's the engine knows the step alone: when that became visible, and where its
-/// sources were then, is known for as long as the step is remembered, and from then on.
-fn shown(reject: engine::Reject, known: &BTreeMap<&str, &RejectStatus>, recent: &Recent) -> RejectStatus {
+/// sources were then, is known for as long as the step is remembered, and from then on. One that a build has found is as of when it was
+/// noticed.
+fn shown(
+    reject: engine::Reject,
+    known: &BTreeMap<&str, &RejectStatus>,
+    recent: &Recent,
+    of_now: &impl Fn(&str) -> Option<Noticed>,
+) -> RejectStatus {
     let (mut position, mut first_at_us) = (reject.position, reject.at_us);
     if first_at_us == 0 {
         if let Some(known) = known.get(reject.id.as_str()).filter(|known| known.step == reject.step) {
             (position, first_at_us) = (known.position.clone(), known.first_at_us);
         } else if let Some(step) = recent.of(reject.step) {
             (position, first_at_us) = (step.position.clone(), step.visible_us);
+        } else if let Some(noticed) = of_now(&reject.node) {
+            (position, first_at_us) = (noticed.position, noticed.at_us);
         }
     }
 
@@ -458,6 +493,37 @@ fn below<T: Ord + Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a person may meet as a state is explained, with the next step.
+    #[test]
+    fn every_state_of_a_table_or_source_is_in_the_docs() {
+        let docs = include_str!("../../../../docs/sources.md");
+        let reason = String::new;
+        let again = engine::Again { reason: reason(), since_us: 0, since_step: 0, whole: true };
+        let loads = [
+            Load::Loading { cursor: None },
+            Load::Reloading { cursor: None, again: again.clone() },
+            Load::Sweeping { after: None, again },
+            Load::Complete,
+            Load::Partial,
+            Load::Parked { reason: reason() },
+            Load::Altered { reason: reason(), since_us: 0, whole: true },
+        ];
+        // As it is while its source is not read.
+        for word in loads.iter().map(load_word).chain(["stalled", "paused"]) {
+            assert!(docs.contains(&format!("\n| `{word}` | ")), "{word} has no line of its own");
+        }
+        for state in [
+            connect::SourceState::Connecting,
+            connect::SourceState::Snapshot,
+            connect::SourceState::Streaming,
+            connect::SourceState::Stalled,
+            connect::SourceState::Paused,
+        ] {
+            assert!(docs.contains(&format!("`{state}`")), "{state}");
+        }
+        assert!(docs.contains("A model is `mixed`"));
+    }
 
     /// Its tables are of one time still: the model is live, says why it grows old, and is as old as what it shows.
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Pump;
 use crate::definition::{Definition, ModelText};
 use crate::reconcile::source::{OurTable, Ours};
-use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, schemas_to_come};
+use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, WentBack, schemas_to_come};
 
 /// What is said of a project that was rolled back.
 pub const HELD_BACK: &str = "a rollback gave up what the project said; `tidemill apply` takes it, and so does a start once the project has changed";
@@ -75,6 +75,9 @@ pub struct Applied {
     /// Those of which other columns are read from now on, and which: they are loaded anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_tables: Vec<String>,
+    /// What may be a mistake, and is applied all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone_tables: Vec<String>,
     /// Why what served before serves on; empty where the new models are in place.
@@ -88,6 +91,8 @@ pub enum Undone {
     Coming,
     /// What served before serves again.
     Serving,
+    /// The last rollback: what it gave up serves again.
+    Rollback,
 }
 
 /// What serves, for who compares it with a project.
@@ -202,9 +207,12 @@ impl Pump {
         let undone = if self.warehouse.give_up_coming()? {
             self.warehouse.engine.store().fold_soon();
             Undone::Coming
-        } else if self.warehouse.rollback()? {
+        } else if let Some(went) = self.warehouse.rollback()? {
             self.warehouse.engine.store().fold_soon();
-            Undone::Serving
+            match went {
+                WentBack::ToBefore => Undone::Serving,
+                WentBack::ToWhatWasGivenUp => Undone::Rollback,
+            }
         } else {
             let hint = "Hint: `tidemill plan` shows what the project on disk would change.";
             return Ok(Err(format!(

@@ -401,7 +401,11 @@ pub async fn compare(
     while let Some(first) = open.front() {
         (pace.progress)(match tally.rows_expected() {
             0 => format!("comparing {}", first.table.name),
-            rows => format!("comparing {}: {rows} of about {} rows", first.table.name, first.facts.rows_estimate),
+            // An estimate, which may be of yesterday.
+            rows => {
+                let all = first.facts.rows_estimate.max(u64::try_from(rows).unwrap_or(0));
+                format!("comparing {}: {rows} of about {all} rows", first.table.name)
+            }
         });
         let found = match portion(source, ours, open.make_contiguous(), pace).await {
             Ok(found) => found,

@@ -15,6 +15,7 @@
 //! up ARGS / stop / kill starts an instance, ends it cleanly, or with SIGKILL
 //! said                  waits until the instance has said these lines on stderr, in this order, since the last `said`
 //! begin ARGS / end      runs the binary beside what follows, and waits for it: answered as by `run`
+//! interrupt             what Ctrl-C does to it, and waits for it likewise
 //! reader NAME           asks again and again, over one connection, from now on
 //! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
 //! proxy up / proxy down opens or cuts the way to the server
@@ -117,6 +118,11 @@ impl Driver for Case {
             "said" => self.said(&body).map(|()| String::new()),
             "begin" => self.begin(&block.arguments, &body).map(|()| String::new()),
             "end" => self.end(),
+            "interrupt" => {
+                let child = self.beside.as_ref().ok_or("nothing runs beside")?;
+                Command::new("kill").args(["-INT", &child.id().to_string()]).status().map_err(text_of)?;
+                self.end()
+            }
             "reader" => {
                 self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok()));
                 Ok(String::new())

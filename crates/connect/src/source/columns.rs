@@ -14,9 +14,30 @@ pub struct ColumnRule {
     /// Columns with such names are left out, also those that come later.
     pub left_out: Vec<Pattern>,
     pub on_unsupported: OnUnsupported,
-    /// The table keeps its columns whatever becomes of them at the source: those of these names, or where there are none those that
-    /// it had at first. None: it has those that it has at the source.
-    pub declared: Option<Vec<String>>,
+    pub on_change: OnChange,
+}
+
+/// What becomes of a table whose columns become others at its source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnChange {
+    /// It is loaded anew with its columns of then.
+    #[default]
+    Apply,
+    /// It is parked, until a person has it loaded again.
+    Park,
+    /// It keeps its columns: those of these names, or where there are none those that it had at first.
+    Map(Vec<String>),
+}
+
+impl fmt::Display for OnChange {
+    /// As it is written in `meta`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Apply => "apply",
+            Self::Park => "park",
+            Self::Map(_) => "map",
+        })
+    }
 }
 
 /// What becomes of a table with a column that cannot be held.
@@ -27,6 +48,16 @@ pub enum OnUnsupported {
     Park,
     /// It is read without that column.
     LeaveOut,
+}
+
+impl fmt::Display for OnUnsupported {
+    /// As it is written in `meta`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Park => "park",
+            Self::LeaveOut => "leave_out",
+        })
+    }
 }
 
 /// Names with `*` for any characters and `?` for one, whatever the case of letters.
@@ -51,12 +82,27 @@ pub struct LeftOut {
 }
 
 impl ColumnRule {
+    /// The columns that the table keeps whatever becomes of them at the source; empty: those that it had at first. None: it has
+    /// those that it has at the source.
+    pub fn declared(&self) -> Option<&[String]> {
+        match &self.on_change {
+            OnChange::Map(declared) => Some(declared),
+            OnChange::Apply | OnChange::Park => None,
+        }
+    }
+
+    /// Whether the same is read of a table by another rule, as long as its columns stay what they are.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        let read = |of: &Self| (of.left_out.clone(), of.on_unsupported, of.declared().map(<[String]>::to_vec));
+        read(self) == read(other)
+    }
+
     /// Why a column is left out that is none of the key, if it is; `kept` is what a table that keeps its columns has.
     pub fn leaves_out(&self, column: &str, kept: Option<&Schema>) -> Option<String> {
         if let Some(pattern) = self.pattern_of(column) {
             return Some(pattern.reason());
         }
-        let declared = self.declared.as_ref()?;
+        let declared = self.declared()?;
         let is_declared =
             declared.is_empty() || declared.iter().any(|name| name.to_lowercase() == column.to_lowercase());
         let is_kept = kept.is_none_or(|schema| schema.columns.iter().any(|known| known.name == column));
@@ -66,7 +112,7 @@ impl ColumnRule {
     /// Whether a table that has these columns keeps them, with these at the source: they are those that are declared, and its key
     /// is what it was.
     pub fn keeps(&self, known: &Schema, now: &Schema) -> bool {
-        let Some(declared) = &self.declared else { return false };
+        let Some(declared) = self.declared() else { return false };
         let key = |schema: &Schema| -> Vec<relation::Column> {
             schema.key.iter().filter_map(|&at| schema.columns.get(at).cloned()).collect()
         };

@@ -14,7 +14,7 @@ pub mod mysql;
 mod settings;
 
 pub(crate) use columns::NOT_DECLARED;
-pub use columns::{ColumnRule, LeftOut, OnUnsupported, Pattern, is_match, without_effect};
+pub use columns::{ColumnRule, LeftOut, OnChange, OnUnsupported, Pattern, is_match, without_effect};
 pub use kind::{
     Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, Retention, RowSink, Source,
     SourceKind, TableFacts, TablePlace, WholePace, WholePart, WholeReader, until_there,

@@ -38,12 +38,18 @@
 //! position | covers             one answer per line of the body
 //! statement [mariadb] [version=N] [ansi] [plain] [charset=NAME]   likewise; `⏎` is a new line
 //! secret KIND [REFERENCE]       resolves a secret
+//! login TLS PEER [KEY]          logs in as shop with the password `geheim`, over a connection from PEER that is as TLS says, with the
+//!                               server's public key in a file; the server says the lines of the body:
+//!     greeting PLUGIN [tls] | switch PLUGIN | full | fast | key FILE | word BYTES | ok
+//!                               prints what it has heard, and how that ended
+//! sealed TLS here|away plain|encrypted   what the doctor says of such a connection
 //! ```
 
 mod build;
 pub(crate) mod continuity;
 mod fake;
 pub(crate) mod histories;
+mod login;
 mod proxy;
 mod repair;
 pub(crate) mod runner;
@@ -147,6 +153,8 @@ impl Driver for CaptureDriver {
                 covers(current, target).map_or_else(|e| format!("error: {e}"), |yes| yes.to_string())
             })),
             "statement" => statements(&arguments, &block.body),
+            "login" => login::login(&arguments, &block.body),
+            "sealed" => login::sealed(&arguments),
             "secret" => secret(&arguments, &block.body),
             other => Err(format!("unknown directive \"{other}\"")),
         }

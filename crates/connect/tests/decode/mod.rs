@@ -6,6 +6,7 @@
 //!                                         the rows that a snapshot reads in the end; kept here, so that no server is needed
 //! given                                   the same lines, written by hand
 //! columns                                 other columns than the recorded ones, as a stale registry has them
+//! keeps                                   the table keeps these columns from now on, `name type` each, the key first (`on_change: map`)
 //! schema                                  prints the warehouse's columns
 //! map                                     prints what the table maps tell
 //! decode [without metadata]               prints the changes, after checking that they add up to the snapshot's rows
@@ -27,7 +28,7 @@ use std::path::Path;
 use connect::source::mysql::decode::{
     Plan, SnapshotPlan, SourceColumn, TableMap, inflate_mariadb, relation_schema, table_id,
 };
-use relation::{Layout, Rows, TableChanges, Value};
+use relation::{Column, Layout, Rows, Schema, TableChanges, Value};
 use testkit::{Block, Driver};
 
 /// What stands between the fields of a column line.
@@ -42,6 +43,8 @@ pub(crate) struct Recording {
     events: Vec<(u8, Vec<u8>)>,
     /// Cells of a snapshot taken in the end.
     snapshot: Option<Vec<Vec<Option<Vec<u8>>>>>,
+    /// The columns that the table keeps, where it does.
+    keeps: Option<Schema>,
 }
 
 /// Runs one case.
@@ -71,6 +74,10 @@ impl Driver for DecodeDriver {
                 self.recording.columns = parse(&block.body)?.columns;
                 // The snapshot was taken with the columns as they are.
                 self.recording.snapshot = None;
+                Ok(String::new())
+            }
+            "keeps" => {
+                self.recording.keeps = Some(kept(&block.body)?);
                 Ok(String::new())
             }
             "schema" => Ok(schema(&self.recording.columns)),
@@ -165,7 +172,7 @@ impl Recording {
     /// As [`Self::changes`]; and where all could be read, each column in its turn is left out: the others are as they were.
     fn decode(&self, without_metadata: bool) -> Result<String, String> {
         let (out, all) = self.changes(without_metadata)?;
-        let Some(all) = all else { return Ok(out) };
+        let Some(all) = all.filter(|_| self.keeps.is_none()) else { return Ok(out) };
         for (i, column) in self.columns.iter().enumerate() {
             let stored = |column: &&SourceColumn| column.is_stored();
             if !column.is_stored() || column.key_position.is_some() || self.columns.iter().filter(stored).count() == 1 {
@@ -208,7 +215,12 @@ impl Recording {
                 if without_metadata {
                     forget_metadata(&mut map);
                 }
-                let plan = Plan::new(&map, &self.columns).map_err(|e| format!("mismatch: {e}\nDetail: {}", e.reason));
+                let plan = Plan::new(&map, &self.columns);
+                let plan = match &self.keeps {
+                    None => plan,
+                    Some(kept) => plan.and_then(|plan| plan.mapped(kept)),
+                };
+                let plan = plan.map_err(|e| format!("mismatch: {e}\nDetail: {}", e.reason));
                 plans.insert(map.table_id, plan);
                 continue;
             }
@@ -225,30 +237,40 @@ impl Recording {
                 None => return Err("rows without a table map".to_owned()),
             }
         }
-        if whole && let Some(snapshot) = self.snapshot_rows()? {
-            let layout = Layout::new(relation_schema(&self.columns).map_err(|e| e.reason)?.types());
+        // What a snapshot reads is what the log says, also where not all of it is taken.
+        if (whole || self.keeps.is_some())
+            && let Some((layout, snapshot, _)) = self.snapshot_rows()?
+        {
             same_rows(&layout, fold(&all), fold_rows(&snapshot))?;
         }
         Ok((out, whole.then_some(all)))
     }
 
-    fn snapshot_rows(&self) -> Result<Option<Rows>, String> {
+    /// The rows of the snapshot, and what is said of those that are none.
+    fn snapshot_rows(&self) -> Result<Option<(Layout, Rows, Vec<String>)>, String> {
         let Some(snapshot) = &self.snapshot else { return Ok(None) };
-        let plan = SnapshotPlan::new(&self.columns).map_err(|e| e.reason)?;
-        let mut rows = Rows::new();
+        let mut plan = SnapshotPlan::new(&self.columns).map_err(|e| e.reason)?;
+        if let Some(kept) = &self.keeps {
+            plan = plan.mapped(kept)?;
+        }
+        let (mut rows, mut rejected) = (Rows::new(), Vec::new());
         for cells in snapshot {
             let mut row = rows.start_row(plan.layout());
-            plan.write_row(cells.iter().map(Option::as_deref), &mut row).map_err(|e| format!("{e} ({})", e.column))?;
-            rows.finish_row();
+            match plan.write_row(cells.iter().map(Option::as_deref), &mut row) {
+                Ok(()) => rows.finish_row(),
+                Err(error) => {
+                    rows.abandon_row();
+                    rejected.push(format!("rejected: {error}"));
+                }
+            }
         }
-        Ok(Some(rows))
+        Ok(Some((plan.layout().clone(), rows, rejected)))
     }
 
     fn print_snapshot(&self) -> Result<String, String> {
-        let rows = self.snapshot_rows()?.ok_or("no snapshot was recorded")?;
-        let schema = relation_schema(&self.columns).map_err(|e| e.reason)?;
-        let layout = Layout::new(schema.types());
-        Ok(rows.iter().map(|row| shown(&layout, row)).collect::<Vec<_>>().join("\n"))
+        let (layout, rows, mut out) = self.snapshot_rows()?.ok_or("no snapshot was recorded")?;
+        out.extend(rows.iter().map(|row| shown(&layout, row)));
+        Ok(out.join("\n"))
     }
 }
 
@@ -266,8 +288,15 @@ fn decode_event(plan: &Plan, kind: u8, payload: &[u8], all: &mut TableChanges, o
     match plan.decode_rows(kind, payload, all) {
         Ok(decoded) => {
             for row in &decoded.rejected {
-                writeln!(out, "rejected: {}: {} [{}] key [{}]", row.column, row.reason, hex(&row.raw), hex(&row.key))
-                    .unwrap();
+                let key = hex(&row.key);
+                match &row.row {
+                    Some(shown) => writeln!(out, "rejected: {} {shown} key [{key}]", row.fault),
+                    None => {
+                        let (column, reason) = (&row.fault.column, row.fault.reason);
+                        writeln!(out, "rejected: {column}: {reason} [{}] key [{key}]", hex(&row.raw))
+                    }
+                }
+                .unwrap();
             }
             decoded.rejected.is_empty()
         }
@@ -277,6 +306,17 @@ fn decode_event(plan: &Plan, kind: u8, payload: &[u8], all: &mut TableChanges, o
             false
         }
     }
+}
+
+/// Columns as `keeps` has them: the first one is the key.
+fn kept(text: &str) -> Result<Schema, String> {
+    let column = |(at, line): (usize, &str)| {
+        let (name, data_type) = line.split_once(' ').ok_or("name type")?;
+        let data_type = data_type.parse().map_err(|_| format!("no type: {data_type}"))?;
+        Ok(Column { name: name.to_owned(), data_type, nullable: at > 0 })
+    };
+    let columns = text.lines().enumerate().map(column).collect::<Result<Vec<_>, String>>()?;
+    Ok(Schema::new(columns, vec![0]))
 }
 
 fn forget_metadata(map: &mut TableMap) {
@@ -290,9 +330,7 @@ fn forget_metadata(map: &mut TableMap) {
 fn schema(columns: &[SourceColumn]) -> String {
     match relation_schema(columns) {
         Ok(schema) => {
-            let line = |c: &relation::Column| {
-                format!("{} {}{}", c.name, c.data_type, if c.nullable { "" } else { " not null" })
-            };
+            let line = |c: &Column| format!("{} {}{}", c.name, c.data_type, if c.nullable { "" } else { " not null" });
             let mut lines: Vec<String> = schema.columns.iter().map(line).collect();
             if !schema.key.is_empty() {
                 let names: Vec<_> = schema.key.iter().map(|&k| schema.columns[k].name.as_str()).collect();

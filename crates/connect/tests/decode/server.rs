@@ -67,7 +67,7 @@ async fn play(config: &MysqlConfig, product: &str, database: &str, sql: &str) ->
     let events = events(config, database, &file, start).await?;
     let snapshot = snapshot(config, database, &facts.columns).await?;
     conn.disconnect().await.map_err(|e| e.to_string())?;
-    Ok(Recording { columns: facts.columns, events, snapshot: Some(snapshot) })
+    Ok(Recording { columns: facts.columns, events, snapshot: Some(snapshot), keeps: None })
 }
 
 fn config(product: &str, database: &str) -> Result<MysqlConfig, String> {

@@ -93,7 +93,7 @@ async fn facts(wire: &mut Wire, place: &TablePlace) -> Result<Result<TableFacts,
     }
     Ok(match relation_schema(&columns) {
         Ok(mut schema) => {
-            if rule.declared.is_some() {
+            if rule.declared().is_some() {
                 // A column may go, and is NULL then.
                 let is_key = |at: usize| schema.key.contains(&at);
                 let others: Vec<usize> = (0..schema.columns.len()).filter(|&at| !is_key(at)).collect();
@@ -161,7 +161,7 @@ pub(crate) async fn columns(
             Err(error) => return Err(error),
         }
     }
-    if rule.on_unsupported == OnUnsupported::LeaveOut || rule.declared.is_some() {
+    if rule.on_unsupported == OnUnsupported::LeaveOut || rule.declared().is_some() {
         let may_go = |column: &&mut SourceColumn| column.is_stored() && column.key_position.is_none();
         for column in columns.iter_mut().filter(may_go) {
             column.left_out =

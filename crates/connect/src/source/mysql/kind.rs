@@ -1,5 +1,6 @@
 //! MySQL and MariaDB as a kind of source: settings in, and the functions of this folder behind [`Source`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use super::decode::{HIDDEN, keep_only};
 use super::position::BadPosition;
 use super::{CaptureTable, MysqlConfig, MysqlSource, SourceColumn, Start, Tls};
 
-const KEYS: [&str; 7] = ["host", "port", "user", "password", "database", "tls", "start"];
+const KEYS: [&str; 9] = ["host", "port", "user", "password", "database", "tls", "tls_ca", "server_public_key", "start"];
 
 /// Connections of the types `mysql` and `mariadb`.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +53,8 @@ fn config(settings: &Settings) -> Result<MysqlConfig, Failure> {
             Some("verify") => Tls::Verify,
             Some(_) => return Err(settings.bad("tls", "disabled, preferred, required or verify")),
         },
+        tls_ca: settings.text("tls_ca")?.map(PathBuf::from),
+        server_key: settings.text("server_public_key")?.map(PathBuf::from),
         start: match settings.get("start") {
             None => Start::Snapshot,
             Some(value) => start(value).ok_or_else(|| {
@@ -100,7 +103,7 @@ pub(super) fn left_out(columns: &[SourceColumn]) -> Vec<LeftOut> {
 pub(super) fn capture(table: FollowedTable) -> CaptureTable {
     // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
     let mut columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
-    if table.place.columns.declared.is_some() {
+    if table.place.columns.declared().is_some() {
         keep_only(&mut columns, &table.facts.schema);
     }
     CaptureTable {

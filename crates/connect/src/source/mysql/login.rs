@@ -3,6 +3,11 @@
 //!
 //! A server asks a user that it does not know for any of these, so that nobody learns who exists: to say "access denied"
 //! in every case, all have to be spoken.
+//!
+//! The law of the password: it goes to nobody but the server. A proof that is made of it and of the server's nonce may be read
+//! on the way. The password itself, which `sha256_password` wants always and `caching_sha2_password` at times, goes through TLS,
+//! or over a connection that does not leave this machine, or encrypted by a key that the settings name: whoever stands between
+//! can offer a key of their own, so one that only comes over the connection is none.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -93,7 +98,10 @@ pub(crate) async fn in_time<T>(
 async fn open(config: &MysqlConfig, first: Option<SocketAddr>) -> Result<Wire, WireError> {
     let wire = match attempt(config, first, config.tls != Tls::Disabled).await {
         // "Preferred" is a wish: a server whose TLS we cannot speak is asked again without.
-        Err(WireError::Tls(_)) if config.tls == Tls::Preferred => attempt(config, first, false).await,
+        Err(WireError::Tls(reason)) if config.tls == Tls::Preferred => {
+            tracing::warn!(server = %config.address(), %reason, "not encrypted: rows go over the network as they are");
+            attempt(config, first, false).await
+        }
         other => other,
     };
     let mut wire = wire?;
@@ -119,15 +127,20 @@ async fn attempt(config: &MysqlConfig, first: Option<SocketAddr>, with_tls: bool
     let peer = stream.peer_addr().ok();
     let mut wire = Wire::new(Transport::Plain(stream));
     wire.peer = peer;
+    enter(&mut wire, config, with_tls).await?;
+    Ok(wire)
+}
+
+/// Hears the server's greeting and logs in.
+pub(super) async fn enter(wire: &mut Wire, config: &MysqlConfig, with_tls: bool) -> Result<(), WireError> {
     let greeting = wire.read_packet().await?;
     if greeting.first() == Some(&0xff) {
         return Err(WireError::Server(ServerError::parse(&greeting)));
     }
     let greeting = Greeting::parse(&greeting)?;
     wire.server = greeting.server.clone();
-    let encrypted = with_tls && negotiate_tls(&mut wire, config, &greeting).await?;
-    log_in(&mut wire, config, &greeting, encrypted).await?;
-    Ok(wire)
+    let encrypted = with_tls && negotiate_tls(wire, config, &greeting).await?;
+    log_in(wire, config, &greeting, encrypted).await
 }
 
 /// Opens the socket: every address of the host is tried, the one that is known before the others.
@@ -319,7 +332,7 @@ async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encr
                 plugin = String::from_utf8_lossy(reader.until_zero()).into_owned();
                 nonce = reader.0.strip_suffix(&[0]).unwrap_or(reader.0).to_vec();
                 if plugin == SHA256 {
-                    hand_over(wire, password, &nonce, encrypted, KeyRequest::Sha256).await?;
+                    hand_over(wire, config, &nonce, encrypted, KeyRequest::Sha256).await?;
                     continue;
                 }
                 let answer = proof(&plugin, password, &nonce)
@@ -328,7 +341,7 @@ async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encr
             }
             Some(1) if plugin == "caching_sha2_password" => {
                 if packet.get(1) == Some(&4) {
-                    hand_over(wire, password, &nonce, encrypted, KeyRequest::CachingSha2).await?;
+                    hand_over(wire, config, &nonce, encrypted, KeyRequest::CachingSha2).await?;
                 }
             }
             _ => return Err(WireError::Protocol("while logging in".to_owned())),
@@ -370,30 +383,78 @@ enum KeyRequest {
     CachingSha2 = 2,
 }
 
-/// The server gets the password itself, through TLS or its public key: `sha256_password` always, `caching_sha2_password`
-/// where the server does not have it cached.
+/// The server gets the password itself, through TLS or by its public key: `sha256_password` always, `caching_sha2_password`
+/// where the server does not have it cached. Errors: over this connection others might read it.
 async fn hand_over(
     wire: &mut Wire,
-    password: &str,
+    config: &MysqlConfig,
     nonce: &[u8],
     encrypted: bool,
     request: KeyRequest,
 ) -> Result<(), WireError> {
-    let mut secret = password.as_bytes().to_vec();
+    let mut secret = config.password.clone().unwrap_or_default().into_bytes();
+    let is_empty = secret.is_empty();
     secret.push(0);
-    if encrypted || password.is_empty() {
+    if encrypted || is_empty {
         return wire.send(&secret).await;
     }
+    let key = match &config.server_key {
+        Some(path) => tokio::fs::read(path).await.map_err(|error| bad_key(path, &error.to_string()))?,
+        None if wire.is_of_this_machine() => asked_for_key(wire, request).await?,
+        None => return Err(exposed(config, request)),
+    };
+    if nonce.is_empty() {
+        return Err(WireError::Protocol("a nonce without a byte".to_owned()));
+    }
+    for (byte, mask) in secret.iter_mut().zip(nonce.iter().cycle()) {
+        *byte ^= mask;
+    }
+    // It panics on a key that it cannot read, which a stranger may have sent.
+    let sealed = std::panic::catch_unwind(|| mysql_common::crypto::encrypt(&secret, &key));
+    match (sealed, &config.server_key) {
+        (Ok(sealed), _) => wire.send(&sealed).await,
+        (Err(_), Some(path)) => Err(bad_key(path, "It is no RSA key in PEM, or too small for the password.")),
+        (Err(_), None) => Err(WireError::Protocol("the server's public key is in no known form".to_owned())),
+    }
+}
+
+/// The public key that the server at the other end says is its own.
+async fn asked_for_key(wire: &mut Wire, request: KeyRequest) -> Result<Vec<u8>, WireError> {
     wire.send(&[request as u8]).await?;
     let answer = wire.read_packet().await?;
     let Some((1, key)) = answer.split_first().map(|(first, key)| (*first, key)) else {
         return Err(WireError::Protocol("the server sent no public key".to_owned()));
     };
-    if !key.starts_with(b"-----BEGIN PUBLIC KEY-----") || nonce.is_empty() {
+    if !key.starts_with(b"-----BEGIN PUBLIC KEY-----") {
         return Err(WireError::Protocol("the server's public key is in no known form".to_owned()));
     }
-    for (byte, mask) in secret.iter_mut().zip(nonce.iter().cycle()) {
-        *byte ^= mask;
+    Ok(key.to_vec())
+}
+
+fn exposed(config: &MysqlConfig, request: KeyRequest) -> WireError {
+    let (plugin, status) = match request {
+        KeyRequest::Sha256 => (SHA256, "Rsa_public_key"),
+        KeyRequest::CachingSha2 => ("caching_sha2_password", "Caching_sha2_password_rsa_public_key"),
+    };
+    Failure {
+        message: format!("the password of user \"{}\" is not sent to {}", config.user, config.address()),
+        detail: format!(
+            "The connection is not encrypted, and the server wants the password itself ({plugin}): whoever stands between could \
+             read it, or offer a key of their own."
+        ),
+        hint: format!(
+            "Have the server offer TLS, and set `tls: required`; or name its public key by `server_public_key: FILE`, as `SHOW \
+             STATUS LIKE '{status}'` shows it on the server itself."
+        ),
     }
-    wire.send(&mysql_common::crypto::encrypt(&secret, key)).await
+    .into()
+}
+
+fn bad_key(path: &std::path::Path, detail: &str) -> WireError {
+    Failure {
+        message: format!("server_public_key {} cannot be used", path.display()),
+        detail: detail.to_owned(),
+        hint: "Write into it what `SHOW STATUS LIKE '%rsa_public_key'` shows on the server.".to_owned(),
+    }
+    .into()
 }

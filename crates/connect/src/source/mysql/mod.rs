@@ -105,6 +105,8 @@ pub struct MysqlConfig {
     pub tls: Tls,
     /// Certificates (PEM) of the authorities to trust with [`Tls::Verify`]; default: the web's.
     pub tls_ca: Option<PathBuf>,
+    /// The server's public key (PEM, RSA), by which it is given the password where the connection is not encrypted.
+    pub server_key: Option<PathBuf>,
     pub start: Start,
     /// How we present ourselves as a replica; default: a number that no other replica has.
     pub server_id: Option<u32>,
@@ -125,6 +127,7 @@ impl Default for MysqlConfig {
             database: String::new(),
             tls: Tls::default(),
             tls_ca: None,
+            server_key: None,
             start: Start::default(),
             server_id: None,
             snapshot_delay: Duration::from_secs(1),

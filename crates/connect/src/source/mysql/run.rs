@@ -10,7 +10,7 @@
 //! way, twice the log's largest event, keys in windows (about 70 MiB), and what tables without a key need while they are
 //! loaded (1 GiB for the one being read, 512 MiB for changes of all).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::mem;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use super::login::Met;
 use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
 use super::sentry::{LogEnd, Sentry};
 use super::server::{Facts, announce_checksum, end_position, log_end, start_position};
-use super::snapshot::{Loaded, Loaders};
+use super::snapshot::{Loaded, Loaders, may_lock};
 use super::statement::Dialect;
 use super::window::Chunk;
 use super::wire::{ServerInfo, Wire};
@@ -52,6 +52,8 @@ const START: Duration = Duration::from_secs(600);
 const ANSWER: Duration = Duration::from_secs(60);
 /// The end of the log is asked for whenever so many ticks have passed.
 const CHECK_TICKS: u32 = 10;
+/// So is whether tables may be locked by now whose load needs that.
+const LOCK_TICKS: u32 = 25;
 /// What only a person or time can mend is looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Chunks that may wait for the log to catch up, beside those in the readers' queue.
@@ -109,6 +111,7 @@ impl MysqlSource {
             stopped,
             requests,
             asked: VecDeque::new(),
+            locked_out: BTreeSet::new(),
             waited_at: None,
             pauses,
             restarted,
@@ -159,6 +162,8 @@ struct Runner {
     requests: mpsc::Receiver<ReloadRequest>,
     /// Requests that were taken and wait for a moment that suits them.
     asked: VecDeque<(usize, String)>,
+    /// Tables that are parked until they may be locked for a moment.
+    locked_out: BTreeSet<usize>,
     /// The statement that was waited for last.
     waited_at: Option<String>,
     /// Per table: when its next load may begin.
@@ -467,8 +472,13 @@ impl Runner {
         let mut tick = ticks();
         let mut silence = Silence::default();
         let mut unchecked_ticks = 0;
+        let mut locks_ticks = 0;
         loop {
             if is_good {
+                if locks_ticks >= LOCK_TICKS {
+                    locks_ticks = 0;
+                    self.try_locks(&mut sql).await?;
+                }
                 self.see_to_requests(&mut sql).await?;
             }
             match self.walk(log)? {
@@ -523,6 +533,7 @@ impl Runner {
                 _ = tick.tick() => {
                     self.flush = true;
                     unchecked_ticks += 1;
+                    locks_ticks += 1;
                     if unchecked_ticks >= CHECK_TICKS && let Some(assembler) = &self.assembler {
                         unchecked_ticks = 0;
                         sentry.ask(&assembler.position().point);
@@ -626,12 +637,26 @@ impl Runner {
             if assembler.may_be_asked(index) && !assembler.may_ask() {
                 return Ok(());
             }
-            self.asked.pop_front();
             self.flush().await?;
             let columns = self.describe(sql, index).await?;
+            // Not before the server has answered: where it does not, the table is asked for again on the next connection.
+            self.asked.pop_front();
             if self.assembler.as_mut().is_some_and(|assembler| assembler.ask(index, reason)) {
                 self.pauses[index] = Pause::default();
                 self.resolve(index, columns.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables that were parked for want of a lock are loaded when it may be had.
+    async fn try_locks(&mut self, sql: &mut Asked) -> Result<(), Halt> {
+        for index in self.locked_out.clone() {
+            let Some(assembler) = &self.assembler else { return Ok(()) };
+            let database = assembler.table(index).database.clone();
+            if let Answer::MayLock(true) = self.ask(sql, Question::MayLock(database)).await? {
+                self.locked_out.remove(&index);
+                self.asked.push_back((index, "it may be locked now, which its load needs".to_owned()));
             }
         }
         Ok(())
@@ -709,7 +734,7 @@ impl Runner {
         let question = Question::Columns(table.database.clone(), table.name.clone(), table.rule.clone());
         match self.ask(sql, question).await? {
             Answer::Columns(columns) => Ok(columns),
-            Answer::LogEnd(_) | Answer::Keys(_) => Err(Halt::Stopped),
+            Answer::LogEnd(_) | Answer::Keys(_) | Answer::MayLock(_) => Err(Halt::Stopped),
         }
     }
 
@@ -739,7 +764,7 @@ impl Runner {
     async fn log_end(&mut self, sql: &mut Asked) -> Result<LogPoint, Halt> {
         match self.ask(sql, Question::LogEnd).await? {
             Answer::LogEnd(end) => Ok(end),
-            Answer::Columns(_) | Answer::Keys(_) => Err(Halt::Stopped),
+            Answer::Columns(_) | Answer::Keys(_) | Answer::MayLock(_) => Err(Halt::Stopped),
         }
     }
 
@@ -774,7 +799,10 @@ impl Runner {
                 }
             }
             Loaded::Rejected(row) => self.said.push_back(SourceEvent::Rejected(row)),
-            Loaded::Parked { table, run, reason } => {
+            Loaded::Parked { table, run, reason, is_locked_out } => {
+                if is_locked_out {
+                    self.locked_out.insert(table);
+                }
                 if let Some(assembler) = &mut self.assembler {
                     assembler.park_load(table, run, reason);
                     self.note_end_of_loads();
@@ -886,12 +914,15 @@ enum Question {
     Columns(String, String, ColumnRule),
     /// Which foreign keys change rows of these tables without a trace in the log.
     Keys(Facts, Vec<CaptureTable>),
+    /// Whether tables of this database may be locked.
+    MayLock(String),
 }
 
 enum Answer {
     LogEnd(LogPoint),
     Columns(Option<Vec<SourceColumn>>),
     Keys(Cascades),
+    MayLock(bool),
 }
 
 /// What is to be asked before the next event is taken.
@@ -910,6 +941,7 @@ impl Question {
                 Answer::Columns(describe::columns(wire, database, name, rule).await?)
             }
             Self::Keys(facts, tables) => Answer::Keys(Cascades::read(wire, facts, tables).await?),
+            Self::MayLock(database) => Answer::MayLock(may_lock(wire, database).await?),
         })
     }
 }

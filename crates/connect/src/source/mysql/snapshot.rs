@@ -41,6 +41,8 @@ const CHUNK_REJECTED_MAX: usize = 1_000;
 const BAG_BYTES_MAX: usize = 1 << 30;
 /// Chunks that wait between the readers and the window.
 const QUEUE: usize = 2;
+/// What a user is told who may not lock tables of a database.
+const NO_RIGHT_IN_DATABASE: u16 = 1044;
 /// Pause before a reader tries again after it lost its connection.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,8 @@ pub(crate) enum Loaded {
         table: usize,
         run: u64,
         reason: String,
+        /// It is for want of the right to lock it.
+        is_locked_out: bool,
     },
 }
 
@@ -126,6 +130,8 @@ enum End {
     Done,
     Differs(Option<Vec<SourceColumn>>),
     Parked(String),
+    /// It may not be locked for a moment, which its load needs.
+    LockedOut(String),
 }
 
 struct TableReader {
@@ -149,12 +155,13 @@ impl TableReader {
                     let differs = Loaded::Differs { table: self.index, run: self.run, columns };
                     return drop(self.sender.send(differs).await);
                 }
-                Ok(End::Parked(reason)) => return self.park(reason).await,
+                Ok(End::Parked(reason)) => return self.park(reason, false).await,
+                Ok(End::LockedOut(reason)) => return self.park(reason, true).await,
                 Err(error @ WireError::Elsewhere { .. }) => {
                     return drop(self.sender.send(Loaded::Elsewhere(error)).await);
                 }
                 Err(error) => match refusal(&error, &self.config) {
-                    Some(reason) => return self.park(reason).await,
+                    Some(reason) => return self.park(reason, false).await,
                     None => {
                         tracing::warn!(table = %self.table.name, %error, "reading a table again");
                         tokio::time::sleep(RETRY).await;
@@ -164,9 +171,9 @@ impl TableReader {
         }
     }
 
-    async fn park(&self, reason: String) {
+    async fn park(&self, reason: String, is_locked_out: bool) {
         // If nobody listens, nobody needs to know.
-        drop(self.sender.send(Loaded::Parked { table: self.index, run: self.run, reason }).await);
+        drop(self.sender.send(Loaded::Parked { table: self.index, run: self.run, reason, is_locked_out }).await);
     }
 
     async fn connect(&self) -> Result<Wire, WireError> {
@@ -181,7 +188,7 @@ impl TableReader {
 
     /// The columns as they are read from now on: where the table keeps its own, others than they were.
     fn adopt(&mut self, now: &[SourceColumn]) {
-        if self.table.rule.declared.is_some() {
+        if self.table.rule.declared().is_some() {
             self.table.columns = now.to_vec();
             keep_only(&mut self.table.columns, &self.table.schema);
         }
@@ -282,7 +289,7 @@ impl TableReader {
         } else {
             match self.locked_snapshot(&mut wire).await? {
                 Ok(high) => high,
-                Err(reason) => return Ok(End::Parked(reason)),
+                Err(reason) => return Ok(End::LockedOut(reason)),
             }
         };
         let sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(&self.table));
@@ -325,10 +332,9 @@ impl TableReader {
         if let Err(error) = locked {
             return match error {
                 WireError::Server(server) => Ok(Err(format!(
-                    "It has no primary key, so that loading it needs a short lock, which the server refuses: {server}. \
-                     GRANT LOCK TABLES ON {}.* TO '{}'@'%', or add a primary key.",
-                    quoted(&self.table.database),
-                    self.config.user
+                    "It has no primary key, so that loading it needs a short lock, which the server refuses: {server}. {}, or add \
+                     a primary key; once it may be locked it is loaded by itself.",
+                    grant_lock(&self.table.database, &self.config.user)
                 ))),
                 other => Err(other),
             };
@@ -354,10 +360,26 @@ impl TableReader {
     }
 }
 
+/// The statement by which tables of a database may be locked.
+pub(super) fn grant_lock(database: &str, user: &str) -> String {
+    format!("GRANT LOCK TABLES ON {}.* TO '{user}'@'%'", quoted(database))
+}
+
+/// Whether tables of a database may be locked. Nothing is: a lock is asked for of a table that is not there, which is found
+/// out behind the question whether it may be had.
+pub(super) async fn may_lock(wire: &mut Wire, database: &str) -> Result<bool, WireError> {
+    match wire.execute(&format!("LOCK TABLES {}.`tidemill asks for a lock` READ", quoted(database))).await {
+        Ok(()) => wire.execute("UNLOCK TABLES").await.map(|()| true),
+        // Any other refusal is about the table, of which nothing is wanted.
+        Err(WireError::Server(error)) => Ok(error.code != NO_RIGHT_IN_DATABASE),
+        Err(error) => Err(error),
+    }
+}
+
 /// How a table's rows are read by SQL, or why they cannot be.
 pub(super) fn plan_of(table: &CaptureTable) -> Result<SnapshotPlan, String> {
     let plan = SnapshotPlan::new(&table.columns).map_err(|error| format!("{error}: {}", error.reason))?;
-    match table.rule.declared {
+    match table.rule.declared() {
         None => Ok(plan),
         Some(_) => plan.mapped(&table.schema),
     }

@@ -1,7 +1,7 @@
 //! A door for the case files: the assembler and the windows without a server. Not for use by other crates.
 
 use relation::SourceBatch;
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::source::Limits;
 
@@ -260,6 +260,61 @@ impl Default for Stream {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What a server has heard of somebody who logs in, a packet each, and how that ended.
+#[derive(Debug)]
+pub struct LoggedIn {
+    pub heard: Vec<Vec<u8>>,
+    pub ended: Result<(), String>,
+}
+
+/// Logs in over a connection that comes from `peer`, to a server that says these packets, its greeting first; after each whether it
+/// waits to hear something.
+pub async fn log_in(config: &MysqlConfig, peer: &str, says: Vec<(Vec<u8>, bool)>) -> Result<LoggedIn, String> {
+    const HELD_BYTES: usize = 1 << 20;
+    let (near, mut far) = tokio::io::duplex(HELD_BYTES);
+    let mut wire = Wire::new(Transport::Memory(near));
+    wire.peer = Some(std::net::SocketAddr::new(peer.parse().map_err(|_| format!("no address: {peer}"))?, config.port));
+    let client = async move {
+        let entered = super::login::enter(&mut wire, config, config.tls != super::Tls::Disabled).await;
+        entered.map_err(|error| match super::error::failure(&error, config) {
+            Some(failure) => format!("{}\n{}\n{}", failure.message, failure.detail, failure.hint),
+            None => error.to_string(),
+        })
+    };
+    let server = async move {
+        let (mut heard, mut sequence) = (Vec::new(), 0_u8);
+        for (packet, waits) in says {
+            let length = u32::try_from(packet.len()).unwrap_or(0).to_le_bytes();
+            let head = [length[0], length[1], length[2], sequence];
+            if far.write_all(&[head.as_slice(), packet.as_slice()].concat()).await.is_err() {
+                break;
+            }
+            sequence = sequence.wrapping_add(1);
+            let mut head = [0; 4];
+            // Who has gone away says nothing more.
+            if !waits || far.read_exact(&mut head).await.is_err() {
+                continue;
+            }
+            let length = u32::from_le_bytes([head[0], head[1], head[2], 0]);
+            let mut body = vec![0; usize::try_from(length).unwrap_or(0)];
+            if far.read_exact(&mut body).await.is_ok() {
+                heard.push(body);
+            }
+            sequence = head[3].wrapping_add(1);
+        }
+        heard
+    };
+    let (ended, heard) = tokio::join!(client, server);
+    Ok(LoggedIn { heard, ended })
+}
+
+/// What the doctor says of a connection's secrecy; empty where that is nothing.
+pub fn sealed(config: &MysqlConfig, is_encrypted: bool, is_of_this_machine: bool) -> String {
+    let Some(check) = super::doctor::sealed(config, is_encrypted, is_of_this_machine) else { return String::new() };
+    let parts = [format!("{:?}: {}", check.outcome, check.message), check.detail, check.hint];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// A set of transactions as a log file's head has it.

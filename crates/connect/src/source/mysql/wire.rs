@@ -150,6 +150,16 @@ impl Wire {
         }
     }
 
+    /// Whether what goes over it is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
+    /// Whether what goes over it leaves this machine not.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
     /// Sends one packet; the sequence goes on from the last packet of either side.
     pub(crate) async fn send(&mut self, payload: &[u8]) -> Result<(), WireError> {
         let mut out = Vec::with_capacity(payload.len() + 4);

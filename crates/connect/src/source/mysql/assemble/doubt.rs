@@ -17,7 +17,8 @@ use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
 
 /// Characters of a statement that are shown.
 const SHOWN_CHARS_MAX: usize = 400;
-const DROPPED: &str = "the table was dropped";
+const DROPPED: &str = "the table was dropped: it is loaded again as soon as it is there; a project without it lets it go by \
+                       `tidemill apply`";
 const LOST: &str = "the connection was lost before the first rows of its load had come";
 const ANEW: &str = "all tables are loaded again from now, as was asked for";
 
@@ -346,7 +347,7 @@ impl Assembler {
 
 /// Whether a table's rows can still be taken, with these columns.
 pub(crate) fn fits(columns: &[SourceColumn], table: &CaptureTable) -> bool {
-    if table.rule.declared.is_none() {
+    if table.rule.declared().is_none() {
         return is_same(columns, &table.columns);
     }
     let mut kept = columns.to_vec();

@@ -558,7 +558,7 @@ impl Table {
 
     fn has_left_out(&self) -> bool {
         let rule = &self.capture.rule;
-        let may_come = !rule.left_out.is_empty() || rule.declared.is_some();
+        let may_come = !rule.left_out.is_empty() || rule.declared().is_some();
         may_come || self.capture.columns.iter().any(|column| column.left_out.is_some())
     }
 

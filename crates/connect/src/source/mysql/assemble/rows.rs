@@ -55,7 +55,7 @@ impl Assembler {
                     }
                     let CaptureTable { columns, rule, schema, .. } = &self.tables[index].capture;
                     let plan = Plan::new(&map, &decode::aligned(&map, columns, rule, schema));
-                    let mapped = match rule.declared {
+                    let mapped = match rule.declared() {
                         None => plan,
                         Some(_) => plan.and_then(|plan| plan.mapped(schema)),
                     };
@@ -207,8 +207,8 @@ impl Assembler {
         let table = self.tables[index].capture.id;
         let position = Position(self.here());
         self.notices.extend(rejected.into_iter().map(|r| {
-            let reason = format!("Column \"{}\": {}", r.column, r.reason);
-            let (key, row) = (r.key, shown(&r.raw));
+            let reason = r.fault.to_string();
+            let (key, row) = (r.key, r.row.unwrap_or_else(|| shown(&r.raw)));
             Notice::Rejected(RejectedRow { table, key, row, reason, position: position.clone() })
         }));
     }

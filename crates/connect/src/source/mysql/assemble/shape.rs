@@ -51,7 +51,7 @@ impl Assembler {
     /// The server's columns, those left out that a table does not have which keeps its columns.
     pub(super) fn kept(&self, index: usize, columns: &[SourceColumn]) -> Vec<SourceColumn> {
         let (mut columns, capture) = (columns.to_vec(), &self.tables[index].capture);
-        if capture.rule.declared.is_some() {
+        if capture.rule.declared().is_some() {
             keep_only(&mut columns, &capture.schema);
         }
         columns

@@ -8,12 +8,14 @@ use relation::row::RowWriter;
 use relation::value::{civil_from_days, days_from_civil};
 use relation::{DataType, Layout, Schema, TableChanges, Value};
 
-use super::rows::{Decoded, Rejected, RowsKind};
+use super::rows::{BadValue, Decoded, Rejected, RowsKind};
 
 /// From the columns of now to those that are declared.
 #[derive(Debug, Clone)]
 pub(super) struct Mapping {
     from: Layout,
+    /// Names of the columns of now.
+    names: Vec<String>,
     to: Schema,
     layout: Layout,
     /// Per declared column, the one of now.
@@ -21,9 +23,11 @@ pub(super) struct Mapping {
 }
 
 /// A value that is none of its declared type: the place of its column among the declared ones.
-pub(super) struct Unfit(pub(super) usize);
+struct Unfit(usize);
 
-pub(super) const UNFIT: &str = "It is no value of the declared type.";
+const UNFIT: &str = "It is no value of the declared type.";
+/// Bytes of a rejected row that are shown.
+const SHOWN_BYTES_MAX: usize = 1 << 10;
 
 impl Mapping {
     /// None where nothing has to be done. Errors: the key is another one, as a sentence.
@@ -39,8 +43,9 @@ impl Mapping {
         if from.types() == to.types() && sources.iter().enumerate().all(|(at, source)| *source == Some(at)) {
             return Ok(None);
         }
+        let names = from.columns.iter().map(|column| column.name.clone()).collect();
         let (from, layout) = (Layout::new(from.types()), Layout::new(to.types()));
-        Ok(Some(Self { from, to: to.clone(), layout, sources }))
+        Ok(Some(Self { from, names, to: to.clone(), layout, sources }))
     }
 
     /// The columns of the rows that it writes.
@@ -54,8 +59,45 @@ impl Mapping {
     }
 
     /// Writes a row; after an error it must be abandoned.
-    pub(super) fn write(&self, row: &[u8], out: &mut RowWriter<'_>) -> Result<(), Unfit> {
+    pub(super) fn write(&self, row: &[u8], out: &mut RowWriter<'_>) -> Result<(), BadValue> {
+        self.write_columns(row, out).map_err(|Unfit(at)| self.fault(at, row))
+    }
+
+    fn write_columns(&self, row: &[u8], out: &mut RowWriter<'_>) -> Result<(), Unfit> {
         (0..self.sources.len()).try_for_each(|at| self.write_column(at, row, out))
+    }
+
+    /// What is said of a declared column of a row of now that has no value of its type.
+    #[cold]
+    fn fault(&self, at: usize, row: &[u8]) -> BadValue {
+        let value = match self.sources[at].map(|source| self.from.value(row, source)) {
+            None => String::new(),
+            Some(Value::Text(text)) => BadValue::shown_text(&text),
+            Some(Value::Bytes(bytes)) => BadValue::shown_bytes(&bytes),
+            Some(other) => other.to_string(),
+        };
+        let column = &self.to.columns[at];
+        BadValue { column: column.name.clone(), data_type: column.data_type, value, reason: UNFIT }
+    }
+
+    /// A row of now as JSON, cut where it is long.
+    #[cold]
+    fn shown(&self, row: &[u8]) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let cell = |value: &Value| match value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) | Value::Int(_) | Value::UInt(_) => value.to_string(),
+            other => quoted(&other.to_string()),
+        };
+        let values = self.from.values(row);
+        let cells: Vec<String> =
+            self.names.iter().zip(&values).map(|(name, value)| format!("{}:{}", quoted(name), cell(value))).collect();
+        let mut text = format!("{{{}}}", cells.join(","));
+        if text.len() > SHOWN_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
+            text.push('…');
+        }
+        text
     }
 
     /// The same with NULL where a value does not fit.
@@ -77,7 +119,7 @@ impl Mapping {
             (true, true) => out.variable(at, self.from.bytes(row, source)),
             (true, false) => out.fixed(at, self.from.bytes(row, source)),
             (false, _) => {
-                let value = cast(self.from.value(row, source), to).ok_or(Unfit(at))?;
+                let value = cast(self.from.value(row, source), from, to).ok_or(Unfit(at))?;
                 out.value(at, &value).map_err(|_| Unfit(at))?;
             }
         }
@@ -93,7 +135,7 @@ impl Mapping {
             let count = if is_pair { 2 } else { 1 };
             let start = out.rows.len();
             let unfit: Vec<Option<usize>> = (at..at + count).map(|i| self.push(from, i, out)).collect();
-            if let Some(column) = unfit.iter().flatten().next() {
+            if let Some((bad, column)) = unfit.iter().enumerate().find_map(|(i, column)| Some((i, (*column)?))) {
                 let last = from.rows.get(at + count - 1);
                 let mut key = Vec::new();
                 if !self.to.key.is_empty() {
@@ -114,8 +156,9 @@ impl Mapping {
                     }
                     None => decoded.changes = decoded.changes.saturating_sub(1),
                 }
-                let (column, reason) = (self.to.columns[*column].name.clone(), UNFIT.to_owned());
-                decoded.rejected.push(Rejected { raw: last.to_vec(), key, column, reason });
+                let of = from.rows.get(at + bad);
+                let (row, fault) = (Some(self.shown(of)), self.fault(column, of));
+                decoded.rejected.push(Rejected { raw: last.to_vec(), key, row, fault });
             }
             at += count;
         }
@@ -123,7 +166,7 @@ impl Mapping {
 
     /// Pushes a row; the place of the column that does not fit, if there is one.
     fn push(&self, from: &TableChanges, i: usize, out: &mut TableChanges) -> Option<usize> {
-        let written = self.write(from.rows.get(i), &mut out.rows.start_row(&self.layout));
+        let written = self.write_columns(from.rows.get(i), &mut out.rows.start_row(&self.layout));
         match written {
             Ok(()) => {
                 out.rows.finish_row();
@@ -139,11 +182,17 @@ impl Mapping {
 }
 
 /// A value as one of another type: what it is written as has to be read as that type, without a loss.
-fn cast(value: Value, to: DataType) -> Option<Value> {
-    let text = match value {
-        Value::Text(text) => text,
-        Value::Bytes(_) => return None,
-        other => other.to_string(),
+fn cast(value: Value, from: DataType, to: DataType) -> Option<Value> {
+    let text = match (value, to) {
+        (Value::Bytes(_), _) => return None,
+        (Value::Float(number), DataType::Float32 | DataType::Float64) => {
+            return is_float(number, to).then_some(Value::Float(number));
+        }
+        // As short as it is told from other floats, which is how the server writes it.
+        #[expect(clippy::cast_possible_truncation, reason = "it was made from a float: nothing is lost")]
+        (Value::Float(number), _) if from == DataType::Float32 => (number as f32).to_string(),
+        (Value::Text(text), _) => text,
+        (other, _) => other.to_string(),
     };
     match to {
         DataType::Text => Some(Value::Text(text)),
@@ -169,54 +218,87 @@ fn cast(value: Value, to: DataType) -> Option<Value> {
             };
             Value::parse(to, whole).ok().filter(|value| !value.is_null())
         }
-        // A whole number beyond the digits of a float would be another one.
-        DataType::Float32 | DataType::Float64 if text.parse::<i128>().is_ok_and(|whole| !is_float(whole, to)) => None,
-        _ => Value::parse(to, &text).ok().filter(|value| !value.is_null() && has_room(value, to)),
+        DataType::Float32 | DataType::Float64 => float(&text, to),
+        DataType::Bool | DataType::Decimal { .. } => {
+            Value::parse(to, &text).ok().filter(|value| !value.is_null() && has_room(value, to))
+        }
     }
 }
 
-/// Whether a float of a type is exactly this number.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "it is seen whether something was lost"
-)]
-fn is_float(whole: i128, to: DataType) -> bool {
-    match to {
-        DataType::Float32 => whole as f32 as i128 == whole,
-        _ => whole as f64 as i128 == whole,
-    }
-}
-
-/// Whether a text is a day that a calendar has.
-fn is_of_calendar(text: &str) -> bool {
-    let mut parts = text.splitn(3, '-').map(str::parse::<u32>);
-    let (Some(Ok(year)), Some(Ok(month)), Some(Ok(day))) = (parts.next(), parts.next(), parts.next()) else {
-        return false;
+/// The float of a type whose digits are those of a text. What it could not be told from another number by would be lost.
+fn float(text: &str, to: DataType) -> Option<Value> {
+    let (number, shown) = match to {
+        DataType::Float32 => text.parse::<f32>().map(|number| (f64::from(number), number.to_string())).ok()?,
+        _ => text.parse::<f64>().map(|number| (number, number.to_string())).ok()?,
     };
+    (number.is_finite() && digits(text)? == digits(&shown)?).then_some(Value::Float(number))
+}
+
+/// The digits of a number, from the first to the last that is not 0, with its sign and the power of ten of the last; none
+/// where the text is no number.
+fn digits(text: &str) -> Option<(bool, String, i64)> {
+    let (is_negative, unsigned) = match text.strip_prefix('-') {
+        Some(unsigned) => (true, unsigned),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, power) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, power)) => (mantissa, power.parse::<i64>().ok()?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    if all.is_empty() || !all.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let kept = all.trim_end_matches('0');
+    let power = power
+        .checked_sub(i64::try_from(fraction.len()).ok()?)?
+        .checked_add(i64::try_from(all.len() - kept.len()).ok()?)?;
+    let significant = kept.trim_start_matches('0').to_owned();
+    Some(if significant.is_empty() { (false, significant, 0) } else { (is_negative, significant, power) })
+}
+
+/// Whether a number is exactly one of a float type.
+#[expect(clippy::cast_possible_truncation, reason = "it is seen whether something was lost")]
+fn is_float(number: f64, to: DataType) -> bool {
+    to == DataType::Float64 || f64::from(number as f32) == number
+}
+
+/// Whether a text is a day that a calendar has. Years have four digits: which century is meant by fewer, the text does not say.
+fn is_of_calendar(text: &str) -> bool {
+    let mut parts = text.splitn(3, '-');
+    let year = parts.next().filter(|year| year.len() == 4).and_then(whole);
+    let mut two = || parts.next().and_then(whole);
+    let (Some(year), Some(month), Some(day)) = (year, two(), two()) else { return false };
     let day_of = (i64::from(year), month, day);
     (1..=12).contains(&month)
         && (1..=31).contains(&day)
         && civil_from_days(days_from_civil(day_of.0, day_of.1, day_of.2)) == day_of
 }
 
-/// Whether a text is a time of a day.
+/// Whether a text is a time of a day, with six digits behind the point at most.
 fn is_of_clock(text: &str) -> bool {
-    let (clock, _) = text.split_once('.').unwrap_or((text, ""));
-    let mut parts = clock.splitn(3, ':').map(str::parse::<u32>);
-    let (hours, minutes) = (parts.next(), parts.next());
-    let seconds = parts.next().unwrap_or(Ok(0));
-    matches!((hours, minutes, seconds), (Some(Ok(0..=23)), Some(Ok(0..=59)), Ok(0..=59)))
+    let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let mut parts = clock.splitn(3, ':').map(whole);
+    let (hours, minutes) = (parts.next().flatten(), parts.next().flatten());
+    let seconds = parts.next().unwrap_or(Some(0));
+    matches!((hours, minutes, seconds), (Some(0..=23), Some(0..=59), Some(0..=59)))
+        && fraction.len() <= 6
+        && whole(fraction).is_some()
 }
 
-/// Whether a number of a type's kind is one of the type: within its digits, and not rounded by it.
+/// A number of digits alone: a sign has no place within a date or a time.
+fn whole(text: &str) -> Option<u32> {
+    if text.bytes().all(|digit| digit.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Whether a decimal is one of a type: within its digits.
 fn has_room(value: &Value, to: DataType) -> bool {
-    match (value, to) {
-        (Value::Decimal(unscaled, _), DataType::Decimal { precision, .. }) => {
-            10_u128.checked_pow(u32::from(precision)).is_none_or(|limit| unscaled.unsigned_abs() < limit)
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "it is seen whether something was lost")]
-        (Value::Float(number), DataType::Float32) => f64::from(*number as f32) == *number,
-        _ => true,
-    }
+    let DataType::Decimal { precision, .. } = to else { return true };
+    let digits = match value {
+        Value::Decimal(unscaled, _) => unscaled.unsigned_abs().to_string(),
+        Value::BigDecimal(unscaled, _) => unscaled.to_arrow().to_string(),
+        _ => return true,
+    };
+    digits.trim_start_matches('-').len() <= usize::from(precision)
 }

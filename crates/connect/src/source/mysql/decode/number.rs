@@ -123,6 +123,15 @@ pub(super) fn write_decimal_text(
         Some(rest) => (true, rest),
         None => (false, text),
     };
+    let point = digits.iter().position(|byte| *byte == b'.');
+    let whole = &digits[..point.unwrap_or(digits.len())];
+    let leading = whole.iter().take_while(|byte| **byte == b'0').count();
+    // Without a digit it is no number, and more of them than the type has would be wrapped.
+    if digits.len() == usize::from(point.is_some())
+        || whole.len() - leading > usize::from(precision.saturating_sub(scale))
+    {
+        return None;
+    }
     match precision {
         0..=18 => {
             let mut sum = 0_i64;

@@ -8,8 +8,10 @@
 //! read, that one is brought: it is told as a reject all the same, so that whoever has the table knows by the key that what
 //! it has of the row is not the image before.
 
-use relation::TableChanges;
+use std::fmt;
+
 use relation::row::RowWriter;
+use relation::{DataType, TableChanges};
 
 use super::DecodeError;
 use super::json_diff;
@@ -56,9 +58,50 @@ pub struct Rejected {
     pub raw: Vec<u8>,
     /// Its key as [`relation::key`] encodes it; empty where that cannot be read, or there is none.
     pub key: Vec<u8>,
+    /// Its columns as far as they could be read, as JSON; none where that is not known.
+    pub row: Option<String>,
+    pub fault: BadValue,
+}
+
+/// A value that is none of its column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadValue {
     pub column: String,
+    /// The column's type, as the warehouse has it.
+    pub data_type: DataType,
+    /// The first of its bytes or characters.
+    pub value: String,
     /// Why, as a sentence.
-    pub reason: String,
+    pub reason: &'static str,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { column, data_type, value, reason } = self;
+        write!(f, "Column \"{column}\" ({data_type}): {}", reason.trim_end_matches('.'))?;
+        if value.is_empty() { f.write_str(".") } else { write!(f, ": {value}.") }
+    }
+}
+
+impl BadValue {
+    /// Characters, or bytes, of a value that are shown.
+    const SHOWN_MAX: usize = 64;
+
+    /// Bytes that are no text, as people see them.
+    pub(super) fn shown_bytes(bytes: &[u8]) -> String {
+        let first = bytes.get(..Self::SHOWN_MAX).unwrap_or(bytes);
+        let digits: String = first.iter().map(|byte| format!("{byte:02x}")).collect();
+        let more = if first.len() < bytes.len() { "…" } else { "" };
+        format!("\\x{digits}{more}")
+    }
+
+    /// A text as people see it.
+    pub(super) fn shown_text(text: &str) -> String {
+        match text.char_indices().nth(Self::SHOWN_MAX) {
+            None => format!("'{text}'"),
+            Some((end, _)) => format!("'{}…'", text.get(..end).unwrap_or_default()),
+        }
+    }
 }
 
 /// The table that a rows event belongs to: the number of its table map.
@@ -197,8 +240,39 @@ impl Plan {
             _ => decoded.changes -= 1,
         }
         let Some((column, reason)) = bad.before.or(bad.after) else { return };
-        let (raw, column) = (self.shown_images(images), self.names[column].clone());
-        decoded.rejected.push(Rejected { raw, key, column, reason: reason.to_owned() });
+        let image = if bad.before.is_some() || kind != RowsKind::Update { images.raw } else { images.after };
+        // Of differences to a document nothing can be shown.
+        let bytes = if images.has_differences { None } else { self.bytes_of(image, column) };
+        let fault = BadValue {
+            column: self.names[column].clone(),
+            data_type: self.slot(column).map_or(DataType::Bytes, |slot| self.layout.types()[slot]),
+            value: bytes.map(BadValue::shown_bytes).unwrap_or_default(),
+            reason,
+        };
+        decoded.rejected.push(Rejected { raw: self.shown_images(images), key, row: None, fault });
+    }
+
+    /// The bytes of a column in an image; none where it cannot be told which they are.
+    fn bytes_of<'a>(&self, image: &'a [u8], wanted: usize) -> Option<&'a [u8]> {
+        let (nulls, mut rest) = image.split_at_checked(self.reads.len().div_ceil(8))?;
+        let mut row = Vec::new();
+        let mut writer = RowWriter::new(&self.layout, &mut row);
+        for (i, read) in self.reads.iter().enumerate().filter(|(i, _)| !bit(nulls, *i)) {
+            let begin = rest;
+            let passed = match (self.slot(i), read) {
+                (Some(slot), _) => read.value(slot, &mut rest, &mut writer),
+                (None, Read::Bound { width }) => bytes(&mut rest, *width).map(drop),
+                (None, Read::Passed { span, .. }) => span.pass(&mut rest),
+                (None, _) => return None,
+            };
+            if matches!(passed, Err(Fault::Short)) {
+                return None;
+            }
+            if i == wanted {
+                return begin.get(..begin.len() - rest.len());
+            }
+        }
+        None
     }
 
     /// The key of the row of an image; none where it cannot be read.

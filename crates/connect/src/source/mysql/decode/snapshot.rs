@@ -9,10 +9,10 @@ use relation::{DataType, Layout, Schema};
 
 use super::Unsupported;
 use super::column::{Kind, SourceColumn, relation_schema};
-use super::mapping::{Mapping, UNFIT, Unfit};
+use super::mapping::Mapping;
 use super::number::write_decimal_text;
 use super::plan::Content;
-
+use super::rows::BadValue;
 use super::temporal::{self, Parts};
 use super::value::{Fault, write_enum, write_set, write_utf8};
 
@@ -26,15 +26,6 @@ pub struct SnapshotPlan {
     schema: Schema,
     /// Of a table that keeps other columns than it has.
     mapping: Option<Mapping>,
-}
-
-/// A cell that is no value of its column.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("column \"{column}\" of a snapshot row cannot be read: {reason}")]
-pub struct BadCell {
-    pub column: String,
-    /// Why, as a sentence.
-    pub reason: &'static str,
 }
 
 impl SnapshotPlan {
@@ -81,17 +72,16 @@ impl SnapshotPlan {
 
     /// Writes a row, given the text of its cells (none: NULL) in the order of the select list.
     ///
-    /// After an error the row must be abandoned.
+    /// After an error, which is a cell that is no value of its column, the row must be abandoned.
     pub fn write_row<'a>(
         &self,
         cells: impl IntoIterator<Item = Option<&'a [u8]>>,
         row: &mut RowWriter<'_>,
-    ) -> Result<(), BadCell> {
+    ) -> Result<(), BadValue> {
         let Some(mapping) = &self.mapping else { return self.write_own(cells, row) };
         let mut own = Vec::new();
         self.write_own(cells, &mut RowWriter::new(&self.layout, &mut own))?;
-        let bad = |Unfit(at)| BadCell { column: mapping.schema().columns[at].name.clone(), reason: UNFIT };
-        mapping.write(&own, row).map_err(bad)
+        mapping.write(&own, row)
     }
 
     /// As [`Self::write_row`], with the columns that the table has.
@@ -99,12 +89,17 @@ impl SnapshotPlan {
         &self,
         cells: impl IntoIterator<Item = Option<&'a [u8]>>,
         row: &mut RowWriter<'_>,
-    ) -> Result<(), BadCell> {
+    ) -> Result<(), BadValue> {
         let mut cells = cells.into_iter();
         for (i, kind) in self.kinds.iter().enumerate() {
-            let bad = |reason| BadCell { column: self.names[i].clone(), reason };
-            match cells.next().ok_or_else(|| bad("The row has too few cells."))? {
-                Some(text) => write(kind, i, text, row).map_err(bad)?,
+            let bad = |text: &[u8], reason| BadValue {
+                column: self.names[i].clone(),
+                data_type: self.layout.types()[i],
+                value: std::str::from_utf8(text).map_or_else(|_| BadValue::shown_bytes(text), BadValue::shown_text),
+                reason,
+            };
+            match cells.next().ok_or_else(|| bad(&[], "The row has too few cells."))? {
+                Some(text) => write(kind, i, text, row).map_err(|reason| bad(text, reason))?,
                 None => row.null(i),
             }
         }
@@ -224,7 +219,9 @@ fn unsigned(text: &[u8]) -> Result<u64, &'static str> {
 }
 
 fn double(text: &[u8]) -> Result<f64, &'static str> {
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or("It is no floating point number.")
+    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+    // Words such as `inf` are read as numbers too, and no server has them.
+    number.filter(|number| number.is_finite()).ok_or("It is no floating point number.")
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the double was made from a float: nothing is lost")]
@@ -234,8 +231,10 @@ fn narrowed(number: f64) -> f32 {
 
 /// A bit field, which comes as its bytes, highest first.
 fn bits(bytes: &[u8]) -> Result<u64, &'static str> {
-    if bytes.len() > 8 {
-        return Err("It is longer than 64 bits.");
+    match bytes.len() {
+        0 => return Err("It has no bits."),
+        1..=8 => {}
+        _ => return Err("It is longer than 64 bits."),
     }
     Ok(bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }

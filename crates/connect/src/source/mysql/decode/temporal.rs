@@ -212,11 +212,14 @@ fn digit(number: u64) -> u8 {
 pub(super) fn parse(text: &[u8]) -> Option<Parts> {
     let date = |from: usize, to: usize| number(text.get(from..to)?);
     let mut parts = Parts { year: date(0, 4)?, month: date(5, 7)?, day: date(8, 10)?, ..Parts::default() };
+    let mut is_date = text[4] == b'-' && text[7] == b'-';
     if text.len() > 10 {
         (parts.hour, parts.minute, parts.second) = (date(11, 13)?, date(14, 16)?, date(17, 19)?);
         parts.micros = fraction(text.get(19..)?)?;
+        is_date &= text[10] == b' ' && text[13] == b':' && text[16] == b':';
+        is_date &= parts.hour < 24 && parts.minute < 60 && parts.second < 60;
     }
-    Some(parts)
+    is_date.then_some(parts)
 }
 
 /// Reads `[-]hhh:mm:ss[.ffffff]` as a query shows it, as microseconds.
@@ -229,6 +232,9 @@ pub(super) fn parse_time(text: &[u8]) -> Option<i64> {
     let hours = number(text.get(..colon)?)?;
     let minutes = number(text.get(colon + 1..colon + 3)?)?;
     let seconds = number(text.get(colon + 4..colon + 6)?)?;
+    if text[colon + 3] != b':' || minutes > 59 || seconds > 59 {
+        return None;
+    }
     let whole = (i64::from(hours) * 60 + i64::from(minutes)) * 60 + i64::from(seconds);
     let micros = whole * SECOND_US + i64::from(fraction(text.get(colon + 6..)?)?);
     Some(if negative { -micros } else { micros })

@@ -22,8 +22,9 @@ use super::kind::left_out;
 use super::position::{Gtids, LogPosition};
 use super::run::open_log;
 use super::server::{Facts, end_position, unreachable_server};
+use super::snapshot::{grant_lock, may_lock};
 use super::wire::{ServerInfo, Wire};
-use super::{MysqlConfig, login};
+use super::{MysqlConfig, Tls, login};
 
 /// Logs kept for less than this are a risk: a weekend without us, and the tables must be loaded again.
 const RETENTION_MIN_S: u64 = 3 * 86_400;
@@ -56,6 +57,7 @@ pub(super) async fn ask(config: &MysqlConfig, tables: &[TablePlace]) -> Vec<Chec
     };
     let kind = if wire.server.mariadb { "MariaDB" } else { "MySQL" };
     checks.push(Check::ok("connection", format!("{kind} {} at {}", wire.server.version, config.address())));
+    checks.extend(sealed(config, wire.is_encrypted(), wire.is_of_this_machine()));
     match Facts::read(&mut wire).await {
         Ok(facts) => {
             basics(&facts, &wire.server, &mut checks);
@@ -74,6 +76,27 @@ pub(super) async fn ask(config: &MysqlConfig, tables: &[TablePlace]) -> Vec<Chec
     }
     wire.close().await;
     checks
+}
+
+/// Who else may read what goes over the connection, or answer in the server's place. Nobody stands between two processes of one
+/// machine, unless its project says that it wants to be sure.
+pub(super) fn sealed(config: &MysqlConfig, is_encrypted: bool, is_of_this_machine: bool) -> Option<Check> {
+    let minds = !is_of_this_machine || matches!(config.tls, Tls::Required | Tls::Verify);
+    minds.then(|| match (is_encrypted, config.tls) {
+        (true, Tls::Verify) => Check::ok("tls", "the connection is encrypted, and the server has proven its name"),
+        (true, _) => Check::warning(
+            "tls",
+            "the connection is encrypted, but nobody has checked to whom it leads",
+            "Whoever can take the server's place on the network gets the password and the rows.",
+            "Set `tls: verify`, with `tls_ca: FILE` where the certificate is signed by an authority of your own.",
+        ),
+        (false, _) => Check::warning(
+            "tls",
+            "the connection is not encrypted",
+            "Rows go over the network as they are. The password itself is not sent, only a proof of it.",
+            "Have the server offer TLS (ssl_cert, ssl_key), and set `tls: verify` or `tls: required`.",
+        ),
+    })
 }
 
 fn of_error(name: &'static str, error: &WireError, config: &MysqlConfig) -> Check {
@@ -349,12 +372,23 @@ async fn of_tables(
                     false => "Correct the project's filter, or its sources.".to_owned(),
                 },
             )),
-            Ok(facts) if facts.schema.key.is_empty() => checks.push(Check::warning(
-                "primary_key",
-                format!("table \"{name}\" has no primary key"),
-                "Equal rows cannot be told apart; it is loaded in one piece, which on MySQL needs a short lock.",
-                format!("ALTER TABLE {name} ADD COLUMN id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY"),
-            )),
+            Ok(facts) if facts.schema.key.is_empty() => {
+                checks.push(Check::warning(
+                    "primary_key",
+                    format!("table \"{name}\" has no primary key"),
+                    "Equal rows cannot be told apart; it is loaded in one piece, which on MySQL needs a short lock.",
+                    format!("ALTER TABLE {name} ADD COLUMN id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY"),
+                ));
+                // MariaDB tells the place of a snapshot without a lock.
+                if !wire.server.mariadb && matches!(may_lock(wire, &table.database).await, Ok(false)) {
+                    checks.push(Check::failed(
+                        "lock",
+                        format!("table \"{name}\" may not be locked"),
+                        "It has no primary key, and loading it needs a lock for a moment.",
+                        grant_lock(&table.database, &config.user),
+                    ));
+                }
+            }
             Ok(facts) => match tables::readable(wire, config, &table.database, &table.name).await {
                 Err(check) => checks.push(check),
                 Ok(()) => {
