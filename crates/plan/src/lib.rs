@@ -63,7 +63,8 @@ pub use naming::name_further_parts;
 pub use postgres::calendar::timestamp_of;
 pub use postgres::forms::Forms;
 pub use postgres::syntax::meant;
-pub use refusal::{Refusal, sql_types};
+pub use postgres::types::{in_sql, name as sql_type};
+pub use refusal::Refusal;
 pub use rewrites::rewrites;
 
 /// A model that can be kept.

@@ -55,7 +55,7 @@ impl ScalarUDFImpl for Function {
                 Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float32Type>(), |x| place(f64::from(x))))
             }
             DataType::Float64 => Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float64Type>(), place)),
-            other => return exec_err!("{NAME} of {other}"),
+            other => return exec_err!("{NAME} of {}", crate::sql_type(other)),
         };
         if scalar {
             ScalarValue::try_from_array(&made, 0).map(ColumnarValue::Scalar)

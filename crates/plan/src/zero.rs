@@ -261,7 +261,7 @@ impl ScalarUDFImpl for Function {
                     x
                 }
             }),
-            other => return exec_err!("{NAME} of {other}"),
+            other => return exec_err!("{NAME} of {}", crate::sql_type(other)),
         };
         if !scalar {
             return Ok(ColumnarValue::Array(made));
