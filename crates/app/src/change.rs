@@ -57,6 +57,9 @@ pub struct Changes {
     pub unchanged: usize,
     /// Models that cannot be kept now, and why: the others are put in place all the same.
     pub waiting: Vec<String>,
+    /// Models that would serve on in the text that they have, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
     /// What is taken up by a restart alone.
     pub restart: Vec<String>,
     /// About how long it takes until the new models are in place.
@@ -69,7 +72,7 @@ pub struct Changes {
     /// Source tables that would be loaded anew with other columns, and which.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed_tables: Vec<String>,
-    /// Why nothing can be applied.
+    /// What is wrong with the project, each at its place: where there are no changes, nothing of it can be applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
 }

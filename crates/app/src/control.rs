@@ -25,13 +25,14 @@ use tokio::time::timeout;
 use crate::audit::Audit;
 use crate::definition::{Definition, ModelText};
 use crate::follow::{Commanded, Roster, Wanted};
+use crate::hold::Standing;
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request, Undone};
 use crate::reconcile::keeper::Keeper;
 use crate::reconcile::source::{Compared, PORTION_ROWS, Pace};
 use crate::setup::{Global, Setup};
 use crate::status::Status;
-use crate::warehouse::{AbsentTable, Proposal, SourceTable, newly_refused, without};
+use crate::warehouse::{AbsentTable, Proposal, SourceTable, newly_refused};
 
 /// Bytes of an order at most.
 const ORDER_BYTES_MAX: u64 = 64 << 10;
@@ -556,18 +557,20 @@ impl Applier {
                 return Err(error);
             }
         };
-        let Proposed { proposal, restart, new_tables, changed_tables, absent, warnings } = proposed;
+        let Proposed { proposal, errors, restart, new_tables, changed_tables, absent, warnings } = proposed;
         let (answer, answered) = oneshot::channel();
         let asked = self.inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
         asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
         drop(mine);
         let mut applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
+        applied.errors = errors;
         applied.restart = restart;
         applied.new_tables = new_tables;
         applied.changed_tables = changed_tables;
         applied.warnings = warnings;
         applied.waiting.extend(absent);
-        if applied.failed.is_empty() {
+        // What serves on as it was may read what the project has no more.
+        if applied.failed.is_empty() && applied.held.is_empty() {
             applied.gone_tables = self.let_go().await?;
         }
         Ok(applied)
@@ -580,12 +583,13 @@ impl Applier {
         Ok(wanted)
     }
 
-    /// The project as it is on disk now, planned; what it wants followed is followed. Errors: what is wrong with it.
+    /// The project as it is on disk now, planned; what it wants followed is followed. Errors: what keeps all of it from being
+    /// run.
     async fn propose(&self) -> anyhow::Result<Proposed> {
         let setup = load(&self.global).await?;
-        if setup.has_errors() {
-            let errors = setup.findings.iter().filter(|finding| finding.is_error()).map(|finding| setup.shown(finding));
-            bail!("{}", errors.collect::<Vec<_>>().join("\n"));
+        let mut errors: Vec<String> = setup.errors().map(|finding| setup.shown(finding)).collect();
+        if setup.is_stopped() {
+            bail!("{}", errors.join("\n"));
         }
         let wanted = self.wanted(&setup).await?;
         let described = ask(&self.inbox, Request::Describe).await?;
@@ -600,28 +604,27 @@ impl Applier {
         absent.retain(|table| setup.has_table(&table.name));
         absent.extend(wanted.described.absent.iter().cloned());
         let waiting = described.waiting;
+        let beside = Standing { serving: described.definition, failing: Vec::new() };
         // Planned here: the pump has steps to make.
         let planned = tokio::task::spawn_blocking(move || {
             let absent = setup.not_followed(&tables, absent);
             let unwanted: BTreeSet<TableName> =
                 tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
-            let tables = without(tables, &unwanted);
             let definition = Definition::of(&setup);
-            let proposal = Proposal::of(&definition, tables, absent).without_tables(unwanted);
+            let proposal = Proposal::of(&definition, beside, tables, absent, unwanted);
             let refused = newly_refused(proposal.keepable.refused.clone(), &definition, &waiting);
             let findings = crate::warehouse::findings(&setup, &refused);
-            match findings.is_empty() {
-                true => Ok(Box::new(proposal)),
-                false => Err(findings.iter().map(|finding| setup.shown(finding)).collect::<Vec<_>>().join("\n")),
-            }
+            let found: Vec<String> = findings.iter().map(|finding| setup.shown(finding)).collect();
+            (Box::new(proposal), found)
         });
-        let proposal = planned.await?.map_err(anyhow::Error::msg)?;
+        let (proposal, mut found) = planned.await?;
+        errors.append(&mut found);
         let new_tables = wanted.new_tables().map(|table| table.name.to_string()).collect();
         let Wanted { feeds, described, restart, warnings, .. } = wanted;
         let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
         self.sources.follow(feeds).await?;
-        Ok(Proposed { proposal, restart, new_tables, changed_tables, absent, warnings })
+        Ok(Proposed { proposal, errors, restart, new_tables, changed_tables, absent, warnings })
     }
 
     /// Source tables that the project on disk has no more are followed no more. What is stored of them goes by itself.
@@ -663,6 +666,8 @@ fn shown_rules(name: &TableName, words: &[String]) -> String {
 /// A project that can be given to the pump.
 struct Proposed {
     proposal: Box<Proposal>,
+    /// What is wrong with the project, each at its place.
+    errors: Vec<String>,
     restart: Vec<String>,
     /// Source tables that are followed from now on.
     new_tables: Vec<String>,

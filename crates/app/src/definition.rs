@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use plan::{Planned, Refusal, TableInfo, TableName};
-use project::{Dependency, Materialized};
+use project::{Dependency, Materialized, Place, SourceMap};
 use relation::Schema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub struct Definition {
     pub models: Vec<ModelText>,
     /// Where unqualified names are looked for.
     pub search_path: Vec<String>,
+    /// Why it is not known how its models are kept; empty where it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub half_read: String,
 }
 
 /// What serves, as the engine keeps it.
@@ -77,7 +80,25 @@ pub struct ModelText {
     pub description: String,
     /// Tables and models that it reads: schema and name.
     pub reads: Vec<(String, String)>,
+    /// Why it has no text, and so reads nothing; none where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+    /// Where its text came from.
+    #[serde(skip)]
+    pub origin: Origin,
 }
+
+/// From the places of a text to those of its files. It is no part of what a text says, and is not kept.
+#[derive(Debug, Clone, Default)]
+pub struct Origin(SourceMap);
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
 
 /// A model with its plan.
 #[derive(Debug, Clone)]
@@ -101,6 +122,23 @@ impl ModelText {
         TableName::new(&self.schema, &self.name)
     }
 
+    /// Where a refusal of it stands in the project.
+    pub fn place(&self, refusal: &Refusal) -> Place {
+        let place = refusal.line.and_then(|(line, column)| self.origin.0.locate_line(&self.sql, line, column));
+        place.unwrap_or_else(|| Place::file(&self.file))
+    }
+
+    /// A refusal of it in one line, with its place.
+    pub fn told(&self, refusal: &Refusal) -> String {
+        let of = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        in_one_line(&self.place(refusal), &refusal.message, of(&refusal.detail), of(&refusal.hint))
+    }
+
+    /// Whether it says the same, wherever it stands.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.sql, self.is_view, &self.broken) == (&other.sql, other.is_view, &other.broken)
+    }
+
     /// Full names of what it reads.
     pub fn upstream(&self) -> impl Iterator<Item = TableName> {
         self.reads.iter().map(|(schema, name)| TableName::new(schema, name))
@@ -114,7 +152,10 @@ impl Definition {
         let models = setup.project.models.iter().filter(|model| model.materialized != Materialized::Ephemeral);
         let texts = models.map(|model| {
             let reads = model.reads.iter().filter_map(|read| match read {
-                Dependency::Model(of) => setup.project.model(of).map(named),
+                Dependency::Model(of) => setup.project.model(of).map(named).or_else(|| {
+                    let parked = setup.project.parked.iter().find(|model| model.model == *of)?;
+                    Some((parked.schema.clone(), parked.alias.clone()))
+                }),
                 Dependency::Source { source, table } => Some((source.clone(), table.clone())),
             });
             ModelText {
@@ -126,9 +167,39 @@ impl Definition {
                 file: model.file.clone(),
                 description: model.description.clone().unwrap_or_default(),
                 reads: reads.collect(),
+                broken: None,
+                origin: Origin(model.spans.clone()),
             }
         });
-        Self { models: texts.collect(), search_path: setup.search_path() }
+        let texts: Vec<ModelText> = texts.collect();
+        // Of two that want one name the one with a text has it.
+        let is_taken = |model: &&project::Parked| {
+            texts.iter().any(|text| (&text.schema, &text.name) == (&model.schema, &model.alias))
+        };
+        let broken = setup.project.parked.iter().filter(|model| model.materialized != Materialized::Ephemeral);
+        let broken = broken.filter(|model| !is_taken(model));
+        let broken = broken.map(|model| ModelText {
+            schema: model.schema.clone(),
+            name: model.alias.clone(),
+            materialized: model.materialized.word().to_owned(),
+            is_view: model.materialized == Materialized::View,
+            sql: String::new(),
+            file: model.file.clone(),
+            description: String::new(),
+            reads: Vec::new(),
+            broken: Some(why_broken(setup, model)),
+            origin: Origin::default(),
+        });
+        Self {
+            models: broken.collect::<Vec<_>>().into_iter().chain(texts).collect(),
+            search_path: setup.search_path(),
+            half_read: setup.half_read().unwrap_or_default(),
+        }
+    }
+
+    /// A model or view by its name.
+    pub fn text(&self, name: &TableName) -> Option<&ModelText> {
+        self.models.iter().find(|text| text.table_name() == *name)
     }
 
     /// Views by name: their SQL.
@@ -139,7 +210,7 @@ impl Definition {
     /// The same without these models and views.
     pub fn without(&self, left_out: &BTreeSet<TableName>) -> Self {
         let models = self.models.iter().filter(|text| !left_out.contains(&text.table_name())).cloned();
-        Self { models: models.collect(), search_path: self.search_path.clone() }
+        Self { models: models.collect(), search_path: self.search_path.clone(), half_read: String::new() }
     }
 
     /// These models and views with all that reads them, however far above.
@@ -171,7 +242,7 @@ impl Definition {
         }
         let mut plans = Plans::default();
         let mut missing: BTreeSet<TableName> = BTreeSet::new();
-        for text in &self.models {
+        for text in self.models.iter().filter(|text| text.broken.is_none()) {
             let name = text.table_name();
             if text.is_view {
                 names.views.insert(name, text.sql.clone());
@@ -194,6 +265,28 @@ impl Definition {
         }
         plans
     }
+}
+
+/// Why a model has no text: the first mistake in its file, or what its loader says.
+fn why_broken(setup: &Setup, model: &project::Parked) -> String {
+    match setup.errors().find(|finding| finding.place.file == model.file) {
+        Some(found) => in_one_line(&found.place, &found.message, found.detail.clone(), found.hint.clone()),
+        None => {
+            let reasons = [Some(model.reason.clone()), setup.half_read()];
+            format!("{}: {}", model.file, reasons.into_iter().flatten().collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+/// What is wrong with a text as a table shows it.
+pub fn in_one_line(place: &Place, message: &str, detail: Option<String>, hint: Option<String>) -> String {
+    let mut line = format!("{place}: {message}");
+    detail.into_iter().for_each(|detail| line.push_str(&format!(": {detail}")));
+    if let Some(hint) = hint {
+        let end = if line.ends_with(['.', '?', '!']) { "" } else { "." };
+        line.push_str(&format!("{end} Hint: {hint}"));
+    }
+    line.replace('\n', " ")
 }
 
 /// Names for the planner.

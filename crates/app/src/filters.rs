@@ -84,14 +84,11 @@ pub fn findings(project: &Project) -> Vec<Diagnostic> {
             }
         }
     }
-    for table in project.sources.iter().filter(|table| !table.left_out.is_empty()) {
-        let is_filtered = |connection: &Connection| matches!(connection.kind, ConnectionKind::Mysql { .. });
-        if project.connection(&table.connection).is_some_and(|connection| !is_filtered(connection)) {
-            let message = format!("columns of {}.{} cannot be left out", table.source, table.name);
-            let place = table.left_out.first().map_or_else(|| table.place.clone(), |pattern| pattern.place.clone());
-            let detail = format!("Connection {} is of a type that reads whole rows.", table.connection);
-            found.push(Diagnostic::error(place, message).detail(detail));
-        }
+    for table in project.sources.iter().filter(|table| is_not_filtered(project, table)) {
+        let message = format!("columns of {}.{} cannot be left out", table.source, table.name);
+        let place = table.left_out.first().map_or_else(|| table.place.clone(), |pattern| pattern.place.clone());
+        let detail = format!("Connection {} is of a type that reads whole rows.", table.connection);
+        found.push(Diagnostic::error(place, message).detail(detail));
     }
     for table in &project.sources {
         let Some(why) = table_left_out(project, table) else { continue };
@@ -103,6 +100,13 @@ pub fn findings(project: &Project) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// Whether columns of a table are to be left out, and its connection reads whole rows.
+pub fn is_not_filtered(project: &Project, table: &SourceTable) -> bool {
+    let is_filtered = |connection: &Connection| matches!(connection.kind, ConnectionKind::Mysql { .. });
+    !table.left_out.is_empty()
+        && project.connection(&table.connection).is_some_and(|connection| !is_filtered(connection))
 }
 
 /// Whether a pattern names a table.

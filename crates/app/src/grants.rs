@@ -25,19 +25,26 @@ const ALL_ROWS: i64 = 1 << 60;
 pub struct Grants {
     roles: BTreeMap<String, project::Role>,
     personal: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Why it is not known which columns are personal; none where it is.
+    half_read: Option<String>,
     /// The last view of each role, with the catalogue that it is of.
     made: Mutex<BTreeMap<String, (Arc<Catalog>, Arc<Catalog>)>>,
 }
 
 impl Grants {
-    /// What a project grants.
-    pub fn of(project: &Project) -> Self {
-        Self { roles: project.roles.clone(), personal: project.personal(), made: Mutex::default() }
+    /// What a project grants. With a reason why not all of it is known which columns are personal, nothing is.
+    pub fn of(project: &Project, half_read: Option<String>) -> Self {
+        Self { roles: project.roles.clone(), personal: project.personal(), half_read, made: Mutex::default() }
     }
 
     /// The catalogue as a role sees it. Errors: there is no such role.
     pub fn view(&self, catalog: Arc<Catalog>, role: &Role) -> Result<Arc<Catalog>, SqlError> {
         let Role::Named(name) = role else { return Ok(catalog) };
+        if let Some(reason) = &self.half_read {
+            let refused = SqlError::new("42501", format!("the role \"{name}\" reads nothing for now"));
+            let detail = format!("Which columns are personal is not known: {reason}.");
+            return Err(refused.detail(detail).hint("Roles are read at the start, when that is mended."));
+        }
         let Some(granted) = self.roles.get(name) else {
             return Err(SqlError::new("42501", format!("the role \"{name}\" is granted nothing"))
                 .hint("roles.yml of the project declares roles; they are read at the start."));

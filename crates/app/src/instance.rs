@@ -105,7 +105,7 @@ impl Instance {
             queries: Arc::clone(&warehouse.queries),
             clock: Arc::clone(&clock),
             lanes: Lanes::new(limits.running)?,
-            grants: Grants::of(&setup.project),
+            grants: Grants::of(&setup.project, setup.half_read()),
         });
         let profile = &setup.project.profile;
         let desk = if global.is_some() { Some(Desk::open().await?) } else { None };

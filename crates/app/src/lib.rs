@@ -28,6 +28,7 @@ pub mod filters;
 pub mod follow;
 pub mod grants;
 pub mod history;
+pub mod hold;
 pub mod instance;
 pub mod latency;
 pub mod metrics;

@@ -8,6 +8,8 @@ use crate::status::{Facts, Status};
 
 /// States in which a source can be.
 const SOURCE_STATES: [&str; 5] = ["connecting", "snapshot", "streaming", "stalled", "paused"];
+/// States in which a table can be.
+const TABLE_STATES: [&str; 7] = ["snapshot", "streaming", "resnapshot", "altered", "parked", "stalled", "paused"];
 /// States in which a model can be.
 const MODEL_STATES: [&str; 5] = ["building", "live", "mixed", "parked", "failed"];
 
@@ -113,12 +115,17 @@ fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
 fn tables(facts: &Facts, now_us: i64, out: &mut Out) {
     for (name, table) in &facts.tables {
         let labels = || vec![("table", name.to_string())];
+        let help = "1 for the state in which the table is.";
+        let state = facts.table_state(table).0;
+        out.states("tidemill_table_state", help, ("table", &name.to_string()), &TABLE_STATES, state);
         out.gauge("tidemill_table_rows", "Rows of a source table.", labels(), table.rows as f64);
         let help = "Changed rows since the start.";
         out.counter("tidemill_table_changes_total", help, labels(), table.changes_total);
         let help =
             "Age of the oldest commit that may be missing in the table, or the delay of its transactions that flow.";
         out.gauge("tidemill_table_lag_seconds", help, labels(), facts.table_lag_us(table, now_us) as f64 / 1e6);
+        let help = "Rows of the table that its source could not decode.";
+        out.gauge("tidemill_table_rejects", help, labels(), table.rejects as f64);
         let help = "Bytes of the table's changes that were read and are not visible yet.";
         out.gauge("tidemill_table_lag_bytes", help, labels(), table.untaken_bytes as f64);
         let help = "1 for the table that has brought most of a backlog beyond its bounds.";
@@ -141,6 +148,8 @@ fn models(facts: &Facts, now_us: i64, out: &mut Out) {
         let help = "1 for the state in which the model is.";
         out.states("tidemill_model_state", help, ("model", &label), &MODEL_STATES, &model.state);
         out.gauge("tidemill_model_rows", "Rows of a model.", labels(), model.rows as f64);
+        let help = "Rows that the model lacks, in it or below it, because an expression failed on them.";
+        out.gauge("tidemill_model_rejects", help, labels(), model.rejects as f64);
         let help = "Changed rows since the start.";
         out.counter("tidemill_model_changes_total", help, labels(), model.changes_total);
         let help = "Age of the oldest commit that may be missing in the model, or the delay of transactions that flow into it.";

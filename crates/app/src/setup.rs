@@ -1,6 +1,6 @@
 //! From a project folder to what is to be run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,15 +50,33 @@ impl Setup {
 
     /// The same for files that are at hand.
     pub fn from_files(folder: PathBuf, files: &Files, options: &Options, data: Option<PathBuf>) -> Self {
-        let (project, mut findings) = project::load(files, options);
+        let (mut project, mut findings) = project::load(files, options);
         findings.extend(crate::filters::findings(&project));
+        leave_out_broken(&mut project, &findings);
         let data = data.unwrap_or_else(|| folder.join(&project.profile.data));
         Self { folder, data, project, findings }
     }
 
-    /// Whether something must be mended before the project can run.
+    /// Whether something must be mended. What of the project has no part in it runs all the same, unless it [is
+    /// stopped](Self::is_stopped).
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(Diagnostic::is_error)
+    }
+
+    /// What must be mended.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.findings.iter().filter(|finding| finding.is_error())
+    }
+
+    /// Whether something must be mended before anything of the project can run.
+    pub fn is_stopped(&self) -> bool {
+        self.findings.iter().any(|finding| self.project.is_stopped_by(finding))
+    }
+
+    /// Why it is not known what is to be read of the sources and what of it is personal; none where it is.
+    pub fn half_read(&self) -> Option<String> {
+        let files: Vec<&str> = self.project.half_read.iter().map(String::as_str).collect();
+        (!files.is_empty()).then(|| format!("{} cannot be read: `tidemill check` says why", files.join(", ")))
     }
 
     /// A finding as people read it: with the line that it is about, where the file can be read. Not those of files that
@@ -71,8 +89,15 @@ impl Setup {
         text.map_or_else(|_| finding.to_string(), |text| finding.over(&text))
     }
 
-    /// Whether a source of the project has a table of this name that is read.
+    /// Whether a source of the project has a table of this name that is read, as far as is known: where YAML cannot be read, any
+    /// table may be meant, and none is dropped.
     pub fn has_table(&self, name: &TableName) -> bool {
+        let is_unread = |table: &project::UnreadTable| table.source == name.schema && table.name == name.name;
+        self.reads_table(name) || !self.project.half_read.is_empty() || self.project.unread.iter().any(is_unread)
+    }
+
+    /// Whether a source of the project has a table of this name that is read.
+    pub fn reads_table(&self, name: &TableName) -> bool {
         self.read_tables().any(|table| table.source == name.schema && table.name == name.name)
     }
 
@@ -120,7 +145,22 @@ impl Setup {
                 absent.push(AbsentTable { source: table.connection.clone(), name, reason });
             }
         }
+        for table in self.unread_tables() {
+            let is_known = known.iter().any(|(known, _)| *known == table.name);
+            if !is_known && !absent.iter().any(|absent| absent.name == table.name) {
+                absent.push(table);
+            }
+        }
         absent
+    }
+
+    /// Tables that the project declares where there is a mistake.
+    pub fn unread_tables(&self) -> impl Iterator<Item = AbsentTable> {
+        self.project.unread.iter().map(|table| AbsentTable {
+            source: table.source.clone(),
+            name: TableName::new(&table.source, &table.name),
+            reason: format!("its source is declared with a mistake ({}): `tidemill check` says which", table.place),
+        })
     }
 
     /// The connections that sources read from, with the tables wanted of each.
@@ -156,9 +196,10 @@ impl Setup {
     /// Where unqualified names are looked for: the models' schemas, then the sources'.
     pub fn search_path(&self) -> Vec<String> {
         let mut path = vec![self.project.profile.schema.clone()];
-        let schemas =
-            self.project.models.iter().map(|m| &m.schema).chain(self.project.sources.iter().map(|s| &s.source));
-        for schema in schemas {
+        let project = &self.project;
+        let models = project.models.iter().map(|m| &m.schema).chain(project.parked.iter().map(|m| &m.schema));
+        let sources = project.sources.iter().map(|s| &s.source).chain(project.unread.iter().map(|s| &s.source));
+        for schema in models.chain(sources) {
             if !path.contains(schema) {
                 path.push(schema.clone());
             }
@@ -167,8 +208,30 @@ impl Setup {
     }
 }
 
+/// A model with a mistake in its own file is parked. Of tables whose filter cannot be gone by nothing is read.
+fn leave_out_broken(project: &mut Project, findings: &[Diagnostic]) {
+    let broken: BTreeSet<&str> =
+        findings.iter().filter(|finding| finding.is_error()).map(|finding| finding.place.file.as_str()).collect();
+    for model in project.models.extract_if(.., |model| broken.contains(model.file.as_str())) {
+        project.parked.push(project::Parked {
+            model: model.name,
+            schema: model.schema,
+            alias: model.alias,
+            materialized: model.materialized,
+            file: model.file,
+            reason: "there is a mistake in it".to_owned(),
+        });
+    }
+    let is_unfiltered: Vec<bool> =
+        project.sources.iter().map(|table| crate::filters::is_not_filtered(project, table)).collect();
+    let mut is_unfiltered = is_unfiltered.into_iter();
+    for table in project.sources.extract_if(.., |_| is_unfiltered.next().unwrap_or(false)) {
+        project.unread.push(project::UnreadTable { source: table.source, name: table.name, place: table.place });
+    }
+}
+
 /// Personal columns by the name of their table.
-fn personal(project: &Project) -> BTreeMap<String, std::collections::BTreeSet<String>> {
+fn personal(project: &Project) -> BTreeMap<String, BTreeSet<String>> {
     let named = |((schema, name), columns)| (format!("{schema}.{name}"), columns);
     project.personal().into_iter().map(named).collect()
 }

@@ -41,6 +41,8 @@ pub struct TableStatus {
     pub message: String,
     /// Columns that it has at its source and that are not read.
     pub left_out: Vec<LeftOut>,
+    /// Rows that its source could not decode.
+    pub rejects: u64,
     /// What is said of a backlog beyond its bound that is mostly of this table.
     pub backlog: Option<String>,
 }
@@ -71,15 +73,28 @@ pub struct ModelStatus {
     pub lag_us: i64,
     /// When that was.
     pub visible_us: Option<i64>,
+    /// Rows that it lacks, in it or below it, because an expression failed on them; counted up to [`REJECTS_MAX`] at each place.
+    pub rejects: u64,
     /// Bytes of its states; none where they were not measured.
     pub state_bytes: Option<i64>,
     pub message: String,
     /// Why it may not be what its sources say; it serves all the same.
     pub doubt: Option<Doubt>,
+    /// Why it serves in an older text than the project has; none where it does not.
+    pub held: Option<String>,
     /// Its text, rendered; where it comes from and what the YAML says about it.
     pub sql: String,
     pub path: String,
     pub description: String,
+}
+
+/// A number of rejected rows, as people read it.
+pub fn rows_of(rejects: u64) -> String {
+    match rejects {
+        1 => "1 row".to_owned(),
+        REJECTS_MAX.. => format!("{REJECTS_MAX} rows or more"),
+        rejects => format!("{rejects} rows"),
+    }
 }
 
 /// Why what is shown of a table, or of a model over it, may not be what the source says.
@@ -184,6 +199,8 @@ pub struct Facts {
     pub pending: bool,
     /// Why they are not; empty where they are in place, or under way.
     pub not_applied: String,
+    /// Models that serve in older texts than the project has, and why; all else of it is in place, or under way.
+    pub held: Vec<String>,
     /// Since when nothing is taken, for want of room on the disk, and what the system said.
     pub waits_since_us: Option<i64>,
     pub waits: String,
@@ -195,8 +212,14 @@ pub struct Facts {
     pub ready: bool,
 }
 
+/// Tables or models that a line for people names.
+const NAMED_MAX: usize = 3;
+
 /// Rejected rows that are remembered.
 pub const REMEMBERED_MAX: usize = 1_000;
+
+/// Rejected rows that are counted where they failed.
+pub const REJECTS_MAX: u64 = 10_000;
 
 impl Facts {
     /// Whether something is still to be loaded or built, as far as it can be.
@@ -231,6 +254,7 @@ impl Facts {
             parts.push(format!("source {name} is {state}, and what is served of it {age} s old"));
         }
         parts.extend(self.differing(now_us));
+        parts.extend(self.stopped());
         for (name, source) in &self.sources {
             parts.extend(source.fading(now_us).map(|fading| format!("source {name}: {fading}")));
         }
@@ -240,6 +264,7 @@ impl Facts {
         if !self.not_applied.is_empty() {
             parts.push(format!("not applied: {}", self.not_applied));
         }
+        parts.extend(self.held.iter().map(|model| format!("as before: {model}")));
         match (self.started, parts.is_empty()) {
             (false, _) => "starting".to_owned(),
             (true, true) => "running".to_owned(),
@@ -260,6 +285,48 @@ impl Facts {
             more => format!("table {} and {more} more differ from their sources", first.name()),
         };
         Some(format!("{tables} (compared {since} ago; `tidemill reconcile source --repair` loads it again)"))
+    }
+
+    /// Tables, models and views that are not kept up to date: the reason of one, of more where the reasons are.
+    fn stopped(&self) -> Vec<String> {
+        fn told<'a>(
+            what: &str,
+            table: &str,
+            stopped: impl Iterator<Item = (&'a TableName, &'a str, &'a str)>,
+        ) -> Option<String> {
+            let stopped: Vec<_> = stopped.collect();
+            if let [(name, state, message)] = stopped[..] {
+                return Some(format!("{what} {name} is {state}: {message}"));
+            }
+            let named: Vec<String> = stopped.iter().take(NAMED_MAX).map(|(name, ..)| name.to_string()).collect();
+            let more = stopped.len().checked_sub(NAMED_MAX).filter(|more| *more > 0);
+            let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
+            (!named.is_empty())
+                .then(|| format!("{what}s {}{more} are stopped; tidemill.{table} says why", named.join(", ")))
+        }
+        let is_stopped = |state: &str| matches!(state, "parked" | "failed");
+        let tables = self.tables.iter().map(|(name, table)| (name, table.state.as_str(), table.message.as_str()));
+        let models = self.models.iter().chain(&self.views);
+        let models = models.map(|(name, model)| (name, model.state.as_str(), model.message.as_str()));
+        let tables = told("table", "tables", tables.filter(|(_, state, _)| is_stopped(state)));
+        let models = told("model", "models", models.filter(|(_, state, _)| is_stopped(state)));
+        tables.into_iter().chain(models).chain(self.rejected()).collect()
+    }
+
+    /// Rows that tables and models lack because they could not be taken; none where there are none.
+    fn rejected(&self) -> Option<String> {
+        let tables = self.tables.iter().map(|(name, table)| (name, table.rejects));
+        let all: Vec<_> = tables.chain(self.models.iter().map(|(name, model)| (name, model.rejects))).collect();
+        let lacking: Vec<_> = all.into_iter().filter(|(_, rejects)| *rejects > 0).collect();
+        let named: Vec<String> = lacking
+            .iter()
+            .take(NAMED_MAX)
+            .map(|(name, rejects)| format!("{name} lacks {}", rows_of(*rejects)))
+            .collect();
+        let more = lacking.len().checked_sub(NAMED_MAX).filter(|more| *more > 0);
+        let more = more.map(|more| format!(" and {more} more lack some")).unwrap_or_default();
+        (!named.is_empty())
+            .then(|| format!("{}{more} that could not be taken; tidemill.rejects says why", named.join(", ")))
     }
 
     /// What is known to be out of date, with the reason and its age: tables that are not followed, or are loaded again, or whose
@@ -484,6 +551,33 @@ mod tests {
         assert_eq!(stale[&orders].age_us(70_000_000), Some(60_000_000), "as of when all was visible");
         let message = "source shop is stalled, and what is served of it 60 s old";
         assert_eq!(facts.message(70_000_000), message);
+    }
+
+    /// Rows that are left out are told wherever health is.
+    #[test]
+    fn what_is_lacking_is_said() {
+        let mut facts = Facts { started: true, ..Facts::default() };
+        facts.models.entry(TableName::new("public", "a")).or_default().rejects = 1;
+        let told = "public.a lacks 1 row that could not be taken; tidemill.rejects says why";
+        assert_eq!(facts.message(0), told);
+        facts.tables.entry(TableName::new("shop", "t")).or_default().rejects = 20_000;
+        let told =
+            "shop.t lacks 10000 rows or more, public.a lacks 1 row that could not be taken; tidemill.rejects says why";
+        assert_eq!(facts.message(0), told);
+    }
+
+    /// Health says what is stopped: one thing with its reason, more by name.
+    #[test]
+    fn what_is_stopped_is_said() {
+        let mut facts = Facts { started: true, ..Facts::default() };
+        let banned = facts.tables.entry(TableName::new("shop", "banned")).or_default();
+        (banned.state, banned.message) = ("parked".to_owned(), "never loaded: no key".to_owned());
+        assert_eq!(facts.message(0), "table shop.banned is parked: never loaded: no key");
+        for name in ["a", "b", "c", "d", "e"] {
+            facts.models.entry(TableName::new("public", name)).or_default().state = "parked".to_owned();
+        }
+        let models = "models public.a, public.b, public.c and 2 more are stopped; tidemill.models says why";
+        assert_eq!(facts.message(0), format!("table shop.banned is parked: never loaded: no key; {models}"));
     }
 
     #[test]

@@ -137,7 +137,8 @@ fn project(facts: &Facts, now: i64) -> Columns {
     let state = match (facts.started, facts.pending, facts.not_applied.is_empty()) {
         (false, ..) => "starting",
         (true, true, _) => "building",
-        (true, false, true) => "applied",
+        (true, false, true) if facts.held.is_empty() => "applied",
+        (true, false, true) => "applied in part",
         (true, false, false) => "not applied",
     };
     let text = |text: &str| Column::Text(vec![Some(text.to_owned())]);
@@ -182,6 +183,8 @@ fn tables(facts: &Facts, now: i64) -> Columns {
         // Of the table's changes that were read and are not visible yet. How much of what its source has not read is the
         // table's nobody knows: that is in the source's alone.
         ("lag_bytes", count(&rows, |r| r.1.untaken_bytes)),
+        // Rows that its source could not decode: they are in tidemill.rejects.
+        ("rejects", count(&rows, |r| r.1.rejects)),
         ("message", text(&states, |r| &r.1)),
         // Columns that it has at its source and that are not read, each with the reason.
         ("left_out", Column::Text(rows.iter().map(|r| left_out(r.1)).collect())),
@@ -204,6 +207,8 @@ fn models(facts: &Facts, now: i64) -> Columns {
         ("changes_total", count(&rows, |r| r.1.changes_total)),
         ("freshness_seconds", Column::Float(rows.iter().map(|r| r.1.age_us(now).map(seconds)).collect())),
         ("state_bytes", Column::Int(rows.iter().map(|r| r.1.state_bytes).collect())),
+        // Rows that it lacks, in it or below it, because an expression failed on them: they are in tidemill.rejects.
+        ("rejects", count(&rows, |r| r.1.rejects)),
         ("message", text(&rows, |r| &r.1.message)),
         ("sql", text(&rows, |r| &r.1.sql)),
         ("path", text(&rows, |r| &r.1.path)),

@@ -13,6 +13,7 @@ use relation::{Schema, TableId};
 
 use crate::beside::Beside;
 use crate::definition::{Altered, Definition, Kept, ModelText, PlannedModel};
+use crate::hold::{Standing, keepable_beside};
 use crate::setup::Setup;
 
 /// A table as the source describes it, under the name that the project gives it.
@@ -42,6 +43,8 @@ pub struct Described {
     /// About how many rows they have there.
     pub rows: Vec<(TableName, u64)>,
     pub absent: Vec<AbsentTable>,
+    /// Why the tables are not followed of which the project says nothing, where it may mean to.
+    pub half_read: Option<String>,
 }
 
 /// Changed rows of a table or model that are remembered of a step, for who wants to follow one order.
@@ -83,6 +86,10 @@ pub struct Contents {
     pub models: Arc<Vec<PlannedModel>>,
     /// Models and views of it that cannot be kept now, and why: over an absent table, or not to be planned.
     pub waiting: Vec<(TableName, String)>,
+    /// Models and views that are kept in the text that served before, and why ([`crate::hold`]).
+    pub held: Vec<(TableName, String)>,
+    /// Models that could not be built in the text that is wanted, and why.
+    pub failing: Vec<(TableName, String)>,
     /// What a rollback to this gave up.
     pub rolled_back: Option<Definition>,
     /// Tables that its project has no more: when it serves they go.
@@ -96,7 +103,10 @@ impl Contents {
     fn of_stored(stored: Kept, tables: &[(TableName, Schema)]) -> Self {
         let Kept { definition, rolled_back, altered } = stored;
         let plans = definition.plan(tables);
-        let waiting = plans.refused.iter().map(|(name, refusal)| (name.clone(), said(refusal))).collect();
+        let told = |(name, refusal): &(TableName, plan::Refusal)| {
+            (name.clone(), definition.text(name).map(|text| text.told(refusal)).unwrap_or_default())
+        };
+        let waiting = plans.refused.iter().map(told).collect();
         Self {
             wanted: definition.clone(),
             definition,
@@ -123,6 +133,27 @@ impl Contents {
         models.collect()
     }
 
+    /// What of it can be read.
+    pub fn serves(&self) -> Definition {
+        let waiting: BTreeSet<TableName> = self.waiting.iter().map(|(name, _)| name.clone()).collect();
+        self.definition.without(&waiting)
+    }
+
+    /// Tables that something of it reads.
+    fn reads(&self) -> impl Iterator<Item = TableName> {
+        let of_models = self.models.iter().flat_map(|model| model.planned.flow.tables().into_iter().cloned());
+        of_models.chain(self.definition.models.iter().flat_map(ModelText::upstream))
+    }
+
+    /// The models and views that people know it by: those that serve, as they do, and those that are wanted and wait.
+    pub fn texts(&self) -> impl Iterator<Item = &ModelText> {
+        let waits = |text: &&ModelText| {
+            let name = text.table_name();
+            self.definition.text(&name).is_none() && self.waiting.iter().any(|(waiting, _)| *waiting == name)
+        };
+        self.definition.models.iter().chain(self.wanted.models.iter().filter(waits))
+    }
+
     fn keeps(&self, name: &TableName) -> bool {
         self.models.iter().any(|model| model.name == *name) || self.definition.views().any(|(view, _)| view == *name)
     }
@@ -136,24 +167,45 @@ pub struct Keepable {
     pub refused: Vec<(TableName, plan::Refusal)>,
 }
 
-/// A definition planned over tables, by whoever has the time: the pump takes it over as it is, if the tables are still these.
+/// A definition planned over tables, by whoever has the time: the pump takes it over as it is, if the tables are still these, and
+/// what serves is too.
 #[derive(Debug)]
 pub struct Proposal {
     pub keepable: Keepable,
+    beside: Standing,
     tables: Vec<(TableName, Schema)>,
     absent: Vec<AbsentTable>,
+    /// Tables that are stored and no more wanted.
+    unwanted: BTreeSet<TableName>,
 }
 
 impl Proposal {
-    /// Plans a definition.
-    pub fn of(wanted: &Definition, tables: Vec<(TableName, Schema)>, absent: Vec<AbsentTable>) -> Self {
-        Self { keepable: keepable(wanted, &tables, &absent), tables, absent }
-    }
-
-    /// The same, with tables that are stored and no more wanted: it was planned without them.
-    pub fn without_tables(mut self, unwanted: BTreeSet<TableName>) -> Self {
-        self.keepable.contents.unwanted = unwanted;
-        self
+    /// Plans a definition beside what serves. Tables that are no more wanted are done without, but for those that something reads
+    /// which serves on.
+    pub fn of(
+        wanted: &Definition,
+        beside: Standing,
+        tables: Vec<(TableName, Schema)>,
+        absent: Vec<AbsentTable>,
+        unwanted: BTreeSet<TableName>,
+    ) -> Self {
+        let few = without(tables.clone(), &unwanted);
+        let mut keepable = keepable_beside(wanted, &beside, &few, &absent);
+        keepable.contents.unwanted.clone_from(&unwanted);
+        let waiting = keepable.contents.waiting.iter();
+        let lost: Vec<_> = waiting.filter(|(name, _)| beside.serving.text(name).is_some()).cloned().collect();
+        if !lost.is_empty() && !unwanted.is_empty() {
+            let refused = keepable.refused;
+            keepable = Keepable { refused, ..keepable_beside(wanted, &beside, &tables, &absent) };
+            let contents = &mut keepable.contents;
+            let read: BTreeSet<TableName> = contents.reads().collect();
+            contents.unwanted = unwanted.iter().filter(|name| !read.contains(*name)).cloned().collect();
+            let is_said = |held: &[(TableName, String)], name: &TableName| held.iter().any(|(known, _)| known == name);
+            let lost: Vec<_> = lost.into_iter().filter(|(name, _)| !is_said(&contents.held, name)).collect();
+            contents.held.extend(lost);
+        }
+        keepable.contents.failing.clone_from(&beside.failing);
+        Self { keepable, beside, tables, absent, unwanted }
     }
 }
 
@@ -212,7 +264,8 @@ impl Warehouse {
         }
         let (known, coming) = (schemas(&engine), schemas_to_come(&engine));
         let is_known = |name: &TableName| known.iter().any(|(known, _)| known == name);
-        let absent: Vec<AbsentTable> = described.absent.iter().filter(|t| !is_known(&t.name)).cloned().collect();
+        let absent = described.absent.iter().cloned().chain(setup.unread_tables());
+        let absent: Vec<AbsentTable> = absent.filter(|table| !is_known(&table.name)).collect();
         let stored = engine.serving_label()?.map(|label| Kept::from_bytes(&label)).transpose()?;
         let altered = stored.iter().flat_map(|stored| &stored.altered);
         let altered: BTreeMap<_, _> = altered.map(|of| (of.table_name(), of.statement.clone())).collect();
@@ -225,8 +278,9 @@ impl Warehouse {
             true => BTreeSet::new(),
             false => coming.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect(),
         };
-        let coming = without(coming, &unwanted);
-        let mut new = Proposal::of(wanted, coming, absent.clone()).without_tables(unwanted);
+        let serving = stored.as_ref().map(|stored| stored.definition.clone()).unwrap_or_default();
+        let standing = Standing { serving, failing: Vec::new() };
+        let mut new = Proposal::of(wanted, standing, coming, absent.clone(), unwanted);
         let unplanned = if is_held_back { Vec::new() } else { new.keepable.refused.clone() };
         new.keepable.contents.rolled_back = is_held_back.then_some(on_disk);
         let is_altering = engine.tables_to_come().any(|table| table.is_coming);
@@ -257,6 +311,9 @@ impl Warehouse {
         };
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
+        let half_read = described.half_read.iter();
+        let mut parkings: Vec<_> = half_read.flat_map(|reason| park_unfollowed(&engine, setup, reason)).collect();
+        while engine.take(&mut parkings)?.is_some() {}
         Ok(Self {
             engine,
             queries,
@@ -299,26 +356,54 @@ impl Warehouse {
             (None, Some((stalled, unwanted))) => (stalled, None, unwanted),
             (None, None) => (&serving.wanted, serving.rolled_back.clone(), &serving.unwanted),
         };
-        let tables = without(schemas_to_come(&self.engine), unwanted);
-        let mut proposal = Proposal::of(wanted, tables, self.absent.clone()).without_tables(unwanted.clone());
+        let (wanted, unwanted, beside) = (wanted.clone(), unwanted.clone(), self.beside(Vec::new()));
+        let tables = schemas_to_come(&self.engine);
+        let mut proposal = Proposal::of(&wanted, beside, tables, self.absent.clone(), unwanted);
         proposal.keepable.contents.rolled_back = rolled_back;
         self.propose(proposal)
     }
 
+    /// Proposes what is coming again, but for models that could not be built: these serve on as they are. Where they do not serve,
+    /// or fail so as well, all is refused.
+    pub fn propose_without(&mut self, failed: Vec<(TableName, String)>) -> anyhow::Result<Proposed> {
+        let Some((coming, _)) = &self.coming else { return Ok(Proposed::Refused(told(&failed))) };
+        let is_new = |(name, _): &(TableName, String)| {
+            self.serving.keeps(name) && !coming.failing.iter().any(|(known, _)| known == name)
+        };
+        if !failed.iter().any(is_new) {
+            return Ok(Proposed::Refused(told(&failed)));
+        }
+        let (wanted, unwanted, rolled_back) =
+            (coming.wanted.clone(), coming.unwanted.clone(), coming.rolled_back.clone());
+        let failing: Vec<_> = coming.failing.iter().cloned().chain(failed).collect();
+        let (beside, tables) = (self.beside(failing), schemas_to_come(&self.engine));
+        let mut proposal = Proposal::of(&wanted, beside, tables, self.absent.clone(), unwanted);
+        proposal.keepable.contents.rolled_back = rolled_back;
+        self.propose(proposal)
+    }
+
+    /// What serves, beside which something is proposed.
+    pub fn beside(&self, failing: Vec<(TableName, String)>) -> Standing {
+        Standing { serving: self.serving.serves(), failing }
+    }
+
     /// Sets up what can be kept of a definition beside what serves: it is built by and by. What was coming is given up.
     ///
-    /// What serves is not taken away because its new text cannot be kept: then the whole is refused. Where a table has other
-    /// columns now, though, what cannot be kept over these goes: it would show for ever what was.
+    /// What serves is not taken away because its new text cannot be kept: it is held in the text that serves. Where that is not
+    /// possible the whole is refused. Where a table has other columns now, though, what cannot be kept over these goes: it would
+    /// show for ever what was.
     pub fn propose(&mut self, proposal: Proposal) -> anyhow::Result<Proposed> {
-        let tables = without(schemas_to_come(&self.engine), &proposal.keepable.contents.unwanted);
+        let tables = schemas_to_come(&self.engine);
         let is_altering = self.engine.tables_to_come().any(|table| table.is_coming);
-        let proposal = match proposal.tables == tables {
+        let is_of_now = proposal.tables == tables && proposal.beside.serving == self.serving.serves();
+        let proposal = match is_of_now {
             true => proposal,
             false => {
                 let is_new = |table: &AbsentTable| !tables.iter().any(|(known, _)| *known == table.name);
                 let absent = proposal.absent.into_iter().filter(is_new).collect();
                 let old = proposal.keepable.contents;
-                let mut again = Proposal::of(&old.wanted, tables, absent).without_tables(old.unwanted);
+                let beside = self.beside(proposal.beside.failing);
+                let mut again = Proposal::of(&old.wanted, beside, tables, absent, proposal.unwanted);
                 again.keepable.contents.rolled_back = old.rolled_back;
                 again
             }
@@ -326,13 +411,12 @@ impl Warehouse {
         let Proposal { absent, keepable, .. } = proposal;
         let mut new = keepable.contents;
         tell_altered(&self.altered, &self.serving, &mut new);
-        let text = |(name, reason): &(TableName, String)| format!("{name}: {reason}");
-        let taken_away: Vec<String> =
-            new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).map(text).collect();
+        let taken_away: Vec<_> = new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).cloned().collect();
         if !taken_away.is_empty() && !is_altering {
-            return Ok(Proposed::Refused(taken_away));
+            return Ok(Proposed::Refused(told(&taken_away)));
         }
-        self.withdraw();
+        // The engine gives up what was coming when it has the new models: those that are in both keep what was built of them.
+        self.coming = None;
         let label = new.label()?;
         let (difference, refused) = self.engine.propose(new.definitions(), label.clone())?;
         if !refused.is_empty() {
@@ -440,7 +524,8 @@ impl Warehouse {
         let mut new = proposal.keepable.contents;
         tell_altered(&self.altered, &self.serving, &mut new);
         if let Some((coming, _)) = &mut self.coming {
-            (coming.wanted, coming.waiting, coming.unwanted) = (new.wanted, new.waiting, new.unwanted);
+            (coming.wanted, coming.waiting, coming.held) = (new.wanted, new.waiting, new.held);
+            coming.unwanted = new.unwanted;
         }
     }
 
@@ -505,21 +590,32 @@ impl Warehouse {
         for (name, sql) in self.serving.definition.views() {
             catalog.add_view(name, sql.to_owned());
         }
+        for table in self.engine.tables() {
+            if let engine::Load::Parked { reason, whole: false } = &table.load {
+                let name = &table.name;
+                let message = format!("table {name} is parked and was never loaded: {reason}");
+                let hint = format!(
+                    "`tidemill doctor` says what its source needs, `tidemill resnapshot {name}` loads it; its state is in tidemill.tables."
+                );
+                catalog.add_unavailable(name.clone(), query::Error::not_ready(message).hint(hint));
+            }
+        }
         catalog
     }
 
     /// What is known and cannot be read yet, and what to tell whoever reads it: models that wait, those that are coming, and
     /// tables that are not there.
-    pub fn unreadable(&self) -> Vec<(TableName, String)> {
+    pub fn unreadable(&self) -> Vec<(TableName, query::Error)> {
         let mut found = Vec::new();
-        let mut add = |name: &TableName, message: String| {
+        let mut say = |name: &TableName, message: String, hint: &str| {
             let is_served =
                 self.serving.keeps(name) && !self.serving.waiting.iter().any(|(waiting, _)| waiting == name);
             let is_said = found.iter().any(|(known, _)| known == name);
             if !is_served && !is_said {
-                found.push((name.clone(), message));
+                found.push((name.clone(), query::Error::not_ready(message).hint(hint)));
             }
         };
+        let mut add = |name: &TableName, message: String| say(name, message, "Its state is in tidemill.models.");
         let coming = self.coming.as_ref().map(|(coming, _)| coming);
         for new in coming.into_iter().chain(self.outdated.as_ref().map(|proposal| &proposal.keepable.contents)) {
             for text in &new.definition.models {
@@ -530,7 +626,8 @@ impl Warehouse {
             add(name, format!("model \"{}\" is parked: {reason}", name.name));
         }
         for table in &self.absent {
-            add(&table.name, format!("table {} is parked: {}", table.name, table.reason));
+            let message = format!("table {} is parked: {}", table.name, table.reason);
+            say(&table.name, message, "Its state is in tidemill.tables.");
         }
         found
     }
@@ -541,6 +638,22 @@ impl Warehouse {
         let tables = self.engine.tables_to_come().filter(|t| Some(t.source) == id);
         tables.map(|t| (t.name.clone(), t.id)).collect()
     }
+}
+
+/// Models and why something is so of them, a line each.
+pub fn told(of: &[(TableName, String)]) -> Vec<String> {
+    of.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
+}
+
+/// Tables of which the project may say how they are read, where it cannot be read: their sources go on without them, so that
+/// their content is in doubt from now on.
+fn park_unfollowed(engine: &Engine, setup: &Setup, reason: &str) -> Vec<engine::Input> {
+    let unfollowed = engine.tables_to_come().filter(|table| !setup.reads_table(&table.name));
+    let is_followed = |table: &&engine::SourceTable| table.load.is_followed();
+    unfollowed
+        .filter(is_followed)
+        .map(|table| engine::Input::Park { table: table.id, reason: reason.to_owned() })
+        .collect()
 }
 
 /// What waits because a table has other columns now says by what statement. What has waited before, for the same reason, says what
@@ -615,6 +728,9 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
             }
         }
     }
+    for text in &wanted.models {
+        text.broken.iter().for_each(|why| wait(wanted, &text.table_name(), why, &mut waiting));
+    }
     let left_out = waiting.iter().map(|(name, _)| name.clone()).collect();
     let readable = wanted.without(&left_out);
     let mut plans = readable.plan(tables);
@@ -625,15 +741,8 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
         }
     }
     for (name, refusal) in &plans.refused {
-        for reader in wanted.readers_of(std::iter::once(name.clone())) {
-            let reason = match reader == *name {
-                true => said(refusal),
-                false => format!("model {name}, which it reads, cannot be planned"),
-            };
-            if !waiting.iter().any(|(known, _)| *known == reader) {
-                waiting.push((reader, reason));
-            }
-        }
+        let why = wanted.text(name).map(|text| text.told(refusal)).unwrap_or_default();
+        wait(wanted, name, &why, &mut waiting);
     }
     let left_out = waiting.iter().map(|(name, _)| name.clone()).collect();
     let definition = wanted.without(&left_out);
@@ -644,9 +753,17 @@ pub fn keepable(wanted: &Definition, tables: &[(TableName, Schema)], absent: &[A
     Keepable { contents, refused: plans.refused }
 }
 
-fn said(refusal: &plan::Refusal) -> String {
-    let parts = [&refusal.message, &refusal.detail, &refusal.hint].into_iter().filter(|part| !part.is_empty());
-    parts.fold(String::new(), |text, part| ended(&text) + part)
+/// Notes of a model why it waits, and of its readers that they wait for it.
+fn wait(wanted: &Definition, name: &TableName, why: &str, waiting: &mut Vec<(TableName, String)>) {
+    for reader in wanted.readers_of(std::iter::once(name.clone())) {
+        let reason = match reader == *name {
+            true => why.to_owned(),
+            false => format!("model {name}, which it reads, cannot be kept: {why}"),
+        };
+        if !waiting.iter().any(|(known, _)| *known == reader) {
+            waiting.push((reader, reason));
+        }
+    }
 }
 
 /// What of a project cannot be planned, each at its place.

@@ -275,6 +275,8 @@ impl Engine {
                 self.store.retain_from(u64::MAX);
                 let reason = error.to_string();
                 edit(&mut self.network).models[number].state = ModelState::Failed { reason: reason.clone() };
+                // Who reads it waits for it.
+                self.refresh_models();
                 Ok(Finished::Failed(name, reason))
             }
         }

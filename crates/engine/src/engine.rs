@@ -84,6 +84,11 @@ pub struct ModelDefinition {
 pub enum ModelState {
     /// Its tables are loading, or its states are being built.
     Building,
+    /// It is built when something below it is there that will not come by itself: a table that was parked before it was loaded
+    /// whole, or a model that is parked or could not be built. The reason names it.
+    Waiting {
+        reason: String,
+    },
     Live,
     Parked {
         reason: String,
@@ -433,12 +438,20 @@ impl Engine {
         self.rows.get(&id).copied().unwrap_or(0)
     }
 
-    /// What queries may read now: tables, live models, and why the others cannot be.
+    /// What queries may read now: tables that have been whole, live models, and why the others cannot be.
     pub fn readable(&self, search_path: Vec<String>) -> query::Catalog {
         let mut catalog = query::Catalog::new(search_path);
         for table in self.tables() {
             self.network.make_readable(&mut catalog, &table.name, table.id);
             catalog.set_rows(table.id, u64::try_from(self.row_count(table.id)).unwrap_or(0));
+            if !table.load.was_whole() {
+                let unavailable = match table.load.unloaded() {
+                    Some(reason) => format!("table {} is parked and was never loaded: {reason}", table.name),
+                    None => format!("table {} is being loaded", table.name),
+                };
+                let unavailable = query::Error::not_ready(unavailable).hint("Its state is in tidemill.tables.");
+                catalog.add_unavailable(table.name.clone(), unavailable);
+            }
         }
         for model in self.models() {
             let name = &model.name.name;
@@ -449,9 +462,12 @@ impl Engine {
                     continue;
                 }
                 ModelState::Building => format!("model \"{name}\" is being built"),
-                ModelState::Parked { reason } => format!("model \"{name}\" is parked: {reason}"),
+                ModelState::Waiting { reason } | ModelState::Parked { reason } => {
+                    format!("model \"{name}\" is parked: {reason}")
+                }
                 ModelState::Failed { reason } => format!("model \"{name}\" could not be built: {reason}"),
             };
+            let unavailable = query::Error::not_ready(unavailable).hint("Its state is in tidemill.models.");
             catalog.add_unavailable(model.name.clone(), unavailable);
         }
         catalog

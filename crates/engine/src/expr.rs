@@ -26,7 +26,7 @@ pub struct Failure {
     /// Position in the input batch.
     pub row: u32,
     /// What the expression said.
-    pub reason: String,
+    pub error: query::Error,
 }
 
 /// What a map makes of a batch.
@@ -220,7 +220,7 @@ fn each_part(
     }
     let Err(error) = evaluate(batch, from) else { return };
     if rows <= 1 {
-        failures.push(Failure { row: from, reason: query::Error::from(error).message });
+        failures.push(Failure { row: from, error: error.into() });
         return;
     }
     let half = rows / 2;

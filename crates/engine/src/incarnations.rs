@@ -130,15 +130,15 @@ impl Engine {
     pub fn give_up_parked(&mut self) -> Result<Vec<TableName>> {
         let parked = self.network.tables.values().filter(|table| table.is_coming);
         let parked = parked.filter_map(|table| match &table.load {
-            Load::Parked { reason } => Some((table.id, table.name.clone(), reason.clone())),
+            Load::Parked { reason, .. } => Some((table.id, table.name.clone(), reason.clone())),
             _ => None,
         });
         let mut given_up = Vec::new();
         for (id, name, reason) in parked.collect::<Vec<_>>() {
             self.drop_coming(id)?;
             let mut others = self.network.tables.values().filter(|table| table.name == name);
-            if let Some(serving) = others.next().map(|table| table.id) {
-                self.set_load(serving, Load::Parked { reason });
+            if let Some((serving, whole)) = others.next().map(|table| (table.id, table.load.was_whole())) {
+                self.set_load(serving, Load::Parked { reason, whole });
             }
             given_up.push(name);
         }

@@ -36,6 +36,8 @@ pub enum Load {
     /// Not followed any more, and why.
     Parked {
         reason: String,
+        /// Whether it was loaded whole by then: then what there is of it serves on, and grows old.
+        whole: bool,
     },
     /// Its columns are others now: it serves on as it was, until the incarnation with the new columns takes its place.
     Altered {
@@ -65,6 +67,8 @@ const PARTIAL: u8 = 3;
 const RELOADING: u8 = 4;
 const SWEEPING: u8 = 5;
 const ALTERED: u8 = 6;
+/// Parked before it was loaded whole.
+const UNLOADED: u8 = 7;
 
 impl Load {
     /// Whether changes and chunks are taken.
@@ -85,21 +89,26 @@ impl Load {
         matches!(self, Self::Complete | Self::Partial)
     }
 
-    /// Whether nothing is built over it for now.
+    /// Whether nothing is built over it for now: what is there of a table that was never whole is no prefix of its source.
     pub(crate) fn is_waited_for(&self) -> bool {
-        matches!(
-            self,
-            Self::Loading { .. } | Self::Reloading { .. } | Self::Sweeping { .. } | Self::Altered { whole: false, .. }
-        )
+        matches!(self, Self::Reloading { .. } | Self::Sweeping { .. }) || !self.was_whole()
     }
 
-    /// Whether it has been whole; of a parked table that is not known, and its models are built.
-    pub(crate) fn was_whole(&self) -> bool {
+    /// Whether all of it has been there once. Until then it is not read, nor is what stands on it.
+    pub fn was_whole(&self) -> bool {
         match self {
             Self::Loading { .. } => false,
             Self::Reloading { again, .. } | Self::Sweeping { again, .. } => again.whole,
-            Self::Altered { whole, .. } => *whole,
-            Self::Complete | Self::Partial | Self::Parked { .. } => true,
+            Self::Altered { whole, .. } | Self::Parked { whole, .. } => *whole,
+            Self::Complete | Self::Partial => true,
+        }
+    }
+
+    /// Why it is not loaded any further, where it has never been whole.
+    pub(crate) fn unloaded(&self) -> Option<&str> {
+        match self {
+            Self::Parked { reason, whole: false } => Some(reason),
+            _ => None,
         }
     }
 
@@ -109,7 +118,7 @@ impl Load {
             Self::Loading { cursor: None } => Vec::new(),
             Self::Loading { cursor: Some(cursor) } => [&[0], cursor.as_slice()].concat(),
             Self::Complete => vec![COMPLETE],
-            Self::Parked { reason } => [&[PARKED], reason.as_bytes()].concat(),
+            Self::Parked { reason, whole } => [&[if *whole { PARKED } else { UNLOADED }], reason.as_bytes()].concat(),
             Self::Partial => vec![PARTIAL],
             Self::Reloading { cursor, again } => again.to_bytes(RELOADING, cursor.as_deref()),
             Self::Sweeping { after, again } => again.to_bytes(SWEEPING, after.as_deref()),
@@ -127,7 +136,9 @@ impl Load {
             [] => Some(Self::Loading { cursor: None }),
             [0, cursor @ ..] => Some(Self::Loading { cursor: Some(cursor.to_vec()) }),
             [COMPLETE] => Some(Self::Complete),
-            [PARKED, reason @ ..] => Some(Self::Parked { reason: String::from_utf8_lossy(reason).into_owned() }),
+            [tag @ (PARKED | UNLOADED), reason @ ..] => {
+                Some(Self::Parked { reason: String::from_utf8_lossy(reason).into_owned(), whole: *tag == PARKED })
+            }
             [PARTIAL] => Some(Self::Partial),
             [RELOADING, rest @ ..] => Again::read(rest).map(|(again, cursor)| Self::Reloading { cursor, again }),
             [SWEEPING, rest @ ..] => Again::read(rest).map(|(again, after)| Self::Sweeping { after, again }),
@@ -191,13 +202,14 @@ mod tests {
             Load::Sweeping { after: Some(vec![0, 9]), again: again(true) },
             Load::Complete,
             Load::Partial,
-            Load::Parked { reason: "gone".to_owned() },
+            Load::Parked { reason: "gone".to_owned(), whole: true },
+            Load::Parked { reason: String::new(), whole: false },
             Load::Altered { reason: "alter table".to_owned(), since_us: 9, whole: true },
         ];
         for load in loads {
             assert_eq!(Load::from_bytes(&load.to_bytes()).unwrap(), load);
         }
-        for damaged in [&[1, 1][..], &[4, 0], &[6], &[9]] {
+        for damaged in [&[1, 1][..], &[4, 0], &[6], &[9], &[8]] {
             Load::from_bytes(damaged).unwrap_err();
         }
     }

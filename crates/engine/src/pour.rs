@@ -203,7 +203,7 @@ impl Builder {
             let rejected = of_nodes.entry(index).or_insert_with(Rejected::none);
             rejected.rows.push_values(&Layout::new(types(&network.graph, node)), &reject.row)?;
             rejected.weights.push(1);
-            rejected.reasons.push(reject.error.to_string());
+            rejected.errors.push(reject.error);
         }
         for (index, rejected) in of_nodes {
             self.count_rejects(index, &rejected)?;

@@ -7,15 +7,16 @@
 //!
 //! ```text
 //! key    the row by all its columns (of a join: of both sides)
-//! value  weight, step of the first failure, model, reason, row
+//! value  weight, step of the first failure, model, reason, row, code
 //!
 //! key    the table's number, 1, the row's key as it would be stored; or 0, a hash of position and row
 //! value  weight, step, table, reason, row, position, time
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use plan::{Flow, NodeId, Op};
+use plan::{Flow, NodeId, Op, TableName};
 use relation::{DataType, Delta, Layout, Rows, SourceBatch, TableId, Value};
 use store::Writes;
 
@@ -23,7 +24,7 @@ use crate::buckets::{read_weighted, weighted};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::expr::{Failure, plain_column};
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Node, NodeIndex};
 use crate::network::Network;
 use crate::operator::States;
 use crate::step::Moves;
@@ -36,6 +37,8 @@ pub struct Reject {
     /// The model in which it failed first, where other models over the same sub-plan miss it too; or the source's table.
     pub node: String,
     pub reason: String,
+    /// The SQLSTATE of the reason: that with which a query fails on the row.
+    pub code: String,
     /// The values of the row's key. Of a model's reject: of the model's key, where that is among the columns of the rejected row;
     /// else of the key of the rows that it was made of. Empty where there is none, or the source could not read it.
     pub key: Vec<Value>,
@@ -75,13 +78,13 @@ pub struct SourceReject {
 pub(crate) struct Rejected {
     pub(crate) rows: Rows,
     pub(crate) weights: Vec<i64>,
-    pub(crate) reasons: Vec<String>,
+    pub(crate) errors: Vec<query::Error>,
 }
 
 impl Rejected {
     /// No rows yet.
     pub(crate) fn none() -> Self {
-        Self { rows: Rows::new(), weights: Vec::new(), reasons: Vec::new() }
+        Self { rows: Rows::new(), weights: Vec::new(), errors: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -97,7 +100,7 @@ impl Rejected {
         let failed = delta.take(&positions)?;
         self.rows.append(&relation::columns::encode(&Layout::new(types(graph, node)), &failed.batch)?);
         self.weights.extend(failed.weights);
-        self.reasons.extend(failures.iter().map(|failure| failure.reason.clone()));
+        self.errors.extend(failures.iter().map(|failure| failure.error.clone()));
         Ok(())
     }
 }
@@ -109,7 +112,8 @@ pub(crate) fn types(graph: &Graph, node: &Node) -> Vec<DataType> {
 
 fn names(graph: &Graph, node: &Node) -> Vec<String> {
     let fields = node.inputs.iter().flat_map(|&input| graph.nodes[input].arrow.fields().iter());
-    fields.map(|field| field.name().clone()).collect()
+    // Of what is computed the planner makes a name: people read it as SQL.
+    fields.map(|field| plan::in_sql(field.name())).collect()
 }
 
 impl Network {
@@ -142,7 +146,9 @@ impl Network {
             match count {
                 0 => writes.delete(table, &key),
                 1.. => {
-                    let new = || body(step, &[model.as_bytes(), rejected.reasons[i].as_bytes(), rejected.rows.get(i)]);
+                    let error = &rejected.errors[i];
+                    let row = rejected.rows.get(i);
+                    let new = || body(step, &[model.as_bytes(), error.message.as_bytes(), row, error.code.as_bytes()]);
                     let body = kept.map_or_else(new, <[u8]>::to_vec);
                     writes.put(table, &key, &weighted(count, &body));
                 }
@@ -343,9 +349,37 @@ impl Engine {
         Ok(found)
     }
 
+    /// How many rows each model that serves lacks, in it or below it, because they could not be taken; counted up to `max` where
+    /// they failed. Models that lack none are left out.
+    pub fn reject_counts(&self, max: u64) -> Result<BTreeMap<TableName, u64>> {
+        let snapshot = self.store.snapshot();
+        let mut of_nodes: BTreeMap<NodeIndex, u64> = BTreeMap::new();
+        for (index, node) in self.network.graph.nodes.iter().enumerate() {
+            let Some(table) = node.rejects.filter(|_| node.wanted && node.rejects_built) else { continue };
+            let mut count = 0;
+            for entry in snapshot.scan(table, &[]) {
+                count += u64::try_from(read_weighted(&entry?.1)?.0).unwrap_or(0);
+                if count >= max {
+                    break;
+                }
+            }
+            if count > 0 {
+                of_nodes.insert(index, count);
+            }
+        }
+        if of_nodes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let counted = self.models().into_iter().map(|model| {
+            let below = self.network.graph.ancestors(model.sink).into_iter();
+            (model.name.clone(), below.filter_map(|node| of_nodes.get(&node)).sum())
+        });
+        Ok(counted.filter(|(_, count)| *count > 0).collect())
+    }
+
     fn read_reject(&self, node: &Node, key: &[usize], kept_under: &[u8], value: &[u8]) -> Option<Reject> {
         let (step, parts) = parts(value)?;
-        let [model, reason, row] = parts[..] else { return None };
+        let [model, reason, row, ref code @ ..] = parts[..] else { return None };
         let layout = Layout::new(types(&self.network.graph, node));
         layout.check(row).ok()?;
         let names = names(&self.network.graph, node).into_iter();
@@ -354,6 +388,8 @@ impl Engine {
             id: id_of(&[node.identity.as_bytes(), kept_under].concat()),
             node: String::from_utf8_lossy(model).into_owned(),
             reason: String::from_utf8_lossy(reason).into_owned(),
+            // None stands behind rows of older folders.
+            code: code.first().map_or(Cow::Borrowed(UNDECODED), |code| String::from_utf8_lossy(code)).into_owned(),
             key: key.iter().filter_map(|&column| values.get(column).cloned()).collect(),
             row: RejectedRow::Columns(names.zip(values).collect()),
             step,
@@ -434,6 +470,7 @@ impl Engine {
             id: id_of(kept_under),
             node: text(0)?,
             reason: text(1)?,
+            code: UNDECODED.to_owned(),
             key,
             row: RejectedRow::Text(text(2)?),
             step,
@@ -457,6 +494,9 @@ impl Engine {
         }
     }
 }
+
+/// The code of what a source could not decode: its data are not as they should be.
+const UNDECODED: &str = query::error::code::DATA;
 
 fn id_of(key: &[u8]) -> String {
     relation::key::hash128(key).iter().map(|b| format!("{b:02x}")).collect()

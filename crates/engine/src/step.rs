@@ -200,9 +200,7 @@ impl Engine {
                     }
                     batches.push(batch);
                 }
-                Input::Park { table, reason } => {
-                    moves.loads.insert(table, Load::Parked { reason });
-                }
+                Input::Park { table, reason } => moves.note_parked(self, table, reason),
                 Input::Altered { table, reason, at_us } => moves.note_altered(self, table, reason, at_us),
                 Input::Reload { table, reason, at_us } => moves.begin_again(self, table, reason, at_us, step),
                 Input::Reject(reject) => self.take_reject(&reject, states, step, &mut moves, &mut own)?,
@@ -226,7 +224,7 @@ impl Engine {
             *rows += change.inserted.cast_signed() - change.deleted.cast_signed();
         }
         for (table, reason) in &effects.parked_tables {
-            moves.loads.insert(*table, Load::Parked { reason: reason.clone() });
+            moves.note_parked(self, *table, reason.clone());
         }
         moves.parked.extend(effects.parked_nodes.iter().cloned());
         Ok((effects, moves))
@@ -275,6 +273,11 @@ impl Engine {
         self.rejected.extend(moves.rejected);
         self.rejected.retain(|_, count| *count > 0);
         let mut parked = Vec::new();
+        let is_unloaded = |load: Option<&Load>| load.is_some_and(|load| load.unloaded().is_some());
+        let of_table = |id: &TableId| self.network.tables.get(id).map(|table| &table.load);
+        // Which models wait in vain follows from it.
+        let turns = |(id, load): (&TableId, &Load)| is_unloaded(Some(load)) != is_unloaded(of_table(id));
+        let is_turned = moves.loads.iter().any(turns);
         if !moves.loads.is_empty() || !moves.snapshot_rows_total.is_empty() {
             let network = edit(&mut self.network);
             for (id, load) in moves.loads {
@@ -290,7 +293,7 @@ impl Engine {
         for (node, reason) in moves.parked {
             parked.extend(self.park_node(node, &reason));
         }
-        if !moves.completed.is_empty() {
+        if !moves.completed.is_empty() || is_turned {
             self.refresh_models();
         }
         parked
@@ -349,7 +352,14 @@ impl Moves {
         ended
     }
 
-    /// Nothing more comes of a table.
+    /// Nothing more comes of a table, as far as it is now.
+    fn note_parked(&mut self, engine: &Engine, id: TableId, reason: String) {
+        let Some(load) = self.load(engine, id) else { return };
+        let whole = load.was_whole();
+        self.loads.insert(id, Load::Parked { reason, whole });
+    }
+
+    /// Nothing more comes of a table with the columns that it has here.
     fn note_altered(&mut self, engine: &Engine, id: TableId, reason: String, since_us: i64) {
         let Some(load) = self.load(engine, id) else { return };
         let whole = load.was_whole();

@@ -25,7 +25,7 @@ use crate::engine::{Engine, Model, ModelDefinition, ModelState};
 use crate::error::{Error, Result};
 use crate::graph::{NodeIndex, Surroundings, model_relation};
 use crate::load::Load;
-use crate::network::edit;
+use crate::network::{Network, edit};
 use crate::states::{BUILDING, BUILT, StateCatalog};
 use crate::step::parked_key;
 use crate::stored::Stored;
@@ -64,9 +64,9 @@ pub enum Coming {
     Nothing,
     /// Some of its models are not built yet, or of its tables not loaded: how many, of how many.
     Building { left: usize, of: usize },
-    /// It can be put in place.
+    /// It can be put in place. Models of it that have never served may have failed, or wait: they do so in their places.
     Ready,
-    /// Models that cannot be built, and why: what serves goes on serving.
+    /// Models that serve and cannot be built as they are wanted, and why: put in place it would take them away.
     Failed(Vec<(TableName, String)>),
 }
 
@@ -164,20 +164,28 @@ impl Engine {
         // A model that serves already may be as ill in the new version as it is in the old one.
         let new = version.models.iter().filter(|number| !self.versions.serving.models.contains(number));
         let new: Vec<&Model> = new.map(|&number| &self.network.models[number]).collect();
+        let serves = |name: &TableName| {
+            let mut serving = self.versions.serving.models.iter().map(|&number| &self.network.models[number]);
+            serving.any(|model| model.name == *name && model.state == ModelState::Live)
+        };
         let failed = new.iter().filter_map(|model| match &model.state {
-            ModelState::Parked { reason } | ModelState::Failed { reason } => Some((model.name.clone(), reason.clone())),
+            ModelState::Parked { reason } | ModelState::Failed { reason } | ModelState::Waiting { reason }
+                if serves(&model.name) =>
+            {
+                Some((model.name.clone(), reason.clone()))
+            }
             _ => None,
         });
         let tables: Vec<_> = version.tables.iter().filter_map(|id| self.network.tables.get(id)).collect();
         let parked = tables.iter().filter_map(|table| match &table.load {
-            Load::Parked { reason } => Some((table.name.clone(), reason.clone())),
+            Load::Parked { reason, .. } => Some((table.name.clone(), reason.clone())),
             _ => None,
         });
         let failed: Vec<_> = failed.chain(parked).collect();
         if !failed.is_empty() {
             return Coming::Failed(failed);
         }
-        let unbuilt = new.iter().filter(|model| model.state != ModelState::Live).count();
+        let unbuilt = new.iter().filter(|model| model.state == ModelState::Building).count();
         match unbuilt + tables.iter().filter(|table| !table.load.is_done()).count() {
             0 => Coming::Ready,
             left => Coming::Building { left, of: new.len() + tables.len() },
@@ -463,10 +471,35 @@ impl Engine {
         }
         let mut missing = self.network.missing(model.sink).into_iter();
         let live = self.network.graph.nodes[model.sink].built && missing.all(|part| matches!(part, Missing::Table(_)));
-        let state = if live { ModelState::Live } else { ModelState::Building };
+        let state = match live {
+            true => ModelState::Live,
+            false => {
+                self.network.waits_for(number).map_or(ModelState::Building, |reason| ModelState::Waiting { reason })
+            }
+        };
         if model.state != state {
             edit(&mut self.network).models[number].state = state;
         }
+    }
+}
+
+impl Network {
+    /// What a model that is not built waits for in vain, each thing with its reason; none where there is nothing of the kind.
+    fn waits_for(&self, number: usize) -> Option<String> {
+        let mut reasons: Vec<String> = Vec::new();
+        for node in self.graph.ancestors(self.models[number].sink) {
+            let rule = &self.graph.nodes[node].rule;
+            let table = rule.table().and_then(|(relation, _)| self.tables.get(&relation));
+            let unloaded = table.and_then(|table| Some((table, table.load.unloaded()?)));
+            reasons.extend(unloaded.map(|(table, why)| format!("table {} was never loaded: {why}", table.name)));
+            let below = rule.sink().filter(|below| *below != number).map(|below| &self.models[below]);
+            reasons.extend(below.and_then(|model| match &model.state {
+                ModelState::Parked { reason } => Some(format!("model {} is parked: {reason}", model.name)),
+                ModelState::Failed { reason } => Some(format!("model {} could not be built: {reason}", model.name)),
+                ModelState::Building | ModelState::Waiting { .. } | ModelState::Live => None,
+            }));
+        }
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 }
 

@@ -109,7 +109,7 @@ fn parked_while_it_is_coming() {
     let serving = of_items(&mut house, false).unwrap();
     assert_eq!(
         house.engine().table(serving).unwrap().load,
-        engine::Load::Parked { reason: "it was dropped".to_owned() }
+        engine::Load::Parked { reason: "it was dropped".to_owned(), whole: true }
     );
     assert!(house.engine().give_up_parked().unwrap().is_empty());
     let models = house.definitions(&[count]).unwrap();
@@ -491,7 +491,7 @@ fn parked_by(tables: &[&str], sql: &str, rows: &str, step: &str) -> (Vec<String>
 
 fn parked(house: &mut House) -> (Vec<String>, Vec<String>) {
     let tables = house.engine().tables().filter_map(|table| match &table.load {
-        engine::Load::Parked { reason } => Some(format!("{}: {reason}", table.name.name)),
+        engine::Load::Parked { reason, .. } => Some(format!("{}: {reason}", table.name.name)),
         _ => None,
     });
     let tables = tables.collect();

@@ -168,7 +168,7 @@ fn rejects(house: &mut House) -> Result<Vec<String>, String> {
             }
             engine::RejectedRow::Text(text) => text.clone(),
         };
-        format!("{} {} [{row}]", reject.node, reject.reason)
+        format!("{} {} {} [{row}]", reject.node, reject.code, reject.reason)
     });
     let mut lines: Vec<String> = lines.collect();
     lines.sort();
@@ -199,7 +199,8 @@ fn told(table: &engine::SourceTable) -> String {
         }
         Load::Complete => "complete".to_owned(),
         Load::Partial => "partial".to_owned(),
-        Load::Parked { reason } => format!("parked: {reason}"),
+        Load::Parked { reason, whole: true } => format!("parked: {reason}"),
+        Load::Parked { reason, whole: false } => format!("parked, never loaded: {reason}"),
         Load::Altered { reason, .. } => format!("altered: {reason}"),
     };
     format!("{} {load}", table.name.name)

@@ -67,8 +67,9 @@ pub use postgres::calendar::timestamp_of;
 pub use postgres::forms::{Forms, formed_alone};
 pub use postgres::syntax::{call, meant};
 pub use postgres::texts::{delimited, quoted_name};
+pub use postgres::types::{in_sql, name as sql_type};
 pub use postgres::whole_rows::whole_rows;
-pub use refusal::{Refusal, sql_types};
+pub use refusal::Refusal;
 pub use rewrites::rewrites;
 
 /// A model that can be kept.

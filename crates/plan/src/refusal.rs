@@ -6,6 +6,7 @@ use datafusion_common::{Column, DataFusionError, Diagnostic, SchemaError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::functions::functions;
+use crate::postgres::types::in_sql;
 use crate::settings;
 
 /// A model that cannot be planned, or that has no incremental form.
@@ -145,7 +146,7 @@ fn from_text(text: &str) -> Refusal {
         return Refusal::new(format!("function \"{name}\" does not exist")).with_hint(suggestion(name, &names));
     }
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'") {
-        return Refusal::new(format!("function {} does not exist", sql_types(call))).with_hint("Cast the arguments.");
+        return Refusal::new(format!("function {} does not exist", in_sql(call))).with_hint("Cast the arguments.");
     }
     if let Some(column) = between(text, "Projections require unique expression names but the expression \"", "\" at") {
         let name = column.rsplit_once(" AS ").map_or(column, |(_, alias)| alias);
@@ -156,7 +157,7 @@ fn from_text(text: &str) -> Refusal {
         return Refusal::new(format!("column \"{column}\" {message}"));
     }
     let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
-    Refusal::new(lowered(&sql_types(message.trim_end_matches('.')))).with_detail(detail.trim())
+    Refusal::new(lowered(&in_sql(message.trim_end_matches('.')))).with_detail(detail.trim())
 }
 
 fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
@@ -172,23 +173,6 @@ fn lowered(message: &str) -> String {
         }
         _ => message.to_owned(),
     }
-}
-
-/// A text of the planner's with types by their SQL names.
-pub fn sql_types(text: &str) -> String {
-    const NAMES: [(&str, &str); 10] = [
-        ("Interval(MonthDayNano)", "interval"),
-        ("Utf8", "text"),
-        ("UInt64", "bigint unsigned"),
-        ("Int64", "bigint"),
-        ("Int32", "integer"),
-        ("Int16", "smallint"),
-        ("Float64", "double"),
-        ("Boolean", "boolean"),
-        ("Date32", "date"),
-        ("Decimal128", "decimal"),
-    ];
-    NAMES.iter().fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
 fn from_schema_error(error: &SchemaError) -> Refusal {

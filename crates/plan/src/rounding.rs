@@ -119,6 +119,6 @@ fn rounded(arrays: &[ArrayRef]) -> Result<ArrayRef> {
     match array.data_type() {
         DataType::Float32 => Ok(of::<Float32Type>(array, f32::round_ties_even)),
         DataType::Float64 => Ok(of::<Float64Type>(array, f64::round_ties_even)),
-        other => exec_err!("{NAME} takes a float, not {other}"),
+        other => exec_err!("{NAME} takes a float, not {}", crate::sql_type(other)),
     }
 }

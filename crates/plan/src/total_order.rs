@@ -58,7 +58,7 @@ fn places(arrays: &[ArrayRef]) -> Result<ArrayRef> {
             Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float32Type>(), |x| place(f64::from(x))))
         }
         DataType::Float64 => Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float64Type>(), place)),
-        other => return exec_err!("{NAME} of {other}"),
+        other => return exec_err!("{NAME} of {}", crate::sql_type(other)),
     })
 }
 

@@ -296,7 +296,7 @@ fn unreal(array: &ArrayRef) -> Result<Option<BooleanArray>> {
             of(array.as_primitive::<TimestampMicrosecondType>().values(), unreal::is_instant)
         }
         DataType::Null => None,
-        other => return exec_err!("{other} has no dates"),
+        other => return exec_err!("{} has no dates", crate::sql_type(other)),
     };
     // What lies below a NULL is no value.
     Ok(found
@@ -315,13 +315,13 @@ pub(crate) fn refused<T>() -> Result<T> {
 fn in_utc(array: &ArrayRef) -> Result<ArrayRef> {
     match array.as_primitive_opt::<TimestampMicrosecondType>() {
         Some(timestamps) => Ok(Arc::new(timestamps.clone().with_timezone("UTC"))),
-        None => exec_err!("{} is no timestamp", array.data_type()),
+        None => exec_err!("{} is no timestamp", crate::sql_type(array.data_type())),
     }
 }
 
 fn day_of(array: &ArrayRef) -> Result<ArrayRef> {
     let DataType::Timestamp(TimeUnit::Microsecond, _) = array.data_type() else {
-        return exec_err!("{} has no day", array.data_type());
+        return exec_err!("{} has no day", crate::sql_type(array.data_type()));
     };
     let day = |us: i64| {
         i32::try_from(us.div_euclid(DAY_US))

@@ -264,7 +264,7 @@ fn of_one_kind(arrays: &[ArrayRef]) -> Result<ArrayRef> {
                 x
             }
         }),
-        other => return exec_err!("{NAME} of {other}"),
+        other => return exec_err!("{NAME} of {}", crate::sql_type(other)),
     })
 }
 

@@ -12,7 +12,8 @@ use crate::model::{Dependency, Materialized, Model, Parked};
 use crate::properties::Patch;
 
 impl Loader<'_> {
-    /// Orders the models, inlines the ephemeral ones, and parks what cannot be had.
+    /// Orders the models, inlines the ephemeral ones, and parks what cannot be had. One that only reads what is parked has its
+    /// text: it may be kept over an older version of that.
     pub(crate) fn finish(&mut self, drafts: Vec<Draft<'_>>) {
         let edges: graph::Edges = drafts.iter().map(|draft| (draft.name.clone(), referred_models(draft))).collect();
         let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
@@ -29,8 +30,12 @@ impl Loader<'_> {
         let mut done: BTreeSet<String> = BTreeSet::new();
         for name in graph::order(&edges) {
             let Some(draft) = by_name.get(name.as_str()) else { continue };
-            let broken = edges.get(&name).into_iter().flatten().find(|need| !done.contains(*need));
-            let Some(text) = draft.text.as_ref().filter(|_| broken.is_none()) else { continue };
+            let is_inlined = |need: &&String| {
+                by_name.get(need.as_str()).is_some_and(|needed| needed.materialized == Materialized::Ephemeral)
+            };
+            let mut inlined = edges.get(&name).into_iter().flatten().filter(is_inlined);
+            let is_whole = inlined.all(|need| done.contains(need));
+            let Some(text) = draft.text.as_ref().filter(|_| is_whole) else { continue };
             let model = self.model(draft, text, &by_name);
             self.project.models.push(model);
             done.insert(name);
@@ -41,7 +46,14 @@ impl Loader<'_> {
                 Some(need) if draft.text.is_some() => format!("it depends on `{need}`"),
                 _ => "its text could not be made".to_owned(),
             };
-            self.project.parked.push(Parked { model: draft.name.clone(), reason });
+            self.project.parked.push(Parked {
+                model: draft.name.clone(),
+                schema: draft.relation.schema.clone(),
+                alias: draft.relation.name.clone(),
+                materialized: draft.materialized,
+                file: draft.file.to_owned(),
+                reason,
+            });
         }
     }
 

@@ -9,7 +9,8 @@ use crate::files::{Files, has_extension};
 use crate::jinja::YamlJinja;
 use crate::yaml::{self, Node, Reader};
 
-const FOLDER: &str = "dashboards/";
+/// Where dashboards are.
+pub(crate) const FOLDER: &str = "dashboards/";
 const KEYS: &[&str] = &["dashboard", "title", "filters", "tiles"];
 const FILTER_KEYS: &[&str] = &["name", "title", "sql"];
 const TILE_KEYS: &[&str] = &["title", "kind", "sql", "x", "y", "compare", "format", "columns"];

@@ -23,6 +23,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) name: String,
     pub(crate) file: &'a str,
     pub(crate) fqn: Vec<String>,
+    /// Whether its text can be made: its Jinja is read, and it has a place of its own.
     pub(crate) compiled: bool,
     pub(crate) config: Config,
     pub(crate) references: Vec<Dependency>,
@@ -59,15 +60,23 @@ impl<'a> Loader<'a> {
         });
         self.remove_duplicates(&mut drafts);
         for draft in &mut drafts {
+            let errors = self.errors();
             self.settle(draft, &first);
+            draft.compiled &= self.errors() == errors;
         }
-        self.check_clashes(&drafts);
+        for clashing in self.check_clashes(&drafts) {
+            drafts[clashing].compiled = false;
+        }
         self.world.models.extend(drafts.iter().map(|draft| (draft.name.clone(), known(draft))));
         let world = Arc::new(std::mem::take(&mut self.world));
         for draft in &mut drafts {
             self.second_pass(draft, &world);
         }
         self.finish(drafts);
+    }
+
+    fn errors(&self) -> usize {
+        self.found.iter().filter(|finding| finding.is_error()).count()
     }
 
     /// In the first pass a reference to any file finds a model.
@@ -214,8 +223,9 @@ impl<'a> Loader<'a> {
         Materialized::View
     }
 
-    /// Two things of one name in one schema, and schemas that are not the user's.
-    fn check_clashes(&mut self, drafts: &[Draft<'_>]) {
+    /// Two things of one name in one schema, and schemas that are not the user's. Answers which models have none of their own.
+    fn check_clashes(&mut self, drafts: &[Draft<'_>]) -> Vec<usize> {
+        let mut clashing = Vec::new();
         let mut taken: BTreeMap<Relation, String> = BTreeMap::new();
         for table in &self.project.sources {
             let relation = Relation { schema: table.source.clone(), name: table.name.clone() };
@@ -225,7 +235,8 @@ impl<'a> Loader<'a> {
                 self.found.push(Diagnostic::error(table.place.clone(), message));
             }
         }
-        for draft in drafts.iter().filter(|draft| draft.materialized != Materialized::Ephemeral) {
+        let named = drafts.iter().enumerate().filter(|(_, draft)| draft.materialized != Materialized::Ephemeral);
+        for (at, draft) in named {
             let relation = &draft.relation;
             let place = || {
                 let named = ["alias", "schema"].into_iter().find_map(|key| draft.config.place(key));
@@ -234,13 +245,16 @@ impl<'a> Loader<'a> {
             if RESERVED_SCHEMAS.contains(&relation.schema.as_str()) {
                 let message = format!("`{}` is a schema of the system: no model can be in it", relation.schema);
                 self.found.push(Diagnostic::error(place(), message));
+                clashing.push(at);
             }
             let this = format!("model `{}`", draft.name);
             if let Some(other) = taken.insert(relation.clone(), this.clone()) {
                 let message = format!("{this} and {other} are both {}", relation.quoted());
                 self.found.push(Diagnostic::error(place(), message).hint("Give one of them another schema or alias."));
+                clashing.push(at);
             }
         }
+        clashing
     }
 
     fn second_pass(&mut self, draft: &mut Draft<'_>, world: &Arc<World>) {

@@ -32,7 +32,7 @@ pub use dashboard::{Dashboard, DashboardFilter, DashboardTile, TileFormat, TileK
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use files::Files;
 pub use load::{Options, load};
-pub use model::{Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable};
+pub use model::{Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable, UnreadTable};
 pub use profile::{BacklogSpec, ListenSpec, Profile, ReconcileSpec, TlsSpec};
 pub use role::{Grant, Role};
 pub use source_map::SourceMap;

@@ -2,7 +2,7 @@
 //!
 //! Settings and profile come first, since everything else is rendered with them; then connections, macros and the YAML
 //! beside the models; then each model twice, once for its configs and references, once for its text; last the graph. What
-//! is broken is parked with everything that depends on it, and the rest goes on.
+//! is broken is parked, and the rest goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::files::{Files, folder_of, has_extension, stem};
 use crate::jinja::macros::Macros;
 use crate::jinja::scope::{Known, Relation, Render, Subject, World};
 use crate::jinja::{Engine, YamlJinja, functions};
-use crate::model::{Project, SourceTable};
+use crate::model::{Materialized, Parked, Project, SourceTable, UnreadTable};
 use crate::properties::{self, Properties};
 use crate::{connection, dashboard, profile, role, settings, yaml};
 
@@ -73,7 +73,11 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
 
     let connections = connection::read(files, &jinja, found);
     let dashboards = dashboard::read(files, &jinja, found);
+    let before = found.len();
     let properties = properties::read(files, &settings.model_paths, &jinja, found);
+    let mut half_read: BTreeSet<String> =
+        found[before..].iter().filter(|finding| finding.is_error()).map(|finding| finding.place.file.clone()).collect();
+    half_read.extend(properties::unreadable(files, &settings.model_paths));
     let macros = Macros::read(files, &settings.name, &settings.macro_paths, settings.dispatch.clone(), found);
     world.macros = Arc::new(macros);
     let seeds = files.others().filter(|path| has_extension(path, "csv"));
@@ -84,12 +88,26 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     let (profile, vars) = (world.profile.clone(), world.vars.clone());
     let mut project =
         Project { name: settings.name.clone(), profile, vars, connections, dashboards, ..Project::default() };
-    project.sources = sources(&properties, &project, &mut world, found);
+    project.parts = [&settings.model_paths[..], &settings.macro_paths, &[dashboard::FOLDER.to_owned()]].concat();
+    project.half_read = half_read;
+    (project.sources, project.unread) = sources(&properties, &project, &mut world, found);
     let macros = Arc::clone(&world.macros);
     let engine = Engine::new(files, &macros, found);
     let mut loader = Loader { files, settings, properties, engine, world, found, project };
     loader.models();
-    let Loader { found, mut project, .. } = loader;
+    let Loader { found, mut project, settings, .. } = loader;
+    let unreadable = files.unreadable().map(|(file, _)| file);
+    for file in unreadable.filter(|file| has_extension(file, "sql") && folder_of(file, &settings.model_paths).is_some())
+    {
+        project.parked.push(Parked {
+            model: stem(file).to_owned(),
+            schema: project.profile.schema.clone(),
+            alias: stem(file).to_owned(),
+            materialized: Materialized::Table,
+            file: file.to_owned(),
+            reason: "its file cannot be read".to_owned(),
+        });
+    }
     project.roles = role::read(files, &jinja, &project, found);
     project
 }
@@ -106,14 +124,15 @@ fn target(world: &World) -> minijinja::Value {
     functions::target(&Render::new(Arc::new(world), Subject::default(), false, BTreeSet::new()))
 }
 
-/// Source tables that are switched on, with their connections; notes for `source()` what there is.
+/// Source tables that are switched on, with their connections, and those of which it is not known what is to be read; notes for
+/// `source()` what there is.
 fn sources(
     properties: &Properties,
     project: &Project,
     world: &mut World,
     found: &mut Vec<Diagnostic>,
-) -> Vec<SourceTable> {
-    let mut tables = Vec::new();
+) -> (Vec<SourceTable>, Vec<UnreadTable>) {
+    let (mut tables, mut unread) = (Vec::new(), Vec::new());
     let mut complained = BTreeSet::new();
     for declared in &properties.tables {
         let mut table = declared.table.clone();
@@ -140,10 +159,15 @@ fn sources(
             }
             None => {}
         }
+        let is_nowhere = complained.contains(&(table.source.clone(), table.connection.clone()));
+        if is_nowhere || project.half_read.contains(&table.place.file) {
+            unread.push(UnreadTable { source: table.source, name: table.name, place: table.place });
+            continue;
+        }
         tables.push(table);
     }
     tables.sort_by(|a, b| (&a.source, &a.name).cmp(&(&b.source, &b.name)));
-    tables
+    (tables, unread)
 }
 
 fn no_connection(table: &SourceTable, project: &Project) -> Diagnostic {

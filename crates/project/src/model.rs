@@ -1,12 +1,13 @@
 //! What a loaded project consists of: models, source tables, and what was said about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
 use crate::connection::{Connection, Pattern};
 use crate::dashboard::Dashboard;
-use crate::diagnostic::Place;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::files::folder_of;
 use crate::profile::Profile;
 use crate::role::Role;
 use crate::source_map::SourceMap;
@@ -18,16 +19,23 @@ pub struct Project {
     pub name: String,
     /// The chosen output of its profile.
     pub profile: Profile,
-    /// Models whose text could be made, each behind all it depends on; ephemeral ones too.
+    /// Models whose text could be made, each behind all of these that it depends on; ephemeral ones too.
     pub models: Vec<Model>,
     /// Tables of sources, by source and name.
     pub sources: Vec<SourceTable>,
+    /// Tables that are declared where there is a mistake: what is to be read of them is not known, so they are not among the
+    /// sources.
+    pub unread: Vec<UnreadTable>,
     /// Entries of `connections.yml`.
     pub connections: Vec<Connection>,
     /// Dashboards, by file and place in it.
     pub dashboards: Vec<Dashboard>,
-    /// Models left out, because of a mistake in them or in one they depend on.
+    /// Models left out, because of a mistake in them or in an ephemeral one that they are made of.
     pub parked: Vec<Parked>,
+    /// YAML files beside the models with a mistake: what they say of models, sources and personal columns is not all known.
+    pub half_read: BTreeSet<String>,
+    /// Folders of which a file with a mistake stops what is in it, and nothing else.
+    pub parts: Vec<String>,
     /// What macros logged with `log(…, info=True)`.
     pub notes: Vec<Note>,
     /// Variables in force.
@@ -42,6 +50,11 @@ impl Project {
         self.models.iter().find(|model| model.name == name)
     }
 
+    /// Whether a finding keeps the project as a whole from running: a mistake in a file that says how everything is run.
+    pub fn is_stopped_by(&self, finding: &Diagnostic) -> bool {
+        finding.is_error() && folder_of(&finding.place.file, &self.parts).is_none()
+    }
+
     /// The connection of a name.
     pub fn connection(&self, name: &str) -> Option<&Connection> {
         self.connections.iter().find(|connection| connection.name == name)
@@ -53,8 +66,27 @@ impl Project {
 pub struct Parked {
     /// Its name.
     pub model: String,
+    /// Schema and name that it would appear under, as far as they are known.
+    pub schema: String,
+    /// See `schema`.
+    pub alias: String,
+    /// How it would be kept.
+    pub materialized: Materialized,
+    /// Its file.
+    pub file: String,
     /// Why.
     pub reason: String,
+}
+
+/// A table of a source that is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadTable {
+    /// Name of the source.
+    pub source: String,
+    /// Name in the project.
+    pub name: String,
+    /// Where it is declared.
+    pub place: Place,
 }
 
 /// A line that a macro logged.

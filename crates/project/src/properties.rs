@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use crate::config;
 use crate::connection::Pattern;
 use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
-use crate::files::Files;
+use crate::files::{Files, folder_of, has_extension};
 use crate::jinja::YamlJinja;
 use crate::model::{Column, DataTest, SourceTable};
 use crate::yaml::{self, Data, Node, Reader};
@@ -157,7 +157,7 @@ pub(crate) struct Properties {
 
 /// Reads all YAML files in the models' folders.
 pub(crate) fn read(files: &Files, folders: &[String], jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Properties {
-    let mut properties = Properties::default();
+    let mut properties = Properties { incomplete: !unreadable(files, folders).is_empty(), ..Properties::default() };
     for (file, text) in files.below(folders, &["yml", "yaml"]) {
         match yaml::parse(file, text) {
             Ok(mut node) => {
@@ -171,6 +171,12 @@ pub(crate) fn read(files: &Files, folders: &[String], jinja: &YamlJinja, found: 
         }
     }
     properties
+}
+
+/// YAML files of the folders, and folders in them, that could not be read at all.
+pub(crate) fn unreadable(files: &Files, folders: &[String]) -> Vec<String> {
+    let is_yaml = |path: &str| !has_extension(path, "sql") && folder_of(path, folders).is_some();
+    files.unreadable().map(|(path, _)| path.to_owned()).filter(|path| is_yaml(path)).collect()
 }
 
 impl Properties {

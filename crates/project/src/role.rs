@@ -68,10 +68,13 @@ pub(crate) fn read(
     roles
 }
 
-/// Tables and models that can be granted.
+/// Tables and models that can be granted; those with a mistake may serve as they were.
 fn relations(project: &Project) -> BTreeSet<String> {
     let models = project.models.iter().map(|model| format!("{}.{}", model.schema, model.alias));
-    models.chain(project.sources.iter().map(|table| format!("{}.{}", table.source, table.name))).collect()
+    let parked = project.parked.iter().map(|model| format!("{}.{}", model.schema, model.alias));
+    let tables = project.sources.iter().map(|table| format!("{}.{}", table.source, table.name));
+    let unread = project.unread.iter().map(|table| format!("{}.{}", table.source, table.name));
+    models.chain(parked).chain(tables).chain(unread).collect()
 }
 
 fn role(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>) -> Role {

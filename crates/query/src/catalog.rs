@@ -52,7 +52,7 @@ pub struct Catalog {
     tables: BTreeMap<TableName, Arc<StoredTable>>,
     views: BTreeMap<TableName, String>,
     virtuals: BTreeMap<TableName, VirtualTable>,
-    unavailable: BTreeMap<TableName, String>,
+    unavailable: BTreeMap<TableName, Error>,
     rows: BTreeMap<TableId, u64>,
     /// What views are made of, where that is more than may be read by name.
     beneath: Option<Arc<Catalog>>,
@@ -112,7 +112,7 @@ impl Catalog {
             }
         }
         let unavailable = self.unavailable.iter().filter(|(name, _)| access(name) != Access::None);
-        own.unavailable = unavailable.map(|(name, message)| (name.clone(), message.clone())).collect();
+        own.unavailable = unavailable.map(|(name, error)| (name.clone(), error.clone())).collect();
         own.beneath = Some(Arc::clone(self));
         own
     }
@@ -145,9 +145,9 @@ impl Catalog {
         self.virtuals.insert(table.name.clone(), table);
     }
 
-    /// Notes that a table cannot be read now; reading it fails with this message (`model x is being built`).
-    pub fn add_unavailable(&mut self, name: TableName, message: impl Into<String>) {
-        self.unavailable.insert(name, message.into());
+    /// Notes that a table cannot be read now; reading it fails with this ([`Error::not_ready`]), whatever is stored of it.
+    pub fn add_unavailable(&mut self, name: TableName, error: Error) {
+        self.unavailable.insert(name, error);
     }
 
     /// Notes about how many rows a table has: joins then build on their smaller side.
@@ -213,8 +213,8 @@ impl Catalog {
 
     fn lookup(&self, schema: &str, name: &str) -> Result<Option<Relation<'_>>, Error> {
         let name = TableName::new(schema, name);
-        if let Some(message) = self.unavailable.get(&name) {
-            return Err(Error::new(code::NOT_READY, message.clone()).hint("Its state is in tidemill.models."));
+        if let Some(error) = self.unavailable.get(&name) {
+            return Err(error.clone());
         }
         if let Some(table) = self.tables.get(&name) {
             return Ok(Some(Relation::Stored(table)));

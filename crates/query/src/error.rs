@@ -84,6 +84,11 @@ impl Error {
         Self::new(code::CANCELLED, "canceling statement due to user request")
     }
 
+    /// What is asked for is known and cannot be read yet (`model x is being built`).
+    pub fn not_ready(message: impl Into<String>) -> Self {
+        Self::new(code::NOT_READY, message)
+    }
+
     /// A bug of ours.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(code::INTERNAL, message)
@@ -120,12 +125,12 @@ fn from_datafusion(error: &DataFusionError) -> Error {
         DataFusionError::ArrowError(error, _) => arrow(error),
         DataFusionError::ResourcesExhausted(text) => out_of_memory(text),
         DataFusionError::NotImplemented(text) => {
-            Error::new(code::NOT_SUPPORTED, format!("not supported: {}", first_line(text)))
+            Error::new(code::NOT_SUPPORTED, format!("not supported: {}", plan::in_sql(&first_line(text))))
         }
         DataFusionError::Plan(text) => plan(text),
         DataFusionError::Execution(text) => execution(text),
         DataFusionError::IoError(error) => Error::new(code::IO, error.to_string()),
-        other => Error::internal(other.strip_backtrace()),
+        other => Error::internal(plan::in_sql(&other.strip_backtrace())),
     }
 }
 
@@ -196,37 +201,40 @@ fn unknown_column(field: &Column, valid: &[Column]) -> Error {
 fn arrow(error: &ArrowError) -> Error {
     match error {
         ArrowError::DivideByZero => Error::new(code::DIVISION_BY_ZERO, "division by zero"),
-        ArrowError::ArithmeticOverflow(text) => Error::new(code::OUT_OF_RANGE, format!("value out of range: {text}")),
+        ArrowError::ArithmeticOverflow(_) => Error::new(code::OUT_OF_RANGE, "value out of range"),
         ArrowError::CastError(text) | ArrowError::ParseError(text) => invalid_text(text),
         ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
         ArrowError::MemoryError(text) => out_of_memory(text),
         ArrowError::InvalidArgumentError(text) if text.contains("too large to store in a Decimal") => {
-            Error::new(code::OUT_OF_RANGE, format!("numeric field overflow: {text}"))
+            Error::new(code::OUT_OF_RANGE, format!("numeric field overflow: {}", plan::in_sql(text)))
         }
         ArrowError::ComputeError(text) if text.to_ascii_lowercase().contains("overflow") => {
-            Error::new(code::OUT_OF_RANGE, format!("value out of range: {text}"))
+            Error::new(code::OUT_OF_RANGE, format!("value out of range: {}", plan::in_sql(text)))
         }
-        other => Error::new(code::DATA, other.to_string()),
+        other => Error::new(code::DATA, plan::in_sql(&other.to_string())),
     }
 }
 
-/// `Cannot cast string 'abc' to value of Int32 type`, and what else does not read.
+/// `Cannot cast string 'abc' to value of Int32 type`, `Can't cast value 70000 to type Int16`, and what else does not read.
 fn invalid_text(text: &str) -> Error {
-    let cast = text.strip_prefix("Cannot cast string '").and_then(|rest| rest.rsplit_once("' to value of "));
-    let Some((value, arrow)) = cast else { return Error::new(code::INVALID_TEXT, text) };
-    let data_type = match arrow.split([' ', '(']).next().unwrap_or_default() {
-        "Boolean" => "boolean",
-        "Int8" | "Int16" => "smallint",
-        "Int32" => "integer",
-        "Int64" => "bigint",
-        "Float32" => "real",
-        "Float64" => "double precision",
-        "Decimal128" | "Decimal256" => "numeric",
-        "Date32" => "date",
-        "Timestamp" => "timestamp",
-        other => other,
-    };
-    Error::new(code::INVALID_TEXT, format!("invalid input syntax for type {data_type}: \"{value}\""))
+    if let Some((value, arrow)) =
+        text.strip_prefix("Cannot cast string '").and_then(|rest| rest.rsplit_once("' to value of "))
+    {
+        let data_type = plan::in_sql(arrow.trim_end_matches(" type"));
+        return Error::new(code::INVALID_TEXT, format!("invalid input syntax for type {data_type}: \"{value}\""));
+    }
+    if let Some((_, arrow)) = text.strip_prefix("Can't cast value ").and_then(|rest| rest.rsplit_once(" to type ")) {
+        return Error::new(code::OUT_OF_RANGE, format!("{} out of range", plan::in_sql(arrow)));
+    }
+    if let Some((value, _)) =
+        text.strip_prefix("Error parsing timestamp from '").and_then(|rest| rest.rsplit_once("': "))
+    {
+        return Error::new(code::INVALID_DATETIME, format!("invalid input syntax for type timestamp: \"{value}\""));
+    }
+    if text.contains("verflow") || text.contains("out of range") {
+        return Error::new(code::OUT_OF_RANGE, plan::in_sql(text));
+    }
+    Error::new(code::INVALID_TEXT, plan::in_sql(text))
 }
 
 fn out_of_memory(text: &str) -> Error {
@@ -248,7 +256,7 @@ fn plan(text: &str) -> Error {
     }
     if let Some((_, call)) = line.split_once("No function matches the given name and argument types '") {
         let call = call.split('\'').next().unwrap_or(call);
-        let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {} does not exist", plan::sql_types(call)));
+        let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {} does not exist", plan::in_sql(call)));
         return missing.hint("No function of that name takes these types. Cast the arguments.");
     }
     if let Some((_, rest)) = line.split_once("Projections require unique expression names but the expression \"") {
@@ -272,7 +280,7 @@ fn plan(text: &str) -> Error {
     } else {
         code::SYNTAX_OR_RULE
     };
-    Error::new(code, line)
+    Error::new(code, plan::in_sql(&line))
 }
 
 fn execution(text: &str) -> Error {
@@ -289,7 +297,7 @@ fn execution(text: &str) -> Error {
     } else {
         code::DATA
     };
-    Error::new(code, line)
+    Error::new(code, plan::in_sql(&line))
 }
 
 /// The code of what our own functions say of a value.
@@ -306,6 +314,7 @@ fn of_value(line: &str) -> Option<&'static str> {
             code::DATETIME_OVERFLOW
         }
         _ if line.starts_with("interval out of range") => code::DATETIME_OVERFLOW,
+        _ if line.contains("a date that no calendar has") => code::DATETIME_OVERFLOW,
         _ if line.starts_with("invalid value \"") => code::INVALID_DATETIME,
         _ if line.starts_with("invalid regular expression") => code::INVALID_PATTERN,
         _ if line.starts_with("time zone \"") || line.starts_with("unit \"") => code::INVALID_PARAMETER,

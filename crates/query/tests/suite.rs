@@ -186,7 +186,8 @@ impl Warehouse {
             catalog.add_view(name.clone(), sql);
         }
         for (name, message) in &self.unavailable {
-            catalog.add_unavailable(name.clone(), message);
+            let error = Error::not_ready(message).hint("Its state is in tidemill.models.");
+            catalog.add_unavailable(name.clone(), error);
         }
         catalog.add_virtual(models());
         catalog

@@ -12,10 +12,11 @@ use super::{Context, Outcome, print};
 use crate::change::{Changes, ModelChange, RowsChanged, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
 use crate::definition::Definition;
+use crate::hold::Standing;
 use crate::output::Table;
 use crate::pump::{self, Applied};
 use crate::setup::Setup;
-use crate::warehouse::{self, Keepable, Warehouse, findings, keepable, newly_refused, without};
+use crate::warehouse::{self, Keepable, Proposal, Warehouse, findings, newly_refused, told};
 
 /// What to do where nothing runs.
 const UP: &str = "Hint: `tidemill up` starts it, and applies the project on disk at its start.";
@@ -55,17 +56,12 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     let absent = setup.not_followed(&tables, absent);
     let unwanted = tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
     let definition = Definition::of(&setup);
-    let to_come = without(serving.tables_to_come()?, &unwanted);
-    let Keepable { contents: wanted, refused } = keepable(&definition, &to_come, &absent);
+    let to_come = serving.tables_to_come()?;
+    let beside = Standing { serving: serving.definition.clone(), failing: Vec::new() };
+    let proposal = Proposal::of(&definition, beside, to_come.clone(), absent, unwanted);
+    let Keepable { contents: wanted, refused } = proposal.keepable;
     let found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
-    if !found.is_empty() {
-        found.iter().for_each(|finding| context.say(&setup.shown(finding)));
-        if context.json {
-            let errors = found.iter().map(|finding| setup.shown(finding)).collect();
-            print(&serde_json::to_string(&Changes { errors, ..Changes::default() })?);
-        }
-        return Ok(Outcome::Failed);
-    }
+    found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     let reloaded: BTreeSet<TableName> =
         serving.changed_tables.iter().map(|(schema, name, _)| TableName::new(schema, name)).collect();
     let of = (&wanted.definition, wanted.models.as_slice());
@@ -78,7 +74,9 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
         }
     }
     changes.changed_tables.extend(serving.changed_rules.iter().cloned());
-    changes.waiting = wanted.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+    changes.waiting = told(&wanted.waiting);
+    changes.held = told(&wanted.held);
+    changes.errors = setup.errors().chain(&found).map(|finding| setup.shown(finding)).collect();
     changes.restart.clone_from(&serving.restart);
     changes.new_tables.clone_from(&serving.new_tables);
     changes.gone_tables.clone_from(&serving.gone_tables);
@@ -95,7 +93,11 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     } else {
         print(&text(&changes));
     }
-    Ok(if changes.is_empty() { Outcome::Ok } else { Outcome::Pending })
+    Ok(match (changes.errors.is_empty(), changes.is_empty()) {
+        (false, _) => Outcome::Failed,
+        (true, true) => Outcome::Ok,
+        (true, false) => Outcome::Pending,
+    })
 }
 
 /// Counts the rows of a model that would come and go: the answer of its new text over what is stored now, against what is
@@ -144,12 +146,11 @@ async fn count(setup: &Setup, changes: &Changes, at: usize, wanted: &Definition)
 /// What keeps the project on disk from being loaded.
 fn errors(context: &Context) -> anyhow::Result<Vec<String>> {
     let setup = Setup::load(&context.global)?;
-    let errors = setup.findings.iter().filter(|finding| finding.is_error());
-    Ok(errors.map(|finding| setup.shown(finding)).collect())
+    Ok(setup.errors().map(|finding| setup.shown(finding)).collect())
 }
 
 /// What serves in the running instance, or served in the stopped one.
-async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
+pub(super) async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
     match control::order(&setup.data, Order::Describe).await? {
         Ordered::Answered(Reply::Serving(serving)) => return Ok(serving),
         Ordered::Answered(other) => return Err(other.into_error()),
@@ -208,11 +209,20 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Failed);
     }
     applied.warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
-    applied.waiting.iter().for_each(|model| context.say(&format!("waits: {model}")));
+    let is_said = |error: &&String| setup.findings.iter().any(|finding| setup.shown(finding) == **error);
+    applied.errors.iter().filter(|error| !is_said(error)).for_each(|error| context.say(error));
+    shortfall(&applied).for_each(|line| context.say(&line));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let kept = applied.kept.len();
     context.progress(&format!("applied after {:.1} s, {kept} models as they were", begun.elapsed().as_secs_f64()));
-    Ok(Outcome::Ok)
+    Ok(if applied.is_whole() { Outcome::Ok } else { Outcome::Failed })
+}
+
+/// What of a project is not in place, as people are told: models that serve as before, that failed, and that wait.
+pub(super) fn shortfall(applied: &Applied) -> impl Iterator<Item = String> {
+    let held = applied.held.iter().map(|model| format!("error: not applied, and serves as before: {model}"));
+    let stopped = applied.stopped.iter().map(|model| format!("error: {model}"));
+    held.chain(stopped).chain(applied.waiting.iter().map(|model| format!("waits: {model}")))
 }
 
 /// How far an apply is, for whoever waits: often where a person looks on, seldom where it goes to a log.
@@ -265,19 +275,16 @@ pub(super) async fn rollback(context: &Context) -> anyhow::Result<Outcome> {
 
 fn text(changes: &Changes) -> String {
     if changes.is_empty() {
-        let waiting = changes.waiting.iter().map(|model| format!("waits: {model}\n"));
-        return format!(
-            "{}nothing would change, {} models stay as they are",
-            waiting.collect::<String>(),
-            changes.unchanged
-        );
+        let mut lines: Vec<String> = shortfall_of(changes).collect();
+        lines.push(format!("nothing would change, {} models stay as they are", changes.unchanged));
+        return lines.join("\n");
     }
     let mut lines: Vec<String> = changes.new_tables.iter().map(|table| format!("+ source table {table}")).collect();
     lines.extend(changes.changed_tables.iter().map(|table| format!("~ source table {table}")));
     lines.extend(changes.gone_tables.iter().map(|table| format!("- source table {table}")));
     lines.extend(changes.models.iter().map(line));
     lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));
-    lines.extend(changes.waiting.iter().map(|model| format!("waits: {model}")));
+    lines.extend(shortfall_of(changes));
     lines.extend(changes.restart.iter().map(|what| format!("restart to take it up: {what}")));
     let rebuilt = changes.models.iter().filter(|change| change.what != What::Removed).count();
     lines.push(format!(
@@ -285,6 +292,11 @@ fn text(changes: &Changes) -> String {
         changes.seconds, changes.unchanged
     ));
     lines.join("\n")
+}
+
+fn shortfall_of(changes: &Changes) -> impl Iterator<Item = String> {
+    let held = changes.held.iter().map(|model| format!("as before: {model}"));
+    held.chain(changes.waiting.iter().map(|model| format!("waits: {model}")))
 }
 
 fn line(change: &ModelChange) -> String {

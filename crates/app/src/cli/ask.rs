@@ -42,11 +42,12 @@ const STATUS: [(&str, &str); 5] = [
     ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
     (
         "tables",
-        "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds, message from tidemill.tables",
+        "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds, rejects, message \
+         from tidemill.tables",
     ),
     (
         "models",
-        "select schema, model, materialized, state, rows, changes_total, freshness_seconds, message \
+        "select schema, model, materialized, state, rows, changes_total, freshness_seconds, rejects, message \
          from tidemill.models where materialized <> 'view' or state <> 'live'",
     ),
     (

@@ -1,9 +1,11 @@
 //! `build`: run until caught up, say how it went, exit.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use connect::Source;
+use plan::TableName;
 use relation::Position;
 
 use super::terminal::Start;
@@ -12,7 +14,7 @@ use crate::clock::{Clock as _, WallClock};
 use crate::instance::Instance;
 use crate::setup::Setup;
 use crate::sources::said;
-use crate::status::{Facts, TableStatus};
+use crate::status::{Facts, SourceStatus, TableStatus};
 
 /// How long a source may be stalled until a build is given up: some tries of its own.
 const STALLED_US_MAX: i64 = 15_000_000;
@@ -27,7 +29,7 @@ struct Target {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let targets = targets(&setup).await?;
-    let Some(instance) = up::start(context, &setup).await? else { return Ok(Outcome::Failed) };
+    let instance = up::start(context, &setup).await?;
     let mut poll = tokio::time::interval(Duration::from_millis(50));
     let interrupt = interrupted();
     tokio::pin!(interrupt);
@@ -53,7 +55,8 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     drop(terminal);
     summary(context, &instance);
     instance.stop().await?;
-    Ok(outcome)
+    // What is wrong with the project was said before all else.
+    Ok(if outcome == Outcome::Ok && setup.has_errors() { Outcome::Failed } else { outcome })
 }
 
 async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
@@ -67,26 +70,35 @@ async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// None while there is something to wait for.
+/// None while there is something to wait for: what has failed fails the build, and all else of it is built.
 fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
-    let broken = facts.models.values().any(|m| m.state == "parked" || m.state == "failed");
-    let parked = facts.tables.values().any(|t| t.state == "parked");
-    let loading = facts.tables.values().any(TableStatus::is_loading);
-    let building = facts.models.values().any(|m| m.state == "building");
-    let stalled = facts.sources.values().any(|s| s.stalled_since_us.is_some_and(|at| now_us - at >= STALLED_US_MAX));
-    if broken || parked || stalled || !facts.not_applied.is_empty() {
-        return Some(Outcome::Failed);
-    }
+    let is_given_up = |source: &SourceStatus| source.stalled_since_us.is_some_and(|at| now_us - at >= STALLED_US_MAX);
+    let given_up: BTreeSet<&str> =
+        facts.sources.iter().filter(|(_, source)| is_given_up(source)).map(|(name, _)| name.as_str()).collect();
+    let waits_for_source = |table: &TableStatus| table.is_loading() && given_up.contains(table.source.as_str());
+    let loading = facts.tables.values().any(|table| table.is_loading() && !waits_for_source(table));
+    // Nothing comes of a table of such a source: what reads it waits with it.
+    let waits = |model: &TableName| {
+        let tables = facts.tables_of.get(model).into_iter().flatten();
+        tables.filter_map(|table| facts.tables.get(table)).any(waits_for_source)
+    };
+    let building = facts.models.iter().any(|(name, model)| model.state == "building" && !waits(name));
     // What served when the folder was left is not what is to be built.
-    if !facts.started || loading || building || facts.pending {
+    if !facts.started || loading || building || (facts.pending && given_up.is_empty()) {
         return None;
     }
-    let caught_up = targets.iter().all(|target| {
+    let caught_up = targets.iter().filter(|target| !given_up.contains(target.name.as_str())).all(|target| {
         let status = facts.sources.get(&target.name);
         let reached = |current: &str| target.source.reached(&Position(current.to_owned()), &target.position);
         status.is_some_and(|status| reached(&status.position).unwrap_or(false))
     });
-    caught_up.then_some(Outcome::Ok)
+    let is_stopped = |state: &str| matches!(state, "parked" | "failed");
+    let is_whole = given_up.is_empty()
+        && facts.not_applied.is_empty()
+        && facts.held.is_empty()
+        && !facts.tables.values().any(|table| is_stopped(&table.state))
+        && !facts.models.values().chain(facts.views.values()).any(|model| is_stopped(&model.state));
+    caught_up.then_some(if is_whole { Outcome::Ok } else { Outcome::Failed })
 }
 
 fn summary(context: &Context, instance: &Instance) {
@@ -118,15 +130,28 @@ fn troubles(facts: &Facts) -> Vec<String> {
     for (name, table) in facts.tables.iter().filter(|(_, table)| table.state == "parked") {
         found.push(format!("table {name} is parked: {}", table.message));
     }
+    found.extend(facts.held.iter().map(|model| format!("not applied, and serves as before: {model}")));
+    let models = facts.models.iter().chain(&facts.views);
+    let mut stopped: Vec<_> = models.filter(|(_, model)| matches!(model.state.as_str(), "parked" | "failed")).collect();
+    // What waits for another one comes behind what is at fault.
+    let reads_stopped =
+        |name: &TableName| facts.lineage.iter().any(|(below, reader)| reader == name && is_stopped(facts, below));
+    stopped.sort_by_key(|(name, _)| reads_stopped(name));
     found
+        .extend(stopped.into_iter().map(|(name, model)| format!("model {name} is {}: {}", model.state, model.message)));
+    found
+}
+
+/// Whether a table, model or view is not kept up to date.
+fn is_stopped(facts: &Facts, name: &TableName) -> bool {
+    let table = facts.tables.get(name).map(|table| table.state.as_str());
+    let model = facts.models.get(name).or_else(|| facts.views.get(name)).map(|model| model.state.as_str());
+    [table, model].into_iter().flatten().any(|state| matches!(state, "parked" | "failed"))
 }
 
 #[cfg(test)]
 mod tests {
-    use plan::TableName;
-
     use super::*;
-    use crate::status::SourceStatus;
 
     fn building() -> Facts {
         let mut facts = Facts { started: true, ..Facts::default() };
@@ -158,12 +183,44 @@ mod tests {
         assert_eq!(troubles(&facts), ["source \"shop\" is stalled: the server is away"]);
     }
 
+    /// What is parked fails the build when all else of it is there, and not before.
     #[test]
-    fn a_parked_table_ends_the_build_and_says_why() {
+    fn a_parked_table_fails_the_build_and_all_else_is_built() {
         let mut facts = building();
-        let table = facts.tables.entry(TableName::new("shop", "orders")).or_default();
+        let (orders, read) = (TableName::new("shop", "orders"), TableName::new("public", "orders"));
+        let table = facts.tables.entry(orders.clone()).or_default();
         (table.state, table.message) = ("parked".to_owned(), "no primary key".to_owned());
+        let model = facts.models.entry(read.clone()).or_default();
+        (model.state, model.message) = ("parked".to_owned(), "table shop.orders was never loaded".to_owned());
+        facts.lineage.push((orders, read));
+        let refused = facts.models.entry(TableName::new("public", "ranks")).or_default();
+        (refused.state, refused.message) = ("parked".to_owned(), "models/ranks.sql:1:8: cannot be kept".to_owned());
+        assert_eq!(verdict(&facts, &[], 0), None);
+        facts.models.get_mut(&TableName::new("public", "trade")).unwrap().state = "live".to_owned();
         assert_eq!(verdict(&facts, &[], 0), Some(Outcome::Failed));
-        assert_eq!(troubles(&facts), ["table shop.orders is parked: no primary key"]);
+        let told = [
+            "table shop.orders is parked: no primary key",
+            "model public.ranks is parked: models/ranks.sql:1:8: cannot be kept",
+            "model public.orders is parked: table shop.orders was never loaded",
+        ];
+        assert_eq!(troubles(&facts), told);
+    }
+
+    /// Of two sources one is away: what the other one feeds is built.
+    #[test]
+    fn a_source_that_is_away_stops_its_own_alone() {
+        let mut facts = building();
+        facts.sources.get_mut("shop").unwrap().go_to("stalled", "away".to_owned(), 0);
+        let site = SourceStatus { state: "streaming".to_owned(), ..SourceStatus::default() };
+        facts.sources.insert("site".to_owned(), site);
+        let orders = TableName::new("shop", "orders");
+        let table = facts.tables.entry(orders.clone()).or_default();
+        (table.source, table.state) = ("shop".to_owned(), "snapshot".to_owned());
+        facts.tables_of.insert(TableName::new("public", "trade"), BTreeSet::from([orders]));
+        facts.models.entry(TableName::new("public", "visits")).or_default().state = "building".to_owned();
+        assert_eq!(verdict(&facts, &[], 100 * STALLED_US_MAX), None);
+        facts.models.get_mut(&TableName::new("public", "visits")).unwrap().state = "live".to_owned();
+        assert_eq!(verdict(&facts, &[], 0), None, "it may come back");
+        assert_eq!(verdict(&facts, &[], 100 * STALLED_US_MAX), Some(Outcome::Failed));
     }
 }

@@ -171,13 +171,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Loads the project and prints its findings; none if it cannot run.
+    /// Loads the project and prints its findings; none if nothing of it can run.
     pub(crate) fn setup(&self) -> anyhow::Result<Option<Setup>> {
         let setup = Setup::load(&self.global)?;
         for finding in &setup.findings {
             self.say(&setup.shown(finding));
         }
-        Ok((!setup.has_errors()).then_some(setup))
+        Ok((!setup.is_stopped()).then_some(setup))
     }
 
     /// What lives on the terminal.
@@ -313,5 +313,51 @@ pub(crate) async fn interrupted() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for path in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+            let is_text = path.extension().is_some_and(|ending| ending == "rs" || ending == "md");
+            if path.is_dir() && !path.ends_with("target") {
+                texts(&path, found);
+            } else if is_text {
+                found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    /// The words that stand behind `tidemill` where a text names a command.
+    fn named(text: &str) -> BTreeSet<String> {
+        let commands = text.split(concat!("`", "tidemill ")).skip(1).chain(text.split("\ntidemill ").skip(1));
+        let words = commands.map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase()).collect::<String>());
+        words.filter(|word| !word.is_empty()).collect()
+    }
+
+    /// A hint that names a command which is not there leads nowhere, and a command that nobody is told of helps nobody.
+    #[test]
+    fn commands_that_are_named_exist_and_the_readme_names_all() {
+        let command = Cli::command();
+        let known: BTreeSet<String> = command.get_subcommands().map(|of| of.get_name().to_owned()).collect();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut found = Vec::new();
+        for folder in ["crates", "docs", "examples"] {
+            texts(&root.join(folder), &mut found);
+        }
+        let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+        let missing: Vec<&String> = known.iter().filter(|word| !named(&readme).contains(*word)).collect();
+        assert_eq!(missing, Vec::<&String>::new(), "commands that the README does not name");
+        found.push((root.join("README.md"), readme));
+        for (path, text) in found {
+            let unknown: Vec<String> = named(&text).into_iter().filter(|word| !known.contains(word)).collect();
+            assert_eq!(unknown, Vec::<String>::new(), "{} names commands that are not there", path.display());
+        }
     }
 }

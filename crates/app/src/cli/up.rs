@@ -14,7 +14,7 @@ use crate::follow::plan_feeds;
 use crate::instance::Instance;
 use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
 use crate::setup::Setup;
-use crate::warehouse::{Warehouse, findings};
+use crate::warehouse::{Warehouse, findings, told};
 
 /// How often the instance is looked at. Its line is shown every second.
 const POLL: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ const POLLS_PER_SECOND: u32 = 5;
 pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let mut watcher = if watch { Some(Watcher::new(&setup)?) } else { None };
-    let Some(instance) = start(context, &setup).await? else { return Ok(Outcome::Failed) };
+    let instance = start(context, &setup).await?;
     announce(context, &setup, &instance);
     let mut terminal = context.terminal();
     let mut pulse = Pulse::default();
@@ -71,21 +71,22 @@ fn look(instance: &Instance, pulse: &mut Pulse, is_due: bool) -> Look {
     Look::Running(is_due.then(|| pulse.line(&facts, POLL * POLLS_PER_SECOND, WallClock.now_us())))
 }
 
-/// Opens the warehouse and starts everything; none if no model can be planned, which was said.
-pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Option<Instance>> {
+/// Opens the warehouse and starts everything. What of the project cannot be planned is said.
+pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Instance> {
     let (feeds, described) = plan_feeds(setup).await?;
     let opening = setup.clone();
     let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
     // One bad model stops itself and what reads it; everything else runs.
     let found = findings(setup, &warehouse.refused);
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
-    if !found.is_empty() && warehouse.serving.models.is_empty() {
-        return Ok(None);
-    }
+    let next = warehouse.next().unwrap_or(&warehouse.serving);
+    told(&next.held)
+        .iter()
+        .for_each(|model| context.say(&format!("error: not applied, and serves as before: {model}")));
     if warehouse.is_held_back {
         context.say(&format!("warning: not applied: {HELD_BACK}"));
     }
-    Ok(Some(Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await?))
+    Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await
 }
 
 fn announce(context: &Context, setup: &Setup, instance: &Instance) {
@@ -158,7 +159,8 @@ fn tell(context: &Context, applied: &Applied) {
     applied.changed_tables.iter().for_each(|table| context.say(&format!("~ source table {table}")));
     applied.gone_tables.iter().for_each(|table| context.say(&format!("- source table {table}")));
     applied.warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
-    applied.waiting.iter().for_each(|model| context.say(&format!("waits: {model}")));
+    applied.errors.iter().for_each(|error| context.say(error));
+    super::apply::shortfall(applied).for_each(|line| context.say(&line));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
     context.progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));

@@ -42,7 +42,7 @@ pub enum Found {
 /// asked again. Errors: no source can be asked, of none anything is known, and it is the settings that are to be mended.
 pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Described)> {
     let mut feeds = Vec::new();
-    let mut described = Described::default();
+    let mut described = Described { half_read: setup.half_read(), ..Described::default() };
     // What a data folder that was used before has is served on, whoever cannot be asked.
     let is_known = setup.data.join("store").is_dir();
     let mut refused = Vec::new();

@@ -1,7 +1,8 @@
 //! Builds beside the steps, one after the other, and what follows when one has ended.
 //!
 //! A model is built on a thread of its own ([`engine::Build`]); between two steps the pump puts in place what has been built.
-//! When all models of what is coming are there, it takes the place of what serves; when one cannot be built, it is given up.
+//! When all models of what is coming are there, it takes the place of what serves; one that cannot be built serves on as it was,
+//! and the others come without it.
 //! What was parked is begun again by itself: after a second, four, sixteen, … So is what altered tables wait for: they are
 //! put in place with the models over them, and where one of these cannot be built they would be loaded for nothing.
 
@@ -10,6 +11,7 @@ use engine::{Build, Coming, Finished};
 use super::Pump;
 use crate::beside::behind_the_steps;
 use crate::clock::Clock as _;
+use crate::warehouse::{Proposed, told};
 
 /// How long what has failed waits until it is begun again, at first and at most; four times as long each time.
 const AGAIN_FIRST_US: i64 = 1_000_000;
@@ -122,6 +124,7 @@ impl Pump {
                 self.warehouse.engine.store().fold_soon();
                 self.note_contents();
                 self.status.facts().pending = false;
+                self.note_held();
                 self.note_held_back();
                 self.drop_unwanted_tables()?;
                 self.end_applying(&[]);
@@ -129,17 +132,21 @@ impl Pump {
                 tracing::info!("the project's models are in place");
             }
             Coming::Failed(models) => {
-                self.warehouse.withdraw();
-                let failed: Vec<String> = models.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
-                tracing::error!(models = ?failed, "the project's models cannot be built; those before serve on");
-                {
-                    let mut facts = self.status.facts();
-                    facts.pending = false;
-                    facts.not_applied = failed.join("; ");
+                tracing::error!(models = ?told(&models), "cannot be built in their new texts; those before serve on");
+                let proposed = self.warehouse.propose_without(models)?;
+                if let Proposed::Refused(_) = proposed {
+                    self.warehouse.withdraw();
                 }
-                self.note_contents();
-                self.end_applying(&failed);
-                self.note_stranded();
+                self.note_proposed(&proposed);
+                match proposed {
+                    Proposed::Coming(difference) => self.note_difference(&difference),
+                    Proposed::InPlace(difference) => {
+                        self.note_difference(&difference);
+                        self.drop_unwanted_tables()?;
+                        self.end_applying(&[]);
+                    }
+                    Proposed::Refused(reasons) => self.end_applying(&reasons),
+                }
             }
         }
         Ok(())

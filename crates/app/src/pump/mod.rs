@@ -113,6 +113,7 @@ impl Pump {
             stranded: Again::new(),
         };
         pump.status.facts().pending = pump.warehouse.is_outdated();
+        pump.note_held();
         pump.note_held_back();
         pump.note_contents();
         pump.publish();

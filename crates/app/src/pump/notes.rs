@@ -15,7 +15,7 @@ use super::seen::{Seen, StepLatency, Times};
 use crate::backlog;
 use crate::clock::Clock as _;
 use crate::recent::{Recent, RecentChange, RecentStep};
-use crate::status::{Doubt, Facts, ModelStatus, REMEMBERED_MAX, RejectStatus};
+use crate::status::{Doubt, Facts, ModelStatus, REJECTS_MAX, REMEMBERED_MAX, RejectStatus, TableStatus, rows_of};
 use crate::system_tables;
 
 impl Pump {
@@ -23,8 +23,8 @@ impl Pump {
         self.served = self.warehouse.engine.models().into_iter().map(|model| model.relation).collect();
         self.refresh_figures();
         let mut catalog = self.warehouse.readable();
-        for (name, message) in self.warehouse.unreadable() {
-            catalog.add_unavailable(name, message);
+        for (name, error) in self.warehouse.unreadable() {
+            catalog.add_unavailable(name, error);
         }
         system_tables::add(&mut catalog, &self.status, &self.clock);
         self.status.publish(catalog, Arc::clone(&self.warehouse.serving.models));
@@ -86,7 +86,7 @@ impl Pump {
         let mut facts = self.status.facts();
         facts.lineage.clear();
         let mut names = BTreeSet::new();
-        for text in &serving.wanted.models {
+        for text in serving.texts() {
             let name = text.table_name();
             let waits = serving.waiting.iter().find(|(waiting, _)| *waiting == name);
             note_model(&mut facts, text, if waits.is_some() { "parked" } else { "live" });
@@ -99,8 +99,7 @@ impl Pump {
             names.insert(name);
         }
         // A name that is said to be known is found here before it serves. A view that comes is there at once.
-        let next =
-            self.warehouse.next().into_iter().flat_map(|next| next.wanted.models.iter().map(move |text| (next, text)));
+        let next = self.warehouse.next().into_iter().flat_map(|next| next.texts().map(move |text| (next, text)));
         for (next, text) in next {
             let name = text.table_name();
             let waits = next.waiting.iter().find(|(waiting, _)| *waiting == name);
@@ -114,6 +113,11 @@ impl Pump {
             status.state = state.to_owned();
             status.message = waits.map(|(_, reason)| reason.clone()).unwrap_or_default();
             names.insert(name);
+        }
+        for (name, reason) in &serving.held {
+            let models = facts.models.get_mut(name).into_iter();
+            models
+                .for_each(|status| status.held = Some(format!("as before; its text of now is not in place: {reason}")));
         }
         facts.models.retain(|name, _| names.contains(name));
         facts.views.retain(|name, _| names.contains(name));
@@ -269,6 +273,7 @@ impl Pump {
         let engine = &self.warehouse.engine;
         // Read before the facts are taken: who shows them should not wait for the store.
         let rejects = engine.rejects(REMEMBERED_MAX);
+        let lacking = engine.reject_counts(REJECTS_MAX).unwrap_or_default();
         let mut facts = self.status.facts();
         let facts = &mut *facts;
         let mut doubts = BTreeMap::new();
@@ -276,6 +281,7 @@ impl Pump {
             let status = facts.tables.entry(table.name.clone()).or_default();
             status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
             status.rows = engine.row_count(table.id);
+            status.rejects = engine.reject_count(table.id);
             let was_parked = status.state == "parked";
             status.state = load_word(&table.load).to_owned();
             let known = status.doubted_since_us;
@@ -298,25 +304,34 @@ impl Pump {
             .iter()
             .filter_map(|(name, table)| Some((name.clone(), facts.unread(&table.source)?)))
             .collect();
+        let unloaded: BTreeMap<TableName, &'static str> = engine
+            .tables()
+            .filter(|table| !table.load.was_whole())
+            .map(|table| (table.name.clone(), load_word(&table.load)))
+            .collect();
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
             status.rows = engine.row_count(model.relation);
             (status.state, status.message) = match &model.state {
-                ModelState::Building => ("building".to_owned(), String::new()),
-                ModelState::Live => ("live".to_owned(), String::new()),
-                ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
+                ModelState::Building => {
+                    ("building".to_owned(), loads_waited_for(facts.tables_of.get(&model.name), &unloaded, &unread))
+                }
+                ModelState::Live => ("live".to_owned(), status.held.clone().unwrap_or_default()),
+                ModelState::Waiting { reason } | ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
                 ModelState::Failed { reason } => ("failed".to_owned(), reason.clone()),
             };
             status.doubt = None;
+            status.rejects = lacking.get(&model.name).copied().unwrap_or(0);
             if model.state == ModelState::Live {
                 note_doubt(status, &doubts, &unread, facts.tables_of.get(&model.name));
+                note_rejects(status);
             }
         }
-        for (name, status) in &mut facts.views {
+        let waiting: BTreeSet<&TableName> = self.warehouse.serving.waiting.iter().map(|(name, _)| name).collect();
+        for (name, status) in facts.views.iter_mut().filter(|(name, _)| !waiting.contains(name)) {
             status.doubt = None;
-            if status.state == "live" || status.state == "mixed" {
-                "live".clone_into(&mut status.state);
-                status.message.clear();
+            (status.state, status.message) = view_state(name, &facts.lineage, &facts.models, &facts.tables, &unloaded);
+            if status.state == "live" {
                 note_doubt(status, &doubts, &unread, facts.tables_of.get(name));
             }
         }
@@ -384,12 +399,66 @@ fn shown(
         id: reject.id,
         node: reject.node,
         reason: reject.reason,
-        code: "22000".to_owned(),
+        code: reject.code,
         key: reject.key.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         row,
         position,
         first_at_us,
         step: reject.step,
+    }
+}
+
+/// The tables that a model which is not built waits for; empty where its turn to be built comes.
+fn loads_waited_for(
+    tables: Option<&BTreeSet<TableName>>,
+    unloaded: &BTreeMap<TableName, &'static str>,
+    unread: &BTreeMap<TableName, Doubt>,
+) -> String {
+    let loading: Vec<&TableName> = tables.into_iter().flatten().filter(|name| unloaded.contains_key(*name)).collect();
+    let named = loading.iter().map(|name| format!("table {name} is being loaded"));
+    let mut parts: Vec<String> = named.collect();
+    parts.extend(loading.iter().filter_map(|name| unread.get(*name)).map(|doubt| doubt.reason.clone()));
+    // Tables of one source have one reason.
+    parts.dedup();
+    parts.join("; ")
+}
+
+/// Whether a view can be read, and why not: it is asked anew each time, so it is what the worst below it is.
+fn view_state(
+    view: &TableName,
+    lineage: &[(TableName, TableName)],
+    models: &BTreeMap<TableName, ModelStatus>,
+    tables: &BTreeMap<TableName, TableStatus>,
+    unloaded: &BTreeMap<TableName, &'static str>,
+) -> (String, String) {
+    let (mut open, mut seen) = (vec![view], BTreeSet::new());
+    let mut waits = None;
+    while let Some(reader) = open.pop() {
+        for (below, _) in lineage.iter().filter(|(_, of)| of == reader) {
+            match (models.get(below), unloaded.get(below)) {
+                (Some(model), _) if matches!(model.state.as_str(), "parked" | "failed") => {
+                    return ("parked".to_owned(), format!("model {below} is {}: {}", model.state, model.message));
+                }
+                (_, Some(&"parked")) => {
+                    let why = tables.get(below).map(|table| table.message.as_str()).unwrap_or_default();
+                    return ("parked".to_owned(), format!("table {below} is parked: {why}"));
+                }
+                (Some(model), _) if model.state == "building" => {
+                    waits.get_or_insert_with(|| format!("model {below} is being built"));
+                }
+                (_, Some(_)) => {
+                    waits.get_or_insert_with(|| format!("table {below} is being loaded"));
+                }
+                // What a model stands on is the model's own to say.
+                (Some(_), None) => {}
+                (None, None) if seen.insert(below) => open.push(below),
+                (None, None) => {}
+            }
+        }
+    }
+    match waits {
+        Some(reason) => ("building".to_owned(), reason),
+        None => ("live".to_owned(), String::new()),
     }
 }
 
@@ -403,6 +472,7 @@ fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state
     status.path.clone_from(&text.file);
     status.description.clone_from(&text.description);
     status.message.clear();
+    status.held = None;
     if text.is_view {
         status.state = view_state.to_owned();
     }
@@ -413,7 +483,8 @@ fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state
 fn doubt_of(load: &Load) -> (String, Option<i64>) {
     match load {
         Load::Loading { .. } | Load::Complete | Load::Partial => (String::new(), None),
-        Load::Parked { reason } => (reason.clone(), None),
+        Load::Parked { reason, whole: true } => (reason.clone(), None),
+        Load::Parked { reason, whole: false } => (format!("never loaded: {reason}"), None),
         Load::Reloading { again, .. } | Load::Sweeping { again, .. } => {
             (format!("loaded again: {}", again.reason), Some(again.since_us))
         }
@@ -463,6 +534,16 @@ fn note_doubt(
     }
     status.message.clone_from(&reason);
     status.doubt = Some(Doubt { reason, since_us });
+}
+
+/// A model that lacks rows says so, beside whatever else is said of it.
+fn note_rejects(status: &mut ModelStatus) {
+    if status.rejects > 0 {
+        let lacks =
+            format!("lacks {} on which an expression failed: tidemill.rejects has them", rows_of(status.rejects));
+        let parts = [status.message.clone(), lacks];
+        status.message = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+    }
 }
 
 /// What there is below each node, however far: at first what is given, then by way of the edges.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use connect::TablePlace;
-use engine::{Difference, Input, Load};
+use engine::{Difference, Input, Load, ModelState};
 use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Pump;
 use crate::definition::{Definition, ModelText};
 use crate::reconcile::source::{OurTable, Ours};
-use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, WentBack, schemas_to_come};
+use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, WentBack, schemas_to_come, told};
 
 /// What is said of a project that was rolled back.
 pub const HELD_BACK: &str = "a rollback gave up what the project said; `tidemill apply` takes it, and so does a start once the project has changed";
@@ -66,6 +66,15 @@ pub struct Applied {
     /// Models that cannot be kept now, and why; the others are in place all the same.
     #[serde(default)]
     pub waiting: Vec<String>,
+    /// Models that serve on in the text that they had, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
+    /// Models that are in place and could not be built, and why; they are tried again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<String>,
+    /// What is wrong with the project, each at its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
     /// What of the project is taken up by a restart alone.
     #[serde(default)]
     pub restart: Vec<String>,
@@ -80,8 +89,15 @@ pub struct Applied {
     pub warnings: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone_tables: Vec<String>,
-    /// Why what served before serves on; empty where the new models are in place.
+    /// Why all of what served before serves on; empty where the new models are in place.
     pub failed: Vec<String>,
+}
+
+impl Applied {
+    /// Whether all that the project says is in place, but for what waits for its source.
+    pub fn is_whole(&self) -> bool {
+        [&self.failed, &self.held, &self.stopped, &self.errors].iter().all(|of| of.is_empty())
+    }
 }
 
 /// What a rollback undid.
@@ -115,7 +131,7 @@ impl Described {
         let tables = engine.tables().map(|table| (table.name.clone(), engine.row_count(table.id)));
         let models = engine.models().into_iter().map(|model| (model.name.clone(), engine.row_count(model.relation)));
         Self {
-            definition: warehouse.serving.definition.clone(),
+            definition: warehouse.serving.serves(),
             rows: tables.chain(models).collect(),
             tables: schemas_to_come(engine),
             absent: warehouse.absent.clone(),
@@ -178,23 +194,20 @@ impl Pump {
         // What the project said at the start is of no more interest, whatever becomes of this.
         self.warehouse.forget_stalled();
         let new = &proposal.keepable.contents;
-        let waiting: Vec<String> = new.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
         if let Some((coming, difference)) = &self.warehouse.coming
             && coming.definition == new.definition
         {
-            self.applying.push((answer, Applied { waiting, ..Applied::of(difference) }));
+            self.applying.push((answer, Applied::of(difference)));
             self.warehouse.wanted_again(proposal);
+            self.note_held();
             return Ok(());
         }
         match self.propose(proposal)? {
-            Proposed::Coming(difference) => {
-                self.applying.push((answer, Applied { waiting, ..Applied::of(&difference) }))
-            }
+            Proposed::Coming(difference) => self.applying.push((answer, Applied::of(&difference))),
             Proposed::InPlace(difference) => {
                 self.drop_unwanted_tables()?;
-                // Who is told that it is in place finds it there.
-                self.publish();
-                answer.send(Applied { waiting, ..Applied::of(&difference) }).ok();
+                self.applying.push((answer, Applied::of(&difference)));
+                self.end_applying(&[]);
             }
             Proposed::Refused(failed) => {
                 answer.send(Applied { failed, ..Applied::default() }).ok();
@@ -256,7 +269,7 @@ impl Pump {
         Ok(proposed)
     }
 
-    fn note_proposed(&mut self, proposed: &Proposed) {
+    pub(super) fn note_proposed(&mut self, proposed: &Proposed) {
         {
             let mut facts = self.status.facts();
             facts.pending = self.warehouse.coming.is_some();
@@ -268,11 +281,37 @@ impl Pump {
                 }
             }
         }
+        self.note_held();
         if matches!(proposed, Proposed::InPlace(_)) {
             self.note_held_back();
         }
         self.note_contents();
         self.note_stranded();
+    }
+
+    /// Models that serve on in older texts, for whoever asks.
+    pub(super) fn note_held(&self) {
+        let contents = self.warehouse.coming.as_ref().map_or(&self.warehouse.serving, |(coming, _)| coming);
+        self.status.facts().held = told(&contents.held);
+    }
+
+    /// What is coming comes to something else than was thought: whoever waits for it is told so.
+    pub(super) fn note_difference(&mut self, difference: &Difference) {
+        for (_, applied) in &mut self.applying {
+            *applied = Applied::of(difference);
+        }
+    }
+
+    /// Models of these names that serve and are not kept, and why.
+    fn stopped(&self, names: &[&String]) -> Vec<String> {
+        let models = self.warehouse.engine.models().into_iter();
+        let models = models.filter(|model| names.contains(&&model.name.to_string()));
+        let stopped = models.filter_map(|model| match &model.state {
+            ModelState::Failed { reason } => Some(format!("{}: could not be built: {reason}", model.name)),
+            ModelState::Parked { reason } | ModelState::Waiting { reason } => Some(format!("{}: {reason}", model.name)),
+            ModelState::Building | ModelState::Live => None,
+        });
+        stopped.collect()
     }
 
     /// The project says what a rollback gave up: whoever asks is told.
@@ -299,8 +338,14 @@ impl Pump {
             // Who is told that it is in place finds it there.
             self.publish();
         }
-        for (answer, mut applied) in self.applying.drain(..) {
+        let (held, waiting) = (told(&self.warehouse.serving.held), told(&self.warehouse.serving.waiting));
+        for (answer, mut applied) in std::mem::take(&mut self.applying) {
             applied.failed = failed.to_vec();
+            if failed.is_empty() {
+                let names: Vec<&String> = applied.added.iter().chain(&applied.changed).collect();
+                applied.stopped = self.stopped(&names);
+                (applied.held, applied.waiting) = (held.clone(), waiting.clone());
+            }
             // Whoever asked may have left.
             answer.send(applied).ok();
         }

@@ -76,7 +76,7 @@ impl Ours {
                 engine::Load::Partial => {
                     return Err("it holds what the log says from some place on, and no more".to_owned());
                 }
-                engine::Load::Parked { reason } => return Err(format!("it is parked: {reason}")),
+                engine::Load::Parked { reason, .. } => return Err(format!("it is parked: {reason}")),
             }
             Ok(engine.relation(table.id).ok_or("it is not stored")?.clone())
         };

@@ -689,7 +689,8 @@ impl House {
 
     /// Every model whose tables are loaded is live, and what is coming is in place when all tables are.
     pub(crate) fn check_live(&mut self) -> Result<(), String> {
-        let loading = |table: &engine::SourceTable| !matches!(table.load, Load::Complete | Load::Parked { .. });
+        let loading =
+            |table: &engine::SourceTable| !matches!(table.load, Load::Complete | Load::Parked { whole: true, .. });
         let engine = self.engine();
         let mut waiting: BTreeSet<TableName> = engine.tables().filter(|t| loading(t)).map(|t| t.name.clone()).collect();
         for model in engine.models() {
@@ -700,6 +701,7 @@ impl House {
             match &model.state {
                 ModelState::Live => {}
                 ModelState::Building => return Err(format!("{} is not built", model.name)),
+                ModelState::Waiting { reason } => return Err(format!("{} waits: {reason}", model.name)),
                 ModelState::Failed { reason } => return Err(format!("{} failed: {reason}", model.name)),
                 ModelState::Parked { reason } => return Err(format!("{} is parked: {reason}", model.name)),
             }
@@ -828,7 +830,10 @@ impl House {
 
     /// Tables that are whole, or were until they were loaded again.
     pub(crate) fn whole_tables(&mut self) -> BTreeSet<String> {
-        let was_whole = |load: &Load| load.again().map_or(*load == Load::Complete, |again| again.whole);
+        let was_whole = |load: &Load| match load {
+            Load::Parked { whole, .. } => *whole,
+            load => load.again().map_or(*load == Load::Complete, |again| again.whole),
+        };
         let tables = self.engine().tables().filter(|table| was_whole(&table.load));
         tables.map(|table| table.name.name.clone()).collect()
     }

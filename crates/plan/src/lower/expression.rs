@@ -106,7 +106,7 @@ impl Lowering<'_> {
             Refusal::cannot_keep(format!(
                 "Column \"{}\" would be of type {}, which no column can hold.",
                 field.name(),
-                field.data_type()
+                types::name(field.data_type())
             ))
             .with_hint("Take a number, a text or a time out of it: extract(epoch from …), array_to_string(…), a cast.")
             .at(self.sql, field.name())

@@ -127,7 +127,7 @@ impl ScalarUDFImpl for Arithmetic {
             Operation::DecimalOver(_) | Operation::DecimalTimes(_) => {
                 return match (as_decimal(left), as_decimal(right)) {
                     (Some(left), Some(right)) => Ok(vec![left, right]),
-                    _ => plan_err!("{left} and {right} are no decimals"),
+                    _ => plan_err!("{} and {} are no decimals", super::types::name(left), super::types::name(right)),
                 };
             }
         };
@@ -193,7 +193,11 @@ fn decimals(
 ) -> Result<ArrayRef> {
     let (DataType::Decimal128(_, of_left), DataType::Decimal128(_, of_right)) = (left.data_type(), right.data_type())
     else {
-        return exec_err!("{} and {} are no decimals", left.data_type(), right.data_type());
+        return exec_err!(
+            "{} and {} are no decimals",
+            super::types::name(left.data_type()),
+            super::types::name(right.data_type())
+        );
     };
     let shift = shift(i32::from(*of_left), i32::from(*of_right));
     let (left, right) = (left.as_primitive::<Decimal128Type>(), right.as_primitive::<Decimal128Type>());

@@ -111,7 +111,7 @@ fn parts(names: &ArrayRef, values: &ArrayRef, wanted: &DataType, rows: usize) ->
             DataType::Timestamp(..) => Part::Timestamp(values.as_primitive::<TimestampMicrosecondType>().value(row)),
             DataType::Time64(_) => Part::Time(values.as_primitive::<Time64MicrosecondType>().value(row)),
             DataType::Interval(_) => Part::Interval(values.as_primitive::<IntervalMonthDayNanoType>().value(row)),
-            other => return exec_err!("{other} has no fields"),
+            other => return exec_err!("{} has no fields", super::types::name(other)),
         };
         Ok(Some((field(names.value(row), &part)?, field_scale(names.value(row)))))
     };

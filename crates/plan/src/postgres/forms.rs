@@ -298,7 +298,7 @@ fn from_text(texts: &StringArray, to: &DataType) -> Result<ArrayRef> {
             Arc::new(each(texts, calendar::parse_interval).collect::<Result<IntervalMonthDayNanoArray>>()?)
         }
         DataType::List(item) => lists(texts, item)?,
-        other => return exec_err!("a text cannot be read as {other}"),
+        other => return exec_err!("a text cannot be read as {}", types::name(other)),
     })
 }
 

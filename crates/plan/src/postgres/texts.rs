@@ -413,9 +413,54 @@ pub(crate) const LENGTH: &[Overload] = &[
     over(&[Bytes], Int4, |row, out| out.int(i64::try_from(row.bytes(0).len()).unwrap_or(i64::MAX))),
 ];
 
+/// One letter for one, as PostgreSQL's locales have it: what is written large by two letters, as ß and ﬁ, stays as it is.
+fn upper(letter: char) -> char {
+    let mut large = letter.to_uppercase();
+    match (large.next(), large.next()) {
+        (Some(large), None) => large,
+        // Greek letters with a iota below are one letter when they are large, too.
+        _ => match letter {
+            'ᾀ'..='ᾇ' | 'ᾐ'..='ᾗ' | 'ᾠ'..='ᾧ' => char::from_u32(u32::from(letter) + 8).unwrap_or(letter),
+            'ᾳ' => 'ᾼ',
+            'ῃ' => 'ῌ',
+            'ῳ' => 'ῼ',
+            _ => letter,
+        },
+    }
+}
+
+/// The reverse. An İ is small without its dot.
+fn lower(letter: char) -> char {
+    letter.to_lowercase().next().unwrap_or(letter)
+}
+
+pub(crate) const UPPER: &[Overload] =
+    &[over(&[Text], Text, |row, out| out.text(&row.text(0).chars().map(upper).collect::<String>()))];
+
+pub(crate) const LOWER: &[Overload] =
+    &[over(&[Text], Text, |row, out| out.text(&row.text(0).chars().map(lower).collect::<String>()))];
+
+pub(crate) const INITCAP: &[Overload] = &[over(&[Text], Text, |row, out| {
+    let mut is_within = false;
+    let cased = row.text(0).chars().map(|letter| {
+        let cased = if is_within { lower(letter) } else { upper(letter) };
+        is_within = letter.is_alphanumeric();
+        cased
+    });
+    out.text(&cased.collect::<String>())
+})];
+
 #[cfg(test)]
 mod tests {
-    use super::{cut, quoted_literal, quoted_name, similar, translated};
+    use super::{cut, lower, quoted_literal, quoted_name, similar, translated, upper};
+
+    /// As PostgreSQL answers in the locale C.UTF-8.
+    #[test]
+    fn letters_change_one_for_one() {
+        let cased = |text: &str, case: fn(char) -> char| text.chars().map(case).collect::<String>();
+        assert_eq!(cased("straße ŉ ﬁ ᾳ ᾧ ÿ µ ǆ ı", upper), "STRAßE ŉ ﬁ ᾼ ᾯ Ÿ Μ Ǆ I");
+        assert_eq!(cased("İSTANBUL ΑΣ ẞ Ǆ", lower), "istanbul ασ ß ǆ");
+    }
 
     #[test]
     fn texts_are_quoted_and_cut_by_characters() {

@@ -14,6 +14,8 @@ use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion_functions::utils::make_scalar_function;
 
+use crate::sql_type;
+
 /// The name under which SQL knows the function.
 pub(crate) const NAME: &str = "to_char";
 
@@ -48,7 +50,7 @@ impl ScalarUDFImpl for ToChar {
             DataType::Float16 | DataType::Float32 | DataType::Float64 => DataType::Float64,
             DataType::Decimal128(digits, scale) => DataType::Decimal128(*digits, *scale),
             whole if whole.is_integer() => DataType::Decimal128(20, 0),
-            other => return plan_err!("to_char of {other} is not supported: take a time or a number"),
+            other => return plan_err!("to_char of {} is not supported: take a time or a number", sql_type(other)),
         };
         Ok(vec![value, DataType::Utf8])
     }
@@ -115,7 +117,7 @@ fn written<'w>(values: &ArrayRef, writer: impl Fn(usize) -> Result<Option<&'w Wr
                 let value = values.as_primitive::<Float64Type>().value(row);
                 template.write(number::Digits::of_float(value, template.places())?, &mut text);
             }
-            (_, other) => return exec_err!("to_char of {other} is not supported"),
+            (_, other) => return exec_err!("to_char of {} is not supported", sql_type(other)),
         }
         out.append_value(&text);
     }

@@ -1,0 +1,57 @@
+//! What docs/sql.md says that models refuse, held to what is refused.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+
+use plan::{TableInfo, TableName, parse_table_definition, plan_model};
+
+const TABLES: [&str; 2] = [
+    "orders(id bigint primary key, customer bigint, day date, status text, total decimal(10,2), placed timestamp)",
+    "items(order_id bigint, line int, price decimal(10,2), primary key (order_id, line))",
+];
+
+struct Shop(Vec<TableInfo>);
+
+impl plan::Catalog for Shop {
+    fn table(&self, _schema: Option<&str>, name: &str) -> Option<TableInfo> {
+        self.0.iter().find(|table| table.name.name == name).cloned()
+    }
+
+    fn view(&self, _schema: Option<&str>, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+fn shop() -> Shop {
+    let tables = TABLES.iter().map(|text| {
+        let (name, schema) = parse_table_definition(text).unwrap();
+        TableInfo { name: TableName::new("shop", name.name), schema }
+    });
+    Shop(tables.collect())
+}
+
+/// The examples of the table below a heading.
+fn examples(text: &str) -> Vec<String> {
+    let section = text.split("\n## What models refuse\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains(" | `"));
+    rows.filter_map(|row| Some(row.split(" | `").nth(1)?.split("` |").next()?.to_owned())).collect()
+}
+
+#[test]
+fn every_example_of_what_is_refused_is_refused_for_its_form() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md")).unwrap();
+    let examples = examples(&text);
+    assert!(examples.len() >= 28, "the table is not read: {examples:?}");
+    for sql in examples {
+        match plan_model(&sql, &shop()) {
+            Ok(_) => panic!("it is kept: {sql}"),
+            // It is right SQL that has no form of upkeep: no name in it is unknown.
+            Err(refusal) => {
+                let is_of_form =
+                    refusal.message == "cannot keep model up to date" || refusal.message.contains("no parameters");
+                assert!(is_of_form, "{sql}\n{refusal}");
+            }
+        }
+    }
+}
