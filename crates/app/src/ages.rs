@@ -95,9 +95,7 @@ impl Ages {
 
     /// As a whole or not at all.
     fn write(&self, data: &Path) -> std::io::Result<()> {
-        let half = data.join("ages.json.new");
-        std::fs::write(&half, serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(&half, Self::path(data))
+        crate::atomic::replace(&Self::path(data), &serde_json::to_vec_pretty(self)?)
     }
 }
 

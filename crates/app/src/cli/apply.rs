@@ -130,7 +130,7 @@ async fn count(setup: &Setup, changes: &Changes, at: usize, wanted: &Definition)
         return Ok(RowsChanged { come, go: before });
     }
     let shape = super::ask::ask_instance(setup, &format!("select * from {old} limit 0")).await?;
-    let columns: Vec<String> = shape.columns.iter().map(|name| quoted(name)).collect();
+    let columns: Vec<String> = shape.columns.iter().map(|name| plan::delimited(name)).collect();
     let columns = columns.join(", ");
     // As bags: a row that is there twice and then once has gone once.
     let sql = format!(
