@@ -13,6 +13,7 @@ use relation::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::deep::deep;
+use crate::documentation::{self, Documented};
 use crate::setup::Setup;
 
 /// Models and views, each after those it reads.
@@ -21,6 +22,9 @@ pub struct Definition {
     pub models: Vec<ModelText>,
     /// Where unqualified names are looked for.
     pub search_path: Vec<String>,
+    /// What is said of tables, models and views.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documentation: Vec<Documented>,
 }
 
 /// What serves, as the engine keeps it.
@@ -128,7 +132,7 @@ impl Definition {
                 reads: reads.collect(),
             }
         });
-        Self { models: texts.collect(), search_path: setup.search_path() }
+        Self { models: texts.collect(), search_path: setup.search_path(), documentation: documentation::of(setup) }
     }
 
     /// Views by name: their SQL.
@@ -139,7 +143,7 @@ impl Definition {
     /// The same without these models and views.
     pub fn without(&self, left_out: &BTreeSet<TableName>) -> Self {
         let models = self.models.iter().filter(|text| !left_out.contains(&text.table_name())).cloned();
-        Self { models: models.collect(), search_path: self.search_path.clone() }
+        Self { models: models.collect(), ..self.clone() }
     }
 
     /// These models and views with all that reads them, however far above.

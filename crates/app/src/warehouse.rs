@@ -13,6 +13,7 @@ use relation::{Schema, TableId};
 
 use crate::beside::Beside;
 use crate::definition::{Altered, Definition, Kept, ModelText, PlannedModel};
+use crate::documentation::Documented;
 use crate::setup::Setup;
 
 /// A table as the source describes it, under the name that the project gives it.
@@ -482,6 +483,9 @@ impl Warehouse {
         let mut catalog = self.engine.readable(self.serving.definition.search_path.clone());
         for (name, sql) in self.serving.definition.views() {
             catalog.add_view(name, sql.to_owned());
+        }
+        for (name, said) in self.serving.definition.documentation.iter().map(Documented::shown) {
+            catalog.document(name, said);
         }
         catalog
     }

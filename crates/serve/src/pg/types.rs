@@ -76,9 +76,10 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
         (Type::TEXT, _) if named == Some("varchar") => (Type::VARCHAR, -1),
         (Type::TEXT, _) if named == Some("bpchar") => (Type::BPCHAR, -1),
         (Type::TEXT, _) if named == Some("name") => (Type::NAME, -1),
-        // Their texts are shown; their binary forms would be oids.
-        (Type::TEXT, _) if named == Some("regclass") => (Type::REGCLASS, -1),
-        (Type::TEXT, _) if named == Some("regtype") => (Type::REGTYPE, -1),
+        (Type::TEXT, _) if named == Some("char") => (Type::CHAR, -1),
+        (Type::INT2_ARRAY, _) if named == Some("int2vector") => (Type::INT2_VECTOR, -1),
+        (Type::INT4_ARRAY, _) if named == Some("oidvector") => (Type::OID_VECTOR, -1),
+        // What is shown of a regclass is a text to whoever asks for binary values too, which of it would be oids.
         (Type::INT4, _) if named == Some("oid") => (Type::OID, -1),
         (Type::TEXT, _) if json => (Type::JSON, -1),
         known => known,
@@ -88,7 +89,7 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
 /// Bytes of a value, -1 where they vary.
 fn width(wire: &Type) -> i16 {
     match *wire {
-        Type::BOOL => 1,
+        Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
         Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID => 4,
         Type::NAME => 64,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::buffer::OffsetBuffer;
 use bytes::{BufMut, BytesMut};
 
-use super::{Cells, Column};
+use super::{Cells, Column, Form};
 
 /// Elements of a row's list.
 pub(crate) fn range(offsets: &OffsetBuffer<i32>, row: usize) -> Range<usize> {
@@ -32,6 +32,16 @@ pub(crate) fn text(out: &mut BytesMut, values: &Column, range: Range<usize>) {
     out.put_u8(b'}');
 }
 
+/// `1 2`.
+pub(crate) fn vector(out: &mut BytesMut, values: &Column, range: Range<usize>) {
+    for (i, row) in range.enumerate() {
+        if i > 0 {
+            out.put_u8(b' ');
+        }
+        values.text(row, out);
+    }
+}
+
 /// An element, quoted where its text would be read as something else.
 fn element(out: &mut BytesMut, text: &[u8]) {
     let special = |b: &u8| b"{},\"\\".contains(b) || b.is_ascii_whitespace() || *b == 0x0b;
@@ -49,16 +59,16 @@ fn element(out: &mut BytesMut, text: &[u8]) {
 }
 
 /// Dimensions, whether NULLs occur, element type, length and lower bound, then the elements with their lengths.
-pub(crate) fn binary(out: &mut BytesMut, values: &Column, range: Range<usize>) {
+pub(crate) fn binary(out: &mut BytesMut, values: &Column, range: Range<usize>, form: Form) {
     let nulls = range.clone().any(|row| values.is_null(row));
     out.put_i32(i32::from(!range.is_empty()));
     out.put_i32(i32::from(nulls));
-    out.put_u32(element_oid(&values.cells));
+    out.put_u32(element_oid(&values.cells, form));
     if range.is_empty() {
         return;
     }
     out.put_i32(i32::try_from(range.len()).unwrap_or(i32::MAX));
-    out.put_i32(1);
+    out.put_i32(i32::from(form != Form::Vector));
     for row in range {
         length_prefixed(out, |out| {
             if values.is_null(row) {
@@ -81,11 +91,12 @@ pub(crate) fn length_prefixed(out: &mut BytesMut, write: impl FnOnce(&mut BytesM
     }
 }
 
-fn element_oid(cells: &Cells) -> u32 {
+fn element_oid(cells: &Cells, form: Form) -> u32 {
     use pgwire::api::Type;
     let element = match cells {
         Cells::Bool(_) => Type::BOOL,
         Cells::Int2(_) => Type::INT2,
+        Cells::Int4(_) if form == Form::Vector => Type::OID,
         Cells::Int4(_) => Type::INT4,
         Cells::Int8(_) => Type::INT8,
         Cells::UInt8(_) | Cells::Decimal128(..) | Cells::Decimal256(..) => Type::NUMERIC,
