@@ -101,7 +101,8 @@ async fn transaction(client: &mut Client) -> Tried {
 
 async fn cancel(client: &Client) -> Tried {
     let token = client.cancel_token();
-    let asked = client.batch_execute("select pg_sleep(60)");
+    let asked =
+        client.batch_execute("select count(*) from generate_series(1, 1000000) a, generate_series(1, 1000000) b");
     let cancelled = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         token.cancel_query(NoTls).await

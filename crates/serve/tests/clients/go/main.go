@@ -51,7 +51,7 @@ func main() {
 	}
 }
 
-const parameters = "select $1::int + 1, $2::text, 2 = any($3::int[]), $4::text is null, $5::numeric, $6::bool"
+const parameters = "select $1::int + 1, $2::text, 2 = any($3::int[]), $4::text is null, $5::numeric(10,2), $6::bool"
 const chosen = "select count(*) from orders where order_id = any($1) and status <> $2 and placed_at > $3"
 
 func pgxClient() {
@@ -176,7 +176,7 @@ func pgxClient() {
 			return err
 		}
 		defer other.Close(ctx)
-		_, err = other.Exec(soon, "select pg_sleep(60)")
+		_, err = other.Exec(soon, "select count(*) from generate_series(1, 1000000) a, generate_series(1, 1000000) b")
 		return same(errors.Is(err, context.DeadlineExceeded), true)
 	})
 	check("COPY out", func() error {
@@ -282,7 +282,7 @@ func libpq() {
 	check("cancel", func() error {
 		soon, stop := context.WithTimeout(context.Background(), 300*time.Millisecond)
 		defer stop()
-		_, err := db.ExecContext(soon, "select pg_sleep(60)")
+		_, err := db.ExecContext(soon, "select count(*) from generate_series(1, 1000000) a, generate_series(1, 1000000) b")
 		if err == nil {
 			return errors.New("no error")
 		}
