@@ -13,6 +13,7 @@ use relation::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::deep::deep;
+use crate::documentation::{self, Documented};
 use crate::setup::Setup;
 
 /// Models and views, each after those it reads.
@@ -24,6 +25,9 @@ pub struct Definition {
     /// Why it is not known how its models are kept; empty where it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub half_read: String,
+    /// What is said of tables, models and views.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documentation: Vec<Documented>,
 }
 
 /// What serves, as the engine keeps it.
@@ -194,6 +198,7 @@ impl Definition {
             models: broken.collect::<Vec<_>>().into_iter().chain(texts).collect(),
             search_path: setup.search_path(),
             half_read: setup.half_read().unwrap_or_default(),
+            documentation: documentation::of(setup),
         }
     }
 
@@ -210,7 +215,7 @@ impl Definition {
     /// The same without these models and views.
     pub fn without(&self, left_out: &BTreeSet<TableName>) -> Self {
         let models = self.models.iter().filter(|text| !left_out.contains(&text.table_name())).cloned();
-        Self { models: models.collect(), search_path: self.search_path.clone(), half_read: String::new() }
+        Self { models: models.collect(), half_read: String::new(), ..self.clone() }
     }
 
     /// These models and views with all that reads them, however far above.

@@ -24,6 +24,7 @@ pub mod dashboards;
 pub mod deep;
 pub mod definition;
 pub mod demo;
+pub mod documentation;
 pub mod filters;
 pub mod follow;
 pub mod grants;

@@ -127,7 +127,15 @@ impl InstanceReader {
             OnStale::Serve => session,
             OnStale::Error => session.without(self.stale()),
         };
-        Ok(if context.user.is_empty() { session } else { session.with_user(context.user.clone()) })
+        let mut identity = query::Identity { pid: context.pid, ..query::Identity::default() };
+        // Over HTTP nobody names a database.
+        if !context.user.is_empty() {
+            identity.user.clone_from(&context.user);
+        }
+        if !context.database.is_empty() {
+            identity.database.clone_from(&context.database);
+        }
+        Ok(session.with_identity(identity))
     }
 
     /// What is out of date, as whoever must not read it is told.

@@ -13,6 +13,7 @@ use relation::{Schema, TableId};
 
 use crate::beside::Beside;
 use crate::definition::{Altered, Definition, Kept, ModelText, PlannedModel};
+use crate::documentation::Documented;
 use crate::hold::{Standing, keepable_beside};
 use crate::setup::Setup;
 
@@ -599,6 +600,9 @@ impl Warehouse {
                 );
                 catalog.add_unavailable(name.clone(), query::Error::not_ready(message).hint(hint));
             }
+        }
+        for (name, said) in self.serving.definition.documentation.iter().map(Documented::shown) {
+            catalog.document(name, said);
         }
         catalog
     }

@@ -45,6 +45,25 @@ impl fmt::Debug for VirtualTable {
     }
 }
 
+/// What is said of a relation: shown by the catalogue, and nothing is checked by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Documentation {
+    /// What it holds.
+    pub text: Option<String>,
+    /// What its columns hold, by name.
+    pub columns: BTreeMap<String, String>,
+    /// Columns that refer to others: foreign keys.
+    pub references: Vec<Reference>,
+}
+
+/// Columns whose values are found in columns of another relation, in the same order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    pub columns: Vec<String>,
+    pub table: TableName,
+    pub referred: Vec<String>,
+}
+
 /// All names at one moment. A value: build a new one when something changes, share it behind an `Arc`.
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -54,6 +73,7 @@ pub struct Catalog {
     virtuals: BTreeMap<TableName, VirtualTable>,
     unavailable: BTreeMap<TableName, Error>,
     rows: BTreeMap<TableId, u64>,
+    documentation: BTreeMap<TableName, Documentation>,
     /// What views are made of, where that is more than may be read by name.
     beneath: Option<Arc<Catalog>>,
     /// `pg_catalog` and `information_schema` of these names, made when first asked for.
@@ -113,6 +133,8 @@ impl Catalog {
         }
         let unavailable = self.unavailable.iter().filter(|(name, _)| access(name) != Access::None);
         own.unavailable = unavailable.map(|(name, error)| (name.clone(), error.clone())).collect();
+        // Of what is not there, by name or by column, nothing is said: see `pg_catalog`.
+        own.documentation.clone_from(&self.documentation);
         own.beneath = Some(Arc::clone(self));
         own
     }
@@ -153,6 +175,17 @@ impl Catalog {
     /// Notes about how many rows a table has: joins then build on their smaller side.
     pub fn set_rows(&mut self, table: TableId, rows: u64) {
         self.rows.insert(table, rows);
+    }
+
+    /// Notes what is said of a relation.
+    pub fn document(&mut self, name: TableName, documentation: Documentation) {
+        self.system = OnceLock::new();
+        self.documentation.insert(name, documentation);
+    }
+
+    /// What is said of a relation.
+    pub(crate) fn documentation(&self, name: &TableName) -> Option<&Documentation> {
+        self.documentation.get(name)
     }
 
     /// Rows of a table as last noted.

@@ -39,14 +39,14 @@ mod storage;
 mod watch;
 mod watched;
 
-pub use catalog::{Access, Catalog, Form, StoredTable, VirtualTable};
+pub use catalog::{Access, Catalog, Documentation, Form, Reference, StoredTable, VirtualTable};
 pub use compare::{Difference, compare};
 pub use error::{Error, Result};
 pub use executor::Executor;
 pub use flow::{Isolation, Tables, flow_to_logical};
 pub use isolate::Reject;
 pub use runtime::{Runtime, Settings};
-pub use session::{Answer, Description, Session, parameter};
+pub use session::{Answer, Description, Identity, Session, parameter};
 pub use statement::{Kind, Statement, parse};
 pub use storage::{Storage, Visitor};
 pub use watch::Watch;

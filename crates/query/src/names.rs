@@ -24,6 +24,7 @@ use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, code};
 use crate::pg_catalog::{self, SystemTables};
 use crate::scan::StoredProvider;
+use crate::session::Identity;
 use crate::storage::Storage;
 use crate::{output, statement};
 
@@ -38,7 +39,7 @@ pub(crate) struct Names<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) storage: &'a Arc<dyn Storage>,
     pub(crate) state: &'a SessionState,
-    pub(crate) user: &'a str,
+    identity: &'a Identity,
     /// Where the session looks for unqualified names; those in a view are looked for as the catalogue says.
     path: &'a [String],
     /// What must not be read, and why.
@@ -52,12 +53,12 @@ impl<'a> Names<'a> {
         catalog: &'a Catalog,
         storage: &'a Arc<dyn Storage>,
         state: &'a SessionState,
-        user: &'a str,
+        identity: &'a Identity,
         path: &'a [String],
     ) -> Self {
         static NONE: BTreeMap<TableName, Error> = BTreeMap::new();
         let (refused, relations) = (&NONE, plan::dependencies::relations());
-        Self { catalog, storage, state, user, path, refused, depth: Cell::new(0), relations }
+        Self { catalog, storage, state, identity, path, refused, depth: Cell::new(0), relations }
     }
 
     /// The same, but who reads one of these gets its error.
@@ -113,7 +114,7 @@ impl<'a> Names<'a> {
             None if pg_catalog::is_system_table(name) => "pg_catalog",
             _ => return Ok(None),
         };
-        self.system()?.table(schema, name)
+        self.system()?.table(schema, name, self.identity)
     }
 
     fn view(&self, name: &TableName, sql: &str) -> Result<LogicalPlan> {
@@ -190,6 +191,11 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        if let Some(table) = pg_catalog::table_of_function(name)
+            && let Some(provider) = self.system_table(Some("pg_catalog"), table)?
+        {
+            return Ok(provider_as_source(provider));
+        }
         let function = self.state.table_functions().get(name);
         let function = function.ok_or_else(|| plan_datafusion_err!("Invalid function '{name}'."))?;
         let context = SimplifyContext::builder().with_config_options(Arc::clone(self.state.config_options())).build();
@@ -223,7 +229,8 @@ impl ContextProvider for Names<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let names = || self.system().ok().map(|system| Arc::clone(&system.names));
-        pg_catalog::function(name, self.user, &names).or_else(|| plan::functions().scalar.get(name).cloned())
+        pg_catalog::function(name, self.identity, self.path, &names)
+            .or_else(|| plan::functions().scalar.get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

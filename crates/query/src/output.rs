@@ -72,11 +72,14 @@ fn name_in_body(mut body: &mut SetExpr, mut same: fn(&Expr) -> String) {
 
 fn name_items(items: &mut [SelectItem], same: fn(&Expr) -> String) {
     let mut written: Vec<String> = Vec::new();
+    // A wildcard may list any column a second time.
+    let has_wildcard =
+        items.iter().any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
     for (position, item) in items.iter_mut().enumerate() {
         let (expr, name) = match item {
             SelectItem::UnnamedExpr(expr) => match plain(expr) {
                 // A column keeps its own name, and DataFusion its qualifier, unless it is listed twice.
-                Some(_) if !written.contains(&same(expr)) => {
+                Some(_) if !has_wildcard && !written.contains(&same(expr)) => {
                     written.push(same(expr));
                     continue;
                 }

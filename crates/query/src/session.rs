@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
-use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::common::{ParamValues, ScalarValue, not_impl_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as PlannerResult};
@@ -47,6 +47,23 @@ pub struct Description {
     pub schema: SchemaRef,
 }
 
+/// Whom a session answers, as it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// What `current_user` says.
+    pub user: String,
+    /// What `current_database()` says, and the one row of `pg_database`.
+    pub database: String,
+    /// What `pg_backend_pid()` says.
+    pub pid: i32,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { user: pg_catalog::OWNER.to_owned(), database: pg_catalog::DATABASE.to_owned(), pid: 1 }
+    }
+}
+
 /// A parameter's value from an array of one element.
 pub fn parameter(array: &dyn arrow::array::Array) -> Result<ScalarValue> {
     Ok(ScalarValue::try_from_array(array, 0)?)
@@ -57,7 +74,7 @@ pub struct Session {
     storage: Arc<dyn Storage>,
     catalog: Arc<Catalog>,
     runtime: Arc<Runtime>,
-    user: String,
+    identity: Identity,
     /// None: as the catalogue says.
     search_path: Option<Vec<String>>,
     /// What its statements must not read, and why.
@@ -69,15 +86,15 @@ pub struct Session {
 impl Session {
     /// A session that sees `snapshot` under the names of `catalog`.
     pub fn new(snapshot: impl Storage, catalog: Arc<Catalog>, runtime: Arc<Runtime>) -> Self {
-        let user = pg_catalog::OWNER.to_owned();
+        let identity = Identity::default();
         let (search_path, refused, watch) = (None, BTreeMap::new(), None);
-        Self { storage: Arc::new(snapshot), catalog, runtime, user, search_path, refused, watch }
+        Self { storage: Arc::new(snapshot), catalog, runtime, identity, search_path, refused, watch }
     }
 
-    /// The same for a user: what `current_user` says.
+    /// The same for whom this is.
     #[must_use]
-    pub fn with_user(mut self, user: impl Into<String>) -> Self {
-        self.user = user.into();
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
         self
     }
 
@@ -127,11 +144,9 @@ impl Session {
 
     /// What a statement takes and yields. `hints` are types that the client named, by position.
     pub fn describe(&self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Description> {
+        let hints = &self.with_arrays(statement, hints)?;
         let plan = self.plan(statement, hints)?;
-        let mut found = plan.get_parameter_types()?;
-        for name in limits(&plan)? {
-            found.insert(name, Some(DataType::Int64));
-        }
+        let found = parameter_types(&plan)?;
         let named = found.keys().filter_map(|name| name.strip_prefix('$')?.parse::<usize>().ok()).max();
         let parameters = (1..=named.unwrap_or(0).max(hints.len())).map(|i| {
             let hint = hints.get(i - 1).cloned().flatten();
@@ -146,6 +161,25 @@ impl Session {
             analysed => analysed?,
         };
         Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
+    }
+
+    /// The hints with the types of arrays that the client did not name: `$1` of `id = ANY($1)` is a list of what it would be
+    /// in `id = $1`.
+    fn with_arrays(&self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Vec<Option<DataType>>> {
+        let mut hints = hints.to_vec();
+        let Some((as_elements, arrays)) = statement.arrays_as_elements() else { return Ok(hints) };
+        let unnamed = arrays.into_iter().filter(|i| !matches!(hints.get(*i), Some(Some(_)))).collect::<Vec<_>>();
+        if unnamed.is_empty() {
+            return Ok(hints);
+        }
+        let found = parameter_types(&self.plan(&as_elements, &hints)?)?;
+        for i in unnamed {
+            let element = found.get(&format!("${}", i + 1)).cloned().flatten();
+            let element = element.filter(|element| *element != DataType::Null).unwrap_or(DataType::Utf8);
+            hints.resize(hints.len().max(i + 1), None);
+            hints[i] = Some(DataType::new_list(element, true));
+        }
+        Ok(hints)
     }
 
     /// Runs a plan whose scans name stored tables as `schema.table`: a model's own plan, the oracle of its upkeep.
@@ -171,7 +205,7 @@ impl Session {
 
     fn names(&self) -> Names<'_> {
         let path = self.search_path.as_deref().unwrap_or_else(|| self.catalog.search_path());
-        Names::new(&self.catalog, &self.storage, self.state(), &self.user, path).without(&self.refused)
+        Names::new(&self.catalog, &self.storage, self.state(), &self.identity, path).without(&self.refused)
     }
 
     fn state(&self) -> &SessionState {
@@ -180,6 +214,22 @@ impl Session {
 
     /// SQL to a plan, not optimised yet.
     fn plan(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+        let plan = self.plan_as_written(statement, types);
+        if !statement.reads_catalog() {
+            return plan;
+        }
+        let refused = match plan {
+            Ok(plan) => match self.optimised(plan.clone()) {
+                Ok(_) => return Ok(plan),
+                Err(error) => error.into(),
+            },
+            Err(error) => error,
+        };
+        let lesser = self.plan_as_written(&statement.without_subqueries(), types);
+        lesser.and_then(|plan| self.optimised(plan.clone()).map(|_| plan).map_err(Error::from)).map_err(|_| refused)
+    }
+
+    fn plan_as_written(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<LogicalPlan> {
         if statement.kind != Kind::Query {
             return Err(statement.refusal());
         }
@@ -209,6 +259,20 @@ impl Session {
             // EXPLAIN shows what each rule made of the plan, and is analysed by the state that keeps that.
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(plan),
             _ => self.state().analyzer().execute_and_check(plan, self.state().config_options(), |_, _| {}),
+        }
+    }
+
+    /// The plan as it would be run.
+    fn optimised(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
+        match self.analysed(plan)? {
+            plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) => Ok(plan),
+            plan => {
+                let plan = self.state().optimizer().optimize(plan, &Rules::new(self.state()), |_, _| {})?;
+                match has_correlated(&plan)? {
+                    true => not_impl_err!("a subquery that depends on its row by more than equality"),
+                    false => Ok(plan),
+                }
+            }
         }
     }
 
@@ -314,6 +378,45 @@ fn not_too_large(plan: &LogicalPlan) -> Result<()> {
     Err(Error::new(code::TOO_COMPLEX, "the statement is too complex")
         .detail(format!("With all that it names written out it reads and computes more than {NODES_MAX} things."))
         .hint("Name fewer views and WITH queries that are made of one another, or make a model of one."))
+}
+
+/// Types of parameters by name, where the plan says: those that the planner finds, those that a parameter is cast to, and
+/// numbers for LIMIT and OFFSET.
+fn parameter_types(plan: &LogicalPlan) -> Result<BTreeMap<String, Option<DataType>>> {
+    let mut found: BTreeMap<_, _> = plan.get_parameter_types()?.into_iter().collect();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Cast(cast) = expr
+                    && let Expr::Placeholder(placeholder) = cast.expr.as_ref()
+                {
+                    found.entry(placeholder.id.clone()).or_insert(None).get_or_insert(cast.field.data_type().clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    for name in limits(plan)? {
+        found.insert(name, Some(DataType::Int64));
+    }
+    Ok(found)
+}
+
+/// Whether a subquery is left that could not be joined.
+fn has_correlated(plan: &LogicalPlan) -> PlannerResult<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            let is_one = |expr: &Expr| match expr {
+                Expr::ScalarSubquery(subquery) => !subquery.outer_ref_columns.is_empty(),
+                Expr::OuterReferenceColumn(..) => true,
+                _ => false,
+            };
+            found |= expr.exists(|expr| Ok(is_one(expr)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(found)
 }
 
 /// Parameters that stand for LIMIT and OFFSET: numbers, which the planner does not say.

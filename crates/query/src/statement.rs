@@ -3,13 +3,9 @@
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
-use std::sync::LazyLock;
 
 use datafusion::logical_expr::planner::ContextProvider;
-use datafusion::sql::sqlparser::ast::{
-    self, FunctionArguments, ObjectName, SelectItem, SetExpr, Visit, VisitMut, Visitor, VisitorMut,
-};
-use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use datafusion::sql::sqlparser::ast::{self, ObjectName, SetExpr, Visit, VisitMut, Visitor, VisitorMut};
 use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate};
 
 use plan::call;
@@ -17,7 +13,7 @@ use plan::shape::Unparsed;
 
 use crate::error::{Error, Result, code, syntax};
 use crate::output;
-use crate::pg_catalog::is_system_table;
+use crate::pg_catalog::{dialect, is_system_table};
 
 /// Nested parentheses and the like that a statement may have.
 const NESTING_MAX: usize = 250;
@@ -64,6 +60,25 @@ impl Statement {
             plan::meant(&mut tree);
         }
         tree
+    }
+
+    /// Whether it reads the catalogue.
+    pub(crate) fn reads_catalog(&self) -> bool {
+        self.reads_catalog
+    }
+
+    /// The same without subqueries, see [`dialect::without_subqueries`].
+    pub(crate) fn without_subqueries(&self) -> Self {
+        Self { tree: dialect::without_subqueries(&self.tree), ..self.clone() }
+    }
+
+    /// The statement with single values in the place of the parameters that are arrays (`= ANY($1)`), and the positions of
+    /// these from 0; none if it has none.
+    pub(crate) fn arrays_as_elements(&self) -> Option<(Self, Vec<usize>)> {
+        let mut arrays = Arrays::default();
+        let mut tree = self.tree.clone();
+        let ControlFlow::Continue(()) = VisitMut::visit(&mut tree, &mut arrays);
+        (!arrays.positions.is_empty()).then(|| (Self { tree, ..self.clone() }, arrays.positions))
     }
 
     /// The word that Postgres answers a finished statement with: `SELECT`, `SET`, `BEGIN`.
@@ -133,11 +148,12 @@ fn parsed(sql: &str) -> Result<Vec<Statement>> {
             .detail(what)
             .hint("Split it into several statements, or put what it lists into a table and join that."),
     })?;
-    for tree in trees.iter_mut().filter(|tree| Visit::visit(*tree, &mut CatalogTables).is_continue()) {
-        let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Registered);
-    }
-    let trees = if trees.iter().any(reads_catalog) { rewritten(sql, trees) } else { trees };
-    let statement = |tree| Statement { kind: kind(&tree), reads_catalog: reads_catalog(&tree), tree: adapted(tree) };
+    let statement = |mut tree: ast::Statement| {
+        let (kind, reads_catalog) = (kind(&tree), reads_catalog(&tree));
+        dialect::registered(&mut tree, reads_catalog);
+        let tree = if reads_catalog { dialect::catalogue(tree) } else { tree };
+        Statement { kind, reads_catalog, tree: adapted(tree) }
+    };
     Ok(trees.into_iter().map(statement).collect())
 }
 
@@ -184,87 +200,29 @@ fn adapted(tree: ast::Statement) -> ast::Statement {
     tree
 }
 
-/// `'orders'::regclass` and `23::regtype`: the oid where it is compared, the name where it is shown.
-struct Registered;
+/// Takes ANY and ALL away from parameters.
+#[derive(Default)]
+struct Arrays {
+    positions: Vec<usize>,
+}
 
-impl VisitorMut for Registered {
+impl VisitorMut for Arrays {
     type Break = Infallible;
 
     fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Infallible> {
-        let ast::Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
-        let name = data_type.to_string().to_lowercase();
-        let made = match name.as_str() {
-            "regclass" | "regtype" => call(&format!("{name}in"), vec![inner.as_ref().clone()]),
-            "text" | "varchar" | "name" => match shown(inner) {
-                Some((_, made)) => made,
-                None => return ControlFlow::Continue(()),
-            },
-            // It is one.
-            "oid" if shown(inner).is_some() => ast::Expr::Nested(inner.clone()),
-            _ => return ControlFlow::Continue(()),
+        let (ast::Expr::AnyOp { left, compare_op, right, .. } | ast::Expr::AllOp { left, compare_op, right }) = expr
+        else {
+            return ControlFlow::Continue(());
         };
-        *expr = made;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Infallible> {
-        if let SetExpr::Select(select) = query.body.as_mut() {
-            for item in &mut select.projection {
-                match item {
-                    SelectItem::ExprWithAlias { expr, .. } => {
-                        if let Some((_, made)) = shown(expr) {
-                            *expr = made;
-                        }
-                    }
-                    SelectItem::UnnamedExpr(expr) => {
-                        if let Some((alias, expr)) = shown(expr).or_else(|| headed(expr)) {
-                            *item = SelectItem::ExprWithAlias { expr, alias: ast::Ident::new(alias) };
-                        }
-                    }
-                    _ => {}
-                }
-            }
+        let ast::Expr::Value(value) = right.as_ref() else { return ControlFlow::Continue(()) };
+        let ast::Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
+        let number = name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
+        if let Some(position) = number.and_then(|number| number.checked_sub(1)) {
+            self.positions.push(position);
+            *expr = ast::Expr::BinaryOp { left: left.clone(), op: compare_op.clone(), right: right.clone() };
         }
         ControlFlow::Continue(())
     }
-}
-
-/// The type and the shown name of what names a table or a type.
-fn shown(expr: &ast::Expr) -> Option<(&'static str, ast::Expr)> {
-    let ast::Expr::Function(function) = expr else { return None };
-    let (name, out) = match function.name.to_string().as_str() {
-        "regclassin" => ("regclass", "regclassout"),
-        "regtypein" => ("regtype", "regtypeout"),
-        _ => return None,
-    };
-    Some((name, call(out, vec![expr.clone()])))
-}
-
-/// The heading of what is a name's oid or its text by a further cast.
-fn headed(expr: &ast::Expr) -> Option<(&'static str, ast::Expr)> {
-    let heading = match expr {
-        ast::Expr::Nested(inner) => shown(inner).map(|_| "oid"),
-        ast::Expr::Function(function) => match function.name.to_string().as_str() {
-            "regclassout" => Some("regclass"),
-            "regtypeout" => Some("regtype"),
-            _ => None,
-        },
-        _ => None,
-    };
-    heading.map(|heading| (heading, expr.clone()))
-}
-
-/// Client programs' questions to the catalogue, brought into a form that DataFusion plans.
-///
-/// These rewrites may change an answer (a correlated subquery in a projection becomes NULL), so they are for statements
-/// that read the catalogue only.
-fn rewritten(sql: &str, plain: Vec<ast::Statement>) -> Vec<ast::Statement> {
-    static CATALOG_PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
-    let mut trees = CATALOG_PARSER.parse(sql).unwrap_or(plain);
-    for tree in &mut trees {
-        let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut CatalogSubqueries);
-    }
-    trees
 }
 
 /// `current_schema` without parentheses, which the parser takes for a column.
@@ -278,74 +236,17 @@ impl VisitorMut for CurrentSchema {
             && name.quote_style.is_none()
             && name.value.eq_ignore_ascii_case("current_schema")
         {
-            *expr = call("current_schema", vec![]);
+            *expr = call("current_schema", Vec::new());
         }
         ControlFlow::Continue(())
-    }
-}
-
-/// Subqueries of catalogue questions in a form that DataFusion plans: `ARRAY(SELECT …)`, which lists what we never have
-/// (privileges, options, members), is NULL; the one row of a correlated subquery is its greatest.
-struct CatalogSubqueries;
-
-impl VisitorMut for CatalogSubqueries {
-    type Break = Infallible;
-
-    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Infallible> {
-        match expr {
-            ast::Expr::Function(function) if matches!(function.args, FunctionArguments::Subquery(_)) => {
-                *expr = no_texts();
-            }
-            ast::Expr::Subquery(query) if query.limit_clause.is_none() => {
-                if let SetExpr::Select(select) = query.body.as_mut()
-                    && let [SelectItem::UnnamedExpr(value)] = select.projection.as_mut_slice()
-                    && !matches!(value, ast::Expr::Function(_))
-                {
-                    *value = call("max", vec![value.clone()]);
-                }
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// `NULL::text[]`.
-fn no_texts() -> ast::Expr {
-    ast::Expr::Cast {
-        kind: ast::CastKind::Cast,
-        expr: Box::new(ast::Expr::Value(ast::Value::Null.with_empty_span())),
-        data_type: ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None)),
-        array: false,
-        format: None,
-    }
-}
-
-/// Whether a statement reads `pg_catalog` or casts to one of its types.
-fn reads_catalog(tree: &ast::Statement) -> bool {
-    tree.visit(&mut CatalogReads).is_break()
-}
-
-struct CatalogReads;
-
-impl Visitor for CatalogReads {
-    type Break = ();
-
-    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
-        of_catalog(name)
-    }
-
-    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
-        match expr {
-            ast::Expr::Cast { data_type, .. } if data_type.to_string().to_lowercase().contains("reg") => {
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        }
     }
 }
 
 /// Whether a statement reads a table of the catalogue.
+fn reads_catalog(tree: &ast::Statement) -> bool {
+    Visit::visit(tree, &mut CatalogTables).is_break()
+}
+
 struct CatalogTables;
 
 impl Visitor for CatalogTables {

@@ -4,6 +4,8 @@
 //! table [bag]        definitions, one a line: schema.name(column type, …); public is the default schema
 //! rows NAME          rows, one a line, values between ` | `; `3 * …` three times the same (bags only)
 //! view NAME          its SQL
+//! comment NAME       what is said of a table or view, or of `table.column`
+//! references NAME(COLUMN, …)   a line like the name: the table and the columns that these refer to
 //! grant NAME         from here on this is all that may be read of it, SQL over the whole; nothing: all of it. What has no grant is not there
 //! unavailable NAME   the message that reading it gives
 //! set NAME VALUE     memory_bytes, batch_rows, partitions, user; path a,b (search path), own_path a,b (that of the session); rows a NUMBER (estimate)
@@ -101,6 +103,7 @@ struct Warehouse {
     defined: BTreeMap<TableName, (StoredTable, Option<u64>)>,
     views: BTreeMap<TableName, String>,
     unavailable: BTreeMap<TableName, String>,
+    documentation: BTreeMap<TableName, query::Documentation>,
     grants: BTreeMap<TableName, Access>,
     path: Vec<String>,
     rows: Tables,
@@ -121,6 +124,7 @@ impl Warehouse {
             defined: BTreeMap::new(),
             views: BTreeMap::new(),
             unavailable: BTreeMap::new(),
+            documentation: BTreeMap::new(),
             grants: BTreeMap::new(),
             path: vec!["public".to_owned(), "shop".to_owned()],
             rows: BTreeMap::new(),
@@ -146,6 +150,36 @@ impl Warehouse {
     fn name(&self, text: &str) -> TableName {
         let (schema, name) = text.split_once('.').unwrap_or(("public", text));
         TableName::new(schema, name)
+    }
+
+    /// Notes what is said of a table, or of a column of it.
+    fn comment(&mut self, name: &str, text: &str) -> Result<(), String> {
+        if let Some((table, column)) = name.rsplit_once('.')
+            && (table.contains('.') || self.knows(&self.name(table)))
+        {
+            let said = self.documentation.entry(self.name(table)).or_default();
+            said.columns.insert(column.to_owned(), text.to_owned());
+        } else {
+            self.documentation.entry(self.name(name)).or_default().text = Some(text.to_owned());
+        }
+        Ok(())
+    }
+
+    fn knows(&self, name: &TableName) -> bool {
+        self.defined.contains_key(name) || self.views.contains_key(name)
+    }
+
+    /// Notes that columns refer to others.
+    fn references(&mut self, from: &str, to: &str) -> Result<(), String> {
+        let part = |text: &str| -> Result<(TableName, Vec<String>), String> {
+            let (name, columns) =
+                text.trim().strip_suffix(')').and_then(|text| text.split_once('(')).ok_or("NAME(COLUMN, …)")?;
+            Ok((self.name(name), columns.split(',').map(|column| column.trim().to_owned()).collect()))
+        };
+        let ((name, columns), (table, referred)) = (part(from)?, part(to)?);
+        let reference = query::Reference { columns, table, referred };
+        self.documentation.entry(name).or_default().references.push(reference);
+        Ok(())
     }
 
     fn fill(&mut self, name: &str, text: &str) -> Result<(), String> {
@@ -190,6 +224,9 @@ impl Warehouse {
             catalog.add_unavailable(name.clone(), error);
         }
         catalog.add_virtual(models());
+        for (name, said) in &self.documentation {
+            catalog.document(name.clone(), said.clone());
+        }
         catalog
     }
 
@@ -219,7 +256,7 @@ impl Warehouse {
             None => session,
         };
         Ok(match &self.user {
-            Some(user) => session.with_user(user),
+            Some(user) => session.with_identity(query::Identity { user: user.clone(), ..query::Identity::default() }),
             None => session,
         })
     }
@@ -408,6 +445,8 @@ impl Driver for Warehouse {
                 self.unavailable.insert(self.name(&first), block.body.clone());
                 Ok(String::new())
             }
+            "comment" => self.comment(&first, &block.body).map(|()| String::new()),
+            "references" => self.references(&block.arguments.join(" "), &block.body).map(|()| String::new()),
             "grant" => {
                 let access = if block.body.is_empty() { Access::All } else { Access::Through(block.body.clone()) };
                 self.grants.insert(self.name(&first), access);

@@ -771,9 +771,14 @@ fn as_text(argument: &mut FunctionArg) {
 
 /// A call of a function.
 pub fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    Expr::Function(function_call(name, arguments))
+}
+
+/// The same as a part of the tree.
+pub fn function_call(name: &str, arguments: Vec<Expr>) -> Function {
     let arguments = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)));
     let list = FunctionArgumentList { duplicate_treatment: None, args: arguments.collect(), clauses: vec![] };
-    Expr::Function(Function {
+    Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
@@ -782,5 +787,5 @@ pub fn call(name: &str, arguments: Vec<Expr>) -> Expr {
         null_treatment: None,
         over: None,
         within_group: vec![],
-    })
+    }
 }

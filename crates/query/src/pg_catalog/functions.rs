@@ -4,28 +4,34 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, new_null_array,
+    ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, TimeUnit};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use datafusion_pg_catalog::pg_catalog::{array_bounds_udf, format_type, has_privilege_udf, quote_ident_udf};
+use datafusion_pg_catalog::pg_catalog::{array_bounds_udf, format_type, quote_ident_udf};
 
 use relation::schema::TYPE_NAME;
 
-use crate::error::Error;
-use crate::pg_catalog::registered::{class_in, class_oid, class_out, type_in, type_oid, type_out};
-use crate::pg_catalog::relations::Listed;
-use crate::pg_catalog::{DATABASE, Names, OWNER};
+use crate::error::{Error, code};
+use crate::pg_catalog::arrays;
+use crate::pg_catalog::registered::{
+    class_in, class_oid, class_out, function_in, namespace_in, namespace_oid, namespace_out, type_in, type_oid,
+    type_out,
+};
+use crate::pg_catalog::shipped::{function_name, function_oid};
+use crate::pg_catalog::{Names, OWNER};
+use crate::session::Identity;
 
 /// What the connection says about itself.
-const VERSION: &str = "PostgreSQL 15.0 (Tidemill)";
+const VERSION: &str = concat!("PostgreSQL 16.0 (Tidemill ", env!("CARGO_PKG_VERSION"), "), a real-time warehouse");
 
 /// Functions whose texts are of the type `name`.
 const NAMES: [&str; 10] = [
@@ -43,15 +49,22 @@ const NAMES: [&str; 10] = [
 
 type Eval = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
 
-/// The function of a name, for a user and the names of a catalog; none where SQL's own functions are meant.
-pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Names>>) -> Option<Arc<ScalarUDF>> {
+/// The function of a name, for whom this is, their search path and the names of a catalog; none where SQL's own functions
+/// are meant.
+pub(crate) fn function(
+    name: &str,
+    identity: &Identity,
+    path: &[String],
+    names: &dyn Fn() -> Option<Arc<Names>>,
+) -> Option<Arc<ScalarUDF>> {
     let udf = match name {
-        "current_user" | "session_user" | "current_role" | "user" => text(name, user),
+        "current_user" | "session_user" | "current_role" | "user" => text(name, &identity.user),
         "version" => text(name, VERSION),
-        "current_database" | "current_catalog" => text(name, DATABASE),
-        "current_schema" => text(name, names()?.search_path.first().map_or("public", String::as_str)),
-        "current_schemas" => current_schemas(names()?),
-        "current_setting" => current_setting(names()?),
+        "current_database" | "current_catalog" => text(name, &identity.database),
+        "current_schema" => text(name, path.first().map_or("public", String::as_str)),
+        "current_schemas" => current_schemas(path.to_vec()),
+        "current_setting" => current_setting(settings(path)),
+        "set_config" => set_config(settings(path)),
         "to_regclass" => registered(name, names()?, |names, name| Ok(class_oid(names, name))),
         "regclassin" => registered(name, names()?, |names, name| class_in(names, name).map(Some)),
         "regclassout" => by_oid(name, DataType::Utf8, names()?, |names, oid| Found::Text(Some(class_out(names, oid)))),
@@ -60,28 +73,55 @@ pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Na
         "regtypeout" => by_oid(name, DataType::Utf8, names()?, |_, oid| Found::Text(Some(type_out(oid)))),
         "pg_get_userbyid" => text(name, OWNER),
         "pg_table_is_visible" => by_oid(name, DataType::Boolean, names()?, visible),
-        "pg_get_indexdef" => by_oid(name, DataType::Utf8, names()?, index_definition),
-        "pg_get_constraintdef" => by_oid(name, DataType::Utf8, names()?, constraint_definition),
+        "pg_get_indexdef" => by_part(name, names()?, Names::index_definition),
+        "pg_get_constraintdef" => by_part(name, names()?, |names, oid, _| names.constraint_definition(oid)),
+        "obj_description" => by_part(name, names()?, |names, oid, _| names.comment(oid, 0)),
+        "col_description" => by_part(name, names()?, Names::comment),
         "pg_get_viewdef" => by_oid(name, DataType::Utf8, names()?, view_definition),
         "pg_type_is_visible"
         | "pg_function_is_visible"
         | "pg_operator_is_visible"
         | "pg_collation_is_visible"
+        | "pg_opclass_is_visible"
+        | "pg_opfamily_is_visible"
+        | "pg_conversion_is_visible"
+        | "pg_statistics_obj_is_visible"
+        | "pg_ts_config_is_visible"
+        | "pg_ts_dict_is_visible"
+        | "pg_ts_parser_is_visible"
+        | "pg_ts_template_is_visible"
         | "pg_relation_is_publishable" => flag(name, true),
         "pg_is_in_recovery" | "pg_is_other_temp_schema" => flag(name, false),
         "pg_encoding_to_char" | "pg_client_encoding" => text(name, "UTF8"),
-        "pg_backend_pid" => number(name, 1),
+        "pg_backend_pid" => number(name, identity.pid),
+        "xid" => number(name, 0),
+        "xid_age" => number(name, 0),
+        // Nobody else's session is shown, so there is none to end.
+        "pg_terminate_backend" | "pg_cancel_backend" => flag(name, false),
+        "string_to_array" => string_to_array(),
+        "pg_expanded_array" => ScalarUDF::new_from_impl(arrays::Expanded::new()),
+        "txid_current" => long(name, 1),
+        "pg_postmaster_start_time" | "pg_conf_load_time" => started(name),
+        "pg_advisory_unlock_all" => text(name, ""),
+        "regprocin" => registered(name, names()?, |_, name| function_in(name).map(Some)),
+        "to_regproc" => registered(name, names()?, |_, name| Ok(function_oid(name))),
+        "regprocout" => by_oid(name, DataType::Utf8, names()?, |_, oid| Found::Text(Some(function_name(oid)))),
+        "regnamespacein" => registered(name, names()?, |names, name| namespace_in(names, name).map(Some)),
+        "to_regnamespace" => registered(name, names()?, |names, name| Ok(namespace_oid(names, name))),
+        "regnamespaceout" => {
+            by_oid(name, DataType::Utf8, names()?, |names, oid| Found::Text(Some(namespace_out(names, oid))))
+        }
         "pg_my_temp_schema" => number(name, 0),
         "pg_relation_size"
         | "pg_total_relation_size"
         | "pg_table_size"
         | "pg_indexes_size"
+        | "pg_database_size"
+        | "pg_tablespace_size"
         | "pg_stat_get_numscans" => size(name),
         "pg_size_pretty" => size_pretty(),
         "pg_sleep" => super::sleep::function(),
         "pg_get_expr"
-        | "obj_description"
-        | "col_description"
         | "shobj_description"
         | "pg_get_partkeydef"
         | "pg_get_statisticsobjdef_columns"
@@ -104,7 +144,7 @@ pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Na
         | "has_database_privilege"
         | "has_any_column_privilege"
         | "has_function_privilege"
-        | "has_column_privilege" => has_privilege_udf::create_has_privilege_udf(name),
+        | "has_column_privilege" => has_privilege(name),
         _ => return None,
     };
     Some(Arc::new(udf))
@@ -112,14 +152,6 @@ pub(crate) fn function(name: &str, user: &str, names: &dyn Fn() -> Option<Arc<Na
 
 fn visible(names: &Names, oid: i32) -> Found {
     Found::Flag(names.is_visible(oid))
-}
-
-fn index_definition(names: &Names, oid: i32) -> Found {
-    Found::Text(names.indexed(oid).map(Listed::index_definition))
-}
-
-fn constraint_definition(names: &Names, oid: i32) -> Found {
-    Found::Text(names.indexed(oid).map(|table| format!("PRIMARY KEY ({})", table.key_names())))
 }
 
 fn view_definition(names: &Names, oid: i32) -> Found {
@@ -154,10 +186,27 @@ fn by_oid(name: &str, output: DataType, names: Arc<Names>, find: fn(&Names, i32)
     udf(name, output, eval)
 }
 
+/// The text of an object and of a part of it, which is numbered; without a number it is 0.
+fn by_part(name: &str, names: Arc<Names>, find: fn(&Names, i32, i32) -> Option<String>) -> ScalarUDF {
+    udf(name, DataType::Utf8, move |arguments, rows| {
+        let oids = oids(arguments, rows)?;
+        let parts = match arguments.get(1) {
+            Some(second) if second.data_type().is_integer() => oids_of(second)?,
+            _ => Int32Array::from(vec![0; rows]),
+        };
+        let found = oids.iter().zip(&parts).map(|(oid, part)| find(&names, oid?, part?));
+        Ok(Arc::new(found.collect::<StringArray>()))
+    })
+}
+
 /// The first argument as oids, whatever type it came in.
 fn oids(arguments: &[ArrayRef], rows: usize) -> Result<Int32Array> {
     let Some(first) = arguments.first() else { return Ok(Int32Array::new_null(rows)) };
-    Ok(cast(first, &DataType::Int32)?.as_primitive::<Int32Type>().clone())
+    oids_of(first)
+}
+
+fn oids_of(array: &ArrayRef) -> Result<Int32Array> {
+    Ok(cast(array, &DataType::Int32)?.as_primitive::<Int32Type>().clone())
 }
 
 /// The oids of names; what is an oid already stays one.
@@ -176,7 +225,7 @@ fn registered(name: &str, names: Arc<Names>, find: fn(&Names, &str) -> crate::er
     })
 }
 
-fn current_schemas(names: Arc<Names>) -> ScalarUDF {
+fn current_schemas(path: Vec<String>) -> ScalarUDF {
     let output = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
     let eval = move |arguments: &[ArrayRef], rows: usize| {
         let implicit =
@@ -184,7 +233,7 @@ fn current_schemas(names: Arc<Names>) -> ScalarUDF {
         let mut out = ListBuilder::new(StringBuilder::new());
         for _ in 0..rows {
             let system = implicit.then_some("pg_catalog").into_iter();
-            out.append_value(system.chain(names.search_path.iter().map(String::as_str)).map(Some));
+            out.append_value(system.chain(path.iter().map(String::as_str)).map(Some));
         }
         Ok(Arc::new(out.finish()) as ArrayRef)
     };
@@ -192,41 +241,66 @@ fn current_schemas(names: Arc<Names>) -> ScalarUDF {
 }
 
 /// Settings that clients look at; the connection keeps those that can be changed.
-pub(crate) fn settings(names: &Names) -> Vec<(&'static str, String)> {
+pub(crate) fn settings(path: &[String]) -> Vec<(&'static str, String)> {
     let fixed = [
+        ("application_name", ""),
+        ("bytea_output", "hex"),
+        ("client_min_messages", "notice"),
         ("DateStyle", "ISO, MDY"),
         ("IntervalStyle", "postgres"),
         ("TimeZone", "UTC"),
         ("client_encoding", "UTF8"),
-        ("default_transaction_isolation", "repeatable read"),
+        ("default_transaction_isolation", "read committed"),
         ("default_transaction_read_only", "on"),
+        ("extra_float_digits", "1"),
         ("integer_datetimes", "on"),
+        ("jit", "off"),
         ("lc_collate", "C"),
         ("lc_ctype", "C.UTF-8"),
         ("max_identifier_length", "63"),
         ("max_index_keys", "32"),
         ("server_encoding", "UTF8"),
-        ("server_version", "15.0"),
-        ("server_version_num", "150000"),
+        ("server_version", "16.0"),
+        ("server_version_num", "160000"),
         ("standard_conforming_strings", "on"),
-        ("transaction_isolation", "repeatable read"),
+        ("transaction_isolation", "read committed"),
         ("transaction_read_only", "on"),
     ];
-    let path = ("search_path", names.search_path.join(", "));
+    let path = ("search_path", path.join(", "));
     fixed.into_iter().map(|(name, value)| (name, value.to_owned())).chain([path]).collect()
 }
 
-fn current_setting(names: Arc<Names>) -> ScalarUDF {
-    let known = settings(&names);
-    let find = move |name: &str| {
-        let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.clone())
-    };
+type KnownSettings = Vec<(&'static str, String)>;
+
+fn known_setting(known: &KnownSettings, name: &str) -> Option<String> {
+    let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.clone())
+}
+
+fn current_setting(known: KnownSettings) -> ScalarUDF {
     udf("current_setting", DataType::Utf8, move |arguments, rows| {
         let Some(asked) = arguments.first() else { return Ok(new_null_array(&DataType::Utf8, rows)) };
         let asked = cast(asked, &DataType::Utf8)?;
-        let found = asked.as_string::<i32>().iter().map(|name| name.and_then(&find));
+        let found = asked.as_string::<i32>().iter().map(|name| known_setting(&known, name?));
         Ok(Arc::new(found.collect::<StringArray>()))
+    })
+}
+
+/// A setting to what it is; the connection itself takes `SELECT set_config(…)`, and nothing beside it.
+fn set_config(known: KnownSettings) -> ScalarUDF {
+    udf("set_config", DataType::Utf8, move |arguments, rows| {
+        let [name, value, ..] = arguments else { return Ok(new_null_array(&DataType::Utf8, rows)) };
+        let (names, values) = (cast(name, &DataType::Utf8)?, cast(value, &DataType::Utf8)?);
+        let set = names.as_string::<i32>().iter().zip(values.as_string::<i32>()).map(|(name, value)| {
+            let (Some(name), Some(value)) = (name, value) else { return Ok(None) };
+            if known_setting(&known, name).is_some_and(|is| is.eq_ignore_ascii_case(value)) {
+                return Ok(Some(value.to_owned()));
+            }
+            let refused = Error::new(code::NOT_SUPPORTED, format!("\"{name}\" cannot be set within a query"))
+                .hint("Give SET, or SELECT set_config(…) alone.");
+            Err(refused.into_datafusion())
+        });
+        Ok(Arc::new(set.collect::<Result<StringArray>>()?))
     })
 }
 
@@ -241,6 +315,55 @@ fn flag(name: &str, value: bool) -> ScalarUDF {
 
 fn number(name: &str, value: i32) -> ScalarUDF {
     udf(name, DataType::Int32, move |_, rows| Ok(Arc::new(Int32Array::from(vec![value; rows]))))
+}
+
+fn long(name: &str, value: i64) -> ScalarUDF {
+    udf(name, DataType::Int64, move |_, rows| Ok(Arc::new(Int64Array::from(vec![value; rows]))))
+}
+
+/// Whoever sees a thing may read it, and nobody may do more.
+fn has_privilege(name: &str) -> ScalarUDF {
+    const READS: [&str; 4] = ["select", "usage", "connect", "execute"];
+    let is_read = |asked: &str| {
+        let asked = asked.trim().to_lowercase();
+        READS.contains(&asked.strip_suffix(" with grant option").unwrap_or(&asked))
+    };
+    udf(name, DataType::Boolean, move |arguments, rows| {
+        let Some(asked) = arguments.last() else { return Ok(new_null_array(&DataType::Boolean, rows)) };
+        let asked = cast(asked, &DataType::Utf8)?;
+        // Of several named any will do.
+        let has = asked.as_string::<i32>().iter().map(|asked| asked.map(|asked| asked.split(',').any(is_read)));
+        Ok(Arc::new(has.collect::<BooleanArray>()))
+    })
+}
+
+/// `string_to_array('a,b', ',')`.
+fn string_to_array() -> ScalarUDF {
+    let output = DataType::new_list(DataType::Utf8, true);
+    udf("string_to_array", output.clone(), move |arguments, rows| {
+        let [texts, separators, ..] = arguments else { return Ok(new_null_array(&output, rows)) };
+        let (texts, separators) = (cast(texts, &DataType::Utf8)?, cast(separators, &DataType::Utf8)?);
+        let mut out = ListBuilder::new(StringBuilder::new());
+        for (text, separator) in texts.as_string::<i32>().iter().zip(separators.as_string::<i32>()) {
+            match (text, separator) {
+                (Some(""), _) => out.append_value(std::iter::empty::<Option<&str>>()),
+                (Some(text), Some("")) => out.append_value([Some(text)]),
+                (Some(text), Some(separator)) => out.append_value(text.split(separator).map(Some)),
+                (Some(text), None) => out.append_value(text.chars().map(|c| Some(c.to_string()))),
+                (None, _) => out.append_null(),
+            }
+        }
+        Ok(Arc::new(out.finish()))
+    })
+}
+
+/// When the process began, as near as its first question tells.
+fn started(name: &str) -> ScalarUDF {
+    static STARTED_US: LazyLock<i64> = LazyLock::new(|| chrono::Utc::now().timestamp_micros());
+    let output = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+    udf(name, output, |_, rows| {
+        Ok(Arc::new(TimestampMicrosecondArray::from(vec![*STARTED_US; rows]).with_timezone("UTC")))
+    })
 }
 
 /// Sizes on disk are not kept per table.
@@ -329,9 +452,8 @@ impl ScalarUDFImpl for SessionFunction {
     fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let field = Field::new(&self.name, self.output.clone(), true);
         let named = match self.name.as_str() {
-            "regclassout" => "regclass",
-            "regtypeout" => "regtype",
-            "regclassin" | "to_regclass" | "regtypein" | "to_regtype" => "oid",
+            "regclassin" | "to_regclass" | "regtypein" | "to_regtype" | "regprocin" | "to_regproc"
+            | "regnamespacein" | "to_regnamespace" => "oid",
             name if NAMES.contains(&name) => "name",
             _ => return Ok(Arc::new(field)),
         };

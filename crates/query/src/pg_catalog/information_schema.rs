@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
 use crate::pg_catalog::known::filled;
-use crate::pg_catalog::relations::{Listed, ListedColumn, Names};
+use crate::pg_catalog::relations::{Listed, ListedColumn, ListedReference, Names};
 use crate::pg_catalog::sheet::{Cell, row};
 use crate::pg_catalog::{DATABASE, OWNER};
 
@@ -23,6 +23,7 @@ pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> 
         listed("columns", &COLUMNS, &column_list(names))?,
         listed("views", &VIEWS, &view_list(names))?,
         listed("table_constraints", &TABLE_CONSTRAINTS, &table_constraints(names))?,
+        listed("referential_constraints", &REFERENTIAL_CONSTRAINTS, &referential_constraints(names))?,
         listed("key_column_usage", &KEY_COLUMN_USAGE, &key_column_usage(names))?,
         listed("constraint_column_usage", &CONSTRAINT_COLUMN_USAGE, &constraint_column_usage(names))?,
         listed("table_privileges", &TABLE_GRANTS, &table_grants)?,
@@ -179,15 +180,47 @@ const TABLE_CONSTRAINTS: [&str; 10] = [
 ];
 
 fn table_constraints(names: &Names) -> Vec<Vec<Cell>> {
-    let keyed = names.tables.iter().filter(|table| !table.key.is_empty());
-    let row = |table: &Listed| {
+    let of_table = |table: &Listed| -> Vec<Vec<Cell>> {
         let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
-        row![DATABASE, schema, table.index_name(), DATABASE, schema, name, "PRIMARY KEY", "NO", "NO", "YES"]
+        let row = |constraint: &str, kind: &str, enforced: &str| {
+            row![DATABASE, schema, constraint, DATABASE, schema, name, kind, "NO", "NO", enforced]
+        };
+        let key = (!table.key.is_empty()).then(|| row(&table.index_name(), "PRIMARY KEY", "YES"));
+        let references = table.references.iter().map(|of| row(&of.name, "FOREIGN KEY", "NO"));
+        key.into_iter().chain(references).collect()
     };
-    keyed.map(row).collect()
+    names.tables.iter().flat_map(of_table).collect()
 }
 
-const KEY_COLUMN_USAGE: [&str; 8] = [
+const REFERENTIAL_CONSTRAINTS: [&str; 9] = [
+    "constraint_catalog",
+    "constraint_schema",
+    "constraint_name",
+    "unique_constraint_catalog",
+    "unique_constraint_schema",
+    "unique_constraint_name",
+    "match_option",
+    "update_rule",
+    "delete_rule",
+];
+
+fn referential_constraints(names: &Names) -> Vec<Vec<Cell>> {
+    let of_table = |table: &Listed| -> Vec<Vec<Cell>> {
+        let row = |of: &ListedReference| {
+            let referred = names.tables.iter().find(|listed| listed.oid == of.table)?;
+            // What refers to no key has no name there.
+            let key = (referred.key == of.referred).then(|| referred.index_name());
+            let schema = key.is_some().then_some(referred.name.schema.as_str());
+            let catalog = key.is_some().then_some(DATABASE);
+            let own = table.name.schema.as_str();
+            Some(row![DATABASE, own, of.name.as_str(), catalog, schema, key, "NONE", "NO ACTION", "NO ACTION"])
+        };
+        table.references.iter().filter_map(row).collect()
+    };
+    names.tables.iter().flat_map(of_table).collect()
+}
+
+const KEY_COLUMN_USAGE: [&str; 9] = [
     "constraint_catalog",
     "constraint_schema",
     "constraint_name",
@@ -196,12 +229,34 @@ const KEY_COLUMN_USAGE: [&str; 8] = [
     "table_name",
     "column_name",
     "ordinal_position",
+    "position_in_unique_constraint",
 ];
 
 fn key_column_usage(names: &Names) -> Vec<Vec<Cell>> {
-    key_columns(names, |table, schema, name, column, number| {
-        row![DATABASE, schema, table.index_name(), DATABASE, schema, name, column, number]
-    })
+    let of_table = |table: &Listed| -> Vec<Vec<Cell>> {
+        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
+        let row = |constraint: &str, column: usize, number: usize, referred: Option<usize>| {
+            let column = table.columns[column].name.as_str();
+            let referred = referred.map(ordinal);
+            row![DATABASE, schema, constraint, DATABASE, schema, name, column, ordinal(number), referred]
+        };
+        let of_key = |(number, &column): (usize, &usize)| row(&table.index_name(), column, number, None);
+        let mut rows: Vec<_> = table.key.iter().enumerate().map(of_key).collect();
+        for of in &table.references {
+            let key = names.tables.iter().find(|listed| listed.oid == of.table).map(|listed| listed.key.as_slice());
+            for (number, (&column, referred)) in of.columns.iter().zip(&of.referred).enumerate() {
+                let place = key.and_then(|key| key.iter().position(|at| at == referred));
+                rows.push(row(&of.name, column, number, place));
+            }
+        }
+        rows
+    };
+    names.tables.iter().flat_map(of_table).collect()
+}
+
+/// A place as SQL counts it, from 1.
+fn ordinal(at: usize) -> i32 {
+    i32::try_from(at + 1).unwrap_or(i32::MAX)
 }
 
 const CONSTRAINT_COLUMN_USAGE: [&str; 7] = [
@@ -214,23 +269,22 @@ const CONSTRAINT_COLUMN_USAGE: [&str; 7] = [
     "constraint_name",
 ];
 
+/// The columns of keys, and those that references refer to.
 fn constraint_column_usage(names: &Names) -> Vec<Vec<Cell>> {
-    key_columns(names, |table, schema, name, column, _| {
-        row![DATABASE, schema, name, column, DATABASE, schema, table.index_name()]
-    })
-}
-
-/// A row of every key column: of a table, its schema and name, the column's name and its number in the key.
-fn key_columns(names: &Names, row: impl Fn(&Listed, &str, &str, &str, i32) -> Vec<Cell>) -> Vec<Vec<Cell>> {
-    let of_table = |table: &Listed| -> Vec<Vec<Cell>> {
-        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
-        let columns = table.key.iter().enumerate().map(|(i, &at)| {
-            let number = i32::try_from(i + 1).unwrap_or(i32::MAX);
-            row(table, schema, name, &table.columns[at].name, number)
-        });
-        columns.collect()
+    let row = |of: &Listed, column: usize, schema: &str, constraint: &str| {
+        let (own, name, column) = (of.name.schema.as_str(), of.name.name.as_str(), of.columns[column].name.as_str());
+        row![DATABASE, own, name, column, DATABASE, schema, constraint]
     };
-    names.tables.iter().flat_map(of_table).collect()
+    let mut rows = Vec::new();
+    for table in &names.tables {
+        let schema = table.name.schema.as_str();
+        rows.extend(table.key.iter().map(|&column| row(table, column, schema, &table.index_name())));
+        for of in &table.references {
+            let Some(referred) = names.tables.iter().find(|listed| listed.oid == of.table) else { continue };
+            rows.extend(of.referred.iter().map(|&column| row(referred, column, schema, &of.name)));
+        }
+    }
+    rows
 }
 
 const TABLE_GRANTS: [&str; 8] = [

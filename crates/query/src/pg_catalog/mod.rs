@@ -1,19 +1,25 @@
 //! `pg_catalog` and `information_schema`: what psql, drivers and tools ask to learn which tables there are.
 //!
-//! Four layers. What does not depend on the catalog (`pg_type`, `pg_proc`, `pg_am`, …) are Postgres' own rows, shipped
-//! by `datafusion-pg-catalog`. What has no rows here has its columns ([`known`]). What lists our tables ([`relations`], [`information_schema`]) is made once per
-//! [`Catalog`] when it is first asked for, and kept with it. Functions ([`functions`]) answer from the same.
+//! Five layers. What does not depend on the catalog (`pg_type`, `pg_proc`, `pg_am`, …) are Postgres' own rows
+//! ([`shipped`]). What has no rows here has its columns ([`known`]). What lists our tables ([`relations`], [`constraints`],
+//! [`information_schema`]) is made once per [`Catalog`] when it is first asked for, and kept with it. What is about whoever
+//! asks is made for them ([`sessions`]). Functions ([`functions`]) answer from the same.
 
+mod arrays;
+mod constraints;
+pub(crate) mod dialect;
 mod functions;
 mod information_schema;
 mod known;
 mod registered;
 mod relations;
+mod sessions;
 mod sheet;
+mod shipped;
 mod sleep;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType as Arrow, Field, SchemaRef};
@@ -21,13 +27,12 @@ use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::error::Result;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
-use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
-use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
 use plan::TableName;
 use relation::schema::TYPE_NAME;
 
 use crate::catalog::Catalog;
+use crate::session::Identity;
 
 pub(crate) use functions::function;
 pub(crate) use relations::Names;
@@ -51,7 +56,7 @@ impl SystemTables {
     pub(crate) fn new(catalog: &Catalog, view_schema: &dyn Fn(&TableName) -> Option<SchemaRef>) -> Result<Self> {
         let names = Names::new(catalog, view_schema);
         let mut tables = BTreeMap::new();
-        for (name, batch) in relations::tables(&names)? {
+        for (name, batch) in relations::tables(&names)?.into_iter().chain(constraints::tables(&names)?) {
             tables.insert(("pg_catalog", name), batch);
         }
         for (name, batch) in information_schema::tables(&names)? {
@@ -60,34 +65,49 @@ impl SystemTables {
         Ok(Self { tables, names: Arc::new(names) })
     }
 
-    /// A system table by name.
-    pub(crate) fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    /// A system table by name, as it is shown to whom this is.
+    pub(crate) fn table(
+        &self,
+        schema: &str,
+        name: &str,
+        identity: &Identity,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
         let found = self.tables.iter().find(|((s, n), _)| *s == schema && *n == name);
-        match found {
-            Some((_, batch)) => Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?))),
-            None => match known::empty(schema, name)? {
-                Some(batch) => Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))),
-                None if schema == "pg_catalog" => fixed(name),
-                None => Ok(None),
+        let batch = match (found, sessions::table(schema, name, identity)?) {
+            (_, Some(batch)) => Some(batch),
+            (Some((_, batch)), None) => Some(sessions::of_database(batch, &identity.database)?),
+            (None, None) => match known::empty(schema, name)? {
+                Some(batch) => Some(batch),
+                None if schema == "pg_catalog" => shipped::table(name)?,
+                None => None,
             },
-        }
+        };
+        let provider = |batch: RecordBatch| -> Result<Arc<dyn TableProvider>> {
+            Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+        };
+        batch.map(provider).transpose()
     }
-}
-
-/// Postgres' own rows of a `pg_catalog` table.
-fn fixed(name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-    static TABLES: LazyLock<Option<Arc<PgCatalogStaticTables>>> =
-        LazyLock::new(|| PgCatalogStaticTables::try_new().ok().map(Arc::new));
-    let Some(tables) = &*TABLES else { return Ok(None) };
-    let nothing: Arc<dyn datafusion::catalog::CatalogProviderList> =
-        Arc::new(datafusion::catalog::MemoryCatalogProviderList::new());
-    let provider = PgCatalogSchemaProvider::try_new(nothing, Arc::clone(tables), EmptyContextProvider)?;
-    provider.build_table_by_name(name)?.map(|table| table.try_into_table_provider()).transpose()
 }
 
 /// Whether an unqualified name is one of `pg_catalog`, which every search path begins with.
 pub(crate) fn is_system_table(name: &str) -> bool {
     known::is_known(name) || datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES.contains(&name)
+}
+
+/// The table of `pg_catalog` that shows what a function yields.
+pub(crate) fn table_of_function(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "pg_available_extensions" => "pg_available_extensions",
+        "pg_cursor" => "pg_cursors",
+        "pg_get_keywords" => "pg_get_keywords",
+        "pg_lock_status" => "pg_locks",
+        "pg_prepared_statement" => "pg_prepared_statements",
+        "pg_show_all_settings" => "pg_settings",
+        "pg_stat_get_activity" => "pg_stat_activity",
+        "pg_timezone_abbrevs" => "pg_timezone_abbrevs",
+        "pg_timezone_names" => "pg_timezone_names",
+        _ => return None,
+    })
 }
 
 /// Postgres' type names beyond those of `plan`: `regclass`, `oid`, `pg_catalog.text`.

@@ -4,6 +4,7 @@ use plan::{TableName, quoted_name};
 
 use crate::error::{Error, Result, code};
 use crate::pg_catalog::Names;
+use crate::pg_catalog::shipped::function_oid;
 
 /// Types by oid: the name that PostgreSQL shows, then what else it is called.
 const TYPES: [(i32, &[&str]); 36] = [
@@ -46,23 +47,47 @@ const TYPES: [(i32, &[&str]); 36] = [
 ];
 
 /// Tables of PostgreSQL's own by oid, of which some programs ask.
-const SYSTEM_TABLES: [(i32, &str); 12] = [
+const SYSTEM_TABLES: [(i32, &str); 34] = [
+    (1213, "pg_tablespace"),
     (1247, "pg_type"),
     (1249, "pg_attribute"),
     (1255, "pg_proc"),
     (1259, "pg_class"),
+    (1260, "pg_authid"),
     (1262, "pg_database"),
+    (1417, "pg_foreign_server"),
+    (2224, "pg_sequence"),
+    (2328, "pg_foreign_data_wrapper"),
+    (2601, "pg_am"),
     (2604, "pg_attrdef"),
+    (2605, "pg_cast"),
     (2606, "pg_constraint"),
+    (2607, "pg_conversion"),
+    (2608, "pg_depend"),
     (2609, "pg_description"),
     (2610, "pg_index"),
+    (2611, "pg_inherits"),
+    (2612, "pg_language"),
     (2615, "pg_namespace"),
+    (2616, "pg_opclass"),
+    (2617, "pg_operator"),
     (2618, "pg_rewrite"),
+    (2620, "pg_trigger"),
+    (2753, "pg_opfamily"),
+    (3079, "pg_extension"),
+    (3256, "pg_policy"),
+    (3381, "pg_statistic_ext"),
+    (3456, "pg_collation"),
+    (3466, "pg_event_trigger"),
     (3501, "pg_enum"),
+    (3541, "pg_range"),
+    (6104, "pg_publication"),
 ];
 
 fn bare(name: &str) -> String {
     let name = name.trim().to_lowercase();
+    // It is another type without its quotes.
+    let name = if name.ends_with("\"char\"") { name } else { name.replace('"', "") };
     name.strip_prefix("pg_catalog.").map_or_else(|| name.clone(), str::to_owned)
 }
 
@@ -114,7 +139,8 @@ pub(crate) fn class_oid(names: &Names, name: &str) -> Option<i32> {
     let parts = parts(name);
     let (schema, name) = match &parts[..] {
         [name] => (None, name),
-        [schema, name] => (Some(schema), name),
+        // Whatever the database is called, it is the one there is.
+        [schema, name] | [_, schema, name] => (Some(schema), name),
         _ => return None,
     };
     if schema.is_none_or(|schema| schema == "pg_catalog")
@@ -171,6 +197,31 @@ pub(crate) fn class_out(names: &Names, oid: i32) -> String {
             }
         },
     )
+}
+
+/// The function of a name, for `::regproc`.
+pub(crate) fn function_in(name: &str) -> Result<i32> {
+    let unknown = || Error::new(code::UNKNOWN_FUNCTION, format!("function \"{}\" does not exist", name.trim()));
+    function_oid(name).ok_or_else(unknown)
+}
+
+/// The oid of a schema; none if there is none of that name.
+pub(crate) fn namespace_oid(names: &Names, name: &str) -> Option<i32> {
+    let parts = parts(name);
+    let [name] = &parts[..] else { return None };
+    names.schemas.get(name).copied().or_else(|| name.parse().ok())
+}
+
+/// The schema of a name, for `::regnamespace`.
+pub(crate) fn namespace_in(names: &Names, name: &str) -> Result<i32> {
+    let unknown = || Error::new(code::UNKNOWN_SCHEMA, format!("schema \"{}\" does not exist", name.trim()));
+    namespace_oid(names, name).ok_or_else(unknown)
+}
+
+/// A schema's name as it is shown.
+pub(crate) fn namespace_out(names: &Names, oid: i32) -> String {
+    let found = names.schemas.iter().find(|(_, known)| **known == oid);
+    found.map_or_else(|| if oid == 0 { "-".to_owned() } else { oid.to_string() }, |(name, _)| quoted(name))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The `pg_catalog` tables that list our tables: `pg_namespace`, `pg_class`, `pg_attribute`, `pg_index` and their like.
+//! The `pg_catalog` tables that list our tables: `pg_namespace`, `pg_class`, `pg_attribute` and their like.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,21 @@ use datafusion::error::Result;
 use plan::TableName;
 use relation::DataType;
 
-use crate::catalog::{Catalog, Form};
+use crate::catalog::{Catalog, Form, Reference};
 use crate::pg_catalog::functions::settings;
 use crate::pg_catalog::known::filled;
-use crate::pg_catalog::sheet::Kind::{Bool, Int, Long, Name, Oid, Real, Short, Shorts, Text, Texts};
-use crate::pg_catalog::sheet::{Cell, Kind, row, sheet};
+use crate::pg_catalog::sheet::Kind::{Bool, Char, Int, Long, Name, Oid, Real, Short, Text, Texts};
+use crate::pg_catalog::sheet::{Cell, row, sheet};
 use crate::pg_catalog::{DATABASE, OWNER, SYSTEM_SCHEMAS};
 
 /// First oid that Postgres gives to users' objects.
 const FIRST_OID: u32 = 16_384;
 /// Oid of the owner's role, as of Postgres' first user.
-const OWNER_OID: i32 = 10;
+pub(crate) const OWNER_OID: i32 = 10;
+/// Oid of whoever asks, where that is another.
+pub(crate) const USER_OID: i32 = 16_384;
 /// Oid of the one database.
-const DATABASE_OID: i32 = 5;
+pub(crate) const DATABASE_OID: i32 = 5;
 
 /// A listed table.
 #[derive(Debug)]
@@ -34,6 +36,22 @@ pub(crate) struct Listed {
     pub(crate) key: Vec<usize>,
     pub(crate) rows: Option<u64>,
     pub(crate) definition: Option<String>,
+    /// What it holds.
+    pub(crate) comment: Option<String>,
+    pub(crate) references: Vec<ListedReference>,
+}
+
+/// Columns of a listed table that refer to those of another.
+#[derive(Debug)]
+pub(crate) struct ListedReference {
+    pub(crate) oid: i32,
+    /// `orders_user_id_fkey`.
+    pub(crate) name: String,
+    /// Positions of its columns.
+    pub(crate) columns: Vec<usize>,
+    /// What it refers to: its oid, and the positions of the columns there.
+    pub(crate) table: i32,
+    pub(crate) referred: Vec<usize>,
 }
 
 /// A column of a listed table.
@@ -42,6 +60,8 @@ pub(crate) struct ListedColumn {
     pub(crate) name: String,
     pub(crate) data_type: PgType,
     pub(crate) nullable: bool,
+    /// What it holds.
+    pub(crate) comment: Option<String>,
 }
 
 /// A type as `pg_attribute` has it.
@@ -75,6 +95,7 @@ impl Names {
                 name: column.name.clone(),
                 data_type: pg_type(column.data_type),
                 nullable: column.nullable,
+                comment: None,
             });
             let key = if table.form == Form::Keyed { table.schema.key.clone() } else { Vec::new() };
             let rows = catalog.rows(table.id);
@@ -86,6 +107,8 @@ impl Names {
                 key,
                 rows,
                 definition: None,
+                comment: None,
+                references: Vec::new(),
             });
         }
         for (name, sql) in catalog.views() {
@@ -98,6 +121,7 @@ impl Names {
             tables.push(view(oids.table(name), name, arrow_columns(&table.schema), None));
         }
         tables.sort_by(|a, b| a.name.cmp(&b.name));
+        document(&mut tables, catalog, &mut oids);
         Self { schemas, tables, search_path: catalog.search_path().to_vec() }
     }
 
@@ -117,7 +141,44 @@ impl Names {
 }
 
 fn view(oid: i32, name: &TableName, columns: Vec<ListedColumn>, definition: Option<String>) -> Listed {
-    Listed { oid, name: name.clone(), kind: 'v', columns, key: Vec::new(), rows: None, definition }
+    let (comment, references) = (None, Vec::new());
+    Listed { oid, name: name.clone(), kind: 'v', columns, key: Vec::new(), rows: None, definition, comment, references }
+}
+
+/// Adds what is said of the tables, as far as they, their columns and what these refer to are listed.
+fn document(tables: &mut [Listed], catalog: &Catalog, oids: &mut Oids) {
+    let mut all: Vec<Vec<ListedReference>> = Vec::new();
+    for table in tables.iter() {
+        let said = catalog.documentation(&table.name);
+        let references = said.iter().flat_map(|said| &said.references);
+        all.push(references.filter_map(|reference| listed_reference(tables, table, reference, oids)).collect());
+    }
+    for (table, references) in tables.iter_mut().zip(all) {
+        let Some(said) = catalog.documentation(&table.name) else { continue };
+        table.comment.clone_from(&said.text);
+        table.references = references;
+        for column in &mut table.columns {
+            column.comment = said.columns.get(&column.name).cloned();
+        }
+    }
+}
+
+fn listed_reference(
+    tables: &[Listed],
+    table: &Listed,
+    reference: &Reference,
+    oids: &mut Oids,
+) -> Option<ListedReference> {
+    // A view has no constraints.
+    let referred = tables.iter().find(|other| other.name == reference.table && other.kind == 'r')?;
+    let positions = |table: &Listed, names: &[String]| -> Option<Vec<usize>> {
+        names.iter().map(|name| table.columns.iter().position(|column| column.name == *name)).collect()
+    };
+    let columns = positions(table, &reference.columns).filter(|_| table.kind == 'r')?;
+    let name = format!("{}_{}_fkey", table.name.name, reference.columns.join("_"));
+    let oid = oids.hashed(&format!("{}\0{}\0{name}", table.name.schema, table.name.name));
+    let referred_columns = positions(referred, &reference.referred)?;
+    Some(ListedReference { oid, name, columns, table: referred.oid, referred: referred_columns })
 }
 
 impl Listed {
@@ -129,22 +190,6 @@ impl Listed {
     /// `orders_pkey`.
     pub(crate) fn index_name(&self) -> String {
         format!("{}_pkey", self.name.name)
-    }
-
-    /// The statement that would make its key's index.
-    pub(crate) fn index_definition(&self) -> String {
-        let (index, columns) = (self.index_name(), self.key_names());
-        format!("CREATE UNIQUE INDEX {index} ON {} USING btree ({columns})", self.name)
-    }
-
-    /// The key columns as they stand in a definition.
-    pub(crate) fn key_names(&self) -> String {
-        let names: Vec<_> = self.key.iter().map(|&i| self.columns[i].name.as_str()).collect();
-        names.join(", ")
-    }
-
-    fn key_numbers(&self) -> Vec<i16> {
-        self.key.iter().filter_map(|&i| i16::try_from(i + 1).ok()).collect()
     }
 }
 
@@ -185,6 +230,7 @@ fn arrow_columns(schema: &SchemaRef) -> Vec<ListedColumn> {
         name: field.name().clone(),
         data_type: arrow_type(field.data_type()),
         nullable: field.is_nullable(),
+        comment: None,
     };
     schema.fields().iter().map(column).collect()
 }
@@ -222,19 +268,12 @@ pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> 
         ("pg_namespace", namespaces(names)?),
         ("pg_class", classes(names)?),
         ("pg_attribute", attributes(names)?),
-        ("pg_index", indexes(names)?),
-        ("pg_constraint", constraints(names)?),
         ("pg_tables", tables_view(names)?),
         ("pg_views", views_view(names)?),
         ("pg_database", database()?),
-        ("pg_roles", roles("rolname", "oid")?),
-        ("pg_user", roles("usename", "usesysid")?),
         ("pg_attrdef", attrdefs()?),
-        ("pg_description", descriptions()?),
         ("pg_stat_user_tables", user_tables(names)?),
-        ("pg_indexes", indexes_view(names)?),
         ("pg_settings", settings_view(names)?),
-        ("pg_stat_activity", activity()?),
     ])
 }
 
@@ -262,8 +301,8 @@ fn classes(names: &Names) -> Result<RecordBatch> {
         ("reltoastrelid", Oid),
         ("relhasindex", Bool),
         ("relisshared", Bool),
-        ("relpersistence", Text),
-        ("relkind", Text),
+        ("relpersistence", Char),
+        ("relkind", Char),
         ("relnatts", Short),
         ("relchecks", Short),
         ("relhasrules", Bool),
@@ -272,7 +311,7 @@ fn classes(names: &Names) -> Result<RecordBatch> {
         ("relrowsecurity", Bool),
         ("relforcerowsecurity", Bool),
         ("relispopulated", Bool),
-        ("relreplident", Text),
+        ("relreplident", Char),
         ("relispartition", Bool),
         ("relrewrite", Oid),
         ("relfrozenxid", Int),
@@ -360,14 +399,14 @@ fn attributes(names: &Names) -> Result<RecordBatch> {
         ("attcacheoff", Int),
         ("atttypmod", Int),
         ("attbyval", Bool),
-        ("attstorage", Text),
-        ("attalign", Text),
-        ("attcompression", Text),
+        ("attstorage", Char),
+        ("attalign", Char),
+        ("attcompression", Char),
         ("attnotnull", Bool),
         ("atthasdef", Bool),
         ("atthasmissing", Bool),
-        ("attidentity", Text),
-        ("attgenerated", Text),
+        ("attidentity", Char),
+        ("attgenerated", Char),
         ("attisdropped", Bool),
         ("attislocal", Bool),
         ("attinhcount", Int),
@@ -424,110 +463,6 @@ fn attribute(relation: i32, position: usize, column: &ListedColumn) -> Vec<Cell>
     ]
 }
 
-fn indexes(names: &Names) -> Result<RecordBatch> {
-    let columns = [
-        ("indexrelid", Oid),
-        ("indrelid", Oid),
-        ("indnatts", Short),
-        ("indnkeyatts", Short),
-        ("indisunique", Bool),
-        ("indnullsnotdistinct", Bool),
-        ("indisprimary", Bool),
-        ("indisexclusion", Bool),
-        ("indimmediate", Bool),
-        ("indisclustered", Bool),
-        ("indisvalid", Bool),
-        ("indcheckxmin", Bool),
-        ("indisready", Bool),
-        ("indislive", Bool),
-        ("indisreplident", Bool),
-        ("indkey", Shorts),
-        ("indoption", Shorts),
-        ("indexprs", Text),
-        ("indpred", Text),
-    ];
-    let rows = names.tables.iter().filter_map(|table| {
-        let index = table.index_oid()?;
-        let natts = i32::try_from(table.key.len()).unwrap_or(i32::MAX);
-        Some(row![
-            index,
-            table.oid,
-            natts,
-            natts,
-            true,
-            false,
-            true,
-            false,
-            true,
-            false,
-            true,
-            false,
-            true,
-            true,
-            false,
-            table.key_numbers(),
-            vec![0_i16; table.key.len()],
-            Cell::Null,
-            Cell::Null,
-        ])
-    });
-    sheet(&columns, &rows.collect::<Vec<_>>())
-}
-
-fn constraints(names: &Names) -> Result<RecordBatch> {
-    let columns = [
-        ("oid", Oid),
-        ("conname", Name),
-        ("connamespace", Oid),
-        ("contype", Text),
-        ("condeferrable", Bool),
-        ("condeferred", Bool),
-        ("convalidated", Bool),
-        ("conrelid", Oid),
-        ("contypid", Oid),
-        ("conindid", Oid),
-        ("conparentid", Oid),
-        ("confrelid", Oid),
-        ("confupdtype", Text),
-        ("confdeltype", Text),
-        ("confmatchtype", Text),
-        ("conislocal", Bool),
-        ("coninhcount", Int),
-        ("connoinherit", Bool),
-        ("conkey", Shorts),
-        ("confkey", Shorts),
-        ("conbin", Text),
-    ];
-    let rows = names.tables.iter().filter_map(|table| {
-        let index = table.index_oid()?;
-        let namespace = names.schemas.get(&table.name.schema).copied().unwrap_or(0);
-        Some(row![
-            index,
-            table.index_name(),
-            namespace,
-            "p",
-            false,
-            false,
-            true,
-            table.oid,
-            0,
-            index,
-            0,
-            0,
-            " ",
-            " ",
-            " ",
-            true,
-            0,
-            true,
-            table.key_numbers(),
-            Cell::Null,
-            Cell::Null,
-        ])
-    });
-    sheet(&columns, &rows.collect::<Vec<_>>())
-}
-
 fn tables_view(names: &Names) -> Result<RecordBatch> {
     let columns = [
         ("schemaname", Name),
@@ -556,29 +491,13 @@ fn views_view(names: &Names) -> Result<RecordBatch> {
     sheet(&columns, &rows.collect::<Vec<_>>())
 }
 
-fn indexes_view(names: &Names) -> Result<RecordBatch> {
-    let rows = names.tables.iter().filter(|table| !table.key.is_empty()).map(|table| {
-        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
-        row![schema, name, table.index_name(), table.index_definition()]
-    });
-    let said = ["schemaname", "tablename", "indexname", "indexdef"];
-    filled("pg_catalog", "pg_indexes", &said, &rows.collect::<Vec<_>>())
-}
-
 fn settings_view(names: &Names) -> Result<RecordBatch> {
-    let rows = settings(names).into_iter().map(|(name, value)| {
+    let rows = settings(&names.search_path).into_iter().map(|(name, value)| {
         row![name, value.clone(), "Preset Options", "internal", "string", "default", value.clone(), value, false]
     });
     let said =
         ["name", "setting", "category", "context", "vartype", "source", "boot_val", "reset_val", "pending_restart"];
     filled("pg_catalog", "pg_settings", &said, &rows.collect::<Vec<_>>())
-}
-
-/// Who asks.
-fn activity() -> Result<RecordBatch> {
-    let said = ["datid", "datname", "pid", "usesysid", "usename", "state", "backend_type"];
-    let rows = [row![DATABASE_OID, DATABASE, 1, OWNER_OID, OWNER, "active", "client backend"]];
-    filled("pg_catalog", "pg_stat_activity", &said, &rows)
 }
 
 fn user_tables(names: &Names) -> Result<RecordBatch> {
@@ -596,7 +515,7 @@ fn database() -> Result<RecordBatch> {
         ("datname", Name),
         ("datdba", Oid),
         ("encoding", Int),
-        ("datlocprovider", Text),
+        ("datlocprovider", Char),
         ("datistemplate", Bool),
         ("datallowconn", Bool),
         ("datconnlimit", Int),
@@ -634,48 +553,7 @@ fn database() -> Result<RecordBatch> {
     sheet(&columns, &rows)
 }
 
-fn roles(name: &'static str, oid: &'static str) -> Result<RecordBatch> {
-    let columns: [(&str, Kind); 14] = [
-        (name, Name),
-        ("rolsuper", Bool),
-        ("rolinherit", Bool),
-        ("rolcreaterole", Bool),
-        ("rolcreatedb", Bool),
-        ("rolcanlogin", Bool),
-        ("rolreplication", Bool),
-        ("rolconnlimit", Int),
-        ("rolpassword", Text),
-        ("rolvaliduntil", Text),
-        ("rolbypassrls", Bool),
-        ("rolconfig", Texts),
-        (oid, Oid),
-        ("usesuper", Bool),
-    ];
-    let rows = [row![
-        OWNER,
-        false,
-        true,
-        false,
-        false,
-        true,
-        false,
-        -1,
-        Cell::Null,
-        Cell::Null,
-        false,
-        Cell::Null,
-        OWNER_OID,
-        false,
-    ]];
-    sheet(&columns, &rows)
-}
-
 /// Columns have no defaults.
 fn attrdefs() -> Result<RecordBatch> {
     sheet(&[("oid", Oid), ("adrelid", Oid), ("adnum", Short), ("adbin", Text)], &[])
-}
-
-/// Descriptions of a project's models are not listed here yet.
-fn descriptions() -> Result<RecordBatch> {
-    sheet(&[("objoid", Oid), ("classoid", Oid), ("objsubid", Int), ("description", Text)], &[])
 }

@@ -25,9 +25,15 @@ pub(crate) enum Kind {
     Varchar,
     /// An integer of the type `oid`.
     Oid,
+    /// A text of the type `"char"`: one letter.
+    Char,
     Instant,
     Interval,
     Shorts,
+    /// Short integers of the type `int2vector`.
+    ShortVector,
+    /// Oids of the type `oidvector`.
+    OidVector,
     Oids,
     Reals,
     Texts,
@@ -41,6 +47,7 @@ pub(crate) enum Cell {
     Bool(bool),
     Text(String),
     Shorts(Vec<i16>),
+    Ints(Vec<i32>),
 }
 
 impl From<i32> for Cell {
@@ -73,6 +80,12 @@ impl From<Vec<i16>> for Cell {
     }
 }
 
+impl From<Vec<i32>> for Cell {
+    fn from(value: Vec<i32>) -> Self {
+        Self::Ints(value)
+    }
+}
+
 impl<T: Into<Self>> From<Option<T>> for Cell {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
@@ -101,6 +114,9 @@ fn named(kind: Kind, field: Field) -> Field {
         Kind::Name => "name",
         Kind::Varchar => "varchar",
         Kind::Oid => "oid",
+        Kind::Char => "char",
+        Kind::ShortVector => "int2vector",
+        Kind::OidVector => "oidvector",
         _ => return field,
     };
     field.with_metadata([(TYPE_NAME.to_owned(), name.to_owned())].into())
@@ -112,14 +128,14 @@ fn arrow_type(kind: Kind) -> DataType {
         Kind::Double => DataType::Float64,
         Kind::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
         Kind::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
-        Kind::Oids => DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))),
+        Kind::Oids | Kind::OidVector => DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))),
         Kind::Reals => DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true))),
         Kind::Short => DataType::Int16,
         Kind::Long => DataType::Int64,
         Kind::Real => DataType::Float32,
         Kind::Bool => DataType::Boolean,
-        Kind::Text | Kind::Name | Kind::Varchar => DataType::Utf8,
-        Kind::Shorts => DataType::List(Arc::new(Field::new_list_field(DataType::Int16, true))),
+        Kind::Text | Kind::Name | Kind::Varchar | Kind::Char => DataType::Utf8,
+        Kind::Shorts | Kind::ShortVector => DataType::List(Arc::new(Field::new_list_field(DataType::Int16, true))),
         Kind::Texts => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
     }
 }
@@ -150,12 +166,20 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
             cells.for_each(|cell| out.append_option(if let Cell::Bool(value) = cell { Some(*value) } else { None }));
             Arc::new(out.finish())
         }
-        Kind::Text | Kind::Name | Kind::Varchar => {
+        Kind::Text | Kind::Name | Kind::Varchar | Kind::Char => {
             let mut out = StringBuilder::new();
             cells.for_each(|cell| out.append_option(if let Cell::Text(text) = cell { Some(text) } else { None }));
             Arc::new(out.finish())
         }
-        Kind::Shorts => {
+        Kind::Oids | Kind::OidVector => {
+            let mut out = ListBuilder::new(Int32Builder::new());
+            cells.for_each(|cell| match cell {
+                Cell::Ints(values) => out.append_value(values.iter().map(|value| Some(*value))),
+                _ => out.append_null(),
+            });
+            Arc::new(out.finish())
+        }
+        Kind::Shorts | Kind::ShortVector => {
             let mut out = ListBuilder::new(Int16Builder::new());
             cells.for_each(|cell| match cell {
                 Cell::Shorts(values) => out.append_value(values.iter().map(|value| Some(*value))),
@@ -164,7 +188,7 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
             Arc::new(out.finish())
         }
         // Nobody says any of these.
-        Kind::Double | Kind::Instant | Kind::Interval | Kind::Oids | Kind::Reals | Kind::Texts => {
+        Kind::Double | Kind::Instant | Kind::Interval | Kind::Reals | Kind::Texts => {
             new_null_array(&arrow_type(kind), cells.count())
         }
     }

@@ -1,4 +1,4 @@
-//! `COPY … TO STDOUT` in text and CSV; what psql's `\copy` and many loaders read.
+//! `COPY … TO STDOUT` in text, CSV and binary; what psql's `\copy` and many loaders read.
 
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::PgWireBackendMessage as Reply;
@@ -8,19 +8,29 @@ use super::connection::{Connection, Failure};
 use super::session::Running;
 use super::statement::columns;
 use crate::reader::SqlError;
-use crate::sql::command::Copy;
+use crate::sql::command::{Copy, CopyFormat};
 use crate::value::Column;
+use crate::value::array::length_prefixed;
 
 /// Rows of one message's worth of writing, between two looks at what may end the statement.
 const ROWS_AT_ONCE: usize = 1_024;
+
+/// What a copy in binary begins with: a signature, flags, and the length of an extension that there is none of.
+const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What ends it, in the place of a row's count of values.
+const BINARY_END: i16 = -1;
 
 impl Connection {
     /// Sends all rows as lines.
     pub(super) async fn copy_out(&mut self, mut running: Running, copy: &Copy) -> Result<(), Failure> {
         let width = running.schema.fields().len();
         let count = i16::try_from(width).map_err(|_| SqlError::new("54011", "too many columns"))?;
-        self.send(&Reply::CopyOutResponse(CopyOutResponse::new(0, count, vec![0; width])));
-        if copy.header {
+        let is_binary = copy.format == CopyFormat::Binary;
+        let each = vec![i16::from(is_binary); width];
+        self.send(&Reply::CopyOutResponse(CopyOutResponse::new(i8::from(is_binary), count, each)));
+        if is_binary {
+            self.send(&Reply::CopyData(CopyData::new(BINARY_HEADER.into())));
+        } else if copy.header {
             let mut line = BytesMut::new();
             for (i, field) in running.schema.fields().iter().enumerate() {
                 separate(&mut line, i, copy.delimiter);
@@ -32,10 +42,16 @@ impl Connection {
         while let Some(batch) = self.attend(running.next(ROWS_AT_ONCE)).await? {
             let columns = columns(&batch)?;
             for row in 0..batch.num_rows() {
-                self.line(line(&columns, row, copy));
+                match is_binary {
+                    true => self.send(&Reply::CopyData(CopyData::new(tuple(&columns, count, row).freeze()))),
+                    false => self.line(line(&columns, row, copy)),
+                }
             }
             sent += batch.num_rows();
             self.flush_much().await?;
+        }
+        if is_binary {
+            self.send(&Reply::CopyData(CopyData::new(BINARY_END.to_be_bytes().to_vec().into())));
         }
         self.send(&Reply::CopyDone(CopyDone::new()));
         self.complete(format!("COPY {sent}"));
@@ -46,6 +62,22 @@ impl Connection {
         line.put_u8(b'\n');
         self.send(&Reply::CopyData(CopyData::new(line.freeze())));
     }
+}
+
+/// A row in binary: how many values, each behind its length.
+fn tuple(columns: &[Column], count: i16, row: usize) -> BytesMut {
+    let mut tuple = BytesMut::new();
+    tuple.put_i16(count);
+    for column in columns {
+        length_prefixed(&mut tuple, |out| {
+            let has_value = !column.is_null(row);
+            if has_value {
+                column.binary(row, out);
+            }
+            has_value
+        });
+    }
+    tuple
 }
 
 fn line(columns: &[Column], row: usize, copy: &Copy) -> BytesMut {
@@ -70,7 +102,7 @@ fn separate(line: &mut BytesMut, column: usize, delimiter: u8) {
 }
 
 fn value(line: &mut BytesMut, text: &[u8], copy: &Copy) {
-    if copy.csv {
+    if copy.format == CopyFormat::Csv {
         crate::value::csv::field(line, text, copy.delimiter, &copy.null)
     } else {
         escaped(line, text, copy.delimiter)

@@ -57,21 +57,35 @@ impl Connection {
     }
 
     async fn parse(&mut self, name: String, query: String, types: &[u32]) -> Result<(), Failure> {
-        if !name.is_empty() && self.session.statements.contains_key(&name) {
-            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")).into());
+        // The unnamed one gives way to the next.
+        if name.is_empty() {
+            self.session.statements.remove(&name);
         }
-        self.session.statements.remove(&name);
+        self.room_for_statement(&name)?;
+        let prepared = self.prepare(&query, types).await?;
+        self.keep_statement(name, prepared)?;
+        self.send(&Reply::ParseComplete(ParseComplete::new()));
+        Ok(())
+    }
+
+    fn room_for_statement(&self, name: &str) -> Result<(), SqlError> {
+        if self.session.statements.contains_key(name) {
+            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
+        }
         let limit = self.service.limits.statements;
-        if self.session.statements.len() >= limit {
-            return Err(SqlError::new("53400", format!("more than {limit} prepared statements"))
-                .hint("Close statements that are no longer used (DEALLOCATE ALL).")
-                .into());
+        if self.session.statements.len() < limit {
+            return Ok(());
         }
-        let mut prepared = self.prepare(&query, types).await?;
+        Err(SqlError::new("53400", format!("more than {limit} prepared statements"))
+            .hint("Close statements that are no longer used (DEALLOCATE ALL)."))
+    }
+
+    /// Keeps a prepared statement under its name.
+    pub(super) fn keep_statement(&mut self, name: String, mut prepared: Prepared) -> Result<(), SqlError> {
+        self.room_for_statement(&name)?;
         let bytes = prepared.bytes().saturating_add(name.len());
         prepared.kept = Some(self.session.keep(bytes, &self.service.kept)?);
         self.session.statements.insert(name, Arc::new(prepared));
-        self.send(&Reply::ParseComplete(ParseComplete::new()));
         Ok(())
     }
 

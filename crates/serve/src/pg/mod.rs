@@ -11,6 +11,7 @@ mod extended;
 mod frame;
 mod login;
 pub(crate) mod parameter;
+mod prepared;
 mod session;
 mod settings;
 mod simple;

@@ -45,6 +45,13 @@ pub(super) fn decode(parameter: &Parameter, binary: bool, bytes: Option<&[u8]>) 
     }
 }
 
+/// A value that the reader computed, as the parameter's own type.
+pub(super) fn converted(parameter: &Parameter, value: Param) -> Result<Param, SqlError> {
+    let wanted = parameter.expected.clone().unwrap_or_else(|| natural(&parameter.wire));
+    let keeps = parameter.declared && parameter.wire == Type::NUMERIC;
+    if *value.0.data_type() == wanted || keeps { Ok(value) } else { Ok(Param(cast(&value.0, &wanted)?)) }
+}
+
 /// A value whose type nobody declared: what is expected, else `fallback`.
 pub(crate) fn undeclared(fallback: Type, expected: Option<&DataType>, text: Option<&str>) -> Result<Param, SqlError> {
     let expected = expected.filter(|expected| **expected != DataType::Null).cloned();

@@ -16,8 +16,8 @@ use crate::reader::{Description, Param, SqlError};
 use crate::sql::Command;
 use crate::sql::command::{Copy, is_pinning};
 use crate::sql::function::{Function, Item};
-use crate::value::Column;
 use crate::value::array::length_prefixed;
+use crate::value::{Column, Form};
 
 /// Rows written before the next look at what may end the statement.
 const ROWS_AT_ONCE: usize = 1_024;
@@ -47,6 +47,8 @@ impl Connection {
             }
             Command::Show(_) | Command::ShowAll => Opened::Rows(Running::of(self.shown(command)?), "SHOW"),
             Command::Functions(items) => Opened::Rows(Running::of(self.functions(items)?), "SELECT"),
+            Command::Prepare { name, types, query } => Opened::Done(self.prepare_named(name, types, query).await?),
+            Command::Execute { name, values } => self.execute_named(name, values.as_ref()).await?,
             Command::Declare { name, hold, query } => Opened::Done(self.declare(name, *hold, query, params).await?),
             Command::Fetch { name, rows, show: true } => Opened::Rows(self.fetch(name, *rows).await?, "FETCH"),
             Command::Fetch { name, rows, show: false } => Opened::Done(self.move_on(name, *rows).await?),
@@ -126,6 +128,10 @@ impl Connection {
                     _ => item.clone(),
                 });
                 Some(self.functions(&described.collect::<Vec<_>>())?.schema())
+            }
+            Command::Execute { name, .. } => {
+                let prepared = self.session.statements.get(name).ok_or_else(|| no_statement(name))?;
+                prepared.columns.clone()
             }
             Command::Fetch { name, show: true, .. } => self.session.portal(name)?.prepared.columns.clone(),
             _ => None,
@@ -231,6 +237,10 @@ impl Connection {
             ("tidemill.step", Some(pin)) => return Ok(pin.step.to_string()),
             ("tidemill.step", None) => return Ok(self.service.reader.pin().step.to_string()),
             ("transaction_isolation", Some(_)) => return Ok("repeatable read".to_owned()),
+            // Of the next transaction, where none is open.
+            ("transaction_isolation", None) if self.session.transaction == Transaction::None => {
+                return self.setting("default_transaction_isolation");
+            }
             _ => {}
         }
         self.session
@@ -308,7 +318,11 @@ pub(super) fn columns(batch: &RecordBatch) -> Result<Vec<Column>, SqlError> {
     let schema = batch.schema();
     let column = |(array, field): (&ArrayRef, &FieldRef)| {
         let mut column = Column::new(array)?;
-        column.is_jsonb = super::types::column(field).0 == Type::JSONB;
+        column.form = match super::types::column(field).0 {
+            Type::JSONB => Form::Jsonb,
+            Type::INT2_VECTOR | Type::OID_VECTOR => Form::Vector,
+            _ => Form::Plain,
+        };
         Ok(column)
     };
     batch.columns().iter().zip(schema.fields()).map(column).collect()

@@ -82,9 +82,9 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
         (Type::TEXT, _) if named == Some("void") => (Type::VOID, -1),
         // Its text is shown; its binary form would have those of its fields.
         (Type::TEXT, _) if named == Some("record") => (Type::RECORD, -1),
-        // Their texts are shown; their binary forms would be oids.
-        (Type::TEXT, _) if named == Some("regclass") => (Type::REGCLASS, -1),
-        (Type::TEXT, _) if named == Some("regtype") => (Type::REGTYPE, -1),
+        (Type::INT2_ARRAY, _) if named == Some("int2vector") => (Type::INT2_VECTOR, -1),
+        (Type::INT4_ARRAY, _) if named == Some("oidvector") => (Type::OID_VECTOR, -1),
+        // What is shown of a regclass is a text to whoever asks for binary values too, which of it would be oids.
         (Type::INT4, _) if named == Some("oid") => (Type::OID, -1),
         (Type::TEXT, _) if json => (Type::JSON, -1),
         known => known,

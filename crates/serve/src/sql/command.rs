@@ -36,6 +36,18 @@ pub(crate) enum Command {
     DiscardAll,
     /// A prepared statement to forget, or all.
     Deallocate(Option<String>),
+    /// `PREPARE name (types) AS query`.
+    Prepare {
+        name: String,
+        /// As they are written; what stands behind them is left to the query.
+        types: Vec<String>,
+        query: Inner,
+    },
+    /// `EXECUTE name (values)`; the values are what a SELECT of them has.
+    Execute {
+        name: String,
+        values: Option<Inner>,
+    },
     Declare {
         name: String,
         hold: bool,
@@ -64,10 +76,18 @@ pub(crate) enum FetchRows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Copy {
     pub(crate) query: Inner,
-    pub(crate) csv: bool,
+    pub(crate) format: CopyFormat,
     pub(crate) header: bool,
     pub(crate) delimiter: u8,
     pub(crate) null: String,
+}
+
+/// How the rows of a COPY are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CopyFormat {
+    Text,
+    Csv,
+    Binary,
 }
 
 /// A query inside of a statement.
@@ -104,6 +124,8 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
         }
         "listen" => Ok(Command::Accepted("LISTEN")),
         "unlisten" => Ok(Command::Accepted("UNLISTEN")),
+        "prepare" => prepare(&mut words).ok_or_else(syntax),
+        "execute" => execute(&mut words).ok_or_else(syntax),
         "declare" => declare(&mut words).ok_or_else(syntax),
         "fetch" => fetch(&mut words, true).ok_or_else(syntax)?,
         "move" => fetch(&mut words, false).ok_or_else(syntax)?,
@@ -143,12 +165,8 @@ fn refused(verb: &str) -> Option<SqlError> {
                 .detail("Tables follow their sources, models follow the project.")
                 .hint("Change rows in the source database, change models in the project and run `tidemill apply`."),
         ),
-        "prepare" | "execute" | "call" | "do" | "notify" | "load" | "checkpoint" => {
-            let error = SqlError::new("0A000", format!("{upper} is not supported"));
-            Some(match verb {
-                "prepare" | "execute" => error.hint("Prepare statements through the driver, over the protocol."),
-                _ => error,
-            })
+        "call" | "do" | "notify" | "load" | "checkpoint" => {
+            Some(SqlError::new("0A000", format!("{upper} is not supported")))
         }
         _ => None,
     }
@@ -239,6 +257,27 @@ fn show(words: &mut Words<'_>) -> Option<Command> {
     setting_name(words).map(Command::Show)
 }
 
+fn prepare(words: &mut Words<'_>) -> Option<Command> {
+    let name = words.name()?;
+    let types = match words.peek() {
+        Some(Token::Symbol('(')) => words.parenthesised()?.split(',').map(|name| name.trim().to_lowercase()).collect(),
+        _ => Vec::new(),
+    };
+    words.eat("as").then(|| Command::Prepare { name, types, query: words.inner(words.rest()) })
+}
+
+fn execute(words: &mut Words<'_>) -> Option<Command> {
+    let name = words.name()?;
+    let values = match words.peek() {
+        Some(Token::Symbol('(')) => {
+            let values = words.parenthesised()?;
+            Some(words.inner(values))
+        }
+        _ => None,
+    };
+    words.is_empty().then_some(Command::Execute { name, values })
+}
+
 fn declare(words: &mut Words<'_>) -> Option<Command> {
     let name = words.name()?;
     let mut hold = false;
@@ -320,35 +359,78 @@ fn table(words: &mut Words<'_>) -> Option<String> {
     Some(name)
 }
 
-/// `WITH (FORMAT csv, HEADER, DELIMITER ';', NULL '-')`, or the older `CSV HEADER`.
+/// `WITH (FORMAT csv, HEADER, DELIMITER ';', NULL '-')`, or the older `CSV HEADER` and `BINARY`.
 fn options(words: &mut Words<'_>, query: Inner) -> Result<Command, SqlError> {
-    let mut copy = Copy { query, csv: false, header: false, delimiter: 0, null: String::new() };
+    let mut copy = Copy { query, format: CopyFormat::Text, header: false, delimiter: 0, null: String::new() };
     let mut null = None;
     while let Some(token) = words.next() {
         let Token::Word(word) = token else { continue };
         match word.to_ascii_lowercase().as_str() {
-            "with" | "format" | "text" | "true" | "on" | "as" => {}
-            "csv" => copy.csv = true,
-            "header" => copy.header = !words.eat("false") && !words.eat("off"),
+            "with" | "as" => {}
+            "format" => copy.format = format(words)?,
+            "csv" => copy.format = CopyFormat::Csv,
+            "binary" => copy.format = CopyFormat::Binary,
+            "header" => copy.header = switch(words),
             "delimiter" | "delimiters" => copy.delimiter = delimiter(words)?,
             "null" => {
                 words.eat("as");
                 null = words.string();
             }
+            "quote" | "escape" => doubled_quote(word, words)?,
             "encoding" => {
                 words.string();
             }
             other => {
                 return Err(SqlError::new("0A000", format!("COPY option \"{other}\" is not supported"))
-                    .hint("Supported: FORMAT text or csv, HEADER, DELIMITER, NULL."));
+                    .hint("Supported: FORMAT text, csv or binary, HEADER, DELIMITER, NULL."));
             }
         }
     }
+    let is_csv = copy.format == CopyFormat::Csv;
     if copy.delimiter == 0 {
-        copy.delimiter = if copy.csv { b',' } else { b'\t' };
+        copy.delimiter = if is_csv { b',' } else { b'\t' };
     }
-    copy.null = null.unwrap_or_else(|| if copy.csv { String::new() } else { "\\N".to_owned() });
+    copy.null = null.unwrap_or_else(|| if is_csv { String::new() } else { "\\N".to_owned() });
     Ok(Command::Copy(copy))
+}
+
+/// A format, as a word, a name or a string.
+fn format(words: &mut Words<'_>) -> Result<CopyFormat, SqlError> {
+    let name = words.name().or_else(|| words.string()).unwrap_or_default();
+    match name.to_ascii_lowercase().as_str() {
+        "text" => Ok(CopyFormat::Text),
+        "csv" => Ok(CopyFormat::Csv),
+        "binary" => Ok(CopyFormat::Binary),
+        _ => Err(SqlError::new("22023", format!("COPY format \"{name}\" not recognized"))
+            .hint("The formats are text, csv and binary.")),
+    }
+}
+
+/// Whether an option is on: it is without a value too.
+fn switch(words: &mut Words<'_>) -> bool {
+    let word = match words.peek() {
+        Some(Token::Word(word) | Token::Number(word)) => (*word).to_owned(),
+        Some(Token::Text(word)) => word.clone(),
+        _ => return true,
+    };
+    match word.to_ascii_lowercase().as_str() {
+        "true" | "on" | "1" => _ = words.next(),
+        "false" | "off" | "0" => {
+            words.next();
+            return false;
+        }
+        _ => {}
+    }
+    true
+}
+
+/// A quote in CSV is doubled: other characters for that are refused.
+fn doubled_quote(word: &str, words: &mut Words<'_>) -> Result<(), SqlError> {
+    words.eat("as");
+    if words.string().as_deref() == Some("\"") {
+        return Ok(());
+    }
+    Err(SqlError::new("0A000", format!("COPY {} can only be a double quote", word.to_ascii_uppercase())))
 }
 
 fn delimiter(words: &mut Words<'_>) -> Result<u8, SqlError> {

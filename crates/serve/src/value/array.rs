@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::buffer::OffsetBuffer;
 use bytes::{BufMut, BytesMut};
 
-use super::{Cells, Column};
+use super::{Cells, Column, Form};
 use crate::reader::SqlError;
 
 /// Elements of a row's list.
@@ -54,6 +54,16 @@ pub(crate) fn has_even_parts(offsets: &OffsetBuffer<i32>, values: &Column) -> Re
     Ok(())
 }
 
+/// `1 2`.
+pub(crate) fn vector(out: &mut BytesMut, values: &Column, range: Range<usize>) {
+    for (i, row) in range.enumerate() {
+        if i > 0 {
+            out.put_u8(b' ');
+        }
+        values.text(row, out);
+    }
+}
+
 /// An element, quoted where its text would be read as something else.
 fn element(out: &mut BytesMut, text: &[u8]) {
     let special = |b: &u8| b"{},\"\\".contains(b) || b.is_ascii_whitespace() || *b == 0x0b;
@@ -71,7 +81,7 @@ fn element(out: &mut BytesMut, text: &[u8]) {
 }
 
 /// Dimensions, whether NULLs occur, element type, length and lower bound, then the elements with their lengths.
-pub(crate) fn binary(out: &mut BytesMut, values: &Column, range: Range<usize>) {
+pub(crate) fn binary(out: &mut BytesMut, values: &Column, range: Range<usize>, form: Form) {
     let (mut lengths, mut range, mut values) = (vec![range.len()], range, values);
     // All parts of a list are as long as its first, and lie one behind the other.
     while let Cells::List(offsets, inner) = &values.cells {
@@ -84,10 +94,10 @@ pub(crate) fn binary(out: &mut BytesMut, values: &Column, range: Range<usize>) {
     let dimensions = if range.is_empty() { 0 } else { lengths.len() };
     out.put_i32(i32::try_from(dimensions).unwrap_or(i32::MAX));
     out.put_i32(i32::from(nulls));
-    out.put_u32(element_oid(&values.cells));
+    out.put_u32(element_oid(&values.cells, form));
     for length in lengths.iter().take(dimensions) {
         out.put_i32(i32::try_from(*length).unwrap_or(i32::MAX));
-        out.put_i32(1);
+        out.put_i32(i32::from(form != Form::Vector));
     }
     for row in range {
         length_prefixed(out, |out| {
@@ -111,11 +121,12 @@ pub(crate) fn length_prefixed(out: &mut BytesMut, write: impl FnOnce(&mut BytesM
     }
 }
 
-fn element_oid(cells: &Cells) -> u32 {
+fn element_oid(cells: &Cells, form: Form) -> u32 {
     use pgwire::api::Type;
     let element = match cells {
         Cells::Bool(_) => Type::BOOL,
         Cells::Int2(_) => Type::INT2,
+        Cells::Int4(_) if form == Form::Vector => Type::OID,
         Cells::Int4(_) => Type::INT4,
         Cells::Int8(_) => Type::INT8,
         Cells::UInt8(_) | Cells::Decimal128(..) | Cells::Decimal256(..) => Type::NUMERIC,

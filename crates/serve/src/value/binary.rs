@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::numeric::Digits;
-use super::{Cells, Column, array, calendar, json};
+use super::{Cells, Column, Form, array, calendar, json};
 
 /// What the binary form of a jsonb begins with.
 const JSONB_VERSION: u8 = 1;
@@ -11,7 +11,7 @@ const JSONB_VERSION: u8 = 1;
 impl Column {
     /// Writes the binary form of a cell that is not NULL.
     pub(crate) fn binary(&self, row: usize, out: &mut BytesMut) {
-        if self.is_jsonb {
+        if self.form == Form::Jsonb {
             out.put_u8(JSONB_VERSION);
         }
         match &self.cells {
@@ -39,7 +39,7 @@ impl Column {
                 out.put_i32(value.months);
             }
             Cells::List(offsets, values) if self.is_array() => {
-                array::binary(out, values, array::range(offsets, row));
+                array::binary(out, values, array::range(offsets, row), self.form);
             }
             // The type of these is json, whose binary form is its text.
             Cells::List(..) | Cells::Struct(_) | Cells::Map(..) => json::cell(self, row, out),

@@ -29,9 +29,19 @@ use crate::reader::SqlError;
 /// A column of a batch.
 pub(crate) struct Column {
     nulls: Option<NullBuffer>,
-    /// Whether its texts are of type jsonb, whose binary form begins with the number of a version.
-    pub(crate) is_jsonb: bool,
+    pub(crate) form: Form,
     pub(crate) cells: Cells,
+}
+
+/// What the type of a column changes in how its cells are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Nothing.
+    Plain,
+    /// The binary form begins with the number of a version.
+    Jsonb,
+    /// Lists are `int2vector` or `oidvector`: their text is `1 2`, and their numbers count from 0.
+    Vector,
 }
 
 /// Cells by how they are written.
@@ -64,7 +74,7 @@ pub(crate) enum Cells {
 impl Column {
     /// A column of this array. Errors: a type that has no form on the wire, a value outside microseconds' range.
     pub(crate) fn new(array: &ArrayRef) -> Result<Self, SqlError> {
-        Ok(Self { nulls: array.logical_nulls(), is_jsonb: false, cells: cells(array)? })
+        Ok(Self { nulls: array.logical_nulls(), form: Form::Plain, cells: cells(array)? })
     }
 
     pub(crate) fn is_null(&self, row: usize) -> bool {

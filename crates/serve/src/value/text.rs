@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 
 use super::numeric::Digits;
-use super::{Cells, Column, array, calendar, json};
+use super::{Cells, Column, Form, array, calendar, json};
 
 impl Column {
     /// Writes the text of a cell that is not NULL.
@@ -60,6 +60,9 @@ impl Column {
             Cells::Interval(a) => {
                 let value = a.value(row);
                 calendar::interval(out, value.months, value.days, value.nanoseconds.div_euclid(1_000));
+            }
+            Cells::List(offsets, values) if self.form == Form::Vector => {
+                array::vector(out, values, array::range(offsets, row));
             }
             Cells::List(offsets, values) if self.is_array() => array::text(out, values, array::range(offsets, row)),
             _ => json::cell(self, row, out),

@@ -18,8 +18,13 @@ pub(super) fn fields(text: &str) -> Result<Vec<Field>, String> {
 fn field(column: &str) -> Result<Field, String> {
     let (name, kind) = column.split_once(' ').ok_or_else(|| format!("no type: {column:?}"))?;
     let field = Field::new(name, data_type(kind.trim())?, true);
-    let extension = ("ARROW:extension:name".to_owned(), "arrow.json".to_owned());
-    Ok(if kind == "json" { field.with_metadata([extension].into()) } else { field })
+    let said = match kind.trim() {
+        "json" => ("ARROW:extension:name".to_owned(), "arrow.json".to_owned()),
+        // What the reader says of a column beside its values' type.
+        named @ ("char" | "int2vector" | "oidvector") => ("tidemill.type".to_owned(), named.to_owned()),
+        _ => return Ok(field),
+    };
+    Ok(field.with_metadata([said].into()))
 }
 
 /// Pieces between separators that stand outside of parentheses.
@@ -65,7 +70,9 @@ pub(super) fn data_type(name: &str) -> Result<DataType, String> {
         "bigint" => DataType::Int64,
         "real" => DataType::Float32,
         "double" => DataType::Float64,
-        "text" | "json" => DataType::Utf8,
+        "text" | "json" | "char" => DataType::Utf8,
+        "int2vector" => DataType::new_list(DataType::Int16, true),
+        "oidvector" => DataType::new_list(DataType::Int32, true),
         "largetext" => DataType::LargeUtf8,
         "textview" => DataType::Utf8View,
         "words" => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
