@@ -142,7 +142,7 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
 }
 
 fn parsed(sql: &str) -> Result<Vec<Statement>> {
-    let mut trees = plan::shape::parsed(sql, NESTING_MAX, DEPTH_MAX).map_err(|unparsed| match unparsed {
+    let trees = plan::shape::parsed(sql, NESTING_MAX, DEPTH_MAX).map_err(|unparsed| match unparsed {
         Unparsed::Syntax(error) => syntax(&error),
         Unparsed::TooComplex(what) => Error::new(code::TOO_COMPLEX, "the statement is too complex")
             .detail(what)
