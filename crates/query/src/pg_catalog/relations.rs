@@ -91,19 +91,21 @@ impl Names {
         }
         let mut tables = Vec::new();
         for table in catalog.tables() {
-            let columns = table.schema.columns.iter().map(|column| ListedColumn {
+            let key = if table.form == Form::Keyed { table.schema.key.clone() } else { Vec::new() };
+            let columns = table.schema.columns.iter().enumerate().map(|(at, column)| ListedColumn {
                 name: column.name.clone(),
                 data_type: pg_type(column.data_type),
-                nullable: column.nullable,
+                // A primary key has no NULLs, whatever its columns may hold.
+                nullable: column.nullable && !key.contains(&at),
                 comment: None,
             });
-            let key = if table.form == Form::Keyed { table.schema.key.clone() } else { Vec::new() };
+            let columns = columns.collect();
             let rows = catalog.rows(table.id);
             tables.push(Listed {
                 oid: oids.table(&table.name),
                 name: table.name.clone(),
                 kind: 'r',
-                columns: columns.collect(),
+                columns,
                 key,
                 rows,
                 definition: None,
@@ -350,6 +352,9 @@ fn class(
 ) -> Vec<Cell> {
     let namespace = names.schemas.get(&table.name.schema).copied().unwrap_or(0);
     let indexed = kind == "r" && !table.key.is_empty();
+    // psql looks for foreign keys only where there are the triggers that PostgreSQL enforces them by.
+    let is_referred = |other: &Listed| other.references.iter().any(|of| of.table == table.oid);
+    let refers = kind == "r" && (!table.references.is_empty() || names.tables.iter().any(is_referred));
     row![
         oid,
         name,
@@ -371,7 +376,7 @@ fn class(
         natts,
         0,
         false,
-        false,
+        refers,
         false,
         false,
         false,

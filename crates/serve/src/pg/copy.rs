@@ -28,9 +28,9 @@ impl Connection {
         let is_binary = copy.format == CopyFormat::Binary;
         let each = vec![i16::from(is_binary); width];
         self.send(&Reply::CopyOutResponse(CopyOutResponse::new(i8::from(is_binary), count, each)));
-        if is_binary {
-            self.send(&Reply::CopyData(CopyData::new(BINARY_HEADER.into())));
-        } else if copy.header {
+        // It goes out with the first row, as readers expect.
+        let mut head = BytesMut::from(if is_binary { BINARY_HEADER } else { b"" });
+        if copy.header && !is_binary {
             let mut line = BytesMut::new();
             for (i, field) in running.schema.fields().iter().enumerate() {
                 separate(&mut line, i, copy.delimiter);
@@ -43,7 +43,11 @@ impl Connection {
             let columns = columns(&batch)?;
             for row in 0..batch.num_rows() {
                 match is_binary {
-                    true => self.send(&Reply::CopyData(CopyData::new(tuple(&columns, count, row).freeze()))),
+                    true => {
+                        let mut whole = std::mem::take(&mut head);
+                        tuple(&mut whole, &columns, count, row);
+                        self.send(&Reply::CopyData(CopyData::new(whole.freeze())));
+                    }
                     false => self.line(line(&columns, row, copy)),
                 }
             }
@@ -51,7 +55,8 @@ impl Connection {
             self.flush_much().await?;
         }
         if is_binary {
-            self.send(&Reply::CopyData(CopyData::new(BINARY_END.to_be_bytes().to_vec().into())));
+            head.put_i16(BINARY_END);
+            self.send(&Reply::CopyData(CopyData::new(head.freeze())));
         }
         self.send(&Reply::CopyDone(CopyDone::new()));
         self.complete(format!("COPY {sent}"));
@@ -65,11 +70,10 @@ impl Connection {
 }
 
 /// A row in binary: how many values, each behind its length.
-fn tuple(columns: &[Column], count: i16, row: usize) -> BytesMut {
-    let mut tuple = BytesMut::new();
+fn tuple(tuple: &mut BytesMut, columns: &[Column], count: i16, row: usize) {
     tuple.put_i16(count);
     for column in columns {
-        length_prefixed(&mut tuple, |out| {
+        length_prefixed(tuple, |out| {
             let has_value = !column.is_null(row);
             if has_value {
                 column.binary(row, out);
@@ -77,7 +81,6 @@ fn tuple(columns: &[Column], count: i16, row: usize) -> BytesMut {
             has_value
         });
     }
-    tuple
 }
 
 fn line(columns: &[Column], row: usize, copy: &Copy) -> BytesMut {

@@ -159,7 +159,8 @@ impl Running {
 
 impl From<Answer> for Running {
     fn from(answer: Answer) -> Self {
-        Self { schema: answer.schema, stream: answer.stream, pending: None, asked: true }
+        // A cursor is asked for rows again after its last one.
+        Self { schema: answer.schema, stream: answer.stream.fuse().boxed(), pending: None, asked: true }
     }
 }
 
