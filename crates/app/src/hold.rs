@@ -118,7 +118,7 @@ fn with_held<'a>(wanted: &'a Definition, held: &Held, serving: &'a Definition) -
     models.extend(left.into_iter().cloned());
     let mut search_path = wanted.search_path.clone();
     search_path.extend(serving.search_path.iter().filter(|schema| !wanted.search_path.contains(schema)).cloned());
-    Definition { models, search_path, half_read: String::new() }
+    Definition { models, search_path, half_read: String::new(), documentation: wanted.documentation.clone() }
 }
 
 /// What is to be held beside what is: models that would be lost, those first whose own texts are at fault; and where an older text

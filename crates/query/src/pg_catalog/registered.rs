@@ -221,7 +221,7 @@ pub(crate) fn namespace_in(names: &Names, name: &str) -> Result<i32> {
 /// A schema's name as it is shown.
 pub(crate) fn namespace_out(names: &Names, oid: i32) -> String {
     let found = names.schemas.iter().find(|(_, known)| **known == oid);
-    found.map_or_else(|| if oid == 0 { "-".to_owned() } else { oid.to_string() }, |(name, _)| plan::quoted_name(name))
+    found.map_or_else(|| if oid == 0 { "-".to_owned() } else { oid.to_string() }, |(name, _)| quoted_name(name))
 }
 
 #[cfg(test)]
