@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Writes a file anew, readable by the folder's owner alone, durable when it returns. Until then, and after a failure, the
 /// file is as it was. Two writers of one file at a time are for the caller to keep apart.
-pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let half = path.with_added_extension("new");
     // One that was left by a process which was killed meanwhile. It is not written into: it may be somebody else's to read.
     match std::fs::remove_file(&half) {
