@@ -694,7 +694,7 @@ fn array_of(query: &Query) -> Expr {
         return Expr::Subquery(Box::new(query));
     }
     query.order_by =
-        (!order.is_empty()).then(|| ast::OrderBy { kind: ast::OrderByKind::Expressions(order), interpolate: None });
+        (!order.is_empty()).then_some(ast::OrderBy { kind: ast::OrderByKind::Expressions(order), interpolate: None });
     Expr::Subquery(Box::new(aggregated(query)))
 }
 

@@ -71,6 +71,7 @@ impl ScalarUDFImpl for Sleep {
 }
 
 /// Sleeps. Errors: the statement has been ended meanwhile.
+#[expect(clippy::disallowed_methods, reason = "the statement asks for time to pass, on a thread of its own")]
 fn sleep(seconds: f64) -> Result<()> {
     // Longer than any statement runs.
     let length = Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).unwrap_or_default();
