@@ -166,7 +166,12 @@ mod tests {
     }
 
     fn definition(models: Vec<ModelText>) -> Definition {
-        Definition { models, search_path: vec!["public".to_owned()], half_read: String::new() }
+        Definition {
+            models,
+            search_path: vec!["public".to_owned()],
+            half_read: String::new(),
+            documentation: Vec::new(),
+        }
     }
 
     /// What is kept of a wanted definition beside one that serves: each model with its text, and what is held.

@@ -587,7 +587,7 @@ mod tests {
             Load::Sweeping { after: None, again },
             Load::Complete,
             Load::Partial,
-            Load::Parked { reason: reason() },
+            Load::Parked { reason: reason(), whole: true },
             Load::Altered { reason: reason(), since_us: 0, whole: true },
         ];
         // As it is while its source is not read.
