@@ -131,7 +131,7 @@ fn named_commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for pair in words.windows(2) {
         let before = pair[0].chars().next_back().unwrap_or(' ');
-        // `tidemill store 1` is what a data folder says of its format.
+        // The word store with a number is what a data folder says of its format.
         if before.is_alphanumeric()
             || matches!(before, '-' | '_' | '/' | '.')
             || pair[1].trim_start().starts_with("store")

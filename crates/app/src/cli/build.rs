@@ -165,6 +165,10 @@ mod tests {
     #[test]
     fn a_source_that_stays_stalled_ends_the_build() {
         let mut facts = building();
+        let orders = TableName::new("shop", "orders");
+        let loading = TableStatus { source: "shop".to_owned(), state: "snapshot".to_owned(), ..TableStatus::default() };
+        facts.tables.insert(orders.clone(), loading);
+        facts.tables_of.insert(TableName::new("public", "trade"), [orders].into());
         let second = 1_000_000;
         assert_eq!(verdict(&facts, &[], 100 * second), None);
         let stall = |facts: &mut Facts, state: &str, at: i64| {

@@ -368,7 +368,7 @@ pub(super) fn grant_lock(database: &str, user: &str) -> String {
 /// Whether tables of a database may be locked. Nothing is: a lock is asked for of a table that is not there, which is found
 /// out behind the question whether it may be had.
 pub(super) async fn may_lock(wire: &mut Wire, database: &str) -> Result<bool, WireError> {
-    match wire.execute(&format!("LOCK TABLES {}.`tidemill asks for a lock` READ", quoted(database))).await {
+    match wire.execute(&format!("LOCK TABLES {}.`a lock for tidemill` READ", quoted(database))).await {
         Ok(()) => wire.execute("UNLOCK TABLES").await.map(|()| true),
         // Any other refusal is about the table, of which nothing is wanted.
         Err(WireError::Server(error)) => Ok(error.code != NO_RIGHT_IN_DATABASE),
