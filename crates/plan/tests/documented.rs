@@ -35,7 +35,8 @@ fn shop() -> Shop {
 fn examples(text: &str) -> Vec<String> {
     let section = text.split("\n## What models refuse\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains(" | `"));
-    rows.filter_map(|row| Some(row.split(" | `").nth(1)?.split("` |").next()?.trim_end_matches('`').to_owned())).collect()
+    rows.filter_map(|row| Some(row.split(" | `").nth(1)?.split("` |").next()?.trim_end_matches('`').to_owned()))
+        .collect()
 }
 
 #[test]
