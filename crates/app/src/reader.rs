@@ -71,6 +71,10 @@ impl Reader for InstanceReader {
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
+        if let Some(answer) = session.point(sql, &parameters).map_err(|e| sql_error(e, sql))? {
+            let stream = answer.stream.map(|batch| batch.map_err(|e| sql_error(e.into(), "")));
+            return Ok(Answer { schema: answer.schema, stream: stream.boxed(), step });
+        }
         let text: Arc<str> = sql.into();
         let work = {
             let text = Arc::clone(&text);
@@ -98,9 +102,14 @@ impl Reader for InstanceReader {
         }
         let watch = Watch::new();
         let session = self.session(context)?;
-        let (text, hints) = (sql.to_owned(), hints.to_vec());
-        let work = async move { session.describe(&only(&text)?, &hints) };
-        let described = self.lanes.of(context.lane).run(&watch, work).await.map_err(|e| sql_error(e, sql))?;
+        let described = match session.described(sql, hints) {
+            Some(described) => described,
+            None => {
+                let (text, hints) = (sql.to_owned(), hints.to_vec());
+                let work = async move { session.describe_text(&text, &hints) };
+                self.lanes.of(context.lane).run(&watch, work).await.map_err(|e| sql_error(e, sql))?
+            }
+        };
         Ok(Description { parameters: described.parameters, columns: described.schema })
     }
 

@@ -312,8 +312,7 @@ impl Warehouse {
         };
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
-        let half_read = described.half_read.iter();
-        let mut parkings: Vec<_> = half_read.flat_map(|reason| park_unfollowed(&engine, setup, reason)).collect();
+        let mut parkings = park_unfollowed(&engine, setup, described.half_read.as_deref().unwrap_or(NOT_DECLARED));
         while engine.take(&mut parkings)?.is_some() {}
         Ok(Self {
             engine,
@@ -649,8 +648,11 @@ pub fn told(of: &[(TableName, String)]) -> Vec<String> {
     of.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
 }
 
-/// Tables of which the project may say how they are read, where it cannot be read: their sources go on without them, so that
-/// their content is in doubt from now on.
+/// Why a table is not followed that something still reads.
+const NOT_DECLARED: &str = "no source of the project has it any more, so it is not followed";
+
+/// Tables that the project does not have, or of which it cannot be read how they are read: their sources go on without them, so
+/// that their content is in doubt from now on, also where they are declared again.
 fn park_unfollowed(engine: &Engine, setup: &Setup, reason: &str) -> Vec<engine::Input> {
     let unfollowed = engine.tables_to_come().filter(|table| !setup.reads_table(&table.name));
     let is_followed = |table: &&engine::SourceTable| table.load.is_followed();

@@ -6,14 +6,12 @@
 //! that may fail comes first is as they were written. The conditions of a filter and of a join, of which all must hold,
 //! stay conditions of their own: they are put in order where they are tried ([`crate::filtered`]).
 
-use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::Case;
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::utils::{conjunction, disjunction, merge_schema, split_conjunction_owned};
 use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator, lit};
-use datafusion_optimizer::AnalyzerRule;
 
 use crate::fallible::may_fail_over;
 
@@ -21,17 +19,8 @@ use crate::fallible::may_fail_over;
 const PARTS_MAX: usize = 64;
 
 /// The analyser's rule; it stands after the agreement on types.
-#[derive(Debug)]
-pub struct Decided;
-
-impl AnalyzerRule for Decided {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(node)?.data)
-    }
-
-    fn name(&self) -> &str {
-        "decided"
-    }
+pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(plan.transform_up_with_subqueries(node)?.data)
 }
 
 fn node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {

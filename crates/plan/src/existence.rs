@@ -6,29 +6,13 @@
 use std::sync::Arc;
 
 use datafusion_common::Result;
-use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::expr::{AggregateFunction, Exists};
 use datafusion_expr::logical_plan::{Projection, Subquery};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
-use datafusion_optimizer::AnalyzerRule;
 
 use crate::functions::functions;
 use crate::membership::{of_total, value};
-
-/// The analyser's rule, for who executes what it analyses.
-#[derive(Debug)]
-pub struct Existence;
-
-impl AnalyzerRule for Existence {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        counted(plan)
-    }
-
-    fn name(&self) -> &str {
-        "existence"
-    }
-}
 
 /// The plan with EXISTS in SELECT lists counted.
 pub(crate) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {

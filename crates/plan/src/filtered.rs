@@ -11,29 +11,18 @@
 
 use std::sync::Arc;
 
-use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::Case;
 use datafusion_expr::logical_plan::{Aggregate, Window};
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, LogicalPlan};
-use datafusion_optimizer::AnalyzerRule;
 
 use crate::fallible::may_fail_over;
 
 /// The analyser's rule; it stands after the agreement on types.
-#[derive(Debug)]
-pub struct OnlyFiltered;
-
-impl AnalyzerRule for OnlyFiltered {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(node)?.data)
-    }
-
-    fn name(&self) -> &str {
-        "only_filtered"
-    }
+pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(plan.transform_up_with_subqueries(node)?.data)
 }
 
 fn node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {

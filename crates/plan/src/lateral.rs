@@ -3,27 +3,11 @@
 
 use std::sync::Arc;
 
-use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::logical_plan::{Filter, Join, Projection};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, JoinType, LogicalPlan};
-use datafusion_optimizer::AnalyzerRule;
-
-/// The analyser's rule, for who executes what it analyses.
-#[derive(Debug)]
-pub struct OneRow;
-
-impl AnalyzerRule for OneRow {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        inlined(plan)
-    }
-
-    fn name(&self) -> &str {
-        "lateral_one_row"
-    }
-}
 
 /// The plan without such subqueries.
 pub(crate) fn inlined(plan: LogicalPlan) -> Result<LogicalPlan> {

@@ -14,21 +14,22 @@
 //!
 //! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
 
+mod analysis;
 mod catalog;
 mod check;
-pub mod decided;
+mod decided;
 mod definition;
 pub mod dependencies;
 pub mod dialect;
 mod exact;
-pub mod existence;
+mod existence;
 mod fallible;
 pub mod filtered;
 pub mod float_sum;
 pub mod flow;
 mod functions;
 mod identity;
-pub mod lateral;
+mod lateral;
 mod lower;
 mod membership;
 mod mended;
@@ -47,13 +48,14 @@ mod ties;
 mod to_char;
 mod total_order;
 mod unique;
-pub mod unreal;
+mod unreal;
 mod variance;
-pub mod zero;
+mod zero;
 
 use datafusion_expr::LogicalPlan;
 use relation::Schema;
 
+pub use analysis::{rules_of_meaning, rules_of_subqueries};
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
 pub use exact::average;
@@ -64,7 +66,7 @@ pub use identity::FLOW_VERSION;
 pub use mended::mended;
 pub use naming::name_further_parts;
 pub use postgres::calendar::timestamp_of;
-pub use postgres::forms::{Forms, formed_alone};
+pub use postgres::forms::formed_alone;
 pub use postgres::syntax::{call, function_call, meant};
 pub use postgres::texts::{delimited, quoted_name};
 pub use postgres::types::{in_sql, name as sql_type};

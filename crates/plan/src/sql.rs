@@ -19,20 +19,16 @@ use datafusion_optimizer::Analyzer;
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast::Statement;
 
+use crate::analysis::rules_of_meaning;
 use crate::catalog::{Catalog, TableInfo};
-use crate::decided::Decided;
 use crate::dependencies::relations;
-use crate::filtered::OnlyFiltered;
 use crate::flow::TableName;
 use crate::functions::functions;
-use crate::postgres::forms::Forms;
 use crate::postgres::syntax::meant;
 use crate::postgres::whole_rows::whole_rows;
 use crate::refusal::{Refusal, suggestion};
 use crate::rewrites::rewrites;
 use crate::shape::Unparsed;
-use crate::unreal::Unreal;
-use crate::zero::OneZero;
 use crate::{naming, settings, shape};
 
 /// A stored table as the planner sees it. Whoever runs the plan puts the rows in its place, by the scan's name.
@@ -87,11 +83,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     let plan = planned(sql, &names)?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
-    analyzer.rules.push(Arc::new(Unreal));
-    analyzer.rules.push(Arc::new(Forms));
-    analyzer.rules.push(Arc::new(OneZero));
-    analyzer.rules.push(Arc::new(OnlyFiltered));
-    analyzer.rules.push(Arc::new(Decided));
+    analyzer.rules.extend(rules_of_meaning());
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
 }
 

@@ -20,7 +20,6 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
-use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion_expr::expr::ScalarFunction;
@@ -31,23 +30,13 @@ use datafusion_expr::{
     Signature, Volatility, cast,
 };
 use datafusion_functions::utils::make_scalar_function;
-use datafusion_optimizer::AnalyzerRule;
 use relation::unreal;
 
 const DAY_US: i64 = 86_400_000_000;
 
 /// The analyser's rule; it stands after the agreement on types.
-#[derive(Debug)]
-pub struct Unreal;
-
-impl AnalyzerRule for Unreal {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(node)?.data)
-    }
-
-    fn name(&self) -> &str {
-        "unreal"
-    }
+pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(plan.transform_up_with_subqueries(node)?.data)
 }
 
 fn node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {

@@ -11,7 +11,6 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::compute::unary;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
-use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result, exec_err};
 use datafusion_expr::expr::{AggregateFunction, InSubquery, ScalarFunction, Sort as SortExpr, WindowFunction};
@@ -21,23 +20,13 @@ use datafusion_expr::{
     Signature, Volatility,
 };
 use datafusion_functions::utils::make_scalar_function;
-use datafusion_optimizer::AnalyzerRule;
 
 /// The name under which plans show the function.
 pub(crate) const NAME: &str = "one_zero";
 
 /// The analyser's rule; it stands after the agreement on types.
-#[derive(Debug)]
-pub struct OneZero;
-
-impl AnalyzerRule for OneZero {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(node)?.data)
-    }
-
-    fn name(&self) -> &str {
-        NAME
-    }
+pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(plan.transform_up_with_subqueries(node)?.data)
 }
 
 /// The float with 0.0 for −0.0 and one NaN for all; anything else, and what is so already, as it is.

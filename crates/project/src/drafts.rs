@@ -16,7 +16,7 @@ use crate::properties::Properties;
 use crate::settings::Settings;
 
 /// Schemas that belong to the system.
-const RESERVED_SCHEMAS: &[&str] = &["tidemill", "information_schema", "pg_catalog"];
+pub(crate) const RESERVED_SCHEMAS: &[&str] = &["tidemill", "information_schema", "pg_catalog"];
 
 /// A model on its way.
 pub(crate) struct Draft<'a> {
@@ -223,17 +223,15 @@ impl<'a> Loader<'a> {
         Materialized::View
     }
 
-    /// Two things of one name in one schema, and schemas that are not the user's. Answers which models have none of their own.
+    /// Two things of one name in one schema, and models in schemas that are not the user's. Answers which models have no place of their own.
     fn check_clashes(&mut self, drafts: &[Draft<'_>]) -> Vec<usize> {
         let mut clashing = Vec::new();
         let mut taken: BTreeMap<Relation, String> = BTreeMap::new();
-        for table in &self.project.sources {
-            let relation = Relation { schema: table.source.clone(), name: table.name.clone() };
-            taken.insert(relation, format!("source table `{}.{}`", table.source, table.name));
-            if RESERVED_SCHEMAS.contains(&table.source.as_str()) {
-                let message = format!("`{}` is a schema of the system: a source cannot have its name", table.source);
-                self.found.push(Diagnostic::error(table.place.clone(), message));
-            }
+        let read = self.project.sources.iter().map(|table| (&table.source, &table.name));
+        let unread = self.project.unread.iter().map(|table| (&table.source, &table.name));
+        for (source, name) in read.chain(unread) {
+            let relation = Relation { schema: source.clone(), name: name.clone() };
+            taken.insert(relation, format!("source table `{source}.{name}`"));
         }
         let named = drafts.iter().enumerate().filter(|(_, draft)| draft.materialized != Materialized::Ephemeral);
         for (at, draft) in named {

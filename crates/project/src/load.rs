@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::connection::ConnectionKind;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean, tidy};
-use crate::drafts::Loader;
+use crate::drafts::{Loader, RESERVED_SCHEMAS};
 use crate::files::{Files, folder_of, has_extension, stem};
 use crate::jinja::macros::Macros;
 use crate::jinja::scope::{Known, Relation, Render, Subject, World};
@@ -160,7 +160,12 @@ fn sources(
             None => {}
         }
         let is_nowhere = complained.contains(&(table.source.clone(), table.connection.clone()));
-        if is_nowhere || project.half_read.contains(&table.place.file) {
+        let is_reserved = RESERVED_SCHEMAS.contains(&table.source.as_str());
+        if is_reserved {
+            let message = format!("`{}` is a schema of the system: a source cannot have its name", table.source);
+            found.push(Diagnostic::error(table.place.clone(), message));
+        }
+        if is_nowhere || is_reserved || project.half_read.contains(&table.place.file) {
             unread.push(UnreadTable { source: table.source, name: table.name, place: table.place });
             continue;
         }

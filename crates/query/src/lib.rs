@@ -30,6 +30,7 @@ mod memory;
 mod names;
 mod output;
 mod pg_catalog;
+mod point;
 mod runtime;
 mod scan;
 mod session;

@@ -26,6 +26,7 @@ use crate::isolate::Planner;
 use crate::limits::KeptLimits;
 use crate::memory::Budget;
 use crate::pg_catalog::TypeNames;
+use crate::point::Memory;
 use crate::watch::{self, Watch};
 
 /// Bytes that all queries together may spill.
@@ -63,6 +64,8 @@ pub struct Runtime {
     sort_merge: SessionState,
     environment: RuntimeEnv,
     budget: Arc<Budget>,
+    /// What is known of statements that have been planned.
+    pub(crate) memory: Memory,
 }
 
 impl Runtime {
@@ -78,7 +81,7 @@ impl Runtime {
         let shared = Arc::new(environment.clone());
         let hash = state(config(settings, Joins::Hash), Arc::clone(&shared))?;
         let sort_merge = state(config(settings, Joins::SortMerge), shared)?;
-        Ok(Arc::new(Self { hash, sort_merge, environment, budget: Budget::new(settings.memory_bytes) }))
+        Ok(Arc::new(Self { hash, sort_merge, environment, budget: Budget::new(settings.memory_bytes), memory: Memory::default() }))
     }
 
     /// Bytes that running queries have reserved.
@@ -124,7 +127,8 @@ fn config(settings: &Settings, joins: Joins) -> SessionConfig {
 
 fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionState> {
     let functions = plan::functions();
-    let mut state = SessionStateBuilder::new()
+    let ours = plan::rules_of_subqueries().into_iter().chain(plan::rules_of_meaning());
+    let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(environment)
         .with_expr_planners(functions.planners.clone())
@@ -133,14 +137,9 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_aggregate_functions(functions.aggregate.values().cloned().collect())
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .with_type_planner(Arc::new(TypeNames))
-        .with_analyzer_rule(Arc::new(plan::lateral::OneRow))
-        .with_analyzer_rule(Arc::new(plan::existence::Existence))
-        .with_analyzer_rule(Arc::new(plan::unreal::Unreal))
-        .with_analyzer_rule(Arc::new(plan::Forms))
-        .with_analyzer_rule(Arc::new(plan::zero::OneZero))
-        .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
-        .with_analyzer_rule(Arc::new(plan::decided::Decided))
+        .with_type_planner(Arc::new(TypeNames));
+    let builder = ours.fold(builder, SessionStateBuilder::with_analyzer_rule);
+    let mut state = builder
         .with_analyzer_rule(Arc::new(Bounded))
         .with_optimizer_rules(rules())
         .with_physical_optimizer_rules(physical_rules())

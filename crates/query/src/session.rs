@@ -26,6 +26,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result, code};
 use crate::flow::{Isolation, flow_to_logical};
 use crate::names::Names;
+use crate::point::{Form, Point, Question, TEXT_BYTES_MAX};
 use crate::runtime::{Joins, Runtime};
 use crate::statement::{self, Kind, Statement};
 use crate::storage::Storage;
@@ -139,7 +140,88 @@ impl Session {
         let plan = self.analysed(plan)?;
         let schema = output::schema(plan.schema().inner());
         let stream = renamed(self.run(plan).await?, &schema);
+        if self.refused.is_empty() {
+            self.learn(statement, parameters);
+        }
         Ok(Answer { schema, stream })
+    }
+
+    /// Answers a text at once if it is known to read one row by its key; its first statement of that form was executed then
+    /// ([`Session::execute`]). Takes microseconds, and no planner.
+    pub fn point(&self, sql: &str, parameters: &[ScalarValue]) -> Result<Option<Answer>> {
+        if !self.refused.is_empty() || sql.len() > TEXT_BYTES_MAX {
+            return Ok(None);
+        }
+        let memory = &self.runtime.memory;
+        let given: Vec<DataType> = parameters.iter().map(ScalarValue::data_type).collect();
+        let as_given = self.question(sql, given.clone());
+        if let Some(known) = memory.point(&as_given) {
+            return known.map_or(Ok(None), |point| self.read(&point, parameters, &[]));
+        }
+        let Ok(statement) = statement::parse_one(sql) else { return Ok(None) };
+        let Some(form) = Form::of(&statement, parameters.len()) else { return Ok(None) };
+        match memory.point(&self.question_of(&form, given)) {
+            Some(Some(point)) => {
+                if form.literals.is_empty() {
+                    memory.keep_point(&self.catalog, as_given, Some(Arc::clone(&point)));
+                }
+                self.read(&point, parameters, &form.literals)
+            }
+            Some(None) | None => Ok(None),
+        }
+    }
+
+    fn read(&self, point: &Point, parameters: &[ScalarValue], literals: &[ScalarValue]) -> Result<Option<Answer>> {
+        let values: Vec<&ScalarValue> = parameters.iter().chain(literals).collect();
+        let Some(batches) = point.read(self.storage.as_ref(), &values)? else { return Ok(None) };
+        let schema = Arc::clone(point.schema());
+        let batches = futures::stream::iter(batches.into_iter().map(Ok));
+        let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), batches));
+        Ok(Some(Answer { schema, stream }))
+    }
+
+    fn question<T>(&self, sql: &str, types: Vec<T>) -> Question<T> {
+        Question::new(&self.catalog, self.search_path.as_ref(), sql, types)
+    }
+
+    fn question_of(&self, form: &Form, mut types: Vec<DataType>) -> Question<DataType> {
+        types.extend(form.literals.iter().map(ScalarValue::data_type));
+        self.question(&form.statement.text(), types)
+    }
+
+    /// Keeps in mind whether statements of this form read one row by its key.
+    fn learn(&self, statement: &Statement, parameters: &[ScalarValue]) {
+        let Some(form) = Form::of(statement, parameters.len()) else { return };
+        let question = self.question_of(&form, parameters.iter().map(ScalarValue::data_type).collect());
+        let memory = &self.runtime.memory;
+        if question.is_long() || memory.point(&question).is_some() {
+            return;
+        }
+        let point = self.planned_point(&form.statement, question.types());
+        memory.keep_point(&self.catalog, question, point.map(Arc::new));
+    }
+
+    fn planned_point(&self, statement: &Statement, types: &[DataType]) -> Option<Point> {
+        let types: Vec<_> = types.iter().cloned().map(Some).collect();
+        let plan = self.plan(statement, &types).ok()?;
+        let schema = output::schema(self.analysed(plan.clone()).ok()?.schema().inner());
+        Point::of(&self.optimised(plan).ok()?, &schema)
+    }
+
+    /// What a text takes and yields, if it was described before.
+    pub fn described(&self, sql: &str, hints: &[Option<DataType>]) -> Option<Description> {
+        let is_known = self.refused.is_empty() && sql.len() <= TEXT_BYTES_MAX;
+        is_known.then(|| self.runtime.memory.description(&self.question(sql, hints.to_vec())))?
+    }
+
+    /// What the only statement of a text takes and yields; kept in mind for the next time.
+    pub fn describe_text(&self, sql: &str, hints: &[Option<DataType>]) -> Result<Description> {
+        let description = self.describe(&statement::parse_one(sql)?, hints)?;
+        if self.refused.is_empty() && sql.len() <= TEXT_BYTES_MAX {
+            let question = self.question(sql, hints.to_vec());
+            self.runtime.memory.keep_description(&self.catalog, question, description.clone());
+        }
+        Ok(description)
     }
 
     /// What a statement takes and yields. `hints` are types that the client named, by position.

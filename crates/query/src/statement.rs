@@ -62,6 +62,15 @@ impl Statement {
         tree
     }
 
+    pub(crate) fn tree(&self) -> &ast::Statement {
+        &self.tree
+    }
+
+    /// The same of another tree.
+    pub(crate) fn with_tree(&self, tree: ast::Statement) -> Self {
+        Self { tree, ..self.clone() }
+    }
+
     /// Whether it reads the catalogue.
     pub(crate) fn reads_catalog(&self) -> bool {
         self.reads_catalog

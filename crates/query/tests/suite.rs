@@ -14,6 +14,7 @@
 //! explain            SQL → the reads of its physical plan
 //! describe [types]   SQL → parameter types and columns
 //! execute VALUES     SQL with $1, …; a value is type:text
+//! point [VALUES]     SQL executed, and asked a second time → `by key` if that took no plan, else `planned`; then its rows
 //! flow               SQL planned as a model → rows of its flow, checked against its logical plan
 //! isolated           the same with failing rows left out → rows, then the rejects
 //! compare            two queries, `---` between them → the difference
@@ -290,8 +291,8 @@ impl Warehouse {
         let session = self.session(&self.memory())?;
         let sql = self.sql(&block.body)?;
         let sorted = block.arguments.iter().any(|word| word == "sorted");
-        Ok(match self.runtime.block_on(collect(&session, &sql, &[])) {
-            Ok((header, mut rows)) => {
+        Ok(match self.runtime.block_on(asked_twice(&session, &sql, &[])) {
+            Ok((header, mut rows, _)) => {
                 if sorted {
                     rows.sort();
                 }
@@ -338,8 +339,17 @@ impl Warehouse {
     fn execute(&self, block: &Block) -> Result<String, String> {
         let session = self.session(&self.memory())?;
         let values = block.arguments.iter().map(|word| parameter(word)).collect::<Result<Vec<_>, _>>()?;
-        Ok(match self.runtime.block_on(collect(&session, &block.body, &values)) {
-            Ok((header, rows)) => [vec![header], rows].concat().join("\n"),
+        Ok(match self.runtime.block_on(asked_twice(&session, &block.body, &values)) {
+            Ok((header, rows, _)) => [vec![header], rows].concat().join("\n"),
+            Err(error) => shown(&error),
+        })
+    }
+
+    fn point(&self, block: &Block) -> Result<String, String> {
+        let session = self.session(&self.memory())?;
+        let values = block.arguments.iter().map(|word| parameter(word)).collect::<Result<Vec<_>, _>>()?;
+        Ok(match self.runtime.block_on(asked_twice(&session, &block.body, &values)) {
+            Ok((header, rows, way)) => [vec![way.to_owned(), header], rows].concat().join("\n"),
             Err(error) => shown(&error),
         })
     }
@@ -458,6 +468,7 @@ impl Driver for Warehouse {
             "explain" => self.explain(block),
             "describe" => self.describe(block),
             "execute" => self.execute(block),
+            "point" => self.point(block),
             "flow" => self.flow(block, false),
             "isolated" => self.flow(block, true),
             "compare" => self.compare(block),
@@ -539,6 +550,21 @@ async fn collect(session: &Session, sql: &str, values: &[ScalarValue]) -> Result
     };
     let answer = movable(session.execute(statement, values)).await?;
     Ok((header(&answer.schema), texts(answer.stream).await?))
+}
+
+/// The same, and whether the next such statement takes no plan; if so, it must have the same answer.
+async fn asked_twice(
+    session: &Session,
+    sql: &str,
+    values: &[ScalarValue],
+) -> Result<(String, Vec<String>, &'static str), Error> {
+    let (columns, rows) = collect(session, sql, values).await?;
+    let Some(again) = session.point(sql, values)? else { return Ok((columns, rows, "planned")) };
+    let by_key = (header(&again.schema), texts(again.stream).await?);
+    if by_key != (columns.clone(), rows.clone()) {
+        return Err(Error::internal(format!("by key it is {by_key:?}, planned it is {:?}", (columns, rows))));
+    }
+    Ok((columns, rows, "by key"))
 }
 
 /// Servers run queries on any thread: the futures must be `Send`.

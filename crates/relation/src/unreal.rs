@@ -5,7 +5,7 @@
 //! days lie
 //!
 //! - below every day that functions of dates can reckon with (they begin with the year -262143), so that none takes such
-//!   a date for a real one: where `plan::unreal` has no answer for it, the row fails;
+//!   a date for a real one: where the planner has no answer for it, the row fails;
 //! - above the first day whose microseconds fit into 64 bits, so that the cast of such a date is the timestamp of the same
 //!   date.
 //!

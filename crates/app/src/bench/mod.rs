@@ -9,6 +9,7 @@ mod capture;
 mod flood;
 mod latency;
 mod orders;
+mod points;
 mod running;
 mod server;
 mod snapshot;
@@ -38,6 +39,8 @@ pub enum Bench {
     Latency(latency::LatencyArgs),
     /// Millions of orders updated, in small transactions and in one, beside the work on another table
     Flood(flood::FloodArgs),
+    /// Rows by their keys over the wire at a steady rate, from an instance that runs
+    Points(points::PointsArgs),
     /// The first load of a large table
     Snapshot(snapshot::SnapshotArgs),
 }
@@ -51,6 +54,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Bench::Whole(args) => whole_way(capture::whole(args)),
         Bench::Latency(args) => whole_way(latency::run(args)),
         Bench::Flood(args) => whole_way(flood::run(args)),
+        Bench::Points(args) => whole_way(points::run(args)),
         Bench::Snapshot(args) => whole_way(snapshot::run(args)),
     }
 }

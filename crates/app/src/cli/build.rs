@@ -29,7 +29,7 @@ struct Target {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let targets = targets(&setup).await?;
-    let instance = up::start(context, &setup).await?;
+    let instance = up::Opened::of(context, &setup).await?.start(context, &setup).await?;
     let mut poll = tokio::time::interval(Duration::from_millis(50));
     let interrupt = interrupted();
     tokio::pin!(interrupt);

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
-use crate::follow::plan_feeds;
+use crate::follow::{PlannedFeed, plan_feeds};
 use crate::instance::Instance;
 use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
 use crate::setup::Setup;
@@ -23,7 +23,9 @@ const POLLS_PER_SECOND: u32 = 5;
 pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let mut watcher = if watch { Some(Watcher::new(&setup)?) } else { None };
-    let instance = start(context, &setup).await?;
+    let opened = Opened::of(context, &setup).await?;
+    opened.held().for_each(|model| context.say(&format!("error: not applied, and serves as before: {model}")));
+    let instance = opened.start(context, &setup).await?;
     announce(context, &setup, &instance);
     let mut terminal = context.terminal();
     let mut pulse = Pulse::default();
@@ -71,22 +73,36 @@ fn look(instance: &Instance, pulse: &mut Pulse, is_due: bool) -> Look {
     Look::Running(is_due.then(|| pulse.line(&facts, POLL * POLLS_PER_SECOND, WallClock.now_us())))
 }
 
-/// Opens the warehouse and starts everything. What of the project cannot be planned is said.
-pub(super) async fn start(context: &Context, setup: &Setup) -> anyhow::Result<Instance> {
-    let (feeds, described) = plan_feeds(setup).await?;
-    let opening = setup.clone();
-    let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
-    // One bad model stops itself and what reads it; everything else runs.
-    let found = findings(setup, &warehouse.refused);
-    found.iter().for_each(|finding| context.say(&setup.shown(finding)));
-    let next = warehouse.next().unwrap_or(&warehouse.serving);
-    told(&next.held)
-        .iter()
-        .for_each(|model| context.say(&format!("error: not applied, and serves as before: {model}")));
-    if warehouse.is_held_back {
-        context.say(&format!("warning: not applied: {HELD_BACK}"));
+/// A warehouse that is open, with the sources that it is fed from, before anything runs.
+pub(super) struct Opened {
+    warehouse: Warehouse,
+    feeds: Vec<PlannedFeed>,
+}
+
+impl Opened {
+    /// Opens the warehouse. What of the project cannot be planned is said: it stops itself and what reads it, and everything
+    /// else runs.
+    pub(super) async fn of(context: &Context, setup: &Setup) -> anyhow::Result<Self> {
+        let (feeds, described) = plan_feeds(setup).await?;
+        let opening = setup.clone();
+        let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
+        let found = findings(setup, &warehouse.refused);
+        found.iter().for_each(|finding| context.say(&setup.shown(finding)));
+        Ok(Self { warehouse, feeds })
     }
-    Instance::start(setup, warehouse, feeds, Some(Arc::new(context.global.clone()))).await
+
+    /// Models that serve in their older texts, with the reasons.
+    fn held(&self) -> impl Iterator<Item = String> {
+        told(&self.warehouse.next().unwrap_or(&self.warehouse.serving).held).into_iter()
+    }
+
+    /// Starts everything.
+    pub(super) async fn start(self, context: &Context, setup: &Setup) -> anyhow::Result<Instance> {
+        if self.warehouse.is_held_back {
+            context.say(&format!("warning: not applied: {HELD_BACK}"));
+        }
+        Instance::start(setup, self.warehouse, self.feeds, Some(Arc::new(context.global.clone()))).await
+    }
 }
 
 fn announce(context: &Context, setup: &Setup, instance: &Instance) {

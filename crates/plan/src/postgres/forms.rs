@@ -16,7 +16,6 @@ use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, Float32Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, i256,
 };
-use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, exec_err};
 use datafusion_expr::expr::ScalarFunction;
@@ -27,22 +26,12 @@ use datafusion_expr::{
     Signature, Volatility,
 };
 use datafusion_functions::utils::make_scalar_function;
-use datafusion_optimizer::AnalyzerRule;
 
 use super::{calendar, operators, types};
 
 /// The analyser's rule; it stands after the agreement on types.
-#[derive(Debug)]
-pub struct Forms;
-
-impl AnalyzerRule for Forms {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(node)?.data)
-    }
-
-    fn name(&self) -> &str {
-        "forms"
-    }
+pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(plan.transform_up_with_subqueries(node)?.data)
 }
 
 /// The same for an expression that stands alone.

@@ -42,6 +42,11 @@ impl StoredProvider {
         Self { table, storage, schema, constraints, rows }
     }
 
+    /// The table, if its rows lie under their keys.
+    pub(crate) fn keyed(&self) -> Option<&Arc<StoredTable>> {
+        (self.table.form == Form::Keyed).then_some(&self.table)
+    }
+
     fn access(&self, filters: &[Expr]) -> Access {
         match self.table.form {
             Form::Keyed => pushdown::access(&self.table.schema, filters),

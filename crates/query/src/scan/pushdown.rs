@@ -83,6 +83,20 @@ pub(crate) fn access(schema: &Schema, filters: &[Expr]) -> Access {
     if schema.key.is_empty() { Access::all() } else { Access::Points(prefixes) }
 }
 
+/// The key whose columns have these values; none where it does not say all of them, or no key is equal to them.
+pub(crate) fn whole_key(schema: &Schema, values: &[&ScalarValue]) -> Option<Vec<u8>> {
+    let mut key = Vec::new();
+    for (&column, value) in schema.key.iter().zip(values) {
+        let data_type = schema.columns[column].data_type;
+        let is_cut = key.len() + COLUMN_BYTES_MAX > KEY_BYTES || data_type.is_variable() && is_long(value);
+        if is_cut || matches!(data_type, DataType::Float32 | DataType::Float64) {
+            return None;
+        }
+        key.append(&mut encode(data_type, value)?);
+    }
+    (values.len() == schema.key.len()).then_some(key)
+}
+
 /// Whether a condition narrows the read of some key column.
 pub(crate) fn is_useful(schema: &Schema, filter: &Expr) -> bool {
     schema.key.iter().any(|&column| !limits_of(schema, column, std::slice::from_ref(filter)).is_free())
@@ -253,6 +267,11 @@ fn compare(limits: &mut Limits, data_type: DataType, op: Operator, value: &Scala
 
 /// Whether keys around this value lie in SQL's order: the tail of a long text is a hash.
 fn is_ordered(data_type: DataType, value: &ScalarValue) -> bool {
+    !data_type.is_variable() || !is_long(value)
+}
+
+/// Whether a key has only a part of it, and a hash.
+fn is_long(value: &ScalarValue) -> bool {
     let length = match value {
         ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
             text.len()
@@ -260,7 +279,7 @@ fn is_ordered(data_type: DataType, value: &ScalarValue) -> bool {
         ScalarValue::Binary(Some(bytes)) | ScalarValue::BinaryView(Some(bytes)) => bytes.len(),
         _ => 0,
     };
-    !data_type.is_variable() || length < LONG_PART
+    length >= LONG_PART
 }
 
 /// The key part of a value; none where the column's type cannot hold it exactly, and for NULL, which equals nothing.

@@ -1,0 +1,147 @@
+//! Rows by their keys over the Postgres wire at a steady rate, from an instance that runs already: the demo, say.
+//!
+//! Each connection asks at its own times, however long its last answer took, with a statement that it has prepared and then
+//! with the key written in the text.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::running::client;
+use super::{Random, line, quantile};
+use crate::clock::stopwatch;
+
+/// Settings of the bench.
+#[derive(Debug, clap::Args)]
+pub struct PointsArgs {
+    /// Where the instance answers
+    #[arg(long, default_value = "127.0.0.1:5433")]
+    address: String,
+    /// What is read: a table or model with one column as its key, a bigint
+    #[arg(long, default_value = "shop.orders")]
+    relation: String,
+    /// That column
+    #[arg(long, default_value = "id")]
+    key: String,
+    /// Reads per second
+    #[arg(long, default_value_t = 5_000)]
+    rate: u64,
+    /// Connections that they come from
+    #[arg(long, default_value_t = 64)]
+    connections: u32,
+    /// How long to read, in each of the two ways
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
+
+/// Keys that are asked for.
+const KEYS_MAX: u64 = 100_000;
+
+/// How a row is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Prepared,
+    Text,
+}
+
+/// Runs the bench.
+pub(super) async fn run(args: &PointsArgs) -> anyhow::Result<()> {
+    let first = client(&args.address).await.with_context(|| format!("nobody answers at {}", args.address))?;
+    let keys = keys(&first, args).await?;
+    ensure!(!keys.is_empty(), "{} has no rows", args.relation);
+    for (word, way) in [("prepared", Way::Prepared), ("key in the text", Way::Text)] {
+        let before = changes(&first).await?;
+        let begun = stopwatch();
+        let mut connections = JoinSet::new();
+        for number in 0..args.connections.max(1) {
+            let client = client(&args.address).await?;
+            connections.spawn(ask(client, way, Plan::of(args, number), keys.clone()));
+        }
+        let mut times = Vec::new();
+        while let Some(done) = connections.join_next().await {
+            times.append(&mut done??);
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let changed = changes(&first).await?.saturating_sub(before) as f64 / seconds;
+        times.sort_by(f64::total_cmp);
+        let at = |share| quantile(&times, share);
+        line(&format!(
+            "{word:<20} {:>10.0} reads/s, {changed:.0} changes/s beside: {:.2} ms p50, {:.2} ms p99, {:.2} ms p99.9, {:.1} ms at most",
+            times.len() as f64 / seconds,
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0),
+        ));
+    }
+    Ok(())
+}
+
+/// A connection's part.
+#[derive(Debug, Clone)]
+struct Plan {
+    select: String,
+    key: String,
+    period: Duration,
+    /// Before its first question, so that not all ask at once.
+    wait: Duration,
+    reads: u64,
+    seed: u64,
+}
+
+impl Plan {
+    fn of(args: &PointsArgs, number: u32) -> Self {
+        let connections = args.connections.max(1);
+        let period = Duration::from_secs_f64(f64::from(connections) / args.rate.max(1) as f64);
+        Self {
+            select: format!("select * from {} where {}", args.relation, args.key),
+            key: args.key.clone(),
+            period,
+            wait: period * number / connections,
+            reads: args.rate * args.seconds / u64::from(connections),
+            seed: u64::from(number),
+        }
+    }
+}
+
+async fn keys(client: &Client, args: &PointsArgs) -> anyhow::Result<Vec<i64>> {
+    let sql = format!("select {} from {} limit {KEYS_MAX}", args.key, args.relation);
+    let rows = client.query(&sql, &[]).await?;
+    rows.iter().map(|row| Ok(row.try_get::<_, i64>(0)?)).collect()
+}
+
+/// Changes of source tables so far.
+async fn changes(client: &Client) -> anyhow::Result<u64> {
+    let rows = client.simple_query("select sum(changes_total) from tidemill.tables").await?;
+    let first = rows.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
+        _ => None,
+    });
+    Ok(first.unwrap_or_default() as u64)
+}
+
+/// Answers how long each read took, in milliseconds.
+async fn ask(client: Client, way: Way, plan: Plan, keys: Vec<i64>) -> anyhow::Result<Vec<f64>> {
+    let prepared = client.prepare(&format!("{} = $1", plan.select)).await?;
+    let mut random = Random(plan.seed);
+    let mut times = Vec::new();
+    tokio::time::sleep(plan.wait).await;
+    let mut tick = tokio::time::interval(plan.period);
+    for _ in 0..plan.reads {
+        tick.tick().await;
+        let key = keys[random.below(keys.len() as u64) as usize];
+        let asked: Instant = stopwatch();
+        let found = match way {
+            Way::Prepared => client.query(&prepared, &[&key]).await?.len(),
+            Way::Text => {
+                let answer = client.simple_query(&format!("{} = {key}", plan.select)).await?;
+                answer.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count()
+            }
+        };
+        times.push(asked.elapsed().as_secs_f64() * 1e3);
+        ensure!(found <= 1, "{found} rows of {} {key}", plan.key);
+    }
+    Ok(times)
+}
