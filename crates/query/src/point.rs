@@ -214,10 +214,8 @@ impl Point {
             });
         // A second equality of a column, or one of another column, is a condition more.
         let is_point = !key.is_empty() && key.len() == equalities.len() && !columns.is_empty() && has_same_types;
-        is_point.then(|| {
-            let layout = Layout::new(schema.types());
-            Self { table, layout, columns, schema: Arc::clone(answer), key }
-        })
+        let layout = Layout::new(schema.types());
+        is_point.then_some(Self { table, layout, columns, schema: Arc::clone(answer), key })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -283,8 +281,7 @@ impl Read {
                 Some(Self { columns, ..read })
             }
             LogicalPlan::Limit(limit) => {
-                let is_some = |fetch: &Expr| matches!(fetch, Expr::Literal(ScalarValue::Int64(Some(rows)), _) if *rows > 0);
-                let is_all = limit.skip.is_none() && limit.fetch.as_deref().is_some_and(is_some);
+                let is_all = rows(limit.skip.as_deref()) == Some(0) && rows(limit.fetch.as_deref())? > 0;
                 if is_all { Self::of(&limit.input) } else { None }
             }
             _ => None,
@@ -300,6 +297,15 @@ impl Read {
             self.equalities.push((*self.columns.get(column)?, parameter));
         }
         Some(())
+    }
+}
+
+/// The number that a LIMIT or an OFFSET says; 0 where it says nothing.
+fn rows(expr: Option<&Expr>) -> Option<i64> {
+    match expr {
+        None => Some(0),
+        Some(Expr::Literal(ScalarValue::Int64(rows), _)) => *rows,
+        Some(_) => None,
     }
 }
 
