@@ -15,10 +15,9 @@ use anyhow::Context as _;
 use mysql_async::prelude::Queryable as _;
 use project::Start;
 use tokio::sync::mpsc;
-use tokio_postgres::SimpleQueryMessage;
 
 use super::capture::project_of;
-use super::running::{Running, client};
+use super::running::{Running, client, number};
 use super::server::{OwnDatabase, ServerArgs};
 use super::{line, memory_mib, quantile};
 use crate::clock::stopwatch;
@@ -246,13 +245,4 @@ fn tell(name: &str, during: &Range<Instant>, seen: &[Seen]) {
         at(1.0),
         after.len()
     ));
-}
-
-/// The first value of the first row; none where there is no row or it is NULL.
-async fn number(client: &tokio_postgres::Client, sql: &str) -> anyhow::Result<Option<String>> {
-    let answer = client.simple_query(sql).await?;
-    Ok(answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    }))
 }

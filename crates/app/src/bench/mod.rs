@@ -7,6 +7,7 @@
 
 mod capture;
 mod flood;
+mod large;
 mod latency;
 mod orders;
 mod points;
@@ -39,6 +40,8 @@ pub enum Bench {
     Latency(latency::LatencyArgs),
     /// Millions of orders updated, in small transactions and in one, beside the work on another table
     Flood(flood::FloodArgs),
+    /// One transaction of ten million rows, and one of rows of 64 MiB
+    Large(large::LargeArgs),
     /// Rows by their keys over the wire at a steady rate, from an instance that runs
     Points(points::PointsArgs),
     /// The first load of a large table
@@ -54,6 +57,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Bench::Whole(args) => whole_way(capture::whole(args)),
         Bench::Latency(args) => whole_way(latency::run(args)),
         Bench::Flood(args) => whole_way(flood::run(args)),
+        Bench::Large(args) => whole_way(large::run(args)),
         Bench::Points(args) => whole_way(points::run(args)),
         Bench::Snapshot(args) => whole_way(snapshot::run(args)),
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::running::client;
+use super::running::{client, number};
 use super::{Random, line, quantile};
 use crate::clock::stopwatch;
 
@@ -114,12 +114,8 @@ async fn keys(client: &Client, args: &PointsArgs) -> anyhow::Result<Vec<i64>> {
 
 /// Changes of source tables so far.
 async fn changes(client: &Client) -> anyhow::Result<u64> {
-    let rows = client.simple_query("select sum(changes_total) from tidemill.tables").await?;
-    let first = rows.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
-        _ => None,
-    });
-    Ok(first.unwrap_or_default() as u64)
+    let changes = number(client, "select sum(changes_total) from tidemill.tables").await?;
+    Ok(changes.map_or(Ok(0), |changes| changes.parse())?)
 }
 
 /// Answers how long each read took, in milliseconds.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use connect::source::mysql;
 use project::{ConnectionKind, Files, ListenSpec, Options, Start};
 use relation::{ChunkDone, Position, Rows, SourceBatch};
+use tokio_postgres::SimpleQueryMessage;
 
 use super::{line, memory_mib};
 use crate::clock::stopwatch;
@@ -186,6 +187,15 @@ pub(super) async fn client(address: &str) -> anyhow::Result<tokio_postgres::Clie
     let (client, driver) = config.connect(tokio_postgres::NoTls).await?;
     tokio::spawn(driver);
     Ok(client)
+}
+
+/// The first value of the first row; none where there is no row or it is NULL.
+pub(super) async fn number(client: &tokio_postgres::Client, sql: &str) -> anyhow::Result<Option<String>> {
+    let answer = client.simple_query(sql).await?;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }
 
 /// Says of every table that it is complete as it is, empty: its log is read from where it was made.
