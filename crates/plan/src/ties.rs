@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType as Arrow;
-use datafusion_common::tree_node::Transformed;
+use datafusion_common::tree_node::{Transformed, TreeNode as _};
 use datafusion_common::{Column, Result};
 use datafusion_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion_expr::logical_plan::{Distinct, DistinctOn, Limit, Projection, Sort, SubqueryAlias, Window};
@@ -68,7 +68,7 @@ fn with_ties(expr: &Expr, ties: &[SortExpr]) -> Result<Expr> {
     Ok(Expr::from(function).alias(expr.schema_name().to_string()))
 }
 
-/// A unique key of a plan's rows, else all columns that have an order; floats in one that knows two zeros
+/// A unique key of a plan's rows, else all columns that have an order and tell rows apart; floats in one that knows two zeros
 /// ([`crate::total_order`]), as rows that differ by them are two.
 fn ties(input: &LogicalPlan) -> Vec<SortExpr> {
     let schema = input.schema();
@@ -80,9 +80,35 @@ fn ties(input: &LogicalPlan) -> Vec<SortExpr> {
     };
     let exprs: Vec<Expr> = match unique_columns(input) {
         Some(key) => key.into_iter().map(column).collect(),
-        None => (0..schema.fields().len()).filter_map(whole).collect(),
+        None => {
+            let telling: Vec<Expr> =
+                (0..schema.fields().len()).filter(|i| !is_constant(input, *i)).filter_map(whole).collect();
+            if telling.is_empty() { (0..schema.fields().len()).filter_map(whole).collect() } else { telling }
+        }
     };
     exprs.into_iter().map(|expr| SortExpr::new(expr, true, false)).collect()
+}
+
+/// Whether a column has the same value in all rows. In an order it would only be computed, and fail, for nothing.
+fn is_constant(plan: &LogicalPlan, column: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => match projection.expr[column].clone().unalias() {
+            Expr::Column(below) => {
+                projection.input.schema().index_of_column(&below).is_ok_and(|i| is_constant(&projection.input, i))
+            }
+            expr => !expr.any_column_refs() && !expr.is_volatile() && !has_subquery(&expr),
+        },
+        LogicalPlan::SubqueryAlias(alias) => is_constant(&alias.input, column),
+        LogicalPlan::Filter(filter) => is_constant(&filter.input, column),
+        LogicalPlan::Sort(sort) => is_constant(&sort.input, column),
+        LogicalPlan::Limit(limit) => is_constant(&limit.input, column),
+        _ => false,
+    }
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    let is_one = |part: &Expr| matches!(part, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_));
+    expr.exists(|part| Ok(is_one(part))).unwrap_or(true)
 }
 
 fn limit_with_ties(limit: Limit) -> Result<Transformed<LogicalPlan>> {
