@@ -33,6 +33,11 @@ impl Again {
         self.at_us.get_or_insert(now_us.saturating_add(self.wait_us));
     }
 
+    /// It is begun again at once, however often it has failed: something may have changed.
+    pub(super) fn soon(&mut self, now_us: i64) {
+        *self = Self { at_us: Some(now_us), ..Self::new() };
+    }
+
     /// Whether its time has come; the next time it waits longer.
     fn is_due(&mut self, now_us: i64) -> bool {
         let is_due = self.at_us.take_if(|at| *at <= now_us).is_some();
@@ -158,9 +163,13 @@ impl Pump {
         if self.building.is_some() {
             return Ok(());
         }
-        if self.heal.is_due(now) && self.warehouse.engine.heal()? {
-            tracing::info!("models that were parked are built anew");
-            self.build()?;
+        if self.heal.is_due(now) {
+            if self.warehouse.engine.heal()? {
+                tracing::info!("models that were parked are built anew");
+                self.build()?;
+            } else {
+                self.heal.went_well();
+            }
         }
         if self.stranded.is_due(now) && self.warehouse.is_stranded() {
             tracing::info!("models over tables with other columns are proposed again");
@@ -194,6 +203,10 @@ mod tests {
         again.later(0);
         assert!(!again.is_due(4 * AGAIN_FIRST_US - 1));
         assert!(again.is_due(4 * AGAIN_FIRST_US));
+        again.soon(7);
+        assert!(again.is_due(7), "it need not wait");
+        again.later(0);
+        assert!(again.is_due(4 * AGAIN_FIRST_US), "it has failed once again");
         for _ in 0..20 {
             again.later(0);
             assert!(again.is_due(AGAIN_MAX_US), "it does not wait for ever");

@@ -116,6 +116,8 @@ impl Pump {
         pump.note_held();
         pump.note_held_back();
         pump.note_contents();
+        // What was parked when the folder was left.
+        pump.heal.soon(pump.uptime.now_us());
         pump.publish();
         pump
     }

@@ -11,7 +11,8 @@ use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::oneshot;
 
-use super::Pump;
+use super::{Pump, ROOM_WAIT};
+use crate::clock::Clock as _;
 use crate::definition::{Definition, ModelText};
 use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, WentBack, schemas_to_come, told};
@@ -140,6 +141,17 @@ impl Described {
     }
 }
 
+/// Waits until all that is written is in the tables. A fold that fails, as on a full disk, is tried again. Errors: the store is
+/// closed.
+fn until_folded(store: &store::Store) -> store::Result<()> {
+    loop {
+        match store.fold_now() {
+            Err(error) if !matches!(error, store::Error::Closed) => std::thread::park_timeout(ROOM_WAIT),
+            ended => return ended,
+        }
+    }
+}
+
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -162,7 +174,7 @@ impl Pump {
                 self.release_barriers();
             }
             Request::RegisterSource { source, answer } => {
-                let number = self.warehouse.register_source(&source);
+                let number = self.warehouse.register_source(&source).map_err(|error| error.to_string());
                 self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
                 self.answer_when_folded(number, answer)?;
             }
@@ -171,8 +183,9 @@ impl Pump {
             }
             Request::Apply { proposal, answer } => self.apply(*proposal, answer)?,
             Request::Rollback(answer) => {
-                // Whoever asked may have left.
-                answer.send(self.rollback()?).ok();
+                // It is in no record of the log.
+                let undone = self.rollback()?;
+                self.answer_when_folded(undone, answer)?;
             }
             Request::Tables { source, places, answer } => {
                 let engine = &self.warehouse.engine;
@@ -193,6 +206,7 @@ impl Pump {
     fn apply(&mut self, proposal: Proposal, answer: oneshot::Sender<Applied>) -> anyhow::Result<()> {
         // What the project said at the start is of no more interest, whatever becomes of this.
         self.warehouse.forget_stalled();
+        self.heal.soon(self.uptime.now_us());
         let new = &proposal.keepable.contents;
         if let Some((coming, difference)) = &self.warehouse.coming
             && coming.definition == new.definition
@@ -382,21 +396,18 @@ impl Pump {
         self.build()
     }
 
-    /// Answers with what was registered when the store knows it for good.
+    /// Answers with what was done when the store knows it for good, also over a time in which the disk has no room.
     fn answer_when_folded<T: Send + 'static>(
         &self,
-        registered: anyhow::Result<T>,
+        done: Result<T, String>,
         answer: oneshot::Sender<Result<T, String>>,
     ) -> anyhow::Result<()> {
         let store = self.warehouse.engine.store().clone();
-        std::thread::Builder::new().name("take-up".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(
-            move || {
-                let registered = registered.map_err(|error| error.to_string());
-                let folded = registered.and_then(|it| store.fold_now().map(|()| it).map_err(|error| error.to_string()));
-                // Whoever asked may have left.
-                answer.send(folded).ok();
-            },
-        )?;
+        std::thread::Builder::new().name("answer".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(move || {
+            let done = done.and_then(|it| until_folded(&store).map(|()| it).map_err(|error| error.to_string()));
+            // Whoever asked may have left.
+            answer.send(done).ok();
+        })?;
         Ok(())
     }
 
