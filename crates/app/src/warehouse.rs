@@ -649,7 +649,8 @@ pub fn told(of: &[(TableName, String)]) -> Vec<String> {
 }
 
 /// Why a table is not followed that something still reads.
-const NOT_DECLARED: &str = "no source of the project has it any more, so it is not followed: declare it again, or change what reads it";
+const NOT_DECLARED: &str =
+    "no source of the project has it any more, so it is not followed: declare it again, or change what reads it";
 
 /// Tables that the project does not have, or of which it cannot be read how they are read: their sources go on without them, so
 /// that their content is in doubt from now on, also where they are declared again.

@@ -209,9 +209,10 @@ impl Point {
         };
         let key: Vec<usize> = schema.key.iter().map(of_column).collect::<Option<_>>()?;
         let has_same_types = columns.len() == answer.fields().len()
-            && columns.iter().zip(answer.fields()).all(|(&column, field)| {
-                schema.columns[column].data_type.to_arrow() == *field.data_type()
-            });
+            && columns
+                .iter()
+                .zip(answer.fields())
+                .all(|(&column, field)| schema.columns[column].data_type.to_arrow() == *field.data_type());
         // A second equality of a column, or one of another column, is a condition more.
         let is_point = !key.is_empty() && key.len() == equalities.len() && !columns.is_empty() && has_same_types;
         let layout = Layout::new(schema.types());
@@ -225,14 +226,19 @@ impl Point {
     /// The row with this key, if there is one. None: what the values equal is not said by a key alone.
     pub(crate) fn read(&self, storage: &dyn Storage, parameters: &[&ScalarValue]) -> Result<Option<Vec<RecordBatch>>> {
         let values: Option<Vec<&ScalarValue>> = self.key.iter().map(|&at| parameters.get(at).copied()).collect();
-        let Some(key) = values.and_then(|values| pushdown::whole_key(&self.table.schema, &values)) else { return Ok(None) };
+        let Some(key) = values.and_then(|values| pushdown::whole_key(&self.table.schema, &values)) else {
+            return Ok(None);
+        };
         let mut found = Vec::new();
         let mut failed = None;
-        storage.get(self.table.id, &key, &mut |row| {
-            match relation::columns::decode(std::iter::once(row), &self.layout, &self.columns, &self.schema) {
-                Ok(batch) => found.push(batch),
-                Err(error) => failed = Some(error),
-            }
+        storage.get(self.table.id, &key, &mut |row| match relation::columns::decode(
+            std::iter::once(row),
+            &self.layout,
+            &self.columns,
+            &self.schema,
+        ) {
+            Ok(batch) => found.push(batch),
+            Err(error) => failed = Some(error),
         })?;
         match failed {
             None => Ok(Some(found)),
@@ -347,10 +353,12 @@ fn equality(column: &Expr, value: &Expr, schema: &DFSchema) -> Option<(usize, us
     let placeholder = match value {
         Expr::Placeholder(placeholder) => placeholder,
         // What it is cast to is held exactly, or it is not read by key.
-        Expr::Cast(cast) if cast.field.data_type() == as_type.unwrap_or(own) && own.is_numeric() => match cast.expr.as_ref() {
-            Expr::Placeholder(placeholder) => placeholder,
-            _ => return None,
-        },
+        Expr::Cast(cast) if cast.field.data_type() == as_type.unwrap_or(own) && own.is_numeric() => {
+            match cast.expr.as_ref() {
+                Expr::Placeholder(placeholder) => placeholder,
+                _ => return None,
+            }
+        }
         _ => return None,
     };
     let number = placeholder.id.strip_prefix('$')?.parse::<usize>().ok()?;

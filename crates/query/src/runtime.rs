@@ -81,7 +81,13 @@ impl Runtime {
         let shared = Arc::new(environment.clone());
         let hash = state(config(settings, Joins::Hash), Arc::clone(&shared))?;
         let sort_merge = state(config(settings, Joins::SortMerge), shared)?;
-        Ok(Arc::new(Self { hash, sort_merge, environment, budget: Budget::new(settings.memory_bytes), memory: Memory::default() }))
+        Ok(Arc::new(Self {
+            hash,
+            sort_merge,
+            environment,
+            budget: Budget::new(settings.memory_bytes),
+            memory: Memory::default(),
+        }))
     }
 
     /// Bytes that running queries have reserved.

@@ -41,10 +41,7 @@ const MODELS: [(&str, &str); 3] = [
          group by status, placed_on",
     ),
     ("counted", "select sum(orders) as orders from {{ ref('status_days') }}"),
-    (
-        "sizes",
-        "select count(*) as documents, sum(octet_length(body)) as bytes from {{ source('shop', 'documents') }}",
-    ),
+    ("sizes", "select count(*) as documents, sum(octet_length(body)) as bytes from {{ source('shop', 'documents') }}"),
 ];
 
 /// Rows that one statement of the first transaction writes.

@@ -403,11 +403,13 @@ impl Pump {
         answer: oneshot::Sender<Result<T, String>>,
     ) -> anyhow::Result<()> {
         let store = self.warehouse.engine.store().clone();
-        std::thread::Builder::new().name("answer".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(move || {
-            let done = done.and_then(|it| until_folded(&store).map(|()| it).map_err(|error| error.to_string()));
-            // Whoever asked may have left.
-            answer.send(done).ok();
-        })?;
+        std::thread::Builder::new().name("answer".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(
+            move || {
+                let done = done.and_then(|it| until_folded(&store).map(|()| it).map_err(|error| error.to_string()));
+                // Whoever asked may have left.
+                answer.send(done).ok();
+            },
+        )?;
         Ok(())
     }
 

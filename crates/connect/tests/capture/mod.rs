@@ -22,7 +22,7 @@
 //!     garbage HEX               an event with this body, as a rows event
 //! chunk TABLE FILE:OFFSET [complete]   rows of the body arrive with this end of the log; placed or waits
 //! described TABLE same|altered|gone   the answer to a request to look at a table again; prints what goes out before
-//! keys                          the server's foreign keys whose actions its log does not have, a line each, as
+//! keys [PLACE]                  the server's foreign keys whose actions its log does not have, a line each, as
 //!                               CHILD(COLUMN,…) PARENT(COLUMN,…) ON_DELETE ON_UPDATE
 //! begin FILE:OFFSET [altered|gone]    loads that wait begin, the log ending there; prints which
 //! ask TABLE                     a person wants it loaded again
@@ -97,7 +97,9 @@ impl Driver for CaptureDriver {
                 Ok(out)
             }
             "keys" => {
-                self.replay()?.set_keys(&block.body)?;
+                // By default they are older than all that comes.
+                let end = arguments.first().map_or(Ok(("", 0)), |word| place(word))?;
+                self.replay()?.set_keys(&block.body, end)?;
                 Ok(String::new())
             }
             "begin" => {

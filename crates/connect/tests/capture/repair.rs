@@ -201,6 +201,7 @@ pub(super) fn trials(server: &'static str, port: u16) -> Vec<Trial> {
     }
     out.push(trial(server, "repair_dropped", move || dropped(server, port)));
     out.push(trial(server, "repair_cascades", move || cascades(server, port)));
+    out.push(trial(server, "repair_keys_that_went", move || keys_that_went(server, port)));
     out.push(trial(server, "repair_partial_rows", move || partial(server, port)));
     out.push(trial(server, "repair_labels", move || labels(server, port)));
     if server == "mariadb" {
@@ -220,7 +221,12 @@ struct Followed {
 
 impl Followed {
     async fn start(shop: &Shop, names: &[&'static str]) -> Result<Self, String> {
-        let config = MysqlConfig { snapshot_delay: Duration::from_millis(200), ..shop.config(Tls::Disabled) };
+        Self::start_by(shop, names, shop.config(Tls::Disabled)).await
+    }
+
+    /// The same, with the settings of somebody else.
+    async fn start_by(shop: &Shop, names: &[&'static str], config: MysqlConfig) -> Result<Self, String> {
+        let config = MysqlConfig { snapshot_delay: Duration::from_millis(200), ..config };
         let mirror = Mirror::new(&shop.tables(names).await?);
         let mut followed = Self { config, mirror, names: names.to_vec(), running: None };
         followed.resume(shop).await?;
@@ -417,6 +423,67 @@ async fn cascades(server: &str, port: u16) -> Outcome {
     followed.compare(&shop, "many").await?;
     let reloads = followed.mirror.reloads.len() - before;
     if reloads > 30 { Err(format!("{reloads} loads for 300 deletes")) } else { Ok(()) }
+}
+
+/// Foreign keys that have acted, and are gone or others before that is read; by a user who may do no more than follow, to whom
+/// MariaDB does not tell what keys do.
+async fn keys_that_went(server: &str, port: u16) -> Outcome {
+    let acting = "FOREIGN KEY (p) REFERENCES par (id) ON DELETE CASCADE ON UPDATE CASCADE";
+    let child = |name: &str| format!("CREATE TABLE {name} (id INT PRIMARY KEY, p INT, CONSTRAINT k_{name} {acting})");
+    let tables = [
+        "CREATE TABLE par (id INT PRIMARY KEY)",
+        &child("dropped"),
+        &child("refusing"),
+        &child("moved"),
+        "CREATE TABLE passing (id INT PRIMARY KEY, p INT)",
+        "INSERT INTO par VALUES (1), (2), (3), (4), (5), (6)",
+        "INSERT INTO dropped VALUES (1, 1), (2, 2)",
+        "INSERT INTO refusing VALUES (1, 2), (2, 3)",
+        "INSERT INTO moved VALUES (1, 3), (2, 4)",
+        "INSERT INTO passing VALUES (1, 5), (2, 6)",
+    ];
+    let shop = Shop::new(server, port, "keys_that_went", &tables).await?;
+    let user = format!("follower_{server}");
+    let mut conn = shop.conn().await?;
+    run(&mut conn, &format!("DROP USER IF EXISTS '{user}'@'%'")).await?;
+    run(&mut conn, &format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'geheim'")).await?;
+    run(&mut conn, &format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")).await?;
+    if server == "mariadb" {
+        run(&mut conn, &format!("GRANT REPLICA MONITOR ON *.* TO '{user}'@'%'")).await?;
+    }
+    let tls = Tls::Preferred;
+    let config = MysqlConfig { user, password: Some("geheim".to_owned()), ..shop.config(tls) };
+    let mut followed = Followed::start_by(&shop, &["dropped", "refusing", "moved", "passing"], config).await?;
+    followed.settle(&shop).await?;
+    // Known keys act as ever.
+    run(&mut conn, "DELETE FROM par WHERE id = 1").await?;
+    followed.settle(&shop).await?;
+    followed.compare(&shop, "known").await?;
+    // One that comes, acts and goes at once.
+    let at_once = format!(
+        "ALTER TABLE passing ADD CONSTRAINT k_passing {acting}; DELETE FROM par WHERE id = 5; \
+         ALTER TABLE passing DROP FOREIGN KEY k_passing"
+    );
+    run(&mut conn, &at_once).await?;
+    followed.settle(&shop).await?;
+    followed.compare(&shop, "at once").await?;
+    followed.stop().await;
+    let meanwhile = [
+        "UPDATE par SET id = 22 WHERE id = 2",
+        "ALTER TABLE dropped DROP FOREIGN KEY k_dropped",
+        "DELETE FROM par WHERE id = 3",
+        "ALTER TABLE refusing DROP FOREIGN KEY k_refusing",
+        "ALTER TABLE refusing ADD CONSTRAINT k_refusing FOREIGN KEY (p) REFERENCES par (id) ON DELETE RESTRICT",
+        "DELETE FROM par WHERE id = 4",
+        "RENAME TABLE par TO elsewhere",
+    ];
+    for sql in meanwhile {
+        run(&mut conn, sql).await?;
+    }
+    followed.resume(&shop).await?;
+    followed.settle(&shop).await?;
+    followed.stop().await;
+    followed.compare(&shop, "stopped").await
 }
 
 /// One session writes rows without all columns: the table is loaded again as often as need be, and everything else flows.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decode::SourceColumn;
-use super::describe::{self, literal};
+use super::describe::{self, literal, quoted};
 use super::error::WireError;
 use super::server::Facts;
 use super::wire::Wire;
@@ -40,11 +40,12 @@ impl Action {
 
 /// A foreign key that does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ForeignKey {
+pub(super) struct ForeignKey {
+    pub(super) name: String,
     child: Place,
     /// The child's columns, and those that they refer to, in the same order.
     columns: Vec<String>,
-    parent: Place,
+    pub(super) parent: Place,
     referenced: Vec<String>,
     on_delete: Action,
     on_update: Action,
@@ -62,7 +63,7 @@ impl ForeignKey {
         let &[child, parent, on_delete, on_update] = &words[..] else { return None };
         let ((child, columns), (parent, referenced)) = (place(child)?, place(parent)?);
         let (on_delete, on_update) = (action(on_delete), action(on_update));
-        Some(Self { child, columns, parent, referenced, on_delete, on_update })
+        Some(Self { name: String::new(), child, columns, parent, referenced, on_delete, on_update })
     }
 }
 
@@ -204,18 +205,17 @@ async fn keys_above(wire: &mut Wire, tables: &[CaptureTable]) -> Result<Vec<Fore
     Ok(keys)
 }
 
+/// Keys of a table that act on its rows.
+pub(super) async fn keys_of_table(wire: &mut Wire, database: &str, name: &str) -> Result<Vec<ForeignKey>, WireError> {
+    let mut keys = keys_of(wire, &BTreeSet::from([database.to_owned()])).await?;
+    keys.retain(|key| key.child.1 == name);
+    Ok(keys)
+}
+
+/// Keys of tables in these databases that do something. The columns of a key are told to whoever may SELECT; what it does is not:
+/// MariaDB's `REFERENTIAL_CONSTRAINTS` leaves keys out without an error, and then the table's own definition says it.
 async fn keys_of(wire: &mut Wire, databases: &BTreeSet<String>) -> Result<Vec<ForeignKey>, WireError> {
     let list = databases.iter().map(|database| literal(database)).collect::<Vec<_>>().join(", ");
-    let rules = wire
-        .query(&format!(
-            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE \
-             FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA IN ({list}) AND \
-             (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION'))"
-        ))
-        .await?;
-    if rules.rows.is_empty() {
-        return Ok(Vec::new());
-    }
     let columns = wire
         .query(&format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, \
@@ -230,7 +230,8 @@ async fn keys_of(wire: &mut Wire, databases: &BTreeSet<String>) -> Result<Vec<Fo
         else {
             return Err(super::server::unclear("its foreign keys"));
         };
-        let key = keys.entry([database.clone(), table.clone(), name]).or_insert_with(|| ForeignKey {
+        let key = keys.entry([database.clone(), table.clone(), name.clone()]).or_insert_with(|| ForeignKey {
+            name,
             child: (database, table),
             columns: Vec::new(),
             parent: (parent_database, parent),
@@ -241,6 +242,15 @@ async fn keys_of(wire: &mut Wire, databases: &BTreeSet<String>) -> Result<Vec<Fo
         key.columns.push(column);
         key.referenced.push(referenced);
     }
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rules = wire
+        .query(&format!(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE \
+             FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA IN ({list})"
+        ))
+        .await?;
     let mut out = Vec::new();
     for row in rules.rows {
         let Ok([database, table, name, on_delete, on_update]) = <[_; 5]>::try_from(told(row)?) else {
@@ -251,7 +261,33 @@ async fn keys_of(wire: &mut Wire, databases: &BTreeSet<String>) -> Result<Vec<Fo
         (key.on_delete, key.on_update) = (Action::read(&on_delete), Action::read(&on_update));
         out.push(key);
     }
+    let mut shown: BTreeMap<Place, String> = BTreeMap::new();
+    for (_, mut key) in keys {
+        if !shown.contains_key(&key.child) {
+            let text = describe::definition(wire, &key.child.0, &key.child.1).await?.unwrap_or_default();
+            shown.insert(key.child.clone(), text);
+        }
+        let definition = shown.get(&key.child).map_or("", String::as_str);
+        (key.on_delete, key.on_update) = actions_of(definition, &key.name);
+        out.push(key);
+    }
+    out.retain(|key| key.on_delete != Action::Refused || key.on_update != Action::Refused);
     Ok(out)
+}
+
+/// What a key does when a row is deleted, and when one changes, by `SHOW CREATE TABLE`. One that is not in it may do anything.
+fn actions_of(definition: &str, key: &str) -> (Action, Action) {
+    let begin = format!("CONSTRAINT {} FOREIGN KEY ", quoted(key));
+    let line = definition.lines().map(str::trim_start).find(|line| line.starts_with(&begin));
+    let Some((_, rules)) = line.and_then(|line| line.rsplit_once("`)")) else {
+        return (Action::Cascade, Action::Cascade);
+    };
+    let action = |on: &str| {
+        let rule = rules.split_once(on).map_or("", |(_, rule)| rule.trim_start());
+        let words = ["CASCADE", "SET NULL", "SET DEFAULT"];
+        Action::read(words.into_iter().find(|word| rule.starts_with(word)).unwrap_or("NO ACTION"))
+    };
+    (action("ON DELETE"), action("ON UPDATE"))
 }
 
 /// A row without NULLs.
@@ -261,7 +297,7 @@ fn told(row: Vec<Option<String>>) -> Result<Vec<String>, WireError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cascades, ForeignKey};
+    use super::{Action, Cascades, ForeignKey, actions_of};
 
     fn key(text: &str) -> ForeignKey {
         ForeignKey::written(text).expect("a key")
@@ -281,6 +317,17 @@ mod tests {
             out.push('\n');
         }
         out
+    }
+
+    /// As MariaDB and MySQL write it.
+    #[test]
+    fn a_definition_says_what_keys_do() {
+        let definition = "CREATE TABLE `c` (\n  `p``)` int,\n  CONSTRAINT `a``b` FOREIGN KEY (`p``)`) REFERENCES `x`.`p` (`id`) ON DELETE \
+                          CASCADE ON UPDATE SET NULL,\n  CONSTRAINT `k` FOREIGN KEY (`q`) REFERENCES `p` (`ON DELETE CASCADE`)\n)";
+        let of = |key: &str| actions_of(definition, key);
+        assert_eq!(of("a`b"), (Action::Cascade, Action::Set));
+        assert_eq!(of("k"), (Action::Refused, Action::Refused));
+        assert_eq!(of("unseen"), (Action::Cascade, Action::Cascade), "nobody says what it does");
     }
 
     #[test]

@@ -302,6 +302,15 @@ async fn json_columns(wire: &mut Wire, database: &str, name: &str) -> Result<Vec
     Ok(rows.rows.into_iter().filter_map(column).collect())
 }
 
+/// A table's own definition, `SHOW CREATE TABLE`. None: the server does not show it.
+pub(super) async fn definition(wire: &mut Wire, database: &str, name: &str) -> Result<Option<String>, WireError> {
+    match wire.query(&format!("SHOW CREATE TABLE {}.{}", quoted(database), quoted(name))).await {
+        Ok(rows) => Ok(rows.first("Create Table").map(str::to_owned)),
+        Err(WireError::Server(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Text as an SQL literal. Sessions run without `NO_BACKSLASH_ESCAPES`, so backslashes count too.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))

@@ -350,15 +350,15 @@ impl Runner {
         assembler.set_server(server, facts.has_exact_names);
         if !facts.logs_cascades() {
             let (known, tables) = (facts.clone(), assembler.captures());
-            let (same, cascades) = self
+            let (same, (cascades, end)) = self
                 .answered(async move {
-                    let cascades = Cascades::read(&mut sql, &known, &tables).await?;
-                    Ok((sql, cascades))
+                    let keys = keys_now(&mut sql, &known, &tables).await?;
+                    Ok((sql, keys))
                 })
                 .await?;
             sql = same;
             let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
-            assembler.set_cascades(cascades);
+            assembler.set_cascades(cascades, end);
         }
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let position = assembler.position().clone();
@@ -734,7 +734,7 @@ impl Runner {
         let question = Question::Columns(table.database.clone(), table.name.clone(), table.rule.clone());
         match self.ask(sql, question).await? {
             Answer::Columns(columns) => Ok(columns),
-            Answer::LogEnd(_) | Answer::Keys(_) | Answer::MayLock(_) => Err(Halt::Stopped),
+            Answer::LogEnd(_) | Answer::Keys(..) | Answer::MayLock(_) => Err(Halt::Stopped),
         }
     }
 
@@ -742,9 +742,9 @@ impl Runner {
     async fn read_keys(&mut self, sql: &mut Asked) -> Result<(), Halt> {
         let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
         let question = Question::Keys(self.facts.clone(), assembler.captures());
-        let Answer::Keys(keys) = self.ask(sql, question).await? else { return Err(Halt::Stopped) };
+        let Answer::Keys(keys, end) = self.ask(sql, question).await? else { return Err(Halt::Stopped) };
         let Some(assembler) = &mut self.assembler else { return Err(Halt::Stopped) };
-        assembler.set_cascades(keys);
+        assembler.set_cascades(keys, end);
         Ok(())
     }
 
@@ -764,7 +764,7 @@ impl Runner {
     async fn log_end(&mut self, sql: &mut Asked) -> Result<LogPoint, Halt> {
         match self.ask(sql, Question::LogEnd).await? {
             Answer::LogEnd(end) => Ok(end),
-            Answer::Columns(_) | Answer::Keys(_) | Answer::MayLock(_) => Err(Halt::Stopped),
+            Answer::Columns(_) | Answer::Keys(..) | Answer::MayLock(_) => Err(Halt::Stopped),
         }
     }
 
@@ -921,8 +921,15 @@ enum Question {
 enum Answer {
     LogEnd(LogPoint),
     Columns(Option<Vec<SourceColumn>>),
-    Keys(Cascades),
+    /// With where the log ended then.
+    Keys(Cascades, LogPoint),
     MayLock(bool),
+}
+
+/// Keys that change rows of these tables without a trace in the log, and where it ends once they are read.
+async fn keys_now(wire: &mut Wire, facts: &Facts, tables: &[CaptureTable]) -> Result<(Cascades, LogPoint), WireError> {
+    let keys = Cascades::read(wire, facts, tables).await?;
+    Ok((keys, log_end(wire).await?.0))
 }
 
 /// What is to be asked before the next event is taken.
@@ -940,7 +947,10 @@ impl Question {
             Self::Columns(database, name, rule) => {
                 Answer::Columns(describe::columns(wire, database, name, rule).await?)
             }
-            Self::Keys(facts, tables) => Answer::Keys(Cascades::read(wire, facts, tables).await?),
+            Self::Keys(facts, tables) => {
+                let (keys, end) = keys_now(wire, facts, tables).await?;
+                Answer::Keys(keys, end)
+            }
             Self::MayLock(database) => Answer::MayLock(may_lock(wire, database).await?),
         })
     }

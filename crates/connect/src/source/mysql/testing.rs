@@ -129,10 +129,10 @@ impl Replay {
         self.assembler.described(index, columns.as_deref());
     }
 
-    /// The server's foreign keys whose actions its log does not have, a line each.
-    pub fn set_keys(&mut self, lines: &str) -> Result<(), String> {
+    /// The server's foreign keys whose actions its log does not have, a line each, read when the log ended at `end`.
+    pub fn set_keys(&mut self, lines: &str, end: (&str, u64)) -> Result<(), String> {
         let keys = Cascades::written(lines, &self.assembler.captures()).ok_or("a foreign key cannot be read")?;
-        self.assembler.set_cascades(keys);
+        self.assembler.set_cascades(keys, LogPoint::new(end.0, end.1));
         Ok(())
     }
 

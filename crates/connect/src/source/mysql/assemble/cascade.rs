@@ -7,7 +7,10 @@ use relation::{Layout, TableChanges};
 use super::super::CaptureTable;
 use super::super::cascade::{Cascades, Parent, Tables};
 use super::super::decode::{Plan, RowsKind, SourceColumn, TableMap, has_no_foreign_key_checks};
-use super::{Assembler, Standing, Step, folded};
+use super::super::event;
+use super::super::position::LogPoint;
+use super::super::statement::{Effect, TableName};
+use super::{Assembler, Doubt, Standing, Step, folded};
 
 const REASON: &str = "rows that its rows refer to were deleted or changed, and what a foreign key does then is not in the \
                       server's log";
@@ -154,8 +157,9 @@ impl Watched {
 }
 
 impl Assembler {
-    /// The keys whose actions the log does not have, as they are now.
-    pub(crate) fn set_cascades(&mut self, now: Cascades) {
+    /// The keys whose actions the log does not have, as they are now; the log ended here, or before, when they were read.
+    pub(crate) fn set_cascades(&mut self, now: Cascades, end: LogPoint) {
+        self.keys_as_of = end;
         let before = std::mem::take(&mut self.cascades);
         let has_exact_names = self.has_exact_names;
         let cascades = now.with_places(|(database, name)| folded(database, name, has_exact_names));
@@ -175,7 +179,35 @@ impl Assembler {
         let here = Some((self.file.clone(), self.offset));
         let is_new = self.keys_asked_at != here;
         self.keys_asked_at = here;
+        if is_new {
+            self.has_old_keys = LogPoint::new(self.file.clone(), self.offset) > self.keys_as_of;
+        }
         is_new
+    }
+
+    /// A statement that changes keys, or names of tables, was executed before the keys were read that are known: what was a key
+    /// before it nobody can say, so what earlier changes may have reached by it is in doubt.
+    pub(super) fn doubt_keys_before(&mut self, effects: &[Effect], query: event::Query<'_>) -> Option<Step> {
+        let is_of_here = self.keys_asked_at.as_ref() == Some(&(self.file.clone(), self.offset));
+        if !is_of_here || self.has_old_keys {
+            return None;
+        }
+        let mut reached = Tables::new();
+        for name in effects.iter().flat_map(Effect::tables) {
+            let place = self.place_of(query, name);
+            if let Some(parent) = self.cascades.as_ref().and_then(|cascades| cascades.parents.get(&place)) {
+                reached.extend(parent.deleted.iter().chain(parent.updated.iter().flat_map(|(_, tables)| tables)));
+            }
+            reached.extend(self.by_name.get(&place));
+        }
+        let reason = "a foreign key may have changed its rows, which is not in the server's log, before it was altered";
+        reached.into_iter().find_map(|index| self.doubt(index, Doubt::Content, reason.to_owned()))
+    }
+
+    /// A table of a statement, as places are compared.
+    fn place_of(&self, query: event::Query<'_>, name: &TableName) -> (String, String) {
+        let default = || String::from_utf8_lossy(query.database).into_owned();
+        folded(name.database.clone().unwrap_or_else(default), name.name.clone(), self.has_exact_names)
     }
 
     /// Tables that were reached without a trace are in doubt.

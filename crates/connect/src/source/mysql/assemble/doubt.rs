@@ -59,6 +59,7 @@ impl Assembler {
                 let is_untouched = *if_absent && self.tables[index].standing != Standing::Dropped;
                 if is_untouched { None } else { self.doubt(index, Doubt::Identity, statement()) }
             }
+            Effect::Keys(_) => None,
             Effect::Columns(name) => {
                 let index = self.captured(query, name)?;
                 self.doubt(index, Doubt::Columns, statement())

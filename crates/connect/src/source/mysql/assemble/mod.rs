@@ -284,6 +284,10 @@ pub(crate) struct Assembler {
     cascades: Option<Cascades>,
     /// The statement before which they were asked for last.
     keys_asked_at: Option<(String, u64)>,
+    /// Where the log ended when they were read.
+    keys_as_of: LogPoint,
+    /// Those that were known before were read before that statement.
+    has_old_keys: bool,
     /// Transactions that were prepared and neither committed nor rolled back.
     prepared: BTreeMap<Xid, xa::Prepared>,
 }
@@ -320,6 +324,8 @@ impl Assembler {
             asked: None,
             cascades: None,
             keys_asked_at: None,
+            keys_as_of: LogPoint::default(),
+            has_old_keys: true,
             prepared: BTreeMap::new(),
         };
         assembler.recall_prepared();

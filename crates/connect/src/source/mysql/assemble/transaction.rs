@@ -82,6 +82,9 @@ impl Assembler {
                 if is_of_tables && self.asks_for_keys(query.text) {
                     return Ok(Step::Keys);
                 }
+                if let Some(step) = self.doubt_keys_before(&effects, query) {
+                    return Ok(step);
+                }
                 if let Some(step) = self.apply(&effects, query) {
                     return Ok(step);
                 }

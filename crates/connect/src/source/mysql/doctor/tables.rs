@@ -5,8 +5,9 @@ use relation::unreal::SHOWN;
 use crate::source::Check;
 
 use super::super::MysqlConfig;
+use super::super::cascade::keys_of_table;
 use super::super::decode::SourceColumn;
-use super::super::describe::{TableFacts, literal, quoted};
+use super::super::describe::{TableFacts, quoted};
 use super::super::error::WireError;
 use super::super::server::Facts;
 use super::super::wire::Wire;
@@ -101,17 +102,9 @@ pub(super) async fn cascades(
     if facts.logs_cascades() {
         return Ok(None);
     }
-    let rows = wire
-        .query(&format!(
-            "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
-             WHERE CONSTRAINT_SCHEMA = {} AND TABLE_NAME = {} AND \
-             (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION'))",
-            literal(database),
-            literal(name)
-        ))
-        .await?;
-    let Some(constraint) = rows.first("CONSTRAINT_NAME") else { return Ok(None) };
-    let parent = rows.first("REFERENCED_TABLE_NAME").unwrap_or_default();
+    let keys = keys_of_table(wire, database, name).await?;
+    let Some(key) = keys.first() else { return Ok(None) };
+    let (constraint, parent) = (&key.name, &key.parent.1);
     Ok(Some(Check::warning(
         "foreign_key",
         format!("rows of \"{database}.{name}\" may change without a trace in the log"),

@@ -114,6 +114,9 @@ impl<'a> Reader<'a> {
                 if is_alone { Effect::Reshaped(table.clone(), changes) } else { Effect::Altered(table.clone()) };
             push(&mut effects, altered);
         }
+        if effects.is_empty() && renamed.is_none() {
+            effects.push(Effect::Keys(table.clone()));
+        }
         effects.extend(renamed.map(|to| Effect::Renamed { from: table, to }));
         Some(Statement::Effects(effects))
     }

@@ -74,6 +74,8 @@ pub(crate) enum Effect {
         table: TableName,
         if_absent: bool,
     },
+    /// Its keys may be others; its rows and columns are the same.
+    Keys(TableName),
     /// Its columns may be others; its rows are the same.
     Columns(TableName),
     /// Its rows and columns may be others.
@@ -86,6 +88,24 @@ pub(crate) enum Effect {
     Written(Vec<String>),
     /// The statement could not be read: as [`Effect::Written`].
     Unread,
+}
+
+impl Effect {
+    /// The tables that it names.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &TableName> {
+        let (first, second) = match self {
+            Self::Emptied(table)
+            | Self::Dropped(table)
+            | Self::Created { table, .. }
+            | Self::Keys(table)
+            | Self::Columns(table)
+            | Self::Altered(table)
+            | Self::Reshaped(table, _) => (Some(table), None),
+            Self::Renamed { from, to } => (Some(from), Some(to)),
+            Self::DroppedDatabase(_) | Self::Written(_) | Self::Unread => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 /// What becomes of one column of a table.
@@ -619,6 +639,7 @@ impl fmt::Display for Effect {
             Self::Renamed { from, to } => write!(f, "renamed {from} to {to}"),
             Self::Created { table, if_absent: false } => write!(f, "created {table}"),
             Self::Created { table, if_absent: true } => write!(f, "created if absent {table}"),
+            Self::Keys(table) => write!(f, "keys of {table}"),
             Self::Columns(table) => write!(f, "columns of {table}"),
             Self::Altered(table) => write!(f, "altered {table}"),
             Self::Reshaped(table, changes) => {
