@@ -45,6 +45,8 @@ pub(crate) struct Names<'a> {
     /// What must not be read, and why.
     refused: &'a BTreeMap<TableName, Error>,
     depth: Cell<usize>,
+    /// Whether the statement reads the catalogue.
+    of_catalog: bool,
     relations: Vec<Arc<dyn RelationPlanner>>,
 }
 
@@ -58,7 +60,14 @@ impl<'a> Names<'a> {
     ) -> Self {
         static NONE: BTreeMap<TableName, Error> = BTreeMap::new();
         let (refused, relations) = (&NONE, plan::dependencies::relations());
-        Self { catalog, storage, state, identity, path, refused, depth: Cell::new(0), relations }
+        let (depth, of_catalog) = (Cell::new(0), false);
+        Self { catalog, storage, state, identity, path, refused, depth, of_catalog, relations }
+    }
+
+    /// The same for a statement that reads the catalogue, or not.
+    pub(crate) fn of_catalog(mut self, of_catalog: bool) -> Self {
+        self.of_catalog = of_catalog;
+        self
     }
 
     /// The same, but who reads one of these gets its error.
@@ -141,8 +150,15 @@ impl<'a> Names<'a> {
         output::named(planner.sql_statement_to_plan(statement.named(self))?)
     }
 
+    /// Whether a function makes one value of its arguments, and no table.
+    pub(crate) fn is_of_one_value(&self, function: &str) -> bool {
+        let makes_table =
+            pg_catalog::table_of_function(function).is_some() || self.state.table_functions().contains_key(function);
+        !makes_table && self.get_function_meta(function).is_some()
+    }
+
     /// The catalogue tables, made on first use.
-    fn system(&self) -> Result<Arc<SystemTables>> {
+    pub(crate) fn system(&self) -> Result<Arc<SystemTables>> {
         if let Some(system) = self.catalog.system().get() {
             return Ok(Arc::clone(system));
         }
@@ -224,7 +240,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::new(pg_catalog::TypeNames))
+        Some(Arc::new(pg_catalog::TypeNames { of_catalog: self.of_catalog }))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
@@ -238,7 +254,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        plan::functions().aggregate.get(name).cloned()
+        plan::functions().aggregate.get(name).map(pg_catalog::of_named_types)
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {

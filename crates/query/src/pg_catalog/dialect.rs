@@ -18,11 +18,9 @@ use datafusion_pg_catalog::sql::rules::{
 
 use plan::{call, function_call};
 
-use crate::pg_catalog::SYSTEM_SCHEMAS;
+use crate::output;
 use crate::pg_catalog::shipped::REGPROCS;
-
-/// The types that are an oid and are shown as a name.
-const REGISTERED: [&str; 4] = ["regclass", "regtype", "regproc", "regnamespace"];
+use crate::pg_catalog::{REGISTERED, SYSTEM_SCHEMAS};
 
 /// Columns whose numbers are counted from 0.
 const VECTORS: [&str; 5] = ["indkey", "indclass", "indcollation", "indoption", "proargtypes"];
@@ -50,17 +48,20 @@ const AGGREGATES: [&str; 16] = [
     "first_value",
 ];
 
-/// Puts functions in the place of casts to the types of [`REGISTERED`]: the oid where it is compared, the name where it is
-/// shown.
+/// Puts functions in the place of casts to the types of [`REGISTERED`]: they yield oids, which an answer shows as names
+/// ([`crate::output`]); where one becomes a text within the statement, that is the name too.
 pub(crate) fn registered(tree: &mut Statement, reads_catalog: bool) {
-    let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Registered { reads_catalog });
-    if let Statement::Query(query) = tree {
-        show(&mut query.body, reads_catalog);
+    if let Statement::Query(query) = tree
+        && reads_catalog
+    {
+        head(&mut query.body);
     }
+    let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Registered { reads_catalog });
 }
 
 /// Rewrites a statement that reads the catalogue.
-pub(crate) fn catalogue(tree: Statement) -> Statement {
+pub(crate) fn catalogue(mut tree: Statement) -> Statement {
+    plan::literal_arrays(&mut tree);
     let tree = RewritePgCatalogOperator.rewrite(tree);
     let tree = FixArrayLiteral.rewrite(tree);
     let mut tree = RewriteArrayAnyAllOperation.rewrite(tree);
@@ -132,6 +133,11 @@ struct Registered {
 impl VisitorMut for Registered {
     type Break = Infallible;
 
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        headed(select, of_name);
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         if let Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } = expr
             && let Some(escape) = escape_char.take_if(|escape| escape.to_string() != "'\\'")
@@ -145,16 +151,22 @@ impl VisitorMut for Registered {
             *expr = cast(value.clone(), ast::DataType::Date);
             return ControlFlow::Continue(());
         }
+        if let Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } = expr {
+            for side in [left, right] {
+                if let Some(made) = shown(side, self.reads_catalog) {
+                    **side = made;
+                }
+            }
+            return ControlFlow::Continue(());
+        }
         let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
         let name = bare(&data_type.to_string());
         let made = match name.as_str() {
             name if REGISTERED.contains(&name) => call(&format!("{name}in"), vec![inner.as_ref().clone()]),
             "text" | "varchar" | "character varying" | "name" => match shown(inner, self.reads_catalog) {
-                Some((_, made)) => made,
+                Some(made) => made,
                 None => return ControlFlow::Continue(()),
             },
-            // It is one.
-            "oid" if shown(inner, self.reads_catalog).is_some() => Expr::Nested(inner.clone()),
             _ => return ControlFlow::Continue(()),
         };
         *expr = made;
@@ -169,65 +181,61 @@ fn escaped(pattern: &Expr, escape: Expr) -> Expr {
     call("replace", vec![plain, escape, text("\\")])
 }
 
-/// Shows what a statement's own lists have of such types.
-fn show(body: &mut SetExpr, reads_catalog: bool) {
+/// Gives what gets another form here the headings that it has as it is written: in the statement's own lists.
+fn head(body: &mut SetExpr) {
     match body {
         SetExpr::SetOperation { left, right, .. } => {
-            show(left, reads_catalog);
-            show(right, reads_catalog);
+            head(left);
+            head(right);
         }
-        SetExpr::Query(inner) => show(&mut inner.body, reads_catalog),
-        SetExpr::Select(select) => {
-            for item in &mut select.projection {
-                match item {
-                    SelectItem::ExprWithAlias { expr, .. } => {
-                        if let Some((_, made)) = shown(expr, reads_catalog) {
-                            *expr = made;
-                        }
-                    }
-                    SelectItem::UnnamedExpr(expr) => {
-                        let shown = shown(expr, reads_catalog).or_else(|| headed(expr));
-                        let kept = || Some((rewritten(expr).filter(|_| reads_catalog)?, expr.clone()));
-                        if let Some((alias, expr)) = shown.or_else(kept) {
-                            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) };
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
+        SetExpr::Query(inner) => head(&mut inner.body),
+        SetExpr::Select(select) => headed(select, rewritten),
         _ => {}
     }
 }
 
-/// The heading and the shown name of what is of such a type.
-fn shown(expr: &Expr, reads_catalog: bool) -> Option<(String, Expr)> {
-    if reads_catalog && let Some(name) = column(expr).filter(|name| REGPROCS.contains(&name.as_str())) {
-        return Some((name, call("regprocout", vec![expr.clone()])));
+/// Gives unnamed results the headings that `heading` finds for them.
+fn headed(select: &mut Select, heading: fn(&Expr) -> Option<String>) {
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if let Some(heading) = heading(expr) {
+            let alias = Ident::with_quote('"', heading);
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
     }
-    let Expr::Function(function) = expr else { return None };
-    let name = function.name.to_string();
-    let name = name.strip_suffix("in").filter(|name| REGISTERED.contains(name))?;
-    let heading = argument(function).and_then(column).unwrap_or_else(|| name.to_owned());
-    Some((heading, call(&format!("{name}out"), vec![expr.clone()])))
 }
 
-/// The heading of what is a name's oid or its text by a further cast.
-fn headed(expr: &Expr) -> Option<(String, Expr)> {
-    let heading = match expr {
-        Expr::Nested(inner) => match inner.as_ref() {
-            Expr::Function(_) => shown(inner, false)
-                .map(|(heading, _)| if REGISTERED.contains(&heading.as_str()) { "oid".to_owned() } else { heading }),
-            _ => None,
-        },
+/// The heading of what is cast to a type of [`REGISTERED`].
+fn of_name(expr: &Expr) -> Option<String> {
+    casts_to_name(expr).then(|| output::given(expr))
+}
+
+/// Whether one of the casts around a value is to a type of [`REGISTERED`].
+fn casts_to_name(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast { expr, data_type, .. } => {
+            REGISTERED.contains(&bare(&data_type.to_string()).as_str()) || casts_to_name(expr)
+        }
+        Expr::Nested(inner) => casts_to_name(inner),
+        _ => false,
+    }
+}
+
+/// The name of what is of such a type.
+fn shown(expr: &Expr, reads_catalog: bool) -> Option<Expr> {
+    if reads_catalog && column(expr).is_some_and(|name| REGPROCS.contains(&name.as_str())) {
+        return Some(call("regprocout", vec![expr.clone()]));
+    }
+    match expr {
+        Expr::Nested(inner) => shown(inner, reads_catalog),
         Expr::Function(function) => {
             let name = function.name.to_string();
-            let name = name.strip_suffix("out").filter(|name| REGISTERED.contains(name));
-            name.and_then(|_| shown(argument(function)?, false)).map(|(heading, _)| heading)
+            let name = name.strip_suffix("in").or_else(|| name.strip_prefix("to_"));
+            let name = name.filter(|name| REGISTERED.contains(name))?;
+            Some(call(&format!("{name}out"), vec![expr.clone()]))
         }
         _ => None,
-    };
-    heading.map(|heading| (heading, expr.clone()))
+    }
 }
 
 /// The heading of what gets another form here.
@@ -306,23 +314,13 @@ impl VisitorMut for Catalogue {
         {
             *alias = Some(ast::TableAlias { explicit: true, name: table.clone(), columns: Vec::new(), at: None });
         }
-        if let TableFactor::Table { name, args: Some(args), alias: Some(alias), .. } = factor
+        if let TableFactor::Table { name, args: Some(_), alias: Some(alias), .. } = factor
             && alias.columns.is_empty()
         {
-            let called = alias.name.clone();
-            match bare(&name.to_string()).as_str() {
-                // The one column of a function is called as it is.
-                "generate_series" => alias.columns.push(ast::TableAliasColumnDef { name: called, data_type: None }),
-                "string_to_array" => {
-                    let given: Vec<String> = args.args.iter().map(ToString::to_string).collect();
-                    let text = format!("SELECT string_to_array({}) AS {called}", given.join(", "));
-                    if let Some(made) = query(&text) {
-                        let alias = Some(alias.clone());
-                        *factor =
-                            TableFactor::Derived { lateral: false, subquery: Box::new(made), alias, sample: None };
-                    }
-                }
-                _ => {}
+            // The one column of a function is called as it is.
+            if bare(&name.to_string()) == "generate_series" {
+                let called = alias.name.clone();
+                alias.columns.push(ast::TableAliasColumnDef { name: called, data_type: None });
             }
         }
         ControlFlow::Continue(())
@@ -704,7 +702,7 @@ fn aggregated(listed: Query) -> Query {
 }
 
 /// A query of this text.
-fn query(text: &str) -> Option<Query> {
+pub(crate) fn query(text: &str) -> Option<Query> {
     const NESTING_MAX: usize = 250;
     const DEPTH_MAX: usize = 1_000;
     match plan::shape::parsed(text, NESTING_MAX, DEPTH_MAX).ok()?.pop() {

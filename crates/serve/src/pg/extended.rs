@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::data::{NoData, ParameterDescription};
@@ -15,7 +15,7 @@ use super::parameter;
 use super::session::{Parameter, Portal, PortalState, Prepared, Running, Transaction};
 use super::simple::counted;
 use super::statement::{Opened, no_statement};
-use super::types::{description, types, wire};
+use super::types::{description, types};
 use crate::reader::{Param, SqlError};
 use crate::sql::{Command, command, split};
 
@@ -251,14 +251,11 @@ fn declared(oid: u32) -> Option<Type> {
 }
 
 /// What a parameter is: as the client declared it, else as the reader expects it, else text.
-fn parameter(oid: Option<&u32>, expected: Option<&DataType>) -> Parameter {
-    let expected = expected.filter(|expected| **expected != DataType::Null).cloned();
+fn parameter(oid: Option<&u32>, expected: Option<&FieldRef>) -> Parameter {
+    let open = parameter::left_open(expected, Type::TEXT);
     match oid.and_then(|oid| declared(*oid)) {
-        Some(known) => Parameter { wire: known, declared: true, expected },
-        None => {
-            let wire = expected.as_ref().map_or(Type::TEXT, |expected| wire(expected).0);
-            Parameter { wire, declared: false, expected }
-        }
+        Some(known) => Parameter { wire: known, declared: true, expected: open.expected },
+        None => open,
     }
 }
 
