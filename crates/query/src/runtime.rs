@@ -133,7 +133,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_aggregate_functions(functions.aggregate.values().cloned().collect())
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .with_type_planner(Arc::new(TypeNames))
+        .with_type_planner(Arc::new(TypeNames { of_catalog: false }))
         .with_analyzer_rule(Arc::new(plan::lateral::OneRow))
         .with_analyzer_rule(Arc::new(plan::existence::Existence))
         .with_analyzer_rule(Arc::new(plan::unreal::Unreal))
