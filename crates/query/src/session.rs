@@ -400,7 +400,7 @@ fn parameter_types(plan: &LogicalPlan) -> Result<BTreeMap<String, Option<FieldRe
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 match expr {
-                    Expr::Cast(cast) => note(&cast.expr, Some(Arc::clone(&cast.field))),
+                    Expr::Cast(cast) => note(cast.expr.as_ref(), Some(Arc::clone(&cast.field))),
                     // A cast to a numeric of any scale.
                     Expr::ScalarFunction(function) if function.name() == NUMERIC => {
                         function.args.iter().for_each(|value| note(value, Some(numeric())));

@@ -21,7 +21,9 @@ pub(super) fn field(column: &str) -> Result<Field, String> {
     let said = match kind.trim() {
         "json" => ("ARROW:extension:name".to_owned(), "arrow.json".to_owned()),
         // What the reader says of a column beside its values' type.
-        named @ ("char" | "int2vector" | "oidvector" | "name" | "oid" | "_oid" | "numeric") => ("tidemill.type".to_owned(), named.to_owned()),
+        named @ ("char" | "int2vector" | "oidvector" | "name" | "oid" | "_oid" | "numeric") => {
+            ("tidemill.type".to_owned(), named.to_owned())
+        }
         _ => return Ok(field),
     };
     Ok(field.with_metadata([said].into()))
