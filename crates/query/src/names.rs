@@ -8,14 +8,19 @@ use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{DFSchema, ScalarValue, TableReference, plan_datafusion_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable as _, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::SqlToRel;
 use plan::TableName;
@@ -155,6 +160,40 @@ impl<'a> Names<'a> {
         let makes_table =
             pg_catalog::table_of_function(function).is_some() || self.state.table_functions().contains_key(function);
         !makes_table && self.get_function_meta(function).is_some()
+    }
+
+    /// The plan with the name of what is shown as one (a regclass and its like) wherever it becomes a text.
+    pub(crate) fn as_texts(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if !self.of_catalog {
+            return Ok(plan);
+        }
+        let named = plan.transform_up_with_subqueries(|node| {
+            let mut schema = merge_schema(&node.inputs());
+            if let LogicalPlan::TableScan(scan) = &node {
+                schema = scan.projected_schema.as_ref().clone();
+            }
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let made = expr.transform_up(|expr| Ok(self.as_text(expr, &schema)))?;
+                Ok(if made.transformed { Transformed::yes(name.restore(made.data)) } else { made })
+            })
+        })?;
+        Ok(named.data)
+    }
+
+    fn as_text(&self, expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+        let Expr::Cast(cast) = &expr else { return Transformed::no(expr) };
+        let name = match cast.expr.to_field(schema) {
+            Ok((_, field)) if *cast.field.data_type() == DataType::Utf8 => {
+                output::registered(&field).map(str::to_owned)
+            }
+            _ => None,
+        };
+        match name.and_then(|name| self.get_function_meta(&format!("{name}out"))) {
+            Some(function) => Transformed::yes(function.call(vec![cast.expr.as_ref().clone()])),
+            None => Transformed::no(expr),
+        }
     }
 
     /// The catalogue tables, made on first use.

@@ -62,7 +62,7 @@ pub(crate) fn schema(planned: &SchemaRef) -> SchemaRef {
 }
 
 /// The type of a column whose oids are shown as names.
-fn registered(field: &Field) -> Option<&str> {
+pub(crate) fn registered(field: &Field) -> Option<&str> {
     let name = field.metadata().get(TYPE_NAME).filter(|_| *field.data_type() == DataType::Int32)?;
     REGISTERED.contains(&name.as_str()).then_some(name)
 }
@@ -222,6 +222,9 @@ fn type_name(written: &str) -> String {
         name.replace_range(from..=to, "");
     }
     let last = name.rsplit('.').next().unwrap_or_default().trim();
+    if let Some(quoted) = last.strip_prefix('"') {
+        return quoted.trim_end_matches('"').to_owned();
+    }
     match last {
         "int" | "integer" => "int4",
         "bigint" => "int8",
@@ -242,4 +245,4 @@ fn type_name(written: &str) -> String {
 }
 
 /// Postgres' name of what has none.
-const UNKNOWN: &str = "?column?";
+pub(crate) const UNKNOWN: &str = "?column?";

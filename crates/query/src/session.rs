@@ -257,7 +257,7 @@ impl Session {
                 .hint("A user of the role owner can explain the statement."));
         }
         not_too_large(&plan)?;
-        Ok(ordered::by_subqueries(plan)?)
+        Ok(ordered::by_subqueries(names.as_texts(plan)?)?)
     }
 
     /// The plan with its types agreed on: only then are those of a UNION known.

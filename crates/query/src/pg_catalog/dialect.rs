@@ -11,10 +11,9 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     self, AccessExpr, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select,
     SelectItem, SetExpr, Statement, Subscript, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    visit_expressions,
 };
-use datafusion_pg_catalog::sql::rules::{
-    FixArrayLiteral, RewriteArrayAnyAllOperation, RewritePgCatalogOperator, SqlStatementRewriteRule as _,
-};
+use datafusion_pg_catalog::sql::rules::{FixArrayLiteral, RewritePgCatalogOperator, SqlStatementRewriteRule as _};
 
 use plan::{call, function_call};
 
@@ -63,8 +62,7 @@ pub(crate) fn registered(tree: &mut Statement, reads_catalog: bool) {
 pub(crate) fn catalogue(mut tree: Statement) -> Statement {
     plan::literal_arrays(&mut tree);
     let tree = RewritePgCatalogOperator.rewrite(tree);
-    let tree = FixArrayLiteral.rewrite(tree);
-    let mut tree = RewriteArrayAnyAllOperation.rewrite(tree);
+    let mut tree = FixArrayLiteral.rewrite(tree);
     let ControlFlow::Continue(()) = VisitMut::visit(&mut tree, &mut Catalogue);
     tree
 }
@@ -89,30 +87,56 @@ impl VisitorMut for Nothing {
             return ControlFlow::Continue(());
         }
         let null = Expr::Value(Value::Null.with_empty_span());
-        // What lists is a list still.
-        *expr = match is_list(query) {
-            true => cast(
+        *expr = match result(query).as_str() {
+            // What lists is a list still, and what counts a number.
+            "array" | "array_agg" => cast(
                 null,
                 ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None)),
             ),
-            false => null,
+            "count" if lists_nothing(query) => cast(number(0), ast::DataType::BigInt(None)),
+            _ => null,
         };
         ControlFlow::Continue(())
     }
 }
 
-fn is_list(query: &Query) -> bool {
-    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+/// The function that makes the result of a query, also of one in its place.
+fn result(query: &Query) -> String {
+    let SetExpr::Select(select) = query.body.as_ref() else { return String::new() };
     match select.projection.first() {
-        Some(SelectItem::UnnamedExpr(Expr::Function(function))) => bare(&function.name.to_string()) == "array_agg",
-        _ => false,
+        Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => match expr {
+            Expr::Function(function) => match argument(function) {
+                // One of one row.
+                Some(Expr::Subquery(inner)) => result(inner),
+                _ => bare(&function.name.to_string()),
+            },
+            Expr::Subquery(inner) => result(inner),
+            _ => String::new(),
+        },
+        _ => String::new(),
     }
 }
 
-/// The part of a name that says which, without the schema: `regclass` of `pg_catalog.regclass`.
-fn bare(name: &str) -> String {
+/// Tables of the catalogue that have no rows.
+const EMPTY: [&str; 7] =
+    ["pg_depend", "pg_inherits", "pg_policy", "pg_publication", "pg_rewrite", "pg_seclabels", "pg_trigger"];
+
+/// Whether a query is over a table without rows alone, or joined with one.
+fn lists_nothing(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let first = select.from.first().map(|from| &from.relation);
+    matches!(first, Some(TableFactor::Table { name, .. }) if EMPTY.contains(&bare(&name.to_string()).as_str()))
+}
+
+/// The part of a name that says which, without the schema and quotes: `regclass` of `pg_catalog."regclass"`. `"char"` is
+/// another type than `char`, and keeps its quotes.
+pub(crate) fn bare(name: &str) -> String {
     let name = name.to_lowercase();
-    name.strip_prefix("pg_catalog.").map_or_else(|| name.clone(), str::to_owned)
+    let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+    match name.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
+        Some(inner) if inner != "char" && !inner.contains('"') => inner.to_owned(),
+        _ => name.to_owned(),
+    }
 }
 
 /// The last part of a column's name.
@@ -205,20 +229,15 @@ fn headed(select: &mut Select, heading: fn(&Expr) -> Option<String>) {
     }
 }
 
-/// The heading of what is cast to a type of [`REGISTERED`].
+/// The heading of what has a cast to a type of [`REGISTERED`] in it, where it has one.
 fn of_name(expr: &Expr) -> Option<String> {
-    casts_to_name(expr).then(|| output::given(expr))
-}
-
-/// Whether one of the casts around a value is to a type of [`REGISTERED`].
-fn casts_to_name(expr: &Expr) -> bool {
-    match expr {
-        Expr::Cast { expr, data_type, .. } => {
-            REGISTERED.contains(&bare(&data_type.to_string()).as_str()) || casts_to_name(expr)
+    let casts = visit_expressions(expr, |expr| match expr {
+        Expr::Cast { data_type, .. } if REGISTERED.contains(&bare(&data_type.to_string()).as_str()) => {
+            ControlFlow::Break(())
         }
-        Expr::Nested(inner) => casts_to_name(inner),
-        _ => false,
-    }
+        _ => ControlFlow::Continue(()),
+    });
+    Some(output::given(expr)).filter(|heading| casts.is_break() && heading != output::UNKNOWN)
 }
 
 /// The name of what is of such a type.
@@ -314,6 +333,14 @@ impl VisitorMut for Catalogue {
         {
             *alias = Some(ast::TableAlias { explicit: true, name: table.clone(), columns: Vec::new(), at: None });
         }
+        if let TableFactor::Table { name, alias, args: Some(_), .. } = factor
+            && let Some(made) = without_rows(&bare(&name.to_string()))
+        {
+            let called = Ident::new(bare(&name.to_string()));
+            let own = ast::TableAlias { explicit: true, name: called, columns: Vec::new(), at: None };
+            let alias = Some(alias.clone().unwrap_or(own));
+            *factor = TableFactor::Derived { lateral: false, subquery: Box::new(made), alias, sample: None };
+        }
         if let TableFactor::Table { name, args: Some(_), alias: Some(alias), .. } = factor
             && alias.columns.is_empty()
         {
@@ -336,6 +363,7 @@ impl VisitorMut for Catalogue {
                 }
             }
             Expr::Subquery(query) => one_row(query),
+            Expr::Exists { subquery, .. } => any_element(subquery),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -348,6 +376,10 @@ impl VisitorMut for Catalogue {
             }
             Expr::CompoundFieldAccess { root, access_chain } => field(root, access_chain),
             Expr::Function(function) => set(function),
+            // Out of a text by a pattern.
+            Expr::Substring { expr, substring_from: Some(from), substring_for: None, .. } if is_text(from) => {
+                Some(call("substring", vec![expr.as_ref().clone(), from.as_ref().clone()]))
+            }
             Expr::CompoundIdentifier(path) => without_schema(path),
             Expr::Case { operand: Some(operand), conditions, .. } if is_flag(operand) => {
                 conditions.iter_mut().for_each(|when| flag(&mut when.condition));
@@ -415,6 +447,18 @@ fn wrap(select: &mut Select) {
     {
         *select = *made;
     }
+}
+
+/// Functions that list what there is nothing of: partitions.
+fn without_rows(function: &str) -> Option<Query> {
+    let columns = match function {
+        "pg_partition_ancestors" => "CAST(NULL AS int) AS relid, CAST(NULL AS bigint) AS ordinality",
+        "pg_partition_tree" => {
+            "CAST(NULL AS int) AS relid, CAST(NULL AS int) AS parentrelid, CAST(NULL AS boolean) AS isleaf, CAST(NULL AS int) AS level"
+        }
+        _ => return None,
+    };
+    query(&format!("SELECT {columns} WHERE false"))
 }
 
 /// Subqueries of a select's FROM by name, with the names of their columns where all have one.
@@ -493,6 +537,10 @@ fn is_system(schema: &Ident) -> bool {
 fn is_flag(expr: &Expr) -> bool {
     column(expr)
         .is_some_and(|name| ["indis", "relis", "relhas", "rolcan", "condefer"].iter().any(|of| name.starts_with(of)))
+}
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
 }
 
 /// A boolean by its letter.
@@ -740,6 +788,52 @@ fn one_row(query: &mut Query) {
         true => call("max", vec![value.clone()]),
         false => aggregate("first_value", value.clone(), order),
     };
+}
+
+/// `EXISTS (SELECT … FROM t WHERE o.x = ANY(t.list))` by the elements of the list, of which one is equal: only equality with
+/// the row outside is joined.
+fn any_element(query: &mut Query) {
+    if !is_correlated(query) {
+        return;
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [ast::TableWithJoins { relation: TableFactor::Table { name, alias, args: None, .. }, joins }] =
+        select.from.as_slice()
+    else {
+        return;
+    };
+    let Some(called) = name.0.last().and_then(|part| part.as_ident()).filter(|_| joins.is_empty()) else { return };
+    let called = alias.as_ref().map_or(called, |alias| &alias.name).clone();
+    let element = Ident::with_quote('"', "an element");
+    let mut lists = Vec::new();
+    if let Some(selection) = &mut select.selection {
+        by_elements(selection, &called, &element, &mut lists);
+    }
+    let [list] = lists.as_slice() else { return };
+    let text = format!("SELECT {called}.*, unnest({list}) AS {element} FROM {}", select.from[0].relation);
+    let Some(listed) = self::query(&text) else { return };
+    let alias = ast::TableAlias { explicit: true, name: called, columns: Vec::new(), at: None };
+    select.from[0].relation =
+        TableFactor::Derived { lateral: false, subquery: Box::new(listed), alias: Some(alias), sample: None };
+}
+
+/// Puts the element in the place of ANY of a list, among conditions that all hold; notes the lists, of which one is enough.
+fn by_elements(condition: &mut Expr, table: &Ident, element: &Ident, lists: &mut Vec<Expr>) {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            by_elements(left, table, element, lists);
+            by_elements(right, table, element, lists);
+        }
+        Expr::Nested(inner) => by_elements(inner, table, element, lists),
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. }
+            if lists.is_empty() && column(right).is_some() && matches!(left.as_ref(), Expr::CompoundIdentifier(_)) =>
+        {
+            lists.push(right.as_ref().clone());
+            let of = Expr::CompoundIdentifier(vec![table.clone(), element.clone()]);
+            *condition = binary(left.as_ref().clone(), BinaryOperator::Eq, of);
+        }
+        _ => {}
+    }
 }
 
 /// Whether a subquery names a table that is not its own.

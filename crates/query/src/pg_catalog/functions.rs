@@ -47,6 +47,59 @@ const NAMES: [&str; 10] = [
     "pg_client_encoding",
 ];
 
+/// Names of encodings by PostgreSQL's numbers of them.
+const ENCODINGS: [&str; 42] = [
+    "SQL_ASCII",
+    "EUC_JP",
+    "EUC_CN",
+    "EUC_KR",
+    "EUC_TW",
+    "EUC_JIS_2004",
+    "UTF8",
+    "MULE_INTERNAL",
+    "LATIN1",
+    "LATIN2",
+    "LATIN3",
+    "LATIN4",
+    "LATIN5",
+    "LATIN6",
+    "LATIN7",
+    "LATIN8",
+    "LATIN9",
+    "LATIN10",
+    "WIN1256",
+    "WIN1258",
+    "WIN866",
+    "WIN874",
+    "KOI8R",
+    "WIN1251",
+    "WIN1252",
+    "ISO_8859_5",
+    "ISO_8859_6",
+    "ISO_8859_7",
+    "ISO_8859_8",
+    "WIN1250",
+    "WIN1253",
+    "WIN1254",
+    "WIN1255",
+    "WIN1257",
+    "KOI8U",
+    "SJIS",
+    "BIG5",
+    "GBK",
+    "UHC",
+    "GB18030",
+    "JOHAB",
+    "SHIFT_JIS_2004",
+];
+/// The number of the one that is used.
+const UTF8: usize = 6;
+
+fn encoding(number: i32) -> String {
+    let known = usize::try_from(number).ok().and_then(|number| ENCODINGS.get(number));
+    known.copied().unwrap_or_default().to_owned()
+}
+
 type Eval = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
 
 /// The function of a name, for whom this is, their search path and the names of a catalog; none where SQL's own functions
@@ -90,7 +143,8 @@ pub(crate) fn function(
         | "pg_ts_template_is_visible"
         | "pg_relation_is_publishable" => flag(name, true),
         "pg_is_in_recovery" | "pg_is_other_temp_schema" => flag(name, false),
-        "pg_encoding_to_char" | "pg_client_encoding" => text(name, "UTF8"),
+        "pg_client_encoding" => text(name, ENCODINGS[UTF8]),
+        "pg_encoding_to_char" => by_number(name, encoding),
         "pg_backend_pid" => number(name, identity.pid),
         "xid" => number(name, 0),
         "xid_age" => number(name, 0),
@@ -191,6 +245,14 @@ fn by_oid(name: &str, output: DataType, names: Arc<Names>, find: fn(&Names, i32)
         })
     };
     udf(name, output, eval)
+}
+
+/// The text of a number.
+fn by_number(name: &str, find: fn(i32) -> String) -> ScalarUDF {
+    udf(name, DataType::Utf8, move |arguments, rows| {
+        let found = oids(arguments, rows)?;
+        Ok(Arc::new(found.iter().map(|number| number.map(find)).collect::<StringArray>()))
+    })
 }
 
 /// The names of oids, for `::regclass::text`.

@@ -126,8 +126,7 @@ impl TypePlanner for TypeNames {
         if let Some(field) = plan::settings::Types.plan_type_field(sql_type)? {
             return Ok(Some(field));
         }
-        let written = sql_type.to_string().to_lowercase();
-        let (data_type, name) = match written.strip_prefix("pg_catalog.").unwrap_or(&written) {
+        let (data_type, name) = match dialect::bare(&sql_type.to_string()).as_str() {
             "name" => (Arrow::Utf8, "name"),
             "name[]" => (Arrow::new_list(Arrow::Utf8, true), "_name"),
             "oid" => (Arrow::Int32, "oid"),
@@ -135,6 +134,10 @@ impl TypePlanner for TypeNames {
             "text" if self.of_catalog => (Arrow::Utf8, "text"),
             "varchar" | "character varying" if self.of_catalog => (Arrow::Utf8, "varchar"),
             "int" | "integer" | "int4" if self.of_catalog => (Arrow::Int32, "int4"),
+            // The elements of an array have no name.
+            "text[]" if self.of_catalog => (Arrow::new_list(Arrow::Utf8, true), "_text"),
+            "varchar[]" | "character varying[]" if self.of_catalog => (Arrow::new_list(Arrow::Utf8, true), "_varchar"),
+            "int[]" | "integer[]" | "int4[]" if self.of_catalog => (Arrow::new_list(Arrow::Int32, true), "_int4"),
             _ => return PgOidTypePlanner.plan_type_field(sql_type),
         };
         let named = [(TYPE_NAME.to_owned(), name.to_owned())];

@@ -70,7 +70,7 @@ fn to_type(array: ArrayRef, wanted: &DataType) -> Result<Param, SqlError> {
 }
 
 /// Whether what is expected is a numeric without a scale: each value has its own digits there.
-fn takes_all_digits(expected: &Field) -> bool {
+pub(super) fn takes_all_digits(expected: &Field) -> bool {
     expected.metadata().get(TYPE_NAME).is_some_and(|name| name == "numeric")
 }
 
@@ -175,11 +175,18 @@ fn array_item(chars: &mut std::str::Chars<'_>) -> Option<(Option<String>, bool)>
     let more = loop {
         match chars.next() {
             Some('\\') => item.push(chars.next()?),
-            Some('"') => (quoted, inside) = (true, !inside),
+            Some('"') => {
+                // Blanks around quotes are not of the element.
+                if !quoted {
+                    item.clear();
+                }
+                (quoted, inside) = (true, !inside);
+            }
             Some(',') if !inside => break true,
             Some('{' | '}') if !inside => return None,
             None if inside => return None,
             None => break false,
+            Some(c) if quoted && !inside && c.is_whitespace() => {}
             Some(c) => item.push(c),
         }
     };

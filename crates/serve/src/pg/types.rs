@@ -118,11 +118,20 @@ pub(super) fn types(schema: &Schema) -> Vec<Type> {
 
 /// The message that describes an answer. `binary` has a format per column.
 pub(super) fn description(schema: &Schema, binary: &[bool]) -> RowDescription {
+    described(schema, binary, |_, modifier| modifier)
+}
+
+/// The same where the scales of numerics depend on values that are not there yet.
+pub(super) fn description_without_scales(schema: &Schema, binary: &[bool]) -> RowDescription {
+    described(schema, binary, |wire, modifier| if *wire == Type::NUMERIC { -1 } else { modifier })
+}
+
+fn described(schema: &Schema, binary: &[bool], modified: fn(&Type, i32) -> i32) -> RowDescription {
     let fields = schema.fields().iter().enumerate().map(|(i, field)| {
         let (wire, modifier) = column(field);
         let name = field.name().replace('\0', "");
         let format = i16::from(binary.get(i).copied().unwrap_or(false));
-        FieldDescription::new(name, 0, 0, wire.oid(), width(&wire), modifier, format)
+        FieldDescription::new(name, 0, 0, wire.oid(), width(&wire), modified(&wire, modifier), format)
     });
     RowDescription::new(fields.collect())
 }

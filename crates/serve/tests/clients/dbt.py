@@ -67,4 +67,4 @@ def _():
 
 @check("dbt run is refused as read only")
 def _():
-    same("in a read-only transaction" in dbt("run", fails=True), True)
+    same("cannot execute CREATE in a read-only warehouse" in dbt("run", fails=True), True)
