@@ -262,8 +262,14 @@ fn rewritten(expr: &Expr) -> Option<String> {
     match expr {
         Expr::AnyOp { .. } | Expr::AllOp { .. } => Some("?column?".to_owned()),
         Expr::Function(function) => {
-            const SETS: [&str; 5] =
-                ["array", "generate_series", "generate_subscripts", "row_to_json", "_pg_expandarray"];
+            const SETS: [&str; 6] = [
+                "array",
+                "generate_series",
+                "generate_subscripts",
+                "row_to_json",
+                "_pg_expandarray",
+                "pg_partition_ancestors",
+            ];
             let name = bare(&function.name.to_string());
             let name = name.rsplit('.').next().unwrap_or_default();
             SETS.contains(&name).then(|| name.to_owned())
@@ -709,6 +715,12 @@ fn set(function: &ast::Function) -> Option<Expr> {
         ("generate_series", [from, to]) => {
             let ends = [from, to].map(|end| cast(end.clone(), ast::DataType::BigInt(None)));
             Some(call("unnest", vec![call("generate_series", ends.to_vec())]))
+        }
+        // There are no partitions.
+        ("pg_partition_ancestors", [_]) => {
+            let none = Expr::Array(ast::Array { elem: Vec::new(), named: true });
+            let numbers = ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Int(None)), None);
+            Some(call("unnest", vec![cast(none, ast::DataType::Array(numbers))]))
         }
         ("_pg_expandarray", [array]) => Some(call("unnest", vec![call("pg_expanded_array", vec![array.clone()])])),
         _ => None,

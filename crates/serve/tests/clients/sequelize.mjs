@@ -30,7 +30,7 @@ await check('reflection', async () => {
   same(tables.includes('orders'), true)
   const columns = await reads.describeTable('orders')
   same([columns.order_id.type, columns.order_id.primaryKey, columns.order_id.allowNull, columns.total.comment], ['BIGINT', true, false, 'What is to be paid.'])
-  same(JSON.stringify((await reads.showIndex('orders')).map((index) => [index.name, index.primary, index.fields.map(({ attribute }) => attribute)])), '[["orders_pkey",true,["order_id"]]]')
+  same(JSON.stringify((await reads.showIndex({ tableName: 'orders', schema: 'public' })).map((index) => [index.name, index.primary, index.fields.map(({ attribute }) => attribute)])), '[["orders_pkey",true,["order_id"]]]')
   same((await reads.getForeignKeyReferencesForTable('orders')).map((key) => [key.columnName, key.referencedTableName]), [['user_id', 'people']])
   same((await reads.showAllSchemas()).includes('shop'), true)
   same(await reads.tableExists('orders'), true)
