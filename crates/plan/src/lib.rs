@@ -67,7 +67,7 @@ pub use mended::mended;
 pub use naming::name_further_parts;
 pub use postgres::calendar::timestamp_of;
 pub use postgres::forms::formed_alone;
-pub use postgres::syntax::{call, function_call, meant};
+pub use postgres::syntax::{call, function_call, literal_arrays, meant};
 pub use postgres::texts::{delimited, quoted_name};
 pub use postgres::types::{in_sql, name as sql_type};
 pub use postgres::whole_rows::whole_rows;

@@ -28,6 +28,7 @@ mod isolate;
 mod limits;
 mod memory;
 mod names;
+mod ordered;
 mod output;
 mod pg_catalog;
 mod point;

@@ -8,14 +8,19 @@ use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{DFSchema, ScalarValue, TableReference, plan_datafusion_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable as _, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::SqlToRel;
 use plan::TableName;
@@ -45,6 +50,8 @@ pub(crate) struct Names<'a> {
     /// What must not be read, and why.
     refused: &'a BTreeMap<TableName, Error>,
     depth: Cell<usize>,
+    /// Whether the statement reads the catalogue.
+    of_catalog: bool,
     relations: Vec<Arc<dyn RelationPlanner>>,
 }
 
@@ -58,7 +65,14 @@ impl<'a> Names<'a> {
     ) -> Self {
         static NONE: BTreeMap<TableName, Error> = BTreeMap::new();
         let (refused, relations) = (&NONE, plan::dependencies::relations());
-        Self { catalog, storage, state, identity, path, refused, depth: Cell::new(0), relations }
+        let (depth, of_catalog) = (Cell::new(0), false);
+        Self { catalog, storage, state, identity, path, refused, depth, of_catalog, relations }
+    }
+
+    /// The same for a statement that reads the catalogue, or not.
+    pub(crate) fn of_catalog(mut self, of_catalog: bool) -> Self {
+        self.of_catalog = of_catalog;
+        self
     }
 
     /// The same, but who reads one of these gets its error.
@@ -141,8 +155,49 @@ impl<'a> Names<'a> {
         output::named(planner.sql_statement_to_plan(statement.named(self))?)
     }
 
+    /// Whether a function makes one value of its arguments, and no table.
+    pub(crate) fn is_of_one_value(&self, function: &str) -> bool {
+        let makes_table =
+            pg_catalog::table_of_function(function).is_some() || self.state.table_functions().contains_key(function);
+        !makes_table && self.get_function_meta(function).is_some()
+    }
+
+    /// The plan with the name of what is shown as one (a regclass and its like) wherever it becomes a text.
+    pub(crate) fn as_texts(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if !self.of_catalog {
+            return Ok(plan);
+        }
+        let named = plan.transform_up_with_subqueries(|node| {
+            let mut schema = merge_schema(&node.inputs());
+            if let LogicalPlan::TableScan(scan) = &node {
+                schema = scan.projected_schema.as_ref().clone();
+            }
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let made = expr.transform_up(|expr| Ok(self.as_text(expr, &schema)))?;
+                Ok(if made.transformed { Transformed::yes(name.restore(made.data)) } else { made })
+            })
+        })?;
+        Ok(named.data)
+    }
+
+    fn as_text(&self, expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+        let Expr::Cast(cast) = &expr else { return Transformed::no(expr) };
+        let name = match cast.expr.to_field(schema) {
+            Ok((_, field)) if *cast.field.data_type() == DataType::Utf8 => {
+                output::registered(&field).map(str::to_owned)
+            }
+            _ => None,
+        };
+        match name.and_then(|name| self.get_function_meta(&format!("{name}out"))) {
+            Some(function) => Transformed::yes(function.call(vec![cast.expr.as_ref().clone()])),
+            None => Transformed::no(expr),
+        }
+    }
+
     /// The catalogue tables, made on first use.
-    fn system(&self) -> Result<Arc<SystemTables>> {
+    pub(crate) fn system(&self) -> Result<Arc<SystemTables>> {
         if let Some(system) = self.catalog.system().get() {
             return Ok(Arc::clone(system));
         }
@@ -224,7 +279,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::new(pg_catalog::TypeNames))
+        Some(Arc::new(pg_catalog::TypeNames { of_catalog: self.of_catalog }))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
@@ -238,7 +293,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        plan::functions().aggregate.get(name).cloned()
+        plan::functions().aggregate.get(name).map(pg_catalog::of_named_types)
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {

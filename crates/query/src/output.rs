@@ -3,14 +3,20 @@
 //! DataFusion calls `count(*)` by its own text and wants every column of a list to have its own name; Postgres calls it
 //! `count` and lets two columns be called alike. So unnamed expressions of the outermost list get Postgres' name, made
 //! unique by a mark that no name has, and [`schema`] takes the mark off again.
+//!
+//! What is of the type regclass or its like is an oid in a plan, and in an answer an oid with the name by which it is shown.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::error::Result as PlannerResult;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, Query, SelectItem, SetExpr, Statement};
+use relation::schema::{TYPE_NAME, registered_name, registered_type};
+
+use crate::pg_catalog::{Names, REGISTERED, shown};
 
 /// Stands between a name and the number that makes it unique.
 const MARK: char = '\u{1}';
@@ -40,14 +46,46 @@ pub(crate) fn named(plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
 
 /// The schema as the client sees it.
 pub(crate) fn schema(planned: &SchemaRef) -> SchemaRef {
-    if !planned.fields().iter().any(|field| field.name().contains(MARK)) {
+    let is_plain = |field: &FieldRef| !field.name().contains(MARK) && registered(field).is_none();
+    if planned.fields().iter().all(is_plain) {
         return Arc::clone(planned);
     }
     let fields = planned.fields().iter().map(|field| {
         let name = field.name().split(MARK).next().unwrap_or_default();
-        field.as_ref().clone().with_name(name)
+        let seen = field.as_ref().clone().with_name(name);
+        match registered(field) {
+            Some(registered) => seen.with_data_type(registered_type(registered)),
+            None => seen,
+        }
     });
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), planned.metadata().clone()))
+}
+
+/// The type of a column whose oids are shown as names.
+pub(crate) fn registered(field: &Field) -> Option<&str> {
+    let name = field.metadata().get(TYPE_NAME).filter(|_| *field.data_type() == DataType::Int32)?;
+    REGISTERED.contains(&name.as_str()).then_some(name)
+}
+
+/// Whether an answer has such columns.
+pub(crate) fn shows_names(schema: &Schema) -> bool {
+    schema.fields().iter().any(|field| registered_name(field.data_type()).is_some())
+}
+
+/// The columns of a batch as the client sees them.
+pub(crate) fn columns(batch: &RecordBatch, schema: &Schema, names: Option<&Names>) -> Vec<ArrayRef> {
+    let seen = |(column, field): (&ArrayRef, &FieldRef)| -> ArrayRef {
+        let (Some(names), Some(registered)) = (names, registered_name(field.data_type())) else {
+            return Arc::clone(column);
+        };
+        let (Some(oids), DataType::Struct(parts)) = (column.as_primitive_opt::<Int32Type>(), field.data_type()) else {
+            return Arc::clone(column);
+        };
+        let shown = oids.iter().map(|oid| oid.map(|oid| shown(names, registered, oid)));
+        let shown: ArrayRef = Arc::new(shown.collect::<StringArray>());
+        Arc::new(StructArray::new(parts.clone(), vec![Arc::clone(column), shown], oids.nulls().cloned()))
+    };
+    batch.columns().iter().zip(schema.fields()).map(seen).collect()
 }
 
 fn name_in_query(query: &mut Query) {
@@ -117,36 +155,94 @@ fn normalised(name: &Ident) -> String {
 }
 
 /// Postgres' `FigureColname`.
-fn given(expr: &Expr) -> String {
-    let name = match expr {
-        Expr::Function(Function { name, .. }) => name.0.last().and_then(|part| part.as_ident()).map(normalised),
-        Expr::Cast { expr, data_type, .. } => {
-            let inner = plain(expr).unwrap_or_else(|| given(expr));
-            Some(if inner == UNKNOWN { type_name(&data_type.to_string()) } else { inner })
-        }
-        Expr::Nested(inner) => Some(plain(inner).unwrap_or_else(|| given(inner))),
-        Expr::Case { else_result, .. } => {
-            Some(else_result.as_ref().and_then(|e| plain(e)).unwrap_or_else(|| "case".to_owned()))
-        }
-        Expr::Extract { .. } => Some("extract".to_owned()),
-        Expr::Exists { .. } => Some("exists".to_owned()),
-        Expr::Substring { .. } => Some("substring".to_owned()),
-        Expr::Position { .. } => Some("position".to_owned()),
-        Expr::Trim { .. } => Some("btrim".to_owned()),
-        Expr::Ceil { .. } => Some("ceil".to_owned()),
-        Expr::Floor { .. } => Some("floor".to_owned()),
-        Expr::TypedString(typed) => Some(typed.data_type.to_string().to_lowercase()),
-        Expr::Interval(_) => Some("interval".to_owned()),
-        _ => None,
-    };
-    name.unwrap_or_else(|| UNKNOWN.to_owned())
+pub(crate) fn given(expr: &Expr) -> String {
+    figured(expr).map_or_else(|| UNKNOWN.to_owned(), |(name, _)| name)
 }
 
-/// `numeric` of `numeric(10,2)`, `oid` of `pg_catalog.oid`.
+/// What a name is taken from: one that is weak gives way to that of a cast around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strength {
+    Weak,
+    Strong,
+}
+
+fn figured(expr: &Expr) -> Option<(String, Strength)> {
+    let strong = |name: &str| Some((name.to_owned(), Strength::Strong));
+    let weak = |name: String| Some((name, Strength::Weak));
+    match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => strong(&plain(expr)?),
+        Expr::Function(Function { name, .. }) => strong(&normalised(name.0.last()?.as_ident()?)),
+        Expr::Cast { expr, data_type, .. } => match figured(expr) {
+            Some((name, Strength::Strong)) => strong(&name),
+            _ => weak(type_name(&data_type.to_string())),
+        },
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => figured(inner),
+        Expr::Case { else_result, .. } => match else_result.as_deref().and_then(figured) {
+            Some((name, Strength::Strong)) => strong(&name),
+            _ => weak("case".to_owned()),
+        },
+        Expr::Subquery(query) => strong(&of_query(&query.body)?),
+        Expr::Array(_) => strong("array"),
+        Expr::AtTimeZone { .. } => strong("timezone"),
+        Expr::Extract { .. } => strong("extract"),
+        Expr::Exists { .. } => strong("exists"),
+        Expr::Substring { .. } => strong("substring"),
+        Expr::Position { .. } => strong("position"),
+        Expr::Overlay { .. } => strong("overlay"),
+        Expr::Trim { .. } => strong("btrim"),
+        Expr::Ceil { .. } => strong("ceil"),
+        Expr::Floor { .. } => strong("floor"),
+        Expr::TypedString(typed) => weak(type_name(&typed.data_type.to_string())),
+        Expr::Interval(_) => weak("interval".to_owned()),
+        _ => None,
+    }
+}
+
+/// The name of a query's one result.
+fn of_query(body: &SetExpr) -> Option<String> {
+    match body {
+        SetExpr::SetOperation { left, .. } => of_query(left),
+        SetExpr::Query(inner) => of_query(&inner.body),
+        SetExpr::Select(select) => match select.projection.first()? {
+            SelectItem::ExprWithAlias { alias, .. } => Some(normalised(alias)),
+            SelectItem::UnnamedExpr(expr) => Some(given(expr)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Postgres' own name of a type as it is written: `int4` of `integer[]`, `numeric` of `numeric(10,2)`, `oid` of
+/// `pg_catalog.oid`.
 fn type_name(written: &str) -> String {
-    let name = written.split('(').next().unwrap_or_default();
-    name.rsplit('.').next().unwrap_or_default().trim().to_lowercase()
+    let written = written.to_lowercase();
+    let mut name = written.trim_end_matches("[]").to_owned();
+    // A length may stand within: `timestamp(0) with time zone`.
+    if let (Some(from), Some(to)) = (name.find('('), name.rfind(')')) {
+        name.replace_range(from..=to, "");
+    }
+    let last = name.rsplit('.').next().unwrap_or_default().trim();
+    if let Some(quoted) = last.strip_prefix('"') {
+        return quoted.trim_end_matches('"').to_owned();
+    }
+    match last {
+        "int" | "integer" => "int4",
+        "bigint" => "int8",
+        "smallint" => "int2",
+        "real" => "float4",
+        "double precision" | "float" | "double" => "float8",
+        "boolean" => "bool",
+        "decimal" | "dec" => "numeric",
+        "character varying" | "char varying" => "varchar",
+        "character" | "char" => "bpchar",
+        "time without time zone" => "time",
+        "time with time zone" => "timetz",
+        "timestamp without time zone" => "timestamp",
+        "timestamp with time zone" => "timestamptz",
+        other => other,
+    }
+    .to_owned()
 }
 
 /// Postgres' name of what has none.
-const UNKNOWN: &str = "?column?";
+pub(crate) const UNKNOWN: &str = "?column?";

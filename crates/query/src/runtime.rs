@@ -143,7 +143,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_aggregate_functions(functions.aggregate.values().cloned().collect())
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .with_type_planner(Arc::new(TypeNames));
+        .with_type_planner(Arc::new(TypeNames { of_catalog: false }));
     let builder = ours.fold(builder, SessionStateBuilder::with_analyzer_rule);
     let mut state = builder
         .with_analyzer_rule(Arc::new(Bounded))

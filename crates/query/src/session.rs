@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue, not_impl_err};
@@ -21,6 +21,7 @@ use datafusion::prelude::SQLOptions;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use futures::{StreamExt as _, TryStreamExt as _};
 use plan::{Flow, NodeId, TableName};
+use relation::schema::TYPE_NAME;
 
 use crate::catalog::Catalog;
 use crate::error::{Error, Result, code};
@@ -32,7 +33,7 @@ use crate::statement::{self, Kind, Statement};
 use crate::storage::Storage;
 use crate::watch::Watch;
 use crate::watched::watched;
-use crate::{output, pg_catalog};
+use crate::{ordered, output, pg_catalog};
 
 /// Rows of a query: their columns, and the batches as they come.
 pub struct Answer {
@@ -43,8 +44,9 @@ pub struct Answer {
 /// What a statement takes and yields, for a client that prepares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// Types of `$1`, `$2`, …
-    pub parameters: Vec<DataType>,
+    /// Types of `$1`, `$2`, …; a field says by which name its type goes. That of a numeric without a scale is `numeric`: a
+    /// value keeps the digits that it has.
+    pub parameters: Vec<FieldRef>,
     pub schema: SchemaRef,
 }
 
@@ -139,7 +141,11 @@ impl Session {
         }
         let plan = self.analysed(plan)?;
         let schema = output::schema(plan.schema().inner());
-        let stream = renamed(self.run(plan).await?, &schema);
+        let names = match output::shows_names(&schema) {
+            true => Some(Arc::clone(&self.names().system()?.names)),
+            false => None,
+        };
+        let stream = renamed(self.run(plan).await?, &schema, names);
         if self.refused.is_empty() {
             self.learn(statement, parameters);
         }
@@ -226,15 +232,16 @@ impl Session {
 
     /// What a statement takes and yields. `hints` are types that the client named, by position.
     pub fn describe(&self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Description> {
-        let hints = &self.with_arrays(statement, hints)?;
-        let plan = self.plan(statement, hints)?;
+        let hints = self.with_arrays(statement, hints)?;
+        let types: Vec<_> = hints.iter().map(|hint| hint.as_ref().map(|hint| hint.data_type().clone())).collect();
+        let plan = self.plan(statement, &types)?;
         let found = parameter_types(&plan)?;
         let named = found.keys().filter_map(|name| name.strip_prefix('$')?.parse::<usize>().ok()).max();
         let parameters = (1..=named.unwrap_or(0).max(hints.len())).map(|i| {
             let hint = hints.get(i - 1).cloned().flatten();
             let inferred = found.get(&format!("${i}")).cloned().flatten();
             // Text is what Postgres, too, takes a parameter for that nothing says more about.
-            hint.or(inferred).unwrap_or(DataType::Utf8)
+            hint.or(inferred).unwrap_or_else(|| nameless(DataType::Utf8))
         });
         let parameters = parameters.collect();
         let typed = match self.analysed(plan.clone()) {
@@ -247,21 +254,21 @@ impl Session {
 
     /// The hints with the types of arrays that the client did not name: `$1` of `id = ANY($1)` is a list of what it would be
     /// in `id = $1`.
-    fn with_arrays(&self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Vec<Option<DataType>>> {
-        let mut hints = hints.to_vec();
-        let Some((as_elements, arrays)) = statement.arrays_as_elements() else { return Ok(hints) };
+    fn with_arrays(&self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Vec<Option<FieldRef>>> {
+        let mut fields: Vec<_> = hints.iter().map(|hint| hint.clone().map(nameless)).collect();
+        let Some((as_elements, arrays)) = statement.arrays_as_elements() else { return Ok(fields) };
         let unnamed = arrays.into_iter().filter(|i| !matches!(hints.get(*i), Some(Some(_)))).collect::<Vec<_>>();
         if unnamed.is_empty() {
-            return Ok(hints);
+            return Ok(fields);
         }
-        let found = parameter_types(&self.plan(&as_elements, &hints)?)?;
+        let found = parameter_types(&self.plan(&as_elements, hints)?)?;
         for i in unnamed {
             let element = found.get(&format!("${}", i + 1)).cloned().flatten();
-            let element = element.filter(|element| *element != DataType::Null).unwrap_or(DataType::Utf8);
-            hints.resize(hints.len().max(i + 1), None);
-            hints[i] = Some(DataType::new_list(element, true));
+            let element = element.filter(|element| *element.data_type() != DataType::Null);
+            fields.resize(fields.len().max(i + 1), None);
+            fields[i] = Some(array_of(&element.unwrap_or_else(|| nameless(DataType::Utf8))));
         }
-        Ok(hints)
+        Ok(fields)
     }
 
     /// Runs a plan whose scans name stored tables as `schema.table`: a model's own plan, the oracle of its upkeep.
@@ -320,7 +327,7 @@ impl Session {
             Some(Arc::new(Field::new(format!("${}", i + 1), data_type.clone(), true)))
         });
         let mut context = PlannerContext::new().with_prepare_param_data_types(fields.collect());
-        let names = self.names();
+        let names = self.names().of_catalog(statement.reads_catalog());
         let planner = SqlToRel::new_with_options(&names, plan::settings::parser_options());
         let tree = statement.named(&names);
         let plan = planner.sql_statement_to_plan_with_context(tree, &mut context)?;
@@ -332,7 +339,7 @@ impl Session {
                 .hint("A user of the role owner can explain the statement."));
         }
         not_too_large(&plan)?;
-        Ok(plan)
+        Ok(ordered::by_subqueries(names.as_texts(plan)?)?)
     }
 
     /// The plan with its types agreed on: only then are those of a UNION known.
@@ -463,25 +470,54 @@ fn not_too_large(plan: &LogicalPlan) -> Result<()> {
 }
 
 /// Types of parameters by name, where the plan says: those that the planner finds, those that a parameter is cast to, and
-/// numbers for LIMIT and OFFSET.
-fn parameter_types(plan: &LogicalPlan) -> Result<BTreeMap<String, Option<DataType>>> {
-    let mut found: BTreeMap<_, _> = plan.get_parameter_types()?.into_iter().collect();
+/// numbers for LIMIT and OFFSET. Of several the first one holds.
+fn parameter_types(plan: &LogicalPlan) -> Result<BTreeMap<String, Option<FieldRef>>> {
+    let mut found: BTreeMap<String, Option<FieldRef>> = BTreeMap::new();
+    let mut note = |placeholder: &Expr, field: Option<FieldRef>| {
+        let Expr::Placeholder(placeholder) = placeholder else { return };
+        let known = found.entry(placeholder.id.clone()).or_insert(None);
+        *known = known.take().or_else(|| placeholder.field.clone()).or(field);
+    };
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                if let Expr::Cast(cast) = expr
-                    && let Expr::Placeholder(placeholder) = cast.expr.as_ref()
-                {
-                    found.entry(placeholder.id.clone()).or_insert(None).get_or_insert(cast.field.data_type().clone());
+                match expr {
+                    Expr::Cast(cast) => note(cast.expr.as_ref(), Some(Arc::clone(&cast.field))),
+                    // A cast to a numeric of any scale.
+                    Expr::ScalarFunction(function) if function.name() == NUMERIC => {
+                        function.args.iter().for_each(|value| note(value, Some(numeric())));
+                    }
+                    other => note(other, None),
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
         })
     })?;
     for name in limits(plan)? {
-        found.insert(name, Some(DataType::Int64));
+        found.insert(name, Some(nameless(DataType::Int64)));
     }
     Ok(found)
+}
+
+/// The function, and the type, that is a numeric without a scale.
+const NUMERIC: &str = "numeric";
+
+fn numeric() -> FieldRef {
+    let named = [(TYPE_NAME.to_owned(), NUMERIC.to_owned())];
+    Arc::new(Field::new("", DataType::Decimal128(38, 10), true).with_metadata(named.into()))
+}
+
+fn nameless(data_type: DataType) -> FieldRef {
+    Arc::new(Field::new("", data_type, true))
+}
+
+/// An array of values of a type, which goes by its name as `pg_type` has it.
+fn array_of(element: &Field) -> FieldRef {
+    let array = Field::new("", DataType::new_list(element.data_type().clone(), true), true);
+    Arc::new(match element.metadata().get(TYPE_NAME) {
+        Some(name) => array.with_metadata([(TYPE_NAME.to_owned(), format!("_{name}"))].into()),
+        None => array,
+    })
 }
 
 /// Whether a subquery is left that could not be joined.
@@ -525,8 +561,12 @@ fn has_join(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_)))).unwrap_or(false)
 }
 
-/// The batches under the answer's own names.
-fn renamed(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRecordBatchStream {
+/// The batches under the answer's own names, and with the names of what has some in this catalogue.
+fn renamed(
+    stream: SendableRecordBatchStream,
+    schema: &SchemaRef,
+    names: Option<Arc<pg_catalog::Names>>,
+) -> SendableRecordBatchStream {
     if stream.schema() == *schema {
         return stream;
     }
@@ -534,7 +574,8 @@ fn renamed(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRec
     let batches = stream.and_then(move |batch| {
         let named = Arc::clone(&named);
         let rows = batch.num_rows();
-        let renamed = relation::columns::batch(&named, batch.columns().to_vec(), rows);
+        let columns = output::columns(&batch, &named, names.as_deref());
+        let renamed = relation::columns::batch(&named, columns, rows);
         futures::future::ready(renamed.map_err(|error| Error::new(code::INTERNAL, error.to_string()).into_datafusion()))
     });
     Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))

@@ -4,14 +4,14 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-use datafusion::logical_expr::planner::ContextProvider;
-use datafusion::sql::sqlparser::ast::{self, ObjectName, SetExpr, Visit, VisitMut, Visitor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, ObjectName, SetExpr, TableFactor, Visit, VisitMut, Visitor, VisitorMut};
 use datafusion_pg_catalog::sql::rules::{SqlStatementRewriteRule as _, StripCallableQualifier, StripCollate};
 
 use plan::call;
 use plan::shape::Unparsed;
 
 use crate::error::{Error, Result, code, syntax};
+use crate::names::Names;
 use crate::output;
 use crate::pg_catalog::{dialect, is_system_table};
 
@@ -53,8 +53,9 @@ impl Statement {
 
     /// The statement with its columns named, whole rows written out and its literals meant, ready to be planned over
     /// these tables.
-    pub(crate) fn named(&self, tables: &dyn ContextProvider) -> ast::Statement {
+    pub(crate) fn named(&self, tables: &Names<'_>) -> ast::Statement {
         let mut tree = output::name_columns(self.tree.clone());
+        let ControlFlow::Continue(()) = VisitMut::visit(&mut tree, &mut OneRow { tables });
         if !self.reads_catalog {
             plan::whole_rows(&mut tree, tables);
             plan::meant(&mut tree);
@@ -207,6 +208,43 @@ fn adapted(tree: ast::Statement) -> ast::Statement {
     let mut tree = StripCollate.rewrite(tree);
     let ControlFlow::Continue(()) = VisitMut::visit(&mut tree, &mut CurrentSchema);
     tree
+}
+
+/// A function of one value in FROM as a table of one row, whose column goes by the table's alias, else by the function's name.
+struct OneRow<'a> {
+    tables: &'a Names<'a>,
+}
+
+impl VisitorMut for OneRow<'_> {
+    type Break = Infallible;
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Infallible> {
+        let TableFactor::Table { name, alias, args: Some(arguments), with_ordinality: false, .. } = factor else {
+            return ControlFlow::Continue(());
+        };
+        let function = match name.0.as_slice() {
+            [function] => function,
+            [schema, function] if schema.to_string().eq_ignore_ascii_case("pg_catalog") => function,
+            _ => return ControlFlow::Continue(()),
+        };
+        let Some(function) = function.as_ident().cloned() else { return ControlFlow::Continue(()) };
+        if !self.tables.is_of_one_value(&function.value.to_lowercase()) {
+            return ControlFlow::Continue(());
+        }
+        let arguments: Vec<String> = arguments.args.iter().map(ToString::to_string).collect();
+        let alias = alias.clone().unwrap_or_else(|| ast::TableAlias {
+            explicit: true,
+            name: function.clone(),
+            columns: Vec::new(),
+            at: None,
+        });
+        let made = format!("SELECT {function}({}) AS {}", arguments.join(", "), alias.name);
+        if let Some(subquery) = dialect::query(&made) {
+            *factor =
+                TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias: Some(alias), sample: None };
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Takes ANY and ALL away from parameters.

@@ -29,8 +29,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType as Arrow, SchemaRef};
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::{DataType as Arrow, Field, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
@@ -40,6 +40,7 @@ use query::{
     Access, Catalog, Error, Form, Isolation, Reject, Runtime, Session, Settings, Storage, StoredTable, VirtualTable,
     Visitor, compare, parse,
 };
+use relation::schema::{TYPE_NAME, registered_name};
 use relation::{DataType, Layout, Rows, Schema, TableId, Value};
 use testkit::{Block, Driver};
 
@@ -329,8 +330,10 @@ impl Warehouse {
         };
         Ok(match session.describe(&statements[0], &hints.collect::<Vec<_>>()) {
             Ok(description) => {
-                let parameters: Vec<_> = description.parameters.iter().map(typed).collect();
-                format!("({}) -> {}", parameters.join(", "), header(&description.schema))
+                let parameters: Vec<_> = description.parameters.iter().map(|field| named_type(field)).collect();
+                let columns = description.schema.fields().iter();
+                let columns: Vec<_> = columns.map(|field| format!("{} {}", field.name(), named_type(field))).collect();
+                format!("({}) -> {}", parameters.join(", "), columns.join(" | "))
             }
             Err(error) => shown(&error),
         })
@@ -577,7 +580,11 @@ async fn texts(stream: SendableRecordBatchStream) -> Result<Vec<String>, Error> 
     let mut out = Vec::new();
     for batch in &batches {
         let options = FormatOptions::default().with_null("NULL");
-        let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+        let columns = batch.columns().iter().map(|column| match registered_name(column.data_type()) {
+            // An oid with its name, which is shown.
+            Some(_) => ArrayFormatter::try_new(column.as_struct().column(1).as_ref(), &options),
+            None => ArrayFormatter::try_new(column.as_ref(), &options),
+        });
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| Error::internal(e.to_string()))?;
         for row in 0..batch.num_rows() {
             let values: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
@@ -592,7 +599,15 @@ fn header(schema: &SchemaRef) -> String {
     columns.collect::<Vec<_>>().join(" | ")
 }
 
+/// The name by which a field's type goes, else the type.
+fn named_type(field: &Field) -> String {
+    field.metadata().get(TYPE_NAME).cloned().unwrap_or_else(|| typed(field.data_type()))
+}
+
 fn typed(arrow: &Arrow) -> String {
+    if let Some(registered) = registered_name(arrow) {
+        return registered.to_owned();
+    }
     DataType::from_arrow(arrow).map_or_else(|_| arrow.to_string(), |ours| ours.to_string())
 }
 

@@ -57,6 +57,22 @@ pub enum DataType {
     TimestampTz,
 }
 
+/// The Arrow type of an oid that is shown as a name: both, under the name of its type (`regclass`).
+pub fn registered_type(name: &str) -> Arrow {
+    let named = [(TYPE_NAME.to_owned(), name.to_owned())];
+    let oid = Field::new("oid", Arrow::Int32, true).with_metadata(named.into());
+    Arrow::Struct(vec![oid, Field::new("name", Arrow::Utf8, true)].into())
+}
+
+/// The name of the type of oids that are shown as names, if it is one ([`registered_type`]).
+pub fn registered_name(arrow: &Arrow) -> Option<&str> {
+    let Arrow::Struct(fields) = arrow else { return None };
+    match &fields[..] {
+        [oid, name] if *name.data_type() == Arrow::Utf8 => oid.metadata().get(TYPE_NAME).map(String::as_str),
+        _ => None,
+    }
+}
+
 impl DataType {
     /// The Arrow type of a column of this type.
     pub fn to_arrow(self) -> Arrow {

@@ -12,7 +12,7 @@ mod table;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::StreamExt;
 use serve::{
@@ -254,7 +254,8 @@ impl Reader for Shop {
     }
 
     async fn describe(&self, sql: &str, _: &[Option<DataType>], _: &QueryContext) -> Result<Description, SqlError> {
-        let parameters = vec![DataType::Utf8; sql.matches('$').count()];
+        let text = Arc::new(Field::new("", DataType::Utf8, true));
+        let parameters = vec![text; sql.matches('$').count()];
         Ok(Description { parameters, columns: schema("n bigint") })
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
@@ -155,8 +155,9 @@ pub struct Answer {
 /// Types of a statement.
 #[derive(Debug, Clone)]
 pub struct Description {
-    /// Type of `$1`, `$2`, …; [`DataType::Null`] where the statement does not say.
-    pub parameters: Vec<DataType>,
+    /// Type of `$1`, `$2`, …; [`DataType::Null`] where the statement does not say. A field says by which name its type goes,
+    /// as those of [`Self::columns`] do; a `numeric` is one without a scale, whose values keep their digits.
+    pub parameters: Vec<FieldRef>,
     /// Columns of the answer.
     pub columns: SchemaRef,
 }

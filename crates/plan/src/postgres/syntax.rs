@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use super::forms::digits;
+use super::forms::{digits, list_of};
 use super::queries;
 use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
@@ -20,6 +20,57 @@ use datafusion_sql::sqlparser::ast::{
 /// The statement with its literals and its casts as they are meant.
 pub fn meant(statement: &mut Statement) {
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Meaning);
+}
+
+/// The statement with arrays that stand in it as texts (`id = any('{1,2}')`) taken apart.
+pub fn literal_arrays(statement: &mut Statement) {
+    struct Arrays;
+    impl VisitorMut for Arrays {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Some(made) = with_each(expr) {
+                *expr = made;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Arrays);
+}
+
+/// Elements of an array that are compared one by one.
+const ELEMENTS_MAX: usize = 4_096;
+
+/// `x = any('{1,2}')` as a comparison with each of the values, which are of the type of `x`.
+fn with_each(expr: &Expr) -> Option<Expr> {
+    let (left, op, right, all) = match expr {
+        Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right.as_ref(), false),
+        Expr::AllOp { left, compare_op, right } => (left, compare_op, right.as_ref(), true),
+        _ => return None,
+    };
+    let mut right = right;
+    while let Expr::Nested(inner) = right {
+        right = inner;
+    }
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) = right else { return None };
+    let elements = list_of(written).ok().filter(|elements| elements.len() <= ELEMENTS_MAX)?;
+    let compared = |element: &Option<String>| {
+        let element = element.as_deref().map_or_else(|| Expr::Value(Value::Null.with_empty_span()), text);
+        Expr::Nested(Box::new(binary(left.clone(), op.clone(), element)))
+    };
+    let mut parts: Vec<Expr> = elements.iter().map(compared).collect();
+    // In pairs, so that it is not deep.
+    while parts.len() > 1 {
+        let by = if all { BinaryOperator::And } else { BinaryOperator::Or };
+        parts = parts
+            .chunks(2)
+            .map(|pair| match pair {
+                [left, right] => Expr::Nested(Box::new(binary(left.clone(), by.clone(), right.clone()))),
+                rest => rest.first().cloned().unwrap_or_else(|| Expr::Value(Value::Null.with_empty_span())),
+            })
+            .collect();
+    }
+    Some(parts.pop().unwrap_or_else(|| Expr::Value(Value::Boolean(all).with_empty_span())))
 }
 
 struct Meaning;
@@ -295,6 +346,7 @@ fn rewritten(expr: Expr) -> Expr {
         Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, array: false, format: None } => {
             cast(*expr, data_type)
         }
+        Expr::AnyOp { .. } | Expr::AllOp { .. } => with_each(&expr).unwrap_or(expr),
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
         Expr::Extract { field, expr, .. } => {
             call("extract", vec![text(&field.to_string().to_lowercase().replace('\'', "")), *expr])

@@ -106,8 +106,9 @@ fn written<'w>(values: &ArrayRef, writer: impl Fn(usize) -> Result<Option<&'w Wr
         };
         text.clear();
         match (writer, values.data_type()) {
-            (Writer::Time(parts), DataType::Timestamp(..)) => {
-                time::write(parts, values.as_primitive::<TimestampMicrosecondType>().value(row), &mut text);
+            (Writer::Time(parts), DataType::Timestamp(_, zone)) => {
+                let us = values.as_primitive::<TimestampMicrosecondType>().value(row);
+                time::write(parts, us, zone.is_some(), &mut text);
             }
             (Writer::Number(template), DataType::Decimal128(_, scale)) => {
                 let value = values.as_primitive::<Decimal128Type>().value(row);

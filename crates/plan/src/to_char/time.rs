@@ -22,12 +22,11 @@ const FIELDS: [&str; 75] = [
     "HH12", "hh12", "HH", "hh", "SSSSS", "sssss", "SSSS", "ssss", "SS", "ss", "US", "us", "A.M.", "a.m.", "P.M.",
     "p.m.", "AM", "am", "PM", "pm", "Q", "q", "CC", "cc", "W",
 ];
-const MORE: [&str; 3] = ["WW", "ww", "w"];
+const MORE: [&str; 12] = ["WW", "ww", "w", "TZH", "tzh", "TZM", "tzm", "TZ", "tz", "Tz", "OF", "of"];
 
 /// Patterns that PostgreSQL has and we have not.
-const NOT_SUPPORTED: [&str; 23] = [
-    "B.C.", "b.c.", "A.D.", "a.d.", "BC", "bc", "AD", "ad", "TM", "SP", "RM", "rm", "TZH", "TZM", "TZ", "tz", "OF",
-    "FF1", "FF2", "FF3", "FX", "J", "j",
+const NOT_SUPPORTED: [&str; 18] = [
+    "B.C.", "b.c.", "A.D.", "a.d.", "BC", "bc", "AD", "ad", "TM", "SP", "RM", "rm", "FF1", "FF2", "FF3", "FX", "J", "j",
 ];
 
 const MONTHS: [&str; 12] = [
@@ -122,13 +121,15 @@ struct Moment {
     iso_week: i64,
     second_of_day: i64,
     micros: i64,
+    /// Its zone's name; nothing where it has none.
+    zone: &'static str,
 }
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
 
 impl Moment {
-    fn of(us: i64) -> Self {
+    fn of(us: i64, has_zone: bool) -> Self {
         let days = us.div_euclid(DAY_US);
         let in_day = us.rem_euclid(DAY_US);
         let (year, month, day) = civil_from_days(days);
@@ -143,6 +144,8 @@ impl Moment {
             iso_week,
             second_of_day: in_day / SECOND_US,
             micros: in_day % SECOND_US,
+            // Instants are told in UTC.
+            zone: if has_zone { "UTC" } else { "" },
         }
     }
 
@@ -151,9 +154,9 @@ impl Moment {
     }
 }
 
-/// Writes a time, in microseconds since 1970.
-pub(super) fn write(parts: &[Part], us: i64, out: &mut String) {
-    let time = Moment::of(us);
+/// Writes a time, in microseconds since 1970, which is an instant where it has a zone.
+pub(super) fn write(parts: &[Part], us: i64, has_zone: bool, out: &mut String) {
+    let time = Moment::of(us, has_zone);
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),
@@ -206,6 +209,9 @@ fn one(field: &str, fill: bool, time: &Moment, out: &mut String) {
         "MS" => number(time.micros / 1_000, 3),
         "US" => number(time.micros, 6),
         "CC" => number((time.year - 1).div_euclid(100) + 1, 2),
+        "TZ" => out.push_str(&cased(field, time.zone)),
+        "TZH" | "OF" => out.push_str("+00"),
+        "TZM" => out.push_str("00"),
         "AM" | "PM" => out.push_str(&cased(field, if hour < 12 { "AM" } else { "PM" })),
         "A.M." | "P.M." => out.push_str(&cased(field, if hour < 12 { "A.M." } else { "P.M." })),
         _ => named(field, fill, time, out),

@@ -1,12 +1,108 @@
-//! `_pg_expandarray`: the values of an array with their numbers, as PostgreSQL's `information_schema` has it.
+//! Arrays as the catalogue has them: `_pg_expandarray`, the values of an array with their numbers, as PostgreSQL's
+//! `information_schema` has it; and `array_agg`, whose array is one of oids, names or documents where its values are.
 
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, Int32Array, ListArray, StructArray};
-use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::internal_err;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::{ScalarValue, internal_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, GroupsAccumulator, ReversedUDAF, ScalarFunctionArgs,
+    ScalarUDFImpl, Signature, Volatility,
+};
+use relation::schema::TYPE_NAME;
+
+/// `array_agg` of a named type's values is an array of that type, which is called as in `pg_type`: `_oid` of `oid`.
+pub(crate) fn of_named_types(function: &Arc<AggregateUDF>) -> Arc<AggregateUDF> {
+    match function.name() {
+        "array_agg" => Arc::new(AggregateUDF::new_from_impl(ArrayAgg { inner: Arc::clone(function) })),
+        _ => Arc::clone(function),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ArrayAgg {
+    inner: Arc<AggregateUDF>,
+}
+
+impl AggregateUDFImpl for ArrayAgg {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(arguments)
+    }
+
+    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        let field = self.inner.return_field(arguments)?;
+        let element = arguments.first().and_then(|argument| argument.metadata().get(TYPE_NAME));
+        Ok(match element {
+            Some(element) => {
+                let named = [(TYPE_NAME.to_owned(), format!("_{element}"))];
+                Arc::new(field.as_ref().clone().with_metadata(named.into()))
+            }
+            None => field,
+        })
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        self.inner.accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        self.inner.state_fields(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
+        self.inner.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        self.inner.create_groups_accumulator(args)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        self.inner.create_sliding_accumulator(args)
+    }
+
+    fn with_beneficial_ordering(self: Arc<Self>, is_ordered: bool) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        let inner = Arc::clone(self.inner.inner()).with_beneficial_ordering(is_ordered)?;
+        Ok(inner.map(|inner| -> Arc<dyn AggregateUDFImpl> {
+            Arc::new(Self { inner: Arc::new(AggregateUDF::new_from_shared_impl(inner)) })
+        }))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.inner.order_sensitivity()
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        match self.inner.reverse_udf() {
+            ReversedUDAF::Reversed(function) => ReversedUDAF::Reversed(of_named_types(&function)),
+            other => other,
+        }
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        self.inner.default_value(data_type)
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.inner.supports_null_handling_clause()
+    }
+}
 
 /// A list of values as a list of pairs: `x` a value, `n` its number from 1.
 #[derive(Debug, PartialEq, Eq, Hash)]

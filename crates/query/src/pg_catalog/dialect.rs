@@ -11,18 +11,15 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     self, AccessExpr, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select,
     SelectItem, SetExpr, Statement, Subscript, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    visit_expressions,
 };
-use datafusion_pg_catalog::sql::rules::{
-    FixArrayLiteral, RewriteArrayAnyAllOperation, RewritePgCatalogOperator, SqlStatementRewriteRule as _,
-};
+use datafusion_pg_catalog::sql::rules::{FixArrayLiteral, RewritePgCatalogOperator, SqlStatementRewriteRule as _};
 
 use plan::{call, function_call};
 
-use crate::pg_catalog::SYSTEM_SCHEMAS;
+use crate::output;
 use crate::pg_catalog::shipped::REGPROCS;
-
-/// The types that are an oid and are shown as a name.
-const REGISTERED: [&str; 4] = ["regclass", "regtype", "regproc", "regnamespace"];
+use crate::pg_catalog::{REGISTERED, SYSTEM_SCHEMAS};
 
 /// Columns whose numbers are counted from 0.
 const VECTORS: [&str; 5] = ["indkey", "indclass", "indcollation", "indoption", "proargtypes"];
@@ -50,20 +47,22 @@ const AGGREGATES: [&str; 16] = [
     "first_value",
 ];
 
-/// Puts functions in the place of casts to the types of [`REGISTERED`]: the oid where it is compared, the name where it is
-/// shown.
+/// Puts functions in the place of casts to the types of [`REGISTERED`]: they yield oids, which an answer shows as names
+/// ([`crate::output`]); where one becomes a text within the statement, that is the name too.
 pub(crate) fn registered(tree: &mut Statement, reads_catalog: bool) {
-    let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Registered { reads_catalog });
-    if let Statement::Query(query) = tree {
-        show(&mut query.body, reads_catalog);
+    if let Statement::Query(query) = tree
+        && reads_catalog
+    {
+        head(&mut query.body);
     }
+    let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Registered { reads_catalog });
 }
 
 /// Rewrites a statement that reads the catalogue.
-pub(crate) fn catalogue(tree: Statement) -> Statement {
+pub(crate) fn catalogue(mut tree: Statement) -> Statement {
+    plan::literal_arrays(&mut tree);
     let tree = RewritePgCatalogOperator.rewrite(tree);
-    let tree = FixArrayLiteral.rewrite(tree);
-    let mut tree = RewriteArrayAnyAllOperation.rewrite(tree);
+    let mut tree = FixArrayLiteral.rewrite(tree);
     let ControlFlow::Continue(()) = VisitMut::visit(&mut tree, &mut Catalogue);
     tree
 }
@@ -88,30 +87,56 @@ impl VisitorMut for Nothing {
             return ControlFlow::Continue(());
         }
         let null = Expr::Value(Value::Null.with_empty_span());
-        // What lists is a list still.
-        *expr = match is_list(query) {
-            true => cast(
+        *expr = match result(query).as_str() {
+            // What lists is a list still, and what counts a number.
+            "array" | "array_agg" => cast(
                 null,
                 ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None)),
             ),
-            false => null,
+            "count" if lists_nothing(query) => cast(number(0), ast::DataType::BigInt(None)),
+            _ => null,
         };
         ControlFlow::Continue(())
     }
 }
 
-fn is_list(query: &Query) -> bool {
-    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+/// The function that makes the result of a query, also of one in its place.
+fn result(query: &Query) -> String {
+    let SetExpr::Select(select) = query.body.as_ref() else { return String::new() };
     match select.projection.first() {
-        Some(SelectItem::UnnamedExpr(Expr::Function(function))) => bare(&function.name.to_string()) == "array_agg",
-        _ => false,
+        Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => match expr {
+            Expr::Function(function) => match argument(function) {
+                // One of one row.
+                Some(Expr::Subquery(inner)) => result(inner),
+                _ => bare(&function.name.to_string()),
+            },
+            Expr::Subquery(inner) => result(inner),
+            _ => String::new(),
+        },
+        _ => String::new(),
     }
 }
 
-/// The part of a name that says which, without the schema: `regclass` of `pg_catalog.regclass`.
-fn bare(name: &str) -> String {
+/// Tables of the catalogue that have no rows.
+const EMPTY: [&str; 7] =
+    ["pg_depend", "pg_inherits", "pg_policy", "pg_publication", "pg_rewrite", "pg_seclabels", "pg_trigger"];
+
+/// Whether a query is over a table without rows alone, or joined with one.
+fn lists_nothing(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let first = select.from.first().map(|from| &from.relation);
+    matches!(first, Some(TableFactor::Table { name, .. }) if EMPTY.contains(&bare(&name.to_string()).as_str()))
+}
+
+/// The part of a name that says which, without the schema and quotes: `regclass` of `pg_catalog."regclass"`. `"char"` is
+/// another type than `char`, and keeps its quotes.
+pub(crate) fn bare(name: &str) -> String {
     let name = name.to_lowercase();
-    name.strip_prefix("pg_catalog.").map_or_else(|| name.clone(), str::to_owned)
+    let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+    match name.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
+        Some(inner) if inner != "char" && !inner.contains('"') => inner.to_owned(),
+        _ => name.to_owned(),
+    }
 }
 
 /// The last part of a column's name.
@@ -132,6 +157,11 @@ struct Registered {
 impl VisitorMut for Registered {
     type Break = Infallible;
 
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        headed(select, of_name);
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         if let Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } = expr
             && let Some(escape) = escape_char.take_if(|escape| escape.to_string() != "'\\'")
@@ -145,16 +175,22 @@ impl VisitorMut for Registered {
             *expr = cast(value.clone(), ast::DataType::Date);
             return ControlFlow::Continue(());
         }
+        if let Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } = expr {
+            for side in [left, right] {
+                if let Some(made) = shown(side, self.reads_catalog) {
+                    **side = made;
+                }
+            }
+            return ControlFlow::Continue(());
+        }
         let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
         let name = bare(&data_type.to_string());
         let made = match name.as_str() {
             name if REGISTERED.contains(&name) => call(&format!("{name}in"), vec![inner.as_ref().clone()]),
             "text" | "varchar" | "character varying" | "name" => match shown(inner, self.reads_catalog) {
-                Some((_, made)) => made,
+                Some(made) => made,
                 None => return ControlFlow::Continue(()),
             },
-            // It is one.
-            "oid" if shown(inner, self.reads_catalog).is_some() => Expr::Nested(inner.clone()),
             _ => return ControlFlow::Continue(()),
         };
         *expr = made;
@@ -169,65 +205,56 @@ fn escaped(pattern: &Expr, escape: Expr) -> Expr {
     call("replace", vec![plain, escape, text("\\")])
 }
 
-/// Shows what a statement's own lists have of such types.
-fn show(body: &mut SetExpr, reads_catalog: bool) {
+/// Gives what gets another form here the headings that it has as it is written: in the statement's own lists.
+fn head(body: &mut SetExpr) {
     match body {
         SetExpr::SetOperation { left, right, .. } => {
-            show(left, reads_catalog);
-            show(right, reads_catalog);
+            head(left);
+            head(right);
         }
-        SetExpr::Query(inner) => show(&mut inner.body, reads_catalog),
-        SetExpr::Select(select) => {
-            for item in &mut select.projection {
-                match item {
-                    SelectItem::ExprWithAlias { expr, .. } => {
-                        if let Some((_, made)) = shown(expr, reads_catalog) {
-                            *expr = made;
-                        }
-                    }
-                    SelectItem::UnnamedExpr(expr) => {
-                        let shown = shown(expr, reads_catalog).or_else(|| headed(expr));
-                        let kept = || Some((rewritten(expr).filter(|_| reads_catalog)?, expr.clone()));
-                        if let Some((alias, expr)) = shown.or_else(kept) {
-                            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) };
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
+        SetExpr::Query(inner) => head(&mut inner.body),
+        SetExpr::Select(select) => headed(select, rewritten),
         _ => {}
     }
 }
 
-/// The heading and the shown name of what is of such a type.
-fn shown(expr: &Expr, reads_catalog: bool) -> Option<(String, Expr)> {
-    if reads_catalog && let Some(name) = column(expr).filter(|name| REGPROCS.contains(&name.as_str())) {
-        return Some((name, call("regprocout", vec![expr.clone()])));
+/// Gives unnamed results the headings that `heading` finds for them.
+fn headed(select: &mut Select, heading: fn(&Expr) -> Option<String>) {
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if let Some(heading) = heading(expr) {
+            let alias = Ident::with_quote('"', heading);
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
     }
-    let Expr::Function(function) = expr else { return None };
-    let name = function.name.to_string();
-    let name = name.strip_suffix("in").filter(|name| REGISTERED.contains(name))?;
-    let heading = argument(function).and_then(column).unwrap_or_else(|| name.to_owned());
-    Some((heading, call(&format!("{name}out"), vec![expr.clone()])))
 }
 
-/// The heading of what is a name's oid or its text by a further cast.
-fn headed(expr: &Expr) -> Option<(String, Expr)> {
-    let heading = match expr {
-        Expr::Nested(inner) => match inner.as_ref() {
-            Expr::Function(_) => shown(inner, false)
-                .map(|(heading, _)| if REGISTERED.contains(&heading.as_str()) { "oid".to_owned() } else { heading }),
-            _ => None,
-        },
+/// The heading of what has a cast to a type of [`REGISTERED`] in it, where it has one.
+fn of_name(expr: &Expr) -> Option<String> {
+    let casts = visit_expressions(expr, |expr| match expr {
+        Expr::Cast { data_type, .. } if REGISTERED.contains(&bare(&data_type.to_string()).as_str()) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    Some(output::given(expr)).filter(|heading| casts.is_break() && heading != output::UNKNOWN)
+}
+
+/// The name of what is of such a type.
+fn shown(expr: &Expr, reads_catalog: bool) -> Option<Expr> {
+    if reads_catalog && column(expr).is_some_and(|name| REGPROCS.contains(&name.as_str())) {
+        return Some(call("regprocout", vec![expr.clone()]));
+    }
+    match expr {
+        Expr::Nested(inner) => shown(inner, reads_catalog),
         Expr::Function(function) => {
             let name = function.name.to_string();
-            let name = name.strip_suffix("out").filter(|name| REGISTERED.contains(name));
-            name.and_then(|_| shown(argument(function)?, false)).map(|(heading, _)| heading)
+            let name = name.strip_suffix("in").or_else(|| name.strip_prefix("to_"));
+            let name = name.filter(|name| REGISTERED.contains(name))?;
+            Some(call(&format!("{name}out"), vec![expr.clone()]))
         }
         _ => None,
-    };
-    heading.map(|heading| (heading, expr.clone()))
+    }
 }
 
 /// The heading of what gets another form here.
@@ -235,8 +262,14 @@ fn rewritten(expr: &Expr) -> Option<String> {
     match expr {
         Expr::AnyOp { .. } | Expr::AllOp { .. } => Some("?column?".to_owned()),
         Expr::Function(function) => {
-            const SETS: [&str; 5] =
-                ["array", "generate_series", "generate_subscripts", "row_to_json", "_pg_expandarray"];
+            const SETS: [&str; 6] = [
+                "array",
+                "generate_series",
+                "generate_subscripts",
+                "row_to_json",
+                "_pg_expandarray",
+                "pg_partition_ancestors",
+            ];
             let name = bare(&function.name.to_string());
             let name = name.rsplit('.').next().unwrap_or_default();
             SETS.contains(&name).then(|| name.to_owned())
@@ -306,23 +339,21 @@ impl VisitorMut for Catalogue {
         {
             *alias = Some(ast::TableAlias { explicit: true, name: table.clone(), columns: Vec::new(), at: None });
         }
-        if let TableFactor::Table { name, args: Some(args), alias: Some(alias), .. } = factor
+        if let TableFactor::Table { name, alias, args: Some(_), .. } = factor
+            && let Some(made) = without_rows(&bare(&name.to_string()))
+        {
+            let called = Ident::new(bare(&name.to_string()));
+            let own = ast::TableAlias { explicit: true, name: called, columns: Vec::new(), at: None };
+            let alias = Some(alias.clone().unwrap_or(own));
+            *factor = TableFactor::Derived { lateral: false, subquery: Box::new(made), alias, sample: None };
+        }
+        if let TableFactor::Table { name, args: Some(_), alias: Some(alias), .. } = factor
             && alias.columns.is_empty()
         {
-            let called = alias.name.clone();
-            match bare(&name.to_string()).as_str() {
-                // The one column of a function is called as it is.
-                "generate_series" => alias.columns.push(ast::TableAliasColumnDef { name: called, data_type: None }),
-                "string_to_array" => {
-                    let given: Vec<String> = args.args.iter().map(ToString::to_string).collect();
-                    let text = format!("SELECT string_to_array({}) AS {called}", given.join(", "));
-                    if let Some(made) = query(&text) {
-                        let alias = Some(alias.clone());
-                        *factor =
-                            TableFactor::Derived { lateral: false, subquery: Box::new(made), alias, sample: None };
-                    }
-                }
-                _ => {}
+            // The one column of a function is called as it is.
+            if bare(&name.to_string()) == "generate_series" {
+                let called = alias.name.clone();
+                alias.columns.push(ast::TableAliasColumnDef { name: called, data_type: None });
             }
         }
         ControlFlow::Continue(())
@@ -338,6 +369,7 @@ impl VisitorMut for Catalogue {
                 }
             }
             Expr::Subquery(query) => one_row(query),
+            Expr::Exists { subquery, .. } => any_element(subquery),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -350,6 +382,10 @@ impl VisitorMut for Catalogue {
             }
             Expr::CompoundFieldAccess { root, access_chain } => field(root, access_chain),
             Expr::Function(function) => set(function),
+            // Out of a text by a pattern.
+            Expr::Substring { expr, substring_from: Some(from), substring_for: None, .. } if is_text(from) => {
+                Some(call("substring", vec![expr.as_ref().clone(), from.as_ref().clone()]))
+            }
             Expr::CompoundIdentifier(path) => without_schema(path),
             Expr::Case { operand: Some(operand), conditions, .. } if is_flag(operand) => {
                 conditions.iter_mut().for_each(|when| flag(&mut when.condition));
@@ -417,6 +453,18 @@ fn wrap(select: &mut Select) {
     {
         *select = *made;
     }
+}
+
+/// Functions that list what there is nothing of: partitions.
+fn without_rows(function: &str) -> Option<Query> {
+    let columns = match function {
+        "pg_partition_ancestors" => "CAST(NULL AS int) AS relid, CAST(NULL AS bigint) AS ordinality",
+        "pg_partition_tree" => {
+            "CAST(NULL AS int) AS relid, CAST(NULL AS int) AS parentrelid, CAST(NULL AS boolean) AS isleaf, CAST(NULL AS int) AS level"
+        }
+        _ => return None,
+    };
+    query(&format!("SELECT {columns} WHERE false"))
 }
 
 /// Subqueries of a select's FROM by name, with the names of their columns where all have one.
@@ -495,6 +543,10 @@ fn is_system(schema: &Ident) -> bool {
 fn is_flag(expr: &Expr) -> bool {
     column(expr)
         .is_some_and(|name| ["indis", "relis", "relhas", "rolcan", "condefer"].iter().any(|of| name.starts_with(of)))
+}
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
 }
 
 /// A boolean by its letter.
@@ -664,6 +716,12 @@ fn set(function: &ast::Function) -> Option<Expr> {
             let ends = [from, to].map(|end| cast(end.clone(), ast::DataType::BigInt(None)));
             Some(call("unnest", vec![call("generate_series", ends.to_vec())]))
         }
+        // There are no partitions.
+        ("pg_partition_ancestors", [_]) => {
+            let none = Expr::Array(ast::Array { elem: Vec::new(), named: true });
+            let numbers = ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Int(None)), None);
+            Some(call("unnest", vec![cast(none, ast::DataType::Array(numbers))]))
+        }
         ("_pg_expandarray", [array]) => Some(call("unnest", vec![call("pg_expanded_array", vec![array.clone()])])),
         _ => None,
     }
@@ -704,7 +762,7 @@ fn aggregated(listed: Query) -> Query {
 }
 
 /// A query of this text.
-fn query(text: &str) -> Option<Query> {
+pub(crate) fn query(text: &str) -> Option<Query> {
     const NESTING_MAX: usize = 250;
     const DEPTH_MAX: usize = 1_000;
     match plan::shape::parsed(text, NESTING_MAX, DEPTH_MAX).ok()?.pop() {
@@ -742,6 +800,52 @@ fn one_row(query: &mut Query) {
         true => call("max", vec![value.clone()]),
         false => aggregate("first_value", value.clone(), order),
     };
+}
+
+/// `EXISTS (SELECT … FROM t WHERE o.x = ANY(t.list))` by the elements of the list, of which one is equal: only equality with
+/// the row outside is joined.
+fn any_element(query: &mut Query) {
+    if !is_correlated(query) {
+        return;
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [ast::TableWithJoins { relation: TableFactor::Table { name, alias, args: None, .. }, joins }] =
+        select.from.as_slice()
+    else {
+        return;
+    };
+    let Some(called) = name.0.last().and_then(|part| part.as_ident()).filter(|_| joins.is_empty()) else { return };
+    let called = alias.as_ref().map_or(called, |alias| &alias.name).clone();
+    let element = Ident::with_quote('"', "an element");
+    let mut lists = Vec::new();
+    if let Some(selection) = &mut select.selection {
+        by_elements(selection, &called, &element, &mut lists);
+    }
+    let [list] = lists.as_slice() else { return };
+    let text = format!("SELECT {called}.*, unnest({list}) AS {element} FROM {}", select.from[0].relation);
+    let Some(listed) = self::query(&text) else { return };
+    let alias = ast::TableAlias { explicit: true, name: called, columns: Vec::new(), at: None };
+    select.from[0].relation =
+        TableFactor::Derived { lateral: false, subquery: Box::new(listed), alias: Some(alias), sample: None };
+}
+
+/// Puts the element in the place of ANY of a list, among conditions that all hold; notes the lists, of which one is enough.
+fn by_elements(condition: &mut Expr, table: &Ident, element: &Ident, lists: &mut Vec<Expr>) {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            by_elements(left, table, element, lists);
+            by_elements(right, table, element, lists);
+        }
+        Expr::Nested(inner) => by_elements(inner, table, element, lists),
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. }
+            if lists.is_empty() && column(right).is_some() && matches!(left.as_ref(), Expr::CompoundIdentifier(_)) =>
+        {
+            lists.push(right.as_ref().clone());
+            let of = Expr::CompoundIdentifier(vec![table.clone(), element.clone()]);
+            *condition = binary(left.as_ref().clone(), BinaryOperator::Eq, of);
+        }
+        _ => {}
+    }
 }
 
 /// Whether a subquery names a table that is not its own.

@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    ArrayRef, AsArray, BooleanArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray, StringBuilder,
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::cast;
@@ -27,7 +27,7 @@ use crate::pg_catalog::registered::{
     type_out,
 };
 use crate::pg_catalog::shipped::{function_name, function_oid};
-use crate::pg_catalog::{Names, OWNER};
+use crate::pg_catalog::{Names, OWNER, REGISTERED};
 use crate::session::Identity;
 
 /// What the connection says about itself.
@@ -46,6 +46,59 @@ const NAMES: [&str; 10] = [
     "pg_encoding_to_char",
     "pg_client_encoding",
 ];
+
+/// Names of encodings by PostgreSQL's numbers of them.
+const ENCODINGS: [&str; 42] = [
+    "SQL_ASCII",
+    "EUC_JP",
+    "EUC_CN",
+    "EUC_KR",
+    "EUC_TW",
+    "EUC_JIS_2004",
+    "UTF8",
+    "MULE_INTERNAL",
+    "LATIN1",
+    "LATIN2",
+    "LATIN3",
+    "LATIN4",
+    "LATIN5",
+    "LATIN6",
+    "LATIN7",
+    "LATIN8",
+    "LATIN9",
+    "LATIN10",
+    "WIN1256",
+    "WIN1258",
+    "WIN866",
+    "WIN874",
+    "KOI8R",
+    "WIN1251",
+    "WIN1252",
+    "ISO_8859_5",
+    "ISO_8859_6",
+    "ISO_8859_7",
+    "ISO_8859_8",
+    "WIN1250",
+    "WIN1253",
+    "WIN1254",
+    "WIN1255",
+    "WIN1257",
+    "KOI8U",
+    "SJIS",
+    "BIG5",
+    "GBK",
+    "UHC",
+    "GB18030",
+    "JOHAB",
+    "SHIFT_JIS_2004",
+];
+/// The number of the one that is used.
+const UTF8: usize = 6;
+
+fn encoding(number: i32) -> String {
+    let known = usize::try_from(number).ok().and_then(|number| ENCODINGS.get(number));
+    known.copied().unwrap_or_default().to_owned()
+}
 
 type Eval = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
 
@@ -67,10 +120,8 @@ pub(crate) fn function(
         "set_config" => set_config(settings(path)),
         "to_regclass" => registered(name, names()?, |names, name| Ok(class_oid(names, name))),
         "regclassin" => registered(name, names()?, |names, name| class_in(names, name).map(Some)),
-        "regclassout" => by_oid(name, DataType::Utf8, names()?, |names, oid| Found::Text(Some(class_out(names, oid)))),
         "to_regtype" => registered(name, names()?, |_, name| Ok(type_oid(name))),
         "regtypein" => registered(name, names()?, |_, name| type_in(name).map(Some)),
-        "regtypeout" => by_oid(name, DataType::Utf8, names()?, |_, oid| Found::Text(Some(type_out(oid)))),
         "pg_get_userbyid" => text(name, OWNER),
         "pg_table_is_visible" => by_oid(name, DataType::Boolean, names()?, visible),
         "pg_get_indexdef" => by_part(name, names()?, Names::index_definition),
@@ -92,7 +143,8 @@ pub(crate) fn function(
         | "pg_ts_template_is_visible"
         | "pg_relation_is_publishable" => flag(name, true),
         "pg_is_in_recovery" | "pg_is_other_temp_schema" => flag(name, false),
-        "pg_encoding_to_char" | "pg_client_encoding" => text(name, "UTF8"),
+        "pg_client_encoding" => text(name, ENCODINGS[UTF8]),
+        "pg_encoding_to_char" => by_number(name, encoding),
         "pg_backend_pid" => number(name, identity.pid),
         "xid" => number(name, 0),
         "xid_age" => number(name, 0),
@@ -105,13 +157,11 @@ pub(crate) fn function(
         "pg_advisory_unlock_all" => text(name, ""),
         "regprocin" => registered(name, names()?, |_, name| function_in(name).map(Some)),
         "to_regproc" => registered(name, names()?, |_, name| Ok(function_oid(name))),
-        "regprocout" => by_oid(name, DataType::Utf8, names()?, |_, oid| Found::Text(Some(function_name(oid)))),
         "regnamespacein" => registered(name, names()?, |names, name| namespace_in(names, name).map(Some)),
         "to_regnamespace" => registered(name, names()?, |names, name| Ok(namespace_oid(names, name))),
-        "regnamespaceout" => {
-            by_oid(name, DataType::Utf8, names()?, |names, oid| Found::Text(Some(namespace_out(names, oid))))
-        }
+        "regclassout" | "regtypeout" | "regprocout" | "regnamespaceout" => registered_out(name, names()?),
         "pg_my_temp_schema" => number(name, 0),
+        "pg_blocking_pids" => no_numbers(name),
         "pg_relation_size"
         | "pg_total_relation_size"
         | "pg_table_size"
@@ -150,6 +200,17 @@ pub(crate) fn function(
     Some(Arc::new(udf))
 }
 
+/// How an oid of one of the types of [`REGISTERED`] is shown.
+pub(crate) fn shown(names: &Names, data_type: &str, oid: i32) -> String {
+    match data_type {
+        "regclass" => class_out(names, oid),
+        "regtype" => type_out(oid),
+        "regproc" => function_name(oid),
+        "regnamespace" => namespace_out(names, oid),
+        _ => oid.to_string(),
+    }
+}
+
 fn visible(names: &Names, oid: i32) -> Found {
     Found::Flag(names.is_visible(oid))
 }
@@ -184,6 +245,24 @@ fn by_oid(name: &str, output: DataType, names: Arc<Names>, find: fn(&Names, i32)
         })
     };
     udf(name, output, eval)
+}
+
+/// The text of a number.
+fn by_number(name: &str, find: fn(i32) -> String) -> ScalarUDF {
+    udf(name, DataType::Utf8, move |arguments, rows| {
+        let found = oids(arguments, rows)?;
+        Ok(Arc::new(found.iter().map(|number| number.map(find)).collect::<StringArray>()))
+    })
+}
+
+/// The names of oids, for `::regclass::text`.
+fn registered_out(name: &str, names: Arc<Names>) -> ScalarUDF {
+    let data_type = name.trim_end_matches("out").to_owned();
+    udf(name, DataType::Utf8, move |arguments, rows| {
+        let oids = oids(arguments, rows)?;
+        let found = oids.iter().map(|oid| oid.map(|oid| shown(&names, &data_type, oid)));
+        Ok(Arc::new(found.collect::<StringArray>()))
+    })
 }
 
 /// The text of an object and of a part of it, which is numbered; without a number it is 0.
@@ -393,6 +472,15 @@ fn pretty(bytes: i64) -> String {
     format!("{size} TB")
 }
 
+/// An array without a number: nobody waits for anybody.
+fn no_numbers(name: &str) -> ScalarUDF {
+    udf(name, DataType::new_list(DataType::Int32, true), |_, rows| {
+        let mut out = ListBuilder::new(Int32Builder::new());
+        (0..rows).for_each(|_| out.append(true));
+        Ok(Arc::new(out.finish()))
+    })
+}
+
 fn nothing(name: &str) -> ScalarUDF {
     udf(name, DataType::Utf8, |_, rows| Ok(new_null_array(&DataType::Utf8, rows)))
 }
@@ -451,10 +539,11 @@ impl ScalarUDFImpl for SessionFunction {
 
     fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let field = Field::new(&self.name, self.output.clone(), true);
-        let named = match self.name.as_str() {
-            "regclassin" | "to_regclass" | "regtypein" | "to_regtype" | "regprocin" | "to_regproc"
-            | "regnamespacein" | "to_regnamespace" => "oid",
-            name if NAMES.contains(&name) => "name",
+        let name = self.name.as_str();
+        let registered = name.strip_suffix("in").or_else(|| name.strip_prefix("to_"));
+        let named = match registered.filter(|registered| REGISTERED.contains(registered)) {
+            Some(registered) => registered,
+            None if NAMES.contains(&name) => "name",
             _ => return Ok(Arc::new(field)),
         };
         Ok(Arc::new(field.with_metadata([(TYPE_NAME.to_owned(), named.to_owned())].into())))

@@ -34,7 +34,8 @@ use relation::schema::TYPE_NAME;
 use crate::catalog::Catalog;
 use crate::session::Identity;
 
-pub(crate) use functions::function;
+pub(crate) use arrays::of_named_types;
+pub(crate) use functions::{function, shown};
 pub(crate) use relations::Names;
 
 /// The name under which the one database there is appears.
@@ -110,19 +111,36 @@ pub(crate) fn table_of_function(name: &str) -> Option<&'static str> {
     })
 }
 
+/// The types that are an oid and are shown as a name.
+pub(crate) const REGISTERED: [&str; 4] = ["regclass", "regtype", "regproc", "regnamespace"];
+
 /// Postgres' type names beyond those of `plan`: `regclass`, `oid`, `pg_catalog.text`.
 #[derive(Debug)]
-pub(crate) struct TypeNames;
+pub(crate) struct TypeNames {
+    /// Whether the catalogue is read, much of which goes by other types: a cast to a text or to a number ends that.
+    pub(crate) of_catalog: bool,
+}
 
 impl TypePlanner for TypeNames {
     fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<Arc<Field>>> {
         if let Some(field) = plan::settings::Types.plan_type_field(sql_type)? {
             return Ok(Some(field));
         }
-        if sql_type.to_string().eq_ignore_ascii_case("name") {
-            let name = [(TYPE_NAME.to_owned(), "name".to_owned())];
-            return Ok(Some(Arc::new(Field::new("", Arrow::Utf8, true).with_metadata(name.into()))));
-        }
-        PgOidTypePlanner.plan_type_field(sql_type)
+        let (data_type, name) = match dialect::bare(&sql_type.to_string()).as_str() {
+            "name" => (Arrow::Utf8, "name"),
+            "name[]" => (Arrow::new_list(Arrow::Utf8, true), "_name"),
+            "oid" => (Arrow::Int32, "oid"),
+            "oid[]" => (Arrow::new_list(Arrow::Int32, true), "_oid"),
+            "text" if self.of_catalog => (Arrow::Utf8, "text"),
+            "varchar" | "character varying" if self.of_catalog => (Arrow::Utf8, "varchar"),
+            "int" | "integer" | "int4" if self.of_catalog => (Arrow::Int32, "int4"),
+            // The elements of an array have no name.
+            "text[]" if self.of_catalog => (Arrow::new_list(Arrow::Utf8, true), "_text"),
+            "varchar[]" | "character varying[]" if self.of_catalog => (Arrow::new_list(Arrow::Utf8, true), "_varchar"),
+            "int[]" | "integer[]" | "int4[]" if self.of_catalog => (Arrow::new_list(Arrow::Int32, true), "_int4"),
+            _ => return PgOidTypePlanner.plan_type_field(sql_type),
+        };
+        let named = [(TYPE_NAME.to_owned(), name.to_owned())];
+        Ok(Some(Arc::new(Field::new("", data_type, true).with_metadata(named.into()))))
     }
 }

@@ -4,7 +4,7 @@ use plan::{TableName, quoted_name};
 
 use crate::error::{Error, Result, code};
 use crate::pg_catalog::Names;
-use crate::pg_catalog::shipped::function_oid;
+use crate::pg_catalog::shipped::{function_oid, types};
 
 /// Types by oid: the name that PostgreSQL shows, then what else it is called.
 const TYPES: [(i32, &[&str]); 36] = [
@@ -99,8 +99,11 @@ pub(crate) fn type_oid(name: &str) -> Option<i32> {
         Some((name, rest)) => format!("{}{}", name.trim_end(), rest.split_once(')').map_or("", |(_, rest)| rest)),
         None => name,
     };
-    let known = TYPES.iter().find(|(_, names)| names.contains(&name.as_str()));
-    known.map(|(oid, _)| *oid).or_else(|| name.parse().ok())
+    if let Some((oid, _)) = TYPES.iter().find(|(_, names)| names.contains(&name.as_str())) {
+        return Some(*oid);
+    }
+    let own = name.strip_suffix("[]").map_or_else(|| name.clone(), |element| format!("_{element}"));
+    types().get(&own).copied().or_else(|| name.parse().ok())
 }
 
 /// The type of a name, for `::regtype`.
@@ -110,8 +113,14 @@ pub(crate) fn type_in(name: &str) -> Result<i32> {
 
 /// A type's name as it is shown.
 pub(crate) fn type_out(oid: i32) -> String {
-    let known = TYPES.iter().find(|(known, _)| *known == oid);
-    known.map_or_else(|| if oid == 0 { "-".to_owned() } else { oid.to_string() }, |(_, names)| names[0].to_owned())
+    if let Some((_, names)) = TYPES.iter().find(|(known, _)| *known == oid) {
+        return names[0].to_owned();
+    }
+    match types().iter().find(|(_, known)| **known == oid) {
+        Some((name, _)) => name.strip_prefix('_').map_or_else(|| name.clone(), |element| format!("{element}[]")),
+        None if oid == 0 => "-".to_owned(),
+        None => oid.to_string(),
+    }
 }
 
 /// Parts of a name as it is written: `"Shop".orders`.
@@ -234,6 +243,8 @@ mod tests {
         assert_eq!(type_oid("character varying(20)"), Some(1043));
         assert_eq!(type_oid("numeric(10,2)[]"), Some(1231));
         assert_eq!(type_oid("hstore"), None);
+        assert_eq!((type_oid("inet"), type_oid("inet[]")), (Some(869), Some(1041)));
+        assert_eq!((type_out(869).as_str(), type_out(1041).as_str()), ("inet", "inet[]"));
         assert_eq!((type_out(1700).as_str(), type_out(0).as_str(), type_out(99).as_str()), ("numeric", "-", "99"));
     }
 

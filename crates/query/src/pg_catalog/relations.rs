@@ -11,7 +11,7 @@ use relation::DataType;
 use crate::catalog::{Catalog, Form, Reference};
 use crate::pg_catalog::functions::settings;
 use crate::pg_catalog::known::filled;
-use crate::pg_catalog::sheet::Kind::{Bool, Char, Int, Long, Name, Oid, Real, Short, Text, Texts};
+use crate::pg_catalog::sheet::Kind::{Bool, Char, Int, Name, Oid, Real, Short, Text, Texts};
 use crate::pg_catalog::sheet::{Cell, row, sheet};
 use crate::pg_catalog::{DATABASE, OWNER, SYSTEM_SCHEMAS};
 
@@ -266,7 +266,8 @@ pub(crate) fn pg_type(data_type: DataType) -> PgType {
 
 /// The tables of this file.
 pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> {
-    Ok(vec![
+    let mut tables = statistics(names)?;
+    tables.extend([
         ("pg_namespace", namespaces(names)?),
         ("pg_class", classes(names)?),
         ("pg_attribute", attributes(names)?),
@@ -274,9 +275,9 @@ pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> 
         ("pg_views", views_view(names)?),
         ("pg_database", database()?),
         ("pg_attrdef", attrdefs()?),
-        ("pg_stat_user_tables", user_tables(names)?),
         ("pg_settings", settings_view(names)?),
-    ])
+    ]);
+    Ok(tables)
 }
 
 fn namespaces(names: &Names) -> Result<RecordBatch> {
@@ -505,13 +506,37 @@ fn settings_view(names: &Names) -> Result<RecordBatch> {
     filled("pg_catalog", "pg_settings", &said, &rows.collect::<Vec<_>>())
 }
 
-fn user_tables(names: &Names) -> Result<RecordBatch> {
-    let columns = [("relid", Oid), ("schemaname", Name), ("relname", Name), ("n_live_tup", Long)];
-    let rows = names.tables.iter().filter(|table| table.kind == 'r').map(|table| {
+/// The views of statistics that name each table.
+const OF_TABLES: [&str; 4] =
+    ["pg_stat_all_tables", "pg_stat_user_tables", "pg_statio_all_tables", "pg_statio_user_tables"];
+/// And those that name each index.
+const OF_INDEXES: [&str; 4] =
+    ["pg_stat_all_indexes", "pg_stat_user_indexes", "pg_statio_all_indexes", "pg_statio_user_indexes"];
+
+/// Nothing is counted but rows.
+fn statistics(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> {
+    let tables = || names.tables.iter().filter(|table| table.kind == 'r');
+    let of_table = |table: &Listed| {
         let live = table.rows.map(|rows| i32::try_from(rows).unwrap_or(i32::MAX));
         row![table.oid, table.name.schema.as_str(), table.name.name.as_str(), live]
-    });
-    sheet(&columns, &rows.collect::<Vec<_>>())
+    };
+    let of_index = |table: &Listed| {
+        let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
+        Some(row![table.oid, table.index_oid()?, schema, name, table.index_name()])
+    };
+    let listed: Vec<_> = tables().map(of_table).collect();
+    let indexed: Vec<_> = tables().filter_map(of_index).collect();
+    let said = ["relid", "schemaname", "relname", "n_live_tup"];
+    let mut out = Vec::new();
+    for view in OF_TABLES {
+        let said = if view.starts_with("pg_statio") { &said[..3] } else { &said[..] };
+        out.push((view, filled("pg_catalog", view, said, &listed)?));
+    }
+    for view in OF_INDEXES {
+        let said = ["relid", "indexrelid", "schemaname", "relname", "indexrelname"];
+        out.push((view, filled("pg_catalog", view, &said, &indexed)?));
+    }
+    Ok(out)
 }
 
 fn database() -> Result<RecordBatch> {

@@ -10,17 +10,20 @@ use datafusion::error::Result;
 
 use crate::pg_catalog::known::filled;
 use crate::pg_catalog::relations::{DATABASE_OID, OWNER_OID, USER_OID};
-use crate::pg_catalog::sheet::Kind::{Bool, Int, Name, Oid, Text, Texts};
-use crate::pg_catalog::sheet::{Cell, Kind, row, sheet};
+use crate::pg_catalog::sheet::row;
 use crate::pg_catalog::{DATABASE, OWNER};
 use crate::session::Identity;
 
 /// A table that is made for a session.
 pub(crate) fn table(schema: &str, name: &str, identity: &Identity) -> Result<Option<RecordBatch>> {
     Ok(match (schema, name) {
-        ("pg_catalog", "pg_roles") => Some(roles("rolname", "oid", identity)?),
-        ("pg_catalog", "pg_user") => Some(roles("usename", "usesysid", identity)?),
+        ("pg_catalog", "pg_roles") => Some(roles(identity)?),
+        ("pg_catalog", "pg_user") => Some(users(identity)?),
         ("pg_catalog", "pg_stat_activity") => Some(activity(identity)?),
+        ("pg_catalog", "pg_stat_gssapi") => {
+            let said = ["pid", "gss_authenticated", "encrypted"];
+            Some(filled("pg_catalog", "pg_stat_gssapi", &said, &[row![identity.pid, false, false]])?)
+        }
         _ => None,
     })
 }
@@ -39,32 +42,37 @@ pub(crate) fn of_database(batch: &RecordBatch, database: &str) -> Result<RecordB
     Ok(RecordBatch::try_new(Arc::clone(&schema), columns.collect())?)
 }
 
-/// The owner of everything, and whoever asks.
-fn roles(name: &'static str, oid: &'static str, identity: &Identity) -> Result<RecordBatch> {
-    let columns: [(&str, Kind); 14] = [
-        (name, Name),
-        ("rolsuper", Bool),
-        ("rolinherit", Bool),
-        ("rolcreaterole", Bool),
-        ("rolcreatedb", Bool),
-        ("rolcanlogin", Bool),
-        ("rolreplication", Bool),
-        ("rolconnlimit", Int),
-        ("rolpassword", Text),
-        ("rolvaliduntil", Text),
-        ("rolbypassrls", Bool),
-        ("rolconfig", Texts),
-        (oid, Oid),
-        ("usesuper", Bool),
+/// The owner of everything, and whoever asks, with their oids.
+fn known(identity: &Identity) -> Vec<(&str, i32)> {
+    let asks = (identity.user != OWNER).then_some((identity.user.as_str(), USER_OID));
+    std::iter::once((OWNER, OWNER_OID)).chain(asks).collect()
+}
+
+/// What stands for a password.
+const HIDDEN: &str = "********";
+
+fn roles(identity: &Identity) -> Result<RecordBatch> {
+    let said = [
+        "rolname",
+        "rolsuper",
+        "rolinherit",
+        "rolcreaterole",
+        "rolcreatedb",
+        "rolcanlogin",
+        "rolreplication",
+        "rolconnlimit",
+        "rolpassword",
+        "rolbypassrls",
+        "oid",
     ];
-    let role = |name: &str, oid: i32| {
-        row![name, false, true, false, false, true, false, -1, Cell::Null, Cell::Null, false, Cell::Null, oid, false,]
-    };
-    let mut rows = vec![role(OWNER, OWNER_OID)];
-    if identity.user != OWNER {
-        rows.push(role(&identity.user, USER_OID));
-    }
-    sheet(&columns, &rows)
+    let role = |(name, oid): (&str, i32)| row![name, false, true, false, false, true, false, -1, HIDDEN, false, oid];
+    filled("pg_catalog", "pg_roles", &said, &known(identity).into_iter().map(role).collect::<Vec<_>>())
+}
+
+fn users(identity: &Identity) -> Result<RecordBatch> {
+    let said = ["usename", "usesysid", "usecreatedb", "usesuper", "userepl", "usebypassrls", "passwd"];
+    let user = |(name, oid): (&str, i32)| row![name, oid, false, false, false, false, HIDDEN];
+    filled("pg_catalog", "pg_user", &said, &known(identity).into_iter().map(user).collect::<Vec<_>>())
 }
 
 /// The session that asks.

@@ -86,24 +86,34 @@ static TABLES: LazyLock<Option<Arc<PgCatalogStaticTables>>> =
 
 /// Functions by name, the first of those that share it.
 fn functions() -> &'static BTreeMap<String, i32> {
-    static FUNCTIONS: LazyLock<BTreeMap<String, i32>> = LazyLock::new(|| {
-        let mut found = BTreeMap::new();
-        for batch in TABLES.iter().flat_map(|tables| tables.pg_proc.data()) {
-            let (Some(oids), Some(names)) = (batch.column_by_name("oid"), batch.column_by_name("proname")) else {
-                continue;
-            };
-            let (Some(oids), Some(names)) = (oids.as_primitive_opt::<Int32Type>(), names.as_string_opt::<i32>()) else {
-                continue;
-            };
-            for (oid, name) in oids.iter().zip(names) {
-                if let (Some(oid), Some(name)) = (oid, name) {
-                    found.entry(name.to_owned()).or_insert(oid);
-                }
+    static FUNCTIONS: LazyLock<BTreeMap<String, i32>> =
+        LazyLock::new(|| by_name(TABLES.iter().flat_map(|tables| tables.pg_proc.data()), "proname"));
+    &FUNCTIONS
+}
+
+/// Types by the name that `pg_type` has of them.
+pub(crate) fn types() -> &'static BTreeMap<String, i32> {
+    static TYPES: LazyLock<BTreeMap<String, i32>> =
+        LazyLock::new(|| by_name(TABLES.iter().flat_map(|tables| tables.pg_type.data()), "typname"));
+    &TYPES
+}
+
+fn by_name<'a>(batches: impl Iterator<Item = &'a RecordBatch>, column: &str) -> BTreeMap<String, i32> {
+    let mut found = BTreeMap::new();
+    for batch in batches {
+        let (Some(oids), Some(names)) = (batch.column_by_name("oid"), batch.column_by_name(column)) else {
+            continue;
+        };
+        let (Some(oids), Some(names)) = (oids.as_primitive_opt::<Int32Type>(), names.as_string_opt::<i32>()) else {
+            continue;
+        };
+        for (oid, name) in oids.iter().zip(names) {
+            if let (Some(oid), Some(name)) = (oid, name) {
+                found.entry(name.to_owned()).or_insert(oid);
             }
         }
-        found
-    });
-    &FUNCTIONS
+    }
+    found
 }
 
 /// The oid of a function; none if Postgres has none of that name.

@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 use arrow::ipc::writer::StreamWriter;
 use bytes::{BufMut, BytesMut};
+use relation::schema::registered_name;
 
 use crate::reader::SqlError;
 use crate::value::{Cells, Column, csv, json};
@@ -171,6 +172,9 @@ fn csv_row(out: &mut BytesMut, columns: &[Column], row: usize) {
 
 /// The type as SQL names it.
 pub(super) fn type_name(data_type: &DataType) -> String {
+    if let Some(registered) = registered_name(data_type) {
+        return registered.to_owned();
+    }
     let name = match data_type {
         DataType::Decimal32(p, s)
         | DataType::Decimal64(p, s)

@@ -244,7 +244,7 @@ fn statement(sql: &str) -> Result<&str, SqlError> {
     }
 }
 
-fn params(values: &[Json], expected: &[arrow::datatypes::DataType]) -> Result<Vec<Param>, SqlError> {
+fn params(values: &[Json], expected: &[arrow::datatypes::FieldRef]) -> Result<Vec<Param>, SqlError> {
     if values.len() != expected.len() {
         let message = format!("{} parameters are given, the statement has {}", values.len(), expected.len());
         return Err(SqlError::new("08P01", message));

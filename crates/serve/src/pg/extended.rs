@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::data::{NoData, ParameterDescription};
@@ -15,7 +15,7 @@ use super::parameter;
 use super::session::{Parameter, Portal, PortalState, Prepared, Running, Transaction};
 use super::simple::counted;
 use super::statement::{Opened, no_statement};
-use super::types::{description, types, wire};
+use super::types::{description, description_without_scales, types};
 use crate::reader::{Param, SqlError};
 use crate::sql::{Command, command, split};
 
@@ -160,19 +160,27 @@ impl Connection {
     }
 
     fn describe(&mut self, target: &Target) -> Result<(), SqlError> {
-        let (columns, binary) = match target {
+        let takes_all_digits = |prepared: &Prepared| {
+            let mut parameters = prepared.parameters.iter();
+            parameters
+                .any(|parameter| parameter.expected.as_ref().is_some_and(|field| parameter::takes_all_digits(field)))
+        };
+        let (columns, binary, is_open) = match target {
             Target::Statement(name) => {
                 let prepared = self.session.statements.get(name).cloned().ok_or_else(|| no_statement(name))?;
                 let types = prepared.parameters.iter().map(|parameter| parameter.wire.oid()).collect();
                 self.send(&Reply::ParameterDescription(ParameterDescription::new(types)));
-                (prepared.columns.clone(), Vec::new())
+                (prepared.columns.clone(), Vec::new(), takes_all_digits(&prepared))
             }
             Target::Portal(name) => {
                 let portal = self.session.portal(name)?;
-                (portal.prepared.columns.clone(), portal.binary.clone())
+                (portal.prepared.columns.clone(), portal.binary.clone(), takes_all_digits(&portal.prepared))
             }
         };
         match columns {
+            Some(columns) if is_open => {
+                self.send(&Reply::RowDescription(description_without_scales(&columns, &binary)));
+            }
             Some(columns) => self.send(&Reply::RowDescription(description(&columns, &binary))),
             None => self.send(&Reply::NoData(NoData::new())),
         }
@@ -251,14 +259,11 @@ fn declared(oid: u32) -> Option<Type> {
 }
 
 /// What a parameter is: as the client declared it, else as the reader expects it, else text.
-fn parameter(oid: Option<&u32>, expected: Option<&DataType>) -> Parameter {
-    let expected = expected.filter(|expected| **expected != DataType::Null).cloned();
+fn parameter(oid: Option<&u32>, expected: Option<&FieldRef>) -> Parameter {
+    let open = parameter::left_open(expected, Type::TEXT);
     match oid.and_then(|oid| declared(*oid)) {
-        Some(known) => Parameter { wire: known, declared: true, expected },
-        None => {
-            let wire = expected.as_ref().map_or(Type::TEXT, |expected| wire(expected).0);
-            Parameter { wire, declared: false, expected }
-        }
+        Some(known) => Parameter { wire: known, declared: true, expected: open.expected },
+        None => open,
     }
 }
 

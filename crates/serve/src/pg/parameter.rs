@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int16Array, Int32Array,
-    Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
-    new_null_array,
+    Array, ArrayRef, AsArray as _, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int16Array,
+    Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, StringArray, Time64MicrosecondArray,
+    TimestampMicrosecondArray, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use bytes::Buf;
 use pgwire::api::Type;
+use relation::schema::TYPE_NAME;
 
 use super::frame::utf8;
 use super::session::Parameter;
@@ -28,35 +29,61 @@ pub(super) fn decode(parameter: &Parameter, binary: bool, bytes: Option<&[u8]>) 
     let texty = natural(&parameter.wire) == DataType::Utf8;
     let expected = parameter.expected.as_ref().filter(|_| !parameter.declared || texty);
     let array = match bytes {
-        None => return Ok(Param(new_null_array(expected.unwrap_or(&natural(&parameter.wire)), 1))),
+        None => {
+            let natural = natural(&parameter.wire);
+            return Ok(Param(new_null_array(expected.map_or(&natural, |expected| expected.data_type()), 1)));
+        }
         Some(bytes) if binary => from_binary(&parameter.wire, bytes)?,
         Some(bytes) => {
             // Text is read as what is expected, also where the client called it text.
             let wire = match expected {
-                Some(expected) if texty => super::types::wire(expected).0,
+                Some(expected) if texty => super::types::column(expected).0,
                 _ => parameter.wire.clone(),
             };
             from_text(&wire, &utf8(bytes)?)?
         }
     };
     match expected {
-        Some(expected) if array.data_type() != expected => Ok(Param(cast(&array, expected)?)),
+        Some(expected) if !takes_all_digits(expected) => to_type(array, expected.data_type()),
         _ => Ok(Param(array)),
     }
 }
 
 /// A value that the reader computed, as the parameter's own type.
 pub(super) fn converted(parameter: &Parameter, value: Param) -> Result<Param, SqlError> {
-    let wanted = parameter.expected.clone().unwrap_or_else(|| natural(&parameter.wire));
-    let keeps = parameter.declared && parameter.wire == Type::NUMERIC;
-    if *value.0.data_type() == wanted || keeps { Ok(value) } else { Ok(Param(cast(&value.0, &wanted)?)) }
+    let keeps = match &parameter.expected {
+        Some(expected) if !parameter.declared => takes_all_digits(expected),
+        _ => parameter.wire == Type::NUMERIC,
+    };
+    if keeps {
+        return match value.0.as_string_opt::<i32>().filter(|text| text.is_valid(0)) {
+            Some(text) => Ok(Param(numeric::from_text(text.value(0))?)),
+            None => Ok(value),
+        };
+    }
+    let natural = natural(&parameter.wire);
+    to_type(value.0, parameter.expected.as_ref().map_or(&natural, |expected| expected.data_type()))
+}
+
+fn to_type(array: ArrayRef, wanted: &DataType) -> Result<Param, SqlError> {
+    Ok(Param(if array.data_type() == wanted { array } else { cast(&array, wanted)? }))
+}
+
+/// Whether what is expected is a numeric without a scale: each value has its own digits there.
+pub(super) fn takes_all_digits(expected: &Field) -> bool {
+    expected.metadata().get(TYPE_NAME).is_some_and(|name| name == "numeric")
+}
+
+/// A parameter whose type the client left to us: as the reader expects it, else `fallback`.
+pub(super) fn left_open(expected: Option<&FieldRef>, fallback: Type) -> Parameter {
+    let expected = expected.filter(|expected| *expected.data_type() != DataType::Null).cloned();
+    let wire = expected.as_ref().map_or(fallback, |expected| super::types::column(expected).0);
+    Parameter { wire, declared: false, expected }
 }
 
 /// A value whose type nobody declared: what is expected, else `fallback`.
-pub(crate) fn undeclared(fallback: Type, expected: Option<&DataType>, text: Option<&str>) -> Result<Param, SqlError> {
-    let expected = expected.filter(|expected| **expected != DataType::Null).cloned();
-    let wire = expected.as_ref().map_or(fallback, |expected| super::types::wire(expected).0);
-    decode(&Parameter { wire, declared: false, expected }, false, text.map(str::as_bytes))
+pub(crate) fn undeclared(fallback: Type, expected: Option<&FieldRef>, text: Option<&str>) -> Result<Param, SqlError> {
+    decode(&left_open(expected, fallback), false, text.map(str::as_bytes))
 }
 
 /// What the reader is told of a type that the client declared. Text is not: many drivers declare it for everything.
@@ -148,11 +175,18 @@ fn array_item(chars: &mut std::str::Chars<'_>) -> Option<(Option<String>, bool)>
     let more = loop {
         match chars.next() {
             Some('\\') => item.push(chars.next()?),
-            Some('"') => (quoted, inside) = (true, !inside),
+            Some('"') => {
+                // Blanks around quotes are not of the element.
+                if !quoted {
+                    item.clear();
+                }
+                (quoted, inside) = (true, !inside);
+            }
             Some(',') if !inside => break true,
             Some('{' | '}') if !inside => return None,
             None if inside => return None,
             None => break false,
+            Some(c) if quoted && !inside && c.is_whitespace() => {}
             Some(c) => item.push(c),
         }
     };
@@ -269,25 +303,38 @@ fn list(element: &Type, values: Vec<Option<ArrayRef>>) -> Result<ArrayRef, SqlEr
     Ok(Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([values.len()]), values, None)))
 }
 
+/// Array types and their elements.
+const ARRAYS: [(Type, Type); 22] = [
+    (Type::BOOL_ARRAY, Type::BOOL),
+    (Type::INT2_ARRAY, Type::INT2),
+    (Type::INT4_ARRAY, Type::INT4),
+    (Type::INT8_ARRAY, Type::INT8),
+    (Type::OID_ARRAY, Type::OID),
+    (Type::FLOAT4_ARRAY, Type::FLOAT4),
+    (Type::FLOAT8_ARRAY, Type::FLOAT8),
+    (Type::NUMERIC_ARRAY, Type::NUMERIC),
+    (Type::TEXT_ARRAY, Type::TEXT),
+    (Type::VARCHAR_ARRAY, Type::VARCHAR),
+    (Type::BPCHAR_ARRAY, Type::BPCHAR),
+    (Type::NAME_ARRAY, Type::NAME),
+    (Type::CHAR_ARRAY, Type::CHAR),
+    (Type::JSON_ARRAY, Type::JSON),
+    (Type::JSONB_ARRAY, Type::JSONB),
+    (Type::UUID_ARRAY, Type::UUID),
+    (Type::BYTEA_ARRAY, Type::BYTEA),
+    (Type::DATE_ARRAY, Type::DATE),
+    (Type::TIME_ARRAY, Type::TIME),
+    (Type::INTERVAL_ARRAY, Type::INTERVAL),
+    (Type::TIMESTAMP_ARRAY, Type::TIMESTAMP),
+    (Type::TIMESTAMPTZ_ARRAY, Type::TIMESTAMPTZ),
+];
+
 /// The element of an array type.
-fn element(wire: &Type) -> Option<Type> {
-    const ARRAYS: [(Type, Type); 16] = [
-        (Type::BOOL_ARRAY, Type::BOOL),
-        (Type::INT2_ARRAY, Type::INT2),
-        (Type::INT4_ARRAY, Type::INT4),
-        (Type::INT8_ARRAY, Type::INT8),
-        (Type::OID_ARRAY, Type::OID),
-        (Type::FLOAT4_ARRAY, Type::FLOAT4),
-        (Type::FLOAT8_ARRAY, Type::FLOAT8),
-        (Type::NUMERIC_ARRAY, Type::NUMERIC),
-        (Type::TEXT_ARRAY, Type::TEXT),
-        (Type::VARCHAR_ARRAY, Type::VARCHAR),
-        (Type::BPCHAR_ARRAY, Type::BPCHAR),
-        (Type::NAME_ARRAY, Type::NAME),
-        (Type::BYTEA_ARRAY, Type::BYTEA),
-        (Type::DATE_ARRAY, Type::DATE),
-        (Type::TIMESTAMP_ARRAY, Type::TIMESTAMP),
-        (Type::TIMESTAMPTZ_ARRAY, Type::TIMESTAMPTZ),
-    ];
+pub(super) fn element(wire: &Type) -> Option<Type> {
     ARRAYS.iter().find(|(array, _)| array == wire).map(|(_, element)| element.clone())
+}
+
+/// The array type of an element.
+pub(super) fn array_of(element: &Type) -> Option<Type> {
+    ARRAYS.iter().find(|(_, known)| known == element).map(|(array, _)| array.clone())
 }

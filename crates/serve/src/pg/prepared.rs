@@ -64,7 +64,13 @@ impl Connection {
 
 /// The oid of a type by its name; 0 where it is left to the query.
 fn oid(name: &str) -> Result<u32, SqlError> {
+    let unknown = || SqlError::new("42704", format!("type \"{name}\" does not exist"));
     let plain = name.split('(').next().unwrap_or_default().trim();
+    if let Some(element) = name.trim().strip_suffix("[]") {
+        let element = Type::from_oid(oid(element.trim())?);
+        let array = element.and_then(|element| parameter::array_of(&element)).ok_or_else(unknown)?;
+        return Ok(array.oid());
+    }
     let known = match plain {
         "boolean" | "bool" => Type::BOOL,
         "smallint" | "int2" => Type::INT2,
@@ -85,8 +91,10 @@ fn oid(name: &str) -> Result<u32, SqlError> {
         "json" => Type::JSON,
         "jsonb" => Type::JSONB,
         "uuid" => Type::UUID,
+        "oid" => Type::OID,
+        "name" => Type::NAME,
         "unknown" => Type::UNKNOWN,
-        _ => return Err(SqlError::new("42704", format!("type \"{name}\" does not exist"))),
+        _ => return Err(unknown()),
     };
     Ok(known.oid())
 }

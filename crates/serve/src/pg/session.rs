@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use pgwire::api::Type;
@@ -86,7 +86,7 @@ pub(super) struct Parameter {
     /// Whether the client said so itself.
     pub(super) declared: bool,
     /// What the reader expects, where the statement tells.
-    pub(super) expected: Option<DataType>,
+    pub(super) expected: Option<FieldRef>,
 }
 
 /// A statement with its values, perhaps half read.

@@ -10,6 +10,7 @@ use pgwire::messages::PgWireBackendMessage as Reply;
 use pgwire::messages::response::CommandComplete;
 
 use super::connection::{Connection, Failure};
+use super::parameter;
 use super::session::{Running, Transaction};
 use super::settings::is_known;
 use crate::reader::{Description, Param, SqlError};
@@ -17,7 +18,7 @@ use crate::sql::Command;
 use crate::sql::command::{Copy, is_pinning};
 use crate::sql::function::{Function, Item};
 use crate::value::array::length_prefixed;
-use crate::value::{Column, Form};
+use crate::value::{Cells, Column, Form};
 
 /// Rows written before the next look at what may end the statement.
 const ROWS_AT_ONCE: usize = 1_024;
@@ -318,11 +319,15 @@ pub(super) fn columns(batch: &RecordBatch) -> Result<Vec<Column>, SqlError> {
     let schema = batch.schema();
     let column = |(array, field): (&ArrayRef, &FieldRef)| {
         let mut column = Column::new(array)?;
-        column.form = match super::types::column(field).0 {
+        let wire = super::types::column(field).0;
+        column.form = match wire {
             Type::JSONB => Form::Jsonb,
             Type::INT2_VECTOR | Type::OID_VECTOR => Form::Vector,
-            _ => Form::Plain,
+            ref array => parameter::element(array).map_or(Form::Plain, |element| Form::Array(element.oid())),
         };
+        if let (Type::JSONB_ARRAY, Cells::List(_, values)) = (wire, &mut column.cells) {
+            values.form = Form::Jsonb;
+        }
         Ok(column)
     };
     batch.columns().iter().zip(schema.fields()).map(column).collect()

@@ -3,7 +3,9 @@
 use arrow::datatypes::{DataType, Field, Schema};
 use pgwire::api::Type;
 use pgwire::messages::data::{FieldDescription, RowDescription};
+use relation::schema::registered_name;
 
+use super::parameter::array_of;
 use crate::value::{is_array, is_scalar};
 
 /// Type of a column and its modifier (precision and scale of a numeric, -1 for none).
@@ -12,6 +14,15 @@ pub(super) fn wire(data_type: &DataType) -> (Type, i32) {
         // Scales below zero are held in eleven bits.
         (Type::NUMERIC, ((i32::from(*precision) << 16) | (i32::from(*scale) & 0x7ff)) + 4)
     };
+    if let Some(registered) = registered_name(data_type) {
+        let wire = match registered {
+            "regtype" => Type::REGTYPE,
+            "regproc" => Type::REGPROC,
+            "regnamespace" => Type::REGNAMESPACE,
+            _ => Type::REGCLASS,
+        };
+        return (wire, -1);
+    }
     let plain = match data_type {
         DataType::Decimal32(p, s)
         | DataType::Decimal64(p, s)
@@ -40,7 +51,7 @@ pub(super) fn wire(data_type: &DataType) -> (Type, i32) {
         | DataType::FixedSizeList(item, _)
             if is_scalar(item.data_type()) =>
         {
-            return (array_of(&wire(item.data_type()).0), -1);
+            return (array_of(&wire(item.data_type()).0).unwrap_or(Type::TEXT_ARRAY), -1);
         }
         // An array of more dimensions has the type of one of one.
         DataType::List(item) if is_array(item.data_type()) => return wire(item.data_type()),
@@ -48,25 +59,6 @@ pub(super) fn wire(data_type: &DataType) -> (Type, i32) {
         _ => Type::TEXT,
     };
     (plain, -1)
-}
-
-fn array_of(element: &Type) -> Type {
-    match *element {
-        Type::BOOL => Type::BOOL_ARRAY,
-        Type::INT2 => Type::INT2_ARRAY,
-        Type::INT4 => Type::INT4_ARRAY,
-        Type::INT8 => Type::INT8_ARRAY,
-        Type::FLOAT4 => Type::FLOAT4_ARRAY,
-        Type::FLOAT8 => Type::FLOAT8_ARRAY,
-        Type::NUMERIC => Type::NUMERIC_ARRAY,
-        Type::BYTEA => Type::BYTEA_ARRAY,
-        Type::DATE => Type::DATE_ARRAY,
-        Type::TIME => Type::TIME_ARRAY,
-        Type::TIMESTAMP => Type::TIMESTAMP_ARRAY,
-        Type::TIMESTAMPTZ => Type::TIMESTAMPTZ_ARRAY,
-        Type::INTERVAL => Type::INTERVAL_ARRAY,
-        _ => Type::TEXT_ARRAY,
-    }
 }
 
 /// A column's type: by its values, unless the field says that its text is JSON.
@@ -84,10 +76,24 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
         (Type::TEXT, _) if named == Some("record") => (Type::RECORD, -1),
         (Type::INT2_ARRAY, _) if named == Some("int2vector") => (Type::INT2_VECTOR, -1),
         (Type::INT4_ARRAY, _) if named == Some("oidvector") => (Type::OID_VECTOR, -1),
-        // What is shown of a regclass is a text to whoever asks for binary values too, which of it would be oids.
+        (Type::INT4_ARRAY, _) if named == Some("_oid") => (Type::OID_ARRAY, -1),
+        (Type::TEXT_ARRAY, _) => (texts(named), -1),
         (Type::INT4, _) if named == Some("oid") => (Type::OID, -1),
         (Type::TEXT, _) if json => (Type::JSON, -1),
         known => known,
+    }
+}
+
+/// The type of an array of texts that go by a name, which is that of the array.
+fn texts(named: Option<&str>) -> Type {
+    match named {
+        Some("_json") => Type::JSON_ARRAY,
+        Some("_jsonb") => Type::JSONB_ARRAY,
+        Some("_varchar") => Type::VARCHAR_ARRAY,
+        Some("_bpchar") => Type::BPCHAR_ARRAY,
+        Some("_name") => Type::NAME_ARRAY,
+        Some("_char") => Type::CHAR_ARRAY,
+        _ => Type::TEXT_ARRAY,
     }
 }
 
@@ -97,6 +103,7 @@ fn width(wire: &Type) -> i16 {
         Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
         Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID => 4,
+        Type::REGCLASS | Type::REGTYPE | Type::REGPROC | Type::REGNAMESPACE => 4,
         Type::NAME => 64,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
         Type::INTERVAL => 16,
@@ -111,11 +118,20 @@ pub(super) fn types(schema: &Schema) -> Vec<Type> {
 
 /// The message that describes an answer. `binary` has a format per column.
 pub(super) fn description(schema: &Schema, binary: &[bool]) -> RowDescription {
+    described(schema, binary, |_, modifier| modifier)
+}
+
+/// The same where the scales of numerics depend on values that are not there yet.
+pub(super) fn description_without_scales(schema: &Schema, binary: &[bool]) -> RowDescription {
+    described(schema, binary, |wire, modifier| if *wire == Type::NUMERIC { -1 } else { modifier })
+}
+
+fn described(schema: &Schema, binary: &[bool], modified: fn(&Type, i32) -> i32) -> RowDescription {
     let fields = schema.fields().iter().enumerate().map(|(i, field)| {
         let (wire, modifier) = column(field);
         let name = field.name().replace('\0', "");
         let format = i16::from(binary.get(i).copied().unwrap_or(false));
-        FieldDescription::new(name, 0, 0, wire.oid(), width(&wire), modifier, format)
+        FieldDescription::new(name, 0, 0, wire.oid(), width(&wire), modified(&wire, modifier), format)
     });
     RowDescription::new(fields.collect())
 }

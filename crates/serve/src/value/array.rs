@@ -123,6 +123,9 @@ pub(crate) fn length_prefixed(out: &mut BytesMut, write: impl FnOnce(&mut BytesM
 
 fn element_oid(cells: &Cells, form: Form) -> u32 {
     use pgwire::api::Type;
+    if let Form::Array(element) = form {
+        return element;
+    }
     let element = match cells {
         Cells::Bool(_) => Type::BOOL,
         Cells::Int2(_) => Type::INT2,

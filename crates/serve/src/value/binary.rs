@@ -28,6 +28,7 @@ impl Column {
             Cells::Text(a) => out.put_slice(a.value(row).as_bytes()),
             Cells::LargeText(a) => out.put_slice(a.value(row).as_bytes()),
             Cells::TextView(a) => out.put_slice(a.value(row).as_bytes()),
+            Cells::Registered(oids, _) => out.put_i32(oids.value(row)),
             Cells::Bytes(a) => out.put_slice(a.value(row)),
             Cells::Date(a) => out.put_i32(calendar::binary_date(a.value(row))),
             Cells::Time(a) => out.put_i64(a.value(row)),

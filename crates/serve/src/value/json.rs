@@ -26,6 +26,7 @@ pub(crate) fn cell(column: &Column, row: usize, out: &mut BytesMut) {
         Cells::Text(a) => string(out, a.value(row)),
         Cells::LargeText(a) => string(out, a.value(row)),
         Cells::TextView(a) => string(out, a.value(row)),
+        Cells::Registered(_, names) => string(out, names.value(row)),
         Cells::Bytes(a) => {
             // The backslash of `\x` must be escaped.
             out.put_slice(b"\"\\");

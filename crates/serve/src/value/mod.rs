@@ -23,6 +23,7 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
+use relation::schema::registered_name;
 
 use crate::reader::SqlError;
 
@@ -42,6 +43,8 @@ pub(crate) enum Form {
     Jsonb,
     /// Lists are `int2vector` or `oidvector`: their text is `1 2`, and their numbers count from 0.
     Vector,
+    /// Lists are arrays of the type that has this oid.
+    Array(u32),
 }
 
 /// Cells by how they are written.
@@ -66,6 +69,8 @@ pub(crate) enum Cells {
     Timestamp(TimestampMicrosecondArray),
     TimestampTz(TimestampMicrosecondArray),
     Interval(IntervalMonthDayNanoArray),
+    /// Oids and the names by which they are shown.
+    Registered(Int32Array, StringArray),
     List(OffsetBuffer<i32>, Box<Column>),
     Struct(Vec<(String, Column)>),
     Map(OffsetBuffer<i32>, Box<Column>, Box<Column>),
@@ -99,7 +104,8 @@ pub(crate) fn is_array(data_type: &DataType) -> bool {
 
 /// Whether values of this type are a single value, see [`Column::is_scalar`].
 pub(crate) fn is_scalar(data_type: &DataType) -> bool {
-    !data_type.is_nested() || matches!(data_type, DataType::Dictionary(..) | DataType::RunEndEncoded(..))
+    let has_parts = !matches!(data_type, DataType::Dictionary(..) | DataType::RunEndEncoded(..));
+    !(data_type.is_nested() && has_parts) || registered_name(data_type).is_some()
 }
 
 fn cells(array: &ArrayRef) -> Result<Cells, SqlError> {
@@ -128,6 +134,10 @@ fn cells(array: &ArrayRef) -> Result<Cells, SqlError> {
             let values = Column::new(list.values())?;
             array::has_even_parts(list.offsets(), &values)?;
             Cells::List(list.offsets().clone(), Box::new(values))
+        }
+        registered if registered_name(registered).is_some() => {
+            let row = array.as_struct();
+            Cells::Registered(row.column(0).as_primitive().clone(), row.column(1).as_string().clone())
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns().iter().zip(fields);

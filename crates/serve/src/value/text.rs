@@ -39,6 +39,7 @@ impl Column {
             Cells::Text(a) => out.write_str(a.value(row)),
             Cells::LargeText(a) => out.write_str(a.value(row)),
             Cells::TextView(a) => out.write_str(a.value(row)),
+            Cells::Registered(_, names) => out.write_str(names.value(row)),
             Cells::Bytes(a) => {
                 hex(out, a.value(row));
                 Ok(())

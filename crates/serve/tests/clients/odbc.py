@@ -61,3 +61,12 @@ def _():
     connection.cursor().rowIdColumns("orders", schema="public").fetchall()
     connection.cursor().getTypeInfo().fetchall()
     connection.cursor().procedures().fetchall()
+
+
+@check("rows and catalogue through cursors, as Tableau asks for them")
+def _():
+    text = f"Driver=PostgreSQL Unicode;Server={HOST};Database={DATABASE};Uid={USER};UseDeclareFetch=1;Fetch=7"
+    with pyodbc.connect(f"{text};Port={PORT};Pwd={PASSWORD}") as portions:
+        same(len(portions.execute("select order_id from orders").fetchall()), 300)
+        same([table.table_name for table in portions.cursor().tables("newest")], ["newest"])
+        same([column.column_name for column in portions.cursor().columns("newest")], ["order_id", "status", "total"])

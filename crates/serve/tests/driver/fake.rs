@@ -55,7 +55,7 @@ impl Default for Fake {
 
 #[derive(Clone)]
 struct Script {
-    parameters: Vec<DataType>,
+    parameters: Vec<Field>,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     error: Option<SqlError>,
@@ -122,8 +122,8 @@ impl Fake {
     }
 }
 
-fn parameters(text: &str) -> Result<Vec<DataType>, String> {
-    table::split(text, ',').iter().map(|name| table::data_type(name.trim())).collect()
+fn parameters(text: &str) -> Result<Vec<Field>, String> {
+    table::split(text, ',').iter().map(|name| table::field(&format!("$ {}", name.trim()))).collect()
 }
 
 #[async_trait]
@@ -180,14 +180,14 @@ impl Reader for Fake {
         {
             return Err(error.clone());
         }
-        let types: Vec<DataType> = script
-            .parameters
-            .iter()
-            .enumerate()
-            .map(|(i, known)| declared.get(i).cloned().flatten().unwrap_or_else(|| known.clone()))
-            .collect();
+        let parameter = |(i, known): (usize, &Field)| match declared.get(i).cloned().flatten() {
+            Some(declared) => Arc::new(Field::new("", declared, true)),
+            None => Arc::new(known.clone()),
+        };
+        let parameters: Vec<_> = script.parameters.iter().enumerate().map(parameter).collect();
+        let types: Vec<_> = parameters.iter().map(|parameter| parameter.data_type().clone()).collect();
         let columns = if script.echo { echo_schema(&types) } else { script.schema };
-        Ok(Description { parameters: types, columns })
+        Ok(Description { parameters, columns })
     }
 
     fn health(&self) -> Health {

@@ -15,13 +15,15 @@ pub(super) fn fields(text: &str) -> Result<Vec<Field>, String> {
     split(text, ',').iter().map(|column| field(column.trim())).collect()
 }
 
-fn field(column: &str) -> Result<Field, String> {
+pub(super) fn field(column: &str) -> Result<Field, String> {
     let (name, kind) = column.split_once(' ').ok_or_else(|| format!("no type: {column:?}"))?;
     let field = Field::new(name, data_type(kind.trim())?, true);
     let said = match kind.trim() {
         "json" => ("ARROW:extension:name".to_owned(), "arrow.json".to_owned()),
         // What the reader says of a column beside its values' type.
-        named @ ("char" | "int2vector" | "oidvector") => ("tidemill.type".to_owned(), named.to_owned()),
+        named @ ("char" | "int2vector" | "oidvector" | "name" | "oid" | "_oid" | "numeric") => {
+            ("tidemill.type".to_owned(), named.to_owned())
+        }
         _ => return Ok(field),
     };
     Ok(field.with_metadata([said].into()))
@@ -70,9 +72,13 @@ pub(super) fn data_type(name: &str) -> Result<DataType, String> {
         "bigint" => DataType::Int64,
         "real" => DataType::Float32,
         "double" => DataType::Float64,
-        "text" | "json" | "char" => DataType::Utf8,
+        "text" | "json" | "char" | "name" => DataType::Utf8,
+        "oid" => DataType::Int32,
+        "numeric" => DataType::Decimal128(38, 10),
+        // A value is `23/integer`.
+        "regclass" | "regtype" | "regproc" | "regnamespace" => relation::schema::registered_type(name),
         "int2vector" => DataType::new_list(DataType::Int16, true),
-        "oidvector" => DataType::new_list(DataType::Int32, true),
+        "oidvector" | "_oid" => DataType::new_list(DataType::Int32, true),
         "largetext" => DataType::LargeUtf8,
         "textview" => DataType::Utf8View,
         "words" => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::FieldRef;
 use bytes::BytesMut;
 use futures::StreamExt;
 use page::{Column as GridColumn, Grid, Trouble};
@@ -77,7 +77,7 @@ async fn rows(
     Ok(grid)
 }
 
-fn params(values: &[Option<&str>], expected: &[DataType]) -> Result<Vec<Param>, SqlError> {
+fn params(values: &[Option<&str>], expected: &[FieldRef]) -> Result<Vec<Param>, SqlError> {
     let each = values.iter().enumerate().map(|(at, value)| undeclared(Type::TEXT, expected.get(at), *value));
     each.collect()
 }
