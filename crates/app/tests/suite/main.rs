@@ -7,6 +7,9 @@
 //! run ARGS              runs the binary, with the body as the last argument: its exit code, stdout and stderr
 //! feed ARGS             the same with the body on its stdin
 //! login USER PASSWORD   one statement over the Postgres wire as this user: its rows, or the error
+//! key NAME ROLE         makes a key of this role
+//! ask KEY PATH          what HTTP answers to it, a body being POSTed: see `guard`
+//! canary USER PASSWORD KEY WORD   where a word is found that must be nowhere: answers, pages, commands, files but the tables, log
 //! clear WORD            files of the data folder that have this word in them, and lines of the instance's log
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
@@ -16,7 +19,7 @@
 //! said                  waits until the instance has said these lines on stderr, in this order, since the last `said`
 //! begin ARGS / end      runs the binary beside what follows, and waits for it: answered as by `run`
 //! interrupt             what Ctrl-C does to it, and waits for it likewise
-//! reader NAME           asks again and again, over one connection, from now on
+//! reader NAME [USER PASSWORD]   asks again and again, over one connection, from now on
 //! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
 //! proxy up / proxy down opens or cuts the way to the server
 //! wait                  asks the instance until the answer is the expected one (or a minute has passed)
@@ -35,6 +38,7 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that may panic, with deadlines of its own")]
 
 mod damage;
+mod guard;
 mod hostile;
 mod orders;
 mod proxy;
@@ -84,6 +88,8 @@ struct Case {
     proxy: Option<Proxy>,
     beside: Option<Child>,
     readers: BTreeMap<String, Reader>,
+    /// Keys by name.
+    keys: BTreeMap<String, String>,
     /// Bytes of the instance's stderr behind the last line that was waited for.
     heard: usize,
 }
@@ -108,6 +114,9 @@ impl Driver for Case {
             "run" => self.run(&block.arguments, &body),
             "feed" => self.feed(&block.arguments, &body),
             "login" => self.login(&block.arguments[0], &block.arguments[1], &body),
+            "key" => self.make_key(&block.arguments[0], &block.arguments[1]).map(|()| String::new()),
+            "ask" => guard::ask(&self.http()?, self.key(&block.arguments[0])?, &block.arguments[1], &body),
+            "canary" => self.canary(&block.arguments),
             "clear" => self.clear(&block.arguments[0]),
             "mysql" => self.mysql(&body, true).map(|()| String::new()),
             "remove" => std::fs::remove_file(self.path(&block.arguments[0])).map(|()| String::new()).map_err(text_of),
@@ -124,7 +133,11 @@ impl Driver for Case {
                 self.end()
             }
             "reader" => {
-                self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok()));
+                let login = match block.arguments.as_slice() {
+                    [_, user, password] => Some((user.clone(), password.clone())),
+                    _ => None,
+                };
+                self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok(), login));
                 Ok(String::new())
             }
             "answers" => {
@@ -186,6 +199,7 @@ impl Case {
             proxy: None,
             beside: None,
             readers: BTreeMap::new(),
+            keys: BTreeMap::new(),
             heard: 0,
         }
     }
@@ -261,6 +275,54 @@ impl Case {
         let output = psql.output().map_err(|e| format!("psql: {e}"))?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(port, "PORT");
         Ok(format!("{}{}", said(&output.stdout), said(&output.stderr)).trim_end().to_owned())
+    }
+
+    fn make_key(&mut self, name: &str, role: &str) -> Result<(), String> {
+        let output = self.binary().args(["keys", "add", name, "--role", role]).output().map_err(text_of)?;
+        if !output.status.success() {
+            return Err(self.shown(&output));
+        }
+        let key = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        self.keys.insert(name.to_owned(), key);
+        Ok(())
+    }
+
+    fn key(&self, name: &str) -> Result<&str, String> {
+        self.keys.get(name).map(String::as_str).ok_or_else(|| format!("there is no key {name}"))
+    }
+
+    /// Where a word is found by a role, by the commands that tell of the instance, in its files and its log.
+    fn canary(&self, arguments: &[String]) -> Result<String, String> {
+        let [user, password, key, word] = arguments else { return Err("canary USER PASSWORD KEY WORD".to_owned()) };
+        let psql = |sql: &str| self.login(user, password, sql);
+        let mut found = guard::leaks(word, &self.http()?, self.key(key)?, &psql)?;
+        let commands: [&[&str]; 13] = [
+            &["status"],
+            &["status", "--json"],
+            &["check"],
+            &["doctor"],
+            &["plan"],
+            &["plan", "--json"],
+            &["users", "list", "--json"],
+            &["keys", "list", "--json"],
+            &["completions", "bash"],
+            &["reconcile", "history"],
+            &["query", "--json", "select * from tidemill.rejects"],
+            &["query", "--json", "select * from tidemill.audit"],
+            &["query", "--json", "select message from tidemill.models union all select message from tidemill.tables"],
+        ];
+        for command in commands {
+            let output = self.binary().args(command).output().map_err(text_of)?;
+            if [output.stdout, output.stderr].iter().any(|said| String::from_utf8_lossy(said).contains(word.as_str())) {
+                found.push(format!("`tidemill {}` says it", command.join(" ")));
+            }
+        }
+        for file in guard::files(&self.path(".tidemill"), &self.path(".tidemill/store"), word)? {
+            found.push(format!("{} has it", file.strip_prefix(self.folder.path()).unwrap().display()));
+        }
+        found
+            .extend(self.log().lines().filter(|line| line.contains(word.as_str())).map(|line| format!("said: {line}")));
+        Ok(found.join("\n"))
     }
 
     /// Where a word stands that must stand nowhere.

@@ -15,6 +15,8 @@ pub(crate) struct Reader {
 
 #[derive(Default)]
 struct Shared {
+    /// User and password.
+    login: Option<(String, String)>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -32,8 +34,8 @@ struct State {
 
 impl Reader {
     /// Begins to read.
-    pub(crate) fn start(sql: String, address: Option<String>) -> Self {
-        let shared = Arc::new(Shared::default());
+    pub(crate) fn start(sql: String, address: Option<String>, login: Option<(String, String)>) -> Self {
+        let shared = Arc::new(Shared { login, ..Shared::default() });
         shared.state.lock().unwrap().address = address;
         let theirs = Arc::clone(&shared);
         Self { shared, thread: Some(std::thread::spawn(move || read(&theirs, &sql))) }
@@ -112,6 +114,9 @@ async fn read_from(shared: &Shared, address: &str, changes: u64, sql: &str) {
     let (host, port) = address.rsplit_once(':').unwrap();
     let mut config = tokio_postgres::Config::new();
     config.host(host).port(port.parse().unwrap()).user("tidemill").dbname("tidemill");
+    if let Some((user, password)) = &shared.login {
+        config.user(user).password(password);
+    }
     config.connect_timeout(Duration::from_secs(10));
     let (client, connection) = match config.connect(tokio_postgres::NoTls).await {
         Ok(connected) => connected,

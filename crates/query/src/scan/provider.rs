@@ -11,6 +11,7 @@ use datafusion::common::{Constraint, Constraints, Statistics};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use plan::TableName;
 
 use crate::catalog::{Form, StoredTable};
 use crate::error::Error;
@@ -40,6 +41,11 @@ impl StoredProvider {
         let schema = table.schema.to_arrow();
         let constraints = constraints(&table);
         Self { table, storage, schema, constraints, rows }
+    }
+
+    /// The table's name.
+    pub(crate) fn name(&self) -> &TableName {
+        &self.table.name
     }
 
     fn access(&self, filters: &[Expr]) -> Access {
