@@ -74,7 +74,8 @@ pub(crate) fn ask(http: &str, key: &str, path: &str, body: &str) -> Result<Strin
 /// Headings and troubles of a page: what says whether it shows something.
 fn main_of(html: &str) -> String {
     let texts = |tag: &str| -> Vec<String> {
-        let parts = html.split(&format!("<{tag}")).skip(1).filter_map(|part| part.split_once('>'));
+        let opening = format!("<{tag}");
+        let parts = html.split(&opening).skip(1).filter_map(|part| part.split_once('>'));
         parts.map(|(_, rest)| rest.split("</").next().unwrap_or_default().trim().to_owned()).collect()
     };
     let trouble = html.matches("class=\"trouble\"").count();

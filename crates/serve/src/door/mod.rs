@@ -14,6 +14,7 @@ mod tls;
 mod user;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +46,8 @@ pub struct Door {
     witness: Option<Witness>,
     /// The time, by which keys end; without it those that do are not known.
     clock: Option<Clock>,
+    /// Keys by which somebody has come in since the users changed: each is told of once.
+    used: Mutex<BTreeSet<String>>,
     /// Passwords that were right a moment ago, so that a client of HTTP does not cost a derivation each request.
     proven: Mutex<Proven>,
 }
@@ -131,6 +134,7 @@ impl Door {
             sessions: Sessions::default(),
             witness: None,
             clock: None,
+            used: Mutex::default(),
             proven: Mutex::default(),
         }
     }
@@ -172,6 +176,7 @@ impl Door {
     /// Puts other users in place. Sessions of those who are not among them as they were end.
     pub fn set_users(&self, users: Users) {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).entries.clear();
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.users.send_replace(Arc::new(users));
     }
 
@@ -236,7 +241,7 @@ impl Door {
             self.tell(Happened::Failed, found.map_or(KEY_PREFIX, |(name, _)| name), from, Protocol::Http);
             return Ok(None);
         };
-        if users.is_first_use(name) {
+        if self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
             self.tell(Happened::LoggedIn, name, from, Protocol::Http);
         }
         Ok(Some(Admission::Key(name.clone(), key.clone())))

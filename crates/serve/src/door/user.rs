@@ -3,10 +3,9 @@
 //! A verifier is PostgreSQL's own, `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`: who has it can check a
 //! password and cannot log in with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
 use super::Key;
 use base64::Engine as _;
@@ -37,12 +36,10 @@ pub struct User {
 }
 
 /// All users and keys at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Users {
     by_name: BTreeMap<String, User>,
     keys: BTreeMap<String, Key>,
-    /// Keys by which somebody has come in: each is told of once.
-    used: Mutex<BTreeSet<String>>,
     /// What salts are made of for names that nobody has. It is kept with the users: those salts must not change when the
     /// process does, or they would tell who is none.
     secret: String,
@@ -92,11 +89,6 @@ impl Users {
     /// Takes a key out.
     pub fn remove_key(&mut self, name: &str) -> Option<Key> {
         self.keys.remove(name)
-    }
-
-    /// Whether nobody has come in by this key before.
-    pub(super) fn is_first_use(&self, key: &str) -> bool {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned())
     }
 
     /// Puts a user in; returns who had the name.
