@@ -16,6 +16,7 @@ mod personal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plan::{TableName, delimited};
@@ -31,6 +32,8 @@ use crate::system_tables;
 /// The roles of a project.
 pub struct Grants {
     now: Mutex<Arc<Said>>,
+    /// How often it has become another.
+    version: AtomicU64,
     made: Mutex<Made>,
 }
 
@@ -87,12 +90,23 @@ impl Said {
 impl Grants {
     /// What a project grants. With a reason why not all of it is known which columns are personal, nothing is.
     pub fn of(project: &Project, half_read: Option<String>) -> Self {
-        Self { now: Mutex::new(Arc::new(Said::of(project, half_read))), made: Mutex::default() }
+        let now = Mutex::new(Arc::new(Said::of(project, half_read)));
+        Self { now, version: AtomicU64::new(1), made: Mutex::default() }
     }
 
     /// From now on what this project grants.
     pub fn set(&self, project: &Project, half_read: Option<String>) {
-        *self.lock() = Arc::new(Said::of(project, half_read));
+        let said = Said::of(project, half_read);
+        let mut now = self.lock();
+        if **now != said {
+            *now = Arc::new(said);
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A number that is another one when what is granted has become another.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
     }
 
     /// Roles and personal columns that another project has otherwise, as people read it.
@@ -178,7 +192,11 @@ fn granted_view(role: &project::Role, catalog: &Arc<Catalog>, personal: &Persona
         system_tables::SCHEMA => Access::None,
         _ => access(role, table, catalog, personal),
     };
-    let readable = Readable::of(catalog, own);
+    let has_all_rows = |table: &TableName| {
+        let grant = role.tables.get(&(table.schema.clone(), table.name.clone()));
+        grant.is_none_or(|grant| grant.condition.is_none())
+    };
+    let readable = Readable::of(catalog, own, has_all_rows);
     let of_facts = role.schemas.contains(system_tables::SCHEMA);
     catalog.granted(|table| match table.schema.as_str() {
         system_tables::SCHEMA => own_facts::access(&table.name, catalog, &readable, of_facts),

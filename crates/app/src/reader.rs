@@ -106,6 +106,13 @@ impl Reader for InstanceReader {
         Ok(Description { parameters: described.parameters, columns: described.schema })
     }
 
+    fn grants(&self, role: &Role) -> u64 {
+        match role {
+            Role::Owner => 0,
+            Role::Named(_) => self.grants.version(),
+        }
+    }
+
     fn health(&self) -> Health {
         let facts = self.status.facts();
         Health { started: facts.started, ready: facts.ready, message: facts.message(self.clock.now_us()) }

@@ -127,14 +127,14 @@ fn of_join(join: &Join) -> Result<Vec<Origins>> {
         }
         JoinType::LeftSemi | JoinType::LeftAnti => left,
         JoinType::RightSemi | JoinType::RightAnti => right,
-        // Whether there is a match.
-        JoinType::LeftMark => with_mark(left),
-        JoinType::RightMark => with_mark(right),
+        JoinType::LeftMark => with_mark(left, &right),
+        JoinType::RightMark => with_mark(right, &left),
     })
 }
 
-fn with_mark(mut columns: Vec<Origins>) -> Vec<Origins> {
-    columns.push(Origins::new());
+/// Whether there is a match tells what the other side has: `IN` as a value becomes such a mark.
+fn with_mark(mut columns: Vec<Origins>, other: &[Origins]) -> Vec<Origins> {
+    columns.push(other.iter().flatten().cloned().collect());
     columns
 }
 

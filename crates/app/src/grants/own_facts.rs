@@ -18,17 +18,17 @@ pub(super) struct Readable {
 }
 
 impl Readable {
-    pub(super) fn of(catalog: &Catalog, access: impl Fn(&TableName) -> Access) -> Self {
-        let (mut all, mut whole) = (BTreeSet::new(), BTreeSet::new());
-        for name in catalog.names() {
-            match access(name) {
-                Access::None => continue,
-                Access::All => _ = whole.insert(name.to_string()),
-                Access::Through(_) => {}
-            }
-            all.insert(name.to_string());
+    pub(super) fn of(
+        catalog: &Catalog,
+        access: impl Fn(&TableName) -> Access,
+        has_all_rows: impl Fn(&TableName) -> bool,
+    ) -> Self {
+        let readable: Vec<&TableName> = catalog.names().filter(|name| access(name) != Access::None).collect();
+        let whole = readable.iter().filter(|name| has_all_rows(name));
+        Self {
+            whole: whole.map(ToString::to_string).collect(),
+            all: readable.iter().map(ToString::to_string).collect(),
         }
-        Self { all, whole }
     }
 }
 

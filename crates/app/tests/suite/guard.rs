@@ -10,18 +10,17 @@ use std::time::{Duration, Instant};
 
 /// How long an answer may take. A stream has no end: it is read for [`STREAM`].
 const PATIENCE: Duration = Duration::from_secs(60);
-const STREAM: Duration = Duration::from_secs(3);
+const STREAM: Duration = Duration::from_secs(1);
 /// Characters of an answer that a case shows.
 const SHOWN: usize = 600;
 
 /// Pages and streams, for whoever may see them.
-const PAGES: [&str; 22] = [
+const PAGES: [&str; 21] = [
     "/",
     "/sources",
     "/rejects",
     "/dashboards",
     "/console",
-    "/trace?q=CANARY",
     "/system",
     "/metrics",
     "/login",
@@ -64,7 +63,11 @@ const ATTACKS: [&str; 16] = [
 pub(crate) fn ask(http: &str, key: &str, path: &str, body: &str) -> Result<String, String> {
     let (status, body) = asked(http, key, path, body)?;
     let text = match serde_json::from_str::<serde_json::Value>(&body) {
-        Ok(value) => value.to_string(),
+        // The step is another one each time.
+        Ok(mut value) => {
+            value.as_object_mut().map(|fields| fields.remove("step"));
+            value.to_string()
+        }
         Err(_) if body.contains("<html") => main_of(&body),
         Err(_) => body.trim_end().to_owned(),
     };
@@ -110,42 +113,77 @@ fn asked(http: &str, key: &str, path: &str, body: &str) -> Result<(String, Strin
     Ok((head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned()))
 }
 
-/// Statements and requests whose answers have the word.
+/// Statements and requests whose answers have one of the words.
 pub(crate) fn leaks(
-    word: &str,
+    words: &[String],
     http: &str,
     key: &str,
+    session: &Session,
     psql: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
-    let mut pages: Vec<String> = PAGES.iter().map(|page| page.replace("CANARY", word)).collect();
+    let mut look = |what: String, text: &str| {
+        found.extend(words.iter().filter(|word| text.contains(word.as_str())).map(|word| format!("{word}: {what}")));
+    };
+    let mut pages: Vec<String> = PAGES.map(str::to_owned).to_vec();
+    pages.extend(words.iter().map(|word| format!("/trace?q={word}")));
     let names = psql("select table_schema || '.' || table_name from information_schema.tables")?;
     let own = |name: &&str| !name.starts_with("pg_catalog.") && !name.starts_with("information_schema.");
     let mut statements: Vec<String> = ATTACKS.map(str::to_owned).to_vec();
     for name in names.lines().filter(own) {
         pages.extend(["models", "tables"].map(|kind| format!("/{kind}/{}", name.replace('.', "/"))));
         statements.push(format!("select * from {name}"));
-        statements.push(format!("copy (select * from {name}) to stdout"));
         statements.push(format!("explain select * from {name}"));
+        if !name.starts_with("tidemill.") {
+            let copy = format!("copy (select * from {name}) to stdout");
+            look(format!("psql: {copy}"), &psql(&copy)?);
+        }
     }
     for page in pages {
-        // The search is echoed to whoever has made it.
         let (_, body) = asked(http, key, &page, "")?;
-        let body = if page.starts_with("/trace") { body.replacen(word, "", 2) } else { body };
-        if body.contains(word) {
-            found.push(format!("page {page} has it"));
-        }
+        // What is looked for is echoed to whoever looks.
+        let echo =
+            page.strip_prefix("/trace?q=").map(|word| body.replace(&format!("“{word}”"), "").replacen(word, "", 1));
+        look(format!("page {page}"), &echo.unwrap_or(body));
     }
     for sql in statements {
-        if psql(&sql)?.contains(word) {
-            found.push(format!("psql has it: {sql}"));
-        }
-        let (_, body) = asked(http, key, "/sql", &sql)?;
-        if body.contains(word) {
-            found.push(format!("POST /sql has it: {sql}"));
-        }
+        look(format!("session: {sql}"), &session.answer(&sql));
+        look(format!("POST /sql: {sql}"), &asked(http, key, "/sql", &sql)?.1);
     }
     Ok(found)
+}
+
+/// A client that stays connected.
+pub(crate) struct Session {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Session {
+    pub(crate) fn open(pg: &str, user: &str, password: &str) -> Result<Self, String> {
+        let (host, port) = pg.rsplit_once(':').ok_or("no address")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(|e| e.to_string())?;
+        let mut config = tokio_postgres::Config::new();
+        config.host(host).port(port.parse().map_err(|_| "no port")?).user(user).password(password).dbname("shop");
+        let client = runtime.block_on(async {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(|e| e.to_string())?;
+            tokio::spawn(connection);
+            Ok::<_, String>(client)
+        })?;
+        Ok(Self { runtime, client })
+    }
+
+    /// What the session answers to some statements.
+    pub(crate) fn answer(&self, sql: &str) -> String {
+        match self.runtime.block_on(self.client.simple_query(sql)) {
+            Ok(messages) => crate::reader::text_of(&messages),
+            Err(error) => match error.as_db_error() {
+                Some(error) => format!("{} {}", error.code().code(), error.message()),
+                None => error.to_string(),
+            },
+        }
+    }
 }
 
 /// Files below a folder that have the word, but those below `except`.

@@ -7,9 +7,10 @@
 //! run ARGS              runs the binary, with the body as the last argument: its exit code, stdout and stderr
 //! feed ARGS             the same with the body on its stdin
 //! login USER PASSWORD   one statement over the Postgres wire as this user: its rows, or the error
+//! connect NAME USER PASSWORD / on NAME   opens a session that stays, and what it answers
 //! key NAME ROLE         makes a key of this role
 //! ask KEY PATH          what HTTP answers to it, a body being POSTed: see `guard`
-//! canary USER PASSWORD KEY WORD   where a word is found that must be nowhere: answers, pages, commands, files but the tables, log
+//! canary USER PASSWORD KEY WORD…   where words are found that must be nowhere: answers, pages, commands, files but the tables, log
 //! clear WORD            files of the data folder that have this word in them, and lines of the instance's log
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
@@ -19,7 +20,7 @@
 //! said                  waits until the instance has said these lines on stderr, in this order, since the last `said`
 //! begin ARGS / end      runs the binary beside what follows, and waits for it: answered as by `run`
 //! interrupt             what Ctrl-C does to it, and waits for it likewise
-//! reader NAME [USER PASSWORD]   asks again and again, over one connection, from now on
+//! reader NAME           asks again and again, over one connection, from now on
 //! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
 //! proxy up / proxy down opens or cuts the way to the server
 //! wait                  asks the instance until the answer is the expected one (or a minute has passed)
@@ -90,6 +91,7 @@ struct Case {
     readers: BTreeMap<String, Reader>,
     /// Keys by name.
     keys: BTreeMap<String, String>,
+    sessions: BTreeMap<String, guard::Session>,
     /// Bytes of the instance's stderr behind the last line that was waited for.
     heard: usize,
 }
@@ -114,6 +116,14 @@ impl Driver for Case {
             "run" => self.run(&block.arguments, &body),
             "feed" => self.feed(&block.arguments, &body),
             "login" => self.login(&block.arguments[0], &block.arguments[1], &body),
+            "connect" => {
+                let [name, user, password] = block.arguments.as_slice() else {
+                    return Err("NAME USER PASSWORD".into());
+                };
+                self.sessions.insert(name.clone(), guard::Session::open(&self.pg()?, user, password)?);
+                Ok(String::new())
+            }
+            "on" => Ok(self.sessions.get(&block.arguments[0]).ok_or("there is no such session")?.answer(&body)),
             "key" => self.make_key(&block.arguments[0], &block.arguments[1]).map(|()| String::new()),
             "ask" => guard::ask(&self.http()?, self.key(&block.arguments[0])?, &block.arguments[1], &body),
             "canary" => self.canary(&block.arguments),
@@ -133,11 +143,7 @@ impl Driver for Case {
                 self.end()
             }
             "reader" => {
-                let login = match block.arguments.as_slice() {
-                    [_, user, password] => Some((user.clone(), password.clone())),
-                    _ => None,
-                };
-                self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok(), login));
+                self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok()));
                 Ok(String::new())
             }
             "answers" => {
@@ -163,6 +169,7 @@ impl Driver for Case {
 
     fn finish(&mut self) -> Result<(), String> {
         self.readers.clear();
+        self.sessions.clear();
         self.end_all();
         if let (Some(server), false) = (&self.server, self.skipped) {
             let drop = format!("drop database if exists `{}`", server.database);
@@ -200,6 +207,7 @@ impl Case {
             beside: None,
             readers: BTreeMap::new(),
             keys: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             heard: 0,
         }
     }
@@ -293,9 +301,14 @@ impl Case {
 
     /// Where a word is found by a role, by the commands that tell of the instance, in its files and its log.
     fn canary(&self, arguments: &[String]) -> Result<String, String> {
-        let [user, password, key, word] = arguments else { return Err("canary USER PASSWORD KEY WORD".to_owned()) };
+        let [user, password, key, words @ ..] = arguments else { return Err("USER PASSWORD KEY WORD…".to_owned()) };
         let psql = |sql: &str| self.login(user, password, sql);
-        let mut found = guard::leaks(word, &self.http()?, self.key(key)?, &psql)?;
+        let session = guard::Session::open(&self.pg()?, user, password)?;
+        let mut found = guard::leaks(words, &self.http()?, self.key(key)?, &session, &psql)?;
+        let mut look = |what: String, text: &str| {
+            found
+                .extend(words.iter().filter(|word| text.contains(word.as_str())).map(|word| format!("{word}: {what}")));
+        };
         let commands: [&[&str]; 13] = [
             &["status"],
             &["status", "--json"],
@@ -313,15 +326,17 @@ impl Case {
         ];
         for command in commands {
             let output = self.binary().args(command).output().map_err(text_of)?;
-            if [output.stdout, output.stderr].iter().any(|said| String::from_utf8_lossy(said).contains(word.as_str())) {
-                found.push(format!("`tidemill {}` says it", command.join(" ")));
+            let said = [output.stdout, output.stderr].concat();
+            look(format!("`tidemill {}`", command.join(" ")), &String::from_utf8_lossy(&said));
+        }
+        for word in words {
+            for file in guard::files(&self.path(".tidemill"), &self.path(".tidemill/store"), word)? {
+                look(format!("{}", file.strip_prefix(self.folder.path()).unwrap().display()), word);
             }
         }
-        for file in guard::files(&self.path(".tidemill"), &self.path(".tidemill/store"), word)? {
-            found.push(format!("{} has it", file.strip_prefix(self.folder.path()).unwrap().display()));
+        for line in self.log().lines() {
+            look(format!("said: {line}"), line);
         }
-        found
-            .extend(self.log().lines().filter(|line| line.contains(word.as_str())).map(|line| format!("said: {line}")));
         Ok(found.join("\n"))
     }
 

@@ -15,8 +15,6 @@ pub(crate) struct Reader {
 
 #[derive(Default)]
 struct Shared {
-    /// User and password.
-    login: Option<(String, String)>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -34,8 +32,8 @@ struct State {
 
 impl Reader {
     /// Begins to read.
-    pub(crate) fn start(sql: String, address: Option<String>, login: Option<(String, String)>) -> Self {
-        let shared = Arc::new(Shared { login, ..Shared::default() });
+    pub(crate) fn start(sql: String, address: Option<String>) -> Self {
+        let shared = Arc::new(Shared::default());
         shared.state.lock().unwrap().address = address;
         let theirs = Arc::clone(&shared);
         Self { shared, thread: Some(std::thread::spawn(move || read(&theirs, &sql))) }
@@ -114,9 +112,6 @@ async fn read_from(shared: &Shared, address: &str, changes: u64, sql: &str) {
     let (host, port) = address.rsplit_once(':').unwrap();
     let mut config = tokio_postgres::Config::new();
     config.host(host).port(port.parse().unwrap()).user("tidemill").dbname("tidemill");
-    if let Some((user, password)) = &shared.login {
-        config.user(user).password(password);
-    }
     config.connect_timeout(Duration::from_secs(10));
     let (client, connection) = match config.connect(tokio_postgres::NoTls).await {
         Ok(connected) => connected,
@@ -141,7 +136,7 @@ async fn read_from(shared: &Shared, address: &str, changes: u64, sql: &str) {
     driver.abort();
 }
 
-fn text_of(messages: &[SimpleQueryMessage]) -> String {
+pub(crate) fn text_of(messages: &[SimpleQueryMessage]) -> String {
     let rows = messages.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => {
             let cells: Vec<&str> = (0..row.len()).map(|i| row.get(i).unwrap_or("null")).collect();
