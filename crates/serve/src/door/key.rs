@@ -16,7 +16,7 @@ pub const KEY_PREFIX: &str = "tm_";
 /// Letters of the checksum.
 const CHECK_LETTERS: usize = 6;
 /// What the hash is made under: it must be the same in each process.
-const SALT: &[u8] = b"tidemill key";
+const SALT: &[u8] = b"key of a program";
 
 /// What is kept of a key.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(super) fn is_whole(word: &str) -> bool {
 }
 
 fn check_of(secret: &str) -> String {
-    let sum = gen_salted_password(secret, b"tidemill key's checksum", 1);
+    let sum = gen_salted_password(secret, b"checksum of a key", 1);
     sum.iter().take(CHECK_LETTERS / 2).map(|byte| format!("{byte:02x}")).collect()
 }
 
