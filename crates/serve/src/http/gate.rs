@@ -87,6 +87,10 @@ impl Reader for Granted {
         self.reader.describe(sql, declared, &self.as_role(context)).await
     }
 
+    fn grants(&self, _: &Role) -> u64 {
+        self.reader.grants(&self.role)
+    }
+
     fn health(&self) -> Health {
         // Its message names what is not granted, and why it is as it is.
         Health { message: String::new(), ..self.reader.health() }

@@ -159,7 +159,8 @@ pub(super) async fn events(site: Site, Path(topic): Path<String>, Query(mut word
     let Ok(permit) = Arc::clone(&service.hub.streams).try_acquire_owned() else {
         return failure(StatusCode::SERVICE_UNAVAILABLE, &SqlError::new("53300", "too many pages are open"));
     };
-    let topic = format!("{topic}?{words:?}");
+    // Whoever comes after a change of grants looks at nothing that was computed before.
+    let topic = format!("{topic}?{words:?} {}", service.reader.grants(&role));
     let board = service.hub.board(topic, compute);
     let mut state = board.state.clone();
     // What is there already counts as new for a new viewer.
