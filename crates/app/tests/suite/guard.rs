@@ -85,7 +85,19 @@ fn main_of(html: &str) -> String {
     format!("{} | {trouble} troubles", [texts("h1"), texts("h2")].concat().join(", "))
 }
 
+/// Asks again while what was ended before, a stream, has not stopped yet.
 fn asked(http: &str, key: &str, path: &str, body: &str) -> Result<(String, String), String> {
+    let begun = Instant::now();
+    loop {
+        let answer = asked_once(http, key, path, body)?;
+        if !answer.1.contains("too many statements run at once") || begun.elapsed() > PATIENCE {
+            return Ok(answer);
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+fn asked_once(http: &str, key: &str, path: &str, body: &str) -> Result<(String, String), String> {
     let method = if body.is_empty() { "GET" } else { "POST" };
     // A stream would be sent in chunks.
     let head = format!("{method} {path} HTTP/1.0\r\nHost: {http}\r\nAuthorization: Bearer {key}\r\nAccept: */*\r\n");
@@ -150,6 +162,8 @@ pub(crate) fn leaks(
         look(format!("session: {sql}"), &session.answer(&sql));
         look(format!("POST /sql: {sql}"), &asked(http, key, "/sql", &sql)?.1);
     }
+    found.sort();
+    found.dedup();
     Ok(found)
 }
 
