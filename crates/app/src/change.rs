@@ -62,6 +62,9 @@ pub struct Changes {
     pub held: Vec<String>,
     /// What is taken up by a restart alone.
     pub restart: Vec<String>,
+    /// Roles and personal columns that would be others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
     /// About how long it takes until the new models are in place.
     pub seconds: i64,
     /// Source tables that would be followed, and that would be dropped.
@@ -80,7 +83,7 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        let tables = [&self.new_tables, &self.gone_tables, &self.changed_tables];
+        let tables = [&self.new_tables, &self.gone_tables, &self.changed_tables, &self.roles];
         let has_tables = tables.iter().any(|tables| !tables.is_empty());
         self.models.is_empty() && self.views.is_empty() && self.restart.is_empty() && !has_tables
     }

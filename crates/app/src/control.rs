@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use crate::audit::Audit;
 use crate::definition::{Definition, ModelText};
 use crate::follow::{Commanded, Roster, Wanted};
+use crate::grants::Grants;
 use crate::hold::Standing;
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request, Undone};
@@ -153,6 +154,9 @@ pub struct Serving {
     pub absent: Vec<(String, String, String, String)>,
     /// What of the project on disk is taken up by a restart alone.
     pub restart: Vec<String>,
+    /// Roles and personal columns that the project on disk has otherwise.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// Models and views that are wanted and wait, as they are written.
     #[serde(default)]
     pub waiting: Vec<ModelText>,
@@ -309,6 +313,8 @@ pub struct Applier {
     /// Whose turn it is to propose a project: who reads the files later proposes later, so that no older project takes the place
     /// of a newer one.
     pub turn: Mutex<()>,
+    /// Who reads what: they go by the project on disk as soon as it is applied.
+    pub grants: Arc<Grants>,
 }
 
 /// How often it is told how far an apply is.
@@ -471,7 +477,10 @@ impl Attendant {
                 let serving = Serving::from(described);
                 // A project that cannot be loaded is told about by who asked.
                 Ok(Reply::Serving(match load(&self.applier.global).await {
-                    Ok(now) => serving.with(self.applier.wanted(&now).await?),
+                    Ok(now) => {
+                        let roles = self.applier.grants.differences(&now.project);
+                        Serving { roles, ..serving.with(self.applier.wanted(&now).await?) }
+                    }
                     Err(_) => serving,
                 }))
             }
@@ -557,7 +566,7 @@ impl Applier {
                 return Err(error);
             }
         };
-        let Proposed { proposal, errors, restart, new_tables, changed_tables, absent, warnings } = proposed;
+        let Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings } = proposed;
         let (answer, answered) = oneshot::channel();
         let asked = self.inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
         asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
@@ -565,6 +574,7 @@ impl Applier {
         let mut applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
         applied.errors = errors;
         applied.restart = restart;
+        applied.roles = roles;
         applied.new_tables = new_tables;
         applied.changed_tables = changed_tables;
         applied.warnings = warnings;
@@ -591,6 +601,7 @@ impl Applier {
         if setup.is_stopped() {
             bail!("{}", errors.join("\n"));
         }
+        let roles = self.take_grants(&setup);
         let wanted = self.wanted(&setup).await?;
         let described = ask(&self.inbox, Request::Describe).await?;
         let mut tables = described.tables;
@@ -624,7 +635,16 @@ impl Applier {
         let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
         self.sources.follow(feeds).await?;
-        Ok(Proposed { proposal, errors, restart, new_tables, changed_tables, absent, warnings })
+        Ok(Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings })
+    }
+
+    /// Roles read by the project on disk from now on, whatever becomes of its models. Returns what is otherwise.
+    fn take_grants(&self, setup: &Setup) -> Vec<String> {
+        let differences = self.grants.differences(&setup.project);
+        self.grants.set(&setup.project, setup.half_read());
+        self.status.facts().personal = crate::grants::declared(&setup.project);
+        differences.iter().for_each(|what| self.status.note_audit(what, "command"));
+        differences
     }
 
     /// Source tables that the project on disk has no more are followed no more. What is stored of them goes by itself.
@@ -669,6 +689,8 @@ struct Proposed {
     /// What is wrong with the project, each at its place.
     errors: Vec<String>,
     restart: Vec<String>,
+    /// Roles and personal columns that are others now.
+    roles: Vec<String>,
     /// Source tables that are followed from now on.
     new_tables: Vec<String>,
     /// Those of which other columns are read from now on, and which.

@@ -2,85 +2,245 @@
 //!
 //! There is no other check. What is not granted has no name for the role: not in SQL, not in `pg_catalog`, not in a hint. A
 //! table that is granted in part is a view over the whole in the place of the table: its columns are those that are granted,
-//! personal ones are NULL unless the role is shown them, and its rows are those of the condition.
+//! personal ones are NULL unless the role is shown them, and its rows are those of the condition. The view stands behind a
+//! barrier (`query`), so nothing that the role writes is computed before the condition has been.
 //!
-//! A condition stands below everything that the role writes: the limit that goes with it is larger than any table, and no
-//! optimiser moves a filter below a limit. Otherwise the role's own filter could run first, on rows that it may not see, and
-//! tell of them by an error.
+//! A column that is made of a personal one is personal (`personal`). Of the system tables a role sees those that tell how what
+//! it reads is, and of these what concerns that alone (`own_facts`).
+//!
+//! Grants change while they are read by ([`Grants::set`]): the next statement goes by the new ones, and an answer that is still
+//! being sent ends where they are others for its role.
+
+mod own_facts;
+mod personal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plan::{TableName, delimited};
-use project::{Grant, Project};
-use query::{Access, Catalog};
-use serve::{Role, SqlError};
+use project::{Grant, Marks, Project};
+use query::{Access, Catalog, Session};
+use serve::SqlError;
 
-/// More than any table has.
-const ALL_ROWS: i64 = 1 << 60;
+use self::own_facts::Readable;
+use self::personal::Personal;
+use crate::definition::PlannedModel;
+use crate::system_tables;
 
 /// The roles of a project.
-#[derive(Default)]
 pub struct Grants {
+    now: Mutex<Arc<Said>>,
+    /// How often it has become another.
+    version: AtomicU64,
+    made: Mutex<Made>,
+}
+
+/// What a project says of who reads what.
+#[derive(Debug, Default, PartialEq)]
+struct Said {
     roles: BTreeMap<String, project::Role>,
-    personal: BTreeMap<(String, String), BTreeSet<String>>,
+    marks: BTreeMap<(String, String), Marks>,
     /// Why it is not known which columns are personal; none where it is.
     half_read: Option<String>,
-    /// The last view of each role, with the catalogue that it is of.
-    made: Mutex<BTreeMap<String, (Arc<Catalog>, Arc<Catalog>)>>,
+}
+
+/// What was made of one catalogue.
+#[derive(Default)]
+struct Made {
+    of: Option<(Arc<Said>, Arc<Catalog>)>,
+    personal: Arc<Personal>,
+    views: BTreeMap<String, Arc<Catalog>>,
+}
+
+/// The grants that an answer was begun by.
+#[derive(Clone)]
+pub struct Begun {
+    said: Arc<Said>,
+    role: String,
+}
+
+impl Said {
+    fn of(project: &Project, half_read: Option<String>) -> Self {
+        Self { roles: project.roles.clone(), marks: project.personal(), half_read }
+    }
+
+    /// The role of a name. Errors: it reads nothing.
+    fn role(&self, name: &str) -> Result<&project::Role, SqlError> {
+        if let Some(reason) = &self.half_read {
+            let refused = SqlError::new("42501", format!("the role \"{name}\" reads nothing for now"));
+            let detail = format!("Which columns are personal is not known: {reason}.");
+            return Err(refused.detail(detail).hint("`tidemill apply` reads it anew when that is mended."));
+        }
+        self.roles.get(name).ok_or_else(|| {
+            SqlError::new("42501", format!("the role \"{name}\" is granted nothing"))
+                .hint("roles.yml of the project declares roles; `tidemill apply` reads it anew.")
+        })
+    }
+
+    /// Whether a role reads by these as by others.
+    fn is_same_for(&self, other: &Self, role: &str) -> bool {
+        let of = |said: &Self| (said.roles.get(role).cloned(), said.half_read.clone());
+        let shows_personal = self.roles.get(role).is_some_and(|role| role.shows_personal);
+        of(self) == of(other) && (shows_personal || self.marks == other.marks)
+    }
 }
 
 impl Grants {
     /// What a project grants. With a reason why not all of it is known which columns are personal, nothing is.
     pub fn of(project: &Project, half_read: Option<String>) -> Self {
-        Self { roles: project.roles.clone(), personal: project.personal(), half_read, made: Mutex::default() }
+        let now = Mutex::new(Arc::new(Said::of(project, half_read)));
+        Self { now, version: AtomicU64::new(1), made: Mutex::default() }
     }
 
-    /// The catalogue as a role sees it. Errors: there is no such role.
-    pub fn view(&self, catalog: Arc<Catalog>, role: &Role) -> Result<Arc<Catalog>, SqlError> {
-        let Role::Named(name) = role else { return Ok(catalog) };
-        if let Some(reason) = &self.half_read {
-            let refused = SqlError::new("42501", format!("the role \"{name}\" reads nothing for now"));
-            let detail = format!("Which columns are personal is not known: {reason}.");
-            return Err(refused.detail(detail).hint("Roles are read at the start, when that is mended."));
+    /// From now on what this project grants.
+    pub fn set(&self, project: &Project, half_read: Option<String>) {
+        let said = Said::of(project, half_read);
+        let mut now = self.lock();
+        if **now != said {
+            *now = Arc::new(said);
+            self.version.fetch_add(1, Ordering::Relaxed);
         }
-        let Some(granted) = self.roles.get(name) else {
-            return Err(SqlError::new("42501", format!("the role \"{name}\" is granted nothing"))
-                .hint("roles.yml of the project declares roles; they are read at the start."));
-        };
+    }
+
+    /// A number that is another one when what is granted has become another.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// Roles and personal columns that another project has otherwise, as people read it.
+    pub fn differences(&self, project: &Project) -> Vec<String> {
+        let now = self.said();
+        let mut found = Vec::new();
+        differing(&now.roles, &project.roles, &mut |mark, name| found.push(format!("{mark} role {name}")));
+        differing(&now.marks, &project.personal(), &mut |_, (schema, name)| {
+            found.push(format!("~ personal columns of {schema}.{name}"));
+        });
+        found
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Said>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn said(&self) -> Arc<Said> {
+        Arc::clone(&self.lock())
+    }
+
+    /// The catalogue as a role sees it, and by what. `owner` is a session that reads all of it, and `models` are those that
+    /// serve in it. Errors: there is no such role.
+    pub fn view(
+        &self,
+        (catalog, models): (&Arc<Catalog>, &[PlannedModel]),
+        owner: &dyn Fn() -> Session,
+        name: &str,
+    ) -> Result<(Arc<Catalog>, Begun), SqlError> {
+        let said = self.said();
+        let granted = said.role(name)?;
+        let begun = Begun { said: Arc::clone(&said), role: name.to_owned() };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, view)) = made.get(name)
-            && Arc::ptr_eq(of, &catalog)
-        {
-            return Ok(Arc::clone(view));
+        let is_of = |(of, known): &(Arc<Said>, Arc<Catalog>)| Arc::ptr_eq(of, &said) && Arc::ptr_eq(known, catalog);
+        if !made.of.as_ref().is_some_and(is_of) {
+            let personal = Arc::new(Personal::of(&said.marks, catalog, models, owner));
+            *made = Made { of: Some((Arc::clone(&said), Arc::clone(catalog))), personal, views: BTreeMap::new() };
         }
-        let view = Arc::new(catalog.granted(|table| self.access(granted, table, &catalog)));
-        made.insert(name.clone(), (catalog, Arc::clone(&view)));
-        Ok(view)
+        if let Some(view) = made.views.get(name) {
+            return Ok((Arc::clone(view), begun));
+        }
+        let view = Arc::new(granted_view(granted, catalog, &made.personal));
+        tell_faults(name, granted, catalog, &made.personal, &owner());
+        made.views.insert(name.to_owned(), Arc::clone(&view));
+        Ok((view, begun))
     }
 
-    fn access(&self, role: &project::Role, table: &TableName, catalog: &Catalog) -> Access {
-        let key = (table.schema.clone(), table.name.clone());
-        let none = BTreeSet::new();
-        let hidden = if role.shows_personal { &none } else { self.personal.get(&key).unwrap_or(&none) };
-        let whole = Grant::default();
-        let grant = match role.tables.get(&key) {
-            Some(grant) => grant,
-            None if role.schemas.contains(&table.schema) => &whole,
-            None => return Access::None,
-        };
-        if hidden.is_empty() || !grant.columns.is_empty() {
-            return through(table, &grant.columns, grant, hidden);
+    /// Whether an answer that was begun may be gone on with. Errors: its role reads something else now.
+    pub fn holds(&self, begun: &Begun) -> Result<(), SqlError> {
+        let now = self.said();
+        if Arc::ptr_eq(&now, &begun.said) || now.is_same_for(&begun.said, &begun.role) {
+            return Ok(());
         }
-        match catalog.table(table) {
-            Some(stored) => {
-                let columns: Vec<String> = stored.schema.columns.iter().map(|column| column.name.clone()).collect();
-                through(table, &columns, grant, hidden)
-            }
-            // Which columns a view has is known when it is read alone: what cannot be masked is not granted.
-            None => Access::None,
+        let ended =
+            SqlError::new("42501", format!("what the role \"{}\" is granted has changed meanwhile", begun.role));
+        Err(ended.hint("Give the statement again."))
+    }
+}
+
+/// The columns that a project itself calls personal, in lower case.
+pub fn declared(project: &Project) -> BTreeMap<TableName, BTreeSet<String>> {
+    let personal = |marks: Marks| {
+        marks.into_iter().filter(|(_, personal)| *personal).map(|(name, _)| name.to_lowercase()).collect()
+    };
+    let all = project.personal().into_iter();
+    all.map(|((schema, name), marks)| (TableName::new(schema, name), personal(marks))).collect()
+}
+
+/// What differs between two lists by name: with `+`, `~` or `-`.
+fn differing<K: Ord, T: PartialEq>(old: &BTreeMap<K, T>, new: &BTreeMap<K, T>, found: &mut dyn FnMut(char, &K)) {
+    for (name, now) in new {
+        match old.get(name) {
+            None => found('+', name),
+            Some(before) if before != now => found('~', name),
+            Some(_) => {}
         }
+    }
+    old.keys().filter(|name| !new.contains_key(*name)).for_each(|name| found('-', name));
+}
+
+fn granted_view(role: &project::Role, catalog: &Arc<Catalog>, personal: &Personal) -> Catalog {
+    let own = |table: &TableName| match table.schema.as_str() {
+        system_tables::SCHEMA => Access::None,
+        _ => access(role, table, catalog, personal),
+    };
+    let has_all_rows = |table: &TableName| {
+        let grant = role.tables.get(&(table.schema.clone(), table.name.clone()));
+        grant.is_none_or(|grant| grant.condition.is_none())
+    };
+    let readable = Readable::of(catalog, own, has_all_rows);
+    let of_facts = role.schemas.contains(system_tables::SCHEMA);
+    catalog.granted(|table| match table.schema.as_str() {
+        system_tables::SCHEMA => own_facts::access(&table.name, catalog, &readable, of_facts),
+        _ => own(table),
+    })
+}
+
+/// A grant that cannot be read is told to whoever runs the instance: its role hears no more than that it cannot.
+fn tell_faults(name: &str, role: &project::Role, catalog: &Catalog, personal: &Personal, owner: &Session) {
+    for (schema, table) in role.tables.keys() {
+        let table = TableName::new(schema, table);
+        let Access::Through(sql) = access(role, &table, catalog, personal) else { continue };
+        let described = query::parse(&sql).and_then(|statements| {
+            statements.iter().try_for_each(|statement| owner.describe(statement, &[]).map(|_| ()))
+        });
+        if let Err(error) = described {
+            tracing::warn!(role = name, %table, %error, "what is granted cannot be read");
+        }
+    }
+}
+
+fn access(role: &project::Role, table: &TableName, catalog: &Catalog, personal: &Personal) -> Access {
+    let whole = Grant::default();
+    let grant = match role.tables.get(&(table.schema.clone(), table.name.clone())) {
+        Some(grant) => grant,
+        None if role.schemas.contains(&table.schema) => &whole,
+        None => return Access::None,
+    };
+    if !role.shows_personal && personal.is_unknown_view(table, catalog) {
+        return Access::None;
+    }
+    let none = BTreeSet::new();
+    let hidden = if role.shows_personal { &none } else { personal.columns(table) };
+    if hidden.is_empty() || !grant.columns.is_empty() {
+        return through(table, &grant.columns, grant, hidden);
+    }
+    if let Some(stored) = catalog.table(table) {
+        let columns: Vec<String> = stored.schema.columns.iter().map(|column| column.name.clone()).collect();
+        return through(table, &columns, grant, hidden);
+    }
+    match personal.columns_of_view(table) {
+        Some(columns) => through(table, columns, grant, hidden),
+        // What cannot be masked is not granted.
+        None => Access::None,
     }
 }
 
@@ -89,9 +249,7 @@ fn through(table: &TableName, columns: &[String], grant: &Grant, hidden: &BTreeS
     if columns.is_empty() && grant.condition.is_none() {
         return Access::All;
     }
-    // However its YAML writes the name.
-    let is_hidden = |name: &String| hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name));
-    let part = |name: &String| match is_hidden(name) {
+    let part = |name: &String| match hidden.contains(&name.to_lowercase()) {
         // A NULL of the column's own type.
         true => format!("case when false then {0} end as {0}", delimited(name)),
         false => delimited(name),
@@ -103,7 +261,7 @@ fn through(table: &TableName, columns: &[String], grant: &Grant, hidden: &BTreeS
     let mut sql = format!("select {columns} from {}.{}", delimited(&table.schema), delimited(&table.name));
     if let Some(condition) = &grant.condition {
         // The line's end ends a comment in it.
-        write!(sql, " where ({condition}\n) limit {ALL_ROWS}").ok();
+        write!(sql, " where ({condition}\n)").ok();
     }
     Access::Through(sql)
 }

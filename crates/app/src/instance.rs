@@ -87,6 +87,7 @@ impl Instance {
         let status = Status::new(warehouse.engine.store().clone());
         let limits = serve::Limits::default();
         note_settings(setup, &status);
+        status.facts().personal = crate::grants::declared(&setup.project);
         match Book::read(&setup.data) {
             Ok(book) => status.facts().reconciled = book,
             Err(error) => tracing::warn!("{error:#}"),
@@ -100,12 +101,13 @@ impl Instance {
         for table in &warehouse.absent {
             follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
         }
+        let grants = Arc::new(Grants::of(&setup.project, setup.half_read()));
         let reader = Arc::new(InstanceReader {
             status: Arc::clone(&status),
             queries: Arc::clone(&warehouse.queries),
             clock: Arc::clone(&clock),
             lanes: Lanes::new(limits.running)?,
-            grants: Grants::of(&setup.project, setup.half_read()),
+            grants: Arc::clone(&grants),
         });
         let profile = &setup.project.profile;
         let desk = if global.is_some() { Some(Desk::open().await?) } else { None };
@@ -157,6 +159,7 @@ impl Instance {
                 status: Arc::clone(&status),
                 sources: Arc::clone(&sources),
                 turn: tokio::sync::Mutex::default(),
+                grants,
             })
         });
         if let (Some(desk), Some(applier)) = (desk, &applier) {

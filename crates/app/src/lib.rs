@@ -39,6 +39,7 @@ pub mod pump;
 pub mod reader;
 pub mod recent;
 pub mod reconcile;
+pub mod rejected;
 pub mod setup;
 pub mod shop_database;
 pub mod source_status;

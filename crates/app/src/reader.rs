@@ -12,12 +12,9 @@ use query::{Executor, Watch};
 use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
 
 use crate::clock::Clock;
-use crate::grants::Grants;
+use crate::grants::{Begun, Grants};
 use crate::reconcile::models as reconcile;
-use crate::status::{Doubt, Status};
-
-/// What may be read, and the step it is read at.
-type View = (Arc<query::Catalog>, store::Snapshot);
+use crate::status::{Doubt, Status, View};
 
 /// Reads what the pump published.
 pub struct InstanceReader {
@@ -26,7 +23,7 @@ pub struct InstanceReader {
     pub clock: Arc<dyn Clock>,
     pub lanes: Lanes,
     /// What roles may read.
-    pub grants: Grants,
+    pub grants: Arc<Grants>,
 }
 
 /// Threads for what is asked: none of them does anything else, and what one lane runs holds up no other.
@@ -56,7 +53,7 @@ impl Lanes {
 impl Reader for InstanceReader {
     fn pin(&self) -> Pin {
         let view = self.status.view();
-        Pin::new(view.1.step(), view)
+        Pin::new(view.snapshot.step(), view)
     }
 
     async fn query(&self, sql: &str, params: &[Param], context: &QueryContext) -> Result<Answer, SqlError> {
@@ -67,7 +64,8 @@ impl Reader for InstanceReader {
             None => {}
         }
         let watch = Watch::new();
-        let session = self.session(context)?.with_watch(Arc::clone(&watch));
+        let (session, begun) = self.session(context)?;
+        let session = session.with_watch(Arc::clone(&watch));
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
@@ -82,7 +80,11 @@ impl Reader for InstanceReader {
         };
         let answer = self.lanes.of(context.lane).answer(&watch, work).await;
         let (schema, batches) = answer.map_err(|e| sql_error(e, sql))?;
-        let stream = batches.map(move |batch| batch.map_err(|e| sql_error(e, &text)));
+        let grants = Arc::clone(&self.grants);
+        let stream = batches.map(move |batch| {
+            begun.as_ref().map_or(Ok(()), |begun| grants.holds(begun))?;
+            batch.map_err(|e| sql_error(e, &text))
+        });
         Ok(Answer { schema, stream: stream.boxed(), step })
     }
 
@@ -101,7 +103,7 @@ impl Reader for InstanceReader {
             None => {}
         }
         let watch = Watch::new();
-        let session = self.session(context)?;
+        let (session, _) = self.session(context)?;
         let described = match session.described(sql, hints) {
             Some(described) => described,
             None => {
@@ -111,6 +113,13 @@ impl Reader for InstanceReader {
             }
         };
         Ok(Description { parameters: described.parameters, columns: described.schema })
+    }
+
+    fn grants(&self, role: &Role) -> u64 {
+        match role {
+            Role::Owner => 0,
+            Role::Named(_) => self.grants.version(),
+        }
     }
 
     fn health(&self) -> Health {
@@ -124,17 +133,24 @@ impl Reader for InstanceReader {
 }
 
 impl InstanceReader {
-    /// A session of whoever asks. Errors: the role is not known.
-    fn session(&self, context: &QueryContext) -> Result<query::Session, SqlError> {
+    /// A session of whoever asks, and by which grants, where not all is theirs. Errors: the role is not known.
+    fn session(&self, context: &QueryContext) -> Result<(query::Session, Option<Begun>), SqlError> {
         let pinned = context.at.as_ref().and_then(Pin::held::<View>).cloned();
-        let (catalog, snapshot) = pinned.unwrap_or_else(|| self.status.view());
-        let catalog = self.grants.view(catalog, &context.role)?;
+        let View { catalog, models, snapshot } = pinned.unwrap_or_else(|| self.status.view());
+        let (catalog, begun) = match &context.role {
+            Role::Owner => (catalog, None),
+            Role::Named(name) => {
+                let owner = || query::Session::new(snapshot.clone(), Arc::clone(&catalog), Arc::clone(&self.queries));
+                let (view, begun) = self.grants.view((&catalog, models.as_slice()), &owner, name)?;
+                (view, Some(begun))
+            }
+        };
         let session = query::Session::new(snapshot, catalog, Arc::clone(&self.queries));
         let path = &context.search_path;
         let session = if path.is_empty() { session } else { session.with_search_path(path.clone()) };
         let session = match context.on_stale {
             OnStale::Serve => session,
-            OnStale::Error => session.without(self.stale()),
+            OnStale::Error => session.without(self.stale(&context.role)),
         };
         let mut identity = query::Identity { pid: context.pid, ..query::Identity::default() };
         // Over HTTP nobody names a database.
@@ -144,18 +160,19 @@ impl InstanceReader {
         if !context.database.is_empty() {
             identity.database.clone_from(&context.database);
         }
-        Ok(session.with_identity(identity))
+        Ok((session.with_identity(identity), begun))
     }
 
-    /// What is out of date, as whoever must not read it is told.
-    fn stale(&self) -> BTreeMap<TableName, query::Error> {
+    /// What is out of date, as whoever must not read it is told. The reason may name what a role does not read.
+    fn stale(&self, role: &Role) -> BTreeMap<TableName, query::Error> {
         let now = self.clock.now_us();
         let told = |(name, doubt): (TableName, Doubt)| {
             let age = doubt.age_us(now).map_or_else(
                 || "For how long is not known.".to_owned(),
                 |age| format!("What there is was true {} s ago.", age / 1_000_000),
             );
-            let error = query::Error::new("55000", format!("{name} is out of date: {}", doubt.reason));
+            let reason = if *role == Role::Owner { format!(": {}", doubt.reason) } else { String::new() };
+            let error = query::Error::new("55000", format!("{name} is out of date{reason}"));
             let hint = "SET tidemill.on_stale = serve reads what there is; states are in tidemill.tables and tidemill.sources.";
             (name, error.detail(age).hint(hint))
         };
@@ -164,9 +181,9 @@ impl InstanceReader {
     }
 
     async fn reconcile(&self) -> Result<Answer, SqlError> {
-        let (catalog, snapshot) = self.status.view();
+        let View { catalog, models, snapshot } = self.status.view();
         let step = snapshot.step();
-        let (queries, models) = (Arc::clone(&self.queries), self.status.models());
+        let queries = Arc::clone(&self.queries);
         let work = async move { Ok(reconcile::models(catalog, snapshot, queries, &models).await) };
         let compared = self.lanes.statements.run(&Watch::new(), work).await.map_err(|e| sql_error(e, ""))?;
         let rows = |get: fn(&query::Difference) -> u64| -> ArrayRef {

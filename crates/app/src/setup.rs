@@ -127,8 +127,6 @@ impl Setup {
         let boards = |boards: &[project::Dashboard]| -> BTreeMap<String, project::Dashboard> {
             boards.iter().map(|board| (board.name.clone(), board.clone())).collect()
         };
-        differences("role", &old.roles, &new.roles, &mut found);
-        differences("personal columns of", &personal(old), &personal(new), &mut found);
         differences("dashboard", &boards(&old.dashboards), &boards(&new.dashboards), &mut found);
         found
     }
@@ -220,20 +218,17 @@ fn leave_out_broken(project: &mut Project, findings: &[Diagnostic]) {
             materialized: model.materialized,
             file: model.file,
             reason: "there is a mistake in it".to_owned(),
+            personal: project::marks(&model.columns),
         });
     }
     let is_unfiltered: Vec<bool> =
         project.sources.iter().map(|table| crate::filters::is_not_filtered(project, table)).collect();
     let mut is_unfiltered = is_unfiltered.into_iter();
     for table in project.sources.extract_if(.., |_| is_unfiltered.next().unwrap_or(false)) {
-        project.unread.push(project::UnreadTable { source: table.source, name: table.name, place: table.place });
+        let personal = project::marks(&table.columns);
+        let (source, name, place) = (table.source, table.name, table.place);
+        project.unread.push(project::UnreadTable { source, name, place, personal });
     }
-}
-
-/// Personal columns by the name of their table.
-fn personal(project: &Project) -> BTreeMap<String, BTreeSet<String>> {
-    let named = |((schema, name), columns)| (format!("{schema}.{name}"), columns);
-    project.personal().into_iter().map(named).collect()
 }
 
 /// Notes what came, went or changed.

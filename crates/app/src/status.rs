@@ -195,6 +195,8 @@ pub struct Facts {
     /// The source tables that each table, model or view stands on, however far below.
     pub tables_of: BTreeMap<TableName, BTreeSet<TableName>>,
     pub settings: Vec<(String, String, String)>,
+    /// Columns that the project calls personal, in lower case.
+    pub personal: BTreeMap<TableName, BTreeSet<String>>,
     /// Whether the project's models are still to be put in the places of those that serve.
     pub pending: bool,
     /// Why they are not; empty where they are in place, or under way.
@@ -429,6 +431,14 @@ impl Facts {
     }
 }
 
+/// What may be read, the models that serve in it, and the step it is read at.
+#[derive(Clone)]
+pub struct View {
+    pub catalog: Arc<query::Catalog>,
+    pub models: Arc<Vec<PlannedModel>>,
+    pub snapshot: store::Snapshot,
+}
+
 /// What readers read by.
 struct Published {
     catalog: Arc<query::Catalog>,
@@ -457,6 +467,13 @@ impl Status {
         Arc::clone(self.audit.get_or_init(|| Arc::new(open())))
     }
 
+    /// Notes what somebody did, where there is an audit.
+    pub fn note_audit(&self, what: &str, by: &str) {
+        if let Some(audit) = self.audit.get() {
+            audit.note(what, "", "", by);
+        }
+    }
+
     /// What the audit shows.
     pub fn audited(&self) -> Vec<audit::Entry> {
         self.audit.get().map(|audit| audit.entries()).unwrap_or_default()
@@ -474,9 +491,11 @@ impl Status {
     }
 
     /// What queries may read, and the newest step. The catalogue is taken first: a snapshot newer than it is right.
-    pub fn view(&self) -> (Arc<query::Catalog>, store::Snapshot) {
-        let catalog = Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner).catalog);
-        (catalog, self.store.snapshot())
+    pub fn view(&self) -> View {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let (catalog, models) = (Arc::clone(&published.catalog), Arc::clone(&published.models));
+        drop(published);
+        View { catalog, models, snapshot: self.store.snapshot() }
     }
 
     /// The models that serve, with their plans.

@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use crate::history::Sample;
 use crate::recent::{RecentChange, RecentStep};
 use crate::reconcile::source::Compared;
-use crate::status::{Facts, SourceStatus, Status, TableStatus};
+use crate::rejected;
+use crate::status::{Facts, RejectStatus, SourceStatus, Status, TableStatus};
 
 /// A column of a system table.
 enum Column {
@@ -30,13 +31,12 @@ type Columns = Vec<(&'static str, Column)>;
 pub const SCHEMA: &str = "tidemill";
 
 /// Tables that are a function of the facts and the time.
-const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 11] = [
+const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 10] = [
     ("project", project),
     ("sources", sources),
     ("tables", tables),
     ("models", models),
     ("latency", latency),
-    ("rejects", rejects),
     ("steps", steps),
     ("lineage", lineage),
     ("reconcile", reconcile),
@@ -48,6 +48,7 @@ const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 11] = [
 pub fn add_shapes(catalog: &mut query::Catalog) {
     let of_facts = OF_FACTS.iter().map(|(name, columns)| (*name, columns(&Facts::default(), 0)));
     let others = [
+        ("rejects", rejects(&[])),
         ("step_changes", step_changes(&[])),
         ("history", history(&[])),
         ("metrics", metrics(&[])),
@@ -69,6 +70,12 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
         add_one(catalog, name, schema, move || columns(&status.facts(), clock.now_us()));
     }
     // What is long is copied first and written out without the facts: the pump waits for them.
+    let of = Arc::clone(status);
+    let rejected = move || {
+        let catalog = of.view().catalog;
+        rejected::shown(&of.facts(), &catalog)
+    };
+    add_one(catalog, "rejects", schema_of(&rejects(&[])), move || rejects(&rejected()));
     let of = Arc::clone(status);
     let steps = move || of.facts().recent.steps().cloned().collect::<Vec<_>>();
     add_one(catalog, "step_changes", schema_of(&step_changes(&[])), move || step_changes(&steps()));
@@ -228,17 +235,16 @@ fn latency(facts: &Facts, _now: i64) -> Columns {
     ]
 }
 
-fn rejects(facts: &Facts, _now: i64) -> Columns {
-    let rows: Vec<_> = facts.rejects.iter().collect();
+fn rejects(rows: &[RejectStatus]) -> Columns {
     vec![
-        ("id", text(&rows, |r| &r.id)),
-        ("node", text(&rows, |r| &r.node)),
-        ("reason", text(&rows, |r| &r.reason)),
-        ("code", text(&rows, |r| &r.code)),
+        ("id", text(rows, |r| &r.id)),
+        ("node", text(rows, |r| &r.node)),
+        ("reason", text(rows, |r| &r.reason)),
+        ("code", text(rows, |r| &r.code)),
         // NULL where a row has none, or none that could be read.
         ("key", Column::Text(rows.iter().map(|r| Some(r.key.clone()).filter(|key| !key.is_empty())).collect())),
-        ("row", text(&rows, |r| &r.row)),
-        ("position", text(&rows, |r| &r.position)),
+        ("row", text(rows, |r| &r.row)),
+        ("position", text(rows, |r| &r.position)),
         ("first_at", Column::Time(rows.iter().map(|r| Some(r.first_at_us).filter(|t| *t > 0)).collect())),
     ]
 }

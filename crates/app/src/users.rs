@@ -1,6 +1,6 @@
-//! Users: a file of the data folder that says who may log in, and the door that is made of it.
+//! Users and keys: a file of the data folder that says who may log in, and the door that is made of it.
 //!
-//! `users.json` has verifiers and no password, is read by its owner alone, and is replaced as a whole. Whoever changes it
+//! `users.json` has verifiers, hashes of keys and no password, is read by its owner alone, and is replaced as a whole. Whoever changes it
 //! holds `users.lock` meanwhile; a running instance is told and reads it anew. What cannot be read is an error and never
 //! nobody: without users a listener on loopback would let everybody in.
 
@@ -14,10 +14,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use project::{ListenSpec, Profile, TlsSpec};
 use serde::{Deserialize, Serialize};
-use serve::{Door, OPERATOR, Tls, User, Users, Verifier};
+use serve::{Door, Key, OPERATOR, Tls, User, Users, Verifier};
 
 use crate::atomic;
 use crate::audit::Audit;
+use crate::clock::{Clock as _, WallClock};
 use crate::setup::Setup;
 
 /// Role of those who read all there is.
@@ -37,6 +38,8 @@ struct Document {
     /// What salts are made of for names that nobody has.
     secret: String,
     users: BTreeMap<String, Entry>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    keys: BTreeMap<String, KeyEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +47,16 @@ struct Document {
 struct Entry {
     verifier: String,
     role: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    hash: String,
+    role: String,
+    made_us: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_us: Option<i64>,
 }
 
 fn path(data: &Path) -> PathBuf {
@@ -79,6 +92,9 @@ fn users_of(bytes: &[u8]) -> anyhow::Result<Users> {
         let verifier = verifier.parse().with_context(|| format!("user \"{name}\""))?;
         users.insert(name, User { verifier, role });
     }
+    for (name, KeyEntry { hash, role, made_us, expires_us }) in document.keys {
+        users.insert_key(name, Key { hash, role, made_us, expires_us });
+    }
     Ok(users)
 }
 
@@ -98,21 +114,22 @@ fn write(data: &Path, users: &Users) -> anyhow::Result<()> {
     let entry = |(name, user): (&String, &User)| {
         (name.clone(), Entry { verifier: user.verifier.to_string(), role: user.role.clone() })
     };
-    let document =
-        Document { version: VERSION, secret: users.secret().to_owned(), users: users.iter().map(entry).collect() };
+    let key = |(name, key): (&String, &Key)| {
+        let Key { hash, role, made_us, expires_us } = key.clone();
+        (name.clone(), KeyEntry { hash, role, made_us, expires_us })
+    };
+    let document = Document {
+        version: VERSION,
+        secret: users.secret().to_owned(),
+        users: users.iter().map(entry).collect(),
+        keys: users.keys().map(key).collect(),
+    };
     Ok(atomic::replace(&path(data), &serde_json::to_vec_pretty(&document)?)?)
 }
 
 /// Adds a user. Errors: the name cannot be one, or somebody has it.
 pub fn add(users: &mut Users, name: &str, password: &str, role: &str) -> anyhow::Result<()> {
-    let is_fit =
-        !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(|c: char| c == ':' || c.is_control());
-    if !is_fit || name.trim() != name {
-        bail!(
-            "{name:?} cannot be a user's name\nHint: A name has 1 to {NAME_BYTES_MAX} bytes, without colons, control \
-             characters, and blanks at its ends."
-        );
-    }
+    fit(name, "a user's")?;
     if name == OPERATOR {
         bail!("{OPERATOR:?} is what the command line of this machine logs in as\nHint: Choose another name.");
     }
@@ -124,6 +141,51 @@ pub fn add(users: &mut Users, name: &str, password: &str, role: &str) -> anyhow:
     }
     users.insert(name.to_owned(), User { verifier: Verifier::of(password), role: role.to_owned() });
     Ok(())
+}
+
+/// Errors: this can be nobody's name.
+fn fit(name: &str, whose: &str) -> anyhow::Result<()> {
+    let is_fit =
+        !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(|c: char| c == ':' || c.is_control());
+    if !is_fit || name.trim() != name {
+        bail!(
+            "{name:?} cannot be {whose} name\nHint: A name has 1 to {NAME_BYTES_MAX} bytes, without colons, control \
+             characters, and blanks at its ends."
+        );
+    }
+    Ok(())
+}
+
+/// Adds a key; returns what is said to be let in by it. Errors: the name cannot be one, or another key has it.
+pub fn add_key(
+    users: &mut Users,
+    name: &str,
+    role: &str,
+    made_us: i64,
+    expires_us: Option<i64>,
+) -> anyhow::Result<String> {
+    fit(name, "a key's")?;
+    if users.key(name).is_some() {
+        bail!(
+            "there is a key {name:?} already\nHint: Make another by its own name, and remove this one when it is in use."
+        );
+    }
+    if users.keys().count() >= USERS_MAX {
+        bail!("there are {USERS_MAX} keys already\nHint: `tidemill keys remove NAME` makes room.");
+    }
+    let (key, word) = Key::generated(role, made_us, expires_us);
+    users.insert_key(name.to_owned(), key);
+    Ok(word)
+}
+
+/// Takes a key out.
+pub fn remove_key(users: &mut Users, name: &str) -> anyhow::Result<()> {
+    if users.remove_key(name).is_some() {
+        return Ok(());
+    }
+    let names: Vec<&str> = users.keys().map(|(name, _)| name.as_str()).collect();
+    let hint = if names.is_empty() { "There are none.".to_owned() } else { format!("One of: {}.", names.join(", ")) };
+    bail!("there is no key {name:?}\nHint: {hint}")
 }
 
 /// Gives a user another password.
@@ -161,7 +223,9 @@ pub fn door(setup: &Setup, word: Option<&str>, audit: &Arc<Audit>) -> anyhow::Re
         }
     };
     let audit = Arc::clone(audit);
-    let door = Door::new(users, tls).with_witness(Arc::new(move |event| audit.login(event)));
+    let door = Door::new(users, tls)
+        .with_clock(Arc::new(|| WallClock.now_us()))
+        .with_witness(Arc::new(move |event| audit.login(event)));
     Ok(Arc::new(match word {
         Some(word) => door.with_operator(User { verifier: Verifier::of_random(word), role: OWNER.to_owned() }),
         None => door,

@@ -10,6 +10,7 @@ use crate::ephemeral::{Mapped, inject};
 use crate::graph;
 use crate::model::{Dependency, Materialized, Model, Parked};
 use crate::properties::Patch;
+use crate::role::marks;
 
 impl Loader<'_> {
     /// Orders the models, inlines the ephemeral ones, and parks what cannot be had. One that only reads what is parked has its
@@ -46,6 +47,7 @@ impl Loader<'_> {
                 Some(need) if draft.text.is_some() => format!("it depends on `{need}`"),
                 _ => "its text could not be made".to_owned(),
             };
+            let patch = self.properties.models.get(&draft.name);
             self.project.parked.push(Parked {
                 model: draft.name.clone(),
                 schema: draft.relation.schema.clone(),
@@ -53,6 +55,7 @@ impl Loader<'_> {
                 materialized: draft.materialized,
                 file: draft.file.to_owned(),
                 reason,
+                personal: patch.map(|patch| marks(&patch.columns)).unwrap_or_default(),
             });
         }
     }

@@ -95,10 +95,11 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     let engine = Engine::new(files, &macros, found);
     let mut loader = Loader { files, settings, properties, engine, world, found, project };
     loader.models();
-    let Loader { found, mut project, settings, .. } = loader;
+    let Loader { found, mut project, settings, properties, .. } = loader;
     let unreadable = files.unreadable().map(|(file, _)| file);
     for file in unreadable.filter(|file| has_extension(file, "sql") && folder_of(file, &settings.model_paths).is_some())
     {
+        let patch = properties.models.get(stem(file));
         project.parked.push(Parked {
             model: stem(file).to_owned(),
             schema: project.profile.schema.clone(),
@@ -106,6 +107,7 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
             materialized: Materialized::Table,
             file: file.to_owned(),
             reason: "its file cannot be read".to_owned(),
+            personal: patch.map(|patch| role::marks(&patch.columns)).unwrap_or_default(),
         });
     }
     project.roles = role::read(files, &jinja, &project, found);
@@ -166,7 +168,8 @@ fn sources(
             found.push(Diagnostic::error(table.place.clone(), message));
         }
         if is_nowhere || is_reserved || project.half_read.contains(&table.place.file) {
-            unread.push(UnreadTable { source: table.source, name: table.name, place: table.place });
+            let personal = role::marks(&table.columns);
+            unread.push(UnreadTable { source: table.source, name: table.name, place: table.place, personal });
             continue;
         }
         tables.push(table);

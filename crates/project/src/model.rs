@@ -9,7 +9,7 @@ use crate::dashboard::Dashboard;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::files::folder_of;
 use crate::profile::Profile;
-use crate::role::Role;
+use crate::role::{Marks, Role};
 use crate::source_map::SourceMap;
 
 /// A dbt project, loaded and rendered.
@@ -76,6 +76,8 @@ pub struct Parked {
     pub file: String,
     /// Why.
     pub reason: String,
+    /// What its YAML says of its columns: it may serve as it was.
+    pub personal: Marks,
 }
 
 /// A table of a source that is left out.
@@ -87,6 +89,8 @@ pub struct UnreadTable {
     pub name: String,
     /// Where it is declared.
     pub place: Place,
+    /// What is said of its columns all the same.
+    pub personal: Marks,
 }
 
 /// A line that a macro logged.

@@ -124,26 +124,34 @@ fn grant(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>, role: &
     }
 }
 
-impl Project {
-    /// Columns of tables and models that their YAML calls personal (`meta: {personal: true}`), by schema and name.
-    pub fn personal(&self) -> BTreeMap<(String, String), BTreeSet<String>> {
-        let models = self.models.iter().map(|model| (&model.schema, &model.alias, &model.columns));
-        let tables = self.sources.iter().map(|table| (&table.source, &table.name, &table.columns));
-        let mut personal: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-        for (schema, name, columns) in models.chain(tables) {
-            for column in columns.iter().filter(|column| is_personal(column)) {
-                let known = personal.entry((schema.clone(), name.clone())).or_default();
-                known.insert(column.name.clone());
-            }
-        }
-        personal
+/// What the YAML of a table or model says of its columns: whether they are personal. Of those that are not among them it says
+/// nothing.
+pub type Marks = BTreeMap<String, bool>;
+
+/// What is said of these columns (`meta: {personal: true}`).
+pub fn marks(columns: &[Column]) -> Marks {
+    columns.iter().filter_map(|column| Some((column.name.clone(), mark(column)?))).collect()
+}
+
+fn mark(column: &Column) -> Option<bool> {
+    match column.meta.get("personal")? {
+        serde_json::Value::Bool(personal) => Some(*personal),
+        serde_json::Value::Null => None,
+        // Whatever else stands there: what is doubtful is hidden.
+        _ => Some(true),
     }
 }
 
-fn is_personal(column: &Column) -> bool {
-    match column.meta.get("personal") {
-        None | Some(serde_json::Value::Bool(false) | serde_json::Value::Null) => false,
-        // Whatever else stands there: what is doubtful is hidden.
-        Some(_) => true,
+impl Project {
+    /// What is said of the columns of tables and models, by schema and name, where anything is. Those with a mistake are among
+    /// them: they may serve as they were.
+    pub fn personal(&self) -> BTreeMap<(String, String), Marks> {
+        let models = self.models.iter().map(|model| (&model.schema, &model.alias, marks(&model.columns)));
+        let parked = self.parked.iter().map(|model| (&model.schema, &model.alias, model.personal.clone()));
+        let tables = self.sources.iter().map(|table| (&table.source, &table.name, marks(&table.columns)));
+        let unread = self.unread.iter().map(|table| (&table.source, &table.name, table.personal.clone()));
+        let all = models.chain(parked).chain(tables).chain(unread);
+        let said = all.filter(|(.., marks)| !marks.is_empty());
+        said.map(|(schema, name, marks)| ((schema.clone(), name.clone()), marks)).collect()
     }
 }

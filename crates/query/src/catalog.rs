@@ -1,6 +1,6 @@
 //! What names mean: stored tables, views, system tables, and what is not there yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use plan::{TableName, quoted_name};
 use relation::{Schema, TableId};
 
+use crate::barrier::redacted;
 use crate::error::{Error, closest, code};
 use crate::pg_catalog::SystemTables;
 
@@ -132,7 +133,13 @@ impl Catalog {
             }
         }
         let unavailable = self.unavailable.iter().filter(|(name, _)| access(name) != Access::None);
-        own.unavailable = unavailable.map(|(name, error)| (name.clone(), error.clone())).collect();
+        // Why it is so is told with what it is made of.
+        own.unavailable = unavailable.map(|(name, error)| (name.clone(), redacted(error, &name.to_string()))).collect();
+        // A schema of which nothing is read has no name either; the first is the project's own, and every client's default.
+        let held: BTreeSet<&str> = own.names().map(|name| name.schema.as_str()).collect();
+        let path =
+            self.search_path.iter().enumerate().filter(|(at, schema)| *at == 0 || held.contains(schema.as_str()));
+        own.search_path = path.map(|(_, schema)| schema.clone()).collect();
         // Of what is not there, by name or by column, nothing is said: see `pg_catalog`.
         own.documentation.clone_from(&self.documentation);
         own.beneath = Some(Arc::clone(self));
@@ -208,6 +215,12 @@ impl Catalog {
         self.tables.get(name).map(Arc::as_ref)
     }
 
+    /// The columns of a system table by its qualified name; none if there is none.
+    pub fn columns_of_system_table(&self, name: &TableName) -> Option<Vec<String>> {
+        let table = self.virtuals.get(name)?;
+        Some(table.schema.fields().iter().map(|field| field.name().clone()).collect())
+    }
+
     pub(crate) fn views(&self) -> &BTreeMap<TableName, String> {
         &self.views
     }
@@ -258,7 +271,13 @@ impl Catalog {
         Ok(self.views.get_key_value(&name).map(|(name, sql)| Relation::View(name, sql)))
     }
 
-    fn names(&self) -> impl Iterator<Item = &TableName> {
+    /// The SQL of a view by its qualified name.
+    pub fn view(&self, name: &TableName) -> Option<&str> {
+        self.views.get(name).map(String::as_str)
+    }
+
+    /// All that has a name: tables, views, system tables, and what cannot be read now.
+    pub fn names(&self) -> impl Iterator<Item = &TableName> {
         self.tables.keys().chain(self.views.keys()).chain(self.virtuals.keys()).chain(self.unavailable.keys())
     }
 

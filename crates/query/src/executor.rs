@@ -68,7 +68,11 @@ impl Executor {
             drop(sender.send(work.await));
         })?;
         match receiver.await {
-            Ok(done) => done,
+            Ok(done) => {
+                // It is over but for its last step, and must not be taken for one that goes on.
+                task.finished().await;
+                done
+            }
             Err(_) => Err(task.failed().await),
         }
     }
@@ -97,7 +101,11 @@ impl Executor {
             }
         })?;
         match begun.await {
-            Ok(schema) => Ok((schema?, rows(taken, task).boxed())),
+            Ok(Ok(schema)) => Ok((schema, rows(taken, task).boxed())),
+            Ok(Err(error)) => {
+                task.finished().await;
+                Err(error)
+            }
             Err(_) => Err(task.failed().await),
         }
     }

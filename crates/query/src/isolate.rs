@@ -38,6 +38,7 @@ use plan::{NodeId, column_name};
 use relation::columns::RowEncoder;
 use relation::{DataType, Layout, Schema, Value};
 
+use crate::barrier::Barriers;
 use crate::expression::{compiled, mask, value};
 
 /// A row that a map could not compute, or a pair of rows that a join could not compare.
@@ -161,7 +162,7 @@ impl UserDefinedLogicalNodeCore for IsolatedMap {
     }
 }
 
-/// DataFusion's planner, and our map.
+/// DataFusion's planner, our map and our barrier.
 #[derive(Debug)]
 pub(crate) struct Planner;
 
@@ -172,7 +173,7 @@ impl QueryPlanner for Planner {
         logical_plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Maps)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Maps), Arc::new(Barriers)]);
         planner.create_physical_plan(logical_plan, session).await
     }
 }

@@ -15,6 +15,7 @@
 //! and as the oracle that upkeep is checked against ([`Session::logical`] and [`compare`]). Errors come as Postgres
 //! words and codes ([`Error`]). Nothing here writes.
 
+mod barrier;
 mod bounded;
 mod catalog;
 mod compare;
@@ -29,6 +30,7 @@ mod limits;
 mod memory;
 mod names;
 mod ordered;
+mod origins;
 mod output;
 mod pg_catalog;
 mod point;
@@ -47,6 +49,7 @@ pub use error::{Error, Result};
 pub use executor::Executor;
 pub use flow::{Isolation, Tables, flow_to_logical};
 pub use isolate::Reject;
+pub use origins::{Origin, Origins, origins};
 pub use runtime::{Runtime, Settings};
 pub use session::{Answer, Description, Identity, Session, parameter};
 pub use statement::{Kind, Statement, parse};

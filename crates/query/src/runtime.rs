@@ -18,6 +18,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
+use crate::barrier::Leakproof;
 use crate::bounded::{Bounded, Constants};
 use crate::conditions::InOrder;
 use crate::constants::TrueConstants;
@@ -158,6 +159,8 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
 /// DataFusion's rules without their mistakes, and the order of conditions last, which its own do not keep.
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = plan::mended(Optimizer::new().rules);
+    let filters = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(0, |at| at + 1);
+    rules.insert(filters, Arc::new(Leakproof));
     rules.push(Arc::new(InOrder));
     rules.push(Arc::new(Constants));
     // Before each, whether anybody waits for the plan still.

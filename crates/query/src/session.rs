@@ -252,6 +252,14 @@ impl Session {
         Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
     }
 
+    /// The columns of a statement's answer, and of which stored columns each is made ([`crate::origins()`]).
+    pub fn origins(&self, sql: &str) -> Result<Vec<(String, crate::Origins)>> {
+        let plan = self.plan(&statement::parse_one(sql)?, &[])?;
+        let schema = output::schema(plan.schema().inner());
+        let names = schema.fields().iter().map(|field| field.name().clone());
+        Ok(names.zip(crate::origins(&plan)?).collect())
+    }
+
     /// The hints with the types of arrays that the client did not name: `$1` of `id = ANY($1)` is a list of what it would be
     /// in `id = $1`.
     fn with_arrays(&self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Vec<Option<FieldRef>>> {

@@ -13,6 +13,7 @@
 //! reads              SQL → what was read of the store: point reads, entries walked; then the number of rows
 //! explain            SQL → the reads of its physical plan
 //! describe [types]   SQL → parameter types and columns
+//! origins            SQL → each column, and the stored columns that it is made of; as a model too, where that says otherwise
 //! execute VALUES     SQL with $1, …; a value is type:text
 //! point [VALUES]     SQL executed, and asked a second time → `by key` if that took no plan, else `planned`; then its rows
 //! flow               SQL planned as a model → rows of its flow, checked against its logical plan
@@ -339,6 +340,25 @@ impl Warehouse {
         })
     }
 
+    fn origins(&self, block: &Block) -> Result<String, String> {
+        let line = |(name, origins): (String, query::Origins)| {
+            let origins: Vec<String> = origins.iter().map(|(table, column)| format!("{table}.{column}")).collect();
+            format!("{name}: {}", origins.join(", "))
+        };
+        let session = self.session(&self.memory())?;
+        let lines = match session.origins(&block.body) {
+            Ok(columns) => columns.into_iter().map(line).collect::<Vec<_>>().join("\n"),
+            Err(error) => shown(&error),
+        };
+        let planned = plan::plan_model(&block.body, &Planner(self));
+        let Ok(planned) = planned else { return Ok(lines) };
+        let names = planned.schema.columns.iter().map(|column| column.name.clone());
+        let of_model = query::origins(&planned.logical).map_err(|e| shown(&e))?;
+        let of_model: Vec<String> = names.zip(of_model).map(line).collect();
+        let of_model = of_model.join("\n");
+        Ok(if of_model == lines { lines } else { format!("{lines}\n-- as a model\n{of_model}") })
+    }
+
     fn execute(&self, block: &Block) -> Result<String, String> {
         let session = self.session(&self.memory())?;
         let values = block.arguments.iter().map(|word| parameter(word)).collect::<Result<Vec<_>, _>>()?;
@@ -470,6 +490,7 @@ impl Driver for Warehouse {
             "reads" => self.reads(block),
             "explain" => self.explain(block),
             "describe" => self.describe(block),
+            "origins" => self.origins(block),
             "execute" => self.execute(block),
             "point" => self.point(block),
             "flow" => self.flow(block, false),

@@ -35,8 +35,8 @@ mod value;
 
 pub use ::page::{Dashboard, Filter, Format, Tile, TileKind};
 pub use door::{
-    Door, Event, Happened, OPERATOR, Tls, TlsError, User, Users, Verifier, VerifierError, Witness, generated_password,
-    random_secret,
+    Clock, Door, Event, Happened, KEY_PREFIX, Key, OPERATOR, Tls, TlsError, User, Users, Verifier, VerifierError,
+    Witness, generated_password, random_secret,
 };
 pub use http::serve_http;
 pub use listen::{BindError, bind};

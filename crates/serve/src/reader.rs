@@ -29,6 +29,11 @@ pub trait Reader: Send + Sync + 'static {
         context: &QueryContext,
     ) -> Result<Description, SqlError>;
 
+    /// A number that is another one when what a role may read has become another: what was answered before is not gone on with.
+    fn grants(&self, _role: &Role) -> u64 {
+        0
+    }
+
     /// Whether the process has started and can answer.
     fn health(&self) -> Health;
 

@@ -78,6 +78,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     changes.held = told(&wanted.held);
     changes.errors = setup.errors().chain(&found).map(|finding| setup.shown(finding)).collect();
     changes.restart.clone_from(&serving.restart);
+    changes.roles.clone_from(&serving.roles);
     changes.new_tables.clone_from(&serving.new_tables);
     changes.gone_tables.clone_from(&serving.gone_tables);
     if counts {
@@ -200,6 +201,7 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         for (mark, names) in [("+", &applied.new_tables), ("~", &applied.changed_tables), ("-", &applied.gone_tables)] {
             names.iter().for_each(|name| print(&format!("{mark} source table {name}")));
         }
+        applied.roles.iter().for_each(|line| print(line));
     }
     if !applied.failed.is_empty() {
         for reason in &applied.failed {
@@ -282,6 +284,7 @@ fn text(changes: &Changes) -> String {
     let mut lines: Vec<String> = changes.new_tables.iter().map(|table| format!("+ source table {table}")).collect();
     lines.extend(changes.changed_tables.iter().map(|table| format!("~ source table {table}")));
     lines.extend(changes.gone_tables.iter().map(|table| format!("- source table {table}")));
+    lines.extend(changes.roles.iter().cloned());
     lines.extend(changes.models.iter().map(line));
     lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));
     lines.extend(shortfall_of(changes));

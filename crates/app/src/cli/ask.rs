@@ -199,13 +199,14 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     let warehouse = tokio::task::spawn_blocking(opening).await??;
     let status = Status::new(warehouse.engine.store().clone());
     status.facts().reconciled = Book::read(&setup.data)?;
+    status.facts().personal = crate::grants::declared(&setup.project);
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let reader = InstanceReader {
         status: Arc::clone(&status),
         queries: Arc::clone(&warehouse.queries),
         clock: Arc::clone(&clock),
         lanes: Lanes::new(1)?,
-        grants: Grants::default(),
+        grants: Arc::new(Grants::of(&setup.project, setup.half_read())),
     };
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let pump = Pump::new(warehouse, status, clock, stop, runtime);

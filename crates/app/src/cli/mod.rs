@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod demo;
 mod doctor;
+mod keys;
 mod reconcile;
 mod repair;
 mod simulate;
@@ -134,6 +135,11 @@ enum Command {
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
+    },
+    /// What programs say over HTTP instead of a password
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
     /// Print completions for a shell: `source <(tidemill completions bash)`
     Completions { shell: clap_complete::Shell },
@@ -279,6 +285,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Pause { source } => repair::order(&context, Order::Pause(source)).await,
         Command::Resume { source } => repair::order(&context, Order::Resume(source)).await,
         Command::Users { command } => users::run(&context, command).await,
+        Command::Keys { command } => keys::run(&context, command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
             Ok(Outcome::Ok)

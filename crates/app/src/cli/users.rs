@@ -3,6 +3,7 @@
 //! A password is never an argument: those are seen by whoever lists processes, and stay in a shell's history.
 
 use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -53,14 +54,11 @@ pub(crate) enum UsersCommand {
 pub(super) async fn run(context: &Context, command: UsersCommand) -> anyhow::Result<Outcome> {
     // What is wrong with the project's files keeps nobody from mending who may log in.
     let setup = Setup::load(&context.global)?;
-    let data = setup.data;
+    let data = setup.data.clone();
     let (name, what, password) = match command {
         UsersCommand::List => return list(context, &data),
         UsersCommand::Add { name, role, password_stdin } => {
-            if role != OWNER && !setup.project.roles.contains_key(&role) {
-                let known: Vec<&str> = setup.project.roles.keys().map(String::as_str).collect();
-                bail!("there is no role {role:?}\nHint: One of: {}.", [&[OWNER], known.as_slice()].concat().join(", "));
-            }
+            known_role(&setup, &role)?;
             let password = Password::new(password_stdin)?;
             users::change(&data, |users| users::add(users, &name, &password.text, &role))?;
             (name, "user added", Some(password))
@@ -83,14 +81,28 @@ pub(super) async fn run(context: &Context, command: UsersCommand) -> anyhow::Res
         }
         context.progress("this is the password; it is not shown again");
     }
-    match control::order(&data, Order::Users { what: what.to_owned(), name: name.clone() }).await {
-        Ok(Ordered::Nobody { .. }) => Audit::open(&data, Arc::new(WallClock)).note(what, &name, "", "command"),
+    tell(context, &data, what, &name).await
+}
+
+/// Errors: the project declares no such role.
+pub(super) fn known_role(setup: &Setup, role: &str) -> anyhow::Result<()> {
+    if role != OWNER && !setup.project.roles.contains_key(role) {
+        let known: Vec<&str> = setup.project.roles.keys().map(String::as_str).collect();
+        bail!("there is no role {role:?}\nHint: One of: {}.", [&[OWNER], known.as_slice()].concat().join(", "));
+    }
+    Ok(())
+}
+
+/// Tells a running instance, the audit, and whoever has given the command.
+pub(super) async fn tell(context: &Context, data: &Path, what: &str, name: &str) -> anyhow::Result<Outcome> {
+    match control::order(data, Order::Users { what: what.to_owned(), name: name.to_owned() }).await {
+        Ok(Ordered::Nobody { .. }) => Audit::open(data, Arc::new(WallClock)).note(what, name, "", "command"),
         Ok(Ordered::Answered(Reply::Done(_))) => {}
         Ok(Ordered::Answered(other)) => return Err(unheard(&other.into_error())),
         Err(error) => return Err(unheard(&error)),
     }
     context.progress(&format!("{what}: {name}"));
-    if users::read(&data)?.is_empty() {
+    if users::read(data)?.is_empty() {
         context.say("warning: there are no users now: on this machine everybody is let in, from elsewhere nobody");
     }
     Ok(Outcome::Ok)
@@ -103,7 +115,7 @@ fn unheard(error: &anyhow::Error) -> anyhow::Error {
     )
 }
 
-fn list(context: &Context, data: &std::path::Path) -> anyhow::Result<Outcome> {
+fn list(context: &Context, data: &Path) -> anyhow::Result<Outcome> {
     let users = users::read(data)?;
     let rows = users.iter().map(|(name, user)| vec![Some(name.clone()), Some(user.role.clone())]).collect();
     let table = Table { columns: vec!["user".to_owned(), "role".to_owned()], rows };

@@ -354,7 +354,7 @@ impl Follower {
         // All that was sent is visible then.
         self.settled().await.ok_or(STOPPING)?;
         let touched = amendment.touched(&*self.source, &place).await.map_err(text)?;
-        let view = self.outlet.status.view().1;
+        let view = self.outlet.status.view().snapshot;
         let (batches, amended) = amendment.batches(&view, &touched, &place).map_err(text)?;
         for batch in batches {
             self.say(SourceEvent::Batch(batch)).await.ok_or(STOPPING)?;

@@ -79,6 +79,9 @@ pub struct Applied {
     /// What of the project is taken up by a restart alone.
     #[serde(default)]
     pub restart: Vec<String>,
+    /// Roles and personal columns that are others from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
     /// Source tables that are followed from now on, and that are dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tables: Vec<String>,

@@ -145,7 +145,7 @@ impl Keeper {
         self.inbox.send(Message::Ask(request)).await.map_err(|_| anyhow::anyhow!(STOPPING))?;
         let SourceTables { number, tables, positions } = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
         let status = Arc::clone(&self.status);
-        let view = Box::new(move || status.view().1);
+        let view = Box::new(move || status.view().snapshot);
         Ok(Ours { source, number, tables, positions, view, is_running: true })
     }
 

@@ -7,6 +7,10 @@
 //! run ARGS              runs the binary, with the body as the last argument: its exit code, stdout and stderr
 //! feed ARGS             the same with the body on its stdin
 //! login USER PASSWORD   one statement over the Postgres wire as this user: its rows, or the error
+//! connect NAME USER PASSWORD / on NAME   opens a session that stays, and what it answers
+//! key NAME ROLE         makes a key of this role
+//! ask KEY PATH          what HTTP answers to it, a body being POSTed: see `guard`
+//! canary USER PASSWORD KEY WORD…   where words are found that must be nowhere: answers, pages, commands, files but the tables, log
 //! clear WORD            files of the data folder that have this word in them, and lines of the instance's log
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
@@ -35,6 +39,7 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that may panic, with deadlines of its own")]
 
 mod damage;
+mod guard;
 mod hostile;
 mod orders;
 mod proxy;
@@ -84,6 +89,9 @@ struct Case {
     proxy: Option<Proxy>,
     beside: Option<Child>,
     readers: BTreeMap<String, Reader>,
+    /// Keys by name.
+    keys: BTreeMap<String, String>,
+    sessions: BTreeMap<String, guard::Session>,
     /// Bytes of the instance's stderr behind the last line that was waited for.
     heard: usize,
 }
@@ -108,6 +116,17 @@ impl Driver for Case {
             "run" => self.run(&block.arguments, &body),
             "feed" => self.feed(&block.arguments, &body),
             "login" => self.login(&block.arguments[0], &block.arguments[1], &body),
+            "connect" => {
+                let [name, user, password] = block.arguments.as_slice() else {
+                    return Err("NAME USER PASSWORD".into());
+                };
+                self.sessions.insert(name.clone(), guard::Session::open(&self.pg()?, user, password)?);
+                Ok(String::new())
+            }
+            "on" => Ok(self.sessions.get(&block.arguments[0]).ok_or("there is no such session")?.answer(&body)),
+            "key" => self.make_key(&block.arguments[0], &block.arguments[1]).map(|()| String::new()),
+            "ask" => guard::ask(&self.http()?, self.key(&block.arguments[0])?, &block.arguments[1], &body),
+            "canary" => self.canary(&block.arguments),
             "clear" => self.clear(&block.arguments[0]),
             "mysql" => self.mysql(&body, true).map(|()| String::new()),
             "remove" => std::fs::remove_file(self.path(&block.arguments[0])).map(|()| String::new()).map_err(text_of),
@@ -150,6 +169,7 @@ impl Driver for Case {
 
     fn finish(&mut self) -> Result<(), String> {
         self.readers.clear();
+        self.sessions.clear();
         self.end_all();
         if let (Some(server), false) = (&self.server, self.skipped) {
             let drop = format!("drop database if exists `{}`", server.database);
@@ -186,6 +206,8 @@ impl Case {
             proxy: None,
             beside: None,
             readers: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             heard: 0,
         }
     }
@@ -261,6 +283,61 @@ impl Case {
         let output = psql.output().map_err(|e| format!("psql: {e}"))?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(port, "PORT");
         Ok(format!("{}{}", said(&output.stdout), said(&output.stderr)).trim_end().to_owned())
+    }
+
+    fn make_key(&mut self, name: &str, role: &str) -> Result<(), String> {
+        let output = self.binary().args(["keys", "add", name, "--role", role]).output().map_err(text_of)?;
+        if !output.status.success() {
+            return Err(self.shown(&output));
+        }
+        let key = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        self.keys.insert(name.to_owned(), key);
+        Ok(())
+    }
+
+    fn key(&self, name: &str) -> Result<&str, String> {
+        self.keys.get(name).map(String::as_str).ok_or_else(|| format!("there is no key {name}"))
+    }
+
+    /// Where a word is found by a role, by the commands that tell of the instance, in its files and its log.
+    fn canary(&self, arguments: &[String]) -> Result<String, String> {
+        let [user, password, key, words @ ..] = arguments else { return Err("USER PASSWORD KEY WORD…".to_owned()) };
+        let psql = |sql: &str| self.login(user, password, sql);
+        let session = guard::Session::open(&self.pg()?, user, password)?;
+        let mut found = guard::leaks(words, &self.http()?, self.key(key)?, &session, &psql)?;
+        let mut look = |what: String, text: &str| {
+            found
+                .extend(words.iter().filter(|word| text.contains(word.as_str())).map(|word| format!("{word}: {what}")));
+        };
+        let commands: [&[&str]; 13] = [
+            &["status"],
+            &["status", "--json"],
+            &["check"],
+            &["doctor"],
+            &["plan"],
+            &["plan", "--json"],
+            &["users", "list", "--json"],
+            &["keys", "list", "--json"],
+            &["completions", "bash"],
+            &["reconcile", "history"],
+            &["query", "--json", "select * from tidemill.rejects"],
+            &["query", "--json", "select * from tidemill.audit"],
+            &["query", "--json", "select message from tidemill.models union all select message from tidemill.tables"],
+        ];
+        for command in commands {
+            let output = self.binary().args(command).output().map_err(text_of)?;
+            let said = [output.stdout, output.stderr].concat();
+            look(format!("`tidemill {}`", command.join(" ")), &String::from_utf8_lossy(&said));
+        }
+        for word in words {
+            for file in guard::files(&self.path(".tidemill"), &self.path(".tidemill/store"), word)? {
+                look(format!("{}", file.strip_prefix(self.folder.path()).unwrap().display()), word);
+            }
+        }
+        for line in self.log().lines() {
+            look(format!("said: {line}"), line);
+        }
+        Ok(found.join("\n"))
     }
 
     /// Where a word stands that must stand nowhere.

@@ -136,7 +136,7 @@ async fn read_from(shared: &Shared, address: &str, changes: u64, sql: &str) {
     driver.abort();
 }
 
-fn text_of(messages: &[SimpleQueryMessage]) -> String {
+pub(crate) fn text_of(messages: &[SimpleQueryMessage]) -> String {
     let rows = messages.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => {
             let cells: Vec<&str> = (0..row.len()).map(|i| row.get(i).unwrap_or("null")).collect();

@@ -10,7 +10,7 @@ use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray, StringBuilder,
     TimestampMicrosecondArray, new_null_array,
 };
-use arrow::compute::cast;
+use arrow::compute::{and_kleene, cast};
 use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, TimeUnit};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
@@ -23,8 +23,8 @@ use relation::schema::TYPE_NAME;
 use crate::error::{Error, code};
 use crate::pg_catalog::arrays;
 use crate::pg_catalog::registered::{
-    class_in, class_oid, class_out, function_in, namespace_in, namespace_oid, namespace_out, type_in, type_oid,
-    type_out,
+    class_in, class_oid, class_out, function_in, is_seen, namespace_in, namespace_oid, namespace_out, type_in,
+    type_oid, type_out,
 };
 use crate::pg_catalog::shipped::{function_name, function_oid};
 use crate::pg_catalog::{Names, OWNER, REGISTERED};
@@ -189,12 +189,9 @@ pub(crate) fn function(
         "parse_ident" => quote_ident_udf::create_parse_ident_udf(),
         "array_upper" => array_bounds_udf::create_array_upper_udf(),
         "array_lower" => array_bounds_udf::create_array_lower_udf(),
-        "has_table_privilege"
-        | "has_schema_privilege"
-        | "has_database_privilege"
-        | "has_any_column_privilege"
-        | "has_function_privilege"
-        | "has_column_privilege" => has_privilege(name),
+        "has_table_privilege" | "has_any_column_privilege" => has_privilege(name, Some((names()?, 2))),
+        "has_column_privilege" => has_privilege(name, Some((names()?, 3))),
+        "has_schema_privilege" | "has_database_privilege" | "has_function_privilege" => has_privilege(name, None),
         _ => return None,
     };
     Some(Arc::new(udf))
@@ -400,8 +397,9 @@ fn long(name: &str, value: i64) -> ScalarUDF {
     udf(name, DataType::Int64, move |_, rows| Ok(Arc::new(Int64Array::from(vec![value; rows]))))
 }
 
-/// Whoever sees a thing may read it, and nobody may do more.
-fn has_privilege(name: &str) -> ScalarUDF {
+/// Whoever sees a thing may read it, and nobody may do more. Of a relation, which is named so many arguments before the end, it
+/// is asked whether it is seen.
+fn has_privilege(name: &str, of: Option<(Arc<Names>, usize)>) -> ScalarUDF {
     const READS: [&str; 4] = ["select", "usage", "connect", "execute"];
     let is_read = |asked: &str| {
         let asked = asked.trim().to_lowercase();
@@ -412,7 +410,15 @@ fn has_privilege(name: &str) -> ScalarUDF {
         let asked = cast(asked, &DataType::Utf8)?;
         // Of several named any will do.
         let has = asked.as_string::<i32>().iter().map(|asked| asked.map(|asked| asked.split(',').any(is_read)));
-        Ok(Arc::new(has.collect::<BooleanArray>()))
+        let has: BooleanArray = has.collect();
+        let relation = of.as_ref().and_then(|(names, before)| {
+            let relation = arguments.get(arguments.len().checked_sub(*before)?)?;
+            (!relation.data_type().is_integer()).then_some((names, relation))
+        });
+        let Some((names, relation)) = relation else { return Ok(Arc::new(has)) };
+        let relation = cast(relation, &DataType::Utf8)?;
+        let seen = relation.as_string::<i32>().iter().map(|name| name.map(|name| is_seen(names, name)));
+        Ok(Arc::new(and_kleene(&has, &seen.collect())?))
     })
 }
 

@@ -3,8 +3,8 @@
 use plan::{TableName, quoted_name};
 
 use crate::error::{Error, Result, code};
-use crate::pg_catalog::Names;
 use crate::pg_catalog::shipped::{function_oid, types};
+use crate::pg_catalog::{Names, SYSTEM_SCHEMAS};
 
 /// Types by oid: the name that PostgreSQL shows, then what else it is called.
 const TYPES: [(i32, &[&str]); 36] = [
@@ -170,6 +170,13 @@ pub(crate) fn class_oid(names: &Names, name: &str) -> Option<i32> {
         None => names.search_path.iter().find_map(of_schema),
     };
     found.or_else(|| name.parse().ok())
+}
+
+/// Whether a relation of this name is there for whoever asks. PostgreSQL's own all are.
+pub(crate) fn is_seen(names: &Names, name: &str) -> bool {
+    let parts = parts(name);
+    let of_system = parts.len() > 1 && SYSTEM_SCHEMAS.contains(&parts[parts.len() - 2].as_str());
+    of_system || class_oid(names, name).is_some()
 }
 
 /// The table of a name, for `::regclass`.

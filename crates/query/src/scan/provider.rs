@@ -11,6 +11,7 @@ use datafusion::common::{Constraint, Constraints, Statistics};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use plan::TableName;
 
 use crate::catalog::{Form, StoredTable};
 use crate::error::Error;
@@ -45,6 +46,11 @@ impl StoredProvider {
     /// The table, if its rows lie under their keys.
     pub(crate) fn keyed(&self) -> Option<&Arc<StoredTable>> {
         (self.table.form == Form::Keyed).then_some(&self.table)
+    }
+
+    /// The table's name.
+    pub(crate) fn name(&self) -> &TableName {
+        &self.table.name
     }
 
     fn access(&self, filters: &[Expr]) -> Access {

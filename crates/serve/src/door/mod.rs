@@ -7,12 +7,14 @@
 //! A stranger learns nothing from a refusal: an unknown name is answered as a wrong password is, in the same steps
 //! (`Users::stand_in`), and who fails often waits (`throttle`).
 
+mod key;
 mod session;
 mod throttle;
 mod tls;
 mod user;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
+pub use self::key::{KEY_PREFIX, Key};
 pub(crate) use self::session::Sessions;
 pub(crate) use self::throttle::Throttle;
 pub(crate) use self::tls::Sealed;
@@ -41,9 +44,16 @@ pub struct Door {
     pub(crate) sessions: Sessions,
     /// Who is told of what happens at the door.
     witness: Option<Witness>,
+    /// The time, by which keys end; without it those that do are not known.
+    clock: Option<Clock>,
+    /// Keys by which somebody has come in since the users changed: each is told of once.
+    used: Mutex<BTreeSet<String>>,
     /// Passwords that were right a moment ago, so that a client of HTTP does not cost a derivation each request.
     proven: Mutex<Proven>,
 }
+
+/// Microseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Is told of what happens at the door.
 pub type Witness = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
@@ -90,14 +100,25 @@ pub(crate) enum Admission {
     Trusted,
     /// By this name, as this user.
     Known(String, User),
+    /// By the key of this name.
+    Key(String, Key),
 }
 
 impl Admission {
+    /// Whom they have logged in as; empty where nobody was asked.
+    pub(crate) fn user(&self) -> &str {
+        match self {
+            Self::Trusted => "",
+            Self::Known(name, _) | Self::Key(name, _) => name,
+        }
+    }
+
     /// What they may read.
     pub(crate) fn role(&self) -> Role {
         match self {
             Self::Trusted => Role::Owner,
             Self::Known(_, user) => Role::named(&user.role),
+            Self::Key(_, key) => Role::named(&key.role),
         }
     }
 }
@@ -112,6 +133,8 @@ impl Door {
             throttle: Throttle::default(),
             sessions: Sessions::default(),
             witness: None,
+            clock: None,
+            used: Mutex::default(),
             proven: Mutex::default(),
         }
     }
@@ -127,6 +150,13 @@ impl Door {
     #[must_use]
     pub fn with_witness(mut self, witness: Witness) -> Self {
         self.witness = Some(witness);
+        self
+    }
+
+    /// The same with a clock, by which keys end.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -146,6 +176,7 @@ impl Door {
     /// Puts other users in place. Sessions of those who are not among them as they were end.
     pub fn set_users(&self, users: Users) {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).entries.clear();
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.users.send_replace(Arc::new(users));
     }
 
@@ -177,6 +208,7 @@ impl Door {
         match admission {
             Admission::Trusted => self.users.borrow().is_empty(),
             Admission::Known(name, user) => self.user(name).as_ref() == Some(user),
+            Admission::Key(name, key) => self.users.borrow().key(name) == Some(key) && key.lasts(self.now_us()),
         }
     }
 
@@ -184,10 +216,34 @@ impl Door {
     pub(crate) async fn outstay(&self, admission: &Admission) {
         let mut users = self.users.subscribe();
         while self.admits(admission) {
-            if users.changed().await.is_err() {
+            // Where nothing changes, a key may have ended all the same.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOKED_AT_EVERY, users.changed()).await {
                 return std::future::pending().await;
             }
         }
+    }
+
+    fn now_us(&self) -> Option<i64> {
+        self.clock.as_ref().map(|clock| clock())
+    }
+
+    /// By which key a request comes in, if it is one. It is not slow to check, and cannot be guessed.
+    ///
+    /// Errors: who comes from there has failed too often.
+    pub(crate) fn knows(&self, from: Option<IpAddr>, word: &str) -> Result<Option<Admission>, SqlError> {
+        self.throttle.check(from, KEY_PREFIX, Instant::now())?;
+        let users = self.users();
+        let hash = key::hash_of(word);
+        let found = users.keys().filter(|_| key::is_whole(word)).find(|(_, key)| key.is_of(&hash));
+        let Some((name, key)) = found.filter(|(_, key)| key.lasts(self.now_us())) else {
+            self.throttle.failed(from, KEY_PREFIX, Instant::now());
+            self.tell(Happened::Failed, found.map_or(KEY_PREFIX, |(name, _)| name), from, Protocol::Http);
+            return Ok(None);
+        };
+        if self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            self.tell(Happened::LoggedIn, name, from, Protocol::Http);
+        }
+        Ok(Some(Admission::Key(name.clone(), key.clone())))
     }
 
     /// Whether a password is this user's, as HTTP sends it.
@@ -236,6 +292,9 @@ impl Default for Door {
         Self::new(Users::new(random_secret()), None)
     }
 }
+
+/// How often it is looked whether a client that stays is still let in, beside each change of users.
+const LOOKED_AT_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Users whose password is remembered to be right.
 const PROVEN_MAX: usize = 256;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::Key;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use pgwire::api::auth::sasl::scram::{ScramSecret, gen_salted_password, random_nonce};
@@ -34,10 +35,11 @@ pub struct User {
     pub role: String,
 }
 
-/// All users at one moment.
+/// All users and keys at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Users {
     by_name: BTreeMap<String, User>,
+    keys: BTreeMap<String, Key>,
     /// What salts are made of for names that nobody has. It is kept with the users: those salts must not change when the
     /// process does, or they would tell who is none.
     secret: String,
@@ -46,7 +48,7 @@ pub struct Users {
 impl Users {
     /// Nobody. The secret is [`random_secret`]'s, kept with the users.
     pub fn new(secret: String) -> Self {
-        Self { by_name: BTreeMap::new(), secret }
+        Self { secret, ..Self::default() }
     }
 
     /// The secret, to be kept.
@@ -54,9 +56,9 @@ impl Users {
         &self.secret
     }
 
-    /// Whether there is nobody.
+    /// Whether there is nobody, and no key either.
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.by_name.is_empty() && self.keys.is_empty()
     }
 
     /// A user by name.
@@ -67,6 +69,26 @@ impl Users {
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &User)> {
         self.by_name.iter()
+    }
+
+    /// A key by name.
+    pub fn key(&self, name: &str) -> Option<&Key> {
+        self.keys.get(name)
+    }
+
+    /// All keys, by name.
+    pub fn keys(&self) -> impl Iterator<Item = (&String, &Key)> {
+        self.keys.iter()
+    }
+
+    /// Puts a key in; returns which had the name.
+    pub fn insert_key(&mut self, name: String, key: Key) -> Option<Key> {
+        self.keys.insert(name, key)
+    }
+
+    /// Takes a key out.
+    pub fn remove_key(&mut self, name: &str) -> Option<Key> {
+        self.keys.remove(name)
     }
 
     /// Puts a user in; returns who had the name.

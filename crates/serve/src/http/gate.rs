@@ -87,8 +87,13 @@ impl Reader for Granted {
         self.reader.describe(sql, declared, &self.as_role(context)).await
     }
 
+    fn grants(&self, _: &Role) -> u64 {
+        self.reader.grants(&self.role)
+    }
+
     fn health(&self) -> Health {
-        self.reader.health()
+        // Its message names what is not granted, and why it is as it is.
+        Health { message: String::new(), ..self.reader.health() }
     }
 
     fn metrics(&self) -> String {
@@ -126,9 +131,9 @@ pub(super) async fn admit(
         Ok(None) => return who_are_you(&site, &request),
         Err(error) => return failure(StatusCode::TOO_MANY_REQUESTS, &error),
     };
-    let role = admission.role();
+    let (role, user) = (admission.role(), admission.user().to_owned());
     let service = site.by_role.of(&site.service, &role);
-    request.extensions_mut().insert(Site { service, role, ..site });
+    request.extensions_mut().insert(Site { service, role, user, ..site });
     let response = next.run(request).await;
     if response.body().size_hint().exact().is_some() {
         return response;
@@ -150,13 +155,20 @@ async fn asked_by(
         return Ok(Some(Admission::Trusted));
     }
     if let Some(given) = headers.get(header::AUTHORIZATION) {
-        return match basic(given) {
-            Some((name, password)) => door.proves(from, &name, &password).await,
-            None => Ok(None),
+        return match (basic(given), bearer(given)) {
+            (Some((name, password)), _) => door.proves(from, &name, &password).await,
+            (None, Some(word)) => door.knows(from, word),
+            (None, None) => Ok(None),
         };
     }
     let session = cookie(headers, site.cookie()).and_then(|word| door.sessions.of(word));
     Ok(session.filter(|admission| door.admits(admission)))
+}
+
+/// The key of `Authorization: Bearer …`.
+fn bearer(given: &HeaderValue) -> Option<&str> {
+    let (scheme, word) = given.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(word.trim())
 }
 
 /// Name and password of `Authorization: Basic …`.
@@ -182,6 +194,7 @@ fn who_are_you(site: &Site, request: &Request) -> Response {
     let headers = request.headers();
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_basic = headers.contains_key(header::AUTHORIZATION);
+    let is_key = headers.get(header::AUTHORIZATION).is_some_and(|given| bearer(given).is_some());
     if *request.method() == Method::GET && accepts.contains("text/html") && !is_basic {
         let asked = request.uri().path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
         return ([(header::LOCATION, format!("/login?next={}", ::page::url(asked)))], StatusCode::SEE_OTHER)
@@ -190,9 +203,13 @@ fn who_are_you(site: &Site, request: &Request) -> Response {
     let hint = if site.service.door.users().is_empty() {
         "There are no users: `tidemill users add NAME` makes one."
     } else {
-        "Send `Authorization: Basic` with a user and the password, or log in at /login."
+        "Send `Authorization: Basic` with a user and the password or `Authorization: Bearer` with a key, or log in at /login."
     };
-    let message = if is_basic { "the user or the password is wrong" } else { "this needs a login" };
+    let message = match (is_basic, is_key) {
+        (_, true) => "the key is not known, or has ended",
+        (true, false) => "the user or the password is wrong",
+        (false, false) => "this needs a login",
+    };
     let mut response = failure(StatusCode::UNAUTHORIZED, &SqlError::new("28000", message).hint(hint));
     // A browser's own dialog would come over the page that fetches.
     if !headers.contains_key("sec-fetch-mode") {

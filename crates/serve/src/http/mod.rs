@@ -59,6 +59,8 @@ struct Site {
     service: Arc<Service>,
     /// What whoever asks may read.
     role: Role,
+    /// Whom they have logged in as; empty where nobody is asked.
+    user: String,
     /// The address that is listened on. On loopback only this machine may ask.
     listener: Option<IpAddr>,
     by_role: Arc<ByRole>,
@@ -71,7 +73,7 @@ impl Site {
 }
 
 fn router(service: Arc<Service>, listener: Option<IpAddr>) -> Router {
-    let site = Site { service, role: Role::Owner, listener, by_role: Arc::default() };
+    let site = Site { service, role: Role::Owner, user: String::new(), listener, by_role: Arc::default() };
     Router::new()
         .merge(page::routes())
         .route("/health/livez", get(|| async { text(StatusCode::OK, "ok") }))

@@ -51,7 +51,7 @@ pub(super) async fn post(site: Site, headers: HeaderMap, body: Result<Bytes, Byt
             return failure(rejection.status(), &SqlError::new("54000", rejection.body_text()));
         }
     };
-    let mut run = Run::new(Arc::clone(&site.service));
+    let mut run = Run::new(Arc::clone(&site.service), site.user);
     match run.answer(&body, format).await {
         Ok((step, chunks)) => {
             let headers = [(header::CONTENT_TYPE.as_str(), format.media_type()), ("tidemill-step", &step.to_string())];
@@ -80,6 +80,8 @@ fn status(code: &str) -> StatusCode {
 /// A running statement; its end, however it comes, is noted.
 struct Run {
     service: Arc<Service>,
+    /// Who asks.
+    user: String,
     started: Instant,
     timeout: Duration,
     failed: bool,
@@ -106,10 +108,10 @@ struct Chunks {
 }
 
 impl Run {
-    fn new(service: Arc<Service>) -> Self {
+    fn new(service: Arc<Service>, user: String) -> Self {
         let limits = &service.limits;
         let timeout = limits.statement_timeout_usual.min(limits.statement_timeout.unwrap_or(Duration::MAX));
-        Self { service, started: Instant::now(), timeout, failed: false, permit: None }
+        Self { service, user, started: Instant::now(), timeout, failed: false, permit: None }
     }
 
     /// Runs the statement up to its first rows. Returns the step with them.
@@ -119,7 +121,7 @@ impl Run {
         let sql = statement(&question.sql)?;
         self.permit = Some(self.timed(self.service.turn()).await?);
         let reader = Arc::clone(&self.service.reader);
-        let context = QueryContext::default();
+        let context = QueryContext { user: self.user.clone(), ..QueryContext::default() };
         let params = match question.values.as_slice() {
             [] => Vec::new(),
             values => {
@@ -150,7 +152,7 @@ impl Run {
             let mut chunk = BytesMut::new();
             let appended = run.append(&mut chunks, &mut chunk).await;
             if let Err(error) = &appended {
-                debug!(code = error.code, message = %error.message, "cut off an answer");
+                debug!(code = error.code, "cut off an answer");
                 (run.failed, chunks.ended) = (true, true);
             }
             Some((appended.map(|()| chunk.freeze()), (run, chunks)))

@@ -119,7 +119,7 @@ impl Connection {
             }
         };
         let Failure::Fatal(error) = failure else { return };
-        debug!(code = error.code, message = %error.message, "ended a client's connection");
+        debug!(code = error.code, "ended a client's connection");
         self.send(&Reply::ErrorResponse(ErrorResponse::new(error_fields("FATAL", &error, 0))));
         let farewell = async {
             self.socket.write_all(&self.out).await?;

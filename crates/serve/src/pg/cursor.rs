@@ -44,6 +44,7 @@ impl Connection {
             binary: Vec::new(),
             state: PortalState::New,
             hold,
+            grants: self.grants(),
             _kept: kept,
         };
         self.session.portals.insert(name.to_owned(), portal);
@@ -92,9 +93,16 @@ impl Connection {
         Ok(format!("MOVE {passed}"))
     }
 
+    /// By which grants the client reads now.
+    pub(super) fn grants(&self) -> u64 {
+        self.service.reader.grants(&self.session.context.role)
+    }
+
     /// Takes a cursor's rows out of it; what is not put back is finished.
     async fn cursor(&mut self, name: &str) -> Result<Running, Failure> {
+        let now = self.grants();
         let portal = self.session.portal(name)?;
+        portal.holds(name, now)?;
         let prepared = Arc::clone(&portal.prepared);
         let params = portal.params.clone();
         match std::mem::replace(&mut portal.state, PortalState::Finished) {

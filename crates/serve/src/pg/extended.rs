@@ -145,7 +145,8 @@ impl Connection {
         let width = prepared.columns.as_ref().map_or(0, |columns| columns.fields().len());
         let binary = formats(&bind.result_formats, width, "result")?;
         let kept = self.session.keep(Portal::bytes(&params, &binary), &self.service.kept)?;
-        let portal = Portal { prepared, params, binary, state: PortalState::New, hold: false, _kept: kept };
+        let grants = self.grants();
+        let portal = Portal { prepared, params, binary, state: PortalState::New, hold: false, grants, _kept: kept };
         self.session.portals.insert(bind.portal, portal);
         self.send(&Reply::BindComplete(BindComplete::new()));
         Ok(())
@@ -197,7 +198,9 @@ impl Connection {
 
     /// Runs a portal, or a piece of it.
     async fn execute(&mut self, name: &str, rows_max: usize) -> Result<(), Failure> {
+        let now = self.grants();
         let portal = self.session.portal(name)?;
+        portal.holds(name, now)?;
         let prepared = Arc::clone(&portal.prepared);
         let Some(command) = &prepared.command else {
             self.send(&Reply::EmptyQueryResponse(EmptyQueryResponse::new()));

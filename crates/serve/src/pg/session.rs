@@ -98,11 +98,23 @@ pub(super) struct Portal {
     pub(super) state: PortalState,
     /// Outlives its transaction (a cursor WITH HOLD).
     pub(super) hold: bool,
+    /// By which grants it was opened ([`crate::Reader::grants`]).
+    pub(super) grants: u64,
     /// The room its values take.
     pub(super) _kept: Kept,
 }
 
 impl Portal {
+    /// Errors: what is still to come of it was begun by other grants than those of now.
+    pub(super) fn holds(&mut self, name: &str, grants: u64) -> Result<(), SqlError> {
+        if self.grants == grants || !matches!(self.state, PortalState::Running(_)) {
+            return Ok(());
+        }
+        self.state = PortalState::Finished;
+        Err(SqlError::new("42501", format!("what may be read has changed since cursor \"{name}\" was opened"))
+            .hint("Open it again."))
+    }
+
     /// About what values take.
     pub(super) fn bytes(params: &[Param], binary: &[bool]) -> usize {
         params.iter().map(|param| param.0.get_array_memory_size()).fold(binary.len(), usize::saturating_add)

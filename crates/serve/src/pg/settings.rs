@@ -54,6 +54,7 @@ static KNOWN: &[Known] = &[
     known("lock_timeout", "0", Kept),
     known("max_identifier_length", "63", Inner),
     known("max_index_keys", "32", Inner),
+    known("role", "none", Inner),
     known("row_security", "on", Kept),
     known("search_path", "", Kept),
     known("server_encoding", "UTF8", Fixed),

@@ -165,6 +165,7 @@ impl Connection {
             }
             Command::RollbackTo => self.session.transaction = Transaction::Open,
             Command::Set { name, value } => self.set(name, value.clone())?,
+            Command::Become(Some(name)) if *name != self.session.context.user => return Err(nobody_else(name)),
             Command::ResetAll => self.reset(),
             Command::DiscardAll if open => {
                 return Err(SqlError::new("25001", "DISCARD ALL cannot run inside a transaction block"));
@@ -288,6 +289,12 @@ pub(super) fn no_statement(name: &str) -> SqlError {
     SqlError::new("26000", format!("prepared statement \"{name}\" does not exist"))
 }
 
+/// Who somebody is was decided at the login.
+fn nobody_else(name: &str) -> SqlError {
+    SqlError::new("42501", format!("permission denied to set role \"{name}\""))
+        .hint("A session is who has logged in: connect as the other user.")
+}
+
 fn tag(command: &Command) -> &'static str {
     match command {
         Command::Begin { .. } => "BEGIN",
@@ -296,7 +303,7 @@ fn tag(command: &Command) -> &'static str {
         Command::Savepoint => "SAVEPOINT",
         Command::Release => "RELEASE",
         Command::Set { value: None, .. } | Command::ResetAll => "RESET",
-        Command::Set { .. } | Command::Isolate { .. } => "SET",
+        Command::Set { .. } | Command::Isolate { .. } | Command::Become(_) => "SET",
         Command::DiscardAll => "DISCARD ALL",
         Command::Deallocate(None) => "DEALLOCATE ALL",
         Command::Deallocate(_) => "DEALLOCATE",

@@ -28,6 +28,8 @@ pub(crate) enum Command {
         name: String,
         value: Option<String>,
     },
+    /// `SET ROLE`, `SET SESSION AUTHORIZATION`: to be somebody else, or whom the client has logged in as.
+    Become(Option<String>),
     /// Answered with this tag and nothing done, because nothing here depends on it.
     Accepted(&'static str),
     ResetAll,
@@ -114,6 +116,7 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
         "release" => Ok(Command::Release),
         "set" => set(&mut words).ok_or_else(syntax),
         "reset" if words.eat("all") => Ok(Command::ResetAll),
+        "reset" if words.eat("role") || words.eat_all(&["session", "authorization"]) => Ok(Command::Become(None)),
         "reset" => Ok(Command::Set { name: setting_name(&mut words).ok_or_else(syntax)?, value: None }),
         "show" => show(&mut words).ok_or_else(syntax),
         "discard" => Ok(if words.eat("all") { Command::DiscardAll } else { Command::Accepted("DISCARD") }),
@@ -204,16 +207,25 @@ fn set(words: &mut Words<'_>) -> Option<Command> {
         return Some(level.map_or(Command::Accepted("SET"), |level| Command::Set { name, value: Some(level) }));
     }
     if words.eat_all(&["session", "authorization"]) {
-        return Some(Command::Accepted("SET"));
+        return somebody(words);
     }
     if !words.eat("local") {
         words.eat("session");
     }
+    if words.eat_all(&["session", "authorization"]) {
+        return somebody(words);
+    }
     if words.eat("transaction") {
         return Some(pins(words).map_or(Command::Accepted("SET"), |pinned| Command::Isolate { pinned }));
     }
-    if words.eat("role") || words.eat("constraints") {
+    if words.eat("constraints") {
         return Some(Command::Accepted("SET"));
+    }
+    if words.eat("role") {
+        if !words.symbol('=') {
+            words.eat("to");
+        }
+        return somebody(words);
     }
     if words.eat("names") {
         return Some(Command::Set { name: "client_encoding".to_owned(), value: value(words) });
@@ -231,6 +243,15 @@ fn set(words: &mut Words<'_>) -> Option<Command> {
         return Some(Command::Isolate { pinned: value.as_deref().is_some_and(is_pinning) });
     }
     Some(Command::Set { name, value })
+}
+
+/// Whom a session is to be; `NONE` and `DEFAULT` are whoever has logged in.
+fn somebody(words: &mut Words<'_>) -> Option<Command> {
+    if words.eat("none") || words.eat("default") {
+        return words.is_empty().then_some(Command::Become(None));
+    }
+    let name = words.name().or_else(|| words.string())?;
+    words.is_empty().then_some(Command::Become(Some(name)))
 }
 
 /// A value: one or several words, strings or numbers. `DEFAULT` (and `LOCAL` of a time zone) is none.

@@ -41,7 +41,8 @@ pub(super) async fn panel_at(
     let late = || SqlError::new("57014", "the statement took too long for this page").hint("Run it in the console.");
     let answer = tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max, context))).await;
     answer.unwrap_or_else(|_| Err(late())).map_err(|error| {
-        debug!(code = error.code, message = %error.message, "a panel of the page has no rows");
+        // A message may quote a value.
+        debug!(code = error.code, "a panel of the page has no rows");
         let more: Vec<&str> = [&error.detail, &error.hint].into_iter().flatten().map(String::as_str).collect();
         Trouble { message: error.message.clone(), hint: more.join(" ") }
     })

@@ -10,7 +10,7 @@ use page::{Dashboard, Filter, Live, Panel, Tile, TileKind};
 use super::ask::{panel, panel_at};
 use super::frame;
 use crate::reader::QueryContext;
-use crate::service::Service;
+use crate::service::{Service, guarded};
 
 /// Points of a line, and rows of what a tile shows otherwise.
 const POINTS_MAX: usize = 5_000;
@@ -18,6 +18,37 @@ const ROWS_MAX: usize = 200;
 
 /// Values that a filter offers.
 const CHOICES_MAX: usize = 500;
+
+/// SQLSTATEs of what is not there for whoever asks.
+const NOT_THERE: [&str; 4] = ["42P01", "42703", "42501", "3F000"];
+
+/// A dashboard as those see it who do not read all that it shows: tiles over anything else are not there, nor is a dashboard of
+/// such tiles alone.
+pub(super) async fn readable(service: &Arc<Service>, dashboard: &Dashboard) -> Option<Dashboard> {
+    let is_there = |sql: String| async move {
+        let described = guarded(service.reader.describe(&sql, &[], &QueryContext::default())).await;
+        !described.is_err_and(|error| NOT_THERE.contains(&error.code))
+    };
+    let words = BTreeMap::new();
+    let bound = |sql: &str| bind(sql, &dashboard.filters, &words).0;
+    let mut seen = Dashboard { tiles: Vec::new(), filters: Vec::new(), ..dashboard.clone() };
+    for tile in &dashboard.tiles {
+        let compare = tile.compare.as_deref().filter(|compare| is_statement(compare));
+        if is_there(bound(&tile.sql)).await && (compare.is_none() || is_there(bound(compare.unwrap_or_default())).await)
+        {
+            seen.tiles.push(tile.clone());
+        }
+    }
+    for filter in &dashboard.filters {
+        // One whose values cannot be read takes any text.
+        let sql = match &filter.sql {
+            Some(sql) if is_there(sql.clone()).await => Some(sql.clone()),
+            _ => None,
+        };
+        seen.filters.push(Filter { sql, ..filter.clone() });
+    }
+    (!seen.tiles.is_empty()).then_some(seen)
+}
 
 /// The page of a dashboard.
 pub(super) async fn page(

@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 
 use super::{Site, Words, dashboard, read};
 use crate::http::failure;
-use crate::reader::SqlError;
+use crate::reader::{Role, SqlError};
 use crate::service::Service;
 
 /// From the end of one computation to the next.
@@ -145,7 +145,7 @@ fn stream(viewer: Viewer) -> impl Stream<Item = Result<Event, Infallible>> {
 
 /// `GET /events/…`: the stream of the page at `/…`.
 pub(super) async fn events(site: Site, Path(topic): Path<String>, Query(mut words): Words) -> Response {
-    let service = site.service;
+    let (service, role) = (site.service, site.role);
     // Words that no filter has would make a board of its own out of the same page.
     let dashboard = topic.strip_prefix("dashboards/").unwrap_or_default();
     let dashboard = service.dashboards.iter().find(|known| known.name == dashboard);
@@ -153,13 +153,14 @@ pub(super) async fn events(site: Site, Path(topic): Path<String>, Query(mut word
         Some(known) => known.filters.iter().any(|filter| filter.name == *word),
         None => topic == "rejects" && word == "node",
     });
-    let Some(compute) = computation(&service, &topic, &words) else {
+    let Some(compute) = computation(&service, &role, &topic, &words) else {
         return failure(StatusCode::NOT_FOUND, &SqlError::new("not_found", "no page moves at this address"));
     };
     let Ok(permit) = Arc::clone(&service.hub.streams).try_acquire_owned() else {
         return failure(StatusCode::SERVICE_UNAVAILABLE, &SqlError::new("53300", "too many pages are open"));
     };
-    let topic = format!("{topic}?{words:?}");
+    // Whoever comes after a change of grants looks at nothing that was computed before.
+    let topic = format!("{topic}?{words:?} {}", service.reader.grants(&role));
     let board = service.hub.board(topic, compute);
     let mut state = board.state.clone();
     // What is there already counts as new for a new viewer.
@@ -170,7 +171,7 @@ pub(super) async fn events(site: Site, Path(topic): Path<String>, Query(mut word
 }
 
 /// What a topic's board computes; none if there is no such topic.
-fn computation(service: &Arc<Service>, topic: &str, words: &BTreeMap<String, String>) -> Option<Compute> {
+fn computation(service: &Arc<Service>, role: &Role, topic: &str, words: &BTreeMap<String, String>) -> Option<Compute> {
     let parts: Vec<&str> = topic.split('/').collect();
     match parts.as_slice() {
         ["graph"] => Some(compute(service, |service| async move {
@@ -200,12 +201,17 @@ fn computation(service: &Arc<Service>, topic: &str, words: &BTreeMap<String, Str
         }
         ["dashboards", name] => {
             let at = service.dashboards.iter().position(|dashboard| dashboard.name == *name)?;
-            let words = words.clone();
+            let (words, is_owner) = (words.clone(), *role == Role::Owner);
             Some(compute(service, move |service| {
                 let words = words.clone();
                 async move {
-                    match service.dashboards.get(at) {
-                        Some(found) => dashboard::live(&service, found, &words).await,
+                    let found = match service.dashboards.get(at) {
+                        Some(found) if is_owner => Some(found.clone()),
+                        Some(found) => dashboard::readable(&service, found).await,
+                        None => None,
+                    };
+                    match found {
+                        Some(found) => dashboard::live(&service, &found, &words).await,
                         None => Live::new(),
                     }
                 }

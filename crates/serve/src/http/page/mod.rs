@@ -22,6 +22,7 @@ use page::view::{Console, DashboardList, Frame, Home, Login, Rejects, Sources, T
 use page::{NodeKind, Trouble, asset};
 
 use super::Site;
+use crate::reader::Role;
 use crate::service::Service;
 
 /// Rows that the console shows; an export has all of them.
@@ -79,7 +80,10 @@ pub(super) fn foreign(site: &Site, path: &str) -> Response {
         message: "This server listens on this machine alone, and answers only requests that name it so.".to_owned(),
         hint: "Ask localhost or 127.0.0.1.".to_owned(),
     };
-    failed(&site.service, StatusCode::FORBIDDEN, "Not here", trouble)
+    // Whoever asks may be anybody: what is out of order here, and what it is called, is not for them.
+    let frame = Frame { message: String::new(), ..frame(&site.service) };
+    let page = TroublePage { frame, heading: "Not here".to_owned(), trouble };
+    (StatusCode::FORBIDDEN, document(page.html())).into_response()
 }
 
 fn frame(service: &Service) -> Frame {
@@ -155,14 +159,30 @@ async fn rejects(site: Site, Query(words): Words) -> Response {
 
 async fn dashboards(site: Site) -> Response {
     let service = &site.service;
-    document(DashboardList { frame: frame(service), dashboards: service.dashboards.clone() }.html())
+    let mut dashboards = Vec::new();
+    for dashboard in &service.dashboards {
+        dashboards.extend(seen(&site, dashboard).await);
+    }
+    document(DashboardList { frame: frame(service), dashboards }.html())
 }
 
 async fn one_dashboard(site: Site, Path(name): Path<String>, Query(words): Words) -> Response {
     let service = &site.service;
-    match service.dashboards.iter().find(|dashboard| dashboard.name == name) {
-        Some(found) => document(dashboard::page(service, found, &words).await.html()),
+    let found = match service.dashboards.iter().find(|dashboard| dashboard.name == name) {
+        Some(found) => seen(&site, found).await,
+        None => None,
+    };
+    match found {
+        Some(found) => document(dashboard::page(service, &found, &words).await.html()),
         None => nothing(service, &format!("dashboard “{name}”")),
+    }
+}
+
+/// A dashboard as whoever asks sees it; none where it is not there for them.
+async fn seen(site: &Site, dashboard: &page::Dashboard) -> Option<page::Dashboard> {
+    match site.role {
+        Role::Owner => Some(dashboard.clone()),
+        Role::Named(_) => dashboard::readable(&site.service, dashboard).await,
     }
 }
 

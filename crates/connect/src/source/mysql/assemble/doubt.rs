@@ -78,7 +78,7 @@ impl Assembler {
                 self.doubt_databases(query, databases, reason)
             }
             Effect::Unread => {
-                let text = statement();
+                let text = without_values(&statement());
                 let step = self.doubt_databases(query, &[], &format!("a statement cannot be understood: {text}"));
                 if step.is_none() {
                     tracing::warn!(statement = %text, "a statement of the log cannot be understood");
@@ -364,6 +364,32 @@ pub(crate) fn is_same(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
         kept.map(|column| SourceColumn { extra: String::new(), left_out: None, ..column.clone() }).collect()
     };
     kept(some) == kept(others)
+}
+
+/// A statement without the texts and numbers in it, which may be anybody's: it ends in logs.
+fn without_values(statement: &str) -> String {
+    let mut out = String::with_capacity(statement.len());
+    let mut chars = statement.chars().peekable();
+    let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    while let Some(c) = chars.next() {
+        if c == '\'' || c == '"' {
+            while let Some(inside) = chars.next() {
+                match inside {
+                    '\\' => _ = chars.next(),
+                    end if end == c && chars.peek() == Some(&c) => _ = chars.next(),
+                    end if end == c => break,
+                    _ => {}
+                }
+            }
+            out.push('…');
+        } else if c.is_ascii_digit() && !out.ends_with(is_name) {
+            while chars.next_if(|next| is_name(*next) || *next == '.').is_some() {}
+            out.push('…');
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// What messages show of a statement.
