@@ -14,6 +14,7 @@
 //!
 //! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
 
+pub mod alike;
 mod catalog;
 mod check;
 pub mod decided;
@@ -56,7 +57,7 @@ use relation::Schema;
 
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
-pub use exact::average;
+pub use exact::{IntervalSum, average};
 pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};

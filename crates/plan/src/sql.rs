@@ -8,17 +8,22 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::{Constraint, Constraints, DataFusionError, Result, TableReference};
+use datafusion_common::{
+    Constraint, Constraints, DFSchema, DataFusionError, NullHandling, Result, TableReference, UnnestOptions,
+    internal_err, plan_err,
+};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion_expr::{
-    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    WindowUDF, cast,
 };
 use datafusion_optimizer::Analyzer;
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast::Statement;
 
+use crate::alike::Alike;
 use crate::catalog::{Catalog, TableInfo};
 use crate::decided::Decided;
 use crate::dependencies::relations;
@@ -90,6 +95,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
     analyzer.rules.push(Arc::new(Unreal));
     analyzer.rules.push(Arc::new(Forms));
     analyzer.rules.push(Arc::new(OneZero));
+    analyzer.rules.push(Arc::new(Alike));
     analyzer.rules.push(Arc::new(OnlyFiltered));
     analyzer.rules.push(Arc::new(Decided));
     Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
@@ -195,6 +201,34 @@ impl<'a> Names<'a> {
     }
 }
 
+/// A series in FROM: the rows of one value, in a column `value`. Dates are instants in it, as in PostgreSQL.
+fn series(mut args: Vec<Expr>) -> Result<LogicalPlan> {
+    let schema = DFSchema::empty();
+    let is_date = args.first().is_some_and(|first| first.get_type(&schema).is_ok_and(|t| t == DataType::Date32));
+    let is_text = |arg: &Expr| arg.get_type(&schema).is_ok_and(|own| own == DataType::Utf8);
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+    let ends = match args.first().and_then(|first| first.get_type(&schema).ok()) {
+        Some(DataType::Date32) => Some(instant),
+        Some(DataType::Timestamp(_, zone)) => Some(DataType::Timestamp(TimeUnit::Microsecond, zone)),
+        _ => None,
+    };
+    for (at, arg) in args.iter_mut().enumerate() {
+        let wanted = match (&ends, at) {
+            (Some(ends), 0 | 1) if is_date || is_text(arg) => ends.clone(),
+            (Some(_), 2) if is_text(arg) => DataType::Interval(IntervalUnit::MonthDayNano),
+            _ => continue,
+        };
+        *arg = cast(std::mem::take(arg), wanted);
+    }
+    let Some(function) = functions().scalar.get("generate_series") else {
+        return internal_err!("generate_series is not registered");
+    };
+    let list = function.call(args).alias("value");
+    let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
+    let rows = LogicalPlanBuilder::empty(true).project([list])?;
+    rows.unnest_column_with_options("value", options)?.build()
+}
+
 /// `schema.name` as a user writes it.
 fn shown(reference: &TableReference) -> String {
     match reference.schema() {
@@ -211,6 +245,13 @@ impl ContextProvider for Names<'_> {
         let source = self.look_up(&name).map_err(|refusal| DataFusionError::External(Box::new(refusal)))?;
         self.known.borrow_mut().insert(name.to_string(), Arc::clone(&source));
         Ok(source)
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        match name {
+            "generate_series" => Ok(Arc::new(Named { plan: series(args)? })),
+            _ => plan_err!("Invalid function '{name}'."),
+        }
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

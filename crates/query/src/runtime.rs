@@ -139,6 +139,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_analyzer_rule(Arc::new(plan::unreal::Unreal))
         .with_analyzer_rule(Arc::new(plan::Forms))
         .with_analyzer_rule(Arc::new(plan::zero::OneZero))
+        .with_analyzer_rule(Arc::new(plan::alike::Alike))
         .with_analyzer_rule(Arc::new(plan::filtered::OnlyFiltered))
         .with_analyzer_rule(Arc::new(plan::decided::Decided))
         .with_analyzer_rule(Arc::new(Bounded))
