@@ -24,12 +24,12 @@ use datafusion_common::metadata::FieldMetadata;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError, Result, ScalarValue, TableReference, exec_err, internal_err};
 use datafusion_expr::expr::{AggregateFunction, InSubquery, ScalarFunction, Sort as SortExpr, WindowFunction};
-use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
 use datafusion_expr::logical_plan::{Aggregate, Distinct, DistinctOn, Join, Projection, Sort, Subquery, Window};
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit, when,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit, when,
 };
 use datafusion_functions::utils::make_scalar_function;
 use datafusion_optimizer::AnalyzerRule;
@@ -48,6 +48,35 @@ impl AnalyzerRule for Alike {
 
     fn name(&self) -> &str {
         "alike"
+    }
+}
+
+/// The order of windows, before types are agreed on: that agreement knows no frame over intervals, arrays or bytes.
+#[derive(Debug)]
+pub(crate) struct WindowOrder;
+
+impl FunctionRewrite for WindowOrder {
+    fn name(&self) -> &str {
+        "window_order"
+    }
+
+    fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let Expr::WindowFunction(function) = &mut expr else { return Ok(Transformed::no(expr)) };
+        if is_by_distance(function) {
+            return Ok(Transformed::no(expr));
+        }
+        let params = &mut function.params;
+        let order = ordered(&params.order_by, schema);
+        let mut changed = order != params.order_by;
+        params.order_by = order;
+        let has_keys = params.order_by.iter().any(|by| by.expr.get_type(schema).is_ok_and(|t| t == DataType::Binary));
+        if has_keys && params.window_frame.units == WindowFrameUnits::Range {
+            // Without a distance, a range ends with the rows that are equal to its own: with a group of these.
+            let WindowFrame { start_bound, end_bound, .. } = params.window_frame.clone();
+            params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Groups, start_bound, end_bound);
+            changed = true;
+        }
+        Ok(Transformed::new_transformed(expr, changed))
     }
 }
 

@@ -91,7 +91,7 @@ fn of_the_row(part: Expr, left: &DFSchema) -> Transformed<Expr> {
 /// A join with the rows of a value; none where the other side is anything else.
 fn unnested(join: &Join, condition: Option<Expr>) -> Result<Option<LogicalPlan>> {
     let mut beside = Beside { row: &join.left, outer: join.join_type == JoinType::Left, levels: 0, unnests: false };
-    let Some((plan, rows)) = beside.rows(&join.right)?.filter(|_| beside.unnests) else { return Ok(None) };
+    let Some((plan, rows)) = beside.rows(&join.right)? else { return Ok(None) };
     let mut exprs: Vec<Expr> = join.left.schema().columns().into_iter().map(Expr::Column).collect();
     for ((qualifier, field), column) in join.right.schema().iter().zip(rows) {
         exprs.push(Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));

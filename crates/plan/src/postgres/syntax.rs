@@ -217,8 +217,17 @@ fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
 
 /// `unnest` in FROM: the elements of its arrays side by side. The column of one array goes by the table's alias.
 fn unnest_table(factor: &mut TableFactor) -> Option<TableFactor> {
-    let TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } = factor else { return None };
-    let arrays: Vec<String> = array_exprs.iter().map(ToString::to_string).collect();
+    let (arrays, alias, numbered, lateral) = match factor {
+        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+            let arrays: Vec<String> = array_exprs.iter().map(ToString::to_string).collect();
+            (arrays, alias, *with_ordinality, array_exprs.iter().any(mentions_columns))
+        }
+        other => {
+            let called = Called::of(other).filter(|called| called.name == "unnest")?;
+            let arrays: Vec<String> = called.arguments.iter().map(ToString::to_string).collect();
+            (arrays, called.alias, called.numbered, called.arguments.iter().any(mentions_columns))
+        }
+    };
     let named = alias.as_ref().map_or(0, |alias| alias.columns.len());
     let whole = alias.as_ref().map_or("unnest", |alias| alias.name.value.as_str());
     // Several without a name are called alike by PostgreSQL, and refused as they are here.
@@ -231,9 +240,8 @@ fn unnest_table(factor: &mut TableFactor) -> Option<TableFactor> {
         Some(format!("unnest({array}) as {}", Ident::with_quote('"', name(at)?)))
     };
     let columns = arrays.iter().enumerate().map(column).collect::<Option<Vec<_>>>()?;
-    let numbers = if *with_ordinality { ordinality(&arrays) } else { String::new() };
+    let numbers = if numbered { ordinality(&arrays) } else { String::new() };
     let sql = format!("select {}{numbers}", columns.join(", "));
-    let lateral = array_exprs.iter().any(mentions_columns);
     derived(&sql, alias, "unnest", lateral)
 }
 
@@ -262,6 +270,24 @@ struct RowsOf {
     list: &'static str,
     name: Option<&'static str>,
     data_type: Option<&'static str>,
+}
+
+/// The alias of such a function in FROM that makes single values, and the column that it stands for as a value.
+pub(super) fn value_of_rows(factor: &TableFactor) -> Option<(&Ident, String)> {
+    let (name, alias) = match factor {
+        TableFactor::Table { name, alias: Some(alias), args: Some(_), .. } => (name, alias),
+        TableFactor::Function { name, alias: Some(alias), .. } => (name, alias),
+        _ => return None,
+    };
+    let [part] = &name.0[..] else { return None };
+    let called = part.as_ident()?.value.to_lowercase();
+    let (_, [only]) = ROWS.iter().find(|(known, _)| *known == called)? else { return None };
+    let own = only.name?.to_owned();
+    let column = alias.columns.first().map_or(own, |column| match column.name.quote_style {
+        Some(_) => column.name.value.clone(),
+        None => column.name.value.to_lowercase(),
+    });
+    Some((&alias.name, column))
 }
 
 /// Such a function in FROM.
@@ -357,6 +383,8 @@ fn rewritten(expr: Expr) -> Expr {
             _ => Expr::Value(value),
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
+        // The planner looks for columns in the literal of an array among its own query's alone.
+        Expr::Array(array) if array.elem.iter().any(mentions_columns) => call("make_array", array.elem),
         Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
             let (pattern, escape_char) = escaped(*pattern, escape);
             Expr::Like { negated, any: false, expr, pattern: Box::new(pattern), escape_char }
