@@ -566,7 +566,11 @@ fn header(schema: &SchemaRef) -> String {
     columns.collect::<Vec<_>>().join(" | ")
 }
 
+/// Our name of a type; that of Arrow of lists and intervals, which says what they are made of.
 fn typed(arrow: &Arrow) -> String {
+    if matches!(arrow, Arrow::List(_) | Arrow::Interval(_)) {
+        return arrow.to_string();
+    }
     DataType::from_arrow(arrow).map_or_else(|_| arrow.to_string(), |ours| ours.to_string())
 }
 
