@@ -22,14 +22,17 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::metadata::FieldMetadata;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DataFusionError, Result, ScalarValue, TableReference, exec_err, internal_err};
+use datafusion_common::{
+    Column, DFSchema, DataFusionError, Result, ScalarValue, TableReference, exec_err, internal_err,
+};
 use datafusion_expr::expr::{AggregateFunction, InSubquery, ScalarFunction, Sort as SortExpr, WindowFunction};
 use datafusion_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
 use datafusion_expr::logical_plan::{Aggregate, Distinct, DistinctOn, Join, Projection, Sort, Subquery, Window};
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit, when,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, lit, when,
 };
 use datafusion_functions::utils::make_scalar_function;
 use datafusion_optimizer::AnalyzerRule;
@@ -170,18 +173,16 @@ fn compared(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
     let changed = match &mut expr {
         Expr::BinaryExpr(binary) => all_keys(vec![&mut *binary.left, &mut *binary.right], schema),
-        Expr::Between(between) => {
-            all_keys(vec![&mut *between.expr, &mut *between.low, &mut *between.high], schema)
-        }
-        Expr::InList(list) => {
-            all_keys(std::iter::once(&mut *list.expr).chain(&mut list.list).collect(), schema)
-        }
+        Expr::Between(between) => all_keys(vec![&mut *between.expr, &mut *between.low, &mut *between.high], schema),
+        Expr::InList(list) => all_keys(std::iter::once(&mut *list.expr).chain(&mut list.list).collect(), schema),
         Expr::Case(case) => {
             let whens = case.when_then_expr.iter_mut().map(|(when, _)| &mut **when);
             all_keys(case.expr.iter_mut().map(|expr| &mut **expr).chain(whens).collect(), schema)
         }
         Expr::InSubquery(test) => of_membership(test, schema)?,
-        Expr::ScalarFunction(call) => return Ok(of_call(call, schema).map_or_else(|| Transformed::no(expr), Transformed::yes)),
+        Expr::ScalarFunction(call) => {
+            return Ok(of_call(call, schema).map_or_else(|| Transformed::no(expr), Transformed::yes));
+        }
         _ => false,
     };
     Ok(Transformed::new_transformed(expr, changed))
@@ -250,17 +251,19 @@ fn called(expr: Expr, qualifier: Option<&TableReference>, field: &Field) -> Expr
 }
 
 /// The least value by its whole key, under a name of its own.
-fn least(function: &str, call: Option<&AggregateFunction>, value: Expr, own: relation::DataType, name: String) -> Result<Replaced> {
-    let Some(extreme) = functions().aggregate.get(function) else { return internal_err!("{function} is not registered") };
+fn least(
+    function: &str,
+    call: Option<&AggregateFunction>,
+    value: Expr,
+    own: relation::DataType,
+    name: String,
+) -> Result<Replaced> {
+    let Some(extreme) = functions().aggregate.get(function) else {
+        return internal_err!("{function} is not registered");
+    };
     let filter = call.and_then(|call| call.params.filter.clone());
-    let below = AggregateFunction::new_udf(
-        Arc::clone(extreme),
-        vec![Work::WholeKey.of(value)],
-        false,
-        filter,
-        vec![],
-        None,
-    );
+    let below =
+        AggregateFunction::new_udf(Arc::clone(extreme), vec![Work::WholeKey.of(value)], false, filter, vec![], None);
     let above = Work::OfWholeKey(own).of(passed(None, &name));
     Ok(Replaced { below: Expr::AggregateFunction(below).alias(name), above })
 }
@@ -387,7 +390,8 @@ fn of_windows(window: &Window) -> Result<Option<LogicalPlan>> {
     }
     let made = Arc::new(LogicalPlan::Window(Window::try_new(exprs, Arc::clone(&window.input))?));
     // A filter above a number is looked for right above its window.
-    let is_renamed = made.schema().fields().iter().zip(window.schema.fields()).any(|(made, old)| made.name() != old.name());
+    let is_renamed =
+        made.schema().fields().iter().zip(window.schema.fields()).any(|(made, old)| made.name() != old.name());
     if !is_renamed {
         return Ok(Some(Arc::unwrap_or_clone(made)));
     }
@@ -406,7 +410,8 @@ fn of_window(expr: &Expr, schema: &DFSchema, number: usize) -> Option<Replaced> 
     if !is_by_distance(function) {
         params.order_by = ordered(&params.order_by, schema);
     }
-    let extreme = matches!(&function.fun, WindowFunctionDefinition::AggregateUDF(f) if matches!(f.name(), "min" | "max"));
+    let extreme =
+        matches!(&function.fun, WindowFunctionDefinition::AggregateUDF(f) if matches!(f.name(), "min" | "max"));
     if let (true, [value]) = (extreme, &mut params.args[..])
         && let Some(own) = keyed_expr(value, schema)
     {

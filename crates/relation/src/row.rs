@@ -62,7 +62,8 @@ impl Layout {
     /// The rows of a single column that lie one behind the other in the bytes of an array. An end where bytes are none of
     /// this layout: [`Layout::check`] finds that.
     pub(crate) fn rows_of<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
-        let (fixed_end, end_at) = (self.fixed_end, self.types.first().filter(|t| t.is_variable()).map(|_| self.offset(0)));
+        let (fixed_end, end_at) =
+            (self.fixed_end, self.types.first().filter(|t| t.is_variable()).map(|_| self.offset(0)));
         std::iter::from_fn(move || {
             if bytes.len() < fixed_end {
                 return None;

@@ -226,7 +226,11 @@ impl FromStr for DataType {
         if let Some(element) = lower.strip_suffix("[]") {
             // No deeper than arrays are: a name made of brackets alone must not take the stack.
             let is_deep = lower.len() - lower.trim_end_matches("[]").len() > 2 * DIMENSIONS_MAX;
-            return if is_deep { Err(Error::UnsupportedType(text.to_owned())) } else { element.parse::<Self>()?.array() };
+            return if is_deep {
+                Err(Error::UnsupportedType(text.to_owned()))
+            } else {
+                element.parse::<Self>()?.array()
+            };
         }
         let (base, arguments) = match lower.split_once('(') {
             Some((base, rest)) => (base.trim(), rest.trim_end_matches(')')),

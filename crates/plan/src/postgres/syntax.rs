@@ -12,8 +12,8 @@ use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause,
-    NamedWindowExpr, ObjectName, OrderByKind, Parens, Query, Select, SelectItem, SetExpr, Statement,
-    TableAlias, TableFactor, TableWithJoins, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut,
+    NamedWindowExpr, ObjectName, OrderByKind, Parens, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
+    TableFactor, TableWithJoins, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut,
     VisitorMut, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
 };
 
@@ -236,9 +236,8 @@ fn unnest_table(factor: &mut TableFactor) -> Option<TableFactor> {
         (_, named) if at < named => Some(format!("\u{1}unnest {at}")),
         _ => None,
     };
-    let column = |(at, array): (usize, &String)| {
-        Some(format!("unnest({array}) as {}", Ident::with_quote('"', name(at)?)))
-    };
+    let column =
+        |(at, array): (usize, &String)| Some(format!("unnest({array}) as {}", Ident::with_quote('"', name(at)?)));
     let columns = arrays.iter().enumerate().map(column).collect::<Option<Vec<_>>>()?;
     let numbers = if numbered { ordinality(&arrays) } else { String::new() };
     let sql = format!("select {}{numbers}", columns.join(", "));

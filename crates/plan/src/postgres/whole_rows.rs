@@ -189,8 +189,7 @@ impl Selects<'_> {
     /// The values of functions by their names.
     fn values(&self, select: &mut Select) -> ControlFlow<()> {
         let values = factors(&select.from).filter_map(value_of_rows);
-        let mut values: BTreeMap<String, String> =
-            values.map(|(name, column)| (normalised(name), column)).collect();
+        let mut values: BTreeMap<String, String> = values.map(|(name, column)| (normalised(name), column)).collect();
         if values.is_empty() {
             return ControlFlow::Continue(());
         }
