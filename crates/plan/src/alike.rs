@@ -96,14 +96,14 @@ fn keyed_expr(expr: &Expr, schema: &DFSchema) -> Option<relation::DataType> {
 /// The sort key of a value that needs one; any other as it is.
 pub(crate) fn sort_key(expr: Expr, schema: &DFSchema) -> Expr {
     match keyed_expr(&expr, schema) {
-        Some(_) => Work::SortKey.of(expr),
+        Some(_) => Work::Sorted.of(expr),
         None => expr,
     }
 }
 
 /// Bytes that order all forms of a value of a type that Arrow cannot order; none of one that it can.
 pub(crate) fn whole_key(expr: Expr, data_type: &DataType) -> Option<Expr> {
-    keyed(data_type).map(|_| Work::WholeKey.of(expr))
+    keyed(data_type).map(|_| Work::Whole.of(expr))
 }
 
 /// Whether an expression is a call that fails for no value.
@@ -195,13 +195,13 @@ fn of_call(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
     if call.name() == "nullif" {
         let [value, other] = &call.args[..] else { return None };
         let mut keys = [value.clone(), other.clone()];
-        keys.iter_mut().for_each(|key| *key = Work::SortKey.of(std::mem::take(key)));
+        keys.iter_mut().for_each(|key| *key = Work::Sorted.of(std::mem::take(key)));
         let [key, of_other] = keys;
         let null = ScalarValue::try_from(own.to_arrow()).ok()?;
         return when(key.eq(of_other), lit(null)).otherwise(value.clone()).ok();
     }
-    let keys = call.args.iter().map(|arg| Work::WholeKey.of(arg.clone())).collect();
-    Some(Work::OfWholeKey(own).of(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&call.func), keys))))
+    let keys = call.args.iter().map(|arg| Work::Whole.of(arg.clone())).collect();
+    Some(Work::Value(own).of(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&call.func), keys))))
 }
 
 /// The sort keys of parts that are compared with each other, if they are of one type that needs them.
@@ -211,7 +211,7 @@ fn all_keys(parts: Vec<&mut Expr>, schema: &DFSchema) -> bool {
         return false;
     }
     for part in parts {
-        *part = Work::SortKey.of(std::mem::take(part));
+        *part = Work::Sorted.of(std::mem::take(part));
     }
     true
 }
@@ -227,8 +227,8 @@ fn of_membership(test: &mut InSubquery, schema: &DFSchema) -> Result<bool> {
     if own != other {
         return Ok(false);
     }
-    *test.expr = Work::SortKey.of(std::mem::take(test.expr.as_mut()));
-    let keys = LogicalPlanBuilder::from(listed.as_ref().clone()).project([Work::SortKey.of(column)])?.build()?;
+    *test.expr = Work::Sorted.of(std::mem::take(test.expr.as_mut()));
+    let keys = LogicalPlanBuilder::from(listed.as_ref().clone()).project([Work::Sorted.of(column)])?.build()?;
     test.subquery = Subquery { subquery: Arc::new(keys), ..test.subquery.clone() };
     Ok(true)
 }
@@ -263,8 +263,8 @@ fn least(
     };
     let filter = call.and_then(|call| call.params.filter.clone());
     let below =
-        AggregateFunction::new_udf(Arc::clone(extreme), vec![Work::WholeKey.of(value)], false, filter, vec![], None);
-    let above = Work::OfWholeKey(own).of(passed(None, &name));
+        AggregateFunction::new_udf(Arc::clone(extreme), vec![Work::Whole.of(value)], false, filter, vec![], None);
+    let above = Work::Value(own).of(passed(None, &name));
     Ok(Replaced { below: Expr::AggregateFunction(below).alias(name), above })
 }
 
@@ -291,13 +291,13 @@ fn of_groups(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
             changed = true;
             let (value, key) = (expr.clone().unalias(), format!("__key_{i}"));
             let above = if own.has_equal_forms() {
-                groups.push(Work::SortKey.of(value.clone()).alias(key));
+                groups.push(Work::Sorted.of(value.clone()).alias(key));
                 let form = least("min", None, value, own, format!("__form_{i}"))?;
                 results.push(form.below);
                 form.above
             } else {
-                groups.push(Work::WholeKey.of(value).alias(key.clone()));
-                Work::OfWholeKey(own).of(passed(None, &key))
+                groups.push(Work::Whole.of(value).alias(key.clone()));
+                Work::Value(own).of(passed(None, &key))
             };
             shown.push(called(above, qualifier, field));
         }
@@ -415,9 +415,9 @@ fn of_window(expr: &Expr, schema: &DFSchema, number: usize) -> Option<Replaced> 
     if let (true, [value]) = (extreme, &mut params.args[..])
         && let Some(own) = keyed_expr(value, schema)
     {
-        *value = Work::WholeKey.of(std::mem::take(value));
+        *value = Work::Whole.of(std::mem::take(value));
         let name = format!("__result_{number}");
-        let above = Work::OfWholeKey(own).of(passed(None, &name));
+        let above = Work::Value(own).of(passed(None, &name));
         return Some(Replaced { below: Expr::from(made).alias(name), above });
     }
     if made == **function {
@@ -451,7 +451,7 @@ fn of_join(join: &Join) -> Option<LogicalPlan> {
     let key = |(left, right): &(Expr, Expr)| {
         let types = (keyed_expr(left, join.left.schema()), keyed_expr(right, join.right.schema()));
         match types {
-            (Some(l), Some(r)) if l == r => (Work::SortKey.of(left.clone()), Work::SortKey.of(right.clone())),
+            (Some(l), Some(r)) if l == r => (Work::Sorted.of(left.clone()), Work::Sorted.of(right.clone())),
             _ => (left.clone(), right.clone()),
         }
     };
@@ -462,19 +462,21 @@ fn of_join(join: &Join) -> Option<LogicalPlan> {
 /// What is made of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
-    SortKey,
-    WholeKey,
+    /// Its sort key.
+    Sorted,
+    /// Its whole key.
+    Whole,
     /// The value of this type that a whole key holds.
-    OfWholeKey(relation::DataType),
+    Value(relation::DataType),
 }
 
 impl Work {
     fn of(self, expr: Expr) -> Expr {
         let name = match self {
-            Self::SortKey => "sort_key".to_owned(),
-            Self::WholeKey => "whole_key".to_owned(),
+            Self::Sorted => "sort_key".to_owned(),
+            Self::Whole => "whole_key".to_owned(),
             // A name must say all that a function does.
-            Self::OfWholeKey(own) => format!("of_whole_key as {own}"),
+            Self::Value(own) => format!("of_whole_key as {own}"),
         };
         let signature = Signature::any(1, Volatility::Immutable);
         let function = ScalarUDF::new_from_impl(OfKeys { name, work: self, signature });
@@ -501,8 +503,8 @@ impl ScalarUDFImpl for OfKeys {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.work {
-            Work::SortKey | Work::WholeKey => DataType::Binary,
-            Work::OfWholeKey(own) => own.to_arrow(),
+            Work::Sorted | Work::Whole => DataType::Binary,
+            Work::Value(own) => own.to_arrow(),
         })
     }
 
@@ -524,7 +526,7 @@ impl ScalarUDFImpl for OfKeys {
 
 fn made_of(work: Work, array: &ArrayRef) -> Result<ArrayRef> {
     let outside = |error: relation::Error| DataFusionError::Execution(error.to_string());
-    if let Work::OfWholeKey(own) = work {
+    if let Work::Value(own) = work {
         let Some(keys) = array.as_binary_opt::<i32>() else { return internal_err!("{} is no key", array.data_type()) };
         return key::of_whole_keys(keys, own).map_err(outside);
     }
@@ -533,6 +535,6 @@ fn made_of(work: Work, array: &ArrayRef) -> Result<ArrayRef> {
         wanted if wanted == *array.data_type() => ArrayRef::clone(array),
         wanted => arrow::compute::cast(array, &wanted)?,
     };
-    let keys = if work == Work::SortKey { key::sort_keys(&values, own) } else { key::whole_keys(&values, own) };
+    let keys = if work == Work::Sorted { key::sort_keys(&values, own) } else { key::whole_keys(&values, own) };
     Ok(Arc::new(keys.map_err(outside)?))
 }

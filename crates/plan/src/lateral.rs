@@ -14,7 +14,8 @@ use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, JoinType, LogicalPlan};
 use datafusion_optimizer::AnalyzerRule;
 
-/// The analyser's rule, for who executes what it analyses.
+/// The analyser's rule, for who executes what it analyses. It stands before the agreement on types: what is outside of a
+/// subquery has the type there that it was written with.
 #[derive(Debug)]
 pub struct OneRow;
 

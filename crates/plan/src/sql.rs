@@ -30,6 +30,7 @@ use crate::dependencies::relations;
 use crate::filtered::OnlyFiltered;
 use crate::flow::TableName;
 use crate::functions::functions;
+use crate::lateral::inlined;
 use crate::postgres::forms::Forms;
 use crate::postgres::syntax::meant;
 use crate::postgres::whole_rows::whole_rows;
@@ -89,7 +90,7 @@ impl TableSource for Named {
 /// The analysed plan of one SELECT.
 pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, Refusal> {
     let names = Names::new(catalog);
-    let plan = planned(sql, &names)?;
+    let plan = inlined(planned(sql, &names)?)?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.push(Arc::new(Unreal));

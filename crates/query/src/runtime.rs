@@ -13,7 +13,7 @@ use datafusion::execution::registry::FunctionRegistry as _;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
@@ -134,7 +134,7 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_type_planner(Arc::new(TypeNames))
-        .with_analyzer_rule(Arc::new(plan::lateral::OneRow))
+        .with_analyzer_rules(analyzer_rules())
         .with_analyzer_rule(Arc::new(plan::existence::Existence))
         .with_analyzer_rule(Arc::new(plan::unreal::Unreal))
         .with_analyzer_rule(Arc::new(plan::Forms))
@@ -149,6 +149,12 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .build();
     plan::rewrites().into_iter().try_for_each(|rewrite| state.register_function_rewrite(rewrite))?;
     Ok(state)
+}
+
+/// DataFusion's rules, and before the agreement on types among them what takes subqueries for what stands beside them.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let first: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(plan::lateral::OneRow);
+    std::iter::once(first).chain(Analyzer::new().rules).collect()
 }
 
 /// DataFusion's rules without their mistakes, and the order of conditions last, which its own do not keep.

@@ -117,7 +117,7 @@ fn compare_nested(a: &Value, b: &Value) -> Ordering {
     fn leaves<'v>(value: &'v Value, out: &mut Vec<&'v Value>, lengths: &mut Vec<u32>) {
         match value {
             Value::Array(values) => {
-                lengths.push(values.len() as u32);
+                lengths.push(u32::try_from(values.len()).expect("a few elements"));
                 for value in values {
                     match value {
                         Value::Null if matches!(values[..], [Value::Array(_), ..] | [_, Value::Array(_), ..]) => {
@@ -165,7 +165,8 @@ fn nested_rows_of(values: &[Vec<Value>]) -> (Layout, Rows, arrow::array::RecordB
     let mut rows = Rows::new();
     values.iter().for_each(|row| rows.push_values(&layout, row).expect("rows of these types"));
     let columns = NESTED_TYPES.iter().map(|t| Column::new("c", *t)).collect();
-    let batch = decode(rows.iter(), &layout, &[0, 1, 2, 3], &Schema::new(columns, vec![]).to_arrow()).unwrap();
+    let batch = decode(rows.iter(), &layout, &[0, 1, 2, 3], &Schema::new(columns, vec![]).to_arrow());
+    let batch = batch.expect("rows of this layout");
     (layout, rows, batch)
 }
 

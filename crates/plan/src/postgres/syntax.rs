@@ -210,7 +210,7 @@ fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
     let sql = match (called.numbered, called.arguments.iter().any(mentions_columns)) {
         (false, false) => format!("select value{cast} as {column} from {series}"),
         (false, true) => format!("select unnest({series}){cast} as {column}"),
-        (true, _) => format!("select unnest({series}){cast} as {column}{}", ordinality(&[series.clone()])),
+        (true, _) => format!("select unnest({series}){cast} as {column}{}", ordinality(std::slice::from_ref(&series))),
     };
     called.instead(&sql)
 }
