@@ -299,13 +299,12 @@ async fn collected(stream: SendableRecordBatchStream) -> query::Result<Vec<Row>>
         let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| query::Error::internal(e.to_string()))?;
         for row in 0..batch.num_rows() {
-            let value = |(column, array): (&ArrayFormatter<'_>, &ArrayRef)| {
-                match (array.is_null(row), array.data_type()) {
+            let value =
+                |(column, array): (&ArrayFormatter<'_>, &ArrayRef)| match (array.is_null(row), array.data_type()) {
                     (true, _) => "NULL".to_owned(),
                     (_, Arrow::Interval(_) | Arrow::List(_)) => nested(array, row),
                     _ => comparable(&column.value(row).to_string()),
-                }
-            };
+                };
             out.push(columns.iter().zip(batch.columns()).map(value).collect());
         }
     }
