@@ -60,7 +60,7 @@ pub fn values_of(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Value>>> {
     let mut types = Vec::new();
     let mut arrays = Vec::new();
     for array in batch.columns() {
-        // What has no type of ours (lists, intervals) is shown as text.
+        // What has no type of ours (rows, maps) is shown as text.
         let data_type = DataType::from_arrow(array.data_type()).unwrap_or(DataType::Text);
         arrays.push(arrow::compute::cast(array, &data_type.to_arrow())?);
         types.push(data_type);
@@ -91,6 +91,7 @@ pub fn json_of(value: &Value) -> serde_json::Value {
         Value::Int(v) => (*v).into(),
         Value::UInt(v) => (*v).into(),
         Value::Float(v) => serde_json::Number::from_f64(*v).map_or(serde_json::Value::Null, Into::into),
+        Value::Array(values) => values.iter().map(json_of).collect(),
         other => other.to_string().into(),
     }
 }

@@ -422,7 +422,8 @@ fn origin_of(flow: &Flow, column: usize, wanted: NodeId) -> Option<usize> {
             Op::Join { .. } => column,
             Op::Aggregate { group, .. } => *group.get(column)?,
             Op::TopK { .. } if column < width(flow, *node.inputs.first()?) => column,
-            Op::Table { .. } | Op::Values { .. } | Op::Union | Op::TopK { .. } => return None,
+            Op::Unnest { lists, .. } if !lists.contains(&column) => column,
+            Op::Table { .. } | Op::Values { .. } | Op::Union | Op::Unnest { .. } | Op::TopK { .. } => return None,
         };
         if at == wanted {
             return Some(place);

@@ -8,7 +8,7 @@ use datafusion_expr::LogicalPlan;
 use datafusion_optimizer::AnalyzerRule;
 
 use crate::postgres::forms;
-use crate::{decided, existence, filtered, lateral, unreal, zero};
+use crate::{alike, decided, existence, filtered, lateral, unreal, zero};
 
 /// A rule of the analyser that is one function of a plan.
 #[derive(Debug)]
@@ -37,13 +37,19 @@ pub fn rules_of_meaning() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         rule("unreal", unreal::analysed),
         rule("forms", forms::analysed),
         rule("one_zero", zero::analysed),
+        rule("alike", alike::analysed),
         rule("only_filtered", filtered::analysed),
         rule("decided", decided::analysed),
     ]
 }
 
+/// What stands before the agreement on types: subqueries beside what they are of. Of a model its planning does so.
+pub fn rules_before_types() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![rule("lateral_one_row", lateral::inlined)]
+}
+
 /// Forms of subqueries that DataFusion does not execute, written by those that it does; before [`rules_of_meaning`]. Of a model
 /// its lowering does so.
 pub fn rules_of_subqueries() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![rule("lateral_one_row", lateral::inlined), rule("existence", existence::counted)]
+    vec![rule("existence", existence::counted)]
 }

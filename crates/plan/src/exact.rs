@@ -106,7 +106,7 @@ impl Exact {
         Ok(match (argument, self.answer) {
             (DataType::Float64, answer) => Some(Kind::Floats(Floats(answer))),
             (DataType::Int32, Answer::Sum) => Some(Kind::Integers(Integers)),
-            (DataType::Interval(IntervalUnit::MonthDayNano), Answer::Average) => Some(Kind::Intervals(Intervals)),
+            (DataType::Interval(IntervalUnit::MonthDayNano), answer) => Some(Kind::Intervals(Intervals(answer))),
             // DataFusion's wraps around where the sum has no room.
             (DataType::Decimal128(..) | DataType::Decimal256(..), Answer::Sum) => {
                 let output = self.return_type(std::slice::from_ref(argument))?;
@@ -139,7 +139,7 @@ impl AggregateUDFImpl for Exact {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match (self.answer, arguments) {
             (Answer::Sum, [DataType::Int32]) => DataType::Int64,
-            (Answer::Average, [interval @ DataType::Interval(_)]) => interval.clone(),
+            (_, [interval @ DataType::Interval(_)]) => interval.clone(),
             (Answer::Average, [DataType::Decimal128(digits, scale)]) => {
                 let (digits, scale) = averaged(*digits, *scale, DECIMAL128_MAX_PRECISION);
                 DataType::Decimal128(digits, scale)
@@ -163,10 +163,7 @@ impl AggregateUDFImpl for Exact {
             // What was agreed on must be agreed on again: a cast to bigint here would be a sum of bigint the next time.
             (Answer::Sum, own) if own.is_integer() => DataType::Int32,
             (_, own) if own.is_integer() || own.is_decimal() => whole_as_decimal(own),
-            (Answer::Sum, DataType::Interval(_) | DataType::Duration(_)) => own.clone(),
-            (Answer::Average, DataType::Interval(_) | DataType::Duration(_)) => {
-                DataType::Interval(IntervalUnit::MonthDayNano)
-            }
+            (_, DataType::Interval(_) | DataType::Duration(_)) => DataType::Interval(IntervalUnit::MonthDayNano),
             (_, own) => return plan_err!("function {}({}) does not exist", self.name(), types::name(own)),
         }])
     }
@@ -487,29 +484,102 @@ impl Exactly for Decimals {
     }
 }
 
-/// Averages of intervals: each part is added up for itself, and the sum divided as PostgreSQL divides.
+/// Sums and averages of intervals: each part is added up for itself, and the sum divided as PostgreSQL divides.
 #[derive(Debug, Clone)]
-struct Intervals;
+struct Intervals(Answer);
 
-/// Months, days and nanoseconds.
-#[derive(Debug, Clone, Copy, Default)]
-struct Parts([i128; 3]);
+/// What intervals have been added up to: months, days and nanoseconds, each for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IntervalSum([i128; 3]);
 
-impl Parts {
-    fn of(value: IntervalMonthDayNano) -> Self {
-        Self([value.months.into(), value.days.into(), value.nanoseconds.into()])
+impl IntervalSum {
+    /// Adds an interval so many times, which may be fewer than none.
+    pub fn add(&mut self, value: IntervalMonthDayNano, times: i64) {
+        let parts = [value.months.into(), value.days.into(), i128::from(value.nanoseconds)];
+        let times = i128::from(times);
+        self.0.iter_mut().zip(parts).for_each(|(part, more)| *part = part.saturating_add(more.saturating_mul(times)));
     }
 
-    fn plus(&mut self, other: Self, sign: i128) {
-        self.0.iter_mut().zip(other.0).for_each(|(part, more)| *part = part.saturating_add(sign * more));
+    /// Adds another sum.
+    pub fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(part, more)| *part = part.saturating_add(more));
+    }
+
+    /// The sum itself. Time beyond Arrow's nanoseconds, 292 years, is told in days, so that a sum has room for as many rows as
+    /// there are. Errors: months or days are beyond their range.
+    pub fn total(&self) -> Result<IntervalMonthDayNano> {
+        const DAY_NS: i128 = 86_400_000_000_000;
+        let out_of_range = || exec_datafusion_err!("interval out of range: a sum of intervals");
+        let [months, days, nanos] = self.0;
+        let (days, nanos) = match i64::try_from(nanos) {
+            Ok(_) => (days, nanos),
+            Err(_) => (days.saturating_add(nanos / DAY_NS), nanos % DAY_NS),
+        };
+        Ok(IntervalMonthDayNano::new(
+            i32::try_from(months).map_err(|_| out_of_range())?,
+            i32::try_from(days).map_err(|_| out_of_range())?,
+            i64::try_from(nanos).map_err(|_| out_of_range())?,
+        ))
+    }
+
+    /// The average of so many. Errors: a part of the sum is beyond its range.
+    pub fn average(&self, count: u64) -> Result<IntervalMonthDayNano> {
+        #[expect(clippy::cast_precision_loss, reason = "an interval is divided by a float")]
+        let by = 1.0 / count as f64;
+        times::scaled(self.total()?, by)
+    }
+
+    /// The bytes of a state.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut out = [0; Self::BYTES];
+        out.chunks_exact_mut(16).zip(self.0).for_each(|(bytes, part)| bytes.copy_from_slice(&part.to_le_bytes()));
+        out
+    }
+
+    /// The reverse of [`IntervalSum::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (parts, []) = bytes.as_chunks::<16>() else { return None };
+        Some(Self(<[[u8; 16]; 3]>::try_from(parts).ok()?.map(i128::from_le_bytes)))
+    }
+
+    /// How many [`IntervalSum::to_bytes`] are.
+    pub const BYTES: usize = 48;
+}
+
+/// An interval of one length: of equal ones of other parts the first that came stands for all.
+#[derive(Debug, Clone, Copy)]
+struct ByLength(IntervalMonthDayNano);
+
+impl ByLength {
+    fn length(self) -> i128 {
+        relation::value::Interval::from_arrow(self.0).span()
+    }
+}
+
+impl PartialEq for ByLength {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByLength {}
+
+impl PartialOrd for ByLength {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByLength {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.length().cmp(&other.length())
     }
 }
 
 impl Exactly for Intervals {
     type Value = IntervalMonthDayNano;
-    type Total = Parts;
-    /// The length by which intervals are compared, and an interval of it.
-    type Key = (i128, i32, i32, i64);
+    type Total = IntervalSum;
+    type Key = ByLength;
 
     fn each(array: &ArrayRef, mut take: impl FnMut(usize, IntervalMonthDayNano) -> Result<()>) -> Result<()> {
         let Some(values) = array.as_primitive_opt::<IntervalMonthDayNanoType>() else {
@@ -518,58 +588,48 @@ impl Exactly for Intervals {
         values.iter().enumerate().try_for_each(|(row, value)| value.map_or(Ok(()), |value| take(row, value)))
     }
 
-    fn add(total: &mut Parts, value: IntervalMonthDayNano) -> Result<()> {
-        total.plus(Parts::of(value), 1);
+    fn add(total: &mut IntervalSum, value: IntervalMonthDayNano) -> Result<()> {
+        total.add(value, 1);
         Ok(())
     }
 
-    fn subtract(total: &mut Parts, value: IntervalMonthDayNano) -> Result<()> {
-        total.plus(Parts::of(value), -1);
+    fn subtract(total: &mut IntervalSum, value: IntervalMonthDayNano) -> Result<()> {
+        total.add(value, -1);
         Ok(())
     }
 
-    fn merge(total: &mut Parts, other: &Parts) -> Result<()> {
-        total.plus(*other, 1);
+    fn merge(total: &mut IntervalSum, other: &IntervalSum) -> Result<()> {
+        total.merge(other);
         Ok(())
     }
 
-    fn write(total: &Parts) -> Vec<u8> {
-        total.0.iter().flat_map(|part| part.to_le_bytes()).collect()
+    fn write(total: &IntervalSum) -> Vec<u8> {
+        total.to_bytes().to_vec()
     }
 
-    fn read(bytes: &[u8]) -> Option<Parts> {
-        let (parts, []) = bytes.as_chunks::<16>() else { return None };
-        Some(Parts(<[[u8; 16]; 3]>::try_from(parts).ok()?.map(i128::from_le_bytes)))
+    fn read(bytes: &[u8]) -> Option<IntervalSum> {
+        IntervalSum::from_bytes(bytes)
     }
 
-    fn heap_size(_: &Parts) -> usize {
+    fn heap_size(_: &IntervalSum) -> usize {
         0
     }
 
-    fn answers<'t>(&self, totals: impl Iterator<Item = (&'t Parts, u64)>) -> Result<ArrayRef> {
-        let out_of_range = || exec_datafusion_err!("interval out of range: a sum of intervals");
-        let answer = |(Parts([months, days, nanos]), count): (&Parts, u64)| -> Result<_> {
-            if count == 0 {
-                return Ok(None);
-            }
-            let months = i32::try_from(*months).map_err(|_| out_of_range())?;
-            let days = i32::try_from(*days).map_err(|_| out_of_range())?;
-            let nanos = i64::try_from(*nanos).map_err(|_| out_of_range())?;
-            #[expect(clippy::cast_precision_loss, reason = "an interval is divided by a float")]
-            let by = 1.0 / count as f64;
-            Ok(Some(times::scaled(IntervalMonthDayNano::new(months, days, nanos), by)?))
+    fn answers<'t>(&self, totals: impl Iterator<Item = (&'t IntervalSum, u64)>) -> Result<ArrayRef> {
+        let answer = |(sum, count): (&IntervalSum, u64)| match (self.0, count) {
+            (_, 0) => Ok(None),
+            (Answer::Sum, _) => sum.total().map(Some),
+            (Answer::Average, _) => sum.average(count).map(Some),
         };
         Ok(Arc::new(totals.map(answer).collect::<Result<IntervalMonthDayNanoArray>>()?))
     }
 
-    fn key(value: IntervalMonthDayNano) -> Self::Key {
-        const DAY_NS: i128 = 86_400_000_000_000;
-        let days = i128::from(value.months) * 30 + i128::from(value.days);
-        (days * DAY_NS + i128::from(value.nanoseconds), value.months, value.days, value.nanoseconds)
+    fn key(value: IntervalMonthDayNano) -> ByLength {
+        ByLength(value)
     }
 
-    fn value((_, months, days, nanos): Self::Key) -> IntervalMonthDayNano {
-        IntervalMonthDayNano::new(months, days, nanos)
+    fn value(key: ByLength) -> IntervalMonthDayNano {
+        key.0
     }
 
     fn array(&self, values: impl Iterator<Item = IntervalMonthDayNano>) -> Result<ArrayRef> {

@@ -5,6 +5,8 @@ use datafusion_common::DFSchema;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
 
+use crate::alike::never_fails;
+
 /// Digits of the widest decimals.
 const DIGITS_MAX: u8 = 38;
 
@@ -45,7 +47,7 @@ fn fails(expression: &Expr, is_fine: &dyn Fn(&Expr) -> bool) -> bool {
         | Expr::Between(_)
         | Expr::Case(_)
         | Expr::InList(_) => false,
-        _ => true,
+        other => !never_fails(other),
     };
     if own && !is_fine(expression) {
         return true;

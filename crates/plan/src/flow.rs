@@ -80,6 +80,9 @@ pub enum Op {
     /// One row per distinct value of the group columns (NULLs are one group); without group columns always one row.
     /// Output columns: the group columns, then the aggregates. No aggregates: DISTINCT.
     Aggregate { group: Vec<usize>, aggregates: Vec<Aggregate> },
+    /// Each row as often as the longest of its arrays in these columns has elements, with the elements in the place of the
+    /// arrays, and NULL where there are fewer; with `outer` a row without elements comes once, with NULLs. Linear.
+    Unnest { lists: Vec<usize>, outer: bool },
     /// All rows of all inputs, whose columns have the same types.
     Union,
     /// The rows numbered `offset + 1` to `offset + limit` of each partition in this order. The order is total: the
@@ -190,6 +193,10 @@ impl fmt::Display for Op {
             Self::Aggregate { group, aggregates } => {
                 let aggregates: Vec<_> = aggregates.iter().map(ToString::to_string).collect();
                 write!(f, "aggregate by {} [{}]", positions(group), aggregates.join(", "))
+            }
+            Self::Unnest { lists, outer } => {
+                let outer = if *outer { "outer " } else { "" };
+                write!(f, "{outer}unnest {}", positions(lists))
             }
             Self::Union => f.write_str("union all"),
             Self::TopK { partition, order, offset, limit, numbered } => {

@@ -2,18 +2,23 @@
 //!
 //! The way of a model's text, one module per step:
 //!
-//! 1. [`sql`]: parsed, unnamed columns named as PostgreSQL does, names looked up, views inlined, types agreed on.
+//! 1. [`sql`]: parsed, unnamed columns named as PostgreSQL does, names looked up, views inlined, LATERAL of one row or of the rows
+//!    of a value put beside the row ([`lateral`]), types agreed on.
 //! 2. `check`: what gives another answer for the same row is refused.
-//! 3. `lateral`, `existence`, `ties`: LATERAL of one row becomes columns, EXISTS as a value a count, and every order that decides which rows are
+//! 3. `existence`, `ties`: EXISTS as a value becomes a count, and every order that decides which rows are
 //!    kept is made total. The plan that comes out is [`Planned::logical`]: what a build, an ad-hoc oracle and a
 //!    reconciliation run. All of them and the flow start from this one plan.
 //! 4. `optimise`: DataFusion's rules that help upkeep: subqueries become joins, filters and projections move down.
 //! 5. `lower`: to operators over plain columns, with proven keys; equal parts become one node.
 //!
+//! Where equality or order of intervals and arrays decides, their keys stand in their place ([`alike`]), as floats of one zero
+//! do ([`zero`]).
+//!
 //! What of SQL means something else in PostgreSQL than in DataFusion is in [`postgres`].
 //!
 //! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
 
+mod alike;
 mod analysis;
 mod catalog;
 mod check;
@@ -55,10 +60,10 @@ mod zero;
 use datafusion_expr::LogicalPlan;
 use relation::Schema;
 
-pub use analysis::{rules_of_meaning, rules_of_subqueries};
+pub use analysis::{rules_before_types, rules_of_meaning, rules_of_subqueries};
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;
-pub use exact::average;
+pub use exact::{IntervalSum, average};
 pub use fallible::{may_fail, may_fail_over};
 pub use flow::{Aggregate, AggregateFunction, Flow, JoinKind, Node, NodeId, Op, TableName, column_name};
 pub use functions::{Functions, functions};
@@ -92,7 +97,7 @@ pub fn plan_model(sql: &str, catalog: &dyn Catalog) -> Result<Planned, Refusal> 
     check::deterministic(&analysed, sql)?;
     check::two_valued(&analysed, sql)?;
     distinct_names(&analysed, sql)?;
-    let logical = ties::broken(existence::counted(lateral::inlined(analysed)?)?)?;
+    let logical = ties::broken(existence::counted(analysed)?)?;
     let mut flow = lower::lower(&optimise::optimised(logical.clone())?, sql)?;
     let output = &mut flow.nodes[flow.output.0].schema;
     for (column, field) in output.columns.iter_mut().zip(logical.schema().fields()) {

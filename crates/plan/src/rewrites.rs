@@ -13,12 +13,20 @@ use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit, not, when};
 
+use crate::alike::WindowOrder;
 use crate::rounding::Rounding;
 use crate::zero::{of_membership, one_zero};
 
 /// What the analyser must be given (`Analyzer::add_function_rewrite`) wherever SQL is planned.
 pub fn rewrites() -> Vec<Arc<dyn FunctionRewrite + Send + Sync>> {
-    vec![Arc::new(Microseconds), Arc::new(Zeros), Arc::new(DecimalPlaces), Arc::new(Rounding), Arc::new(Flags)]
+    vec![
+        Arc::new(Microseconds),
+        Arc::new(Zeros),
+        Arc::new(DecimalPlaces),
+        Arc::new(Rounding),
+        Arc::new(Flags),
+        Arc::new(WindowOrder),
+    ]
 }
 
 #[derive(Debug)]

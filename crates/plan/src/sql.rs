@@ -8,12 +8,16 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::{Constraint, Constraints, DataFusionError, Result, TableReference};
+use datafusion_common::{
+    Constraint, Constraints, DFSchema, DataFusionError, NullHandling, Result, TableReference, UnnestOptions,
+    internal_err, plan_err,
+};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion_expr::{
-    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    WindowUDF, cast,
 };
 use datafusion_optimizer::Analyzer;
 use datafusion_sql::planner::SqlToRel;
@@ -24,6 +28,7 @@ use crate::catalog::{Catalog, TableInfo};
 use crate::dependencies::relations;
 use crate::flow::TableName;
 use crate::functions::functions;
+use crate::lateral::inlined;
 use crate::postgres::syntax::meant;
 use crate::postgres::whole_rows::whole_rows;
 use crate::refusal::{Refusal, suggestion};
@@ -80,7 +85,7 @@ impl TableSource for Named {
 /// The analysed plan of one SELECT.
 pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, Refusal> {
     let names = Names::new(catalog);
-    let plan = planned(sql, &names)?;
+    let plan = inlined(planned(sql, &names)?)?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.extend(rules_of_meaning());
@@ -187,6 +192,34 @@ impl<'a> Names<'a> {
     }
 }
 
+/// A series in FROM: the rows of one value, in a column `value`. Dates are instants in it, as in PostgreSQL.
+fn series(mut args: Vec<Expr>) -> Result<LogicalPlan> {
+    let schema = DFSchema::empty();
+    let is_date = args.first().is_some_and(|first| first.get_type(&schema).is_ok_and(|t| t == DataType::Date32));
+    let is_text = |arg: &Expr| arg.get_type(&schema).is_ok_and(|own| own == DataType::Utf8);
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+    let ends = match args.first().and_then(|first| first.get_type(&schema).ok()) {
+        Some(DataType::Date32) => Some(instant),
+        Some(DataType::Timestamp(_, zone)) => Some(DataType::Timestamp(TimeUnit::Microsecond, zone)),
+        _ => None,
+    };
+    for (at, arg) in args.iter_mut().enumerate() {
+        let wanted = match (&ends, at) {
+            (Some(ends), 0 | 1) if is_date || is_text(arg) => ends.clone(),
+            (Some(_), 2) if is_text(arg) => DataType::Interval(IntervalUnit::MonthDayNano),
+            _ => continue,
+        };
+        *arg = cast(std::mem::take(arg), wanted);
+    }
+    let Some(function) = functions().scalar.get("generate_series") else {
+        return internal_err!("generate_series is not registered");
+    };
+    let list = function.call(args).alias("value");
+    let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
+    let rows = LogicalPlanBuilder::empty(true).project([list])?;
+    rows.unnest_column_with_options("value", options)?.build()
+}
+
 /// `schema.name` as a user writes it.
 fn shown(reference: &TableReference) -> String {
     match reference.schema() {
@@ -203,6 +236,13 @@ impl ContextProvider for Names<'_> {
         let source = self.look_up(&name).map_err(|refusal| DataFusionError::External(Box::new(refusal)))?;
         self.known.borrow_mut().insert(name.to_string(), Arc::clone(&source));
         Ok(source)
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        match name {
+            "generate_series" => Ok(Arc::new(Named { plan: series(args)? })),
+            _ => plan_err!("Invalid function '{name}'."),
+        }
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -16,6 +16,7 @@ use datafusion_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion_expr::logical_plan::{Distinct, DistinctOn, Limit, Projection, Sort, SubqueryAlias, Window};
 use datafusion_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, col, lit};
 
+use crate::alike::whole_key;
 use crate::functions::functions;
 use crate::lower::unique_columns;
 use crate::total_order::total_order;
@@ -69,13 +70,15 @@ fn with_ties(expr: &Expr, ties: &[SortExpr]) -> Result<Expr> {
 }
 
 /// A unique key of a plan's rows, else all columns that have an order and tell rows apart; floats in one that knows two zeros
-/// ([`crate::total_order`]), as rows that differ by them are two.
+/// ([`crate::total_order`]), intervals and arrays in one that knows their forms ([`crate::alike`]), as rows that differ by
+/// them are two.
 fn ties(input: &LogicalPlan) -> Vec<SortExpr> {
     let schema = input.schema();
     let column = |i| Expr::Column(Column::from(schema.qualified_field(i)));
     let whole = |i: usize| match schema.field(i).data_type() {
-        Arrow::List(_) | Arrow::Struct(_) | Arrow::Map(..) => None,
         Arrow::Float32 | Arrow::Float64 => Some(total_order(column(i))),
+        nested @ (Arrow::Interval(_) | Arrow::Duration(_) | Arrow::List(_)) => whole_key(column(i), nested),
+        Arrow::Struct(_) | Arrow::Map(..) => None,
         _ => Some(column(i)),
     };
     let exprs: Vec<Expr> = match unique_columns(input) {

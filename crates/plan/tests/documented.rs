@@ -43,7 +43,7 @@ fn examples(text: &str) -> Vec<String> {
 fn every_example_of_what_is_refused_is_refused_for_its_form() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md")).unwrap();
     let examples = examples(&text);
-    assert!(examples.len() >= 28, "the table is not read: {examples:?}");
+    assert!(examples.len() >= 26, "the table is not read: {examples:?}");
     for sql in examples {
         match plan_model(&sql, &shop()) {
             Ok(_) => panic!("it is kept: {sql}"),

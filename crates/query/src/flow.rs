@@ -8,7 +8,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType as Arrow, Schema as ArrowSchema};
 use datafusion::catalog::MemTable;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
-use datafusion::common::{Column, DFSchema, JoinConstraint, JoinType, NullEquality, TableReference};
+use datafusion::common::{
+    Column, DFSchema, JoinConstraint, JoinType, NullEquality, NullHandling, TableReference, UnnestOptions,
+};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as PlannerResult;
 use datafusion::functions_aggregate::expr_fn::count;
@@ -69,6 +71,12 @@ impl Converter<'_> {
                 Sides { left, right, left_keys, right_keys, condition }.join(*kind)?
             }
             Op::Aggregate { group, aggregates } => aggregate(input()?, group, aggregates)?,
+            Op::Unnest { lists, outer } => {
+                let columns = lists.iter().map(|&at| Column::from_name(column_name(at))).collect();
+                let empty = if *outer { NullHandling::PreserveAndExpandEmpty } else { NullHandling::Drop };
+                let options = UnnestOptions::new().with_null_handling(empty);
+                LogicalPlanBuilder::from(input()?).unnest_columns_with_options(columns, options)?.build()?
+            }
             Op::Union => LogicalPlan::Union(Union::try_new(inputs.map(Arc::new).collect())?),
             Op::TopK { partition, order, offset, limit, numbered } => {
                 top(input()?, partition, order, *offset, *limit, *numbered)?

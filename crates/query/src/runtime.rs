@@ -13,7 +13,7 @@ use datafusion::execution::registry::FunctionRegistry as _;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
@@ -144,7 +144,8 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .with_aggregate_functions(functions.aggregate.values().cloned().collect())
         .with_window_functions(functions.window.values().cloned().collect())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
-        .with_type_planner(Arc::new(TypeNames { of_catalog: false }));
+        .with_type_planner(Arc::new(TypeNames { of_catalog: false }))
+        .with_analyzer_rules(analyzer_rules());
     let builder = ours.fold(builder, SessionStateBuilder::with_analyzer_rule);
     let mut state = builder
         .with_analyzer_rule(Arc::new(Bounded))
@@ -154,6 +155,11 @@ fn state(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Result<SessionS
         .build();
     plan::rewrites().into_iter().try_for_each(|rewrite| state.register_function_rewrite(rewrite))?;
     Ok(state)
+}
+
+/// DataFusion's rules of types, and what stands before them.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    plan::rules_before_types().into_iter().chain(Analyzer::new().rules).collect()
 }
 
 /// DataFusion's rules without their mistakes, and the order of conditions last, which its own do not keep.

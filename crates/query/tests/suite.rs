@@ -629,6 +629,10 @@ fn typed(arrow: &Arrow) -> String {
     if let Some(registered) = registered_name(arrow) {
         return registered.to_owned();
     }
+    // Arrow's names say what lists and intervals are made of.
+    if matches!(arrow, Arrow::List(_) | Arrow::Interval(_)) {
+        return arrow.to_string();
+    }
     DataType::from_arrow(arrow).map_or_else(|_| arrow.to_string(), |ours| ours.to_string())
 }
 

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Decimal128Builder, Decimal256Builder, PrimitiveBuilder,
-    RecordBatch, RecordBatchOptions, StringBuilder, UInt32Array,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Decimal128Builder, Decimal256Builder,
+    IntervalMonthDayNanoBuilder, ListArray, PrimitiveBuilder, RecordBatch, RecordBatchOptions, StringBuilder,
+    UInt32Array,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take_arrays;
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type, i256,
+    Int64Type, IntervalMonthDayNanoType, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type, i256,
 };
 
+use crate::interval::Interval;
 use crate::row::{Layout, RowWriter, Rows, array};
 use crate::schema::DataType;
 use crate::{Error, Result};
@@ -91,7 +94,42 @@ where
             }
             Arc::new(out.finish())
         }
+        DataType::Interval => {
+            let mut out = IntervalMonthDayNanoBuilder::with_capacity(count);
+            for row in rows {
+                let value = || Interval::from_bytes(layout.bytes(row, i)).to_arrow();
+                out.append_option((!layout.is_null(row, i)).then(value));
+            }
+            Arc::new(out.finish())
+        }
+        DataType::Array(element) => lists(rows, layout, i, *element)?,
     })
+}
+
+/// Arrays: the elements of all rows are one column.
+fn lists<'a>(rows: impl Iterator<Item = &'a [u8]>, layout: &Layout, i: usize, element: DataType) -> Result<ArrayRef> {
+    let items = layout.items(i).ok_or(Error::Damaged("an array without elements"))?;
+    let (mut elements, mut lengths, mut valid) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let before = elements.len();
+        if !layout.is_null(row, i) {
+            elements.extend(items.rows_of(layout.bytes(row, i)));
+        }
+        lengths.push(elements.len() - before);
+        valid.push(!layout.is_null(row, i));
+    }
+    let values = erased(&elements, items)?;
+    if i32::try_from(values.len()).is_err() {
+        return Err(Error::Overflow("elements of a batch of arrays"));
+    }
+    let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
+    let made = ListArray::try_new(element.item(), OffsetBuffer::from_lengths(lengths), values, nulls);
+    Ok(Arc::new(made.map_err(|_| Error::Damaged("elements do not fit their array"))?))
+}
+
+/// The one column of rows that were gathered: arrays within arrays come here again, by one kind of iterator.
+fn erased(rows: &[&[u8]], layout: &Layout) -> Result<ArrayRef> {
+    column(rows.iter().copied(), rows.len(), layout, 0)
 }
 
 fn fixed<'a, T: ArrowPrimitiveType, const N: usize>(
@@ -195,6 +233,16 @@ fn write_value(out: &mut RowWriter<'_>, i: usize, data_type: DataType, a: &Array
         DataType::Decimal { .. } => out.fixed(i, &a.as_primitive::<Decimal256Type>().value(row).to_le_bytes()),
         DataType::Text | DataType::Json => out.variable(i, a.as_string::<i32>().value(row).as_bytes()),
         DataType::Bytes => out.variable(i, a.as_binary::<i32>().value(row)),
+        DataType::Interval => {
+            let value = a.as_primitive::<IntervalMonthDayNanoType>().value(row);
+            out.fixed(i, &Interval::from_arrow(value).to_bytes());
+        }
+        DataType::Array(element) => {
+            let list = a.as_list::<i32>();
+            let [from, to] = [row, row + 1].map(|at| usize::try_from(list.value_offsets()[at]).unwrap_or(0));
+            let values = list.values();
+            out.elements(i, to.saturating_sub(from), |writer, at| write_value(writer, 0, *element, values, from + at))?;
+        }
     }
     Ok(())
 }

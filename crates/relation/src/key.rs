@@ -5,6 +5,9 @@
 //! integers     big endian, sign bit flipped           floats   order-preserving bits, −0.0 as 0.0, one NaN
 //! text, bytes  0x00 escaped as 0x00 0xff, ended by 0x00 0x00
 //!              longer than LONG_PART: its first LONG_PART bytes, 0x00 0x01, a 128-bit hash of all of it
+//! intervals    the span by which they are compared: 128 bits, big endian, sign bit flipped
+//! arrays       as bytes, in the form of a sort key: per element 0x01 and the element, 0x02 for NULL, which is the
+//!              greatest; ended by 0x00. Of several dimensions: all their elements, then how many each array has
 //! descending   all bytes of the column inverted
 //! whole key    longer than KEY_BYTES: its first KEY_BYTES bytes, a 128-bit hash of all of it
 //! ```
@@ -13,17 +16,23 @@
 //! columns is a prefix of bytes. No key over the same columns is the beginning of another, so what follows a key can be
 //! told from it.
 //!
+//! Equal values have equal keys, so that the key of a float, of an interval or of an array may stand for values of several
+//! forms; [`whole_keys`] tell these apart, and give the values back.
+//!
 //! A key that had to be cut stands for its values and does not hold them: [`read_row`] refuses it, and what must be in
 //! order among values that agree where the key was cut ([`ordered_bytes`]) is compared by the values ([`compare`]).
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, PrimitiveArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type,
+    Int64Type, IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type,
 };
 
+use crate::columns::{RowEncoder, decode};
+use crate::interval::Interval;
 use crate::row::{Layout, RowWriter, Rows, array};
 use crate::schema::DataType;
 use crate::{Error, Result};
@@ -62,7 +71,7 @@ pub fn push_column(out: &mut Vec<u8>, layout: &Layout, row: &[u8], i: usize) {
         return;
     }
     out.push(1);
-    push_bytes(out, layout.types()[i], layout.bytes(row, i));
+    push_bytes(out, layout, i, layout.bytes(row, i));
 }
 
 /// The key of an encoded row over the given columns, appended to `out`.
@@ -101,8 +110,8 @@ fn invert(bytes: &mut [u8]) {
     bytes.iter_mut().for_each(|b| *b = !*b);
 }
 
-/// Whether a row is what [`read_row`] makes of its key over all columns, `key_bytes` long: nothing in it was cut, and no
-/// float has bits that its key does not keep.
+/// Whether a row is what [`read_row`] makes of its key over all columns, `key_bytes` long: nothing in it was cut, no float
+/// has bits that its key does not keep, and there is no interval and no array, of which a key does not say the form.
 pub fn holds_row(layout: &Layout, row: &[u8], key_bytes: usize) -> bool {
     let is_kept = |i: usize| match layout.types()[i] {
         _ if layout.is_null(row, i) => true,
@@ -114,6 +123,7 @@ pub fn holds_row(layout: &Layout, row: &[u8], key_bytes: usize) -> bool {
             let value = f64::from_le_bytes(array(layout.bytes(row, i)));
             value.to_bits() == canonical_f64(value).to_bits()
         }
+        DataType::Interval | DataType::Array(_) => false,
         _ => !is_long(layout, row, i),
     };
     key_bytes <= KEY_BYTES && (0..layout.types().len()).all(is_kept)
@@ -142,7 +152,19 @@ pub fn canonical_f32(value: f32) -> f32 {
 }
 
 fn is_long(layout: &Layout, row: &[u8], i: usize) -> bool {
-    layout.types()[i].is_variable() && !layout.is_null(row, i) && layout.bytes(row, i).len() > LONG_PART
+    layout.types()[i].is_variable() && !layout.is_null(row, i) && compared(layout, row, i).len() > LONG_PART
+}
+
+/// The bytes by which a variable column is compared, before it is cut.
+fn compared<'a>(layout: &Layout, row: &'a [u8], i: usize) -> Cow<'a, [u8]> {
+    match layout.types()[i] {
+        DataType::Array(_) => {
+            let mut key = Vec::new();
+            push_sort_key(&mut key, layout, i, layout.bytes(row, i));
+            Cow::Owned(key)
+        }
+        _ => Cow::Borrowed(layout.bytes(row, i)),
+    }
 }
 
 /// How many bytes of a row's key, `key_bytes` long, are in the order of its columns; none where all of them are.
@@ -164,7 +186,7 @@ pub fn compare(layout: &Layout, a: &[u8], b: &[u8], columns: &[(usize, Order)]) 
     let of_column = |&(i, order): &(usize, Order)| {
         let is_plain_text = layout.types()[i].is_variable() && !layout.is_null(a, i) && !layout.is_null(b, i);
         if is_plain_text {
-            let ordering = layout.bytes(a, i).cmp(layout.bytes(b, i));
+            let ordering = compared(layout, a, i).cmp(&compared(layout, b, i));
             return if order.descending { ordering.reverse() } else { ordering };
         }
         let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
@@ -175,9 +197,24 @@ pub fn compare(layout: &Layout, a: &[u8], b: &[u8], columns: &[(usize, Order)]) 
     columns.iter().map(of_column).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
 }
 
-/// Appends one non-null value given by its row bytes.
-fn push_bytes(out: &mut Vec<u8>, data_type: DataType, bytes: &[u8]) {
-    match data_type {
+/// Appends one non-null value of column `i` given by its row bytes.
+fn push_bytes(out: &mut Vec<u8>, layout: &Layout, i: usize, bytes: &[u8]) {
+    match layout.types()[i] {
+        DataType::Text | DataType::Json | DataType::Bytes => push_text(out, bytes),
+        DataType::Array(_) => {
+            let mut key = Vec::new();
+            push_sort_key(&mut key, layout, i, bytes);
+            push_text(out, &key);
+        }
+        _ => push_sort_key(out, layout, i, bytes),
+    }
+}
+
+/// Appends the sort key of one non-null value of column `i` given by its row bytes: as a key has it, but whole.
+///
+/// No sort key of a column is the beginning of another.
+fn push_sort_key(out: &mut Vec<u8>, layout: &Layout, i: usize, bytes: &[u8]) {
+    match layout.types()[i] {
         DataType::Bool => out.push(bytes[0]),
         DataType::Int16 => push_int::<2>(out, i16::from_le_bytes(array(bytes)).to_be_bytes()),
         DataType::Int32 | DataType::Date => push_int::<4>(out, i32::from_le_bytes(array(bytes)).to_be_bytes()),
@@ -188,8 +225,48 @@ fn push_bytes(out: &mut Vec<u8>, data_type: DataType, bytes: &[u8]) {
         DataType::Float32 => push_f32(out, f32::from_le_bytes(array(bytes))),
         DataType::Float64 => push_f64(out, f64::from_le_bytes(array(bytes))),
         DataType::Decimal { .. } => push_reversed(out, bytes),
-        DataType::Text | DataType::Json | DataType::Bytes => push_text(out, bytes),
+        DataType::Interval => push_int::<16>(out, Interval::from_bytes(bytes).span().to_be_bytes()),
+        DataType::Text | DataType::Json | DataType::Bytes => {
+            push_escaped(out, bytes);
+            out.extend_from_slice(&[0, 0]);
+        }
+        DataType::Array(element) => {
+            let Some(items) = layout.items(i) else { return };
+            let mut lengths = Vec::new();
+            push_elements(out, items, bytes, &mut lengths);
+            out.push(LAST_ELEMENT);
+            if element.dimensions() > 0 {
+                out.extend_from_slice(&lengths);
+            }
+        }
     }
+}
+
+/// Marks of elements. A shorter array is before a longer one that begins with it, and NULL is the greatest element.
+const LAST_ELEMENT: u8 = 0;
+const ELEMENT: u8 = 1;
+const NULL_ELEMENT: u8 = 2;
+/// The length of an array that is NULL within another.
+const NO_LENGTH: u32 = u32::MAX;
+
+/// Appends the elements of an array, those of arrays within it in their places; how many each has goes to `lengths`.
+fn push_elements(out: &mut Vec<u8>, items: &Layout, bytes: &[u8], lengths: &mut Vec<u8>) {
+    let at = lengths.len();
+    lengths.extend_from_slice(&[0; 4]);
+    let mut count: u32 = 0;
+    for row in items.rows_of(bytes) {
+        count = count.saturating_add(1);
+        match (items.items(0), items.is_null(row, 0)) {
+            (Some(inner), false) => push_elements(out, inner, items.bytes(row, 0), lengths),
+            (Some(_), true) => lengths.extend_from_slice(&NO_LENGTH.to_be_bytes()),
+            (None, true) => out.push(NULL_ELEMENT),
+            (None, false) => {
+                out.push(ELEMENT);
+                push_sort_key(out, items, 0, items.bytes(row, 0));
+            }
+        }
+    }
+    lengths[at..at + 4].copy_from_slice(&count.to_be_bytes());
 }
 
 #[inline]
@@ -219,17 +296,7 @@ fn push_f32(out: &mut Vec<u8>, value: f32) {
 
 #[inline]
 fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
-    let head = &bytes[..bytes.len().min(LONG_PART)];
-    if head.contains(&0) {
-        for &b in head {
-            out.push(b);
-            if b == 0 {
-                out.push(0xff);
-            }
-        }
-    } else {
-        out.extend_from_slice(head);
-    }
+    push_escaped(out, &bytes[..bytes.len().min(LONG_PART)]);
     if bytes.len() > LONG_PART {
         out.extend_from_slice(&[0, 1]);
         out.extend_from_slice(&hash128(bytes));
@@ -238,8 +305,22 @@ fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+#[inline]
+fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    if !bytes.contains(&0) {
+        return out.extend_from_slice(bytes);
+    }
+    for &b in bytes {
+        out.push(b);
+        if b == 0 {
+            out.push(0xff);
+        }
+    }
+}
+
 /// Makes the row of a key over all columns of a layout, plainly ordered: the reverse of [`push_row`], but that a float's
-/// −0.0 comes back as 0.0. Errors: the key is none of this layout, or it was cut ([`LONG_PART`], [`KEY_BYTES`]).
+/// −0.0 comes back as 0.0. Errors: the key is none of this layout, it was cut ([`LONG_PART`], [`KEY_BYTES`]), or it is of an
+/// interval or an array.
 pub fn read_row(key: &[u8], layout: &Layout, rows: &mut Rows) -> Result<()> {
     if key.len() > KEY_BYTES {
         return Err(Error::Damaged("a key does not hold its row"));
@@ -267,6 +348,9 @@ fn read_column<'k>(key: &'k [u8], data_type: DataType, out: &mut RowWriter<'_>, 
     if present == 0 {
         out.null(i);
         return Some(rest);
+    }
+    if matches!(data_type, DataType::Interval | DataType::Array(_)) {
+        return None;
     }
     if data_type.is_variable() {
         return read_text(rest, out, i);
@@ -403,8 +487,100 @@ impl KeyColumn {
             }
             DataType::Text | DataType::Json => push_text(out, a.as_string::<i32>().value(row).as_bytes()),
             DataType::Bytes => push_text(out, a.as_binary::<i32>().value(row)),
+            DataType::Interval => {
+                let value = primitive::<IntervalMonthDayNanoType>(a).value(row);
+                push_int(out, Interval::from_arrow(value).span().to_be_bytes());
+            }
+            DataType::Array(_) => push_text(out, &sort_key_at(a, self.data_type, row)),
         }
     }
+}
+
+/// The sort key of an array's value that is not NULL.
+fn sort_key_at(values: &ArrayRef, data_type: DataType, row: usize) -> Vec<u8> {
+    let layout = Layout::new(vec![data_type]);
+    let mut key = Vec::new();
+    let mut bytes = Vec::new();
+    // Only a decimal beyond its type could not be encoded, and Arrow holds none such in a column of ours.
+    if RowEncoder::new(layout.clone(), vec![ArrayRef::clone(values)]).push(row, &mut bytes).is_ok() {
+        push_sort_key(&mut key, &layout, 0, layout.bytes(&bytes, 0));
+    }
+    key
+}
+
+/// Per value of a column the bytes by which it is compared: equal values have equal ones, and a greater one greater ones. NULL
+/// stays NULL. The array has the Arrow type of ours.
+pub fn sort_keys(values: &ArrayRef, data_type: DataType) -> Result<BinaryArray> {
+    keys(values, data_type, |_, _| {})
+}
+
+/// Per value of a column bytes that are ordered as [`sort_keys`] are, and among equal values by their form: a value is found in
+/// them again ([`of_whole_keys`]).
+///
+/// ```text
+/// sort key, the bytes of the value in a row, their number (u32, big endian)
+/// ```
+pub fn whole_keys(values: &ArrayRef, data_type: DataType) -> Result<BinaryArray> {
+    keys(values, data_type, |out, bytes| {
+        out.extend_from_slice(bytes);
+        // A row is part of a batch, and a batch is limited to 4 GiB.
+        out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    })
+}
+
+fn keys(values: &ArrayRef, data_type: DataType, more: fn(&mut Vec<u8>, &[u8])) -> Result<BinaryArray> {
+    let layout = Layout::new(vec![data_type]);
+    let encoder = RowEncoder::new(layout.clone(), vec![ArrayRef::clone(values)]);
+    let mut out = BinaryBuilder::with_capacity(values.len(), values.len() * 16);
+    let (mut key, mut row) = (Vec::new(), Vec::new());
+    let mut total = 0_usize;
+    for at in 0..values.len() {
+        if values.is_null(at) {
+            out.append_null();
+            continue;
+        }
+        key.clear();
+        row.clear();
+        encoder.push(at, &mut row)?;
+        let bytes = layout.bytes(&row, 0);
+        push_sort_key(&mut key, &layout, 0, bytes);
+        more(&mut key, bytes);
+        total += key.len();
+        if i32::try_from(total).is_err() {
+            return Err(Error::Overflow("keys of a batch"));
+        }
+        out.append_value(&key);
+    }
+    Ok(out.finish())
+}
+
+/// The values of [`whole_keys`]. Errors: bytes that are none of this type.
+pub fn of_whole_keys(keys: &BinaryArray, data_type: DataType) -> Result<ArrayRef> {
+    const DAMAGED: Error = Error::Damaged("a key does not hold its value");
+    let layout = Layout::new(vec![data_type]);
+    let mut rows = Rows::with_capacity(keys.len(), keys.values().len());
+    for key in keys {
+        let mut writer = rows.start_row(&layout);
+        match key {
+            None => writer.null(0),
+            Some(key) => {
+                let (rest, length) = key.split_last_chunk::<4>().ok_or(DAMAGED)?;
+                let length = u32::from_be_bytes(*length) as usize;
+                let at = rest.len().checked_sub(length).ok_or(DAMAGED)?;
+                let bytes = &rest[at..];
+                match data_type.is_variable() {
+                    true => writer.variable(0, bytes),
+                    false if bytes.len() == data_type.fixed_width() => writer.fixed(0, bytes),
+                    false => return Err(DAMAGED),
+                }
+            }
+        }
+        rows.finish_row();
+        layout.check(rows.get(rows.len() - 1))?;
+    }
+    let column = crate::Column::new("value", data_type);
+    let schema = crate::Schema::new(vec![column], vec![]).to_arrow();
+    Ok(ArrayRef::clone(decode(rows.iter(), &layout, &[0], &schema)?.column(0)))
 }
 
 #[inline]

@@ -7,9 +7,11 @@
 //!
 //! Nothing here does I/O, reads a clock or knows SQL.
 
+mod array_text;
 pub mod change;
 pub mod columns;
 pub mod delta;
+mod interval;
 pub mod key;
 pub mod row;
 pub mod schema;

@@ -5,12 +5,17 @@
 //! fixed part    per column DataType::fixed_width bytes, little endian; zero where NULL;
 //!               variable columns hold the end of their bytes within the variable part (u32)
 //! variable part the bytes of the variable columns, in column order
+//!
+//! interval      months (i32), days (i32), microseconds (i64)
+//! array         one row of a single column per element, one behind the other: each says where it ends
 //! ```
 //!
-//! The encoding is canonical: equal rows have equal bytes (floats keep their bits).
+//! The encoding is canonical: identical rows have equal bytes (floats keep their bits, intervals their parts).
+
+use std::sync::Arc;
 
 use crate::schema::DataType;
-use crate::value::{I256Bytes, Value};
+use crate::value::{I256Bytes, Interval, Value};
 use crate::{Error, Result};
 
 /// Where each column of a row lies: computed once per schema.
@@ -20,6 +25,8 @@ pub struct Layout {
     offsets: Vec<u32>,
     /// For a variable column: the fixed-part offset of the variable column before it.
     previous: Vec<Option<u32>>,
+    /// For an array: the layout of its elements, rows of a single column.
+    items: Vec<Option<Arc<Layout>>>,
     fixed_end: usize,
 }
 
@@ -39,7 +46,33 @@ impl Layout {
             }
             at += data_type.fixed_width();
         }
-        Self { types, offsets, previous, fixed_end: at }
+        let item = |data_type: &DataType| match data_type {
+            DataType::Array(element) => Some(Arc::new(Self::new(vec![**element]))),
+            _ => None,
+        };
+        let items = types.iter().map(item).collect();
+        Self { types, offsets, previous, items, fixed_end: at }
+    }
+
+    /// The layout of the elements of column `i`, if it is an array: rows of a single column.
+    pub(crate) fn items(&self, i: usize) -> Option<&Arc<Self>> {
+        self.items.get(i)?.as_ref()
+    }
+
+    /// The rows of a single column that lie one behind the other in the bytes of an array. An end where bytes are none of
+    /// this layout: [`Layout::check`] finds that.
+    pub(crate) fn rows_of<'a>(&self, mut bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let (fixed_end, end_at) =
+            (self.fixed_end, self.types.first().filter(|t| t.is_variable()).map(|_| self.offset(0)));
+        std::iter::from_fn(move || {
+            if bytes.len() < fixed_end {
+                return None;
+            }
+            let variable = end_at.map_or(0, |at| read_u32(bytes, at) as usize);
+            let (row, rest) = bytes.split_at_checked(fixed_end.checked_add(variable)?)?;
+            bytes = rest;
+            Some(row)
+        })
     }
 
     /// Types in column order.
@@ -87,12 +120,27 @@ impl Layout {
                 {
                     return Err(Error::Damaged("text is not UTF-8"));
                 }
+                if let Some(items) = self.items(i)
+                    && row.len() >= self.fixed_end + end
+                {
+                    items.check_all(self.bytes(row, i))?;
+                }
             }
         }
         if row.len() != self.fixed_end + end {
             return Err(Error::Damaged("row length does not match its offsets"));
         }
         Ok(())
+    }
+
+    /// Checks the elements of an array.
+    fn check_all(&self, bytes: &[u8]) -> Result<()> {
+        let mut length = 0;
+        for row in self.rows_of(bytes) {
+            self.check(row)?;
+            length += row.len();
+        }
+        if length == bytes.len() { Ok(()) } else { Err(Error::Damaged("an array does not end with an element")) }
     }
 
     /// Column `i` as a value.
@@ -121,6 +169,11 @@ impl Layout {
             DataType::Time => Value::Time(i64::from_le_bytes(array(bytes))),
             DataType::Timestamp => Value::Timestamp(i64::from_le_bytes(array(bytes))),
             DataType::TimestampTz => Value::TimestampTz(i64::from_le_bytes(array(bytes))),
+            DataType::Interval => Value::Interval(Interval::from_bytes(bytes)),
+            DataType::Array(_) => {
+                let items = self.items(i).into_iter();
+                Value::Array(items.flat_map(|items| items.rows_of(bytes).map(|row| items.value(row, 0))).collect())
+            }
         }
     }
 
@@ -303,6 +356,22 @@ impl<'a> RowWriter<'a> {
         self.variable_end(i);
     }
 
+    /// Column `i`, an array of so many elements, each written by the caller as column 0 of a row. Errors: those of `write`.
+    pub fn elements(
+        &mut self,
+        i: usize,
+        count: usize,
+        mut write: impl FnMut(&mut RowWriter<'_>, usize) -> Result<()>,
+    ) -> Result<()> {
+        let layout = self.layout;
+        let Some(items) = layout.items(i) else { return Err(Error::Damaged("elements of what is no array")) };
+        for at in 0..count {
+            write(&mut RowWriter::new(items, self.out), at)?;
+        }
+        self.variable_end(i);
+        Ok(())
+    }
+
     /// A decimal's unscaled number, at the column's own scale.
     pub fn decimal(&mut self, i: usize, unscaled: i128) -> Result<()> {
         match self.layout.types[i].fixed_width() {
@@ -341,6 +410,10 @@ impl<'a> RowWriter<'a> {
             (DataType::Time, Value::Time(v))
             | (DataType::Timestamp, Value::Timestamp(v))
             | (DataType::TimestampTz, Value::TimestampTz(v)) => self.fixed(i, &v.to_le_bytes()),
+            (DataType::Interval, Value::Interval(v)) => self.fixed(i, &v.to_bytes()),
+            (DataType::Array(_), Value::Array(values)) => {
+                self.elements(i, values.len(), |writer, at| writer.value(0, &values[at]))?;
+            }
             _ => return Err(mismatch()),
         }
         Ok(())

@@ -1,10 +1,11 @@
 //! Column types, columns and schemas.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::{DataType as Arrow, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType as Arrow, Field, IntervalUnit, Schema as ArrowSchema, SchemaRef, TimeUnit};
 
 use crate::{Error, Result};
 
@@ -55,6 +56,13 @@ pub enum DataType {
     Timestamp,
     /// Microseconds since 1970-01-01 UTC.
     TimestampTz,
+    /// Months, days and microseconds, as PostgreSQL has them: compared with months of 30 days and days of 24 hours, so
+    /// that equal ones may be of other parts.
+    Interval,
+    /// Values of one type, or NULLs, in a row; one of several dimensions is an array of arrays.
+    ///
+    /// Made by [`DataType::array`].
+    Array(&'static DataType),
 }
 
 /// The Arrow type of an oid that is shown as a name: both, under the name of its type (`regclass`).
@@ -73,7 +81,44 @@ pub fn registered_name(arrow: &Arrow) -> Option<&str> {
     }
 }
 
+/// PostgreSQL's arrays have no more dimensions.
+pub const DIMENSIONS_MAX: usize = 6;
+
 impl DataType {
+    /// Arrays of this type. Errors: more than [`DIMENSIONS_MAX`] dimensions.
+    ///
+    /// Types are few (digits and scales of decimals, six dimensions), so each that was ever asked for is kept.
+    pub fn array(self) -> Result<Self> {
+        static ELEMENTS: Mutex<BTreeSet<&'static DataType>> = Mutex::new(BTreeSet::new());
+        if self.dimensions() >= DIMENSIONS_MAX {
+            return Err(Error::UnsupportedType(format!("{self}[]")));
+        }
+        let mut elements = ELEMENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = elements.get(&self) {
+            return Ok(Self::Array(known));
+        }
+        let element: &'static Self = Box::leak(Box::new(self));
+        elements.insert(element);
+        Ok(Self::Array(element))
+    }
+
+    /// Dimensions of an array, 0 of anything else.
+    pub fn dimensions(self) -> usize {
+        match self {
+            Self::Array(element) => 1 + element.dimensions(),
+            _ => 0,
+        }
+    }
+
+    /// Whether values of other bytes may be equal: floats (−0.0 and 0.0), intervals, and arrays of these.
+    pub fn has_equal_forms(self) -> bool {
+        match self {
+            Self::Float32 | Self::Float64 | Self::Interval => true,
+            Self::Array(element) => element.has_equal_forms(),
+            _ => false,
+        }
+    }
+
     /// The Arrow type of a column of this type.
     pub fn to_arrow(self) -> Arrow {
         match self {
@@ -92,7 +137,14 @@ impl DataType {
             Self::Time => Arrow::Time64(TimeUnit::Microsecond),
             Self::Timestamp => Arrow::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => Arrow::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
+            Self::Interval => Arrow::Interval(IntervalUnit::MonthDayNano),
+            Self::Array(element) => Arrow::List(Self::item(*element)),
         }
+    }
+
+    /// The field of an Arrow list of this type.
+    pub(crate) fn item(self) -> Arc<Field> {
+        Arc::new(Field::new_list_field(self.to_arrow(), true))
     }
 
     /// A field of this type's Arrow type under the name of the type, where Arrow has no type of its own for it.
@@ -108,7 +160,7 @@ impl DataType {
 
     /// The narrowest of our types that holds every value of an Arrow type.
     ///
-    /// Timestamps finer than a microsecond are cut to it. Errors: nested types, intervals, durations.
+    /// Timestamps and intervals finer than a microsecond are cut to it. Errors: rows, maps, lists of them.
     pub fn from_arrow(arrow: &Arrow) -> Result<Self> {
         Ok(match arrow {
             Arrow::Boolean => Self::Bool,
@@ -128,6 +180,10 @@ impl DataType {
             Arrow::Time32(_) | Arrow::Time64(_) => Self::Time,
             Arrow::Timestamp(_, None) => Self::Timestamp,
             Arrow::Timestamp(_, Some(_)) => Self::TimestampTz,
+            Arrow::Interval(_) | Arrow::Duration(_) => Self::Interval,
+            Arrow::List(item) | Arrow::LargeList(item) | Arrow::FixedSizeList(item, _) => {
+                Self::from_arrow(item.data_type())?.array()?
+            }
             Arrow::Dictionary(_, values) => Self::from_arrow(values)?,
             other => return Err(Error::UnsupportedType(other.to_string())),
         })
@@ -138,17 +194,18 @@ impl DataType {
         match self {
             Self::Bool => 1,
             Self::Int16 => 2,
-            Self::Int32 | Self::Float32 | Self::Date | Self::Text | Self::Json | Self::Bytes => 4,
+            Self::Int32 | Self::Float32 | Self::Date => 4,
+            Self::Text | Self::Json | Self::Bytes | Self::Array(_) => 4,
             Self::Int64 | Self::UInt64 | Self::Float64 | Self::Time | Self::Timestamp | Self::TimestampTz => 8,
             Self::Decimal { precision: 0..=18, .. } => 8,
-            Self::Decimal { precision: 19..=38, .. } => 16,
+            Self::Decimal { precision: 19..=38, .. } | Self::Interval => 16,
             Self::Decimal { .. } => 32,
         }
     }
 
     /// Whether values lie in the variable part of a row.
     pub fn is_variable(self) -> bool {
-        matches!(self, Self::Text | Self::Json | Self::Bytes)
+        matches!(self, Self::Text | Self::Json | Self::Bytes | Self::Array(_))
     }
 }
 
@@ -170,6 +227,8 @@ impl fmt::Display for DataType {
             Self::Time => f.write_str("time"),
             Self::Timestamp => f.write_str("timestamp"),
             Self::TimestampTz => f.write_str("timestamptz"),
+            Self::Interval => f.write_str("interval"),
+            Self::Array(element) => write!(f, "{element}[]"),
         }
     }
 }
@@ -180,6 +239,15 @@ impl FromStr for DataType {
     /// Reads what [`fmt::Display`] writes, and the common aliases (`int`, `varchar`, `float8`, …).
     fn from_str(text: &str) -> Result<Self> {
         let lower = text.trim().to_ascii_lowercase();
+        if let Some(element) = lower.strip_suffix("[]") {
+            // No deeper than arrays are: a name made of brackets alone must not take the stack.
+            let is_deep = lower.len() - lower.trim_end_matches("[]").len() > 2 * DIMENSIONS_MAX;
+            return if is_deep {
+                Err(Error::UnsupportedType(text.to_owned()))
+            } else {
+                element.parse::<Self>()?.array()
+            };
+        }
         let (base, arguments) = match lower.split_once('(') {
             Some((base, rest)) => (base.trim(), rest.trim_end_matches(')')),
             None => (lower.as_str(), ""),
@@ -205,6 +273,7 @@ impl FromStr for DataType {
             "time" => Self::Time,
             "timestamp" | "datetime" => Self::Timestamp,
             "timestamptz" => Self::TimestampTz,
+            "interval" => Self::Interval,
             _ => return Err(Error::UnsupportedType(text.to_owned())),
         })
     }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+pub use crate::interval::Interval;
 use crate::schema::DataType;
-use crate::{Error, Result, unreal};
+use crate::{Error, Result, array_text, unreal};
 
 /// A 256-bit two's complement integer as 32 little-endian bytes: the unscaled number of a long decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +46,10 @@ pub enum Value {
     Timestamp(i64),
     /// Microseconds since 1970-01-01 UTC.
     TimestampTz(i64),
+    /// Equal as a value only to one of the same parts.
+    Interval(Interval),
+    /// Elements of one type; of several dimensions, arrays.
+    Array(Vec<Value>),
 }
 
 impl Value {
@@ -79,6 +84,8 @@ impl Value {
             DataType::Time => Self::Time(parse_time(text).ok_or_else(bad)?),
             DataType::Timestamp => Self::Timestamp(parse_timestamp(text).ok_or_else(bad)?),
             DataType::TimestampTz => Self::TimestampTz(parse_timestamp(text.trim_end_matches("+00")).ok_or_else(bad)?),
+            DataType::Interval => Self::Interval(Interval::parse(text).ok_or_else(bad)?),
+            DataType::Array(element) => Self::Array(array_text::parse(*element, text).ok_or_else(bad)?),
         })
     }
 
@@ -113,6 +120,8 @@ impl fmt::Display for Value {
                 write_time(f, us.rem_euclid(DAY_US))?;
                 if matches!(self, Self::TimestampTz(_)) { f.write_str("+00") } else { Ok(()) }
             }
+            Self::Interval(interval) => write!(f, "{interval}"),
+            Self::Array(values) => array_text::write(f, values),
         }
     }
 }

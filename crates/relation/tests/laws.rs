@@ -5,8 +5,10 @@ use std::cmp::Ordering;
 use proptest::prelude::*;
 use relation::columns::{decode, encode};
 use relation::key::{
-    KEY_BYTES, KeyEncoder, Order, compare as compare_rows, holds_row, ordered_bytes, push_row, read_row,
+    KEY_BYTES, KeyEncoder, Order, compare as compare_rows, holds_row, of_whole_keys, ordered_bytes, push_row, read_row,
+    sort_keys, whole_keys,
 };
+use relation::value::Interval;
 use relation::{Column, DataType, Delta, Layout, Rows, Schema, Value};
 
 const TYPES: [DataType; 6] = [
@@ -80,7 +82,170 @@ fn long_row() -> impl Strategy<Value = Vec<Value>> {
         .prop_map(|(a, b, c, d)| vec![a, b, c, d])
 }
 
+/// Types whose equal values may be of several forms, and arrays.
+const NESTED_TYPES: [DataType; 4] = [
+    DataType::Interval,
+    DataType::Array(&DataType::Int32),
+    DataType::Array(&DataType::Text),
+    DataType::Array(&DataType::Array(&DataType::Float64)),
+];
+
+fn nested_row() -> impl Strategy<Value = Vec<Value>> {
+    let micros = prop::sample::select(vec![0, 1, -1, 86_400_000_000, -86_400_000_000, 5_025_500_000]);
+    let interval = (-2_i32..3, -31_i32..32, micros)
+        .prop_map(|(months, days, micros)| Value::Interval(Interval { months, days, micros }));
+    let element = |strategy: BoxedStrategy<Value>, most: usize| {
+        let element = prop_oneof![4 => strategy, 1 => Just(Value::Null)];
+        prop::collection::vec(element, 0..most).prop_map(Value::Array)
+    };
+    let texts = prop::sample::select(vec!["", "a", "null", "NULL", "a b", "{,}", "\"\\", "\0", "b\0c", "ÿ"]);
+    let floats = prop::sample::select(vec![0.0, -0.0, 1.5, -2.0]).prop_map(Value::Float).boxed();
+    let inner = element(floats, 3).boxed();
+    let long = prop::sample::select(vec![0, 1000, 1100]).prop_map(|n| Value::Text("x".repeat(n)));
+    let text = prop_oneof![5 => texts.prop_map(|t| Value::Text(t.to_owned())), 1 => long].boxed();
+    (
+        prop_oneof![9 => interval, 1 => Just(Value::Null)],
+        prop_oneof![9 => element((-2_i64..3).prop_map(Value::Int).boxed(), 4), 1 => Just(Value::Null)],
+        element(text, 3),
+        element(inner, 3),
+    )
+        .prop_map(|(a, b, c, d)| vec![a, b, c, d])
+}
+
+/// PostgreSQL's order of arrays: element by element, NULL last, then how many there are, then the dimensions.
+fn compare_nested(a: &Value, b: &Value) -> Ordering {
+    fn leaves<'v>(value: &'v Value, out: &mut Vec<&'v Value>, lengths: &mut Vec<u32>) {
+        match value {
+            Value::Array(values) => {
+                lengths.push(u32::try_from(values.len()).expect("a few elements"));
+                for value in values {
+                    match value {
+                        Value::Null if matches!(values[..], [Value::Array(_), ..] | [_, Value::Array(_), ..]) => {
+                            lengths.push(u32::MAX);
+                        }
+                        value => leaves(value, out, lengths),
+                    }
+                }
+            }
+            leaf => out.push(leaf),
+        }
+    }
+    let number = |value: &Value| match value {
+        Value::Int(v) => *v as f64,
+        Value::Float(v) => *v,
+        _ => unreachable!("numbers"),
+    };
+    let of_leaf = |a: &Value, b: &Value| match (a, b) {
+        (Value::Null, Value::Null) => Ordering::Equal,
+        (Value::Null, _) => Ordering::Greater,
+        (_, Value::Null) => Ordering::Less,
+        (Value::Text(a), Value::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+        _ => number(a).partial_cmp(&number(b)).expect("no NaN"),
+    };
+    match (a, b) {
+        (Value::Null, _) | (_, Value::Null) => compare(a, b),
+        (Value::Interval(a), Value::Interval(b)) => a.span().cmp(&b.span()),
+        _ => {
+            let (mut of_a, mut of_b, mut lengths_a, mut lengths_b) = (vec![], vec![], vec![], vec![]);
+            leaves(a, &mut of_a, &mut lengths_a);
+            leaves(b, &mut of_b, &mut lengths_b);
+            let decided = of_a.iter().zip(&of_b).map(|(a, b)| of_leaf(a, b)).find(|o| o.is_ne());
+            decided.unwrap_or(of_a.len().cmp(&of_b.len()).then(lengths_a.cmp(&lengths_b)))
+        }
+    }
+}
+
+/// Whether an array holds nothing but NULLs where arrays stand: of those a value does not say that they are arrays.
+fn has_unknown_arrays(value: &Value) -> bool {
+    matches!(value, Value::Array(values) if !values.is_empty() && values.iter().all(Value::is_null))
+}
+
+fn nested_rows_of(values: &[Vec<Value>]) -> (Layout, Rows, arrow::array::RecordBatch) {
+    let layout = Layout::new(NESTED_TYPES.to_vec());
+    let mut rows = Rows::new();
+    values.iter().for_each(|row| rows.push_values(&layout, row).expect("rows of these types"));
+    let columns = NESTED_TYPES.iter().map(|t| Column::new("c", *t)).collect();
+    let batch = decode(rows.iter(), &layout, &[0, 1, 2, 3], &Schema::new(columns, vec![]).to_arrow());
+    let batch = batch.expect("rows of this layout");
+    (layout, rows, batch)
+}
+
 proptest! {
+    #[test]
+    fn nested_rows_come_back(values in prop::collection::vec(nested_row(), 0..8)) {
+        let (layout, rows, batch) = nested_rows_of(&values);
+        for (bytes, wanted) in rows.iter().zip(&values) {
+            prop_assert!(layout.check(bytes).is_ok());
+            prop_assert_eq!(&layout.values(bytes), wanted);
+            for (value, data_type) in wanted.iter().zip(NESTED_TYPES) {
+                prop_assert_eq!(&Value::parse(data_type, &value.to_string()).unwrap(), value);
+            }
+        }
+        prop_assert_eq!(encode(&layout, &batch).unwrap(), rows);
+        // As what is sliced of a larger batch, too.
+        if values.len() > 2 {
+            let (_, part, _) = nested_rows_of(&values[1..values.len() - 1]);
+            prop_assert_eq!(encode(&layout, &batch.slice(1, values.len() - 2)).unwrap(), part);
+        }
+    }
+
+    #[test]
+    fn nested_keys_order_as_values(a in nested_row(), b in nested_row(), descending in any::<bool>()) {
+        let (layout, rows, batch) = nested_rows_of(&[a.clone(), b.clone()]);
+        for (i, data_type) in NESTED_TYPES.into_iter().enumerate() {
+            if i == 3 && (has_unknown_arrays(&a[i]) || has_unknown_arrays(&b[i])) {
+                continue;
+            }
+            let wanted = compare_nested(&a[i], &b[i]);
+            let column = batch.column(i);
+            let sorted = sort_keys(column, data_type).unwrap();
+            let whole = whole_keys(column, data_type).unwrap();
+            prop_assert_eq!(encode(&Layout::new(vec![data_type]), &arrow::array::RecordBatch::try_from_iter([
+                ("v", of_whole_keys(&whole, data_type).unwrap()),
+            ]).unwrap()).unwrap(), encode(&Layout::new(vec![data_type]), &batch.project(&[i]).unwrap()).unwrap());
+            let mut keys = Vec::new();
+            for row in 0..2 {
+                let order = Order { descending, nulls_first: true };
+                let mut key = Vec::new();
+                KeyEncoder::ordered(vec![(std::sync::Arc::clone(column), data_type, order)]).push(row, &mut key);
+                keys.push(key);
+                let mut of_row = Vec::new();
+                push_row(&mut of_row, &layout, rows.get(row), &[i]);
+                if !descending {
+                    prop_assert_eq!(&keys[row], &of_row);
+                }
+            }
+            if a[i].is_null() || b[i].is_null() {
+                continue;
+            }
+            prop_assert_eq!(sorted.value(0).cmp(sorted.value(1)), wanted);
+            prop_assert!(wanted.is_eq() || whole.value(0).cmp(whole.value(1)) == wanted);
+            prop_assert!(!sorted.value(1).starts_with(sorted.value(0)) || wanted.is_eq());
+            prop_assert_eq!(keys[0] == keys[1], wanted.is_eq());
+            let of_rows = compare_rows(&layout, rows.get(0), rows.get(1), &[(i, Order { descending, nulls_first: true })]);
+            prop_assert_eq!(if descending { of_rows.reverse() } else { of_rows }, wanted);
+            let is_short = [0, 1].into_iter().all(|row| sorted.value(row).len() <= relation::key::LONG_PART);
+            if is_short {
+                let of_keys = keys[0].cmp(&keys[1]);
+                prop_assert_eq!(if descending { of_keys.reverse() } else { of_keys }, wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn damage_of_nested_rows_is_found_or_harmless(values in nested_row(), at in 0_usize..256, bit in 0_u8..8) {
+        let (layout, rows, _) = nested_rows_of(&[values]);
+        let mut bytes = rows.get(0).to_vec();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        if layout.check(&bytes).is_ok() {
+            layout.values(&bytes);
+            let schema = Schema::new(NESTED_TYPES.iter().map(|t| Column::new("c", *t)).collect(), vec![]).to_arrow();
+            decode([bytes.as_slice()].into_iter(), &layout, &[0, 1, 2, 3], &schema).unwrap();
+            push_row(&mut Vec::new(), &layout, &bytes, &[0, 1, 2, 3]);
+        }
+    }
+
     #[test]
     fn what_keys_cut_is_compared(a in long_row(), b in long_row(), descending in any::<(bool, bool)>()) {
         let layout = Layout::new(LONG_TYPES.to_vec());
@@ -241,6 +406,21 @@ proptest! {
             }
         }
     }
+}
+
+/// Arrays of every type have a name, and no more dimensions than PostgreSQL's.
+#[test]
+fn names_of_arrays() {
+    for name in ["interval", "interval[]", "decimal(10,2)[][]", "text[][][][][][]", "timestamptz[]"] {
+        let data_type: DataType = name.parse().unwrap();
+        assert_eq!(data_type.to_string(), name);
+        assert_eq!(DataType::from_arrow(&data_type.to_arrow()), Ok(data_type));
+    }
+    for bad in ["text[][][][][][][]", "[]", "[][]", "texts[]"] {
+        assert!(bad.parse::<DataType>().is_err(), "{bad}");
+    }
+    let deep = "[]".repeat(100_000);
+    assert!(format!("int{deep}").parse::<DataType>().is_err());
 }
 
 /// Dates that no calendar has are apart, in order, below every day that a function can reckon with, and have timestamps.

@@ -10,6 +10,7 @@ pub(crate) mod rule;
 pub(crate) mod sink;
 pub(crate) mod table;
 pub mod top_k;
+mod unnest;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(crate) fn compile(from: &mut Compiling<'_, '_>) -> Result<Arc<dyn Rule>> {
         Op::Table { table, columns } => table::compile(table, columns, from),
         Op::Values { .. } => Ok(Arc::new(linear::Values)),
         Op::Map { filter, outputs } => linear::map(filter.as_ref(), outputs, from),
+        Op::Unnest { lists, outer } => Ok(Arc::new(unnest::Unnest { lists: lists.clone(), outer: *outer })),
         Op::Union => Ok(Arc::new(linear::Union)),
         Op::Aggregate { group, aggregates } => aggregate::compile(group, aggregates, from),
         Op::TopK { partition, order, offset, limit, numbered } => {

@@ -35,7 +35,7 @@ use testkit::Rng;
 
 /// What walks are to leave out, by name: `negzero`, `truncate`, `batches`, `loading`, `late`, `restart`, `bags`, `moves`,
 /// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`, `chains`, `beside`, `reload`,
-/// `altered`.
+/// `altered`, `unnest`.
 #[derive(Clone, Default)]
 pub(crate) struct Without(Arc<BTreeSet<String>>);
 

@@ -30,6 +30,9 @@ enum Kind {
     Timestamp,
     Float,
     Bool,
+    Interval,
+    /// Arrays of texts.
+    Texts,
     Other,
 }
 
@@ -42,6 +45,8 @@ fn kind(data_type: DataType) -> Kind {
         DataType::Timestamp | DataType::TimestampTz => Kind::Timestamp,
         DataType::Float32 | DataType::Float64 => Kind::Float,
         DataType::Bool => Kind::Bool,
+        DataType::Interval => Kind::Interval,
+        DataType::Array(DataType::Text) => Kind::Texts,
         _ => Kind::Other,
     }
 }
@@ -111,8 +116,31 @@ impl<'a> Writer<'a> {
             scope.extend(columns);
             joined = true;
         }
+        if self.rng.chance(14) && !self.without.has("unnest") {
+            let (item, column) = self.unnested(&scope);
+            text = format!("{text}, {item}");
+            scope.push(column);
+            joined = true;
+        }
         single &= !joined;
         (text, scope, single)
+    }
+
+    /// The rows of a value of what stands before.
+    fn unnested(&mut self, scope: &[Column]) -> (String, Column) {
+        let alias = self.alias();
+        let (rows, kind) = match self.rng.below(4) {
+            0 => {
+                let last = self.expression_text(scope, Kind::Int, 0);
+                (format!("generate_series(1, least({last}, 3))"), Kind::Int)
+            }
+            1 => {
+                let text = self.expression_text(scope, Kind::Text, 0);
+                (format!("regexp_split_to_table({text}, 'b')"), Kind::Text)
+            }
+            _ => (format!("unnest({})", self.expression_text(scope, Kind::Texts, 1)), Kind::Text),
+        };
+        (format!("{rows} as {alias}(x)"), Column { text: format!("{alias}.x"), kind })
     }
 
     fn item(&mut self, depth: usize) -> (String, Vec<Column>, bool) {
@@ -187,8 +215,17 @@ impl<'a> Writer<'a> {
         let filter = self.clause(&scope, depth, 35);
         let mut items = Vec::new();
         for _ in 0..self.rng.weighted(&[0, 7, 3]) {
-            let wanted =
-                *self.rng.pick(&[Kind::Int, Kind::Text, Kind::Int, Kind::Date, Kind::Decimal, Kind::Bool, Kind::Float]);
+            let wanted = *self.rng.pick(&[
+                Kind::Int,
+                Kind::Text,
+                Kind::Int,
+                Kind::Date,
+                Kind::Decimal,
+                Kind::Bool,
+                Kind::Float,
+                Kind::Interval,
+                Kind::Texts,
+            ]);
             let item = if self.rng.chance(75) { self.column(&scope) } else { Some(self.expression(&scope, wanted, 1)) };
             items.extend(item);
         }
@@ -295,7 +332,17 @@ impl<'a> Writer<'a> {
                 items.push(self.scalar(scope));
                 continue;
             }
-            let kinds = [Kind::Int, Kind::Int, Kind::Text, Kind::Decimal, Kind::Bool, Kind::Float, Kind::Date];
+            let kinds = [
+                Kind::Int,
+                Kind::Int,
+                Kind::Text,
+                Kind::Decimal,
+                Kind::Bool,
+                Kind::Float,
+                Kind::Date,
+                Kind::Interval,
+                Kind::Texts,
+            ];
             let kind = *self.rng.pick(&kinds);
             items.push(self.expression(scope, kind, 2));
         }
@@ -323,6 +370,14 @@ impl<'a> Writer<'a> {
             Kind::Timestamp => &["timestamp '2026-02-01 00:00:00'"],
             Kind::Float => &["cast(0.5 as double)", "cast(2 as double)"],
             Kind::Bool => &["true", "false"],
+            Kind::Interval => &[
+                "interval '1 month'",
+                "interval '30 days'",
+                "interval '720 hours'",
+                "interval '1 day -01:00:00'",
+                "interval '0'",
+            ],
+            Kind::Texts => &["array['a', 'b']", "array['b', null]", "string_to_array('', ',')", "array['ab']"],
             Kind::Other => &["null"],
         };
         (*self.rng.pick(of)).to_owned()
@@ -374,6 +429,17 @@ impl<'a> Writer<'a> {
                 None => a,
             },
             Kind::Timestamp => format!("date_trunc('month', {a})"),
+            Kind::Interval => match (self.rng.below(4), self.of_kind(scope, Kind::Timestamp)) {
+                (0 | 1, Some(moment)) => format!("({moment} - {})", self.constant(Kind::Timestamp)),
+                (0 | 2, _) => format!("({a} + {b})"),
+                (1, _) => format!("({a} * 2)"),
+                _ => format!("(- {a})"),
+            },
+            Kind::Texts => match (self.rng.below(4), self.of_kind(scope, Kind::Text)) {
+                (0 | 1, Some(text)) => format!("string_to_array({text}, 'b')"),
+                (2, Some(text)) => format!("array_append({a}, {text})"),
+                _ => format!("({a} || {b})"),
+            },
             Kind::Other => a,
         }
     }
@@ -385,7 +451,7 @@ impl<'a> Writer<'a> {
             String::new()
         };
         let extremes = if self.without.has("minmax") { 0 } else { 3 };
-        let number = *self.rng.pick(&[Kind::Int, Kind::Decimal, Kind::Float, Kind::Int]);
+        let number = *self.rng.pick(&[Kind::Int, Kind::Decimal, Kind::Float, Kind::Int, Kind::Interval]);
         let choice = self.rng.weighted(&[4, 2, 5, 3, extremes, extremes, 3, 2, 1, 1]);
         let any = self.column(scope).unwrap_or(Column { text: "1".to_owned(), kind: Kind::Int });
         let (text, kind) = match choice {

@@ -97,6 +97,12 @@ impl Lowering<'_> {
         let filter = filter.map(|f| self.position(f, plan, scope, input, below)).transpose()?;
         let extremum = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
         let idempotent = extremum || matches!(function, AggregateFunction::BoolAnd | AggregateFunction::BoolOr);
+        let sums = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
+        if sums && call.params.distinct && argument.is_some_and(|at| below[at].1.data_type == DataType::Interval) {
+            let detail = format!("{}(distinct …) of intervals is not supported yet.", call.func.name());
+            let hint = "Of equal intervals of other parts, 1 mon and 30 days, it would take one: convert them with extract(epoch from …).";
+            return Err(Refusal::cannot_keep(detail).with_hint(hint).at(self.sql, call.func.name()));
+        }
         let output = match argument {
             Some(argument) if extremum => below[argument].1.data_type,
             _ => output,

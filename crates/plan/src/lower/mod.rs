@@ -12,6 +12,7 @@ mod join;
 mod map;
 mod source;
 mod top;
+mod unnest;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Sort(sort) => self.sort(sort),
             LogicalPlan::Window(window) => Err(self.unbounded(window)),
@@ -82,7 +84,6 @@ impl<'a> Lowering<'a> {
 
     fn unsupported(&self, plan: &LogicalPlan) -> Refusal {
         let (what, word) = match plan {
-            LogicalPlan::Unnest(_) => ("UNNEST", "unnest"),
             LogicalPlan::RecursiveQuery(_) => ("A recursive query", "recursive"),
             LogicalPlan::Subquery(_) => ("A LATERAL subquery that cannot be turned into a join", "lateral"),
             _ => {

@@ -1,10 +1,11 @@
 //! Where rows come from: stored tables, and constants in the text.
 
+use arrow::array::Array as _;
 use datafusion_common::ScalarValue;
 use datafusion_expr::logical_plan::{EmptyRelation, TableScan, Values};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, TableSource};
-use relation::value::I256Bytes;
+use relation::value::{I256Bytes, Interval};
 use relation::{Column, DataType, Value};
 
 use super::expression::Scope;
@@ -102,6 +103,13 @@ fn scalar(value: &ScalarValue, data_type: DataType) -> Option<Value> {
         ScalarValue::Time64Microsecond(Some(v)) => Value::Time(*v),
         ScalarValue::TimestampMicrosecond(Some(v), _) if data_type == DataType::TimestampTz => Value::TimestampTz(*v),
         ScalarValue::TimestampMicrosecond(Some(v), _) => Value::Timestamp(*v),
+        ScalarValue::IntervalMonthDayNano(Some(v)) => Value::Interval(Interval::from_arrow(*v)),
+        ScalarValue::List(list) => {
+            let DataType::Array(element) = data_type else { return None };
+            let elements = list.value(0);
+            let element = |at| scalar(&ScalarValue::try_from_array(&elements, at).ok()?, *element);
+            Value::Array((0..elements.len()).map(element).collect::<Option<_>>()?)
+        }
         _ => return None,
     })
 }

@@ -672,32 +672,7 @@ pub(crate) fn timestamp_text(micros: i64, with_zone: bool) -> String {
 
 /// `1 year 2 mons 3 days 04:05:06.7`.
 pub(crate) fn interval_text(value: IntervalMonthDayNano) -> String {
-    let mut out = String::new();
-    let mut negative = false;
-    for (count, unit) in [(value.months / 12, "year"), (value.months % 12, "mon"), (value.days, "day")] {
-        if count == 0 {
-            continue;
-        }
-        let gap = if out.is_empty() { "" } else { " " };
-        let sign = if negative && count > 0 { "+" } else { "" };
-        let plural = if count == 1 { "" } else { "s" };
-        write!(out, "{gap}{sign}{count} {unit}{plural}").ok();
-        negative = count < 0;
-    }
-    let micros = micros_of(value);
-    if out.is_empty() || micros != 0 {
-        let gap = if out.is_empty() { "" } else { " " };
-        let sign = match (micros < 0, negative) {
-            (true, _) => "-",
-            (false, true) => "+",
-            (false, false) => "",
-        };
-        let size = micros.unsigned_abs();
-        let seconds = size / 1_000_000;
-        write!(out, "{gap}{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60).ok();
-        write_fraction(&mut out, i64::try_from(size % 1_000_000).unwrap_or_default());
-    }
-    out
+    relation::value::Interval::from_arrow(value).to_string()
 }
 
 /// The year and the number of the ISO week of a day. A week is of the year of its Thursday.

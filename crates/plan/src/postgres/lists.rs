@@ -1,10 +1,11 @@
-//! Functions of arrays that DataFusion has not, or types otherwise.
+//! Functions of arrays that DataFusion has not, types otherwise, or lets grow without a bound.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, TimeUnit};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -23,6 +24,11 @@ pub(super) fn array_dims() -> Arc<ScalarUDF> {
     of(Work::Dimensions)
 }
 
+/// The numbers from 1 to how many elements the longest of some arrays has: what WITH ORDINALITY counts.
+pub(super) fn array_places() -> Arc<ScalarUDF> {
+    of(Work::Places)
+}
+
 fn of(work: Work) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::new_from_impl(OfList { work, signature: Signature::user_defined(Volatility::Immutable) }))
 }
@@ -31,6 +37,7 @@ fn of(work: Work) -> Arc<ScalarUDF> {
 enum Work {
     OrEmpty,
     Dimensions,
+    Places,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -44,6 +51,7 @@ impl ScalarUDFImpl for OfList {
         match self.work {
             Work::OrEmpty => "array_or_empty",
             Work::Dimensions => "array_dims",
+            Work::Places => "array_places",
         }
     }
 
@@ -54,6 +62,9 @@ impl ScalarUDFImpl for OfList {
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         match arguments {
             [list @ DataType::List(_)] => Ok(vec![list.clone()]),
+            [_, ..] if self.work == Work::Places && arguments.iter().all(|t| matches!(t, DataType::List(_))) => {
+                Ok(arguments.to_vec())
+            }
             _ => {
                 let names: Vec<String> = arguments.iter().map(types::name).collect();
                 plan_err!("function {}({}) does not exist", self.name(), names.join(", "))
@@ -64,6 +75,7 @@ impl ScalarUDFImpl for OfList {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match (self.work, arguments) {
             (Work::OrEmpty, [list]) => list.clone(),
+            (Work::Places, _) => DataType::new_list(DataType::Int64, true),
             _ => DataType::Utf8,
         })
     }
@@ -76,11 +88,14 @@ impl ScalarUDFImpl for OfList {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let made = |arrays: &[ArrayRef]| -> Result<ArrayRef> {
+            if self.work == Work::Places {
+                return Ok(Arc::new(places(&arrays.iter().map(|array| array.as_list::<i32>()).collect::<Vec<_>>())?));
+            }
             let [array] = arrays else { return exec_err!("{} takes one array", self.name()) };
             let lists = array.as_list::<i32>();
             match self.work {
                 Work::OrEmpty => or_empty(lists),
-                Work::Dimensions => {
+                Work::Dimensions | Work::Places => {
                     Ok(Arc::new((0..lists.len()).map(|row| dimensions(lists, row)).collect::<StringArray>()))
                 }
             }
@@ -88,6 +103,114 @@ impl ScalarUDFImpl for OfList {
         make_scalar_function(made, vec![])(&args.args)
     }
 }
+
+fn places(lists: &[&ListArray]) -> Result<ListArray> {
+    let rows = lists.first().map_or(0, |list| list.len());
+    let length = |list: &&ListArray, row: usize| if list.is_null(row) { 0 } else { list.value_length(row) };
+    let mut numbers = Vec::new();
+    let mut lengths = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let longest = lists.iter().map(|list| length(list, row)).max().unwrap_or(0);
+        numbers.extend(1..=i64::from(longest));
+        lengths.push(usize::try_from(longest).unwrap_or(0));
+    }
+    let item = Arc::new(Field::new_list_field(DataType::Int64, true));
+    Ok(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), Arc::new(Int64Array::from(numbers)), None)?)
+}
+
+/// Elements of one series, and of all series of a batch: 80 and 320 MB.
+const SERIES_MAX: u64 = 10_000_000;
+const ALL_SERIES_MAX: u64 = 40_000_000;
+
+/// DataFusion's function of series, which makes none that has more than [`SERIES_MAX`] elements.
+pub(super) fn bounded(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Series { inner }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Series {
+    inner: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for Series {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.inner.inner().return_type(arguments)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let mut all = 0_u64;
+        for count in counts(&args.args, args.number_rows)? {
+            all = all.saturating_add(count);
+            if count > SERIES_MAX || all > ALL_SERIES_MAX {
+                return exec_err!("out of range: {} would make more than {SERIES_MAX} values", self.name());
+            }
+        }
+        self.inner.inner().invoke_with_args(args)
+    }
+}
+
+/// How many elements each series has, at most.
+fn counts(args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
+    let array = |value: &ColumnarValue| value.to_array(rows);
+    let (from, to, by) = match args {
+        [to] => (None, array(to)?, None),
+        [from, to] => (Some(array(from)?), array(to)?, None),
+        [from, to, by, ..] => (Some(array(from)?), array(to)?, Some(array(by)?)),
+        [] => return Ok(Vec::new()),
+    };
+    // Of NULL there is no series.
+    if to.data_type().is_null() || from.iter().chain(&by).any(|array| array.data_type().is_null()) {
+        return Ok(Vec::new());
+    }
+    let numbers = |array: &ArrayRef| -> Result<Int64Array> {
+        Ok(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+    };
+    let unit = match to.data_type() {
+        DataType::Date32 => DAY_NS,
+        DataType::Timestamp(TimeUnit::Second, _) => 1_000_000_000,
+        DataType::Timestamp(TimeUnit::Millisecond, _) | DataType::Date64 => 1_000_000,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
+        _ => 1,
+    };
+    let to: Int64Array = numbers(&to)?;
+    let from: Option<Int64Array> = from.as_ref().map(numbers).transpose()?;
+    let step = |row: usize| -> Result<i128> {
+        let Some(by) = &by else { return Ok(1) };
+        let Some(intervals) = by.as_primitive_opt::<IntervalMonthDayNanoType>() else {
+            return Ok(i128::from(numbers(by)?.value(row)));
+        };
+        let by = intervals.value(row);
+        let days = i128::from(by.months) * 28 + i128::from(by.days);
+        Ok((days * DAY_NS + i128::from(by.nanoseconds)) / unit)
+    };
+    let is_null = |row: usize| to.is_null(row) || from.iter().any(|from| from.is_null(row));
+    let mut out = Vec::with_capacity(rows);
+    for row in 0..rows {
+        if is_null(row) || by.iter().any(|by| by.is_null(row)) {
+            out.push(0);
+            continue;
+        }
+        let distance = i128::from(to.value(row)) - from.as_ref().map_or(0, |from| i128::from(from.value(row)));
+        let step = step(row)?;
+        let steps = if distance.signum() * step.signum() < 0 { 0 } else { distance.abs() / step.abs().max(1) + 1 };
+        out.push(u64::try_from(steps).unwrap_or(u64::MAX));
+    }
+    Ok(out)
+}
+
+const DAY_NS: i128 = 86_400_000_000_000;
 
 fn or_empty(lists: &ListArray) -> Result<ArrayRef> {
     if lists.null_count() == 0 {

@@ -11,6 +11,7 @@ use datafusion_sql::sqlparser::ast::{
 };
 use datafusion_sql::sqlparser::parser::Parser;
 
+use super::syntax::mentions_columns;
 use super::texts::{delimited, quoted_literal};
 use crate::functions::functions;
 use crate::settings;
@@ -259,7 +260,8 @@ pub(super) fn records(factor: &TableFactor) -> Option<TableFactor> {
     };
     let subquery = query_of(&format!("select {columns} from ({rows}) as {}", hidden("rows")))?;
     let alias = TableAlias { columns: Vec::new(), ..alias.clone() };
-    Some(TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None })
+    let lateral = mentions_columns(argument);
+    Some(TableFactor::Derived { lateral, subquery, alias: Some(alias), sample: None })
 }
 
 fn member_of(name: &Ident) -> String {

@@ -12,9 +12,9 @@ use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause,
-    NamedWindowExpr, ObjectName, ObjectNamePart, OrderByKind, Parens, Query, Select, SelectItem, SetExpr, Statement,
-    TableAlias, TableFactor, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
-    WindowFrameBound, WindowSpec, WindowType,
+    NamedWindowExpr, ObjectName, OrderByKind, Parens, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
+    TableFactor, TableWithJoins, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut,
+    VisitorMut, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
 };
 
 /// The statement with its literals and its casts as they are meant.
@@ -92,6 +92,10 @@ impl VisitorMut for Meaning {
             }
         }
         queries::conditions(select);
+        // There is nothing beside the first relation that it could read.
+        if let Some(TableWithJoins { relation: TableFactor::Derived { lateral, .. }, .. }) = select.from.first_mut() {
+            *lateral = false;
+        }
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             exprs.iter_mut().for_each(unmarked);
         }
@@ -104,7 +108,8 @@ impl VisitorMut for Meaning {
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let Some(made) = series_table(factor).or_else(|| rows_table(factor)).or_else(|| queries::records(factor)) {
+        let made = series_table(factor).or_else(|| rows_table(factor)).or_else(|| unnest_table(factor));
+        if let Some(made) = made.or_else(|| queries::records(factor)) {
             *factor = made;
         }
         ControlFlow::Continue(())
@@ -185,28 +190,109 @@ fn is_integer(argument: &FunctionArg) -> bool {
     }
 }
 
+/// A function in FROM.
+struct Called<'f> {
+    name: String,
+    arguments: &'f mut Vec<FunctionArg>,
+    alias: &'f mut Option<TableAlias>,
+    /// Whether its rows are numbered: WITH ORDINALITY.
+    numbered: bool,
+}
+
+impl<'f> Called<'f> {
+    fn of(factor: &'f mut TableFactor) -> Option<Self> {
+        let (name, arguments, alias, numbered) = match factor {
+            TableFactor::Table { name, alias, args: Some(arguments), with_ordinality, .. } => {
+                (name, &mut arguments.args, alias, *with_ordinality)
+            }
+            TableFactor::Function { name, args, alias, with_ordinality, .. } => (name, args, alias, *with_ordinality),
+            _ => return None,
+        };
+        let [part] = &name.0[..] else { return None };
+        Some(Self { name: part.as_ident()?.value.to_lowercase(), arguments, alias, numbered })
+    }
+
+    /// The query in its place, by the alias that it has or its name. What names columns reads those of tables before it.
+    fn instead(self, sql: &str) -> Option<TableFactor> {
+        let lateral = self.arguments.iter().any(mentions_columns);
+        derived(sql, self.alias, &self.name, lateral)
+    }
+
+    /// The name of a column that has none of its own.
+    fn whole(&self) -> Ident {
+        let name = self.alias.as_ref().map_or(self.name.as_str(), |alias| alias.name.value.as_str());
+        Ident::with_quote('"', name)
+    }
+}
+
+fn derived(sql: &str, alias: &mut Option<TableAlias>, name: &str, lateral: bool) -> Option<TableFactor> {
+    let subquery = queries::query_of(sql)?;
+    let own = || TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: vec![], at: None };
+    let alias = Some(alias.take().unwrap_or_else(own));
+    Some(TableFactor::Derived { lateral, subquery, alias, sample: None })
+}
+
+/// Whether there is a name of a column in an expression.
+pub(super) fn mentions_columns(part: &impl Visit) -> bool {
+    let is_column = |expr: &Expr| match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    visit_expressions(part, is_column).is_break()
+}
+
+/// The numbers of rows that stand for the elements of lists.
+fn ordinality(lists: &[String]) -> String {
+    format!(", unnest(array_places({})) as ordinality", lists.join(", "))
+}
+
 /// `generate_series` in FROM: its column goes by the table's alias, and is an integer of integers.
 fn series_table(factor: &mut TableFactor) -> Option<TableFactor> {
-    let TableFactor::Table { name, alias, args: Some(arguments), .. } = factor else { return None };
-    let is_series = |part: &ObjectNamePart| part.as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case(SERIES));
-    if !matches!(&name.0[..], [part] if is_series(part)) {
-        return None;
-    }
-    let value = if arguments.args.iter().all(is_integer) { "value::int" } else { "value" };
-    let column = alias.as_ref().map_or_else(|| Ident::with_quote('"', SERIES), |alias| alias.name.clone());
-    for argument in &mut arguments.args {
+    let called = Called::of(factor).filter(|called| called.name == SERIES)?;
+    let cast = if called.arguments.iter().all(is_integer) { "::int" } else { "" };
+    let column = called.whole();
+    for argument in called.arguments.iter_mut() {
         if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
             unmarked(expr);
         }
     }
-    let texts: Vec<String> = arguments.args.iter().map(ToString::to_string).collect();
-    let sql = format!("select {value} as {column} from {SERIES}({})", texts.join(", "));
-    let subquery = queries::query_of(&sql)?;
-    let alias = alias.take().or_else(|| {
-        let name = Ident::with_quote('"', SERIES);
-        Some(TableAlias { explicit: true, name, columns: vec![], at: None })
-    });
-    Some(TableFactor::Derived { lateral: false, subquery, alias, sample: None })
+    let texts: Vec<String> = called.arguments.iter().map(ToString::to_string).collect();
+    let series = format!("{SERIES}({})", texts.join(", "));
+    let sql = match (called.numbered, called.arguments.iter().any(mentions_columns)) {
+        (false, false) => format!("select value{cast} as {column} from {series}"),
+        (false, true) => format!("select unnest({series}){cast} as {column}"),
+        (true, _) => format!("select unnest({series}){cast} as {column}{}", ordinality(std::slice::from_ref(&series))),
+    };
+    called.instead(&sql)
+}
+
+/// `unnest` in FROM: the elements of its arrays side by side. The column of one array goes by the table's alias.
+fn unnest_table(factor: &mut TableFactor) -> Option<TableFactor> {
+    let (arrays, alias, numbered, lateral) = match factor {
+        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+            let arrays: Vec<String> = array_exprs.iter().map(ToString::to_string).collect();
+            (arrays, alias, *with_ordinality, array_exprs.iter().any(mentions_columns))
+        }
+        other => {
+            let called = Called::of(other).filter(|called| called.name == "unnest")?;
+            let arrays: Vec<String> = called.arguments.iter().map(ToString::to_string).collect();
+            (arrays, called.alias, called.numbered, called.arguments.iter().any(mentions_columns))
+        }
+    };
+    let named = alias.as_ref().map_or(0, |alias| alias.columns.len());
+    let whole = alias.as_ref().map_or("unnest", |alias| alias.name.value.as_str());
+    // Several without a name are called alike by PostgreSQL, and refused as they are here.
+    let name = |at: usize| match (&arrays[..], named) {
+        ([_], _) => Some(whole.to_owned()),
+        (_, named) if at < named => Some(format!("\u{1}unnest {at}")),
+        _ => None,
+    };
+    let column =
+        |(at, array): (usize, &String)| Some(format!("unnest({array}) as {}", Ident::with_quote('"', name(at)?)));
+    let columns = arrays.iter().enumerate().map(column).collect::<Option<Vec<_>>>()?;
+    let numbers = if numbered { ordinality(&arrays) } else { String::new() };
+    let sql = format!("select {}{numbers}", columns.join(", "));
+    derived(&sql, alias, "unnest", lateral)
 }
 
 /// Functions that make rows of what they are given: the lists by whose elements they stand, under which names, and the type
@@ -236,31 +322,44 @@ struct RowsOf {
     data_type: Option<&'static str>,
 }
 
-/// Such a function in FROM.
-fn rows_table(factor: &mut TableFactor) -> Option<TableFactor> {
-    let TableFactor::Table { name, alias, args: Some(arguments), .. } = factor else { return None };
+/// The alias of such a function in FROM that makes single values, and the column that it stands for as a value.
+pub(super) fn value_of_rows(factor: &TableFactor) -> Option<(&Ident, String)> {
+    let (name, alias) = match factor {
+        TableFactor::Table { name, alias: Some(alias), args: Some(_), .. } => (name, alias),
+        TableFactor::Function { name, alias: Some(alias), .. } => (name, alias),
+        _ => return None,
+    };
     let [part] = &name.0[..] else { return None };
     let called = part.as_ident()?.value.to_lowercase();
-    let (_, columns) = ROWS.iter().find(|(known, _)| *known == called)?;
-    let mut arguments: Vec<String> = arguments.args.iter().map(ToString::to_string).collect();
+    let (_, [only]) = ROWS.iter().find(|(known, _)| *known == called)? else { return None };
+    let own = only.name?.to_owned();
+    let column = alias.columns.first().map_or(own, |column| match column.name.quote_style {
+        Some(_) => column.name.value.clone(),
+        None => column.name.value.to_lowercase(),
+    });
+    Some((&alias.name, column))
+}
+
+/// Such a function in FROM.
+fn rows_table(factor: &mut TableFactor) -> Option<TableFactor> {
+    let called = Called::of(factor)?;
+    let (_, columns) = ROWS.iter().find(|(known, _)| *known == called.name)?;
+    let mut arguments: Vec<String> = called.arguments.iter().map(ToString::to_string).collect();
     // What is read as a jsonb has each key once.
-    if let Some(document) = arguments.first_mut().filter(|_| called.starts_with("jsonb_")) {
+    if let Some(document) = arguments.first_mut().filter(|_| called.name.starts_with("jsonb_")) {
         *document = format!("({document})::jsonb");
     }
     let arguments = arguments.join(", ");
-    let whole = alias.as_ref().map_or(called.as_str(), |alias| alias.name.value.as_str());
+    let list = |of: &RowsOf| format!("{}({arguments})", of.list);
     let column = |of: &RowsOf| {
         let cast = of.data_type.map_or_else(String::new, |data_type| format!("::{data_type}"));
-        let name = Ident::with_quote('"', of.name.unwrap_or(whole));
-        format!("unnest({}({arguments})){cast} as {name}", of.list)
+        let name = of.name.map_or_else(|| called.whole(), |name| Ident::with_quote('"', name));
+        format!("unnest({}){cast} as {name}", list(of))
     };
-    let sql = format!("select {}", columns.iter().map(column).collect::<Vec<_>>().join(", "));
-    let subquery = queries::query_of(&sql)?;
-    let alias = alias.take().or_else(|| {
-        let name = Ident::with_quote('"', called.as_str());
-        Some(TableAlias { explicit: true, name, columns: vec![], at: None })
-    });
-    Some(TableFactor::Derived { lateral: false, subquery, alias, sample: None })
+    let lists: Vec<String> = columns.iter().map(list).collect();
+    let numbers = if called.numbered { ordinality(&lists) } else { String::new() };
+    let sql = format!("select {}{numbers}", columns.iter().map(column).collect::<Vec<_>>().join(", "));
+    called.instead(&sql)
 }
 
 /// The function that makes rows of its own.
@@ -334,6 +433,8 @@ fn rewritten(expr: Expr) -> Expr {
             _ => Expr::Value(value),
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
+        // The planner looks for columns in the literal of an array among its own query's alone.
+        Expr::Array(array) if array.elem.iter().any(mentions_columns) => call("make_array", array.elem),
         Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
             let (pattern, escape_char) = escaped(*pattern, escape);
             Expr::Like { negated, any: false, expr, pattern: Box::new(pattern), escape_char }

@@ -1,7 +1,8 @@
 //! A table's name in the place of a value is its whole row: `select o from orders o`, `row_to_json(o)`, `json_agg(o)`.
 //!
 //! It is written out by its columns, before the statement is planned: as a record in a list of results, as a document
-//! where a function makes documents of it. Elsewhere it stays an unknown column.
+//! where a function makes documents of it. Elsewhere it stays an unknown column. The name of a function whose rows are
+//! single values is this value: `select e -> 'sku' from json_array_elements(…) e`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use datafusion_sql::sqlparser::ast::{
     visit_expressions,
 };
 
-use super::syntax::{call, text};
+use super::syntax::{call, text, value_of_rows};
 
 /// Writes whole rows out; `tables` knows the columns of tables and views.
 pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
@@ -59,10 +60,7 @@ struct Scope<'a> {
 impl Scope<'_> {
     /// What is read, with its columns; none of what is not known.
     fn relations(&self, from: &[TableWithJoins], depth: usize) -> Vec<(String, Option<Vec<String>>)> {
-        let factors = from
-            .iter()
-            .flat_map(|table| std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)));
-        factors.filter_map(|factor| self.relation(factor, depth)).collect()
+        factors(from).filter_map(|factor| self.relation(factor, depth)).collect()
     }
 
     fn relation(&self, factor: &TableFactor, depth: usize) -> Option<(String, Option<Vec<String>>)> {
@@ -155,6 +153,7 @@ impl VisitorMut for Selects<'_> {
     type Break = ();
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        self.values(select)?;
         // Columns are asked for only where a row is meant: a view is planned for them.
         let relations = if names_a_relation(select) { self.0.relations(&select.from, 0) } else { Vec::new() };
         let is_column = |name: &String| relations.iter().flat_map(|(_, columns)| columns).any(|all| all.contains(name));
@@ -186,12 +185,62 @@ impl VisitorMut for Selects<'_> {
     }
 }
 
+impl Selects<'_> {
+    /// The values of functions by their names.
+    fn values(&self, select: &mut Select) -> ControlFlow<()> {
+        let values = factors(&select.from).filter_map(value_of_rows);
+        let mut values: BTreeMap<String, String> = values.map(|(name, column)| (normalised(name), column)).collect();
+        if values.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let relations = self.0.relations(&select.from, 0);
+        values.retain(|name, _| !relations.iter().flat_map(|(_, columns)| columns).any(|all| all.contains(name)));
+        let mut named = Values { values, beneath: 0 };
+        select.projection.visit(&mut named)?;
+        select.from.visit(&mut named)?;
+        select.selection.visit(&mut named)?;
+        select.group_by.visit(&mut named)?;
+        select.having.visit(&mut named)
+    }
+}
+
+/// Names of functions in a query's own expressions, not in those of subqueries, whose names are others.
+struct Values {
+    values: BTreeMap<String, String>,
+    beneath: usize,
+}
+
+impl VisitorMut for Values {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.beneath += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.beneath -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.beneath == 0
+            && let Expr::Identifier(name) = expr
+            && let Some(value) = self.values.get(&normalised(name))
+        {
+            *expr = column(&normalised(name), value);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// All that a query reads.
+fn factors(from: &[TableWithJoins]) -> impl Iterator<Item = &TableFactor> {
+    from.iter().flat_map(|table| std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)))
+}
+
 /// Whether the name of what is read stands alone as a value.
 fn names_a_relation(select: &Select) -> bool {
-    let factors = select
-        .from
-        .iter()
-        .flat_map(|table| std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)));
     let name = |factor: &TableFactor| match factor {
         TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
             Some(normalised(&alias.name))
@@ -199,7 +248,7 @@ fn names_a_relation(select: &Select) -> bool {
         TableFactor::Table { name, alias: None, .. } => name.0.last().and_then(|part| part.as_ident()).map(normalised),
         _ => None,
     };
-    let names: BTreeSet<String> = factors.filter_map(name).collect();
+    let names: BTreeSet<String> = factors(&select.from).filter_map(name).collect();
     let look = |expr: &Expr| match expr {
         Expr::Identifier(name) if names.contains(&normalised(name)) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
 use crate::pg_catalog::known::filled;
-use crate::pg_catalog::relations::{Listed, ListedColumn, ListedReference, Names};
+use crate::pg_catalog::relations::{ARRAY, Listed, ListedColumn, ListedReference, Names, PgType};
 use crate::pg_catalog::sheet::{Cell, row};
 use crate::pg_catalog::{DATABASE, OWNER};
 
@@ -101,7 +101,7 @@ fn column_row(table: &Listed, position: usize, column: &ListedColumn) -> Vec<Cel
     };
     let time = match name {
         "date" => Some(0),
-        _ => ["timestamp", "time "].iter().any(|word| name.starts_with(word)).then_some(6),
+        _ => ["timestamp", "time ", "interval"].iter().any(|word| name.starts_with(word)).then_some(6),
     };
     row![
         DATABASE,
@@ -118,7 +118,7 @@ fn column_row(table: &Listed, position: usize, column: &ListedColumn) -> Vec<Cel
         time,
         DATABASE,
         "pg_catalog",
-        internal_name(name),
+        internal_name(column.data_type),
         number.to_string(),
         "NO",
         "NO",
@@ -129,8 +129,9 @@ fn column_row(table: &Listed, position: usize, column: &ListedColumn) -> Vec<Cel
 }
 
 /// Postgres' own name of a type: `int8` for `bigint`.
-fn internal_name(name: &str) -> &str {
-    match name {
+fn internal_name(data_type: PgType) -> &'static str {
+    match data_type.name {
+        ARRAY => internal_array_name(data_type.oid),
         "boolean" => "bool",
         "smallint" => "int2",
         "integer" => "int4",
@@ -141,6 +142,27 @@ fn internal_name(name: &str) -> &str {
         "timestamp without time zone" => "timestamp",
         "timestamp with time zone" => "timestamptz",
         other => other,
+    }
+}
+
+/// That of an array: `_int8`.
+fn internal_array_name(oid: i32) -> &'static str {
+    match oid {
+        1000 => "_bool",
+        1005 => "_int2",
+        1007 => "_int4",
+        1016 => "_int8",
+        1231 => "_numeric",
+        1021 => "_float4",
+        1022 => "_float8",
+        199 => "_json",
+        1001 => "_bytea",
+        1182 => "_date",
+        1183 => "_time",
+        1115 => "_timestamp",
+        1185 => "_timestamptz",
+        1187 => "_interval",
+        _ => "_text",
     }
 }
 

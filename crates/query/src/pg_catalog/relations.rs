@@ -260,9 +260,40 @@ pub(crate) fn pg_type(data_type: DataType) -> PgType {
         DataType::Time => (1083, 8, -1, "time without time zone"),
         DataType::Timestamp => (1114, 8, -1, "timestamp without time zone"),
         DataType::TimestampTz => (1184, 8, -1, "timestamp with time zone"),
+        DataType::Interval => (1186, 16, -1, "interval"),
+        DataType::Array(element) => (array_oid(scalar(*element)), -1, -1, ARRAY),
     };
     PgType { oid, length, modifier, name }
 }
+
+/// What an array holds in the end: one of several dimensions has the type of one of one.
+fn scalar(data_type: DataType) -> DataType {
+    if let DataType::Array(element) = data_type { scalar(*element) } else { data_type }
+}
+
+/// The type of arrays of a scalar type.
+fn array_oid(element: DataType) -> i32 {
+    match element {
+        DataType::Bool => 1000,
+        DataType::Int16 => 1005,
+        DataType::Int32 => 1007,
+        DataType::Int64 => 1016,
+        DataType::UInt64 | DataType::Decimal { .. } => 1231,
+        DataType::Float32 => 1021,
+        DataType::Float64 => 1022,
+        DataType::Json => 199,
+        DataType::Bytes => 1001,
+        DataType::Date => 1182,
+        DataType::Time => 1183,
+        DataType::Timestamp => 1115,
+        DataType::TimestampTz => 1185,
+        DataType::Interval => 1187,
+        DataType::Text | DataType::Array(_) => 1009,
+    }
+}
+
+/// What `information_schema` calls every array.
+pub(crate) const ARRAY: &str = "ARRAY";
 
 /// The tables of this file.
 pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> {

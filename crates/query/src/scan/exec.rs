@@ -24,7 +24,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions, StatisticsArgs,
 };
 use futures::StreamExt as _;
-use relation::{DataType, Layout, Rows};
+use relation::{Layout, Rows};
 
 use crate::catalog::{Form, StoredTable};
 use crate::error::{Error, code};
@@ -105,7 +105,7 @@ fn ordering(table: &StoredTable, columns: &[usize], schema: &SchemaRef) -> Optio
     let options = SortOptions { descending: false, nulls_first: true };
     let read = table.schema.key.iter().map_while(|&key| {
         let data_type = table.schema.columns[key].data_type;
-        let ordered = !data_type.is_variable() && !matches!(data_type, DataType::Float32 | DataType::Float64);
+        let ordered = !data_type.is_variable() && !data_type.has_equal_forms();
         let at = columns.iter().position(|&column| column == key).filter(|_| ordered)?;
         Some(PhysicalSortExpr::new(Arc::new(Column::new(schema.field(at).name(), at)), options))
     });

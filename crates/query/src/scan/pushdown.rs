@@ -89,7 +89,7 @@ pub(crate) fn whole_key(schema: &Schema, values: &[&ScalarValue]) -> Option<Vec<
     for (&column, value) in schema.key.iter().zip(values) {
         let data_type = schema.columns[column].data_type;
         let is_cut = key.len() + COLUMN_BYTES_MAX > KEY_BYTES || data_type.is_variable() && is_long(value);
-        if is_cut || matches!(data_type, DataType::Float32 | DataType::Float64) {
+        if is_cut || data_type.has_equal_forms() {
             return None;
         }
         key.append(&mut encode(data_type, value)?);

@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::DataType as Arrow;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
@@ -29,7 +30,7 @@ use plan::{TableInfo, parse_table_definition};
 use query::error::code;
 use query::{Catalog, Form, Isolation, Runtime, Session, Settings, Storage, StoredTable, Visitor};
 use question::{TABLES, Type, written};
-use relation::{Layout, Rows, Schema, TableId, Value};
+use relation::{DataType, Layout, Rows, Schema, TableId, Value};
 use tape::{shrunk, tape};
 use testkit::Rng;
 
@@ -298,14 +299,27 @@ async fn collected(stream: SendableRecordBatchStream) -> query::Result<Vec<Row>>
         let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| query::Error::internal(e.to_string()))?;
         for row in 0..batch.num_rows() {
-            let value = |(column, array): (&ArrayFormatter<'_>, &arrow::array::ArrayRef)| {
-                if array.is_null(row) { "NULL".to_owned() } else { comparable(&column.value(row).to_string()) }
-            };
+            let value =
+                |(column, array): (&ArrayFormatter<'_>, &ArrayRef)| match (array.is_null(row), array.data_type()) {
+                    (true, _) => "NULL".to_owned(),
+                    (_, Arrow::Interval(_) | Arrow::List(_)) => nested(array, row),
+                    _ => comparable(&column.value(row).to_string()),
+                };
             out.push(columns.iter().zip(batch.columns()).map(value).collect());
         }
     }
     out.sort();
     Ok(out)
+}
+
+/// An interval or an array as PostgreSQL writes it.
+fn nested(array: &ArrayRef, row: usize) -> String {
+    let own = DataType::from_arrow(array.data_type()).unwrap();
+    let layout = Layout::new(vec![own]);
+    let mut bytes = Vec::new();
+    let values = arrow::compute::cast(array, &own.to_arrow()).unwrap();
+    relation::columns::RowEncoder::new(layout.clone(), vec![values]).push(row, &mut bytes).unwrap();
+    layout.value(&bytes, 0).to_string()
 }
 
 /// Few rows of few values, a quarter of them NULL.
@@ -338,6 +352,8 @@ fn cell(rng: &mut Rng, of: Type, in_key: bool) -> Option<String> {
         Type::Decimal => &["1.50", "0.00", "2.25", "-2.25", "10.00"],
         Type::Text => &["x", "y", "", "zx"],
         Type::Bool => &["true", "false"],
+        Type::Span => &["1 day", "2 days"],
+        Type::List => &["{x,y}", "{}"],
     };
     Some((*rng.pick(values)).to_owned())
 }

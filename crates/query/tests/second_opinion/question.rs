@@ -1,7 +1,8 @@
-//! Random SQL over four small tables: joins, subqueries, aggregates over each other, unions, windows, constants, NULLs.
+//! Random SQL over four small tables: joins, subqueries, aggregates over each other, unions, windows, constants, NULLs,
+//! intervals, arrays and their rows.
 //!
 //! What is written means the same here and in PostgreSQL, so it keeps off the known differences: no sums beyond their type,
-//! no `avg` of integers, no order that is not total where rows are left out.
+//! no `avg` of integers, no order that is not total where rows are left out, no equal intervals of other parts.
 
 use crate::tape::Tape;
 
@@ -12,9 +13,13 @@ pub(crate) enum Type {
     Decimal,
     Text,
     Bool,
+    /// Intervals of whole days.
+    Span,
+    /// Arrays of texts.
+    List,
 }
 
-const TYPES: [Type; 4] = [Type::Int, Type::Decimal, Type::Text, Type::Bool];
+const TYPES: [Type; 6] = [Type::Int, Type::Decimal, Type::Text, Type::Bool, Type::Span, Type::List];
 
 /// A table that all questions are about: its definition, and its columns.
 pub(crate) struct Table {
@@ -115,7 +120,7 @@ impl Writer<'_> {
         let mut columns = Vec::new();
         let mut items = Vec::new();
         for i in 0..count {
-            let of = self.type_of(scope);
+            let of = if self.tape.once_in(6) { *self.tape.of(&TYPES) } else { self.type_of(scope) };
             let value = if self.tape.once_in(12) && depth > 0 {
                 self.scalar(of, depth, scope)
             } else {
@@ -257,7 +262,9 @@ impl Writer<'_> {
             aggregate = match of {
                 Type::Int => Source { text: "count(*)".to_owned(), of },
                 Type::Bool => Source { text: "count(*) > 1".to_owned(), of },
-                Type::Text => Source { text: format!("max({})", self.column(of, &scope)), of },
+                Type::Text | Type::Span | Type::List => {
+                    Source { text: format!("max({})", self.column(of, &scope)), of }
+                }
                 Type::Decimal => Source { text: format!("sum({})", self.column(of, &scope)), of },
             };
         }
@@ -287,6 +294,19 @@ impl Writer<'_> {
                 text = format!("{text} {kind} {right} on {equality}{further}");
                 scope = both;
             }
+        }
+        if self.tape.once_in(6) {
+            let name = self.alias();
+            let (rows, of) = if self.tape.pick(3) == 1 {
+                (format!("generate_series(1, least({}, 3)::int)", self.column(Type::Int, &scope)), Type::Int)
+            } else {
+                (format!("unnest({})", self.value(Type::List, &scope, 1)), Type::Text)
+            };
+            text = match self.tape.pick(3) {
+                0 => format!("{text} left join lateral {rows} {name}(c0) on true"),
+                _ => format!("{text} cross join {rows} {name}(c0)"),
+            };
+            scope.push(Source { text: format!("{name}.c0"), of });
         }
         (text, scope)
     }
@@ -336,6 +356,8 @@ impl Writer<'_> {
             Type::Decimal => &["1.5", "0.00", "-2.25", "cast(null as decimal(10,2))"],
             Type::Text => &["'x'", "'y'", "''", "cast(null as text)"],
             Type::Bool => &["true", "false", "cast(null as boolean)"],
+            Type::Span => &["interval '1 day'", "interval '2 days'", "interval '0'", "cast(null as interval)"],
+            Type::List => &["array['x', 'y']", "array['x', null]", "string_to_array('', 'y')", "cast(null as text[])"],
         };
         (*self.tape.of(choices)).to_owned()
     }
@@ -377,6 +399,17 @@ impl Writer<'_> {
                 7 => format!("least({}, {})", deeper(self, of), deeper(self, Type::Int)),
                 _ => format!("coalesce({}, {})", deeper(self, of), deeper(self, Type::Int)),
             },
+            (9, Type::Span) => match self.tape.pick(3) {
+                0 => format!("({} + {})", deeper(self, of), deeper(self, of)),
+                1 => format!("nullif({}, {})", deeper(self, of), self.constant(of)),
+                _ => format!("greatest({}, {})", deeper(self, of), deeper(self, of)),
+            },
+            (9, Type::List) => match self.tape.pick(2) {
+                0 => format!("array_append({}, {})", deeper(self, of), deeper(self, Type::Text)),
+                _ => format!("nullif({}, {})", deeper(self, of), self.constant(of)),
+            },
+            (4..=6, Type::Span) => format!("({} * interval '1 day')", self.column(Type::Int, scope)),
+            (4..=6, Type::List) => format!("string_to_array({}, 'x')", self.column(Type::Text, scope)),
             _ => self.column(of, scope),
         }
     }
@@ -388,9 +421,9 @@ impl Writer<'_> {
         let (text, of) = match (self.tape.pick(7), of) {
             (1, _) => (format!("count({})", self.column(of, scope)), Type::Int),
             (2, _) => (format!("count(distinct {})", self.column(of, scope)), Type::Int),
-            (3 | 4, Type::Int | Type::Decimal) => (format!("sum({})", self.value(of, scope, 1)), of),
+            (3 | 4, Type::Int | Type::Decimal | Type::Span) => (format!("sum({})", self.value(of, scope, 1)), of),
             (5, Type::Decimal) => (format!("avg({})", self.column(of, scope)), of),
-            (5, Type::Int | Type::Text) => (format!("min({})", self.value(of, scope, 1)), of),
+            (5, Type::Int | Type::Text | Type::Span | Type::List) => (format!("min({})", self.value(of, scope, 1)), of),
             (6, Type::Bool) => (format!("bool_or({})", self.column(of, scope)), of),
             (6, _) => (format!("max({})", self.value(of, scope, 1)), of),
             _ => ("count(*)".to_owned(), Type::Int),

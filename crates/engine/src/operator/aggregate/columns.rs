@@ -13,7 +13,7 @@ use relation::columns::decode;
 use relation::key::Order;
 use relation::{Column as Named, DataType, Layout, Rows, Schema};
 
-use super::sums::{FloatSums, Sums};
+use super::sums::{FloatSums, IntervalSums, Sums};
 use super::{Compiled, Kind, Reader, add_to, filter_of};
 use crate::error::{Error, Result};
 use crate::expr::arrow_schema;
@@ -64,6 +64,7 @@ pub(super) fn column_of(aggregate: &Compiled, types: &[DataType]) -> Box<dyn Col
         Kind::Exact { average } => Box::new(Sums::<i128>::new(aggregate, average, types)),
         Kind::Wide { average } => Box::new(Sums::<arrow::datatypes::i256>::new(aggregate, average, types)),
         Kind::Float { average } => Box::new(FloatSums::new(aggregate, average, types)),
+        Kind::Interval { average } => Box::new(IntervalSums::new(average)),
         Kind::Bool { and } => Box::new(Bools { and, yes: Vec::new(), no: Vec::new() }),
         Kind::Extreme { max, .. } => Box::new(Extremes::new(aggregate.output, max)),
     }

@@ -94,6 +94,9 @@ enum Kind {
     Float {
         average: bool,
     },
+    Interval {
+        average: bool,
+    },
     /// True if all (`and`) or any are.
     Bool {
         and: bool,
@@ -247,6 +250,7 @@ fn accumulated(aggregate: &Aggregate, types: &[DataType], multisets: &[(usize, O
         AggregateFunction::Sum | AggregateFunction::Avg => match types[aggregate.argument.unwrap_or(0)] {
             DataType::Float32 | DataType::Float64 => Kind::Float { average },
             DataType::Decimal { precision: 39.., .. } => Kind::Wide { average },
+            DataType::Interval => Kind::Interval { average },
             _ => Kind::Exact { average },
         },
     };

@@ -3,11 +3,15 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array, IntervalMonthDayNanoArray,
+    UInt64Array,
+};
 use arrow::datatypes::{
     DataType as Arrow, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    UInt64Type, i256,
+    IntervalMonthDayNanoType, UInt64Type, i256,
 };
+use plan::IntervalSum;
 use plan::float_sum::FloatSum;
 use relation::{DataType, Layout, Value};
 
@@ -310,6 +314,74 @@ impl Column for FloatSums {
             _ => Some(self.sum[slot].value()),
         };
         Ok(Arc::new(Float64Array::from_iter(slots.iter().map(of_slot))))
+    }
+
+    fn copy(&self) -> Box<dyn Column> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `sum` and `avg` of intervals. There is no distinct one: the planner refuses it, as equal intervals may be several.
+#[derive(Clone)]
+pub(super) struct IntervalSums {
+    average: bool,
+    count: Vec<i64>,
+    sum: Vec<IntervalSum>,
+}
+
+impl IntervalSums {
+    pub(super) fn new(average: bool) -> Self {
+        Self { average, count: Vec::new(), sum: Vec::new() }
+    }
+}
+
+impl Column for IntervalSums {
+    fn grow(&mut self) {
+        self.count.push(0);
+        self.sum.push(IntervalSum::default());
+    }
+
+    fn add(&mut self, rows: &Rated<'_>) -> Result<()> {
+        let values = rows.argument()?.as_primitive::<IntervalMonthDayNanoType>();
+        rows.rows().try_for_each(|(row, slot, weight)| {
+            self.sum[slot].add(values.value(row), weight);
+            add_to(&mut self.count[slot], weight)
+        })
+    }
+
+    fn merge(&mut self, added: &dyn Column) -> Result<()> {
+        let added = same::<Self>(added)?;
+        add_all(&mut self.count, &added.count)?;
+        self.sum.iter_mut().zip(&added.sum).for_each(|(total, by)| total.merge(by));
+        Ok(())
+    }
+
+    fn write(&self, slot: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.count[slot].to_le_bytes());
+        out.extend_from_slice(&self.sum[slot].to_bytes());
+    }
+
+    fn read(&mut self, slot: usize, from: &mut Reader<'_>) -> Option<()> {
+        self.count[slot] = from.i64()?;
+        self.sum[slot] = IntervalSum::from_bytes(from.take(IntervalSum::BYTES)?)?;
+        Some(())
+    }
+
+    fn finish(&self, slots: &[usize]) -> Result<ArrayRef> {
+        let of_slot = |&slot: &usize| {
+            let result = match u64::try_from(self.count[slot]) {
+                Ok(0) | Err(_) => return Ok(None),
+                Ok(count) if self.average => self.sum[slot].average(count),
+                Ok(_) => self.sum[slot].total(),
+            };
+            result.map(Some).map_err(|_| relation::Error::Overflow("interval"))
+        };
+        let results = slots.iter().map(of_slot).collect::<relation::Result<Vec<_>>>()?;
+        Ok(Arc::new(IntervalMonthDayNanoArray::from(results)))
     }
 
     fn copy(&self) -> Box<dyn Column> {

@@ -223,17 +223,28 @@ impl Residual {
     }
 }
 
+/// Bytes of the values of a variable column at some positions.
+fn bytes_of(array: &ArrayRef, rows: std::ops::Range<usize>) -> usize {
+    /// The width of most elements.
+    const ELEMENT_BYTES: usize = 8;
+    fn ends(offsets: &[i32], rows: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let at = |row: usize| offsets.get(row).and_then(|at| usize::try_from(*at).ok()).unwrap_or(0);
+        at(rows.start)..at(rows.end)
+    }
+    match array.data_type() {
+        Arrow::Utf8 => ends(array.as_string::<i32>().value_offsets(), &rows).len(),
+        Arrow::Binary => ends(array.as_binary::<i32>().value_offsets(), &rows).len(),
+        Arrow::List(_) => {
+            let lists = array.as_list::<i32>();
+            let elements = ends(lists.value_offsets(), &rows);
+            ELEMENT_BYTES * elements.len() + bytes_of(lists.values(), elements)
+        }
+        _ => 0,
+    }
+}
+
 /// Bytes of the variable columns among some, in one row.
 fn text_bytes(batch: &RecordBatch, columns: &[usize], row: u32) -> usize {
     let row = row as usize;
-    let of_column = |&c: &usize| {
-        let array = batch.column(c);
-        let length = match array.data_type() {
-            Arrow::Utf8 => array.as_string::<i32>().value_length(row),
-            Arrow::Binary => array.as_binary::<i32>().value_length(row),
-            _ => 0,
-        };
-        usize::try_from(length).unwrap_or(0)
-    };
-    columns.iter().map(of_column).sum()
+    columns.iter().map(|&c| bytes_of(batch.column(c), row..row + 1)).sum()
 }

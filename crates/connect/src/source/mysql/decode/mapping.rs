@@ -197,8 +197,8 @@ fn cast(value: Value, from: DataType, to: DataType) -> Option<Value> {
     match to {
         DataType::Text => Some(Value::Text(text)),
         DataType::Json => serde_json::from_str::<serde_json::Value>(&text).is_ok().then_some(Value::Text(text)),
-        // Nothing but bytes is bytes.
-        DataType::Bytes => None,
+        // Nothing but bytes is bytes, and no source has the others.
+        DataType::Bytes | DataType::Interval | DataType::Array(_) => None,
         DataType::Date => {
             let day = text.strip_suffix(" 00:00:00").unwrap_or(&text);
             is_of_calendar(day).then(|| Value::parse(to, day).ok()).flatten()
