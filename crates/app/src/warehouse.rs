@@ -44,8 +44,8 @@ pub struct Described {
     /// About how many rows they have there.
     pub rows: Vec<(TableName, u64)>,
     pub absent: Vec<AbsentTable>,
-    /// Why the tables are not followed of which the project says nothing, where it may mean to.
-    pub half_read: Option<String>,
+    /// Why tables that the project does not have, as far as it can be read, are not followed; none where nothing is.
+    pub unfollowed: Option<String>,
 }
 
 /// Changed rows of a table or model that are remembered of a step, for who wants to follow one order.
@@ -312,7 +312,10 @@ impl Warehouse {
         };
         let replayed = engine.recover()?;
         tracing::info!(steps = replayed, "log replayed");
-        let mut parkings = park_unfollowed(&engine, setup, described.half_read.as_deref().unwrap_or(NOT_DECLARED));
+        let mut parkings = match &described.unfollowed {
+            Some(reason) => park_unfollowed(&engine, setup, reason),
+            None => Vec::new(),
+        };
         while engine.take(&mut parkings)?.is_some() {}
         Ok(Self {
             engine,
@@ -649,7 +652,7 @@ pub fn told(of: &[(TableName, String)]) -> Vec<String> {
 }
 
 /// Why a table is not followed that something still reads.
-const NOT_DECLARED: &str =
+pub const NOT_DECLARED: &str =
     "no source of the project has it any more, so it is not followed: declare it again, or change what reads it";
 
 /// Tables that the project does not have, or of which it cannot be read how they are read: their sources go on without them, so

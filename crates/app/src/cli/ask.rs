@@ -58,11 +58,8 @@ const STATUS: [(&str, &str); 5] = [
 ];
 
 pub(super) async fn status(context: &Context) -> anyhow::Result<Outcome> {
-    let setup = loaded(context)?;
-    let mut answers = Vec::new();
-    for (name, sql) in STATUS {
-        answers.push((name, ask(&setup, sql).await?));
-    }
+    let tables = ask_all(&loaded(context)?, &STATUS.map(|(_, sql)| sql)).await?;
+    let answers: Vec<_> = STATUS.iter().map(|(name, _)| *name).zip(tables).collect();
     print(&status_text(context, &answers));
     Ok(Outcome::Ok)
 }
@@ -131,12 +128,22 @@ fn loaded(context: &Context) -> anyhow::Result<Setup> {
 }
 
 async fn ask(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
-    if let Some(addresses) = Addresses::read(&setup.data)
-        && let Ok(answer) = ask_running(&addresses, sql).await
-    {
-        return answer;
+    let answered = ask_all(setup, &[sql]).await?.pop();
+    answered.context("there is no answer")
+}
+
+/// Asks one and the same for all of it: the running instance, else the data folder, which is opened once.
+async fn ask_all(setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
+    let Some(addresses) = Addresses::read(&setup.data) else { return ask_stopped(setup, questions).await };
+    let mut answers = Vec::new();
+    for sql in questions {
+        match ask_running(&addresses, sql).await {
+            Ok(answer) => answers.push(answer?),
+            Err(_) if answers.is_empty() => return ask_stopped(setup, questions).await,
+            Err(error) => return Err(error),
+        }
     }
-    ask_stopped(setup, sql).await
+    Ok(answers)
 }
 
 /// Asks the running instance, and no other.
@@ -189,7 +196,7 @@ fn table_of(messages: Vec<SimpleQueryMessage>) -> Table {
 }
 
 /// Opens the data folder, without sources: what was durable when the instance stopped.
-async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
+async fn ask_stopped(setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
     if !setup.data.join("store").is_dir() {
         bail!("nothing runs here, and there is no data yet in {}\nHint: {START}", setup.data.display());
     }
@@ -210,9 +217,16 @@ async fn ask_stopped(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     };
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let pump = Pump::new(warehouse, status, clock, stop, runtime);
+    let mut answers = Vec::new();
+    for sql in questions {
+        answers.push(read(&reader, sql).await);
+    }
+    tokio::task::spawn_blocking(move || drop(pump)).await?;
+    answers.into_iter().collect()
+}
+
+async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<Table> {
     let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(|e| anyhow::anyhow!(e))?;
     let batches: Vec<_> = answer.stream.try_collect().await.map_err(|e: serve::SqlError| anyhow::anyhow!(e))?;
-    let table = Table::from_batches(&answer.schema, &batches);
-    tokio::task::spawn_blocking(move || drop(pump)).await?;
-    table
+    Table::from_batches(&answer.schema, &batches)
 }

@@ -9,7 +9,7 @@ use project::ConnectionKind;
 
 use crate::setup::{Feed, Setup};
 use crate::sources::said;
-use crate::warehouse::{AbsentTable, Described, SourceTable};
+use crate::warehouse::{AbsentTable, Described, NOT_DECLARED, SourceTable};
 
 /// A source that is to be followed, and its tables.
 pub struct PlannedFeed {
@@ -42,7 +42,8 @@ pub enum Found {
 /// asked again. Errors: no source can be asked, of none anything is known, and it is the settings that are to be mended.
 pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Described)> {
     let mut feeds = Vec::new();
-    let mut described = Described { half_read: setup.half_read(), ..Described::default() };
+    let unfollowed = setup.half_read().unwrap_or_else(|| NOT_DECLARED.to_owned());
+    let mut described = Described { unfollowed: Some(unfollowed), ..Described::default() };
     // What a data folder that was used before has is served on, whoever cannot be asked.
     let is_known = setup.data.join("store").is_dir();
     let mut refused = Vec::new();

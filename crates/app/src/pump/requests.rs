@@ -246,7 +246,7 @@ impl Pump {
         } else {
             let hint = "Hint: `tidemill plan` shows what the project on disk would change.";
             return Ok(Err(format!(
-                "there is nothing to go back to: nothing has changed what serves here yet\n{hint}"
+                "there is nothing to go back to: no change of the project is kept here, and none is once a source table has other columns\n{hint}"
             )));
         };
         self.give_up_building();

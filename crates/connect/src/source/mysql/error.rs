@@ -258,6 +258,6 @@ pub(crate) fn purged(config: &MysqlConfig, detail: String, server: &ServerInfo) 
     Failure {
         message: format!("{} no longer has the log from where we stopped", config.address()),
         detail,
-        hint: format!("{LOAD_ALL_AGAIN}; keep logs longer: {}", server.keep_for_a_week()),
+        hint: format!("{LOAD_ALL_AGAIN}; where logs are kept for less than a week: {}", server.keep_for_a_week()),
     }
 }
