@@ -194,7 +194,7 @@ impl Engine {
             match input {
                 Input::Rows(source, batch) => {
                     self.mark(&batch, &moves, &mut own);
-                    self.heal_rows(&batch, states, &mut moves, &mut own)?;
+                    self.take_unread(&batch, states, step, &mut moves, &mut own)?;
                     for (table, since) in moves.note_progress(self, source, &batch) {
                         self.heal_older(table, since, states, &mut moves, &mut own)?;
                     }
@@ -203,7 +203,9 @@ impl Engine {
                 Input::Park { table, reason } => moves.note_parked(self, table, reason),
                 Input::Altered { table, reason, at_us } => moves.note_altered(self, table, reason, at_us),
                 Input::Reload { table, reason, at_us } => moves.begin_again(self, table, reason, at_us, step),
-                Input::Reject(reject) => self.take_reject(&reject, states, step, &mut moves, &mut own)?,
+                Input::Note(Note(Noted::Rejected(reject))) => {
+                    self.take_reject(&reject, states, step, &mut moves, &mut own)?;
+                }
                 Input::Note(Note(Noted::Emptied { table })) => {
                     self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
                 }
@@ -213,8 +215,13 @@ impl Engine {
                     }
                     batches.push(deletion_of(table, rows));
                 }
-                // Normalised, a sweep is a note; and what was replaced stands in the rows.
-                Input::Sweep { .. } | Input::Note(Note(Noted::Replaced { .. })) => {}
+                // What was replaced stands in the rows.
+                Input::Note(Note(Noted::Replaced { table })) => {
+                    moves.note_replaced(self, table);
+                    self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
+                }
+                // Normalised, a sweep is a note.
+                Input::Sweep { .. } => {}
             }
         }
         let mut effects = self.network.run(states, &changes_of(batches), Scope::Kept, step)?;
