@@ -200,15 +200,15 @@ struct Ingest<'a> {
 
 impl Engine {
     /// Normalises what loading tables bring, turns truncations and sweeps into deletions, and drops what belongs to no table.
-    /// A table whose stored rows contradict its changes is parked. Errors: the store cannot be read.
-    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
+    /// A table whose stored rows contradict its changes is parked: answers with those. Errors: the store cannot be read.
+    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<Vec<(TableId, String)>> {
         normalise(Some(self), &self.network, inputs, states)
     }
 }
 
 impl Network {
     /// The same beside the steps, of rows alone, and where no table has rejects or is loaded again.
-    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
+    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<Vec<(TableId, String)>> {
         normalise(None, self, inputs, states)
     }
 
@@ -218,7 +218,12 @@ impl Network {
     }
 }
 
-fn normalise(engine: Option<&Engine>, network: &Network, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
+fn normalise(
+    engine: Option<&Engine>,
+    network: &Network,
+    inputs: &mut Vec<Input>,
+    states: States<'_>,
+) -> Result<Vec<(TableId, String)>> {
     let mut ingest = Ingest {
         engine,
         network,
@@ -238,9 +243,9 @@ fn normalise(engine: Option<&Engine>, network: &Network, inputs: &mut Vec<Input>
     for (at, noted) in notes.into_iter().rev() {
         inputs.insert(at, Input::Note(Note(noted)));
     }
-    let reasons = parked.into_iter().filter_map(|(table, reason)| Some(Input::Park { table, reason: reason? }));
-    inputs.extend(reasons);
-    Ok(())
+    let contradicted: Vec<_> = parked.into_iter().filter_map(|(table, reason)| Some((table, reason?))).collect();
+    inputs.extend(contradicted.iter().cloned().map(|(table, reason)| Input::Park { table, reason }));
+    Ok(contradicted)
 }
 
 impl<'a> Ingest<'a> {

@@ -33,7 +33,7 @@ pub struct StepReport {
     pub completed: Vec<TableId>,
     /// Models that were parked.
     pub parked: Vec<TableName>,
-    /// Tables that were parked, and why.
+    /// Tables that were parked since what comes of them contradicts what is there, and why.
     pub parked_tables: Vec<(TableId, String)>,
     /// Time of rules and commit, without the waiting for the log's sync, in microseconds.
     pub rules_us: u64,
@@ -140,15 +140,18 @@ impl Engine {
     fn take_step(&mut self, inputs: &mut Vec<Input>) -> Result<StepReport> {
         let entered = stopwatch();
         let snapshot = self.store.working();
-        self.normalise(inputs, self.states(&snapshot))?;
+        let contradicted = self.normalise(inputs, self.states(&snapshot))?;
         self.prepare_marks(inputs);
         let reloaded: Vec<TableId> = inputs.iter().filter_map(Input::reloads).collect();
         let record = record_of(std::mem::take(inputs));
         self.log_buffer.clear();
         record.encode_into(&mut self.log_buffer);
-        let outcome = self.log_and_run(record, &snapshot, entered);
-        match &outcome {
-            Ok(_) => self.void_staged(&reloaded),
+        let mut outcome = self.log_and_run(record, &snapshot, entered);
+        match &mut outcome {
+            Ok(report) => {
+                self.void_staged(&reloaded);
+                report.parked_tables.extend(contradicted);
+            }
             Err(_) => *inputs = decode(&self.log_buffer)?,
         }
         self.log_buffer.shrink_to(LOG_BUFFER_KEPT_MAX);
