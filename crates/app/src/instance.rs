@@ -151,6 +151,8 @@ impl Instance {
             tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
         ];
         servers.push(tokio::spawn(ages::keep(setup.data.clone(), Arc::clone(&status), stopped.clone())));
+        let again = follow::load_again(Arc::clone(&sources), Arc::clone(&status), stopped.clone());
+        servers.push(tokio::spawn(again));
         let applier = global.map(|global| {
             Arc::new(Applier {
                 inbox: inbox.clone(),

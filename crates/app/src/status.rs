@@ -190,6 +190,8 @@ pub struct Facts {
     pub history: History,
     /// How tables compared with their sources.
     pub reconciled: Book,
+    /// Tables that contradict themselves and are to be loaded again, with their sources.
+    pub contradicted: BTreeMap<TableName, String>,
     /// Who reads whom: what is read, and the model that reads it.
     pub lineage: Vec<(TableName, TableName)>,
     /// The source tables that each table, model or view stands on, however far below.

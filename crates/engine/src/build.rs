@@ -429,7 +429,10 @@ impl Build {
 }
 
 fn is_rows(input: &Input) -> bool {
-    matches!(input, Input::Rows(..))
+    match input {
+        Input::Rows(_, batch) => !batch.tables.iter().any(|(_, changes)| changes.has_unread(0)),
+        _ => false,
+    }
 }
 
 impl Builder {

@@ -247,11 +247,13 @@ impl Engine {
             chain.piece = Some(inputs);
             return Ok((self.commit_link(chain, effects, moves, false)?, false));
         }
-        self.normalise(&mut inputs, self.states(&snapshot))?;
+        let contradicted = self.normalise(&mut inputs, self.states(&snapshot))?;
         let (effects, moves) = self.run(self.step + 1, inputs, &snapshot)?;
         chain.pieces += 1;
         chain.emptied = None;
-        Ok((self.commit_link(chain, effects, moves, is_last)?, is_last))
+        let mut report = self.commit_link(chain, effects, moves, is_last)?;
+        report.parked_tables.extend(contradicted);
+        Ok((report, is_last))
     }
 
     /// The next rows to be deleted of a large table that a piece empties; none where the piece can be run as it is.

@@ -4,8 +4,10 @@
 //! changed between the snapshot's start and the reading of its chunk, and of a table in doubt another row may be stored than
 //! the log believes. Every change, and every chunk row, is then normalised against the row as of the change before it,
 //! whichever batch of the step that came in: an insert or update is −present +after, a deletion −present. The normalised
-//! pairs go to the log. The same is done for a key whose row could not be decoded once: what is stored under it is older
-//! than the log believes.
+//! pairs go to the log. The same is done for a key whose row could not be read once.
+//!
+//! A row that could not be read is no row here: what is stored under its key goes where it comes, and where it goes. Without
+//! a key it is known by its image: one can go only where one has come ([`crate::rejects`]).
 //!
 //! Of a table that is loaded again a row that is brought as it is stored is no change: it has the weight 0, which says that
 //! it was brought ([`crate::reload`]).
@@ -17,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use relation::{Rows, SourceBatch, TableChanges, TableId};
+use relation::{Entry, Rows, SourceBatch, TableChanges, TableId, Unread};
 
 use crate::buckets::read_weighted;
 use crate::engine::Engine;
@@ -26,7 +28,7 @@ use crate::input::{Input, Note, Noted};
 use crate::load::Load;
 use crate::network::{Change, Network};
 use crate::operator::States;
-use crate::rejects::reject_key;
+use crate::rejects::{image_key, reject_key};
 use crate::reload::Sweeper;
 use crate::stored::Stored;
 
@@ -40,17 +42,36 @@ struct Present<'a> {
     rows: HashMap<Vec<u8>, Option<Vec<u8>>, FixedState>,
     /// Of a table without a key: how often a row is there, and the row.
     counts: HashMap<Vec<u8>, (i64, Vec<u8>), FixedState>,
+    /// How often a row is there that could not be read, by its image.
+    unread: BTreeMap<[u8; 16], i64>,
+    /// None of those from before the step is there any more.
+    has_read_all: bool,
 }
 
 impl<'a> Present<'a> {
     fn new(stored: &'a Stored, states: States<'a>) -> Self {
-        Self { stored, states, emptied: false, rows: HashMap::default(), counts: HashMap::default() }
+        Self {
+            stored,
+            states,
+            emptied: false,
+            rows: HashMap::default(),
+            counts: HashMap::default(),
+            unread: BTreeMap::new(),
+            has_read_all: false,
+        }
     }
 
     fn empty(&mut self) {
         self.emptied = true;
         self.rows.clear();
         self.counts.clear();
+        self.read_all();
+    }
+
+    /// No row is there that could not be read.
+    fn read_all(&mut self) {
+        self.has_read_all = true;
+        self.unread.clear();
     }
 
     fn key(&self, row: &[u8]) -> Vec<u8> {
@@ -171,23 +192,23 @@ struct Ingest<'a> {
     reloaded: BTreeSet<TableId>,
     /// Tables without a key whose rows have been replaced in this step.
     replaced: BTreeSet<TableId>,
-    /// Keys whose rows could not be decoded in this step, by table.
-    rejected: BTreeMap<TableId, BTreeSet<Vec<u8>>>,
+    /// Tables of which a row came or went in this step that could not be read.
+    rejected: BTreeSet<TableId>,
     /// What was found out, and before which inputs that belongs.
     notes: Vec<(usize, Noted)>,
 }
 
 impl Engine {
     /// Normalises what loading tables bring, turns truncations and sweeps into deletions, and drops what belongs to no table.
-    /// A table whose stored rows contradict its changes is parked. Errors: the store cannot be read.
-    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
+    /// A table whose stored rows contradict its changes is parked: answers with those. Errors: the store cannot be read.
+    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<Vec<(TableId, String)>> {
         normalise(Some(self), &self.network, inputs, states)
     }
 }
 
 impl Network {
     /// The same beside the steps, of rows alone, and where no table has rejects or is loaded again.
-    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
+    pub(crate) fn normalise(&self, inputs: &mut Vec<Input>, states: States<'_>) -> Result<Vec<(TableId, String)>> {
         normalise(None, self, inputs, states)
     }
 
@@ -197,13 +218,12 @@ impl Network {
     }
 }
 
-fn normalise(engine: Option<&Engine>, network: &Network, inputs: &mut Vec<Input>, states: States<'_>) -> Result<()> {
-    let mut rejected: BTreeMap<TableId, BTreeSet<Vec<u8>>> = BTreeMap::new();
-    for input in inputs.iter() {
-        if let Input::Reject(reject) = input {
-            rejected.entry(reject.table).or_default().insert(reject.key.clone());
-        }
-    }
+fn normalise(
+    engine: Option<&Engine>,
+    network: &Network,
+    inputs: &mut Vec<Input>,
+    states: States<'_>,
+) -> Result<Vec<(TableId, String)>> {
     let mut ingest = Ingest {
         engine,
         network,
@@ -212,7 +232,7 @@ fn normalise(engine: Option<&Engine>, network: &Network, inputs: &mut Vec<Input>
         parked: BTreeMap::new(),
         reloaded: BTreeSet::new(),
         replaced: BTreeSet::new(),
-        rejected,
+        rejected: BTreeSet::new(),
         notes: Vec::new(),
     };
     for at in 0..inputs.len() {
@@ -223,9 +243,9 @@ fn normalise(engine: Option<&Engine>, network: &Network, inputs: &mut Vec<Input>
     for (at, noted) in notes.into_iter().rev() {
         inputs.insert(at, Input::Note(Note(noted)));
     }
-    let reasons = parked.into_iter().filter_map(|(table, reason)| Some(Input::Park { table, reason: reason? }));
-    inputs.extend(reasons);
-    Ok(())
+    let contradicted: Vec<_> = parked.into_iter().filter_map(|(table, reason)| Some((table, reason?))).collect();
+    inputs.extend(contradicted.iter().cloned().map(|(table, reason)| Input::Park { table, reason }));
+    Ok(contradicted)
 }
 
 impl<'a> Ingest<'a> {
@@ -246,7 +266,6 @@ impl<'a> Ingest<'a> {
                 self.note(input);
             }
             Input::Note(_) => self.note(input),
-            Input::Reject(_) => {}
             Input::Rows(..) => self.rows(at, input, before)?,
         }
         Ok(())
@@ -328,6 +347,10 @@ impl<'a> Ingest<'a> {
             if self.has_rejects(id) {
                 self.notes.push((at, Noted::Emptied { table: id }));
             }
+            // What was there is gone, so a chunk that ends the load takes the place of nothing any more.
+            if !self.network.relations[&id].is_keyed() && self.is_again(id) && self.begins(id) {
+                self.notes.push((at, Noted::Replaced { table: id }));
+            }
         }
         self.present_changes(id, changes)?;
         if !deletions.rows.is_empty() {
@@ -342,21 +365,60 @@ impl<'a> Ingest<'a> {
     /// The rows of a chunk become changes of its table.
     fn chunk(&mut self, at: usize, i: usize, batch: &mut SourceBatch) -> Result<()> {
         let chunk = &mut batch.chunks[i];
-        let (id, rows) = (chunk.table, std::mem::take(&mut chunk.rows));
+        let (id, rows, unread) = (chunk.table, std::mem::take(&mut chunk.rows), std::mem::take(&mut chunk.unread));
         let changes = batch.table(id);
         let again = self.is_again(id);
         let is_keyed = self.network.relations[&id].is_keyed();
         if again && !is_keyed && self.begins(id) {
             self.notes.push((at, Noted::Replaced { table: id }));
-            return self.present(id).replace(&rows, changes);
-        }
-        let present = self.present(id);
-        for row in rows.iter() {
-            match (is_keyed, again) {
-                (true, _) => present.upsert(row, 1, again, changes)?,
-                (false, true) => present.count(row, 1, changes)?,
-                (false, false) => changes.push(row, 1),
+            *changes = of_rows(changes, |_| true);
+            let present = self.present(id);
+            present.read_all();
+            present.replace(&rows, changes)?;
+        } else {
+            let present = self.present(id);
+            for row in rows.iter() {
+                match (is_keyed, again) {
+                    (true, _) => present.upsert(row, 1, again, changes)?,
+                    (false, true) => present.count(row, 1, changes)?,
+                    (false, false) => changes.push(row, 1),
+                }
             }
+        }
+        unread.iter().try_for_each(|bytes| self.unread(id, bytes, 1, changes))
+    }
+
+    /// A row that could not be read comes or goes.
+    fn unread(&mut self, id: TableId, bytes: &[u8], weight: i8, out: &mut TableChanges) -> Result<()> {
+        self.rejected.insert(id);
+        let unread = Unread::read(bytes)?;
+        let is_whole = matches!(self.load(id), Some(Load::Complete)) && !self.reloaded.contains(&id);
+        let (engine, states) = (self.engine, self.states);
+        let present = self.present(id);
+        if present.stored.is_keyed() && !unread.key.is_empty() {
+            if let Some(before) = present.row(&unread.key)? {
+                out.push(&before, -1);
+            }
+            present.rows.insert(unread.key, None);
+            out.push_entry(Entry::Unread(bytes, weight));
+            return Ok(());
+        }
+        let count = match (present.unread.get(&unread.image), engine) {
+            (Some(count), _) => *count,
+            (None, Some(engine)) if !present.has_read_all && engine.rejected.contains_key(&id) => {
+                let kept = states.get_seldom(engine.rejects, &image_key(id, &unread.image))?;
+                kept.map_or(Ok(0), |value| read_weighted(&value).map(|(count, _)| count))?
+            }
+            (None, _) => 0,
+        };
+        let after = count + i64::from(weight);
+        if after < 0 && is_whole {
+            return Err(Error::Broken { node: id.to_string(), what: "a row goes that could not be read and never came" });
+        }
+        present.unread.insert(unread.image, after.max(0));
+        // Of a table that is not known whole, it need not be there to go.
+        if after >= 0 {
+            out.push_entry(Entry::Unread(bytes, weight));
         }
         Ok(())
     }
@@ -369,18 +431,20 @@ impl<'a> Ingest<'a> {
         let is_loading = matches!(self.load(id), Some(Load::Loading { .. }));
         let is_doubtful = again || is_partial || is_loading && is_keyed;
         let has_rejects = is_keyed && self.has_rejects(id);
-        if !is_doubtful && !has_rejects {
+        if !is_doubtful && !has_rejects && !changes.has_unread(0) {
             return Ok(());
         }
         let mut out = TableChanges::default();
-        for (row, &weight) in changes.rows.iter().zip(&changes.weights) {
-            match is_keyed {
-                _ if weight == 0 => out.push(row, 0),
-                true if is_doubtful || self.is_rejected(id, row)? => {
+        for entry in changes.entries() {
+            match entry {
+                Entry::Unread(bytes, weight) => self.unread(id, bytes, weight, &mut out)?,
+                Entry::Row(row, 0) => out.push(row, 0),
+                Entry::Row(row, weight) if is_keyed && (is_doubtful || self.is_rejected(id, row)?) => {
                     self.present(id).upsert(row, weight, again, &mut out)?;
                 }
-                true => self.present(id).pass(row, weight, &mut out),
-                false => self.present(id).count(row, weight, &mut out)?,
+                Entry::Row(row, weight) if is_keyed => self.present(id).pass(row, weight, &mut out),
+                Entry::Row(row, weight) if is_doubtful => self.present(id).count(row, weight, &mut out)?,
+                Entry::Row(row, weight) => out.push(row, weight),
             }
         }
         *changes = out;
@@ -388,13 +452,14 @@ impl<'a> Ingest<'a> {
     }
 
     fn has_rejects(&self, id: TableId) -> bool {
-        self.rejected.contains_key(&id) || self.engine.is_some_and(|engine| engine.rejected.contains_key(&id))
+        self.rejected.contains(&id) || self.engine.is_some_and(|engine| engine.rejected.contains_key(&id))
     }
 
-    /// Whether the row of this row's key could not be decoded the last time.
+    /// Whether the row of this row's key could not be read the last time; or what is there of it is known already.
     fn is_rejected(&mut self, id: TableId, row: &[u8]) -> Result<bool> {
-        let key = self.present(id).key(row);
-        if self.rejected.get(&id).is_some_and(|keys| keys.contains(&key)) {
+        let present = self.present(id);
+        let key = present.key(row);
+        if present.rows.contains_key(&key) {
             return Ok(true);
         }
         let Some(engine) = self.engine.filter(|engine| engine.rejected.contains_key(&id)) else { return Ok(false) };
@@ -419,18 +484,22 @@ fn forget(input: &mut Input, id: TableId) {
     match input {
         Input::Rows(_, batch) => {
             batch.tables.retain(|(table, _)| *table != id);
-            batch.chunks.iter_mut().filter(|chunk| chunk.table == id).for_each(|chunk| chunk.rows = Rows::new());
+            for chunk in batch.chunks.iter_mut().filter(|chunk| chunk.table == id) {
+                (chunk.rows, chunk.unread) = (Rows::new(), Rows::new());
+            }
         }
         Input::Note(Note(Noted::Swept { table, rows, .. })) if *table == id => *rows = Rows::new(),
         _ => {}
     }
 }
 
-/// The changes of a step, one of each table, over all batches in their order, without what was brought as it is stored.
+/// The changes of a step, one of each table, over all batches in their order, without what was brought as it is stored, and
+/// what could not be read.
 pub(crate) fn changes_of(batches: Vec<SourceBatch>) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     for (id, more) in batches.into_iter().flat_map(|batch| batch.tables) {
-        let more = if more.weights.contains(&0) { without_brought(&more) } else { more };
+        let is_plain = !more.weights.contains(&0) && !more.has_unread(0);
+        let more = if is_plain { more } else { of_rows(&more, |weight| weight != 0) };
         if more.rows.is_empty() {
             continue;
         }
@@ -445,10 +514,10 @@ pub(crate) fn changes_of(batches: Vec<SourceBatch>) -> Vec<Change> {
     changes
 }
 
-fn without_brought(changes: &TableChanges) -> TableChanges {
+/// The rows of some weights, without what could not be read.
+fn of_rows(changes: &TableChanges, is_wanted: impl Fn(i8) -> bool) -> TableChanges {
     let mut out = TableChanges::default();
-    let pairs = changes.rows.iter().zip(&changes.weights).filter(|(_, weight)| **weight != 0);
-    pairs.for_each(|(row, &weight)| out.push(row, weight));
+    changes.readable().filter(|(_, weight)| is_wanted(*weight)).for_each(|(row, weight)| out.push(row, weight));
     out
 }
 
@@ -462,7 +531,6 @@ mod tests {
     use super::*;
     use crate::engine::Settings;
     use crate::input::{Logged, inputs_of, record_of};
-    use crate::rejects::SourceReject;
 
     fn row(rows: &mut Rows, k: i64, n: i64) {
         let layout = Layout::new(vec![DataType::Int64; 2]);
@@ -476,7 +544,8 @@ mod tests {
     }
 
     fn chunk(table: TableId, of: &[(i64, i64)], complete: bool) -> Input {
-        let chunk = ChunkDone { table, cursor: vec![1], complete, rows: rows_of(of), rows_estimate: 0 };
+        let (cursor, rows, unread) = (vec![1], rows_of(of), Rows::new());
+        let chunk = ChunkDone { table, cursor, complete, rows, unread, rows_estimate: 0 };
         Input::Rows(16, SourceBatch { chunks: vec![chunk], ..SourceBatch::default() })
     }
 
@@ -509,12 +578,13 @@ mod tests {
         let take = |engine: &mut Engine, mut inputs: Vec<Input>| while engine.take(&mut inputs).unwrap().is_some() {};
         take(&mut engine, vec![chunk(keyed, &first, true), chunk(bag, &first, true)]);
         let reload = |table| Input::Reload { table, reason: String::new(), at_us: 0 };
-        let reject = |engine: &Engine, key: i64| {
-            let (key, row) = (engine.row_key(keyed, &[Value::Int(key)]).unwrap(), String::new());
-            let (reason, position) = (String::new(), String::new());
-            Input::Reject(SourceReject { table: keyed, key, row, reason, position, at_us: 0 })
+        let unread = |table, key: Vec<u8>, weights: &[i8]| {
+            let mut batch = SourceBatch::default();
+            let unread = Unread { key, ..Unread::default() };
+            weights.iter().for_each(|&weight| batch.table(table).push_unread(&unread, weight));
+            Input::Rows(16, batch)
         };
-        let rejected = reject(&engine, 2);
+        let rejected = unread(keyed, engine.row_key(keyed, &[Value::Int(2)]).unwrap(), &[1]);
         let steps = [
             vec![rejected.clone(), changes(keyed, &[(1, 1, -1), (1, 5, 1), (2, 9, -1), (2, 10, 1)], false)],
             vec![
@@ -524,7 +594,9 @@ mod tests {
             ],
             vec![
                 reload(bag),
+                unread(bag, Vec::new(), &[1, 1]),
                 chunk(bag, &[(1, 1), (1, 1), (7, 7)], true),
+                unread(bag, Vec::new(), &[1, -1]),
                 changes(bag, &[(7, 7, -1), (8, 8, 1)], false),
             ],
             vec![chunk(keyed, &[(6, 6)], true)],

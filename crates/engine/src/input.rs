@@ -22,8 +22,6 @@ pub enum Input {
     Altered { table: TableId, reason: String, at_us: i64 },
     /// Sweep a portion of a table that was loaded again ([`crate::Load::Sweeping`]).
     Sweep { table: TableId },
-    /// A row that a source could not decode.
-    Reject(SourceReject),
     /// Of the engine's own making: what it found out before a step was logged.
     Note(Note),
 }
@@ -38,8 +36,10 @@ pub(crate) enum Noted {
     Swept { table: TableId, after: Option<Vec<u8>>, done: bool, rows: Rows },
     /// A table was emptied: so are its rejects.
     Emptied { table: TableId },
-    /// The rows of a table without a key have been replaced by those of the next batch.
+    /// The rows of a table without a key have been replaced by those of the next batch, or by none.
     Replaced { table: TableId },
+    /// A row that a source could not read, in a record from before such rows stood among the others.
+    Rejected(SourceReject),
 }
 
 /// A transaction, or the emptying of a large table, that is run as a chain of steps out of a staged file.
@@ -66,7 +66,7 @@ impl Input {
             | Self::Reload { table, .. }
             | Self::Altered { table, .. }
             | Self::Sweep { table } => tables.contains(table),
-            Self::Reject(reject) => tables.contains(&reject.table),
+            Self::Note(Note(Noted::Rejected(reject))) => tables.contains(&reject.table),
             Self::Note(Note(Noted::Swept { table, .. } | Noted::Emptied { table } | Noted::Replaced { table })) => {
                 tables.contains(table)
             }
@@ -112,7 +112,7 @@ pub(crate) fn record_of(inputs: Vec<Input>) -> Record {
             Input::Reload { table, reason, at_us } => {
                 (RELOAD, parts(&[&before, &table.0.to_le_bytes(), reason.as_bytes(), &at_us.to_le_bytes()]))
             }
-            Input::Reject(reject) => {
+            Input::Note(Note(Noted::Rejected(reject))) => {
                 let texts = [reject.row.as_bytes(), reject.reason.as_bytes(), reject.position.as_bytes()];
                 let (id, at) = (reject.table.0.to_le_bytes(), reject.at_us.to_le_bytes());
                 (REJECT, parts(&[&id, texts[0], texts[1], texts[2], &at, &reject.key, &before]))
@@ -230,7 +230,7 @@ fn reject_of(bytes: &[u8]) -> Option<(usize, Input)> {
         position: text(position)?,
         at_us: i64::from_le_bytes(at.try_into().ok()?),
     };
-    Some((before, Input::Reject(reject)))
+    Some((before, Input::Note(Note(Noted::Rejected(reject)))))
 }
 
 fn swept_of(bytes: &[u8]) -> Option<(usize, Input)> {

@@ -1,15 +1,16 @@
 //! Rows that could not be taken: data, not an end of the model.
 //!
 //! Every operator that may fail on a row has a state of such rows: what was rejected, counted, so that the row's
-//! correction, its retraction, takes it out again. What a source could not decode is an input like its rows and is kept in
-//! a state of the engine: under the row's key, where that could be read, until something is known of the key again, which
-//! is a change or a chunk that brings it; until the table is emptied; or until it has been loaded again.
+//! correction, its retraction, takes it out again. What a source could not read stands among the rows of its table
+//! ([`relation::TableChanges`]) and is kept in a state of the engine: under the row's key, where that could be read, until
+//! something is known of the key again, which is a change or a chunk that brings it, or that it went; without one, counted
+//! under the row's image, until it goes; until the table is emptied; or until it has been loaded again.
 //!
 //! ```text
 //! key    the row by all its columns (of a join: of both sides)
 //! value  weight, step of the first failure, model, reason, row, code
 //!
-//! key    the table's number, 1, the row's key as it would be stored; or 0, a hash of position and row
+//! key    the table's number, 1, the row's key as it would be stored; or 0, a hash of its image
 //! value  weight, step, table, reason, row, position, time
 //! ```
 
@@ -17,7 +18,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use plan::{Flow, NodeId, Op, TableName};
-use relation::{DataType, Delta, Layout, Rows, SourceBatch, TableId, Value};
+use relation::{DataType, Delta, Entry, Layout, Rows, SourceBatch, TableId, Unread, Value};
 use store::Writes;
 
 use crate::buckets::{read_weighted, weighted};
@@ -60,18 +61,16 @@ pub enum RejectedRow {
     Text(String),
 }
 
-/// A row that a source could not decode.
+/// A row that a source could not read, as records have told of it that were written before such rows stood among the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceReject {
-    pub table: TableId,
-    /// The row's key as the table stores it ([`Engine::row_key`]), so that what comes of the key later takes this out again;
-    /// empty where it could not be read, or the table has none.
-    pub key: Vec<u8>,
-    pub row: String,
-    pub reason: String,
-    pub position: String,
-    /// When it said so, in microseconds since 1970.
-    pub at_us: i64,
+pub(crate) struct SourceReject {
+    pub(crate) table: TableId,
+    /// The row's key as the table stores it; empty where it could not be read, or the table has none.
+    pub(crate) key: Vec<u8>,
+    pub(crate) row: String,
+    pub(crate) reason: String,
+    pub(crate) position: String,
+    pub(crate) at_us: i64,
 }
 
 /// Rows that a rule could not take, by the layout of its inputs' columns one after the other.
@@ -170,13 +169,18 @@ pub(crate) fn reject_key(table: TableId, key: &[u8]) -> Vec<u8> {
     [&table.0.to_be_bytes()[..], &[KEYED], key].concat()
 }
 
+/// The same of one without a key that can be read, by the hash of its image.
+pub(crate) fn image_key(table: TableId, image: &[u8; 16]) -> Vec<u8> {
+    [&table.0.to_be_bytes()[..], &[UNKEYED], image].concat()
+}
+
 impl SourceReject {
     fn kept_under(&self) -> Vec<u8> {
         if !self.key.is_empty() {
             return reject_key(self.table, &self.key);
         }
         let hash = relation::key::hash128(format!("{}\0{}", self.position, self.row).as_bytes());
-        [&self.table.0.to_be_bytes()[..], &[UNKEYED], &hash].concat()
+        image_key(self.table, &hash)
     }
 }
 
@@ -198,7 +202,7 @@ impl Engine {
         Some(key)
     }
 
-    /// Rows of a table that its source could not decode.
+    /// Rows of a table that its source could not read.
     pub fn reject_count(&self, table: TableId) -> u64 {
         self.rejected.get(&table).copied().unwrap_or(0)
     }
@@ -213,7 +217,7 @@ impl Engine {
         keys.map(|entry| Ok(entry?.0.to_vec())).collect()
     }
 
-    /// Writes a row that a source could not decode.
+    /// Writes a row that a source could not read, as an older record has it.
     pub(crate) fn take_reject(
         &self,
         reject: &SourceReject,
@@ -223,17 +227,22 @@ impl Engine {
         writes: &mut Writes,
     ) -> Result<()> {
         let key = reject.kept_under();
-        let name = self.network.tables.get(&reject.table);
-        let name = name.map_or_else(|| reject.table.to_string(), |table| table.name.to_string());
         if !self.is_rejected(&key, states, writes)? {
             *moves.rejected(self, reject.table) += 1;
         }
-        let at = reject.at_us.to_le_bytes();
-        let (row, position) = (reject.row.as_bytes(), reject.position.as_bytes());
-        let parts = [name.as_bytes(), reject.reason.as_bytes(), row, position, &at];
-        writes.put(self.rejects, &key, &weighted(1, &body(step, &parts)));
+        let SourceReject { row, reason, position, .. } = reject.clone();
+        let unread = Unread { row, reason, position, at_us: reject.at_us, ..Unread::default() };
+        writes.put(self.rejects, &key, &weighted(1, &self.body_of(reject.table, &unread, step)));
         moves.new_rejects.entry(reject.table).or_default().push(key);
         Ok(())
+    }
+
+    /// What is kept of a row that could not be read.
+    fn body_of(&self, table: TableId, unread: &Unread, step: u64) -> Vec<u8> {
+        let name = self.network.tables.get(&table);
+        let name = name.map_or_else(|| table.to_string(), |table| table.name.to_string());
+        let Unread { row, reason, position, at_us, .. } = unread;
+        body(step, &[name.as_bytes(), reason.as_bytes(), row.as_bytes(), position.as_bytes(), &at_us.to_le_bytes()])
     }
 
     fn is_rejected(&self, key: &[u8], states: States<'_>, writes: &Writes) -> Result<bool> {
@@ -243,33 +252,82 @@ impl Engine {
         }
     }
 
-    /// What a batch brings of a key takes the key's reject out.
-    pub(crate) fn heal_rows(
+    /// What a batch brings of a key takes the key's reject out; rows that could not be read come and go in their order.
+    pub(crate) fn take_unread(
         &self,
         batch: &SourceBatch,
         states: States<'_>,
+        step: u64,
         moves: &mut Moves,
         writes: &mut Writes,
     ) -> Result<()> {
         for (id, changes) in &batch.tables {
-            if !moves.rejected.contains_key(id) && !self.rejected.contains_key(id) {
+            let has_rejects = moves.rejected.contains_key(id) || self.rejected.contains_key(id);
+            if !has_rejects && !changes.has_unread(0) {
                 continue;
             }
-            let Some(stored) = self.network.relations.get(id).filter(|stored| stored.is_keyed()) else { continue };
-            for row in changes.rows.iter() {
-                if *moves.rejected(self, *id) == 0 {
-                    break;
-                }
-                let mut key = Vec::with_capacity(48);
-                stored.push_key(row, &mut key);
-                let key = reject_key(*id, &key);
-                if self.is_rejected(&key, states, writes)? {
-                    writes.delete(self.rejects, &key);
-                    moves.one_rejected_less(self, *id)?;
+            let Some(stored) = self.network.relations.get(id) else { continue };
+            for entry in changes.entries() {
+                match entry {
+                    Entry::Row(row, _) if stored.is_keyed() && *moves.rejected(self, *id) > 0 => {
+                        let mut key = Vec::with_capacity(48);
+                        stored.push_key(row, &mut key);
+                        let key = reject_key(*id, &key);
+                        if self.is_rejected(&key, states, writes)? {
+                            writes.delete(self.rejects, &key);
+                            moves.rejected_more(self, *id, -1)?;
+                        }
+                    }
+                    Entry::Row(..) => {}
+                    Entry::Unread(bytes, weight) => {
+                        let unread = Unread::read(bytes)?;
+                        self.count_unread(*id, (&unread, weight), states, step, moves, writes)?;
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A row that could not be read comes or goes: under a key there is one at most.
+    fn count_unread(
+        &self,
+        id: TableId,
+        (unread, weight): (&Unread, i8),
+        states: States<'_>,
+        step: u64,
+        moves: &mut Moves,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        let is_keyed = self.network.relations.get(&id).is_some_and(crate::stored::Stored::is_keyed);
+        let has_key = is_keyed && !unread.key.is_empty();
+        let key = if has_key { reject_key(id, &unread.key) } else { image_key(id, &unread.image) };
+        let kept = self.kept(&key, states, writes)?;
+        let kept = kept.as_deref().map(read_weighted).transpose()?;
+        let before = kept.map_or(0, |(count, _)| count);
+        let after = if has_key { i64::from(weight.max(0)) } else { (before + i64::from(weight)).max(0) };
+        moves.rejected_more(self, id, after - before)?;
+        if after == 0 {
+            writes.delete(self.rejects, &key);
+            return Ok(());
+        }
+        let body = match kept {
+            Some((_, body)) if !has_key => body.to_vec(),
+            _ => self.body_of(id, unread, step),
+        };
+        writes.put(self.rejects, &key, &weighted(after, &body));
+        if weight > 0 {
+            moves.new_rejects.entry(id).or_default().push(key);
+        }
+        Ok(())
+    }
+
+    /// What is kept under a key after what was written so far.
+    fn kept(&self, key: &[u8], states: States<'_>, writes: &Writes) -> Result<Option<Vec<u8>>> {
+        Ok(match writes.get(self.rejects, key) {
+            Some(written) => written.map(<[u8]>::to_vec),
+            None => states.get_seldom(self.rejects, key)?.map(|value| value.to_vec()),
+        })
     }
 
     /// Takes out the rejects of a table from before a step: all that was so then has been looked at anew.
@@ -287,16 +345,16 @@ impl Engine {
                 let (step, _) = parts(&value).ok_or_else(|| damaged("source"))?;
                 if step < than && writes.get(self.rejects, &key).is_none() {
                     writes.delete(self.rejects, &key);
-                    moves.one_rejected_less(self, table)?;
+                    moves.rejected_more(self, table, -read_weighted(&value)?.0)?;
                 }
             }
         }
         // Those of this step have its number, which nothing is loaded again after.
         let new = if than == u64::MAX { moves.new_rejects.remove(&table) } else { None };
         for key in new.into_iter().flatten() {
-            if self.is_rejected(&key, states, writes)? {
+            if let Some(value) = self.kept(&key, states, writes)? {
                 writes.delete(self.rejects, &key);
-                moves.one_rejected_less(self, table)?;
+                moves.rejected_more(self, table, -read_weighted(&value)?.0)?;
             }
         }
         Ok(())
@@ -309,9 +367,9 @@ impl Moves {
         self.rejected.entry(table).or_insert_with(|| engine.reject_count(table))
     }
 
-    fn one_rejected_less(&mut self, engine: &Engine, table: TableId) -> Result<()> {
+    fn rejected_more(&mut self, engine: &Engine, table: TableId, more: i64) -> Result<()> {
         let count = self.rejected(engine, table);
-        *count = count.checked_sub(1).ok_or(relation::Error::Overflow("number of rejects"))?;
+        *count = count.checked_add_signed(more).ok_or(relation::Error::Overflow("number of rejects"))?;
         Ok(())
     }
 }

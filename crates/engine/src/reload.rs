@@ -153,7 +153,7 @@ impl Engine {
         for (id, changes) in &batch.tables {
             let Some(marks) = moves.marks_of(self, *id) else { continue };
             let Some(stored) = self.network.relations.get(id) else { continue };
-            for (row, _) in changes.rows.iter().zip(&changes.weights).filter(|(_, weight)| **weight >= 0) {
+            for (row, _) in changes.readable().filter(|(_, weight)| *weight >= 0) {
                 key.clear();
                 stored.push_key(row, &mut key);
                 writes.put(marks, &key, &[]);
@@ -183,6 +183,14 @@ impl Moves {
         let again = Again { reason, since_us, since_step: step, whole: load.was_whole() };
         self.loads.insert(id, Load::Reloading { cursor: None, again });
         self.reloaded.insert(id);
+    }
+
+    /// The rows of a table without a key have been replaced, or it was emptied: its load has begun, and no chunk of it takes
+    /// the place of all that is there any more.
+    pub(crate) fn note_replaced(&mut self, engine: &Engine, id: TableId) {
+        if let Some(Load::Reloading { cursor: None, again }) = self.load(engine, id).cloned() {
+            self.loads.insert(id, Load::Reloading { cursor: Some(Vec::new()), again });
+        }
     }
 
     /// A chunk has come: how far its table is then, and since which step it was loaded again, if that has ended.

@@ -33,7 +33,7 @@ pub struct StepReport {
     pub completed: Vec<TableId>,
     /// Models that were parked.
     pub parked: Vec<TableName>,
-    /// Tables that were parked, and why.
+    /// Tables that were parked since what comes of them contradicts what is there, and why.
     pub parked_tables: Vec<(TableId, String)>,
     /// Time of rules and commit, without the waiting for the log's sync, in microseconds.
     pub rules_us: u64,
@@ -140,15 +140,18 @@ impl Engine {
     fn take_step(&mut self, inputs: &mut Vec<Input>) -> Result<StepReport> {
         let entered = stopwatch();
         let snapshot = self.store.working();
-        self.normalise(inputs, self.states(&snapshot))?;
+        let contradicted = self.normalise(inputs, self.states(&snapshot))?;
         self.prepare_marks(inputs);
         let reloaded: Vec<TableId> = inputs.iter().filter_map(Input::reloads).collect();
         let record = record_of(std::mem::take(inputs));
         self.log_buffer.clear();
         record.encode_into(&mut self.log_buffer);
-        let outcome = self.log_and_run(record, &snapshot, entered);
-        match &outcome {
-            Ok(_) => self.void_staged(&reloaded),
+        let mut outcome = self.log_and_run(record, &snapshot, entered);
+        match &mut outcome {
+            Ok(report) => {
+                self.void_staged(&reloaded);
+                report.parked_tables.extend(contradicted);
+            }
             Err(_) => *inputs = decode(&self.log_buffer)?,
         }
         self.log_buffer.shrink_to(LOG_BUFFER_KEPT_MAX);
@@ -194,7 +197,7 @@ impl Engine {
             match input {
                 Input::Rows(source, batch) => {
                     self.mark(&batch, &moves, &mut own);
-                    self.heal_rows(&batch, states, &mut moves, &mut own)?;
+                    self.take_unread(&batch, states, step, &mut moves, &mut own)?;
                     for (table, since) in moves.note_progress(self, source, &batch) {
                         self.heal_older(table, since, states, &mut moves, &mut own)?;
                     }
@@ -203,7 +206,9 @@ impl Engine {
                 Input::Park { table, reason } => moves.note_parked(self, table, reason),
                 Input::Altered { table, reason, at_us } => moves.note_altered(self, table, reason, at_us),
                 Input::Reload { table, reason, at_us } => moves.begin_again(self, table, reason, at_us, step),
-                Input::Reject(reject) => self.take_reject(&reject, states, step, &mut moves, &mut own)?,
+                Input::Note(Note(Noted::Rejected(reject))) => {
+                    self.take_reject(&reject, states, step, &mut moves, &mut own)?;
+                }
                 Input::Note(Note(Noted::Emptied { table })) => {
                     self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
                 }
@@ -213,8 +218,13 @@ impl Engine {
                     }
                     batches.push(deletion_of(table, rows));
                 }
-                // Normalised, a sweep is a note; and what was replaced stands in the rows.
-                Input::Sweep { .. } | Input::Note(Note(Noted::Replaced { .. })) => {}
+                // What was replaced stands in the rows.
+                Input::Note(Note(Noted::Replaced { table })) => {
+                    moves.note_replaced(self, table);
+                    self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
+                }
+                // Normalised, a sweep is a note.
+                Input::Sweep { .. } => {}
             }
         }
         let mut effects = self.network.run(states, &changes_of(batches), Scope::Kept, step)?;

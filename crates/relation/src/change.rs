@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::row::Rows;
 use crate::schema::TableId;
+use crate::unread::Unread;
 
 /// Where a source stands: opaque to everybody but the source, which wrote it and can resume from it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -16,13 +17,27 @@ impl fmt::Display for Position {
 }
 
 /// The changes of one table, in source order: rows with weight −1 (before) and +1 (after), an update as such a pair.
+///
+/// A row that could not be read stands at its place among them, as an [`Unread`] instead of a row: with weight −2 where it
+/// goes and +2 where it comes. So an update of which one image cannot be read is a row and one of these. Whoever stores the
+/// table has no row for one that came, and none any more for one that went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableChanges {
+    /// Rows, and where the weight says so [`Unread`]s. See [`TableChanges::entries`].
     pub rows: Rows,
-    /// −1 or +1 per row.
+    /// −1 or +1 per row, −2 or +2 per row that could not be read.
     pub weights: Vec<i8>,
     /// The table was emptied before these rows (TRUNCATE).
     pub truncated: bool,
+}
+
+/// One of the changes of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A row, by the table's layout, and its weight: −1 or +1; 0 where it was brought as it is stored.
+    Row(&'a [u8], i8),
+    /// An [`Unread`] as bytes, and whether it comes (+1) or goes (−1).
+    Unread(&'a [u8], i8),
 }
 
 impl TableChanges {
@@ -31,7 +46,58 @@ impl TableChanges {
         self.rows.push(row);
         self.weights.push(weight);
     }
+
+    /// Appends a row that could not be read, which comes (+1) or goes (−1).
+    pub fn push_unread(&mut self, unread: &Unread, weight: i8) {
+        let mut bytes = Vec::new();
+        unread.write(&mut bytes);
+        self.push(&bytes, weight * UNREAD);
+    }
+
+    /// Appends one of the changes of another.
+    pub fn push_entry(&mut self, entry: Entry<'_>) {
+        match entry {
+            Entry::Row(row, weight) => self.push(row, weight),
+            Entry::Unread(bytes, weight) => self.push(bytes, weight * UNREAD),
+        }
+    }
+
+    /// All changes in order.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> + Clone {
+        self.entries_from(0)
+    }
+
+    /// The changes from a position on.
+    pub fn entries_from(&self, from: usize) -> impl Iterator<Item = Entry<'_>> + Clone {
+        (from..self.rows.len()).map(|i| match self.weights[i] {
+            weight @ (UNREAD | GONE_UNREAD) => Entry::Unread(self.rows.get(i), weight.signum()),
+            weight => Entry::Row(self.rows.get(i), weight),
+        })
+    }
+
+    /// The rows that could be read, with their weights.
+    pub fn readable(&self) -> impl Iterator<Item = (&[u8], i8)> + Clone {
+        self.entries().filter_map(|entry| match entry {
+            Entry::Row(row, weight) => Some((row, weight)),
+            Entry::Unread(..) => None,
+        })
+    }
+
+    /// Whether a row among the changes from a position on could not be read.
+    pub fn has_unread(&self, from: usize) -> bool {
+        self.weights.get(from..).unwrap_or_default().iter().any(|weight| matches!(*weight, UNREAD | GONE_UNREAD))
+    }
+
+    /// Takes back what comes from a position on.
+    pub fn truncate(&mut self, len: usize) {
+        self.rows.truncate(len);
+        self.weights.truncate(len);
+    }
 }
+
+/// The weights of rows that could not be read.
+const UNREAD: i8 = 2;
+const GONE_UNREAD: i8 = -UNREAD;
 
 /// One source transaction within a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +119,8 @@ pub struct ChunkDone {
     /// The table is loaded whole.
     pub complete: bool,
     pub rows: Rows,
+    /// Rows of it that could not be read: [`Unread`]s as bytes.
+    pub unread: Rows,
     /// Rows of the table when the load began, as the source estimates it.
     pub rows_estimate: u64,
 }
@@ -118,12 +186,12 @@ impl SourceBatch {
     /// Rows of all tables and chunks.
     pub fn rows(&self) -> usize {
         let changes: usize = self.tables.iter().map(|(_, t)| t.rows.len()).sum();
-        changes + self.chunks.iter().map(|c| c.rows.len()).sum::<usize>()
+        changes + self.chunks.iter().map(|c| c.rows.len() + c.unread.len()).sum::<usize>()
     }
 
     /// Bytes of all rows.
     pub fn bytes(&self) -> usize {
         let changes: usize = self.tables.iter().map(|(_, t)| t.rows.byte_len()).sum();
-        changes + self.chunks.iter().map(|c| c.rows.byte_len()).sum::<usize>()
+        changes + self.chunks.iter().map(|c| c.rows.byte_len() + c.unread.byte_len()).sum::<usize>()
     }
 }

@@ -15,13 +15,15 @@ mod interval;
 pub mod key;
 pub mod row;
 pub mod schema;
+mod unread;
 pub mod unreal;
 pub mod value;
 
-pub use change::{ChunkDone, Position, SourceBatch, TableChanges, TransactionMark, TransactionPart};
+pub use change::{ChunkDone, Entry, Position, SourceBatch, TableChanges, TransactionMark, TransactionPart};
 pub use delta::Delta;
 pub use row::{Layout, Rows};
 pub use schema::{Column, DataType, Schema, TableId};
+pub use unread::Unread;
 pub use value::Value;
 
 /// Version of the row and key encodings; part of every identity that is written to disk.

@@ -3,10 +3,10 @@
 //! ```text
 //! version 1, batches, notes                       counts and lengths are LEB128 numbers ("var")
 //! batch   source var, position text, tables, transactions, chunks
-//! table   id var, flags (1 = truncated), rows, one weight per row
+//! table   id var, flags (1 = truncated), rows, one weight per row (±2: unread)
 //! rows    count var, the end of each row (u32, little endian), the rows' bytes as they are
 //! mark    commit and read time as the difference to the mark before (zigzag var), changes var
-//! chunk   id var, flags (1 = complete), cursor, rows estimate var, rows
+//! chunk   id var, flags (1 = complete, 2 = some were unread), cursor, rows estimate var, rows, the unread ones if there are
 //! note    name text, bytes
 //! ```
 //!
@@ -17,6 +17,8 @@ use relation::{ChunkDone, Position, Rows, SourceBatch, TableChanges, TableId, Tr
 use crate::{Error, Result};
 
 const VERSION: u8 = 1;
+/// The flag of a chunk of which some rows could not be read.
+const SOME_UNREAD: u8 = 2;
 
 /// The inputs of one step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,10 +96,13 @@ fn put_batch(out: &mut Vec<u8>, batch: &SourceBatch) {
     put_len(out, batch.chunks.len());
     for chunk in &batch.chunks {
         put_var(out, u64::from(chunk.table.0));
-        out.push(u8::from(chunk.complete));
+        out.push(u8::from(chunk.complete) | if chunk.unread.is_empty() { 0 } else { SOME_UNREAD });
         put_bytes(out, &chunk.cursor);
         put_var(out, chunk.rows_estimate);
         put_rows(out, &chunk.rows);
+        if !chunk.unread.is_empty() {
+            put_rows(out, &chunk.unread);
+        }
     }
 }
 
@@ -233,10 +238,16 @@ impl<'a> Input<'a> {
         }
         for _ in 0..self.count()? {
             let table = TableId(self.id()?);
-            let complete = self.flag()?;
+            let flags = self.byte()?;
+            if flags > 1 | SOME_UNREAD {
+                return Err(self.bad("unknown flag"));
+            }
+            let (complete, is_unread) = (flags & 1 != 0, flags & SOME_UNREAD != 0);
             let cursor = self.bytes()?.to_vec();
             let rows_estimate = self.var()?;
-            batch.chunks.push(ChunkDone { table, cursor, complete, rows: self.rows()?, rows_estimate });
+            let rows = self.rows()?;
+            let unread = if is_unread { self.rows()? } else { Rows::new() };
+            batch.chunks.push(ChunkDone { table, cursor, complete, rows, unread, rows_estimate });
         }
         Ok(batch)
     }

@@ -104,6 +104,7 @@ impl House {
                 cursor: Vec::new(),
                 complete: true,
                 rows: relation::Rows::new(),
+                unread: relation::Rows::new(),
                 rows_estimate: 0,
             });
         }

@@ -203,7 +203,7 @@ fn nothing_to_load(warehouse: &Warehouse) -> Vec<(u32, SourceBatch)> {
     let mut batches: BTreeMap<u32, SourceBatch> = BTreeMap::new();
     for table in warehouse.engine.tables() {
         let (id, cursor, rows) = (table.id, Vec::new(), Rows::new());
-        let done = ChunkDone { table: id, cursor, complete: true, rows, rows_estimate: 0 };
+        let done = ChunkDone { table: id, cursor, complete: true, rows, unread: Rows::new(), rows_estimate: 0 };
         batches.entry(table.source).or_default().chunks.push(done);
     }
     batches.into_iter().collect()

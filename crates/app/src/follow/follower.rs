@@ -642,7 +642,7 @@ impl Follower {
                 self.brought.remove(table);
             }
             // A source that is started anew finds out for itself what it has parked.
-            SourceEvent::Parked { .. } | SourceEvent::Altered { .. } | SourceEvent::Rejected(_) => {}
+            SourceEvent::Parked { .. } | SourceEvent::Altered { .. } => {}
             SourceEvent::State(SourceState::Stalled, reason) => self.stall = Some(reason.clone()),
             // A try is no success.
             SourceEvent::State(SourceState::Connecting, _) => {}
@@ -872,7 +872,14 @@ mod tests {
         let (inbox, mut outbox) = mpsc::channel(2);
         let (stop, stopped) = watch::channel(false);
         let chunk =
-            ChunkDone { table: TableId(7), cursor: vec![9], complete: false, rows: Rows::new(), rows_estimate: 0 };
+            ChunkDone {
+                table: TableId(7),
+                cursor: vec![9],
+                complete: false,
+                rows: Rows::new(),
+                unread: Rows::new(),
+                rows_estimate: 0,
+            };
         let at = |text: &str| Position(text.to_owned());
         let loaded = SourceBatch { chunks: vec![chunk], position: at("five"), ..SourceBatch::default() };
         let part = Some(TransactionPart { number: 1, is_last: false });

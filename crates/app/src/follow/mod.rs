@@ -8,6 +8,7 @@
 //!
 //! People command a source through its [`Line`]: load tables again, pause, resume.
 
+mod again;
 mod follower;
 mod lag;
 mod planned;
@@ -20,6 +21,7 @@ use plan::TableName;
 use relation::Position;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::again::load_again;
 use self::follower::{Follower, Known};
 use self::lag::watch_lag;
 pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};

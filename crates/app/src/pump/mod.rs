@@ -221,7 +221,11 @@ impl Pump {
         let visible = self.clock.now_us();
         self.note_step(&seen, &mut report, rows, begun, visible);
         for (table, reason) in &report.parked_tables {
-            tracing::warn!(table = %self.table_name(*table), %reason, "table parked");
+            tracing::warn!(table = %self.table_name(*table), %reason, "table parked, until it is loaded again");
+            let source = self.warehouse.engine.table(*table).and_then(|table| self.source_names.get(&table.source));
+            if let Some(source) = source.cloned() {
+                self.status.facts().contradicted.insert(self.table_name(*table), source);
+            }
         }
         for model in &report.parked {
             tracing::warn!(%model, "model parked");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use connect::SourceEvent;
-use engine::{Input, Load, ModelState, SourceReject};
+use engine::{Input, Load, ModelState};
 use plan::TableName;
 use relation::TableId;
 
@@ -65,16 +65,6 @@ impl Pump {
             SourceEvent::Parked { table, reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
                 return Some(Input::Park { table, reason });
-            }
-            SourceEvent::Rejected(row) => {
-                return Some(Input::Reject(SourceReject {
-                    table: row.table,
-                    key: row.key,
-                    row: row.row,
-                    reason: row.reason,
-                    position: row.position.to_string(),
-                    at_us: self.clock.now_us(),
-                }));
             }
         }
         None

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use connect::{FollowedTable, Limits, Source, SourceEvent, SourceState};
-use relation::{Position, SourceBatch, TableId};
+use relation::{Entry, Position, SourceBatch, TableId};
 use store::Snapshot;
 use tokio::sync::mpsc;
 
@@ -57,7 +57,7 @@ pub(super) enum Between<'a> {
     Row(TableId, &'a [u8], i64),
     /// Something else than rows has happened to a table.
     Trouble(TableId, String),
-    /// A row came that cannot be read: what is kept of it stays.
+    /// A row came or went that cannot be read: it is none of those that are compared.
     Unreadable,
 }
 
@@ -125,7 +125,6 @@ async fn tell_until(
                 anyhow::bail!("the source's log cannot be read: {message}\nHint: Compare once more when it can.")
             }
             SourceEvent::Failed(failure) => return Err(failed(failure)),
-            SourceEvent::Rejected(_) => each(Between::Unreadable),
             SourceEvent::State(..) => {}
         }
     }
@@ -136,8 +135,11 @@ fn tell(batch: &SourceBatch, each: &mut (dyn FnMut(Between<'_>) + Send)) {
         if changes.truncated {
             each(Between::Trouble(*id, "it was emptied meanwhile: compare it once more".to_owned()));
         }
-        for (row, &weight) in changes.rows.iter().zip(&changes.weights) {
-            each(Between::Row(*id, row, i64::from(weight)));
+        for entry in changes.entries() {
+            match entry {
+                Entry::Row(row, weight) => each(Between::Row(*id, row, i64::from(weight))),
+                Entry::Unread(..) => each(Between::Unreadable),
+            }
         }
     }
 }

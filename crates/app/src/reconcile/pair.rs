@@ -294,7 +294,7 @@ async fn read_pairs<'a>(
                 pairs[i].trouble = Some(reason);
             }
         }
-        // What is kept of such a row is what was kept of it before.
+        // Such a row is none here, and none of those that are read there.
         Between::Unreadable => {}
     })
     .await?;

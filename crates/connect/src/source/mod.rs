@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use relation::{Position, SourceBatch, TableId};
+use relation::{SourceBatch, TableId};
 
 mod columns;
 mod kind;
@@ -76,21 +76,6 @@ impl fmt::Display for SourceState {
     }
 }
 
-/// A row that could not be decoded: it is left out, everything else flows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RejectedRow {
-    pub table: TableId,
-    /// Its key as [`relation::key`] encodes it, so that what comes of the key later is known to mend it; empty where it cannot be
-    /// read, or the table has none.
-    pub key: Vec<u8>,
-    /// What could be read of the row.
-    pub row: String,
-    /// Why, as a sentence.
-    pub reason: String,
-    /// Where in the source's log it stands.
-    pub position: Position,
-}
-
 /// What a source says, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceEvent {
@@ -98,7 +83,6 @@ pub enum SourceEvent {
     Batch(SourceBatch),
     /// A new state, with what a person may want to know about it (or nothing).
     State(SourceState, String),
-    Rejected(RejectedRow),
     /// The content of this table is in doubt from here on, and it is loaded again from the start. Comes behind the batches
     /// with all changes before, and before any batch with changes or chunks after. What follows of the table are changes
     /// from where the load begins, and its chunks from the first one on; rows that neither has brought by the time it is

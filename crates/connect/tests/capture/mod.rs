@@ -65,7 +65,7 @@ use connect::source::mysql::testing::{
 };
 use connect::source::mysql::{CaptureTable, Load, SourceColumn, decode};
 use connect::{ColumnRule, Limits, Secret};
-use relation::{Layout, SourceBatch, TableId};
+use relation::{Entry, Layout, SourceBatch, TableId, Unread};
 use testkit::{Block, Driver};
 
 /// Runs one case.
@@ -343,6 +343,13 @@ pub(crate) fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTabl
     }
 }
 
+fn unread(bytes: &[u8]) -> String {
+    let Unread { key, row, reason, position, .. } = Unread::read(bytes).expect("as it was written");
+    let key = if key.is_empty() { "no key".to_owned() } else { format!("key {key:02x?}") };
+    let said = [key, position, reason, row];
+    said.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 fn print_batch(batch: &SourceBatch) -> String {
     let layout = Layout::new(decode::relation_schema(&columns(true)).expect("plain").types());
     let row = |row: &[u8]| layout.values(row).iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -361,14 +368,18 @@ fn print_batch(batch: &SourceBatch) -> String {
         if changes.truncated {
             out += &format!("{table} emptied\n");
         }
-        for (bytes, weight) in changes.rows.iter().zip(&changes.weights) {
-            out += &format!("{table} {weight:+} {}\n", row(bytes));
+        for entry in changes.entries() {
+            out += &match entry {
+                Entry::Row(bytes, weight) => format!("{table} {weight:+} {}\n", row(bytes)),
+                Entry::Unread(bytes, weight) => format!("{table} {weight:+} unread: {}\n", unread(bytes)),
+            };
         }
     }
     for chunk in &batch.chunks {
         let rows: Vec<String> = chunk.rows.iter().map(row).collect();
         let complete = if chunk.complete { ", complete" } else { "" };
         out += &format!("{} chunk [{}]{complete}\n", chunk.table, rows.join(" "));
+        chunk.unread.iter().for_each(|bytes| out += &format!("{} chunk unread: {}\n", chunk.table, unread(bytes)));
     }
     out
 }

@@ -223,8 +223,13 @@ async fn broken_rows(in_one_event: bool) -> Result<(), String> {
     let (mut rejected, mut rows) = (0, 0);
     while rows == 0 {
         match events.recv().await.ok_or("the source has ended")? {
-            SourceEvent::Rejected(_) => rejected += 1,
-            SourceEvent::Batch(batch) => rows += batch.rows(),
+            SourceEvent::Batch(batch) => {
+                for (_, changes) in &batch.tables {
+                    let readable = changes.readable().count();
+                    rows += readable;
+                    rejected += changes.rows.len() - readable;
+                }
+            }
             _ => {}
         }
     }

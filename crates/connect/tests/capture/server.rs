@@ -224,7 +224,6 @@ impl Mirror {
                 table.brought = Some(BTreeSet::new());
             }
             SourceEvent::Altered { table, statement } => self.altered.push((table, statement)),
-            SourceEvent::Rejected(row) => return Err(format!("rejected: {row:?}")),
             SourceEvent::Failed(failure) => {
                 return Err(format!("{}: {}", failure.message, failure.detail));
             }
@@ -238,8 +237,11 @@ impl Mirror {
             if changes.truncated {
                 table.rows.clear();
             }
-            for (row, weight) in changes.rows.iter().zip(&changes.weights) {
-                table.add(row, i64::from(*weight))?;
+            if changes.has_unread(0) {
+                return Err("a row cannot be read".into());
+            }
+            for (row, weight) in changes.readable() {
+                table.add(row, i64::from(weight))?;
             }
         }
         self.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();

@@ -28,7 +28,7 @@ use std::path::Path;
 use connect::source::mysql::decode::{
     Plan, SnapshotPlan, SourceColumn, TableMap, inflate_mariadb, relation_schema, table_id,
 };
-use relation::{Column, Layout, Rows, Schema, TableChanges, Value};
+use relation::{Column, Entry, Layout, Rows, Schema, TableChanges, Unread, Value};
 use testkit::{Block, Driver};
 
 /// What stands between the fields of a column line.
@@ -286,20 +286,7 @@ fn decode_event(plan: &Plan, kind: u8, payload: &[u8], all: &mut TableChanges, o
     let (kind, payload) = inflated.as_ref().map_or((kind, payload), |(kind, payload)| (*kind, payload.as_slice()));
     let before = all.clone();
     match plan.decode_rows(kind, payload, all) {
-        Ok(decoded) => {
-            for row in &decoded.rejected {
-                let key = hex(&row.key);
-                match &row.row {
-                    Some(shown) => writeln!(out, "rejected: {} {shown} key [{key}]", row.fault),
-                    None => {
-                        let (column, reason) = (&row.fault.column, row.fault.reason);
-                        writeln!(out, "rejected: {column}: {reason} [{}] key [{key}]", hex(&row.raw))
-                    }
-                }
-                .unwrap();
-            }
-            decoded.rejected.is_empty()
-        }
+        Ok(_) => !all.has_unread(before.rows.len()),
         Err(error) => {
             assert_eq!(before, *all, "an error leaves nothing behind");
             writeln!(out, "error: {error}\nHint: {}", error.hint()).unwrap();
@@ -343,11 +330,21 @@ fn schema(columns: &[SourceColumn]) -> String {
 }
 
 fn print_changes(layout: &Layout, changes: &TableChanges, start: usize, out: &mut String) {
-    for i in start..changes.rows.len() {
-        let row = changes.rows.get(i);
-        layout.check(row).unwrap();
-        let sign = if changes.weights[i] > 0 { '+' } else { '-' };
-        writeln!(out, "{sign} {}", shown(layout, row)).unwrap();
+    for entry in changes.entries_from(start) {
+        let (Entry::Row(_, weight) | Entry::Unread(_, weight)) = entry;
+        let sign = if weight > 0 { '+' } else { '-' };
+        match entry {
+            Entry::Row(row, _) => {
+                layout.check(row).unwrap();
+                writeln!(out, "{sign} {}", shown(layout, row)).unwrap();
+            }
+            Entry::Unread(bytes, _) => {
+                let Unread { key, row, reason, .. } = Unread::read(bytes).unwrap();
+                let said = [reason, row, format!("key [{}]", hex(&key))];
+                let said: Vec<String> = said.into_iter().filter(|said| !said.is_empty()).collect();
+                writeln!(out, "{sign}? {}", said.join(" ")).unwrap();
+            }
+        }
     }
 }
 
@@ -363,8 +360,8 @@ fn shown(layout: &Layout, row: &[u8]) -> String {
 /// Rows with the sum of their weights, where it is not zero.
 fn fold(changes: &TableChanges) -> BTreeMap<Vec<u8>, i64> {
     let mut out = BTreeMap::new();
-    for (row, weight) in changes.rows.iter().zip(&changes.weights) {
-        *out.entry(row.to_vec()).or_default() += i64::from(*weight);
+    for (row, weight) in changes.readable() {
+        *out.entry(row.to_vec()).or_default() += i64::from(weight);
     }
     out.retain(|_, weight| *weight != 0);
     out

@@ -12,10 +12,10 @@ pub(crate) mod story;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::{Coming, Engine, Input, Load, ModelDefinition, ModelState, Settings, SourceReject};
+use engine::{Coming, Engine, Input, Load, ModelDefinition, ModelState, Settings};
 use futures::StreamExt;
 use plan::{Planned, TableInfo, TableName};
-use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, TransactionPart, Value};
+use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, TransactionPart, Unread, Value};
 
 use story::{Act, Batch, Change, Piece};
 
@@ -394,7 +394,7 @@ impl House {
                 continue;
             }
             let rows = rows.iter().filter(|change| change.table == name).map(|change| change.values.clone());
-            let chunk = Piece::Chunk { table: name.clone(), rows: rows.collect(), complete: true };
+            let chunk = Piece::Chunk { table: name.clone(), rows: rows.collect(), unread: Vec::new(), complete: true };
             self.run(&[vec![chunk]])?;
         }
         Ok(())
@@ -429,7 +429,9 @@ impl House {
             let mut pieces = Batch::new();
             for piece in batch {
                 match piece {
-                    Piece::Row(_) | Piece::Truncate(_) | Piece::Chunk { .. } => pieces.push(piece.clone()),
+                    Piece::Row(_) | Piece::Unread { .. } | Piece::Truncate(_) | Piece::Chunk { .. } => {
+                        pieces.push(piece.clone());
+                    }
                     Piece::Part { is_last } => {
                         self.part += 1;
                         let part = TransactionPart { number: self.part, is_last: *is_last };
@@ -571,25 +573,28 @@ impl House {
 
     /// What a piece is that is no row.
     fn input_of(&mut self, piece: &Piece) -> Result<Input, String> {
-        let (table, schema) = self.table(piece.table().ok_or("a piece without a table")?)?;
+        let (table, _) = self.table(piece.table().ok_or("a piece without a table")?)?;
         Ok(match piece {
             Piece::Reload(_) => Input::Reload { table, reason: "in doubt".to_owned(), at_us: 1 },
             Piece::Park(_) => Input::Park { table, reason: "parked".to_owned() },
-            Piece::Reject { key, .. } => {
-                let columns = schema.key.iter().map(|&k| schema.columns[k].data_type).zip(key);
-                let values: Result<Vec<Value>, _> = columns.map(|(t, text)| Value::parse(t, text)).collect();
-                let values = values.map_err(|e| e.to_string())?;
-                let known = if values.is_empty() { None } else { self.engine().row_key(table, &values) };
-                Input::Reject(SourceReject {
-                    table,
-                    key: known.unwrap_or_default(),
-                    row: key.join(" "),
-                    reason: "unreadable".to_owned(),
-                    position: "somewhere".to_owned(),
-                    at_us: 1,
-                })
-            }
             _ => Input::Sweep { table },
+        })
+    }
+
+    /// A row that could not be read: of a key, or known by what is told of it.
+    fn unread(&mut self, table: &str, key: &[String]) -> Result<Unread, String> {
+        let (id, schema) = self.table(table)?;
+        let columns = schema.key.iter().map(|&k| schema.columns[k].data_type).zip(key);
+        let values: Result<Vec<Value>, _> = columns.map(|(t, text)| Value::parse(t, text)).collect();
+        let known = self.engine().row_key(id, &values.map_err(|e| e.to_string())?);
+        let row = key.join(" ");
+        Ok(Unread {
+            key: known.filter(|_| !key.is_empty()).unwrap_or_default(),
+            image: relation::key::hash128(row.as_bytes()),
+            row,
+            reason: "unreadable".to_owned(),
+            position: "somewhere".to_owned(),
+            at_us: 1,
         })
     }
 
@@ -607,11 +612,16 @@ impl House {
                     table.rows.push_values(&layout, &values).map_err(|e| e.to_string())?;
                     table.weights.push(change.weight);
                 }
+                Piece::Unread { table, key, weight } => {
+                    let (id, _) = self.table(table)?;
+                    let unread = self.unread(table, key)?;
+                    batch.table(id).push_unread(&unread, *weight);
+                }
                 Piece::Truncate(name) => {
                     let (id, _) = self.table(name)?;
                     *batch.table(id) = relation::TableChanges { truncated: true, ..relation::TableChanges::default() };
                 }
-                Piece::Chunk { table, rows, complete } => {
+                Piece::Chunk { table, rows, unread, complete } => {
                     let (id, schema) = self.table(table)?;
                     let layout = Layout::new(schema.types());
                     let mut chunk = ChunkDone {
@@ -619,11 +629,17 @@ impl House {
                         cursor: format!("{}", self.offset).into_bytes(),
                         complete: *complete,
                         rows: relation::Rows::new(),
+                        unread: relation::Rows::new(),
                         rows_estimate: 0,
                     };
                     for values in rows {
                         let values = parse(&schema, values)?;
                         chunk.rows.push_values(&layout, &values).map_err(|e| e.to_string())?;
+                    }
+                    for key in unread {
+                        let mut bytes = Vec::new();
+                        self.unread(table, key)?.write(&mut bytes);
+                        chunk.unread.push(&bytes);
                     }
                     batch.chunks.push(chunk);
                 }

@@ -13,7 +13,8 @@
 //!     reload table          the table's content is in doubt from here on; what comes behind it is of another batch
 //!     sweep table           a portion of the table is swept: two entries     swept table   until there is nothing to sweep
 //!     park table            the table is not followed any more
-//!     reject table [key]    a row of the table could not be decoded, of this key if it could be read
+//!     +? table [key]        a row comes that could not be read, of this key; of a table without one, what it is known by
+//!     -? table [key]        one goes                     *? table [key]   one is in a chunk of the table's load
 //!     part, last part       the batch so far is a part of a transaction
 //! chain                 one transaction that comes in parts, of lines as those of a step; `part` begins the next part
 //! altered            a table definition: the table has other columns from here on, and is loaded anew by the story's chunks
@@ -42,6 +43,8 @@ pub(crate) enum Piece {
     Chunk {
         table: String,
         rows: Vec<Vec<String>>,
+        /// Keys of those that could not be read.
+        unread: Vec<Vec<String>>,
         complete: bool,
     },
     Reload(String),
@@ -50,10 +53,11 @@ pub(crate) enum Piece {
         whole: bool,
     },
     Park(String),
-    /// A row that could not be decoded, and its key's values.
-    Reject {
+    /// A row that could not be read, with its key's values: it comes (+1) or goes (−1).
+    Unread {
         table: String,
         key: Vec<String>,
+        weight: i8,
     },
     /// Ends a batch that is a part of a transaction.
     Part {
@@ -67,7 +71,7 @@ impl Piece {
         match self {
             Self::Row(change) => Some(&change.table),
             Self::Truncate(table) | Self::Chunk { table, .. } | Self::Reload(table) | Self::Park(table) => Some(table),
-            Self::Sweep { table, .. } | Self::Reject { table, .. } => Some(table),
+            Self::Sweep { table, .. } | Self::Unread { table, .. } => Some(table),
             Self::Part { .. } => None,
         }
     }
@@ -163,9 +167,13 @@ fn batches_text(batches: &[Batch], next: &str) -> String {
             match piece {
                 Piece::Row(change) => out.push_str(&format!("{}\n", change_text(change))),
                 Piece::Truncate(table) => out.push_str(&format!("truncate {table}\n")),
-                Piece::Chunk { table, rows, complete } => {
+                Piece::Chunk { table, rows, unread, complete } => {
                     for row in rows {
                         out.push_str(&format!("* {table} {}\n", words_text(row.iter().cloned())));
+                    }
+                    for key in unread {
+                        out.push_str(format!("*? {table} {}", words_text(key.iter().cloned())).trim_end());
+                        out.push('\n');
                     }
                     out.push_str(&format!("{} {table}\n", if *complete { "loaded" } else { "chunk" }));
                 }
@@ -174,8 +182,9 @@ fn batches_text(batches: &[Batch], next: &str) -> String {
                     out.push_str(&format!("{} {table}\n", if *whole { "swept" } else { "sweep" }));
                 }
                 Piece::Park(table) => out.push_str(&format!("park {table}\n")),
-                Piece::Reject { table, key } => {
-                    out.push_str(format!("reject {table} {}", words_text(key.iter().cloned())).trim_end());
+                Piece::Unread { table, key, weight } => {
+                    let sign = if *weight > 0 { "+?" } else { "-?" };
+                    out.push_str(format!("{sign} {table} {}", words_text(key.iter().cloned())).trim_end());
                     out.push('\n');
                 }
                 Piece::Part { is_last } => out.push_str(if *is_last { "last part\n" } else { "part\n" }),
@@ -187,7 +196,7 @@ fn batches_text(batches: &[Batch], next: &str) -> String {
 
 fn batches(body: &str, next: &str) -> Result<Vec<Batch>, String> {
     let mut batches = vec![Batch::new()];
-    let mut chunk_rows = Vec::new();
+    let (mut chunk_rows, mut chunk_unread) = (Vec::new(), Vec::new());
     for line in body.lines() {
         let mut words = words(line).into_iter();
         let first = words.next().unwrap_or_default();
@@ -201,10 +210,12 @@ fn batches(body: &str, next: &str) -> Result<Vec<Batch>, String> {
                 let table = words.next().ok_or("a sweep names its table")?;
                 batches[last].push(Piece::Sweep { table, whole: first == "swept" });
             }
-            "reject" => {
-                let table = words.next().ok_or("a reject names its table")?;
-                batches[last].push(Piece::Reject { table, key: words.collect() });
+            "+?" | "-?" => {
+                let table = words.next().ok_or("a row that could not be read names its table")?;
+                let weight = if first == "+?" { 1 } else { -1 };
+                batches[last].push(Piece::Unread { table, key: words.collect(), weight });
             }
+            "*?" => chunk_unread.push(words.skip(1).collect()),
             "part" | "last" => {
                 batches[last].push(Piece::Part { is_last: first == "last" });
                 batches.push(Batch::new());
@@ -213,6 +224,7 @@ fn batches(body: &str, next: &str) -> Result<Vec<Batch>, String> {
             "chunk" | "loaded" => batches[last].push(Piece::Chunk {
                 table: words.next().ok_or("a chunk names its table")?,
                 rows: std::mem::take(&mut chunk_rows),
+                unread: std::mem::take(&mut chunk_unread),
                 complete: first == "loaded",
             }),
             _ => batches[last].push(Piece::Row(change(line)?)),
@@ -258,7 +270,7 @@ pub(crate) fn words_text(words: impl Iterator<Item = String>) -> String {
 /// stays a batch of its own.
 pub(crate) fn in_one_step(acts: &[Act]) -> Vec<Act> {
     let mut out: Vec<Act> = Vec::new();
-    let only_rows = |batch: &Batch| batch.iter().all(|piece| matches!(piece, Piece::Row(_)));
+    let only_rows = |batch: &Batch| batch.iter().all(|piece| matches!(piece, Piece::Row(_) | Piece::Unread { .. }));
     let acts = acts.iter().map(|act| match act {
         Act::Chain(parts) => Act::Step(vec![parts.concat()]),
         other => other.clone(),
@@ -299,6 +311,12 @@ pub(crate) fn in_parts(batch: &Batch) -> Vec<Batch> {
         let follows = match (parts.last().and_then(|part| part.last()), piece) {
             (Some(Piece::Row(before)), Piece::Row(after)) => {
                 before.weight < 0 && after.weight > 0 && before.table == after.table
+            }
+            (Some(Piece::Row(before)), Piece::Unread { table, weight, .. }) => {
+                before.weight < 0 && *weight > 0 && before.table == *table
+            }
+            (Some(Piece::Unread { table, weight, .. }), Piece::Row(after)) => {
+                *weight < 0 && after.weight > 0 && after.table == *table
             }
             _ => false,
         };

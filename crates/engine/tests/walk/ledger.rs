@@ -260,7 +260,7 @@ impl Ledger {
                     table.sweep(*whole);
                     out.push(piece.clone());
                 }
-                Piece::Park(_) | Piece::Reject { .. } | Piece::Part { .. } => {}
+                Piece::Park(_) | Piece::Unread { .. } | Piece::Part { .. } => {}
             }
         }
         out

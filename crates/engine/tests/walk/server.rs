@@ -270,7 +270,7 @@ impl Server {
             // All that will ever be in it comes by the log.
             Load::Chunks { .. } => {
                 let (table, rows) = (table.name.clone(), Vec::new());
-                chunks.push(Piece::Chunk { table, rows, complete: true });
+                chunks.push(Piece::Chunk { table, rows, unread: Vec::new(), complete: true });
             }
         }
         table.load = Load::Done;
@@ -310,7 +310,7 @@ impl Server {
         if key.is_empty() {
             let rows = table.rows.clone();
             table.load = Load::Done;
-            return Some(Piece::Chunk { table: table.name.clone(), rows, complete: true });
+            return Some(Piece::Chunk { table: table.name.clone(), rows, unread: Vec::new(), complete: true });
         }
         let mut rows: Vec<Row> = table.rows.clone();
         rows.retain(|row| after.as_ref().is_none_or(|after| key_of(row) > *after));
@@ -325,7 +325,7 @@ impl Server {
         if complete {
             table.load = Load::Done;
         }
-        Some(Piece::Chunk { table: table.name.clone(), rows, complete })
+        Some(Piece::Chunk { table: table.name.clone(), rows, unread: Vec::new(), complete })
     }
 
     /// What one statement does to a table.

@@ -140,10 +140,10 @@ impl<'a> Shrinker<'a> {
         let Some(Act::Step(batches)) = self.best.get(at).cloned() else { return };
         for (i, batch) in batches.iter().enumerate() {
             for (j, piece) in batch.iter().enumerate() {
-                let Piece::Chunk { table, rows, complete } = piece else { continue };
+                let Piece::Chunk { table, rows, unread, complete } = piece else { continue };
                 let act = |rows: Vec<Vec<String>>| {
                     let mut batches = batches.clone();
-                    batches[i][j] = Piece::Chunk { table: table.clone(), rows, complete: *complete };
+                    batches[i][j] = Piece::Chunk { table: table.clone(), rows, unread: unread.clone(), complete: *complete };
                     Act::Step(batches)
                 };
                 self.fewer(rows.clone(), &act, at);
@@ -250,8 +250,9 @@ fn narrowed(act: &Act, table: &str, column: usize) -> Act {
         Act::Step(batches) | Act::Chain(batches) => {
             let piece = |piece: &Piece| match piece {
                 Piece::Row(row) => Piece::Row(change(row)),
-                Piece::Chunk { table: name, rows, complete } if name == table => {
-                    Piece::Chunk { table: name.clone(), rows: rows.iter().map(cut).collect(), complete: *complete }
+                Piece::Chunk { table: name, rows, unread, complete } if name == table => {
+                    let (table, rows) = (name.clone(), rows.iter().map(cut).collect());
+                    Piece::Chunk { table, rows, unread: unread.clone(), complete: *complete }
                 }
                 other => other.clone(),
             };

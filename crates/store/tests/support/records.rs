@@ -22,7 +22,7 @@ fn record(seed: u64) -> Record {
         for _ in 0..random.below(20) {
             let row = vec![b'r'; random.index(40)];
             let table = batch.table(TableId(16 + u32::try_from(random.below(3)).unwrap_or(0)));
-            table.push(&row, if random.below(2) == 0 { -1 } else { 1 });
+            table.push(&row, [-2, -1, 1, 2][random.index(4)]);
             table.truncated |= random.below(9) == 0;
         }
         for _ in 0..random.below(4) {
@@ -35,12 +35,15 @@ fn record(seed: u64) -> Record {
         let mut rows = relation::Rows::new();
         rows.push(b"");
         rows.push(b"chunk");
+        let mut unread = relation::Rows::new();
+        (0..random.below(3)).for_each(|_| unread.push(b"unread"));
         let complete = random.below(2) == 0;
         batch.chunks.push(ChunkDone {
             table: TableId(20),
             cursor: vec![0, 255],
             complete,
             rows,
+            unread,
             rows_estimate: u64::MAX,
         });
         record.batches.push((u32::try_from(source).unwrap_or(0), batch));

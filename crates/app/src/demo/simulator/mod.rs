@@ -233,6 +233,7 @@ async fn load_tables(
                 cursor: chunk.cursor,
                 complete,
                 rows: chunk.rows,
+                unread: relation::Rows::new(),
                 rows_estimate: chunk.rows_estimate,
             };
             let batch = SourceBatch { chunks: vec![chunk], position: position.clone(), ..SourceBatch::default() };

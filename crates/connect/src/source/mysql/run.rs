@@ -798,7 +798,6 @@ impl Runner {
                     self.note_end_of_loads();
                 }
             }
-            Loaded::Rejected(row) => self.said.push_back(SourceEvent::Rejected(row)),
             Loaded::Parked { table, run, reason, is_locked_out } => {
                 if is_locked_out {
                     self.locked_out.insert(table);
@@ -827,7 +826,6 @@ impl Runner {
         for notice in assembler.notices() {
             let event = match notice {
                 Notice::Parked { table, reason } => SourceEvent::Parked { table, reason },
-                Notice::Rejected(row) => SourceEvent::Rejected(row),
                 Notice::Altered { table, statement } => SourceEvent::Altered { table, statement },
                 Notice::Reload { index, table, reason } => {
                     self.pauses[index].lengthen(now);

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relation::Rows;
+use relation::key::hash128;
+use relation::{Rows, Unread};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::source::RejectedRow;
+use crate::source::now_us;
 
 use super::assemble::{fits, hex, shown, unhex};
 use super::decode::{SnapshotPlan, SourceColumn, keep_only};
@@ -50,7 +51,6 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Loaded {
     Chunk(Chunk),
-    Rejected(RejectedRow),
     /// The table has other columns than it is to be read with, or is not there.
     Differs {
         table: usize,
@@ -247,7 +247,7 @@ impl TableReader {
             };
             let took = begun.elapsed();
             let (high, _) = log_end(&mut wire).await?;
-            self.reject(&read.rejected, &high).await;
+            let unread = unread(&read.rejected, &high);
             let complete = read.count < rows_max && !is_cut;
             let cursor = if read.count == 0 { cursor.clone().unwrap_or_default() } else { encode_cursor(&read.last) };
             rows_max = next_rows(read.count, read.rows.byte_len(), took);
@@ -255,6 +255,7 @@ impl TableReader {
                 table: self.index,
                 run: self.run,
                 rows: read.rows,
+                unread,
                 cursor: cursor.clone(),
                 complete,
                 high,
@@ -301,11 +302,12 @@ impl TableReader {
             }
             other => drop(other?),
         }
-        self.reject(&read.rejected, &high).await;
+        let unread = unread(&read.rejected, &high);
         let chunk = Chunk {
             table: self.index,
             run: self.run,
             rows: read.rows,
+            unread,
             cursor: Vec::new(),
             complete: true,
             high,
@@ -345,19 +347,17 @@ impl TableReader {
         locker.close().await;
         Ok(Ok(high))
     }
+}
 
-    async fn reject(&self, rejected: &[Unread], at: &LogPoint) {
-        for Unread { key, row, reason } in rejected {
-            let rejected = RejectedRow {
-                table: self.table.id,
-                key: key.clone(),
-                row: row.clone(),
-                reason: reason.clone(),
-                position: relation::Position(at.to_string()),
-            };
-            drop(self.sender.send(Loaded::Rejected(rejected)).await);
-        }
+/// Rows of a chunk that could not be read, with the place up to which it shows the log.
+fn unread(rejected: &[Unread], at: &LogPoint) -> Rows {
+    let (mut out, mut bytes, at_us) = (Rows::new(), Vec::new(), now_us());
+    for unread in rejected {
+        bytes.clear();
+        Unread { position: at.to_string(), at_us, ..unread.clone() }.write(&mut bytes);
+        out.push(&bytes);
     }
+    out
 }
 
 /// The statement by which tables of a database may be locked.
@@ -442,13 +442,6 @@ struct Read<'a> {
     rejected: Vec<Unread>,
 }
 
-/// A row that could not be read: its key, what could be seen of it, and why.
-struct Unread {
-    key: Vec<u8>,
-    row: String,
-    reason: String,
-}
-
 impl<'a> Read<'a> {
     fn new(plan: &'a SnapshotPlan, keys: usize) -> Self {
         Self { plan, keys, rows: Rows::new(), count: 0, last: vec![Vec::new(); keys], rejected: Vec::new() }
@@ -473,7 +466,10 @@ impl<'a> Read<'a> {
                     key.join(", ")
                 };
                 let key = self.plan.key_of(cells.iter().copied()).unwrap_or_default();
-                self.rejected.push(Unread { key, row: shown, reason: error.to_string() });
+                // What the log calls its image is not seen here: equal cells are equal rows all the same.
+                let cells = || cells.iter().flat_map(|cell| [&[0xff][..], cell.unwrap_or(&[0xfe])].concat());
+                let image = if error.image == [0; 16] { hash128(&cells().collect::<Vec<u8>>()) } else { error.image };
+                self.rejected.push(Unread { key, image, row: shown, reason: error.to_string(), ..Unread::default() });
             }
         }
         let has_enough = match self.keys {

@@ -193,7 +193,17 @@ impl Replay {
     pub fn chunk(&mut self, table: usize, rows: relation::Rows, high: (&str, u64), complete: bool) -> bool {
         let high = LogPoint::new(high.0, high.1);
         let chunk =
-            Chunk { table, run: self.run, rows, cursor: Vec::new(), complete, high, rows_estimate: 0, _turn: None };
+            Chunk {
+                table,
+                run: self.run,
+                rows,
+                unread: relation::Rows::new(),
+                cursor: Vec::new(),
+                complete,
+                high,
+                rows_estimate: 0,
+                _turn: None,
+            };
         if !self.assembler.may_close(&chunk) {
             return false;
         }
@@ -212,9 +222,6 @@ impl Replay {
             Notice::Parked { table, reason } => format!("parked {table}: {reason}"),
             Notice::Reload { table, reason, .. } => format!("reload {table}: {reason}"),
             Notice::Altered { table, statement } => format!("altered {table}: {statement}"),
-            Notice::Rejected(row) => {
-                format!("rejected {}: {} ({})", row.table, row.reason, row.row)
-            }
         };
         self.assembler.notices().into_iter().map(line).collect()
     }

@@ -17,7 +17,7 @@
 
 use hashbrown::HashSet;
 use relation::key::{hash128, push_row};
-use relation::{Layout, Rows, TableChanges};
+use relation::{Entry, Layout, Rows, TableChanges, Unread};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::position::LogPoint;
@@ -30,6 +30,8 @@ pub(crate) struct Chunk {
     /// Which run of the readers it belongs to: chunks of an earlier connection are void.
     pub(crate) run: u64,
     pub(crate) rows: Rows,
+    /// Those that could not be read, as [`relation::ChunkDone::unread`].
+    pub(crate) unread: Rows,
     /// Where the next chunk begins.
     pub(crate) cursor: Vec<u8>,
     /// Nothing follows.
@@ -76,8 +78,11 @@ impl Window {
 
     /// Notes the changes from row `from` on.
     pub(crate) fn touch(&mut self, changes: &TableChanges, from: usize) {
-        for i in from..changes.rows.len() {
-            self.touched.insert(self.hasher.hash(changes.rows.get(i)));
+        for entry in changes.entries_from(from) {
+            match entry {
+                Entry::Row(row, _) => drop(self.touched.insert(self.hasher.hash(row))),
+                Entry::Unread(bytes, _) => drop(self.touched.insert(identity(bytes))),
+            }
         }
     }
 
@@ -89,6 +94,13 @@ impl Window {
     /// Remembers no key any more, and gives their memory back.
     pub(crate) fn forget(&mut self) {
         self.touched = HashSet::new();
+    }
+
+    /// The chunk's rows that could not be read, and that the log has not changed.
+    pub(crate) fn unread_survivors(&self, unread: Rows) -> Rows {
+        let mut out = Rows::new();
+        unread.iter().filter(|bytes| !self.touched.contains(&identity(bytes))).for_each(|bytes| out.push(bytes));
+        out
     }
 
     /// The chunk's rows that the log has not changed.
@@ -106,6 +118,13 @@ impl Window {
     }
 }
 
+/// What a row is known by that could not be read: as the rows of its key, where that is known.
+fn identity(unread: &[u8]) -> u128 {
+    let unread = Unread::read(unread).unwrap_or_default();
+    let is_keyed = !unread.key.is_empty();
+    u128::from_be_bytes(if is_keyed { hash128(&unread.key) } else { unread.image })
+}
+
 /// The load of a table without a key: all of it or nothing, at one exact place of the log.
 ///
 /// Equal rows cannot be told apart, so no window can repair a rough placement. The table is read under one snapshot
@@ -121,9 +140,7 @@ pub(crate) struct BagLoad {
 impl BagLoad {
     /// Keeps the table's changes of a transaction that ended at `end`.
     pub(crate) fn keep(&mut self, changes: &TableChanges, from: usize, end: &LogPoint) {
-        for i in from..changes.rows.len() {
-            self.changes.push(changes.rows.get(i), changes.weights[i]);
-        }
+        changes.entries_from(from).for_each(|entry| self.changes.push_entry(entry));
         self.ends.push((end.clone(), self.changes.rows.len()));
     }
 
@@ -132,21 +149,44 @@ impl BagLoad {
         self.changes.rows.byte_len()
     }
 
-    /// The table's content now: rows read at `point`, and the changes since.
-    pub(crate) fn fold(&mut self, rows: Rows, point: &LogPoint) -> Rows {
+    /// The table's content now: rows read at `point`, those that could not be read, and the changes since. It says
+    /// whether the changes agree with what was read.
+    pub(crate) fn fold(&mut self, rows: Rows, unread: Rows, point: &LogPoint) -> Folded {
         let skip = self.ends.iter().rev().find(|(end, _)| end <= point).map_or(0, |&(_, count)| count);
         if skip == self.changes.rows.len() {
-            return rows;
+            return Folded { rows, unread, is_exact: true };
         }
         let mut counts: indexed::Counts<'_> = indexed::Counts::default();
         for row in rows.iter() {
             counts.add(row, 1);
         }
-        for i in skip..self.changes.rows.len() {
-            counts.add(self.changes.rows.get(i), i64::from(self.changes.weights[i]));
+        let mut of_unread: Vec<&[u8]> = unread.iter().collect();
+        let mut is_exact = true;
+        for entry in self.changes.entries_from(skip) {
+            match entry {
+                Entry::Row(row, weight) => counts.add(row, i64::from(weight)),
+                Entry::Unread(bytes, 1) => of_unread.push(bytes),
+                Entry::Unread(bytes, _) => {
+                    let same = of_unread.iter().position(|known| identity(known) == identity(bytes));
+                    match same {
+                        Some(at) => drop(of_unread.swap_remove(at)),
+                        None => is_exact = false,
+                    }
+                }
+            }
         }
-        counts.rows()
+        let mut left = Rows::new();
+        of_unread.into_iter().for_each(|bytes| left.push(bytes));
+        Folded { rows: counts.rows(), unread: left, is_exact }
     }
+}
+
+/// What a table without a key comes to.
+pub(crate) struct Folded {
+    pub(crate) rows: Rows,
+    pub(crate) unread: Rows,
+    /// Not so where a row has gone that could not be read, and none such was there.
+    pub(crate) is_exact: bool,
 }
 
 /// Counted rows in order of first occurrence.

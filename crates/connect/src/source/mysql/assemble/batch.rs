@@ -4,8 +4,10 @@ use std::mem;
 
 use relation::{ChunkDone, SourceBatch, TransactionPart};
 
-use super::super::window::Chunk;
+use super::super::window::{Chunk, Folded};
 use super::{Assembler, Loading, NOTICES_MAX, Passing, Standing, TOUCHED_ROWS, TRANSACTION_ROWS, Table};
+
+const CONTRADICTED: &str = "a row went while it was being loaded that could not be read, and was not there";
 
 impl Assembler {
     /// Whether [`Assembler::take`] would return something worth sending at once.
@@ -92,11 +94,8 @@ impl Assembler {
             }
             let whole = batch.table(table.capture.id);
             let next = self.batch.table(table.capture.id);
-            for i in *from..whole.rows.len() {
-                next.push(whole.rows.get(i), whole.weights[i]);
-            }
-            whole.rows.truncate(*from);
-            whole.weights.truncate(*from);
+            whole.entries_from(*from).for_each(|entry| next.push_entry(entry));
+            whole.truncate(*from);
             *from = 0;
         }
         self.hand_over(&mut batch);
@@ -119,12 +118,18 @@ impl Assembler {
         }
         let table = &mut self.tables[chunk.table];
         table.has_chunks = true;
-        let rows = match &mut table.loading {
+        let folded = match &mut table.loading {
             // Emptied or parked meanwhile.
             Loading::Complete => return false,
-            Loading::Keyed(window) => window.survivors(chunk.rows),
-            Loading::Bag(bag) => bag.fold(chunk.rows, &chunk.high),
+            Loading::Keyed(window) => {
+                let unread = window.unread_survivors(chunk.unread);
+                Folded { rows: window.survivors(chunk.rows), unread, is_exact: true }
+            }
+            Loading::Bag(bag) => bag.fold(chunk.rows, chunk.unread, &chunk.high),
         };
+        if !folded.is_exact {
+            table.outdated.get_or_insert_with(|| CONTRADICTED.to_owned());
+        }
         if chunk.complete {
             table.loading = Loading::Complete;
         }
@@ -133,7 +138,8 @@ impl Assembler {
             table: table.capture.id,
             cursor: if is_outdated { Vec::new() } else { chunk.cursor },
             complete: chunk.complete && !is_outdated,
-            rows,
+            rows: folded.rows,
+            unread: folded.unread,
             rows_estimate: chunk.rows_estimate,
         });
         chunk.complete

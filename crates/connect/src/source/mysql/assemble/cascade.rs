@@ -77,7 +77,7 @@ impl Watched {
                 Reader::Here(plan) => {
                     let mut changes = TableChanges::default();
                     match plan.decode_rows(kind, body, &mut changes) {
-                        Ok(decoded) if decoded.rejected.is_empty() => self.changed(plan.layout(), &changes, 0),
+                        Ok(_) if !changes.has_unread(0) => self.changed(plan.layout(), &changes, 0),
                         _ => self.any_update(),
                     }
                 }

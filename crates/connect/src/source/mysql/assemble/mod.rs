@@ -37,7 +37,7 @@ use std::mem;
 use hashbrown::HashMap;
 use relation::{Layout, Position, SourceBatch, TableChanges, TableId};
 
-use crate::source::{Failure, Limits, RejectedRow};
+use crate::source::{Failure, Limits};
 
 use super::cascade::Cascades;
 use super::decode::{self, Plan};
@@ -89,7 +89,6 @@ pub(crate) enum Notice {
         table: TableId,
         reason: String,
     },
-    Rejected(RejectedRow),
     /// The table with this number among the captured ones is loaded again, as soon as [`Assembler::begin_load`] is called.
     Reload {
         index: usize,

@@ -28,6 +28,7 @@ impl Assembler {
                 cursor: Vec::new(),
                 complete: false,
                 rows: Rows::new(),
+                unread: Rows::new(),
                 rows_estimate: 0,
             });
         }

@@ -1,8 +1,6 @@
 //! Table maps and rows: what a table id means, and its rows straight into the batch.
 
-use relation::Position;
-
-use crate::source::RejectedRow;
+use relation::{Entry, TableChanges, Unread};
 
 use super::super::CaptureTable;
 use super::super::decode::{self, DecodeError, Plan, TableMap};
@@ -10,7 +8,7 @@ use super::super::error::WireError;
 use super::super::event::{self, damaged};
 use super::cascade::Watched;
 use super::{
-    Assembler, BAG_BYTES_MAX, Doubt, Loading, MAPS_MAX, Mapped, Notice, Passing, Standing, Step, folded, shown,
+    Assembler, BAG_BYTES_MAX, Doubt, Loading, MAPS_MAX, Mapped, Passing, Standing, Step, folded,
     unknown_event,
 };
 
@@ -122,14 +120,17 @@ impl Assembler {
             self.open.marks.push((index, from));
         }
         let decoded = plan.decode_rows(kind, body, changes);
+        if decoded.is_ok() && changes.has_unread(from) {
+            let here = format!("{}:{}", self.file, self.offset);
+            place_unread(changes, from, &here, self.read_time_us);
+        }
         if keys == Keys::Follow
             && let Some(watched) = &mapped.watched
         {
-            let is_read = decoded.as_ref().is_ok_and(|decoded| decoded.rejected.is_empty());
+            let is_read = decoded.is_ok() && !changes.has_unread(from);
             let reached = watched.reached_by_read(kind, body, plan, is_read.then_some(&*changes), from);
             if !reached.is_empty() {
-                changes.rows.truncate(from);
-                changes.weights.truncate(from);
+                changes.truncate(from);
                 let step = self.doubt_reached(&reached);
                 return step.map_or_else(|| self.rows_of(kind, body, Keys::Followed), Ok);
             }
@@ -148,9 +149,6 @@ impl Assembler {
                     }
                     Loading::Bag(_) => true,
                 };
-                if !decoded.rejected.is_empty() {
-                    self.reject(index, decoded.rejected);
-                }
                 if is_kept {
                     if let Some(step) = self.bound_bags(index) {
                         return Ok(step);
@@ -202,14 +200,21 @@ impl Assembler {
             None => Err(unknown_event(kind, &self.here())),
         }
     }
+}
 
-    pub(super) fn reject(&mut self, index: usize, rejected: Vec<decode::Rejected>) {
-        let table = self.tables[index].capture.id;
-        let position = Position(self.here());
-        self.notices.extend(rejected.into_iter().map(|r| {
-            let reason = r.fault.to_string();
-            let (key, row) = (r.key, r.row.unwrap_or_else(|| shown(&r.raw)));
-            Notice::Rejected(RejectedRow { table, key, row, reason, position: position.clone() })
-        }));
+/// Says where rows stand in the log that could not be read, and when they were read.
+#[cold]
+fn place_unread(changes: &mut TableChanges, from: usize, here: &str, at_us: i64) {
+    let mut placed = TableChanges::default();
+    for entry in changes.entries_from(from) {
+        match entry {
+            Entry::Unread(bytes, weight) if weight > 0 => {
+                let unread = Unread::read(bytes).unwrap_or_default();
+                placed.push_unread(&Unread { position: here.to_owned(), at_us, ..unread }, weight);
+            }
+            entry => placed.push_entry(entry),
+        }
     }
+    changes.truncate(from);
+    placed.entries().for_each(|entry| changes.push_entry(entry));
 }

@@ -113,6 +113,7 @@ impl Assembler {
                 cursor: Vec::new(),
                 complete: true,
                 rows: relation::Rows::new(),
+                unread: relation::Rows::new(),
                 rows_estimate: 0,
             });
         }
@@ -207,8 +208,7 @@ impl Assembler {
                 Loading::Bag(_) => &mut table.kept,
                 _ => self.batch.table(table.capture.id),
             };
-            changes.rows.truncate(from);
-            changes.weights.truncate(from);
+            changes.truncate(from);
         }
         self.open.changes = 0;
         self.open.rows = 0;

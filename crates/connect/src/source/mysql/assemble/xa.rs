@@ -116,14 +116,13 @@ impl Assembler {
             let changes = self.batch.table(table.capture.id);
             if fits {
                 let mut held = TableChanges::default();
-                (from..changes.rows.len()).for_each(|i| held.push(changes.rows.get(i), changes.weights[i]));
+                changes.entries_from(from).for_each(|entry| held.push_entry(entry));
                 out.bytes += held.rows.byte_len();
                 out.held.push((index, held));
             } else {
                 out.lost.push(index);
             }
-            changes.rows.truncate(from);
-            changes.weights.truncate(from);
+            changes.truncate(from);
         }
         self.open.changes = 0;
         self.open.rows = 0;
@@ -162,7 +161,7 @@ impl Assembler {
                     continue;
                 }
                 let changes = self.batch.table(self.tables[index].capture.id);
-                held.rows.iter().zip(&held.weights).for_each(|(row, &weight)| changes.push(row, weight));
+                held.entries().for_each(|entry| changes.push_entry(entry));
                 self.open.changes = prepared.changes;
             }
         }

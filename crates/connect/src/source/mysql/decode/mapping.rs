@@ -4,11 +4,12 @@
 //! column any more. A value that is none of the declared type makes the row a bad one: it is not rounded, cut or wrapped. Columns
 //! of the key keep their types, since a row is known by them. Where the table is as declared there is no mapping at all.
 
+use relation::key::hash128;
 use relation::row::RowWriter;
 use relation::value::{civil_from_days, days_from_civil};
-use relation::{DataType, Layout, Schema, TableChanges, Value};
+use relation::{DataType, Entry, Layout, Schema, TableChanges, Unread, Value};
 
-use super::rows::{BadValue, Decoded, Rejected, RowsKind};
+use super::rows::BadValue;
 
 /// From the columns of now to those that are declared.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ impl Mapping {
 
     /// Writes a row; after an error it must be abandoned.
     pub(super) fn write(&self, row: &[u8], out: &mut RowWriter<'_>) -> Result<(), BadValue> {
-        self.write_columns(row, out).map_err(|Unfit(at)| self.fault(at, row))
+        self.write_columns(row, out).map_err(|Unfit(at)| BadValue { image: hash128(row), ..self.fault(at, row) })
     }
 
     fn write_columns(&self, row: &[u8], out: &mut RowWriter<'_>) -> Result<(), Unfit> {
@@ -77,7 +78,7 @@ impl Mapping {
             Some(other) => other.to_string(),
         };
         let column = &self.to.columns[at];
-        BadValue { column: column.name.clone(), data_type: column.data_type, value, reason: UNFIT }
+        BadValue { column: column.name.clone(), data_type: column.data_type, value, reason: UNFIT, image: [0; 16] }
     }
 
     /// A row of now as JSON, cut where it is long.
@@ -100,15 +101,6 @@ impl Mapping {
         text
     }
 
-    /// The same with NULL where a value does not fit.
-    fn write_what_fits(&self, row: &[u8], out: &mut RowWriter<'_>) {
-        for at in 0..self.sources.len() {
-            if self.write_column(at, row, out).is_err() {
-                out.null(at);
-            }
-        }
-    }
-
     fn write_column(&self, at: usize, row: &[u8], out: &mut RowWriter<'_>) -> Result<(), Unfit> {
         let Some(source) = self.sources[at].filter(|&source| !self.from.is_null(row, source)) else {
             out.null(at);
@@ -126,58 +118,40 @@ impl Mapping {
         Ok(())
     }
 
-    /// Maps the changes of an event onto the end of others. Those that do not fit are rejected: a row before the change that
-    /// does not fit was never taken, and the one after stays; a row that goes is told by its key, for an older one may be there.
-    pub(super) fn changes(&self, kind: RowsKind, from: &TableChanges, decoded: &mut Decoded, out: &mut TableChanges) {
-        let mut at = 0;
-        while at < from.rows.len() {
-            let is_pair = kind == RowsKind::Update && from.weights[at] < 0 && from.weights.get(at + 1) == Some(&1);
-            let count = if is_pair { 2 } else { 1 };
-            let start = out.rows.len();
-            let unfit: Vec<Option<usize>> = (at..at + count).map(|i| self.push(from, i, out)).collect();
-            if let Some((bad, column)) = unfit.iter().enumerate().find_map(|(i, column)| Some((i, (*column)?))) {
-                let last = from.rows.get(at + count - 1);
-                let mut key = Vec::new();
-                if !self.to.key.is_empty() {
-                    let of_source: Vec<usize> = self.to.key.iter().filter_map(|&key| self.sources[key]).collect();
-                    relation::key::push_row(&mut key, &self.from, last, &of_source);
+    /// Maps the changes of an event onto the end of others. A row that does not fit cannot be read; it is known by its key, or
+    /// by its bytes as they are now.
+    pub(super) fn changes(&self, from: &TableChanges, out: &mut TableChanges) {
+        for entry in from.entries() {
+            let Entry::Row(row, weight) = entry else {
+                out.push_entry(entry);
+                continue;
+            };
+            match self.write_columns(row, &mut out.rows.start_row(&self.layout)) {
+                Ok(()) => {
+                    out.rows.finish_row();
+                    out.weights.push(weight);
                 }
-                // Without a key nobody knows that the row before was never taken.
-                let keeps_after = is_pair && unfit[1].is_none() && !key.is_empty();
-                let after = keeps_after.then(|| out.rows.get(out.rows.len() - 1).to_vec());
-                out.rows.truncate(start);
-                out.weights.truncate(start);
-                match after {
-                    Some(after) => out.push(&after, 1),
-                    None if kind == RowsKind::Delete && !key.is_empty() => {
-                        self.write_what_fits(last, &mut out.rows.start_row(&self.layout));
-                        out.rows.finish_row();
-                        out.weights.push(-1);
-                    }
-                    None => decoded.changes = decoded.changes.saturating_sub(1),
+                Err(Unfit(column)) => {
+                    out.rows.abandon_row();
+                    out.push_unread(&self.unread(column, row, weight), weight);
                 }
-                let of = from.rows.get(at + bad);
-                let (row, fault) = (Some(self.shown(of)), self.fault(column, of));
-                decoded.rejected.push(Rejected { raw: last.to_vec(), key, row, fault });
             }
-            at += count;
         }
     }
 
-    /// Pushes a row; the place of the column that does not fit, if there is one.
-    fn push(&self, from: &TableChanges, i: usize, out: &mut TableChanges) -> Option<usize> {
-        let written = self.write_columns(from.rows.get(i), &mut out.rows.start_row(&self.layout));
-        match written {
-            Ok(()) => {
-                out.rows.finish_row();
-                out.weights.push(from.weights[i]);
-                None
-            }
-            Err(Unfit(column)) => {
-                out.rows.abandon_row();
-                Some(column)
-            }
+    #[cold]
+    fn unread(&self, column: usize, row: &[u8], weight: i8) -> Unread {
+        let mut key = Vec::new();
+        if !self.to.key.is_empty() {
+            let of_source: Vec<usize> = self.to.key.iter().filter_map(|&key| self.sources[key]).collect();
+            relation::key::push_row(&mut key, &self.from, row, &of_source);
         }
+        let (shown, reason) = match weight {
+            // Nobody is shown what goes.
+            ..0 => Default::default(),
+            _ => (self.shown(row), self.fault(column, row).to_string()),
+        };
+        Unread { key, image: hash128(row), row: shown, reason, ..Unread::default() }
     }
 }
 

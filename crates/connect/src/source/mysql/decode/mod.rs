@@ -51,7 +51,7 @@ pub use compressed::{inflate_mariadb, inflate_mariadb_block};
 pub(crate) use period::{ROW_END, ROW_START};
 pub use plan::Plan;
 pub(crate) use rows::has_no_foreign_key_checks;
-pub use rows::{BadValue, Decoded, Rejected, RowsKind, table_id};
+pub use rows::{BadValue, Decoded, RowsKind, table_id};
 pub(crate) use slots::{HASH, HIDDEN, aligned, keep_only};
 pub use snapshot::SnapshotPlan;
 pub use table_map::TableMap;

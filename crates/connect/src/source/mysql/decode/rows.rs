@@ -4,15 +4,16 @@
 //! bytes of the columns that are not. An insert has an image after, a delete one before, an update both. A value that
 //! cannot be read spoils its own row alone, since its length is known; an image that ends too early spoils the event.
 //!
-//! A row that cannot be read is left out as a whole, both images of it. But where an update makes a row of it that can be
-//! read, that one is brought: it is told as a reject all the same, so that whoever has the table knows by the key that what
-//! it has of the row is not the image before.
+//! An image that cannot be read stands among the others as what it is ([`relation::Unread`]), known by its key or its bytes:
+//! the other image of an update is brought as the row that it is.
 
 use std::fmt;
 
+use relation::key::hash128;
 use relation::row::RowWriter;
-use relation::{DataType, TableChanges};
+use relation::{DataType, Entry, TableChanges, Unread};
 
+use super::super::assemble::shown;
 use super::DecodeError;
 use super::json_diff;
 use super::plan::{Content, Plan, Read};
@@ -47,20 +48,6 @@ const PARTIAL_UPDATE: u8 = 39;
 pub struct Decoded {
     /// Rows inserted, updated or deleted; an update counts once.
     pub changes: u32,
-    /// Rows that could not be read and were left out.
-    pub rejected: Vec<Rejected>,
-}
-
-/// A row that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
-    /// Its images as they stand in the log.
-    pub raw: Vec<u8>,
-    /// Its key as [`relation::key`] encodes it; empty where that cannot be read, or there is none.
-    pub key: Vec<u8>,
-    /// Its columns as far as they could be read, as JSON; none where that is not known.
-    pub row: Option<String>,
-    pub fault: BadValue,
 }
 
 /// A value that is none of its column.
@@ -73,11 +60,13 @@ pub struct BadValue {
     pub value: String,
     /// Why, as a sentence.
     pub reason: &'static str,
+    /// What its row is known by in the log too, as [`Unread::image`]; zeros where a query does not show that.
+    pub image: [u8; 16],
 }
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { column, data_type, value, reason } = self;
+        let Self { column, data_type, value, reason, .. } = self;
         write!(f, "Column \"{column}\" ({data_type}): {}", reason.trim_end_matches('.'))?;
         if value.is_empty() { f.write_str(".") } else { write!(f, ": {value}.") }
     }
@@ -160,10 +149,9 @@ impl Plan {
     /// `payload` is the event without the common header and without the checksum. After an error `out` is as before.
     pub fn decode_rows(&self, event_type: u8, payload: &[u8], out: &mut TableChanges) -> Result<Decoded, DecodeError> {
         let Some(mapping) = &self.mapping else { return self.decode_own(event_type, payload, out) };
-        let kind = RowsKind::of_event(event_type).ok_or(DecodeError::UnknownEvent(event_type))?;
         let mut own = TableChanges::default();
-        let mut decoded = self.decode_own(event_type, payload, &mut own)?;
-        mapping.changes(kind, &own, &mut decoded, out);
+        let decoded = self.decode_own(event_type, payload, &mut own)?;
+        mapping.changes(&own, out);
         Ok(decoded)
     }
 
@@ -210,46 +198,54 @@ impl Plan {
             }
             decoded.changes += 1;
             if bad.is_some() {
-                let images = Images { raw: &begin[..begin.len() - rest.len()], after, has_differences: false };
-                self.reject(&mut decoded, header.kind, &images, bad, start, out);
+                let images = Images::new(begin, after, rest, header.kind);
+                self.reject(&images, bad, start, out);
             }
         }
         Some(decoded)
     }
 
-    /// Takes the images of a bad row back and keeps their bytes; the one after stays where it is good and has a key.
+    /// Has the images that cannot be read stand as such where their rows were written, from `start` on.
     #[cold]
-    pub(super) fn reject(
-        &self,
-        decoded: &mut Decoded,
-        kind: RowsKind,
-        images: &Images<'_>,
-        bad: Bad,
-        start: usize,
-        out: &mut TableChanges,
-    ) {
-        let last = (bad.after.is_none() && kind == RowsKind::Update).then(|| out.rows.get(out.rows.len() - 1).to_vec());
-        out.rows.truncate(start);
-        out.weights.truncate(start);
-        let key = self.key_of(if kind == RowsKind::Update { images.after } else { images.raw }).unwrap_or_default();
-        match last {
-            Some(after) if !key.is_empty() => {
-                out.rows.push(&after);
-                out.weights.push(1);
+    pub(super) fn reject(&self, images: &Images<'_>, bad: Bad, start: usize, out: &mut TableChanges) {
+        let mut written = TableChanges::default();
+        out.entries_from(start).for_each(|entry| written.push_entry(entry));
+        out.truncate(start);
+        for entry in written.entries() {
+            match (entry, bad.before, bad.after) {
+                (Entry::Row(_, -1), Some(_), _) => out.push_unread(&self.gone(images), -1),
+                (Entry::Row(_, 1), _, Some(fault)) => out.push_unread(&self.came(images, fault), 1),
+                (entry, ..) => out.push_entry(entry),
             }
-            _ => decoded.changes -= 1,
         }
-        let Some((column, reason)) = bad.before.or(bad.after) else { return };
-        let image = if bad.before.is_some() || kind != RowsKind::Update { images.raw } else { images.after };
-        // Of differences to a document nothing can be shown.
-        let bytes = if images.has_differences { None } else { self.bytes_of(image, column) };
+    }
+
+    /// An image that cannot be read and goes: nobody is shown it.
+    fn gone(&self, images: &Images<'_>) -> Unread {
+        let key = self.key_of(images.before).unwrap_or_default();
+        Unread { key, image: hash128(images.before), ..Unread::default() }
+    }
+
+    fn came(&self, images: &Images<'_>, (column, reason): (usize, &'static str)) -> Unread {
+        // Of differences to a document nothing can be shown, and they make no key: the image before has it.
+        let (of_key, bytes) = match images.has_differences {
+            true => (images.before, None),
+            false => (images.after, self.bytes_of(images.after, column)),
+        };
         let fault = BadValue {
             column: self.names[column].clone(),
             data_type: self.slot(column).map_or(DataType::Bytes, |slot| self.layout.types()[slot]),
             value: bytes.map(BadValue::shown_bytes).unwrap_or_default(),
             reason,
+            image: [0; 16],
         };
-        decoded.rejected.push(Rejected { raw: self.shown_images(images), key, row: None, fault });
+        Unread {
+            key: self.key_of(of_key).unwrap_or_default(),
+            image: hash128(images.after),
+            row: shown(&self.shown_images(images)),
+            reason: fault.to_string(),
+            ..Unread::default()
+        }
     }
 
     /// The bytes of a column in an image; none where it cannot be told which they are.
@@ -354,13 +350,12 @@ impl Plan {
             let mut bad = Bad::default();
             self.documents(rest, &mut documents)?;
             self.image_before(&mut rest, out, &mut bad.before)?;
+            let after = rest;
             self.partial_image(&mut rest, &documents, out, &mut bad.after)?;
             decoded.changes += 1;
             if bad.is_some() {
-                // Differences make no key: the image before has it.
-                let raw = &begin[..begin.len() - rest.len()];
-                let images = Images { raw, after: begin, has_differences: true };
-                self.reject(&mut decoded, header.kind, &images, bad, start, out);
+                let images = Images { has_differences: true, ..Images::new(begin, after, rest, header.kind) };
+                self.reject(&images, bad, start, out);
             }
         }
         Some(decoded)
@@ -474,12 +469,21 @@ impl Bad {
     }
 }
 
-/// The bytes of a row's images: of both, and from the one after on.
+/// The bytes of a row's images; empty where there is none.
 pub(super) struct Images<'a> {
-    pub(super) raw: &'a [u8],
+    pub(super) before: &'a [u8],
     pub(super) after: &'a [u8],
     /// The last one is told by its differences to the one before.
     pub(super) has_differences: bool,
+}
+
+impl<'a> Images<'a> {
+    /// Of what is left of an event at a row's begin, between its images, and behind it.
+    pub(super) fn new(begin: &'a [u8], between: &'a [u8], behind: &'a [u8], kind: RowsKind) -> Self {
+        let until = |from: &'a [u8], to: &[u8]| from.get(..from.len() - to.len()).unwrap_or_default();
+        let between = if kind == RowsKind::Delete { behind } else { between };
+        Self { before: until(begin, between), after: until(between, behind), has_differences: false }
+    }
 }
 
 /// Writes a document that the log describes by its differences to `before`.

@@ -163,14 +163,9 @@ impl Plan {
             }
             decoded.changes += u32::from(was_current || is_current);
             if bad.is_some() {
-                let images = Images { raw: &begin[..begin.len() - rest.len()], after, has_differences: false };
-                // What becomes of the table's row, whatever the log calls it.
-                let kind = match (was_current, is_current) {
-                    (true, true) => RowsKind::Update,
-                    (true, false) => RowsKind::Delete,
-                    (false, _) => RowsKind::Insert,
-                };
-                self.reject(&mut decoded, kind, &images, bad, start, out);
+                // What becomes of the table's row, whatever the log calls it, is what was written.
+                let images = Images::new(begin, after, rest, header.kind);
+                self.reject(&images, bad, start, out);
             }
         }
         Some(decoded)
@@ -223,19 +218,16 @@ impl Plan {
         Some(is_current)
     }
 
-    /// A row's images without the bytes of columns that are left out: what is shown of one that cannot be read.
+    /// The image after of a row without the bytes of columns that are left out: what is shown of one that cannot be read.
     pub(super) fn shown_images(&self, images: &Images<'_>) -> Vec<u8> {
         if !self.reads.iter().any(|read| matches!(read, Read::Passed { .. })) {
-            return images.raw.to_vec();
+            return images.after.to_vec();
         }
-        let (mut rest, mut out) = (images.raw, Vec::with_capacity(images.raw.len()));
+        // Of differences it cannot be told which are of what.
+        let mut rest = if images.has_differences { images.before } else { images.after };
+        let mut out = Vec::with_capacity(rest.len());
         // What cannot be told apart is not shown at all.
-        let count = if images.has_differences { 1 } else { 2 };
-        for _ in 0..count {
-            if rest.is_empty() || self.show_image(&mut rest, &mut out).is_none() {
-                break;
-            }
-        }
+        let _: Option<()> = self.show_image(&mut rest, &mut out);
         out
     }
 

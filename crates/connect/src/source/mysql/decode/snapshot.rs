@@ -97,6 +97,7 @@ impl SnapshotPlan {
                 data_type: self.layout.types()[i],
                 value: std::str::from_utf8(text).map_or_else(|_| BadValue::shown_bytes(text), BadValue::shown_text),
                 reason,
+                image: [0; 16],
             };
             match cells.next().ok_or_else(|| bad(&[], "The row has too few cells."))? {
                 Some(text) => write(kind, i, text, row).map_err(|reason| bad(text, reason))?,
