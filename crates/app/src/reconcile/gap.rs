@@ -126,7 +126,7 @@ async fn tell_until(
             }
             SourceEvent::Failed(failure) => return Err(failed(failure)),
             SourceEvent::Rejected(_) => each(Between::Unreadable),
-            SourceEvent::State(..) => {}
+            SourceEvent::State(..) | SourceEvent::Learned { .. } => {}
         }
     }
 }

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use connect::source::mysql::{
-    CaptureTable, Control, Load, MysqlConfig, MysqlSource, Start, Tls, current_position, describe, doctor, reached,
+    CaptureTable, Control, Load, MysqlConfig, MysqlSource, SourceColumn, Start, Tls, current_position, describe,
+    doctor, reached,
 };
 use connect::{CheckOutcome, ColumnRule, Limits, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
@@ -224,6 +225,11 @@ impl Mirror {
                 table.brought = Some(BTreeSet::new());
             }
             SourceEvent::Altered { table, statement } => self.altered.push((table, statement)),
+            SourceEvent::Learned { table, facts } => {
+                if let Some(columns) = facts.get::<Vec<SourceColumn>>() {
+                    self.tables[table.0 as usize].table.columns.clone_from(columns);
+                }
+            }
             SourceEvent::Rejected(row) => return Err(format!("rejected: {row:?}")),
             SourceEvent::Failed(failure) => {
                 return Err(format!("{}: {}", failure.message, failure.detail));
