@@ -198,7 +198,7 @@ impl Follower {
         self.note(&SourceEvent::Reload { table, reason: reason.clone() });
         let (answer, answered) = oneshot::channel();
         self.send(Message::Ask(Request::Reload { table, reason, answer })).await?;
-        if !answered.await.ok()?
+        if !self.answer_of(answered).await?
             && let Some(at) = self.followed.iter().position(|followed| followed.id == table)
         {
             let FollowedTable { place, .. } = self.followed.remove(at);
@@ -279,7 +279,7 @@ impl Follower {
         let (answer, answered) = oneshot::channel();
         let (source, schema) = (self.name.clone(), facts.schema.clone());
         self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, loads, answer })).await?;
-        match answered.await.ok()? {
+        match self.answer_of(answered).await? {
             Ok(id) => {
                 let load = if loads { connect::Load::Pending { cursor: None } } else { connect::Load::Complete };
                 self.of.insert(id, name);
@@ -385,7 +385,7 @@ impl Follower {
     async fn settled(&self) -> Option<()> {
         let (answer, answered) = oneshot::channel();
         self.send(Message::Ask(Request::Tables { source: self.name.clone(), places: Vec::new(), answer })).await?;
-        answered.await.ok().map(drop)
+        self.answer_of(answered).await.map(drop)
     }
 
     /// Starts the source where it was left. A load without a cursor begins anew, where the log ends then, and the log up to
@@ -406,6 +406,16 @@ impl Follower {
             control.restart_from_now();
         }
         Some((events, control))
+    }
+
+    /// What the pump answers, unless it is told to stop.
+    async fn answer_of<T>(&self, answered: oneshot::Receiver<T>) -> Option<T> {
+        let mut stopped = self.outlet.stopped.clone();
+        tokio::select! {
+            biased;
+            answer = answered => answer.ok(),
+            _ = async { drop(stopped.wait_for(|stop| *stop).await) } => None,
+        }
     }
 
     /// Sends to the pump, unless it is told to stop.
@@ -1126,7 +1136,7 @@ mod tests {
         let ids: Vec<u32> = (100..300).collect();
         let says = (0..100).map(|at| batch(&at.to_string(), None)).collect();
         let mut bench = Bench::of(&ids, vec![says]);
-        let names = ids.iter().map(|id| TableName::new("shop", &format!("t{id}"))).collect();
+        let names = ids.iter().map(|id| TableName::new("shop", format!("t{id}"))).collect();
         let told = bench.command(Commanded::Reload(names)).await.unwrap();
         assert_eq!(told.len(), ids.len());
         let reloads = bench.said.iter().filter(|line| line.starts_with("reload")).count();

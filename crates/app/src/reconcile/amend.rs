@@ -81,8 +81,17 @@ pub async fn look(source: &Arc<dyn Source>, ours: &Ours, condition: &str) -> any
     let Some(pause) = counts_after.filter(|_| !found.is_empty()) else { return Ok(found) };
     // Counted by the machine's uptime: a clock that is set does not matter.
     tokio::time::sleep(pause).await;
-    let (again, _) = look_once(source, ours, condition).await?;
-    Ok(again.also_in(&found))
+    let (mut again, _) = look_once(source, ours, condition).await?;
+    again.differing = found_twice(again.differing, &found.differing);
+    Ok(again)
+}
+
+/// What the first look has found, too: the same row of the source, or none. A key of which that is another one is as the log says.
+fn found_twice(mut again: Vec<Differing>, first: &[Differing]) -> Vec<Differing> {
+    let theirs: BTreeMap<&[u8], &Option<Vec<u8>>> =
+        first.iter().map(|differing| (differing.key.as_slice(), &differing.theirs)).collect();
+    again.retain(|differing| theirs.get(differing.key.as_slice()) == Some(&&differing.theirs));
+    again
 }
 
 async fn look_once(
@@ -225,14 +234,6 @@ impl<'a> Finding<'a> {
 }
 
 impl Amendment {
-    /// What another one has found, too: the same row of the source, or none.
-    fn also_in(mut self, other: &Self) -> Self {
-        let theirs: BTreeMap<&[u8], &Option<Vec<u8>>> =
-            other.differing.iter().map(|differing| (differing.key.as_slice(), &differing.theirs)).collect();
-        self.differing.retain(|differing| theirs.get(differing.key.as_slice()) == Some(&&differing.theirs));
-        self
-    }
-
     /// Whether there is nothing to put right.
     pub fn is_empty(&self) -> bool {
         self.differing.is_empty()
@@ -330,5 +331,34 @@ impl Amendment {
             ));
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Differing, found_twice};
+
+    fn differing(key: u8, ours: Option<u8>, theirs: Option<u8>) -> Differing {
+        let row = |row: Option<u8>| row.map(|byte| vec![byte]);
+        Differing { key: vec![key], ours: row(ours), theirs: row(theirs) }
+    }
+
+    /// A commit that was in the log and not among the source's rows differs once, and so does one that comes meanwhile.
+    #[test]
+    fn a_difference_counts_that_is_found_twice() {
+        let first = [
+            differing(1, Some(2), Some(1)),
+            differing(2, Some(2), Some(1)),
+            differing(3, Some(2), Some(1)),
+            differing(4, Some(2), None),
+        ];
+        let again = vec![
+            differing(2, Some(3), Some(2)),
+            differing(3, Some(2), Some(1)),
+            differing(4, Some(2), None),
+            differing(5, None, Some(1)),
+        ];
+        let keys: Vec<u8> = found_twice(again, &first).iter().map(|differing| differing.key[0]).collect();
+        assert_eq!(keys, [3, 4]);
     }
 }
