@@ -2,14 +2,14 @@
 
 mod reload;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connect::source::{LOOK_AGAIN, until_there};
+use connect::source::{LOOK_AGAIN, REFUSED_AGAIN, until_there};
 use connect::{
-    Absence, Control, FollowedTable, LeftOut, Limits, OnChange, Source, SourceEvent, SourceState, TableFacts,
+    Absence, Control, FollowedTable, LeftOut, Limits, OnChange, OwnFacts, Source, SourceEvent, SourceState, TableFacts,
     TablePlace, Unanswered,
 };
 use engine::Load;
@@ -35,9 +35,8 @@ pub(super) struct Known {
 
 /// How long to wait before asking again a source that could not be asked at the start.
 const DESCRIBE_RETRY: Duration = Duration::from_secs(2);
-/// How long where it is our settings that it refuses: a server may lock an account that is refused too often.
-const REFUSED_RETRY: Duration = Duration::from_secs(60);
 
+const FOLLOWED_AGAIN: &str = "it is followed again";
 const STOPPING: &str = "the instance is stopping";
 
 /// Follows one source.
@@ -50,6 +49,11 @@ pub(super) struct Follower {
     followed: Vec<FollowedTable>,
     /// Those of which the log has brought rows.
     brought: BTreeSet<TableId>,
+    /// Those of which the source sends no more. They are loaded again by the next one that can, which the engine is told before
+    /// anything comes of them: it takes nothing of a table that is parked.
+    halted: BTreeSet<TableId>,
+    /// Facts of tables that are true from the next batch on.
+    learned: BTreeMap<TableId, OwnFacts>,
     /// Tables that are looked for.
     absent: Vec<(TablePlace, TableName)>,
     /// Tables that are followed again when a person says so.
@@ -59,8 +63,6 @@ pub(super) struct Follower {
     /// The names of those that are followed.
     of: BTreeMap<TableId, TableName>,
     commands: mpsc::Receiver<Command>,
-    /// Those that have come at a time that did not suit them.
-    deferred: VecDeque<Command>,
     /// Loads that were asked for and have not begun, and who waits for that.
     asked: Vec<(Asked, Answer)>,
     /// Why the source does not go on, as it said last; none while it does.
@@ -100,12 +102,13 @@ impl Follower {
             outlet,
             followed: Vec::new(),
             brought: BTreeSet::new(),
+            halted: BTreeSet::new(),
+            learned: BTreeMap::new(),
             absent: Vec::new(),
             parked: Vec::new(),
             looks_for_more: false,
             of: BTreeMap::new(),
             commands,
-            deferred: VecDeque::new(),
             asked: Vec::new(),
             stall: None,
             resume,
@@ -151,9 +154,6 @@ impl Follower {
             if went_on.is_none() {
                 break;
             }
-            while let Some(command) = self.deferred.pop_front() {
-                self.carry_out(command, &mut running).await;
-            }
             if self.looks_for_more {
                 self.looks_for_more = false;
                 looking = self.look();
@@ -166,9 +166,54 @@ impl Follower {
         Some(())
     }
 
+    /// What a source says. It is drained at all times but while something else of ours answers: nothing is waited for that the
+    /// source has to do.
+    async fn take(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
+        match event {
+            SourceEvent::Learned { table, facts } => {
+                self.learned.insert(table, facts);
+                Some(())
+            }
+            SourceEvent::Reload { table, reason } => {
+                self.hold_in_doubt(table, reason.clone()).await?;
+                self.note_begun(&SourceEvent::Reload { table, reason });
+                Some(())
+            }
+            SourceEvent::Batch(batch) => {
+                let of_tables = batch.tables.iter().map(|(id, _)| *id);
+                let of_all = of_tables.chain(batch.chunks.iter().map(|chunk| chunk.table));
+                let halted: BTreeSet<TableId> = of_all.filter(|id| self.halted.contains(id)).collect();
+                for table in halted {
+                    self.hold_in_doubt(table, FOLLOWED_AGAIN.to_owned()).await?;
+                }
+                self.pass_on(SourceEvent::Batch(batch), running).await
+            }
+            event => self.pass_on(event, running).await,
+        }
+    }
+
+    /// A table is in doubt from here on. One that the engine does not know under its number, since it has given it up, is looked
+    /// for as if it were new.
+    async fn hold_in_doubt(&mut self, table: TableId, reason: String) -> Option<()> {
+        self.note(&SourceEvent::Reload { table, reason: reason.clone() });
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Ask(Request::Reload { table, reason, answer })).await?;
+        if !self.answer_of(answered).await?
+            && let Some(at) = self.followed.iter().position(|followed| followed.id == table)
+        {
+            let FollowedTable { place, .. } = self.followed.remove(at);
+            if let Some(name) = self.of.remove(&table) {
+                tracing::info!(source = %self.name, table = %name, "it was given up as it was, and is taken up anew");
+                self.absent.push((place, name));
+                self.looks_for_more = true;
+            }
+        }
+        Some(())
+    }
+
     /// An event goes to the pump. What is behind one that says of a table that its columns are others is read again by a
     /// source that knows the new ones.
-    async fn take(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
+    async fn pass_on(&mut self, event: SourceEvent, running: &mut Option<Running>) -> Option<()> {
         self.note(&event);
         // Rows are not copied: of a batch nothing more is to be seen to.
         let news = (!matches!(event, SourceEvent::Batch(_))).then(|| event.clone());
@@ -198,54 +243,27 @@ impl Follower {
             self.parked.push((place, name));
             return Some(true);
         }
-        let answer = self.describe(&place).await?;
-        match answer {
-            Ok(facts) => self.register(place, name, facts, true).await.map(|_| true),
-            Err(Absence(reason)) => {
+        let described = match self.source.describe(std::slice::from_ref(&place)).await {
+            Ok(mut answers) => answers.pop(),
+            // It is looked for like one that has gone, beside all else.
+            Err(unanswered) => {
+                let event = stalled(&unanswered);
+                self.note(&event);
+                self.say(event).await?;
+                None
+            }
+        };
+        match described {
+            Some(Ok(facts)) => return self.register(place, name, facts, true).await.map(|_| true),
+            Some(Err(Absence(reason))) => {
                 let reason = not_there(&place, &reason);
                 self.say(SourceEvent::Parked { table, reason }).await?;
-                self.absent.push((place, name));
-                self.looks_for_more = true;
-                Some(true)
             }
+            None => {}
         }
-    }
-
-    /// What a table is now; asked until there is an answer.
-    async fn describe(&mut self, place: &TablePlace) -> Option<Result<TableFacts, Absence>> {
-        loop {
-            match self.source.describe(std::slice::from_ref(place)).await {
-                Ok(mut answers) if answers.len() == 1 => return answers.pop(),
-                Ok(_) => return Some(Err(Absence("The source does not say what it is.".to_owned()))),
-                Err(unanswered) => {
-                    let event = stalled(&unanswered);
-                    self.note(&event);
-                    self.say(event).await?;
-                    self.wait_to_describe(retry(&unanswered)).await?;
-                }
-            }
-        }
-    }
-
-    /// Between two questions for a table whose columns are others: what is commanded cannot be done, but tables that come and
-    /// go wait until it is over.
-    async fn wait_to_describe(&mut self, pause: Duration) -> Option<()> {
-        let mut stopped = self.outlet.stopped.clone();
-        let pause = tokio::time::sleep(pause);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => return Some(()),
-                Some(command) = self.commands.recv() => match command.what {
-                    Commanded::Follow(_) | Commanded::LetGo(_) => self.deferred.push_back(command),
-                    // Whoever asked may have left.
-                    _ => {
-                        command.answer.send(Err(self.cannot_be_asked())).ok();
-                    }
-                },
-                _ = stopped.wait_for(|stop| *stop) => return None,
-            }
-        }
+        self.absent.push((place, name));
+        self.looks_for_more = true;
+        Some(true)
     }
 
     fn cannot_be_asked(&self) -> String {
@@ -261,7 +279,7 @@ impl Follower {
         let (answer, answered) = oneshot::channel();
         let (source, schema) = (self.name.clone(), facts.schema.clone());
         self.send(Message::Ask(Request::TakeUp { source, name: name.clone(), schema, loads, answer })).await?;
-        match answered.await.ok()? {
+        match self.answer_of(answered).await? {
             Ok(id) => {
                 let load = if loads { connect::Load::Pending { cursor: None } } else { connect::Load::Complete };
                 self.of.insert(id, name);
@@ -367,18 +385,20 @@ impl Follower {
     async fn settled(&self) -> Option<()> {
         let (answer, answered) = oneshot::channel();
         self.send(Message::Ask(Request::Tables { source: self.name.clone(), places: Vec::new(), answer })).await?;
-        answered.await.ok().map(drop)
+        self.answer_of(answered).await.map(drop)
     }
 
     /// Starts the source where it was left. A load without a cursor begins anew, where the log ends then, and the log up to
     /// there is passed over; with it would be the end of rows that the log has brought before. So their table is loaded again.
     async fn start_source(&mut self) -> Option<Running> {
+        // What is behind the place where it goes on it learns again.
+        self.learned.clear();
         self.ask_again().await?;
         let pending = connect::Load::Pending { cursor: None };
         for id in std::mem::take(&mut self.brought) {
             if self.followed.iter().any(|table| table.id == id && table.load == pending) {
                 let reason = "it was left before the first rows of its load had come".to_owned();
-                self.say(SourceEvent::Reload { table: id, reason }).await?;
+                self.hold_in_doubt(id, reason).await?;
             }
         }
         let (events, control) = self.source.start(self.followed.clone(), self.resume.clone(), Limits::default());
@@ -386,6 +406,16 @@ impl Follower {
             control.restart_from_now();
         }
         Some((events, control))
+    }
+
+    /// What the pump answers, unless it is told to stop.
+    async fn answer_of<T>(&self, answered: oneshot::Receiver<T>) -> Option<T> {
+        let mut stopped = self.outlet.stopped.clone();
+        tokio::select! {
+            biased;
+            answer = answered => answer.ok(),
+            _ = async { drop(stopped.wait_for(|stop| *stop).await) } => None,
+        }
     }
 
     /// Sends to the pump, unless it is told to stop.
@@ -640,9 +670,15 @@ impl Follower {
                 let followed = self.followed.iter_mut().find(|followed| followed.id == *table);
                 followed.into_iter().for_each(|table| table.load = connect::Load::Pending { cursor: None });
                 self.brought.remove(table);
+                self.halted.remove(table);
             }
-            // A source that is started anew finds out for itself what it has parked.
-            SourceEvent::Parked { .. } | SourceEvent::Altered { .. } => {}
+            SourceEvent::Parked { table, .. } => {
+                let followed = self.followed.iter_mut().find(|followed| followed.id == *table);
+                followed.into_iter().for_each(|table| table.load = connect::Load::Pending { cursor: None });
+                self.brought.remove(table);
+                self.halted.insert(*table);
+            }
+            SourceEvent::Altered { .. } | SourceEvent::Learned { .. } => {}
             SourceEvent::State(SourceState::Stalled, reason) => self.stall = Some(reason.clone()),
             // A try is no success.
             SourceEvent::State(SourceState::Connecting, _) => {}
@@ -657,6 +693,10 @@ impl Follower {
         // Parts of a transaction have no position before the last one.
         if !batch.position.0.is_empty() {
             self.resume = Some(batch.position.clone());
+            for (id, facts) in std::mem::take(&mut self.learned) {
+                let followed = self.followed.iter_mut().find(|followed| followed.id == id);
+                followed.into_iter().for_each(|table| table.facts.own = facts.clone());
+            }
         }
         self.brought.extend(batch.tables.iter().map(|(id, _)| *id));
         for chunk in &batch.chunks {
@@ -697,7 +737,7 @@ fn stalled(unanswered: &Unanswered) -> SourceEvent {
 
 /// How long to wait until the next try.
 fn retry(unanswered: &Unanswered) -> Duration {
-    if unanswered.is_ours { REFUSED_RETRY } else { DESCRIBE_RETRY }
+    if unanswered.is_ours { REFUSED_AGAIN } else { DESCRIBE_RETRY }
 }
 
 fn load_of(load: &Load) -> Option<connect::Load> {
@@ -716,7 +756,7 @@ mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
-    use connect::{Check, Failure, OwnFacts, Settings};
+    use connect::{Check, Failure, OwnFacts, Requests, Settings};
     use relation::{ChunkDone, Column, DataType, Rows, Schema, TransactionPart};
 
     use tokio::sync::watch;
@@ -731,6 +771,9 @@ mod tests {
         says: Mutex<Vec<Vec<SourceEvent>>>,
         started: Mutex<Vec<(Vec<FollowedTable>, Option<Position>)>>,
         looks: Mutex<u32>,
+        reloads: Requests,
+        /// Questions that it does not answer from now on.
+        unanswered: Mutex<u32>,
     }
 
     fn facts() -> TableFacts {
@@ -746,6 +789,12 @@ mod tests {
         }
 
         async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
+            let mut unanswered = self.unanswered.lock().unwrap();
+            if *unanswered > 0 {
+                *unanswered -= 1;
+                let failure = Failure { message: "no".to_owned(), detail: String::new(), hint: String::new() };
+                return Err(Unanswered { failure, is_ours: false });
+            }
             let mut looks = self.looks.lock().unwrap();
             *looks += 1;
             let missing = *looks < 3;
@@ -767,13 +816,29 @@ mod tests {
             let mut says = self.says.lock().unwrap();
             let says = if says.is_empty() { Vec::new() } else { says.remove(0) };
             self.started.lock().unwrap().push((tables, resume));
+            let reloads = self.reloads.clone();
             let task = tokio::spawn(async move {
-                for event in says {
-                    events.send(event).await.unwrap();
+                let work = async {
+                    // As the real one: it sees to requests when all that it has to say is taken.
+                    for event in says {
+                        if events.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                    loop {
+                        for (table, reason) in reloads.taken().await {
+                            if events.send(SourceEvent::Reload { table, reason }).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = work => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
                 }
-                stopped.wait_for(|stop| *stop).await.map(|_| ()).ok();
             });
-            (receiver, Control::new(stop, task))
+            (receiver, Control::new(stop, task).with_reloads(self.reloads.clone()))
         }
 
         async fn current_position(&self) -> Result<Option<Position>, Failure> {
@@ -833,7 +898,10 @@ mod tests {
         let mut said = Vec::new();
         while said.len() < 3 {
             match outbox.recv().await.unwrap() {
-                Message::Event(3, SourceEvent::Reload { table, .. }) => said.push(format!("reload {}", table.0)),
+                Message::Ask(Request::Reload { table, answer, .. }) => {
+                    said.push(format!("reload {}", table.0));
+                    answer.send(true).unwrap();
+                }
                 Message::Event(3, SourceEvent::Batch(_)) => {
                     said.push("batch".to_owned());
                     for what in [Commanded::Pause, Commanded::Resume] {
@@ -846,8 +914,9 @@ mod tests {
                                 _ = &mut answered => break,
                                 message = outbox.recv() => match message.unwrap() {
                                     Message::Event(_, SourceEvent::State(..)) => {}
-                                    Message::Event(_, SourceEvent::Reload { table, .. }) => {
+                                    Message::Ask(Request::Reload { table, answer, .. }) => {
                                         said.push(format!("reload {}", table.0));
+                                        answer.send(true).unwrap();
                                     }
                                     other => panic!("{other:?}"),
                                 },
@@ -928,6 +997,173 @@ mod tests {
             [(TableId(7), connect::Load::Pending { cursor }), (TableId(8), connect::Load::Pending { cursor: None })];
         assert_eq!(of(1), loads);
         assert_eq!(started[1].1, Some(at(if batches > 0 { "five" } else { "four" })));
+    }
+
+    /// A follower of tables with these numbers, all loaded, under test: what it says to the pump is answered here.
+    struct Bench {
+        _folder: tempfile::TempDir,
+        outbox: mpsc::Receiver<Message>,
+        line: mpsc::Sender<Command>,
+        source: Arc<Told>,
+        stop: watch::Sender<bool>,
+        task: tokio::task::JoinHandle<Option<()>>,
+        /// What was said and asked so far, batches by their positions.
+        said: Vec<String>,
+        /// Numbers that the engine does not know.
+        unknown: BTreeSet<TableId>,
+    }
+
+    impl Bench {
+        fn of(ids: &[u32], says: Vec<Vec<SourceEvent>>) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = store::Store::open(&folder.path().join("store"), store::Options::default()).unwrap();
+            let (inbox, outbox) = mpsc::channel(8);
+            let (stop, stopped) = watch::channel(false);
+            let source = Arc::new(Told { says: Mutex::new(says), looks: Mutex::new(3), ..Told::default() });
+            let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped };
+            let (line, commands) = mpsc::channel(1);
+            let of = Arc::clone(&source) as Arc<dyn Source>;
+            let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, None);
+            follower.pause = Duration::from_millis(1);
+            let known = |id| Known { id, load: Load::Complete, schema: facts().schema, has_rows: true };
+            let planned = |name: &str| PlannedTable {
+                place: place(name),
+                name: TableName::new("shop", name),
+                found: Found::There(facts()),
+            };
+            let tables = ids.iter().map(|id| (planned(&format!("t{id}")), Some(known(TableId(*id))))).collect();
+            let task = tokio::spawn(follower.run(tables));
+            Self { _folder: folder, outbox, line, source, stop, task, said: Vec::new(), unknown: BTreeSet::new() }
+        }
+
+        /// Takes what comes next.
+        async fn take(&mut self) {
+            let line = match self.outbox.recv().await.unwrap() {
+                Message::Event(3, SourceEvent::Batch(batch)) => format!("batch {}", batch.position.0),
+                Message::Event(3, SourceEvent::Parked { table, .. }) => format!("parked {}", table.0),
+                Message::Event(3, SourceEvent::Altered { table, .. }) => format!("altered {}", table.0),
+                Message::Event(3, SourceEvent::State(state, _)) => state.to_string(),
+                Message::Ask(Request::Reload { table, answer, .. }) => {
+                    answer.send(!self.unknown.contains(&table)).unwrap();
+                    format!("reload {}", table.0)
+                }
+                Message::Ask(Request::TakeUp { name, answer, .. }) => {
+                    answer.send(Ok(TableId(99))).unwrap();
+                    format!("take up {name}")
+                }
+                other => panic!("{other:?}"),
+            };
+            self.said.push(line);
+        }
+
+        async fn until(&mut self, last: &str) {
+            while self.said.last().is_none_or(|line| line != last) {
+                self.take().await;
+            }
+        }
+
+        /// What the answer to a command is.
+        async fn command(&mut self, what: Commanded) -> Result<Vec<String>, String> {
+            let (answer, mut answered) = oneshot::channel();
+            self.line.send(Command { what, answer }).await.unwrap();
+            loop {
+                tokio::select! {
+                    answer = &mut answered => return answer.unwrap(),
+                    () = self.take() => {}
+                }
+            }
+        }
+
+        /// How a table was started for the so-manieth time.
+        fn started(&self, time: usize, id: u32) -> FollowedTable {
+            self.source.started.lock().unwrap()[time].0.iter().find(|table| table.id == TableId(id)).unwrap().clone()
+        }
+
+        async fn end(self) {
+            self.stop.send_replace(true);
+            self.task.await.unwrap();
+        }
+    }
+
+    fn batch(position: &str, of: Option<u32>) -> SourceEvent {
+        let mut batch = SourceBatch { position: Position(position.to_owned()), ..SourceBatch::default() };
+        of.into_iter().for_each(|id| batch.table(TableId(id)).weights.push(1));
+        SourceEvent::Batch(batch)
+    }
+
+    /// What a source has learned of a table's columns is true behind the next batch, and for no start before it.
+    #[tokio::test]
+    async fn a_source_is_started_with_the_facts_of_the_place_where_it_goes_on() {
+        let (one, other) = (OwnFacts::new(1), OwnFacts::new(2));
+        let learned = |facts: &OwnFacts| SourceEvent::Learned { table: TableId(7), facts: facts.clone() };
+        let says = vec![learned(&one), batch("five", None), learned(&other), batch("", Some(7))];
+        let mut bench = Bench::of(&[7], vec![says]);
+        bench.until("batch ").await;
+        bench.command(Commanded::Pause).await.unwrap();
+        bench.command(Commanded::Resume).await.unwrap();
+        assert!(bench.started(1, 7).facts.own == one);
+        bench.end().await;
+    }
+
+    /// A table that its source has parked is loaded by the next one, and the engine, which takes nothing of it, is told so when
+    /// that has come to it.
+    #[tokio::test]
+    async fn what_its_source_has_parked_is_in_doubt_when_the_next_one_brings_it() {
+        let parked = SourceEvent::Parked { table: TableId(7), reason: "It may not be locked.".to_owned() };
+        let says = vec![vec![parked], vec![batch("six", Some(8)), batch("seven", Some(7))]];
+        let mut bench = Bench::of(&[7, 8], says);
+        bench.until("parked 7").await;
+        bench.command(Commanded::Pause).await.unwrap();
+        bench.command(Commanded::Resume).await.unwrap();
+        bench.until("batch seven").await;
+        assert_eq!(bench.said, ["parked 7", "paused", "batch six", "reload 7", "batch seven"]);
+        assert_eq!(bench.started(1, 7).load, connect::Load::Pending { cursor: None });
+        assert_eq!(bench.started(1, 8).load, connect::Load::Complete);
+        bench.end().await;
+    }
+
+    /// A number that the engine has given up is followed no more: its table is taken up as if it were new.
+    #[tokio::test]
+    async fn a_table_whose_number_was_given_up_is_taken_up_anew() {
+        let says = vec![vec![SourceEvent::Reload { table: TableId(7), reason: "CREATE TABLE t7".to_owned() }]];
+        let mut bench = Bench::of(&[7, 8], says);
+        bench.unknown.insert(TableId(7));
+        bench.until("take up shop.t7").await;
+        assert_eq!(bench.said, ["reload 7", "take up shop.t7"]);
+        let told = bench.command(Commanded::Reload(vec![TableName::new("shop", "t7")])).await.unwrap();
+        assert_eq!(told, ["shop.t7 is loaded again; what there is of it serves until then"]);
+        assert_eq!(bench.said.last().unwrap(), "reload 99");
+        assert_eq!(bench.started(1, 99).load, connect::Load::Pending { cursor: None });
+        bench.end().await;
+    }
+
+    /// However many tables are asked for, and however much their source has to say first: whoever asks for them takes it.
+    #[tokio::test]
+    async fn many_tables_are_loaded_again_by_one_word() {
+        let ids: Vec<u32> = (100..300).collect();
+        let says = (0..100).map(|at| batch(&at.to_string(), None)).collect();
+        let mut bench = Bench::of(&ids, vec![says]);
+        let names = ids.iter().map(|id| TableName::new("shop", format!("t{id}"))).collect();
+        let told = bench.command(Commanded::Reload(names)).await.unwrap();
+        assert_eq!(told.len(), ids.len());
+        let reloads = bench.said.iter().filter(|line| line.starts_with("reload")).count();
+        assert_eq!(reloads, ids.len());
+        bench.end().await;
+    }
+
+    /// A table that was altered and cannot be described is looked for beside all else, which goes on.
+    #[tokio::test]
+    async fn an_altered_table_that_cannot_be_described_stops_nobody() {
+        let altered = SourceEvent::Altered { table: TableId(7), statement: "ALTER TABLE t7".to_owned() };
+        let mut bench = Bench::of(&[7, 8], vec![vec![altered], vec![batch("six", Some(8))]]);
+        *bench.source.unanswered.lock().unwrap() = 2;
+        bench.until("batch six").await;
+        let told = bench.command(Commanded::LetGo(vec![TableName::new("shop", "t8")])).await.unwrap();
+        assert_eq!(told, ["shop.t8 is followed no more"]);
+        if !bench.said.iter().any(|line| line == "take up shop.t7") {
+            bench.until("take up shop.t7").await;
+        }
+        bench.end().await;
     }
 
     /// Every kind has types of its own, and says what it does not know.

@@ -56,6 +56,8 @@ impl Pump {
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "loading a table again");
                 return Some(Input::Reload { table, reason, at_us: self.clock.now_us() });
             }
+            // For who starts the source.
+            SourceEvent::Learned { .. } => {}
             SourceEvent::Altered { table, statement } => {
                 let table_name = self.table_name(table);
                 tracing::warn!(source = %name, table = %table_name, %statement, "its columns are others now");

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use connect::TablePlace;
+use connect::{SourceEvent, TablePlace};
 use engine::{Difference, Input, Load, ModelState};
 use plan::TableName;
 use relation::{Schema, TableId};
@@ -38,6 +38,8 @@ pub enum Request {
         loads: bool,
         answer: oneshot::Sender<Result<TableId, String>>,
     },
+    /// A table is in doubt, and loaded again: whether it is known under this number.
+    Reload { table: TableId, reason: String, answer: oneshot::Sender<bool> },
     /// Builds what is proposed beside what serves, and puts it in place.
     Apply { proposal: Box<Proposal>, answer: oneshot::Sender<Applied> },
     /// Gives up what is coming, or goes back to what served before.
@@ -161,6 +163,7 @@ impl std::fmt::Debug for Request {
             Self::Barrier(_) => f.write_str("Barrier"),
             Self::RegisterSource { source, .. } => write!(f, "RegisterSource({source})"),
             Self::TakeUp { name, .. } => write!(f, "TakeUp({name})"),
+            Self::Reload { table, .. } => write!(f, "Reload({table})"),
             Self::Apply { .. } => f.write_str("Apply"),
             Self::Rollback(_) => f.write_str("Rollback"),
             Self::Describe(_) => f.write_str("Describe"),
@@ -183,6 +186,15 @@ impl Pump {
             }
             Request::TakeUp { source, name, schema, loads, answer } => {
                 self.take_up(&source, (&name, &schema), loads, answer)?;
+            }
+            Request::Reload { table, reason, answer } => {
+                let source = self.warehouse.engine.table(table).map(|table| table.source);
+                if let Some(source) = source {
+                    let input = self.note_event(source, SourceEvent::Reload { table, reason });
+                    self.step(input.into_iter().collect(), 0)?;
+                }
+                // Whoever asked may have left.
+                answer.send(source.is_some()).ok();
             }
             Request::Apply { proposal, answer } => self.apply(*proposal, answer)?,
             Request::Rollback(answer) => {

@@ -9,12 +9,16 @@
 //! Until that batch is there nothing is changed, so whatever ends this before has done nothing; a large one comes in several
 //! steps, each of which puts whole rows right.
 //!
+//! A source may have a commit in its log that is not yet among its rows ([`connect::WholeReader::counts_after`]): the log has told us
+//! of it, and what is read there is older. A difference counts there if it is found again after such a time.
+//!
 //! Rows that only we have can be told where the condition can be evaluated here ([`super::condition`]). Otherwise they are
 //! not looked for, which the answer says.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use connect::{FollowedTable, Load, Source, WholePace, WholePart};
@@ -69,9 +73,32 @@ pub struct Amended {
     by_log: u64,
 }
 
-/// Looks for what differs among the rows for which a condition holds. `ours` has that table alone. Errors: the source's word
+/// Looks for what differs among the rows for which a condition holds. `ours` has that table alone. Where a commit may be in the
+/// source's log and not yet among its rows, what differs counts if it is found twice, at two places. Errors: the source's word
 /// about the condition among them; nothing is changed by any.
 pub async fn look(source: &Arc<dyn Source>, ours: &Ours, condition: &str) -> anyhow::Result<Amendment> {
+    let (found, counts_after) = look_once(source, ours, condition).await?;
+    let Some(pause) = counts_after.filter(|_| !found.is_empty()) else { return Ok(found) };
+    // Counted by the machine's uptime: a clock that is set does not matter.
+    tokio::time::sleep(pause).await;
+    let (mut again, _) = look_once(source, ours, condition).await?;
+    again.differing = found_twice(again.differing, &found.differing);
+    Ok(again)
+}
+
+/// What the first look has found, too: the same row of the source, or none. A key of which that is another one is as the log says.
+fn found_twice(mut again: Vec<Differing>, first: &[Differing]) -> Vec<Differing> {
+    let theirs: BTreeMap<&[u8], &Option<Vec<u8>>> =
+        first.iter().map(|differing| (differing.key.as_slice(), &differing.theirs)).collect();
+    again.retain(|differing| theirs.get(differing.key.as_slice()) == Some(&&differing.theirs));
+    again
+}
+
+async fn look_once(
+    source: &Arc<dyn Source>,
+    ours: &Ours,
+    condition: &str,
+) -> anyhow::Result<(Amendment, Option<Duration>)> {
     let [table] = &ours.tables[..] else { bail!("one table at a time") };
     let stored = table.stored.as_ref().map_err(|reason| anyhow::anyhow!("table {}: {reason}", table.name))?.clone();
     if !stored.is_keyed() {
@@ -89,7 +116,7 @@ pub async fn look(source: &Arc<dyn Source>, ours: &Ours, condition: &str) -> any
     }
     let followed = FollowedTable { id: stored.id, place: table.place.clone(), facts, load: Load::Complete };
     let mut whole = source.open_whole().await.map_err(failed)?;
-    let at = whole.position().clone();
+    let (at, counts_after) = (whole.position().clone(), whole.counts_after());
     let snapshot = match ours_near(&**source, ours, &at).await {
         Ok((snapshot, _)) => snapshot,
         Err(error) => {
@@ -111,7 +138,7 @@ pub async fn look(source: &Arc<dyn Source>, ours: &Ours, condition: &str) -> any
     let sweeps = here.is_some();
     let differing = found.ended(&table.name)?;
     let (rows, unreadable, name) = (read.rows, read.unreadable, table.name.clone());
-    Ok(Amendment { name, followed, stored, at, rows, unreadable, sweeps, differing })
+    Ok((Amendment { name, followed, stored, at, rows, unreadable, sweeps, differing }, counts_after))
 }
 
 /// What is found while a source is read.
@@ -304,5 +331,34 @@ impl Amendment {
             ));
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Differing, found_twice};
+
+    fn differing(key: u8, ours: Option<u8>, theirs: Option<u8>) -> Differing {
+        let row = |row: Option<u8>| row.map(|byte| vec![byte]);
+        Differing { key: vec![key], ours: row(ours), theirs: row(theirs) }
+    }
+
+    /// A commit that was in the log and not among the source's rows differs once, and so does one that comes meanwhile.
+    #[test]
+    fn a_difference_counts_that_is_found_twice() {
+        let first = [
+            differing(1, Some(2), Some(1)),
+            differing(2, Some(2), Some(1)),
+            differing(3, Some(2), Some(1)),
+            differing(4, Some(2), None),
+        ];
+        let again = vec![
+            differing(2, Some(3), Some(2)),
+            differing(3, Some(2), Some(1)),
+            differing(4, Some(2), None),
+            differing(5, None, Some(1)),
+        ];
+        let keys: Vec<u8> = found_twice(again, &first).iter().map(|differing| differing.key[0]).collect();
+        assert_eq!(keys, [3, 4]);
     }
 }

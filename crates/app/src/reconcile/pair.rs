@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+use std::time::Duration;
 
 use connect::{FollowedTable, Load, ReadWhole, Source, TableFacts, WholePace, WholePart, WholeReader};
 use engine::stored::Stored;
@@ -122,21 +123,22 @@ impl Found {
 }
 
 /// Compares parts of tables at one place of the log. With `rows_max` the tables are taken in their order until that many rows
-/// were read, and only those are answered for; without it every one is.
+/// were read, and only those are answered for; without it every one is. Answers also after what time a difference counts that is
+/// found once more.
 pub(super) async fn round(
     source: &Arc<dyn Source>,
     ours: &Ours,
     wanted: &[Wanted<'_>],
     rows_max: Option<u64>,
     pace: &Pace<'_>,
-) -> anyhow::Result<Vec<Found>> {
+) -> anyhow::Result<(Vec<Found>, Option<Duration>)> {
     let mut whole = source.open_whole().await.map_err(failed)?;
     let mut pairs = Vec::new();
     let read = read_pairs(&**source, ours, wanted, rows_max, pace, whole.as_mut(), &mut pairs).await;
-    let position = whole.position().clone();
+    let (position, counts_after) = (whole.position().clone(), whole.counts_after());
     whole.close().await;
     let step = read?;
-    Ok(pairs.into_iter().map(|pair| pair.found(&position, step)).collect())
+    Ok((pairs.into_iter().map(|pair| pair.found(&position, step)).collect(), counts_after))
 }
 
 /// A part's two sides while they are read.

@@ -451,7 +451,7 @@ async fn portion(
     wanted: &[Wanted<'_>],
     pace: &Pace<'_>,
 ) -> anyhow::Result<Vec<Found>> {
-    let mut found = round(source, ours, wanted, Some(pace.portion_rows), pace).await?;
+    let (mut found, counts_after) = round(source, ours, wanted, Some(pace.portion_rows), pace).await?;
     let again: Vec<usize> = (0..found.len()).filter(|&at| found[at].wants_another()).collect();
     if again.is_empty() {
         return Ok(found);
@@ -459,7 +459,10 @@ async fn portion(
     (pace.progress)(format!("{} tables differ: comparing them once more", again.len()));
     let differing: Vec<Wanted<'_>> =
         again.iter().map(|&at| Wanted { range: found[at].range.clone(), ..wanted[at].clone() }).collect();
-    for (at, mut second) in again.into_iter().zip(round(source, ours, &differing, None, pace).await?) {
+    // Counted by the machine's uptime: a clock that is set does not matter.
+    tokio::time::sleep(counts_after.unwrap_or_default()).await;
+    let (seconds, _) = round(source, ours, &differing, None, pace).await?;
+    for (at, mut second) in again.into_iter().zip(seconds) {
         // Where the range has an end, the first one found it.
         second.next = second.next.or_else(|| found[at].next.take());
         found[at] = second.after(&found[at], wanted[at].stored);

@@ -4,14 +4,16 @@
 //! [`Source`] that it got. A new kind is a folder beside this file and a line in [`super::KINDS`].
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use relation::{Position, Schema, TableId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{Check, ColumnRule, Failure, LeftOut, Limits, Load, Settings, SourceEvent, Unanswered};
@@ -164,6 +166,11 @@ pub trait WholeReader: Send {
         sink: &mut RowSink<'_>,
     ) -> Result<ReadWhole, Failure>;
 
+    /// After what time a difference to what was read counts that is found once more; none where what was read is beyond doubt.
+    fn counts_after(&self) -> Option<Duration> {
+        None
+    }
+
     /// Lets go of the source.
     async fn close(self: Box<Self>);
 }
@@ -224,6 +231,15 @@ impl OwnFacts {
     }
 }
 
+/// Facts are the same where they are one and the same: what they say is nobody's business.
+impl PartialEq for OwnFacts {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OwnFacts {}
+
 impl fmt::Debug for OwnFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OwnFacts(…)")
@@ -240,18 +256,43 @@ pub struct FollowedTable {
     pub load: Load,
 }
 
-/// A table to be loaded again, and why.
-pub type ReloadRequest = (TableId, String);
+/// Tables that are to be loaded again, and why: asked for on one side, taken on the other. There is no more to wait for than
+/// there are tables, so whoever asks never does.
+#[derive(Debug, Clone, Default)]
+pub struct Requests(Arc<Asked>);
 
-/// Requests that may wait until a source sees to them.
-const RELOADS_MAX: usize = 64;
+#[derive(Debug, Default)]
+struct Asked {
+    tables: Mutex<BTreeMap<TableId, String>>,
+    came: Notify,
+}
+
+impl Requests {
+    /// Asks for tables, all at once.
+    fn ask(&self, tables: impl IntoIterator<Item = TableId>, reason: &str) {
+        let asked = tables.into_iter().map(|table| (table, reason.to_owned()));
+        self.0.tables.lock().unwrap_or_else(PoisonError::into_inner).extend(asked);
+        self.0.came.notify_one();
+    }
+
+    /// Waits until tables are asked for, and takes them.
+    pub async fn taken(&self) -> BTreeMap<TableId, String> {
+        loop {
+            let tables = mem::take(&mut *self.0.tables.lock().unwrap_or_else(PoisonError::into_inner));
+            if !tables.is_empty() {
+                return tables;
+            }
+            self.0.came.notified().await;
+        }
+    }
+}
 
 /// Commands a running source: to end, to load a table again, to begin anew.
 #[derive(Debug)]
 pub struct Control {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
-    reloads: Option<mpsc::Sender<ReloadRequest>>,
+    reloads: Option<Requests>,
     restart: Option<watch::Sender<()>>,
 }
 
@@ -261,13 +302,8 @@ impl Control {
         Self { stop, task, reloads: None, restart: None }
     }
 
-    /// Where [`Control::with_reloads`] takes its requests from.
-    pub fn requests() -> (mpsc::Sender<ReloadRequest>, mpsc::Receiver<ReloadRequest>) {
-        mpsc::channel(RELOADS_MAX)
-    }
-
-    /// Of a task that also takes requests to load a table again, from the other end of `reloads`.
-    pub fn with_reloads(self, reloads: mpsc::Sender<ReloadRequest>) -> Self {
+    /// Of a task that also takes requests to load a table again, from a copy of `reloads`.
+    pub fn with_reloads(self, reloads: Requests) -> Self {
         Self { reloads: Some(reloads), ..self }
     }
 
@@ -276,12 +312,16 @@ impl Control {
         Self { restart: Some(restart), ..self }
     }
 
-    /// Asks for a table to be loaded again, by hand: [`SourceEvent::Reload`] follows, or [`SourceEvent::Altered`] where its
-    /// columns are others by now. Answers whether the request was taken; a source that has ended takes none.
-    pub async fn reload(&self, table: TableId, reason: String) -> bool {
+    /// Asks for tables to be loaded again, by hand: for each [`SourceEvent::Reload`] follows, or [`SourceEvent::Altered`] where its
+    /// columns are others by now. Answers whether the request was taken; a source that has ended takes none. Nothing is waited
+    /// for: whoever asks is who takes the source's events, and a source that has some to give sees to nothing else.
+    pub fn reload(&self, tables: impl IntoIterator<Item = TableId>, reason: &str) -> bool {
         match &self.reloads {
-            Some(reloads) => reloads.send((table, reason)).await.is_ok(),
-            None => false,
+            Some(reloads) if !self.task.is_finished() => {
+                reloads.ask(tables, reason);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -303,6 +343,10 @@ impl Control {
 /// How often a source is asked whether tables that were not there have come.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How long until it is asked again where it is our settings that it refuses: a server may lock an account that is refused too
+/// often.
+pub const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+
 /// Waits until one or more of these tables can be captured; answers which, by their place in `absent`, and what they are.
 /// A source that cannot be asked is asked again at the next look.
 pub async fn until_there(source: &dyn Source, absent: &[TablePlace], pause: Duration) -> Vec<(usize, TableFacts)> {
@@ -311,8 +355,11 @@ pub async fn until_there(source: &dyn Source, absent: &[TablePlace], pause: Dura
         tokio::time::sleep(pause).await;
         let answers = match source.describe(absent).await {
             Ok(answers) => answers,
-            Err(Unanswered { failure, .. }) => {
+            Err(Unanswered { failure, is_ours }) => {
                 tracing::debug!(%failure, detail = %failure.detail, "tables that are missing cannot be looked for");
+                if is_ours {
+                    tokio::time::sleep(REFUSED_AGAIN).await;
+                }
                 continue;
             }
         };

@@ -16,8 +16,8 @@ mod settings;
 pub(crate) use columns::NOT_DECLARED;
 pub use columns::{ColumnRule, LeftOut, OnChange, OnUnsupported, Pattern, is_match, without_effect};
 pub use kind::{
-    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, ReadWhole, ReloadRequest, Retention, RowSink, Source,
-    SourceKind, TableFacts, TablePlace, WholePace, WholePart, WholeReader, until_there,
+    Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, REFUSED_AGAIN, ReadWhole, Requests, Retention, RowSink,
+    Source, SourceKind, TableFacts, TablePlace, WholePace, WholePart, WholeReader, until_there,
 };
 pub use settings::Settings;
 
@@ -97,6 +97,12 @@ pub enum SourceEvent {
         table: TableId,
         /// The statement, as far as it is to be shown, or what else has told.
         statement: String,
+    },
+    /// From the position of the next batch on, these facts of this table are true: whoever starts the source again behind it
+    /// hands them back instead of those from before. Nothing has changed for who receives the table's rows.
+    Learned {
+        table: TableId,
+        facts: OwnFacts,
     },
     /// The source will send no more changes of this table: its content is in doubt from here on. Where it was dropped and
     /// comes back, [`SourceEvent::Reload`] or [`SourceEvent::Altered`] says so.

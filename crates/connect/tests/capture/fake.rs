@@ -110,6 +110,27 @@ pub(crate) struct Script {
     pub(crate) stranger: Option<usize>,
     /// Rows of `shop.orders`, in key order.
     pub(crate) orders: Vec<(i64, String)>,
+    /// A commit that is in the log waits for a replica to acknowledge it, for as long as somebody has asked so often whether one
+    /// does; then the table is as it is here.
+    pub(crate) unacknowledged: Option<(usize, Vec<(i64, String)>)>,
+}
+
+impl Script {
+    /// Somebody asks whether a commit waits.
+    fn acknowledge(&mut self) -> bool {
+        match &mut self.unacknowledged {
+            None => false,
+            Some((0, orders)) => {
+                self.orders = std::mem::take(orders);
+                self.unacknowledged = None;
+                false
+            }
+            Some((asked, _)) => {
+                *asked -= 1;
+                true
+            }
+        }
+    }
 }
 
 /// The server_uuid of that other server.
@@ -248,6 +269,14 @@ impl Connection {
             result(&["Log_name", "File_size", "Encrypted"], vec![text(&[file, &end, "No"])])
         } else if sql.starts_with("SHOW REPLICA STATUS") {
             result(&["Source_Host"], Vec::new())
+        } else if sql.starts_with("SHOW GLOBAL VARIABLES LIKE 'rpl") {
+            let settings = [("enabled", "ON"), ("timeout", "3600000"), ("wait_point", "AFTER_SYNC")];
+            let row = |(name, value): (&str, &str)| text(&[&format!("rpl_semi_sync_source_{name}"), value]);
+            result(&["Variable_name", "Value"], settings.into_iter().map(row).collect())
+        } else if sql.starts_with("SHOW GLOBAL STATUS LIKE 'Rpl") {
+            let waits = self.script.write().expect("no connection panics").acknowledge();
+            let count = if waits { "1" } else { "0" };
+            result(&["Variable_name", "Value"], vec![text(&["Rpl_semi_sync_source_wait_sessions", count])])
         } else if sql.starts_with("SHOW GLOBAL VARIABLES") {
             let settings =
                 [("log_bin", "ON"), ("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("server_id", "1")];

@@ -600,7 +600,7 @@ async fn ghosts(server: &str, port: u16) -> Outcome {
         run(&mut conn, &format!("INSERT IGNORE INTO t VALUES ({from}, {round})")).await?;
         if round == 100
             && let Some((_, control)) = &followed.running
-            && !control.reload(TableId(0), "by hand".to_owned()).await
+            && !control.reload([TableId(0)], "by hand")
         {
             return Err("it takes no requests".to_owned());
         }

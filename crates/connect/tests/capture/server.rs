@@ -5,9 +5,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use connect::source::mysql::{
-    CaptureTable, Control, Load, MysqlConfig, MysqlSource, Start, Tls, current_position, describe, doctor, reached,
+    CaptureTable, Control, Load, MysqlConfig, MysqlSource, SourceColumn, Start, Tls, current_position, describe,
+    doctor, reached,
 };
-use connect::{CheckOutcome, ColumnRule, Limits, SourceEvent, SourceState};
+use connect::{CheckOutcome, ColumnRule, Limits, Pattern, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
@@ -37,6 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         out.push(trial(server, "table_without_key", move || bag_under_writes(server, port)));
         out.push(trial(server, "connection_killed", move || connection_killed(server, port)));
         out.push(trial(server, "resume", move || resume(server, port)));
+        out.push(trial(server, "columns_of_before", move || columns_of_before(server, port)));
         out.extend(super::repair::trials(server, port));
         out.push(trial(server, "doctor", move || doctored(server, port)));
         out.push(trial(server, "sessions_that_a_server_limits", move || limited(server, port)));
@@ -148,6 +150,32 @@ pub(crate) async fn run(conn: &mut Conn, sql: &str) -> Outcome {
     conn.query_drop(sql).await.map_err(|e| format!("{sql}: {e}"))
 }
 
+/// A column that is left out has moved between the question for the columns and the place from which on the log is read: no row
+/// is read by what was known of before, neither those of the log nor those of the load.
+async fn columns_of_before(server: &str, port: u16) -> Outcome {
+    let table = "CREATE TABLE t (id INT PRIMARY KEY, a INT, secret INT, b INT)";
+    let shop = Shop::new(server, port, "before", &[table]).await?;
+    let mut conn = shop.conn().await?;
+    run(&mut conn, "INSERT INTO t VALUES (1, 11, 666, 12)").await?;
+    let mut tables = shop.tables(&["t"]).await?;
+    tables[0].columns[2].left_out = Some("left out".to_owned());
+    tables[0].schema.columns.remove(2);
+    let secret = "secret".to_owned();
+    tables[0].rule.left_out.push(Pattern { column: secret.clone(), text: secret, place: String::new() });
+    run(&mut conn, "ALTER TABLE t MODIFY secret INT AFTER b").await?;
+    let mut mirror = Mirror::new(&tables);
+    let (mut events, control) = MysqlSource::start(shop.config(Tls::Disabled), tables, None, Limits::default());
+    while !mirror.states.contains(&SourceState::Snapshot) {
+        mirror.take(events.recv().await.ok_or("the source has ended")?)?;
+    }
+    run(&mut conn, "INSERT INTO t VALUES (2, 21, 22, 666)").await?;
+    let target = current_position(&shop.config(Tls::Disabled)).await.map_err(|f| f.detail)?;
+    mirror.follow(&mut events, Some(&target)).await?;
+    drop(events);
+    control.stop().await;
+    expect_equal("rows", &mirror.content(0), &["1,11,12".to_owned(), "2,21,22".to_owned()])
+}
+
 /// What a receiver makes of the events: the tables, as the store would have them.
 pub(crate) struct Mirror {
     pub(crate) tables: Vec<MirrorTable>,
@@ -224,6 +252,11 @@ impl Mirror {
                 table.brought = Some(BTreeSet::new());
             }
             SourceEvent::Altered { table, statement } => self.altered.push((table, statement)),
+            SourceEvent::Learned { table, facts } => {
+                if let Some(columns) = facts.get::<Vec<SourceColumn>>() {
+                    self.tables[table.0 as usize].table.columns.clone_from(columns);
+                }
+            }
             SourceEvent::Failed(failure) => {
                 return Err(format!("{}: {}", failure.message, failure.detail));
             }

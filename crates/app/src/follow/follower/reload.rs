@@ -90,20 +90,21 @@ impl Follower {
             // A person's word takes other columns, whatever the table does where they change.
             let is_other =
                 place.columns.declared().is_none() && followed.is_some_and(|of| of.facts.schema != facts.schema);
-            let Some(id) = id.filter(|_| !is_other) else {
-                self.forget(&name);
-                is_new |= self.register(place, name.clone(), facts, true).await.ok_or(STOPPING)?;
-                asked.done.push(begun(&name));
+            if let Some(id) = id.filter(|_| !is_other) {
+                asked.waits.insert(id, name);
                 continue;
-            };
-            let Some((_, control)) = running.as_ref() else { return Err(STOPPING.to_owned()) };
-            if !control.reload(id, BY_HAND.to_owned()).await {
-                return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
             }
-            asked.waits.insert(id, name);
+            self.forget(&name);
+            is_new |= self.register(place, name.clone(), facts, true).await.ok_or(STOPPING)?;
+            asked.done.push(begun(&name));
         }
         if is_new {
             self.start_anew(running).await;
+        }
+        // All at once, of the source that goes on; nothing is waited for that it has to do.
+        let Some((_, control)) = running.as_ref() else { return Err(STOPPING.to_owned()) };
+        if !asked.waits.is_empty() && !control.reload(asked.waits.keys().copied(), BY_HAND) {
+            return Err(format!("the tables of source \"{}\" cannot be loaded again", self.name));
         }
         Ok(asked)
     }
@@ -147,7 +148,7 @@ impl Follower {
             let id = self.of.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
             match id {
                 Some(id) => {
-                    self.hold_in_doubt(id).await.ok_or(STOPPING)?;
+                    self.hold_in_doubt(id, BY_HAND.to_owned()).await.ok_or(STOPPING)?;
                     is_marked = true;
                 }
                 None => self.look_for(name),
@@ -159,12 +160,6 @@ impl Follower {
         }
         asked.done.push(self.does_not_go_on(reason));
         Ok(asked)
-    }
-
-    async fn hold_in_doubt(&mut self, table: TableId) -> Option<()> {
-        let event = SourceEvent::Reload { table, reason: BY_HAND.to_owned() };
-        self.note(&event);
-        self.say(event).await
     }
 
     /// A parked table is taken up as soon as the source says what it is.
@@ -257,7 +252,7 @@ impl Follower {
                     continue;
                 }
                 if !is_of_all {
-                    self.hold_in_doubt(id).await?;
+                    self.hold_in_doubt(id, BY_HAND.to_owned()).await?;
                     is_marked = true;
                 }
                 asked.done.push(self.noted(&name));
@@ -296,10 +291,8 @@ impl Follower {
         let of_some = self.asked.iter().filter(|(asked, _)| !asked.is_of_all);
         let tables: Vec<TableId> = of_some.flat_map(|(asked, _)| asked.waits.keys().copied()).collect();
         for table in tables {
-            let event = SourceEvent::Reload { table, reason: BY_HAND.to_owned() };
-            self.note(&event);
-            self.note_begun(&event);
-            self.say(event).await?;
+            self.hold_in_doubt(table, BY_HAND.to_owned()).await?;
+            self.note_begun(&SourceEvent::Reload { table, reason: BY_HAND.to_owned() });
         }
         Some(())
     }

@@ -12,7 +12,7 @@
 //! - `position`: where we stand, as text that can be resumed from. `continuity`: whether a server's log leads on from there;
 //!   `sentry`: whether it still does.
 //! - `event`, `statement`: the frame of log events. `assemble`: whole transactions from them. [`decode`]: rows from bytes.
-//! - `snapshot`, `window`: the first load, and why a chunk may be sent. `cascade`: changes that the log does not have.
+//! - `snapshot`, `window`: the first load, and why a chunk may be sent. `commits`: what the log has before queries show it. `cascade`: changes that the log does not have.
 //! - `whole`: tables as they were at one place of the log, for who compares them. `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
 //!
 //! A position is taken only at the end of a transaction. A lost connection takes back the half transaction, and reading
@@ -33,6 +33,7 @@ use relation::{Schema, TableId};
 
 mod assemble;
 mod cascade;
+mod commits;
 mod continuity;
 pub mod decode;
 mod describe;

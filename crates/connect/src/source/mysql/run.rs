@@ -10,20 +10,21 @@
 //! way, twice the log's largest event, keys in windows (about 70 MiB), and what tables without a key need while they are
 //! loaded (1 GiB for the one being read, 512 MiB for changes of all).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relation::Position;
+use relation::{Position, TableId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::source::{Control, Failure, Limits, ReloadRequest, SourceEvent, SourceState, now_us};
+use crate::source::{Control, Failure, Limits, OwnFacts, Requests, SourceEvent, SourceState, now_us};
 
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::cascade::Cascades;
+use super::commits::{WAITS, are_shown};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
 use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged};
@@ -60,8 +61,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const WAITING_CHUNKS_MAX: usize = 6;
 /// Bytes of them from which no further one is taken.
 const WAITING_BYTES_MAX: usize = 64 << 20;
-/// Requests that may wait while a transaction goes out in parts.
-const ASKED_MAX: usize = 64;
 /// Between two loads of a table that comes into doubt again and again.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -94,7 +93,8 @@ impl MysqlSource {
         };
         let (sender, receiver) = mpsc::channel(limits.queue);
         let (stop, stopped) = watch::channel(false);
-        let (reloads, requests) = Control::requests();
+        let requests = Requests::default();
+        let reloads = requests.clone();
         let pauses = vec![Pause::default(); tables.len()];
         let (restart, restarted) = watch::channel(());
         let cursors = tables
@@ -122,6 +122,7 @@ impl MysqlSource {
             assembler: None,
             said: VecDeque::new(),
             state: None,
+            waits_for_commits: false,
             stalled_by: String::new(),
             remark: String::new(),
             is_by_file: false,
@@ -159,7 +160,7 @@ struct Runner {
     limits: Limits,
     sender: mpsc::Sender<SourceEvent>,
     stopped: watch::Receiver<bool>,
-    requests: mpsc::Receiver<ReloadRequest>,
+    requests: Requests,
     /// Requests that were taken and wait for a moment that suits them.
     asked: VecDeque<(usize, String)>,
     /// Tables that are parked until they may be locked for a moment.
@@ -181,6 +182,8 @@ struct Runner {
     /// Events that go out before the next batch.
     said: VecDeque<SourceEvent>,
     state: Option<SourceState>,
+    /// That commits are waited for was said last.
+    waits_for_commits: bool,
     /// What was last said of a stall.
     stalled_by: String,
     /// What is to be said with the next good state.
@@ -312,7 +315,9 @@ impl Runner {
     }
 
     fn say(&mut self, state: SourceState, message: String) {
-        if self.state != Some(state) || state == SourceState::Stalled && self.stalled_by != message {
+        // The state is the same, and it no longer is for want of commits.
+        let has_waited = mem::take(&mut self.waits_for_commits);
+        if self.state != Some(state) || has_waited || state == SourceState::Stalled && self.stalled_by != message {
             self.state = Some(state);
             self.stalled_by.clone_from(&message);
             self.said.push_back(SourceEvent::State(state, message));
@@ -486,13 +491,15 @@ impl Runner {
                 Some(Look::Table(index)) => {
                     // A table that leaves is left as the log has made it up to here.
                     self.flush().await?;
-                    self.wait_for_statement().await?;
+                    self.wait_for_statement(&mut sql).await?;
                     let columns = self.describe(&mut sql, index).await?;
                     self.resolve(index, columns.as_deref())?;
                     continue;
                 }
                 Some(Look::Keys) => {
+                    let seen = Instant::now();
                     self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+                    self.wait_for_commits(&mut sql, seen).await?;
                     self.read_keys(&mut sql).await?;
                     continue;
                 }
@@ -501,13 +508,16 @@ impl Runner {
             // Nothing is loaded beside a log that may turn out to be another one, nor is that log called good.
             if !is_good && self.assembler.as_ref().is_some_and(Assembler::is_proven) {
                 is_good = true;
-                loaders = self.resume_loads(met);
+                loaders = self.resume_loads(met, &mut sql).await?;
             }
             if is_good {
                 self.begin_loads(&mut sql, &mut loaders).await?;
             }
+            if let Some(assembler) = &self.assembler {
+                assembler.applied().into_iter().for_each(|applied| loaders.is_read(applied, assembler.position()));
+            }
             if is_good && self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
-                loaders = self.load_anew(met);
+                loaders = self.load_anew(met, &mut sql).await?;
             }
             let output = self.has_output();
             let full = self.is_full();
@@ -526,10 +536,7 @@ impl Runner {
                     read?;
                     silence.ends();
                 }
-                Some((table, reason)) = self.requests.recv(), if self.asked.len() < ASKED_MAX => {
-                    let index = self.assembler.as_ref().and_then(|assembler| assembler.index_of(table));
-                    self.asked.extend(index.map(|index| (index, reason)));
-                }
+                tables = self.requests.taken() => self.note_requests(tables),
                 _ = tick.tick() => {
                     self.flush = true;
                     unchecked_ticks += 1;
@@ -571,30 +578,35 @@ impl Runner {
     }
 
     /// The windows remember no more keys: readers begin again behind the chunks that were sent.
-    fn load_anew(&mut self, met: &Met) -> Loaders {
+    async fn load_anew(&mut self, met: &Met, sql: &mut Asked) -> Result<Loaders, Halt> {
         tracing::info!(server = %self.config.address(), "much has changed while tables are loaded: their readers begin anew");
         if let Some(assembler) = &mut self.assembler {
             assembler.open_windows_anew();
         }
         self.waiting.clear();
-        self.resume_loads(met)
+        self.resume_loads(met, sql).await
     }
 
     /// Readers for the loads that have begun.
-    fn resume_loads(&mut self, met: &Met) -> Loaders {
+    async fn resume_loads(&mut self, met: &Met, sql: &mut Asked) -> Result<Loaders, Halt> {
         let mut loaders = Loaders::new(&self.config, met.clone());
-        let Some(assembler) = &mut self.assembler else { return loaders };
-        let loading = assembler.loading();
+        let Some(assembler) = &self.assembler else { return Ok(loaders) };
+        let count = assembler.loading().len();
         let waiting: Vec<usize> = assembler.waiting().collect();
-        for &index in loading.iter().filter(|index| !waiting.contains(index)) {
-            self.run += 1;
-            assembler.resume_load(index, self.run);
-            let mut table = assembler.table(index).clone();
-            table.load = Load::Pending { cursor: self.cursors[index].clone() };
-            loaders.start(index, table, self.run);
+        let begun: Vec<usize> = assembler.loading().into_iter().filter(|index| !waiting.contains(index)).collect();
+        if !begun.is_empty() {
+            let high = self.log_end(sql).await?;
+            let Some(assembler) = &mut self.assembler else { return Ok(loaders) };
+            for index in begun {
+                self.run += 1;
+                assembler.resume_load(index, self.run);
+                let mut table = assembler.table(index).clone();
+                table.load = Load::Pending { cursor: self.cursors[index].clone() };
+                loaders.start(index, table, self.run, high.clone());
+            }
         }
-        self.say_loading(loading.len());
-        loaders
+        self.say_loading(count);
+        Ok(loaders)
     }
 
     fn say_loading(&mut self, count: usize) {
@@ -624,11 +636,22 @@ impl Runner {
             self.cursors[index] = None;
             let mut table = assembler.table(index).clone();
             table.load = Load::Pending { cursor: None };
-            loaders.start(index, table, self.run);
+            loaders.start(index, table, self.run, high.clone());
         }
         let loading = self.assembler.as_ref().map_or(0, |assembler| assembler.loading().len());
         self.say_loading(loading);
         Ok(())
+    }
+
+    /// Requests wait for a moment that suits them, one of each table.
+    fn note_requests(&mut self, tables: BTreeMap<TableId, String>) {
+        let Some(assembler) = &self.assembler else { return };
+        for (table, reason) in tables {
+            let Some(index) = assembler.index_of(table) else { continue };
+            if self.asked.iter().all(|(asked, _)| *asked != index) {
+                self.asked.push_back((index, reason));
+            }
+        }
     }
 
     /// Tables that a person wants loaded again, unless a transaction goes out in parts just now.
@@ -663,14 +686,31 @@ impl Runner {
     }
 
     /// A statement is in the log before a query shows what it has done: one wait for all tables that it concerns.
-    async fn wait_for_statement(&mut self) -> Result<(), Halt> {
+    async fn wait_for_statement(&mut self, sql: &mut Asked) -> Result<(), Halt> {
         let place = self.assembler.as_ref().and_then(Assembler::doubted_at);
         if place.is_none() || place == self.waited_at {
             return Ok(());
         }
+        let seen = Instant::now();
         self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+        self.wait_for_commits(sql, seen).await?;
         self.waited_at = place;
         Ok(())
+    }
+
+    /// Waits until queries show what the transaction being read has done.
+    async fn wait_for_commits(&mut self, sql: &mut Asked, seen: Instant) -> Result<(), Halt> {
+        loop {
+            let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
+            let question = Question::AreShown(assembler.being_read(), seen);
+            let Answer::AreShown(are_shown) = self.ask(sql, question).await? else { return Err(Halt::Stopped) };
+            if are_shown {
+                self.say_waited();
+                return Ok(());
+            }
+            tracing::warn!(server = %self.config.address(), "{WAITS}");
+            self.say_waiting();
+        }
     }
 
     /// A table's columns are known: whatever was in doubt about it is resolved.
@@ -734,7 +774,7 @@ impl Runner {
         let question = Question::Columns(table.database.clone(), table.name.clone(), table.rule.clone());
         match self.ask(sql, question).await? {
             Answer::Columns(columns) => Ok(columns),
-            Answer::LogEnd(_) | Answer::Keys(..) | Answer::MayLock(_) => Err(Halt::Stopped),
+            _ => Err(Halt::Stopped),
         }
     }
 
@@ -764,7 +804,7 @@ impl Runner {
     async fn log_end(&mut self, sql: &mut Asked) -> Result<LogPoint, Halt> {
         match self.ask(sql, Question::LogEnd).await? {
             Answer::LogEnd(end) => Ok(end),
-            Answer::Columns(_) | Answer::Keys(..) | Answer::MayLock(_) => Err(Halt::Stopped),
+            _ => Err(Halt::Stopped),
         }
     }
 
@@ -792,9 +832,11 @@ impl Runner {
         match loaded {
             Loaded::Elsewhere(error) => return Err(error.into()),
             Loaded::Chunk(chunk) => self.waiting.push(chunk),
-            Loaded::Differs { table, run, columns } => {
+            Loaded::Waits => self.say_waiting(),
+            Loaded::Described { table, run, columns } => {
                 if let Some(assembler) = &mut self.assembler {
                     assembler.load_described(table, run, columns.as_deref());
+                    self.say_waited();
                     self.note_end_of_loads();
                 }
             }
@@ -809,6 +851,23 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Commits are waited for: people are told once, until something else is to be told.
+    fn say_waiting(&mut self) {
+        if self.waits_for_commits {
+            return;
+        }
+        self.waits_for_commits = true;
+        self.state = Some(SourceState::Snapshot);
+        self.said.push_back(SourceEvent::State(SourceState::Snapshot, WAITS.to_owned()));
+    }
+
+    /// They are no longer.
+    fn say_waited(&mut self) {
+        if self.waits_for_commits {
+            self.say_loading(self.assembler.as_ref().map_or(0, |assembler| assembler.loading().len()));
+        }
     }
 
     fn note_end_of_loads(&mut self) {
@@ -826,6 +885,10 @@ impl Runner {
         for notice in assembler.notices() {
             let event = match notice {
                 Notice::Parked { table, reason } => SourceEvent::Parked { table, reason },
+                Notice::Learned { index } => {
+                    let CaptureTable { id, columns, .. } = assembler.table(index).clone();
+                    SourceEvent::Learned { table: id, facts: OwnFacts::new(columns) }
+                }
                 Notice::Altered { table, statement } => SourceEvent::Altered { table, statement },
                 Notice::Reload { index, table, reason } => {
                     self.pauses[index].lengthen(now);
@@ -914,6 +977,8 @@ enum Question {
     Keys(Facts, Vec<CaptureTable>),
     /// Whether tables of this database may be locked.
     MayLock(String),
+    /// Whether queries show what the log has up to a place, where it was seen at that time.
+    AreShown(LogPosition, Instant),
 }
 
 enum Answer {
@@ -922,6 +987,7 @@ enum Answer {
     /// With where the log ended then.
     Keys(Cascades, LogPoint),
     MayLock(bool),
+    AreShown(bool),
 }
 
 /// Keys that change rows of these tables without a trace in the log, and where it ends once they are read.
@@ -950,6 +1016,7 @@ impl Question {
                 Answer::Keys(keys, end)
             }
             Self::MayLock(database) => Answer::MayLock(may_lock(wire, database).await?),
+            Self::AreShown(until, seen) => Answer::AreShown(are_shown(wire, until, *seen).await?),
         })
     }
 }

@@ -6,23 +6,25 @@
 //! that order.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use relation::key::hash128;
 use relation::{Rows, Unread};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::source::now_us;
 
 use super::assemble::{fits, hex, shown, unhex};
+use super::commits::{WAITS, are_shown};
 use super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::describe::{literal, quoted};
 use super::error::{NO_SUCH_TABLE, WireError, failure};
 use super::login::Met;
-use super::position::LogPoint;
+use super::position::{LogPoint, LogPosition};
 use super::server::log_end;
 use super::window::Chunk;
 use super::wire::Wire;
@@ -51,14 +53,16 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Loaded {
     Chunk(Chunk),
-    /// The table has other columns than it is to be read with, or is not there.
-    Differs {
+    /// The table's columns as they are read from now on, or those that it has instead of them; none: it is not there.
+    Described {
         table: usize,
         run: u64,
         columns: Option<Vec<SourceColumn>>,
     },
     /// Another server answers than the one whose log is read.
     Elsewhere(WireError),
+    /// Commits are waited for that the log has and no query shows yet.
+    Waits,
     /// The table cannot be loaded; the others can.
     Parked {
         table: usize,
@@ -80,6 +84,8 @@ pub(crate) struct Loaders {
     readers: BTreeMap<usize, AbortHandle>,
     together: Arc<Semaphore>,
     bags: Arc<Semaphore>,
+    /// Readers that wait until the log was read up to a place: they are told which transactions that are.
+    behind: Vec<(LogPoint, oneshot::Sender<LogPosition>)>,
     sender: mpsc::Sender<Loaded>,
     pub(crate) loaded: mpsc::Receiver<Loaded>,
 }
@@ -95,25 +101,42 @@ impl Loaders {
             readers: BTreeMap::new(),
             together: Arc::new(Semaphore::new(config.snapshot_tables.max(1))),
             bags: Arc::new(Semaphore::new(1)),
+            behind: Vec::new(),
             sender,
             loaded,
         }
     }
 
-    /// Starts the reader of a table; `run` marks its chunks. A reader that the table had before ends.
-    pub(crate) fn start(&mut self, index: usize, table: CaptureTable, run: u64) {
+    /// Starts the reader of a table; `run` marks its chunks. It reads nothing before all is committed that the log has up to
+    /// `high`, where it ends now. A reader that the table had before ends.
+    pub(crate) fn start(&mut self, index: usize, table: CaptureTable, run: u64, high: LogPoint) {
         self.stop(index);
         while self.tasks.try_join_next().is_some() {}
         let (together, sender) = (Arc::clone(&self.together), self.sender.clone());
         let (config, bags) = (Arc::clone(&self.config), Arc::clone(&self.bags));
         let reader = TableReader { config, met: self.met.clone(), table, index, run, sender, bags };
+        let (behind, is_behind) = oneshot::channel();
+        self.behind.push((high, behind));
         let handle = self.tasks.spawn(async move {
+            let asked = Instant::now();
             tokio::time::sleep(reader.config.snapshot_delay).await;
+            // It goes with those who would read.
+            let Ok(until) = is_behind.await else { return };
             if let Ok(_turn) = together.acquire_owned().await {
-                reader.run().await;
+                reader.run(&until, asked).await;
             }
         });
         self.readers.insert(index, handle);
+    }
+
+    /// The log was read up to a place, and these are its transactions.
+    pub(crate) fn is_read(&mut self, applied: &LogPoint, position: &LogPosition) {
+        let (read, behind) = mem::take(&mut self.behind).into_iter().partition(|(high, _)| applied >= high);
+        self.behind = behind;
+        for (high, reader) in read {
+            // It may have ended.
+            drop(reader.send(LogPosition::new(high, position.gtids.clone())));
+        }
     }
 
     /// Ends the reader of a table, if it has one.
@@ -146,14 +169,22 @@ struct TableReader {
 }
 
 impl TableReader {
-    async fn run(mut self) {
+    async fn run(mut self, until: &LogPosition, asked: Instant) {
+        let mut is_shown = false;
         loop {
-            let result = if self.table.schema.key.is_empty() { self.bag().await } else { self.chunks().await };
+            let waited = if is_shown { Ok(()) } else { self.wait_for_commits(until, asked).await };
+            is_shown = waited.is_ok();
+            let result = if let Err(error) = waited {
+                Err(error)
+            } else if self.table.schema.key.is_empty() {
+                self.bag().await
+            } else {
+                self.chunks().await
+            };
             match result {
                 Ok(End::Done) => return,
                 Ok(End::Differs(columns)) => {
-                    let differs = Loaded::Differs { table: self.index, run: self.run, columns };
-                    return drop(self.sender.send(differs).await);
+                    return self.tell(columns).await;
                 }
                 Ok(End::Parked(reason)) => return self.park(reason, false).await,
                 Ok(End::LockedOut(reason)) => return self.park(reason, true).await,
@@ -169,6 +200,22 @@ impl TableReader {
                 },
             }
         }
+    }
+
+    /// Waits until queries show all that the log has up to a place.
+    async fn wait_for_commits(&self, until: &LogPosition, asked: Instant) -> Result<(), WireError> {
+        let mut wire = self.connect().await?;
+        while !are_shown(&mut wire, until, asked).await? {
+            tracing::warn!(table = %self.table.name, "{WAITS}");
+            drop(self.sender.send(Loaded::Waits).await);
+        }
+        wire.close().await;
+        Ok(())
+    }
+
+    async fn tell(&self, columns: Option<Vec<SourceColumn>>) {
+        // If nobody listens, nobody needs to know.
+        drop(self.sender.send(Loaded::Described { table: self.index, run: self.run, columns }).await);
     }
 
     async fn park(&self, reason: String, is_locked_out: bool) {
@@ -223,6 +270,7 @@ impl TableReader {
             return Ok(End::Differs(columns));
         };
         self.adopt(now);
+        self.tell(columns).await;
         let plan = match self.plan() {
             Ok(plan) => plan,
             Err(reason) => return Ok(End::Parked(reason)),
@@ -279,6 +327,7 @@ impl TableReader {
             return Ok(End::Differs(columns));
         };
         self.adopt(now);
+        self.tell(columns).await;
         let plan = match self.plan() {
             Ok(plan) => plan,
             Err(reason) => return Ok(End::Parked(reason)),

@@ -218,12 +218,18 @@ impl Replay {
 
     /// What was parked or rejected since the last call, a line each.
     pub fn notices(&mut self) -> Vec<String> {
+        let notices = self.assembler.notices();
         let line = |notice| match notice {
             Notice::Parked { table, reason } => format!("parked {table}: {reason}"),
             Notice::Reload { table, reason, .. } => format!("reload {table}: {reason}"),
             Notice::Altered { table, statement } => format!("altered {table}: {statement}"),
+            Notice::Learned { index } => {
+                let columns = &self.assembler.table(index).columns;
+                let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+                format!("learned {}", names.join(", "))
+            }
         };
-        self.assembler.notices().into_iter().map(line).collect()
+        notices.into_iter().map(line).collect()
     }
 }
 

@@ -17,6 +17,7 @@ use relation::{Position, Rows};
 
 use crate::source::{Failure, FollowedTable, ReadWhole, RowSink, WholePace, WholePart, WholeReader};
 
+use super::commits::acknowledgement;
 use super::decode::SnapshotPlan;
 use super::error::{WireError, failure};
 use super::position::LogPosition;
@@ -38,6 +39,7 @@ pub(super) struct Whole {
     config: MysqlConfig,
     wire: Wire,
     position: Position,
+    counts_after: Option<Duration>,
 }
 
 impl Whole {
@@ -55,12 +57,18 @@ impl Whole {
             if let Some(failure) = facts.refuse(config) {
                 return Err(failure.into());
             }
+            let counts_after = match wire.server.mariadb {
+                true => None,
+                // Which transactions are executed tells of those that wait for a replica, if they are numbered.
+                false if facts.gtid_mode => Some(config.snapshot_delay),
+                false => Some(config.snapshot_delay + acknowledgement(&mut wire).await?.unwrap_or_default()),
+            };
             let position = snapshot(&mut wire, &facts).await?;
             wire.execute("SAVEPOINT begun").await?;
-            Ok::<_, WireError>((wire, position))
+            Ok::<_, WireError>((wire, position, counts_after))
         };
-        let (wire, position) = opened.await.map_err(|e| said(&e, config))?;
-        Ok(Self { config: config.clone(), wire, position: position.to_position() })
+        let (wire, position, counts_after) = opened.await.map_err(|e| said(&e, config))?;
+        Ok(Self { config: config.clone(), wire, position: position.to_position(), counts_after })
     }
 }
 
@@ -122,6 +130,10 @@ impl WholeReader for Whole {
             Ok(read)
         };
         read.await.map_err(|error| said(&error, &self.config))
+    }
+
+    fn counts_after(&self) -> Option<Duration> {
+        self.counts_after
     }
 
     async fn close(self: Box<Self>) {

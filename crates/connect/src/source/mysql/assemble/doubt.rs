@@ -199,8 +199,20 @@ impl Assembler {
 
     /// The columns as a reader finds them that is about to read. Returns whether it may.
     pub(crate) fn load_described(&mut self, index: usize, run: u64, columns: Option<&[SourceColumn]>) -> bool {
-        let is_current = self.tables[index].is_loading() && self.tables[index].run == run;
-        is_current && self.agrees(index, columns, "ALTER TABLE, before it was loaded")
+        let table = &self.tables[index];
+        if !table.is_loading() || table.run != run {
+            return false;
+        }
+        let (known, is_read) = (table.capture.columns.clone(), table.is_read_by_order);
+        if !self.agrees(index, columns, "ALTER TABLE, before it was loaded") {
+            return false;
+        }
+        // What the log has brought since the load began was read by columns of before, and no chunk takes its place.
+        if is_read && known != self.tables[index].capture.columns {
+            self.reload(index, "its columns were others than was known when its load began".to_owned());
+            return false;
+        }
+        true
     }
 
     /// Chunks of `run` count from now on, of a load that goes on where it was.

@@ -43,7 +43,7 @@ use super::cascade::Cascades;
 use super::decode::{self, Plan};
 use super::error::{LOAD_ALL_AGAIN, WireError};
 use super::event::{self, Checksum, Header, damaged, kind};
-use super::position::{GtidSet, LogPoint, LogPosition, Origin};
+use super::position::{GtidSet, Gtids, LogPoint, LogPosition, Origin};
 use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
@@ -98,6 +98,10 @@ pub(crate) enum Notice {
     Altered {
         table: TableId,
         statement: String,
+    },
+    /// The columns of the table with this number among the captured ones are others now, though its rows are what they were.
+    Learned {
+        index: usize,
     },
 }
 
@@ -527,6 +531,24 @@ impl Assembler {
             self.move_to_applied();
         }
         Ok(Step::Next)
+    }
+
+    /// How far this connection's log was read, once it is known to be the one that was left.
+    pub(crate) fn applied(&self) -> Option<&LogPoint> {
+        (!self.is_passing).then_some(&self.applied)
+    }
+
+    /// The place of the event being read, and the transaction that it is of.
+    pub(crate) fn being_read(&self) -> LogPosition {
+        let gtids = match self.open.gtid {
+            Some(OpenGtid::MySql(number)) => {
+                let mut set = GtidSet::default();
+                set.add(&self.origin, number);
+                Gtids::MySql(set)
+            }
+            _ => Gtids::Off,
+        };
+        LogPosition::new(LogPoint::new(self.file.clone(), self.offset), gtids)
     }
 
     fn here(&self) -> String {

@@ -8,7 +8,7 @@
 use super::super::decode::{SourceColumn, TableMap, keep_only};
 use super::super::position::LogPoint;
 use super::super::statement::{At, ColumnChange};
-use super::{Assembler, Standing};
+use super::{Assembler, Notice, Standing};
 
 /// What the order of a table's columns is worth.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl Assembler {
         let table = &mut self.tables[index];
         if table.capture.columns != columns {
             table.capture.columns = columns;
+            self.notices.push(Notice::Learned { index });
             self.forget_maps(index);
         }
         self.tables[index].order = Order::Asked;
@@ -60,7 +61,15 @@ impl Assembler {
     /// Single columns of a table became others. Returns whether all of them are left out, so that nothing is to be done.
     pub(super) fn reshape(&mut self, index: usize, changes: &[ColumnChange]) -> bool {
         let table = &self.tables[index];
-        if table.standing != Standing::Followed || self.is_passed(index) {
+        if table.standing != Standing::Followed {
+            return true;
+        }
+        if self.is_passed(index) {
+            // What is known may be of before, and it is the load's reader that will tell what they are: see
+            // [`Assembler::load_described`].
+            if table.has_left_out() {
+                self.tables[index].order = Order::Lost;
+            }
             return true;
         }
         let known = &table.capture.columns;
@@ -83,7 +92,10 @@ impl Assembler {
         let columns = changes.iter().try_fold(known.clone(), changed);
         // The same table has other rows until its next map comes.
         match columns.filter(|_| is_settled) {
-            Some(columns) => self.tables[index].capture.columns = columns,
+            Some(columns) => {
+                self.tables[index].capture.columns = columns;
+                self.notices.push(Notice::Learned { index });
+            }
             None => self.tables[index].order = Order::Lost,
         }
         self.forget_maps(index);

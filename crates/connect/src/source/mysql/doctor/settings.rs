@@ -8,7 +8,7 @@ use super::super::continuity::Replica;
 use super::super::wire::ServerInfo;
 
 /// The settings that are looked at; a server knows some of them.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 26] = [
     "binlog_row_value_options",
     "binlog_checksum",
     "binlog_transaction_compression",
@@ -28,6 +28,13 @@ pub(super) const NAMES: [&str; 19] = [
     "max_statement_time",
     "time_zone",
     "system_time_zone",
+    "gtid_mode",
+    "rpl_semi_sync_source_enabled",
+    "rpl_semi_sync_master_enabled",
+    "rpl_semi_sync_source_wait_point",
+    "rpl_semi_sync_master_wait_point",
+    "rpl_semi_sync_source_timeout",
+    "rpl_semi_sync_master_timeout",
 ];
 
 /// A replica that is further behind than this is no source for what is shown now.
@@ -68,6 +75,7 @@ pub(in super::super) fn checks(values: &BTreeMap<String, String>, mariadb: bool,
     if values.is_on(&["binlog_transaction_compression"]) || values.is_on(&["log_bin_compress"]) {
         checks.push(Check::ok("compression", "the log is compressed, which is understood"));
     }
+    checks.extend(acknowledged(&values, mariadb));
     if is_replica {
         checks.push(passed_on(&values));
         checks.extend(commit_order(&values, mariadb));
@@ -144,6 +152,32 @@ fn zone(values: &Values<'_>) -> Check {
         other => other,
     };
     Check::ok("time_zone", format!("the server's zone is {zone}; our sessions speak UTC"))
+}
+
+/// A commit that waits for a replica is in the log, and no query shows it.
+fn acknowledged(values: &Values<'_>, mariadb: bool) -> Option<Check> {
+    const NAME: &str = "semi_sync";
+    let named = |end: &str| ["source", "master"].map(|of| format!("rpl_semi_sync_{of}_{end}"));
+    let (enabled, point, timeout) = (named("enabled"), named("wait_point"), named("timeout"));
+    let is_before = values.get(&point.each_ref().map(String::as_str)).is_none_or(|value| value == "AFTER_SYNC");
+    if !values.is_on(&enabled.each_ref().map(String::as_str)) || !is_before {
+        return None;
+    }
+    // Both tell which transactions are committed.
+    if mariadb || values.is(&["gtid_mode"], "ON") {
+        return Some(Check::ok(
+            NAME,
+            "what waits for a replica's acknowledgement is waited for before tables are loaded",
+        ));
+    }
+    let timeout_ms = values.number(&timeout.each_ref().map(String::as_str)).unwrap_or(0);
+    Some(Check::warning(
+        NAME,
+        format!("a commit may wait {timeout_ms} ms for a replica, and transactions are not numbered"),
+        "It is in the log before queries show it, and the server does not tell which are. No table is loaded before no session \
+         waits, or so long.",
+        "SET GLOBAL gtid_mode = ON, in its steps, from OFF over OFF_PERMISSIVE and ON_PERMISSIVE",
+    ))
 }
 
 fn passed_on(values: &Values<'_>) -> Check {

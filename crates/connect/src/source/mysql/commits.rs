@@ -1,0 +1,93 @@
+//! Commits that the log has and that no query shows yet.
+//!
+//! A server writes a transaction to its log, from where we fetch it, before it commits it in its tables. A moment lies between
+//! both, or as long as a disk is slow or a replica owes its acknowledgement (semi-synchronous, AFTER_SYNC). What is read of a
+//! table in that time would take the place of what the log has brought. So nothing is read before all is committed that the log
+//! had when it was asked for its end:
+//!
+//! - MySQL that numbers its transactions knows which it has executed, and waits for others.
+//! - MariaDB tells with a snapshot up to which place of its log all is committed.
+//! - MySQL that does not number them tells neither; but how many sessions wait for an acknowledgement, and after which time they
+//!   wait no more. What else may delay a commit is over by [`super::MysqlConfig::snapshot_delay`].
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::WireError;
+use super::position::{Gtids, LogPosition};
+use super::snapshot::mariadb_snapshot;
+use super::wire::Wire;
+
+/// How long a server is asked before it is said that it is waited for.
+const ASKED: Duration = Duration::from_secs(5);
+/// Between two questions of those that do not wait themselves.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What is said of a server that is waited for.
+pub(super) const WAITS: &str = "waits for commits that are in the server's log and that its queries do not show yet, as while no \
+                                replica acknowledges them (semi-synchronous replication)";
+
+/// A function that the server does not know: MySQL before 5.7.
+const NO_FUNCTION: u16 = 1305;
+
+/// Waits for a while until all is committed that the log has up to a place; answers whether it is. `since`: when the log was
+/// seen to have it.
+pub(super) async fn are_shown(wire: &mut Wire, until: &LogPosition, since: Instant) -> Result<bool, WireError> {
+    if wire.server.mariadb {
+        return are_in_snapshot(wire, until).await;
+    }
+    if let Gtids::MySql(set) = &until.gtids {
+        let question = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {})", ASKED.as_secs());
+        match wire.query(&question).await {
+            Err(error) if error.code() == Some(NO_FUNCTION) => {}
+            answer => return Ok(answer?.single() == Some("0")),
+        }
+    }
+    let Some(timeout) = acknowledgement(wire).await? else { return Ok(true) };
+    let asked = Instant::now();
+    while since.elapsed() <= timeout {
+        if waiting_sessions(wire).await? == 0 {
+            return Ok(true);
+        }
+        if asked.elapsed() >= ASKED {
+            return Ok(false);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(true)
+}
+
+async fn are_in_snapshot(wire: &mut Wire, until: &LogPosition) -> Result<bool, WireError> {
+    let asked = Instant::now();
+    loop {
+        let shown = mariadb_snapshot(wire).await?;
+        wire.execute("ROLLBACK").await?;
+        if shown >= until.point {
+            return Ok(true);
+        }
+        if asked.elapsed() >= ASKED {
+            return Ok(false);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// For how long a commit may wait for a replica before it is shown; none where it does not.
+pub(super) async fn acknowledgement(wire: &mut Wire) -> Result<Option<Duration>, WireError> {
+    let rows = wire.query("SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%'").await?;
+    let get = |end: &str| {
+        let is_it = |name: &str| ["source", "master"].iter().any(|of| name == format!("rpl_semi_sync_{of}_{end}"));
+        let row = rows.rows.iter().find(|row| row.first().is_some_and(|name| name.as_deref().is_some_and(is_it)))?;
+        row.get(1)?.clone()
+    };
+    let is_on = get("enabled").is_some_and(|value| value.eq_ignore_ascii_case("ON") || value == "1");
+    let is_before = get("wait_point").is_none_or(|value| value.eq_ignore_ascii_case("AFTER_SYNC"));
+    let timeout_ms = get("timeout").and_then(|ms| ms.parse().ok());
+    Ok(timeout_ms.filter(|_| is_on && is_before).map(Duration::from_millis))
+}
+
+async fn waiting_sessions(wire: &mut Wire) -> Result<u64, WireError> {
+    let rows = wire.query("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%\\_wait\\_sessions'").await?;
+    let count = |row: &Vec<Option<String>>| row.get(1)?.as_deref()?.parse::<u64>().ok();
+    Ok(rows.rows.iter().filter_map(count).sum())
+}
