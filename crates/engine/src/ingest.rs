@@ -413,7 +413,10 @@ impl<'a> Ingest<'a> {
         };
         let after = count + i64::from(weight);
         if after < 0 && is_whole {
-            return Err(Error::Broken { node: id.to_string(), what: "a row goes that could not be read and never came" });
+            return Err(Error::Broken {
+                node: id.to_string(),
+                what: "a row goes that could not be read and never came",
+            });
         }
         present.unread.insert(unread.image, after.max(0));
         // Of a table that is not known whole, it need not be there to go.

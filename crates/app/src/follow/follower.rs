@@ -940,15 +940,14 @@ mod tests {
         let store = store::Store::open(&folder.path().join("store"), store::Options::default()).unwrap();
         let (inbox, mut outbox) = mpsc::channel(2);
         let (stop, stopped) = watch::channel(false);
-        let chunk =
-            ChunkDone {
-                table: TableId(7),
-                cursor: vec![9],
-                complete: false,
-                rows: Rows::new(),
-                unread: Rows::new(),
-                rows_estimate: 0,
-            };
+        let chunk = ChunkDone {
+            table: TableId(7),
+            cursor: vec![9],
+            complete: false,
+            rows: Rows::new(),
+            unread: Rows::new(),
+            rows_estimate: 0,
+        };
         let at = |text: &str| Position(text.to_owned());
         let loaded = SourceBatch { chunks: vec![chunk], position: at("five"), ..SourceBatch::default() };
         let part = Some(TransactionPart { number: 1, is_last: false });

@@ -87,10 +87,7 @@ pub enum SourceEvent {
     /// with all changes before, and before any batch with changes or chunks after. What follows of the table are changes
     /// from where the load begins, and its chunks from the first one on; rows that neither has brought by the time it is
     /// complete are no longer there.
-    Reload {
-        table: TableId,
-        reason: String,
-    },
+    Reload { table: TableId, reason: String },
     /// The table has other columns now: nothing more of it follows under this number, neither changes nor chunks. Ordered
     /// as [`SourceEvent::Reload`] is.
     Altered {
@@ -106,10 +103,7 @@ pub enum SourceEvent {
     },
     /// The source will send no more changes of this table: its content is in doubt from here on. Where it was dropped and
     /// comes back, [`SourceEvent::Reload`] or [`SourceEvent::Altered`] says so.
-    Parked {
-        table: TableId,
-        reason: String,
-    },
+    Parked { table: TableId, reason: String },
     /// The source has ended and waits for a person.
     Failed(Failure),
 }

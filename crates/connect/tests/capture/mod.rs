@@ -226,7 +226,7 @@ impl CaptureDriver {
         let broken = arguments.contains(&"broken");
         let mut limits = Limits::default();
         let mut text = Vec::new();
-        for argument in arguments.iter().copied().filter(|a| !["loading", "waiting", "broken"].contains(a)) {
+        for argument in arguments.iter().copied().filter(|a| !["loading", "waiting", "broken", "labels"].contains(a)) {
             match argument.split_once('=') {
                 Some(("rows", n)) => limits.rows_max = n.parse().map_err(|_| "rows=N")?,
                 Some(("bytes", n)) => limits.bytes_max = n.parse().map_err(|_| "bytes=N")?,
@@ -241,7 +241,13 @@ impl CaptureDriver {
             () if loading || waiting => Load::Pending { cursor: None },
             () => Load::Complete,
         };
-        let tables = vec![table(0, "orders", true, load()), table(1, "bag", false, load())];
+        let mut tables = vec![table(0, "orders", true, load()), table(1, "bag", false, load())];
+        if arguments.contains(&"labels") {
+            let mut labels = table(2, "labels", true, load());
+            labels.columns[1].data_type = "enum".to_owned();
+            labels.columns[1].column_type = "enum('good')".to_owned();
+            tables.push(labels);
+        }
         let mut replay = Replay::with_limits(tables, &text, limits)?;
         if loading {
             replay.begin(place(text.split(' ').next().unwrap_or_default())?, Answer::Same);
@@ -295,7 +301,7 @@ impl CaptureDriver {
         let [name, high, rest @ ..] = arguments else {
             return Err("chunk TABLE FILE:OFFSET".to_owned());
         };
-        let index = usize::from(*name == "bag");
+        let index = ["orders", "bag", "labels"].iter().position(|known| known == name).ok_or("a table")?;
         let (file, offset) = place(high)?;
         let rows = rows_of(body.split_whitespace())?;
         let placed = self.replay()?.chunk(index, rows, (file, offset), rest.contains(&"complete"));

@@ -143,7 +143,8 @@ impl<'a> Shrinker<'a> {
                 let Piece::Chunk { table, rows, unread, complete } = piece else { continue };
                 let act = |rows: Vec<Vec<String>>| {
                     let mut batches = batches.clone();
-                    batches[i][j] = Piece::Chunk { table: table.clone(), rows, unread: unread.clone(), complete: *complete };
+                    batches[i][j] =
+                        Piece::Chunk { table: table.clone(), rows, unread: unread.clone(), complete: *complete };
                     Act::Step(batches)
                 };
                 self.fewer(rows.clone(), &act, at);

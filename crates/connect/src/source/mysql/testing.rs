@@ -192,18 +192,17 @@ impl Replay {
     /// A chunk of the table with this index arrives. Returns false if it must wait.
     pub fn chunk(&mut self, table: usize, rows: relation::Rows, high: (&str, u64), complete: bool) -> bool {
         let high = LogPoint::new(high.0, high.1);
-        let chunk =
-            Chunk {
-                table,
-                run: self.run,
-                rows,
-                unread: relation::Rows::new(),
-                cursor: Vec::new(),
-                complete,
-                high,
-                rows_estimate: 0,
-                _turn: None,
-            };
+        let chunk = Chunk {
+            table,
+            run: self.run,
+            rows,
+            unread: relation::Rows::new(),
+            cursor: Vec::new(),
+            complete,
+            high,
+            rows_estimate: 0,
+            _turn: None,
+        };
         if !self.assembler.may_close(&chunk) {
             return false;
         }

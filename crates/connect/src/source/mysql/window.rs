@@ -222,3 +222,38 @@ mod indexed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unread(image: u8) -> Unread {
+        Unread { image: [image; 16], ..Unread::default() }
+    }
+
+    /// Rows that could not be read come and go in a table without a key as the others do, while it is loaded.
+    #[test]
+    fn a_bag_counts_what_could_not_be_read() {
+        let mut read = Rows::new();
+        for image in [1, 1, 2] {
+            let mut bytes = Vec::new();
+            unread(image).write(&mut bytes);
+            read.push(&bytes);
+        }
+        let mut changes = TableChanges::default();
+        changes.push_unread(&unread(1), -1);
+        changes.push(b"row", 1);
+        changes.push_unread(&unread(3), 1);
+        let mut bag = BagLoad::default();
+        bag.keep(&changes, 0, &LogPoint::new("binlog.000001", 100));
+        let folded = bag.fold(Rows::new(), read.clone(), &LogPoint::new("binlog.000001", 50));
+        let mut left: Vec<u8> = folded.unread.iter().map(|bytes| Unread::read(bytes).unwrap().image[0]).collect();
+        left.sort_unstable();
+        assert_eq!((left, folded.rows.len(), folded.is_exact), (vec![1, 2, 3], 1, true));
+        // What is shown already is not counted twice.
+        let folded = bag.fold(Rows::new(), read, &LogPoint::new("binlog.000001", 100));
+        assert_eq!((folded.unread.len(), folded.rows.len()), (3, 0));
+        let folded = bag.fold(Rows::new(), Rows::new(), &LogPoint::new("binlog.000001", 50));
+        assert!(!folded.is_exact, "none such was there");
+    }
+}

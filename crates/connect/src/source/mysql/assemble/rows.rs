@@ -8,8 +8,7 @@ use super::super::error::WireError;
 use super::super::event::{self, damaged};
 use super::cascade::Watched;
 use super::{
-    Assembler, BAG_BYTES_MAX, Doubt, Loading, MAPS_MAX, Mapped, Passing, Standing, Step, folded,
-    unknown_event,
+    Assembler, BAG_BYTES_MAX, Doubt, Loading, MAPS_MAX, Mapped, Passing, Standing, Step, folded, unknown_event,
 };
 
 /// What foreign keys do that the log does not have.
