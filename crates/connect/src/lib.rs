@@ -12,6 +12,6 @@ pub mod source;
 pub use secret::Secret;
 pub use source::{
     Absence, Check, CheckOutcome, ColumnRule, Control, Failure, FollowedTable, LeftOut, Limits, Load, OnChange,
-    OnUnsupported, OwnFacts, Pattern, ReadWhole, Requests, Retention, RowSink, Settings, Source,
-    SourceEvent, SourceKind, SourceState, TableFacts, TablePlace, Unanswered, WholePace, WholePart, WholeReader,
+    OnUnsupported, OwnFacts, Pattern, ReadWhole, Requests, Retention, RowSink, Settings, Source, SourceEvent,
+    SourceKind, SourceState, TableFacts, TablePlace, Unanswered, WholePace, WholePart, WholeReader,
 };

@@ -97,10 +97,7 @@ pub enum SourceEvent {
     },
     /// From the position of the next batch on, these facts of this table are true: whoever starts the source again behind it
     /// hands them back instead of those from before. Nothing has changed for who receives the table's rows.
-    Learned {
-        table: TableId,
-        facts: OwnFacts,
-    },
+    Learned { table: TableId, facts: OwnFacts },
     /// The source will send no more changes of this table: its content is in doubt from here on. Where it was dropped and
     /// comes back, [`SourceEvent::Reload`] or [`SourceEvent::Altered`] says so.
     Parked { table: TableId, reason: String },
