@@ -8,7 +8,7 @@
 //!
 //! Descriptions of prepared statements are kept likewise, of whatever form: clients ask for them before each execution.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -33,7 +33,7 @@ pub(crate) const TEXT_BYTES_MAX: usize = 2048;
 const TEXTS_MAX: usize = 1000;
 
 /// What statements are known by: what names mean, the text, and the types of its parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Question<T> {
     /// The catalogue's place in memory, which nobody else has while [`Known`] refers to it.
     catalog: usize,
@@ -61,8 +61,8 @@ impl<T> Question<T> {
 /// What is known of statements by their texts.
 #[derive(Default)]
 pub(crate) struct Memory {
-    points: Mutex<HashMap<Question<DataType>, Known<Option<Arc<Point>>>>>,
-    descriptions: Mutex<HashMap<Question<Option<DataType>>, Known<Description>>>,
+    points: Mutex<BTreeMap<Question<DataType>, Known<Option<Arc<Point>>>>>,
+    descriptions: Mutex<BTreeMap<Question<Option<DataType>>, Known<Description>>>,
 }
 
 struct Known<T> {
@@ -99,7 +99,7 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn keep<Q: std::hash::Hash + Eq, T>(of: &Mutex<HashMap<Q, Known<T>>>, catalog: &Arc<Catalog>, question: Q, what: T) {
+fn keep<Q: Ord, T>(of: &Mutex<BTreeMap<Q, Known<T>>>, catalog: &Arc<Catalog>, question: Q, what: T) {
     let mut known = locked(of);
     if known.len() >= TEXTS_MAX {
         known.clear();

@@ -252,15 +252,11 @@ async fn broken_rows(in_one_event: bool) -> Result<(), String> {
     let (mut events, control) = MysqlSource::start(server.config(), vec![labels], resume, TINY);
     let (mut rejected, mut rows) = (0, 0);
     while rows == 0 {
-        match events.recv().await.ok_or("the source has ended")? {
-            SourceEvent::Batch(batch) => {
-                for (_, changes) in &batch.tables {
-                    let readable = changes.readable().count();
-                    rows += readable;
-                    rejected += changes.rows.len() - readable;
-                }
-            }
-            _ => {}
+        let SourceEvent::Batch(batch) = events.recv().await.ok_or("the source has ended")? else { continue };
+        for (_, changes) in &batch.tables {
+            let readable = changes.readable().count();
+            rows += readable;
+            rejected += changes.rows.len() - readable;
         }
     }
     drop(events);
