@@ -15,6 +15,16 @@ use super::{Assembler, Doubt, Standing, Step, folded};
 const REASON: &str = "rows that its rows refer to were deleted or changed, and what a foreign key does then is not in the \
                       server's log";
 
+/// Words of statements that make or drop foreign keys.
+const KEY_WORDS: [&[u8]; 3] = [b"foreign", b"references", b"constraint"];
+/// Words of those that give tables or columns other names.
+const NAMING_WORDS: [&[u8]; 2] = [b"rename", b"change"];
+
+fn has_any(text: &[u8], words: &[&[u8]]) -> bool {
+    let has = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    words.iter().any(has)
+}
+
 /// A table of the log whose changes reach captured ones.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -171,9 +181,7 @@ impl Assembler {
 
     /// Whether a statement may make, drop or rename foreign keys, or what they are of: they are to be read again before it.
     pub(super) fn asks_for_keys(&mut self, text: &[u8]) -> bool {
-        const WORDS: [&[u8]; 5] = [b"foreign", b"references", b"constraint", b"rename", b"change"];
-        let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-        if self.cascades.is_none() || !WORDS.iter().any(|word| has(word)) {
+        if self.cascades.is_none() || !has_any(text, &KEY_WORDS) && !has_any(text, &NAMING_WORDS) {
             return false;
         }
         let here = Some((self.file.clone(), self.offset));
@@ -189,7 +197,10 @@ impl Assembler {
     /// before it nobody can say, so what earlier changes may have reached by it is in doubt.
     pub(super) fn doubt_keys_before(&mut self, effects: &[Effect], query: event::Query<'_>) -> Option<Step> {
         let is_of_here = self.keys_asked_at.as_ref() == Some(&(self.file.clone(), self.offset));
-        if !is_of_here || self.has_old_keys {
+        // A key stays what it is when its columns get other names.
+        let is_of_keys =
+            has_any(query.text, &KEY_WORDS) || effects.iter().any(|effect| matches!(effect, Effect::Renamed { .. }));
+        if !is_of_here || self.has_old_keys || !is_of_keys {
             return None;
         }
         let mut reached = Tables::new();
