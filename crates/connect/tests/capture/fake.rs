@@ -311,8 +311,9 @@ impl Connection {
             result(&names, super::columns(true).into_iter().map(row).collect())
         } else if sql.contains("information_schema.STATISTICS") {
             result(&["COLUMN_NAME"], if sql.contains("'bag'") { Vec::new() } else { vec![text(&["id"])] })
-        } else if sql.contains("information_schema.REFERENTIAL_CONSTRAINTS") {
-            result(&["CONSTRAINT_SCHEMA"], Vec::new())
+        } else if sql.contains("information_schema.KEY_COLUMN_USAGE") {
+            // It has no foreign keys, so nobody asks what they do.
+            result(&["TABLE_SCHEMA"], Vec::new())
         } else if sql.starts_with("SELECT TABLE_ROWS") {
             result(&["TABLE_ROWS"], vec![text(&["7"])])
         } else if sql.starts_with("SELECT") && sql.contains("FROM `shop`.`orders`") {
