@@ -235,6 +235,8 @@ impl Pump {
             Proposed::Coming(difference) => self.applying.push((answer, Applied::of(&difference))),
             Proposed::InPlace(difference) => {
                 self.drop_unwanted_tables()?;
+                // That the project was taken, whatever a rollback gave up before, is in no record of the log.
+                self.warehouse.engine.store().fold_soon();
                 self.applying.push((answer, Applied::of(&difference)));
                 self.end_applying(&[]);
             }
