@@ -7,7 +7,7 @@ use relation::{ChunkDone, TableChanges, TransactionMark};
 use super::super::error::WireError;
 use super::super::event::{self, Header};
 use super::super::position::{Gtids, LogPoint};
-use super::super::statement::{Effect, Statement, Xa, statement};
+use super::super::statement::{Statement, Xa, statement};
 use super::{Assembler, Loading, OpenGtid, Passing, Standing, Step};
 
 impl Assembler {
