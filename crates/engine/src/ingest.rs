@@ -192,7 +192,8 @@ struct Ingest<'a> {
     reloaded: BTreeSet<TableId>,
     /// Tables without a key whose rows have been replaced in this step.
     replaced: BTreeSet<TableId>,
-    /// Tables of which a row came or went in this step that could not be read.
+    /// Tables of which a row comes or goes in this step that could not be read: what is there of its key is known from the
+    /// first input on, for what came of it before may have been taken as it was.
     rejected: BTreeSet<TableId>,
     /// What was found out, and before which inputs that belongs.
     notes: Vec<(usize, Noted)>,
@@ -232,7 +233,7 @@ fn normalise(
         parked: BTreeMap::new(),
         reloaded: BTreeSet::new(),
         replaced: BTreeSet::new(),
-        rejected: BTreeSet::new(),
+        rejected: inputs.iter().flat_map(unread_tables).collect(),
         notes: Vec::new(),
     };
     for at in 0..inputs.len() {
@@ -246,6 +247,13 @@ fn normalise(
     let contradicted: Vec<_> = parked.into_iter().filter_map(|(table, reason)| Some((table, reason?))).collect();
     inputs.extend(contradicted.iter().cloned().map(|(table, reason)| Input::Park { table, reason }));
     Ok(contradicted)
+}
+
+/// Tables of which an input brings rows that could not be read.
+fn unread_tables(input: &Input) -> Vec<TableId> {
+    let Input::Rows(_, batch) = input else { return Vec::new() };
+    let changed = batch.tables.iter().filter(|(_, changes)| changes.has_unread(0)).map(|(id, _)| *id);
+    changed.chain(batch.chunks.iter().filter(|chunk| !chunk.unread.is_empty()).map(|chunk| chunk.table)).collect()
 }
 
 impl<'a> Ingest<'a> {
@@ -390,7 +398,6 @@ impl<'a> Ingest<'a> {
 
     /// A row that could not be read comes or goes.
     fn unread(&mut self, id: TableId, bytes: &[u8], weight: i8, out: &mut TableChanges) -> Result<()> {
-        self.rejected.insert(id);
         let unread = Unread::read(bytes)?;
         let is_whole = matches!(self.load(id), Some(Load::Complete)) && !self.reloaded.contains(&id);
         let (engine, states) = (self.engine, self.states);

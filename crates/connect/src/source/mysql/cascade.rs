@@ -81,17 +81,27 @@ pub(crate) struct Parent {
     pub(crate) updated: Vec<(Vec<String>, Tables)>,
 }
 
+impl Parent {
+    /// What any change of it reaches.
+    pub(crate) fn reached(&self) -> impl Iterator<Item = usize> + '_ {
+        self.deleted.iter().chain(self.updated.iter().flat_map(|(_, tables)| tables)).copied()
+    }
+}
+
 /// All tables whose changes reach captured ones without a trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cascades {
     pub(crate) parents: BTreeMap<Place, Parent>,
+    /// Those in which keys were looked for: of captured tables, and of what they refer to, however far.
+    pub(crate) databases: BTreeSet<String>,
 }
 
 impl Cascades {
     /// Asks for the keys that reach these tables, of a server that does not log what they do.
     pub(crate) async fn read(wire: &mut Wire, facts: &Facts, tables: &[CaptureTable]) -> Result<Self, WireError> {
-        let keys = keys_above(wire, tables).await?;
+        let (keys, databases) = keys_above(wire, tables).await?;
         let mut found = Self::of(&keys, |place| tables.iter().position(|t| facts.is_same_place(place, t)));
+        found.databases = databases;
         for ((database, name), parent) in &mut found.parents {
             parent.columns = describe::columns(wire, database, name, &ColumnRule::default()).await?.unwrap_or_default();
         }
@@ -116,12 +126,14 @@ impl Cascades {
                 parent.updated.push((key.referenced.clone(), updated));
             }
         }
-        Self { parents }
+        Self { parents, databases: BTreeSet::new() }
     }
 
     /// The same with places as they are compared.
     pub(crate) fn with_places(self, compared: impl Fn(Place) -> Place) -> Self {
-        Self { parents: self.parents.into_iter().map(|(place, parent)| (compared(place), parent)).collect() }
+        let databases = self.databases.into_iter().map(|database| compared((database, String::new())).0).collect();
+        let parents = self.parents.into_iter().map(|(place, parent)| (compared(place), parent)).collect();
+        Self { parents, databases }
     }
 
     /// What follows from keys that are written down, a line each, for tables whose databases are all the same.
@@ -134,11 +146,14 @@ impl Cascades {
                 parent.columns.clone_from(&tables[at].columns);
             }
         }
-        Some(found.with_places(|(_, name)| (tables.first().map_or_else(String::new, |t| t.database.clone()), name)))
+        let database = tables.first().map_or_else(String::new, |table| table.database.clone());
+        let found = found.with_places(|(_, name)| (database.clone(), name));
+        Some(Self { databases: BTreeSet::from([database]), ..found })
     }
 
     /// These keys, and those that were known before: the log that is read may be older than their end.
     pub(crate) fn and_before(mut self, before: Self) -> Self {
+        self.databases.extend(before.databases);
         for (place, old) in before.parents {
             let parent =
                 self.parents.entry(place).or_insert_with(|| Parent { columns: old.columns, ..Parent::default() });
@@ -191,8 +206,12 @@ impl<F: Fn(&Place) -> Option<usize>> Reach<'_, F> {
     }
 }
 
-/// All keys with an action in the databases of these tables, and in those of the tables that they refer to, and so on.
-async fn keys_above(wire: &mut Wire, tables: &[CaptureTable]) -> Result<Vec<ForeignKey>, WireError> {
+/// All keys with an action in the databases of these tables, and in those of the tables that they refer to, and so on; and those
+/// databases.
+async fn keys_above(
+    wire: &mut Wire,
+    tables: &[CaptureTable],
+) -> Result<(Vec<ForeignKey>, BTreeSet<String>), WireError> {
     let mut asked = BTreeSet::new();
     let mut ask: BTreeSet<String> = tables.iter().map(|table| table.database.clone()).collect();
     let mut keys = Vec::new();
@@ -202,7 +221,7 @@ async fn keys_above(wire: &mut Wire, tables: &[CaptureTable]) -> Result<Vec<Fore
         ask = found.iter().map(|key| key.parent.0.clone()).filter(|database| !asked.contains(database)).collect();
         keys.extend(found);
     }
-    Ok(keys)
+    Ok((keys, asked))
 }
 
 /// Keys of a table that act on its rows.

@@ -179,9 +179,16 @@ impl Assembler {
         self.maps.clear();
     }
 
-    /// Whether a statement may make, drop or rename foreign keys, or what they are of: they are to be read again before it.
-    pub(super) fn asks_for_keys(&mut self, text: &[u8]) -> bool {
-        if self.cascades.is_none() || !has_any(text, &KEY_WORDS) && !has_any(text, &NAMING_WORDS) {
+    /// Whether a statement may make, drop or rename foreign keys, or what they are of, or have other columns in a table whose
+    /// changes reach further: they are to be read again before it. Keys between tables of databases in which none reaches a
+    /// captured table are nobody's business.
+    pub(super) fn asks_for_keys(&mut self, effects: &[Effect], query: event::Query<'_>) -> bool {
+        let Some(cascades) = &self.cascades else { return false };
+        let is_unnamed = |effect: &Effect| matches!(effect, Effect::DroppedDatabase(_) | Effect::Unread);
+        let is_near = |name: &TableName| cascades.databases.contains(&self.place_of(query, name).0);
+        let may_reach = effects.iter().any(is_unnamed) || effects.iter().flat_map(Effect::tables).any(is_near);
+        let has_words = || has_any(query.text, &KEY_WORDS) || has_any(query.text, &NAMING_WORDS);
+        if !(may_reach && has_words()) && self.reached_from_altered(effects, query).is_empty() {
             return false;
         }
         let here = Some((self.file.clone(), self.offset));
@@ -193,21 +200,33 @@ impl Assembler {
         is_new
     }
 
+    /// What is reached from tables that may have other columns by a statement.
+    fn reached_from_altered(&self, effects: &[Effect], query: event::Query<'_>) -> Tables {
+        let mut reached = Tables::new();
+        let Some(cascades) = &self.cascades else { return reached };
+        let altered = effects.iter().filter(|effect| effect.changes_columns());
+        for place in altered.flat_map(Effect::tables).map(|name| self.place_of(query, name)) {
+            reached.extend(cascades.parents.get(&place).into_iter().flat_map(|parent| parent.reached()));
+        }
+        reached
+    }
+
     /// A statement that changes keys, or names of tables, was executed before the keys were read that are known: what was a key
-    /// before it nobody can say, so what earlier changes may have reached by it is in doubt.
+    /// before it nobody can say, so what earlier changes may have reached by it is in doubt. So it is where the columns are
+    /// others of a table whose changes reach further: those before were read by the columns behind it.
     pub(super) fn doubt_keys_before(&mut self, effects: &[Effect], query: event::Query<'_>) -> Option<Step> {
         let is_of_here = self.keys_asked_at.as_ref() == Some(&(self.file.clone(), self.offset));
         // A key stays what it is when its columns get other names.
         let is_of_keys =
             has_any(query.text, &KEY_WORDS) || effects.iter().any(|effect| matches!(effect, Effect::Renamed { .. }));
-        if !is_of_here || self.has_old_keys || !is_of_keys {
+        if !is_of_here || self.has_old_keys {
             return None;
         }
-        let mut reached = Tables::new();
-        for name in effects.iter().flat_map(Effect::tables) {
+        let mut reached = self.reached_from_altered(effects, query);
+        for name in effects.iter().flat_map(Effect::tables).filter(|_| is_of_keys) {
             let place = self.place_of(query, name);
             if let Some(parent) = self.cascades.as_ref().and_then(|cascades| cascades.parents.get(&place)) {
-                reached.extend(parent.deleted.iter().chain(parent.updated.iter().flat_map(|(_, tables)| tables)));
+                reached.extend(parent.reached());
             }
             reached.extend(self.by_name.get(&place));
         }

@@ -140,7 +140,7 @@ impl Assembler {
         if !is_concerned || table.answered_in == self.open.number {
             return None;
         }
-        self.asked = Some(Asked { index, doubt, reason, is_of_statement: false });
+        self.asked = Some(Asked { index, doubt, reason, is_of_event: true, is_of_statement: false });
         Some(Step::Describe(index))
     }
 
@@ -165,7 +165,8 @@ impl Assembler {
         if !self.may_ask() || !self.may_be_asked(index) {
             return false;
         }
-        self.asked = Some(Asked { index, doubt: Doubt::Content, reason, is_of_statement: false });
+        let (is_of_event, is_of_statement) = (false, false);
+        self.asked = Some(Asked { index, doubt: Doubt::Content, reason, is_of_event, is_of_statement });
         true
     }
 
@@ -182,7 +183,10 @@ impl Assembler {
     /// The answer to [`Step::Describe`]: the table's columns now, or none if it does not exist.
     pub(crate) fn described(&mut self, index: usize, columns: Option<&[SourceColumn]>) {
         let Some(asked) = self.asked.take().filter(|asked| asked.index == index) else { return };
-        self.tables[index].answered_in = self.open.number;
+        // What a person asks for is of no transaction: the next one may raise a doubt of its own.
+        if asked.is_of_event {
+            self.tables[index].answered_in = self.open.number;
+        }
         // A table that keeps its columns has other values in them then.
         let is_other = columns.is_some_and(|now| !is_same(&self.kept(index, now), &self.tables[index].capture.columns));
         if self.agrees(index, columns, &asked.reason) && (is_other || asked.doubt != Doubt::Columns) {

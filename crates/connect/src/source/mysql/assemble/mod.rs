@@ -122,6 +122,8 @@ struct Asked {
     doubt: Doubt,
     /// A sentence, or the statement.
     reason: String,
+    /// The event being read raised it, and is given once more.
+    is_of_event: bool,
     /// A statement changes the table itself, which may be in the log before a query shows it.
     is_of_statement: bool,
 }

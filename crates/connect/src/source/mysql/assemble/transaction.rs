@@ -7,7 +7,7 @@ use relation::{ChunkDone, TableChanges, TransactionMark};
 use super::super::error::WireError;
 use super::super::event::{self, Header};
 use super::super::position::{Gtids, LogPoint};
-use super::super::statement::{Effect, Statement, Xa, statement};
+use super::super::statement::{Statement, Xa, statement};
 use super::{Assembler, Loading, OpenGtid, Passing, Standing, Step};
 
 impl Assembler {
@@ -77,9 +77,7 @@ impl Assembler {
                 }
             }
             Statement::Effects(effects) => {
-                let is_of_rows = |effect: &Effect| matches!(effect, Effect::Written(_));
-                let is_of_tables = effects.is_empty() || !effects.iter().all(is_of_rows);
-                if is_of_tables && self.asks_for_keys(query.text) {
+                if self.asks_for_keys(&effects, query) {
                     return Ok(Step::Keys);
                 }
                 if let Some(step) = self.doubt_keys_before(&effects, query) {

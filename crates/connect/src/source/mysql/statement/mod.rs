@@ -91,6 +91,11 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    /// Whether a table that it names may have other columns by it.
+    pub(crate) fn changes_columns(&self) -> bool {
+        matches!(self, Self::Created { .. } | Self::Columns(_) | Self::Altered(_) | Self::Reshaped(..))
+    }
+
     /// The tables that it names.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &TableName> {
         let (first, second) = match self {
