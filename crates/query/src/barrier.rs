@@ -6,7 +6,8 @@
 //! node that nothing moves across.
 //!
 //! Two things pass. Columns that nobody asks for are not read. And comparisons go below ([`Leakproof`]) that can neither fail nor
-//! tell of what they compare, which PostgreSQL calls leakproof: without them each look at a key would read the whole table.
+//! tell of what they compare, which PostgreSQL calls leakproof: without them each look at a key would read the whole table. They
+//! compare what is stored: a column that the view computes would be computed for them, of rows that are not their reader's.
 //!
 //! What fails below is told without its values: they are of rows and columns that whoever asks may not read.
 
@@ -16,13 +17,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{DFSchemaRef, internal_err};
+use datafusion::common::{Column, DFSchemaRef, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Expr, Extension, Filter, LogicalPlan, Operator, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
+    Distinct, Expr, Extension, Filter, LogicalPlan, Operator, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -114,7 +115,10 @@ impl OptimizerRule for Leakproof {
         let LogicalPlan::Extension(extension) = filter.input.as_ref() else { return Ok(Transformed::no(plan)) };
         let Some(barrier) = extension.node.as_any().downcast_ref::<Barrier>() else { return Ok(Transformed::no(plan)) };
         let (below, above): (Vec<_>, Vec<_>) =
-            split_conjunction_owned(filter.predicate.clone()).into_iter().partition(is_leakproof);
+            split_conjunction_owned(filter.predicate.clone()).into_iter().partition(|condition| {
+                is_leakproof(condition)
+                    && condition.column_refs().into_iter().all(|column| is_stored(&barrier.input, column))
+            });
         let Some(below) = conjunction(below) else { return Ok(Transformed::no(plan)) };
         let input = LogicalPlan::Filter(Filter::try_new(below, Arc::new(barrier.input.clone()))?);
         let barrier = Barrier { name: barrier.name.clone(), input };
@@ -149,6 +153,37 @@ fn is_leakproof(condition: &Expr) -> bool {
         Expr::Not(inner) | Expr::IsNull(inner) | Expr::IsNotNull(inner) => is_leakproof(inner),
         Expr::InList(list) => is_leakproof(&list.expr) && list.list.iter().all(is_leakproof),
         Expr::Between(between) => [&between.expr, &between.low, &between.high].into_iter().all(|of| is_leakproof(of)),
+        _ => false,
+    }
+}
+
+/// Whether a column of a plan is one of a table, so that nothing is computed where it is asked for.
+fn is_stored(plan: &LogicalPlan, column: &Column) -> bool {
+    let at = |of: &LogicalPlan| of.schema().maybe_index_of_column(column);
+    let of_expr = |expr: &Expr, input: &LogicalPlan| match expr.clone().unalias() {
+        Expr::Column(below) => is_stored(input, &below),
+        Expr::Literal(..) => true,
+        _ => false,
+    };
+    let below = |input: &LogicalPlan| {
+        at(plan).is_some_and(|at| is_stored(input, &Column::from(input.schema().qualified_field(at))))
+    };
+    match plan {
+        LogicalPlan::TableScan(_) => true,
+        LogicalPlan::SubqueryAlias(alias) => below(&alias.input),
+        LogicalPlan::Filter(filter) => below(&filter.input),
+        LogicalPlan::Sort(sort) => below(&sort.input),
+        LogicalPlan::Distinct(Distinct::All(input)) => below(input),
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| below(input)),
+        LogicalPlan::Projection(projection) => {
+            at(plan).and_then(|at| projection.expr.get(at)).is_some_and(|expr| of_expr(expr, &projection.input))
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            at(plan).and_then(|at| aggregate.group_expr.get(at)).is_some_and(|expr| of_expr(expr, &aggregate.input))
+        }
+        LogicalPlan::Join(join) => {
+            [&join.left, &join.right].into_iter().any(|side| at(side).is_some() && is_stored(side, column))
+        }
         _ => false,
     }
 }

@@ -124,6 +124,10 @@ fn from_datafusion(error: &DataFusionError) -> Error {
         DataFusionError::SchemaError(error, _) => schema(error),
         DataFusionError::ArrowError(error, _) => arrow(error),
         DataFusionError::ResourcesExhausted(text) => out_of_memory(text),
+        DataFusionError::NotImplemented(text) if text.starts_with("Unsupported SQL type ") => {
+            let name = first_line(text).trim_start_matches("Unsupported SQL type ").to_lowercase();
+            Error::new(code::UNKNOWN_NAME, format!("type \"{name}\" does not exist"))
+        }
         DataFusionError::NotImplemented(text) => {
             Error::new(code::NOT_SUPPORTED, format!("not supported: {}", plan::in_sql(&first_line(text))))
         }
@@ -247,6 +251,9 @@ fn plan(text: &str) -> Error {
     let line = first_line(text);
     if let Some(rest) = line.strip_prefix("Invalid function '") {
         let name = rest.split('\'').next().unwrap_or(rest);
+        if plan::functions().window.contains_key(name) {
+            return Error::new("42809", format!("window function {name} requires an OVER clause"));
+        }
         let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist"));
         let suggestion = text.split("Did you mean '").nth(1).and_then(|s| s.split('\'').next());
         return match suggestion.filter(|other| closest(name, &[*other]).is_some()) {
@@ -271,7 +278,9 @@ fn plan(text: &str) -> Error {
         return Error::new(code::GROUPING, format!("column \"{column}\" {text}"));
     }
     let lower = line.to_ascii_lowercase();
-    let code = if lower.contains("placeholder") || lower.contains("parameter") {
+    let code = if let Some(code) = of_statement(&line) {
+        code
+    } else if lower.contains("placeholder") || lower.contains("parameter") {
         code::PARAMETER
     } else if lower.contains("function") {
         code::UNKNOWN_FUNCTION
@@ -281,6 +290,46 @@ fn plan(text: &str) -> Error {
         code::SYNTAX_OR_RULE
     };
     Error::new(code, plan::in_sql(&line))
+}
+
+/// The code of what the planner says of a statement's parts.
+fn of_statement(line: &str) -> Option<&'static str> {
+    let found = |parts: &[&str]| parts.iter().any(|part| line.contains(part));
+    Some(match line {
+        _ if found(&["Order by column out of bounds", "For SELECT DISTINCT, ORDER BY", "Source table contains"]) => {
+            "42P10"
+        }
+        _ if found(&[
+            "The subquery should only return one column",
+            "queries have different number of columns",
+            "Inconsistent data length across values list",
+            "SELECT * with no tables specified",
+        ]) =>
+        {
+            code::SYNTAX
+        }
+        _ if line.starts_with("LIMIT must be >=") => "2201W",
+        _ if line.starts_with("OFFSET must be >=") => "2201X",
+        _ if found(&[
+            "must be boolean type",
+            "filter with non-boolean predicate",
+            "requires a boolean expression",
+            "for logical boolean operation",
+        ]) =>
+        {
+            code::DATATYPE_MISMATCH
+        }
+        _ if found(&["for comparison operation", "unnest() can only be applied"]) => code::UNKNOWN_FUNCTION,
+        _ if line.starts_with("WITH query name") => "42712",
+        _ if line.starts_with("Invalid window frame") => "42P20",
+        _ if line.starts_with("The window ") && line.contains("is not defined") => code::UNKNOWN_NAME,
+        _ if line.starts_with("Invalid qualifier") => code::UNKNOWN_TABLE,
+        _ if found(&["Aggregate functions are not allowed", "Aggregate function calls cannot be nested"]) => {
+            code::GROUPING
+        }
+        _ if found(&["Decimal(precision", "no built-in encoding"]) => code::INVALID_PARAMETER,
+        _ => return None,
+    })
 }
 
 fn execution(text: &str) -> Error {
@@ -300,6 +349,23 @@ fn execution(text: &str) -> Error {
     Error::new(code, plan::in_sql(&line))
 }
 
+/// What functions say of an argument that they cannot have.
+const IMPOSSIBLE: [&str; 13] = [
+    "field position must not be zero",
+    "cannot get array length of",
+    "cannot extract elements from",
+    "cannot deconstruct",
+    "cannot set path in scalar",
+    "cannot replace existing key",
+    "argument list must have even number",
+    "cannot be null",
+    "Failed to decode value",
+    "invalid hexadecimal",
+    "step can't be 0",
+    "length for type must be",
+    "invalid Unicode scalar value",
+];
+
 /// The code of what our own functions say of a value.
 fn of_value(line: &str) -> Option<&'static str> {
     let of_time = ["date:", "timestamp", "time:", "interval:"];
@@ -309,7 +375,13 @@ fn of_value(line: &str) -> Option<&'static str> {
     }
     Some(match line {
         _ if line.starts_with("malformed array literal") => code::INVALID_TEXT,
+        _ if line.starts_with("interval field value out of range") => "22015",
         _ if line.contains("field value out of range") => code::DATETIME_OVERFLOW,
+        _ if line.contains("negative substring length") || line.starts_with("overlay start position") => "22011",
+        _ if line.starts_with("lower bound cannot equal") || line.starts_with("count must be greater") => "2201G",
+        _ if line.starts_with("NTILE requires") => "22014",
+        _ if line.starts_with("factorial of") => code::OUT_OF_RANGE,
+        _ if IMPOSSIBLE.iter().any(|part| line.contains(part)) => code::INVALID_PARAMETER,
         _ if line.starts_with("timestamp out of range") || line.starts_with("date out of range") => {
             code::DATETIME_OVERFLOW
         }

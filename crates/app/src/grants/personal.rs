@@ -11,6 +11,11 @@ use project::Marks;
 use query::{Catalog, Origins, Session};
 
 use crate::definition::PlannedModel;
+use crate::system_tables;
+
+/// Columns of system tables that hold values of other tables' rows: where anything is personal, so are they, and what is made
+/// of them.
+const OF_ROWS: [(&str, &[&str]); 2] = [("rejects", &["reason", "key", "row"]), ("step_changes", &["row"])];
 
 /// The personal columns of all that is read, in lower case: YAML writes names as it likes.
 #[derive(Debug, Default)]
@@ -49,8 +54,12 @@ impl Personal {
             }
             made.insert(name.clone(), origins);
         }
-        let mut search =
-            Search { marks: lowered(marks), catalog, made: &made, found: BTreeMap::new(), open: BTreeSet::new() };
+        let mut marks = lowered(marks);
+        for (table, columns) in OF_ROWS {
+            let all = columns.iter().map(|column| ((*column).to_owned(), true));
+            marks.entry(TableName::new(system_tables::SCHEMA, table)).or_default().extend(all);
+        }
+        let mut search = Search { marks, catalog, made: &made, found: BTreeMap::new(), open: BTreeSet::new() };
         let named = catalog.names().cloned().chain(made.keys().cloned());
         for name in named.collect::<BTreeSet<_>>() {
             search.columns(&name);

@@ -118,8 +118,8 @@ impl Build {
         let mut bytes = 0_usize;
         for row in 0..rows {
             let text = match self.shape {
-                Shape::Object => Some(object(arrays, &columns, row, (" : ", ", "))?),
-                Shape::Row => Some(object(arrays, &columns, row, (":", ","))?),
+                Shape::Object => Some(object(&columns, row, (" : ", ", "))?),
+                Shape::Row => Some(object(&columns, row, (":", ","))?),
                 Shape::Array => Some(joined(columns.iter().map(|column| column.json(row)), ("[", ", ", "]"))),
                 Shape::Value => columns.first().filter(|column| !column.is_null(row)).map(|column| column.json(row)),
                 Shape::Elements => elements(arrays.first(), row, ", ")?,
@@ -195,14 +195,14 @@ fn joined(parts: impl Iterator<Item = String>, (open, between, close): (&str, &s
     format!("{open}{}{close}", parts.join(between))
 }
 
-fn object(arrays: &[ArrayRef], columns: &[Values], row: usize, (is, and): (&str, &str)) -> Result<String> {
+fn object(columns: &[Values], row: usize, (is, and): (&str, &str)) -> Result<String> {
     if !columns.len().is_multiple_of(2) {
         return exec_err!("argument list must have even number of elements");
     }
     let mut parts = Vec::with_capacity(columns.len() / 2);
     for (at, pair) in columns.chunks_exact(2).enumerate() {
         let [key, value] = pair else { continue };
-        if arrays.get(at * 2).is_none_or(|array| array.is_null(row)) {
+        if columns.get(at * 2).is_none_or(|column| column.is_null(row)) {
             return exec_err!("argument {} cannot be null", at * 2 + 1);
         }
         let mut text = String::new();

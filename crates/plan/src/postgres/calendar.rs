@@ -398,7 +398,7 @@ pub(crate) fn parse_time(text: &str) -> Result<i64> {
 pub(crate) fn parse_interval(text: &str) -> Result<IntervalMonthDayNano> {
     interval_said(text).or_else(|wrong| match wrong {
         Wrong::Syntax => exec_err!("invalid input syntax for type interval: \"{text}\""),
-        Wrong::Range => exec_err!("interval out of range: \"{text}\""),
+        Wrong::Range => exec_err!("interval field value out of range: \"{text}\""),
     })
 }
 

@@ -367,6 +367,15 @@ impl<'a> Row<'a> {
         self.arrays[at].as_primitive::<IntervalMonthDayNanoType>().value(self.row)
     }
 
+    pub(crate) fn bool(&self, at: usize) -> bool {
+        self.arrays[at].as_boolean().value(self.row)
+    }
+
+    /// Whether an argument is an array.
+    pub(crate) fn is_list(&self, at: usize) -> bool {
+        matches!(self.arrays[at].data_type(), DataType::List(_))
+    }
+
     /// The texts of an array; none for a NULL element.
     pub(crate) fn texts(&self, at: usize) -> Vec<Option<String>> {
         let list = self.arrays[at].as_list::<i32>().value(self.row);

@@ -3,7 +3,7 @@
 use datafusion_common::{Result, exec_err};
 
 use super::calls::Kind::{Bool, Int4, Json, Jsonb, Text, Texts};
-use super::calls::{Kind, Out, Overload, Row, over};
+use super::calls::{Kind, Out, Overload, Row, over, with_optional};
 use super::document::{Json as Value, Node, in_order, parse, position, quoted};
 use super::forms::list_of;
 
@@ -54,6 +54,18 @@ pub(crate) const EXTRACT_PATH: &[Overload] = &[Overload {
     repeats: true,
     strict: true,
     gives: Json,
+    run: |row, out| {
+        let (node, path) = (parse(row.text(0))?, steps(row));
+        found(row, out, followed(&node, &path))
+    },
+}];
+
+pub(crate) const EXTRACT_PATH_B: &[Overload] = &[Overload {
+    takes: STEPS,
+    optional: 1,
+    repeats: true,
+    strict: true,
+    gives: Jsonb,
     run: |row, out| {
         let (node, path) = (parse(row.text(0))?, steps(row));
         found(row, out, followed(&node, &path))
@@ -172,6 +184,171 @@ fn deleted(row: &Row<'_>, out: &mut Out, keys: &[&str]) -> Result<()> {
     out.text(&node.written(true))
 }
 
+/// What is done at the end of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// The value takes the place of what is there, or is put where nothing is.
+    Set {
+        create: bool,
+    },
+    Insert {
+        after: bool,
+    },
+    Delete,
+}
+
+pub(crate) const SET: &[Overload] = &[
+    with_optional(&[Json, Texts, Json, Bool], 1, Jsonb, |row, out| changed(row, out, set(row))),
+    with_optional(&[Json, Text, Json, Bool], 1, Jsonb, |row, out| changed(row, out, set(row))),
+];
+
+pub(crate) const INSERT: &[Overload] = &[
+    with_optional(&[Json, Texts, Json, Bool], 1, Jsonb, |row, out| changed(row, out, insert(row))),
+    with_optional(&[Json, Text, Json, Bool], 1, Jsonb, |row, out| changed(row, out, insert(row))),
+];
+
+pub(crate) const DELETE_PATH: &[Overload] = &[
+    over(&[Json, Texts], Jsonb, |row, out| changed(row, out, Change::Delete)),
+    over(&[Json, Text], Jsonb, |row, out| changed(row, out, Change::Delete)),
+];
+
+fn set(row: &Row<'_>) -> Change {
+    Change::Set { create: !row.has(3) || row.bool(3) }
+}
+
+fn insert(row: &Row<'_>) -> Change {
+    Change::Insert { after: row.has(3) && row.bool(3) }
+}
+
+/// The document with something else at the end of a path; as it is where nothing leads there.
+fn changed(row: &Row<'_>, out: &mut Out, change: Change) -> Result<()> {
+    let mut node = parse(row.text(0))?;
+    let path = if row.is_list(1) { row.texts(1) } else { list_of(row.text(1))? };
+    let Some(path) = path.into_iter().collect::<Option<Vec<String>>>() else {
+        return exec_err!("path element is null");
+    };
+    let value = if change == Change::Delete { None } else { Some(parse(row.text(2))?) };
+    if !matches!(node.value, Value::Object(_) | Value::Array(_)) {
+        return exec_err!("cannot set path in scalar");
+    }
+    if let Some((last, way)) = path.split_last()
+        && let Some(parent) = led(&mut node, way)?
+    {
+        match &mut parent.value {
+            Value::Object(fields) => change_field(fields, last, change, value)?,
+            Value::Array(elements) => change_element(elements, index(last)?, change, value),
+            _ => {}
+        }
+    }
+    out.text(&node.written(true))
+}
+
+fn led<'n, 'a>(mut node: &'n mut Node<'a>, way: &[String]) -> Result<Option<&'n mut Node<'a>>> {
+    for step in way {
+        let next = match &mut node.value {
+            Value::Object(fields) => fields.iter_mut().rev().find(|(key, _)| key == step).map(|(_, node)| node),
+            Value::Array(elements) => match position(elements.len(), index(step)?) {
+                Some(at) => elements.get_mut(at),
+                None => None,
+            },
+            _ => None,
+        };
+        match next {
+            Some(next) => node = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(node))
+}
+
+fn index(step: &str) -> Result<i64> {
+    match step.trim().parse() {
+        Ok(at) => Ok(at),
+        Err(_) => exec_err!("invalid input syntax: path element is not an integer: \"{step}\""),
+    }
+}
+
+fn change_field<'a>(
+    fields: &mut Vec<(String, Node<'a>)>,
+    key: &str,
+    change: Change,
+    value: Option<Node<'a>>,
+) -> Result<()> {
+    let is_there = fields.iter().any(|(known, _)| known == key);
+    let puts = match change {
+        Change::Set { create } => is_there || create,
+        Change::Insert { .. } if is_there => return exec_err!("cannot replace existing key"),
+        Change::Insert { .. } => true,
+        Change::Delete => false,
+    };
+    if puts || change == Change::Delete {
+        fields.retain(|(known, _)| known != key);
+    }
+    fields.extend(value.filter(|_| puts).map(|value| (key.to_owned(), value)));
+    Ok(())
+}
+
+fn change_element<'a>(elements: &mut Vec<Node<'a>>, at: i64, change: Change, value: Option<Node<'a>>) {
+    let found = position(elements.len(), at).filter(|at| *at < elements.len());
+    let end = if at < 0 { 0 } else { elements.len() };
+    match (change, found, value) {
+        (Change::Set { .. }, Some(at), Some(value)) => elements[at] = value,
+        (Change::Set { create: true }, None, Some(value)) => elements.insert(end, value),
+        (Change::Insert { after }, Some(at), Some(value)) => elements.insert(at + usize::from(after), value),
+        (Change::Insert { .. }, None, Some(value)) => elements.insert(end, value),
+        (Change::Delete, Some(at), _) => {
+            elements.remove(at);
+        }
+        _ => {}
+    }
+}
+
+/// An object of texts: keys and values in turn, or an array of each.
+pub(crate) const OBJECT: &[Overload] = &[
+    over(&[Texts], Json, object),
+    over(&[Text], Json, object),
+    over(&[Texts, Texts], Json, object),
+    over(&[Text, Text], Json, object),
+];
+
+pub(crate) const OBJECT_B: &[Overload] = &[
+    over(&[Texts], Jsonb, object),
+    over(&[Text], Jsonb, object),
+    over(&[Texts, Texts], Jsonb, object),
+    over(&[Text, Text], Jsonb, object),
+];
+
+fn object(row: &Row<'_>, out: &mut Out) -> Result<()> {
+    let listed = |at: usize| if row.is_list(at) { Ok(row.texts(at)) } else { list_of(row.text(at)) };
+    let first = listed(0)?;
+    let (keys, values): (Vec<_>, Vec<_>) = if row.len() > 1 {
+        (first, listed(1)?)
+    } else if first.len() % 2 == 0 {
+        first.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip()
+    } else {
+        return exec_err!("array must have even number of elements");
+    };
+    if keys.len() != values.len() {
+        return exec_err!("mismatched array dimensions");
+    }
+    let mut text = String::from("{");
+    for (at, (key, value)) in keys.iter().zip(&values).enumerate() {
+        let Some(key) = key else { return exec_err!("null value not allowed for object key") };
+        text.push_str(if at == 0 { "" } else { ", " });
+        quoted(key, &mut text);
+        text.push_str(" : ");
+        match value {
+            Some(value) => quoted(value, &mut text),
+            None => text.push_str("null"),
+        }
+    }
+    text.push('}');
+    if row.jsonb {
+        return out.text(&parse(&text)?.written(true));
+    }
+    out.text(&text)
+}
+
 pub(crate) const TYPEOF: &[Overload] = &[over(&[Json], Text, |row, out| out.text(parse(row.text(0))?.type_name()))];
 
 pub(crate) const ARRAY_LENGTH: &[Overload] = &[over(&[Json], Int4, |row, out| match parse(row.text(0))?.value {
@@ -229,26 +406,30 @@ fn listed<'n, 'a: 'n>(
     out.texts(&texts.iter().map(Option::as_deref).collect::<Vec<_>>())
 }
 
-pub(crate) const STRIP_NULLS: &[Overload] = &[over(&[Json], Json, |row, out| {
-    fn stripped(node: &mut Node<'_>) {
+pub(crate) const STRIP_NULLS: &[Overload] = &[over(&[Json], Json, stripped)];
+
+pub(crate) const STRIP_NULLS_B: &[Overload] = &[over(&[Json], Jsonb, stripped)];
+
+fn stripped(row: &Row<'_>, out: &mut Out) -> Result<()> {
+    fn strip(node: &mut Node<'_>) {
         match &mut node.value {
             Value::Object(fields) => {
                 fields.retain(|(_, node)| node.value != Value::Null);
-                fields.iter_mut().for_each(|(_, node)| stripped(node));
+                fields.iter_mut().for_each(|(_, node)| strip(node));
             }
-            Value::Array(elements) => elements.iter_mut().for_each(stripped),
+            Value::Array(elements) => elements.iter_mut().for_each(strip),
             _ => {}
         }
     }
     let mut node = parse(row.text(0))?;
-    stripped(&mut node);
+    strip(&mut node);
     if row.jsonb {
         return out.text(&node.written(true));
     }
     let mut text = String::new();
     compact(&node, &mut text);
     out.text(&text)
-})];
+}
 
 /// A json without spaces.
 fn compact(node: &Node<'_>, out: &mut String) {

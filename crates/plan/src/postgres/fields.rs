@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Float64Builder};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType, Field, FieldRef, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    DataType, Date32Type, Field, FieldRef, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
@@ -15,7 +15,7 @@ use datafusion_expr::{
 use datafusion_functions::utils::make_scalar_function;
 
 use super::arithmetic::{DIGITS_MAX, as_decimal};
-use super::calendar::{INFINITY, infinite};
+use super::calendar::{DAY, INFINITY, MINUS_INFINITY, infinite};
 use super::forms::decimals_of;
 use super::times::{Part, field, field_scale};
 
@@ -55,9 +55,9 @@ impl ScalarUDFImpl for Extract {
         let [_, value] = arguments else { return plan_err!("{} takes a field and a time", self.name) };
         let value = match value {
             DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
-            DataType::Date32 | DataType::Date64 | DataType::Null | DataType::Utf8 => {
-                DataType::Timestamp(TimeUnit::Microsecond, None)
-            }
+            // A day has no part of a second.
+            DataType::Date32 => DataType::Date32,
+            DataType::Date64 | DataType::Null | DataType::Utf8 => DataType::Timestamp(TimeUnit::Microsecond, None),
             DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
             DataType::Interval(_) | DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
             other => return plan_err!("function {}(text, {}) does not exist", self.name, super::types::name(other)),
@@ -73,7 +73,9 @@ impl ScalarUDFImpl for Extract {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let is_day = args.arg_fields.get(1).is_some_and(|field| *field.data_type() == DataType::Date32);
         let scale = match args.scalar_arguments.first() {
+            Some(Some(ScalarValue::Utf8(Some(field)))) if is_day && field.eq_ignore_ascii_case("epoch") => 0,
             Some(Some(ScalarValue::Utf8(Some(field)))) => field_scale(field),
             _ => 6,
         };
@@ -82,7 +84,7 @@ impl ScalarUDFImpl for Extract {
             _ => DataType::Float64,
         };
         // A timestamp may be one of never.
-        let never = |field: &FieldRef| matches!(field.data_type(), DataType::Timestamp(..));
+        let never = |field: &FieldRef| matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32);
         let nullable = args.arg_fields.iter().any(|field| field.is_nullable() || never(field));
         Ok(Arc::new(Field::new(self.name, made, nullable)))
     }
@@ -100,6 +102,10 @@ impl ScalarUDFImpl for Extract {
 fn parts(names: &ArrayRef, values: &ArrayRef, wanted: &DataType, rows: usize) -> Result<ArrayRef> {
     let names = names.as_string::<i32>();
     let never = |row: usize| match values.data_type() {
+        DataType::Date32 => {
+            let day = i64::from(values.as_primitive::<Date32Type>().value(row));
+            relation::unreal::is_day(day).then_some(MINUS_INFINITY)
+        }
         DataType::Timestamp(..) => infinite(values.as_primitive::<TimestampMicrosecondType>().value(row)),
         _ => None,
     };
@@ -108,6 +114,11 @@ fn parts(names: &ArrayRef, values: &ArrayRef, wanted: &DataType, rows: usize) ->
             return Ok(None);
         }
         let part = match values.data_type() {
+            DataType::Date32 => {
+                let day = i64::from(values.as_primitive::<Date32Type>().value(row));
+                let Some(midnight) = day.checked_mul(DAY) else { return exec_err!("date out of range") };
+                Part::Timestamp(midnight)
+            }
             DataType::Timestamp(..) => Part::Timestamp(values.as_primitive::<TimestampMicrosecondType>().value(row)),
             DataType::Time64(_) => Part::Time(values.as_primitive::<Time64MicrosecondType>().value(row)),
             DataType::Interval(_) => Part::Interval(values.as_primitive::<IntervalMonthDayNanoType>().value(row)),

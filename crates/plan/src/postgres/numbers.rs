@@ -1,9 +1,78 @@
 //! Functions of numbers that PostgreSQL refuses an argument of, or types otherwise.
 
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_err};
+use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use datafusion_functions::utils::make_scalar_function;
 
 use super::calls::Kind::{Float, Int4};
 use super::calls::{Overload, Row, over};
+
+/// DataFusion's `ceil`, `floor` or `trunc`, whose whole decimals have no digits behind the point.
+pub(super) fn whole(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Whole { inner }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Whole {
+    inner: Arc<ScalarUDF>,
+}
+
+/// The type of a decimal without its digits behind the point, of which the next whole number may have one digit more.
+fn whole_decimal(arguments: &[DataType]) -> Option<DataType> {
+    let digits = |precision: u8, scale: i8| precision.saturating_sub(scale.cast_unsigned()).saturating_add(1);
+    match arguments {
+        [DataType::Decimal128(precision, scale)] if *scale > 0 => {
+            Some(DataType::Decimal128(digits(*precision, *scale), 0))
+        }
+        [DataType::Decimal256(precision, scale)] if *scale > 0 => {
+            Some(DataType::Decimal256(digits(*precision, *scale), 0))
+        }
+        _ => None,
+    }
+}
+
+impl ScalarUDFImpl for Whole {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.inner().coerce_types(arguments)
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match whole_decimal(arguments) {
+            Some(whole) => Ok(whole),
+            None => self.inner.inner().return_type(arguments),
+        }
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arguments: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let Some(whole) = whole_decimal(&arguments) else { return self.inner.inner().invoke_with_args(args) };
+        let made = self.inner.inner().return_type(&arguments)?;
+        args.return_field = Arc::new(args.return_field.as_ref().clone().with_data_type(made));
+        let made = self.inner.inner().invoke_with_args(args)?;
+        let cut = |arrays: &[ArrayRef]| match arrays {
+            [array] => Ok(cast(array, &whole)?),
+            _ => exec_err!("{} takes one number", self.name()),
+        };
+        make_scalar_function(cut, vec![])(&[made])
+    }
+}
 
 pub(crate) const SQRT: &[Overload] = &[over(&[Float], Float, |row, out| match row.float(0) {
     negative if negative < 0.0 => exec_err!("cannot take square root of a negative number"),

@@ -191,6 +191,9 @@ fn of_numbers(raw: &RawBinaryExpr, left: &DataType, right: &DataType) -> Option<
                 _ => Expr::Not(Box::new(matches)),
             })
         }
+        Op::PGStartsWith if is_text(left) && is_text(right) => {
+            call("starts_with", [raw.left.clone(), raw.right.clone()])
+        }
         Op::PGOverlap => call("array_has_any", [raw.left.clone(), raw.right.clone()]),
         Op::Divide if is_float(left) || is_float(right) => {
             (left.is_numeric() && right.is_numeric()).then(|| checked(Operation::FloatOver))
@@ -212,6 +215,13 @@ fn of_numbers(raw: &RawBinaryExpr, left: &DataType, right: &DataType) -> Option<
 }
 
 fn is_document(expr: &Expr, schema: &DFSchema) -> bool {
+    // A cast to text keeps the name of the type that it was.
+    if let Expr::Cast(cast) = expr
+        && is_text(cast.field.data_type())
+        && types::own_name(&cast.field).is_none()
+    {
+        return false;
+    }
     let field = expr.to_field(schema);
     field.is_ok_and(|(_, field)| matches!(types::own_name(&field), Some(types::JSON | types::JSONB)))
 }

@@ -10,11 +10,12 @@ use super::forms::{digits, list_of};
 use super::queries;
 use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause,
-    NamedWindowExpr, ObjectName, OrderByKind, Parens, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, TableWithJoins, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut,
-    VisitorMut, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment,
+    ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, GroupByExpr, Ident, LimitClause, NamedWindowExpr, ObjectName, OrderByExpr, OrderByKind,
+    OrderByOptions, Parens, Query, Select, SelectItem, SetExpr, Statement, Subscript, TableAlias, TableFactor,
+    TableWithJoins, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut, VisitorMut,
+    WindowFrameBound, WindowSpec, WindowType, visit_expressions,
 };
 
 /// The statement with its literals and its casts as they are meant.
@@ -87,7 +88,7 @@ impl VisitorMut for Meaning {
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                series(expr);
+                all_series(expr);
                 record(expr);
             }
         }
@@ -170,7 +171,13 @@ fn alike(rows: &mut [Parens<Vec<Expr>>]) {
         let Some(data_type) = known.next() else { continue };
         for row in rows.iter_mut() {
             let Some(expr) = row.content.get_mut(column) else { continue };
-            if matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_))) {
+            // A NULL takes the name of a type that Arrow does not have along.
+            let takes = |value: &Value| match value {
+                Value::SingleQuotedString(_) => true,
+                Value::Null => matches!(data_type, DataType::JSON | DataType::JSONB),
+                _ => false,
+            };
+            if matches!(expr, Expr::Value(value) if takes(&value.value)) {
                 let taken = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
                 *expr = plain_cast(taken, data_type.clone());
             }
@@ -365,6 +372,19 @@ fn rows_table(factor: &mut TableFactor) -> Option<TableFactor> {
 /// The function that makes rows of its own.
 const SERIES: &str = "generate_series";
 
+/// The same wherever in a result it stands.
+fn all_series(expr: &mut Expr) {
+    match expr {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } | Expr::UnaryOp { expr: inner, .. } => all_series(inner),
+        Expr::CompoundFieldAccess { root, .. } => all_series(root),
+        Expr::BinaryOp { left, right, .. } => {
+            all_series(left);
+            all_series(right);
+        }
+        _ => series(expr),
+    }
+}
+
 /// `generate_series` in a list of results stands for rows.
 fn series(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
@@ -433,8 +453,31 @@ fn rewritten(expr: Expr) -> Expr {
             _ => Expr::Value(value),
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
+        Expr::UnaryOp { op: UnaryOperator::PGSquareRoot, expr } => call("sqrt", vec![*expr]),
+        Expr::UnaryOp { op: UnaryOperator::PGCubeRoot, expr } => call("cbrt", vec![*expr]),
+        Expr::UnaryOp { op: UnaryOperator::PGAbs, expr } => call("abs", vec![*expr]),
         // The planner looks for columns in the literal of an array among its own query's alone.
         Expr::Array(array) if array.elem.iter().any(mentions_columns) => call("make_array", array.elem),
+        Expr::Like { negated, any: true, expr, pattern, escape_char } => any_pattern(*pattern, |pattern, any| {
+            let (expr, escape_char) = (expr.clone(), escape_char.clone());
+            Expr::Like { negated, any, expr, pattern, escape_char }
+        }),
+        Expr::ILike { negated, any: true, expr, pattern, escape_char } => any_pattern(*pattern, |pattern, any| {
+            let (expr, escape_char) = (expr.clone(), escape_char.clone());
+            Expr::ILike { negated, any, expr, pattern, escape_char }
+        }),
+        Expr::Like { negated, any: false, expr, pattern, escape_char } if all_patterns(&pattern).is_some() => {
+            each_pattern(all_patterns(&pattern), |pattern| {
+                let (expr, escape_char) = (expr.clone(), escape_char.clone());
+                Expr::Like { negated, any: false, expr, pattern, escape_char }
+            })
+        }
+        Expr::ILike { negated, any: false, expr, pattern, escape_char } if all_patterns(&pattern).is_some() => {
+            each_pattern(all_patterns(&pattern), |pattern| {
+                let (expr, escape_char) = (expr.clone(), escape_char.clone());
+                Expr::ILike { negated, any: false, expr, pattern, escape_char }
+            })
+        }
         Expr::Like { negated, any: false, expr, pattern, escape_char: Some(escape) } => {
             let (pattern, escape_char) = escaped(*pattern, escape);
             Expr::Like { negated, any: false, expr, pattern: Box::new(pattern), escape_char }
@@ -448,6 +491,13 @@ fn rewritten(expr: Expr) -> Expr {
             cast(*expr, data_type)
         }
         Expr::AnyOp { .. } | Expr::AllOp { .. } => with_each(&expr).unwrap_or(expr),
+        Expr::CompoundFieldAccess { root, access_chain } => subscripted(*root, access_chain),
+        // Words that are values, and no columns.
+        Expr::Identifier(Ident { ref value, quote_style: None, .. })
+            if value.eq_ignore_ascii_case("localtimestamp") =>
+        {
+            plain_cast(call("now", Vec::new()), DataType::Timestamp(None, TimezoneInfo::None))
+        }
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
         Expr::Extract { field, expr, .. } => {
             call("extract", vec![text(&field.to_string().to_lowercase().replace('\'', "")), *expr])
@@ -480,6 +530,27 @@ fn rewritten(expr: Expr) -> Expr {
                 _ => Expr::Interval(interval),
             }
         }
+        Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => match (*left, *right) {
+            (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == 2 && right.len() == 2 => overlap(&left, &right),
+            (left, right) => binary(left, BinaryOperator::Overlaps, right),
+        },
+        Expr::Function(function) if NULL_COUNTS.iter().any(|(name, _)| is_call(&function, name)) => nulls(function),
+        Expr::Function(function) if SYNONYMS.iter().any(|(name, _)| is_call(&function, name)) => {
+            let known = SYNONYMS.iter().find(|(name, _)| is_call(&function, name));
+            let mut function = function;
+            windowed(&mut function);
+            renamed(function, known.map_or("", |(_, name)| *name))
+        }
+        Expr::Function(function) if is_call(&function, "current_timestamp") => match &function.args {
+            FunctionArguments::List(list) if list.args.len() == 1 => {
+                let digits = list.args.iter().filter_map(|argument| match argument {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(digits)) => Some(digits.clone()),
+                    _ => None,
+                });
+                call("to_precision", std::iter::once(call("now", Vec::new())).chain(digits).collect())
+            }
+            _ => Expr::Function(function),
+        },
         Expr::Function(function) if is_call(&function, "mod") => match two_arguments(function) {
             Ok((left, right)) => Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))),
             Err(function) => Expr::Function(*function),
@@ -494,6 +565,11 @@ fn rewritten(expr: Expr) -> Expr {
             Err(function) => Expr::Function(*function),
         },
         // Counts of elements are integers.
+        // An empty array has no dimensions.
+        Expr::Function(function) if is_call(&function, "array_length") => {
+            let length = plain_cast(Expr::Function(function), DataType::Int(None));
+            call("nullif", vec![length, integer("0")])
+        }
         Expr::Function(function) if COUNTS.iter().any(|name| is_call(&function, name)) => {
             plain_cast(Expr::Function(function), DataType::Int(None))
         }
@@ -514,6 +590,25 @@ fn rewritten(expr: Expr) -> Expr {
             };
             parts.map_or_else(|| Expr::Function(function), |parts| call("make_interval", parts))
         }
+        Expr::Function(function) if is_call(&function, "array_fill") => match two_arguments(function) {
+            // Of more dimensions than one it is refused.
+            Ok((value, Expr::Array(lengths))) if lengths.elem.len() == 1 => {
+                call("array_repeat", vec![value, lengths.elem[0].clone()])
+            }
+            Ok((value, lengths)) => call("array_fill", vec![value, lengths]),
+            Err(function) => Expr::Function(*function),
+        },
+        Expr::Function(function) if is_call(&function, "trim_array") => match two_arguments(function) {
+            Ok((array, count)) => {
+                let length = call("cardinality", vec![array.clone()]);
+                let end = plain_cast(
+                    Expr::Nested(Box::new(binary(length, BinaryOperator::Minus, nested(count)))),
+                    DataType::BigInt(None),
+                );
+                call("array_slice", vec![array, plain_number("1"), end])
+            }
+            Err(function) => Expr::Function(*function),
+        },
         // The digits that are left are those that were asked for.
         Expr::Function(function) if is_call(&function, "trunc") => {
             let places = match &function.args {
@@ -562,11 +657,111 @@ fn rewritten(expr: Expr) -> Expr {
             {
                 list.args.iter_mut().skip(1).for_each(as_text);
             }
+            if is_call(&function, "array_agg") || is_call(&function, "string_agg") {
+                in_order(&mut function);
+            }
+            // Rows are counted by what they are written as.
+            if is_call(&function, "count")
+                && let FunctionArguments::List(list) = &mut function.args
+                && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(row))] = &mut list.args[..]
+            {
+                record(row);
+            }
             windowed(&mut function);
             Expr::Function(function)
         }
         other => other,
     }
+}
+
+/// What stands at places of an array.
+fn subscripted(root: Expr, access_chain: Vec<AccessExpr>) -> Expr {
+    let mut inner = &root;
+    while let Expr::Nested(nested) = inner {
+        inner = nested;
+    }
+    // The planner takes one element of an aggregate for another aggregate, which has no first one.
+    let root = match inner {
+        Expr::Function(function) if is_call(function, "array_agg") => call("array_or_empty", vec![root]),
+        _ => root,
+    };
+    let access_chain = access_chain.into_iter().map(|access| match access {
+        AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride }) => {
+            let lower_bound = Some(lower_bound.unwrap_or_else(|| integer("1")));
+            let upper_bound = Some(upper_bound.unwrap_or_else(|| integer("2147483647")));
+            AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride })
+        }
+        other => other,
+    });
+    Expr::CompoundFieldAccess { root: Box::new(root), access_chain: access_chain.collect() }
+}
+
+/// Distinct values are listed in their order, unless another one is asked for.
+fn in_order(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let is_distinct = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
+    let has_order = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value))) = list.args.first() else { return };
+    if is_distinct && !has_order {
+        let by = OrderByExpr {
+            expr: value.clone(),
+            options: OrderByOptions { asc: None, nulls_first: None },
+            with_fill: None,
+        };
+        list.clauses.push(FunctionArgumentClause::OrderBy(vec![by]));
+    }
+}
+
+/// Functions that have another name below.
+const SYNONYMS: [(&str, &str); 7] = [
+    ("array_to_json", "to_json"),
+    ("every", "bool_and"),
+    ("ceiling", "ceil"),
+    ("log10", "log"),
+    ("clock_timestamp", "now"),
+    ("statement_timestamp", "now"),
+    ("transaction_timestamp", "now"),
+];
+
+/// Functions that count how many of their arguments are NULL, or are not.
+const NULL_COUNTS: [(&str, bool); 2] = [("num_nulls", true), ("num_nonnulls", false)];
+
+fn nulls(function: Function) -> Expr {
+    let arguments = match &function.args {
+        FunctionArguments::List(list) => list.args.as_slice(),
+        _ => &[],
+    };
+    let is_null = NULL_COUNTS.iter().any(|(name, is_null)| *is_null && is_call(&function, name));
+    let counted = |argument: &FunctionArg| {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = argument else { return None };
+        let value = nested(value.clone());
+        let test = if is_null { Expr::IsNull(value) } else { Expr::IsNotNull(value) };
+        Some(plain_cast(Expr::Nested(Box::new(test)), DataType::Int(None)))
+    };
+    let counts: Option<Vec<Expr>> = arguments.iter().map(counted).collect();
+    let sum = counts.and_then(|counts| counts.into_iter().reduce(|sum, one| binary(sum, BinaryOperator::Plus, one)));
+    sum.map_or(Expr::Function(function), |sum| Expr::Nested(Box::new(sum)))
+}
+
+/// `(a, b) overlaps (c, d)`: periods with their ends, whichever stands first, or with their lengths. A period holds its start,
+/// and not its end.
+fn overlap(left: &[Expr], right: &[Expr]) -> Expr {
+    let of = |period: &[Expr]| {
+        let (from, to) = (&period[0], &period[1]);
+        let is_length = matches!(to, Expr::Cast { data_type: DataType::Interval { .. }, .. } | Expr::Interval(_));
+        let to = match is_length {
+            true => Expr::Nested(Box::new(binary(from.clone(), BinaryOperator::Plus, to.clone()))),
+            false => to.clone(),
+        };
+        (call("least", vec![from.clone(), to.clone()]), call("greatest", vec![from.clone(), to]))
+    };
+    let ((first, first_end), (second, second_end)) = (of(left), of(right));
+    let compared = |left: &Expr, op, right: &Expr| Expr::Nested(Box::new(binary(left.clone(), op, right.clone())));
+    let begin = compared(&first, BinaryOperator::Eq, &second);
+    let one = compared(&first, BinaryOperator::Lt, &second_end);
+    let other = compared(&second, BinaryOperator::Lt, &first_end);
+    let cross = Expr::Nested(Box::new(binary(one, BinaryOperator::And, other)));
+    Expr::Nested(Box::new(binary(begin, BinaryOperator::Or, cross)))
 }
 
 /// A number has the digits behind the point that its template has.
@@ -638,6 +833,47 @@ fn negative(expr: Expr) -> Expr {
         _ => return Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(expr) },
     };
     plain_cast(text(&format!("-{digits}")), data_type)
+}
+
+/// Patterns of a list that are tried one by one.
+const PATTERNS_MAX: usize = 256;
+
+/// The patterns that a list has in the text: `array['a%', 'b%']`, `'{a%,b%}'`.
+fn patterns(listed: &Expr) -> Vec<Expr> {
+    let patterns = match listed {
+        Expr::Nested(inner) => patterns(inner),
+        Expr::Array(array) => array.elem.clone(),
+        Expr::Tuple(patterns) => patterns.clone(),
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) => {
+            let written = list_of(written).unwrap_or_default();
+            written.iter().flatten().map(|pattern| text(pattern)).collect()
+        }
+        _ => Vec::new(),
+    };
+    if patterns.len() > PATTERNS_MAX { Vec::new() } else { patterns }
+}
+
+/// `like any (array['a%', 'b%'])`: one pattern after another.
+fn any_pattern(pattern: Expr, like: impl Fn(Box<Expr>, bool) -> Expr) -> Expr {
+    let each = patterns(&pattern).into_iter().map(|pattern| like(Box::new(pattern), false));
+    match each.reduce(|all, one| binary(all, BinaryOperator::Or, one)) {
+        Some(any) => Expr::Nested(Box::new(any)),
+        None => like(Box::new(pattern), true),
+    }
+}
+
+/// The patterns of `like all (…)`, which is read as a call.
+fn all_patterns(pattern: &Expr) -> Option<Vec<Expr>> {
+    let Expr::Function(function) = pattern else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(listed))] = &list.args[..] else { return None };
+    Some(patterns(listed)).filter(|patterns| is_call(function, "all") && !patterns.is_empty())
+}
+
+fn each_pattern(patterns: Option<Vec<Expr>>, like: impl Fn(Box<Expr>) -> Expr) -> Expr {
+    let each = patterns.into_iter().flatten().map(|pattern| like(Box::new(pattern)));
+    let all = each.reduce(|all, one| binary(all, BinaryOperator::And, one));
+    Expr::Nested(Box::new(all.unwrap_or_else(|| Expr::Value(Value::Boolean(true).with_empty_span()))))
 }
 
 /// A pattern of LIKE with another escape as one with the backslash; as it is where the pattern is no literal.
@@ -783,8 +1019,35 @@ fn plain_cast(expr: Expr, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
+/// A day or a moment that a text names by when it is read.
+fn named_time(expr: &Expr, data_type: &DataType) -> Option<Expr> {
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(word), .. }) = expr else { return None };
+    let days = match word.trim().to_ascii_lowercase().as_str() {
+        "now" => None,
+        "today" => Some("0"),
+        "tomorrow" => Some("1"),
+        "yesterday" => Some("-1"),
+        _ => return None,
+    };
+    if !matches!(data_type, DataType::Date | DataType::Timestamp(None, _)) {
+        return None;
+    }
+    let time = match days {
+        None => call("now", Vec::new()),
+        Some(days) => Expr::Nested(Box::new(binary(
+            call("current_date", Vec::new()),
+            BinaryOperator::Plus,
+            plain_cast(text(days), DataType::Int(None)),
+        ))),
+    };
+    Some(plain_cast(time, data_type.clone()))
+}
+
 /// A cast to a type, of the length that is written with it.
 fn cast(expr: Expr, data_type: DataType) -> Expr {
+    if let Some(made) = named_time(&expr, &data_type) {
+        return made;
+    }
     let length = |length: &CharacterLength| match length {
         CharacterLength::IntegerLength { length, .. } => Some(*length),
         CharacterLength::Max => None,
@@ -812,6 +1075,8 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
         DataType::Numeric(ExactNumberInfo::None)
         | DataType::Decimal(ExactNumberInfo::None)
         | DataType::Dec(ExactNumberInfo::None) => unconstrained(expr),
+        // What was a document is a text, also by the name of its type.
+        DataType::Text if makes_document(&expr) => call("text", vec![plain_cast(expr, data_type)]),
         // A literal is read to the nearest float, not by way of a decimal.
         DataType::Float(_)
         | DataType::Float4
@@ -826,6 +1091,23 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
             _ => plain_cast(expr, data_type),
         },
         _ => plain_cast(expr, data_type),
+    }
+}
+
+/// Whether an expression is a document as it is written.
+fn makes_document(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => makes_document(inner),
+        Expr::BinaryOp { op, .. } => matches!(op, BinaryOperator::Arrow | BinaryOperator::HashArrow),
+        Expr::Cast { data_type, .. } => matches!(data_type, DataType::JSON | DataType::JSONB),
+        Expr::Function(function) => match &function.name.0[..] {
+            [part] => part.as_ident().is_some_and(|name| {
+                let name = name.value.to_lowercase();
+                name.starts_with("json") || matches!(name.as_str(), "to_json" | "to_jsonb" | "row_to_json")
+            }),
+            _ => false,
+        },
+        _ => false,
     }
 }
 
@@ -856,8 +1138,8 @@ fn unconstrained(expr: Expr) -> Expr {
     }
 }
 
-/// Functions of arrays whose result is an integer.
-const COUNTS: [&str; 4] = ["array_length", "cardinality", "array_ndims", "array_position"];
+/// Functions whose result is an integer.
+const COUNTS: [&str; 4] = ["cardinality", "array_ndims", "array_position", "regexp_instr"];
 
 /// Aggregates that make documents, what makes one of an array, and how many arrays that takes.
 const DOCUMENTS: [(&str, &str, usize); 6] = [

@@ -23,6 +23,9 @@ fn cut(text: &str, characters: usize) -> &str {
     }
 }
 
+/// A text of no other type.
+pub(crate) const TEXT: &[Overload] = &[over(&[Text], Text, |row, out| out.text(row.text(0)))];
+
 pub(crate) const VARCHAR: &[Overload] = &[with_optional(&[Text, Int4], 1, Varchar, |row, out| match row.len() {
     1 => out.text(row.text(0)),
     _ => out.text(cut(row.text(0), length(row.int(1))?)),

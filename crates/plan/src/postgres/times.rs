@@ -188,7 +188,24 @@ pub(crate) const TIMEZONE: &[Overload] = &[
         Some(infinite) => out.int(infinite),
         None => out.int(out_of_range(known_zone(row.text(0))?.instant(row.micros(1)), "timestamp")?),
     }),
+    over(&[Interval, TimestampTz], Timestamp, |row, out| match infinite(row.micros(1)) {
+        Some(infinite) => out.int(infinite),
+        None => out.int(out_of_range(row.micros(1).checked_add(offset(row)?), "timestamp")?),
+    }),
+    over(&[Interval, Timestamp], TimestampTz, |row, out| match infinite(row.micros(1)) {
+        Some(infinite) => out.int(infinite),
+        None => out.int(out_of_range(row.micros(1).checked_sub(offset(row)?), "timestamp")?),
+    }),
 ];
+
+/// How far a zone that is told as an interval is from UTC.
+fn offset(row: &Row<'_>) -> Result<i64> {
+    let offset = row.interval(0);
+    if offset.months != 0 || offset.days != 0 {
+        return exec_err!("interval time zone must not include months or days");
+    }
+    Ok(micros_of(offset))
+}
 
 fn known_zone(name: &str) -> Result<Zone> {
     match (name.starts_with(['+', '-']), zone(name)) {

@@ -9,7 +9,9 @@ mod time;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion_functions::utils::make_scalar_function;
@@ -47,6 +49,7 @@ impl ScalarUDFImpl for ToChar {
         let value = match value {
             DataType::Null | DataType::Date32 | DataType::Date64 => DataType::Timestamp(TimeUnit::Microsecond, None),
             DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+            DataType::Interval(_) | DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
             DataType::Float16 | DataType::Float32 | DataType::Float64 => DataType::Float64,
             DataType::Decimal128(digits, scale) => DataType::Decimal128(*digits, *scale),
             whole if whole.is_integer() => DataType::Decimal128(20, 0),
@@ -85,6 +88,7 @@ impl Writer {
     fn of(data_type: &DataType, template: &str) -> Result<Self> {
         match data_type {
             DataType::Timestamp(..) => Ok(Self::Time(time::parts(template)?)),
+            DataType::Interval(_) => Ok(Self::Time(time::parts_of_interval(template)?)),
             _ => Ok(Self::Number(number::Template::of(template)?)),
         }
     }
@@ -109,6 +113,10 @@ fn written<'w>(values: &ArrayRef, writer: impl Fn(usize) -> Result<Option<&'w Wr
             (Writer::Time(parts), DataType::Timestamp(_, zone)) => {
                 let us = values.as_primitive::<TimestampMicrosecondType>().value(row);
                 time::write(parts, us, zone.is_some(), &mut text);
+            }
+            (Writer::Time(parts), DataType::Interval(IntervalUnit::MonthDayNano)) => {
+                let value = values.as_primitive::<IntervalMonthDayNanoType>().value(row);
+                time::write_interval(parts, value, &mut text);
             }
             (Writer::Number(template), DataType::Decimal128(_, scale)) => {
                 let value = values.as_primitive::<Decimal128Type>().value(row);

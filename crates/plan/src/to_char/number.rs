@@ -2,6 +2,8 @@
 
 use datafusion_common::{Result, exec_err};
 
+use super::time::ordinal_of;
+
 /// Digits behind the point that a number has which is read by a template; none where the template cannot be read.
 pub(crate) fn scale_of(template: &str) -> Option<i64> {
     i64::try_from(Template::of(template).ok()?.places()).ok()
@@ -22,6 +24,12 @@ enum Part {
     Group,
     Minus,
     Plus,
+    /// The sign of a currency, of which the C locale has none: a blank.
+    Currency,
+    /// `st`, `nd`, `rd` or `th`.
+    Ordinal {
+        is_upper: bool,
+    },
     Text(String),
 }
 
@@ -47,10 +55,14 @@ pub(super) struct Template {
     /// Digits up to the last `0`.
     zeros_to: usize,
     sign: Option<Sign>,
+    /// What is below zero stands in angle brackets.
+    has_brackets: bool,
+    /// In Roman numerals; in large letters.
+    roman: Option<bool>,
 }
 
 /// Patterns that PostgreSQL has and we have not.
-const NOT_SUPPORTED: [&str; 9] = ["EEEE", "PR", "RN", "SG", "TH", "L", "V", "B", "C"];
+const NOT_SUPPORTED: [&str; 5] = ["EEEE", "SG", "V", "B", "C"];
 
 impl Template {
     /// Reads a template.
@@ -78,7 +90,20 @@ impl Template {
             self.parts.push(if upper.starts_with("MI") { Part::Minus } else { Part::Plus });
             return Ok(2);
         }
+        if upper.starts_with("PR") {
+            self.has_brackets = true;
+            return Ok(2);
+        }
+        if upper.starts_with("RN") {
+            self.roman = Some(first == 'R');
+            return Ok(2);
+        }
+        if upper.starts_with("TH") {
+            self.parts.push(Part::Ordinal { is_upper: first == 'T' });
+            return Ok(2);
+        }
         match first {
+            'L' | 'l' => self.parts.push(Part::Currency),
             '0' => {
                 if !self.has_point && self.zeros_from.is_none() {
                     self.zeros_from = Some(self.before);
@@ -145,6 +170,8 @@ impl Template {
                         negative |= skipped == '-';
                     }
                 }
+                Part::Currency => drop(rest.next_if(|c| !c.is_ascii_digit() && !matches!(c, '.' | ',') && !is_sign(c))),
+                Part::Ordinal { .. } => drop(rest.by_ref().nth(1)),
                 // As many characters as stand there, whichever they are.
                 Part::Text(skipped) => drop(rest.by_ref().nth(skipped.chars().count().saturating_sub(1))),
             }
@@ -160,8 +187,47 @@ impl Template {
 
     /// Writes a number.
     pub(super) fn write(&self, number: Digits, out: &mut String) {
+        if let Some(is_upper) = self.roman {
+            let value = number.text.parse().ok().filter(|_| !number.is_negative);
+            let text = value.and_then(roman).unwrap_or_else(|| "#".repeat(ROMAN_WIDTH));
+            let text = if is_upper { text } else { text.to_lowercase() };
+            let width = if self.is_tight { 0 } else { ROMAN_WIDTH };
+            *out += &format!("{text:>width$}");
+            return;
+        }
         Writing::of(self, number).run(out);
     }
+}
+
+/// The longest number in Roman numerals, 3888.
+const ROMAN_WIDTH: usize = 15;
+
+/// A number in Roman numerals; none of what has none.
+fn roman(mut value: u32) -> Option<String> {
+    const LETTERS: [(u32, &str); 13] = [
+        (1000, "M"),
+        (900, "CM"),
+        (500, "D"),
+        (400, "CD"),
+        (100, "C"),
+        (90, "XC"),
+        (50, "L"),
+        (40, "XL"),
+        (10, "X"),
+        (9, "IX"),
+        (5, "V"),
+        (4, "IV"),
+        (1, "I"),
+    ];
+    let mut text = String::new();
+    (1..4000).contains(&value).then_some(())?;
+    for (worth, letters) in LETTERS {
+        while value >= worth {
+            text.push_str(letters);
+            value -= worth;
+        }
+    }
+    Some(text)
 }
 
 /// A number in digits, rounded to as many places as a template has.
@@ -265,6 +331,13 @@ impl<'t> Writing<'t> {
                 Part::Group if self.has_digit => out.push(','),
                 Part::Minus if self.is_negative => out.push('-'),
                 Part::Plus if !self.is_negative => out.push('+'),
+                Part::Currency => out.push(' '),
+                // Neither what is below zero nor what has a fraction is counted.
+                Part::Ordinal { is_upper } if !self.is_negative && !self.template.has_point => {
+                    let digits: String = self.number.iter().collect();
+                    out.push_str(if digits.contains('#') { "" } else { ordinal_of(&digits, *is_upper) });
+                }
+                Part::Ordinal { .. } => {}
                 Part::Group | Part::Minus | Part::Plus if is_tight => {}
                 Part::Group | Part::Minus | Part::Plus => out.push(' '),
                 Part::Text(text) => out.push_str(text),
@@ -272,6 +345,11 @@ impl<'t> Writing<'t> {
         }
         if self.template.sign == Some(Sign::Behind) {
             out.push(self.sign());
+        }
+        match (self.template.has_brackets, self.is_negative) {
+            (true, true) => out.push('>'),
+            (true, false) if !is_tight => out.push(' '),
+            _ => {}
         }
     }
 
@@ -290,7 +368,7 @@ impl<'t> Writing<'t> {
             match self.template.sign {
                 Some(Sign::Before) => out.push(self.sign()),
                 Some(Sign::Behind) => {}
-                None if self.is_negative => out.push('-'),
+                None if self.is_negative => out.push(if self.template.has_brackets { '<' } else { '-' }),
                 None if is_tight => {}
                 None => out.push(' '),
             }

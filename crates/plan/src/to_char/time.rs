@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use arrow::datatypes::IntervalMonthDayNano;
 use datafusion_common::{Result, exec_err};
 use relation::value::{civil_from_days, days_from_civil};
 
@@ -22,11 +23,19 @@ const FIELDS: [&str; 75] = [
     "HH12", "hh12", "HH", "hh", "SSSSS", "sssss", "SSSS", "ssss", "SS", "ss", "US", "us", "A.M.", "a.m.", "P.M.",
     "p.m.", "AM", "am", "PM", "pm", "Q", "q", "CC", "cc", "W",
 ];
-const MORE: [&str; 12] = ["WW", "ww", "w", "TZH", "tzh", "TZM", "tzm", "TZ", "tz", "Tz", "OF", "of"];
+const MORE: [&str; 36] = [
+    "WW", "ww", "w", "TZH", "tzh", "TZM", "tzm", "TZ", "tz", "Tz", "OF", "of", "B.C.", "b.c.", "A.D.", "a.d.", "BC",
+    "bc", "AD", "ad", "RM", "rm", "FF1", "ff1", "FF2", "ff2", "FF3", "ff3", "FF4", "ff4", "FF5", "ff5", "FF6", "ff6",
+    "J", "j",
+];
 
 /// Patterns that PostgreSQL has and we have not.
-const NOT_SUPPORTED: [&str; 18] = [
-    "B.C.", "b.c.", "A.D.", "a.d.", "BC", "bc", "AD", "ad", "TM", "SP", "RM", "rm", "FF1", "FF2", "FF3", "FX", "J", "j",
+const NOT_SUPPORTED: [&str; 3] = ["TM", "SP", "FX"];
+
+/// Patterns of what an interval has: the others are of a day in a calendar.
+const OF_INTERVALS: [&str; 27] = [
+    "YYYY", "YYY", "YY", "Y", "Y,YYY", "MM", "DDD", "DD", "HH24", "HH12", "HH", "MI", "SS", "SSSS", "SSSSS", "MS",
+    "US", "AM", "PM", "A.M.", "P.M.", "FF1", "FF2", "FF3", "FF4", "FF5", "FF6",
 ];
 
 const MONTHS: [&str; 12] = [
@@ -43,6 +52,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
+const ROMAN_MONTHS: [&str; 12] = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// Reads a template.
@@ -93,6 +103,19 @@ pub(super) fn parts(template: &str) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
+/// Reads a template of an interval.
+pub(super) fn parts_of_interval(template: &str) -> Result<Vec<Part>> {
+    let parts = parts(template)?;
+    let is_of_day = |part: &Part| match part {
+        Part::Text(_) => false,
+        Part::Field { field, .. } => !OF_INTERVALS.contains(&field.to_ascii_uppercase().as_str()),
+    };
+    if parts.iter().any(is_of_day) {
+        return exec_err!("invalid format specification for an interval value");
+    }
+    Ok(parts)
+}
+
 /// What stands between double quotes; a backslash takes the next letter as it is.
 fn quoted(rest: &mut &str) -> String {
     let mut text = String::new();
@@ -119,6 +142,9 @@ struct Moment {
     weekday: i64,
     iso_year: i64,
     iso_week: i64,
+    /// Days since 1 January 4713 BC.
+    julian_day: i64,
+    /// Of an interval all its seconds.
     second_of_day: i64,
     micros: i64,
     /// Its zone's name; nothing where it has none.
@@ -142,10 +168,28 @@ impl Moment {
             weekday: (weekday(days) + 1) % 7,
             iso_year,
             iso_week,
+            julian_day: days + 2_440_588,
             second_of_day: in_day / SECOND_US,
             micros: in_day % SECOND_US,
             // Instants are told in UTC.
             zone: if has_zone { "UTC" } else { "" },
+        }
+    }
+
+    fn of_interval(value: IntervalMonthDayNano) -> Self {
+        let (months, days, micros) = (i64::from(value.months), i64::from(value.days), value.nanoseconds / 1_000);
+        Self {
+            year: months / 12,
+            month: months % 12,
+            day: days,
+            day_of_year: months * 30 + days,
+            weekday: 0,
+            iso_year: 0,
+            iso_week: 0,
+            julian_day: 0,
+            second_of_day: micros / SECOND_US,
+            micros: micros % SECOND_US,
+            zone: "",
         }
     }
 
@@ -156,13 +200,21 @@ impl Moment {
 
 /// Writes a time, in microseconds since 1970, which is an instant where it has a zone.
 pub(super) fn write(parts: &[Part], us: i64, has_zone: bool, out: &mut String) {
-    let time = Moment::of(us, has_zone);
+    write_moment(parts, &Moment::of(us, has_zone), out);
+}
+
+/// Writes an interval.
+pub(super) fn write_interval(parts: &[Part], value: IntervalMonthDayNano, out: &mut String) {
+    write_moment(parts, &Moment::of_interval(value), out);
+}
+
+fn write_moment(parts: &[Part], time: &Moment, out: &mut String) {
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),
             Part::Field { field, fill, ordinal } => {
                 let begun = out.len();
-                one(field, *fill, &time, out);
+                one(field, *fill, time, out);
                 if let Some(suffix) = ordinal {
                     let number = out.get(begun..).unwrap_or_default().to_owned();
                     out.push_str(ordinal_of(&number, *suffix == "TH"));
@@ -174,7 +226,7 @@ pub(super) fn write(parts: &[Part], us: i64, has_zone: bool, out: &mut String) {
 
 fn one(field: &str, fill: bool, time: &Moment, out: &mut String) {
     let mut number = |value: i64, width: usize| {
-        let width = if fill { width } else { 0 };
+        let width = if fill { width + usize::from(value < 0) } else { 0 };
         // A text takes all that is written.
         write!(out, "{value:0width$}").ok();
     };
@@ -203,6 +255,19 @@ fn one(field: &str, fill: bool, time: &Moment, out: &mut String) {
         "ID" => number(time.iso_weekday(), 1),
         "HH24" => number(hour, 2),
         "HH12" | "HH" => number(if hour % 12 == 0 { 12 } else { hour % 12 }, 2),
+        "J" => number(time.julian_day, 0),
+        fraction if fraction.starts_with("FF") => {
+            let digits = fraction.get(2..).and_then(|digits| digits.parse().ok()).unwrap_or(6_usize);
+            let text = format!("{:06}", time.micros.abs());
+            out.push_str(text.get(..digits).unwrap_or(&text));
+        }
+        "RM" => {
+            let month = usize::try_from(time.month - 1).ok().and_then(|at| ROMAN_MONTHS.get(at)).copied().unwrap_or("");
+            let width = if fill { 4 } else { 0 };
+            write!(out, "{:<width$}", cased(field, month)).ok();
+        }
+        "BC" | "AD" => out.push_str(&cased(field, if time.year <= 0 { "BC" } else { "AD" })),
+        "B.C." | "A.D." => out.push_str(&cased(field, if time.year <= 0 { "B.C." } else { "A.D." })),
         "MI" => number(time.second_of_day / 60 % 60, 2),
         "SS" => number(time.second_of_day % 60, 2),
         "SSSS" | "SSSSS" => number(time.second_of_day, 1),
@@ -212,8 +277,8 @@ fn one(field: &str, fill: bool, time: &Moment, out: &mut String) {
         "TZ" => out.push_str(&cased(field, time.zone)),
         "TZH" | "OF" => out.push_str("+00"),
         "TZM" => out.push_str("00"),
-        "AM" | "PM" => out.push_str(&cased(field, if hour < 12 { "AM" } else { "PM" })),
-        "A.M." | "P.M." => out.push_str(&cased(field, if hour < 12 { "A.M." } else { "P.M." })),
+        "AM" | "PM" => out.push_str(&cased(field, if hour % 24 < 12 { "AM" } else { "PM" })),
+        "A.M." | "P.M." => out.push_str(&cased(field, if hour % 24 < 12 { "A.M." } else { "P.M." })),
         _ => named(field, fill, time, out),
     }
 }
@@ -240,7 +305,7 @@ fn cased(field: &str, word: &str) -> String {
     }
 }
 
-fn ordinal_of(number: &str, is_upper: bool) -> &'static str {
+pub(super) fn ordinal_of(number: &str, is_upper: bool) -> &'static str {
     let mut last = number.chars().rev();
     let (unit, ten) = (last.next(), last.next());
     let at = match (ten, unit) {
