@@ -921,7 +921,8 @@ impl Runner {
         }
         let Some(assembler) = &mut self.assembler else { return };
         for chunk in mem::take(&mut self.waiting) {
-            if !assembler.may_close(&chunk) {
+            // Those of a table go out in their order: behind one that has no room there is none for another.
+            if !assembler.has_room() || !assembler.may_close(&chunk) {
                 self.waiting.push(chunk);
                 continue;
             }

@@ -198,6 +198,11 @@ impl Assembler {
         table.is_loading() && table.run == chunk.run && table.passing != Passing::Everything
     }
 
+    /// Whether one chunk more may go with the batch: each takes one at least, that those who load get on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.batch.chunks.is_empty() || self.batch.bytes() < self.limits.bytes_max
+    }
+
     /// Whether a chunk's time has come: the log, which is known to be the one that was left, has passed its `high`; no open
     /// transaction has changed a bag, whose rows would be torn apart; and the batch is no part of a transaction.
     pub(crate) fn may_close(&self, chunk: &Chunk) -> bool {
