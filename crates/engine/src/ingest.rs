@@ -403,6 +403,8 @@ impl<'a> Ingest<'a> {
             (false, true) => {
                 if self.is_unbegun(id) {
                     self.begin(at, id, Rows::new());
+                    // What the batch tells from before is shown by the load, also rows that could not be read.
+                    *changes = TableChanges::default();
                 }
                 let mut brought = TableChanges { weights: vec![1; rows.len()], rows, truncated: false };
                 self.set_aside(at, id, &mut brought)?;
