@@ -48,7 +48,14 @@ struct Kept {
     entries: VecDeque<Entry>,
     file: Option<File>,
     bytes: u64,
+    /// Lines that could not be written yet, most often as the disk was full.
+    unwritten: String,
+    /// A part of a line may stand at the file's end.
+    is_torn: bool,
 }
+
+/// Bytes of lines that wait to be written; beyond them the oldest are given up.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 
 impl Audit {
     /// The audit of a data folder, which is there. What of its file cannot be read is told in the log.
@@ -64,7 +71,8 @@ impl Audit {
         }
         entries.drain(..entries.len().saturating_sub(SHOWN_MAX));
         let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
-        Self { path, clock, kept: Mutex::new(Kept { entries, file: None, bytes }) }
+        let kept = Kept { entries, file: None, bytes, unwritten: String::new(), is_torn: false };
+        Self { path, clock, kept: Mutex::new(kept) }
     }
 
     /// Notes what happened at the door.
@@ -101,8 +109,12 @@ impl Audit {
 
 impl Kept {
     fn append(&mut self, path: &Path, entry: &Entry) -> std::io::Result<()> {
-        let mut line = serde_json::to_string(entry)?;
-        line.push('\n');
+        while self.unwritten.len() > UNWRITTEN_BYTES_MAX {
+            let end = self.unwritten.find('\n').map_or(self.unwritten.len(), |at| at + 1);
+            self.unwritten.drain(..end);
+        }
+        self.unwritten.push_str(&serde_json::to_string(entry)?);
+        self.unwritten.push('\n');
         if self.bytes >= FILE_BYTES_MAX {
             self.file = None;
             std::fs::rename(path, earlier(path))?;
@@ -112,8 +124,13 @@ impl Kept {
             Some(file) => file,
             none => none.insert(OpenOptions::new().create(true).append(true).mode(0o600).open(path)?),
         };
-        file.write_all(line.as_bytes())?;
-        self.bytes = self.bytes.saturating_add(line.len().try_into().unwrap_or(u64::MAX));
+        if std::mem::replace(&mut self.is_torn, true) {
+            file.write_all(b"\n")?;
+        }
+        file.write_all(self.unwritten.as_bytes())?;
+        self.is_torn = false;
+        self.bytes = self.bytes.saturating_add(self.unwritten.len().try_into().unwrap_or(u64::MAX));
+        self.unwritten.clear();
         Ok(())
     }
 }

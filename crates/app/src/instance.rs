@@ -46,8 +46,17 @@ impl Addresses {
     }
 
     /// Writes them where only the owner of the folder reads them: they say how to give orders.
-    fn note(&self, data: &Path) -> anyhow::Result<()> {
-        Ok(atomic::replace(&Self::path(data), &serde_json::to_vec_pretty(self)?)?)
+    fn note(&self, data: &Path) -> std::io::Result<()> {
+        atomic::replace(&Self::path(data), &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// The same on a disk that had no room for it: the instance serves meanwhile, though the command line does not find it.
+    async fn note_when_there_is_room(self, data: PathBuf, mut stopped: watch::Receiver<bool>) {
+        while tokio::time::timeout(NOTE_AGAIN, stopped.wait_for(|stop| *stop)).await.is_err() {
+            if self.note(&data).is_ok() {
+                return;
+            }
+        }
     }
 
     /// What a running instance noted; none if none runs there, as far as the folder tells.
@@ -123,7 +132,14 @@ impl Instance {
             control,
             word,
         };
-        addresses.note(&setup.data).context("cannot note the addresses in the data folder")?;
+        let noted = addresses.note(&setup.data);
+        let is_noted = noted.is_ok();
+        match noted {
+            Err(error) if atomic::is_full(&error) => {
+                tracing::error!(%error, "the command line does not find this instance until there is room in the data folder");
+            }
+            noted => noted.context("cannot note the addresses in the data folder")?,
+        }
         let site = Site {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             project: setup.project.name.clone(),
@@ -150,6 +166,10 @@ impl Instance {
             tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
             tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
         ];
+        if !is_noted {
+            let later = addresses.clone().note_when_there_is_room(setup.data.clone(), stopped.clone());
+            servers.push(tokio::spawn(later));
+        }
         servers.push(tokio::spawn(ages::keep(setup.data.clone(), Arc::clone(&status), stopped.clone())));
         let again = follow::load_again(Arc::clone(&sources), Arc::clone(&status), stopped.clone());
         servers.push(tokio::spawn(again));
@@ -232,6 +252,8 @@ impl Instance {
     }
 }
 
+/// How often it is tried to note the addresses.
+const NOTE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long the last fold may take at a stop.
 const LAST_FOLD: std::time::Duration = std::time::Duration::from_secs(3);
 

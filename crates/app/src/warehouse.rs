@@ -48,6 +48,8 @@ pub struct Described {
     pub unfollowed: Option<String>,
 }
 
+/// How long a start waits for room on a full disk before it tries again.
+const ROOM_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Changed rows of a table or model that are remembered of a step, for who wants to follow one order.
 const REPORT_ROWS_MAX: usize = 50;
 
@@ -316,7 +318,17 @@ impl Warehouse {
             Some(reason) => park_unfollowed(&engine, setup, reason),
             None => Vec::new(),
         };
-        while engine.take(&mut parkings)?.is_some() {}
+        loop {
+            match engine.take(&mut parkings) {
+                Ok(None) => break,
+                Ok(Some(_)) => {}
+                Err(engine::Error::Store(error)) if error.is_disk_full() => {
+                    tracing::error!(%error, hint = error.hint(), "the start waits until there is room");
+                    engine.store().wait_for_space(ROOM_WAIT)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(Self {
             engine,
             queries,

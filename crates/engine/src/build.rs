@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use relation::{Rows, TableId};
+use store::catalog::Entry;
 use store::{Kind, Place, Record, Snapshot, StageId, Store, Writes};
 
 use crate::chain::{changes_of_inputs, inputs_of_piece};
@@ -309,16 +310,14 @@ impl Engine {
         mut writes: Writes,
     ) -> Result<()> {
         let relation = self.network.models[number].relation;
-        for id in builder.own.iter() {
-            if let Some(mut entry) = self.catalog.get(*id).cloned() {
-                entry.detail = BUILT.to_owned();
-                self.catalog.update(&mut writes, entry);
-            }
-        }
+        let entries = builder.own.iter().filter_map(|id| self.catalog.get(*id).cloned());
+        let built: Vec<_> = entries.map(|entry| Entry { detail: BUILT.to_owned(), ..entry }).collect();
+        built.iter().for_each(|entry| store::catalog::put(&mut writes, entry));
         if builder.own.contains(&relation) {
             writes.put(self.facts, &fact_key("rows", relation), &builder.rows.to_le_bytes());
         }
         self.commit_unlogged(writes)?;
+        built.into_iter().for_each(|entry| self.catalog.adopt(entry));
         if builder.own.contains(&relation) {
             self.rows.insert(relation, builder.rows);
         }

@@ -16,7 +16,6 @@
 //! A chain that is run again takes the same steps with the same numbers: into how many rows the emptying of a large table is cut
 //! was written down when it began.
 
-use std::iter::Peekable;
 use std::ops::Bound;
 
 use relation::{SourceBatch, TableId};
@@ -27,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::ingest::changes_of;
 use crate::input::{ChainNote, Input, Logged, Note, Noted, inputs_of, record_of_chain};
 use crate::network::Effects;
-use crate::step::{Moves, StepReport, Visible, deletion_of};
+use crate::step::{LOG_BUFFER_KEPT_MAX, Moves, StepReport, Visible, batch_of, deletion_of};
 
 /// A transaction of a source whose parts are arriving.
 pub(crate) struct Staging {
@@ -44,7 +43,7 @@ pub(crate) struct Chain {
     /// Pieces that are done.
     pieces: u64,
     /// The pieces to come; opened at the first of them where it is not open.
-    reader: Option<Peekable<StageReader>>,
+    reader: Option<StageReader>,
     /// The next piece, where it was read already: large tables that it empties are emptied before it is run.
     piece: Option<Vec<Input>>,
     /// The table that is being emptied for it, and up to which key nothing is left of that: else every portion would look
@@ -72,13 +71,13 @@ impl Chain {
         let stage = self.stage();
         let reader = match &mut self.reader {
             Some(reader) => reader,
-            closed => closed.insert(store.read_stage_from(stage, self.pieces)?.peekable()),
+            closed => closed.insert(store.read_stage_from(stage, self.pieces)?),
         };
         let piece = match self.piece.take() {
             Some(piece) => piece,
             None => inputs_of_piece(&reader.next().ok_or_else(too_short)??)?,
         };
-        Ok((piece, reader.peek().is_none()))
+        Ok((piece, !reader.has_next()?))
     }
 }
 
@@ -123,12 +122,13 @@ impl Engine {
         }
         let Some(staging) = self.staging.get_mut(source) else { return Ok(()) };
         self.log_buffer.clear();
-        let batches = [(*source, SourceBatch { part: None, ..batch.clone() })];
-        store::record::encode_into(&batches, &[], &mut self.log_buffer);
+        store::record::encode_into(&[(*source, batch)], &[], &mut self.log_buffer);
         // A part that is given again, since its stage could not be sealed, is in it already.
         if staging.writer.pieces() < u64::from(part.number) {
             staging.writer.append(&self.log_buffer)?;
         }
+        self.log_buffer.clear();
+        self.log_buffer.shrink_to(LOG_BUFFER_KEPT_MAX);
         if !part.is_last {
             staging.part = part.number;
             return Ok(());
@@ -248,6 +248,7 @@ impl Engine {
             return Ok((self.commit_link(chain, effects, moves, false)?, false));
         }
         let contradicted = self.normalise(&mut inputs, self.states(&snapshot))?;
+        self.prepare_marks(&inputs);
         let (effects, moves) = self.run(self.step + 1, inputs, &snapshot)?;
         chain.pieces += 1;
         chain.emptied = None;
@@ -329,7 +330,8 @@ const EMPTIED_BYTES_MAX: usize = 8 << 20;
 pub(crate) fn changes_of_inputs(inputs: Vec<Input>) -> Vec<crate::network::Change> {
     let batches = inputs.into_iter().filter_map(|input| match input {
         Input::Rows(_, batch) => Some(batch),
-        Input::Note(Note(Noted::Swept { table, rows, .. })) => Some(deletion_of(table, rows)),
+        Input::Note(Note(Noted::Swept { table, changes, .. })) => Some(batch_of(table, changes)),
+        Input::Note(Note(Noted::Begun { table, gone })) => Some(deletion_of(table, gone)),
         _ => None,
     });
     changes_of(batches.collect())

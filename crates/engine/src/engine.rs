@@ -16,7 +16,7 @@ use crate::network::{Network, edit};
 use crate::operator::States;
 use crate::reload::marks_identity;
 use crate::states::BUILT;
-use crate::step::{PARKED, StepReport, fact_key};
+use crate::step::{PARKED, StepReport, Visible, fact_key};
 use crate::stored::Stored;
 use crate::versions::Versions;
 
@@ -266,7 +266,8 @@ impl Engine {
     }
 
     /// Sets aside what the set-up writes: it travels in the first step, so that it takes no step's number. A record that
-    /// is replayed must keep its own number, or a fold in between would cover records that were not replayed yet.
+    /// is replayed must keep its own number, or a fold in between would cover records that were not replayed yet. It is kept
+    /// until the store has it: what was decided between two steps holds, whichever commit takes it along.
     pub(crate) fn defer(&mut self, writes: Writes) {
         self.setup.append(writes);
     }
@@ -317,7 +318,7 @@ impl Engine {
         self.freeze_altered();
         self.commit_unlogged(Writes::new())?;
         if self.must_fold {
-            self.store.fold_now()?;
+            self.store.fold_when_there_is_room()?;
             self.must_fold = false;
         }
         self.drop_other_stages()?;
@@ -363,14 +364,26 @@ impl Engine {
     /// Commits a step without a record, with what the set-up left to be written.
     pub(crate) fn commit_unlogged(&mut self, writes: Writes) -> Result<()> {
         self.settle()?;
-        let mut all = std::mem::take(&mut self.setup);
-        all.append(writes);
-        if all.is_empty() {
+        if self.setup.is_empty() && writes.is_empty() {
             return Ok(());
         }
-        self.step += 1;
+        self.commit_with_setup(self.step + 1, writes, Visible::Now)?;
         self.unlogged = self.step;
-        Ok(self.store.commit(self.step, all)?)
+        Ok(())
+    }
+
+    /// Commits a step with what the set-up left to be written. Where the store does not take it, nothing has happened: what
+    /// the set-up left is left still.
+    pub(crate) fn commit_with_setup(&mut self, step: u64, writes: Writes, visible: Visible) -> Result<()> {
+        let mut all = self.setup.clone();
+        all.append(writes);
+        match visible {
+            Visible::Now => self.store.commit(step, all)?,
+            Visible::Later => self.store.commit_hidden(step, all)?,
+        }
+        self.setup = Writes::new();
+        self.step = step;
+        Ok(())
     }
 
     /// Whether something was built or put in place that a restart would do again: it is in no record, and not folded yet.

@@ -10,7 +10,8 @@
 //! a key it is known by its image: one can go only where one has come ([`crate::rejects`]).
 //!
 //! Of a table that is loaded again a row that is brought as it is stored is no change: it has the weight 0, which says that
-//! it was brought ([`crate::reload`]).
+//! it was brought ([`crate::reload`]). Of one without a key nothing is a change before its sweep comes to it: what is brought
+//! is set aside, to be counted beside the table.
 //!
 //! A truncation becomes the deletion of what is there. Changes of the same step before it are left out: they would be
 //! deleted at once.
@@ -137,46 +138,6 @@ impl<'a> Present<'a> {
         self.counts.insert(key, (after.max(0), row.to_vec()));
         Ok(())
     }
-
-    /// These rows of a table without a key take the place of all that are there: what differs goes and comes.
-    fn replace(&mut self, rows: &Rows, out: &mut TableChanges) -> Result<()> {
-        let mut wanted: HashMap<Vec<u8>, i64, FixedState> = HashMap::default();
-        for row in rows.iter() {
-            *wanted.entry(self.key(row)).or_insert(0) += 1;
-        }
-        let mut there: Vec<(Vec<u8>, i64, Vec<u8>)> = Vec::new();
-        let counts = std::mem::take(&mut self.counts);
-        if !self.emptied {
-            for entry in self.states.snapshot.scan(self.stored.id, &[]) {
-                let (key, value) = entry?;
-                if counts.contains_key(&*key) {
-                    continue;
-                }
-                let (count, row) = read_weighted(&value)?;
-                let missing = wanted.get(&*key).copied().unwrap_or(0) != count;
-                match missing {
-                    true => there.push((key.to_vec(), count, row.to_vec())),
-                    false => drop(wanted.remove(&*key)),
-                }
-            }
-        }
-        there.extend(counts.into_iter().map(|(key, (count, row))| (key, count, row)));
-        there.sort();
-        for (key, count, row) in there {
-            let after = wanted.remove(&key).unwrap_or(0);
-            let weight = if after > count { 1 } else { -1 };
-            (0..after.abs_diff(count)).for_each(|_| out.push(&row, weight));
-            self.counts.insert(key, (after, row));
-        }
-        for row in rows.iter() {
-            let key = self.key(row);
-            if let Some(count) = wanted.remove(&key) {
-                (0..count).for_each(|_| out.push(row, 1));
-                self.counts.insert(key, (count, row.to_vec()));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The inputs of one step on their way to the log.
@@ -190,8 +151,10 @@ struct Ingest<'a> {
     parked: BTreeMap<TableId, Option<String>>,
     /// Tables that are loaded again from this step on.
     reloaded: BTreeSet<TableId>,
-    /// Tables without a key whose rows have been replaced in this step.
-    replaced: BTreeSet<TableId>,
+    /// Tables without a key whose load, again, has begun in this step to bring rows.
+    begun: BTreeSet<TableId>,
+    /// How far tables are swept with this step; none: to their end.
+    swept: BTreeMap<TableId, Option<Vec<u8>>>,
     /// Tables of which a row comes or goes in this step that could not be read: what is there of its key is known from the
     /// first input on, for what came of it before may have been taken as it was.
     rejected: BTreeSet<TableId>,
@@ -232,7 +195,8 @@ fn normalise(
         presents: BTreeMap::new(),
         parked: BTreeMap::new(),
         reloaded: BTreeSet::new(),
-        replaced: BTreeSet::new(),
+        begun: BTreeSet::new(),
+        swept: BTreeMap::new(),
         rejected: inputs.iter().flat_map(unread_tables).collect(),
         notes: Vec::new(),
     };
@@ -269,7 +233,7 @@ impl<'a> Ingest<'a> {
                 let table = *table;
                 let sweeper = self.engine.and_then(|engine| Sweeper::new(engine, table, self.states));
                 let noted = sweeper.map(|sweeper| sweeper.portion()).transpose()?;
-                let nothing = Noted::Swept { table, after: None, done: false, rows: Rows::new() };
+                let nothing = Noted::Swept { table, after: None, done: false, changes: TableChanges::default() };
                 *input = Input::Note(Note(noted.unwrap_or(nothing)));
                 self.note(input);
             }
@@ -282,12 +246,19 @@ impl<'a> Ingest<'a> {
     /// What was swept is not there for what comes behind it. Inputs that are given a second time were normalised the first.
     fn note(&mut self, input: &Input) {
         match input {
-            Input::Note(Note(Noted::Replaced { table })) => {
-                self.replaced.insert(*table);
+            Input::Note(Note(Noted::Begun { table, .. } | Noted::Replaced { table })) => {
+                self.begun.insert(*table);
             }
-            Input::Note(Note(Noted::Swept { table, rows, .. })) if self.network.relations.contains_key(table) => {
+            Input::Note(Note(Noted::Swept { table, after, done, changes })) => {
+                let Some(stored) = self.network.relations.get(table) else { return };
+                if !stored.is_keyed() {
+                    let before = self.load(*table).and_then(Load::swept_through);
+                    let after = after.as_deref().or(before).unwrap_or_default().to_vec();
+                    self.swept.insert(*table, (!done).then_some(after));
+                    return;
+                }
                 let present = self.present(*table);
-                for row in rows.iter() {
+                for row in changes.rows.iter() {
                     present.rows.insert(present.key(row), None);
                 }
             }
@@ -339,28 +310,83 @@ impl<'a> Ingest<'a> {
         self.reloaded.contains(&id) || self.load(id).is_some_and(|load| load.again().is_some())
     }
 
-    /// Whether a chunk of a table without a key is the first since its load began again. Such a table comes whole; were it
-    /// to come in several chunks, the first would take the place of what is there, and the others add to it.
-    fn begins(&mut self, id: TableId) -> bool {
-        let begins = matches!(self.load(id), Some(Load::Reloading { cursor: None, .. }));
-        (begins || self.reloaded.contains(&id)) && self.replaced.insert(id)
+    /// Whether nothing has been brought yet of a table without a key that is loaded again: what the log says of it before the
+    /// first chunk comes is shown by the chunks.
+    fn is_unbegun(&self, id: TableId) -> bool {
+        let is_new = matches!(self.load(id), Some(Load::Reloading { cursor: None, .. }));
+        (is_new || self.reloaded.contains(&id)) && !self.begun.contains(&id)
+    }
+
+    /// The load of a table without a key begins to bring rows; `gone` go.
+    fn begin(&mut self, at: usize, id: TableId, gone: Rows) {
+        self.begun.insert(id);
+        self.present(id).read_all();
+        // What was set aside before is void, and what went before is among what goes.
+        self.notes.retain(|(_, noted)| !matches!(noted, Noted::Beside { table, .. } if *table == id));
+        for (_, noted) in &mut self.notes {
+            if let Noted::Begun { table, gone } = noted
+                && *table == id
+            {
+                *gone = Rows::new();
+            }
+        }
+        self.notes.push((at, Noted::Begun { table: id, gone }));
+    }
+
+    /// Whether a row of a table without a key is counted beside the table, which is loaded again: not so when the sweep has
+    /// passed its key, as the table is what was brought up to there.
+    fn is_beside(&self, id: TableId, row: &[u8]) -> bool {
+        let is_behind = |through: &[u8]| {
+            let mut key = Vec::with_capacity(48);
+            self.network.relations[&id].push_key(row, &mut key);
+            key.as_slice() > through
+        };
+        match (self.load(id), self.swept.get(&id)) {
+            _ if self.reloaded.contains(&id) => true,
+            (_, Some(None)) => false,
+            (_, Some(Some(through))) => is_behind(through),
+            (Some(Load::Reloading { .. }), None) => true,
+            (Some(Load::Sweeping { after, .. }), None) => is_behind(after.as_deref().unwrap_or_default()),
+            _ => false,
+        }
+    }
+
+    /// Sets aside what of the changes of a table without a key, which is loaded again, is counted beside it.
+    fn set_aside(&mut self, at: usize, id: TableId, changes: &mut TableChanges) -> Result<()> {
+        let (mut stays, mut aside) = (TableChanges::default(), TableChanges::default());
+        let is_void = self.is_unbegun(id);
+        for entry in changes.entries() {
+            match entry {
+                Entry::Unread(bytes, weight) => self.unread(id, bytes, weight, &mut stays)?,
+                Entry::Row(..) if is_void => {}
+                Entry::Row(row, weight) if weight != 0 && self.is_beside(id, row) => aside.push(row, weight),
+                Entry::Row(row, weight) => stays.push(row, weight),
+            }
+        }
+        *changes = stays;
+        if !aside.rows.is_empty() {
+            self.notes.push((at, Noted::Beside { table: id, changes: aside }));
+        }
+        Ok(())
     }
 
     fn changes(&mut self, at: usize, id: TableId, changes: &mut TableChanges, before: &mut [Input]) -> Result<()> {
+        let is_counted = !self.network.relations[&id].is_keyed() && self.is_again(id);
         let mut deletions = TableChanges::default();
         if changes.truncated {
             self.present(id).empty();
             before.iter_mut().for_each(|input| forget(input, id));
             deletions = self.deletions(id)?;
-            if self.has_rejects(id) {
+            if is_counted {
+                self.begin(at, id, std::mem::take(&mut deletions).rows);
+            } else if self.has_rejects(id) {
                 self.notes.push((at, Noted::Emptied { table: id }));
             }
-            // What was there is gone, so a chunk that ends the load takes the place of nothing any more.
-            if !self.network.relations[&id].is_keyed() && self.is_again(id) && self.begins(id) {
-                self.notes.push((at, Noted::Replaced { table: id }));
-            }
         }
-        self.present_changes(id, changes)?;
+        match is_counted {
+            true => self.set_aside(at, id, changes)?,
+            false => self.present_changes(id, changes)?,
+        }
         if !deletions.rows.is_empty() {
             deletions.rows.append(&changes.rows);
             deletions.weights.extend_from_slice(&changes.weights);
@@ -377,21 +403,22 @@ impl<'a> Ingest<'a> {
         let changes = batch.table(id);
         let again = self.is_again(id);
         let is_keyed = self.network.relations[&id].is_keyed();
-        if again && !is_keyed && self.begins(id) {
-            self.notes.push((at, Noted::Replaced { table: id }));
-            *changes = of_rows(changes, |_| true);
-            let present = self.present(id);
-            present.read_all();
-            present.replace(&rows, changes)?;
-        } else {
-            let present = self.present(id);
-            for row in rows.iter() {
-                match (is_keyed, again) {
-                    (true, _) => present.upsert(row, 1, again, changes)?,
-                    (false, true) => present.count(row, 1, changes)?,
-                    (false, false) => changes.push(row, 1),
-                }
+        match (is_keyed, again) {
+            (true, _) => {
+                let present = self.present(id);
+                rows.iter().try_for_each(|row| present.upsert(row, 1, again, changes))?;
             }
+            (false, true) => {
+                if self.is_unbegun(id) {
+                    self.begin(at, id, Rows::new());
+                    // What the batch tells from before is shown by the load, also rows that could not be read.
+                    *changes = TableChanges::default();
+                }
+                let mut brought = TableChanges { weights: vec![1; rows.len()], rows, truncated: false };
+                self.set_aside(at, id, &mut brought)?;
+                brought.entries().for_each(|entry| changes.push_entry(entry));
+            }
+            (false, false) => rows.iter().for_each(|row| changes.push(row, 1)),
         }
         unread.iter().try_for_each(|bytes| self.unread(id, bytes, 1, changes))
     }
@@ -399,7 +426,13 @@ impl<'a> Ingest<'a> {
     /// A row that could not be read comes or goes.
     fn unread(&mut self, id: TableId, bytes: &[u8], weight: i8, out: &mut TableChanges) -> Result<()> {
         let unread = Unread::read(bytes)?;
-        let is_whole = matches!(self.load(id), Some(Load::Complete)) && !self.reloaded.contains(&id);
+        // The first load of a table without a key tells of what has gone behind the rows that were there.
+        let is_exact = |load: &Load| match load {
+            Load::Complete => true,
+            Load::Loading { cursor } => cursor.is_some() && !self.network.relations[&id].is_keyed(),
+            _ => false,
+        };
+        let is_whole = self.load(id).is_some_and(is_exact) && !self.reloaded.contains(&id);
         let (engine, states) = (self.engine, self.states);
         let present = self.present(id);
         if present.stored.is_keyed() && !unread.key.is_empty() {
@@ -498,7 +531,10 @@ fn forget(input: &mut Input, id: TableId) {
                 (chunk.rows, chunk.unread) = (Rows::new(), Rows::new());
             }
         }
-        Input::Note(Note(Noted::Swept { table, rows, .. })) if *table == id => *rows = Rows::new(),
+        Input::Note(Note(Noted::Swept { table, changes, .. } | Noted::Beside { table, changes })) if *table == id => {
+            *changes = TableChanges::default();
+        }
+        Input::Note(Note(Noted::Begun { table, gone })) if *table == id => *gone = Rows::new(),
         _ => {}
     }
 }
@@ -610,6 +646,13 @@ mod tests {
                 changes(bag, &[(7, 7, -1), (8, 8, 1)], false),
             ],
             vec![chunk(keyed, &[(6, 6)], true)],
+            vec![Input::Sweep { table: bag }, changes(bag, &[(1, 1, 1), (9, 9, 1)], false)],
+            vec![Input::Sweep { table: bag }, changes(bag, &[(1, 1, -1), (9, 9, -1)], false)],
+            vec![Input::Sweep { table: bag }],
+            vec![reload(bag), chunk(bag, &[(7, 7)], false)],
+            vec![changes(bag, &[(1, 1, 1)], true), chunk(bag, &[(1, 1), (8, 8)], true)],
+            vec![Input::Sweep { table: bag }],
+            vec![Input::Sweep { table: bag }],
             vec![Input::Sweep { table: keyed }, changes(keyed, &[(1, 6, 1), (5, 5, 1)], false)],
             vec![Input::Sweep { table: keyed }],
             vec![rejected, changes(keyed, &[(2, 2, 1)], true), changes(bag, &[(8, 8, -1)], false)],

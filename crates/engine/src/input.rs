@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relation::{Rows, SourceBatch, TableId};
+use relation::{Rows, SourceBatch, TableChanges, TableId};
 use store::Record;
 
 use crate::error::{Error, Result};
@@ -32,11 +32,16 @@ pub struct Note(pub(crate) Noted);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Noted {
-    /// Rows that nothing has brought since the table's load began again, up to a key; `done`: there are no more.
-    Swept { table: TableId, after: Option<Vec<u8>>, done: bool, rows: Rows },
+    /// What a table differs in from what was brought since its load began again, up to a key; `done`: there is no more.
+    Swept { table: TableId, after: Option<Vec<u8>>, done: bool, changes: TableChanges },
+    /// The load of a table without a key begins: what was brought of it before is void, and these rows go.
+    Begun { table: TableId, gone: Rows },
+    /// Rows of a table without a key that is loaded again: they are counted beside it until its sweep comes to them.
+    Beside { table: TableId, changes: TableChanges },
     /// A table was emptied: so are its rejects.
     Emptied { table: TableId },
-    /// The rows of a table without a key have been replaced by those of the next batch, or by none.
+    /// The rows of a table without a key have been replaced by those of the next batch, or by none: in a record from before
+    /// such tables were swept.
     Replaced { table: TableId },
     /// A row that a source could not read, in a record from before such rows stood among the others.
     Rejected(SourceReject),
@@ -54,7 +59,7 @@ pub(crate) struct ChainNote {
 }
 
 impl Input {
-    /// What of it is about these tables; none where nothing is.
+    /// What of it changes these tables, or is told of them; none where nothing is.
     pub(crate) fn of_tables(mut self, tables: &BTreeSet<TableId>) -> Option<Self> {
         let is_about = match &mut self {
             Self::Rows(_, batch) => {
@@ -67,9 +72,14 @@ impl Input {
             | Self::Altered { table, .. }
             | Self::Sweep { table } => tables.contains(table),
             Self::Note(Note(Noted::Rejected(reject))) => tables.contains(&reject.table),
-            Self::Note(Note(Noted::Swept { table, .. } | Noted::Emptied { table } | Noted::Replaced { table })) => {
-                tables.contains(table)
-            }
+            Self::Note(Note(
+                Noted::Swept { table, .. }
+                | Noted::Begun { table, .. }
+                | Noted::Emptied { table }
+                | Noted::Replaced { table },
+            )) => tables.contains(table),
+            // Nothing of it is in the table before it is swept.
+            Self::Note(Note(Noted::Beside { .. })) => false,
         };
         is_about.then_some(self)
     }
@@ -89,6 +99,9 @@ const ALTERED: &str = "altered";
 const REJECT: &str = "reject";
 const CHAIN: &str = "chain";
 const SWEPT: &str = "swept";
+const COUNTED: &str = "counted";
+const BEGUN: &str = "begun";
+const BESIDE: &str = "beside";
 const EMPTIED: &str = "emptied";
 const REPLACED: &str = "replaced";
 
@@ -119,12 +132,24 @@ pub(crate) fn record_of(inputs: Vec<Input>) -> Record {
             }
             Input::Note(Note(Noted::Emptied { table })) => (EMPTIED, parts(&[&before, &table.0.to_le_bytes()])),
             Input::Note(Note(Noted::Replaced { table })) => (REPLACED, parts(&[&before, &table.0.to_le_bytes()])),
-            Input::Note(Note(Noted::Swept { table, after, done, rows })) => {
+            Input::Note(Note(Noted::Swept { table, after, done, changes })) => {
                 let (id, done) = (table.0.to_le_bytes(), [u8::from(done)]);
-                let mut all: Vec<&[u8]> = vec![&before, &id, &done];
-                all.push(after.as_deref().unwrap_or_default());
-                all.extend(rows.iter());
-                (SWEPT, parts(&all))
+                let after = after.as_deref().unwrap_or_default();
+                // Rows that go, most often.
+                match changes.weights.iter().all(|weight| *weight == -1) {
+                    true => (SWEPT, parts_and_rows(&[&before, &id, &done, after], &changes.rows)),
+                    false => {
+                        let weights = bytes_of(&changes.weights);
+                        (COUNTED, parts_and_rows(&[&before, &id, &done, after, &weights], &changes.rows))
+                    }
+                }
+            }
+            Input::Note(Note(Noted::Begun { table, gone })) => {
+                (BEGUN, parts_and_rows(&[&before, &table.0.to_le_bytes()], &gone))
+            }
+            Input::Note(Note(Noted::Beside { table, changes })) => {
+                let weights = bytes_of(&changes.weights);
+                (BESIDE, parts_and_rows(&[&before, &table.0.to_le_bytes(), &weights], &changes.rows))
             }
         };
         record.notes.push((note.0.to_owned(), note.1));
@@ -158,6 +183,9 @@ pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
             REJECT => reject_of(&bytes),
             RELOAD | ALTERED => doubt_of(&name, &bytes),
             SWEPT => swept_of(&bytes),
+            COUNTED => counted_of(&bytes),
+            BEGUN => begun_of(&bytes),
+            BESIDE => beside_of(&bytes),
             EMPTIED => noted_of(&bytes, |table| Noted::Emptied { table }),
             REPLACED => noted_of(&bytes, |table| Noted::Replaced { table }),
             _ => None,
@@ -236,12 +264,53 @@ fn reject_of(bytes: &[u8]) -> Option<(usize, Input)> {
 fn swept_of(bytes: &[u8]) -> Option<(usize, Input)> {
     let parts = crate::parts::split(bytes)?;
     let ([before, table, [done], after], of_rows) = parts.split_first_chunk::<4>()? else { return None };
-    let mut rows = Rows::new();
-    of_rows.iter().for_each(|row| rows.push(row));
-    // No key is empty.
-    let after = (!after.is_empty()).then(|| after.to_vec());
-    let noted = Noted::Swept { table: id(table)?, after, done: *done == 1, rows };
+    let rows = rows_of(of_rows);
+    let changes = TableChanges { weights: vec![-1; rows.len()], rows, truncated: false };
+    let noted = Noted::Swept { table: id(table)?, after: key_of(after), done: *done == 1, changes };
     Some((number(before)?, Input::Note(Note(noted))))
+}
+
+fn counted_of(bytes: &[u8]) -> Option<(usize, Input)> {
+    let parts = crate::parts::split(bytes)?;
+    let ([before, table, [done], after, weights], rows) = parts.split_first_chunk::<5>()? else { return None };
+    let changes = changes_of(weights, rows)?;
+    let noted = Noted::Swept { table: id(table)?, after: key_of(after), done: *done == 1, changes };
+    Some((number(before)?, Input::Note(Note(noted))))
+}
+
+fn begun_of(bytes: &[u8]) -> Option<(usize, Input)> {
+    let parts = crate::parts::split(bytes)?;
+    let ([before, table], rows) = parts.split_first_chunk::<2>()?;
+    let noted = Noted::Begun { table: id(table)?, gone: rows_of(rows) };
+    Some((number(before)?, Input::Note(Note(noted))))
+}
+
+fn beside_of(bytes: &[u8]) -> Option<(usize, Input)> {
+    let parts = crate::parts::split(bytes)?;
+    let ([before, table, weights], rows) = parts.split_first_chunk::<3>()?;
+    let noted = Noted::Beside { table: id(table)?, changes: changes_of(weights, rows)? };
+    Some((number(before)?, Input::Note(Note(noted))))
+}
+
+/// No key is empty.
+fn key_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    (!bytes.is_empty()).then(|| bytes.to_vec())
+}
+
+fn rows_of(parts: &[&[u8]]) -> Rows {
+    let mut rows = Rows::new();
+    parts.iter().for_each(|row| rows.push(row));
+    rows
+}
+
+/// Rows with a weight each.
+fn changes_of(weights: &[u8], rows: &[&[u8]]) -> Option<TableChanges> {
+    let weights: Vec<i8> = weights.iter().map(|weight| weight.cast_signed()).collect();
+    (weights.len() == rows.len()).then(|| TableChanges { rows: rows_of(rows), weights, truncated: false })
+}
+
+fn bytes_of(weights: &[i8]) -> Vec<u8> {
+    weights.iter().map(|weight| weight.cast_unsigned()).collect()
 }
 
 fn noted_of(bytes: &[u8], noted: impl Fn(TableId) -> Noted) -> Option<(usize, Input)> {
@@ -266,6 +335,12 @@ fn parts(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     crate::parts::join(&mut out, parts);
     out
+}
+
+fn parts_and_rows(first: &[&[u8]], rows: &Rows) -> Vec<u8> {
+    let mut all: Vec<&[u8]> = first.to_vec();
+    all.extend(rows.iter());
+    parts(&all)
 }
 
 fn unreadable() -> Error {

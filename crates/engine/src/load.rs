@@ -1,7 +1,7 @@
 //! How far a table's content is known: its load, a fact of the store.
 //!
 //! ```text
-//! Loading ──────────────► Complete ◄─────── Sweeping ◄─── Reloading        a table without a key: straight to Complete
+//! Loading ──────────────► Complete ◄─────── Sweeping ◄─── Reloading
 //!    chunks                 │ ▲  rows that nothing brought go    ▲ chunks
 //!                           │ └── (first load)                   │
 //!                           └─ Parked, Altered, Partial, … ── Input::Reload
@@ -23,8 +23,8 @@ pub enum Load {
         cursor: Option<Vec<u8>>,
         again: Again,
     },
-    /// All of it was loaded again, and rows that neither a chunk nor the log has brought are being deleted: for the source
-    /// the table is complete. Up to the key `after` they are gone.
+    /// All of it was loaded again, and rows that neither a chunk nor the log has brought are being deleted; of a table without
+    /// a key, rows come and go as they were counted. For the source the table is complete; up to the key `after` it is here.
     Sweeping {
         after: Option<Vec<u8>>,
         again: Again,
@@ -80,6 +80,14 @@ impl Load {
     pub fn again(&self) -> Option<&Again> {
         match self {
             Self::Reloading { again, .. } | Self::Sweeping { again, .. } => Some(again),
+            _ => None,
+        }
+    }
+
+    /// Up to which key it is swept.
+    pub(crate) fn swept_through(&self) -> Option<&[u8]> {
+        match self {
+            Self::Sweeping { after, .. } => after.as_deref(),
             _ => None,
         }
     }

@@ -9,27 +9,32 @@
 //!
 //! ```text
 //! Reload ─► chunks, changes: rows upserted, keys marked ─► last chunk ─► Sweep, Sweep, … ─► complete
+//! without a key:             rows counted beside it
 //! ```
 //!
 //! A mark of a row that is gone again says nothing wrong: a deletion, or the emptying of the table, leaves marks as they
 //! are. Loaded again while it is being loaded again, a table gets marks of its own for that: nothing before counts.
 //!
-//! A table without a key has no marks: its rows come whole, at one place of the log, and take the place of what is there in
-//! the step that brings them ([`crate::ingest`]).
+//! A table without a key has no keys to mark: what is brought of it is *counted* beside it, in the same state and as the table
+//! itself is stored, and changes nothing of it. Law: after the last chunk the counts are the source's table. The sweep goes
+//! through both side by side, and lets rows go and come until the table has them as often as they were counted; what the log
+//! brings meanwhile goes into the table where the sweep has passed its key, and is counted where it has not
+//! ([`crate::ingest`]). Counts begin anew with the first chunk, and where the table is emptied.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 
-use relation::{Rows, SourceBatch, TableId};
+use relation::{Rows, SourceBatch, TableChanges, TableId};
 use store::{Kind, Snapshot, Writes};
 
 use crate::engine::Engine;
-use crate::error::Result;
-use crate::input::{Input, Noted};
+use crate::error::{Error, Result};
+use crate::input::{Input, Note, Noted};
 use crate::load::{Again, Load};
 use crate::operator::States;
 use crate::states::BUILT;
 use crate::step::Moves;
-use crate::stored::Stored;
+use crate::stored::{Index, Keeping, Stored};
 
 /// Bytes of rows that one portion of a sweep deletes, about.
 const SWEPT_BYTES_MAX: usize = 8 << 20;
@@ -65,14 +70,66 @@ impl<'a> Sweeper<'a> {
         })
     }
 
-    /// The next rows without a mark. A portion ends at a key up to which rows and marks have both been looked at.
+    /// What the table differs in from what was brought, the next portion of it.
     pub(crate) fn portion(self) -> Result<Noted> {
+        if self.stored.is_keyed() { self.unmarked() } else { self.miscounted() }
+    }
+
+    /// The next rows that are there more or less often than they were counted.
+    fn miscounted(self) -> Result<Noted> {
+        let from = self.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut there = self.snapshot.range(self.table, from, Bound::Unbounded);
+        let mut counted = self.snapshot.range(self.marks, from, Bound::Unbounded);
+        let mut next = (there.next().transpose()?, counted.next().transpose()?);
+        let mut changes = TableChanges::default();
+        let (mut after, mut seen) = (None, 0);
+        let ended = |changes, after, done| Noted::Swept { table: self.table, after, done, changes };
+        loop {
+            let order = match &next {
+                (None, None) => return Ok(ended(changes, after, true)),
+                (Some((there, _)), Some((counted, _))) => (**there).cmp(&**counted),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+            };
+            let of_table = if order.is_le() { next.0.take() } else { None };
+            let of_counts = if order.is_ge() { next.1.take() } else { None };
+            let there_now = of_table.as_ref().map(|(_, value)| self.stored.row_of(value)).transpose()?;
+            let wanted = of_counts.as_ref().map(|(_, value)| self.stored.row_of(value)).transpose()?;
+            let Some((row, _)) = wanted.or(there_now) else { return Ok(ended(changes, after, true)) };
+            let mut missing = wanted.map_or(0, |(_, count)| count) - there_now.map_or(0, |(_, count)| count);
+            while missing != 0 {
+                // A row that is there very often goes in several portions: the next one begins with it again.
+                if changes.weights.len() >= self.entries_max || changes.rows.byte_len() >= SWEPT_BYTES_MAX {
+                    return Ok(ended(changes, after, false));
+                }
+                changes.push(row, if missing > 0 { 1 } else { -1 });
+                missing -= missing.signum();
+            }
+            after = of_table.as_ref().or(of_counts.as_ref()).map(|(key, _)| key.to_vec());
+            seen += 1;
+            if seen >= self.entries_max {
+                return Ok(ended(changes, after, false));
+            }
+            if of_table.is_some() {
+                next.0 = there.next().transpose()?;
+            }
+            if of_counts.is_some() {
+                next.1 = counted.next().transpose()?;
+            }
+        }
+    }
+
+    /// The next rows without a mark. A portion ends at a key up to which rows and marks have both been looked at.
+    fn unmarked(self) -> Result<Noted> {
         let from = self.after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut marks = self.snapshot.range(self.marks, from, Bound::Unbounded);
         let mut mark = marks.next().transpose()?;
         let (mut rows, mut seen) = (Rows::new(), 0);
         let mut after: Option<Vec<u8>> = None;
-        let ended = |rows, after, done| Noted::Swept { table: self.table, after, done, rows };
+        let ended = |rows: Rows, after, done| {
+            let changes = TableChanges { weights: vec![-1; rows.len()], rows, truncated: false };
+            Noted::Swept { table: self.table, after, done, changes }
+        };
         for entry in self.snapshot.range(self.table, from, Bound::Unbounded) {
             let (key, value) = entry?;
             // Marks of rows that are gone.
@@ -118,12 +175,11 @@ impl Engine {
         self.network.tables.get(&table).is_some_and(|table| matches!(table.load, Load::Sweeping { .. }))
     }
 
-    /// Gets states ready for the marks of tables that these inputs begin to load again.
+    /// Gets states ready for the marks or counts of tables that these inputs begin to load again.
     pub(crate) fn prepare_marks(&mut self, inputs: &[Input]) {
         for input in inputs {
-            let Input::Reload { table, .. } = input else { continue };
-            let is_keyed = self.network.relations.get(table).is_some_and(Stored::is_keyed);
-            if !is_keyed || self.fresh_marks.contains_key(table) {
+            let (Input::Reload { table, .. } | Input::Note(Note(Noted::Begun { table, .. }))) = input else { continue };
+            if !self.network.relations.contains_key(table) || self.fresh_marks.contains_key(table) {
                 continue;
             }
             let mut writes = Writes::new();
@@ -135,14 +191,16 @@ impl Engine {
     }
 
     /// Which marks tables have after these moves; those that nobody needs any more are dropped.
-    pub(crate) fn settle_marks(&mut self, moves: &mut Moves, writes: &mut Writes) {
+    pub(crate) fn choose_marks(&self, moves: &mut Moves, writes: &mut Writes) {
         for (id, load) in &moves.loads {
             let old = self.network.tables.get(id).and_then(|table| table.marks);
-            let fresh = if moves.reloaded.contains(id) { self.fresh_marks.remove(id) } else { None };
+            let fresh = if moves.begins_anew(*id) { self.fresh_marks.get(id).copied() } else { None };
             let now = load.again().and(fresh.or(old));
             for gone in [old, fresh].into_iter().flatten().filter(|&marks| Some(marks) != now) {
-                self.catalog.remove(writes, gone);
+                self.catalog.write_removal(writes, gone);
+                moves.gone_marks.push(gone);
             }
+            moves.taken_marks.extend(fresh.map(|_| *id));
             moves.marks.insert(*id, now);
         }
     }
@@ -152,7 +210,7 @@ impl Engine {
         let mut key = Vec::with_capacity(64);
         for (id, changes) in &batch.tables {
             let Some(marks) = moves.marks_of(self, *id) else { continue };
-            let Some(stored) = self.network.relations.get(id) else { continue };
+            let Some(stored) = self.network.relations.get(id).filter(|stored| stored.is_keyed()) else { continue };
             for (row, _) in changes.readable().filter(|(_, weight)| *weight >= 0) {
                 key.clear();
                 stored.push_key(row, &mut key);
@@ -162,11 +220,43 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Counts what was set aside of tables without a key. Answers with the tables of which more rows have gone than were
+    /// brought.
+    pub(crate) fn count_beside(
+        &self,
+        moves: &mut Moves,
+        states: States<'_>,
+        writes: &mut Writes,
+    ) -> Result<Vec<(TableId, String)>> {
+        let mut contradicted = Vec::new();
+        for (id, changes) in std::mem::take(&mut moves.aside) {
+            let Some(counts) = moves.marks_of(self, id) else { continue };
+            let Some(stored) = self.network.relations.get(&id) else { continue };
+            let counts = Stored::new(counts, stored.schema.clone());
+            let keeps = |_: &Index| false;
+            let mut counted = Writes::new();
+            let mut into = Keeping { states, keeps: &keeps, writes: &mut counted };
+            match counts.write_ordered(&changes.rows, &changes.weights, &mut into) {
+                Ok(()) => writes.append(counted),
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => contradicted.push((id, error.to_string())),
+            }
+        }
+        Ok(contradicted)
+    }
+}
+
 impl Moves {
-    /// Where the keys are marked that a table is brought, if it is loaded again.
+    /// Whether what was brought of a table until now is void.
+    fn begins_anew(&self, id: TableId) -> bool {
+        self.reloaded.contains(&id) || self.begun.contains(&id)
+    }
+
+    /// Where the keys are marked that a table is brought, or its rows counted, if it is loaded again.
     fn marks_of(&self, engine: &Engine, id: TableId) -> Option<TableId> {
         self.load(engine, id)?.again()?;
-        match self.reloaded.contains(&id) {
+        match self.begins_anew(id) {
             true => engine.fresh_marks.get(&id).copied(),
             false => engine.network.tables.get(&id)?.marks,
         }
@@ -185,17 +275,34 @@ impl Moves {
         self.reloaded.insert(id);
     }
 
-    /// The rows of a table without a key have been replaced, or it was emptied: its load has begun, and no chunk of it takes
-    /// the place of all that is there any more.
-    pub(crate) fn note_replaced(&mut self, engine: &Engine, id: TableId) {
-        if let Some(Load::Reloading { cursor: None, again }) = self.load(engine, id).cloned() {
-            self.loads.insert(id, Load::Reloading { cursor: Some(Vec::new()), again });
+    /// The first chunk of a table without a key comes, or it was emptied: what was brought before is void.
+    pub(crate) fn note_begun(&mut self, engine: &Engine, id: TableId) {
+        let now = match self.load(engine, id).cloned() {
+            Some(Load::Reloading { cursor: None, again }) => Load::Reloading { cursor: Some(Vec::new()), again },
+            Some(other) => other,
+            None => return,
+        };
+        self.loads.insert(id, now);
+        self.begun.insert(id);
+        self.aside.remove(&id);
+    }
+
+    /// Rows are to be counted beside their table.
+    pub(crate) fn set_aside(&mut self, id: TableId, changes: TableChanges) {
+        match self.aside.get_mut(&id) {
+            Some(known) => changes.entries().for_each(|entry| known.push_entry(entry)),
+            None => drop(self.aside.insert(id, changes)),
         }
+    }
+
+    /// The rows of a table without a key have been replaced, or it was emptied, in a record from before these were counted.
+    pub(crate) fn note_replaced(&mut self, engine: &Engine, id: TableId) {
+        self.note_begun(engine, id);
+        self.replaced.insert(id);
     }
 
     /// A chunk has come: how far its table is then, and since which step it was loaded again, if that has ended.
     pub(crate) fn after_chunk(&mut self, engine: &Engine, chunk: &relation::ChunkDone) -> Option<u64> {
-        let is_keyed = engine.network.relations.get(&chunk.table).is_some_and(Stored::is_keyed);
         let now = self.load(engine, chunk.table)?.clone();
         let cursor = (!chunk.complete).then(|| chunk.cursor.clone());
         let mut ended = None;
@@ -203,11 +310,11 @@ impl Moves {
             // A replayed record may tell of a table that was given up since; and what is swept has come whole.
             (Load::Parked { .. } | Load::Altered { .. } | Load::Sweeping { .. }, _) => return None,
             (Load::Reloading { again, .. }, Some(cursor)) => Load::Reloading { cursor: Some(cursor), again },
-            (Load::Reloading { again, .. }, None) if is_keyed => Load::Sweeping { after: None, again },
-            (Load::Reloading { again, .. }, None) => {
+            (Load::Reloading { again, .. }, None) if self.replaced.contains(&chunk.table) => {
                 ended = Some(again.since_step);
                 Load::Complete
             }
+            (Load::Reloading { again, .. }, None) => Load::Sweeping { after: None, again },
             (_, Some(cursor)) => Load::Loading { cursor: Some(cursor) },
             (_, None) => Load::Complete,
         };

@@ -62,8 +62,17 @@ pub(crate) struct Moves {
     pub(crate) loads: BTreeMap<TableId, Load>,
     /// Tables that are loaded again from this step on.
     pub(crate) reloaded: BTreeSet<TableId>,
+    /// Tables without a key of which what was brought before is void.
+    pub(crate) begun: BTreeSet<TableId>,
+    /// Those among them whose rows have come with the step, as an older record has it.
+    pub(crate) replaced: BTreeSet<TableId>,
+    /// What is counted beside tables without a key that are loaded again.
+    pub(crate) aside: BTreeMap<TableId, TableChanges>,
     /// The states of marks of the tables whose loads move.
     pub(crate) marks: BTreeMap<TableId, Option<TableId>>,
+    /// Tables that take the states that were got ready for their marks, and states of marks that go.
+    pub(crate) taken_marks: BTreeSet<TableId>,
+    pub(crate) gone_marks: Vec<TableId>,
     snapshot_rows_total: BTreeMap<TableId, u64>,
     pub(crate) completed: Vec<TableId>,
     rows: BTreeMap<TableId, i64>,
@@ -154,6 +163,7 @@ impl Engine {
             }
             Err(_) => *inputs = decode(&self.log_buffer)?,
         }
+        self.log_buffer.clear();
         self.log_buffer.shrink_to(LOG_BUFFER_KEPT_MAX);
         outcome
     }
@@ -212,12 +222,18 @@ impl Engine {
                 Input::Note(Note(Noted::Emptied { table })) => {
                     self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
                 }
-                Input::Note(Note(Noted::Swept { table, after, done, rows })) => {
+                Input::Note(Note(Noted::Swept { table, after, done, changes })) => {
                     if let Some(since) = moves.after_sweep(self, table, after, done) {
                         self.heal_older(table, since, states, &mut moves, &mut own)?;
                     }
-                    batches.push(deletion_of(table, rows));
+                    batches.push(batch_of(table, changes));
                 }
+                Input::Note(Note(Noted::Begun { table, gone })) => {
+                    moves.note_begun(self, table);
+                    self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
+                    batches.push(deletion_of(table, gone));
+                }
+                Input::Note(Note(Noted::Beside { table, changes })) => moves.set_aside(table, changes),
                 // What was replaced stands in the rows.
                 Input::Note(Note(Noted::Replaced { table })) => {
                     moves.note_replaced(self, table);
@@ -227,8 +243,10 @@ impl Engine {
                 Input::Sweep { .. } => {}
             }
         }
+        let contradicted = self.count_beside(&mut moves, states, &mut own)?;
         let mut effects = self.network.run(states, &changes_of(batches), Scope::Kept, step)?;
         effects.writes.append(own);
+        effects.parked_tables.extend(contradicted);
         for change in &effects.relations {
             let rows = moves.rows.entry(change.id).or_insert_with(|| self.row_count(change.id));
             *rows += change.inserted.cast_signed() - change.deleted.cast_signed();
@@ -250,18 +268,11 @@ impl Engine {
     ) -> Result<StepReport> {
         let mut writes = Writes::new();
         writes.append(effects.writes);
-        self.settle_marks(&mut moves, &mut writes);
+        self.choose_marks(&mut moves, &mut writes);
         moves.write(self, &mut writes);
         // What nobody can read yet is no news.
         effects.relations.retain(|change| !self.network.tables.get(&change.id).is_some_and(|table| table.is_coming));
-        // What the set-up wrote stays until the store has it.
-        let mut all = std::mem::take(&mut self.setup);
-        all.append(writes);
-        match visible {
-            Visible::Now => self.store.commit(step, all)?,
-            Visible::Later => self.store.commit_hidden(step, all)?,
-        }
-        self.step = step;
+        self.commit_with_setup(step, writes, visible)?;
         let mut report = StepReport {
             step,
             relations: effects.relations,
@@ -279,6 +290,8 @@ impl Engine {
                 *at = position;
             }
         }
+        moves.gone_marks.into_iter().for_each(|marks| self.catalog.forget(marks));
+        self.fresh_marks.retain(|table, _| !moves.taken_marks.contains(table));
         self.rows.extend(moves.rows);
         self.rejected.extend(moves.rejected);
         self.rejected.retain(|_, count| *count > 0);
@@ -328,10 +341,15 @@ impl Engine {
     }
 }
 
+/// Changes of a table, as a batch.
+pub(crate) fn batch_of(table: TableId, changes: TableChanges) -> SourceBatch {
+    SourceBatch { tables: vec![(table, changes)], ..SourceBatch::default() }
+}
+
 /// Rows of a table that go, as a batch.
 pub(crate) fn deletion_of(table: TableId, rows: Rows) -> SourceBatch {
     let weights = vec![-1; rows.len()];
-    SourceBatch { tables: vec![(table, TableChanges { rows, weights, truncated: false })], ..SourceBatch::default() }
+    batch_of(table, TableChanges { rows, weights, truncated: false })
 }
 
 /// The inputs of an encoded record.
@@ -343,7 +361,7 @@ pub(crate) fn decode(record: &[u8]) -> Result<Vec<Input>> {
 }
 
 /// Bytes of the log's buffer that are kept from step to step.
-const LOG_BUFFER_KEPT_MAX: usize = 32 << 20;
+pub(crate) const LOG_BUFFER_KEPT_MAX: usize = 32 << 20;
 
 impl Moves {
     /// Positions and cursors move in the step that carries what they stand for. Answers with the tables that have been loaded
@@ -439,4 +457,56 @@ pub(crate) const PARKED: &[u8] = b"parked\0";
 #[expect(clippy::disallowed_methods, reason = "measures how long a step takes; no result depends on it")]
 fn stopwatch() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use relation::{ChunkDone, Column, DataType, Schema};
+    use store::Catalog;
+
+    use super::*;
+    use crate::engine::Settings;
+
+    /// A step that the store does not take has not happened: what the set-up has left is left still, and no fact has moved.
+    #[test]
+    fn what_the_store_does_not_take_has_not_happened() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::open(dir.path(), store::Options::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let queries = query::Runtime::new(&query::Settings::default()).unwrap();
+        let settings = Settings::new(1, runtime.handle().clone());
+        let mut engine = Engine::open(store, queries, settings).unwrap();
+        let source = engine.register_source("test").unwrap();
+        let schema = Schema::new(vec![Column::new("k", DataType::Int64)], vec![0]);
+        let table = engine.register_table(source, &TableName::new("public", "t"), &schema).unwrap();
+        engine.recover().unwrap();
+        let chunk = |complete| {
+            let (rows, unread) = (Rows::new(), Rows::new());
+            let chunk = ChunkDone { table, cursor: vec![1], complete, rows, unread, rows_estimate: 0 };
+            Input::Rows(source, SourceBatch { chunks: vec![chunk], ..SourceBatch::default() })
+        };
+        let reload = |at_us| Input::Reload { table, reason: "in doubt".to_owned(), at_us };
+        engine.take(&mut vec![chunk(true)]).unwrap();
+        engine.take(&mut vec![reload(1), chunk(false)]).unwrap();
+        let marks = engine.table(table).unwrap().marks.unwrap();
+        engine.register_table(source, &TableName::new("public", "other"), &schema).unwrap();
+        let (step, catalog) = (engine.step, engine.catalog.clone());
+        // Somebody else has taken its number.
+        engine.store.commit(step + 1, Writes::new()).unwrap();
+
+        let mut inputs = vec![reload(2), chunk(true)];
+        engine.take(&mut inputs).unwrap_err();
+        assert_eq!(inputs.len(), 2);
+        engine.commit_unlogged(Writes::new()).unwrap_err();
+        assert_eq!((engine.step, engine.table(table).unwrap().marks), (step, Some(marks)));
+        assert!(engine.catalog.entries().count() > catalog.entries().count(), "new marks are ready");
+        assert!(catalog.entries().all(|entry| engine.catalog.get(entry.id) == Some(entry)));
+
+        engine.step += 1;
+        engine.take(&mut inputs).unwrap();
+        assert_ne!(engine.table(table).unwrap().marks, Some(marks));
+        assert!(engine.catalog.get(marks).is_none());
+        let stored = Catalog::load(&engine.store.working()).unwrap();
+        assert!(stored.entries().eq(engine.catalog.entries()), "what was set up is there with it");
+    }
 }

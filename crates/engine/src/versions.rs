@@ -254,7 +254,9 @@ impl Engine {
             Some(before) => writes.put(self.facts, BEFORE, &before.label),
             None => writes.delete(self.facts, BEFORE),
         }
-        self.commit_unlogged(writes)
+        // As the names that they are of are others by now, they are kept until the store has them.
+        self.defer(writes);
+        self.commit_unlogged(Writes::new())
     }
 
     /// The label of the version that serves, as it was when this folder was left; none in a new one.

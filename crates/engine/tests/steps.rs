@@ -165,12 +165,14 @@ fn staged(house: &mut House) -> usize {
 #[derive(Debug)]
 struct Full {
     of: &'static str,
+    /// It says so when it is to sync what it has taken.
+    at_sync: bool,
     is_full: AtomicBool,
 }
 
 impl Full {
-    fn of(of: &'static str) -> Arc<Self> {
-        Arc::new(Self { of, is_full: AtomicBool::new(false) })
+    fn of(of: &'static str, at_sync: bool) -> Arc<Self> {
+        Arc::new(Self { of, at_sync, is_full: AtomicBool::new(false) })
     }
 
     fn check(&self, path: &Path) -> IoResult<()> {
@@ -181,13 +183,24 @@ impl Full {
 
 impl Files for Full {
     fn create(&self, path: &Path) -> IoResult<File> {
-        self.check(path)?;
+        if !self.at_sync {
+            self.check(path)?;
+        }
         File::options().read(true).write(true).create(true).truncate(true).open(path)
     }
 
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> IoResult<()> {
-        self.check(path)?;
+        if !self.at_sync {
+            self.check(path)?;
+        }
         std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+    }
+
+    fn sync(&self, file: &File, path: &Path) -> IoResult<()> {
+        if self.at_sync {
+            self.check(path)?;
+        }
+        file.sync_data()
     }
 }
 
@@ -195,8 +208,8 @@ impl Files for Full {
 /// log is to say that its chain begins. Nothing of it is lost then, and nothing is left behind.
 #[test]
 fn full_disk() {
-    for of in ["/staged/", "/log/"] {
-        let disk = Full::of(of);
+    for (of, at_sync) in [("/staged/", false), ("/staged/", true), ("/log/", false), ("/log/", true)] {
+        let disk = Full::of(of, at_sync);
         let mut house = House::new(&Host::new().unwrap(), Mode::default()).unwrap();
         house.use_files(Arc::clone(&disk) as Arc<dyn Files>);
         told(&mut house, &[ITEMS], &[("m", TOTALS)]);

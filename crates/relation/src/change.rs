@@ -111,6 +111,10 @@ pub struct TransactionMark {
 }
 
 /// A piece of a table's first load: rows read by primary key, none of which the log has touched meanwhile.
+///
+/// Of a table without a key it is a portion of all its rows as of one place of the log. They are the table with the last of
+/// them; what the log tells of the table behind that place comes behind the rows, and before the piece that is complete. Where
+/// such a load is broken off the table is loaded again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkDone {
     pub table: TableId,

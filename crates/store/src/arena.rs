@@ -15,7 +15,7 @@ const SHIFT: u32 = (CHUNK / ALIGN).trailing_zeros();
 pub(crate) struct Place(u32);
 
 /// The bytes of many entries.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Arena {
     chunks: Vec<Vec<u8>>,
 }

@@ -155,17 +155,38 @@ impl Catalog {
 
     /// Writes an entry anew.
     pub fn update(&mut self, writes: &mut Writes, entry: Entry) {
-        writes.put(CATALOG, &entry.id.0.to_be_bytes(), &encode(&entry));
+        put(writes, &entry);
+        self.adopt(entry);
+    }
+
+    /// The entry of a number is now this one, which was written by [`put`].
+    pub fn adopt(&mut self, entry: Entry) {
         self.entries.insert(entry.id, entry);
     }
 
     /// Removes an entry and everything stored under its number.
     pub fn remove(&mut self, writes: &mut Writes, id: TableId) {
-        if self.entries.remove(&id).is_some() {
+        self.write_removal(writes, id);
+        self.forget(id);
+    }
+
+    /// Writes that an entry goes, with everything stored under its number; it is here until [`Catalog::forget`].
+    pub fn write_removal(&self, writes: &mut Writes, id: TableId) {
+        if self.entries.contains_key(&id) {
             writes.delete(CATALOG, &id.0.to_be_bytes());
             writes.drop_table(id);
         }
     }
+
+    /// An entry is gone, as was written.
+    pub fn forget(&mut self, id: TableId) {
+        self.entries.remove(&id);
+    }
+}
+
+/// Writes an entry; the catalog has it with [`Catalog::adopt`].
+pub fn put(writes: &mut Writes, entry: &Entry) {
+    writes.put(CATALOG, &entry.id.0.to_be_bytes(), &encode(entry));
 }
 
 fn encode(entry: &Entry) -> Vec<u8> {

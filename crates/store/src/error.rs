@@ -70,7 +70,7 @@ pub enum Error {
     /// A stage that is not there: never sealed, or dropped.
     #[error("there is no stage {id}")]
     NoStage { id: StageId },
-    /// A stage that takes no more pieces: it was sealed, or a sync of it failed.
+    /// A stage that takes no more pieces, as it was sealed: a bug of the caller.
     #[error("stage {id} takes no more pieces")]
     StageEnded { id: StageId },
     /// Bytes of a record or of the catalog that do not decode.
@@ -111,11 +111,6 @@ impl Error {
             Self::TablesHeld { .. } => "End the oldest queries; folding goes on by itself then.".to_owned(),
             Self::SnapshotEnded { .. } => "Run the query again.".to_owned(),
             Self::NoStage { .. } => LOAD_AGAIN.to_owned(),
-            Self::StageEnded { .. } => {
-                "Free disk space if there is none, and restart Tidemill: the transaction is read again \
-                                         from its source."
-                    .to_owned()
-            }
             Self::Lost { step } => format!("Append again from step {step}."),
             _ => return None,
         })

@@ -28,6 +28,9 @@ pub struct Options {
     /// Bytes after which a log segment is closed and the next begun; the log is dropped by whole segments.
     /// Default 64 MiB.
     pub segment_bytes: u64,
+    /// Bytes of a stage after which it is synced, and which stay in memory until then: one sync of all at its end would hold up
+    /// those of the log. Default 16 MiB.
+    pub stage_bytes: usize,
     /// Steps of up to this many entries are merged with their neighbours at commit, so that a reader meets few runs.
     /// Default 32,768.
     pub merge_entries_max: usize,
@@ -50,6 +53,7 @@ impl Default for Options {
             fold_entries_quiet: 5_000,
             level0_tables_max: 12,
             segment_bytes: 64 << 20,
+            stage_bytes: 16 << 20,
             merge_entries_max: 32_768,
             merge_runs_min: 4,
             fold_retry: Duration::from_secs(5),

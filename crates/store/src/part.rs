@@ -29,7 +29,7 @@ struct Entry {
 }
 
 /// One table's entries of a run, one per key. Immutable once it is part of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Part {
     /// Everything older of this table is gone; a part that says so has no entries.
     dropped: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Part {
 }
 
 /// The entries in key order, made for searching: most comparisons are of two numbers that lie side by side.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sorted {
     /// Bytes that all keys begin with.
     shared: usize,

@@ -12,6 +12,8 @@
 //!
 //! The log's checksum guards these bytes, yet decoding trusts no length: damage is an error, never a panic.
 
+use std::borrow::Borrow;
+
 use relation::{ChunkDone, Position, Rows, SourceBatch, TableChanges, TableId, TransactionMark};
 
 use crate::{Error, Result};
@@ -61,13 +63,14 @@ impl Record {
 }
 
 /// As [`Record::encode_into`], of parts that need not be moved into a [`Record`].
-pub fn encode_into(batches: &[(u32, SourceBatch)], notes: &[(String, Vec<u8>)], out: &mut Vec<u8>) {
-    out.reserve(batches.iter().map(|(_, batch)| batch.bytes() + batch.rows() * 5 + 64).sum());
+pub fn encode_into<B: Borrow<SourceBatch>>(batches: &[(u32, B)], notes: &[(String, Vec<u8>)], out: &mut Vec<u8>) {
+    let size = |batch: &SourceBatch| batch.bytes() + batch.rows() * 5 + 64;
+    out.reserve(batches.iter().map(|(_, batch)| size(batch.borrow())).sum());
     out.push(VERSION);
     put_len(out, batches.len());
     for (source, batch) in batches {
         put_var(out, u64::from(*source));
-        put_batch(out, batch);
+        put_batch(out, batch.borrow());
     }
     put_len(out, notes.len());
     for (name, bytes) in notes {

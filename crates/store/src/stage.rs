@@ -12,8 +12,9 @@
 //! Numbers are little endian.
 //!
 //! The laws. *An id is never given out twice*, as long as the log has a record that names it: ids grow with the steps of
-//! the log. *Sealing is all or nothing*: the name changes after the bytes are durable. *An append that fails for want of
-//! room has done nothing*, and may be tried again; after a failed sync the stage is lost, and is written anew.
+//! the log. *Sealing is all or nothing*: the name changes after the bytes are durable. *What fails has done nothing*, and may
+//! be tried again: bytes stay in memory until they are synced, since after a failed sync nobody knows what the disk has of
+//! them, and all of them are written once more. A piece that is larger than that is synced by itself.
 //! *A stage is dropped by who made it*, not before a fold has passed the step that needed it last
 //! ([`crate::Store::unneeded_through`]): replay would ask for it again.
 
@@ -32,10 +33,8 @@ const HEAD_BYTES: usize = 20;
 const PIECE_HEAD_BYTES: usize = 24;
 /// The length that the end mark has.
 const END: u64 = u64::MAX;
-/// Pieces are gathered up to this many bytes before they are written.
+/// Pieces are gathered up to this many bytes before they are written, and read so many at a time.
 const BUFFER_BYTES: usize = 1 << 20;
-/// Bytes after which a stage being written is synced: one sync of all at the end would hold up those of the log.
-const SYNC_BYTES: u64 = 64 << 20;
 /// Ids per step of the log.
 const IDS_PER_STEP: u64 = 1 << 20;
 
@@ -54,6 +53,8 @@ impl fmt::Display for StageId {
 pub(crate) struct Stages {
     dir: PathBuf,
     files: Arc<dyn Files>,
+    /// [`crate::Options::stage_bytes`].
+    sync_bytes: usize,
     state: Mutex<State>,
 }
 
@@ -67,7 +68,7 @@ struct State {
 
 impl Stages {
     /// Finds the sealed stages, and removes those that were being written.
-    pub(crate) fn open(dir: &Path, files: &Arc<dyn Files>) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, sync_bytes: usize, files: &Arc<dyn Files>) -> Result<Self> {
         let mut state = State::default();
         let entries = match std::fs::read_dir(dir) {
             Ok(entries) => Some(entries),
@@ -86,7 +87,7 @@ impl Stages {
                 state.sealed.insert(StageId(id), bytes);
             }
         }
-        Ok(Self { dir: dir.to_owned(), files: Arc::clone(files), state: Mutex::new(state) })
+        Ok(Self { dir: dir.to_owned(), files: Arc::clone(files), sync_bytes, state: Mutex::new(state) })
     }
 
     /// Begins a stage. `last` is the log's newest step: records up to it may name the ids given out before.
@@ -106,7 +107,7 @@ impl Stages {
             path,
             file,
             buffer: head(id).to_vec(),
-            length: 0,
+            written: 0,
             synced: 0,
             pieces: 0,
             is_torn: false,
@@ -166,14 +167,14 @@ pub struct StageWriter {
     id: StageId,
     path: PathBuf,
     file: File,
-    /// Bytes that belong behind `length`.
+    /// Bytes that belong behind those that were synced.
     buffer: Vec<u8>,
-    /// Bytes in the file.
-    length: u64,
-    /// Those of them that were synced.
+    /// How many of them are in the file.
+    written: usize,
+    /// Bytes in the file that were synced.
     synced: u64,
     pieces: u64,
-    /// A failed write left bytes behind `length`.
+    /// The file may have bytes behind these that do not belong there.
     is_torn: bool,
     end: Ending,
 }
@@ -184,9 +185,9 @@ enum Ending {
     Open,
     /// The end mark is in the buffer or written.
     Ended,
+    /// It is whole and has its name, which may not be durable yet.
+    Named,
     Sealed,
-    /// A sync failed.
-    Lost,
 }
 
 impl StageWriter {
@@ -202,26 +203,26 @@ impl StageWriter {
 
     /// Bytes appended, with their headers.
     pub fn bytes(&self) -> u64 {
-        self.length + self.buffer.len() as u64
+        self.synced + self.buffer.len() as u64
     }
 
     /// Appends a piece; it is durable once the stage is sealed.
     ///
-    /// An error that [`Error::is_disk_full`] has done nothing: append the same piece again when there is room
+    /// What fails has done nothing: append the same piece again, where the disk was full when there is room
     /// ([`crate::Store::wait_for_space`]), or drop the writer.
     pub fn append(&mut self, piece: &[u8]) -> Result<()> {
         if self.end != Ending::Open {
             return Err(Error::StageEnded { id: self.id });
         }
         let head = PieceHead { length: piece.len() as u64, number: self.pieces, crc: crc32fast::hash(piece) };
-        if self.buffer.len() + PIECE_HEAD_BYTES + piece.len() > BUFFER_BYTES {
+        let bytes = PIECE_HEAD_BYTES + piece.len();
+        if self.buffer.len() + bytes > self.stages.sync_bytes {
+            self.sync()?;
+        } else if self.buffer.len() - self.written + bytes > BUFFER_BYTES {
             self.flush()?;
         }
-        if PIECE_HEAD_BYTES + piece.len() > BUFFER_BYTES {
-            self.write(&head.to_bytes(), 0)?;
-            self.write(piece, PIECE_HEAD_BYTES as u64)?;
-            self.length += (PIECE_HEAD_BYTES + piece.len()) as u64;
-            self.is_torn = false;
+        if bytes > self.stages.sync_bytes {
+            self.write_synced(&head, piece)?;
         } else {
             self.buffer.extend_from_slice(&head.to_bytes());
             self.buffer.extend_from_slice(piece);
@@ -230,64 +231,79 @@ impl StageWriter {
         Ok(())
     }
 
-    /// Makes the stage whole and durable. After an error that [`Error::is_disk_full`] and left the stage usable it may be
-    /// called again.
+    /// Makes the stage whole and durable. After an error it may be called again.
     pub fn seal(&mut self) -> Result<StageId> {
         match self.end {
             Ending::Sealed => return Ok(self.id),
-            Ending::Lost => return Err(Error::StageEnded { id: self.id }),
-            Ending::Ended => {}
+            Ending::Named | Ending::Ended => {}
             Ending::Open => {
-                self.flush()?;
                 self.buffer.extend_from_slice(&PieceHead { length: END, number: self.pieces, crc: 0 }.to_bytes());
                 self.end = Ending::Ended;
             }
         }
-        self.flush()?;
-        self.sync()?;
-        let to = self.stages.sealed_path(self.id);
-        self.stages.files.rename(&self.path, &to).map_err(Error::io("rename", &self.path))?;
-        if let Err(e) = self.stages.files.sync_folder(&self.stages.dir) {
-            self.end = Ending::Lost;
+        if self.end == Ending::Ended {
+            self.sync()?;
+            let to = self.stages.sealed_path(self.id);
+            self.stages.files.rename(&self.path, &to).map_err(Error::io("rename", &self.path))?;
             self.path = to;
-            return Err(Error::io("sync", &self.stages.dir)(e));
+            self.end = Ending::Named;
         }
+        self.stages.files.sync_folder(&self.stages.dir).map_err(Error::io("sync", &self.stages.dir))?;
         self.end = Ending::Sealed;
-        lock(&self.stages.state).sealed.insert(self.id, self.length);
+        lock(&self.stages.state).sealed.insert(self.id, self.synced);
         Ok(self.id)
     }
 
-    /// Writes the buffer; it stays as it is where that fails.
+    /// Writes what of the buffer is not in the file.
     fn flush(&mut self) -> Result<()> {
+        let files = &self.stages.files;
+        let end = self.synced + self.written as u64;
         if self.is_torn {
-            let cut = self.stages.files.set_len(&self.file, &self.path, self.length);
-            cut.map_err(Error::io("truncate", &self.path))?;
+            files.set_len(&self.file, &self.path, end).map_err(Error::io("truncate", &self.path))?;
             self.is_torn = false;
         }
-        if !self.buffer.is_empty() {
-            let buffer = std::mem::take(&mut self.buffer);
-            let written = self.write(&buffer, 0);
-            self.buffer = buffer;
-            written?;
-            self.length += self.buffer.len() as u64;
+        let bytes = &self.buffer[self.written..];
+        if !bytes.is_empty() {
+            self.is_torn = true;
+            files.write_at(&self.file, &self.path, bytes, end).map_err(Error::io("append to", &self.path))?;
             self.is_torn = false;
-            self.buffer.clear();
+            self.written = self.buffer.len();
         }
-        if self.length - self.synced >= SYNC_BYTES { self.sync() } else { Ok(()) }
+        Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8], behind: u64) -> Result<()> {
-        self.is_torn = true;
-        let written = self.stages.files.write_at(&self.file, &self.path, bytes, self.length + behind);
-        written.map_err(Error::io("append to", &self.path))
-    }
-
+    /// Makes the buffer durable. Where that fails all of it is written anew.
     fn sync(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.flush()?;
         if let Err(e) = self.stages.files.sync(&self.file, &self.path) {
-            self.end = Ending::Lost;
+            (self.written, self.is_torn) = (0, true);
             return Err(Error::io("sync", &self.path)(e));
         }
-        self.synced = self.length;
+        self.synced += self.buffer.len() as u64;
+        self.written = 0;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes a piece that is larger than the buffer may be, behind one that is empty, and makes it durable.
+    fn write_synced(&mut self, head: &PieceHead, piece: &[u8]) -> Result<()> {
+        let files = &self.stages.files;
+        // Whatever of it is there goes when the next bytes are written.
+        let was_torn = std::mem::replace(&mut self.is_torn, true);
+        if was_torn {
+            files.set_len(&self.file, &self.path, self.synced).map_err(Error::io("truncate", &self.path))?;
+        }
+        let write = |bytes: &[u8], at: u64| {
+            files.write_at(&self.file, &self.path, bytes, at).map_err(Error::io("append to", &self.path))
+        };
+        write(&head.to_bytes(), self.synced)?;
+        write(piece, self.synced + PIECE_HEAD_BYTES as u64)?;
+        files.sync(&self.file, &self.path).map_err(Error::io("sync", &self.path))?;
+        self.synced += (PIECE_HEAD_BYTES + piece.len()) as u64;
+        self.is_torn = false;
         Ok(())
     }
 }
@@ -310,6 +326,8 @@ pub struct StageReader {
     bytes: u64,
     /// Number of the next piece.
     next: u64,
+    /// Its head, where that was read already; none in it: there is no next piece.
+    ahead: Option<Option<PieceHead>>,
     is_done: bool,
 }
 
@@ -318,7 +336,7 @@ impl StageReader {
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let bytes = file.metadata().map_err(Error::io("read", &path))?.len();
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
-        let mut reader = Self { path, file, at: 0, bytes, next: 0, is_done: false };
+        let mut reader = Self { path, file, at: 0, bytes, next: 0, ahead: None, is_done: false };
         let mut found = [0; HEAD_BYTES];
         reader.fill(&mut found)?;
         if found == head(id) {
@@ -333,6 +351,17 @@ impl StageReader {
         self.next
     }
 
+    /// Whether there is another piece, of which no more is read than that.
+    pub fn has_next(&mut self) -> Result<bool> {
+        if self.is_done {
+            return Ok(false);
+        }
+        if self.ahead.is_none() {
+            self.ahead = Some(self.piece_head()?);
+        }
+        Ok(matches!(self.ahead, Some(Some(_))))
+    }
+
     /// Reads the next piece into a buffer, in place of what it holds; false at the end.
     pub fn read(&mut self, out: &mut Vec<u8>) -> Result<bool> {
         if self.is_done {
@@ -345,7 +374,11 @@ impl StageReader {
 
     fn read_piece(&mut self, out: &mut Vec<u8>) -> Result<bool> {
         let at = self.at;
-        let Some(head) = self.piece_head()? else { return Ok(false) };
+        let head = match self.ahead.take() {
+            Some(head) => head,
+            None => self.piece_head()?,
+        };
+        let Some(head) = head else { return Ok(false) };
         out.clear();
         out.resize(usize::try_from(head.length).map_err(|_| self.damaged(at, "a piece is longer than memory"))?, 0);
         self.fill(out)?;
@@ -405,6 +438,7 @@ impl Iterator for StageReader {
 }
 
 /// What stands before a piece.
+#[derive(Debug)]
 struct PieceHead {
     length: u64,
     number: u64,

@@ -120,7 +120,7 @@ impl Store {
         let base = Arc::new(disk.base()?);
         folder.check_tables(base.is_new)?;
         let log = Arc::new(Log::open(&folder.log(), options.segment_bytes, base.folded, &files)?);
-        let stages = Arc::new(Stages::open(&folder.staged(), &files)?);
+        let stages = Arc::new(Stages::open(&folder.staged(), options.stage_bytes, &files)?);
         let dead: Vec<_> = base.dead.iter().copied().collect();
         let graves = match disk.purge(&dead) {
             Ok(()) => Vec::new(),
@@ -397,6 +397,19 @@ impl Store {
             state = shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
+    }
+
+    /// As [`Store::fold_now`]; where the disk has no room, which the fold says itself, it waits until there is.
+    pub fn fold_when_there_is_room(&self) -> Result<()> {
+        loop {
+            match self.fold_now() {
+                Err(error) if error.is_disk_full() => {
+                    let state = self.shared().state();
+                    drop(self.shared().room.wait_timeout(state, SPACE_PAUSE));
+                }
+                ended => return ended,
+            }
+        }
     }
 
     /// Folds everything and waits until compaction has nothing more to do.

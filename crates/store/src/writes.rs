@@ -12,7 +12,7 @@ use crate::{Error, KEY_BYTES_MAX, META, Result, VALUE_BYTES_MAX};
 /// The writes of one step, collected by the engine and handed to [`crate::Store::commit`]. Values are absolute.
 ///
 /// Entries of a table lie in one arena: no allocation per entry.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Writes {
     tables: Vec<(TableId, Part)>,
     /// Where each table stands, once there are more of them than [`LINEAR_MAX`]; empty until then.

@@ -132,7 +132,7 @@ impl Pump {
                 self.note_held();
                 self.note_held_back();
                 self.drop_unwanted_tables()?;
-                self.end_applying(&[]);
+                self.end_applying(&[])?;
                 self.stranded.forget();
                 tracing::info!("the project's models are in place");
             }
@@ -148,9 +148,9 @@ impl Pump {
                     Proposed::InPlace(difference) => {
                         self.note_difference(&difference);
                         self.drop_unwanted_tables()?;
-                        self.end_applying(&[]);
+                        self.end_applying(&[])?;
                     }
-                    Proposed::Refused(reasons) => self.end_applying(&reasons),
+                    Proposed::Refused(reasons) => self.end_applying(&reasons)?,
                 }
             }
         }

@@ -182,7 +182,7 @@ impl Pump {
             Request::RegisterSource { source, answer } => {
                 let number = self.warehouse.register_source(&source).map_err(|error| error.to_string());
                 self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
-                self.answer_when_folded(number, answer)?;
+                self.answer_when_kept(number, answer)?;
             }
             Request::TakeUp { source, name, schema, loads, answer } => {
                 self.take_up(&source, (&name, &schema), loads, answer)?;
@@ -198,9 +198,8 @@ impl Pump {
             }
             Request::Apply { proposal, answer } => self.apply(*proposal, answer)?,
             Request::Rollback(answer) => {
-                // It is in no record of the log.
                 let undone = self.rollback()?;
-                self.answer_when_folded(undone, answer)?;
+                self.answer_when_kept(undone, answer)?;
             }
             Request::Tables { source, places, answer } => {
                 let engine = &self.warehouse.engine;
@@ -235,10 +234,8 @@ impl Pump {
             Proposed::Coming(difference) => self.applying.push((answer, Applied::of(&difference))),
             Proposed::InPlace(difference) => {
                 self.drop_unwanted_tables()?;
-                // That the project was taken, whatever a rollback gave up before, is in no record of the log.
-                self.warehouse.engine.store().fold_soon();
                 self.applying.push((answer, Applied::of(&difference)));
-                self.end_applying(&[]);
+                self.end_applying(&[])?;
             }
             Proposed::Refused(failed) => {
                 answer.send(Applied { failed, ..Applied::default() }).ok();
@@ -249,10 +246,8 @@ impl Pump {
 
     fn rollback(&mut self) -> anyhow::Result<Result<Undone, String>> {
         let undone = if self.warehouse.give_up_coming()? {
-            self.warehouse.engine.store().fold_soon();
             Undone::Coming
         } else if let Some(went) = self.warehouse.rollback()? {
-            self.warehouse.engine.store().fold_soon();
             match went {
                 WentBack::ToBefore => Undone::Serving,
                 WentBack::ToWhatWasGivenUp => Undone::Rollback,
@@ -264,7 +259,7 @@ impl Pump {
             )));
         };
         self.give_up_building();
-        self.give_up_applying("it was given up by a rollback");
+        self.give_up_applying("it was given up by a rollback")?;
         self.stranded.forget();
         {
             let mut facts = self.status.facts();
@@ -294,7 +289,7 @@ impl Pump {
         let is_coming_still = matches!(proposed, Proposed::Refused(_)) && self.warehouse.coming.is_some();
         if had_coming && !is_coming_still {
             self.give_up_building();
-            self.give_up_applying(SUPERSEDED);
+            self.give_up_applying(SUPERSEDED)?;
         }
         self.note_proposed(&proposed);
         Ok(proposed)
@@ -359,27 +354,39 @@ impl Pump {
         }
     }
 
-    fn give_up_applying(&mut self, reason: &str) {
-        self.end_applying(&[reason.to_owned()]);
+    fn give_up_applying(&mut self, reason: &str) -> anyhow::Result<()> {
+        self.end_applying(&[reason.to_owned()])
     }
 
     /// Answers who waits for what is coming: it failed for these reasons, or is in place.
-    pub(super) fn end_applying(&mut self, failed: &[String]) {
-        if !self.applying.is_empty() {
-            // Who is told that it is in place finds it there.
-            self.publish();
+    pub(super) fn end_applying(&mut self, failed: &[String]) -> anyhow::Result<()> {
+        if self.applying.is_empty() {
+            return Ok(());
         }
+        // Who is told that it is in place finds it there.
+        self.publish();
         let (held, waiting) = (told(&self.warehouse.serving.held), told(&self.warehouse.serving.waiting));
-        for (answer, mut applied) in std::mem::take(&mut self.applying) {
+        let mut answers = std::mem::take(&mut self.applying);
+        for (_, applied) in &mut answers {
             applied.failed = failed.to_vec();
             if failed.is_empty() {
                 let names: Vec<&String> = applied.added.iter().chain(&applied.changed).collect();
                 applied.stopped = self.stopped(&names);
                 (applied.held, applied.waiting) = (held.clone(), waiting.clone());
             }
-            // Whoever asked may have left.
-            answer.send(applied).ok();
         }
+        let tell = move |kept: store::Result<()>| {
+            for (answer, mut applied) in answers {
+                applied.failed.extend(kept.as_ref().err().map(ToString::to_string));
+                // Whoever asked may have left.
+                answer.send(applied).ok();
+            }
+        };
+        if failed.is_empty() {
+            return self.when_kept(tell);
+        }
+        tell(Ok(()));
+        Ok(())
     }
 
     /// A table that has come is told to the source when the store knows it for good: the log names tables by number.
@@ -404,7 +411,7 @@ impl Pump {
             let reason = "it is followed again".to_owned();
             self.step(vec![Input::Reload { table: id, reason, at_us: self.clock.now_us() }], 0)?;
         }
-        self.answer_when_folded(Ok(id), answer)?;
+        self.answer_when_kept(Ok(id), answer)?;
         self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
         if self.warehouse.coming.is_some() {
             self.give_up_building();
@@ -413,21 +420,32 @@ impl Pump {
         self.build()
     }
 
-    /// Answers with what was done when the store knows it for good, also over a time in which the disk has no room.
-    fn answer_when_folded<T: Send + 'static>(
+    /// Tells something when the store has for good what was done between steps, which is in no record of the log: also over a
+    /// time in which the disk has no room. Whatever a request has done is told by this, so that who was told finds it after
+    /// whatever comes next.
+    fn when_kept(&self, tell: impl FnOnce(store::Result<()>) + Send + 'static) -> anyhow::Result<()> {
+        let engine = &self.warehouse.engine;
+        if !engine.has_unlogged() {
+            tell(Ok(()));
+            return Ok(());
+        }
+        let store = engine.store().clone();
+        let answers = std::thread::Builder::new().name("answer".to_owned());
+        answers.stack_size(crate::deep::STACK_BYTES).spawn(move || tell(until_folded(&store)))?;
+        Ok(())
+    }
+
+    /// Answers with what was done when the store has it.
+    fn answer_when_kept<T: Send + 'static>(
         &self,
         done: Result<T, String>,
         answer: oneshot::Sender<Result<T, String>>,
     ) -> anyhow::Result<()> {
-        let store = self.warehouse.engine.store().clone();
-        std::thread::Builder::new().name("answer".to_owned()).stack_size(crate::deep::STACK_BYTES).spawn(
-            move || {
-                let done = done.and_then(|it| until_folded(&store).map(|()| it).map_err(|error| error.to_string()));
-                // Whoever asked may have left.
-                answer.send(done).ok();
-            },
-        )?;
-        Ok(())
+        self.when_kept(move |kept| {
+            let done = done.and_then(|it| kept.map(|()| it).map_err(|error| error.to_string()));
+            // Whoever asked may have left.
+            answer.send(done).ok();
+        })
     }
 
     /// Tables that the project has no more go when nothing reads them.
@@ -454,10 +472,10 @@ impl Pump {
         self.note_proposed(&proposed);
         match &proposed {
             Proposed::Coming(_) => {}
-            Proposed::InPlace(_) => self.end_applying(&[]),
+            Proposed::InPlace(_) => self.end_applying(&[])?,
             // What was coming before may still be.
             Proposed::Refused(_) if self.warehouse.coming.is_some() => {}
-            Proposed::Refused(reasons) => self.end_applying(reasons),
+            Proposed::Refused(reasons) => self.end_applying(reasons)?,
         }
         self.note_contents();
         Ok(())

@@ -20,7 +20,7 @@
 //!                               not checked; `partial`: with the first column alone
 //!     payload LINE; LINE; …     the lines inside a compressed transaction;  zipped likewise, and compressed indeed
 //!     garbage HEX               an event with this body, as a rows event
-//! chunk TABLE FILE:OFFSET [complete]   rows of the body arrive with this end of the log; placed or waits
+//! chunk TABLE FILE:OFFSET [begins] [complete]   rows of the body arrive with this end of the log; placed or waits
 //! described TABLE same|altered|gone   the answer to a request to look at a table again; prints what goes out before
 //! keys [PLACE]                  the server's foreign keys whose actions its log does not have, a line each, as
 //!                               CHILD(COLUMN,…) PARENT(COLUMN,…) ON_DELETE ON_UPDATE
@@ -304,7 +304,8 @@ impl CaptureDriver {
         let index = ["orders", "bag", "labels"].iter().position(|known| known == name).ok_or("a table")?;
         let (file, offset) = place(high)?;
         let rows = rows_of(body.split_whitespace())?;
-        let placed = self.replay()?.chunk(index, rows, (file, offset), rest.contains(&"complete"));
+        let place = (rest.contains(&"begins"), rest.contains(&"complete"));
+        let placed = self.replay()?.chunk(index, rows, (file, offset), place);
         Ok(if placed { "placed" } else { "waits" }.to_owned())
     }
 }

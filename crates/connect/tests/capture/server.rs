@@ -269,6 +269,9 @@ impl Mirror {
             let table = &mut self.tables[id.0 as usize];
             if changes.truncated {
                 table.rows.clear();
+                if matches!(table.table.load, Load::Pending { .. }) {
+                    table.table.load = Load::Pending { cursor: Some(Vec::new()) };
+                }
             }
             if changes.has_unread(0) {
                 return Err("a row cannot be read".into());
@@ -280,8 +283,8 @@ impl Mirror {
         self.changes += batch.transactions.iter().map(|t| u64::from(t.changes)).sum::<u64>();
         for chunk in batch.chunks {
             let table = &mut self.tables[chunk.table.0 as usize];
-            if table.table.schema.key.is_empty() {
-                // It comes whole.
+            if table.table.schema.key.is_empty() && table.table.load == (Load::Pending { cursor: None }) {
+                // Its first portion.
                 table.rows.clear();
             }
             for row in chunk.rows.iter() {

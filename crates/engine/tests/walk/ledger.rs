@@ -4,7 +4,8 @@
 //! brings one whose key is taken, is left out.
 //!
 //! Of a table that is loaded again it keeps which rows nothing has brought since. While such a table is swept portion by
-//! portion these may be there or not: what is stored is asked for them, and for nothing else.
+//! portion these may be there or not: what is stored is asked for them, and for nothing else. Of one without a key it keeps how
+//! often each row was there and was brought: until it is swept it may be there as often as anything in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,11 @@ struct Kept {
     frozen: Option<Box<Kept>>,
     /// By key; a bag's rows are their own keys.
     rows: BTreeMap<Row, (Row, usize)>,
+    /// Of a bag that is loaded again: how often its rows were brought, and how often they may be there.
+    brought: BTreeMap<Row, usize>,
+    range: BTreeMap<Row, (usize, usize)>,
+    /// Of a bag that is loaded, or loaded again: rows of it have come.
+    has_begun: bool,
 }
 
 impl Kept {
@@ -62,6 +68,9 @@ impl Kept {
             uncertain: BTreeSet::new(),
             frozen: None,
             rows: BTreeMap::new(),
+            brought: BTreeMap::new(),
+            range: BTreeMap::new(),
+            has_begun: false,
         }
     }
 
@@ -77,8 +86,11 @@ impl Kept {
     fn change(&mut self, row: &Row, weight: i8) -> bool {
         let key = self.key_of(row);
         if self.is_bag() {
-            if !self.is_whole() {
+            if !self.is_whole() && !self.has_begun {
                 return false;
+            }
+            if self.again != Again::No {
+                return self.change_brought(row, weight);
             }
             let entry = self.rows.entry(key.clone()).or_insert_with(|| (row.clone(), 0));
             if weight > 0 {
@@ -119,18 +131,50 @@ impl Kept {
         }
     }
 
+    /// A change of a bag that is loaded again.
+    fn change_brought(&mut self, row: &Row, weight: i8) -> bool {
+        let count = self.brought.get(row).copied().unwrap_or(0);
+        let Some(count) = count.checked_add_signed(isize::from(weight)) else { return false };
+        self.brought.insert(row.clone(), count);
+        if self.again == Again::Sweeping {
+            self.widen(row);
+        }
+        true
+    }
+
+    /// A row may be there as often as it was brought.
+    fn widen(&mut self, row: &Row) {
+        let count = self.brought.get(row).copied().unwrap_or(0);
+        let (least, most) = self.range.entry(row.clone()).or_insert((0, 0));
+        (*least, *most) = ((*least).min(count), (*most).max(count));
+    }
+
     fn reload(&mut self) {
+        if self.is_bag() && self.again == Again::No {
+            self.range = self.rows.iter().map(|(row, (_, n))| (row.clone(), (*n, *n))).collect();
+        }
         self.again = Again::Loading;
+        self.has_begun = false;
         self.unbrought = self.rows.keys().cloned().collect();
     }
 
     fn chunk(&mut self, rows: &[Row], complete: bool) {
         if self.is_bag() && self.again == Again::Loading {
-            self.clear();
+            if !self.has_begun {
+                self.brought.clear();
+            }
+            self.has_begun = true;
+            rows.iter().for_each(|row| *self.brought.entry(row.clone()).or_insert(0) += 1);
+            if complete {
+                self.again = Again::Sweeping;
+                let touched: Vec<Row> = self.range.keys().chain(self.brought.keys()).cloned().collect();
+                touched.iter().for_each(|row| self.widen(row));
+            }
+            return;
         }
         rows.iter().for_each(|row| self.load(row));
+        self.has_begun = true;
         match self.again {
-            Again::Loading if complete && self.is_bag() => (self.again, self.complete) = (Again::No, true),
             Again::Loading if complete => self.again = Again::Sweeping,
             Again::Loading => {}
             Again::No | Again::Sweeping => self.complete = complete,
@@ -146,6 +190,12 @@ impl Kept {
             return;
         }
         (self.again, self.complete) = (Again::No, true);
+        if self.is_bag() {
+            self.range.clear();
+            let brought = std::mem::take(&mut self.brought).into_iter().filter(|(_, n)| *n > 0);
+            self.rows = brought.map(|(row, n)| (row.clone(), (row, n))).collect();
+            return;
+        }
         let unbrought = std::mem::take(&mut self.unbrought);
         self.rows.retain(|key, _| !unbrought.contains(key));
         self.uncertain.clear();
@@ -158,6 +208,9 @@ impl Kept {
 
     fn clear(&mut self) {
         self.rows.clear();
+        self.has_begun = true;
+        self.brought.clear();
+        self.range.clear();
         self.unbrought.clear();
         self.uncertain.clear();
     }
@@ -271,8 +324,7 @@ impl Ledger {
     pub(crate) fn contents(&self, stored: &Contents, altered: &BTreeSet<String>) -> Contents {
         let rows = |(name, table): (&String, &Kept)| {
             let serving = table.frozen.as_ref().filter(|_| altered.contains(name));
-            let is_stored = |row: &String| stored.get(name).is_some_and(|rows| rows.contains(row));
-            (name.clone(), serving.map_or(table, |frozen| frozen).texts(&is_stored))
+            (name.clone(), serving.map_or(table, |frozen| frozen).texts(&counted(stored, name)))
         };
         self.tables.iter().map(rows).collect()
     }
@@ -286,8 +338,7 @@ impl Ledger {
     pub(crate) fn rows(&self, stored: &Contents, whole: &BTreeSet<String>) -> Vec<Change> {
         let mut rows = Vec::new();
         for (name, table) in self.tables.iter().filter(|(name, _)| whole.contains(*name)) {
-            let is_stored = |row: &String| stored.get(name).is_some_and(|rows| rows.contains(row));
-            for (row, n) in table.there(&is_stored) {
+            for (row, n) in table.there(&counted(stored, name)) {
                 let change = Change { table: name.clone(), values: row.clone(), weight: 1 };
                 rows.extend(std::iter::repeat_n(change, n));
             }
@@ -298,20 +349,30 @@ impl Ledger {
 
 impl Kept {
     /// The rows that are there, and how often.
-    fn there<'a>(&'a self, is_stored: &'a dyn Fn(&String) -> bool) -> impl Iterator<Item = (&'a Row, usize)> {
+    fn there<'a>(&'a self, stored: &'a dyn Fn(&String) -> usize) -> impl Iterator<Item = (&'a Row, usize)> {
+        let in_doubt = self.range.iter().map(move |(row, &(least, most))| {
+            let n = stored(&words_text(row.iter().cloned()));
+            (row, n.clamp(least, most))
+        });
         let is_there =
-            |key: &Row, row: &Row| !self.uncertain.contains(key) || is_stored(&words_text(row.iter().cloned()));
-        let there = self.rows.iter().filter(move |(key, (row, _))| is_there(key, row));
-        there.map(|(_, (row, n))| (row, *n))
+            |key: &Row, row: &Row| !self.uncertain.contains(key) || stored(&words_text(row.iter().cloned())) > 0;
+        let is_counted = self.is_bag() && self.again != Again::No;
+        let there = self.rows.iter().filter(move |(key, (row, _))| !is_counted && is_there(key, row));
+        there.map(|(_, (row, n))| (row, *n)).chain(in_doubt)
     }
 
-    fn texts(&self, is_stored: &dyn Fn(&String) -> bool) -> Vec<String> {
-        let each = self.there(is_stored);
+    fn texts(&self, stored: &dyn Fn(&String) -> usize) -> Vec<String> {
+        let each = self.there(stored);
         let mut texts: Vec<String> =
             each.flat_map(|(row, n)| std::iter::repeat_n(words_text(row.iter().cloned()), n)).collect();
         texts.sort();
         texts
     }
+}
+
+/// How often rows of a table are stored.
+fn counted<'a>(stored: &'a Contents, table: &'a str) -> impl Fn(&String) -> usize + 'a {
+    move |row| stored.get(table).map_or(0, |rows| rows.iter().filter(|stored| *stored == row).count())
 }
 
 /// A story without what cannot be.

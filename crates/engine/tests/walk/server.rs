@@ -30,6 +30,9 @@ pub(crate) struct Table {
     /// Rows that were deleted once: they come back.
     gone: Vec<Row>,
     load: Load,
+    /// Of one without a key: rows of its load that have not been handed over yet, and what has changed since its place.
+    portions: Option<Vec<Row>>,
+    kept: Vec<(Row, i8)>,
     /// It was loaded again, and may not be swept yet.
     unswept: bool,
     /// Its columns have changed once.
@@ -49,6 +52,32 @@ impl Table {
     fn change_rows(&mut self, change: &mut dyn FnMut(&mut Row)) {
         self.rows.iter_mut().chain(&mut self.gone).for_each(change);
     }
+
+    fn load_anew(&mut self) {
+        self.load = Load::Chunks { after: None, touched: BTreeSet::new() };
+        self.portions = None;
+        self.kept.clear();
+    }
+
+    /// The next portion of a table without a key, which is read at one place of the log; behind the last one comes what has
+    /// changed since.
+    fn portion(&mut self, rng: &mut Rng) -> Batch {
+        let mut rows = self.portions.take().unwrap_or_else(|| self.rows.clone());
+        let later = rows.split_off(rng.between(1, 6).min(rows.len()));
+        let is_last = later.is_empty() && (rows.is_empty() || self.kept.is_empty());
+        let name = self.name.clone();
+        let mut batch = Batch::new();
+        if is_last {
+            self.load = Load::Done;
+            let kept = std::mem::take(&mut self.kept).into_iter();
+            let kept = kept.map(|(values, weight)| Change { table: name.clone(), values, weight });
+            batch.extend(kept.map(Piece::Row));
+        } else {
+            self.portions = Some(later);
+        }
+        batch.push(Piece::Chunk { table: name, rows, unread: Vec::new(), complete: is_last });
+        batch
+    }
 }
 
 impl Server {
@@ -66,6 +95,8 @@ impl Server {
                 rows: Vec::new(),
                 gone: Vec::new(),
                 load,
+                portions: None,
+                kept: Vec::new(),
                 unswept: false,
                 altered: false,
             };
@@ -131,20 +162,28 @@ impl Server {
     pub(crate) fn follow(&mut self, table: usize) -> Vec<Change> {
         let table = &mut self.tables[table];
         if table.in_chunks {
-            table.load = Load::Chunks { after: None, touched: BTreeSet::new() };
+            table.load_anew();
             return Vec::new();
         }
         table.load = Load::Done;
         table.rows.iter().map(|row| Change { table: table.name.clone(), values: row.clone(), weight: 1 }).collect()
     }
 
-    /// After a restart the source knows no more which keys the log has touched.
-    pub(crate) fn restarted(&mut self) {
+    /// After a restart the source knows no more which keys the log has touched; a table without a key of which portions have
+    /// come is loaded again.
+    pub(crate) fn restarted(&mut self) -> Option<Act> {
+        let mut broken_off = Vec::new();
         for table in &mut self.tables {
+            if table.portions.is_some() {
+                table.load_anew();
+                table.unswept = true;
+                broken_off.push(vec![Piece::Reload(table.name.clone())]);
+            }
             if let Load::Chunks { touched, .. } = &mut table.load {
                 touched.clear();
             }
         }
+        (!broken_off.is_empty()).then_some(Act::Step(broken_off))
     }
 
     /// What a log cannot tell has happened to a table, and it is loaded again: rows went, came and changed that nobody heard
@@ -158,9 +197,9 @@ impl Server {
             self.event(rng, table);
         }
         let table = &mut self.tables[table];
-        table.load = Load::Chunks { after: None, touched: BTreeSet::new() };
+        table.load_anew();
         table.in_chunks = true;
-        table.unswept = !table.schema.key.is_empty();
+        table.unswept = true;
         Some(Piece::Reload(table.name.clone()))
     }
 
@@ -200,7 +239,7 @@ impl Server {
         }
         let table = &mut self.tables[at];
         table.schema = schema.clone();
-        table.load = Load::Chunks { after: None, touched: BTreeSet::new() };
+        table.load_anew();
         (table.in_chunks, table.altered, table.unswept) = (true, true, false);
         Some(Act::Altered { name: table.name.clone(), schema })
     }
@@ -264,6 +303,8 @@ impl Server {
     fn truncate(&mut self, table: usize, batch: &mut Batch, chunks: &mut Batch) {
         let table = &mut self.tables[table];
         table.gone.append(&mut table.rows);
+        table.portions = None;
+        table.kept.clear();
         match &table.load {
             Load::Absent => return,
             Load::Done => {}
@@ -284,8 +325,14 @@ impl Server {
         let key = table.schema.key.clone();
         match &mut table.load {
             Load::Absent => return,
-            // A table without a key is loaded whole at one place of the log: what comes before is in the load.
-            Load::Chunks { .. } if key.is_empty() => return,
+            // A table without a key is loaded at one place of the log: what comes before is in the load, and what comes behind
+            // it is kept back.
+            Load::Chunks { .. } if key.is_empty() => {
+                if table.portions.is_some() {
+                    table.kept.extend(changes);
+                }
+                return;
+            }
             Load::Chunks { touched, .. } => {
                 touched.extend(changes.iter().map(|(row, _)| key.iter().map(|&k| row[k].clone()).collect::<Row>()));
             }
@@ -297,21 +344,19 @@ impl Server {
     }
 
     /// The next chunk of a loading table.
-    pub(crate) fn chunk(&mut self, rng: &mut Rng) -> Option<Piece> {
+    pub(crate) fn chunk(&mut self, rng: &mut Rng) -> Batch {
         let loading: Vec<usize> =
             (0..self.tables.len()).filter(|&i| matches!(self.tables[i].load, Load::Chunks { .. })).collect();
         if loading.is_empty() {
-            return None;
+            return Batch::new();
         }
         let table = &mut self.tables[*rng.pick(&loading)];
         let key = table.schema.key.clone();
         let key_of = |row: &Row| key.iter().map(|&k| row[k].clone()).collect::<Row>();
-        let Load::Chunks { after, touched } = &mut table.load else { return None };
         if key.is_empty() {
-            let rows = table.rows.clone();
-            table.load = Load::Done;
-            return Some(Piece::Chunk { table: table.name.clone(), rows, unread: Vec::new(), complete: true });
+            return table.portion(rng);
         }
+        let Load::Chunks { after, touched } = &mut table.load else { return Batch::new() };
         let mut rows: Vec<Row> = table.rows.clone();
         rows.retain(|row| after.as_ref().is_none_or(|after| key_of(row) > *after));
         rows.sort_by_key(key_of);
@@ -325,7 +370,7 @@ impl Server {
         if complete {
             table.load = Load::Done;
         }
-        Some(Piece::Chunk { table: table.name.clone(), rows, unread: Vec::new(), complete })
+        vec![Piece::Chunk { table: table.name.clone(), rows, unread: Vec::new(), complete }]
     }
 
     /// What one statement does to a table.

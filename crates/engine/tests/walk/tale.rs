@@ -42,7 +42,7 @@ pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
             }
             acts.extend(models.told[early_models..].iter().cloned());
             acts.push(Act::Restart { folded: rng.chance(50) });
-            server.restarted();
+            acts.extend(server.restarted());
         }
         act(&mut rng, &mut server, without, &mut acts);
         // What is told of for later is planned over columns as they were.
@@ -84,8 +84,7 @@ pub(crate) fn in_chains(rng: &mut Rng, acts: Vec<Act>) -> Vec<Act> {
 /// Whatever is loading comes to its end, and what waits is swept.
 fn end(rng: &mut Rng, server: &mut Server, acts: &mut Vec<Act>) {
     while server.is_loading() {
-        let batch = server.chunk(rng).into_iter().collect();
-        acts.push(Act::Step(vec![batch]));
+        acts.push(Act::Step(vec![server.chunk(rng)]));
     }
     let swept = server.sweep_all();
     if !swept.is_empty() {
@@ -106,7 +105,7 @@ fn act(rng: &mut Rng, server: &mut Server, without: &Without, acts: &mut Vec<Act
         }
         1 => {
             acts.push(Act::Restart { folded: rng.chance(50) });
-            server.restarted();
+            acts.extend(server.restarted());
         }
         _ => acts.push(Act::Fold),
     }

@@ -48,6 +48,8 @@ struct State {
     last: u64,
     /// Newest step known to be on disk.
     synced: u64,
+    /// Steps of the records behind it: steps may have gaps.
+    unsynced: Vec<u64>,
     /// First step that a failed sync took away, until it is appended again.
     lost: Option<u64>,
     /// How often that happened, and where it did last.
@@ -70,6 +72,7 @@ impl Log {
             active: found.active,
             last,
             synced: last,
+            unsynced: Vec::new(),
             lost: None,
             losses: 0,
             lost_last: 0,
@@ -121,6 +124,7 @@ impl Log {
         let Some(active) = &mut state.active else { return Err(Error::Closed) };
         active.append(&*self.files, &header, record)?;
         state.last = step;
+        state.unsynced.push(step);
         state.lost = None;
         Ok(())
     }
@@ -156,7 +160,8 @@ impl Log {
         if let Err(e) = outcome {
             return self.after_failed_sync(&mut state, Error::io("sync", &path)(e));
         }
-        state.synced = state.synced.max(step.min(state.last));
+        let synced = state.synced.max(step.min(state.last));
+        state.synced_through(synced);
         if let Some(active) = state.active.as_mut().filter(|a| a.first == first) {
             active.synced = active.synced.max(length.min(active.length));
         }
@@ -210,7 +215,7 @@ impl Log {
         if let Some(old) = state.active.replace(next) {
             state.closed.push(Closed { first: old.first, last: state.synced, bytes: old.length });
         }
-        state.synced = state.last;
+        state.synced_through(state.last);
         Ok(())
     }
 
@@ -257,7 +262,7 @@ impl Log {
                 return self.after_failed_sync(state, error);
             }
             active.synced = active.length;
-            state.synced = state.last;
+            state.synced_through(state.last);
         }
         let next = Active::create(&self.dir, step, state.last, &self.files)?;
         if let Some(full) = state.active.replace(next) {
@@ -268,12 +273,18 @@ impl Log {
 }
 
 impl State {
+    /// The disk has the records up to a step.
+    fn synced_through(&mut self, step: u64) {
+        self.synced = step;
+        self.unsynced.retain(|unsynced| *unsynced > step);
+    }
+
     /// After a failed sync: what the disk has of the unsynced records is anybody's guess, so they go.
     fn cut_unsynced(&mut self, files: &dyn Files) {
-        if self.synced < self.last {
-            self.lost = Some(self.synced + 1);
+        if let Some(first) = std::mem::take(&mut self.unsynced).first() {
+            self.lost = Some(*first);
             self.losses += 1;
-            self.lost_last = self.synced + 1;
+            self.lost_last = *first;
         }
         self.last = self.synced;
         if let Some(active) = &mut self.active {

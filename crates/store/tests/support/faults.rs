@@ -234,7 +234,9 @@ fn ops(step: u64) -> Vec<Op> {
 }
 
 fn pieces(step: u64) -> Vec<Vec<u8>> {
-    (0..4).map(|i| to_text(&[Op::Put(STAGED, format!("s{step}-{i}").into(), vec![b'v'; 300])]).into()).collect()
+    // One of them is larger than what is synced together.
+    let bytes = |i: u64| if i == 2 { 900 } else { 300 };
+    (0..6).map(|i| to_text(&[Op::Put(STAGED, format!("s{step}-{i}").into(), vec![b'v'; bytes(i)])]).into()).collect()
 }
 
 fn options() -> Options {
@@ -246,6 +248,7 @@ fn options() -> Options {
         // Only who asks for a fold has it tried again.
         fold_retry: Duration::from_secs(100_000),
         segment_bytes: 700,
+        stage_bytes: 700,
         ..Options::default()
     }
 }
@@ -290,21 +293,13 @@ fn run(dir: &Path, disk: &Arc<Disk>, model: &mut Model) -> Result<u64, String> {
             ops(step)
         };
         let record = if staged {
-            let stage = persist(disk, || {
-                let mut writer = store.begin_stage()?;
-                for piece in pieces(step) {
-                    // Within one stage the same piece is tried again.
-                    let mut left = 2;
-                    while let Err(e) = writer.append(&piece) {
-                        left -= 1;
-                        if left == 0 || !e.is_disk_full() {
-                            return Err(e);
-                        }
-                    }
+            let Some(mut writer) = persist(disk, || store.begin_stage())? else { return Ok(step - 1) };
+            for piece in pieces(step) {
+                if persist(disk, || writer.append(&piece))?.is_none() {
+                    return Ok(step - 1);
                 }
-                writer.seal()
-            })?;
-            let Some(id) = stage else { return Ok(step - 1) };
+            }
+            let Some(id) = persist(disk, || writer.seal())? else { return Ok(step - 1) };
             stages.push(id);
             format!("stage {id}")
         } else {

@@ -7,8 +7,8 @@
 //! It never waits for the receiver alone unless there is something for it to receive: reading stops only where
 //! [`Runner::is_full`], and then [`Runner::has_output`]. Memory is bounded: batches in the channel ([`Limits::queue`] of
 //! [`Limits::bytes_max`] each), two more under construction, [`WAITING_BYTES_MAX`] and up to seven chunks of 32 MiB under
-//! way, twice the log's largest event, keys in windows (about 70 MiB), and what tables without a key need while they are
-//! loaded (1 GiB for the one being read, 512 MiB for changes of all).
+//! way, twice the log's largest event, keys in windows (about 70 MiB), and 512 MiB of changes of tables without a key
+//! while they are loaded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -920,21 +920,21 @@ impl Runner {
             return;
         }
         let Some(assembler) = &mut self.assembler else { return };
-        let mut loaded = false;
         for chunk in mem::take(&mut self.waiting) {
-            if !assembler.may_close(&chunk) {
+            // Those of a table go out in their order: behind one that has no room there is none for another.
+            if !assembler.has_room() || !assembler.may_close(&chunk) {
                 self.waiting.push(chunk);
                 continue;
             }
             let index = chunk.table;
             self.cursors[index] = Some(chunk.cursor.clone());
-            if assembler.add_chunk(chunk) {
-                loaded = true;
-                self.pauses[index].load_ends(Instant::now());
-            }
+            assembler.add_chunk(chunk);
         }
         self.flush = false;
         permit.send(SourceEvent::Batch(assembler.take()));
+        let ended = assembler.ended_loads();
+        let loaded = !ended.is_empty();
+        ended.into_iter().for_each(|index| self.pauses[index].load_ends(Instant::now()));
         if loaded && assembler.loading().is_empty() {
             self.say(SourceState::Streaming, String::new());
         }

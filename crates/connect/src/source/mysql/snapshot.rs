@@ -40,8 +40,6 @@ const CHUNK_BYTES: usize = 8 << 20;
 const CHUNK_BYTES_MAX: usize = 32 << 20;
 /// It also ends after so many rows that could not be read.
 const CHUNK_REJECTED_MAX: usize = 1_000;
-/// A table without a key is held whole until its load is placed; one such table at a time.
-const BAG_BYTES_MAX: usize = 1 << 30;
 /// Chunks that wait between the readers and the window.
 const QUEUE: usize = 2;
 /// What a user is told who may not lock tables of a database.
@@ -164,7 +162,7 @@ struct TableReader {
     index: usize,
     run: u64,
     sender: mpsc::Sender<Loaded>,
-    /// One table is held whole at a time.
+    /// One table without a key is read at a time: its changes are kept back meanwhile.
     bags: Arc<Semaphore>,
 }
 
@@ -308,6 +306,7 @@ impl TableReader {
                 complete,
                 high,
                 rows_estimate,
+                begins: false,
                 _turn: None,
             };
             if self.sender.send(Loaded::Chunk(chunk)).await.is_err() || complete {
@@ -318,9 +317,10 @@ impl TableReader {
         }
     }
 
-    /// Reads a table without a key under one snapshot at a known place of the log.
+    /// Reads a table without a key, portion by portion of one query, under one snapshot at a known place of the log.
     async fn bag(&mut self) -> Result<End, WireError> {
         let Ok(turn) = Arc::clone(&self.bags).acquire_owned().await else { return Ok(End::Done) };
+        let mut turn = Some(turn);
         let mut wire = self.connect().await?;
         let columns = self.columns(&mut wire).await?;
         let Some(now) = columns.as_ref().filter(|columns| fits(columns, &self.table)) else {
@@ -343,27 +343,33 @@ impl TableReader {
             }
         };
         let sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(&self.table));
-        let mut read = Read::new(&plan, 0);
-        match wire.query_with(&sql, |values| read.row(values)).await {
-            Err(WireError::Enough) => {
-                let reason = "It has no primary key and is too large to be loaded in one piece. Add a primary key.";
-                return Ok(End::Parked(reason.to_owned()));
+        let mut answer = wire.ask(&sql).await?;
+        let mut begins = true;
+        while !answer.is_over() {
+            let mut read = Read::new(&plan, 0);
+            match wire.rows(&mut answer, &mut |values: &[Option<&[u8]>]| read.row(values)).await {
+                Ok(()) | Err(WireError::Enough) => {}
+                Err(error) => return Err(error),
             }
-            other => drop(other?),
+            let complete = answer.is_over();
+            let chunk = Chunk {
+                table: self.index,
+                run: self.run,
+                unread: unread(&read.rejected, &high),
+                rows: read.rows,
+                // There is nothing to go on from: a reading that is broken off begins anew.
+                cursor: Vec::new(),
+                complete,
+                high: high.clone(),
+                rows_estimate,
+                begins,
+                _turn: if complete { turn.take() } else { None },
+            };
+            begins = false;
+            if self.sender.send(Loaded::Chunk(chunk)).await.is_err() {
+                return Ok(End::Done);
+            }
         }
-        let unread = unread(&read.rejected, &high);
-        let chunk = Chunk {
-            table: self.index,
-            run: self.run,
-            rows: read.rows,
-            unread,
-            cursor: Vec::new(),
-            complete: true,
-            high,
-            rows_estimate,
-            _turn: Some(turn),
-        };
-        drop(self.sender.send(Loaded::Chunk(chunk)).await);
         wire.close().await;
         Ok(End::Done)
     }
@@ -521,11 +527,9 @@ impl<'a> Read<'a> {
                 self.rejected.push(Unread { key, image, row: shown, reason: error.to_string(), ..Unread::default() });
             }
         }
-        let has_enough = match self.keys {
-            // All or nothing: more than this is for nothing.
-            0 => self.rows.byte_len() > BAG_BYTES_MAX,
-            _ => self.rows.byte_len() >= CHUNK_BYTES_MAX || self.rejected.len() >= CHUNK_REJECTED_MAX,
-        };
+        // Without a key nothing is to be gone on from, so a portion is as large as is good.
+        let bytes_max = if self.keys == 0 { CHUNK_BYTES } else { CHUNK_BYTES_MAX };
+        let has_enough = self.rows.byte_len() >= bytes_max || self.rejected.len() >= CHUNK_REJECTED_MAX;
         if has_enough { Err(WireError::Enough) } else { Ok(()) }
     }
 }

@@ -190,7 +190,13 @@ impl Replay {
     }
 
     /// A chunk of the table with this index arrives. Returns false if it must wait.
-    pub fn chunk(&mut self, table: usize, rows: relation::Rows, high: (&str, u64), complete: bool) -> bool {
+    pub fn chunk(
+        &mut self,
+        table: usize,
+        rows: relation::Rows,
+        high: (&str, u64),
+        (begins, complete): (bool, bool),
+    ) -> bool {
         let high = LogPoint::new(high.0, high.1);
         let chunk = Chunk {
             table,
@@ -201,6 +207,7 @@ impl Replay {
             complete,
             high,
             rows_estimate: 0,
+            begins,
             _turn: None,
         };
         if !self.assembler.may_close(&chunk) {

@@ -39,7 +39,9 @@ pub(crate) struct Chunk {
     /// The log's end after the read.
     pub(crate) high: LogPoint,
     pub(crate) rows_estimate: u64,
-    /// The turn of a table that is read whole: the next one is read when this chunk was sent.
+    /// It is the first one of a reading that has nothing to go on from.
+    pub(crate) begins: bool,
+    /// The turn of a table without a key: the next one is read when its last chunk was sent.
     pub(crate) _turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -125,16 +127,26 @@ fn identity(unread: &[u8]) -> u128 {
     u128::from_be_bytes(if is_keyed { hash128(&unread.key) } else { unread.image })
 }
 
-/// The load of a table without a key: all of it or nothing, at one exact place of the log.
+/// The load of a table without a key, at one exact place of the log.
 ///
 /// Equal rows cannot be told apart, so no window can repair a rough placement. The table is read under one snapshot
-/// whose place in the log is known; changes of the table are kept back meanwhile, those up to that place are dropped,
-/// and the later ones are folded into the rows when they are sent.
+/// whose place in the log is known. Its rows are handed over as they are read, and nobody takes them for the table before
+/// the last chunk has come; changes of the table are kept back meanwhile, those up to that place are dropped, and the later
+/// ones are handed over behind the rows, before the chunk that says that the load is over. A reading that is broken off
+/// begins anew, and with it the load ([`Chunk::begins`]).
 #[derive(Debug, Default)]
 pub(crate) struct BagLoad {
     changes: TableChanges,
     /// Ends of the transactions kept back, with the number of rows up to there.
     ends: Vec<(LogPoint, usize)>,
+    /// All rows were handed over, of so many as the source has estimated: up to where the changes were.
+    closing: Option<Closing>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    rows_estimate: u64,
+    handed_over: usize,
 }
 
 impl BagLoad {
@@ -149,77 +161,42 @@ impl BagLoad {
         self.changes.rows.byte_len()
     }
 
-    /// The table's content now: rows read at `point`, those that could not be read, and the changes since. It says
-    /// whether the changes agree with what was read.
-    pub(crate) fn fold(&mut self, rows: Rows, unread: Rows, point: &LogPoint) -> Folded {
-        let skip = self.ends.iter().rev().find(|(end, _)| end <= point).map_or(0, |&(_, count)| count);
-        if skip == self.changes.rows.len() {
-            return Folded { rows, unread, is_exact: true };
+    /// The rows are those of this place, up to which the log has come by: they show the changes before it.
+    pub(crate) fn drop_through(&mut self, point: &LogPoint) {
+        let shown = self.ends.iter().rev().find(|(end, _)| end <= point).map_or(0, |&(_, count)| count);
+        if shown == 0 {
+            return;
         }
-        let mut counts: indexed::Counts<'_> = indexed::Counts::default();
-        for row in rows.iter() {
-            counts.add(row, 1);
-        }
-        let mut of_unread: Vec<&[u8]> = unread.iter().collect();
-        let mut is_exact = true;
-        for entry in self.changes.entries_from(skip) {
-            match entry {
-                Entry::Row(row, weight) => counts.add(row, i64::from(weight)),
-                Entry::Unread(bytes, 1) => of_unread.push(bytes),
-                Entry::Unread(bytes, _) => {
-                    let same = of_unread.iter().position(|known| identity(known) == identity(bytes));
-                    match same {
-                        Some(at) => drop(of_unread.swap_remove(at)),
-                        None => is_exact = false,
-                    }
-                }
-            }
-        }
-        let mut left = Rows::new();
-        of_unread.into_iter().for_each(|bytes| left.push(bytes));
-        Folded { rows: counts.rows(), unread: left, is_exact }
-    }
-}
-
-/// What a table without a key comes to.
-pub(crate) struct Folded {
-    pub(crate) rows: Rows,
-    pub(crate) unread: Rows,
-    /// Not so where a row has gone that could not be read, and none such was there.
-    pub(crate) is_exact: bool,
-}
-
-/// Counted rows in order of first occurrence.
-mod indexed {
-    use hashbrown::HashMap;
-    use relation::Rows;
-
-    #[derive(Default)]
-    pub(super) struct Counts<'a> {
-        at: HashMap<&'a [u8], usize>,
-        rows: Vec<(&'a [u8], i64)>,
+        let mut later = TableChanges::default();
+        self.changes.entries_from(shown).for_each(|entry| later.push_entry(entry));
+        self.changes = later;
+        self.ends.retain(|(end, _)| end > point);
+        self.ends.iter_mut().for_each(|(_, count)| *count -= shown);
     }
 
-    impl<'a> Counts<'a> {
-        pub(super) fn add(&mut self, row: &'a [u8], weight: i64) {
-            let next = self.rows.len();
-            let at = *self.at.entry(row).or_insert(next);
-            if at == next {
-                self.rows.push((row, weight));
-            } else {
-                self.rows[at].1 += weight;
-            }
-        }
+    /// All rows were handed over; false where no changes are to follow.
+    pub(crate) fn close(&mut self, rows_estimate: u64) -> bool {
+        let has_changes = !self.changes.rows.is_empty();
+        self.closing = has_changes.then_some(Closing { rows_estimate, handed_over: 0 });
+        has_changes
+    }
 
-        pub(super) fn rows(&self) -> Rows {
-            let mut out = Rows::new();
-            for &(row, count) in &self.rows {
-                for _ in 0..count.max(0) {
-                    out.push(row);
-                }
+    /// Whether changes are to be handed over.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Adds the next of them to a batch, about so many bytes. Answers with the estimate of rows when that was the last.
+    pub(crate) fn hand_over(&mut self, to: &mut TableChanges, bytes_max: usize) -> Option<u64> {
+        let closing = self.closing.as_mut()?;
+        for entry in self.changes.entries_from(closing.handed_over) {
+            if to.rows.byte_len() >= bytes_max {
+                return None;
             }
-            out
+            to.push_entry(entry);
+            closing.handed_over += 1;
         }
+        Some(closing.rows_estimate)
     }
 }
 
@@ -227,33 +204,35 @@ mod indexed {
 mod tests {
     use super::*;
 
-    fn unread(image: u8) -> Unread {
-        Unread { image: [image; 16], ..Unread::default() }
+    fn rows(changes: &TableChanges) -> Vec<(&[u8], i8)> {
+        changes.readable().collect()
     }
 
-    /// Rows that could not be read come and go in a table without a key as the others do, while it is loaded.
+    /// Changes that the rows show are dropped; those behind them follow in portions, and then it is over.
     #[test]
-    fn a_bag_counts_what_could_not_be_read() {
-        let mut read = Rows::new();
-        for image in [1, 1, 2] {
-            let mut bytes = Vec::new();
-            unread(image).write(&mut bytes);
-            read.push(&bytes);
-        }
-        let mut changes = TableChanges::default();
-        changes.push_unread(&unread(1), -1);
-        changes.push(b"row", 1);
-        changes.push_unread(&unread(3), 1);
+    fn a_bag_hands_over_what_is_behind_its_rows() {
+        let change = |row: &[u8]| {
+            let mut changes = TableChanges::default();
+            changes.push(row, 1);
+            changes
+        };
+        let at = |offset| LogPoint::new("binlog.000001", offset);
         let mut bag = BagLoad::default();
-        bag.keep(&changes, 0, &LogPoint::new("binlog.000001", 100));
-        let folded = bag.fold(Rows::new(), read.clone(), &LogPoint::new("binlog.000001", 50));
-        let mut left: Vec<u8> = folded.unread.iter().map(|bytes| Unread::read(bytes).unwrap().image[0]).collect();
-        left.sort_unstable();
-        assert_eq!((left, folded.rows.len(), folded.is_exact), (vec![1, 2, 3], 1, true));
-        // What is shown already is not counted twice.
-        let folded = bag.fold(Rows::new(), read, &LogPoint::new("binlog.000001", 100));
-        assert_eq!((folded.unread.len(), folded.rows.len()), (3, 0));
-        let folded = bag.fold(Rows::new(), Rows::new(), &LogPoint::new("binlog.000001", 50));
-        assert!(!folded.is_exact, "none such was there");
+        bag.keep(&change(b"shown"), 0, &at(100));
+        bag.keep(&change(b"first"), 0, &at(200));
+        bag.drop_through(&at(150));
+        bag.keep(&change(b"second"), 0, &at(300));
+        assert!(!bag.is_closing());
+        assert!(bag.close(7));
+        let mut portion = TableChanges::default();
+        assert_eq!(bag.hand_over(&mut portion, 1), None);
+        assert_eq!(rows(&portion), [(&b"first"[..], 1)]);
+        let mut portion = TableChanges::default();
+        assert_eq!(bag.hand_over(&mut portion, 1), Some(7));
+        assert_eq!(rows(&portion), [(&b"second"[..], 1)]);
+        let mut bag = BagLoad::default();
+        bag.keep(&change(b"shown"), 0, &at(100));
+        bag.drop_through(&at(100));
+        assert!(!bag.close(7), "nothing is to follow");
     }
 }

@@ -3,7 +3,7 @@
 //! We speak the protocol ourselves for one reason: a log at rest arrives as a million packets of a hundred bytes a second.
 //! A packet is therefore a range of one large read buffer ([`Wire::next_packet`]), never a buffer or a future of its own;
 //! the socket is read in blocks ([`Wire::fill`]), and between two blocks nothing is asynchronous. The buffer grows for a
-//! larger packet (up to 1 GiB, in parts of 16 MiB) to at most twice its size, and shrinks again. Logging in is in
+//! larger packet (up to 1 GiB, in parts of 16 MiB) to a quarter more than its size, and shrinks again. Logging in is in
 //! [`super::login`].
 
 use std::io;
@@ -212,13 +212,29 @@ impl Wire {
             self.moved(from);
         } else if held == 0 {
             self.moved(from);
-        } else if self.buffer.len() - self.end < BLOCK_BYTES / 4 || from > BLOCK_BYTES {
+        } else if from > 0 && (self.buffer.len() - self.end < BLOCK_BYTES / 4 || from > BLOCK_BYTES) {
             self.buffer.copy_within(from..self.end, 0);
             self.moved(from);
         }
         if self.end == self.buffer.len() {
-            self.buffer.resize(self.buffer.len() * 2, 0);
+            // As much as is known to come of the packet that has begun: of a large one its next 16 MiB, or a quarter of what
+            // has come, that it is not copied too often.
+            let more = self.known_end().saturating_sub(self.end).max(self.end / 4).max(BLOCK_BYTES);
+            self.buffer.reserve_exact(more);
+            self.buffer.resize(self.end + more, 0);
         }
+    }
+
+    /// Where the last part of the packet that has begun ends of which the header has arrived.
+    fn known_end(&self) -> usize {
+        let mut at = self.start;
+        while let Some((length, _)) = self.header(at) {
+            at += 4 + length;
+            if length < PACKET_BYTES_MAX {
+                break;
+            }
+        }
+        at
     }
 
     /// What stood at `from` stands at the buffer's head now. The last packet counts only if it is asked for again.
@@ -331,10 +347,18 @@ impl Wire {
         sql: &str,
         mut row: impl FnMut(&[Option<&[u8]>]) -> Result<(), WireError>,
     ) -> Result<Vec<String>, WireError> {
+        let mut answer = self.ask(sql).await?;
+        self.rows(&mut answer, &mut row).await?;
+        Ok(answer.names)
+    }
+
+    /// Runs a statement whose rows are fetched by [`Wire::rows`], to the last one, before the connection is used for anything
+    /// else.
+    pub(crate) async fn ask(&mut self, sql: &str) -> Result<Asked, WireError> {
         self.command(COM_QUERY, sql.as_bytes()).await?;
         let first = self.read_packet().await?;
         let columns = match first.first() {
-            Some(0) => return Ok(Vec::new()),
+            Some(0) => return Ok(Asked { names: Vec::new(), spans: Vec::new(), is_over: true }),
             Some(0xff) => return Err(WireError::Server(ServerError::parse(&first))),
             Some(0xfb) | None => {
                 return Err(WireError::Protocol("unexpected answer to a query".to_owned()));
@@ -346,19 +370,33 @@ impl Wire {
             names.push(column_name(&self.read_packet().await?)?);
         }
         self.read_packet().await?; // the end of the columns
-        let mut spans: Vec<Option<Range<usize>>> = Vec::with_capacity(names.len());
-        loop {
+        let spans = Vec::with_capacity(names.len());
+        Ok(Asked { names, spans, is_over: false })
+    }
+
+    /// Hands the rows of an answer to `row`, borrowed from the read buffer, until it refuses to take more behind one that it
+    /// has taken, or until they have ended.
+    pub(crate) async fn rows(
+        &mut self,
+        answer: &mut Asked,
+        row: &mut impl FnMut(&[Option<&[u8]>]) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        while !answer.is_over {
             while let Some(packet) = self.next_packet()? {
                 match packet.first() {
-                    Some(0xfe) if packet.len() < 9 => return Ok(names),
+                    Some(0xfe) if packet.len() < 9 => {
+                        answer.is_over = true;
+                        return Ok(());
+                    }
                     Some(0xff) => return Err(WireError::Server(ServerError::parse(packet))),
                     _ => {}
                 }
-                text_row(packet, names.len(), &mut spans)?;
-                row_values(packet, &spans, &mut row)?;
+                text_row(packet, answer.names.len(), &mut answer.spans)?;
+                row_values(packet, &answer.spans, row)?;
             }
             self.fill().await?;
         }
+        Ok(())
     }
 
     /// Registers as a replica, so that the server lists us.
@@ -471,6 +509,21 @@ impl<'a> Reader<'a> {
 }
 
 /// The name in a column definition: its fifth string.
+/// An answer whose rows are being fetched.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    names: Vec<String>,
+    spans: Vec<Option<Range<usize>>>,
+    is_over: bool,
+}
+
+impl Asked {
+    /// Whether its last row was handed over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+}
+
 fn column_name(packet: &[u8]) -> Result<String, WireError> {
     let mut reader = Reader(packet);
     for _ in 0..4 {

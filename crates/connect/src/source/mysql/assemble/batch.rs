@@ -2,17 +2,16 @@
 
 use std::mem;
 
-use relation::{ChunkDone, SourceBatch, TransactionPart};
+use relation::{ChunkDone, Rows, SourceBatch, TransactionPart};
 
-use super::super::window::{Chunk, Folded};
+use super::super::window::Chunk;
+use super::outdated::READING_BROKEN_OFF;
 use super::{Assembler, Loading, NOTICES_MAX, Passing, Standing, TOUCHED_ROWS, TRANSACTION_ROWS, Table};
-
-const CONTRADICTED: &str = "a row went while it was being loaded that could not be read, and was not there";
 
 impl Assembler {
     /// Whether [`Assembler::take`] would return something worth sending at once.
     pub(crate) fn is_ready(&self) -> bool {
-        self.has_whole() || self.has_outgrown()
+        self.has_whole() || self.has_outgrown() || self.is_closing()
     }
 
     /// Whether the position has moved since the last batch, though nothing of ours was in it. Not among the parts of a
@@ -27,7 +26,13 @@ impl Assembler {
         let is_large = self.batch.transactions.len() >= self.limits.transactions_max
             || self.batch.rows() >= self.limits.rows_max
             || self.batch.bytes() >= self.limits.bytes_max;
-        self.last_part.is_some() || is_large && self.has_whole() || self.has_outgrown()
+        self.last_part.is_some() || is_large && self.has_whole() || self.has_outgrown() || self.is_closing()
+    }
+
+    /// Whether changes of a table without a key are to be handed over behind its rows.
+    #[inline]
+    fn is_closing(&self) -> bool {
+        self.closing > 0
     }
 
     /// Whether events should wait until what has gathered was looked after.
@@ -60,6 +65,7 @@ impl Assembler {
         } else if !self.has_whole() && self.has_outgrown() {
             return self.take_part();
         }
+        self.go_on_closing();
         let mut batch = self.take_whole();
         batch.position = self.position.to_position();
         self.sent = Some(batch.position.clone());
@@ -102,6 +108,42 @@ impl Assembler {
         batch
     }
 
+    /// Adds to the batch what follows behind the rows of a table without a key; when that is all, its load is over.
+    fn go_on_closing(&mut self) {
+        let is_closing = |table: &Table| matches!(&table.loading, Loading::Bag(bag) if bag.is_closing());
+        self.closing = self.tables.iter().filter(|table| is_closing(table)).count();
+        let Some(index) = self.tables.iter().position(is_closing) else { return };
+        let table = &mut self.tables[index];
+        let id = table.capture.id;
+        // Its rows go out first.
+        if self.batch.chunks.iter().any(|chunk| chunk.table == id) {
+            return;
+        }
+        let Loading::Bag(bag) = &mut table.loading else { return };
+        if let Some(rows_estimate) = bag.hand_over(self.batch.table(id), self.limits.bytes_max) {
+            self.batch.chunks.push(ChunkDone {
+                table: id,
+                cursor: Vec::new(),
+                complete: true,
+                rows: Rows::new(),
+                unread: Rows::new(),
+                rows_estimate,
+            });
+            self.end_load(index);
+            self.closing -= 1;
+        }
+    }
+
+    fn end_load(&mut self, index: usize) {
+        self.tables[index].loading = Loading::Complete;
+        self.ended.push(index);
+    }
+
+    /// Tables whose loads have ended since the last call.
+    pub(crate) fn ended_loads(&mut self) -> Vec<usize> {
+        mem::take(&mut self.ended)
+    }
+
     /// Tables of which nothing has come are left out; of those that are loaded it is noted that something has.
     fn hand_over(&mut self, batch: &mut SourceBatch) {
         batch.tables.retain(|(_, changes)| !changes.rows.is_empty() || changes.truncated);
@@ -111,44 +153,54 @@ impl Assembler {
     }
 
     /// Adds a chunk to the batch, which must be taken before the next event is given. `applied` must have passed the
-    /// chunk's `high`. Returns whether the table is loaded whole now.
-    pub(crate) fn add_chunk(&mut self, chunk: Chunk) -> bool {
+    /// chunk's `high`. Of a table without a key changes may follow ([`Assembler::is_closing`]).
+    pub(crate) fn add_chunk(&mut self, chunk: Chunk) {
         if !self.wants(&chunk) {
-            return false;
+            return;
         }
-        let table = &mut self.tables[chunk.table];
+        let Chunk { table: index, rows, unread, .. } = chunk;
+        let table = &mut self.tables[index];
+        if chunk.begins && table.has_chunks {
+            return self.reload(index, READING_BROKEN_OFF.to_owned());
+        }
         table.has_chunks = true;
-        let folded = match &mut table.loading {
+        let mut is_over = chunk.complete;
+        let (rows, unread) = match &mut table.loading {
             // Emptied or parked meanwhile.
-            Loading::Complete => return false,
-            Loading::Keyed(window) => {
-                let unread = window.unread_survivors(chunk.unread);
-                Folded { rows: window.survivors(chunk.rows), unread, is_exact: true }
+            Loading::Complete => return,
+            Loading::Keyed(window) => (window.survivors(rows), window.unread_survivors(unread)),
+            Loading::Bag(bag) => {
+                bag.drop_through(&chunk.high);
+                if is_over && bag.close(chunk.rows_estimate) {
+                    is_over = false;
+                    self.closing += 1;
+                }
+                (rows, unread)
             }
-            Loading::Bag(bag) => bag.fold(chunk.rows, chunk.unread, &chunk.high),
         };
-        if !folded.is_exact {
-            table.outdated.get_or_insert_with(|| CONTRADICTED.to_owned());
-        }
-        if chunk.complete {
-            table.loading = Loading::Complete;
-        }
         let is_outdated = table.outdated.is_some();
         self.batch.chunks.push(ChunkDone {
             table: table.capture.id,
             cursor: if is_outdated { Vec::new() } else { chunk.cursor },
-            complete: chunk.complete && !is_outdated,
-            rows: folded.rows,
-            unread: folded.unread,
+            complete: is_over && !is_outdated,
+            rows,
+            unread,
             rows_estimate: chunk.rows_estimate,
         });
-        chunk.complete
+        if is_over {
+            self.end_load(index);
+        }
     }
 
     /// Whether a chunk is of the load that is under way.
     pub(crate) fn wants(&self, chunk: &Chunk) -> bool {
         let table = &self.tables[chunk.table];
         table.is_loading() && table.run == chunk.run && table.passing != Passing::Everything
+    }
+
+    /// Whether one chunk more may go with the batch: each takes one at least, that those who load get on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.batch.chunks.is_empty() || self.batch.bytes() < self.limits.bytes_max
     }
 
     /// Whether a chunk's time has come: the log, which is known to be the one that was left, has passed its `high`; no open

@@ -13,6 +13,7 @@ use super::super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::super::event::{self, Header};
 use super::super::position::{LogPoint, LogPosition};
 use super::super::statement::{Effect, TableName};
+use super::outdated::READING_BROKEN_OFF;
 use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
 
 /// Characters of a statement that are shown.
@@ -265,17 +266,18 @@ impl Assembler {
     }
 
     /// A connection was lost. A load of which no chunk was handed over begins anew: what was passed over for its sake may be
-    /// behind the position, and keys that it remembers may be passed over next time. So may the end of rows that the log has
+    /// behind the position, and keys that it remembers may be passed over next time. So does that of a table without a key. So may the end of rows that the log has
     /// brought meanwhile: where there are some, the table is loaded again.
     pub(super) fn lose_load(&mut self, index: usize) {
         let table = &mut self.tables[index];
-        if !table.is_loading() || table.has_chunks {
+        let is_bag = matches!(table.loading, super::Loading::Bag(_));
+        if !table.is_loading() || table.has_chunks && !is_bag {
             return;
         }
         let id = table.capture.id;
         let is_unsent = self.batch.tables.iter().any(|(of, changes)| *of == id && !changes.rows.is_empty());
-        match table.has_rows || is_unsent {
-            true => self.reload(index, LOST.to_owned()),
+        match table.has_rows || is_unsent || table.has_chunks {
+            true => self.reload(index, if is_bag { READING_BROKEN_OFF } else { LOST }.to_owned()),
             false => table.load_anew(),
         }
     }
@@ -343,6 +345,7 @@ impl Assembler {
         table.marked_in = u64::MAX;
         table.kept = TableChanges::default();
         let (id, is_bag) = (table.capture.id, matches!(table.loading, super::Loading::Bag(_)));
+        self.batch.chunks.retain(|chunk| chunk.table != id);
         let mark = self.open.marks.iter().position(|&(table, _)| table == index);
         let mark = mark.map(|at| self.open.marks.swap_remove(at));
         let Some(at) = self.batch.tables.iter().position(|&(table, _)| table == id) else { return };
@@ -353,7 +356,6 @@ impl Assembler {
             self.open.rows = self.open.rows.saturating_sub(open);
             self.open.bytes = self.open.bytes.saturating_sub(bytes);
         }
-        self.batch.chunks.retain(|chunk| chunk.table != id);
     }
 
     /// Whether the open transaction must be read again from its head.

@@ -295,6 +295,10 @@ pub(crate) struct Assembler {
     has_old_keys: bool,
     /// Transactions that were prepared and neither committed nor rolled back.
     prepared: BTreeMap<Xid, xa::Prepared>,
+    /// Tables without a key of which changes are to be handed over behind their rows.
+    closing: usize,
+    /// Tables whose loads have ended.
+    ended: Vec<usize>,
 }
 
 impl Assembler {
@@ -332,6 +336,8 @@ impl Assembler {
             keys_as_of: LogPoint::default(),
             has_old_keys: true,
             prepared: BTreeMap::new(),
+            closing: 0,
+            ended: Vec::new(),
         };
         assembler.recall_prepared();
         assembler.reload_broken_off();

@@ -9,6 +9,8 @@ use relation::{ChunkDone, Rows};
 use super::super::Load;
 use super::{Assembler, Doubt, Loading, Passing, Standing, Step};
 
+/// Of a table without a key.
+pub(super) const READING_BROKEN_OFF: &str = "it has no primary key, and its reading was broken off";
 const BROKEN_OFF: &str = "it has come into doubt while it was being loaded, and then we were stopped";
 
 impl Assembler {
@@ -53,7 +55,8 @@ impl Assembler {
         for index in 0..self.tables.len() {
             let load = &self.tables[index].capture.load;
             if matches!(load, Load::Pending { cursor: Some(cursor) } if cursor.is_empty()) {
-                self.reload(index, BROKEN_OFF.to_owned());
+                let is_bag = self.tables[index].capture.schema.key.is_empty();
+                self.reload(index, if is_bag { READING_BROKEN_OFF } else { BROKEN_OFF }.to_owned());
             }
         }
     }
