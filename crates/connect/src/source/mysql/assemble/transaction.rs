@@ -82,6 +82,9 @@ impl Assembler {
                 if is_of_tables && self.asks_for_keys(query.text) {
                     return Ok(Step::Keys);
                 }
+                if self.asks_for_reach(&effects) {
+                    return Ok(Step::Reach);
+                }
                 if let Some(step) = self.doubt_keys_before(&effects, query) {
                     return Ok(step);
                 }
