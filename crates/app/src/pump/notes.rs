@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use connect::SourceEvent;
+use connect::{SourceEvent, SourceState};
 use engine::{Input, Load, ModelState};
 use plan::TableName;
 use relation::TableId;
@@ -42,6 +42,11 @@ impl Pump {
         match event {
             SourceEvent::Batch(batch) => return Some(Input::Rows(source, batch)),
             SourceEvent::State(state, message) => {
+                if matches!(state, SourceState::Stalled | SourceState::Paused) {
+                    // Nothing is tried meanwhile, and then it is said anew.
+                    let engine = &self.warehouse.engine;
+                    self.delays.retain(|table, _| engine.table(*table).is_some_and(|table| table.source != source));
+                }
                 let now = self.clock.now_us();
                 self.status.facts().sources.entry(name).or_default().go_to(&state.to_string(), message, now);
             }
