@@ -614,11 +614,11 @@ mod tests {
             assert!(docs.contains(&format!("\n| `{word}` | ")), "{word} has no line of its own");
         }
         for state in [
-            connect::SourceState::Connecting,
-            connect::SourceState::Snapshot,
-            connect::SourceState::Streaming,
-            connect::SourceState::Stalled,
-            connect::SourceState::Paused,
+            SourceState::Connecting,
+            SourceState::Snapshot,
+            SourceState::Streaming,
+            SourceState::Stalled,
+            SourceState::Paused,
         ] {
             assert!(docs.contains(&format!("`{state}`")), "{state}");
         }
