@@ -16,7 +16,7 @@ use crate::backlog::Bounds;
 use crate::clock::{Clock, WallClock};
 use crate::control::{Applier, Attendant, Desk};
 use crate::deep::STACK_BYTES;
-use crate::follow::{self, Outlet, PlannedFeed, Roster};
+use crate::follow::{self, Marks, Outlet, PlannedFeed, Roster};
 use crate::grants::Grants;
 use crate::pump::{Message, Pump};
 use crate::reader::{InstanceReader, Lanes};
@@ -157,6 +157,7 @@ impl Instance {
             status: Arc::clone(&status),
             clock: Arc::clone(&clock),
             stopped: stopped.clone(),
+            marks: Arc::new(Marks::of(&setup.data)),
         };
         let sources = Arc::new(Roster::start(feeds, &warehouse, outlet));
         let clock_of_keeper = Arc::clone(&clock);
@@ -191,6 +192,8 @@ impl Instance {
             let keeper = Arc::new(keeper);
             let (by_itself, spec, ends) = (Arc::clone(&keeper), profile.reconcile, stopped.clone());
             servers.push(tokio::spawn(async move { by_itself.by_itself(spec, ends).await }));
+            let (repaired, ends) = (Arc::clone(&keeper), stopped.clone());
+            servers.push(tokio::spawn(async move { repaired.look_at_repaired(ends).await }));
             let attendant = Attendant { inbox, status, applier, keeper, door, audit };
             servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }

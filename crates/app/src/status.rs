@@ -39,6 +39,10 @@ pub struct TableStatus {
     /// Since when its content is known to be in doubt; it is loaded again then, and is as old as that.
     pub doubted_since_us: Option<i64>,
     pub message: String,
+    /// Its load does not get on, as its message says.
+    pub is_delayed: bool,
+    /// When its last load came to its end.
+    pub loaded_us: Option<i64>,
     /// Columns that it has at its source and that are not read.
     pub left_out: Vec<LeftOut>,
     /// Rows that its source could not decode.
@@ -228,16 +232,22 @@ pub const REJECTS_MAX: u64 = 10_000;
 impl Facts {
     /// Whether something is still to be loaded or built, as far as it can be.
     pub fn is_starting(&self) -> bool {
-        let is_loading = self.tables.values().any(TableStatus::is_loading);
-        !self.started || is_loading || self.models.values().any(|model| model.state == "building")
+        let is_loading = self.tables.values().any(|table| table.is_loading() && !table.is_delayed);
+        let waits = |name: &TableName| {
+            let tables = self.tables_of.get(name).into_iter().flatten();
+            tables.filter_map(|table| self.tables.get(table)).any(|table| table.is_delayed)
+        };
+        let is_built = |(name, model): (&TableName, &ModelStatus)| model.state != "building" || waits(name);
+        !self.started || is_loading || !self.models.iter().all(is_built)
     }
 
     /// What is loaded and built now, in one line; empty where nothing is.
     pub fn under_way(&self) -> String {
         let loading = self.tables.iter().filter(|(_, table)| table.is_loading());
         let mut parts: Vec<String> = loading
-            .map(|(name, table)| {
-                format!("loading {name}: {} of about {} rows", table.snapshot_rows, table.snapshot_rows_total)
+            .map(|(name, table)| match table.is_delayed {
+                true => format!("loading {name}: {}", table.message),
+                false => format!("loading {name}: {} of about {} rows", table.snapshot_rows, table.snapshot_rows_total),
             })
             .collect();
         if !self.building.is_empty() {

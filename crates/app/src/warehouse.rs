@@ -69,6 +69,11 @@ pub struct Warehouse {
     stalled: Option<(Definition, BTreeSet<TableName>)>,
     /// What made the columns of tables others than they were, as the source said it.
     pub altered: BTreeMap<TableName, String>,
+    /// Tables that are loaded for the first time, or with other columns, and whose loads do not get on, and why: nothing waits for
+    /// them ([`Warehouse::go_without`]).
+    late: BTreeMap<TableName, String>,
+    /// Those over whose columns of before is proposed: late ones, and what goes together with them.
+    left: BTreeSet<TableName>,
     /// Tables that were not there at the start and were never known.
     pub absent: Vec<AbsentTable>,
     /// Models that the project had at the start and that could not be planned.
@@ -338,6 +343,8 @@ impl Warehouse {
             outdated,
             stalled: None,
             altered,
+            late: BTreeMap::new(),
+            left: BTreeSet::new(),
             absent,
             refused: unplanned,
             is_held_back,
@@ -360,7 +367,36 @@ impl Warehouse {
 
     /// Whether tables with other columns wait to be put in place, and nothing is proposed over them.
     pub fn is_stranded(&self) -> bool {
-        self.coming.is_none() && self.engine.tables_to_come().any(|table| table.is_coming)
+        self.coming.is_none() && self.is_altering(&self.left)
+    }
+
+    /// Whether tables but these are to be put in place with other columns.
+    fn is_altering(&self, left: &BTreeSet<TableName>) -> bool {
+        self.engine.tables_to_come().any(|table| table.is_coming && !left.contains(&table.name))
+    }
+
+    /// Whether there are loads that nothing waits for.
+    pub fn goes_without(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Notes which loads do not get on, of those that something may wait for, by `told`; one that was noted is until it has come
+    /// to its end. Answers whether these are others than before: then what is wanted is to be proposed again.
+    pub fn go_without(&mut self, told: &BTreeMap<TableId, String>) -> bool {
+        let is_open = |table: &&engine::SourceTable| match table.is_coming {
+            true => !table.load.is_done() && table.load.is_followed(),
+            false => !table.load.was_whole() && table.load.is_followed(),
+        };
+        let open = self.engine.tables_to_come().filter(is_open);
+        let late: BTreeMap<TableName, String> = open
+            .filter_map(|table| {
+                let reason = told.get(&table.id).or_else(|| self.late.get(&table.name))?;
+                Some((table.name.clone(), reason.clone()))
+            })
+            .collect();
+        let is_other = !late.keys().eq(self.late.keys());
+        self.late = late;
+        is_other
     }
 
     /// Proposes again what is wanted, over the tables there are by now.
@@ -372,7 +408,7 @@ impl Warehouse {
             (None, None) => (&serving.wanted, serving.rolled_back.clone(), &serving.unwanted),
         };
         let (wanted, unwanted, beside) = (wanted.clone(), unwanted.clone(), self.beside(Vec::new()));
-        let tables = schemas_to_come(&self.engine);
+        let tables = schemas_over(&self.engine, &self.late_altered());
         let mut proposal = Proposal::of(&wanted, beside, tables, self.absent.clone(), unwanted);
         proposal.keepable.contents.rolled_back = rolled_back;
         self.propose(proposal)
@@ -391,7 +427,7 @@ impl Warehouse {
         let (wanted, unwanted, rolled_back) =
             (coming.wanted.clone(), coming.unwanted.clone(), coming.rolled_back.clone());
         let failing: Vec<_> = coming.failing.iter().cloned().chain(failed).collect();
-        let (beside, tables) = (self.beside(failing), schemas_to_come(&self.engine));
+        let (beside, tables) = (self.beside(failing), schemas_over(&self.engine, &self.left));
         let mut proposal = Proposal::of(&wanted, beside, tables, self.absent.clone(), unwanted);
         proposal.keepable.contents.rolled_back = rolled_back;
         self.propose(proposal)
@@ -408,32 +444,31 @@ impl Warehouse {
     /// possible the whole is refused. Where a table has other columns now, though, what cannot be kept over these goes: it would
     /// show for ever what was.
     pub fn propose(&mut self, proposal: Proposal) -> anyhow::Result<Proposed> {
-        let tables = schemas_to_come(&self.engine);
-        let is_altering = self.engine.tables_to_come().any(|table| table.is_coming);
-        let is_of_now = proposal.tables == tables && proposal.beside.serving == self.serving.serves();
-        let proposal = match is_of_now {
-            true => proposal,
-            false => {
-                let is_new = |table: &AbsentTable| !tables.iter().any(|(known, _)| *known == table.name);
-                let absent = proposal.absent.into_iter().filter(is_new).collect();
-                let old = proposal.keepable.contents;
-                let beside = self.beside(proposal.beside.failing);
-                let mut again = Proposal::of(&old.wanted, beside, tables, absent, proposal.unwanted);
-                again.keepable.contents.rolled_back = old.rolled_back;
-                again
+        let mut left = self.late_altered();
+        let mut proposal = self.as_of_now(proposal, &left);
+        let (is_altering, taken_away) = loop {
+            let new = &proposal.keepable.contents;
+            let taken_away = new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).cloned();
+            let taken_away: Vec<(TableName, String)> = taken_away.collect();
+            let bound = self.bound(&taken_away, &new.wanted, &left);
+            if bound.is_empty() {
+                break (self.is_altering(&left), taken_away);
             }
+            left.extend(bound);
+            proposal = self.as_of_now(proposal, &left);
         };
         let Proposal { absent, keepable, .. } = proposal;
         let mut new = keepable.contents;
         tell_altered(&self.altered, &self.serving, &mut new);
-        let taken_away: Vec<_> = new.waiting.iter().filter(|(name, _)| self.serving.keeps(name)).cloned().collect();
         if !taken_away.is_empty() && !is_altering {
             return Ok(Proposed::Refused(told(&taken_away)));
         }
         // The engine gives up what was coming when it has the new models: those that are in both keep what was built of them.
         self.coming = None;
         let label = new.label()?;
-        let (difference, refused) = self.engine.propose(new.definitions(), label.clone())?;
+        let unwaited = self.unwaited(&left);
+        self.left = left;
+        let (difference, refused) = self.engine.propose_without(new.definitions(), label.clone(), unwaited)?;
         if !refused.is_empty() {
             self.engine.withdraw();
             return Ok(Proposed::Refused(refused.iter().map(|(name, error)| format!("{name}: {error}")).collect()));
@@ -457,6 +492,75 @@ impl Warehouse {
         }
         self.coming = Some((new, difference.clone()));
         Ok(Proposed::Coming(difference))
+    }
+
+    /// Tables with other columns that nothing waits for.
+    fn late_altered(&self) -> BTreeSet<TableName> {
+        let coming = self.engine.tables_to_come().filter(|table| table.is_coming);
+        coming.filter(|table| self.late.contains_key(&table.name)).map(|table| table.name.clone()).collect()
+    }
+
+    /// A proposal over the tables that there are now, but for the columns of these that they are to have, and beside what serves now.
+    /// A model that serves and whose new text reads a table that is late serves on in its older text.
+    fn as_of_now(&self, proposal: Proposal, left: &BTreeSet<TableName>) -> Proposal {
+        let tables = schemas_over(&self.engine, left);
+        let mut beside = self.beside(proposal.beside.failing.clone());
+        for (name, reason) in self.waits_for_loads(&proposal.keepable.contents.wanted) {
+            if !beside.failing.iter().any(|(known, _)| *known == name) {
+                beside.failing.push((name, reason));
+            }
+        }
+        if proposal.tables == tables && proposal.beside == beside {
+            return proposal;
+        }
+        let is_new = |table: &AbsentTable| !tables.iter().any(|(known, _)| *known == table.name);
+        let absent = proposal.absent.into_iter().filter(is_new).collect();
+        let old = proposal.keepable.contents;
+        let mut again = Proposal::of(&old.wanted, beside, tables, absent, proposal.unwanted);
+        again.keepable.contents.rolled_back = old.rolled_back;
+        again
+    }
+
+    /// Models that serve and could not be built as they are wanted, since the first load of a table does not get on.
+    fn waits_for_loads(&self, wanted: &Definition) -> Vec<(TableName, String)> {
+        let altered = self.late_altered();
+        let live = self.engine.models().into_iter().filter(|model| model.state == engine::ModelState::Live);
+        let live: BTreeSet<TableName> = live.map(|model| model.name.clone()).collect();
+        let mut found = Vec::new();
+        for (table, reason) in self.late.iter().filter(|(table, _)| !altered.contains(*table)) {
+            let readers = wanted.readers_of(std::iter::once(table.clone()));
+            let reason = format!("table {table} was never loaded: {reason}");
+            found.extend(readers.intersection(&live).map(|name| (name.clone(), reason.clone())));
+        }
+        found
+    }
+
+    /// Tables that go together with those that are left as they are: models that serve would be lost over the columns of now of the
+    /// ones and those of before of the others.
+    fn bound(
+        &self,
+        taken_away: &[(TableName, String)],
+        wanted: &Definition,
+        left: &BTreeSet<TableName>,
+    ) -> BTreeSet<TableName> {
+        if left.is_empty() || taken_away.is_empty() {
+            return BTreeSet::new();
+        }
+        let serving = self.serving.serves();
+        let reads = |model: &TableName, table: &TableName| {
+            let is_reader = |of: &Definition| of.readers_of(std::iter::once(table.clone())).contains(model);
+            is_reader(wanted) || is_reader(&serving)
+        };
+        let coming = self.engine.tables_to_come().filter(|table| table.is_coming && !left.contains(&table.name));
+        let coming: Vec<TableName> = coming.map(|table| table.name.clone()).collect();
+        let stuck = taken_away.iter().filter(|(model, _)| left.iter().any(|table| reads(model, table)));
+        stuck.flat_map(|(model, _)| coming.iter().filter(|table| reads(model, table)).cloned()).collect()
+    }
+
+    /// The tables whose loads a version does not wait for.
+    fn unwaited(&self, left: &BTreeSet<TableName>) -> BTreeSet<TableId> {
+        let tables = self.engine.tables_to_come();
+        tables.filter(|of| left.contains(&of.name) || self.late.contains_key(&of.name)).map(|of| of.id).collect()
     }
 
     /// Puts what was proposed in place. Call it when [`engine::Coming`] says that it is ready.
@@ -718,6 +822,14 @@ pub fn schemas(engine: &Engine) -> Vec<(TableName, Schema)> {
 /// The tables of an engine as they will be when those with other columns have taken the places of those that serve.
 pub fn schemas_to_come(engine: &Engine) -> Vec<(TableName, Schema)> {
     engine.tables_to_come().filter_map(|t| Some((t.name.clone(), engine.relation(t.id)?.schema.clone()))).collect()
+}
+
+/// As [`schemas_to_come`], but for these tables, which are as they serve.
+fn schemas_over(engine: &Engine, left: &BTreeSet<TableName>) -> Vec<(TableName, Schema)> {
+    let serving = schemas(engine);
+    let as_it_serves =
+        |name: &TableName| serving.iter().find(|(known, _)| known == name && left.contains(name)).cloned();
+    schemas_to_come(engine).into_iter().map(|table| as_it_serves(&table.0).unwrap_or(table)).collect()
 }
 
 /// Tables without these.

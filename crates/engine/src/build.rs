@@ -46,7 +46,7 @@ pub(crate) enum Missing {
     Index(TableId, TableId),
     /// The rows that a node could not take.
     Rejects(NodeIndex, TableId),
-    /// A table whose load is under way.
+    /// A table that has never been whole.
     Table(TableId),
 }
 
@@ -138,7 +138,7 @@ impl Network {
                 missing.insert(Missing::Rejects(index, table));
             }
             if let Some((relation, _)) = node.rule.table() {
-                if self.tables.get(&relation).is_some_and(|t| t.load.is_waited_for()) {
+                if self.tables.get(&relation).is_some_and(|table| !table.load.was_whole()) {
                     missing.insert(Missing::Table(relation));
                 }
                 let indexes = self.relations[&relation].indexes.iter().filter(|index| !index.built);

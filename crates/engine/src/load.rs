@@ -97,12 +97,8 @@ impl Load {
         matches!(self, Self::Complete | Self::Partial)
     }
 
-    /// Whether nothing is built over it for now: what is there of a table that was never whole is no prefix of its source.
-    pub(crate) fn is_waited_for(&self) -> bool {
-        matches!(self, Self::Reloading { .. } | Self::Sweeping { .. }) || !self.was_whole()
-    }
-
-    /// Whether all of it has been there once. Until then it is not read, nor is what stands on it.
+    /// Whether all of it has been there once. Until then it is not read, nor is what stands on it: what is there of it is no prefix
+    /// of its source. Loaded again it has true differences alone, with which a build catches up as with any others.
     pub fn was_whole(&self) -> bool {
         match self {
             Self::Loading { .. } => false,

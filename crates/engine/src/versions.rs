@@ -8,7 +8,8 @@
 //!
 //! Where a table's columns have changed, a version is proposed over the incarnations that are coming ([`crate::incarnations`]).
 //! It is ready when these are loaded, and they are put in place with it; what served before cannot be gone back to then, as
-//! its tables are gone.
+//! its tables are gone. A load that does not get on need not be waited for ([`Engine::propose_without`]): the version stands on the
+//! incarnation that serves then, and the other one goes on to come.
 //!
 //! A version carries a label: its definition in the words of whoever proposed it, kept with the facts, so that after a restart
 //! what served serves again, whatever the project says by then.
@@ -37,6 +38,8 @@ pub(crate) struct Version {
     models: Vec<usize>,
     /// Incarnations that take the places of those that serve when this version does.
     tables: Vec<TableId>,
+    /// Tables whose loads it does not wait for.
+    unwaited: BTreeSet<TableId>,
 }
 
 /// The versions that are kept.
@@ -102,7 +105,7 @@ impl Engine {
         if !label.is_empty() {
             self.setup.put(self.facts, SERVING, &label);
         }
-        self.versions.serving = Version { label, models, tables: Vec::new() };
+        self.versions.serving = Version { label, models, ..Version::default() };
         edit(&mut self.network).graph.refresh_active();
         Ok(refused)
     }
@@ -112,7 +115,7 @@ impl Engine {
     pub fn set_before(&mut self, definitions: Vec<ModelDefinition>, label: Vec<u8>) {
         let (models, refused) = self.add_models(definitions, &[]);
         if refused.is_empty() {
-            self.versions.before = Some(Version { label, models, tables: Vec::new() });
+            self.versions.before = Some(Version { label, models, ..Version::default() });
         } else {
             self.setup.delete(self.facts, BEFORE);
         }
@@ -122,12 +125,23 @@ impl Engine {
     /// Sets up a version beside the one that serves, over the tables as they will be ([`Engine::tables_to_come`]). An earlier
     /// one that was coming is given up.
     pub fn propose(&mut self, definitions: Vec<ModelDefinition>, label: Vec<u8>) -> Result<(Difference, Refused)> {
+        self.propose_without(definitions, label, BTreeSet::new())
+    }
+
+    /// As [`Engine::propose`], but over those that serve of these tables, whose loads it does not wait for. A model that never
+    /// served, and stands on one that was never whole, takes its place as it is.
+    pub fn propose_without(
+        &mut self,
+        definitions: Vec<ModelDefinition>,
+        label: Vec<u8>,
+        unwaited: BTreeSet<TableId>,
+    ) -> Result<(Difference, Refused)> {
         self.versions.coming = None;
-        let coming = self.network.tables.values().filter(|table| table.is_coming);
+        let coming = self.network.tables.values().filter(|table| table.is_coming && !unwaited.contains(&table.id));
         let tables: Vec<TableId> = coming.map(|table| table.id).collect();
         let (models, refused) = self.add_models(definitions, &tables);
         let difference = self.difference(&models);
-        self.versions.coming = Some(Version { label, models, tables });
+        self.versions.coming = Some(Version { label, models, tables, unwaited });
         self.drop_unwanted();
         self.refresh_models();
         edit(&mut self.network).graph.refresh_active();
@@ -185,7 +199,12 @@ impl Engine {
         if !failed.is_empty() {
             return Coming::Failed(failed);
         }
-        let unbuilt = new.iter().filter(|model| model.state == ModelState::Building).count();
+        let is_waited_for = |model: &&&Model| {
+            let mut missing = self.network.missing(model.sink).into_iter();
+            let stands_on = |part| matches!(part, Missing::Table(table) if version.unwaited.contains(&table));
+            model.state == ModelState::Building && (serves(&model.name) || !missing.any(stands_on))
+        };
+        let unbuilt = new.iter().filter(is_waited_for).count();
         match unbuilt + tables.iter().filter(|table| !table.load.is_done()).count() {
             0 => Coming::Ready,
             left => Coming::Building { left, of: new.len() + tables.len() },

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use engine::{Coming, Finished, Input, ModelState};
 use house::story::{Act, Batch, Change, Piece};
 use house::{Host, House, Mode};
+use relation::TableId;
 use store::files::Files;
 
 const ITEMS: &str = "items(id bigint primary key, shop bigint, n bigint)";
@@ -119,6 +120,50 @@ fn parked_while_it_is_coming() {
     house.engine().swap().unwrap();
     assert_eq!(house.engine().coming(), Coming::Nothing);
     assert_eq!(house.model_rows("k").unwrap(), ["2"]);
+}
+
+/// One of two tables that are to have other columns cannot be loaded: the other takes its place with the models over it, and a model over
+/// both stands on the one as it was and on the other as it is.
+#[test]
+fn a_load_that_does_not_get_on_is_not_waited_for() {
+    let notes = "notes(id bigint primary key, n bigint)";
+    let models = [
+        ("m", TOTALS),
+        ("k", "select count(*) as rows from notes"),
+        ("j", "select items.id, notes.n from items join notes on notes.id = items.id"),
+    ];
+    let mode = Mode { build_last: true, ..Mode::default() };
+    let mut house = begun(mode, &[ITEMS, notes], &models, "+ items 1 1 1; + notes 1 1");
+    house.engine().build_ready(&mut |_| {}).unwrap();
+    for table in
+        ["items(id bigint primary key, shop bigint, n bigint, x bigint)", "notes(id bigint primary key, n text)"]
+    {
+        let (name, schema) = plan::parse_table_definition(table).unwrap();
+        house.act(&Act::Altered { name: name.name, schema }).unwrap();
+    }
+    let coming = |house: &mut House| -> BTreeSet<TableId> {
+        let tables = house.engine().tables_to_come().filter(|table| table.is_coming && table.name.name == "items");
+        tables.map(|table| table.id).collect()
+    };
+    let items = coming(&mut house);
+    assert_eq!(items.len(), 1);
+    let definitions = house.definitions(&models).unwrap();
+    house.engine().propose_without(definitions, b"after".to_vec(), items.clone()).unwrap();
+    house.step(&[part("* notes 1 x; * notes 8 y; loaded notes")]).unwrap();
+    house.engine().build_ready(&mut |_| {}).unwrap();
+    assert_eq!(house.engine().coming(), Coming::Ready);
+    assert!(house.engine().swap().unwrap());
+    assert_eq!(coming(&mut house), items, "it goes on to come");
+    assert_eq!(house.model_rows("k").unwrap(), ["2"]);
+    assert_eq!(house.model_rows("j").unwrap(), ["1 x"]);
+    assert_eq!(house.model_rows("m").unwrap(), ["1 1 1"]);
+    house.step(&[part("* items 1 1 5 9; * items 8 1 6 9; loaded items; + notes 9 z")]).unwrap();
+    let definitions = house.definitions(&models).unwrap();
+    house.engine().propose(definitions, b"later".to_vec()).unwrap();
+    house.engine().build_ready(&mut |_| {}).unwrap();
+    assert!(house.engine().swap().unwrap());
+    assert_eq!(house.model_rows("j").unwrap(), ["1 x", "8 y"]);
+    assert_eq!(house.model_rows("m").unwrap(), ["1 2 11"]);
 }
 
 /// Two sources send large transactions at the same time: part by part, in turns.

@@ -70,7 +70,7 @@ pub(super) async fn source(context: &Context, args: SourceArgs) -> anyhow::Resul
     }
     let differing: Vec<String> = compared
         .iter()
-        .filter(|table| table.equal == Some(false))
+        .filter(|table| table.is_to_be_loaded())
         .map(|table| format!("{}.{}", table.schema, table.table))
         .collect();
     if args.repair && !differing.is_empty() {

@@ -18,6 +18,7 @@ use relation::{Position, SourceBatch, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use self::reload::{Answer, Asked};
+use super::marks::Mark;
 use super::planned::{Found, PlannedTable, not_there};
 use super::{Command, Commanded, Outlet, note_left_out, note_parked};
 use crate::pump::{Message, Request};
@@ -36,6 +37,7 @@ pub(super) struct Known {
 /// How long to wait before asking again a source that could not be asked at the start.
 const DESCRIBE_RETRY: Duration = Duration::from_secs(2);
 
+const ALTERED_MEANWHILE: &str = "its columns were altered while it was not read";
 const FOLLOWED_AGAIN: &str = "it is followed again";
 const STOPPING: &str = "the instance is stopping";
 
@@ -282,6 +284,9 @@ impl Follower {
         match self.answer_of(answered).await? {
             Ok(id) => {
                 let load = if loads { connect::Load::Pending { cursor: None } } else { connect::Load::Complete };
+                if let Some(word) = self.source.reads_by(&facts.own) {
+                    self.outlet.marks.set(&self.name, &name, Mark { word, since: String::new() });
+                }
                 self.of.insert(id, name);
                 self.followed.push(FollowedTable { id, place, facts, load });
                 Some(true)
@@ -619,16 +624,32 @@ impl Follower {
         match load_of(&known.load) {
             Some(load) if facts.schema == known.schema => {
                 self.note_left_out(&table.name, &facts);
+                let name = table.name.clone();
                 self.of.insert(known.id, table.name);
                 if known.has_rows {
                     self.brought.insert(known.id);
                 }
+                let mark = self.source.reads_by(&facts.own);
+                let reads_on = load != connect::Load::Pending { cursor: None };
                 self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
+                if let Some(word) = mark {
+                    if reads_on && !self.is_read_by(&name, &word) {
+                        self.hold_in_doubt(known.id, ALTERED_MEANWHILE.to_owned()).await?;
+                    }
+                    self.outlet.marks.set(&self.name, &name, Mark { word, since: String::new() });
+                }
                 Some(())
             }
             // It was parked, or its columns have changed while nobody could be asked: it is loaded again.
             _ => self.register(table.place, table.name, facts, true).await.map(|_| ()),
         }
+    }
+
+    /// Whether rows of a table behind the place where the source goes on are read by these columns, as far as is known.
+    fn is_read_by(&self, name: &TableName, word: &str) -> bool {
+        let Some(noted) = self.outlet.marks.get(&self.name, name) else { return true };
+        let is_behind = |place: &Position| self.source.reached(place, &Position(noted.since.clone())).unwrap_or(false);
+        noted.word == word && (noted.since.is_empty() || self.resume.as_ref().is_some_and(is_behind))
     }
 
     /// Looks for the tables that are not there; never ends where there are none.
@@ -678,7 +699,7 @@ impl Follower {
                 self.brought.remove(table);
                 self.halted.insert(*table);
             }
-            SourceEvent::Altered { .. } | SourceEvent::Learned { .. } => {}
+            SourceEvent::Altered { .. } | SourceEvent::Learned { .. } | SourceEvent::Delayed { .. } => {}
             SourceEvent::State(SourceState::Stalled, reason) => self.stall = Some(reason.clone()),
             // A try is no success.
             SourceEvent::State(SourceState::Connecting, _) => {}
@@ -694,6 +715,10 @@ impl Follower {
         if !batch.position.0.is_empty() {
             self.resume = Some(batch.position.clone());
             for (id, facts) in std::mem::take(&mut self.learned) {
+                if let (Some(name), Some(word)) = (self.of.get(&id), self.source.reads_by(&facts)) {
+                    let since = batch.position.0.clone();
+                    self.outlet.marks.set(&self.name, name, Mark { word, since });
+                }
                 let followed = self.followed.iter_mut().find(|followed| followed.id == id);
                 followed.into_iter().for_each(|table| table.facts.own = facts.clone());
             }
@@ -763,6 +788,7 @@ mod tests {
 
     use super::*;
     use crate::clock::WallClock;
+    use crate::follow::Marks;
     use crate::status::Status;
 
     /// A source that says what it was told, once at each start, and lacks `customers` at first.
@@ -803,6 +829,10 @@ mod tests {
                 false => Ok(facts()),
             };
             Ok(wanted.iter().map(answer).collect())
+        }
+
+        fn reads_by(&self, facts: &OwnFacts) -> Option<String> {
+            facts.get::<u32>().map(ToString::to_string)
         }
 
         fn start(
@@ -874,7 +904,8 @@ mod tests {
         let mut brought = SourceBatch { position: at("five"), ..SourceBatch::default() };
         brought.table(TableId(7)).weights.push(1);
         let source = Arc::new(Told { says: Mutex::new(vec![vec![SourceEvent::Batch(brought)]]), ..Told::default() });
-        let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped };
+        let outlet =
+            Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped, marks: Arc::default() };
         let (line, commands) = mpsc::channel(1);
         let of = Arc::clone(&source) as Arc<dyn Source>;
         let follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
@@ -956,7 +987,8 @@ mod tests {
             says: Mutex::new(vec![vec![SourceEvent::Batch(loaded), SourceEvent::Batch(open)]]),
             ..Told::default()
         });
-        let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped };
+        let outlet =
+            Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped, marks: Arc::default() };
         let (_line, commands) = mpsc::channel(1);
         let of = Arc::clone(&source) as Arc<dyn Source>;
         let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
@@ -1014,12 +1046,17 @@ mod tests {
 
     impl Bench {
         fn of(ids: &[u32], says: Vec<Vec<SourceEvent>>) -> Self {
+            Self::noted(ids, says, Arc::default())
+        }
+
+        /// With notes of the columns by which tables were read.
+        fn noted(ids: &[u32], says: Vec<Vec<SourceEvent>>, marks: Arc<Marks>) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let store = store::Store::open(&folder.path().join("store"), store::Options::default()).unwrap();
             let (inbox, outbox) = mpsc::channel(8);
             let (stop, stopped) = watch::channel(false);
             let source = Arc::new(Told { says: Mutex::new(says), looks: Mutex::new(3), ..Told::default() });
-            let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped };
+            let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::new(WallClock), stopped, marks };
             let (line, commands) = mpsc::channel(1);
             let of = Arc::clone(&source) as Arc<dyn Source>;
             let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, None);
@@ -1028,7 +1065,7 @@ mod tests {
             let planned = |name: &str| PlannedTable {
                 place: place(name),
                 name: TableName::new("shop", name),
-                found: Found::There(facts()),
+                found: Found::There(TableFacts { own: OwnFacts::new(1_u32), ..facts() }),
             };
             let tables = ids.iter().map(|id| (planned(&format!("t{id}")), Some(known(TableId(*id))))).collect();
             let task = tokio::spawn(follower.run(tables));
@@ -1102,6 +1139,26 @@ mod tests {
         bench.command(Commanded::Resume).await.unwrap();
         assert!(bench.started(1, 7).facts.own == one);
         bench.end().await;
+    }
+
+    /// Rows of before are read by the columns of before: where those are others by now, or may be, the table is loaded again before
+    /// anything of it is read.
+    #[tokio::test]
+    async fn a_table_that_was_altered_while_it_was_not_read_is_loaded_again() {
+        let marks = Arc::new(Marks::default());
+        let mark = |word: &str, since: &str| Mark { word: word.to_owned(), since: since.to_owned() };
+        for (table, mark) in [("t7", mark("2", "")), ("t8", mark("1", "five")), ("t9", mark("1", ""))] {
+            marks.set("shop", &TableName::new("shop", table), mark);
+        }
+        let learned = SourceEvent::Learned { table: TableId(9), facts: OwnFacts::new(3_u32) };
+        let mut bench = Bench::noted(&[7, 8, 9], vec![vec![learned, batch("six", None)]], Arc::clone(&marks));
+        bench.until("batch six").await;
+        assert_eq!(bench.said, ["reload 7", "reload 8", "batch six"]);
+        let pending = connect::Load::Pending { cursor: None };
+        assert_eq!((bench.started(0, 7).load, bench.started(0, 9).load), (pending, connect::Load::Complete));
+        bench.end().await;
+        let noted = |table: &str| marks.get("shop", &TableName::new("shop", table)).unwrap();
+        assert_eq!((noted("t7"), noted("t8"), noted("t9")), (mark("1", ""), mark("1", ""), mark("3", "six")));
     }
 
     /// A table that its source has parked is loaded by the next one, and the engine, which takes nothing of it, is told so when

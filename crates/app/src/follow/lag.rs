@@ -157,7 +157,13 @@ mod tests {
         let clock = Arc::new(Set::default());
         let (inbox, _outbox) = mpsc::channel(1);
         let (_stop, stopped) = watch::channel(false);
-        let outlet = Outlet { inbox, status: Status::new(store), clock: Arc::clone(&clock) as Arc<dyn Clock>, stopped };
+        let outlet = Outlet {
+            inbox,
+            status: Status::new(store),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            stopped,
+            marks: Arc::default(),
+        };
         let source = Ending(Mutex::new(Some(500)));
         {
             let mut facts = outlet.status.facts();

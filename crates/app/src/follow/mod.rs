@@ -11,6 +11,7 @@
 mod again;
 mod follower;
 mod lag;
+mod marks;
 mod planned;
 mod roster;
 
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::again::load_again;
 use self::follower::{Follower, Known};
 use self::lag::watch_lag;
+pub use self::marks::Marks;
 pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};
 pub use self::roster::{Roster, Wanted};
 use crate::clock::Clock;
@@ -47,6 +49,8 @@ pub struct Outlet {
     pub status: Arc<Status>,
     pub clock: Arc<dyn Clock>,
     pub stopped: watch::Receiver<bool>,
+    /// By what columns tables are read.
+    pub marks: Arc<Marks>,
 }
 
 /// What people command a source to do. The answer is what was done, in lines for people, or why it cannot be.

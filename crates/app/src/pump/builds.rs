@@ -3,6 +3,7 @@
 //! A model is built on a thread of its own ([`engine::Build`]); between two steps the pump puts in place what has been built.
 //! When all models of what is coming are there, it takes the place of what serves; one that cannot be built serves on as it was,
 //! and the others come without it.
+//! What waits for a load that does not get on goes without it, and what reads it comes when it is there.
 //! What was parked is begun again by itself: after a second, four, sixteen, … So is what altered tables wait for: they are
 //! put in place with the models over them, and where one of these cannot be built they would be loaded for nothing.
 
@@ -153,6 +154,20 @@ impl Pump {
                     Proposed::Refused(reasons) => self.end_applying(&reasons)?,
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What is coming does not wait for a load that does not get on, and takes it along when it has come to its end.
+    pub(super) fn go_without_delayed(&mut self) -> anyhow::Result<()> {
+        if self.delays.is_empty() && !self.warehouse.goes_without() {
+            return Ok(());
+        }
+        self.delays.retain(|table, _| self.warehouse.engine.table(*table).is_some());
+        if self.warehouse.go_without(&self.delays) {
+            self.give_up_building();
+            self.propose_again()?;
+            self.build()?;
         }
         Ok(())
     }

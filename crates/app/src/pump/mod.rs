@@ -74,6 +74,8 @@ pub struct Pump {
     barriers: Vec<oneshot::Sender<u64>>,
     /// Who waits for the models that are coming, and what they come to.
     applying: Vec<(oneshot::Sender<Applied>, Applied)>,
+    /// Loads that do not get on, and why.
+    delays: BTreeMap<TableId, String>,
     /// When what is parked is begun again.
     heal: Again,
     /// When models are proposed again over altered tables that nothing is proposed over.
@@ -109,6 +111,7 @@ impl Pump {
             building: None,
             barriers: Vec::new(),
             applying: Vec::new(),
+            delays: BTreeMap::new(),
             heal: Again::new(),
             stranded: Again::new(),
         };
@@ -172,6 +175,7 @@ impl Pump {
                 Some(Heard::Message(first)) => self.take(*first, inbox)?,
             }
             self.sweep()?;
+            self.go_without_delayed()?;
             self.begin_again()?;
             // A shop that never pauses has its figures too.
             if self.uptime.now_us() - self.refreshed_us >= REFRESH_US {
@@ -226,6 +230,10 @@ impl Pump {
             if let Some(source) = source.cloned() {
                 self.status.facts().contradicted.insert(self.table_name(*table), source);
             }
+        }
+        for table in &report.completed {
+            let name = self.table_name(*table);
+            self.status.facts().tables.entry(name).or_default().loaded_us = Some(visible);
         }
         for model in &report.parked {
             tracing::warn!(%model, "model parked");

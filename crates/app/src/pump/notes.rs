@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use connect::SourceEvent;
+use connect::{SourceEvent, SourceState};
 use engine::{Input, Load, ModelState};
 use plan::TableName;
 use relation::TableId;
@@ -42,6 +42,11 @@ impl Pump {
         match event {
             SourceEvent::Batch(batch) => return Some(Input::Rows(source, batch)),
             SourceEvent::State(state, message) => {
+                if matches!(state, SourceState::Stalled | SourceState::Paused) {
+                    // Nothing is tried meanwhile, and then it is said anew.
+                    let engine = &self.warehouse.engine;
+                    self.delays.retain(|table, _| engine.table(*table).is_some_and(|table| table.source != source));
+                }
                 let now = self.clock.now_us();
                 self.status.facts().sources.entry(name).or_default().go_to(&state.to_string(), message, now);
             }
@@ -52,19 +57,28 @@ impl Pump {
                 let now = self.clock.now_us();
                 self.status.facts().sources.entry(name).or_default().go_to("stalled", message, now);
             }
+            SourceEvent::Delayed { table, reason } => {
+                tracing::warn!(source = %name, table = %self.table_name(table), %reason, "a load does not get on");
+                self.delays.insert(table, reason);
+                // Who waits for it is told at once.
+                self.refresh_figures();
+            }
             SourceEvent::Reload { table, reason } => {
+                self.delays.remove(&table);
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "loading a table again");
                 return Some(Input::Reload { table, reason, at_us: self.clock.now_us() });
             }
             // For who starts the source.
             SourceEvent::Learned { .. } => {}
             SourceEvent::Altered { table, statement } => {
+                self.delays.remove(&table);
                 let table_name = self.table_name(table);
                 tracing::warn!(source = %name, table = %table_name, %statement, "its columns are others now");
                 self.warehouse.altered.insert(table_name, statement.clone());
                 return Some(Input::Altered { table, reason: statement, at_us: self.clock.now_us() });
             }
             SourceEvent::Parked { table, reason } => {
+                self.delays.remove(&table);
                 tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
                 return Some(Input::Park { table, reason });
             }
@@ -169,6 +183,7 @@ impl Pump {
         begun: i64,
         visible: i64,
     ) {
+        seen.chunks.keys().for_each(|table| drop(self.delays.remove(table)));
         report.relations.retain(|change| !change.is_model || self.served.contains(&change.id));
         let changes = self.recent_changes(report);
         let engine = &self.warehouse.engine;
@@ -269,6 +284,8 @@ impl Pump {
         let mut facts = self.status.facts();
         let facts = &mut *facts;
         let mut doubts = BTreeMap::new();
+        let delayed = engine.tables_to_come().filter_map(|table| Some((&table.name, self.delays.get(&table.id)?)));
+        let delayed: BTreeMap<&TableName, &String> = delayed.collect();
         for table in engine.tables() {
             let status = facts.tables.entry(table.name.clone()).or_default();
             status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
@@ -278,6 +295,11 @@ impl Pump {
             status.state = load_word(&table.load).to_owned();
             let known = status.doubted_since_us;
             (status.message, status.doubted_since_us) = doubt_of(&table.load);
+            status.is_delayed = delayed.contains_key(&table.name);
+            if let Some(reason) = delayed.get(&table.name) {
+                let parts = [status.message.as_str(), reason].into_iter().filter(|part| !part.is_empty());
+                status.message = parts.collect::<Vec<_>>().join("; ");
+            }
             if status.state == "parked" {
                 // At a start it was parked before: since when is noted beside what is stored, or not known.
                 let is_old = was_parked || !facts.started;
@@ -306,7 +328,8 @@ impl Pump {
             status.rows = engine.row_count(model.relation);
             (status.state, status.message) = match &model.state {
                 ModelState::Building => {
-                    ("building".to_owned(), loads_waited_for(facts.tables_of.get(&model.name), &unloaded, &unread))
+                    let tables = facts.tables_of.get(&model.name);
+                    ("building".to_owned(), loads_waited_for(tables, &unloaded, &unread, &facts.tables))
                 }
                 ModelState::Live => ("live".to_owned(), status.held.clone().unwrap_or_default()),
                 ModelState::Waiting { reason } | ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
@@ -405,9 +428,13 @@ fn loads_waited_for(
     tables: Option<&BTreeSet<TableName>>,
     unloaded: &BTreeMap<TableName, &'static str>,
     unread: &BTreeMap<TableName, Doubt>,
+    all: &BTreeMap<TableName, TableStatus>,
 ) -> String {
     let loading: Vec<&TableName> = tables.into_iter().flatten().filter(|name| unloaded.contains_key(*name)).collect();
-    let named = loading.iter().map(|name| format!("table {name} is being loaded"));
+    let named = loading.iter().map(|name| match all.get(*name).filter(|table| table.is_delayed) {
+        Some(table) => format!("table {name} is being loaded: {}", table.message),
+        None => format!("table {name} is being loaded"),
+    });
     let mut parts: Vec<String> = named.collect();
     parts.extend(loading.iter().filter_map(|name| unread.get(*name)).map(|doubt| doubt.reason.clone()));
     // Tables of one source have one reason.
@@ -587,11 +614,11 @@ mod tests {
             assert!(docs.contains(&format!("\n| `{word}` | ")), "{word} has no line of its own");
         }
         for state in [
-            connect::SourceState::Connecting,
-            connect::SourceState::Snapshot,
-            connect::SourceState::Streaming,
-            connect::SourceState::Stalled,
-            connect::SourceState::Paused,
+            SourceState::Connecting,
+            SourceState::Snapshot,
+            SourceState::Streaming,
+            SourceState::Stalled,
+            SourceState::Paused,
         ] {
             assert!(docs.contains(&format!("`{state}`")), "{state}");
         }

@@ -348,7 +348,7 @@ impl Pump {
     }
 
     /// A model of the version that is given up may be under way; one that is still wanted is begun again.
-    fn give_up_building(&self) {
+    pub(super) fn give_up_building(&self) {
         if let Some(cancel) = &self.building {
             cancel.store(true, Ordering::Release);
         }
@@ -471,8 +471,11 @@ impl Pump {
         let proposed = self.warehouse.propose_again()?;
         self.note_proposed(&proposed);
         match &proposed {
-            Proposed::Coming(_) => {}
-            Proposed::InPlace(_) => self.end_applying(&[])?,
+            Proposed::Coming(difference) => self.note_difference(difference),
+            Proposed::InPlace(difference) => {
+                self.note_difference(difference);
+                self.end_applying(&[])?;
+            }
             // What was coming before may still be.
             Proposed::Refused(_) if self.warehouse.coming.is_some() => {}
             Proposed::Refused(reasons) => self.end_applying(reasons)?,

@@ -125,7 +125,7 @@ async fn tell_until(
                 anyhow::bail!("the source's log cannot be read: {message}\nHint: Compare once more when it can.")
             }
             SourceEvent::Failed(failure) => return Err(failed(failure)),
-            SourceEvent::State(..) | SourceEvent::Learned { .. } => {}
+            SourceEvent::State(..) | SourceEvent::Learned { .. } | SourceEvent::Delayed { .. } => {}
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::amend::{Amendment, look};
 use super::book::{Book, By};
-use super::source::{Compared, Notes, Ours, PORTION_ROWS, Pace, compare, feeds};
+use super::source::{Compared, Notes, Ours, PORTION_ROWS, Pace, compare, compare_again, feeds};
 use crate::clock::Clock;
 use crate::control::{STOPPED, STOPPING};
 use crate::pump::{Message, Request, SourceTables};
@@ -86,6 +86,76 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Compares tables again once they were loaded since they were found to differ, until stopped: that they do is no longer said
+    /// then, or said anew.
+    pub async fn look_at_repaired(&self, mut stopped: watch::Receiver<bool>) {
+        let mut tries: BTreeMap<TableName, i64> = BTreeMap::new();
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+            for (source, tables) in self.repaired(&tries) {
+                let now_us = self.clock.now_us();
+                tries.extend(tables.iter().map(|table| (table.clone(), now_us)));
+                let compared = tokio::select! {
+                    biased;
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                    compared = self.again(&source, &tables) => compared,
+                };
+                if let Err(error) = compared {
+                    tracing::warn!(%source, error = %format!("{error:#}"), "tables that were loaded again cannot be compared");
+                }
+            }
+        }
+    }
+
+    /// Tables that differed when they were compared, and that have come to the end of a load since, by their sources.
+    fn repaired(&self, tries: &BTreeMap<TableName, i64>) -> BTreeMap<String, Vec<TableName>> {
+        let now_us = self.clock.now_us();
+        let facts = self.status.facts();
+        let is_read = |source: &str| facts.sources.get(source).is_some_and(crate::status::SourceStatus::is_read);
+        let mut found: BTreeMap<String, Vec<TableName>> = BTreeMap::new();
+        for (source, of) in facts.reconciled.sources.iter().filter(|(source, _)| is_read(source)) {
+            for compared in of.tables.values().filter(|compared| compared.is_to_be_loaded()) {
+                let name = compared.name();
+                let Some(table) = facts.tables.get(&name).filter(|table| table.state == "streaming") else { continue };
+                let loaded_us = table.loaded_us.filter(|loaded| compared.compared_us.is_none_or(|then| *loaded > then));
+                let is_tried = |loaded: i64| {
+                    tries.get(&name).is_some_and(|tried| *tried >= loaded && (0..AGAIN_US).contains(&(now_us - *tried)))
+                };
+                if loaded_us.is_some_and(|loaded| !is_tried(loaded)) {
+                    found.entry(source.clone()).or_default().push(name);
+                }
+            }
+        }
+        found
+    }
+
+    /// Compares these tables of a source, and notes what came of it.
+    async fn again(&self, source: &str, tables: &[TableName]) -> anyhow::Result<()> {
+        let mine = self.turn.lock().await;
+        let global = Arc::clone(&self.global);
+        let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
+        let Some((name, of, mut places)) = feeds(&setup, Some(source)).await?.pop() else { return Ok(()) };
+        places.retain(|(name, _)| tables.contains(name));
+        let ours = self.ours(name.clone(), places).await?;
+        let pace = Pace {
+            reading: WholePace::default(),
+            portion_rows: PORTION_ROWS,
+            progress: &|text| tracing::debug!("{text}"),
+        };
+        let compared = compare_again(&of, &ours, &pace, &*self.clock).await;
+        let mut book = Book::read(&self.data)?;
+        let known = &mut book.sources.entry(name).or_default().tables;
+        known.extend(compared.into_iter().filter(|c| c.equal.is_some()).map(|c| (c.name().to_string(), c)));
+        book.write(&self.data)?;
+        self.status.facts().reconciled = book;
+        drop(mine);
+        Ok(())
     }
 
     /// The sources that are to be compared now: those that were left, never compared, or compared long enough ago.

@@ -113,6 +113,9 @@ pub struct Compared {
     pub position: String,
     pub step: u64,
     pub message: String,
+    /// It was not compared, since its columns are others in the source: nothing of it is right before it is loaded anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_other_columns: bool,
 }
 
 impl Compared {
@@ -129,6 +132,11 @@ impl Compared {
     /// The table's name.
     pub fn name(&self) -> TableName {
         TableName::new(&self.schema, &self.table)
+    }
+
+    /// Whether a load mends what was found.
+    pub fn is_to_be_loaded(&self) -> bool {
+        self.equal == Some(false) || self.has_other_columns
     }
 
     /// The word for how it compares.
@@ -360,8 +368,8 @@ impl<'a> Comparison<'a> {
             }
             let (stored, facts) = match comparable(table, facts) {
                 Ok(comparable) => comparable,
-                Err(reason) => {
-                    self.answer(Compared::new(self.ours, table, reason));
+                Err(why) => {
+                    self.answer(why.told(self.ours, table));
                     continue;
                 }
             };
@@ -470,14 +478,73 @@ async fn portion(
     Ok(found)
 }
 
+/// Compares tables that were loaded since they were found to differ, beside all that is noted of other comparisons.
+pub async fn compare_again(source: &Arc<dyn Source>, ours: &Ours, pace: &Pace<'_>, clock: &dyn Clock) -> Vec<Compared> {
+    let unknown = |table: &OurTable, reason: String| Compared::new(ours, table, reason);
+    let places: Vec<TablePlace> = ours.tables.iter().map(|table| table.place.clone()).collect();
+    let facts = match source.describe(&places).await {
+        Ok(facts) => facts,
+        Err(unanswered) => {
+            let reason = said(&unanswered.failure);
+            return ours.tables.iter().map(|table| unknown(table, reason.clone())).collect();
+        }
+    };
+    let mut answers = Vec::new();
+    for (table, facts) in ours.tables.iter().zip(facts) {
+        let (stored, facts) = match comparable(table, facts) {
+            Ok(comparable) => comparable,
+            Err(why) => {
+                answers.push(why.told(ours, table));
+                continue;
+            }
+        };
+        let mut wanted = [Wanted { table, stored, facts, range: Range::default() }];
+        let mut tally = Tally::default();
+        let compared = loop {
+            let found = match portion(source, ours, &wanted, pace).await {
+                Ok(mut found) => found.pop(),
+                Err(error) => break unknown(table, format!("{error:#}")),
+            };
+            let Some(mut found) = found else { break unknown(table, "it was not compared".to_owned()) };
+            let next = found.next.take();
+            tally.add(found, &stored.schema, clock.now_us());
+            match next {
+                None => break tally.told(ours, table),
+                Some(edge) => wanted[0].range = Range { after: Some(edge), upto: None },
+            }
+        };
+        answers.push(compared);
+    }
+    answers
+}
+
+/// Why a table cannot be compared.
+enum Incomparable {
+    For(String),
+    OtherColumns,
+}
+
+impl Incomparable {
+    fn told(self, ours: &Ours, table: &OurTable) -> Compared {
+        match self {
+            Self::For(reason) => Compared::new(ours, table, reason),
+            Self::OtherColumns => {
+                let message = "its columns are others in the source now".to_owned();
+                Compared { has_other_columns: true, ..Compared::new(ours, table, message) }
+            }
+        }
+    }
+}
+
 /// How a table is stored and what it is in its source, or why it cannot be compared.
-fn comparable(table: &OurTable, facts: Result<TableFacts, Absence>) -> Result<(&Stored, TableFacts), String> {
-    let stored = table.stored.as_ref().map_err(Clone::clone)?;
-    let facts = facts.map_err(|Absence(reason)| format!("table {} cannot be read: {reason}", table.place))?;
+fn comparable(table: &OurTable, facts: Result<TableFacts, Absence>) -> Result<(&Stored, TableFacts), Incomparable> {
+    let stored = table.stored.as_ref().map_err(|reason| Incomparable::For(reason.clone()))?;
+    let facts = facts
+        .map_err(|Absence(reason)| Incomparable::For(format!("table {} cannot be read: {reason}", table.place)))?;
     let facts = as_kept(table, stored, facts);
     match facts.schema == stored.schema {
         true => Ok((stored, facts)),
-        false => Err("its columns are others in the source now".to_owned()),
+        false => Err(Incomparable::OtherColumns),
     }
 }
 

@@ -14,6 +14,7 @@
 //! clear WORD            files of the data folder that have this word in them, and lines of the instance's log
 //! server KIND           the case needs this server (mysql, mariadb, mysql_nobinlog …); it runs with SLOW=1 alone
 //! mysql                 runs SQL in the server, in a database of the case's own
+//! hold / release        a session of the server that stays when its SQL was run, with its locks; ends it
 //! remove PATH           takes a file out of the project folder
 //! move PATH PATH        gives one another name
 //! up ARGS / stop / kill starts an instance, ends it cleanly, or with SIGKILL
@@ -46,7 +47,7 @@ mod proxy;
 mod reader;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -88,6 +89,8 @@ struct Case {
     instance: Option<Child>,
     proxy: Option<Proxy>,
     beside: Option<Child>,
+    /// A session of the server that stays.
+    held: Option<Child>,
     readers: BTreeMap<String, Reader>,
     /// Keys by name.
     keys: BTreeMap<String, String>,
@@ -129,6 +132,8 @@ impl Driver for Case {
             "canary" => self.canary(&block.arguments),
             "clear" => self.clear(&block.arguments[0]),
             "mysql" => self.mysql(&body, true).map(|()| String::new()),
+            "hold" => self.hold(&body).map(|()| String::new()),
+            "release" => self.release().map(|()| String::new()),
             "remove" => std::fs::remove_file(self.path(&block.arguments[0])).map(|()| String::new()).map_err(text_of),
             "move" => std::fs::rename(self.path(&block.arguments[0]), self.path(&block.arguments[1]))
                 .map(|()| String::new())
@@ -188,7 +193,7 @@ impl Drop for Case {
 
 impl Case {
     fn end_all(&mut self) {
-        for mut child in self.beside.take().into_iter().chain(self.instance.take()) {
+        for mut child in self.beside.take().into_iter().chain(self.held.take()).chain(self.instance.take()) {
             child.kill().ok();
             child.wait().ok();
         }
@@ -205,6 +210,7 @@ impl Case {
             instance: None,
             proxy: None,
             beside: None,
+            held: None,
             readers: BTreeMap::new(),
             keys: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -449,7 +455,7 @@ impl Case {
         text
     }
 
-    fn mysql(&self, sql: &str, in_database: bool) -> Result<(), String> {
+    fn client(&self, in_database: bool) -> Result<Command, String> {
         let server = self.server.as_ref().ok_or("the case names no server")?;
         let mut client = Command::new("mariadb");
         client.args(["--skip-ssl", "--default-character-set=utf8mb4", "-h", &server.host, "-u", &server.user]);
@@ -457,6 +463,40 @@ impl Case {
         if in_database {
             client.arg(&server.database);
         }
+        Ok(client)
+    }
+
+    /// Runs SQL in a session that stays.
+    fn hold(&mut self, sql: &str) -> Result<(), String> {
+        let mut client = self.client(true)?;
+        client.args(["--unbuffered", "--skip-column-names"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = client.spawn().map_err(text_of)?;
+        let mut answers = BufReader::new(child.stdout.take().ok_or("no stdout")?);
+        child
+            .stdin
+            .as_mut()
+            .ok_or("no stdin")?
+            .write_all(format!("{sql}\nselect 'held';\n").as_bytes())
+            .map_err(text_of)?;
+        self.held = Some(child);
+        let mut line = String::new();
+        while line.trim() != "held" {
+            line.clear();
+            if answers.read_line(&mut line).map_err(text_of)? == 0 {
+                return Err("the session has ended".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        let mut child = self.held.take().ok_or("no session stays")?;
+        drop(child.stdin.take());
+        child.wait().map(drop).map_err(text_of)
+    }
+
+    fn mysql(&self, sql: &str, in_database: bool) -> Result<(), String> {
+        let mut client = self.client(in_database)?;
         let mut child =
             client.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|e| format!("mariadb: {e}"))?;
         child.stdin.take().unwrap().write_all(sql.as_bytes()).map_err(|e| e.to_string())?;

@@ -52,6 +52,12 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Columns and sizes of tables, in the order asked for. Errors: it cannot be asked at all.
     async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered>;
 
+    /// What the log's rows of a table mean that has these facts, as a word that is another one where they may mean something else; none
+    /// where the log itself always tells.
+    fn reads_by(&self, _facts: &OwnFacts) -> Option<String> {
+        None
+    }
+
     /// Follows tables from behind `resume`, or from where its settings say, on the current tokio runtime. The receiver gets
     /// events until [`SourceEvent::Failed`] or [`Control::stop`].
     fn start(
@@ -73,6 +79,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// For how long its log behind a position is kept; none where that is not known, or for ever.
     async fn retention(&self, _position: &Position) -> Result<Option<Retention>, Failure> {
         Ok(None)
+    }
+
+    /// Whether its log leads on from a position, as it is now. Errors: it does not, or cannot be asked.
+    async fn leads_on(&self, _position: &Position) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Opens all tables for reading as they are at one place of its log.

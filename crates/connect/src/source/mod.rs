@@ -101,6 +101,9 @@ pub enum SourceEvent {
     /// The source will send no more changes of this table: its content is in doubt from here on. Where it was dropped and
     /// comes back, [`SourceEvent::Reload`] or [`SourceEvent::Altered`] says so.
     Parked { table: TableId, reason: String },
+    /// The load of this table does not get on, for this reason, and is tried again by itself: until a chunk of it comes, or
+    /// something else is said of it. Changes flow as they do beside any load.
+    Delayed { table: TableId, reason: String },
     /// The source has ended and waits for a person.
     Failed(Failure),
 }

@@ -252,6 +252,7 @@ impl Mirror {
                 table.brought = Some(BTreeSet::new());
             }
             SourceEvent::Altered { table, statement } => self.altered.push((table, statement)),
+            SourceEvent::Delayed { .. } => {}
             SourceEvent::Learned { table, facts } => {
                 if let Some(columns) = facts.get::<Vec<SourceColumn>>() {
                     self.tables[table.0 as usize].table.columns.clone_from(columns);

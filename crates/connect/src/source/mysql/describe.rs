@@ -10,7 +10,7 @@ use crate::source::{ColumnRule, Failure, OnUnsupported, TablePlace, Unanswered};
 use super::decode::{HASH, HIDDEN, ROW_END, ROW_START, SourceColumn, labels, relation_schema, unsupported};
 use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
 use super::server::{unclear, unreachable_server};
-use super::wire::Wire;
+use super::wire::{TextRows, Wire};
 use super::{MysqlConfig, login};
 
 /// What is known of a table that was asked for.
@@ -63,20 +63,77 @@ pub(crate) async fn ask(config: &MysqlConfig, wanted: &[TablePlace]) -> Result<V
     })
 }
 
+/// Why nothing is known of a table.
+pub(super) const ABSENT: &str = "The table does not exist, or the user may not SELECT from it.";
+
+/// How an engine keeps the rows of its tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// What a transaction reads is of one moment, and what it writes is seen when it is logged.
+    InTransactions,
+    /// Rows are seen as they are written, before they are in the log.
+    AtOnce,
+}
+
+/// How a table's rows are kept, by its line in `information_schema.TABLES`; or why it cannot be followed, as a sentence: by its engine,
+/// what happens to its rows is not told by the log under its name.
+pub(super) async fn engine(
+    wire: &mut Wire,
+    database: &str,
+    name: &str,
+    line: &TextRows,
+) -> Result<Result<Kept, String>, WireError> {
+    let Some(engine) = line.first("ENGINE") else {
+        // MariaDB says there why it cannot open it.
+        let said = line.first("TABLE_COMMENT").filter(|said| !said.is_empty());
+        return Ok(said.map_or(Ok(Kept::InTransactions), |said| Err(format!("The server cannot open it: {said}."))));
+    };
+    Ok(match engine.to_uppercase().as_str() {
+        "MRG_MYISAM" => {
+            let children = match definition(wire, database, name).await? {
+                Some(text) => children(&text).map_or("its children".to_owned(), |of| format!("its children ({of})")),
+                None => format!("its children, which the server cannot open ({})", line.first("TABLE_COMMENT").unwrap_or("")),
+            };
+            Err(format!(
+                "It is a MERGE table: what is written to its children is logged under their names alone. Name {children} as \
+                 tables of the source, and unite them in a model."
+            ))
+        }
+        "FEDERATED" | "CONNECT" | "SPIDER" | "S3" | "OQGRAPH" | "SPHINX" => Err(format!(
+            "Its rows are kept elsewhere (engine {engine}), and what others do to them there is not in this server's log. Read \
+             them where they are."
+        )),
+        "BLACKHOLE" => Err(
+            "It keeps no rows (engine BLACKHOLE): what the log tells of it could never be loaded or compared. Follow the server \
+             that keeps them."
+                .to_owned(),
+        ),
+        "MYISAM" | "ARIA" | "CSV" | "ARCHIVE" | "MEMORY" | "MROONGA" | "EXAMPLE" => Ok(Kept::AtOnce),
+        _ => Ok(Kept::InTransactions),
+    })
+}
+
+/// The tables that a MERGE table is made of, as its definition names them.
+fn children(definition: &str) -> Option<String> {
+    let (_, behind) = definition.rsplit_once(" UNION=(")?;
+    Some(behind.split_once(')')?.0.replace('`', "").replace(',', ", "))
+}
+
 async fn facts(wire: &mut Wire, place: &TablePlace) -> Result<Result<TableFacts, String>, WireError> {
     let TablePlace { database, name, columns: rule } = place;
     let (schema, table) = (literal(database), literal(name));
     let rows = wire
         .query(&format!(
-            "SELECT TABLE_TYPE, TABLE_ROWS FROM information_schema.TABLES \
+            "SELECT TABLE_TYPE, TABLE_ROWS, ENGINE, TABLE_COMMENT FROM information_schema.TABLES \
              WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {table}"
         ))
         .await?;
-    let Some(kind) = rows.first("TABLE_TYPE") else {
-        return Ok(Err("The table does not exist, or the user may not SELECT from it.".to_owned()));
-    };
+    let Some(kind) = rows.first("TABLE_TYPE") else { return Ok(Err(ABSENT.to_owned())) };
     if kind != "BASE TABLE" && kind != VERSIONED {
         return Ok(Err(format!("It is no table but a {}; changes of it are not logged.", kind.to_lowercase())));
+    }
+    if let Err(reason) = engine(wire, database, name, &rows).await? {
+        return Ok(Err(reason));
     }
     let rows_estimate = rows.first("TABLE_ROWS").and_then(|n| n.parse().ok()).unwrap_or(0);
     let Some(columns) = columns(wire, database, name, rule).await? else {
@@ -154,8 +211,8 @@ pub(crate) async fn columns(
         match labelled(wire, database, name, column).await {
             Ok(column_type) => column.column_type = column_type,
             Err(error) if error.code() == Some(NO_SUCH_TABLE) => return Ok(None),
-            // No labels at all: the column is refused, and says why.
-            Err(error) if error.code().is_some_and(|code| REFUSALS.contains(&code)) => {
+            // No labels at all, for whatever reason: the column is refused, and says why. All else can be told.
+            Err(error) if error.code().is_some() => {
                 column.column_type = format!("information_schema does not show all characters of them, and {error}");
             }
             Err(error) => return Err(error),
@@ -170,9 +227,6 @@ pub(crate) async fn columns(
     }
     Ok(Some(columns))
 }
-
-/// A server that does not understand the question for labels, or does not answer it to this user.
-const REFUSALS: [u16; 3] = [1064, 1142, 1143];
 
 /// Whether `information_schema` may show other labels than there are: it has no characters beyond the basic plane, for which it
 /// shows question marks, and puts backslashes before some of the others.
@@ -319,4 +373,16 @@ pub(crate) fn literal(text: &str) -> String {
 /// A name as SQL quotes it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::children;
+
+    #[test]
+    fn the_children_of_a_merge_table_stand_in_its_definition() {
+        let text = "CREATE TABLE `m` (\n  `id` int\n) ENGINE=MRG_MyISAM DEFAULT CHARSET=utf8mb4 INSERT_METHOD=LAST UNION=(`c1`,`d`.`c2`)";
+        assert_eq!(children(text).as_deref(), Some("c1, d.c2"));
+        assert_eq!(children("CREATE TABLE `m` (`id` int) ENGINE=MRG_MyISAM"), None);
+    }
 }

@@ -163,6 +163,76 @@ fn server_failure(error: &ServerError, config: &MysqlConfig) -> Option<Failure> 
     }
 }
 
+/// What becomes of a load that a server refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It may be over at the next try.
+    ForNow,
+    /// Nobody knows: it is tried some times.
+    Unclear,
+    /// It is not before somebody has done this.
+    Until(String),
+}
+
+/// Locks, limits, shortages: others go on, and then it can be had.
+const PASSING: [u16; 24] = [
+    1021, 1037, 1038, 1040, 1041, 1053, 1135, 1159, 1160, 1161, 1180, 1203, 1205, 1206, 1213, 1226, 1317, 1412, 1615,
+    1927, 1969, 3024, 3032, 4031,
+];
+/// Files of the table are damaged.
+const CRASHED: [u16; 8] = [126, 127, 144, 145, 1034, 1035, 1194, 1195];
+/// Its files are not there, or not those that belong to it.
+const NO_FILES: [u16; 6] = [1016, 1017, 1033, 1812, 1813, 1932];
+const NO_TABLESPACE: u16 = 1814;
+const NO_ENGINE: [u16; 2] = [1286, 1178];
+/// The table's rights, and its database's.
+const NO_RIGHT: [u16; 4] = [1044, 1142, 1143, 1370];
+/// A lock was waited for in vain.
+pub(crate) const LOCKED: u16 = 1205;
+
+impl Refused {
+    /// By what a server says of a table, whose quoted name this is.
+    pub(crate) fn of(error: &ServerError, table: &str, user: &str) -> Self {
+        let until = |what: String| Self::Until(what);
+        match error.code {
+            code if PASSING.contains(&code) || error.lacks_handles() => Self::ForNow,
+            code if NO_RIGHT.contains(&code) => until(format!("GRANT SELECT ON {table} TO '{user}'@'%'")),
+            code if CRASHED.contains(&code) || error.is_crash() => {
+                until(format!("REPAIR TABLE {table}, or restore it from a backup"))
+            }
+            NO_TABLESPACE => {
+                until(format!("ALTER TABLE {table} IMPORT TABLESPACE, with the files of its rows in place"))
+            }
+            code if NO_FILES.contains(&code) => {
+                until(format!("CHECK TABLE {table} says more; restore it from a backup"))
+            }
+            code if NO_ENGINE.contains(&code) => until("Have the server load the table's engine".to_owned()),
+            _ => Self::Unclear,
+        }
+    }
+}
+
+impl ServerError {
+    /// An engine's own number, in a message of another kind.
+    fn has_number(&self, numbers: &[&str]) -> bool {
+        let text = self.message.to_lowercase();
+        let number = |of: &str| {
+            let behind = text.split_once(of).map_or("", |(_, behind)| behind).trim_start_matches([' ', ':']);
+            behind.split(|c: char| !c.is_ascii_digit()).next().is_some_and(|number| numbers.contains(&number))
+        };
+        number("errno") || number("got error") || number("err_code")
+    }
+
+    fn is_crash(&self) -> bool {
+        self.has_number(&["126", "127", "144", "145"]) || self.message.contains("marked as crashed")
+    }
+
+    /// The server has as many files open as it may.
+    fn lacks_handles(&self) -> bool {
+        self.has_number(&["23", "24"])
+    }
+}
+
 /// Whether a failure is of our own settings, which are read once: trying again may lock an account, and mends nothing.
 /// All others are the server's: it is looked at again.
 pub(crate) fn ends(error: &WireError) -> bool {
@@ -259,5 +329,32 @@ pub(crate) fn purged(config: &MysqlConfig, detail: String, server: &ServerInfo) 
         message: format!("{} no longer has the log from where we stopped", config.address()),
         detail,
         hint: format!("{LOAD_ALL_AGAIN}; where logs are kept for less than a week: {}", server.keep_for_a_week()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_load_is_refused_for_tells_whether_to_wait() {
+        let of = |code, message: &str| {
+            let error = ServerError { code, message: message.to_owned() };
+            match Refused::of(&error, "`d`.`t`", "u") {
+                Refused::ForNow => "wait".to_owned(),
+                Refused::Unclear => "unclear".to_owned(),
+                Refused::Until(what) => what,
+            }
+        };
+        assert_eq!(of(1205, "Lock wait timeout exceeded; try restarting transaction"), "wait");
+        assert_eq!(of(1016, "Can't open file: './d/t.ibd' (errno: 24 - Too many open files)"), "wait");
+        assert_eq!(of(1143, "SELECT command denied"), "GRANT SELECT ON `d`.`t` TO 'u'@'%'");
+        let repair = "REPAIR TABLE `d`.`t`, or restore it from a backup";
+        assert_eq!(of(145, "Table './d/t' is marked as crashed and should be repaired"), repair);
+        assert_eq!(of(1194, "Table 't' is marked as crashed and should be repaired"), repair);
+        assert_eq!(of(1030, "Got error 127 - 'Record file is crashed' from storage engine MyISAM"), repair);
+        assert!(of(1814, "Tablespace has been discarded for table 't'").contains("IMPORT TABLESPACE"));
+        assert_eq!(of(1030, "Got error 168 from storage engine"), "unclear");
+        assert_eq!(of(1690, "BIGINT value is out of range"), "unclear");
     }
 }

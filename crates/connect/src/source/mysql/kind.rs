@@ -99,6 +99,22 @@ pub(super) fn left_out(columns: &[SourceColumn]) -> Vec<LeftOut> {
     columns.iter().filter_map(of).collect()
 }
 
+/// A word for columns by which rows of the log are read. What a newer server calls otherwise is the same.
+fn reads_by(columns: &[SourceColumn]) -> String {
+    let old_name = |text: &str| text.replace("utf8mb3", "utf8");
+    let of = |column: &SourceColumn| {
+        let is_number = column.data_type.ends_with("int") || column.data_type == "year";
+        let width = column.column_type.find('(').zip(column.column_type.find(')')).filter(|_| is_number);
+        let mut column_type = column.column_type.clone();
+        width.into_iter().for_each(|(from, to)| column_type.replace_range(from..=to, ""));
+        let text = |text: &Option<String>| text.as_deref().map(old_name);
+        let kind = (&column.name, &column.data_type, old_name(&column_type), text(&column.charset));
+        format!("{kind:?} {:?} {:?}", column.key_position, (column.left_out.is_some(), column.is_mariadb_json))
+    };
+    let all: Vec<String> = columns.iter().map(of).collect();
+    super::assemble::hex(&relation::key::hash128(all.join("\n").as_bytes()))
+}
+
 /// A table as the source's own parts know it.
 pub(super) fn capture(table: FollowedTable) -> CaptureTable {
     // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
@@ -141,6 +157,10 @@ impl Source for Mysql {
         Ok(described.into_iter().map(|d| d.facts.map(facts).map_err(Absence)).collect())
     }
 
+    fn reads_by(&self, facts: &OwnFacts) -> Option<String> {
+        facts.get::<Vec<SourceColumn>>().map(|columns| reads_by(columns))
+    }
+
     fn start(
         &self,
         tables: Vec<FollowedTable>,
@@ -178,11 +198,38 @@ impl Source for Mysql {
         super::retention(&self.config, position).await
     }
 
+    async fn leads_on(&self, position: &Position) -> Result<(), Failure> {
+        super::doctor::leads_on(&self.config, position).await
+    }
+
     async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {
         Ok(Box::new(super::whole::Whole::open(&self.config).await?))
     }
 
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check> {
         super::doctor::ask(&self.config, wanted).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_read_alike_by_servers_of_another_age() {
+        let column = |name: &str, data_type: &str, column_type: &str, charset: &str| SourceColumn {
+            name: name.to_owned(),
+            data_type: data_type.to_owned(),
+            column_type: column_type.to_owned(),
+            charset: Some(charset.to_owned()),
+            ..SourceColumn::default()
+        };
+        let old = [column("n", "int", "int(11) unsigned", ""), column("t", "text", "text", "utf8")];
+        let new = [column("n", "int", "int unsigned", ""), column("t", "text", "text", "utf8mb3")];
+        assert_eq!(reads_by(&old), reads_by(&new));
+        let labels = |of: &str| reads_by(&[column("e", "enum", of, "utf8mb4")]);
+        assert_ne!(labels("enum('a','b')"), labels("enum('b','a')"));
+        let moved: Vec<SourceColumn> = new.iter().rev().cloned().collect();
+        assert_ne!(reads_by(&new), reads_by(&moved));
     }
 }

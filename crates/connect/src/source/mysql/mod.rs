@@ -12,7 +12,7 @@
 //! - `position`: where we stand, as text that can be resumed from. `continuity`: whether a server's log leads on from there;
 //!   `sentry`: whether it still does.
 //! - `event`, `statement`: the frame of log events. `assemble`: whole transactions from them. [`decode`]: rows from bytes.
-//! - `snapshot`, `window`: the first load, and why a chunk may be sent. `commits`: what the log has before queries show it. `cascade`: changes that the log does not have.
+//! - `snapshot`, `window`: the first load, and why a chunk may be sent. `commits`: what the log has before queries show it. `cascade`: changes that the log does not have; `reach`: tables that a statement reaches and does not name.
 //! - `whole`: tables as they were at one place of the log, for who compares them. `run`: the loop over all of it, and reconnecting. `kind`: all of it behind [`super::Source`].
 //!
 //! A position is taken only at the end of a transaction. A lost connection takes back the half transaction, and reading
@@ -43,6 +43,7 @@ mod event;
 mod kind;
 mod login;
 mod position;
+mod reach;
 mod run;
 mod sentry;
 mod server;

@@ -30,6 +30,7 @@ use super::decode::SourceColumn;
 use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged};
 use super::login::Met;
 use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
+use super::reach::Reach;
 use super::sentry::{LogEnd, Sentry};
 use super::server::{Facts, announce_checksum, end_position, log_end, start_position};
 use super::snapshot::{Loaded, Loaders, may_lock};
@@ -166,7 +167,7 @@ struct Runner {
     /// Tables that are parked until they may be locked for a moment.
     locked_out: BTreeSet<usize>,
     /// The statement that was waited for last.
-    waited_at: Option<String>,
+    waited_at: Option<LogPoint>,
     /// Per table: when its next load may begin.
     pauses: Vec<Pause>,
     /// Changes when all tables are to be loaded again from now.
@@ -491,16 +492,23 @@ impl Runner {
                 Some(Look::Table(index)) => {
                     // A table that leaves is left as the log has made it up to here.
                     self.flush().await?;
-                    self.wait_for_statement(&mut sql).await?;
+                    if self.assembler.as_ref().is_some_and(Assembler::is_doubted_by_statement) {
+                        self.wait_until_shown(&mut sql).await?;
+                    }
                     let columns = self.describe(&mut sql, index).await?;
                     self.resolve(index, columns.as_deref())?;
                     continue;
                 }
                 Some(Look::Keys) => {
-                    let seen = Instant::now();
-                    self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
-                    self.wait_for_commits(&mut sql, seen).await?;
+                    self.wait_until_shown(&mut sql).await?;
                     self.read_keys(&mut sql).await?;
+                    continue;
+                }
+                Some(Look::Reach) => {
+                    let answer = self.ask(&mut sql, Question::Reach).await?;
+                    if let (Answer::Reach(reach), Some(assembler)) = (answer, &mut self.assembler) {
+                        assembler.set_reach(reach);
+                    }
                     continue;
                 }
             }
@@ -685,16 +693,20 @@ impl Runner {
         Ok(())
     }
 
-    /// A statement is in the log before a query shows what it has done: one wait for all tables that it concerns.
-    async fn wait_for_statement(&mut self, sql: &mut Asked) -> Result<(), Halt> {
-        let place = self.assembler.as_ref().and_then(Assembler::doubted_at);
-        if place.is_none() || place == self.waited_at {
+    /// A statement is in the log before a query shows what it has done: one wait for all that is asked because of it. Who numbers
+    /// transactions knows when that one is done, and MariaDB logs a statement on tables once it is; otherwise a while must do.
+    async fn wait_until_shown(&mut self, sql: &mut Asked) -> Result<(), Halt> {
+        let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
+        let being_read = assembler.being_read();
+        if self.waited_at.as_ref() == Some(&being_read.point) {
             return Ok(());
         }
         let seen = Instant::now();
-        self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+        if !self.server.mariadb && being_read.gtids == Gtids::Off {
+            self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+        }
         self.wait_for_commits(sql, seen).await?;
-        self.waited_at = place;
+        self.waited_at = Some(being_read.point);
         Ok(())
     }
 
@@ -761,6 +773,10 @@ impl Runner {
                 Step::Keys => {
                     log.unread();
                     return Ok(Some(Look::Keys));
+                }
+                Step::Reach => {
+                    log.unread();
+                    return Ok(Some(Look::Reach));
                 }
             }
         }
@@ -833,6 +849,12 @@ impl Runner {
             Loaded::Elsewhere(error) => return Err(error.into()),
             Loaded::Chunk(chunk) => self.waiting.push(chunk),
             Loaded::Waits => self.say_waiting(),
+            Loaded::Delayed { table, run, reason } => {
+                let id = self.assembler.as_ref().filter(|assembler| assembler.is_load(table, run));
+                if let Some(table) = id.map(|assembler| assembler.table(table).id) {
+                    self.said.push_back(SourceEvent::Delayed { table, reason });
+                }
+            }
             Loaded::Described { table, run, columns } => {
                 if let Some(assembler) = &mut self.assembler {
                     assembler.load_described(table, run, columns.as_deref());
@@ -975,6 +997,8 @@ enum Question {
     Columns(String, String, ColumnRule),
     /// Which foreign keys change rows of these tables without a trace in the log.
     Keys(Facts, Vec<CaptureTable>),
+    /// What is behind the objects of databases.
+    Reach,
     /// Whether tables of this database may be locked.
     MayLock(String),
     /// Whether queries show what the log has up to a place, where it was seen at that time.
@@ -986,6 +1010,7 @@ enum Answer {
     Columns(Option<Vec<SourceColumn>>),
     /// With where the log ended then.
     Keys(Cascades, LogPoint),
+    Reach(Reach),
     MayLock(bool),
     AreShown(bool),
 }
@@ -1002,6 +1027,8 @@ enum Look {
     Table(usize),
     /// Foreign keys.
     Keys,
+    /// What is behind the objects of databases.
+    Reach,
 }
 
 impl Question {
@@ -1015,6 +1042,7 @@ impl Question {
                 let (keys, end) = keys_now(wire, facts, tables).await?;
                 Answer::Keys(keys, end)
             }
+            Self::Reach => Answer::Reach(Reach::read(wire).await?),
             Self::MayLock(database) => Answer::MayLock(may_lock(wire, database).await?),
             Self::AreShown(until, seen) => Answer::AreShown(are_shown(wire, until, *seen).await?),
         })

@@ -21,8 +21,8 @@ use crate::source::now_us;
 use super::assemble::{fits, hex, shown, unhex};
 use super::commits::{WAITS, are_shown};
 use super::decode::{SnapshotPlan, SourceColumn, keep_only};
-use super::describe::{literal, quoted};
-use super::error::{NO_SUCH_TABLE, WireError, failure};
+use super::describe::{Kept, literal, quoted};
+use super::error::{LOCKED, NO_SUCH_TABLE, Refused, WireError, failure};
 use super::login::Met;
 use super::position::{LogPoint, LogPosition};
 use super::server::log_end;
@@ -44,8 +44,13 @@ const CHUNK_REJECTED_MAX: usize = 1_000;
 const QUEUE: usize = 2;
 /// What a user is told who may not lock tables of a database.
 const NO_RIGHT_IN_DATABASE: u16 = 1044;
-/// Pause before a reader tries again after it lost its connection.
-const RETRY: Duration = Duration::from_secs(1);
+/// Before a reader tries again, at first and at most; twice as long each time, until it gets on.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How often it tries what a server refuses for a reason that nobody knows here: for two minutes.
+const TRIES_MAX: u32 = 8;
+/// For how long a lock is waited for. Whoever waits for one stands in the way of those who come after.
+const LOCK_WAIT_S: u32 = 5;
 
 /// What a reader says.
 #[derive(Debug)]
@@ -61,6 +66,12 @@ pub(crate) enum Loaded {
     Elsewhere(WireError),
     /// Commits are waited for that the log has and no query shows yet.
     Waits,
+    /// The table cannot be read now; it is tried again.
+    Delayed {
+        table: usize,
+        run: u64,
+        reason: String,
+    },
     /// The table cannot be loaded; the others can.
     Parked {
         table: usize,
@@ -112,15 +123,15 @@ impl Loaders {
         while self.tasks.try_join_next().is_some() {}
         let (together, sender) = (Arc::clone(&self.together), self.sender.clone());
         let (config, bags) = (Arc::clone(&self.config), Arc::clone(&self.bags));
-        let reader = TableReader { config, met: self.met.clone(), table, index, run, sender, bags };
+        let met = self.met.clone();
+        let reader = TableReader { config, met, table, index, run, sender, together, bags, failures: 0 };
         let (behind, is_behind) = oneshot::channel();
         self.behind.push((high, behind));
         let handle = self.tasks.spawn(async move {
             let asked = Instant::now();
             tokio::time::sleep(reader.config.snapshot_delay).await;
             // It goes with those who would read.
-            let Ok(until) = is_behind.await else { return };
-            if let Ok(_turn) = together.acquire_owned().await {
+            if let Ok(until) = is_behind.await {
                 reader.run(&until, asked).await;
             }
         });
@@ -162,14 +173,19 @@ struct TableReader {
     index: usize,
     run: u64,
     sender: mpsc::Sender<Loaded>,
+    /// So many tables are read at a time: one that waits for its next try is none of them.
+    together: Arc<Semaphore>,
     /// One table without a key is read at a time: its changes are kept back meanwhile.
     bags: Arc<Semaphore>,
+    /// Tries that have failed since it got on.
+    failures: u32,
 }
 
 impl TableReader {
     async fn run(mut self, until: &LogPosition, asked: Instant) {
         let mut is_shown = false;
         loop {
+            let Ok(turn) = Arc::clone(&self.together).acquire_owned().await else { return };
             let waited = if is_shown { Ok(()) } else { self.wait_for_commits(until, asked).await };
             is_shown = waited.is_ok();
             let result = if let Err(error) = waited {
@@ -179,6 +195,7 @@ impl TableReader {
             } else {
                 self.chunks().await
             };
+            drop(turn);
             match result {
                 Ok(End::Done) => return,
                 Ok(End::Differs(columns)) => {
@@ -189,15 +206,50 @@ impl TableReader {
                 Err(error @ WireError::Elsewhere { .. }) => {
                     return drop(self.sender.send(Loaded::Elsewhere(error)).await);
                 }
-                Err(error) => match refusal(&error, &self.config) {
+                Err(error) => match self.refusal(&error) {
                     Some(reason) => return self.park(reason, false).await,
-                    None => {
-                        tracing::warn!(table = %self.table.name, %error, "reading a table again");
-                        tokio::time::sleep(RETRY).await;
-                    }
+                    None => self.wait_for_another_try(&error).await,
                 },
             }
         }
+    }
+
+    /// A try has failed: why that will not be mended by another one, or none.
+    fn refusal(&mut self, error: &WireError) -> Option<String> {
+        self.failures = self.failures.saturating_add(1);
+        match error {
+            // It was there when its load began: the log will tell what became of it.
+            WireError::Server(error) if error.code == NO_SUCH_TABLE => None,
+            WireError::Server(error) => {
+                let then = "then `tidemill resnapshot` of it has it loaded";
+                match Refused::of(error, &full_name(&self.table), &self.config.user) {
+                    Refused::ForNow => None,
+                    Refused::Unclear if self.failures < TRIES_MAX => None,
+                    Refused::Unclear => Some(format!(
+                        "It cannot be read: {error}. It was tried {} times; have the server mended, {then}.",
+                        self.failures
+                    )),
+                    Refused::Until(remedy) => Some(format!("It cannot be read: {error}. {remedy}; {then}.")),
+                }
+            }
+            other => {
+                let failure = failure(other, &self.config)?;
+                Some(format!("{}. {} {}", failure.message, failure.detail, failure.hint))
+            }
+        }
+    }
+
+    /// Says why the load does not get on, and pauses. That a connection was lost once is not worth a word.
+    async fn wait_for_another_try(&self, error: &WireError) {
+        let doublings = self.failures.saturating_sub(1).min(16);
+        let pause = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_MAX);
+        tracing::warn!(table = %self.table.name, %error, wait_ms = pause.as_millis(), "reading a table again");
+        if error.code().is_some_and(|code| code != NO_SUCH_TABLE) || self.failures > 1 {
+            let reason = format!("it cannot be read now: {error}; tried again at {}", clock_after(pause));
+            // If nobody listens, nobody needs to know.
+            drop(self.sender.send(Loaded::Delayed { table: self.index, run: self.run, reason }).await);
+        }
+        tokio::time::sleep(pause).await;
     }
 
     /// Waits until queries show all that the log has up to a place.
@@ -228,6 +280,7 @@ impl TableReader {
         }
         // While nobody takes our chunks we do not read, and the server must not mind.
         wire.execute("SET SESSION net_write_timeout = 3600").await?;
+        wait_shortly(&mut wire).await?;
         Ok(wire)
     }
 
@@ -249,6 +302,16 @@ impl TableReader {
         describe::columns(wire, &self.table.database, &self.table.name, &self.table.rule).await
     }
 
+    /// Columns that the user may not read are not among those that it is told of, though the log has them: that they are there is said by
+    /// the refusal to show all. Where some are left out anyway nobody can say which these are.
+    async fn see_all(&self, wire: &mut Wire) -> Result<(), WireError> {
+        let rule = &self.table.rule;
+        if !rule.left_out.is_empty() || rule.declared().is_some() {
+            return Ok(());
+        }
+        wire.query(&format!("SELECT * FROM {} LIMIT 0", full_name(&self.table))).await.map(drop)
+    }
+
     async fn connect_for_chunks(&self) -> Result<Wire, WireError> {
         let mut wire = self.connect().await?;
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
@@ -268,12 +331,16 @@ impl TableReader {
             return Ok(End::Differs(columns));
         };
         self.adopt(now);
+        self.see_all(&mut wire).await?;
         self.tell(columns).await;
         let plan = match self.plan() {
             Ok(plan) => plan,
             Err(reason) => return Ok(End::Parked(reason)),
         };
-        let rows_estimate = estimate(&mut wire, &self.table).await?;
+        let (rows_estimate, kept) = match size(&mut wire, &self.table).await? {
+            Ok(size) => size,
+            Err(reason) => return Ok(End::Parked(reason)),
+        };
         let mut rows_max = FIRST_CHUNK_ROWS;
         loop {
             let Load::Pending { cursor } = &self.table.load else { return Ok(End::Done) };
@@ -292,6 +359,9 @@ impl TableReader {
                 other => other.map(|_| false)?,
             };
             let took = begun.elapsed();
+            if kept == Kept::AtOnce {
+                self.wait_for_writers(&mut wire).await?;
+            }
             let (high, _) = log_end(&mut wire).await?;
             let unread = unread(&read.rejected, &high);
             let complete = read.count < rows_max && !is_cut;
@@ -313,6 +383,7 @@ impl TableReader {
                 wire.close().await;
                 return Ok(End::Done);
             }
+            self.failures = 0;
             self.table.load = Load::Pending { cursor: Some(cursor) };
         }
     }
@@ -327,20 +398,25 @@ impl TableReader {
             return Ok(End::Differs(columns));
         };
         self.adopt(now);
+        self.see_all(&mut wire).await?;
         self.tell(columns).await;
         let plan = match self.plan() {
             Ok(plan) => plan,
             Err(reason) => return Ok(End::Parked(reason)),
         };
         wire.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-        let rows_estimate = estimate(&mut wire, &self.table).await?;
-        let high = if wire.server.mariadb {
-            mariadb_snapshot(&mut wire).await?
-        } else {
-            match self.locked_snapshot(&mut wire).await? {
-                Ok(high) => high,
-                Err(reason) => return Ok(End::LockedOut(reason)),
-            }
+        let (rows_estimate, kept) = match size(&mut wire, &self.table).await? {
+            Ok(size) => size,
+            Err(reason) => return Ok(End::Parked(reason)),
+        };
+        let placed = match kept {
+            Kept::InTransactions if wire.server.mariadb => Ok(mariadb_snapshot(&mut wire).await?),
+            Kept::InTransactions => self.locked_snapshot(&mut wire).await?,
+            Kept::AtOnce => self.locked(&mut wire).await?,
+        };
+        let high = match placed {
+            Ok(high) => high,
+            Err(reason) => return Ok(End::LockedOut(reason)),
         };
         let sql = format!("SELECT {} FROM {}", plan.select_list().join(", "), full_name(&self.table));
         let mut answer = wire.ask(&sql).await?;
@@ -370,6 +446,9 @@ impl TableReader {
                 return Ok(End::Done);
             }
         }
+        if kept == Kept::AtOnce {
+            wire.execute("UNLOCK TABLES").await?;
+        }
         wire.close().await;
         Ok(End::Done)
     }
@@ -381,26 +460,54 @@ impl TableReader {
     /// the other one is had at once.
     async fn locked_snapshot(&self, wire: &mut Wire) -> Result<Result<LogPoint, String>, WireError> {
         let mut locker = login::connect_again(&self.config, &self.met).await?;
+        wait_shortly(&mut locker).await?;
         let name = full_name(&self.table);
         let mut locked = locker.execute(&format!("LOCK TABLES {name} WRITE")).await;
-        if matches!(locked, Err(WireError::Server(_))) {
+        if locked.as_ref().is_err_and(|error| error.code().is_some_and(|code| code != LOCKED)) {
             locked = locker.execute(&format!("LOCK TABLES {name} READ")).await;
         }
-        if let Err(error) = locked {
-            return match error {
-                WireError::Server(server) => Ok(Err(format!(
-                    "It has no primary key, so that loading it needs a short lock, which the server refuses: {server}. {}, or add \
-                     a primary key; once it may be locked it is loaded by itself.",
-                    grant_lock(&self.table.database, &self.config.user)
-                ))),
-                other => Err(other),
-            };
+        if let Err(reason) = self.may_have(locked)? {
+            return Ok(Err(reason));
         }
         wire.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
         let (high, _) = log_end(&mut locker).await?;
         locker.execute("UNLOCK TABLES").await?;
         locker.close().await;
         Ok(Ok(high))
+    }
+
+    /// An engine without transactions shows what is there when it is read: its writers wait until that has come to its end.
+    async fn locked(&self, wire: &mut Wire) -> Result<Result<LogPoint, String>, WireError> {
+        let locked = wire.execute(&format!("LOCK TABLES {} READ", full_name(&self.table))).await;
+        match self.may_have(locked)? {
+            Ok(()) => Ok(Ok(log_end(wire).await?.0)),
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
+    /// A lock was asked for: whether the user may have it.
+    fn may_have(&self, locked: Result<(), WireError>) -> Result<Result<(), String>, WireError> {
+        match locked {
+            Err(WireError::Server(server)) if server.code == NO_RIGHT_IN_DATABASE => Ok(Err(format!(
+                "It has no primary key, so that loading it needs a short lock, which the server refuses: {server}. {}, or add \
+                 a primary key; once it may be locked it is loaded by itself.",
+                grant_lock(&self.table.database, &self.config.user)
+            ))),
+            other => other.map(Ok),
+        }
+    }
+
+    /// Until all is logged that was read of an engine whose rows are seen as they are written: a lock is had when no statement writes
+    /// any more. Who may not lock waits for as long as a statement takes.
+    async fn wait_for_writers(&self, wire: &mut Wire) -> Result<(), WireError> {
+        match wire.execute(&format!("LOCK TABLES {} READ", full_name(&self.table))).await {
+            Ok(()) => wire.execute("UNLOCK TABLES").await,
+            Err(WireError::Server(server)) if server.code == NO_RIGHT_IN_DATABASE => {
+                tokio::time::sleep(self.config.snapshot_delay).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -440,14 +547,15 @@ pub(super) fn plan_of(table: &CaptureTable) -> Result<SnapshotPlan, String> {
     }
 }
 
-/// An error that only concerns this table, or that trying again will not mend.
-fn refusal(error: &WireError, config: &MysqlConfig) -> Option<String> {
-    // It was there when its load began: the log will tell what became of it.
-    if error.code() == Some(NO_SUCH_TABLE) {
-        return None;
-    }
-    let failure = failure(error, config)?;
-    Some(format!("{}. {} {}", failure.message, failure.detail, failure.hint))
+/// Has a session wait for locks no longer than is polite.
+async fn wait_shortly(wire: &mut Wire) -> Result<(), WireError> {
+    wire.execute(&format!("SET SESSION lock_wait_timeout = {LOCK_WAIT_S}")).await
+}
+
+/// The time of day after a pause, as people read it.
+fn clock_after(pause: Duration) -> String {
+    let second = now_us() / 1_000_000 + i64::try_from(pause.as_secs()).unwrap_or(0);
+    format!("{:02}:{:02}:{:02} UTC", second / 3_600 % 24, second / 60 % 60, second % 60)
 }
 
 /// MariaDB knows the place of a snapshot.
@@ -466,15 +574,17 @@ pub(super) async fn mariadb_snapshot(wire: &mut Wire) -> Result<LogPoint, WireEr
     }
 }
 
-async fn estimate(wire: &mut Wire, table: &CaptureTable) -> Result<u64, WireError> {
+/// How many rows a table has, as the server estimates them, and how they are kept; or why it cannot be followed.
+async fn size(wire: &mut Wire, table: &CaptureTable) -> Result<Result<(u64, Kept), String>, WireError> {
     let rows = wire
         .query(&format!(
-            "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            "SELECT TABLE_ROWS, ENGINE, TABLE_COMMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
             literal(&table.database),
             literal(&table.name)
         ))
         .await?;
-    Ok(rows.single().and_then(|n| n.parse().ok()).unwrap_or(0))
+    let count = rows.single().and_then(|n| n.parse().ok()).unwrap_or(0);
+    Ok(describe::engine(wire, &table.database, &table.name, &rows).await?.map(|kept| (count, kept)))
 }
 
 /// Rows of the next chunk, from how the last one went.

@@ -105,6 +105,7 @@ impl Replay {
                 Step::Paused => stream.wire.unread(),
                 Step::Describe(_) => return Err("a table is to be described".to_owned()),
                 Step::Keys => return Err("foreign keys are to be read".to_owned()),
+                Step::Reach => return Err("objects of databases are to be read".to_owned()),
             }
         }
     }
@@ -118,6 +119,7 @@ impl Replay {
             Ok(Step::Paused) => Ok(Some("paused".to_owned())),
             Ok(Step::Describe(index)) => Ok(Some(format!("describe {}", self.assembler.table(index).name))),
             Ok(Step::Keys) => Ok(Some("keys".to_owned())),
+            Ok(Step::Reach) => Ok(Some("reach".to_owned())),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -12,6 +12,7 @@ use super::super::CaptureTable;
 use super::super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::super::event::{self, Header};
 use super::super::position::{LogPoint, LogPosition};
+use super::super::reach::Reach;
 use super::super::statement::{Effect, TableName};
 use super::outdated::READING_BROKEN_OFF;
 use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
@@ -99,6 +100,25 @@ impl Assembler {
         self.named(name.database.clone().unwrap_or_else(default), name.name.clone())
     }
 
+    /// Whether a statement may reach tables beyond the databases that its event names, so that what is behind their objects is to be
+    /// asked for. MySQL says all of them.
+    pub(super) fn asks_for_reach(&mut self, effects: &[Effect]) -> bool {
+        let is_text = effects.iter().any(|effect| matches!(effect, Effect::Written(_) | Effect::Unread));
+        // Without a server nobody can be asked.
+        if !is_text || !self.server.mariadb || self.cascades.is_none() {
+            return false;
+        }
+        let here = LogPoint::new(self.file.clone(), self.offset);
+        let is_new = self.reach_asked_at.as_ref() != Some(&here);
+        self.reach_asked_at = Some(here);
+        is_new
+    }
+
+    /// What is behind the objects of databases, as the server tells it now.
+    pub(crate) fn set_reach(&mut self, reach: Reach) {
+        self.reach = reach;
+    }
+
     /// Every table is in doubt that is in the databases of a statement, or in these; all are where none is known.
     fn doubt_databases(&mut self, query: event::Query<'_>, databases: &[String], reason: &str) -> Option<Step> {
         let default = String::from_utf8_lossy(query.database).into_owned();
@@ -111,6 +131,10 @@ impl Assembler {
             event::Touched::Any => any = true,
         }
         any |= !is_known;
+        match self.reach.of(wanted.iter().map(String::as_str), |one, other| self.is_same_name(one, other)) {
+            Some(reached) => wanted = reached,
+            None => any = true,
+        }
         let of = |table: &super::Table| any || wanted.iter().any(|d| self.is_same_name(&table.capture.database, d));
         let indexes: Vec<usize> = (0..self.tables.len()).filter(|&i| of(&self.tables[i])).collect();
         indexes.into_iter().find_map(|index| self.doubt(index, Doubt::Content, reason.to_owned()))
@@ -155,9 +179,9 @@ impl Assembler {
         }
     }
 
-    /// The place of the statement that has raised the doubt, where it may have changed what the server says of the table.
-    pub(crate) fn doubted_at(&self) -> Option<String> {
-        self.asked.as_ref().filter(|asked| asked.is_of_statement).map(|_| self.here())
+    /// Whether a statement has raised the doubt, which may have changed what the server says of the table.
+    pub(crate) fn is_doubted_by_statement(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.is_of_statement)
     }
 
     /// A person wants the table loaded again: [`Assembler::described`] is to be called. Returns false while parts of a
@@ -204,10 +228,10 @@ impl Assembler {
 
     /// The columns as a reader finds them that is about to read. Returns whether it may.
     pub(crate) fn load_described(&mut self, index: usize, run: u64, columns: Option<&[SourceColumn]>) -> bool {
-        let table = &self.tables[index];
-        if !table.is_loading() || table.run != run {
+        if !self.is_load(index, run) {
             return false;
         }
+        let table = &self.tables[index];
         let (known, is_read) = (table.capture.columns.clone(), table.is_read_by_order);
         if !self.agrees(index, columns, "ALTER TABLE, before it was loaded") {
             return false;
@@ -314,9 +338,14 @@ impl Assembler {
         self.notices.push(Notice::Parked { table: self.tables[index].capture.id, reason });
     }
 
+    /// Whether a reader is of the load that is under way.
+    pub(crate) fn is_load(&self, index: usize, run: u64) -> bool {
+        self.tables[index].is_loading() && self.tables[index].run == run
+    }
+
     /// A load that cannot go on parks its table.
     pub(crate) fn park_load(&mut self, index: usize, run: u64, reason: String) {
-        if self.tables[index].is_loading() && self.tables[index].run == run {
+        if self.is_load(index, run) {
             self.park(index, reason);
         }
     }

@@ -44,6 +44,7 @@ use super::decode::{self, Plan};
 use super::error::{LOAD_ALL_AGAIN, WireError};
 use super::event::{self, Checksum, Header, damaged, kind};
 use super::position::{GtidSet, Gtids, LogPoint, LogPosition, Origin};
+use super::reach::Reach;
 use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
@@ -80,6 +81,9 @@ pub(crate) enum Step {
     Describe(usize),
     /// Foreign keys may be others: read them again, call [`Assembler::set_cascades`], and give the same event once more.
     Keys,
+    /// A statement was logged as text, which may reach other databases: ask for what is behind their objects, call
+    /// [`Assembler::set_reach`], and give the same event once more.
+    Reach,
 }
 
 /// News beside batches. They go out before the next batch.
@@ -176,6 +180,10 @@ struct Table {
     parted_in: u64,
     /// How often its rows could not be read since they last could.
     misfits: u32,
+    /// The log's number for it when its columns were last known to be the server's; and when they were last asked for because of
+    /// another number.
+    map_id: Option<u64>,
+    looked_us: i64,
     /// The transaction that has a mark for this table.
     marked_in: u64,
     /// What the order of its columns is worth.
@@ -293,6 +301,10 @@ pub(crate) struct Assembler {
     keys_as_of: LogPoint,
     /// Those that were known before were read before that statement.
     has_old_keys: bool,
+    /// What is behind the objects of databases, as of when that was asked for.
+    reach: Reach,
+    /// The statement before which that was.
+    reach_asked_at: Option<LogPoint>,
     /// Transactions that were prepared and neither committed nor rolled back.
     prepared: BTreeMap<Xid, xa::Prepared>,
     /// Tables without a key of which changes are to be handed over behind their rows.
@@ -335,6 +347,8 @@ impl Assembler {
             keys_asked_at: None,
             keys_as_of: LogPoint::default(),
             has_old_keys: true,
+            reach: Reach::default(),
+            reach_asked_at: None,
             prepared: BTreeMap::new(),
             closing: 0,
             ended: Vec::new(),
@@ -583,6 +597,8 @@ impl Table {
             answered_in: u64::MAX,
             parted_in: u64::MAX,
             misfits: 0,
+            map_id: None,
+            looked_us: 0,
             marked_in: u64::MAX,
             order: shape::Order::Asked,
             is_read_by_order: false,

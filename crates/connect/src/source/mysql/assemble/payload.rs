@@ -155,7 +155,7 @@ impl Assembler {
                     break;
                 }
                 // The whole payload will be given again.
-                asks @ (Step::Describe(_) | Step::Keys) => {
+                asks @ (Step::Describe(_) | Step::Keys | Step::Reach) => {
                     self.rollback();
                     step = asks;
                     break;

@@ -7,6 +7,7 @@ use super::super::decode::{self, DecodeError, Plan, TableMap};
 use super::super::error::WireError;
 use super::super::event::{self, damaged};
 use super::cascade::Watched;
+use super::shape::Look;
 use super::{
     Assembler, BAG_BYTES_MAX, Doubt, Loading, MAPS_MAX, Mapped, Passing, Standing, Step, folded, unknown_event,
 };
@@ -46,7 +47,16 @@ impl Assembler {
                 }
             } else {
                 self.tables[index].passing = Passing::Nothing;
-                let plan = TableMap::parse(body).map_err(|e| e.to_string()).and_then(|map| {
+                let map = TableMap::parse(body).map_err(|e| e.to_string());
+                let mut may_keep = true;
+                if map.as_ref().is_ok_and(|map| map.names.is_none()) {
+                    match self.look_at_number(index, id) {
+                        Look::Needless => {}
+                        Look::Now(step) => return Ok(step),
+                        Look::Later => may_keep = false,
+                    }
+                }
+                let plan = map.and_then(|map| {
                     if let Some(reason) = self.lacks_order(index, &map) {
                         return Err(reason);
                     }
@@ -58,6 +68,9 @@ impl Assembler {
                     };
                     mapped.map_err(|e| format!("{e}. {}", e.reason))
                 });
+                if !may_keep {
+                    mapped.bytes.clear();
+                }
                 match plan {
                     Ok(plan) => mapped.target = Some((index, plan)),
                     Err(reason) => {

@@ -8,7 +8,7 @@
 use super::super::decode::{SourceColumn, TableMap, keep_only};
 use super::super::position::LogPoint;
 use super::super::statement::{At, ColumnChange};
-use super::{Assembler, Notice, Standing};
+use super::{Assembler, Doubt, Notice, Standing, Step};
 
 /// What the order of a table's columns is worth.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,18 @@ pub(super) enum Order {
     /// An ALTER has made something else of it, and nobody knows what.
     Lost,
 }
+
+/// What a new number of a table asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Needless,
+    Now(Step),
+    Later,
+}
+
+/// Between two looks at the columns of a table whose number changes again and again.
+const LOOK_US: i64 = 1_000_000;
+const UNTOLD: &str = "a change of its columns that the log does not tell (sql_log_bin = 0)";
 
 impl Assembler {
     /// Whether there is a table of whose columns it is not known from which place of the log on they are these. Only where some
@@ -47,6 +59,27 @@ impl Assembler {
         }
         self.tables[index].order = Order::Asked;
         self.tables[index].is_read_by_order = false;
+        self.tables[index].map_id = None;
+    }
+
+    /// A map of a table under another number than before: the server has opened it anew. Where the log does not name columns, that is
+    /// all that it tells of an ALTER by a session with `sql_log_bin = 0`. Answers the step to take first; or that the map may not be
+    /// kept, since it was looked a moment ago.
+    pub(super) fn look_at_number(&mut self, index: usize, id: u64) -> Look {
+        let now_us = self.read_time_us;
+        let table = &mut self.tables[index];
+        if table.map_id.is_none_or(|known| known == id) {
+            table.map_id = Some(id);
+            return Look::Needless;
+        }
+        if (0..LOOK_US).contains(&(now_us - table.looked_us)) {
+            return Look::Later;
+        }
+        (table.map_id, table.looked_us) = (Some(id), now_us);
+        match self.doubt(index, Doubt::Columns, UNTOLD.to_owned()) {
+            Some(step) => Look::Now(step),
+            None => Look::Needless,
+        }
     }
 
     /// The server's columns, those left out that a table does not have which keeps its columns.

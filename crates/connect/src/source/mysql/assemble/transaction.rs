@@ -80,6 +80,9 @@ impl Assembler {
                 if self.asks_for_keys(&effects, query) {
                     return Ok(Step::Keys);
                 }
+                if self.asks_for_reach(&effects) {
+                    return Ok(Step::Reach);
+                }
                 if let Some(step) = self.doubt_keys_before(&effects, query) {
                     return Ok(step);
                 }

@@ -170,18 +170,19 @@ pub(super) fn write_enum(i: usize, number: u64, labels: &[String], row: &mut Row
     Ok(())
 }
 
-/// A set by its bits: the labels in order of definition, parted by commas.
+/// A set by its bits: the labels in order of definition, parted by commas. Where nothing stands yet, as behind an empty label, a server
+/// writes no comma.
 pub(super) fn write_set(i: usize, bits: u64, labels: &[String], row: &mut RowWriter<'_>) -> Result<(), Fault> {
     if labels.len() < 64 && bits >> labels.len() != 0 {
         return Err(Fault::Value("It has bits beyond the labels of the set."));
     }
     row.variable_with(i, |out| {
-        let mut first = true;
+        let mut is_empty = true;
         for (_, label) in labels.iter().take(64).enumerate().filter(|(at, _)| bits >> at & 1 == 1) {
-            if !first {
+            if !is_empty {
                 out.push(b',');
             }
-            first = false;
+            is_empty &= label.is_empty();
             out.extend_from_slice(label.as_bytes());
         }
     });

@@ -12,13 +12,16 @@ use std::time::Duration;
 
 pub(super) use settings::checks as settings_told;
 
-use crate::source::{Check, ColumnRule, LeftOut, Pattern, TablePlace, now_us, without_effect};
+use relation::Position;
 
-use super::continuity::{Follows, Way, follows};
+use crate::source::{Check, ColumnRule, Failure, LeftOut, Pattern, TablePlace, now_us, without_effect};
+
+use super::continuity::{Follows, Ground, Verdict, Way, follows};
 use super::describe;
 use super::describe::Described;
-use super::error::{WireError, failure};
+use super::error::{LogRefusal, WireError, failure, purged};
 use super::kind::left_out;
+use super::login::Met;
 use super::position::{Gtids, LogPosition};
 use super::run::open_log;
 use super::server::{Facts, end_position, unreachable_server};
@@ -30,6 +33,8 @@ use super::{MysqlConfig, Tls, login};
 const RETENTION_MIN_S: u64 = 3 * 86_400;
 /// Rows a second that a first load has been seen to reach at least.
 const LOADED_ROWS_PER_S: u64 = 100_000;
+/// How long the log is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Clocks further apart than this make latencies meaningless.
 const CLOCK_OFFSET_MAX_US: i64 = 1_000_000;
 
@@ -263,9 +268,35 @@ fn first_load(rows: u64, expire_s: u64, server: &ServerInfo) -> Option<Check> {
     })
 }
 
+/// Whether the server's log leads on from a position: what can be known of it, and then the log itself is asked for, which may be
+/// found to be gone only then. Errors: it does not, or cannot be asked.
+pub(super) async fn leads_on(config: &MysqlConfig, position: &Position) -> Result<(), Failure> {
+    let Ok(position) = position.0.parse::<LogPosition>() else { return Ok(()) };
+    let asked = async {
+        let mut wire = login::connect(config).await?;
+        let met = Met::ask(&mut wire).await?;
+        let facts = Facts::read(&mut wire).await?;
+        let ground = Ground::read(&mut wire, &facts, &met).await?;
+        let server = wire.server.clone();
+        wire.close().await;
+        let way = match ground.judge(&position, config) {
+            Verdict::GoOn(way) => way,
+            Verdict::Stalled(failure) => return Err(WireError::Stalled(Box::new(failure))),
+        };
+        match tokio::time::timeout(PATIENCE, first_event_by(config, &position, way)).await {
+            // It searches its log.
+            Err(_) => Ok(()),
+            Ok(Err(error)) if LogRefusal::of(&error) == Some(LogRefusal::Purged) => {
+                Err(WireError::Stalled(Box::new(purged(config, error.to_string(), &server))))
+            }
+            Ok(asked) => asked,
+        }
+    };
+    asked.await.map_err(|error| failure(&error, config).unwrap_or_else(|| unreachable_server(&error, config)))
+}
+
 /// Asks for the end of the log, and then for the log itself, as the source does.
 async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
-    const PATIENCE: Duration = Duration::from_secs(5);
     let position = match end_position(wire, facts).await {
         Ok(position) => position,
         Err(error) if error.code().is_some() => {
@@ -281,12 +312,17 @@ async fn rights(wire: &mut Wire, config: &MysqlConfig, facts: &Facts) -> Check {
 }
 
 async fn first_event(config: &MysqlConfig, facts: &Facts, position: &LogPosition) -> Result<(), WireError> {
-    let mut log = login::connect(config).await?;
     let way = match &position.gtids {
         Gtids::MySql(_) if !facts.gtid_mode => Way::File(position.point.offset),
         Gtids::Off => Way::File(position.point.offset),
         Gtids::MySql(_) | Gtids::MariaDb(_) => Way::Numbers,
     };
+    first_event_by(config, position, way).await
+}
+
+/// Asks for the log behind a position, until the first event of it has come.
+async fn first_event_by(config: &MysqlConfig, position: &LogPosition, way: Way) -> Result<(), WireError> {
+    let mut log = login::connect(config).await?;
     open_log(&mut log, config, position, way).await?;
     let packet = log.read_packet().await?;
     match packet.first() {
@@ -360,18 +396,19 @@ async fn of_tables(
     for (place, table) in wanted.iter().zip(described) {
         let name = format!("{}.{}", table.database, table.name);
         match table.facts {
-            Err(reason) => checks.push(Check::failed(
-                "table",
-                format!("table \"{name}\" cannot be captured"),
-                reason,
-                match place.columns.left_out.is_empty() {
-                    true => format!(
-                        "GRANT SELECT ON {name} TO '{}'@'%', or correct the name in the project's sources.",
-                        config.user
-                    ),
-                    false => "Correct the project's filter, or its sources.".to_owned(),
-                },
-            )),
+            Err(reason) => {
+                let hint = match reason == describe::ABSENT {
+                    true => {
+                        let user = &config.user;
+                        format!("GRANT SELECT ON {name} TO '{user}'@'%', or correct the name in the project's sources.")
+                    }
+                    false if !place.columns.left_out.is_empty() => {
+                        "Correct the project's filter, or its sources.".to_owned()
+                    }
+                    false => "Take it out of the project's sources, or mend it there.".to_owned(),
+                };
+                checks.push(Check::failed("table", format!("table \"{name}\" cannot be captured"), reason, hint));
+            }
             Ok(facts) if facts.schema.key.is_empty() => {
                 checks.push(Check::warning(
                     "primary_key",

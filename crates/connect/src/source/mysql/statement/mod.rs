@@ -191,6 +191,13 @@ pub(crate) fn read(text: &str, dialect: Dialect) -> Statement {
     read.unwrap_or_else(unread)
 }
 
+/// The databases that names in the text of an object may mean; none where it cannot be read.
+pub(crate) fn databases(text: &str, dialect: Dialect) -> Option<Vec<String>> {
+    let mut reader = Reader { lexer: Lexer::new(text, dialect) };
+    let databases = reader.databases();
+    (!reader.lexer.is_broken()).then_some(databases)
+}
+
 fn unread() -> Statement {
     Statement::Effects(vec![Effect::Unread])
 }
@@ -415,6 +422,11 @@ impl<'a> Reader<'a> {
     /// A statement that writes rows, or may. Which tables its triggers and functions write, it does not say: it is said in
     /// which databases to look, which are those that any name in it may mean.
     fn written(&mut self) -> Option<Statement> {
+        one(Effect::Written(self.databases()))
+    }
+
+    /// All names up to the end that stand before a dot.
+    fn databases(&mut self) -> Vec<String> {
         let mut databases: Vec<String> = Vec::new();
         let mut name: Option<String> = None;
         while let Some(token) = self.lexer.next() {
@@ -430,7 +442,7 @@ impl<'a> Reader<'a> {
                 Token::Text(_) | Token::Sign(_) => None,
             };
         }
-        one(Effect::Written(databases))
+        databases
     }
 
     /// MariaDB: `SET STATEMENT variable = value, … FOR statement`.

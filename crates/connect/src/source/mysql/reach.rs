@@ -1,0 +1,107 @@
+//! Which databases a statement may reach that is logged as text, beyond those that it names: by views, triggers, functions and
+//! procedures of these.
+//!
+//! Law: what an object of a database does is in the databases that any name in its definition may mean, and where these have objects
+//! again, in theirs. A definition that the user may not see may mean any. Objects of which a server tells a user nothing at all
+//! (triggers and routines, without a right on them) are not known to be there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::WireError;
+use super::statement::{Dialect, databases};
+use super::wire::Wire;
+
+/// What is behind the objects of databases; none: nobody knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reach(BTreeMap<String, Option<BTreeSet<String>>>);
+
+impl Reach {
+    /// Asks for all objects that the user may see.
+    pub(crate) async fn read(wire: &mut Wire) -> Result<Self, WireError> {
+        const QUESTIONS: [&str; 3] = [
+            "SELECT TABLE_SCHEMA, VIEW_DEFINITION FROM information_schema.VIEWS",
+            "SELECT TRIGGER_SCHEMA, ACTION_STATEMENT FROM information_schema.TRIGGERS",
+            "SELECT ROUTINE_SCHEMA, ROUTINE_DEFINITION FROM information_schema.ROUTINES",
+        ];
+        let dialect = Dialect { mariadb: wire.server.mariadb, version: u32::MAX, ..Dialect::default() };
+        let mut reach = Self::default();
+        for question in QUESTIONS {
+            let own = "('sys', 'mysql', 'information_schema', 'performance_schema')";
+            let of = question.split_whitespace().nth(1).unwrap_or_default().trim_end_matches(',');
+            for row in wire.query(&format!("{question} WHERE {of} NOT IN {own}")).await?.rows {
+                let mut values = row.into_iter();
+                let Some(database) = values.next().flatten() else { continue };
+                reach.add(database, values.next().flatten().as_deref(), dialect);
+            }
+        }
+        Ok(reach)
+    }
+
+    /// An object of a database, by its definition.
+    fn add(&mut self, database: String, definition: Option<&str>, dialect: Dialect) {
+        let named = definition.filter(|text| !text.is_empty()).and_then(|text| databases(text, dialect));
+        match (self.0.entry(database).or_insert_with(|| Some(BTreeSet::new())), named) {
+            (Some(known), Some(named)) => known.extend(named),
+            (known, _) => *known = None,
+        }
+    }
+
+    /// All that a statement on these databases may reach; none where that may be any.
+    pub(crate) fn of<'a>(
+        &self,
+        wanted: impl Iterator<Item = &'a str>,
+        is_same: impl Fn(&str, &str) -> bool,
+    ) -> Option<Vec<String>> {
+        let mut found: Vec<String> = wanted.map(str::to_owned).collect();
+        let mut next = 0;
+        while let Some(database) = found.get(next).cloned() {
+            next += 1;
+            for (_, named) in self.0.iter().filter(|(known, _)| is_same(known, &database)) {
+                for name in named.as_ref()? {
+                    if !found.iter().any(|known| is_same(known, name)) {
+                        found.push(name.clone());
+                    }
+                }
+            }
+        }
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(objects: &[(&str, Option<&str>)]) -> Reach {
+        let mut reach = Reach::default();
+        objects.iter().for_each(|(of, text)| reach.add((*of).to_owned(), *text, Dialect::default()));
+        reach
+    }
+
+    fn of(reach: &Reach, wanted: &[&str]) -> Option<Vec<String>> {
+        let mut found = reach.of(wanted.iter().copied(), |one, other| one == other)?;
+        found.sort();
+        Some(found)
+    }
+
+    #[test]
+    fn what_is_behind_a_view_is_reached_however_far_it_is() {
+        let reach = reach(&[
+            ("y", Some("select `x`.`t`.`id` AS `id` from `x`.`t`")),
+            ("x", Some("begin insert into shop.orders values (1); end")),
+            ("z", Some("select 1")),
+        ]);
+        let found = of(&reach, &["y"]).unwrap();
+        assert!(["x", "shop", "y"].iter().all(|name| found.iter().any(|found| found == name)), "{found:?}");
+        assert_eq!(of(&reach, &["z"]), Some(vec!["z".to_owned()]));
+    }
+
+    #[test]
+    fn what_may_not_be_seen_may_reach_anything() {
+        let reach = reach(&[("y", Some("")), ("z", None), ("x", Some("select y.v.id from y.v"))]);
+        assert_eq!(of(&reach, &["y"]), None);
+        assert_eq!(of(&reach, &["z"]), None);
+        assert_eq!(of(&reach, &["x"]), None, "by way of it");
+        assert_eq!(of(&reach, &["shop"]), Some(vec!["shop".to_owned()]));
+    }
+}
