@@ -623,14 +623,18 @@ async fn asked_twice(
     values: &[ScalarValue],
     order: Order,
 ) -> Result<(String, Vec<String>, &'static str), Error> {
-    let (columns, mut rows) = collect(session, sql, values).await?;
-    let Some((way, again, mut rows_again)) = asked(session, sql, values).await? else {
+    let sorted = |mut rows: Vec<String>| {
+        if order == Order::Any {
+            rows.sort();
+        }
+        rows
+    };
+    let (columns, rows) = collect(session, sql, values).await?;
+    let rows = sorted(rows);
+    let Some((way, again, rows_again)) = asked(session, sql, values).await? else {
         return Ok((columns, rows, PLANNED));
     };
-    if order == Order::Any {
-        rows.sort();
-        rows_again.sort();
-    }
+    let rows_again = sorted(rows_again);
     if (&again, &rows_again) != (&columns, &rows) {
         return Err(Error::internal(format!("{way} it is {rows_again:?}, planned it is {rows:?}")));
     }

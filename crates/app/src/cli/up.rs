@@ -15,7 +15,7 @@ use crate::grants;
 use crate::instance::Instance;
 use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
 use crate::setup::Setup;
-use crate::warehouse::{Warehouse, findings, told};
+use crate::warehouse::{Warehouse, findings, schemas, told};
 
 /// How often the instance is looked at. Its line is shown every second.
 const POLL: Duration = Duration::from_millis(200);
@@ -88,8 +88,7 @@ impl Opened {
         let opening = setup.clone();
         let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
         let mut found = findings(setup, &warehouse.refused);
-        let tables: Vec<_> =
-            warehouse.engine.tables().map(|table| (table.name.clone(), table.schema.clone())).collect();
+        let tables = schemas(&warehouse.engine);
         let contents = warehouse.next().unwrap_or(&warehouse.serving);
         found.extend(grants::faults::findings(setup, &contents.definition, &tables, &contents.models));
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
