@@ -1,8 +1,12 @@
-//! Threads for what runs beside the steps: a model's build.
+//! Threads that do one thing and nothing else.
 //!
-//! Where cores are few, such work takes them from the steps, and who waits for a commit to become visible waits for a build
-//! that nobody is in a hurry for. So it has threads of its own, of a lower priority (setpriority(2), which on Linux is a
-//! thread's): a build takes what the steps leave, and all of the machine where they leave it.
+//! *Beside the steps* runs what nobody is in a hurry for: a model's build, and the store's folds and compaction. Where cores
+//! are few, such work takes them from the steps and from readers, and who waits for a commit to become visible waits for a
+//! build. So its threads have a lower priority (setpriority(2), which on Linux is a thread's): it takes what the others leave,
+//! and all of the machine where they leave it.
+//!
+//! *The protocols* run on threads of their own, on which sources do not decode and nothing is computed that takes long: a row by
+//! its key is answered on them, in microseconds, if nothing stands before it.
 
 use crate::deep::STACK_BYTES;
 
@@ -16,21 +20,30 @@ pub(crate) fn behind_the_steps() {
     }
 }
 
-/// A runtime whose threads all run behind the steps.
+/// A runtime with as many threads as there are cores.
 #[derive(Debug)]
-pub(crate) struct Beside {
+pub(crate) struct Threads {
     handle: tokio::runtime::Handle,
     /// There until it is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-impl Beside {
-    /// Starts it with as many threads as there are cores. Errors: the system has no more threads.
-    pub(crate) fn new() -> std::io::Result<Self> {
+impl Threads {
+    /// Threads that all run behind the steps. Errors: the system has no more threads.
+    pub(crate) fn beside() -> std::io::Result<Self> {
+        Self::new("build", behind_the_steps)
+    }
+
+    /// Threads of the protocols. Errors: the system has no more threads.
+    pub(crate) fn of_protocols() -> std::io::Result<Self> {
+        Self::new("protocol", || {})
+    }
+
+    fn new(name: &str, first: fn()) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("build")
+            .thread_name(name)
             .thread_stack_size(STACK_BYTES)
-            .on_thread_start(behind_the_steps)
+            .on_thread_start(first)
             .enable_all()
             .build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
@@ -42,8 +55,8 @@ impl Beside {
     }
 }
 
-impl Drop for Beside {
-    /// Without waiting, which is not allowed on threads that run tasks: a build has been cancelled before.
+impl Drop for Threads {
+    /// Without waiting, which is not allowed on threads that run tasks: what ran there has been ended before.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

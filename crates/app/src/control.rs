@@ -622,9 +622,11 @@ impl Applier {
             let unwanted: BTreeSet<TableName> =
                 tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
             let definition = Definition::of(&setup);
-            let proposal = Proposal::of(&definition, beside, tables, absent, unwanted);
+            let proposal = Proposal::of(&definition, beside, tables.clone(), absent, unwanted);
             let refused = newly_refused(proposal.keepable.refused.clone(), &definition, &waiting);
-            let findings = crate::warehouse::findings(&setup, &refused);
+            let mut findings = crate::warehouse::findings(&setup, &refused);
+            let models = &proposal.keepable.contents.models;
+            findings.extend(crate::grants::faults::findings(&setup, &definition, &tables, models));
             let found: Vec<String> = findings.iter().map(|finding| setup.shown(finding)).collect();
             (Box::new(proposal), found)
         });

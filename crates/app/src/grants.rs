@@ -11,6 +11,7 @@
 //! Grants change while they are read by ([`Grants::set`]): the next statement goes by the new ones, and an answer that is still
 //! being sent ends where they are others for its role.
 
+pub mod faults;
 mod own_facts;
 mod personal;
 
@@ -246,8 +247,13 @@ fn access(role: &project::Role, table: &TableName, catalog: &Catalog, personal: 
 
 /// The part of a table that is granted, as SQL.
 fn through(table: &TableName, columns: &[String], grant: &Grant, hidden: &BTreeSet<String>) -> Access {
+    part_of(table, columns, grant, hidden).map_or(Access::All, Access::Through)
+}
+
+/// The same; none, if it is all.
+fn part_of(table: &TableName, columns: &[String], grant: &Grant, hidden: &BTreeSet<String>) -> Option<String> {
     if columns.is_empty() && grant.condition.is_none() {
-        return Access::All;
+        return None;
     }
     let part = |name: &String| match hidden.contains(&name.to_lowercase()) {
         // A NULL of the column's own type.
@@ -263,5 +269,5 @@ fn through(table: &TableName, columns: &[String], grant: &Grant, hidden: &BTreeS
         // The line's end ends a comment in it.
         write!(sql, " where ({condition}\n)").ok();
     }
-    Access::Through(sql)
+    Some(sql)
 }

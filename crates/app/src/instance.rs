@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use plan::TableName;
+use project::ListenSpec;
 use serve::{Service, Site};
 use tokio::sync::{mpsc, watch};
 
@@ -13,6 +14,7 @@ use crate::ages::{self, Ages};
 use crate::atomic;
 use crate::audit::Audit;
 use crate::backlog::Bounds;
+use crate::beside::Threads;
 use crate::clock::{Clock, WallClock};
 use crate::control::{Applier, Attendant, Desk};
 use crate::deep::STACK_BYTES;
@@ -79,6 +81,8 @@ pub struct Instance {
     servers: Vec<tokio::task::JoinHandle<()>>,
     sources: Arc<Roster>,
     data: PathBuf,
+    /// Where the protocols run.
+    _protocols: Threads,
 }
 
 impl Instance {
@@ -123,8 +127,12 @@ impl Instance {
         let (control, word) = desk.as_ref().map(Desk::address).transpose()?.unzip();
         let audit = status.audit(|| Audit::open(&setup.data, Arc::clone(&clock)));
         let door = users::door(setup, word.as_deref(), &audit)?;
-        let pg = serve::bind(&profile.pg.addr.to_string(), profile.pg.explicit).await?;
-        let http = serve::bind(&profile.http.addr.to_string(), profile.http.explicit).await?;
+        let protocols = Threads::of_protocols()?;
+        // A socket belongs to the threads on which it was made.
+        let bound = |listen: ListenSpec| {
+            protocols.handle().spawn(async move { serve::bind(&listen.addr.to_string(), listen.explicit).await })
+        };
+        let (pg, http) = (bound(profile.pg).await??, bound(profile.http).await??);
         let addresses = Addresses {
             pid: std::process::id(),
             pg: pg.local_addr()?.to_string(),
@@ -164,8 +172,8 @@ impl Instance {
         let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
         // Whoever came before waits: now there is something to read by, and no name is unknown that is not.
         let mut servers = vec![
-            tokio::spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
-            tokio::spawn(serve::serve_http(http, service, until(stopped.clone()))),
+            protocols.handle().spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
+            protocols.handle().spawn(serve::serve_http(http, service, until(stopped.clone()))),
         ];
         if !is_noted {
             let later = addresses.clone().note_when_there_is_room(setup.data.clone(), stopped.clone());
@@ -213,6 +221,7 @@ impl Instance {
             servers,
             sources,
             data: setup.data.clone(),
+            _protocols: protocols,
         })
     }
 

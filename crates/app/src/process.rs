@@ -26,6 +26,24 @@ pub fn disk_free(folder: &Path) -> Option<u64> {
     Some(facts.f_bavail * facts.f_frsize)
 }
 
+/// Files and sockets that the process may have open, where the system allows so many.
+const FILES_MAX: u64 = 65_536;
+
+/// Has the system let this process open as many files as whoever started it allows. Most systems begin with 1,024, which
+/// some connections and tables are over.
+pub fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.map_or(FILES_MAX, |maximum| maximum.min(FILES_MAX));
+    if limit.current.is_none_or(|current| current >= allowed) {
+        return;
+    }
+    limit.current = Some(allowed);
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

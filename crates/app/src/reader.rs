@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use plan::TableName;
-use query::{Executor, Watch};
+use query::{Asked, Executor, Watch};
 use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
 
 use crate::clock::Clock;
@@ -69,14 +69,17 @@ impl Reader for InstanceReader {
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
-        if let Some(answer) = session.point(sql, &parameters).map_err(|e| sql_error(e, sql))? {
-            let stream = answer.stream.map(|batch| batch.map_err(|e| sql_error(e.into(), "")));
-            return Ok(Answer { schema: answer.schema, stream: stream.boxed(), step });
-        }
+        let asking = match session.asked(sql, &parameters).map_err(|e| sql_error(e, sql))? {
+            Asked::Row(answer) => {
+                let stream = answer.stream.map(|batch| batch.map_err(|e| sql_error(e.into(), "")));
+                return Ok(Answer { schema: answer.schema, stream: stream.boxed(), step });
+            }
+            Asked::Statement(asking) => asking,
+        };
         let text: Arc<str> = sql.into();
         let work = {
             let text = Arc::clone(&text);
-            async move { session.execute(&only(&text)?, &parameters).await }
+            async move { session.answer(&text, asking, &parameters).await }
         };
         let answer = self.lanes.of(context.lane).answer(&watch, work).await;
         let (schema, batches) = answer.map_err(|e| sql_error(e, sql))?;
@@ -222,15 +225,6 @@ impl InstanceReader {
 /// What is upkeep's own is told with values of all tables.
 fn owners_alone() -> SqlError {
     SqlError::new("42501", "permission denied for this statement").hint("A user of the role owner can give it.")
-}
-
-/// The statement of a text that holds just one.
-fn only(sql: &str) -> query::Result<query::Statement> {
-    let mut statements = query::parse(sql)?;
-    match (statements.pop(), statements.is_empty()) {
-        (Some(statement), true) => Ok(statement),
-        _ => Err(query::Error::new("42601", "cannot insert multiple commands into a prepared statement")),
-    }
 }
 
 /// Statements that are not SQL's own, for the command line and for psql alike.

@@ -24,6 +24,24 @@ pub fn refused(
     if definition.views().next().is_none() {
         return Vec::new();
     }
+    let session = match session(definition, tables, models) {
+        Ok(session) => session,
+        // Nothing can be queried then, here or elsewhere.
+        Err(error) => return definition.views().map(|(name, _)| (name, refusal(error.clone(), ""))).collect(),
+    };
+    deep(|| {
+        let found =
+            definition.views().filter_map(|(name, sql)| Some((name, refusal(described(&session, sql).err()?, sql))));
+        found.collect()
+    })
+}
+
+/// A session over these tables and models, with the definition's views: all of them without a row. Errors: none can be made.
+pub fn session(
+    definition: &Definition,
+    tables: &[(TableName, Schema)],
+    models: &[PlannedModel],
+) -> query::Result<Session> {
     let mut catalog = Catalog::new(definition.search_path.clone());
     let models = models.iter().map(|model| (&model.name, &model.planned.schema));
     let known = tables.iter().map(|(name, schema)| (name, schema)).chain(models);
@@ -35,17 +53,7 @@ pub fn refused(
         catalog.add_view(name, sql);
     }
     system_tables::add_shapes(&mut catalog);
-    let runtime = match Runtime::new(&Settings::default()) {
-        Ok(runtime) => runtime,
-        // Nothing can be queried then, here or elsewhere.
-        Err(error) => return definition.views().map(|(name, _)| (name, refusal(error.clone(), ""))).collect(),
-    };
-    let session = Session::new(Nothing, Arc::new(catalog), runtime);
-    deep(|| {
-        let found =
-            definition.views().filter_map(|(name, sql)| Some((name, refusal(described(&session, sql).err()?, sql))));
-        found.collect()
-    })
+    Ok(Session::new(Nothing, Arc::new(catalog), Runtime::new(&Settings::default())?))
 }
 
 fn described(session: &Session, sql: &str) -> query::Result<()> {

@@ -11,7 +11,7 @@ use plan::TableName;
 use project::Diagnostic;
 use relation::{Schema, TableId};
 
-use crate::beside::Beside;
+use crate::beside::{Threads, behind_the_steps};
 use crate::definition::{Altered, Definition, Kept, ModelText, PlannedModel};
 use crate::documentation::Documented;
 use crate::hold::{Standing, keepable_beside};
@@ -81,7 +81,7 @@ pub struct Warehouse {
     /// The project says what a rollback has given up: it is not taken until it says something else, or is applied.
     pub is_held_back: bool,
     /// Builds run there; it ends with the warehouse.
-    _beside: Beside,
+    _beside: Threads,
 }
 
 /// A definition, planned.
@@ -256,7 +256,7 @@ impl Warehouse {
         };
         let queries = query::Runtime::new(&query_settings)?;
         let workers = setup.project.profile.workers.unwrap_or_else(default_workers);
-        let beside = Beside::new()?;
+        let beside = Threads::beside()?;
         let settings = Settings { report_rows_max: REPORT_ROWS_MAX, ..Settings::new(workers, beside.handle()) };
         let mut engine = Engine::open(store, Arc::clone(&queries), settings)?;
         for table in &described.absent {
@@ -946,6 +946,7 @@ pub fn store_options(memory: u64) -> store::Options {
         hot_bytes: (memory / 16).clamp(32 << 20, 512 << 20),
         cache_bytes: (memory / 8).clamp(32 << 20, 512 << 20),
         filter_bytes: (memory / 32).clamp(16 << 20, 512 << 20),
+        behind: behind_the_steps,
         ..store::Options::default()
     }
 }

@@ -34,5 +34,5 @@ pub use files::Files;
 pub use load::{Options, load};
 pub use model::{Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable, UnreadTable};
 pub use profile::{BacklogSpec, ListenSpec, Profile, ReconcileSpec, TlsSpec};
-pub use role::{Grant, Marks, Role, marks};
+pub use role::{Grant, GrantPlace, Marks, Role, marks};
 pub use source_map::SourceMap;

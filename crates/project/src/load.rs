@@ -110,7 +110,7 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
             personal: patch.map(|patch| role::marks(&patch.columns)).unwrap_or_default(),
         });
     }
-    project.roles = role::read(files, &jinja, &project, found);
+    role::read(files, &jinja, &mut project, found);
     project
 }
 

@@ -9,7 +9,7 @@ use crate::dashboard::Dashboard;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::files::folder_of;
 use crate::profile::Profile;
-use crate::role::{Marks, Role};
+use crate::role::{GrantPlace, Marks, Role};
 use crate::source_map::SourceMap;
 
 /// A dbt project, loaded and rendered.
@@ -42,6 +42,8 @@ pub struct Project {
     pub vars: BTreeMap<String, Json>,
     /// Who reads what, by the role's name.
     pub roles: BTreeMap<String, Role>,
+    /// Where its grants are written.
+    pub grant_places: Vec<GrantPlace>,
 }
 
 impl Project {
@@ -192,10 +194,12 @@ pub struct Model {
 }
 
 /// A column as the YAML describes it.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     /// Its name.
     pub name: String,
+    /// Where it is declared.
+    pub place: Place,
     /// Its type, if declared.
     pub data_type: Option<String>,
     /// What it holds.

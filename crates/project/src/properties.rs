@@ -413,6 +413,7 @@ fn columns(reader: &mut Reader<'_>, node: &Node) -> (Vec<Column>, Vec<DataTest>)
             description: reader.text(column, "description"),
             meta,
             tags: reader.texts(column, "tags"),
+            place: column.place(reader.file),
             name,
         });
     }

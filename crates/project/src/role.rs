@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::{Diagnostic, Severity, did_you_mean};
+use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 use crate::files::Files;
 use crate::jinja::YamlJinja;
 use crate::model::{Column, Project};
@@ -34,38 +34,44 @@ pub struct Grant {
     pub condition: Option<String>,
 }
 
-/// Reads the file, where there is one. The project has its models and sources already.
-pub(crate) fn read(
-    files: &Files,
-    jinja: &YamlJinja,
-    project: &Project,
-    found: &mut Vec<Diagnostic>,
-) -> BTreeMap<String, Role> {
-    let Some(text) = files.get(FILE) else { return BTreeMap::new() };
+/// Where a grant of a table or model is written. It is no part of the grant, which stays the same one at another place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrantPlace {
+    /// The role that is granted it.
+    pub role: String,
+    /// Schema and name of what is granted.
+    pub table: (String, String),
+    /// The grant as a whole.
+    pub whole: Place,
+    /// Its columns; nothing, if it is of all.
+    pub columns: Option<Place>,
+    /// Its condition.
+    pub condition: Option<Place>,
+}
+
+/// Reads the file into the project, where there is one. The project has its models and sources already.
+pub(crate) fn read(files: &Files, jinja: &YamlJinja, project: &mut Project, found: &mut Vec<Diagnostic>) {
+    let Some(text) = files.get(FILE) else { return };
     let mut node = match yaml::parse(FILE, text) {
         Ok(node) => node,
-        Err(error) => {
-            found.push(error);
-            return BTreeMap::new();
-        }
+        Err(error) => return found.push(error),
     };
     jinja.render(&mut node, FILE, &[], found);
     let mut reader = Reader { file: FILE, found };
     if !reader.expect_map(&node, "roles.yml") {
-        return BTreeMap::new();
+        return;
     }
     reader.check_keys(&node, "roles.yml", &["roles"], Severity::Error);
-    let Some(all) = node.get("roles").filter(|all| reader.expect_map(all, "`roles`")) else { return BTreeMap::new() };
+    let Some(all) = node.get("roles").filter(|all| reader.expect_map(all, "`roles`")) else { return };
     let known = relations(project);
-    let mut roles = BTreeMap::new();
     for (name, node) in all.pairs() {
         if name.text == OWNER {
             reader.error(node, "the role `owner` reads all there is, and is not declared");
         } else if reader.expect_map(node, "a role") {
-            roles.insert(name.text.clone(), role(&mut reader, node, &known));
+            let read = role(&mut reader, node, &known, (&name.text, &mut project.grant_places));
+            project.roles.insert(name.text.clone(), read);
         }
     }
-    roles
 }
 
 /// Tables and models that can be granted; those with a mistake may serve as they were.
@@ -77,7 +83,12 @@ fn relations(project: &Project) -> BTreeSet<String> {
     models.chain(parked).chain(tables).chain(unread).collect()
 }
 
-fn role(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>) -> Role {
+fn role(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    known: &BTreeSet<String>,
+    (name, places): (&str, &mut Vec<GrantPlace>),
+) -> Role {
     reader.check_keys(node, "a role", &["grants", "personal"], Severity::Error);
     let shows_personal = match reader.text(node, "personal").as_deref() {
         None | Some("masked") => false,
@@ -89,14 +100,24 @@ fn role(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>) -> Role 
     };
     let mut role = Role { shows_personal, ..Role::default() };
     for item in reader.items(node, "grants") {
-        if reader.expect_map(item, "a grant") {
-            grant(reader, item, known, &mut role);
+        if reader.expect_map(item, "a grant")
+            && let Some(table) = grant(reader, item, known, &mut role)
+        {
+            let place = |key: &str| item.get(key).map(|node| node.place(FILE));
+            places.push(GrantPlace {
+                role: name.to_owned(),
+                table,
+                whole: item.place(FILE),
+                columns: place("columns"),
+                condition: place("where"),
+            });
         }
     }
     role
 }
 
-fn grant(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>, role: &mut Role) {
+/// Takes a grant up into the role. Returns the one table that it is of.
+fn grant(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>, role: &mut Role) -> Option<(String, String)> {
     reader.check_keys(node, "a grant", &["schema", "table", "columns", "where"], Severity::Error);
     let (schema, table) = (reader.text(node, "schema"), reader.text(node, "table"));
     let columns = reader.texts(node, "columns");
@@ -110,18 +131,20 @@ fn grant(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>, role: &
                 let message = format!("there is no table or model `{table}` that could be granted");
                 let hint = hint.unwrap_or_else(|| "Name it with its schema: `schema.name`.".to_owned());
                 reader.found.push(Diagnostic::warning(node.place(FILE), message).hint(hint));
-                return;
+                return None;
             };
-            let grant = Grant { columns, condition };
-            if role.tables.insert((schema.to_owned(), name.to_owned()), grant).is_some() {
+            let of = (schema.to_owned(), name.to_owned());
+            if role.tables.insert(of.clone(), Grant { columns, condition }).is_some() {
                 reader.error(node, format!("`{table}` is granted twice to this role"));
             }
+            return Some(of);
         }
         _ => {
             let error = reader.error(node, "a grant is of a whole `schema`, or of a `table`");
             error.hint = Some("`columns` and `where` go with a `table`.".to_owned());
         }
     }
+    None
 }
 
 /// What the YAML of a table or model says of its columns: whether they are personal. Of those that are not among them it says

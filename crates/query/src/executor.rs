@@ -2,7 +2,8 @@
 //!
 //! A statement runs as one task from its text to its last batch. There are as many threads as statements may run at a time,
 //! twice over, so the system shares the processor out between them, also where a statement does not give way. The other end
-//! takes batches as it can: one waits, the statement stands still meanwhile.
+//! takes batches as it can: one waits, the statement stands still meanwhile. A small answer that is there at once is handed over
+//! whole: waking the other end takes longer than such an answer does.
 //!
 //! Dropping an answer ends its statement ([`Watch`]). One that has not stopped yet counts against those that may be begun:
 //! rather than pile up, the next are refused.
@@ -16,8 +17,9 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use futures::StreamExt as _;
+use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -27,6 +29,9 @@ use crate::watch::Watch;
 
 /// Batches that wait for a statement's reader.
 const BATCHES_WAITING_MAX: usize = 1;
+/// Batches of a small answer, and their bytes.
+const SMALL_BATCHES_MAX: usize = 16;
+const SMALL_BYTES_MAX: usize = 256 << 10;
 /// Address space of a thread's stack; memory is only what is used of it. Nested plans are walked by recursion.
 const STACK_BYTES: usize = 64 << 20;
 /// Threads that read tables for statements, beside those that compute.
@@ -90,7 +95,13 @@ impl Executor {
                 Ok(answer) => answer,
                 Err(error) => return drop(head.send(Err(error))),
             };
-            if head.send(Ok(Arc::clone(&answer.schema))).is_err() {
+            let (first, is_whole) = at_once(&mut answer.stream);
+            let schema = Arc::clone(&answer.schema);
+            if is_whole {
+                drop(answer);
+                return drop(head.send(Ok((schema, first, true))));
+            }
+            if head.send(Ok((schema, first, false))).is_err() {
                 return;
             }
             while let Some(batch) = answer.stream.next().await {
@@ -101,7 +112,13 @@ impl Executor {
             }
         })?;
         match begun.await {
-            Ok(Ok(schema)) => Ok((schema, rows(taken, task).boxed())),
+            Ok(Ok((schema, first, true))) => {
+                task.is_over();
+                Ok((schema, futures::stream::iter(first).boxed()))
+            }
+            Ok(Ok((schema, first, false))) => {
+                Ok((schema, futures::stream::iter(first).chain(rows(taken, task)).boxed()))
+            }
             Ok(Err(error)) => {
                 task.finished().await;
                 Err(error)
@@ -130,6 +147,26 @@ impl Drop for Executor {
             runtime.shutdown_background();
         }
     }
+}
+
+/// The batches of an answer that are there at once, as long as it is small, and whether they are all.
+fn at_once(stream: &mut SendableRecordBatchStream) -> (Vec<Result<RecordBatch>>, bool) {
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    while bytes <= SMALL_BYTES_MAX && batches.len() < SMALL_BATCHES_MAX {
+        match stream.next().now_or_never() {
+            Some(Some(Ok(batch))) => {
+                bytes += batch.get_array_memory_size();
+                batches.push(Ok(batch));
+            }
+            Some(Some(Err(error))) => {
+                batches.push(Err(error.into()));
+                return (batches, true);
+            }
+            Some(None) => return (batches, true),
+            None => break,
+        }
+    }
+    (batches, false)
 }
 
 /// The batches of a statement; how its task ended is the last of them.
@@ -179,6 +216,11 @@ impl Task {
         {
             resume_unwind(error.into_panic());
         }
+    }
+
+    /// Its work is done and only its thread is still to be let go: it is not given up.
+    fn is_over(self) {
+        self.place.state.store(OVER, Ordering::Relaxed);
     }
 
     /// Why a task ended without an answer: its panic goes on here, or the threads are being stopped.

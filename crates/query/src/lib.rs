@@ -15,6 +15,7 @@
 //! and as the oracle that upkeep is checked against ([`Session::logical`] and [`compare`]). Errors come as Postgres
 //! words and codes ([`Error`]). Nothing here writes.
 
+mod asked;
 mod barrier;
 mod bounded;
 mod catalog;
@@ -25,7 +26,9 @@ pub mod error;
 mod executor;
 pub mod expression;
 mod flow;
+mod form;
 mod isolate;
+mod known;
 mod limits;
 mod memory;
 mod names;
@@ -40,9 +43,11 @@ mod session;
 mod snapshot;
 mod statement;
 mod storage;
+mod template;
 mod watch;
 mod watched;
 
+pub use asked::{Asked, Asking};
 pub use catalog::{Access, Catalog, Documentation, Form, Reference, StoredTable, VirtualTable};
 pub use compare::{Difference, compare};
 pub use error::{Error, Result};

@@ -53,6 +53,8 @@ pub(crate) struct Names<'a> {
     depth: Cell<usize>,
     /// Whether the statement reads the catalogue.
     of_catalog: bool,
+    /// Whether a function was looked up that answers of the session, or of the catalogue.
+    is_of_session: Cell<bool>,
     relations: Vec<Arc<dyn RelationPlanner>>,
 }
 
@@ -66,8 +68,8 @@ impl<'a> Names<'a> {
     ) -> Self {
         static NONE: BTreeMap<TableName, Error> = BTreeMap::new();
         let (refused, relations) = (&NONE, plan::dependencies::relations());
-        let (depth, of_catalog) = (Cell::new(0), false);
-        Self { catalog, storage, state, identity, path, refused, depth, of_catalog, relations }
+        let (depth, of_catalog, is_of_session) = (Cell::new(0), false, Cell::new(false));
+        Self { catalog, storage, state, identity, path, refused, depth, of_catalog, is_of_session, relations }
     }
 
     /// The same for a statement that reads the catalogue, or not.
@@ -80,6 +82,11 @@ impl<'a> Names<'a> {
     pub(crate) fn without(mut self, refused: &'a BTreeMap<TableName, Error>) -> Self {
         self.refused = refused;
         self
+    }
+
+    /// Whether a function was looked up that answers of the session, or of the catalogue.
+    pub(crate) fn is_of_session(&self) -> bool {
+        self.is_of_session.get()
     }
 
     /// The provider of a stored table by its qualified name.
@@ -299,8 +306,9 @@ impl ContextProvider for Names<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let names = || self.system().ok().map(|system| Arc::clone(&system.names));
-        pg_catalog::function(name, self.identity, self.path, &names)
-            .or_else(|| plan::functions().scalar.get(name).cloned())
+        let of_session = pg_catalog::function(name, self.identity, self.path, &names);
+        self.is_of_session.set(self.is_of_session.get() || of_session.is_some());
+        of_session.or_else(|| plan::functions().scalar.get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -1,190 +1,25 @@
 //! Rows by their whole key, without planning each time that one is asked for.
 //!
-//! What a statement means is the planner's word alone. A statement whose form may be that of such a read is planned once, with its
-//! literals as parameters; if the optimised plan is columns of one stored table under one equality for each column of its key, it
-//! is kept as a [`Point`], for as long as the catalogue is the same one. The next statement of that form reads the key.
+//! What a statement means is the planner's word alone. A form of statements ([`crate::form`]) is planned once, with its literals as
+//! parameters; if the optimised plan is columns of one stored table under one equality for each column of its key, it is kept
+//! as a [`Point`] ([`crate::known`]). The next statement of that form reads the key.
 //! Whatever is not as plain goes the general way: other conditions, values that the key's types cannot hold exactly, NULL, texts so
-//! long that keys cut them. So do views of roles, whose condition stands under a limit.
-//!
-//! Descriptions of prepared statements are kept likewise, of whatever form: clients ask for them before each execution.
+//! long that keys cut them. So do views of roles, whose conditions stand behind a barrier.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
-use datafusion::sql::sqlparser::ast::{self, BinaryOperator, SetExpr, TableFactor};
 use relation::Layout;
 
-use crate::catalog::{Catalog, StoredTable};
+use crate::catalog::StoredTable;
 use crate::error::{Error, Result, code};
 use crate::scan::{StoredProvider, pushdown};
-use crate::session::Description;
-use crate::statement::{Kind, Statement};
 use crate::storage::Storage;
-
-/// Bytes of a text that is kept; a longer one is planned each time.
-pub(crate) const TEXT_BYTES_MAX: usize = 2048;
-/// Texts that are kept of each kind: with what is known of each, some megabytes. When there are more, all are forgotten.
-const TEXTS_MAX: usize = 1000;
-
-/// What statements are known by: what names mean, the text, and the types of its parameters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Question<T> {
-    /// The catalogue's place in memory, which nobody else has while [`Known`] refers to it.
-    catalog: usize,
-    path: Option<Vec<String>>,
-    text: String,
-    types: Vec<T>,
-}
-
-impl<T> Question<T> {
-    pub(crate) fn new(catalog: &Arc<Catalog>, path: Option<&Vec<String>>, text: &str, types: Vec<T>) -> Self {
-        let catalog = Arc::as_ptr(catalog).addr();
-        Self { catalog, path: path.cloned(), text: text.to_owned(), types }
-    }
-
-    pub(crate) fn types(&self) -> &[T] {
-        &self.types
-    }
-
-    /// Whether nothing is kept of such a text.
-    pub(crate) fn is_long(&self) -> bool {
-        self.text.len() > TEXT_BYTES_MAX
-    }
-}
-
-/// What is known of statements by their texts.
-#[derive(Default)]
-pub(crate) struct Memory {
-    points: Mutex<BTreeMap<Question<DataType>, Known<Option<Arc<Point>>>>>,
-    descriptions: Mutex<BTreeMap<Question<Option<DataType>>, Known<Description>>>,
-}
-
-struct Known<T> {
-    /// Keeps the catalogue's place from being another one's.
-    _of: Weak<Catalog>,
-    what: T,
-}
-
-impl Memory {
-    /// What is known: that a text reads a point, or that it does not. None: nothing.
-    pub(crate) fn point(&self, question: &Question<DataType>) -> Option<Option<Arc<Point>>> {
-        locked(&self.points).get(question).map(|known| known.what.clone())
-    }
-
-    pub(crate) fn keep_point(&self, catalog: &Arc<Catalog>, question: Question<DataType>, point: Option<Arc<Point>>) {
-        keep(&self.points, catalog, question, point);
-    }
-
-    pub(crate) fn description(&self, question: &Question<Option<DataType>>) -> Option<Description> {
-        locked(&self.descriptions).get(question).map(|known| known.what.clone())
-    }
-
-    pub(crate) fn keep_description(
-        &self,
-        catalog: &Arc<Catalog>,
-        question: Question<Option<DataType>>,
-        description: Description,
-    ) {
-        keep(&self.descriptions, catalog, question, description);
-    }
-}
-
-fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn keep<Q: Ord, T>(of: &Mutex<BTreeMap<Q, Known<T>>>, catalog: &Arc<Catalog>, question: Q, what: T) {
-    let mut known = locked(of);
-    if known.len() >= TEXTS_MAX {
-        known.clear();
-    }
-    known.insert(question, Known { _of: Arc::downgrade(catalog), what });
-}
-
-/// A statement whose form may be that of a read by key, with its literals as further parameters.
-pub(crate) struct Form {
-    pub(crate) statement: Statement,
-    /// The values of the literals, behind those of the parameters that it has itself.
-    pub(crate) literals: Vec<ScalarValue>,
-}
-
-impl Form {
-    /// The form of a statement with so many parameters; none where it is another one.
-    pub(crate) fn of(statement: &Statement, parameters: usize) -> Option<Self> {
-        if statement.kind != Kind::Query || statement.reads_catalog() {
-            return None;
-        }
-        let mut tree = statement.tree().clone();
-        let condition = condition(&mut tree)?;
-        let mut literals = Literals { before: parameters, values: Vec::new() };
-        literals.lift(condition)?;
-        Some(Self { statement: statement.with_tree(tree), literals: literals.values })
-    }
-}
-
-/// The WHERE of a SELECT from one name, of nothing else that changes its rows but a LIMIT.
-fn condition(tree: &mut ast::Statement) -> Option<&mut ast::Expr> {
-    let ast::Statement::Query(query) = tree else { return None };
-    let is_plain = query.with.is_none()
-        && query.order_by.is_none()
-        && query.fetch.is_none()
-        && query.locks.is_empty()
-        && query.for_clause.is_none();
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let is_of_one = matches!(&select.from[..], [from] if from.joins.is_empty()
-        && matches!(&from.relation, TableFactor::Table { args: None, .. }));
-    let is_plain = is_plain && is_of_one && select.distinct.is_none() && select.having.is_none();
-    select.selection.as_mut().filter(|_| is_plain)
-}
-
-/// Takes literals out of a condition.
-struct Literals {
-    /// Parameters that it has already.
-    before: usize,
-    values: Vec<ScalarValue>,
-}
-
-impl Literals {
-    /// None: the condition is something else than equalities of names.
-    fn lift(&mut self, condition: &mut ast::Expr) -> Option<()> {
-        match condition {
-            ast::Expr::Nested(inner) => self.lift(inner),
-            ast::Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-                self.lift(left)?;
-                self.lift(right)
-            }
-            ast::Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => match (is_name(left), is_name(right)) {
-                (true, false) => self.value(right),
-                (false, true) => self.value(left),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    fn value(&mut self, expr: &mut ast::Expr) -> Option<()> {
-        let ast::Expr::Value(found) = expr else { return None };
-        let value = match &found.value {
-            ast::Value::Placeholder(_) => return Some(()),
-            ast::Value::Number(digits, false) => ScalarValue::Int64(Some(digits.parse().ok()?)),
-            ast::Value::SingleQuotedString(text) => ScalarValue::Utf8(Some(text.clone())),
-            _ => return None,
-        };
-        self.values.push(value);
-        found.value = ast::Value::Placeholder(format!("${}", self.before + self.values.len()));
-        Some(())
-    }
-}
-
-fn is_name(expr: &ast::Expr) -> bool {
-    matches!(expr, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_))
-}
 
 /// A read of one row of a table by its key.
 #[derive(Debug)]

@@ -24,10 +24,10 @@ use crate::conditions::InOrder;
 use crate::constants::TrueConstants;
 use crate::error::Result;
 use crate::isolate::Planner;
+use crate::known::Memory;
 use crate::limits::KeptLimits;
 use crate::memory::Budget;
 use crate::pg_catalog::TypeNames;
-use crate::point::Memory;
 use crate::watch::{self, Watch};
 
 /// Bytes that all queries together may spill.
@@ -65,6 +65,8 @@ pub struct Runtime {
     sort_merge: SessionState,
     environment: RuntimeEnv,
     budget: Arc<Budget>,
+    /// What the optimiser does with values that are put into an optimised plan.
+    finishing: Optimizer,
     /// What is known of statements that have been planned.
     pub(crate) memory: Memory,
 }
@@ -87,6 +89,7 @@ impl Runtime {
             sort_merge,
             environment,
             budget: Budget::new(settings.memory_bytes),
+            finishing: Optimizer::with_rules(finishing_rules()),
             memory: Memory::default(),
         }))
     }
@@ -101,6 +104,10 @@ impl Runtime {
             Joins::Hash => &self.hash,
             Joins::SortMerge => &self.sort_merge,
         }
+    }
+
+    pub(crate) fn finishing(&self) -> &Optimizer {
+        &self.finishing
     }
 
     /// What one query executes with: its own part of the memory. Plans hold their functions, so it lists none.
@@ -171,6 +178,14 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules.push(Arc::new(Constants));
     // Before each, whether anybody waits for the plan still.
     rules.into_iter().flat_map(|rule| [Arc::new(Wanted) as Arc<dyn OptimizerRule + Send + Sync>, rule]).collect()
+}
+
+/// Those of the rules that look at values, and what keeps their order: literals are simplified, and conditions and limits with them
+/// reach the scans.
+fn finishing_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    const NAMES: [&str; 6] =
+        ["simplify_expressions", "push_down_limit", "push_down_filter", "leakproof", "in_order", "constants"];
+    rules().into_iter().filter(|rule| NAMES.contains(&rule.name())).collect()
 }
 
 /// Changes nothing; fails where the query has been ended.

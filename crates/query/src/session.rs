@@ -15,8 +15,8 @@ use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::optimizer::OptimizerConfig;
+use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SQLOptions;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -27,13 +27,12 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result, code};
 use crate::flow::{Isolation, flow_to_logical};
 use crate::names::Names;
-use crate::point::{Form, Point, Question, TEXT_BYTES_MAX};
 use crate::runtime::{Joins, Runtime};
 use crate::statement::{self, Kind, Statement};
 use crate::storage::Storage;
 use crate::watch::Watch;
 use crate::watched::watched;
-use crate::{ordered, output, pg_catalog};
+use crate::{ordered, output, pg_catalog, template};
 
 /// Rows of a query: their columns, and the batches as they come.
 pub struct Answer {
@@ -74,14 +73,14 @@ pub fn parameter(array: &dyn arrow::array::Array) -> Result<ScalarValue> {
 
 /// Reads at one step. Cheap to make: one per query.
 pub struct Session {
-    storage: Arc<dyn Storage>,
-    catalog: Arc<Catalog>,
-    runtime: Arc<Runtime>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) runtime: Arc<Runtime>,
     identity: Identity,
     /// None: as the catalogue says.
-    search_path: Option<Vec<String>>,
+    pub(crate) search_path: Option<Vec<String>>,
     /// What its statements must not read, and why.
-    refused: BTreeMap<TableName, Error>,
+    pub(crate) refused: BTreeMap<TableName, Error>,
     /// What ends its statements; none where they run to their end.
     watch: Option<Arc<Watch>>,
 }
@@ -135,7 +134,7 @@ impl Session {
     /// Answers a statement with values for its parameters.
     pub async fn execute(&self, statement: &Statement, parameters: &[ScalarValue]) -> Result<Answer> {
         let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
-        let mut plan = self.plan(statement, &types)?;
+        let Written { mut plan, is_lasting } = self.written(statement, &types)?;
         if !parameters.is_empty() {
             plan = plan.with_param_values(ParamValues::from(parameters.to_vec()))?;
         }
@@ -145,89 +144,12 @@ impl Session {
             true => Some(Arc::clone(&self.names().system()?.names)),
             false => None,
         };
-        let stream = renamed(self.run(plan).await?, &schema, names);
-        if self.refused.is_empty() {
-            self.learn(statement, parameters);
+        let plan = self.to_run(plan)?;
+        let stream = renamed(self.run(&plan).await?, &schema, names);
+        if is_lasting {
+            self.learn(statement, parameters, &plan, &schema);
         }
         Ok(Answer { schema, stream })
-    }
-
-    /// Answers a text at once if it is known to read one row by its key; its first statement of that form was executed then
-    /// ([`Session::execute`]). Takes microseconds, and no planner.
-    pub fn point(&self, sql: &str, parameters: &[ScalarValue]) -> Result<Option<Answer>> {
-        if !self.refused.is_empty() || sql.len() > TEXT_BYTES_MAX {
-            return Ok(None);
-        }
-        let memory = &self.runtime.memory;
-        let given: Vec<DataType> = parameters.iter().map(ScalarValue::data_type).collect();
-        let as_given = self.question(sql, given.clone());
-        if let Some(known) = memory.point(&as_given) {
-            return known.map_or(Ok(None), |point| self.read(&point, parameters, &[]));
-        }
-        let Ok(statement) = statement::parse_one(sql) else { return Ok(None) };
-        let Some(form) = Form::of(&statement, parameters.len()) else { return Ok(None) };
-        match memory.point(&self.question_of(&form, given)) {
-            Some(Some(point)) => {
-                if form.literals.is_empty() {
-                    memory.keep_point(&self.catalog, as_given, Some(Arc::clone(&point)));
-                }
-                self.read(&point, parameters, &form.literals)
-            }
-            Some(None) | None => Ok(None),
-        }
-    }
-
-    fn read(&self, point: &Point, parameters: &[ScalarValue], literals: &[ScalarValue]) -> Result<Option<Answer>> {
-        let values: Vec<&ScalarValue> = parameters.iter().chain(literals).collect();
-        let Some(batches) = point.read(self.storage.as_ref(), &values)? else { return Ok(None) };
-        let schema = Arc::clone(point.schema());
-        let batches = futures::stream::iter(batches.into_iter().map(Ok));
-        let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), batches));
-        Ok(Some(Answer { schema, stream }))
-    }
-
-    fn question<T>(&self, sql: &str, types: Vec<T>) -> Question<T> {
-        Question::new(&self.catalog, self.search_path.as_ref(), sql, types)
-    }
-
-    fn question_of(&self, form: &Form, mut types: Vec<DataType>) -> Question<DataType> {
-        types.extend(form.literals.iter().map(ScalarValue::data_type));
-        self.question(&form.statement.text(), types)
-    }
-
-    /// Keeps in mind whether statements of this form read one row by its key.
-    fn learn(&self, statement: &Statement, parameters: &[ScalarValue]) {
-        let Some(form) = Form::of(statement, parameters.len()) else { return };
-        let question = self.question_of(&form, parameters.iter().map(ScalarValue::data_type).collect());
-        let memory = &self.runtime.memory;
-        if question.is_long() || memory.point(&question).is_some() {
-            return;
-        }
-        let point = self.planned_point(&form.statement, question.types());
-        memory.keep_point(&self.catalog, question, point.map(Arc::new));
-    }
-
-    fn planned_point(&self, statement: &Statement, types: &[DataType]) -> Option<Point> {
-        let types: Vec<_> = types.iter().cloned().map(Some).collect();
-        let plan = self.plan(statement, &types).ok()?;
-        let schema = output::schema(self.analysed(plan.clone()).ok()?.schema().inner());
-        Point::of(&self.optimised(plan).ok()?, &schema)
-    }
-
-    /// What a text takes and yields, if it was described before.
-    pub fn described(&self, sql: &str, hints: &[Option<DataType>]) -> Option<Description> {
-        let is_known = self.refused.is_empty() && sql.len() <= TEXT_BYTES_MAX;
-        is_known.then(|| self.runtime.memory.description(&self.question(sql, hints.to_vec())))?
-    }
-
-    /// What the only statement of a text takes and yields; kept in mind for the next time.
-    pub fn describe_text(&self, sql: &str, hints: &[Option<DataType>]) -> Result<Description> {
-        let description = self.describe(&statement::parse_one(sql)?, hints)?;
-        if self.refused.is_empty() && sql.len() <= TEXT_BYTES_MAX {
-            let question = self.question(sql, hints.to_vec());
-            self.runtime.memory.keep_description(&self.catalog, question, description.clone());
-        }
-        Ok(description)
     }
 
     /// What a statement takes and yields. `hints` are types that the client named, by position.
@@ -281,8 +203,8 @@ impl Session {
 
     /// Runs a plan whose scans name stored tables as `schema.table`: a model's own plan, the oracle of its upkeep.
     pub async fn logical(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let plan = self.analysed(self.with_tables(plan)?)?;
-        self.run(plan).await
+        let plan = self.to_run(self.analysed(self.with_tables(plan)?)?)?;
+        self.run(&plan).await
     }
 
     /// The rows of one node of a flow: what its state is built of. Columns are `c0`, `c1`, … of the node's own types.
@@ -292,11 +214,11 @@ impl Session {
         let names = self.names();
         let plan =
             flow_to_logical(flow, node, isolation, &|table: &TableName| names.stored(table).map(provider_as_source))?;
-        let plan = self.analysed(plan)?;
+        let plan = self.to_run(self.analysed(plan)?)?;
         match isolation {
             // Not begun again by itself: rows would be reported twice.
             Isolation::Rows(_) => Ok(self.start(&plan, Joins::Hash).await?),
-            Isolation::Query => self.run(plan).await,
+            Isolation::Query => self.run(&plan).await,
         }
     }
 
@@ -311,22 +233,28 @@ impl Session {
 
     /// SQL to a plan, not optimised yet.
     fn plan(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<LogicalPlan> {
-        let plan = self.plan_as_written(statement, types);
+        self.written(statement, types).map(|written| written.plan)
+    }
+
+    /// The same, and whether it lasts.
+    pub(crate) fn written(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<Written> {
+        let written = self.plan_as_written(statement, types);
         if !statement.reads_catalog() {
-            return plan;
+            return written;
         }
-        let refused = match plan {
-            Ok(plan) => match self.optimised(plan.clone()) {
-                Ok(_) => return Ok(plan),
+        let refused = match written {
+            Ok(written) => match self.optimised(written.plan.clone()) {
+                Ok(_) => return Ok(written),
                 Err(error) => error.into(),
             },
             Err(error) => error,
         };
         let lesser = self.plan_as_written(&statement.without_subqueries(), types);
-        lesser.and_then(|plan| self.optimised(plan.clone()).map(|_| plan).map_err(Error::from)).map_err(|_| refused)
+        let can_run = |written: Written| self.optimised(written.plan.clone()).map(|_| written).map_err(Error::from);
+        lesser.and_then(can_run).map_err(|_| refused)
     }
 
-    fn plan_as_written(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+    fn plan_as_written(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<Written> {
         if statement.kind != Kind::Query {
             return Err(statement.refusal());
         }
@@ -347,11 +275,13 @@ impl Session {
                 .hint("A user of the role owner can explain the statement."));
         }
         not_too_large(&plan)?;
-        Ok(ordered::by_subqueries(names.as_texts(plan)?)?)
+        let plan = ordered::by_subqueries(names.as_texts(plan)?)?;
+        let is_lasting = !statement.reads_catalog() && !names.is_of_session() && template::is_lasting(&plan)?;
+        Ok(Written { plan, is_lasting })
     }
 
     /// The plan with its types agreed on: only then are those of a UNION known.
-    fn analysed(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
+    pub(crate) fn analysed(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
         match plan {
             // EXPLAIN shows what each rule made of the plan, and is analysed by the state that keeps that.
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Ok(plan),
@@ -360,11 +290,11 @@ impl Session {
     }
 
     /// The plan as it would be run.
-    fn optimised(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
+    pub(crate) fn optimised(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
         match self.analysed(plan)? {
             plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) => Ok(plan),
             plan => {
-                let plan = self.state().optimizer().optimize(plan, &Rules::new(self.state()), |_, _| {})?;
+                let plan = self.state().optimizer().optimize(plan, &self.rules(), |_, _| {})?;
                 match has_correlated(&plan)? {
                     true => not_impl_err!("a subquery that depends on its row by more than equality"),
                     false => Ok(plan),
@@ -386,12 +316,29 @@ impl Session {
         Ok(replaced.data)
     }
 
-    /// Optimises and starts an analysed plan; with sort-merge joins if its first batch does not fit the memory.
-    async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        match self.start(&plan, Joins::Hash).await {
-            Err(error) if is_exhausted(&error) && has_join(&plan) => {
+    /// An analysed plan as it is run.
+    fn to_run(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
+        match plan {
+            // EXPLAIN keeps what each rule made of the plan, which only a state of its own does.
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
+                let mut own = self.state().clone();
+                own.mark_start_execution();
+                own.optimize(&plan)
+            }
+            _ => self.state().optimizer().optimize(plan, &self.rules(), |_, _| {}),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> Rules<'_> {
+        Rules::new(self.state())
+    }
+
+    /// Starts an optimised plan; with sort-merge joins if its first batch does not fit the memory.
+    pub(crate) async fn run(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+        match self.start(plan, Joins::Hash).await {
+            Err(error) if is_exhausted(&error) && has_join(plan) => {
                 tracing::debug!("a query runs again with joins that spill");
-                Ok(self.start(&plan, Joins::SortMerge).await?)
+                Ok(self.start(plan, Joins::SortMerge).await?)
             }
             started => Ok(started?),
         }
@@ -399,7 +346,8 @@ impl Session {
 
     /// Starts a plan and waits for its first batch, which ends the part that fails most: building joins and groups.
     async fn start(&self, plan: &LogicalPlan, joins: Joins) -> PlannerResult<SendableRecordBatchStream> {
-        let physical = self.physical(plan, joins).await?;
+        let state = self.runtime.state(joins);
+        let physical = state.query_planner().create_physical_plan(plan, state).await?;
         let physical = match &self.watch {
             Some(watch) => watched(physical, watch)?,
             None => physical,
@@ -410,27 +358,17 @@ impl Session {
         let first = futures::stream::iter(first.map(Ok));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, first.chain(stream))))
     }
+}
 
-    async fn physical(&self, plan: &LogicalPlan, joins: Joins) -> PlannerResult<Arc<dyn ExecutionPlan>> {
-        let state = self.runtime.state(joins);
-        let optimised = match plan {
-            // EXPLAIN keeps what each rule made of the plan, which only a state of its own does.
-            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
-                let mut own = state.clone();
-                own.mark_start_execution();
-                own.optimize(plan)?
-            }
-            _ => {
-                let rules = Rules::new(state);
-                state.optimizer().optimize(plan.clone(), &rules, |_, _| {})?
-            }
-        };
-        state.query_planner().create_physical_plan(&optimised, state).await
-    }
+/// A statement as a plan.
+pub(crate) struct Written {
+    pub(crate) plan: LogicalPlan,
+    /// Whether it is the same plan whoever asks and whenever.
+    pub(crate) is_lasting: bool,
 }
 
 /// A query's own part of the optimiser's surroundings: when it began, and fresh aliases.
-struct Rules<'a> {
+pub(crate) struct Rules<'a> {
     state: &'a SessionState,
     aliases: Arc<AliasGenerator>,
     started: chrono::DateTime<chrono::Utc>,
@@ -570,7 +508,7 @@ fn has_join(plan: &LogicalPlan) -> bool {
 }
 
 /// The batches under the answer's own names, and with the names of what has some in this catalogue.
-fn renamed(
+pub(crate) fn renamed(
     stream: SendableRecordBatchStream,
     schema: &SchemaRef,
     names: Option<Arc<pg_catalog::Names>>,

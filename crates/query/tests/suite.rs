@@ -15,7 +15,9 @@
 //! describe [types]   SQL → parameter types and columns
 //! origins            SQL → each column, and the stored columns that it is made of; as a model too, where that says otherwise
 //! execute VALUES     SQL with $1, …; a value is type:text
-//! point [VALUES]     SQL executed, and asked a second time → `by key` if that took no plan, else `planned`; then its rows
+//! point [VALUES]     SQL executed, and asked a second time → `by key` or `by a known plan`, if that was not planned, else `planned`; then its rows
+//! then [VALUES / VALUES]   two statements, `---` between them (or one, twice), the second of which follows the first → how it is answered
+//!                    and what that reads, as for `point` and `reads`; then its rows, as they are where nothing is known
 //! flow               SQL planned as a model → rows of its flow, checked against its logical plan
 //! isolated           the same with failing rows left out → rows, then the rejects
 //! compare            two queries, `---` between them → the difference
@@ -38,8 +40,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
 use plan::{TableName, parse_table_definition};
 use query::{
-    Access, Catalog, Error, Form, Isolation, Reject, Runtime, Session, Settings, Storage, StoredTable, VirtualTable,
-    Visitor, compare, parse,
+    Access, Asked, Catalog, Error, Form, Isolation, Reject, Runtime, Session, Settings, Storage, StoredTable,
+    VirtualTable, Visitor, compare, parse,
 };
 use relation::schema::{TYPE_NAME, registered_name};
 use relation::{DataType, Layout, Rows, Schema, TableId, Value};
@@ -293,11 +295,9 @@ impl Warehouse {
         let session = self.session(&self.memory())?;
         let sql = self.sql(&block.body)?;
         let sorted = block.arguments.iter().any(|word| word == "sorted");
-        Ok(match self.runtime.block_on(asked_twice(&session, &sql, &[])) {
+        let order = if sorted { Order::Any } else { Order::AsAnswered };
+        Ok(match self.runtime.block_on(asked_twice(&session, &sql, &[], order)) {
             Ok((header, mut rows, _)) => {
-                if sorted {
-                    rows.sort();
-                }
                 rows.insert(0, header);
                 rows.join("\n")
             }
@@ -362,7 +362,7 @@ impl Warehouse {
     fn execute(&self, block: &Block) -> Result<String, String> {
         let session = self.session(&self.memory())?;
         let values = block.arguments.iter().map(|word| parameter(word)).collect::<Result<Vec<_>, _>>()?;
-        Ok(match self.runtime.block_on(asked_twice(&session, &block.body, &values)) {
+        Ok(match self.runtime.block_on(asked_twice(&session, &block.body, &values, Order::AsAnswered)) {
             Ok((header, rows, _)) => [vec![header], rows].concat().join("\n"),
             Err(error) => shown(&error),
         })
@@ -371,10 +371,42 @@ impl Warehouse {
     fn point(&self, block: &Block) -> Result<String, String> {
         let session = self.session(&self.memory())?;
         let values = block.arguments.iter().map(|word| parameter(word)).collect::<Result<Vec<_>, _>>()?;
-        Ok(match self.runtime.block_on(asked_twice(&session, &block.body, &values)) {
+        Ok(match self.runtime.block_on(asked_twice(&session, &block.body, &values, Order::AsAnswered)) {
             Ok((header, rows, way)) => [vec![way.to_owned(), header], rows].concat().join("\n"),
             Err(error) => shown(&error),
         })
+    }
+
+    fn then(&self, block: &Block) -> Result<String, String> {
+        let (first, second) = block.body.split_once("\n---\n").unwrap_or((&block.body, &block.body));
+        let values =
+            block.arguments.split(|word| word == "/").map(|words| words.iter().map(|word| parameter(word)).collect());
+        let values = values.collect::<Result<Vec<Vec<_>>, _>>()?;
+        let (before, after) = (&values[0], values.get(1).unwrap_or(&values[0]));
+        let memory = self.memory();
+        let session = self.session(&memory)?;
+        let known = self.runtime.block_on(async {
+            collect(&session, first, before).await?;
+            memory.gets.store(0, Ordering::Relaxed);
+            memory.entries.store(0, Ordering::Relaxed);
+            asked(&session, second, after).await
+        });
+        let planned = self.runtime.block_on(collect(&self.session(&self.memory())?, second, after));
+        let told = |answer: Result<(String, Vec<String>), Error>| match answer {
+            Ok((columns, rows)) => [vec![columns], rows].concat().join("\n"),
+            Err(error) => shown(&error),
+        };
+        let (way, known) = match known {
+            Ok(Some((way, columns, rows))) => (way, Ok((columns, rows))),
+            Ok(None) => return Ok(format!("{PLANNED}\n{}", told(planned))),
+            Err(error) => ("by what is known", Err(error)),
+        };
+        let (known, planned) = (told(known), told(planned));
+        if known != planned {
+            return Err(format!("{way} it is\n{known}\nplanned it is\n{planned}"));
+        }
+        let (gets, entries) = (memory.gets.load(Ordering::Relaxed), memory.entries.load(Ordering::Relaxed));
+        Ok(format!("{way}: gets {gets}, entries {entries}\n{known}"))
     }
 
     fn flow(&self, block: &Block, isolated: bool) -> Result<String, String> {
@@ -493,6 +525,7 @@ impl Driver for Warehouse {
             "origins" => self.origins(block),
             "execute" => self.execute(block),
             "point" => self.point(block),
+            "then" => self.then(block),
             "flow" => self.flow(block, false),
             "isolated" => self.flow(block, true),
             "compare" => self.compare(block),
@@ -576,19 +609,54 @@ async fn collect(session: &Session, sql: &str, values: &[ScalarValue]) -> Result
     Ok((header(&answer.schema), texts(answer.stream).await?))
 }
 
-/// The same, and whether the next such statement takes no plan; if so, it must have the same answer.
+/// Whether rows are shown in the order in which they come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    AsAnswered,
+    Any,
+}
+
+/// The same, and how the next such statement is answered; where it is not planned, it must have the same answer.
 async fn asked_twice(
     session: &Session,
     sql: &str,
     values: &[ScalarValue],
+    order: Order,
 ) -> Result<(String, Vec<String>, &'static str), Error> {
+    let sorted = |mut rows: Vec<String>| {
+        if order == Order::Any {
+            rows.sort();
+        }
+        rows
+    };
     let (columns, rows) = collect(session, sql, values).await?;
-    let Some(again) = session.point(sql, values)? else { return Ok((columns, rows, "planned")) };
-    let by_key = (header(&again.schema), texts(again.stream).await?);
-    if by_key != (columns.clone(), rows.clone()) {
-        return Err(Error::internal(format!("by key it is {by_key:?}, planned it is {:?}", (columns, rows))));
+    let rows = sorted(rows);
+    let Some((way, again, rows_again)) = asked(session, sql, values).await? else {
+        return Ok((columns, rows, PLANNED));
+    };
+    let rows_again = sorted(rows_again);
+    if (&again, &rows_again) != (&columns, &rows) {
+        return Err(Error::internal(format!("{way} it is {rows_again:?}, planned it is {rows:?}")));
     }
-    Ok((columns, rows, "by key"))
+    Ok((columns, rows, way))
+}
+
+const PLANNED: &str = "planned";
+
+/// The answer without a plan of its own, and by what; none where the statement is planned.
+async fn asked(
+    session: &Session,
+    sql: &str,
+    values: &[ScalarValue],
+) -> Result<Option<(&'static str, String, Vec<String>)>, Error> {
+    let (way, answer) = match session.asked(sql, values)? {
+        Asked::Row(answer) => ("by key", answer),
+        Asked::Statement(asking) if asking.is_planned() => {
+            ("by a known plan", movable(session.answer(sql, asking, values)).await?)
+        }
+        Asked::Statement(_) => return Ok(None),
+    };
+    Ok(Some((way, header(&answer.schema), texts(answer.stream).await?)))
 }
 
 /// Servers run queries on any thread: the futures must be `Send`.

@@ -60,7 +60,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 2_048,
+            connections: 2_560,
             running: 16,
             waiting: 256,
             turn_timeout: Duration::from_secs(10),

@@ -49,6 +49,8 @@ pub(crate) struct Disk {
     /// The data folder.
     dir: PathBuf,
     cache_bytes: u64,
+    /// What a thread does first whose work nobody waits for.
+    behind: fn(),
     handles: Mutex<Option<Handles>>,
     /// The folder of the tables.
     current: Mutex<PathBuf>,
@@ -82,10 +84,11 @@ pub(crate) struct Fold<'a> {
 
 impl Disk {
     /// Opens or creates the tables of a data folder.
-    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, cache_bytes: u64, behind: fn()) -> Result<Self> {
         let mut disk = Self {
             dir: dir.to_owned(),
             cache_bytes,
+            behind,
             handles: Mutex::new(None),
             current: Mutex::default(),
             old: Mutex::default(),
@@ -132,7 +135,16 @@ impl Disk {
             .with_compaction_filter_factories(Arc::new(move |name| {
                 (name == KEYSPACE).then(|| Arc::new(PurgeFactory(Arc::clone(&purge))) as Arc<dyn Factory>)
             }));
-        let database = builder.open().map_err(Error::tables_in("open", path))?;
+        // The thread that compacts is started here, and has the priority of the one that starts it.
+        let behind = self.behind;
+        let opened = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| {
+                behind();
+                builder.open()
+            });
+            opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let database = opened.map_err(Error::tables_in("open", path))?;
         let options = || {
             // Every ingestion touches all tables, so level 0 is merged with the whole of level 1: twice as seldom as is the
             // default, with a level 1 of the same size.

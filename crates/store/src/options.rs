@@ -39,6 +39,9 @@ pub struct Options {
     pub merge_runs_min: usize,
     /// How long to wait before a failed fold is tried again. Default 5 s.
     pub fold_retry: Duration,
+    /// What each thread does first whose work nobody waits for (folds, compaction, listing keys): it may give itself a lower
+    /// priority. Default nothing.
+    pub behind: fn(),
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             merge_entries_max: 32_768,
             merge_runs_min: 4,
             fold_retry: Duration::from_secs(5),
+            behind: || {},
         }
     }
 }

@@ -116,7 +116,7 @@ impl Store {
     /// As [`Store::open`], with another way to touch the files of the log and the stages: for tests that let it fail.
     pub fn open_with_files(dir: &Path, options: Options, files: Arc<dyn Files>) -> Result<Self> {
         let folder = Folder::take(dir)?;
-        let disk = Disk::open(&folder.dir, options.cache_bytes)?;
+        let disk = Disk::open(&folder.dir, options.cache_bytes, options.behind)?;
         let base = Arc::new(disk.base()?);
         folder.check_tables(base.is_new)?;
         let log = Arc::new(Log::open(&folder.log(), options.segment_bytes, base.folded, &files)?);
@@ -162,7 +162,10 @@ impl Store {
         let syncer = Syncer::start(&shared.log)?;
         let spawn = |name: &str, run: fn(&Shared)| {
             let theirs = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&theirs));
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                (theirs.options.behind)();
+                run(&theirs);
+            });
             thread.map_err(Error::io("start a thread for", dir))
         };
         let threads = vec![spawn("store-fold", fold::run)?];

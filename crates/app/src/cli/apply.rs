@@ -12,6 +12,7 @@ use super::{Context, Outcome, print};
 use crate::change::{Changes, ModelChange, RowsChanged, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
 use crate::definition::Definition;
+use crate::grants;
 use crate::hold::Standing;
 use crate::output::Table;
 use crate::pump::{self, Applied};
@@ -60,7 +61,8 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     let beside = Standing { serving: serving.definition.clone(), failing: Vec::new() };
     let proposal = Proposal::of(&definition, beside, to_come.clone(), absent, unwanted);
     let Keepable { contents: wanted, refused } = proposal.keepable;
-    let found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
+    let mut found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
+    found.extend(grants::faults::findings(&setup, &definition, &to_come, &wanted.models));
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     let reloaded: BTreeSet<TableName> =
         serving.changed_tables.iter().map(|(schema, name, _)| TableName::new(schema, name)).collect();

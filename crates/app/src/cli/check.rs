@@ -6,6 +6,7 @@ use relation::Schema;
 
 use super::{Context, Outcome, print};
 use crate::definition::Definition;
+use crate::grants;
 use crate::setup::Setup;
 use crate::sources::{self, said};
 use crate::warehouse::{findings, keepable};
@@ -19,6 +20,8 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
             Some(tables) => {
                 let absent = setup.not_followed(&tables, Vec::new());
                 let found = keepable(&definition, &tables, &absent);
+                let grants = grants::faults::findings(&setup, &definition, &tables, &found.contents.models);
+                setup.findings.extend(grants);
                 let names: Vec<TableName> = absent.into_iter().map(|table| table.name).collect();
                 let left = definition.readers_of(names.iter().cloned()).len() - names.len();
                 if left > 0 {

@@ -215,6 +215,7 @@ pub(crate) fn print(line: &str) {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli);
+    crate::process::allow_many_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
     {
         Ok(runtime) => runtime,

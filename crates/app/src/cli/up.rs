@@ -11,10 +11,11 @@ use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
 use crate::follow::{PlannedFeed, plan_feeds};
+use crate::grants;
 use crate::instance::Instance;
 use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
 use crate::setup::Setup;
-use crate::warehouse::{Warehouse, findings, told};
+use crate::warehouse::{Warehouse, findings, schemas, told};
 
 /// How often the instance is looked at. Its line is shown every second.
 const POLL: Duration = Duration::from_millis(200);
@@ -86,7 +87,10 @@ impl Opened {
         let (feeds, described) = plan_feeds(setup).await?;
         let opening = setup.clone();
         let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
-        let found = findings(setup, &warehouse.refused);
+        let mut found = findings(setup, &warehouse.refused);
+        let tables = schemas(&warehouse.engine);
+        let contents = warehouse.next().unwrap_or(&warehouse.serving);
+        found.extend(grants::faults::findings(setup, &contents.definition, &tables, &contents.models));
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
         Ok(Self { warehouse, feeds })
     }

@@ -32,6 +32,7 @@
 //! spoil HOW FOLDER      of the largest file below a folder: `cut` in its middle, a byte there `flip`ped, or `remove`d
 //! hostile MS            a statement that means harm, over HTTP, with this timeout: see `hostile`
 //! raw                   bytes of HTTP as they stand, and the connection left open
+//! crowd IDLE BUSY       opens so many connections, has them all answered, and closes them: see `crowd`
 //! peak MIB              whether the instance has ever had more memory
 //! ```
 //!
@@ -39,6 +40,7 @@
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that may panic, with deadlines of its own")]
 
+mod crowd;
 mod damage;
 mod guard;
 mod hostile;
@@ -159,6 +161,7 @@ impl Driver for Case {
             "damage" => damage::damage(self.folder.path(), &block.arguments).map(|()| String::new()),
             "hostile" => hostile::statement(&self.http()?, &body, block.arguments.first()),
             "raw" => hostile::raw(&self.http()?, &body),
+            "crowd" => crowd::crowd(&self.pg()?, &block.arguments[0], &block.arguments[1]),
             "peak" => hostile::peak(self.instance.as_ref().ok_or("nothing runs")?.id(), &block.arguments[0]),
             "order" => orders::order(&self.note()?, &block.arguments, &body).map(|answer| self.masked(&answer)),
             "mode" => self.mode(&block.arguments[0]),
@@ -263,6 +266,16 @@ impl Case {
         let built = |_| env!("CARGO_BIN_EXE_tidemill").to_owned();
         let mut command = Command::new(std::env::var("TIDEMILL").unwrap_or_else(built));
         command.current_dir(self.folder.path()).env("TIDEMILL_LOG", "warn").env("DBT_PROFILES_DIR", self.folder.path());
+        command
+    }
+
+    /// The binary as most systems start it: with few open files, unless it asks for more.
+    fn limited(&self) -> Command {
+        let plain = self.binary();
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" \"$@\""]).arg(plain.get_program());
+        command.current_dir(self.folder.path());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     }
 
@@ -507,7 +520,7 @@ impl Case {
     fn up(&mut self, arguments: &[String]) -> Result<(), String> {
         let log = std::fs::File::create(self.path("up.log")).map_err(text_of)?;
         self.heard = 0;
-        let mut command = self.binary();
+        let mut command = self.limited();
         let mut child = command.arg("up").args(arguments).stdout(Stdio::null()).stderr(log).spawn().map_err(text_of)?;
         let begun = Instant::now();
         let pid = child.id();

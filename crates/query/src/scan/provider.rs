@@ -21,6 +21,7 @@ use crate::scan::split::{SPLIT_ROWS_MIN, split};
 use crate::storage::Storage;
 
 /// Reads of one table at one step.
+#[derive(Clone)]
 pub(crate) struct StoredProvider {
     table: Arc<StoredTable>,
     storage: Arc<dyn Storage>,
@@ -41,6 +42,11 @@ impl StoredProvider {
         let schema = table.schema.to_arrow();
         let constraints = constraints(&table);
         Self { table, storage, schema, constraints, rows }
+    }
+
+    /// The same table as it is in another storage.
+    pub(crate) fn at(&self, storage: Arc<dyn Storage>) -> Self {
+        Self { storage, ..self.clone() }
     }
 
     /// The table, if its rows lie under their keys.
