@@ -78,7 +78,7 @@ impl Running {
             let nothing = nothing_to_load(&warehouse);
             tokio::task::block_in_place(|| warehouse.engine.step(nothing))?;
         }
-        let instance = Instance::start(&setup, warehouse, feeds, None).await?;
+        let instance = Instance::start(&setup, warehouse, feeds, None, None).await?;
         Ok(Self { instance, target: without_gtids(target), begun, cpu_before, _data: data })
     }
 

@@ -60,7 +60,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut failed = false;
     let mut answers = Vec::new();
     for feed in setup.feeds()? {
-        let source = feed.source().await?;
+        let source = feed.source().await;
         let mut checks = source.doctor(&feed.wanted()).await;
         if let Some(position) = position(&setup, &feed.connection.name).await {
             checks.extend(of_retention(&*source, &position).await);
