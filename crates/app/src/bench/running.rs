@@ -63,7 +63,7 @@ impl Running {
         let mut setup = setup(files, connection, &data)?;
         setup.project.profile.memory = memory;
         let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
-        let target = feed.source().await?.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let target = feed.source().await.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
         let Some(target) = target else { bail!("the project's source has no end") };
         let cpu_before = cpu_seconds();
         let begun = stopwatch();

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 
 /// Words, colours and lines by which something says that all is well with it.
 const WELL: [&str; 8] =
-    ["", "live", "streaming", "good", "ready", "running", "200 running", "against the batch answer"];
+    ["", "live", "streaming", "good", "ready", "running", "OK — running", "against the batch answer"];
 
 /// Answers a statement: its rows and what was said beside them.
 type Ask<'a> = &'a dyn Fn(&[&str]) -> Result<(String, String), String>;
@@ -33,7 +33,7 @@ pub(crate) fn surfaces(http: &str, level: &str, run: Ask<'_>) -> Result<String, 
     let of_project = status.lines().nth(2).unwrap_or_default();
     lines.push(("tidemill status", of_project.split_once('|').map_or("", |(_, message)| message.trim()).to_owned()));
     let (code, body) = get(http, "/health/readyz")?;
-    lines.push(("/health/readyz", format!("{code} {}", body.trim())));
+    lines.push(("/health/readyz", format!("{code} — {}", body.trim())));
     let metrics = get(http, "/metrics")?.1;
     let is_state =
         |line: &&str| line.starts_with("tidemill_model_state{model=\"public.revenue\"") && line.ends_with(" 1");
@@ -78,7 +78,9 @@ fn get(http: &str, path: &str) -> Result<(String, String), String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(crate::text_of)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer to {path}: {answer}"))?;
-    Ok((head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned()))
+    // `OK`, `Service Unavailable`: the number would be masked.
+    let status = head.lines().next().unwrap_or_default();
+    Ok((status.splitn(3, ' ').nth(2).unwrap_or_default().to_owned(), body.to_owned()))
 }
 
 /// The text between two marks; empty where they are not there.
