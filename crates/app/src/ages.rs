@@ -3,6 +3,7 @@
 //! The lag of a source is counted from the last moment up to which all that was committed is visible. That moment is a fact of
 //! what is stored, so it is kept beside it, in `ages.json` of the data folder: a source that cannot be reached after a restart
 //! is as far behind as it was before, and goes on falling behind with the clock. The same holds for a table that is parked.
+//! The newest transaction that tables and models show is noted too: until something newer comes, they are as old as that.
 //!
 //! The law: what is told after a restart is never younger than what was told before. A note may be older than the truth, by
 //! [`NOTED_EVERY_US`] at most, since it is not written at each change; it is never newer.
@@ -29,6 +30,9 @@ pub struct Ages {
     sources: BTreeMap<String, OfSource>,
     /// Since when tables are parked, in microseconds since 1970, by schema and name.
     parked: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Commit times of the newest transactions in tables and models, likewise.
+    #[serde(default)]
+    commits: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
 /// How far a source has come.
@@ -61,16 +65,38 @@ impl Ages {
                 parked.entry(name.schema.clone()).or_default().insert(name.name.clone(), since);
             }
         }
-        Self { sources: facts.sources.iter().filter_map(source).collect(), parked }
+        let mut commits: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+        let tables = facts.tables.iter().map(|(name, table)| (name, table.last_commit_us));
+        for (name, commit) in tables.chain(facts.models.iter().map(|(name, model)| (name, model.last_commit_us))) {
+            if let Some(commit) = commit {
+                commits.entry(name.schema.clone()).or_default().insert(name.name.clone(), commit);
+            }
+        }
+        Self { sources: facts.sources.iter().filter_map(source).collect(), parked, commits }
     }
 
-    /// Tells the facts of an instance that starts, of its sources and tables alone.
+    fn commit(&self, name: &TableName) -> Option<i64> {
+        self.commits.get(&name.schema)?.get(&name.name).copied()
+    }
+
+    /// The sources that something is noted of.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.sources.keys().map(String::as_str)
+    }
+
+    /// Tells the facts of an instance that starts, of its sources, tables and models alone.
     pub fn recall<'a>(
         &self,
         facts: &mut Facts,
         sources: impl Iterator<Item = &'a str>,
         tables: impl Iterator<Item = &'a TableName>,
+        models: impl Iterator<Item = &'a TableName>,
     ) {
+        for name in models {
+            if let Some(commit) = self.commit(name) {
+                facts.models.entry(name.clone()).or_default().last_commit_us = Some(commit);
+            }
+        }
         for (name, of) in sources.filter_map(|name| Some((name, self.sources.get(name)?))) {
             let source = facts.sources.entry(name.to_owned()).or_default();
             (source.reached_us, source.has_end) = (Some(of.complete_us), of.has_end);
@@ -78,6 +104,9 @@ impl Ages {
         for name in tables {
             if let Some(since) = self.parked.get(&name.schema).and_then(|of| of.get(&name.name)) {
                 facts.tables.entry(name.clone()).or_default().doubted_since_us = Some(*since);
+            }
+            if let Some(commit) = self.commit(name) {
+                facts.tables.entry(name.clone()).or_default().last_commit_us = Some(commit);
             }
         }
     }
@@ -90,6 +119,7 @@ impl Ages {
                 of.has_end == before.has_end && (0..NOTED_EVERY_US).contains(&(of.complete_us - before.complete_us))
             })
         };
+        // Commits move on with their sources: they need no time of their own.
         self.parked == noted.parked && self.sources.len() == noted.sources.len() && self.sources.iter().all(is_near)
     }
 
@@ -136,12 +166,20 @@ mod tests {
         shop.go_to("stalled", "cut".to_owned(), 104 * SECOND);
         let orders = facts.tables.entry(TableName::new("shop", "orders")).or_default();
         (orders.state, orders.doubted_since_us) = ("parked".to_owned(), Some(70 * SECOND));
+        let trade = TableName::new("public", "trade");
+        facts.models.entry(trade.clone()).or_default().last_commit_us = Some(99 * SECOND);
         assert_eq!(facts.source_lag_us(&facts.sources["shop"], 160 * SECOND), 60 * SECOND);
         Ages::of(&facts).write(folder.path()).unwrap();
         let mut again = Facts::default();
         let tables = [TableName::new("shop", "orders"), TableName::new("shop", "items")];
-        Ages::read(folder.path()).recall(&mut again, ["shop", "site"].into_iter(), tables.iter());
+        Ages::read(folder.path()).recall(
+            &mut again,
+            ["shop", "site"].into_iter(),
+            tables.iter(),
+            [trade.clone()].iter(),
+        );
         assert_eq!((again.sources.len(), again.tables.len()), (1, 1));
+        assert_eq!(again.models[&trade].last_commit_us, Some(99 * SECOND), "what it shows is as old as before");
         let shop = again.sources.get_mut("shop").unwrap();
         "connecting".clone_into(&mut shop.state);
         assert_eq!(again.source_lag_us(&again.sources["shop"], 165 * SECOND), 65 * SECOND);

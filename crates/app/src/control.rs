@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::audit::Audit;
+use crate::clock::{Clock as _, WallClock};
 use crate::definition::{Definition, ModelText};
 use crate::follow::{Commanded, Roster, Wanted};
 use crate::grants::Grants;
@@ -317,7 +318,7 @@ pub struct Applier {
     pub grants: Arc<Grants>,
 }
 
-/// How often it is told how far an apply is.
+/// How often it is told how far an apply is, and looked whether anything is done.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 impl Desk {
@@ -416,16 +417,34 @@ impl Attendant {
         let is_question = matches!(order, Order::ReconcileSource { .. });
         let (progress, mut told) = mpsc::unbounded_channel();
         let mut order = std::pin::pin!(self.carry_out(order, &progress));
+        let mut looks = tokio::time::interval(TOLD_EVERY);
+        let mut waits = String::new();
         let reply = loop {
             tokio::select! {
                 biased;
                 Some(text) = told.recv() => say(&mut stream, &Reply::Progress(text)).await?,
+                _ = looks.tick() => {
+                    let now = self.waits();
+                    if now != waits && !now.is_empty() {
+                        say(&mut stream, &Reply::Progress(now.clone())).await?;
+                    }
+                    waits = now;
+                }
                 () = left(&stream), if is_question => return Ok(()),
                 done = &mut order => break done.unwrap_or_else(|error| Reply::Refused(format!("{error:#}"))),
             }
         };
         say(&mut stream, &reply).await?;
         Ok(stream.shutdown().await?)
+    }
+
+    /// Why nothing is done at all; empty where something is.
+    fn waits(&self) -> String {
+        let (facts, now) = (self.status.facts(), WallClock.now_us());
+        let waits = facts.waits_since_us.map(|since_us| {
+            format!("waiting for room on the disk {}: {}", crate::stale::since(since_us, now), facts.waits)
+        });
+        waits.unwrap_or_default()
     }
 
     async fn carry_out(&self, order: Order, progress: &Progress) -> anyhow::Result<Reply> {

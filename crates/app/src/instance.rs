@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use plan::TableName;
 use project::ListenSpec;
 use serve::{Service, Site};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::ages::{self, Ages};
@@ -25,6 +26,7 @@ use crate::reader::{InstanceReader, Lanes};
 use crate::reconcile::book::Book;
 use crate::reconcile::keeper::Keeper;
 use crate::setup::{Global, Setup};
+use crate::stale;
 use crate::status::Status;
 use crate::users;
 use crate::warehouse::Warehouse;
@@ -87,12 +89,13 @@ pub struct Instance {
 
 impl Instance {
     /// Starts serving and following. The warehouse is open; its models are built as their tables are complete.
-    /// With the options by which its project was found it takes orders.
+    /// With the options by which its project was found it takes orders. HTTP is served on what is listened on already, if anything.
     pub async fn start(
         setup: &Setup,
         mut warehouse: Warehouse,
         feeds: Vec<PlannedFeed>,
         global: Option<Arc<Global>>,
+        http: Option<TcpListener>,
     ) -> anyhow::Result<Self> {
         follow::skip_loads(&feeds, &mut warehouse);
         let runtime = tokio::runtime::Handle::current();
@@ -109,7 +112,8 @@ impl Instance {
             let known: Vec<&TableName> = warehouse.engine.tables().map(|table| &table.name).collect();
             let absent = warehouse.absent.iter().map(|table| &table.name);
             let sources = feeds.iter().map(|feed| feed.name.as_str());
-            Ages::read(&setup.data).recall(&mut status.facts(), sources, known.into_iter().chain(absent));
+            let models = warehouse.serving.models.iter().map(|model| &model.name);
+            Ages::read(&setup.data).recall(&mut status.facts(), sources, known.into_iter().chain(absent), models);
         }
         for table in &warehouse.absent {
             follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
@@ -132,7 +136,14 @@ impl Instance {
         let bound = |listen: ListenSpec| {
             protocols.handle().spawn(async move { serve::bind(&listen.addr.to_string(), listen.explicit).await })
         };
-        let (pg, http) = (bound(profile.pg).await??, bound(profile.http).await??);
+        let pg = bound(profile.pg).await??;
+        let http = match http {
+            Some(http) => {
+                let moved = http.into_std()?;
+                protocols.handle().spawn(async move { TcpListener::from_std(moved) }).await??
+            }
+            None => bound(profile.http).await??,
+        };
         let addresses = Addresses {
             pid: std::process::id(),
             pg: pg.local_addr()?.to_string(),
@@ -180,6 +191,7 @@ impl Instance {
             servers.push(tokio::spawn(later));
         }
         servers.push(tokio::spawn(ages::keep(setup.data.clone(), Arc::clone(&status), stopped.clone())));
+        servers.push(tokio::spawn(stale::keep(Arc::clone(&status), Arc::clone(&clock_of_keeper), stopped.clone())));
         let again = follow::load_again(Arc::clone(&sources), Arc::clone(&status), stopped.clone());
         servers.push(tokio::spawn(again));
         let applier = global.map(|global| {
@@ -277,6 +289,8 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 fn note_settings(setup: &Setup, status: &Status) {
     let profile = &setup.project.profile;
     let mut facts = status.facts();
+    let places = setup.project.connections.iter().map(|of| (of.name.clone(), of.place.to_string()));
+    facts.declared_at = places.collect();
     facts.backlog_max = Bounds {
         age_us: i64::from(profile.backlog.seconds) * 1_000_000,
         // What is more than a number can say is no bound.

@@ -7,11 +7,22 @@ use serve::metrics::{Histogram, Kind, Metric, Value};
 use crate::status::{Facts, Status};
 
 /// States in which a source can be.
-const SOURCE_STATES: [&str; 5] = ["connecting", "snapshot", "streaming", "stalled", "paused"];
+const SOURCE_STATES: [&str; 7] = ["connecting", "snapshot", "streaming", "behind", "stalled", "paused", "stopped"];
 /// States in which a table can be.
-const TABLE_STATES: [&str; 7] = ["snapshot", "streaming", "resnapshot", "altered", "parked", "stalled", "paused"];
+const TABLE_STATES: [&str; 10] = [
+    "snapshot",
+    "streaming",
+    "resnapshot",
+    "altered",
+    "parked",
+    "connecting",
+    "behind",
+    "stalled",
+    "paused",
+    "stopped",
+];
 /// States in which a model can be.
-const MODEL_STATES: [&str; 5] = ["building", "live", "mixed", "parked", "failed"];
+const MODEL_STATES: [&str; 7] = ["building", "live", "stale", "mixed", "held", "parked", "failed"];
 
 /// All metrics of an instance.
 pub fn of(status: &Status, now_us: i64) -> Vec<Metric> {
@@ -21,6 +32,7 @@ pub fn of(status: &Status, now_us: i64) -> Vec<Metric> {
     store(status, &mut out);
     process(status, &mut out);
     let facts = status.facts();
+    health(&facts, now_us, &mut out);
     sources(&facts, now_us, &mut out);
     tables(&facts, now_us, &mut out);
     models(&facts, now_us, &mut out);
@@ -85,11 +97,19 @@ fn process(status: &Status, out: &mut Out) {
     }
 }
 
+/// Whether there is anything to look at, in two figures that an alarm may stand on.
+fn health(facts: &Facts, now_us: i64, out: &mut Out) {
+    let help = "1 where queries are answered, old data with its age included.";
+    out.gauge("tidemill_ready", help, vec![], f64::from(u8::from(facts.started && facts.ready)));
+    let help = "Things that are not as they should be, as /health/readyz names them.";
+    out.gauge("tidemill_troubles", help, vec![], facts.troubles(now_us).len() as f64);
+}
+
 fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
     for (name, source) in &facts.sources {
         let labels = || vec![("source", name.clone())];
         let help = "1 for the state in which the source is.";
-        let state = facts.source_state(source).0;
+        let state = facts.source_state(source, now_us).0;
         out.states("tidemill_source_state", help, ("source", name), &SOURCE_STATES, state);
         let help = "Age of the oldest commit that is not visible yet, or the delay of the transactions that flow.";
         out.gauge("tidemill_source_lag_seconds", help, labels(), facts.source_lag_us(source, now_us) as f64 / 1e6);
@@ -116,7 +136,7 @@ fn tables(facts: &Facts, now_us: i64, out: &mut Out) {
     for (name, table) in &facts.tables {
         let labels = || vec![("table", name.to_string())];
         let help = "1 for the state in which the table is.";
-        let state = facts.table_state(table).0;
+        let state = facts.table_state(table, now_us).0;
         out.states("tidemill_table_state", help, ("table", &name.to_string()), &TABLE_STATES, state);
         out.gauge("tidemill_table_rows", "Rows of a source table.", labels(), table.rows as f64);
         let help = "Changed rows since the start.";
@@ -142,11 +162,15 @@ fn tables(facts: &Facts, now_us: i64, out: &mut Out) {
 }
 
 fn models(facts: &Facts, now_us: i64, out: &mut Out) {
+    for (name, view) in &facts.views {
+        let help = "1 for the state in which the view is.";
+        out.states("tidemill_view_state", help, ("view", &name.to_string()), &MODEL_STATES, view.word());
+    }
     for (name, model) in &facts.models {
         let label = name.to_string();
         let labels = || vec![("model", label.clone())];
         let help = "1 for the state in which the model is.";
-        out.states("tidemill_model_state", help, ("model", &label), &MODEL_STATES, &model.state);
+        out.states("tidemill_model_state", help, ("model", &label), &MODEL_STATES, model.word());
         out.gauge("tidemill_model_rows", "Rows of a model.", labels(), model.rows as f64);
         let help = "Rows that the model lacks, in it or below it, because an expression failed on them.";
         out.gauge("tidemill_model_rejects", help, labels(), model.rejects as f64);

@@ -8,6 +8,8 @@ use relation::{DataType, Layout, Value};
 pub struct Table {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Option<String>>>,
+    /// What was said beside them.
+    pub notices: Vec<String>,
 }
 
 impl Table {
@@ -20,7 +22,7 @@ impl Table {
                 rows.push(values.iter().map(|v| (!v.is_null()).then(|| v.to_string())).collect());
             }
         }
-        Ok(Self { columns, rows })
+        Ok(Self { columns, rows, notices: Vec::new() })
     }
 
     /// As psql would: a header, a line, right-padded columns.

@@ -1,6 +1,12 @@
 //! What the process uses of the machine.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
+
+/// How long somebody on this machine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Resident memory in bytes, now and at most; zero where the system does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +24,22 @@ pub fn memory() -> Memory {
         kib.unwrap_or(0) * 1024
     };
     Memory { resident: field("VmRSS:"), peak: field("VmHWM:") }
+}
+
+/// The body of what HTTP answers at an address of this machine; none where nobody does within a second.
+pub fn asked(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned())
+}
+
+/// What is made from now on is its owner's alone, unless it is said otherwise: what the data folder has is a shop's rows and words that
+/// let in.
+pub fn keep_to_owner() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// Free bytes of the file system of a folder, for who is not root.

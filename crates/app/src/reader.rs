@@ -14,7 +14,7 @@ use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext
 use crate::clock::Clock;
 use crate::grants::{Begun, Grants};
 use crate::reconcile::models as reconcile;
-use crate::status::{Doubt, Status, View};
+use crate::status::{Doubt, ModelStatus, Stale, Status, View};
 
 /// Reads what the pump published.
 pub struct InstanceReader {
@@ -69,10 +69,11 @@ impl Reader for InstanceReader {
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
+        let warning = self.warning(&session, sql, context);
         let asking = match session.asked(sql, &parameters).map_err(|e| sql_error(e, sql))? {
             Asked::Row(answer) => {
                 let stream = answer.stream.map(|batch| batch.map_err(|e| sql_error(e.into(), "")));
-                return Ok(Answer { schema: answer.schema, stream: stream.boxed(), step });
+                return Ok(Answer { schema: answer.schema, stream: stream.boxed(), step, warning });
             }
             Asked::Statement(asking) => asking,
         };
@@ -88,7 +89,7 @@ impl Reader for InstanceReader {
             begun.as_ref().map_or(Ok(()), |begun| grants.holds(begun))?;
             batch.map_err(|e| sql_error(e, &text))
         });
-        Ok(Answer { schema, stream: stream.boxed(), step })
+        Ok(Answer { schema, stream: stream.boxed(), step, warning })
     }
 
     async fn describe(
@@ -126,8 +127,14 @@ impl Reader for InstanceReader {
     }
 
     fn health(&self) -> Health {
-        let facts = self.status.facts();
-        Health { started: facts.started, ready: facts.ready, message: facts.message(self.clock.now_us()) }
+        let (facts, now) = (self.status.facts(), self.clock.now_us());
+        let is_well = facts.troubles(now).is_empty();
+        let message = match (facts.started && !facts.ready, facts.under_way()) {
+            (false, _) => facts.message(now),
+            (true, loading) if loading.is_empty() => format!("nothing was loaded yet; {}", facts.message(now)),
+            (true, loading) => format!("not all was loaded yet: {loading}; {}", facts.message(now)),
+        };
+        Health { started: facts.started, ready: facts.ready, is_well, message }
     }
 
     fn metrics(&self) -> String {
@@ -152,7 +159,7 @@ impl InstanceReader {
         let path = &context.search_path;
         let session = if path.is_empty() { session } else { session.with_search_path(path.clone()) };
         let session = match context.on_stale {
-            OnStale::Serve => session,
+            OnStale::Warn | OnStale::Serve => session,
             OnStale::Error => session.without(self.stale(&context.role)),
         };
         let mut identity = query::Identity { pid: context.pid, ..query::Identity::default() };
@@ -170,17 +177,45 @@ impl InstanceReader {
     fn stale(&self, role: &Role) -> BTreeMap<TableName, query::Error> {
         let now = self.clock.now_us();
         let told = |(name, doubt): (TableName, Doubt)| {
-            let age = doubt.age_us(now).map_or_else(
-                || "For how long is not known.".to_owned(),
-                |age| format!("What there is was true {} s ago.", age / 1_000_000),
-            );
+            let age = doubt.aged(now);
             let reason = if *role == Role::Owner { format!(": {}", doubt.reason) } else { String::new() };
             let error = query::Error::new("55000", format!("{name} is out of date{reason}"));
             let hint = "SET tidemill.on_stale = serve reads what there is; states are in tidemill.tables and tidemill.sources.";
             (name, error.detail(age).hint(hint))
         };
-        let stale = self.status.facts().stale();
-        stale.into_iter().map(told).collect()
+        let stale = self.status.stale();
+        stale.old.iter().map(|(name, doubt)| told((name.clone(), doubt.clone()))).collect()
+    }
+
+    /// What is said beside the answer to a statement that reads what is out of date. The reason may name what a role does not read.
+    fn warning(&self, session: &query::Session, sql: &str, context: &QueryContext) -> Option<SqlError> {
+        let stale = self.status.stale();
+        if context.on_stale != OnStale::Warn || stale.is_empty() {
+            return None;
+        }
+        let read = session.reads(sql);
+        let told = stale.told(read.iter(), self.clock.now_us())?;
+        let reason = if context.role == Role::Owner { format!(": {}", told.why) } else { String::new() };
+        let warning = SqlError::new("01000", format!("{}{reason}", told.what));
+        Some(match told.age {
+            Some(age) => warning.detail(age),
+            None => warning,
+        })
+    }
+
+    /// Why a model is not explained: one that is not kept says why.
+    fn unexplained(&self, name: &str) -> SqlError {
+        let facts = self.status.facts();
+        let is_it = |(of, _): &(&TableName, &ModelStatus)| of.name == name || of.to_string() == name;
+        match facts.models.iter().chain(&facts.views).find(is_it) {
+            Some((of, status)) if status.state == "live" => SqlError::new(
+                "42809",
+                format!("{of} is a {}: its text is run each time it is read", status.materialized),
+            )
+            .hint("EXPLAIN SELECT * FROM it shows how."),
+            Some((of, status)) => SqlError::new("55000", format!("model {of} is {}: {}", status.state, status.message)),
+            None => SqlError::new("42P01", format!("model \"{name}\" does not exist")),
+        }
     }
 
     async fn reconcile(&self) -> Result<Answer, SqlError> {
@@ -188,6 +223,7 @@ impl InstanceReader {
         let step = snapshot.step();
         let queries = Arc::clone(&self.queries);
         let work = async move { Ok(reconcile::models(catalog, snapshot, queries, &models).await) };
+        let (stale, now) = (self.status.stale(), self.clock.now_us());
         let compared = self.lanes.statements.run(&Watch::new(), work).await.map_err(|e| sql_error(e, ""))?;
         let rows = |get: fn(&query::Difference) -> u64| -> ArrayRef {
             let counts = compared.iter().map(|c| c.difference.as_ref().and_then(|d| i64::try_from(get(d)).ok()));
@@ -206,7 +242,7 @@ impl InstanceReader {
             rows(|d| d.rows_right),
             shown(|d| &d.only_left),
             shown(|d| &d.only_right),
-            Arc::new(StringArray::from_iter_values(compared.iter().map(|c| &c.message))),
+            Arc::new(StringArray::from_iter_values(compared.iter().map(|c| told_of(c, &stale, now)))),
         ];
         one_batch(reconcile_schema(), columns, step)
     }
@@ -214,12 +250,20 @@ impl InstanceReader {
     fn explain(&self, name: &str) -> Result<Answer, SqlError> {
         let models = self.status.models();
         let found = models.iter().find(|m| m.name.name == name || m.name.to_string() == name);
-        let Some(model) = found else {
-            return Err(SqlError::new("42P01", format!("model \"{name}\" does not exist")));
-        };
+        let Some(model) = found else { return Err(self.unexplained(name)) };
         let lines: Vec<String> = model.planned.flow.to_string().lines().map(str::to_owned).collect();
         one_batch(explain_schema(), vec![Arc::new(StringArray::from(lines))], 0)
     }
+}
+
+/// How a model compares, and that both it and what it is compared with are old, where they are.
+fn told_of(compared: &reconcile::Compared, stale: &Stale, now_us: i64) -> String {
+    let name = TableName::new(&compared.schema, &compared.model);
+    let told = stale.told(std::iter::once(&name), now_us).map(|told| match told.age {
+        Some(age) => format!("; as old as its tables: {}. {age}", told.why),
+        None => format!("; {}", told.why),
+    });
+    format!("{}{}", compared.message, told.unwrap_or_default())
 }
 
 /// What is upkeep's own is told with values of all tables.
@@ -266,7 +310,7 @@ fn explain_schema() -> arrow::datatypes::SchemaRef {
 fn one_batch(schema: arrow::datatypes::SchemaRef, columns: Vec<ArrayRef>, step: u64) -> Result<Answer, SqlError> {
     let batch =
         RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| SqlError::new("XX000", e.to_string()))?;
-    Ok(Answer { schema, stream: stream::iter([Ok(batch)]).boxed(), step })
+    Ok(Answer { schema, stream: stream::iter([Ok(batch)]).boxed(), step, warning: None })
 }
 
 /// An error of a query in the words of the wire.

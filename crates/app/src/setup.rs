@@ -57,6 +57,24 @@ impl Setup {
         Self { folder, data, project, findings }
     }
 
+    /// The data folder that the options name, with the profile of the project where that can be read, and nothing else of it.
+    pub fn of_data(global: &Global) -> anyhow::Result<Self> {
+        let folder = match &global.project {
+            Some(folder) => folder.clone(),
+            None => nearest_project(&std::env::current_dir().context("there is no current folder")?),
+        };
+        let bare = Self { folder, data: PathBuf::new(), project: Project::default(), findings: Vec::new() };
+        let loaded = if bare.is_project() { Self::load(global).ok() } else { None };
+        let profile = loaded.map(|loaded| loaded.project.profile).unwrap_or_default();
+        let data = global.data.clone().unwrap_or_else(|| bare.folder.join(&profile.data));
+        Ok(Self { data, project: Project { profile, ..Project::default() }, ..bare })
+    }
+
+    /// Whether its folder is a project's.
+    pub fn is_project(&self) -> bool {
+        ["dbt_project.yml", "connections.yml"].iter().any(|file| self.folder.join(file).is_file())
+    }
+
     /// Whether something must be mended. What of the project has no part in it runs all the same, unless it [is
     /// stopped](Self::is_stopped).
     pub fn has_errors(&self) -> bool {
@@ -268,9 +286,10 @@ impl Feed<'_> {
         self.tables.iter().map(place).collect()
     }
 
-    /// The source itself. Errors: a kind that is not known, settings that it refuses, a secret that cannot be read.
-    pub async fn source(&self) -> anyhow::Result<Arc<dyn Source>> {
-        crate::sources::open(self.connection).await
+    /// The source itself. One of a kind that is not known, whose settings are refused or whose secret cannot be read says so when it
+    /// is asked.
+    pub async fn source(&self) -> Arc<dyn Source> {
+        crate::sources::open_by_and_by(self.connection).await
     }
 }
 

@@ -6,6 +6,8 @@
 //! caught up, and its lag is none but the delay of the transactions that flow. Otherwise, and whenever nothing is read, it
 //! is the time since the last moment at which all was visible, and grows with the clock.
 
+use crate::stale::{BEHIND_US, since};
+
 /// A transaction's delay is told for so long after it: then nothing flows.
 const FLOWS_US: i64 = 2_000_000;
 /// Of the time that a server keeps its log, from where on it is said to fade.
@@ -38,6 +40,8 @@ pub struct SourceStatus {
     pub followed_us: Option<i64>,
     /// Whether its log has an end that can be asked for.
     pub has_end: bool,
+    /// Whether it has none, as it said itself.
+    pub is_endless: bool,
     /// An end that is not reached yet, and when it was asked for.
     pub end: Option<(i64, String)>,
     /// All that was committed up to here is visible, as ends that were reached tell.
@@ -79,9 +83,35 @@ impl SourceStatus {
         })
     }
 
-    /// Whether it is read; after a stall not before it goes on.
+    /// Whether it is read; after a start and a stall not before it goes on.
     pub fn is_read(&self) -> bool {
-        self.stalled_since_us.is_none() && self.state != "paused"
+        self.stalled_since_us.is_none() && !matches!(self.state.as_str(), "paused" | "connecting" | "stopped")
+    }
+
+    /// Whether it is so far behind that what is shown of it is out of date: however it is read, and also where nobody knows, since
+    /// it is silent.
+    pub fn is_behind(&self, now_us: i64) -> bool {
+        self.waited_us(None, now_us) > BEHIND_US
+    }
+
+    /// What it said last, and since when it has been stalled.
+    pub fn said(&self, now_us: i64) -> Option<String> {
+        let message = Some(self.message.as_str()).filter(|message| !message.is_empty());
+        match (message, self.stalled_since_us) {
+            (Some(message), Some(stalled)) => Some(format!("{message} ({})", since(stalled, now_us))),
+            (None, Some(stalled)) => Some(since(stalled, now_us)),
+            (message, None) => message.map(str::to_owned),
+        }
+    }
+
+    /// How it is behind, for people: what is there is being read, or nothing is heard.
+    pub fn told_behind(&self, now_us: i64) -> String {
+        let seconds = self.waited_us(None, now_us) / 1_000_000;
+        let is_heard = self.visible_us.is_some_and(|visible| now_us.saturating_sub(visible) <= BEHIND_US);
+        match is_heard || self.untaken_us.is_some() {
+            true => format!("{seconds} s behind, and catching up"),
+            false => format!("{seconds} s behind: nothing has come, and where its log ends is not known to be reached"),
+        }
     }
 
     /// The server's end, as it was at some time. One that is not reached yet stays the one that is waited for.
@@ -113,7 +143,7 @@ impl SourceStatus {
         let complete = self.complete_us()?;
         let is_missed = self.end.as_ref().is_some_and(|(asked, _)| now_us.saturating_sub(*asked) > MISSED_US);
         let is_unknown = self.has_end && now_us.saturating_sub(complete) > KNOWN_US;
-        let is_behind = !self.is_read() || self.state == "connecting" || is_missed || is_unknown;
+        let is_behind = !self.is_read() || is_missed || is_unknown;
         is_behind.then_some(complete)
     }
 

@@ -3,12 +3,19 @@
 //! Nothing else matches on what a connection is: whoever needs a source opens it ([`open`]) and asks it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::bail;
-use connect::{Failure, Settings, Source, SourceKind};
+use async_trait::async_trait;
+use connect::{
+    Absence, Check, Control, Failure, FollowedTable, Limits, Retention, Settings, Source, SourceEvent, SourceKind,
+    TableFacts, TablePlace, Unanswered, WholeReader,
+};
 use project::{Connection, ConnectionKind, ShopProfile, SimulatedShop, Start, Tls};
+use relation::Position;
 use serde_json::{Value as Json, json};
+use tokio::sync::{mpsc, watch};
 
 /// Kinds that need more than `connect` may know.
 static OWN: &[&dyn SourceKind] = &[&crate::demo::SimulatorKind];
@@ -36,9 +43,110 @@ pub fn kind(connection: &Connection) -> anyhow::Result<&'static dyn SourceKind> 
 
 /// The source at a connection, which is not reached for yet. Errors: settings that its kind refuses, a secret that cannot
 /// be read.
-pub async fn open(connection: &Connection) -> anyhow::Result<Arc<dyn Source>> {
-    let opened = kind(connection)?.open(&settings(connection)).await;
-    opened.map_err(|failure| anyhow::anyhow!(said(&failure)))
+async fn try_open(connection: &Connection) -> Result<Arc<dyn Source>, Failure> {
+    let refused = |error: anyhow::Error| {
+        let text = error.to_string();
+        let (message, hint) = text.split_once("\nHint: ").unwrap_or((&text, ""));
+        Failure { message: message.to_owned(), detail: String::new(), hint: hint.to_owned() }
+    };
+    kind(connection).map_err(refused)?.open(&settings(connection)).await
+}
+
+/// The source at a connection. One that cannot be opened is a source that stalls, and is opened as soon as it can be: it stops itself alone.
+pub async fn open_by_and_by(connection: &Connection) -> Arc<dyn Source> {
+    match try_open(connection).await {
+        Ok(source) => source,
+        Err(failure) => Arc::new(Unopened { connection: connection.clone(), failure, opened: OnceLock::new() }),
+    }
+}
+
+/// A source whose settings or secrets cannot be read yet.
+struct Unopened {
+    connection: Connection,
+    /// Why.
+    failure: Failure,
+    /// It, once they can.
+    opened: OnceLock<Arc<dyn Source>>,
+}
+
+/// Its settings may have a secret in them.
+impl fmt::Debug for Unopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unopened").field("connection", &self.connection.name).finish_non_exhaustive()
+    }
+}
+
+impl Unopened {
+    fn there(&self) -> Result<&Arc<dyn Source>, Failure> {
+        self.opened.get().ok_or_else(|| self.failure.clone())
+    }
+}
+
+#[async_trait]
+impl Source for Unopened {
+    fn word(&self) -> &'static str {
+        let of_type = kind(&self.connection).ok().and_then(|kind| kind.types().first());
+        of_type.copied().unwrap_or("unknown")
+    }
+
+    fn loads(&self) -> bool {
+        self.opened.get().is_none_or(|source| source.loads())
+    }
+
+    /// Tries to open it; whoever starts it has asked for its tables before.
+    async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
+        if self.opened.get().is_none() {
+            let opened = try_open(&self.connection).await.map_err(|failure| Unanswered { failure, is_ours: true })?;
+            self.opened.get_or_init(|| opened);
+        }
+        self.there()?.describe(wanted).await
+    }
+
+    fn start(
+        &self,
+        tables: Vec<FollowedTable>,
+        resume: Option<Position>,
+        limits: Limits,
+    ) -> (mpsc::Receiver<SourceEvent>, Control) {
+        let failure = match self.there() {
+            Ok(source) => return source.start(tables, resume, limits),
+            Err(failure) => failure,
+        };
+        let (events, receiver) = mpsc::channel(1);
+        let (stop, mut stopped) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            events.send(SourceEvent::Failed(failure)).await.ok();
+            stopped.wait_for(|stop| *stop).await.map(|_| ()).ok();
+        });
+        (receiver, Control::new(stop, task))
+    }
+
+    async fn current_position(&self) -> Result<Option<Position>, Failure> {
+        self.there()?.current_position().await
+    }
+
+    fn reached(&self, current: &Position, target: &Position) -> Result<bool, Failure> {
+        self.there()?.reached(current, target)
+    }
+
+    async fn bytes_behind(&self, position: &Position) -> Result<Option<u64>, Failure> {
+        self.there()?.bytes_behind(position).await
+    }
+
+    async fn retention(&self, position: &Position) -> Result<Option<Retention>, Failure> {
+        self.there()?.retention(position).await
+    }
+
+    async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {
+        self.there()?.open_whole().await
+    }
+
+    async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check> {
+        match self.there() {
+            Ok(source) => source.doctor(wanted).await,
+            Err(Failure { message, detail, hint }) => vec![Check::failed("connection", message, detail, hint)],
+        }
+    }
 }
 
 /// A failure in one text.

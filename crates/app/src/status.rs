@@ -17,6 +17,8 @@ use crate::reconcile::book::Book;
 use crate::reconcile::source::Compared;
 pub use crate::source_status::SourceStatus;
 use crate::source_status::flowing;
+use crate::stale::since;
+pub use crate::stale::{Doubt, Stale};
 
 /// A source table and how it is.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +49,8 @@ pub struct TableStatus {
     pub left_out: Vec<LeftOut>,
     /// Rows that its source could not decode.
     pub rejects: u64,
+    /// Whether it was loaded whole once: what is there of it is what it was at some time.
+    pub was_whole: bool,
     /// What is said of a backlog beyond its bound that is mostly of this table.
     pub backlog: Option<String>,
 }
@@ -68,6 +72,7 @@ impl TableStatus {
 #[derive(Debug, Clone, Default)]
 pub struct ModelStatus {
     pub materialized: String,
+    /// Whether it is kept: `building`, `live`, `parked` or `failed`. How what is kept is, [`ModelStatus::word`] says.
     pub state: String,
     pub rows: i64,
     pub changes_total: u64,
@@ -81,11 +86,14 @@ pub struct ModelStatus {
     pub rejects: u64,
     /// Bytes of its states; none where they were not measured.
     pub state_bytes: Option<i64>,
+    /// Why it is not live; empty where it is ([`ModelStatus::told`]).
     pub message: String,
     /// Why it may not be what its sources say; it serves all the same.
     pub doubt: Option<Doubt>,
     /// Why it serves in an older text than the project has; none where it does not.
     pub held: Option<String>,
+    /// What is said where something below it does.
+    pub over_held: Option<String>,
     /// Its text, rendered; where it comes from and what the YAML says about it.
     pub sql: String,
     pub path: String,
@@ -98,48 +106,6 @@ pub fn rows_of(rejects: u64) -> String {
         1 => "1 row".to_owned(),
         REJECTS_MAX.. => format!("{REJECTS_MAX} rows or more"),
         rejects => format!("{rejects} rows"),
-    }
-}
-
-/// Why what is shown of a table, or of a model over it, may not be what the source says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Doubt {
-    /// With the table's name.
-    pub reason: String,
-    /// Since when that is known; none where it is not.
-    pub since_us: Option<i64>,
-}
-
-impl Doubt {
-    /// The doubt about a table.
-    pub fn of(name: &TableName, table: &TableStatus) -> Self {
-        let state = match table.state.as_str() {
-            "resnapshot" => "loaded again",
-            "altered" => "loaded anew",
-            state => state,
-        };
-        let reason = match table.message.strip_prefix("loaded again: ") {
-            Some(reason) => format!("table {name} is {state}: {reason}"),
-            None => format!("table {name} is {state}: {}", table.message),
-        };
-        Self { reason, since_us: table.doubted_since_us }
-    }
-
-    /// How old what is shown is at least; none where that is not known.
-    pub fn age_us(&self, now_us: i64) -> Option<i64> {
-        self.since_us.map(|since| (now_us - since).max(0))
-    }
-}
-
-impl ModelStatus {
-    /// How old what it shows is: since the newest transaction in it, or since the doubt about a table below it. None where that
-    /// is not known.
-    pub fn age_us(&self, now_us: i64) -> Option<i64> {
-        let of_commit = self.last_commit_us.map(|commit| (now_us - commit).max(0));
-        match &self.doubt {
-            None => of_commit,
-            Some(doubt) => Some(doubt.age_us(now_us)?.max(of_commit.unwrap_or(0))),
-        }
     }
 }
 
@@ -201,6 +167,8 @@ pub struct Facts {
     /// The source tables that each table, model or view stands on, however far below.
     pub tables_of: BTreeMap<TableName, BTreeSet<TableName>>,
     pub settings: Vec<(String, String, String)>,
+    /// Where the project declares the connections of its sources.
+    pub declared_at: BTreeMap<String, String>,
     /// Columns that the project calls personal, in lower case.
     pub personal: BTreeMap<TableName, BTreeSet<String>>,
     /// Whether the project's models are still to be put in the places of those that serve.
@@ -217,6 +185,10 @@ pub struct Facts {
     /// The model that is being built; empty where none is.
     pub building: String,
     pub started: bool,
+    /// Nothing runs: a command reads what an instance has left.
+    pub is_stopped: bool,
+    /// Whether something had been loaded when the folder was opened.
+    pub was_loaded: bool,
     pub ready: bool,
 }
 
@@ -258,31 +230,74 @@ impl Facts {
 
     /// One line for people: what is waited for, what is not up to date, and why what the project says is not in place.
     pub fn message(&self, now_us: i64) -> String {
+        let parts = self.troubles(now_us).into_iter().chain(self.building());
+        match (self.started, parts.collect::<Vec<_>>()) {
+            (false, parts) if self.is_stopped => parts.join("; "),
+            (false, _) => "starting".to_owned(),
+            (true, parts) if parts.is_empty() => "running".to_owned(),
+            (true, parts) => parts.join("; "),
+        }
+    }
+
+    /// What is not as it should be, what is at the root of it first; empty where all is well.
+    pub fn troubles(&self, now_us: i64) -> Vec<String> {
         let mut parts = Vec::new();
-        if self.waits_since_us.is_some() {
-            parts.push(format!("waiting for room on the disk: {}", self.waits));
+        if let Some(since_us) = self.waits_since_us {
+            parts.push(format!("waiting for room on the disk {}: {}", since(since_us, now_us), self.waits));
         }
-        for (name, source) in self.sources.iter().filter(|(_, source)| !source.is_read()) {
-            let age = source.lag_us(self.waits_since_us, now_us) / 1_000_000;
-            let state = if source.stalled_since_us.is_some() { "stalled" } else { "paused" };
-            parts.push(format!("source {name} is {state}, and what is served of it {age} s old"));
-        }
+        parts.extend(self.sources.keys().filter_map(|name| self.behind(name, now_us)));
         parts.extend(self.differing(now_us));
+        parts.extend(self.loaded_again());
         parts.extend(self.stopped());
         for (name, source) in &self.sources {
             parts.extend(source.fading(now_us).map(|fading| format!("source {name}: {fading}")));
-        }
-        if !self.building.is_empty() {
-            parts.push(format!("building {}", self.building));
         }
         if !self.not_applied.is_empty() {
             parts.push(format!("not applied: {}", self.not_applied));
         }
         parts.extend(self.held.iter().map(|model| format!("as before: {model}")));
-        match (self.started, parts.is_empty()) {
-            (false, _) => "starting".to_owned(),
-            (true, true) => "running".to_owned(),
-            (true, false) => parts.join("; "),
+        parts.extend(self.stale_above());
+        parts
+    }
+
+    fn building(&self) -> Option<String> {
+        (!self.building.is_empty()).then(|| format!("building {}", self.building))
+    }
+
+    /// A source that is not read, or far behind, and how old what is served of it is. That the disk is full is said of all at once.
+    fn behind(&self, name: &str, now_us: i64) -> Option<String> {
+        let source = self.sources.get(name)?;
+        if source.is_read() && !source.is_behind(now_us) {
+            return None;
+        }
+        let (state, message) = self.source_state(source, now_us);
+        let age = source.lag_us(self.waits_since_us, now_us) / 1_000_000;
+        let message = if message.is_empty() { message } else { format!(": {message}") };
+        Some(format!("source {name} is {state}, and what is served of it {age} s old{message}"))
+    }
+
+    /// Tables of which what there was serves while they are loaded once more.
+    fn loaded_again(&self) -> Option<String> {
+        let loaded: Vec<_> =
+            self.tables.iter().filter(|(_, table)| matches!(table.state.as_str(), "resnapshot" | "altered")).collect();
+        match loaded[..] {
+            [] => None,
+            [(name, table)] => Some(format!("table {name} is as it was: {}", table.message)),
+            [(first, _), ..] => Some(format!(
+                "table {first} and {} more are as they were while they are loaded again; tidemill.tables says why",
+                loaded.len() - 1
+            )),
+        }
+    }
+
+    /// How many models and views are stale by what is below them.
+    fn stale_above(&self) -> Option<String> {
+        let is_stale = |status: &&ModelStatus| matches!(status.word(), "stale" | "mixed");
+        let stale = self.models.values().chain(self.views.values()).filter(is_stale).count();
+        match stale {
+            0 => None,
+            1 => Some("1 model above is stale; tidemill.models says why".to_owned()),
+            stale => Some(format!("{stale} models above are stale; tidemill.models says why")),
         }
     }
 
@@ -341,64 +356,6 @@ impl Facts {
         let more = more.map(|more| format!(" and {more} more lack some")).unwrap_or_default();
         (!named.is_empty())
             .then(|| format!("{}{more} that could not be taken; tidemill.rejects says why", named.join(", ")))
-    }
-
-    /// What is known to be out of date, with the reason and its age: tables that are not followed, or are loaded again, or whose
-    /// source is not read, and all models and views over them.
-    pub fn stale(&self) -> BTreeMap<TableName, Doubt> {
-        let of_table = |(name, table): (&TableName, &TableStatus)| {
-            if matches!(table.state.as_str(), "parked" | "resnapshot" | "altered") {
-                return Some((name.clone(), Doubt::of(name, table)));
-            }
-            Some((name.clone(), self.unread(&table.source)?))
-        };
-        let tables: BTreeMap<TableName, Doubt> = self.tables.iter().filter_map(of_table).collect();
-        let nodes = self.tables_of.iter().filter_map(|(name, below)| {
-            Some((name.clone(), below.iter().find_map(|table| tables.get(table))?.clone()))
-        });
-        nodes.collect()
-    }
-
-    /// Why nothing of a source is read or taken, and since when all of it was visible; none where it is.
-    pub fn unread(&self, name: &str) -> Option<Doubt> {
-        let source = self.sources.get(name)?;
-        let (state, message) = self.source_state(source);
-        let is_taken = source.is_read() && self.waits_since_us.is_none();
-        let since_us = match source.is_read() {
-            true => source.untaken_us.or(self.waits_since_us),
-            false => source.complete_us(),
-        };
-        (!is_taken).then(|| Doubt { reason: format!("source {name} is {state}: {message}"), since_us })
-    }
-
-    /// The state of a source and what is said of it. While the disk is full, nothing is taken of any.
-    pub fn source_state<'a>(&'a self, source: &'a SourceStatus) -> (&'a str, String) {
-        let (mut state, mut parts) = (source.state.as_str(), Vec::new());
-        if self.waits_since_us.is_some() {
-            state = if source.state == "paused" { "paused" } else { "stalled" };
-            parts.push(format!("waiting for room on the disk: {}", self.waits));
-        }
-        parts.extend(Some(source.message.clone()).filter(|message| !message.is_empty()));
-        parts.extend(source.backlog.clone());
-        (state, parts.join("; "))
-    }
-
-    /// The state of a table and what is said of it. One whose source is not read is as that is.
-    pub fn table_state<'a>(&'a self, table: &'a TableStatus) -> (&'a str, String) {
-        let mut parts: Vec<String> =
-            Some(table.message.clone()).filter(|message| !message.is_empty()).into_iter().collect();
-        let Some(source) = self.sources.get(&table.source) else {
-            return (table.state.as_str(), parts.join("; "));
-        };
-        let mut state = table.state.as_str();
-        if let Some(unread) = self.unread(&table.source) {
-            parts.push(unread.reason);
-            if state == "streaming" {
-                state = if source.state == "paused" { "paused" } else { "stalled" };
-            }
-        }
-        parts.extend(table.backlog.clone());
-        (state, parts.join("; "))
     }
 
     /// How far a source is behind now; while it is not known to be caught up, that grows with the clock.
@@ -461,6 +418,7 @@ struct Published {
 pub struct Status {
     facts: Mutex<Facts>,
     published: RwLock<Published>,
+    stale: RwLock<Arc<Stale>>,
     store: store::Store,
     /// Who logged in; none where nobody can.
     audit: OnceLock<Arc<Audit>>,
@@ -471,7 +429,7 @@ impl Status {
     pub fn new(store: store::Store) -> Arc<Self> {
         let published =
             RwLock::new(Published { catalog: Arc::new(query::Catalog::new(Vec::new())), models: Arc::new(Vec::new()) });
-        Arc::new(Self { facts: Mutex::default(), published, store, audit: OnceLock::new() })
+        Arc::new(Self { facts: Mutex::default(), published, stale: RwLock::default(), store, audit: OnceLock::new() })
     }
 
     /// The audit; an instance has one, made at the first call.
@@ -494,6 +452,17 @@ impl Status {
     /// The facts, to read or to change: briefly.
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works out what is out of date, for everybody who reads.
+    pub fn spread(&self, now_us: i64) {
+        let stale = Arc::new(self.facts().spread(now_us));
+        *self.stale.write().unwrap_or_else(PoisonError::into_inner) = stale;
+    }
+
+    /// What was out of date when that was last worked out.
+    pub fn stale(&self) -> Arc<Stale> {
+        Arc::clone(&self.stale.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What queries may read from now on, and the models that serve. Publish it after the step that it speaks of.
@@ -577,10 +546,14 @@ mod tests {
         assert_eq!(facts.source_lag_us(&facts.sources["shop"], 70_000_000), 60_000_000);
         assert_eq!(facts.table_lag_us(&facts.tables[&orders], 70_000_000), 60_000_000);
         assert_eq!(facts.model_lag_us(&trade, &facts.models[&trade], 70_000_000), 60_000_000);
-        assert_eq!(facts.table_state(&facts.tables[&orders]), ("stalled", "source shop is stalled: cut".to_owned()));
-        let stale = facts.stale();
-        assert_eq!(stale[&orders].age_us(70_000_000), Some(60_000_000), "as of when all was visible");
-        let message = "source shop is stalled, and what is served of it 60 s old";
+        let reason = "source shop is stalled: cut (since 00:00:12 UTC)";
+        assert_eq!(facts.table_state(&facts.tables[&orders], 70_000_000), ("stalled", reason.to_owned()));
+        let mut facts = facts;
+        let stale = facts.spread(70_000_000);
+        assert_eq!(stale.old[&orders].age_us(70_000_000), Some(60_000_000), "as of when all was visible");
+        assert_eq!((facts.models[&trade].word(), facts.models[&trade].told().as_str()), ("stale", reason));
+        let message = "source shop is stalled, and what is served of it 60 s old: cut (since 00:00:12 UTC); \
+                       1 model above is stale; tidemill.models says why";
         assert_eq!(facts.message(70_000_000), message);
     }
 
@@ -615,13 +588,13 @@ mod tests {
     fn a_full_disk_is_said_of_every_source() {
         let mut facts = cut_off();
         facts.sources.get_mut("shop").unwrap().go_to("streaming", String::new(), 15_000_000);
-        assert_eq!(facts.source_state(&facts.sources["shop"]), ("streaming", String::new()));
+        assert_eq!(facts.source_state(&facts.sources["shop"], 16_000_000), ("streaming", String::new()));
         facts.waits_since_us = Some(20_000_000);
         facts.waits = "No space left on device".to_owned();
         let message = "waiting for room on the disk: No space left on device".to_owned();
-        assert_eq!(facts.source_state(&facts.sources["shop"]), ("stalled", message.clone()));
+        assert_eq!(facts.source_state(&facts.sources["shop"], 21_000_000), ("stalled", message.clone()));
         let table = &facts.tables[&TableName::new("shop", "orders")];
-        assert_eq!(facts.table_state(table), ("stalled", format!("source shop is stalled: {message}")));
+        assert_eq!(facts.table_state(table, 21_000_000), ("stalled", format!("source shop is stalled: {message}")));
     }
 
     #[test]

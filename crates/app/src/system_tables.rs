@@ -142,6 +142,7 @@ fn seconds(us: i64) -> f64 {
 /// One row: whether what the project says is in place, and why not.
 fn project(facts: &Facts, now: i64) -> Columns {
     let state = match (facts.started, facts.pending, facts.not_applied.is_empty()) {
+        (false, ..) if facts.is_stopped => "stopped",
         (false, ..) => "starting",
         (true, true, _) => "building",
         (true, false, true) if facts.held.is_empty() => "applied",
@@ -154,7 +155,7 @@ fn project(facts: &Facts, now: i64) -> Columns {
 
 fn sources(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.sources.iter().collect();
-    let states: Vec<_> = facts.sources.values().map(|source| facts.source_state(source)).collect();
+    let states: Vec<_> = facts.sources.values().map(|source| facts.source_state(source, now)).collect();
     let message = |((_, source), (_, message)): (&(&String, &SourceStatus), &(&str, String))| {
         let said = [Some(message.clone()).filter(|message| !message.is_empty()), source.fading(now)];
         Some(said.into_iter().flatten().collect::<Vec<_>>().join("; "))
@@ -175,7 +176,8 @@ fn sources(facts: &Facts, now: i64) -> Columns {
 
 fn tables(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.tables.iter().collect();
-    let states: Vec<_> = facts.tables.values().map(|table| facts.table_state(table)).collect();
+    let states: Vec<_> = facts.tables.values().map(|table| facts.table_state(table, now)).collect();
+    let stale = facts.stale_tables(now);
     vec![
         ("source", text(&rows, |r| &r.1.source)),
         ("schema", text(&rows, |r| &r.0.schema)),
@@ -193,6 +195,8 @@ fn tables(facts: &Facts, now: i64) -> Columns {
         // Rows that its source could not decode: they are in tidemill.rejects.
         ("rejects", count(&rows, |r| r.1.rejects)),
         ("message", text(&states, |r| &r.1)),
+        // Since when it is out of date; NULL where it is not, or that is not known.
+        ("stale_since", Column::Time(rows.iter().map(|r| stale.get(r.0).and_then(|doubt| doubt.since_us)).collect())),
         // Columns that it has at its source and that are not read, each with the reason.
         ("left_out", Column::Text(rows.iter().map(|r| left_out(r.1)).collect())),
     ]
@@ -209,14 +213,16 @@ fn models(facts: &Facts, now: i64) -> Columns {
         ("schema", text(&rows, |r| &r.0.schema)),
         ("model", text(&rows, |r| &r.0.name)),
         ("materialized", text(&rows, |r| &r.1.materialized)),
-        ("state", text(&rows, |r| &r.1.state)),
+        ("state", text(&rows, |r| r.1.word())),
         ("rows", Column::Int(rows.iter().map(|r| Some(r.1.rows).filter(|_| r.1.materialized != "view")).collect())),
         ("changes_total", count(&rows, |r| r.1.changes_total)),
         ("freshness_seconds", Column::Float(rows.iter().map(|r| r.1.age_us(now).map(seconds)).collect())),
         ("state_bytes", Column::Int(rows.iter().map(|r| r.1.state_bytes).collect())),
         // Rows that it lacks, in it or below it, because an expression failed on them: they are in tidemill.rejects.
         ("rejects", count(&rows, |r| r.1.rejects)),
-        ("message", text(&rows, |r| &r.1.message)),
+        ("message", Column::Text(rows.iter().map(|r| Some(r.1.told())).collect())),
+        // Since when it is out of date; NULL where it is not, or that is not known.
+        ("stale_since", Column::Time(rows.iter().map(|r| r.1.stale_since_us()).collect())),
         ("sql", text(&rows, |r| &r.1.sql)),
         ("path", text(&rows, |r| &r.1.path)),
         ("description", text(&rows, |r| &r.1.description)),

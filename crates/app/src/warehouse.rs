@@ -15,6 +15,7 @@ use crate::beside::{Threads, behind_the_steps};
 use crate::definition::{Altered, Definition, Kept, ModelText, PlannedModel};
 use crate::documentation::Documented;
 use crate::hold::{Standing, keepable_beside};
+use crate::opening::Progress;
 use crate::setup::Setup;
 
 /// A table as the source describes it, under the name that the project gives it.
@@ -246,9 +247,15 @@ impl Warehouse {
     /// Tables of a source that cannot be asked are as they were. A table that is not there, and was never known, is left out
     /// with all models over it; a model that cannot be planned with all over it. Both are in [`Contents::waiting`].
     pub fn open(setup: &Setup, described: &Described) -> anyhow::Result<Self> {
+        Self::open_telling(setup, described, &Progress::default())
+    }
+
+    /// The same, telling how far it is.
+    pub fn open_telling(setup: &Setup, described: &Described, progress: &Progress) -> anyhow::Result<Self> {
         let memory = setup.project.profile.memory.unwrap_or_else(default_memory);
         std::fs::create_dir_all(&setup.data)
             .with_context(|| format!("cannot make the data folder {}", setup.data.display()))?;
+        close_to_others(&setup.data);
         let store = store::Store::open(&setup.data.join("store"), store_options(memory))?;
         let query_settings = query::Settings {
             memory_bytes: usize::try_from(memory / 4).unwrap_or(usize::MAX),
@@ -317,7 +324,7 @@ impl Warehouse {
             }
             None => None,
         };
-        let replayed = engine.recover()?;
+        let replayed = engine.recover_telling(|read, of| progress.replayed(read, of))?;
         tracing::info!(steps = replayed, "log replayed");
         let mut parkings = match &described.unfollowed {
             Some(reason) => park_unfollowed(&engine, setup, reason),
@@ -937,6 +944,17 @@ fn finding(model: &project::Model, refusal: &plan::Refusal) -> Diagnostic {
         finding = finding.detail(refusal.detail.clone());
     }
     if refusal.hint.is_empty() { finding } else { finding.hint(refusal.hint.clone()) }
+}
+
+/// A data folder that others may look into is closed to them: one that was made by an older Tidemill, or by hand. One that is not ours
+/// to change stays as it is.
+fn close_to_others(data: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Ok(about) = std::fs::metadata(data) else { return };
+    let mode = about.permissions().mode();
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(data, std::fs::Permissions::from_mode(mode & !0o077)).ok();
+    }
 }
 
 /// How the store shares a memory budget: overlay, hot rows, block cache and the filter over all keys; the rest is for queries and the system.

@@ -165,3 +165,48 @@ fn hints_name_commands_that_exist() {
         ["restore", "resnapshot"]
     );
 }
+
+/// What `docs/troubles.md` begins with.
+const TROUBLES: &str = "# What each surface says of a trouble
+
+Made of the cases in `crates/app/tests/cases/trouble`, which run an instance into each trouble and ask every surface; none of them may
+say that all is well. Above the trouble stand the model `revenue`, the view `today` over it, and a dashboard's tile over that. `N` is a number.
+What is not affected is not shown, and is as it was: a table that is parked stops what stands on it, and nothing else.
+
+The state is told in the same words everywhere: `tidemill status` (and `--json`), the tables of the schema `tidemill`, `/health/readyz`,
+`/metrics`, the line below the page's header, the graph and each node's page. A statement that reads what is out of date is answered, with a warning
+(`SET tidemill.on_stale = serve` leaves it out, `= error` has the statement fail); over HTTP the answer has the header `tidemill-stale`.
+`/health/readyz` is 200 as long as there is something to answer with, however old, and says what is old; it is 503 until the first load.
+";
+
+/// `docs/troubles.md` as the cases say it: a section for each, a line for each surface.
+fn troubles() -> String {
+    let folder = root().join("crates/app/tests/cases/trouble");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()).collect();
+    cases.sort();
+    let mut out = TROUBLES.to_owned();
+    for case in cases {
+        let text = read(&case);
+        let title = text.lines().next().unwrap().trim_start_matches("# ").trim_end_matches('.').to_owned();
+        let answer = text.split_once("\nsurfaces ").and_then(|(_, rest)| rest.split_once("\n----\n")).unwrap().1;
+        if answer.trim_start_matches('\n') != answer || answer.is_empty() {
+            // Nobody has seen it yet: the case itself fails until it is answered.
+            continue;
+        }
+        out.push_str(&format!("\n## {title}\n\n| where | what it says |\n| --- | --- |\n"));
+        for line in answer.lines().take_while(|line| !line.is_empty()) {
+            let (surface, said) = line.split_once(": ").unwrap();
+            out.push_str(&format!("| {surface} | {} |\n", said.replace('|', "\\|").replace('<', "&lt;")));
+        }
+    }
+    out
+}
+
+#[test]
+fn troubles_are_told_as_the_cases_have_seen_them() {
+    let path = root().join("docs/troubles.md");
+    if std::env::var("UPDATE").is_ok_and(|update| update == "1") {
+        std::fs::write(&path, troubles()).unwrap();
+    }
+    assert_eq!(read(&path), troubles(), "UPDATE=1 writes it anew");
+}

@@ -49,7 +49,9 @@ impl Secret {
             Self::Env(name) => std::env::var(name).map_err(|_| Failure {
                 message: format!("environment variable \"{name}\" is not set"),
                 detail: "A secret of connections.yml is taken from it.".to_owned(),
-                hint: format!("export {name}=…"),
+                hint: format!(
+                    "export {name}=… where it is read: a running instance has the environment that it was started with."
+                ),
             }),
             Self::File(path) => {
                 let bytes = tokio::fs::read(path).await.map_err(|error| Failure {

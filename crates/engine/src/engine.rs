@@ -296,6 +296,11 @@ impl Engine {
     /// Replays the log's tail, and answers with the number of steps replayed. What was registered is durable afterwards:
     /// log records may only name tables that are.
     pub fn recover(&mut self) -> Result<u64> {
+        self.recover_telling(|_, _| ())
+    }
+
+    /// The same, telling how many bytes of the log are behind it, and of how many.
+    pub fn recover_telling(&mut self, mut told: impl FnMut(u64, u64)) -> Result<u64> {
         self.drop_unwanted();
         self.load_parked()?;
         let mut replayed = 0;
@@ -304,7 +309,10 @@ impl Engine {
             self.finish_chain()?;
             replayed += 1;
         }
-        for entry in self.store.replay()? {
+        let mut replay = self.store.replay()?;
+        while let Some(entry) = replay.next() {
+            let (read, of) = replay.progress();
+            told(read, of);
             let (step, bytes) = entry?;
             match inputs_of(Record::decode(&bytes)?)? {
                 Logged::Inputs(inputs) => {

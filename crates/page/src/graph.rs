@@ -36,7 +36,8 @@ impl Tone {
         match state {
             "live" | "streaming" | "ready" => Self::Good,
             "building" | "snapshot" | "connecting" | "starting" | "waiting" => Self::Busy,
-            "stalled" | "paused" | "mixed" => Self::Warn,
+            "stalled" | "paused" | "stopped" | "behind" | "resnapshot" | "altered" | "stale" | "mixed" | "held"
+            | "degraded" => Self::Warn,
             "failed" | "parked" => Self::Bad,
             _ => Self::Quiet,
         }

@@ -479,6 +479,10 @@ fn literal(reader: &mut Reader<'_>, node: &Node, text: &str, what: &str) -> Opti
         error.hint = Some("Use {env: VARIABLE}, {file: PATH} or {command: 'COMMAND'}.".to_owned());
         return None;
     }
+    if text.is_empty() {
+        // It says that there is none.
+        return Some(Secret::Literal(String::new()));
+    }
     let warning = Diagnostic::warning(node.place(reader.file), format!("a `{what}` is written into the file"));
     reader.found.push(warning.hint("Keep it outside: {env: VARIABLE}, {file: PATH} or {command: 'COMMAND'}."));
     Some(Secret::Literal(text.to_owned()))

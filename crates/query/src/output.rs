@@ -150,7 +150,7 @@ fn plain(expr: &Expr) -> Option<String> {
     }
 }
 
-fn normalised(name: &Ident) -> String {
+pub(crate) fn normalised(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 

@@ -1,6 +1,6 @@
 //! A session: SQL, plans and flows answered over one step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -23,7 +23,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use plan::{Flow, NodeId, TableName};
 use relation::schema::TYPE_NAME;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result, code};
 use crate::flow::{Isolation, flow_to_logical};
 use crate::names::Names;
@@ -172,6 +172,20 @@ impl Session {
             analysed => analysed?,
         };
         Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
+    }
+
+    /// The tables, models and views that a text names, as far as they are there; not what views stand on.
+    pub fn reads(&self, sql: &str) -> BTreeSet<TableName> {
+        let path = self.search_path.as_deref().unwrap_or_else(|| self.catalog.search_path());
+        let Ok(statement) = statement::parse_one(sql) else { return BTreeSet::new() };
+        let named = statement.reads().into_iter();
+        let found =
+            named.filter_map(|(schema, name)| match self.catalog.resolve(path, schema.as_deref(), &name).ok()? {
+                Relation::Stored(table) => Some(table.name.clone()),
+                Relation::View(name, _) => Some(name.clone()),
+                Relation::Virtual(_) => None,
+            });
+        found.collect()
     }
 
     /// The columns of a statement's answer, and of which stored columns each is made ([`crate::origins()`]).

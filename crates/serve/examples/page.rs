@@ -250,6 +250,7 @@ impl Reader for Shop {
             schema,
             stream: futures::stream::iter([Ok(batch)]).boxed(),
             step: self.moved.load(Ordering::Relaxed),
+            warning: None,
         })
     }
 
@@ -260,7 +261,7 @@ impl Reader for Shop {
     }
 
     fn health(&self) -> Health {
-        Health { started: true, ready: true, message: "data are 0.2 s old".to_owned() }
+        Health { started: true, ready: true, is_well: true, message: "data are 0.2 s old".to_owned() }
     }
 
     fn metrics(&self) -> String {

@@ -96,8 +96,10 @@ pub enum Lane {
 /// `SET tidemill.on_stale`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnStale {
-    /// It is answered by what there is; states and ages are in the system tables.
+    /// It is answered by what there is, with a warning that says why and how old that is.
     #[default]
+    Warn,
+    /// It is answered by what there is; states and ages are in the system tables.
     Serve,
     /// It fails, and says why and how old what there is is.
     Error,
@@ -155,6 +157,8 @@ pub struct Answer {
     pub stream: BoxStream<'static, Result<RecordBatch, SqlError>>,
     /// Step that the answer shows.
     pub step: u64,
+    /// What it was read from that is out of date, why, and how old that is; none where nothing is, or nobody wants to know.
+    pub warning: Option<SqlError>,
 }
 
 /// Types of a statement.
@@ -174,6 +178,8 @@ pub struct Health {
     pub started: bool,
     /// Queries are answered; old data, with its age, counts as ready.
     pub ready: bool,
+    /// All is as it should be; the message says what is not.
+    pub is_well: bool,
     /// One line for people: what is waited for, or how old the data are.
     pub message: String,
 }

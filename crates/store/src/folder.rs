@@ -98,6 +98,15 @@ fn pause() {
     std::thread::sleep(LOCK_PAUSE);
 }
 
+/// The process that has a data folder; none where nobody has, or it is not known.
+pub fn holder(dir: &Path) -> Option<u32> {
+    let mut file = File::open(dir.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => holder_of(&mut file).parse().ok(),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
 fn holder_of(file: &mut File) -> String {
     let mut holder = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut holder));

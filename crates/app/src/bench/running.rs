@@ -63,7 +63,7 @@ impl Running {
         let mut setup = setup(files, connection, &data)?;
         setup.project.profile.memory = memory;
         let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
-        let target = feed.source().await?.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let target = feed.source().await.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
         let Some(target) = target else { bail!("the project's source has no end") };
         let cpu_before = cpu_seconds();
         let begun = stopwatch();
@@ -78,7 +78,7 @@ impl Running {
             let nothing = nothing_to_load(&warehouse);
             tokio::task::block_in_place(|| warehouse.engine.step(nothing))?;
         }
-        let instance = Instance::start(&setup, warehouse, feeds, None).await?;
+        let instance = Instance::start(&setup, warehouse, feeds, None, None).await?;
         Ok(Self { instance, target: without_gtids(target), begun, cpu_before, _data: data })
     }
 

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use plan::TableName;
 use relation::Schema;
 
-use super::{Context, Outcome, print};
+use super::{Context, Outcome, interrupted, print};
 use crate::change::{Changes, ModelChange, RowsChanged, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
 use crate::definition::Definition;
 use crate::grants;
 use crate::hold::Standing;
+use crate::opening::{self, COMMAND_PATIENCE};
 use crate::output::Table;
 use crate::pump::{self, Applied};
 use crate::setup::Setup;
-use crate::warehouse::{self, Keepable, Proposal, Warehouse, findings, newly_refused, told};
+use crate::warehouse::{Described, Keepable, Proposal, findings, newly_refused, told};
 
 /// What to do where nothing runs.
 const UP: &str = "Hint: `tidemill up` starts it, and applies the project on disk at its start.";
@@ -41,7 +44,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     };
     let serving = serving(&setup).await?;
     for warning in &serving.warnings {
-        context.say(&format!("warning: {warning}"));
+        context.warn(warning);
     }
     if !serving.unreadable.is_empty() {
         serving.unreadable.iter().for_each(|reason| context.say(&format!("error: {reason}")));
@@ -165,12 +168,9 @@ pub(super) async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
             setup.data.display()
         );
     }
-    let opening = setup.clone();
-    tokio::task::spawn_blocking(move || {
-        let warehouse = Warehouse::open(&opening, &warehouse::Described::default())?;
-        Ok(Serving::from(pump::Described::of(&warehouse)))
-    })
-    .await?
+    let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, |_| ());
+    let warehouse = opened.await?;
+    tokio::task::spawn_blocking(move || Ok(Serving::from(pump::Described::of(&warehouse)))).await?
 }
 
 /// Has the running instance take the project on disk.
@@ -183,7 +183,10 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
     };
     let begun = crate::clock::stopwatch();
     let mut told = Told::new(context);
-    let applied = match control::order_with(&setup.data, Order::Apply, |text| told.tell(text)).await? {
+    let Some(ordered) = given(context, &setup.data, Order::Apply, |text| told.tell(text)).await? else {
+        return Ok(Outcome::Interrupted);
+    };
+    let applied = match ordered {
         Ordered::Nobody { left_by } => return Err(nobody(left_by)),
         Ordered::Answered(Reply::Applied(applied)) => applied,
         Ordered::Answered(Reply::Refused(reason)) => {
@@ -212,7 +215,7 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         context.say("not applied; what served before serves on");
         return Ok(Outcome::Failed);
     }
-    applied.warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
+    applied.warnings.iter().for_each(|warning| context.warn(warning));
     let is_said = |error: &&String| setup.findings.iter().any(|finding| setup.shown(finding) == **error);
     applied.errors.iter().filter(|error| !is_said(error)).for_each(|error| context.say(error));
     shortfall(&applied).for_each(|line| context.say(&line));
@@ -227,6 +230,25 @@ pub(super) fn shortfall(applied: &Applied) -> impl Iterator<Item = String> {
     let held = applied.held.iter().map(|model| format!("error: not applied, and serves as before: {model}"));
     let stopped = applied.stopped.iter().map(|model| format!("error: {model}"));
     held.chain(stopped).chain(applied.waiting.iter().map(|model| format!("waits: {model}")))
+}
+
+/// Gives an order, and tells how far it is; none where whoever gave it waits no longer.
+pub(super) async fn given(
+    context: &Context,
+    data: &Path,
+    order: Order,
+    progress: impl FnMut(&str),
+) -> anyhow::Result<Option<Ordered>> {
+    tokio::select! {
+        ordered = control::order_with(data, order, progress) => ordered.map(Some),
+        () = interrupted() => {
+            context.say(
+                "interrupted: nobody waits for it any more, and what was ordered is carried out all the same\n\
+                 Hint: `tidemill status` shows how the instance is.",
+            );
+            Ok(None)
+        }
+    }
 }
 
 /// How far an apply is, for whoever waits: often where a person looks on, seldom where it goes to a log.
@@ -253,7 +275,11 @@ impl<'a> Told<'a> {
 /// Has the running instance go back to what served before.
 pub(super) async fn rollback(context: &Context) -> anyhow::Result<Outcome> {
     let setup = Setup::load(&context.global)?;
-    match control::order(&setup.data, Order::Rollback).await? {
+    let say = |text: &str| context.progress(text);
+    let Some(ordered) = given(context, &setup.data, Order::Rollback, say).await? else {
+        return Ok(Outcome::Interrupted);
+    };
+    match ordered {
         Ordered::Nobody { left_by } => Err(nobody(left_by)),
         Ordered::Answered(Reply::RolledBack) => {
             context.progress("what served before serves again; `tidemill rollback` once more takes it back");

@@ -3,30 +3,33 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serve::Reader as _;
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{AsyncMessage, SimpleQueryMessage};
 
 use super::{Context, Outcome, print};
+use crate::ages::Ages;
 use crate::clock::{Clock, WallClock};
 use crate::grants::Grants;
 use crate::instance::Addresses;
+use crate::opening::{self, COMMAND_PATIENCE};
 use crate::output::Table;
 use crate::pump::Pump;
 use crate::reader::{InstanceReader, Lanes};
 use crate::reconcile::book::Book;
 use crate::setup::Setup;
-use crate::status::Status;
+use crate::status::{Facts, Status};
 use crate::warehouse::{Described, Warehouse};
 
 pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcome> {
-    let answer = ask(&loaded(context)?, sql).await?;
+    let answer = ask(context, &found(context)?, sql).await?;
+    answer.notices.iter().for_each(|notice| context.warn(notice));
     show(context, &answer);
     Ok(Outcome::Ok)
 }
 
 pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Outcome> {
-    let answer = ask(&loaded(context)?, &format!("explain model {model}")).await?;
+    let answer = ask(context, &found(context)?, &format!("explain model {model}")).await?;
     for row in &answer.rows {
         print(row[0].as_deref().unwrap_or_default());
     }
@@ -58,7 +61,7 @@ const STATUS: [(&str, &str); 5] = [
 ];
 
 pub(super) async fn status(context: &Context) -> anyhow::Result<Outcome> {
-    let tables = ask_all(&loaded(context)?, &STATUS.map(|(_, sql)| sql)).await?;
+    let tables = ask_all(context, &found(context)?, &STATUS.map(|(_, sql)| sql)).await?;
     let answers: Vec<_> = STATUS.iter().map(|(name, _)| *name).zip(tables).collect();
     print(&status_text(context, &answers));
     Ok(Outcome::Ok)
@@ -67,7 +70,7 @@ pub(super) async fn status(context: &Context) -> anyhow::Result<Outcome> {
 /// The status of the running instance every second, until it or the command is stopped: on a terminal in place, elsewhere
 /// one after the other.
 pub(super) async fn watch(context: &Context) -> anyhow::Result<Outcome> {
-    let setup = loaded(context)?;
+    let setup = found(context)?;
     let in_place = std::io::IsTerminal::is_terminal(&std::io::stdout()) && !context.json;
     let mut each = tokio::time::interval(std::time::Duration::from_secs(1));
     let interrupt = super::interrupted();
@@ -102,7 +105,7 @@ fn status_text(context: &Context, answers: &[(&str, Table)]) -> String {
 }
 
 pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {
-    let answer = ask(&loaded(context)?, "reconcile models").await?;
+    let answer = ask(context, &found(context)?, "reconcile models").await?;
     let equal = |row: &Vec<Option<String>>| row[2].as_deref().is_some_and(|v| v.starts_with('t'));
     if context.json {
         print(&answer.json().to_string());
@@ -123,23 +126,43 @@ fn show(context: &Context, table: &Table) {
     if context.json { print(&table.json().to_string()) } else { print(&table.aligned()) }
 }
 
-fn loaded(context: &Context) -> anyhow::Result<Setup> {
-    context.setup()?.context("the project cannot be loaded")
+/// The folder that is asked. An answer needs nothing else: a mistake in the project keeps nobody from reading what serves. Where there
+/// is no project, it is the one demo that runs.
+fn found(context: &Context) -> anyhow::Result<Setup> {
+    let setup = Setup::of_data(&context.global)?;
+    if context.global.data.is_some() || setup.data.join("store").is_dir() || setup.is_project() {
+        return Ok(setup);
+    }
+    let mut demos = crate::demo::running();
+    match (demos.pop(), demos.is_empty()) {
+        (None, _) => Ok(setup),
+        (Some(data), true) => {
+            context.progress(&format!("there is no project here: the demo that runs in {} is asked", data.display()));
+            Ok(Setup { data, ..setup })
+        }
+        (Some(last), false) => {
+            let folders: Vec<String> = demos.iter().chain([&last]).map(|data| data.display().to_string()).collect();
+            bail!(
+                "there is no project here, and more than one demo runs\nHint: Choose one with --data: {}.",
+                folders.join(", ")
+            )
+        }
+    }
 }
 
-async fn ask(setup: &Setup, sql: &str) -> anyhow::Result<Table> {
-    let answered = ask_all(setup, &[sql]).await?.pop();
+async fn ask(context: &Context, setup: &Setup, sql: &str) -> anyhow::Result<Table> {
+    let answered = ask_all(context, setup, &[sql]).await?.pop();
     answered.context("there is no answer")
 }
 
 /// Asks one and the same for all of it: the running instance, else the data folder, which is opened once.
-async fn ask_all(setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
-    let Some(addresses) = Addresses::read(&setup.data) else { return ask_stopped(setup, questions).await };
+async fn ask_all(context: &Context, setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
+    let Some(addresses) = Addresses::read(&setup.data) else { return ask_stopped(context, setup, questions).await };
     let mut answers = Vec::new();
     for sql in questions {
         match ask_running(&addresses, sql).await {
             Ok(answer) => answers.push(answer?),
-            Err(_) if answers.is_empty() => return ask_stopped(setup, questions).await,
+            Err(_) if answers.is_empty() => return ask_stopped(context, setup, questions).await,
             Err(error) => return Err(error),
         }
     }
@@ -162,14 +185,24 @@ pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Res
     if let Some(word) = &addresses.word {
         config.password(word);
     }
-    let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-    let driver = tokio::spawn(connection);
+    let (client, mut connection) = config.connect(tokio_postgres::NoTls).await?;
+    let driver = tokio::spawn(async move {
+        let mut notices = Vec::new();
+        let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
+        while let Some(Ok(message)) = messages.next().await {
+            if let AsyncMessage::Notice(notice) = message {
+                let detail = notice.detail().map(|detail| format!("\n  {detail}")).unwrap_or_default();
+                notices.push(format!("{}{detail}", notice.message()));
+            }
+        }
+        notices
+    });
     // Whoever gives the command ends it.
     client.batch_execute("set statement_timeout = 0").await?;
     let answer = client.simple_query(sql).await;
     drop(client);
-    driver.await.ok();
-    Ok(answer.map(table_of).map_err(|error| match error.as_db_error() {
+    let notices = driver.await.unwrap_or_default();
+    Ok(answer.map(|messages| Table { notices, ..table_of(messages) }).map_err(|error| match error.as_db_error() {
         Some(said) => {
             let parts = [("Detail", said.detail()), ("Hint", said.hint())];
             let parts = parts.iter().filter_map(|(label, text)| text.map(|text| format!("\n{label}: {text}")));
@@ -195,19 +228,21 @@ fn table_of(messages: Vec<SimpleQueryMessage>) -> Table {
     table
 }
 
-/// Opens the data folder, without sources: what was durable when the instance stopped.
-async fn ask_stopped(setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
+/// Opens the data folder, without sources or a project: what was durable when the instance stopped, as old as it is by now.
+async fn ask_stopped(context: &Context, setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
     if !setup.data.join("store").is_dir() {
         bail!("nothing runs here, and there is no data yet in {}\nHint: {START}", setup.data.display());
     }
     let runtime = tokio::runtime::Handle::current();
-    let opening = setup.clone();
-    let opening = move || Warehouse::open(&opening, &Described::default());
-    let warehouse = tokio::task::spawn_blocking(opening).await??;
+    let say = |text: &str| context.progress(text);
+    let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, say);
+    let warehouse = opened.await?;
     let status = Status::new(warehouse.engine.store().clone());
-    status.facts().reconciled = Book::read(&setup.data)?;
-    status.facts().personal = crate::grants::declared(&setup.project);
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
+    note_stopped(&mut status.facts(), &warehouse, setup)?;
+    if let (true, Ok(project)) = (setup.is_project(), Setup::load(&context.global)) {
+        status.facts().personal = crate::grants::declared(&project.project);
+    }
     let reader = InstanceReader {
         status: Arc::clone(&status),
         queries: Arc::clone(&warehouse.queries),
@@ -216,7 +251,9 @@ async fn ask_stopped(setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Ta
         grants: Arc::new(Grants::of(&setup.project, setup.half_read())),
     };
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let pump = Pump::new(warehouse, status, clock, stop, runtime);
+    let pump = Pump::new(warehouse, Arc::clone(&status), clock, stop, runtime);
+    // What the project says by now is nobody's question.
+    status.facts().pending = false;
     let mut answers = Vec::new();
     for sql in questions {
         answers.push(read(&reader, sql).await);
@@ -225,8 +262,31 @@ async fn ask_stopped(setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Ta
     answers.into_iter().collect()
 }
 
+/// What was noted when the instance stopped: its sources are not read since then, and all that stands on them grows old.
+fn note_stopped(facts: &mut Facts, warehouse: &Warehouse, setup: &Setup) -> anyhow::Result<()> {
+    facts.reconciled = Book::read(&setup.data)?;
+    facts.is_stopped = true;
+    let engine = &warehouse.engine;
+    let sources: Vec<(u32, String)> = engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
+    let tables: Vec<_> = engine.tables().map(|table| table.name.clone()).collect();
+    let models = warehouse.serving.models.iter().map(|model| &model.name);
+    let names = sources.iter().map(|(_, name)| name.as_str());
+    Ages::read(&setup.data).recall(facts, names, tables.iter(), models);
+    for (id, name) in sources {
+        let source = facts.sources.entry(name).or_default();
+        "stopped".clone_into(&mut source.state);
+        "nothing runs here; `tidemill up` goes on".clone_into(&mut source.message);
+        source.position = engine.position(id).cloned().unwrap_or_default().0;
+    }
+    Ok(())
+}
+
 async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<Table> {
     let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(|e| anyhow::anyhow!(e))?;
+    let notices = answer.warning.map(|warning| match warning.detail {
+        Some(detail) => format!("{}\n  {detail}", warning.message),
+        None => warning.message,
+    });
     let batches: Vec<_> = answer.stream.try_collect().await.map_err(|e: serve::SqlError| anyhow::anyhow!(e))?;
-    Table::from_batches(&answer.schema, &batches)
+    Ok(Table { notices: notices.into_iter().collect(), ..Table::from_batches(&answer.schema, &batches)? })
 }

@@ -12,8 +12,8 @@ use super::terminal::Start;
 use super::{Context, Outcome, interrupted, print, up};
 use crate::clock::{Clock as _, WallClock};
 use crate::instance::Instance;
+use crate::opening;
 use crate::setup::Setup;
-use crate::sources::said;
 use crate::status::{Facts, SourceStatus, TableStatus};
 
 /// How long a source may be stalled until a build is given up: some tries of its own.
@@ -28,8 +28,10 @@ struct Target {
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
+    opening::refuse_second(&setup.data)?;
     let targets = targets(&setup).await?;
-    let instance = up::Opened::of(context, &setup).await?.start(context, &setup).await?;
+    let opened = up::Opened::of(context, &setup, Arc::default()).await?;
+    let instance = opened.start(context, &setup, None).await?;
     let mut poll = tokio::time::interval(Duration::from_millis(50));
     let interrupt = interrupted();
     tokio::pin!(interrupt);
@@ -62,10 +64,12 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
 async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
     let mut targets = Vec::new();
     for feed in setup.feeds()? {
-        let (name, source) = (feed.connection.name.clone(), feed.source().await?);
-        let position = source.current_position().await.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
-        // What has no end is never caught up with.
-        targets.extend(position.map(|position| Target { name, source, position }));
+        let name = feed.connection.name.clone();
+        let source = feed.source().await;
+        // One that cannot be asked stalls, which fails the build; the others are built.
+        if let Ok(Some(position)) = source.current_position().await {
+            targets.push(Target { name, source, position });
+        }
     }
     Ok(targets)
 }

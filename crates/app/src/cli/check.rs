@@ -79,7 +79,7 @@ async fn known_tables(setup: &Setup) -> anyhow::Result<Option<Vec<(TableName, Sc
         if !sources::kinds().any(|kind| kind.is_described_offline() && kind.is_of(sources::type_of(feed.connection))) {
             return Ok(None);
         }
-        let answers = feed.source().await?.describe(&feed.wanted()).await;
+        let answers = feed.source().await.describe(&feed.wanted()).await;
         let answers = answers.map_err(|unanswered| anyhow::anyhow!(said(&unanswered.failure)))?;
         for (table, answer) in feed.tables.iter().zip(answers) {
             // One that is not there is not known.

@@ -63,7 +63,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut failed = false;
     let mut answers = Vec::new();
     for feed in setup.feeds()? {
-        let source = feed.source().await?;
+        let source = feed.source().await;
         let mut checks = source.doctor(&feed.wanted()).await;
         // What cannot be asked because of an earlier answer is left out.
         let is_open = |check: &Check| {

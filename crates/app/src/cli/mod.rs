@@ -181,7 +181,10 @@ impl Context {
     pub(crate) fn setup(&self) -> anyhow::Result<Option<Setup>> {
         let setup = Setup::load(&self.global)?;
         for finding in &setup.findings {
-            self.say(&setup.shown(finding));
+            match finding.is_error() {
+                true => self.say(&setup.shown(finding)),
+                false => self.progress(&setup.shown(finding)),
+            }
         }
         Ok((!setup.is_stopped()).then_some(setup))
     }
@@ -195,6 +198,11 @@ impl Context {
     pub(crate) fn say(&self, line: &str) {
         // A closed stderr is no reason to stop.
         writeln!(std::io::stderr(), "{line}").ok();
+    }
+
+    /// What may be a mistake, unless `--quiet`.
+    pub(crate) fn warn(&self, warning: &str) {
+        self.progress(&format!("warning: {warning}"));
     }
 
     /// A line of progress, unless `--quiet`.
@@ -214,6 +222,7 @@ pub(crate) fn print(line: &str) {
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    crate::process::keep_to_owner();
     start_logging(&cli);
     crate::process::allow_many_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()

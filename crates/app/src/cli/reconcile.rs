@@ -7,11 +7,12 @@ use anyhow::bail;
 use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
 use crate::control::{self, Order, Ordered, ReconcilePace, Reply};
+use crate::opening::{self, COMMAND_PATIENCE};
 use crate::reconcile::ago;
 use crate::reconcile::book::{Book, By};
 use crate::reconcile::source::{self, Compared, Notes, Ours};
 use crate::setup::Setup;
-use crate::warehouse::{Described, Warehouse};
+use crate::warehouse::Described;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SourceArgs {
@@ -85,9 +86,9 @@ async fn of_stopped(context: &Context, setup: &Setup, args: &SourceArgs) -> anyh
     if !setup.data.join("store").is_dir() {
         bail!("nothing was kept here yet, in {}\nHint: `tidemill up` loads the tables.", setup.data.display());
     }
-    let opening = setup.clone();
-    let opening = move || Warehouse::open(&opening, &Described::default());
-    let warehouse = Arc::new(tokio::task::spawn_blocking(opening).await??);
+    let waits = |text: &str| context.progress(text);
+    let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, waits);
+    let warehouse = Arc::new(opened.await?);
     let say = |text: String| context.progress(&text);
     let mut compared = Vec::new();
     for (name, of, places) in source::feeds(setup, args.name.as_deref()).await? {

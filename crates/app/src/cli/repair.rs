@@ -2,8 +2,9 @@
 
 use anyhow::bail;
 
+use super::apply::given;
 use super::{Context, Outcome, print};
-use crate::control::{self, Order, Ordered, Reply};
+use crate::control::{Order, Ordered, Reply};
 use crate::setup::Setup;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,10 @@ pub(super) async fn resnapshot(context: &Context, args: ResnapshotArgs) -> anyho
 /// Gives an order to the running instance and says what it answers.
 pub(super) async fn order(context: &Context, order: Order) -> anyhow::Result<Outcome> {
     let setup = Setup::load(&context.global)?;
-    match control::order(&setup.data, order).await? {
+    let Some(ordered) = given(context, &setup.data, order, |text| context.progress(text)).await? else {
+        return Ok(Outcome::Interrupted);
+    };
+    match ordered {
         Ordered::Nobody { .. } => bail!("nothing runs here\nHint: `tidemill up` starts it."),
         Ordered::Answered(Reply::Done(lines)) if context.json => print(&serde_json::to_string(&lines)?),
         Ordered::Answered(Reply::Done(lines)) => lines.iter().for_each(|line| print(line)),

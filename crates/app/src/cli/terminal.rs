@@ -196,7 +196,7 @@ impl Pulse {
             text.push_str(&format!(" · {rate:.0} changes/s"));
         }
         for (name, source) in &facts.sources {
-            let (state, message) = facts.source_state(source);
+            let (state, message) = facts.source_state(source, now_us);
             match state {
                 "streaming" => {
                     let lag_us = facts.source_lag_us(source, now_us);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use project::{Files, TlsSpec};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::terminal::{Pulse, Start};
@@ -13,8 +14,10 @@ use crate::clock::{Clock as _, WallClock};
 use crate::follow::{PlannedFeed, plan_feeds};
 use crate::grants;
 use crate::instance::Instance;
+use crate::opening::{self, Noted, Progress, START_PATIENCE};
 use crate::pump::{Applied, HELD_BACK, SUPERSEDED};
 use crate::setup::Setup;
+use crate::status::{Facts, SourceStatus};
 use crate::warehouse::{Warehouse, findings, schemas, told};
 
 /// How often the instance is looked at. Its line is shown every second.
@@ -23,11 +26,13 @@ const POLLS_PER_SECOND: u32 = 5;
 
 pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
+    opening::refuse_second(&setup.data)?;
     let mut watcher = if watch { Some(Watcher::new(&setup)?) } else { None };
-    let opened = Opened::of(context, &setup).await?;
+    let (opened, http) = opened(context, &setup).await?;
     opened.held().for_each(|model| context.say(&format!("error: not applied, and serves as before: {model}")));
-    let instance = opened.start(context, &setup).await?;
+    let instance = opened.start(context, &setup, Some(http)).await?;
     announce(context, &setup, &instance);
+    let mut catching_up = CatchingUp::new(WallClock.now_us());
     let mut terminal = context.terminal();
     let mut pulse = Pulse::default();
     let mut ended = tokio::time::interval(POLL);
@@ -43,6 +48,8 @@ pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcom
             Look::Starting(start) => terminal.starting(start),
             Look::Running(line) => {
                 terminal.started();
+                let caught_up = catching_up.told(&instance.status.facts());
+                caught_up.into_iter().for_each(|line| terminal.line(&line));
                 line.into_iter().for_each(|line| terminal.live(line));
             }
         }
@@ -58,6 +65,88 @@ pub(super) async fn run(context: &Context, watch: bool) -> anyhow::Result<Outcom
     context.progress("stopped; everything is in the data folder");
     Ok(Outcome::Ok)
 }
+
+/// Opens the warehouse, and says meanwhile how far that is: on the terminal, and over HTTP to whoever probes.
+async fn opened(context: &Context, setup: &Setup) -> anyhow::Result<(Opened, TcpListener)> {
+    let profile = &setup.project.profile;
+    let http = serve::bind(&profile.http.addr.to_string(), profile.http.explicit).await?;
+    let progress = Arc::new(Progress::default());
+    let noted = Noted::new(&setup.data, http.local_addr()?.to_string());
+    let theirs = Arc::clone(&progress);
+    // Whoever speaks TLS waits for the server.
+    let (http, antechamber) = match profile.tls {
+        TlsSpec::Files { .. } => (http, None),
+        TlsSpec::Unsaid | TlsSpec::Off => {
+            let (http, antechamber) = serve::Antechamber::open(http, Arc::new(move || theirs.said()))?;
+            (http, Some(antechamber))
+        }
+    };
+    let opening = Opened::of(context, setup, Arc::clone(&progress));
+    tokio::pin!(opening);
+    let mut terminal = context.terminal();
+    let is_seen = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let mut tick = tokio::time::interval(if is_seen { POLL } else { PROGRESS });
+    tick.reset();
+    let opened = loop {
+        tokio::select! {
+            opened = &mut opening => break opened?,
+            _ = tick.tick() => if is_seen { terminal.live(progress.said()) } else { terminal.line(&progress.said()) },
+        }
+    };
+    drop((antechamber, noted));
+    Ok((opened, http))
+}
+
+/// How often it is said how far a start is, where nobody looks on.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// What is said once, when all that was committed before the start is visible.
+struct CatchingUp {
+    begun_us: i64,
+    is_over: bool,
+}
+
+impl CatchingUp {
+    fn new(begun_us: i64) -> Self {
+        Self { begun_us, is_over: false }
+    }
+
+    /// What came until then; none before it, and after it was said.
+    fn told(&mut self, facts: &Facts) -> Option<String> {
+        let is_there = |source: &SourceStatus| {
+            let is_reached = source.is_endless || source.reached_us.is_some_and(|reached| reached >= self.begun_us);
+            source.is_read() && source.state == "streaming" && is_reached
+        };
+        if self.is_over || !facts.sources.values().all(is_there) {
+            return None;
+        }
+        self.is_over = true;
+        if !facts.was_loaded {
+            let rows: i64 = facts.tables.values().map(|table| table.rows).sum();
+            return Some(format!(
+                "caught up: {} tables with {rows} rows, {} models",
+                facts.tables.len(),
+                facts.models.len()
+            ));
+        }
+        let mut changed: Vec<(u64, String)> =
+            facts.tables.iter().map(|(name, table)| (table.changes_total, name.to_string())).collect();
+        changed.retain(|(changes, _)| *changes > 0);
+        changed.sort_by_key(|(changes, _)| std::cmp::Reverse(*changes));
+        let rows: u64 = changed.iter().map(|(changes, _)| changes).sum();
+        let of: Vec<String> =
+            changed.iter().take(CHANGED_SHOWN_MAX).map(|(changes, name)| format!("{name} ({changes})")).collect();
+        let more = changed.len().checked_sub(CHANGED_SHOWN_MAX).filter(|more| *more > 0);
+        let more = more.map(|more| format!(" and {more} more tables")).unwrap_or_default();
+        Some(match rows {
+            0 => "caught up: no row has changed since it was stopped".to_owned(),
+            rows => format!("caught up: {rows} rows have changed since it was stopped, of {}{more}", of.join(", ")),
+        })
+    }
+}
+
+/// Tables that are named with what has changed in them.
+const CHANGED_SHOWN_MAX: usize = 5;
 
 /// How an instance is.
 enum Look {
@@ -83,10 +172,10 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the warehouse. What of the project cannot be planned is said: it stops itself and what reads it, and everything
     /// else runs.
-    pub(super) async fn of(context: &Context, setup: &Setup) -> anyhow::Result<Self> {
+    pub(super) async fn of(context: &Context, setup: &Setup, progress: Arc<Progress>) -> anyhow::Result<Self> {
         let (feeds, described) = plan_feeds(setup).await?;
-        let opening = setup.clone();
-        let warehouse = tokio::task::spawn_blocking(move || Warehouse::open(&opening, &described)).await??;
+        let say = |text: &str| context.progress(text);
+        let warehouse = opening::opened(setup, described, progress, START_PATIENCE, say).await?;
         let mut found = findings(setup, &warehouse.refused);
         let tables = schemas(&warehouse.engine);
         let contents = warehouse.next().unwrap_or(&warehouse.serving);
@@ -101,11 +190,16 @@ impl Opened {
     }
 
     /// Starts everything.
-    pub(super) async fn start(self, context: &Context, setup: &Setup) -> anyhow::Result<Instance> {
+    pub(super) async fn start(
+        self,
+        context: &Context,
+        setup: &Setup,
+        http: Option<TcpListener>,
+    ) -> anyhow::Result<Instance> {
         if self.warehouse.is_held_back {
-            context.say(&format!("warning: not applied: {HELD_BACK}"));
+            context.warn(&format!("not applied: {HELD_BACK}"));
         }
-        Instance::start(setup, self.warehouse, self.feeds, Some(Arc::new(context.global.clone()))).await
+        Instance::start(setup, self.warehouse, self.feeds, Some(Arc::new(context.global.clone())), http).await
     }
 }
 
@@ -179,10 +273,44 @@ fn tell(context: &Context, applied: &Applied) {
     applied.changed_tables.iter().for_each(|table| context.say(&format!("~ source table {table}")));
     applied.gone_tables.iter().for_each(|table| context.say(&format!("- source table {table}")));
     applied.roles.iter().for_each(|line| context.say(line));
-    applied.warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
+    applied.warnings.iter().for_each(|warning| context.warn(warning));
     applied.errors.iter().for_each(|error| context.say(error));
     super::apply::shortfall(applied).for_each(|line| context.say(&line));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
     context.progress(&format!("applied: {changed} models changed, {} as they were", applied.kept.len()));
+}
+
+#[cfg(test)]
+mod tests {
+    use plan::TableName;
+
+    use super::*;
+
+    /// It is said once, when the end of the log at the start is reached; what came is named, most first.
+    #[test]
+    fn caught_up_is_said_when_all_that_was_there_at_the_start_is_visible() {
+        let mut facts = Facts { started: true, was_loaded: true, ..Facts::default() };
+        let mut catching_up = CatchingUp::new(100);
+        let shop = facts.sources.entry("shop".to_owned()).or_default();
+        shop.go_to("streaming", String::new(), 100);
+        shop.note_end(90, "end".to_owned());
+        shop.note_reached();
+        assert_eq!(catching_up.told(&facts), None, "that end was before the start");
+        let shop = facts.sources.get_mut("shop").unwrap();
+        shop.note_end(110, "end".to_owned());
+        shop.note_reached();
+        shop.go_to("stalled", "cut".to_owned(), 111);
+        assert_eq!(catching_up.told(&facts), None, "it is away");
+        facts.sources.get_mut("shop").unwrap().go_to("streaming", String::new(), 112);
+        for (name, changes) in [("a", 1), ("b", 0), ("c", 7)] {
+            facts.tables.entry(TableName::new("shop", name)).or_default().changes_total = changes;
+        }
+        let told = "caught up: 8 rows have changed since it was stopped, of shop.c (7), shop.a (1)";
+        assert_eq!(catching_up.told(&facts).as_deref(), Some(told));
+        assert_eq!(catching_up.told(&facts), None);
+        let mut first = CatchingUp::new(100);
+        facts.was_loaded = false;
+        assert_eq!(first.told(&facts).as_deref(), Some("caught up: 3 tables with 0 rows, 0 models"));
+    }
 }

@@ -61,6 +61,19 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The data folders of the demos that run on this machine in temporary folders, and can be looked into.
+pub fn running() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    let is_demo = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(PREFIX);
+    let folders = entries.filter(is_demo).map(|entry| entry.path());
+    let mut running: Vec<PathBuf> = folders.filter(|folder| crate::opening::is_running(folder)).collect();
+    running.sort();
+    running
+}
+
+/// What the names of temporary folders begin with.
+const PREFIX: &str = "tidemill-demo-";
+
 /// The folder of the data.
 enum Folder {
     Temporary(tempfile::TempDir),
@@ -72,7 +85,7 @@ impl Folder {
         match given {
             Some(path) => Ok(Self::Given(path)),
             None => {
-                let made = tempfile::TempDir::with_prefix("tidemill-demo-");
+                let made = tempfile::TempDir::with_prefix(PREFIX);
                 Ok(Self::Temporary(made.context("cannot make a temporary folder; give one with --data")?))
             }
         }
@@ -110,7 +123,7 @@ async fn start(folder: &Folder, vars: BTreeMap<String, serde_json::Value>) -> an
     if let Some((model, reason)) = warehouse.serving.waiting.first() {
         bail!("the demo's model {model} cannot be kept: {reason}");
     }
-    Instance::start(&setup, warehouse, feeds, None).await
+    Instance::start(&setup, warehouse, feeds, None, None).await
 }
 
 fn said(findings: &[project::Diagnostic]) -> String {

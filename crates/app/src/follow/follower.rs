@@ -16,6 +16,7 @@ use engine::Load;
 use plan::TableName;
 use relation::{Position, SourceBatch, TableId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use self::reload::{Answer, Asked};
 use super::marks::Mark;
@@ -73,6 +74,8 @@ pub(super) struct Follower {
     resume: Option<Position>,
     /// Between two looks for tables that are absent.
     pause: Duration,
+    /// When a source that has ended is begun again: what it was refused for may be mended.
+    again_at: Option<Instant>,
 }
 
 /// What a follower has to see to next.
@@ -81,6 +84,8 @@ enum Next {
     /// Tables that were absent, by their places among these.
     There(Vec<(usize, TableFacts)>),
     Command(Command),
+    /// It is time to begin a source again that has ended.
+    Again,
 }
 
 /// The source at work.
@@ -115,6 +120,7 @@ impl Follower {
             stall: None,
             resume,
             pause: LOOK_AGAIN,
+            again_at: None,
         }
     }
 
@@ -133,6 +139,7 @@ impl Follower {
                 event = next_event(&mut running) => Some(Next::Event(event)),
                 there = &mut looking => Some(Next::There(there)),
                 Some(command) = self.commands.recv() => Some(Next::Command(command)),
+                () = until(self.again_at), if running.is_some() => Some(Next::Again),
                 _ = stopped.wait_for(|stop| *stop) => None,
             };
             let went_on = match next {
@@ -150,6 +157,10 @@ impl Follower {
                 },
                 Some(Next::Command(command)) => {
                     self.carry_out(command, &mut running).await;
+                    Some(())
+                }
+                Some(Next::Again) => {
+                    self.start_anew(&mut running).await;
                     Some(())
                 }
             };
@@ -396,6 +407,7 @@ impl Follower {
     /// Starts the source where it was left. A load without a cursor begins anew, where the log ends then, and the log up to
     /// there is passed over; with it would be the end of rows that the log has brought before. So their table is loaded again.
     async fn start_source(&mut self) -> Option<Running> {
+        self.again_at = None;
         // What is behind the place where it goes on it learns again.
         self.learned.clear();
         self.ask_again().await?;
@@ -706,7 +718,10 @@ impl Follower {
             SourceEvent::State(SourceState::Streaming | SourceState::Snapshot | SourceState::Paused, _) => {
                 self.stall = None
             }
-            SourceEvent::Failed(failure) => self.stall = Some(said(failure)),
+            SourceEvent::Failed(failure) => {
+                self.stall = Some(said(failure));
+                self.again_at = Instant::now().checked_add(REFUSED_AGAIN);
+            }
         }
     }
 
@@ -756,8 +771,23 @@ async fn next_event(running: &mut Option<Running>) -> SourceEvent {
     std::future::pending().await
 }
 
+/// Waits until then; for ever where it is never.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn stalled(unanswered: &Unanswered) -> SourceEvent {
-    SourceEvent::State(SourceState::Stalled, said(&unanswered.failure).replace('\n', " "))
+    match unanswered.is_ours {
+        true => SourceEvent::Failed(unanswered.failure.clone()),
+        false => {
+            let seconds = retry(unanswered).as_secs();
+            let said = said(&unanswered.failure).replace('\n', " ");
+            SourceEvent::State(SourceState::Stalled, format!("{said} It is tried again in {seconds} s."))
+        }
+    }
 }
 
 /// How long to wait until the next try.

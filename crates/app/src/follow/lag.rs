@@ -55,10 +55,13 @@ fn look(name: &str, source: &dyn Source, outlet: &Outlet) {
 /// Asks for the end of the log, and how far what is visible is from there.
 async fn ask(name: &str, source: &dyn Source, outlet: &Outlet) {
     let asked_us = outlet.clock.now_us();
-    if let Ok(Some(end)) = source.current_position().await
+    if let Ok(end) = source.current_position().await
         && let Some(status) = outlet.status.facts().sources.get_mut(name)
     {
-        status.note_end(asked_us, end.0);
+        match end {
+            Some(end) => status.note_end(asked_us, end.0),
+            None => status.is_endless = true,
+        }
     }
     let position = outlet.status.facts().sources.get(name).map(|source| source.position.clone()).unwrap_or_default();
     if let Ok(behind) = source.bytes_behind(&Position(position)).await

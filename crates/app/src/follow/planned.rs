@@ -48,17 +48,18 @@ pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Desc
     let is_known = setup.data.join("store").is_dir();
     let mut refused = Vec::new();
     for feed in setup.feeds()? {
-        let source = crate::sources::open(feed.connection).await?;
+        let source = feed.source().await;
         let mut tables = planned(&feed);
         let (name, kind) = (feed.connection.name.clone(), feed.connection.kind.clone());
         if let Some(unanswered) = ask(&name, &*source, &mut tables, &mut described).await {
-            refused.push((name.clone(), unanswered));
+            let place = format!("source \"{name}\" ({})", feed.connection.place);
+            refused.push((place, unanswered));
         }
         feeds.push(PlannedFeed { name, kind, source, tables });
     }
     let is_ours = refused.len() == feeds.len() && refused.iter().all(|(_, refused)| refused.is_ours);
-    if let Some((_, first)) = refused.first().filter(|_| !is_known && is_ours) {
-        return Err(anyhow::anyhow!(said(&first.failure)));
+    if let Some((source, first)) = refused.first().filter(|_| !is_known && is_ours) {
+        return Err(anyhow::anyhow!("{source}: {}", said(&first.failure)));
     }
     for (source, unanswered) in &refused {
         tracing::warn!(%source, "{}", said(&unanswered.failure));

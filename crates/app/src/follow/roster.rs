@@ -183,7 +183,7 @@ impl Roster {
         for (connection, running, mut tables, ruled) in feeds {
             let source = match running {
                 Some(source) => source,
-                None => crate::sources::open(&connection).await?,
+                None => crate::sources::open_by_and_by(&connection).await,
             };
             let name = connection.name.clone();
             if !tables.is_empty()

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use connect::source::REFUSED_AGAIN;
 use connect::{SourceEvent, SourceState};
 use engine::{Input, Load, ModelState};
 use plan::TableName;
@@ -15,7 +16,7 @@ use super::seen::{Seen, StepLatency, Times};
 use crate::backlog;
 use crate::clock::Clock as _;
 use crate::recent::{Recent, RecentChange, RecentStep};
-use crate::status::{Doubt, Facts, ModelStatus, REJECTS_MAX, REMEMBERED_MAX, RejectStatus, TableStatus, rows_of};
+use crate::status::{Doubt, Facts, ModelStatus, REJECTS_MAX, REMEMBERED_MAX, RejectStatus, TableStatus};
 use crate::system_tables;
 
 impl Pump {
@@ -33,7 +34,9 @@ impl Pump {
     pub(super) fn note_started(&self) {
         let mut facts = self.status.facts();
         facts.started = true;
-        facts.ready = true;
+        facts.was_loaded = self.warehouse.engine.tables().any(|table| table.load.was_whole());
+        drop(facts);
+        self.status.spread(self.clock.now_us());
     }
 
     /// What a source says beside its batches: what of it is an input, and what is only told.
@@ -49,13 +52,24 @@ impl Pump {
                 }
                 let now = self.clock.now_us();
                 self.status.facts().sources.entry(name).or_default().go_to(&state.to_string(), message, now);
+                self.status.spread(now);
             }
             SourceEvent::Failed(failure) => {
                 tracing::error!(source = %name, detail = %failure.detail, hint = %failure.hint, "{}", failure.message);
-                let parts = [failure.message, failure.detail, failure.hint];
-                let message = parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+                let again = format!(
+                    "It is tried again every {} s; another password or setting is taken up by a restart.",
+                    REFUSED_AGAIN.as_secs()
+                );
+                let facts = self.status.facts();
+                let declared =
+                    facts.declared_at.get(&name).map(|place| format!("Connection \"{name}\" is declared in {place}."));
+                drop(facts);
+                let parts = [failure.message, failure.detail, failure.hint, declared.unwrap_or_default(), again];
+                let parts = parts.iter().filter(|part| !part.is_empty()).map(|part| ended(part));
+                let message = parts.collect::<Vec<_>>().join(" ");
                 let now = self.clock.now_us();
                 self.status.facts().sources.entry(name).or_default().go_to("stalled", message, now);
+                self.status.spread(now);
             }
             SourceEvent::Delayed { table, reason } => {
                 tracing::warn!(source = %name, table = %self.table_name(table), %reason, "a load does not get on");
@@ -281,9 +295,8 @@ impl Pump {
         // Read before the facts are taken: who shows them should not wait for the store.
         let rejects = engine.rejects(REMEMBERED_MAX);
         let lacking = engine.reject_counts(REJECTS_MAX).unwrap_or_default();
-        let mut facts = self.status.facts();
-        let facts = &mut *facts;
-        let mut doubts = BTreeMap::new();
+        let mut guard = self.status.facts();
+        let facts = &mut *guard;
         let delayed = engine.tables_to_come().filter_map(|table| Some((&table.name, self.delays.get(&table.id)?)));
         let delayed: BTreeMap<&TableName, &String> = delayed.collect();
         for table in engine.tables() {
@@ -293,6 +306,7 @@ impl Pump {
             status.rejects = engine.reject_count(table.id);
             let was_parked = status.state == "parked";
             status.state = load_word(&table.load).to_owned();
+            status.was_whole = table.load.was_whole();
             let known = status.doubted_since_us;
             (status.message, status.doubted_since_us) = doubt_of(&table.load);
             status.is_delayed = delayed.contains_key(&table.name);
@@ -305,9 +319,6 @@ impl Pump {
                 let is_old = was_parked || !facts.started;
                 status.doubted_since_us = if is_old { known } else { Some(now) };
             }
-            if status.state == "parked" || status.state == "resnapshot" || status.state == "altered" {
-                doubts.insert(table.name.clone(), Doubt::of(&table.name, status));
-            }
         }
         for alarm in backlog::look(facts, now) {
             let table = alarm.table.map_or_else(|| "unknown".to_owned(), |table| table.to_string());
@@ -316,7 +327,7 @@ impl Pump {
         let unread: BTreeMap<TableName, Doubt> = facts
             .tables
             .iter()
-            .filter_map(|(name, table)| Some((name.clone(), facts.unread(&table.source)?)))
+            .filter_map(|(name, table)| Some((name.clone(), facts.unread(&table.source, now)?)))
             .collect();
         let unloaded: BTreeMap<TableName, &'static str> = engine
             .tables()
@@ -331,24 +342,15 @@ impl Pump {
                     let tables = facts.tables_of.get(&model.name);
                     ("building".to_owned(), loads_waited_for(tables, &unloaded, &unread, &facts.tables))
                 }
-                ModelState::Live => ("live".to_owned(), status.held.clone().unwrap_or_default()),
+                ModelState::Live => ("live".to_owned(), String::new()),
                 ModelState::Waiting { reason } | ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
                 ModelState::Failed { reason } => ("failed".to_owned(), reason.clone()),
             };
-            status.doubt = None;
             status.rejects = lacking.get(&model.name).copied().unwrap_or(0);
-            if model.state == ModelState::Live {
-                note_doubt(status, &doubts, &unread, facts.tables_of.get(&model.name));
-                note_rejects(status);
-            }
         }
         let waiting: BTreeSet<&TableName> = self.warehouse.serving.waiting.iter().map(|(name, _)| name).collect();
         for (name, status) in facts.views.iter_mut().filter(|(name, _)| !waiting.contains(name)) {
-            status.doubt = None;
             (status.state, status.message) = view_state(name, &facts.lineage, &facts.models, &facts.tables, &unloaded);
-            if status.state == "live" {
-                note_doubt(status, &doubts, &unread, facts.tables_of.get(name));
-            }
         }
         if let Ok(rejects) = rejects {
             let before = std::mem::take(&mut facts.rejects);
@@ -359,7 +361,14 @@ impl Pump {
             facts.rejects = rejects;
         }
         facts.sample(now);
+        drop(guard);
+        self.status.spread(now);
     }
+}
+
+/// A text behind which another sentence may stand.
+fn ended(text: &str) -> String {
+    if text.ends_with(['.', '!', '?', ':', ';']) { text.to_owned() } else { format!("{text}.") }
 }
 
 /// Where sources are when something is noticed, and when that is.
@@ -526,45 +535,6 @@ fn load_word(load: &Load) -> &'static str {
 
 static NO_SOURCES: BTreeSet<u32> = BTreeSet::new();
 
-/// A model over tables whose content is in doubt, or that are not read, is as old as the oldest of them, and says which they
-/// are. Where a source as a whole is not read, its tables are of one time still.
-fn note_doubt(
-    status: &mut ModelStatus,
-    doubts: &BTreeMap<TableName, Doubt>,
-    unread: &BTreeMap<TableName, Doubt>,
-    tables: Option<&BTreeSet<TableName>>,
-) {
-    let of = |known: &'_ BTreeMap<TableName, Doubt>| -> Vec<Doubt> {
-        tables.into_iter().flatten().filter_map(|table| known.get(table)).cloned().collect()
-    };
-    let mut found = of(doubts);
-    let is_mixed = !found.is_empty();
-    found.extend(of(unread));
-    // Tables of one source have one reason.
-    found.dedup();
-    if found.is_empty() {
-        return;
-    }
-    let ages = found.iter().map(|doubt| doubt.since_us);
-    let since_us = ages.reduce(|one, other| Some(one?.min(other?))).flatten();
-    let reason = found.iter().map(|doubt| doubt.reason.as_str()).collect::<Vec<_>>().join("; ");
-    if is_mixed {
-        "mixed".clone_into(&mut status.state);
-    }
-    status.message.clone_from(&reason);
-    status.doubt = Some(Doubt { reason, since_us });
-}
-
-/// A model that lacks rows says so, beside whatever else is said of it.
-fn note_rejects(status: &mut ModelStatus) {
-    if status.rejects > 0 {
-        let lacks =
-            format!("lacks {} on which an expression failed: tidemill.rejects has them", rows_of(status.rejects));
-        let parts = [status.message.clone(), lacks];
-        status.message = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
-    }
-}
-
 /// What there is below each node, however far: at first what is given, then by way of the edges.
 fn below<T: Ord + Clone>(
     given: impl Iterator<Item = (TableName, T)>,
@@ -610,7 +580,7 @@ mod tests {
             Load::Altered { reason: reason(), since_us: 0, whole: true },
         ];
         // As it is while its source is not read.
-        for word in loads.iter().map(load_word).chain(["stalled", "paused"]) {
+        for word in loads.iter().map(load_word).chain(["stalled", "paused", "connecting", "behind", "stopped"]) {
             assert!(docs.contains(&format!("\n| `{word}` | ")), "{word} has no line of its own");
         }
         for state in [
@@ -622,24 +592,8 @@ mod tests {
         ] {
             assert!(docs.contains(&format!("`{state}`")), "{state}");
         }
-        assert!(docs.contains("A model is `mixed`"));
-    }
-
-    /// Its tables are of one time still: the model is live, says why it grows old, and is as old as what it shows.
-    #[test]
-    fn a_model_over_a_source_that_is_not_read_is_live_and_says_so() {
-        let tables: BTreeSet<TableName> =
-            ["orders", "items"].into_iter().map(|name| TableName::new("shop", name)).collect();
-        let doubt = Doubt { reason: "source shop is stalled: cut".to_owned(), since_us: Some(10_000_000) };
-        let unread: BTreeMap<TableName, Doubt> = tables.iter().map(|name| (name.clone(), doubt.clone())).collect();
-        let mut status = ModelStatus { state: "live".to_owned(), ..ModelStatus::default() };
-        note_doubt(&mut status, &BTreeMap::new(), &unread, Some(&tables));
-        assert_eq!((status.state.as_str(), status.message.as_str()), ("live", "source shop is stalled: cut"));
-        assert_eq!(status.age_us(70_000_000), Some(60_000_000));
-        let of_table = Doubt { reason: "table shop.items is parked: gone".to_owned(), since_us: None };
-        let doubts = BTreeMap::from([(TableName::new("shop", "items"), of_table)]);
-        note_doubt(&mut status, &doubts, &unread, Some(&tables));
-        let message = "table shop.items is parked: gone; source shop is stalled: cut";
-        assert_eq!((status.state.as_str(), status.message.as_str()), ("mixed", message));
+        for word in ["mixed", "stale", "held"] {
+            assert!(docs.contains(&format!("A model is `{word}`")), "{word}");
+        }
     }
 }

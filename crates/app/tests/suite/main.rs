@@ -23,11 +23,13 @@
 //! interrupt             what Ctrl-C does to it, and waits for it likewise
 //! reader NAME           asks again and again, over one connection, from now on
 //! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
-//! proxy up / proxy down opens or cuts the way to the server
+//! proxy up / down / silent   opens or cuts the way to the server, or has it pass nothing on and say nothing
+//! disk full / disk room      whether the instance may write to any file
 //! wait                  asks the instance until the answer is the expected one (or a minute has passed)
 //! sql                   asks the instance once
 //! order FORM            what the port for orders answers: see `orders`
 //! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
+//! surfaces LEVEL        what every surface says of a trouble of the source, table or model: see `surfaces`
 //! mode PATH             the permissions of a file
 //! spoil HOW FOLDER      of the largest file below a folder: `cut` in its middle, a byte there `flip`ped, or `remove`d
 //! hostile MS            a statement that means harm, over HTTP, with this timeout: see `hostile`
@@ -47,6 +49,7 @@ mod hostile;
 mod orders;
 mod proxy;
 mod reader;
+mod surfaces;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -164,10 +167,20 @@ impl Driver for Case {
             "crowd" => crowd::crowd(&self.pg()?, &block.arguments[0], &block.arguments[1]),
             "peak" => hostile::peak(self.instance.as_ref().ok_or("nothing runs")?.id(), &block.arguments[0]),
             "order" => orders::order(&self.note()?, &block.arguments, &body).map(|answer| self.masked(&answer)),
+            "surfaces" => {
+                let run = |arguments: &[&str]| -> Result<(String, String), String> {
+                    let output = self.binary().args(arguments).output().map_err(text_of)?;
+                    let text = |bytes: &[u8]| self.masked(&String::from_utf8_lossy(bytes));
+                    Ok((text(&output.stdout), text(&output.stderr)))
+                };
+                let said = surfaces::surfaces(&self.http()?, &block.arguments[0], &run)?;
+                Ok(self.masked(&said))
+            }
             "mode" => self.mode(&block.arguments[0]),
             "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),
             "stop" => self.stop("-TERM").map(|()| String::new()),
             "kill" => self.stop("-KILL").map(|()| String::new()),
+            "disk" => self.disk(&block.arguments[0]).map(|()| String::new()),
             "proxy" => self.proxy(&block.arguments[0]).map(|()| String::new()),
             "sql" => self.sql(&body),
             "wait" => self.wait(&body, block.answer.as_deref().unwrap_or_default()),
@@ -269,11 +282,12 @@ impl Case {
         command
     }
 
-    /// The binary as most systems start it: with few open files, unless it asks for more.
+    /// The binary as most systems start it: with few open files, unless it asks for more. A limit on the size of files stands for
+    /// the full disk: the signal that comes with it is ignored.
     fn limited(&self) -> Command {
         let plain = self.binary();
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" \"$@\""]).arg(plain.get_program());
+        command.args(["-c", "ulimit -Sn 1024 && trap '' XFSZ && exec \"$0\" \"$@\""]).arg(plain.get_program());
         command.current_dir(self.folder.path());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
@@ -454,7 +468,11 @@ impl Case {
             "replicas — ",
             "applied after ",
             "what listens at 127.0.0.1:",
-            "of process ",
+            "process ",
+            "`kill ",
+            "wire at 127.0.0.1:",
+            "page at 127.0.0.1:",
+            "was true ",
             "of them compared ",
             " rows  ended ",
             " ago, took ",
@@ -617,6 +635,13 @@ impl Case {
         }
     }
 
+    fn disk(&self, state: &str) -> Result<(), String> {
+        let pid = self.instance.as_ref().ok_or("no instance runs")?.id().to_string();
+        let limit = if state == "full" { "--fsize=1:" } else { "--fsize=unlimited:" };
+        let set = Command::new("prlimit").args(["--pid", &pid, limit]).status().map_err(|e| format!("prlimit: {e}"))?;
+        if set.success() { Ok(()) } else { Err("prlimit failed".to_owned()) }
+    }
+
     fn proxy(&mut self, state: &str) -> Result<(), String> {
         let server = self.server.as_ref().ok_or("the case names no server")?;
         let target = (server.host.clone(), server.port);
@@ -624,7 +649,7 @@ impl Case {
             Some(proxy) => proxy,
             None => Proxy::start(target).map_err(|e| e.to_string())?,
         };
-        proxy.set(state == "up");
+        proxy.set(state);
         self.proxy = Some(proxy);
         Ok(())
     }

@@ -69,6 +69,8 @@ pub struct Answered {
     pub grid: Grid,
     /// Value of the statement that `compare` is, if it is one.
     pub compared: Option<String>,
+    /// Why it is out of date, and how old it is; none where it is not.
+    pub stale: Option<String>,
 }
 
 impl Answered {
@@ -78,7 +80,7 @@ impl Answered {
         let names = tile.x.iter().chain(&tile.y).chain(&tile.columns);
         let missing: Vec<&str> = names.filter(|name| grid.column(name).is_none()).map(String::as_str).collect();
         if missing.is_empty() {
-            return Ok(Self { grid, compared });
+            return Ok(Self { grid, compared, stale: None });
         }
         let there: Vec<&str> = grid.columns.iter().map(|column| column.name.as_str()).collect();
         Err(Trouble {
@@ -120,7 +122,7 @@ impl DashboardPage {
                     let lines = Lines::of(&answered.grid, tile.x.as_deref(), &tile.y);
                     live.insert(format!("c/tile-{at}"), lines.json());
                     live.insert(format!("h/tile-{at}/rows"), answered.grid.html(&tile.title));
-                    live.insert(format!("h/tile-{at}/trouble"), String::new());
+                    live.insert(format!("h/tile-{at}/trouble"), stale_html(answered));
                 }
                 // Lines that fail keep their picture, with the reason above it.
                 Err(trouble) if tile.kind == TileKind::Line => {
@@ -165,12 +167,19 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
         Err(trouble) => return trouble_html(trouble),
     };
     let (grid, x) = (&answered.grid, tile.x.as_deref());
-    match tile.kind {
+    let inside = match tile.kind {
         TileKind::Number | TileKind::Line => number_html(tile, answered),
         TileKind::Bar => scrolled(tile, &bars_html(grid, x, &tile.y, tile.format), grid.cut),
         TileKind::Funnel => scrolled(tile, &funnel_html(grid, x, &tile.y, tile.format), grid.cut),
         TileKind::Table => grid.select(&tile.columns).html(&tile.title),
-    }
+    };
+    stale_html(answered) + &inside
+}
+
+/// That what a tile shows is out of date; nothing where it is not.
+fn stale_html(answered: &Answered) -> String {
+    let text = |stale: &String| format!("<p class=\"stale\" role=\"note\">{}</p>", escape(stale));
+    answered.stale.as_ref().map(text).unwrap_or_default()
 }
 
 /// A tile keeps its height however many rows there are.
@@ -187,7 +196,7 @@ fn trouble_html(trouble: &Trouble) -> String {
 /// Lines with their rows as text; the chart is there also while they fail, so that they appear when they come.
 fn line_html(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
     let (grid, trouble) = match answer {
-        Ok(answered) => (answered.grid.clone(), String::new()),
+        Ok(answered) => (answered.grid.clone(), stale_html(answered)),
         Err(trouble) => (Grid::default(), trouble_html(trouble)),
     };
     let lines = Lines::of(&grid, tile.x.as_deref(), &tile.y);
@@ -248,7 +257,7 @@ mod tests {
     fn answered(columns: &[&str], row: &[&str]) -> Panel<Answered> {
         let columns = columns.iter().map(|name| Column { name: (*name).to_owned(), kind: "bigint".to_owned() });
         let rows = vec![row.iter().map(|cell| Some((*cell).to_owned())).collect()];
-        Ok(Answered { grid: Grid { columns: columns.collect(), rows, cut: false }, compared: None })
+        Ok(Answered { grid: Grid { columns: columns.collect(), rows, cut: false }, compared: None, stale: None })
     }
 
     #[test]
@@ -258,6 +267,17 @@ mod tests {
         assert!(html.contains("1,500") && html.contains("▲ 50.0 %") && html.contains("yesterday: 1,000"), "{html}");
         let html = content(&tile, 0, &answered(&["gmv"], &["1500"]));
         assert!(html.contains("1,500") && html.contains("no column “yesterday”"), "{html}");
+    }
+
+    #[test]
+    fn a_tile_that_is_out_of_date_says_so_and_keeps_its_numbers() {
+        for kind in [TileKind::Number, TileKind::Line, TileKind::Bar, TileKind::Table, TileKind::Funnel] {
+            let tile = Tile { kind, x: Some("x".to_owned()), y: vec!["y".to_owned()], ..Tile::default() };
+            let stale = Some("public.trade is out of date: <cut>".to_owned());
+            let answer = answered(&["x", "y"], &["1", "7"]).map(|answered| Answered { stale, ..answered });
+            let html = content(&tile, 0, &answer);
+            assert!(html.contains("out of date: &lt;cut&gt;") && html.contains('7'), "{html}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use trace::{Touch, Trace, TraceStep};
 use askama::Template;
 
 use crate::graph::Tone;
-use crate::{Trouble, asset};
+use crate::{Live, Trouble, asset};
 
 /// What stands around every page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub struct Frame {
     pub project: String,
     /// Version of Tidemill.
     pub version: String,
-    /// How the process is: `starting`, `ready` or `waiting`.
+    /// How the process is: `starting`, `ready`, `waiting`, or `degraded` where something of it is not as it should be.
     pub state: String,
-    /// One line about it.
+    /// What is not; empty where all is well.
     pub message: String,
     /// Whether whoever looks has logged in, and so can log out.
     pub asks_passwords: bool,
@@ -46,6 +46,12 @@ impl Frame {
 
     fn tone(&self) -> &'static str {
         Tone::of(&self.state).word()
+    }
+
+    /// What moves of it, on every page.
+    pub fn live(&self) -> Live {
+        let state = format!("{} {}", self.tone(), self.state);
+        [("s//state".to_owned(), state), ("t//message".to_owned(), self.message.clone())].into()
     }
 }
 

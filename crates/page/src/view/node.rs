@@ -93,6 +93,7 @@ impl NodePage {
     /// What moves: its own figures and the latency's lines.
     pub fn live(&self) -> Live {
         let mut live = crate::Graph { nodes: vec![self.node.clone()], edges: Vec::new() }.live();
+        live.insert(format!("t/{}/message", self.node.id), self.node.message.clone());
         live.insert(format!("t/{}/rows", self.node.id), self.rows_text());
         live.insert(format!("t/{}/changes", self.node.id), self.changes_text());
         if let Ok(history) = &self.history {

@@ -1,6 +1,7 @@
 //! HTTP: health, metrics, SQL, and the web page, all behind one gate.
 
 mod answer;
+mod antechamber;
 mod gate;
 pub(crate) mod page;
 mod patience;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::warn;
 
+pub use self::antechamber::{Antechamber, Starting};
 use self::gate::ByRole;
 use self::patience::{Patient, Phase};
 use crate::door::is_loopback;

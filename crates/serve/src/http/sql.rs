@@ -53,15 +53,26 @@ pub(super) async fn post(site: Site, headers: HeaderMap, body: Result<Bytes, Byt
     };
     let mut run = Run::new(Arc::clone(&site.service), site.user);
     match run.answer(&body, format).await {
-        Ok((step, chunks)) => {
+        Ok((step, warning, chunks)) => {
             let headers = [(header::CONTENT_TYPE.as_str(), format.media_type()), ("tidemill-step", &step.to_string())];
-            (headers, Body::from_stream(run.rest(chunks))).into_response()
+            let stale = warning.map(|warning| [("tidemill-stale", in_header(&warning))]);
+            let body = Body::from_stream(run.rest(chunks));
+            match stale {
+                Some(stale) => (headers, stale, body).into_response(),
+                None => (headers, body).into_response(),
+            }
         }
         Err(error) => {
             run.failed = true;
             failure(status(error.code), &error)
         }
     }
+}
+
+/// What is out of date, as a header may say it: in one line of ASCII.
+fn in_header(warning: &SqlError) -> String {
+    let text = [Some(&warning.message), warning.detail.as_ref()].into_iter().flatten().cloned().collect::<Vec<_>>();
+    text.join(". ").chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }
 
 /// What HTTP calls an SQLSTATE.
@@ -114,8 +125,8 @@ impl Run {
         Self { service, user, started: Instant::now(), timeout, failed: false, permit: None }
     }
 
-    /// Runs the statement up to its first rows. Returns the step with them.
-    async fn answer(&mut self, body: &[u8], format: Format) -> Result<(u64, Chunks), SqlError> {
+    /// Runs the statement up to its first rows. Returns the step with them, and what of it is out of date.
+    async fn answer(&mut self, body: &[u8], format: Format) -> Result<(u64, Option<SqlError>, Chunks), SqlError> {
         let question = question(body)?;
         self.timeout = self.timeout.min(question.timeout.unwrap_or(Duration::MAX));
         let sql = statement(&question.sql)?;
@@ -137,7 +148,7 @@ impl Run {
             self.append(&mut chunks, &mut first).await?;
         }
         chunks.first = Some(first.freeze());
-        Ok((answer.step, chunks))
+        Ok((answer.step, answer.warning, chunks))
     }
 
     /// The body: head and first rows, the other rows, the end.

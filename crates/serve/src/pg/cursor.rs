@@ -74,7 +74,7 @@ impl Connection {
         }
         self.keep(name, running);
         let stream = futures::stream::iter(batches).boxed();
-        Ok(crate::reader::Answer { schema, stream, step: 0 }.into())
+        Ok(crate::reader::Answer { schema, stream, step: 0, warning: None }.into())
     }
 
     /// Passes over rows. Returns the tag.
@@ -110,7 +110,8 @@ impl Connection {
             PortalState::New => self.ask(&prepared.sql, &params).await,
             PortalState::Finished => {
                 let schema = prepared.columns.clone().ok_or_else(|| SqlError::new("55000", "a cursor without rows"))?;
-                Ok(crate::reader::Answer { schema, stream: futures::stream::empty().boxed(), step: 0 }.into())
+                Ok(crate::reader::Answer { schema, stream: futures::stream::empty().boxed(), step: 0, warning: None }
+                    .into())
             }
         }
     }

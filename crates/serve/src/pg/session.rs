@@ -209,8 +209,12 @@ impl Session {
         let schemas = path.split(',').map(|schema| schema.trim().trim_matches('"').to_owned());
         let schemas = schemas.filter(|schema| !schema.is_empty() && schema != "$user");
         self.context.search_path = if path == self.schema { Vec::new() } else { schemas.collect() };
-        let fails = self.settings.get("tidemill.on_stale").is_some_and(|word| word.eq_ignore_ascii_case("error"));
-        self.context.on_stale = if fails { OnStale::Error } else { OnStale::Serve };
+        let on_stale = self.settings.get("tidemill.on_stale").unwrap_or_default().to_ascii_lowercase();
+        self.context.on_stale = match on_stale.as_str() {
+            "error" => OnStale::Error,
+            "serve" => OnStale::Serve,
+            _ => OnStale::Warn,
+        };
     }
 
     /// Whether a step must stay readable for this client while it does nothing.

@@ -64,7 +64,7 @@ static KNOWN: &[Known] = &[
     known("standard_conforming_strings", "on", Reported),
     known("statement_timeout", "0", Kept),
     known("synchronous_commit", "on", Kept),
-    known("tidemill.on_stale", "serve", Kept),
+    known("tidemill.on_stale", "warn", Kept),
     known("TimeZone", "UTC", Reported),
     known("transaction_isolation", "read committed", Kept),
     known("transaction_read_only", "on", Kept),
@@ -187,8 +187,8 @@ fn check(key: &str, value: &str) -> Result<(), SqlError> {
             (["on", "true", "1", "yes"].contains(&lower.as_str()), "A backslash in a string is a backslash.")
         }
         "tidemill.on_stale" => (
-            ["serve", "error"].contains(&lower.as_str()),
-            "serve: what is out of date is read as it is; error: a statement that reads it fails.",
+            ["warn", "serve", "error"].contains(&lower.as_str()),
+            "warn: what is out of date is read, and said to be; serve: it is read; error: a statement that reads it fails.",
         ),
         "statement_timeout" => (duration(value).is_some(), "Milliseconds, or a number with us, ms, s, min, h, d."),
         _ => return Ok(()),

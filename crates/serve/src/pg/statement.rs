@@ -74,7 +74,11 @@ impl Connection {
         self.admit().await?;
         let reader = Arc::clone(&self.service.reader);
         let context = self.session.context.clone();
-        Ok(self.attend(reader.query(sql, params, &context)).await?.into())
+        let mut answer = self.attend(reader.query(sql, params, &context)).await?;
+        if let Some(warning) = answer.warning.take() {
+            self.warn(&warning);
+        }
+        Ok(answer.into())
     }
 
     /// Asks the reader for types.

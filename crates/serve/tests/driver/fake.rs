@@ -46,7 +46,7 @@ impl Default for Fake {
         Self {
             scripts: Mutex::default(),
             pins: AtomicU64::default(),
-            health: Mutex::new(Health { started: true, ready: true, message: String::new() }),
+            health: Mutex::new(Health { started: true, ready: true, is_well: true, message: String::new() }),
             hanging: Arc::default(),
             dropped: Arc::default(),
         }
@@ -166,7 +166,7 @@ impl Reader for Fake {
                 rows.chain(never).boxed()
             }
         };
-        Ok(Answer { schema: script.schema, stream, step: STEP })
+        Ok(Answer { schema: script.schema, stream, step: STEP, warning: None })
     }
 
     async fn describe(
@@ -217,7 +217,7 @@ fn echo(params: &[Param]) -> Result<Answer, SqlError> {
     let arrays: Vec<ArrayRef> = params.iter().map(|param| Arc::clone(&param.0)).collect();
     let types: Vec<DataType> = arrays.iter().map(|array| array.data_type().clone()).collect();
     let batch = RecordBatch::try_new(echo_schema(&types), arrays).map_err(|e| SqlError::new("XX000", e.to_string()))?;
-    Ok(Answer { schema: batch.schema(), stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP })
+    Ok(Answer { schema: batch.schema(), stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP, warning: None })
 }
 
 fn one_row(context: &QueryContext) -> Answer {
@@ -227,11 +227,11 @@ fn one_row(context: &QueryContext) -> Answer {
     let pid = context.pid.to_string();
     let cells = [&context.user, &context.database, &pid, &context.search_path.join(","), &at];
     let batch = table::batch(&schema, &[cells.map(String::clone).to_vec()]).unwrap();
-    Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP }
+    Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP, warning: None }
 }
 
 fn role(context: &QueryContext) -> Answer {
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("role", DataType::Utf8, true)]));
     let batch = table::batch(&schema, &[vec![format!("{:?}", context.role)]]).unwrap();
-    Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP }
+    Answer { schema, stream: futures::stream::iter([Ok(batch)]).boxed(), step: STEP, warning: None }
 }

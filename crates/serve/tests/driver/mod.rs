@@ -203,7 +203,7 @@ impl Case {
     }
 
     fn health(&mut self, words: &[&str]) -> Outcome {
-        let mut health = Health { started: true, ready: true, message: String::new() };
+        let mut health = Health { started: true, ready: true, is_well: true, message: String::new() };
         let mut message = Vec::new();
         for word in words {
             match *word {

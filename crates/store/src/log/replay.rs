@@ -31,6 +31,9 @@ pub struct Replay {
     /// Step of the record read last.
     previous: Option<u64>,
     place: Option<Place>,
+    /// Bytes of the segments, and of those that were read to their ends.
+    bytes: u64,
+    passed: u64,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,14 @@ impl Replay {
     pub(super) fn new(dir: &Path, mut segments: Vec<(u64, u64)>, folded: u64, place: Option<Place>) -> Self {
         segments.retain(|(first, _)| place.is_none_or(|place| *first >= place.segment));
         segments.reverse();
-        Self { dir: dir.to_owned(), segments, reader: None, folded, previous: place.map(|place| place.step), place }
+        let bytes = segments.iter().map(|(_, end)| end).sum();
+        let previous = place.map(|place| place.step);
+        Self { dir: dir.to_owned(), segments, reader: None, folded, previous, place, bytes, passed: 0 }
+    }
+
+    /// How many bytes were read, and of how many.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.passed + self.reader.as_ref().map_or(0, |reader| reader.at), self.bytes)
     }
 
     /// Behind the record that was read last; where reading began, before the first.
@@ -67,6 +77,7 @@ impl Replay {
                 continue;
             };
             let Some((header, at)) = reader.header()? else {
+                self.passed += reader.end;
                 self.reader = None;
                 continue;
             };
@@ -202,6 +213,8 @@ mod tests {
                 }
             }
             assert_eq!(read, (1..=until).collect::<Vec<_>>());
+            let (read, of) = replay.progress();
+            assert!(read > 0 && read <= of, "{read} of {of}");
             // Nothing before the place is looked at.
             log.drop_through(until.saturating_sub(1)).unwrap();
         }

@@ -233,6 +233,30 @@ impl ServerError {
     }
 }
 
+/// What has ended a connection, in words of people.
+pub(crate) fn told(error: &WireError, address: &str) -> String {
+    match error {
+        WireError::Io(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => format!("connection to {address} refused"),
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => format!("{address} closed the connection"),
+            io::ErrorKind::TimedOut => format!("{address} does not answer"),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+                format!("there is no way to {address} from this machine")
+            }
+            // The system's resolver has no kind of its own.
+            _ if error.to_string().contains("lookup address") => format!("the host of {address} is not known by name"),
+            _ => format!("the connection to {address} failed: {error}"),
+        },
+        WireError::Closed => format!("{address} closed the connection"),
+        WireError::Silent(seconds) => format!("no sign of life of {address} for {seconds} s"),
+        WireError::Server(error) => format!("{address} says: {error}"),
+        error => format!("{address}: {error}"),
+    }
+}
+
 /// Whether a failure is of our own settings, which are read once: trying again may lock an account, and mends nothing.
 /// All others are the server's: it is looked at again.
 pub(crate) fn ends(error: &WireError) -> bool {

@@ -27,7 +27,7 @@ use super::cascade::Cascades;
 use super::commits::{WAITS, are_shown};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
-use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged};
+use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged, told};
 use super::login::Met;
 use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
 use super::reach::Reach;
@@ -241,8 +241,9 @@ impl Runner {
             }
             let (message, pause) = match failure(&error, &self.config) {
                 Some(failure) => (said(&failure), LOOK_AGAIN),
-                None => (format!("{}: {error}", self.config.address()), backoff + jitter(backoff, begun)),
+                None => (told(&error, &self.config.address()), backoff + jitter(backoff, begun)),
             };
+            let message = tried_again(message, pause);
             tracing::warn!(server = %self.config.address(), %error, wait_ms = pause.as_millis(), "connecting again");
             self.say(SourceState::Stalled, message);
             let mut restarted = self.restarted.clone();
@@ -1175,6 +1176,17 @@ async fn changed(word: &mut watch::Receiver<()>) {
 }
 
 /// A failure in one line, with what is to be done.
+/// What is said of a stall, and when it is tried again.
+fn tried_again(mut message: String, pause: Duration) -> String {
+    let seconds = pause.as_secs_f64().ceil();
+    let again = match message.ends_with('.') {
+        true => format!(" It is tried again in {seconds} s."),
+        false => format!(", trying again in {seconds} s"),
+    };
+    message.push_str(&again);
+    message
+}
+
 fn said(failure: &Failure) -> String {
     let mut out = String::new();
     for part in [&failure.message, &failure.detail, &failure.hint].into_iter().filter(|part| !part.is_empty()) {

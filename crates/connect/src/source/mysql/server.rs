@@ -4,7 +4,7 @@ use relation::Position;
 
 use crate::source::{Failure, Retention};
 
-use super::error::{ServerError, WireError, failure};
+use super::error::{ServerError, WireError, failure, told};
 use super::login::Met;
 use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::wire::{ServerInfo, TextRows, Wire};
@@ -316,7 +316,7 @@ fn after<'a>(files: impl Iterator<Item = (&'a str, u64)>, file: &str, offset: u6
 pub(crate) fn unreachable_server(error: &WireError, config: &MysqlConfig) -> Failure {
     Failure {
         message: format!("cannot reach {}", config.address()),
-        detail: error.to_string(),
+        detail: told(error, &config.address()),
         hint: "Check host and port of the connection, and that the server runs.".to_owned(),
     }
 }

@@ -26,17 +26,17 @@ pub(super) async fn panel(
     values: &[Option<&str>],
     rows_max: usize,
 ) -> Result<Grid, Trouble> {
-    panel_at(service, sql, values, rows_max, &QueryContext::default()).await
+    panel_at(service, sql, values, rows_max, &QueryContext::default()).await.map(|(grid, _)| grid)
 }
 
-/// The same at the step that the context names.
+/// The same at the step that the context names, and what of it is out of date.
 pub(super) async fn panel_at(
     service: &Arc<Service>,
     sql: &str,
     values: &[Option<&str>],
     rows_max: usize,
     context: &QueryContext,
-) -> Result<Grid, Trouble> {
+) -> Result<(Grid, Option<String>), Trouble> {
     let patience = service.limits.statement_timeout.unwrap_or(PATIENCE).min(PATIENCE);
     let late = || SqlError::new("57014", "the statement took too long for this page").hint("Run it in the console.");
     let answer = tokio::time::timeout(patience, guarded(rows(service, sql, values, rows_max, context))).await;
@@ -54,7 +54,7 @@ async fn rows(
     values: &[Option<&str>],
     rows_max: usize,
     context: &QueryContext,
-) -> Result<Grid, SqlError> {
+) -> Result<(Grid, Option<String>), SqlError> {
     let _turn = service.panels.acquire().await.map_err(|_| SqlError::internal("no statement may run"))?;
     let context = &QueryContext { lane: Lane::Page, ..context.clone() };
     let params = match values {
@@ -75,7 +75,11 @@ async fn rows(
             break;
         }
     }
-    Ok(grid)
+    let stale = answer.warning.map(|warning| match warning.detail {
+        Some(detail) => format!("{}. {detail}", warning.message),
+        None => warning.message,
+    });
+    Ok((grid, stale))
 }
 
 fn params(values: &[Option<&str>], expected: &[FieldRef]) -> Result<Vec<Param>, SqlError> {

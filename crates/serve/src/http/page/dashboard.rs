@@ -103,16 +103,16 @@ async fn answer(
 ) -> Panel<Answered> {
     let rows_max = if tile.kind == TileKind::Line { POINTS_MAX } else { ROWS_MAX };
     let (sql, values) = bind(&tile.sql, &dashboard.filters, words);
-    let grid = panel_at(service, &sql, &values, rows_max, context).await?;
+    let (grid, stale) = panel_at(service, &sql, &values, rows_max, context).await?;
     let compared = match tile.compare.as_deref().filter(|compare| is_statement(compare)) {
         None => None,
         Some(compare) => {
             let (sql, values) = bind(compare, &dashboard.filters, words);
-            let grid = panel_at(service, &sql, &values, 1, context).await?;
+            let (grid, _) = panel_at(service, &sql, &values, 1, context).await?;
             Some(grid.rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default())
         }
     };
-    Answered::of(tile, grid, compared)
+    Answered::of(tile, grid, compared).map(|answered| Answered { stale, ..answered })
 }
 
 fn is_statement(text: &str) -> bool {

@@ -20,7 +20,7 @@ use page::{Live, NodeKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
-use super::{Site, Words, dashboard, read};
+use super::{Site, Words, dashboard, frame, read};
 use crate::http::failure;
 use crate::reader::{Role, SqlError};
 use crate::service::Service;
@@ -228,7 +228,14 @@ fn compute<F: Future<Output = Live> + Send + 'static>(
     // A board must not keep the service, whose hub knows the board, from ending.
     let service = Arc::downgrade(service);
     Box::new(move || match service.upgrade() {
-        Some(service) => Box::pin(work(service)),
+        Some(service) => {
+            let work = work(Arc::clone(&service));
+            Box::pin(async move {
+                let mut live = work.await;
+                live.extend(frame(&service).live());
+                live
+            })
+        }
         None => Box::pin(futures::future::ready(Live::new())),
     })
 }

@@ -88,16 +88,17 @@ pub(super) fn foreign(site: &Site, path: &str) -> Response {
 
 fn frame(service: &Service) -> Frame {
     let health = service.reader.health();
-    let state = match (health.started, health.ready) {
-        (false, _) => "starting",
-        (true, true) => "ready",
-        (true, false) => "waiting",
+    let state = match (health.started, health.ready, health.is_well) {
+        (false, ..) => "starting",
+        (true, false, _) => "waiting",
+        (true, true, false) => "degraded",
+        (true, true, true) => "ready",
     };
     Frame {
         project: service.site.project.clone(),
         version: service.site.version.clone(),
         state: state.to_owned(),
-        message: health.message,
+        message: if state == "ready" { String::new() } else { health.message },
         asks_passwords: !service.door.users().is_empty(),
     }
 }

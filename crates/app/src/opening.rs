@@ -1,0 +1,199 @@
+//! Opening a data folder: how far it is, and who has it where somebody does.
+//!
+//! One process has a folder at a time. An instance has it for as long as it runs; a command that reads a stopped folder has it for a
+//! moment, so whoever comes meanwhile waits, says for whom, and gives up after a while.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::clock::stopwatch;
+use crate::instance::Addresses;
+use crate::setup::Setup;
+use crate::warehouse::{Described, Warehouse};
+
+/// How long a start waits for a command that has the folder, and a command for another one.
+pub const START_PATIENCE: Duration = Duration::from_secs(15);
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Letters of a command line that are shown.
+const COMMAND_LETTERS: usize = 100;
+
+/// How far an opening is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of the log that were replayed, and of how many; of none before that has begun.
+    replayed: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    /// So many bytes of the log are replayed.
+    pub fn replayed(&self, bytes: u64, of: u64) {
+        self.replayed.store(bytes, Ordering::Relaxed);
+        self.bytes.store(of, Ordering::Relaxed);
+    }
+
+    /// In one line.
+    pub fn said(&self) -> String {
+        let (replayed, bytes) = (self.replayed.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        match replayed.saturating_mul(100).checked_div(bytes) {
+            None => "opening the data folder".to_owned(),
+            Some(percent) => format!("replaying the log, {} %", percent.min(100)),
+        }
+    }
+}
+
+/// What an instance that starts notes of itself, as long as it cannot be asked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    pid: u32,
+    /// Where it says how far it is.
+    http: String,
+}
+
+/// The note of an instance that starts, which goes with this.
+pub struct Noted(PathBuf);
+
+impl Noted {
+    fn path(data: &Path) -> PathBuf {
+        data.join("starting.json")
+    }
+
+    /// Notes that an instance starts, and where it says how far it is. Where there is no room, nobody finds it.
+    pub fn new(data: &Path, http: String) -> Self {
+        let note = Note { pid: std::process::id(), http };
+        if let Ok(bytes) = serde_json::to_vec(&note) {
+            std::fs::create_dir_all(data).and_then(|()| atomic::replace(&Self::path(data), &bytes)).ok();
+        }
+        Self(Self::path(data))
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+/// The process that has the folder of a failed opening; none where it has failed otherwise.
+fn holder_of(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<store::Error>()? {
+        store::Error::InUse { holder, .. } => Some(holder.as_str()),
+        _ => None,
+    })
+}
+
+/// A process as people know it: its number, and what it was started as.
+fn process(pid: &str) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = line
+        .split(|byte| *byte == 0)
+        .filter(|w| !w.is_empty())
+        .map(|w| String::from_utf8_lossy(w).into_owned())
+        .collect();
+    let program =
+        words.first().and_then(|path| Path::new(path).file_name()).map(|name| name.to_string_lossy().into_owned());
+    let words: Vec<String> = program.into_iter().chain(words.into_iter().skip(1)).collect();
+    let shown: String = words.join(" ").chars().take(COMMAND_LETTERS).collect();
+    if shown.is_empty() { format!("process {pid}") } else { format!("process {pid} ({shown})") }
+}
+
+/// An instance that runs over a folder; none where none does.
+fn running(data: &Path) -> Option<Addresses> {
+    let holder = store::holder(&data.join("store"))?;
+    Addresses::read(data).filter(|addresses| addresses.pid == holder)
+}
+
+/// Whether an instance runs over a folder.
+pub fn is_running(data: &Path) -> bool {
+    running(data).is_some()
+}
+
+/// How far an instance is that starts in the process which has the folder; none where none does.
+fn starting(data: &Path, holder: &str) -> Option<String> {
+    let note: Note = serde_json::from_slice(&std::fs::read(Noted::path(data)).ok()?).ok()?;
+    if note.pid.to_string() != holder {
+        return None;
+    }
+    let said = crate::process::asked(&note.http, "/health/readyz").unwrap_or_else(|| "starting".to_owned());
+    Some(format!("an instance is starting here, in process {holder}: {said}"))
+}
+
+/// Errors: an instance runs over the folder, and a second one cannot.
+pub fn refuse_second(data: &Path) -> anyhow::Result<()> {
+    let Some(Addresses { pid, pg, http, .. }) = running(data) else { return Ok(()) };
+    bail!(
+        "an instance runs here already: process {pid}, which serves PostgreSQL's wire at {pg} and the page at {http}\n\
+         Hint: `tidemill status` shows how it is, `tidemill apply` has it take the project on disk, and `kill {pid}` stops it."
+    )
+}
+
+/// Opens the folder of a project, waiting for whoever has it; `say` is told for whom, once. Errors: it cannot be opened, or somebody
+/// has it for longer than that.
+pub async fn opened(
+    setup: &Setup,
+    described: Described,
+    progress: Arc<Progress>,
+    patience: Duration,
+    say: impl Fn(&str),
+) -> anyhow::Result<Warehouse> {
+    let begun = stopwatch();
+    let (setup, described) = (Arc::new(setup.clone()), Arc::new(described));
+    let mut is_said = false;
+    loop {
+        let (opening, of, progress) = (Arc::clone(&setup), Arc::clone(&described), Arc::clone(&progress));
+        let open = move || Warehouse::open_telling(&opening, &of, &progress);
+        let error = match tokio::task::spawn_blocking(open).await? {
+            Ok(warehouse) => return Ok(warehouse),
+            Err(error) => error,
+        };
+        let Some(holder) = holder_of(&error).map(str::to_owned) else { return Err(error) };
+        refuse_second(&setup.data)?;
+        let starting = starting(&setup.data, &holder);
+        let (data, who) = (setup.data.display(), process(&holder));
+        if begun.elapsed() >= patience {
+            if let Some(starting) = starting {
+                bail!("{starting}\nHint: It answers when that is done; `kill {holder}` stops it.");
+            }
+            bail!(
+                "the data folder {data} is in use by {who}, for more than {} s\n\
+                 Hint: Let it end, or stop it with `kill {holder}`; another folder is chosen with --data.",
+                patience.as_secs()
+            );
+        }
+        if !is_said {
+            is_said = true;
+            match starting {
+                Some(starting) => say(&starting),
+                None => say(&format!("waiting for {who}, which has the data folder {data}")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_in_hundredths() {
+        let progress = Progress::default();
+        assert_eq!(progress.said(), "opening the data folder");
+        progress.replayed(2_000, 5_000);
+        assert_eq!(progress.said(), "replaying the log, 40 %");
+    }
+
+    #[test]
+    fn a_process_is_known_by_what_it_was_started_as() {
+        let pid = std::process::id().to_string();
+        let told = process(&pid);
+        assert!(told.starts_with(&format!("process {pid} (")) && !told.contains('/'), "{told}");
+        assert_eq!(process("(unknown)"), "process (unknown)");
+    }
+}
