@@ -5,6 +5,8 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// Statements of each client that asks: by its key, planned, planned anew each time, and prepared.
 const ASKED: usize = 20;
+/// Connections that are opened, or woken, at a time.
+const TOGETHER: usize = 64;
 
 /// Opens so many idle and so many busy connections. Answers how many answers were right, and what refused the others.
 pub(crate) fn crowd(address: &str, idle: &str, busy: &str) -> Result<String, String> {
@@ -16,7 +18,11 @@ pub(crate) fn crowd(address: &str, idle: &str, busy: &str) -> Result<String, Str
         let idle = connected(address, idle).await?;
         let busy = connected(address, busy).await?;
         let asked = join_all(busy.iter().enumerate().map(|(number, client)| ask(client, number))).await;
-        let woken = join_all(idle.iter().map(|client| right(client, "select 1", "1"))).await;
+        let mut woken = Vec::new();
+        // All at once they would be more statements than may wait.
+        for some in idle.chunks(TOGETHER) {
+            woken.extend(join_all(some.iter().map(|client| right(client, "select 1", "1"))).await);
+        }
         let refused: Vec<String> = asked.iter().flatten().chain(&woken).flatten().cloned().collect();
         let right = asked.iter().flatten().chain(&woken).filter(|refused| refused.is_none()).count();
         Ok(format!("{} connections, {right} right answers{}", idle.len() + busy.len(), told(refused)))
@@ -33,7 +39,7 @@ fn told(mut refused: Vec<String>) -> String {
 async fn connected(address: &str, count: usize) -> Result<Vec<Client>, String> {
     let mut clients = Vec::new();
     while clients.len() < count {
-        let some = (count - clients.len()).min(64);
+        let some = (count - clients.len()).min(TOGETHER);
         clients.extend(try_join_all((0..some).map(|_| connect(address))).await?);
     }
     Ok(clients)
