@@ -7,7 +7,7 @@
 pub(crate) mod command;
 pub(crate) mod function;
 mod lexer;
-mod relations;
+pub(crate) mod relations;
 mod words;
 
 pub(crate) use command::{Command, command};
