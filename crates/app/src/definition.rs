@@ -81,6 +81,9 @@ pub struct ModelText {
     /// After Jinja.
     pub sql: String,
     pub file: String,
+    /// Before Jinja, as far as that is known.
+    #[serde(default, skip_serializing_if = "Written::is_empty")]
+    pub written: Written,
     pub description: String,
     /// Tables and models that it reads: schema and name.
     pub reads: Vec<(String, String)>,
@@ -90,6 +93,25 @@ pub struct ModelText {
     /// Where its text came from.
     #[serde(skip)]
     pub origin: Origin,
+}
+
+/// The text of a file. What a model says is its text after Jinja: this one is for people, and makes no difference.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Written(pub String);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl Written {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// From the places of a text to those of its files. It is no part of what a text says, and is not kept.
@@ -169,6 +191,7 @@ impl Definition {
                 is_view: model.materialized == Materialized::View,
                 sql: model.sql.clone(),
                 file: model.file.clone(),
+                written: Written(model.spans.written(&model.file).unwrap_or_default().to_owned()),
                 description: model.description.clone().unwrap_or_default(),
                 reads: reads.collect(),
                 broken: None,
@@ -189,6 +212,7 @@ impl Definition {
             is_view: model.materialized == Materialized::View,
             sql: String::new(),
             file: model.file.clone(),
+            written: Written::default(),
             description: String::new(),
             reads: Vec::new(),
             broken: Some(why_broken(setup, model)),
@@ -296,13 +320,26 @@ pub fn in_one_line(place: &Place, message: &str, detail: Option<String>, hint: O
 
 /// Names for the planner.
 #[derive(Default)]
-struct Names {
+pub struct Names {
     path: Vec<String>,
     tables: BTreeMap<TableName, TableInfo>,
     views: BTreeMap<TableName, String>,
 }
 
 impl Names {
+    /// The tables and views of a catalogue.
+    pub fn of(catalog: &query::Catalog) -> Self {
+        let table = |table: &query::StoredTable| {
+            (table.name.clone(), TableInfo { name: table.name.clone(), schema: table.schema.clone() })
+        };
+        let view = |name: &TableName| Some((name.clone(), catalog.view(name)?.to_owned()));
+        Self {
+            path: catalog.search_path().to_vec(),
+            tables: catalog.tables().map(table).collect(),
+            views: catalog.names().filter_map(view).collect(),
+        }
+    }
+
     fn find<'a, T>(&'a self, of: &'a BTreeMap<TableName, T>, schema: Option<&str>, name: &str) -> Option<&'a T> {
         match schema {
             Some(schema) => of.get(&TableName::new(schema, name)),

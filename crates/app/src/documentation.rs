@@ -1,9 +1,9 @@
-//! What a project says of its tables and models, for whoever looks at the catalogue: descriptions, and what columns refer
-//! to (`relationships` tests).
+//! What a project says of its tables and models, for whoever looks at the catalogue or the page: descriptions, what columns
+//! refer to (`relationships` tests), tags, owners, and the tests that are declared.
 
 use std::collections::BTreeMap;
 
-use plan::TableName;
+use plan::{TableName, delimited};
 use project::{Column, DataTest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -22,6 +22,26 @@ pub struct Documented {
     pub columns: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Referring>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Who answers for it: `owner` of its `meta`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Declared>,
+}
+
+/// A data test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub column: String,
+    /// `error` or `warn`.
+    pub severity: String,
+    /// A statement of the failing rows, of the four tests that dbt brings along; empty of any other.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sql: String,
 }
 
 /// A column whose values are those of a column of another table or model.
@@ -37,14 +57,18 @@ pub struct Referring {
 pub fn of(setup: &Setup) -> Vec<Documented> {
     let tables = setup.project.sources.iter().map(|table| {
         let name = TableName::new(&table.source, &table.name);
-        documented(setup, name, table.description.as_ref(), &table.columns, &table.tests)
+        let said = documented(setup, name, table.description.as_ref(), &table.columns, &table.tests);
+        Documented { tags: table.tags.clone(), owner: owner(&table.meta), ..said }
     });
     let models = setup.project.models.iter().map(|model| {
         let name = TableName::new(&model.schema, &model.alias);
-        documented(setup, name, model.description.as_ref(), &model.columns, &model.tests)
+        let said = documented(setup, name, model.description.as_ref(), &model.columns, &model.tests);
+        Documented { tags: model.tags.clone(), owner: owner(&model.meta), ..said }
     });
-    let says_something =
-        |of: &Documented| of.description.is_some() || !of.columns.is_empty() || !of.references.is_empty();
+    let says_something = |of: &Documented| {
+        let lists = [of.columns.is_empty(), of.references.is_empty(), of.tags.is_empty(), of.tests.is_empty()];
+        of.description.is_some() || !of.owner.is_empty() || lists.contains(&false)
+    };
     tables.chain(models).filter(says_something).collect()
 }
 
@@ -55,6 +79,7 @@ fn documented(
     columns: &[Column],
     tests: &[DataTest],
 ) -> Documented {
+    let declared = tests.iter().map(|test| declared(setup, &name, test)).collect();
     let columns = columns.iter().filter_map(|column| Some((column.name.clone(), column.description.clone()?)));
     Documented {
         schema: name.schema,
@@ -62,7 +87,68 @@ fn documented(
         description: description.cloned(),
         columns: columns.collect(),
         references: tests.iter().filter_map(|test| referring(setup, test)).collect(),
+        tags: Vec::new(),
+        owner: String::new(),
+        tests: declared,
     }
+}
+
+/// `owner` of a `meta`: a name, or a mapping with one.
+fn owner(meta: &BTreeMap<String, Json>) -> String {
+    let text = |value: &Json| value.as_str().map(str::to_owned);
+    let said = meta.get("owner").and_then(|owner| text(owner).or_else(|| owner.get("name").and_then(text)));
+    said.unwrap_or_default()
+}
+
+fn declared(setup: &Setup, name: &TableName, test: &DataTest) -> Declared {
+    let word = |key: &str| test.config.get(key).and_then(Json::as_str).map(str::to_lowercase);
+    let full = test.package.iter().chain([&test.test]).cloned().collect::<Vec<_>>().join(".");
+    Declared {
+        name: test.name.clone().unwrap_or(full),
+        column: test.column.clone().unwrap_or_default(),
+        severity: word("severity").unwrap_or_else(|| "error".to_owned()),
+        sql: failing(setup, name, test).unwrap_or_default(),
+    }
+}
+
+/// A statement of a test's failing rows; none of a test that a macro would have to write.
+fn failing(setup: &Setup, name: &TableName, test: &DataTest) -> Option<String> {
+    let quoted = |name: &TableName| format!("{}.{}", delimited(&name.schema), delimited(&name.name));
+    let column = delimited(test.column.as_deref()?);
+    if test.package.as_deref().is_some_and(|package| package != "dbt") {
+        return None;
+    }
+    let from = match test.config.get("where").map(Json::as_str) {
+        None => quoted(name),
+        Some(Some(rows)) if !rows.contains('{') => format!("(select * from {} where {rows}) as tested", quoted(name)),
+        Some(_) => return None,
+    };
+    Some(match test.test.as_str() {
+        "not_null" => format!("select * from {from} where {column} is null"),
+        "unique" => format!(
+            "select {column}, count(*) as row_count from {from} where {column} is not null group by {column} having count(*) > 1"
+        ),
+        "accepted_values" => {
+            let is_quoted = test.arguments.get("quote").and_then(Json::as_bool).unwrap_or(true);
+            let written = |value: &Json| match value {
+                Json::String(text) if is_quoted => format!("'{}'", text.replace('\'', "''")),
+                Json::String(text) => text.clone(),
+                other if is_quoted => format!("'{other}'"),
+                other => other.to_string(),
+            };
+            let values: Vec<String> = test.arguments.get("values")?.as_array()?.iter().map(written).collect();
+            format!("select * from {from} where {column} not in ({})", values.join(", "))
+        }
+        "relationships" => {
+            let of = referring(setup, test)?;
+            let field = delimited(&of.field);
+            format!(
+                "select child.* from (select * from {from}) as child left join {parent} as parent on child.{column} = parent.{field} where child.{column} is not null and parent.{field} is null",
+                parent = quoted(&TableName::new(&of.schema, &of.table))
+            )
+        }
+        _ => return None,
+    })
 }
 
 /// What a `relationships` test says; none of any other test, and where it refers to nothing there is.

@@ -157,6 +157,7 @@ mod tests {
             materialized: "table".to_owned(),
             is_view: false,
             sql: sql.to_owned(),
+            written: crate::definition::Written::default(),
             file: format!("models/{name}.sql"),
             description: String::new(),
             reads: reads.iter().map(|read| ("public".to_owned(), (*read).to_owned())).collect(),

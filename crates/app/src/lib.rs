@@ -19,6 +19,7 @@ mod beside;
 pub mod change;
 pub mod cli;
 pub mod clock;
+pub mod column_lineage;
 pub mod control;
 pub mod dashboards;
 pub mod deep;

@@ -9,6 +9,7 @@ use plan::TableName;
 use crate::audit::{self, Audit};
 use crate::backlog::Bounds;
 use crate::definition::PlannedModel;
+use crate::documentation::Documented;
 use crate::history::{History, Reading};
 use crate::latency::Histogram;
 use crate::recent::Recent;
@@ -97,6 +98,7 @@ pub struct ModelStatus {
     /// Its text, rendered; where it comes from and what the YAML says about it.
     pub sql: String,
     pub path: String,
+    pub written: String,
     pub description: String,
 }
 
@@ -162,6 +164,8 @@ pub struct Facts {
     pub reconciled: Book,
     /// Tables that contradict themselves and are to be loaded again, with their sources.
     pub contradicted: BTreeMap<TableName, String>,
+    /// What the project says of tables, models and views.
+    pub documented: BTreeMap<TableName, Documented>,
     /// Who reads whom: what is read, and the model that reads it.
     pub lineage: Vec<(TableName, TableName)>,
     /// The source tables that each table, model or view stands on, however far below.

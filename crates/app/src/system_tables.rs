@@ -10,6 +10,8 @@ use serve::metrics::{Kind, Metric, Value};
 
 use crate::audit::Entry;
 use crate::clock::Clock;
+use crate::column_lineage::{self, MadeOf};
+use crate::documentation::{Declared, Documented};
 use crate::history::Sample;
 use crate::recent::{RecentChange, RecentStep};
 use crate::reconcile::source::Compared;
@@ -31,7 +33,7 @@ type Columns = Vec<(&'static str, Column)>;
 pub const SCHEMA: &str = "tidemill";
 
 /// Tables that are a function of the facts and the time.
-const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 10] = [
+const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 11] = [
     ("project", project),
     ("sources", sources),
     ("tables", tables),
@@ -39,6 +41,7 @@ const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 10] = [
     ("latency", latency),
     ("steps", steps),
     ("lineage", lineage),
+    ("tests", tests),
     ("reconcile", reconcile),
     ("reconcile_runs", reconcile_runs),
     ("settings", settings),
@@ -53,6 +56,7 @@ pub fn add_shapes(catalog: &mut query::Catalog) {
         ("history", history(&[])),
         ("metrics", metrics(&[])),
         ("audit", audit(&[])),
+        ("column_lineage", made_of(&[])),
     ];
     for (name, columns) in of_facts.chain(others) {
         let schema = schema_of(&columns);
@@ -85,6 +89,12 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
     let of = Arc::clone(status);
     let entries = move || of.audited();
     add_one(catalog, "audit", schema_of(&audit(&[])), move || audit(&entries()));
+    let of = Arc::clone(status);
+    let made = move || {
+        let view = of.view();
+        column_lineage::of(&view.models, &view.catalog)
+    };
+    add_one(catalog, "column_lineage", schema_of(&made_of(&[])), move || made_of(&made()));
     let (status, clock) = (Arc::clone(status), Arc::clone(clock));
     let now = move || crate::metrics::of(&status, clock.now_us());
     add_one(catalog, "metrics", schema_of(&metrics(&[])), move || metrics(&now()));
@@ -199,7 +209,15 @@ fn tables(facts: &Facts, now: i64) -> Columns {
         ("stale_since", Column::Time(rows.iter().map(|r| stale.get(r.0).and_then(|doubt| doubt.since_us)).collect())),
         // Columns that it has at its source and that are not read, each with the reason.
         ("left_out", Column::Text(rows.iter().map(|r| left_out(r.1)).collect())),
+        ("description", said(facts, &rows, |of| of.description.clone().unwrap_or_default())),
+        ("tags", said(facts, &rows, |of| of.tags.join(", "))),
+        ("owner", said(facts, &rows, |of| of.owner.clone())),
     ]
+}
+
+/// What the project says of each table or model; empty where it says nothing.
+fn said<T>(facts: &Facts, rows: &[(&TableName, T)], get: impl Fn(&Documented) -> String) -> Column {
+    Column::Text(rows.iter().map(|(name, _)| Some(facts.documented.get(*name).map(&get).unwrap_or_default())).collect())
 }
 
 fn left_out(table: &TableStatus) -> Option<String> {
@@ -226,6 +244,34 @@ fn models(facts: &Facts, now: i64) -> Columns {
         ("sql", text(&rows, |r| &r.1.sql)),
         ("path", text(&rows, |r| &r.1.path)),
         ("description", text(&rows, |r| &r.1.description)),
+        ("tags", said(facts, &rows, |of| of.tags.join(", "))),
+        ("owner", said(facts, &rows, |of| of.owner.clone())),
+        // As its file has it, before Jinja.
+        ("written", text(&rows, |r| &r.1.written)),
+    ]
+}
+
+/// The tests that the project declares, each with a statement of its failing rows where one is known.
+fn tests(facts: &Facts, _now: i64) -> Columns {
+    let rows: Vec<(&Documented, &Declared)> =
+        facts.documented.values().flat_map(|of| of.tests.iter().map(move |test| (of, test))).collect();
+    vec![
+        ("node", Column::Text(rows.iter().map(|r| Some(format!("{}.{}", r.0.schema, r.0.name))).collect())),
+        ("test", text(&rows, |r| &r.1.name)),
+        ("column", text(&rows, |r| &r.1.column)),
+        ("severity", text(&rows, |r| &r.1.severity)),
+        ("sql", text(&rows, |r| &r.1.sql)),
+    ]
+}
+
+/// Of which columns those of models and views are made.
+fn made_of(rows: &[MadeOf]) -> Columns {
+    vec![
+        ("schema", text(rows, |r| &r.of.schema)),
+        ("model", text(rows, |r| &r.of.name)),
+        ("column", text(rows, |r| &r.column)),
+        ("upstream", Column::Text(rows.iter().map(|r| Some(r.upstream.to_string())).collect())),
+        ("upstream_column", text(rows, |r| &r.upstream_column)),
     ]
 }
 

@@ -1,4 +1,4 @@
-// Tidemill's page: what moves, charts, the graph's ways, the console. No framework, no eval, nothing inline.
+// Tidemill's page: what moves, and charts. No framework, no eval, nothing inline. graph.js, rows.js and console.js use it.
 "use strict";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -48,21 +48,35 @@ class Chart {
   /** The legend stands before the chart and shows the values under the cursor, or the last ones. */
   legend(index) {
     const list = this.element.previousElementSibling;
-    if (list.children.length !== this.data.series.length) {
-      list.replaceChildren(...this.data.series.map((_, at) => make("li", { className: `series-${at % 6}` })));
-    }
+    const { series, x, open, prefix = "", suffix = "" } = this.data;
+    if (list.children.length !== series.length) list.replaceChildren(...series.map(() => make("li")));
     const items = [...list.children];
-    this.data.series.forEach((series, at) => {
-      const value = series.values[index ?? series.values.length - 1];
-      items[at].replaceChildren(`${series.name} `, make("b", { textContent: short(value) }));
+    const at = index ?? x.length - 1;
+    const soFar = open && at === x.length - 1 ? " so far" : "";
+    series.forEach((one, number) => {
+      const value = one.values[at];
+      const text = typeof value === "number" && !one.second ? `${prefix}${short(value)}${suffix}` : short(value);
+      items[number].className = `series-${number % 6}${one.before ? " before" : ""}`;
+      items[number].replaceChildren(`${one.name} `, make("b", { textContent: text }), one.before ? "" : soFar);
     });
   }
 
+  /** What is drawn: of a time that is not over, the way to the last point is a line of its own. */
+  plotted() {
+    const { x, series, open } = this.data;
+    if (!open) return [x, ...series.map(({ values }) => values)];
+    const last = x.length - 1;
+    const closed = series.map(({ values, before }) => (before ? values : values.map((value, at) => (at === last ? null : value))));
+    const rest = series.map(({ values, before }) => values.map((value, at) => (!before && at >= last - 1 ? value : null)));
+    return [x, ...closed, ...rest];
+  }
+
   update(data) {
-    const same = this.plot && data.series.length === this.data.series.length && data.time === this.data.time;
+    const shape = ({ series, time, open }) => JSON.stringify([series.map(({ second, before }) => [second, before]), time, open]);
+    const same = this.plot && shape(data) === shape(this.data);
     this.data = data;
     if (!same) return this.redraw();
-    this.plot.setData([data.x, ...data.series.map((series) => series.values)]);
+    this.plot.setData(this.plotted());
     this.legend();
   }
 
@@ -70,6 +84,7 @@ class Chart {
     this.plot?.destroy();
     this.width = this.element.clientWidth;
     if (!this.width || typeof uPlot === "undefined") return;
+    const { time, names, series, open, x, prefix = "" } = this.data;
     const style = getComputedStyle(this.element);
     const color = (name) => Chart.resolve(style.getPropertyValue(name));
     const quiet = color("--quiet");
@@ -77,18 +92,26 @@ class Chart {
       stroke: quiet, font: "11.5px system-ui, sans-serif",
       grid: { stroke: color("--line"), width: 1 }, ticks: { show: false },
     };
-    const names = this.data.names;
-    const xText = this.data.time ? Chart.clock : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
+    const marks = (before) => ({
+      values: (_, at) => at.map((value) => `${before}${short(value)}`),
+      // As wide as its widest mark: none is cut.
+      size: (plot, texts) => 12 + Math.max(24, ...(texts ?? []).map((text) => text.length * 6.9)),
+    });
+    const xText = time ? Chart.clock : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
+    const range = (_, low, high) => Chart.range(low, high);
+    const line = (one, at, dash) => ({
+      label: one.name, scale: one.second ? "second" : "y", stroke: one.before ? quiet : color(`--series-${at % 6}`),
+      width: one.before ? 1.3 : 2, dash: one.before ? [2, 3] : dash, points: { show: x.length < 2 },
+    });
+    const second = series.some((one) => one.second) ? [{ ...axis, ...marks(""), scale: "second", side: 1, grid: { show: false } }] : [];
     this.plot = new uPlot({
       width: this.width, height: 200, legend: { show: false }, cursor: { y: false, points: { size: 7 } },
-      scales: { x: { time: this.data.time }, y: { range: (_, low, high) => Chart.range(low, high) } },
-      padding: [10, 10, 0, 0],
-      axes: [{ ...axis, size: 30, space: 74, values: xText }, { ...axis, size: 50, values: (_, at) => at.map(short) }],
-      series: [{}, ...this.data.series.map((series, at) => ({
-        label: series.name, stroke: color(`--series-${at % 6}`), width: 2, points: { show: this.data.x.length < 2 },
-      }))],
+      scales: { x: { time }, y: { range }, second: { range } },
+      padding: [10, second.length ? 0 : 12, 0, 0],
+      axes: [{ ...axis, size: 30, space: 74, values: xText }, { ...axis, ...marks(prefix) }, ...second],
+      series: [{}, ...series.map((one, at) => line(one, at)), ...(open ? series.map((one, at) => line(one, at, [5, 4])) : [])],
       hooks: { setCursor: [(plot) => this.legend(plot.cursor.idx)] },
-    }, [this.data.x, ...this.data.series.map((series) => series.values)], this.element);
+    }, this.plotted(), this.element);
     this.legend();
   }
 
@@ -207,191 +230,8 @@ const listen = (address) => {
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 };
 
-/* ---- Graph ---- */
-
-const traceWays = (graph) => {
-  const paths = $$(".edges path", graph);
-  const walk = (start, from, to) => {
-    const seen = new Set([start]);
-    const on = [];
-    for (const node of seen) {
-      for (const path of paths.filter((path) => path.dataset[from] === node)) {
-        on.push(path);
-        seen.add(path.dataset[to]);
-      }
-    }
-    return [seen, on];
-  };
-  const show = (node) => {
-    $$(".on", graph).forEach((element) => element.classList.remove("on"));
-    graph.classList.toggle("traced", Boolean(node));
-    if (!node) return;
-    const [down, downPaths] = walk(node.dataset.node, "from", "to");
-    const [up, upPaths] = walk(node.dataset.node, "to", "from");
-    [...downPaths, ...upPaths].forEach((path) => path.classList.add("on"));
-    $$(".node", graph).filter(({ dataset }) => down.has(dataset.node) || up.has(dataset.node)).forEach((element) => element.classList.add("on"));
-  };
-  graph.addEventListener("pointerover", (event) => show(event.target.closest(".node")));
-  graph.addEventListener("pointerleave", () => show(null));
-  graph.addEventListener("focusin", (event) => show(event.target.closest(".node")));
-  graph.addEventListener("focusout", () => show(null));
-  const picked = $(".picked", graph);
-  const canvas = graph.parentElement;
-  if (!picked) {
-    // Sources stand in the middle of what reads them.
-    canvas.scrollTo(0, (canvas.scrollHeight - canvas.clientHeight) / 2);
-  } else {
-    const [at, around] = [picked.getBoundingClientRect(), canvas.getBoundingClientRect()];
-    canvas.scrollTo(at.left - around.left - (around.width - at.width) / 2, at.top - around.top - (around.height - at.height) / 2);
-  }
-};
-
-/* ---- Console ---- */
-
-const HISTORY_MAX = 50;
-
-const startConsole = (form) => {
-  const [text, run, cancel, status, fault, rows] = ["#sql", "#run", "#cancel", "#status", "#fault", "#rows"].map((s) => $(s));
-  const exports = [["#csv", "text/csv", "csv"], ["#json", "application/json", "json"]];
-  let running = null;
-  let answered = "";
-
-  const history = () => JSON.parse(stored.get("tidemill-history") ?? "[]");
-  const showHistory = () => {
-    const options = history().map((sql) => make("option", { value: sql, textContent: sql.replace(/\s+/g, " ").slice(0, 80) }));
-    $("#history").replaceChildren(make("option", { value: "", textContent: "Earlier statements" }), ...options);
-  };
-  const remember = (sql) => {
-    stored.set("tidemill-history", JSON.stringify([sql, ...history().filter((other) => other !== sql)].slice(0, HISTORY_MAX)));
-    showHistory();
-  };
-
-  const ask = (sql, accept, limit) => {
-    running = new AbortController();
-    return fetch("/sql", {
-      method: "POST", signal: running.signal, headers: { Accept: accept, "Content-Type": "application/json" },
-      body: JSON.stringify(limit ? { sql, limit } : { sql }),
-    });
-  };
-  const busy = (is) => {
-    run.disabled = is;
-    cancel.disabled = !is;
-    exports.forEach(([button]) => { $(button).disabled = is || !answered; });
-  };
-
-  const showFault = (sql, error) => {
-    fault.replaceChildren(make("p", { textContent: `${error.message} (${error.code})` }));
-    if (error.position) {
-      // Positions count characters, not the units of a JavaScript string.
-      const before = [...sql].slice(0, error.position - 1).join("");
-      const line = before.split("\n").length;
-      const column = [...before.split("\n").at(-1)].length;
-      const marked = `${sql.split("\n")[line - 1]}\n${" ".repeat(column)}^`;
-      fault.append(make("pre", { textContent: marked }), make("p", { className: "quiet", textContent: `Line ${line}, column ${column + 1}` }));
-      const word = sql.slice(before.length).match(/^[\w"]+|^./)?.[0] ?? "";
-      if (text.value.trim() === sql) {
-        const lead = text.value.indexOf(sql) + before.length;
-        text.setSelectionRange(lead, lead + word.length);
-      }
-    }
-    for (const part of [error.detail, error.hint]) if (part) fault.append(make("p", { textContent: part }));
-    fault.hidden = false;
-  };
-
-  const NUMBER = /^(smallint|integer|bigint|real|double precision|numeric)/;
-  const cell = (value, isNumber) => {
-    const td = make("td", { className: isNumber ? "number" : "" });
-    if (value === null) td.append(make("span", { className: "null", textContent: "null" }));
-    else td.textContent = typeof value === "object" ? JSON.stringify(value) : String(value);
-    return td;
-  };
-  const showRows = ({ columns, rows: values }) => {
-    const numbers = columns.map(({ type }) => NUMBER.test(type));
-    const head = columns.map(({ name, type }, at) => make("th", { scope: "col", title: type, className: numbers[at] ? "number" : "", textContent: name }));
-    const body = values.map((row) => make("tr", {}, ...row.map((value, at) => cell(value, numbers[at]))));
-    rows.replaceChildren(make("table", { className: "grid" },
-      make("caption", { className: "away", textContent: "Rows of the statement" }),
-      make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)));
-  };
-
-  const runStatement = async () => {
-    const sql = text.value.trim();
-    if (!sql || running) return;
-    const started = performance.now();
-    fault.hidden = true;
-    status.textContent = "Running …";
-    answered = "";
-    try {
-      const reply = ask(sql, "application/json", Number(form.dataset.rows));
-      busy(true);
-      remember(sql);
-      const response = await reply;
-      // A number beyond 2^53 is shown as it was sent, not as this language rounds it.
-      const exact = (key, value, context) => (Number.isInteger(value) && !Number.isSafeInteger(value) ? (context?.source ?? value) : value);
-      const answer = JSON.parse(await response.text(), exact);
-      const took = `${Math.max(1, Math.round(performance.now() - started)).toLocaleString("en")} ms`;
-      if (answer.error) {
-        rows.replaceChildren();
-        status.textContent = `Failed after ${took}.`;
-        showFault(sql, answer.error);
-      } else {
-        answered = sql;
-        showRows(answer);
-        const count = answer.row_count.toLocaleString("en");
-        const more = answer.more ? `The first ${count} rows; CSV and JSON have all of them` : `${count} row${answer.row_count === 1 ? "" : "s"}`;
-        status.textContent = `${more} · step ${answer.step.toLocaleString("en")} · ${took}.`;
-      }
-    } catch (error) {
-      const cancelled = error.name === "AbortError";
-      status.textContent = cancelled ? `Cancelled after ${Math.round(performance.now() - started).toLocaleString("en")} ms.` : "The answer was cut off: is Tidemill still running?";
-    } finally {
-      running = null;
-      busy(false);
-    }
-  };
-
-  const save = async (accept, extension) => {
-    const before = status.textContent;
-    try {
-      const reply = ask(answered, accept);
-      busy(true);
-      status.textContent = "Exporting …";
-      const response = await reply;
-      if (!response.ok) {
-        showFault(answered, (await response.json()).error);
-        return;
-      }
-      const link = make("a", { href: URL.createObjectURL(await response.blob()), download: `tidemill.${extension}` });
-      link.click();
-      URL.revokeObjectURL(link.href);
-    } catch (error) {
-      if (error.name !== "AbortError") throw error;
-    } finally {
-      status.textContent = before;
-      running = null;
-      busy(false);
-    }
-  };
-
-  form.addEventListener("submit", (event) => { event.preventDefault(); runStatement(); });
-  text.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); runStatement(); }
-  });
-  cancel.addEventListener("click", () => running?.abort());
-  exports.forEach(([button, accept, extension]) => $(button).addEventListener("click", () => save(accept, extension)));
-  $("#history").addEventListener("change", ({ target }) => { if (target.value) text.value = target.value; target.value = ""; text.focus(); });
-  $("#names").addEventListener("change", ({ target }) => {
-    if (target.selectedIndex > 0) text.setRangeText(target.value, text.selectionStart, text.selectionEnd, "end");
-    target.selectedIndex = 0;
-    text.focus();
-  });
-  showHistory();
-};
-
 /* ---- Start ---- */
 
 drawCharts();
 $("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 if (document.body.dataset.events) listen(document.body.dataset.events);
-$$("svg.graph").forEach(traceWays);
-if ($("#console")) startConsole($("#console"));

@@ -2,11 +2,24 @@
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
-use crate::dashboard::Format;
+use crate::dashboard::Tile;
 use crate::escape;
 use crate::grid::Grid;
+
+/// One line.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Series {
+    /// What it is called.
+    pub name: String,
+    /// A value for each place; none where a gap is.
+    pub values: Vec<Option<f64>>,
+    /// Whether it belongs to the axis at the right.
+    pub is_second: bool,
+    /// Whether it is what the others are compared with.
+    pub is_before: bool,
+}
 
 /// Lines over one axis.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,8 +30,12 @@ pub struct Lines {
     pub is_time: bool,
     /// Names on the axis; empty where it has numbers.
     pub names: Vec<String>,
-    /// A name and its values.
-    pub series: Vec<(String, Vec<Option<f64>>)>,
+    /// The lines.
+    pub series: Vec<Series>,
+    /// Whether the last place is of a time that is not over.
+    pub is_open: bool,
+    /// What stands before and behind values.
+    pub around: (String, String),
 }
 
 impl Lines {
@@ -38,10 +55,33 @@ impl Lines {
         };
         let series = drawn.iter().map(|column| {
             let values = grid.rows.iter().map(|row| cell(row, *column).parse().ok());
-            (grid.columns[*column].name.clone(), values.collect())
+            Series { name: grid.columns[*column].name.clone(), values: values.collect(), ..Series::default() }
         });
-        let lines = Self { x, is_time, names, series: series.collect() };
+        let lines = Self { x, is_time, names, series: series.collect(), ..Self::default() };
         lines.in_order()
+    }
+
+    /// The lines of a tile: also those of its second axis, and the one it is compared with.
+    pub fn of_tile(grid: &Grid, tile: &Tile) -> Self {
+        let x = tile.x.as_deref();
+        let compare = tile.compare.iter().filter(|name| grid.column(name).is_some());
+        let mut y = tile.y.clone();
+        if !y.is_empty() {
+            y.extend(tile.y2.iter().chain(compare.clone()).filter(|name| !tile.y.contains(name)).cloned());
+        }
+        let mut lines = Self::of(grid, x, &y);
+        for series in &mut lines.series {
+            series.is_second = tile.y2.contains(&series.name);
+            if compare.clone().any(|name| *name == series.name) {
+                series.is_before = true;
+                if !tile.compare_title.is_empty() {
+                    series.name.clone_from(&tile.compare_title);
+                }
+            }
+        }
+        lines.is_open = tile.unfinished && lines.x.len() > 1;
+        lines.around = (tile.prefix(), tile.suffix());
+        lines
     }
 
     /// uPlot wants the axis to ascend; rows may come in any order.
@@ -51,21 +91,40 @@ impl Lines {
         }
         let mut order: Vec<usize> = (0..self.x.len()).collect();
         order.sort_by(|a, b| self.x[*a].total_cmp(&self.x[*b]));
-        let series =
-            self.series.iter().map(|(name, values)| (name.clone(), order.iter().map(|i| values[*i]).collect()));
+        let series = self.series.iter().map(|series| {
+            let values = order.iter().map(|i| series.values[*i]).collect();
+            Series { values, ..series.clone() }
+        });
         Self { x: order.iter().map(|i| self.x[*i]).collect(), series: series.collect(), ..self }
     }
 
     /// What the page's script draws from.
     pub fn json(&self) -> String {
-        let series = self.series.iter().map(|(name, values)| json!({"name": name, "values": values}));
-        json!({"x": self.x, "time": self.is_time, "names": self.names, "series": series.collect::<Vec<_>>()})
-            .to_string()
+        let series = self.series.iter().map(|series| {
+            let mut own = json!({"name": series.name, "values": series.values});
+            for (key, is) in [("second", series.is_second), ("before", series.is_before)] {
+                if is {
+                    own[key] = true.into();
+                }
+            }
+            own
+        });
+        let series: Vec<Json> = series.collect();
+        let mut all = json!({"x": self.x, "time": self.is_time, "names": self.names, "series": series});
+        if self.is_open {
+            all["open"] = true.into();
+        }
+        for (key, text) in [("prefix", &self.around.0), ("suffix", &self.around.1)] {
+            if !text.is_empty() {
+                all[key] = text.as_str().into();
+            }
+        }
+        all.to_string()
     }
 
     /// The lines in a sentence, for those who do not see them.
     pub fn sentence(&self) -> String {
-        let each = self.series.iter().map(|(name, values)| {
+        let each = self.series.iter().map(|Series { name, values, .. }| {
             let known = || values.iter().flatten().copied();
             match (known().next_back(), known().reduce(f64::min), known().reduce(f64::max)) {
                 (Some(last), Some(least), Some(most)) => {
@@ -75,15 +134,17 @@ impl Lines {
                 _ => format!("{name}: no values"),
             }
         });
-        format!("{} points. {}", self.x.len(), each.collect::<Vec<_>>().join(". "))
+        let open = if self.is_open { ". The last point is not over yet" } else { "" };
+        format!("{} points. {}{open}", self.x.len(), each.collect::<Vec<_>>().join(". "))
     }
 }
 
 /// A chart's place: the script draws the lines into it; the sentence stands for them.
 pub fn lines_html(lines: &Lines, key: &str, title: &str) -> String {
     let mut out = String::from("<ul class=\"legend\" aria-hidden=\"true\">");
-    for (i, (name, _)) in lines.series.iter().enumerate() {
-        let _ = write!(out, "<li class=\"series-{}\">{}</li>", i % 6, escape(name));
+    for (i, series) in lines.series.iter().enumerate() {
+        let before = if series.is_before { " before" } else { "" };
+        let _ = write!(out, "<li class=\"series-{}{before}\">{}</li>", i % 6, escape(&series.name));
     }
     let label = escape(&format!("{title}. {}", lines.sentence()));
     let _ = write!(
@@ -96,20 +157,20 @@ pub fn lines_html(lines: &Lines, key: &str, title: &str) -> String {
 }
 
 /// A bar for each row; the value stands beside it.
-pub fn bars_html(grid: &Grid, x: Option<&str>, y: &[String], format: Format) -> String {
-    let rows = labelled(grid, x, y);
+pub fn bars_html(grid: &Grid, tile: &Tile) -> String {
+    let rows = labelled(grid, tile.x.as_deref(), &tile.y);
     let most = rows.iter().map(|(_, value, _)| *value).fold(0.0, f64::max);
-    list(&rows, most, |row| format.text(&rows[row].2))
+    list(&rows, most, |row| tile.text(&rows[row].2))
 }
 
 /// Bars of steps, each with what it keeps of the first and of the one before.
-pub fn funnel_html(grid: &Grid, x: Option<&str>, y: &[String], format: Format) -> String {
-    let rows = labelled(grid, x, y);
+pub fn funnel_html(grid: &Grid, tile: &Tile) -> String {
+    let rows = labelled(grid, tile.x.as_deref(), &tile.y);
     let first = rows.first().map_or(0.0, |row| row.1);
     let share =
         |part: f64, whole: f64| if whole > 0.0 { crate::number::percent(part / whole) } else { "–".to_owned() };
     list(&rows, rows.iter().map(|row| row.1).fold(0.0, f64::max), |at| {
-        let value = format.text(&rows[at].2);
+        let value = tile.text(&rows[at].2);
         match at.checked_sub(1) {
             None => value,
             Some(before) => format!(
@@ -220,8 +281,33 @@ mod tests {
         let rows: &[&[&str]] = &[&["2026-01-02", "5"], &["2026-01-01", "x"]];
         let lines = Lines::of(&grid(&[("day", "date"), ("n", "bigint")], rows), Some("day"), &[]);
         assert!(lines.is_time && lines.x.is_sorted());
-        assert_eq!(lines.series, [("n".to_owned(), vec![None, Some(5.0)])]);
+        let series: Vec<_> = lines.series.iter().map(|series| (series.name.as_str(), series.values.clone())).collect();
+        assert_eq!(series, [("n", vec![None, Some(5.0)])]);
         assert_eq!(lines.sentence(), "2 points. n: last 5, least 5, most 5");
+    }
+
+    #[test]
+    fn a_tile_says_which_lines_have_their_own_axis_and_which_is_the_one_before() {
+        let columns =
+            [("hour", "timestamp"), ("gmv", "numeric(12,2)"), ("orders", "bigint"), ("gmv_before", "numeric(12,2)")];
+        let rows: &[&[&str]] = &[&["2026-01-01T10:00", "5", "1", "4"], &["2026-01-01T11:00", "7", "2", "6"]];
+        let tile = Tile {
+            y: vec!["gmv".to_owned()],
+            y2: vec!["orders".to_owned()],
+            compare: Some("gmv_before".to_owned()),
+            compare_title: "a day before".to_owned(),
+            currency: "CNY".to_owned(),
+            unfinished: true,
+            ..Tile::default()
+        };
+        let json = Lines::of_tile(&grid(&columns, rows), &tile).json();
+        let read: Json = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["open"], true);
+        assert_eq!(read["prefix"], "¥");
+        let series: Vec<_> =
+            read["series"].as_array().unwrap().iter().map(|s| (&s["name"], &s["second"], &s["before"])).collect();
+        let (yes, no) = (&Json::Bool(true), &Json::Null);
+        assert_eq!(series, [(&json!("gmv"), no, no), (&json!("orders"), yes, no), (&json!("a day before"), no, yes)]);
     }
 
     #[test]
@@ -235,7 +321,7 @@ mod tests {
     fn a_funnel_says_what_each_step_keeps() {
         let steps =
             grid(&[("step", "text"), ("n", "bigint")], &[&["seen", "1000"], &["cart", "250"], &["paid", "125"]]);
-        let html = funnel_html(&steps, None, &[], Format::Number);
+        let html = funnel_html(&steps, &Tile::default());
         assert!(html.contains("125 · 12.5 % of all, 50.0 % of the step before"), "{html}");
         assert!(html.contains("width=\"12.5\""), "{html}");
     }

@@ -7,6 +7,8 @@ pub struct Dashboard {
     pub name: String,
     /// What people call it.
     pub title: String,
+    /// What it is about.
+    pub description: String,
     /// What can be chosen above the tiles.
     pub filters: Vec<Filter>,
     /// The tiles, in order.
@@ -29,6 +31,8 @@ pub struct Filter {
 pub struct Tile {
     /// What it shows.
     pub title: String,
+    /// What that means, in a sentence.
+    pub description: String,
     /// How it is shown.
     pub kind: TileKind,
     /// Where it comes from.
@@ -37,12 +41,81 @@ pub struct Tile {
     pub x: Option<String>,
     /// Columns drawn; all but `x` if none is said.
     pub y: Vec<String>,
-    /// What a number is compared with: a column of the answer, or a statement of its own.
+    /// Columns drawn over an axis of their own, at the right.
+    pub y2: Vec<String>,
+    /// What it is compared with: a column of the answer, or for a number a statement of its own.
     pub compare: Option<String>,
+    /// What people call that.
+    pub compare_title: String,
+    /// Which change is a good one.
+    pub good: Good,
+    /// Whether the last point of a line is of a time that is not over yet.
+    pub unfinished: bool,
     /// How numbers are written.
     pub format: Format,
+    /// What is counted: it stands behind numbers.
+    pub unit: String,
+    /// The code of a currency, `CNY`: its sign stands before numbers.
+    pub currency: String,
     /// Columns of a table; all of them if none is said.
     pub columns: Vec<String>,
+}
+
+impl Tile {
+    /// A value as it is shown, with its currency and unit; what is no number stays as it is.
+    pub fn text(&self, value: &str) -> String {
+        let text = self.format.text(value);
+        if value.parse::<f64>().is_err() {
+            return text;
+        }
+        match text.strip_prefix('−') {
+            Some(rest) => format!("−{}{rest}{}", self.prefix(), self.suffix()),
+            None => format!("{}{text}{}", self.prefix(), self.suffix()),
+        }
+    }
+
+    /// What stands before a number.
+    pub fn prefix(&self) -> String {
+        match self.currency.as_str() {
+            "" => String::new(),
+            "CNY" | "JPY" => "¥".to_owned(),
+            "EUR" => "€".to_owned(),
+            "GBP" => "£".to_owned(),
+            "INR" => "₹".to_owned(),
+            "KRW" => "₩".to_owned(),
+            "USD" => "$".to_owned(),
+            code => format!("{code}\u{a0}"),
+        }
+    }
+
+    /// What stands behind a number.
+    pub fn suffix(&self) -> String {
+        if self.unit.is_empty() { String::new() } else { format!("\u{a0}{}", self.unit) }
+    }
+}
+
+/// Which change of a figure is a good one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Good {
+    /// To have more.
+    #[default]
+    Up,
+    /// To have less, as of refunds.
+    Down,
+    /// Neither.
+    Neither,
+}
+
+impl Good {
+    /// What a word means.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "up" => Self::Up,
+            "down" => Self::Down,
+            "neither" => Self::Neither,
+            _ => return None,
+        })
+    }
 }
 
 /// How a tile is shown.
@@ -138,6 +211,19 @@ mod tests {
             assert_eq!(TileKind::from_word(word).map(TileKind::word), Some(word));
         }
         assert_eq!(TileKind::from_word("pie"), None);
+    }
+
+    #[test]
+    fn units_stand_beside_numbers() {
+        let tile = |currency: &str, unit: &str| Tile {
+            currency: currency.to_owned(),
+            unit: unit.to_owned(),
+            ..Tile::default()
+        };
+        assert_eq!(tile("CNY", "").text("-1234.50"), "−¥1,234.50");
+        assert_eq!(tile("CHF", "").text("5"), "CHF\u{a0}5");
+        assert_eq!(tile("", "orders").text("1234"), "1,234\u{a0}orders");
+        assert_eq!(tile("EUR", "").text("none"), "none");
     }
 
     #[test]

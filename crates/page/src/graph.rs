@@ -3,16 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
-use crate::layout::{self, Sizes};
+use crate::layout::{self, Body, Sizes};
 use crate::{Live, escape, number, url};
 
-/// Nodes drawn without anything picked; above that the picture says nothing any more.
-pub const SHOWN_MAX: usize = 60;
+/// Nodes drawn without anything picked; of more only what is next to the sources.
+pub const SHOWN_MAX: usize = 600;
 
-const SIZES: Sizes = Sizes { width: 204.0, height: 68.0, layer_gap: 42.0, node_gap: 16.0, margin: 12.0 };
+const SIZES: Sizes = Sizes { height: 68.0, layer_gap: 54.0, node_gap: 14.0, margin: 16.0 };
 
-/// Letters of a name that fit a node.
-const NAME_LETTERS: usize = 21;
+/// Width of a node whose name is short, and what each letter of a longer one takes.
+const WIDTH: f64 = 196.0;
+const LETTER: f64 = 7.7;
+const BESIDE_NAME: f64 = 34.0;
+
+/// Room above the nodes for the names of layers.
+const HEAD: f64 = 30.0;
+
+/// The layer of sources and their tables; it comes first.
+pub const SOURCE_LAYER: &str = "source";
 
 /// How something is, as a colour; a word always stands beside it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +86,18 @@ impl NodeKind {
     }
 }
 
+/// Words that begin the names of a layer's models where they stand in no folder of it.
+const LAYER_WORDS: [&str; 11] = ["ods", "stg", "base", "int", "dwd", "dim", "fct", "dws", "dm", "mart", "ads"];
+
+/// The layer of a model: the folder below that of all models, else the word that its name begins with.
+pub fn layer_of(path: &str, name: &str) -> String {
+    let word = name.split('_').next().filter(|word| LAYER_WORDS.contains(word) && word.len() < name.len());
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        [_, folder, .., _] => (*folder).to_owned(),
+        _ => word.unwrap_or("models").to_owned(),
+    }
+}
+
 /// One thing and how it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Node {
@@ -97,6 +117,12 @@ pub struct Node {
     pub rejects: i64,
     /// What it says of itself.
     pub message: String,
+    /// Layer of the warehouse: `ods`, `dws`, …
+    pub layer: String,
+    /// What a model is kept as: `table`, `view`, …; empty for anything else.
+    pub materialized: String,
+    /// Its tags.
+    pub tags: Vec<String>,
 }
 
 impl Node {
@@ -114,6 +140,31 @@ impl Node {
             1 => format!("{state}, 1 reject"),
             n => format!("{state}, {} rejects", number::short(n as f64)),
         }
+    }
+
+    /// Whether it is asked anew by whoever reads it: such a one has no rows, rate and lag of its own.
+    pub fn is_view(&self) -> bool {
+        self.materialized == "view"
+    }
+
+    /// What it is, as people call it.
+    pub fn kind_text(&self) -> &str {
+        if self.materialized.is_empty() { self.kind.word() } else { &self.materialized }
+    }
+
+    /// Its name without the schema.
+    pub fn name(&self) -> &str {
+        self.id.split_once('.').map_or(self.id.as_str(), |(_, name)| name)
+    }
+
+    /// The same as HTML that a narrow page breaks between its words.
+    pub fn breakable_name(&self) -> String {
+        escape(self.name()).replace('_', "_<wbr>")
+    }
+
+    /// Its tags as the script compares them.
+    pub fn tags_text(&self) -> String {
+        self.tags.join(" ")
     }
 
     /// Where its page is.
@@ -216,12 +267,52 @@ impl Graph {
         }
     }
 
-    /// What moves: state, rows, rate and lag of each node.
+    /// The layers in the order of what reads what: sources first, then by the mean length of the ways to their nodes.
+    pub fn layers(&self) -> Vec<&str> {
+        let mut found: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for (node, depth) in self.nodes.iter().zip(layout::depths(self.nodes.len(), &self.numbered())) {
+            let (sum, count) = found.entry(node.layer.as_str()).or_default();
+            (*sum, *count) = (*sum + depth, *count + 1);
+        }
+        let mut layers: Vec<(&str, f64)> =
+            found.into_iter().map(|(layer, (sum, count))| (layer, sum as f64 / count as f64)).collect();
+        layers.sort_by(|(a, own), (b, other)| {
+            (*a != SOURCE_LAYER).cmp(&(*b != SOURCE_LAYER)).then(own.total_cmp(other)).then(a.cmp(b))
+        });
+        layers.into_iter().map(|(layer, _)| layer).collect()
+    }
+
+    /// The nodes of a layer.
+    pub fn of_layer(&self, layer: &str) -> Vec<&Node> {
+        self.nodes.iter().filter(|node| node.layer == layer).collect()
+    }
+
+    /// The words of all states.
+    pub fn states(&self) -> BTreeSet<&str> {
+        self.nodes.iter().map(|node| node.state.as_str()).filter(|state| !state.is_empty()).collect()
+    }
+
+    /// All tags.
+    pub fn tags(&self) -> BTreeSet<&str> {
+        self.nodes.iter().flat_map(|node| node.tags.iter().map(String::as_str)).collect()
+    }
+
+    /// The edges by the numbers of their ends; where there is no such node, a number that no node has.
+    fn numbered(&self) -> Vec<(usize, usize)> {
+        let at: BTreeMap<&str, usize> = self.nodes.iter().enumerate().map(|(i, node)| (node.id.as_str(), i)).collect();
+        let number = |id: &String| at.get(id.as_str()).copied().unwrap_or(usize::MAX);
+        self.edges.iter().map(|(from, to)| (number(from), number(to))).collect()
+    }
+
+    /// What moves: state, rows, rate and lag of each node; of a view the state alone.
     pub fn live(&self) -> Live {
         let mut live = Live::new();
         for node in &self.nodes {
             let id = &node.id;
             live.insert(format!("s/{id}"), format!("{} {}", node.tone().word(), node.word()));
+            if node.is_view() {
+                continue;
+            }
             live.insert(format!("t/{id}/rows"), node.rows_text());
             live.insert(format!("t/{id}/rate"), node.rate_text());
             live.insert(format!("t/{id}/lag"), node.lag_text());
@@ -231,26 +322,41 @@ impl Graph {
 
     /// The picture.
     pub fn svg(&self, picked: Option<&str>) -> String {
-        let at: BTreeMap<&str, usize> = self.nodes.iter().enumerate().map(|(i, node)| (node.id.as_str(), i)).collect();
-        let ends = |(from, to): &(String, String)| {
-            let number = |id: &String| at.get(id.as_str()).copied().unwrap_or(usize::MAX);
-            (number(from), number(to))
+        let layers = self.layers();
+        let body = |node: &Node| Body {
+            width: (node.name().chars().count() as f64 * LETTER + BESIDE_NAME).max(WIDTH).round(),
+            band: layers.iter().position(|layer| *layer == node.layer).unwrap_or(0),
         };
-        let edges: Vec<(usize, usize)> = self.edges.iter().map(ends).collect();
-        let drawing = layout::draw(self.nodes.len(), &edges, &SIZES);
-        let (width, height) = (drawing.width, drawing.height);
+        let bodies: Vec<Body> = self.nodes.iter().map(body).collect();
+        let edges = self.numbered();
+        let drawing = layout::draw(&bodies, &edges, &SIZES);
+        let (width, height) = (drawing.width, drawing.height + HEAD);
         let mut out = format!(
-            "<svg class=\"graph\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"group\" aria-label=\"Graph of {} nodes\">",
+            "<svg class=\"graph\" viewBox=\"0 {} {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"group\" aria-label=\"Graph of {} nodes\">",
+            -HEAD,
             self.nodes.len()
         );
-        out.push_str("<g class=\"edges\" aria-hidden=\"true\">");
-        for ((from, to), path) in self.edges.iter().zip(&drawing.paths).filter(|(_, path)| path.len() > 1) {
-            let _ =
-                write!(out, "<path data-from=\"{}\" data-to=\"{}\" d=\"{}\"/>", escape(from), escape(to), curve(path));
+        out.push_str("<g class=\"bands\" aria-hidden=\"true\">");
+        for band in &drawing.bands {
+            let name = layers.get(band.band).copied().unwrap_or_default();
+            let _ = write!(
+                out,
+                "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"12\"/><text x=\"{}\" y=\"-8\">{}</text>",
+                band.left - 10.0,
+                4.0 - HEAD,
+                band.right - band.left + 20.0,
+                height - 8.0,
+                band.left,
+                escape(name)
+            );
+        }
+        out.push_str("</g><g class=\"edges\" aria-hidden=\"true\">");
+        for ((from, to), path) in edges.iter().zip(&drawing.paths).filter(|(_, path)| path.len() > 1) {
+            let _ = write!(out, "<path data-from=\"{from}\" data-to=\"{to}\" d=\"{}\"/>", curve(path));
         }
         out.push_str("</g>");
-        for (node, corner) in self.nodes.iter().zip(&drawing.corners) {
-            draw_node(&mut out, node, *corner, picked == Some(node.id.as_str()));
+        for ((node, corner), body) in self.nodes.iter().zip(&drawing.corners).zip(&bodies) {
+            draw_node(&mut out, node, *corner, body.width, picked == Some(node.id.as_str()));
         }
         out + "</svg>"
     }
@@ -274,30 +380,39 @@ fn curve(points: &[(f64, f64)]) -> String {
     out
 }
 
-fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), picked: bool) {
+fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), width: f64, picked: bool) {
     let id = escape(&node.id);
-    let name = node.id.split_once('.').map_or(node.id.as_str(), |(_, name)| name);
-    let shown = match name.chars().count() > NAME_LETTERS {
-        true => name.chars().take(NAME_LETTERS - 1).chain(['…']).collect(),
-        false => name.to_owned(),
-    };
     let (tone, word) = (node.tone().word(), escape(&node.word()));
-    let class = if picked { "node picked" } else { "node" };
+    let class = match (picked, node.is_view()) {
+        (true, true) => "node picked view",
+        (true, false) => "node picked",
+        (false, true) => "node view",
+        (false, false) => "node",
+    };
+    let right = width - 11.0;
     let _ = write!(
         out,
-        "<a class=\"{class} {kind}\" href=\"{href}\" data-node=\"{id}\" data-tone=\"{tone}\" transform=\"translate({x} {y})\"><title>{kind} {id}: {message}</title>\
-         <rect class=\"card\" width=\"204\" height=\"68\" rx=\"10\"/><rect class=\"edge\" width=\"4\" height=\"44\" x=\"0\" y=\"12\" rx=\"2\"/>\
-         <text class=\"name\" x=\"16\" y=\"25\">{name}</text><text class=\"kind\" x=\"193\" y=\"42\">{kind}</text>",
+        "<a class=\"{class} {kind}\" href=\"{href}\" data-node=\"{id}\" data-tone=\"{tone}\" data-layer=\"{layer}\" data-tags=\"{tags}\" transform=\"translate({x} {y})\"><title>{shown} {id}: {message}</title>\
+         <rect class=\"card\" width=\"{width}\" height=\"68\" rx=\"10\"/><rect class=\"edge\" width=\"4\" height=\"44\" y=\"12\" rx=\"2\"/>\
+         <text class=\"name\" x=\"16\" y=\"25\">{name}</text><text class=\"kind\" x=\"{right}\" y=\"42\">{shown}</text>\
+         <circle class=\"dot\" cx=\"20\" cy=\"38\" r=\"3.5\"/><text class=\"word\" x=\"29\" y=\"42\" data-live=\"s/{id}\">{word}</text>",
         kind = node.kind.word(),
+        shown = escape(node.kind_text()),
         href = escape(&node.href()),
+        layer = escape(&node.layer),
+        tags = escape(&node.tags_text()),
         message = if node.message.is_empty() { word.clone() } else { escape(&node.message) },
-        name = escape(&shown),
+        name = escape(node.name()),
     );
+    if node.is_view() {
+        out.push_str("<text class=\"figure asked\" x=\"16\" y=\"58\">asked anew by each reader</text></a>");
+        return;
+    }
     let _ = write!(
         out,
-        "<circle class=\"dot\" cx=\"20\" cy=\"38\" r=\"3.5\"/><text class=\"word\" x=\"29\" y=\"42\" data-live=\"s/{id}\">{word}</text>\
-         <text class=\"figure\" x=\"70\" y=\"57\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"136\" y=\"57\" data-live=\"t/{id}/rate\">{rate}</text>\
-         <text class=\"figure\" x=\"193\" y=\"57\" data-live=\"t/{id}/lag\">{lag}</text></a>",
+        "<text class=\"figure\" x=\"74\" y=\"58\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"{middle}\" y=\"58\" data-live=\"t/{id}/rate\">{rate}</text>\
+         <text class=\"figure\" x=\"{right}\" y=\"58\" data-live=\"t/{id}/lag\">{lag}</text></a>",
+        middle = (74.0 + right) / 2.0 + 4.0,
         rows = node.rows_text(),
         rate = escape(&node.rate_text()),
         lag = node.lag_text(),
@@ -345,13 +460,52 @@ mod tests {
     }
 
     #[test]
-    fn three_hundred_models_show_what_is_next_to_the_sources() {
-        let names: Vec<String> = (0..300).map(|n| format!("s.m{n}")).collect();
-        let edges: Vec<(&str, &str)> = (1..300).map(|n| (names[n / 2].as_str(), names[n].as_str())).collect();
-        let mut all = graph(&edges);
-        all.nodes[0].kind = NodeKind::Source;
-        let shown = all.shown(None, 2);
+    fn very_many_models_show_what_is_next_to_the_sources() {
+        let tree = |count: usize| {
+            let names: Vec<String> = (0..count).map(|n| format!("s.m{n}")).collect();
+            let edges: Vec<(&str, &str)> = (1..count).map(|n| (names[n / 2].as_str(), names[n].as_str())).collect();
+            let mut all = graph(&edges);
+            all.nodes[0].kind = NodeKind::Source;
+            all
+        };
+        assert_eq!(tree(300).shown(None, 2).nodes.len(), 300);
+        let shown = tree(2_000).shown(None, 2);
         assert!(shown.nodes.len() > 1 && shown.nodes.len() <= 2 * SHOWN_MAX, "{}", shown.nodes.len());
-        assert_eq!(all.shown(Some("s.m299"), 2).nodes.len(), 3);
+        assert_eq!(tree(300).shown(Some("s.m299"), 2).nodes.len(), 3);
+    }
+
+    #[test]
+    fn a_model_is_of_the_layer_of_its_folder_or_name() {
+        assert_eq!(layer_of("models/dws/trade/dws_day.sql", "dws_day"), "dws");
+        assert_eq!(layer_of("models/marts/orders.sql", "orders"), "marts");
+        assert_eq!(layer_of("models/ads_today.sql", "ads_today"), "ads");
+        assert_eq!(["", "models/orders.sql"].map(|path| layer_of(path, "orders")), ["models", "models"]);
+    }
+
+    #[test]
+    fn layers_stand_in_the_order_of_what_reads_what() {
+        let mut all =
+            graph(&[("shop", "shop.a"), ("shop.a", "s.ods_a"), ("s.ods_a", "s.dws_a"), ("shop.a", "s.dws_b")]);
+        for node in &mut all.nodes {
+            node.layer = match node.name().split_once('_') {
+                Some((layer, _)) => layer.to_owned(),
+                None => SOURCE_LAYER.to_owned(),
+            };
+        }
+        assert_eq!(all.layers(), ["source", "ods", "dws"]);
+        let svg = all.svg(None);
+        let at = |name: &str| svg.find(&format!("\">{name}</text>")).unwrap();
+        assert!(at("source") < at("ods") && at("ods") < at("dws"), "{svg}");
+    }
+
+    #[test]
+    fn a_view_is_drawn_without_figures_and_a_long_name_whole() {
+        let name = "s.a_name_that_is_longer_than_a_card_would_be_wide";
+        let mut all = graph(&[("s.a", name)]);
+        all.nodes[1].materialized = "view".to_owned();
+        let svg = all.svg(None);
+        assert!(svg.contains(">a_name_that_is_longer_than_a_card_would_be_wide</text>"), "{svg}");
+        assert!(svg.contains("class=\"node view model\"") && !svg.contains(&format!("t/{name}/rows")), "{svg}");
+        assert!(!all.live().contains_key(&format!("t/{name}/lag")));
     }
 }

@@ -20,6 +20,13 @@ impl Column {
         ["smallint", "integer", "bigint", "bigint unsigned", "real", "double precision"].contains(&kind)
             || kind.starts_with("numeric")
     }
+
+    /// Whether its numbers are names of things, whose digits are not grouped: `id`, `order_id`, `year`, …
+    pub fn is_identifier(&self) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        let last = name.rsplit('_').next().unwrap_or_default();
+        ["id", "no", "number", "code", "key", "year", "port", "step"].contains(&last)
+    }
 }
 
 /// Columns and rows of text.
@@ -85,10 +92,10 @@ impl Grid {
             for (column, cell) in self.columns.iter().zip(row) {
                 let _ = match cell {
                     None => write!(out, "<td{}><span class=\"null\">null</span></td>", side(column)),
-                    Some(text) if column.is_number() => {
+                    Some(text) if column.is_number() && !column.is_identifier() => {
                         write!(out, "<td{}>{}</td>", side(column), escape(&number::grouped(text)))
                     }
-                    Some(text) => write!(out, "<td>{}</td>", escape(text)),
+                    Some(text) => write!(out, "<td{}>{}</td>", side(column), escape(text)),
                 };
             }
             out.push_str("</tr>");
@@ -124,5 +131,14 @@ mod tests {
         assert!(html.contains("<td class=\"number\">12,345</td>") && html.contains("a &quot;caption&quot;"), "{html}");
         assert_eq!(grid.select(&["n".to_owned(), "x".to_owned()]).columns.len(), 1);
         assert_eq!(grid.count(0, "n"), Some(12_345));
+    }
+
+    #[test]
+    fn the_digits_of_an_identifier_are_not_grouped() {
+        let column = |name: &str| Column { name: name.to_owned(), kind: "bigint".to_owned() };
+        let row = vec![Some("12345".to_owned()); 3];
+        let grid = Grid { columns: ["order_id", "orders", "paid"].map(column).to_vec(), rows: vec![row], cut: false };
+        let html = grid.html("");
+        assert!(html.contains("<tr><td class=\"number\">12345</td><td class=\"number\">12,345</td><td class=\"number\">12,345</td></tr>"), "{html}");
     }
 }

@@ -28,7 +28,7 @@ pub mod view;
 
 use std::collections::BTreeMap;
 
-pub use dashboard::{Dashboard, Filter, Format, Tile, TileKind};
+pub use dashboard::{Dashboard, Filter, Format, Good, Tile, TileKind};
 pub use graph::{Graph, Node, NodeKind, Tone};
 pub use grid::{Column, Grid};
 

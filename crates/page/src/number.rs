@@ -56,11 +56,12 @@ pub fn rate(value: f64) -> String {
     if value > 0.0 && value < 0.1 { "<0.1/s".to_owned() } else { format!("{}/s", short((value * 10.0).round() / 10.0)) }
 }
 
-/// A duration: `85 ms`, `4.2 s`, `12 min`, `5.1 h`, `3.4 d`.
+/// A duration: `2.6 ms`, `85 ms`, `4.2 s`, `12 min`, `5.1 h`, `3.4 d`.
 pub fn seconds(value: f64) -> String {
     match value.max(0.0) {
         0.0 => "0 s".to_owned(),
-        v if v < 1.0 => format!("{:.0} ms", (v * 1e3).max(1.0)),
+        v if v < 0.000_01 => "<0.01 ms".to_owned(),
+        v if v < 0.999_5 => format!("{} ms", digits(v * 1e3)),
         v if v < 60.0 => format!("{v:.1} s"),
         v if v < 3_600.0 => format!("{:.0} min", v / 60.0),
         v if v < 86_400.0 => format!("{:.1} h", v / 3_600.0),
@@ -114,6 +115,7 @@ mod tests {
         );
         assert_eq!([0.0, 0.04, 0.5, 1_500.0].map(rate), ["0/s", "<0.1/s", "0.5/s", "1.5 k/s"]);
         assert_eq!([0.0, 0.085, 4.2, 720.0, 18_360.0].map(seconds), ["0 s", "85 ms", "4.2 s", "12 min", "5.1 h"]);
+        assert_eq!([0.002_6, 0.000_42, 0.000_001, 0.999_9].map(seconds), ["2.6 ms", "0.42 ms", "<0.01 ms", "1.0 s"]);
         assert_eq!([0.0, 1536.0, 5e9].map(bytes), ["0 B", "1.5 KiB", "4.66 GiB"]);
         assert_eq!([0.42, 3.1, 1_200.0].map(milliseconds), ["0.42 ms", "3.1 ms", "1.2 s"]);
     }

@@ -11,9 +11,25 @@ use crate::yaml::{self, Node, Reader};
 
 /// Where dashboards are.
 pub(crate) const FOLDER: &str = "dashboards/";
-const KEYS: &[&str] = &["dashboard", "title", "filters", "tiles"];
+const KEYS: &[&str] = &["dashboard", "title", "description", "filters", "tiles"];
 const FILTER_KEYS: &[&str] = &["name", "title", "sql"];
-const TILE_KEYS: &[&str] = &["title", "kind", "sql", "x", "y", "compare", "format", "columns"];
+const TILE_KEYS: &[&str] = &[
+    "title",
+    "description",
+    "kind",
+    "sql",
+    "x",
+    "y",
+    "y2",
+    "compare",
+    "compare_title",
+    "good",
+    "unfinished",
+    "format",
+    "unit",
+    "currency",
+    "columns",
+];
 
 /// One file of `dashboards/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +38,8 @@ pub struct Dashboard {
     pub name: String,
     /// What people call it; the name if it is not said.
     pub title: String,
+    /// What it is about.
+    pub description: String,
     /// What can be chosen above the tiles.
     pub filters: Vec<DashboardFilter>,
     /// The tiles, in order.
@@ -46,6 +64,8 @@ pub struct DashboardFilter {
 pub struct DashboardTile {
     /// What it shows.
     pub title: String,
+    /// What that means.
+    pub description: String,
     /// How it is shown.
     pub kind: TileKind,
     /// Where it comes from.
@@ -54,10 +74,22 @@ pub struct DashboardTile {
     pub x: Option<String>,
     /// Columns drawn.
     pub y: Vec<String>,
-    /// What a number is compared with: a column of the answer, or a statement.
+    /// Columns drawn over an axis of their own.
+    pub y2: Vec<String>,
+    /// What it is compared with: a column of the answer, or for a number a statement.
     pub compare: Option<String>,
+    /// What people call that.
+    pub compare_title: String,
+    /// Which change is a good one.
+    pub good: Option<TileGood>,
+    /// Whether the last point of a line is of a time that is not over.
+    pub unfinished: bool,
     /// How numbers are written.
     pub format: Option<TileFormat>,
+    /// What is counted.
+    pub unit: String,
+    /// The code of a currency, such as `CNY`.
+    pub currency: String,
     /// Columns of a table.
     pub columns: Vec<String>,
 }
@@ -88,6 +120,30 @@ impl TileKind {
             Self::Bar => "bar",
             Self::Table => "table",
             Self::Funnel => "funnel",
+        }
+    }
+}
+
+/// Which change of a figure is a good one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TileGood {
+    /// To have more.
+    Up,
+    /// To have less.
+    Down,
+    /// Neither.
+    Neither,
+}
+
+impl TileGood {
+    const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Neither];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Neither => "neither",
         }
     }
 }
@@ -159,6 +215,7 @@ fn dashboard(reader: &mut Reader<'_>, node: &Node) -> Option<Dashboard> {
     reader.check_keys(node, "a dashboard", KEYS, Severity::Error);
     let name = reader.name(node, "dashboard", "the file");
     let title = reader.text(node, "title");
+    let description = reader.text(node, "description").unwrap_or_default();
     let filters = reader.items(node, "filters").iter().filter_map(|item| filter(reader, item)).collect();
     let tiles = reader.items(node, "tiles").iter().filter_map(|item| tile(reader, item)).collect();
     let name = name?;
@@ -170,7 +227,7 @@ fn dashboard(reader: &mut Reader<'_>, node: &Node) -> Option<Dashboard> {
         return None;
     }
     let place = named.place(reader.file);
-    Some(Dashboard { title: title.unwrap_or_else(|| name.clone()), name, filters, tiles, place })
+    Some(Dashboard { title: title.unwrap_or_else(|| name.clone()), name, description, filters, tiles, place })
 }
 
 fn filter(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardFilter> {
@@ -199,9 +256,30 @@ fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
     let kind = kind.and_then(|word| one_of(reader, node, "kind", &word, &TileKind::ALL.map(|k| (k.word(), k))));
     let format = reader.text(node, "format");
     let format = format.and_then(|word| one_of(reader, node, "format", &word, &TileFormat::ALL.map(|f| (f.word(), f))));
-    let (x, y) = (reader.text(node, "x"), reader.texts(node, "y"));
-    let (compare, columns) = (reader.text(node, "compare"), reader.texts(node, "columns"));
-    Some(DashboardTile { title: title?, kind: kind?, sql: sql?, x, y, compare, format, columns })
+    let good = reader.text(node, "good");
+    let good = good.and_then(|word| one_of(reader, node, "good", &word, &TileGood::ALL.map(|g| (g.word(), g))));
+    let currency = reader.text(node, "currency").unwrap_or_default();
+    if !currency.is_empty() && !(currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase())) {
+        let error = reader.error(node.get("currency").unwrap_or(node), format!("`{currency}` is no currency"));
+        error.hint = Some("Its code has three letters: CNY, EUR, USD.".to_owned());
+    }
+    Some(DashboardTile {
+        description: reader.text(node, "description").unwrap_or_default(),
+        x: reader.text(node, "x"),
+        y: reader.texts(node, "y"),
+        y2: reader.texts(node, "y2"),
+        compare: reader.text(node, "compare"),
+        compare_title: reader.text(node, "compare_title").unwrap_or_default(),
+        good,
+        unfinished: reader.boolean(node, "unfinished").unwrap_or(false),
+        format,
+        unit: reader.text(node, "unit").unwrap_or_default(),
+        currency,
+        columns: reader.texts(node, "columns"),
+        title: title?,
+        kind: kind?,
+        sql: sql?,
+    })
 }
 
 /// The value that a word stands for; an unknown word is an error with the one that may be meant.

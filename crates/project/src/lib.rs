@@ -28,7 +28,7 @@ mod source_map;
 mod yaml;
 
 pub use connection::{Connection, ConnectionKind, Filter, Pattern, Secret, ShopProfile, SimulatedShop, Start, Tls};
-pub use dashboard::{Dashboard, DashboardFilter, DashboardTile, TileFormat, TileKind};
+pub use dashboard::{Dashboard, DashboardFilter, DashboardTile, TileFormat, TileGood, TileKind};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use files::Files;
 pub use load::{Options, load};

@@ -53,6 +53,14 @@ impl SourceMap {
         self.locate(start + within)
     }
 
+    /// The whole text of a file, where some of it stands in the rendered text as it is.
+    pub fn written(&self, of: &str) -> Option<&str> {
+        self.segments.iter().find_map(|segment| match &segment.origin {
+            Origin::Verbatim { file, text, .. } if **file == *of => Some(&**text),
+            _ => None,
+        })
+    }
+
     /// The map of a piece of the text.
     pub(crate) fn piece(&self, start: usize, end: usize) -> Self {
         let mut segments = Vec::new();

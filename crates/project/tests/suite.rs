@@ -175,6 +175,8 @@ fn connection(connection: &Connection) -> String {
 
 fn dashboard(dashboard: &Dashboard) -> String {
     let mut out = format!("{} {:?} at {}", dashboard.name, dashboard.title, dashboard.place);
+    let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter();
+    out += &list("\n  description ", said(&dashboard.description));
     for filter in &dashboard.filters {
         out += &format!("\n  filter {} {:?} {}", filter.name, filter.title, filter.sql.as_deref().unwrap_or("-"));
     }
@@ -182,7 +184,14 @@ fn dashboard(dashboard: &Dashboard) -> String {
         out += &format!("\n  {} {:?}: {}", tile.kind.word(), tile.title, tile.sql);
         out += &list("\n    x ", tile.x.iter().cloned());
         out += &list("\n    y ", tile.y.iter().cloned());
+        out += &list("\n    description ", said(&tile.description));
+        out += &list("\n    y2 ", tile.y2.iter().cloned());
         out += &list("\n    compare ", tile.compare.iter().cloned());
+        out += &list("\n    compare_title ", said(&tile.compare_title));
+        out += &list("\n    good ", tile.good.iter().map(|good| good.word().to_owned()));
+        out += &list("\n    unfinished ", tile.unfinished.then(|| "yes".to_owned()).into_iter());
+        out += &list("\n    unit ", said(&tile.unit));
+        out += &list("\n    currency ", said(&tile.currency));
         out += &list("\n    columns ", tile.columns.iter().cloned());
         out += &list("\n    format ", tile.format.iter().map(|format| format.word().to_owned()));
     }

@@ -16,27 +16,30 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::StreamExt;
 use serve::{
-    Answer, Dashboard, Description, Filter, Format, Health, Limits, Param, Pin, QueryContext, Reader, Service, Site,
-    SqlError, Tile, TileKind,
+    Answer, Dashboard, Description, Filter, Format, Good, Health, Limits, Param, Pin, QueryContext, Reader, Service,
+    Site, SqlError, Tile, TileKind,
 };
 
 const TABLES: [&str; 5] = ["customers", "order_items", "orders", "payments", "products"];
 
 /// Name, what it reads, state.
 const MODELS: [(&str, &str, &str); 12] = [
-    ("stg_customers", "shop.customers", "live"),
-    ("stg_order_items", "shop.order_items", "live"),
-    ("stg_orders", "shop.orders", "live"),
-    ("stg_payments", "shop.payments", "live"),
-    ("stg_products", "shop.products", "live"),
-    ("order_items_wide", "public.stg_orders public.stg_order_items public.stg_products public.stg_customers", "live"),
-    ("revenue_per_day", "public.stg_orders public.stg_payments", "live"),
-    ("revenue_per_minute", "public.stg_orders", "live"),
-    ("customer_value", "public.order_items_wide", "live"),
-    ("category_per_day_and_customer_group", "public.order_items_wide", "building"),
-    ("top_products_per_day", "public.order_items_wide", "live"),
-    ("unsold_products", "public.stg_products public.stg_order_items", "failed"),
+    ("ods_customers", "shop.customers", "live"),
+    ("ods_order_items", "shop.order_items", "live"),
+    ("ods_orders", "shop.orders", "live"),
+    ("ods_payments", "shop.payments", "live"),
+    ("ods_products", "shop.products", "live"),
+    ("dwd_order_items", "public.ods_orders public.ods_order_items public.ods_products public.ods_customers", "live"),
+    ("dws_revenue_per_day", "public.ods_orders public.ods_payments", "live"),
+    ("dws_revenue_per_minute", "public.ods_orders", "live"),
+    ("ads_customer_value", "public.dwd_order_items", "live"),
+    ("dws_category_per_day_and_customer_group_and_channel", "public.dwd_order_items", "building"),
+    ("ads_top_products_per_day", "public.dwd_order_items", "live"),
+    ("ads_unsold_products", "public.ods_products public.ods_order_items", "failed"),
 ];
+
+const WRITTEN: &str = "-- What the shop asks every day.\nselect\n    day,\n    count(*) as orders,\n    sum(total) as revenue\nfrom {{ ref('ods_orders') }}\ngroup by day";
+const COMPILED: &str = "-- What the shop asks every day.\nselect\n    day,\n    count(*) as orders,\n    sum(total) as revenue\nfrom \"public\".\"ods_orders\"\ngroup by day";
 
 struct Shop {
     moved: AtomicU64,
@@ -77,10 +80,13 @@ impl Shop {
             return Ok(("bytes bigint, models bigint", vec![format!("{}|{}", 734_003_200 + n * 4096, self.models)]));
         }
         if has("tidemill.models") {
-            let columns = "schema text, model text, materialized text, state text, rows bigint, changes_total bigint, freshness_seconds double, state_bytes bigint, message text, sql text, description text, path text";
+            let columns = "schema text, model text, materialized text, state text, rows bigint, changes_total bigint, freshness_seconds double, state_bytes bigint, message text, sql text, description text, path text, tags text, owner text, written text";
             let rows = self.all_models().into_iter().enumerate().map(|(at, (name, _, state))| {
-                let message = if state == "failed" { "division by zero in model unsold_products: a rule is broken" } else { "" };
-                format!("public|{name}|table|{state}|{}|{}|0.{}|1234567|{message}|{}|What the shop asks every day.|models/marts/{name}.sql", 500 * (at as u64 + 1) + n, n * 7, at % 9, "select day, count(*) as orders from stg_orders group by day")
+                let message = if state == "failed" { "division by zero in model ads_unsold_products: a rule is broken" } else { "" };
+                let layer = name.split('_').next().unwrap_or_default();
+                let kept = if layer == "ods" { "view" } else { "table" };
+                let tags = if layer == "ads" { "daily, board" } else { "daily" };
+                format!("public|{name}|{kept}|{state}|{}|{}|0.00{}|1234567|{message}|{COMPILED}|What the shop asks every day.|models/{layer}/{name}.sql|{tags}|Analytics|{WRITTEN}", 500 * (at as u64 + 1) + n, n * 7, at % 9 + 1)
             });
             let rows = rows.filter(|row| params.is_empty() || row.contains(&format!("|{}|", params[1])));
             return Ok((columns, rows.collect()));
@@ -162,20 +168,61 @@ impl Shop {
                 vec!["memory|4GiB|profiles.yml".to_owned(), "workers|2|default".to_owned()],
             ));
         }
-        if has("information_schema.columns") {
+        if has("pg_catalog.pg_attribute") {
             return Ok((
-                "column_name text, data_type text, is_nullable text",
-                vec!["day|date|YES".to_owned(), "orders|bigint|NO".to_owned(), "revenue|numeric(12,2)|YES".to_owned()],
+                "name text, kind text, is_filled boolean, description text",
+                vec![
+                    "day|date|true|The day of the order.".to_owned(),
+                    "orders|bigint|true|".to_owned(),
+                    "revenue|numeric(12,2)|false|What the day's orders come to, cancelled ones included.".to_owned(),
+                ],
             ));
         }
-        if has("information_schema.tables") {
+        if has("key_column_usage") {
+            return Ok(("column_name text", vec!["day".to_owned()]));
+        }
+        if has("tidemill.column_lineage") {
             return Ok((
-                "table_schema text, table_name text",
-                TABLES.iter().map(|name| format!("shop|{name}")).collect(),
+                "column text, upstream text, upstream_column text",
+                vec!["day|shop.orders|placed_at".to_owned(), "revenue|shop.orders|total".to_owned()],
             ));
+        }
+        if has("tidemill.tests") {
+            return Ok((
+                "test text, column text, severity text, sql text",
+                vec![
+                    "unique|day|error|select day from public.days where false".to_owned(),
+                    "not_null|revenue|warn|select * from public.days where revenue is null".to_owned(),
+                    "dbt_utils.equality|||".to_owned(),
+                ],
+            ));
+        }
+        if has("as failing") {
+            return Ok(("n bigint", vec![if has("where false") { "0" } else { "3" }.to_owned()]));
+        }
+        if has("information_schema.columns") {
+            let columns = "table_schema text, table_name text, column_name text, data_type text, numeric_precision int, numeric_scale int";
+            let rows = |name: &&str| {
+                [
+                    format!("shop|{name}|id|bigint|64|0"),
+                    format!("shop|{name}|placed_at|timestamp without time zone|0|0"),
+                    format!("shop|{name}|total|numeric|12|2"),
+                ]
+            };
+            return Ok((columns, TABLES.iter().flat_map(rows).collect()));
         }
         if has("distinct city") {
             return Ok(("city text", ["Bern", "Shanghai", "Wuhan"].map(str::to_owned).to_vec()));
+        }
+        if has("by hour") {
+            let row = |at: u64| {
+                let now = 900 + (at * 131 + n) % 700;
+                format!("2026-03-{:02}T{:02}:00:00|{now}.50|{}|{}.00", 1 + at / 24, at % 24, 3 + at % 7, now * 9 / 10)
+            };
+            return Ok((
+                "hour timestamp, gmv decimal(12,2), orders bigint, gmv_before decimal(12,2)",
+                (0..30).map(row).collect(),
+            ));
         }
         if has("gmv") {
             return Ok((
@@ -206,8 +253,20 @@ impl Shop {
             ));
         }
         if has("from \"") || has("from shop.") || has("from public.") {
-            let row = |at: u64| format!("2026-03-{at:02}|{}|{}.90", at * 37 + n, at * 1_234);
-            return Ok(("day date, orders bigint, revenue decimal(12,2)", (1..=20).map(row).collect()));
+            let row =
+                |at: u64| format!("{}|2026-03-{:02}|{}|{}.90", 100_000 + at, at % 28 + 1, at * 37 + n, at * 1_234);
+            let from = sql.rsplit_once("offset ").and_then(|(_, from)| from.parse::<u64>().ok()).unwrap_or(0);
+            let rows: u64 = if has("limit") { 51 } else { 1_200 };
+            let found = (0..rows.max(130).saturating_sub(from)).rev().take(rows as usize);
+            let found =
+                if params.iter().any(|word| word.contains("no such")) { Vec::new() } else { found.map(row).collect() };
+            return Ok(("order_id bigint, day date, orders bigint, revenue decimal(12,2)", found));
+        }
+        if has("generate_series(1, 2500)") {
+            return Ok(("n bigint", (1..=2_500).map(|n| n.to_string()).collect()));
+        }
+        if has("from nothing") {
+            return Ok(("day date", Vec::new()));
         }
         if sql.trim() == "select 1" {
             return Ok(("one bigint", vec!["1".to_owned()]));
@@ -219,8 +278,20 @@ impl Shop {
         let mut all: Vec<(String, String, &str)> =
             MODELS.iter().map(|(name, reads, state)| ((*name).to_owned(), (*reads).to_owned(), *state)).collect();
         for at in all.len()..self.models {
-            let (a, b) = (at * 7 / 11, at / 2);
-            all.push((format!("m{at}"), format!("public.{} public.{}", all[a].0, all[b].0), "live"));
+            // A share of each layer, over models of the one below or two of its own.
+            let (layer, below) = match at * 10 / self.models {
+                0..=2 => ("ods", "shop"),
+                3..=4 => ("dwd", "ods"),
+                5..=7 => ("dws", "dwd"),
+                _ => ("ads", "dws"),
+            };
+            let beneath: Vec<String> =
+                all.iter().filter(|(name, ..)| name.starts_with(below)).map(|m| m.0.clone()).collect();
+            let reads = match beneath.as_slice() {
+                [] => format!("shop.{}", TABLES[at % TABLES.len()]),
+                some => format!("public.{} public.{}", some[at * 7 % some.len()], some[at * 13 % some.len()]),
+            };
+            all.push((format!("{layer}_model_{at}"), reads, "live"));
         }
         all
     }
@@ -278,25 +349,52 @@ fn dashboards() -> Vec<Dashboard> {
     let tiles = vec![
         Tile {
             compare: Some("yesterday".to_owned()),
-            ..tile("GMV today", TileKind::Number, "select gmv, yesterday from ads_today")
+            currency: "CNY".to_owned(),
+            compare_title: "yesterday at this hour".to_owned(),
+            description: "What the orders of the day come to, cancelled ones included.".to_owned(),
+            ..tile("GMV today", TileKind::Number, "select gmv, yesterday from dws_revenue_per_day where gmv > 0")
         },
         Tile { format: Format::Integer, ..tile("GMV rounded", TileKind::Number, "select gmv from ads_today") },
         tile("Not there", TileKind::Number, "select nothing"),
         Tile {
             compare: Some("select gmv from before".to_owned()),
+            good: Good::Down,
+            unit: "orders".to_owned(),
             ..tile("Against a statement", TileKind::Number, "select gmv from ads_today")
         },
         tile("Orders a minute", TileKind::Line, "select minute, orders, paid from ads_minutes"),
+        Tile {
+            x: Some("hour".to_owned()),
+            y: vec!["gmv".to_owned()],
+            y2: vec!["orders".to_owned()],
+            compare: Some("gmv_before".to_owned()),
+            compare_title: "a day before".to_owned(),
+            currency: "CNY".to_owned(),
+            unfinished: true,
+            ..tile(
+                "GMV an hour",
+                TileKind::Line,
+                "select hour, gmv, orders, gmv_before from dws_revenue_per_minute group by hour",
+            )
+        },
         tile("Orders by city", TileKind::Bar, "select city, n from ads_cities where :city is null or city = :city"),
         tile("From seen to delivered", TileKind::Funnel, "select step, n from ads_funnel"),
-        tile("Days", TileKind::Table, "select * from public.revenue_per_day"),
+        tile("Days", TileKind::Table, "select * from public.dws_revenue_per_day"),
+        tile("Nothing yet", TileKind::Table, "select * from nothing"),
     ];
     let filter = Filter {
         name: "city".to_owned(),
         title: "City".to_owned(),
         sql: Some("select distinct city from users".to_owned()),
     };
-    vec![Dashboard { name: "today".to_owned(), title: "The shop today".to_owned(), filters: vec![filter], tiles }]
+    let (name, title) = ("today".to_owned(), "The shop today".to_owned());
+    vec![Dashboard {
+        name,
+        title,
+        description: "Everything the morning meeting looks at.".to_owned(),
+        filters: vec![filter],
+        tiles,
+    }]
 }
 
 #[tokio::main]

@@ -33,7 +33,7 @@ mod service;
 mod sql;
 mod value;
 
-pub use ::page::{Dashboard, Filter, Format, Tile, TileKind};
+pub use ::page::{Dashboard, Filter, Format, Good, Tile, TileKind};
 pub use door::{
     Clock, Door, Event, Happened, KEY_PREFIX, Key, OPERATOR, Tls, TlsError, User, Users, Verifier, VerifierError,
     Witness, generated_password, random_secret,

@@ -49,7 +49,7 @@ const FACTS: [Fact; 6] = [
         of: "schema || '.' || model in {in}",
         counted: "schema || '.' || model",
         counts: &["rows", "changes_total", "state_bytes", "rejects"],
-        hidden: &["message", "sql", "path"],
+        hidden: &["message", "sql", "path", "written"],
     },
     Fact {
         name: "tables",

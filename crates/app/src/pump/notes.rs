@@ -105,6 +105,8 @@ impl Pump {
         let serving = &self.warehouse.serving;
         let mut facts = self.status.facts();
         facts.lineage.clear();
+        let documented = serving.definition.documentation.iter();
+        facts.documented = documented.map(|of| (TableName::new(&of.schema, &of.name), of.clone())).collect();
         let mut names = BTreeSet::new();
         for text in serving.texts() {
             let name = text.table_name();
@@ -498,6 +500,7 @@ fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state
     status.materialized.clone_from(&text.materialized);
     status.sql.clone_from(&text.sql);
     status.path.clone_from(&text.file);
+    status.written.clone_from(&text.written.0);
     status.description.clone_from(&text.description);
     status.message.clear();
     status.held = None;

@@ -2,6 +2,9 @@
 
 use super::{Place, Sizes};
 
+/// Between the bends of two edges.
+const BEND_GAP: f64 = 5.0;
+
 /// Rounds there and back.
 const ROUNDS: usize = 10;
 
@@ -44,7 +47,7 @@ fn mean(near: &[usize], own: f64, middles: &[f64]) -> f64 {
 /// come too close.
 fn settle(row: &[usize], wanted: &[f64], places: &[Place], sizes: &Sizes, middles: &mut [f64]) {
     let half =
-        |place: usize| if places[place].is_node { (sizes.height + sizes.node_gap) / 2.0 } else { sizes.node_gap / 2.0 };
+        |place: usize| if places[place].is_node { (sizes.height + sizes.node_gap) / 2.0 } else { BEND_GAP / 2.0 };
     let mut offset = 0.0;
     let mut offsets = Vec::with_capacity(row.len());
     for (i, place) in row.iter().enumerate() {
@@ -75,7 +78,7 @@ fn settle(row: &[usize], wanted: &[f64], places: &[Place], sizes: &Sizes, middle
 mod tests {
     use super::*;
 
-    const SIZES: Sizes = Sizes { width: 100.0, height: 40.0, layer_gap: 50.0, node_gap: 10.0, margin: 0.0 };
+    const SIZES: Sizes = Sizes { height: 40.0, layer_gap: 50.0, node_gap: 10.0, margin: 0.0 };
 
     #[test]
     fn a_node_stands_in_the_middle_of_what_it_reads() {

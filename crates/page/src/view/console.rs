@@ -1,4 +1,4 @@
-//! `/console`: SQL by hand. The page's script sends statements to `POST /sql`.
+//! `/console`: SQL by hand. The page's script sends statements to `POST /sql`, and asks there for the names to pick from.
 
 use askama::Template;
 
@@ -14,8 +14,6 @@ pub struct Console {
     pub sql: String,
     /// Rows shown at most.
     pub rows_max: usize,
-    /// Names of tables and models, to put into a statement.
-    pub names: Vec<String>,
 }
 
 impl Console {

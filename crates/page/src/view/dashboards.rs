@@ -1,12 +1,13 @@
 //! `/dashboards`, `/dashboards/<name>`: tiles over SQL that move by themselves.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use askama::Template;
 
 use super::{Frame, document};
 use crate::chart::{Lines, bars_html, funnel_html, lines_html};
-use crate::dashboard::{Dashboard, Tile, TileKind};
+use crate::dashboard::{Dashboard, Good, Tile, TileKind};
 use crate::grid::Grid;
 use crate::{Live, Panel, Trouble, escape, number, url};
 
@@ -77,7 +78,7 @@ impl Answered {
     /// The answer of a tile. Not one without the columns that the tile names: another drawn in their place would be a
     /// wrong number.
     pub fn of(tile: &Tile, grid: Grid, compared: Option<String>) -> Panel<Self> {
-        let names = tile.x.iter().chain(&tile.y).chain(&tile.columns);
+        let names = tile.x.iter().chain(&tile.y).chain(&tile.y2).chain(&tile.columns);
         let missing: Vec<&str> = names.filter(|name| grid.column(name).is_none()).map(String::as_str).collect();
         if missing.is_empty() {
             return Ok(Self { grid, compared, stale: None });
@@ -88,6 +89,17 @@ impl Answered {
             hint: format!("It has: {}.", there.join(", ")),
         })
     }
+}
+
+/// Where a tile's figures come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drill {
+    /// The tables and models that its statement reads: names, and where their pages are.
+    pub reads: Vec<(String, String)>,
+    /// Its statement, with what is chosen in it.
+    pub sql: String,
+    /// Names of the filters that move it.
+    pub moved_by: Vec<String>,
 }
 
 /// A dashboard.
@@ -104,6 +116,8 @@ pub struct DashboardPage {
     pub step: u64,
     /// An answer a tile.
     pub answers: Vec<Panel<Answered>>,
+    /// Where each tile's figures come from.
+    pub drills: Vec<Drill>,
 }
 
 impl DashboardPage {
@@ -119,7 +133,7 @@ impl DashboardPage {
         for (at, (tile, answer)) in dashboard.tiles.iter().zip(answers).enumerate() {
             match answer {
                 Ok(answered) if tile.kind == TileKind::Line => {
-                    let lines = Lines::of(&answered.grid, tile.x.as_deref(), &tile.y);
+                    let lines = Lines::of_tile(&answered.grid, tile);
                     live.insert(format!("c/tile-{at}"), lines.json());
                     live.insert(format!("h/tile-{at}/rows"), answered.grid.html(&tile.title));
                     live.insert(format!("h/tile-{at}/trouble"), stale_html(answered));
@@ -136,9 +150,37 @@ impl DashboardPage {
         live
     }
 
-    fn tiles(&self) -> Vec<(usize, &Tile, String)> {
-        let each = self.dashboard.tiles.iter().zip(&self.answers).enumerate();
-        each.map(|(at, (tile, answer))| (at, tile, content(tile, at, answer))).collect()
+    fn tiles(&self) -> Vec<(usize, &Tile, String, &Drill)> {
+        let each = self.dashboard.tiles.iter().zip(&self.answers).zip(&self.drills).enumerate();
+        each.map(|(at, ((tile, answer), drill))| (at, tile, content(tile, at, answer), drill)).collect()
+    }
+
+    /// How many tiles a filter moves.
+    fn reach(&self, filter: &FilterChoice) -> String {
+        let moved = self.drills.iter().filter(|drill| drill.moved_by.contains(&filter.name)).count();
+        match moved {
+            0 => "moves no tile".to_owned(),
+            all if all == self.drills.len() => "moves all tiles".to_owned(),
+            some => format!("moves {some} of {} tiles", self.drills.len()),
+        }
+    }
+
+    /// Which of the chosen filters a tile is moved by, and which it cannot show; nothing where none is chosen.
+    fn filtered(&self, drill: &Drill) -> String {
+        let chosen = || self.filters.iter().filter(|filter| !filter.chosen.is_empty());
+        let by = |filter: &&FilterChoice| drill.moved_by.contains(&filter.name);
+        let moved = chosen().filter(by).map(|filter| format!("{}: {}", filter.title, filter.chosen));
+        let others = chosen().filter(|filter| !by(filter)).map(|filter| format!("not by {}", filter.title));
+        moved.chain(others).collect::<Vec<_>>().join(", ")
+    }
+
+    fn is_unmoved(&self, drill: &Drill) -> bool {
+        let mut chosen = self.filters.iter().filter(|filter| !filter.chosen.is_empty()).peekable();
+        chosen.peek().is_some() && !chosen.any(|filter| drill.moved_by.contains(&filter.name))
+    }
+
+    fn rows_href(&self, drill: &Drill) -> String {
+        format!("/console?sql={}", url(&drill.sql))
     }
 
     fn section(&self) -> &'static str {
@@ -166,11 +208,11 @@ fn content(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
         Ok(answered) => answered,
         Err(trouble) => return trouble_html(trouble),
     };
-    let (grid, x) = (&answered.grid, tile.x.as_deref());
+    let grid = &answered.grid;
     let inside = match tile.kind {
         TileKind::Number | TileKind::Line => number_html(tile, answered),
-        TileKind::Bar => scrolled(tile, &bars_html(grid, x, &tile.y, tile.format), grid.cut),
-        TileKind::Funnel => scrolled(tile, &funnel_html(grid, x, &tile.y, tile.format), grid.cut),
+        TileKind::Bar => scrolled(tile, &bars_html(grid, tile), grid.cut),
+        TileKind::Funnel => scrolled(tile, &funnel_html(grid, tile), grid.cut),
         TileKind::Table => grid.select(&tile.columns).html(&tile.title),
     };
     stale_html(answered) + &inside
@@ -199,7 +241,7 @@ fn line_html(tile: &Tile, at: usize, answer: &Panel<Answered>) -> String {
         Ok(answered) => (answered.grid.clone(), stale_html(answered)),
         Err(trouble) => (Grid::default(), trouble_html(trouble)),
     };
-    let lines = Lines::of(&grid, tile.x.as_deref(), &tile.y);
+    let lines = Lines::of_tile(&grid, tile);
     let chart = lines_html(&lines, &format!("tile-{at}"), &tile.title);
     let rows = grid.html(&tile.title);
     format!(
@@ -212,22 +254,30 @@ fn number_html(tile: &Tile, answered: &Answered) -> String {
     let shown = tile.y.first().and_then(|name| grid.column(name)).unwrap_or(0);
     let cell = |at: usize| grid.rows.first().and_then(|row| row.get(at)).cloned().flatten();
     let value = cell(shown);
-    let text = value.as_deref().map_or_else(|| "–".to_owned(), |value| tile.format.text(value));
+    let text = value.as_deref().map_or_else(|| "–".to_owned(), |value| tile.text(value));
     let mut out = format!("<p class=\"large\">{}</p>", escape(&text));
     let Some(compare) = tile.compare.as_deref() else { return out };
     let column = grid.column(compare);
     let before = answered.compared.clone().or_else(|| column.and_then(cell));
-    let name = if column.is_some() { compare.replace('_', " ") } else { "before".to_owned() };
+    let name = match (tile.compare_title.as_str(), column) {
+        ("", Some(_)) => compare.replace('_', " "),
+        ("", None) => "before".to_owned(),
+        (title, _) => title.to_owned(),
+    };
     let parsed = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
     match (parsed(&value), parsed(&before)) {
         (Some(now), Some(then)) => {
-            let (tone, sign) = match now.total_cmp(&then) {
-                std::cmp::Ordering::Greater => ("up", "▲ "),
-                std::cmp::Ordering::Less => ("down", "▼ "),
-                std::cmp::Ordering::Equal => ("same", "= "),
+            let (tone, sign) = match (now.total_cmp(&then), tile.good) {
+                (Ordering::Greater, Good::Up) => ("better", "▲ "),
+                (Ordering::Greater, Good::Down) => ("worse", "▲ "),
+                (Ordering::Less, Good::Up) => ("worse", "▼ "),
+                (Ordering::Less, Good::Down) => ("better", "▼ "),
+                (Ordering::Greater, Good::Neither) => ("same", "▲ "),
+                (Ordering::Less, Good::Neither) => ("same", "▼ "),
+                (Ordering::Equal, _) => ("same", "= "),
             };
             let change = if then == 0.0 { "new".to_owned() } else { number::percent((now - then).abs() / then.abs()) };
-            let then = tile.format.text(before.as_deref().unwrap_or_default());
+            let then = tile.text(before.as_deref().unwrap_or_default());
             let _ = write!(
                 out,
                 "<p class=\"change {tone}\"><span>{sign}{change}</span> <span class=\"quiet\">{}: {}</span></p>",
@@ -278,6 +328,47 @@ mod tests {
             let html = content(&tile, 0, &answer);
             assert!(html.contains("out of date: &lt;cut&gt;") && html.contains('7'), "{html}");
         }
+    }
+
+    #[test]
+    fn a_tile_says_which_change_is_good() {
+        let tone = |good, now: &str| {
+            let tile = Tile { compare: Some("before".to_owned()), good, ..Tile::default() };
+            let html = content(&tile, 0, &answered(&["n", "before"], &[now, "10"]));
+            ["better", "worse", "same"]
+                .into_iter()
+                .find(|tone| html.contains(&format!("class=\"change {tone}\"")))
+                .unwrap()
+        };
+        assert_eq!([Good::Up, Good::Down, Good::Neither].map(|good| tone(good, "12")), ["better", "worse", "same"]);
+        assert_eq!([Good::Up, Good::Down, Good::Neither].map(|good| tone(good, "9")), ["worse", "better", "same"]);
+        assert_eq!(tone(Good::Up, "10"), "same");
+    }
+
+    #[test]
+    fn a_filter_says_what_it_moves() {
+        let filter = |name: &str, chosen: &str| FilterChoice {
+            name: name.to_owned(),
+            title: name.to_owned(),
+            values: None,
+            chosen: chosen.to_owned(),
+        };
+        let drill = |moved_by: &[&str]| Drill {
+            moved_by: moved_by.iter().map(|name| (*name).to_owned()).collect(),
+            ..Drill::default()
+        };
+        let page = DashboardPage {
+            frame: Frame::default(),
+            dashboard: Dashboard::default(),
+            filters: vec![filter("day", "2026-03-01"), filter("city", "")],
+            step: 1,
+            answers: Vec::new(),
+            drills: vec![drill(&["day"]), drill(&["city"]), drill(&[])],
+        };
+        assert_eq!(page.reach(&page.filters[0]), "moves 1 of 3 tiles");
+        assert_eq!(page.filtered(&page.drills[0]), "day: 2026-03-01");
+        assert_eq!(page.filtered(&page.drills[1]), "not by day");
+        assert!(!page.is_unmoved(&page.drills[0]) && page.is_unmoved(&page.drills[1]));
     }
 
     #[test]

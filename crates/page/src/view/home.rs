@@ -1,4 +1,4 @@
-//! `/`: the asset graph, and the same as a table.
+//! `/`: the asset graph, and the same as a list: that is what a phone shows.
 
 use askama::Template;
 
@@ -59,6 +59,16 @@ impl Home {
 
     fn shown(&self, graph: &Graph) -> Graph {
         graph.shown(self.pick.as_deref(), self.hops)
+    }
+
+    fn found_text(&self, all: &Graph) -> String {
+        let (shown, of) = (self.shown(all).nodes.len(), all.nodes.len());
+        let nodes = if of == 1 { "node" } else { "nodes" };
+        match (shown == of, self.picked().is_some()) {
+            (true, _) => format!("{of} {nodes}"),
+            (false, true) => format!("{shown} of {of} {nodes}"),
+            (false, false) => format!("{shown} of {of} {nodes}: what is next to the sources"),
+        }
     }
 
     fn hops_href(&self, hops: &usize) -> String {

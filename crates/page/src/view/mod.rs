@@ -10,10 +10,10 @@ mod system;
 mod trace;
 
 pub use console::Console;
-pub use dashboards::{Answered, DashboardList, DashboardPage, FilterChoice};
+pub use dashboards::{Answered, DashboardList, DashboardPage, Drill, FilterChoice};
 pub use home::Home;
 pub use login::Login;
-pub use node::{LatencyRow, NodeColumn, NodePage};
+pub use node::{LatencyRow, NodeColumn, NodePage, NodeTest, Origin, newest_first};
 pub use sources::{Source, SourceTable, Sources};
 pub use system::{Rejects, System};
 pub use trace::{Touch, Trace, TraceStep};

@@ -17,6 +17,40 @@ pub struct NodeColumn {
     pub kind: String,
     /// Whether it may be NULL, if that is known.
     pub nullable: String,
+    /// What the project says that it holds.
+    pub description: String,
+    /// Which columns its values come from.
+    pub made_of: Vec<Origin>,
+}
+
+/// A column that another one is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// `schema.name` of the table or model.
+    pub node: String,
+    /// Where its page is.
+    pub href: String,
+    /// The column's name.
+    pub column: String,
+}
+
+/// A test that the project declares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeTest {
+    /// Its name, with its arguments.
+    pub name: String,
+    /// The column it is about, if it is about one.
+    pub column: String,
+    /// What a failing row means: `error` or `warn`.
+    pub severity: String,
+    /// A statement of the failing rows; empty where the test cannot be asked for by one.
+    pub sql: String,
+}
+
+impl NodeTest {
+    fn console_href(&self) -> String {
+        format!("/console?sql={}", url(&self.sql))
+    }
 }
 
 /// How long one stage takes.
@@ -62,8 +96,18 @@ pub struct NodePage {
     pub description: String,
     /// The file it is written in.
     pub path: String,
-    /// Its text; empty where it has none.
+    /// Its text after Jinja; empty where it has none.
     pub sql: String,
+    /// Its text as the file has it; empty where that is not known.
+    pub written: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// The columns that identify a row.
+    pub key: Vec<String>,
+    /// The columns by which its rows are shown, the largest first.
+    pub order: Vec<String>,
+    /// Its tests.
+    pub tests: Vec<NodeTest>,
     /// Bytes of state kept for it.
     pub state_bytes: Option<i64>,
     /// Changed rows since the start.
@@ -78,8 +122,6 @@ pub struct NodePage {
     pub history: Panel<Lines>,
     /// Times by stage.
     pub latency: Panel<Vec<LatencyRow>>,
-    /// A few rows.
-    pub sample: Panel<Grid>,
     /// Rows it could not take.
     pub rejects: Panel<Grid>,
 }
@@ -94,6 +136,9 @@ impl NodePage {
     pub fn live(&self) -> Live {
         let mut live = crate::Graph { nodes: vec![self.node.clone()], edges: Vec::new() }.live();
         live.insert(format!("t/{}/message", self.node.id), self.node.message.clone());
+        if self.node.is_view() {
+            return live;
+        }
         live.insert(format!("t/{}/rows", self.node.id), self.rows_text());
         live.insert(format!("t/{}/changes", self.node.id), self.changes_text());
         if let Ok(history) = &self.history {
@@ -142,8 +187,68 @@ impl NodePage {
         lines_html(lines, "history", &format!("Lag of {} in seconds", self.node.id))
     }
 
-    fn console_href(&self) -> String {
+    fn is_key(&self, column: &str) -> bool {
+        self.key.iter().any(|name| name == column)
+    }
+
+    fn order_text(&self) -> String {
+        match self.order.as_slice() {
+            [] => "In no order: there is no key and no time among the columns.".to_owned(),
+            columns => format!("The newest first, by {}.", columns.join(", ")),
+        }
+    }
+
+    fn column_names(&self) -> Vec<String> {
+        let columns = self.columns.as_deref().unwrap_or_default();
+        columns.iter().map(|column| column.name.clone()).collect()
+    }
+
+    /// Names for the script.
+    fn json(&self, names: &[String]) -> String {
+        serde_json::json!(names).to_string()
+    }
+
+    /// Its name as SQL reads it.
+    fn quoted(&self) -> String {
         let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        format!("/console?sql={}", url(&format!("select * from {}.{}", quote(self.schema()), quote(self.name()))))
+        format!("{}.{}", quote(self.schema()), quote(self.name()))
+    }
+
+    fn console_href(&self) -> String {
+        format!("/console?sql={}", url(&format!("select * from {}", self.quoted())))
+    }
+}
+
+/// The columns by which the newest rows come first: of the key, times before what they only tell apart; without a key, the
+/// first time there is.
+pub fn newest_first(columns: &[NodeColumn], key: &[String]) -> Vec<String> {
+    let is_time = |column: &&NodeColumn| column.kind == "date" || column.kind.starts_with("timestamp");
+    let of_key = || key.iter().filter_map(|name| columns.iter().find(|column| column.name == *name));
+    let (times, others): (Vec<&NodeColumn>, Vec<&NodeColumn>) = of_key().partition(is_time);
+    let chosen: Vec<&NodeColumn> = match key {
+        [] => columns.iter().find(is_time).into_iter().collect(),
+        _ => times.into_iter().chain(others).collect(),
+    };
+    chosen.into_iter().map(|column| column.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_rows_come_first() {
+        let column = |(name, kind): (&str, &str)| NodeColumn {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            ..NodeColumn::default()
+        };
+        let columns = [("shop", "bigint"), ("day", "date"), ("at", "timestamp without time zone")].map(column);
+        let order =
+            |key: &[&str]| newest_first(&columns, &key.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(order(&["shop", "day"]), ["day", "shop"]);
+        assert_eq!(order(&["shop"]), ["shop"]);
+        assert_eq!(order(&[]), ["day"]);
+        assert!(newest_first(&columns[..1], &[]).is_empty());
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! [`lexer`] knows quotes and comments, [`split`] cuts at semicolons, [`command`] recognises what the reader never
 //! sees: transactions, settings, cursors, COPY, the one-row questions of drivers, and writes (refused). Everything else
-//! goes to the reader, wrong SQL included: it has the better message.
+//! goes to the reader, wrong SQL included: it has the better message. [`relations()`] tells what a tile of a dashboard reads.
 
 pub(crate) mod command;
 pub(crate) mod function;
 mod lexer;
+pub(crate) mod relations;
 mod words;
 
 pub(crate) use command::{Command, command};
+pub(crate) use relations::relations;
 
 use lexer::{Lexer, Token};
 

@@ -16,7 +16,7 @@
 //! psql -A -t                     a script through psql
 //! http POST /sql                 lines `> Name: value` are headers, the others the body; of HTML its `main` is printed
 //! http GET / headers             all headers that say what a browser may do, not the body
-//! dashboard today                lines `filter NAME SQL`, `KIND TITLE: SQL`, and `compare …`, `x …`, `y …` of the tile above
+//! dashboard today                lines `filter NAME SQL`, `KIND TITLE: SQL`, and `compare …`, `x …`, `good …` and so on of the tile above
 //! events /events/graph           the first message of a stream, which stays open until `leave`
 //! health started=no message      what the reader says of itself
 //! render                         metrics as Prometheus text
@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serve::metrics::{Histogram, Kind, Metric, Value};
-use serve::{Dashboard, Door, Filter, Health, Limits, Service, Site, Tile, TileKind, User, Users, Verifier};
+use serve::{Dashboard, Door, Filter, Good, Health, Limits, Service, Site, Tile, TileKind, User, Users, Verifier};
 use testkit::{Block, Driver};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -369,6 +369,12 @@ impl Case {
                     dashboard.tiles.push(Tile { title, kind, sql, ..Tile::default() });
                 }
                 ("compare", Some(tile), _) => tile.compare = Some(rest.to_owned()),
+                ("compare_title", Some(tile), _) => tile.compare_title = rest.to_owned(),
+                ("good", Some(tile), _) => tile.good = Good::from_word(rest).ok_or("good up, down or neither")?,
+                ("about", Some(tile), _) => tile.description = rest.to_owned(),
+                ("currency", Some(tile), _) => tile.currency = rest.to_owned(),
+                ("y2", Some(tile), _) => tile.y2 = rest.split(' ').map(str::to_owned).collect(),
+                ("unfinished", Some(tile), _) => tile.unfinished = rest == "yes",
                 ("x", Some(tile), _) => tile.x = Some(rest.to_owned()),
                 ("y", Some(tile), _) => tile.y = rest.split(' ').map(str::to_owned).collect(),
                 _ => return Err(format!("no such line: {line}")),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use page::view::{Answered, DashboardPage, FilterChoice};
-use page::{Dashboard, Filter, Live, Panel, Tile, TileKind};
+use page::view::{Answered, DashboardPage, Drill, FilterChoice};
+use page::{Dashboard, Filter, Graph, Live, Panel, Tile, TileKind};
 
 use super::ask::{panel, panel_at};
-use super::frame;
+use super::{frame, read};
 use crate::reader::QueryContext;
 use crate::service::{Service, guarded};
+use crate::sql::relations;
 
 /// Points of a line, and rows of what a tile shows otherwise.
 const POINTS_MAX: usize = 5_000;
@@ -57,8 +58,33 @@ pub(super) async fn page(
     words: &BTreeMap<String, String>,
 ) -> DashboardPage {
     let choices = join_all(dashboard.filters.iter().map(|filter| choice(service, filter, words)));
-    let (filters, (step, answers)) = futures::join!(choices, answers(service, dashboard, words));
-    DashboardPage { frame: frame(service), dashboard: dashboard.clone(), filters, step, answers }
+    let (filters, (step, answers), graph) =
+        futures::join!(choices, answers(service, dashboard, words), read::graph(service));
+    // Without the graph nothing is said of where figures come from.
+    let graph = graph.unwrap_or_default();
+    let drills = dashboard.tiles.iter().map(|tile| drill(tile, &dashboard.filters, words, &graph)).collect();
+    DashboardPage { frame: frame(service), dashboard: dashboard.clone(), filters, step, answers, drills }
+}
+
+/// Where a tile's figures come from.
+fn drill(tile: &Tile, filters: &[Filter], words: &BTreeMap<String, String>, graph: &Graph) -> Drill {
+    let mut reads: Vec<(String, String)> = Vec::new();
+    for name in relations(&tile.sql) {
+        let found = graph.find(&name).map(|node| (node.name().to_owned(), node.href()));
+        reads.extend(found.filter(|found| !reads.contains(found)));
+    }
+    let literal = |name: &str| match words.get(name).filter(|text| !text.is_empty()) {
+        Some(text) => format!("'{}'", text.replace('\'', "''")),
+        None => "null".to_owned(),
+    };
+    let mut moved_by: Vec<String> = Vec::new();
+    let sql = rewritten(&tile.sql, filters, |name| {
+        if !moved_by.iter().any(|known| known == name) {
+            moved_by.push(name.to_owned());
+        }
+        literal(name)
+    });
+    Drill { reads, sql, moved_by }
 }
 
 /// What moves on it.
@@ -122,10 +148,23 @@ fn is_statement(text: &str) -> bool {
 
 /// Writes `$1`, `$2`, … for `:name` of a filter, and says which values they are; an empty choice is NULL.
 ///
-/// Values never become a part of the statement's text. Texts, quoted names, comments and casts (`::`) stay as they are.
+/// Values never become a part of the statement's text.
 fn bind<'a>(sql: &str, filters: &[Filter], words: &'a BTreeMap<String, String>) -> (String, Vec<Option<&'a str>>) {
+    let mut used: Vec<String> = Vec::new();
+    let out = rewritten(sql, filters, |name| {
+        let at = used.iter().position(|known| known == name).unwrap_or_else(|| {
+            used.push(name.to_owned());
+            used.len() - 1
+        });
+        format!("${}", at + 1)
+    });
+    let value = |name: &String| words.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    (out, used.iter().map(value).collect())
+}
+
+/// A statement with something else for each `:name` of a filter. Texts, quoted names, comments and casts (`::`) stay as they are.
+fn rewritten(sql: &str, filters: &[Filter], mut instead: impl FnMut(&str) -> String) -> String {
     let mut out = String::with_capacity(sql.len());
-    let mut used: Vec<&str> = Vec::new();
     let mut rest = sql;
     while let Some(c) = rest.chars().next() {
         let skipped = match c {
@@ -136,11 +175,7 @@ fn bind<'a>(sql: &str, filters: &[Filter], words: &'a BTreeMap<String, String>) 
             ':' => {
                 let named = filters.iter().find(|filter| rest.get(1..).is_some_and(|rest| begins(rest, &filter.name)));
                 if let Some(filter) = named {
-                    let at = used.iter().position(|name| *name == filter.name).unwrap_or_else(|| {
-                        used.push(&filter.name);
-                        used.len() - 1
-                    });
-                    out.push_str(&format!("${}", at + 1));
+                    out.push_str(&instead(&filter.name));
                     rest = rest.get(1 + filter.name.len()..).unwrap_or_default();
                     continue;
                 }
@@ -152,8 +187,7 @@ fn bind<'a>(sql: &str, filters: &[Filter], words: &'a BTreeMap<String, String>) 
         out.push_str(piece);
         rest = after;
     }
-    let value = |name: &&str| words.get(*name).map(String::as_str).filter(|text| !text.is_empty());
-    (out, used.iter().map(value).collect())
+    out
 }
 
 /// Whether a text begins with this name and not with a longer one.
@@ -178,6 +212,24 @@ mod tests {
         let (sql, values) = bound("select 1 where :city is null or city = :city and day = :day");
         assert_eq!(sql, "select 1 where $1 is null or city = $1 and day = $2");
         assert_eq!(values, [Some("Bern'; drop".to_owned()), None]);
+    }
+
+    #[test]
+    fn a_tile_says_where_its_figures_come_from() {
+        let filter = |name: &str| Filter { name: name.to_owned(), ..Filter::default() };
+        let node = |id: &str| page::Node { id: id.to_owned(), ..page::Node::default() };
+        let graph = Graph { nodes: vec![node("public.trade"), node("shop.orders")], edges: Vec::new() };
+        let tile = Tile {
+            sql: "select * from trade as t, nothing join shop.orders on true where city = :city or :city is null"
+                .to_owned(),
+            ..Tile::default()
+        };
+        let words = [("city".to_owned(), "L'Aquila".to_owned())].into();
+        let found = drill(&tile, &[filter("city"), filter("day")], &words, &graph);
+        let names: Vec<&str> = found.reads.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["trade", "orders"]);
+        assert_eq!(found.moved_by, ["city"]);
+        assert!(found.sql.ends_with("where city = 'L''Aquila' or 'L''Aquila' is null"), "{}", found.sql);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::Site;
 use crate::reader::Role;
 use crate::service::Service;
 
-/// Rows that the console shows; an export has all of them.
+/// Rows that the console asks for at first.
 const CONSOLE_ROWS: usize = 1_000;
 
 /// Edges up and down around a picked node, if the address does not say.
@@ -190,8 +190,7 @@ async fn seen(site: &Site, dashboard: &page::Dashboard) -> Option<page::Dashboar
 async fn console(site: Site, Query(words): Words) -> Response {
     let service = &site.service;
     let sql = words.get("sql").cloned().unwrap_or_default();
-    let names = read::names(service).await;
-    document(Console { frame: frame(service), sql, rows_max: CONSOLE_ROWS, names }.html())
+    document(Console { frame: frame(service), sql, rows_max: CONSOLE_ROWS }.html())
 }
 
 async fn trace(site: Site, Query(words): Words) -> Response {

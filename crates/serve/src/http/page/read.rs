@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use page::chart::Lines;
-use page::view::{LatencyRow, NodeColumn, NodePage, Source, SourceTable, System, Touch, TraceStep};
+use page::graph::{SOURCE_LAYER, layer_of};
+use page::view::{
+    LatencyRow, NodeColumn, NodePage, NodeTest, Origin, Source, SourceTable, System, Touch, TraceStep, newest_first,
+};
 use page::{Graph, Grid, Live, Node, NodeKind, Panel, Trouble, number};
 use serde_json::Value as Json;
 
@@ -22,7 +25,16 @@ const REJECTS_MAX: usize = 200;
 const CHANGES_MAX: usize = 1_000;
 const STEPS_MAX: usize = 50;
 
-const SAMPLE: usize = 20;
+/// Rejected rows that a node's own page shows.
+const NODE_REJECTS_MAX: usize = 20;
+
+/// A relation's columns with their exact types and what is said of them, by its schema and name.
+const COLUMNS: &str = "select a.attname as name, format_type(a.atttypid, a.atttypmod) as kind, a.attnotnull as is_filled, col_description(a.attrelid, a.attnum) as description from pg_catalog.pg_attribute as a inner join pg_catalog.pg_class as c on c.oid = a.attrelid inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2 and a.attnum > 0 order by a.attnum";
+const KEY: &str = "select column_name from information_schema.key_column_usage where table_schema = $1 and table_name = $2 and constraint_name = $2 || '_pkey' order by ordinal_position";
+const MADE_OF: &str =
+    "select \"column\", upstream, upstream_column from tidemill.column_lineage where schema = $1 and model = $2";
+const TESTS: &str = "select test, \"column\", severity, sql from tidemill.tests where node = $1";
+
 const LAST_STEPS: &str = "select * from tidemill.steps order by step desc limit 20";
 
 fn owned(grid: &Grid, row: usize, name: &str) -> String {
@@ -36,6 +48,12 @@ fn id_of(grid: &Grid, row: usize, name: &str) -> String {
 /// The row of each node.
 fn by_node(grid: &Grid) -> BTreeMap<&str, usize> {
     (0..grid.rows.len()).filter_map(|row| Some((grid.text(row, "node")?, row))).collect()
+}
+
+/// The tags of a row, which stand in one text.
+fn tags(grid: &Grid, row: usize) -> Vec<String> {
+    let tags = grid.text(row, "tags").unwrap_or_default().split(", ");
+    tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
 /// Sources, tables, models, and what reads what.
@@ -71,6 +89,9 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
         rows: grid.count(row, "rows"),
         lag_seconds: grid.number(row, lag),
         message: owned(grid, row, "message"),
+        layer: SOURCE_LAYER.to_owned(),
+        materialized: owned(grid, row, "materialized"),
+        tags: tags(grid, row),
         ..Node::default()
     };
     let mut found = Graph::default();
@@ -85,7 +106,9 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
     }
     for row in 0..models.rows.len() {
         let id = id_of(&models, row, "model");
-        found.nodes.push(finish(node(&models, row, NodeKind::Model, id, "freshness_seconds")));
+        let layer =
+            layer_of(models.text(row, "path").unwrap_or_default(), models.text(row, "model").unwrap_or_default());
+        found.nodes.push(finish(Node { layer, ..node(&models, row, NodeKind::Model, id, "freshness_seconds") }));
     }
     // Lineage also names what has no state of its own, such as views.
     let mut known: BTreeSet<String> = found.nodes.iter().map(|node| node.id.clone()).collect();
@@ -93,7 +116,10 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
         let ends = (owned(&lineage, row, "upstream"), owned(&lineage, row, "downstream"));
         for id in [&ends.0, &ends.1] {
             if known.insert(id.clone()) {
-                found.nodes.push(finish(Node { id: id.clone(), state: "view".to_owned(), ..Node::default() }));
+                let name = id.split_once('.').map_or(id.as_str(), |(_, name)| name);
+                let (layer, view) = (layer_of("", name), "view".to_owned());
+                let node = Node { id: id.clone(), state: view.clone(), materialized: view, layer, ..Node::default() };
+                found.nodes.push(finish(node));
             }
         }
         found.edges.push(ends);
@@ -106,24 +132,45 @@ pub(super) async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, n
     let Some(mut page) = brief(service, kind, schema, name).await? else { return Ok(None) };
     let id = page.node.id.clone();
     let ids = [Some(id.as_str())];
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let sample = format!("select * from {}.{} limit {SAMPLE}", quoted(schema), quoted(name));
-    let columns = "select column_name, data_type, is_nullable from information_schema.columns where table_schema = $1 and table_name = $2 order by ordinal_position";
     let names = [Some(schema), Some(name)];
-    let (columns, latency, sample, rejects) = futures::join!(
-        panel(service, columns, &names, ROWS_MAX),
+    let (columns, key, made_of, tests, latency, rejects) = futures::join!(
+        panel(service, COLUMNS, &names, ROWS_MAX),
+        panel(service, KEY, &names, ROWS_MAX),
+        panel(service, MADE_OF, &names, ROWS_MAX),
+        panel(service, TESTS, &ids, ROWS_MAX),
         panel(service, "select * from tidemill.latency where node = $1", &ids, ROWS_MAX),
-        panel(service, &sample, &[], SAMPLE),
-        panel(service, "select * from tidemill.rejects where node = $1 order by first_at desc", &ids, SAMPLE),
+        panel(service, "select * from tidemill.rejects where node = $1 order by first_at desc", &ids, NODE_REJECTS_MAX),
     );
+    // These are not for everybody: without them the page has a little less.
+    let (key, made_of, tests) = (key.unwrap_or_default(), made_of.unwrap_or_default(), tests.unwrap_or_default());
+    page.key = (0..key.rows.len()).map(|row| owned(&key, row, "column_name")).collect();
+    let origins = origins(&made_of);
     page.columns = columns.map(|grid| {
-        let column = |row| NodeColumn {
-            name: owned(&grid, row, "column_name"),
-            kind: owned(&grid, row, "data_type"),
-            nullable: grid.text(row, "is_nullable").unwrap_or_default().to_lowercase(),
+        let column = |row| {
+            let name = owned(&grid, row, "name");
+            NodeColumn {
+                kind: owned(&grid, row, "kind"),
+                nullable: match grid.text(row, "is_filled") {
+                    Some("true") => "never".to_owned(),
+                    Some(_) => "possible".to_owned(),
+                    None => String::new(),
+                },
+                description: owned(&grid, row, "description"),
+                made_of: origins.get(name.as_str()).cloned().unwrap_or_default(),
+                name,
+            }
         };
         (0..grid.rows.len()).map(column).collect()
     });
+    page.order = newest_first(page.columns.as_deref().unwrap_or_default(), &page.key);
+    page.tests = (0..tests.rows.len())
+        .map(|row| NodeTest {
+            name: owned(&tests, row, "test"),
+            column: owned(&tests, row, "column"),
+            severity: owned(&tests, row, "severity"),
+            sql: owned(&tests, row, "sql"),
+        })
+        .collect();
     page.latency = latency.map(|grid| {
         let row = |row| LatencyRow {
             stage: owned(&grid, row, "stage"),
@@ -134,8 +181,25 @@ pub(super) async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, n
         };
         (0..grid.rows.len()).map(row).collect()
     });
-    (page.sample, page.rejects) = (sample, rejects);
+    for origin in page.columns.iter_mut().flatten().flat_map(|column| &mut column.made_of) {
+        if let Some(node) = page.upstream.iter().find(|node| node.id == origin.node) {
+            origin.href = node.href();
+        }
+    }
+    page.rejects = rejects;
     Ok(Some(page))
+}
+
+/// What each column is made of. Where that is no neighbour, its page is that of a model.
+fn origins(grid: &Grid) -> BTreeMap<&str, Vec<Origin>> {
+    let mut found: BTreeMap<&str, Vec<Origin>> = BTreeMap::new();
+    for row in 0..grid.rows.len() {
+        let node = owned(grid, row, "upstream");
+        let href = Node { id: node.clone(), ..Node::default() }.href();
+        let origin = Origin { node, href, column: owned(grid, row, "upstream_column") };
+        found.entry(grid.text(row, "column").unwrap_or_default()).or_default().push(origin);
+    }
+    found
 }
 
 /// What moves on a node's page.
@@ -168,6 +232,11 @@ async fn brief(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str)
         description: owned(&own, 0, "description"),
         path: owned(&own, 0, "path"),
         sql: owned(&own, 0, "sql"),
+        written: owned(&own, 0, "written"),
+        owner: owned(&own, 0, "owner"),
+        key: Vec::new(),
+        order: Vec::new(),
+        tests: Vec::new(),
         state_bytes: own.count(0, "state_bytes"),
         changes_total: own.count(0, "changes_total"),
         columns: Ok(Vec::new()),
@@ -175,11 +244,10 @@ async fn brief(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str)
         downstream: cloned(graph.neighbours(&id, true)),
         history: history.map(|grid| {
             let mut lines = Lines::of(&grid, Some("at"), &["lag_seconds".to_owned()]);
-            lines.series.iter_mut().for_each(|series| "Seconds".clone_into(&mut series.0));
+            lines.series.iter_mut().for_each(|series| "Seconds".clone_into(&mut series.name));
             lines
         }),
         latency: Ok(Vec::new()),
-        sample: Ok(Grid::default()),
         rejects: Ok(Grid::default()),
     }))
 }
@@ -229,22 +297,6 @@ pub(super) async fn rejects(service: &Arc<Service>, node: &str) -> (Panel<Grid>,
     let ids = [Some(node)];
     let (sql, values): (&str, &[Option<&str>]) = if node.is_empty() { (all, &[]) } else { (one, &ids) };
     futures::join!(panel(service, counts, &[], REJECTS_MAX), panel(service, sql, values, REJECTS_MAX))
-}
-
-/// Names that a statement may read, quoted where SQL needs it.
-pub(super) async fn names(service: &Arc<Service>) -> Vec<String> {
-    let sql = "select table_schema, table_name from information_schema.tables where table_schema not in ('information_schema', 'pg_catalog') order by 1, 2";
-    let grid = panel(service, sql, &[], ROWS_MAX).await.unwrap_or_default();
-    let plain = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-    };
-    let quoted = |name: &str| if plain(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) };
-    let name = |row| {
-        let part = |column| quoted(grid.text(row, column).unwrap_or_default());
-        format!("{}.{}", part("table_schema"), part("table_name"))
-    };
-    (0..grid.rows.len()).map(name).collect()
 }
 
 /// The recent steps in which a value appears, newest first, and whether there were more.
