@@ -5,6 +5,7 @@ use std::fmt;
 use datafusion_common::{Column, DataFusionError, Diagnostic, SchemaError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::foreign::{instead_of_function, instead_of_syntax, instead_of_text};
 use crate::functions::functions;
 use crate::postgres::types::in_sql;
 use crate::settings;
@@ -67,6 +68,19 @@ impl Refusal {
     /// Two columns of one name.
     pub(crate) fn twice(name: &str, sql: &str) -> Self {
         Self::new(format!("column \"{name}\" specified more than once")).with_hint(TWICE).at(sql, name)
+    }
+
+    /// With what PostgreSQL has for what only MySQL reads, where that is what is refused.
+    pub(crate) fn over(mut self, sql: &str) -> Self {
+        let instead = match (self.line, self.message.as_str()) {
+            (Some((line, column)), "syntax error") => instead_of_syntax(sql, line, column),
+            (Some((line, column)), message) if message.starts_with("column \"") => instead_of_text(sql, line, column),
+            _ => None,
+        };
+        if let Some(instead) = instead {
+            self.hint = instead;
+        }
+        self
     }
 
     /// Where the words stand in the SQL, if nothing better is known.
@@ -143,7 +157,8 @@ fn from_text(text: &str) -> Refusal {
         let known = functions();
         let names = known.scalar.keys().chain(known.aggregate.keys()).chain(known.window.keys());
         let names: Vec<_> = names.map(String::as_str).collect();
-        return Refusal::new(format!("function \"{name}\" does not exist")).with_hint(suggestion(name, &names));
+        let hint = instead_of_function(name).unwrap_or_else(|| suggestion(name, &names));
+        return Refusal::new(format!("function \"{name}\" does not exist")).with_hint(hint);
     }
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'") {
         return Refusal::new(format!("function {} does not exist", in_sql(call))).with_hint("Cast the arguments.");

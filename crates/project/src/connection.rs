@@ -16,9 +16,9 @@ use crate::yaml::{self, Data, Node, Reader};
 /// The file's name.
 pub(crate) const FILE: &str = "connections.yml";
 
-const MYSQL_KEYS: &[&str] =
+pub(crate) const MYSQL_KEYS: &[&str] =
     &["type", "host", "port", "user", "password", "database", "tls", "tls_ca", "server_public_key", "start", "filter"];
-const SIMULATOR_KEYS: &[&str] = &[
+pub(crate) const SIMULATOR_KEYS: &[&str] = &[
     "type",
     "database",
     "profile",

@@ -1,19 +1,31 @@
 //! `dashboards/*.yml`: tiles over SQL, and filters that give their statements parameters.
 //!
-//! What the statements mean is not known here: they run when somebody looks.
+//! Statements are rendered as models are: `ref`, `source`, variables and macros. What they mean is not known here: they run when
+//! somebody looks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Place, Severity, closest};
 use crate::files::{Files, has_extension};
-use crate::jinja::YamlJinja;
-use crate::yaml::{self, Node, Reader};
+use crate::jinja::scope::World;
+use crate::jinja::tags::has_jinja;
+use crate::jinja::{Engine, YamlJinja};
+use crate::model::Dependency;
+use crate::yaml::{self, Data, Node, Reader};
 
 /// Where dashboards are.
 pub(crate) const FOLDER: &str = "dashboards/";
-const KEYS: &[&str] = &["dashboard", "title", "filters", "tiles"];
-const FILTER_KEYS: &[&str] = &["name", "title", "sql"];
-const TILE_KEYS: &[&str] = &["title", "kind", "sql", "x", "y", "compare", "format", "columns"];
+pub(crate) const KEYS: &[&str] = &["dashboard", "title", "filters", "tiles"];
+pub(crate) const FILTER_KEYS: &[&str] = &["name", "title", "sql"];
+/// Keys whose values are statements.
+const STATEMENTS: &[&str] = &["sql", "compare"];
+pub(crate) const TILE_KEYS: &[&str] = &["title", "kind", "sql", "x", "y", "compare", "format", "columns"];
+
+/// Whether a place is in a file of dashboards.
+pub fn is_of_dashboards(place: &Place) -> bool {
+    place.file.starts_with(FOLDER)
+}
 
 /// One file of `dashboards/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +51,8 @@ pub struct DashboardFilter {
     pub title: String,
     /// A statement whose first column has the values to choose from.
     pub sql: Option<String>,
+    /// Where the statement is, or the filter.
+    pub place: Place,
 }
 
 /// One figure.
@@ -60,6 +74,10 @@ pub struct DashboardTile {
     pub format: Option<TileFormat>,
     /// Columns of a table.
     pub columns: Vec<String>,
+    /// Where the statement is.
+    pub place: Place,
+    /// Where `compare` is, or the statement.
+    pub compare_place: Place,
 }
 
 /// How a tile is shown.
@@ -122,8 +140,60 @@ impl TileFormat {
     }
 }
 
+/// What statements are rendered with.
+pub(crate) struct Statements<'a, 'e> {
+    pub(crate) engine: &'a Engine<'e>,
+    pub(crate) world: &'a Arc<World>,
+    /// Whether the model of a name has no table that could be read.
+    pub(crate) is_ephemeral: &'a dyn Fn(&str) -> bool,
+}
+
+impl Statements<'_, '_> {
+    /// Renders the statements of a tree in place; one with a mistake becomes none, and nothing more is said of it.
+    fn render(&self, node: &mut Node, file: &str, found: &mut Vec<Diagnostic>) {
+        match &mut node.data {
+            Data::List(items) => items.iter_mut().for_each(|item| self.render(item, file, found)),
+            Data::Map(pairs) => {
+                for (key, value) in pairs {
+                    match value.text().map(str::to_owned) {
+                        Some(text) if STATEMENTS.contains(&key.text.as_str()) && has_jinja(&text) => {
+                            let place = value.place(file);
+                            value.data = Data::Text(self.rendered(&text, &place, found));
+                        }
+                        Some(_) => {}
+                        None => self.render(value, file, found),
+                    }
+                }
+            }
+            Data::Null | Data::Text(_) | Data::Other(..) => {}
+        }
+    }
+
+    /// The text of a statement; empty where there is a mistake in it.
+    fn rendered(&self, text: &str, place: &Place, found: &mut Vec<Diagnostic>) -> String {
+        let statement = self.engine.statement(self.world, text);
+        found.extend(statement.mistakes.into_iter().map(|mistake| Diagnostic { place: place.clone(), ..mistake }));
+        for reference in &statement.references {
+            if let Dependency::Model(name) = reference
+                && (self.is_ephemeral)(name)
+            {
+                let error =
+                    Diagnostic::error(place.clone(), format!("model `{name}` is ephemeral: nobody can read it"));
+                found.push(error.hint("Make it a view: `{{ config(materialized='view') }}`."));
+                return String::new();
+            }
+        }
+        statement.text.unwrap_or_default()
+    }
+}
+
 /// Reads all files of the folder.
-pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Vec<Dashboard> {
+pub(crate) fn read(
+    files: &Files,
+    jinja: &YamlJinja,
+    statements: &Statements<'_, '_>,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<Dashboard> {
     let mut dashboards: Vec<Dashboard> = Vec::new();
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let is_yaml = |path: &str| has_extension(path, "yml") || has_extension(path, "yaml");
@@ -135,7 +205,8 @@ pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>
                 continue;
             }
         };
-        jinja.render(&mut node, file, &[], found);
+        jinja.render(&mut node, file, STATEMENTS, found);
+        statements.render(&mut node, file, found);
         let Some(dashboard) = dashboard(&mut Reader { file, found }, &node) else { continue };
         match names.get(&dashboard.name) {
             Some(first) => {
@@ -185,7 +256,8 @@ fn filter(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardFilter> {
         error.hint = Some("Statements refer to it as `:name`: letters, digits and `_`.".to_owned());
         return None;
     }
-    Some(DashboardFilter { title: title.unwrap_or_else(|| name.clone()), name, sql })
+    let place = node.get("sql").unwrap_or(node).place(reader.file);
+    Some(DashboardFilter { title: title.unwrap_or_else(|| name.clone()), name, sql, place })
 }
 
 fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
@@ -201,7 +273,14 @@ fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
     let format = format.and_then(|word| one_of(reader, node, "format", &word, &TileFormat::ALL.map(|f| (f.word(), f))));
     let (x, y) = (reader.text(node, "x"), reader.texts(node, "y"));
     let (compare, columns) = (reader.text(node, "compare"), reader.texts(node, "columns"));
-    Some(DashboardTile { title: title?, kind: kind?, sql: sql?, x, y, compare, format, columns })
+    let place = node.get("sql").unwrap_or(node).place(reader.file);
+    let sql = sql.filter(|sql| !sql.trim().is_empty());
+    // Of one that is not there, or could not be rendered, it is said already.
+    if sql.is_none() && !reader.found.iter().any(|finding| finding.place == place) {
+        reader.error(node.get("sql").unwrap_or(node), "the `sql` of the tile is empty");
+    }
+    let compare_place = node.get("compare").map_or_else(|| place.clone(), |compare| compare.place(reader.file));
+    Some(DashboardTile { title: title?, kind: kind?, sql: sql?, x, y, compare, format, columns, place, compare_place })
 }
 
 /// The value that a word stands for; an unknown word is an error with the one that may be meant.

@@ -45,8 +45,8 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// Loads all models into the project.
-    pub(crate) fn models(&mut self) {
+    /// Loads all models into the project. Answers what other texts, such as those of dashboards, are rendered with.
+    pub(crate) fn models(&mut self) -> Arc<World> {
         let first = Arc::new(self.first_pass_world());
         let mut drafts = self.drafts(&first);
         self.check_folders(&drafts);
@@ -73,6 +73,7 @@ impl<'a> Loader<'a> {
             self.second_pass(draft, &world);
         }
         self.finish(drafts);
+        world
     }
 
     fn errors(&self) -> usize {

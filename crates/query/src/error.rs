@@ -248,6 +248,9 @@ fn plan(text: &str) -> Error {
     if let Some(rest) = line.strip_prefix("Invalid function '") {
         let name = rest.split('\'').next().unwrap_or(rest);
         let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist"));
+        if let Some(instead) = plan::instead_of_function(name) {
+            return missing.hint(instead);
+        }
         let suggestion = text.split("Did you mean '").nth(1).and_then(|s| s.split('\'').next());
         return match suggestion.filter(|other| closest(name, &[*other]).is_some()) {
             Some(other) => missing.hint(format!("Perhaps you meant {other}.")),

@@ -6,12 +6,14 @@ use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
 use serve::Reader as _;
 use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::error::{DbError, ErrorPosition};
 
+use super::failure::Rejected;
 use super::{Context, Outcome, print};
 use crate::clock::{Clock, WallClock};
 use crate::grants::Grants;
 use crate::instance::Addresses;
-use crate::output::Table;
+use crate::output::{Form, Table};
 use crate::pump::Pump;
 use crate::reader::{InstanceReader, Lanes};
 use crate::reconcile::book::Book;
@@ -20,6 +22,17 @@ use crate::status::Status;
 use crate::warehouse::{Described, Warehouse};
 
 pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcome> {
+    if let Ok(statements) = query::parse(sql)
+        && statements.len() != 1
+    {
+        let (message, hint) = match statements.len() {
+            0 => ("there is no statement in it".to_owned(), "For instance `tidemill query 'select 1'`."),
+            many => {
+                (format!("`query` takes one statement, and these are {many}"), "Ask one after the other, or use psql.")
+            }
+        };
+        bail!("{message}\nHint: {hint}");
+    }
     let answer = ask(&loaded(context)?, sql).await?;
     show(context, &answer);
     Ok(Outcome::Ok)
@@ -27,8 +40,10 @@ pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcom
 
 pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Outcome> {
     let answer = ask(&loaded(context)?, &format!("explain model {model}")).await?;
-    for row in &answer.rows {
-        print(row[0].as_deref().unwrap_or_default());
+    let lines: Vec<&str> = answer.rows.iter().map(|row| row[0].as_deref().unwrap_or_default()).collect();
+    match context.json {
+        true => print(&serde_json::json!({"model": model, "flow": lines}).to_string()),
+        false => lines.iter().for_each(|line| print(line)),
     }
     Ok(Outcome::Ok)
 }
@@ -93,8 +108,8 @@ pub(super) async fn watch(context: &Context) -> anyhow::Result<Outcome> {
 
 fn status_text(context: &Context, answers: &[(&str, Table)]) -> String {
     if context.json {
-        let object: serde_json::Map<_, _> = answers.iter().map(|(name, t)| ((*name).to_owned(), t.json())).collect();
-        return serde_json::Value::Object(object).to_string();
+        let members: Vec<String> = answers.iter().map(|(name, table)| format!("\"{name}\":{}", table.json())).collect();
+        return format!("{{{}}}", members.join(","));
     }
     // Where nothing was ever compared there is nothing to be said of it.
     let shown = answers.iter().filter(|(name, table)| *name != "reconcile" || !table.rows.is_empty());
@@ -105,7 +120,7 @@ pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcom
     let answer = ask(&loaded(context)?, "reconcile models").await?;
     let equal = |row: &Vec<Option<String>>| row[2].as_deref().is_some_and(|v| v.starts_with('t'));
     if context.json {
-        print(&answer.json().to_string());
+        print(&answer.json());
     } else {
         for row in &answer.rows {
             let cell = |i: usize| row[i].as_deref().unwrap_or_default();
@@ -120,7 +135,7 @@ pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcom
 }
 
 fn show(context: &Context, table: &Table) {
-    if context.json { print(&table.json().to_string()) } else { print(&table.aligned()) }
+    if context.json { print(&table.json()) } else { print(&table.aligned()) }
 }
 
 fn loaded(context: &Context) -> anyhow::Result<Setup> {
@@ -166,21 +181,36 @@ pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Res
     let driver = tokio::spawn(connection);
     // Whoever gives the command ends it.
     client.batch_execute("set statement_timeout = 0").await?;
+    // What cannot be prepared says why when it is asked.
+    let forms = match client.prepare(sql).await {
+        Ok(prepared) => prepared.columns().iter().map(|column| Form::named(column.type_().name())).collect(),
+        Err(_) => Vec::new(),
+    };
     let answer = client.simple_query(sql).await;
     drop(client);
     driver.await.ok();
-    Ok(answer.map(table_of).map_err(|error| match error.as_db_error() {
-        Some(said) => {
-            let parts = [("Detail", said.detail()), ("Hint", said.hint())];
-            let parts = parts.iter().filter_map(|(label, text)| text.map(|text| format!("\n{label}: {text}")));
-            anyhow::anyhow!("{}{}", said.message(), parts.collect::<String>())
-        }
+    Ok(answer.map(|messages| table_of(messages, forms)).map_err(|error| match error.as_db_error() {
+        Some(said) => rejected(said, sql).into(),
         None => error.into(),
     }))
 }
 
-fn table_of(messages: Vec<SimpleQueryMessage>) -> Table {
-    let mut table = Table::default();
+fn rejected(said: &DbError, sql: &str) -> Rejected {
+    let at = said.position().and_then(|position| match position {
+        ErrorPosition::Original(at) => Some((sql.to_owned(), usize::try_from(*at).ok()?)),
+        ErrorPosition::Internal { .. } => None,
+    });
+    Rejected {
+        code: said.code().code().to_owned(),
+        message: said.message().to_owned(),
+        detail: said.detail().map(str::to_owned),
+        hint: said.hint().map(str::to_owned),
+        at,
+    }
+}
+
+fn table_of(messages: Vec<SimpleQueryMessage>, forms: Vec<Form>) -> Table {
+    let mut table = Table { forms, ..Table::default() };
     for message in messages {
         match message {
             SimpleQueryMessage::RowDescription(columns) => {
@@ -226,7 +256,14 @@ async fn ask_stopped(setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Ta
 }
 
 async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<Table> {
-    let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(|e| anyhow::anyhow!(e))?;
-    let batches: Vec<_> = answer.stream.try_collect().await.map_err(|e: serve::SqlError| anyhow::anyhow!(e))?;
+    let said = |error: serve::SqlError| Rejected {
+        code: error.code.to_owned(),
+        message: error.message,
+        detail: error.detail,
+        hint: error.hint,
+        at: error.position.map(|at| (sql.to_owned(), at)),
+    };
+    let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(said)?;
+    let batches: Vec<_> = answer.stream.try_collect().await.map_err(said)?;
     Table::from_batches(&answer.schema, &batches)
 }

@@ -75,7 +75,11 @@ fn list(context: &Context, data: &Path) -> anyhow::Result<Outcome> {
         });
         vec![Some(name.clone()), Some(key.role.clone()), ends]
     });
-    let table = Table { columns: ["key", "role", "ends"].map(str::to_owned).to_vec(), rows: rows.collect() };
-    print(&if context.json { table.json().to_string() } else { table.aligned() });
+    let table = Table {
+        columns: ["key", "role", "ends"].map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+        ..Table::default()
+    };
+    print(&if context.json { table.json() } else { table.aligned() });
     Ok(Outcome::Ok)
 }

@@ -115,7 +115,13 @@ async fn answer(
     Answered::of(tile, grid, compared)
 }
 
-fn is_statement(text: &str) -> bool {
+/// A statement of a dashboard as it is asked: with parameters where it names filters.
+pub fn parameterised(sql: &str, filters: &[Filter]) -> String {
+    bind(sql, filters, &BTreeMap::new()).0
+}
+
+/// Whether a text of `compare` is a statement, and not the name of a column.
+pub fn is_statement(text: &str) -> bool {
     let first = text.split_whitespace().next().unwrap_or_default();
     ["select", "with"].iter().any(|word| first.eq_ignore_ascii_case(word))
 }
