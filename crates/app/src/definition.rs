@@ -263,9 +263,9 @@ impl Definition {
                     // A model over one that failed would only say so again.
                     if !text.upstream().any(|upstream| missing.contains(&upstream)) {
                         let further = plan::further_mistakes(&text.sql, &names, &refusal);
-                        plans
-                            .refused
-                            .extend([refusal].into_iter().chain(further).map(|refusal| (name.clone(), refusal)));
+                        let mut mistakes: Vec<Refusal> = [refusal].into_iter().chain(further).collect();
+                        mistakes.sort_by_key(|refusal| refusal.line);
+                        plans.refused.extend(mistakes.into_iter().map(|refusal| (name.clone(), refusal)));
                     }
                     missing.insert(name);
                 }

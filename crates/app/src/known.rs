@@ -43,10 +43,13 @@ impl Known {
             if feed.tables.iter().all(|table| known.has(&name_of(table))) {
                 continue;
             }
-            let is_alike = |kind: &dyn connect::SourceKind| kind.is_described_offline();
-            if sources::kind(feed.connection).is_ok_and(is_alike) {
-                known.ask(&feed).await;
-                continue;
+            match sources::kind(feed.connection) {
+                Ok(kind) if kind.is_described_offline() => {
+                    known.ask(&feed).await;
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => known.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error)),
             }
             for table in feed.tables {
                 known.declare(table);

@@ -240,8 +240,9 @@ impl Warehouse {
     /// with all models over it; a model that cannot be planned with all over it. Both are in [`Contents::waiting`].
     pub fn open(setup: &Setup, described: &Described) -> anyhow::Result<Self> {
         let memory = setup.project.profile.memory.unwrap_or_else(default_memory);
-        std::fs::create_dir_all(&setup.data)
-            .with_context(|| format!("cannot make the data folder {}", setup.data.display()))?;
+        std::fs::create_dir_all(&setup.data).with_context(|| {
+            format!("cannot make the data folder {}: name one that can be written with --data", setup.data.display())
+        })?;
         let store = store::Store::open(&setup.data.join("store"), store_options(memory))?;
         let query_settings = query::Settings {
             memory_bytes: usize::try_from(memory / 4).unwrap_or(usize::MAX),

@@ -34,8 +34,8 @@ fn explain(flow: &Flow, id: NodeId, depth: usize, printed: &mut [bool], lines: &
 
 /// `day date, revenue decimal(20,2); one row per day`
 fn columns(schema: &Schema) -> String {
-    let all: Vec<String> =
-        schema.columns.iter().map(|column| format!("{} {}", quoted_name(&column.name), column.data_type)).collect();
+    let named = schema.columns.iter().enumerate();
+    let all: Vec<String> = named.map(|(at, column)| format!("{} {}", name(schema, at), column.data_type)).collect();
     match schema.key.is_empty() {
         true => all.join(", "),
         false => format!("{}; one row per {}", all.join(", "), names(schema, &schema.key).join(", ")),
@@ -43,7 +43,11 @@ fn columns(schema: &Schema) -> String {
 }
 
 fn name(schema: &Schema, at: usize) -> String {
-    schema.columns.get(at).map_or_else(|| format!("column {}", at + 1), |column| quoted_name(&column.name))
+    let Some(column) = schema.columns.get(at) else { return format!("column {}", at + 1) };
+    // The planner calls what is computed below by the table that it comes of.
+    let last = column.name.rsplit('.').next().unwrap_or(&column.name);
+    let alike = schema.columns.iter().filter(|other| other.name.rsplit('.').next() == Some(last)).count();
+    quoted_name(if alike == 1 && !last.is_empty() { last } else { &column.name })
 }
 
 fn names(schema: &Schema, places: &[usize]) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! What MySQL says otherwise: its functions and words, with what PostgreSQL has for them.
 
+use crate::refusal::distance;
+
 /// What is written for a function of MySQL's that PostgreSQL does not have, as a sentence; none of any other.
 pub fn instead_of_function(name: &str) -> Option<String> {
     let lower = name.to_lowercase();
@@ -23,7 +25,7 @@ pub fn instead_of_syntax(sql: &str, line: usize, column: usize) -> Option<String
         Some('{') => "Jinja is rendered in models and dashboards alone.",
         Some(',') if before.to_lowercase().contains("limit ") => "LIMIT skips by OFFSET: limit 10 offset 20.",
         _ => match (last.as_str(), word(&at).as_str()) {
-            (_, "div") | ("div", _) => "DIV is MySQL's: write div(a, b), or trunc(a / b).",
+            (_, "div") | ("div", _) => "DIV is MySQL's: write a / b, which is whole between integers, or trunc(a / b).",
             (_, "rlike" | "regexp") | ("rlike" | "regexp", _) => {
                 "REGEXP is MySQL's: write a ~ 'pattern', or a ~* 'pattern'."
             }
@@ -34,13 +36,24 @@ pub fn instead_of_syntax(sql: &str, line: usize, column: usize) -> Option<String
                 "A comma stands before it: take that out, or write what should follow it."
             }
             ("from" | "where" | "group" | "order", _) => return None,
-            _ if before.trim_end().ends_with("<=") && at.starts_with('>') => {
-                "<=> is MySQL's: write a is not distinct from b."
-            }
-            _ => return None,
+            (last, word) => return [last, word].into_iter().find_map(meant),
         },
     };
     Some(hint.to_owned())
+}
+
+/// The word of SQL that a misspelt one means, as a hint; none of a word that is like none.
+fn meant(word: &str) -> Option<String> {
+    const WORDS: [&str; 9] = ["select", "from", "where", "group", "order", "having", "join", "limit", "union"];
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let is_like = |known: &str| distance(word, known) == 1 || letters(word) == letters(known);
+    let mut known = WORDS.iter().copied();
+    let found = known.find(|known| word.len() > 2 && word != *known && is_like(known))?;
+    Some(format!("Did you mean {}?", found.to_uppercase()))
 }
 
 /// A name in double quotes that is no column: MySQL takes it for a text.

@@ -80,7 +80,14 @@ impl Refusal {
         if let Some(instead) = instead {
             self.hint = instead;
         }
-        self
+        // The planner does not say where a function stands, or an aggregate that must not.
+        let called = self.message.strip_prefix("function ").map(|rest| rest.trim_start_matches('"').to_owned());
+        let called = called.and_then(|rest| rest.split(['(', '"']).next().map(str::to_owned));
+        match called {
+            Some(name) if !name.is_empty() => self.at(sql, &name),
+            _ if self.message.contains("are not allowed in the WHERE clause") => self.at(sql, "where"),
+            _ => self,
+        }
     }
 
     /// Where the words stand in the SQL, if nothing better is known.
@@ -171,6 +178,13 @@ fn from_text(text: &str) -> Refusal {
         let message = "must appear in the GROUP BY clause or be used in an aggregate function";
         return Refusal::new(format!("column \"{column}\" {message}"));
     }
+    if let Some(node) = between(text, "Unsupported ast node in sqltorel: ", " ") {
+        let refusal = Refusal::new(format!("this form of SQL is not supported: {}", node.trim_end_matches(['{', '('])));
+        return match node {
+            "RLike" => refusal.with_hint("REGEXP and RLIKE are MySQL's: write a ~ 'pattern', or a ~* 'pattern'."),
+            _ => refusal,
+        };
+    }
     let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
     Refusal::new(lowered(&in_sql(message.trim_end_matches('.')))).with_detail(detail.trim())
 }
@@ -219,6 +233,9 @@ fn from_schema_error(error: &SchemaError) -> Refusal {
 fn from_parser(text: &str) -> Refusal {
     let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
     let (reason, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
+    // The parser shows a token as it keeps it.
+    let found = between(reason, "No infix parser for token Word(Word { value: \"", "\"");
+    let reason = found.map_or_else(|| reason.to_owned(), |found| format!("Expected: an operator, found: {found}"));
     let mut refusal = Refusal::new("syntax error").with_detail(reason);
     refusal.line = place
         .split_once(", Column: ")
@@ -238,8 +255,13 @@ pub(crate) fn suggestion(name: &str, names: &[&str]) -> String {
     }
 }
 
+/// Whether a name was probably meant by another one.
+pub(crate) fn is_alike(name: &str, candidate: &str) -> bool {
+    distance(&name.to_lowercase(), &candidate.to_lowercase()) * 3 <= name.chars().count().max(3)
+}
+
 /// How many letters must be changed, added or dropped (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.chars().enumerate() {

@@ -34,7 +34,7 @@ use crate::lateral::inlined;
 use crate::mistakes::{Mask, mask};
 use crate::postgres::syntax::meant;
 use crate::postgres::whole_rows::whole_rows;
-use crate::refusal::{Refusal, suggestion};
+use crate::refusal::{Refusal, is_alike, suggestion};
 use crate::rewrites::rewrites;
 use crate::shape::Unparsed;
 use crate::{naming, settings, shape};
@@ -97,7 +97,7 @@ pub(crate) fn analysed_but_for(sql: &str, catalog: &dyn Catalog, masks: &[Mask])
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.extend(rules_of_meaning());
-    Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
+    analyzer.execute_and_check(plan, &names.config, |_, _| {}).map_err(|error| Refusal::from(error).over(sql))
 }
 
 fn planned(sql: &str, names: &Names<'_>, masks: &[Mask]) -> Result<LogicalPlan, Refusal> {
@@ -161,7 +161,9 @@ fn select(sql: &str) -> Result<Statement, Refusal> {
     let refusal = Refusal::new("a model is one SELECT");
     match (statements.pop(), statements.len()) {
         (None, _) => Err(refusal.with_detail("The text holds no statement.")),
-        (Some(_), 1..) => Err(refusal.with_detail("The text holds several statements.")),
+        (Some(_), more @ 1..) => {
+            Err(refusal.with_detail(format!("The text holds {} statements.", more + 1)).at(sql, ";"))
+        }
         (Some(Statement::Query(query)), 0) => match &query.with {
             Some(with) if with.recursive => Err(Refusal::cannot_keep("Recursive queries are not supported yet.")
                 .with_hint("If the query is not recursive, leave the word RECURSIVE out.")
@@ -171,7 +173,7 @@ fn select(sql: &str) -> Result<Statement, Refusal> {
         (Some(other), 0) => {
             let text = other.to_string();
             let verb = text.split_whitespace().next().unwrap_or_default().to_owned();
-            Err(refusal.with_detail(format!("The text is a statement that begins with {verb}.")))
+            Err(refusal.with_detail(format!("The text is a statement that begins with {verb}.")).at(sql, &verb))
         }
     }
 }
@@ -206,7 +208,11 @@ impl<'a> Names<'a> {
             let names = self.catalog.names();
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let refusal = Refusal::new(format!("relation \"{}\" does not exist", shown(reference)));
-            return Err(refusal.with_hint(suggestion(reference.table(), &names)));
+            let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+            // What is written without a schema is like a name without one.
+            let alike = names.iter().find(|name| is_alike(reference.table(), &last(name)));
+            let hint = alike.map(|name| format!("Did you mean \"{name}\"?"));
+            return Err(refusal.with_hint(hint.unwrap_or_else(|| suggestion(reference.table(), &names))));
         };
         let full = TableReference::partial(info.name.schema.as_str(), info.name.name.as_str());
         let table: Arc<dyn TableSource> = Arc::new(StoredTable::new(info));

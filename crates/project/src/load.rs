@@ -89,7 +89,7 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     jinja.render(&mut node, settings::FILE, settings::UNRENDERED, found);
     let settings = settings::read(&node, found);
 
-    let connections = connection::read(files, &jinja, found);
+    let (connections, broken_connections) = connection::read(files, &jinja, found);
     let before = found.len();
     let properties = properties::read(files, &settings.model_paths, &jinja, found);
     let mut half_read: BTreeSet<String> =
@@ -103,7 +103,8 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     world.no_models = seeds.chain(snapshots).map(stem).map(str::to_owned).collect();
 
     let (profile, vars) = (world.profile.clone(), world.vars.clone());
-    let mut project = Project { name: settings.name.clone(), profile, vars, connections, ..Project::default() };
+    let mut project =
+        Project { name: settings.name.clone(), profile, vars, connections, broken_connections, ..Project::default() };
     project.parts = [&settings.model_paths[..], &settings.macro_paths, &[dashboard::FOLDER.to_owned()]].concat();
     project.half_read = half_read;
     (project.sources, project.unread) = sources(&properties, &project, &mut world, found);
@@ -176,7 +177,10 @@ fn sources(
                 }
             }
             None if complained.insert((table.source.clone(), table.connection.clone())) => {
-                found.push(no_connection(&table, project));
+                // Of one that has a mistake it is told already.
+                if !project.broken_connections.contains(&table.connection) {
+                    found.push(no_connection(&table, project));
+                }
             }
             None => {}
         }

@@ -281,7 +281,8 @@ pub fn main() -> ExitCode {
         context.say(&format!("error: {}", failure::text(error)));
     }
     let noted = context.noted.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let failed = outcome.as_ref().err().map(|error| serde_json::json!({"error": failure::object(error)})).or(noted);
+    let error = || outcome.as_ref().err().map(|error| serde_json::json!({"error": failure::object(error)}));
+    let failed = noted.or_else(error);
     // What has nothing to tell has done what it should.
     let told = failed.or_else(|| matches!(outcome, Ok(Outcome::Ok)).then(|| serde_json::json!({"ok": true})));
     if let (true, Some(told), false) = (context.json, told, HAS_PRINTED.load(Ordering::Relaxed)) {

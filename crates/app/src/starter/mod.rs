@@ -96,7 +96,9 @@ pub fn project_of(origin: &Origin) -> Starter {
         starter.add("models/staging/staging.yml", format!("models:\n{tests}"));
     }
     let mut tiles = tables_tiles(&origin.source);
-    if let Some(main) = staged.iter().filter(|staging| staging.time().is_some()).max_by_key(|s| s.table.rows_estimate) {
+    let timed = staged.iter().filter(|staging| staging.time().is_some());
+    // What has a time and money is what a shop is about.
+    if let Some(main) = timed.max_by_key(|of| (of.money().is_some() && of.group().is_some(), of.table.rows_estimate)) {
         tiles.push_str(&marts(main, &mut models, &mut starter));
     }
     let dashboard = format!("dashboard: overview\ntitle: {}\ntiles:\n{tiles}", yaml(&title(&origin.source)));

@@ -106,6 +106,18 @@ impl Of<'_> {
     fn described(&self, sql: &str, place: &Place, what: &str) -> Described {
         let filters: Vec<serve::Filter> = self.dashboard.filters.iter().map(crate::dashboards::filter).collect();
         let asked = serve::parameterised(sql, &filters);
+        let wrong = |message: &str| Diagnostic::error(place.clone(), format!("{what}: {message}"));
+        if let Some(name) = serve::unknown_filter(&asked) {
+            let names: Vec<&str> = filters.iter().map(|filter| filter.name.as_str()).collect();
+            let hint = match names.is_empty() {
+                true => "Declare it under `filters:`.".to_owned(),
+                false => format!("There are: {}.", names.join(", ")),
+            };
+            return Described::Wrong(wrong(&format!("there is no filter `{name}`")).hint(hint));
+        }
+        if query::parse(&asked).is_ok_and(|statements| statements.len() != 1) {
+            return Described::Wrong(wrong("it should be one SELECT"));
+        }
         match deep(|| self.session.describe_text(&asked, &[])) {
             Ok(description) => Described::Columns(description.schema),
             // The only error of this code here is ours.

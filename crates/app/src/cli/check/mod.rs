@@ -87,8 +87,11 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
         if !over_absent.contains(&text.table_name()) {
             continue;
         }
+        let mut unread = setup.project.unread.iter().map(|table| TableName::new(&table.source, &table.name));
         match misread(text) {
             Some(refusal) => refused.push((text.table_name(), refusal)),
+            // Why it is not known is told as an error.
+            None if unread.any(|table| definition.readers_of([table].into_iter()).contains(&text.table_name())) => {}
             None => unchecked.push(Unchecked {
                 what: format!("{} {}", if text.is_view { "view" } else { "model" }, text.table_name()),
                 reason: reason(&definition, &text.table_name(), &absent),

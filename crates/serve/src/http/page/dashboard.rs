@@ -135,11 +135,7 @@ fn bind<'a>(sql: &str, filters: &[Filter], words: &'a BTreeMap<String, String>) 
     let mut rest = sql;
     while let Some(c) = rest.chars().next() {
         let skipped = match c {
-            '\'' | '"' => 1 + rest.get(1..).and_then(|inside| inside.find(c)).map_or(rest.len() - 1, |end| end + 1),
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            ':' if rest.starts_with("::") => 2,
-            ':' => {
+            ':' if !rest.starts_with("::") => {
                 let named = filters.iter().find(|filter| rest.get(1..).is_some_and(|rest| begins(rest, &filter.name)));
                 if let Some(filter) = named {
                     let at = used.iter().position(|name| *name == filter.name).unwrap_or_else(|| {
@@ -152,7 +148,7 @@ fn bind<'a>(sql: &str, filters: &[Filter], words: &'a BTreeMap<String, String>) 
                 }
                 1
             }
-            c => c.len_utf8(),
+            c => skipped(rest, c),
         };
         let (piece, after) = rest.split_at(skipped);
         out.push_str(piece);
@@ -160,6 +156,36 @@ fn bind<'a>(sql: &str, filters: &[Filter], words: &'a BTreeMap<String, String>) 
     }
     let value = |name: &&str| words.get(*name).map(String::as_str).filter(|text| !text.is_empty());
     (out, used.iter().map(value).collect())
+}
+
+/// Bytes of what begins a text with this letter and names no filter: a text, a name in quotes, a comment, a cast, or the letter.
+fn skipped(rest: &str, c: char) -> usize {
+    match c {
+        '\'' | '"' => 1 + rest.get(1..).and_then(|inside| inside.find(c)).map_or(rest.len() - 1, |end| end + 1),
+        '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+        '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+        ':' if rest.starts_with("::") => 2,
+        c => c.len_utf8(),
+    }
+}
+
+/// The first `:name` of a statement whose filters are parameters already: no filter has this name.
+pub fn unknown_filter(sql: &str) -> Option<&str> {
+    let mut rest = sql;
+    let mut before = ' ';
+    while let Some(c) = rest.chars().next() {
+        if c == ':' && !rest.starts_with("::") {
+            let name = rest.get(1..)?;
+            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+            // A slice of an array has numbers, and something before it.
+            if name.starts_with(|c: char| c.is_alphabetic()) && !before.is_alphanumeric() {
+                return name.get(..end);
+            }
+        }
+        before = c;
+        rest = rest.get(skipped(rest, c)..)?;
+    }
+    None
 }
 
 /// Whether a text begins with this name and not with a longer one.
@@ -193,6 +219,12 @@ mod tests {
         {
             assert_eq!(bound(sql), (sql.to_owned(), Vec::new()));
         }
+    }
+
+    #[test]
+    fn a_filter_that_is_not_there_is_found() {
+        assert_eq!(unknown_filter("select ':a', x::text -- :b\n where :land is null"), Some("land"));
+        assert_eq!(unknown_filter("select a[1:2], '12:30'::time, $1 /* :c */"), None);
     }
 
     #[test]
