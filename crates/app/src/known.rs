@@ -26,6 +26,8 @@ pub struct Known {
 
 /// Why the columns of a table are not known, where nobody was asked.
 const UNKNOWN: &str = "its columns are not known";
+/// The same where its source was asked.
+const UNASKED: &str = "its source cannot be asked";
 
 impl Known {
     /// Without asking a source: what a running instance has, or a stopped one has kept, what is the same everywhere, and what is
@@ -52,7 +54,7 @@ impl Known {
                 Err(error) => known.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error)),
             }
             for table in feed.tables {
-                known.declare(table);
+                known.declare(table, UNKNOWN);
             }
         }
         Ok(known)
@@ -75,18 +77,19 @@ impl Known {
     async fn ask(&mut self, feed: &crate::setup::Feed<'_>) {
         let wanted: Vec<&SourceTable> =
             feed.tables.iter().copied().filter(|table| !self.has(&name_of(table))).collect();
-        let answers = match feed.source().await {
+        let source = feed.source().await;
+        let answers = match &source {
             Ok(source) => {
                 let answers = source.describe(&feed.wanted()).await;
                 answers.map_err(|unanswered| anyhow::anyhow!(sources::said(&unanswered.failure)))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(anyhow::anyhow!("{error:#}")),
         };
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
                 self.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error));
-                wanted.into_iter().for_each(|table| self.declare(table));
+                wanted.into_iter().for_each(|table| self.declare(table, UNASKED));
                 return;
             }
         };
@@ -99,15 +102,20 @@ impl Known {
                 Ok(facts) => self.tables.push((name, facts.schema)),
                 Err(connect::Absence(reason)) => {
                     let message = format!("source table {name} cannot be read");
-                    self.findings.push(Diagnostic::error(table.place.clone(), message).detail(reason.clone()));
+                    let mut error = Diagnostic::error(table.place.clone(), message).detail(reason.clone());
+                    if let Ok(source) = &source {
+                        error.hint = others(source.as_ref(), table).await;
+                    }
+                    self.findings.push(error);
                     self.absent.push(AbsentTable { source: table.connection.clone(), name, reason });
                 }
             }
         }
     }
 
-    /// Takes the columns of a table as the project declares them, if it says the types of all that it names.
-    fn declare(&mut self, table: &SourceTable) {
+    /// Takes the columns of a table as the project declares them, if it says the types of all that it names; otherwise it is not
+    /// known, and why.
+    fn declare(&mut self, table: &SourceTable, otherwise: &str) {
         let name = name_of(table);
         if self.has(&name) {
             return;
@@ -129,7 +137,7 @@ impl Known {
         }
         if columns.is_empty() || columns.len() < table.columns.len() {
             if !self.absent.iter().any(|absent| absent.name == name) {
-                self.absent.push(AbsentTable { source: table.connection.clone(), name, reason: UNKNOWN.to_owned() });
+                self.absent.push(AbsentTable { source: table.connection.clone(), name, reason: otherwise.to_owned() });
             }
             return;
         }
@@ -139,6 +147,20 @@ impl Known {
             self.declared.insert(name.clone());
         }
         self.tables.push((name, Schema::new(columns, Vec::new())));
+    }
+}
+
+/// Tables that a hint lists.
+const LISTED_MAX: usize = 20;
+
+/// What there is instead of a table that is not there, as a hint.
+async fn others(source: &dyn connect::Source, table: &SourceTable) -> Option<String> {
+    let names = source.tables(table.schema.as_deref().unwrap_or_default()).await.ok()?;
+    match project::closest(&table.identifier, names.iter().map(String::as_str)) {
+        Some(meant) if meant == table.identifier => None,
+        Some(meant) => Some(format!("Did you mean `{meant}`?")),
+        None if (1..=LISTED_MAX).contains(&names.len()) => Some(format!("There are: {}.", names.join(", "))),
+        None => None,
     }
 }
 

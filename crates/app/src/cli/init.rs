@@ -56,7 +56,8 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> anyhow::Result<Out
     for (path, _) in starter.files.iter().filter(|(path, _)| !path.starts_with("models/staging/")) {
         print(&folder.join(path).display().to_string());
     }
-    context.progress(&format!("{} tables, a staging view of each in models/staging", origin.tables.len()));
+    let staged = starter.files.iter().filter(|(path, _)| path.starts_with("models/staging/") && path.ends_with(".sql"));
+    context.progress(&format!("{} tables, a staging view of each in models/staging", staged.count()));
     left_out.for_each(|what| context.progress(&format!("left out: {what}")));
     if is_empty {
         context.say("warning: there is no table to be read in this database");

@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
         print(&answer.to_string());
     } else {
         setup.findings.iter().for_each(|finding| context.say(&setup.shown(finding)));
-        told(&unchecked).iter().for_each(|line| context.progress(line));
+        told(&unchecked, online).iter().for_each(|line| context.progress(line));
     }
     if setup.has_errors() {
         return Ok(Outcome::Failed);
@@ -59,7 +59,7 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
 }
 
 /// What is left unchecked as people read it: what waits for one and the same thing is told together.
-fn told(unchecked: &[Unchecked]) -> Vec<String> {
+fn told(unchecked: &[Unchecked], online: bool) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let reasons: Vec<&str> = unchecked.iter().map(|of| of.reason.as_str()).collect();
     for (at, of) in unchecked.iter().enumerate() {
@@ -69,7 +69,7 @@ fn told(unchecked: &[Unchecked]) -> Vec<String> {
         let alike = unchecked.iter().filter(|other| other.reason == of.reason).map(|other| other.what.as_str());
         lines.push(format!("not checked: {}: {}", alike.collect::<Vec<_>>().join(", "), of.reason));
     }
-    if !lines.is_empty() {
+    if !lines.is_empty() && !online {
         lines.push(KNOWN_BY.to_owned());
     }
     lines
@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn what_waits_for_one_thing_is_told_together() {
         let of = |what: &str, reason: &str| Unchecked { what: what.to_owned(), reason: reason.to_owned() };
-        let lines = told(&[of("model a", "x"), of("model b", "y"), of("model c", "x")]);
+        let lines = told(&[of("model a", "x"), of("model b", "y"), of("model c", "x")], false);
         assert_eq!(lines, ["not checked: model a, model c: x", "not checked: model b: y", KNOWN_BY]);
-        assert_eq!(told(&[]), Vec::<String>::new());
+        assert_eq!(told(&[], false), Vec::<String>::new());
     }
 }
