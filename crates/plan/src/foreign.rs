@@ -18,8 +18,11 @@ pub fn instead_of_syntax(sql: &str, line: usize, column: usize) -> Option<String
     let before: String = text.chars().take(column.saturating_sub(1)).collect();
     let word =
         |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_lowercase();
-    let last =
-        before.trim_end().rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_lowercase();
+    let before = before.trim_end();
+    let last = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    // The parser says where it stood when it gave up: at a word, or behind it.
+    let is_behind_comma = before.strip_suffix(last).is_some_and(|text| text.trim_end().ends_with(','));
+    let last = last.to_lowercase();
     let hint = match at.chars().next() {
         Some('`') => "Names with special letters stand in double quotes: \"order\".",
         Some('{') => "Jinja is rendered in models and dashboards alone.",
@@ -32,10 +35,11 @@ pub fn instead_of_syntax(sql: &str, line: usize, column: usize) -> Option<String
             (_, "separator") => "GROUP_CONCAT is MySQL's: write string_agg(a, ',').",
             (_, "force" | "use" | "ignore") => "Index hints are MySQL's: leave them out.",
             (_, "xor") => "XOR is MySQL's: write a <> b over booleans.",
-            (_, "from" | "where" | "group" | "order") if before.trim_end().ends_with(',') => {
+            ("from" | "where" | "group" | "order", _) | ("", "from" | "where" | "group" | "order")
+                if is_behind_comma =>
+            {
                 "A comma stands before it: take that out, or write what should follow it."
             }
-            ("from" | "where" | "group" | "order", _) => return None,
             (last, word) => return [last, word].into_iter().find_map(meant),
         },
     };

@@ -460,6 +460,8 @@ impl Case {
             "applied after ",
             "what listens at 127.0.0.1:",
             "of process ",
+            "in use by process ",
+            "Stop process ",
             "of them compared ",
             " rows  ended ",
             " ago, took ",

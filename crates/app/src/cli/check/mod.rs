@@ -35,6 +35,7 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
         setup.findings.extend(found);
         let checked = planned(&setup, &known, &mut unchecked);
         setup.findings.extend(checked);
+        setup.findings.sort_by(|a, b| a.place.cmp(&b.place));
     }
     if context.json {
         let mut answer = super::failed(setup.findings.iter());
