@@ -53,10 +53,18 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
     if setup.has_errors() {
         return Ok(Outcome::Failed);
     }
-    let (models, sources) = (setup.project.models.len(), setup.project.sources.len());
-    let dashboards = setup.project.dashboards.len();
-    context.progress(&format!("{models} models, {sources} source tables, {dashboards} dashboards: no mistake found"));
+    let project = &setup.project;
+    let dashboards = match project.dashboards.len() {
+        0 => String::new(),
+        some => format!(", {}", counted(some, "dashboard")),
+    };
+    let (models, sources) = (counted(project.models.len(), "model"), counted(project.sources.len(), "source table"));
+    context.progress(&format!("{models} over {sources}{dashboards}: no mistake found"));
     Ok(Outcome::Ok)
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What is left unchecked as people read it: what waits for one and the same thing is told together.
