@@ -98,7 +98,9 @@ pub fn project_of(origin: &Origin) -> Starter {
     let mut tiles = tables_tiles(&origin.source);
     let timed = staged.iter().filter(|staging| staging.time().is_some());
     // What has a time and money is what a shop is about; of several the largest, else the first.
-    if let Some(main) = timed.rev().max_by_key(|of| (of.money().is_some() && of.group().is_some(), of.table.rows_estimate)) {
+    if let Some(main) =
+        timed.rev().max_by_key(|of| (of.money().is_some() && of.group().is_some(), of.table.rows_estimate))
+    {
         tiles.push_str(&marts(main, &mut models, &mut starter));
     }
     let dashboard = format!("dashboard: overview\ntitle: {}\ntiles:\n{tiles}", yaml(&title(&origin.source)));

@@ -166,7 +166,34 @@ fn place_in(text: &str, statement: &Place, sql: &str, line: usize, column: usize
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
+    use plan::TableName;
+
     use super::*;
+    use crate::demo::Simulator;
+
+    /// The demo's own dashboards, and the example of docs/dashboards.md over its models.
+    #[test]
+    fn the_documented_dashboard_and_those_of_the_shop_are_right() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/dashboards.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let mut files = crate::demo::files();
+        files.insert("dashboards/today.yml", example);
+        let setup = Setup::from_files(PathBuf::from("demo"), &files, &project::Options::default(), None);
+        let simulator = Simulator::new(&project::SimulatedShop::default());
+        let table = |of: &project::SourceTable| {
+            (TableName::new(&of.source, &of.name), simulator.schema(&of.identifier).unwrap())
+        };
+        let known = Known { tables: setup.project.sources.iter().map(table).collect(), ..Known::default() };
+        let mut unchecked = Vec::new();
+        let found = super::super::planned(&setup, &known, &mut unchecked);
+        let found: Vec<String> = setup.findings.iter().chain(&found).map(ToString::to_string).collect();
+        assert_eq!(found, Vec::<String>::new());
+        assert_eq!(unchecked, []);
+        assert_eq!(setup.project.dashboards.len(), 3);
+    }
 
     #[test]
     fn a_statements_place_is_found_in_its_file() {
