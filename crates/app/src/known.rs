@@ -186,11 +186,11 @@ fn told(finding: Diagnostic, error: &anyhow::Error) -> Diagnostic {
 /// The type that a `data_type` names, in SQL's words or MySQL's; none where it names none.
 fn declared_type(text: &str) -> Option<DataType> {
     let lower = text.trim().to_lowercase();
-    if let Ok(known) = lower.parse() {
+    let is_unsigned = lower.split_whitespace().any(|word| word == "unsigned");
+    if let (false, Ok(known)) = (is_unsigned, lower.parse()) {
         return Some(known);
     }
     let base = lower.split('(').next().unwrap_or_default().trim();
-    let is_unsigned = lower.split_whitespace().any(|word| word == "unsigned");
     Some(match base.split_whitespace().next().unwrap_or_default() {
         "tinyint" => DataType::Int16,
         "smallint" if is_unsigned => DataType::Int32,

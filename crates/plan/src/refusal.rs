@@ -74,7 +74,11 @@ impl Refusal {
     pub(crate) fn over(mut self, sql: &str) -> Self {
         let instead = match (self.line, self.message.as_str()) {
             (Some((line, column)), "syntax error") => instead_of_syntax(sql, line, column),
-            (Some((line, column)), message) if message.starts_with("column \"") => instead_of_text(sql, line, column),
+            (Some((line, column)), message)
+                if message.starts_with("column \"") && !self.hint.starts_with("Did you") =>
+            {
+                instead_of_text(sql, line, column)
+            }
             _ => None,
         };
         if let Some(instead) = instead {

@@ -392,7 +392,7 @@ mod tests {
     fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for path in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
             let is_text = path.extension().is_some_and(|ending| TEXTS.iter().any(|known| ending == *known));
-            if path.is_dir() && !path.ends_with("target") {
+            if path.is_dir() && !path.ends_with("target") && !path.ends_with("tests") {
                 texts(&path, found);
             } else if is_text {
                 found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
@@ -414,23 +414,31 @@ mod tests {
         let lines = lines.map(|line| line.split("  ").next().unwrap_or_default());
         let words = |text: &str| -> Vec<String> {
             let end = text.split([';', '…', '#']).next().unwrap_or_default();
-            end.split_whitespace().map(|word| word.trim_matches(['\'', ',', '.']).to_owned()).collect()
+            // What is put into a text is no part of a word.
+            let word =
+                |word: &str| word.trim_matches(['\'', ',', '.']).split('{').next().unwrap_or_default().to_owned();
+            end.split_whitespace().map(word).filter(|word| !word.is_empty()).collect()
         };
         within.chain(lines).map(words).filter(|words| !words.is_empty()).collect()
     }
 
     /// What of a command that is named is not there; none where all of it is.
     fn unknown(root: &clap::Command, words: &[String]) -> Option<String> {
-        let is_option = |of: &clap::Command, word: &str| {
-            let name = word.trim_start_matches("--").split('=').next().unwrap_or_default();
-            of.get_arguments().chain(root.get_arguments()).any(|argument| argument.get_long() == Some(name))
-                || ["help", "version"].contains(&name)
+        let option = |of: &clap::Command, word: &str| -> Option<bool> {
+            let name = word.trim_start_matches("--");
+            let mut known = of.get_arguments().chain(root.get_arguments());
+            let found = known.find(|argument| argument.get_long() == Some(name));
+            let takes_value = found.map(|argument| argument.get_action().takes_values());
+            takes_value.or_else(|| ["help", "version"].contains(&name).then_some(false))
         };
         let mut at = root;
-        for word in words {
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
             if word.starts_with("--") {
-                if !is_option(at, word) {
-                    return Some(word.clone());
+                match option(at, word) {
+                    None => return Some(word.clone()),
+                    Some(true) => _ = words.next(),
+                    Some(false) => {}
                 }
             } else if at.has_subcommands() && word.starts_with(|c: char| c.is_ascii_lowercase()) {
                 // `users add|list` names both.
