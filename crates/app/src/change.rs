@@ -65,6 +65,9 @@ pub struct Changes {
     /// Roles and personal columns that would be others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// Dashboards that would come, go or be others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dashboards: Vec<String>,
     /// About how long it takes until the new models are in place.
     pub seconds: i64,
     /// Source tables that would be followed, and that would be dropped.
@@ -83,7 +86,7 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        let tables = [&self.new_tables, &self.gone_tables, &self.changed_tables, &self.roles];
+        let tables = [&self.new_tables, &self.gone_tables, &self.changed_tables, &self.roles, &self.dashboards];
         let has_tables = tables.iter().any(|tables| !tables.is_empty());
         self.models.is_empty() && self.views.is_empty() && self.restart.is_empty() && !has_tables
     }

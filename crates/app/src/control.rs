@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 use plan::TableName;
 use relation::Schema;
 use serde::{Deserialize, Serialize};
-use serve::Door;
+use serve::{Door, Service};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::audit::Audit;
 use crate::clock::{Clock as _, WallClock};
+use crate::dashboards;
 use crate::definition::{Definition, ModelText};
 use crate::follow::{Commanded, Roster, Wanted};
 use crate::grants::Grants;
@@ -158,6 +159,9 @@ pub struct Serving {
     /// Roles and personal columns that the project on disk has otherwise.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// Dashboards that the project on disk has otherwise.
+    #[serde(default)]
+    pub dashboards: Vec<String>,
     /// Models and views that are wanted and wait, as they are written.
     #[serde(default)]
     pub waiting: Vec<ModelText>,
@@ -316,6 +320,8 @@ pub struct Applier {
     pub turn: Mutex<()>,
     /// Who reads what: they go by the project on disk as soon as it is applied.
     pub grants: Arc<Grants>,
+    /// Whose page shows the dashboards.
+    pub service: Arc<Service>,
 }
 
 /// How often it is told how far an apply is, and looked whether anything is done.
@@ -498,7 +504,10 @@ impl Attendant {
                 Ok(Reply::Serving(match load(&self.applier.global).await {
                     Ok(now) => {
                         let roles = self.applier.grants.differences(&now.project);
-                        Serving { roles, ..serving.with(self.applier.wanted(&now).await?) }
+                        let shown = self.applier.service.dashboards();
+                        let new = dashboards::in_place_of(&shown, &now.project, &now.findings);
+                        let dashboards = dashboards::differences(&shown, &new);
+                        Serving { roles, dashboards, ..serving.with(self.applier.wanted(&now).await?) }
                     }
                     Err(_) => serving,
                 }))
@@ -585,7 +594,8 @@ impl Applier {
                 return Err(error);
             }
         };
-        let Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings } = proposed;
+        let Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings, setup } =
+            proposed;
         let (answer, answered) = oneshot::channel();
         let asked = self.inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
         asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
@@ -598,6 +608,9 @@ impl Applier {
         applied.changed_tables = changed_tables;
         applied.warnings = warnings;
         applied.waiting.extend(absent);
+        if applied.failed.is_empty() {
+            applied.dashboards = self.take_dashboards(&setup);
+        }
         // What serves on as it was may read what the project has no more.
         if applied.failed.is_empty() && applied.held.is_empty() {
             applied.gone_tables = self.let_go().await?;
@@ -635,8 +648,11 @@ impl Applier {
         absent.extend(wanted.described.absent.iter().cloned());
         let waiting = described.waiting;
         let beside = Standing { serving: described.definition, failing: Vec::new() };
+        let setup = Arc::new(setup);
+        let planned_of = Arc::clone(&setup);
         // Planned here: the pump has steps to make.
         let planned = tokio::task::spawn_blocking(move || {
+            let setup = planned_of;
             let absent = setup.not_followed(&tables, absent);
             let unwanted: BTreeSet<TableName> =
                 tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
@@ -656,7 +672,7 @@ impl Applier {
         let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
         self.sources.follow(feeds).await?;
-        Ok(Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings })
+        Ok(Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings, setup })
     }
 
     /// Roles read by the project on disk from now on, whatever becomes of its models. Returns what is otherwise.
@@ -665,6 +681,15 @@ impl Applier {
         self.grants.set(&setup.project, setup.half_read());
         self.status.facts().personal = crate::grants::declared(&setup.project);
         differences.iter().for_each(|what| self.status.note_audit(what, "command"));
+        differences
+    }
+
+    /// Shows the dashboards of a project that is in place. Returns what is otherwise.
+    fn take_dashboards(&self, setup: &Setup) -> Vec<String> {
+        let shown = self.service.dashboards();
+        let new = dashboards::in_place_of(&shown, &setup.project, &setup.findings);
+        let differences = dashboards::differences(&shown, &new);
+        self.service.set_dashboards(new);
         differences
     }
 
@@ -719,6 +744,8 @@ struct Proposed {
     /// Those of them that are not there, and why.
     absent: Vec<String>,
     warnings: Vec<String>,
+    /// All of it.
+    setup: Arc<Setup>,
 }
 
 pub(crate) const STOPPING: &str = "the instance is stopping";

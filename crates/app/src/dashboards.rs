@@ -1,19 +1,51 @@
-//! The project's dashboards as the page takes them.
+//! The project's dashboards as the page takes them, and what a changed project does to those that are shown.
+
+use project::{Diagnostic, Project};
+use serve::Dashboard;
+
+/// The dashboards that a project puts in the place of those that are shown: where a file of theirs has a mistake, one that it does not
+/// name any more stays, since that file may mean it.
+pub fn in_place_of(shown: &[Dashboard], project: &Project, findings: &[Diagnostic]) -> Vec<Dashboard> {
+    let mut all = of(project);
+    if findings.iter().any(|finding| finding.is_error() && project::is_of_dashboards(&finding.place)) {
+        let is_named = |old: &&Dashboard| all.iter().any(|new| new.name == old.name);
+        let kept: Vec<Dashboard> = shown.iter().filter(|old| !is_named(old)).cloned().collect();
+        all.extend(kept);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    all
+}
+
+/// What comes, goes and is another, a line each.
+pub fn differences(old: &[Dashboard], new: &[Dashboard]) -> Vec<String> {
+    let find = |of: &[Dashboard], name: &str| of.iter().position(|dashboard| dashboard.name == name);
+    let mut lines = Vec::new();
+    for dashboard in new {
+        match find(old, &dashboard.name) {
+            None => lines.push(format!("+ dashboard {}", dashboard.name)),
+            Some(at) if old[at] != *dashboard => lines.push(format!("~ dashboard {}", dashboard.name)),
+            Some(_) => {}
+        }
+    }
+    let gone = old.iter().filter(|dashboard| find(new, &dashboard.name).is_none());
+    lines.extend(gone.map(|dashboard| format!("- dashboard {}", dashboard.name)));
+    lines
+}
 
 /// Dashboards of a project, in the order of their names.
-pub fn of(project: &project::Project) -> Vec<serve::Dashboard> {
-    let mut all: Vec<serve::Dashboard> = project.dashboards.iter().map(dashboard).collect();
+pub fn of(project: &Project) -> Vec<Dashboard> {
+    let mut all: Vec<Dashboard> = project.dashboards.iter().map(dashboard).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
-fn dashboard(from: &project::Dashboard) -> serve::Dashboard {
-    let filter = |f: &project::DashboardFilter| serve::Filter {
-        name: f.name.clone(),
-        title: f.title.clone(),
-        sql: f.sql.clone(),
-    };
-    serve::Dashboard {
+/// A filter as the page takes it.
+pub fn filter(from: &project::DashboardFilter) -> serve::Filter {
+    serve::Filter { name: from.name.clone(), title: from.title.clone(), sql: from.sql.clone() }
+}
+
+fn dashboard(from: &project::Dashboard) -> Dashboard {
+    Dashboard {
         name: from.name.clone(),
         title: from.title.clone(),
         description: from.description.clone(),

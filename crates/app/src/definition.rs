@@ -138,7 +138,7 @@ pub struct PlannedModel {
 #[derive(Debug, Default)]
 pub struct Plans {
     pub models: Vec<PlannedModel>,
-    /// Models that cannot be planned. Those over them are left out without a word.
+    /// Models that cannot be planned, once for each mistake. Those over them are left out without a word.
     pub refused: Vec<(TableName, Refusal)>,
 }
 
@@ -286,7 +286,10 @@ impl Definition {
                 Err(refusal) => {
                     // A model over one that failed would only say so again.
                     if !text.upstream().any(|upstream| missing.contains(&upstream)) {
-                        plans.refused.push((name.clone(), refusal));
+                        let further = plan::further_mistakes(&text.sql, &names, &refusal);
+                        let mut mistakes: Vec<Refusal> = [refusal].into_iter().chain(further).collect();
+                        mistakes.sort_by_key(|refusal| refusal.line);
+                        plans.refused.extend(mistakes.into_iter().map(|refusal| (name.clone(), refusal)));
                     }
                     missing.insert(name);
                 }

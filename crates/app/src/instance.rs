@@ -181,6 +181,7 @@ impl Instance {
         let sources = Arc::new(Roster::start(feeds, &warehouse, outlet));
         let clock_of_keeper = Arc::clone(&clock);
         let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
+        let page = Arc::clone(&service);
         // Whoever came before waits: now there is something to read by, and no name is unknown that is not.
         let mut servers = vec![
             protocols.handle().spawn(serve::serve_pg(pg, Arc::clone(&service), until(stopped.clone()))),
@@ -203,6 +204,7 @@ impl Instance {
                 sources: Arc::clone(&sources),
                 turn: tokio::sync::Mutex::default(),
                 grants,
+                service: page,
             })
         });
         if let (Some(desk), Some(applier)) = (desk, &applier) {

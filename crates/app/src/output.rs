@@ -1,6 +1,7 @@
 //! Printing answers: aligned columns for people, JSON for programs.
 
 use arrow::array::RecordBatch;
+use relation::schema::TYPE_NAME;
 use relation::{DataType, Layout, Value};
 
 /// Columns and rows as text; none is NULL.
@@ -10,19 +11,82 @@ pub struct Table {
     pub rows: Vec<Vec<Option<String>>>,
     /// What was said beside them.
     pub notices: Vec<String>,
+    /// What the texts of each column are; text where nothing is said.
+    pub forms: Vec<Form>,
+}
+
+/// What the texts of a column are to a program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    Text,
+    /// Written with all its digits, whatever a reader makes of them; what JSON has no number for is a text.
+    Number,
+    /// `t` and `f`, or in words.
+    Boolean,
+    /// A document, as it is.
+    Document,
+}
+
+impl Form {
+    /// The form of an Arrow column, which may say by which name its type goes.
+    fn of(field: &arrow::datatypes::Field) -> Self {
+        if let Some(name) = field.metadata().get(TYPE_NAME) {
+            return Self::named(name);
+        }
+        match DataType::from_arrow(field.data_type()) {
+            Ok(DataType::Bool) => Self::Boolean,
+            Ok(DataType::Json) => Self::Document,
+            Ok(
+                DataType::Int16
+                | DataType::Int32
+                | DataType::Int64
+                | DataType::UInt64
+                | DataType::Float32
+                | DataType::Float64
+                | DataType::Decimal { .. },
+            ) => Self::Number,
+            _ => Self::Text,
+        }
+    }
+
+    /// The form of a type of the Postgres wire, by its name.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "bool" => Self::Boolean,
+            "json" | "jsonb" => Self::Document,
+            "int2" | "int4" | "int8" | "oid" | "float4" | "float8" | "numeric" => Self::Number,
+            _ => Self::Text,
+        }
+    }
+
+    fn json(self, text: &str) -> String {
+        let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        match (self, text) {
+            (Self::Boolean, "t" | "true") => "true".to_owned(),
+            (Self::Boolean, "f" | "false") => "false".to_owned(),
+            (Self::Number | Self::Document, _) if is_json() => text.to_owned(),
+            _ => quoted(text),
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 impl Table {
     /// The rows of batches, as text.
     pub fn from_batches(schema: &arrow::datatypes::Schema, batches: &[RecordBatch]) -> anyhow::Result<Self> {
         let columns = schema.fields().iter().map(|f| f.name().clone()).collect();
+        let forms = schema.fields().iter().map(|field| Form::of(field)).collect();
         let mut rows = Vec::new();
         for batch in batches {
             for values in values_of(batch)? {
                 rows.push(values.iter().map(|v| (!v.is_null()).then(|| v.to_string())).collect());
             }
         }
-        Ok(Self { columns, rows, notices: Vec::new() })
+        Ok(Self { columns, rows, forms, notices: Vec::new() })
     }
 
     /// As psql would: a header, a line, right-padded columns.
@@ -45,15 +109,17 @@ impl Table {
         out.join("\n")
     }
 
-    /// An array of objects.
-    pub fn json(&self) -> serde_json::Value {
+    /// An array of objects: numbers as numbers, documents as documents.
+    pub fn json(&self) -> String {
         let object = |row: &Vec<Option<String>>| {
-            let cells = self.columns.iter().zip(row);
-            let cells =
-                cells.map(|(c, v)| (c.clone(), v.clone().map_or(serde_json::Value::Null, serde_json::Value::String)));
-            serde_json::Value::Object(cells.collect())
+            let cells = self.columns.iter().zip(row).enumerate().map(|(at, (column, cell))| {
+                let form = self.forms.get(at).copied().unwrap_or_default();
+                let cell = cell.as_deref().map_or_else(|| "null".to_owned(), |text| form.json(text));
+                format!("{}:{cell}", quoted(column))
+            });
+            format!("{{{}}}", cells.collect::<Vec<_>>().join(","))
         };
-        serde_json::Value::Array(self.rows.iter().map(object).collect())
+        format!("[{}]", self.rows.iter().map(object).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -95,5 +161,28 @@ pub fn json_of(value: &Value) -> serde_json::Value {
         Value::Float(v) => serde_json::Number::from_f64(*v).map_or(serde_json::Value::Null, Into::into),
         Value::Array(values) => values.iter().map(json_of).collect(),
         other => other.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_what_they_are_to_programs() {
+        let texts = |row: &[&str]| row.iter().map(|text| Some((*text).to_owned())).collect();
+        let table = Table {
+            columns: ["n", "b", "d", "t", "none"].map(str::to_owned).to_vec(),
+            rows: vec![
+                texts(&["12345678901234567890.50", "t", r#"{"a": 1}"#, "7", ""]),
+                [texts(&["NaN", "f", "{", "\""]), vec![None]].concat(),
+            ],
+            forms: vec![Form::Number, Form::Boolean, Form::Document, Form::Text],
+        };
+        let wanted = [
+            r#"{"n":12345678901234567890.50,"b":true,"d":{"a": 1},"t":"7","none":""}"#,
+            r#"{"n":"NaN","b":false,"d":"{","t":"\"","none":null}"#,
+        ];
+        assert_eq!(table.json(), format!("[{}]", wanted.join(",")));
     }
 }

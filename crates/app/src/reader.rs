@@ -203,21 +203,6 @@ impl InstanceReader {
         })
     }
 
-    /// Why a model is not explained: one that is not kept says why.
-    fn unexplained(&self, name: &str) -> SqlError {
-        let facts = self.status.facts();
-        let is_it = |(of, _): &(&TableName, &ModelStatus)| of.name == name || of.to_string() == name;
-        match facts.models.iter().chain(&facts.views).find(is_it) {
-            Some((of, status)) if status.state == "live" => SqlError::new(
-                "42809",
-                format!("{of} is a {}: its text is run each time it is read", status.materialized),
-            )
-            .hint("EXPLAIN SELECT * FROM it shows how."),
-            Some((of, status)) => SqlError::new("55000", format!("model {of} is {}: {}", status.state, status.message)),
-            None => SqlError::new("42P01", format!("model \"{name}\" does not exist")),
-        }
-    }
-
     async fn reconcile(&self) -> Result<Answer, SqlError> {
         let View { catalog, models, snapshot } = self.status.view();
         let step = snapshot.step();
@@ -248,11 +233,54 @@ impl InstanceReader {
     }
 
     fn explain(&self, name: &str) -> Result<Answer, SqlError> {
-        let models = self.status.models();
-        let found = models.iter().find(|m| m.name.name == name || m.name.to_string() == name);
-        let Some(model) = found else { return Err(self.unexplained(name)) };
-        let lines: Vec<String> = model.planned.flow.to_string().lines().map(str::to_owned).collect();
+        let View { catalog, models, .. } = self.status.view();
+        let is_it = |of: &TableName| of.name == name || of.to_string() == name;
+        let lines = match models.iter().find(|model| is_it(&model.name)) {
+            Some(model) => {
+                let head = format!("{}: kept up to date row by row ({})", model.name, model.materialized);
+                [vec![head], plan::explained(&model.planned.flow)].concat()
+            }
+            None => {
+                let view = catalog.names().find(|of| is_it(of) && catalog.view(of).is_some());
+                let sql = view.and_then(|view| Some((view, catalog.view(view)?)));
+                let (view, sql) = sql.ok_or_else(|| self.not_explained(name, &is_it))?;
+                self.explained_view(view, sql)
+            }
+        };
         one_batch(explain_schema(), vec![Arc::new(StringArray::from(lines))], 0)
+    }
+
+    /// A view keeps nothing: what it reads, and its text.
+    fn explained_view(&self, view: &TableName, sql: &str) -> Vec<String> {
+        let facts = self.status.facts();
+        let reads = facts.lineage.iter().filter(|(_, reader)| reader == view).map(|(below, _)| below.to_string());
+        let reads: Vec<String> = reads.collect();
+        let mut lines = vec![format!("{view}: a view, answered anew by each statement that reads it")];
+        if !reads.is_empty() {
+            lines.push(format!("reads {}", reads.join(", ")));
+        }
+        lines.extend(sql.lines().map(|line| format!("   {line}").trim_end().to_owned()));
+        lines
+    }
+
+    /// Why there is nothing to explain under a name.
+    fn not_explained(&self, name: &str, is_it: &dyn Fn(&TableName) -> bool) -> SqlError {
+        let facts = self.status.facts();
+        let stopped = facts.models.iter().chain(&facts.views).find(|(of, _)| is_it(of));
+        if let Some((of, model)) = stopped {
+            return SqlError::new("55000", format!("model {of} is {}", model.state)).detail(model.message.clone());
+        }
+        if facts.tables.keys().any(is_it) {
+            return SqlError::new("42809", format!("\"{name}\" is a source table, not a model"))
+                .hint("It is as its source has it: tidemill.tables says how it is.");
+        }
+        let missing = SqlError::new("42P01", format!("model \"{name}\" does not exist"));
+        let known: Vec<String> = facts.models.keys().chain(facts.views.keys()).map(ToString::to_string).collect();
+        match known.len() {
+            0 => missing,
+            1..=EXPLAINED_MAX => missing.hint(format!("There are: {}.", known.join(", "))),
+            _ => missing.hint("tidemill.models lists them."),
+        }
     }
 }
 
@@ -265,6 +293,9 @@ fn told_of(compared: &reconcile::Compared, stale: &Stale, now_us: i64) -> String
     });
     format!("{}{}", compared.message, told.unwrap_or_default())
 }
+
+/// Models that a hint lists.
+const EXPLAINED_MAX: usize = 20;
 
 /// What is upkeep's own is told with values of all tables.
 fn owners_alone() -> SqlError {

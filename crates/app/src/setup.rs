@@ -142,10 +142,6 @@ impl Setup {
         found
             .extend(profile.iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("profile: `{key}` changed")));
         found.append(&mut sources);
-        let boards = |boards: &[project::Dashboard]| -> BTreeMap<String, project::Dashboard> {
-            boards.iter().map(|board| (board.name.clone(), board.clone())).collect()
-        };
-        differences("dashboard", &boards(&old.dashboards), &boards(&new.dashboards), &mut found);
         found
     }
 
@@ -247,24 +243,6 @@ fn leave_out_broken(project: &mut Project, findings: &[Diagnostic]) {
         let (source, name, place) = (table.source, table.name, table.place);
         project.unread.push(project::UnreadTable { source, name, place, personal });
     }
-}
-
-/// Notes what came, went or changed.
-fn differences<T: PartialEq>(
-    kind: &str,
-    old: &BTreeMap<String, T>,
-    new: &BTreeMap<String, T>,
-    found: &mut Vec<String>,
-) {
-    for (name, now) in new {
-        match old.get(name) {
-            None => found.push(format!("{kind} {name} is new")),
-            Some(before) if before != now => found.push(format!("{kind} {name} changed")),
-            Some(_) => {}
-        }
-    }
-    let gone = old.keys().filter(|name| !new.contains_key(*name));
-    found.extend(gone.map(|name| format!("{kind} {name} is gone")));
 }
 
 /// A connection and the tables read from it.

@@ -1,7 +1,7 @@
 //! Views that cannot be read, found before they take the place of those that can.
 //!
 //! A view is a text that is read whenever somebody asks: nothing is built of it, so nothing would fail when it is applied. It is
-//! described as a query over what it reads would be, with nothing in the tables.
+//! described as a query over what it reads would be, with nothing in the tables. So is what a dashboard asks ([`surface()`]).
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub fn refused(
     if definition.views().next().is_none() {
         return Vec::new();
     }
-    let session = match session(definition, tables, models) {
+    let session = match surface(definition, tables, models, Vec::new()) {
         Ok(session) => session,
         // Nothing can be queried then, here or elsewhere.
         Err(error) => return definition.views().map(|(name, _)| (name, refusal(error.clone(), ""))).collect(),
@@ -36,11 +36,13 @@ pub fn refused(
     })
 }
 
-/// A session over these tables and models, with the definition's views: all of them without a row. Errors: none can be made.
-pub fn session(
+/// What people read of a definition over tables of these columns, with nothing in them: models, views, system tables, and what is
+/// known and cannot be read, with the reason.
+pub fn surface(
     definition: &Definition,
     tables: &[(TableName, Schema)],
     models: &[PlannedModel],
+    unreadable: Vec<(TableName, query::Error)>,
 ) -> query::Result<Session> {
     let mut catalog = Catalog::new(definition.search_path.clone());
     let models = models.iter().map(|model| (&model.name, &model.planned.schema));
@@ -52,18 +54,28 @@ pub fn session(
     for (name, sql) in definition.views() {
         catalog.add_view(name, sql);
     }
+    for (name, why) in unreadable {
+        catalog.add_unavailable(name, why);
+    }
     system_tables::add_shapes(&mut catalog);
     Ok(Session::new(Nothing, Arc::new(catalog), Runtime::new(&Settings::default())?))
 }
 
+/// A text of several statements would be read as its first one, or not at all.
 fn described(session: &Session, sql: &str) -> query::Result<()> {
-    for statement in query::parse(sql)? {
+    let statements = query::parse(sql)?;
+    if let [_, _, ..] = statements.as_slice() {
+        let error = query::Error::new("42601", "a view is one SELECT");
+        return Err(error.detail(format!("The text holds {} statements.", statements.len())));
+    }
+    for statement in statements {
         session.describe(&statement, &[])?;
     }
     Ok(())
 }
 
-fn refusal(error: query::Error, sql: &str) -> Refusal {
+/// An error of a text in the words of a refusal.
+pub fn refusal(error: query::Error, sql: &str) -> Refusal {
     let place = error.position.and_then(|(line, column)| Some((line.try_into().ok()?, column.try_into().ok()?)));
     // The planner does not always say where it read a name.
     let place = place.or_else(|| {

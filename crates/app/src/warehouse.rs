@@ -253,8 +253,9 @@ impl Warehouse {
     /// The same, telling how far it is.
     pub fn open_telling(setup: &Setup, described: &Described, progress: &Progress) -> anyhow::Result<Self> {
         let memory = setup.project.profile.memory.unwrap_or_else(default_memory);
-        std::fs::create_dir_all(&setup.data)
-            .with_context(|| format!("cannot make the data folder {}", setup.data.display()))?;
+        std::fs::create_dir_all(&setup.data).with_context(|| {
+            format!("cannot make the data folder {}: name one that can be written with --data", setup.data.display())
+        })?;
         close_to_others(&setup.data);
         let store = store::Store::open(&setup.data.join("store"), store_options(memory))?;
         let query_settings = query::Settings {

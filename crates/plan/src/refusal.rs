@@ -5,6 +5,7 @@ use std::fmt;
 use datafusion_common::{Column, DataFusionError, Diagnostic, SchemaError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::foreign::{instead_of_function, instead_of_syntax, instead_of_text};
 use crate::functions::functions;
 use crate::postgres::types::in_sql;
 use crate::settings;
@@ -67,6 +68,30 @@ impl Refusal {
     /// Two columns of one name.
     pub(crate) fn twice(name: &str, sql: &str) -> Self {
         Self::new(format!("column \"{name}\" specified more than once")).with_hint(TWICE).at(sql, name)
+    }
+
+    /// With what PostgreSQL has for what only MySQL reads, where that is what is refused.
+    pub(crate) fn over(mut self, sql: &str) -> Self {
+        let instead = match (self.line, self.message.as_str()) {
+            (Some((line, column)), "syntax error") => instead_of_syntax(sql, line, column),
+            (Some((line, column)), message)
+                if message.starts_with("column \"") && !self.hint.starts_with("Did you") =>
+            {
+                instead_of_text(sql, line, column)
+            }
+            _ => None,
+        };
+        if let Some(instead) = instead {
+            self.hint = instead;
+        }
+        // The planner does not say where a function stands, or an aggregate that must not.
+        let called = self.message.strip_prefix("function ").map(|rest| rest.trim_start_matches('"').to_owned());
+        let called = called.and_then(|rest| rest.split(['(', '"']).next().map(str::to_owned));
+        match called {
+            Some(name) if !name.is_empty() => self.at(sql, &name),
+            _ if self.message.contains("are not allowed in the WHERE clause") => self.at(sql, "where"),
+            _ => self,
+        }
     }
 
     /// Where the words stand in the SQL, if nothing better is known.
@@ -143,7 +168,8 @@ fn from_text(text: &str) -> Refusal {
         let known = functions();
         let names = known.scalar.keys().chain(known.aggregate.keys()).chain(known.window.keys());
         let names: Vec<_> = names.map(String::as_str).collect();
-        return Refusal::new(format!("function \"{name}\" does not exist")).with_hint(suggestion(name, &names));
+        let hint = instead_of_function(name).unwrap_or_else(|| suggestion(name, &names));
+        return Refusal::new(format!("function \"{name}\" does not exist")).with_hint(hint);
     }
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'") {
         return Refusal::new(format!("function {} does not exist", in_sql(call))).with_hint("Cast the arguments.");
@@ -155,6 +181,13 @@ fn from_text(text: &str) -> Refusal {
     if let Some(column) = between(text, "column \"", "\" must appear in the GROUP BY clause") {
         let message = "must appear in the GROUP BY clause or be used in an aggregate function";
         return Refusal::new(format!("column \"{column}\" {message}"));
+    }
+    if let Some(node) = between(text, "Unsupported ast node in sqltorel: ", " ") {
+        let refusal = Refusal::new(format!("this form of SQL is not supported: {}", node.trim_end_matches(['{', '('])));
+        return match node {
+            "RLike" => refusal.with_hint("REGEXP and RLIKE are MySQL's: write a ~ 'pattern', or a ~* 'pattern'."),
+            _ => refusal,
+        };
     }
     let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
     Refusal::new(lowered(&in_sql(message.trim_end_matches('.')))).with_detail(detail.trim())
@@ -204,6 +237,9 @@ fn from_schema_error(error: &SchemaError) -> Refusal {
 fn from_parser(text: &str) -> Refusal {
     let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
     let (reason, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
+    // The parser shows a token as it keeps it.
+    let found = between(reason, "No infix parser for token Word(Word { value: \"", "\"");
+    let reason = found.map_or_else(|| reason.to_owned(), |found| format!("Expected: an operator, found: {found}"));
     let mut refusal = Refusal::new("syntax error").with_detail(reason);
     refusal.line = place
         .split_once(", Column: ")
@@ -223,8 +259,13 @@ pub(crate) fn suggestion(name: &str, names: &[&str]) -> String {
     }
 }
 
+/// Whether a name was probably meant by another one.
+pub(crate) fn is_alike(name: &str, candidate: &str) -> bool {
+    distance(&name.to_lowercase(), &candidate.to_lowercase()) * 3 <= name.chars().count().max(3)
+}
+
 /// How many letters must be changed, added or dropped (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.chars().enumerate() {

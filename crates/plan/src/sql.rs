@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
@@ -21,17 +22,19 @@ use datafusion_expr::{
 };
 use datafusion_optimizer::Analyzer;
 use datafusion_sql::planner::SqlToRel;
-use datafusion_sql::sqlparser::ast::Statement;
+use datafusion_sql::sqlparser::ast::{self, Statement, Visit, Visitor};
 
 use crate::analysis::rules_of_meaning;
 use crate::catalog::{Catalog, TableInfo};
 use crate::dependencies::relations;
 use crate::flow::TableName;
+use crate::foreign::instead_of_function;
 use crate::functions::functions;
 use crate::lateral::inlined;
+use crate::mistakes::{Mask, mask};
 use crate::postgres::syntax::meant;
 use crate::postgres::whole_rows::whole_rows;
-use crate::refusal::{Refusal, suggestion};
+use crate::refusal::{Refusal, is_alike, suggestion};
 use crate::rewrites::rewrites;
 use crate::shape::Unparsed;
 use crate::{naming, settings, shape};
@@ -84,31 +87,73 @@ impl TableSource for Named {
 
 /// The analysed plan of one SELECT.
 pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, Refusal> {
+    analysed_but_for(sql, catalog, &[])
+}
+
+/// The same with NULL in the place of some names.
+pub(crate) fn analysed_but_for(sql: &str, catalog: &dyn Catalog, masks: &[Mask]) -> Result<LogicalPlan, Refusal> {
     let names = Names::new(catalog);
-    let plan = inlined(planned(sql, &names)?)?;
+    let plan = inlined(planned(sql, &names, masks)?)?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.extend(rules_of_meaning());
-    Ok(analyzer.execute_and_check(plan, &names.config, |_, _| {})?)
+    analyzer.execute_and_check(plan, &names.config, |_, _| {}).map_err(|error| Refusal::from(error).over(sql))
 }
 
-fn planned(sql: &str, names: &Names<'_>) -> Result<LogicalPlan, Refusal> {
+fn planned(sql: &str, names: &Names<'_>, masks: &[Mask]) -> Result<LogicalPlan, Refusal> {
     let statement = select(sql)?;
     if let Some(name) = naming::twice_in_union(&statement) {
         return Err(Refusal::twice(&name, sql));
     }
     let mut statement = naming::name_columns(statement);
+    mask(&mut statement, masks);
     whole_rows(&mut statement, names);
     meant(&mut statement);
     let planner = SqlToRel::new_with_options(names, settings::parser_options());
-    Ok(planner.sql_statement_to_plan(statement)?)
+    planner.sql_statement_to_plan(statement).map_err(|error| Refusal::from(error).over(sql))
+}
+
+/// Whether a text is one query that a model could be, whatever its tables are: its form, and no function that is MySQL's alone.
+pub fn one_select(sql: &str) -> Result<(), Refusal> {
+    let statement = select(sql)?;
+    let mut foreign = Foreign(sql);
+    match Visit::visit(&statement, &mut foreign) {
+        ControlFlow::Break(refusal) => Err(refusal),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Finds a function that is not known here and is known as MySQL's.
+struct Foreign<'a>(&'a str);
+
+impl Visitor for Foreign<'_> {
+    type Break = Refusal;
+
+    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Refusal> {
+        let ast::Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let [part] = function.name.0.as_slice() else { return ControlFlow::Continue(()) };
+        let Some(ident) = part.as_ident() else { return ControlFlow::Continue(()) };
+        let name = ident.value.to_lowercase();
+        let known = functions();
+        let is_known = known.scalar.contains_key(&name)
+            || known.aggregate.contains_key(&name)
+            || known.window.contains_key(&name)
+            || known.higher_order.contains_key(&name);
+        match instead_of_function(&name).filter(|_| !is_known) {
+            Some(instead) => {
+                let refusal = Refusal::new(format!("function \"{name}\" does not exist")).with_hint(instead);
+                ControlFlow::Break(refusal.at(self.0, &name))
+            }
+            None => ControlFlow::Continue(()),
+        }
+    }
 }
 
 /// The one query in a text.
 fn select(sql: &str) -> Result<Statement, Refusal> {
     let mut statements =
         shape::parsed(sql, settings::NESTING_MAX, settings::DEPTH_MAX).map_err(|unparsed| match unparsed {
-            Unparsed::Syntax(error) => Refusal::from(DataFusionError::SQL(Box::new(error), None)),
+            Unparsed::Syntax(error) => Refusal::from(DataFusionError::SQL(Box::new(error), None)).over(sql),
             Unparsed::TooComplex(what) => {
                 Refusal::new("the model's SQL is too complex").with_detail(what).with_hint("Make several models of it.")
             }
@@ -116,7 +161,9 @@ fn select(sql: &str) -> Result<Statement, Refusal> {
     let refusal = Refusal::new("a model is one SELECT");
     match (statements.pop(), statements.len()) {
         (None, _) => Err(refusal.with_detail("The text holds no statement.")),
-        (Some(_), 1..) => Err(refusal.with_detail("The text holds several statements.")),
+        (Some(_), more @ 1..) => {
+            Err(refusal.with_detail(format!("The text holds {} statements.", more + 1)).at(sql, ";"))
+        }
         (Some(Statement::Query(query)), 0) => match &query.with {
             Some(with) if with.recursive => Err(Refusal::cannot_keep("Recursive queries are not supported yet.")
                 .with_hint("If the query is not recursive, leave the word RECURSIVE out.")
@@ -126,7 +173,7 @@ fn select(sql: &str) -> Result<Statement, Refusal> {
         (Some(other), 0) => {
             let text = other.to_string();
             let verb = text.split_whitespace().next().unwrap_or_default().to_owned();
-            Err(refusal.with_detail(format!("The text is a statement that begins with {verb}.")))
+            Err(refusal.with_detail(format!("The text is a statement that begins with {verb}.")).at(sql, &verb))
         }
     }
 }
@@ -161,7 +208,11 @@ impl<'a> Names<'a> {
             let names = self.catalog.names();
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let refusal = Refusal::new(format!("relation \"{}\" does not exist", shown(reference)));
-            return Err(refusal.with_hint(suggestion(reference.table(), &names)));
+            let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+            // What is written without a schema is like a name without one.
+            let alike = names.iter().find(|name| is_alike(reference.table(), &last(name)));
+            let hint = alike.map(|name| format!("Did you mean \"{name}\"?"));
+            return Err(refusal.with_hint(hint.unwrap_or_else(|| suggestion(reference.table(), &names))));
         };
         let full = TableReference::partial(info.name.schema.as_str(), info.name.name.as_str());
         let table: Arc<dyn TableSource> = Arc::new(StoredTable::new(info));
@@ -178,7 +229,7 @@ impl<'a> Names<'a> {
             return Err(Refusal::new(format!("view \"{name}\" reads itself")).with_detail(format!("By way of {path}.")));
         }
         self.inside.borrow_mut().push(name.clone());
-        let planned = planned(sql, self);
+        let planned = planned(sql, self, &[]);
         self.inside.borrow_mut().pop();
         let plan = planned.map_err(|mut refusal| {
             // The position is one in the view's text, not in the text that uses it.

@@ -1,4 +1,4 @@
-//! What docs/sql.md says that models refuse, held to what is refused.
+//! What docs/sql.md says that models refuse, and what is written for MySQL's functions, held to what is so.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -55,4 +55,46 @@ fn every_example_of_what_is_refused_is_refused_for_its_form() {
             }
         }
     }
+}
+
+/// A table of columns `a` and `b` of these types, and of what else the examples name.
+fn any(a: &str, b: &str) -> Shop {
+    let text = format!("t(a {a}, b {b}, c text, x text, list text, n integer, year integer)");
+    let (name, schema) = parse_table_definition(&text).unwrap();
+    Shop(vec![TableInfo { name: TableName::new("shop", name.name), schema }])
+}
+
+const TYPES: [&str; 8] = ["timestamp", "text", "integer", "json", "decimal(10,2)", "date", "boolean", "bytea"];
+
+/// Whether an expression is SQL over columns of some types: planned, or refused for its form alone.
+fn is_sql(expression: &str) -> bool {
+    let statements = ["", " group by n"].map(|group| format!("select {expression} as v from t{group}"));
+    let mut tables = TYPES.iter().flat_map(|a| TYPES.iter().map(move |b| any(a, b)));
+    tables.any(|table| {
+        statements.iter().any(|sql| match plan_model(sql, &table) {
+            Ok(_) => true,
+            Err(refusal) => refusal.message == "cannot keep model up to date",
+        })
+    })
+}
+
+#[test]
+fn what_is_written_for_functions_of_mysql_is_sql_here_and_documented() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md")).unwrap();
+    let known = plan::functions();
+    let mut wrong = Vec::new();
+    for (name, instead, note) in plan::MYSQL_FUNCTIONS {
+        let note = if note.is_empty() { String::new() } else { format!(", {note}") };
+        let row = format!("| `{name}` | `{instead}`{note} |");
+        if !text.contains(&row) {
+            wrong.push(format!("docs/sql.md does not have: {row}"));
+        }
+        if known.scalar.contains_key(*name) || known.aggregate.contains_key(*name) {
+            wrong.push(format!("{name} is a function here"));
+        }
+        if !is_sql(instead) {
+            wrong.push(format!("instead of {name}: {instead}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
 }

@@ -2,7 +2,7 @@
 //!
 //! Secrets stay references here: they are resolved only where a connection is opened, never rendered into text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value as Json;
@@ -16,9 +16,9 @@ use crate::yaml::{self, Data, Node, Reader};
 /// The file's name.
 pub(crate) const FILE: &str = "connections.yml";
 
-const MYSQL_KEYS: &[&str] =
+pub(crate) const MYSQL_KEYS: &[&str] =
     &["type", "host", "port", "user", "password", "database", "tls", "tls_ca", "server_public_key", "start", "filter"];
-const SIMULATOR_KEYS: &[&str] = &[
+pub(crate) const SIMULATOR_KEYS: &[&str] = &[
     "type",
     "database",
     "profile",
@@ -228,23 +228,32 @@ impl Connection {
     }
 }
 
-/// Reads the file, if there is one.
-pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Vec<Connection> {
-    let Some(text) = files.get(FILE) else { return Vec::new() };
+/// Reads the file, if there is one: its entries, and the names of those that cannot be read.
+pub(crate) fn read(
+    files: &Files,
+    jinja: &YamlJinja,
+    found: &mut Vec<Diagnostic>,
+) -> (Vec<Connection>, BTreeSet<String>) {
+    let nothing = (Vec::new(), BTreeSet::new());
+    let Some(text) = files.get(FILE) else { return nothing };
     let mut node = match yaml::parse(FILE, text) {
         Ok(node) => node,
         Err(error) => {
             found.push(error);
-            return Vec::new();
+            return nothing;
         }
     };
     jinja.render(&mut node, FILE, SECRET_KEYS, found);
     let mut reader = Reader { file: FILE, found };
     if node.is_null() || !reader.expect_map(&node, FILE) {
-        return Vec::new();
+        return nothing;
     }
+    let mut broken = BTreeSet::new();
     let connections = node.pairs().iter().filter_map(|(key, value)| {
-        let kind = connection(&mut reader, value)?;
+        let Some(kind) = connection(&mut reader, value) else {
+            broken.insert(key.text.clone());
+            return None;
+        };
         let filter = match &kind {
             ConnectionKind::Mysql { .. } => {
                 value.get("filter").map(|node| filter(&mut reader, node)).unwrap_or_default()
@@ -253,7 +262,7 @@ pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>
         };
         Some(Connection { name: key.text.clone(), kind, filter, place: key.place(FILE) })
     });
-    connections.collect()
+    (connections.collect(), broken)
 }
 
 fn connection(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {

@@ -1,19 +1,24 @@
 //! `dashboards/*.yml`: tiles over SQL, and filters that give their statements parameters.
 //!
-//! What the statements mean is not known here: they run when somebody looks.
+//! Statements are rendered as models are: `ref`, `source`, variables and macros. What they mean is not known here: they run when
+//! somebody looks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Place, Severity, closest};
 use crate::files::{Files, has_extension};
-use crate::jinja::YamlJinja;
-use crate::yaml::{self, Node, Reader};
+use crate::jinja::scope::World;
+use crate::jinja::tags::has_jinja;
+use crate::jinja::{Engine, YamlJinja};
+use crate::model::Dependency;
+use crate::yaml::{self, Data, Node, Reader};
 
 /// Where dashboards are.
 pub(crate) const FOLDER: &str = "dashboards/";
-const KEYS: &[&str] = &["dashboard", "title", "description", "filters", "tiles"];
-const FILTER_KEYS: &[&str] = &["name", "title", "sql"];
-const TILE_KEYS: &[&str] = &[
+pub(crate) const KEYS: &[&str] = &["dashboard", "title", "description", "filters", "tiles"];
+pub(crate) const FILTER_KEYS: &[&str] = &["name", "title", "sql"];
+pub(crate) const TILE_KEYS: &[&str] = &[
     "title",
     "description",
     "kind",
@@ -30,6 +35,13 @@ const TILE_KEYS: &[&str] = &[
     "currency",
     "columns",
 ];
+/// Keys whose values are statements.
+const STATEMENTS: &[&str] = &["sql", "compare"];
+
+/// Whether a place is in a file of dashboards.
+pub fn is_of_dashboards(place: &Place) -> bool {
+    place.file.starts_with(FOLDER)
+}
 
 /// One file of `dashboards/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +69,8 @@ pub struct DashboardFilter {
     pub title: String,
     /// A statement whose first column has the values to choose from.
     pub sql: Option<String>,
+    /// Where the statement is, or the filter.
+    pub place: Place,
 }
 
 /// One figure.
@@ -92,6 +106,10 @@ pub struct DashboardTile {
     pub currency: String,
     /// Columns of a table.
     pub columns: Vec<String>,
+    /// Where the statement is.
+    pub place: Place,
+    /// Where `compare` is, or the statement.
+    pub compare_place: Place,
 }
 
 /// How a tile is shown.
@@ -178,8 +196,60 @@ impl TileFormat {
     }
 }
 
+/// What statements are rendered with.
+pub(crate) struct Statements<'a, 'e> {
+    pub(crate) engine: &'a Engine<'e>,
+    pub(crate) world: &'a Arc<World>,
+    /// Whether the model of a name has no table that could be read.
+    pub(crate) is_ephemeral: &'a dyn Fn(&str) -> bool,
+}
+
+impl Statements<'_, '_> {
+    /// Renders the statements of a tree in place; one with a mistake becomes none, and nothing more is said of it.
+    fn render(&self, node: &mut Node, file: &str, found: &mut Vec<Diagnostic>) {
+        match &mut node.data {
+            Data::List(items) => items.iter_mut().for_each(|item| self.render(item, file, found)),
+            Data::Map(pairs) => {
+                for (key, value) in pairs {
+                    match value.text().map(str::to_owned) {
+                        Some(text) if STATEMENTS.contains(&key.text.as_str()) && has_jinja(&text) => {
+                            let place = value.place(file);
+                            value.data = Data::Text(self.rendered(&text, &place, found));
+                        }
+                        Some(_) => {}
+                        None => self.render(value, file, found),
+                    }
+                }
+            }
+            Data::Null | Data::Text(_) | Data::Other(..) => {}
+        }
+    }
+
+    /// The text of a statement; empty where there is a mistake in it.
+    fn rendered(&self, text: &str, place: &Place, found: &mut Vec<Diagnostic>) -> String {
+        let statement = self.engine.statement(self.world, text);
+        found.extend(statement.mistakes.into_iter().map(|mistake| Diagnostic { place: place.clone(), ..mistake }));
+        for reference in &statement.references {
+            if let Dependency::Model(name) = reference
+                && (self.is_ephemeral)(name)
+            {
+                let error =
+                    Diagnostic::error(place.clone(), format!("model `{name}` is ephemeral: nobody can read it"));
+                found.push(error.hint("Make it a view: `{{ config(materialized='view') }}`."));
+                return String::new();
+            }
+        }
+        statement.text.unwrap_or_default()
+    }
+}
+
 /// Reads all files of the folder.
-pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Vec<Dashboard> {
+pub(crate) fn read(
+    files: &Files,
+    jinja: &YamlJinja,
+    statements: &Statements<'_, '_>,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<Dashboard> {
     let mut dashboards: Vec<Dashboard> = Vec::new();
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let is_yaml = |path: &str| has_extension(path, "yml") || has_extension(path, "yaml");
@@ -191,7 +261,8 @@ pub(crate) fn read(files: &Files, jinja: &YamlJinja, found: &mut Vec<Diagnostic>
                 continue;
             }
         };
-        jinja.render(&mut node, file, &[], found);
+        jinja.render(&mut node, file, STATEMENTS, found);
+        statements.render(&mut node, file, found);
         let Some(dashboard) = dashboard(&mut Reader { file, found }, &node) else { continue };
         match names.get(&dashboard.name) {
             Some(first) => {
@@ -242,7 +313,8 @@ fn filter(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardFilter> {
         error.hint = Some("Statements refer to it as `:name`: letters, digits and `_`.".to_owned());
         return None;
     }
-    Some(DashboardFilter { title: title.unwrap_or_else(|| name.clone()), name, sql })
+    let place = node.get("sql").unwrap_or(node).place(reader.file);
+    Some(DashboardFilter { title: title.unwrap_or_else(|| name.clone()), name, sql, place })
 }
 
 fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
@@ -263,6 +335,13 @@ fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
         let error = reader.error(node.get("currency").unwrap_or(node), format!("`{currency}` is no currency"));
         error.hint = Some("Its code has three letters: CNY, EUR, USD.".to_owned());
     }
+    let place = node.get("sql").unwrap_or(node).place(reader.file);
+    let sql = sql.filter(|sql| !sql.trim().is_empty());
+    // Of one that is not there, or could not be rendered, it is said already.
+    if sql.is_none() && !reader.found.iter().any(|finding| finding.place == place) {
+        reader.error(node.get("sql").unwrap_or(node), "the `sql` of the tile is empty");
+    }
+    let compare_place = node.get("compare").map_or_else(|| place.clone(), |compare| compare.place(reader.file));
     Some(DashboardTile {
         description: reader.text(node, "description").unwrap_or_default(),
         x: reader.text(node, "x"),
@@ -279,6 +358,8 @@ fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
         title: title?,
         kind: kind?,
         sql: sql?,
+        place,
+        compare_place,
     })
 }
 

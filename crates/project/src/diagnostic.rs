@@ -167,7 +167,7 @@ fn before(text: &str, offset: usize) -> &str {
 }
 
 /// The candidate that a misspelt word most likely meant.
-pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let bound = (word.chars().count() / 3).max(1);
     let distances = candidates.into_iter().map(|c| (distance(&word, &c.to_lowercase()), c));

@@ -45,8 +45,8 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// Loads all models into the project.
-    pub(crate) fn models(&mut self) {
+    /// Loads all models into the project. Answers what other texts, such as those of dashboards, are rendered with.
+    pub(crate) fn models(&mut self) -> Arc<World> {
         let first = Arc::new(self.first_pass_world());
         let mut drafts = self.drafts(&first);
         self.check_folders(&drafts);
@@ -73,6 +73,7 @@ impl<'a> Loader<'a> {
             self.second_pass(draft, &world);
         }
         self.finish(drafts);
+        world
     }
 
     fn errors(&self) -> usize {
@@ -148,6 +149,10 @@ impl<'a> Loader<'a> {
     }
 
     fn check_folders(&mut self, drafts: &[Draft<'_>]) {
+        // Of a project without models nothing can be said that helps.
+        if drafts.is_empty() {
+            return self.check_paths();
+        }
         let paths: Vec<&[String]> = drafts.iter().map(|draft| &draft.fqn[..]).collect();
         for (name, place, hint) in self.settings.models.unused(&paths) {
             let warning = Diagnostic::warning(place, format!("`{name}` under `models` fits no model"));
@@ -155,6 +160,20 @@ impl<'a> Loader<'a> {
             let nested = folder.then(|| format!("Put it below `{}:`, the project's name.", self.settings.name));
             self.found.push(warning.detail("Its configs have no effect.").maybe_hint(nested.or(hint)));
         }
+    }
+
+    /// Where there are no models, whether there is SQL in a folder that is not read.
+    fn check_paths(&mut self) {
+        let read = [&self.settings.model_paths[..], &self.settings.macro_paths[..]].concat();
+        let aside = ["tests", "analyses", "snapshots", "seeds"].map(str::to_owned);
+        let is_aside = |path: &str| folder_of(path, &read).is_some() || folder_of(path, &aside).is_some();
+        let files = self.files;
+        let sql = files.iter().map(|(path, _)| path).filter(|path| path.ends_with(".sql"));
+        let Some(unread) = sql.filter(|path| !is_aside(path)).find_map(|path| path.split_once('/')) else { return };
+        let place = Place::file(crate::settings::FILE);
+        let message = format!("there is no model in {}", self.settings.model_paths.join(", "));
+        let hint = format!("There is SQL in {0}: `model-paths: [{0}]` has it read.", unread.0);
+        self.found.push(Diagnostic::warning(place, message).hint(hint));
     }
 
     fn check_patches(&mut self, drafts: &[Draft<'_>]) {

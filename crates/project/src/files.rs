@@ -1,8 +1,12 @@
 //! The files of a project as values: the loader computes, only [`Files::read`] touches a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use crate::settings;
 
 /// Where a `profiles.yml` outside of the folder appears among the files.
 pub(crate) const USER_PROFILES: &str = "~/.dbt/profiles.yml";
@@ -10,8 +14,11 @@ pub(crate) const USER_PROFILES: &str = "~/.dbt/profiles.yml";
 /// Folders that never hold a project's own text.
 const SKIPPED_FOLDERS: [&str; 6] = ["target", "logs", "node_modules", "venv", "dbt_packages", "dbt_modules"];
 
-/// How deep folders may be nested; a bound against folders that contain themselves by a link.
+/// How deep folders may be nested.
 const DEPTH_MAX: usize = 32;
+
+/// What some editors put before a text to say that it is UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Paths (relative to the project folder, with `/`) and their texts.
 #[derive(Debug, Clone, Default)]
@@ -33,13 +40,20 @@ impl Files {
     /// Reads the SQL and YAML files of a project folder.
     ///
     /// A `profiles.yml` that the folder does not have is taken from where dbt looks for it: `$DBT_PROFILES_DIR`, then `~/.dbt`.
-    /// Hidden folders and dbt's own products (`target`, `dbt_packages`, `logs`) are left out.
+    /// Hidden folders and dbt's own products (`target`, `dbt_packages`, `logs`) are left out. A folder without
+    /// `dbt_project.yml` is no project: nothing of it is read, however much there is below it.
     ///
     /// # Errors
     /// When the folder itself cannot be listed. A single file that cannot be read is reported by [`crate::load`].
     pub fn read(dir: &Path) -> io::Result<Self> {
         let mut files = Self::default();
-        files.read_folder(dir, "", 0)?;
+        let about = std::fs::metadata(dir)?;
+        // Errors of a folder that cannot be listed are told; what is in one that is no project is not looked at.
+        std::fs::read_dir(dir)?;
+        if std::fs::symlink_metadata(dir.join(settings::FILE)).is_err() {
+            return Ok(files);
+        }
+        files.read_folder(dir, "", &mut vec![(about.dev(), about.ino())])?;
         if !files.texts.contains_key("profiles.yml") {
             files.read_user_profiles();
         }
@@ -75,24 +89,28 @@ impl Files {
         self.iter().filter(|(path, _)| fits(path)).collect()
     }
 
-    fn read_folder(&mut self, dir: &Path, prefix: &str, depth: usize) -> io::Result<()> {
-        if depth > DEPTH_MAX {
-            return Ok(());
-        }
+    /// Reads what is in a folder; `inside` are the folders that it lies in, itself the last: a link back to one of them is not
+    /// followed.
+    fn read_folder(&mut self, dir: &Path, prefix: &str, inside: &mut Vec<(u64, u64)>) -> io::Result<()> {
         for entry in std::fs::read_dir(dir)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = format!("{prefix}{name}");
             let full = entry.path();
-            if full.is_dir() {
-                if !name.starts_with('.') && !SKIPPED_FOLDERS.contains(&name.as_str()) {
-                    let listed = self.read_folder(&full, &format!("{path}/"), depth + 1);
-                    if let Err(error) = listed {
-                        self.unreadable.insert(path, error.to_string());
-                    }
-                }
-            } else {
+            let about = std::fs::metadata(&full).ok();
+            let Some(about) = about.filter(Metadata::is_dir) else {
                 self.read_file(&full, path);
+                continue;
+            };
+            let identity = (about.dev(), about.ino());
+            let is_skipped = name.starts_with('.') || SKIPPED_FOLDERS.contains(&name.as_str());
+            if is_skipped || inside.contains(&identity) || inside.len() > DEPTH_MAX {
+                continue;
             }
+            inside.push(identity);
+            if let Err(error) = self.read_folder(&full, &format!("{path}/"), inside) {
+                self.unreadable.insert(path, error.to_string());
+            }
+            inside.pop();
         }
         Ok(())
     }
@@ -102,20 +120,41 @@ impl Files {
             self.others.insert(path);
             return;
         }
-        match std::fs::read_to_string(full) {
+        match text_of(full) {
             Ok(text) => self.texts.insert(path, text),
-            Err(error) => self.unreadable.insert(path, error.to_string()),
+            Err(reason) => self.unreadable.insert(path, reason),
         };
     }
 
     fn read_user_profiles(&mut self) {
         let named = std::env::var_os("DBT_PROFILES_DIR").map(|dir| Path::new(&dir).join("profiles.yml"));
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".dbt/profiles.yml"));
-        let found = [named, home].into_iter().flatten().find_map(|path| std::fs::read_to_string(path).ok());
+        let found = [named, home].into_iter().flatten().find_map(|path| text_of(&path).ok());
         if let Some(text) = found {
             self.texts.insert(USER_PROFILES.to_owned(), text);
         }
     }
+}
+
+/// The text of a file, without a byte order mark. Errors: why there is none, in words.
+fn text_of(path: &Path) -> Result<String, String> {
+    // A pipe, or a link to one, would be waited for without end.
+    if std::fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+        return Err("it is no regular file".to_owned());
+    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("it is UTF-16: save it as UTF-8".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8: save it as UTF-8")
+    })?;
+    Ok(match text.strip_prefix(BYTE_ORDER_MARK) {
+        Some(text) => text.to_owned(),
+        None => text,
+    })
 }
 
 /// The folder of the list that a path lies in, and the rest of the path.

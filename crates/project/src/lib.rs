@@ -13,6 +13,8 @@ mod config;
 mod connection;
 mod dashboard;
 mod diagnostic;
+#[cfg(test)]
+mod documented;
 mod drafts;
 mod ephemeral;
 mod files;
@@ -28,8 +30,8 @@ mod source_map;
 mod yaml;
 
 pub use connection::{Connection, ConnectionKind, Filter, Pattern, Secret, ShopProfile, SimulatedShop, Start, Tls};
-pub use dashboard::{Dashboard, DashboardFilter, DashboardTile, TileFormat, TileGood, TileKind};
-pub use diagnostic::{Diagnostic, Place, Severity};
+pub use dashboard::{Dashboard, DashboardFilter, DashboardTile, TileFormat, TileGood, TileKind, is_of_dashboards};
+pub use diagnostic::{Diagnostic, Place, Severity, closest};
 pub use files::Files;
 pub use load::{Options, load};
 pub use model::{Column, DataTest, Dependency, Materialized, Model, Note, Parked, Project, SourceTable, UnreadTable};

@@ -1,8 +1,8 @@
 //! Loading: from files to a project, all findings at once.
 //!
 //! Settings and profile come first, since everything else is rendered with them; then connections, macros and the YAML
-//! beside the models; then each model twice, once for its configs and references, once for its text; last the graph. What
-//! is broken is parked, and the rest goes on.
+//! beside the models; then each model twice, once for its configs and references, once for its text; then the graph, and what
+//! reads the models: dashboards and roles. What is broken is parked, and the rest goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,8 +47,26 @@ pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
     for (file, reason) in files.unreadable() {
         found.push(Diagnostic::error(Place::file(file), "this file cannot be read").detail(reason));
     }
+    unread_yet(files, &mut found);
     tidy(&mut found);
     (project, found)
+}
+
+/// Folders, and a file, of what is described and not there yet.
+const NOT_YET: [(&str, &str); 4] =
+    [("syncs/", "syncs"), ("apis/", "APIs"), ("jobs/", "jobs"), ("alerts.yml", "alerts")];
+
+/// Says of what is declared and read by nobody yet that it is so.
+fn unread_yet(files: &Files, found: &mut Vec<Diagnostic>) {
+    for (path, what) in NOT_YET {
+        let mut of =
+            files.iter().map(|(file, _)| file).filter(|file| file.starts_with(path) && !has_extension(file, "sql"));
+        if let Some(first) = of.next() {
+            let warning =
+                Diagnostic::warning(Place::file(first), format!("{what} are not there yet: this is not read"));
+            found.push(warning.maybe_hint((of.next().is_some()).then(|| format!("Nor is what else is in {path}."))));
+        }
+    }
 }
 
 fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Diagnostic>) -> Project {
@@ -71,8 +89,7 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     jinja.render(&mut node, settings::FILE, settings::UNRENDERED, found);
     let settings = settings::read(&node, found);
 
-    let connections = connection::read(files, &jinja, found);
-    let dashboards = dashboard::read(files, &jinja, found);
+    let (connections, broken_connections) = connection::read(files, &jinja, found);
     let before = found.len();
     let properties = properties::read(files, &settings.model_paths, &jinja, found);
     let mut half_read: BTreeSet<String> =
@@ -87,15 +104,18 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
 
     let (profile, vars) = (world.profile.clone(), world.vars.clone());
     let mut project =
-        Project { name: settings.name.clone(), profile, vars, connections, dashboards, ..Project::default() };
+        Project { name: settings.name.clone(), profile, vars, connections, broken_connections, ..Project::default() };
     project.parts = [&settings.model_paths[..], &settings.macro_paths, &[dashboard::FOLDER.to_owned()]].concat();
     project.half_read = half_read;
     (project.sources, project.unread) = sources(&properties, &project, &mut world, found);
     let macros = Arc::clone(&world.macros);
     let engine = Engine::new(files, &macros, found);
     let mut loader = Loader { files, settings, properties, engine, world, found, project };
-    loader.models();
-    let Loader { found, mut project, settings, properties, .. } = loader;
+    let world = loader.models();
+    let Loader { found, mut project, settings, properties, engine, .. } = loader;
+    let is_ephemeral = |name: &str| matches!(world.models.get(name), Some(Known::Ephemeral));
+    let statements = dashboard::Statements { engine: &engine, world: &world, is_ephemeral: &is_ephemeral };
+    project.dashboards = dashboard::read(files, &jinja, &statements, found);
     let unreadable = files.unreadable().map(|(file, _)| file);
     for file in unreadable.filter(|file| has_extension(file, "sql") && folder_of(file, &settings.model_paths).is_some())
     {
@@ -157,7 +177,10 @@ fn sources(
                 }
             }
             None if complained.insert((table.source.clone(), table.connection.clone())) => {
-                found.push(no_connection(&table, project));
+                // Of one that has a mistake it is told already.
+                if !project.broken_connections.contains(&table.connection) {
+                    found.push(no_connection(&table, project));
+                }
             }
             None => {}
         }

@@ -28,6 +28,8 @@ pub struct Project {
     pub unread: Vec<UnreadTable>,
     /// Entries of `connections.yml`.
     pub connections: Vec<Connection>,
+    /// Names of entries of it that cannot be read.
+    pub broken_connections: BTreeSet<String>,
     /// Dashboards, by file and place in it.
     pub dashboards: Vec<Dashboard>,
     /// Models left out, because of a mistake in them or in an ephemeral one that they are made of.

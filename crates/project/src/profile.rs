@@ -7,7 +7,7 @@ use crate::files::{Files, USER_PROFILES};
 use crate::jinja::YamlJinja;
 use crate::yaml::{self, Data, Node, Reader};
 
-const KEYS: &[&str] = &[
+pub(crate) const KEYS: &[&str] = &[
     "type",
     "schema",
     "data",

@@ -106,7 +106,8 @@ impl Key {
 pub(crate) fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
     let documents = MarkedYamlOwned::load_from_str(text).map_err(|error| {
         let place = Place::new(file, error.marker().line(), error.marker().col() + 1);
-        Diagnostic::error(place, format!("this is not YAML: {}", error.info()))
+        let found = Diagnostic::error(place, format!("this is not YAML: {}", error.info()));
+        found.maybe_hint(next_move(error.info()).map(str::to_owned))
     })?;
     let mut documents = documents.iter();
     let Some(first) = documents.next() else {
@@ -119,6 +120,25 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
     }
     let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
     Source { file, text, offsets }.node(first)
+}
+
+/// What to do about what the parser says, where it does not say so itself.
+fn next_move(info: &str) -> Option<&'static str> {
+    const MOVES: [(&str, &str); 6] = [
+        ("tab", "Indent by blanks."),
+        (
+            "expected '-' indicator",
+            "What belongs to one entry of a list begins in one column, two blanks behind its `-`.",
+        ),
+        ("expected <block end>", "What belongs together begins in one column."),
+        ("flow sequence", "A bracket `[` before is not closed."),
+        ("flow mapping", "A brace `{` before is not closed, or a comma is missing."),
+        (
+            "mapping values are not allowed",
+            "A value with a colon and a blank in it needs quotes; else look at the indentation.",
+        ),
+    ];
+    MOVES.iter().find(|(part, _)| info.contains(part)).map(|(_, hint)| *hint)
 }
 
 struct Source<'a> {
@@ -274,7 +294,12 @@ impl Reader<'_> {
                 Some(text) => format!("`{text}`"),
                 None => node.kind().to_owned(),
             };
-            self.error(node, format!("{what} should be {expected}, not {found}"));
+            // `name:orders` is a text.
+            let glued = node.text().and_then(|text| text.split_once(':')).filter(|(_, value)| !value.starts_with(' '));
+            let hint = glued.filter(|_| expected == "a mapping").map(|(key, value)| {
+                format!("Between a key and its value stand a colon and a blank: `{key}: {value}`.")
+            });
+            self.error(node, format!("{what} should be {expected}, not {found}")).hint = hint;
         }
         fine
     }

@@ -198,7 +198,8 @@ fn dashboard(dashboard: &Dashboard) -> String {
     out
 }
 
-/// A folder on disk gives the same files as pairs do: what is hidden or made by dbt is left out.
+/// A folder on disk gives the same files as pairs do: what is hidden or made by dbt is left out, a link back is not followed, and a
+/// byte order mark is no part of a text. Of a folder that is no project nothing is read.
 fn reads_a_folder() -> Result<(), testkit::Failed> {
     let dir = tempfile::tempdir()?;
     let write = |path: &str, text: &[u8]| {
@@ -213,9 +214,13 @@ fn reads_a_folder() -> Result<(), testkit::Failed> {
     write("target/run/a.sql", b"no")?;
     write(".tidemill/x.sql", b"no")?;
     write("seeds/country.csv", b"a,b\n")?;
+    write("models/schema.yml", b"\xef\xbb\xbfmodels: []\n")?;
+    std::os::unix::fs::symlink(dir.path(), dir.path().join("models/deep/round"))?;
     let files = Files::read(dir.path())?;
     let paths: Vec<&str> = files.iter().map(|(path, _)| path).collect();
-    assert_eq!(paths, ["dbt_project.yml", "models/deep/a.sql", "profiles.yml"]);
+    assert_eq!(paths, ["dbt_project.yml", "models/deep/a.sql", "models/schema.yml", "profiles.yml"]);
+    assert_eq!(files.get("models/schema.yml"), Some("models: []\n"));
+    assert_eq!(Files::read(&dir.path().join("models"))?.iter().count(), 0);
     let (project, found) = load(&files, &Options::default());
     assert_eq!(project.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let found: Vec<String> = found.iter().map(|finding| finding.place.to_string()).collect();

@@ -255,6 +255,9 @@ fn plan(text: &str) -> Error {
             return Error::new("42809", format!("window function {name} requires an OVER clause"));
         }
         let missing = Error::new(code::UNKNOWN_FUNCTION, format!("function {name} does not exist"));
+        if let Some(instead) = plan::instead_of_function(name) {
+            return missing.hint(instead);
+        }
         let suggestion = text.split("Did you mean '").nth(1).and_then(|s| s.split('\'').next());
         return match suggestion.filter(|other| closest(name, &[*other]).is_some()) {
             Some(other) => missing.hint(format!("Perhaps you meant {other}.")),

@@ -38,6 +38,7 @@ pub use door::{
     Clock, Door, Event, Happened, KEY_PREFIX, Key, OPERATOR, Tls, TlsError, User, Users, Verifier, VerifierError,
     Witness, generated_password, random_secret,
 };
+pub use http::page::dashboard::{is_statement, parameterised, unknown_filter};
 pub use http::{Antechamber, Starting, serve_http};
 pub use listen::{BindError, bind};
 pub use pg::serve_pg;

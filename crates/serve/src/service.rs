@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -115,7 +115,7 @@ pub struct Service {
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) cancels: Arc<Cancels>,
-    pub(crate) dashboards: Vec<Dashboard>,
+    dashboards: Arc<RwLock<Arc<[Dashboard]>>>,
     /// Viewers of the page.
     pub(crate) hub: Hub,
 }
@@ -157,7 +157,7 @@ impl Service {
             site,
             traffic: Arc::default(),
             cancels: Arc::default(),
-            dashboards,
+            dashboards: Arc::new(RwLock::new(dashboards.into())),
             hub: Hub::default(),
         })
     }
@@ -177,9 +177,19 @@ impl Service {
             connections: Arc::clone(&self.connections),
             traffic: Arc::clone(&self.traffic),
             cancels: Arc::clone(&self.cancels),
-            dashboards: self.dashboards.clone(),
+            dashboards: Arc::clone(&self.dashboards),
             hub: self.hub.beside(),
         })
+    }
+
+    /// The dashboards there are now.
+    pub fn dashboards(&self) -> Arc<[Dashboard]> {
+        Arc::clone(&self.dashboards.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Shows these dashboards from now on, to all readers.
+    pub fn set_dashboards(&self, dashboards: Vec<Dashboard>) {
+        *self.dashboards.write().unwrap_or_else(PoisonError::into_inner) = dashboards.into();
     }
 
     /// A turn among the running statements. Errors: too many wait for theirs, or it did not come in time.

@@ -38,7 +38,7 @@ fn nobody(left_by: Option<u32>) -> anyhow::Error {
 pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else {
         if context.json {
-            print(&serde_json::to_string(&Changes { errors: errors(context)?, ..Changes::default() })?);
+            print(&json_of(&Changes { errors: errors(context)?, ..Changes::default() }, &errors(context)?)?);
         }
         return Ok(Outcome::Failed);
     };
@@ -49,7 +49,8 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     if !serving.unreadable.is_empty() {
         serving.unreadable.iter().for_each(|reason| context.say(&format!("error: {reason}")));
         if context.json {
-            print(&serde_json::to_string(&Changes { errors: serving.unreadable.clone(), ..Changes::default() })?);
+            let changes = Changes { errors: serving.unreadable.clone(), ..Changes::default() };
+            print(&json_of(&changes, &serving.unreadable)?);
         }
         return Ok(Outcome::Failed);
     }
@@ -84,6 +85,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     changes.errors = setup.errors().chain(&found).map(|finding| setup.shown(finding)).collect();
     changes.restart.clone_from(&serving.restart);
     changes.roles.clone_from(&serving.roles);
+    changes.dashboards.clone_from(&serving.dashboards);
     changes.new_tables.clone_from(&serving.new_tables);
     changes.gone_tables.clone_from(&serving.gone_tables);
     if counts {
@@ -95,7 +97,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
         }
     }
     if context.json {
-        print(&serde_json::to_string(&changes)?);
+        print(&json_of(&changes, &changes.errors)?);
     } else {
         print(&text(&changes));
     }
@@ -149,6 +151,14 @@ async fn count(setup: &Setup, changes: &Changes, at: usize, wanted: &Definition)
     Ok(RowsChanged { come, go })
 }
 
+/// An answer for programs, the first of what is wrong apart.
+fn json_of(answer: &impl serde::Serialize, errors: &[String]) -> anyhow::Result<String> {
+    let Some(first) = errors.first() else { return Ok(serde_json::to_string(answer)?) };
+    let mut answer = serde_json::to_value(answer)?;
+    answer["error"] = super::failure::parted(first);
+    Ok(answer.to_string())
+}
+
 /// What keeps the project on disk from being loaded.
 fn errors(context: &Context) -> anyhow::Result<Vec<String>> {
     let setup = Setup::load(&context.global)?;
@@ -156,7 +166,7 @@ fn errors(context: &Context) -> anyhow::Result<Vec<String>> {
 }
 
 /// What serves in the running instance, or served in the stopped one.
-pub(super) async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
+pub(crate) async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
     match control::order(&setup.data, Order::Describe).await? {
         Ordered::Answered(Reply::Serving(serving)) => return Ok(serving),
         Ordered::Answered(other) => return Err(other.into_error()),
@@ -177,7 +187,7 @@ pub(super) async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
 pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else {
         if context.json {
-            print(&serde_json::to_string(&Applied { failed: errors(context)?, ..Applied::default() })?);
+            print(&json_of(&Applied { failed: errors(context)?, ..Applied::default() }, &errors(context)?)?);
         }
         return Ok(Outcome::Failed);
     };
@@ -191,14 +201,16 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         Ordered::Answered(Reply::Applied(applied)) => applied,
         Ordered::Answered(Reply::Refused(reason)) => {
             if context.json {
-                print(&serde_json::to_string(&Applied { failed: vec![reason.clone()], ..Applied::default() })?);
+                let failed = vec![reason.clone()];
+                print(&json_of(&Applied { failed: failed.clone(), ..Applied::default() }, &failed)?);
             }
             bail!("not applied; what served before serves on\n{reason}")
         }
         Ordered::Answered(other) => return Err(other.into_error()),
     };
     if context.json {
-        print(&serde_json::to_string(&applied)?);
+        let first = [&applied.failed, &applied.errors, &applied.held, &applied.stopped].into_iter().flatten();
+        print(&json_of(&applied, &first.cloned().collect::<Vec<_>>())?);
     } else {
         for (mark, names) in [("+", &applied.added), ("~", &applied.changed), ("-", &applied.removed)] {
             names.iter().for_each(|name| print(&format!("{mark} {name}")));
@@ -206,7 +218,7 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         for (mark, names) in [("+", &applied.new_tables), ("~", &applied.changed_tables), ("-", &applied.gone_tables)] {
             names.iter().for_each(|name| print(&format!("{mark} source table {name}")));
         }
-        applied.roles.iter().for_each(|line| print(line));
+        applied.roles.iter().chain(&applied.dashboards).for_each(|line| print(line));
     }
     if !applied.failed.is_empty() {
         for reason in &applied.failed {
@@ -312,7 +324,7 @@ fn text(changes: &Changes) -> String {
     let mut lines: Vec<String> = changes.new_tables.iter().map(|table| format!("+ source table {table}")).collect();
     lines.extend(changes.changed_tables.iter().map(|table| format!("~ source table {table}")));
     lines.extend(changes.gone_tables.iter().map(|table| format!("- source table {table}")));
-    lines.extend(changes.roles.iter().cloned());
+    lines.extend(changes.roles.iter().chain(&changes.dashboards).cloned());
     lines.extend(changes.models.iter().map(line));
     lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));
     lines.extend(shortfall_of(changes));

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serve::Reader as _;
+use tokio_postgres::error::{DbError, ErrorPosition};
 use tokio_postgres::{AsyncMessage, SimpleQueryMessage};
 
+use super::failure::Rejected;
 use super::{Context, Outcome, print};
 use crate::ages::Ages;
 use crate::clock::{Clock, WallClock};
 use crate::grants::Grants;
 use crate::instance::Addresses;
 use crate::opening::{self, COMMAND_PATIENCE};
-use crate::output::Table;
+use crate::output::{Form, Table};
 use crate::pump::Pump;
 use crate::reader::{InstanceReader, Lanes};
 use crate::reconcile::book::Book;
@@ -22,6 +24,17 @@ use crate::status::{Facts, Status};
 use crate::warehouse::{Described, Warehouse};
 
 pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcome> {
+    if let Ok(statements) = query::parse(sql)
+        && statements.len() != 1
+    {
+        let (message, hint) = match statements.len() {
+            0 => ("there is no statement in it".to_owned(), "For instance `tidemill query 'select 1'`."),
+            many => {
+                (format!("`query` takes one statement, and these are {many}"), "Ask one after the other, or use psql.")
+            }
+        };
+        bail!("{message}\nHint: {hint}");
+    }
     let answer = ask(context, &found(context)?, sql).await?;
     answer.notices.iter().for_each(|notice| context.warn(notice));
     show(context, &answer);
@@ -30,8 +43,10 @@ pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcom
 
 pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Outcome> {
     let answer = ask(context, &found(context)?, &format!("explain model {model}")).await?;
-    for row in &answer.rows {
-        print(row[0].as_deref().unwrap_or_default());
+    let lines: Vec<&str> = answer.rows.iter().map(|row| row[0].as_deref().unwrap_or_default()).collect();
+    match context.json {
+        true => print(&serde_json::json!({"model": model, "flow": lines}).to_string()),
+        false => lines.iter().for_each(|line| print(line)),
     }
     Ok(Outcome::Ok)
 }
@@ -96,8 +111,8 @@ pub(super) async fn watch(context: &Context) -> anyhow::Result<Outcome> {
 
 fn status_text(context: &Context, answers: &[(&str, Table)]) -> String {
     if context.json {
-        let object: serde_json::Map<_, _> = answers.iter().map(|(name, t)| ((*name).to_owned(), t.json())).collect();
-        return serde_json::Value::Object(object).to_string();
+        let members: Vec<String> = answers.iter().map(|(name, table)| format!("\"{name}\":{}", table.json())).collect();
+        return format!("{{{}}}", members.join(","));
     }
     // Where nothing was ever compared there is nothing to be said of it.
     let shown = answers.iter().filter(|(name, table)| *name != "reconcile" || !table.rows.is_empty());
@@ -108,7 +123,7 @@ pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcom
     let answer = ask(context, &found(context)?, "reconcile models").await?;
     let equal = |row: &Vec<Option<String>>| row[2].as_deref().is_some_and(|v| v.starts_with('t'));
     if context.json {
-        print(&answer.json().to_string());
+        print(&answer.json());
     } else {
         for row in &answer.rows {
             let cell = |i: usize| row[i].as_deref().unwrap_or_default();
@@ -123,7 +138,7 @@ pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcom
 }
 
 fn show(context: &Context, table: &Table) {
-    if context.json { print(&table.json().to_string()) } else { print(&table.aligned()) }
+    if context.json { print(&table.json()) } else { print(&table.aligned()) }
 }
 
 /// The folder that is asked. An answer needs nothing else: a mistake in the project keeps nobody from reading what serves. Where there
@@ -199,21 +214,36 @@ pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Res
     });
     // Whoever gives the command ends it.
     client.batch_execute("set statement_timeout = 0").await?;
+    // What cannot be prepared says why when it is asked.
+    let forms = match client.prepare(sql).await {
+        Ok(prepared) => prepared.columns().iter().map(|column| Form::named(column.type_().name())).collect(),
+        Err(_) => Vec::new(),
+    };
     let answer = client.simple_query(sql).await;
     drop(client);
     let notices = driver.await.unwrap_or_default();
-    Ok(answer.map(|messages| Table { notices, ..table_of(messages) }).map_err(|error| match error.as_db_error() {
-        Some(said) => {
-            let parts = [("Detail", said.detail()), ("Hint", said.hint())];
-            let parts = parts.iter().filter_map(|(label, text)| text.map(|text| format!("\n{label}: {text}")));
-            anyhow::anyhow!("{}{}", said.message(), parts.collect::<String>())
-        }
+    Ok(answer.map(|messages| Table { notices, ..table_of(messages, forms) }).map_err(|error| match error.as_db_error() {
+        Some(said) => rejected(said, sql).into(),
         None => error.into(),
     }))
 }
 
-fn table_of(messages: Vec<SimpleQueryMessage>) -> Table {
-    let mut table = Table::default();
+fn rejected(said: &DbError, sql: &str) -> Rejected {
+    let at = said.position().and_then(|position| match position {
+        ErrorPosition::Original(at) => Some((sql.to_owned(), usize::try_from(*at).ok()?)),
+        ErrorPosition::Internal { .. } => None,
+    });
+    Rejected {
+        code: said.code().code().to_owned(),
+        message: said.message().to_owned(),
+        detail: said.detail().map(str::to_owned),
+        hint: said.hint().map(str::to_owned),
+        at,
+    }
+}
+
+fn table_of(messages: Vec<SimpleQueryMessage>, forms: Vec<Form>) -> Table {
+    let mut table = Table { forms, ..Table::default() };
     for message in messages {
         match message {
             SimpleQueryMessage::RowDescription(columns) => {
@@ -282,11 +312,18 @@ fn note_stopped(facts: &mut Facts, warehouse: &Warehouse, setup: &Setup) -> anyh
 }
 
 async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<Table> {
-    let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(|e| anyhow::anyhow!(e))?;
+    let said = |error: serve::SqlError| Rejected {
+        code: error.code.to_owned(),
+        message: error.message,
+        detail: error.detail,
+        hint: error.hint,
+        at: error.position.map(|at| (sql.to_owned(), at)),
+    };
+    let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(said)?;
     let notices = answer.warning.map(|warning| match warning.detail {
         Some(detail) => format!("{}\n  {detail}", warning.message),
         None => warning.message,
     });
-    let batches: Vec<_> = answer.stream.try_collect().await.map_err(|e: serve::SqlError| anyhow::anyhow!(e))?;
+    let batches: Vec<_> = answer.stream.try_collect().await.map_err(said)?;
     Ok(Table { notices: notices.into_iter().collect(), ..Table::from_batches(&answer.schema, &batches)? })
 }

@@ -80,6 +80,6 @@ fn list(context: &Context, data: &Path) -> anyhow::Result<Outcome> {
         rows: rows.collect(),
         ..Table::default()
     };
-    print(&if context.json { table.json().to_string() } else { table.aligned() });
+    print(&if context.json { table.json() } else { table.aligned() });
     Ok(Outcome::Ok)
 }

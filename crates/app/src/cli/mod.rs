@@ -9,6 +9,8 @@ mod build;
 mod check;
 mod demo;
 mod doctor;
+mod failure;
+mod init;
 mod keys;
 mod reconcile;
 mod repair;
@@ -17,12 +19,15 @@ mod terminal;
 mod up;
 mod users;
 
+pub(crate) use self::apply::serving;
 pub(crate) use self::terminal::{Start, Terminal};
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -77,8 +82,14 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Can the sources be read? Each failing check names the SQL that mends it
     Doctor,
-    /// Check the project's files, offline
-    Check,
+    /// A new project: over the simulated shop, or over the tables of a database
+    Init(init::InitArgs),
+    /// Check the project's files: models, views and dashboards over the tables that are known, without asking a source
+    Check {
+        /// Ask the sources for the columns of their tables
+        #[arg(long)]
+        online: bool,
+    },
     /// Load, stream, maintain and serve, until stopped; Ctrl-C is safe, so is kill -9
     Up {
         /// Apply the project again at each change of its files
@@ -164,6 +175,8 @@ enum Reconcile {
 pub(crate) enum Outcome {
     Ok,
     Failed,
+    /// What was asked for makes no sense.
+    Usage,
     /// Something would change.
     Pending,
     Interrupted,
@@ -174,6 +187,8 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
+    /// What is told to a program if nothing else is.
+    noted: Mutex<Option<serde_json::Value>>,
 }
 
 impl Context {
@@ -186,7 +201,27 @@ impl Context {
                 false => self.progress(&setup.shown(finding)),
             }
         }
+        if setup.is_stopped() {
+            self.note(failed(setup.findings.iter()));
+        }
         Ok((!setup.is_stopped()).then_some(setup))
+    }
+
+    /// The same for another project.
+    pub(crate) fn with(&self, global: Global) -> Self {
+        Self { global, json: self.json, quiet: self.quiet, noted: Mutex::default() }
+    }
+
+    /// What a program is told if nothing else is.
+    pub(crate) fn note(&self, answer: serde_json::Value) {
+        *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    /// Says that what was asked for makes no sense, and what does.
+    pub(crate) fn misused(&self, message: &str, hint: &str) -> Outcome {
+        self.say(&format!("error: {message}\nHint: {hint}"));
+        self.note(serde_json::json!({"error": {"message": message, "detail": null, "hint": hint}}));
+        Outcome::Usage
     }
 
     /// What lives on the terminal.
@@ -213,15 +248,31 @@ impl Context {
     }
 }
 
+/// Findings for programs, the first error apart.
+pub(crate) fn failed<'a>(findings: impl Iterator<Item = &'a project::Diagnostic> + Clone) -> serde_json::Value {
+    let error = findings.clone().find(|finding| finding.is_error()).map(failure::finding);
+    serde_json::json!({"error": error, "findings": findings.map(failure::finding).collect::<Vec<_>>()})
+}
+
 /// A line of results, on stdout.
 pub(crate) fn print(line: &str) {
+    HAS_PRINTED.store(true, Ordering::Relaxed);
     // Whoever read our output may have stopped reading: that is their wish.
     writeln!(std::io::stdout(), "{line}").ok();
 }
 
+/// Whether something was printed: a program that asks for JSON gets one document, a result or an error.
+static HAS_PRINTED: AtomicBool = AtomicBool::new(false);
+
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let asks_for_json = std::env::args_os().any(|argument| argument == "--json");
+        if asks_for_json && error.use_stderr() {
+            print(&serde_json::json!({"error": usage(&error)}).to_string());
+        }
+        error.exit()
+    });
     crate::process::keep_to_owner();
     start_logging(&cli);
     crate::process::allow_many_files();
@@ -233,74 +284,79 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let outcome = runtime.block_on(run(cli));
+    let (command, context) = cli.parted();
+    let outcome = runtime.block_on(run(command, &context));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    if let Err(error) = &outcome {
+        context.say(&format!("error: {}", failure::text(error)));
+    }
+    let noted = context.noted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let error = || outcome.as_ref().err().map(|error| serde_json::json!({"error": failure::object(error)}));
+    let failed = noted.or_else(error);
+    // What has nothing to tell has done what it should.
+    let told = failed.or_else(|| matches!(outcome, Ok(Outcome::Ok)).then(|| serde_json::json!({"ok": true})));
+    if let (true, Some(told), false) = (context.json, told, HAS_PRINTED.load(Ordering::Relaxed)) {
+        print(&told.to_string());
+    }
     match outcome {
         Ok(Outcome::Ok) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::Failed) | Err(_) => ExitCode::from(1),
+        Ok(Outcome::Usage) => ExitCode::from(2),
         Ok(Outcome::Pending) => ExitCode::from(3),
         Ok(Outcome::Interrupted) => ExitCode::from(130),
-        Err(error) => {
-            let mut text = format!("error: {error}");
-            error.chain().skip(1).for_each(|cause| text.push_str(&format!("\nDetail: {cause}")));
-            store_hint(&error).into_iter().for_each(|hint| text.push_str(&format!("\nHint: {hint}")));
-            writeln!(std::io::stderr(), "{text}").ok();
-            ExitCode::from(1)
-        }
     }
 }
 
-/// What to do about a store that cannot be read or written.
-fn store_hint(error: &anyhow::Error) -> Option<String> {
-    let of_store = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<store::Error>().and_then(store::Error::hint).or_else(|| {
-            match cause.downcast_ref::<engine::Error>()? {
-                engine::Error::Store(error) => error.hint(),
-                _ => None,
-            }
-        })
-    };
-    error.chain().find_map(of_store)
+/// What is wrong with a command line, for programs.
+fn usage(error: &clap::Error) -> serde_json::Value {
+    let text = error.to_string();
+    let mut parts = text.split("\n\n");
+    let message = parts.next().unwrap_or_default().trim_start_matches("error: ").trim();
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    serde_json::json!({"message": message, "detail": null, "hint": tip})
 }
 
-async fn run(cli: Cli) -> anyhow::Result<Outcome> {
-    let global = cli.global;
-    let context = Context {
-        json: global.json,
-        quiet: global.quiet,
-        global: Global {
-            project: global.project,
-            target: global.target,
-            vars: global.vars.unwrap_or_default(),
-            data: global.data,
-        },
-    };
-    match cli.command {
-        Command::Demo(args) => demo::run(&context, args).await,
-        Command::Doctor => doctor::run(&context).await,
-        Command::Check => check::run(&context).await,
-        Command::Up { watch } => Box::pin(up::run(&context, watch)).await,
-        Command::Plan { rows } => apply::plan(&context, rows).await,
-        Command::Apply => apply::apply(&context).await,
-        Command::Rollback => apply::rollback(&context).await,
-        Command::Build => Box::pin(build::run(&context)).await,
-        Command::Status { watch: false } => ask::status(&context).await,
-        Command::Status { watch: true } => ask::watch(&context).await,
-        Command::Query { sql } => ask::query(&context, &sql).await,
-        Command::Explain { model } => ask::explain(&context, &model).await,
-        Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(&context).await,
-        Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(&context, args).await,
-        Command::Reconcile { what: Reconcile::History } => reconcile::history(&context),
-        Command::Resnapshot(args) => repair::resnapshot(&context, args).await,
-        Command::Pause { source } => repair::order(&context, Order::Pause(source)).await,
-        Command::Resume { source } => repair::order(&context, Order::Resume(source)).await,
-        Command::Users { command } => users::run(&context, command).await,
-        Command::Keys { command } => keys::run(&context, command).await,
+impl Cli {
+    /// The command, and what all of them share.
+    fn parted(self) -> (Command, Context) {
+        let GlobalArgs { project, target, vars, data, json, quiet, .. } = self.global;
+        let global = Global { project, target, vars: vars.unwrap_or_default(), data };
+        (self.command, Context { global, json, quiet, noted: Mutex::default() })
+    }
+}
+
+async fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Demo(args) => demo::run(context, args).await,
+        Command::Doctor => doctor::run(context).await,
+        Command::Init(args) => init::run(context, args).await,
+        Command::Check { online } => check::run(context, online).await,
+        Command::Up { watch } => Box::pin(up::run(context, watch)).await,
+        Command::Plan { rows } => apply::plan(context, rows).await,
+        Command::Apply => apply::apply(context).await,
+        Command::Rollback => apply::rollback(context).await,
+        Command::Build => Box::pin(build::run(context)).await,
+        Command::Status { watch: false } => ask::status(context).await,
+        Command::Status { watch: true } => ask::watch(context).await,
+        Command::Query { sql } => ask::query(context, &sql).await,
+        Command::Explain { model } => ask::explain(context, &model).await,
+        Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(context).await,
+        Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(context, args).await,
+        Command::Reconcile { what: Reconcile::History } => reconcile::history(context),
+        Command::Resnapshot(args) => repair::resnapshot(context, args).await,
+        Command::Pause { source } => repair::order(context, Order::Pause(source)).await,
+        Command::Resume { source } => repair::order(context, Order::Resume(source)).await,
+        Command::Users { command } => users::run(context, command).await,
+        Command::Keys { command } => keys::run(context, command).await,
         Command::Completions { shell } => {
+            HAS_PRINTED.store(true, Ordering::Relaxed);
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
             Ok(Outcome::Ok)
         }
-        Command::Simulate(args) => simulate::run(&context, args).await,
+        Command::Simulate(args) => simulate::run(context, args).await,
+        Command::Bench(_) if context.json => {
+            Ok(context.misused("`bench` prints figures for people: there is no JSON of them", "Leave --json out."))
+        }
         Command::Bench(args) => {
             let failed = tokio::task::spawn_blocking(move || crate::bench::run(&args)).await?;
             failed.map(|()| Outcome::Ok)
@@ -340,10 +396,13 @@ mod tests {
 
     use super::*;
 
+    /// Endings of files that people read, or that what they read is made of.
+    const TEXTS: [&str; 6] = ["rs", "md", "html", "js", "yml", "sql"];
+
     fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for path in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
-            let is_text = path.extension().is_some_and(|ending| ending == "rs" || ending == "md");
-            if path.is_dir() && !path.ends_with("target") {
+            let is_text = path.extension().is_some_and(|ending| TEXTS.iter().any(|known| ending == *known));
+            if path.is_dir() && !path.ends_with("target") && !path.ends_with("tests") {
                 texts(&path, found);
             } else if is_text {
                 found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
@@ -351,14 +410,60 @@ mod tests {
         }
     }
 
-    /// The words that stand behind `tidemill` where a text names a command.
-    fn named(text: &str) -> BTreeSet<String> {
-        let commands = text.split(concat!("`", "tidemill ")).skip(1).chain(text.split("\ntidemill ").skip(1));
-        let words = commands.map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase()).collect::<String>());
-        words.filter(|word| !word.is_empty()).collect()
+    /// What stands behind `tidemill` where a text names a command, as words.
+    fn named(text: &str) -> Vec<Vec<String>> {
+        // A text that goes on in the next line of the source is one text.
+        let mut joined = String::new();
+        for (at, part) in text.split("\\\n").enumerate() {
+            joined.push_str(if at == 0 { part } else { part.trim_start() });
+        }
+        let within =
+            joined.split(concat!("`", "tidemill ")).skip(1).map(|rest| rest.split('`').next().unwrap_or_default());
+        // Of a line, what stands before what explains it.
+        let lines = joined.split("\ntidemill ").skip(1).map(|rest| rest.lines().next().unwrap_or_default());
+        let lines = lines.map(|line| line.split("  ").next().unwrap_or_default());
+        let words = |text: &str| -> Vec<String> {
+            let end = text.split([';', '…', '#']).next().unwrap_or_default();
+            // What is put into a text is no part of a word.
+            let word =
+                |word: &str| word.trim_matches(['\'', ',', '.']).split('{').next().unwrap_or_default().to_owned();
+            end.split_whitespace().map(word).filter(|word| !word.is_empty()).collect()
+        };
+        within.chain(lines).map(words).filter(|words| !words.is_empty()).collect()
     }
 
-    /// A hint that names a command which is not there leads nowhere, and a command that nobody is told of helps nobody.
+    /// What of a command that is named is not there; none where all of it is.
+    fn unknown(root: &clap::Command, words: &[String]) -> Option<String> {
+        let option = |of: &clap::Command, word: &str| -> Option<bool> {
+            let name = word.trim_start_matches("--");
+            let mut known = of.get_arguments().chain(root.get_arguments());
+            let found = known.find(|argument| argument.get_long() == Some(name));
+            let takes_value = found.map(|argument| argument.get_action().takes_values());
+            takes_value.or_else(|| ["help", "version"].contains(&name).then_some(false))
+        };
+        let mut at = root;
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word.starts_with("--") {
+                match option(at, word) {
+                    None => return Some(word.clone()),
+                    Some(true) => _ = words.next(),
+                    Some(false) => {}
+                }
+            } else if at.has_subcommands() && word.starts_with(|c: char| c.is_ascii_lowercase()) {
+                // `users add|list` names both.
+                let mut found = None;
+                for name in word.split('|') {
+                    let Some(command) = at.find_subcommand(name) else { return Some(name.to_owned()) };
+                    found.get_or_insert(command);
+                }
+                at = found?;
+            }
+        }
+        None
+    }
+
+    /// A hint that names a command or an option which is not there leads nowhere, and a command that nobody is told of helps nobody.
     #[test]
     fn commands_that_are_named_exist_and_the_readme_names_all() {
         let command = Cli::command();
@@ -368,13 +473,34 @@ mod tests {
         for folder in ["crates", "docs", "examples"] {
             texts(&root.join(folder), &mut found);
         }
-        let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-        let missing: Vec<&String> = known.iter().filter(|word| !named(&readme).contains(*word)).collect();
-        assert_eq!(missing, Vec::<&String>::new(), "commands that the README does not name");
-        found.push((root.join("README.md"), readme));
-        for (path, text) in found {
-            let unknown: Vec<String> = named(&text).into_iter().filter(|word| !known.contains(word)).collect();
-            assert_eq!(unknown, Vec::<String>::new(), "{} names commands that are not there", path.display());
+        for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+            found.push((root.join(name), std::fs::read_to_string(root.join(name)).unwrap()));
         }
+        let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+        let told: BTreeSet<String> = named(&readme).into_iter().map(|words| words[0].clone()).collect();
+        let missing: Vec<&String> = known.iter().filter(|word| !told.contains(*word)).collect();
+        assert_eq!(missing, Vec::<&String>::new(), "commands that the README does not name");
+        let mut wrong = Vec::new();
+        let mut checked = 0;
+        for (path, text) in found {
+            for words in named(&text) {
+                checked += 1;
+                wrong.extend(unknown(&command, &words).map(|word| format!("{}: {word} of {words:?}", path.display())));
+            }
+        }
+        assert_eq!(wrong, Vec::<String>::new(), "what is named and is not there");
+        assert!(checked > 100, "only {checked} commands are named");
+    }
+
+    #[test]
+    fn what_is_not_there_is_found() {
+        let command = Cli::command();
+        let of = |text: &str| named(text).iter().filter_map(|words| unknown(&command, words)).collect::<Vec<_>>();
+        let tick = "`";
+        assert_eq!(of(&format!("{tick}tidemill restore{tick}")), ["restore"]);
+        assert_eq!(of(&format!("{tick}tidemill check --offline{tick}")), ["--offline"]);
+        assert_eq!(of(&format!("{tick}tidemill users add|drop NAME{tick}")), ["drop"]);
+        assert_eq!(of(&format!("{tick}tidemill resnapshot \\\n   --al{tick}")), ["--al"]);
+        assert_eq!(of(&format!("{tick}tidemill --project DIR users add NAME --role R{tick}")), Vec::<String>::new());
     }
 }

@@ -272,7 +272,7 @@ fn tell(context: &Context, applied: &Applied) {
     applied.new_tables.iter().for_each(|table| context.say(&format!("+ source table {table}")));
     applied.changed_tables.iter().for_each(|table| context.say(&format!("~ source table {table}")));
     applied.gone_tables.iter().for_each(|table| context.say(&format!("- source table {table}")));
-    applied.roles.iter().for_each(|line| context.say(line));
+    applied.roles.iter().chain(&applied.dashboards).for_each(|line| context.say(line));
     applied.warnings.iter().for_each(|warning| context.warn(warning));
     applied.errors.iter().for_each(|error| context.say(error));
     super::apply::shortfall(applied).for_each(|line| context.say(&line));

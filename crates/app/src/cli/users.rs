@@ -119,7 +119,7 @@ fn list(context: &Context, data: &Path) -> anyhow::Result<Outcome> {
     let users = users::read(data)?;
     let rows = users.iter().map(|(name, user)| vec![Some(name.clone()), Some(user.role.clone())]).collect();
     let table = Table { columns: vec!["user".to_owned(), "role".to_owned()], rows, ..Table::default() };
-    print(&if context.json { table.json().to_string() } else { table.aligned() });
+    print(&if context.json { table.json() } else { table.aligned() });
     Ok(Outcome::Ok)
 }
 

@@ -4,7 +4,9 @@
 //! project comes out of the binary and the shop out of itself.
 
 mod files;
+mod folder;
 mod screen;
+pub mod settings;
 mod simulator;
 
 use std::collections::BTreeMap;
@@ -12,9 +14,11 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 pub use self::files::files;
+use self::folder::Folder;
+pub use self::folder::running;
 pub use self::simulator::{Lag, Simulator, SimulatorKind};
 
 pub(crate) use self::simulator::Pace;
@@ -37,6 +41,8 @@ pub struct DemoOptions {
     pub seconds: Option<u64>,
     /// Prints the addresses and errors only.
     pub quiet: bool,
+    /// Prints where it is reached as JSON, and nothing else on stdout.
+    pub json: bool,
 }
 
 /// How often the start and the end are looked for. The figures are shown every second.
@@ -45,70 +51,24 @@ const POLLS_PER_SECOND: u64 = 10;
 
 /// Runs the demo until Ctrl-C or SIGTERM.
 ///
-/// Errors: no folder can be written, no port is free, or the warehouse stopped by itself.
+/// Errors: a setting is wrong, no folder can be written, no port is free, or the warehouse stopped by itself.
 pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
+    settings::check(&options.vars)?;
     let mut terminal = Terminal::new(options.quiet);
-    let folder = Folder::new(options.data)?;
+    let (folder, swept) = Folder::new(options.data)?;
+    if swept > 0 {
+        terminal.line(&format!("the folders of {swept} demos that were killed are taken away"));
+    }
     terminal.line(&format!("a simulated shop, kept in {}", folder.path().display()));
     let mut heart = Heart::new().await;
     let instance = start(&folder, options.vars).await?;
-    let ended = up(&instance, &mut terminal, options.seconds, &mut heart).await;
+    let ended = up(&instance, &mut terminal, (options.seconds, options.json), &mut heart).await;
     terminal.line("stopping");
     let stopped = instance.stop().await;
     let removed = folder.close();
     ended.and(stopped)?;
     terminal.line(&removed?);
     Ok(())
-}
-
-/// The data folders of the demos that run on this machine in temporary folders, and can be looked into.
-pub fn running() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
-    let is_demo = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(PREFIX);
-    let folders = entries.filter(is_demo).map(|entry| entry.path());
-    let mut running: Vec<PathBuf> = folders.filter(|folder| crate::opening::is_running(folder)).collect();
-    running.sort();
-    running
-}
-
-/// What the names of temporary folders begin with.
-const PREFIX: &str = "tidemill-demo-";
-
-/// The folder of the data.
-enum Folder {
-    Temporary(tempfile::TempDir),
-    Given(PathBuf),
-}
-
-impl Folder {
-    fn new(given: Option<PathBuf>) -> anyhow::Result<Self> {
-        match given {
-            Some(path) => Ok(Self::Given(path)),
-            None => {
-                let made = tempfile::TempDir::with_prefix(PREFIX);
-                Ok(Self::Temporary(made.context("cannot make a temporary folder; give one with --data")?))
-            }
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        match self {
-            Self::Temporary(dir) => dir.path().to_owned(),
-            Self::Given(path) => path.clone(),
-        }
-    }
-
-    /// Removes what is temporary, and says what is left.
-    fn close(self) -> anyhow::Result<String> {
-        match self {
-            Self::Temporary(dir) => {
-                let path = dir.path().to_owned();
-                dir.close().with_context(|| format!("cannot remove the temporary folder {}", path.display()))?;
-                Ok("stopped; nothing is left".to_owned())
-            }
-            Self::Given(path) => Ok(format!("stopped; the shop goes on with --data {}", path.display())),
-        }
-    }
 }
 
 async fn start(folder: &Folder, vars: BTreeMap<String, serde_json::Value>) -> anyhow::Result<Instance> {
@@ -172,14 +132,17 @@ impl Heart {
 async fn up(
     instance: &Instance,
     terminal: &mut Terminal,
-    seconds: Option<u64>,
+    (seconds, json): (Option<u64>, bool),
     heart: &mut Heart,
 ) -> anyhow::Result<()> {
     terminal.line(&format!("http://{} shows it from now on", instance.addresses.http));
     if !starts(instance, terminal, heart).await? {
         return Ok(());
     }
-    screen::announce(instance);
+    match json {
+        true => screen::addresses(instance),
+        false => screen::announce(instance),
+    }
     let mut beats: u64 = 0;
     while seconds.is_none_or(|seconds| beats < seconds * POLLS_PER_SECOND) && heart.beats(instance).await? {
         beats += 1;

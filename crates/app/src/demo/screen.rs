@@ -31,6 +31,12 @@ pub(super) fn broken(facts: &Facts) -> Option<String> {
     Some(source.message.clone())
 }
 
+/// Where to connect, for programs.
+pub(super) fn addresses(instance: &Instance) {
+    let addresses = &instance.addresses;
+    print(&serde_json::json!({"pid": addresses.pid, "pg": addresses.pg, "http": addresses.http}).to_string());
+}
+
 /// Where to connect, and what to ask.
 pub(super) fn announce(instance: &Instance) {
     let addresses = &instance.addresses;

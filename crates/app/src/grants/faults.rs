@@ -28,7 +28,7 @@ pub fn findings(
     if project.grant_places.is_empty() && project.personal().is_empty() {
         return Vec::new();
     }
-    let Ok(session) = views::session(definition, tables, models) else { return Vec::new() };
+    let Ok(session) = views::surface(definition, tables, models, Vec::new()) else { return Vec::new() };
     deep(|| {
         let granted = project.grant_places.iter().flat_map(|place| of_grant(setup, &session, place));
         let of_models =

@@ -84,6 +84,9 @@ pub struct Applied {
     /// Roles and personal columns that are others from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// Dashboards that came, went or are others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dashboards: Vec<String>,
     /// Source tables that are followed from now on, and that are dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tables: Vec<String>,

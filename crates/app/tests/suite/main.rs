@@ -28,6 +28,8 @@
 //! wait                  asks the instance until the answer is the expected one (or a minute has passed)
 //! sql                   asks the instance once
 //! order FORM            what the port for orders answers: see `orders`
+//! bytes PATH            writes the body, in hex, into the project folder
+//! taken                 holds a port from now on: `$TAKEN` in bodies
 //! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
 //! surfaces LEVEL        what every surface says of a trouble of the source, table or model: see `surfaces`
 //! mode PATH             the permissions of a file
@@ -53,6 +55,7 @@ mod surfaces;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -100,6 +103,8 @@ struct Case {
     /// Keys by name.
     keys: BTreeMap<String, String>,
     sessions: BTreeMap<String, guard::Session>,
+    /// A port that is somebody's.
+    taken: Option<TcpListener>,
     /// Bytes of the instance's stderr behind the last line that was waited for.
     heard: usize,
 }
@@ -176,6 +181,16 @@ impl Driver for Case {
                 let said = surfaces::surfaces(&self.http()?, &block.arguments[0], &run)?;
                 Ok(self.masked(&said))
             }
+            "bytes" => {
+                let digits: Vec<char> = body.chars().filter(char::is_ascii_hexdigit).collect();
+                let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).map_err(text_of);
+                let bytes = digits.chunks(2).map(byte).collect::<Result<Vec<_>, _>>()?;
+                std::fs::write(self.path(&block.arguments[0]), bytes).map(|()| String::new()).map_err(text_of)
+            }
+            "taken" => {
+                self.taken = Some(TcpListener::bind("127.0.0.1:0").map_err(text_of)?);
+                Ok(String::new())
+            }
             "mode" => self.mode(&block.arguments[0]),
             "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),
             "stop" => self.stop("-TERM").map(|()| String::new()),
@@ -230,6 +245,7 @@ impl Case {
             readers: BTreeMap::new(),
             keys: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            taken: None,
             heard: 0,
         }
     }
@@ -253,7 +269,12 @@ impl Case {
         self.mysql(&create, false)
     }
 
+    fn taken_port(&self) -> Option<String> {
+        Some(self.taken.as_ref()?.local_addr().ok()?.port().to_string())
+    }
+
     fn filled(&self, text: &str) -> String {
+        let text = &self.taken_port().map_or_else(|| text.to_owned(), |port| text.replace("$TAKEN", &port));
         let Some(server) = &self.server else { return text.to_owned() };
         let port = self.proxy.as_ref().map_or(server.port, |p| p.port);
         text.replace("$DATABASE", &server.database)
@@ -453,6 +474,9 @@ impl Case {
                 text = text.replace(&proxy.port.to_string(), "$PORT");
             }
         }
+        if let Some(port) = self.taken_port() {
+            text = text.replace(&port, "$TAKEN");
+        }
         // Lines of the log begin with the time.
         let untimed = |line: &str| match line.split_once("Z ") {
             Some((time, rest)) if time.len() == 26 && time.starts_with("20") => rest.trim_start().to_owned(),
@@ -473,6 +497,7 @@ impl Case {
             "wire at 127.0.0.1:",
             "page at 127.0.0.1:",
             "was true ",
+            "Stop process ",
             "of them compared ",
             " rows  ended ",
             " ago, took ",

@@ -44,6 +44,16 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// The word for it in `tidemill.sources`.
     fn word(&self) -> &'static str;
 
+    /// The names of all tables of a database that can be followed, in their order. Errors: it cannot be asked, there is no such
+    /// database, or tables are not listed by a source of this kind.
+    async fn tables(&self, _database: &str) -> Result<Vec<String>, Failure> {
+        Err(Failure {
+            message: format!("a source of the type `{}` does not list its tables", self.word()),
+            detail: String::new(),
+            hint: "Declare them under `sources:` in a YAML file beside the models.".to_owned(),
+        })
+    }
+
     /// Whether its tables are loaded before they are followed. Otherwise they hold what comes from some place of its log on.
     fn loads(&self) -> bool {
         true

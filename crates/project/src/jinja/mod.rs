@@ -23,6 +23,7 @@ use self::scope::{Record, Render, Scope, Subject, World};
 pub(crate) use self::yaml::YamlJinja;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::files::Files;
+use crate::model::Dependency;
 use crate::source_map::{Recorder, SourceMap};
 
 /// How many mistakes of one file are looked for.
@@ -40,6 +41,14 @@ pub(crate) struct Rendered {
     /// The text and its origins; none where there were mistakes.
     pub(crate) text: Option<(String, SourceMap)>,
     pub(crate) record: Record,
+    pub(crate) mistakes: Vec<Diagnostic>,
+}
+
+/// What became of a statement.
+pub(crate) struct Statement {
+    /// None where there were mistakes.
+    pub(crate) text: Option<String>,
+    pub(crate) references: Vec<Dependency>,
     pub(crate) mistakes: Vec<Diagnostic>,
 }
 
@@ -95,6 +104,29 @@ impl<'a> Engine<'a> {
             let more = key.is_some_and(|key| overlooked.insert(key));
             if !more || mistakes.len() >= MISTAKES_MAX {
                 return Rendered { text: None, record, mistakes };
+            }
+        }
+    }
+
+    /// A statement that stands in no file of its own, such as a tile's, rendered as the text of a model is. Places of its
+    /// mistakes are none of any file.
+    pub(crate) fn statement(&self, world: &Arc<World>, text: &str) -> Statement {
+        let mut overlooked = BTreeSet::new();
+        let mut mistakes = Vec::new();
+        loop {
+            let render = Render::new(Arc::clone(world), Subject::default(), true, overlooked.clone());
+            let scope = Scope::new(Arc::clone(&render), &world.project);
+            let outcome = self.environment.render_str(text, Value::from_object(scope));
+            let references = std::mem::take(&mut *render.record()).references;
+            let error = match outcome {
+                Ok(text) => return Statement { text: mistakes.is_empty().then_some(text), references, mistakes },
+                Err(error) => error,
+            };
+            mistakes.push(self.diagnose(&error));
+            let key = cause::<Problem>(&error).and_then(|problem| problem.overlook.clone());
+            let more = key.is_some_and(|key| overlooked.insert(key));
+            if !more || mistakes.len() >= MISTAKES_MAX {
+                return Statement { text: None, references, mistakes };
             }
         }
     }

@@ -32,7 +32,7 @@ use crate::service::{Protocol, Service};
 /// Roles whose page is kept apart; of more, all begin anew.
 const ROLES_MAX: usize = 64;
 /// What is needed to ask for a password.
-const OPEN: [&str; 4] = ["/login", "/health/livez", "/health/startupz", "/health/readyz"];
+const OPEN: [&str; 5] = ["/login", "/health", "/health/livez", "/health/startupz", "/health/readyz"];
 
 /// The services by which roles read.
 #[derive(Default)]

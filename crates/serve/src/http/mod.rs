@@ -78,6 +78,7 @@ fn router(service: Arc<Service>, listener: Option<IpAddr>) -> Router {
     let site = Site { service, role: Role::Owner, user: String::new(), listener, by_role: Arc::default() };
     Router::new()
         .merge(page::routes())
+        .route("/health", get(|| async { text(StatusCode::OK, HEALTH.trim_end()) }))
         .route("/health/livez", get(|| async { text(StatusCode::OK, "ok") }))
         .route("/health/startupz", get(startupz))
         .route("/health/readyz", get(readyz))
@@ -140,6 +141,13 @@ fn stranger() -> Response {
         .hint("Ask localhost or 127.0.0.1.");
     failure(StatusCode::FORBIDDEN, &error)
 }
+
+/// What there is below `/health`.
+const HEALTH: &str = "\
+/health/livez     200 as soon as the process answers
+/health/startupz  200 when start and recovery are done
+/health/readyz    200 when queries are answered; the text says what is served old
+";
 
 /// Start and recovery are done.
 async fn startupz(site: Site) -> Response {

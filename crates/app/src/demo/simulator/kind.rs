@@ -65,6 +65,10 @@ impl Source for Simulator {
         "simulator"
     }
 
+    async fn tables(&self, _database: &str) -> Result<Vec<String>, Failure> {
+        Ok(::simulate::Table::ALL.iter().map(|table| table.name().to_owned()).collect())
+    }
+
     async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
         let facts = |place: &TablePlace| match self.schema(&place.name) {
             Some(schema) => Ok(TableFacts { schema, left_out: Vec::new(), rows_estimate: 0, own: OwnFacts::new(()) }),

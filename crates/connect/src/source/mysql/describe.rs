@@ -119,6 +119,43 @@ fn children(definition: &str) -> Option<String> {
     Some(behind.split_once(')')?.0.replace('`', "").replace(',', ", "))
 }
 
+/// The tables of a database, by name; views and the like are none.
+///
+/// Errors: the server cannot be reached or refuses, or the user sees no such database.
+pub(crate) async fn tables(config: &MysqlConfig, database: &str) -> Result<Vec<String>, Failure> {
+    let told = |error: &WireError| failure(error, config).unwrap_or_else(|| unreachable_server(error, config));
+    let mut wire = login::connect(config).await.map_err(|e| told(&e))?;
+    let listed = listed(&mut wire, database).await.map_err(|e| told(&e))?;
+    wire.close().await;
+    listed
+}
+
+/// Databases that are the server's own.
+const OWN: &str = "'mysql', 'sys', 'information_schema', 'performance_schema'";
+
+async fn listed(wire: &mut Wire, database: &str) -> Result<Result<Vec<String>, Failure>, WireError> {
+    let first = |row: Vec<Option<String>>| row.into_iter().next().flatten();
+    let schemas =
+        format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({OWN}) ORDER BY 1");
+    let known: Vec<String> = wire.query(&schemas).await?.rows.into_iter().filter_map(first).collect();
+    if !known.iter().any(|name| name == database) {
+        let hint = match known.is_empty() {
+            true => "Grant the user SELECT on it.".to_owned(),
+            false => format!("The user sees: {}.", known.join(", ")),
+        };
+        let message = format!("there is no database \"{database}\", or the user may not see it");
+        return Ok(Err(Failure { message, detail: String::new(), hint }));
+    }
+    let rows = wire
+        .query(&format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} \
+             AND TABLE_TYPE IN ('BASE TABLE', '{VERSIONED}') ORDER BY TABLE_NAME",
+            literal(database)
+        ))
+        .await?;
+    Ok(Ok(rows.rows.into_iter().filter_map(first).collect()))
+}
+
 async fn facts(wire: &mut Wire, place: &TablePlace) -> Result<Result<TableFacts, String>, WireError> {
     let TablePlace { database, name, columns: rule } = place;
     let (schema, table) = (literal(database), literal(name));

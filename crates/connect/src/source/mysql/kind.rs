@@ -139,6 +139,10 @@ impl Source for Mysql {
         "mysql"
     }
 
+    async fn tables(&self, database: &str) -> Result<Vec<String>, Failure> {
+        super::describe::tables(&self.config, database).await
+    }
+
     fn loads(&self) -> bool {
         self.config.start == Start::Snapshot
     }

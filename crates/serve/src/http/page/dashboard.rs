@@ -141,7 +141,13 @@ async fn answer(
     Answered::of(tile, grid, compared).map(|answered| Answered { stale, ..answered })
 }
 
-fn is_statement(text: &str) -> bool {
+/// A statement of a dashboard as it is asked: with parameters where it names filters.
+pub fn parameterised(sql: &str, filters: &[Filter]) -> String {
+    bind(sql, filters, &BTreeMap::new()).0
+}
+
+/// Whether a text of `compare` is a statement, and not the name of a column.
+pub fn is_statement(text: &str) -> bool {
     let first = text.split_whitespace().next().unwrap_or_default();
     ["select", "with"].iter().any(|word| first.eq_ignore_ascii_case(word))
 }
@@ -168,11 +174,7 @@ fn rewritten(sql: &str, filters: &[Filter], mut instead: impl FnMut(&str) -> Str
     let mut rest = sql;
     while let Some(c) = rest.chars().next() {
         let skipped = match c {
-            '\'' | '"' => 1 + rest.get(1..).and_then(|inside| inside.find(c)).map_or(rest.len() - 1, |end| end + 1),
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            ':' if rest.starts_with("::") => 2,
-            ':' => {
+            ':' if !rest.starts_with("::") => {
                 let named = filters.iter().find(|filter| rest.get(1..).is_some_and(|rest| begins(rest, &filter.name)));
                 if let Some(filter) = named {
                     out.push_str(&instead(&filter.name));
@@ -181,13 +183,43 @@ fn rewritten(sql: &str, filters: &[Filter], mut instead: impl FnMut(&str) -> Str
                 }
                 1
             }
-            c => c.len_utf8(),
+            c => skipped(rest, c),
         };
         let (piece, after) = rest.split_at(skipped);
         out.push_str(piece);
         rest = after;
     }
     out
+}
+
+/// Bytes of what begins a text with this letter and names no filter: a text, a name in quotes, a comment, a cast, or the letter.
+fn skipped(rest: &str, c: char) -> usize {
+    match c {
+        '\'' | '"' => 1 + rest.get(1..).and_then(|inside| inside.find(c)).map_or(rest.len() - 1, |end| end + 1),
+        '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+        '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+        ':' if rest.starts_with("::") => 2,
+        c => c.len_utf8(),
+    }
+}
+
+/// The first `:name` of a statement whose filters are parameters already: no filter has this name.
+pub fn unknown_filter(sql: &str) -> Option<&str> {
+    let mut rest = sql;
+    let mut before = ' ';
+    while let Some(c) = rest.chars().next() {
+        if c == ':' && !rest.starts_with("::") {
+            let name = rest.get(1..)?;
+            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+            // A slice of an array has numbers, and something before it.
+            if name.starts_with(|c: char| c.is_alphabetic()) && !before.is_alphanumeric() {
+                return name.get(..end);
+            }
+        }
+        before = c;
+        rest = rest.get(skipped(rest, c)..)?;
+    }
+    None
 }
 
 /// Whether a text begins with this name and not with a longer one.
@@ -239,6 +271,12 @@ mod tests {
         {
             assert_eq!(bound(sql), (sql.to_owned(), Vec::new()));
         }
+    }
+
+    #[test]
+    fn a_filter_that_is_not_there_is_found() {
+        assert_eq!(unknown_filter("select ':a', x::text -- :b\n where :land is null"), Some("land"));
+        assert_eq!(unknown_filter("select a[1:2], '12:30'::time, $1 /* :c */"), None);
     }
 
     #[test]

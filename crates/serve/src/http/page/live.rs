@@ -148,7 +148,8 @@ pub(super) async fn events(site: Site, Path(topic): Path<String>, Query(mut word
     let (service, role) = (site.service, site.role);
     // Words that no filter has would make a board of its own out of the same page.
     let dashboard = topic.strip_prefix("dashboards/").unwrap_or_default();
-    let dashboard = service.dashboards.iter().find(|known| known.name == dashboard);
+    let dashboards = service.dashboards();
+    let dashboard = dashboards.iter().find(|known| known.name == dashboard);
     words.retain(|word, _| match dashboard {
         Some(known) => known.filters.iter().any(|filter| filter.name == *word),
         None => topic == "rejects" && word == "node",
@@ -200,12 +201,14 @@ fn computation(service: &Arc<Service>, role: &Role, topic: &str, words: &BTreeMa
             }))
         }
         ["dashboards", name] => {
-            let at = service.dashboards.iter().position(|dashboard| dashboard.name == *name)?;
+            service.dashboards().iter().find(|dashboard| dashboard.name == *name)?;
             let (words, is_owner) = (words.clone(), *role == Role::Owner);
+            let name = (*name).to_owned();
             Some(compute(service, move |service| {
-                let words = words.clone();
+                let (words, name) = (words.clone(), name.clone());
                 async move {
-                    let found = match service.dashboards.get(at) {
+                    let dashboards = service.dashboards();
+                    let found = match dashboards.iter().find(|dashboard| dashboard.name == name) {
                         Some(found) if is_owner => Some(found.clone()),
                         Some(found) => dashboard::readable(&service, found).await,
                         None => None,

@@ -4,7 +4,7 @@
 //! `live` sends what moved, once a second and only while somebody looks.
 
 mod ask;
-mod dashboard;
+pub(crate) mod dashboard;
 pub(crate) mod live;
 mod read;
 
@@ -73,7 +73,7 @@ pub(super) async fn secured(request: Request, next: Next) -> Response {
 
 /// Refuses a request by a name that is not this machine's: to programs as they read it, to people as a page.
 pub(super) fn foreign(site: &Site, path: &str) -> Response {
-    if ["/sql", "/metrics", "/health/livez", "/health/startupz", "/health/readyz"].contains(&path) {
+    if ["/sql", "/metrics", "/health", "/health/livez", "/health/startupz", "/health/readyz"].contains(&path) {
         return super::stranger();
     }
     let trouble = Trouble {
@@ -161,7 +161,7 @@ async fn rejects(site: Site, Query(words): Words) -> Response {
 async fn dashboards(site: Site) -> Response {
     let service = &site.service;
     let mut dashboards = Vec::new();
-    for dashboard in &service.dashboards {
+    for dashboard in service.dashboards().iter() {
         dashboards.extend(seen(&site, dashboard).await);
     }
     document(DashboardList { frame: frame(service), dashboards }.html())
@@ -169,7 +169,7 @@ async fn dashboards(site: Site) -> Response {
 
 async fn one_dashboard(site: Site, Path(name): Path<String>, Query(words): Words) -> Response {
     let service = &site.service;
-    let found = match service.dashboards.iter().find(|dashboard| dashboard.name == name) {
+    let found = match service.dashboards().iter().find(|dashboard| dashboard.name == name) {
         Some(found) => seen(&site, found).await,
         None => None,
     };

@@ -27,6 +27,8 @@ mod charset;
 mod charset_table;
 mod column;
 mod compressed;
+#[cfg(test)]
+mod documented;
 mod geometry;
 mod json;
 mod json_diff;

@@ -1,0 +1,179 @@
+//! `check`: the project's files, without running anything. Models, views and the statements of dashboards are planned over the
+//! tables that are known ([`crate::known`]); of what cannot be planned for want of a table it is said so, and why.
+
+mod dashboards;
+
+use std::collections::BTreeSet;
+
+use plan::{Refusal, TableName};
+use project::{Diagnostic, Severity};
+use serde_json::json;
+
+use super::{Context, Outcome, print};
+use crate::definition::Definition;
+use crate::grants;
+use crate::known::Known;
+use crate::setup::Setup;
+use crate::warehouse::{AbsentTable, Keepable, findings, keepable};
+
+/// What is left unchecked, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unchecked {
+    /// `model public.revenue`, `dashboard today, tile "GMV"`
+    what: String,
+    reason: String,
+}
+
+/// How the columns of source tables come to be known.
+const KNOWN_BY: &str = "Hint: `tidemill check --online` asks the sources, and so does `tidemill up`; or say the `data_type` of each column in `sources:`.";
+
+pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outcome> {
+    let mut setup = Setup::load(&context.global)?;
+    let mut unchecked = Vec::new();
+    if !setup.is_stopped() {
+        let mut known = if online { Known::online(&setup).await? } else { Known::offline(&setup).await? };
+        let found = std::mem::take(&mut known.findings);
+        setup.findings.extend(found);
+        let checked = planned(&setup, &known, &mut unchecked);
+        setup.findings.extend(checked);
+        setup.findings.sort_by(|a, b| a.place.cmp(&b.place));
+    }
+    if context.json {
+        let mut answer = super::failed(setup.findings.iter());
+        let unchecked: Vec<_> = unchecked.iter().map(|of| json!({"what": of.what, "reason": of.reason})).collect();
+        let project = &setup.project;
+        answer["models"] = json!(project.models.len());
+        answer["sources"] = json!(project.sources.len());
+        answer["dashboards"] = json!(project.dashboards.len());
+        answer["unchecked"] = json!(unchecked);
+        print(&answer.to_string());
+    } else {
+        setup.findings.iter().for_each(|finding| context.say(&setup.shown(finding)));
+        told(&unchecked, online).iter().for_each(|line| context.progress(line));
+    }
+    if setup.has_errors() {
+        return Ok(Outcome::Failed);
+    }
+    let project = &setup.project;
+    let dashboards = match project.dashboards.len() {
+        0 => String::new(),
+        some => format!(", {}", counted(some, "dashboard")),
+    };
+    let (models, sources) = (counted(project.models.len(), "model"), counted(project.sources.len(), "source table"));
+    context.progress(&format!("{models} over {sources}{dashboards}: no mistake found"));
+    Ok(Outcome::Ok)
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What is left unchecked as people read it: what waits for one and the same thing is told together.
+fn told(unchecked: &[Unchecked], online: bool) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let reasons: Vec<&str> = unchecked.iter().map(|of| of.reason.as_str()).collect();
+    for (at, of) in unchecked.iter().enumerate() {
+        if reasons[..at].contains(&of.reason.as_str()) {
+            continue;
+        }
+        let alike = unchecked.iter().filter(|other| other.reason == of.reason).map(|other| other.what.as_str());
+        lines.push(format!("not checked: {}: {}", alike.collect::<Vec<_>>().join(", "), of.reason));
+    }
+    if !lines.is_empty() && !online {
+        lines.push(KNOWN_BY.to_owned());
+    }
+    lines
+}
+
+/// What is wrong with models, views and dashboards.
+fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<Diagnostic> {
+    let definition = Definition::of(setup);
+    let absent = setup.not_followed(&known.tables, known.absent.clone());
+    let Keepable { contents, mut refused } = keepable(&definition, &known.tables, &absent);
+    // What cannot be planned is read at least.
+    let names: BTreeSet<TableName> = absent.iter().map(|table| table.name.clone()).collect();
+    let over_absent = definition.readers_of(names.iter().cloned());
+    for text in definition.models.iter().filter(|text| text.broken.is_none()) {
+        if !over_absent.contains(&text.table_name()) {
+            continue;
+        }
+        let mut unread = setup.project.unread.iter().map(|table| TableName::new(&table.source, &table.name));
+        match misread(text) {
+            Some(refusal) => refused.push((text.table_name(), refusal)),
+            // Why it is not known is told as an error.
+            None if unread.any(|table| definition.readers_of([table].into_iter()).contains(&text.table_name())) => {}
+            None => unchecked.push(Unchecked {
+                what: format!("{} {}", if text.is_view { "view" } else { "model" }, text.table_name()),
+                reason: reason(&definition, &text.table_name(), &absent),
+            }),
+        }
+    }
+    let mut found = findings(setup, &refused);
+    downgrade(&mut found, setup, &definition, known);
+    found.extend(grants::faults::findings(setup, &definition, &known.tables, &contents.models));
+    found.extend(dashboards::findings(setup, known, &contents, &absent, unchecked));
+    found
+}
+
+/// A text that is none of a model, whatever its tables are.
+fn misread(text: &crate::definition::ModelText) -> Option<Refusal> {
+    if !text.is_view {
+        return plan::one_select(&text.sql).err();
+    }
+    match query::parse(&text.sql) {
+        Ok(statements) if statements.len() == 1 => None,
+        Ok(statements) => Some(Refusal {
+            message: "a view is one SELECT".to_owned(),
+            detail: format!("The text holds {} statements.", statements.len()),
+            ..Refusal::default()
+        }),
+        Err(error) => Some(crate::views::refusal(error, &text.sql)),
+    }
+}
+
+/// Why a model is not planned: the tables below it that are not known.
+fn reason(definition: &Definition, name: &TableName, absent: &[AbsentTable]) -> String {
+    let below = absent.iter().filter(|table| definition.readers_of(std::iter::once(table.name.clone())).contains(name));
+    let reasons: Vec<String> = below.map(|table| format!("{}: {}", table.name, table.reason)).collect();
+    reasons.join("; ")
+}
+
+/// A column that is not among those that a project declares of a table may be there all the same.
+fn downgrade(found: &mut [Diagnostic], setup: &Setup, definition: &Definition, known: &Known) {
+    for table in &known.declared {
+        let readers = definition.readers_of(std::iter::once(table.clone()));
+        let files: BTreeSet<&str> = definition
+            .models
+            .iter()
+            .filter(|text| readers.contains(&text.table_name()))
+            .map(|text| text.file.as_str())
+            .collect();
+        let place = setup.project.sources.iter().find(|of| (&of.source, &of.name) == (&table.schema, &table.name));
+        let Some(place) = place.map(|of| &of.place) else { continue };
+        for finding in found.iter_mut().filter(|finding| files.contains(finding.place.file.as_str())) {
+            if finding.severity == Severity::Error && is_of_column(&finding.message) {
+                finding.severity = Severity::Warning;
+                finding.detail = Some(format!(
+                    "The columns of {table} are known as they are declared ({place}): `tidemill check --online` asks the source."
+                ));
+            }
+        }
+    }
+}
+
+fn is_of_column(message: &str) -> bool {
+    message.contains("column \"") && message.ends_with("\" does not exist")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_one_thing_is_told_together() {
+        let of = |what: &str, reason: &str| Unchecked { what: what.to_owned(), reason: reason.to_owned() };
+        let lines = told(&[of("model a", "x"), of("model b", "y"), of("model c", "x")], false);
+        assert_eq!(lines, ["not checked: model a, model c: x", "not checked: model b: y", KNOWN_BY]);
+        assert_eq!(told(&[], false), Vec::<String>::new());
+    }
+}

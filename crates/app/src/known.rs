@@ -1,0 +1,241 @@
+//! What is known of a project's source tables without running it: from the data folder, from what the project declares, or from the
+//! sources themselves.
+
+use std::collections::BTreeSet;
+
+use plan::TableName;
+use project::{Diagnostic, SourceTable};
+use relation::{Column, DataType, Schema};
+
+use crate::cli::serving;
+use crate::setup::Setup;
+use crate::sources;
+use crate::warehouse::AbsentTable;
+
+/// Source tables with their columns, as far as they are known.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub tables: Vec<(TableName, Schema)>,
+    /// Those of the tables whose columns are what the project says: there may be more of them.
+    pub declared: BTreeSet<TableName>,
+    /// Tables that are not known, and why.
+    pub absent: Vec<AbsentTable>,
+    /// What is wrong with the project, as far as that came out.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// Why the columns of a table are not known, where nobody was asked.
+const UNKNOWN: &str = "its columns are not known";
+/// The same where its source was asked.
+const UNASKED: &str = "its source cannot be asked";
+
+impl Known {
+    /// Without asking a source: what a running instance has, or a stopped one has kept, what is the same everywhere, and what is
+    /// declared.
+    pub async fn offline(setup: &Setup) -> anyhow::Result<Self> {
+        let mut known = Self::default();
+        if setup.data.join("store").is_dir() {
+            let serving = serving(setup).await?;
+            known.tables = serving.tables_to_come()?;
+            known.tables.retain(|(name, _)| setup.has_table(name));
+            known.absent = serving.absent();
+            known.absent.retain(|table| setup.has_table(&table.name));
+        }
+        for feed in setup.feeds()? {
+            if feed.tables.iter().all(|table| known.has(&name_of(table))) {
+                continue;
+            }
+            match sources::kind(feed.connection) {
+                Ok(kind) if kind.is_described_offline() => {
+                    known.ask(&feed).await;
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => known.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error)),
+            }
+            for table in feed.tables {
+                known.declare(table, UNKNOWN);
+            }
+        }
+        Ok(known)
+    }
+
+    /// As the sources say it now. One that cannot be asked is a finding, and what is declared holds for its tables.
+    pub async fn online(setup: &Setup) -> anyhow::Result<Self> {
+        let mut known = Self::default();
+        for feed in setup.feeds()? {
+            known.ask(&feed).await;
+        }
+        Ok(known)
+    }
+
+    fn has(&self, name: &TableName) -> bool {
+        self.tables.iter().any(|(known, _)| known == name)
+    }
+
+    /// Asks a source for its tables.
+    async fn ask(&mut self, feed: &crate::setup::Feed<'_>) {
+        let wanted: Vec<&SourceTable> =
+            feed.tables.iter().copied().filter(|table| !self.has(&name_of(table))).collect();
+        let source = feed.source().await;
+        let answers = match &source {
+            Ok(source) => {
+                let answers = source.describe(&feed.wanted()).await;
+                answers.map_err(|unanswered| anyhow::anyhow!(sources::said(&unanswered.failure)))
+            }
+            Err(error) => Err(anyhow::anyhow!("{error:#}")),
+        };
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                self.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error));
+                wanted.into_iter().for_each(|table| self.declare(table, UNASKED));
+                return;
+            }
+        };
+        for (table, answer) in feed.tables.iter().zip(answers) {
+            let name = name_of(table);
+            if self.has(&name) {
+                continue;
+            }
+            match answer {
+                Ok(facts) => self.tables.push((name, facts.schema)),
+                Err(connect::Absence(reason)) => {
+                    let message = format!("source table {name} cannot be read");
+                    let mut error = Diagnostic::error(table.place.clone(), message).detail(reason.clone());
+                    if let Ok(source) = &source {
+                        error.hint = others(source.as_ref(), table).await;
+                    }
+                    self.findings.push(error);
+                    self.absent.push(AbsentTable { source: table.connection.clone(), name, reason });
+                }
+            }
+        }
+    }
+
+    /// Takes the columns of a table as the project declares them, if it says the types of all that it names; otherwise it is not
+    /// known, and why.
+    fn declare(&mut self, table: &SourceTable, otherwise: &str) {
+        let name = name_of(table);
+        if self.has(&name) {
+            return;
+        }
+        let mut columns = Vec::new();
+        for column in &table.columns {
+            let Some(text) = &column.data_type else { break };
+            match declared_type(text) {
+                Some(data_type) => {
+                    columns.push(Column { name: column.name.clone(), data_type, nullable: true });
+                }
+                None => {
+                    let message = format!("column `{}` of {name} has the unknown type `{text}`", column.name);
+                    let warning = Diagnostic::warning(table.place.clone(), message);
+                    self.findings.push(warning.hint("Types are those of SQL: bigint, text, numeric(10,2), timestamp."));
+                    break;
+                }
+            }
+        }
+        if columns.is_empty() || columns.len() < table.columns.len() {
+            if !self.absent.iter().any(|absent| absent.name == name) {
+                self.absent.push(AbsentTable { source: table.connection.clone(), name, reason: otherwise.to_owned() });
+            }
+            return;
+        }
+        self.absent.retain(|absent| absent.name != name);
+        // Of one that keeps its columns, these are what is read.
+        if table.meta.get("on_change").is_none_or(|policy| policy != "map") {
+            self.declared.insert(name.clone());
+        }
+        self.tables.push((name, Schema::new(columns, Vec::new())));
+    }
+}
+
+/// Tables that a hint lists.
+const LISTED_MAX: usize = 20;
+
+/// What there is instead of a table that is not there, as a hint.
+async fn others(source: &dyn connect::Source, table: &SourceTable) -> Option<String> {
+    let names = source.tables(table.schema.as_deref().unwrap_or_default()).await.ok()?;
+    match project::closest(&table.identifier, names.iter().map(String::as_str)) {
+        Some(meant) if meant == table.identifier => None,
+        Some(meant) => Some(format!("Did you mean `{meant}`?")),
+        None if (1..=LISTED_MAX).contains(&names.len()) => Some(format!("There are: {}.", names.join(", "))),
+        None => None,
+    }
+}
+
+fn name_of(table: &SourceTable) -> TableName {
+    TableName::new(&table.source, &table.name)
+}
+
+/// A finding with the parts of an error.
+fn told(finding: Diagnostic, error: &anyhow::Error) -> Diagnostic {
+    let text = format!("{error:#}");
+    let mut finding = finding;
+    for (at, line) in text.lines().enumerate() {
+        match (line.strip_prefix("Detail: "), line.strip_prefix("Hint: ")) {
+            _ if at == 0 => finding.message = line.to_owned(),
+            (Some(detail), _) => finding.detail = Some(detail.to_owned()),
+            (None, Some(hint)) => finding.hint = Some(hint.to_owned()),
+            (None, None) => {}
+        }
+    }
+    finding
+}
+
+/// The type that a `data_type` names, in SQL's words or MySQL's; none where it names none.
+fn declared_type(text: &str) -> Option<DataType> {
+    let lower = text.trim().to_lowercase();
+    let is_unsigned = lower.split_whitespace().any(|word| word == "unsigned");
+    if let (false, Ok(known)) = (is_unsigned, lower.parse()) {
+        return Some(known);
+    }
+    let base = lower.split('(').next().unwrap_or_default().trim();
+    Some(match base.split_whitespace().next().unwrap_or_default() {
+        "tinyint" => DataType::Int16,
+        "smallint" if is_unsigned => DataType::Int32,
+        "smallint" => DataType::Int16,
+        "int" | "integer" if is_unsigned => DataType::Int64,
+        "int" | "integer" | "mediumint" | "year" => DataType::Int32,
+        "bigint" if is_unsigned => DataType::UInt64,
+        "bigint" => DataType::Int64,
+        "bit" => DataType::UInt64,
+        "varchar" | "character" | "nvarchar" | "tinytext" | "mediumtext" | "longtext" | "enum" | "set" | "uuid" => {
+            DataType::Text
+        }
+        "binary" | "varbinary" | "tinyblob" | "mediumblob" | "longblob" => DataType::Bytes,
+        "jsonb" => DataType::Json,
+        "datetime" => DataType::Timestamp,
+        "timestamp" if lower.contains("with time zone") && !lower.contains("without") => DataType::TimestampTz,
+        "timestamp" => DataType::Timestamp,
+        "timestamptz" => DataType::TimestampTz,
+        "time" => DataType::Time,
+        "decimal" | "numeric" => lower.split_whitespace().next()?.parse().ok()?,
+        "double" => DataType::Float64,
+        "float" => DataType::Float32,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declared_types_are_read_in_the_words_of_both() {
+        for (text, wanted) in [
+            ("bigint", "bigint"),
+            ("VARCHAR(255)", "text"),
+            ("int(10) unsigned", "bigint"),
+            ("numeric(10,2)", "decimal(10,2)"),
+            ("timestamp without time zone", "timestamp"),
+            ("timestamp with time zone", "timestamptz"),
+            ("datetime(6)", "timestamp"),
+            ("enum('a','b')", "text"),
+            ("double precision", "double"),
+        ] {
+            assert_eq!(declared_type(text), wanted.parse().ok(), "{text}");
+        }
+        assert_eq!(declared_type("strng"), None);
+    }
+}
