@@ -20,7 +20,9 @@ pub fn further_mistakes(sql: &str, catalog: &dyn Catalog, first: &Refusal) -> Ve
     let mut next = Mask::of(first);
     while let Some(mask) = next.take().filter(|mask| !masks.contains(mask) && masks.len() < MISTAKES_MAX) {
         masks.push(mask);
-        if let Err(refusal) = sql::analysed_but_for(sql, catalog, &masks) {
+        if let Err(mut refusal) = sql::analysed_but_for(sql, catalog, &masks) {
+            // What was taken for NULL is none of the names that are known.
+            refusal.hint = refusal.hint.replace("NULL, ", "");
             next = Mask::of(&refusal);
             found.extend(next.is_some().then_some(refusal));
         }

@@ -637,7 +637,11 @@ impl Case {
     fn sql(&self, sql: &str) -> Result<String, String> {
         let output = self.binary().args(["query", sql]).output().map_err(|e| e.to_string())?;
         if !output.status.success() {
-            return Ok(self.masked(&String::from_utf8_lossy(&output.stderr)));
+            // Not the statement once more, with its mark.
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let is_quoted = |line: &str| line.starts_with("  ") && line.contains(" | ");
+            let lines: Vec<&str> = said.lines().filter(|line| !is_quoted(line)).collect();
+            return Ok(self.masked(&lines.join("\n")));
         }
         // Rows without header and footer.
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
