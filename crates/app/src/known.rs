@@ -78,14 +78,8 @@ impl Known {
         let wanted: Vec<&SourceTable> =
             feed.tables.iter().copied().filter(|table| !self.has(&name_of(table))).collect();
         let source = feed.source().await;
-        let answers = match &source {
-            Ok(source) => {
-                let answers = source.describe(&feed.wanted()).await;
-                answers.map_err(|unanswered| anyhow::anyhow!(sources::said(&unanswered.failure)))
-            }
-            Err(error) => Err(anyhow::anyhow!("{error:#}")),
-        };
-        let answers = match answers {
+        let answers = source.describe(&feed.wanted()).await;
+        let answers = match answers.map_err(|unanswered| anyhow::anyhow!(sources::said(&unanswered.failure))) {
             Ok(answers) => answers,
             Err(error) => {
                 self.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error));
@@ -103,9 +97,7 @@ impl Known {
                 Err(connect::Absence(reason)) => {
                     let message = format!("source table {name} cannot be read");
                     let mut error = Diagnostic::error(table.place.clone(), message).detail(reason.clone());
-                    if let Ok(source) = &source {
-                        error.hint = others(source.as_ref(), table).await;
-                    }
+                    error.hint = others(source.as_ref(), table).await;
                     self.findings.push(error);
                     self.absent.push(AbsentTable { source: table.connection.clone(), name, reason });
                 }

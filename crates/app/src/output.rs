@@ -178,6 +178,7 @@ mod tests {
                 [texts(&["NaN", "f", "{", "\""]), vec![None]].concat(),
             ],
             forms: vec![Form::Number, Form::Boolean, Form::Document, Form::Text],
+            notices: Vec::new(),
         };
         let wanted = [
             r#"{"n":12345678901234567890.50,"b":true,"d":{"a": 1},"t":"7","none":""}"#,

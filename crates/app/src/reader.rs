@@ -14,7 +14,7 @@ use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext
 use crate::clock::Clock;
 use crate::grants::{Begun, Grants};
 use crate::reconcile::models as reconcile;
-use crate::status::{Doubt, ModelStatus, Stale, Status, View};
+use crate::status::{Doubt, Stale, Status, View};
 
 /// Reads what the pump published.
 pub struct InstanceReader {

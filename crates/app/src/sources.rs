@@ -43,7 +43,7 @@ pub fn kind(connection: &Connection) -> anyhow::Result<&'static dyn SourceKind> 
 
 /// The source at a connection, which is not reached for yet. Errors: settings that its kind refuses, a secret that cannot
 /// be read.
-async fn try_open(connection: &Connection) -> Result<Arc<dyn Source>, Failure> {
+pub async fn try_open(connection: &Connection) -> Result<Arc<dyn Source>, Failure> {
     let refused = |error: anyhow::Error| {
         let text = error.to_string();
         let (message, hint) = text.split_once("\nHint: ").unwrap_or((&text, ""));

@@ -150,7 +150,7 @@ impl Given {
 
     /// The tables, without columns that cannot be held.
     async fn tables(&mut self) -> anyhow::Result<Vec<Table>> {
-        let source = sources::open(&self.connection).await?;
+        let source = sources::try_open(&self.connection).await.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
         let names = source.tables(&self.database).await.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
         let place =
             |name: &String| TablePlace { database: self.database.clone(), name: name.clone(), ..TablePlace::default() };
