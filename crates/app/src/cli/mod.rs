@@ -497,7 +497,8 @@ mod tests {
         let command = Cli::command();
         let of = |text: &str| named(text).iter().filter_map(|words| unknown(&command, words)).collect::<Vec<_>>();
         let tick = "`";
-        assert_eq!(of(&format!("{tick}tidemill restore{tick}")), ["restore"]);
+        let missing = "restore";
+        assert_eq!(of(&format!("{tick}tidemill {missing}{tick}")), [missing]);
         assert_eq!(of(&format!("{tick}tidemill check --offline{tick}")), ["--offline"]);
         assert_eq!(of(&format!("{tick}tidemill users add|drop NAME{tick}")), ["drop"]);
         assert_eq!(of(&format!("{tick}tidemill resnapshot \\\n   --al{tick}")), ["--al"]);
