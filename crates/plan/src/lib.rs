@@ -38,6 +38,7 @@ mod lateral;
 mod lower;
 mod membership;
 mod mended;
+mod named_documents;
 mod naming;
 mod optimise;
 mod ordered_set;
