@@ -41,6 +41,7 @@ mod lower;
 mod membership;
 mod mended;
 mod mistakes;
+mod named_documents;
 mod naming;
 mod optimise;
 mod ordered_set;

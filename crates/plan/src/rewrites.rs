@@ -14,6 +14,7 @@ use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit, not, when};
 
 use crate::alike::WindowOrder;
+use crate::named_documents::Documents;
 use crate::rounding::Rounding;
 use crate::zero::{of_membership, one_zero};
 
@@ -26,6 +27,7 @@ pub fn rewrites() -> Vec<Arc<dyn FunctionRewrite + Send + Sync>> {
         Arc::new(Rounding),
         Arc::new(Flags),
         Arc::new(WindowOrder),
+        Arc::new(Documents),
     ]
 }
 

@@ -55,6 +55,11 @@ const FUNCTIONS: [(&str, Shape, bool); 15] = [
     ("jsonb_of_row_elements", Shape::Rows, true),
 ];
 
+/// Whether a function makes documents of values.
+pub(crate) fn builds_documents(name: &str) -> bool {
+    FUNCTIONS.iter().any(|(known, _, _)| *known == name)
+}
+
 /// All of them.
 pub(crate) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
     FUNCTIONS.into_iter().map(|(name, shape, jsonb)| {

@@ -14,6 +14,11 @@ pub(crate) const JSON: &[Overload] = &[over(&[Text], Json, |row, out| {
 
 pub(crate) const JSONB: &[Overload] = &[over(&[Text], Jsonb, |row, out| out.text(&parse(row.text(0))?.written(true)))];
 
+/// A document as it is, of which a column does not say that it is one.
+pub(crate) const AS_IT_IS: &[Overload] = &[over(&[Json], Json, |row, out| out.text(row.text(0)))];
+
+pub(crate) const AS_IT_IS_B: &[Overload] = &[over(&[Json], Jsonb, |row, out| out.text(row.text(0)))];
+
 pub(crate) const GET: &[Overload] = &[
     over(&[Json, Text], Json, |row, out| found(row, out, parse(row.text(0))?.field(row.text(1)))),
     over(&[Json, Int4], Json, |row, out| found(row, out, parse(row.text(0))?.element(row.int(1)))),

@@ -36,6 +36,8 @@ use datafusion_expr::ScalarUDF;
 
 use calls::function;
 
+pub(crate) use build_json::builds_documents;
+
 /// The functions that are ours, which take the names that DataFusion's have.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = vec![
@@ -106,6 +108,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("width_bucket", numbers::WIDTH_BUCKET),
         function("json", documents::JSON),
         function("jsonb", documents::JSONB),
+        function("json_as_it_is", documents::AS_IT_IS),
+        function("jsonb_as_it_is", documents::AS_IT_IS_B),
         function("json_get", documents::GET),
         function("json_get_text", documents::GET_TEXT),
         function("json_path", documents::PATH),

@@ -15,7 +15,7 @@ use datafusion_sql::sqlparser::ast::{
     FunctionArguments, GroupByExpr, Ident, LimitClause, NamedWindowExpr, ObjectName, OrderByExpr, OrderByKind,
     OrderByOptions, Parens, Query, Select, SelectItem, SetExpr, Statement, Subscript, TableAlias, TableFactor,
     TableWithJoins, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut, VisitorMut,
-    WindowFrameBound, WindowSpec, WindowType, visit_expressions,
+    WindowFrameBound, WindowSpec, WindowType, visit_expressions, visit_expressions_mut,
 };
 
 /// The statement with its literals and its casts as they are meant.
@@ -92,6 +92,7 @@ impl VisitorMut for Meaning {
                 record(expr);
             }
         }
+        told_apart(select);
         queries::conditions(select);
         // There is nothing beside the first relation that it could read.
         if let Some(TableWithJoins { relation: TableFactor::Derived { lateral, .. }, .. }) = select.from.first_mut() {
@@ -534,6 +535,10 @@ fn rewritten(expr: Expr) -> Expr {
             (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == 2 && right.len() == 2 => overlap(&left, &right),
             (left, right) => binary(left, BinaryOperator::Overlaps, right),
         },
+        Expr::BinaryOp { left, op, right } if compares_rows(&left, &op, &right) => match (*left, *right) {
+            (Expr::Tuple(left), Expr::Tuple(right)) => Expr::Nested(Box::new(rows_compared(&left, &op, &right))),
+            (left, right) => binary(left, op, right),
+        },
         Expr::Function(function) if NULL_COUNTS.iter().any(|(name, _)| is_call(&function, name)) => nulls(function),
         Expr::Function(function) if SYNONYMS.iter().any(|(name, _)| is_call(&function, name)) => {
             let known = SYNONYMS.iter().find(|(name, _)| is_call(&function, name));
@@ -541,16 +546,7 @@ fn rewritten(expr: Expr) -> Expr {
             windowed(&mut function);
             renamed(function, known.map_or("", |(_, name)| *name))
         }
-        Expr::Function(function) if is_call(&function, "current_timestamp") => match &function.args {
-            FunctionArguments::List(list) if list.args.len() == 1 => {
-                let digits = list.args.iter().filter_map(|argument| match argument {
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(digits)) => Some(digits.clone()),
-                    _ => None,
-                });
-                call("to_precision", std::iter::once(call("now", Vec::new())).chain(digits).collect())
-            }
-            _ => Expr::Function(function),
-        },
+        Expr::Function(function) if MOMENTS.iter().any(|name| is_call(&function, name)) => moment(function),
         Expr::Function(function) if is_call(&function, "mod") => match two_arguments(function) {
             Ok((left, right)) => Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))),
             Err(function) => Expr::Function(*function),
@@ -712,6 +708,26 @@ fn in_order(function: &mut Function) {
     }
 }
 
+/// The time of the statement, as it is called with the digits that its seconds have.
+const MOMENTS: [&str; 2] = ["current_timestamp", "localtimestamp"];
+
+fn moment(function: Function) -> Expr {
+    let digits = match &function.args {
+        FunctionArguments::List(list) => match &list.args[..] {
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(digits))] => Some(digits.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(digits) = digits else { return Expr::Function(function) };
+    let now = call("now", Vec::new());
+    let time = match is_call(&function, "localtimestamp") {
+        true => plain_cast(now, DataType::Timestamp(None, TimezoneInfo::None)),
+        false => now,
+    };
+    call("to_precision", vec![time, digits])
+}
+
 /// Functions that have another name below.
 const SYNONYMS: [(&str, &str); 7] = [
     ("array_to_json", "to_json"),
@@ -741,6 +757,40 @@ fn nulls(function: Function) -> Expr {
     let counts: Option<Vec<Expr>> = arguments.iter().map(counted).collect();
     let sum = counts.and_then(|counts| counts.into_iter().reduce(|sum, one| binary(sum, BinaryOperator::Plus, one)));
     sum.map_or(Expr::Function(function), |sum| Expr::Nested(Box::new(sum)))
+}
+
+/// Whether two rows of values are compared: `(a, b) > (1, 2)`.
+fn compares_rows(left: &Expr, op: &BinaryOperator, right: &Expr) -> bool {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    let is_comparison = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq);
+    match (left, right) {
+        (Expr::Tuple(left), Expr::Tuple(right)) => is_comparison && left.len() == right.len() && left.len() > 1,
+        _ => false,
+    }
+}
+
+/// Rows are compared value by value, the first that differ decide.
+fn rows_compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Expr {
+    let strict = match op {
+        BinaryOperator::LtEq => BinaryOperator::Lt,
+        BinaryOperator::GtEq => BinaryOperator::Gt,
+        other => other.clone(),
+    };
+    let compared = |at: usize, op: &BinaryOperator| {
+        Expr::Nested(Box::new(binary(nested(left[at].clone()), op.clone(), nested(right[at].clone()))))
+    };
+    let last = left.len() - 1;
+    (0..last).rev().fold(compared(last, op), |rest, at| {
+        let made = match op {
+            BinaryOperator::Eq => binary(compared(at, op), BinaryOperator::And, rest),
+            BinaryOperator::NotEq => binary(compared(at, op), BinaryOperator::Or, rest),
+            _ => {
+                let tied = binary(compared(at, &BinaryOperator::Eq), BinaryOperator::And, rest);
+                binary(compared(at, &strict), BinaryOperator::Or, nested(tied))
+            }
+        };
+        Expr::Nested(Box::new(made))
+    })
 }
 
 /// `(a, b) overlaps (c, d)`: periods with their ends, whichever stands first, or with their lengths. A period holds its start,
@@ -789,6 +839,63 @@ fn record(expr: &mut Expr) {
         _ => {}
     }
 }
+
+/// Aggregates that differ by the casts of what they aggregate alone: the planner, which leaves casts out of names, would call
+/// them alike. A function that changes nothing tells them apart.
+fn told_apart(select: &mut Select) {
+    let mut known: Vec<(String, String)> = Vec::new();
+    let mut is_alike = false;
+    let one = |expr: &Expr| -> ControlFlow<()> {
+        if let Some((plain, whole)) = without_casts(expr)
+            && !known.iter().any(|(_, other)| *other == whole)
+        {
+            is_alike |= known.iter().any(|(other, _)| *other == plain);
+            known.push((plain, whole));
+        }
+        ControlFlow::Continue(())
+    };
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = visit_expressions(&select.projection, one);
+    if !is_alike {
+        return;
+    }
+    let apart = |expr: &mut Expr| -> ControlFlow<()> {
+        let Some((plain, whole)) = without_casts(expr) else { return ControlFlow::Continue(()) };
+        let is_first = known.iter().find(|(other, _)| *other == plain).is_some_and(|(_, first)| *first == whole);
+        if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = expr
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value @ Expr::Cast { .. }))) = list.args.first_mut()
+            && !is_first
+        {
+            let null = Expr::Value(Value::Null.with_empty_span());
+            *value = call("coalesce", vec![value.clone(), null]);
+        }
+        ControlFlow::Continue(())
+    };
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = visit_expressions_mut(&mut select.projection, apart);
+}
+
+/// A call of one value or two, written without the cast of the first and with it.
+fn without_casts(expr: &Expr) -> Option<(String, String)> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = list.args.first() else { return None };
+    let is_aggregate =
+        function.name.0.len() == 1 && function.over.is_none() && AGGREGATES.iter().any(|name| is_call(function, name));
+    if !is_aggregate {
+        return None;
+    }
+    let mut plain = function.clone();
+    let mut value = first;
+    while let Expr::Cast { expr, .. } | Expr::Nested(expr) = value {
+        value = expr;
+    }
+    if let FunctionArguments::List(list) = &mut plain.args {
+        list.args[0] = FunctionArg::Unnamed(FunctionArgExpr::Expr(value.clone()));
+    }
+    Some((plain.to_string(), function.to_string()))
+}
+
+/// Aggregates of one value.
+const AGGREGATES: [&str; 9] = ["sum", "avg", "min", "max", "count", "stddev", "variance", "array_agg", "string_agg"];
 
 fn windowed(function: &mut Function) {
     if let Some(WindowType::WindowSpec(window)) = &mut function.over {
