@@ -276,8 +276,10 @@ impl Facts {
         }
         let (state, message) = self.source_state(source, now_us);
         let age = source.lag_us(self.waits_since_us, now_us) / 1_000_000;
+        let serves = self.tables.values().any(|table| table.source == name && table.was_whole);
+        let served = if serves { format!(", and what is served of it is {age} s old") } else { String::new() };
         let message = if message.is_empty() { message } else { format!(": {message}") };
-        Some(format!("source {name} is {state}, and what is served of it {age} s old{message}"))
+        Some(format!("source {name} is {state}{served}{message}"))
     }
 
     /// Tables of which what there was serves while they are loaded once more.
@@ -535,7 +537,7 @@ mod tests {
         source.note_reached();
         source.go_to("stalled", "cut".to_owned(), 12_000_000);
         let table = facts.tables.entry(orders.clone()).or_default();
-        (table.source, table.state) = ("shop".to_owned(), "streaming".to_owned());
+        (table.source, table.state, table.was_whole) = ("shop".to_owned(), "streaming".to_owned(), true);
         facts.models.entry(trade.clone()).or_default().state = "live".to_owned();
         for name in [trade, orders.clone()] {
             facts.tables_of.insert(name, BTreeSet::from([orders.clone()]));
@@ -556,7 +558,7 @@ mod tests {
         let stale = facts.spread(70_000_000);
         assert_eq!(stale.old[&orders].age_us(70_000_000), Some(60_000_000), "as of when all was visible");
         assert_eq!((facts.models[&trade].word(), facts.models[&trade].told().as_str()), ("stale", reason));
-        let message = "source shop is stalled, and what is served of it 60 s old: cut (since 00:00:12 UTC); \
+        let message = "source shop is stalled, and what is served of it is 60 s old: cut (since 00:00:12 UTC); \
                        1 model above is stale; tidemill.models says why";
         assert_eq!(facts.message(70_000_000), message);
     }

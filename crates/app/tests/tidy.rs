@@ -139,7 +139,8 @@ fn named_commands(text: &str) -> Vec<String> {
             continue;
         }
         let word: String = pair[1].trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-        if !word.is_empty() {
+        // An option before the command is none of its name.
+        if !word.is_empty() && !word.starts_with('-') {
             found.push(word);
         }
     }
@@ -170,7 +171,7 @@ fn hints_name_commands_that_exist() {
 const TROUBLES: &str = "# What each surface says of a trouble
 
 Made of the cases in `crates/app/tests/cases/trouble`, which run an instance into each trouble and ask every surface; none of them may
-say that all is well. Above the trouble stand the model `revenue`, the view `today` over it, and a dashboard's tile over that. `N` is a number.
+say that all is well. Above the trouble stand the model `revenue`, the view `today` over it, and a dashboard's tile over that. `N` is a number, `$PORT` a port.
 What is not affected is not shown, and is as it was: a table that is parked stops what stands on it, and nothing else.
 
 The state is told in the same words everywhere: `tidemill status` (and `--json`), the tables of the schema `tidemill`, `/health/readyz`,

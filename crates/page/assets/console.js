@@ -33,7 +33,7 @@ const startTree = (tables, insert) => {
   };
   const items = tables.map((table) => {
     const columns = make("ul");
-    const details = make("details", {}, make("summary", { textContent: table.id }), name("Insert the name", table.written), columns);
+    const details = make("details", {}, make("summary", {}, ...table.id.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")])), name("Insert the name", table.written), columns);
     details.addEventListener("toggle", () => {
       if (details.open && !columns.children.length) columns.append(...table.columns.map((column) => name(column.name, delimited(column.name), column.type)));
     });
@@ -264,7 +264,7 @@ const pictureOf = ({ columns, rows }) => {
   const chart = make("div", { className: "chart" });
   chart.setAttribute("role", "img");
   chart.setAttribute("aria-label", `${series.map(({ name }) => name).join(", ")} by ${columns[x].name}, ${counted(points.length, "point")}`);
-  chart.dataset.chart = JSON.stringify({ x: points.map((row) => place(row[x])), time: kind(columns[x]) === "time", names: [], series });
+  chart.dataset.chart = JSON.stringify({ x: points.map((row) => place(row[x])), time: kind(columns[x]) === "time", zoned: /with time zone/.test(columns[x].type), names: [], series });
   return [make("h2", { textContent: `By ${columns[x].name}` }), make("ul", { className: "legend" }), chart];
 };
 

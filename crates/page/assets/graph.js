@@ -3,8 +3,12 @@
 
 const ZOOM_MIN = 0.05;
 const ZOOM_MAX = 2.5;
-/** Below this, letters are too small to read: they are left out, which also draws faster. */
-const FAR = 0.4;
+/** Below this, letters are too small to read: a node shows its name alone, as large as its card takes. */
+const FAR = 0.62;
+/** Below this, such names are too small as well: they are left out, which also draws faster. */
+const TINY = 0.25;
+/** Around a drawing that is fitted, on the screen. */
+const ROOM = 12;
 const STEP = 60;
 
 /** What reads what, by the numbers of the nodes. */
@@ -55,11 +59,52 @@ class Ways {
   }
 }
 
+/** What is written when the drawing is small: names of nodes in large letters, names of layers in letters that stay as large. */
+class Lettering {
+  constructor(svg) {
+    this.context = make("canvas").getContext("2d");
+    this.context.font = `600 100px ${getComputedStyle(svg).fontFamily}`;
+    this.bands = $$(".bands text", svg).map((text) => ({ text, most: this.largest([text.textContent], text.previousElementSibling.getAttribute("width") - 20) }));
+    $$(".node", svg).forEach((node) => this.write(node));
+  }
+
+  /** The size of letters at which the longest of the lines is that wide. */
+  largest(lines, width) {
+    return width / Math.max(...lines.map((line) => this.context.measureText(line).width / 100));
+  }
+
+  /** A name in one line, or broken behind the "_" next to its middle where that leaves larger letters. */
+  write(node) {
+    const name = $(".name", node).textContent;
+    const width = $(".card", node).getAttribute("width") - 24;
+    const middle = ({ index }) => Math.abs(index + 1 - name.length / 2);
+    const [at] = [...name.matchAll(/_(?=.)/g)].sort((a, b) => middle(a) - middle(b));
+    const broken = at && [name.slice(0, at.index + 1), name.slice(at.index + 1)];
+    const lines = broken && this.largest([name], width) < 25 ? broken : [name];
+    const size = Math.min(25, this.largest(lines, width));
+    lines.forEach((line, number) => {
+      const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
+      text.setAttribute("class", "far-name");
+      text.setAttribute("aria-hidden", "true");
+      text.setAttribute("x", "14");
+      text.setAttribute("y", String(34 + size * (0.35 + 1.2 * (number - (lines.length - 1) / 2))));
+      text.style.fontSize = `${size}px`;
+      text.textContent = line;
+      node.append(text);
+    });
+  }
+
+  scale(scale) {
+    for (const { text, most } of this.bands) text.style.fontSize = `${Math.max(13, Math.min(12 / scale, most))}px`;
+  }
+}
+
 /** Moves and zooms a drawing in its frame. */
 class Camera {
   constructor(canvas, svg) {
     [this.canvas, this.svg] = [canvas, svg];
     [this.x, this.y, this.scale] = [0, 0, 1];
+    this.lettering = new Lettering(svg);
     this.touches = new Map();
     this.moved = false;
     canvas.classList.add("moves");
@@ -76,14 +121,17 @@ class Camera {
 
   draw() {
     this.svg.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
-    const far = this.scale < FAR;
-    if (far !== this.far) this.svg.classList.toggle("far", this.far = far);
+    if (this.scale === this.drawn) return;
+    this.drawn = this.scale;
+    this.svg.classList.toggle("far", this.scale < FAR);
+    this.svg.classList.toggle("tiny", this.scale < TINY);
+    this.lettering.scale(this.scale);
   }
 
   /** A box of the drawing into the middle of the frame. */
   fit({ left, top, right, bottom }, largest = 1) {
     const { clientWidth: width, clientHeight: height } = this.canvas;
-    const scale = Math.min(width / (right - left), height / (bottom - top), largest);
+    const scale = Math.min((width - 2 * ROOM) / (right - left), (height - 2 * ROOM) / (bottom - top), largest);
     this.scale = Math.max(ZOOM_MIN, scale);
     this.x = (width - (left + right) * this.scale) / 2;
     this.y = (height - (top + bottom) * this.scale) / 2;

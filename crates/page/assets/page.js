@@ -38,6 +38,10 @@ const short = (value) => {
   return new Intl.NumberFormat("en", { notation: Math.abs(value) >= 1e4 ? "compact" : "standard", maximumSignificantDigits: 4 }).format(value);
 };
 
+const DAY = 86400;
+/** How far marks may be apart where every point is a day. */
+const DAYS = [1, 2, 3, 5, 7, 10, 15, 30, 60, 90, 180, 365, 730, 1825, 3650].map((days) => days * DAY);
+
 class Chart {
   constructor(element) {
     this.element = element;
@@ -72,7 +76,7 @@ class Chart {
   }
 
   update(data) {
-    const shape = ({ series, time, open }) => JSON.stringify([series.map(({ second, before }) => [second, before]), time, open]);
+    const shape = ({ series, time, zoned, open }) => JSON.stringify([series.map(({ second, before }) => [second, before]), time, zoned, open]);
     const same = this.plot && shape(data) === shape(this.data);
     this.data = data;
     if (!same) return this.redraw();
@@ -84,7 +88,7 @@ class Chart {
     this.plot?.destroy();
     this.width = this.element.clientWidth;
     if (!this.width || typeof uPlot === "undefined") return;
-    const { time, names, series, open, x, prefix = "" } = this.data;
+    const { time, zoned, names, series, open, x, prefix = "" } = this.data;
     const style = getComputedStyle(this.element);
     const color = (name) => Chart.resolve(style.getPropertyValue(name));
     const quiet = color("--quiet");
@@ -97,7 +101,8 @@ class Chart {
       // As wide as its widest mark: none is cut.
       size: (plot, texts) => 12 + Math.max(24, ...(texts ?? []).map((text) => text.length * 6.9)),
     });
-    const xText = time ? Chart.clock : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
+    const days = time && x.every((at) => at % DAY === 0) ? { incrs: DAYS } : {};
+    const xText = time ? Chart.clock(zoned) : names.length ? (_, at) => at.map((n) => names[n] ?? "") : (_, at) => at.map(short);
     const range = (_, low, high) => Chart.range(low, high);
     const line = (one, at, dash) => ({
       label: one.name, scale: one.second ? "second" : "y", stroke: one.before ? quiet : color(`--series-${at % 6}`),
@@ -105,22 +110,29 @@ class Chart {
     });
     const second = series.some((one) => one.second) ? [{ ...axis, ...marks(""), scale: "second", side: 1, grid: { show: false } }] : [];
     this.plot = new uPlot({
+      ...(time && !zoned ? { tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "Etc/UTC") } : {}),
       width: this.width, height: 200, legend: { show: false }, cursor: { y: false, points: { size: 7 } },
       scales: { x: { time }, y: { range }, second: { range } },
-      padding: [10, second.length ? 0 : 12, 0, 0],
-      axes: [{ ...axis, size: 30, space: 74, values: xText }, { ...axis, ...marks(prefix) }, ...second],
+      padding: [10, second.length ? 0 : 24, 0, 0],
+      axes: [{ ...axis, ...days, size: 30, space: 74, values: xText }, { ...axis, ...marks(prefix) }, ...second],
       series: [{}, ...series.map((one, at) => line(one, at)), ...(open ? series.map((one, at) => line(one, at, [5, 4])) : [])],
       hooks: { setCursor: [(plot) => this.legend(plot.cursor.idx)] },
     }, this.plotted(), this.element);
     this.legend();
   }
 
-  /** Marks of a time axis in the viewer's own zone: days where marks are days apart, else the clock. */
-  static clock(_, at, axis, space, step) {
-    const part = step >= 86400 ? { month: "short", day: "numeric" }
-      : { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(step < 60 ? { second: "2-digit" } : {}) };
-    const text = new Intl.DateTimeFormat("en", part);
-    return at.map((seconds) => text.format(seconds * 1000));
+  /** Marks of a time axis: days, or the clock where marks are less than a day apart. Times that have a zone are shown in the
+   *  viewer's own, others as they stand in the rows. */
+  static clock(zoned) {
+    const format = (part) => new Intl.DateTimeFormat("en", { ...part, ...(zoned ? {} : { timeZone: "UTC" }) });
+    const day = format({ month: "short", day: "numeric" });
+    return (_, at, axis, space, step) => {
+      const clock = format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(step < 60 ? { second: "2-digit" } : {}) });
+      return at.map((seconds) => {
+        const text = clock.format(seconds * 1000);
+        return step >= DAY || /^00:00(:00)?$/.test(text) ? day.format(seconds * 1000) : text;
+      });
+    };
   }
 
   /** Zero belongs to a chart of amounts unless all values are far from it. */

@@ -28,6 +28,8 @@ pub struct Lines {
     pub x: Vec<f64>,
     /// Whether these are instants.
     pub is_time: bool,
+    /// Whether these instants came with a time zone: others are shown as they stand, as one clock reads them.
+    pub is_zoned: bool,
     /// Names on the axis; empty where it has numbers.
     pub names: Vec<String>,
     /// The lines.
@@ -47,6 +49,8 @@ impl Lines {
         let instants: Option<Vec<f64>> = axis.iter().map(|text| instant(text)).collect();
         let numbers: Option<Vec<f64>> = axis.iter().map(|text| text.parse().ok()).collect();
         let is_time = instants.is_some() && !axis.is_empty();
+        let has_zone = |text: &String| text.get(10..).is_some_and(|time| time.contains(['+', '-', 'Z']));
+        let is_zoned = is_time && axis.iter().any(has_zone);
         let names = if instants.is_none() && numbers.is_none() { axis.clone() } else { Vec::new() };
         let x = instants.or(numbers).unwrap_or_else(|| (0..axis.len()).map(|n| n as f64).collect());
         let drawn: Vec<usize> = match y {
@@ -57,7 +61,7 @@ impl Lines {
             let values = grid.rows.iter().map(|row| cell(row, *column).parse().ok());
             Series { name: grid.columns[*column].name.clone(), values: values.collect(), ..Series::default() }
         });
-        let lines = Self { x, is_time, names, series: series.collect(), ..Self::default() };
+        let lines = Self { x, is_time, is_zoned, names, series: series.collect(), ..Self::default() };
         lines.in_order()
     }
 
@@ -111,8 +115,10 @@ impl Lines {
         });
         let series: Vec<Json> = series.collect();
         let mut all = json!({"x": self.x, "time": self.is_time, "names": self.names, "series": series});
-        if self.is_open {
-            all["open"] = true.into();
+        for (key, is) in [("zoned", self.is_zoned), ("open", self.is_open)] {
+            if is {
+                all[key] = true.into();
+            }
         }
         for (key, text) in [("prefix", &self.around.0), ("suffix", &self.around.1)] {
             if !text.is_empty() {
@@ -274,6 +280,15 @@ mod tests {
         assert_eq!(instant("2026-03-01x"), None);
         assert_eq!(instant("somewhere else"), None);
         assert_eq!(instant("12"), None);
+    }
+
+    #[test]
+    fn times_with_a_zone_are_told_from_others() {
+        let is_zoned = |at: &str| {
+            let rows: &[&[&str]] = &[&[at, "1"]];
+            Lines::of(&grid(&[("at", "timestamp"), ("n", "bigint")], rows), None, &[]).is_zoned
+        };
+        assert_eq!(["2026-03-01", "2026-03-01 10:00:00", "2026-03-01 10:00:00+00"].map(is_zoned), [false, false, true]);
     }
 
     #[test]

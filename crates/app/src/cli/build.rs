@@ -106,19 +106,20 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
 }
 
 fn summary(context: &Context, instance: &Instance) {
+    instance.status.spread(WallClock.now_us());
     let facts = instance.status.facts();
     troubles(&facts).iter().for_each(|trouble| context.say(&format!("error: {trouble}")));
     if context.json {
         let models: Vec<_> = facts
             .models
             .iter()
-            .map(|(name, m)| serde_json::json!({"model": name.to_string(), "state": m.state, "rows": m.rows, "message": m.message}))
+            .map(|(name, m)| serde_json::json!({"model": name.to_string(), "state": m.word(), "rows": m.rows, "message": m.told()}))
             .collect();
         print(&serde_json::json!({ "models": models }).to_string());
         return;
     }
     for (name, model) in &facts.models {
-        print(format!("{:<10} {:>12} rows  {name} {}", model.state, model.rows, model.message).trim_end());
+        print(format!("{:<10} {:>12} rows  {name} {}", model.word(), model.rows, model.told()).trim_end());
     }
 }
 
@@ -129,7 +130,11 @@ fn troubles(facts: &Facts) -> Vec<String> {
         found.push(format!("not applied: {}", facts.not_applied));
     }
     for (name, source) in facts.sources.iter().filter(|(_, source)| source.stalled_since_us.is_some()) {
-        found.push(format!("source \"{name}\" is stalled: {}", source.message));
+        // Of one that was never asked its tables say so.
+        let told = format!("source \"{name}\" cannot be asked");
+        if !facts.tables.values().any(|table| table.state == "parked" && table.message.starts_with(&told)) {
+            found.push(format!("source \"{name}\" is stalled: {}", source.message));
+        }
     }
     for (name, table) in facts.tables.iter().filter(|(_, table)| table.state == "parked") {
         found.push(format!("table {name} is parked: {}", table.message));

@@ -299,7 +299,9 @@ impl Case {
     fn binary(&self) -> Command {
         let built = |_| env!("CARGO_BIN_EXE_tidemill").to_owned();
         let mut command = Command::new(std::env::var("TIDEMILL").unwrap_or_else(built));
-        command.current_dir(self.folder.path()).env("TIDEMILL_LOG", "warn").env("DBT_PROFILES_DIR", self.folder.path());
+        // Without a project the demo that runs is asked, and that would be anybody's.
+        let folder = self.folder.path();
+        command.current_dir(folder).env("TIDEMILL_LOG", "warn").env("DBT_PROFILES_DIR", folder).env("TMPDIR", folder);
         command
     }
 
@@ -497,6 +499,7 @@ impl Case {
             "wire at 127.0.0.1:",
             "page at 127.0.0.1:",
             "was true ",
+            "tried again in ",
             "Stop process ",
             "of them compared ",
             " rows  ended ",

@@ -1175,7 +1175,6 @@ async fn changed(word: &mut watch::Receiver<()>) {
     }
 }
 
-/// A failure in one line, with what is to be done.
 /// What is said of a stall, and when it is tried again.
 fn tried_again(mut message: String, pause: Duration) -> String {
     let seconds = pause.as_secs_f64().ceil();
@@ -1187,6 +1186,7 @@ fn tried_again(mut message: String, pause: Duration) -> String {
     message
 }
 
+/// A failure in one line, with what is to be done.
 fn said(failure: &Failure) -> String {
     let mut out = String::new();
     for part in [&failure.message, &failure.detail, &failure.hint].into_iter().filter(|part| !part.is_empty()) {
