@@ -331,7 +331,8 @@ fn tile(reader: &mut Reader<'_>, node: &Node) -> Option<DashboardTile> {
     let good = reader.text(node, "good");
     let good = good.and_then(|word| one_of(reader, node, "good", &word, &TileGood::ALL.map(|g| (g.word(), g))));
     let currency = reader.text(node, "currency").unwrap_or_default();
-    if !currency.is_empty() && !(currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase())) {
+    let is_code = currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase());
+    if !(currency.is_empty() || is_code) {
         let error = reader.error(node.get("currency").unwrap_or(node), format!("`{currency}` is no currency"));
         error.hint = Some("Its code has three letters: CNY, EUR, USD.".to_owned());
     }

@@ -176,11 +176,11 @@ fn sources(
                     found.push(no_database(&table));
                 }
             }
-            None if complained.insert((table.source.clone(), table.connection.clone())) => {
-                // Of one that has a mistake it is told already.
-                if !project.broken_connections.contains(&table.connection) {
-                    found.push(no_connection(&table, project));
-                }
+            // Of one that has a mistake it is told already.
+            None if complained.insert((table.source.clone(), table.connection.clone()))
+                && !project.broken_connections.contains(&table.connection) =>
+            {
+                found.push(no_connection(&table, project));
             }
             None => {}
         }

@@ -113,7 +113,7 @@ impl Executor {
         })?;
         match begun.await {
             Ok(Ok((schema, first, true))) => {
-                task.is_over();
+                task.end_quietly();
                 Ok((schema, futures::stream::iter(first).boxed()))
             }
             Ok(Ok((schema, first, false))) => {
@@ -219,7 +219,7 @@ impl Task {
     }
 
     /// Its work is done and only its thread is still to be let go: it is not given up.
-    fn is_over(self) {
+    fn end_quietly(self) {
         self.place.state.store(OVER, Ordering::Relaxed);
     }
 

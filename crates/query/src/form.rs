@@ -39,10 +39,10 @@ impl Form {
 /// Whether a statement has parameters beyond those that have values: a literal would take the place of one.
 fn lacks_values(tree: &ast::Statement, parameters: usize) -> bool {
     let is_beyond = |expr: &ast::Expr| match expr {
-        ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(name), .. }) => !name
+        ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(name), .. }) => name
             .strip_prefix('$')
             .and_then(|number| number.parse().ok())
-            .is_some_and(|number: usize| number <= parameters),
+            .is_none_or(|number: usize| number > parameters),
         _ => false,
     };
     let walked = visit_expressions(tree, |expr| match is_beyond(expr) {

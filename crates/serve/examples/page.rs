@@ -257,7 +257,7 @@ impl Shop {
                 |at: u64| format!("{}|2026-03-{:02}|{}|{}.90", 100_000 + at, at % 28 + 1, at * 37 + n, at * 1_234);
             let from = sql.rsplit_once("offset ").and_then(|(_, from)| from.parse::<u64>().ok()).unwrap_or(0);
             let rows: u64 = if has("limit") { 51 } else { 1_200 };
-            let found = (0..rows.max(130).saturating_sub(from)).rev().take(rows as usize);
+            let found = (0..rows.max(130).saturating_sub(from)).rev().take(usize::try_from(rows).unwrap_or(usize::MAX));
             let found =
                 if params.iter().any(|word| word.contains("no such")) { Vec::new() } else { found.map(row).collect() };
             return Ok(("order_id bigint, day date, orders bigint, revenue decimal(12,2)", found));

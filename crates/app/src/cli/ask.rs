@@ -222,9 +222,11 @@ pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Res
     let answer = client.simple_query(sql).await;
     drop(client);
     let notices = driver.await.unwrap_or_default();
-    Ok(answer.map(|messages| Table { notices, ..table_of(messages, forms) }).map_err(|error| match error.as_db_error() {
-        Some(said) => rejected(said, sql).into(),
-        None => error.into(),
+    Ok(answer.map(|messages| Table { notices, ..table_of(messages, forms) }).map_err(|error| {
+        match error.as_db_error() {
+            Some(said) => rejected(said, sql).into(),
+            None => error.into(),
+        }
     }))
 }
 

@@ -94,7 +94,8 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
     let caught_up = targets.iter().filter(|target| !given_up.contains(target.name.as_str())).all(|target| {
         let status = facts.sources.get(&target.name);
         let reached = |current: &str| target.source.reached(&Position(current.to_owned()), &target.position);
-        status.is_some_and(|status| reached(&status.position).unwrap_or(false))
+        // Until it is reached for nobody knows how old what there is of it is.
+        status.is_some_and(|status| status.state != "connecting" && reached(&status.position).unwrap_or(false))
     });
     let is_stopped = |state: &str| matches!(state, "parked" | "failed");
     let is_whole = given_up.is_empty()

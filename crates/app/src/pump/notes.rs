@@ -136,11 +136,7 @@ impl Pump {
             status.message = waits.map(|(_, reason)| reason.clone()).unwrap_or_default();
             names.insert(name);
         }
-        for (name, reason) in &serving.held {
-            let models = facts.models.get_mut(name).into_iter();
-            models
-                .for_each(|status| status.held = Some(format!("as before; its text of now is not in place: {reason}")));
-        }
+        note_held(&mut facts, &serving.held);
         facts.models.retain(|name, _| names.contains(name));
         facts.views.retain(|name, _| names.contains(name));
         let mut edges = facts.lineage.clone();
@@ -489,6 +485,15 @@ fn view_state(
     match waits {
         Some(reason) => ("building".to_owned(), reason),
         None => ("live".to_owned(), String::new()),
+    }
+}
+
+/// Models that serve in older texts, with the reasons.
+pub(super) fn note_held(facts: &mut Facts, held: &[(TableName, String)]) {
+    for (name, reason) in held {
+        if let Some(status) = facts.models.get_mut(name) {
+            status.held = Some(format!("as before; its text of now is not in place: {reason}"));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::oneshot;
 
-use super::{Pump, ROOM_WAIT};
+use super::{Pump, ROOM_WAIT, notes};
 use crate::clock::Clock as _;
 use crate::definition::{Definition, ModelText};
 use crate::reconcile::source::{OurTable, Ours};
@@ -321,7 +321,9 @@ impl Pump {
     /// Models that serve on in older texts, for whoever asks.
     pub(super) fn note_held(&self) {
         let contents = self.warehouse.coming.as_ref().map_or(&self.warehouse.serving, |(coming, _)| coming);
-        self.status.facts().held = told(&contents.held);
+        let mut facts = self.status.facts();
+        facts.held = told(&contents.held);
+        notes::note_held(&mut facts, &contents.held);
     }
 
     /// What is coming comes to something else than was thought: whoever waits for it is told so.

@@ -95,8 +95,7 @@ impl Of<'_> {
             let compared = compare.filter(|compare| !serve::is_statement(compare));
             let named = [("x", tile.x.as_deref()), ("compare", compared)];
             let named = named.into_iter().filter_map(|(key, column)| Some((key, column?)));
-            let listed =
-                tile.y.iter().map(|y| ("y", y.as_str())).chain(tile.y2.iter().map(|y| ("y2", y.as_str())));
+            let listed = tile.y.iter().map(|y| ("y", y.as_str())).chain(tile.y2.iter().map(|y| ("y2", y.as_str())));
             let named = named.chain(tile.columns.iter().map(|c| ("columns", c.as_str())));
             for (key, column) in named.chain(listed) {
                 found.extend(missing(&what, key, column, &columns, &tile.place));
