@@ -87,22 +87,27 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
         tables.filter_map(|table| facts.tables.get(table)).any(waits_for_source)
     };
     let building = facts.models.iter().any(|(name, model)| model.state == "building" && !waits(name));
+    // Until a source is reached for nobody knows how old what there is of it is.
+    let is_followed =
+        |name: &str| facts.tables.values().any(|table| table.source == name && !is_stopped_word(&table.state));
+    let is_reached_for = |(name, source): (&String, &SourceStatus)| {
+        source.state == "connecting" && source.stalled_since_us.is_none() && is_followed(name)
+    };
+    let connecting = facts.sources.iter().any(is_reached_for);
     // What served when the folder was left is not what is to be built.
-    if !facts.started || loading || building || (facts.pending && given_up.is_empty()) {
+    if !facts.started || loading || building || connecting || (facts.pending && given_up.is_empty()) {
         return None;
     }
     let caught_up = targets.iter().filter(|target| !given_up.contains(target.name.as_str())).all(|target| {
         let status = facts.sources.get(&target.name);
         let reached = |current: &str| target.source.reached(&Position(current.to_owned()), &target.position);
-        // Until it is reached for nobody knows how old what there is of it is.
-        status.is_some_and(|status| status.state != "connecting" && reached(&status.position).unwrap_or(false))
+        status.is_some_and(|status| reached(&status.position).unwrap_or(false))
     });
-    let is_stopped = |state: &str| matches!(state, "parked" | "failed");
     let is_whole = given_up.is_empty()
         && facts.not_applied.is_empty()
         && facts.held.is_empty()
-        && !facts.tables.values().any(|table| is_stopped(&table.state))
-        && !facts.models.values().chain(facts.views.values()).any(|model| is_stopped(&model.state));
+        && !facts.tables.values().any(|table| is_stopped_word(&table.state))
+        && !facts.models.values().chain(facts.views.values()).any(|model| is_stopped_word(&model.state));
     caught_up.then_some(if is_whole { Outcome::Ok } else { Outcome::Failed })
 }
 
@@ -156,7 +161,11 @@ fn troubles(facts: &Facts) -> Vec<String> {
 fn is_stopped(facts: &Facts, name: &TableName) -> bool {
     let table = facts.tables.get(name).map(|table| table.state.as_str());
     let model = facts.models.get(name).or_else(|| facts.views.get(name)).map(|model| model.state.as_str());
-    [table, model].into_iter().flatten().any(|state| matches!(state, "parked" | "failed"))
+    [table, model].into_iter().flatten().any(is_stopped_word)
+}
+
+fn is_stopped_word(state: &str) -> bool {
+    matches!(state, "parked" | "failed")
 }
 
 #[cfg(test)]
