@@ -102,6 +102,11 @@ pub struct ModelStatus {
     pub description: String,
 }
 
+/// Whether what is in this state, a table, model or view, is not kept up to date.
+pub fn is_stopped_state(state: &str) -> bool {
+    matches!(state, "parked" | "failed")
+}
+
 /// A number of rejected rows, as people read it.
 pub fn rows_of(rejects: u64) -> String {
     match rejects {
@@ -339,12 +344,11 @@ impl Facts {
             (!named.is_empty())
                 .then(|| format!("{what}s {}{more} are stopped; tidemill.{table} says why", named.join(", ")))
         }
-        let is_stopped = |state: &str| matches!(state, "parked" | "failed");
         let tables = self.tables.iter().map(|(name, table)| (name, table.state.as_str(), table.message.as_str()));
         let models = self.models.iter().chain(&self.views);
         let models = models.map(|(name, model)| (name, model.state.as_str(), model.message.as_str()));
-        let tables = told("table", "tables", tables.filter(|(_, state, _)| is_stopped(state)));
-        let models = told("model", "models", models.filter(|(_, state, _)| is_stopped(state)));
+        let tables = told("table", "tables", tables.filter(|(_, state, _)| is_stopped_state(state)));
+        let models = told("model", "models", models.filter(|(_, state, _)| is_stopped_state(state)));
         tables.into_iter().chain(models).chain(self.rejected()).collect()
     }
 

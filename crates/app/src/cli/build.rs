@@ -14,7 +14,7 @@ use crate::clock::{Clock as _, WallClock};
 use crate::instance::Instance;
 use crate::opening;
 use crate::setup::Setup;
-use crate::status::{Facts, SourceStatus, TableStatus};
+use crate::status::{Facts, SourceStatus, TableStatus, is_stopped_state};
 
 /// How long a source may be stalled until a build is given up: some tries of its own.
 const STALLED_US_MAX: i64 = 15_000_000;
@@ -89,7 +89,7 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
     let building = facts.models.iter().any(|(name, model)| model.state == "building" && !waits(name));
     // Until a source is reached for nobody knows how old what there is of it is.
     let is_followed =
-        |name: &str| facts.tables.values().any(|table| table.source == name && !is_stopped_word(&table.state));
+        |name: &str| facts.tables.values().any(|table| table.source == name && !is_stopped_state(&table.state));
     let is_reached_for = |(name, source): (&String, &SourceStatus)| {
         source.state == "connecting" && source.stalled_since_us.is_none() && is_followed(name)
     };
@@ -106,8 +106,8 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
     let is_whole = given_up.is_empty()
         && facts.not_applied.is_empty()
         && facts.held.is_empty()
-        && !facts.tables.values().any(|table| is_stopped_word(&table.state))
-        && !facts.models.values().chain(facts.views.values()).any(|model| is_stopped_word(&model.state));
+        && !facts.tables.values().any(|table| is_stopped_state(&table.state))
+        && !facts.models.values().chain(facts.views.values()).any(|model| is_stopped_state(&model.state));
     caught_up.then_some(if is_whole { Outcome::Ok } else { Outcome::Failed })
 }
 
@@ -161,11 +161,7 @@ fn troubles(facts: &Facts) -> Vec<String> {
 fn is_stopped(facts: &Facts, name: &TableName) -> bool {
     let table = facts.tables.get(name).map(|table| table.state.as_str());
     let model = facts.models.get(name).or_else(|| facts.views.get(name)).map(|model| model.state.as_str());
-    [table, model].into_iter().flatten().any(is_stopped_word)
-}
-
-fn is_stopped_word(state: &str) -> bool {
-    matches!(state, "parked" | "failed")
+    [table, model].into_iter().flatten().any(is_stopped_state)
 }
 
 #[cfg(test)]
