@@ -57,6 +57,9 @@ const MODELS: [(&str, &str); 3] = [
     ("newest_payment", "select count(*) as payments, max(id) as id from {{ source('shop', 'payments') }}"),
 ];
 
+/// The number of the newest payment.
+const NEWEST: &str = "select id from newest_payment";
+
 /// How long a flood may take to be absorbed before the bench gives up.
 const ABSORBED_MAX: Duration = Duration::from_secs(600);
 
@@ -103,7 +106,7 @@ async fn measure(args: &FloodArgs) -> anyhow::Result<()> {
     let (written, to_see) = mpsc::unbounded_channel();
     let over = Arc::new(AtomicBool::new(false));
     let payments = tokio::spawn(pay(args.server.clone(), args.database.clone(), args.rate, written, Arc::clone(&over)));
-    let watcher = tokio::spawn(watch(running.instance.addresses.pg.clone(), to_see));
+    let watcher = tokio::spawn(until_seen(running.instance.addresses.pg.clone(), NEWEST, to_see));
 
     let quiet = stopwatch();
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -203,13 +206,17 @@ async fn pay(
 }
 
 /// A payment's COMMIT, and how long after it a client saw the payment.
-struct Seen {
+pub(super) struct Seen {
     committed: Instant,
     after: Duration,
 }
 
-/// Asks which payment is the newest until all that were written are seen.
-async fn watch(address: String, mut written: mpsc::UnboundedReceiver<(u64, Instant)>) -> anyhow::Result<Vec<Seen>> {
+/// Asks for the number of the newest payment until all that were written are seen.
+pub(super) async fn until_seen(
+    address: String,
+    newest_sql: &str,
+    mut written: mpsc::UnboundedReceiver<(u64, Instant)>,
+) -> anyhow::Result<Vec<Seen>> {
     let client = client(&address).await?;
     let mut poll = tokio::time::interval(Duration::from_millis(2));
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -228,12 +235,13 @@ async fn watch(address: String, mut written: mpsc::UnboundedReceiver<(u64, Insta
         if let Some((id, committed)) = waiting.front() {
             anyhow::ensure!(committed.elapsed() < ABSORBED_MAX, "payment {id} is not visible after {ABSORBED_MAX:?}");
             poll.tick().await;
-            newest = number(&client, "select id from newest_payment").await?.map_or(Ok(0), |id| id.parse())?;
+            newest = number(&client, newest_sql).await?.map_or(Ok(0), |id| id.parse())?;
         }
     }
 }
 
-fn tell(name: &str, during: &Range<Instant>, seen: &[Seen]) {
+/// Says what was felt by those that were committed meanwhile.
+pub(super) fn tell(name: &str, during: &Range<Instant>, seen: &[Seen]) {
     let of_it = seen.iter().filter(|s| during.contains(&s.committed));
     let mut after: Vec<_> = of_it.map(|s| s.after.as_secs_f64() * 1e3).collect();
     after.sort_by(f64::total_cmp);

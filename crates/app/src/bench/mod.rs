@@ -5,6 +5,7 @@
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "generated keys and counts are small")]
 
+mod apply;
 mod capture;
 mod flood;
 mod large;
@@ -44,6 +45,8 @@ pub enum Bench {
     Large(large::LargeArgs),
     /// Rows by their keys over the wire at a steady rate, from an instance that runs
     Points(points::PointsArgs),
+    /// A model that gets another text while the shop goes on, and goes back to its old one
+    Apply(apply::ApplyArgs),
     /// The first load of a large table
     Snapshot(snapshot::SnapshotArgs),
 }
@@ -59,6 +62,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Bench::Flood(args) => whole_way(flood::run(args)),
         Bench::Large(args) => whole_way(large::run(args)),
         Bench::Points(args) => whole_way(points::run(args)),
+        Bench::Apply(args) => whole_way(apply::run(args)),
         Bench::Snapshot(args) => whole_way(snapshot::run(args)),
     }
 }

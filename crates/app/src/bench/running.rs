@@ -1,6 +1,7 @@
 //! A whole instance under measurement, and what it uses of the machine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -13,7 +14,7 @@ use super::{line, memory_mib};
 use crate::clock::stopwatch;
 use crate::follow::plan_feeds;
 use crate::instance::Instance;
-use crate::setup::Setup;
+use crate::setup::{Global, Setup};
 use crate::sources::said;
 use crate::warehouse::Warehouse;
 
@@ -62,12 +63,22 @@ impl Running {
         let data = tempfile::tempdir()?;
         let mut setup = setup(files, connection, &data)?;
         setup.project.profile.memory = memory;
+        Self::start_project(&setup, connection, data, None).await
+    }
+
+    /// Starts this project; with the options by which it is found on disk it can be applied again.
+    pub(super) async fn start_project(
+        setup: &Setup,
+        connection: &ConnectionKind,
+        data: tempfile::TempDir,
+        global: Option<Arc<Global>>,
+    ) -> anyhow::Result<Self> {
         let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
         let target = feed.source().await.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
         let Some(target) = target else { bail!("the project's source has no end") };
         let cpu_before = cpu_seconds();
         let begun = stopwatch();
-        let (feeds, described) = plan_feeds(&setup).await?;
+        let (feeds, described) = plan_feeds(setup).await?;
         let opening = setup.clone();
         let opening = move || Warehouse::open(&opening, &described);
         let mut warehouse = tokio::task::spawn_blocking(opening).await??;
@@ -78,7 +89,7 @@ impl Running {
             let nothing = nothing_to_load(&warehouse);
             tokio::task::block_in_place(|| warehouse.engine.step(nothing))?;
         }
-        let instance = Instance::start(&setup, warehouse, feeds, None, None).await?;
+        let instance = Instance::start(setup, warehouse, feeds, global, None).await?;
         Ok(Self { instance, target: without_gtids(target), begun, cpu_before, _data: data })
     }
 

@@ -54,6 +54,19 @@ impl ServerArgs {
         }
     }
 
+    /// The same as the text of a project's `connections.yml`.
+    pub(super) fn connection_text(&self, name: &str, database: &str) -> String {
+        let password = match std::env::var_os(PASSWORD) {
+            Some(_) => format!("  password: {{env: {PASSWORD}}}\n"),
+            None => String::new(),
+        };
+        let Self { host, port, user } = self;
+        format!(
+            "{name}:\n  type: mysql\n  host: {host}\n  port: {port}\n  user: {user}\n{password}  database: {database}\n  \
+             tls: disabled\n  start: snapshot\n"
+        )
+    }
+
     /// Where the server's oldest log begins.
     pub(super) async fn oldest_log(&self) -> anyhow::Result<Start> {
         let mut server = self.connect().await?;
