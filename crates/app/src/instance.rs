@@ -215,7 +215,7 @@ impl Instance {
             let (by_itself, spec, ends) = (Arc::clone(&keeper), profile.reconcile, stopped.clone());
             servers.push(tokio::spawn(async move { by_itself.by_itself(spec, ends).await }));
             let (repaired, ends) = (Arc::clone(&keeper), stopped.clone());
-            servers.push(tokio::spawn(async move { repaired.look_at_repaired(ends).await }));
+            servers.push(tokio::spawn(async move { repaired.look_at_repaired(spec.share, ends).await }));
             let attendant = Attendant { inbox, status, applier, keeper, door, audit };
             servers.push(tokio::spawn(desk.serve(attendant, stopped)));
         }

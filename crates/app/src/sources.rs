@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use anyhow::bail;
 use async_trait::async_trait;
 use connect::{
-    Absence, Check, Control, Failure, FollowedTable, Limits, Retention, Settings, Source, SourceEvent, SourceKind,
-    TableFacts, TablePlace, Unanswered, WholeReader,
+    Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Retention, Settings, Source, SourceEvent,
+    SourceKind, TableFacts, TablePlace, Unanswered, WholeReader,
 };
 use project::{Connection, ConnectionKind, ShopProfile, SimulatedShop, Start, Tls};
 use relation::Position;
@@ -89,8 +89,16 @@ impl Source for Unopened {
         of_type.copied().unwrap_or("unknown")
     }
 
+    async fn tables(&self, database: &str) -> Result<Vec<String>, Failure> {
+        self.there()?.tables(database).await
+    }
+
     fn loads(&self) -> bool {
         self.opened.get().is_none_or(|source| source.loads())
+    }
+
+    fn reads_by(&self, facts: &OwnFacts) -> Option<String> {
+        self.opened.get()?.reads_by(facts)
     }
 
     /// Tries to open it; whoever starts it has asked for its tables before.
@@ -135,6 +143,10 @@ impl Source for Unopened {
 
     async fn retention(&self, position: &Position) -> Result<Option<Retention>, Failure> {
         self.there()?.retention(position).await
+    }
+
+    async fn leads_on(&self, position: &Position) -> Result<(), Failure> {
+        self.there()?.leads_on(position).await
     }
 
     async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {
@@ -238,4 +250,97 @@ fn shop_of(shop: &SimulatedShop) -> BTreeMap<String, Json> {
         ("speed", json!(shop.speed)),
         ("history_orders", json!(shop.history_orders)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source that has an answer of its own to whatever it may leave to the trait.
+    #[derive(Debug)]
+    struct Telling;
+
+    fn told(what: &str) -> Failure {
+        Failure { message: what.to_owned(), detail: String::new(), hint: String::new() }
+    }
+
+    #[async_trait]
+    impl Source for Telling {
+        fn word(&self) -> &'static str {
+            "telling"
+        }
+
+        async fn tables(&self, database: &str) -> Result<Vec<String>, Failure> {
+            Ok(vec![database.to_owned()])
+        }
+
+        fn loads(&self) -> bool {
+            false
+        }
+
+        async fn describe(&self, _wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
+            Ok(Vec::new())
+        }
+
+        fn reads_by(&self, _facts: &OwnFacts) -> Option<String> {
+            Some("a word".to_owned())
+        }
+
+        fn start(
+            &self,
+            _tables: Vec<FollowedTable>,
+            _resume: Option<Position>,
+            _limits: Limits,
+        ) -> (mpsc::Receiver<SourceEvent>, Control) {
+            unreachable!("nobody starts it")
+        }
+
+        async fn current_position(&self) -> Result<Option<Position>, Failure> {
+            Ok(None)
+        }
+
+        fn reached(&self, _current: &Position, _target: &Position) -> Result<bool, Failure> {
+            Ok(true)
+        }
+
+        async fn bytes_behind(&self, _position: &Position) -> Result<Option<u64>, Failure> {
+            Ok(Some(7))
+        }
+
+        async fn retention(&self, _position: &Position) -> Result<Option<Retention>, Failure> {
+            Err(told("retention"))
+        }
+
+        async fn leads_on(&self, _position: &Position) -> Result<(), Failure> {
+            Err(told("leads on"))
+        }
+
+        async fn open_whole(&self) -> Result<Box<dyn WholeReader>, Failure> {
+            Err(told("whole"))
+        }
+
+        async fn doctor(&self, _wanted: &[TablePlace]) -> Vec<Check> {
+            vec![Check::ok("telling", "fine")]
+        }
+    }
+
+    /// Once it could be opened, it is the source in all that it is asked.
+    #[tokio::test]
+    async fn a_source_that_was_opened_late_is_that_source() {
+        let kind = ConnectionKind::Other { kind: "telling".to_owned(), settings: BTreeMap::new() };
+        let place = project::Place { file: "connections.yml".to_owned(), line: 1, column: 1 };
+        let connection = Connection { name: "shop".to_owned(), kind, filter: project::Filter::default(), place };
+        let late = Unopened { connection, failure: told("not yet"), opened: OnceLock::new() };
+        assert_eq!(late.reads_by(&OwnFacts::new(())), None);
+        assert_eq!(late.leads_on(&Position::default()).await.unwrap_err().message, "not yet");
+        late.opened.set(Arc::new(Telling)).unwrap();
+        let at = Position::default();
+        assert_eq!(late.reads_by(&OwnFacts::new(())).as_deref(), Some("a word"));
+        assert_eq!(late.tables("shop").await.unwrap(), ["shop"]);
+        assert_eq!(late.leads_on(&at).await.unwrap_err().message, "leads on");
+        assert_eq!(late.retention(&at).await.unwrap_err().message, "retention");
+        assert_eq!(late.open_whole().await.err().unwrap().message, "whole");
+        assert_eq!((late.loads(), late.bytes_behind(&at).await.unwrap()), (false, Some(7)));
+        assert_eq!(late.doctor(&[]).await[0].name, "telling");
+    }
 }

@@ -50,6 +50,7 @@ async fn run() -> Result<(), Failure> {
                 database: table.database,
                 name: table.name,
                 columns: facts.columns,
+                is_placed: false,
                 rule: ColumnRule::default(),
                 schema: facts.schema,
                 load: if snapshot { Load::Pending { cursor: None } } else { Load::Complete },

@@ -38,6 +38,9 @@ pub(super) struct Known {
 /// How long to wait before asking again a source that could not be asked at the start.
 const DESCRIBE_RETRY: Duration = Duration::from_secs(2);
 
+/// For how long further tables are waited for when one has other columns: a change of many tables begins their source anew once.
+const TOGETHER: Duration = Duration::from_millis(300);
+
 const ALTERED_MEANWHILE: &str = "its columns were altered while it was not read";
 const FOLLOWED_AGAIN: &str = "it is followed again";
 const STOPPING: &str = "the instance is stopping";
@@ -74,6 +77,10 @@ pub(super) struct Follower {
     resume: Option<Position>,
     /// Between two looks for tables that are absent.
     pause: Duration,
+    /// For how long further altered tables are waited for.
+    together: Duration,
+    /// When the source is begun anew for those that were altered.
+    anew_at: Option<Instant>,
     /// When a source that has ended is begun again: what it was refused for may be mended.
     again_at: Option<Instant>,
 }
@@ -84,7 +91,7 @@ enum Next {
     /// Tables that were absent, by their places among these.
     There(Vec<(usize, TableFacts)>),
     Command(Command),
-    /// It is time to begin a source again that has ended.
+    /// It is time to begin the source again: it has ended, or tables of it have other columns.
     Again,
 }
 
@@ -120,6 +127,8 @@ impl Follower {
             stall: None,
             resume,
             pause: LOOK_AGAIN,
+            together: TOGETHER,
+            anew_at: None,
             again_at: None,
         }
     }
@@ -140,6 +149,7 @@ impl Follower {
                 there = &mut looking => Some(Next::There(there)),
                 Some(command) = self.commands.recv() => Some(Next::Command(command)),
                 () = until(self.again_at), if running.is_some() => Some(Next::Again),
+                () = until(self.anew_at), if running.is_some() => Some(Next::Again),
                 _ = stopped.wait_for(|stop| *stop) => None,
             };
             let went_on = match next {
@@ -234,7 +244,13 @@ impl Follower {
         let Some(news) = news else { return Some(()) };
         self.note_begun(&news);
         let is_over = match &news {
-            SourceEvent::Altered { table, statement } => self.adopt(*table, statement).await?,
+            SourceEvent::Altered { table, statement } => {
+                // Nothing more comes of it until then; the others go on.
+                if self.adopt(*table, statement).await? {
+                    self.anew_at = self.anew_at.or_else(|| Instant::now().checked_add(self.together));
+                }
+                false
+            }
             SourceEvent::State(SourceState::Stalled, reason) => self.note_asked(reason).await?,
             SourceEvent::Failed(failure) => self.note_asked(&said(failure)).await?,
             _ => false,
@@ -407,7 +423,7 @@ impl Follower {
     /// Starts the source where it was left. A load without a cursor begins anew, where the log ends then, and the log up to
     /// there is passed over; with it would be the end of rows that the log has brought before. So their table is loaded again.
     async fn start_source(&mut self) -> Option<Running> {
-        self.again_at = None;
+        (self.again_at, self.anew_at) = (None, None);
         // What is behind the place where it goes on it learns again.
         self.learned.clear();
         self.ask_again().await?;
@@ -501,7 +517,8 @@ impl Follower {
         {
             note_left_out(&self.outlet.status, &table.name, &facts.left_out);
             (followed.place, followed.facts) = (table.place, facts);
-            return Some(true);
+            let id = followed.id;
+            return self.read_by_now(id, &table.name).await.map(|()| true);
         }
         self.forget(&table.name);
         self.looks_for_more = true;
@@ -641,20 +658,25 @@ impl Follower {
                 if known.has_rows {
                     self.brought.insert(known.id);
                 }
-                let mark = self.source.reads_by(&facts.own);
-                let reads_on = load != connect::Load::Pending { cursor: None };
                 self.followed.push(FollowedTable { id: known.id, place: table.place, facts, load });
-                if let Some(word) = mark {
-                    if reads_on && !self.is_read_by(&name, &word) {
-                        self.hold_in_doubt(known.id, ALTERED_MEANWHILE.to_owned()).await?;
-                    }
-                    self.outlet.marks.set(&self.name, &name, Mark { word, since: String::new() });
-                }
-                Some(())
+                self.read_by_now(known.id, &name).await
             }
             // It was parked, or its columns have changed while nobody could be asked: it is loaded again.
             _ => self.register(table.place, table.name, facts, true).await.map(|_| ()),
         }
+    }
+
+    /// A table is read by the columns that its source has said now. Where those may be others than at the place where the source goes
+    /// on, the table is in doubt.
+    async fn read_by_now(&mut self, id: TableId, name: &TableName) -> Option<()> {
+        let Some(table) = self.followed.iter().find(|table| table.id == id) else { return Some(()) };
+        let reads_on = table.load != connect::Load::Pending { cursor: None };
+        let Some(word) = self.source.reads_by(&table.facts.own) else { return Some(()) };
+        if reads_on && !self.is_read_by(name, &word) {
+            self.hold_in_doubt(id, ALTERED_MEANWHILE.to_owned()).await?;
+        }
+        self.outlet.marks.set(&self.name, name, Mark { word, since: String::new() });
+        Some(())
     }
 
     /// Whether rows of a table behind the place where the source goes on are read by these columns, as far as is known.
@@ -731,8 +753,12 @@ impl Follower {
             self.resume = Some(batch.position.clone());
             for (id, facts) in std::mem::take(&mut self.learned) {
                 if let (Some(name), Some(word)) = (self.of.get(&id), self.source.reads_by(&facts)) {
+                    // What they were before, too, they are since then.
+                    let is_new = self.outlet.marks.get(&self.name, name).is_none_or(|noted| noted.word != word);
                     let since = batch.position.0.clone();
-                    self.outlet.marks.set(&self.name, name, Mark { word, since });
+                    if is_new {
+                        self.outlet.marks.set(&self.name, name, Mark { word, since });
+                    }
                 }
                 let followed = self.followed.iter_mut().find(|followed| followed.id == id);
                 followed.into_iter().for_each(|table| table.facts.own = facts.clone());
@@ -1081,6 +1107,10 @@ mod tests {
 
         /// With notes of the columns by which tables were read.
         fn noted(ids: &[u32], says: Vec<Vec<SourceEvent>>, marks: Arc<Marks>) -> Self {
+            Self::of_all(ids, says, marks, Duration::from_millis(1))
+        }
+
+        fn of_all(ids: &[u32], says: Vec<Vec<SourceEvent>>, marks: Arc<Marks>, together: Duration) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let store = store::Store::open(&folder.path().join("store"), store::Options::default()).unwrap();
             let (inbox, outbox) = mpsc::channel(8);
@@ -1090,7 +1120,7 @@ mod tests {
             let (line, commands) = mpsc::channel(1);
             let of = Arc::clone(&source) as Arc<dyn Source>;
             let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, None);
-            follower.pause = Duration::from_millis(1);
+            (follower.pause, follower.together) = (Duration::from_millis(1), together);
             let known = |id| Known { id, load: Load::Complete, schema: facts().schema, has_rows: true };
             let planned = |name: &str| PlannedTable {
                 place: place(name),
@@ -1114,7 +1144,8 @@ mod tests {
                     format!("reload {}", table.0)
                 }
                 Message::Ask(Request::TakeUp { name, answer, .. }) => {
-                    answer.send(Ok(TableId(99))).unwrap();
+                    let others = self.said.iter().filter(|line| line.starts_with("take up")).count();
+                    answer.send(Ok(TableId(99 + u32::try_from(others).unwrap()))).unwrap();
                     format!("take up {name}")
                 }
                 other => panic!("{other:?}"),
@@ -1234,6 +1265,25 @@ mod tests {
         assert_eq!(told.len(), ids.len());
         let reloads = bench.said.iter().filter(|line| line.starts_with("reload")).count();
         assert_eq!(reloads, ids.len());
+        bench.end().await;
+    }
+
+    /// Tables that have other columns one after the other are taken up together, and what the source brings meanwhile is taken.
+    #[tokio::test]
+    async fn many_altered_tables_begin_their_source_anew_once() {
+        let altered = |id| SourceEvent::Altered { table: TableId(id), statement: "ALTER TABLE".to_owned() };
+        let says = vec![altered(7), batch("five", Some(9)), altered(8)];
+        let mut bench = Bench::of_all(&[7, 8, 9], vec![says], Arc::default(), Duration::from_secs(3_600));
+        bench.until("take up shop.t8").await;
+        let said = ["altered 7", "take up shop.t7", "batch five", "altered 8", "take up shop.t8"];
+        assert_eq!(bench.said, said);
+        bench.command(Commanded::Pause).await.unwrap();
+        bench.command(Commanded::Resume).await.unwrap();
+        let pending = connect::Load::Pending { cursor: None };
+        assert_eq!((bench.started(1, 99).load, bench.started(1, 100).load), (pending.clone(), pending));
+        assert_eq!(bench.started(1, 9).load, connect::Load::Complete);
+        let places: Vec<_> = bench.source.started.lock().unwrap().iter().map(|(_, at)| at.clone()).collect();
+        assert_eq!(places, [None, Some(Position("five".to_owned()))]);
         bench.end().await;
     }
 

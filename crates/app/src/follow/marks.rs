@@ -35,19 +35,31 @@ pub struct Marks {
     /// None: nothing is kept.
     path: Option<PathBuf>,
     noted: Mutex<Noted>,
+    /// What was noted before cannot be read: it may have been anything.
+    is_damaged: bool,
 }
 
 impl Marks {
-    /// Of a data folder. Nothing is known where it cannot be read.
+    /// Of a data folder.
     pub fn of(data: &Path) -> Self {
         let path = data.join("columns.json");
-        let read = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { path: Some(path), noted: Mutex::new(read.unwrap_or_default()) }
+        let read = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Noted::new()),
+            Err(_) => None,
+        };
+        let is_damaged = read.is_none();
+        if is_damaged {
+            tracing::warn!(path = %path.display(), "by what columns tables were read cannot be read: they are loaded again");
+        }
+        Self { path: Some(path), noted: Mutex::new(read.unwrap_or_default()), is_damaged }
     }
 
+    /// What is noted of a table; none where nobody ever noted anything.
     pub(super) fn get(&self, source: &str, table: &TableName) -> Option<Mark> {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.get(source)?.get(&table.to_string()).cloned()
+        let known = noted.get(source).and_then(|of| of.get(&table.to_string())).cloned();
+        known.or_else(|| self.is_damaged.then(Mark::default))
     }
 
     /// Notes what is true of a table by now.
@@ -80,7 +92,8 @@ mod tests {
         marks.set("shop", &name, mark.clone());
         assert_eq!(Marks::of(folder.path()).get("shop", &name), Some(mark.clone()));
         std::fs::write(folder.path().join("columns.json"), "{").unwrap();
-        assert_eq!(Marks::of(folder.path()).get("shop", &name), None, "nothing is known");
+        let word = Marks::of(folder.path()).get("shop", &name).map(|mark| mark.word);
+        assert_eq!(word.as_deref(), Some(""), "it may have been any");
         Marks::default().set("shop", &name, mark);
     }
 }

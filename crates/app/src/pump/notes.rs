@@ -22,13 +22,14 @@ use crate::system_tables;
 impl Pump {
     pub(super) fn publish(&mut self) {
         self.served = self.warehouse.engine.models().into_iter().map(|model| model.relation).collect();
-        self.refresh_figures();
         let mut catalog = self.warehouse.readable();
         for (name, error) in self.warehouse.unreadable() {
             catalog.add_unavailable(name, error);
         }
         system_tables::add(&mut catalog, &self.status, &self.clock);
         self.status.publish(catalog, Arc::clone(&self.warehouse.serving.models));
+        // Who is told that something is live finds it.
+        self.refresh_figures();
     }
 
     pub(super) fn note_started(&self) {

@@ -149,13 +149,26 @@ impl Described {
     }
 }
 
-/// Waits until all that is written is in the tables. A fold that fails, as on a full disk, is tried again. Errors: the store is
-/// closed.
+/// Waits until all that is written is in the tables. A fold that fails, as on a full disk, is tried again for as long as there is a
+/// store, since what was done is not undone; and whoever looks why there is no answer finds it said. Errors: the store is closed.
 fn until_folded(store: &store::Store) -> store::Result<()> {
+    let mut said = String::new();
     loop {
         match store.fold_now() {
-            Err(error) if !matches!(error, store::Error::Closed) => std::thread::park_timeout(ROOM_WAIT),
-            ended => return ended,
+            Err(error) if !matches!(error, store::Error::Closed) => {
+                let reason = error.to_string();
+                if reason != said {
+                    tracing::warn!(%error, hint = error.hint(), "what was asked for is done, and is answered once the store has it for good");
+                    said = reason;
+                }
+                std::thread::park_timeout(ROOM_WAIT);
+            }
+            ended => {
+                if !said.is_empty() && ended.is_ok() {
+                    tracing::info!("the store has what was asked for");
+                }
+                return ended;
+            }
         }
     }
 }

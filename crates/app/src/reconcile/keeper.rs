@@ -89,8 +89,8 @@ impl Keeper {
     }
 
     /// Compares tables again once they were loaded since they were found to differ, until stopped: that they do is no longer said
-    /// then, or said anew.
-    pub async fn look_at_repaired(&self, mut stopped: watch::Receiver<bool>) {
+    /// then, or said anew. Nobody waits for it: it takes no more of the source than other comparisons by itself, and a person's goes first.
+    pub async fn look_at_repaired(&self, share: u8, mut stopped: watch::Receiver<bool>) {
         let mut tries: BTreeMap<TableName, i64> = BTreeMap::new();
         let mut look = tokio::time::interval(LOOK);
         loop {
@@ -101,10 +101,12 @@ impl Keeper {
             for (source, tables) in self.repaired(&tries) {
                 let now_us = self.clock.now_us();
                 tries.extend(tables.iter().map(|table| (table.clone(), now_us)));
+                let mut asked = self.asked.subscribe();
                 let compared = tokio::select! {
                     biased;
                     _ = stopped.wait_for(|stop| *stop) => return,
-                    compared = self.again(&source, &tables) => compared,
+                    _ = asked.changed() => break,
+                    compared = self.again(&source, &tables, share) => compared,
                 };
                 if let Err(error) = compared {
                     tracing::warn!(%source, error = %format!("{error:#}"), "tables that were loaded again cannot be compared");
@@ -136,7 +138,7 @@ impl Keeper {
     }
 
     /// Compares these tables of a source, and notes what came of it.
-    async fn again(&self, source: &str, tables: &[TableName]) -> anyhow::Result<()> {
+    async fn again(&self, source: &str, tables: &[TableName], share: u8) -> anyhow::Result<()> {
         let mine = self.turn.lock().await;
         let global = Arc::clone(&self.global);
         let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await??;
@@ -144,7 +146,7 @@ impl Keeper {
         places.retain(|(name, _)| tables.contains(name));
         let ours = self.ours(name.clone(), places).await?;
         let pace = Pace {
-            reading: WholePace::default(),
+            reading: WholePace { rows_per_second: None, share: Some(share) },
             portion_rows: PORTION_ROWS,
             progress: &|text| tracing::debug!("{text}"),
         };

@@ -25,7 +25,7 @@
 //! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
 //! proxy up / down / silent   opens or cuts the way to the server, or has it pass nothing on and say nothing
 //! disk full / disk room      whether the instance may write to any file
-//! wait                  asks the instance until the answer is the expected one (or a minute has passed)
+//! wait                  asks the instance until the answer is the expected one (or two minutes have passed)
 //! sql                   asks the instance once
 //! order FORM            what the port for orders answers: see `orders`
 //! bytes PATH            writes the body, in hex, into the project folder
@@ -69,7 +69,7 @@ fn main() {
 }
 
 /// How long a case waits for an answer before it is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The files of `shop`, without models.
 const SHOP: [(&str, &str); 4] = [
@@ -118,6 +118,7 @@ impl Driver for Case {
         if self.skipped {
             return Ok(block.answer.clone().unwrap_or_default());
         }
+        self.readers.values().try_for_each(Reader::catch_up)?;
         let body = self.filled(&block.body);
         match block.directive.as_str() {
             "shop" => SHOP.iter().try_for_each(|(path, text)| self.write(path, text)).map(|()| String::new()),
@@ -628,7 +629,7 @@ impl Case {
         Command::new("kill").args([signal, &child.id().to_string()]).status().map_err(|e| e.to_string())?;
         let begun = Instant::now();
         while child.try_wait().map_err(|e| e.to_string())?.is_none() {
-            if begun.elapsed() > Duration::from_secs(10) {
+            if begun.elapsed() > PATIENCE {
                 self.instance = Some(child);
                 return Err(format!("it does not stop: {}", self.log()));
             }

@@ -188,8 +188,10 @@ fn event_body(line: &str, offset: u64, session: &Session) -> Result<(u8, u16, Ve
         "map" => {
             let id = number("ID")?;
             let table = words.next().ok_or("TABLE")?;
-            let columns = words.next().and_then(|w| w.strip_prefix("columns=")).and_then(|n| n.parse().ok());
-            (TABLE_MAP, 0, table_map(id, table, columns.unwrap_or(2)))
+            let word = words.next().unwrap_or_default();
+            let columns = word.strip_prefix("columns=").and_then(|n| n.parse().ok()).unwrap_or(2);
+            let types: String = "kv".chars().chain(std::iter::repeat('i')).take(columns).collect();
+            (TABLE_MAP, 0, table_map(id, table, word.strip_prefix("types=").unwrap_or(&types)))
         }
         "insert" | "delete" | "update" => {
             let id = number("ID")?;
@@ -314,8 +316,9 @@ pub(crate) fn query(sql: &str, session: &Session) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// A table map of `int, varchar(20)` and further ints; of `shop.labels`, of `int, enum('good')`.
-fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
+/// A table map of columns that are `k` an int that is never NULL, `i` another one, `v` a varchar(20); of `shop.labels`, the latter is an enum('good').
+fn table_map(id: u64, table: &str, types: &str) -> Vec<u8> {
+    let columns = types.len();
     let (database, name) = table.split_once('.').unwrap_or(("shop", table));
     let mut body = id.to_le_bytes()[..6].to_vec();
     body.extend_from_slice(&[1, 0]);
@@ -326,10 +329,13 @@ fn table_map(id: u64, table: &str, columns: usize) -> Vec<u8> {
     }
     body.push(columns as u8);
     let (kind, metadata) = if name == "labels" { (0xfe, [0xf7, 1]) } else { (15, [80, 0]) };
-    body.extend((0..columns).map(|i| if i == 1 { kind } else { 3 }));
-    body.push(2);
-    body.extend_from_slice(&metadata);
-    body.extend(std::iter::repeat_n(0xfe, columns.div_ceil(8)));
+    body.extend(types.chars().map(|of| if of == 'v' { kind } else { 3 }));
+    let with_metadata = types.matches('v').count();
+    body.push(2 * with_metadata as u8);
+    (0..with_metadata).for_each(|_| body.extend_from_slice(&metadata));
+    let mut may_be_null = vec![0_u8; columns.div_ceil(8)];
+    types.chars().enumerate().filter(|(_, of)| *of != 'k').for_each(|(i, _)| may_be_null[i / 8] |= 1 << (i % 8));
+    body.extend(may_be_null);
     body
 }
 
@@ -345,6 +351,19 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
         }
     };
     for word in words {
+        if word.contains('|') {
+            let cells: Vec<&str> = word.split('|').collect();
+            body[10] = cells.len() as u8;
+            body.push(0);
+            cells.into_iter().for_each(|cell| match cell.parse::<i32>() {
+                Ok(number) => body.extend_from_slice(&number.to_le_bytes()),
+                Err(_) => {
+                    body.push(cell.len() as u8);
+                    body.extend_from_slice(cell.as_bytes());
+                }
+            });
+            continue;
+        }
         match word {
             "unchecked" => body[6] |= 2,
             // The first column alone is there, it says.

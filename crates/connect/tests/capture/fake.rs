@@ -113,6 +113,10 @@ pub(crate) struct Script {
     /// A commit that is in the log waits for a replica to acknowledge it, for as long as somebody has asked so often whether one
     /// does; then the table is as it is here.
     pub(crate) unacknowledged: Option<(usize, Vec<(i64, String)>)>,
+    /// Somebody waits for that all the time: one goes with each look, and another one comes.
+    pub(crate) is_busy: bool,
+    /// Looks so far.
+    pub(crate) looks: usize,
 }
 
 impl Script {
@@ -274,9 +278,13 @@ impl Connection {
             let row = |(name, value): (&str, &str)| text(&[&format!("rpl_semi_sync_source_{name}"), value]);
             result(&["Variable_name", "Value"], settings.into_iter().map(row).collect())
         } else if sql.starts_with("SHOW GLOBAL STATUS LIKE 'Rpl") {
-            let waits = self.script.write().expect("no connection panics").acknowledge();
-            let count = if waits { "1" } else { "0" };
-            result(&["Variable_name", "Value"], vec![text(&["Rpl_semi_sync_source_wait_sessions", count])])
+            let mut script = self.script.write().expect("no connection panics");
+            script.looks += 1;
+            let ended = if script.is_busy { script.looks.to_string() } else { "7".to_owned() };
+            let count = if script.acknowledge() || script.is_busy { "1" } else { "0" };
+            let values = [("wait_sessions", count), ("yes_tx", &ended), ("no_tx", "2")];
+            let row = |(name, value): (&str, &str)| text(&[&format!("Rpl_semi_sync_source_{name}"), value]);
+            result(&["Variable_name", "Value"], values.into_iter().map(row).collect())
         } else if sql.starts_with("SHOW GLOBAL VARIABLES") {
             let settings =
                 [("log_bin", "ON"), ("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("server_id", "1")];

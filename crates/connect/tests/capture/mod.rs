@@ -1,7 +1,8 @@
 //! Cases of the capture: log events in, batches out; chunks between them; positions and statements.
 //!
 //! ```text
-//! start POSITION [loading]      two tables: shop.orders(id int primary key, name varchar(20)), shop.bag without the key;
+//! start POSITION [loading]      two tables: shop.orders(id int primary key, name varchar(20)), shop.bag without the key; with `partly`
+//!                               shop.partly(id int primary key, name varchar(20), raw_a int), of which `raw_*` is left out;
 //!                               loading: their loads have begun at the position
 //!     waiting                   their loads have not begun
 //!     broken                    their loads were under way when we stopped, and in doubt
@@ -15,15 +16,20 @@
 //!     begin | xid [N] | query SQL | rotate FILE | heartbeat | previous SET | unknown N [ignorable] | incident
 //!     session [db=NAME] [mode=N] [charset=NAME] [dbs=NAME,…]   of the statements that follow
 //!     xa-prepare HEX [one-phase]
-//!     map ID TABLE [columns=N]  table map; of shop.orders with another number of columns if asked
-//!     insert ID ID,NAME …       rows;  delete likewise;  update ID OLD=>NEW …; `unchecked` (in front): while foreign keys are
+//!     map ID TABLE [columns=N | types=T…]  table map; of shop.orders with another number of columns if asked, or with these:
+//!                               `k` an int that is never NULL, `i` another one, `v` a varchar(20)
+//!     insert ID ID,NAME …       rows, or VALUE|VALUE|…, whatever the columns are;  delete likewise;  update ID OLD=>NEW …; `unchecked` (in front): while foreign keys are
 //!                               not checked; `partial`: with the first column alone
 //!     payload LINE; LINE; …     the lines inside a compressed transaction;  zipped likewise, and compressed indeed
 //!     garbage HEX               an event with this body, as a rows event
 //! chunk TABLE FILE:OFFSET [begins] [complete]   rows of the body arrive with this end of the log; placed or waits
-//! described TABLE same|altered|gone   the answer to a request to look at a table again; prints what goes out before
+//! described TABLE same|altered|gone|COLUMN,…   the answer to a request to look at a table again; prints what goes out before
+//! time SECONDS                  of reading what follows
+//! look                          whether a table is looked at that was read without, and which
+//! settle FILE:OFFSET            where the log ends, where that is to be known; prints whether it was
 //! keys [PLACE]                  the server's foreign keys whose actions its log does not have, a line each, as
 //!                               CHILD(COLUMN,…) PARENT(COLUMN,…) ON_DELETE ON_UPDATE
+//! reach                         nothing is behind the objects of the server's databases
 //! begin FILE:OFFSET [altered|gone]    loads that wait begin, the log ending there; prints which
 //! ask TABLE                     a person wants it loaded again
 //! abandon                       the connection is lost
@@ -64,7 +70,7 @@ use connect::source::mysql::testing::{
     Answer, Replay, covers, diagnosed, judge, place_of, position, understood, understood_event,
 };
 use connect::source::mysql::{CaptureTable, Load, SourceColumn, decode};
-use connect::{ColumnRule, Limits, Secret};
+use connect::{ColumnRule, Limits, Pattern, Secret};
 use relation::{Entry, Layout, SourceBatch, TableId, Unread};
 use testkit::{Block, Driver};
 
@@ -82,15 +88,29 @@ impl Driver for CaptureDriver {
             "start" => self.start(&arguments),
             "events" => self.events(arguments.contains(&"crc32"), &block.body),
             "chunk" => self.chunk(&arguments, &block.body),
+            "time" => {
+                let seconds: i64 = arguments[0].parse().map_err(|_| "SECONDS")?;
+                self.replay()?.set_time(seconds);
+                Ok(String::new())
+            }
+            "look" => Ok(self.replay()?.look().map_or("none".to_owned(), |name| format!("describe {name}"))),
+            "settle" => {
+                let end = place(arguments[0])?;
+                Ok(if self.replay()?.settle(end) { "asked" } else { "known" }.to_owned())
+            }
             "described" => {
-                let answer = answer_of(arguments.get(1).copied())?;
+                let order = arguments.get(1).filter(|word| word.contains(','));
+                let answer = if order.is_some() { Answer::Same } else { answer_of(arguments.get(1).copied())? };
                 let replay = self.replay()?;
                 // As the source does: the table is left as the log has made it up to here.
                 let mut out = String::new();
                 while replay.is_ready() {
                     out += &print_batch(&replay.take());
                 }
-                replay.described(arguments[0], answer);
+                match order {
+                    None => replay.described(arguments[0], answer),
+                    Some(order) => replay.described_as(arguments[0], order),
+                }
                 if replay.is_void() {
                     out += "void\n";
                 }
@@ -100,6 +120,10 @@ impl Driver for CaptureDriver {
                 // By default they are older than all that comes.
                 let end = arguments.first().map_or(Ok(("", 0)), |word| place(word))?;
                 self.replay()?.set_keys(&block.body, end)?;
+                Ok(String::new())
+            }
+            "reach" => {
+                self.replay()?.set_reach();
                 Ok(String::new())
             }
             "begin" => {
@@ -226,7 +250,8 @@ impl CaptureDriver {
         let broken = arguments.contains(&"broken");
         let mut limits = Limits::default();
         let mut text = Vec::new();
-        for argument in arguments.iter().copied().filter(|a| !["loading", "waiting", "broken", "labels"].contains(a)) {
+        let flags = ["loading", "waiting", "broken", "labels", "partly"];
+        for argument in arguments.iter().copied().filter(|a| !flags.contains(a)) {
             match argument.split_once('=') {
                 Some(("rows", n)) => limits.rows_max = n.parse().map_err(|_| "rows=N")?,
                 Some(("bytes", n)) => limits.bytes_max = n.parse().map_err(|_| "bytes=N")?,
@@ -247,6 +272,9 @@ impl CaptureDriver {
             labels.columns[1].data_type = "enum".to_owned();
             labels.columns[1].column_type = "enum('good')".to_owned();
             tables.push(labels);
+        }
+        if arguments.contains(&"partly") {
+            tables.push(partly(load()));
         }
         let mut replay = Replay::with_limits(tables, &text, limits)?;
         if loading {
@@ -344,10 +372,27 @@ pub(crate) fn table(id: u32, name: &str, keyed: bool, load: Load) -> CaptureTabl
         database: "shop".to_owned(),
         name: name.to_owned(),
         columns,
+        is_placed: false,
         rule: ColumnRule::default(),
         schema,
         load,
     }
+}
+
+/// A table of which columns are left out.
+fn partly(load: Load) -> CaptureTable {
+    let mut partly = table(3, "partly", true, load);
+    let (column, text, place) = ("raw_*".to_owned(), "*.raw_*".to_owned(), "connections.yml".to_owned());
+    partly.rule.left_out = vec![Pattern { column, text, place }];
+    let left_out = partly.rule.leaves_out("raw_a", None);
+    partly.columns.push(SourceColumn {
+        name: "raw_a".to_owned(),
+        data_type: "int".to_owned(),
+        column_type: "int".to_owned(),
+        left_out,
+        ..SourceColumn::default()
+    });
+    partly
 }
 
 fn unread(bytes: &[u8]) -> String {

@@ -45,18 +45,19 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial("rows_that_cannot_be_read_in_one_event_of_the_log", || broken_rows(true)));
     trials.push(trial("keys_of_windows_are_forgotten_and_tables_read_again", forgotten_keys));
     trials.push(trial("a_table_in_doubt_is_loaded_again", loaded_again));
-    trials.push(trial("a_load_waits_for_commits_that_are_in_the_log", unacknowledged));
+    trials.push(trial("a_load_waits_for_commits_that_are_in_the_log", || unacknowledged(5, false)));
+    trials.push(trial("where_somebody_waits_all_the_time_those_of_before_are_waited_for", || unacknowledged(4, true)));
     trials
 }
 
-/// A commit is in the log, and no query shows it yet: a load that begins behind it shows it all the same.
-async fn unacknowledged() -> Result<(), String> {
+/// A commit is in the log, and no query shows it before so many looks: a load that begins behind it shows it all the same.
+async fn unacknowledged(looks: usize, is_busy: bool) -> Result<(), String> {
     let lines = ["anonymous 1", "begin", "map 70 shop.orders", "update 70 2,b=>2,c", "xid"];
     let log = Log::of(&lines.map(str::to_owned))?;
     let orders = vec![(1, "a".to_owned()), (2, "b".to_owned())];
     let committed = vec![(1, "a".to_owned()), (2, "c".to_owned())];
-    let unacknowledged = Some((5, committed.clone()));
-    let script = Script { log, piece_bytes: 1_000, orders, unacknowledged, ..Script::default() };
+    let unacknowledged = Some((looks, committed.clone()));
+    let script = Script { log, piece_bytes: 1_000, orders, unacknowledged, is_busy, ..Script::default() };
     let server = FakeServer::start(script).await?;
     let tables = vec![table(0, "orders", true, Load::Pending { cursor: None })];
     let layout = relation::Layout::new(tables[0].schema.types());

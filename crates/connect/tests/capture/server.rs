@@ -5,8 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use connect::source::mysql::{
-    CaptureTable, Control, Load, MysqlConfig, MysqlSource, SourceColumn, Start, Tls, current_position, describe,
-    doctor, reached,
+    CaptureTable, Control, Load, MysqlConfig, MysqlSource, Start, Tls, current_position, describe, doctor, reached,
 };
 use connect::{CheckOutcome, ColumnRule, Limits, Pattern, SourceEvent, SourceState};
 use libtest_mimic::{Failed, Trial};
@@ -127,6 +126,7 @@ impl Shop {
                 database: d.database,
                 name: d.name,
                 columns,
+                is_placed: false,
                 rule: ColumnRule::default(),
                 schema,
                 load: Load::Pending { cursor: None },
@@ -254,7 +254,7 @@ impl Mirror {
             SourceEvent::Altered { table, statement } => self.altered.push((table, statement)),
             SourceEvent::Delayed { .. } => {}
             SourceEvent::Learned { table, facts } => {
-                if let Some(columns) = facts.get::<Vec<SourceColumn>>() {
+                if let Some(columns) = connect::source::mysql::testing::columns_of(&facts) {
                     self.tables[table.0 as usize].table.columns.clone_from(columns);
                 }
             }

@@ -7,9 +7,12 @@
 //!
 //! - MySQL that numbers its transactions knows which it has executed, and waits for others.
 //! - MariaDB tells with a snapshot up to which place of its log all is committed.
-//! - MySQL that does not number them tells neither; but how many sessions wait for an acknowledgement, and after which time they
-//!   wait no more. What else may delay a commit is over by [`super::MysqlConfig::snapshot_delay`].
+//! - MySQL that does not number them tells neither; but how many sessions wait for an acknowledgement, how many waits have come to
+//!   their end, and after which time one does anyway. Replicas acknowledge in the order of the log: all that it had at the first look
+//!   is committed when nobody waits, or, as on a server where somebody always does, when so many waits have ended since that none of
+//!   then is left ([`Waits::are_over`]). What else may delay a commit is over by [`super::MysqlConfig::snapshot_delay`].
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,12 +30,56 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) const WAITS: &str = "waits for commits that are in the server's log and that its queries do not show yet, as while no \
                                 replica acknowledges them (semi-synchronous replication)";
 
+/// Groups of transactions that may be in the log and do not wait yet: one stands behind that which waits, one is written to disk, and
+/// one is written to the log.
+const GROUPS: u64 = 3;
+
 /// A function that the server does not know: MySQL before 5.7.
 const NO_FUNCTION: u16 = 1305;
 
+/// When the log was seen to have what is waited for, and what was seen of waits at the first look since.
+#[derive(Debug, Clone)]
+pub(super) struct Since {
+    pub(super) at: Instant,
+    first: Arc<OnceLock<Waits>>,
+}
+
+impl Since {
+    pub(super) fn now() -> Self {
+        Self { at: Instant::now(), first: Arc::default() }
+    }
+}
+
+/// Waits for acknowledgements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waits {
+    sessions: u64,
+    /// Since the server was started, acknowledged or not.
+    ended: u64,
+}
+
+impl Waits {
+    async fn read(wire: &mut Wire) -> Result<Self, WireError> {
+        let rows = wire.query("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%'").await?;
+        let sum = |ends: &[&str]| -> u64 {
+            let is_of = |name: &str| ends.iter().any(|end| name.ends_with(end));
+            let count = |row: &Vec<Option<String>>| row.get(1)?.as_deref()?.parse::<u64>().ok();
+            let rows = rows.rows.iter().filter(|row| row.first().and_then(Option::as_deref).is_some_and(is_of));
+            rows.filter_map(count).sum()
+        };
+        Ok(Self { sessions: sum(&["_wait_sessions"]), ended: sum(&["_yes_tx", "_no_tx"]) })
+    }
+
+    /// Whether all have ended that were to be waited for when this was seen first.
+    fn are_over(self, first: Self) -> bool {
+        // A server that was started anew has committed all that its log has.
+        self.ended < first.ended || self.ended - first.ended >= first.sessions + GROUPS
+    }
+}
+
 /// Waits for a while until all is committed that the log has up to a place; answers whether it is. `since`: when the log was
 /// seen to have it.
-pub(super) async fn are_shown(wire: &mut Wire, until: &LogPosition, since: Instant) -> Result<bool, WireError> {
+pub(super) async fn are_shown(wire: &mut Wire, until: &LogPosition, since: &Since) -> Result<bool, WireError> {
     if wire.server.mariadb {
         return are_in_snapshot(wire, until).await;
     }
@@ -45,10 +92,15 @@ pub(super) async fn are_shown(wire: &mut Wire, until: &LogPosition, since: Insta
     }
     let Some(timeout) = acknowledgement(wire).await? else { return Ok(true) };
     let asked = Instant::now();
-    while since.elapsed() <= timeout {
-        if waiting_sessions(wire).await? == 0 {
+    let mut was_idle = false;
+    while since.at.elapsed() <= timeout {
+        let now = Waits::read(wire).await?;
+        // Nobody waits for a moment between two groups, too.
+        let is_idle = now.sessions == 0;
+        if is_idle && was_idle || now.are_over(*since.first.get_or_init(|| now)) {
             return Ok(true);
         }
+        was_idle = is_idle;
         if asked.elapsed() >= ASKED {
             return Ok(false);
         }
@@ -73,7 +125,7 @@ async fn are_in_snapshot(wire: &mut Wire, until: &LogPosition) -> Result<bool, W
 }
 
 /// For how long a commit may wait for a replica before it is shown; none where it does not.
-pub(super) async fn acknowledgement(wire: &mut Wire) -> Result<Option<Duration>, WireError> {
+async fn acknowledgement(wire: &mut Wire) -> Result<Option<Duration>, WireError> {
     let rows = wire.query("SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%'").await?;
     let get = |end: &str| {
         let is_it = |name: &str| ["source", "master"].iter().any(|of| name == format!("rpl_semi_sync_{of}_{end}"));
@@ -84,10 +136,4 @@ pub(super) async fn acknowledgement(wire: &mut Wire) -> Result<Option<Duration>,
     let is_before = get("wait_point").is_none_or(|value| value.eq_ignore_ascii_case("AFTER_SYNC"));
     let timeout_ms = get("timeout").and_then(|ms| ms.parse().ok());
     Ok(timeout_ms.filter(|_| is_on && is_before).map(Duration::from_millis))
-}
-
-async fn waiting_sessions(wire: &mut Wire) -> Result<u64, WireError> {
-    let rows = wire.query("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%\\_wait\\_sessions'").await?;
-    let count = |row: &Vec<Option<String>>| row.get(1)?.as_deref()?.parse::<u64>().ok();
-    Ok(rows.rows.iter().filter_map(count).sum())
 }

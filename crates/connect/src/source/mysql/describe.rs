@@ -11,7 +11,7 @@ use super::decode::{HASH, HIDDEN, ROW_END, ROW_START, SourceColumn, labels, rela
 use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
 use super::server::{unclear, unreachable_server};
 use super::wire::{TextRows, Wire};
-use super::{MysqlConfig, login};
+use super::{ANSWER, MysqlConfig, login};
 
 /// What is known of a table that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) async fn ask(config: &MysqlConfig, wanted: &[TablePlace]) -> Result<V
         let mut wire = login::connect(config).await?;
         let mut out = Vec::with_capacity(wanted.len());
         for place in wanted {
-            let facts = facts(&mut wire, place).await?;
+            let facts = login::in_time(ANSWER, facts(&mut wire, place)).await?;
             out.push(Described { database: place.database.clone(), name: place.name.clone(), facts });
         }
         wire.close().await;
@@ -113,6 +113,19 @@ pub(super) async fn engine(
     })
 }
 
+/// The engine of a table whose rows are seen as they are written; none of one with transactions.
+pub(super) async fn kept_at_once(wire: &mut Wire, database: &str, name: &str) -> Result<Option<String>, WireError> {
+    let rows = wire
+        .query(&format!(
+            "SELECT ENGINE, TABLE_COMMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            literal(database),
+            literal(name)
+        ))
+        .await?;
+    let kept = engine(wire, database, name, &rows).await?;
+    Ok(rows.first("ENGINE").filter(|_| kept == Ok(Kept::AtOnce)).map(str::to_owned))
+}
+
 /// The tables that a MERGE table is made of, as its definition names them.
 fn children(definition: &str) -> Option<String> {
     let (_, behind) = definition.rsplit_once(" UNION=(")?;
@@ -125,7 +138,7 @@ fn children(definition: &str) -> Option<String> {
 pub(crate) async fn tables(config: &MysqlConfig, database: &str) -> Result<Vec<String>, Failure> {
     let told = |error: &WireError| failure(error, config).unwrap_or_else(|| unreachable_server(error, config));
     let mut wire = login::connect(config).await.map_err(|e| told(&e))?;
-    let listed = listed(&mut wire, database).await.map_err(|e| told(&e))?;
+    let listed = login::in_time(ANSWER, listed(&mut wire, database)).await.map_err(|e| told(&e))?;
     wire.close().await;
     listed
 }

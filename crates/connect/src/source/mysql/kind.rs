@@ -99,26 +99,39 @@ pub(super) fn left_out(columns: &[SourceColumn]) -> Vec<LeftOut> {
     columns.iter().filter_map(of).collect()
 }
 
-/// A word for columns by which rows of the log are read. What a newer server calls otherwise is the same.
+/// A word for columns by which rows of the log are read. What a newer server calls otherwise is the same, and of columns that are left
+/// out nothing matters but where they are: the log itself says how many bytes to pass over.
 fn reads_by(columns: &[SourceColumn]) -> String {
     let old_name = |text: &str| text.replace("utf8mb3", "utf8");
     let of = |column: &SourceColumn| {
+        if column.left_out.is_some() {
+            return format!("{:?}", column.name);
+        }
         let is_number = column.data_type.ends_with("int") || column.data_type == "year";
         let width = column.column_type.find('(').zip(column.column_type.find(')')).filter(|_| is_number);
         let mut column_type = column.column_type.clone();
         width.into_iter().for_each(|(from, to)| column_type.replace_range(from..=to, ""));
         let text = |text: &Option<String>| text.as_deref().map(old_name);
         let kind = (&column.name, &column.data_type, old_name(&column_type), text(&column.charset));
-        format!("{kind:?} {:?} {:?}", column.key_position, (column.left_out.is_some(), column.is_mariadb_json))
+        format!("{kind:?} {:?} {:?}", column.key_position, column.is_mariadb_json)
     };
     let all: Vec<String> = columns.iter().map(of).collect();
     super::assemble::hex(&relation::key::hash128(all.join("\n").as_bytes()))
 }
 
+/// What a source knows of a table's columns beside what is followed, as [`OwnFacts`].
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) columns: Vec<SourceColumn>,
+    /// As [`CaptureTable::is_placed`], of the place behind which the next batch is.
+    pub(super) is_placed: bool,
+}
+
 /// A table as the source's own parts know it.
 pub(super) fn capture(table: FollowedTable) -> CaptureTable {
     // Without its columns a table has none, and the log will contradict that: the table is parked, and says so.
-    let mut columns = table.facts.own.get::<Vec<SourceColumn>>().cloned().unwrap_or_default();
+    let known = table.facts.own.get::<Known>().cloned();
+    let Known { mut columns, is_placed } = known.unwrap_or(Known { columns: Vec::new(), is_placed: false });
     if table.place.columns.declared().is_some() {
         keep_only(&mut columns, &table.facts.schema);
     }
@@ -127,6 +140,7 @@ pub(super) fn capture(table: FollowedTable) -> CaptureTable {
         database: table.place.database,
         name: table.place.name,
         columns,
+        is_placed,
         rule: table.place.columns,
         schema: table.facts.schema,
         load: table.load,
@@ -156,13 +170,13 @@ impl Source for Mysql {
             schema: facts.schema,
             left_out: left_out(&facts.columns),
             rows_estimate: facts.rows_estimate,
-            own: OwnFacts::new(facts.columns),
+            own: OwnFacts::new(Known { columns: facts.columns, is_placed: false }),
         };
         Ok(described.into_iter().map(|d| d.facts.map(facts).map_err(Absence)).collect())
     }
 
     fn reads_by(&self, facts: &OwnFacts) -> Option<String> {
-        facts.get::<Vec<SourceColumn>>().map(|columns| reads_by(columns))
+        facts.get::<Known>().map(|known| reads_by(&known.columns))
     }
 
     fn start(
@@ -235,5 +249,11 @@ mod tests {
         assert_ne!(labels("enum('a','b')"), labels("enum('b','a')"));
         let moved: Vec<SourceColumn> = new.iter().rev().cloned().collect();
         assert_ne!(reads_by(&new), reads_by(&moved));
+        // As an ALTER of the log brings it along, and as the server tells it later.
+        let left_out = |column: SourceColumn| SourceColumn { left_out: Some("left out".to_owned()), ..column };
+        let brought = [new[0].clone(), left_out(SourceColumn { name: "t".to_owned(), ..SourceColumn::default() })];
+        let told = [new[0].clone(), left_out(new[1].clone())];
+        assert_eq!(reads_by(&brought), reads_by(&told));
+        assert_ne!(reads_by(&told), reads_by(&new));
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct Met {
     /// As [`identity`] tells it.
     pub(crate) server: String,
     /// Where it has answered.
-    address: Option<SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
 }
 
 impl Met {

@@ -65,6 +65,9 @@ pub use server::{bytes_behind, current_position, retention};
 
 pub use super::{ColumnRule, Control, Load, TablePlace};
 
+/// How long a server may take over a question. It lists thousands of log files, or searches one, for some of them.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {
@@ -167,6 +170,8 @@ pub struct CaptureTable {
     pub name: String,
     /// As [`describe`] gave them.
     pub columns: Vec<SourceColumn>,
+    /// They are those of the place from which the log is followed; otherwise of when the server was asked.
+    pub is_placed: bool,
     /// By which columns are left out, also those that come.
     pub rule: ColumnRule,
     pub schema: Schema,

@@ -11,11 +11,21 @@ use super::error::WireError;
 use super::statement::{Dialect, databases};
 use super::wire::Wire;
 
-/// What is behind the objects of databases; none: nobody knows.
+/// What is behind the objects of databases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Reach(BTreeMap<String, Option<BTreeSet<String>>>);
+pub(crate) struct Reach {
+    /// By their databases; none: nobody knows.
+    known: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// The server could not be asked.
+    is_unknown: bool,
+}
 
 impl Reach {
+    /// Anything may be behind them.
+    pub(crate) fn unknown() -> Self {
+        Self { is_unknown: true, ..Self::default() }
+    }
+
     /// Asks for all objects that the user may see.
     pub(crate) async fn read(wire: &mut Wire) -> Result<Self, WireError> {
         const QUESTIONS: [&str; 3] = [
@@ -28,11 +38,15 @@ impl Reach {
         for question in QUESTIONS {
             let own = "('sys', 'mysql', 'information_schema', 'performance_schema')";
             let of = question.split_whitespace().nth(1).unwrap_or_default().trim_end_matches(',');
-            for row in wire.query(&format!("{question} WHERE {of} NOT IN {own}")).await?.rows {
-                let mut values = row.into_iter();
-                let Some(database) = values.next().flatten() else { continue };
-                reach.add(database, values.next().flatten().as_deref(), dialect);
-            }
+            // One after the other: all the texts of a server may be many.
+            let mut add = |values: &[Option<&[u8]>]| {
+                let text = |at: usize| values.get(at).copied().flatten().map(String::from_utf8_lossy);
+                if let Some(database) = text(0) {
+                    reach.add(database.into_owned(), text(1).as_deref(), dialect);
+                }
+                Ok(())
+            };
+            wire.query_with(&format!("{question} WHERE {of} NOT IN {own}"), &mut add).await?;
         }
         Ok(reach)
     }
@@ -40,7 +54,7 @@ impl Reach {
     /// An object of a database, by its definition.
     fn add(&mut self, database: String, definition: Option<&str>, dialect: Dialect) {
         let named = definition.filter(|text| !text.is_empty()).and_then(|text| databases(text, dialect));
-        match (self.0.entry(database).or_insert_with(|| Some(BTreeSet::new())), named) {
+        match (self.known.entry(database).or_insert_with(|| Some(BTreeSet::new())), named) {
             (Some(known), Some(named)) => known.extend(named),
             (known, _) => *known = None,
         }
@@ -52,11 +66,14 @@ impl Reach {
         wanted: impl Iterator<Item = &'a str>,
         is_same: impl Fn(&str, &str) -> bool,
     ) -> Option<Vec<String>> {
+        if self.is_unknown {
+            return None;
+        }
         let mut found: Vec<String> = wanted.map(str::to_owned).collect();
         let mut next = 0;
         while let Some(database) = found.get(next).cloned() {
             next += 1;
-            for (_, named) in self.0.iter().filter(|(known, _)| is_same(known, &database)) {
+            for (_, named) in self.known.iter().filter(|(known, _)| is_same(known, &database)) {
                 for name in named.as_ref()? {
                     if !found.iter().any(|known| is_same(known, name)) {
                         found.push(name.clone());
@@ -103,5 +120,6 @@ mod tests {
         assert_eq!(of(&reach, &["z"]), None);
         assert_eq!(of(&reach, &["x"]), None, "by way of it");
         assert_eq!(of(&reach, &["shop"]), Some(vec!["shop".to_owned()]));
+        assert_eq!(of(&Reach::unknown(), &["shop"]), None);
     }
 }

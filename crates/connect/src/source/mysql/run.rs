@@ -24,10 +24,11 @@ use crate::source::{Control, Failure, Limits, OwnFacts, Requests, SourceEvent, S
 
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::cascade::Cascades;
-use super::commits::{WAITS, are_shown};
+use super::commits::{Since, WAITS, are_shown};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
 use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged, told};
+use super::kind::Known;
 use super::login::Met;
 use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
 use super::reach::Reach;
@@ -36,8 +37,8 @@ use super::server::{Facts, announce_checksum, end_position, log_end, start_posit
 use super::snapshot::{Loaded, Loaders, may_lock};
 use super::statement::Dialect;
 use super::window::Chunk;
-use super::wire::{ServerInfo, Wire};
-use super::{CaptureTable, ColumnRule, Load, MysqlConfig, describe, login};
+use super::wire::{ServerInfo, Transport, Wire};
+use super::{ANSWER, CaptureTable, ColumnRule, Load, MysqlConfig, describe, login};
 
 /// The server says where its log ends this often when it is idle: chunks wait for that.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -50,12 +51,17 @@ const SEARCH_TICKS_MAX: u32 = 900;
 const HEAD: u64 = 4;
 /// How long the place where to start may be looked for: where it is a time, each log file is asked for its own.
 const START: Duration = Duration::from_secs(600);
-/// How long a server may take over a question. It lists thousands of log files, or searches one, for some of them.
-const ANSWER: Duration = Duration::from_secs(60);
+/// A connection that nothing was asked of for so long may be dead, and has this long to say that it is not.
+const IDLE: Duration = Duration::from_secs(30);
+const ALIVE: Duration = Duration::from_secs(5);
+/// How long it may take over all its views, triggers and routines, which some servers have thousands of.
+const OBJECTS: Duration = Duration::from_secs(30);
 /// The end of the log is asked for whenever so many ticks have passed.
 const CHECK_TICKS: u32 = 10;
 /// So is whether tables may be locked by now whose load needs that.
 const LOCK_TICKS: u32 = 25;
+/// Tables that are looked at in a tick because of their numbers.
+const LOOKS_MAX: usize = 10;
 /// What only a person or time can mend is looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Chunks that may wait for the log to catch up, beside those in the readers' queue.
@@ -114,6 +120,7 @@ impl MysqlSource {
             asked: VecDeque::new(),
             locked_out: BTreeSet::new(),
             waited_at: None,
+            known_end: None,
             pauses,
             restarted,
             is_restarting: false,
@@ -168,6 +175,8 @@ struct Runner {
     locked_out: BTreeSet<usize>,
     /// The statement that was waited for last.
     waited_at: Option<LogPoint>,
+    /// Where the log ended some time ago, and when that was.
+    known_end: Option<(LogPoint, Since)>,
     /// Per table: when its next load may begin.
     pauses: Vec<Pause>,
     /// Changes when all tables are to be loaded again from now.
@@ -349,6 +358,8 @@ impl Runner {
         };
         self.server.clone_from(&sql.server);
         self.facts.clone_from(&facts);
+        // Of a log that may be another one.
+        self.known_end = None;
         let (major, minor, patch) = sql.server.numbers();
         let version = (major * 100 + minor) * 100 + patch;
         let server = Dialect { mariadb: sql.server.mariadb, version, ..Dialect::default() };
@@ -475,13 +486,17 @@ impl Runner {
     ) -> Result<std::convert::Infallible, Halt> {
         let mut loaders = Loaders::new(&self.config, met.clone());
         let mut is_good = false;
-        let mut sql = Asked { met: met.clone(), wire: None };
+        let mut sql = Asked { met: met.clone(), wire: None, used: Instant::now() };
         let mut tick = ticks();
         let mut silence = Silence::default();
         let mut unchecked_ticks = 0;
         let mut locks_ticks = 0;
+        let mut may_look = false;
         loop {
             if is_good {
+                if mem::take(&mut may_look) {
+                    self.look_at_unlooked(&mut sql).await?;
+                }
                 if locks_ticks >= LOCK_TICKS {
                     locks_ticks = 0;
                     self.try_locks(&mut sql).await?;
@@ -523,10 +538,11 @@ impl Runner {
                 self.begin_loads(&mut sql, &mut loaders).await?;
             }
             if let Some(assembler) = &self.assembler {
+                loaders.keep(|index| assembler.is_begun(index));
                 assembler.applied().into_iter().for_each(|applied| loaders.is_read(applied, assembler.position()));
             }
             if is_good && self.assembler.as_ref().is_some_and(Assembler::has_touched_much) {
-                loaders = self.load_anew(met, &mut sql).await?;
+                self.load_anew(&mut sql, &mut loaders).await?;
             }
             let output = self.has_output();
             let full = self.is_full();
@@ -550,6 +566,7 @@ impl Runner {
                     self.flush = true;
                     unchecked_ticks += 1;
                     locks_ticks += 1;
+                    may_look = true;
                     if unchecked_ticks >= CHECK_TICKS && let Some(assembler) = &self.assembler {
                         unchecked_ticks = 0;
                         sentry.ask(&assembler.position().point);
@@ -586,36 +603,41 @@ impl Runner {
         self.waiting.len() < WAITING_CHUNKS_MAX && bytes < WAITING_BYTES_MAX && self.said.len() < NOTICES_MAX
     }
 
-    /// The windows remember no more keys: readers begin again behind the chunks that were sent.
-    async fn load_anew(&mut self, met: &Met, sql: &mut Asked) -> Result<Loaders, Halt> {
+    /// The windows remember no more keys: readers begin again behind the chunks that were sent. Tables without a key have none, and
+    /// what was read of one is worth something only with the rest of the same reading.
+    async fn load_anew(&mut self, sql: &mut Asked, loaders: &mut Loaders) -> Result<(), Halt> {
         tracing::info!(server = %self.config.address(), "much has changed while tables are loaded: their readers begin anew");
-        if let Some(assembler) = &mut self.assembler {
-            assembler.open_windows_anew();
-        }
-        self.waiting.clear();
-        self.resume_loads(met, sql).await
+        let Some(assembler) = &mut self.assembler else { return Ok(()) };
+        assembler.open_windows_anew();
+        let begun: Vec<usize> = assembler.begun().filter(|index| assembler.has_window(*index)).collect();
+        self.waiting.retain(|chunk| !begun.contains(&chunk.table));
+        self.go_on_loading(begun, sql, loaders).await
     }
 
     /// Readers for the loads that have begun.
     async fn resume_loads(&mut self, met: &Met, sql: &mut Asked) -> Result<Loaders, Halt> {
         let mut loaders = Loaders::new(&self.config, met.clone());
-        let Some(assembler) = &self.assembler else { return Ok(loaders) };
-        let count = assembler.loading().len();
-        let waiting: Vec<usize> = assembler.waiting().collect();
-        let begun: Vec<usize> = assembler.loading().into_iter().filter(|index| !waiting.contains(index)).collect();
-        if !begun.is_empty() {
-            let high = self.log_end(sql).await?;
-            let Some(assembler) = &mut self.assembler else { return Ok(loaders) };
-            for index in begun {
-                self.run += 1;
-                assembler.resume_load(index, self.run);
-                let mut table = assembler.table(index).clone();
-                table.load = Load::Pending { cursor: self.cursors[index].clone() };
-                loaders.start(index, table, self.run, high.clone());
-            }
-        }
-        self.say_loading(count);
+        let begun = self.assembler.iter().flat_map(|assembler| assembler.begun()).collect();
+        self.go_on_loading(begun, sql, &mut loaders).await?;
+        self.say_loading(self.assembler.as_ref().map_or(0, |assembler| assembler.loading().len()));
         Ok(loaders)
+    }
+
+    /// New readers for these loads, each behind the last chunk of it that was sent.
+    async fn go_on_loading(&mut self, begun: Vec<usize>, sql: &mut Asked, loaders: &mut Loaders) -> Result<(), Halt> {
+        if begun.is_empty() {
+            return Ok(());
+        }
+        let high = self.log_end(sql).await?;
+        let Some(assembler) = &mut self.assembler else { return Ok(()) };
+        for index in begun {
+            self.run += 1;
+            assembler.resume_load(index, self.run);
+            let mut table = assembler.table(index).clone();
+            table.load = Load::Pending { cursor: self.cursors[index].clone() };
+            loaders.start(index, table, self.run, high.clone());
+        }
+        Ok(())
     }
 
     fn say_loading(&mut self, count: usize) {
@@ -681,10 +703,31 @@ impl Runner {
         Ok(())
     }
 
+    /// Looks at some tables that were read under numbers that nobody knows the reason of, unless a transaction goes out in parts just
+    /// now.
+    async fn look_at_unlooked(&mut self, sql: &mut Asked) -> Result<(), Halt> {
+        for _ in 0..LOOKS_MAX {
+            let due = self.assembler.as_ref().filter(|assembler| assembler.may_ask()).and_then(Assembler::unlooked);
+            let Some(index) = due else { return Ok(()) };
+            self.flush().await?;
+            let columns = self.describe(sql, index).await?;
+            if let Some(assembler) = &mut self.assembler {
+                assembler.look(index);
+            }
+            self.resolve(index, columns.as_deref())?;
+        }
+        Ok(())
+    }
+
     /// Tables that were parked for want of a lock are loaded when it may be had.
     async fn try_locks(&mut self, sql: &mut Asked) -> Result<(), Halt> {
         for index in self.locked_out.clone() {
             let Some(assembler) = &self.assembler else { return Ok(()) };
+            // Somebody had it loaded meanwhile.
+            if !assembler.is_parked(index) {
+                self.locked_out.remove(&index);
+                continue;
+            }
             let database = assembler.table(index).database.clone();
             if let Answer::MayLock(true) = self.ask(sql, Question::MayLock(database)).await? {
                 self.locked_out.remove(&index);
@@ -702,20 +745,36 @@ impl Runner {
         if self.waited_at.as_ref() == Some(&being_read.point) {
             return Ok(());
         }
-        let seen = Instant::now();
+        let mut since = Since::now();
         if !self.server.mariadb && being_read.gtids == Gtids::Off {
-            self.while_delivering(tokio::time::sleep(self.config.snapshot_delay)).await?;
+            since = self.in_log_since(sql, &being_read.point).await?;
+            self.while_delivering(tokio::time::sleep_until(since.at + self.config.snapshot_delay)).await?;
         }
-        self.wait_for_commits(sql, seen).await?;
+        self.wait_for_commits(sql, &since).await?;
         self.waited_at = Some(being_read.point);
         Ok(())
     }
 
+    /// Since when it is known that the log has a place: of many statements one after the other each need not be waited for anew.
+    async fn in_log_since(&mut self, sql: &mut Asked, place: &LogPoint) -> Result<Since, Halt> {
+        if let Some((_, since)) = self.known_end.as_ref().filter(|(end, _)| place <= end) {
+            return Ok(since.clone());
+        }
+        let end = self.log_end(sql).await?;
+        let since = Since::now();
+        self.known_end = Some((end, since.clone()));
+        Ok(since)
+    }
+
     /// Waits until queries show what the transaction being read has done.
-    async fn wait_for_commits(&mut self, sql: &mut Asked, seen: Instant) -> Result<(), Halt> {
+    async fn wait_for_commits(&mut self, sql: &mut Asked, since: &Since) -> Result<(), Halt> {
         loop {
+            // What they are waited for is not read then.
+            if self.restarted.has_changed().unwrap_or(false) {
+                return Err(Halt::Restarted);
+            }
             let Some(assembler) = &self.assembler else { return Err(Halt::Stopped) };
-            let question = Question::AreShown(assembler.being_read(), seen);
+            let question = Question::AreShown(assembler.being_read(), since.clone());
             let Answer::AreShown(are_shown) = self.ask(sql, question).await? else { return Err(Halt::Stopped) };
             if are_shown {
                 self.say_waited();
@@ -828,10 +887,11 @@ impl Runner {
     /// Asks the server; on a connection that has died meanwhile, on a new one.
     async fn ask(&mut self, sql: &mut Asked, question: Question) -> Result<Answer, Halt> {
         let (config, met) = (Arc::clone(&self.config), sql.met.clone());
-        let kept = sql.wire.take();
+        let (kept, is_idle) = (sql.wire.take(), sql.used.elapsed() > IDLE);
         let (wire, answer) = self
             .answered(async move {
                 if let Some(mut wire) = kept
+                    && (!is_idle || is_alive(&mut wire).await)
                     && let Ok(answer) = question.ask(&mut wire).await
                 {
                     return Ok((wire, answer));
@@ -841,7 +901,7 @@ impl Runner {
                 Ok((wire, answer))
             })
             .await?;
-        sql.wire = Some(wire);
+        (sql.wire, sql.used) = (Some(wire), Instant::now());
         Ok(answer)
     }
 
@@ -910,7 +970,8 @@ impl Runner {
                 Notice::Parked { table, reason } => SourceEvent::Parked { table, reason },
                 Notice::Learned { index } => {
                     let CaptureTable { id, columns, .. } = assembler.table(index).clone();
-                    SourceEvent::Learned { table: id, facts: OwnFacts::new(columns) }
+                    let known = Known { columns, is_placed: assembler.is_placed(index) };
+                    SourceEvent::Learned { table: id, facts: OwnFacts::new(known) }
                 }
                 Notice::Altered { table, statement } => SourceEvent::Altered { table, statement },
                 Notice::Reload { index, table, reason } => {
@@ -989,6 +1050,14 @@ impl Runner {
 struct Asked {
     met: Met,
     wire: Option<Wire>,
+    /// When it was last.
+    used: Instant,
+}
+
+/// Whether a connection answers. Who stands between forgets those that say nothing for minutes, and tells nobody.
+async fn is_alive(wire: &mut Wire) -> bool {
+    let answer = login::in_time(ALIVE, wire.query("SELECT 1")).await;
+    answer.map_or_else(|error| error.code().is_some(), |_| true)
 }
 
 /// What the server is asked between two events.
@@ -1003,7 +1072,7 @@ enum Question {
     /// Whether tables of this database may be locked.
     MayLock(String),
     /// Whether queries show what the log has up to a place, where it was seen at that time.
-    AreShown(LogPosition, Instant),
+    AreShown(LogPosition, Since),
 }
 
 enum Answer {
@@ -1043,9 +1112,20 @@ impl Question {
                 let (keys, end) = keys_now(wire, facts, tables).await?;
                 Answer::Keys(keys, end)
             }
-            Self::Reach => Answer::Reach(Reach::read(wire).await?),
+            Self::Reach => match login::in_time(OBJECTS, Reach::read(wire)).await {
+                Err(WireError::Silent(seconds)) => {
+                    tracing::warn!(
+                        seconds,
+                        "what is behind views, triggers and routines the server does not tell in time: it may be anything"
+                    );
+                    // The rest of the answer is on its way.
+                    wire.transport = Transport::Gone;
+                    Answer::Reach(Reach::unknown())
+                }
+                told => Answer::Reach(told?),
+            },
             Self::MayLock(database) => Answer::MayLock(may_lock(wire, database).await?),
-            Self::AreShown(until, seen) => Answer::AreShown(are_shown(wire, until, *seen).await?),
+            Self::AreShown(until, since) => Answer::AreShown(are_shown(wire, until, since).await?),
         })
     }
 }

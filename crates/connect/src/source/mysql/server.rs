@@ -8,7 +8,7 @@ use super::error::{ServerError, WireError, failure, told};
 use super::login::Met;
 use super::position::{DomainGtids, GtidSet, Gtids, LogPoint, LogPosition, is_same_server};
 use super::wire::{ServerInfo, TextRows, Wire};
-use super::{CaptureTable, MysqlConfig, Start, login};
+use super::{ANSWER, CaptureTable, MysqlConfig, Start, login};
 
 const UNKNOWN_VARIABLE: u16 = 1193;
 
@@ -259,7 +259,8 @@ pub async fn current_position(config: &MysqlConfig) -> Result<Position, Failure>
         wire.close().await;
         Ok::<_, WireError>(position.to_position())
     };
-    position.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
+    let position = login::in_time(ANSWER, position).await;
+    position.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
 }
 
 /// Bytes of the server's log behind a position: what is not read yet. None where the log no longer has the position, or
@@ -273,7 +274,8 @@ pub async fn bytes_behind(config: &MysqlConfig, position: &Position) -> Result<O
         wire.close().await;
         Ok::<_, WireError>(files)
     };
-    let files = files.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))?;
+    let files = login::in_time(ANSWER, files).await;
+    let files = files.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))?;
     Ok(after(files.iter().map(|(name, bytes)| (name.as_str(), *bytes)), &point.file, point.offset))
 }
 
@@ -302,7 +304,8 @@ pub async fn retention(config: &MysqlConfig, position: &Position) -> Result<Opti
         wire.close().await;
         Ok(Some(Retention { kept_s: facts.expire_s, closed_us, mend }))
     };
-    asked.await.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
+    let asked = login::in_time(ANSWER, asked).await;
+    asked.map_err(|e| failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)))
 }
 
 /// Bytes of log files, oldest first, behind an offset in one of them.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::source::now_us;
 
 use super::assemble::{fits, hex, shown, unhex};
-use super::commits::{WAITS, are_shown};
+use super::commits::{Since, WAITS, are_shown};
 use super::decode::{SnapshotPlan, SourceColumn, keep_only};
 use super::describe::{Kept, literal, quoted};
 use super::error::{LOCKED, NO_SUCH_TABLE, Refused, WireError, failure};
@@ -49,6 +49,10 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How often it tries what a server refuses for a reason that nobody knows here: for two minutes.
 const TRIES_MAX: u32 = 8;
+/// For how long a table stays locked, so that nobody writes to it, while its rows wait to be taken here, as on a full disk.
+const LOCKED_MAX: Duration = Duration::from_secs(60);
+/// The same of a transaction that reads: an ALTER of the table waits for its end, and all who come behind that.
+const HELD_MAX: Duration = Duration::from_secs(600);
 /// For how long a lock is waited for. Whoever waits for one stands in the way of those who come after.
 const LOCK_WAIT_S: u32 = 5;
 
@@ -128,11 +132,11 @@ impl Loaders {
         let (behind, is_behind) = oneshot::channel();
         self.behind.push((high, behind));
         let handle = self.tasks.spawn(async move {
-            let asked = Instant::now();
+            let since = Since::now();
             tokio::time::sleep(reader.config.snapshot_delay).await;
             // It goes with those who would read.
             if let Ok(until) = is_behind.await {
-                reader.run(&until, asked).await;
+                reader.run(&until, &since).await;
             }
         });
         self.readers.insert(index, handle);
@@ -146,6 +150,18 @@ impl Loaders {
             // It may have ended.
             drop(reader.send(LogPosition::new(high, position.gtids.clone())));
         }
+    }
+
+    /// Ends the readers of tables whose loads are over, or are to begin anew: nobody takes what they read, and others wait for their
+    /// turn and for their locks.
+    pub(crate) fn keep(&mut self, is_begun: impl Fn(usize) -> bool) {
+        self.readers.retain(|index, reader| {
+            let stays = is_begun(*index);
+            if !stays {
+                reader.abort();
+            }
+            stays
+        });
     }
 
     /// Ends the reader of a table, if it has one.
@@ -182,11 +198,11 @@ struct TableReader {
 }
 
 impl TableReader {
-    async fn run(mut self, until: &LogPosition, asked: Instant) {
+    async fn run(mut self, until: &LogPosition, since: &Since) {
         let mut is_shown = false;
         loop {
             let Ok(turn) = Arc::clone(&self.together).acquire_owned().await else { return };
-            let waited = if is_shown { Ok(()) } else { self.wait_for_commits(until, asked).await };
+            let waited = if is_shown { Ok(()) } else { self.wait_for_commits(until, since).await };
             is_shown = waited.is_ok();
             let result = if let Err(error) = waited {
                 Err(error)
@@ -253,9 +269,9 @@ impl TableReader {
     }
 
     /// Waits until queries show all that the log has up to a place.
-    async fn wait_for_commits(&self, until: &LogPosition, asked: Instant) -> Result<(), WireError> {
+    async fn wait_for_commits(&self, until: &LogPosition, since: &Since) -> Result<(), WireError> {
         let mut wire = self.connect().await?;
-        while !are_shown(&mut wire, until, asked).await? {
+        while !are_shown(&mut wire, until, since).await? {
             tracing::warn!(table = %self.table.name, "{WAITS}");
             drop(self.sender.send(Loaded::Waits).await);
         }
@@ -442,8 +458,17 @@ impl TableReader {
                 _turn: if complete { turn.take() } else { None },
             };
             begins = false;
-            if self.sender.send(Loaded::Chunk(chunk)).await.is_err() {
-                return Ok(End::Done);
+            let held_max = if kept == Kept::AtOnce { LOCKED_MAX } else { HELD_MAX };
+            match tokio::time::timeout(held_max, self.sender.send(Loaded::Chunk(chunk))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ok(End::Done),
+                Err(_) => {
+                    let seconds = held_max.as_secs();
+                    let what = format!(
+                        "its rows were not taken here for {seconds} s, and its lock was not to be held for longer"
+                    );
+                    return Err(WireError::Protocol(what));
+                }
             }
         }
         if kept == Kept::AtOnce {
@@ -784,4 +809,35 @@ fn behind(keys: &[KeyColumn], values: &[String]) -> String {
     }
     let rest = behind(&keys[1..], &values[1..]);
     format!("{name} >= {value} AND ({name} > {value} OR ({name} = {value} AND {rest}))")
+}
+
+#[cfg(test)]
+mod tests {
+    use relation::{Schema, TableId};
+
+    use super::super::ColumnRule;
+    use super::*;
+
+    /// A table that leaves, or whose load begins anew, holds up no other one by its reader.
+    #[tokio::test]
+    async fn readers_end_with_their_loads() {
+        let table = |id| CaptureTable {
+            id: TableId(id),
+            database: "shop".to_owned(),
+            name: format!("t{id}"),
+            columns: Vec::new(),
+            is_placed: false,
+            rule: ColumnRule::default(),
+            schema: Schema::default(),
+            load: Load::Pending { cursor: None },
+        };
+        let met = Met { server: "one".to_owned(), address: None };
+        let mut loaders = Loaders::new(&Arc::new(MysqlConfig::default()), met);
+        let high = LogPoint::new("binlog.000001", 4);
+        loaders.start(0, table(0), 1, high.clone());
+        loaders.start(1, table(1), 2, high);
+        loaders.keep(|index| index == 1);
+        assert!(loaders.tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
+        assert_eq!(loaders.readers.keys().collect::<Vec<_>>(), [&1]);
+    }
 }

@@ -3,7 +3,7 @@
 use relation::SourceBatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::source::Limits;
+use crate::source::{Limits, OwnFacts};
 
 use super::assemble::{Assembler, Notice, Step};
 use super::cascade::Cascades;
@@ -15,6 +15,11 @@ use super::statement::{Dialect, read, statement};
 use super::window::Chunk;
 use super::wire::{ServerInfo, Transport, Wire};
 use super::{CaptureTable, MysqlConfig, SourceColumn};
+
+/// The columns that a source tells to be those of a table.
+pub fn columns_of(facts: &OwnFacts) -> Option<&Vec<SourceColumn>> {
+    facts.get::<super::kind::Known>().map(|known| &known.columns)
+}
 
 /// Plays log events into an assembler.
 #[derive(Debug)]
@@ -131,11 +136,54 @@ impl Replay {
         self.assembler.described(index, columns.as_deref());
     }
 
+    /// The same, with these columns in this order, those that are not known being ints of which a rule speaks.
+    pub fn described_as(&mut self, name: &str, order: &str) {
+        let index = self.index(name);
+        let table = self.assembler.table(index);
+        let new = |name: &str| SourceColumn {
+            name: name.to_owned(),
+            data_type: "int".to_owned(),
+            column_type: "int".to_owned(),
+            left_out: table.rule.leaves_out(name, None),
+            ..SourceColumn::default()
+        };
+        let known = |name: &str| table.columns.iter().find(|column| column.name == name).cloned();
+        let columns: Vec<SourceColumn> =
+            order.split(',').map(|name| known(name).unwrap_or_else(|| new(name))).collect();
+        self.assembler.described(index, Some(&columns));
+    }
+
+    /// A table is looked at, of which rows were read without a look; answers which.
+    pub fn look(&mut self) -> Option<String> {
+        let index = self.assembler.unlooked()?;
+        self.assembler.look(index);
+        Some(self.assembler.table(index).name.clone())
+    }
+
+    /// What is given from now on was read so many seconds after some time.
+    pub fn set_time(&mut self, seconds: i64) {
+        self.assembler.set_read_time(seconds * 1_000_000);
+    }
+
+    /// The log ends here, where that is to be known; answers whether it was.
+    pub fn settle(&mut self, end: (&str, u64)) -> bool {
+        let is_unsettled = self.assembler.is_unsettled();
+        if is_unsettled {
+            self.assembler.settle(&LogPoint::new(end.0, end.1));
+        }
+        is_unsettled
+    }
+
     /// The server's foreign keys whose actions its log does not have, a line each, read when the log ended at `end`.
     pub fn set_keys(&mut self, lines: &str, end: (&str, u64)) -> Result<(), String> {
         let keys = Cascades::written(lines, &self.assembler.captures()).ok_or("a foreign key cannot be read")?;
         self.assembler.set_cascades(keys, LogPoint::new(end.0, end.1));
         Ok(())
+    }
+
+    /// Nothing is behind the objects of databases.
+    pub fn set_reach(&mut self) {
+        self.assembler.set_reach(super::reach::Reach::default());
     }
 
     /// The loads that wait begin, the log ending at `high`; answers which.

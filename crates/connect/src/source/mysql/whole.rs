@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use relation::{Position, Rows};
+use tokio::time::Instant;
 
 use crate::source::{Failure, FollowedTable, ReadWhole, RowSink, WholePace, WholePart, WholeReader};
 
-use super::commits::acknowledgement;
+use super::commits::{Since, are_shown};
 use super::decode::SnapshotPlan;
 use super::error::{WireError, failure};
 use super::position::LogPosition;
@@ -29,6 +30,10 @@ use super::{CaptureTable, MysqlConfig, login};
 /// How often a snapshot is taken anew because something was committed meanwhile. At 2,000 commits a second one of three
 /// attempts fails.
 const ATTEMPTS_MAX: usize = 2_000;
+/// For how long commits are waited for that the log has and that the tables do not show yet.
+const SHOWN: Duration = Duration::from_secs(60);
+/// How long it may take until the tables can be read: a moment without a commit is looked for.
+const OPEN: Duration = Duration::from_secs(600);
 /// Rows of a query.
 const CHUNK_ROWS: u64 = 100_000;
 /// The same where the reading pauses between two: some ten milliseconds of work.
@@ -61,15 +66,35 @@ impl Whole {
                 true => None,
                 // Which transactions are executed tells of those that wait for a replica, if they are numbered.
                 false if facts.gtid_mode => Some(config.snapshot_delay),
-                false => Some(config.snapshot_delay + acknowledgement(&mut wire).await?.unwrap_or_default()),
+                false => Some(config.snapshot_delay),
             };
             let position = snapshot(&mut wire, &facts).await?;
+            if !wire.server.mariadb && !facts.gtid_mode {
+                wait_for_commits(&mut wire, &position, config).await?;
+            }
             wire.execute("SAVEPOINT begun").await?;
             Ok::<_, WireError>((wire, position, counts_after))
         };
-        let (wire, position, counts_after) = opened.await.map_err(|e| said(&e, config))?;
+        let opened = login::in_time(OPEN, opened).await;
+        let (wire, position, counts_after) = opened.map_err(|e| said(&e, config))?;
         Ok(Self { config: config.clone(), wire, position: position.to_position(), counts_after })
     }
+}
+
+/// Waits until who reads the tables from now on finds all that the log has up to a place: what differs twice differs indeed.
+async fn wait_for_commits(wire: &mut Wire, position: &LogPosition, config: &MysqlConfig) -> Result<(), WireError> {
+    let (since, begun) = (Since::now(), Instant::now());
+    while !are_shown(wire, position, &since).await? {
+        if begun.elapsed() > SHOWN {
+            return Err(Failure {
+                message: format!("commits of {} wait for a replica that does not acknowledge them", config.address()),
+                detail: "They are in the server's log, and its tables do not show them: nothing can be compared with either.".to_owned(),
+                hint: "Compare once more when they are acknowledged (semi-synchronous replication).".to_owned(),
+            }
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Takes a snapshot at a place of the log that is known.
@@ -215,7 +240,7 @@ async fn read(
         .await?;
         return Ok(answer.read);
     }
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let chunk_rows = if pace == WholePace::default() { CHUNK_ROWS } else { PACED_CHUNK_ROWS };
     let mut cursor = part.after.clone();
     loop {
@@ -224,7 +249,7 @@ async fn read(
         let rows = usize::try_from(limit).unwrap_or(usize::MAX);
         let sql = chunk_query(table, &plan, &keys, cursor.as_deref(), rows).map_err(|r| refused(table, r))?;
         answer.count = 0;
-        let asked = tokio::time::Instant::now();
+        let asked = Instant::now();
         wire.query_with(&sql, |values| {
             answer.row(values, sink);
             Ok(())

@@ -70,6 +70,7 @@ impl Assembler {
         batch.position = self.position.to_position();
         self.sent = Some(batch.position.clone());
         self.reload_outdated();
+        self.reload_suspects();
         batch
     }
 

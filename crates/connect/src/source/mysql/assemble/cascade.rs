@@ -20,7 +20,7 @@ const KEY_WORDS: [&[u8]; 3] = [b"foreign", b"references", b"constraint"];
 /// Words of those that give tables or columns other names.
 const NAMING_WORDS: [&[u8]; 2] = [b"rename", b"change"];
 
-fn has_any(text: &[u8], words: &[&[u8]]) -> bool {
+pub(super) fn has_any(text: &[u8], words: &[&[u8]]) -> bool {
     let has = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     words.iter().any(has)
 }
@@ -167,16 +167,27 @@ impl Watched {
 }
 
 impl Assembler {
-    /// The keys whose actions the log does not have, as they are now; the log ended here, or before, when they were read.
+    /// The keys whose actions the log does not have, as they are now; the log ended here, or before, when they were read. Those that
+    /// were known before are told of by the log up to there.
     pub(crate) fn set_cascades(&mut self, now: Cascades, end: LogPoint) {
         self.keys_as_of = end;
         let before = std::mem::take(&mut self.cascades);
         let has_exact_names = self.has_exact_names;
         let cascades = now.with_places(|(database, name)| folded(database, name, has_exact_names));
-        let cascades = cascades.and_before(before.unwrap_or_default());
-        self.cascades = Some(cascades);
+        let all = cascades.clone().and_before(before.unwrap_or_default());
+        self.keys_left = (all != cascades).then_some(cascades);
+        self.cascades = Some(all);
         // What a table id means is looked at anew; between two transactions nothing refers to what was.
         self.maps.clear();
+    }
+
+    /// A transaction has ended: keys that are no more reach nothing behind the place where they were not found any more.
+    #[inline]
+    pub(super) fn forget_keys(&mut self) {
+        if self.keys_left.is_some() && self.applied > self.keys_as_of {
+            self.cascades = self.keys_left.take();
+            self.maps.clear();
+        }
     }
 
     /// Whether a statement may make, drop or rename foreign keys, or what they are of, or have other columns in a table whose

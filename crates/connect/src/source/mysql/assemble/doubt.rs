@@ -14,6 +14,7 @@ use super::super::event::{self, Header};
 use super::super::position::{LogPoint, LogPosition};
 use super::super::reach::Reach;
 use super::super::statement::{Effect, TableName};
+use super::cascade::has_any;
 use super::outdated::READING_BROKEN_OFF;
 use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
 
@@ -22,6 +23,10 @@ const SHOWN_CHARS_MAX: usize = 400;
 const DROPPED: &str = "the table was dropped: it is loaded again as soon as it is there; a project without it lets it go by \
                        `tidemill apply`";
 const LOST: &str = "the connection was lost before the first rows of its load had come";
+/// For how long it is known what is behind the objects of databases, unless the log tells of one that comes, goes or changes.
+const REACH_US: i64 = 10_000_000;
+/// Words of statements that make others of them.
+const OBJECT_WORDS: [&[u8]; 3] = [b"create", b"alter", b"drop"];
 const ANEW: &str = "all tables are loaded again from now, as was asked for";
 
 impl Assembler {
@@ -101,16 +106,27 @@ impl Assembler {
     }
 
     /// Whether a statement may reach tables beyond the databases that its event names, so that what is behind their objects is to be
-    /// asked for. MySQL says all of them.
-    pub(super) fn asks_for_reach(&mut self, effects: &[Effect]) -> bool {
+    /// asked for: not again for each of many statements, nor where no table can come into doubt. MySQL says all of them.
+    pub(super) fn asks_for_reach(&mut self, effects: &[Effect], query: event::Query<'_>) -> bool {
         let is_text = effects.iter().any(|effect| matches!(effect, Effect::Written(_) | Effect::Unread));
+        if effects.is_empty() && has_any(query.text, &OBJECT_WORDS) {
+            self.reach_asked_us = None;
+        }
         // Without a server nobody can be asked.
         if !is_text || !self.server.mariadb || self.cascades.is_none() {
             return false;
         }
+        let is_concerned = |index: usize| self.tables[index].standing == Standing::Followed && !self.is_passed(index);
+        if !(0..self.tables.len()).any(is_concerned) {
+            return false;
+        }
         let here = LogPoint::new(self.file.clone(), self.offset);
-        let is_new = self.reach_asked_at.as_ref() != Some(&here);
-        self.reach_asked_at = Some(here);
+        let is_known =
+            self.reach_asked_us.is_some_and(|asked_us| (0..REACH_US).contains(&(self.read_time_us - asked_us)));
+        let is_new = self.reach_asked_at.as_ref() != Some(&here) && !is_known;
+        if is_new {
+            (self.reach_asked_at, self.reach_asked_us) = (Some(here), Some(self.read_time_us));
+        }
         is_new
     }
 
@@ -214,7 +230,15 @@ impl Assembler {
         }
         // A table that keeps its columns has other values in them then.
         let is_other = columns.is_some_and(|now| !is_same(&self.kept(index, now), &self.tables[index].capture.columns));
-        if self.agrees(index, columns, &asked.reason) && (is_other || asked.doubt != Doubt::Columns) {
+        if let (Doubt::Number, false, Some(now)) = (asked.doubt, is_other, columns) {
+            self.looked(index, now);
+            if !asked.is_of_event {
+                self.looked_late(index);
+            }
+            return;
+        }
+        let is_of_columns = matches!(asked.doubt, Doubt::Columns | Doubt::Number);
+        if self.agrees(index, columns, &asked.reason) && (is_other || !is_of_columns) {
             self.reload(index, asked.reason);
         }
     }
@@ -280,6 +304,8 @@ impl Assembler {
         let mut anew = Self::new(tables, position, self.limits, 0);
         anew.notices = self.notices;
         anew.cascades = self.cascades;
+        anew.keys_left = self.keys_left;
+        anew.keys_as_of = self.keys_as_of;
         for (index, has_left) in has_left.into_iter().enumerate() {
             match has_left {
                 true => anew.leave(index, Standing::Altered),
@@ -322,6 +348,8 @@ impl Assembler {
             self.park(index, reason);
             return None;
         }
+        // They were asked for a moment ago, and these do not fit either. Of a table that waits for its load nothing is read.
+        table.answered_in = u64::MAX;
         let step = self.doubt(index, Doubt::Content, reason);
         if step.is_some() {
             self.tables[index].misfits += 1;
@@ -336,6 +364,11 @@ impl Assembler {
         }
         self.leave(index, Standing::Parked);
         self.notices.push(Notice::Parked { table: self.tables[index].capture.id, reason });
+    }
+
+    /// Whether nothing is sent of a table until somebody asks for it.
+    pub(crate) fn is_parked(&self, index: usize) -> bool {
+        self.tables[index].standing == Standing::Parked
     }
 
     /// Whether a reader is of the load that is under way.
@@ -362,6 +395,7 @@ impl Assembler {
         table.loading = super::Loading::Complete;
         table.passing = Passing::Everything;
         table.run = 0;
+        (table.suspect, table.is_unlooked) = (None, false);
         if self.open.is_xa {
             self.note_passed(index);
         }

@@ -114,6 +114,8 @@ pub(crate) enum Notice {
 enum Doubt {
     /// Its columns; its rows are what they were.
     Columns,
+    /// Its columns, since the log has another number for it.
+    Number,
     Content,
     /// Whether it is the same table, or one at all.
     Identity,
@@ -184,6 +186,9 @@ struct Table {
     /// another number.
     map_id: Option<u64>,
     looked_us: i64,
+    /// Rows of it were read under another number without a look.
+    is_unlooked: bool,
+    suspect: Option<shape::Suspect>,
     /// The transaction that has a mark for this table.
     marked_in: u64,
     /// What the order of its columns is worth.
@@ -293,18 +298,24 @@ pub(crate) struct Assembler {
     /// Names differ by more than the case of their letters (`lower_case_table_names` is 0).
     has_exact_names: bool,
     asked: Option<Asked>,
-    /// Foreign keys whose actions the log does not have, once they were asked for.
+    /// Foreign keys whose actions the log does not have, once they were asked for; those of before among them.
     cascades: Option<Cascades>,
+    /// The same without those that are no more, for when the log was read up to where it ended when they were asked for.
+    keys_left: Option<Cascades>,
     /// The statement before which they were asked for last.
     keys_asked_at: Option<(String, u64)>,
     /// Where the log ended when they were read.
     keys_as_of: LogPoint,
     /// Those that were known before were read before that statement.
     has_old_keys: bool,
+    /// When the columns of any table were last asked for because of its number.
+    looked_us: i64,
     /// What is behind the objects of databases, as of when that was asked for.
     reach: Reach,
     /// The statement before which that was.
     reach_asked_at: Option<LogPoint>,
+    /// And when; none where the log has told of a statement since that may have changed it.
+    reach_asked_us: Option<i64>,
     /// Transactions that were prepared and neither committed nor rolled back.
     prepared: BTreeMap<Xid, xa::Prepared>,
     /// Tables without a key of which changes are to be handed over behind their rows.
@@ -344,11 +355,14 @@ impl Assembler {
             has_exact_names: true,
             asked: None,
             cascades: None,
+            keys_left: None,
             keys_asked_at: None,
             keys_as_of: LogPoint::default(),
             has_old_keys: true,
             reach: Reach::default(),
             reach_asked_at: None,
+            reach_asked_us: None,
+            looked_us: 0,
             prepared: BTreeMap::new(),
             closing: 0,
             ended: Vec::new(),
@@ -396,6 +410,21 @@ impl Assembler {
         self.tables.iter().enumerate().filter(move |(_, t)| waits(t)).map(|(i, _)| i)
     }
 
+    /// Those among them whose load has begun.
+    pub(crate) fn begun(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.tables.len()).filter(|&index| self.is_begun(index))
+    }
+
+    /// Whether a table's load has begun and is not over.
+    pub(crate) fn is_begun(&self, index: usize) -> bool {
+        self.tables[index].is_loading() && self.tables[index].passing != Passing::Everything
+    }
+
+    /// Whether keys are remembered of the table that the log has changed since its load began.
+    pub(crate) fn has_window(&self, index: usize) -> bool {
+        matches!(self.tables[index].loading, Loading::Keyed(_))
+    }
+
     /// All captured tables.
     pub(crate) fn captures(&self) -> Vec<CaptureTable> {
         self.tables.iter().map(|table| table.capture.clone()).collect()
@@ -413,6 +442,7 @@ impl Assembler {
 
     /// News since the last call.
     pub(crate) fn notices(&mut self) -> Vec<Notice> {
+        self.note_settled();
         mem::take(&mut self.notices)
     }
 
@@ -426,6 +456,7 @@ impl Assembler {
             self.counted = None;
         }
         (0..self.tables.len()).for_each(|index| self.lose_load(index));
+        self.forget_suspects();
         self.is_inside_event = false;
         self.is_passing = false;
         self.has_come = false;
@@ -581,6 +612,7 @@ impl Assembler {
 impl Table {
     fn new(capture: CaptureTable) -> Self {
         let loading = Loading::of(&capture);
+        let order = if capture.is_placed { shape::Order::Settled } else { shape::Order::Asked };
         let has_chunks = matches!(capture.load, Load::Pending { cursor: Some(_) });
         let passing = match capture.load {
             Load::Pending { cursor: None } => Passing::Everything,
@@ -599,8 +631,10 @@ impl Table {
             misfits: 0,
             map_id: None,
             looked_us: 0,
+            is_unlooked: false,
+            suspect: None,
             marked_in: u64::MAX,
-            order: shape::Order::Asked,
+            order,
             is_read_by_order: false,
             outdated: None,
             kept: TableChanges::default(),

@@ -36,6 +36,7 @@ impl Assembler {
         self.applied = LogPoint::default();
         self.file.clear();
         self.offset = 0;
+        self.settle_nothing();
         // Places of the other server's log mean nothing here. Loads that are not behind theirs have been lost.
         for table in self.tables.iter_mut().filter(|_| !has_stayed) {
             if matches!(table.passing, Passing::Until(_)) {

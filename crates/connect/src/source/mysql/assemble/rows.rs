@@ -56,6 +56,9 @@ impl Assembler {
                         Look::Later => may_keep = false,
                     }
                 }
+                if let Ok(map) = &map {
+                    self.judge_suspect(index, map);
+                }
                 let plan = map.and_then(|map| {
                     if let Some(reason) = self.lacks_order(index, &map) {
                         return Err(reason);

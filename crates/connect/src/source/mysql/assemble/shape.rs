@@ -4,11 +4,17 @@
 //! Otherwise the order is what is known of the table, brought along by each ALTER that the log brings. What a server says of
 //! a table may be of later than the place that is read: it is the order here only when the log has been read up to where it
 //! ended after the question ([`Assembler::settle`]). Where neither helps, the next rows put the table in doubt.
+//!
+//! A table under a number that no ALTER explains is looked at ([`Assembler::look_at_number`]). Where the server then has another
+//! order than is known, either the log will tell why, or nobody ever does. Rows that fit what is known are read by that; until the log
+//! has been read up to where it ended after the question, its ALTERs must have led to the order that the server had
+//! ([`Suspect`]). Otherwise there was one that it does not tell, and the table is loaded again.
 
-use super::super::decode::{SourceColumn, TableMap, keep_only};
+use super::super::CaptureTable;
+use super::super::decode::{Plan, SourceColumn, TableMap, aligned, keep_only};
 use super::super::position::LogPoint;
 use super::super::statement::{At, ColumnChange};
-use super::{Assembler, Doubt, Notice, Standing, Step};
+use super::{Asked, Assembler, Doubt, Notice, Standing, Step};
 
 /// What the order of a table's columns is worth.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub(super) enum Order {
     Asked,
     /// That of the log behind this place.
     Behind(LogPoint),
+    /// That of the place up to which the log was read.
+    Settled,
     /// An ALTER has made something else of it, and nobody knows what.
     Lost,
 }
@@ -30,15 +38,30 @@ pub(super) enum Look {
     Later,
 }
 
+/// Another order of a table's columns than is known, which the server has told of some time to come.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    columns: Vec<SourceColumn>,
+    /// No rows were read since: whether these fit what is known decides.
+    is_fresh: bool,
+    /// The log ended here after the question, once that was asked for.
+    until: Option<LogPoint>,
+}
+
 /// Between two looks at the columns of a table whose number changes again and again.
 const LOOK_US: i64 = 1_000_000;
-const UNTOLD: &str = "a change of its columns that the log does not tell (sql_log_bin = 0)";
+/// Between two looks at any tables: a server that opens few at a time gives many of them new numbers all the time.
+const LOOKS_US: i64 = 20_000;
+/// No table has it.
+const NO_NUMBER: u64 = u64::MAX;
+const UNTOLD: &str = "a change of its columns of which the log has not told (one with sql_log_bin = 0 is not in it)";
 
 impl Assembler {
     /// Whether there is a table of whose columns it is not known from which place of the log on they are these. Only where some
     /// are left out does it matter.
     pub(crate) fn is_unsettled(&self) -> bool {
-        self.tables.iter().any(|table| table.order == Order::Asked && table.has_left_out())
+        let is_open = |table: &super::Table| table.suspect.as_ref().is_some_and(|suspect| suspect.until.is_none());
+        self.tables.iter().any(|table| is_open(table) || table.order == Order::Asked && table.has_left_out())
     }
 
     /// The log ends here now: what the server has said of columns before is so from here on at the latest.
@@ -46,6 +69,37 @@ impl Assembler {
         for table in self.tables.iter_mut().filter(|table| table.order == Order::Asked) {
             table.order = Order::Behind(end.clone());
         }
+        for suspect in self.tables.iter_mut().filter_map(|table| table.suspect.as_mut()) {
+            suspect.until.get_or_insert_with(|| end.clone());
+        }
+    }
+
+    /// What was read has passed the place behind which the order of some tables is known: whoever has stored that may go on from there
+    /// by the columns that are known.
+    pub(super) fn note_settled(&mut self) {
+        if self.is_passing {
+            return;
+        }
+        for index in 0..self.tables.len() {
+            let table = &self.tables[index];
+            let is_over = matches!(&table.order, Order::Behind(end) if self.position.point >= *end);
+            if is_over && table.has_left_out() && !self.is_passed(index) {
+                self.tables[index].order = Order::Settled;
+                self.notices.push(Notice::Learned { index });
+            }
+        }
+    }
+
+    /// Places that were told of mean nothing any more.
+    pub(super) fn settle_nothing(&mut self) {
+        for table in self.tables.iter_mut().filter(|table| matches!(table.order, Order::Behind(_))) {
+            table.order = Order::Asked;
+        }
+    }
+
+    /// Whether a table's columns are known to be those of the place up to which the log was read.
+    pub(crate) fn is_placed(&self, index: usize) -> bool {
+        self.tables[index].order == Order::Settled
     }
 
     /// Takes over what the server says of columns that are left out; the others are as they are known.
@@ -57,9 +111,12 @@ impl Assembler {
             self.notices.push(Notice::Learned { index });
             self.forget_maps(index);
         }
-        self.tables[index].order = Order::Asked;
-        self.tables[index].is_read_by_order = false;
-        self.tables[index].map_id = None;
+        let table = &mut self.tables[index];
+        table.order = Order::Asked;
+        table.is_read_by_order = false;
+        table.map_id = None;
+        table.suspect = None;
+        table.is_unlooked = false;
     }
 
     /// A map of a table under another number than before: the server has opened it anew. Where the log does not name columns, that is
@@ -68,17 +125,95 @@ impl Assembler {
     pub(super) fn look_at_number(&mut self, index: usize, id: u64) -> Look {
         let now_us = self.read_time_us;
         let table = &mut self.tables[index];
-        if table.map_id.is_none_or(|known| known == id) {
+        let is_lost = table.order == Order::Lost;
+        if table.map_id.is_none_or(|known| known == id) && !is_lost {
             table.map_id = Some(id);
             return Look::Needless;
         }
-        if (0..LOOK_US).contains(&(now_us - table.looked_us)) {
+        let is_recent = |looked_us: i64, pause_us: i64| (0..pause_us).contains(&(now_us - looked_us));
+        if !is_lost && (is_recent(table.looked_us, LOOK_US) || is_recent(self.looked_us, LOOKS_US)) {
+            table.is_unlooked = true;
             return Look::Later;
         }
         (table.map_id, table.looked_us) = (Some(id), now_us);
-        match self.doubt(index, Doubt::Columns, UNTOLD.to_owned()) {
+        self.looked_us = now_us;
+        match self.doubt(index, Doubt::Number, UNTOLD.to_owned()) {
             Some(step) => Look::Now(step),
             None => Look::Needless,
+        }
+    }
+
+    /// The columns of a table that was looked at because of its number, all that are stored being what they were.
+    pub(super) fn looked(&mut self, index: usize, columns: &[SourceColumn]) {
+        let columns = self.kept(index, columns);
+        let table = &mut self.tables[index];
+        if table.order == Order::Lost {
+            return self.learn(index, &columns);
+        }
+        table.suspect = None;
+        match has_order(&table.capture.columns, &columns) {
+            true => table.is_unlooked = false,
+            false => table.suspect = Some(Suspect { columns, is_fresh: true, until: None }),
+        }
+    }
+
+    /// A table that was read without a look under another number, for a while by now: no further rows of it may ever come.
+    pub(crate) fn unlooked(&self) -> Option<usize> {
+        let is_due = |table: &super::Table| {
+            let waited_us = self.read_time_us - table.looked_us;
+            table.is_unlooked && table.standing == Standing::Followed && !(0..LOOK_US).contains(&waited_us)
+        };
+        (0..self.tables.len()).find(|&index| is_due(&self.tables[index]) && !self.is_passed(index))
+    }
+
+    /// Its columns are asked for between two events: [`Assembler::described`] is to be called.
+    pub(crate) fn look(&mut self, index: usize) {
+        self.tables[index].looked_us = self.read_time_us;
+        let (doubt, reason) = (Doubt::Number, UNTOLD.to_owned());
+        self.asked = Some(Asked { index, doubt, reason, is_of_event: false, is_of_statement: false });
+    }
+
+    /// It was looked at between two events: its rows so far were read by what is known.
+    pub(super) fn looked_late(&mut self, index: usize) {
+        let table = &mut self.tables[index];
+        table.is_unlooked = false;
+        table.suspect.iter_mut().for_each(|suspect| suspect.is_fresh = false);
+    }
+
+    /// The first rows come behind a look that has found another order than is known. Where they fit that one alone, the log did
+    /// not tell of it: they are read by it. Rows that were read without a look before may have been written in it as well.
+    pub(super) fn judge_suspect(&mut self, index: usize, map: &TableMap) {
+        let table = &mut self.tables[index];
+        let Some(suspect) = table.suspect.as_mut().filter(|suspect| suspect.is_fresh) else { return };
+        suspect.is_fresh = false;
+        let was_unlooked = std::mem::take(&mut table.is_unlooked);
+        let CaptureTable { columns, rule, schema, .. } = &table.capture;
+        let fits = |columns: &[SourceColumn]| Plan::new(map, &aligned(map, columns, rule, schema)).is_ok();
+        if !fits(columns) && fits(&suspect.columns) && !was_unlooked {
+            let columns = suspect.columns.clone();
+            self.learn(index, &columns);
+        }
+    }
+
+    /// Tables whose columns have not become what the server had told, though the log was read up to where it ended then: their
+    /// rows may have been read by another order than they were written in.
+    pub(super) fn reload_suspects(&mut self) {
+        for index in 0..self.tables.len() {
+            let table = &self.tables[index];
+            let is_over = |until: &LogPoint| !self.is_passing && self.applied >= *until;
+            let suspect = table.suspect.as_ref().filter(|suspect| suspect.until.as_ref().is_some_and(is_over));
+            if let Some(columns) = suspect.map(|suspect| suspect.columns.clone()) {
+                self.learn(index, &columns);
+                self.reload(index, UNTOLD.to_owned());
+            }
+        }
+    }
+
+    /// Another log may be read from here on: what was to be seen in this one is looked at again.
+    pub(super) fn forget_suspects(&mut self) {
+        for table in self.tables.iter_mut().filter(|table| table.suspect.is_some()) {
+            (table.suspect, table.map_id) = (None, Some(NO_NUMBER));
+            table.is_unlooked = true;
         }
     }
 
@@ -117,6 +252,7 @@ impl Assembler {
         }
         let is_settled = match &table.order {
             Order::Asked | Order::Lost => false,
+            Order::Settled => true,
             Order::Behind(end) => LogPoint::new(self.file.clone(), self.offset) > *end,
         };
         if !is_settled && table.is_read_by_order {
@@ -126,7 +262,13 @@ impl Assembler {
         // The same table has other rows until its next map comes.
         match columns.filter(|_| is_settled) {
             Some(columns) => {
-                self.tables[index].capture.columns = columns;
+                let table = &mut self.tables[index];
+                // The server has what it had told.
+                table.suspect.take_if(|suspect| has_order(&columns, &suspect.columns));
+                // It opens the table anew, as is known.
+                table.map_id = None;
+                table.order = Order::Settled;
+                table.capture.columns = columns;
                 self.notices.push(Notice::Learned { index });
             }
             None => self.tables[index].order = Order::Lost,
@@ -155,6 +297,13 @@ impl Assembler {
             }
         }
     }
+}
+
+/// Whether columns stand in the same order.
+fn has_order(some: &[SourceColumn], others: &[SourceColumn]) -> bool {
+    let names =
+        |columns: &[SourceColumn]| -> Vec<String> { columns.iter().map(|column| column.name.to_lowercase()).collect() };
+    names(some) == names(others)
 }
 
 /// Names of columns are the same whatever the case of their letters.

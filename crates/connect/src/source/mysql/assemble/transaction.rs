@@ -80,7 +80,7 @@ impl Assembler {
                 if self.asks_for_keys(&effects, query) {
                     return Ok(Step::Keys);
                 }
-                if self.asks_for_reach(&effects) {
+                if self.asks_for_reach(&effects, query) {
                     return Ok(Step::Reach);
                 }
                 if let Some(step) = self.doubt_keys_before(&effects, query) {
@@ -144,6 +144,7 @@ impl Assembler {
         self.position.point.offset = self.offset;
         self.applied.offset = self.offset;
         self.end_transaction();
+        self.forget_keys();
         Step::Committed
     }
 

@@ -25,9 +25,8 @@ use super::login::Met;
 use super::position::{Gtids, LogPosition};
 use super::run::open_log;
 use super::server::{Facts, end_position, unreachable_server};
-use super::snapshot::{grant_lock, may_lock};
 use super::wire::{ServerInfo, Wire};
-use super::{MysqlConfig, Tls, login};
+use super::{ANSWER, MysqlConfig, Tls, login};
 
 /// Logs kept for less than this are a risk: a weekend without us, and the tables must be loaded again.
 const RETENTION_MIN_S: u64 = 3 * 86_400;
@@ -292,7 +291,8 @@ pub(super) async fn leads_on(config: &MysqlConfig, position: &Position) -> Resul
             Ok(asked) => asked,
         }
     };
-    asked.await.map_err(|error| failure(&error, config).unwrap_or_else(|| unreachable_server(&error, config)))
+    let asked = login::in_time(ANSWER, asked).await;
+    asked.map_err(|error| failure(&error, config).unwrap_or_else(|| unreachable_server(&error, config)))
 }
 
 /// Asks for the end of the log, and then for the log itself, as the source does.
@@ -416,21 +416,14 @@ async fn of_tables(
                     "Equal rows cannot be told apart; it is loaded in one piece, which on MySQL needs a short lock.",
                     format!("ALTER TABLE {name} ADD COLUMN id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY"),
                 ));
-                // MariaDB tells the place of a snapshot without a lock.
-                if !wire.server.mariadb && matches!(may_lock(wire, &table.database).await, Ok(false)) {
-                    checks.push(Check::failed(
-                        "lock",
-                        format!("table \"{name}\" may not be locked"),
-                        "It has no primary key, and loading it needs a lock for a moment.",
-                        grant_lock(&table.database, &config.user),
-                    ));
-                }
+                checks.extend(tables::lock(wire, config, &table.database, &table.name, &facts).await);
             }
             Ok(facts) => match tables::readable(wire, config, &table.database, &table.name).await {
                 Err(check) => checks.push(check),
                 Ok(()) => {
                     fine += 1;
                     checks.extend(tables::of_key(wire, &table.database, &table.name, &facts).await);
+                    checks.extend(tables::lock(wire, config, &table.database, &table.name, &facts).await);
                 }
             },
         }

@@ -7,9 +7,10 @@ use crate::source::Check;
 use super::super::MysqlConfig;
 use super::super::cascade::keys_of_table;
 use super::super::decode::SourceColumn;
-use super::super::describe::{TableFacts, quoted};
+use super::super::describe::{self, TableFacts, quoted};
 use super::super::error::WireError;
 use super::super::server::Facts;
+use super::super::snapshot::{grant_lock, may_lock};
 use super::super::wire::Wire;
 
 /// Keys of tables with more rows than this are not searched from end to end.
@@ -32,6 +33,47 @@ pub(super) async fn readable(wire: &mut Wire, config: &MysqlConfig, database: &s
         error.to_string(),
         format!("GRANT SELECT ON {} TO '{}'@'%'", full_name(database, name), config.user),
     ))
+}
+
+/// Whether a table may be locked whose load needs that: MariaDB tells the place of a snapshot without a lock, but no engine without
+/// transactions has one.
+pub(super) async fn lock(
+    wire: &mut Wire,
+    config: &MysqlConfig,
+    database: &str,
+    name: &str,
+    facts: &TableFacts,
+) -> Option<Check> {
+    let has_key = !facts.schema.key.is_empty();
+    let at_once = describe::kept_at_once(wire, database, name).await.ok()?;
+    let needs_lock = at_once.is_some() || !has_key && !wire.server.mariadb;
+    if !needs_lock || !matches!(may_lock(wire, database).await, Ok(false)) {
+        return None;
+    }
+    let (message, grant) =
+        (format!("table \"{database}.{name}\" may not be locked"), grant_lock(database, &config.user));
+    Some(match (at_once, has_key) {
+        (Some(engine), true) => Check::warning(
+            "lock",
+            message,
+            format!(
+                "Rows of the engine {engine} are seen before they are in the log: while nobody may wait for who writes, a load may \
+                 have to be repeated."
+            ),
+            grant,
+        ),
+        (Some(engine), false) => Check::failed(
+            "lock",
+            message,
+            format!(
+                "It has no primary key and no transactions (engine {engine}): while it is loaded, nobody may write to it."
+            ),
+            grant,
+        ),
+        (None, _) => {
+            Check::failed("lock", message, "It has no primary key, and loading it needs a lock for a moment.", grant)
+        }
+    })
 }
 
 /// Keys that do not tell rows apart for ever.
