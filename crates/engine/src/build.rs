@@ -97,6 +97,8 @@ pub(crate) struct Builder {
     read: BTreeSet<TableId>,
     /// The base, and what its own tables have by now.
     view: Snapshot,
+    /// Step of the snapshot that its states are filled from.
+    begun: u64,
     /// Where the log was read to, up to the base.
     place: Option<Place>,
     /// Tables that it reads have rejected rows, or the log has told more of them than rows: how rows are to be taken then, the
@@ -192,6 +194,7 @@ impl Engine {
             settings: self.settings.clone(),
             queries: Arc::clone(&self.queries),
             view: base.beside(&base, &own),
+            begun: base.step(),
             base,
             own,
             place: None,
@@ -238,7 +241,11 @@ impl Engine {
             return Ok(Finished::Dropped);
         }
         let budget = if went_on < GOES_ON_MAX { Budget::between_steps() } else { Budget::beside_steps() };
-        let outcome = outcome.and_then(|()| self.catch_up_last(&mut builder, number, budget));
+        let outcome = match outcome {
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            _ if self.has_left_out(&builder) => Err(Error::CannotCatchUp),
+            outcome => outcome.and_then(|()| self.catch_up_last(&mut builder, number, budget)),
+        };
         match outcome {
             Ok(None) => {
                 self.building = Some(number);
@@ -281,6 +288,12 @@ impl Engine {
                 Ok(Finished::Failed(name, reason))
             }
         }
+    }
+
+    /// Whether a step since a build's beginning has left out what the log has of a table: its rows contradicted what is stored.
+    /// It was parked then, and may be followed again by now.
+    fn has_left_out(&self, builder: &Builder) -> bool {
+        self.left_out.iter().any(|(table, step)| builder.read.contains(table) && *step > builder.begun)
     }
 
     /// The last changes, between two steps: what they write; none where they are to be caught up with beside the steps.
@@ -398,21 +411,9 @@ impl Build {
         Arc::clone(&self.builder.cancelled)
     }
 
-    /// Fills the states, if they are not filled yet, and catches up until little is left.
+    /// Fills the states, if they are not filled yet, and catches up until little is left. Where it cannot, the engine has it begin
+    /// again, with tables as they are then.
     pub fn run(&mut self) -> Result<()> {
-        loop {
-            match self.run_once() {
-                Err(Error::CannotCatchUp) => {
-                    self.begun_again += 1;
-                    self.is_filled = false;
-                    self.builder.begin_from_now();
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn run_once(&mut self) -> Result<()> {
         if !self.is_filled {
             self.builder.begin()?;
             self.builder.fill(&self.missing)?;
@@ -441,7 +442,8 @@ impl Builder {
 
     /// States as of the build's snapshot, its own as they are filled so far.
     pub(crate) fn states(&self) -> States<'_> {
-        States { snapshot: &self.view, hot: self.store.hot(), shards: self.settings.workers }
+        let Settings { workers: shards, shard_rows_min, .. } = self.settings;
+        States { snapshot: &self.view, hot: self.store.hot(), shards, shard_rows_min }
     }
 
     pub(crate) fn view(&self) -> &Snapshot {
@@ -451,6 +453,7 @@ impl Builder {
     /// Takes what readers see now for what it builds from.
     fn begin_from_now(&mut self) {
         self.base = self.store.snapshot();
+        self.begun = self.base.step();
         self.store.retain_from(self.base.step() + 1);
         self.place = None;
     }

@@ -318,8 +318,12 @@ impl Engine {
             return Ok(());
         }
         let unneeded = self.store.unneeded_through();
-        let free: Vec<_> = self.finished_stages.extract_if(.., |(_, step)| *step <= unneeded).collect();
-        free.into_iter().try_for_each(|(stage, _)| Ok(self.store.drop_stage(stage)?))
+        // One that cannot be removed now is, the next time.
+        while let Some(at) = self.finished_stages.iter().position(|(_, step)| *step <= unneeded) {
+            self.store.drop_stage(self.finished_stages[at].0)?;
+            self.finished_stages.swap_remove(at);
+        }
+        Ok(())
     }
 }
 

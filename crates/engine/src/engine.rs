@@ -25,6 +25,8 @@ use crate::versions::Versions;
 pub struct Settings {
     /// Threads for a large delta.
     pub workers: usize,
+    /// Rows from which it is split among them: a row costs some microseconds, a thread some tens.
+    pub shard_rows_min: usize,
     /// Runs the building queries.
     pub runtime: tokio::runtime::Handle,
     /// Rows that are written at a time in a build.
@@ -44,6 +46,7 @@ impl Settings {
     pub fn new(workers: usize, runtime: tokio::runtime::Handle) -> Self {
         Self {
             workers,
+            shard_rows_min: 1_024,
             runtime,
             build_rows_max: 100_000,
             build_bytes_max: 64 << 20,
@@ -155,6 +158,10 @@ pub struct Engine {
     pub(crate) building: Option<usize>,
     /// The last step that has no record in the log.
     unlogged: u64,
+    /// Tables that contradicted themselves in the inputs of a step that the store has not taken yet, and how.
+    pub(crate) contradicted: Vec<(TableId, String)>,
+    /// Tables whose rows contradicted what is stored, and the last step in which they did.
+    pub(crate) left_out: BTreeMap<TableId, u64>,
 }
 
 impl Engine {
@@ -203,6 +210,8 @@ impl Engine {
             finished_stages: Vec::new(),
             building: None,
             unlogged: 0,
+            contradicted: Vec::new(),
+            left_out: BTreeMap::new(),
         };
         engine.defer(writes);
         engine.drop_unfinished();
@@ -401,7 +410,8 @@ impl Engine {
 
     /// The states that rules read, as of a snapshot.
     pub(crate) fn states<'a>(&'a self, snapshot: &'a Snapshot) -> States<'a> {
-        States { snapshot, hot: self.store.hot(), shards: self.settings.workers }
+        let Settings { workers: shards, shard_rows_min, .. } = self.settings;
+        States { snapshot, hot: self.store.hot(), shards, shard_rows_min }
     }
 
     /// The step that readers see.

@@ -339,19 +339,22 @@ impl Engine {
         moves: &mut Moves,
         writes: &mut Writes,
     ) -> Result<()> {
+        let is_all = than == u64::MAX;
+        let mut gone: Vec<Vec<u8>> = Vec::new();
         if self.rejected.contains_key(&table) {
             for entry in states.snapshot.scan(self.rejects, &table.0.to_be_bytes()) {
                 let (key, value) = entry?;
                 let (step, _) = parts(&value).ok_or_else(|| damaged("source"))?;
-                if step < than && writes.get(self.rejects, &key).is_none() {
-                    writes.delete(self.rejects, &key);
-                    moves.rejected_more(self, table, -read_weighted(&value)?.0)?;
+                // What this step has said of one is newer, but where all go.
+                if step < than && (is_all || writes.get(self.rejects, &key).is_none()) {
+                    gone.push(key.to_vec());
                 }
             }
         }
         // Those of this step have its number, which nothing is loaded again after.
-        let new = if than == u64::MAX { moves.new_rejects.remove(&table) } else { None };
-        for key in new.into_iter().flatten() {
+        let new = if is_all { moves.new_rejects.remove(&table) } else { None };
+        gone.extend(new.into_iter().flatten());
+        for key in gone {
             if let Some(value) = self.kept(&key, states, writes)? {
                 writes.delete(self.rejects, &key);
                 moves.rejected_more(self, table, -read_weighted(&value)?.0)?;

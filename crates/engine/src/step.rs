@@ -150,6 +150,8 @@ impl Engine {
         let entered = stopwatch();
         let snapshot = self.store.working();
         let contradicted = self.normalise(inputs, self.states(&snapshot))?;
+        // Inputs that are given a second time do not contradict any more.
+        self.contradicted.extend(contradicted);
         self.prepare_marks(inputs);
         let reloaded: Vec<TableId> = inputs.iter().filter_map(Input::reloads).collect();
         let record = record_of(std::mem::take(inputs));
@@ -159,7 +161,7 @@ impl Engine {
         match &mut outcome {
             Ok(report) => {
                 self.void_staged(&reloaded);
-                report.parked_tables.extend(contradicted);
+                report.parked_tables.append(&mut self.contradicted);
             }
             Err(_) => *inputs = decode(&self.log_buffer)?,
         }
@@ -273,6 +275,7 @@ impl Engine {
         // What nobody can read yet is no news.
         effects.relations.retain(|change| !self.network.tables.get(&change.id).is_some_and(|table| table.is_coming));
         self.commit_with_setup(step, writes, visible)?;
+        self.left_out.extend(effects.parked_tables.iter().map(|(table, _)| (*table, step)));
         let mut report = StepReport {
             step,
             relations: effects.relations,
@@ -467,19 +470,51 @@ mod tests {
     use super::*;
     use crate::engine::Settings;
 
-    /// A step that the store does not take has not happened: what the set-up has left is left still, and no fact has moved.
-    #[test]
-    fn what_the_store_does_not_take_has_not_happened() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = store::Store::open(dir.path(), store::Options::default()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// An engine in a folder, and its one table `t`, of a source, with this key.
+    fn engine(dir: &std::path::Path, runtime: &tokio::runtime::Runtime, key: Vec<usize>) -> (Engine, u32, TableId) {
+        let store = store::Store::open(dir, store::Options::default()).unwrap();
         let queries = query::Runtime::new(&query::Settings::default()).unwrap();
         let settings = Settings::new(1, runtime.handle().clone());
         let mut engine = Engine::open(store, queries, settings).unwrap();
         let source = engine.register_source("test").unwrap();
-        let schema = Schema::new(vec![Column::new("k", DataType::Int64)], vec![0]);
+        let schema = Schema::new(vec![Column::new("k", DataType::Int64)], key);
         let table = engine.register_table(source, &TableName::new("public", "t"), &schema).unwrap();
         engine.recover().unwrap();
+        (engine, source, table)
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
+    /// That a table was parked is told with the step that parks it, also where the store took that at the second attempt.
+    #[test]
+    fn a_contradiction_is_told_with_its_step() {
+        let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());
+        let (mut engine, source, table) = engine(dir.path(), &runtime, vec![]);
+        let (rows, unread) = (Rows::new(), Rows::new());
+        let chunk = ChunkDone { table, cursor: vec![1], complete: true, rows, unread, rows_estimate: 0 };
+        let loaded = SourceBatch { chunks: vec![chunk], ..SourceBatch::default() };
+        engine.take(&mut vec![Input::Rows(source, loaded)]).unwrap();
+        let mut changes = TableChanges::default();
+        changes.push_unread(&relation::Unread::default(), -1);
+        let mut inputs = vec![Input::Rows(source, batch_of(table, changes))];
+        // Somebody else has taken its number.
+        engine.store.commit(engine.step + 1, Writes::new()).unwrap();
+        engine.take(&mut inputs).unwrap_err();
+        engine.step += 1;
+        let report = engine.take(&mut inputs).unwrap().unwrap();
+        assert_eq!(report.parked_tables.iter().map(|(table, _)| *table).collect::<Vec<_>>(), [table]);
+        assert!(!engine.table(table).unwrap().load.is_followed());
+        assert!(engine.contradicted.is_empty());
+    }
+
+    /// A step that the store does not take has not happened: what the set-up has left is left still, and no fact has moved.
+    #[test]
+    fn what_the_store_does_not_take_has_not_happened() {
+        let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());
+        let (mut engine, source, table) = engine(dir.path(), &runtime, vec![0]);
+        let schema = engine.relation(table).unwrap().schema.clone();
         let chunk = |complete| {
             let (rows, unread) = (Rows::new(), Rows::new());
             let chunk = ChunkDone { table, cursor: vec![1], complete, rows, unread, rows_estimate: 0 };

@@ -330,7 +330,7 @@ mod tests {
             }
             let weights: Vec<i64> = changes.iter().map(|&(.., weight)| weight).collect();
             let snapshot = store.working();
-            let states = States { snapshot: &snapshot, hot: store.hot(), shards: 1 };
+            let states = States { snapshot: &snapshot, hot: store.hot(), shards: 1, shard_rows_min: 1 };
             let mut writes = Writes::new();
             stored.write_net(&rows, &weights, &mut Keeping { states, keeps: &|_| false, writes: &mut writes })?;
             Ok(store.commit(snapshot.step() + 1, writes)?)

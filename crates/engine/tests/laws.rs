@@ -60,7 +60,7 @@ impl World {
     /// One step of a subject; answers with what it put out.
     fn step(&mut self, subject: &dyn Subject, deltas: &[Delta]) -> Result<Net, String> {
         let snapshot = self.store.snapshot();
-        let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: 1 };
+        let states = States { snapshot: &snapshot, hot: self.store.hot(), shards: 1, shard_rows_min: 1 };
         let mut writes = Writes::new();
         let out = subject.step(deltas, states, &mut writes).map_err(|e| e.to_string())?;
         self.step += 1;

@@ -48,12 +48,14 @@ pub struct States<'a> {
     pub hot: &'a Hot,
     /// Parts into which large work is split; 1 within such a part.
     pub shards: usize,
+    /// Rows from which it is.
+    pub shard_rows_min: usize,
 }
 
 impl States<'_> {
     /// Into how many parts to split the work on so many rows.
     pub fn shards_for(&self, rows: usize) -> usize {
-        if rows < SHARD_ROWS_MIN { 1 } else { self.shards.max(1) }
+        if rows < self.shard_rows_min { 1 } else { self.shards.max(1) }
     }
 
     /// The same states for one part of split work.
@@ -82,9 +84,6 @@ pub fn shard_rows(hashes: &[u64], shards: usize) -> Vec<Vec<u32>> {
     }
     out
 }
-
-/// Rows from which work is worth splitting: a row costs some microseconds, a thread some tens.
-pub const SHARD_ROWS_MIN: usize = 1024;
 
 /// The `i`th of `shards` ranges of nearly equal length that make up `0..rows`.
 pub fn shard_range(rows: usize, shards: usize, i: usize) -> Range<usize> {

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod flaky;
 pub(crate) mod states;
 pub(crate) mod story;
 
@@ -17,6 +18,7 @@ use futures::StreamExt;
 use plan::{Planned, TableInfo, TableName};
 use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, TransactionPart, Unread, Value};
 
+use flaky::Flaky;
 use story::{Act, Batch, Change, Piece};
 
 /// The schema of all tables and models.
@@ -64,6 +66,8 @@ pub(crate) struct Mode {
     pub(crate) emptied_rows_max: usize,
     /// A restart before the last part of every transaction, and after every second step within a chain.
     pub(crate) killed: bool,
+    /// Every so many operations of log and stages the disk is full, and what is taken is tried again; 0: never.
+    pub(crate) full_every: u64,
 }
 
 impl Default for Mode {
@@ -78,6 +82,7 @@ impl Default for Mode {
             parts: false,
             emptied_rows_max: 50_000,
             killed: false,
+            full_every: 0,
         }
     }
 }
@@ -101,6 +106,8 @@ pub(crate) struct House {
     offset: u64,
     /// How the store touches its files, if not as usual.
     files: Option<Arc<dyn store::files::Files>>,
+    /// Those, where they are full now and then.
+    flaky: Option<Arc<Flaky>>,
     /// Steps within chains, and transactions in parts that came twice, so far.
     links: usize,
     staged: usize,
@@ -118,6 +125,7 @@ impl House {
         // A walk syncs thousands of steps: in memory where there is such a place.
         let memory = std::path::Path::new("/dev/shm");
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let flaky = (mode.full_every > 0).then(|| Arc::new(Flaky::new(mode.full_every)));
         Ok(Self {
             dir: dir.map_err(|e| e.to_string())?,
             host: host.clone(),
@@ -130,7 +138,8 @@ impl House {
             swapped: false,
             mode,
             offset: 0,
-            files: None,
+            files: flaky.clone().map(|files| files as Arc<dyn store::files::Files>),
+            flaky,
             links: 0,
             staged: 0,
             steps: 0,
@@ -190,6 +199,7 @@ impl House {
             }
             Act::Altered { name, schema } => self.altered(name, schema),
             Act::Propose => self.propose_anew(),
+            Act::Rollback => self.rollback(),
             Act::Load(rows) => self.begin(rows),
             Act::Step(batches) => self.step(batches),
             Act::Chain(parts) => self.chain(parts),
@@ -225,6 +235,8 @@ impl House {
         let store = store.map_err(|e| text(&e))?;
         let mut settings = Settings::new(self.mode.workers, self.host.runtime.handle().clone());
         settings.sweep_rows_max = SWEPT_EACH;
+        // What is split where there is much of it is split however little there is.
+        settings.shard_rows_min = 2;
         if self.mode.in_rows {
             (settings.build_rows_max, settings.build_bytes_max) = (1, 1);
         }
@@ -234,21 +246,17 @@ impl House {
         for (name, schema) in &self.tables {
             engine.register_table(source, &TableName::new(SCHEMA, name), schema).map_err(|e| text(&e))?;
         }
-        if let Some(label) = engine.serving_label().map_err(|e| text(&e))? {
-            let version = label.first().and_then(|&at| self.versions.get(usize::from(at)));
-            self.plans = version.ok_or("a version of an unknown label")?.clone();
-        } else if let Some(first) = self.versions.first() {
-            self.plans.clone_from(first);
+        let label = engine.serving_label().map_err(|e| text(&e))?.unwrap_or_default();
+        if !self.versions.is_empty() {
+            self.plans = self.versions.get(version_of(&label)).ok_or("a version of an unknown label")?.clone();
         }
-        let refused = engine.set_models(definitions(&self.plans)).map_err(|e| text(&e))?;
+        let refused = engine.set_version(definitions(&self.plans), label).map_err(|e| text(&e))?;
         if let Some((name, error)) = refused.first() {
             return Err(format!("{name}: {error}"));
         }
         engine.recover().map_err(|e| text(&e))?;
-        let serves_newest = match engine.serving_label().map_err(|e| text(&e))? {
-            Some(label) => label == self.newest_label(),
-            None => self.versions.len() < 2,
-        };
+        let label = engine.serving_label().map_err(|e| text(&e))?.unwrap_or_default();
+        let serves_newest = self.versions.len() < 2 || version_of(&label) + 1 == self.versions.len();
         self.engine = Some(engine);
         self.swapped = false;
         if serves_newest { Ok(()) } else { self.propose() }
@@ -297,6 +305,20 @@ impl House {
         if self.mode.build_last { Ok(()) } else { self.build() }
     }
 
+    /// Puts the version before in place again. What is newer is not known any more.
+    fn rollback(&mut self) -> Result<(), String> {
+        self.begun()?;
+        if !self.engine().rollback().map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        let label = self.engine().serving_label().map_err(|e| e.to_string())?.unwrap_or_default();
+        self.versions.truncate(version_of(&label) + 1);
+        self.plans = self.versions.last().ok_or("there is no version")?.clone();
+        self.swapped = true;
+        // It is in no record of the log; who asked for it is answered when it is folded.
+        self.fold()
+    }
+
     fn propose(&mut self) -> Result<(), String> {
         let newest = definitions(self.versions.last().ok_or("there is no version")?);
         let label = self.newest_label();
@@ -312,7 +334,17 @@ impl House {
         match self.engine().coming() {
             Coming::Ready => {}
             Coming::Nothing | Coming::Building { .. } => return Ok(()),
-            Coming::Failed(failed) => return Err(format!("coming: {failed:?}")),
+            Coming::Failed(failed) => {
+                let is_unloaded = |table: &engine::SourceTable| matches!(table.load, Load::Parked { whole: false, .. });
+                if !self.engine().tables_to_come().any(is_unloaded) {
+                    return Err(format!("coming: {failed:?}"));
+                }
+                // A model that serves would wait in vain: what serves goes on.
+                self.engine().withdraw();
+                let label = self.engine().serving_label().map_err(|e| e.to_string())?.unwrap_or_default();
+                self.versions.truncate(version_of(&label) + 1);
+                return Ok(());
+            }
         }
         if !self.engine().swap().map_err(|e| e.to_string())? {
             return Err("what is ready is not put in place".to_owned());
@@ -526,7 +558,7 @@ impl House {
     pub(crate) fn take(&mut self, mut inputs: Vec<Input>) -> Result<bool, String> {
         let mut completed = false;
         let mut seen = None;
-        while let Some(report) = self.engine().take(&mut inputs).map_err(|e| e.to_string())? {
+        while let Some(report) = self.take_with_patience(&mut inputs)? {
             completed |= !report.completed.is_empty() || !report.parked.is_empty();
             if !self.is_within_chain() {
                 seen = None;
@@ -547,6 +579,22 @@ impl House {
             }
         }
         Ok(completed)
+    }
+
+    /// One step, tried until the disk has room for it.
+    fn take_with_patience(&mut self, inputs: &mut Vec<Input>) -> Result<Option<engine::StepReport>, String> {
+        let flaky = self.flaky.clone();
+        for _ in 0..TRIES_MAX {
+            flaky.iter().for_each(|disk| disk.set(true));
+            let taken = self.engine().take(inputs);
+            flaky.iter().for_each(|disk| disk.set(false));
+            match taken {
+                Err(engine::Error::Store(error))
+                    if flaky.is_some() && (error.is_disk_full() || matches!(error, store::Error::Lost { .. })) => {}
+                taken => return taken.map_err(|e| e.to_string()),
+            }
+        }
+        Err("it does not get on, though there is room now and then".to_owned())
     }
 
     /// Whether steps were taken that readers do not see yet.
@@ -826,6 +874,26 @@ impl House {
         tables.into_iter().map(|(name, id)| Ok((name.clone(), self.stored_rows(&name, id)?))).collect()
     }
 
+    /// What is known of the rows that could not be read, and how many they are, of tables but these.
+    pub(crate) fn unread_rows(&mut self, but: &BTreeSet<String>) -> Result<Contents, String> {
+        let engine = self.engine();
+        let rejects = engine.rejects(usize::MAX).map_err(|e| e.to_string())?;
+        let mut found = Contents::new();
+        for table in engine.tables().filter(|table| !but.contains(&table.name.name)) {
+            let of_table = rejects.iter().filter(|reject| reject.node == table.name.to_string());
+            let mut known: Vec<String> = of_table
+                .filter_map(|reject| match &reject.row {
+                    engine::RejectedRow::Text(row) => Some(row.clone()),
+                    engine::RejectedRow::Columns(_) => None,
+                })
+                .collect();
+            known.sort();
+            known.push(format!("{} in all", engine.reject_count(table.id)));
+            found.insert(table.name.name.clone(), known);
+        }
+        Ok(found)
+    }
+
     /// The rows of a relation as they are stored, sorted, and as many as are counted.
     fn stored_rows(&mut self, name: &str, id: TableId) -> Result<Vec<String>, String> {
         let engine = self.engine();
@@ -869,6 +937,14 @@ impl House {
         Ok(house)
     }
 }
+
+/// The place of a version among all, by its label: what was set up before anything was proposed has none.
+fn version_of(label: &[u8]) -> usize {
+    label.first().map_or(0, |&at| usize::from(at))
+}
+
+/// How often a step is tried on a disk that is full now and then.
+const TRIES_MAX: usize = 1_000;
 
 /// Rows and marks that a portion of a sweep looks at.
 const SWEPT_EACH: usize = 2;

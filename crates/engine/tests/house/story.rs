@@ -19,6 +19,7 @@
 //! chain                 one transaction that comes in parts, of lines as those of a step; `part` begins the next part
 //! altered            a table definition: the table has other columns from here on, and is loaded anew by the story's chunks
 //! propose            what models are told of by now is proposed: a model told of again in its new words. Put in place when ready
+//! rollback            what served before is put in place again, if there is anything
 //! fold                  everything is folded
 //! restart [folded]      the engine is dropped and opened again; tables and models told of since the last one come in
 //! ```
@@ -98,6 +99,7 @@ pub(crate) enum Act {
         schema: Schema,
     },
     Propose,
+    Rollback,
     Step(Vec<Batch>),
     /// The parts of one transaction: rows and truncations.
     Chain(Vec<Batch>),
@@ -125,6 +127,7 @@ impl Act {
                 Self::Altered { name: name.name, schema }
             }
             "propose" => Self::Propose,
+            "rollback" => Self::Rollback,
             "fold" => Self::Fold,
             "restart" => Self::Restart { folded: argument == Some("folded") },
             _ => return Ok(None),
@@ -146,6 +149,7 @@ impl Act {
             Self::Chain(parts) => format!("chain\n{}", batches_text(parts, "part")),
             Self::Altered { name, schema } => format!("altered\n{name}({schema})\n"),
             Self::Propose => "propose\n".to_owned(),
+            Self::Rollback => "rollback\n".to_owned(),
             Self::Fold => "fold\n".to_owned(),
             Self::Restart { folded } => format!("restart{}\n", if *folded { " folded" } else { "" }),
         }

@@ -55,6 +55,12 @@ struct Kept {
     range: BTreeMap<Row, (usize, usize)>,
     /// Of a bag that is loaded, or loaded again: rows of it have come.
     has_begun: bool,
+    /// Rows that could not be read, by what is known of them, and how often they are there.
+    unread: BTreeMap<Row, usize>,
+    /// Those of them that nothing has told of since the table is loaded again.
+    stale: BTreeSet<Row>,
+    /// It is not followed until it is loaded again.
+    parked: bool,
 }
 
 impl Kept {
@@ -71,6 +77,9 @@ impl Kept {
             brought: BTreeMap::new(),
             range: BTreeMap::new(),
             has_begun: false,
+            unread: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            parked: false,
         }
     }
 
@@ -122,6 +131,28 @@ impl Kept {
         fits
     }
 
+    /// The same of one that cannot be read: under its key nothing else is there.
+    fn change_unread(&mut self, known_by: &Row, weight: i8) -> bool {
+        if !self.is_bag() {
+            self.brought(known_by);
+            self.rows.remove(known_by);
+            if weight > 0 {
+                self.unread.insert(known_by.clone(), 1);
+            }
+            return true;
+        }
+        if !self.is_whole() && !self.has_begun {
+            return false;
+        }
+        let count = self.unread.get(known_by).copied().unwrap_or(0);
+        match count.checked_add_signed(isize::from(weight)) {
+            None => return false,
+            Some(0) => drop(self.unread.remove(known_by)),
+            Some(count) => drop(self.unread.insert(known_by.clone(), count)),
+        }
+        true
+    }
+
     /// Whether all chunks have come that it waits for.
     fn is_whole(&self) -> bool {
         match self.again {
@@ -153,15 +184,24 @@ impl Kept {
         if self.is_bag() && self.again == Again::No {
             self.range = self.rows.iter().map(|(row, (_, n))| (row.clone(), (*n, *n))).collect();
         }
-        self.again = Again::Loading;
+        (self.again, self.parked) = (Again::Loading, false);
         self.has_begun = false;
         self.unbrought = self.rows.keys().cloned().collect();
+        self.stale = self.unread.keys().cloned().collect();
     }
 
-    fn chunk(&mut self, rows: &[Row], complete: bool) {
+    fn chunk(&mut self, rows: &[Row], unread: &[Row], complete: bool) {
+        self.chunk_rows(rows, complete);
+        for known_by in unread {
+            self.change_unread(known_by, 1);
+        }
+    }
+
+    fn chunk_rows(&mut self, rows: &[Row], complete: bool) {
         if self.is_bag() && self.again == Again::Loading {
             if !self.has_begun {
                 self.brought.clear();
+                self.unread.clear();
             }
             self.has_begun = true;
             rows.iter().for_each(|row| *self.brought.entry(row.clone()).or_insert(0) += 1);
@@ -190,12 +230,14 @@ impl Kept {
             return;
         }
         (self.again, self.complete) = (Again::No, true);
+        let stale = std::mem::take(&mut self.stale);
         if self.is_bag() {
             self.range.clear();
             let brought = std::mem::take(&mut self.brought).into_iter().filter(|(_, n)| *n > 0);
             self.rows = brought.map(|(row, n)| (row.clone(), (row, n))).collect();
             return;
         }
+        self.unread.retain(|key, _| !stale.contains(key));
         let unbrought = std::mem::take(&mut self.unbrought);
         self.rows.retain(|key, _| !unbrought.contains(key));
         self.uncertain.clear();
@@ -204,6 +246,10 @@ impl Kept {
     fn brought(&mut self, key: &Row) {
         self.unbrought.remove(key);
         self.uncertain.remove(key);
+        if !self.is_bag() {
+            self.unread.remove(key);
+            self.stale.remove(key);
+        }
     }
 
     fn clear(&mut self) {
@@ -213,6 +259,8 @@ impl Kept {
         self.range.clear();
         self.unbrought.clear();
         self.uncertain.clear();
+        self.unread.clear();
+        self.stale.clear();
     }
 
     fn load(&mut self, row: &Row) {
@@ -236,7 +284,7 @@ impl Ledger {
                 self.told.insert(name.clone(), Kept::new(schema, *loading));
                 act.clone()
             }
-            Act::Model { .. } | Act::Fold | Act::Propose => act.clone(),
+            Act::Model { .. } | Act::Fold | Act::Propose | Act::Rollback => act.clone(),
             Act::Altered { name, schema } => {
                 if !self.begun {
                     self.begin(&[]);
@@ -290,6 +338,11 @@ impl Ledger {
         for piece in batch {
             let Some(table) = piece.table().and_then(|name| self.tables.get_mut(name)) else { continue };
             match piece {
+                Piece::Park(_) => {
+                    table.parked = true;
+                    out.push(piece.clone());
+                }
+                _ if table.parked && !matches!(piece, Piece::Reload(_)) => {}
                 Piece::Row(change) => {
                     if table.change(&change.values, change.weight) {
                         out.push(piece.clone());
@@ -299,9 +352,14 @@ impl Ledger {
                     table.clear();
                     out.push(piece.clone());
                 }
-                Piece::Chunk { rows, complete, .. } => {
+                Piece::Unread { key, weight, .. } => {
+                    if table.change_unread(key, *weight) {
+                        out.push(piece.clone());
+                    }
+                }
+                Piece::Chunk { rows, unread, complete, .. } => {
                     if !table.is_whole() {
-                        table.chunk(rows, *complete);
+                        table.chunk(rows, unread, *complete);
                         out.push(piece.clone());
                     }
                 }
@@ -313,7 +371,7 @@ impl Ledger {
                     table.sweep(*whole);
                     out.push(piece.clone());
                 }
-                Piece::Park(_) | Piece::Unread { .. } | Piece::Part { .. } => {}
+                Piece::Part { .. } => {}
             }
         }
         out
@@ -329,9 +387,20 @@ impl Ledger {
         self.tables.iter().map(rows).collect()
     }
 
+    /// What is known of the rows that could not be read, and how many they are, of tables that are not `altered`.
+    pub(crate) fn unread(&self, altered: &BTreeSet<String>) -> Contents {
+        let rows = |(name, table): (&String, &Kept)| {
+            let mut known: Vec<String> = table.unread.keys().map(|known_by| known_by.join(" ")).collect();
+            known.sort();
+            known.push(format!("{} in all", table.unread.values().sum::<usize>()));
+            (name.clone(), known)
+        };
+        self.tables.iter().filter(|(name, _)| !altered.contains(*name)).map(rows).collect()
+    }
+
     /// Whether a table is loaded again.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.tables.values().any(|table| table.again != Again::No)
+        self.tables.values().any(|table| table.again != Again::No || table.parked)
     }
 
     /// The rows of the tables that have been `whole`.

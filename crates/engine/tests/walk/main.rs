@@ -35,7 +35,7 @@ use testkit::Rng;
 
 /// What walks are to leave out, by name: `negzero`, `truncate`, `batches`, `loading`, `late`, `restart`, `bags`, `moves`,
 /// `long`, `topk`, `union`, `residual`, `subqueries`, `filter`, `minmax`, `rejects`, `cuts`, `chains`, `beside`, `reload`,
-/// `altered`, `unnest`.
+/// `altered`, `unnest`, `shapes`, `unread`, `big`, `full`, `park`, `apply`.
 #[derive(Clone, Default)]
 pub(crate) struct Without(Arc<BTreeSet<String>>);
 
@@ -107,10 +107,14 @@ fn ways(seed: u64, without: &Without) -> Vec<Way> {
         }
     }
     let mut mode = mode;
+    mode.workers = 1 + rng.weighted(&[7, 2, 1]);
     mode.beside = usize::from(rng.chance(20) && !without.has("beside"));
     if !without.has("chains") {
         mode.emptied_rows_max = *rng.pick(&[1, 3, 50_000]);
         (mode.parts, mode.killed) = (rng.chance(15), rng.chance(30));
+    }
+    if !without.has("full") {
+        mode.full_every = *rng.pick(&[0, 0, 0, 11, 17, 29]);
     }
     ways.iter_mut().for_each(|way| way.mode = mode);
     ways
@@ -190,8 +194,15 @@ fn small(host: &Host, seed: u64, mode: Mode, acts: Vec<Act>, failure: Failure) -
     let (acts, failure) = Shrinker::new(host, mode, acts, failure, Duration::from_secs(seconds)).shrunk();
     let told: String = failure.text.lines().map(|line| format!("# {line}\n")).collect();
     let how = format!(
-        "folded after builds: {}, built row by row: {}, beside the steps: {}, in parts: {}, emptied by {}, killed: {}",
-        mode.fold_built, mode.in_rows, mode.beside, mode.parts, mode.emptied_rows_max, mode.killed
+        "folded after builds: {}, built row by row: {}, beside the steps: {}, in parts: {}, emptied by {}, killed: {}, {} workers, full every {}",
+        mode.fold_built,
+        mode.in_rows,
+        mode.beside,
+        mode.parts,
+        mode.emptied_rows_max,
+        mode.killed,
+        mode.workers,
+        mode.full_every
     );
     let case = format!("# {}, seed {seed}; {how}\n{told}{}", failure.kind, case(host, mode, &acts));
     if let Ok(folder) = std::env::var("WALK_SAVE") {

@@ -105,12 +105,18 @@ fn walk(host: &Host, acts: &[Act], mode: Mode, looks: Looks, at: &mut usize) -> 
 }
 
 fn tables(house: &mut House, ledger: &Ledger) -> Result<(), (String, String)> {
+    let altered = house.altered_tables();
     let kept = house.table_contents().map_err(failed("tables"))?;
-    let wanted = ledger.contents(&kept, &house.altered_tables());
-    if kept == wanted {
+    let wanted = ledger.contents(&kept, &altered);
+    if kept != wanted {
+        return Err(("tables".to_owned(), format!("stored (+) against told (-):\n{}", difference(&wanted, &kept))));
+    }
+    let unread = house.unread_rows(&altered).map_err(failed("rejects"))?;
+    let told = ledger.unread(&altered);
+    if unread == told {
         return Ok(());
     }
-    Err(("tables".to_owned(), format!("stored (+) against told (-):\n{}", difference(&wanted, &kept))))
+    Err(("rejects".to_owned(), format!("kept (+) against told (-):\n{}", difference(&told, &unread))))
 }
 
 /// Every state equals its rebuild over the same rows. Not while models wait for a table that is loaded again, or for their

@@ -37,6 +37,8 @@ pub(crate) struct Table {
     unswept: bool,
     /// Its columns have changed once.
     altered: bool,
+    /// It is not followed until it is loaded again.
+    parked: bool,
 }
 
 pub(crate) struct Server {
@@ -47,6 +49,33 @@ pub(crate) struct Server {
 }
 
 const LONG: usize = 1_100;
+
+/// What stands for a value that the source cannot read: the row that has it is told of as such.
+const UNREADABLE: &str = "unreadable";
+
+/// A row that comes or goes, as the log tells it: of one that cannot be read its key is known, or what it looks like.
+fn told(table: &str, key: &[usize], values: Row, weight: i8) -> Piece {
+    let table = table.to_owned();
+    match is_readable(&values) {
+        true => Piece::Row(Change { table, values, weight }),
+        false => Piece::Unread { table, key: known_by(key, values), weight },
+    }
+}
+
+/// Rows of a load.
+fn chunk(table: &str, key: &[usize], rows: Vec<Row>, complete: bool) -> Piece {
+    let (rows, others): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(is_readable);
+    let unread = others.into_iter().map(|row| known_by(key, row)).collect();
+    Piece::Chunk { table: table.to_owned(), rows, unread, complete }
+}
+
+fn is_readable(row: &Row) -> bool {
+    row.iter().all(|value| value != UNREADABLE)
+}
+
+fn known_by(key: &[usize], row: Row) -> Row {
+    if key.is_empty() { row } else { key.iter().map(|&k| row[k].clone()).collect() }
+}
 
 impl Table {
     fn change_rows(&mut self, change: &mut dyn FnMut(&mut Row)) {
@@ -70,12 +99,11 @@ impl Table {
         if is_last {
             self.load = Load::Done;
             let kept = std::mem::take(&mut self.kept).into_iter();
-            let kept = kept.map(|(values, weight)| Change { table: name.clone(), values, weight });
-            batch.extend(kept.map(Piece::Row));
+            batch.extend(kept.map(|(values, weight)| told(&name, &[], values, weight)));
         } else {
             self.portions = Some(later);
         }
-        batch.push(Piece::Chunk { table: name, rows, unread: Vec::new(), complete: is_last });
+        batch.push(chunk(&name, &[], rows, is_last));
         batch
     }
 }
@@ -99,6 +127,7 @@ impl Server {
                 kept: Vec::new(),
                 unswept: false,
                 altered: false,
+                parked: false,
             };
             server.tables.push(table);
             for _ in 0..rng.between(0, 12) {
@@ -166,6 +195,13 @@ impl Server {
             return Vec::new();
         }
         table.load = Load::Done;
+        // What is loaded at once can be read.
+        table
+            .rows
+            .iter_mut()
+            .flatten()
+            .filter(|value| value.as_str() == UNREADABLE)
+            .for_each(|value| "NULL".clone_into(value));
         table.rows.iter().map(|row| Change { table: table.name.clone(), values: row.clone(), weight: 1 }).collect()
     }
 
@@ -187,11 +223,18 @@ impl Server {
     }
 
     /// What a log cannot tell has happened to a table, and it is loaded again: rows went, came and changed that nobody heard
-    /// of.
+    /// of. Or it is not followed from here on, until that.
     pub(crate) fn doubt(&mut self, rng: &mut Rng) -> Option<Piece> {
         let table = rng.below(self.tables.len());
-        if matches!(self.tables[table].load, Load::Absent) {
+        let Table { load, altered, parked, .. } = &self.tables[table];
+        if matches!(load, Load::Absent) {
             return None;
+        }
+        if !altered && !parked && !self.without.has("park") && rng.chance(25) {
+            let table = &mut self.tables[table];
+            table.load_anew();
+            (table.parked, table.unswept) = (true, false);
+            return Some(Piece::Park(table.name.clone()));
         }
         for _ in 0..rng.below(4) {
             self.event(rng, table);
@@ -199,8 +242,20 @@ impl Server {
         let table = &mut self.tables[table];
         table.load_anew();
         table.in_chunks = true;
-        table.unswept = true;
+        (table.unswept, table.parked) = (true, false);
         Some(Piece::Reload(table.name.clone()))
+    }
+
+    /// All tables are followed that are not: they are loaded again, one batch each.
+    pub(crate) fn follow_all(&mut self) -> Vec<Batch> {
+        let parked = self.tables.iter_mut().filter(|table| table.parked);
+        let reloads = parked.map(|table| {
+            table.load_anew();
+            table.in_chunks = true;
+            (table.unswept, table.parked) = (true, false);
+            vec![Piece::Reload(table.name.clone())]
+        });
+        reloads.collect()
     }
 
     /// The columns of a table change: one comes, one goes, or one is of another type. It is loaded anew from there on.
@@ -214,7 +269,7 @@ impl Server {
     fn altered(&mut self, rng: &mut Rng) -> Option<Act> {
         let at = rng.below(self.tables.len());
         let table = &self.tables[at];
-        if table.altered || matches!(table.load, Load::Absent) {
+        if table.altered || table.parked || matches!(table.load, Load::Absent) {
             return None;
         }
         let mut schema = table.schema.clone();
@@ -264,7 +319,7 @@ impl Server {
     }
 
     pub(crate) fn is_loading(&self) -> bool {
-        self.tables.iter().any(|table| matches!(table.load, Load::Chunks { .. }))
+        self.tables.iter().any(|table| !table.parked && matches!(table.load, Load::Chunks { .. }))
     }
 
     /// A batch: some transactions, and sometimes chunks.
@@ -307,6 +362,7 @@ impl Server {
         table.kept.clear();
         match &table.load {
             Load::Absent => return,
+            _ if table.parked => return,
             Load::Done => {}
             // All that will ever be in it comes by the log.
             Load::Chunks { .. } => {
@@ -315,7 +371,8 @@ impl Server {
             }
         }
         table.load = Load::Done;
-        batch.retain(|piece| !matches!(piece, Piece::Row(change) if change.table == table.name));
+        let is_row = |piece: &Piece| matches!(piece, Piece::Row(_) | Piece::Unread { .. });
+        batch.retain(|piece| !is_row(piece) || piece.table() != Some(table.name.as_str()));
         batch.push(Piece::Truncate(table.name.clone()));
     }
 
@@ -325,6 +382,7 @@ impl Server {
         let key = table.schema.key.clone();
         match &mut table.load {
             Load::Absent => return,
+            _ if table.parked => return,
             // A table without a key is loaded at one place of the log: what comes before is in the load, and what comes behind
             // it is kept back.
             Load::Chunks { .. } if key.is_empty() => {
@@ -338,15 +396,14 @@ impl Server {
             }
             Load::Done => {}
         }
-        let name = &table.name;
-        let rows = changes.into_iter().map(|(values, weight)| Change { table: name.clone(), values, weight });
-        batch.extend(rows.map(Piece::Row));
+        batch.extend(changes.into_iter().map(|(values, weight)| told(&table.name, &key, values, weight)));
     }
 
     /// The next chunk of a loading table.
     pub(crate) fn chunk(&mut self, rng: &mut Rng) -> Batch {
-        let loading: Vec<usize> =
-            (0..self.tables.len()).filter(|&i| matches!(self.tables[i].load, Load::Chunks { .. })).collect();
+        let loading: Vec<usize> = (0..self.tables.len())
+            .filter(|&i| !self.tables[i].parked && matches!(self.tables[i].load, Load::Chunks { .. }))
+            .collect();
         if loading.is_empty() {
             return Batch::new();
         }
@@ -370,7 +427,7 @@ impl Server {
         if complete {
             table.load = Load::Done;
         }
-        vec![Piece::Chunk { table: table.name.clone(), rows, unread: Vec::new(), complete }]
+        vec![chunk(&table.name, &key, rows, complete)]
     }
 
     /// What one statement does to a table.
@@ -533,9 +590,17 @@ impl Server {
         if column.nullable && rng.chance(15) {
             return "NULL".to_owned();
         }
+        if column.nullable && rng.chance(2) && !self.without.has("unread") {
+            return UNREADABLE.to_owned();
+        }
+        let is_big = rng.chance(2) && !self.without.has("big");
         let pick = |rng: &mut Rng, of: &[&str]| (*rng.pick(of)).to_owned();
         match column.data_type {
             DataType::Int64 if column.name == "id" => format!("{}", rng.between(1, 16)),
+            DataType::Int32 if is_big => pick(rng, &["2147483647", "-2147483648"]),
+            DataType::Int64 if is_big => pick(rng, &["9223372036854775807", "-9223372036854775808"]),
+            DataType::Float64 if is_big => format!("1{}", "0".repeat(308)),
+            DataType::Decimal { .. } if is_big => "99999999.99".to_owned(),
             DataType::Int32 | DataType::Int64 => pick(rng, &["0", "1", "2", "2", "3", "4", "5", "-1"]),
             DataType::Decimal { .. } => pick(rng, &["0.00", "0.50", "1.25", "-1.25", "10.00", "3.33", "99.99"]),
             DataType::Text if rng.chance(3) && !self.without.has("long") => {

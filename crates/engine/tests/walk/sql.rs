@@ -2,6 +2,8 @@
 //!
 //! Types are minded only so far that most of what comes out can be planned; what the planner refuses is thrown away.
 
+mod shapes;
+
 use relation::{DataType, Schema};
 
 use crate::Without;
@@ -80,6 +82,9 @@ impl<'a> Writer<'a> {
 
     /// One model's SQL.
     pub(crate) fn model(&mut self) -> String {
+        if !self.without.has("shapes") && self.rng.chance(35) {
+            return self.shaped().text;
+        }
         self.query(2).text
     }
 

@@ -13,6 +13,8 @@ use testkit::Rng;
 
 /// What tells the chance of doubts from that of everything else: half of the walks have none.
 const DOUBTS: u64 = 0xd0f2;
+/// The same of models that are changed.
+const APPLIES: u64 = 0xa991_0000;
 
 /// The story of a seed.
 pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
@@ -51,8 +53,20 @@ pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
             && let Some(altered) = server.alter()
         {
             acts.push(altered);
-            acts.extend(told_anew(&mut Rng::new(seed ^ at as u64), &server, without, &mut models));
+            acts.extend(told_anew(&mut Rng::new(seed ^ at as u64), &server, without, &mut models, None));
             acts.push(Act::Propose);
+        }
+        if (at >= grows || grows == length) && !without.has("apply") && !models.told.is_empty() {
+            let mut rng = Rng::new(seed ^ APPLIES ^ at as u64);
+            match rng.weighted(&[90, 7, 3]) {
+                0 => {}
+                1 => {
+                    let other = rng.below(models.told.len());
+                    acts.extend(told_anew(&mut rng, &server, without, &mut models, Some(other)));
+                    acts.push(Act::Propose);
+                }
+                _ => acts.push(Act::Rollback),
+            }
         }
     }
     end(&mut rng, &mut server, &mut acts);
@@ -65,7 +79,8 @@ pub(crate) fn told(seed: u64, without: &Without) -> Vec<Act> {
 
 /// The same story, but some of its transactions come in parts.
 pub(crate) fn in_chains(rng: &mut Rng, acts: Vec<Act>) -> Vec<Act> {
-    let is_transaction = |batch: &Batch| batch.iter().all(|piece| matches!(piece, Piece::Row(_) | Piece::Truncate(_)));
+    let is_of_log = |piece: &Piece| matches!(piece, Piece::Row(_) | Piece::Unread { .. } | Piece::Truncate(_));
+    let is_transaction = |batch: &Batch| batch.iter().all(is_of_log);
     let mut out = Vec::new();
     for act in acts {
         match act {
@@ -83,6 +98,7 @@ pub(crate) fn in_chains(rng: &mut Rng, acts: Vec<Act>) -> Vec<Act> {
 
 /// Whatever is loading comes to its end, and what waits is swept.
 fn end(rng: &mut Rng, server: &mut Server, acts: &mut Vec<Act>) {
+    acts.extend(server.follow_all().into_iter().map(|batch| Act::Step(vec![batch])));
     while server.is_loading() {
         acts.push(Act::Step(vec![server.chunk(rng)]));
     }
@@ -112,8 +128,8 @@ fn act(rng: &mut Rng, server: &mut Server, without: &Without, acts: &mut Vec<Act
 }
 
 /// The models over tables whose columns have changed: those that cannot be planned any more are others, and those that read a
-/// column of another type, since nobody would compare what they compare.
-fn told_anew(rng: &mut Rng, server: &Server, without: &Without, models: &mut Models) -> Vec<Act> {
+/// column of another type, since nobody would compare what they compare; and this `other` one, if it is named.
+fn told_anew(rng: &mut Rng, server: &Server, without: &Without, models: &mut Models, other: Option<usize>) -> Vec<Act> {
     let tables: Vec<_> = server.tables.iter().map(|table| (table.name.clone(), table.schema.clone())).collect();
     let mut names = Names::new(&tables);
     let mut relations: Vec<Relation> = tables.iter().map(|(name, schema)| Relation::new(name, schema)).collect();
@@ -126,7 +142,7 @@ fn told_anew(rng: &mut Rng, server: &Server, without: &Without, models: &mut Mod
         let Act::Model { name, sql } = models.told[at].clone() else { continue };
         let tries = (0..12).map(|_| Writer::new(rng, &relations, without).model());
         let tries: Vec<String> = tries.collect();
-        let is_kept = !retyped.iter().any(|name| sql.contains(name.as_str()));
+        let is_kept = other != Some(at) && !retyped.iter().any(|name| sql.contains(name.as_str()));
         let simplest = format!("select count(*) as c0 from {}", tables[0].0);
         let mut all = is_kept.then(|| sql.clone()).into_iter().chain(tries).chain([simplest]);
         let planned = all.find_map(|sql| Some((plan::plan_model(&sql, &names).ok()?.schema, sql)));

@@ -229,14 +229,18 @@ impl Log {
 
     /// Removes the segments that hold nothing after `step`.
     pub(crate) fn drop_through(&self, step: u64) -> Result<()> {
-        let dropped = {
+        let mut dropped: Vec<Closed> = {
             let mut state = lock(&self.state);
             let keep = state.closed.partition_point(|s| s.last <= step);
-            state.closed.drain(..keep).collect::<Vec<_>>()
+            state.closed.drain(..keep).collect()
         };
-        for segment in &dropped {
-            let path = segment::path(&self.dir, segment.first);
-            self.files.remove(&path).map_err(Error::io("remove", &path))?;
+        for at in 0..dropped.len() {
+            let path = segment::path(&self.dir, dropped[at].first);
+            if let Err(e) = self.files.remove(&path) {
+                // These are still to be removed.
+                lock(&self.state).closed.splice(..0, dropped.drain(at..));
+                return Err(Error::io("remove", &path)(e));
+            }
         }
         if dropped.is_empty() {
             return Ok(());
