@@ -36,6 +36,8 @@ pub struct Grants {
     /// How often it has become another.
     version: AtomicU64,
     made: Mutex<Made>,
+    /// Held while something is made, which takes long where there are many models; `made` is not.
+    making: Mutex<()>,
 }
 
 /// What a project says of who reads what.
@@ -53,6 +55,18 @@ struct Made {
     of: Option<(Arc<Said>, Arc<Catalog>)>,
     personal: Arc<Personal>,
     views: BTreeMap<String, Arc<Catalog>>,
+}
+
+impl Made {
+    /// This, if it is of what is said now and of this catalogue.
+    fn of(&self, said: &Arc<Said>, catalog: &Arc<Catalog>) -> Option<&Self> {
+        let (of, known) = self.of.as_ref()?;
+        (Arc::ptr_eq(of, said) && Arc::ptr_eq(known, catalog)).then_some(self)
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The grants that an answer was begun by.
@@ -92,13 +106,13 @@ impl Grants {
     /// What a project grants. With a reason why not all of it is known which columns are personal, nothing is.
     pub fn of(project: &Project, half_read: Option<String>) -> Self {
         let now = Mutex::new(Arc::new(Said::of(project, half_read)));
-        Self { now, version: AtomicU64::new(1), made: Mutex::default() }
+        Self { now, version: AtomicU64::new(1), made: Mutex::default(), making: Mutex::default() }
     }
 
     /// From now on what this project grants.
     pub fn set(&self, project: &Project, half_read: Option<String>) {
         let said = Said::of(project, half_read);
-        let mut now = self.lock();
+        let mut now = locked(&self.now);
         if **now != said {
             *now = Arc::new(said);
             self.version.fetch_add(1, Ordering::Relaxed);
@@ -121,36 +135,41 @@ impl Grants {
         found
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Said>> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn said(&self) -> Arc<Said> {
-        Arc::clone(&self.lock())
+        Arc::clone(&locked(&self.now))
     }
 
-    /// The catalogue as a role sees it, and by what. `owner` is a session that reads all of it, and `models` are those that
-    /// serve in it. Errors: there is no such role.
+    /// The catalogue as a role sees it, and by what; none if it has not been made yet. Errors: there is no such role.
+    pub fn known_view(&self, catalog: &Arc<Catalog>, name: &str) -> Result<Option<(Arc<Catalog>, Begun)>, SqlError> {
+        let said = self.said();
+        said.role(name)?;
+        let view = locked(&self.made).of(&said, catalog).and_then(|made| made.views.get(name).cloned());
+        Ok(view.map(|view| (view, Begun { said, role: name.to_owned() })))
+    }
+
+    /// The same, made where it has not been. `owner` is a session that reads all of it, and `models` are those that serve in it.
     pub fn view(
         &self,
         (catalog, models): (&Arc<Catalog>, &[PlannedModel]),
         owner: &dyn Fn() -> Session,
         name: &str,
     ) -> Result<(Arc<Catalog>, Begun), SqlError> {
+        let _making = locked(&self.making);
+        if let Some(known) = self.known_view(catalog, name)? {
+            return Ok(known);
+        }
         let said = self.said();
         let granted = said.role(name)?;
         let begun = Begun { said: Arc::clone(&said), role: name.to_owned() };
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_of = |(of, known): &(Arc<Said>, Arc<Catalog>)| Arc::ptr_eq(of, &said) && Arc::ptr_eq(known, catalog);
-        if !made.of.as_ref().is_some_and(is_of) {
-            let personal = Arc::new(Personal::of(&said.marks, catalog, models, owner));
-            *made = Made { of: Some((Arc::clone(&said), Arc::clone(catalog))), personal, views: BTreeMap::new() };
+        let known = locked(&self.made).of(&said, catalog).map(|made| Arc::clone(&made.personal));
+        let personal = known.unwrap_or_else(|| Arc::new(Personal::of(&said.marks, catalog, models, owner)));
+        let view = Arc::new(granted_view(granted, catalog, &personal));
+        tell_faults(name, granted, catalog, &personal, &owner());
+        let mut made = locked(&self.made);
+        if made.of(&said, catalog).is_none() {
+            let of = Some((Arc::clone(&said), Arc::clone(catalog)));
+            *made = Made { of, personal, views: BTreeMap::new() };
         }
-        if let Some(view) = made.views.get(name) {
-            return Ok((Arc::clone(view), begun));
-        }
-        let view = Arc::new(granted_view(granted, catalog, &made.personal));
-        tell_faults(name, granted, catalog, &made.personal, &owner());
         made.views.insert(name.to_owned(), Arc::clone(&view));
         Ok((view, begun))
     }

@@ -8,10 +8,11 @@ use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use plan::TableName;
-use query::{Asked, Executor, Watch};
+use query::{Answered, Asked, Executor, Reads, Watch};
 use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
 
 use crate::clock::Clock;
+use crate::definition::PlannedModel;
 use crate::grants::{Begun, Grants};
 use crate::reconcile::models as reconcile;
 use crate::status::{Doubt, Stale, Status, View};
@@ -64,14 +65,17 @@ impl Reader for InstanceReader {
             None => {}
         }
         let watch = Watch::new();
-        let (session, begun) = self.session(context)?;
+        // Before the step that is read: what has caught up since may not have at that step.
+        let stale = self.status.stale();
+        let (session, begun) = self.session(context, &stale).await?;
         let session = session.with_watch(Arc::clone(&watch));
         let step = session.step();
         let parameters = params.iter().map(|p| query::parameter(&p.0)).collect::<query::Result<Vec<_>>>();
         let parameters = parameters.map_err(|e| sql_error(e, sql))?;
-        let warning = self.warning(&session, sql, context);
+        let warning = |reads: &Reads| self.warning(&stale, reads, context);
         let asking = match session.asked(sql, &parameters).map_err(|e| sql_error(e, sql))? {
             Asked::Row(answer) => {
+                let warning = warning(&answer.reads);
                 let stream = answer.stream.map(|batch| batch.map_err(|e| sql_error(e.into(), "")));
                 return Ok(Answer { schema: answer.schema, stream: stream.boxed(), step, warning });
             }
@@ -83,13 +87,13 @@ impl Reader for InstanceReader {
             async move { session.answer(&text, asking, &parameters).await }
         };
         let answer = self.lanes.of(context.lane).answer(&watch, work).await;
-        let (schema, batches) = answer.map_err(|e| sql_error(e, sql))?;
+        let Answered { schema, reads, batches } = answer.map_err(|e| sql_error(e, sql))?;
         let grants = Arc::clone(&self.grants);
         let stream = batches.map(move |batch| {
             begun.as_ref().map_or(Ok(()), |begun| grants.holds(begun))?;
             batch.map_err(|e| sql_error(e, &text))
         });
-        Ok(Answer { schema, stream: stream.boxed(), step, warning })
+        Ok(Answer { schema, stream: stream.boxed(), step, warning: warning(&reads) })
     }
 
     async fn describe(
@@ -107,7 +111,7 @@ impl Reader for InstanceReader {
             None => {}
         }
         let watch = Watch::new();
-        let (session, _) = self.session(context)?;
+        let (session, _) = self.session(context, &self.status.stale()).await?;
         let described = match session.described(sql, hints) {
             Some(described) => described,
             None => {
@@ -143,15 +147,22 @@ impl Reader for InstanceReader {
 }
 
 impl InstanceReader {
-    /// A session of whoever asks, and by which grants, where not all is theirs. Errors: the role is not known.
-    fn session(&self, context: &QueryContext) -> Result<(query::Session, Option<Begun>), SqlError> {
+    /// A session of whoever asks, and by which grants, where not all is theirs; `stale` is of before its step. Errors: the role is
+    /// not known.
+    async fn session(
+        &self,
+        context: &QueryContext,
+        stale: &Stale,
+    ) -> Result<(query::Session, Option<Begun>), SqlError> {
         let pinned = context.at.as_ref().and_then(Pin::held::<View>).cloned();
         let View { catalog, models, snapshot } = pinned.unwrap_or_else(|| self.status.view());
         let (catalog, begun) = match &context.role {
             Role::Owner => (catalog, None),
             Role::Named(name) => {
-                let owner = || query::Session::new(snapshot.clone(), Arc::clone(&catalog), Arc::clone(&self.queries));
-                let (view, begun) = self.grants.view((&catalog, models.as_slice()), &owner, name)?;
+                let (view, begun) = match self.grants.known_view(&catalog, name)? {
+                    Some(known) => known,
+                    None => self.view_of(name, catalog, models, &snapshot).await?,
+                };
                 (view, Some(begun))
             }
         };
@@ -160,7 +171,7 @@ impl InstanceReader {
         let session = if path.is_empty() { session } else { session.with_search_path(path.clone()) };
         let session = match context.on_stale {
             OnStale::Warn | OnStale::Serve => session,
-            OnStale::Error => session.without(self.stale(&context.role)),
+            OnStale::Error => session.without(self.refused(stale, &context.role)),
         };
         let mut identity = query::Identity { pid: context.pid, ..query::Identity::default() };
         // Over HTTP nobody names a database.
@@ -173,8 +184,29 @@ impl InstanceReader {
         Ok((session.with_identity(identity), begun))
     }
 
+    /// The catalogue as a role sees it, made on a thread that holds nobody else up. It is made to its end also where nobody waits
+    /// for it any more: the next one finds it.
+    async fn view_of(
+        &self,
+        role: &str,
+        catalog: Arc<query::Catalog>,
+        models: Arc<Vec<PlannedModel>>,
+        snapshot: &store::Snapshot,
+    ) -> Result<(Arc<query::Catalog>, Begun), SqlError> {
+        let (grants, queries) = (Arc::clone(&self.grants), Arc::clone(&self.queries));
+        let (role, snapshot) = (role.to_owned(), snapshot.clone());
+        let making = tokio::task::spawn_blocking(move || {
+            let owner = || query::Session::new(snapshot.clone(), Arc::clone(&catalog), Arc::clone(&queries));
+            grants.view((&catalog, models.as_slice()), &owner, &role)
+        });
+        making.await.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(SqlError::new("57P01", "terminating statement due to administrator command")),
+        })
+    }
+
     /// What is out of date, as whoever must not read it is told. The reason may name what a role does not read.
-    fn stale(&self, role: &Role) -> BTreeMap<TableName, query::Error> {
+    fn refused(&self, stale: &Stale, role: &Role) -> BTreeMap<TableName, query::Error> {
         let now = self.clock.now_us();
         let told = |(name, doubt): (TableName, Doubt)| {
             let age = doubt.aged(now);
@@ -183,18 +215,15 @@ impl InstanceReader {
             let hint = "SET tidemill.on_stale = serve reads what there is; states are in tidemill.tables and tidemill.sources.";
             (name, error.detail(age).hint(hint))
         };
-        let stale = self.status.stale();
         stale.old.iter().map(|(name, doubt)| told((name.clone(), doubt.clone()))).collect()
     }
 
     /// What is said beside the answer to a statement that reads what is out of date. The reason may name what a role does not read.
-    fn warning(&self, session: &query::Session, sql: &str, context: &QueryContext) -> Option<SqlError> {
-        let stale = self.status.stale();
+    fn warning(&self, stale: &Stale, reads: &Reads, context: &QueryContext) -> Option<SqlError> {
         if context.on_stale != OnStale::Warn || stale.is_empty() {
             return None;
         }
-        let read = session.reads(sql);
-        let told = stale.told(read.iter(), self.clock.now_us())?;
+        let told = stale.told(reads.iter(), self.clock.now_us())?;
         let reason = if context.role == Role::Owner { format!(": {}", told.why) } else { String::new() };
         let warning = SqlError::new("01000", format!("{}{reason}", told.what));
         Some(match told.age {
@@ -309,7 +338,8 @@ enum Own {
 }
 
 fn own_statement(sql: &str) -> Option<Own> {
-    let words: Vec<&str> = sql.trim().trim_end_matches(';').split_whitespace().collect();
+    // One word more than such a statement has: a text may have millions.
+    let words: Vec<&str> = sql.trim().trim_end_matches(';').split_whitespace().take(4).collect();
     match words.as_slice() {
         [a, b] if a.eq_ignore_ascii_case("reconcile") && b.eq_ignore_ascii_case("models") => Some(Own::ReconcileModels),
         [a, b, name] if a.eq_ignore_ascii_case("explain") && b.eq_ignore_ascii_case("model") => {
@@ -369,8 +399,10 @@ pub(crate) fn named(sql: &str, message: &str) -> Option<usize> {
 /// The character number, from 1, of a line and column.
 fn character(sql: &str, line: u64, column: u64) -> Option<usize> {
     let before = usize::try_from(line.checked_sub(1)?).ok()?;
-    let lines: Vec<&str> = sql.split('\n').collect();
-    let skipped: usize = lines.get(..before)?.iter().map(|l| l.chars().count() + 1).sum();
+    if sql.split('\n').nth(before).is_none() {
+        return None;
+    }
+    let skipped: usize = sql.split('\n').take(before).map(|line| line.chars().count() + 1).sum();
     Some(skipped + usize::try_from(column).ok()?)
 }
 

@@ -38,6 +38,7 @@ use datafusion_functions::utils::make_scalar_function;
 use relation::key;
 
 use crate::functions::functions;
+use crate::postgres::choices::are_small;
 
 /// The analyser's rule; it stands after the agreement on types.
 pub(crate) fn analysed(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -184,6 +185,10 @@ fn of_call(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
     let own = *types.first().filter(|own| types.iter().all(|other| other == *own))?;
     if call.name() == "nullif" {
         let [value, other] = &call.args[..] else { return None };
+        // What is larger is compared part by part: written twice, it would grow with each level that it is nested in.
+        if !are_small(&call.args) {
+            return None;
+        }
         let mut keys = [value.clone(), other.clone()];
         keys.iter_mut().for_each(|key| *key = Work::Sorted.of(std::mem::take(key)));
         let [key, of_other] = keys;

@@ -124,13 +124,7 @@ impl Exact {
 }
 
 impl AggregateUDFImpl for Exact {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
+    crate::as_inner!(name, aliases);
 
     fn signature(&self) -> &Signature {
         &self.signature

@@ -18,10 +18,12 @@
 //!
 //! Here also live the functions of SQL ([`functions()`]) and how SQL is read ([`settings`]), for all crates alike.
 
+mod agreement;
 mod alike;
 mod analysis;
 mod catalog;
 mod check;
+mod copies;
 mod decided;
 mod definition;
 pub mod dependencies;
@@ -36,6 +38,7 @@ pub mod flow;
 mod foreign;
 mod functions;
 mod identity;
+mod inner;
 mod lateral;
 mod lower;
 mod membership;
@@ -64,6 +67,7 @@ mod zero;
 use datafusion_expr::LogicalPlan;
 use relation::Schema;
 
+pub use agreement::agreed;
 pub use analysis::{rules_before_types, rules_of_meaning, rules_of_subqueries};
 pub use catalog::{Catalog, TableInfo};
 pub use definition::parse_table_definition;

@@ -26,17 +26,7 @@ struct Rank {
 }
 
 impl WindowUDFImpl for Rank {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
+    crate::as_inner!(name, aliases, signature);
 
     fn partition_evaluator(&self, args: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
         Ok(Box::new(Signed { inner: self.inner.partition_evaluator_factory(args)? }))

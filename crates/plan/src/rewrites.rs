@@ -11,7 +11,7 @@ use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
-use datafusion_expr::{Expr, ExprSchemable, Operator, cast, lit, not, when};
+use datafusion_expr::{Expr, ExprSchemable, Operator, case, cast, lit};
 
 use crate::alike::WindowOrder;
 use crate::named_documents::Documents;
@@ -72,8 +72,9 @@ impl FunctionRewrite for Flags {
         let mut changed = false;
         for argument in &mut call.args {
             if argument.get_type(schema).is_ok_and(|own| own == DataType::Boolean) {
+                // Once: of calls inside one another there would be twice as many with each level.
                 let flag = std::mem::take(argument);
-                *argument = when(flag.clone(), lit("t")).when(not(flag), lit("f")).end()?;
+                *argument = case(flag).when(lit(true), lit("t")).when(lit(false), lit("f")).end()?;
                 changed = true;
             }
         }

@@ -24,6 +24,7 @@ use datafusion_optimizer::Analyzer;
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast::{self, Statement, Visit, Visitor};
 
+use crate::agreement::agreed;
 use crate::analysis::rules_of_meaning;
 use crate::catalog::{Catalog, TableInfo};
 use crate::dependencies::relations;
@@ -93,7 +94,7 @@ pub(crate) fn analysed(sql: &str, catalog: &dyn Catalog) -> Result<LogicalPlan, 
 /// The same with NULL in the place of some names.
 pub(crate) fn analysed_but_for(sql: &str, catalog: &dyn Catalog, masks: &[Mask]) -> Result<LogicalPlan, Refusal> {
     let names = Names::new(catalog);
-    let plan = inlined(planned(sql, &names, masks)?)?;
+    let plan = agreed(inlined(planned(sql, &names, masks)?)?).map_err(|error| Refusal::from(error).over(sql))?;
     let mut analyzer = Analyzer::new();
     rewrites().into_iter().for_each(|rewrite| analyzer.add_function_rewrite(rewrite));
     analyzer.rules.extend(rules_of_meaning());

@@ -54,9 +54,7 @@ impl Spread {
 }
 
 impl AggregateUDFImpl for Spread {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
+    crate::as_inner!(name);
 
     fn aliases(&self) -> &[String] {
         &self.aliases

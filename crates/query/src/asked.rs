@@ -24,9 +24,10 @@ use crate::form::Form;
 use crate::known::{Question, TEXT_BYTES_MAX, Way};
 use crate::output;
 use crate::point::Point;
-use crate::session::{Answer, Description, Session, Written, renamed};
+use crate::session::{Answer, Description, Reads, Session, Written, renamed};
 use crate::statement::{self, Statement};
 use crate::template::{self, Template};
+use crate::watch;
 
 /// A statement that was looked up.
 pub enum Asked {
@@ -102,7 +103,7 @@ impl Session {
         let schema = Arc::clone(point.schema());
         let batches = futures::stream::iter(batches.into_iter().map(Ok));
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), batches));
-        Ok(Some(Answer { schema, stream }))
+        Ok(Some(Answer { schema, stream, reads: Arc::clone(point.reads()) }))
     }
 
     /// Answers a statement that was looked up, with values for its parameters.
@@ -112,8 +113,8 @@ impl Session {
             return self.execute(&statement, parameters).await;
         };
         let plan = self.finished(&template, &[parameters, &literals].concat())?;
-        let schema = Arc::clone(template.schema());
-        Ok(Answer { stream: renamed(self.run(&plan).await?, &schema, None), schema })
+        let (schema, reads) = (Arc::clone(template.schema()), Arc::clone(template.reads()));
+        Ok(Answer { stream: renamed(self.run(&plan).await?, &schema, None), schema, reads })
     }
 
     /// A plan as it is run at this step with these values.
@@ -131,7 +132,7 @@ impl Session {
         statement: &Statement,
         parameters: &[ScalarValue],
         planned: &LogicalPlan,
-        schema: &SchemaRef,
+        (schema, reads): (&SchemaRef, &Reads),
     ) {
         if !self.refused.is_empty() || output::shows_names(schema) {
             return;
@@ -146,15 +147,18 @@ impl Session {
         let way = memory.way(&question).unwrap_or_else(|| {
             let way = match has_values {
                 true => self.way(&form, parameters, question.types(), planned).unwrap_or(Way::Planned),
-                false => itself(planned, schema),
+                false => itself(planned, schema, reads),
             };
-            memory.keep_way(&self.catalog, question, way.clone());
+            // Of a statement that nobody waits for any more it was not found out.
+            if watch::look().is_ok() {
+                memory.keep_way(&self.catalog, question, way.clone());
+            }
             way
         });
         if matches!(way, Way::Planned) && parameters.is_empty() && has_values {
             let question = self.question(&statement.text(), Vec::new());
             if memory.way(&question).is_none() {
-                memory.keep_way(&self.catalog, question, itself(planned, schema));
+                memory.keep_way(&self.catalog, question, itself(planned, schema, reads));
             }
         }
     }
@@ -162,17 +166,17 @@ impl Session {
     /// How statements of a form are answered, of which one was optimised to `planned`. None: each is planned.
     fn way(&self, form: &Form, parameters: &[ScalarValue], types: &[DataType], planned: &LogicalPlan) -> Option<Way> {
         let types: Vec<_> = types.iter().cloned().map(Some).collect();
-        let Written { plan, .. } = self.written(&form.statement, &types).ok()?;
+        let Written { plan, reads, .. } = self.written(&form.statement, &types).ok()?;
         let analysed = self.analysed(plan.clone()).ok()?;
         let schema = output::schema(analysed.schema().inner());
         let optimised = self.optimised(plan).ok()?;
-        if let Some(point) = Point::of(&optimised, &schema) {
+        if let Some(point) = Point::of(&optimised, &schema, &reads) {
             return Some(Way::Point(Arc::new(point)));
         }
         if !template::is_by_types(&analysed).ok()? {
             return None;
         }
-        let template = Template::of(&optimised, &schema)?;
+        let template = Template::of(&optimised, &schema, &reads)?;
         let finished = self.finished(&template, &[parameters, &form.literals].concat()).ok()?;
         (finished == *planned).then(|| Way::Plan(Arc::new(template)))
     }
@@ -212,6 +216,6 @@ fn unknown(statement: Statement) -> Asked {
 }
 
 /// A statement's own plan, for the next one of its text.
-fn itself(planned: &LogicalPlan, schema: &SchemaRef) -> Way {
-    Template::of(planned, schema).map_or(Way::Planned, |template| Way::Plan(Arc::new(template)))
+fn itself(planned: &LogicalPlan, schema: &SchemaRef, reads: &Reads) -> Way {
+    Template::of(planned, schema, reads).map_or(Way::Planned, |template| Way::Plan(Arc::new(template)))
 }

@@ -34,8 +34,14 @@ const AT_ONCE_BYTES: u64 = 8 << 20;
 const PIECE_BYTES: u64 = 32 << 20;
 /// A constant is large from so many bytes on.
 const CONSTANT_BYTES: usize = 16 << 10;
-/// Steps that one comparison of two texts may take.
+/// Steps that one comparison of two values may take, where each part of one is compared with each of the other.
 const COMPARISON_STEPS_MAX: u64 = 100_000_000;
+/// So many of them take as long as a byte that is made.
+const STEPS_OF_A_BYTE: u64 = 8;
+/// Reading a byte of a pattern takes as long as so many bytes that are made.
+const BYTES_OF_A_PATTERN: u64 = 4_096;
+/// Letters that may be trimmed away: what stands there to be trimmed is a few, and each is looked for among them.
+const TRIMMED_BYTES: u64 = 1_000;
 
 /// Puts the bounded functions in their places.
 #[derive(Debug)]
@@ -88,6 +94,10 @@ enum Growth {
     Padded,
     /// The first, with the third in the place of what is found of the second.
     Replaced,
+    /// The same by a pattern.
+    Rewritten,
+    /// A pattern that is another one in each row takes long to be read.
+    Compiled,
     /// Each element that the arguments count.
     Series,
     /// As many elements as the second says.
@@ -96,6 +106,10 @@ enum Growth {
     Joined,
     /// Not its value is large, but the way there: each character is compared with each.
     Compared,
+    /// The same of elements.
+    Matched,
+    /// The same of the letters of a text and those that are trimmed away.
+    Trimmed,
 }
 
 impl Growth {
@@ -103,11 +117,27 @@ impl Growth {
         Some(match function {
             "repeat" | "array_repeat" => Self::Repeated,
             "lpad" | "rpad" => Self::Padded,
-            "replace" | "regexp_replace" | "array_to_string" => Self::Replaced,
+            "replace" | "array_to_string" => Self::Replaced,
+            "regexp_replace" => Self::Rewritten,
+            "regexp_like"
+            | "regexp_match"
+            | "regexp_all_matches"
+            | "regexp_split_to_array"
+            | "regexp_count"
+            | "regexp_substr"
+            | "similar_to"
+            | "jsonb_path_exists"
+            | "jsonb_path_match"
+            | "jsonb_path_match_opr"
+            | "jsonb_path_query_array"
+            | "jsonb_path_query_first"
+            | "json_path_values" => Self::Compiled,
             "range" | "generate_series" => Self::Series,
             "array_resize" => Self::Resized,
             "concat" | "concat_ws" | "array_concat" | "array_append" | "array_prepend" | "overlay" => Self::Joined,
             "levenshtein" => Self::Compared,
+            "array_has_all" | "array_has_any" => Self::Matched,
+            "btrim" | "ltrim" | "rtrim" => Self::Trimmed,
             _ => return None,
         })
     }
@@ -125,10 +155,13 @@ impl Growth {
                 let fill = if args.get(2).is_some_and(|fill| !is_ascii(fill)) { 4 } else { 1 };
                 count(1)?.into_iter().map(|count| count.saturating_mul(fill)).collect()
             }
-            Self::Replaced => {
+            Self::Replaced | Self::Rewritten => {
                 let put = if args.len() > 2 { size(2)? } else { size(1)? };
-                both(size(0)?, put, |text, put| text.saturating_add(text.saturating_add(1).saturating_mul(put)))
+                let made =
+                    both(size(0)?, put, |text, put| text.saturating_add(text.saturating_add(1).saturating_mul(put)));
+                if self == Self::Replaced { made } else { both(made, patterns(args, rows)?, u64::saturating_add) }
             }
+            Self::Compiled => patterns(args, rows)?,
             Self::Series => series(args, rows)?,
             Self::Resized => count(1)?.into_iter().map(|count| count.saturating_mul(ELEMENT_BYTES)).collect(),
             Self::Joined => {
@@ -139,17 +172,57 @@ impl Growth {
                 sum
             }
             Self::Compared => {
-                let steps: Vec<u64> = both(size(0)?, size(1)?, u64::saturating_mul);
-                let most = steps.into_iter().max().unwrap_or(0);
-                if most > COMPARISON_STEPS_MAX {
-                    let limit =
-                        Error::new(crate::error::code::LIMIT_EXCEEDED, "levenshtein has texts that are too long");
-                    return Err(limit.hint("Compare the beginnings of the texts: left(text, 1000).").into_datafusion());
-                }
-                vec![0; rows]
+                let hint = "Compare the beginnings of the texts: left(text, 1000).";
+                compared(
+                    "levenshtein has texts that are too long",
+                    hint,
+                    both(size(0)?, size(1)?, u64::saturating_mul),
+                )?
             }
+            Self::Matched => {
+                let elements = |at: usize| args.get(at).map_or_else(|| Ok(vec![0; rows]), |arg| lengths(arg, rows));
+                let steps = both(elements(0)?, elements(1)?, u64::saturating_mul);
+                compared("arrays that are compared are too long", "Unnest them, and join their elements.", steps)?
+            }
+            Self::Trimmed if args.len() > 1 => {
+                let steps = |text: u64, of: u64| if of > TRIMMED_BYTES { text.saturating_mul(of) } else { 0 };
+                let hint = "Name each letter that is trimmed once.";
+                compared("too many letters are trimmed", hint, both(size(0)?, size(1)?, steps))?
+            }
+            Self::Trimmed => vec![0; rows],
         })
     }
+}
+
+/// Steps per row as bytes, for the pieces that a batch is computed in. Errors: one row takes too many.
+fn compared(message: &str, hint: &str, steps: Vec<u64>) -> Result<Vec<u64>> {
+    if steps.iter().any(|steps| *steps > COMPARISON_STEPS_MAX) {
+        return Err(Error::new(crate::error::code::LIMIT_EXCEEDED, message).hint(hint).into_datafusion());
+    }
+    Ok(steps.into_iter().map(|steps| steps / STEPS_OF_A_BYTE).collect())
+}
+
+/// What it takes to read each row's pattern, as bytes: one that stands in the statement is read once.
+fn patterns(args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
+    match args.get(1) {
+        Some(pattern @ ColumnarValue::Array(_)) => {
+            let of = |size: u64| size.saturating_mul(BYTES_OF_A_PATTERN).min(PIECE_BYTES);
+            Ok(sizes(pattern, rows)?.into_iter().map(of).collect())
+        }
+        _ => Ok(vec![0; rows]),
+    }
+}
+
+/// Elements of each row's list.
+fn lengths(arg: &ColumnarValue, rows: usize) -> Result<Vec<u64>> {
+    let (array, is_one) = match arg {
+        ColumnarValue::Array(array) => (Arc::clone(array), false),
+        ColumnarValue::Scalar(value) => (value.to_array()?, true),
+    };
+    // What is no list, or of a fixed size, is not looked at more closely.
+    let Some(lists) = array.as_list_opt::<i32>() else { return Ok(vec![0; rows]) };
+    let length = |row: usize| u64::try_from(lists.value_length(row)).unwrap_or(0);
+    if is_one { Ok(vec![length(0); rows]) } else { Ok((0..lists.len()).map(length).collect()) }
 }
 
 /// About what an element of a list takes.
@@ -278,20 +351,10 @@ impl Hash for BoundedFunction {
 }
 
 impl ScalarUDFImpl for BoundedFunction {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
+    plan::as_inner!(name, aliases, signature);
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
         self.inner.inner().schema_name(args)
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {

@@ -193,6 +193,15 @@ fn schema(error: &SchemaError) -> Error {
 }
 
 fn unknown_column(field: &Column, valid: &[Column]) -> Error {
+    if let Some(table) = &field.relation
+        && !valid.is_empty()
+        // A subquery that has been made a join is of no table that was written.
+        && !valid.iter().any(|known| known.relation.as_ref().is_some_and(|of| of.table().starts_with("__")))
+        && valid.iter().all(|known| known.relation.as_ref().is_none_or(|of| of.table() != table.table()))
+    {
+        let missing = format!("missing FROM-clause entry for table \"{}\"", table.table());
+        return Error::new(code::UNKNOWN_TABLE, missing);
+    }
     let missing = Error::new(code::UNKNOWN_COLUMN, format!("column \"{}\" does not exist", field.flat_name()));
     let names: Vec<&str> = valid.iter().map(|column| column.name.as_str()).collect();
     match closest(&field.name, &names) {
@@ -318,11 +327,15 @@ fn of_statement(line: &str) -> Option<&'static str> {
             "filter with non-boolean predicate",
             "requires a boolean expression",
             "for logical boolean operation",
+            "must be type boolean",
+            "cannot be matched",
         ]) =>
         {
             code::DATATYPE_MISMATCH
         }
-        _ if found(&["for comparison operation", "unnest() can only be applied"]) => code::UNKNOWN_FUNCTION,
+        _ if found(&["operator does not exist", "for comparison operation", "unnest() can only be applied"]) => {
+            code::UNKNOWN_FUNCTION
+        }
         _ if line.starts_with("WITH query name") => "42712",
         _ if line.starts_with("Invalid window frame") => "42P20",
         _ if line.starts_with("The window ") && line.contains("is not defined") => code::UNKNOWN_NAME,

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result, code};
-use crate::session::Answer;
+use crate::session::{Answer, Reads};
 use crate::watch::Watch;
 
 /// Batches that wait for a statement's reader.
@@ -36,6 +36,14 @@ const SMALL_BYTES_MAX: usize = 256 << 10;
 const STACK_BYTES: usize = 64 << 20;
 /// Threads that read tables for statements, beside those that compute.
 const READING_THREADS_MAX: usize = 64;
+
+/// What a statement answers that runs on other threads.
+pub struct Answered {
+    pub schema: SchemaRef,
+    /// What the statement names.
+    pub reads: Reads,
+    pub batches: BoxStream<'static, Result<RecordBatch>>,
+}
 
 /// Threads that run statements.
 pub struct Executor {
@@ -87,7 +95,7 @@ impl Executor {
         &self,
         watch: &Arc<Watch>,
         work: impl Future<Output = Result<Answer>> + Send + 'static,
-    ) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+    ) -> Result<Answered> {
         let (head, begun) = oneshot::channel();
         let (batches, taken) = mpsc::channel(BATCHES_WAITING_MAX);
         let task = self.spawn(watch, async move {
@@ -96,12 +104,12 @@ impl Executor {
                 Err(error) => return drop(head.send(Err(error))),
             };
             let (first, is_whole) = at_once(&mut answer.stream);
-            let schema = Arc::clone(&answer.schema);
+            let named = (Arc::clone(&answer.schema), Arc::clone(&answer.reads));
             if is_whole {
                 drop(answer);
-                return drop(head.send(Ok((schema, first, true))));
+                return drop(head.send(Ok((named, first, true))));
             }
-            if head.send(Ok((schema, first, false))).is_err() {
+            if head.send(Ok((named, first, false))).is_err() {
                 return;
             }
             while let Some(batch) = answer.stream.next().await {
@@ -112,12 +120,16 @@ impl Executor {
             }
         })?;
         match begun.await {
-            Ok(Ok((schema, first, true))) => {
-                task.end_quietly();
-                Ok((schema, futures::stream::iter(first).boxed()))
-            }
-            Ok(Ok((schema, first, false))) => {
-                Ok((schema, futures::stream::iter(first).chain(rows(taken, task)).boxed()))
+            Ok(Ok(((schema, reads), first, is_whole))) => {
+                let first = futures::stream::iter(first);
+                let batches = match is_whole {
+                    true => {
+                        task.end_quietly();
+                        first.boxed()
+                    }
+                    false => first.chain(rows(taken, task)).boxed(),
+                };
+                Ok(Answered { schema, reads, batches })
             }
             Ok(Err(error)) => {
                 task.finished().await;

@@ -71,7 +71,7 @@ pub(crate) enum Way {
 impl Way {
     fn bytes(&self) -> usize {
         match self {
-            Self::Point(point) => point.schema().fields().len() * COLUMN_BYTES,
+            Self::Point(point) => (point.schema().fields().len() + point.reads().len()) * COLUMN_BYTES,
             Self::Plan(template) => template.bytes(),
             Self::Planned => 0,
         }

@@ -1,7 +1,7 @@
 //! Looks names up for DataFusion's planner: tables at the session's step, views as their SQL, functions.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit, SchemaRef, TimeUnit};
@@ -30,7 +30,7 @@ use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, code};
 use crate::pg_catalog::{self, SystemTables};
 use crate::scan::StoredProvider;
-use crate::session::Identity;
+use crate::session::{Identity, Reads};
 use crate::storage::Storage;
 use crate::{output, statement};
 
@@ -55,6 +55,8 @@ pub(crate) struct Names<'a> {
     of_catalog: bool,
     /// Whether a function was looked up that answers of the session, or of the catalogue.
     is_of_session: Cell<bool>,
+    /// The tables and views that were looked up for the statement itself.
+    read: RefCell<BTreeSet<TableName>>,
     relations: Vec<Arc<dyn RelationPlanner>>,
 }
 
@@ -68,8 +70,8 @@ impl<'a> Names<'a> {
     ) -> Self {
         static NONE: BTreeMap<TableName, Error> = BTreeMap::new();
         let (refused, relations) = (&NONE, plan::dependencies::relations());
-        let (depth, of_catalog, is_of_session) = (Cell::new(0), false, Cell::new(false));
-        Self { catalog, storage, state, identity, path, refused, depth, of_catalog, is_of_session, relations }
+        let (depth, of_catalog, is_of_session, read) = (Cell::new(0), false, Cell::new(false), RefCell::default());
+        Self { catalog, storage, state, identity, path, refused, depth, of_catalog, is_of_session, read, relations }
     }
 
     /// The same for a statement that reads the catalogue, or not.
@@ -87,6 +89,11 @@ impl<'a> Names<'a> {
     /// Whether a function was looked up that answers of the session, or of the catalogue.
     pub(crate) fn is_of_session(&self) -> bool {
         self.is_of_session.get()
+    }
+
+    /// The tables, models and views that were looked up; not what views stand on, nor system tables.
+    pub(crate) fn reads(&self) -> Reads {
+        Arc::new(self.read.take())
     }
 
     /// The provider of a stored table by its qualified name.
@@ -117,6 +124,9 @@ impl<'a> Names<'a> {
         };
         if let Some(error) = self.refused.get(full_name) {
             return Err(error.clone().into_datafusion());
+        }
+        if self.depth.get() == 0 && !matches!(found, Relation::Virtual(_)) {
+            self.read.borrow_mut().insert(full_name.clone());
         }
         match found {
             Relation::Stored(table) => {
@@ -172,7 +182,11 @@ impl<'a> Names<'a> {
         let view = output::named(planner.sql_statement_to_plan(statement.named(self))?)?;
         if self.catalog.is_partial() && self.depth.get() == 1 {
             // What is wrong with its types would be told with the statement's own.
-            self.state.analyzer().execute_and_check(view.clone(), self.state.config_options(), |_, _| {})?;
+            self.state.analyzer().execute_and_check(
+                plan::agreed(view.clone())?,
+                self.state.config_options(),
+                |_, _| {},
+            )?;
         }
         Ok(view)
     }

@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::error::Result as PlannerResult;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, Query, SelectItem, SetExpr, Statement};
+use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, OrderByKind, Query, SelectItem, SetExpr, Statement};
 use relation::schema::{TYPE_NAME, registered_name, registered_type};
 
 use crate::pg_catalog::{Names, REGISTERED, shown};
@@ -89,7 +89,56 @@ pub(crate) fn columns(batch: &RecordBatch, schema: &Schema, names: Option<&Names
 }
 
 fn name_in_query(query: &mut Query) {
-    name_in_body(&mut query.body, |expr| expr.to_string());
+    name_in_body(&mut query.body, |expr| path(expr).unwrap_or_else(|| expr.to_string()));
+    order_by_results(query);
+}
+
+/// ORDER BY a name alone is by the result that goes by it, also where nobody has given it the name: `order by count`.
+fn order_by_results(query: &mut Query) {
+    let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_mut().map(|order| &mut order.kind) else { return };
+    let items = first_items(&query.body);
+    let is_called = |item: &SelectItem, name: &str| match item {
+        SelectItem::ExprWithAlias { alias, .. } => normalised(alias) == name,
+        SelectItem::UnnamedExpr(expr) => plain(expr).is_some_and(|own| own == name),
+        _ => false,
+    };
+    for order in exprs {
+        let Expr::Identifier(name) = &order.expr else { continue };
+        let name = normalised(name);
+        if items.iter().any(|item| is_called(item, &name)) {
+            continue;
+        }
+        let given = items.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => {
+                alias.value.split_once(MARK).is_some_and(|(given, _)| given == name).then_some(alias)
+            }
+            _ => None,
+        });
+        if let Some(alias) = given {
+            order.expr = Expr::Identifier(alias.clone());
+        }
+    }
+}
+
+/// The list of results whose names are those of all parts.
+fn first_items(mut body: &SetExpr) -> &[SelectItem] {
+    loop {
+        body = match body {
+            SetExpr::SetOperation { left, .. } => left,
+            SetExpr::Query(inner) => &inner.body,
+            SetExpr::Select(select) => return &select.projection,
+            _ => return &[],
+        };
+    }
+}
+
+/// A column's name with what it is of, whichever way it is quoted.
+fn path(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(name) => Some(normalised(name)),
+        Expr::CompoundIdentifier(path) => Some(path.iter().map(normalised).collect::<Vec<_>>().join(".")),
+        _ => None,
+    }
 }
 
 /// `same` says by what two columns are the same to DataFusion.

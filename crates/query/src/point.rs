@@ -19,6 +19,7 @@ use relation::Layout;
 use crate::catalog::StoredTable;
 use crate::error::{Error, Result, code};
 use crate::scan::{StoredProvider, pushdown};
+use crate::session::Reads;
 use crate::storage::Storage;
 
 /// A read of one row of a table by its key.
@@ -29,13 +30,15 @@ pub(crate) struct Point {
     /// Columns of the table that are answered.
     columns: Vec<usize>,
     schema: SchemaRef,
+    /// What its statement names.
+    reads: Reads,
     /// For each column of the key the parameter that it equals, from 0.
     key: Vec<usize>,
 }
 
 impl Point {
     /// What an optimised plan reads, if it is a point; its answer has these columns.
-    pub(crate) fn of(plan: &LogicalPlan, answer: &SchemaRef) -> Option<Self> {
+    pub(crate) fn of(plan: &LogicalPlan, answer: &SchemaRef, reads: &Reads) -> Option<Self> {
         let Read { table, columns, equalities } = Read::of(plan)?;
         let schema = &table.schema;
         let of_column = |column: &usize| {
@@ -51,11 +54,16 @@ impl Point {
         // A second equality of a column, or one of another column, is a condition more.
         let is_point = !key.is_empty() && key.len() == equalities.len() && !columns.is_empty() && has_same_types;
         let layout = Layout::new(schema.types());
-        is_point.then_some(Self { table, layout, columns, schema: Arc::clone(answer), key })
+        let (answer, reads) = (Arc::clone(answer), Arc::clone(reads));
+        is_point.then_some(Self { table, layout, columns, schema: answer, reads, key })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// The row with this key, if there is one. None: what the values equal is not said by a key alone.

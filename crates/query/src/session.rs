@@ -23,7 +23,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use plan::{Flow, NodeId, TableName};
 use relation::schema::TYPE_NAME;
 
-use crate::catalog::{Catalog, Relation};
+use crate::catalog::Catalog;
 use crate::error::{Error, Result, code};
 use crate::flow::{Isolation, flow_to_logical};
 use crate::names::Names;
@@ -38,7 +38,12 @@ use crate::{ordered, output, pg_catalog, template};
 pub struct Answer {
     pub schema: SchemaRef,
     pub stream: SendableRecordBatchStream,
+    /// What the statement names.
+    pub reads: Reads,
 }
+
+/// Names of tables, models and views; not of what views stand on, nor of system tables.
+pub type Reads = Arc<BTreeSet<TableName>>;
 
 /// What a statement takes and yields, for a client that prepares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +139,7 @@ impl Session {
     /// Answers a statement with values for its parameters.
     pub async fn execute(&self, statement: &Statement, parameters: &[ScalarValue]) -> Result<Answer> {
         let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
-        let Written { mut plan, is_lasting } = self.written(statement, &types)?;
+        let Written { mut plan, is_lasting, reads } = self.written(statement, &types)?;
         if !parameters.is_empty() {
             plan = plan.with_param_values(ParamValues::from(parameters.to_vec()))?;
         }
@@ -147,9 +152,9 @@ impl Session {
         let plan = self.to_run(plan)?;
         let stream = renamed(self.run(&plan).await?, &schema, names);
         if is_lasting {
-            self.learn(statement, parameters, &plan, &schema);
+            self.learn(statement, parameters, &plan, (&schema, &reads));
         }
-        Ok(Answer { schema, stream })
+        Ok(Answer { schema, stream, reads })
     }
 
     /// What a statement takes and yields. `hints` are types that the client named, by position.
@@ -172,20 +177,6 @@ impl Session {
             analysed => analysed?,
         };
         Ok(Description { parameters, schema: output::schema(typed.schema().inner()) })
-    }
-
-    /// The tables, models and views that a text names, as far as they are there; not what views stand on.
-    pub fn reads(&self, sql: &str) -> BTreeSet<TableName> {
-        let path = self.search_path.as_deref().unwrap_or_else(|| self.catalog.search_path());
-        let Ok(statement) = statement::parse_one(sql) else { return BTreeSet::new() };
-        let named = statement.reads().into_iter();
-        let found =
-            named.filter_map(|(schema, name)| match self.catalog.resolve(path, schema.as_deref(), &name).ok()? {
-                Relation::Stored(table) => Some(table.name.clone()),
-                Relation::View(name, _) => Some(name.clone()),
-                Relation::Virtual(_) => None,
-            });
-        found.collect()
     }
 
     /// The columns of a statement's answer, and of which stored columns each is made ([`crate::origins()`]).
@@ -289,9 +280,11 @@ impl Session {
                 .hint("A user of the role owner can explain the statement."));
         }
         not_too_large(&plan)?;
+        // Columns of the catalogue are not of all the types that PostgreSQL's are.
+        let plan = if statement.reads_catalog() { plan } else { plan::agreed(plan)? };
         let plan = ordered::by_subqueries(names.as_texts(plan)?)?;
         let is_lasting = !statement.reads_catalog() && !names.is_of_session() && template::is_lasting(&plan)?;
-        Ok(Written { plan, is_lasting })
+        Ok(Written { plan, is_lasting, reads: names.reads() })
     }
 
     /// The plan with its types agreed on: only then are those of a UNION known.
@@ -379,6 +372,8 @@ pub(crate) struct Written {
     pub(crate) plan: LogicalPlan,
     /// Whether it is the same plan whoever asks and whenever.
     pub(crate) is_lasting: bool,
+    /// What it names.
+    pub(crate) reads: Reads,
 }
 
 /// A query's own part of the optimiser's surroundings: when it began, and fresh aliases.

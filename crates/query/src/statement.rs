@@ -1,7 +1,6 @@
 //! From text to statements, and what kind each is: queries are answered here, settings and transactions belong to the
 //! connection, everything else would write and is refused.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -90,14 +89,6 @@ impl Statement {
         let mut tree = self.tree.clone();
         let ControlFlow::Continue(()) = VisitMut::visit(&mut tree, &mut arrays);
         (!arrays.positions.is_empty()).then(|| (Self { tree, ..self.clone() }, arrays.positions))
-    }
-
-    /// The relations that it names, each with its schema where that is written; its own WITH queries are none.
-    pub(crate) fn reads(&self) -> Vec<(Option<String>, String)> {
-        let mut named = Named::default();
-        let ControlFlow::Continue(()) = Visit::visit(&self.tree, &mut named);
-        let Named { relations, parts } = named;
-        relations.into_iter().filter(|(schema, name)| schema.is_some() || !parts.contains(name)).collect()
     }
 
     /// The word that Postgres answers a finished statement with: `SELECT`, `SET`, `BEGIN`.
@@ -304,31 +295,6 @@ fn reads_catalog(tree: &ast::Statement) -> bool {
 }
 
 struct CatalogTables;
-
-/// What a statement names, and what it calls its WITH queries.
-#[derive(Default)]
-struct Named {
-    relations: Vec<(Option<String>, String)>,
-    parts: BTreeSet<String>,
-}
-
-impl Visitor for Named {
-    type Break = Infallible;
-
-    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Infallible> {
-        let parts = query.with.iter().flat_map(|with| &with.cte_tables);
-        self.parts.extend(parts.map(|part| output::normalised(&part.alias.name)));
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Infallible> {
-        let mut idents = name.0.iter().rev().filter_map(|part| part.as_ident()).map(output::normalised);
-        if let Some(name) = idents.next() {
-            self.relations.push((idents.next(), name));
-        }
-        ControlFlow::Continue(())
-    }
-}
 
 impl Visitor for CatalogTables {
     type Break = ();

@@ -19,6 +19,7 @@ use relation::TableId;
 
 use crate::error::Error;
 use crate::scan::StoredProvider;
+use crate::session::Reads;
 use crate::storage::{Storage, Visitor};
 
 /// Bytes of a plan that is kept, as far as they are reckoned.
@@ -34,6 +35,8 @@ pub(crate) struct Template {
     plan: LogicalPlan,
     /// The columns of the answer.
     schema: SchemaRef,
+    /// What its statement names.
+    reads: Reads,
     /// Whether it has parameters.
     is_open: bool,
     bytes: usize,
@@ -41,14 +44,20 @@ pub(crate) struct Template {
 
 impl Template {
     /// None: it is not to be kept, since it is large or reads something else than stored tables.
-    pub(crate) fn of(plan: &LogicalPlan, schema: &SchemaRef) -> Option<Self> {
+    pub(crate) fn of(plan: &LogicalPlan, schema: &SchemaRef, reads: &Reads) -> Option<Self> {
         let size = Size::of(plan)?;
         let plan = over(plan.clone(), &(Arc::new(NoStep) as Arc<dyn Storage>), &[]).ok()?;
-        Some(Self { plan, schema: Arc::clone(schema), is_open: size.is_open, bytes: size.bytes })
+        let bytes = size.bytes + reads.len() * COLUMN_BYTES;
+        let (schema, reads) = (Arc::clone(schema), Arc::clone(reads));
+        Some(Self { plan, schema, reads, is_open: size.is_open, bytes })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// Whether it has parameters, whose values the optimiser has not seen.

@@ -1,7 +1,7 @@
 //! The system tables as a role sees them: how what it reads is, and nothing of what it does not.
 //!
-//! Texts, messages, positions and columns that are left out name what is beneath, and rows are of anybody: they are not shown.
-//! How many rows there are is told of what is read whole; of a part it would tell of the others.
+//! Texts, messages, positions and columns that are left out name what is beneath, and rows are of anybody: they are not shown, and
+//! neither is a column that is not listed here. How many rows there are is told of what is read whole; of a part it would tell of the others.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,8 @@ struct Fact {
     /// By which name a row counts rows; empty where none does.
     counted: &'static str,
     counts: &'static [&'static str],
-    hidden: &'static [&'static str],
+    /// What else is shown; all other columns are NULL.
+    shown: &'static [&'static str],
 }
 
 const FACTS: [Fact; 6] = [
@@ -49,25 +50,64 @@ const FACTS: [Fact; 6] = [
         of: "schema || '.' || model in {in}",
         counted: "schema || '.' || model",
         counts: &["rows", "changes_total", "state_bytes", "rejects"],
-        hidden: &["message", "sql", "path", "written"],
+        shown: &[
+            "schema",
+            "model",
+            "materialized",
+            "state",
+            "freshness_seconds",
+            "stale_since",
+            "description",
+            "tags",
+            "owner",
+        ],
     },
     Fact {
         name: "tables",
         of: "schema || '.' || \"table\" in {in}",
         counted: "schema || '.' || \"table\"",
         counts: &["rows", "snapshot_rows", "snapshot_rows_total", "changes_total", "lag_bytes", "rejects"],
-        hidden: &["message", "left_out"],
+        shown: &[
+            "source",
+            "schema",
+            "table",
+            "state",
+            "last_commit_at",
+            "lag_seconds",
+            "stale_since",
+            "description",
+            "tags",
+            "owner",
+        ],
     },
     Fact {
         name: "sources",
         of: "source in (select source from tidemill.tables where schema || '.' || \"table\" in {in})",
         counted: "",
         counts: &[],
-        hidden: &["position", "lag_bytes", "message"],
+        shown: &["source", "type", "state", "lag_seconds", "last_commit_at"],
     },
-    Fact { name: "lineage", of: "upstream in {in} and downstream in {in}", counted: "", counts: &[], hidden: &[] },
-    Fact { name: "latency", of: "node in {in}", counted: "node", counts: &["count"], hidden: &[] },
-    Fact { name: "history", of: "node in {in}", counted: "node", counts: &["rows", "changes_per_second"], hidden: &[] },
+    Fact {
+        name: "lineage",
+        of: "upstream in {in} and downstream in {in}",
+        counted: "",
+        counts: &[],
+        shown: &["upstream", "downstream"],
+    },
+    Fact {
+        name: "latency",
+        of: "node in {in}",
+        counted: "node",
+        counts: &["count"],
+        shown: &["node", "stage", "p50_ms", "p99_ms", "max_ms"],
+    },
+    Fact {
+        name: "history",
+        of: "node in {in}",
+        counted: "node",
+        counts: &["rows", "changes_per_second"],
+        shown: &["node", "at", "lag_seconds"],
+    },
 ];
 
 /// What tells nothing of any table, for a role that is granted the schema.
@@ -82,12 +122,12 @@ pub(super) fn access(name: &str, catalog: &Catalog, readable: &Readable, of_inst
     let Some(columns) = catalog.columns_of_system_table(&TableName::new(SCHEMA, name)) else { return Access::None };
     let column = |column: String| {
         let quoted = delimited(&column);
-        if fact.hidden.contains(&column.as_str()) {
-            format!("case when false then {quoted} end as {quoted}")
+        if fact.shown.contains(&column.as_str()) {
+            quoted
         } else if fact.counts.contains(&column.as_str()) {
             format!("case when {} in {} then {quoted} end as {quoted}", fact.counted, listed(&readable.whole))
         } else {
-            quoted
+            format!("case when false then {quoted} end as {quoted}")
         }
     };
     let columns: Vec<String> = columns.into_iter().map(column).collect();

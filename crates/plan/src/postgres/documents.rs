@@ -3,7 +3,7 @@
 use datafusion_common::{Result, exec_err};
 
 use super::calls::Kind::{Bool, Int4, Json, Jsonb, Text, Texts};
-use super::calls::{Kind, Out, Overload, Row, over, with_optional};
+use super::calls::{Kind, Out, Overload, Row, Run, over, with_optional};
 use super::document::{Json as Value, Node, in_order, parse, position, quoted};
 use super::forms::list_of;
 
@@ -29,65 +29,44 @@ pub(crate) const GET_TEXT: &[Overload] = &[
     over(&[Json, Int4], Text, |row, out| found_text(row, out, parse(row.text(0))?.element(row.int(1)))),
 ];
 
-pub(crate) const PATH: &[Overload] = &[
-    over(&[Json, Text], Json, |row, out| {
-        let (node, path) = (parse(row.text(0))?, list_of(row.text(1))?);
-        found(row, out, followed(&node, &path))
-    }),
-    over(&[Json, Texts], Json, |row, out| {
-        let (node, path) = (parse(row.text(0))?, row.texts(1));
-        found(row, out, followed(&node, &path))
-    }),
-];
+pub(crate) const PATH: &[Overload] = &[over(&[Json, Text], Json, at_path), over(&[Json, Texts], Json, at_path)];
 
-pub(crate) const PATH_TEXT: &[Overload] = &[
-    over(&[Json, Text], Text, |row, out| {
-        let (node, path) = (parse(row.text(0))?, list_of(row.text(1))?);
-        found_text(row, out, followed(&node, &path))
-    }),
-    over(&[Json, Texts], Text, |row, out| {
-        let (node, path) = (parse(row.text(0))?, row.texts(1));
-        found_text(row, out, followed(&node, &path))
-    }),
-];
+pub(crate) const PATH_TEXT: &[Overload] =
+    &[over(&[Json, Text], Text, text_at_path), over(&[Json, Texts], Text, text_at_path)];
 
-const STEPS: &[Kind] = &[Json, Text];
+fn at_path(row: &Row<'_>, out: &mut Out) -> Result<()> {
+    let (node, path) = (parse(row.text(0))?, listed_at(row, 1)?);
+    found(row, out, followed(&node, &path))
+}
 
-pub(crate) const EXTRACT_PATH: &[Overload] = &[Overload {
-    takes: STEPS,
-    optional: 1,
-    repeats: true,
-    strict: true,
-    gives: Json,
-    run: |row, out| {
-        let (node, path) = (parse(row.text(0))?, steps(row));
-        found(row, out, followed(&node, &path))
-    },
-}];
+fn text_at_path(row: &Row<'_>, out: &mut Out) -> Result<()> {
+    let (node, path) = (parse(row.text(0))?, listed_at(row, 1)?);
+    found_text(row, out, followed(&node, &path))
+}
 
-pub(crate) const EXTRACT_PATH_B: &[Overload] = &[Overload {
-    takes: STEPS,
-    optional: 1,
-    repeats: true,
-    strict: true,
-    gives: Jsonb,
-    run: |row, out| {
-        let (node, path) = (parse(row.text(0))?, steps(row));
-        found(row, out, followed(&node, &path))
-    },
-}];
+/// The texts of an array, which may be written as one.
+fn listed_at(row: &Row<'_>, at: usize) -> Result<Vec<Option<String>>> {
+    if row.is_list(at) { Ok(row.texts(at)) } else { list_of(row.text(at)) }
+}
 
-pub(crate) const EXTRACT_PATH_TEXT: &[Overload] = &[Overload {
-    takes: STEPS,
-    optional: 1,
-    repeats: true,
-    strict: true,
-    gives: Text,
-    run: |row, out| {
-        let (node, path) = (parse(row.text(0))?, steps(row));
-        found_text(row, out, followed(&node, &path))
-    },
-}];
+/// An overload whose path is the arguments behind the document, one a step.
+const fn by_steps(gives: Kind, run: Run) -> Overload {
+    Overload { takes: &[Json, Text], optional: 1, repeats: true, strict: true, gives, run }
+}
+
+pub(crate) const EXTRACT_PATH: &[Overload] = &[by_steps(Json, at_steps)];
+
+pub(crate) const EXTRACT_PATH_B: &[Overload] = &[by_steps(Jsonb, at_steps)];
+
+pub(crate) const EXTRACT_PATH_TEXT: &[Overload] = &[by_steps(Text, |row, out| {
+    let (node, path) = (parse(row.text(0))?, steps(row));
+    found_text(row, out, followed(&node, &path))
+})];
+
+fn at_steps(row: &Row<'_>, out: &mut Out) -> Result<()> {
+    let (node, path) = (parse(row.text(0))?, steps(row));
+    found(row, out, followed(&node, &path))
+}
 
 fn steps(row: &Row<'_>) -> Vec<Option<String>> {
     (1..row.len()).map(|at| Some(row.text(at).to_owned())).collect()
@@ -228,8 +207,7 @@ fn insert(row: &Row<'_>) -> Change {
 /// The document with something else at the end of a path; as it is where nothing leads there.
 fn changed(row: &Row<'_>, out: &mut Out, change: Change) -> Result<()> {
     let mut node = parse(row.text(0))?;
-    let path = if row.is_list(1) { row.texts(1) } else { list_of(row.text(1))? };
-    let Some(path) = path.into_iter().collect::<Option<Vec<String>>>() else {
+    let Some(path) = listed_at(row, 1)?.into_iter().collect::<Option<Vec<String>>>() else {
         return exec_err!("path element is null");
     };
     let value = if change == Change::Delete { None } else { Some(parse(row.text(2))?) };
@@ -324,10 +302,9 @@ pub(crate) const OBJECT_B: &[Overload] = &[
 ];
 
 fn object(row: &Row<'_>, out: &mut Out) -> Result<()> {
-    let listed = |at: usize| if row.is_list(at) { Ok(row.texts(at)) } else { list_of(row.text(at)) };
-    let first = listed(0)?;
+    let first = listed_at(row, 0)?;
     let (keys, values): (Vec<_>, Vec<_>) = if row.len() > 1 {
-        (first, listed(1)?)
+        (first, listed_at(row, 1)?)
     } else if first.len() % 2 == 0 {
         first.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip()
     } else {

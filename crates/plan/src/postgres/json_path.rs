@@ -13,6 +13,8 @@ use super::calls::Kind::{Bool, Json as JsonKind, Jsonb, Text, Texts};
 use super::calls::{Out, Overload, Row, over};
 use super::document::{Json, Node, parse};
 
+/// Bytes of a path: it is read anew for each row.
+const PATH_BYTES_MAX: usize = 64 << 10;
 /// How deep conditions may nest.
 const DEPTH_MAX: usize = 64;
 /// Values that a path may find in a document.
@@ -121,8 +123,8 @@ enum Place {
 }
 
 enum Condition {
-    Or(Box<Condition>, Box<Condition>),
-    And(Box<Condition>, Box<Condition>),
+    Or(Vec<Condition>),
+    And(Vec<Condition>),
     Not(Box<Condition>),
     Compare(Operand, Comparison, Operand),
     Exists(Steps),
@@ -283,19 +285,19 @@ impl Comparison {
 }
 
 impl Condition {
+    fn truths(parts: &[Self], document: &Node<'_>, item: &Node<'_>) -> Result<Vec<Option<bool>>> {
+        parts.iter().map(|part| part.holds(document, item)).collect()
+    }
+
     /// None where it is unknown.
     fn holds(&self, document: &Node<'_>, item: &Node<'_>) -> Result<Option<bool>> {
         Ok(match self {
-            Self::Or(left, right) => match (left.holds(document, item)?, right.holds(document, item)?) {
-                (Some(true), _) | (_, Some(true)) => Some(true),
-                (Some(false), Some(false)) => Some(false),
-                _ => None,
-            },
-            Self::And(left, right) => match (left.holds(document, item)?, right.holds(document, item)?) {
-                (Some(false), _) | (_, Some(false)) => Some(false),
-                (Some(true), Some(true)) => Some(true),
-                _ => None,
-            },
+            Self::Or(parts) => any(Self::truths(parts, document, item)?.into_iter()),
+            // One does not hold, or all hold.
+            Self::And(parts) => {
+                let fails = Self::truths(parts, document, item)?.into_iter().map(|truth| truth.map(|truth| !truth));
+                any(fails).map(|fails| !fails)
+            }
             Self::Not(inner) => inner.holds(document, item)?.map(|truth| !truth),
             Self::IsUnknown(inner) => Some(inner.holds(document, item)?.is_none()),
             Self::Exists(steps) => Some(!steps.find(document, item)?.is_empty()),
@@ -338,6 +340,9 @@ struct Reader<'t> {
 
 impl Path {
     fn read(text: &str) -> Result<Self> {
+        if text.len() > PATH_BYTES_MAX {
+            return exec_err!("out of range: a path has at most {PATH_BYTES_MAX} bytes");
+        }
         let mut reader = Reader { text, rest: text };
         reader.space();
         if reader.word("strict") {
@@ -489,19 +494,20 @@ impl<'t> Reader<'t> {
         if depth > DEPTH_MAX {
             return exec_err!("a path may nest {DEPTH_MAX} conditions");
         }
-        let mut left = self.and(depth)?;
+        // Side by side, so that many are not deep.
+        let mut parts = vec![self.and(depth)?];
         while self.sign("||") {
-            left = Condition::Or(Box::new(left), Box::new(self.and(depth)?));
+            parts.push(self.and(depth)?);
         }
-        Ok(left)
+        Ok(if parts.len() > 1 { Condition::Or(parts) } else { parts.remove(0) })
     }
 
     fn and(&mut self, depth: usize) -> Result<Condition> {
-        let mut left = self.test(depth)?;
+        let mut parts = vec![self.test(depth)?];
         while self.sign("&&") {
-            left = Condition::And(Box::new(left), Box::new(self.test(depth)?));
+            parts.push(self.test(depth)?);
         }
-        Ok(left)
+        Ok(if parts.len() > 1 { Condition::And(parts) } else { parts.remove(0) })
     }
 
     fn test(&mut self, depth: usize) -> Result<Condition> {
@@ -619,6 +625,20 @@ mod tests {
     fn what_is_not_read_is_refused() {
         for path in ["", "a", "$.", "$.a[", "$ ? (@.a)", "$.size()", "strict $", "$.a + 1", "@.a", "$.**"] {
             assert!(Path::read(path).is_err(), "{path}");
+        }
+        assert!(Path::read(&format!("{}$.a == 1", "$.a == 1 || ".repeat(PATH_BYTES_MAX))).is_err());
+    }
+
+    #[test]
+    fn many_conditions_are_not_deep() {
+        let document = parse("{\"a\": 2}").unwrap();
+        for (sign, first, wanted) in
+            [("||", "$.a == 2", Some(true)), ("&&", "$.a == 2", Some(false)), ("||", "$.a == \"x\"", None)]
+        {
+            let path = format!("{first}{}", format!(" {sign} $.a==1").repeat(5_000));
+            let Path::Truth(condition) = Path::read(&path).unwrap() else { panic!("{sign} makes a condition") };
+            assert!(matches!(&condition, Condition::Or(parts) | Condition::And(parts) if parts.len() == 5_001));
+            assert_eq!(condition.holds(&document, &document).unwrap(), wanted, "{sign}");
         }
     }
 }

@@ -133,17 +133,7 @@ struct Series {
 }
 
 impl ScalarUDFImpl for Series {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
+    crate::as_inner!(name, aliases, signature);
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         self.inner.inner().return_type(arguments)

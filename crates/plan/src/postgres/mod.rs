@@ -13,12 +13,14 @@ pub(crate) mod arithmetic;
 mod build_json;
 pub(crate) mod calendar;
 mod calls;
+pub(crate) mod choices;
 mod document;
 mod documents;
 mod fields;
 pub(crate) mod forms;
 mod json_path;
 mod lists;
+mod merged;
 mod numbers;
 pub(crate) mod operators;
 mod patterns;
@@ -83,6 +85,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("lower", texts::LOWER),
         function("initcap", texts::INITCAP),
         function("get_byte", texts::GET_BYTE),
+        function("to_hex", texts::TO_HEX),
+        function("string_to_array", texts::STRING_TO_ARRAY),
         function("regexp_replace", texts::REGEXP_REPLACE),
         function("regexp_match", texts::REGEXP_MATCH),
         function("regexp_all_matches", texts::REGEXP_ALL_MATCHES),
@@ -96,6 +100,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("quote_nullable", texts::QUOTE_NULLABLE),
         function("format", texts::FORMATTED),
         function("unistr", texts::UNISTR),
+        choices::choice(datafusion_functions::core::coalesce()),
+        choices::choice(datafusion_functions::core::nvl()),
         numbers::whole(datafusion_functions::math::ceil()),
         numbers::whole(datafusion_functions::math::floor()),
         numbers::whole(datafusion_functions::math::trunc()),

@@ -37,17 +37,7 @@ fn whole_decimal(arguments: &[DataType]) -> Option<DataType> {
 }
 
 impl ScalarUDFImpl for Whole {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
+    crate::as_inner!(name, aliases, signature);
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         self.inner.inner().coerce_types(arguments)

@@ -111,7 +111,7 @@ fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr 
 }
 
 /// The decimal that has room for what a text literal says; none where that is no number, or has too many digits.
-fn of_its_digits(literal: &Expr) -> Option<DataType> {
+pub(crate) fn of_its_digits(literal: &Expr) -> Option<DataType> {
     let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = literal else { return None };
     let (_, digits, scale) = digits(text)?;
     // Digits that an exponent moves before the point.

@@ -20,7 +20,7 @@ use datafusion_sql::sqlparser::ast::{
 
 /// The statement with its literals and its casts as they are meant.
 pub fn meant(statement: &mut Statement) {
-    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Meaning);
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Meaning { room: COPIES_MAX });
 }
 
 /// The statement with arrays that stand in it as texts (`id = any('{1,2}')`) taken apart.
@@ -74,12 +74,59 @@ fn with_each(expr: &Expr) -> Option<Expr> {
     Some(parts.pop().unwrap_or_else(|| Expr::Value(Value::Boolean(all).with_empty_span())))
 }
 
-struct Meaning;
+/// Parts of expressions that a statement's rewriting may write more than once.
+const COPIES_MAX: usize = 500_000;
+
+struct Meaning {
+    /// Parts that may still be copied. What has no room stays as it was written, which the planner refuses.
+    room: usize,
+}
+
+/// How many parts the rewriting of an expression copies, as far as it copies any: what is compared with each of a list, for each.
+fn copied(expr: &Expr) -> usize {
+    let size = |part: &Expr| {
+        let mut parts = 0_usize;
+        let counted: ControlFlow<()> = visit_expressions(part, |_| {
+            parts += 1;
+            if parts > COPIES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if counted.is_break() { COPIES_MAX } else { parts }
+    };
+    let sizes = |parts: &[Expr]| parts.iter().map(size).fold(0, usize::saturating_add);
+    match expr {
+        Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => match right.as_ref() {
+            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(listed), .. }) => {
+                size(left).saturating_mul(listed.matches(',').count().min(ELEMENTS_MAX) + 1)
+            }
+            Expr::Nested(_) => size(left).saturating_mul(ELEMENTS_MAX),
+            _ => 0,
+        },
+        Expr::Like { expr, pattern, any, .. } | Expr::ILike { expr, pattern, any, .. } => {
+            let listed = match (any, all_patterns(pattern)) {
+                (true, _) => patterns(pattern).len(),
+                (false, all) => all.map_or(0, |all| all.len()),
+            };
+            size(expr).saturating_mul(listed)
+        }
+        Expr::BinaryOp { left, op, right } if compares_rows(left, op, right) || *op == BinaryOperator::Overlaps => {
+            match (left.as_ref(), right.as_ref()) {
+                (Expr::Tuple(left), Expr::Tuple(right)) => sizes(left).saturating_add(sizes(right)).saturating_mul(4),
+                _ => 0,
+            }
+        }
+        Expr::Function(function) if is_call(function, "trim_array") => size(expr),
+        _ => 0,
+    }
+}
 
 impl VisitorMut for Meaning {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match self.room.checked_sub(copied(expr)) {
+            Some(room) => self.room = room,
+            None => return ControlFlow::Continue(()),
+        }
         let taken = std::mem::replace(expr, Expr::Value(Value::Null.with_empty_span()));
         *expr = rewritten(taken);
         ControlFlow::Continue(())
@@ -453,6 +500,15 @@ fn rewritten(expr: Expr) -> Expr {
             Value::UnicodeStringLiteral(decoded) => text(&decoded),
             _ => Expr::Value(value),
         },
+        // A row is NULL where all of it is, and is not where nothing of it is.
+        Expr::IsNull(inner) => match values_of_row(&inner) {
+            Some(values) => all_of(values, Expr::IsNull),
+            None => Expr::IsNull(inner),
+        },
+        Expr::IsNotNull(inner) => match values_of_row(&inner) {
+            Some(values) => all_of(values, Expr::IsNotNull),
+            None => Expr::IsNotNull(inner),
+        },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
         Expr::UnaryOp { op: UnaryOperator::PGSquareRoot, expr } => call("sqrt", vec![*expr]),
         Expr::UnaryOp { op: UnaryOperator::PGCubeRoot, expr } => call("cbrt", vec![*expr]),
@@ -668,6 +724,28 @@ fn rewritten(expr: Expr) -> Expr {
         }
         other => other,
     }
+}
+
+/// The values of a row that is written out.
+fn values_of_row(expr: &Expr) -> Option<Vec<Expr>> {
+    match expr {
+        Expr::Tuple(values) if values.len() > 1 => Some(values.clone()),
+        Expr::Function(function) if is_call(function, "row") => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let value = |argument: &FunctionArg| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
+                _ => None,
+            };
+            list.args.iter().map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty())
+        }
+        _ => None,
+    }
+}
+
+fn all_of(values: Vec<Expr>, test: fn(Box<Expr>) -> Expr) -> Expr {
+    let tests = values.into_iter().map(|value| Expr::Nested(Box::new(test(nested(value)))));
+    let all = tests.reduce(|all, one| binary(all, BinaryOperator::And, one));
+    Expr::Nested(Box::new(all.unwrap_or_else(|| Expr::Value(Value::Boolean(true).with_empty_span()))))
 }
 
 /// What stands at places of an array.

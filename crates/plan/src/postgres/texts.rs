@@ -2,7 +2,7 @@
 
 use datafusion_common::{Result, exec_err};
 
-use super::calls::Kind::{self, Bool, Bytes, Char, Int4, OneChar, Text, TextLists, Texts, Varchar};
+use super::calls::Kind::{self, Bool, Bytes, Char, Int4, Int8, OneChar, Text, TextLists, Texts, Varchar};
 use super::calls::{Out, Overload, Row, over, with_optional};
 
 /// Characters that a text of a declared length, or a padded one, may have.
@@ -401,6 +401,37 @@ pub(crate) const UNISTR: &[Overload] = &[over(&[Text], Text, |row, out| {
     made.push_str(rest);
     out.text(&made)
 })];
+
+/// The digits of a number below zero are those of its type.
+pub(crate) const TO_HEX: &[Overload] = &[
+    over(&[Int4], Text, |row, out| match i32::try_from(row.int(0)) {
+        Ok(number) => out.text(&format!("{number:x}")),
+        Err(_) => exec_err!("integer out of range"),
+    }),
+    over(&[Int8], Text, |row, out| out.text(&format!("{:x}", row.int(0)))),
+];
+
+/// The parts of a text between separators; without one its letters. What a part is written as that is NULL is the third.
+pub(crate) const STRING_TO_ARRAY: &[Overload] =
+    &[Overload { takes: &[Text, Text, Text], optional: 1, repeats: false, strict: false, gives: Texts, run: parts }];
+
+fn parts(row: &Row<'_>, out: &mut Out) -> Result<()> {
+    if !row.has(0) {
+        out.null();
+        return Ok(());
+    }
+    let text = row.text(0);
+    let letter_ends =
+        || text.char_indices().map(|(at, letter)| text.get(at..at + letter.len_utf8()).unwrap_or_default());
+    let parts: Vec<&str> = match row.has(1).then(|| row.text(1)) {
+        _ if text.is_empty() => Vec::new(),
+        None => letter_ends().collect(),
+        Some("") => vec![text],
+        Some(separator) => text.split(separator).collect(),
+    };
+    let null = row.has(2).then(|| row.text(2));
+    out.texts(&parts.into_iter().map(|part| Some(part).filter(|part| Some(*part) != null)).collect::<Vec<_>>())
+}
 
 pub(crate) const GET_BYTE: &[Overload] = &[over(&[Bytes, Int4], Int4, |row, out| {
     let bytes = row.bytes(0);

@@ -16,13 +16,15 @@ use datafusion_sql::sqlparser::ast::{
     visit_expressions,
 };
 
+use super::merged::Merged;
 use super::syntax::{call, text, value_of_rows};
 
-/// Writes whole rows out; `tables` knows the columns of tables and views.
+/// Writes whole rows out, and the columns that joins merge; `tables` knows the columns of tables and views.
 pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
     let mut named = WithQueries::default();
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut named);
     let scope = Scope { tables, named: named.0, known: RefCell::default() };
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Merged(&scope));
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Selects(&scope));
 }
 
@@ -42,7 +44,7 @@ impl VisitorMut for WithQueries {
     }
 }
 
-fn normalised(name: &Ident) -> String {
+pub(super) fn normalised(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
@@ -50,7 +52,7 @@ fn normalised(name: &Ident) -> String {
 const DEPTH_MAX: usize = 16;
 const COLUMNS_MAX: usize = 1_600;
 
-struct Scope<'a> {
+pub(super) struct Scope<'a> {
     tables: &'a dyn ContextProvider,
     named: BTreeMap<String, Option<Query>>,
     /// Columns of the queries of WITH, so that each of many that read one another is followed once.
@@ -63,7 +65,7 @@ impl Scope<'_> {
         factors(from).filter_map(|factor| self.relation(factor, depth)).collect()
     }
 
-    fn relation(&self, factor: &TableFactor, depth: usize) -> Option<(String, Option<Vec<String>>)> {
+    pub(super) fn relation(&self, factor: &TableFactor, depth: usize) -> Option<(String, Option<Vec<String>>)> {
         let (name, alias, columns) = match factor {
             TableFactor::Table { name, alias, args: None, .. } => {
                 let own = name.0.last()?.as_ident()?.clone();
@@ -263,7 +265,7 @@ fn whole<'r>(expr: &Expr, rows: &'r BTreeMap<String, Vec<String>>) -> Option<(&'
     rows.get_key_value(&normalised(name)).map(|(name, columns)| (name.as_str(), columns.as_slice()))
 }
 
-fn column(table: &str, column: &str) -> Expr {
+pub(super) fn column(table: &str, column: &str) -> Expr {
     Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), Ident::with_quote('"', column)])
 }
 

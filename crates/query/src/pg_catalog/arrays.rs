@@ -29,17 +29,7 @@ struct ArrayAgg {
 }
 
 impl AggregateUDFImpl for ArrayAgg {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
+    plan::as_inner!(name, aliases, signature);
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         self.inner.return_type(arguments)

@@ -150,7 +150,6 @@ pub(crate) fn function(
         "xid_age" => number(name, 0),
         // Nobody else's session is shown, so there is none to end.
         "pg_terminate_backend" | "pg_cancel_backend" => flag(name, false),
-        "string_to_array" => string_to_array(),
         "pg_expanded_array" => ScalarUDF::new_from_impl(arrays::Expanded::new()),
         "txid_current" => long(name, 1),
         "pg_postmaster_start_time" | "pg_conf_load_time" => started(name),
@@ -419,26 +418,6 @@ fn has_privilege(name: &str, of: Option<(Arc<Names>, usize)>) -> ScalarUDF {
         let relation = cast(relation, &DataType::Utf8)?;
         let seen = relation.as_string::<i32>().iter().map(|name| name.map(|name| is_seen(names, name)));
         Ok(Arc::new(and_kleene(&has, &seen.collect())?))
-    })
-}
-
-/// `string_to_array('a,b', ',')`.
-fn string_to_array() -> ScalarUDF {
-    let output = DataType::new_list(DataType::Utf8, true);
-    udf("string_to_array", output.clone(), move |arguments, rows| {
-        let [texts, separators, ..] = arguments else { return Ok(new_null_array(&output, rows)) };
-        let (texts, separators) = (cast(texts, &DataType::Utf8)?, cast(separators, &DataType::Utf8)?);
-        let mut out = ListBuilder::new(StringBuilder::new());
-        for (text, separator) in texts.as_string::<i32>().iter().zip(separators.as_string::<i32>()) {
-            match (text, separator) {
-                (Some(""), _) => out.append_value(std::iter::empty::<Option<&str>>()),
-                (Some(text), Some("")) => out.append_value([Some(text)]),
-                (Some(text), Some(separator)) => out.append_value(text.split(separator).map(Some)),
-                (Some(text), None) => out.append_value(text.chars().map(|c| Some(c.to_string()))),
-                (None, _) => out.append_null(),
-            }
-        }
-        Ok(Arc::new(out.finish()))
     })
 }
 

@@ -28,6 +28,8 @@ use crate::sql::{Command, command, split};
 
 /// Bytes of an answer that wait for its end before any is sent.
 const WHOLE_BYTES: usize = 256 << 10;
+/// Values of a question: the parameters that the other protocol can have, and what else there is.
+const VALUES_MAX: usize = 65_535 + 8;
 
 /// A statement and its values.
 struct Question {
@@ -211,6 +213,9 @@ fn question(body: &[u8]) -> Result<Question, SqlError> {
             .detail(detail)
             .hint("Send the statement itself, or {\"sql\": \"…\", \"params\": […], \"limit\": …}.")
     };
+    if values(text) > VALUES_MAX {
+        return Err(wrong(format!("It has more than {VALUES_MAX} values.")));
+    }
     let mut fields = match serde_json::from_str(text) {
         Ok(Json::Object(fields)) => fields,
         Ok(_) => return Err(wrong("It is no object.".to_owned())),
@@ -244,10 +249,25 @@ fn question(body: &[u8]) -> Result<Question, SqlError> {
     }
 }
 
+/// About how many values a document has: each but the first stands behind a comma. One takes many times its text in memory.
+fn values(text: &str) -> usize {
+    let (mut commas, mut in_text, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b',' if !in_text => commas += 1,
+            _ => {}
+        }
+    }
+    commas + 1
+}
+
 /// The one statement of a body, if it is for the reader.
 fn statement(sql: &str) -> Result<&str, SqlError> {
-    let statements = split(sql);
-    let [statement] = statements.as_slice() else {
+    let mut statements = split(sql);
+    let (Some(statement), None) = (statements.next(), statements.next()) else {
         return Err(SqlError::new("42601", "a request holds exactly one statement"));
     };
     match command(statement.text)? {
@@ -271,4 +291,19 @@ fn params(values: &[Json], expected: &[arrow::datatypes::FieldRef]) -> Result<Ve
         other => Err(SqlError::new("22P02", format!("a parameter is no single value: {other}"))),
     });
     each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{VALUES_MAX, question};
+
+    #[test]
+    fn a_question_of_millions_of_values_is_refused_before_it_is_read() {
+        let of = |values: usize, text: &str| {
+            let list = vec!["1"; values].join(",");
+            question(format!("{{\"sql\": \"{text}\", \"params\": [{list}]}}").as_bytes()).map(|of| of.values.len())
+        };
+        assert_eq!(of(65_535, "\\\",,\\\\").ok(), Some(65_535));
+        assert_eq!(of(VALUES_MAX + 1, "").unwrap_err().code, "22P02");
+    }
 }

@@ -15,7 +15,7 @@ use super::parameter;
 use super::session::{Parameter, Portal, PortalState, Prepared, Running, Transaction};
 use super::simple::counted;
 use super::statement::{Opened, no_statement};
-use super::types::{description, description_without_scales, types};
+use super::types::{description, description_without_scales, shape};
 use crate::reader::{Param, SqlError};
 use crate::sql::{Command, command, split};
 
@@ -91,8 +91,8 @@ impl Connection {
 
     /// Says what a statement is, what it needs and what it answers.
     pub(super) async fn prepare(&mut self, query: &str, types: &[u32]) -> Result<Prepared, Failure> {
-        let statements = split(query);
-        let Some(statement) = statements.first() else {
+        let mut statements = split(query);
+        let Some(statement) = statements.next() else {
             return Ok(Prepared {
                 sql: String::new(),
                 offset: 0,
@@ -102,7 +102,7 @@ impl Connection {
                 kept: None,
             });
         };
-        if statements.len() > 1 {
+        if statements.next().is_some() {
             return Err(SqlError::new("42601", "cannot insert multiple commands into a prepared statement").into());
         }
         let place = |failure: Failure| failure.within(Some(statement.offset));
@@ -303,7 +303,7 @@ fn formats(codes: &[i16], count: usize, what: &str) -> Result<Vec<bool>, SqlErro
 /// A model may be swapped between a statement's description and its run.
 fn same_columns(described: Option<&SchemaRef>, running: &Running) -> Result<(), SqlError> {
     match described {
-        Some(described) if types(described) != types(&running.schema) => {
+        Some(described) if shape(described) != shape(&running.schema) => {
             Err(SqlError::new("0A000", "cached plan must not change result type")
                 .hint("A model changed since the statement was prepared: prepare it again."))
         }

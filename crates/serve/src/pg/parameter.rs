@@ -18,8 +18,10 @@ use super::session::Parameter;
 use crate::reader::{Param, SqlError};
 use crate::value::{calendar, cast, numeric};
 
-/// Most elements of an array in binary; a false count fails before it costs memory.
+/// Most elements of an array; a false count fails before it costs memory.
 const ELEMENTS_MAX: usize = 1 << 20;
+/// Elements that are put together at once. Until then each is an array of its own, which takes many times its value.
+const ELEMENTS_AT_ONCE: usize = 1 << 10;
 
 /// The value of a parameter.
 ///
@@ -120,7 +122,7 @@ fn from_text(wire: &Type, text: &str) -> Result<ArrayRef, SqlError> {
         let items =
             array_items(text).ok_or_else(|| SqlError::new("22P02", format!("malformed array literal: \"{text}\"")))?;
         let values = items.iter().map(|item| item.as_ref().map(|item| from_text(&element, item)).transpose());
-        return list(&element, values.collect::<Result<_, _>>()?);
+        return list(&element, values);
     }
     let trimmed = text.trim();
     Ok(match *wire {
@@ -165,6 +167,9 @@ fn array_items(text: &str) -> Option<Vec<Option<String>>> {
         let item;
         (item, more) = array_item(&mut chars)?;
         items.push(item);
+        if items.len() > ELEMENTS_MAX {
+            return None;
+        }
     }
     Some(items)
 }
@@ -200,7 +205,7 @@ fn array_item(chars: &mut std::str::Chars<'_>) -> Option<(Option<String>, bool)>
 fn from_binary(wire: &Type, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
     let wrong = || SqlError::new("22P03", format!("incorrect binary data format for type {}", wire.name()));
     if let Some(element) = element(wire) {
-        return array_from_binary(&element, bytes).ok_or_else(wrong)?;
+        return array_from_binary(&element, bytes, wrong);
     }
     let mut rest = bytes;
     let array: ArrayRef = match *wire {
@@ -250,43 +255,72 @@ fn uuid(bytes: &[u8]) -> Option<String> {
     Some(format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)))
 }
 
-/// None where the bytes are no array of one dimension.
-fn array_from_binary(element: &Type, mut bytes: &[u8]) -> Option<Result<ArrayRef, SqlError>> {
-    let dimensions = bytes.try_get_i32().ok()?;
-    let _nulls = bytes.try_get_i32().ok()?;
-    let sent = Type::from_oid(bytes.try_get_u32().ok()?).unwrap_or_else(|| element.clone());
-    if dimensions == 0 {
-        return Some(list(&sent, Vec::new()));
+/// Errors: the bytes are no array of one dimension.
+fn array_from_binary(element: &Type, mut bytes: &[u8], wrong: impl Fn() -> SqlError) -> Result<ArrayRef, SqlError> {
+    let head = array_head(&mut bytes).filter(|head| head.dimensions <= 1 && head.count <= ELEMENTS_MAX);
+    let head = head.ok_or_else(&wrong)?;
+    let sent = Type::from_oid(head.element).unwrap_or_else(|| element.clone());
+    // An element that is an array itself would nest as deep as the message is long; PostgreSQL knows none.
+    if self::element(&sent).is_some() {
+        return Err(wrong());
     }
-    let count = usize::try_from(bytes.try_get_i32().ok()?).ok()?;
-    let _lower = bytes.try_get_i32().ok()?;
-    if dimensions != 1 || count > ELEMENTS_MAX {
-        return None;
-    }
-    let mut values = Vec::new();
-    for _ in 0..count {
-        let len = bytes.try_get_i32().ok()?;
+    let values = (0..head.count).map(|_| {
+        let len = bytes.try_get_i32().map_err(|_| wrong())?;
         if len == -1 {
-            values.push(None);
-            continue;
+            return Ok(None);
         }
-        let (value, rest) = bytes.split_at_checked(usize::try_from(len).ok()?)?;
+        let split = usize::try_from(len).ok().and_then(|len| bytes.split_at_checked(len));
+        let (value, rest) = split.ok_or_else(&wrong)?;
         bytes = rest;
-        match from_binary(&sent, value) {
-            Ok(value) => values.push(Some(value)),
-            Err(error) => return Some(Err(error)),
-        }
-    }
-    Some(list(&sent, values))
+        from_binary(&sent, value).map(Some)
+    });
+    list(&sent, values)
 }
 
-/// One list of these values, numerics at the largest of their scales.
-fn list(element: &Type, values: Vec<Option<ArrayRef>>) -> Result<ArrayRef, SqlError> {
+/// What an array in binary begins with.
+struct ArrayHead {
+    dimensions: i32,
+    element: u32,
+    count: usize,
+}
+
+fn array_head(bytes: &mut &[u8]) -> Option<ArrayHead> {
+    let dimensions = bytes.try_get_i32().ok()?;
+    let _nulls = bytes.try_get_i32().ok()?;
+    let element = bytes.try_get_u32().ok()?;
+    let mut count = 0;
+    if dimensions != 0 {
+        count = usize::try_from(bytes.try_get_i32().ok()?).ok()?;
+        let _lower = bytes.try_get_i32().ok()?;
+    }
+    Some(ArrayHead { dimensions, element, count })
+}
+
+/// One list of these values.
+fn list(
+    element: &Type,
+    values: impl Iterator<Item = Result<Option<ArrayRef>, SqlError>>,
+) -> Result<ArrayRef, SqlError> {
+    let (mut parts, mut waiting) = (Vec::new(), Vec::new());
+    for value in values {
+        waiting.push(value?);
+        if waiting.len() == ELEMENTS_AT_ONCE {
+            parts.push(Some(joined(element, std::mem::take(&mut waiting))?));
+        }
+    }
+    parts.push(Some(joined(element, waiting)?));
+    let values = joined(element, parts)?;
+    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+    Ok(Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([values.len()]), values, None)))
+}
+
+/// One array of these, numerics at the largest of their scales.
+fn joined(element: &Type, values: Vec<Option<ArrayRef>>) -> Result<ArrayRef, SqlError> {
     let scale = |array: &ArrayRef| match array.data_type() {
         DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Some(*scale),
         _ => None,
     };
-    let scale_max = values.iter().flatten().filter_map(scale).max();
+    let scale_max = values.iter().flatten().filter(|array| !array.is_empty()).filter_map(scale).max();
     let item = scale_max.map_or_else(|| natural(element), |scale| DataType::Decimal128(38, scale));
     let cells = values.into_iter().map(|value| match value {
         Some(value) => cast(&value, &item),
@@ -294,13 +328,10 @@ fn list(element: &Type, values: Vec<Option<ArrayRef>>) -> Result<ArrayRef, SqlEr
     });
     let cells = cells.collect::<Result<Vec<_>, _>>()?;
     let cells: Vec<&dyn Array> = cells.iter().map(AsRef::as_ref).collect();
-    let values = if cells.is_empty() {
-        new_null_array(&item, 0)
-    } else {
-        arrow::compute::concat(&cells).map_err(|e| SqlError::internal(e.to_string()))?
-    };
-    let field = Arc::new(Field::new_list_field(item, true));
-    Ok(Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([values.len()]), values, None)))
+    if cells.is_empty() {
+        return Ok(new_null_array(&item, 0));
+    }
+    arrow::compute::concat(&cells).map_err(|e| SqlError::internal(e.to_string()))
 }
 
 /// Array types and their elements.
@@ -337,4 +368,43 @@ pub(super) fn element(wire: &Type) -> Option<Type> {
 /// The array type of an element.
 pub(super) fn array_of(element: &Type) -> Option<Type> {
     ARRAYS.iter().find(|(_, known)| known == element).map(|(array, _)| array.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An array in binary of one element, which is said to be an array again, and so on.
+    fn nested(levels: u32) -> Vec<u8> {
+        const HEAD: u32 = 24;
+        let mut bytes = Vec::new();
+        for level in 0..levels {
+            for word in [1, 0, Type::INT8_ARRAY.oid(), 1, 1, (levels - 1 - level) * HEAD + 12] {
+                bytes.extend_from_slice(&word.to_be_bytes());
+            }
+        }
+        [0, 0, Type::INT8.oid()].iter().for_each(|word| bytes.extend_from_slice(&word.to_be_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn arrays_of_arrays_are_refused_however_deep_they_are() {
+        assert!(from_binary(&Type::INT8_ARRAY, &nested(0)).is_ok());
+        for levels in [1, 2, 500_000] {
+            let refused = from_binary(&Type::INT8_ARRAY, &nested(levels)).unwrap_err();
+            assert_eq!(refused.code, "22P03", "{levels} levels");
+        }
+    }
+
+    #[test]
+    fn many_elements_are_one_array() {
+        let count = i64::try_from(3 * ELEMENTS_AT_ONCE).unwrap() + 1;
+        let text = (0..count).map(|i| format!("{i}.{}", i % 7)).collect::<Vec<_>>().join(",");
+        let array = from_text(&Type::NUMERIC_ARRAY, &format!("{{{text},NULL,0.125}}")).unwrap();
+        let values = array.as_list::<i32>().value(0);
+        assert_eq!((values.len(), values.null_count()), (usize::try_from(count).unwrap() + 2, 1));
+        assert_eq!(*values.data_type(), DataType::Decimal128(38, 3));
+        let too_many = format!("{{{}}}", vec!["1"; ELEMENTS_MAX + 1].join(","));
+        assert_eq!(from_text(&Type::INT4_ARRAY, &too_many).unwrap_err().code, "22P02");
+    }
 }

@@ -17,6 +17,7 @@ use super::settings::{Change, Settings};
 use crate::reader::{Answer, OnStale, Param, QueryContext, SqlError};
 use crate::service::{Limits, Room, Site, Taken};
 use crate::sql::Command;
+use crate::sql::command::Scope;
 
 /// The memory of a connection.
 pub(super) struct Session {
@@ -190,8 +191,15 @@ impl Session {
     }
 
     /// Changes a setting, and what the reader knows of it.
-    pub(super) fn set(&mut self, name: &str, value: Option<String>) -> Result<Change, SqlError> {
-        let change = self.settings.set(name, value)?;
+    pub(super) fn set(&mut self, name: &str, value: Option<String>, scope: Scope) -> Result<Change, SqlError> {
+        let change = match (self.transaction, scope) {
+            (Transaction::None, Scope::Session) => self.settings.set(name, value)?,
+            (Transaction::None, Scope::Transaction) => {
+                let warning = SqlError::new("25P01", "SET LOCAL can only be used in transaction blocks");
+                return Ok(Change { status: None, warning: Some(warning) });
+            }
+            _ => self.settings.set_within(name, value, scope)?,
+        };
         self.follow_path();
         Ok(change)
     }
@@ -232,6 +240,22 @@ impl Session {
         let own = self.room.take(bytes).ok_or_else(|| full("of this session"))?;
         let all = all.take(bytes).ok_or_else(|| full("of all sessions"))?;
         Ok(Kept { _own: own, _all: all })
+    }
+
+    /// Ends a transaction well. Returns what the client is told of settings.
+    pub(super) fn commit(&mut self) -> Vec<Reply> {
+        let changed = self.settings.commit();
+        self.follow_path();
+        self.end();
+        changed
+    }
+
+    /// Undoes a transaction. Returns what the client is told of settings.
+    pub(super) fn roll_back(&mut self) -> Vec<Reply> {
+        let changed = self.settings.roll_back();
+        self.follow_path();
+        self.end();
+        changed
     }
 
     /// Ends a transaction: its portals go, cursors WITH HOLD stay unless it failed.

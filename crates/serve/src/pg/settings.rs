@@ -11,6 +11,7 @@ use pgwire::messages::startup::ParameterStatus;
 
 use crate::reader::SqlError;
 use crate::service::Site;
+use crate::sql::command::Scope;
 
 /// A setting that PostgreSQL knows: name, value at the start, and what changing it does.
 struct Known {
@@ -75,7 +76,18 @@ static KNOWN: &[Known] = &[
 pub(super) struct Settings {
     defaults: BTreeMap<String, String>,
     values: BTreeMap<String, String>,
+    /// What the end of the open transaction brings; none where nothing was set in it.
+    after: Option<After>,
 }
+
+/// The values behind the end of a transaction.
+struct After {
+    committed: BTreeMap<String, String>,
+    rolled_back: BTreeMap<String, String>,
+}
+
+/// Bytes of the names and values that a session may set: a client gives any name with a point in it a value.
+const VALUES_BYTES_MAX: usize = 64 << 10;
 
 /// What a change asks the connection to tell its client.
 #[derive(Default)]
@@ -92,7 +104,7 @@ impl Settings {
         defaults.insert("search_path".to_owned(), site.schema.clone());
         defaults.insert("statement_timeout".to_owned(), shown(timeout));
         defaults.insert("session_authorization".to_owned(), user.to_owned());
-        Self { values: defaults.clone(), defaults }
+        Self { values: defaults.clone(), defaults, after: None }
     }
 
     /// A value by name in any case.
@@ -123,6 +135,7 @@ impl Settings {
             return Ok(Change::default());
         };
         check(&key, &value)?;
+        self.has_room(&key, &value)?;
         let mut change = Change { status: None, warning: warning(&key, &value, known.is_some()) };
         // The zone of answers stays UTC, and so does what SHOW says of it.
         if key != "timezone" {
@@ -132,6 +145,46 @@ impl Settings {
         Ok(change)
     }
 
+    fn has_room(&self, key: &str, value: &str) -> Result<(), SqlError> {
+        let others = self.values.iter().filter(|(known, _)| *known != key);
+        let bytes = others.map(|(known, value)| known.len() + value.len()).fold(key.len(), usize::saturating_add);
+        if bytes.saturating_add(value.len()) <= VALUES_BYTES_MAX {
+            return Ok(());
+        }
+        Err(SqlError::new(
+            "53400",
+            format!("the settings of this session would take more than {VALUES_BYTES_MAX} bytes"),
+        )
+        .hint("RESET ALL forgets them."))
+    }
+
+    /// The same inside of a transaction, whose end may bring back what was before.
+    pub(super) fn set_within(&mut self, name: &str, value: Option<String>, scope: Scope) -> Result<Change, SqlError> {
+        let before = if self.after.is_none() { Some(self.values.clone()) } else { None };
+        let change = self.set(name, value)?;
+        if let Some(before) = before {
+            self.after = Some(After { committed: before.clone(), rolled_back: before });
+        }
+        if let (Some(after), Scope::Session) = (&mut self.after, scope) {
+            let key = name.to_lowercase();
+            match self.values.get(&key) {
+                Some(value) => _ = after.committed.insert(key, value.clone()),
+                None => _ = after.committed.remove(&key),
+            }
+        }
+        Ok(change)
+    }
+
+    /// A transaction ends well: what was set for it alone is gone. Returns what the client is told.
+    pub(super) fn commit(&mut self) -> Vec<Reply> {
+        self.after.take().map_or_else(Vec::new, |after| self.go_to(after.committed))
+    }
+
+    /// A transaction is undone: so is all that was set in it. Returns what the client is told.
+    pub(super) fn roll_back(&mut self) -> Vec<Reply> {
+        self.after.take().map_or_else(Vec::new, |after| self.go_to(after.rolled_back))
+    }
+
     /// What the login set is what RESET goes back to.
     pub(super) fn settle(&mut self) {
         self.defaults.clone_from(&self.values);
@@ -139,14 +192,21 @@ impl Settings {
 
     /// Sets all defaults again.
     pub(super) fn reset(&mut self) -> Vec<Reply> {
-        let changed = KNOWN.iter().filter(|known| known.kind == Reported);
-        let changed = changed.filter(|known| {
+        let defaults = self.defaults.clone();
+        if let Some(after) = &mut self.after {
+            after.committed.clone_from(&defaults);
+        }
+        self.go_to(defaults)
+    }
+
+    fn go_to(&mut self, values: BTreeMap<String, String>) -> Vec<Reply> {
+        let before = std::mem::replace(&mut self.values, values);
+        let reported = KNOWN.iter().filter(|known| known.kind == Reported);
+        let changed = reported.filter(|known| {
             let key = known.name.to_lowercase();
-            self.values.get(&key) != self.defaults.get(&key)
+            self.values.get(&key) != before.get(&key)
         });
-        let changed: Vec<&str> = changed.map(|known| known.name).collect();
-        self.values.clone_from(&self.defaults);
-        changed.into_iter().map(|name| status(name, self.get(name).unwrap_or_default())).collect()
+        changed.map(|known| status(known.name, self.get(known.name).unwrap_or_default())).collect()
     }
 
     /// The client's own timeout; none where it is 0.
@@ -207,6 +267,11 @@ fn warning(key: &str, value: &str, known: bool) -> Option<SqlError> {
             SqlError::new("01000", format!("time zone \"{value}\" is not used: timestamps are answered in UTC"));
         return Some(warning.hint("Convert in the query: ts at time zone 'Asia/Shanghai'."));
     }
+    if key == "datestyle" && lower.split(',').any(|part| ["dmy", "ymd", "euro", "european"].contains(&part.trim())) {
+        let warning =
+            SqlError::new("01000", format!("date style \"{value}\" is not used: 3/5/2026 is read as March 5"));
+        return Some(warning.hint("Write dates as 2026-03-05."));
+    }
     let ours = known || key == "timezone" || key.contains('.');
     (!ours).then(|| SqlError::new("01000", format!("parameter \"{key}\" has no effect here")))
 }
@@ -238,4 +303,27 @@ fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     count.checked_mul(us).map(Duration::from_micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_session_sets_has_a_bound_whatever_it_is_called() {
+        let site = Site {
+            version: "0".to_owned(),
+            project: "shop".to_owned(),
+            schema: "public".to_owned(),
+            pg: String::new(),
+        };
+        let mut settings = Settings::new(&site, "ann", Duration::from_secs(30));
+        let half = || Some("x".repeat(VALUES_BYTES_MAX / 2));
+        let set = |settings: &mut Settings, name| settings.set(name, half()).map(|_| ()).map_err(|error| error.code);
+        assert_eq!(set(&mut settings, "my.one"), Ok(()));
+        assert_eq!(set(&mut settings, "my.one"), Ok(()));
+        assert_eq!(set(&mut settings, "my.other"), Err("53400"));
+        settings.reset();
+        assert_eq!(set(&mut settings, "my.other"), Ok(()));
+    }
 }

@@ -14,13 +14,13 @@ impl Connection {
     pub(super) async fn simple(&mut self, query: &str) -> Result<(), Failure> {
         self.session.portals.remove("");
         self.session.statements.remove("");
-        let statements = split(query);
-        if statements.is_empty() {
+        let mut statements = split(query).peekable();
+        if statements.peek().is_none() {
             self.send(&Reply::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
-        for statement in &statements {
+        for statement in statements {
             self.begin();
-            let result = self.one(statement).await;
+            let result = self.one(&statement).await;
             self.finish(result.is_err());
             match result {
                 Ok(()) => {}

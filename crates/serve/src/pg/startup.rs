@@ -22,6 +22,7 @@ use super::session::Session;
 use crate::door::{Admission, Sealed, Wire, is_loopback};
 use crate::reader::{QueryContext, SqlError};
 use crate::service::Service;
+use crate::sql::command::Scope;
 
 /// Longest first message, as in PostgreSQL.
 const STARTUP_BYTES_MAX: usize = 10_000;
@@ -272,7 +273,7 @@ fn session(
     }
     let mut session = Session::new(context, &service.site, &service.limits);
     for (name, value) in settings {
-        session.set(&name, Some(value))?;
+        session.set(&name, Some(value), Scope::Session)?;
     }
     session.settings.settle();
     Ok((session, unknown))

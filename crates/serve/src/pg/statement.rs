@@ -15,7 +15,7 @@ use super::session::{Running, Transaction};
 use super::settings::is_known;
 use crate::reader::{Description, Param, SqlError};
 use crate::sql::Command;
-use crate::sql::command::{Copy, is_pinning};
+use crate::sql::command::{Copy, Scope, is_pinning};
 use crate::sql::function::{Function, Item};
 use crate::value::array::length_prefixed;
 use crate::value::{Cells, Column, Form};
@@ -168,7 +168,7 @@ impl Connection {
                 return Err(SqlError::new("25P01", "savepoints can only be used in transaction blocks"));
             }
             Command::RollbackTo => self.session.transaction = Transaction::Open,
-            Command::Set { name, value } => self.set(name, value.clone())?,
+            Command::Set { name, value, scope } => self.set(name, value.clone(), *scope)?,
             Command::Become(Some(name)) if *name != self.session.context.user => return Err(nobody_else(name)),
             Command::ResetAll => self.reset(),
             Command::DiscardAll if open => {
@@ -195,7 +195,11 @@ impl Connection {
     /// Ends the transaction. A COMMIT of a failed one is a ROLLBACK, and says so.
     fn end(&mut self, command: &Command) -> &'static str {
         let before = self.session.transaction;
-        self.session.end();
+        let changed = match (before, command) {
+            (Transaction::Open, Command::Commit) => self.session.commit(),
+            _ => self.session.roll_back(),
+        };
+        changed.iter().for_each(|status| self.send(status));
         match (before, command) {
             (Transaction::None, _) => {
                 self.warn(&SqlError::new("25P01", "there is no transaction in progress"));
@@ -206,12 +210,12 @@ impl Connection {
         }
     }
 
-    fn set(&mut self, name: &str, value: Option<String>) -> Result<(), SqlError> {
+    fn set(&mut self, name: &str, value: Option<String>, scope: Scope) -> Result<(), SqlError> {
         let key = name.to_lowercase();
         if key.starts_with("tidemill.") && !is_known(&key) {
             return Err(SqlError::new("55P02", format!("parameter \"{name}\" cannot be changed")));
         }
-        let change = self.session.set(name, value)?;
+        let change = self.session.set(name, value, scope)?;
         if let Some(status) = change.status {
             self.send(&status);
         }
@@ -281,8 +285,11 @@ impl Connection {
                 Err(_) if *missing_ok => text(None),
                 value => text(Some(value?)),
             },
-            Function::SetConfig { name, value } => {
-                self.set(name, Some(value.clone()))?;
+            Function::SetConfig { name, value, scope } => {
+                // To the end of a transaction of this statement alone nothing else is asked.
+                if *scope == Scope::Session || self.session.transaction != Transaction::None {
+                    self.set(name, Some(value.clone()), *scope)?;
+                }
                 text(Some(value.clone()))
             }
         }

@@ -111,9 +111,9 @@ fn width(wire: &Type) -> i16 {
     }
 }
 
-/// Types of an answer's columns; two answers with equal ones are read alike, whatever their decimals' scales.
-pub(super) fn types(schema: &Schema) -> Vec<Type> {
-    schema.fields().iter().map(|field| column(field).0).collect()
+/// Names and types of an answer's columns; two answers with equal ones are read alike, whatever their decimals' scales.
+pub(super) fn shape(schema: &Schema) -> Vec<(&str, Type)> {
+    schema.fields().iter().map(|field| (field.name().as_str(), column(field).0)).collect()
 }
 
 /// The message that describes an answer. `binary` has a format per column.

@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Set {
         name: String,
         value: Option<String>,
+        scope: Scope,
     },
     /// `SET ROLE`, `SET SESSION AUTHORIZATION`: to be somebody else, or whom the client has logged in as.
     Become(Option<String>),
@@ -65,6 +66,14 @@ pub(crate) enum Command {
     Copy(Copy),
     /// `SELECT version(), current_schema()` and the like.
     Functions(Vec<Item>),
+}
+
+/// How long a setting holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Session,
+    /// `SET LOCAL`: to the end of the transaction.
+    Transaction,
 }
 
 /// How far a FETCH goes.
@@ -117,7 +126,10 @@ pub(crate) fn command(text: &str) -> Result<Command, SqlError> {
         "set" => set(&mut words).ok_or_else(syntax),
         "reset" if words.eat("all") => Ok(Command::ResetAll),
         "reset" if words.eat("role") || words.eat_all(&["session", "authorization"]) => Ok(Command::Become(None)),
-        "reset" => Ok(Command::Set { name: setting_name(&mut words).ok_or_else(syntax)?, value: None }),
+        "reset" => {
+            let name = setting_name(&mut words).ok_or_else(syntax)?;
+            Ok(Command::Set { name, value: None, scope: Scope::Session })
+        }
         "show" => show(&mut words).ok_or_else(syntax),
         "discard" => Ok(if words.eat("all") { Command::DiscardAll } else { Command::Accepted("DISCARD") }),
         "deallocate" => {
@@ -204,12 +216,14 @@ fn set(words: &mut Words<'_>) -> Option<Command> {
     if words.eat_all(&["session", "characteristics"]) {
         let level = pins(words).map(|pinned| if pinned { "repeatable read" } else { "read committed" }.to_owned());
         let name = "default_transaction_isolation".to_owned();
-        return Some(level.map_or(Command::Accepted("SET"), |level| Command::Set { name, value: Some(level) }));
+        let set = |level| Command::Set { name, value: Some(level), scope: Scope::Session };
+        return Some(level.map_or(Command::Accepted("SET"), set));
     }
     if words.eat_all(&["session", "authorization"]) {
         return somebody(words);
     }
-    if !words.eat("local") {
+    let scope = if words.eat("local") { Scope::Transaction } else { Scope::Session };
+    if scope == Scope::Session {
         words.eat("session");
     }
     if words.eat_all(&["session", "authorization"]) {
@@ -228,7 +242,7 @@ fn set(words: &mut Words<'_>) -> Option<Command> {
         return somebody(words);
     }
     if words.eat("names") {
-        return Some(Command::Set { name: "client_encoding".to_owned(), value: value(words) });
+        return Some(Command::Set { name: "client_encoding".to_owned(), value: value(words), scope });
     }
     let zone = words.eat_all(&["time", "zone"]);
     let name = if zone { "timezone".to_owned() } else { setting_name(words)? };
@@ -242,7 +256,7 @@ fn set(words: &mut Words<'_>) -> Option<Command> {
     if name == "transaction_isolation" {
         return Some(Command::Isolate { pinned: value.as_deref().is_some_and(is_pinning) });
     }
-    Some(Command::Set { name, value })
+    Some(Command::Set { name, value, scope })
 }
 
 /// Whom a session is to be; `NONE` and `DEFAULT` are whoever has logged in.

@@ -2,6 +2,7 @@
 //!
 //! Only a list of exactly these is answered here; with anything else around them the reader gets the statement.
 
+use super::command::Scope;
 use super::lexer::Token;
 use super::words::Words;
 
@@ -31,8 +32,12 @@ pub(crate) enum Function {
     SetConfig {
         name: String,
         value: String,
+        scope: Scope,
     },
 }
+
+/// Columns of such a SELECT; one of more is the reader's, who refuses what is too much.
+const ITEMS_MAX: usize = 100;
 
 /// The items behind SELECT, if all are of this kind.
 pub(super) fn items(words: &mut Words<'_>) -> Option<Vec<Item>> {
@@ -42,7 +47,7 @@ pub(super) fn items(words: &mut Words<'_>) -> Option<Vec<Item>> {
         if words.is_empty() {
             return Some(items);
         }
-        if !words.symbol(',') {
+        if !words.symbol(',') || items.len() == ITEMS_MAX {
             return None;
         }
     }
@@ -79,8 +84,11 @@ fn function(word: &str, call: bool, words: &mut Words<'_>) -> Option<Function> {
         ("set_config", true) => {
             let name = words.string()?.to_lowercase();
             let value = words.symbol(',').then(|| words.string()).flatten()?;
-            let local = words.symbol(',') && (words.eat("true") || words.eat("false"));
-            local.then_some(Function::SetConfig { name, value })?
+            let scope = match words.symbol(',') && words.eat("true") {
+                true => Scope::Transaction,
+                false => words.eat("false").then_some(Scope::Session)?,
+            };
+            Function::SetConfig { name, value, scope }
         }
         _ => return None,
     })

@@ -16,7 +16,7 @@ pub(super) enum Token<'a> {
 }
 
 /// A token and its bytes in the text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Lexed<'a> {
     pub(super) token: Token<'a>,
     pub(super) start: usize,
@@ -24,6 +24,7 @@ pub(super) struct Lexed<'a> {
 }
 
 /// Reads a text from left to right. A quote that is never closed takes the rest.
+#[derive(Clone)]
 pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,

@@ -24,23 +24,54 @@ pub(crate) struct Statement<'a> {
     pub(crate) offset: usize,
 }
 
-/// The statements of a query, empty ones left out.
-pub(crate) fn split(query: &str) -> Vec<Statement<'_>> {
-    let mut statements = Vec::new();
-    let mut open: Option<(usize, usize)> = None;
-    for lexed in Lexer::new(query) {
-        if lexed.token == Token::Symbol(';') {
-            statements.extend(open.take().map(|span| statement(query, span)));
-        } else {
-            open = Some((open.map_or(lexed.start, |(start, _)| start), lexed.end));
-        }
-    }
-    statements.extend(open.map(|span| statement(query, span)));
-    statements
+/// The statements of a query, empty ones left out. Each is looked for when it is asked for: a text may hold millions.
+pub(crate) fn split(query: &str) -> Statements<'_> {
+    Statements { query, lexer: Lexer::new(query), counted: 0, characters: 0 }
 }
 
-fn statement(query: &str, (start, end): (usize, usize)) -> Statement<'_> {
-    let text = query.get(start..end).unwrap_or_default();
-    let offset = query.get(..start).unwrap_or_default().chars().count();
-    Statement { text, offset }
+/// Statements that are still to come.
+pub(crate) struct Statements<'a> {
+    query: &'a str,
+    lexer: Lexer<'a>,
+    /// Bytes of the query whose characters are counted, and how many these are.
+    counted: usize,
+    characters: usize,
+}
+
+impl<'a> Iterator for Statements<'a> {
+    type Item = Statement<'a>;
+
+    fn next(&mut self) -> Option<Statement<'a>> {
+        let mut open: Option<(usize, usize)> = None;
+        for lexed in self.lexer.by_ref() {
+            if lexed.token != Token::Symbol(';') {
+                open = Some((open.map_or(lexed.start, |(start, _)| start), lexed.end));
+            } else if open.is_some() {
+                break;
+            }
+        }
+        let (start, end) = open?;
+        let before = self.query.get(self.counted..start).unwrap_or_default();
+        self.characters += before.chars().count();
+        self.counted = start;
+        Some(Statement { text: self.query.get(start..end).unwrap_or_default(), offset: self.characters })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn each_statement_knows_the_characters_before_it() {
+        let found: Vec<_> = split("; é; /* ; */ select ';' ;;\n-- ;\nb").collect();
+        let found: Vec<_> = found.iter().map(|statement| (statement.offset, statement.text)).collect();
+        assert_eq!(found, [(2, "é"), (13, "select ';'"), (32, "b")]);
+    }
+
+    /// Whose places are counted from the beginning each would not be through with this.
+    #[test]
+    fn millions_of_statements_are_no_work() {
+        assert_eq!(split(&"1;".repeat(4_000_000)).last().map(|last| last.offset), Some(7_999_998));
+    }
 }

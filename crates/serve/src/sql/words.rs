@@ -1,33 +1,37 @@
 //! A statement's tokens, read from the front: what the grammar of session commands is written with.
 
 use super::command::Inner;
-use super::lexer::{Lexer, Token};
+use super::lexer::{Lexed, Lexer, Token};
 
-/// Tokens not yet read.
+/// Tokens not yet read. They are looked for as they are asked for: most of a text is none of ours.
+#[derive(Clone)]
 pub(super) struct Words<'a> {
     text: &'a str,
-    tokens: Vec<(Token<'a>, usize, usize)>,
-    at: usize,
+    lexer: Lexer<'a>,
+    next: Option<Lexed<'a>>,
 }
 
 impl<'a> Words<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        let tokens = Lexer::new(text).map(|lexed| (lexed.token, lexed.start, lexed.end)).collect();
-        Self { text, tokens, at: 0 }
+        let mut lexer = Lexer::new(text);
+        let next = lexer.next();
+        Self { text, lexer, next }
     }
 
     pub(super) fn peek(&self) -> Option<&Token<'a>> {
-        self.tokens.get(self.at).map(|(token, ..)| token)
+        self.next.as_ref().map(|lexed| &lexed.token)
+    }
+
+    fn take(&mut self) -> Option<Lexed<'a>> {
+        std::mem::replace(&mut self.next, self.lexer.next())
     }
 
     pub(super) fn next(&mut self) -> Option<Token<'a>> {
-        let token = self.peek().cloned();
-        self.at += 1;
-        token
+        self.take().map(|lexed| lexed.token)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.peek().is_none()
+        self.next.is_none()
     }
 
     /// The next token in lower case if it is a word.
@@ -40,17 +44,19 @@ impl<'a> Words<'a> {
 
     /// Reads this word if it comes next.
     pub(super) fn eat(&mut self, word: &str) -> bool {
-        let found = self.keyword().is_some_and(|next| next == word);
-        self.at += usize::from(found);
+        let found = matches!(self.peek(), Some(Token::Word(next)) if next.eq_ignore_ascii_case(word));
+        if found {
+            self.take();
+        }
         found
     }
 
     /// Reads all of these words if they come next.
     pub(super) fn eat_all(&mut self, words: &[&str]) -> bool {
-        let start = self.at;
+        let before = self.clone();
         let found = words.iter().all(|word| self.eat(word));
         if !found {
-            self.at = start;
+            *self = before;
         }
         found
     }
@@ -58,7 +64,9 @@ impl<'a> Words<'a> {
     /// Reads this character if it comes next.
     pub(super) fn symbol(&mut self, symbol: char) -> bool {
         let found = self.peek() == Some(&Token::Symbol(symbol));
-        self.at += usize::from(found);
+        if found {
+            self.take();
+        }
         found
     }
 
@@ -69,20 +77,24 @@ impl<'a> Words<'a> {
             Token::Name(name) => name.clone(),
             _ => return None,
         };
-        self.at += 1;
+        self.take();
         Some(name)
     }
 
     /// Reads a string.
     pub(super) fn string(&mut self) -> Option<String> {
-        let Some(Token::Text(text)) = self.peek().cloned() else { return None };
-        self.at += 1;
-        Some(text)
+        match self.peek() {
+            Some(Token::Text(_)) => match self.next() {
+                Some(Token::Text(text)) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Text from the next token to the end.
     pub(super) fn rest(&self) -> &'a str {
-        let start = self.tokens.get(self.at).map_or(self.text.len(), |(_, start, _)| *start);
+        let start = self.next.as_ref().map_or(self.text.len(), |lexed| lexed.start);
         self.text.get(start..).unwrap_or_default()
     }
 
@@ -96,19 +108,20 @@ impl<'a> Words<'a> {
 
     /// Reads from `(` to the `)` that closes it and returns what stands between.
     pub(super) fn parenthesised(&mut self) -> Option<&'a str> {
+        let from = self.next.as_ref().filter(|lexed| lexed.token == Token::Symbol('('))?.end;
+        let before = self.clone();
         let mut depth = 0_usize;
-        for (i, (token, start, end)) in self.tokens.iter().enumerate().skip(self.at) {
-            match token {
+        while let Some(lexed) = self.take() {
+            match lexed.token {
                 Token::Symbol('(') => depth += 1,
-                Token::Symbol(')') => depth = depth.checked_sub(1)?,
+                Token::Symbol(')') => depth -= 1,
                 _ => {}
             }
             if depth == 0 {
-                let from = self.tokens.get(self.at).map_or(*start, |(_, _, end)| *end);
-                self.at = i + 1;
-                return (*end > from + 1).then(|| self.text.get(from..*start)).flatten();
+                return self.text.get(from..lexed.start).filter(|between| !between.is_empty());
             }
         }
+        *self = before;
         None
     }
 }

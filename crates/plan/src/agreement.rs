@@ -1,0 +1,542 @@
+//! Values that must be of one type, as PostgreSQL makes them agree.
+//!
+//! What CASE, `coalesce`, `greatest`, an array, a UNION give, and what is compared, is of types of one family: numbers with numbers,
+//! dates with timestamps. A text that stands in the statement, and NULL, take the type of the others. DataFusion makes a text of
+//! whatever does not agree: `select 1 union select date '2020-01-01'` had an answer, and `id = name` compared digits.
+//! So before types are agreed on, literals are cast to what they stand beside, and families that do not meet are refused, in
+//! PostgreSQL's words.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchema, JoinConstraint, JoinType, NullEquality, Result, ScalarValue, plan_err};
+use datafusion_expr::expr_rewriter::NamePreserver;
+use datafusion_expr::logical_plan::{Distinct, Join, Projection, Union};
+use datafusion_expr::type_coercion::binary::type_union_resolution;
+use datafusion_expr::utils::merge_schema;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
+
+use crate::postgres::operators::{call, of_its_digits};
+use crate::postgres::types;
+
+/// The plan with its literals as what they are beside, before types are agreed on. Errors: values that do not agree.
+pub fn agreed(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let parts = plan.transform_up_with_subqueries(set_operation)?;
+    let plan = match parts.transformed {
+        // What is above has been planned over the texts that were there.
+        true => parts.data.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))?.data,
+        false => parts.data,
+    };
+    Ok(plan.transform_up_with_subqueries(node)?.data)
+}
+
+fn set_operation(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    match plan {
+        LogicalPlan::Union(union) => of_union(union),
+        LogicalPlan::Join(join) if is_set_operation(&join) => of_parts_of_join(join),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    if matches!(plan, LogicalPlan::TableScan(_)) {
+        return Ok(Transformed::no(plan));
+    }
+    let schema = merge_schema(&plan.inputs());
+    let names = NamePreserver::new(&plan);
+    let made = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let made = expr.transform_up(|part| of_expression(part, &schema))?;
+        Ok(if made.transformed { made.update_data(|expr| name.restore(expr)) } else { made })
+    })?;
+    made.transform_data(|plan| match plan {
+        LogicalPlan::Join(join) if !is_set_operation(&join) => of_join(join, &schema),
+        LogicalPlan::Filter(mut filter) => {
+            let condition = condition(std::mem::take(&mut filter.predicate), "WHERE", &schema)?;
+            filter.predicate = condition.data;
+            Ok(Transformed::new_transformed(LogicalPlan::Filter(filter), condition.transformed))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+/// Types that are cast into one another without being told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Flag,
+    Number,
+    /// Documents too: what is one and what is a text is told by columns alone.
+    Text,
+    /// Dates and timestamps.
+    Moment,
+    /// Times of a day, and lengths of time.
+    Span,
+    Bytes,
+    Array,
+}
+
+impl Family {
+    /// None: a type that agrees with nothing, or with anything.
+    fn of(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            DataType::Boolean => Self::Flag,
+            number if number.is_numeric() => Self::Number,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
+            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Self::Moment,
+            DataType::Time32(_) | DataType::Time64(_) | DataType::Interval(_) | DataType::Duration(_) => Self::Span,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+                Self::Bytes
+            }
+            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Self::Array,
+            _ => return None,
+        })
+    }
+}
+
+/// A literal whose type is that of what it stands beside.
+fn is_open(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(_), _) => true,
+        Expr::Literal(value, _) => value.is_null(),
+        Expr::Alias(alias) => is_open(&alias.expr),
+        Expr::Placeholder(_) => true,
+        _ => false,
+    }
+}
+
+/// A text that stands in the statement.
+fn is_text_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(_)), _) => true,
+        Expr::Alias(alias) => is_text_literal(&alias.expr),
+        _ => false,
+    }
+}
+
+/// The type of a value that has one of its own.
+fn own_type(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
+    if is_open(expr) {
+        return None;
+    }
+    expr.get_type(schema).ok().filter(|own| !own.is_null())
+}
+
+/// A literal as a value of a type.
+fn as_type(literal: &mut Expr, wanted: &DataType) -> bool {
+    if !is_text_literal(literal) || Family::of(wanted) == Some(Family::Text) {
+        return false;
+    }
+    if let Some(moment) = named_moment(literal, wanted) {
+        *literal = moment;
+        return true;
+    }
+    let wanted = match wanted {
+        // It has its own digits.
+        decimal if decimal.is_decimal() => of_its_digits(literal).unwrap_or_else(|| decimal.clone()),
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        other => other.clone(),
+    };
+    *literal = cast(std::mem::take(literal), wanted);
+    true
+}
+
+/// A day or a moment that a text names by when it is read.
+fn named_moment(literal: &Expr, wanted: &DataType) -> Option<Expr> {
+    let Expr::Literal(ScalarValue::Utf8(Some(word)), _) = literal else { return None };
+    if Family::of(wanted) != Some(Family::Moment) {
+        return None;
+    }
+    let days = match word.trim().to_ascii_lowercase().as_str() {
+        "now" => None,
+        "yesterday" => Some(-1),
+        "today" => Some(0),
+        "tomorrow" => Some(1),
+        _ => return None,
+    };
+    let time = match days {
+        None => call("now", [])?,
+        Some(days) => call("time_plus", [call("current_date", [])?, lit(days)])?,
+    };
+    Some(cast(time, wanted.clone()))
+}
+
+/// The type that values of a family become, as far as a literal among them is concerned.
+fn common(types: &[DataType]) -> Option<&DataType> {
+    let rank = |own: &&DataType| match own {
+        DataType::Float64 => 9,
+        DataType::Float16 | DataType::Float32 => 8,
+        decimal if decimal.is_decimal() => 7,
+        DataType::UInt64 => 6,
+        DataType::Int64 | DataType::UInt32 => 5,
+        DataType::Timestamp(_, Some(_)) => 4,
+        DataType::Timestamp(_, None) | DataType::Int32 => 3,
+        DataType::Interval(_) => 2,
+        _ => 1,
+    };
+    // Of equal ones the first.
+    types.iter().rev().max_by_key(rank)
+}
+
+/// Makes the values that one is chosen of agree. Errors: they are of two families.
+fn of_choices(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<bool> {
+    let types: Vec<DataType> = values.iter().filter_map(|value| own_type(value, schema)).collect();
+    same_family(what, types.iter())?;
+    let Some(wanted) = common(&types) else { return Ok(false) };
+    let is_mixed = mixes_floats(&types);
+    let mut changed = false;
+    for value in values {
+        changed |= as_type(value, wanted);
+        if is_mixed && own_type(value, schema).is_some_and(|own| own != DataType::Float64) {
+            *value = cast(std::mem::take(value), DataType::Float64);
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// Whether floats meet decimals: they are floats then, where DataFusion makes decimals of them, which have less room.
+fn mixes_floats(types: &[DataType]) -> bool {
+    types.iter().any(DataType::is_floating) && types.iter().any(DataType::is_decimal)
+}
+
+fn same_family<'t>(what: &str, types: impl Iterator<Item = &'t DataType>) -> Result<()> {
+    let mut first: Option<(&DataType, Family)> = None;
+    for own in types {
+        let Some(family) = Family::of(own) else { continue };
+        match first {
+            Some((before, known)) if known != family => {
+                return plan_err!("{what} types {} and {} cannot be matched", types::name(before), types::name(own));
+            }
+            Some(_) => {}
+            None => first = Some((own, family)),
+        }
+    }
+    Ok(())
+}
+
+/// Makes two values that are compared agree. Errors: there is no such operator.
+fn of_compared(operator: &str, left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> Result<bool> {
+    let (of_left, of_right) = (own_type(left, schema), own_type(right, schema));
+    match (of_left, of_right) {
+        (Some(own), None) => Ok(as_type(right, &own)),
+        (None, Some(own)) => Ok(as_type(left, &own)),
+        (Some(of_left), Some(of_right)) => {
+            comparable(operator, &of_left, &of_right)?;
+            Ok(false)
+        }
+        (None, None) => Ok(false),
+    }
+}
+
+fn comparable(operator: &str, left: &DataType, right: &DataType) -> Result<()> {
+    match (Family::of(left), Family::of(right)) {
+        (Some(of_left), Some(of_right)) if of_left != of_right => none_such(operator, left, right),
+        _ => Ok(()),
+    }
+}
+
+fn none_such(operator: &str, left: &DataType, right: &DataType) -> Result<()> {
+    plan_err!("operator does not exist: {} {operator} {}", types::name(left), types::name(right))
+}
+
+/// A condition, which is true or not. Errors: it is of another type.
+fn condition(mut expr: Expr, of: &str, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if is_condition(&expr) {
+        return Ok(Transformed::no(expr));
+    }
+    match own_type(&expr, schema) {
+        Some(DataType::Boolean) => Ok(Transformed::no(expr)),
+        Some(other) if Family::of(&other).is_some() => {
+            plan_err!("argument of {of} must be type boolean, not type {}", types::name(&other))
+        }
+        Some(_) => Ok(Transformed::no(expr)),
+        None => {
+            let changed = as_type(&mut expr, &DataType::Boolean);
+            Ok(Transformed::new_transformed(expr, changed))
+        }
+    }
+}
+
+/// Whether an expression is a condition by its form: its parts need not be looked at.
+fn is_condition(expr: &Expr) -> bool {
+    match expr {
+        Expr::BinaryExpr(binary) => compares(binary.op) || matches!(binary.op, Operator::And | Operator::Or),
+        Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::Like(_)
+        | Expr::SimilarTo(_)
+        | Expr::Between(_)
+        | Expr::InList(_)
+        | Expr::InSubquery(_)
+        | Expr::Exists(_)
+        | Expr::SetComparison(_) => true,
+        _ => false,
+    }
+}
+
+fn compares(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let changed = match &mut expr {
+        Expr::Cast(inner) => match named_moment(&inner.expr, inner.field.data_type()) {
+            Some(moment) => return Ok(Transformed::yes(moment)),
+            None => false,
+        },
+        Expr::BinaryExpr(binary) if compares(binary.op) => {
+            // A comparison that tells NULL apart is one of equality.
+            let operator = match binary.op {
+                Operator::IsDistinctFrom | Operator::IsNotDistinctFrom => "=".to_owned(),
+                Operator::NotEq => "<>".to_owned(),
+                other => other.to_string(),
+            };
+            of_compared(&operator, &mut binary.left, &mut binary.right, schema)?
+        }
+        Expr::BinaryExpr(binary) if matches!(binary.op, Operator::And | Operator::Or) => {
+            let of = binary.op.to_string();
+            let mut changed = false;
+            for side in [&mut binary.left, &mut binary.right] {
+                let made = condition(std::mem::take(side.as_mut()), &of, schema)?;
+                changed |= made.transformed;
+                **side = made.data;
+            }
+            changed
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat => {
+            let types = [&binary.left, &binary.right].map(|side| own_type(side, schema));
+            let is_joined =
+                |own: &DataType| matches!(Family::of(own), Some(Family::Text | Family::Array | Family::Bytes));
+            if let [Some(left), Some(right)] = &types
+                && !is_joined(left)
+                && !is_joined(right)
+                && Family::of(left).is_some()
+            {
+                none_such("||", left, right)?;
+            }
+            false
+        }
+        Expr::Like(like) => {
+            let operator = if like.case_insensitive { "~~*" } else { "~~" };
+            let types = [&like.expr, &like.pattern].map(|side| own_type(side, schema));
+            let is_other = |own: &DataType| !matches!(Family::of(own), Some(Family::Text | Family::Bytes) | None);
+            if types.iter().flatten().any(is_other) {
+                let [text, pattern] = types.map(|own| own.unwrap_or(DataType::Null));
+                none_such(operator, &text, &pattern)?;
+            }
+            false
+        }
+        Expr::Not(inner) => {
+            let made = condition(std::mem::take(inner.as_mut()), "NOT", schema)?;
+            **inner = made.data;
+            made.transformed
+        }
+        Expr::Between(between) => {
+            let low = of_compared(">=", &mut between.expr, &mut between.low, schema)?;
+            of_compared("<=", &mut between.expr, &mut between.high, schema)? | low
+        }
+        Expr::InList(list) => {
+            let mut changed = false;
+            for item in &mut list.list {
+                changed |= of_compared("=", &mut list.expr, item, schema)?;
+            }
+            changed
+        }
+        Expr::InSubquery(test) => {
+            let listed = test.subquery.subquery.schema();
+            if let (Some(own), Some(field)) = (own_type(&test.expr, schema), listed.fields().first()) {
+                comparable("=", &own, field.data_type())?;
+            }
+            false
+        }
+        Expr::Case(case) => {
+            let mut changed = false;
+            match &mut case.expr {
+                Some(subject) => {
+                    for (when, _) in &mut case.when_then_expr {
+                        changed |= of_compared("=", subject, when, schema)?;
+                    }
+                }
+                None => {
+                    for (when, _) in &mut case.when_then_expr {
+                        let made = condition(std::mem::take(when.as_mut()), "CASE/WHEN", schema)?;
+                        changed |= made.transformed;
+                        **when = made.data;
+                    }
+                }
+            }
+            let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            let results = results.chain(case.else_expr.as_deref_mut()).collect();
+            of_choices("CASE", results, schema)? | changed
+        }
+        Expr::ScalarFunction(call) => match call.name() {
+            "coalesce" => of_choices("COALESCE", call.args.iter_mut().collect(), schema)?,
+            "greatest" => of_choices("GREATEST", call.args.iter_mut().collect(), schema)?,
+            "least" => of_choices("LEAST", call.args.iter_mut().collect(), schema)?,
+            "make_array" => of_choices("ARRAY", call.args.iter_mut().collect(), schema)?,
+            "nullif" => match &mut call.args[..] {
+                [value, other] => of_compared("=", value, other, schema)?,
+                _ => false,
+            },
+            _ => false,
+        },
+        Expr::WindowFunction(function) if matches!(function.fun.name(), "lag" | "lead") => {
+            match &mut function.params.args[..] {
+                [value, _, otherwise] => of_default(value, otherwise, schema)?,
+                _ => false,
+            }
+        }
+        _ => false,
+    };
+    Ok(Transformed::new_transformed(expr, changed))
+}
+
+/// A value and what stands in its place where there is none: DataFusion makes the latter what the former is, and cuts it.
+fn of_default(value: &mut Expr, otherwise: &mut Expr, schema: &DFSchema) -> Result<bool> {
+    let changed = of_choices("lag", vec![&mut *value, &mut *otherwise], schema)?;
+    let (Some(own), Some(other)) = (own_type(value, schema), own_type(otherwise, schema)) else { return Ok(changed) };
+    if own.is_integer() && other.is_integer() {
+        // A literal there has 64 bits, whatever it says.
+        return Ok(changed);
+    }
+    let common =
+        type_union_resolution(&[own.clone(), other.clone()]).filter(|common| *common != own || *common != other);
+    let Some(common) = common else { return Ok(changed) };
+    *value = cast(std::mem::take(value), common.clone());
+    *otherwise = cast(std::mem::take(otherwise), common);
+    Ok(true)
+}
+
+/// The columns of a UNION's parts.
+fn of_union(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let mut inputs: Vec<LogicalPlan> = union.inputs.iter().map(|input| input.as_ref().clone()).collect();
+    let changed = of_parts("UNION", &mut inputs)?;
+    if !changed {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let inputs = inputs.into_iter().map(Arc::new).collect();
+    Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+}
+
+/// Makes the columns of the parts of a set operation agree.
+fn of_parts(what: &str, parts: &mut [LogicalPlan]) -> Result<bool> {
+    let columns = parts.first().map_or(0, |first| first.schema().fields().len());
+    let mut changed = false;
+    for at in 0..columns {
+        let mut types = Vec::new();
+        parts.iter().for_each(|part| types_of_column(part, at, &mut types));
+        same_family(what, types.iter())?;
+        let Some(wanted) = common(&types).filter(|wanted| Family::of(wanted) != Some(Family::Text)) else { continue };
+        for part in parts.iter_mut().filter(|part| is_open_column(part, at)) {
+            *part = with_column(std::mem::take(part), at, wanted)?;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// The types of a query's result, of which a UNION may have several until they are agreed on.
+fn types_of_column(plan: &LogicalPlan, at: usize, types: &mut Vec<DataType>) {
+    match plan {
+        LogicalPlan::Union(union) => {
+            let before = types.len();
+            union.inputs.iter().for_each(|input| types_of_column(input, at, types));
+            // Texts that have nothing beside them are texts from there on.
+            let is_text = types.len() == before && union.inputs.iter().any(|input| is_open_column(input, at));
+            types.extend(is_text.then_some(DataType::Utf8));
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => types_of_column(input, at, types),
+        LogicalPlan::Sort(sort) => types_of_column(&sort.input, at, types),
+        LogicalPlan::Limit(limit) => types_of_column(&limit.input, at, types),
+        _ if is_open_column(plan, at) => {}
+        _ => {
+            let own = plan.schema().fields().get(at).map(|field| field.data_type().clone());
+            types.extend(own.filter(|own| !own.is_null()));
+        }
+    }
+}
+
+/// Whether a query's result is a text that stands in its list.
+fn is_open_column(plan: &LogicalPlan, at: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => projection.expr.get(at).is_some_and(is_text_literal),
+        LogicalPlan::Distinct(Distinct::All(input)) => is_open_column(input, at),
+        LogicalPlan::Sort(sort) => is_open_column(&sort.input, at),
+        LogicalPlan::Limit(limit) => is_open_column(&limit.input, at),
+        _ => false,
+    }
+}
+
+/// The query with this text as a value of a type.
+fn with_column(plan: LogicalPlan, at: usize, wanted: &DataType) -> Result<LogicalPlan> {
+    let inner = |input: &Arc<LogicalPlan>| {
+        Ok::<_, datafusion_common::DataFusionError>(Arc::new(with_column(input.as_ref().clone(), at, wanted)?))
+    };
+    let made = match plan {
+        LogicalPlan::Projection(mut projection) => {
+            if let Some(expr) = projection.expr.get_mut(at) {
+                let name = expr.schema_name().to_string();
+                let qualified = expr.qualified_name().0;
+                let mut value = std::mem::take(expr).unalias();
+                as_type(&mut value, wanted);
+                *expr = value.alias_qualified(qualified, name);
+            }
+            LogicalPlan::Projection(Projection::try_new(projection.expr, projection.input)?)
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => LogicalPlan::Distinct(Distinct::All(inner(&input)?)),
+        LogicalPlan::Sort(mut sort) => {
+            sort.input = inner(&sort.input)?;
+            LogicalPlan::Sort(sort)
+        }
+        LogicalPlan::Limit(mut limit) => {
+            limit.input = inner(&limit.input)?;
+            LogicalPlan::Limit(limit)
+        }
+        other => other,
+    };
+    Ok(made)
+}
+
+/// Whether a join is an INTERSECT or EXCEPT, which are joins by all columns.
+fn is_set_operation(join: &Join) -> bool {
+    join.null_equality == NullEquality::NullEqualsNull
+        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
+}
+
+fn of_parts_of_join(mut join: Join) -> Result<Transformed<LogicalPlan>> {
+    let what = if join.join_type == JoinType::LeftSemi { "INTERSECT" } else { "EXCEPT" };
+    let mut parts = [join.left.as_ref().clone(), join.right.as_ref().clone()];
+    let changed = of_parts(what, &mut parts)?;
+    if changed {
+        let [left, right] = parts;
+        (join.left, join.right) = (Arc::new(left), Arc::new(right));
+    }
+    Ok(Transformed::new_transformed(LogicalPlan::Join(join), changed))
+}
+
+/// The condition of a join, and the columns of USING.
+fn of_join(mut join: Join, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
+    for (left, right) in &join.on {
+        let types = (own_type(left, join.left.schema()), own_type(right, join.right.schema()));
+        match types {
+            (Some(left), Some(right)) if join.join_constraint == JoinConstraint::Using => {
+                same_family("JOIN/USING", [&left, &right].into_iter())?;
+            }
+            (Some(left), Some(right)) => comparable("=", &left, &right)?,
+            _ => {}
+        }
+    }
+    let Some(filter) = join.filter.take() else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+    let made = condition(filter, "JOIN/ON", schema)?;
+    join.filter = Some(made.data);
+    Ok(Transformed::new_transformed(LogicalPlan::Join(join), made.transformed))
+}
