@@ -57,7 +57,7 @@ impl Ages {
 
     fn of(facts: &Facts) -> Self {
         let source = |(name, source): (&String, &crate::source_status::SourceStatus)| {
-            Some((name.clone(), OfSource { complete_us: source.complete_us()?, has_end: source.has_end }))
+            Some((name.clone(), OfSource { complete_us: facts.complete_us(source)?, has_end: source.has_end }))
         };
         let mut parked: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
         for (name, table) in facts.tables.iter().filter(|(_, table)| table.state == "parked") {

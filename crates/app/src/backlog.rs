@@ -113,7 +113,10 @@ mod tests {
         let message = "backlog: 61 s behind; of which tables is not known before it is read";
         assert_eq!(begun, [Alarm { source: "shop".to_owned(), table: None, message: message.to_owned() }]);
         assert_eq!(look(&mut facts, 90 * SECOND), [], "said once");
-        assert_eq!(facts.source_state(&facts.sources["shop"], 90 * SECOND).1.matches("backlog: 80 s").count(), 1);
+        assert_eq!(
+            facts.source_state(&facts.sources["shop"], 90 * SECOND).1.message.matches("backlog: 80 s").count(),
+            1
+        );
         // It goes on: what was committed up to second 50 is visible, then up to 70.
         let visible = |facts: &mut Facts, at: i64| {
             let shop = facts.sources.get_mut("shop").unwrap();
@@ -126,8 +129,11 @@ mod tests {
         facts.tables.get_mut(&TableName::new("shop", "orders")).unwrap().backlog_bytes = 30;
         assert_eq!(look(&mut facts, 95 * SECOND), [], "45 s are more than half of the bound");
         let of_table = "backlog: 45 s behind, most of it from table shop.events (700 bytes read)";
-        assert_eq!(facts.table_state(&facts.tables[&TableName::new("shop", "events")], 51 * SECOND).1, of_table);
-        assert_eq!(facts.table_state(&facts.tables[&TableName::new("shop", "orders")], 51 * SECOND).1, "");
+        assert_eq!(
+            facts.table_state(&facts.tables[&TableName::new("shop", "events")], 51 * SECOND).1.message,
+            of_table
+        );
+        assert_eq!(facts.table_state(&facts.tables[&TableName::new("shop", "orders")], 51 * SECOND).1.message, "");
         visible(&mut facts, 70 * SECOND);
         assert_eq!(look(&mut facts, 96 * SECOND), []);
         assert_eq!(facts.sources["shop"].backlog, None);

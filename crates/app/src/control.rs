@@ -31,6 +31,7 @@ use crate::grants::Grants;
 use crate::hold::Standing;
 use crate::instance::Addresses;
 use crate::pump::{Applied, Described, Message, Request, Undone};
+use crate::reason::Reason;
 use crate::reconcile::keeper::Keeper;
 use crate::reconcile::source::{Compared, PORTION_ROWS, Pace};
 use crate::setup::{Global, Setup};
@@ -279,6 +280,7 @@ impl Serving {
             source: source.clone(),
             name: TableName::new(schema, name),
             reason: reason.clone(),
+            is_unasked: false,
         });
         absent.collect()
     }
@@ -590,7 +592,7 @@ impl Applier {
             Ok(proposed) => proposed,
             Err(error) => {
                 let said = error.to_string();
-                self.status.facts().not_applied = said.lines().next().unwrap_or_default().to_owned();
+                self.status.facts().not_applied = Reason::of(said.lines().next().unwrap_or_default());
                 return Err(error);
             }
         };

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deep::deep;
 use crate::documentation::{self, Documented};
+use crate::reason::Reason;
 use crate::setup::Setup;
 
 /// Models and views, each after those it reads.
@@ -154,10 +155,9 @@ impl ModelText {
         place.unwrap_or_else(|| Place::file(&self.file))
     }
 
-    /// A refusal of it in one line, with its place.
+    /// A refusal of it as text, with its place: see [`Reason`].
     pub fn told(&self, refusal: &Refusal) -> String {
-        let of = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        in_one_line(&self.place(refusal), &refusal.message, of(&refusal.detail), of(&refusal.hint))
+        at_place(&self.place(refusal), &refusal.message, &refusal.detail, &refusal.hint)
     }
 
     /// Whether it says the same, wherever it stands.
@@ -302,7 +302,10 @@ impl Definition {
 /// Why a model has no text: the first mistake in its file, or what its loader says.
 fn why_broken(setup: &Setup, model: &project::Parked) -> String {
     match setup.errors().find(|finding| finding.place.file == model.file) {
-        Some(found) => in_one_line(&found.place, &found.message, found.detail.clone(), found.hint.clone()),
+        Some(found) => {
+            let of = |part: &Option<String>| part.clone().unwrap_or_default();
+            at_place(&found.place, &found.message, &of(&found.detail), &of(&found.hint))
+        }
         None => {
             let reasons = [Some(model.reason.clone()), setup.half_read()];
             format!("{}: {}", model.file, reasons.into_iter().flatten().collect::<Vec<_>>().join("; "))
@@ -310,15 +313,11 @@ fn why_broken(setup: &Setup, model: &project::Parked) -> String {
     }
 }
 
-/// What is wrong with a text as a table shows it.
-pub fn in_one_line(place: &Place, message: &str, detail: Option<String>, hint: Option<String>) -> String {
-    let mut line = format!("{place}: {message}");
-    detail.into_iter().for_each(|detail| line.push_str(&format!(": {detail}")));
-    if let Some(hint) = hint {
-        let end = if line.ends_with(['.', '?', '!']) { "" } else { "." };
-        line.push_str(&format!("{end} Hint: {hint}"));
-    }
-    line.replace('\n', " ")
+/// What is wrong at a place of the project, as text: see [`Reason`].
+pub fn at_place(place: &Place, message: &str, detail: &str, hint: &str) -> String {
+    let in_one_line = |text: &str| text.replace('\n', " ");
+    let reason = Reason { message: in_one_line(message), detail: in_one_line(detail), hint: in_one_line(hint) };
+    reason.behind(&format!("{place}: ")).to_string()
 }
 
 /// Names for the planner.

@@ -42,6 +42,16 @@ pub struct Declared {
     /// A statement of the failing rows, of the four tests that dbt brings along; empty of any other.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sql: String,
+    /// dbt's `fail_calc`, `warn_if` and `error_if`, where they are said: what is counted of the failing rows, and what of that is too much.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fail_calc: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub warn_if: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error_if: String,
+    /// No more failing rows are looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }
 
 /// A column whose values are those of a column of another table or model.
@@ -101,13 +111,18 @@ fn owner(meta: &BTreeMap<String, Json>) -> String {
 }
 
 fn declared(setup: &Setup, name: &TableName, test: &DataTest) -> Declared {
-    let word = |key: &str| test.config.get(key).and_then(Json::as_str).map(str::to_lowercase);
+    let said = |key: &str| test.config.get(key).and_then(Json::as_str).map(str::to_owned).unwrap_or_default();
+    let severity = said("severity").to_lowercase();
     let full = test.package.iter().chain([&test.test]).cloned().collect::<Vec<_>>().join(".");
     Declared {
         name: test.name.clone().unwrap_or(full),
         column: test.column.clone().unwrap_or_default(),
-        severity: word("severity").unwrap_or_else(|| "error".to_owned()),
+        severity: if severity.is_empty() { "error".to_owned() } else { severity },
         sql: failing(setup, name, test).unwrap_or_default(),
+        fail_calc: said("fail_calc"),
+        warn_if: said("warn_if"),
+        error_if: said("error_if"),
+        limit: test.config.get("limit").and_then(Json::as_u64),
     }
 }
 
@@ -137,7 +152,11 @@ fn failing(setup: &Setup, name: &TableName, test: &DataTest) -> Option<String> {
                 other => other.to_string(),
             };
             let values: Vec<String> = test.arguments.get("values")?.as_array()?.iter().map(written).collect();
-            format!("select * from {from} where {column} not in ({})", values.join(", "))
+            // As dbt counts: values, not rows.
+            format!(
+                "select {column}, count(*) as row_count from {from} where {column} not in ({}) group by {column}",
+                values.join(", ")
+            )
         }
         "relationships" => {
             let of = referring(setup, test)?;

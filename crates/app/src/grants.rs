@@ -47,6 +47,9 @@ struct Said {
     marks: BTreeMap<(String, String), Marks>,
     /// Why it is not known which columns are personal; none where it is.
     half_read: Option<String>,
+    /// Roles with a mistake, and whether there is one by which none is known.
+    broken: BTreeSet<String>,
+    unread: bool,
 }
 
 /// What was made of one catalogue.
@@ -78,7 +81,8 @@ pub struct Begun {
 
 impl Said {
     fn of(project: &Project, half_read: Option<String>) -> Self {
-        Self { roles: project.roles.clone(), marks: project.personal(), half_read }
+        let (broken, unread) = (project.broken_roles.clone(), project.roles_unread);
+        Self { roles: project.roles.clone(), marks: project.personal(), half_read, broken, unread }
     }
 
     /// The role of a name. Errors: it reads nothing.
@@ -88,15 +92,24 @@ impl Said {
             let detail = format!("Which columns are personal is not known: {reason}.");
             return Err(refused.detail(detail).hint("`tidemill apply` reads it anew when that is mended."));
         }
+        if self.is_broken(name) {
+            let refused = SqlError::new("42501", format!("the role \"{name}\" reads nothing for now"));
+            let detail = "There is a mistake in roles.yml: `tidemill check` says which.";
+            return Err(refused.detail(detail).hint("`tidemill apply` reads it anew when that is mended."));
+        }
         self.roles.get(name).ok_or_else(|| {
             SqlError::new("42501", format!("the role \"{name}\" is granted nothing"))
                 .hint("roles.yml of the project declares roles; `tidemill apply` reads it anew.")
         })
     }
 
+    fn is_broken(&self, role: &str) -> bool {
+        self.unread || self.broken.contains(role)
+    }
+
     /// Whether a role reads by these as by others.
     fn is_same_for(&self, other: &Self, role: &str) -> bool {
-        let of = |said: &Self| (said.roles.get(role).cloned(), said.half_read.clone());
+        let of = |said: &Self| (said.roles.get(role).cloned(), said.half_read.clone(), said.is_broken(role));
         let shows_personal = self.roles.get(role).is_some_and(|role| role.shows_personal);
         of(self) == of(other) && (shows_personal || self.marks == other.marks)
     }

@@ -111,12 +111,21 @@ impl Instance {
         {
             let known: Vec<&TableName> = warehouse.engine.tables().map(|table| &table.name).collect();
             let absent = warehouse.absent.iter().map(|table| &table.name);
-            let sources = feeds.iter().map(|feed| feed.name.as_str());
+            let broken = setup.project.broken_connections.keys().map(String::as_str);
+            let sources = feeds.iter().map(|feed| feed.name.as_str()).chain(broken);
             let models = warehouse.serving.models.iter().map(|model| &model.name);
             Ages::read(&setup.data).recall(&mut status.facts(), sources, known.into_iter().chain(absent), models);
         }
         for table in &warehouse.absent {
-            follow::note_parked(&status, &table.source, &table.name, table.reason.clone());
+            follow::note_parked(&status, table);
+        }
+        // What there is of their tables grows old, whoever reads it.
+        for (name, place) in &setup.project.broken_connections {
+            let reason = format!(
+                "its connection is declared with a mistake ({place})\nHint: `tidemill check` says which; `tidemill apply` takes it when \
+                 that is mended, and so does a restart."
+            );
+            status.facts().sources.entry(name.clone()).or_default().go_to("stalled", reason, clock.now_us());
         }
         let grants = Arc::new(Grants::of(&setup.project, setup.half_read()));
         let reader = Arc::new(InstanceReader {

@@ -8,6 +8,7 @@ use project::{Diagnostic, SourceTable};
 use relation::{Column, DataType, Schema};
 
 use crate::cli::serving;
+use crate::reason::Reason;
 use crate::setup::Setup;
 use crate::sources;
 use crate::warehouse::AbsentTable;
@@ -79,7 +80,7 @@ impl Known {
             feed.tables.iter().copied().filter(|table| !self.has(&name_of(table))).collect();
         let source = feed.source().await;
         let answers = source.describe(&feed.wanted()).await;
-        let answers = match answers.map_err(|unanswered| anyhow::anyhow!(sources::said(&unanswered.failure))) {
+        let answers = match answers.map_err(|unanswered| anyhow::anyhow!(unanswered.failure.text())) {
             Ok(answers) => answers,
             Err(error) => {
                 self.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error));
@@ -99,7 +100,8 @@ impl Known {
                     let mut error = Diagnostic::error(table.place.clone(), message).detail(reason.clone());
                     error.hint = others(source.as_ref(), table).await;
                     self.findings.push(error);
-                    self.absent.push(AbsentTable { source: table.connection.clone(), name, reason });
+                    let source = table.connection.clone();
+                    self.absent.push(AbsentTable { source, name, reason, is_unasked: false });
                 }
             }
         }
@@ -129,7 +131,8 @@ impl Known {
         }
         if columns.is_empty() || columns.len() < table.columns.len() {
             if !self.absent.iter().any(|absent| absent.name == name) {
-                self.absent.push(AbsentTable { source: table.connection.clone(), name, reason: otherwise.to_owned() });
+                let (source, reason) = (table.connection.clone(), otherwise.to_owned());
+                self.absent.push(AbsentTable { source, name, reason, is_unasked: false });
             }
             return;
         }
@@ -162,17 +165,9 @@ fn name_of(table: &SourceTable) -> TableName {
 
 /// A finding with the parts of an error.
 fn told(finding: Diagnostic, error: &anyhow::Error) -> Diagnostic {
-    let text = format!("{error:#}");
-    let mut finding = finding;
-    for (at, line) in text.lines().enumerate() {
-        match (line.strip_prefix("Detail: "), line.strip_prefix("Hint: ")) {
-            _ if at == 0 => finding.message = line.to_owned(),
-            (Some(detail), _) => finding.detail = Some(detail.to_owned()),
-            (None, Some(hint)) => finding.hint = Some(hint.to_owned()),
-            (None, None) => {}
-        }
-    }
-    finding
+    let Reason { message, detail, hint } = Reason::of(&format!("{error:#}"));
+    let said = |text: String| Some(text).filter(|text| !text.is_empty());
+    Diagnostic { message, detail: said(detail), hint: said(hint), ..finding }
 }
 
 /// The type that a `data_type` names, in SQL's words or MySQL's; none where it names none.

@@ -4,13 +4,15 @@ use arrow::array::RecordBatch;
 use relation::schema::TYPE_NAME;
 use relation::{DataType, Layout, Value};
 
+use crate::reason::Reason;
+
 /// Columns and rows as text; none is NULL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Option<String>>>,
     /// What was said beside them.
-    pub notices: Vec<String>,
+    pub notices: Vec<Reason>,
     /// What the texts of each column are; text where nothing is said.
     pub forms: Vec<Form>,
 }
@@ -87,6 +89,38 @@ impl Table {
             }
         }
         Ok(Self { columns, rows, forms, notices: Vec::new() })
+    }
+
+    /// The same where columns say why rows are as they are: `detail` and `hint` stand on lines of their own, below their rows.
+    pub fn explained(&self) -> String {
+        let of = |name: &str| self.columns.iter().position(|column| column == name);
+        let below: Vec<(&str, usize)> = [("Detail", of("detail")), ("Hint", of("hint"))]
+            .into_iter()
+            .filter_map(|(label, at)| Some((label, at?)))
+            .collect();
+        let is_shown = |at: &usize| !below.iter().any(|(_, hidden)| hidden == at);
+        let shown: Vec<usize> = (0..self.columns.len()).filter(is_shown).collect();
+        let table = Self {
+            columns: shown.iter().map(|at| self.columns[*at].clone()).collect(),
+            // A row is one line.
+            rows: self
+                .rows
+                .iter()
+                .map(|row| shown.iter().map(|at| row[*at].as_ref().map(|cell| cell.replace('\n', " "))).collect())
+                .collect(),
+            ..Self::default()
+        };
+        // A header and a line, then each row.
+        let mut lines: Vec<String> = Vec::new();
+        for (at, line) in table.aligned().lines().enumerate() {
+            lines.push(line.to_owned());
+            let Some(row) = at.checked_sub(2).and_then(|at| self.rows.get(at)) else { continue };
+            for (label, at) in &below {
+                let text = row[*at].iter().flat_map(|text| text.lines());
+                lines.extend(text.map(|text| format!("   {label}: {text}")));
+            }
+        }
+        lines.join("\n")
     }
 
     /// As psql would: a header, a line, right-padded columns.
@@ -185,5 +219,29 @@ mod tests {
             r#"{"n":"NaN","b":false,"d":"{","t":"\"","none":null}"#,
         ];
         assert_eq!(table.json(), format!("[{}]", wanted.join(",")));
+    }
+
+    #[test]
+    fn why_a_row_is_as_it_is_stands_below_it() {
+        let text = |text: &str| Some(text.to_owned());
+        let table = Table {
+            columns: ["table", "message", "detail", "hint"].map(str::to_owned).to_vec(),
+            rows: vec![
+                vec![text("orders"), text("it is gone"), text("It was dropped."), text("Make it.\nOr not.")],
+                vec![text("items"), text(""), None, None],
+            ],
+            ..Table::default()
+        };
+        let wanted = [
+            " table  | message    ".trim_end(),
+            "--------+------------",
+            " orders | it is gone",
+            "   Detail: It was dropped.",
+            "   Hint: Make it.",
+            "   Hint: Or not.",
+            " items  |",
+            "(2 rows)",
+        ];
+        assert_eq!(table.explained().lines().collect::<Vec<_>>(), wanted);
     }
 }

@@ -1,10 +1,10 @@
 //! Answers the Postgres wire and HTTP: each statement over the newest step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use plan::TableName;
@@ -12,8 +12,10 @@ use query::{Answered, Asked, Executor, Reads, Watch};
 use serve::{Answer, Description, Health, Lane, OnStale, Param, Pin, QueryContext, Reader, Role, SqlError};
 
 use crate::clock::Clock;
+use crate::data_tests::{self, Test, Tested};
 use crate::definition::PlannedModel;
 use crate::grants::{Begun, Grants};
+use crate::reason::Reason;
 use crate::reconcile::models as reconcile;
 use crate::status::{Doubt, Stale, Status, View};
 
@@ -62,6 +64,7 @@ impl Reader for InstanceReader {
             Some(_) if context.role != Role::Owner => return Err(owners_alone()),
             Some(Own::ReconcileModels) => return self.reconcile().await,
             Some(Own::ExplainModel(name)) => return self.explain(&name),
+            Some(Own::Test(wanted)) => return self.test(wanted).await,
             None => {}
         }
         let watch = Watch::new();
@@ -108,6 +111,7 @@ impl Reader for InstanceReader {
                 return Ok(Description { parameters: Vec::new(), columns: reconcile_schema() });
             }
             Some(Own::ExplainModel(_)) => return Ok(Description { parameters: Vec::new(), columns: explain_schema() }),
+            Some(Own::Test(_)) => return Ok(Description { parameters: Vec::new(), columns: test_schema() }),
             None => {}
         }
         let watch = Watch::new();
@@ -134,9 +138,9 @@ impl Reader for InstanceReader {
         let (facts, now) = (self.status.facts(), self.clock.now_us());
         let is_well = facts.troubles(now).is_empty();
         let message = match (facts.started && !facts.ready, facts.under_way()) {
-            (false, _) => facts.message(now),
-            (true, loading) if loading.is_empty() => format!("nothing was loaded yet; {}", facts.message(now)),
-            (true, loading) => format!("not all was loaded yet: {loading}; {}", facts.message(now)),
+            (false, _) => facts.message(now).line(),
+            (true, loading) if loading.is_empty() => format!("nothing was loaded yet; {}", facts.message(now).line()),
+            (true, loading) => format!("not all was loaded yet: {loading}; {}", facts.message(now).line()),
         };
         Health { started: facts.started, ready: facts.ready, is_well, message }
     }
@@ -209,11 +213,10 @@ impl InstanceReader {
     fn refused(&self, stale: &Stale, role: &Role) -> BTreeMap<TableName, query::Error> {
         let now = self.clock.now_us();
         let told = |(name, doubt): (TableName, Doubt)| {
-            let age = doubt.aged(now);
-            let reason = if *role == Role::Owner { format!(": {}", doubt.reason) } else { String::new() };
-            let error = query::Error::new("55000", format!("{name} is out of date{reason}"));
-            let hint = "SET tidemill.on_stale = serve reads what there is; states are in tidemill.tables and tidemill.sources.";
-            (name, error.detail(age).hint(hint))
+            let reason = told_to(role, &format!("{name} is out of date"), &doubt.reason).and(&doubt.aged(now)).hinting(
+                "SET tidemill.on_stale = serve reads what there is; states are in tidemill.tables and tidemill.sources.",
+            );
+            (name, query::Error::new("55000", reason.message).detail(reason.detail).hint(reason.hint))
         };
         stale.old.iter().map(|(name, doubt)| told((name.clone(), doubt.clone()))).collect()
     }
@@ -224,12 +227,11 @@ impl InstanceReader {
             return None;
         }
         let told = stale.told(reads.iter(), self.clock.now_us())?;
-        let reason = if context.role == Role::Owner { format!(": {}", told.why) } else { String::new() };
-        let warning = SqlError::new("01000", format!("{}{reason}", told.what));
-        Some(match told.age {
-            Some(age) => warning.detail(age),
-            None => warning,
-        })
+        let reason = told_to(&context.role, &told.what, &told.why).and(&told.age.unwrap_or_default());
+        let mut warning = SqlError::new("01000", reason.message);
+        warning.detail = Some(reason.detail).filter(|detail| !detail.is_empty());
+        warning.hint = Some(reason.hint).filter(|hint| !hint.is_empty());
+        Some(warning)
     }
 
     async fn reconcile(&self) -> Result<Answer, SqlError> {
@@ -261,13 +263,75 @@ impl InstanceReader {
         one_batch(reconcile_schema(), columns, step)
     }
 
+    /// Runs the data tests of what is in place at one step, all of them or those of these ids, and notes what came of them.
+    async fn test(&self, wanted: Option<BTreeSet<String>>) -> Result<Answer, SqlError> {
+        let View { catalog, snapshot, .. } = self.status.view();
+        let step = snapshot.step();
+        let declared = Test::all(self.status.facts().documented.values());
+        let is_wanted = |test: &&Test| wanted.as_ref().is_none_or(|ids| ids.contains(&test.id()));
+        let tests: Vec<Test> = declared.iter().filter(is_wanted).cloned().collect();
+        let (queries, watch) = (Arc::clone(&self.queries), Watch::new());
+        let watched = Arc::clone(&watch);
+        let work = async move {
+            let mut ran = Vec::with_capacity(tests.len());
+            for test in tests {
+                let session = query::Session::new(snapshot.clone(), Arc::clone(&catalog), Arc::clone(&queries));
+                let tested = test.run(&session.with_watch(Arc::clone(&watched))).await;
+                ran.push((test, tested));
+            }
+            Ok(ran)
+        };
+        let ran: Vec<(Test, Tested)> = self.lanes.statements.run(&watch, work).await.map_err(|e| sql_error(e, ""))?;
+        let (stale, now) = (self.status.stale(), self.clock.now_us());
+        let mut facts = self.status.facts();
+        facts.tested.note(&ran, &declared, step, now);
+        let since: Vec<Option<i64>> = ran.iter().map(|(test, _)| facts.tested.of(test)?.since_us).collect();
+        drop(facts);
+        let told = |(test, tested): &(Test, Tested)| {
+            // Of what has no answer it does not matter how old that would be.
+            let old = stale.told(std::iter::once(&test.node), now).filter(|_| tested.verdict.is_answer());
+            let old = old.map(|told| told.why.and(&told.age.unwrap_or_default()).behind(&format!("{}: ", told.what)));
+            Reason::joined([tested.reason.clone()].into_iter().chain(old))
+        };
+        let told: Vec<Reason> = ran.iter().map(told).collect();
+        let text = |get: fn(&Test) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(ran.iter().map(|(test, _)| get(test))))
+        };
+        let part = |get: fn(&Reason) -> &String| -> ArrayRef {
+            Arc::new(StringArray::from_iter(
+                told.iter().map(|reason| Some(get(reason)).filter(|text| !text.is_empty())),
+            ))
+        };
+        let columns: Vec<ArrayRef> = vec![
+            text(|test| &test.node.schema),
+            text(|test| &test.node.name),
+            text(|test| &test.declared.name),
+            text(|test| &test.declared.column),
+            text(|test| &test.declared.severity),
+            Arc::new(StringArray::from_iter_values(ran.iter().map(|(_, tested)| tested.verdict.word()))),
+            Arc::new(Int64Array::from_iter(ran.iter().map(|(_, tested)| tested.failures))),
+            Arc::new(TimestampMicrosecondArray::from(since).with_timezone("UTC")),
+            part(|reason| &reason.message),
+            part(|reason| &reason.detail),
+            part(|reason| &reason.hint),
+            text(|test| &test.declared.sql),
+        ];
+        one_batch(test_schema(), columns, step)
+    }
+
     fn explain(&self, name: &str) -> Result<Answer, SqlError> {
         let View { catalog, models, .. } = self.status.view();
         let is_it = |of: &TableName| of.name == name || of.to_string() == name;
         let lines = match models.iter().find(|model| is_it(&model.name)) {
             Some(model) => {
                 let head = format!("{}: kept up to date row by row ({})", model.name, model.materialized);
-                [vec![head], plan::explained(&model.planned.flow)].concat()
+                let facts = self.status.facts();
+                // What is shown is what serves, which may not be what the project says.
+                let held =
+                    facts.models.get(&model.name).and_then(|status| status.held.clone().or(status.over_held.clone()));
+                let told = held.map(|reason| reason.line());
+                drop(facts);
+                [vec![head], told.into_iter().collect(), plan::explained(&model.planned.flow)].concat()
             }
             None => {
                 let view = catalog.names().find(|of| is_it(of) && catalog.view(of).is_some());
@@ -297,7 +361,12 @@ impl InstanceReader {
         let facts = self.status.facts();
         let stopped = facts.models.iter().chain(&facts.views).find(|(of, _)| is_it(of));
         if let Some((of, model)) = stopped {
-            return SqlError::new("55000", format!("model {of} is {}", model.state)).detail(model.message.clone());
+            // Where it is live, it cannot be shown all the same: it is put in place just now.
+            let reason = model.message.clone().behind(&format!("model {of} is {}: ", model.state));
+            let mut error = SqlError::new("55000", reason.message.trim_end_matches(": ").to_owned());
+            error.detail = Some(reason.detail).filter(|detail| !detail.is_empty());
+            error.hint = Some(reason.hint).filter(|hint| !hint.is_empty());
+            return error;
         }
         if facts.tables.keys().any(is_it) {
             return SqlError::new("42809", format!("\"{name}\" is a source table, not a model"))
@@ -313,12 +382,20 @@ impl InstanceReader {
     }
 }
 
+/// What is said of something to whoever asks: only an owner is told why, which may name what others do not read.
+fn told_to(role: &Role, what: &str, why: &Reason) -> Reason {
+    match role {
+        Role::Owner => why.clone().behind(&format!("{what}: ")),
+        Role::Named(_) => Reason::of(what),
+    }
+}
+
 /// How a model compares, and that both it and what it is compared with are old, where they are.
 fn told_of(compared: &reconcile::Compared, stale: &Stale, now_us: i64) -> String {
     let name = TableName::new(&compared.schema, &compared.model);
     let told = stale.told(std::iter::once(&name), now_us).map(|told| match told.age {
-        Some(age) => format!("; as old as its tables: {}. {age}", told.why),
-        None => format!("; {}", told.why),
+        Some(age) => format!("; as old as its tables: {}", told.why.and(&age).line()),
+        None => format!("; {}", told.why.line()),
     });
     format!("{}{}", compared.message, told.unwrap_or_default())
 }
@@ -335,9 +412,14 @@ fn owners_alone() -> SqlError {
 enum Own {
     ReconcileModels,
     ExplainModel(String),
+    /// Of these ids; none for all.
+    Test(Option<BTreeSet<String>>),
 }
 
 fn own_statement(sql: &str) -> Option<Own> {
+    if let Some(wanted) = data_tests::wanted(sql) {
+        return Some(Own::Test(wanted));
+    }
     // One word more than such a statement has: a text may have millions.
     let words: Vec<&str> = sql.trim().trim_end_matches(';').split_whitespace().take(4).collect();
     match words.as_slice() {
@@ -361,6 +443,24 @@ fn reconcile_schema() -> arrow::datatypes::SchemaRef {
         text("only_kept"),
         text("only_expected"),
         text("message"),
+    ]))
+}
+
+fn test_schema() -> arrow::datatypes::SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    Arc::new(Schema::new(vec![
+        text("schema"),
+        text("model"),
+        text("test"),
+        text("column"),
+        text("severity"),
+        text("state"),
+        Field::new("failures", DataType::Int64, true),
+        Field::new("since", DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))), true),
+        text("message"),
+        text("detail"),
+        text("hint"),
+        text("sql"),
     ]))
 }
 

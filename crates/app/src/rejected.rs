@@ -25,6 +25,14 @@ pub fn shown(facts: &Facts, catalog: &Catalog) -> Vec<RejectStatus> {
     facts.rejects.iter().map(shown).collect()
 }
 
+/// A row of a table or model, as JSON, as it is shown to people.
+pub fn shown_row(node: &str, row: &str, facts: &Facts, catalog: &Catalog) -> String {
+    match Below::of(node, facts, catalog) {
+        Some(below) => below.masked(&RejectStatus { row: row.to_owned(), ..RejectStatus::default() }).row,
+        None => row.to_owned(),
+    }
+}
+
 /// What a rejected row is made of, where anything of that is personal.
 struct Below {
     personal: BTreeSet<String>,

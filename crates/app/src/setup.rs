@@ -154,7 +154,8 @@ impl Setup {
                 let reason = format!(
                     "source table {name} is not followed yet: `tidemill apply` takes it up, and so does a start"
                 );
-                absent.push(AbsentTable { source: table.connection.clone(), name, reason });
+                let source = table.connection.clone();
+                absent.push(AbsentTable { source, name, reason, is_unasked: false });
             }
         }
         for table in self.unread_tables() {
@@ -172,6 +173,7 @@ impl Setup {
             source: table.source.clone(),
             name: TableName::new(&table.source, &table.name),
             reason: format!("its source is declared with a mistake ({}): `tidemill check` says which", table.place),
+            is_unasked: false,
         })
     }
 

@@ -6,6 +6,7 @@
 //! caught up, and its lag is none but the delay of the transactions that flow. Otherwise, and whenever nothing is read, it
 //! is the time since the last moment at which all was visible, and grows with the clock.
 
+use crate::reason::Reason;
 use crate::stale::{BEHIND_US, since};
 
 /// A transaction's delay is told for so long after it: then nothing flows.
@@ -23,7 +24,7 @@ pub struct SourceStatus {
     pub kind: String,
     pub state: String,
     pub position: String,
-    pub message: String,
+    pub message: Reason,
     /// Commit time of the last transaction seen, microseconds since 1970.
     pub last_commit_us: Option<i64>,
     /// How far behind its commit the last transaction was when it became visible.
@@ -38,6 +39,8 @@ pub struct SourceStatus {
     pub stalled_since_us: Option<i64>,
     /// When it first said something.
     pub followed_us: Option<i64>,
+    /// Whether it has been read since the start, be it for a moment.
+    pub was_reached: bool,
     /// Whether its log has an end that can be asked for.
     pub has_end: bool,
     /// Whether it has none, as it said itself.
@@ -54,8 +57,10 @@ pub struct SourceStatus {
 
 impl SourceStatus {
     /// What a source says of itself.
-    pub fn go_to(&mut self, state: &str, message: String, now_us: i64) {
+    pub fn go_to(&mut self, state: &str, message: impl Into<Reason>, now_us: i64) {
+        let message = message.into();
         self.followed_us = self.followed_us.or(Some(now_us));
+        self.was_reached |= matches!(state, "snapshot" | "streaming");
         self.stalled_since_us = match state {
             "stalled" => self.stalled_since_us.or(Some(now_us)),
             "connecting" => self.stalled_since_us,
@@ -95,13 +100,13 @@ impl SourceStatus {
     }
 
     /// What it said last, and since when it has been stalled.
-    pub fn said(&self, now_us: i64) -> Option<String> {
-        let message = Some(self.message.as_str()).filter(|message| !message.is_empty());
-        match (message, self.stalled_since_us) {
-            (Some(message), Some(stalled)) => Some(format!("{message} ({})", since(stalled, now_us))),
-            (None, Some(stalled)) => Some(since(stalled, now_us)),
-            (message, None) => message.map(str::to_owned),
+    pub fn said(&self, now_us: i64) -> Option<Reason> {
+        let mut said = self.message.clone();
+        if let Some(stalled) = self.stalled_since_us {
+            let since = since(stalled, now_us);
+            said.message = if said.message.is_empty() { since } else { format!("{} ({since})", said.message) };
         }
+        Some(said).filter(|said| !said.is_empty())
     }
 
     /// How it is behind, for people: what is there is being read, or nothing is heard.
@@ -131,11 +136,16 @@ impl SourceStatus {
         }
     }
 
-    /// The last moment up to which all that was committed is known to be visible; before the first, when it was first read.
-    pub fn complete_us(&self) -> Option<i64> {
+    /// The last moment up to which all that was committed is known to be visible.
+    pub fn known_us(&self) -> Option<i64> {
         // A commit is no younger than when it was seen, whatever the server's clock says.
         let committed = self.last_commit_us.map(|commit| self.visible_us.map_or(commit, |visible| commit.min(visible)));
-        self.reached_us.max(committed).or(self.followed_us)
+        self.reached_us.max(committed)
+    }
+
+    /// The same; before the first, when it was first heard of: it is behind since then at least.
+    pub fn complete_us(&self) -> Option<i64> {
+        self.known_us().or(self.followed_us)
     }
 
     /// The same while it is not known to be caught up; none while it is.

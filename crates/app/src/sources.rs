@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::bail;
 use async_trait::async_trait;
+use connect::source::Again;
 use connect::{
     Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Retention, Settings, Source, SourceEvent,
     SourceKind, TableFacts, TablePlace, Unanswered, WholeReader,
@@ -16,6 +17,8 @@ use project::{Connection, ConnectionKind, ShopProfile, SimulatedShop, Start, Tls
 use relation::Position;
 use serde_json::{Value as Json, json};
 use tokio::sync::{mpsc, watch};
+
+use crate::reason::Reason;
 
 /// Kinds that need more than `connect` may know.
 static OWN: &[&dyn SourceKind] = &[&crate::demo::SimulatorKind];
@@ -45,9 +48,8 @@ pub fn kind(connection: &Connection) -> anyhow::Result<&'static dyn SourceKind> 
 /// be read.
 pub async fn try_open(connection: &Connection) -> Result<Arc<dyn Source>, Failure> {
     let refused = |error: anyhow::Error| {
-        let text = error.to_string();
-        let (message, hint) = text.split_once("\nHint: ").unwrap_or((&text, ""));
-        Failure { message: message.to_owned(), detail: String::new(), hint: hint.to_owned() }
+        let Reason { message, detail, hint } = Reason::of(&error.to_string());
+        Failure { message, detail, hint }
     };
     kind(connection).map_err(refused)?.open(&settings(connection)).await
 }
@@ -58,6 +60,13 @@ pub async fn open_by_and_by(connection: &Connection) -> Arc<dyn Source> {
         Ok(source) => source,
         Err(failure) => Arc::new(Unopened { connection: connection.clone(), failure, opened: OnceLock::new() }),
     }
+}
+
+/// Whether a source that cannot be opened may be while it is asked again: its settings are those of the start, and so is the environment;
+/// what a file has, or a command prints, may be otherwise by then.
+fn may_be_mended(connection: &Connection) -> bool {
+    let changes = |value: &Json| value.get("file").or_else(|| value.get("command")).is_some();
+    settings(connection).values.values().any(changes)
 }
 
 /// A source whose settings or secrets cannot be read yet.
@@ -104,7 +113,8 @@ impl Source for Unopened {
     /// Tries to open it; whoever starts it has asked for its tables before.
     async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
         if self.opened.get().is_none() {
-            let opened = try_open(&self.connection).await.map_err(|failure| Unanswered { failure, is_ours: true })?;
+            let again = if may_be_mended(&self.connection) { Again::Seldom } else { Again::AfterRestart };
+            let opened = try_open(&self.connection).await.map_err(|failure| Unanswered { failure, again })?;
             self.opened.get_or_init(|| opened);
         }
         self.there()?.describe(wanted).await
@@ -159,17 +169,6 @@ impl Source for Unopened {
             Err(Failure { message, detail, hint }) => vec![Check::failed("connection", message, detail, hint)],
         }
     }
-}
-
-/// A failure in one text.
-pub fn said(failure: &Failure) -> String {
-    let mut text = failure.message.clone();
-    for (label, part) in [("Detail", &failure.detail), ("Hint", &failure.hint)] {
-        if !part.is_empty() {
-            text.push_str(&format!("\n{label}: {part}"));
-        }
-    }
-    text
 }
 
 /// The `type:` of a connection.
@@ -342,5 +341,23 @@ mod tests {
         assert_eq!(late.open_whole().await.err().unwrap().message, "whole");
         assert_eq!((late.loads(), late.bytes_behind(&at).await.unwrap()), (false, Some(7)));
         assert_eq!(late.doctor(&[]).await[0].name, "telling");
+    }
+
+    /// A process keeps the environment that it was started with; a file may come.
+    #[test]
+    fn only_what_may_change_beside_a_process_is_worth_asking_again() {
+        let of = |password: project::Secret| Connection {
+            name: "shop".to_owned(),
+            kind: ConnectionKind::Other {
+                kind: "mysql".to_owned(),
+                settings: [("password".to_owned(), secret(&password))].into(),
+            },
+            filter: project::Filter::default(),
+            place: project::Place::file("connections.yml"),
+        };
+        assert!(!may_be_mended(&of(project::Secret::Env("NO_SUCH".to_owned()))));
+        assert!(!may_be_mended(&of(project::Secret::Literal("word".to_owned()))));
+        assert!(may_be_mended(&of(project::Secret::File("/run/secret".into()))));
+        assert!(may_be_mended(&of(project::Secret::Command("pass shop".to_owned()))));
     }
 }

@@ -13,6 +13,7 @@ use plan::TableName;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::reason::Reason;
 use crate::source_status::SourceStatus;
 use crate::status::{Facts, ModelStatus, Status, TableStatus, rows_of};
 
@@ -22,13 +23,16 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A source that is read and further behind than this is not up to date.
 pub const BEHIND_US: i64 = 15_000_000;
 
+/// What a table's message begins with that is loaded again.
+pub const AGAIN: &str = "loaded again: ";
+
 /// What is not as it should be of all that can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stale {
     /// Tables, models and views that are out of date.
     pub old: BTreeMap<TableName, Doubt>,
     /// Models and views that serve in an older text than the project has, or stand on such, and what is said of that.
-    pub held: BTreeMap<TableName, String>,
+    pub held: BTreeMap<TableName, Reason>,
 }
 
 impl Stale {
@@ -58,7 +62,7 @@ impl Stale {
 pub struct Told {
     pub what: String,
     /// It may name what whoever asks does not read.
-    pub why: String,
+    pub why: Reason,
     pub age: Option<String>,
 }
 
@@ -66,7 +70,7 @@ pub struct Told {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Doubt {
     /// With the table's name, or the source's.
-    pub reason: String,
+    pub reason: Reason,
     /// Since when that is known; none where it is not.
     pub since_us: Option<i64>,
     /// Whether the table is of another moment than other tables of its source.
@@ -82,8 +86,11 @@ impl Doubt {
             "altered" => "loaded anew",
             _ => return None,
         };
-        let said = table.message.strip_prefix("loaded again: ").unwrap_or(&table.message);
-        let reason = format!("table {name} is {state}: {said}");
+        let mut reason = table.message.clone();
+        if let Some(said) = reason.message.strip_prefix(AGAIN) {
+            reason.message = said.to_owned();
+        }
+        let reason = reason.behind(&format!("table {name} is {state}: "));
         Some(Self { reason, since_us: table.doubted_since_us, mixes: true })
     }
 
@@ -94,14 +101,14 @@ impl Doubt {
         doubts.sort_by_key(|doubt| !doubt.mixes);
         let since_us = doubts.iter().map(|doubt| doubt.since_us).reduce(|one, other| Some(one?.min(other?)))?;
         let mixes = doubts.iter().any(|doubt| doubt.mixes);
-        let mut reasons: Vec<&str> = Vec::new();
+        let mut reasons: Vec<&Reason> = Vec::new();
         for doubt in &doubts {
             // Tables of one source have one reason, some beside one of their own.
-            if !reasons.iter().any(|told| told.contains(doubt.reason.as_str())) {
+            if !reasons.iter().any(|told| told.message.contains(doubt.reason.message.as_str())) {
                 reasons.push(&doubt.reason);
             }
         }
-        Some(Self { reason: reasons.join("; "), since_us, mixes })
+        Some(Self { reason: Reason::joined(reasons.into_iter().cloned()), since_us, mixes })
     }
 
     /// How old what is shown is at least; none where that is not known.
@@ -132,7 +139,7 @@ impl ModelStatus {
     }
 
     /// What is said of it: why it is not `live`, and what it lacks.
-    pub fn told(&self) -> String {
+    pub fn told(&self) -> Reason {
         if self.state != "live" {
             return self.message.clone();
         }
@@ -140,8 +147,8 @@ impl ModelStatus {
             format!("lacks {} on which an expression failed: tidemill.rejects has them", rows_of(self.rejects))
         });
         let doubt = self.doubt.as_ref().map(|doubt| doubt.reason.clone());
-        let parts = [doubt, self.held.clone(), self.over_held.clone(), lacks];
-        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+        let parts = [doubt, self.held.clone(), self.over_held.clone(), lacks.map(Reason::from)];
+        Reason::joined(parts.into_iter().flatten())
     }
 
     /// How old what it shows is: since the newest transaction in it, or since the doubt about a table below it. None where that
@@ -214,8 +221,8 @@ impl Facts {
     }
 
     /// Models and views that stand on others which are held in older texts, and what is said of that.
-    fn over_held(&self) -> BTreeMap<TableName, String> {
-        let mut found: BTreeMap<TableName, String> = BTreeMap::new();
+    fn over_held(&self) -> BTreeMap<TableName, Reason> {
+        let mut found: BTreeMap<TableName, Reason> = BTreeMap::new();
         let held = self.models.iter().chain(&self.views).filter(|(_, status)| status.held.is_some());
         let held: Vec<&TableName> = held.map(|(name, _)| name).collect();
         for name in held {
@@ -223,7 +230,8 @@ impl Facts {
             while let Some(below) = open.pop() {
                 for (_, reader) in self.lineage.iter().filter(|(upstream, _)| upstream == below) {
                     if !found.contains_key(reader) && reader != name {
-                        found.insert(reader.clone(), format!("model {name} below it serves in an older text"));
+                        let told = format!("model {name} below it serves in an older text");
+                        found.insert(reader.clone(), Reason::from(told));
                         open.push(reader);
                     }
                 }
@@ -238,18 +246,19 @@ impl Facts {
         let is_behind = source.is_behind(now_us);
         let is_taken = source.is_read() && self.waits_since_us.is_none() && !is_behind;
         let since_us = match source.is_read() {
-            true if is_behind => source.complete_us(),
+            true if is_behind => self.complete_us(source),
             true => source.untaken_us.or(self.waits_since_us),
-            false => source.complete_us(),
+            false => self.complete_us(source),
         };
         let (state, message) = self.source_state(source, now_us);
         let state = if matches!(state, "snapshot" | "streaming") { "behind" } else { state };
-        let message = if message.is_empty() { message } else { format!(": {message}") };
-        (!is_taken).then(|| Doubt { reason: format!("source {name} is {state}{message}"), since_us, mixes: false })
+        let colon = if message.message.is_empty() { "" } else { ": " };
+        let reason = message.behind(&format!("source {name} is {state}{colon}"));
+        (!is_taken).then_some(Doubt { reason, since_us, mixes: false })
     }
 
     /// The state of a source and what is said of it. While the disk is full, nothing is taken of any.
-    pub fn source_state<'a>(&'a self, source: &'a SourceStatus, now_us: i64) -> (&'a str, String) {
+    pub fn source_state<'a>(&'a self, source: &'a SourceStatus, now_us: i64) -> (&'a str, Reason) {
         let mut parts = Vec::new();
         let state = match source.state.as_str() {
             // Whoever has stopped it knows why.
@@ -261,25 +270,25 @@ impl Facts {
             state => state,
         };
         if self.waits_since_us.is_some() {
-            parts.push(format!("waiting for room on the disk: {}", self.waits));
+            parts.push(Reason::from(format!("waiting for room on the disk: {}", self.waits)));
         }
         parts.extend(source.said(now_us));
         if source.is_read() && source.is_behind(now_us) {
-            parts.push(source.told_behind(now_us));
+            parts.push(Reason::from(source.told_behind(now_us)));
         }
-        parts.extend(source.backlog.clone());
-        (state, parts.join("; "))
+        parts.extend(source.backlog.clone().map(Reason::from));
+        (state, Reason::joined(parts))
     }
 
     /// The state of a table and what is said of it. One whose source is not read is as that is.
-    pub fn table_state<'a>(&'a self, table: &'a TableStatus, now_us: i64) -> (&'a str, String) {
-        let mut parts: Vec<String> =
-            Some(table.message.clone()).filter(|message| !message.is_empty()).into_iter().collect();
+    pub fn table_state<'a>(&'a self, table: &'a TableStatus, now_us: i64) -> (&'a str, Reason) {
+        let mut parts = vec![table.message.clone()];
         let Some(source) = self.sources.get(&table.source) else {
-            return (table.state.as_str(), parts.join("; "));
+            return (table.state.as_str(), Reason::joined(parts));
         };
         let mut state = table.state.as_str();
-        if let Some(unread) = self.unread(&table.source, now_us) {
+        // Of one that its source could not be asked for, that is said already.
+        if let Some(unread) = self.unread(&table.source, now_us).filter(|_| !table.is_unasked) {
             parts.push(unread.reason);
             if state == "streaming" {
                 state = match self.source_state(source, now_us).0 {
@@ -289,8 +298,8 @@ impl Facts {
                 };
             }
         }
-        parts.extend(table.backlog.clone());
-        (state, parts.join("; "))
+        parts.extend(table.backlog.clone().map(Reason::from));
+        (state, Reason::joined(parts))
     }
 }
 
@@ -352,8 +361,10 @@ mod tests {
     fn words(facts: &mut Facts, now_us: i64) -> Vec<String> {
         facts.spread(now_us);
         let all = facts.models.iter().chain(&facts.views);
-        all.map(|(name, status)| format!("{} {} {}", name.name, status.word(), status.told()).trim_end().to_owned())
-            .collect()
+        all.map(|(name, status)| {
+            format!("{} {} {}", name.name, status.word(), status.told().line()).trim_end().to_owned()
+        })
+        .collect()
     }
 
     #[test]
@@ -390,7 +401,7 @@ mod tests {
     fn a_table_that_is_parked_makes_what_stands_on_it_mixed_and_nothing_else() {
         let mut facts = shop();
         let orders = facts.tables.get_mut(&TableName::new("shop", "orders")).unwrap();
-        (orders.state, orders.message) = ("parked".to_owned(), "gone".to_owned());
+        (orders.state, orders.message) = ("parked".to_owned(), Reason::of("gone"));
         let told = "mixed table shop.orders is parked: gone";
         assert_eq!(
             words(&mut facts, 11 * SECOND),
@@ -409,7 +420,7 @@ mod tests {
     #[test]
     fn what_stands_on_a_model_that_is_held_says_so() {
         let mut facts = shop();
-        facts.models.get_mut(&TableName::new("public", "trade")).unwrap().held = Some("as before".to_owned());
+        facts.models.get_mut(&TableName::new("public", "trade")).unwrap().held = Some(Reason::of("as before"));
         let above = "today held model public.trade below it serves in an older text";
         assert_eq!(words(&mut facts, 11 * SECOND), ["baskets live", "trade held as before", above]);
         let stale = facts.spread(11 * SECOND);

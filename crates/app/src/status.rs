@@ -8,10 +8,12 @@ use plan::TableName;
 
 use crate::audit::{self, Audit};
 use crate::backlog::Bounds;
+use crate::data_tests::Results;
 use crate::definition::PlannedModel;
 use crate::documentation::Documented;
 use crate::history::{History, Reading};
 use crate::latency::Histogram;
+use crate::reason::Reason;
 use crate::recent::Recent;
 use crate::reconcile::ago;
 use crate::reconcile::book::Book;
@@ -41,9 +43,11 @@ pub struct TableStatus {
     pub backlog_bytes: u64,
     /// Since when its content is known to be in doubt; it is loaded again then, and is as old as that.
     pub doubted_since_us: Option<i64>,
-    pub message: String,
+    pub message: Reason,
     /// Its load does not get on, as its message says.
     pub is_delayed: bool,
+    /// Its source could not be asked for it yet, and it was never known: that is the source's trouble.
+    pub is_unasked: bool,
     /// When its last load came to its end.
     pub loaded_us: Option<i64>,
     /// Columns that it has at its source and that are not read.
@@ -88,13 +92,13 @@ pub struct ModelStatus {
     /// Bytes of its states; none where they were not measured.
     pub state_bytes: Option<i64>,
     /// Why it is not live; empty where it is ([`ModelStatus::told`]).
-    pub message: String,
+    pub message: Reason,
     /// Why it may not be what its sources say; it serves all the same.
     pub doubt: Option<Doubt>,
-    /// Why it serves in an older text than the project has; none where it does not.
-    pub held: Option<String>,
+    /// What is said where it serves in an older text than the project has.
+    pub held: Option<Reason>,
     /// What is said where something below it does.
-    pub over_held: Option<String>,
+    pub over_held: Option<Reason>,
     /// Its text, rendered; where it comes from and what the YAML says about it.
     pub sql: String,
     pub path: String,
@@ -169,6 +173,8 @@ pub struct Facts {
     pub reconciled: Book,
     /// Tables that contradict themselves and are to be loaded again, with their sources.
     pub contradicted: BTreeMap<TableName, String>,
+    /// What came of data tests.
+    pub tested: Results,
     /// What the project says of tables, models and views.
     pub documented: BTreeMap<TableName, Documented>,
     /// Who reads whom: what is read, and the model that reads it.
@@ -183,9 +189,10 @@ pub struct Facts {
     /// Whether the project's models are still to be put in the places of those that serve.
     pub pending: bool,
     /// Why they are not; empty where they are in place, or under way.
-    pub not_applied: String,
-    /// Models that serve in older texts than the project has, and why; all else of it is in place, or under way.
-    pub held: Vec<String>,
+    pub not_applied: Reason,
+    /// Models and views that serve in older texts than the project has, and why the new ones are not in place; all else of it is, or
+    /// is under way.
+    pub held: Vec<(TableName, Reason)>,
     /// Since when nothing is taken, for want of room on the disk, and what the system said.
     pub waits_since_us: Option<i64>,
     pub waits: String,
@@ -227,7 +234,7 @@ impl Facts {
         let loading = self.tables.iter().filter(|(_, table)| table.is_loading());
         let mut parts: Vec<String> = loading
             .map(|(name, table)| match table.is_delayed {
-                true => format!("loading {name}: {}", table.message),
+                true => format!("loading {name}: {}", table.message.line()),
                 false => format!("loading {name}: {} of about {} rows", table.snapshot_rows, table.snapshot_rows_total),
             })
             .collect();
@@ -238,34 +245,36 @@ impl Facts {
     }
 
     /// One line for people: what is waited for, what is not up to date, and why what the project says is not in place.
-    pub fn message(&self, now_us: i64) -> String {
-        let parts = self.troubles(now_us).into_iter().chain(self.building());
-        match (self.started, parts.collect::<Vec<_>>()) {
-            (false, parts) if self.is_stopped => parts.join("; "),
-            (false, _) => "starting".to_owned(),
-            (true, parts) if parts.is_empty() => "running".to_owned(),
-            (true, parts) => parts.join("; "),
+    pub fn message(&self, now_us: i64) -> Reason {
+        let parts = self.troubles(now_us).into_iter().chain(self.building().map(Reason::from));
+        match (self.started, Reason::joined(parts)) {
+            (false, told) if self.is_stopped => told,
+            (false, _) => Reason::of("starting"),
+            (true, told) if told.is_empty() => Reason::of("running"),
+            (true, told) => told,
         }
     }
 
     /// What is not as it should be, what is at the root of it first; empty where all is well.
-    pub fn troubles(&self, now_us: i64) -> Vec<String> {
+    pub fn troubles(&self, now_us: i64) -> Vec<Reason> {
         let mut parts = Vec::new();
         if let Some(since_us) = self.waits_since_us {
-            parts.push(format!("waiting for room on the disk {}: {}", since(since_us, now_us), self.waits));
+            let waiting = format!("waiting for room on the disk {}: {}", since(since_us, now_us), self.waits);
+            parts.push(Reason::from(waiting));
         }
         parts.extend(self.sources.keys().filter_map(|name| self.behind(name, now_us)));
-        parts.extend(self.differing(now_us));
+        parts.extend(self.differing(now_us).map(Reason::from));
         parts.extend(self.loaded_again());
         parts.extend(self.stopped());
         for (name, source) in &self.sources {
-            parts.extend(source.fading(now_us).map(|fading| format!("source {name}: {fading}")));
+            parts.extend(source.fading(now_us).map(|fading| Reason::from(format!("source {name}: {fading}"))));
         }
         if !self.not_applied.is_empty() {
-            parts.push(format!("not applied: {}", self.not_applied));
+            parts.push(self.not_applied.clone().behind("not applied: "));
         }
-        parts.extend(self.held.iter().map(|model| format!("as before: {model}")));
-        parts.extend(self.stale_above());
+        let held = self.held.iter();
+        parts.extend(held.map(|(name, why)| why.clone().behind(&format!("{name} serves in its older text: "))));
+        parts.extend(self.stale_above().map(Reason::from));
         parts
     }
 
@@ -273,8 +282,15 @@ impl Facts {
         (!self.building.is_empty()).then(|| format!("building {}", self.building))
     }
 
-    /// A source that is not read, or far behind, and how old what is served of it is. That the disk is full is said of all at once.
-    fn behind(&self, name: &str, now_us: i64) -> Option<String> {
+    /// The last moment up to which all that a source has committed is known to be visible. What was there before the start is of no
+    /// known age where none was noted; what was loaded since then is of now at least.
+    pub fn complete_us(&self, source: &SourceStatus) -> Option<i64> {
+        source.known_us().or(source.followed_us.filter(|_| !self.was_loaded))
+    }
+
+    /// A source that is not read, or far behind, and since when what is served of it may be other than what it has: it was as it is
+    /// then, and may be still. That the disk is full is said of all at once.
+    fn behind(&self, name: &str, now_us: i64) -> Option<Reason> {
         let source = self.sources.get(name)?;
         if source.is_read() && !source.is_behind(now_us) {
             return None;
@@ -282,22 +298,26 @@ impl Facts {
         let (state, message) = self.source_state(source, now_us);
         let age = source.lag_us(self.waits_since_us, now_us) / 1_000_000;
         let serves = self.tables.values().any(|table| table.source == name && table.was_whole);
-        let served = if serves { format!(", and what is served of it is {age} s old") } else { String::new() };
-        let message = if message.is_empty() { message } else { format!(": {message}") };
-        Some(format!("source {name} is {state}{served}{message}"))
+        let served = match (serves, self.complete_us(source)) {
+            (false, _) => String::new(),
+            (true, Some(_)) => format!(", and what is served of it was true {age} s ago"),
+            (true, None) => ", and how old what is served of it is nobody has noted".to_owned(),
+        };
+        let colon = if message.message.is_empty() { "" } else { ": " };
+        Some(message.behind(&format!("source {name} is {state}{served}{colon}")))
     }
 
     /// Tables of which what there was serves while they are loaded once more.
-    fn loaded_again(&self) -> Option<String> {
+    fn loaded_again(&self) -> Option<Reason> {
         let loaded: Vec<_> =
             self.tables.iter().filter(|(_, table)| matches!(table.state.as_str(), "resnapshot" | "altered")).collect();
         match loaded[..] {
             [] => None,
-            [(name, table)] => Some(format!("table {name} is as it was: {}", table.message)),
-            [(first, _), ..] => Some(format!(
+            [(name, table)] => Some(table.message.clone().behind(&format!("table {name} is as it was: "))),
+            [(first, _), ..] => Some(Reason::from(format!(
                 "table {first} and {} more are as they were while they are loaded again; tidemill.tables says why",
                 loaded.len() - 1
-            )),
+            ))),
         }
     }
 
@@ -328,28 +348,29 @@ impl Facts {
     }
 
     /// Tables, models and views that are not kept up to date: the reason of one, of more where the reasons are.
-    fn stopped(&self) -> Vec<String> {
+    fn stopped(&self) -> Vec<Reason> {
         fn told<'a>(
             what: &str,
             table: &str,
-            stopped: impl Iterator<Item = (&'a TableName, &'a str, &'a str)>,
-        ) -> Option<String> {
+            stopped: impl Iterator<Item = (&'a TableName, &'a str, &'a Reason)>,
+        ) -> Option<Reason> {
             let stopped: Vec<_> = stopped.collect();
             if let [(name, state, message)] = stopped[..] {
-                return Some(format!("{what} {name} is {state}: {message}"));
+                return Some(message.clone().behind(&format!("{what} {name} is {state}: ")));
             }
             let named: Vec<String> = stopped.iter().take(NAMED_MAX).map(|(name, ..)| name.to_string()).collect();
             let more = stopped.len().checked_sub(NAMED_MAX).filter(|more| *more > 0);
             let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
             (!named.is_empty())
                 .then(|| format!("{what}s {}{more} are stopped; tidemill.{table} says why", named.join(", ")))
+                .map(Reason::from)
         }
-        let tables = self.tables.iter().map(|(name, table)| (name, table.state.as_str(), table.message.as_str()));
+        let tables = self.tables.iter().map(|(name, table)| (name, table.state.as_str(), &table.message));
         let models = self.models.iter().chain(&self.views);
-        let models = models.map(|(name, model)| (name, model.state.as_str(), model.message.as_str()));
+        let models = models.map(|(name, model)| (name, model.state.as_str(), &model.message));
         let tables = told("table", "tables", tables.filter(|(_, state, _)| is_stopped_state(state)));
         let models = told("model", "models", models.filter(|(_, state, _)| is_stopped_state(state)));
-        tables.into_iter().chain(models).chain(self.rejected()).collect()
+        tables.into_iter().chain(models).chain(self.rejected().map(Reason::from)).collect()
     }
 
     /// Rows that tables and models lack because they could not be taken; none where there are none.
@@ -504,7 +525,7 @@ impl Status {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Facts, TableName};
+    use super::{Facts, Reason, TableName};
 
     /// Lag is not only what the last transaction had: it grows while nothing is taken, and is over when all is visible.
     #[test]
@@ -557,14 +578,31 @@ mod tests {
         assert_eq!(facts.table_lag_us(&facts.tables[&orders], 70_000_000), 60_000_000);
         assert_eq!(facts.model_lag_us(&trade, &facts.models[&trade], 70_000_000), 60_000_000);
         let reason = "source shop is stalled: cut (since 00:00:12 UTC)";
-        assert_eq!(facts.table_state(&facts.tables[&orders], 70_000_000), ("stalled", reason.to_owned()));
+        assert_eq!(facts.table_state(&facts.tables[&orders], 70_000_000), ("stalled", Reason::of(reason)));
         let mut facts = facts;
         let stale = facts.spread(70_000_000);
         assert_eq!(stale.old[&orders].age_us(70_000_000), Some(60_000_000), "as of when all was visible");
-        assert_eq!((facts.models[&trade].word(), facts.models[&trade].told().as_str()), ("stale", reason));
-        let message = "source shop is stalled, and what is served of it is 60 s old: cut (since 00:00:12 UTC); \
+        assert_eq!((facts.models[&trade].word(), facts.models[&trade].told()), ("stale", Reason::of(reason)));
+        let message = "source shop is stalled, and what is served of it was true 60 s ago: cut (since 00:00:12 UTC); \
                        1 model above is stale; tidemill.models says why";
-        assert_eq!(facts.message(70_000_000), message);
+        assert_eq!(facts.message(70_000_000).line(), message);
+    }
+
+    /// What was there before the start is of no known age where none was noted, and a start is no age of it.
+    #[test]
+    fn what_nobody_has_noted_is_not_said_to_be_young() {
+        let (mut facts, orders) = (cut_off(), TableName::new("shop", "orders"));
+        let source = facts.sources.get_mut("shop").unwrap();
+        (source.reached_us, source.last_commit_us) = (None, None);
+        let since = |facts: &Facts| facts.unread("shop", 70_000_000).unwrap().since_us;
+        assert_eq!(since(&facts), Some(0), "it was loaded since it is followed");
+        facts.was_loaded = true;
+        assert_eq!(since(&facts), None);
+        let told =
+            "source shop is stalled, and how old what is served of it is nobody has noted: cut (since 00:00:12 UTC)";
+        assert!(facts.message(70_000_000).line().starts_with(told), "{}", facts.message(70_000_000).line());
+        facts.spread(70_000_000);
+        assert_eq!(facts.stale_tables(70_000_000)[&orders].age_us(70_000_000), None);
     }
 
     /// Rows that are left out are told wherever health is.
@@ -573,11 +611,11 @@ mod tests {
         let mut facts = Facts { started: true, ..Facts::default() };
         facts.models.entry(TableName::new("public", "a")).or_default().rejects = 1;
         let told = "public.a lacks 1 row that could not be taken; tidemill.rejects says why";
-        assert_eq!(facts.message(0), told);
+        assert_eq!(facts.message(0).line(), told);
         facts.tables.entry(TableName::new("shop", "t")).or_default().rejects = 20_000;
         let told =
             "shop.t lacks 10000 rows or more, public.a lacks 1 row that could not be taken; tidemill.rejects says why";
-        assert_eq!(facts.message(0), told);
+        assert_eq!(facts.message(0).line(), told);
     }
 
     /// Health says what is stopped: one thing with its reason, more by name.
@@ -585,26 +623,29 @@ mod tests {
     fn what_is_stopped_is_said() {
         let mut facts = Facts { started: true, ..Facts::default() };
         let banned = facts.tables.entry(TableName::new("shop", "banned")).or_default();
-        (banned.state, banned.message) = ("parked".to_owned(), "never loaded: no key".to_owned());
-        assert_eq!(facts.message(0), "table shop.banned is parked: never loaded: no key");
+        (banned.state, banned.message) = ("parked".to_owned(), Reason::of("never loaded: no key"));
+        assert_eq!(facts.message(0).line(), "table shop.banned is parked: never loaded: no key");
         for name in ["a", "b", "c", "d", "e"] {
             facts.models.entry(TableName::new("public", name)).or_default().state = "parked".to_owned();
         }
         let models = "models public.a, public.b, public.c and 2 more are stopped; tidemill.models says why";
-        assert_eq!(facts.message(0), format!("table shop.banned is parked: never loaded: no key; {models}"));
+        assert_eq!(facts.message(0).line(), format!("table shop.banned is parked: never loaded: no key; {models}"));
     }
 
     #[test]
     fn a_full_disk_is_said_of_every_source() {
         let mut facts = cut_off();
         facts.sources.get_mut("shop").unwrap().go_to("streaming", String::new(), 15_000_000);
-        assert_eq!(facts.source_state(&facts.sources["shop"], 16_000_000), ("streaming", String::new()));
+        assert_eq!(facts.source_state(&facts.sources["shop"], 16_000_000), ("streaming", Reason::default()));
         facts.waits_since_us = Some(20_000_000);
         facts.waits = "No space left on device".to_owned();
         let message = "waiting for room on the disk: No space left on device".to_owned();
-        assert_eq!(facts.source_state(&facts.sources["shop"], 21_000_000), ("stalled", message.clone()));
+        assert_eq!(facts.source_state(&facts.sources["shop"], 21_000_000), ("stalled", Reason::of(&message)));
         let table = &facts.tables[&TableName::new("shop", "orders")];
-        assert_eq!(facts.table_state(table, 21_000_000), ("stalled", format!("source shop is stalled: {message}")));
+        assert_eq!(
+            facts.table_state(table, 21_000_000),
+            ("stalled", Reason::from(format!("source shop is stalled: {message}")))
+        );
     }
 
     #[test]

@@ -11,8 +11,10 @@ use serve::metrics::{Kind, Metric, Value};
 use crate::audit::Entry;
 use crate::clock::Clock;
 use crate::column_lineage::{self, MadeOf};
+use crate::data_tests::{Noted, Test};
 use crate::documentation::{Declared, Documented};
 use crate::history::Sample;
+use crate::reason::Reason;
 use crate::recent::{RecentChange, RecentStep};
 use crate::reconcile::source::Compared;
 use crate::rejected;
@@ -52,6 +54,7 @@ pub fn add_shapes(catalog: &mut query::Catalog) {
     let of_facts = OF_FACTS.iter().map(|(name, columns)| (*name, columns(&Facts::default(), 0)));
     let others = [
         ("rejects", rejects(&[])),
+        ("test_failures", test_failures(&[])),
         ("step_changes", step_changes(&[])),
         ("history", history(&[])),
         ("metrics", metrics(&[])),
@@ -80,6 +83,12 @@ pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn C
         rejected::shown(&of.facts(), &catalog)
     };
     add_one(catalog, "rejects", schema_of(&rejects(&[])), move || rejects(&rejected()));
+    let of = Arc::clone(status);
+    let failing = move || {
+        let catalog = of.view().catalog;
+        failing_rows(&of.facts(), &catalog)
+    };
+    add_one(catalog, "test_failures", schema_of(&test_failures(&[])), move || test_failures(&failing()));
     let of = Arc::clone(status);
     let steps = move || of.facts().recent.steps().cloned().collect::<Vec<_>>();
     add_one(catalog, "step_changes", schema_of(&step_changes(&[])), move || step_changes(&steps()));
@@ -160,16 +169,34 @@ fn project(facts: &Facts, now: i64) -> Columns {
         (true, false, false) => "not applied",
     };
     let text = |text: &str| Column::Text(vec![Some(text.to_owned())]);
-    vec![("state", text(state)), ("message", text(&facts.message(now)))]
+    let told = [facts.message(now)];
+    vec![("state", text(state)), messages(&told), details(&told), hints(&told)]
+}
+
+/// Why something is as it is, in three columns: what is not said is NULL beside a message, which may be empty.
+fn messages(reasons: &[Reason]) -> (&'static str, Column) {
+    ("message", text(reasons, |reason| &reason.message))
+}
+
+fn details(reasons: &[Reason]) -> (&'static str, Column) {
+    ("detail", said_or_null(reasons, |reason| &reason.detail))
+}
+
+fn hints(reasons: &[Reason]) -> (&'static str, Column) {
+    ("hint", said_or_null(reasons, |reason| &reason.hint))
+}
+
+fn said_or_null(reasons: &[Reason], part: fn(&Reason) -> &String) -> Column {
+    Column::Text(reasons.iter().map(|reason| Some(part(reason).clone()).filter(|text| !text.is_empty())).collect())
 }
 
 fn sources(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.sources.iter().collect();
     let states: Vec<_> = facts.sources.values().map(|source| facts.source_state(source, now)).collect();
-    let message = |((_, source), (_, message)): (&(&String, &SourceStatus), &(&str, String))| {
-        let said = [Some(message.clone()).filter(|message| !message.is_empty()), source.fading(now)];
-        Some(said.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    let told = |((_, source), (_, told)): (&(&String, &SourceStatus), &(&str, Reason))| {
+        Reason::joined([told.clone()].into_iter().chain(source.fading(now).map(Reason::from)))
     };
+    let told: Vec<Reason> = rows.iter().zip(&states).map(told).collect();
     vec![
         ("source", text(&rows, |r| r.0)),
         ("type", text(&rows, |r| &r.1.kind)),
@@ -180,13 +207,16 @@ fn sources(facts: &Facts, now: i64) -> Columns {
         // From there to the end of the server's log, as it was when it last said it.
         ("lag_bytes", Column::Int(rows.iter().map(|r| r.1.lag_bytes).collect())),
         ("last_commit_at", Column::Time(rows.iter().map(|r| r.1.last_commit_us).collect())),
-        ("message", Column::Text(rows.iter().zip(&states).map(message).collect())),
+        messages(&told),
+        details(&told),
+        hints(&told),
     ]
 }
 
 fn tables(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.tables.iter().collect();
     let states: Vec<_> = facts.tables.values().map(|table| facts.table_state(table, now)).collect();
+    let told: Vec<Reason> = states.iter().map(|(_, told)| told.clone()).collect();
     let stale = facts.stale_tables(now);
     vec![
         ("source", text(&rows, |r| &r.1.source)),
@@ -204,7 +234,9 @@ fn tables(facts: &Facts, now: i64) -> Columns {
         ("lag_bytes", count(&rows, |r| r.1.untaken_bytes)),
         // Rows that its source could not decode: they are in tidemill.rejects.
         ("rejects", count(&rows, |r| r.1.rejects)),
-        ("message", text(&states, |r| &r.1)),
+        messages(&told),
+        details(&told),
+        hints(&told),
         // Since when it is out of date; NULL where it is not, or that is not known.
         ("stale_since", Column::Time(rows.iter().map(|r| stale.get(r.0).and_then(|doubt| doubt.since_us)).collect())),
         // Columns that it has at its source and that are not read, each with the reason.
@@ -227,6 +259,7 @@ fn left_out(table: &TableStatus) -> Option<String> {
 
 fn models(facts: &Facts, now: i64) -> Columns {
     let rows: Vec<_> = facts.models.iter().chain(&facts.views).collect();
+    let told: Vec<Reason> = rows.iter().map(|r| r.1.told()).collect();
     vec![
         ("schema", text(&rows, |r| &r.0.schema)),
         ("model", text(&rows, |r| &r.0.name)),
@@ -238,7 +271,9 @@ fn models(facts: &Facts, now: i64) -> Columns {
         ("state_bytes", Column::Int(rows.iter().map(|r| r.1.state_bytes).collect())),
         // Rows that it lacks, in it or below it, because an expression failed on them: they are in tidemill.rejects.
         ("rejects", count(&rows, |r| r.1.rejects)),
-        ("message", Column::Text(rows.iter().map(|r| Some(r.1.told())).collect())),
+        messages(&told),
+        details(&told),
+        hints(&told),
         // Since when it is out of date; NULL where it is not, or that is not known.
         ("stale_since", Column::Time(rows.iter().map(|r| r.1.stale_since_us()).collect())),
         ("sql", text(&rows, |r| &r.1.sql)),
@@ -251,16 +286,63 @@ fn models(facts: &Facts, now: i64) -> Columns {
     ]
 }
 
-/// The tests that the project declares, each with a statement of its failing rows where one is known.
+/// The tests that the project declares, each with a statement of its failing rows where one is known, and with what came of it when it
+/// was run last.
 fn tests(facts: &Facts, _now: i64) -> Columns {
-    let rows: Vec<(&Documented, &Declared)> =
-        facts.documented.values().flat_map(|of| of.tests.iter().map(move |test| (of, test))).collect();
+    let tests = Test::all(facts.documented.values());
+    let rows: Vec<(&Test, Option<&Noted>)> = tests.iter().map(|test| (test, facts.tested.of(test))).collect();
+    let told: Vec<Reason> =
+        rows.iter().map(|r| r.1.map(|noted| noted.tested.reason.clone()).unwrap_or_default()).collect();
+    let declared = |get: fn(&Declared) -> &str| text(&rows, move |r| get(&r.0.declared));
     vec![
-        ("node", Column::Text(rows.iter().map(|r| Some(format!("{}.{}", r.0.schema, r.0.name))).collect())),
-        ("test", text(&rows, |r| &r.1.name)),
-        ("column", text(&rows, |r| &r.1.column)),
-        ("severity", text(&rows, |r| &r.1.severity)),
-        ("sql", text(&rows, |r| &r.1.sql)),
+        ("node", Column::Text(rows.iter().map(|r| Some(r.0.node.to_string())).collect())),
+        ("schema", text(&rows, |r| &r.0.node.schema)),
+        ("model", text(&rows, |r| &r.0.node.name)),
+        ("test", declared(|of| &of.name)),
+        ("column", declared(|of| &of.column)),
+        ("severity", declared(|of| &of.severity)),
+        // NULL as long as it was not run.
+        ("state", Column::Text(rows.iter().map(|r| Some(r.1?.tested.verdict.word().to_owned())).collect())),
+        ("failures", Column::Int(rows.iter().map(|r| r.1?.tested.failures).collect())),
+        // Since when it is known to fail; NULL where it does not.
+        ("since", Column::Time(rows.iter().map(|r| r.1?.since_us).collect())),
+        ("tested_at", Column::Time(rows.iter().map(|r| Some(r.1?.at_us)).collect())),
+        ("step", Column::Int(rows.iter().map(|r| i64::try_from(r.1?.step).ok()).collect())),
+        messages(&told),
+        details(&told),
+        hints(&told),
+        ("sql", declared(|of| &of.sql)),
+    ]
+}
+
+/// A failing row of a test.
+struct FailingRow {
+    test: Test,
+    row: String,
+    at_us: i64,
+}
+
+/// The first failing rows of each test, as of when it was run last.
+fn failing_rows(facts: &Facts, catalog: &query::Catalog) -> Vec<FailingRow> {
+    let rows = Test::all(facts.documented.values()).into_iter().flat_map(|test| {
+        let noted = facts.tested.of(&test).cloned();
+        let (at_us, rows) = noted.map(|noted| (noted.at_us, noted.tested.rows)).unwrap_or_default();
+        let node = test.node.to_string();
+        let shown = rows.into_iter().map(|row| rejected::shown_row(&node, &row, facts, catalog));
+        shown.map(|row| FailingRow { test: test.clone(), row, at_us }).collect::<Vec<_>>()
+    });
+    rows.collect()
+}
+
+fn test_failures(rows: &[FailingRow]) -> Columns {
+    vec![
+        ("node", Column::Text(rows.iter().map(|r| Some(r.test.node.to_string())).collect())),
+        ("schema", text(rows, |r| &r.test.node.schema)),
+        ("model", text(rows, |r| &r.test.node.name)),
+        ("test", text(rows, |r| &r.test.declared.name)),
+        ("column", text(rows, |r| &r.test.declared.column)),
+        ("row", text(rows, |r| &r.row)),
+        ("tested_at", Column::Time(rows.iter().map(|r| Some(r.at_us)).collect())),
     ]
 }
 

@@ -16,6 +16,7 @@ use crate::definition::{Altered, Definition, Kept, ModelText, PlannedModel};
 use crate::documentation::Documented;
 use crate::hold::{Standing, keepable_beside};
 use crate::opening::Progress;
+use crate::reason::Reason;
 use crate::setup::Setup;
 
 /// A table as the source describes it, under the name that the project gives it.
@@ -33,8 +34,10 @@ pub struct SourceTable {
 pub struct AbsentTable {
     pub source: String,
     pub name: TableName,
-    /// As people read it.
+    /// As text: see [`Reason`].
     pub reason: String,
+    /// Its source could not be asked for it yet: that is the source's trouble, and may be over at any time.
+    pub is_unasked: bool,
 }
 
 /// The project's tables as their sources have them now.
@@ -304,7 +307,7 @@ impl Warehouse {
             Some(stored) if is_altering || stored.definition != new.keepable.contents.definition => {
                 let serving = Contents::of_stored(stored, &known);
                 for (model, reason) in &serving.waiting {
-                    tracing::warn!(%model, %reason, "cannot be kept any more");
+                    tracing::warn!(%model, reason = %Reason::of(reason).line(), "cannot be kept any more");
                 }
                 (serving, Some(new))
             }
@@ -720,11 +723,11 @@ impl Warehouse {
         for table in self.engine.tables() {
             if let engine::Load::Parked { reason, whole: false } = &table.load {
                 let name = &table.name;
-                let message = format!("table {name} is parked and was never loaded: {reason}");
-                let hint = format!(
+                let reason = Reason::of(reason).behind(&format!("table {name} is parked and was never loaded: "));
+                let reason = reason.hinting(&format!(
                     "`tidemill doctor` says what its source needs, `tidemill resnapshot {name}` loads it; its state is in tidemill.tables."
-                );
-                catalog.add_unavailable(name.clone(), query::Error::not_ready(message).hint(hint));
+                ));
+                catalog.add_unavailable(name.clone(), not_ready(reason));
             }
         }
         for (name, said) in self.serving.definition.documentation.iter().map(Documented::shown) {
@@ -737,27 +740,27 @@ impl Warehouse {
     /// tables that are not there.
     pub fn unreadable(&self) -> Vec<(TableName, query::Error)> {
         let mut found = Vec::new();
-        let mut say = |name: &TableName, message: String, hint: &str| {
+        let mut say = |name: &TableName, reason: Reason, hint: &str| {
             let is_served =
                 self.serving.keeps(name) && !self.serving.waiting.iter().any(|(waiting, _)| waiting == name);
             let is_said = found.iter().any(|(known, _)| known == name);
             if !is_served && !is_said {
-                found.push((name.clone(), query::Error::not_ready(message).hint(hint)));
+                found.push((name.clone(), not_ready(reason.hinting(hint))));
             }
         };
-        let mut add = |name: &TableName, message: String| say(name, message, "Its state is in tidemill.models.");
+        let mut add = |name: &TableName, reason: Reason| say(name, reason, "Its state is in tidemill.models.");
         let coming = self.coming.as_ref().map(|(coming, _)| coming);
         for new in coming.into_iter().chain(self.outdated.as_ref().map(|proposal| &proposal.keepable.contents)) {
             for text in &new.definition.models {
-                add(&text.table_name(), format!("model \"{}\" is being built", text.name));
+                add(&text.table_name(), Reason::from(format!("model \"{}\" is being built", text.name)));
             }
         }
         for (name, reason) in &self.serving.waiting {
-            add(name, format!("model \"{}\" is parked: {reason}", name.name));
+            add(name, Reason::of(reason).behind(&format!("model \"{}\" is parked: ", name.name)));
         }
         for table in &self.absent {
-            let message = format!("table {} is parked: {}", table.name, table.reason);
-            say(&table.name, message, "Its state is in tidemill.tables.");
+            let reason = Reason::of(&table.reason).behind(&format!("table {} is parked: ", table.name));
+            say(&table.name, reason, "Its state is in tidemill.tables.");
         }
         found
     }
@@ -770,7 +773,13 @@ impl Warehouse {
     }
 }
 
-/// Models and why something is so of them, a line each.
+/// What is told whoever reads what cannot be read yet.
+fn not_ready(reason: Reason) -> query::Error {
+    let error = query::Error::not_ready(reason.message).hint(reason.hint);
+    if reason.detail.is_empty() { error } else { error.detail(reason.detail) }
+}
+
+/// Models and why something is so of them, a text each.
 pub fn told(of: &[(TableName, String)]) -> Vec<String> {
     of.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
 }
@@ -780,9 +789,13 @@ pub const NOT_DECLARED: &str =
     "no source of the project has it any more, so it is not followed: declare it again, or change what reads it";
 
 /// Tables that the project does not have, or of which it cannot be read how they are read: their sources go on without them, so
-/// that their content is in doubt from now on, also where they are declared again.
+/// that their content is in doubt from now on, also where they are declared again. A source whose connection has a mistake does not
+/// go on: what there is of it is what it was.
 fn park_unfollowed(engine: &Engine, setup: &Setup, reason: &str) -> Vec<engine::Input> {
-    let unfollowed = engine.tables_to_come().filter(|table| !setup.reads_table(&table.name));
+    let broken = &setup.project.broken_connections;
+    let still: BTreeSet<u32> = broken.keys().filter_map(|source| engine.source(source)).collect();
+    let goes_on = |table: &&engine::SourceTable| !still.contains(&table.source) && !setup.reads_table(&table.name);
+    let unfollowed = engine.tables_to_come().filter(goes_on);
     let is_followed = |table: &&engine::SourceTable| table.load.is_followed();
     unfollowed
         .filter(is_followed)
@@ -798,28 +811,25 @@ fn tell_altered(altered: &BTreeMap<TableName, String>, before: &Contents, conten
         .iter()
         .map(|(table, statement)| (table, statement, contents.wanted.readers_of(std::iter::once(table.clone()))))
         .collect();
-    for (name, reason) in &mut contents.waiting {
-        let of = |statement: &str, table: &TableName| format!("Table {table} was altered: {statement}");
-        let said = before.waiting.iter().find(|(waited, _)| waited == name).map(|(_, said)| said);
-        let said = said.filter(|said| *said == reason || said.starts_with(&format!("{}Table ", ended(reason))));
+    for (name, text) in &mut contents.waiting {
+        let mut reason = Reason::of(text);
+        let said = before.waiting.iter().find(|(waited, _)| waited == name).map(|(_, said)| Reason::of(said));
+        // For the same reason: by then no more was said of it than what was altered.
+        let said = said.filter(|said| {
+            (&said.message, &said.hint) == (&reason.message, &reason.hint) && said.detail.starts_with(&reason.detail)
+        });
         for (table, statement, _) in readers.iter().filter(|(_, _, readers)| readers.contains(name)) {
-            let line = of(statement, table);
-            if said.is_some_and(|said| !said.contains(&line)) {
+            let line = format!("Table {table} was altered: {statement}");
+            if said.as_ref().is_some_and(|said| !said.detail.contains(&line)) {
                 continue;
             }
-            *reason = format!("{}{line}", ended(reason));
+            reason = reason.and(&line);
             told.insert((*table).clone(), (*statement).clone());
         }
+        *text = reason.to_string();
     }
     let of = |(table, statement): (TableName, String)| Altered { schema: table.schema, table: table.name, statement };
     contents.altered = told.into_iter().map(of).collect();
-}
-
-/// A text behind which another sentence may stand.
-fn ended(text: &str) -> String {
-    let end = if text.is_empty() || text.ends_with(['.', '?', '!', ':']) { "" } else { "." };
-    let space = if text.is_empty() { "" } else { " " };
-    format!("{text}{end}{space}")
 }
 
 /// The tables of an engine.
@@ -1003,7 +1013,7 @@ mod tests {
             let name = TableName::new(&table.source, &table.name);
             if table.identifier == "refunds" {
                 let reason = "it is not there".to_owned();
-                absent.push(AbsentTable { source: table.connection.clone(), name, reason });
+                absent.push(AbsentTable { source: table.connection.clone(), name, reason, is_unasked: false });
                 continue;
             }
             tables.push((name, simulator.schema(&table.identifier).unwrap()));

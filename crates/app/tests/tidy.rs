@@ -211,3 +211,36 @@ fn troubles_are_told_as_the_cases_have_seen_them() {
     }
     assert_eq!(read(&path), troubles(), "UPDATE=1 writes it anew");
 }
+
+/// Runs `scripts/failures` over the output of tests.
+fn failures(log: &str) -> String {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut script = Command::new(root().join("scripts/failures"));
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(log.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_failed_is_said_once_more_at_the_end() {
+    let log = read(&root().join("crates/app/tests/failures/log.txt"));
+    let path = root().join("crates/app/tests/failures/said.txt");
+    if std::env::var("UPDATE").is_ok_and(|update| update == "1") {
+        std::fs::write(&path, failures(&log)).unwrap();
+    }
+    assert_eq!(failures(&log), read(&path), "UPDATE=1 writes it anew");
+    assert_eq!(
+        failures("     Running a\ntest one ... ok\nerror: in passing\n\ntest result: ok. 1 passed; 0 failed\n"),
+        ""
+    );
+    // However much failed, its end can still be seen.
+    let test = format!("---- one ----\n{}\n", "a line\n".repeat(60));
+    let many = failures(&format!("     Running a\n\nfailures:\n\n{}\nfailures:\n", test.repeat(30)));
+    assert!(
+        many.lines().count() <= 220 && many.contains("more lines of it") && many.contains("more failures"),
+        "{many}"
+    );
+}

@@ -2,13 +2,13 @@
 //!
 //! Secrets stay references here: they are resolved only where a connection is opened, never rendered into text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value as Json;
 
 use crate::config;
-use crate::diagnostic::{Diagnostic, Place, Severity, closest};
+use crate::diagnostic::{Diagnostic, Place, Severity, alone, closest};
 use crate::files::Files;
 use crate::jinja::YamlJinja;
 use crate::yaml::{self, Data, Node, Reader};
@@ -228,13 +228,13 @@ impl Connection {
     }
 }
 
-/// Reads the file, if there is one: its entries, and the names of those that cannot be read.
+/// Reads the file, if there is one: its entries, and those with a mistake.
 pub(crate) fn read(
     files: &Files,
     jinja: &YamlJinja,
     found: &mut Vec<Diagnostic>,
-) -> (Vec<Connection>, BTreeSet<String>) {
-    let nothing = (Vec::new(), BTreeSet::new());
+) -> (Vec<Connection>, BTreeMap<String, Place>) {
+    let nothing = (Vec::new(), BTreeMap::new());
     let Some(text) = files.get(FILE) else { return nothing };
     let mut node = match yaml::parse(FILE, text) {
         Ok(node) => node,
@@ -243,26 +243,32 @@ pub(crate) fn read(
             return nothing;
         }
     };
-    jinja.render(&mut node, FILE, SECRET_KEYS, found);
-    let mut reader = Reader { file: FILE, found };
-    if node.is_null() || !reader.expect_map(&node, FILE) {
+    if node.is_null() || !(Reader { file: FILE, found: &mut *found }).expect_map(&node, FILE) {
         return nothing;
     }
-    let mut broken = BTreeSet::new();
-    let connections = node.pairs().iter().filter_map(|(key, value)| {
-        let Some(kind) = connection(&mut reader, value) else {
-            broken.insert(key.text.clone());
-            return None;
-        };
+    let Data::Map(pairs) = &mut node.data else { return nothing };
+    let (mut connections, mut broken) = (Vec::new(), BTreeMap::new());
+    for (key, value) in pairs {
+        let before = found.len();
+        jinja.render(value, FILE, SECRET_KEYS, found);
+        let mut reader = Reader { file: FILE, found: &mut *found };
+        let kind = connection(&mut reader, value);
         let filter = match &kind {
-            ConnectionKind::Mysql { .. } => {
+            Some(ConnectionKind::Mysql { .. }) => {
                 value.get("filter").map(|node| filter(&mut reader, node)).unwrap_or_default()
             }
-            ConnectionKind::Simulator { .. } | ConnectionKind::Other { .. } => Filter::default(),
+            _ => Filter::default(),
         };
-        Some(Connection { name: key.text.clone(), kind, filter, place: key.place(FILE) })
-    });
-    (connections.collect(), broken)
+        let place = key.place(FILE);
+        let is_broken = alone(&mut found[before..]);
+        match kind {
+            Some(kind) if !is_broken => {
+                connections.push(Connection { name: key.text.clone(), kind, filter, place });
+            }
+            _ => _ = broken.insert(key.text.clone(), place),
+        }
+    }
+    (connections, broken)
 }
 
 fn connection(reader: &mut Reader<'_>, node: &Node) -> Option<ConnectionKind> {

@@ -65,12 +65,14 @@ pub struct Diagnostic {
     pub detail: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// It stops what it is about, and nothing else of its file: a connection, a role, a test.
+    pub alone: bool,
 }
 
 impl Diagnostic {
     /// A finding that stops the project.
     pub fn error(place: Place, message: impl Into<String>) -> Self {
-        Self { place, severity: Severity::Error, message: message.into(), detail: None, hint: None }
+        Self { place, severity: Severity::Error, message: message.into(), detail: None, hint: None, alone: false }
     }
 
     /// A finding that does not stop it.
@@ -142,6 +144,12 @@ impl Diagnostic {
         }
         Ok(())
     }
+}
+
+/// These stop what they are about, and nothing else of their file. Answers whether one of them is an error.
+pub(crate) fn alone(found: &mut [Diagnostic]) -> bool {
+    found.iter_mut().for_each(|finding| finding.alone = true);
+    found.iter().any(Diagnostic::is_error)
 }
 
 /// Sorts findings by place and drops repetitions.

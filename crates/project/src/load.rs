@@ -93,7 +93,12 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     let before = found.len();
     let properties = properties::read(files, &settings.model_paths, &jinja, found);
     let mut half_read: BTreeSet<String> =
-        found[before..].iter().filter(|finding| finding.is_error()).map(|finding| finding.place.file.clone()).collect();
+        // A test that cannot be read says nothing of what is kept, or of who reads it.
+        found[before..]
+            .iter()
+            .filter(|finding| finding.is_error() && !finding.alone)
+            .map(|finding| finding.place.file.clone())
+            .collect();
     half_read.extend(properties::unreadable(files, &settings.model_paths));
     let macros = Macros::read(files, &settings.name, &settings.macro_paths, settings.dispatch.clone(), found);
     world.macros = Arc::new(macros);
@@ -178,7 +183,7 @@ fn sources(
             }
             // Of one that has a mistake it is told already.
             None if complained.insert((table.source.clone(), table.connection.clone()))
-                && !project.broken_connections.contains(&table.connection) =>
+                && !project.broken_connections.contains_key(&table.connection) =>
             {
                 found.push(no_connection(&table, project));
             }
@@ -192,7 +197,9 @@ fn sources(
         }
         if is_nowhere || is_reserved || project.half_read.contains(&table.place.file) {
             let personal = role::marks(&table.columns);
-            unread.push(UnreadTable { source: table.source, name: table.name, place: table.place, personal });
+            let of_connection = project.broken_connections.get(&table.connection).cloned();
+            let place = of_connection.unwrap_or(table.place);
+            unread.push(UnreadTable { source: table.source, name: table.name, place, personal });
             continue;
         }
         tables.push(table);

@@ -28,8 +28,8 @@ pub struct Project {
     pub unread: Vec<UnreadTable>,
     /// Entries of `connections.yml`.
     pub connections: Vec<Connection>,
-    /// Names of entries of it that cannot be read.
-    pub broken_connections: BTreeSet<String>,
+    /// Entries of it with a mistake, and where they are: nothing is read of these, and of no other for that.
+    pub broken_connections: BTreeMap<String, Place>,
     /// Dashboards, by file and place in it.
     pub dashboards: Vec<Dashboard>,
     /// Models left out, because of a mistake in them or in an ephemeral one that they are made of.
@@ -44,6 +44,10 @@ pub struct Project {
     pub vars: BTreeMap<String, Json>,
     /// Who reads what, by the role's name.
     pub roles: BTreeMap<String, Role>,
+    /// Roles with a mistake: they read nothing.
+    pub broken_roles: BTreeSet<String>,
+    /// Whether there is a mistake in `roles.yml` by which no role is known.
+    pub roles_unread: bool,
     /// Where its grants are written.
     pub grant_places: Vec<GrantPlace>,
 }
@@ -56,7 +60,7 @@ impl Project {
 
     /// Whether a finding keeps the project as a whole from running: a mistake in a file that says how everything is run.
     pub fn is_stopped_by(&self, finding: &Diagnostic) -> bool {
-        finding.is_error() && folder_of(&finding.place.file, &self.parts).is_none()
+        finding.is_error() && !finding.alone && folder_of(&finding.place.file, &self.parts).is_none()
     }
 
     /// The connection of a name.

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::config;
 use crate::connection::Pattern;
-use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
+use crate::diagnostic::{Diagnostic, Place, Severity, alone, did_you_mean};
 use crate::files::{Files, folder_of, has_extension};
 use crate::jinja::YamlJinja;
 use crate::model::{Column, DataTest, SourceTable};
@@ -422,6 +422,7 @@ fn columns(reader: &mut Reader<'_>, node: &Node) -> (Vec<Column>, Vec<DataTest>)
 
 /// The tests of a node, under either of the two keys.
 fn tests(reader: &mut Reader<'_>, node: &Node, column: Option<&str>) -> Vec<DataTest> {
+    let before = reader.found.len();
     if let (Some(_), Some(second)) = (node.get("data_tests"), node.get("tests")) {
         let error = reader.error(second, "`tests` is the old name of `data_tests`; only one of them may be given");
         error.hint = Some("Move the entries to `data_tests`.".to_owned());
@@ -432,6 +433,7 @@ fn tests(reader: &mut Reader<'_>, node: &Node, column: Option<&str>) -> Vec<Data
             tests.extend(test(reader, entry, column));
         }
     }
+    alone(&mut reader.found[before..]);
     tests
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
+use crate::diagnostic::{Diagnostic, Place, Severity, alone, did_you_mean};
 use crate::files::Files;
 use crate::jinja::YamlJinja;
 use crate::model::{Column, Project};
@@ -50,28 +50,49 @@ pub struct GrantPlace {
 }
 
 /// Reads the file into the project, where there is one. The project has its models and sources already.
+///
+/// A role with a mistake reads nothing; where the file as a whole has one, none does. All else goes on.
 pub(crate) fn read(files: &Files, jinja: &YamlJinja, project: &mut Project, found: &mut Vec<Diagnostic>) {
     let Some(text) = files.get(FILE) else { return };
+    let before = found.len();
+    let roles = known(text, jinja, found);
+    project.roles_unread = alone(&mut found[before..]);
+    let Some(roles) = roles.filter(|_| !project.roles_unread) else { return };
+    let known = relations(project);
+    for (name, node) in roles.pairs() {
+        let (before, places) = (found.len(), project.grant_places.len());
+        let mut reader = Reader { file: FILE, found: &mut *found };
+        let mut read = Role::default();
+        if name.text == OWNER {
+            reader.error(node, "the role `owner` reads all there is, and is not declared");
+        } else if reader.expect_map(node, "a role") {
+            read = role(&mut reader, node, &known, (&name.text, &mut project.grant_places));
+        }
+        if alone(&mut found[before..]) {
+            project.grant_places.truncate(places);
+            project.broken_roles.insert(name.text.clone());
+        } else {
+            project.roles.insert(name.text.clone(), read);
+        }
+    }
+}
+
+/// The roles of the file, rendered; none where there are none, or it cannot be read.
+fn known(text: &str, jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Option<Node> {
     let mut node = match yaml::parse(FILE, text) {
         Ok(node) => node,
-        Err(error) => return found.push(error),
+        Err(error) => {
+            found.push(error);
+            return None;
+        }
     };
     jinja.render(&mut node, FILE, &[], found);
     let mut reader = Reader { file: FILE, found };
     if !reader.expect_map(&node, "roles.yml") {
-        return;
+        return None;
     }
     reader.check_keys(&node, "roles.yml", &["roles"], Severity::Error);
-    let Some(all) = node.get("roles").filter(|all| reader.expect_map(all, "`roles`")) else { return };
-    let known = relations(project);
-    for (name, node) in all.pairs() {
-        if name.text == OWNER {
-            reader.error(node, "the role `owner` reads all there is, and is not declared");
-        } else if reader.expect_map(node, "a role") {
-            let read = role(&mut reader, node, &known, (&name.text, &mut project.grant_places));
-            project.roles.insert(name.text.clone(), read);
-        }
-    }
+    node.get("roles").filter(|all| reader.expect_map(all, "`roles`")).cloned()
 }
 
 /// Tables and models that can be granted; those with a mistake may serve as they were.

@@ -73,6 +73,13 @@ impl Case {
         for parked in &self.project.parked {
             out += &format!("parked {}: {}\n", parked.model, parked.reason);
         }
+        let project = &self.project;
+        out +=
+            &project.broken_connections.keys().map(|name| format!("not read: connection {name}\n")).collect::<String>();
+        out += &project.broken_roles.iter().map(|name| format!("reads nothing: role {name}\n")).collect::<String>();
+        out += if project.roles_unread { "reads nothing: any role\n" } else { "" };
+        out += &project.half_read.iter().map(|file| format!("half read: {file}\n")).collect::<String>();
+        out += if found.iter().any(|finding| project.is_stopped_by(finding)) { "nothing runs\n" } else { "" };
         out
     }
 

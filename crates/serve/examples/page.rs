@@ -189,11 +189,11 @@ impl Shop {
         }
         if has("tidemill.tests") {
             return Ok((
-                "test text, column text, severity text, sql text",
+                "test text, column text, severity text, sql text, state text, failures bigint, since text",
                 vec![
-                    "unique|day|error|select day from public.days where false".to_owned(),
-                    "not_null|revenue|warn|select * from public.days where revenue is null".to_owned(),
-                    "dbt_utils.equality|||".to_owned(),
+                    "unique|day|error|select day from public.days where false|pass|0|".to_owned(),
+                    "not_null|revenue|warn|select * from public.days where revenue is null||0|".to_owned(),
+                    "dbt_utils.equality|||||0|".to_owned(),
                 ],
             ));
         }

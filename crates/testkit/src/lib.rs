@@ -104,10 +104,11 @@ pub fn check(path: &Path, driver: &mut dyn Driver) -> Result<(), String> {
                     failures.push_str(&format!("{}:{}: unexpected answer:\n{got}\n", path.display(), block.line));
                 } else if expected != got {
                     failures.push_str(&format!(
-                        "{}:{}: {}\n--- expected\n{expected}\n--- got\n{got}\n",
+                        "{}:{}: {}\n{}--- expected\n{expected}\n--- got\n{got}\n",
                         path.display(),
                         block.line,
-                        block.directive
+                        block.directive,
+                        first_difference(expected, got)
                     ));
                 }
             }
@@ -118,6 +119,22 @@ pub fn check(path: &Path, driver: &mut dyn Driver) -> Result<(), String> {
         return std::fs::write(path, rewritten).map_err(|e| e.to_string());
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+/// Where two answers part, for whoever sees the beginning of a long failure only.
+fn first_difference(expected: &str, got: &str) -> String {
+    let (mut expected, mut got) = (expected.lines(), got.lines());
+    let mut line = 1;
+    loop {
+        match (expected.next(), got.next()) {
+            (Some(was), Some(is)) if was == is => line += 1,
+            (None, None) => return String::new(),
+            (was, is) => {
+                let [was, is] = [was, is].map(|side| side.unwrap_or("(the end)"));
+                return format!("they part at line {line} of the answer:\n- {was}\n+ {is}\n");
+            }
+        }
+    }
 }
 
 /// The blocks of a case file, without comments and empty lines.

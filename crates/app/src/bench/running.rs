@@ -15,7 +15,6 @@ use crate::clock::stopwatch;
 use crate::follow::plan_feeds;
 use crate::instance::Instance;
 use crate::setup::{Global, Setup};
-use crate::sources::said;
 use crate::warehouse::Warehouse;
 
 /// An instance with its data in a folder that goes with it.
@@ -74,7 +73,7 @@ impl Running {
         global: Option<Arc<Global>>,
     ) -> anyhow::Result<Self> {
         let Some(feed) = setup.feeds()?.into_iter().next() else { bail!("the project has no source") };
-        let target = feed.source().await.current_position().await.map_err(|e| anyhow::anyhow!(said(&e)))?;
+        let target = feed.source().await.current_position().await.map_err(|e| anyhow::anyhow!(e.text()))?;
         let Some(target) = target else { bail!("the project's source has no end") };
         let cpu_before = cpu_seconds();
         let begun = stopwatch();

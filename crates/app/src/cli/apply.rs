@@ -19,6 +19,7 @@ use crate::hold::Standing;
 use crate::opening::{self, COMMAND_PATIENCE};
 use crate::output::Table;
 use crate::pump::{self, Applied};
+use crate::reason::Reason;
 use crate::setup::Setup;
 use crate::warehouse::{Described, Keepable, Proposal, findings, newly_refused, told};
 
@@ -239,9 +240,30 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
 
 /// What of a project is not in place, as people are told: models that serve as before, that failed, and that wait.
 pub(super) fn shortfall(applied: &Applied) -> impl Iterator<Item = String> {
-    let held = applied.held.iter().map(|model| format!("error: not applied, and serves as before: {model}"));
+    let held =
+        once(&applied.held, &applied.errors).map(|model| format!("error: not applied, and serves as before: {model}"));
     let stopped = applied.stopped.iter().map(|model| format!("error: {model}"));
-    held.chain(stopped).chain(applied.waiting.iter().map(|model| format!("waits: {model}")))
+    held.chain(stopped).chain(once(&applied.waiting, &applied.errors).map(|model| format!("waits: {model}")))
+}
+
+/// Why something is so of models, a text each, without the detail and the hint where an error at the same place has told them, or what
+/// is said of another model does: of what is at fault, or of one before it that waits for the same.
+fn once(models: &[String], errors: &[String]) -> impl Iterator<Item = String> {
+    let why = |model: &String| Reason::of(model).message.split_once(": ").map(|(_, why)| why.to_owned());
+    let reasons: Vec<Option<String>> = models.iter().map(why).collect();
+    let is_told = |at: usize| {
+        let (model, own) = (&models[at], &reasons[at]);
+        let of_error = |error: &String| error.split_once(": error: ").is_some_and(|(place, _)| model.contains(place));
+        let of_other = |(other, why): (usize, &Option<String>)| {
+            let is_its = why.as_ref().is_some_and(|why| !why.is_empty() && model.contains(why.as_str()));
+            is_its && (other < at || why != own) && other != at
+        };
+        errors.iter().any(of_error) || reasons.iter().enumerate().any(of_other)
+    };
+    let told: Vec<String> = (0..models.len())
+        .map(|at| if is_told(at) { Reason::of(&models[at]).message } else { models[at].clone() })
+        .collect();
+    told.into_iter()
 }
 
 /// Gives an order, and tells how far it is; none where whoever gave it waits no longer.
@@ -338,8 +360,8 @@ fn text(changes: &Changes) -> String {
 }
 
 fn shortfall_of(changes: &Changes) -> impl Iterator<Item = String> {
-    let held = changes.held.iter().map(|model| format!("as before: {model}"));
-    held.chain(changes.waiting.iter().map(|model| format!("waits: {model}")))
+    let held = once(&changes.held, &changes.errors).map(|model| format!("as before: {model}"));
+    held.chain(once(&changes.waiting, &changes.errors).map(|model| format!("waits: {model}")))
 }
 
 fn line(change: &ModelChange) -> String {

@@ -18,6 +18,7 @@ use crate::opening::{self, COMMAND_PATIENCE};
 use crate::output::{Form, Table};
 use crate::pump::Pump;
 use crate::reader::{InstanceReader, Lanes};
+use crate::reason::Reason;
 use crate::reconcile::book::Book;
 use crate::setup::Setup;
 use crate::status::{Facts, Status};
@@ -36,7 +37,7 @@ pub(super) async fn query(context: &Context, sql: &str) -> anyhow::Result<Outcom
         bail!("{message}\nHint: {hint}");
     }
     let answer = ask(context, &found(context)?, sql).await?;
-    answer.notices.iter().for_each(|notice| context.warn(notice));
+    answer.notices.iter().for_each(|notice| context.warn(&notice.to_string()));
     show(context, &answer);
     Ok(Outcome::Ok)
 }
@@ -56,16 +57,16 @@ const START: &str = "Start it with `tidemill up`.";
 
 /// What `status` asks.
 const STATUS: [(&str, &str); 5] = [
-    ("project", "select state as project, message from tidemill.project"),
-    ("sources", "select source, type, state, lag_seconds, position, message from tidemill.sources"),
+    ("project", "select state as project, message, detail, hint from tidemill.project"),
+    ("sources", "select source, type, state, lag_seconds, position, message, detail, hint from tidemill.sources"),
     (
         "tables",
-        "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds, rejects, message \
+        "select schema, \"table\", state, rows, snapshot_rows, changes_total, lag_seconds, rejects, message, detail, hint \
          from tidemill.tables",
     ),
     (
         "models",
-        "select schema, model, materialized, state, rows, changes_total, freshness_seconds, rejects, message \
+        "select schema, model, materialized, state, rows, changes_total, freshness_seconds, rejects, message, detail, hint \
          from tidemill.models where materialized <> 'view' or state <> 'live'",
     ),
     (
@@ -116,11 +117,12 @@ fn status_text(context: &Context, answers: &[(&str, Table)]) -> String {
     }
     // Where nothing was ever compared there is nothing to be said of it.
     let shown = answers.iter().filter(|(name, table)| *name != "reconcile" || !table.rows.is_empty());
-    shown.map(|(_, table)| format!("{}\n", table.aligned())).collect::<Vec<_>>().join("\n")
+    shown.map(|(_, table)| format!("{}\n", table.explained())).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {
-    let answer = ask(context, &found(context)?, "reconcile models").await?;
+    let answers = ask_all(context, &found(context)?, &["reconcile models", NOT_KEPT]).await?;
+    let [answer, not_kept] = &answers[..] else { bail!("there is no answer") };
     let equal = |row: &Vec<Option<String>>| row[2].as_deref().is_some_and(|v| v.starts_with('t'));
     if context.json {
         print(&answer.json());
@@ -134,8 +136,24 @@ pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcom
             }
         }
     }
+    // What is not kept is not wrong, and not compared either.
+    let is_compared = |name: &str| {
+        answer.rows.iter().any(|row| {
+            row[0].as_deref().zip(row[1].as_deref()).is_some_and(|(schema, model)| name == format!("{schema}.{model}"))
+        })
+    };
+    for row in &not_kept.rows {
+        let cell = |i: usize| row[i].as_deref().unwrap_or_default();
+        if !is_compared(cell(0)) {
+            context.warn(&format!("not compared: {} is {}: {}", cell(0), cell(1), cell(2)));
+        }
+    }
     Ok(if answer.rows.iter().all(equal) { Outcome::Ok } else { Outcome::Failed })
 }
+
+/// Models of which there is nothing to be compared.
+const NOT_KEPT: &str = "select schema || '.' || model, state, message from tidemill.models \
+                        where materialized <> 'view' and state in ('parked', 'failed', 'building') order by 1";
 
 fn show(context: &Context, table: &Table) {
     if context.json { print(&table.json()) } else { print(&table.aligned()) }
@@ -143,7 +161,7 @@ fn show(context: &Context, table: &Table) {
 
 /// The folder that is asked. An answer needs nothing else: a mistake in the project keeps nobody from reading what serves. Where there
 /// is no project, it is the one demo that runs.
-fn found(context: &Context) -> anyhow::Result<Setup> {
+pub(super) fn found(context: &Context) -> anyhow::Result<Setup> {
     let setup = Setup::of_data(&context.global)?;
     if context.global.data.is_some() || setup.data.join("store").is_dir() || setup.is_project() {
         return Ok(setup);
@@ -165,13 +183,13 @@ fn found(context: &Context) -> anyhow::Result<Setup> {
     }
 }
 
-async fn ask(context: &Context, setup: &Setup, sql: &str) -> anyhow::Result<Table> {
+pub(super) async fn ask(context: &Context, setup: &Setup, sql: &str) -> anyhow::Result<Table> {
     let answered = ask_all(context, setup, &[sql]).await?.pop();
     answered.context("there is no answer")
 }
 
 /// Asks one and the same for all of it: the running instance, else the data folder, which is opened once.
-async fn ask_all(context: &Context, setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
+pub(super) async fn ask_all(context: &Context, setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
     let Some(addresses) = Addresses::read(&setup.data) else { return ask_stopped(context, setup, questions).await };
     let mut answers = Vec::new();
     for sql in questions {
@@ -206,8 +224,9 @@ pub(super) async fn ask_running(addresses: &Addresses, sql: &str) -> anyhow::Res
         let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
         while let Some(Ok(message)) = messages.next().await {
             if let AsyncMessage::Notice(notice) = message {
-                let detail = notice.detail().map(|detail| format!("\n  {detail}")).unwrap_or_default();
-                notices.push(format!("{}{detail}", notice.message()));
+                let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
+                let message = notice.message().to_owned();
+                notices.push(Reason { message, detail: text(notice.detail()), hint: text(notice.hint()) });
             }
         }
         notices
@@ -307,13 +326,13 @@ fn note_stopped(facts: &mut Facts, warehouse: &Warehouse, setup: &Setup) -> anyh
     for (id, name) in sources {
         let source = facts.sources.entry(name).or_default();
         "stopped".clone_into(&mut source.state);
-        "nothing runs here; `tidemill up` goes on".clone_into(&mut source.message);
+        source.message = Reason::of("nothing runs here\nHint: `tidemill up` goes on.");
         source.position = engine.position(id).cloned().unwrap_or_default().0;
     }
     Ok(())
 }
 
-async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<Table> {
+pub(super) async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<Table> {
     let said = |error: serve::SqlError| Rejected {
         code: error.code.to_owned(),
         message: error.message,
@@ -322,9 +341,9 @@ async fn read(reader: &InstanceReader, sql: &str) -> anyhow::Result<Table> {
         at: error.position.map(|at| (sql.to_owned(), at)),
     };
     let answer = reader.query(sql, &[], &serve::QueryContext::default()).await.map_err(said)?;
-    let notices = answer.warning.map(|warning| match warning.detail {
-        Some(detail) => format!("{}\n  {detail}", warning.message),
-        None => warning.message,
+    let notices = answer.warning.map(|warning| {
+        let (detail, hint) = (warning.detail.unwrap_or_default(), warning.hint.unwrap_or_default());
+        Reason { message: warning.message, detail, hint }
     });
     let batches: Vec<_> = answer.stream.try_collect().await.map_err(said)?;
     Ok(Table { notices: notices.into_iter().collect(), ..Table::from_batches(&answer.schema, &batches)? })

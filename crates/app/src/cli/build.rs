@@ -9,12 +9,15 @@ use plan::TableName;
 use relation::Position;
 
 use super::terminal::Start;
-use super::{Context, Outcome, interrupted, print, up};
+use super::{Context, Outcome, ask, interrupted, print, test, up};
 use crate::clock::{Clock as _, WallClock};
+use crate::data_tests::STATEMENT;
 use crate::instance::Instance;
 use crate::opening;
+use crate::output::Table;
+use crate::reason::Reason;
 use crate::setup::Setup;
-use crate::status::{Facts, SourceStatus, TableStatus, is_stopped_state};
+use crate::status::{Facts, ModelStatus, SourceStatus, TableStatus, is_stopped_state};
 
 /// How long a source may be stalled until a build is given up: some tries of its own.
 const STALLED_US_MAX: i64 = 15_000_000;
@@ -55,10 +58,22 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         }
     };
     drop(terminal);
-    summary(context, &instance);
+    // Over what there is, also where not all of it is: what could not be built has no answer.
+    let tested = match outcome {
+        Outcome::Ok | Outcome::Failed if !instance.has_failed() => Some(ask::read(&instance.reader, STATEMENT).await),
+        _ => None,
+    };
+    let (tested, error) = match tested.transpose() {
+        Ok(tested) => (tested, None),
+        Err(error) => (None, Some(error)),
+    };
+    let tests_failed = summary(context, &instance, tested.as_ref()) == Outcome::Failed;
     instance.stop().await?;
+    if let Some(error) = error {
+        return Err(error.context("the data tests could not be run"));
+    }
     // What is wrong with the project was said before all else.
-    Ok(if outcome == Outcome::Ok && setup.has_errors() { Outcome::Failed } else { outcome })
+    Ok(if outcome == Outcome::Ok && (setup.has_errors() || tests_failed) { Outcome::Failed } else { outcome })
 }
 
 async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {
@@ -87,22 +102,21 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
         tables.filter_map(|table| facts.tables.get(table)).any(waits_for_source)
     };
     let building = facts.models.iter().any(|(name, model)| model.state == "building" && !waits(name));
-    // Until a source is reached for nobody knows how old what there is of it is.
-    let is_followed =
-        |name: &str| facts.tables.values().any(|table| table.source == name && !is_stopped_state(&table.state));
-    let is_reached_for = |(name, source): (&String, &SourceStatus)| {
-        source.state == "connecting" && source.stalled_since_us.is_none() && is_followed(name)
-    };
-    let connecting = facts.sources.iter().any(is_reached_for);
     // What served when the folder was left is not what is to be built.
-    if !facts.started || loading || building || connecting || (facts.pending && given_up.is_empty()) {
+    if !facts.started || loading || building || (facts.pending && given_up.is_empty()) {
         return None;
     }
-    let caught_up = targets.iter().filter(|target| !given_up.contains(target.name.as_str())).all(|target| {
-        let status = facts.sources.get(&target.name);
-        let reached = |current: &str| target.source.reached(&Position(current.to_owned()), &target.position);
-        status.is_some_and(|status| reached(&status.position).unwrap_or(false))
-    });
+    // Until a source was reached nobody knows how old what there is of it is, wherever it stood before.
+    let is_followed =
+        |name: &str| facts.tables.values().any(|table| table.source == name && !is_stopped_state(&table.state));
+    let is_there = |name: &str, source: &SourceStatus| {
+        let at = Position(source.position.clone());
+        let mut targets = targets.iter().filter(|target| target.name == name);
+        (source.was_reached || !is_followed(name))
+            && targets.all(|target| target.source.reached(&at, &target.position).unwrap_or(false))
+    };
+    let caught_up =
+        facts.sources.iter().all(|(name, source)| given_up.contains(name.as_str()) || is_there(name, source));
     let is_whole = given_up.is_empty()
         && facts.not_applied.is_empty()
         && facts.held.is_empty()
@@ -111,49 +125,78 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
     caught_up.then_some(if is_whole { Outcome::Ok } else { Outcome::Failed })
 }
 
-fn summary(context: &Context, instance: &Instance) {
+/// Says how it went; answers how the tests did.
+fn summary(context: &Context, instance: &Instance, tested: Option<&Table>) -> Outcome {
     instance.status.spread(WallClock.now_us());
     let facts = instance.status.facts();
-    troubles(&facts).iter().for_each(|trouble| context.say(&format!("error: {trouble}")));
+    let troubles = troubles(&facts);
+    troubles.iter().for_each(|trouble| context.say(&format!("error: {trouble}")));
     if context.json {
-        let models: Vec<_> = facts
-            .models
-            .iter()
-            .map(|(name, m)| serde_json::json!({"model": name.to_string(), "state": m.word(), "rows": m.rows, "message": m.told()}))
-            .collect();
-        print(&serde_json::json!({ "models": models }).to_string());
-        return;
+        let model = |(name, model): (&TableName, &ModelStatus)| {
+            let mut object = model.told().json();
+            (object["model"], object["state"]) = (name.to_string().into(), model.word().into());
+            object["rows"] = model.rows.into();
+            object
+        };
+        let models: Vec<_> = facts.models.iter().map(model).collect();
+        let errors: Vec<_> = troubles.iter().map(Reason::json).collect();
+        let mut answer = tested.map_or_else(|| serde_json::json!({}), test::json_of);
+        (answer["models"], answer["errors"]) = (models.into(), errors.clone().into());
+        if let Some(first) = errors.first() {
+            answer["error"] = first.clone();
+        }
+        print(&answer.to_string());
+        return tested.map_or(Outcome::Ok, |tested| test::report(context, tested));
     }
+    // What more there is to say of those that are not live is among the errors.
     for (name, model) in &facts.models {
-        print(format!("{:<10} {:>12} rows  {name} {}", model.word(), model.rows, model.told()).trim_end());
+        let told = model.told().message;
+        print(format!("{:<10} {:>12} rows  {name} {told}", model.word(), model.rows).trim_end());
     }
+    // Of a project without tests nothing is said.
+    tested.filter(|tested| !tested.rows.is_empty()).map_or(Outcome::Ok, |tested| test::report(context, tested))
 }
 
-/// What a build cannot go on for, and the next move where it is not said there.
-fn troubles(facts: &Facts) -> Vec<String> {
+/// What a build cannot go on for.
+fn troubles(facts: &Facts) -> Vec<Reason> {
     let mut found = Vec::new();
     if !facts.not_applied.is_empty() {
-        found.push(format!("not applied: {}", facts.not_applied));
+        found.push(facts.not_applied.clone().behind("not applied: "));
     }
+    let is_unasked = |name: &TableName| facts.tables.get(name).is_some_and(|table| table.is_unasked);
     for (name, source) in facts.sources.iter().filter(|(_, source)| source.stalled_since_us.is_some()) {
-        // Of one that was never asked its tables say so.
-        let told = format!("source \"{name}\" cannot be asked");
-        if !facts.tables.values().any(|table| table.state == "parked" && table.message.starts_with(&told)) {
-            found.push(format!("source \"{name}\" is stalled: {}", source.message));
+        let mut reason = source.message.clone().behind(&format!("source \"{name}\" is stalled: "));
+        // Each of its tables, and each model over one, would only say the same once more.
+        let tables = facts.tables.iter().filter(|(_, table)| table.is_unasked && table.source == *name);
+        let tables: Vec<String> = tables.map(|(name, _)| name.to_string()).collect();
+        if !tables.is_empty() {
+            reason = reason.and(&format!("Nothing is known of {}.", tables.join(", ")));
         }
+        found.push(reason);
     }
-    for (name, table) in facts.tables.iter().filter(|(_, table)| table.state == "parked") {
-        found.push(format!("table {name} is parked: {}", table.message));
+    for (name, table) in facts.tables.iter().filter(|(_, table)| table.state == "parked" && !table.is_unasked) {
+        found.push(table.message.clone().behind(&format!("table {name} is parked: ")));
     }
-    found.extend(facts.held.iter().map(|model| format!("not applied, and serves as before: {model}")));
+    let held = facts.held.iter();
+    found.extend(held.map(|(name, why)| why.clone().behind(&format!("not applied, and serves as before: {name}: "))));
     let models = facts.models.iter().chain(&facts.views);
-    let mut stopped: Vec<_> = models.filter(|(_, model)| matches!(model.state.as_str(), "parked" | "failed")).collect();
+    let mut stopped: Vec<_> = models.filter(|(_, model)| is_stopped_state(&model.state)).collect();
     // What waits for another one comes behind what is at fault.
-    let reads_stopped =
-        |name: &TableName| facts.lineage.iter().any(|(below, reader)| reader == name && is_stopped(facts, below));
+    let reads = |name: &TableName, is_it: &dyn Fn(&TableName) -> bool| {
+        facts.lineage.iter().any(|(below, reader)| reader == name && is_it(below))
+    };
+    let reads_stopped = |name: &TableName| reads(name, &|below| is_stopped(facts, below));
     stopped.sort_by_key(|(name, _)| reads_stopped(name));
-    found
-        .extend(stopped.into_iter().map(|(name, model)| format!("model {name} is {}: {}", model.state, model.message)));
+    for (name, model) in stopped {
+        let of = format!("model {name} is {}: ", model.state);
+        let reason = match reads(name, &is_unasked) {
+            true => Reason::of(&format!("{of}its source cannot be asked")),
+            // More is said of what is at fault.
+            false if reads_stopped(name) => Reason::of(&model.message.message).behind(&of),
+            false => model.message.clone().behind(&of),
+        };
+        found.push(reason);
+    }
     found
 }
 
@@ -167,6 +210,10 @@ fn is_stopped(facts: &Facts, name: &TableName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lines(facts: &Facts) -> Vec<String> {
+        troubles(facts).iter().map(Reason::line).collect()
+    }
 
     fn building() -> Facts {
         let mut facts = Facts { started: true, ..Facts::default() };
@@ -187,19 +234,55 @@ mod tests {
         let second = 1_000_000;
         assert_eq!(verdict(&facts, &[], 100 * second), None);
         let stall = |facts: &mut Facts, state: &str, at: i64| {
-            facts.sources.get_mut("shop").unwrap().go_to(state, "the server is away".to_owned(), at);
+            facts.sources.get_mut("shop").unwrap().go_to(state, "the server is away", at);
         };
         stall(&mut facts, "stalled", 100 * second);
         assert_eq!(verdict(&facts, &[], 114 * second), None);
         stall(&mut facts, "streaming", 114 * second);
         assert_eq!(verdict(&facts, &[], 116 * second), None);
-        assert_eq!(troubles(&facts), Vec::<String>::new());
+        assert_eq!(lines(&facts), Vec::<String>::new());
         // It is told again at every try: the first is what counts.
         stall(&mut facts, "stalled", 200 * second);
         stall(&mut facts, "connecting", 205 * second);
         stall(&mut facts, "stalled", 206 * second);
         assert_eq!(verdict(&facts, &[], 216 * second), Some(Outcome::Failed));
-        assert_eq!(troubles(&facts), ["source \"shop\" is stalled: the server is away"]);
+        assert_eq!(lines(&facts), ["source \"shop\" is stalled: the server is away"]);
+    }
+
+    /// A source that was caught up yesterday, and is not reached yet, is not known to be caught up.
+    #[test]
+    fn a_source_is_waited_for_until_it_was_reached() {
+        let mut facts = Facts { started: true, ..Facts::default() };
+        let shop = facts.sources.entry("shop".to_owned()).or_default();
+        shop.go_to("connecting", "", 0);
+        let orders = facts.tables.entry(TableName::new("shop", "orders")).or_default();
+        (orders.source, orders.state) = ("shop".to_owned(), "streaming".to_owned());
+        assert_eq!(verdict(&facts, &[], 0), None);
+        facts.sources.get_mut("shop").unwrap().go_to("streaming", "", 1);
+        assert_eq!(verdict(&facts, &[], 1), Some(Outcome::Ok));
+        // A break is no beginning.
+        facts.sources.get_mut("shop").unwrap().go_to("connecting", "", 2);
+        assert_eq!(verdict(&facts, &[], 2), Some(Outcome::Ok));
+    }
+
+    /// One that could not be asked says so once, for all that waits for it.
+    #[test]
+    fn what_a_source_has_not_told_is_said_once() {
+        let mut facts = Facts { started: true, ..Facts::default() };
+        facts.sources.entry("shop".to_owned()).or_default().go_to("stalled", "refused\nHint: Check the port.", 0);
+        for name in ["items", "orders"] {
+            let table = facts.tables.entry(TableName::new("shop", name)).or_default();
+            (table.source, table.state, table.is_unasked) = ("shop".to_owned(), "parked".to_owned(), true);
+            let model = facts.models.entry(TableName::new("public", name)).or_default();
+            (model.state, model.message) = ("parked".to_owned(), "refused\nHint: Check the port.".into());
+            facts.lineage.push((TableName::new("shop", name), TableName::new("public", name)));
+        }
+        let told = [
+            "source \"shop\" is stalled: refused. Nothing is known of shop.items, shop.orders. Check the port.",
+            "model public.items is parked: its source cannot be asked",
+            "model public.orders is parked: its source cannot be asked",
+        ];
+        assert_eq!(lines(&facts), told);
     }
 
     /// What is parked fails the build when all else of it is there, and not before.
@@ -208,12 +291,12 @@ mod tests {
         let mut facts = building();
         let (orders, read) = (TableName::new("shop", "orders"), TableName::new("public", "orders"));
         let table = facts.tables.entry(orders.clone()).or_default();
-        (table.state, table.message) = ("parked".to_owned(), "no primary key".to_owned());
+        (table.state, table.message) = ("parked".to_owned(), "no primary key".into());
         let model = facts.models.entry(read.clone()).or_default();
-        (model.state, model.message) = ("parked".to_owned(), "table shop.orders was never loaded".to_owned());
+        (model.state, model.message) = ("parked".to_owned(), "table shop.orders was never loaded".into());
         facts.lineage.push((orders, read));
         let refused = facts.models.entry(TableName::new("public", "ranks")).or_default();
-        (refused.state, refused.message) = ("parked".to_owned(), "models/ranks.sql:1:8: cannot be kept".to_owned());
+        (refused.state, refused.message) = ("parked".to_owned(), "models/ranks.sql:1:8: cannot be kept".into());
         assert_eq!(verdict(&facts, &[], 0), None);
         facts.models.get_mut(&TableName::new("public", "trade")).unwrap().state = "live".to_owned();
         assert_eq!(verdict(&facts, &[], 0), Some(Outcome::Failed));
@@ -222,7 +305,7 @@ mod tests {
             "model public.ranks is parked: models/ranks.sql:1:8: cannot be kept",
             "model public.orders is parked: table shop.orders was never loaded",
         ];
-        assert_eq!(troubles(&facts), told);
+        assert_eq!(lines(&facts), told);
     }
 
     /// Of two sources one is away: what the other one feeds is built.

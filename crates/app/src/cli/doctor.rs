@@ -62,6 +62,31 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
     let mut failed = false;
     let mut answers = Vec::new();
+    let mut tell = |connection: &str, check: Check| {
+        failed |= check.outcome == CheckOutcome::Failed;
+        let word = match check.outcome {
+            CheckOutcome::Ok => "ok",
+            CheckOutcome::Warning => "warning",
+            CheckOutcome::Failed => "failed",
+        };
+        if context.json {
+            answers.push(serde_json::json!({
+                "connection": connection, "check": check.name, "outcome": word,
+                "message": check.message, "detail": check.detail, "hint": check.hint,
+            }));
+            return;
+        }
+        print(&format!("{word:<8} {connection}: {} — {}", check.name, check.message));
+        for (label, text) in [("Detail", &check.detail), ("Hint", &check.hint)] {
+            if !text.is_empty() {
+                print(&format!("         {label}: {text}"));
+            }
+        }
+    };
+    for (name, place) in &setup.project.broken_connections {
+        let message = format!("it is declared with a mistake ({place})");
+        tell(name, Check::failed("settings", message, "", "`tidemill check` says which."));
+    }
     for feed in setup.feeds()? {
         let source = feed.source().await;
         let mut checks = source.doctor(&feed.wanted()).await;
@@ -75,27 +100,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         {
             checks.extend(of_retention(&*source, &position).await);
         }
-        for check in checks {
-            failed |= check.outcome == CheckOutcome::Failed;
-            let word = match check.outcome {
-                CheckOutcome::Ok => "ok",
-                CheckOutcome::Warning => "warning",
-                CheckOutcome::Failed => "failed",
-            };
-            if context.json {
-                answers.push(serde_json::json!({
-                    "connection": feed.connection.name, "check": check.name, "outcome": word,
-                    "message": check.message, "detail": check.detail, "hint": check.hint,
-                }));
-                continue;
-            }
-            print(&format!("{word:<8} {}: {} — {}", feed.connection.name, check.name, check.message));
-            for (label, text) in [("Detail", &check.detail), ("Hint", &check.hint)] {
-                if !text.is_empty() {
-                    print(&format!("         {label}: {text}"));
-                }
-            }
-        }
+        checks.into_iter().for_each(|check| tell(&feed.connection.name, check));
     }
     if context.json {
         print(&serde_json::Value::Array(answers).to_string());

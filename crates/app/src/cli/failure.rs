@@ -6,6 +6,8 @@ use serde_json::{Value as Json, json};
 
 use project::Diagnostic;
 
+use crate::reason::Reason;
+
 /// What a server said of a statement.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rejected {
@@ -71,32 +73,9 @@ pub(crate) fn object(error: &anyhow::Error) -> Json {
 
 /// A text of several lines in its parts.
 pub(crate) fn parted(text: &str) -> Json {
-    let (mut message, mut detail, mut hint) = (Vec::new(), Vec::new(), Vec::new());
-    let mut part = &mut message;
-    for line in text.lines() {
-        let trimmed = line.trim();
-        // The line of the file, and the mark below it.
-        if line.starts_with("  ")
-            && trimmed.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with("| ")
-        {
-            continue;
-        }
-        let said = match (trimmed.strip_prefix("Detail: "), trimmed.strip_prefix("Hint: ")) {
-            (Some(said), _) => {
-                part = &mut detail;
-                said
-            }
-            (None, Some(said)) => {
-                part = &mut hint;
-                said
-            }
-            (None, None) => trimmed,
-        };
-        part.push(said);
-    }
-    let said = |lines: &[&str]| (!lines.is_empty()).then(|| lines.join("\n"));
-    let mut object = json!({"message": message.join("\n"), "detail": said(&detail), "hint": said(&hint)});
-    if let Some((place, rest)) = message.join("\n").split_once(": error: ") {
+    let reason = Reason::of(text);
+    let mut object = reason.json();
+    if let Some((place, rest)) = reason.message.split_once(": error: ") {
         object["message"] = json!(rest);
         let mut parts = place.rsplitn(3, ':');
         let numbers = (parts.next().and_then(number), parts.next().and_then(number));

@@ -8,7 +8,7 @@ use mysql_async::Opts;
 use project::{Connection, ConnectionKind, Filter, Place, Secret, SimulatedShop, Start, Tls};
 
 use super::{Context, Outcome, check, print};
-use crate::sources::{self, said};
+use crate::sources;
 use crate::starter::names::plain;
 use crate::starter::{Origin, Table, project_of};
 
@@ -150,8 +150,8 @@ impl Given {
 
     /// The tables, without columns that cannot be held.
     async fn tables(&mut self) -> anyhow::Result<Vec<Table>> {
-        let source = sources::try_open(&self.connection).await.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
-        let names = source.tables(&self.database).await.map_err(|failure| anyhow::anyhow!(said(&failure)))?;
+        let source = sources::try_open(&self.connection).await.map_err(|failure| anyhow::anyhow!(failure.text()))?;
+        let names = source.tables(&self.database).await.map_err(|failure| anyhow::anyhow!(failure.text()))?;
         let place =
             |name: &String| TablePlace { database: self.database.clone(), name: name.clone(), ..TablePlace::default() };
         let places: Vec<TablePlace> = names.iter().map(place).collect();
@@ -183,7 +183,7 @@ async fn described(
     source: &dyn Source,
     places: &[TablePlace],
 ) -> anyhow::Result<Vec<Result<connect::TableFacts, connect::Absence>>> {
-    source.describe(places).await.map_err(|unanswered| anyhow::anyhow!(said(&unanswered.failure)))
+    source.describe(places).await.map_err(|unanswered| anyhow::anyhow!(unanswered.failure.text()))
 }
 
 /// The name of a folder, as far as it has one.

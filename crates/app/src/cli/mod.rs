@@ -16,6 +16,7 @@ mod reconcile;
 mod repair;
 mod simulate;
 mod terminal;
+mod test;
 mod up;
 mod users;
 
@@ -96,7 +97,7 @@ enum Command {
         #[arg(long, short)]
         watch: bool,
     },
-    /// Run until the sources are caught up with where they stood at the start, then say how it went
+    /// Run until the sources are caught up with where they stood at the start, run the data tests, then say how it went
     Build,
     /// What would change if the project on disk were applied: models, columns, what is built anew; exit 3 if anything
     Plan {
@@ -130,6 +131,8 @@ enum Command {
         #[command(subcommand)]
         what: Reconcile,
     },
+    /// Run the project's data tests over what is kept, all at one step; exit 1 if one fails
+    Test(test::TestArgs),
     /// Load tables again while what there is of them serves; rows that are no longer in the source go
     Resnapshot(repair::ResnapshotArgs),
     /// Read nothing more of a source until `resume` or the next start; what there is serves, and grows old
@@ -343,6 +346,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Reconcile { what: Reconcile::Models } => ask::reconcile_models(context).await,
         Command::Reconcile { what: Reconcile::Source(args) } => reconcile::source(context, args).await,
         Command::Reconcile { what: Reconcile::History } => reconcile::history(context),
+        Command::Test(args) => test::run(context, args).await,
         Command::Resnapshot(args) => repair::resnapshot(context, args).await,
         Command::Pause { source } => repair::order(context, Order::Pause(source)).await,
         Command::Resume { source } => repair::order(context, Order::Resume(source)).await,

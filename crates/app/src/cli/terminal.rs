@@ -203,7 +203,7 @@ impl Pulse {
                     text.push_str(&format!(" · {name} {} behind", seconds(lag_us)));
                 }
                 state if message.is_empty() => text.push_str(&format!(" · {name} {state}")),
-                state => text.push_str(&format!(" · {name} {state}: {message}")),
+                state => text.push_str(&format!(" · {name} {state}: {}", message.line())),
             }
         }
         let stopped = facts.models.iter().filter(|(_, model)| matches!(model.state.as_str(), "parked" | "failed"));
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · 250 changes/s · shop 0.012 s behind");
         assert_eq!(pulse.line(&facts, second, 0), "1 of 1 models live · 0 changes/s · shop 0.012 s behind");
         for source in facts.sources.values_mut() {
-            (source.state, source.message) = ("stalled".to_owned(), "binlog purged".to_owned());
+            (source.state, source.message) = ("stalled".to_owned(), "binlog purged".into());
         }
         facts.models.values_mut().for_each(|model| model.state = "parked".to_owned());
         let line = "0 of 1 models live · 0 changes/s · shop stalled: binlog purged · public.dws_trade_day parked";

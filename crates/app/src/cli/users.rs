@@ -86,7 +86,12 @@ pub(super) async fn run(context: &Context, command: UsersCommand) -> anyhow::Res
 
 /// Errors: the project declares no such role.
 pub(super) fn known_role(setup: &Setup, role: &str) -> anyhow::Result<()> {
-    if role != OWNER && !setup.project.roles.contains_key(role) {
+    if setup.project.roles_unread && role != OWNER {
+        bail!("no role is known: there is a mistake in roles.yml\nHint: `tidemill check` says which.");
+    }
+    // One with a mistake reads nothing until that is mended.
+    let is_known = setup.project.roles.contains_key(role) || setup.project.broken_roles.contains(role);
+    if role != OWNER && !is_known {
         let known: Vec<&str> = setup.project.roles.keys().map(String::as_str).collect();
         bail!("there is no role {role:?}\nHint: One of: {}.", [&[OWNER], known.as_slice()].concat().join(", "));
     }

@@ -28,7 +28,7 @@ pub(super) fn broken(facts: &Facts) -> Option<String> {
         return Some(format!("model {name} is {}: {}", model.state, model.message));
     }
     let source = facts.sources.values().find(|source| source.state == "stalled")?;
-    Some(source.message.clone())
+    Some(source.message.to_string())
 }
 
 /// Where to connect, for programs.
@@ -70,7 +70,7 @@ pub(super) async fn figures(instance: &Instance) -> String {
         format!(" · commit to visible: p50 {p50:.1} ms, p99 {p99:.1} ms")
     });
     // A shop whose clock had to wait says so.
-    let message = facts.sources.get("shop").map(|source| source.message.as_str()).filter(|text| !text.is_empty());
+    let message = facts.sources.get("shop").map(|source| source.message.line()).filter(|text| !text.is_empty());
     let message = message.map(|text| format!(" · {text}")).unwrap_or_default();
     format!("{orders} orders · GMV today {gmv}{}{message}", latency.unwrap_or_default())
 }

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connect::source::{LOOK_AGAIN, REFUSED_AGAIN, until_there};
+use connect::source::{Again, LOOK_AGAIN, REFUSED_AGAIN, until_there};
 use connect::{
-    Absence, Control, FollowedTable, LeftOut, Limits, OnChange, OwnFacts, Source, SourceEvent, SourceState, TableFacts,
-    TablePlace, Unanswered,
+    Absence, Control, Failure, FollowedTable, LeftOut, Limits, OnChange, OwnFacts, Source, SourceEvent, SourceState,
+    TableFacts, TablePlace, Unanswered,
 };
 use engine::Load;
 use plan::TableName;
@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 use self::reload::{Answer, Asked};
 use super::marks::Mark;
-use super::planned::{Found, PlannedTable, not_there};
+use super::planned::{AFTER_RESTART, Found, PlannedTable, not_there};
 use super::{Command, Commanded, Outlet, note_left_out, note_parked};
 use crate::pump::{Message, Request};
 use crate::reconcile::amend::{Amended, Amendment};
-use crate::sources::said;
+use crate::warehouse::AbsentTable;
 
 /// A table as the engine has it.
 pub(super) struct Known {
@@ -211,6 +211,9 @@ impl Follower {
                 }
                 self.pass_on(SourceEvent::Batch(batch), running).await
             }
+            SourceEvent::Failed(failure) => {
+                self.pass_on(SourceEvent::Failed(tried_again(failure, Again::Seldom)), running).await
+            }
             event => self.pass_on(event, running).await,
         }
     }
@@ -252,7 +255,7 @@ impl Follower {
                 false
             }
             SourceEvent::State(SourceState::Stalled, reason) => self.note_asked(reason).await?,
-            SourceEvent::Failed(failure) => self.note_asked(&said(failure)).await?,
+            SourceEvent::Failed(failure) => self.note_asked(&failure.text()).await?,
             _ => false,
         };
         if is_over {
@@ -297,7 +300,7 @@ impl Follower {
 
     fn cannot_be_asked(&self) -> String {
         format!(
-            "source \"{}\" cannot be asked for its tables yet: `tidemill status` says why\nHint: It is asked again by itself.",
+            "source \"{}\" cannot be asked for its tables yet\nHint: `tidemill status` says why, and whether it is asked again by itself.",
             self.name
         )
     }
@@ -319,7 +322,7 @@ impl Follower {
                 Some(true)
             }
             Err(reason) => {
-                self.note_parked(&name, reason);
+                self.note_parked(&name, reason, false);
                 self.parked.push((place, name));
                 Some(false)
             }
@@ -476,16 +479,16 @@ impl Follower {
                 continue;
             }
             done.push(format!("{} is followed", table.name));
-            let reason = match table.found {
+            let (reason, is_unasked) = match table.found {
                 Found::There(facts) => {
                     let loads = self.source.loads();
                     is_more |= self.register(table.place, table.name, facts, loads).await?;
                     continue;
                 }
-                Found::Absent(reason) => reason,
-                Found::Unasked => "The source cannot be asked for it yet.".to_owned(),
+                Found::Absent(reason) => (reason, false),
+                Found::Unasked => ("The source cannot be asked for it yet.".to_owned(), true),
             };
-            self.note_parked(&table.name, not_there(&table.place, &reason));
+            self.note_parked(&table.name, not_there(&table.place, &reason), is_unasked);
             self.absent.push((table.place, table.name));
             self.looks_for_more = true;
         }
@@ -613,7 +616,7 @@ impl Follower {
                     let event = stalled(&unanswered);
                     self.note(&event);
                     self.say(event).await?;
-                    let pause = tokio::time::sleep(retry(&unanswered));
+                    let pause = tokio::time::sleep(retry(unanswered.again));
                     tokio::pin!(pause);
                     loop {
                         tokio::select! {
@@ -638,7 +641,7 @@ impl Follower {
                 return self.say(SourceEvent::Parked { table: known.id, reason }).await;
             }
             (Found::Absent(reason), None) => {
-                self.note_parked(&table.name, not_there(&table.place, &reason));
+                self.note_parked(&table.name, not_there(&table.place, &reason), false);
                 self.absent.push((table.place, table.name));
                 return Some(());
             }
@@ -713,8 +716,9 @@ impl Follower {
         note_left_out(&self.outlet.status, name, &facts.left_out);
     }
 
-    fn note_parked(&self, name: &TableName, reason: String) {
-        note_parked(&self.outlet.status, &self.name, name, reason);
+    fn note_parked(&self, name: &TableName, reason: String, is_unasked: bool) {
+        let (source, name) = (self.name.clone(), name.clone());
+        note_parked(&self.outlet.status, &AbsentTable { source, name, reason, is_unasked });
     }
 
     /// What is sent moves the place from which a new start goes on.
@@ -741,7 +745,7 @@ impl Follower {
                 self.stall = None
             }
             SourceEvent::Failed(failure) => {
-                self.stall = Some(said(failure));
+                self.stall = Some(failure.text());
                 self.again_at = Instant::now().checked_add(REFUSED_AGAIN);
             }
         }
@@ -806,19 +810,31 @@ async fn until(then: Option<Instant>) {
 }
 
 fn stalled(unanswered: &Unanswered) -> SourceEvent {
-    match unanswered.is_ours {
-        true => SourceEvent::Failed(unanswered.failure.clone()),
-        false => {
-            let seconds = retry(unanswered).as_secs();
-            let said = said(&unanswered.failure).replace('\n', " ");
-            SourceEvent::State(SourceState::Stalled, format!("{said} It is tried again in {seconds} s."))
-        }
+    let failure = tried_again(unanswered.failure.clone(), unanswered.again);
+    match unanswered.again {
+        Again::Soon => SourceEvent::State(SourceState::Stalled, failure.text()),
+        Again::Seldom | Again::AfterRestart => SourceEvent::Failed(failure),
+    }
+}
+
+/// A failure with what becomes of it by itself.
+fn tried_again(failure: Failure, again: Again) -> Failure {
+    match again {
+        Again::Soon => failure.and(&format!("It is tried again in {} s.", retry(again).as_secs())),
+        Again::Seldom => failure.and(&format!(
+            "It is tried again every {} s; another password or setting is taken up by a restart.",
+            retry(again).as_secs()
+        )),
+        Again::AfterRestart => failure.and(AFTER_RESTART),
     }
 }
 
 /// How long to wait until the next try.
-fn retry(unanswered: &Unanswered) -> Duration {
-    if unanswered.is_ours { REFUSED_AGAIN } else { DESCRIBE_RETRY }
+fn retry(again: Again) -> Duration {
+    match again {
+        Again::Soon => DESCRIBE_RETRY,
+        Again::Seldom | Again::AfterRestart => REFUSED_AGAIN,
+    }
 }
 
 fn load_of(load: &Load) -> Option<connect::Load> {
@@ -837,7 +853,7 @@ mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
-    use connect::{Check, Failure, OwnFacts, Requests, Settings};
+    use connect::{Check, OwnFacts, Requests, Settings};
     use relation::{ChunkDone, Column, DataType, Rows, Schema, TransactionPart};
 
     use tokio::sync::watch;
@@ -875,7 +891,7 @@ mod tests {
             if *unanswered > 0 {
                 *unanswered -= 1;
                 let failure = Failure { message: "no".to_owned(), detail: String::new(), hint: String::new() };
-                return Err(Unanswered { failure, is_ours: false });
+                return Err(Unanswered { failure, again: Again::Soon });
             }
             let mut looks = self.looks.lock().unwrap();
             *looks += 1;

@@ -30,9 +30,10 @@ pub use self::planned::{Found, PlannedFeed, PlannedTable, plan_feeds};
 pub use self::roster::{Roster, Wanted};
 use crate::clock::Clock;
 use crate::pump::Message;
+use crate::reason::Reason;
 use crate::reconcile::amend::Amendment;
 use crate::status::Status;
-use crate::warehouse::Warehouse;
+use crate::warehouse::{AbsentTable, Warehouse};
 
 /// A source that begins at a place of its log has no first load: its tables hold what the log says from there on.
 pub fn skip_loads(feeds: &[PlannedFeed], warehouse: &mut Warehouse) {
@@ -131,12 +132,13 @@ fn follow(
 }
 
 /// A table that the engine does not know is parked all the same, for whoever asks.
-pub fn note_parked(status: &Status, source: &str, name: &TableName, reason: String) {
+pub fn note_parked(status: &Status, table: &AbsentTable) {
     let mut facts = status.facts();
-    let entry = facts.tables.entry(name.clone()).or_default();
-    entry.source = source.to_owned();
+    let entry = facts.tables.entry(table.name.clone()).or_default();
+    entry.source.clone_from(&table.source);
     entry.state = "parked".to_owned();
-    entry.message = reason;
+    entry.message = Reason::of(&table.reason);
+    entry.is_unasked = table.is_unasked;
 }
 
 /// Columns of a table that are not read are told, with the reason.

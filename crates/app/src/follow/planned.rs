@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use connect::source::{LOOK_AGAIN, without_effect};
+use anyhow::bail;
+use connect::source::{Again, LOOK_AGAIN, without_effect};
 use connect::{Absence, Source, TableFacts, TablePlace, Unanswered};
 use plan::TableName;
 use project::ConnectionKind;
 
+use crate::reason::Reason;
 use crate::setup::{Feed, Setup};
-use crate::sources::said;
 use crate::warehouse::{AbsentTable, Described, NOT_DECLARED, SourceTable};
 
 /// A source that is to be followed, and its tables.
@@ -57,15 +58,26 @@ pub async fn plan_feeds(setup: &Setup) -> anyhow::Result<(Vec<PlannedFeed>, Desc
         }
         feeds.push(PlannedFeed { name, kind, source, tables });
     }
-    let is_ours = refused.len() == feeds.len() && refused.iter().all(|(_, refused)| refused.is_ours);
+    let broken = &setup.project.broken_connections;
+    if feeds.is_empty() && !broken.is_empty() && !is_known {
+        let names: Vec<&str> = broken.keys().map(String::as_str).collect();
+        bail!(
+            "nothing can be read: there is a mistake in {} of connections.yml\nHint: `tidemill check` says which.",
+            names.join(", ")
+        );
+    }
+    let is_ours = refused.len() == feeds.len() && refused.iter().all(|(_, refused)| refused.again != Again::Soon);
     if let Some((source, first)) = refused.first().filter(|_| !is_known && is_ours) {
-        return Err(anyhow::anyhow!("{source}: {}", said(&first.failure)));
+        return Err(anyhow::anyhow!("{source}: {}", first.failure.text()));
     }
     for (source, unanswered) in &refused {
-        tracing::warn!(%source, "{}", said(&unanswered.failure));
+        tracing::warn!(%source, "{}", Reason::from(&unanswered.failure).line());
     }
-    for AbsentTable { source, name, reason } in &described.absent {
-        tracing::warn!(%source, table = %name, %reason, "table parked");
+    for AbsentTable { source, name, reason, is_unasked } in &described.absent {
+        // Of a source that cannot be asked all was said.
+        if !is_unasked {
+            tracing::warn!(%source, table = %name, reason = %Reason::of(reason).line(), "table parked");
+        }
     }
     Ok((feeds, described))
 }
@@ -111,7 +123,8 @@ pub(super) async fn ask(
             (Found::Unasked, Some(unanswered)) => not_asked(&source, unanswered),
             (Found::Unasked, None) => not_there(&table.place, "The source does not say what it is."),
         };
-        described.absent.push(AbsentTable { source, name, reason });
+        let is_unasked = unanswered.is_some();
+        described.absent.push(AbsentTable { source, name, reason, is_unasked });
     }
     unanswered
 }
@@ -142,6 +155,13 @@ pub(super) fn not_there(place: &TablePlace, reason: &str) -> String {
 
 /// Why nothing is known of a table.
 fn not_asked(source: &str, unanswered: &Unanswered) -> String {
-    let said = said(&unanswered.failure).replace('\n', " ");
-    format!("source \"{source}\" cannot be asked for it yet: {said} It is asked again by itself.")
+    let again = match unanswered.again {
+        Again::Soon | Again::Seldom => "It is asked again by itself.",
+        Again::AfterRestart => AFTER_RESTART,
+    };
+    let reason = Reason::from(&unanswered.failure);
+    reason.behind(&format!("source \"{source}\" cannot be asked for it yet: ")).and(again).to_string()
 }
+
+/// What is said where nothing that a running instance could see will be otherwise.
+pub(super) const AFTER_RESTART: &str = "Only a restart takes up what is otherwise then.";

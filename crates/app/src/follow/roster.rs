@@ -137,6 +137,8 @@ impl Roster {
             for (name, entry) in sources.iter() {
                 let now = setup.project.connection(name);
                 match now {
+                    // What it says now cannot be read: it is read as before.
+                    None if setup.project.broken_connections.contains_key(name) => {}
                     None => wanted.restart.push(format!("connection {name} is gone")),
                     Some(now) if now.kind != entry.kind => wanted.restart.push(format!("connection {name} changed")),
                     Some(_) => {}
@@ -173,7 +175,10 @@ impl Roster {
                     feeds.push((feed.connection.clone(), running.map(|entry| Arc::clone(&entry.source)), new, ruled));
                 }
             }
-            for entry in sources.iter().filter(|(name, entry)| !is_same(setup, name, entry)).map(|(_, entry)| entry) {
+            let is_other = |name: &String, entry: &Entry| {
+                !is_same(setup, name, entry) && !setup.project.broken_connections.contains_key(name)
+            };
+            for entry in sources.iter().filter(|(name, entry)| is_other(name, entry)).map(|(_, entry)| entry) {
                 let gone = entry.tables.keys().filter(|table| !setup.has_table(table));
                 tables.extend(gone.map(|table| format!("source table {table} is gone")));
             }

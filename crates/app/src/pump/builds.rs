@@ -130,7 +130,6 @@ impl Pump {
                 self.warehouse.engine.store().fold_soon();
                 self.note_contents();
                 self.status.facts().pending = false;
-                self.note_held();
                 self.note_held_back();
                 self.drop_unwanted_tables()?;
                 self.end_applying(&[])?;

@@ -116,7 +116,6 @@ impl Pump {
             stranded: Again::new(),
         };
         pump.status.facts().pending = pump.warehouse.is_outdated();
-        pump.note_held();
         pump.note_held_back();
         pump.note_contents();
         // What was parked when the folder was left.

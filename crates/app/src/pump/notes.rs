@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use connect::source::REFUSED_AGAIN;
 use connect::{SourceEvent, SourceState};
 use engine::{Input, Load, ModelState};
 use plan::TableName;
@@ -15,9 +14,14 @@ use super::Pump;
 use super::seen::{Seen, StepLatency, Times};
 use crate::backlog;
 use crate::clock::Clock as _;
+use crate::reason::Reason;
 use crate::recent::{Recent, RecentChange, RecentStep};
-use crate::status::{Doubt, Facts, ModelStatus, REJECTS_MAX, REMEMBERED_MAX, RejectStatus, TableStatus};
+use crate::stale::AGAIN;
+use crate::status::{
+    Doubt, Facts, ModelStatus, REJECTS_MAX, REMEMBERED_MAX, RejectStatus, TableStatus, is_stopped_state,
+};
 use crate::system_tables;
+use crate::warehouse::{Contents, Warehouse};
 
 impl Pump {
     pub(super) fn publish(&mut self) {
@@ -53,27 +57,23 @@ impl Pump {
                 }
                 let now = self.clock.now_us();
                 self.status.facts().sources.entry(name).or_default().go_to(&state.to_string(), message, now);
-                self.status.spread(now);
+                // What stands on it is told at once.
+                self.refresh_figures();
             }
             SourceEvent::Failed(failure) => {
                 tracing::error!(source = %name, detail = %failure.detail, hint = %failure.hint, "{}", failure.message);
-                let again = format!(
-                    "It is tried again every {} s; another password or setting is taken up by a restart.",
-                    REFUSED_AGAIN.as_secs()
-                );
-                let facts = self.status.facts();
+                let now = self.clock.now_us();
+                let mut facts = self.status.facts();
                 let declared =
                     facts.declared_at.get(&name).map(|place| format!("Connection \"{name}\" is declared in {place}."));
+                let reason = Reason::from(&failure).and(&declared.unwrap_or_default());
+                facts.sources.entry(name).or_default().go_to("stalled", reason, now);
                 drop(facts);
-                let parts = [failure.message, failure.detail, failure.hint, declared.unwrap_or_default(), again];
-                let parts = parts.iter().filter(|part| !part.is_empty()).map(|part| ended(part));
-                let message = parts.collect::<Vec<_>>().join(" ");
-                let now = self.clock.now_us();
-                self.status.facts().sources.entry(name).or_default().go_to("stalled", message, now);
                 self.status.spread(now);
             }
             SourceEvent::Delayed { table, reason } => {
-                tracing::warn!(source = %name, table = %self.table_name(table), %reason, "a load does not get on");
+                let said = Reason::of(&reason).line();
+                tracing::warn!(source = %name, table = %self.table_name(table), reason = %said, "a load does not get on");
                 self.delays.insert(table, reason);
                 // Who waits for it is told at once.
                 self.refresh_figures();
@@ -94,14 +94,14 @@ impl Pump {
             }
             SourceEvent::Parked { table, reason } => {
                 self.delays.remove(&table);
-                tracing::warn!(source = %name, table = %self.table_name(table), reason = %reason, "table parked");
+                tracing::warn!(source = %name, table = %self.table_name(table), reason = %Reason::of(&reason).line(), "table parked");
                 return Some(Input::Park { table, reason });
             }
         }
         None
     }
 
-    /// What the models and views are, and who reads whom: of what serves, and of what is wanted but waits.
+    /// The models and views there are, and who reads whom: of what serves, and of what is wanted but waits.
     pub(super) fn note_contents(&mut self) {
         let serving = &self.warehouse.serving;
         let mut facts = self.status.facts();
@@ -110,34 +110,19 @@ impl Pump {
         facts.documented = documented.map(|of| (TableName::new(&of.schema, &of.name), of.clone())).collect();
         let mut names = BTreeSet::new();
         for text in serving.texts() {
-            let name = text.table_name();
-            let waits = serving.waiting.iter().find(|(waiting, _)| *waiting == name);
-            note_model(&mut facts, text, if waits.is_some() { "parked" } else { "live" });
-            if let Some((_, reason)) = waits {
-                let of = if text.is_view { &mut facts.views } else { &mut facts.models };
-                let status = of.entry(name.clone()).or_default();
-                status.state = "parked".to_owned();
-                status.message.clone_from(reason);
-            }
-            names.insert(name);
+            note_text(&mut facts, text);
+            names.insert(text.table_name());
         }
         // A name that is said to be known is found here before it serves. A view that comes is there at once.
         let next = self.warehouse.next().into_iter().flat_map(|next| next.texts().map(move |text| (next, text)));
         for (next, text) in next {
             let name = text.table_name();
-            let waits = next.waiting.iter().find(|(waiting, _)| *waiting == name);
-            if names.contains(&name) || (text.is_view && waits.is_none()) {
-                continue;
+            let waits = || next.waiting.iter().any(|(waiting, _)| *waiting == name);
+            if !names.contains(&name) && (!text.is_view || waits()) {
+                note_text(&mut facts, text);
+                names.insert(name);
             }
-            let state = if waits.is_some() { "parked" } else { "building" };
-            note_model(&mut facts, text, state);
-            let of = if text.is_view { &mut facts.views } else { &mut facts.models };
-            let status = of.entry(name.clone()).or_default();
-            status.state = state.to_owned();
-            status.message = waits.map(|(_, reason)| reason.clone()).unwrap_or_default();
-            names.insert(name);
         }
-        note_held(&mut facts, &serving.held);
         facts.models.retain(|name, _| names.contains(name));
         facts.views.retain(|name, _| names.contains(name));
         let mut edges = facts.lineage.clone();
@@ -149,6 +134,69 @@ impl Pump {
         self.sources_of = below(numbers, &edges);
         let names = self.warehouse.engine.tables().map(|table| (table.name.clone(), table.name.clone()));
         facts.tables_of = below(names, &edges);
+        drop(facts);
+        self.note_states();
+    }
+
+    /// What each model and view is by now, for everybody who reads.
+    pub(super) fn note_states(&self) {
+        let now = self.clock.now_us();
+        self.work_out(&mut self.status.facts(), now);
+        self.status.spread(now);
+    }
+
+    /// Works out what each model and view is, and why: by the engine where it keeps it, or else by what waits. Nowhere else is that
+    /// said, so that what is said of a model does not depend on what was noted last. How old what it shows is, [`Facts::spread`] says.
+    fn work_out(&self, facts: &mut Facts, now: i64) {
+        let Warehouse { engine, serving, coming, .. } = &self.warehouse;
+        // What is coming may mend what is held, or hold more.
+        let to_be = coming.as_ref().map_or(serving, |(coming, _)| coming);
+        let held: BTreeMap<&TableName, Reason> =
+            to_be.held.iter().map(|(name, reason)| (name, Reason::of(reason))).collect();
+        facts.held = held.iter().map(|(name, reason)| ((*name).clone(), reason.clone())).collect();
+        let unread: BTreeMap<TableName, Doubt> = facts
+            .tables
+            .iter()
+            .filter_map(|(name, table)| Some((name.clone(), facts.unread(&table.source, now)?)))
+            .collect();
+        let unloaded: BTreeMap<TableName, &'static str> = engine
+            .tables()
+            .filter(|table| !table.load.was_whole())
+            .map(|table| (table.name.clone(), load_word(&table.load)))
+            .collect();
+        let kept: BTreeMap<&TableName, &ModelState> =
+            engine.models().into_iter().map(|model| (&model.name, &model.state)).collect();
+        let waiting = |of: &Contents, name: &TableName| {
+            of.waiting.iter().find(|(waiting, _)| waiting == name).map(|(_, reason)| Reason::of(reason))
+        };
+        let next = self.warehouse.next();
+        // Of what does not serve, what is to come tells.
+        let waits = |name: &TableName| {
+            let of_next = || next.filter(|_| serving.definition.text(name).is_none());
+            waiting(serving, name).or_else(|| waiting(of_next()?, name))
+        };
+        let Facts { models, views, tables, tables_of, lineage, .. } = facts;
+        for (name, status) in models.iter_mut() {
+            let (state, message) = match kept.get(name) {
+                Some(ModelState::Building) => {
+                    ("building", loads_waited_for(tables_of.get(name), &unloaded, &unread, tables))
+                }
+                Some(ModelState::Live) => ("live", Reason::default()),
+                Some(ModelState::Waiting { reason } | ModelState::Parked { reason }) => ("parked", Reason::of(reason)),
+                Some(ModelState::Failed { reason }) => ("failed", Reason::of(reason)),
+                None => waits(name).map_or(("building", Reason::default()), |reason| ("parked", reason)),
+            };
+            state.clone_into(&mut status.state);
+            (status.message, status.held) = (message, held.get(name).cloned().map(held_back));
+        }
+        for (name, status) in views.iter_mut() {
+            let (state, message) = match waits(name) {
+                Some(reason) => ("parked", reason),
+                None => view_state(name, lineage, models, tables, &unloaded),
+            };
+            state.clone_into(&mut status.state);
+            (status.message, status.held) = (message, held.get(name).cloned().map(held_back));
+        }
     }
 
     /// What is about to be taken: until it is visible its sources fall behind.
@@ -308,11 +356,10 @@ impl Pump {
             status.was_whole = table.load.was_whole();
             let known = status.doubted_since_us;
             (status.message, status.doubted_since_us) = doubt_of(&table.load);
-            status.is_delayed = delayed.contains_key(&table.name);
-            if let Some(reason) = delayed.get(&table.name) {
-                let parts = [status.message.as_str(), reason].into_iter().filter(|part| !part.is_empty());
-                status.message = parts.collect::<Vec<_>>().join("; ");
-            }
+            status.is_unasked = false;
+            let delay = delayed.get(&table.name).map(|reason| Reason::of(reason));
+            status.is_delayed = delay.is_some();
+            status.message = Reason::joined([std::mem::take(&mut status.message)].into_iter().chain(delay));
             if status.state == "parked" {
                 // At a start it was parked before: since when is noted beside what is stored, or not known.
                 let is_old = was_parked || !facts.started;
@@ -323,34 +370,12 @@ impl Pump {
             let table = alarm.table.map_or_else(|| "unknown".to_owned(), |table| table.to_string());
             tracing::warn!(source = %alarm.source, %table, "{}", alarm.message);
         }
-        let unread: BTreeMap<TableName, Doubt> = facts
-            .tables
-            .iter()
-            .filter_map(|(name, table)| Some((name.clone(), facts.unread(&table.source, now)?)))
-            .collect();
-        let unloaded: BTreeMap<TableName, &'static str> = engine
-            .tables()
-            .filter(|table| !table.load.was_whole())
-            .map(|table| (table.name.clone(), load_word(&table.load)))
-            .collect();
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
             status.rows = engine.row_count(model.relation);
-            (status.state, status.message) = match &model.state {
-                ModelState::Building => {
-                    let tables = facts.tables_of.get(&model.name);
-                    ("building".to_owned(), loads_waited_for(tables, &unloaded, &unread, &facts.tables))
-                }
-                ModelState::Live => ("live".to_owned(), String::new()),
-                ModelState::Waiting { reason } | ModelState::Parked { reason } => ("parked".to_owned(), reason.clone()),
-                ModelState::Failed { reason } => ("failed".to_owned(), reason.clone()),
-            };
             status.rejects = lacking.get(&model.name).copied().unwrap_or(0);
         }
-        let waiting: BTreeSet<&TableName> = self.warehouse.serving.waiting.iter().map(|(name, _)| name).collect();
-        for (name, status) in facts.views.iter_mut().filter(|(name, _)| !waiting.contains(name)) {
-            (status.state, status.message) = view_state(name, &facts.lineage, &facts.models, &facts.tables, &unloaded);
-        }
+        self.work_out(facts, now);
         if let Ok(rejects) = rejects {
             let before = std::mem::take(&mut facts.rejects);
             let known = before.iter().map(|reject| (reject.id.as_str(), reject)).collect();
@@ -363,11 +388,6 @@ impl Pump {
         drop(guard);
         self.status.spread(now);
     }
-}
-
-/// A text behind which another sentence may stand.
-fn ended(text: &str) -> String {
-    if text.ends_with(['.', '!', '?', ':', ';']) { text.to_owned() } else { format!("{text}.") }
 }
 
 /// Where sources are when something is noticed, and when that is.
@@ -437,17 +457,17 @@ fn loads_waited_for(
     unloaded: &BTreeMap<TableName, &'static str>,
     unread: &BTreeMap<TableName, Doubt>,
     all: &BTreeMap<TableName, TableStatus>,
-) -> String {
+) -> Reason {
     let loading: Vec<&TableName> = tables.into_iter().flatten().filter(|name| unloaded.contains_key(*name)).collect();
     let named = loading.iter().map(|name| match all.get(*name).filter(|table| table.is_delayed) {
-        Some(table) => format!("table {name} is being loaded: {}", table.message),
-        None => format!("table {name} is being loaded"),
+        Some(table) => table.message.clone().behind(&format!("table {name} is being loaded: ")),
+        None => Reason::of(&format!("table {name} is being loaded")),
     });
-    let mut parts: Vec<String> = named.collect();
+    let mut parts: Vec<Reason> = named.collect();
     parts.extend(loading.iter().filter_map(|name| unread.get(*name)).map(|doubt| doubt.reason.clone()));
     // Tables of one source have one reason.
     parts.dedup();
-    parts.join("; ")
+    Reason::joined(parts)
 }
 
 /// Whether a view can be read, and why not: it is asked anew each time, so it is what the worst below it is.
@@ -457,18 +477,18 @@ fn view_state(
     models: &BTreeMap<TableName, ModelStatus>,
     tables: &BTreeMap<TableName, TableStatus>,
     unloaded: &BTreeMap<TableName, &'static str>,
-) -> (String, String) {
+) -> (&'static str, Reason) {
     let (mut open, mut seen) = (vec![view], BTreeSet::new());
     let mut waits = None;
     while let Some(reader) = open.pop() {
         for (below, _) in lineage.iter().filter(|(_, of)| of == reader) {
             match (models.get(below), unloaded.get(below)) {
-                (Some(model), _) if matches!(model.state.as_str(), "parked" | "failed") => {
-                    return ("parked".to_owned(), format!("model {below} is {}: {}", model.state, model.message));
+                (Some(model), _) if is_stopped_state(&model.state) => {
+                    return ("parked", model.message.clone().behind(&format!("model {below} is {}: ", model.state)));
                 }
                 (_, Some(&"parked")) => {
-                    let why = tables.get(below).map(|table| table.message.as_str()).unwrap_or_default();
-                    return ("parked".to_owned(), format!("table {below} is parked: {why}"));
+                    let why = tables.get(below).map(|table| table.message.clone()).unwrap_or_default();
+                    return ("parked", why.behind(&format!("table {below} is parked: ")));
                 }
                 (Some(model), _) if model.state == "building" => {
                     waits.get_or_insert_with(|| format!("model {below} is being built"));
@@ -484,22 +504,18 @@ fn view_state(
         }
     }
     match waits {
-        Some(reason) => ("building".to_owned(), reason),
-        None => ("live".to_owned(), String::new()),
+        Some(reason) => ("building", Reason::of(&reason)),
+        None => ("live", Reason::default()),
     }
 }
 
-/// Models that serve in older texts, with the reasons.
-pub(super) fn note_held(facts: &mut Facts, held: &[(TableName, String)]) {
-    for (name, reason) in held {
-        if let Some(status) = facts.models.get_mut(name) {
-            status.held = Some(format!("as before; its text of now is not in place: {reason}"));
-        }
-    }
+/// What is said of a model that serves in an older text, by the reason why the new one does not.
+fn held_back(reason: Reason) -> Reason {
+    reason.behind("it serves in its older text, and the new one is not in place: ")
 }
 
-/// What a model or view is, in the words of its project.
-fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state: &str) {
+/// What a model or view is in the words of its project.
+fn note_text(facts: &mut Facts, text: &crate::definition::ModelText) {
     let name = text.table_name();
     let of = if text.is_view { &mut facts.views } else { &mut facts.models };
     let status = of.entry(name.clone()).or_default();
@@ -508,26 +524,21 @@ fn note_model(facts: &mut Facts, text: &crate::definition::ModelText, view_state
     status.path.clone_from(&text.file);
     status.written.clone_from(&text.written.0);
     status.description.clone_from(&text.description);
-    status.message.clear();
-    status.held = None;
-    if text.is_view {
-        status.state = view_state.to_owned();
-    }
     facts.lineage.extend(text.upstream().map(|upstream| (upstream, name.clone())));
 }
 
 /// Why a table's content is in doubt, and since when that is known; the time is 0 where it began while nothing ran.
-fn doubt_of(load: &Load) -> (String, Option<i64>) {
+fn doubt_of(load: &Load) -> (Reason, Option<i64>) {
     match load {
-        Load::Loading { .. } | Load::Complete | Load::Partial => (String::new(), None),
-        Load::Parked { reason, whole: true } => (reason.clone(), None),
-        Load::Parked { reason, whole: false } => (format!("never loaded: {reason}"), None),
+        Load::Loading { .. } | Load::Complete | Load::Partial => (Reason::default(), None),
+        Load::Parked { reason, whole: true } => (Reason::of(reason), None),
+        Load::Parked { reason, whole: false } => (Reason::of(reason).behind("never loaded: "), None),
         Load::Reloading { again, .. } | Load::Sweeping { again, .. } => {
-            (format!("loaded again: {}", again.reason), Some(again.since_us))
+            (Reason::of(&again.reason).behind(AGAIN), Some(again.since_us))
         }
         Load::Altered { reason, since_us, .. } => {
             let message = format!("as it was before {reason}; it is loaded anew with its columns of now");
-            (message, Some(*since_us).filter(|since| *since > 0))
+            (Reason::of(&message), Some(*since_us).filter(|since| *since > 0))
         }
     }
 }

@@ -11,9 +11,10 @@ use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::oneshot;
 
-use super::{Pump, ROOM_WAIT, notes};
+use super::{Pump, ROOM_WAIT};
 use crate::clock::Clock as _;
 use crate::definition::{Definition, ModelText};
+use crate::reason::Reason;
 use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, WentBack, schemas_to_come, told};
 
@@ -243,7 +244,7 @@ impl Pump {
         {
             self.applying.push((answer, Applied::of(difference)));
             self.warehouse.wanted_again(proposal);
-            self.note_held();
+            self.note_states();
             return Ok(());
         }
         match self.propose(proposal)? {
@@ -280,7 +281,7 @@ impl Pump {
         {
             let mut facts = self.status.facts();
             facts.pending = false;
-            facts.not_applied.clear();
+            facts.not_applied = Reason::default();
         }
         self.note_held_back();
         self.note_contents();
@@ -316,27 +317,18 @@ impl Pump {
             let mut facts = self.status.facts();
             facts.pending = self.warehouse.coming.is_some();
             match proposed {
-                Proposed::Coming(_) | Proposed::InPlace(_) => facts.not_applied.clear(),
+                Proposed::Coming(_) | Proposed::InPlace(_) => facts.not_applied = Reason::default(),
                 Proposed::Refused(reasons) => {
-                    facts.not_applied = reasons.join("; ");
+                    facts.not_applied = Reason::joined(reasons.iter().map(|reason| Reason::of(reason)));
                     tracing::error!(models = ?reasons, "the project is not applied; what served before serves on");
                 }
             }
         }
-        self.note_held();
         if matches!(proposed, Proposed::InPlace(_)) {
             self.note_held_back();
         }
         self.note_contents();
         self.note_stranded();
-    }
-
-    /// Models that serve on in older texts, for whoever asks.
-    pub(super) fn note_held(&self) {
-        let contents = self.warehouse.coming.as_ref().map_or(&self.warehouse.serving, |(coming, _)| coming);
-        let mut facts = self.status.facts();
-        facts.held = told(&contents.held);
-        notes::note_held(&mut facts, &contents.held);
     }
 
     /// What is coming comes to something else than was thought: whoever waits for it is told so.
@@ -361,7 +353,7 @@ impl Pump {
     /// The project says what a rollback gave up: whoever asks is told.
     pub(super) fn note_held_back(&self) {
         if self.warehouse.is_held_back {
-            HELD_BACK.clone_into(&mut self.status.facts().not_applied);
+            self.status.facts().not_applied = Reason::of(HELD_BACK);
         }
     }
 

@@ -18,7 +18,7 @@ use store::Snapshot;
 use super::gap::{Between, between, ours_near};
 use super::source::{OurTable, Ours, Pace, failed};
 use super::sums::{Dealer, LISTED_BYTES_MAX, Listing, Sides, Sums};
-use crate::sources::said;
+use crate::reason::Reason;
 
 /// Tables of a round at most: their checksums are held at once.
 const TABLES_MAX: usize = 64;
@@ -223,7 +223,7 @@ impl<'a> Pair<'a> {
                 }
                 self.read = read;
             }
-            Err(failure) => self.trouble = Some(said(&failure)),
+            Err(failure) => self.trouble = Some(Reason::from(&failure).line()),
         }
     }
 
@@ -332,7 +332,7 @@ async fn read_pairs<'a>(
             .await;
         match read {
             Ok(_) => pair.listing = Some(listing),
-            Err(failure) => pair.trouble = Some(said(&failure)),
+            Err(failure) => pair.trouble = Some(Reason::from(&failure).line()),
         }
     }
     between(source, &followed, &gap, &mut |change| {

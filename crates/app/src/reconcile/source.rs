@@ -27,8 +27,8 @@ use super::ago;
 use super::book::{Book, By, Partial, Run, Unfinished};
 use super::pair::{Found, Range, Verdict, Wanted, round};
 use crate::clock::Clock;
+use crate::reason::Reason;
 use crate::setup::Setup;
-use crate::sources::said;
 
 /// Rows of each side that are shown where they differ, and bytes of each.
 const SHOWN_MAX: usize = 5;
@@ -402,7 +402,7 @@ pub async fn compare(
     let places: Vec<TablePlace> = ours.tables.iter().map(|table| table.place.clone()).collect();
     let facts = match source.describe(&places).await {
         Ok(facts) => facts,
-        Err(unanswered) => return Ok(comparison.answers(&said(&unanswered.failure))),
+        Err(unanswered) => return Ok(comparison.answers(&Reason::from(&unanswered.failure).line())),
     };
     let (mut open, mut tally) = comparison.open(facts, &ours.tables);
     comparison.note()?;
@@ -485,7 +485,7 @@ pub async fn compare_again(source: &Arc<dyn Source>, ours: &Ours, pace: &Pace<'_
     let facts = match source.describe(&places).await {
         Ok(facts) => facts,
         Err(unanswered) => {
-            let reason = said(&unanswered.failure);
+            let reason = Reason::from(&unanswered.failure).line();
             return ours.tables.iter().map(|table| unknown(table, reason.clone())).collect();
         }
     };
@@ -557,7 +557,7 @@ pub(super) fn as_kept(table: &OurTable, stored: &Stored, facts: TableFacts) -> T
 }
 
 pub(super) fn failed(failure: Failure) -> anyhow::Error {
-    anyhow::anyhow!(said(&failure))
+    anyhow::anyhow!(failure.text())
 }
 
 fn shown(schema: &Schema, rows: &[Vec<u8>]) -> Vec<String> {

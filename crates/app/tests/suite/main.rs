@@ -379,7 +379,11 @@ impl Case {
             &["reconcile", "history"],
             &["query", "--json", "select * from tidemill.rejects"],
             &["query", "--json", "select * from tidemill.audit"],
-            &["query", "--json", "select message from tidemill.models union all select message from tidemill.tables"],
+            &[
+                "query",
+                "--json",
+                "select message, detail, hint from tidemill.models union all select message, detail, hint from tidemill.tables",
+            ],
         ];
         for command in commands {
             let output = self.binary().args(command).output().map_err(text_of)?;

@@ -20,18 +20,23 @@ pub(crate) fn surfaces(http: &str, level: &str, run: Ask<'_>) -> Result<String, 
     let sql = |sql: &str| run(&["query", sql]).map(|(rows, _)| cells(&rows));
     let mut lines: Vec<(&str, String)> = Vec::new();
     if level == "source" {
-        lines.push(("tidemill.sources", sql("select state, message from tidemill.sources where source = 'shop'")?));
+        let sources = "select state, message, detail, hint from tidemill.sources where source = 'shop'";
+        lines.push(("tidemill.sources", sql(sources)?));
     }
     if level != "model" {
-        let tables = "select state, message from tidemill.tables where \"table\" = 'orders'";
+        let tables = "select state, message, detail, hint from tidemill.tables where \"table\" = 'orders'";
         lines.push(("tidemill.tables", sql(tables)?));
     }
-    let model = |name: &str| sql(&format!("select state, message from tidemill.models where model = '{name}'"));
+    let model =
+        |name: &str| sql(&format!("select state, message, detail, hint from tidemill.models where model = '{name}'"));
     lines.push(("tidemill.models", model("revenue")?));
     lines.push(("the view above", model("today")?));
     let status = run(&["status"])?.0;
-    let of_project = status.lines().nth(2).unwrap_or_default();
-    lines.push(("tidemill status", of_project.split_once('|').map_or("", |(_, message)| message.trim()).to_owned()));
+    // What more there is to say stands below.
+    let mut of_project = status.lines().skip(2).take_while(|line| !line.starts_with('('));
+    let first = of_project.next().and_then(|line| line.split_once('|')).map_or("", |(_, message)| message.trim());
+    let told = std::iter::once(first).chain(of_project.map(str::trim));
+    lines.push(("tidemill status", told.collect::<Vec<_>>().join(" · ")));
     let (code, body) = get(http, "/health/readyz")?;
     lines.push(("/health/readyz", format!("{code} — {}", body.trim())));
     let metrics = get(http, "/metrics")?.1;
@@ -64,11 +69,16 @@ pub(crate) fn surfaces(http: &str, level: &str, run: Ask<'_>) -> Result<String, 
     Ok(lines.iter().map(|(surface, text)| format!("{surface}: {text}")).collect::<Vec<_>>().join("\n"))
 }
 
-/// The one row of an answer: its state and what is said of it.
+/// The one row of an answer: its state and what is said of it, in three parts.
 fn cells(rows: &str) -> String {
     let row = rows.lines().nth(2).unwrap_or_default();
-    let cells: Vec<&str> = row.splitn(2, '|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
-    cells.join(" — ")
+    let (state, told) = row.split_once('|').unwrap_or((row, ""));
+    let told: Vec<&str> = told.split(" | ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    [state.trim().to_owned(), told.join(" · ")]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" — ")
 }
 
 fn get(http: &str, path: &str) -> Result<(String, String), String> {

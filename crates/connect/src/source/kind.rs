@@ -16,7 +16,7 @@ use relation::{Position, Schema, TableId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Check, ColumnRule, Failure, LeftOut, Limits, Load, Settings, SourceEvent, Unanswered};
+use super::{Again, Check, ColumnRule, Failure, LeftOut, Limits, Load, Settings, SourceEvent, Unanswered};
 
 /// A kind of source: what connections of its `type:` are.
 #[async_trait]
@@ -376,9 +376,9 @@ pub async fn until_there(source: &dyn Source, absent: &[TablePlace], pause: Dura
         tokio::time::sleep(pause).await;
         let answers = match source.describe(absent).await {
             Ok(answers) => answers,
-            Err(Unanswered { failure, is_ours }) => {
+            Err(Unanswered { failure, again }) => {
                 tracing::debug!(%failure, detail = %failure.detail, "tables that are missing cannot be looked for");
-                if is_ours {
+                if again != Again::Soon {
                     tokio::time::sleep(REFUSED_AGAIN).await;
                 }
                 continue;

@@ -35,19 +35,54 @@ pub struct Failure {
     pub hint: String,
 }
 
+impl Failure {
+    /// All of it as text: each part on lines of its own, behind `Detail: ` and `Hint: `. Where a text says why something is so, as
+    /// in [`SourceEvent::State`], it may be such a one.
+    pub fn text(&self) -> String {
+        let mut text = self.message.clone();
+        for (label, part) in [("Detail", &self.detail), ("Hint", &self.hint)] {
+            if !part.is_empty() {
+                text.push_str(&format!("\n{label}: {part}"));
+            }
+        }
+        text
+    }
+
+    /// With one more sentence on it.
+    pub fn and(mut self, more: &str) -> Self {
+        let end = match self.detail.chars().last() {
+            None => "",
+            Some('.' | '?' | '!' | ':' | ';') => " ",
+            Some(_) => ". ",
+        };
+        self.detail.push_str(&format!("{end}{more}"));
+        self
+    }
+}
+
 /// Why a source that was asked gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{failure}")]
 pub struct Unanswered {
     pub failure: Failure,
+    pub again: Again,
+}
+
+/// When it helps to ask a source again that gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// It may be over at the next try.
+    Soon,
     /// It is of our own settings: asking again soon mends nothing, and may lock an account.
-    pub is_ours: bool,
+    Seldom,
+    /// It is of what a process knows from its start on: its environment, and settings as they were then.
+    AfterRestart,
 }
 
 impl From<Failure> for Unanswered {
     /// One that may be over at the next try.
     fn from(failure: Failure) -> Self {
-        Self { failure, is_ours: false }
+        Self { failure, again: Again::Soon }
     }
 }
 
@@ -81,7 +116,7 @@ impl fmt::Display for SourceState {
 pub enum SourceEvent {
     /// Whole transactions and the snapshot chunks right after them. May carry nothing but a newer position.
     Batch(SourceBatch),
-    /// A new state, with what a person may want to know about it (or nothing).
+    /// A new state, with what a person may want to know about it (or nothing): see [`Failure::text`].
     State(SourceState, String),
     /// The content of this table is in doubt from here on, and it is loaded again from the start. Comes behind the batches
     /// with all changes before, and before any batch with changes or chunks after. What follows of the table are changes

@@ -45,9 +45,37 @@ pub struct NodeTest {
     pub severity: String,
     /// A statement of the failing rows; empty where the test cannot be asked for by one.
     pub sql: String,
+    /// What came of it when it was run last: `pass`, `warn`, `fail`, `error`; empty as long as it was not.
+    pub state: String,
+    /// How many failures it had.
+    pub failures: Option<i64>,
+    /// Since when it is known to fail.
+    pub since: String,
 }
 
 impl NodeTest {
+    fn tone(&self) -> &'static str {
+        match self.state.as_str() {
+            "pass" => "good",
+            "warn" => "warn",
+            "fail" | "error" => "bad",
+            _ => "quiet",
+        }
+    }
+
+    fn told(&self) -> String {
+        match self.state.as_str() {
+            _ if self.sql.is_empty() => "not known here".to_owned(),
+            "pass" => "held when it was run".to_owned(),
+            "warn" | "fail" => match self.failures {
+                Some(1) => format!("1 failure, since {}", self.since),
+                failures => format!("{} failures, since {}", failures.unwrap_or(0), self.since),
+            },
+            "error" => "had no answer when it was run".to_owned(),
+            _ => "not run yet".to_owned(),
+        }
+    }
+
     fn console_href(&self) -> String {
         format!("/console?sql={}", url(&self.sql))
     }

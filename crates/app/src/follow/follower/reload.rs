@@ -12,7 +12,7 @@ use relation::TableId;
 use tokio::sync::oneshot;
 
 use super::{Follower, Running, STOPPING, not_there};
-use crate::sources::said;
+use crate::reason::Reason;
 
 const BY_HAND: &str = "asked for by hand";
 
@@ -57,15 +57,16 @@ impl Follower {
         let places: Vec<TablePlace> = wanted.iter().map(|(_, place)| place.clone()).collect();
         let answers = match self.source.describe(&places).await {
             Ok(answers) => answers,
-            Err(unanswered) => return self.put_off(names, &said(&unanswered.failure), running).await,
+            Err(unanswered) => return self.put_off(names, &unanswered.failure.text(), running).await,
         };
         let mut there = Vec::new();
         for ((name, place), answer) in wanted.into_iter().zip(answers) {
             match answer {
                 Ok(facts) => there.push((name, place, facts)),
                 Err(Absence(reason)) => {
-                    let nothing = if names.len() > 1 { "\nDetail: No table is loaded again." } else { "" };
-                    return Err(format!("{}{nothing}", not_there(&place, &reason)));
+                    let reason = Reason::of(&not_there(&place, &reason));
+                    let reason = if names.len() > 1 { reason.and("No table is loaded again.") } else { reason };
+                    return Err(reason.to_string());
                 }
             }
         }
@@ -115,7 +116,7 @@ impl Follower {
         // Where that is, only the source can say.
         if let Err(failure) = self.source.current_position().await {
             let message = format!("no table of source \"{}\" is loaded again: {}", self.name, failure.message);
-            return Err(said(&Failure { message, ..failure }));
+            return Err(Failure { message, ..failure }.text());
         }
         let mut done = Vec::new();
         let parked: Vec<TableName> = self.parked.iter().map(|(_, name)| name.clone()).collect();
@@ -178,7 +179,7 @@ impl Follower {
     }
 
     fn does_not_go_on(&self, reason: &str) -> String {
-        format!("source \"{}\" is not read now: {}", self.name, reason.replace('\n', " "))
+        Reason::of(reason).behind(&format!("source \"{}\" is not read now: ", self.name)).line()
     }
 
     fn refuse_paused(&self, running: &Option<Running>) -> Result<(), String> {

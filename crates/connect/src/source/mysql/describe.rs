@@ -5,7 +5,7 @@
 
 use relation::Schema;
 
-use crate::source::{ColumnRule, Failure, OnUnsupported, TablePlace, Unanswered};
+use crate::source::{Again, ColumnRule, Failure, OnUnsupported, TablePlace, Unanswered};
 
 use super::decode::{HASH, HIDDEN, ROW_END, ROW_START, SourceColumn, labels, relation_schema, unsupported};
 use super::error::{NO_SUCH_TABLE, WireError, ends, failure};
@@ -59,7 +59,7 @@ pub(crate) async fn ask(config: &MysqlConfig, wanted: &[TablePlace]) -> Result<V
     };
     answer.await.map_err(|e| Unanswered {
         failure: failure(&e, config).unwrap_or_else(|| unreachable_server(&e, config)),
-        is_ours: ends(&e),
+        again: if ends(&e) { Again::Seldom } else { Again::Soon },
     })
 }
 

@@ -249,10 +249,16 @@ impl Runner {
                 backoff = BACKOFF_FIRST;
             }
             let (message, pause) = match failure(&error, &self.config) {
-                Some(failure) => (said(&failure), LOOK_AGAIN),
-                None => (told(&error, &self.config.address()), backoff + jitter(backoff, begun)),
+                Some(failure) => {
+                    let again = format!("It is tried again in {} s.", seconds(LOOK_AGAIN));
+                    (failure.and(&again).text(), LOOK_AGAIN)
+                }
+                None => {
+                    let pause = backoff + jitter(backoff, begun);
+                    let address = self.config.address();
+                    (format!("{}, trying again in {} s", told(&error, &address), seconds(pause)), pause)
+                }
             };
-            let message = tried_again(message, pause);
             tracing::warn!(server = %self.config.address(), %error, wait_ms = pause.as_millis(), "connecting again");
             self.say(SourceState::Stalled, message);
             let mut restarted = self.restarted.clone();
@@ -1255,27 +1261,9 @@ async fn changed(word: &mut watch::Receiver<()>) {
     }
 }
 
-/// What is said of a stall, and when it is tried again.
-fn tried_again(mut message: String, pause: Duration) -> String {
-    let seconds = pause.as_secs_f64().ceil();
-    let again = match message.ends_with('.') {
-        true => format!(" It is tried again in {seconds} s."),
-        false => format!(", trying again in {seconds} s"),
-    };
-    message.push_str(&again);
-    message
-}
-
-/// A failure in one line, with what is to be done.
-fn said(failure: &Failure) -> String {
-    let mut out = String::new();
-    for part in [&failure.message, &failure.detail, &failure.hint].into_iter().filter(|part| !part.is_empty()) {
-        if !out.is_empty() {
-            out.push_str(if out.ends_with(['.', ':', ';']) { " " } else { ". " });
-        }
-        out.push_str(part);
-    }
-    out
+/// For how long nothing is tried, as people read it.
+fn seconds(pause: Duration) -> f64 {
+    pause.as_secs_f64().ceil()
 }
 
 #[cfg(test)]

@@ -75,11 +75,25 @@ async fn rows(
             break;
         }
     }
-    let stale = answer.warning.map(|warning| match warning.detail {
-        Some(detail) => format!("{}. {detail}", warning.message),
-        None => warning.message,
+    let stale = answer.warning.map(|warning| {
+        let (detail, hint) = (warning.detail.unwrap_or_default(), warning.hint.unwrap_or_default());
+        sentences([warning.message.as_str(), detail.as_str(), hint.as_str()])
     });
     Ok((grid, stale))
+}
+
+/// Texts as sentences one behind the other; empty ones are none.
+pub(super) fn sentences<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut out = String::new();
+    for text in texts.into_iter().filter(|text| !text.is_empty()) {
+        match out.chars().last() {
+            None => {}
+            Some('.' | '?' | '!' | ':' | ';') => out.push(' '),
+            Some(_) => out.push_str(". "),
+        }
+        out.push_str(text);
+    }
+    out
 }
 
 fn params(values: &[Option<&str>], expected: &[FieldRef]) -> Result<Vec<Param>, SqlError> {

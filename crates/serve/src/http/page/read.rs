@@ -11,7 +11,7 @@ use page::view::{
 use page::{Graph, Grid, Live, Node, NodeKind, Panel, Trouble, number};
 use serde_json::Value as Json;
 
-use super::ask::panel;
+use super::ask::{panel, sentences};
 use super::frame;
 use crate::service::Service;
 
@@ -33,12 +33,18 @@ const COLUMNS: &str = "select a.attname as name, format_type(a.atttypid, a.attty
 const KEY: &str = "select column_name from information_schema.key_column_usage where table_schema = $1 and table_name = $2 and constraint_name = $2 || '_pkey' order by ordinal_position";
 const MADE_OF: &str =
     "select \"column\", upstream, upstream_column from tidemill.column_lineage where schema = $1 and model = $2";
-const TESTS: &str = "select test, \"column\", severity, sql from tidemill.tests where node = $1";
+const TESTS: &str =
+    "select test, \"column\", severity, sql, state, failures, since from tidemill.tests where node = $1";
 
 const LAST_STEPS: &str = "select * from tidemill.steps order by step desc limit 20";
 
 fn owned(grid: &Grid, row: usize, name: &str) -> String {
     grid.text(row, name).unwrap_or_default().to_owned()
+}
+
+/// Why something is as it is, sentence behind sentence.
+fn told(grid: &Grid, row: usize) -> String {
+    sentences(["message", "detail", "hint"].map(|part| grid.text(row, part).unwrap_or_default()))
 }
 
 fn id_of(grid: &Grid, row: usize, name: &str) -> String {
@@ -88,7 +94,7 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
         state: owned(grid, row, "state"),
         rows: grid.count(row, "rows"),
         lag_seconds: grid.number(row, lag),
-        message: owned(grid, row, "message"),
+        message: told(grid, row),
         layer: SOURCE_LAYER.to_owned(),
         materialized: owned(grid, row, "materialized"),
         tags: tags(grid, row),
@@ -169,6 +175,9 @@ pub(super) async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, n
             column: owned(&tests, row, "column"),
             severity: owned(&tests, row, "severity"),
             sql: owned(&tests, row, "sql"),
+            state: owned(&tests, row, "state"),
+            failures: tests.count(row, "failures"),
+            since: owned(&tests, row, "since"),
         })
         .collect();
     page.latency = latency.map(|grid| {
@@ -270,7 +279,7 @@ pub(super) async fn sources(service: &Arc<Service>) -> Panel<Vec<Source>> {
             snapshot_rows_total: tables.count(row, "snapshot_rows_total").unwrap_or(0),
             lag_seconds: tables.number(row, "lag_seconds"),
             changes_total: tables.count(row, "changes_total").unwrap_or(0),
-            message: owned(&tables, row, "message"),
+            message: told(&tables, row),
         });
     }
     let source = |row| Source {
@@ -280,7 +289,7 @@ pub(super) async fn sources(service: &Arc<Service>) -> Panel<Vec<Source>> {
         position: owned(&sources, row, "position"),
         lag_seconds: sources.number(row, "lag_seconds"),
         lag_bytes: sources.count(row, "lag_bytes"),
-        message: owned(&sources, row, "message"),
+        message: told(&sources, row),
         tables: by_source.remove(sources.text(row, "source").unwrap_or_default()).unwrap_or_default(),
     };
     Ok((0..sources.rows.len()).map(source).collect())

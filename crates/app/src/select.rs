@@ -1,0 +1,237 @@
+//! dbt's selectors over what is in place: which tests are meant by `--select` and `--exclude`.
+//!
+//! A criterion is `[@][n+][method:]value[+n]`: `+x` takes what `x` reads along, `x+` what reads it, `@x` both, with all that the readers
+//! read. A space is a union, a comma an intersection. A test is meant with the table or model that it is declared on.
+
+use std::collections::BTreeSet;
+
+use connect::source::is_match;
+
+/// A table, model or view.
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    /// `schema.name`.
+    pub name: String,
+    /// Its file; empty for a source table.
+    pub path: String,
+    pub tags: Vec<String>,
+    pub is_source: bool,
+}
+
+/// What there is.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    pub nodes: Vec<Node>,
+    /// What is read, and by which.
+    pub edges: Vec<(String, String)>,
+}
+
+/// A test, by the node that it is declared on, and by its name.
+#[derive(Debug, Clone, Default)]
+pub struct Candidate {
+    pub node: String,
+    pub test: String,
+}
+
+/// How far a criterion goes along the graph; none where it does not.
+type Reach = Option<usize>;
+
+/// Which of these tests are meant; all of them where nothing is selected. Errors: what of it is not understood.
+pub fn select(graph: &Graph, tests: &[Candidate], select: &[String], exclude: &[String]) -> Result<Vec<bool>, String> {
+    let of = |lists: &[String]| -> Result<BTreeSet<usize>, String> {
+        let unions = lists.iter().flat_map(|list| list.split_whitespace());
+        unions.map(|criteria| intersection(graph, tests, criteria)).try_fold(BTreeSet::new(), |mut all, more| {
+            all.extend(more?);
+            Ok(all)
+        })
+    };
+    let selected = if select.is_empty() { (0..tests.len()).collect() } else { of(select)? };
+    let excluded = of(exclude)?;
+    Ok((0..tests.len()).map(|at| selected.contains(&at) && !excluded.contains(&at)).collect())
+}
+
+fn intersection(graph: &Graph, tests: &[Candidate], criteria: &str) -> Result<BTreeSet<usize>, String> {
+    let mut all: Option<BTreeSet<usize>> = None;
+    for criterion in criteria.split(',') {
+        let meant = meant(graph, tests, criterion)?;
+        all = Some(all.map_or(meant.clone(), |all| all.intersection(&meant).copied().collect()));
+    }
+    Ok(all.unwrap_or_default())
+}
+
+/// The tests that one criterion means.
+fn meant(graph: &Graph, tests: &[Candidate], criterion: &str) -> Result<BTreeSet<usize>, String> {
+    let (up, rest) = match criterion.strip_prefix('@') {
+        Some(rest) => (None, rest),
+        None => before(criterion),
+    };
+    let is_at = criterion.starts_with('@');
+    let (value, down) = behind(rest);
+    let (method, value) = value.split_once(':').unwrap_or((method_of(value), value));
+    let of_tests = |is_meant: &dyn Fn(&Candidate) -> bool| {
+        (0..tests.len()).filter(|at| is_meant(&tests[*at])).collect::<BTreeSet<usize>>()
+    };
+    let is_meant: Box<dyn Fn(&Node) -> bool> = match method {
+        "test_name" => return Ok(of_tests(&|test| is_match(value, &test.test))),
+        // All that are known here are declared in YAML.
+        "test_type" => return Ok(of_tests(&|_| matches!(value, "generic" | "data"))),
+        "fqn" => Box::new(|node| {
+            let short = node.name.split_once('.').map_or(node.name.as_str(), |(_, short)| short);
+            !node.is_source && (is_match(value, short) || is_match(value, &node.name))
+        }),
+        "tag" => Box::new(|node| node.tags.iter().any(|tag| is_match(value, tag))),
+        "path" | "file" => Box::new(|node| {
+            let folder = value.trim_end_matches('/');
+            let is_below = node.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+            let is_file = method == "file" && node.path.rsplit('/').next() == Some(folder);
+            !node.path.is_empty() && (is_below || is_file || is_match(folder, &node.path))
+        }),
+        "source" => Box::new(|node| {
+            let source = node.name.split_once('.').map_or("", |(source, _)| source);
+            node.is_source && (is_match(value, source) || is_match(value, &node.name))
+        }),
+        other => {
+            return Err(format!(
+                "`{other}:` is no way to select that is known here\nHint: One of: fqn, tag, path, file, source, test_name, test_type."
+            ));
+        }
+    };
+    let mut nodes: BTreeSet<&str> =
+        graph.nodes.iter().filter(|node| is_meant(node)).map(|node| node.name.as_str()).collect();
+    let (own, all) = (nodes.clone(), Some(usize::MAX));
+    match is_at {
+        true => {
+            let readers = graph.reached(&own, all, false);
+            nodes = graph.reached(&readers, all, true);
+        }
+        false => {
+            nodes.extend(graph.reached(&own, up, true));
+            nodes.extend(graph.reached(&own, down, false));
+        }
+    }
+    // Of a test alone, by its name, as dbt does.
+    let is_named = |test: &Candidate| method == "fqn" && own.is_empty() && is_match(value, &test.test);
+    Ok(of_tests(&|test| nodes.contains(test.node.as_str()) || is_named(test)))
+}
+
+/// The method of a value that names none.
+fn method_of(value: &str) -> &'static str {
+    let is_file = [".sql", ".yml", ".csv"].iter().any(|end| value.ends_with(end));
+    match (value.contains('/'), is_file) {
+        (true, _) => "path",
+        (false, true) => "file",
+        (false, false) => "fqn",
+    }
+}
+
+/// What stands before a value: `+` for all that it reads, `2+` for two levels of that.
+fn before(text: &str) -> (Reach, &str) {
+    match text.split_once('+') {
+        Some((levels, rest)) if levels.is_empty() && !rest.is_empty() => (Some(usize::MAX), rest),
+        Some((levels, rest)) if !rest.is_empty() && levels.chars().all(|c| c.is_ascii_digit()) => {
+            (levels.parse().ok(), rest)
+        }
+        _ => (None, text),
+    }
+}
+
+/// What stands behind a value, likewise for what reads it.
+fn behind(text: &str) -> (&str, Reach) {
+    match text.rsplit_once('+') {
+        Some((value, "")) => (value, Some(usize::MAX)),
+        Some((value, levels)) if levels.chars().all(|c| c.is_ascii_digit()) => (value, levels.parse().ok()),
+        _ => (text, None),
+    }
+}
+
+impl Graph {
+    /// These, and what is so many levels up or down from them.
+    fn reached<'a>(&'a self, from: &BTreeSet<&'a str>, levels: Reach, up: bool) -> BTreeSet<&'a str> {
+        let mut found = from.clone();
+        let mut last = from.clone();
+        for _ in 0..levels.unwrap_or(0) {
+            let next = self.edges.iter().filter_map(|(below, reader)| {
+                let (here, there) = if up { (reader, below) } else { (below, reader) };
+                last.contains(here.as_str()).then_some(there.as_str())
+            });
+            last = next.filter(|name| !found.contains(name)).collect();
+            if last.is_empty() {
+                break;
+            }
+            found.extend(&last);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// shop.orders → public.trade → public.today; shop.users → public.people.
+    fn shop() -> (Graph, Vec<Candidate>) {
+        let node = |name: &str, path: &str, tags: &[&str]| Node {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            is_source: path.is_empty(),
+        };
+        let nodes = vec![
+            node("shop.orders", "", &[]),
+            node("shop.users", "", &["personal"]),
+            node("public.trade", "models/dws/trade.sql", &["nightly"]),
+            node("public.today", "models/ads/today.sql", &["nightly"]),
+            node("public.people", "models/dws/people.sql", &[]),
+        ];
+        let edges =
+            [("shop.orders", "public.trade"), ("public.trade", "public.today"), ("shop.users", "public.people")];
+        let edges = edges.map(|(below, reader)| (below.to_owned(), reader.to_owned())).to_vec();
+        let test = |node: &str, test: &str| Candidate { node: node.to_owned(), test: test.to_owned() };
+        let tests = vec![
+            test("shop.orders", "unique"),
+            test("shop.users", "unique"),
+            test("public.trade", "not_null"),
+            test("public.today", "unique"),
+            test("public.people", "people_are_known"),
+        ];
+        (Graph { nodes, edges }, tests)
+    }
+
+    fn chosen(selected: &str, excluded: &str) -> String {
+        let (graph, tests) = shop();
+        let list = |text: &str| if text.is_empty() { Vec::new() } else { vec![text.to_owned()] };
+        match select(&graph, &tests, &list(selected), &list(excluded)) {
+            Ok(chosen) => {
+                let names = tests.iter().zip(chosen).filter(|(_, is)| *is);
+                names.map(|(test, _)| test.node.split('.').next_back().unwrap()).collect::<Vec<_>>().join(" ")
+            }
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn dbts_criteria_are_understood() {
+        for (selected, excluded, wanted) in [
+            ("", "", "orders users trade today people"),
+            ("trade", "", "trade"),
+            ("public.tr*", "", "trade"),
+            ("+trade", "", "orders trade"),
+            ("trade+", "", "trade today"),
+            ("1+today", "", "trade today"),
+            ("@trade", "", "orders trade today"),
+            ("tag:nightly", "", "trade today"),
+            ("tag:nightly,test_name:unique", "", "today"),
+            ("source:shop", "", "orders users"),
+            ("source:shop.orders+1", "", "orders trade"),
+            ("path:models/dws", "", "trade people"),
+            ("models/ads/today.sql", "", "today"),
+            ("today.sql people", "", "today people"),
+            ("people_are_known", "", "people"),
+            ("", "source:shop tag:nightly", "people"),
+            ("nothing", "", ""),
+        ] {
+            assert_eq!(chosen(selected, excluded), wanted, "{selected:?} without {excluded:?}");
+        }
+        assert!(chosen("state:modified", "").starts_with("`state:` is no way to select"));
+    }
+}
