@@ -68,6 +68,9 @@ pub struct Changes {
     /// Dashboards that would come, go or be others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dashboards: Vec<String>,
+    /// The same of syncs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub syncs: Vec<String>,
     /// About how long it takes until the new models are in place.
     pub seconds: i64,
     /// Source tables that would be followed, and that would be dropped.
@@ -86,8 +89,8 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        let tables = [&self.new_tables, &self.gone_tables, &self.changed_tables, &self.roles, &self.dashboards];
-        let has_tables = tables.iter().any(|tables| !tables.is_empty());
+        let tables = [&self.new_tables, &self.gone_tables, &self.changed_tables, &self.roles];
+        let has_tables = tables.into_iter().chain([&self.dashboards, &self.syncs]).any(|of| !of.is_empty());
         self.models.is_empty() && self.views.is_empty() && self.restart.is_empty() && !has_tables
     }
 

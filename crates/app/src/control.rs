@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -26,6 +26,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock as _, WallClock};
 use crate::dashboards;
 use crate::definition::{Definition, ModelText};
+use crate::delivery::{self, Wanted as WantedSyncs};
 use crate::follow::{Commanded, Roster, Wanted};
 use crate::grants::Grants;
 use crate::hold::Standing;
@@ -67,9 +68,14 @@ pub enum Order {
         table: String,
         condition: String,
     },
-    /// Reads nothing more of a source until told to.
+    /// Reads nothing more of a source, or delivers nothing more of a sync, until told to.
     Pause(String),
     Resume(String),
+    /// Something that is wanted of a sync.
+    Sync {
+        name: String,
+        order: SyncOrder,
+    },
     /// Reads the users of the data folder anew; `what` happened to the one of this name.
     Users {
         what: String,
@@ -82,6 +88,18 @@ pub enum Order {
         /// Whether what was compared before an interruption is compared again.
         restart: bool,
     },
+}
+
+/// What can be ordered of a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncOrder {
+    Pause,
+    Resume,
+    /// Sends all rows again: the other side has lost what it had.
+    Refill,
+    /// Sends the rows again that the other side has refused.
+    Retry,
 }
 
 /// How fast a source is read to be compared.
@@ -163,6 +181,9 @@ pub struct Serving {
     /// Dashboards that the project on disk has otherwise.
     #[serde(default)]
     pub dashboards: Vec<String>,
+    /// Syncs that it has otherwise.
+    #[serde(default)]
+    pub syncs: Vec<String>,
     /// Models and views that are wanted and wait, as they are written.
     #[serde(default)]
     pub waiting: Vec<ModelText>,
@@ -324,6 +345,8 @@ pub struct Applier {
     pub grants: Arc<Grants>,
     /// Whose page shows the dashboards.
     pub service: Arc<Service>,
+    /// What is delivered.
+    pub syncs: std::sync::Mutex<Arc<WantedSyncs>>,
 }
 
 /// How often it is told how far an apply is, and looked whether anything is done.
@@ -469,8 +492,9 @@ impl Attendant {
                 self.door.set_users(users);
                 Ok(Reply::Done(Vec::new()))
             }
-            Order::Pause(source) => self.command(&source, Commanded::Pause).await.map(Reply::Done),
-            Order::Resume(source) => self.command(&source, Commanded::Resume).await.map(Reply::Done),
+            Order::Pause(name) => self.pause_or_resume(&name, Commanded::Pause, SyncOrder::Pause).await,
+            Order::Resume(name) => self.pause_or_resume(&name, Commanded::Resume, SyncOrder::Resume).await,
+            Order::Sync { name, order } => self.order_sync(&name, order).await.map(Reply::Done),
             Order::ReconcileSource { source, pace, restart } => {
                 let say = |text| progress.send(text).map_or((), |()| ());
                 let compared = self.keeper.by_hand(source.as_deref(), &pace.telling(&say), restart).await;
@@ -509,7 +533,8 @@ impl Attendant {
                         let shown = self.applier.service.dashboards();
                         let new = dashboards::in_place_of(&shown, &now.project, &now.findings);
                         let dashboards = dashboards::differences(&shown, &new);
-                        Serving { roles, dashboards, ..serving.with(self.applier.wanted(&now).await?) }
+                        let syncs = delivery::differences(&self.applier.syncs(), &WantedSyncs::of(&now));
+                        Serving { roles, dashboards, syncs, ..serving.with(self.applier.wanted(&now).await?) }
                     }
                     Err(_) => serving,
                 }))
@@ -521,6 +546,42 @@ impl Attendant {
 impl Attendant {
     async fn command(&self, source: &str, what: Commanded) -> anyhow::Result<Vec<String>> {
         self.applier.sources.command(source, what).await
+    }
+
+    /// Pauses, or has go on, what is of this name: a source or a sync. Where both are, a sync is meant by `sync:NAME`.
+    async fn pause_or_resume(&self, name: &str, of_source: Commanded, of_sync: SyncOrder) -> anyhow::Result<Reply> {
+        let sources = self.applier.sources.names();
+        let syncs: Vec<String> = self.status.facts().deliveries.keys().cloned().collect();
+        let is_in = |names: &[String]| names.iter().any(|known| known == name);
+        let done = match (name.strip_prefix("sync:"), is_in(&sources), is_in(&syncs)) {
+            (Some(sync), ..) => self.order_sync(sync, of_sync).await?,
+            (None, true, true) => bail!(
+                "\"{name}\" is a source and a sync\nHint: Say `sync:{name}` where the sync is meant, or give one of them another name."
+            ),
+            (None, false, true) => self.order_sync(name, of_sync).await?,
+            (None, true, false) => self.command(name, of_source).await?,
+            // Without syncs there is nothing else that could be meant.
+            (None, false, false) if syncs.is_empty() => self.command(name, of_source).await?,
+            (None, false, false) => bail!(
+                "there is no source and no sync \"{name}\"\nHint: One of: {}.",
+                sources.into_iter().chain(syncs).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        Ok(Reply::Done(done))
+    }
+
+    async fn order_sync(&self, name: &str, order: SyncOrder) -> anyhow::Result<Vec<String>> {
+        let known: Vec<String> = self.status.facts().deliveries.keys().cloned().collect();
+        if !known.iter().any(|of| of == name) {
+            let hint = match known.is_empty() {
+                true => "A sync is a file in the folder syncs/ of the project.".to_owned(),
+                false => format!("One of: {}.", known.join(", ")),
+            };
+            bail!("there is no sync \"{name}\"\nHint: {hint}");
+        }
+        let name = name.to_owned();
+        let done = ask(&self.applier.inbox, |answer| Request::Sync { name, order, answer }).await?;
+        done.map_err(|reason| anyhow::anyhow!(reason))
     }
 
     async fn resnapshot(&self, wanted: &[String], source: Option<&str>) -> anyhow::Result<Vec<String>> {
@@ -599,7 +660,9 @@ impl Applier {
         let Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings, setup } =
             proposed;
         let (answer, answered) = oneshot::channel();
-        let asked = self.inbox.send(Message::Ask(Request::Apply { proposal, answer })).await;
+        let wanted = Arc::new(WantedSyncs::of(&setup));
+        let asked = Request::Apply { proposal, wanted: Arc::clone(&wanted), answer };
+        let asked = self.inbox.send(Message::Ask(asked)).await;
         asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
         drop(mine);
         let mut applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
@@ -612,6 +675,8 @@ impl Applier {
         applied.waiting.extend(absent);
         if applied.failed.is_empty() {
             applied.dashboards = self.take_dashboards(&setup);
+            applied.syncs = delivery::differences(&self.syncs(), &wanted);
+            *self.syncs.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
         }
         // What serves on as it was may read what the project has no more.
         if applied.failed.is_empty() && applied.held.is_empty() {
@@ -664,6 +729,7 @@ impl Applier {
             let mut findings = crate::warehouse::findings(&setup, &refused);
             let models = &proposal.keepable.contents.models;
             findings.extend(crate::grants::faults::findings(&setup, &definition, &tables, models));
+            findings.extend(delivery::check::findings_over(&setup, &tables, &proposal.keepable.contents));
             let found: Vec<String> = findings.iter().map(|finding| setup.shown(finding)).collect();
             (Box::new(proposal), found)
         });
@@ -684,6 +750,11 @@ impl Applier {
         self.status.facts().personal = crate::grants::declared(&setup.project);
         differences.iter().for_each(|what| self.status.note_audit(what, "command"));
         differences
+    }
+
+    /// What is delivered.
+    fn syncs(&self) -> Arc<WantedSyncs> {
+        Arc::clone(&self.syncs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Shows the dashboards of a project that is in place. Returns what is otherwise.

@@ -19,6 +19,7 @@ use crate::beside::Threads;
 use crate::clock::{Clock, WallClock};
 use crate::control::{Applier, Attendant, Desk};
 use crate::deep::STACK_BYTES;
+use crate::delivery::{self, Wanted};
 use crate::follow::{self, Marks, Outlet, PlannedFeed, Roster};
 use crate::grants::Grants;
 use crate::pump::{Message, Pump};
@@ -189,7 +190,10 @@ impl Instance {
         };
         let sources = Arc::new(Roster::start(feeds, &warehouse, outlet));
         let clock_of_keeper = Arc::clone(&clock);
+        let outboxes = warehouse.engine.outboxes();
         let mut pump = Pump::new(warehouse, Arc::clone(&status), clock, Arc::clone(&stop), runtime);
+        let wanted = Arc::new(Wanted::of(setup));
+        pump.deliver(Arc::clone(&wanted), &inbox, stopped.clone())?;
         let page = Arc::clone(&service);
         // Whoever came before waits: now there is something to read by, and no name is unknown that is not.
         let mut servers = vec![
@@ -202,6 +206,7 @@ impl Instance {
         }
         servers.push(tokio::spawn(ages::keep(setup.data.clone(), Arc::clone(&status), stopped.clone())));
         servers.push(tokio::spawn(stale::keep(Arc::clone(&status), Arc::clone(&clock_of_keeper), stopped.clone())));
+        servers.push(tokio::spawn(delivery::figures::keep(Arc::clone(&status), outboxes, stopped.clone())));
         let again = follow::load_again(Arc::clone(&sources), Arc::clone(&status), stopped.clone());
         servers.push(tokio::spawn(again));
         let applier = global.map(|global| {
@@ -214,6 +219,7 @@ impl Instance {
                 turn: tokio::sync::Mutex::default(),
                 grants,
                 service: page,
+                syncs: std::sync::Mutex::new(wanted),
             })
         });
         if let (Some(desk), Some(applier)) = (desk, &applier) {

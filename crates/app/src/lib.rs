@@ -25,6 +25,7 @@ pub mod dashboards;
 pub mod data_tests;
 pub mod deep;
 pub mod definition;
+pub mod delivery;
 pub mod demo;
 pub mod documentation;
 pub mod filters;

@@ -4,6 +4,7 @@
 
 use serve::metrics::{Histogram, Kind, Metric, Value};
 
+use crate::delivery::STATES as DELIVERY_STATES;
 use crate::status::{Facts, Status};
 
 /// States in which a source can be.
@@ -37,6 +38,7 @@ pub fn of(status: &Status, now_us: i64) -> Vec<Metric> {
     tables(&facts, now_us, &mut out);
     models(&facts, now_us, &mut out);
     reconciled(&facts, now_us, &mut out);
+    deliveries(&facts, now_us, &mut out);
     stages(&facts, &mut out);
     out.metrics
 }
@@ -128,8 +130,8 @@ fn sources(facts: &Facts, now_us: i64, out: &mut Out) {
         let events = facts.tables.values().filter(|t| t.source == *name).map(|t| t.changes_total).sum();
         out.counter("tidemill_source_events_total", "Changed rows since the start.", labels(), events);
     }
-    let rejects = facts.rejects.len() as f64;
-    out.gauge("tidemill_rejects", "Rows that a table or model could not take.", vec![], rejects);
+    let rejects = (facts.rejects.len() + facts.refused.len()) as f64;
+    out.gauge("tidemill_rejects", "Rows that a table, model or destination could not take.", vec![], rejects);
 }
 
 fn tables(facts: &Facts, now_us: i64, out: &mut Out) {
@@ -209,6 +211,25 @@ fn reconciled(facts: &Facts, now_us: i64, out: &mut Out) {
                 out.gauge("tidemill_reconcile_age_seconds", help, labels(), (now_us - from_us) as f64 / 1e6);
             }
         }
+    }
+}
+
+/// How far syncs are.
+fn deliveries(facts: &Facts, now_us: i64, out: &mut Out) {
+    for (name, delivery) in &facts.deliveries {
+        let labels = || vec![("sync", name.clone())];
+        let help = "1 for the state in which the sync is.";
+        out.states("tidemill_delivery_state", help, ("sync", name), &DELIVERY_STATES, delivery.told().0);
+        let help = "Rows that are to be delivered.";
+        out.gauge("tidemill_delivery_backlog_rows", help, labels(), delivery.backlog_rows() as f64);
+        let help = "Bytes of the keys that are to be delivered.";
+        out.gauge("tidemill_delivery_backlog_bytes", help, labels(), delivery.backlog_bytes() as f64);
+        let help = "Age of the oldest change that is not delivered yet.";
+        out.gauge("tidemill_delivery_oldest_seconds", help, labels(), delivery.oldest_us(now_us) as f64 / 1e6);
+        let help = "Rows and deletes that were delivered since the sync was set up.";
+        out.counter("tidemill_delivery_sent_total", help, labels(), delivery.sent_total());
+        let help = "Rows that the destination refused since the sync was set up, each time.";
+        out.counter("tidemill_delivery_rejected_total", help, labels(), delivery.rejected_total());
     }
 }
 
@@ -312,6 +333,7 @@ mod tests {
                     [1, 900, 20_000, 3_000_000, 2_000_000_000].iter().for_each(|us| histogram.record(*us));
                 }
             }
+            facts.deliveries.insert("site".to_owned(), crate::delivery::DeliveryStatus::default());
             let model = ModelStatus { state: "live".to_owned(), ..ModelStatus::default() };
             facts.models.insert(TableName::new("public", "daily \"orders\""), model);
         }
@@ -330,6 +352,8 @@ mod tests {
         assert!(text.contains("tidemill_source_state{source=\"shop\",state=\"streaming\"} 1\n"), "{text}");
         assert!(text.contains("tidemill_source_state{source=\"shop\",state=\"stalled\"} 0\n"), "{text}");
         assert!(text.contains("tidemill_source_events_total{source=\"shop\"} 10\n"), "{text}");
+        assert!(text.contains("tidemill_delivery_state{sync=\"site\",state=\"waiting\"} 1\n"), "{text}");
+        assert!(text.contains("tidemill_delivery_state{sync=\"site\",state=\"live\"} 0\n"), "{text}");
     }
 
     #[test]

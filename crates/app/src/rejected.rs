@@ -18,11 +18,14 @@ const MASK: &str = "***";
 
 /// The rejected rows of these facts.
 pub fn shown(facts: &Facts, catalog: &Catalog) -> Vec<RejectStatus> {
-    let shown = |reject: &RejectStatus| match Below::of(&reject.node, facts, catalog) {
-        Some(below) => below.masked(reject),
-        None => reject.clone(),
+    let shown = |reject: &RejectStatus| {
+        let node = reject.of.as_ref().map_or_else(|| reject.node.clone(), ToString::to_string);
+        match Below::of(&node, facts, catalog) {
+            Some(below) => below.masked(reject),
+            None => reject.clone(),
+        }
     };
-    facts.rejects.iter().map(shown).collect()
+    facts.rejects.iter().chain(&facts.refused).map(shown).collect()
 }
 
 /// A row of a table or model, as JSON, as it is shown to people.
@@ -144,6 +147,19 @@ mod tests {
         let (row, key, reason) = one("shop.users", r#"{"id":"7","Email":"ann@x","city":"Bern"}"#, reason);
         assert_eq!(row, r#"{"id":"7","Email":"***","city":"Bern"}"#);
         assert_eq!((key.as_str(), reason.as_str()), ("7", "invalid input syntax for type integer"));
+    }
+
+    /// What a destination has refused is a row of what the sync follows.
+    #[test]
+    fn what_a_sync_was_to_deliver_is_as_personal() {
+        let mut facts =
+            facts("sync crm", r#"{"id":"7","Email":"ann@x","city":"Bern"}"#, "duplicate key (email)=(ann@x)");
+        let mut refused = facts.rejects.pop_back().unwrap();
+        refused.of = Some(TableName::new("shop", "users"));
+        facts.refused.push_back(refused);
+        let reject = shown(&facts, &catalog()).remove(0);
+        assert_eq!(reject.row, r#"{"id":"7","Email":"***","city":"Bern"}"#);
+        assert_eq!((reject.node.as_str(), reject.reason.as_str()), ("sync crm", "duplicate key"));
     }
 
     #[test]

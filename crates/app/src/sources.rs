@@ -181,7 +181,7 @@ pub fn type_of(connection: &Connection) -> &str {
 }
 
 /// What the project understood of a connection, in the words in which it was written.
-fn settings(connection: &Connection) -> Settings {
+pub(crate) fn settings(connection: &Connection) -> Settings {
     let values = match &connection.kind {
         ConnectionKind::Mysql { host, port, user, password, database, tls, tls_ca, server_public_key, start } => {
             object([

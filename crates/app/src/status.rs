@@ -10,6 +10,7 @@ use crate::audit::{self, Audit};
 use crate::backlog::Bounds;
 use crate::data_tests::Results;
 use crate::definition::PlannedModel;
+use crate::delivery::{DeliveryStatus, Moments};
 use crate::documentation::Documented;
 use crate::history::{History, Reading};
 use crate::latency::Histogram;
@@ -133,6 +134,8 @@ pub struct RejectStatus {
     pub first_at_us: i64,
     /// Of its first failure.
     pub step: u64,
+    /// The model or table whose row it is, where its node is a sync.
+    pub of: Option<TableName>,
 }
 
 /// Stages of a change's way.
@@ -142,6 +145,8 @@ pub enum Stage {
     ReadDurable,
     DurableVisible,
     CommitVisible,
+    /// From there to where a sync delivers it.
+    VisibleDelivered,
 }
 
 impl Stage {
@@ -152,6 +157,7 @@ impl Stage {
             Self::ReadDurable => "read_durable",
             Self::DurableVisible => "durable_visible",
             Self::CommitVisible => "commit_visible",
+            Self::VisibleDelivered => "visible_delivered",
         }
     }
 }
@@ -167,6 +173,10 @@ pub struct Facts {
     pub latency: BTreeMap<(TableName, Stage), Histogram>,
     /// Rows that sources could not decode; those of models come from the engine.
     pub rejects: VecDeque<RejectStatus>,
+    /// Syncs, by their names.
+    pub deliveries: BTreeMap<String, DeliveryStatus>,
+    /// Rows that destinations have refused.
+    pub refused: VecDeque<RejectStatus>,
     pub recent: Recent,
     pub history: History,
     /// How tables compared with their sources.
@@ -247,6 +257,7 @@ impl Facts {
     /// One line for people: what is waited for, what is not up to date, and why what the project says is not in place.
     pub fn message(&self, now_us: i64) -> Reason {
         let parts = self.troubles(now_us).into_iter().chain(self.building().map(Reason::from));
+        let parts = parts.chain(self.filling().into_iter().map(Reason::from));
         match (self.started, Reason::joined(parts)) {
             (false, told) if self.is_stopped => told,
             (false, _) => Reason::of("starting"),
@@ -275,11 +286,22 @@ impl Facts {
         let held = self.held.iter();
         parts.extend(held.map(|(name, why)| why.clone().behind(&format!("{name} serves in its older text: "))));
         parts.extend(self.stale_above().map(Reason::from));
+        parts.extend(self.undelivered());
         parts
     }
 
     fn building(&self) -> Option<String> {
         (!self.building.is_empty()).then(|| format!("building {}", self.building))
+    }
+
+    /// Syncs that go through all rows, with how far they are.
+    fn filling(&self) -> Vec<String> {
+        let filling = self.deliveries.iter().filter(|(_, delivery)| delivery.told().0 == "filling");
+        let line = |(name, delivery): (&String, &DeliveryStatus)| {
+            let filling = delivery.outbox.as_ref().and_then(|outbox| outbox.filling)?;
+            Some(format!("filling sync {name}: {} of about {} rows", filling.walked, filling.rows))
+        };
+        filling.filter_map(line).collect()
     }
 
     /// The last moment up to which all that a source has committed is known to be visible. What was there before the start is of no
@@ -330,6 +352,26 @@ impl Facts {
             1 => Some("1 model above is stale; tidemill.models says why".to_owned()),
             stale => Some(format!("{stale} models above are stale; tidemill.models says why")),
         }
+    }
+
+    /// Syncs that do not deliver all that they should: the reason of one, of more where the reasons are. One that goes through
+    /// all rows is no trouble.
+    fn undelivered(&self) -> Vec<String> {
+        let told: Vec<_> = self.deliveries.iter().map(|(name, delivery)| (name, delivery, delivery.told())).collect();
+        let stopped: Vec<_> = told.iter().filter(|(.., (state, _))| !matches!(*state, "live" | "filling")).collect();
+        let mut found = match &stopped[..] {
+            [] => Vec::new(),
+            [(name, _, (state, message))] => vec![format!("sync {name} is {state}: {message}")],
+            many => {
+                let named: Vec<&str> = many.iter().take(NAMED_MAX).map(|(name, ..)| name.as_str()).collect();
+                let more = many.len().checked_sub(NAMED_MAX).filter(|more| *more > 0);
+                let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
+                vec![format!("syncs {}{more} do not deliver; tidemill.deliveries says why", named.join(", "))]
+            }
+        };
+        let going = told.iter().filter(|(.., (state, _))| matches!(*state, "live" | "filling"));
+        found.extend(going.filter_map(|(name, delivery, _)| Some(format!("sync {name}: {}", delivery.lacking()?))));
+        found
     }
 
     /// The tables that were found to differ from their sources; none where none was.
@@ -453,6 +495,7 @@ pub struct Status {
     store: store::Store,
     /// Who logged in; none where nobody can.
     audit: OnceLock<Arc<Audit>>,
+    moments: Mutex<Moments>,
 }
 
 impl Status {
@@ -460,7 +503,8 @@ impl Status {
     pub fn new(store: store::Store) -> Arc<Self> {
         let published =
             RwLock::new(Published { catalog: Arc::new(query::Catalog::new(Vec::new())), models: Arc::new(Vec::new()) });
-        Arc::new(Self { facts: Mutex::default(), published, stale: RwLock::default(), store, audit: OnceLock::new() })
+        let (facts, moments) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { facts, published, stale: RwLock::default(), store, audit: OnceLock::new(), moments })
     }
 
     /// The audit; an instance has one, made at the first call.
@@ -483,6 +527,11 @@ impl Status {
     /// The facts, to read or to change: briefly.
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When steps became visible. Who takes the facts as well takes these first.
+    pub fn moments(&self) -> MutexGuard<'_, Moments> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works out what is out of date, for everybody who reads.

@@ -12,6 +12,7 @@ use crate::audit::Entry;
 use crate::clock::Clock;
 use crate::column_lineage::{self, MadeOf};
 use crate::data_tests::{Noted, Test};
+use crate::delivery::DeliveryStatus;
 use crate::documentation::{Declared, Documented};
 use crate::history::Sample;
 use crate::reason::Reason;
@@ -35,12 +36,13 @@ type Columns = Vec<(&'static str, Column)>;
 pub const SCHEMA: &str = "tidemill";
 
 /// Tables that are a function of the facts and the time.
-const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 11] = [
+const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 12] = [
     ("project", project),
     ("sources", sources),
     ("tables", tables),
     ("models", models),
     ("latency", latency),
+    ("deliveries", deliveries),
     ("steps", steps),
     ("lineage", lineage),
     ("tests", tests),
@@ -366,6 +368,30 @@ fn latency(facts: &Facts, _now: i64) -> Columns {
         ("p99_ms", Column::Float(rows.iter().map(|r| Some(r.1.quantile_ms(0.99))).collect())),
         ("max_ms", Column::Float(rows.iter().map(|r| Some(r.1.max_ms())).collect())),
         ("count", count(&rows, |r| r.1.count())),
+    ]
+}
+
+/// The project's syncs.
+fn deliveries(facts: &Facts, now: i64) -> Columns {
+    let rows: Vec<(&String, &DeliveryStatus)> = facts.deliveries.iter().collect();
+    let told: Vec<(&str, String)> = rows.iter().map(|(_, delivery)| delivery.told()).collect();
+    let model = |of: &DeliveryStatus| of.relation.as_ref().map(ToString::to_string);
+    let step = |of: &DeliveryStatus| of.delivered_step().and_then(|step| i64::try_from(step).ok());
+    vec![
+        ("sync", text(&rows, |r| r.0)),
+        ("destination", text(&rows, |r| &r.1.destination)),
+        ("model", Column::Text(rows.iter().map(|r| model(r.1)).collect())),
+        ("state", text(&told, |r| r.0)),
+        // Rows that have changed and are not delivered, and those ahead of it while it goes through all of them.
+        ("backlog_rows", count(&rows, |r| r.1.backlog_rows())),
+        ("backlog_bytes", count(&rows, |r| r.1.backlog_bytes())),
+        ("oldest_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.oldest_us(now)))).collect())),
+        // Rows and deletes, since the sync was set up.
+        ("sent_total", count(&rows, |r| r.1.sent_total())),
+        ("rejected_total", count(&rows, |r| r.1.rejected_total())),
+        // Up to which all is delivered; NULL while it goes through all rows.
+        ("step", Column::Int(rows.iter().map(|r| step(r.1)).collect())),
+        ("message", text(&told, |r| &r.1)),
     ]
 }
 

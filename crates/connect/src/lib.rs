@@ -1,14 +1,18 @@
 //! Sources and destinations: where changes come from and where they go, each in a folder of its own.
 //!
 //! A source ([`source`]) yields whole transactions of changes with a position; resuming from a position repeats nothing
-//! and skips nothing. Everything foreign is translated here, at the edge: behind this crate there are only rows of
+//! and skips nothing. A destination ([`destination`]) takes portions of rows by key and says what became of each; a portion that it
+//! has is not taken twice. Everything foreign is translated here, at the edge: behind this crate there are only rows of
 //! `relation`. Secrets ([`secret`]) are references that are resolved only here.
 //!
 //! This crate never knows models, flows or stored tables, and connectors do not know one another.
 
+pub mod destination;
 pub mod secret;
 pub mod source;
+mod tls;
 
+pub use destination::{Destination, DestinationKind};
 pub use secret::Secret;
 pub use source::{
     Absence, Check, CheckOutcome, ColumnRule, Control, Failure, FollowedTable, LeftOut, Limits, Load, OnChange,

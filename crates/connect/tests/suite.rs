@@ -2,6 +2,7 @@
 
 mod capture;
 mod decode;
+mod destination;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
     trials.extend(capture::histories::trials());
     trials.extend(capture::server::trials());
     trials.extend(capture::continuity::trials());
+    trials.extend(destination::trials());
     trials
 }
 
@@ -23,6 +25,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
 enum AnyDriver {
     Capture(Box<capture::CaptureDriver>),
     Decode(Box<decode::DecodeDriver>),
+    Destination(Box<destination::DestinationDriver>),
     /// No driver knows the folder.
     Unknown(String),
 }
@@ -35,6 +38,7 @@ impl AnyDriver {
             Some("capture" | "continuity" | "login" | "position" | "secret" | "statement") => {
                 Self::Capture(Box::default())
             }
+            Some("destination") => Self::Destination(Box::default()),
             _ => Self::Unknown(folder.display().to_string()),
         }
     }
@@ -45,6 +49,7 @@ impl Driver for AnyDriver {
         match self {
             Self::Capture(driver) => driver.block(block),
             Self::Decode(driver) => driver.block(block),
+            Self::Destination(driver) => driver.block(block),
             Self::Unknown(folder) => Err(format!("no driver for cases in \"{folder}\"")),
         }
     }

@@ -340,7 +340,8 @@ impl Engine {
         }
         network.graph.refresh_active();
         self.refresh_models();
-        Ok(())
+        self.aim_outboxes();
+        self.store_aims()
     }
 
     /// Builds every model that can be built now, one after the other on this thread, calling `progress` with each one's

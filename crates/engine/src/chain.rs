@@ -49,6 +49,8 @@ pub(crate) struct Chain {
     /// The table that is being emptied for it, and up to which key nothing is left of that: else every portion would look
     /// through what those before it have deleted.
     emptied: Option<(TableId, Vec<u8>)>,
+    /// Outboxes that its steps have marked keys of: readers see these with the last step.
+    marked: Vec<String>,
 }
 
 /// The key of the fact how far a chain is.
@@ -59,7 +61,12 @@ const PIECES_BYTES: usize = 8;
 
 impl Chain {
     fn new(note: ChainNote, pieces: u64) -> Self {
-        Self { note, pieces, reader: None, piece: None, emptied: None }
+        Self { note, pieces, reader: None, piece: None, emptied: None, marked: Vec::new() }
+    }
+
+    fn mark(&mut self, outboxes: &[String]) {
+        let new: Vec<String> = outboxes.iter().filter(|name| !self.marked.contains(name)).cloned().collect();
+        self.marked.extend(new);
     }
 
     fn stage(&self) -> StageId {
@@ -218,16 +225,18 @@ impl Engine {
         let Some(mut chain) = self.chain.take() else { return Ok(StepReport::default()) };
         let done = chain.pieces;
         match self.link(&mut chain) {
-            Ok((report, true)) => {
+            Ok((mut report, true)) => {
+                report.add_outboxes(chain.marked.clone());
                 self.finished_stages.push((chain.stage(), self.step));
                 Ok(report)
             }
             Ok((report, false)) => {
+                chain.mark(&report.outboxes);
                 self.chain = Some(chain);
                 Ok(report)
             }
             Err(error) => {
-                self.chain = Some(Chain::new(chain.note, done));
+                self.chain = Some(Chain { marked: chain.marked, ..Chain::new(chain.note, done) });
                 Err(error)
             }
         }

@@ -14,6 +14,7 @@ use crate::input::{ChainNote, Logged, inputs_of};
 use crate::load::Load;
 use crate::network::{Network, edit};
 use crate::operator::States;
+use crate::outbox::Outbox;
 use crate::reload::marks_identity;
 use crate::states::BUILT;
 use crate::step::{PARKED, StepReport, Visible, fact_key};
@@ -156,6 +157,10 @@ pub struct Engine {
     pub(crate) finished_stages: Vec<(StageId, u64)>,
     /// The model that a build is under way for.
     pub(crate) building: Option<usize>,
+    /// By their names.
+    pub(crate) outboxes: BTreeMap<String, Outbox>,
+    /// What an outbox follows was set aside to be written, and no step may come to take it along.
+    pub(crate) has_aimed: bool,
     /// The last step that has no record in the log.
     unlogged: u64,
     /// Tables that contradicted themselves in the inputs of a step that the store has not taken yet, and how.
@@ -209,6 +214,8 @@ impl Engine {
             settled: None,
             finished_stages: Vec::new(),
             building: None,
+            outboxes: BTreeMap::new(),
+            has_aimed: false,
             unlogged: 0,
             contradicted: Vec::new(),
             left_out: BTreeMap::new(),
@@ -217,6 +224,7 @@ impl Engine {
         engine.drop_unfinished();
         engine.load_facts()?;
         engine.load_versions()?;
+        engine.load_outboxes()?;
         engine.chain = engine.load_chain()?;
         Ok(engine)
     }
@@ -333,6 +341,7 @@ impl Engine {
         }
         self.recovered = true;
         self.freeze_altered();
+        self.aim_outboxes();
         self.commit_unlogged(Writes::new())?;
         if self.must_fold {
             self.store.fold_when_there_is_room()?;

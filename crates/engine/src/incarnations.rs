@@ -211,6 +211,7 @@ impl Engine {
         }
         network.relations.remove(&id);
         self.defer(writes);
+        self.leave_relations(&[id]);
         Ok(())
     }
 }

@@ -238,6 +238,7 @@ impl<'a> Ingest<'a> {
                 self.note(input);
             }
             Input::Note(_) => self.note(input),
+            Input::Outbox { .. } => {}
             Input::Rows(..) => self.rows(at, input, before)?,
         }
         Ok(())

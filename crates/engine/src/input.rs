@@ -6,6 +6,7 @@ use relation::{Rows, SourceBatch, TableChanges, TableId};
 use store::Record;
 
 use crate::error::{Error, Result};
+use crate::outbox::Told;
 use crate::rejects::SourceReject;
 
 /// One input of a step.
@@ -22,6 +23,8 @@ pub enum Input {
     Altered { table: TableId, reason: String, at_us: i64 },
     /// Sweep a portion of a table that was loaded again ([`crate::Load::Sweeping`]).
     Sweep { table: TableId },
+    /// What became of a portion of an outbox, or what is wanted of it. Of an unknown name it does nothing.
+    Outbox { name: String, told: Told },
     /// Of the engine's own making: what it found out before a step was logged.
     Note(Note),
 }
@@ -80,6 +83,7 @@ impl Input {
             )) => tables.contains(table),
             // Nothing of it is in the table before it is swept.
             Self::Note(Note(Noted::Beside { .. })) => false,
+            Self::Outbox { .. } => false,
         };
         is_about.then_some(self)
     }
@@ -104,6 +108,7 @@ const BEGUN: &str = "begun";
 const BESIDE: &str = "beside";
 const EMPTIED: &str = "emptied";
 const REPLACED: &str = "replaced";
+const OUTBOX: &str = "outbox";
 
 /// The inputs as a log record: rows, and beside them the rest, each with the number of batches that come before it. A
 /// parking does not need that: what follows it has no rows of that table.
@@ -118,6 +123,12 @@ pub(crate) fn record_of(inputs: Vec<Input>) -> Record {
             }
             // A step that has been normalised has none.
             Input::Sweep { .. } => continue,
+            Input::Outbox { name, told } => {
+                let told = told.to_parts();
+                let first: [&[u8]; 2] = [&before, name.as_bytes()];
+                let all: Vec<&[u8]> = first.into_iter().chain(told.iter().map(Vec::as_slice)).collect();
+                (OUTBOX, parts(&all))
+            }
             Input::Park { table, reason } => (PARK, parts(&[&table.0.to_le_bytes(), reason.as_bytes()])),
             Input::Altered { table, reason, at_us } => {
                 (ALTERED, parts(&[&before, &table.0.to_le_bytes(), reason.as_bytes(), &at_us.to_le_bytes()]))
@@ -188,6 +199,7 @@ pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
             BESIDE => beside_of(&bytes),
             EMPTIED => noted_of(&bytes, |table| Noted::Emptied { table }),
             REPLACED => noted_of(&bytes, |table| Noted::Replaced { table }),
+            OUTBOX => outbox_of(&bytes),
             _ => None,
         }
         .ok_or_else(unreadable)?;
@@ -290,6 +302,12 @@ fn beside_of(bytes: &[u8]) -> Option<(usize, Input)> {
     let ([before, table, weights], rows) = parts.split_first_chunk::<3>()?;
     let noted = Noted::Beside { table: id(table)?, changes: changes_of(weights, rows)? };
     Some((number(before)?, Input::Note(Note(noted))))
+}
+
+fn outbox_of(bytes: &[u8]) -> Option<(usize, Input)> {
+    let parts = crate::parts::split(bytes)?;
+    let ([before, name], told) = parts.split_first_chunk::<2>()?;
+    Some((number(before)?, Input::Outbox { name: text(name)?, told: Told::of_parts(told)? }))
 }
 
 /// No key is empty.

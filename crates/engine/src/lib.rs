@@ -8,6 +8,8 @@
 //! The way of a change: [`Engine::step`] → normalised against what is stored while its table is loading ([`ingest`]) →
 //! appended to the log → deltas along the [`graph`] → one commit.
 //!
+//! Whoever is to be given the rows of a table or model by their keys, row by row, has an [`outbox`].
+//!
 //! The engine never sees SQL text, MySQL, HTTP or the project folder.
 
 pub mod arrange;
@@ -24,6 +26,7 @@ mod input;
 mod load;
 mod network;
 pub mod operator;
+pub mod outbox;
 mod parts;
 mod pour;
 mod rejects;

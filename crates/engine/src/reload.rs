@@ -167,6 +167,7 @@ impl Engine {
         match input {
             Input::Sweep { table } => !self.is_sweeping(*table),
             Input::Reload { table, .. } | Input::Altered { table, .. } => !self.network.tables.contains_key(table),
+            Input::Outbox { name, .. } => !self.outboxes.contains_key(name),
             _ => false,
         }
     }

@@ -22,6 +22,7 @@ use crate::ingest::changes_of;
 use crate::input::{Input, Logged, Note, Noted, inputs_of, record_of};
 use crate::load::Load;
 use crate::network::{Effects, Scope, edit};
+use crate::outbox::At;
 
 /// What one step did.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,8 @@ pub struct StepReport {
     pub parked: Vec<TableName>,
     /// Tables that were parked since what comes of them contradicts what is there, and why.
     pub parked_tables: Vec<(TableId, String)>,
+    /// Outboxes that have rows to hand out since, or were told something.
+    pub outboxes: Vec<String>,
     /// Time of rules and commit, without the waiting for the log's sync, in microseconds.
     pub rules_us: u64,
     /// From the step's beginning until its record was known to be on disk, in microseconds; the rules run meanwhile.
@@ -81,6 +84,8 @@ pub(crate) struct Moves {
     /// Keys of those that came with this step.
     pub(crate) new_rejects: BTreeMap<TableId, Vec<Vec<u8>>>,
     parked: BTreeMap<NodeIndex, String>,
+    /// How far outboxes are then.
+    pub(crate) outboxes: BTreeMap<String, At>,
 }
 
 /// Whether readers see a commit at once.
@@ -129,7 +134,10 @@ impl Engine {
                 inputs.extend(rest);
                 return taken.map(Some);
             }
-            let Some(first) = inputs.first() else { return Ok(None) };
+            let Some(first) = inputs.first() else {
+                self.store_aims()?;
+                return Ok(None);
+            };
             self.stage(first)?;
             inputs.remove(0);
         }
@@ -205,6 +213,7 @@ impl Engine {
         let mut own = Writes::new();
         let mut batches = Vec::with_capacity(inputs.len());
         let states = self.states(snapshot);
+        let mut told = Vec::new();
         for input in inputs {
             match input {
                 Input::Rows(source, batch) => {
@@ -241,12 +250,16 @@ impl Engine {
                     moves.note_replaced(self, table);
                     self.heal_older(table, u64::MAX, states, &mut moves, &mut own)?;
                 }
+                Input::Outbox { name, told: of_it } => told.push((name, of_it)),
                 // Normalised, a sweep is a note.
                 Input::Sweep { .. } => {}
             }
         }
         let contradicted = self.count_beside(&mut moves, states, &mut own)?;
         let mut effects = self.network.run(states, &changes_of(batches), Scope::Kept, step)?;
+        if !self.outboxes.is_empty() {
+            self.keep_outboxes(told, &effects.writes, states, step, &mut moves, &mut own)?;
+        }
         effects.writes.append(own);
         effects.parked_tables.extend(contradicted);
         for change in &effects.relations {
@@ -281,6 +294,7 @@ impl Engine {
             relations: effects.relations,
             completed: moves.completed.clone(),
             parked_tables: effects.parked_tables,
+            outboxes: moves.outboxes.keys().cloned().collect(),
             ..StepReport::default()
         };
         report.parked = self.adopt(moves);
@@ -298,6 +312,7 @@ impl Engine {
         self.rows.extend(moves.rows);
         self.rejected.extend(moves.rejected);
         self.rejected.retain(|_, count| *count > 0);
+        self.adopt_outboxes(moves.outboxes);
         let mut parked = Vec::new();
         let is_unloaded = |load: Option<&Load>| load.is_some_and(|load| load.unloaded().is_some());
         let of_table = |id: &TableId| self.network.tables.get(id).map(|table| &table.load);
@@ -321,6 +336,7 @@ impl Engine {
         }
         if !moves.completed.is_empty() || is_turned {
             self.refresh_models();
+            self.aim_outboxes();
         }
         parked
     }
@@ -413,6 +429,9 @@ impl Moves {
         for (table, count) in &self.rejected {
             writes.put(facts, &fact_key("rejected", *table), &count.to_le_bytes());
         }
+        for (name, at) in &self.outboxes {
+            at.write(facts, name, writes);
+        }
         for (node, reason) in &self.parked {
             writes.put(facts, &parked_key(&engine.network.graph.nodes[*node].identity), reason.as_bytes());
         }
@@ -420,6 +439,15 @@ impl Moves {
 }
 
 impl StepReport {
+    /// More outboxes that have rows to hand out since.
+    pub(crate) fn add_outboxes(&mut self, names: Vec<String>) {
+        for name in names {
+            if !self.outboxes.contains(&name) {
+                self.outboxes.push(name);
+            }
+        }
+    }
+
     /// Adds what a later step did.
     pub fn follow(&mut self, later: Self) {
         self.step = later.step;
@@ -428,6 +456,7 @@ impl StepReport {
         self.completed.extend(later.completed);
         self.parked.extend(later.parked);
         self.parked_tables.extend(later.parked_tables);
+        self.add_outboxes(later.outboxes);
         for change in later.relations {
             match self.relations.iter_mut().find(|known| known.id == change.id) {
                 Some(known) => {

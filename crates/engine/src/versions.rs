@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::graph::{NodeIndex, Surroundings, model_relation};
 use crate::load::Load;
 use crate::network::{Network, edit};
+use crate::outbox::Outbox;
 use crate::states::{BUILDING, BUILT, StateCatalog};
 use crate::step::parked_key;
 use crate::stored::Stored;
@@ -225,7 +226,9 @@ impl Engine {
         self.versions.before = tables.is_empty().then_some(old);
         self.drop_unwanted();
         self.put_in_place(&tables)?;
+        self.aim_outboxes();
         self.write_versions()?;
+        self.store_aims()?;
         Ok(true)
     }
 
@@ -237,7 +240,9 @@ impl Engine {
         let old = std::mem::replace(&mut self.versions.serving, before);
         self.versions.before = Some(old);
         self.drop_unwanted();
+        self.aim_outboxes();
         self.write_versions()?;
+        self.store_aims()?;
         Ok(true)
     }
 
@@ -463,19 +468,20 @@ impl Engine {
             stored.indexes.retain(|index| wanted.contains(&index.buckets.table));
         }
         let marks = network.tables.values().filter_map(|table| table.marks);
-        let own: BTreeSet<TableId> =
-            marks.chain(self.fresh_marks.values().copied()).chain([self.facts, self.rejects]).collect();
+        let own = marks.chain(self.fresh_marks.values().copied()).chain([self.facts, self.rejects]);
+        let own: BTreeSet<TableId> = own.chain(self.outboxes.values().flat_map(Outbox::states)).collect();
         let is_garbage = |entry: &&store::catalog::Entry| {
             let is_derived = matches!(entry.kind, Kind::State | Kind::Model | Kind::Index | Kind::Rejects);
             is_derived && !own.contains(&entry.id) && !wanted.contains(&entry.id)
         };
         let garbage: Vec<TableId> = self.catalog.entries().filter(is_garbage).map(|entry| entry.id).collect();
         let mut writes = Writes::new();
-        for id in garbage {
+        for &id in &garbage {
             self.catalog.remove(&mut writes, id);
             network.relations.remove(&id);
         }
         self.defer(writes);
+        self.leave_relations(&garbage);
     }
 
     /// What every kept model is doing.

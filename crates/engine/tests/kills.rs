@@ -129,6 +129,7 @@ fn played(host: &Host, acts: &[Act], mode: Mode, operations: i64) -> (End, bool)
     for folded in [false, true] {
         house.restart(folded).unwrap();
         house.check().unwrap();
+        house.check_all_delivered().unwrap();
     }
     (End::of(&mut house), was_killed)
 }
@@ -186,6 +187,12 @@ fn operators() {
 fn operators_in_parts() {
     let mode = Mode { fold_built: true, parts: true, emptied_rows_max: 1, ..Mode::default() };
     every_write("operators.case", mode);
+}
+
+/// Rows that are delivered: what the other side has in the end is what the relation has.
+#[test]
+fn deliveries() {
+    every_write("outbox.case", Mode { fold_built: true, emptied_rows_max: 2, ..Mode::default() });
 }
 
 /// Tables that are loaded again in their places, with a key and without one.

@@ -10,6 +10,8 @@
 //! kept                  rows of a table as they are stored, and as many as are counted
 //! rejects               what the models could not take
 //! reject_keys           by which keys it is known
+//! deliver, portion      answers with what was sent ([`house::delivery`])
+//! target, delivered, refused   of an outbox
 //! ```
 //!
 //! Executions: as written (each step's answer is compared with the file), then without answers: all in one step, change
@@ -53,6 +55,14 @@ impl Driver for Case {
                 self.acts.push(act);
                 return Ok(String::new());
             }
+            if let Act::Deliver { name, rows } = &act {
+                let lines = self.house()?.deliver(name, *rows)?;
+                return self.sent(act, &lines);
+            }
+            if let Act::Portion { name, rows, fate } = &act {
+                let lines = self.house()?.portion(name, *rows, fate)?;
+                return self.sent(act, &lines);
+            }
             let before = self.house()?.contents()?;
             self.acts.push(act);
             let house = self.house()?;
@@ -80,6 +90,22 @@ impl Driver for Case {
                 let contents = self.house()?.table_contents()?;
                 Ok(contents.get(name).ok_or_else(|| format!("no table {name}"))?.join("\n"))
             }
+            "target" => {
+                let delivery = self.house()?.delivery(&block.arguments[0])?;
+                Ok(delivery.target.values().cloned().collect::<Vec<_>>().join("\n"))
+            }
+            "delivered" => {
+                let name = &block.arguments[0];
+                self.house()?.delivered(name)
+            }
+            "refused" => {
+                let name = &block.arguments[0];
+                self.house()?.refused(name)
+            }
+            "leaving" => {
+                let name = &block.arguments[0];
+                self.house()?.leaving(name)
+            }
             "rejects" => Ok(rejects(self.house()?)?.join("\n")),
             "reject_keys" => Ok(reject_keys(self.house()?)?.join("\n")),
             other => Err(format!("unknown directive {other}")),
@@ -88,6 +114,7 @@ impl Driver for Case {
 
     fn finish(&mut self) -> Result<(), String> {
         self.house()?.finish_sweeps()?;
+        self.house()?.check_all_delivered()?;
         let mut wanted = self.house()?.contents()?;
         wanted.insert(REJECTS.to_owned(), rejects(self.house()?)?);
         self.live = None;
@@ -131,6 +158,13 @@ impl Case {
         Ok(house)
     }
 
+    /// An act that has been played by asking what it answers.
+    fn sent(&mut self, act: Act, lines: &[String]) -> Result<String, String> {
+        self.acts.push(act);
+        self.played += 1;
+        Ok(lines.join("\n"))
+    }
+
     fn execute(&self, acts: &[Act], mode: Mode, wanted: &Contents) -> Result<(), String> {
         let host = self.host.as_ref().ok_or("no house was begun")?;
         let mut house = House::new(host, mode)?;
@@ -148,6 +182,7 @@ impl Case {
         house.finish_sweeps()?;
         house.finish_builds()?;
         house.check()?;
+        house.check_all_delivered()?;
         let mut got = house.contents()?;
         got.insert(REJECTS.to_owned(), rejects(&mut house)?);
         if got == *wanted { Ok(()) } else { Err(format!("another answer:\n{}", difference(wanted, &got))) }

@@ -1,9 +1,9 @@
-//! What docs/settings.md and docs/dashboards.md say, held to what is read: every key has its row, and every example loads.
+//! What docs/settings.md, docs/dashboards.md and docs/syncs.md say, held to what is read: every key has its row, and every example loads.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::{Files, Options, connection, dashboard, load, profile};
+use crate::{Files, Options, connection, dashboard, load, profile, sync};
 
 fn text(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)).unwrap()
@@ -43,6 +43,19 @@ fn every_key_has_its_row() {
     assert_eq!(keys(&dashboards, "| key | needed"), known(dashboard::KEYS));
     assert_eq!(keys(&dashboards, "| key of a filter"), known(dashboard::FILTER_KEYS));
     assert_eq!(keys(&dashboards, "| key of a tile"), known(dashboard::TILE_KEYS));
+    assert_eq!(keys(&text("syncs.md"), "| key of a sync"), known(sync::KEYS));
+}
+
+#[test]
+fn the_examples_of_syncs_load_without_a_finding() {
+    let sources = "sources: [{name: shop, tables: [{name: users}]}]\n";
+    let plain = [("dbt_project.yml", "name: shop\n"), ("models/sources.yml", sources)];
+    let mut files: Vec<(String, String)> = plain.map(|(path, text)| (path.to_owned(), text.to_owned())).to_vec();
+    files.extend(examples(&text("syncs.md")));
+    let (project, found) = load(&Files::from_pairs(files), &Options::default());
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(found, Vec::<String>::new());
+    assert_eq!(project.syncs.iter().map(|sync| sync.name.as_str()).collect::<Vec<_>>(), ["contacts", "user_cache"]);
 }
 
 #[test]

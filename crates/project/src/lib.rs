@@ -27,6 +27,7 @@ mod properties;
 mod role;
 mod settings;
 mod source_map;
+mod sync;
 mod yaml;
 
 pub use connection::{Connection, ConnectionKind, Filter, Pattern, Secret, ShopProfile, SimulatedShop, Start, Tls};
@@ -38,3 +39,4 @@ pub use model::{Column, DataTest, Dependency, Materialized, Model, Note, Parked,
 pub use profile::{BacklogSpec, ListenSpec, Profile, ReconcileSpec, TlsSpec};
 pub use role::{Grant, GrantPlace, Marks, Role, marks};
 pub use source_map::SourceMap;
+pub use sync::{OnLeave, Removals, Sync, SyncPart, is_of_syncs};

@@ -2,7 +2,7 @@
 //!
 //! Settings and profile come first, since everything else is rendered with them; then connections, macros and the YAML
 //! beside the models; then each model twice, once for its configs and references, once for its text; then the graph, and what
-//! reads the models: dashboards and roles. What is broken is parked, and the rest goes on.
+//! reads the models: dashboards, roles and syncs. What is broken is parked, and the rest goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::jinja::scope::{Known, Relation, Render, Subject, World};
 use crate::jinja::{Engine, YamlJinja, functions};
 use crate::model::{Materialized, Parked, Project, SourceTable, UnreadTable};
 use crate::properties::{self, Properties};
-use crate::{connection, dashboard, profile, role, settings, yaml};
+use crate::{connection, dashboard, profile, role, settings, sync, yaml};
 
 /// What is not in the files: the command line and the environment.
 #[derive(Debug, Clone, Default)]
@@ -53,8 +53,7 @@ pub fn load(files: &Files, options: &Options) -> (Project, Vec<Diagnostic>) {
 }
 
 /// Folders, and a file, of what is described and not there yet.
-const NOT_YET: [(&str, &str); 4] =
-    [("syncs/", "syncs"), ("apis/", "APIs"), ("jobs/", "jobs"), ("alerts.yml", "alerts")];
+const NOT_YET: [(&str, &str); 3] = [("apis/", "APIs"), ("jobs/", "jobs"), ("alerts.yml", "alerts")];
 
 /// Says of what is declared and read by nobody yet that it is so.
 fn unread_yet(files: &Files, found: &mut Vec<Diagnostic>) {
@@ -110,7 +109,8 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
     let (profile, vars) = (world.profile.clone(), world.vars.clone());
     let mut project =
         Project { name: settings.name.clone(), profile, vars, connections, broken_connections, ..Project::default() };
-    project.parts = [&settings.model_paths[..], &settings.macro_paths, &[dashboard::FOLDER.to_owned()]].concat();
+    let own = [dashboard::FOLDER, sync::FOLDER].map(str::to_owned);
+    project.parts = [&settings.model_paths[..], &settings.macro_paths, &own].concat();
     project.half_read = half_read;
     (project.sources, project.unread) = sources(&properties, &project, &mut world, found);
     let macros = Arc::clone(&world.macros);
@@ -136,6 +136,7 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
         });
     }
     role::read(files, &jinja, &mut project, found);
+    project.syncs = sync::read(files, &jinja, &project, found);
     project
 }
 

@@ -11,6 +11,7 @@ use crate::files::folder_of;
 use crate::profile::Profile;
 use crate::role::{GrantPlace, Marks, Role};
 use crate::source_map::SourceMap;
+use crate::sync::Sync;
 
 /// A dbt project, loaded and rendered.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct Project {
     pub broken_connections: BTreeMap<String, Place>,
     /// Dashboards, by file and place in it.
     pub dashboards: Vec<Dashboard>,
+    /// Syncs, by file.
+    pub syncs: Vec<Sync>,
     /// Models left out, because of a mistake in them or in an ephemeral one that they are made of.
     pub parked: Vec<Parked>,
     /// YAML files beside the models with a mistake: what they say of models, sources and personal columns is not all known.

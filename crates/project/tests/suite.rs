@@ -8,12 +8,13 @@
 //! | `load [TARGET]` | | all findings, then the graph |
 //! | `sql MODEL` | | the rendered text |
 //! | `origin MODEL WORD…` | | where each occurrence of the words in the text came from |
-//! | `show models`, `sources`, `connections`, `dashboards`, `profile`, `notes` | | what was loaded |
+//! | `show models`, `sources`, `connections`, `dashboards`, `syncs`, `profile`, `notes` | | what was loaded |
 
 use std::path::Path;
 
 use project::{
-    Connection, ConnectionKind, Dashboard, DataTest, Dependency, Diagnostic, Files, Model, Options, Project, load,
+    Connection, ConnectionKind, Dashboard, DataTest, Dependency, Diagnostic, Files, Model, Options, Project, Sync,
+    SyncPart, load,
 };
 use testkit::{Block, Driver};
 
@@ -103,6 +104,7 @@ impl Case {
             "connections" => self.project.connections.iter().map(connection).collect(),
             "profile" => vec![format!("{:#?}", self.project.profile)],
             "dashboards" => self.project.dashboards.iter().map(dashboard).collect(),
+            "syncs" => self.project.syncs.iter().map(sync).collect(),
             "notes" => self.project.notes.iter().map(|note| format!("{}: {}", note.model, note.text)).collect(),
             other => return Err(format!("nothing to show for `{other}`")),
         };
@@ -203,6 +205,23 @@ fn dashboard(dashboard: &Dashboard) -> String {
         out += &list("\n    format ", tile.format.iter().map(|format| format.word().to_owned()));
     }
     out
+}
+
+fn sync(sync: &Sync) -> String {
+    let mut out = format!("{} at {}: {}", sync.name, sync.place, dependency(&sync.of));
+    let to =
+        sync.to.iter().map(|(key, value)| format!("{key}={value} ({})", sync.place_of(&SyncPart::To(key.clone()))));
+    out += &format!("\n  to {}{}", sync.destination, list(" ", to));
+    let pairs = |pairs: &[(String, String)], part: fn(String) -> SyncPart| -> Vec<String> {
+        let place = |target: &String| sync.place_of(&part(target.clone()));
+        pairs.iter().map(|(target, column)| format!("{target}={column} ({})", place(target))).collect()
+    };
+    out += &list("\n  match ", pairs(&sync.matched, SyncPart::Match).into_iter());
+    out += &match &sync.fields {
+        Some(fields) => format!("\n  fields {}", pairs(fields, SyncPart::Field).join(", ")),
+        None => String::new(),
+    };
+    format!("{}\n  {:?}, {:?}", out.trim_end(), sync.on_leave, sync.removals)
 }
 
 /// A folder on disk gives the same files as pairs do: what is hidden or made by dbt is left out, a link back is not followed, and a

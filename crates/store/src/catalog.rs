@@ -108,6 +108,12 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The entry of a number as it was after the snapshot's step, without the others.
+    pub fn entry_at(snapshot: &Snapshot, id: TableId) -> Result<Option<Entry>> {
+        let bytes = snapshot.get(CATALOG, &id.0.to_be_bytes())?;
+        bytes.map(|bytes| decode(id, &bytes)).transpose()
+    }
+
     /// All entries, by number.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()

@@ -177,6 +177,12 @@ impl Writes {
         }
     }
 
+    /// The keys of a table that are written or deleted.
+    pub fn keys(&self, table: TableId) -> impl Iterator<Item = &[u8]> {
+        let part = self.at(table).map(|at| &self.tables[at].1);
+        part.into_iter().flat_map(|part| (0..u32::try_from(part.len()).unwrap_or(u32::MAX)).map(move |i| part.key(i)))
+    }
+
     /// The tables written or dropped.
     pub(crate) fn tables(&self) -> impl Iterator<Item = TableId> {
         self.tables.iter().map(|(table, _)| *table)

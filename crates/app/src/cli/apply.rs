@@ -14,6 +14,7 @@ use super::{Context, Outcome, interrupted, print};
 use crate::change::{Changes, ModelChange, RowsChanged, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
 use crate::definition::Definition;
+use crate::delivery;
 use crate::grants;
 use crate::hold::Standing;
 use crate::opening::{self, COMMAND_PATIENCE};
@@ -68,6 +69,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     let Keepable { contents: wanted, refused } = proposal.keepable;
     let mut found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
     found.extend(grants::faults::findings(&setup, &definition, &to_come, &wanted.models));
+    found.extend(delivery::check::findings_over(&setup, &to_come, &wanted));
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     let reloaded: BTreeSet<TableName> =
         serving.changed_tables.iter().map(|(schema, name, _)| TableName::new(schema, name)).collect();
@@ -87,6 +89,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     changes.restart.clone_from(&serving.restart);
     changes.roles.clone_from(&serving.roles);
     changes.dashboards.clone_from(&serving.dashboards);
+    changes.syncs.clone_from(&serving.syncs);
     changes.new_tables.clone_from(&serving.new_tables);
     changes.gone_tables.clone_from(&serving.gone_tables);
     if counts {
@@ -219,7 +222,7 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         for (mark, names) in [("+", &applied.new_tables), ("~", &applied.changed_tables), ("-", &applied.gone_tables)] {
             names.iter().for_each(|name| print(&format!("{mark} source table {name}")));
         }
-        applied.roles.iter().chain(&applied.dashboards).for_each(|line| print(line));
+        applied.roles.iter().chain(&applied.dashboards).chain(&applied.syncs).for_each(|line| print(line));
     }
     if !applied.failed.is_empty() {
         for reason in &applied.failed {
@@ -346,7 +349,7 @@ fn text(changes: &Changes) -> String {
     let mut lines: Vec<String> = changes.new_tables.iter().map(|table| format!("+ source table {table}")).collect();
     lines.extend(changes.changed_tables.iter().map(|table| format!("~ source table {table}")));
     lines.extend(changes.gone_tables.iter().map(|table| format!("- source table {table}")));
-    lines.extend(changes.roles.iter().chain(&changes.dashboards).cloned());
+    lines.extend(changes.roles.iter().chain(&changes.dashboards).chain(&changes.syncs).cloned());
     lines.extend(changes.models.iter().map(line));
     lines.extend(changes.views.iter().map(|view| format!("~ {view} (view)")));
     lines.extend(shortfall_of(changes));

@@ -56,7 +56,7 @@ pub(super) async fn explain(context: &Context, model: &str) -> anyhow::Result<Ou
 const START: &str = "Start it with `tidemill up`.";
 
 /// What `status` asks.
-const STATUS: [(&str, &str); 5] = [
+const STATUS: [(&str, &str); 6] = [
     ("project", "select state as project, message, detail, hint from tidemill.project"),
     ("sources", "select source, type, state, lag_seconds, position, message, detail, hint from tidemill.sources"),
     (
@@ -68,6 +68,11 @@ const STATUS: [(&str, &str); 5] = [
         "models",
         "select schema, model, materialized, state, rows, changes_total, freshness_seconds, rejects, message, detail, hint \
          from tidemill.models where materialized <> 'view' or state <> 'live'",
+    ),
+    (
+        "deliveries",
+        "select sync, destination, model, state, backlog_rows, oldest_seconds, sent_total, rejected_total, message \
+         from tidemill.deliveries",
     ),
     (
         "reconcile",
@@ -115,9 +120,25 @@ fn status_text(context: &Context, answers: &[(&str, Table)]) -> String {
         let members: Vec<String> = answers.iter().map(|(name, table)| format!("\"{name}\":{}", table.json())).collect();
         return format!("{{{}}}", members.join(","));
     }
-    // Where nothing was ever compared there is nothing to be said of it.
-    let shown = answers.iter().filter(|(name, table)| *name != "reconcile" || !table.rows.is_empty());
+    // Where nothing was ever compared, or is delivered, there is nothing to be said of it.
+    let is_shown = |name: &str, table: &Table| !["deliveries", "reconcile"].contains(&name) || !table.rows.is_empty();
+    let shown = answers.iter().filter(|(name, table)| is_shown(name, table));
     shown.map(|(_, table)| format!("{}\n", table.explained())).collect::<Vec<_>>().join("\n")
+}
+
+/// The syncs of the instance, or one of them.
+pub(super) async fn syncs(context: &Context, name: Option<&str>) -> anyhow::Result<Outcome> {
+    let of = name.map(|name| format!(" where sync = '{}'", name.replace('\'', "''"))).unwrap_or_default();
+    let sql = format!(
+        "select sync, destination, model, state, backlog_rows, oldest_seconds, sent_total, rejected_total, step, message \
+         from tidemill.deliveries{of}"
+    );
+    let answer = ask(context, &found(context)?, &sql).await?;
+    if let (Some(name), true) = (name, answer.rows.is_empty()) {
+        bail!("there is no sync \"{name}\"\nHint: `tidemill sync` lists those that there are.");
+    }
+    show(context, &answer);
+    Ok(Outcome::Ok)
 }
 
 pub(super) async fn reconcile_models(context: &Context) -> anyhow::Result<Outcome> {
@@ -318,6 +339,13 @@ fn note_stopped(facts: &mut Facts, warehouse: &Warehouse, setup: &Setup) -> anyh
     facts.reconciled = Book::read(&setup.data)?;
     facts.is_stopped = true;
     let engine = &warehouse.engine;
+    let snapshot = engine.store().snapshot();
+    for outbox in engine.outboxes().status(&snapshot)? {
+        let delivery = facts.deliveries.entry(outbox.name.clone()).or_default();
+        delivery.relation = Some(outbox.relation.clone());
+        (delivery.step, delivery.outbox) = (snapshot.step(), Some(outbox));
+        delivery.waits = Some("nothing runs here; `tidemill up` goes on".to_owned());
+    }
     let sources: Vec<(u32, String)> = engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
     let tables: Vec<_> = engine.tables().map(|table| table.name.clone()).collect();
     let models = warehouse.serving.models.iter().map(|model| &model.name);

@@ -12,6 +12,7 @@ use super::terminal::Start;
 use super::{Context, Outcome, ask, interrupted, print, test, up};
 use crate::clock::{Clock as _, WallClock};
 use crate::data_tests::STATEMENT;
+use crate::delivery::DeliveryStatus;
 use crate::instance::Instance;
 use crate::opening;
 use crate::output::Table;
@@ -122,7 +123,30 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
         && facts.held.is_empty()
         && !facts.tables.values().any(|table| is_stopped_state(&table.state))
         && !facts.models.values().chain(facts.views.values()).any(|model| is_stopped_state(&model.state));
-    caught_up.then_some(if is_whole { Outcome::Ok } else { Outcome::Failed })
+    let is_delivered = facts.deliveries.values().all(is_delivered);
+    let step = facts.recent.steps().last().map_or(0, |step| step.step);
+    let is_delivering = facts.deliveries.values().any(|delivery| is_delivering(delivery, step));
+    (caught_up && !is_delivering).then_some(match is_whole && is_delivered {
+        true => Outcome::Ok,
+        false => Outcome::Failed,
+    })
+}
+
+/// Whether a sync has something to deliver of what is visible at a step, and nothing keeps it from that.
+fn is_delivering(delivery: &DeliveryStatus, step: u64) -> bool {
+    let is_begun = delivery.outbox.is_some() && (delivery.is_connected || delivery.trouble.is_some());
+    let is_held = delivery.mistake.is_some() || delivery.waits.is_some();
+    match delivery.told().0 {
+        "filling" => true,
+        // It was looked at before, maybe.
+        "live" => delivery.backlog_rows() > 0 || delivery.step < step,
+        _ => !is_held && !is_begun,
+    }
+}
+
+/// Whether all of a sync is where it belongs.
+fn is_delivered(delivery: &DeliveryStatus) -> bool {
+    delivery.told().0 == "live" && delivery.backlog_rows() == 0 && delivery.lacking().is_none()
 }
 
 /// Says how it went; answers how the tests did.
@@ -179,6 +203,10 @@ fn troubles(facts: &Facts) -> Vec<Reason> {
     }
     let held = facts.held.iter();
     found.extend(held.map(|(name, why)| why.clone().behind(&format!("not applied, and serves as before: {name}: "))));
+    for (name, delivery) in facts.deliveries.iter().filter(|(_, delivery)| !is_delivered(delivery)) {
+        let (state, message) = delivery.told();
+        found.push(Reason::of(&message).behind(&format!("sync {name} is {state}: ")));
+    }
     let models = facts.models.iter().chain(&facts.views);
     let mut stopped: Vec<_> = models.filter(|(_, model)| is_stopped_state(&model.state)).collect();
     // What waits for another one comes behind what is at fault.

@@ -1,15 +1,22 @@
-//! `doctor`: can the sources be read?
+//! `doctor`: can the sources be read, and the destinations be delivered to?
 
+use std::collections::BTreeMap;
+
+use connect::destination::Target;
 use connect::{Check, CheckOutcome, Source};
 use relation::Position;
 
 use super::{Context, Outcome, print};
 use crate::clock::{Clock as _, WallClock};
+use crate::definition::Definition;
+use crate::delivery::Wanted;
+use crate::delivery::check::{self, Followed};
 use crate::instance::Addresses;
+use crate::known::Known;
 use crate::reconcile::ago;
 use crate::setup::Setup;
 use crate::source_status::FADING_PERCENT;
-use crate::warehouse::{Described, Warehouse};
+use crate::warehouse::{Described, Warehouse, keepable};
 
 /// Up to where a source was read; none where nothing was, or nobody can tell just now.
 async fn position(setup: &Setup, source: &str) -> Option<Position> {
@@ -58,34 +65,58 @@ async fn of_retention(source: &dyn Source, position: &Position) -> Option<Check>
     })
 }
 
+/// What the destinations say of the syncs that deliver to them, as far as it is known what these deliver.
+async fn destinations(setup: &Setup) -> anyhow::Result<Vec<(String, Vec<Check>)>> {
+    let wanted = Wanted::of(setup);
+    if wanted.syncs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = Known::offline(setup).await?;
+    let absent = setup.not_followed(&known.tables, known.absent.clone());
+    let contents = keepable(&Definition::of(setup), &known.tables, &absent).contents;
+    let mut of: BTreeMap<&str, (Vec<Target>, Vec<Check>)> = BTreeMap::new();
+    for sync in &wanted.syncs {
+        let (targets, checks) = of.entry(&sync.sync.destination).or_default();
+        let name = sync.name();
+        match (check::followed(sync, &known, &contents), &sync.settings) {
+            (_, Err(reason)) => checks.push(Check::failed("settings", reason.clone(), "", "")),
+            (Followed::Unknown(reason), Ok(_)) => checks.push(Check::warning(
+                "sync",
+                format!("sync \"{name}\" is not asked for: it is not known what it delivers"),
+                reason,
+                "`tidemill up` loads what it follows.",
+            )),
+            (Followed::Columns(schema), Ok(_)) => match sync.target(&schema) {
+                Ok(target) => targets.push(target),
+                Err(problems) => checks.extend(problems.into_iter().map(|problem| {
+                    let message = format!("sync \"{name}\": {}", problem.message);
+                    Check::failed("sync", message, problem.detail, problem.hint)
+                })),
+            },
+        }
+    }
+    let mut asked = Vec::new();
+    for (connection, (targets, told)) in of {
+        let settings = wanted.syncs.iter().filter(|sync| sync.sync.destination == connection);
+        let settings = settings.filter_map(|sync| Some((sync.kind()?, sync.settings.as_ref().ok()?))).next();
+        let mut checks = match settings {
+            Some((kind, settings)) => kind.doctor(settings, targets).await,
+            None => Vec::new(),
+        };
+        checks.extend(told);
+        // Two syncs may have one and the same to say.
+        checks.dedup();
+        asked.push((connection.to_owned(), checks));
+    }
+    Ok(asked)
+}
+
 pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let Some(setup) = context.setup()? else { return Ok(Outcome::Failed) };
-    let mut failed = false;
-    let mut answers = Vec::new();
-    let mut tell = |connection: &str, check: Check| {
-        failed |= check.outcome == CheckOutcome::Failed;
-        let word = match check.outcome {
-            CheckOutcome::Ok => "ok",
-            CheckOutcome::Warning => "warning",
-            CheckOutcome::Failed => "failed",
-        };
-        if context.json {
-            answers.push(serde_json::json!({
-                "connection": connection, "check": check.name, "outcome": word,
-                "message": check.message, "detail": check.detail, "hint": check.hint,
-            }));
-            return;
-        }
-        print(&format!("{word:<8} {connection}: {} — {}", check.name, check.message));
-        for (label, text) in [("Detail", &check.detail), ("Hint", &check.hint)] {
-            if !text.is_empty() {
-                print(&format!("         {label}: {text}"));
-            }
-        }
-    };
+    let mut told = Told { context, failed: false, answers: Vec::new() };
     for (name, place) in &setup.project.broken_connections {
         let message = format!("it is declared with a mistake ({place})");
-        tell(name, Check::failed("settings", message, "", "`tidemill check` says which."));
+        told.tell(name, vec![Check::failed("settings", message, "", "`tidemill check` says which.")]);
     }
     for feed in setup.feeds()? {
         let source = feed.source().await;
@@ -100,10 +131,47 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         {
             checks.extend(of_retention(&*source, &position).await);
         }
-        checks.into_iter().for_each(|check| tell(&feed.connection.name, check));
+        told.tell(&feed.connection.name, checks);
+    }
+    for (connection, checks) in destinations(&setup).await? {
+        told.tell(&connection, checks);
     }
     if context.json {
-        print(&serde_json::Value::Array(answers).to_string());
+        print(&serde_json::Value::Array(told.answers).to_string());
     }
-    Ok(if failed { Outcome::Failed } else { Outcome::Ok })
+    Ok(if told.failed { Outcome::Failed } else { Outcome::Ok })
+}
+
+/// What is told of all connections.
+struct Told<'a> {
+    context: &'a Context,
+    failed: bool,
+    /// For programs.
+    answers: Vec<serde_json::Value>,
+}
+
+impl Told<'_> {
+    fn tell(&mut self, connection: &str, checks: Vec<Check>) {
+        for check in checks {
+            self.failed |= check.outcome == CheckOutcome::Failed;
+            let word = match check.outcome {
+                CheckOutcome::Ok => "ok",
+                CheckOutcome::Warning => "warning",
+                CheckOutcome::Failed => "failed",
+            };
+            if self.context.json {
+                self.answers.push(serde_json::json!({
+                    "connection": connection, "check": check.name, "outcome": word,
+                    "message": check.message, "detail": check.detail, "hint": check.hint,
+                }));
+                continue;
+            }
+            print(&format!("{word:<8} {connection}: {} — {}", check.name, check.message));
+            for (label, text) in [("Detail", &check.detail), ("Hint", &check.hint)] {
+                if !text.is_empty() {
+                    print(&format!("         {label}: {text}"));
+                }
+            }
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod keys;
 mod reconcile;
 mod repair;
 mod simulate;
+mod sync;
 mod terminal;
 mod test;
 mod up;
@@ -135,16 +136,18 @@ enum Command {
     Test(test::TestArgs),
     /// Load tables again while what there is of them serves; rows that are no longer in the source go
     Resnapshot(repair::ResnapshotArgs),
-    /// Read nothing more of a source until `resume` or the next start; what there is serves, and grows old
+    /// Read nothing more of a source until `resume` or the next start, or deliver nothing more of a sync until `resume`
     Pause {
-        /// The connection's name
+        /// The connection's name, or the sync's
         source: String,
     },
-    /// Read on where `pause` has stopped
+    /// Go on where `pause` has stopped, and where a sync was paused by its guard
     Resume {
-        /// The connection's name
+        /// The connection's name, or the sync's
         source: String,
     },
+    /// Syncs, and what is delivered of them; with a name and an option, what becomes of one
+    Sync(sync::SyncArgs),
     /// Who may log in: as soon as there is a user, everybody says a password, on this machine too
     Users {
         #[command(subcommand)]
@@ -350,6 +353,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Resnapshot(args) => repair::resnapshot(context, args).await,
         Command::Pause { source } => repair::order(context, Order::Pause(source)).await,
         Command::Resume { source } => repair::order(context, Order::Resume(source)).await,
+        Command::Sync(args) => sync::run(context, args).await,
         Command::Users { command } => users::run(context, command).await,
         Command::Keys { command } => keys::run(context, command).await,
         Command::Completions { shell } => {

@@ -1,4 +1,4 @@
-//! `resnapshot`, `pause`, `resume`: orders about sources and their tables.
+//! `resnapshot`, `pause`, `resume`: orders about sources, their tables, and syncs.
 
 use anyhow::bail;
 

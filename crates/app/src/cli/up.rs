@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
+use crate::delivery;
 use crate::follow::{PlannedFeed, plan_feeds};
 use crate::grants;
 use crate::instance::Instance;
@@ -180,6 +181,7 @@ impl Opened {
         let tables = schemas(&warehouse.engine);
         let contents = warehouse.next().unwrap_or(&warehouse.serving);
         found.extend(grants::faults::findings(setup, &contents.definition, &tables, &contents.models));
+        found.extend(delivery::check::findings_over(setup, &tables, contents));
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
         Ok(Self { warehouse, feeds })
     }
@@ -272,7 +274,7 @@ fn tell(context: &Context, applied: &Applied) {
     applied.new_tables.iter().for_each(|table| context.say(&format!("+ source table {table}")));
     applied.changed_tables.iter().for_each(|table| context.say(&format!("~ source table {table}")));
     applied.gone_tables.iter().for_each(|table| context.say(&format!("- source table {table}")));
-    applied.roles.iter().chain(&applied.dashboards).for_each(|line| context.say(line));
+    applied.roles.iter().chain(&applied.dashboards).chain(&applied.syncs).for_each(|line| context.say(line));
     applied.warnings.iter().for_each(|warning| context.warn(warning));
     applied.errors.iter().for_each(|error| context.say(error));
     super::apply::shortfall(applied).for_each(|line| context.say(&line));

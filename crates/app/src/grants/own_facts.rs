@@ -44,7 +44,7 @@ struct Fact {
     shown: &'static [&'static str],
 }
 
-const FACTS: [Fact; 6] = [
+const FACTS: [Fact; 7] = [
     Fact {
         name: "models",
         of: "schema || '.' || model in {in}",
@@ -107,6 +107,13 @@ const FACTS: [Fact; 6] = [
         counted: "node",
         counts: &["rows", "changes_per_second"],
         shown: &["node", "at", "lag_seconds"],
+    },
+    Fact {
+        name: "deliveries",
+        of: "model in {in}",
+        counted: "model",
+        counts: &["backlog_rows", "backlog_bytes", "sent_total", "rejected_total"],
+        shown: &["sync", "destination", "model", "state", "oldest_seconds", "step"],
     },
 ];
 

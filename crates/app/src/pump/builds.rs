@@ -81,6 +81,7 @@ impl Pump {
             self.status.facts().building.clear();
         }
         self.publish();
+        self.attend_deliveries()?;
         self.release_barriers();
         Ok(())
     }

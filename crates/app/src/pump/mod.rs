@@ -5,10 +5,11 @@
 //! grows into larger steps, which cost less per change, and beyond that the sources wait. Where the disk is full the pump
 //! waits for room with what it has taken, and readers read on.
 //!
-//! Between two steps it answers requests ([`requests`]) and puts in place what was built beside it ([`builds`]). What it knows
-//! of itself it notes for whoever asks ([`notes`]).
+//! Between two steps it answers requests ([`requests`]), puts in place what was built beside it ([`builds`]), and sees to what is
+//! delivered ([`deliveries`]). What it knows of itself it notes for whoever asks ([`notes`]).
 
 mod builds;
+mod deliveries;
 mod notes;
 mod requests;
 mod seen;
@@ -25,6 +26,7 @@ use relation::{Schema, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use self::builds::{Again, Built};
+use self::deliveries::Deliveries;
 pub use self::requests::{Applied, Described, HELD_BACK, Request, SUPERSEDED, SourceTables, Undone};
 use self::seen::Seen;
 use crate::clock::{Clock, Uptime};
@@ -47,6 +49,8 @@ pub enum Message {
     Event(u32, SourceEvent),
     /// A request that must see the engine between two steps.
     Ask(Request),
+    /// What became of deliveries; it is said when the step that takes it is there for good.
+    Told { input: Input, taken: oneshot::Sender<()> },
 }
 
 /// The engine with what it takes to run it.
@@ -80,6 +84,8 @@ pub struct Pump {
     heal: Again,
     /// When models are proposed again over altered tables that nothing is proposed over.
     stranded: Again,
+    /// Whom to wake for what is to be delivered; none where nothing is, as in a folder that is only read.
+    deliveries: Option<Deliveries>,
 }
 
 /// How often figures that come with no step are read.
@@ -114,6 +120,7 @@ impl Pump {
             delays: BTreeMap::new(),
             heal: Again::new(),
             stranded: Again::new(),
+            deliveries: None,
         };
         pump.status.facts().pending = pump.warehouse.is_outdated();
         pump.note_held_back();
@@ -127,6 +134,11 @@ impl Pump {
     /// Runs until told to stop, or until the sources are gone. Errors: the store failed; nothing is lost.
     pub fn run(&mut self, inbox: &mut mpsc::Receiver<Message>) -> anyhow::Result<()> {
         let ended = self.run_until_stopped(inbox);
+        if let Some(deliveries) = &mut self.deliveries {
+            // Those that wait for an answer of the pump wait for nobody any more.
+            inbox.close();
+            self.runtime.clone().block_on(deliveries.end_all());
+        }
         if let Some(cancel) = self.building.take() {
             cancel.store(true, Ordering::Release);
             // The store is closed when nobody has it any more: wait for the build to let go of it.
@@ -188,7 +200,7 @@ impl Pump {
         let mut inputs = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
         let mut next = Some(first);
-        let mut asked = Vec::new();
+        let (mut asked, mut told) = (Vec::new(), Vec::new());
         while let Some(message) = next {
             match message {
                 Message::Event(source, SourceEvent::Batch(batch)) => {
@@ -198,12 +210,18 @@ impl Pump {
                 }
                 Message::Event(source, event) => inputs.extend(self.note_event(source, event)),
                 Message::Ask(request) => asked.push(request),
+                Message::Told { input, taken } => {
+                    inputs.push(input);
+                    told.push(taken);
+                }
             }
             next = if rows < STEP_ROWS_MAX && bytes < STEP_BYTES_MAX { inbox.try_recv().ok() } else { None };
         }
         if !inputs.is_empty() {
             self.step(inputs, rows)?;
         }
+        // Whoever has said it may have ended.
+        told.into_iter().for_each(|taken| taken.send(()).unwrap_or_default());
         asked.into_iter().try_for_each(|request| self.answer(request))
     }
 
@@ -213,6 +231,7 @@ impl Pump {
         self.note_untaken(&seen);
         let parks = inputs.iter().any(|input| matches!(input, Input::Park { .. }));
         let doubts = inputs.iter().any(|input| matches!(input, Input::Reload { .. } | Input::Altered { .. }));
+        let is_told = inputs.iter().all(|input| matches!(input, Input::Outbox { .. }));
         let mut report = engine::StepReport::default();
         while let Some(more) = self.take_with_patience(&mut inputs)? {
             report.follow(more);
@@ -222,6 +241,14 @@ impl Pump {
             return Ok(());
         }
         let visible = self.clock.now_us();
+        self.status.moments().note(report.step, visible);
+        if let Some(deliveries) = &self.deliveries {
+            deliveries.wake(report.outboxes.iter());
+        }
+        if is_told && report.relations.is_empty() {
+            // Of deliveries alone: nothing that is read has changed.
+            return Ok(());
+        }
         self.note_step(&seen, &mut report, rows, begun, visible);
         for (table, reason) in &report.parked_tables {
             tracing::warn!(table = %self.table_name(*table), %reason, "table parked, until it is loaded again");

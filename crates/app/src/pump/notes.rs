@@ -386,6 +386,7 @@ impl Pump {
         }
         facts.sample(now);
         drop(guard);
+        self.note_waits();
         self.status.spread(now);
     }
 }
@@ -448,6 +449,7 @@ fn shown(
         position,
         first_at_us,
         step: reject.step,
+        of: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! An apply is answered when what it proposed is in place, or cannot be; a newer one, or a rollback, takes its place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use connect::{SourceEvent, TablePlace};
@@ -13,7 +14,9 @@ use tokio::sync::oneshot;
 
 use super::{Pump, ROOM_WAIT};
 use crate::clock::Clock as _;
+use crate::control::SyncOrder;
 use crate::definition::{Definition, ModelText};
+use crate::delivery::Wanted;
 use crate::reason::Reason;
 use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, WentBack, schemas_to_come, told};
@@ -41,12 +44,14 @@ pub enum Request {
     },
     /// A table is in doubt, and loaded again: whether it is known under this number.
     Reload { table: TableId, reason: String, answer: oneshot::Sender<bool> },
-    /// Builds what is proposed beside what serves, and puts it in place.
-    Apply { proposal: Box<Proposal>, answer: oneshot::Sender<Applied> },
+    /// Builds what is proposed beside what serves, and puts it in place; its syncs deliver from then on.
+    Apply { proposal: Box<Proposal>, wanted: Arc<Wanted>, answer: oneshot::Sender<Applied> },
     /// Gives up what is coming, or goes back to what served before.
     Rollback(oneshot::Sender<Result<Undone, String>>),
     /// What serves now, and what it stands on.
     Describe(oneshot::Sender<Described>),
+    /// Something that a person wants of a sync: what was done, in lines for people, or why it cannot be.
+    Sync { name: String, order: SyncOrder, answer: oneshot::Sender<Result<Vec<String>, String>> },
     /// The tables of a source at these places of it, and how to know where it stood.
     Tables { source: String, places: Vec<(TableName, TablePlace)>, answer: oneshot::Sender<SourceTables> },
 }
@@ -88,6 +93,9 @@ pub struct Applied {
     /// Dashboards that came, went or are others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dashboards: Vec<String>,
+    /// The same of syncs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub syncs: Vec<String>,
     /// Source tables that are followed from now on, and that are dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tables: Vec<String>,
@@ -185,6 +193,7 @@ impl std::fmt::Debug for Request {
             Self::Rollback(_) => f.write_str("Rollback"),
             Self::Describe(_) => f.write_str("Describe"),
             Self::Tables { source, .. } => write!(f, "Tables({source})"),
+            Self::Sync { name, order, .. } => write!(f, "Sync({name}, {order:?})"),
         }
     }
 }
@@ -213,7 +222,8 @@ impl Pump {
                 // Whoever asked may have left.
                 answer.send(source.is_some()).ok();
             }
-            Request::Apply { proposal, answer } => self.apply(*proposal, answer)?,
+            Request::Apply { proposal, wanted, answer } => self.apply(*proposal, wanted, answer)?,
+            Request::Sync { name, order, answer } => self.order_sync(name, order, answer)?,
             Request::Rollback(answer) => {
                 let undone = self.rollback()?;
                 self.answer_when_kept(undone, answer)?;
@@ -234,7 +244,12 @@ impl Pump {
         Ok(())
     }
 
-    fn apply(&mut self, proposal: Proposal, answer: oneshot::Sender<Applied>) -> anyhow::Result<()> {
+    fn apply(
+        &mut self,
+        proposal: Proposal,
+        wanted: Arc<Wanted>,
+        answer: oneshot::Sender<Applied>,
+    ) -> anyhow::Result<()> {
         // What the project said at the start is of no more interest, whatever becomes of this.
         self.warehouse.forget_stalled();
         self.heal.soon(self.uptime.now_us());
@@ -244,12 +259,17 @@ impl Pump {
         {
             self.applying.push((answer, Applied::of(difference)));
             self.warehouse.wanted_again(proposal);
+            self.deliver_with_coming(wanted);
             self.note_states();
             return Ok(());
         }
         match self.propose(proposal)? {
-            Proposed::Coming(difference) => self.applying.push((answer, Applied::of(&difference))),
+            Proposed::Coming(difference) => {
+                self.deliver_with_coming(wanted);
+                self.applying.push((answer, Applied::of(&difference)));
+            }
             Proposed::InPlace(difference) => {
+                self.deliver_with_coming(wanted);
                 self.drop_unwanted_tables()?;
                 self.applying.push((answer, Applied::of(&difference)));
                 self.end_applying(&[])?;
@@ -368,13 +388,27 @@ impl Pump {
         self.end_applying(&[reason.to_owned()])
     }
 
+    /// What is delivered when what is coming is in place.
+    fn deliver_with_coming(&mut self, wanted: Arc<Wanted>) {
+        if let Some(deliveries) = &mut self.deliveries {
+            deliveries.comes(Some(wanted));
+        }
+    }
+
     /// Answers who waits for what is coming: it failed for these reasons, or is in place.
     pub(super) fn end_applying(&mut self, failed: &[String]) -> anyhow::Result<()> {
+        if let Some(deliveries) = &mut self.deliveries {
+            match failed {
+                [] => deliveries.take(),
+                _ => deliveries.comes(None),
+            }
+        }
         if self.applying.is_empty() {
             return Ok(());
         }
         // Who is told that it is in place finds it there.
         self.publish();
+        self.attend_deliveries()?;
         let (held, waiting) = (told(&self.warehouse.serving.held), told(&self.warehouse.serving.waiting));
         let mut answers = std::mem::take(&mut self.applying);
         for (_, applied) in &mut answers {

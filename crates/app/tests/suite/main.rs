@@ -38,6 +38,7 @@
 //! raw                   bytes of HTTP as they stand, and the connection left open
 //! crowd IDLE BUSY       opens so many connections, has them all answered, and closes them: see `crowd`
 //! peak MIB              whether the instance has ever had more memory
+//! there NAME KIND / at NAME / delivered NAME / way NAME STATE   where syncs deliver to: see `there`
 //! ```
 //!
 //! In bodies `$DATABASE`, `$HOST`, `$PORT`, `$USER` stand for the server's.
@@ -52,6 +53,7 @@ mod orders;
 mod proxy;
 mod reader;
 mod surfaces;
+mod there;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -63,6 +65,7 @@ use std::time::{Duration, Instant};
 use proxy::Proxy;
 use reader::Reader;
 use testkit::{Block, Driver};
+use there::There;
 
 fn main() {
     testkit::run(env!("CARGO_MANIFEST_DIR"), "tests/cases", |path: &Path| Case::new(path))
@@ -103,6 +106,8 @@ struct Case {
     /// Keys by name.
     keys: BTreeMap<String, String>,
     sessions: BTreeMap<String, guard::Session>,
+    /// Where syncs deliver to, by name.
+    theres: BTreeMap<String, There>,
     /// A port that is somebody's.
     taken: Option<TcpListener>,
     /// Bytes of the instance's stderr behind the last line that was waited for.
@@ -171,6 +176,21 @@ impl Driver for Case {
             "hostile" => hostile::statement(&self.http()?, &body, block.arguments.first()),
             "raw" => hostile::raw(&self.http()?, &body),
             "crowd" => crowd::crowd(&self.pg()?, &block.arguments[0], &block.arguments[1]),
+            "there" => {
+                let [name, kind] = block.arguments.as_slice() else { return Err("NAME KIND".into()) };
+                let case = self.name.replace('-', "_");
+                self.theres.insert(name.clone(), There::new(kind, &case, name, self.folder.path())?);
+                Ok(String::new())
+            }
+            "at" => Ok(self.masked(&self.there(&block.arguments[0])?.ask(&body)?)),
+            "delivered" => {
+                let there = self.there(&block.arguments[0])?;
+                self.until(block.answer.as_deref().unwrap_or_default(), || there.ask(&body))
+            }
+            "way" => {
+                self.there(&block.arguments[0])?.way(&block.arguments[1]);
+                Ok(String::new())
+            }
             "peak" => hostile::peak(self.instance.as_ref().ok_or("nothing runs")?.id(), &block.arguments[0]),
             "order" => orders::order(&self.note()?, &block.arguments, &body).map(|answer| self.masked(&answer)),
             "surfaces" => {
@@ -208,6 +228,9 @@ impl Driver for Case {
         self.readers.clear();
         self.sessions.clear();
         self.end_all();
+        for there in std::mem::take(&mut self.theres).into_values() {
+            there.forget()?;
+        }
         if let (Some(server), false) = (&self.server, self.skipped) {
             let drop = format!("drop database if exists `{}`", server.database);
             self.mysql(&drop, false)?;
@@ -246,6 +269,7 @@ impl Case {
             readers: BTreeMap::new(),
             keys: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            theres: BTreeMap::new(),
             taken: None,
             heard: 0,
         }
@@ -274,7 +298,14 @@ impl Case {
         Some(self.taken.as_ref()?.local_addr().ok()?.port().to_string())
     }
 
+    fn there(&self, name: &str) -> Result<&There, String> {
+        self.theres.get(name).ok_or_else(|| format!("nothing is called {name} there"))
+    }
+
     fn filled(&self, text: &str) -> String {
+        let words = self.theres.iter().flat_map(|(name, there)| there.words(name));
+        let text = words.fold(text.to_owned(), |text, (word, value)| text.replace(&word, &value));
+        let text = &text;
         let text = &self.taken_port().map_or_else(|| text.to_owned(), |port| text.replace("$TAKEN", &port));
         let Some(server) = &self.server else { return text.to_owned() };
         let port = self.proxy.as_ref().map_or(server.port, |p| p.port);
@@ -484,6 +515,9 @@ impl Case {
         if let Some(port) = self.taken_port() {
             text = text.replace(&port, "$TAKEN");
         }
+        for port in self.theres.values().flat_map(There::ports) {
+            text = text.replace(&port.to_string(), "$PORT");
+        }
         // Lines of the log begin with the time.
         let untimed = |line: &str| match line.split_once("Z ") {
             Some((time, rest)) if time.len() == 26 && time.starts_with("20") => rest.trim_start().to_owned(),
@@ -658,9 +692,14 @@ impl Case {
     }
 
     fn wait(&self, sql: &str, wanted: &str) -> Result<String, String> {
+        self.until(wanted, || self.sql(sql))
+    }
+
+    /// Asks until the answer is the expected one.
+    fn until(&self, wanted: &str, ask: impl Fn() -> Result<String, String>) -> Result<String, String> {
         let begun = Instant::now();
         loop {
-            let got = self.sql(sql)?;
+            let got = ask()?;
             let update = std::env::var("UPDATE").is_ok_and(|v| v == "1") && begun.elapsed() > Duration::from_secs(8);
             if cells(&got) == cells(wanted) {
                 return Ok(wanted.to_owned());

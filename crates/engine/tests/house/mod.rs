@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod delivery;
 mod flaky;
 pub(crate) mod states;
 pub(crate) mod story;
@@ -117,6 +118,10 @@ pub(crate) struct House {
     part: u32,
     /// A build that is under way, and how its run came out.
     build: Option<(engine::Build, Option<engine::Result<()>>)>,
+    /// Outboxes by their names, with what is at the other side of each.
+    pub(crate) deliveries: BTreeMap<String, delivery::Delivery>,
+    /// When the last outbox was set up.
+    pub(crate) life: i64,
 }
 
 impl House {
@@ -145,6 +150,8 @@ impl House {
             steps: 0,
             part: 0,
             build: None,
+            deliveries: BTreeMap::new(),
+            life: 0,
         })
     }
 
@@ -203,6 +210,11 @@ impl House {
             Act::Load(rows) => self.begin(rows),
             Act::Step(batches) => self.step(batches),
             Act::Chain(parts) => self.chain(parts),
+            Act::Outbox { name, words } => self.attach_words(name, words),
+            Act::Deliver { name, rows } => self.deliver(name, *rows).map(|_| ()),
+            Act::Portion { name, rows, fate } => self.portion(name, *rows, fate).map(|_| ()),
+            Act::Tell { name, word } => self.tell(name, word),
+            Act::Rollback => self.rollback(),
             Act::Fold => self.fold(),
             Act::Restart { folded } => self.restart(*folded),
         }
@@ -259,6 +271,7 @@ impl House {
         let serves_newest = self.versions.len() < 2 || version_of(&label) + 1 == self.versions.len();
         self.engine = Some(engine);
         self.swapped = false;
+        self.attach_again()?;
         if serves_newest { Ok(()) } else { self.propose() }
     }
 
@@ -352,6 +365,20 @@ impl House {
         self.plans = self.versions.last().ok_or("there is no version")?.clone();
         self.swapped = true;
         if self.mode.fold_built { self.fold() } else { Ok(()) }
+    }
+
+    /// Puts in place again what served before.
+    pub(crate) fn rollback(&mut self) -> Result<(), String> {
+        self.begun()?;
+        if !self.engine().rollback().map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        let label = self.engine().serving_label().map_err(|e| e.to_string())?.unwrap_or_default();
+        let at = usize::from(label.first().copied().unwrap_or_default());
+        // What was given up is not proposed by a restart: it is the newest no more.
+        let version = self.versions.get(at).ok_or("a version of an unknown label")?.clone();
+        self.plans = version;
+        Ok(())
     }
 
     /// Tables that serve as they were, since their columns have changed.

@@ -19,13 +19,16 @@
 //! chain                 one transaction that comes in parts, of lines as those of a step; `part` begins the next part
 //! altered            a table definition: the table has other columns from here on, and is loaded anew by the story's chunks
 //! propose            what models are told of by now is proposed: a model told of again in its new words. Put in place when ready
-//! rollback            what served before is put in place again, if there is anything
+//! rollback              what served before serves again, if there is anything
+//! outbox, deliver, portion, tell   what is delivered, and becomes of it ([`super::delivery`])
 //! fold                  everything is folded
 //! restart [folded]      the engine is dropped and opened again; tables and models told of since the last one come in
 //! ```
 
 use relation::Schema;
 use testkit::Block;
+
+use super::delivery::Fate;
 
 /// A row that comes (+1) or leaves (−1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +106,25 @@ pub(crate) enum Act {
     Step(Vec<Batch>),
     /// The parts of one transaction: rows and truncations.
     Chain(Vec<Batch>),
+    Rollback,
+    Outbox {
+        name: String,
+        /// The relation, columns, and `mapping=`, `bound=`.
+        words: Vec<String>,
+    },
+    Deliver {
+        name: String,
+        rows: usize,
+    },
+    Portion {
+        name: String,
+        rows: usize,
+        fate: Fate,
+    },
+    Tell {
+        name: String,
+        word: String,
+    },
     Fold,
     Restart {
         folded: bool,
@@ -128,10 +150,31 @@ impl Act {
             }
             "propose" => Self::Propose,
             "rollback" => Self::Rollback,
+            "outbox" => Self::Outbox {
+                name: argument.ok_or("an outbox has a name")?.to_owned(),
+                words: block.arguments[1..].to_vec(),
+            },
+            "deliver" | "portion" | "tell" => Self::of_delivery(block)?,
             "fold" => Self::Fold,
             "restart" => Self::Restart { folded: argument == Some("folded") },
             _ => return Ok(None),
         }))
+    }
+
+    fn of_delivery(block: &Block) -> Result<Self, String> {
+        let (name, words) = block.arguments.split_first().ok_or("it names its outbox")?;
+        let name = name.clone();
+        if block.directive == "tell" {
+            return Ok(Self::Tell { name, word: words.first().ok_or("an outbox is told something")?.clone() });
+        }
+        let (mut rows, mut fate) = (ROWS_EACH, Fate::Done);
+        for word in words {
+            match word.strip_prefix("rows=") {
+                Some(number) => rows = number.parse().map_err(|_| format!("no number: {number}"))?,
+                None => fate = Fate::of(word)?,
+            }
+        }
+        Ok(if block.directive == "deliver" { Self::Deliver { name, rows } } else { Self::Portion { name, rows, fate } })
     }
 
     /// The block of a case file that tells it, without an answer.
@@ -150,11 +193,18 @@ impl Act {
             Self::Altered { name, schema } => format!("altered\n{name}({schema})\n"),
             Self::Propose => "propose\n".to_owned(),
             Self::Rollback => "rollback\n".to_owned(),
+            Self::Outbox { name, words } => format!("outbox {name} {}\n", words.join(" ")),
+            Self::Deliver { name, rows } => format!("deliver {name} rows={rows}\n"),
+            Self::Portion { name, rows, fate } => format!("portion {name} rows={rows} {}\n", fate.text()),
+            Self::Tell { name, word } => format!("tell {name} {word}\n"),
             Self::Fold => "fold\n".to_owned(),
             Self::Restart { folded } => format!("restart{}\n", if *folded { " folded" } else { "" }),
         }
     }
 }
+
+/// Items of a portion where nothing else is said.
+const ROWS_EACH: usize = 100;
 
 fn change_text(change: &Change) -> String {
     let sign = if change.weight > 0 { '+' } else { '-' };

@@ -285,6 +285,7 @@ impl Ledger {
                 act.clone()
             }
             Act::Model { .. } | Act::Fold | Act::Propose | Act::Rollback => act.clone(),
+            Act::Outbox { .. } | Act::Deliver { .. } | Act::Portion { .. } | Act::Tell { .. } => act.clone(),
             Act::Altered { name, schema } => {
                 if !self.begun {
                     self.begin(&[]);

@@ -1,7 +1,8 @@
 //! `check`: the project's files, without running anything. Models, views and the statements of dashboards are planned over the
-//! tables that are known ([`crate::known`]); of what cannot be planned for want of a table it is said so, and why.
+//! tables that are known ([`crate::known`]), and syncs are held to them; of what cannot be planned for want of a table it is said so, and why.
 
 mod dashboards;
+mod syncs;
 
 use std::collections::BTreeSet;
 
@@ -45,6 +46,7 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
         answer["models"] = json!(project.models.len());
         answer["sources"] = json!(project.sources.len());
         answer["dashboards"] = json!(project.dashboards.len());
+        answer["syncs"] = json!(project.syncs.len());
         answer["unchecked"] = json!(unchecked);
         print(&answer.to_string());
     } else {
@@ -59,8 +61,12 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
         0 => String::new(),
         some => format!(", {}", counted(some, "dashboard")),
     };
+    let syncs = match project.syncs.len() {
+        0 => String::new(),
+        some => format!(", {}", counted(some, "sync")),
+    };
     let (models, sources) = (counted(project.models.len(), "model"), counted(project.sources.len(), "source table"));
-    context.progress(&format!("{models} over {sources}{dashboards}: no mistake found"));
+    context.progress(&format!("{models} over {sources}{dashboards}{syncs}: no mistake found"));
     Ok(Outcome::Ok)
 }
 
@@ -112,6 +118,7 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
     downgrade(&mut found, setup, &definition, known);
     found.extend(grants::faults::findings(setup, &definition, &known.tables, &contents.models));
     found.extend(dashboards::findings(setup, known, &contents, &absent, unchecked));
+    found.extend(syncs::findings(setup, known, &contents, unchecked));
     found
 }
 

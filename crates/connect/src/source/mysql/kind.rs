@@ -39,20 +39,14 @@ impl SourceKind for Kind {
 }
 
 /// The settings without the password.
-fn config(settings: &Settings) -> Result<MysqlConfig, Failure> {
+pub(crate) fn config(settings: &Settings) -> Result<MysqlConfig, Failure> {
     settings.refuse_others(&KEYS)?;
     Ok(MysqlConfig {
         host: settings.required("host")?.to_owned(),
         port: settings.number("port")?.unwrap_or(3306),
         user: settings.required("user")?.to_owned(),
         database: settings.text("database")?.unwrap_or_default().to_owned(),
-        tls: match settings.text("tls")? {
-            None | Some("preferred") => Tls::Preferred,
-            Some("disabled") => Tls::Disabled,
-            Some("required") => Tls::Required,
-            Some("verify") => Tls::Verify,
-            Some(_) => return Err(settings.bad("tls", "disabled, preferred, required or verify")),
-        },
+        tls: Tls::of(settings)?,
         tls_ca: settings.text("tls_ca")?.map(PathBuf::from),
         server_key: settings.text("server_public_key")?.map(PathBuf::from),
         start: match settings.get("start") {

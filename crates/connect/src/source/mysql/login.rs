@@ -16,15 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_common::scramble::{scramble_native, scramble_sha256};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::source::Failure;
+use crate::tls::client_config;
 
 use super::error::{ServerError, WireError};
 use super::server::identity;
@@ -237,7 +234,8 @@ async fn negotiate_tls(wire: &mut Wire, config: &MysqlConfig, greeting: &Greetin
         return Err(WireError::Protocol("TLS within TLS".to_owned()));
     };
     let name = ServerName::try_from(config.host.clone()).map_err(|e| WireError::Tls(e.to_string()))?;
-    let connector = TlsConnector::from(Arc::new(tls_config(config)?));
+    let connector =
+        TlsConnector::from(Arc::new(client_config(config.tls, config.tls_ca.as_deref()).map_err(WireError::Tls)?));
     let stream = connector.connect(name, stream).await.map_err(|error| match error.kind() {
         // A connection that was lost meanwhile says nothing about TLS, except to who would do without.
         kind if kind != ErrorKind::InvalidData && config.tls != Tls::Preferred => WireError::Io(error),
@@ -245,70 +243,6 @@ async fn negotiate_tls(wire: &mut Wire, config: &MysqlConfig, greeting: &Greetin
     })?;
     wire.transport = Transport::Tls(Box::new(stream));
     Ok(true)
-}
-
-fn tls_config(config: &MysqlConfig) -> Result<ClientConfig, WireError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| WireError::Tls(e.to_string()))?;
-    if config.tls != Tls::Verify {
-        return Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth());
-    }
-    let mut roots = RootCertStore::empty();
-    match &config.tls_ca {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let unreadable = |e: String| WireError::Tls(format!("tls_ca {}: {e}", path.display()));
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unreadable(e.to_string()))? {
-                let certificate = certificate.map_err(|e| unreadable(e.to_string()))?;
-                roots.add(certificate).map_err(|e| unreadable(e.to_string()))?;
-            }
-        }
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// `required` and `preferred` encrypt without asking who the other side is, as MySQL's own clients do.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 async fn log_in(wire: &mut Wire, config: &MysqlConfig, greeting: &Greeting, encrypted: bool) -> Result<(), WireError> {

@@ -19,6 +19,8 @@
 //! goes on behind the last whole one: nothing is lost and nothing doubled. A load begins where the log ends then; keys that
 //! the log has changed since are never taken from a chunk, so a chunk can only add rows that the log does not know.
 //!
+//! `client`: the protocol alone, for who writes to such a server.
+//!
 //! All connections of a session lead to one server (`login::Met`): what one of several behind an address says is not true of
 //! the others. Nothing is loaded, and nothing called good, before the log has shown that it leads on from the position.
 //!
@@ -55,6 +57,14 @@ mod whole;
 mod window;
 mod wire;
 
+/// What speaks to a server, whoever it is for: the protocol is one.
+pub(crate) mod client {
+    pub(crate) use super::error::{ServerError, WireError, failure, told};
+    pub(crate) use super::kind::config;
+    pub(crate) use super::login::connect;
+    pub(crate) use super::wire::Wire;
+}
+
 pub use decode::SourceColumn;
 pub use describe::{Described, TableFacts, describe};
 pub use doctor::doctor;
@@ -64,22 +74,10 @@ pub use run::MysqlSource;
 pub use server::{bytes_behind, current_position, retention};
 
 pub use super::{ColumnRule, Control, Load, TablePlace};
+pub use crate::tls::Tls;
 
 /// How long a server may take over a question. It lists thousands of log files, or searches one, for some of them.
 const ANSWER: Duration = Duration::from_secs(60);
-
-/// How the connection is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Tls {
-    Disabled,
-    /// Encrypted where the server can.
-    #[default]
-    Preferred,
-    /// Encrypted, whoever the server is.
-    Required,
-    /// Encrypted, and the server proves its name by a certificate.
-    Verify,
-}
 
 /// Where a source begins that has no position yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

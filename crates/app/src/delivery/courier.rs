@@ -1,0 +1,390 @@
+//! A courier: the task that takes the rows of one sync to its destination.
+//!
+//! ```text
+//! open ─► begin: what the other side has ─► resume ─► read ─► guard ─► deliver ─► settle ─┐
+//!   ▲                                                  ▲                                  │ the step is on disk
+//!   └── away: a growing wait; ours to mend: a minute   └──────────────────────────────────┘
+//! ```
+//!
+//! Whatever it tells the engine it waits for until that is taken: then what it reads next has it, and the marker over there is never
+//! more than one portion ahead of what is known here. A portion that was cut off is not settled; the reader knows then that its rows
+//! may be there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use connect::destination::{Destination, Down, Outcome as There, Portion as Parcel, Target, kind_of};
+use connect::{Failure, Settings};
+use engine::Input;
+use engine::outbox::{Limits, Outboxes, Outcome, Portion, Read, Reader, Resumed, Told};
+use plan::TableName;
+use project::Removals;
+use store::Snapshot;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::guard::Burst;
+use super::pace::Pace;
+use super::wanted::in_one_line;
+use super::{Trouble, WantedSync};
+use crate::clock::{Clock, stopwatch};
+use crate::latency::Tally;
+use crate::pump::Message;
+use crate::status::{Stage, Status};
+
+/// How long a destination is left alone that a person has to mend, or the sync for it.
+pub(super) const OURS_WAIT: Duration = Duration::from_secs(60);
+/// How often is looked whether there is something to deliver where nobody says so.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// The same while something is being set up.
+const SETUP_WAIT: Duration = Duration::from_millis(100);
+/// After so long without anything to deliver the other side is asked again what it has: it may have lost it.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// What a courier delivers, and where to.
+#[derive(Debug, Clone)]
+pub(crate) struct Assignment {
+    pub(crate) sync: String,
+    /// The model or table that it follows.
+    pub(crate) relation: TableName,
+    pub(crate) settings: Settings,
+    pub(crate) target: Target,
+    pub(crate) removals: Removals,
+}
+
+impl Assignment {
+    /// What a sync comes to over the relation that its target was made for. None: there is no destination.
+    pub(crate) fn of(sync: &WantedSync, target: Target) -> Option<Self> {
+        let (sync_name, removals) = (sync.name().to_owned(), sync.sync.removals);
+        let settings = sync.settings.clone().ok()?;
+        Some(Self { sync: sync_name, relation: sync.relation.clone(), settings, target, removals })
+    }
+
+    /// Whether whoever carries out the one carries out the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let place = |of: &Self| (of.relation.clone(), of.settings.clone(), of.target.to.clone(), of.target.deletes);
+        place(self) == place(other) && self.target.mapping == other.target.mapping && self.removals == other.removals
+    }
+}
+
+/// The way to a courier.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// There may be something to deliver.
+    pub(crate) wake: Notify,
+    /// It is to be tried at once, however long it should have waited.
+    pub(crate) again: Notify,
+    /// A person lets go what the guard has held, until all is delivered.
+    pub(crate) is_approved: AtomicBool,
+}
+
+/// What couriers have in common.
+#[derive(Clone)]
+pub(crate) struct Post {
+    pub(crate) inbox: mpsc::Sender<Message>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stopped: watch::Receiver<bool>,
+}
+
+/// See the module.
+pub(crate) struct Courier {
+    pub(crate) of: Arc<Assignment>,
+    /// Away while it reads.
+    pub(crate) reader: Option<Reader>,
+    pub(crate) outboxes: Outboxes,
+    pub(crate) line: Arc<Line>,
+    pub(crate) post: Post,
+    burst: Option<Burst>,
+    /// The last key that was read: where the next one is not behind it, another round begins.
+    last: Vec<u8>,
+}
+
+/// Why a session with a destination is over.
+enum Ended {
+    Down(Down),
+    /// The other side is asked again what it has.
+    LookAgain,
+    /// Nobody wants anything of it any more.
+    Over,
+    /// Something of our own cannot be read.
+    Failed(String),
+}
+
+impl From<engine::Error> for Ended {
+    fn from(error: engine::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl Courier {
+    pub(crate) fn new(of: Arc<Assignment>, reader: Reader, outboxes: Outboxes, line: Arc<Line>, post: Post) -> Self {
+        Self { of, reader: Some(reader), outboxes, line, post, burst: None, last: Vec::new() }
+    }
+
+    /// Delivers until stopped, behind whoever did before.
+    pub(crate) async fn run(mut self, before: Option<JoinHandle<()>>) {
+        if let Some(before) = before {
+            before.abort();
+            before.await.ok();
+        }
+        let mut stopped = self.post.stopped.clone();
+        tokio::select! {
+            () = self.deliver() => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn deliver(&mut self) {
+        let mut pace = Pace::default();
+        loop {
+            let ended = match self.open().await {
+                Ok(mut destination) => {
+                    let ended = self.sessions(&mut *destination, &mut pace).await;
+                    destination.close().await;
+                    ended
+                }
+                Err(failure) => Ended::Down(Down { failure, is_ours: true }),
+            };
+            match ended {
+                Ended::Down(down) => self.note_down(&down),
+                Ended::Failed(reason) => {
+                    tracing::error!(sync = %self.of.sync, %reason, "what is to be delivered cannot be read");
+                    self.note_trouble(Some(Trouble { message: reason, is_ours: true }));
+                }
+                Ended::Over | Ended::LookAgain => return,
+            }
+            self.rest(OURS_WAIT).await;
+        }
+    }
+
+    /// The destination, with its secrets as they are now.
+    async fn open(&self) -> Result<Box<dyn Destination>, Failure> {
+        let Assignment { settings, target, .. } = &*self.of;
+        let Some(kind) = kind_of(&settings.kind) else {
+            let message = format!("nothing can be delivered to a connection of the type `{}`", settings.kind);
+            return Err(Failure { message, detail: String::new(), hint: String::new() });
+        };
+        kind.open(settings, target.clone()).await
+    }
+
+    /// Sessions with a destination, until a person has to do something.
+    async fn sessions(&mut self, destination: &mut dyn Destination, pace: &mut Pace) -> Ended {
+        loop {
+            let ended = match self.session(destination, pace).await {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            };
+            match ended {
+                Ended::LookAgain => {}
+                Ended::Down(down) if !down.is_ours => {
+                    self.note_down(&down);
+                    let seed = self.post.clock.now_us().unsigned_abs() ^ seed_of(&self.of.sync);
+                    self.rest(pace.next(seed)).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// One session.
+    async fn session(
+        &mut self,
+        destination: &mut dyn Destination,
+        pace: &mut Pace,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let has_rows = self.outboxes.has_rows(&self.snapshot(), &self.of.sync)?;
+        // Whether there is any is what tells an emptied table from one that was never filled.
+        let begun = destination.begin(u64::from(has_rows)).await.map_err(Ended::Down)?;
+        let marker = begun.marker;
+        let resumed = self.with_reader(move |reader, snapshot| reader.resume(snapshot, marker.as_deref())).await?;
+        match resumed {
+            Resumed::Clean => {}
+            Resumed::Foreign => {
+                tracing::info!(sync = %self.of.sync, "its destination was delivered to before, from elsewhere: all rows are sent");
+            }
+            Resumed::Applied(input) => self.tell(input).await?,
+            Resumed::Lost => {
+                let reason =
+                    begun.lost.unwrap_or_else(|| "what was noted there of the last delivery is gone".to_owned());
+                tracing::warn!(sync = %self.of.sync, %reason, "its destination has not what it had: all rows are sent again");
+                self.say(Told::Refill { lost: true }).await?;
+            }
+        }
+        self.note_trouble(None);
+        let mut idle = stopwatch();
+        loop {
+            match self.with_reader(|reader, snapshot| reader.read(snapshot, Limits::default())).await? {
+                Read::Portion(portion) => {
+                    self.portion(destination, portion).await?;
+                    pace.went_well();
+                    idle = stopwatch();
+                }
+                Read::Settle(input) => self.tell(input).await?,
+                Read::Nothing => {
+                    self.burst = None;
+                    self.line.is_approved.store(false, Ordering::Release);
+                    pace.went_well();
+                    if idle.elapsed() >= LOOK_AGAIN {
+                        return Err(Ended::LookAgain);
+                    }
+                    self.wait(IDLE_WAIT).await;
+                }
+                Read::Behind | Read::Waiting(_) => self.wait(SETUP_WAIT).await,
+                Read::Paused(_) => self.wait(IDLE_WAIT).await,
+                Read::Gone => return Err(Ended::Over),
+            }
+        }
+    }
+
+    /// Delivers a portion, and has it settled.
+    async fn portion(&mut self, destination: &mut dyn Destination, portion: Portion) -> Result<(), Ended> {
+        let of = Arc::clone(&self.of);
+        if !of.target.mapping.is_of(&portion.schema) {
+            // The relation is another one by now: whoever delivers it comes in a moment.
+            self.wait(IDLE_WAIT).await;
+            return Ok(());
+        }
+        if let Some(reason) = self.held(&portion).await? {
+            tracing::warn!(sync = %of.sync, "{reason}");
+            return self.say(Told::Pause { reason }).await;
+        }
+        let (parcel, packed) = packed(&portion, &of.target)?;
+        let seal = |said: &[There]| portion.marker(&outcomes(portion.items.len(), &packed, said));
+        let said = destination.deliver(&parcel, &seal).await.map_err(Ended::Down)?;
+        let now = self.post.clock.now_us();
+        let outcomes = outcomes(portion.items.len(), &packed, &said);
+        self.note_delivered(&portion, now);
+        let Some(reader) = &mut self.reader else { return Err(Ended::Over) };
+        let input = reader.settle(portion, outcomes, now);
+        self.tell(input).await
+    }
+
+    /// Why a portion is not delivered: more is to be deleted than the guard lets go.
+    async fn held(&mut self, portion: &Portion) -> Result<Option<String>, Ended> {
+        let leaves = portion.items.iter().filter(|item| item.row.is_none() && item.is_known).count() as u64;
+        let begins_anew = portion.items.first().is_some_and(|first| first.key <= self.last);
+        self.last = portion.items.last().map(|item| item.key.clone()).unwrap_or_default();
+        if begins_anew && !portion.is_filling {
+            self.burst = None;
+        }
+        if leaves == 0 || !self.of.target.deletes || self.line.is_approved.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let burst = match self.burst {
+            Some(burst) => burst.take(&self.of.sync, leaves),
+            None => {
+                let (outboxes, snapshot, sync) = (self.outboxes, self.snapshot(), self.of.sync.clone());
+                let counted = spawn_blocking(move || outboxes.leaving(&snapshot, &sync));
+                let leaving = counted.await.map_err(|_| Ended::Over)??;
+                Burst::begin(&self.of.sync, self.of.removals, leaving)
+            }
+        };
+        Ok(match burst {
+            Ok(burst) => {
+                self.burst = Some(burst);
+                None
+            }
+            Err(reason) => Some(reason),
+        })
+    }
+
+    /// Runs something of the reader that takes a while, with a snapshot of now.
+    async fn with_reader<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Reader, &Snapshot) -> engine::Result<T> + Send + 'static,
+    ) -> Result<T, Ended> {
+        let mut reader = self.reader.take().ok_or(Ended::Over)?;
+        let snapshot = self.snapshot();
+        let worked = spawn_blocking(move || {
+            let done = work(&mut reader, &snapshot);
+            (reader, done)
+        });
+        let (reader, done) = worked.await.map_err(|_| Ended::Over)?;
+        self.reader = Some(reader);
+        Ok(done?)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.post.status.store().snapshot()
+    }
+
+    async fn say(&self, told: Told) -> Result<(), Ended> {
+        self.tell(Input::Outbox { name: self.of.sync.clone(), told }).await
+    }
+
+    /// Gives the engine an input, and waits until it is taken.
+    async fn tell(&self, input: Input) -> Result<(), Ended> {
+        let (taken, is_taken) = oneshot::channel();
+        self.post.inbox.send(Message::Told { input, taken }).await.map_err(|_| Ended::Over)?;
+        is_taken.await.map_err(|_| Ended::Over)
+    }
+
+    /// Waits for something to deliver, and not for ever.
+    async fn wait(&self, at_most: Duration) {
+        tokio::time::timeout(at_most, self.line.wake.notified()).await.ok();
+    }
+
+    /// Waits until it is tried again.
+    async fn rest(&self, wait: Duration) {
+        tokio::time::timeout(wait, self.line.again.notified()).await.ok();
+    }
+
+    fn note_down(&self, down: &Down) {
+        let message = in_one_line(&down.failure);
+        tracing::warn!(sync = %self.of.sync, destination = %self.of.settings.connection, "{message}");
+        self.note_trouble(Some(Trouble { message, is_ours: down.is_ours }));
+    }
+
+    fn note_trouble(&self, trouble: Option<Trouble>) {
+        let mut facts = self.post.status.facts();
+        if let Some(delivery) = facts.deliveries.get_mut(&self.of.sync) {
+            delivery.is_connected = trouble.is_none();
+            delivery.trouble = trouble;
+        }
+    }
+
+    /// How long what has changed took from when it could be read here until it was there.
+    fn note_delivered(&self, portion: &Portion, now_us: i64) {
+        let status = &self.post.status;
+        let latencies: Tally = {
+            let moments = status.moments();
+            let steps = portion.items.iter().filter_map(|item| item.step);
+            steps.filter_map(|step| Some(now_us - moments.of(step)?)).collect()
+        };
+        let node = (self.of.relation.clone(), Stage::VisibleDelivered);
+        status.facts().latency.entry(node).or_default().merge(&latencies);
+    }
+}
+
+/// A portion as its destination takes it, with the items that are in it: deletes are left out where the sync has none.
+fn packed(portion: &Portion, target: &Target) -> Result<(Parcel, Vec<usize>), Ended> {
+    let (mut parcel, mut packed) = (Parcel::new(portion.step), Vec::with_capacity(portion.items.len()));
+    for (at, item) in portion.items.iter().enumerate() {
+        match &item.row {
+            Some(row) => parcel.upsert(row),
+            None if target.deletes => parcel
+                .delete_values(&target.mapping, &portion.key_values(item))
+                .map_err(|error| Ended::Failed(error.to_string()))?,
+            None => continue,
+        }
+        packed.push(at);
+    }
+    Ok((parcel, packed))
+}
+
+/// What became of so many items: of those that were packed what was said, and the others are as they should be.
+fn outcomes(items: usize, packed: &[usize], said: &[There]) -> Vec<Outcome> {
+    let mut all = vec![Outcome::Done; items];
+    for (at, there) in packed.iter().zip(said) {
+        if let There::Refused(refusal) = there {
+            all[*at] = Outcome::Refused { reason: format!("{} ({})", refusal.reason, refusal.code) };
+        }
+    }
+    all
+}
+
+fn seed_of(sync: &str) -> u64 {
+    relation::key::hash128(sync.as_bytes())[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}

@@ -1,0 +1,241 @@
+//! What a project wants delivered: its syncs, each with what it follows and where it goes, as far as the files alone tell.
+
+use std::collections::BTreeMap;
+
+use connect::destination::{DestinationKind, KINDS, Problem, Target, kind_of};
+use connect::{Failure, Settings};
+use engine::outbox::Definition;
+use plan::TableName;
+use project::{Connection, Dependency, OnLeave, Project, Sync};
+use relation::Schema;
+
+use crate::setup::Setup;
+use crate::sources;
+
+/// The syncs of a project.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    pub syncs: Vec<WantedSync>,
+    /// Files of syncs that cannot be understood.
+    pub broken: Vec<Broken>,
+}
+
+/// A sync.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedSync {
+    pub sync: Sync,
+    /// The model or table that it follows.
+    pub relation: TableName,
+    /// The settings of its destination; or why there is none.
+    pub settings: Result<Settings, String>,
+}
+
+/// A file of `syncs/` with a mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The file's name without its ending: most are named as their sync.
+    pub name: String,
+    /// The mistake, with its place.
+    pub message: String,
+}
+
+impl Wanted {
+    /// Those of a project.
+    pub fn of(setup: &Setup) -> Self {
+        let project = &setup.project;
+        let syncs = project.syncs.iter().filter_map(|sync| {
+            let relation = relation(project, sync)?;
+            Some(WantedSync { sync: sync.clone(), relation, settings: settings_of(project, sync) })
+        });
+        let mut broken: BTreeMap<&str, Broken> = BTreeMap::new();
+        for finding in setup.errors().filter(|finding| project::is_of_syncs(&finding.place)) {
+            broken.entry(&finding.place.file).or_insert_with(|| Broken {
+                name: stem(&finding.place.file),
+                message: format!("{}: {}", finding.place, finding.message),
+            });
+        }
+        Self { syncs: syncs.collect(), broken: broken.into_values().collect() }
+    }
+
+    /// The sync of a name.
+    pub fn sync(&self, name: &str) -> Option<&WantedSync> {
+        self.syncs.iter().find(|of| of.sync.name == name)
+    }
+}
+
+impl WantedSync {
+    /// By this it is known.
+    pub fn name(&self) -> &str {
+        &self.sync.name
+    }
+
+    /// The kind of its destination.
+    pub fn kind(&self) -> Option<&'static dyn DestinationKind> {
+        kind_of(&self.settings.as_ref().ok()?.kind)
+    }
+
+    /// What it delivers of a relation of this schema. Errors: what is wrong with it, as far as that can be told without reaching for
+    /// anybody.
+    pub fn target(&self, schema: &Schema) -> Result<Target, Vec<Problem>> {
+        let sync = &self.sync;
+        let mapping = connect::destination::Mapping::of(schema, &sync.matched, sync.fields.as_deref())?;
+        let deletes = sync.on_leave == OnLeave::Delete;
+        let target = Target { sync: sync.name.clone(), to: sync.to.clone(), mapping, deletes };
+        let found = self.kind().map(|kind| kind.check(&target)).unwrap_or_default();
+        if found.is_empty() { Ok(target) } else { Err(found) }
+    }
+
+    /// The outbox that hands out what it delivers.
+    pub fn outbox(&self, target: &Target) -> Definition {
+        Definition {
+            name: self.sync.name.clone(),
+            relation: self.relation.clone(),
+            columns: target.mapping.columns(),
+            mapping: target.identity(),
+            pending_bytes_max: Definition::PENDING_BYTES_MAX,
+        }
+    }
+}
+
+/// The file's name without folders and ending.
+fn stem(file: &str) -> String {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned()
+}
+
+/// What a sync follows, by the name under which it is read.
+fn relation(project: &Project, sync: &Sync) -> Option<TableName> {
+    match &sync.of {
+        Dependency::Source { source, table } => Some(TableName::new(source, table)),
+        Dependency::Model(name) => {
+            let model = project.model(name).map(|model| TableName::new(&model.schema, &model.alias));
+            let parked = || project.parked.iter().find(|parked| parked.model == *name);
+            model.or_else(|| parked().map(|parked| TableName::new(&parked.schema, &parked.alias)))
+        }
+    }
+}
+
+/// The settings of a sync's destination. Errors: in one line, why nothing can be delivered there.
+fn settings_of(project: &Project, sync: &Sync) -> Result<Settings, String> {
+    let Some(connection) = project.connection(&sync.destination) else {
+        return Err(format!("connection \"{}\" cannot be read: `tidemill check` says why", sync.destination));
+    };
+    settings(connection).map_err(|failure| in_one_line(&failure))
+}
+
+/// The settings of a connection that can be delivered to.
+pub(crate) fn settings(connection: &Connection) -> Result<Settings, Failure> {
+    let settings = sources::settings(connection);
+    let Some(kind) = kind_of(&settings.kind) else {
+        let known: Vec<&str> = KINDS.iter().flat_map(|kind| kind.types()).copied().collect();
+        return Err(Failure {
+            message: format!(
+                "connection \"{}\" is of the type `{}`, to which nothing can be delivered yet",
+                connection.name, settings.kind
+            ),
+            detail: String::new(),
+            hint: format!("One of: {}.", known.join(", ")),
+        });
+    };
+    kind.check_settings(&settings).map(|()| settings)
+}
+
+/// A failure as a message of one line.
+pub(super) fn in_one_line(failure: &Failure) -> String {
+    let parts = [&failure.message, &failure.detail, &failure.hint];
+    let ended = |part: &&String| match part.ends_with(['.', '!', '?', ':', ';']) {
+        true => (*part).clone(),
+        false => format!("{part}."),
+    };
+    let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| ended(part)).collect();
+    let text = parts.join(" ").replace('\n', " ");
+    if parts.len() == 1 { text.trim_end_matches('.').to_owned() } else { text }
+}
+
+/// What comes, goes and is another, a line each.
+pub fn differences(old: &Wanted, new: &Wanted) -> Vec<String> {
+    let mut lines = Vec::new();
+    for sync in &new.syncs {
+        match old.sync(sync.name()) {
+            None => lines.push(format!("+ sync {}", sync.name())),
+            Some(known) if !is_same(known, sync) => lines.push(format!("~ sync {}", sync.name())),
+            Some(_) => {}
+        }
+    }
+    // One that is not named any more is meant by a file with a mistake, maybe: it stays.
+    if new.broken.is_empty() {
+        let gone = old.syncs.iter().filter(|sync| new.sync(sync.name()).is_none());
+        lines.extend(gone.map(|sync| format!("- sync {}", sync.name())));
+    }
+    lines
+}
+
+/// Whether two say the same, wherever it is written.
+fn is_same(one: &WantedSync, other: &WantedSync) -> bool {
+    let said = |of: &WantedSync| {
+        let sync = of.sync.clone();
+        (of.relation.clone(), of.settings.clone(), sync.to, sync.matched, sync.fields, sync.on_leave, sync.removals)
+    };
+    said(one) == said(other) && one.sync.destination == other.sync.destination
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn wanted(files: &[(&str, &str)]) -> Wanted {
+        let base = [
+            ("dbt_project.yml", "name: shop\nprofile: shop\n"),
+            ("models/sources.yml", "sources:\n  - name: shop\n    tables: [{name: users}]\n"),
+            (
+                "connections.yml",
+                "shop: {type: simulator}\nsite: {type: postgres, host: 127.0.0.1, user: u, database: d}\n\
+                 lake: {type: file, path: /data}\nlost: {type: postgres, hots: h}\n",
+            ),
+        ];
+        let mut all = project::Files::default();
+        for (path, text) in base.iter().chain(files) {
+            all.insert(*path, *text);
+        }
+        Wanted::of(&Setup::from_files(PathBuf::from("p"), &all, &project::Options::default(), None))
+    }
+
+    fn sync(name: &str, to: &str) -> (String, String) {
+        (format!("syncs/{name}.yml"), format!("sync: {name}\ntable: shop.users\nto: {{destination: {to}, table: t}}\n"))
+    }
+
+    fn of(syncs: &[(String, String)]) -> Wanted {
+        let files: Vec<(&str, &str)> = syncs.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        wanted(&files)
+    }
+
+    #[test]
+    fn why_nothing_can_be_delivered_is_told_in_one_line() {
+        let wanted = of(&[sync("a", "site"), sync("b", "lake"), sync("c", "lost"), sync("d", "shop")]);
+        let told = |name: &str| wanted.sync(name).and_then(|of| of.settings.clone().err());
+        assert_eq!(told("a"), None);
+        let no_kind = "connection \"lake\" is of the type `file`, to which nothing can be delivered yet. One of: ";
+        assert!(told("b").unwrap_or_default().starts_with(no_kind), "{:?}", told("b"));
+        assert!(told("c").unwrap_or_default().contains("hots"), "{:?}", told("c"));
+        assert!(told("d").unwrap_or_default().contains("simulator"), "{:?}", told("d"));
+        assert_eq!(wanted.sync("a").map(|of| of.relation.to_string()).as_deref(), Some("shop.users"));
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_is_known_by_its_name_and_takes_nothing_away() {
+        let old = of(&[sync("a", "site"), sync("b", "site")]);
+        let mut files = vec![sync("a", "site"), sync("c", "site")];
+        files[0].1.push_str("mode: mirror\n");
+        files.push(("syncs/b.yml".to_owned(), "sync: b\ntabel: shop.users\n".to_owned()));
+        let new = of(&files);
+        assert_eq!(new.broken.len(), 1, "{new:?}");
+        assert_eq!(new.broken[0].name, "b");
+        assert!(new.broken[0].message.starts_with("syncs/b.yml:2:1: "), "{:?}", new.broken[0]);
+        assert_eq!(differences(&old, &new), ["~ sync a", "+ sync c"]);
+        files.pop();
+        assert_eq!(differences(&old, &of(&files)), ["~ sync a", "+ sync c", "- sync b"]);
+        assert_eq!(differences(&old, &old), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,181 @@
+//! Where syncs deliver to: a place of the case's own in a real server, behind a way that can be cut.
+//!
+//! ```text
+//! there NAME KIND           postgres, mysql, mariadb: a database that is made anew; redis: a server of its own. In bodies `$NAME_PORT`,
+//!                           `$NAME_DATABASE` and `$NAME_USER` stand for its own, with the name in capitals
+//! at NAME                   asks it, by its own client: rows, their values parted by ` | `; of redis a reply for each line
+//! delivered NAME            the same until the answer is the expected one
+//! way NAME up / down / silent   opens or cuts the way there, as `proxy` does
+//! ```
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::proxy::Proxy;
+use crate::text_of;
+
+/// How long a server of a case's own may take to start.
+const START_WAIT: Duration = Duration::from_secs(20);
+
+/// A server, and the place in it that is the case's.
+pub(crate) struct There {
+    kind: String,
+    host: String,
+    port: u16,
+    user: String,
+    database: String,
+    way: Proxy,
+    /// Where it is the case's own.
+    process: Option<Child>,
+}
+
+impl Drop for There {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill().ok();
+            process.wait().ok();
+        }
+    }
+}
+
+impl There {
+    /// Makes the place anew.
+    pub(crate) fn new(kind: &str, case: &str, name: &str, folder: &Path) -> Result<Self, String> {
+        let variable = |what: &str| std::env::var(format!("TIDEMILL_TEST_{}_{what}", kind.to_uppercase()));
+        let (process, host, port) = match kind {
+            "redis" => {
+                let (process, port) = redis(folder)?;
+                (Some(process), "127.0.0.1".to_owned(), port)
+            }
+            _ => {
+                let port = variable("PORT").map_err(|_| format!("no server {kind}: start it with scripts/services"))?;
+                let host = variable("HOST").unwrap_or_else(|_| "127.0.0.1".to_owned());
+                (None, host, port.parse().map_err(|_| format!("no port: {port}"))?)
+            }
+        };
+        let way = Proxy::start((host.clone(), port)).map_err(text_of)?;
+        way.set("up");
+        let user = variable("USER").unwrap_or_else(|_| "root".to_owned());
+        let database = if kind == "redis" { "0".to_owned() } else { format!("tidemill_there_{case}_{name}") };
+        let there = Self { kind: kind.to_owned(), host, port, user, database, way, process };
+        there.forget()?;
+        match kind {
+            "redis" => {}
+            "postgres" => drop(there.told("postgres", &format!("create database {}", there.database))?),
+            _ => drop(there.told("", &format!("create database `{}`", there.database))?),
+        }
+        Ok(there)
+    }
+
+    /// Takes the place away.
+    pub(crate) fn forget(&self) -> Result<(), String> {
+        match self.kind.as_str() {
+            "redis" => Ok(()),
+            "postgres" => {
+                self.told("postgres", &format!("drop database if exists {} with (force)", self.database)).map(drop)
+            }
+            _ => self.told("", &format!("drop database if exists `{}`", self.database)).map(drop),
+        }
+    }
+
+    /// The words that stand for it in bodies, and what for.
+    pub(crate) fn words(&self, name: &str) -> [(String, String); 3] {
+        let name = name.to_uppercase();
+        [
+            (format!("${name}_PORT"), self.way.port.to_string()),
+            (format!("${name}_DATABASE"), self.database.clone()),
+            (format!("${name}_USER"), self.user.clone()),
+        ]
+    }
+
+    /// Ports that differ from run to run.
+    pub(crate) fn ports(&self) -> [u16; 2] {
+        [self.way.port, self.port]
+    }
+
+    pub(crate) fn way(&self, state: &str) {
+        self.way.set(state);
+    }
+
+    /// Asks it past the way.
+    pub(crate) fn ask(&self, body: &str) -> Result<String, String> {
+        match self.kind.as_str() {
+            "redis" => {
+                let replies = body.lines().map(|line| {
+                    let words = line.split_whitespace();
+                    output(Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words), "")
+                });
+                Ok(replies.collect::<Result<Vec<_>, _>>()?.join("\n"))
+            }
+            _ => self.told(&self.database, body),
+        }
+    }
+
+    fn told(&self, database: &str, sql: &str) -> Result<String, String> {
+        let port = self.port.to_string();
+        if self.kind == "postgres" {
+            let mut psql = Command::new("psql");
+            psql.args([
+                "-X",
+                "-A",
+                "-t",
+                "-q",
+                "-w",
+                "-F",
+                " | ",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-h",
+                &self.host,
+                "-p",
+                &port,
+            ]);
+            psql.args(["-U", &self.user, "-d", database, "-f", "-"]).env("PGOPTIONS", "-c client_min_messages=warning");
+            return output(&mut psql, sql);
+        }
+        let mut client = Command::new("mariadb");
+        client.args([
+            "--skip-ssl",
+            "--default-character-set=utf8mb4",
+            "--batch",
+            "--skip-column-names",
+            "-h",
+            &self.host,
+        ]);
+        client.args(["-P", &port, "-u", &self.user]).args((!database.is_empty()).then_some(database));
+        Ok(output(&mut client, sql)?.replace('\t', " | "))
+    }
+}
+
+/// What a client answers to this on its stdin.
+fn output(client: &mut Command, input: &str) -> Result<String, String> {
+    use std::io::Write as _;
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = client.spawn().map_err(|e| format!("{}: {e}", client.get_program().to_string_lossy()))?;
+    // A client that takes nothing says why.
+    child.stdin.take().ok_or("no stdin")?.write_all(input.as_bytes()).ok();
+    let output = child.wait_with_output().map_err(text_of)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// A server that keeps nothing on disk.
+fn redis(folder: &Path) -> Result<(Child, u16), String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(text_of)?;
+    let port = listener.local_addr().map_err(text_of)?.port();
+    drop(listener);
+    let mut server = Command::new("redis-server");
+    server.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder);
+    let mut process =
+        server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(|e| format!("redis-server: {e}"))?;
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if begun.elapsed() > START_WAIT {
+            process.kill().ok();
+            return Err("redis-server does not start".to_owned());
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok((process, port))
+}

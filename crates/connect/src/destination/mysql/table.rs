@@ -1,0 +1,539 @@
+//! The table that is delivered to: what it has, what lacks, and what does not fit.
+//!
+//! The law: what a strict session would take and change is refused here, or row by row where it depends on the value (microseconds
+//! of a column that has none). What a column cannot hold the server refuses row by row, in its own words.
+
+use relation::DataType;
+
+use crate::destination::kind::{At, failure_of};
+use crate::destination::{Down, Field, Problem, Target};
+use crate::source::Check;
+use crate::source::mysql::MysqlConfig;
+use crate::source::mysql::client::{Wire, WireError};
+
+use super::down;
+
+/// A column over there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Column {
+    name: String,
+    /// Its type in one word.
+    word: String,
+    /// As people write it, with its lengths.
+    shown: String,
+    /// Rows cannot do without a value of it.
+    is_needed: bool,
+    is_computed: bool,
+    /// Numbered by the server.
+    is_numbered: bool,
+    /// Digits behind the point, of a decimal.
+    scale: Option<i32>,
+    /// Digits of fractions of a second.
+    fraction: Option<u8>,
+    collation: String,
+}
+
+/// A unique key over there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Unique {
+    name: String,
+    /// Sorted.
+    columns: Vec<String>,
+    /// It is of the whole of its columns.
+    is_whole: bool,
+}
+
+/// A table over there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Described {
+    kind: String,
+    engine: String,
+    has_transactions: bool,
+    columns: Vec<Column>,
+    unique: Vec<Unique>,
+}
+
+/// How a literal of a field is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Literal {
+    /// As it is.
+    Number,
+    /// In quotes.
+    Text,
+    /// As hexadecimal digits.
+    Bytes,
+}
+
+pub(super) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// A text as a literal of a session without backslashes.
+pub(super) fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// Where a target's table is: its database and its name.
+pub(super) struct Place {
+    pub(super) database: String,
+    pub(super) name: String,
+}
+
+impl Place {
+    pub(super) fn of(target: &Target, config: &MysqlConfig) -> Result<Self, Down> {
+        let ours = |problem: Problem| Down { failure: problem.failure(), is_ours: true };
+        let (database, name) = target.table().map_err(ours)?;
+        let database = database.unwrap_or(&config.database);
+        if database.is_empty() {
+            let problem = Problem::new(At::To("table".to_owned()), format!("the table `{name}` is in no database"));
+            return Err(ours(problem.hint("Give the connection a `database`, or write `table: database.table`.")));
+        }
+        Ok(Self { database: database.to_owned(), name: name.to_owned() })
+    }
+
+    /// Quoted.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}.{}", quoted(&self.database), quoted(&self.name))
+    }
+}
+
+const INTEGERS: [&str; 5] = ["tinyint", "smallint", "mediumint", "int", "bigint"];
+const TEXTS: [&str; 6] = ["char", "varchar", "tinytext", "text", "mediumtext", "longtext"];
+const BYTES: [&str; 6] = ["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"];
+/// Types whose values are no texts.
+const OF_VALUES: [&str; 17] = [
+    "tinyint",
+    "smallint",
+    "mediumint",
+    "int",
+    "bigint",
+    "decimal",
+    "float",
+    "double",
+    "bit",
+    "year",
+    "date",
+    "time",
+    "datetime",
+    "timestamp",
+    "geometry",
+    "point",
+    "vector",
+];
+
+/// Whether a column holds values of a type as they are. Errors: what would become of them, as a sentence.
+fn fits(data_type: DataType, column: &Column) -> Result<(), String> {
+    let word = column.word.as_str();
+    let when = |is_right: bool| if is_right { Ok(()) } else { Err("Its values are none of the column's.".to_owned()) };
+    let rounds = |it_does: bool| if it_does { Err("Its values would be rounded.".to_owned()) } else { Ok(()) };
+    let is_integer = INTEGERS.contains(&word);
+    match data_type {
+        _ if TEXTS.contains(&word) => Ok(()),
+        DataType::Bool => when(is_integer),
+        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt64 => match word {
+            "decimal" => Ok(()),
+            "double" => rounds(matches!(data_type, DataType::Int64 | DataType::UInt64)),
+            "float" => rounds(data_type != DataType::Int16),
+            _ => when(is_integer),
+        },
+        DataType::Float32 | DataType::Float64 => match word {
+            "double" => Ok(()),
+            "float" => rounds(data_type == DataType::Float64),
+            "decimal" => rounds(true),
+            _ => when(false),
+        },
+        DataType::Decimal { scale, .. } => match word {
+            "decimal" => rounds(column.scale.is_some_and(|of| of < i32::from(scale))),
+            "double" | "float" => rounds(true),
+            _ if is_integer => rounds(scale > 0),
+            _ => when(false),
+        },
+        DataType::Text => when(!OF_VALUES.contains(&word) && !BYTES.contains(&word)),
+        DataType::Json | DataType::Array(_) => when(word == "json"),
+        DataType::Bytes => when(BYTES.contains(&word)),
+        DataType::Date => when(matches!(word, "date" | "datetime")),
+        DataType::Time => when(word == "time"),
+        DataType::Timestamp | DataType::TimestampTz => when(matches!(word, "datetime" | "timestamp")),
+        DataType::Interval => when(false),
+    }
+}
+
+/// The type of a column that is made for values of a type. Errors: there is none, as a clause.
+pub(super) fn made(data_type: DataType) -> Result<String, String> {
+    Ok(match data_type {
+        DataType::Bool => "BOOLEAN".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float32 | DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Decimal { precision, scale } => {
+            let scale_shown = scale.max(0);
+            let digits = i16::from(precision) - i16::from(scale.min(0));
+            if digits > 65 || scale_shown > 30 {
+                return Err(format!(
+                    "MySQL has decimals of 65 digits, 30 of them behind the point, and no {data_type}"
+                ));
+            }
+            format!("DECIMAL({digits},{scale_shown})")
+        }
+        DataType::Text => "LONGTEXT".to_owned(),
+        DataType::Json | DataType::Array(_) => "JSON".to_owned(),
+        DataType::Bytes => "LONGBLOB".to_owned(),
+        DataType::Date => "DATE".to_owned(),
+        DataType::Time => "TIME(6)".to_owned(),
+        DataType::Timestamp | DataType::TimestampTz => "DATETIME(6)".to_owned(),
+        DataType::Interval => "VARCHAR(80)".to_owned(),
+    })
+}
+
+/// The type of a column that is made for a part of the key: of a length that an index takes, and where bytes alone tell texts apart.
+fn made_key(data_type: DataType, parts: usize, is_mariadb: bool) -> Result<String, String> {
+    const INDEX_BYTES: usize = 3_072;
+    let bytes = INDEX_BYTES / parts.max(1) - 16;
+    let collation = if is_mariadb { "utf8mb4_nopad_bin" } else { "utf8mb4_0900_bin" };
+    match data_type {
+        DataType::Text => Ok(format!("VARCHAR({}) CHARACTER SET utf8mb4 COLLATE {collation}", (bytes / 4).min(512))),
+        DataType::Bytes => Ok(format!("VARBINARY({})", bytes.min(1_024))),
+        other => made(other),
+    }
+}
+
+impl Described {
+    fn column(&self, name: &str) -> Option<&Column> {
+        // Names of columns are the same in any case.
+        self.columns.iter().find(|column| column.name.to_lowercase() == name.to_lowercase())
+    }
+
+    /// How values of a field are written, so that they are compared as the column compares.
+    pub(super) fn literal(&self, field: &Field) -> Literal {
+        let word = self.column(&field.target).map_or("", |column| column.word.as_str());
+        let is_number = INTEGERS.contains(&word) || matches!(word, "decimal" | "double" | "float");
+        match field.data_type {
+            DataType::Bytes if BYTES.contains(&word) => Literal::Bytes,
+            DataType::Bool
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt64
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Decimal { .. }
+                if is_number =>
+            {
+                Literal::Number
+            }
+            _ => Literal::Text,
+        }
+    }
+
+    /// Digits of fractions of a second that a field's column has; none where it is no time.
+    pub(super) fn fraction(&self, field: &Field) -> Option<u8> {
+        self.column(&field.target)?.fraction
+    }
+
+    fn missing<'t>(&self, target: &'t Target) -> Vec<&'t Field> {
+        target.mapping.fields().iter().filter(|field| self.column(&field.target).is_none()).collect()
+    }
+
+    /// What keeps the target's rows out.
+    fn problems(&self, target: &Target, place: &Place) -> Vec<Problem> {
+        let name = place.full_name();
+        if !matches!(self.kind.as_str(), "BASE TABLE" | "SYSTEM VERSIONED") {
+            let problem = Problem::new(At::To("table".to_owned()), format!("{name} is no table"));
+            return vec![problem.hint("Rows are upserted into tables, not into views.")];
+        }
+        if !self.has_transactions {
+            let message = format!("{name} is of the engine {}, which has no transactions", self.engine);
+            let problem = Problem::new(At::To("table".to_owned()), message);
+            return vec![problem.hint(format!("ALTER TABLE {name} ENGINE = InnoDB"))];
+        }
+        let mut found = Vec::new();
+        let keys: Vec<&str> = target.mapping.key_fields().map(|field| field.target.as_str()).collect();
+        for field in target.mapping.fields() {
+            let at = || match keys.contains(&field.target.as_str()) {
+                true => At::Match(field.target.clone()),
+                false => At::Field(field.target.clone()),
+            };
+            let Some(column) = self.column(&field.target) else {
+                let problem = Problem::new(at(), format!("{name} has no column {}", quoted(&field.target)));
+                found.push(problem.hint(format!("{}; or set `create: true`", addition(&name, field))));
+                continue;
+            };
+            if column.is_computed {
+                let message = format!("column {} of {name} is computed by the server", quoted(&column.name));
+                found.push(Problem::new(at(), message).hint("Leave it out of `fields`."));
+            } else if let Err(detail) = fits(field.data_type, column) {
+                let message = format!(
+                    "column {} of {name} is of type {}, and `{}` of type {}",
+                    quoted(&column.name),
+                    column.shown,
+                    field.column,
+                    field.data_type
+                );
+                let to = made(field.data_type).unwrap_or_default();
+                let change = format!("ALTER TABLE {name} MODIFY {} {to}", quoted(&column.name));
+                let hint = format!("Cast it in the model, or change the column: {change}");
+                found.push(Problem::new(at(), message).detail(detail).hint(hint));
+            }
+        }
+        let is_delivered =
+            |of: &str| target.mapping.fields().iter().any(|field| field.target.to_lowercase() == of.to_lowercase());
+        for column in self.columns.iter().filter(|column| column.is_needed && !is_delivered(&column.name)) {
+            let message = format!("column {} of {name} needs a value, and gets none", quoted(&column.name));
+            found.push(Problem::new(At::Sync, message).hint("Deliver it by `fields`, or give it a default."));
+        }
+        found.extend(self.key_problems(&keys, &name));
+        found
+    }
+
+    fn key_problems(&self, keys: &[&str], name: &str) -> Vec<Problem> {
+        let mut wanted: Vec<String> = keys.iter().map(|key| key.to_lowercase()).collect();
+        wanted.sort_unstable();
+        let is_ours = |unique: &&Unique| unique.is_whole && unique.columns == wanted;
+        let mut found = Vec::new();
+        if !self.unique.iter().any(|unique| is_ours(&unique)) {
+            let list = keys.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ");
+            let problem = Problem::new(At::Sync, format!("{name} has no unique key of ({list})"));
+            let hint = format!("ALTER TABLE {name} ADD UNIQUE KEY ({list})");
+            found.push(problem.detail("Rows are found by it.").hint(hint));
+        }
+        let is_filled = |column: &String| self.column(column).is_some_and(|column| column.is_numbered);
+        let is_delivered = |column: &String| wanted.contains(column);
+        for unique in self.unique.iter().filter(|unique| !is_ours(unique)) {
+            // A number that the server gives, and we do not, is in nobody's way.
+            if unique.columns.iter().any(|column| is_filled(column) && !is_delivered(column)) {
+                continue;
+            }
+            let message = format!("{name} has a further unique key, {}", quoted(&unique.name));
+            let detail = "A row with the same value there would be written over, whatever its key is.";
+            let hint = format!("ALTER TABLE {name} DROP KEY {}; or deliver to another table", quoted(&unique.name));
+            found.push(Problem::new(At::Sync, message).detail(detail).hint(hint));
+        }
+        found
+    }
+
+    /// What is worth knowing.
+    fn notes(&self, target: &Target, place: &Place) -> Vec<Check> {
+        let is_loose = |column: &&Column| {
+            let collation = &column.collation;
+            TEXTS.contains(&column.word.as_str()) && !collation.ends_with("_bin") && collation != "binary"
+        };
+        let keys = target.mapping.key_fields().filter_map(|field| self.column(&field.target));
+        let note = |column: &Column| {
+            Check::warning(
+                "key",
+                format!("keys that {} takes for equal are one row of {}", column.collation, place.full_name()),
+                "Texts that differ in case, accents or blanks at their end are told apart here, and not by that collation.",
+                format!("ALTER TABLE {} MODIFY {} … COLLATE utf8mb4_bin", place.full_name(), quoted(&column.name)),
+            )
+        };
+        keys.filter(is_loose).map(note).collect()
+    }
+}
+
+fn addition(name: &str, field: &Field) -> String {
+    let made = made(field.data_type).unwrap_or_default();
+    format!("ALTER TABLE {name} ADD COLUMN {} {made}", quoted(&field.target))
+}
+
+/// The table of a target, if there is one.
+pub(super) async fn describe(wire: &mut Wire, place: &Place) -> Result<Option<Described>, WireError> {
+    let here = format!("table_schema = {} AND table_name = {}", text(&place.database), text(&place.name));
+    let sql = format!(
+        "SELECT table_type, COALESCE(t.engine, ''), COALESCE(e.transactions, '') FROM information_schema.tables t \
+         LEFT JOIN information_schema.engines e ON e.engine = t.engine WHERE {here}"
+    );
+    let mut rows = wire.query(&sql).await?.rows.into_iter().map(texts);
+    let Some([kind, engine, transactions]) = rows.next().and_then(|row| <[String; 3]>::try_from(row).ok()) else {
+        return Ok(None);
+    };
+    let sql = format!(
+        "SELECT column_name, LOWER(data_type), column_type, \
+         is_nullable = 'NO' AND column_default IS NULL AND extra NOT LIKE '%auto_increment%', extra, \
+         COALESCE(numeric_scale, ''), COALESCE(datetime_precision, ''), COALESCE(collation_name, '') \
+         FROM information_schema.columns WHERE {here} ORDER BY ordinal_position"
+    );
+    let columns = wire.query(&sql).await?.rows.into_iter().map(texts).filter_map(|row| {
+        let [name, word, shown, needed, extra, scale, fraction, collation] = <[String; 8]>::try_from(row).ok()?;
+        let extra = extra.to_ascii_uppercase();
+        let is_computed = ["VIRTUAL", "STORED", "PERSISTENT"].iter().any(|of| extra.contains(of));
+        // An expression is a default as well, and is not told as one.
+        let has_default = extra.contains("DEFAULT_GENERATED");
+        Some(Column {
+            is_needed: needed == "1" && !is_computed && !has_default,
+            is_computed,
+            is_numbered: extra.contains("AUTO_INCREMENT"),
+            scale: scale.parse().ok().filter(|_| word == "decimal"),
+            fraction: fraction.parse().ok(),
+            name,
+            word,
+            shown,
+            collation,
+        })
+    });
+    let columns = columns.collect();
+    let sql = format!(
+        "SELECT index_name, COALESCE(column_name, ''), sub_part IS NULL AND column_name IS NOT NULL \
+         FROM information_schema.statistics WHERE {here} AND non_unique = 0 ORDER BY index_name, seq_in_index"
+    );
+    let mut unique: Vec<Unique> = Vec::new();
+    for row in wire.query(&sql).await?.rows.into_iter().map(texts) {
+        let [name, column, is_whole] = <[String; 3]>::try_from(row).unwrap_or_default();
+        let (column, is_whole) = (column.to_lowercase(), is_whole == "1");
+        match unique.last_mut().filter(|last| last.name == name) {
+            Some(last) => {
+                last.columns.push(column);
+                last.is_whole &= is_whole;
+            }
+            None => unique.push(Unique { name, columns: vec![column], is_whole }),
+        }
+    }
+    unique.iter_mut().for_each(|unique| unique.columns.sort_unstable());
+    Ok(Some(Described { kind, engine, has_transactions: transactions == "YES", columns, unique }))
+}
+
+fn texts(row: Vec<Option<String>>) -> Vec<String> {
+    row.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+/// What keeps a target from being delivered to, and what is worth knowing. Changes nothing.
+pub(super) async fn look(
+    wire: &mut Wire,
+    target: &Target,
+    config: &MysqlConfig,
+) -> Result<(Vec<Problem>, Vec<Check>), Down> {
+    let place = Place::of(target, config)?;
+    let is_made = target.is_on("create");
+    let Some(described) = describe(wire, &place).await.map_err(|error| down(&error, config))? else {
+        return Ok(match is_made {
+            true => (Vec::new(), vec![Check::ok("create", format!("{} will be made", place.full_name()))]),
+            false => (vec![missing(target, &place, wire.server.mariadb)], Vec::new()),
+        });
+    };
+    let mut problems = described.problems(target, &place);
+    if is_made {
+        // Those that lack will be made.
+        let names: Vec<&str> = described.missing(target).iter().map(|field| field.target.as_str()).collect();
+        problems.retain(|problem| match &problem.at {
+            At::Field(name) | At::Match(name) => !names.contains(&name.as_str()),
+            At::Sync | At::To(_) => true,
+        });
+    }
+    Ok((problems, described.notes(target, &place)))
+}
+
+fn missing(target: &Target, place: &Place, is_mariadb: bool) -> Problem {
+    let problem = Problem::new(At::To("table".to_owned()), format!("table {} does not exist", place.full_name()));
+    problem.hint(format!("Set `create: true`, or: {}", creation(target, place, is_mariadb)))
+}
+
+/// The statement that makes a target's table.
+fn creation(target: &Target, place: &Place, is_mariadb: bool) -> String {
+    let keys: Vec<&str> = target.mapping.key_fields().map(|field| field.target.as_str()).collect();
+    let column = |field: &Field| {
+        let name = quoted(&field.target);
+        match keys.contains(&field.target.as_str()) {
+            true => {
+                format!("{name} {} NOT NULL", made_key(field.data_type, keys.len(), is_mariadb).unwrap_or_default())
+            }
+            false => format!("{name} {}", made(field.data_type).unwrap_or_default()),
+        }
+    };
+    let columns: Vec<String> = target.mapping.fields().iter().map(column).collect();
+    let list: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({})) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+        place.full_name(),
+        columns.join(", "),
+        list.join(", ")
+    )
+}
+
+/// The table of a target, made or completed where it may be. Errors: what keeps its rows out.
+pub(super) async fn prepare(
+    wire: &mut Wire,
+    target: &Target,
+    place: &Place,
+    config: &MysqlConfig,
+) -> Result<Described, Down> {
+    let told = |error: WireError| down(&error, config);
+    let (is_made, is_mariadb) = (target.is_on("create"), wire.server.mariadb);
+    let mut found = describe(wire, place).await.map_err(told)?;
+    if found.is_none() && is_made {
+        wire.execute(&creation(target, place, is_mariadb)).await.map_err(told)?;
+        found = describe(wire, place).await.map_err(told)?;
+    }
+    let Some(mut described) = found else {
+        return Err(Down { failure: missing(target, place, is_mariadb).failure(), is_ours: true });
+    };
+    let lacking: Vec<String> =
+        described.missing(target).into_iter().map(|field| addition(&place.full_name(), field)).collect();
+    if is_made && !lacking.is_empty() {
+        for addition in lacking {
+            wire.execute(&addition).await.map_err(told)?;
+        }
+        described = describe(wire, place).await.map_err(told)?.unwrap_or(described);
+    }
+    match failure_of(described.problems(target, place)) {
+        Some(failure) => Err(Down { failure, is_ours: true }),
+        None => Ok(described),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(word: &str, scale: Option<i32>) -> Column {
+        Column { name: "c".to_owned(), word: word.to_owned(), scale, ..Column::default() }
+    }
+
+    #[test]
+    fn what_would_be_rounded_does_not_fit() {
+        let money = DataType::Decimal { precision: 12, scale: 4 };
+        assert!(fits(money, &column("decimal", Some(2))).is_err());
+        assert_eq!(fits(money, &column("decimal", Some(4))), Ok(()));
+        assert!(fits(money, &column("double", None)).is_err());
+        assert!(fits(money, &column("int", None)).is_err());
+        assert!(fits(DataType::Int64, &column("double", None)).is_err());
+        assert_eq!(fits(DataType::Int32, &column("double", None)), Ok(()));
+        assert!(fits(DataType::Text, &column("int", None)).is_err());
+        assert_eq!(fits(DataType::Text, &column("enum", None)), Ok(()));
+    }
+
+    #[test]
+    fn keys_are_as_long_as_an_index_takes() {
+        assert_eq!(
+            made_key(DataType::Text, 1, true).as_deref(),
+            Ok("VARCHAR(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin")
+        );
+        assert_eq!(
+            made_key(DataType::Text, 3, false).as_deref(),
+            Ok("VARCHAR(252) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin")
+        );
+        assert_eq!(made(DataType::Decimal { precision: 20, scale: -5 }).as_deref(), Ok("DECIMAL(25,0)"));
+        assert!(made(DataType::Decimal { precision: 66, scale: 0 }).is_err());
+    }
+
+    #[test]
+    fn further_unique_keys_are_in_the_way_unless_the_server_fills_them() {
+        let unique = |name: &str, column: &str| Unique {
+            name: name.to_owned(),
+            columns: vec![column.to_owned()],
+            is_whole: true,
+        };
+        let id = Column { is_numbered: true, name: "id".to_owned(), ..column("int", None) };
+        let described = Described {
+            columns: vec![id],
+            unique: vec![unique("PRIMARY", "id"), unique("u", "user_id")],
+            ..Described::default()
+        };
+        assert_eq!(described.key_problems(&["user_id"], "t"), []);
+        let messages = |keys: &[&str]| -> Vec<String> {
+            described.key_problems(keys, "t").into_iter().map(|problem| problem.message).collect()
+        };
+        assert_eq!(messages(&["id"]), ["t has a further unique key, `u`"]);
+        assert_eq!(messages(&["x"]), ["t has no unique key of (`x`)", "t has a further unique key, `u`"]);
+    }
+}

@@ -1,0 +1,144 @@
+//! Redis: rows become hashes, JSON documents, members of sets or of sorted sets, under keys made of what identifies them.
+//!
+//! ```text
+//! EVALSHA apply 1 marker token  HSET k f v … | HDEL … | PEXPIRE … | SREM …      some hundred commands, many in flight
+//! EVALSHA mark  1 marker token  marker …                                        when all were answered
+//! ```
+//!
+//! A marker, the hash `_tidemill_deliveries:SYNC`, holds the token of the session that delivers and the last portion that is whole.
+//! Every script looks for its token first, in the same breath as it writes: a connection of before, whose commands are still on
+//! their way, changes nothing any more, and a Redis that was emptied meanwhile is found out. A portion that was cut off is sent again; its commands set values and do not add to
+//! them, so that they have the effect of once.
+//!
+//! A Redis that is started empty, or a replica that took over and lags behind, has no marker or an older one: then everything is
+//! sent again ([`super::Begun::lost`]). Keys that Redis itself lets go of, by `expire` or by its `maxmemory-policy`, are not
+//! missed; doctor says so.
+//!
+//! All commands of a script go to one server: a Redis Cluster is refused.
+
+mod config;
+mod form;
+mod wire;
+mod write;
+
+use async_trait::async_trait;
+
+use crate::source::{Check, Failure, Settings};
+
+use super::kind::failure_of;
+use super::link::PORTION_PATIENCE;
+use super::{Begun, Destination, DestinationKind, Down, Outcome, Portion, Problem, Seal, Target};
+use config::Config;
+use form::Form;
+
+/// Connections of the type `redis`.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind;
+
+#[async_trait]
+impl DestinationKind for Kind {
+    fn types(&self) -> &'static [&'static str] {
+        &["redis"]
+    }
+
+    fn keys(&self) -> &'static [&'static str] {
+        &form::KEYS
+    }
+
+    fn check_settings(&self, settings: &Settings) -> Result<(), Failure> {
+        Config::read(settings).map(|_| ())
+    }
+
+    fn check(&self, target: &Target) -> Vec<Problem> {
+        let mut found = target.problems(&form::KEYS, &[]);
+        if found.is_empty() {
+            found.extend(Form::of(target).err().unwrap_or_default());
+        }
+        found
+    }
+
+    async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
+        let form = match failure_of(self.check(&target)) {
+            Some(failure) => return Err(failure),
+            None => Form::of(&target).map_err(|problems| {
+                let none = || Problem::new(super::At::Sync, "the sync cannot be understood").failure();
+                failure_of(problems).unwrap_or_else(none)
+            })?,
+        };
+        let config = Config::open(settings).await?;
+        Ok(Box::new(Redis { config, target, form, session: None }))
+    }
+
+    async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
+        let asked = async {
+            let config = Config::open(settings).await.map_err(|failure| Down { failure, is_ours: true })?;
+            let mut wire = write::connect(&config).await?;
+            let policy = write::policy(&mut wire).await;
+            Ok::<_, Down>((config, policy))
+        };
+        let (config, policy) = match Box::pin(asked).await {
+            Ok(asked) => asked,
+            Err(Down { failure, .. }) => {
+                return vec![Check::failed("connection", failure.message, failure.detail, failure.hint)];
+            }
+        };
+        let mut checks = vec![Check::ok("connection", format!("{} lets us in", config.address()))];
+        if let Some(policy) = policy.filter(|policy| policy.starts_with("allkeys")) {
+            checks.push(Check::warning(
+                "maxmemory_policy",
+                format!("{} lets go of any key when its memory is full ({policy})", config.address()),
+                "A row that is let go of comes back when it changes; without the marker everything is sent again.",
+                "CONFIG SET maxmemory-policy noeviction",
+            ));
+        }
+        for target in targets {
+            checks.push(match failure_of(self.check(&target)) {
+                None => Check::ok("keys", format!("sync \"{}\" can be delivered", target.sync)),
+                Some(failure) => {
+                    let message = format!("sync \"{}\": {}", target.sync, failure.message);
+                    Check::failed("keys", message, failure.detail, failure.hint)
+                }
+            });
+        }
+        checks
+    }
+}
+
+/// One sync's keys.
+struct Redis {
+    config: Config,
+    target: Target,
+    form: Form,
+    session: Option<write::Session>,
+}
+
+#[async_trait]
+impl Destination for Redis {
+    async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
+        self.session = None;
+        let (session, begun) = Box::pin(write::begin(&self.config, &self.target, rows)).await?;
+        self.session = Some(session);
+        Ok(begun)
+    }
+
+    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+        // It comes back only when all went well: whatever else happens ends the connection.
+        let Some(mut session) = self.session.take() else {
+            return Err(Down::passing("the delivery has not begun", "A connection was lost."));
+        };
+        let work = Box::pin(session.deliver(&self.config, &self.target, &self.form, portion, seal));
+        let outcomes = match tokio::time::timeout(PORTION_PATIENCE, work).await {
+            Ok(outcomes) => outcomes?,
+            Err(_) => {
+                let seconds = PORTION_PATIENCE.as_secs();
+                return Err(Down::passing(format!("no sign of life of {} for {seconds} s", self.config.address()), ""));
+            }
+        };
+        self.session = Some(session);
+        Ok(outcomes)
+    }
+
+    async fn close(self: Box<Self>) {
+        // Every command was answered: there is nothing to say.
+    }
+}

@@ -1,0 +1,71 @@
+//! Outboxes: which rows of a relation somebody else has to be given, kept true by the steps themselves.
+//!
+//! An outbox follows one relation with a unique key, a model's rows or a source's table. In the very commit with which a step
+//! changes the relation it marks the keys that changed, so that nothing is missed and replay makes the same marks. What is to be
+//! sent is not kept: the row of a marked key is looked up when it is read ([`Reader::read`]), so a key that changed five times is
+//! sent once, and one that came and went is not sent. What became of it comes back as an input of a step ([`Reader::settle`]).
+//!
+//! ```text
+//! step ─► pending: key -> step         Reader::read ─► Portion ─► the other side
+//!            ▲                                                        │ Outcome of each item
+//! relation ──┘      accepted: key -> fingerprint ◄─ Input::Outbox ◄───┘
+//!                   refused:  key -> when, why
+//! ```
+//!
+//! *pending* key → the step that changed it last. An outcome takes the mark away only if it is still of the step that was sent.
+//! *accepted* key → fingerprint of the mapped columns as the other side has them; empty where it may have any row, or none. Laws: a key
+//! that the other side may have is in here or is pending; outside of doubt (below) it has exactly what stands here.
+//! *refused* key → the row that it did not take, until another row of that key is settled.
+//!
+//! *The walk.* An outbox that begins, and one whose relation is another one under its name (put in place, rolled back, healed), or
+//! whose other side has lost what it had, or whose mapping has changed, is filled: one walk in key order over relation, accepted
+//! and pending together, from a cursor that is stored with the outcomes. Rows whose fingerprint is accepted are passed over, so a
+//! walk over what is there already sends nothing; what is accepted and not in the relation is deleted. Where the other side has
+//! lost what it had, another *generation* begins: it is part of the fingerprint, so nothing compares equal any more.
+//!
+//! *Doubt.* What was sent and never answered may be there or not: after a crash, after a lost connection. Those keys are all
+//! pending still, or among the next behind the walk's cursor, where the walk comes to them again; they are marked when it would not
+//! know them again, since it begins over another relation or marks are left out. So a [`Reader`] begins in doubt, and sends what is pending without comparing it
+//! until it has been through all of it once.
+//!
+//! *Durable ground.* What is set up between two steps (an outbox, another relation under it) is in no record of the log until it is
+//! folded; nothing is handed out before that, so that no crash can take back what a delivery stood on.
+//!
+//! *Bounds.* Marks are bounded in bytes ([`Definition::pending_bytes_max`]): beyond them the outbox stops marking and is paused; what
+//! it knows stays, and [`Told::Resume`] begins a walk, which finds whatever has changed meanwhile.
+
+mod facts;
+mod keep;
+mod leaving;
+mod read;
+mod told;
+
+pub use facts::{Filling, Outboxes, RefusedRow, Status};
+pub use leaving::Leaving;
+pub use read::{Item, LOOKED_AT_MAX, Limits, Outcome, Portion, Read, Reader, Resumed};
+pub use told::{Delivered, Told};
+
+pub(crate) use facts::{At, Outbox};
+
+use plan::TableName;
+
+/// What an outbox is to follow, as it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// By this it is found again: the sync's name.
+    pub name: String,
+    /// The model, or the source's table, by the name under which it serves. It needs a unique key.
+    pub relation: TableName,
+    /// The columns that are delivered: a change of others sends nothing.
+    pub columns: Vec<String>,
+    /// Whatever else makes a delivered row what it is (names at the other side, formats), as a number: with another one every row is
+    /// sent again.
+    pub mapping: u64,
+    /// Bytes of marked keys beyond which it stops marking and is paused.
+    pub pending_bytes_max: u64,
+}
+
+impl Definition {
+    /// The bound of marked keys that is enough for some ten million of them.
+    pub const PENDING_BYTES_MAX: u64 = 1 << 30;
+}

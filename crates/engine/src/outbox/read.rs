@@ -1,0 +1,697 @@
+//! Handing out the rows of an outbox, from published snapshots: the engine goes on meanwhile.
+//!
+//! A reader goes round the marks in key order, portion by portion, or walks through everything where the outbox is being filled.
+//! What it holds beside the stored facts is where it is in the round, and whether it may trust what is accepted: it may when it
+//! has been through all marks once without losing an answer (doubt, in the module above).
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use relation::{Layout, Schema, TableId, Value};
+use store::{Scan, Slice, Snapshot, Store};
+
+use super::facts::{Filled, Followed, Outbox, id, is_accepted, key_row_of, mark_of, number};
+use super::told::{Delivered, Settled, Told, Verdict, Walked};
+use crate::error::Result;
+use crate::input::Input;
+use crate::parts;
+
+/// Keys that one portion looks at, at most.
+pub const LOOKED_AT_MAX: usize = 20_000;
+
+/// How large a portion may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Items.
+    pub rows: usize,
+    /// Bytes of keys and rows; one item may be larger alone.
+    pub bytes: usize,
+    /// Keys that are looked at, also where most of them need not be sent; [`LOOKED_AT_MAX`] at most.
+    pub looked_at: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows: 5_000, bytes: 8 << 20, looked_at: LOOKED_AT_MAX }
+    }
+}
+
+/// What there is to be sent.
+#[derive(Debug)]
+pub enum Read {
+    /// Send this, and settle it.
+    Portion(Portion),
+    /// Nothing is to be sent, but the engine is to take this; then read again.
+    Settle(Input),
+    /// The snapshot does not have yet what was settled last: read a newer one.
+    Behind,
+    /// All is delivered as of this snapshot.
+    Nothing,
+    /// There is nothing to follow, or it is not durable yet, and why.
+    Waiting(String),
+    /// It was paused, and why.
+    Paused(String),
+    /// There is no such outbox.
+    Gone,
+}
+
+/// Rows to be sent: each key once, in their order.
+#[derive(Debug)]
+pub struct Portion {
+    pub outbox: String,
+    /// When the outbox was set up first, in microseconds since 1970.
+    pub life: i64,
+    /// How often the other side has lost what it had.
+    pub generation: u64,
+    /// Rises by one with every portion that is settled, as long as the outbox lives.
+    pub sequence: u64,
+    /// The step at which the rows are.
+    pub step: u64,
+    pub is_filling: bool,
+    /// All columns of the relation, and which of them are its key.
+    pub schema: Arc<Schema>,
+    pub layout: Arc<Layout>,
+    pub items: Vec<Item>,
+    /// Bytes of keys and rows.
+    pub bytes: usize,
+    followed: Followed,
+    scope: Scope,
+    /// Keys that need not be sent.
+    quiet: Vec<Settled>,
+    /// Whether nothing is out that nobody has heard of.
+    is_sure: bool,
+}
+
+/// What is to be done with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// As the relation has it stored: keys compare as their values do.
+    pub key: Vec<u8>,
+    /// The step that changed it last; none where a walk has come to it.
+    pub step: Option<u64>,
+    /// The row, encoded by the portion's layout; none: it is to be deleted.
+    pub row: Option<Vec<u8>>,
+    /// Whether the other side may have a row of this key, as far as it has answered: where not, and it is to be deleted, it may
+    /// have one only because an answer was lost.
+    pub is_known: bool,
+    fingerprint: [u8; 16],
+    key_row: Option<Vec<u8>>,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The row is there, or the key is gone.
+    Done,
+    /// The other side does not take it: it is kept as refused until another row of the key is settled.
+    Refused { reason: String },
+    /// It was surely not applied: it is handed out again.
+    Later,
+    /// It may be applied or not: it is handed out again, whatever becomes of it.
+    Unknown,
+}
+
+/// What the other side has, compared with what is known of it.
+#[derive(Debug)]
+pub enum Resumed {
+    /// What is known: go on.
+    Clean,
+    /// It was filled by another folder, or from another life of this one. The walk sends all rows; what it has beside them is not known.
+    Foreign,
+    /// It has the last portion, whose answer was lost: the engine is to take this, and nothing is sent again.
+    Applied(Input),
+    /// It has not what it had: give [`Told::Refill`] with `lost`.
+    Lost,
+}
+
+/// Where in the order of keys a portion lies.
+#[derive(Debug, Clone)]
+struct Scope {
+    pending: TableId,
+    /// With the portion of what is set up since then, and of the marks made until then, it is to be compared.
+    since: u64,
+    last: u64,
+    after: Vec<u8>,
+    through: Vec<u8>,
+    /// Whether there is nothing behind it.
+    is_end: bool,
+    /// Number of the walk, and the keys looked at.
+    walk: Option<(u64, u64)>,
+}
+
+/// Keys behind the walk's cursor of which a portion may be out, as many as one looks at at most. As long as what has changed is marked,
+/// the walk itself comes to them again; before that ends, they are to be marked.
+pub(crate) fn ahead_of_walk(outbox: &Outbox, filled: &Filled, snapshot: &Snapshot) -> Result<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    let (Some(relation), Filled::Through(after)) = (outbox.relation, filled) else { return Ok(keys) };
+    let mut sides = Sides::new(outbox, relation, snapshot, after)?;
+    while let Some(key) = sides.key().filter(|_| keys.len() < LOOKED_AT_MAX) {
+        // What is marked was not there when the portion was read, or need not be marked again.
+        if sides.marks.of(&key).is_none() {
+            keys.push(key.to_vec());
+        }
+        sides.pass(&key)?;
+    }
+    Ok(keys)
+}
+
+/// Hands out the rows of one outbox. It belongs to one task; a new one, and one that has lost an answer, is in doubt of what the
+/// other side has of the marked keys, and sends these once more.
+pub struct Reader {
+    store: Store,
+    facts: TableId,
+    name: String,
+    /// The incarnation and generation that it knows.
+    known: Option<(TableId, u64)>,
+    /// Whether what is accepted is what the other side has.
+    is_sure: bool,
+    /// How far it is in the round; none: at its beginning.
+    after: Option<Vec<u8>>,
+    /// A portion is out.
+    is_out: bool,
+    /// Number of the portion whose settlement is to be seen.
+    awaited: Option<u64>,
+    /// The newest step that it has read.
+    seen: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(store: Store, facts: TableId, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { store, facts, name, known: None, is_sure: false, after: None, is_out: false, awaited: None, seen: 0 }
+    }
+
+    /// The outbox's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Compares what the other side says it was given last ([`Portion::marker`]) with what is known here. Call it before anything is
+    /// sent over a new connection, with a snapshot of now.
+    pub fn resume(&mut self, snapshot: &Snapshot, marker: Option<&[u8]>) -> Result<Resumed> {
+        self.doubt();
+        self.is_out = false;
+        let Some(outbox) = Outbox::load(snapshot, self.facts, &self.name)? else { return Ok(Resumed::Clean) };
+        let at = &outbox.at;
+        // Nothing of this generation was given to it, so nothing can be lacking.
+        let is_new = at.sent == 0;
+        let marker = match marker.map(Marker::read) {
+            None if is_new => return Ok(Resumed::Clean),
+            None => return Ok(Resumed::Lost),
+            Some(Some(marker)) if marker.life == outbox.life => marker,
+            Some(_) if is_new => return Ok(Resumed::Foreign),
+            Some(_) => return Ok(Resumed::Lost),
+        };
+        if marker.generation != at.generation {
+            return Ok(if is_new { Resumed::Clean } else { Resumed::Lost });
+        }
+        if marker.sequence < at.sent || marker.sequence > at.sequence + 1 {
+            return Ok(Resumed::Lost);
+        }
+        if marker.sequence <= at.sequence {
+            return Ok(Resumed::Clean);
+        }
+        // What has changed since must be marked, or it would be taken for what was sent.
+        let is_comparable =
+            marker.scope.pending == outbox.pending && marker.scope.since == outbox.since && marker.is_whole;
+        if !is_comparable || at.is_full || marker.scope.last < at.gap {
+            return Ok(Resumed::Clean);
+        }
+        let Some(followed) = Followed::load(snapshot, &outbox)? else { return Ok(Resumed::Clean) };
+        let settled = applied(&outbox, &followed, snapshot, &marker.scope)?;
+        self.awaited = Some(marker.sequence);
+        let delivered = Delivered {
+            pending: outbox.pending,
+            generation: marker.generation,
+            sequence: marker.sequence,
+            has_sent: true,
+            walked: marker.scope.walked(),
+            at_us: 0,
+            settled,
+        };
+        Ok(Resumed::Applied(self.told(delivered)))
+    }
+
+    /// The next rows to be sent. A portion that was handed out before and not settled counts as sent, with its answer lost.
+    pub fn read(&mut self, snapshot: &Snapshot, limits: Limits) -> Result<Read> {
+        // Of an older one it would not be told what is marked by now.
+        if snapshot.step() < self.seen {
+            return Ok(Read::Behind);
+        }
+        self.seen = snapshot.step();
+        let Some(outbox) = Outbox::load(snapshot, self.facts, &self.name)? else { return Ok(Read::Gone) };
+        let known = (outbox.pending, outbox.at.generation);
+        if std::mem::take(&mut self.is_out) || self.known != Some(known) {
+            self.doubt();
+        }
+        if self.known.is_some_and(|(pending, _)| pending != outbox.pending) {
+            // What was settled was of another incarnation, and is not taken.
+            self.awaited = None;
+        }
+        self.known = Some(known);
+        if self.awaited.is_some_and(|sequence| outbox.at.sequence < sequence) {
+            return Ok(Read::Behind);
+        }
+        self.awaited = None;
+        if self.store.folded_step() < outbox.since {
+            self.store.fold_soon();
+            return Ok(Read::Waiting("its set-up is being stored".to_owned()));
+        }
+        if let Some(reason) = outbox.paused() {
+            return Ok(Read::Paused(reason));
+        }
+        if outbox.relation.is_some() && outbox.at.filled == Filled::Whole && outbox.at.pending_rows == 0 {
+            // A round without marks.
+            self.end_round();
+            return Ok(Read::Nothing);
+        }
+        let Some(followed) = Followed::load(snapshot, &outbox)? else {
+            let name = &outbox.definition.relation;
+            return Ok(Read::Waiting(format!("{name} is not there, or not built yet")));
+        };
+        let gathered = match &outbox.at.filled {
+            Filled::Through(after) => {
+                let after = after.clone();
+                self.walk(&outbox, &followed, snapshot, limits, after)?
+            }
+            Filled::Whole => match self.round(&outbox, &followed, snapshot, limits)? {
+                Some(gathered) => gathered,
+                None => return Ok(Read::Nothing),
+            },
+        };
+        let Gathered { items, quiet, bytes, scope, .. } = gathered;
+        let portion = Portion {
+            outbox: self.name.clone(),
+            life: outbox.life,
+            generation: outbox.at.generation,
+            sequence: outbox.at.sequence + 1,
+            step: snapshot.step(),
+            is_filling: scope.walk.is_some(),
+            schema: Arc::clone(&followed.schema),
+            layout: Arc::clone(&followed.layout),
+            items,
+            bytes,
+            followed,
+            scope,
+            quiet,
+            is_sure: self.is_sure,
+        };
+        if portion.items.is_empty() {
+            return Ok(Read::Settle(self.settle(portion, Vec::new(), 0)));
+        }
+        self.is_out = true;
+        Ok(Read::Portion(portion))
+    }
+
+    /// What became of a portion's items, in their order, as an input for [`crate::Engine::take`]; those without an outcome are of an unknown
+    /// one. `at_us`: when that was, in microseconds since 1970.
+    ///
+    /// The next read answers [`Read::Behind`] until its snapshot has this.
+    pub fn settle(&mut self, portion: Portion, outcomes: Vec<Outcome>, at_us: i64) -> Input {
+        let Portion { items, followed, scope, mut quiet, generation, sequence, is_sure, .. } = portion;
+        let has_sent = outcomes.contains(&Outcome::Done);
+        let outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::Unknown));
+        let settled = items.into_iter().zip(outcomes).map(|(item, outcome)| item.settled(&followed, outcome, is_sure));
+        quiet.extend(settled);
+        self.is_out = false;
+        self.awaited = Some(sequence);
+        match (scope.walk, scope.is_end) {
+            (Some(_), _) => self.after = None,
+            (None, true) => self.end_round(),
+            (None, false) => self.after = Some(scope.through.clone()),
+        }
+        let (pending, walked) = (scope.pending, scope.walked());
+        self.told(Delivered { pending, generation, sequence, has_sent, walked, at_us, settled: quiet })
+    }
+
+    fn told(&self, delivered: Delivered) -> Input {
+        Input::Outbox { name: self.name.clone(), told: Told::Delivered(delivered) }
+    }
+
+    /// What the other side has of marked keys is not known.
+    fn doubt(&mut self) {
+        self.is_sure = false;
+        self.after = None;
+    }
+
+    /// It has been through all marks, from the first one on.
+    fn end_round(&mut self) {
+        self.is_sure = true;
+        self.after = None;
+    }
+
+    /// The next marked keys of the round, or the first of the next one; none where there are none.
+    fn round(
+        &mut self,
+        outbox: &Outbox,
+        followed: &Followed,
+        snapshot: &Snapshot,
+        limits: Limits,
+    ) -> Result<Option<Gathered>> {
+        loop {
+            let after = self.after.clone().unwrap_or_default();
+            let mut gathered = Gathered::new(outbox, after, None);
+            let mut marks = Ahead::new(snapshot, outbox.pending, &gathered.scope.after)?;
+            while let Some((key, mark)) = &marks.next {
+                let row = snapshot.get(followed.id, key)?;
+                if !gathered.has_room(limits, key, row.as_deref()) {
+                    gathered.scope.is_end = false;
+                    break;
+                }
+                let accepted = snapshot.get(outbox.accepted, key)?;
+                let found =
+                    Found { key, step: Some(mark_of(mark)?), row: row.as_deref(), accepted: accepted.as_deref() };
+                gathered.add(outbox, followed, &found, self.is_sure)?;
+                marks.advance()?;
+            }
+            if gathered.looked_at > 0 {
+                return Ok(Some(gathered));
+            }
+            let was_begun = self.after.is_some();
+            self.end_round();
+            if !was_begun {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next keys of the walk: rows, accepted ones and marked ones side by side.
+    fn walk(
+        &self,
+        outbox: &Outbox,
+        followed: &Followed,
+        snapshot: &Snapshot,
+        limits: Limits,
+        after: Vec<u8>,
+    ) -> Result<Gathered> {
+        let mut gathered = Gathered::new(outbox, after, Some(outbox.at.walk));
+        let mut sides = Sides::new(outbox, followed.id, snapshot, &gathered.scope.after)?;
+        while let Some(key) = sides.key() {
+            let row = sides.rows.of(&key);
+            if !gathered.has_room(limits, &key, row) {
+                gathered.scope.is_end = false;
+                break;
+            }
+            let step = sides.marks.of(&key).map(mark_of).transpose()?;
+            let found = Found { key: &key, step, row, accepted: sides.accepted.of(&key) };
+            // What was never marked has not changed since it was sent, if it was.
+            gathered.add(outbox, followed, &found, self.is_sure || step.is_none())?;
+            sides.pass(&key)?;
+        }
+        Ok(gathered)
+    }
+}
+
+/// What became of the keys of a portion that the other side has, though it was never answered: all that were not changed since.
+fn applied(outbox: &Outbox, followed: &Followed, snapshot: &Snapshot, scope: &Scope) -> Result<Vec<Settled>> {
+    let mut settled = Vec::new();
+    let mut add = |found: &Found<'_>| -> Result<()> {
+        // What was changed since is marked anew, and handed out as it is now.
+        if found.step.is_none_or(|step| step <= scope.last) {
+            settled.extend(found.applied(outbox, followed)?);
+        }
+        Ok(())
+    };
+    if scope.walk.is_none() {
+        let mut marks = Ahead::new(snapshot, outbox.pending, &scope.after)?;
+        while let Some((key, mark)) = marks.next.as_ref().filter(|(key, _)| **key <= *scope.through) {
+            let (row, accepted) = (snapshot.get(followed.id, key)?, snapshot.get(outbox.accepted, key)?);
+            let (row, accepted) = (row.as_deref(), accepted.as_deref());
+            add(&Found { key, step: Some(mark_of(mark)?), row, accepted })?;
+            marks.advance()?;
+        }
+        return Ok(settled);
+    }
+    let mut sides = Sides::new(outbox, followed.id, snapshot, &scope.after)?;
+    while let Some(key) = sides.key().filter(|key| **key <= *scope.through) {
+        let step = sides.marks.of(&key).map(mark_of).transpose()?;
+        add(&Found { key: &key, step, row: sides.rows.of(&key), accepted: sides.accepted.of(&key) })?;
+        sides.pass(&key)?;
+    }
+    Ok(settled)
+}
+
+/// A scan, and its next entry.
+struct Ahead {
+    scan: Scan,
+    next: Option<(Slice, Slice)>,
+}
+
+impl Ahead {
+    /// Behind a key; an empty one is before all.
+    fn new(snapshot: &Snapshot, table: TableId, after: &[u8]) -> Result<Self> {
+        let from = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
+        let mut ahead = Self { scan: snapshot.range(table, from, Bound::Unbounded), next: None };
+        ahead.advance()?;
+        Ok(ahead)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.next = self.scan.next().transpose()?;
+        Ok(())
+    }
+
+    /// The value of this key, where it is the next one.
+    fn of(&self, key: &[u8]) -> Option<&[u8]> {
+        self.next.as_ref().filter(|(next, _)| **next == *key).map(|(_, value)| &**value)
+    }
+}
+
+/// What a walk goes through side by side.
+struct Sides {
+    rows: Ahead,
+    accepted: Ahead,
+    marks: Ahead,
+}
+
+impl Sides {
+    fn new(outbox: &Outbox, relation: TableId, snapshot: &Snapshot, after: &[u8]) -> Result<Self> {
+        Ok(Self {
+            rows: Ahead::new(snapshot, relation, after)?,
+            accepted: Ahead::new(snapshot, outbox.accepted, after)?,
+            marks: Ahead::new(snapshot, outbox.pending, after)?,
+        })
+    }
+
+    /// The next key of any side.
+    fn key(&self) -> Option<Slice> {
+        let next = [&self.rows, &self.accepted, &self.marks].into_iter().filter_map(|side| side.next.as_ref());
+        next.map(|(key, _)| key).min_by(|a, b| (***a).cmp(&***b)).cloned()
+    }
+
+    fn pass(&mut self, key: &[u8]) -> Result<()> {
+        for side in [&mut self.rows, &mut self.accepted, &mut self.marks] {
+            if side.of(key).is_some() {
+                side.advance()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What there is of a key.
+struct Found<'a> {
+    key: &'a [u8],
+    step: Option<u64>,
+    row: Option<&'a [u8]>,
+    accepted: Option<&'a [u8]>,
+}
+
+impl Found<'_> {
+    /// What became of it where the other side has it as it is now; none where nothing is to be noted.
+    fn applied(&self, outbox: &Outbox, followed: &Followed) -> Result<Option<Settled>> {
+        let verdict = match self.row {
+            Some(row) => {
+                let fingerprint = followed.fingerprint(outbox, row);
+                match self.accepted.is_some_and(|accepted| is_accepted(accepted, &fingerprint)) {
+                    true => Verdict::Same,
+                    false => Verdict::Accepted { fingerprint, key_row: followed.key_row(self.key, row)? },
+                }
+            }
+            None => Verdict::Removed,
+        };
+        let is_news = self.step.is_some() || verdict != Verdict::Same;
+        Ok(is_news.then(|| Settled { key: self.key.to_vec(), step: self.step, verdict }))
+    }
+}
+
+/// A portion that is being gathered.
+struct Gathered {
+    items: Vec<Item>,
+    quiet: Vec<Settled>,
+    /// Bytes of keys and rows of the items; of keys of the others.
+    bytes: usize,
+    quiet_bytes: usize,
+    looked_at: usize,
+    scope: Scope,
+}
+
+impl Gathered {
+    fn new(outbox: &Outbox, after: Vec<u8>, walk: Option<u64>) -> Self {
+        let scope = Scope {
+            pending: outbox.pending,
+            since: outbox.since,
+            last: outbox.at.last,
+            through: after.clone(),
+            after,
+            is_end: true,
+            walk: walk.map(|number| (number, 0)),
+        };
+        Self { items: Vec::new(), quiet: Vec::new(), bytes: 0, quiet_bytes: 0, looked_at: 0, scope }
+    }
+
+    fn has_room(&self, limits: Limits, key: &[u8], row: Option<&[u8]>) -> bool {
+        let bytes = self.bytes + self.quiet_bytes + key.len() + row.map_or(0, <[u8]>::len);
+        let fits = bytes <= limits.bytes || self.items.is_empty() && self.quiet.is_empty();
+        fits && self.items.len() < limits.rows.max(1) && self.looked_at < limits.looked_at.clamp(1, LOOKED_AT_MAX)
+    }
+
+    /// Takes a key in. Where what is accepted may be trusted, rows that are there already are passed over, and keys of which the
+    /// other side never had a row.
+    fn add(&mut self, outbox: &Outbox, followed: &Followed, found: &Found<'_>, is_sure: bool) -> Result<()> {
+        let Found { key, step, row, accepted } = *found;
+        self.looked_at += 1;
+        self.scope.through = key.to_vec();
+        if let Some((_, keys)) = &mut self.scope.walk {
+            *keys += 1;
+        }
+        let fingerprint = row.map(|row| followed.fingerprint(outbox, row));
+        let is_there = match (&fingerprint, accepted) {
+            (Some(fingerprint), Some(accepted)) => is_accepted(accepted, fingerprint),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_there && is_sure {
+            if step.is_some() {
+                self.add_quiet(key, step, Verdict::Same);
+            }
+            return Ok(());
+        }
+        let key_row = match row {
+            Some(row) => followed.key_row(key, row)?,
+            None => accepted.and_then(key_row_of).map(<[u8]>::to_vec),
+        };
+        if followed.key_values(key, row, key_row.as_deref()).is_none() {
+            let reason = "its key is too long to be kept, and its row is gone".to_owned();
+            self.add_quiet(key, step, Verdict::Refused { is_delete: true, reason, doubt: None });
+            return Ok(());
+        }
+        self.bytes += key.len() + row.map_or(0, <[u8]>::len);
+        self.items.push(Item {
+            key: key.to_vec(),
+            step,
+            row: row.map(<[u8]>::to_vec),
+            is_known: accepted.is_some(),
+            fingerprint: fingerprint.unwrap_or_default(),
+            key_row,
+        });
+        Ok(())
+    }
+
+    fn add_quiet(&mut self, key: &[u8], step: Option<u64>, verdict: Verdict) {
+        self.quiet_bytes += key.len();
+        self.quiet.push(Settled { key: key.to_vec(), step, verdict });
+    }
+}
+
+impl Item {
+    /// What became of it. In doubt, an earlier row of the key may be there, whatever became of this one.
+    fn settled(self, followed: &Followed, outcome: Outcome, is_sure: bool) -> Settled {
+        let Self { key, step, row, fingerprint, key_row, .. } = self;
+        debug_assert!(followed.key_values(&key, row.as_deref(), key_row.as_deref()).is_some());
+        let verdict = match (outcome, row) {
+            (Outcome::Done, Some(_)) => Verdict::Accepted { fingerprint, key_row },
+            (Outcome::Done, None) => Verdict::Removed,
+            (Outcome::Refused { reason }, row) => {
+                let doubt = (!is_sure).then(|| key_row.unwrap_or_default());
+                Verdict::Refused { is_delete: row.is_none(), reason, doubt }
+            }
+            (Outcome::Later, _) if is_sure => Verdict::Later,
+            (Outcome::Later | Outcome::Unknown, _) => Verdict::Unknown { key_row },
+        };
+        Settled { key, step, verdict }
+    }
+}
+
+impl Scope {
+    fn walked(&self) -> Option<Walked> {
+        let (number, keys) = self.walk?;
+        Some(Walked { number, through: self.through.clone(), is_done: self.is_end, keys })
+    }
+}
+
+impl Portion {
+    /// The row of an item by the relation's columns; none where it is to be deleted.
+    pub fn values(&self, item: &Item) -> Option<Vec<Value>> {
+        item.row.as_deref().map(|row| self.layout.values(row))
+    }
+
+    /// The values of an item's key, in the key's order.
+    pub fn key_values(&self, item: &Item) -> Vec<Value> {
+        // Of an item they are known.
+        self.followed.key_values(&item.key, item.row.as_deref(), item.key_row.as_deref()).unwrap_or_default()
+    }
+
+    /// Of two portions of one life the one of the higher version has the newer rows, also where both are of one sequence, since
+    /// the first of them was not answered.
+    pub fn version(&self) -> u128 {
+        u128::from(self.sequence) << 64 | u128::from(self.scope.last)
+    }
+
+    /// What the other side keeps of this portion, in the same transaction as its rows, instead of what it kept of the one before:
+    /// [`Reader::resume`] tells by it whether the portion is there. It takes the outcomes with which the transaction is committed.
+    pub fn marker(&self, outcomes: &[Outcome]) -> Vec<u8> {
+        let is_whole = outcomes.len() == self.items.len() && outcomes.iter().all(|outcome| *outcome == Outcome::Done);
+        let (life, generation, sequence) = (self.life, self.generation, self.sequence);
+        Marker { life, generation, sequence, is_whole, scope: self.scope.clone() }.to_bytes()
+    }
+}
+
+/// What the other side keeps of the last portion.
+struct Marker {
+    life: i64,
+    generation: u64,
+    sequence: u64,
+    /// Whether all of it was done.
+    is_whole: bool,
+    scope: Scope,
+}
+
+const MARKER: u8 = 1;
+
+impl Marker {
+    fn to_bytes(&self) -> Vec<u8> {
+        let Scope { pending, since, last, after, through, is_end, walk } = &self.scope;
+        let flags = [MARKER, u8::from(self.is_whole), u8::from(*is_end), u8::from(walk.is_some())];
+        let (number, keys) = walk.unwrap_or_default();
+        let numbers = [self.life.cast_unsigned(), self.generation, self.sequence, *since, *last, number, keys]
+            .map(u64::to_le_bytes);
+        let mut bytes = Vec::new();
+        parts::join(&mut bytes, &[&flags, &pending.0.to_le_bytes(), &numbers.concat(), after, through]);
+        bytes
+    }
+
+    /// None where it is none of ours.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let [flags, pending, numbers, after, through] = parts::split(bytes)?[..] else { return None };
+        let [MARKER, is_whole, is_end, walks] = *flags else { return None };
+        let numbers: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
+        let &[life, generation, sequence, since, last, walk, keys] = numbers.as_slice() else { return None };
+        let scope = Scope {
+            pending: id(pending)?,
+            since,
+            last,
+            after: after.to_vec(),
+            through: through.to_vec(),
+            is_end: is_end == 1,
+            walk: (walks == 1).then_some((walk, keys)),
+        };
+        Some(Self { life: life.cast_signed(), generation, sequence, is_whole: is_whole == 1, scope })
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reader({})", self.name)
+    }
+}

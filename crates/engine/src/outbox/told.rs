@@ -1,0 +1,268 @@
+//! What an outbox is told: what became of a portion, or what a person wants. Inputs of steps, so they stand in the log.
+//!
+//! ```text
+//! parts   what it is, then of each kind its own
+//! delivered   state of marks 4 | generation 8, sequence 8, time 8, whether anything was changed there 1 | walk | settled …
+//! walk        nothing, or: number 8, keys 8, whether it is done 1, up to which key
+//! settled     step of the mark 8 (2^64 - 1: none), verdict 1, length of the key 4, key, the verdict's own bytes
+//! ```
+//! Numbers are little endian.
+
+use relation::TableId;
+
+use super::facts::{id, number, text};
+
+/// What an outbox is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// What became of a portion: made by [`super::Reader::settle`] alone.
+    Delivered(Delivered),
+    /// Hand out nothing more; it goes on marking.
+    Pause { reason: String },
+    /// Go on. Where marks were left out, a walk goes through all rows.
+    Resume,
+    /// Go through all rows. `lost`: the other side does not have any more what it had, so all of them are sent.
+    Refill { lost: bool },
+    /// Send refused rows again.
+    Retry,
+}
+
+/// What became of a portion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// By this state it is told to which incarnation of the outbox it belongs.
+    pub(crate) pending: TableId,
+    pub(crate) generation: u64,
+    pub(crate) sequence: u64,
+    /// Whether the other side was changed.
+    pub(crate) has_sent: bool,
+    pub(crate) walked: Option<Walked>,
+    pub(crate) at_us: i64,
+    pub(crate) settled: Vec<Settled>,
+}
+
+/// How far a portion of a walk went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Walked {
+    pub(crate) number: u64,
+    pub(crate) through: Vec<u8>,
+    pub(crate) is_done: bool,
+    /// Keys that it has looked at.
+    pub(crate) keys: u64,
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) key: Vec<u8>,
+    /// The step of the mark with which it was sent.
+    pub(crate) step: Option<u64>,
+    pub(crate) verdict: Verdict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accepted {
+        fingerprint: [u8; 16],
+        /// The row of the key's columns, where the key does not hold it.
+        key_row: Option<Vec<u8>>,
+    },
+    Removed,
+    /// It was not sent: the other side has it so.
+    Same,
+    Refused {
+        is_delete: bool,
+        reason: String,
+        /// Another row of the key may be there, of which nobody has heard: the row of the key's columns, as above, or nothing.
+        doubt: Option<Vec<u8>>,
+    },
+    /// It may be there or not.
+    Unknown {
+        key_row: Option<Vec<u8>>,
+    },
+    Later,
+}
+
+const DELIVERED: u8 = 1;
+const PAUSE: u8 = 2;
+const RESUME: u8 = 3;
+const REFILL: u8 = 4;
+const LOST: u8 = 5;
+const RETRY: u8 = 6;
+
+const NO_MARK: u64 = u64::MAX;
+
+impl Told {
+    /// As parts of a log's note.
+    pub(crate) fn to_parts(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Delivered(delivered) => delivered.to_parts(),
+            Self::Pause { reason } => vec![vec![PAUSE], reason.clone().into_bytes()],
+            Self::Resume => vec![vec![RESUME]],
+            Self::Refill { lost: false } => vec![vec![REFILL]],
+            Self::Refill { lost: true } => vec![vec![LOST]],
+            Self::Retry => vec![vec![RETRY]],
+        }
+    }
+
+    /// The reverse.
+    pub(crate) fn of_parts(parts: &[&[u8]]) -> Option<Self> {
+        let ([kind], rest) = parts.split_first()? else { return None };
+        Some(match (*kind, rest) {
+            (DELIVERED, parts) => Self::Delivered(Delivered::of_parts(parts)?),
+            (PAUSE, [reason]) => Self::Pause { reason: text(reason)? },
+            (RESUME, []) => Self::Resume,
+            (REFILL, []) => Self::Refill { lost: false },
+            (LOST, []) => Self::Refill { lost: true },
+            (RETRY, []) => Self::Retry,
+            _ => return None,
+        })
+    }
+}
+
+impl Delivered {
+    fn to_parts(&self) -> Vec<Vec<u8>> {
+        let numbers = [self.generation.to_le_bytes(), self.sequence.to_le_bytes(), self.at_us.to_le_bytes()].concat();
+        let head = [&numbers[..], &[u8::from(self.has_sent)]].concat();
+        let walked = self.walked.as_ref().map(|walked| {
+            let numbers = [walked.number.to_le_bytes(), walked.keys.to_le_bytes()].concat();
+            [&numbers[..], &[u8::from(walked.is_done)], &walked.through].concat()
+        });
+        let mut parts = vec![vec![DELIVERED], self.pending.0.to_le_bytes().to_vec(), head, walked.unwrap_or_default()];
+        parts.extend(self.settled.iter().map(Settled::to_bytes));
+        parts
+    }
+
+    fn of_parts(parts: &[&[u8]]) -> Option<Self> {
+        let ([pending, head, walked], settled) = parts.split_first_chunk::<3>()?;
+        let (generation, rest) = head.split_first_chunk::<8>()?;
+        let (sequence, rest) = rest.split_first_chunk::<8>()?;
+        let (at, has_sent) = rest.split_first_chunk::<8>()?;
+        let walked = match *walked {
+            [] => None,
+            bytes => {
+                let (walk, rest) = bytes.split_first_chunk::<8>()?;
+                let (keys, rest) = rest.split_first_chunk::<8>()?;
+                let (is_done, through) = rest.split_first()?;
+                Some(Walked {
+                    number: u64::from_le_bytes(*walk),
+                    through: through.to_vec(),
+                    is_done: *is_done == 1,
+                    keys: u64::from_le_bytes(*keys),
+                })
+            }
+        };
+        Some(Self {
+            pending: id(pending)?,
+            generation: u64::from_le_bytes(*generation),
+            sequence: u64::from_le_bytes(*sequence),
+            has_sent: has_sent == [1],
+            walked,
+            at_us: i64::from_le_bytes(*at),
+            settled: settled.iter().map(|bytes| Settled::of_bytes(bytes)).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl Settled {
+    fn to_bytes(&self) -> Vec<u8> {
+        let step = self.step.unwrap_or(NO_MARK).to_le_bytes();
+        let (verdict, own): (u8, Vec<u8>) = match &self.verdict {
+            Verdict::Accepted { fingerprint, key_row } => {
+                (1, [&fingerprint[..], key_row.as_deref().unwrap_or_default()].concat())
+            }
+            Verdict::Removed => (2, Vec::new()),
+            Verdict::Same => (3, Vec::new()),
+            Verdict::Refused { is_delete, reason, doubt } => {
+                let flags = [u8::from(*is_delete), u8::from(doubt.is_some())];
+                let mut own = Vec::new();
+                let key_row = doubt.as_deref().unwrap_or_default();
+                crate::parts::join(&mut own, &[&flags, key_row, reason.as_bytes()]);
+                (4, own)
+            }
+            Verdict::Unknown { key_row } => (5, key_row.clone().unwrap_or_default()),
+            Verdict::Later => (6, Vec::new()),
+        };
+        // Keys are at most 16 KiB and a hash.
+        let length = u32::try_from(self.key.len()).unwrap_or(u32::MAX).to_le_bytes();
+        [&step[..], &[verdict], &length, &self.key, &own].concat()
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (step, rest) = bytes.split_at_checked(8)?;
+        let step = Some(number(step)?).filter(|step| *step != NO_MARK);
+        let (verdict, rest) = rest.split_first()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (key, own) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let row = |row: &[u8]| (!row.is_empty()).then(|| row.to_vec());
+        let verdict = match (*verdict, own) {
+            (1, own) => {
+                let (fingerprint, key_row) = own.split_first_chunk::<16>()?;
+                Verdict::Accepted { fingerprint: *fingerprint, key_row: row(key_row) }
+            }
+            (2, []) => Verdict::Removed,
+            (3, []) => Verdict::Same,
+            (4, own) => {
+                let [[is_delete, has_doubt], key_row, reason] = crate::parts::split(own)?[..] else { return None };
+                let doubt = (*has_doubt == 1).then(|| key_row.to_vec());
+                Verdict::Refused { is_delete: *is_delete == 1, reason: text(reason)?, doubt }
+            }
+            (5, own) => Verdict::Unknown { key_row: row(own) },
+            (6, []) => Verdict::Later,
+            _ => return None,
+        };
+        Some(Self { key: key.to_vec(), step, verdict })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_as_it_was_written() {
+        let settled = |step, verdict| Settled { key: vec![1, 2, 3], step, verdict };
+        let settled = vec![
+            settled(Some(7), Verdict::Accepted { fingerprint: [9; 16], key_row: None }),
+            settled(None, Verdict::Accepted { fingerprint: [0; 16], key_row: Some(vec![4]) }),
+            settled(Some(0), Verdict::Removed),
+            settled(Some(1), Verdict::Same),
+            settled(Some(2), Verdict::Refused { is_delete: false, reason: String::new(), doubt: None }),
+            settled(None, Verdict::Refused { is_delete: true, reason: "too long".to_owned(), doubt: Some(Vec::new()) }),
+            settled(None, Verdict::Unknown { key_row: None }),
+            settled(Some(3), Verdict::Unknown { key_row: Some(vec![5, 6]) }),
+            settled(None, Verdict::Later),
+        ];
+        let walked = [
+            None,
+            Some(Walked { number: 3, through: Vec::new(), is_done: true, keys: 0 }),
+            Some(Walked { number: 4, through: vec![1], is_done: false, keys: 12 }),
+        ];
+        let delivered = walked.map(|walked| {
+            let (pending, settled) = (TableId(17), settled.clone());
+            Told::Delivered(Delivered {
+                pending,
+                generation: 2,
+                sequence: 8,
+                has_sent: true,
+                walked,
+                at_us: -1,
+                settled,
+            })
+        });
+        let others = [
+            Told::Pause { reason: "by hand".to_owned() },
+            Told::Resume,
+            Told::Refill { lost: false },
+            Told::Refill { lost: true },
+            Told::Retry,
+        ];
+        for told in delivered.into_iter().chain(others) {
+            let parts = told.to_parts();
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            assert_eq!(Told::of_parts(&parts), Some(told));
+        }
+        assert_eq!(Told::of_parts(&[&[99]]), None);
+        assert_eq!(Told::of_parts(&[]), None);
+    }
+}
