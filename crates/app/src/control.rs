@@ -711,7 +711,11 @@ impl Applier {
         tables.retain(|(name, _)| !wanted.changed.contains(name));
         tables.extend(wanted.described.tables.iter().map(|table| (table.name.clone(), table.schema.clone())));
         let mut absent = described.absent;
-        absent.retain(|table| setup.has_table(&table.name));
+        // What their sources have just answered is what is true of them now.
+        let answered = &wanted.described;
+        let there = answered.tables.iter().map(|table| &table.name);
+        let asked: BTreeSet<&TableName> = there.chain(answered.absent.iter().map(|table| &table.name)).collect();
+        absent.retain(|table| setup.has_table(&table.name) && !asked.contains(&table.name));
         absent.extend(wanted.described.absent.iter().cloned());
         let waiting = described.waiting;
         let beside = Standing { serving: described.definition, failing: Vec::new() };

@@ -1,5 +1,7 @@
 //! Printing answers: aligned columns for people, JSON for programs.
 
+use std::collections::BTreeSet;
+
 use arrow::array::RecordBatch;
 use relation::schema::TYPE_NAME;
 use relation::{DataType, Layout, Value};
@@ -145,8 +147,9 @@ impl Table {
 
     /// An array of objects: numbers as numbers, documents as documents.
     pub fn json(&self) -> String {
+        let keys = keys(&self.columns);
         let object = |row: &Vec<Option<String>>| {
-            let cells = self.columns.iter().zip(row).enumerate().map(|(at, (column, cell))| {
+            let cells = keys.iter().zip(row).enumerate().map(|(at, (column, cell))| {
                 let form = self.forms.get(at).copied().unwrap_or_default();
                 let cell = cell.as_deref().map_or_else(|| "null".to_owned(), |text| form.json(text));
                 format!("{}:{cell}", quoted(column))
@@ -155,6 +158,22 @@ impl Table {
         };
         format!("[{}]", self.rows.iter().map(object).collect::<Vec<_>>().join(","))
     }
+}
+
+/// Names of columns as keys of one object: a reader keeps one value of a key, so the second `sum` is `sum_2`.
+fn keys(columns: &[String]) -> Vec<String> {
+    let mut taken: BTreeSet<String> = columns.iter().cloned().collect();
+    let mut seen = BTreeSet::new();
+    let mut key_of = |column: &String| {
+        if seen.insert(column.clone()) {
+            return column.clone();
+        }
+        let free = (2..).map(|n| format!("{column}_{n}")).find(|key| !taken.contains(key));
+        let key = free.unwrap_or_else(|| column.clone());
+        taken.insert(key.clone());
+        key
+    };
+    columns.iter().map(&mut key_of).collect()
 }
 
 /// The rows of a batch as values.
@@ -219,6 +238,17 @@ mod tests {
             r#"{"n":"NaN","b":false,"d":"{","t":"\"","none":null}"#,
         ];
         assert_eq!(table.json(), format!("[{}]", wanted.join(",")));
+    }
+
+    /// As `select sum(a), sum(b), c as sum_2` names them.
+    #[test]
+    fn no_value_is_lost_to_another_of_its_name() {
+        let table = Table {
+            columns: ["sum", "sum", "sum_2", "sum"].map(str::to_owned).to_vec(),
+            rows: vec![["1", "2", "3", "4"].map(|text| Some(text.to_owned())).to_vec()],
+            ..Table::default()
+        };
+        assert_eq!(table.json(), r#"[{"sum":"1","sum_3":"2","sum_2":"3","sum_4":"4"}]"#);
     }
 
     #[test]

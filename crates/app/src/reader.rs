@@ -499,9 +499,8 @@ pub(crate) fn named(sql: &str, message: &str) -> Option<usize> {
 /// The character number, from 1, of a line and column.
 fn character(sql: &str, line: u64, column: u64) -> Option<usize> {
     let before = usize::try_from(line.checked_sub(1)?).ok()?;
-    if sql.split('\n').nth(before).is_none() {
-        return None;
-    }
+    // Beyond the last line there is no character.
+    sql.split('\n').nth(before)?;
     let skipped: usize = sql.split('\n').take(before).map(|line| line.chars().count() + 1).sum();
     Some(skipped + usize::try_from(column).ok()?)
 }

@@ -286,7 +286,7 @@ impl Facts {
         let held = self.held.iter();
         parts.extend(held.map(|(name, why)| why.clone().behind(&format!("{name} serves in its older text: "))));
         parts.extend(self.stale_above().map(Reason::from));
-        parts.extend(self.undelivered());
+        parts.extend(self.undelivered().iter().map(|told| Reason::of(told)));
         parts
     }
 

@@ -74,51 +74,54 @@ pub fn add_shapes(catalog: &mut query::Catalog) {
 /// Adds all system tables to a catalogue.
 pub fn add(catalog: &mut query::Catalog, status: &Arc<Status>, clock: &Arc<dyn Clock>) {
     for (name, columns) in OF_FACTS {
-        let (status, clock) = (Arc::clone(status), Arc::clone(clock));
+        let clock = Arc::clone(clock);
         let schema = schema_of(&columns(&Facts::default(), 0));
-        add_one(catalog, name, schema, move || columns(&status.facts(), clock.now_us()));
+        add_one(catalog, name, schema, status, move |status| columns(&status.facts(), clock.now_us()));
     }
     // What is long is copied first and written out without the facts: the pump waits for them.
-    let of = Arc::clone(status);
-    let rejected = move || {
-        let catalog = of.view().catalog;
-        rejected::shown(&of.facts(), &catalog)
-    };
-    add_one(catalog, "rejects", schema_of(&rejects(&[])), move || rejects(&rejected()));
-    let of = Arc::clone(status);
-    let failing = move || {
-        let catalog = of.view().catalog;
-        failing_rows(&of.facts(), &catalog)
-    };
-    add_one(catalog, "test_failures", schema_of(&test_failures(&[])), move || test_failures(&failing()));
-    let of = Arc::clone(status);
-    let steps = move || of.facts().recent.steps().cloned().collect::<Vec<_>>();
-    add_one(catalog, "step_changes", schema_of(&step_changes(&[])), move || step_changes(&steps()));
-    let of = Arc::clone(status);
-    let samples = move || of.facts().history.samples();
-    add_one(catalog, "history", schema_of(&history(&[])), move || history(&samples()));
-    let of = Arc::clone(status);
-    let entries = move || of.audited();
-    add_one(catalog, "audit", schema_of(&audit(&[])), move || audit(&entries()));
-    let of = Arc::clone(status);
-    let made = move || {
-        let view = of.view();
-        column_lineage::of(&view.models, &view.catalog)
-    };
-    add_one(catalog, "column_lineage", schema_of(&made_of(&[])), move || made_of(&made()));
-    let (status, clock) = (Arc::clone(status), Arc::clone(clock));
-    let now = move || crate::metrics::of(&status, clock.now_us());
-    add_one(catalog, "metrics", schema_of(&metrics(&[])), move || metrics(&now()));
+    add_one(catalog, "rejects", schema_of(&rejects(&[])), status, |status| {
+        let catalog = status.view().catalog;
+        let rejected = rejected::shown(&status.facts(), &catalog);
+        rejects(&rejected)
+    });
+    add_one(catalog, "test_failures", schema_of(&test_failures(&[])), status, |status| {
+        let catalog = status.view().catalog;
+        let failing = failing_rows(&status.facts(), &catalog);
+        test_failures(&failing)
+    });
+    add_one(catalog, "step_changes", schema_of(&step_changes(&[])), status, |status| {
+        let steps = status.facts().recent.steps().cloned().collect::<Vec<_>>();
+        step_changes(&steps)
+    });
+    add_one(catalog, "history", schema_of(&history(&[])), status, |status| {
+        let samples = status.facts().history.samples();
+        history(&samples)
+    });
+    add_one(catalog, "audit", schema_of(&audit(&[])), status, |status| audit(&status.audited()));
+    add_one(catalog, "column_lineage", schema_of(&made_of(&[])), status, |status| {
+        let view = status.view();
+        made_of(&column_lineage::of(&view.models, &view.catalog))
+    });
+    let clock = Arc::clone(clock);
+    add_one(catalog, "metrics", schema_of(&metrics(&[])), status, move |status| {
+        metrics(&crate::metrics::of(status, clock.now_us()))
+    });
 }
 
+/// The status has the catalogue, so the catalogue does not keep the status: neither would ever go, nor let go of the folder. Whoever
+/// still has the catalogue when the instance has ended finds nothing.
 fn add_one(
     catalog: &mut query::Catalog,
     name: &str,
     schema: SchemaRef,
-    columns: impl Fn() -> Columns + Send + Sync + 'static,
+    status: &Arc<Status>,
+    columns: impl Fn(&Status) -> Columns + Send + Sync + 'static,
 ) {
-    let batch_schema = Arc::clone(&schema);
-    let rows = move || batch(&batch_schema, columns());
+    let (batch_schema, status) = (Arc::clone(&schema), Arc::downgrade(status));
+    let rows = move || match status.upgrade() {
+        Some(status) => batch(&batch_schema, columns(&status)),
+        None => RecordBatch::new_empty(Arc::clone(&batch_schema)),
+    };
     catalog.add_virtual(VirtualTable { name: TableName::new(SCHEMA, name), schema, rows: Arc::new(rows) });
 }
 

@@ -119,8 +119,8 @@ fn tale(seed: u64) -> Vec<Act> {
             3 => acts.push(Act::Restart { folded: rng.chance(40) }),
             4 => acts.push(Act::Fold),
             5 => {
-                acts.push(model("picked", *rng.pick(&PICKED)));
-                acts.push(model("totals", *rng.pick(&TOTALS)));
+                acts.push(model("picked", rng.pick::<&str>(&PICKED)));
+                acts.push(model("totals", rng.pick::<&str>(&TOTALS)));
                 acts.push(Act::Propose);
             }
             6 => acts.push(Act::Rollback),

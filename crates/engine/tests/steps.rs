@@ -340,9 +340,8 @@ fn contradicted_and_loaded_again_beside_a_build() {
     assert!(!items.load.is_followed(), "{:?}", items.load);
     house.step(&[part("reload items; * items 1 1 1; * items 7 1 7; loaded items")]).unwrap();
     house.step(&[part("swept items")]).unwrap();
-    let mut again = match house.engine().finish_build(build, outcome).unwrap() {
-        Finished::Again(again) => again,
-        _ => panic!("it does not begin again"),
+    let Finished::Again(mut again) = house.engine().finish_build(build, outcome).unwrap() else {
+        panic!("it does not begin again");
     };
     assert_eq!(again.begun_again(), 1);
     let outcome = again.run();

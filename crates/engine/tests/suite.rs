@@ -170,6 +170,11 @@ impl Case {
         let mut house = House::new(host, mode)?;
         let mut steps = 0;
         for act in acts {
+            if matches!(act, Act::Rollback) {
+                // What is taken back is in place where the case is played as it is written.
+                house.begun()?;
+                house.finish_builds()?;
+            }
             house.act(act)?;
             if mode.restart && matches!(act, Act::Step(_) | Act::Chain(_)) && !house.is_in_parts() {
                 // Every second restart comes after a fold, so that both ways of coming back are walked.

@@ -256,7 +256,7 @@ fn to(
         settings.insert(key.text.clone(), value.json());
     }
     let destination = reader.name(to, "destination", "`to`")?;
-    let is_broken = project.broken_connections.contains(&destination);
+    let is_broken = project.broken_connections.contains_key(&destination);
     if project.connection(&destination).is_none() && !is_broken {
         let names = project.connections.iter().map(|connection| connection.name.as_str());
         let hint =

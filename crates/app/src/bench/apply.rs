@@ -127,8 +127,9 @@ async fn measure(args: &ApplyArgs, running: &Running, file: &Path) -> anyhow::Re
         asked.ok().context("the engine has stopped")?;
         answered.await?.map_err(|reason| anyhow::anyhow!(reason))?;
         line(&format!("rollback             {:>10.3} s", begun.elapsed().as_secs_f64()));
-        phases.push((format!("rollback {turn}"), begun..stopwatch()));
+        // It is over within a moment: what is felt of it is felt by those behind it.
         tokio::time::sleep(Duration::from_secs(3)).await;
+        phases.push((format!("rollback {turn}"), begun..stopwatch()));
     }
     over.store(true, Ordering::Relaxed);
     let (changes, seconds) = writer.await??;

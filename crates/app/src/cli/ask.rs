@@ -209,18 +209,65 @@ pub(super) async fn ask(context: &Context, setup: &Setup, sql: &str) -> anyhow::
     answered.context("there is no answer")
 }
 
-/// Asks one and the same for all of it: the running instance, else the data folder, which is opened once.
+/// Asks one and the same for all of it: the running instance, else the data folder.
 pub(super) async fn ask_all(context: &Context, setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
-    let Some(addresses) = Addresses::read(&setup.data) else { return ask_stopped(context, setup, questions).await };
-    let mut answers = Vec::new();
-    for sql in questions {
-        match ask_running(&addresses, sql).await {
-            Ok(answer) => answers.push(answer?),
-            Err(_) if answers.is_empty() => return ask_stopped(context, setup, questions).await,
-            Err(error) => return Err(error),
+    let mut asked = Asked::of(context, setup);
+    let answers = asked.all(questions).await;
+    asked.close().await?;
+    answers
+}
+
+/// Whoever answers for a folder: the running instance, else the folder itself, which is opened once however much is asked of it.
+pub(super) struct Asked<'a> {
+    context: &'a Context,
+    setup: &'a Setup,
+    running: Option<Addresses>,
+    /// Something was answered: from then on nobody else is asked.
+    is_known: bool,
+    stopped: Option<Box<Stopped>>,
+}
+
+impl<'a> Asked<'a> {
+    /// Nobody yet; who it is turns out with the first question.
+    pub(super) fn of(context: &'a Context, setup: &'a Setup) -> Self {
+        Self { context, setup, running: Addresses::read(&setup.data), is_known: false, stopped: None }
+    }
+
+    pub(super) async fn ask(&mut self, sql: &str) -> anyhow::Result<Table> {
+        if let (Some(addresses), None) = (&self.running, &self.stopped) {
+            match ask_running(addresses, sql).await {
+                Ok(answer) => {
+                    self.is_known = true;
+                    return answer;
+                }
+                Err(error) if self.is_known => return Err(error),
+                // An instance may have ended without taking its note along.
+                Err(_) => {}
+            }
+        }
+        let stopped = match self.stopped.take() {
+            Some(stopped) => stopped,
+            None => Box::new(Stopped::open(self.context, self.setup).await?),
+        };
+        read(&self.stopped.insert(stopped).reader, sql).await
+    }
+
+    /// The answers to all of it. Errors: one has none.
+    pub(super) async fn all(&mut self, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for sql in questions {
+            answers.push(self.ask(sql).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Lets go of the folder, so that the next one can open it.
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        match self.stopped {
+            Some(stopped) => Ok(tokio::task::spawn_blocking(move || drop(stopped)).await?),
+            None => Ok(()),
         }
     }
-    Ok(answers)
 }
 
 /// Asks the running instance, and no other.
@@ -300,38 +347,42 @@ fn table_of(messages: Vec<SimpleQueryMessage>, forms: Vec<Form>) -> Table {
     table
 }
 
-/// Opens the data folder, without sources or a project: what was durable when the instance stopped, as old as it is by now.
-async fn ask_stopped(context: &Context, setup: &Setup, questions: &[&str]) -> anyhow::Result<Vec<Table>> {
-    if !setup.data.join("store").is_dir() {
-        bail!("nothing runs here, and there is no data yet in {}\nHint: {START}", setup.data.display());
+/// A data folder that is only read.
+struct Stopped {
+    reader: InstanceReader,
+    /// It has the warehouse, and does nothing with it.
+    _pump: Pump,
+}
+
+impl Stopped {
+    /// Opens the data folder, without sources or a project: what was durable when the instance stopped, as old as it is by now.
+    async fn open(context: &Context, setup: &Setup) -> anyhow::Result<Self> {
+        if !setup.data.join("store").is_dir() {
+            bail!("nothing runs here, and there is no data yet in {}\nHint: {START}", setup.data.display());
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let say = |text: &str| context.progress(text);
+        let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, say);
+        let warehouse = opened.await?;
+        let status = Status::new(warehouse.engine.store().clone());
+        let clock: Arc<dyn Clock> = Arc::new(WallClock);
+        note_stopped(&mut status.facts(), &warehouse, setup)?;
+        if let (true, Ok(project)) = (setup.is_project(), Setup::load(&context.global)) {
+            status.facts().personal = crate::grants::declared(&project.project);
+        }
+        let reader = InstanceReader {
+            status: Arc::clone(&status),
+            queries: Arc::clone(&warehouse.queries),
+            clock: Arc::clone(&clock),
+            lanes: Lanes::new(1)?,
+            grants: Arc::new(Grants::of(&setup.project, setup.half_read())),
+        };
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let pump = Pump::new(warehouse, Arc::clone(&status), clock, stop, runtime);
+        // What the project says by now is nobody's question.
+        status.facts().pending = false;
+        Ok(Self { reader, _pump: pump })
     }
-    let runtime = tokio::runtime::Handle::current();
-    let say = |text: &str| context.progress(text);
-    let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, say);
-    let warehouse = opened.await?;
-    let status = Status::new(warehouse.engine.store().clone());
-    let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    note_stopped(&mut status.facts(), &warehouse, setup)?;
-    if let (true, Ok(project)) = (setup.is_project(), Setup::load(&context.global)) {
-        status.facts().personal = crate::grants::declared(&project.project);
-    }
-    let reader = InstanceReader {
-        status: Arc::clone(&status),
-        queries: Arc::clone(&warehouse.queries),
-        clock: Arc::clone(&clock),
-        lanes: Lanes::new(1)?,
-        grants: Arc::new(Grants::of(&setup.project, setup.half_read())),
-    };
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let pump = Pump::new(warehouse, Arc::clone(&status), clock, stop, runtime);
-    // What the project says by now is nobody's question.
-    status.facts().pending = false;
-    let mut answers = Vec::new();
-    for sql in questions {
-        answers.push(read(&reader, sql).await);
-    }
-    tokio::task::spawn_blocking(move || drop(pump)).await?;
-    answers.into_iter().collect()
 }
 
 /// What was noted when the instance stopped: its sources are not read since then, and all that stands on them grows old.

@@ -118,6 +118,12 @@ fn verdict(facts: &Facts, targets: &[Target], now_us: i64) -> Option<Outcome> {
     };
     let caught_up =
         facts.sources.iter().all(|(name, source)| given_up.contains(name.as_str()) || is_there(name, source));
+    // One that could not be asked for tables is asked again, and says what comes of that.
+    let has_said = |source: &SourceStatus| {
+        source.stalled_since_us.is_some() || !matches!(source.state.as_str(), "" | "connecting")
+    };
+    let is_known = |table: &TableStatus| !table.is_unasked || facts.sources.get(&table.source).is_some_and(has_said);
+    let caught_up = caught_up && facts.tables.values().all(is_known);
     let is_whole = given_up.is_empty()
         && facts.not_applied.is_empty()
         && facts.held.is_empty()
@@ -311,6 +317,22 @@ mod tests {
             "model public.orders is parked: its source cannot be asked",
         ];
         assert_eq!(lines(&facts), told);
+    }
+
+    /// What could not be asked for at the start ends the build when its source has said why, and not before.
+    #[test]
+    fn a_source_says_why_it_cannot_be_asked_before_the_build_ends() {
+        let mut facts = Facts { started: true, ..Facts::default() };
+        let table = facts.tables.entry(TableName::new("shop", "orders")).or_default();
+        (table.source, table.state, table.is_unasked) = ("shop".to_owned(), "parked".to_owned(), true);
+        assert_eq!(verdict(&facts, &[], 0), None);
+        facts.sources.entry("shop".to_owned()).or_default().go_to("connecting", "", 0);
+        assert_eq!(verdict(&facts, &[], 0), None);
+        let mut refused = facts;
+        refused.sources.get_mut("shop").unwrap().go_to("failed", "no such user", 0);
+        assert_eq!(verdict(&refused, &[], 0), Some(Outcome::Failed));
+        refused.sources.get_mut("shop").unwrap().go_to("stalled", "the server is away", 0);
+        assert_eq!(verdict(&refused, &[], 0), Some(Outcome::Failed));
     }
 
     /// What is parked fails the build when all else of it is there, and not before.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::bail;
 use serde_json::{Value as Json, json};
 
-use super::{Context, Outcome, ask, print};
+use super::ask::{self, Asked};
+use super::{Context, Outcome, print};
 use crate::data_tests::{STATEMENT, Test};
 use crate::documentation;
 use crate::output::Table;
@@ -33,14 +34,11 @@ const KNOWN: [&str; 4] = [
 
 pub(super) async fn run(context: &Context, args: TestArgs) -> anyhow::Result<Outcome> {
     let setup = ask::found(context)?;
-    let statement = match args.select.is_empty() && args.exclude.is_empty() {
-        true => STATEMENT.to_owned(),
-        false => match selected(context, &setup, &args).await? {
-            Some(statement) => statement,
-            None => return Ok(Outcome::Usage),
-        },
-    };
-    let answer = ask::ask(context, &setup, &statement).await?;
+    // One folder, opened once: for what there is to select from, and for the tests.
+    let mut asked = Asked::of(context, &setup);
+    let answer = answered(context, &mut asked, &args).await;
+    asked.close().await?;
+    let Some(answer) = answer? else { return Ok(Outcome::Usage) };
     if let Some(others) = others(context, &setup, &answer, args.select.is_empty() && args.exclude.is_empty()) {
         context.warn(&others);
     }
@@ -51,9 +49,20 @@ pub(super) async fn run(context: &Context, args: TestArgs) -> anyhow::Result<Out
     Ok(outcome)
 }
 
+/// What comes of the tests that are wanted; none where the selection is not understood, which is said.
+async fn answered(context: &Context, asked: &mut Asked<'_>, args: &TestArgs) -> anyhow::Result<Option<Table>> {
+    if args.select.is_empty() && args.exclude.is_empty() {
+        return asked.ask(STATEMENT).await.map(Some);
+    }
+    match selected(context, asked, args).await? {
+        Some(statement) => asked.ask(&statement).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// The statement that runs the tests that are selected; none where the selection is not understood, which is said. Errors: no test is.
-async fn selected(context: &Context, setup: &Setup, args: &TestArgs) -> anyhow::Result<Option<String>> {
-    let known = ask::ask_all(context, setup, &KNOWN).await?;
+async fn selected(context: &Context, asked: &mut Asked<'_>, args: &TestArgs) -> anyhow::Result<Option<String>> {
+    let known = asked.all(&KNOWN).await?;
     let [tests, models, tables, edges] = &known[..] else { bail!("there is no answer") };
     let cell = |row: &[Option<String>], at: usize| row.get(at).cloned().flatten().unwrap_or_default();
     let tags = |text: String| text.split(", ").filter(|tag| !tag.is_empty()).map(str::to_owned).collect();

@@ -253,6 +253,11 @@ impl Watcher {
         self.applied = self.seen.clone();
         let Some(applier) = instance.applier.clone() else { return };
         context.progress("the project has changed: building beside what serves");
+        let global = context.global.clone();
+        if let Ok(Ok(setup)) = tokio::task::spawn_blocking(move || Setup::load(&global)).await {
+            let warnings = setup.findings.iter().filter(|finding| !finding.is_error());
+            warnings.for_each(|warning| context.say(&setup.shown(warning)));
+        }
         self.applying.push(tokio::spawn(async move { applier.apply().await }));
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use connect::Failure;
 use connect::destination::{At, Problem};
 use plan::TableName;
 use project::{Diagnostic, Place, Sync, SyncPart};
 use relation::Schema;
 
-use super::wanted::settings;
+use super::wanted::{settings, taken};
 use super::{Wanted, WantedSync};
 use crate::known::Known;
 use crate::setup::Setup;
@@ -22,7 +23,12 @@ pub(crate) fn findings(
     mut unknown: impl FnMut(&WantedSync, String),
 ) -> Vec<Diagnostic> {
     let mut found = connections(setup);
-    // What is wrong with a connection is told by then.
+    let syncs = &setup.project.syncs;
+    found.extend(syncs.iter().filter_map(|sync| {
+        let Failure { message, detail, hint } = taken(syncs, sync)?;
+        Some(parts(Diagnostic::error(sync.place_of(&SyncPart::AllTo).clone(), message), detail, hint))
+    }));
+    // What is wrong with a connection is told by then, and who has another one's target.
     for sync in Wanted::of(setup).syncs.iter().filter(|sync| sync.settings.is_ok()) {
         match followed(sync, known, contents) {
             Followed::Columns(schema) => {

@@ -9,20 +9,27 @@
 //! Whatever it tells the engine it waits for until that is taken: then what it reads next has it, and the marker over there is never
 //! more than one portion ahead of what is known here. A portion that was cut off is not settled; the reader knows then that its rows
 //! may be there.
+//!
+//! A courier ends when nobody can be told anything any more, and else not by itself: a panic, be it of a destination, ends a session
+//! with a trouble that is told, and the next one begins after the long wait.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use connect::destination::{Destination, Down, Outcome as There, Portion as Parcel, Target, kind_of};
+use connect::destination::{Destination, DestinationKind, Down, Outcome as There, Portion as Parcel, Target};
 use connect::{Failure, Settings};
 use engine::Input;
 use engine::outbox::{Limits, Outboxes, Outcome, Portion, Read, Reader, Resumed, Told};
+use futures::FutureExt as _;
 use plan::TableName;
 use project::Removals;
 use store::Snapshot;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::guard::Burst;
 use super::pace::Pace;
@@ -86,6 +93,8 @@ pub(crate) struct Post {
     pub(crate) status: Arc<Status>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stopped: watch::Receiver<bool>,
+    /// Which kind of destination a type means.
+    pub(crate) kind_of: fn(&str) -> Option<&'static dyn DestinationKind>,
 }
 
 /// See the module.
@@ -110,6 +119,8 @@ enum Ended {
     Over,
     /// Something of our own cannot be read.
     Failed(String),
+    /// A bug: something has panicked, and said so in the log.
+    Panicked,
 }
 
 impl From<engine::Error> for Ended {
@@ -139,30 +150,38 @@ impl Courier {
     async fn deliver(&mut self) {
         let mut pace = Pace::default();
         loop {
-            let ended = match self.open().await {
-                Ok(mut destination) => {
-                    let ended = self.sessions(&mut *destination, &mut pace).await;
-                    destination.close().await;
-                    ended
-                }
-                Err(failure) => Ended::Down(Down { failure, is_ours: true }),
-            };
-            match ended {
+            let ended = AssertUnwindSafe(self.attempt(&mut pace)).catch_unwind().await;
+            match ended.unwrap_or(Ended::Panicked) {
                 Ended::Down(down) => self.note_down(&down),
                 Ended::Failed(reason) => {
                     tracing::error!(sync = %self.of.sync, %reason, "what is to be delivered cannot be read");
                     self.note_trouble(Some(Trouble { message: reason, is_ours: true }));
                 }
-                Ended::Over | Ended::LookAgain => return,
+                // Whoever would be told may be ending just now, and this task with them.
+                Ended::Over if timeout(IDLE_WAIT, self.post.inbox.closed()).await.is_ok() => return,
+                Ended::Over | Ended::LookAgain => self.note_bug("its delivery has ended without a reason"),
+                Ended::Panicked => self.note_bug("its delivery has failed inside Tidemill"),
             }
             self.rest(OURS_WAIT).await;
+        }
+    }
+
+    /// A destination is opened, and delivered to as long as that goes.
+    async fn attempt(&mut self, pace: &mut Pace) -> Ended {
+        match self.open().await {
+            Ok(mut destination) => {
+                let ended = self.sessions(&mut *destination, pace).await;
+                destination.close().await;
+                ended
+            }
+            Err(failure) => Ended::Down(Down { failure, is_ours: true }),
         }
     }
 
     /// The destination, with its secrets as they are now.
     async fn open(&self) -> Result<Box<dyn Destination>, Failure> {
         let Assignment { settings, target, .. } = &*self.of;
-        let Some(kind) = kind_of(&settings.kind) else {
+        let Some(kind) = (self.post.kind_of)(&settings.kind) else {
             let message = format!("nothing can be delivered to a connection of the type `{}`", settings.kind);
             return Err(Failure { message, detail: String::new(), hint: String::new() });
         };
@@ -277,7 +296,7 @@ impl Courier {
             None => {
                 let (outboxes, snapshot, sync) = (self.outboxes, self.snapshot(), self.of.sync.clone());
                 let counted = spawn_blocking(move || outboxes.leaving(&snapshot, &sync));
-                let leaving = counted.await.map_err(|_| Ended::Over)??;
+                let leaving = counted.await.map_err(of_task)??;
                 Burst::begin(&self.of.sync, self.of.removals, leaving)
             }
         };
@@ -298,12 +317,13 @@ impl Courier {
         let mut reader = self.reader.take().ok_or(Ended::Over)?;
         let snapshot = self.snapshot();
         let worked = spawn_blocking(move || {
-            let done = work(&mut reader, &snapshot);
+            // The reader comes back whatever happens: the next session begins with doubting what it has.
+            let done = catch_unwind(AssertUnwindSafe(|| work(&mut reader, &snapshot)));
             (reader, done)
         });
-        let (reader, done) = worked.await.map_err(|_| Ended::Over)?;
+        let (reader, done) = worked.await.map_err(of_task)?;
         self.reader = Some(reader);
-        Ok(done?)
+        Ok(done.map_err(|_: Box<dyn Any + Send>| Ended::Panicked)??)
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -323,18 +343,34 @@ impl Courier {
 
     /// Waits for something to deliver, and not for ever.
     async fn wait(&self, at_most: Duration) {
-        tokio::time::timeout(at_most, self.line.wake.notified()).await.ok();
+        timeout(at_most, self.line.wake.notified()).await.ok();
     }
 
     /// Waits until it is tried again.
     async fn rest(&self, wait: Duration) {
-        tokio::time::timeout(wait, self.line.again.notified()).await.ok();
+        timeout(wait, self.line.again.notified()).await.ok();
     }
 
     fn note_down(&self, down: &Down) {
-        let message = in_one_line(&down.failure);
+        let mut failure = down.failure.clone();
+        if failure.hint.is_empty() && !down.is_ours {
+            failure.hint = "It is tried again by itself.".to_owned();
+        }
+        let message = in_one_line(&failure);
         tracing::warn!(sync = %self.of.sync, destination = %self.of.settings.connection, "{message}");
         self.note_trouble(Some(Trouble { message, is_ours: down.is_ours }));
+    }
+
+    /// Something of ours is wrong that nobody expected.
+    fn note_bug(&self, message: &str) {
+        let message = format!(
+            "{message}. Models and other syncs go on. The log, which is the standard error of Tidemill, says where: \
+             please report it. It is tried again every {} s, and at once by `tidemill resume {}`.",
+            OURS_WAIT.as_secs(),
+            self.of.sync
+        );
+        tracing::error!(sync = %self.of.sync, destination = %self.of.settings.connection, "{message}");
+        self.note_trouble(Some(Trouble { message, is_ours: true }));
     }
 
     fn note_trouble(&self, trouble: Option<Trouble>) {
@@ -385,6 +421,124 @@ fn outcomes(items: usize, packed: &[usize], said: &[There]) -> Vec<Outcome> {
     all
 }
 
+/// Why a task beside this one came to nothing.
+fn of_task(error: JoinError) -> Ended {
+    if error.is_panic() { Ended::Panicked } else { Ended::Over }
+}
+
 fn seed_of(sync: &str) -> u64 {
     relation::key::hash128(sync.as_bytes())[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use async_trait::async_trait;
+    use connect::Check;
+    use connect::destination::{Begun, Mapping, Problem, Seal};
+    use engine::outbox::Definition;
+
+    use super::*;
+    use crate::clock::WallClock;
+    use crate::delivery::DeliveryStatus;
+
+    /// Sessions that were begun.
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+    /// A destination with a bug: its first session panics, and the second one does not.
+    struct Buggy;
+
+    #[async_trait]
+    impl DestinationKind for Buggy {
+        fn types(&self) -> &'static [&'static str] {
+            &["buggy"]
+        }
+
+        fn keys(&self) -> &'static [&'static str] {
+            &[]
+        }
+
+        fn check_settings(&self, _: &Settings) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn check(&self, _: &Target) -> Vec<Problem> {
+            Vec::new()
+        }
+
+        async fn open(&self, _: &Settings, _: Target) -> Result<Box<dyn Destination>, Failure> {
+            Ok(Box::new(Self))
+        }
+
+        async fn doctor(&self, _: &Settings, _: Vec<Target>) -> Vec<Check> {
+            Vec::new()
+        }
+    }
+
+    #[async_trait]
+    impl Destination for Buggy {
+        async fn begin(&mut self, _: u64) -> Result<Begun, Down> {
+            assert!(BEGUN.fetch_add(1, Ordering::SeqCst) > 0, "a bug that a test means");
+            Ok(Begun::default())
+        }
+
+        async fn deliver(&mut self, portion: &Parcel, _: &Seal<'_>) -> Result<Vec<There>, Down> {
+            panic!("nothing is to be delivered: {portion:?}")
+        }
+
+        async fn close(self: Box<Self>) {}
+    }
+
+    /// Waits until a sync is in a state, and says what is told of it.
+    async fn told(status: &Status, state: &str) -> String {
+        let told = async {
+            loop {
+                let told = status.facts().deliveries["s"].told();
+                if told.0 == state {
+                    return told.1;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), told).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_panic_is_told_and_the_next_session_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::open(dir.path(), store::Options::default()).unwrap();
+        let status = Arc::new(Status::new(store.clone()));
+        let delivery = DeliveryStatus { destination: "site".to_owned(), ..DeliveryStatus::default() };
+        status.facts().deliveries.insert("s".to_owned(), delivery);
+        let queries = query::Runtime::new(&query::Settings::default()).unwrap();
+        let settings = engine::Settings::new(1, tokio::runtime::Handle::current());
+        let mut engine = engine::Engine::open(store, queries, settings).unwrap();
+        let relation = TableName::new("public", "m");
+        let pending_bytes_max = Definition::PENDING_BYTES_MAX;
+        let (name, columns) = ("s".to_owned(), Vec::new());
+        let outbox = Definition { name, relation: relation.clone(), columns, mapping: 0, pending_bytes_max };
+        engine.attach_outboxes(vec![outbox], 0).unwrap();
+        let reader = engine.outbox_reader("s").unwrap();
+        let schema = relation::Schema::new(vec![relation::Column::new("id", relation::DataType::Int64)], vec![0]);
+        let mapping = Mapping::of(&schema, &[], None).unwrap();
+        let target = Target { sync: "s".to_owned(), to: std::collections::BTreeMap::new(), mapping, deletes: true };
+        let settings = Settings { connection: "site".to_owned(), kind: "buggy".to_owned(), ..Settings::default() };
+        let (sync, removals) = ("s".to_owned(), Removals::default());
+        let of = Arc::new(Assignment { sync, relation, settings, target, removals });
+        let (inbox, _taken) = mpsc::channel(1);
+        let (stop, stopped) = watch::channel(false);
+        let (line, clock) = (Arc::new(Line::default()), Arc::new(WallClock));
+        let post = Post { inbox, status: Arc::clone(&status), clock, stopped, kind_of: |_| Some(&Buggy) };
+        let courier = Courier::new(of, reader, engine.outboxes(), Arc::clone(&line), post);
+        let task = tokio::spawn(courier.run(None));
+        let message = told(&status, "failed").await;
+        assert!(message.starts_with("its delivery has failed inside Tidemill. "), "{message}");
+        assert!(message.contains("The log") && message.contains("`tidemill resume s`"), "{message}");
+        line.again.notify_one();
+        assert_eq!(told(&status, "filling").await, "");
+        assert_eq!(BEGUN.load(Ordering::SeqCst), 2);
+        stop.send(true).unwrap();
+        task.await.unwrap();
+    }
 }

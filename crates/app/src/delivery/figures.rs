@@ -12,7 +12,10 @@ use tokio::sync::watch;
 
 use super::guard::is_of_guard;
 use super::moments::Moments;
+use crate::clock::{Clock as _, WallClock};
 use crate::output::json_row;
+use crate::reason::Reason;
+use crate::stale::Doubt;
 use crate::status::{Facts, REMEMBERED_MAX, RejectStatus, Status};
 
 /// How often the outboxes are looked at.
@@ -42,6 +45,8 @@ pub struct DeliveryStatus {
     pub step: u64,
     /// Since when the oldest change waits that is to be delivered.
     pub oldest_us: Option<i64>,
+    /// Why what it follows is out of date: what is delivered is as old.
+    pub old: Option<String>,
 }
 
 /// A destination that takes nothing.
@@ -55,6 +60,11 @@ pub struct Trouble {
 impl DeliveryStatus {
     /// Its state in the words of `tidemill.deliveries`, and what is said of it.
     pub fn told(&self) -> (&'static str, String) {
+        let (state, message) = self.told_in_lines();
+        (state, Reason::of(&message).line())
+    }
+
+    fn told_in_lines(&self) -> (&'static str, String) {
         let trouble = |is_ours: bool| self.trouble.as_ref().filter(|trouble| trouble.is_ours == is_ours);
         if let Some(mistake) = &self.mistake {
             return ("failed", mistake.clone());
@@ -82,7 +92,8 @@ impl DeliveryStatus {
             return ("waiting", format!("connecting to {}", self.destination));
         }
         let state = if self.is_filling() { "filling" } else { "live" };
-        (state, self.lacking().unwrap_or_default())
+        let parts = [self.old.clone(), self.lacking()];
+        (state, parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 
     /// Whether it goes through all rows.
@@ -191,6 +202,20 @@ fn note(facts: &mut Facts, moments: &Moments, looked: Looked) {
     facts.refused = looked.refused;
 }
 
+/// Notes which syncs follow what is out of date.
+fn note_old(facts: &mut Facts, now_us: i64) {
+    let stale = facts.stale_tables(now_us);
+    let Facts { deliveries, tables_of, .. } = facts;
+    for delivery in deliveries.values_mut() {
+        let doubt = |name: &TableName| {
+            let below = tables_of.get(name).into_iter().flatten().chain([name]);
+            Doubt::joined(below.filter_map(|table| stale.get(table)))
+        };
+        let doubt = delivery.relation.as_ref().and_then(|name| Some((name, doubt(name)?)));
+        delivery.old = doubt.map(|(name, doubt)| format!("{name} is out of date: {}", doubt.reason.line()));
+    }
+}
+
 /// Looks at the outboxes until stopped.
 pub(crate) async fn keep(status: Arc<Status>, outboxes: Outboxes, mut stopped: watch::Receiver<bool>) {
     while tokio::time::timeout(LOOK, stopped.wait_for(|stop| *stop)).await.is_err() {
@@ -216,7 +241,9 @@ pub(crate) fn look_once(status: &Status, outboxes: Outboxes) -> engine::Result<(
 fn note_all(status: &Status, looked: Looked) {
     // The pump takes the one after the other: nobody takes them the other way round.
     let moments = status.moments();
-    note(&mut status.facts(), &moments, looked);
+    let mut facts = status.facts();
+    note(&mut facts, &moments, looked);
+    note_old(&mut facts, WallClock.now_us());
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use connect::destination::{DestinationKind, KINDS, Problem, Target, kind_of};
 use connect::{Failure, Settings};
 use engine::outbox::Definition;
 use plan::TableName;
-use project::{Connection, Dependency, OnLeave, Project, Sync};
+use project::{Connection, Dependency, Diagnostic, OnLeave, Project, Sync};
 use relation::Schema;
 
 use crate::setup::Setup;
@@ -45,13 +45,17 @@ impl Wanted {
         let project = &setup.project;
         let syncs = project.syncs.iter().filter_map(|sync| {
             let relation = relation(project, sync)?;
-            Some(WantedSync { sync: sync.clone(), relation, settings: settings_of(project, sync) })
+            let settings = settings_of(project, sync).and_then(|settings| match taken(&project.syncs, sync) {
+                Some(problem) => Err(in_one_line(&problem)),
+                None => Ok(settings),
+            });
+            Some(WantedSync { sync: sync.clone(), relation, settings })
         });
         let mut broken: BTreeMap<&str, Broken> = BTreeMap::new();
         for finding in setup.errors().filter(|finding| project::is_of_syncs(&finding.place)) {
             broken.entry(&finding.place.file).or_insert_with(|| Broken {
                 name: stem(&finding.place.file),
-                message: format!("{}: {}", finding.place, finding.message),
+                message: format!("{}: {}", finding.place, told(finding)),
             });
         }
         Self { syncs: syncs.collect(), broken: broken.into_values().collect() }
@@ -97,6 +101,12 @@ impl WantedSync {
     }
 }
 
+/// A finding as a message of one line, without its place.
+fn told(finding: &Diagnostic) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    in_one_line(&Failure { message: finding.message.clone(), detail: part(&finding.detail), hint: part(&finding.hint) })
+}
+
 /// The file's name without folders and ending.
 fn stem(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
@@ -113,6 +123,42 @@ fn relation(project: &Project, sync: &Sync) -> Option<TableName> {
             model.or_else(|| parked().map(|parked| TableName::new(&parked.schema, &parked.alias)))
         }
     }
+}
+
+/// What is wrong with a sync whose target is that of one before it: they would write over each other's rows, and delete them. Two
+/// names of one connection, and of one table, are not found out.
+pub(super) fn taken(syncs: &[Sync], of: &Sync) -> Option<Failure> {
+    let place = place(of)?;
+    let mut before = syncs.iter().take_while(|other| other.name != of.name);
+    let other =
+        before.find(|other| other.destination == of.destination && self::place(other).as_ref() == Some(&place))?;
+    Some(Failure {
+        message: format!(
+            "{} \"{}\" of \"{}\" is the target of sync \"{}\"",
+            place.0, place.1, of.destination, other.name
+        ),
+        detail: "Of two syncs to one target the second delivers nothing: one would write over the other's rows."
+            .to_owned(),
+        hint: "Give it a target of its own, or have one model with all that goes there.".to_owned(),
+    })
+}
+
+/// Where the rows of a sync go, as its `to` names it: a table; or a pattern of keys, and of members, whatever the columns in it are
+/// called.
+fn place(sync: &Sync) -> Option<(&'static str, String, String)> {
+    let text = |key: &str| sync.to.get(key).and_then(serde_json::Value::as_str);
+    match (text("table"), text("key")) {
+        (Some(table), _) => Some(("table", table.to_owned(), String::new())),
+        (None, Some(key)) => Some(("key", pattern(key), text("member").map(pattern).unwrap_or_default())),
+        (None, None) => None,
+    }
+}
+
+/// `user:{}` of `user:{id}`.
+fn pattern(text: &str) -> String {
+    let mut parts = text.split('{');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |made, part| made + "{}" + part.split_once('}').map_or("", |(_, rest)| rest))
 }
 
 /// The settings of a sync's destination. Errors: in one line, why nothing can be delivered there.
@@ -147,7 +193,7 @@ pub(super) fn in_one_line(failure: &Failure) -> String {
         true => (*part).clone(),
         false => format!("{part}."),
     };
-    let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| ended(part)).collect();
+    let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(ended).collect();
     let text = parts.join(" ").replace('\n', " ");
     if parts.len() == 1 { text.trim_end_matches('.').to_owned() } else { text }
 }
@@ -192,7 +238,7 @@ mod tests {
             (
                 "connections.yml",
                 "shop: {type: simulator}\nsite: {type: postgres, host: 127.0.0.1, user: u, database: d}\n\
-                 lake: {type: file, path: /data}\nlost: {type: postgres, hots: h}\n",
+                 cache: {type: redis, host: h}\nlake: {type: file, path: /data}\nlost: {type: postgres, hots: h}\n",
             ),
         ];
         let mut all = project::Files::default();
@@ -203,7 +249,10 @@ mod tests {
     }
 
     fn sync(name: &str, to: &str) -> (String, String) {
-        (format!("syncs/{name}.yml"), format!("sync: {name}\ntable: shop.users\nto: {{destination: {to}, table: t}}\n"))
+        (
+            format!("syncs/{name}.yml"),
+            format!("sync: {name}\ntable: shop.users\nto: {{destination: {to}, table: {name}}}\n"),
+        )
     }
 
     fn of(syncs: &[(String, String)]) -> Wanted {
@@ -224,15 +273,56 @@ mod tests {
     }
 
     #[test]
+    fn one_target_is_of_one_sync() {
+        let to = |name: &str, to: &str| {
+            (format!("syncs/{name}.yml"), format!("sync: {name}\ntable: shop.users\nto: {{destination: {to}}}\n"))
+        };
+        let wanted = of(&[
+            to("a", "site, table: t"),
+            to("b", "site, table: u"),
+            to("c", "site, table: t, create: true"),
+            to("d", "cache, key: 'user:{id}'"),
+            to("e", "cache, key: 'user:{user_id}', as: json"),
+            to("f", "cache, key: 'users', as: set, member: '{id}'"),
+            to("g", "cache, key: 'users', as: set, member: 'of:{id}'"),
+        ]);
+        let told = |name: &str| wanted.sync(name).and_then(|of| of.settings.clone().err()).unwrap_or_default();
+        for good in ["a", "b", "d", "f", "g"] {
+            assert_eq!(told(good), "", "{good}");
+        }
+        assert!(told("c").starts_with(r#"table "t" of "site" is the target of sync "a". "#), "{}", told("c"));
+        assert!(told("e").starts_with(r#"key "user:{}" of "cache" is the target of sync "d". "#), "{}", told("e"));
+    }
+
+    /// Every setting of a connection that can be delivered to has its row in docs/settings.md.
+    #[test]
+    fn settings_of_destinations_are_told() {
+        const DOCS: &str = include_str!("../../../../docs/settings.md");
+        for word in KINDS.iter().flat_map(|kind| kind.types()) {
+            let values = [("zzz".to_owned(), serde_json::Value::from(1))].into();
+            let settings = Settings { connection: "c".to_owned(), kind: (*word).to_owned(), values };
+            let refused = kind_of(word).unwrap().check_settings(&settings).unwrap_err();
+            let known = refused.hint.strip_prefix("Known are: ").and_then(|known| known.strip_suffix('.')).unwrap();
+            let is_head = |line: &&str| line.starts_with("| key of ") && line.contains(&format!("`{word}`"));
+            let rows: Vec<&str> =
+                DOCS.lines().skip_while(|line| !is_head(line)).take_while(|line| line.starts_with('|')).collect();
+            for key in known.split(", ") {
+                let is_told = rows.iter().any(|row| row.starts_with(&format!("| `{key}` | ")));
+                assert!(is_told, "{word} has no row for {key}: {rows:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_file_with_a_mistake_is_known_by_its_name_and_takes_nothing_away() {
         let old = of(&[sync("a", "site"), sync("b", "site")]);
         let mut files = vec![sync("a", "site"), sync("c", "site")];
         files[0].1.push_str("mode: mirror\n");
-        files.push(("syncs/b.yml".to_owned(), "sync: b\ntabel: shop.users\n".to_owned()));
+        files.push(("syncs/b.yml".to_owned(), format!("{}modus: mirror\n", sync("b", "site").1)));
         let new = of(&files);
         assert_eq!(new.broken.len(), 1, "{new:?}");
         assert_eq!(new.broken[0].name, "b");
-        assert!(new.broken[0].message.starts_with("syncs/b.yml:2:1: "), "{:?}", new.broken[0]);
+        assert!(new.broken[0].message.starts_with("syncs/b.yml:4:1: "), "{:?}", new.broken[0]);
         assert_eq!(differences(&old, &new), ["~ sync a", "+ sync c"]);
         files.pop();
         assert_eq!(differences(&old, &of(&files)), ["~ sync a", "+ sync c", "- sync b"]);

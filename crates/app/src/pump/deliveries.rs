@@ -12,6 +12,7 @@ use connect::destination::Problem;
 use engine::Input;
 use engine::outbox::{Definition, Told};
 use plan::TableName;
+use project::SyncPart;
 use relation::Schema;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -139,7 +140,9 @@ impl Pump {
             match planned {
                 Planned::Ready(ready) => self.send_courier(ready.0),
                 Planned::Mistake(_) | Planned::Waits(_) => {
-                    self.deliveries.as_mut().and_then(|deliveries| deliveries.end(sync.name())).map_or((), drop);
+                    if let Some(deliveries) = &mut self.deliveries {
+                        deliveries.end(sync.name());
+                    }
                 }
             }
         }
@@ -153,7 +156,7 @@ impl Pump {
     /// What a sync comes to over what serves now.
     fn planned(&self, sync: &WantedSync) -> Planned {
         if let Err(reason) = &sync.settings {
-            return Planned::Mistake(format!("{}: {reason}", sync.sync.place));
+            return Planned::Mistake(format!("{}: {reason}", sync.sync.place_of(&SyncPart::AllTo)));
         }
         let schema = match self.followed(&sync.relation) {
             Ok(schema) => schema,
@@ -217,7 +220,8 @@ impl Pump {
         let before = deliveries.end(&sync);
         let (of, line) = (Arc::new(of), Arc::new(Line::default()));
         let (status, clock) = (Arc::clone(&self.status), Arc::clone(&self.clock));
-        let post = Post { inbox, status, clock, stopped: deliveries.stopped.clone() };
+        let (stopped, kind_of) = (deliveries.stopped.clone(), connect::destination::kind_of);
+        let post = Post { inbox, status, clock, stopped, kind_of };
         let courier = Courier::new(Arc::clone(&of), reader, outboxes, Arc::clone(&line), post);
         let task = self.runtime.spawn(courier.run(before));
         deliveries.couriers.insert(sync.clone(), Running { of, line, task });

@@ -185,7 +185,9 @@ impl Driver for Case {
             "at" => Ok(self.masked(&self.there(&block.arguments[0])?.ask(&body)?)),
             "delivered" => {
                 let there = self.there(&block.arguments[0])?;
-                self.until(block.answer.as_deref().unwrap_or_default(), || there.ask(&body))
+                // What is not made yet is an answer like others.
+                let ask = || Ok(self.masked(&there.ask(&body).unwrap_or_else(|said| said)));
+                self.until(block.answer.as_deref().unwrap_or_default(), ask)
             }
             "way" => {
                 self.there(&block.arguments[0])?.way(&block.arguments[1]);
@@ -199,8 +201,10 @@ impl Driver for Case {
                     let text = |bytes: &[u8]| self.masked(&String::from_utf8_lossy(bytes));
                     Ok((text(&output.stdout), text(&output.stderr)))
                 };
-                let said = surfaces::surfaces(&self.http()?, &block.arguments[0], &run)?;
-                Ok(self.masked(&said))
+                // A source may be begun anew behind what was waited for, and each surface is asked at its own moment.
+                let http = self.http()?;
+                let ask = || surfaces::surfaces(&http, &block.arguments[0], &run).map(|said| self.masked(&said));
+                self.until(block.answer.as_deref().unwrap_or_default(), ask)
             }
             "bytes" => {
                 let digits: Vec<char> = body.chars().filter(char::is_ascii_hexdigit).collect();
@@ -370,7 +374,7 @@ impl Case {
         psql.args(["-X", "-A", "-t", "-w", "-d", &url, "-c", sql]).env("PGPASSWORD", password).env("LC_ALL", "C.UTF-8");
         let output = psql.output().map_err(|e| format!("psql: {e}"))?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(port, "PORT");
-        Ok(format!("{}{}", said(&output.stdout), said(&output.stderr)).trim_end().to_owned())
+        Ok(self.masked(format!("{}{}", said(&output.stdout), said(&output.stderr)).trim_end()))
     }
 
     fn make_key(&mut self, name: &str, role: &str) -> Result<(), String> {
@@ -731,9 +735,9 @@ impl Case {
     }
 }
 
-/// The values of an answer, however wide its columns are: that depends on what the columns are called.
+/// The values of an answer, the last of which may be empty, however wide its columns are: that depends on what the columns are called.
 fn cells(answer: &str) -> Vec<Vec<&str>> {
-    answer.lines().map(|line| line.split(" | ").map(str::trim).collect()).collect()
+    answer.lines().map(|line| line.split(" |").map(str::trim).collect()).collect()
 }
 
 fn text_of(error: impl std::fmt::Display) -> String {

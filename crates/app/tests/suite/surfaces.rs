@@ -73,7 +73,7 @@ pub(crate) fn surfaces(http: &str, level: &str, run: Ask<'_>) -> Result<String, 
 fn cells(rows: &str) -> String {
     let row = rows.lines().nth(2).unwrap_or_default();
     let (state, told) = row.split_once('|').unwrap_or((row, ""));
-    let told: Vec<&str> = told.split(" | ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    let told: Vec<&str> = told.split(" |").map(str::trim).filter(|cell| !cell.is_empty()).collect();
     [state.trim().to_owned(), told.join(" · ")]
         .into_iter()
         .filter(|part| !part.is_empty())

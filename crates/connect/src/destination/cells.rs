@@ -7,6 +7,29 @@ use super::text::{self, Words};
 /// A row with more bytes than this is refused: what carries it would not fit into messages of the other side.
 const ROW_BYTES_MAX: usize = 128 << 20;
 
+/// How long a text a column takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Chars(usize),
+    /// Of UTF-8; where a column has another encoding, it is about as many.
+    Bytes(usize),
+}
+
+impl Room {
+    /// Whether a text is too long by blanks alone.
+    fn cuts_blanks_of(self, cell: &[u8]) -> bool {
+        let (Self::Chars(max) | Self::Bytes(max)) = self;
+        if cell.len() <= max {
+            return false;
+        }
+        let length = |text: &str| match self {
+            Self::Chars(_) => text.chars().count(),
+            Self::Bytes(_) => text.len(),
+        };
+        std::str::from_utf8(cell).is_ok_and(|text| length(text) > max && length(text.trim_end()) <= max)
+    }
+}
+
 /// A text, or NULL, for each field of a row that is to be there, and for each key column of one that is not.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
@@ -80,9 +103,53 @@ impl Cells {
         (!is_null).then(|| &self.bytes[start..end])
     }
 
+    /// Refuses rows with a text that is too long by blanks alone. Servers cut those off without a word, and refuse themselves what
+    /// is too long by more. Rooms are those of the fields' columns.
+    pub(super) fn refuse_what_loses_blanks(
+        &self,
+        portion: &Portion,
+        rooms: &[Option<Room>],
+        known: &mut [Option<Outcome>],
+    ) {
+        let rooms: Vec<(usize, Room)> =
+            rooms.iter().enumerate().filter_map(|(i, room)| room.map(|room| (i, room))).collect();
+        for (at, known) in known.iter_mut().enumerate() {
+            // Of what leaves there are cells for the key alone, and one that is too long was never taken.
+            if known.is_some() || matches!(portion.get(at), Item::Delete(_)) {
+                continue;
+            }
+            let is_cut = |&&(i, room): &&(usize, Room)| self.get(at, i).is_some_and(|cell| room.cuts_blanks_of(cell));
+            if let Some((_, room)) = rooms.iter().find(is_cut) {
+                let taken = match room {
+                    Room::Chars(max) => format!("{max} characters"),
+                    Room::Bytes(max) => format!("{max} bytes"),
+                };
+                let reason = format!("a text would lose blanks at its end: its column takes {taken}");
+                *known = Some(Outcome::Refused(Refusal::new("too_long", reason)));
+            }
+        }
+    }
+
     /// Bytes of all cells of an item.
     pub(super) fn item_bytes(&self, item: usize) -> usize {
         let end = |cell: usize| cell.checked_sub(1).map_or(0, |before| self.ends[before].0);
         end(self.starts[item + 1]) - end(self.starts[item])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Room;
+
+    #[test]
+    fn a_text_loses_blanks_where_they_are_all_that_is_too_long() {
+        let is_cut = |room: Room, text: &str| room.cuts_blanks_of(text.as_bytes());
+        assert!(is_cut(Room::Chars(2), "ab  "));
+        assert!(is_cut(Room::Chars(2), "é \n\t"));
+        for whole in ["ab", "a ", "éé", "abc", "ab c", ""] {
+            assert!(!is_cut(Room::Chars(2), whole), "{whole}");
+        }
+        assert!(is_cut(Room::Bytes(2), "é "));
+        assert!(!is_cut(Room::Bytes(2), "éa "));
     }
 }

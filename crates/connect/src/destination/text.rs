@@ -81,7 +81,7 @@ fn push_value(out: &mut Vec<u8>, value: &Value, data_type: DataType, words: Word
             if matches!(value, Value::TimestampTz(_)) && words != Words::Mysql {
                 out.extend_from_slice(b"+00");
             }
-            if days < FIRST_DAY && !is_unreal {
+            if is_backwards(days, words) && !is_unreal {
                 out.extend_from_slice(b" BC");
             }
         }
@@ -180,10 +180,15 @@ fn push_date(out: &mut Vec<u8>, days: i64, words: Words) -> Result<(), Refusal> 
         return Ok(());
     }
     push_day(out, days, words)?;
-    if days < FIRST_DAY && !unreal::is_day(days) {
+    if is_backwards(days, words) && !unreal::is_day(days) {
         out.extend_from_slice(b" BC");
     }
     Ok(())
+}
+
+/// Whether a day's year is one before Christ; MySQL has a year 0 instead, and none before it.
+fn is_backwards(days: i64, words: Words) -> bool {
+    days < FIRST_DAY && words != Words::Mysql
 }
 
 /// Year, month and day, without what says that years are counted backwards.
@@ -197,6 +202,7 @@ fn push_day(out: &mut Vec<u8>, days: i64, words: Words) -> Result<(), Refusal> {
             return Err(Refusal::new("22007", "MySQL has years from 0 to 9999"));
         }
         Words::Mysql => year,
+        // There is no year 0: year 1 before Christ is before year 1.
         Words::Postgres | Words::Redis if year < 1 => 1 - year,
         Words::Postgres | Words::Redis => year,
     };

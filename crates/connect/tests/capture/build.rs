@@ -190,7 +190,7 @@ fn event_body(line: &str, offset: u64, session: &Session) -> Result<(u8, u16, Ve
             let table = words.next().ok_or("TABLE")?;
             let word = words.next().unwrap_or_default();
             let columns = word.strip_prefix("columns=").and_then(|n| n.parse().ok()).unwrap_or(2);
-            let types: String = "kv".chars().chain(std::iter::repeat('i')).take(columns).collect();
+            let types: String = (0..columns).map(|i| if i == 1 { 'v' } else { 'i' }).collect();
             (TABLE_MAP, 0, table_map(id, table, word.strip_prefix("types=").unwrap_or(&types)))
         }
         "insert" | "delete" | "update" => {
@@ -316,7 +316,7 @@ pub(crate) fn query(sql: &str, session: &Session) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// A table map of columns that are `k` an int that is never NULL, `i` another one, `v` a varchar(20); of `shop.labels`, the latter is an enum('good').
+/// A table map of columns that are `i` an int, `v` a varchar(20); of `shop.labels`, the latter is an enum('good').
 fn table_map(id: u64, table: &str, types: &str) -> Vec<u8> {
     let columns = types.len();
     let (database, name) = table.split_once('.').unwrap_or(("shop", table));
@@ -333,9 +333,7 @@ fn table_map(id: u64, table: &str, types: &str) -> Vec<u8> {
     let with_metadata = types.matches('v').count();
     body.push(2 * with_metadata as u8);
     (0..with_metadata).for_each(|_| body.extend_from_slice(&metadata));
-    let mut may_be_null = vec![0_u8; columns.div_ceil(8)];
-    types.chars().enumerate().filter(|(_, of)| *of != 'k').for_each(|(i, _)| may_be_null[i / 8] |= 1 << (i % 8));
-    body.extend(may_be_null);
+    body.extend(std::iter::repeat_n(0xfe, columns.div_ceil(8)));
     body
 }
 

@@ -17,7 +17,7 @@
 //!     session [db=NAME] [mode=N] [charset=NAME] [dbs=NAME,…]   of the statements that follow
 //!     xa-prepare HEX [one-phase]
 //!     map ID TABLE [columns=N | types=T…]  table map; of shop.orders with another number of columns if asked, or with these:
-//!                               `k` an int that is never NULL, `i` another one, `v` a varchar(20)
+//!                               `i` an int, `v` a varchar(20)
 //!     insert ID ID,NAME …       rows, or VALUE|VALUE|…, whatever the columns are;  delete likewise;  update ID OLD=>NEW …; `unchecked` (in front): while foreign keys are
 //!                               not checked; `partial`: with the first column alone
 //!     payload LINE; LINE; …     the lines inside a compressed transaction;  zipped likewise, and compressed indeed

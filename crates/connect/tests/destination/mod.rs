@@ -21,6 +21,8 @@
 //! first                         … and the first one again
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "test code: a panic fails the case")]
+
 mod property;
 mod proxy;
 mod there;
@@ -102,7 +104,7 @@ impl DestinationDriver {
     fn on(server: &'static str, name: &str) -> Result<Self, String> {
         let mut driver = Self::default();
         let there = driver.runtime.block_on(There::prepare(server, name))?;
-        let proxy = driver.runtime.block_on(Proxy::start(there.port()))?;
+        let proxy = driver.runtime.block_on(Proxy::start(there.port(), server == "postgres"))?;
         driver.settings = there.settings(proxy.port);
         driver.there = Some(there);
         driver.proxy = Some(proxy);

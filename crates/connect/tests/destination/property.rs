@@ -23,6 +23,9 @@ pub(super) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for server in there::SERVERS.into_iter().filter(|server| there::is_there(server)) {
         trials.push(trial(server, "values_come_back", move || values_come_back(server)));
+        if server != "redis" {
+            trials.push(trial(server, "begin_at_once", move || begin_at_once(server)));
+        }
         for seed in 0..4 {
             trials.push(trial(server, &format!("converges_{seed}"), move || converges(server, seed)));
         }
@@ -252,6 +255,27 @@ fn values_come_back(server: &'static str) -> Result<(), String> {
     })
 }
 
+/// Syncs that begin at once where nothing is yet: the table of their markers is made once, and that is nobody's trouble.
+fn begin_at_once(server: &'static str) -> Result<(), String> {
+    block_on(async {
+        for round in 0..10 {
+            let there = There::prepare(server, &format!("{server}/at_once")).await?;
+            let (schema, kind) = (wide_schema(), kind_of(server).ok_or("a kind")?);
+            let begin = async |number: usize| {
+                let target = target(&schema, to_of(&there, &format!("t{number}")));
+                let target = Target { sync: format!("s{number}"), ..target };
+                let settings = there.settings(there.port());
+                let mut destination = kind.open(&settings, target).await.map_err(|e| format!("{e:?}"))?;
+                destination.begin(0).await.map_err(|e| format!("round {round}: {e:?}"))?;
+                destination.close().await;
+                Ok::<_, String>(())
+            };
+            futures::future::try_join_all((0..6).map(begin)).await?;
+        }
+        Ok(())
+    })
+}
+
 /// A value that the other side refuses.
 const UNLUCKY: i64 = 13;
 
@@ -272,7 +296,7 @@ fn converges(server: &'static str, seed: u64) -> Result<(), String> {
         let schema = Schema::new(vec![column("id"), column("n"), column("version")], vec![0]);
         let target = target(&schema, to_of(&there, "t"));
         let mapping = target.mapping.clone();
-        let proxy = Proxy::start(there.port()).await?;
+        let proxy = Proxy::start(there.port(), server == "postgres").await?;
         let kind = kind_of(server).ok_or("a kind")?;
         let destination = kind.open(&there.settings(proxy.port), target).await.map_err(|e| format!("{e:?}"))?;
         let mut sender = Sender { there, proxy, destination, mapping, known: BTreeMap::new(), sequence: 0 };

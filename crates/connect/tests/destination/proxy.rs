@@ -33,7 +33,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn start(target: u16) -> Result<Self, String> {
+    pub(crate) async fn start(target: u16, is_postgres: bool) -> Result<Self, String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| e.to_string())?;
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();
         let cut = Arc::new(AtomicU8::new(Cut::Never as u8));
@@ -42,7 +42,7 @@ impl Proxy {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((inside, _)) = listener.accept().await {
                 let cut = Arc::clone(&shared);
-                connections.spawn(async move { forward(inside, target, &cut).await.ok() });
+                connections.spawn(async move { forward(inside, target, is_postgres, &cut).await.ok() });
             }
         });
         Ok(Self { port, cut, task })
@@ -54,7 +54,16 @@ impl Proxy {
     }
 }
 
-async fn forward(mut inside: TcpStream, target: u16, cut: &AtomicU8) -> std::io::Result<()> {
+/// Whether the answer to what ends a transaction is in these bytes.
+fn is_answer(bytes: &[u8], is_postgres: bool) -> bool {
+    let ends = [&b"COMMIT\0"[..], b"ROLLBACK\0", b"SERROR\0", b"SFATAL\0"];
+    match is_postgres {
+        true => ends.iter().any(|end| bytes.windows(end.len()).any(|word| word == *end)),
+        false => !bytes.is_empty(),
+    }
+}
+
+async fn forward(mut inside: TcpStream, target: u16, is_postgres: bool, cut: &AtomicU8) -> std::io::Result<()> {
     let mut outside = TcpStream::connect(("127.0.0.1", target)).await?;
     let (mut from, mut to) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
@@ -71,8 +80,14 @@ async fn forward(mut inside: TcpStream, target: u16, cut: &AtomicU8) -> std::io:
                     cut if cut == Cut::Before as u8 && is_end => break,
                     armed if (armed == Cut::After as u8 && is_end) || armed == Cut::Answers as u8 => {
                         outside.write_all(&to[..count]).await?;
-                        // It is carried out when it is answered.
-                        outside.read(&mut from).await?;
+                        // It is carried out when it is answered. PostgreSQL answers what was sent before it first.
+                        let mut answer = Vec::new();
+                        while !is_answer(&answer, is_postgres) {
+                            match outside.read(&mut from).await? {
+                                0 => break,
+                                count => answer.extend_from_slice(&from[..count]),
+                            }
+                        }
                         break;
                     }
                     _ => outside.write_all(&to[..count]).await?,

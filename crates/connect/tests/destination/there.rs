@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use connect::Settings;
@@ -24,10 +25,14 @@ pub(crate) fn authority() -> Option<PathBuf> {
     std::env::var_os("TIDEMILL_TEST_CA").map(PathBuf::from)
 }
 
-/// A port that is free for the moment.
+/// A port that is free, and stays so while its server is down: the system gives none of these to who connects.
 fn free_port() -> Result<u16, String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
-    Ok(listener.local_addr().map_err(|e| e.to_string())?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    (0..1_000)
+        .map(|_| std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed))
+        .map(|number| 20_000 + u16::try_from(number % 9_000).unwrap_or_default())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| "no port is free".to_owned())
 }
 
 /// Whether cases of a server can run.
@@ -104,7 +109,7 @@ impl There {
     pub(crate) fn settings(&self, port: u16) -> Settings {
         let values = match self {
             Self::Postgres { .. } => {
-                json!({"host": "127.0.0.1", "port": port, "user": "postgres", "password": "", "database": "postgres"})
+                json!({"host": "127.0.0.1", "port": port, "user": "postgres", "password": "", "database": "postgres", "tls": "disabled"})
             }
             Self::Mysql { database, .. } => {
                 json!({"host": "127.0.0.1", "port": port, "user": "root", "database": database, "tls": "disabled"})
@@ -171,7 +176,8 @@ impl There {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, answers).await.map_err(|_| "redis-server does not answer".to_owned())
+        let is_up = tokio::time::timeout(PATIENCE, answers).await;
+        is_up.map_err(|_| format!("redis-server does not answer: {:?}", process.as_mut().map(Child::try_wait)))
     }
 }
 

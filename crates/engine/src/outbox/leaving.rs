@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use store::{Slice, Snapshot};
 
-use super::facts::{Filled, Outbox, Outboxes};
+use super::facts::{Filled, Outbox, Outboxes, UNKNOWN, is_accepted};
 use crate::error::Result;
 
 /// Rows of the other side.
@@ -33,12 +33,18 @@ impl Outboxes {
             let mut rows = snapshot.range(relation, Bound::Unbounded, Bound::Unbounded);
             let mut row: Option<Slice> = rows.next().transpose()?.map(|(key, _)| key);
             for entry in snapshot.scan(outbox.accepted, &[]) {
-                let (key, _) = entry?;
+                let (key, accepted) = entry?;
                 while row.as_ref().is_some_and(|row| **row < *key) {
                     row = rows.next().transpose()?.map(|(key, _)| key);
                 }
+                let leaves = row.as_ref().is_none_or(|row| **row != *key);
+                // Of a refused row that stays, another one may be there: nobody has said so.
+                let is_unheard = !leaves && is_accepted(&accepted, &UNKNOWN);
+                if is_unheard && snapshot.get(outbox.refused, &key)?.is_some() {
+                    continue;
+                }
                 found.there += 1;
-                found.leaves += u64::from(row.as_ref().is_none_or(|row| **row != *key));
+                found.leaves += u64::from(leaves);
             }
             return Ok(found);
         }

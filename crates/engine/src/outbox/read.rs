@@ -38,6 +38,7 @@ impl Default for Limits {
 
 /// What there is to be sent.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and a portion is what it is read for")]
 pub enum Read {
     /// Send this, and settle it.
     Portion(Portion),

@@ -81,7 +81,7 @@ pub(crate) struct Delivery {
     is_resumed: bool,
     /// Versions whose acknowledgement is durable: key and step of the change.
     acknowledged: BTreeSet<(String, u64)>,
-    /// Keys of rows that a walk need not send again, with the row.
+    /// Keys of rows that a walk need not send again, with the row and its types: of another type it is another row.
     settled: BTreeMap<String, String>,
     /// It was filled by somebody else.
     pub(crate) is_foreign: bool,
@@ -124,9 +124,7 @@ impl House {
     /// Attaches the outboxes of a house that was opened again, as an instance does.
     pub(crate) fn attach_again(&mut self) -> Result<(), String> {
         let definitions: Vec<Definition> = self.deliveries.values().map(|of| of.definition.clone()).collect();
-        for delivery in self.deliveries.values_mut() {
-            (delivery.reader, delivery.is_resumed) = (None, false);
-        }
+        self.drop_readers();
         if definitions.is_empty() {
             return Ok(());
         }
@@ -204,6 +202,13 @@ impl House {
         self.deliveries.get_mut(name).ok_or_else(|| format!("no outbox {name}"))
     }
 
+    /// Readers end with the process that they are of.
+    pub(crate) fn drop_readers(&mut self) {
+        for delivery in self.deliveries.values_mut() {
+            (delivery.reader, delivery.is_resumed) = (None, false);
+        }
+    }
+
     /// The reader, which has compared what the other side has.
     fn reader(&mut self, name: &str) -> Result<Reader, String> {
         let delivery = self.deliveries.get_mut(name).ok_or_else(|| format!("no outbox {name}"))?;
@@ -221,7 +226,9 @@ impl House {
                 Resumed::Applied(input) => self.take(vec![input]).map(|_| ())?,
                 Resumed::Lost => {
                     let told = Told::Refill { lost: true };
-                    self.delivery(name)?.acknowledged.clear();
+                    let delivery = self.delivery(name)?;
+                    delivery.acknowledged.clear();
+                    delivery.settled.clear();
                     self.take(vec![Input::Outbox { name: name.to_owned(), told }])?;
                 }
             }
@@ -291,6 +298,8 @@ impl House {
         let delivery = self.deliveries.get_mut(name).ok_or("no such outbox")?;
         let columns: Vec<usize> =
             delivery.definition.columns.iter().filter_map(|column| portion.schema.position(column)).collect();
+        let types = columns.iter().map(|&column| portion.schema.columns[column].data_type.to_string());
+        let types = types.collect::<Vec<_>>().join(" ");
         let half = portion.items.len() / 2;
         let (mut lines, mut outcomes, mut last) = (Vec::new(), Vec::new(), None);
         let mut changes = Vec::new();
@@ -310,7 +319,9 @@ impl House {
             if item.step.is_some_and(|step| delivery.acknowledged.contains(&(key.clone(), step))) {
                 return Err(format!("{key} of step {:?} is sent again though it was acknowledged", item.step));
             }
-            if item.step.is_none() && row.is_some() && delivery.settled.get(&key) == row.as_ref() {
+            let is_there = row.is_some() && delivery.target.get(&key) == row.as_ref();
+            let typed = row.as_ref().map(|row| format!("{types} {row}"));
+            if item.step.is_none() && is_there && delivery.settled.get(&key) == typed.as_ref() {
                 return Err(format!("{key} is sent again as it is there"));
             }
             let outcome = match fate {
@@ -349,10 +360,9 @@ impl House {
         let delivery = self.delivery(name)?;
         for (key, row, step, outcome, _) in changes {
             match (&outcome, row) {
-                (Outcome::Done, Some(row)) => drop(delivery.settled.insert(key.clone(), row)),
-                (Outcome::Done, None) => drop(delivery.settled.remove(&key)),
-                (Outcome::Unknown, _) => drop(delivery.settled.remove(&key)),
-                _ => {}
+                (Outcome::Done, Some(row)) => drop(delivery.settled.insert(key.clone(), format!("{types} {row}"))),
+                // In doubt, another row may be there whatever became of this one.
+                _ => drop(delivery.settled.remove(&key)),
             }
             if matches!(outcome, Outcome::Done | Outcome::Refused { .. }) {
                 delivery.acknowledged.extend(step.map(|step| (key, step)));

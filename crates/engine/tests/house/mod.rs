@@ -69,6 +69,8 @@ pub(crate) struct Mode {
     pub(crate) killed: bool,
     /// Every so many operations of log and stages the disk is full, and what is taken is tried again; 0: never.
     pub(crate) full_every: u64,
+    /// A restart forgets the version before, so that the states are those of what serves alone.
+    pub(crate) forgets_before: bool,
 }
 
 impl Default for Mode {
@@ -84,6 +86,7 @@ impl Default for Mode {
             emptied_rows_max: 50_000,
             killed: false,
             full_every: 0,
+            forgets_before: false,
         }
     }
 }
@@ -101,6 +104,8 @@ pub(crate) struct House {
     plans: Vec<(TableName, Planned)>,
     /// All versions, the first one before anything was proposed; a version's label is its place.
     versions: Vec<Vec<(TableName, Planned)>>,
+    /// The place of the one that is wanted: proposed last, or gone back to.
+    wanted_version: usize,
     /// Whether the newest version was put in place since the engine was opened.
     swapped: bool,
     mode: Mode,
@@ -140,6 +145,7 @@ impl House {
             models: Vec::new(),
             plans: Vec::new(),
             versions: Vec::new(),
+            wanted_version: 0,
             swapped: false,
             mode,
             offset: 0,
@@ -206,7 +212,6 @@ impl House {
             }
             Act::Altered { name, schema } => self.altered(name, schema),
             Act::Propose => self.propose_anew(),
-            Act::Rollback => self.rollback(),
             Act::Load(rows) => self.begin(rows),
             Act::Step(batches) => self.step(batches),
             Act::Chain(parts) => self.chain(parts),
@@ -266,17 +271,30 @@ impl House {
         if let Some((name, error)) = refused.first() {
             return Err(format!("{name}: {error}"));
         }
+        if let (Some(label), false) = (engine.before_label().map_err(|e| text(&e))?, self.mode.forgets_before) {
+            let before = self.versions.get(version_of(&label)).ok_or("a version of an unknown label")?;
+            engine.set_before(definitions(before), label);
+        }
         engine.recover().map_err(|e| text(&e))?;
         let label = engine.serving_label().map_err(|e| text(&e))?.unwrap_or_default();
-        let serves_newest = self.versions.len() < 2 || version_of(&label) + 1 == self.versions.len();
+        let serves_wanted = version_of(&label) == self.wanted_version;
         self.engine = Some(engine);
         self.swapped = false;
         self.attach_again()?;
-        if serves_newest { Ok(()) } else { self.propose() }
+        if serves_wanted { Ok(()) } else { self.propose() }
     }
 
-    fn newest_label(&self) -> Vec<u8> {
-        vec![u8::try_from(self.versions.len().saturating_sub(1)).expect("few versions")]
+    /// The models of the version that is wanted, and its label.
+    fn wanted_models(&self) -> Result<(Vec<(TableName, Planned)>, Vec<u8>), String> {
+        let models = self.versions.get(self.wanted_version).ok_or("there is no version")?.clone();
+        Ok((models, vec![u8::try_from(self.wanted_version).map_err(|e| e.to_string())?]))
+    }
+
+    /// What serves is what is wanted, whatever was proposed.
+    fn want_what_serves(&mut self) -> Result<(), String> {
+        let label = self.engine().serving_label().map_err(|e| e.to_string())?.unwrap_or_default();
+        self.wanted_version = version_of(&label);
+        Ok(())
     }
 
     /// A table has other columns from here on.
@@ -314,28 +332,27 @@ impl House {
             plans.push((TableName::new(SCHEMA, name), planned));
         }
         self.versions.push(plans);
+        self.wanted_version = self.versions.len() - 1;
         self.propose()?;
         if self.mode.build_last { Ok(()) } else { self.build() }
     }
 
-    /// Puts the version before in place again. What is newer is not known any more.
-    fn rollback(&mut self) -> Result<(), String> {
+    /// Puts the version before in place again; a second time, the one that this has taken back.
+    pub(crate) fn rollback(&mut self) -> Result<(), String> {
         self.begun()?;
         if !self.engine().rollback().map_err(|e| e.to_string())? {
             return Ok(());
         }
-        let label = self.engine().serving_label().map_err(|e| e.to_string())?.unwrap_or_default();
-        self.versions.truncate(version_of(&label) + 1);
-        self.plans = self.versions.last().ok_or("there is no version")?.clone();
+        self.want_what_serves()?;
+        self.plans = self.wanted_models()?.0;
         self.swapped = true;
         // It is in no record of the log; who asked for it is answered when it is folded.
         self.fold()
     }
 
     fn propose(&mut self) -> Result<(), String> {
-        let newest = definitions(self.versions.last().ok_or("there is no version")?);
-        let label = self.newest_label();
-        let (_, refused) = self.engine().propose(newest, label).map_err(|e| e.to_string())?;
+        let (wanted, label) = self.wanted_models()?;
+        let (_, refused) = self.engine().propose(definitions(&wanted), label).map_err(|e| e.to_string())?;
         match refused.first() {
             Some((name, error)) => Err(format!("{name}: {error}")),
             None => Ok(()),
@@ -354,31 +371,15 @@ impl House {
                 }
                 // A model that serves would wait in vain: what serves goes on.
                 self.engine().withdraw();
-                let label = self.engine().serving_label().map_err(|e| e.to_string())?.unwrap_or_default();
-                self.versions.truncate(version_of(&label) + 1);
-                return Ok(());
+                return self.want_what_serves();
             }
         }
         if !self.engine().swap().map_err(|e| e.to_string())? {
             return Err("what is ready is not put in place".to_owned());
         }
-        self.plans = self.versions.last().ok_or("there is no version")?.clone();
+        self.plans = self.wanted_models()?.0;
         self.swapped = true;
         if self.mode.fold_built { self.fold() } else { Ok(()) }
-    }
-
-    /// Puts in place again what served before.
-    pub(crate) fn rollback(&mut self) -> Result<(), String> {
-        self.begun()?;
-        if !self.engine().rollback().map_err(|e| e.to_string())? {
-            return Ok(());
-        }
-        let label = self.engine().serving_label().map_err(|e| e.to_string())?.unwrap_or_default();
-        let at = usize::from(label.first().copied().unwrap_or_default());
-        // What was given up is not proposed by a restart: it is the newest no more.
-        let version = self.versions.get(at).ok_or("a version of an unknown label")?.clone();
-        self.plans = version;
-        Ok(())
     }
 
     /// Tables that serve as they were, since their columns have changed.
@@ -423,6 +424,8 @@ impl House {
     /// The engine is dropped and opened again, and nothing else.
     pub(crate) fn reopen(&mut self) -> Result<(), String> {
         self.build = None;
+        // What they know goes with the process, and so does what they hold of the folder.
+        self.drop_readers();
         self.engine = None;
         self.open()
     }

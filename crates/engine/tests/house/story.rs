@@ -106,7 +106,6 @@ pub(crate) enum Act {
     Step(Vec<Batch>),
     /// The parts of one transaction: rows and truncations.
     Chain(Vec<Batch>),
-    Rollback,
     Outbox {
         name: String,
         /// The relation, columns, and `mapping=`, `bound=`.

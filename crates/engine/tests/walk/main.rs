@@ -97,7 +97,7 @@ struct Way {
 
 fn ways(seed: u64, without: &Without) -> Vec<Way> {
     let mut rng = Rng::new(seed ^ 0x5eed);
-    let mode = Mode { fold_built: rng.chance(70), in_rows: rng.chance(20), ..Mode::default() };
+    let mode = Mode { fold_built: rng.chance(70), in_rows: rng.chance(20), forgets_before: true, ..Mode::default() };
     let mut ways = vec![Way { mode, cut: Cut::AsTold }];
     if !without.has("cuts") {
         match rng.below(8) {

@@ -11,7 +11,7 @@
 //! detail …, hint …, position 8  of the error
 //! hang                          the answer never comes (after the rows: never ends)
 //! panic                         our bug
-//! echo                          a row of the parameters' values, named by their Arrow types
+//! echo                          a row of the parameters' values, named by their Arrow types, numerics without their digits
 //! ```
 
 use std::collections::BTreeMap;
@@ -209,7 +209,12 @@ impl Drop for Guard {
 }
 
 fn echo_schema(types: &[DataType]) -> SchemaRef {
-    let fields: Vec<Field> = types.iter().map(|kind| Field::new(kind.to_string(), kind.clone(), true)).collect();
+    // A numeric's digits are those of its value, which a description does not know; a long one has more of them.
+    let name = |kind: &DataType| match kind {
+        DataType::Decimal128(..) | DataType::Decimal256(..) => "Decimal128".to_owned(),
+        other => other.to_string(),
+    };
+    let fields: Vec<Field> = types.iter().map(|kind| Field::new(name(kind), kind.clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }
 

@@ -1,10 +1,12 @@
 //! The table that is delivered to: what it has, what lacks, and what does not fit.
 //!
 //! The law: what a strict session would take and change is refused here, or row by row where it depends on the value (microseconds
-//! of a column that has none). What a column cannot hold the server refuses row by row, in its own words.
+//! of a column that has none, blanks that make a text too long). What a column cannot hold the server refuses row by row, in its own
+//! words.
 
 use relation::DataType;
 
+use crate::destination::cells::Room;
 use crate::destination::kind::{At, failure_of};
 use crate::destination::{Down, Field, Problem, Target};
 use crate::source::Check;
@@ -30,6 +32,8 @@ pub(super) struct Column {
     scale: Option<i32>,
     /// Digits of fractions of a second.
     fraction: Option<u8>,
+    /// Of texts.
+    room: Option<Room>,
     collation: String,
 }
 
@@ -232,6 +236,11 @@ impl Described {
         self.column(&field.target)?.fraction
     }
 
+    /// How long a text a field's column takes; none where it is none of texts.
+    pub(super) fn room(&self, field: &Field) -> Option<Room> {
+        self.column(&field.target)?.room
+    }
+
     fn missing<'t>(&self, target: &'t Target) -> Vec<&'t Field> {
         target.mapping.fields().iter().filter(|field| self.column(&field.target).is_none()).collect()
     }
@@ -351,21 +360,28 @@ pub(super) async fn describe(wire: &mut Wire, place: &Place) -> Result<Option<De
     let sql = format!(
         "SELECT column_name, LOWER(data_type), column_type, \
          is_nullable = 'NO' AND column_default IS NULL AND extra NOT LIKE '%auto_increment%', extra, \
-         COALESCE(numeric_scale, ''), COALESCE(datetime_precision, ''), COALESCE(collation_name, '') \
+         COALESCE(numeric_scale, ''), COALESCE(datetime_precision, ''), COALESCE(collation_name, ''), \
+         COALESCE(character_maximum_length, '') \
          FROM information_schema.columns WHERE {here} ORDER BY ordinal_position"
     );
     let columns = wire.query(&sql).await?.rows.into_iter().map(texts).filter_map(|row| {
-        let [name, word, shown, needed, extra, scale, fraction, collation] = <[String; 8]>::try_from(row).ok()?;
+        let [name, word, shown, needed, extra, scale, fraction, collation, length] =
+            <[String; 9]>::try_from(row).ok()?;
         let extra = extra.to_ascii_uppercase();
         let is_computed = ["VIRTUAL", "STORED", "PERSISTENT"].iter().any(|of| extra.contains(of));
         // An expression is a default as well, and is not told as one.
         let has_default = extra.contains("DEFAULT_GENERATED");
+        let room = length.parse().ok().and_then(|length| match word.as_str() {
+            "char" | "varchar" => Some(Room::Chars(length)),
+            word => TEXTS.contains(&word).then_some(Room::Bytes(length)),
+        });
         Some(Column {
             is_needed: needed == "1" && !is_computed && !has_default,
             is_computed,
             is_numbered: extra.contains("AUTO_INCREMENT"),
             scale: scale.parse().ok().filter(|_| word == "decimal"),
             fraction: fraction.parse().ok(),
+            room,
             name,
             word,
             shown,
@@ -406,6 +422,9 @@ pub(super) async fn look(
     let place = Place::of(target, config)?;
     let is_made = target.is_on("create");
     let Some(described) = describe(wire, &place).await.map_err(|error| down(&error, config))? else {
+        if let Some(problem) = no_database(wire, &place).await.map_err(|error| down(&error, config))? {
+            return Ok((vec![problem], Vec::new()));
+        }
         return Ok(match is_made {
             true => (Vec::new(), vec![Check::ok("create", format!("{} will be made", place.full_name()))]),
             false => (vec![missing(target, &place, wire.server.mariadb)], Vec::new()),
@@ -421,6 +440,20 @@ pub(super) async fn look(
         });
     }
     Ok((problems, described.notes(target, &place)))
+}
+
+/// Says that even the database of the table is not there, where it is so. One that the user may not see is told of as well.
+async fn no_database(wire: &mut Wire, place: &Place) -> Result<Option<Problem>, WireError> {
+    let sql = format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = {}", text(&place.database));
+    let name = quoted(&place.database);
+    Ok(wire.query(&sql).await?.rows.is_empty().then(|| {
+        Problem::new(At::To("table".to_owned()), format!("database {name} does not exist, or cannot be seen"))
+            .detail("A user sees the databases on which it has a privilege.")
+            .hint(format!(
+                "Correct `table` of the sync or `database` of the connection, or: CREATE DATABASE {name}; \
+                 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER ON {name}.* TO …"
+            ))
+    }))
 }
 
 fn missing(target: &Target, place: &Place, is_mariadb: bool) -> Problem {
@@ -460,6 +493,11 @@ pub(super) async fn prepare(
     let told = |error: WireError| down(&error, config);
     let (is_made, is_mariadb) = (target.is_on("create"), wire.server.mariadb);
     let mut found = describe(wire, place).await.map_err(told)?;
+    if found.is_none()
+        && let Some(problem) = no_database(wire, place).await.map_err(told)?
+    {
+        return Err(Down { failure: problem.failure(), is_ours: true });
+    }
     if found.is_none() && is_made {
         wire.execute(&creation(target, place, is_mariadb)).await.map_err(told)?;
         found = describe(wire, place).await.map_err(told)?;

@@ -1,7 +1,7 @@
 //! A session: it takes the marker over, and writes portions in transactions of their own.
 
 use crate::destination::bisect::{AllRefused, Bisect};
-use crate::destination::cells::Cells;
+use crate::destination::cells::{Cells, Room};
 use crate::destination::kind::{Found, token};
 use crate::destination::text::{Words, bytes_of_hex, push_hex};
 use crate::destination::{Begun, Down, Item, MARKERS, Outcome, Portion, Refusal, Seal, Target};
@@ -93,6 +93,7 @@ struct Statements {
     fields: Vec<Literal>,
     keys: Vec<Literal>,
     fractions: Vec<Option<u8>>,
+    rooms: Vec<Option<Room>>,
 }
 
 impl Statements {
@@ -119,6 +120,7 @@ impl Statements {
             fields: fields.iter().map(|field| described.literal(field)).collect(),
             keys: target.mapping.key_fields().map(|field| described.literal(field)).collect(),
             fractions: fields.iter().map(|field| described.fraction(field)).collect(),
+            rooms: fields.iter().map(|field| described.room(field)).collect(),
         }
     }
 }
@@ -202,6 +204,7 @@ impl Session {
         let told = |error: WireError| down(&error, config);
         let (cells, mut known) = Cells::of(portion, &target.mapping, Words::Mysql);
         self.refuse_what_is_cut(portion, &cells, &mut known);
+        cells.refuse_what_loses_blanks(portion, &self.statements.rooms, &mut known);
         if !self.fence().await.map_err(told)? {
             return Err(Down::taken_over(&target.sync));
         }
@@ -230,10 +233,12 @@ impl Session {
         let times: Vec<(usize, u8)> = (self.statements.fractions.iter().enumerate())
             .filter_map(|(i, digits)| digits.filter(|digits| *digits < 6).map(|digits| (i, digits)))
             .collect();
-        for (at, known) in known.iter_mut().enumerate().filter(|(_, known)| known.is_none()) {
-            let is_upsert = matches!(portion.get(at), Item::Upsert(_));
+        // Of what leaves there are cells for the key alone, and one that is cut was never taken.
+        let is_open =
+            |at: usize, known: &Option<Outcome>| known.is_none() && matches!(portion.get(at), Item::Upsert(_));
+        for (at, known) in known.iter_mut().enumerate().filter(|(at, known)| is_open(*at, known)) {
             let is_cut = |&&(i, digits): &&(usize, u8)| cells.get(at, i).is_some_and(|cell| is_cut(cell, digits));
-            if let Some((_, digits)) = times.iter().find(is_cut).filter(|_| is_upsert) {
+            if let Some((_, digits)) = times.iter().find(is_cut) {
                 let reason = format!("a time would be rounded: its column has {digits} digits of a second's fraction");
                 *known = Some(Outcome::Refused(Refusal::new("rounded", reason)));
             }

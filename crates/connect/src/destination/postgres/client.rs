@@ -144,6 +144,12 @@ pub(super) fn fault(error: &Error, config: &Config) -> Fault {
     }
 }
 
+/// Whether what was to be made is there by now: another session has made it at the same time.
+pub(super) fn is_made_meanwhile(error: &Error) -> bool {
+    const CODES: [&str; 3] = ["42P07", "42710", "23505"];
+    error.as_db_error().is_some_and(|said| CODES.contains(&said.code().code()))
+}
+
 /// Whether a transaction failed at its end for rows in it: constraints that are checked then.
 pub(super) fn is_deferred(error: &Error) -> bool {
     error.as_db_error().is_some_and(|said| is_of_rows(said.code().code()))

@@ -7,6 +7,7 @@ use relation::DataType;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use crate::destination::cells::Room;
 use crate::destination::kind::At;
 use crate::destination::{Down, Field, Problem, Target};
 use crate::source::Check;
@@ -55,6 +56,14 @@ impl Described {
     /// Schema and name.
     pub(super) fn full_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
+    }
+
+    /// How long a text a field's column takes; none where it takes any, or is none of texts.
+    pub(super) fn room(&self, field: &Field) -> Option<Room> {
+        let column = self.column(&field.target)?;
+        // Four bytes of it are the length's own.
+        let chars = usize::try_from(column.modifier.checked_sub(4)?).ok()?;
+        matches!(column.word.as_str(), "varchar" | "bpchar").then_some(Room::Chars(chars))
     }
 
     fn column(&self, name: &str) -> Option<&Column> {
@@ -314,6 +323,9 @@ pub(super) async fn look(
 ) -> Result<(Vec<Problem>, Vec<Check>), Down> {
     let is_made = target.is_on("create");
     let Some(described) = describe(client, target, config).await? else {
+        if let Some(problem) = no_schema(client, target, config).await? {
+            return Ok((vec![problem], Vec::new()));
+        }
         return Ok(match is_made {
             true => (Vec::new(), vec![Check::ok("create", format!("{} will be made", name_of(target)?))]),
             false => (vec![missing(target)?], Vec::new()),
@@ -329,6 +341,18 @@ pub(super) async fn look(
         });
     }
     Ok((problems, Vec::new()))
+}
+
+/// Says that even the schema of the table is not there, where it is so.
+async fn no_schema(client: &Client, target: &Target, config: &Config) -> Result<Option<Problem>, Down> {
+    const SCHEMA: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname = $1";
+    let Ok((Some(schema), _)) = target.table() else { return Ok(None) };
+    let is_there = !ask(client, SCHEMA, schema, config).await?.is_empty();
+    Ok((!is_there).then(|| {
+        let name = quoted(schema);
+        Problem::new(At::To("table".to_owned()), format!("schema {name} does not exist"))
+            .hint(format!("Correct `table` of the sync, or: CREATE SCHEMA {name}"))
+    }))
 }
 
 fn missing(target: &Target) -> Result<Problem, Down> {
@@ -354,6 +378,11 @@ pub(super) async fn prepare(client: &Client, target: &Target, config: &Config) -
     let is_made = target.is_on("create");
     let execute = async |sql: String| client.batch_execute(&sql).await.map_err(|error| down(&error, config));
     let mut found = describe(client, target, config).await?;
+    if found.is_none()
+        && let Some(problem) = no_schema(client, target, config).await?
+    {
+        return Err(Down { failure: problem.failure(), is_ours: true });
+    }
     if found.is_none() && is_made {
         execute(creation(target)?).await?;
         found = describe(client, target, config).await?;

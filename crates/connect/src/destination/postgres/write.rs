@@ -4,12 +4,12 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Statement};
 
 use crate::destination::bisect::{AllRefused, Bisect};
-use crate::destination::cells::Cells;
+use crate::destination::cells::{Cells, Room};
 use crate::destination::kind::{Found, token};
 use crate::destination::text::{Words, bytes_of_hex, push_hex};
 use crate::destination::{Begun, Down, Item, MARKERS, Outcome, Portion, Refusal, Seal, Target};
 
-use super::client::{self, Connected, Fault, down, fault, is_deferred};
+use super::client::{self, Connected, Fault, down, fault, is_deferred, is_made_meanwhile};
 use super::config::Config;
 use super::table::{self, Described, quoted};
 
@@ -23,6 +23,8 @@ pub(super) struct Session {
     /// Schema and name of the target, as its marker has them.
     place: String,
     token: String,
+    /// Of each field's column.
+    rooms: Vec<Option<Room>>,
 }
 
 /// Connects, sees to the table and takes the marker over.
@@ -42,7 +44,8 @@ pub(super) async fn begin(config: &Config, target: &Target, rows: u64) -> Result
     let upsert = prepare(upsert_sql(&described, target), target.mapping.fields().len()).await?;
     let delete = prepare(delete_sql(&described, target), target.mapping.key().len()).await?;
     let place = described.full_name();
-    Ok((Session { connected, fence, seal, upsert, delete, place, token }, begun))
+    let rooms = target.mapping.fields().iter().map(|field| described.room(field)).collect();
+    Ok((Session { connected, fence, seal, upsert, delete, place, token, rooms }, begun))
 }
 
 /// Leaves our token beside the marker, and says what stood there. Whoever holds it is waited for: what they commit is seen.
@@ -58,9 +61,12 @@ async fn take_over(
     let told = |error: Error| down(&error, config);
     let there = client.query_typed("SELECT to_regclass($1)::text", &[(&markers, Type::TEXT)]).await.map_err(told)?;
     let is_there = there.first().is_some_and(|row| row.try_get::<_, Option<String>>(0).ok().flatten().is_some());
-    if !is_there {
-        // Two syncs may begin at once: whoever comes second finds it, or is told that it is just being made.
-        client.batch_execute(&marker_sql(markers)).await.map_err(told)?;
+    if !is_there
+        && let Err(error) = client.batch_execute(&marker_sql(markers)).await
+        // Of syncs that begin at once one makes it, and the others may be told of it by an error, when it is there.
+        && !is_made_meanwhile(&error)
+    {
+        return Err(told(error));
     }
     let full_name = described.full_name();
     let texts: [&(dyn ToSql + Sync); 4] = [&target.sync, &full_name, &token, &described.oid];
@@ -216,7 +222,8 @@ pub(super) async fn deliver(
     seal: &Seal<'_>,
 ) -> Result<Vec<Outcome>, Down> {
     let writer = Writer { session, config, target, portion, seal };
-    let (cells, known) = Cells::of(portion, &target.mapping, Words::Postgres);
+    let (cells, mut known) = Cells::of(portion, &target.mapping, Words::Postgres);
+    cells.refuse_what_loses_blanks(portion, &session.rooms, &mut known);
     if let Some(outcomes) = writer.transaction(&cells, &known, Checks::AsDeclared).await? {
         return Ok(outcomes);
     }

@@ -177,9 +177,9 @@ impl Form {
         let member = |template: &Template| template.fill(cells, item, place);
         let word = |word: &str| word.as_bytes().to_vec();
         let mut commands = match (of, &self.kind) {
-            (Item::Upsert(_), Kind::Hash) => hash(mapping, cells, item, &key),
+            (Item::Upsert(_), Kind::Hash) => vec![hash(mapping, cells, item, &key)],
             (Item::Upsert(row), Kind::Json) => {
-                let mut command = vec![word("SET"), key.clone(), document(mapping, row)];
+                let mut command = vec![word("SET"), key, document(mapping, row)];
                 if let Some(ms) = self.expire_ms {
                     command.extend([word("PX"), word(&ms.to_string())]);
                 }
@@ -197,10 +197,7 @@ impl Form {
                 };
                 vec![vec![word("ZADD"), key.clone(), score, member(template)]]
             }
-            (Item::Delete(_), Kind::Hash) => {
-                let names = mapping.fields().iter().map(|field| word(&field.target));
-                return Ok(vec![[word("HDEL"), key].into_iter().chain(names).collect()]);
-            }
+            (Item::Delete(_), Kind::Hash) => return Ok(vec![vec![word("REMOVE"), key]]),
             (Item::Delete(_), Kind::Json) => return Ok(vec![vec![word("UNLINK"), key]]),
             (Item::Delete(_), Kind::Set(template)) => return Ok(vec![vec![word("SREM"), key, member(template)]]),
             (Item::Delete(_), Kind::Sorted(template, _)) => {
@@ -214,18 +211,15 @@ impl Form {
     }
 }
 
-/// The commands that set what is there and take away what is NULL; fields of others stay.
-fn hash(mapping: &Mapping, cells: &Cells, item: usize, key: &[u8]) -> Vec<Vec<Vec<u8>>> {
-    let mut set = vec![b"HSET".to_vec(), key.to_vec()];
-    let mut gone = vec![b"HDEL".to_vec(), key.to_vec()];
+/// The command that makes a hash of what is not NULL; what identifies a row never is.
+fn hash(mapping: &Mapping, cells: &Cells, item: usize, key: &[u8]) -> Vec<Vec<u8>> {
+    let mut command = vec![b"REPLACE".to_vec(), key.to_vec()];
     for (i, field) in mapping.fields().iter().enumerate() {
-        let name = field.target.as_bytes().to_vec();
-        match cells.get(item, i) {
-            Some(value) => set.extend([name, value.to_vec()]),
-            None => gone.push(name),
+        if let Some(value) = cells.get(item, i) {
+            command.extend([field.target.as_bytes().to_vec(), value.to_vec()]);
         }
     }
-    [set, gone].into_iter().filter(|command| command.len() > 2).collect()
+    command
 }
 
 /// A row as a JSON document.
@@ -336,10 +330,9 @@ mod tests {
         assert_eq!(
             commands(&[key, ("expire", "1h")]),
             [
-                "HSET u:7:2026-03-01 user_id 7 day 2026-03-01 total 12.50",
-                "HDEL u:7:2026-03-01 name",
+                "REPLACE u:7:2026-03-01 user_id 7 day 2026-03-01 total 12.50",
                 "PEXPIRE u:7:2026-03-01 3600000",
-                "HDEL u:7:2026-03-01 user_id day name total"
+                "REMOVE u:7:2026-03-01"
             ]
         );
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Redis: rows become hashes, JSON documents, members of sets or of sorted sets, under keys made of what identifies them.
 //!
 //! ```text
-//! EVALSHA apply 1 marker token  HSET k f v … | HDEL … | PEXPIRE … | SREM …      some hundred commands, many in flight
+//! EVALSHA apply 1 marker token  REPLACE k f v … | REMOVE k | PEXPIRE … | SREM …      some hundred commands, many in flight
 //! EVALSHA mark  1 marker token  marker …                                        when all were answered
 //! ```
 //!
@@ -9,6 +9,9 @@
 //! Every script looks for its token first, in the same breath as it writes: a connection of before, whose commands are still on
 //! their way, changes nothing any more, and a Redis that was emptied meanwhile is found out. A portion that was cut off is sent again; its commands set values and do not add to
 //! them, so that they have the effect of once.
+//!
+//! A hash is made anew with each change of its row, so that it has the fields of the sync as it is and no others: its key is the
+//! sync's alone.
 //!
 //! A Redis that is started empty, or a replica that took over and lags behind, has no marker or an older one: then everything is
 //! sent again ([`super::Begun::lost`]). Keys that Redis itself lets go of, by `expire` or by its `maxmemory-policy`, are not

@@ -41,7 +41,13 @@ pub(super) struct Session {
 pub(super) async fn connect(config: &Config) -> Result<Wire, Down> {
     match tokio::time::timeout(PATIENCE, Box::pin(open(config))).await {
         Ok(wire) => wire,
-        Err(_) => Err(unreachable(config, &format!("no sign of life for {} s", PATIENCE.as_secs()))),
+        Err(_) => {
+            let mut down = unreachable(config, &format!("no sign of life for {} s", PATIENCE.as_secs()));
+            if config.tls != Tls::Disabled {
+                down.failure.hint.push_str(" A server without TLS says nothing to who speaks it: `tls: disabled`.");
+            }
+            Err(down)
+        }
     }
 }
 
@@ -232,11 +238,9 @@ fn failures(
         let (Some(item), Some(said)) = (item, pair.get(1).and_then(Reply::text)) else {
             return Err(lost(&WireError::Protocol, config));
         };
-        // Some versions say by which script.
-        let said = said.split(" script: ").next().unwrap_or_default().trim_end_matches(',').to_owned();
-        let code = said.split(' ').next().unwrap_or_default();
+        let (code, reason) = words_of(&said);
         match code {
-            "WRONGTYPE" | "ERR" => refused.insert(item, Refusal::new(code, &said)),
+            "WRONGTYPE" | "ERR" => refused.insert(item, Refusal::new(code, reason)),
             _ => return Err(down(&said, config)),
         };
     }
@@ -279,10 +283,17 @@ fn fenced(down: Down, target: &Target) -> Down {
     if down.failure.message == FENCED { Down::taken_over(&target.sync) } else { down }
 }
 
+/// The code of what Redis says, and its words. Some versions say by which script, too.
+fn words_of(said: &str) -> (&str, &str) {
+    let said = said.split(" script: ").next().unwrap_or_default().trim_end_matches(',');
+    said.split_once(' ').unwrap_or((said, said))
+}
+
 /// What Redis says that is none of rows.
 fn down(said: &str, config: &Config) -> Down {
     let address = config.address();
-    let code = said.split(' ').next().unwrap_or_default();
+    let (code, words) = words_of(said);
+    let said = format!("{words} ({code})");
     let user = config.user.as_deref().unwrap_or("default");
     match code {
         FENCED => Down::passing(FENCED, ""),

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::describe::literal;
 use super::error::WireError;
-use super::position::{Gtids, LogPosition};
+use super::position::{Gtids, LogPoint, LogPosition};
 use super::snapshot::mariadb_snapshot;
 use super::wire::Wire;
 
@@ -118,10 +119,19 @@ async fn are_in_snapshot(wire: &mut Wire, until: &LogPosition) -> Result<bool, W
             return Ok(true);
         }
         if asked.elapsed() >= ASKED {
-            return Ok(false);
+            return are_no_commits(wire, &shown, &until.point).await;
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether no transaction stands between two places of a MariaDB's log. A snapshot tells the place of the last commit, and the
+/// log may end behind it for as long as nobody commits: the note that an older file is not needed for recovery any more
+/// (Binlog_checkpoint) is written some time after a new file is begun. A server that does not say has transactions there.
+async fn are_no_commits(wire: &mut Wire, from: &LogPoint, until: &LogPoint) -> Result<bool, WireError> {
+    let state = |point: &LogPoint| format!("BINLOG_GTID_POS({}, {})", literal(&point.file), point.offset);
+    let answer = wire.query(&format!("SELECT {} = {}", state(from), state(until))).await?;
+    Ok(answer.single() == Some("1"))
 }
 
 /// For how long a commit may wait for a replica before it is shown; none where it does not.
