@@ -214,6 +214,17 @@ pub(crate) fn failure_of(problems: Vec<Problem>) -> Option<Failure> {
     Some(failure)
 }
 
+/// What a doctor says of one sync: that it can be delivered, `whereto` if there is more to say of it, or why not.
+pub(crate) fn told_of(target: &Target, what: &'static str, whereto: &str, problem: Option<Failure>) -> Check {
+    match problem {
+        None => Check::ok(what, format!("sync \"{}\" can be delivered{whereto}", target.sync)),
+        Some(failure) => {
+            let message = format!("sync \"{}\": {}", target.sync, failure.message);
+            Check::failed(what, message, failure.detail, failure.hint)
+        }
+    }
+}
+
 /// What the other side has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Begun {

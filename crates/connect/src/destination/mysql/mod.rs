@@ -20,9 +20,9 @@ use async_trait::async_trait;
 
 use crate::source::mysql::MysqlConfig;
 use crate::source::mysql::client::{self, ServerError, WireError};
-use crate::source::{Check, CheckOutcome, Failure, Settings};
+use crate::source::{Check, Failure, Settings};
 
-use super::kind::failure_of;
+use super::kind::{failure_of, told_of};
 use super::link::PORTION_PATIENCE;
 use super::{At, Begun, Destination, DestinationKind, Down, Outcome, Portion, Problem, Refusal, Seal, Target};
 
@@ -88,17 +88,8 @@ impl DestinationKind for Kind {
                     Err(down) => (Some(down.failure), Vec::new()),
                 },
             };
-            let place = target.text("table").unwrap_or_default();
-            checks.push(match problems {
-                None => Check::ok("table", format!("sync \"{}\" can be delivered to \"{place}\"", target.sync)),
-                Some(failure) => Check {
-                    name: "table",
-                    outcome: CheckOutcome::Failed,
-                    message: format!("sync \"{}\": {}", target.sync, failure.message),
-                    detail: failure.detail,
-                    hint: failure.hint,
-                },
-            });
+            let whereto = format!(" to \"{}\"", target.text("table").unwrap_or_default());
+            checks.push(told_of(&target, "table", &whereto, problems));
             checks.extend(notes);
         }
         wire.close().await;

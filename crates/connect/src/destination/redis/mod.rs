@@ -28,7 +28,7 @@ use async_trait::async_trait;
 
 use crate::source::{Check, Failure, Settings};
 
-use super::kind::failure_of;
+use super::kind::{failure_of, told_of};
 use super::link::PORTION_PATIENCE;
 use super::{Begun, Destination, DestinationKind, Down, Outcome, Portion, Problem, Seal, Target};
 use config::Config;
@@ -95,13 +95,7 @@ impl DestinationKind for Kind {
             ));
         }
         for target in targets {
-            checks.push(match failure_of(self.check(&target)) {
-                None => Check::ok("keys", format!("sync \"{}\" can be delivered", target.sync)),
-                Some(failure) => {
-                    let message = format!("sync \"{}\": {}", target.sync, failure.message);
-                    Check::failed("keys", message, failure.detail, failure.hint)
-                }
-            });
+            checks.push(told_of(&target, "keys", "", failure_of(self.check(&target))));
         }
         checks
     }
