@@ -184,6 +184,9 @@ pub struct Serving {
     /// Syncs that it has otherwise.
     #[serde(default)]
     pub syncs: Vec<String>,
+    /// Where syncs have delivered to: their names, and numbers of the places.
+    #[serde(default)]
+    pub places: BTreeMap<String, u64>,
     /// Models and views that are wanted and wait, as they are written.
     #[serde(default)]
     pub waiting: Vec<ModelText>,
@@ -241,6 +244,7 @@ impl From<Described> for Serving {
             tables: described.tables.iter().map(shape).collect(),
             absent: described.absent.into_iter().map(|t| (t.source, t.name.schema, t.name.name, t.reason)).collect(),
             waiting: described.waiting,
+            places: described.places,
             ..Self::default()
         }
     }
@@ -719,6 +723,7 @@ impl Applier {
         absent.extend(wanted.described.absent.iter().cloned());
         let waiting = described.waiting;
         let beside = Standing { serving: described.definition, failing: Vec::new() };
+        let places = described.places;
         let setup = Arc::new(setup);
         let planned_of = Arc::clone(&setup);
         // Planned here: the pump has steps to make.
@@ -733,7 +738,8 @@ impl Applier {
             let mut findings = crate::warehouse::findings(&setup, &refused);
             let models = &proposal.keepable.contents.models;
             findings.extend(crate::grants::faults::findings(&setup, &definition, &tables, models));
-            findings.extend(delivery::check::findings_over(&setup, &tables, &proposal.keepable.contents));
+            let holds = |sync: &delivery::WantedSync| sync.holds(places.get(sync.name()).copied());
+            findings.extend(delivery::check::findings_over(&setup, &tables, &proposal.keepable.contents, &holds));
             let found: Vec<String> = findings.iter().map(|finding| setup.shown(finding)).collect();
             (Box::new(proposal), found)
         });

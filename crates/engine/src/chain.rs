@@ -111,7 +111,7 @@ impl Engine {
 
     /// Whether a table is not emptied in one step.
     fn is_large(&self, id: TableId, emptied_rows_max: usize) -> bool {
-        usize::try_from(self.row_count(id)).is_ok_and(|rows| rows > emptied_rows_max)
+        usize::try_from(self.rows_now(id)).is_ok_and(|rows| rows > emptied_rows_max)
     }
 
     /// Puts a part into its stage; with the last one it is sealed, and its chain is next.

@@ -132,6 +132,8 @@ pub struct Engine {
     pub(crate) rows: BTreeMap<TableId, i64>,
     /// Rows of tables that their sources could not decode, where there are any.
     pub(crate) rejected: BTreeMap<TableId, u64>,
+    /// Both as readers see them, while the steps of a chain do not show yet.
+    pub(crate) shown: Option<Shown>,
     /// States for the marks of tables that are about to be loaded again.
     pub(crate) fresh_marks: BTreeMap<TableId, TableId>,
     pub(crate) facts: TableId,
@@ -167,6 +169,14 @@ pub struct Engine {
     pub(crate) contradicted: Vec<(TableId, String)>,
     /// Tables whose rows contradicted what is stored, and the last step in which they did.
     pub(crate) left_out: BTreeMap<TableId, u64>,
+    /// Those of them of which no record says yet that they are parked, and why.
+    pub(crate) unsaid: BTreeMap<TableId, String>,
+}
+
+/// What is counted, as of the step before a chain.
+pub(crate) struct Shown {
+    pub(crate) rows: BTreeMap<TableId, i64>,
+    pub(crate) rejected: BTreeMap<TableId, u64>,
 }
 
 impl Engine {
@@ -201,6 +211,7 @@ impl Engine {
             sources: BTreeMap::new(),
             rows: BTreeMap::new(),
             rejected: BTreeMap::new(),
+            shown: None,
             fresh_marks: BTreeMap::new(),
             facts,
             rejects,
@@ -219,6 +230,7 @@ impl Engine {
             unlogged: 0,
             contradicted: Vec::new(),
             left_out: BTreeMap::new(),
+            unsaid: BTreeMap::new(),
         };
         engine.defer(writes);
         engine.drop_unfinished();
@@ -473,8 +485,14 @@ impl Engine {
         &self.network.graph
     }
 
-    /// Rows of a relation.
+    /// Rows of a relation, as readers see it.
     pub fn row_count(&self, id: TableId) -> i64 {
+        let rows = self.shown.as_ref().map_or(&self.rows, |shown| &shown.rows);
+        rows.get(&id).copied().unwrap_or(0)
+    }
+
+    /// The same after the last step, which may not show yet.
+    pub(crate) fn rows_now(&self, id: TableId) -> i64 {
         self.rows.get(&id).copied().unwrap_or(0)
     }
 

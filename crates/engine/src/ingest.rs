@@ -288,6 +288,8 @@ impl<'a> Ingest<'a> {
         }
         for (id, reason) in failed {
             forget(input, id);
+            // What was found out on the way belongs to what is not taken.
+            self.notes.retain(|(of, noted)| *of != at || noted.table() != id);
             self.parked.insert(id, Some(reason));
         }
         Ok(())

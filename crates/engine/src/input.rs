@@ -50,6 +50,17 @@ pub(crate) enum Noted {
     Rejected(SourceReject),
 }
 
+impl Noted {
+    /// The table that it is about.
+    pub(crate) fn table(&self) -> TableId {
+        match self {
+            Self::Swept { table, .. } | Self::Begun { table, .. } | Self::Beside { table, .. } => *table,
+            Self::Emptied { table } | Self::Replaced { table } => *table,
+            Self::Rejected(reject) => reject.table,
+        }
+    }
+}
+
 /// A transaction, or the emptying of a large table, that is run as a chain of steps out of a staged file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ChainNote {
@@ -110,8 +121,7 @@ const EMPTIED: &str = "emptied";
 const REPLACED: &str = "replaced";
 const OUTBOX: &str = "outbox";
 
-/// The inputs as a log record: rows, and beside them the rest, each with the number of batches that come before it. A
-/// parking does not need that: what follows it has no rows of that table.
+/// The inputs as a log record: rows, and beside them the rest, each with the number of batches that come before it.
 pub(crate) fn record_of(inputs: Vec<Input>) -> Record {
     let mut record = Record::default();
     for input in inputs {
@@ -129,7 +139,7 @@ pub(crate) fn record_of(inputs: Vec<Input>) -> Record {
                 let all: Vec<&[u8]> = first.into_iter().chain(told.iter().map(Vec::as_slice)).collect();
                 (OUTBOX, parts(&all))
             }
-            Input::Park { table, reason } => (PARK, parts(&[&table.0.to_le_bytes(), reason.as_bytes()])),
+            Input::Park { table, reason } => (PARK, parts(&[&table.0.to_le_bytes(), reason.as_bytes(), &before])),
             Input::Altered { table, reason, at_us } => {
                 (ALTERED, parts(&[&before, &table.0.to_le_bytes(), reason.as_bytes(), &at_us.to_le_bytes()]))
             }
@@ -238,8 +248,14 @@ impl ChainNote {
 
 fn park_of(bytes: &[u8]) -> Option<(usize, Input)> {
     let parts = crate::parts::split(bytes)?;
-    let [table, reason] = parts[..] else { return None };
-    Some((BEHIND, Input::Park { table: id(table)?, reason: text(reason)? }))
+    let ([table, reason], before) = parts.split_first_chunk::<2>()?;
+    let before = match before {
+        [before] => number(before)?,
+        // Written before the place was: what is told of other tables behind it is run as it was then.
+        [] => BEHIND,
+        _ => return None,
+    };
+    Some((before, Input::Park { table: id(table)?, reason: text(reason)? }))
 }
 
 fn doubt_of(name: &str, bytes: &[u8]) -> Option<(usize, Input)> {

@@ -4,7 +4,8 @@
 //! correction, its retraction, takes it out again. What a source could not read stands among the rows of its table
 //! ([`relation::TableChanges`]) and is kept in a state of the engine: under the row's key, where that could be read, until
 //! something is known of the key again, which is a change or a chunk that brings it, or that it went; without one, counted
-//! under the row's image, until it goes; until the table is emptied; or until it has been loaded again.
+//! under the row's image, until it goes; until the table is emptied; or until it has been loaded again, which brings anew what
+//! is there still. Of a step whose rows contradict what is stored of their table nothing is taken, and no reject comes or goes.
 //!
 //! ```text
 //! key    the row by all its columns (of a join: of both sides)
@@ -26,6 +27,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::expr::{Failure, plain_column};
 use crate::graph::{Graph, Node, NodeIndex};
+use crate::load::Load;
 use crate::network::Network;
 use crate::operator::States;
 use crate::step::Moves;
@@ -202,9 +204,10 @@ impl Engine {
         Some(key)
     }
 
-    /// Rows of a table that its source could not read.
+    /// Rows of a table that its source could not read, as readers see it.
     pub fn reject_count(&self, table: TableId) -> u64 {
-        self.rejected.get(&table).copied().unwrap_or(0)
+        let rejected = self.shown.as_ref().map_or(&self.rejected, |shown| &shown.rejected);
+        rejected.get(&table).copied().unwrap_or(0)
     }
 
     /// Where the rejects of a table are kept.
@@ -289,7 +292,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A row that could not be read comes or goes: under a key there is one at most.
+    /// A row that could not be read comes or goes: under a key there is one at most. One without a key that can be read, of a
+    /// table that is loaded again, is brought anew where it was there before that: it is no further one.
     fn count_unread(
         &self,
         id: TableId,
@@ -305,14 +309,18 @@ impl Engine {
         let kept = self.kept(&key, states, writes)?;
         let kept = kept.as_deref().map(read_weighted).transpose()?;
         let before = kept.map_or(0, |(count, _)| count);
-        let after = if has_key { i64::from(weight.max(0)) } else { (before + i64::from(weight)).max(0) };
+        let since = moves.load(self, id).and_then(Load::again).map_or(0, |again| again.since_step);
+        let is_older = kept.and_then(|(_, body)| step_of(body)).is_some_and(|step| step < since);
+        let is_anew = is_keyed && weight > 0 && is_older;
+        let is_one = has_key || is_anew;
+        let after = if is_one { i64::from(weight.max(0)) } else { (before + i64::from(weight)).max(0) };
         moves.rejected_more(self, id, after - before)?;
         if after == 0 {
             writes.delete(self.rejects, &key);
             return Ok(());
         }
         let body = match kept {
-            Some((_, body)) if !has_key => body.to_vec(),
+            Some((_, body)) if !is_one => body.to_vec(),
             _ => self.body_of(id, unread, step),
         };
         writes.put(self.rejects, &key, &weighted(after, &body));
@@ -362,12 +370,34 @@ impl Engine {
         }
         Ok(())
     }
+
+    /// Leaves the rejects of a table as they were before the step: none of its changes is taken.
+    pub(crate) fn leave_rejects(
+        &self,
+        table: TableId,
+        states: States<'_>,
+        moves: &mut Moves,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        let of_table = table.0.to_be_bytes();
+        let written = writes.keys(self.rejects).filter(|key| key.starts_with(&of_table));
+        let written: Vec<Vec<u8>> = written.map(<[u8]>::to_vec).collect();
+        for key in written {
+            match states.get_seldom(self.rejects, &key)? {
+                Some(before) => writes.put(self.rejects, &key, &before),
+                None => writes.delete(self.rejects, &key),
+            }
+        }
+        moves.rejected.remove(&table);
+        moves.new_rejects.remove(&table);
+        Ok(())
+    }
 }
 
 impl Moves {
     /// How many rows of a table are rejected after the inputs so far.
     fn rejected(&mut self, engine: &Engine, table: TableId) -> &mut u64 {
-        self.rejected.entry(table).or_insert_with(|| engine.reject_count(table))
+        self.rejected.entry(table).or_insert_with(|| engine.rejected.get(&table).copied().unwrap_or(0))
     }
 
     fn rejected_more(&mut self, engine: &Engine, table: TableId, more: i64) -> Result<()> {
@@ -382,6 +412,11 @@ fn body(step: u64, parts: &[&[u8]]) -> Vec<u8> {
     let mut body = step.to_le_bytes().to_vec();
     crate::parts::join(&mut body, parts);
     body
+}
+
+/// The step of a [`body`]; none where it has none.
+fn step_of(body: &[u8]) -> Option<u64> {
+    body.first_chunk().map(|step| u64::from_le_bytes(*step))
 }
 
 /// The reverse of [`body`], behind a weight.

@@ -7,6 +7,10 @@
 //! What can fail is done before the log's record or is done again: running the rules ([`crate::network`]) is a function of
 //! the states before and of the inputs, and nothing of the engine has moved until the store has committed what came of it.
 //! So a step that the store could not take, a full disk most often, has not happened, and the same inputs may be given again.
+//!
+//! A table that is parked as a step runs, since its rows contradict what is stored, is parked once more by the record of the next
+//! step. What knew of it may be an index that was built and is not folded yet: run again out of the log, the step has no such
+//! index, and takes those rows; and of what came of the table behind it the log has nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -15,7 +19,7 @@ use plan::TableName;
 use relation::{Position, Rows, SourceBatch, TableChanges, TableId};
 use store::{Record, Snapshot, Writes};
 
-use crate::engine::{Engine, ModelState};
+use crate::engine::{Engine, ModelState, Shown};
 use crate::error::Result;
 use crate::graph::NodeIndex;
 use crate::ingest::changes_of;
@@ -157,11 +161,13 @@ impl Engine {
     fn take_step(&mut self, inputs: &mut Vec<Input>) -> Result<StepReport> {
         let entered = stopwatch();
         let snapshot = self.store.working();
+        self.say_parked(inputs);
         let contradicted = self.normalise(inputs, self.states(&snapshot))?;
         // Inputs that are given a second time do not contradict any more.
         self.contradicted.extend(contradicted);
         self.prepare_marks(inputs);
         let reloaded: Vec<TableId> = inputs.iter().filter_map(Input::reloads).collect();
+        let said = std::mem::take(&mut self.unsaid);
         let record = record_of(std::mem::take(inputs));
         self.log_buffer.clear();
         record.encode_into(&mut self.log_buffer);
@@ -171,11 +177,28 @@ impl Engine {
                 self.void_staged(&reloaded);
                 report.parked_tables.append(&mut self.contradicted);
             }
-            Err(_) => *inputs = decode(&self.log_buffer)?,
+            Err(_) => {
+                self.unsaid.extend(said);
+                *inputs = decode(&self.log_buffer)?;
+            }
         }
         self.log_buffer.clear();
         self.log_buffer.shrink_to(LOG_BUFFER_KEPT_MAX);
         outcome
+    }
+
+    /// Has the record of these inputs say which tables the steps before have parked.
+    fn say_parked(&self, inputs: &mut Vec<Input>) {
+        for (table, reason) in &self.unsaid {
+            let is_said = |input: &Input| match input {
+                Input::Park { table: said, .. } | Input::Reload { table: said, .. } => said == table,
+                _ => false,
+            };
+            let is_parked = self.network.tables.get(table).is_some_and(|it| matches!(it.load, Load::Parked { .. }));
+            if is_parked && !inputs.iter().any(is_said) {
+                inputs.insert(0, Input::Park { table: *table, reason: reason.clone() });
+            }
+        }
     }
 
     fn log_and_run(&mut self, record: Record, snapshot: &Snapshot, entered: Instant) -> Result<StepReport> {
@@ -260,10 +283,13 @@ impl Engine {
         if !self.outboxes.is_empty() {
             self.keep_outboxes(told, &effects.writes, states, step, &mut moves, &mut own)?;
         }
+        for (table, _) in &effects.parked_tables {
+            self.leave_rejects(*table, states, &mut moves, &mut own)?;
+        }
         effects.writes.append(own);
         effects.parked_tables.extend(contradicted);
         for change in &effects.relations {
-            let rows = moves.rows.entry(change.id).or_insert_with(|| self.row_count(change.id));
+            let rows = moves.rows.entry(change.id).or_insert_with(|| self.rows_now(change.id));
             *rows += change.inserted.cast_signed() - change.deleted.cast_signed();
         }
         for (table, reason) in &effects.parked_tables {
@@ -288,7 +314,9 @@ impl Engine {
         // What nobody can read yet is no news.
         effects.relations.retain(|change| !self.network.tables.get(&change.id).is_some_and(|table| table.is_coming));
         self.commit_with_setup(step, writes, visible)?;
+        self.show_counts(visible);
         self.left_out.extend(effects.parked_tables.iter().map(|(table, _)| (*table, step)));
+        self.unsaid.extend(effects.parked_tables.iter().cloned());
         let mut report = StepReport {
             step,
             relations: effects.relations,
@@ -299,6 +327,18 @@ impl Engine {
         };
         report.parked = self.adopt(moves);
         Ok(report)
+    }
+
+    /// Has readers be told of what is counted before a step moves it: of a chain, as it was before its first step until the
+    /// last one.
+    fn show_counts(&mut self, visible: Visible) {
+        match visible {
+            Visible::Now => self.shown = None,
+            Visible::Later if self.shown.is_some() => {}
+            Visible::Later => {
+                self.shown = Some(Shown { rows: self.rows.clone(), rejected: self.rejected.clone() });
+            }
+        }
     }
 
     fn adopt(&mut self, moves: Moves) -> Vec<TableName> {

@@ -112,7 +112,7 @@ fn tale(seed: u64) -> Vec<Act> {
     ];
     acts.extend(outboxes(rng));
     for _ in 0..rng.between(10, 45) {
-        match rng.weighted(&[30, 30, 10, 8, 4, 5, 3, 6, 3, 3, 3]) {
+        match rng.weighted(&[30, 30, 10, 8, 4, 5, 3, 6, 3, 3, 3, 3]) {
             0 => acts.push(Act::Step(vec![changes(rng, &mut items)])),
             1 => acts.push(portion(rng)),
             2 => acts.push(Act::Deliver { name: (*rng.pick(&OUTBOXES)).to_owned(), rows: rng.between(1, 5) }),
@@ -125,7 +125,7 @@ fn tale(seed: u64) -> Vec<Act> {
             }
             6 => acts.push(Act::Rollback),
             7 => {
-                let word = ["pause", "resume", "refill", "lost", "retry", "resume"];
+                let word = ["pause", "resume", "refill", "lost", "retry", "resume", "allow=1"];
                 let (name, word) = (*rng.pick(&OUTBOXES), *rng.pick(&word));
                 acts.push(Act::Tell { name: name.to_owned(), word: word.to_owned() });
             }
@@ -150,6 +150,15 @@ fn tale(seed: u64) -> Vec<Act> {
                     }
                 }
                 acts.push(one);
+            }
+            10 => {
+                // Wanted no more, and wanted again.
+                let again = outboxes(rng).swap_remove(rng.below(3));
+                if let Act::Outbox { name, .. } = &again {
+                    acts.push(Act::Tell { name: name.clone(), word: "retire".to_owned() });
+                }
+                acts.push(Act::Step(vec![changes(rng, &mut items)]));
+                acts.push(again);
             }
             _ => acts.extend([
                 Act::Step(vec![vec![Piece::Reload("items".to_owned())]]),

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result as IoResult};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use engine::{Coming, Finished, Input, ModelState};
 use house::story::{Act, Batch, Change, Piece};
@@ -604,6 +604,50 @@ fn indexes_know_their_rows() {
         assert!(tables.len() == 1 && tables[0].contains(what), "{step}: {tables:?}");
         assert!(models.is_empty(), "{step}: {models:?}");
     }
+}
+
+/// Threads that fold wait here for as long as it is shut.
+static SHUT: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
+
+fn wait_while_shut() {
+    let shut = SHUT.0.lock().unwrap();
+    drop(SHUT.1.wait_while(shut, |shut| *shut).unwrap());
+}
+
+/// Opens it, at the latest where the test ends: a store that is closed waits for its threads.
+struct Opens;
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        *SHUT.0.lock().unwrap() = false;
+        SHUT.1.notify_all();
+    }
+}
+
+/// What an index knew that was built and is not folded, nobody knows when its step is run out of the log. Of what came of the
+/// table from there on the log has nothing: the table is parked all the same, and not taken for whole.
+#[test]
+fn indexes_that_are_not_folded() {
+    let mut house = begun(Mode::default(), &[ITEMS, SHOPS], &[], "+ items 1 1 1; + shops 1 1");
+    told(&mut house, &[], &[("j", "select i.id, s.id as shop from items i join shops s on i.shop = s.town")]);
+    let opens = Opens;
+    house.set_behind(wait_while_shut);
+    house.reopen().unwrap();
+    house.build().unwrap();
+    assert!(house.engine().has_unlogged());
+    house.step(&[part("+ items 1 1 1")]).unwrap();
+    house.step(&[part("+ items 2 1 2; + shops 2 1")]).unwrap();
+    let (tables, _) = parked(&mut house);
+    assert!(tables.len() == 1 && tables[0].contains("comes that is there"), "{tables:?}");
+
+    let mut again = house.copied().unwrap();
+    drop(opens);
+    assert_eq!(parked(&mut again).0, tables);
+    again.step(&[part("reload items; * items 1 1 1; * items 2 1 2; loaded items")]).unwrap();
+    again.step(&[part("swept items")]).unwrap();
+    again.build().unwrap();
+    again.check().unwrap();
+    assert_eq!(again.model_rows("j").unwrap(), ["1 1", "1 2", "2 1", "2 2"]);
 }
 
 /// A row goes that is not there: the counts of its group know where they would be below nothing.

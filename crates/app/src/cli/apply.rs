@@ -69,7 +69,8 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     let Keepable { contents: wanted, refused } = proposal.keepable;
     let mut found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
     found.extend(grants::faults::findings(&setup, &definition, &to_come, &wanted.models));
-    found.extend(delivery::check::findings_over(&setup, &to_come, &wanted));
+    let holds = |sync: &delivery::WantedSync| sync.holds(serving.places.get(sync.name()).copied());
+    found.extend(delivery::check::findings_over(&setup, &to_come, &wanted, &holds));
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     let reloaded: BTreeSet<TableName> =
         serving.changed_tables.iter().map(|(schema, name, _)| TableName::new(schema, name)).collect();

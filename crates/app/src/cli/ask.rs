@@ -12,6 +12,7 @@ use super::failure::Rejected;
 use super::{Context, Outcome, print};
 use crate::ages::Ages;
 use crate::clock::{Clock, WallClock};
+use crate::delivery::figures;
 use crate::grants::Grants;
 use crate::instance::Addresses;
 use crate::opening::{self, COMMAND_PATIENCE};
@@ -367,6 +368,7 @@ impl Stopped {
         let status = Status::new(warehouse.engine.store().clone());
         let clock: Arc<dyn Clock> = Arc::new(WallClock);
         note_stopped(&mut status.facts(), &warehouse, setup)?;
+        figures::look_once(&status, warehouse.engine.outboxes())?;
         if let (true, Ok(project)) = (setup.is_project(), Setup::load(&context.global)) {
             status.facts().personal = crate::grants::declared(&project.project);
         }
@@ -391,7 +393,7 @@ fn note_stopped(facts: &mut Facts, warehouse: &Warehouse, setup: &Setup) -> anyh
     facts.is_stopped = true;
     let engine = &warehouse.engine;
     let snapshot = engine.store().snapshot();
-    for outbox in engine.outboxes().status(&snapshot)? {
+    for outbox in engine.outboxes().status(&snapshot)?.into_iter().filter(|outbox| !outbox.is_retired) {
         let delivery = facts.deliveries.entry(outbox.name.clone()).or_default();
         delivery.relation = Some(outbox.relation.clone());
         (delivery.step, delivery.outbox) = (snapshot.step(), Some(outbox));

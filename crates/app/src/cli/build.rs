@@ -7,15 +7,18 @@ use std::time::Duration;
 use connect::Source;
 use plan::TableName;
 use relation::Position;
+use tokio::sync::oneshot;
 
 use super::terminal::Start;
 use super::{Context, Outcome, ask, interrupted, print, test, up};
 use crate::clock::{Clock as _, WallClock};
+use crate::control::SyncOrder;
 use crate::data_tests::STATEMENT;
 use crate::delivery::DeliveryStatus;
 use crate::instance::Instance;
 use crate::opening;
 use crate::output::Table;
+use crate::pump::{Message, Request};
 use crate::reason::Reason;
 use crate::setup::Setup;
 use crate::status::{Facts, ModelStatus, SourceStatus, TableStatus, is_stopped_state};
@@ -36,6 +39,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let targets = targets(&setup).await?;
     let opened = up::Opened::of(context, &setup, Arc::default()).await?;
     let instance = opened.start(context, &setup, None).await?;
+    retry_refused(&instance).await;
     let mut poll = tokio::time::interval(Duration::from_millis(50));
     let interrupt = interrupted();
     tokio::pin!(interrupt);
@@ -75,6 +79,19 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     }
     // What is wrong with the project was said before all else.
     Ok(if outcome == Outcome::Ok && (setup.has_errors() || tests_failed) { Outcome::Failed } else { outcome })
+}
+
+/// Rows that destinations have refused are tried again: between two builds nobody is there who could be told to.
+async fn retry_refused(instance: &Instance) {
+    let names: Vec<String> = instance.status.facts().deliveries.keys().cloned().collect();
+    for name in names {
+        let (answer, answered) = oneshot::channel();
+        let asked = Request::Sync { name, order: SyncOrder::Retry, answer };
+        // One that has delivered nothing yet has nothing to retry; an instance that has failed says so itself.
+        if instance.inbox.send(Message::Ask(asked)).await.is_ok() {
+            answered.await.ok();
+        }
+    }
 }
 
 async fn targets(setup: &Setup) -> anyhow::Result<Vec<Target>> {

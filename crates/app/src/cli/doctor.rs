@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use connect::destination::Target;
-use connect::{Check, CheckOutcome, Source};
+use connect::{Check, CheckOutcome, Failure, Source};
 use relation::Position;
 
 use super::{Context, Outcome, print};
@@ -75,9 +75,14 @@ async fn destinations(setup: &Setup) -> anyhow::Result<Vec<(String, Vec<Check>)>
     let absent = setup.not_followed(&known.tables, known.absent.clone());
     let contents = keepable(&Definition::of(setup), &known.tables, &absent).contents;
     let mut of: BTreeMap<&str, (Vec<Target>, Vec<Check>)> = BTreeMap::new();
+    let mut taken = wanted.taken(&|_| false);
     for sync in &wanted.syncs {
         let (targets, checks) = of.entry(&sync.sync.destination).or_default();
         let name = sync.name();
+        if let Some(Failure { message, detail, hint }) = taken.remove(name) {
+            checks.push(Check::failed("sync", format!("sync \"{name}\": {message}"), detail, hint));
+            continue;
+        }
         match (check::followed(sync, &known, &contents), &sync.settings) {
             (_, Err(reason)) => checks.push(Check::failed("settings", reason.clone(), "", "")),
             (Followed::Unknown(reason), Ok(_)) => checks.push(Check::warning(

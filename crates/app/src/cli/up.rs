@@ -181,7 +181,8 @@ impl Opened {
         let tables = schemas(&warehouse.engine);
         let contents = warehouse.next().unwrap_or(&warehouse.serving);
         found.extend(grants::faults::findings(setup, &contents.definition, &tables, &contents.models));
-        found.extend(delivery::check::findings_over(setup, &tables, contents));
+        let holds = |sync: &delivery::WantedSync| sync.holds(warehouse.engine.outbox_place(sync.name()));
+        found.extend(delivery::check::findings_over(setup, &tables, contents, &holds));
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
         Ok(Self { warehouse, feeds })
     }

@@ -8,28 +8,31 @@ use plan::TableName;
 use project::{Diagnostic, Place, Sync, SyncPart};
 use relation::Schema;
 
-use super::wanted::{settings, taken};
+use super::wanted::settings;
 use super::{Wanted, WantedSync};
 use crate::known::Known;
 use crate::setup::Setup;
 use crate::warehouse::Contents;
 
 /// What is wrong with the syncs of a project over what can be kept of its models. Those of which it is not known what they follow
-/// are told with the reason.
+/// are told with the reason. `holds`: who delivers to its target already ([`Wanted::taken`]).
 pub(crate) fn findings(
     setup: &Setup,
     known: &Known,
     contents: &Contents,
+    holds: &dyn Fn(&WantedSync) -> bool,
     mut unknown: impl FnMut(&WantedSync, String),
 ) -> Vec<Diagnostic> {
     let mut found = connections(setup);
-    let syncs = &setup.project.syncs;
-    found.extend(syncs.iter().filter_map(|sync| {
-        let Failure { message, detail, hint } = taken(syncs, sync)?;
-        Some(parts(Diagnostic::error(sync.place_of(&SyncPart::AllTo).clone(), message), detail, hint))
-    }));
-    // What is wrong with a connection is told by then, and who has another one's target.
-    for sync in Wanted::of(setup).syncs.iter().filter(|sync| sync.settings.is_ok()) {
+    let wanted = Wanted::of(setup);
+    let mut taken = wanted.taken(holds);
+    // What is wrong with a connection is told by then.
+    for sync in wanted.syncs.iter().filter(|sync| sync.settings.is_ok()) {
+        if let Some(Failure { message, detail, hint }) = taken.remove(sync.name()) {
+            let place = sync.sync.place_of(&SyncPart::AllTo).clone();
+            found.push(parts(Diagnostic::error(place, message), detail, hint));
+            continue;
+        }
         match followed(sync, known, contents) {
             Followed::Columns(schema) => {
                 let problems = sync.target(&schema).err().unwrap_or_default();
@@ -42,9 +45,14 @@ pub(crate) fn findings(
 }
 
 /// The same over tables that are all known.
-pub(crate) fn findings_over(setup: &Setup, tables: &[(TableName, Schema)], contents: &Contents) -> Vec<Diagnostic> {
+pub(crate) fn findings_over(
+    setup: &Setup,
+    tables: &[(TableName, Schema)],
+    contents: &Contents,
+    holds: &dyn Fn(&WantedSync) -> bool,
+) -> Vec<Diagnostic> {
     let known = Known { tables: tables.to_vec(), ..Known::default() };
-    findings(setup, &known, contents, |_, _| ())
+    findings(setup, &known, contents, holds, |_, _| ())
 }
 
 /// What a sync follows, as far as it is known.

@@ -16,13 +16,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use connect::destination::{Destination, DestinationKind, Down, Outcome as There, Portion as Parcel, Target};
 use connect::{Failure, Settings};
 use engine::Input;
-use engine::outbox::{Limits, Outboxes, Outcome, Portion, Read, Reader, Resumed, Told};
+use engine::outbox::{Leaving, Limits, Outboxes, Outcome, Portion, Read, Reader, Resumed, Told};
 use futures::FutureExt as _;
 use plan::TableName;
 use project::Removals;
@@ -31,7 +30,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::guard::Burst;
+use super::guard;
 use super::pace::Pace;
 use super::wanted::in_one_line;
 use super::{Trouble, WantedSync};
@@ -46,7 +45,9 @@ pub(super) const OURS_WAIT: Duration = Duration::from_secs(60);
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// The same while something is being set up.
 const SETUP_WAIT: Duration = Duration::from_millis(100);
-/// After so long without anything to deliver the other side is asked again what it has: it may have lost it.
+/// While there is nothing to deliver, the other side is asked so often whether it still has what it had.
+pub(super) const LOOK: Duration = Duration::from_secs(15);
+/// After so long without anything to deliver a session begins anew: it holds columns, types and keys over there to the sync.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// What a courier delivers, and where to.
@@ -82,8 +83,6 @@ pub(crate) struct Line {
     pub(crate) wake: Notify,
     /// It is to be tried at once, however long it should have waited.
     pub(crate) again: Notify,
-    /// A person lets go what the guard has held, until all is delivered.
-    pub(crate) is_approved: AtomicBool,
 }
 
 /// What couriers have in common.
@@ -105,9 +104,6 @@ pub(crate) struct Courier {
     pub(crate) outboxes: Outboxes,
     pub(crate) line: Arc<Line>,
     pub(crate) post: Post,
-    burst: Option<Burst>,
-    /// The last key that was read: where the next one is not behind it, another round begins.
-    last: Vec<u8>,
 }
 
 /// Why a session with a destination is over.
@@ -131,7 +127,7 @@ impl From<engine::Error> for Ended {
 
 impl Courier {
     pub(crate) fn new(of: Arc<Assignment>, reader: Reader, outboxes: Outboxes, line: Arc<Line>, post: Post) -> Self {
-        Self { of, reader: Some(reader), outboxes, line, post, burst: None, last: Vec::new() }
+        Self { of, reader: Some(reader), outboxes, line, post }
     }
 
     /// Delivers until stopped, behind whoever did before.
@@ -232,42 +228,52 @@ impl Courier {
             }
         }
         self.note_trouble(None);
-        let mut idle = stopwatch();
+        let (mut idle, mut looked) = (stopwatch(), stopwatch());
         loop {
-            match self.with_reader(|reader, snapshot| reader.read(snapshot, Limits::default())).await? {
+            let guard = self.of.target.deletes.then_some(self.of.removals);
+            let (read, held) = self.with_reader(move |reader, snapshot| next(reader, snapshot, guard)).await?;
+            match read {
                 Read::Portion(portion) => {
-                    self.portion(destination, portion).await?;
+                    self.portion(destination, portion, held).await?;
                     pace.went_well();
-                    idle = stopwatch();
+                    (idle, looked) = (stopwatch(), stopwatch());
                 }
                 Read::Settle(input) => self.tell(input).await?,
                 Read::Nothing => {
-                    self.burst = None;
-                    self.line.is_approved.store(false, Ordering::Release);
                     pace.went_well();
                     if idle.elapsed() >= LOOK_AGAIN {
                         return Err(Ended::LookAgain);
                     }
+                    if looked.elapsed() >= LOOK {
+                        destination.look().await.map_err(Ended::Down)?;
+                        looked = stopwatch();
+                    }
                     self.wait(IDLE_WAIT).await;
                 }
-                Read::Behind | Read::Waiting(_) => self.wait(SETUP_WAIT).await,
+                Read::Behind | Read::Unaimed | Read::Unstored => self.wait(SETUP_WAIT).await,
                 Read::Paused(_) => self.wait(IDLE_WAIT).await,
                 Read::Gone => return Err(Ended::Over),
             }
         }
     }
 
-    /// Delivers a portion, and has it settled.
-    async fn portion(&mut self, destination: &mut dyn Destination, portion: Portion) -> Result<(), Ended> {
+    /// Delivers a portion, and has it settled; or asks a person for what its guard has held.
+    async fn portion(
+        &mut self,
+        destination: &mut dyn Destination,
+        portion: Portion,
+        held: Option<Leaving>,
+    ) -> Result<(), Ended> {
         let of = Arc::clone(&self.of);
         if !of.target.mapping.is_of(&portion.schema) {
             // The relation is another one by now: whoever delivers it comes in a moment.
             self.wait(IDLE_WAIT).await;
             return Ok(());
         }
-        if let Some(reason) = self.held(&portion).await? {
+        if let Some(leaving) = held {
+            let reason = guard::told(&of.sync, of.removals, leaving.leaves, leaving.there);
             tracing::warn!(sync = %of.sync, "{reason}");
-            return self.say(Told::Pause { reason }).await;
+            return self.say(leaving.pause(reason)).await;
         }
         let (parcel, packed) = packed(&portion, &of.target)?;
         let seal = |said: &[There]| portion.marker(&outcomes(portion.items.len(), &packed, said));
@@ -278,35 +284,6 @@ impl Courier {
         let Some(reader) = &mut self.reader else { return Err(Ended::Over) };
         let input = reader.settle(portion, outcomes, now);
         self.tell(input).await
-    }
-
-    /// Why a portion is not delivered: more is to be deleted than the guard lets go.
-    async fn held(&mut self, portion: &Portion) -> Result<Option<String>, Ended> {
-        let leaves = portion.items.iter().filter(|item| item.row.is_none() && item.is_known).count() as u64;
-        let begins_anew = portion.items.first().is_some_and(|first| first.key <= self.last);
-        self.last = portion.items.last().map(|item| item.key.clone()).unwrap_or_default();
-        if begins_anew && !portion.is_filling {
-            self.burst = None;
-        }
-        if leaves == 0 || !self.of.target.deletes || self.line.is_approved.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let burst = match self.burst {
-            Some(burst) => burst.take(&self.of.sync, leaves),
-            None => {
-                let (outboxes, snapshot, sync) = (self.outboxes, self.snapshot(), self.of.sync.clone());
-                let counted = spawn_blocking(move || outboxes.leaving(&snapshot, &sync));
-                let leaving = counted.await.map_err(of_task)??;
-                Burst::begin(&self.of.sync, self.of.removals, leaving)
-            }
-        };
-        Ok(match burst {
-            Ok(burst) => {
-                self.burst = Some(burst);
-                None
-            }
-            Err(reason) => Some(reason),
-        })
     }
 
     /// Runs something of the reader that takes a while, with a snapshot of now.
@@ -394,6 +371,18 @@ impl Courier {
     }
 }
 
+/// What is to be delivered next; and what of the other side is to go with it, where that is more than a guard lets go.
+fn next(reader: &mut Reader, snapshot: &Snapshot, guard: Option<Removals>) -> engine::Result<(Read, Option<Leaving>)> {
+    let read = reader.read(snapshot, Limits::default())?;
+    let held = match (&read, guard) {
+        (Read::Portion(portion), Some(removals)) => {
+            reader.too_many(snapshot, portion, &|there| guard::allowed(removals, there))?
+        }
+        _ => None,
+    };
+    Ok((read, held))
+}
+
 /// A portion as its destination takes it, with the items that are in it: deletes are left out where the sync has none.
 fn packed(portion: &Portion, target: &Target) -> Result<(Parcel, Vec<usize>), Ended> {
     let (mut parcel, mut packed) = (Parcel::new(portion.step), Vec::with_capacity(portion.items.len()));
@@ -432,7 +421,7 @@ fn seed_of(sync: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
     use connect::Check;
@@ -517,7 +506,7 @@ mod tests {
         let relation = TableName::new("public", "m");
         let pending_bytes_max = Definition::PENDING_BYTES_MAX;
         let (name, columns) = ("s".to_owned(), Vec::new());
-        let outbox = Definition { name, relation: relation.clone(), columns, mapping: 0, pending_bytes_max };
+        let outbox = Definition { name, relation: relation.clone(), columns, mapping: 0, place: 0, pending_bytes_max };
         engine.attach_outboxes(vec![outbox], 0).unwrap();
         let reader = engine.outbox_reader("s").unwrap();
         let schema = relation::Schema::new(vec![relation::Column::new("id", relation::DataType::Int64)], vec![0]);

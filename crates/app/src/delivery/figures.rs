@@ -157,7 +157,8 @@ fn look(status: &Status, outboxes: Outboxes) -> engine::Result<Looked> {
     let snapshot = status.store().snapshot();
     let all = outboxes.status(&snapshot)?;
     let mut refused = VecDeque::new();
-    for outbox in all.iter().filter(|outbox| outbox.refused_rows > 0) {
+    // Rows of a sync that is wanted no more are nobody's.
+    for outbox in all.iter().filter(|outbox| outbox.refused_rows > 0 && !outbox.is_retired) {
         let rows = outboxes.refused(&snapshot, &outbox.name, REMEMBERED_MAX - refused.len())?;
         refused.extend(rows.into_iter().map(|row| reject(outbox, row)));
         if refused.len() >= REMEMBERED_MAX {
@@ -256,6 +257,8 @@ mod tests {
         OutboxStatus {
             name: "s".to_owned(),
             relation: TableName::new("public", "m"),
+            place: 1,
+            is_retired: false,
             is_aimed: true,
             paused: None,
             filling: None,
@@ -264,6 +267,7 @@ mod tests {
             pending_bytes: 0,
             oldest: None,
             oldest_is_exact: true,
+            there_rows: 7,
             refused_rows: 0,
             accepted_total: 7,
             removed_total: 2,

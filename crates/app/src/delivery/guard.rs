@@ -1,10 +1,8 @@
 //! The guard of removals: how many rows of the other side may go at once before a person is asked.
 //!
-//! *At once* is a burst: from when there was nothing to deliver, or another round over what has changed began, until that is so
-//! again. Before the first delete of a burst all that is to go is counted ([`engine::outbox::Leaving`]), so that nothing of too much is
-//! deleted; what is added while it lasts counts too.
+//! What is to go is counted before the first of it goes, and what a person lets go is known durably, both by the outbox
+//! ([`engine::outbox::Leaving`]). Here is how much that may be, and what is said of more.
 
-use engine::outbox::Leaving;
 use project::Removals;
 
 /// What the reason of a pause begins with where the guard has asked for it.
@@ -19,7 +17,7 @@ pub(crate) fn is_of_guard(reason: &str) -> bool {
 }
 
 /// How many rows a guard lets go, of so many.
-fn allowed(removals: Removals, there: u64) -> u64 {
+pub(super) fn allowed(removals: Removals, there: u64) -> u64 {
     match removals {
         Removals::Rows(rows) => rows,
         Removals::Percent(0) => 0,
@@ -30,65 +28,37 @@ fn allowed(removals: Removals, there: u64) -> u64 {
     }
 }
 
-/// A burst of deletes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Burst {
-    removals: Removals,
-    there: u64,
-    spent: u64,
-}
-
-impl Burst {
-    /// One that begins, with what there was to go then. Errors: it is too much, as the reason of a pause.
-    pub(super) fn begin(sync: &str, removals: Removals, leaving: Leaving) -> Result<Self, String> {
-        let burst = Self { removals, there: leaving.there, spent: 0 };
-        burst.take(sync, leaving.leaves).map(|_| burst)
-    }
-
-    /// With so many more. Errors: that is too much.
-    pub(super) fn take(self, sync: &str, leaves: u64) -> Result<Self, String> {
-        let spent = self.spent.saturating_add(leaves);
-        let allowed = allowed(self.removals, self.there);
-        if spent <= allowed {
-            return Ok(Self { spent, ..self });
-        }
-        Err(format!(
-            "{GUARD}{spent} of {there} rows over there are to be deleted, and {allowed} may go at once (`guards`): \
-             `tidemill resume {sync}` deletes them; where they should stay, mend the model first",
-            there = self.there
-        ))
-    }
+/// The reason of the pause of a sync: so many rows of those that are there are to go.
+pub(super) fn told(sync: &str, removals: Removals, leaves: u64, there: u64) -> String {
+    let allowed = allowed(removals, there);
+    format!(
+        "{GUARD}{leaves} of {there} rows over there are to be deleted, and {allowed} may go at once (`guards`): \
+         `tidemill resume {sync}` deletes them; where they should stay, mend the model first"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn begin(removals: Removals, there: u64, leaves: u64) -> Result<Burst, String> {
-        Burst::begin("s", removals, Leaving { there, leaves })
+    #[test]
+    fn a_share_is_of_what_is_there_and_never_of_a_few() {
+        assert_eq!(allowed(Removals::Percent(20), 1_000), 200);
+        assert_eq!(allowed(Removals::Percent(20), 850), 170);
+        assert_eq!(allowed(Removals::Percent(20), 100), 100);
+        assert_eq!(allowed(Removals::Percent(0), 100), 0);
+        assert_eq!(allowed(Removals::Percent(100), u64::MAX), u64::MAX);
+        assert_eq!(allowed(Removals::Rows(5), 1_000), 5);
     }
 
     #[test]
-    fn a_share_is_of_what_is_there_and_never_of_a_few() {
-        assert!(begin(Removals::Percent(20), 1_000, 200).is_ok());
-        assert!(begin(Removals::Percent(20), 1_000, 201).is_err());
-        assert!(begin(Removals::Percent(20), 100, 100).is_ok());
-        assert!(begin(Removals::Percent(0), 100, 1).is_err());
-        assert!(begin(Removals::Percent(100), u64::MAX, u64::MAX).is_ok());
-        assert!(begin(Removals::Rows(5), 1_000, 5).is_ok());
-        let told = begin(Removals::Rows(5), 1_000, 6).unwrap_err();
+    fn a_pause_says_how_much_is_to_go_and_how_to_go_on() {
+        let told = told("s", Removals::Rows(5), 6, 1_000);
         assert_eq!(
             told,
             "guard: 6 of 1000 rows over there are to be deleted, and 5 may go at once (`guards`): `tidemill resume s` deletes \
              them; where they should stay, mend the model first"
         );
         assert!(is_of_guard(&told) && !is_of_guard(crate::delivery::BY_HAND));
-    }
-
-    #[test]
-    fn what_comes_while_it_lasts_counts() {
-        let burst = begin(Removals::Rows(5), 1_000, 5).unwrap();
-        let burst = burst.take("s", 3).unwrap().take("s", 2).unwrap();
-        assert!(burst.take("s", 1).is_err());
     }
 }

@@ -13,8 +13,9 @@
 //!   mistake delays no step and no other sync; while it waits, its changed keys are marked, and that is all.
 //! - **What is said is known.** A portion counts when the step with its outcomes is on disk; until then the courier goes no further, so
 //!   the marker that the other side keeps is never more than one portion ahead.
-//! - **Nothing is forgotten by mistake.** An outbox goes with its sync only where all files of syncs can be read; one whose file has
-//!   a mistake is left as it is, and is handed out to nobody.
+//! - **Nothing is forgotten by mistake.** An outbox is retired with its sync only where all files of syncs can be read, and knows then
+//!   still what it has delivered; one whose file has a mistake is left as it is, and is handed out to nobody.
+//! - **One target is of one sync.** Who delivers there already keeps it, whatever the files are called.
 //! - **Much does not go unasked.** A sync that would delete more than its guard lets go is paused before the first of it ([`guard`]).
 //!
 //! The project that was applied last says what is delivered. A rollback goes back with the models alone: a sync that has no model
@@ -30,8 +31,8 @@ mod wanted;
 
 pub(crate) use courier::{Assignment, Courier, Line, Post};
 pub use figures::{DeliveryStatus, STATES, Trouble};
-pub(crate) use guard::is_of_guard;
 pub use moments::Moments;
+pub(crate) use wanted::in_one_line;
 pub use wanted::{Broken, Wanted, WantedSync, differences};
 
 /// What a sync is paused for when a person has said so.
@@ -70,6 +71,7 @@ mod tests {
             (courier::OURS_WAIT.as_secs(), "again every 60 s", 60),
             (pace::LONGEST.as_secs(), "at last every 30 s", 30),
             (courier::LOOK_AGAIN.as_secs(), "five minutes without anything", 300),
+            (courier::LOOK.as_secs(), "every 15 seconds while", 15),
         ];
         for (is, told, wanted) in waits {
             assert!(is == wanted && DOCS.contains(told), "{is}: {told}");

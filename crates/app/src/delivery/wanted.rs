@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use connect::destination::{DestinationKind, KINDS, Problem, Target, kind_of};
+use connect::destination::{DestinationKind, KINDS, Place, Problem, Target, kind_of};
 use connect::{Failure, Settings};
 use engine::outbox::Definition;
 use plan::TableName;
@@ -28,6 +28,8 @@ pub struct WantedSync {
     pub relation: TableName,
     /// The settings of its destination; or why there is none.
     pub settings: Result<Settings, String>,
+    /// Where its rows go, as far as it can be told without asking.
+    pub place: Option<Place>,
 }
 
 /// A file of `syncs/` with a mistake.
@@ -45,11 +47,9 @@ impl Wanted {
         let project = &setup.project;
         let syncs = project.syncs.iter().filter_map(|sync| {
             let relation = relation(project, sync)?;
-            let settings = settings_of(project, sync).and_then(|settings| match taken(&project.syncs, sync) {
-                Some(problem) => Err(in_one_line(&problem)),
-                None => Ok(settings),
-            });
-            Some(WantedSync { sync: sync.clone(), relation, settings })
+            let settings = settings_of(project, sync);
+            let place = settings.as_ref().ok().and_then(|of| kind_of(&of.kind)?.place(of, &sync.to));
+            Some(WantedSync { sync: sync.clone(), relation, settings, place })
         });
         let mut broken: BTreeMap<&str, Broken> = BTreeMap::new();
         for finding in setup.errors().filter(|finding| project::is_of_syncs(&finding.place)) {
@@ -61,9 +61,43 @@ impl Wanted {
         Self { syncs: syncs.collect(), broken: broken.into_values().collect() }
     }
 
+    /// What is wrong with syncs whose target is another one's, by their names: they would write over each other's rows, and delete them. Who
+    /// `holds` a target has delivered there already, and keeps it; where that is not known, it is of the first. Places that cannot be told
+    /// apart without asking are not found out.
+    pub(crate) fn taken(&self, holds: &dyn Fn(&WantedSync) -> bool) -> BTreeMap<&str, Failure> {
+        let mut found = BTreeMap::new();
+        for (at, sync) in self.syncs.iter().enumerate() {
+            let Some(place) = &sync.place else { continue };
+            let same = || self.syncs.iter().enumerate().filter(|(_, other)| other.place.as_ref() == Some(place));
+            let holder = same().find(|(_, other)| holds(other)).or_else(|| same().next());
+            if let Some((_, holder)) = holder.filter(|(holder, _)| *holder != at) {
+                found.insert(sync.name(), taken(sync, holder, place));
+            }
+        }
+        found
+    }
+
     /// The sync of a name.
     pub fn sync(&self, name: &str) -> Option<&WantedSync> {
         self.syncs.iter().find(|of| of.sync.name == name)
+    }
+}
+
+/// Why a sync does not deliver to a target that is another one's.
+fn taken(sync: &WantedSync, holder: &WantedSync, place: &Place) -> Failure {
+    let written = |of: &WantedSync| {
+        let table = of.sync.to.get("table").and_then(serde_json::Value::as_str);
+        format!("\"{}\" of \"{}\"", table.unwrap_or(&place.name), of.sync.destination)
+    };
+    let (here, there) = (written(sync), written(holder));
+    let mut detail = "Of two syncs to one target one alone delivers: the other would write over its rows.".to_owned();
+    if here != there {
+        detail.push_str(&format!(" There it is written {there}."));
+    }
+    Failure {
+        message: format!("{} {here} is the target of sync \"{}\"", place.what, holder.name()),
+        detail,
+        hint: "Give it a target of its own, or have one model with all that goes there.".to_owned(),
     }
 }
 
@@ -89,6 +123,11 @@ impl WantedSync {
         if found.is_empty() { Ok(target) } else { Err(found) }
     }
 
+    /// Whether its outbox is of this place: then it has delivered there.
+    pub(crate) fn holds(&self, outbox_place: Option<u64>) -> bool {
+        self.place.as_ref().is_some_and(|place| outbox_place == Some(place.number()))
+    }
+
     /// The outbox that hands out what it delivers.
     pub fn outbox(&self, target: &Target) -> Definition {
         Definition {
@@ -96,6 +135,7 @@ impl WantedSync {
             relation: self.relation.clone(),
             columns: target.mapping.columns(),
             mapping: target.identity(),
+            place: self.place.as_ref().map_or(0, Place::number),
             pending_bytes_max: Definition::PENDING_BYTES_MAX,
         }
     }
@@ -125,42 +165,6 @@ fn relation(project: &Project, sync: &Sync) -> Option<TableName> {
     }
 }
 
-/// What is wrong with a sync whose target is that of one before it: they would write over each other's rows, and delete them. Two
-/// names of one connection, and of one table, are not found out.
-pub(super) fn taken(syncs: &[Sync], of: &Sync) -> Option<Failure> {
-    let place = place(of)?;
-    let mut before = syncs.iter().take_while(|other| other.name != of.name);
-    let other =
-        before.find(|other| other.destination == of.destination && self::place(other).as_ref() == Some(&place))?;
-    Some(Failure {
-        message: format!(
-            "{} \"{}\" of \"{}\" is the target of sync \"{}\"",
-            place.0, place.1, of.destination, other.name
-        ),
-        detail: "Of two syncs to one target the second delivers nothing: one would write over the other's rows."
-            .to_owned(),
-        hint: "Give it a target of its own, or have one model with all that goes there.".to_owned(),
-    })
-}
-
-/// Where the rows of a sync go, as its `to` names it: a table; or a pattern of keys, and of members, whatever the columns in it are
-/// called.
-fn place(sync: &Sync) -> Option<(&'static str, String, String)> {
-    let text = |key: &str| sync.to.get(key).and_then(serde_json::Value::as_str);
-    match (text("table"), text("key")) {
-        (Some(table), _) => Some(("table", table.to_owned(), String::new())),
-        (None, Some(key)) => Some(("key", pattern(key), text("member").map(pattern).unwrap_or_default())),
-        (None, None) => None,
-    }
-}
-
-/// `user:{}` of `user:{id}`.
-fn pattern(text: &str) -> String {
-    let mut parts = text.split('{');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |made, part| made + "{}" + part.split_once('}').map_or("", |(_, rest)| rest))
-}
-
 /// The settings of a sync's destination. Errors: in one line, why nothing can be delivered there.
 fn settings_of(project: &Project, sync: &Sync) -> Result<Settings, String> {
     let Some(connection) = project.connection(&sync.destination) else {
@@ -187,7 +191,7 @@ pub(crate) fn settings(connection: &Connection) -> Result<Settings, Failure> {
 }
 
 /// A failure as a message of one line.
-pub(super) fn in_one_line(failure: &Failure) -> String {
+pub(crate) fn in_one_line(failure: &Failure) -> String {
     let parts = [&failure.message, &failure.detail, &failure.hint];
     let ended = |part: &&String| match part.ends_with(['.', '!', '?', ':', ';']) {
         true => (*part).clone(),
@@ -238,6 +242,7 @@ mod tests {
             (
                 "connections.yml",
                 "shop: {type: simulator}\nsite: {type: postgres, host: 127.0.0.1, user: u, database: d}\n\
+                 site_too: {type: postgres, host: localhost, port: 5432, user: v, database: d}\n\
                  cache: {type: redis, host: h}\nlake: {type: file, path: /data}\nlost: {type: postgres, hots: h}\n",
             ),
         ];
@@ -280,18 +285,33 @@ mod tests {
         let wanted = of(&[
             to("a", "site, table: t"),
             to("b", "site, table: u"),
-            to("c", "site, table: t, create: true"),
+            to("c", "site_too, table: public.t, create: true"),
             to("d", "cache, key: 'user:{id}'"),
             to("e", "cache, key: 'user:{user_id}', as: json"),
             to("f", "cache, key: 'users', as: set, member: '{id}'"),
             to("g", "cache, key: 'users', as: set, member: 'of:{id}'"),
         ]);
-        let told = |name: &str| wanted.sync(name).and_then(|of| of.settings.clone().err()).unwrap_or_default();
-        for good in ["a", "b", "d", "f", "g"] {
-            assert_eq!(told(good), "", "{good}");
-        }
-        assert!(told("c").starts_with(r#"table "t" of "site" is the target of sync "a". "#), "{}", told("c"));
-        assert!(told("e").starts_with(r#"key "user:{}" of "cache" is the target of sync "d". "#), "{}", told("e"));
+        let told = |holds: &dyn Fn(&WantedSync) -> bool| -> Vec<String> {
+            let taken = wanted.taken(holds);
+            taken.into_iter().map(|(name, failure)| format!("{name}: {}", in_one_line(&failure))).collect()
+        };
+        let rest = "Of two syncs to one target one alone delivers: the other would write over its rows.";
+        let hint = "Give it a target of its own, or have one model with all that goes there.";
+        let key = format!("e: key \"user:{{}}\" of \"cache\" is the target of sync \"d\". {rest} {hint}");
+        assert_eq!(
+            told(&|_| false),
+            [
+                format!(
+                    "c: table \"public.t\" of \"site_too\" is the target of sync \"a\". {rest} There it is written \"t\" of \
+                     \"site\". {hint}"
+                ),
+                key.clone()
+            ]
+        );
+        // Whoever delivers there already goes on, and whichever comes first of two that do.
+        let running = told(&|sync| matches!(sync.name(), "b" | "c" | "d" | "e"));
+        assert!(running[0].starts_with("a: table \"t\" of \"site\" is the target of sync \"c\". "), "{running:?}");
+        assert_eq!(running[1..], [key]);
     }
 
     /// Every setting of a connection that can be delivered to has its row in docs/settings.md.

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use connect::Failure;
 use connect::destination::Problem;
 use engine::Input;
 use engine::outbox::{Definition, Told};
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::{Message, Pump};
 use crate::control::SyncOrder;
 use crate::delivery::{Assignment, BY_HAND, Broken, Courier, DeliveryStatus, Line, Post, Wanted, WantedSync};
-use crate::delivery::{figures, is_of_guard};
+use crate::delivery::{figures, in_one_line};
 
 /// What is delivered, and by whom.
 pub(super) struct Deliveries {
@@ -107,7 +107,10 @@ impl Pump {
     pub(super) fn attend_deliveries(&mut self) -> anyhow::Result<()> {
         let Some(deliveries) = &self.deliveries else { return Ok(()) };
         let wanted = Arc::clone(&deliveries.wanted);
-        let planned: Vec<(&WantedSync, Planned)> = wanted.syncs.iter().map(|sync| (sync, self.planned(sync))).collect();
+        let engine = &self.warehouse.engine;
+        let mut taken = wanted.taken(&|sync| sync.holds(engine.outbox_place(sync.name())));
+        let planned = wanted.syncs.iter().map(|sync| (sync, self.planned(sync, taken.remove(sync.name()))));
+        let planned: Vec<(&WantedSync, Planned)> = planned.collect();
         let mut definitions = Vec::new();
         for (_, planned) in &planned {
             let Planned::Ready(ready) = planned else { continue };
@@ -130,8 +133,8 @@ impl Pump {
         gone.iter().for_each(|name| drop(deliveries.end(name)));
         if wanted.broken.is_empty() {
             for name in &unnamed {
-                tracing::info!(sync = %name, "the project has it no more: what was delivered is forgotten here, and stays there");
-                self.warehouse.engine.detach_outbox(name)?;
+                tracing::info!(sync = %name, "the project has it no more: what was delivered stays there, and is remembered here");
+                self.warehouse.engine.retire_outbox(name)?;
                 deliveries.attached.remove(name);
             }
         }
@@ -153,9 +156,10 @@ impl Pump {
         Ok(())
     }
 
-    /// What a sync comes to over what serves now.
-    fn planned(&self, sync: &WantedSync) -> Planned {
-        if let Err(reason) = &sync.settings {
+    /// What a sync comes to over what serves now; `taken`: its target is another one's.
+    fn planned(&self, sync: &WantedSync, taken: Option<Failure>) -> Planned {
+        let mistake = taken.map(|failure| in_one_line(&failure)).or_else(|| sync.settings.clone().err());
+        if let Some(reason) = mistake {
             return Planned::Mistake(format!("{}: {reason}", sync.sync.place_of(&SyncPart::AllTo)));
         }
         let schema = match self.followed(&sync.relation) {
@@ -302,21 +306,14 @@ impl Pump {
                 None => format!("there is no sync \"{name}\""),
             }));
         }
-        let paused = self.status.facts().deliveries.get(name).and_then(|of| of.outbox.as_ref()?.paused.clone());
         let (told, line) = match order {
             SyncOrder::Pause => {
-                (Told::Pause { reason: BY_HAND.to_owned() }, "is paused: what changes is marked meanwhile")
+                (Told::Pause { reason: BY_HAND.to_owned(), asked: None }, "is paused: what changes is marked meanwhile")
             }
             SyncOrder::Resume => (Told::Resume, "goes on"),
             SyncOrder::Refill => (Told::Refill { lost: true }, "sends all rows again"),
             SyncOrder::Retry => (Told::Retry, "sends the refused rows again"),
         };
-        if order == SyncOrder::Resume
-            && paused.as_deref().is_some_and(is_of_guard)
-            && let Some(courier) = self.deliveries.as_ref().and_then(|deliveries| deliveries.couriers.get(name))
-        {
-            courier.line.is_approved.store(true, Ordering::Release);
-        }
         self.step(vec![Input::Outbox { name: name.to_owned(), told }], 0)?;
         figures::look_once(&self.status, self.warehouse.engine.outboxes())?;
         if let Some(courier) = self.deliveries.as_ref().and_then(|deliveries| deliveries.couriers.get(name)) {

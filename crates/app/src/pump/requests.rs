@@ -140,6 +140,8 @@ pub struct Described {
     pub absent: Vec<AbsentTable>,
     /// Models and views that are wanted and wait, as they are written.
     pub waiting: Vec<ModelText>,
+    /// Where syncs have delivered to ([`engine::outbox::Definition::place`]).
+    pub places: BTreeMap<String, u64>,
 }
 
 impl Described {
@@ -148,7 +150,10 @@ impl Described {
         let engine = &warehouse.engine;
         let tables = engine.tables().map(|table| (table.name.clone(), engine.row_count(table.id)));
         let models = engine.models().into_iter().map(|model| (model.name.clone(), engine.row_count(model.relation)));
+        let names = engine.outbox_names();
+        let places = names.into_iter().filter_map(|name| engine.outbox_place(&name).map(|place| (name, place)));
         Self {
+            places: places.collect(),
             definition: warehouse.serving.serves(),
             rows: tables.chain(models).collect(),
             tables: schemas_to_come(engine),

@@ -32,6 +32,11 @@ pub trait DestinationKind: Send + Sync {
     /// What is wrong with a sync, without reaching for anybody.
     fn check(&self, target: &Target) -> Vec<Problem>;
 
+    /// Where the rows of a sync go. None: that cannot be told without asking; then nobody is taken for a second one there.
+    fn place(&self, _: &Settings, _to: &BTreeMap<String, Json>) -> Option<Place> {
+        None
+    }
+
     /// A destination of these settings, whose secrets are resolved here. It is not reached for yet. Errors also where
     /// [`DestinationKind::check`] finds a problem.
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure>;
@@ -54,8 +59,49 @@ pub trait Destination: Send {
     /// this returns. Databases write all of it in one transaction; others write the marker when the rows are there.
     async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down>;
 
+    /// Whether the other side still has what it had, asked while there is nothing to deliver. Errors also where it has not:
+    /// [`Destination::begin`] says then what that means.
+    async fn look(&mut self) -> Result<(), Down> {
+        Ok(())
+    }
+
     /// Lets go of the other side.
     async fn close(self: Box<Self>);
+}
+
+/// Where the rows of a sync go, as far as it can be told without asking anybody: two syncs with the same one would write over each
+/// other's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What holds it, over whichever connection: a database of a server.
+    pub within: String,
+    /// What it is, in one word.
+    pub what: &'static str,
+    /// Its name in there.
+    pub name: String,
+}
+
+impl Place {
+    /// Of a database. Hosts that are this machine itself are one.
+    pub(crate) fn of_server(host: &str, port: u16, database: &str, what: &'static str, name: String) -> Self {
+        let host = host.trim_start_matches('[').trim_end_matches([']', '.']).to_lowercase();
+        let host = if matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") { "localhost" } else { &host };
+        Self { within: format!("{host}:{port}/{database}"), what, name }
+    }
+
+    /// A number for it, whatever holds it; never 0.
+    pub fn number(&self) -> u64 {
+        let hash = key::hash128(format!("{}\0{}", self.what, self.name).as_bytes());
+        hash[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
+    }
+}
+
+/// The schema and the name of the table in `to`; none where it is no name of one.
+pub(crate) fn table_of(to: &BTreeMap<String, Json>) -> Option<(Option<&str>, &str)> {
+    let text = to.get("table").and_then(Json::as_str)?;
+    let (before, name) = text.split_once('.').map_or((None, text), |(before, name)| (Some(before), name));
+    let is_bad = |part: &str| part.is_empty() || part.contains(['.', '\0']);
+    (!is_bad(name) && !before.is_some_and(is_bad)).then_some((before, name))
 }
 
 /// What a sync delivers, and where to.
@@ -97,13 +143,10 @@ impl Target {
         let Some(text) = self.text("table") else {
             return Err(Problem::new(At::To("table".to_owned()), "`to` names no `table`"));
         };
-        let (before, name) = text.split_once('.').map_or((None, text), |(before, name)| (Some(before), name));
-        let is_bad = |part: &str| part.is_empty() || part.contains(['.', '\0']);
-        if is_bad(name) || before.is_some_and(is_bad) {
+        table_of(&self.to).ok_or_else(|| {
             let problem = Problem::new(At::To("table".to_owned()), format!("`{text}` is no name of a table"));
-            return Err(problem.hint("Write `table`, or `schema.table`."));
-        }
-        Ok((before, name))
+            problem.hint("Write `table`, or `schema.table`.")
+        })
     }
 
     /// Columns of the key by which no database finds a row.
@@ -264,6 +307,11 @@ impl Down {
         )
     }
 
+    /// What rows are delivered to is not as this session has left it.
+    pub(crate) fn not_as_left(what: &str) -> Self {
+        Self::passing(what, "What is there is looked at again, and all rows are sent where it has lost them.")
+    }
+
     /// Every row is refused.
     pub(crate) fn all_refused(code: &str, reason: &str) -> Self {
         Self::ours(
@@ -320,6 +368,36 @@ mod tests {
         assert_eq!(found(true, false).judge(0).lost.as_deref(), Some("its table was made anew"));
         assert_eq!(Found { is_another: true, is_empty: true, marker: None }.judge(3), Begun::default());
         assert_ne!(token(), token());
+    }
+
+    #[test]
+    fn one_place_is_one_however_it_is_written() {
+        let place = |kind: &str, values: &[(&str, &str)], to: &[(&str, &str)]| {
+            let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, Json> {
+                pairs.iter().map(|(key, value)| ((*key).to_owned(), Json::from(*value))).collect()
+            };
+            let values = pairs(values).into_iter().collect();
+            let settings = Settings { connection: "c".to_owned(), kind: kind.to_owned(), values };
+            super::super::kind_of(kind).and_then(|kind| kind.place(&settings, &pairs(to)))
+        };
+        let site = [("host", "Localhost"), ("user", "u"), ("database", "d")];
+        let again = [("host", "127.0.0.1"), ("user", "v"), ("database", "d")];
+        let t = place("postgres", &site, &[("table", "t")]).expect("a place");
+        assert_eq!((t.within.as_str(), t.what, t.name.as_str()), ("localhost:5432/d", "table", "public.t"));
+        assert_eq!(place("postgres", &again, &[("table", "public.t"), ("create", "x")]), Some(t.clone()));
+        assert_ne!(place("postgres", &again, &[("table", "other.t")]), Some(t));
+        assert_eq!(place("postgres", &site, &[("table", "a.b.c")]), None);
+        let bare = place("mysql", &site, &[("table", "t")]).expect("a place");
+        assert_eq!((bare.within.as_str(), bare.name.as_str()), ("localhost:3306/", "d.t"));
+        assert_eq!(place("mariadb", &again, &[("table", "d.t")]), Some(bare));
+        assert_eq!(place("mysql", &site[..2], &[("table", "t")]), None, "in no database");
+        let cache = [("url", "redis://localhost:7000/1")];
+        let keys = place("redis", &cache, &[("key", "user:{id}")]).expect("a place");
+        assert_eq!((keys.within.as_str(), keys.name.as_str()), ("localhost:7000/1", "user:{}"));
+        assert_eq!(place("redis", &cache, &[("key", "user:{user_id}"), ("as", "json")]), Some(keys));
+        let member = place("redis", &cache, &[("key", "users"), ("member", "of:{id}")]).expect("a place");
+        assert_eq!(member.name, "users of:{}");
+        assert_ne!(member.number(), 0);
     }
 
     #[test]

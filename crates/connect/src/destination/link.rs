@@ -13,8 +13,6 @@ use crate::tls::{Tls, client_config};
 
 /// How long the other side may take until it has let us in.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take for a portion. Locks of others are waited for in this time.
-pub(super) const PORTION_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Bytes in both directions.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -17,10 +17,11 @@
 //!   go on. A refusal that every row gets is none of rows: it stops the sync.
 //! - **What is refused is refused before the first row** where it can be told: a column that lacks, a type that would round.
 //!
-//! `kind` has the traits, `mapping` which column goes where, `portion` what is sent, `text` and `cells` how values are written.
+//! `kind` has the traits, `session` what is the same of all that deliver over connections, `mapping` which column goes where, `portion` what is sent, `text` and `cells` how values are written.
 
 pub(crate) mod bisect;
 mod cells;
+mod columns;
 mod kind;
 mod link;
 mod mapping;
@@ -28,9 +29,10 @@ pub mod mysql;
 mod portion;
 pub mod postgres;
 pub mod redis;
+mod session;
 pub(crate) mod text;
 
-pub use kind::{At, Begun, Destination, DestinationKind, Down, Problem, Target};
+pub use kind::{At, Begun, Destination, DestinationKind, Down, Place, Problem, Target};
 pub use mapping::{Field, Mapping};
 pub use portion::{Item, Outcome, Portion, Refusal, Seal};
 

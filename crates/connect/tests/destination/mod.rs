@@ -13,6 +13,7 @@
 //! begin [ROWS]                  takes over, as who believes that so many rows are there; prints the marker, or what was lost
 //! deliver MARKER [STEP]         a line each: `+ VALUE | VALUE …`, `- KEYVALUE | …`; prints what became of each
 //!     many N                    so many rows at once: `+` and `-` lines with $N in them
+//! look                          whether all is there as it was left
 //! server                        statements, or commands of Redis, a line each, by somebody else; prints their answers
 //! cut before|after              the connection is lost at the next COMMIT: before it reaches the server, or its answer us
 //! cut answers                   … and all answers of scripts from now on are lost (Redis)
@@ -353,6 +354,14 @@ impl Driver for DestinationDriver {
             ("deliver", Some(marker)) => {
                 let step = block.arguments.get(1).and_then(|step| step.parse().ok()).unwrap_or(1);
                 self.deliver(marker, step, &block.body)
+            }
+            ("look", None) => {
+                let Self { runtime, sessions, session, .. } = self;
+                let session = sessions[*session].as_mut().ok_or("nothing has begun")?;
+                Ok(match runtime.block_on(session.look()) {
+                    Ok(()) => "as it was left".to_owned(),
+                    Err(of) => down(&of),
+                })
             }
             ("server", None) => {
                 let Self { runtime, there, .. } = self;

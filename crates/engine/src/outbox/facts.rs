@@ -19,14 +19,15 @@ use store::{Catalog, Snapshot, Writes};
 use super::Definition;
 use crate::error::{Error, Result};
 use crate::parts;
-use crate::step::fact_key;
 
 const SETUP: &[u8] = b"outbox\0";
 const AT: &[u8] = b"outbox at\0";
 const VERSION: u8 = 1;
-
-/// Marks that are looked at for the oldest one.
-const OLDEST_OF_MAX: usize = 10_000;
+/// Numbers that tell how far an outbox is.
+const NUMBERS: usize = 19;
+/// As many of them are in folders of before: what is accepted was not counted there.
+const NUMBERS_BEFORE: usize = 14;
+const UNCOUNTED: u64 = u64::MAX;
 
 /// An outbox: its set-up, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +73,23 @@ pub(crate) struct At {
     pub(crate) gap: u64,
     /// Bytes of marks that were there when it was resumed, and are beyond its bound.
     pub(crate) surplus: u64,
+    /// Keys in what is accepted.
+    pub(crate) there: u64,
+    /// Deletes for which it is paused until a person lets them go.
+    pub(crate) asked: Consent,
+    /// Deletes that a person has let go and that are not done.
+    pub(crate) agreed: Consent,
     pub(crate) paused: Option<String>,
     /// There are more marks than are kept: it marks nothing until it is resumed.
     pub(crate) is_full: bool,
+}
+
+/// Deletes of which a person is asked: so many, which were to go at a step. What is marked later is not among them, and a walk that
+/// begins later finds others: it ends all consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Consent {
+    pub(crate) rows: u64,
+    pub(crate) step: u64,
 }
 
 /// How far a walk is.
@@ -97,33 +112,40 @@ impl At {
         self.walk += 1;
         self.filled = Filled::default();
         self.walked = 0;
+        (self.asked, self.agreed) = (Consent::default(), Consent::default());
     }
 
     pub(crate) fn write(&self, facts: TableId, name: &str, writes: &mut Writes) {
         writes.put(facts, &[AT, name.as_bytes()].concat(), &self.to_bytes());
     }
 
-    fn numbers(&self) -> [u64; 14] {
+    /// All numbers, in the order in which they are stored.
+    fn numbers(&mut self) -> [&mut u64; NUMBERS] {
         [
-            self.generation,
-            self.sequence,
-            self.sent,
-            self.last,
-            self.walk,
-            self.walked,
-            self.pending_rows,
-            self.pending_bytes,
-            self.refused_rows,
-            self.accepted_total,
-            self.removed_total,
-            self.refused_total,
-            self.gap,
-            self.surplus,
+            &mut self.generation,
+            &mut self.sequence,
+            &mut self.sent,
+            &mut self.last,
+            &mut self.walk,
+            &mut self.walked,
+            &mut self.pending_rows,
+            &mut self.pending_bytes,
+            &mut self.refused_rows,
+            &mut self.accepted_total,
+            &mut self.removed_total,
+            &mut self.refused_total,
+            &mut self.gap,
+            &mut self.surplus,
+            &mut self.there,
+            &mut self.asked.rows,
+            &mut self.asked.step,
+            &mut self.agreed.rows,
+            &mut self.agreed.step,
         ]
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let numbers: Vec<u8> = self.numbers().iter().flat_map(|number| number.to_le_bytes()).collect();
+        let numbers: Vec<u8> = self.clone().numbers().into_iter().flat_map(|number| number.to_le_bytes()).collect();
         let (whole, through): (u8, &[u8]) = match &self.filled {
             Filled::Whole => (1, &[]),
             Filled::Through(key) => (0, key),
@@ -137,45 +159,20 @@ impl At {
     fn read(bytes: &[u8]) -> Option<Self> {
         let [flags, numbers, through, paused] = parts::split(bytes)?[..] else { return None };
         let [VERSION, whole, is_paused, is_full] = *flags else { return None };
-        let numbers: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
-        let &[
-            generation,
-            sequence,
-            sent,
-            last,
-            walk,
-            walked,
-            pending_rows,
-            pending_bytes,
-            refused_rows,
-            accepted_total,
-            removed_total,
-            refused_total,
-            gap,
-            surplus,
-        ] = numbers.as_slice()
-        else {
-            return None;
-        };
-        Some(Self {
-            generation,
-            sequence,
-            sent,
-            last,
-            walk,
+        let mut at = Self {
             filled: if whole == 1 { Filled::Whole } else { Filled::Through(through.to_vec()) },
-            walked,
-            pending_rows,
-            pending_bytes,
-            refused_rows,
-            accepted_total,
-            removed_total,
-            refused_total,
-            gap,
-            surplus,
             paused: if is_paused == 1 { Some(text(paused)?) } else { None },
             is_full: is_full == 1,
-        })
+            ..Self::default()
+        };
+        let stored: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
+        match stored.len() {
+            NUMBERS => {}
+            NUMBERS_BEFORE => at.there = UNCOUNTED,
+            _ => return None,
+        }
+        at.numbers().into_iter().zip(stored).for_each(|(place, number)| *place = number);
+        Some(at)
     }
 }
 
@@ -212,15 +209,20 @@ impl Outbox {
         [SETUP, AT].iter().for_each(|word| writes.delete(facts, &[word, name].concat()));
     }
 
+    /// Whether it is wanted no more: what it follows has no name then.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.definition.relation.name.is_empty()
+    }
+
     pub(crate) fn states(&self) -> [TableId; 3] {
         [self.pending, self.accepted, self.refused]
     }
 
     fn setup(&self) -> Vec<u8> {
-        let Definition { relation, columns, mapping, pending_bytes_max, .. } = &self.definition;
+        let Definition { relation, columns, mapping, place, pending_bytes_max, .. } = &self.definition;
         let follows = self.relation.map(|id| id.0.to_le_bytes());
         let states = self.states().map(|id| id.0.to_le_bytes()).concat();
-        let numbers = [self.life.cast_unsigned(), self.since, *mapping, *pending_bytes_max];
+        let numbers = [self.life.cast_unsigned(), self.since, *mapping, *pending_bytes_max, *place];
         let numbers = numbers.map(u64::to_le_bytes).concat();
         let key: Vec<String> = self.key.iter().map(|(name, data_type)| format!("{name}\0{data_type}")).collect();
         let key = key.join("\0");
@@ -242,7 +244,15 @@ impl Outbox {
     fn read(snapshot: &Snapshot, facts: TableId, name: &str, setup: &[u8]) -> Result<Self> {
         let at = snapshot.get(facts, &[AT, name.as_bytes()].concat())?.ok_or_else(damaged)?;
         let at = At::read(&at).ok_or_else(damaged)?;
-        Self::of(name, setup, at).ok_or_else(damaged)
+        let mut outbox = Self::of(name, setup, at).ok_or_else(damaged)?;
+        if outbox.at.there == UNCOUNTED {
+            outbox.at.there = 0;
+            for entry in snapshot.scan(outbox.accepted, &[]) {
+                entry?;
+                outbox.at.there += 1;
+            }
+        }
+        Ok(outbox)
     }
 
     fn of(name: &str, setup: &[u8], at: At) -> Option<Self> {
@@ -254,7 +264,9 @@ impl Outbox {
         let ids: Vec<TableId> = states.chunks(4).map(id).collect::<Option<_>>()?;
         let &[pending, accepted, refused] = ids.as_slice() else { return None };
         let numbers: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
-        let &[life, since, mapping, pending_bytes_max] = numbers.as_slice() else { return None };
+        // In folders of before the place is not told.
+        let (&[life, since, mapping, pending_bytes_max], rest) = numbers.split_first_chunk::<4>()?;
+        let place = rest.first().copied().unwrap_or_default();
         let key = text(key)?;
         let key: Vec<&str> = if key.is_empty() { Vec::new() } else { key.split('\0').collect() };
         let column_of = |pair: &[&str]| match pair {
@@ -267,6 +279,7 @@ impl Outbox {
                 relation: TableName::new(text(schema)?, text(table)?),
                 columns: columns.iter().map(|column| text(column)).collect::<Option<_>>()?,
                 mapping,
+                place,
                 pending_bytes_max,
             },
             pending,
@@ -299,133 +312,9 @@ impl<'a> Refusal<'a> {
         bytes
     }
 
-    fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let [at, [is_delete], reason] = parts::split(bytes)?[..] else { return None };
         Some(Self { at_us: i64::from_le_bytes(at.try_into().ok()?), is_delete: *is_delete == 1, reason })
-    }
-}
-
-/// Reads what is known of outboxes: for who holds a snapshot and not the engine.
-#[derive(Debug, Clone, Copy)]
-pub struct Outboxes {
-    pub(crate) facts: TableId,
-}
-
-/// How an outbox is getting on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    pub name: String,
-    pub relation: TableName,
-    /// Whether there is a relation that it follows. What it waits for otherwise says [`crate::Engine::outbox_waits`].
-    pub is_aimed: bool,
-    /// Why nothing is handed out.
-    pub paused: Option<String>,
-    /// How far it is filled; none when it is.
-    pub filling: Option<Filling>,
-    /// How often the other side has lost what it had.
-    pub generation: u64,
-    /// Keys that are marked, and the bytes of the marks: exact.
-    pub pending_rows: u64,
-    pub pending_bytes: u64,
-    /// The oldest mark's step; of the first ten thousand marks, where there are more.
-    pub oldest: Option<u64>,
-    pub oldest_is_exact: bool,
-    /// Keys whose newest row was refused.
-    pub refused_rows: u64,
-    /// Rows that were accepted, deletions that were, and what was refused, since the outbox was set up.
-    pub accepted_total: u64,
-    pub removed_total: u64,
-    pub refused_total: u64,
-}
-
-/// How far a walk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filling {
-    /// Keys that it has looked at, those that are to be deleted among them.
-    pub walked: u64,
-    /// Rows of the relation.
-    pub rows: u64,
-}
-
-/// A row that the other side has refused.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RefusedRow {
-    /// The values of its key, in the key's order; empty where the key does not hold them and the row is gone.
-    pub key: Vec<Value>,
-    /// When it was refused, in microseconds since 1970.
-    pub at_us: i64,
-    pub reason: String,
-    /// Whether a row was to be deleted.
-    pub is_delete: bool,
-    /// The row of that key as it is now, by the relation's columns.
-    pub row: Option<Vec<Value>>,
-    /// The relation's columns.
-    pub schema: Arc<Schema>,
-}
-
-impl Outboxes {
-    /// All outboxes as they were at the step of a snapshot.
-    pub fn status(self, snapshot: &Snapshot) -> Result<Vec<Status>> {
-        Outbox::load_all(snapshot, self.facts)?.into_iter().map(|outbox| self.status_of(snapshot, outbox)).collect()
-    }
-
-    fn status_of(self, snapshot: &Snapshot, outbox: Outbox) -> Result<Status> {
-        let mut oldest: Option<u64> = None;
-        for entry in snapshot.scan(outbox.pending, &[]).take(OLDEST_OF_MAX) {
-            let step = mark_of(&entry?.1)?;
-            oldest = Some(oldest.map_or(step, |known| known.min(step)));
-        }
-        let filling = match (&outbox.at.filled, outbox.relation) {
-            (Filled::Whole, _) => None,
-            (Filled::Through(_), relation) => {
-                Some(Filling { walked: outbox.at.walked, rows: self.rows(snapshot, relation)? })
-            }
-        };
-        Ok(Status {
-            is_aimed: outbox.relation.is_some(),
-            paused: outbox.paused(),
-            filling,
-            generation: outbox.at.generation,
-            pending_rows: outbox.at.pending_rows,
-            pending_bytes: outbox.at.pending_bytes,
-            oldest,
-            oldest_is_exact: outbox.at.pending_rows <= OLDEST_OF_MAX as u64,
-            refused_rows: outbox.at.refused_rows,
-            accepted_total: outbox.at.accepted_total,
-            removed_total: outbox.at.removed_total,
-            refused_total: outbox.at.refused_total,
-            name: outbox.definition.name,
-            relation: outbox.definition.relation,
-        })
-    }
-
-    pub(super) fn rows(self, snapshot: &Snapshot, relation: Option<TableId>) -> Result<u64> {
-        let Some(relation) = relation else { return Ok(0) };
-        let rows = snapshot.get(self.facts, &fact_key("rows", relation))?;
-        Ok(rows.and_then(|rows| number(&rows)).unwrap_or(0))
-    }
-
-    /// The first refused rows of an outbox, in the order of their keys.
-    pub fn refused(self, snapshot: &Snapshot, name: &str, rows_max: usize) -> Result<Vec<RefusedRow>> {
-        let Some(outbox) = Outbox::load(snapshot, self.facts, name)? else { return Ok(Vec::new()) };
-        let Some(followed) = Followed::load(snapshot, &outbox)? else { return Ok(Vec::new()) };
-        let mut refused = Vec::new();
-        for entry in snapshot.scan(outbox.refused, &[]).take(rows_max) {
-            let (key, value) = entry?;
-            let refusal = Refusal::read(&value).ok_or_else(damaged)?;
-            let row = snapshot.get(followed.id, &key)?;
-            let accepted = snapshot.get(outbox.accepted, &key)?;
-            let key_row = accepted.as_deref().and_then(key_row_of);
-            refused.push(RefusedRow {
-                key: followed.key_values(&key, row.as_deref(), key_row).unwrap_or_default(),
-                at_us: refusal.at_us,
-                reason: String::from_utf8_lossy(refusal.reason).into_owned(),
-                is_delete: refusal.is_delete,
-                row: row.map(|row| followed.layout.values(&row)),
-                schema: Arc::clone(&followed.schema),
-            });
-        }
-        Ok(refused)
     }
 }
 
@@ -557,4 +446,28 @@ pub(crate) fn text(bytes: &[u8]) -> Option<String> {
 
 pub(crate) fn damaged() -> Error {
     Error::Store(store::Error::Decode { what: "an outbox", reason: "it is not as it was written" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_it_is_comes_back_as_it_was_written() {
+        let mut at = At { filled: Filled::Through(vec![1, 2]), is_full: true, ..At::default() };
+        at.paused = Some("by hand".to_owned());
+        at.numbers().into_iter().zip(1..).for_each(|(place, number)| *place = number);
+        assert_eq!(At::read(&at.to_bytes()), Some(at.clone()));
+        assert_eq!((at.generation, at.surplus, at.there, at.agreed), (1, 14, 15, Consent { rows: 18, step: 19 }));
+        // One of before lacks the last numbers.
+        let bytes = at.to_bytes();
+        let parts = parts::split(&bytes).unwrap();
+        let mut before = Vec::new();
+        parts::join(&mut before, &[parts[0], &parts[1][..NUMBERS_BEFORE * 8], parts[2], parts[3]]);
+        let read = At::read(&before).unwrap();
+        assert_eq!((read.surplus, read.there, read.asked), (14, UNCOUNTED, Consent::default()));
+        let mut short = Vec::new();
+        parts::join(&mut short, &[parts[0], &parts[1][..8], parts[2], parts[3]]);
+        assert_eq!(At::read(&short), None);
+    }
 }

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use plan::TableName;
 use relation::{DataType, Schema, TableId};
 use store::{Kind, Slice, Writes};
 
-use super::facts::{self, At, Filled, Outbox, Outboxes, Refusal, key_of, mark_of};
+use super::facts::{self, At, Consent, Filled, Outbox, Refusal, key_of, mark_of};
 use super::read::ahead_of_walk;
-use super::told::{Delivered, Settled, Told, Verdict};
+use super::status::Outboxes;
+use super::told::{Asked, Delivered, Settled, Told, Verdict};
 use super::{Definition, Reader};
 use crate::engine::{Engine, ModelState};
 use crate::error::Result;
@@ -29,10 +31,14 @@ impl Engine {
     /// Sets up outboxes, new ones or known by their names; those that are not named stay as they are. Call it after
     /// [`Engine::recover`] and after each apply. `now_us` is the life of new ones.
     ///
-    /// A known one whose columns or mapping are others goes through all rows. Which relation each follows is found anew at every
+    /// A known one whose columns or mapping are others goes through all rows, and so does one that was retired; one whose place is another
+    /// knows nothing of what is there. Which relation each follows is found anew at every
     /// change of versions, and when a model becomes live; until it is folded, nothing is handed out on it.
     pub fn attach_outboxes(&mut self, definitions: Vec<Definition>, now_us: i64) -> Result<()> {
         self.settle()?;
+        for name in self.overtaken(&definitions) {
+            self.detach_outbox(&name)?;
+        }
         for definition in definitions {
             let name = definition.name.clone();
             match self.outboxes.get(&name).map(|outbox| outbox.definition.clone()) {
@@ -52,13 +58,26 @@ impl Engine {
         self.store_aims()
     }
 
+    /// Retired outboxes at whose places others deliver from now on: what they know of these is true no longer.
+    fn overtaken(&self, wanted: &[Definition]) -> Vec<String> {
+        let is_taken = |known: &Definition| {
+            wanted.iter().any(|of| of.place != 0 && of.place == known.place && of.name != known.name)
+        };
+        let retired = self.outboxes.values().filter(|outbox| outbox.is_retired()).map(|outbox| &outbox.definition);
+        retired.filter(|known| is_taken(known)).map(|known| known.name.clone()).collect()
+    }
+
     fn redefine(&mut self, known: &Definition, wanted: Definition) {
         let name = &known.name;
         if known.relation != wanted.relation {
             // Its rows are not what is wanted now.
             self.leave(name);
         }
-        let is_mapped_anew = known.columns != wanted.columns || known.mapping != wanted.mapping;
+        let is_elsewhere = known.place != 0 && known.place != wanted.place;
+        if is_elsewhere {
+            self.begin_from_nothing(name);
+        }
+        let is_mapped_anew = is_elsewhere || known.columns != wanted.columns || known.mapping != wanted.mapping;
         if is_mapped_anew {
             self.mark_ahead(name);
         }
@@ -69,6 +88,27 @@ impl Engine {
             }
         }
         self.write_outbox(name);
+    }
+
+    /// Lets go of an outbox that is wanted no more: it follows nothing, and hands out nothing. What it has delivered stays known until it is
+    /// wanted again ([`Engine::attach_outboxes`]); where that is nothing, it is forgotten. False: there is none of this name.
+    pub fn retire_outbox(&mut self, name: &str) -> Result<bool> {
+        self.settle()?;
+        if self.outboxes.get(name).is_none_or(Outbox::is_retired) {
+            return Ok(false);
+        }
+        self.leave(name);
+        let Some(outbox) = self.outboxes.get_mut(name) else { return Ok(false) };
+        if outbox.at.there == 0 && outbox.at.pending_rows == 0 {
+            return self.detach_outbox(name);
+        }
+        outbox.definition.relation = TableName::new("", "");
+        let at = &mut outbox.at;
+        (at.paused, at.is_full, at.surplus) = (None, false, at.pending_bytes);
+        at.walk_again();
+        self.write_outbox(name);
+        self.store_aims()?;
+        Ok(true)
     }
 
     /// Forgets an outbox, with all that it knows of the other side. False: there is none of this name.
@@ -83,15 +123,21 @@ impl Engine {
         Ok(true)
     }
 
-    /// The names of all outboxes.
+    /// The names of all outboxes but retired ones.
     pub fn outbox_names(&self) -> Vec<String> {
-        self.outboxes.keys().cloned().collect()
+        self.outboxes.values().filter(|outbox| !outbox.is_retired()).map(|of| of.definition.name.clone()).collect()
+    }
+
+    /// The place of an outbox ([`Definition::place`]); none of an unknown name.
+    pub fn outbox_place(&self, name: &str) -> Option<u64> {
+        let outbox = self.outboxes.get(name).filter(|outbox| !outbox.is_retired());
+        outbox.map(|outbox| outbox.definition.place)
     }
 
     /// What outboxes wait for that are given nothing new, by their names: a model that is not live, a table that is not whole, a
     /// name of neither, a column or key that it lacks.
     pub fn outbox_waits(&self) -> BTreeMap<String, String> {
-        let waits = self.outboxes.values().filter_map(|outbox| {
+        let waits = self.outboxes.values().filter(|outbox| !outbox.is_retired()).filter_map(|outbox| {
             let reason = self.followed_by(&outbox.definition).err()?;
             Some((outbox.definition.name.clone(), reason))
         });
@@ -163,22 +209,9 @@ impl Engine {
     /// An outbox follows another relation: one walk tells the difference. Where keys are of other columns, what it knows of the
     /// other side is of keys that mean nothing here, so it begins from nothing.
     fn aim(&mut self, name: &str, relation: TableId, key: Vec<(String, DataType)>) {
-        let known = self.outboxes.get(name).map(|outbox| (outbox.key.clone(), outbox.states()));
-        if let Some((of_before, states)) = known
-            && of_before != key
-            && !of_before.is_empty()
-        {
-            let mut writes = Writes::new();
-            states.into_iter().for_each(|state| self.catalog.remove(&mut writes, state));
-            self.defer(writes);
-            let [pending, accepted, refused] = self.outbox_states(name);
-            if let Some(outbox) = self.outboxes.get_mut(name) {
-                (outbox.pending, outbox.accepted, outbox.refused) = (pending, accepted, refused);
-                outbox.relation = None;
-                let at = &mut outbox.at;
-                (at.pending_rows, at.pending_bytes, at.refused_rows, at.surplus) = (0, 0, 0, 0);
-                (at.generation, at.sent, at.is_full) = (at.generation + 1, 0, false);
-            }
+        let known = self.outboxes.get(name).map(|outbox| &outbox.key);
+        if known.is_some_and(|of_before| *of_before != key && !of_before.is_empty()) {
+            self.begin_from_nothing(name);
         }
         self.leave(name);
         if let Some(outbox) = self.outboxes.get_mut(name) {
@@ -186,6 +219,22 @@ impl Engine {
             outbox.at.walk_again();
         }
         self.write_outbox(name);
+    }
+
+    /// What an outbox knows of the other side means nothing any more.
+    fn begin_from_nothing(&mut self, name: &str) {
+        let Some(states) = self.outboxes.get(name).map(Outbox::states) else { return };
+        let mut writes = Writes::new();
+        states.into_iter().for_each(|state| self.catalog.remove(&mut writes, state));
+        self.defer(writes);
+        let [pending, accepted, refused] = self.outbox_states(name);
+        if let Some(outbox) = self.outboxes.get_mut(name) {
+            (outbox.pending, outbox.accepted, outbox.refused) = (pending, accepted, refused);
+            outbox.relation = None;
+            let at = &mut outbox.at;
+            (at.pending_rows, at.pending_bytes, at.refused_rows, at.surplus) = (0, 0, 0, 0);
+            (at.generation, at.sent, at.is_full, at.there) = (at.generation + 1, 0, false, 0);
+        }
     }
 
     /// These relations are dropped: whoever followed one of them follows nothing, from the same commit on.
@@ -319,9 +368,14 @@ impl Keeper<'_> {
         self.at.last = self.step;
         match told {
             Told::Delivered(delivered) => self.delivered(delivered)?,
-            Told::Pause { reason } => self.at.paused = Some(reason),
+            Told::Pause { reason, asked: None } => {
+                (self.at.paused, self.at.asked) = (Some(reason), Consent::default());
+            }
+            Told::Pause { reason, asked: Some(asked) } => self.ask(reason, asked),
             Told::Resume => {
-                self.at.paused = None;
+                if self.at.paused.take().is_some() {
+                    self.at.agreed = std::mem::take(&mut self.at.asked);
+                }
                 if std::mem::take(&mut self.at.is_full) {
                     self.at.surplus = self.at.pending_bytes;
                     self.at.walk_again();
@@ -336,6 +390,15 @@ impl Keeper<'_> {
             Told::Retry => self.retry()?,
         }
         Ok(())
+    }
+
+    /// Waits for a person to let deletes go, if it is still these that are to go.
+    fn ask(&mut self, reason: String, asked: Asked) {
+        let is_as_counted = asked.pending == self.outbox.pending && asked.walk == self.at.walk;
+        if is_as_counted && self.at.paused.is_none() {
+            self.at.paused = Some(reason);
+            self.at.asked = Consent { rows: asked.rows, step: asked.step };
+        }
     }
 
     /// Marks all keys that a step writes. The marks of one step may go beyond the bound: it is a step's work at most.
@@ -408,20 +471,43 @@ impl Keeper<'_> {
             self.at.walked += walked.keys;
             self.at.filled = if walked.is_done { Filled::Whole } else { Filled::Through(walked.through) };
         }
+        if self.at.filled == Filled::Whole && self.at.pending_rows == 0 {
+            // All that was let go has gone, or has come back: what goes later is asked for anew.
+            self.at.agreed = Consent::default();
+        }
         Ok(())
     }
 
+    /// The other side may have a row of this key.
+    fn accept(&mut self, key: &[u8], accepted: &[u8]) -> Result<()> {
+        if self.kept(self.outbox.accepted, key)?.is_none() {
+            self.at.there += 1;
+        }
+        self.writes.put(self.outbox.accepted, key, accepted);
+        Ok(())
+    }
+
+    /// A delete was let go: it counts once, whatever became of it.
+    fn use_consent(&mut self, key: &[u8]) -> Result<bool> {
+        let was_there = self.kept(self.outbox.accepted, key)?.is_some();
+        self.at.agreed.rows = self.at.agreed.rows.saturating_sub(u64::from(was_there));
+        Ok(was_there)
+    }
+
     fn settle(&mut self, settled: &Settled, at_us: i64) -> Result<()> {
-        let (accepted, key) = (self.outbox.accepted, settled.key.as_slice());
+        let key = settled.key.as_slice();
         match &settled.verdict {
             Verdict::Accepted { fingerprint, key_row } => {
-                self.writes.put(accepted, key, &facts::accepted(fingerprint, key_row.as_deref()));
+                self.accept(key, &facts::accepted(fingerprint, key_row.as_deref()))?;
                 self.at.accepted_total += 1;
                 self.forget_refused(key)?;
                 self.unmark(settled)
             }
             Verdict::Removed => {
-                self.writes.delete(accepted, key);
+                if self.use_consent(key)? {
+                    self.at.there = self.at.there.saturating_sub(1);
+                }
+                self.writes.delete(self.outbox.accepted, key);
                 self.at.removed_total += 1;
                 self.forget_refused(key)?;
                 self.unmark(settled)
@@ -431,8 +517,11 @@ impl Keeper<'_> {
                 self.unmark(settled)
             }
             Verdict::Refused { is_delete, reason, doubt } => {
+                if *is_delete {
+                    self.use_consent(key)?;
+                }
                 if let Some(key_row) = doubt {
-                    self.writes.put(accepted, key, &facts::accepted(&facts::UNKNOWN, Some(key_row)));
+                    self.accept(key, &facts::accepted(&facts::UNKNOWN, Some(key_row)))?;
                 }
                 if !self.is_refused(key)? {
                     self.at.refused_rows += 1;
@@ -443,7 +532,7 @@ impl Keeper<'_> {
                 self.unmark(settled)
             }
             Verdict::Unknown { key_row } => {
-                self.writes.put(accepted, key, &facts::accepted(&facts::UNKNOWN, key_row.as_deref()));
+                self.accept(key, &facts::accepted(&facts::UNKNOWN, key_row.as_deref()))?;
                 self.stay(key)
             }
             Verdict::Later => self.stay(key),

@@ -1,65 +1,187 @@
 //! What is to leave the other side, counted ahead of a delivery: for who asks a person before much of it goes.
+//!
+//! The law: no row of the other side goes but as one of so many as may go unasked, or because a person has let it go. Both are told by
+//! what stands in the outbox, and not by when something is read:
+//!
+//! - *There* are the keys that are accepted, *leaving* those of them whose row is gone, as of the snapshot that a portion is of. So what was
+//!   delivered before is counted as what it has become, however soon the next portion comes.
+//! - *A person* is asked by a pause that says how many are to go, and as of which step ([`Leaving::pause`]). To resume lets these go,
+//!   durably: as many deletes, of keys that were not marked later, of the walk that found them. Each that is done uses up one; what is
+//!   left of it ends when all is delivered, and when another walk begins, which is over other rows.
+//! - *Counted once.* All that is marked is looked at, or all that is accepted where all rows are walked through. So what was counted for
+//!   one portion holds for those behind it: their deletes of no later step are among it. Later ones are added, as if none had gone, and
+//!   only where that is too much it is counted anew.
 
 use std::ops::Bound;
 
+use relation::TableId;
 use store::{Slice, Snapshot};
 
-use super::facts::{Filled, Outbox, Outboxes, UNKNOWN, is_accepted};
+use super::facts::{Filled, Outbox, UNKNOWN, is_accepted, mark_of};
+use super::read::{Item, Portion, Reader};
+use super::status::Outboxes;
+use super::told::{Asked, Told};
 use crate::error::Result;
 
 /// Rows of the other side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaving {
     /// Those that are there, as far as it has answered.
     pub there: u64,
     /// Those of them that are to go.
     pub leaves: u64,
+    /// Those of these that nobody has let go.
+    pub unasked: u64,
+    pending: TableId,
+    walk: u64,
+    step: u64,
+}
+
+impl Leaving {
+    /// Pauses their outbox until a person lets them go, for a reason.
+    pub fn pause(&self, reason: String) -> Told {
+        let Self { leaves, pending, walk, step, .. } = *self;
+        Told::Pause { reason, asked: Some(Asked { pending, walk, step, rows: leaves }) }
+    }
+
+    /// Whether an item of a portion of the same outbox and walk was counted, if it leaves.
+    fn has(&self, item: &Item) -> bool {
+        item.step.is_none_or(|step| step <= self.step)
+    }
+}
+
+/// What was counted for a portion, and holds for those behind it.
+#[derive(Debug)]
+pub(super) struct Counted {
+    leaving: Leaving,
+    /// Deletes that were marked since, each time that they were handed out.
+    later: u64,
+}
+
+impl Counted {
+    /// Whether a portion may go by it. False: it is to be counted anew.
+    fn lets_go(&mut self, portion: &Portion, allowed: &dyn Fn(u64) -> u64) -> bool {
+        let Leaving { there, leaves, unasked, pending, walk, .. } = self.leaving;
+        if (pending, walk) != portion.ground() {
+            return false;
+        }
+        let later = portion.items.iter().filter(|item| item.leaves() && !self.leaving.has(item)).count() as u64;
+        if later == 0 {
+            return true;
+        }
+        self.later += later;
+        // As if all others had gone.
+        let there = there.saturating_sub(leaves).saturating_sub(self.later);
+        unasked.saturating_add(self.later) <= allowed(there)
+    }
+}
+
+impl Reader {
+    /// Whether more is to go than may go at once without a person being asked: `allowed` of so many that are there. None: deliver the
+    /// portion. Else it is not handed out; the engine is to take [`Leaving::pause`]. The snapshot is the one that it was read from.
+    pub fn too_many(
+        &mut self,
+        snapshot: &Snapshot,
+        portion: &Portion,
+        allowed: &dyn Fn(u64) -> u64,
+    ) -> Result<Option<Leaving>> {
+        debug_assert_eq!(snapshot.step(), portion.step);
+        if !portion.items.iter().any(Item::leaves) {
+            return Ok(None);
+        }
+        if self.counted.as_mut().is_some_and(|counted| counted.lets_go(portion, allowed)) {
+            return Ok(None);
+        }
+        self.counted = None;
+        let Some(leaving) = self.outboxes().leaving(snapshot, self.name())? else { return Ok(None) };
+        if leaving.unasked <= allowed(leaving.there) {
+            self.counted = Some(Counted { leaving, later: 0 });
+            return Ok(None);
+        }
+        self.take_back();
+        Ok(Some(leaving))
+    }
 }
 
 impl Outboxes {
     /// Whether the other side has any row of an outbox, as far as it has answered.
     pub fn has_rows(self, snapshot: &Snapshot, name: &str) -> Result<bool> {
-        let Some(outbox) = Outbox::load(snapshot, self.facts, name)? else { return Ok(false) };
-        Ok(snapshot.scan(outbox.accepted, &[]).next().transpose()?.is_some())
+        Ok(Outbox::load(snapshot, self.facts, name)?.is_some_and(|outbox| outbox.at.there > 0))
     }
 
-    /// What is there, and what of it is to go by the marks of now. Where all rows are walked through, all that is accepted is looked
-    /// at: that takes as long as the walk does. Of an outbox that follows nothing, nothing leaves.
-    pub fn leaving(self, snapshot: &Snapshot, name: &str) -> Result<Leaving> {
-        let Some(outbox) = Outbox::load(snapshot, self.facts, name)? else { return Ok(Leaving::default()) };
-        let Some(relation) = outbox.relation else { return Ok(Leaving::default()) };
-        let mut found = Leaving::default();
-        if outbox.at.filled != Filled::Whole {
-            let mut rows = snapshot.range(relation, Bound::Unbounded, Bound::Unbounded);
-            let mut row: Option<Slice> = rows.next().transpose()?.map(|(key, _)| key);
-            for entry in snapshot.scan(outbox.accepted, &[]) {
-                let (key, accepted) = entry?;
-                while row.as_ref().is_some_and(|row| **row < *key) {
-                    row = rows.next().transpose()?.map(|(key, _)| key);
-                }
-                let leaves = row.as_ref().is_none_or(|row| **row != *key);
-                // Of a refused row that stays, another one may be there: nobody has said so.
-                let is_unheard = !leaves && is_accepted(&accepted, &UNKNOWN);
-                if is_unheard && snapshot.get(outbox.refused, &key)?.is_some() {
-                    continue;
-                }
-                found.there += 1;
-                found.leaves += u64::from(leaves);
-            }
-            return Ok(found);
-        }
-        // Every row is there but those that are to come, and those that were refused.
-        let mut coming = outbox.at.refused_rows;
-        for entry in snapshot.scan(outbox.pending, &[]) {
-            let (key, _) = entry?;
-            let is_row = snapshot.get(relation, &key)?.is_some();
-            match (is_row, snapshot.get(outbox.accepted, &key)?.is_some()) {
-                (true, false) => coming += 1,
-                (false, true) => found.leaves += 1,
-                (true, true) | (false, false) => {}
-            }
-        }
-        found.there = self.rows(snapshot, Some(relation))?.saturating_sub(coming) + found.leaves;
-        Ok(found)
+    /// What is there, and what of it is to go, as of a snapshot. Where all rows are walked through, all that is accepted is looked
+    /// at: that takes as long as the walk does. None of an outbox that follows nothing, from which nothing leaves.
+    pub fn leaving(self, snapshot: &Snapshot, name: &str) -> Result<Option<Leaving>> {
+        let Some(outbox) = Outbox::load(snapshot, self.facts, name)? else { return Ok(None) };
+        let Some(relation) = outbox.relation else { return Ok(None) };
+        let Leaves { all, let_go } = match outbox.at.filled {
+            Filled::Whole => marked(&outbox, relation, snapshot)?,
+            Filled::Through(_) => walked_through(&outbox, relation, snapshot)?,
+        };
+        Ok(Some(Leaving {
+            there: outbox.at.there.saturating_sub(unheard(&outbox, relation, snapshot)?),
+            leaves: all,
+            unasked: all - let_go.min(outbox.at.agreed.rows),
+            pending: outbox.pending,
+            walk: outbox.at.walk,
+            step: snapshot.step(),
+        }))
     }
+}
+
+/// Keys that leave.
+#[derive(Debug, Default)]
+struct Leaves {
+    all: u64,
+    /// Those that were to go when a person let go what was.
+    let_go: u64,
+}
+
+impl Leaves {
+    fn add(&mut self, outbox: &Outbox, step: Option<u64>) {
+        self.all += 1;
+        self.let_go += u64::from(step.is_none_or(|step| step <= outbox.at.agreed.step));
+    }
+}
+
+/// Of an outbox that is filled, by its marks.
+fn marked(outbox: &Outbox, relation: TableId, snapshot: &Snapshot) -> Result<Leaves> {
+    let mut found = Leaves::default();
+    for entry in snapshot.scan(outbox.pending, &[]) {
+        let (key, mark) = entry?;
+        let has_gone = snapshot.get(relation, &key)?.is_none();
+        if has_gone && snapshot.get(outbox.accepted, &key)?.is_some() {
+            found.add(outbox, Some(mark_of(&mark)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Of one that is being filled, by all that is accepted.
+fn walked_through(outbox: &Outbox, relation: TableId, snapshot: &Snapshot) -> Result<Leaves> {
+    let mut found = Leaves::default();
+    let mut rows = snapshot.range(relation, Bound::Unbounded, Bound::Unbounded);
+    let mut row: Option<Slice> = rows.next().transpose()?.map(|(key, _)| key);
+    for entry in snapshot.scan(outbox.accepted, &[]) {
+        let (key, _) = entry?;
+        while row.as_ref().is_some_and(|row| **row < *key) {
+            row = rows.next().transpose()?.map(|(key, _)| key);
+        }
+        if row.as_ref().is_none_or(|row| **row != *key) {
+            let mark = snapshot.get(outbox.pending, &key)?;
+            found.add(outbox, mark.as_deref().map(mark_of).transpose()?);
+        }
+    }
+    Ok(found)
+}
+
+/// Of a refused row that stays, another one may be there: nobody has said so.
+fn unheard(outbox: &Outbox, relation: TableId, snapshot: &Snapshot) -> Result<u64> {
+    let mut found = 0;
+    for entry in snapshot.scan(outbox.refused, &[]) {
+        let (key, _) = entry?;
+        let is_unheard = snapshot.get(outbox.accepted, &key)?.is_some_and(|accepted| is_accepted(&accepted, &UNKNOWN));
+        found += u64::from(is_unheard && snapshot.get(relation, &key)?.is_some());
+    }
+    Ok(found)
 }

@@ -28,8 +28,13 @@
 //! know them again, since it begins over another relation or marks are left out. So a [`Reader`] begins in doubt, and sends what is pending without comparing it
 //! until it has been through all of it once.
 //!
+//! *Retired.* An outbox that is wanted no more follows nothing, and knows what it has delivered. When it is wanted again, a walk finds
+//! what has changed meanwhile, and what is to be deleted.
+//!
 //! *Durable ground.* What is set up between two steps (an outbox, another relation under it) is in no record of the log until it is
 //! folded; nothing is handed out before that, so that no crash can take back what a delivery stood on.
+//!
+//! *Consent.* How much of the other side is to go is told before the first of it goes, and a person can be asked: [`Leaving`] counts it.
 //!
 //! *Bounds.* Marks are bounded in bytes ([`Definition::pending_bytes_max`]): beyond them the outbox stops marking and is paused; what
 //! it knows stays, and [`Told::Resume`] begins a walk, which finds whatever has changed meanwhile.
@@ -37,13 +42,16 @@
 mod facts;
 mod keep;
 mod leaving;
+mod marker;
 mod read;
+mod status;
 mod told;
 
-pub use facts::{Filling, Outboxes, RefusedRow, Status};
 pub use leaving::Leaving;
-pub use read::{Item, LOOKED_AT_MAX, Limits, Outcome, Portion, Read, Reader, Resumed};
-pub use told::{Delivered, Told};
+pub use marker::Resumed;
+pub use read::{Item, LOOKED_AT_MAX, Limits, Outcome, Portion, Read, Reader};
+pub use status::{Filling, Outboxes, RefusedRow, Status};
+pub use told::{Asked, Delivered, Told};
 
 pub(crate) use facts::{At, Outbox};
 
@@ -61,6 +69,8 @@ pub struct Definition {
     /// Whatever else makes a delivered row what it is (names at the other side, formats), as a number: with another one every row is
     /// sent again.
     pub mapping: u64,
+    /// Where the rows go within the other side, as a number: at another place nothing is there of what was delivered. 0: unknown.
+    pub place: u64,
     /// Bytes of marked keys beyond which it stops marking and is paused.
     pub pending_bytes_max: u64,
 }

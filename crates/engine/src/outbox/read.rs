@@ -10,11 +10,12 @@ use std::sync::Arc;
 use relation::{Layout, Schema, TableId, Value};
 use store::{Scan, Slice, Snapshot, Store};
 
-use super::facts::{Filled, Followed, Outbox, id, is_accepted, key_row_of, mark_of, number};
+use super::facts::{Filled, Followed, Outbox, is_accepted, key_row_of, mark_of};
+use super::leaving::Counted;
+use super::status::Outboxes;
 use super::told::{Delivered, Settled, Told, Verdict, Walked};
 use crate::error::Result;
 use crate::input::Input;
-use crate::parts;
 
 /// Keys that one portion looks at, at most.
 pub const LOOKED_AT_MAX: usize = 20_000;
@@ -48,8 +49,10 @@ pub enum Read {
     Behind,
     /// All is delivered as of this snapshot.
     Nothing,
-    /// There is nothing to follow, or it is not durable yet, and why.
-    Waiting(String),
+    /// There is nothing to follow: [`crate::Engine::outbox_waits`] says why.
+    Unaimed,
+    /// What it follows is not durable yet: read a newer snapshot.
+    Unstored,
     /// It was paused, and why.
     Paused(String),
     /// There is no such outbox.
@@ -76,7 +79,9 @@ pub struct Portion {
     /// Bytes of keys and rows.
     pub bytes: usize,
     followed: Followed,
-    scope: Scope,
+    pub(super) scope: Scope,
+    /// Number of the walk that was under way, or was the last one.
+    walk: u64,
     /// Keys that need not be sent.
     quiet: Vec<Settled>,
     /// Whether nothing is out that nobody has heard of.
@@ -112,32 +117,19 @@ pub enum Outcome {
     Unknown,
 }
 
-/// What the other side has, compared with what is known of it.
-#[derive(Debug)]
-pub enum Resumed {
-    /// What is known: go on.
-    Clean,
-    /// It was filled by another folder, or from another life of this one. The walk sends all rows; what it has beside them is not known.
-    Foreign,
-    /// It has the last portion, whose answer was lost: the engine is to take this, and nothing is sent again.
-    Applied(Input),
-    /// It has not what it had: give [`Told::Refill`] with `lost`.
-    Lost,
-}
-
 /// Where in the order of keys a portion lies.
 #[derive(Debug, Clone)]
-struct Scope {
-    pending: TableId,
+pub(super) struct Scope {
+    pub(super) pending: TableId,
     /// With the portion of what is set up since then, and of the marks made until then, it is to be compared.
-    since: u64,
-    last: u64,
-    after: Vec<u8>,
-    through: Vec<u8>,
+    pub(super) since: u64,
+    pub(super) last: u64,
+    pub(super) after: Vec<u8>,
+    pub(super) through: Vec<u8>,
     /// Whether there is nothing behind it.
-    is_end: bool,
+    pub(super) is_end: bool,
     /// Number of the walk, and the keys looked at.
-    walk: Option<(u64, u64)>,
+    pub(super) walk: Option<(u64, u64)>,
 }
 
 /// Keys behind the walk's cursor of which a portion may be out, as many as one looks at at most. As long as what has changed is marked,
@@ -160,8 +152,8 @@ pub(crate) fn ahead_of_walk(outbox: &Outbox, filled: &Filled, snapshot: &Snapsho
 /// other side has of the marked keys, and sends these once more.
 pub struct Reader {
     store: Store,
-    facts: TableId,
-    name: String,
+    pub(super) facts: TableId,
+    pub(super) name: String,
     /// The incarnation and generation that it knows.
     known: Option<(TableId, u64)>,
     /// Whether what is accepted is what the other side has.
@@ -169,17 +161,20 @@ pub struct Reader {
     /// How far it is in the round; none: at its beginning.
     after: Option<Vec<u8>>,
     /// A portion is out.
-    is_out: bool,
+    pub(super) is_out: bool,
     /// Number of the portion whose settlement is to be seen.
-    awaited: Option<u64>,
+    pub(super) awaited: Option<u64>,
     /// The newest step that it has read.
     seen: u64,
+    /// How much is to go.
+    pub(super) counted: Option<Counted>,
 }
 
 impl Reader {
     pub(crate) fn new(store: Store, facts: TableId, name: &str) -> Self {
         let name = name.to_owned();
-        Self { store, facts, name, known: None, is_sure: false, after: None, is_out: false, awaited: None, seen: 0 }
+        let (is_sure, is_out, seen) = (false, false, 0);
+        Self { store, facts, name, known: None, is_sure, after: None, is_out, awaited: None, seen, counted: None }
     }
 
     /// The outbox's name.
@@ -187,50 +182,13 @@ impl Reader {
         &self.name
     }
 
-    /// Compares what the other side says it was given last ([`Portion::marker`]) with what is known here. Call it before anything is
-    /// sent over a new connection, with a snapshot of now.
-    pub fn resume(&mut self, snapshot: &Snapshot, marker: Option<&[u8]>) -> Result<Resumed> {
-        self.doubt();
+    pub(super) fn outboxes(&self) -> Outboxes {
+        Outboxes { facts: self.facts }
+    }
+
+    /// The portion that was handed out is not sent.
+    pub(super) fn take_back(&mut self) {
         self.is_out = false;
-        let Some(outbox) = Outbox::load(snapshot, self.facts, &self.name)? else { return Ok(Resumed::Clean) };
-        let at = &outbox.at;
-        // Nothing of this generation was given to it, so nothing can be lacking.
-        let is_new = at.sent == 0;
-        let marker = match marker.map(Marker::read) {
-            None if is_new => return Ok(Resumed::Clean),
-            None => return Ok(Resumed::Lost),
-            Some(Some(marker)) if marker.life == outbox.life => marker,
-            Some(_) if is_new => return Ok(Resumed::Foreign),
-            Some(_) => return Ok(Resumed::Lost),
-        };
-        if marker.generation != at.generation {
-            return Ok(if is_new { Resumed::Clean } else { Resumed::Lost });
-        }
-        if marker.sequence < at.sent || marker.sequence > at.sequence + 1 {
-            return Ok(Resumed::Lost);
-        }
-        if marker.sequence <= at.sequence {
-            return Ok(Resumed::Clean);
-        }
-        // What has changed since must be marked, or it would be taken for what was sent.
-        let is_comparable =
-            marker.scope.pending == outbox.pending && marker.scope.since == outbox.since && marker.is_whole;
-        if !is_comparable || at.is_full || marker.scope.last < at.gap {
-            return Ok(Resumed::Clean);
-        }
-        let Some(followed) = Followed::load(snapshot, &outbox)? else { return Ok(Resumed::Clean) };
-        let settled = applied(&outbox, &followed, snapshot, &marker.scope)?;
-        self.awaited = Some(marker.sequence);
-        let delivered = Delivered {
-            pending: outbox.pending,
-            generation: marker.generation,
-            sequence: marker.sequence,
-            has_sent: true,
-            walked: marker.scope.walked(),
-            at_us: 0,
-            settled,
-        };
-        Ok(Resumed::Applied(self.told(delivered)))
     }
 
     /// The next rows to be sent. A portion that was handed out before and not settled counts as sent, with its answer lost.
@@ -256,20 +214,20 @@ impl Reader {
         self.awaited = None;
         if self.store.folded_step() < outbox.since {
             self.store.fold_soon();
-            return Ok(Read::Waiting("its set-up is being stored".to_owned()));
+            return Ok(Read::Unstored);
         }
         if let Some(reason) = outbox.paused() {
+            // What a person lets go is known when it is resumed.
+            self.counted = None;
             return Ok(Read::Paused(reason));
         }
         if outbox.relation.is_some() && outbox.at.filled == Filled::Whole && outbox.at.pending_rows == 0 {
             // A round without marks.
             self.end_round();
+            self.counted = None;
             return Ok(Read::Nothing);
         }
-        let Some(followed) = Followed::load(snapshot, &outbox)? else {
-            let name = &outbox.definition.relation;
-            return Ok(Read::Waiting(format!("{name} is not there, or not built yet")));
-        };
+        let Some(followed) = Followed::load(snapshot, &outbox)? else { return Ok(Read::Unaimed) };
         let gathered = match &outbox.at.filled {
             Filled::Through(after) => {
                 let after = after.clone();
@@ -294,6 +252,7 @@ impl Reader {
             bytes,
             followed,
             scope,
+            walk: outbox.at.walk,
             quiet,
             is_sure: self.is_sure,
         };
@@ -325,12 +284,12 @@ impl Reader {
         self.told(Delivered { pending, generation, sequence, has_sent, walked, at_us, settled: quiet })
     }
 
-    fn told(&self, delivered: Delivered) -> Input {
+    pub(super) fn told(&self, delivered: Delivered) -> Input {
         Input::Outbox { name: self.name.clone(), told: Told::Delivered(delivered) }
     }
 
     /// What the other side has of marked keys is not known.
-    fn doubt(&mut self) {
+    pub(super) fn doubt(&mut self) {
         self.is_sure = false;
         self.after = None;
     }
@@ -403,70 +362,41 @@ impl Reader {
     }
 }
 
-/// What became of the keys of a portion that the other side has, though it was never answered: all that were not changed since.
-fn applied(outbox: &Outbox, followed: &Followed, snapshot: &Snapshot, scope: &Scope) -> Result<Vec<Settled>> {
-    let mut settled = Vec::new();
-    let mut add = |found: &Found<'_>| -> Result<()> {
-        // What was changed since is marked anew, and handed out as it is now.
-        if found.step.is_none_or(|step| step <= scope.last) {
-            settled.extend(found.applied(outbox, followed)?);
-        }
-        Ok(())
-    };
-    if scope.walk.is_none() {
-        let mut marks = Ahead::new(snapshot, outbox.pending, &scope.after)?;
-        while let Some((key, mark)) = marks.next.as_ref().filter(|(key, _)| **key <= *scope.through) {
-            let (row, accepted) = (snapshot.get(followed.id, key)?, snapshot.get(outbox.accepted, key)?);
-            let (row, accepted) = (row.as_deref(), accepted.as_deref());
-            add(&Found { key, step: Some(mark_of(mark)?), row, accepted })?;
-            marks.advance()?;
-        }
-        return Ok(settled);
-    }
-    let mut sides = Sides::new(outbox, followed.id, snapshot, &scope.after)?;
-    while let Some(key) = sides.key().filter(|key| **key <= *scope.through) {
-        let step = sides.marks.of(&key).map(mark_of).transpose()?;
-        add(&Found { key: &key, step, row: sides.rows.of(&key), accepted: sides.accepted.of(&key) })?;
-        sides.pass(&key)?;
-    }
-    Ok(settled)
-}
-
 /// A scan, and its next entry.
-struct Ahead {
+pub(super) struct Ahead {
     scan: Scan,
-    next: Option<(Slice, Slice)>,
+    pub(super) next: Option<(Slice, Slice)>,
 }
 
 impl Ahead {
     /// Behind a key; an empty one is before all.
-    fn new(snapshot: &Snapshot, table: TableId, after: &[u8]) -> Result<Self> {
+    pub(super) fn new(snapshot: &Snapshot, table: TableId, after: &[u8]) -> Result<Self> {
         let from = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
         let mut ahead = Self { scan: snapshot.range(table, from, Bound::Unbounded), next: None };
         ahead.advance()?;
         Ok(ahead)
     }
 
-    fn advance(&mut self) -> Result<()> {
+    pub(super) fn advance(&mut self) -> Result<()> {
         self.next = self.scan.next().transpose()?;
         Ok(())
     }
 
     /// The value of this key, where it is the next one.
-    fn of(&self, key: &[u8]) -> Option<&[u8]> {
+    pub(super) fn of(&self, key: &[u8]) -> Option<&[u8]> {
         self.next.as_ref().filter(|(next, _)| **next == *key).map(|(_, value)| &**value)
     }
 }
 
 /// What a walk goes through side by side.
-struct Sides {
-    rows: Ahead,
-    accepted: Ahead,
-    marks: Ahead,
+pub(super) struct Sides {
+    pub(super) rows: Ahead,
+    pub(super) accepted: Ahead,
+    pub(super) marks: Ahead,
 }
 
 impl Sides {
-    fn new(outbox: &Outbox, relation: TableId, snapshot: &Snapshot, after: &[u8]) -> Result<Self> {
+    pub(super) fn new(outbox: &Outbox, relation: TableId, snapshot: &Snapshot, after: &[u8]) -> Result<Self> {
         Ok(Self {
             rows: Ahead::new(snapshot, relation, after)?,
             accepted: Ahead::new(snapshot, outbox.accepted, after)?,
@@ -475,12 +405,12 @@ impl Sides {
     }
 
     /// The next key of any side.
-    fn key(&self) -> Option<Slice> {
+    pub(super) fn key(&self) -> Option<Slice> {
         let next = [&self.rows, &self.accepted, &self.marks].into_iter().filter_map(|side| side.next.as_ref());
         next.map(|(key, _)| key).min_by(|a, b| (***a).cmp(&***b)).cloned()
     }
 
-    fn pass(&mut self, key: &[u8]) -> Result<()> {
+    pub(super) fn pass(&mut self, key: &[u8]) -> Result<()> {
         for side in [&mut self.rows, &mut self.accepted, &mut self.marks] {
             if side.of(key).is_some() {
                 side.advance()?;
@@ -491,29 +421,11 @@ impl Sides {
 }
 
 /// What there is of a key.
-struct Found<'a> {
-    key: &'a [u8],
-    step: Option<u64>,
-    row: Option<&'a [u8]>,
-    accepted: Option<&'a [u8]>,
-}
-
-impl Found<'_> {
-    /// What became of it where the other side has it as it is now; none where nothing is to be noted.
-    fn applied(&self, outbox: &Outbox, followed: &Followed) -> Result<Option<Settled>> {
-        let verdict = match self.row {
-            Some(row) => {
-                let fingerprint = followed.fingerprint(outbox, row);
-                match self.accepted.is_some_and(|accepted| is_accepted(accepted, &fingerprint)) {
-                    true => Verdict::Same,
-                    false => Verdict::Accepted { fingerprint, key_row: followed.key_row(self.key, row)? },
-                }
-            }
-            None => Verdict::Removed,
-        };
-        let is_news = self.step.is_some() || verdict != Verdict::Same;
-        Ok(is_news.then(|| Settled { key: self.key.to_vec(), step: self.step, verdict }))
-    }
+pub(super) struct Found<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) step: Option<u64>,
+    pub(super) row: Option<&'a [u8]>,
+    pub(super) accepted: Option<&'a [u8]>,
 }
 
 /// A portion that is being gathered.
@@ -596,6 +508,11 @@ impl Gathered {
 }
 
 impl Item {
+    /// Whether the other side loses a row that it may have.
+    pub(super) fn leaves(&self) -> bool {
+        self.row.is_none() && self.is_known
+    }
+
     /// What became of it. In doubt, an earlier row of the key may be there, whatever became of this one.
     fn settled(self, followed: &Followed, outcome: Outcome, is_sure: bool) -> Settled {
         let Self { key, step, row, fingerprint, key_row, .. } = self;
@@ -615,13 +532,18 @@ impl Item {
 }
 
 impl Scope {
-    fn walked(&self) -> Option<Walked> {
+    pub(super) fn walked(&self) -> Option<Walked> {
         let (number, keys) = self.walk?;
         Some(Walked { number, through: self.through.clone(), is_done: self.is_end, keys })
     }
 }
 
 impl Portion {
+    /// By what a portion of the same keys and of the same walk is told.
+    pub(super) fn ground(&self) -> (TableId, u64) {
+        (self.scope.pending, self.walk)
+    }
+
     /// The row of an item by the relation's columns; none where it is to be deleted.
     pub fn values(&self, item: &Item) -> Option<Vec<Value>> {
         item.row.as_deref().map(|row| self.layout.values(row))
@@ -637,57 +559,6 @@ impl Portion {
     /// the first of them was not answered.
     pub fn version(&self) -> u128 {
         u128::from(self.sequence) << 64 | u128::from(self.scope.last)
-    }
-
-    /// What the other side keeps of this portion, in the same transaction as its rows, instead of what it kept of the one before:
-    /// [`Reader::resume`] tells by it whether the portion is there. It takes the outcomes with which the transaction is committed.
-    pub fn marker(&self, outcomes: &[Outcome]) -> Vec<u8> {
-        let is_whole = outcomes.len() == self.items.len() && outcomes.iter().all(|outcome| *outcome == Outcome::Done);
-        let (life, generation, sequence) = (self.life, self.generation, self.sequence);
-        Marker { life, generation, sequence, is_whole, scope: self.scope.clone() }.to_bytes()
-    }
-}
-
-/// What the other side keeps of the last portion.
-struct Marker {
-    life: i64,
-    generation: u64,
-    sequence: u64,
-    /// Whether all of it was done.
-    is_whole: bool,
-    scope: Scope,
-}
-
-const MARKER: u8 = 1;
-
-impl Marker {
-    fn to_bytes(&self) -> Vec<u8> {
-        let Scope { pending, since, last, after, through, is_end, walk } = &self.scope;
-        let flags = [MARKER, u8::from(self.is_whole), u8::from(*is_end), u8::from(walk.is_some())];
-        let (number, keys) = walk.unwrap_or_default();
-        let numbers = [self.life.cast_unsigned(), self.generation, self.sequence, *since, *last, number, keys]
-            .map(u64::to_le_bytes);
-        let mut bytes = Vec::new();
-        parts::join(&mut bytes, &[&flags, &pending.0.to_le_bytes(), &numbers.concat(), after, through]);
-        bytes
-    }
-
-    /// None where it is none of ours.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let [flags, pending, numbers, after, through] = parts::split(bytes)?[..] else { return None };
-        let [MARKER, is_whole, is_end, walks] = *flags else { return None };
-        let numbers: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
-        let &[life, generation, sequence, since, last, walk, keys] = numbers.as_slice() else { return None };
-        let scope = Scope {
-            pending: id(pending)?,
-            since,
-            last,
-            after: after.to_vec(),
-            through: through.to_vec(),
-            is_end: is_end == 1,
-            walk: (walks == 1).then_some((walk, keys)),
-        };
-        Some(Self { life: life.cast_signed(), generation, sequence, is_whole: is_whole == 1, scope })
     }
 }
 

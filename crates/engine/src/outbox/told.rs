@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! parts   what it is, then of each kind its own
+//! asked       reason | state of marks 4, walk 8, step 8, rows 8
 //! delivered   state of marks 4 | generation 8, sequence 8, time 8, whether anything was changed there 1 | walk | settled …
 //! walk        nothing, or: number 8, keys 8, whether it is done 1, up to which key
 //! settled     step of the mark 8 (2^64 - 1: none), verdict 1, length of the key 4, key, the verdict's own bytes
@@ -17,14 +18,26 @@ use super::facts::{id, number, text};
 pub enum Told {
     /// What became of a portion: made by [`super::Reader::settle`] alone.
     Delivered(Delivered),
-    /// Hand out nothing more; it goes on marking.
-    Pause { reason: String },
-    /// Go on. Where marks were left out, a walk goes through all rows.
+    /// Hand out nothing more; it goes on marking. `asked`: until a person lets these deletes go; where they are not what is to go
+    /// by then, or it is paused already, it is not taken.
+    Pause { reason: String, asked: Option<Asked> },
+    /// Go on; what was asked for goes. Where marks were left out, a walk goes through all rows.
     Resume,
     /// Go through all rows. `lost`: the other side does not have any more what it had, so all of them are sent.
     Refill { lost: bool },
     /// Send refused rows again.
     Retry,
+}
+
+/// Deletes that a person is asked for: made by [`super::Leaving::pause`] alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// By these it is told of what they were counted.
+    pub(crate) pending: TableId,
+    pub(crate) walk: u64,
+    /// As of which step, and how many.
+    pub(crate) step: u64,
+    pub(crate) rows: u64,
 }
 
 /// What became of a portion.
@@ -89,6 +102,7 @@ const RESUME: u8 = 3;
 const REFILL: u8 = 4;
 const LOST: u8 = 5;
 const RETRY: u8 = 6;
+const ASK: u8 = 7;
 
 const NO_MARK: u64 = u64::MAX;
 
@@ -97,7 +111,10 @@ impl Told {
     pub(crate) fn to_parts(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Delivered(delivered) => delivered.to_parts(),
-            Self::Pause { reason } => vec![vec![PAUSE], reason.clone().into_bytes()],
+            Self::Pause { reason, asked: None } => vec![vec![PAUSE], reason.clone().into_bytes()],
+            Self::Pause { reason, asked: Some(asked) } => {
+                vec![vec![ASK], reason.clone().into_bytes(), asked.to_bytes()]
+            }
             Self::Resume => vec![vec![RESUME]],
             Self::Refill { lost: false } => vec![vec![REFILL]],
             Self::Refill { lost: true } => vec![vec![LOST]],
@@ -110,13 +127,28 @@ impl Told {
         let ([kind], rest) = parts.split_first()? else { return None };
         Some(match (*kind, rest) {
             (DELIVERED, parts) => Self::Delivered(Delivered::of_parts(parts)?),
-            (PAUSE, [reason]) => Self::Pause { reason: text(reason)? },
+            (PAUSE, [reason]) => Self::Pause { reason: text(reason)?, asked: None },
+            (ASK, [reason, asked]) => Self::Pause { reason: text(reason)?, asked: Some(Asked::of_bytes(asked)?) },
             (RESUME, []) => Self::Resume,
             (REFILL, []) => Self::Refill { lost: false },
             (LOST, []) => Self::Refill { lost: true },
             (RETRY, []) => Self::Retry,
             _ => return None,
         })
+    }
+}
+
+impl Asked {
+    fn to_bytes(self) -> Vec<u8> {
+        let numbers = [self.walk, self.step, self.rows].map(u64::to_le_bytes).concat();
+        [&self.pending.0.to_le_bytes()[..], &numbers].concat()
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (pending, numbers) = bytes.split_at_checked(4)?;
+        let numbers: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
+        let &[walk, step, rows] = numbers.as_slice() else { return None };
+        Some(Self { pending: id(pending)?, walk, step, rows })
     }
 }
 
@@ -251,7 +283,11 @@ mod tests {
             })
         });
         let others = [
-            Told::Pause { reason: "by hand".to_owned() },
+            Told::Pause { reason: "by hand".to_owned(), asked: None },
+            Told::Pause {
+                reason: "guard: 6 of 7".to_owned(),
+                asked: Some(Asked { pending: TableId(17), walk: 3, step: 4, rows: 6 }),
+            },
             Told::Resume,
             Told::Refill { lost: false },
             Told::Refill { lost: true },

@@ -4,6 +4,7 @@
 //! ```text
 //! outbox NAME RELATION [column …]   is set up, with all columns where none is named
 //! outbox NAME RELATION mapping=N    the same, with other words for them at the other side      bound=BYTES   of marks
+//!                                   place=N   elsewhere at the other side: another table, which is empty
 //! deliver NAME [rows=N]             whatever there is, in portions of so many items: answers with `+ row` and `- key`
 //! portion NAME [rows=N] [FATE]      one portion: done, or one of
 //!     unanswered      it is there, with its marker, and nobody heard of it
@@ -13,7 +14,8 @@
 //!     later           it is not there, and is to come later
 //!     half            the first half is there, the rest is to come later
 //!     refuse=KEY      the row of this key is refused
-//! tell NAME WORD                    pause, resume, refill, lost (it has nothing any more), retry, detach
+//! tell NAME WORD                    pause, resume, refill, lost (it has nothing any more), retry, detach, retire;
+//!                                   allow=N: from here on it is paused before more than N rows go at once
 //! target NAME                       what is there          delivered NAME     how the outbox is getting on
 //! refused NAME                      what was refused        leaving NAME     of how many rows how many are to go
 //! ```
@@ -85,6 +87,15 @@ pub(crate) struct Delivery {
     settled: BTreeMap<String, String>,
     /// It was filled by somebody else.
     pub(crate) is_foreign: bool,
+    /// Rows that may go at once; none: all.
+    allowed: Option<u64>,
+    /// It is wanted no more.
+    is_retired: bool,
+}
+
+/// A place of an outbox's own.
+fn place_of(name: &str) -> u64 {
+    name.bytes().fold(1, |number, byte| number << 8 | u64::from(byte))
 }
 
 /// Portions after which it is taken for one that never ends.
@@ -97,12 +108,20 @@ impl House {
         self.life += 1;
         let life = self.life;
         self.engine().attach_outboxes(vec![definition.clone()], life).map_err(|e| e.to_string())?;
+        let snapshot = self.engine().store().snapshot();
+        let all = self.engine().outboxes().status(&snapshot).map_err(|e| e.to_string())?;
+        // A retired one is forgotten when another one delivers at its place.
+        self.deliveries.retain(|name, of| !of.is_retired || all.iter().any(|status| status.name == *name));
         match self.deliveries.get_mut(&definition.name) {
             Some(delivery) => {
                 if delivery.definition != definition {
                     delivery.settled.clear();
                 }
-                delivery.definition = definition;
+                if delivery.definition.place != definition.place {
+                    delivery.target.clear();
+                    (delivery.marker, delivery.is_resumed) = (None, false);
+                }
+                (delivery.definition, delivery.is_retired) = (definition, false);
             }
             None => {
                 let delivery = Delivery {
@@ -114,6 +133,8 @@ impl House {
                     acknowledged: BTreeSet::new(),
                     settled: BTreeMap::new(),
                     is_foreign: false,
+                    allowed: None,
+                    is_retired: false,
                 };
                 self.deliveries.insert(definition.name.clone(), delivery);
             }
@@ -123,7 +144,8 @@ impl House {
 
     /// Attaches the outboxes of a house that was opened again, as an instance does.
     pub(crate) fn attach_again(&mut self) -> Result<(), String> {
-        let definitions: Vec<Definition> = self.deliveries.values().map(|of| of.definition.clone()).collect();
+        let wanted = self.deliveries.values().filter(|of| !of.is_retired);
+        let definitions: Vec<Definition> = wanted.map(|of| of.definition.clone()).collect();
         self.drop_readers();
         if definitions.is_empty() {
             return Ok(());
@@ -140,11 +162,13 @@ impl House {
             relation: TableName::new(SCHEMA, relation.as_str()),
             columns: Vec::new(),
             mapping: 0,
+            place: place_of(name),
             pending_bytes_max: Definition::PENDING_BYTES_MAX,
         };
         for word in rest {
             match word.split_once('=') {
                 Some(("mapping", number)) => definition.mapping = number.parse().map_err(|_| "mapping is a number")?,
+                Some(("place", number)) => definition.place = number.parse().map_err(|_| "place is a number")?,
                 Some(("bound", bytes)) => {
                     definition.pending_bytes_max = bytes.parse().map_err(|_| "bound is a number")?
                 }
@@ -177,7 +201,7 @@ impl House {
     pub(crate) fn tell(&mut self, name: &str, word: &str) -> Result<(), String> {
         self.begun()?;
         let told = match word {
-            "pause" => Told::Pause { reason: "by hand".to_owned() },
+            "pause" => Told::Pause { reason: "by hand".to_owned(), asked: None },
             "resume" => Told::Resume,
             "refill" => Told::Refill { lost: false },
             "retry" => Told::Retry,
@@ -188,12 +212,36 @@ impl House {
                 delivery.settled.clear();
                 return Ok(());
             }
+            "retire" => {
+                if !self.engine().retire_outbox(name).map_err(|e| e.to_string())? {
+                    return Err(format!("no outbox {name}"));
+                }
+                match self.engine().outboxes().leaving(&self.engine().store().snapshot(), name) {
+                    Ok(None) => {}
+                    other => return Err(format!("a retired outbox has rows to go: {other:?}")),
+                }
+                let delivery = self.delivery(name)?;
+                (delivery.reader, delivery.is_resumed, delivery.is_retired) = (None, false, true);
+                let snapshot = self.engine().store().snapshot();
+                let all = self.engine().outboxes().status(&snapshot).map_err(|e| e.to_string())?;
+                if !all.iter().any(|status| status.name == name) {
+                    // It has delivered nothing.
+                    let target = self.deliveries.remove(name).map(|of| of.target).unwrap_or_default();
+                    return if target.is_empty() { Ok(()) } else { Err(format!("{name} is forgotten: {target:?}")) };
+                }
+                return Ok(());
+            }
             "detach" => {
                 self.engine().detach_outbox(name).map_err(|e| e.to_string())?;
                 self.deliveries.remove(name);
                 return Ok(());
             }
-            other => return Err(format!("an outbox is not told to {other}")),
+            other => {
+                let rows = other.strip_prefix("allow=").and_then(|rows| rows.parse().ok());
+                let delivery = self.delivery(name)?;
+                delivery.allowed = Some(rows.ok_or_else(|| format!("an outbox is not told to {other}"))?);
+                return Ok(());
+            }
         };
         self.take(vec![Input::Outbox { name: name.to_owned(), told }]).map(|_| ())
     }
@@ -265,6 +313,15 @@ impl House {
             let read = reader.read(&snapshot, limits).map_err(|e| e.to_string())?;
             let ended = match read {
                 Read::Portion(portion) => {
+                    let allowed = self.delivery(name)?.allowed.unwrap_or(u64::MAX);
+                    if let Some(leaving) =
+                        reader.too_many(&snapshot, &portion, &|_| allowed).map_err(|e| e.to_string())?
+                    {
+                        let told = leaving.pause(format!("{} of {} are to go", leaving.leaves, leaving.there));
+                        self.delivery(name)?.reader = Some(reader);
+                        self.take(vec![Input::Outbox { name: name.to_owned(), told }])?;
+                        continue;
+                    }
                     let lines = self.meet(name, &mut reader, portion, fate)?;
                     self.delivery(name)?.reader = Some(reader);
                     self.check_counts(name)?;
@@ -276,14 +333,17 @@ impl House {
                     self.check_counts(name)?;
                     continue;
                 }
-                Read::Waiting(reason) if reason.contains("stored") => {
+                Read::Unstored => {
                     self.delivery(name)?.reader = Some(reader);
                     self.fold()?;
                     continue;
                 }
                 Read::Behind => return Err(format!("{name} is behind what was committed")),
                 Read::Nothing => Vec::new(),
-                Read::Waiting(reason) => vec![format!("waiting: {reason}")],
+                Read::Unaimed => {
+                    let reason = self.engine().outbox_waits().remove(name).unwrap_or_default();
+                    vec![format!("waiting: {reason}")]
+                }
                 Read::Paused(reason) => vec![format!("paused: {reason}")],
                 Read::Gone => return Err(format!("{name} is gone")),
             };
@@ -404,9 +464,10 @@ impl House {
         let status = all.into_iter().find(|status| status.name == name).ok_or("no status")?;
         let pending = self.outbox_entries(name, "pending")?;
         let bytes: usize = pending.iter().map(|(key, mark)| key.len() + mark.len()).sum();
-        let refused = self.outbox_entries(name, "refused")?.len();
-        let counted = (status.pending_rows, status.pending_bytes, status.refused_rows);
-        let there = (pending.len() as u64, bytes as u64, refused as u64);
+        let (refused, accepted) =
+            (self.outbox_entries(name, "refused")?.len(), self.outbox_entries(name, "accepted")?.len());
+        let counted = (status.pending_rows, status.pending_bytes, status.refused_rows, status.there_rows);
+        let there = (pending.len() as u64, bytes as u64, refused as u64, accepted as u64);
         if counted != there {
             return Err(format!("{name}: {counted:?} counted, {there:?} there"));
         }
@@ -415,7 +476,7 @@ impl House {
 
     /// Everything is delivered: the other side has what the relation has, but for what it refused.
     pub(crate) fn check_delivered(&mut self, name: &str) -> Result<(), String> {
-        if self.engine().outbox_waits().contains_key(name) {
+        if self.delivery(name)?.is_retired || self.engine().outbox_waits().contains_key(name) {
             return Ok(());
         }
         let lines = self.deliver(name, 3)?;
@@ -492,17 +553,22 @@ impl House {
     pub(crate) fn leaving(&mut self, name: &str) -> Result<String, String> {
         let snapshot = self.engine().store().snapshot();
         let outboxes = self.engine().outboxes();
-        let leaving = outboxes.leaving(&snapshot, name).map_err(|e| e.to_string())?;
+        let leaving = outboxes.leaving(&snapshot, name).map_err(|e| e.to_string())?.ok_or("it follows nothing")?;
         if outboxes.has_rows(&snapshot, name).map_err(|e| e.to_string())? != (leaving.there > 0) {
             return Err(format!("whether any row is there: {leaving:?}"));
         }
-        Ok(format!("{} of {}", leaving.leaves, leaving.there))
+        let let_go = match leaving.leaves - leaving.unasked {
+            0 => String::new(),
+            rows => format!(", {rows} of them let go"),
+        };
+        Ok(format!("{} of {}{let_go}", leaving.leaves, leaving.there))
     }
 
     /// All outboxes deliver all, whoever paused them.
     pub(crate) fn check_all_delivered(&mut self) -> Result<(), String> {
         let names: Vec<String> = self.deliveries.keys().cloned().collect();
         for name in names {
+            self.delivery(&name)?.allowed = None;
             self.tell(&name, "resume")?;
             self.check_delivered(&name)?;
         }

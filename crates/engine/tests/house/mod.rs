@@ -114,6 +114,8 @@ pub(crate) struct House {
     files: Option<Arc<dyn store::files::Files>>,
     /// Those, where they are full now and then.
     flaky: Option<Arc<Flaky>>,
+    /// What each thread of the store does first that folds.
+    behind: fn(),
     /// Steps within chains, and transactions in parts that came twice, so far.
     links: usize,
     staged: usize,
@@ -151,6 +153,7 @@ impl House {
             offset: 0,
             files: flaky.clone().map(|files| files as Arc<dyn store::files::Files>),
             flaky,
+            behind: || (),
             links: 0,
             staged: 0,
             steps: 0,
@@ -164,6 +167,23 @@ impl House {
     /// Has the store touch its files in another way.
     pub(crate) fn use_files(&mut self, files: Arc<dyn store::files::Files>) {
         self.files = Some(files);
+    }
+
+    /// Has threads that fold do this first, from the next opening on.
+    pub(crate) fn set_behind(&mut self, behind: fn()) {
+        self.behind = behind;
+    }
+
+    /// Another house with the same tables and models, over what is in this one's folder at this moment.
+    pub(crate) fn copied(&mut self) -> Result<Self, String> {
+        let mut house = Self::new(&self.host, self.mode)?;
+        house.tables.clone_from(&self.tables);
+        house.loading.clone_from(&self.loading);
+        house.models.clone_from(&self.models);
+        house.offset = self.offset;
+        copy(self.dir.path(), house.dir.path()).map_err(|e| e.to_string())?;
+        house.reopen()?;
+        Ok(house)
     }
 
     /// How many batches the source has sent: the position of the last is the number of it.
@@ -244,7 +264,8 @@ impl House {
         if self.versions.is_empty() {
             self.plan()?;
         }
-        let options = store::Options { cache_bytes: 8 << 20, hot_bytes: 8 << 20, ..store::Options::default() };
+        let behind = self.behind;
+        let options = store::Options { cache_bytes: 8 << 20, hot_bytes: 8 << 20, behind, ..store::Options::default() };
         let store = match &self.files {
             Some(files) => store::Store::open_with_files(self.dir.path(), options, Arc::clone(files)),
             None => store::Store::open(self.dir.path(), options),
@@ -633,8 +654,11 @@ impl House {
         store.working().step() != store.snapshot().step()
     }
 
-    /// The step that readers see, and the rows of tables and models as they are stored then.
-    fn visible(&mut self) -> Result<(u64, Entries), String> {
+    /// The step that readers see, the rows of tables and models as they are stored then, and what is told of rows that could
+    /// not be read. As many rows of tables are counted as readers see.
+    fn visible(&mut self) -> Result<(u64, Entries, Contents), String> {
+        self.table_contents()?;
+        let unread = self.unread_rows(&BTreeSet::new())?;
         let engine = self.engine();
         let snapshot = engine.store().snapshot();
         let models = engine.models().into_iter().map(|model| model.relation);
@@ -646,7 +670,7 @@ impl House {
                 entries.push((relation, key.to_vec(), value.to_vec()));
             }
         }
-        Ok((snapshot.step(), entries))
+        Ok((snapshot.step(), entries, unread))
     }
 
     /// What a piece is that is no row.
@@ -942,6 +966,12 @@ impl House {
         Ok(rows)
     }
 
+    /// Tables of which nothing is missing, and that nothing is left to be swept of.
+    pub(crate) fn complete_tables(&mut self) -> BTreeSet<String> {
+        let complete = self.engine().tables_to_come().filter(|table| table.load == Load::Complete);
+        complete.map(|table| table.name.name.clone()).collect()
+    }
+
     /// Tables that are whole, or were until they were loaded again.
     pub(crate) fn whole_tables(&mut self) -> BTreeSet<String> {
         let was_whole = |load: &Load| match load {
@@ -966,6 +996,21 @@ impl House {
         house.begin(rows)?;
         Ok(house)
     }
+}
+
+/// Copies what is in a folder.
+fn copy(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir_all(&to)?;
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), &to)?;
+        }
+    }
+    Ok(())
 }
 
 /// The place of a version among all, by its label: what was set up before anything was proposed has none.

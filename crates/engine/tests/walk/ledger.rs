@@ -5,7 +5,9 @@
 //!
 //! Of a table that is loaded again it keeps which rows nothing has brought since. While such a table is swept portion by
 //! portion these may be there or not: what is stored is asked for them, and for nothing else. Of one without a key it keeps how
-//! often each row was there and was brought: until it is swept it may be there as often as anything in between.
+//! often each row was there and was brought: until it is swept it may be there as often as anything in between. Any portion
+//! may have been the last one, with which rows go that could not be read and nothing has told of since: of these, too, what is
+//! kept is asked. Where the table says that it is complete, none of all this is left ([`Ledger::swept`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,6 +61,8 @@ struct Kept {
     unread: BTreeMap<Row, usize>,
     /// Those of them that nothing has told of since the table is loaded again.
     stale: BTreeSet<Row>,
+    /// Those of these that may have gone, as portions of the table were swept.
+    uncertain_unread: BTreeSet<Row>,
     /// It is not followed until it is loaded again.
     parked: bool,
 }
@@ -79,6 +83,7 @@ impl Kept {
             has_begun: false,
             unread: BTreeMap::new(),
             stale: BTreeSet::new(),
+            uncertain_unread: BTreeSet::new(),
             parked: false,
         }
     }
@@ -227,6 +232,9 @@ impl Kept {
         }
         if !whole {
             self.uncertain.extend(self.unbrought.iter().cloned());
+            if !self.is_bag() {
+                self.uncertain_unread.extend(self.stale.iter().cloned());
+            }
             return;
         }
         (self.again, self.complete) = (Again::No, true);
@@ -241,6 +249,7 @@ impl Kept {
         let unbrought = std::mem::take(&mut self.unbrought);
         self.rows.retain(|key, _| !unbrought.contains(key));
         self.uncertain.clear();
+        self.uncertain_unread.clear();
     }
 
     fn brought(&mut self, key: &Row) {
@@ -249,6 +258,7 @@ impl Kept {
         if !self.is_bag() {
             self.unread.remove(key);
             self.stale.remove(key);
+            self.uncertain_unread.remove(key);
         }
     }
 
@@ -261,6 +271,7 @@ impl Kept {
         self.uncertain.clear();
         self.unread.clear();
         self.stale.clear();
+        self.uncertain_unread.clear();
     }
 
     fn load(&mut self, row: &Row) {
@@ -388,12 +399,22 @@ impl Ledger {
         self.tables.iter().map(rows).collect()
     }
 
-    /// What is known of the rows that could not be read, and how many they are, of tables that are not `altered`.
-    pub(crate) fn unread(&self, altered: &BTreeSet<String>) -> Contents {
+    /// Tables that are `complete` have been swept to their end, whichever portion that was.
+    pub(crate) fn swept(&mut self, complete: &BTreeSet<String>) {
+        let swept = self.tables.iter_mut().filter(|(name, _)| complete.contains(*name));
+        swept.for_each(|(_, table)| table.sweep(true));
+    }
+
+    /// What is known of the rows that could not be read, and how many they are, of tables that are not `altered`: `kept` is
+    /// asked for those that may be there or not.
+    pub(crate) fn unread(&self, kept: &Contents, altered: &BTreeSet<String>) -> Contents {
         let rows = |(name, table): (&String, &Kept)| {
-            let mut known: Vec<String> = table.unread.keys().map(|known_by| known_by.join(" ")).collect();
+            let kept = counted(kept, name);
+            let is_there = |known_by: &Row| !table.uncertain_unread.contains(known_by) || kept(&known_by.join(" ")) > 0;
+            let there: Vec<(&Row, &usize)> = table.unread.iter().filter(|(known_by, _)| is_there(known_by)).collect();
+            let mut known: Vec<String> = there.iter().map(|(known_by, _)| known_by.join(" ")).collect();
             known.sort();
-            known.push(format!("{} in all", table.unread.values().sum::<usize>()));
+            known.push(format!("{} in all", there.iter().map(|(_, count)| **count).sum::<usize>()));
             (name.clone(), known)
         };
         self.tables.iter().filter(|(name, _)| !altered.contains(*name)).map(rows).collect()

@@ -79,6 +79,7 @@ fn walk(host: &Host, acts: &[Act], mode: Mode, looks: Looks, at: &mut usize) -> 
         if matches!(act, Act::Table { .. } | Act::Model { .. }) {
             continue;
         }
+        ledger.swept(&house.complete_tables());
         tables(&mut house, &ledger)?;
         if mode.beside == 0 {
             house.check_live().map_err(failed("live"))?;
@@ -112,7 +113,7 @@ fn tables(house: &mut House, ledger: &Ledger) -> Result<(), (String, String)> {
         return Err(("tables".to_owned(), format!("stored (+) against told (-):\n{}", difference(&wanted, &kept))));
     }
     let unread = house.unread_rows(&altered).map_err(failed("rejects"))?;
-    let told = ledger.unread(&altered);
+    let told = ledger.unread(&unread, &altered);
     if unread == told {
         return Ok(());
     }

@@ -15,7 +15,8 @@ pub(super) fn findings(
     contents: &Contents,
     unchecked: &mut Vec<Unchecked>,
 ) -> Vec<Diagnostic> {
-    check::findings(setup, known, contents, |sync, reason| {
+    // Nobody is asked who delivers already: of two to one target it is the first.
+    check::findings(setup, known, contents, &|_| false, |sync, reason| {
         unchecked.push(Unchecked { what: format!("sync {}", sync.name()), reason });
     })
 }

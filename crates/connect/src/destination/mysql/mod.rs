@@ -16,15 +16,18 @@
 mod table;
 mod write;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use serde_json::Value as Json;
 
 use crate::source::mysql::MysqlConfig;
 use crate::source::mysql::client::{self, ServerError, WireError};
 use crate::source::{Check, Failure, Settings};
 
-use super::kind::{failure_of, told_of};
-use super::link::PORTION_PATIENCE;
-use super::{At, Begun, Destination, DestinationKind, Down, Outcome, Portion, Problem, Refusal, Seal, Target};
+use super::kind::{failure_of, table_of, told_of};
+use super::session::{Route, Sessions};
+use super::{At, Begun, Destination, DestinationKind, Down, Outcome, Place, Portion, Problem, Refusal, Seal, Target};
 
 /// Connections of the types `mysql` and `mariadb`.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +62,20 @@ impl DestinationKind for Kind {
         found
     }
 
+    fn place(&self, settings: &Settings, to: &BTreeMap<String, Json>) -> Option<Place> {
+        let config = client::config(settings).ok()?;
+        let (database, name) = table_of(to)?;
+        let database = database.unwrap_or(&config.database);
+        let name = (!database.is_empty()).then(|| format!("{database}.{name}"))?;
+        Some(Place::of_server(&config.host, config.port, "", "table", name))
+    }
+
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
         if let Some(failure) = failure_of(self.check(&target)) {
             return Err(failure);
         }
         let config = config(settings).await?;
-        Ok(Box::new(Mysql { config, target, session: None }))
+        Ok(Sessions::of(Table { config, target }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -106,42 +117,38 @@ async fn config(settings: &Settings) -> Result<MysqlConfig, Failure> {
 }
 
 /// One sync's table.
-struct Mysql {
+struct Table {
     config: MysqlConfig,
     target: Target,
-    session: Option<write::Session>,
 }
 
 #[async_trait]
-impl Destination for Mysql {
-    async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
-        self.session = None;
-        let (session, begun) = Box::pin(write::begin(&self.config, &self.target, rows)).await?;
-        self.session = Some(session);
-        Ok(begun)
+impl Route for Table {
+    type Session = write::Session;
+
+    fn address(&self) -> String {
+        self.config.address()
     }
 
-    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
-        // It comes back only when all went well: whatever else happens ends the connection, and its transaction with it.
-        let Some(mut session) = self.session.take() else {
-            return Err(Down::passing("the delivery has not begun", "A connection was lost."));
-        };
-        let work = Box::pin(session.deliver(&self.config, &self.target, portion, seal));
-        let outcomes = match tokio::time::timeout(PORTION_PATIENCE, work).await {
-            Ok(outcomes) => outcomes?,
-            Err(_) => {
-                let seconds = PORTION_PATIENCE.as_secs();
-                return Err(Down::passing(format!("no sign of life of {} for {seconds} s", self.config.address()), ""));
-            }
-        };
-        self.session = Some(session);
-        Ok(outcomes)
+    async fn begin(&self, rows: u64) -> Result<(write::Session, Begun), Down> {
+        Box::pin(write::begin(&self.config, &self.target, rows)).await
     }
 
-    async fn close(self: Box<Self>) {
-        if let Some(session) = self.session {
-            session.wire.close().await;
-        }
+    async fn deliver(
+        &self,
+        session: &mut write::Session,
+        portion: &Portion,
+        seal: &Seal<'_>,
+    ) -> Result<Vec<Outcome>, Down> {
+        Box::pin(session.deliver(&self.config, &self.target, portion, seal)).await
+    }
+
+    async fn look(&self, session: &mut write::Session) -> Result<(), Down> {
+        session.look(&self.config, &self.target).await
+    }
+
+    async fn close(&self, session: write::Session) {
+        session.wire.close().await;
     }
 }
 

@@ -7,6 +7,7 @@
 use relation::DataType;
 
 use crate::destination::cells::Room;
+use crate::destination::columns::{About, Table};
 use crate::destination::kind::{At, failure_of};
 use crate::destination::{Down, Field, Problem, Target};
 use crate::source::Check;
@@ -18,14 +19,9 @@ use super::down;
 /// A column over there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Column {
-    name: String,
+    about: About,
     /// Its type in one word.
     word: String,
-    /// As people write it, with its lengths.
-    shown: String,
-    /// Rows cannot do without a value of it.
-    is_needed: bool,
-    is_computed: bool,
     /// Numbered by the server.
     is_numbered: bool,
     /// Digits behind the point, of a decimal.
@@ -50,6 +46,8 @@ struct Unique {
 /// A table over there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Described {
+    /// Its database and its name, quoted.
+    name: String,
     kind: String,
     engine: String,
     has_transactions: bool,
@@ -203,12 +201,45 @@ fn made_key(data_type: DataType, parts: usize, is_mariadb: bool) -> Result<Strin
     }
 }
 
-impl Described {
-    fn column(&self, name: &str) -> Option<&Column> {
-        // Names of columns are the same in any case.
-        self.columns.iter().find(|column| column.name.to_lowercase() == name.to_lowercase())
+impl Table for Described {
+    type Column = Column;
+
+    fn full_name(&self) -> String {
+        self.name.clone()
     }
 
+    fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    fn about(column: &Column) -> &About {
+        &column.about
+    }
+
+    fn quoted(name: &str) -> String {
+        quoted(name)
+    }
+
+    /// Names of columns are the same in any case.
+    fn is_same(one: &str, other: &str) -> bool {
+        one.to_lowercase() == other.to_lowercase()
+    }
+
+    fn fits(data_type: DataType, column: &Column) -> Result<(), String> {
+        fits(data_type, column)
+    }
+
+    /// Types that it has none for are refused before.
+    fn made(data_type: DataType) -> String {
+        made(data_type).unwrap_or_default()
+    }
+
+    fn change(column: &str, made: &str) -> String {
+        format!("MODIFY {column} {made}")
+    }
+}
+
+impl Described {
     /// How values of a field are written, so that they are compared as the column compares.
     pub(super) fn literal(&self, field: &Field) -> Literal {
         let word = self.column(&field.target).map_or("", |column| column.word.as_str());
@@ -241,13 +272,9 @@ impl Described {
         self.column(&field.target)?.room
     }
 
-    fn missing<'t>(&self, target: &'t Target) -> Vec<&'t Field> {
-        target.mapping.fields().iter().filter(|field| self.column(&field.target).is_none()).collect()
-    }
-
     /// What keeps the target's rows out.
-    fn problems(&self, target: &Target, place: &Place) -> Vec<Problem> {
-        let name = place.full_name();
+    fn problems(&self, target: &Target) -> Vec<Problem> {
+        let name = &self.name;
         if !matches!(self.kind.as_str(), "BASE TABLE" | "SYSTEM VERSIONED") {
             let problem = Problem::new(At::To("table".to_owned()), format!("{name} is no table"));
             return vec![problem.hint("Rows are upserted into tables, not into views.")];
@@ -257,42 +284,9 @@ impl Described {
             let problem = Problem::new(At::To("table".to_owned()), message);
             return vec![problem.hint(format!("ALTER TABLE {name} ENGINE = InnoDB"))];
         }
-        let mut found = Vec::new();
+        let mut found = self.column_problems(target);
         let keys: Vec<&str> = target.mapping.key_fields().map(|field| field.target.as_str()).collect();
-        for field in target.mapping.fields() {
-            let at = || match keys.contains(&field.target.as_str()) {
-                true => At::Match(field.target.clone()),
-                false => At::Field(field.target.clone()),
-            };
-            let Some(column) = self.column(&field.target) else {
-                let problem = Problem::new(at(), format!("{name} has no column {}", quoted(&field.target)));
-                found.push(problem.hint(format!("{}; or set `create: true`", addition(&name, field))));
-                continue;
-            };
-            if column.is_computed {
-                let message = format!("column {} of {name} is computed by the server", quoted(&column.name));
-                found.push(Problem::new(at(), message).hint("Leave it out of `fields`."));
-            } else if let Err(detail) = fits(field.data_type, column) {
-                let message = format!(
-                    "column {} of {name} is of type {}, and `{}` of type {}",
-                    quoted(&column.name),
-                    column.shown,
-                    field.column,
-                    field.data_type
-                );
-                let to = made(field.data_type).unwrap_or_default();
-                let change = format!("ALTER TABLE {name} MODIFY {} {to}", quoted(&column.name));
-                let hint = format!("Cast it in the model, or change the column: {change}");
-                found.push(Problem::new(at(), message).detail(detail).hint(hint));
-            }
-        }
-        let is_delivered =
-            |of: &str| target.mapping.fields().iter().any(|field| field.target.to_lowercase() == of.to_lowercase());
-        for column in self.columns.iter().filter(|column| column.is_needed && !is_delivered(&column.name)) {
-            let message = format!("column {} of {name} needs a value, and gets none", quoted(&column.name));
-            found.push(Problem::new(At::Sync, message).hint("Deliver it by `fields`, or give it a default."));
-        }
-        found.extend(self.key_problems(&keys, &name));
+        found.extend(self.key_problems(&keys, name));
         found
     }
 
@@ -323,7 +317,7 @@ impl Described {
     }
 
     /// What is worth knowing.
-    fn notes(&self, target: &Target, place: &Place) -> Vec<Check> {
+    fn notes(&self, target: &Target) -> Vec<Check> {
         let is_loose = |column: &&Column| {
             let collation = &column.collation;
             TEXTS.contains(&column.word.as_str()) && !collation.ends_with("_bin") && collation != "binary"
@@ -332,18 +326,13 @@ impl Described {
         let note = |column: &Column| {
             Check::warning(
                 "key",
-                format!("keys that {} takes for equal are one row of {}", column.collation, place.full_name()),
+                format!("keys that {} takes for equal are one row of {}", column.collation, self.name),
                 "Texts that differ in case, accents or blanks at their end are told apart here, and not by that collation.",
-                format!("ALTER TABLE {} MODIFY {} … COLLATE utf8mb4_bin", place.full_name(), quoted(&column.name)),
+                format!("ALTER TABLE {} MODIFY {} … COLLATE utf8mb4_bin", self.name, quoted(&column.about.name)),
             )
         };
         keys.filter(is_loose).map(note).collect()
     }
-}
-
-fn addition(name: &str, field: &Field) -> String {
-    let made = made(field.data_type).unwrap_or_default();
-    format!("ALTER TABLE {name} ADD COLUMN {} {made}", quoted(&field.target))
 }
 
 /// The table of a target, if there is one.
@@ -375,16 +364,14 @@ pub(super) async fn describe(wire: &mut Wire, place: &Place) -> Result<Option<De
             "char" | "varchar" => Some(Room::Chars(length)),
             word => TEXTS.contains(&word).then_some(Room::Bytes(length)),
         });
+        let is_needed = needed == "1" && !is_computed && !has_default;
         Some(Column {
-            is_needed: needed == "1" && !is_computed && !has_default,
-            is_computed,
+            about: About { name, shown, is_needed, is_computed },
             is_numbered: extra.contains("AUTO_INCREMENT"),
             scale: scale.parse().ok().filter(|_| word == "decimal"),
             fraction: fraction.parse().ok(),
             room,
-            name,
             word,
-            shown,
             collation,
         })
     });
@@ -406,7 +393,8 @@ pub(super) async fn describe(wire: &mut Wire, place: &Place) -> Result<Option<De
         }
     }
     unique.iter_mut().for_each(|unique| unique.columns.sort_unstable());
-    Ok(Some(Described { kind, engine, has_transactions: transactions == "YES", columns, unique }))
+    let (name, has_transactions) = (place.full_name(), transactions == "YES");
+    Ok(Some(Described { name, kind, engine, has_transactions, columns, unique }))
 }
 
 fn texts(row: Vec<Option<String>>) -> Vec<String> {
@@ -430,16 +418,11 @@ pub(super) async fn look(
             false => (vec![missing(target, &place, wire.server.mariadb)], Vec::new()),
         });
     };
-    let mut problems = described.problems(target, &place);
+    let mut problems = described.problems(target);
     if is_made {
-        // Those that lack will be made.
-        let names: Vec<&str> = described.missing(target).iter().map(|field| field.target.as_str()).collect();
-        problems.retain(|problem| match &problem.at {
-            At::Field(name) | At::Match(name) => !names.contains(&name.as_str()),
-            At::Sync | At::To(_) => true,
-        });
+        described.but_for_made(target, &mut problems);
     }
-    Ok((problems, described.notes(target, &place)))
+    Ok((problems, described.notes(target)))
 }
 
 /// Says that even the database of the table is not there, where it is so. One that the user may not see is told of as well.
@@ -505,15 +488,14 @@ pub(super) async fn prepare(
     let Some(mut described) = found else {
         return Err(Down { failure: missing(target, place, is_mariadb).failure(), is_ours: true });
     };
-    let lacking: Vec<String> =
-        described.missing(target).into_iter().map(|field| addition(&place.full_name(), field)).collect();
+    let lacking: Vec<String> = described.missing(target).into_iter().map(|field| described.addition(field)).collect();
     if is_made && !lacking.is_empty() {
         for addition in lacking {
             wire.execute(&addition).await.map_err(told)?;
         }
         described = describe(wire, place).await.map_err(told)?.unwrap_or(described);
     }
-    match failure_of(described.problems(target, place)) {
+    match failure_of(described.problems(target)) {
         Some(failure) => Err(Down { failure, is_ours: true }),
         None => Ok(described),
     }
@@ -524,7 +506,8 @@ mod tests {
     use super::*;
 
     fn column(word: &str, scale: Option<i32>) -> Column {
-        Column { name: "c".to_owned(), word: word.to_owned(), scale, ..Column::default() }
+        let about = About { name: "c".to_owned(), ..About::default() };
+        Column { about, word: word.to_owned(), scale, ..Column::default() }
     }
 
     #[test]
@@ -561,7 +544,8 @@ mod tests {
             columns: vec![column.to_owned()],
             is_whole: true,
         };
-        let id = Column { is_numbered: true, name: "id".to_owned(), ..column("int", None) };
+        let mut id = Column { is_numbered: true, ..column("int", None) };
+        "id".clone_into(&mut id.about.name);
         let described = Described {
             columns: vec![id],
             unique: vec![unique("PRIMARY", "id"), unique("u", "user_id")],

@@ -42,6 +42,10 @@ pub(super) struct Session {
     /// Which of its rows is ours: a condition.
     ours: String,
     token: String,
+    /// Whether the table was empty behind the last transaction of ours.
+    left_empty: bool,
+    /// The table, quoted.
+    place: String,
     /// The server takes no statement of more bytes.
     bytes_max: usize,
 }
@@ -69,6 +73,8 @@ pub(super) async fn begin(config: &MysqlConfig, target: &Target, rows: u64) -> R
         ours: format!("sync = {} AND target = {}", text(&target.sync), text(&place.full_name())),
         markers,
         token: token(),
+        left_empty: false,
+        place: place.full_name(),
         // The command's byte and what else goes with a packet.
         bytes_max: bytes_max.saturating_sub(1_024),
     };
@@ -165,7 +171,7 @@ fn is_cut(cell: &[u8], digits: u8) -> bool {
 impl Session {
     /// Leaves our token beside the marker, and says what stood there. Whoever holds it is waited for: what they commit is seen.
     async fn take_over(&mut self, target: &Target, rows: u64, place: &Place) -> Result<Begun, WireError> {
-        let Self { markers, ours, token, wire, .. } = self;
+        let Self { markers, ours, token, wire, left_empty, .. } = self;
         let session = text(token);
         let made = format!(
             "INSERT IGNORE INTO {markers} (sync, target, session) VALUES ({}, {}, {session})",
@@ -186,6 +192,7 @@ impl Session {
             is_another: false,
             is_empty: cell(1) == Some("1"),
         };
+        *left_empty = found.is_empty;
         let begun = found.judge(rows);
         let forgotten = if begun.lost.is_some() { ", marker = NULL" } else { "" };
         wire.execute(&format!("UPDATE {markers} SET session = {session}{forgotten} WHERE {ours}")).await?;
@@ -205,9 +212,8 @@ impl Session {
         let (cells, mut known) = Cells::of(portion, &target.mapping, Words::Mysql);
         self.refuse_what_is_cut(portion, &cells, &mut known);
         cells.refuse_what_loses_blanks(portion, &self.statements.rooms, &mut known);
-        if !self.fence().await.map_err(told)? {
-            return Err(Down::taken_over(&target.sync));
-        }
+        let found = self.fence().await.map_err(told)?;
+        self.is_as_left(&found, target)?;
         let open: Vec<usize> = (0..portion.len()).filter(|&at| known[at].is_none()).collect();
         let mut search = Bisect::new(open.len());
         while let Some(range) = search.next() {
@@ -224,8 +230,32 @@ impl Session {
         for (at, refusal) in search.end() {
             outcomes[open[at]] = Outcome::Refused(refusal);
         }
-        self.commit(portion, &outcomes, seal).await.map_err(told)?;
+        self.left_empty = self.commit(portion, &outcomes, seal).await.map_err(told)?;
         Ok(outcomes)
+    }
+
+    /// Whether the table and its marker are there as this session has left them. Whose session it is by now matters when there is
+    /// something to deliver.
+    pub(super) async fn look(&mut self, config: &MysqlConfig, target: &Target) -> Result<(), Down> {
+        let token = text(&self.token);
+        let sql = format!(
+            "SELECT {token}, NOT EXISTS (SELECT 1 FROM {}) FROM {} WHERE {}",
+            self.place, self.markers, self.ours
+        );
+        let found = self.wire.query(&sql).await.map_err(|error| down(&error, config))?;
+        self.is_as_left(&found.rows, target)
+    }
+
+    /// Errors: somebody else has taken over, or the table was emptied.
+    fn is_as_left(&self, found: &[Vec<Option<String>>], target: &Target) -> Result<(), Down> {
+        let cell = |i: usize| found.first().and_then(|row| row.get(i)?.as_deref());
+        if cell(0) != Some(self.token.as_str()) {
+            return Err(Down::taken_over(&target.sync));
+        }
+        match cell(1) == Some("1") && !self.left_empty {
+            true => Err(Down::not_as_left(&format!("table {} was emptied", self.place))),
+            false => Ok(()),
+        }
     }
 
     /// A column without microseconds would round them.
@@ -245,16 +275,16 @@ impl Session {
         }
     }
 
-    /// Begins, and holds the marker; false where somebody else has taken over.
-    async fn fence(&mut self) -> Result<bool, WireError> {
+    /// Begins, and holds the marker, and the table's definition: answers whose session it is, and whether the table is empty.
+    async fn fence(&mut self) -> Result<Vec<Vec<Option<String>>>, WireError> {
         self.wire.execute("BEGIN").await?;
-        let sql = format!("SELECT session FROM {} WHERE {} FOR UPDATE", self.markers, self.ours);
-        let rows = self.wire.query(&sql).await?;
-        Ok(rows.single() == Some(self.token.as_str()))
+        let Self { place, markers, ours, .. } = self;
+        let sql = format!("SELECT session, NOT EXISTS (SELECT 1 FROM {place}) FROM {markers} WHERE {ours} FOR UPDATE");
+        Ok(self.wire.query(&sql).await?.rows)
     }
 
-    /// Writes the marker, and ends the transaction.
-    async fn commit(&mut self, portion: &Portion, outcomes: &[Outcome], seal: &Seal<'_>) -> Result<(), WireError> {
+    /// Writes the marker, and ends the transaction. Answers whether the table is empty behind it.
+    async fn commit(&mut self, portion: &Portion, outcomes: &[Outcome], seal: &Seal<'_>) -> Result<bool, WireError> {
         let mut marker = Vec::new();
         push_hex(&mut marker, &seal(outcomes));
         let refused = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Refused(_))).count();
@@ -266,7 +296,17 @@ impl Session {
             self.ours
         );
         self.wire.execute(&sql).await?;
-        self.wire.execute("COMMIT").await
+        let has = |wanted: &Outcome| outcomes.contains(wanted);
+        let is_empty = match (has(&Outcome::Accepted), has(&Outcome::Removed)) {
+            (true, _) => false,
+            (false, false) => self.left_empty,
+            (false, true) => {
+                let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {})", self.place);
+                self.wire.query(&sql).await?.single() == Some("1")
+            }
+        };
+        self.wire.execute("COMMIT").await?;
+        Ok(is_empty)
     }
 
     /// Some rows. What leaves goes first: it may free a value that comes. A statement that fails has changed nothing; those before it

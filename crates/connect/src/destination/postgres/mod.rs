@@ -18,13 +18,16 @@ mod config;
 mod table;
 mod write;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use serde_json::Value as Json;
 
 use crate::source::{Check, Failure, Settings};
 
-use super::kind::{failure_of, told_of};
-use super::link::PORTION_PATIENCE;
-use super::{Begun, Destination, DestinationKind, Down, Outcome, Portion, Problem, Seal, Target};
+use super::kind::{failure_of, table_of, told_of};
+use super::session::{Route, Sessions};
+use super::{Begun, Destination, DestinationKind, Down, Outcome, Place, Portion, Problem, Seal, Target};
 use config::Config;
 
 /// Connections of the type `postgres`.
@@ -54,12 +57,20 @@ impl DestinationKind for Kind {
         found
     }
 
+    /// Without a schema it is in the one that every database has.
+    fn place(&self, settings: &Settings, to: &BTreeMap<String, Json>) -> Option<Place> {
+        let Config { host, port, database, .. } = Config::read(settings).ok()?;
+        let (schema, name) = table_of(to)?;
+        let name = format!("{}.{name}", schema.unwrap_or("public"));
+        Some(Place::of_server(&host, port, &database, "table", name))
+    }
+
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
         if let Some(failure) = failure_of(self.check(&target)) {
             return Err(failure);
         }
         let config = Config::open(settings).await?;
-        Ok(Box::new(Postgres { config, target, session: None }))
+        Ok(Sessions::of(Table { config, target }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -92,41 +103,37 @@ impl DestinationKind for Kind {
 }
 
 /// One sync's table.
-struct Postgres {
+struct Table {
     config: Config,
     target: Target,
-    session: Option<write::Session>,
 }
 
 #[async_trait]
-impl Destination for Postgres {
-    async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
-        self.session = None;
-        let (session, begun) = Box::pin(write::begin(&self.config, &self.target, rows)).await?;
-        self.session = Some(session);
-        Ok(begun)
+impl Route for Table {
+    type Session = write::Session;
+
+    fn address(&self) -> String {
+        self.config.address()
     }
 
-    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
-        // It comes back only when all went well: whatever else happens ends the connection, and its transaction with it.
-        let Some(session) = self.session.take() else {
-            return Err(Down::passing("the delivery has not begun", "A connection was lost."));
-        };
-        let work = Box::pin(write::deliver(&session, &self.config, &self.target, portion, seal));
-        let outcomes = match tokio::time::timeout(PORTION_PATIENCE, work).await {
-            Ok(outcomes) => outcomes?,
-            Err(_) => {
-                let seconds = PORTION_PATIENCE.as_secs();
-                return Err(Down::passing(format!("no sign of life of {} for {seconds} s", self.config.address()), ""));
-            }
-        };
-        self.session = Some(session);
-        Ok(outcomes)
+    async fn begin(&self, rows: u64) -> Result<(write::Session, Begun), Down> {
+        Box::pin(write::begin(&self.config, &self.target, rows)).await
     }
 
-    async fn close(self: Box<Self>) {
-        if let Some(session) = self.session {
-            session.connected.close().await;
-        }
+    async fn deliver(
+        &self,
+        session: &mut write::Session,
+        portion: &Portion,
+        seal: &Seal<'_>,
+    ) -> Result<Vec<Outcome>, Down> {
+        Box::pin(write::deliver(session, &self.config, &self.target, portion, seal)).await
+    }
+
+    async fn look(&self, session: &mut write::Session) -> Result<(), Down> {
+        write::look(session, &self.config, &self.target).await
+    }
+
+    async fn close(&self, session: write::Session) {
+        session.connected.close().await;
     }
 }

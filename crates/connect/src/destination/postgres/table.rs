@@ -5,11 +5,12 @@
 
 use relation::DataType;
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::destination::cells::Room;
-use crate::destination::kind::At;
-use crate::destination::{Down, Field, Problem, Target};
+use crate::destination::columns::{About, Table};
+use crate::destination::kind::{At, failure_of};
+use crate::destination::{Down, Field, MARKERS, Problem, Target};
 use crate::source::Check;
 
 use super::client::down;
@@ -18,20 +19,24 @@ use super::config::Config;
 /// A column over there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
-    name: String,
-    /// As people write it, with its lengths.
-    shown: String,
+    about: About,
     /// The type below domains, quoted and without lengths.
     base: String,
     /// Its name if it is one of the system's own types, else empty.
     word: String,
     /// What goes with the type: a length, or digits and scale.
     modifier: i32,
-    /// Rows cannot do without a value of it.
-    is_needed: bool,
-    is_generated: bool,
     /// Numbered by the server, whatever others say.
     is_numbered: bool,
+    rights: Rights,
+}
+
+/// What we may do with a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rights {
+    select: bool,
+    insert: bool,
+    update: bool,
 }
 
 /// A table over there.
@@ -43,6 +48,12 @@ pub(super) struct Described {
     pub(super) schema: String,
     pub(super) name: String,
     kind: String,
+    /// We may take rows out of it.
+    may_delete: bool,
+    /// A privilege on the table as a whole, and not on columns of it, lets us hold it.
+    pub(super) may_lock: bool,
+    /// It is ours, so that we may add columns.
+    is_owned: bool,
     columns: Vec<Column>,
     /// The columns of each unique index by which rows can be found.
     unique: Vec<Vec<String>>,
@@ -52,22 +63,49 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-impl Described {
-    /// Schema and name.
-    pub(super) fn full_name(&self) -> String {
+impl Table for Described {
+    type Column = Column;
+
+    fn full_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
 
+    fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    fn about(column: &Column) -> &About {
+        &column.about
+    }
+
+    fn quoted(name: &str) -> String {
+        quoted(name)
+    }
+
+    fn is_same(one: &str, other: &str) -> bool {
+        one == other
+    }
+
+    fn fits(data_type: DataType, column: &Column) -> Result<(), String> {
+        fits(data_type, column)
+    }
+
+    fn made(data_type: DataType) -> String {
+        made(data_type)
+    }
+
+    fn change(column: &str, made: &str) -> String {
+        format!("ALTER COLUMN {column} TYPE {made}")
+    }
+}
+
+impl Described {
     /// How long a text a field's column takes; none where it takes any, or is none of texts.
     pub(super) fn room(&self, field: &Field) -> Option<Room> {
         let column = self.column(&field.target)?;
         // Four bytes of it are the length's own.
         let chars = usize::try_from(column.modifier.checked_sub(4)?).ok()?;
         matches!(column.word.as_str(), "varchar" | "bpchar").then_some(Room::Chars(chars))
-    }
-
-    fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
     }
 
     /// The type of the arrays in which a field's values travel.
@@ -81,51 +119,15 @@ impl Described {
         fields.filter_map(|field| self.column(&field.target)).any(|column| column.is_numbered)
     }
 
-    /// Fields for which it has no column.
-    pub(super) fn missing<'t>(&self, target: &'t Target) -> Vec<&'t Field> {
-        target.mapping.fields().iter().filter(|field| self.column(&field.target).is_none()).collect()
-    }
-
     /// What keeps the target's rows out.
-    fn problems(&self, target: &Target) -> Vec<Problem> {
+    fn problems(&self, target: &Target, user: &str) -> Vec<Problem> {
         let name = self.full_name();
         if !matches!(self.kind.as_str(), "r" | "p") {
             let problem = Problem::new(At::To("table".to_owned()), format!("{name} is no table"));
             return vec![problem.hint("Rows are upserted into tables, not into views.")];
         }
-        let mut found: Vec<Problem> = Vec::new();
+        let mut found = self.column_problems(target);
         let keys: Vec<&str> = target.mapping.key_fields().map(|field| field.target.as_str()).collect();
-        for field in target.mapping.fields() {
-            let at = || match keys.contains(&field.target.as_str()) {
-                true => At::Match(field.target.clone()),
-                false => At::Field(field.target.clone()),
-            };
-            let Some(column) = self.column(&field.target) else {
-                let problem = Problem::new(at(), format!("{name} has no column {}", quoted(&field.target)));
-                found.push(problem.hint(format!("{}; or set `create: true`", self.addition(field))));
-                continue;
-            };
-            if column.is_generated {
-                let message = format!("column {} of {name} is computed by the server", quoted(&column.name));
-                found.push(Problem::new(at(), message).hint("Leave it out of `fields`."));
-            } else if let Err(detail) = fits(field.data_type, column) {
-                let message = format!(
-                    "column {} of {name} is of type {}, and `{}` of type {}",
-                    quoted(&column.name),
-                    column.shown,
-                    field.column,
-                    field.data_type
-                );
-                let hint = format!("Cast it in the model, or change the column: {}", self.change(field));
-                found.push(Problem::new(at(), message).detail(detail).hint(hint));
-            }
-        }
-        for column in self.columns.iter().filter(|column| column.is_needed) {
-            if !target.mapping.fields().iter().any(|field| field.target == column.name) {
-                let message = format!("column {} of {name} needs a value, and gets none", quoted(&column.name));
-                found.push(Problem::new(At::Sync, message).hint("Deliver it by `fields`, or give it a default."));
-            }
-        }
         let mut wanted = keys.clone();
         wanted.sort_unstable();
         if !self.unique.iter().any(|columns| *columns == wanted) {
@@ -134,16 +136,40 @@ impl Described {
             let problem = problem.detail("Rows are found by it.");
             found.push(problem.hint(format!("CREATE UNIQUE INDEX ON {name} ({list})")));
         }
+        found.extend(self.lacking_rights(target, user));
         found
     }
 
-    fn addition(&self, field: &Field) -> String {
-        format!("ALTER TABLE {} ADD COLUMN {} {}", self.full_name(), quoted(&field.target), made(field.data_type))
+    /// Privileges on the table without which the first row, or the first delete, would fail.
+    fn lacking_rights(&self, target: &Target, user: &str) -> Option<Problem> {
+        let of = |field: &Field| self.column(&field.target).map(|column| column.rights);
+        let all = |may: fn(&Rights) -> bool| target.mapping.fields().iter().filter_map(of).all(|rights| may(&rights));
+        // Rows are found by their keys, and whether there is any is asked as well.
+        let may_select = target.mapping.key_fields().filter_map(of).all(|rights| rights.select);
+        let has_others = target.mapping.fields().len() > target.mapping.key().len();
+        let rights = [
+            ("SELECT", may_select),
+            ("INSERT", all(|rights| rights.insert)),
+            ("UPDATE", !has_others || all(|rights| rights.update)),
+            ("DELETE", !target.deletes || self.may_delete),
+        ];
+        let lacking: Vec<&str> = rights.iter().filter(|(_, may)| !may).map(|(right, _)| *right).collect();
+        (!lacking.is_empty()).then(|| {
+            let (name, list, user) = (self.full_name(), lacking.join(", "), quoted(user));
+            let problem = Problem::new(At::To("table".to_owned()), format!("user {user} may not {list} on {name}"));
+            problem.hint(format!("GRANT {list} ON {name} TO {user}"))
+        })
     }
 
-    fn change(&self, field: &Field) -> String {
-        let (name, column) = (self.full_name(), quoted(&field.target));
-        format!("ALTER TABLE {name} ALTER COLUMN {column} TYPE {}", made(field.data_type))
+    /// Columns lack that are to be made, and the table is not ours.
+    fn not_ours(&self, target: &Target, user: &str) -> Option<Problem> {
+        let lacking = self.missing(target);
+        (!self.is_owned && !lacking.is_empty()).then(|| {
+            let (name, user) = (self.full_name(), quoted(user));
+            let additions: Vec<String> = lacking.into_iter().map(|field| self.addition(field)).collect();
+            let message = format!("user {user} may not add columns to {name}: it is not the owner");
+            Problem::new(At::To("create".to_owned()), message).hint(additions.join("; "))
+        })
     }
 }
 
@@ -253,7 +279,9 @@ fn scale_of(modifier: i32) -> Option<i32> {
     Some(if scale > 1_023 { scale - 2_048 } else { scale })
 }
 
-const TABLE: &str = "SELECT c.oid::text, quote_ident(n.nspname), quote_ident(c.relname), c.relkind::text \
+const TABLE: &str = "SELECT c.oid::text, quote_ident(n.nspname), quote_ident(c.relname), c.relkind::text, \
+                     has_table_privilege(c.oid, 'DELETE')::text, \
+                     has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE')::text, pg_has_role(c.relowner, 'USAGE')::text \
                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
 /// Domains are seen through to what they are made of; the length is the innermost that is said.
 const COLUMNS: &str = "WITH RECURSIVE below AS ( \
@@ -265,7 +293,8 @@ const COLUMNS: &str = "WITH RECURSIVE below AS ( \
      quote_ident(n.nspname) || '.' || quote_ident(t.typname), \
      CASE WHEN n.nspname = 'pg_catalog' THEN t.typname::text ELSE '' END, b.modifier::text, \
      (a.attnotnull AND NOT a.atthasdef AND a.attidentity = '')::text, (a.attgenerated <> '')::text, \
-     (a.attidentity = 'a')::text \
+     (a.attidentity = 'a')::text, has_column_privilege(a.attrelid, a.attnum, 'SELECT')::text, \
+     has_column_privilege(a.attrelid, a.attnum, 'INSERT')::text, has_column_privilege(a.attrelid, a.attnum, 'UPDATE')::text \
      FROM below b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd' JOIN pg_namespace n ON n.oid = t.typnamespace \
      JOIN pg_attribute a ON a.attrelid = $1::text::oid AND a.attnum = b.attnum ORDER BY a.attnum";
 const UNIQUE: &str = "SELECT i.indexrelid::text, a.attname::text FROM pg_index i \
@@ -281,7 +310,14 @@ pub(super) fn name_of(target: &Target) -> Result<String, Down> {
 
 /// Rows of a question with one text as its parameter.
 async fn ask(client: &Client, sql: &str, parameter: &str, config: &Config) -> Result<Vec<Vec<String>>, Down> {
-    let rows = client.query_typed(sql, &[(&parameter, Type::TEXT)]).await.map_err(|error| down(&error, config))?;
+    ask_by(client, sql, &[parameter.to_owned()], config).await
+}
+
+/// Rows of a question with texts as its parameters.
+async fn ask_by(client: &Client, sql: &str, parameters: &[String], config: &Config) -> Result<Vec<Vec<String>>, Down> {
+    let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+        parameters.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
+    let rows = client.query_typed(sql, &parameters).await.map_err(|error| down(&error, config))?;
     let row = |row: &tokio_postgres::Row| -> Vec<String> {
         (0..row.len()).map(|i| row.try_get::<_, Option<String>>(i).ok().flatten().unwrap_or_default()).collect()
     };
@@ -291,15 +327,20 @@ async fn ask(client: &Client, sql: &str, parameter: &str, config: &Config) -> Re
 /// The table of a target, if there is one.
 pub(super) async fn describe(client: &Client, target: &Target, config: &Config) -> Result<Option<Described>, Down> {
     let found = ask(client, TABLE, &name_of(target)?, config).await?;
-    let Some([oid, schema, name, kind]) = found.into_iter().next().and_then(|row| <[String; 4]>::try_from(row).ok())
+    let Some([oid, schema, name, kind, deletes, locks, owned]) =
+        found.into_iter().next().and_then(|row| <[String; 7]>::try_from(row).ok())
     else {
         return Ok(None);
     };
+    let [may_delete, may_lock, is_owned] = [deletes, locks, owned].map(|truth| truth == "true");
     let columns = ask(client, COLUMNS, &oid, config).await?.into_iter().filter_map(|row| {
-        let [name, shown, base, word, modifier, needed, generated, numbered] = <[String; 8]>::try_from(row).ok()?;
+        let [name, shown, base, word, modifier, needed, generated, numbered, select, insert, update] =
+            <[String; 11]>::try_from(row).ok()?;
         let modifier = modifier.parse().unwrap_or(-1);
-        let [is_needed, is_generated, is_numbered] = [needed, generated, numbered].map(|truth| truth == "true");
-        Some(Column { name, shown, base, word, modifier, is_needed, is_generated, is_numbered })
+        let [is_needed, is_computed, is_numbered] = [needed, generated, numbered].map(|truth| truth == "true");
+        let [select, insert, update] = [select, insert, update].map(|truth| truth == "true");
+        let about = About { name, shown, is_needed, is_computed };
+        Some(Column { about, base, word, modifier, is_numbered, rights: Rights { select, insert, update } })
     });
     let columns = columns.collect();
     let mut unique: Vec<(String, Vec<String>)> = Vec::new();
@@ -312,7 +353,7 @@ pub(super) async fn describe(client: &Client, target: &Target, config: &Config) 
     }
     let mut unique: Vec<Vec<String>> = unique.into_iter().map(|(_, columns)| columns).collect();
     unique.iter_mut().for_each(|columns| columns.sort_unstable());
-    Ok(Some(Described { oid, schema, name, kind, columns, unique }))
+    Ok(Some(Described { oid, schema, name, kind, may_delete, may_lock, is_owned, columns, unique }))
 }
 
 /// What keeps a target from being delivered to, and what is worth knowing. Changes nothing.
@@ -321,26 +362,83 @@ pub(super) async fn look(
     target: &Target,
     config: &Config,
 ) -> Result<(Vec<Problem>, Vec<Check>), Down> {
-    let is_made = target.is_on("create");
-    let Some(described) = describe(client, target, config).await? else {
+    let described = describe(client, target, config).await?;
+    if described.is_none() {
         if let Some(problem) = no_schema(client, target, config).await? {
             return Ok((vec![problem], Vec::new()));
         }
-        return Ok(match is_made {
-            true => (Vec::new(), vec![Check::ok("create", format!("{} will be made", name_of(target)?))]),
-            false => (vec![missing(target)?], Vec::new()),
-        });
-    };
-    let mut problems = described.problems(target);
-    if is_made {
-        // Those that lack will be made.
-        let names: Vec<&str> = described.missing(target).iter().map(|field| field.target.as_str()).collect();
-        problems.retain(|problem| match &problem.at {
-            At::Field(name) | At::Match(name) => !names.contains(&name.as_str()),
-            At::Sync | At::To(_) => true,
-        });
+        if !target.is_on("create") {
+            return Ok((vec![missing(target)?], Vec::new()));
+        }
     }
-    Ok((problems, Vec::new()))
+    let mut problems = Vec::new();
+    let mut notes = Vec::new();
+    match &described {
+        None => notes.push(Check::ok("create", format!("{} will be made", name_of(target)?))),
+        Some(described) => {
+            problems.extend(described.problems(target, &config.user));
+            if target.is_on("create") {
+                described.but_for_made(target, &mut problems);
+                problems.extend(described.not_ours(target, &config.user));
+            }
+        }
+    }
+    problems.extend(no_place(client, target, described.as_ref(), config).await?);
+    Ok((problems, notes))
+}
+
+/// Says that the markers' table, or the target's, is to be made and may not be; or that the markers' may not be written.
+async fn no_place(
+    client: &Client,
+    target: &Target,
+    described: Option<&Described>,
+    config: &Config,
+) -> Result<Option<Problem>, Down> {
+    const PLACE: &str = "SELECT quote_ident(n.nspname), has_schema_privilege(n.oid, 'CREATE')::text, COALESCE((SELECT \
+         (has_table_privilege(m.oid, 'SELECT') AND has_table_privilege(m.oid, 'INSERT') \
+         AND has_table_privilege(m.oid, 'UPDATE'))::text \
+         FROM pg_class m WHERE m.relnamespace = n.oid AND m.relname = $2), '') \
+         FROM pg_namespace n WHERE n.nspname = COALESCE(NULLIF($1, ''), current_schema()::text)";
+    let said = target.table().ok().and_then(|(schema, _)| schema.map(str::to_owned));
+    // Of a table that is there it is known; else it is where the server would make it.
+    let schema = match described {
+        Some(described) => {
+            const NAME: &str = "SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                                WHERE c.oid = $1::text::oid";
+            ask(client, NAME, &described.oid, config).await?.into_iter().flatten().next()
+        }
+        None => said,
+    };
+    let parameters = [schema.unwrap_or_default(), MARKERS.to_owned()];
+    let Some([schema, may_create, may_write]) = ask_by(client, PLACE, &parameters, config)
+        .await?
+        .into_iter()
+        .next()
+        .and_then(|row| <[String; 3]>::try_from(row).ok())
+    else {
+        let problem = Problem::new(At::To("table".to_owned()), "the user has no schema in which a table could be made");
+        return Ok(Some(problem.hint("Write `table: schema.table`.")));
+    };
+    let (user, lacks_markers) = (quoted(&config.user), may_write.is_empty());
+    let made: Vec<String> = [
+        described.is_none().then(|| name_of(target)).transpose()?,
+        lacks_markers.then(|| format!("{schema}.{MARKERS}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !made.is_empty() && may_create != "true" {
+        let message = format!("user {user} may not CREATE in schema {schema}");
+        let problem = Problem::new(At::To("table".to_owned()), message);
+        let problem = problem.detail(format!("To be made there: {}.", made.join(", ")));
+        return Ok(Some(problem.hint(format!("GRANT CREATE ON SCHEMA {schema} TO {user}"))));
+    }
+    Ok((!lacks_markers && may_write != "true").then(|| {
+        let message = format!("user {user} may not write {schema}.{MARKERS}");
+        let problem = Problem::new(At::To("table".to_owned()), message);
+        let problem = problem.detail("The markers of deliveries are kept there, beside the rows.");
+        problem.hint(format!("GRANT SELECT, INSERT, UPDATE ON {schema}.{MARKERS} TO {user}"))
+    }))
 }
 
 /// Says that even the schema of the table is not there, where it is so.
@@ -376,26 +474,36 @@ fn creation(target: &Target) -> Result<String, Down> {
 /// The table of a target, made or completed where it may be. Errors: what keeps its rows out.
 pub(super) async fn prepare(client: &Client, target: &Target, config: &Config) -> Result<Described, Down> {
     let is_made = target.is_on("create");
+    let ours = |problem: Problem| Down { failure: problem.failure(), is_ours: true };
     let execute = async |sql: String| client.batch_execute(&sql).await.map_err(|error| down(&error, config));
     let mut found = describe(client, target, config).await?;
     if found.is_none()
         && let Some(problem) = no_schema(client, target, config).await?
     {
-        return Err(Down { failure: problem.failure(), is_ours: true });
+        return Err(ours(problem));
+    }
+    if found.is_some() || is_made {
+        // Before anything is made, so that nothing is left half made.
+        if let Some(problem) = no_place(client, target, found.as_ref(), config).await? {
+            return Err(ours(problem));
+        }
     }
     if found.is_none() && is_made {
         execute(creation(target)?).await?;
         found = describe(client, target, config).await?;
     }
     let Some(mut described) = found else {
-        return Err(Down { failure: missing(target)?.failure(), is_ours: true });
+        return Err(ours(missing(target)?));
     };
+    if is_made && let Some(problem) = described.not_ours(target, &config.user) {
+        return Err(ours(problem));
+    }
     let additions: Vec<String> = described.missing(target).iter().map(|field| described.addition(field)).collect();
     if is_made && !additions.is_empty() {
         execute(additions.join("; ")).await?;
         described = describe(client, target, config).await?.unwrap_or(described);
     }
-    match crate::destination::kind::failure_of(described.problems(target)) {
+    match failure_of(described.problems(target, &config.user)) {
         Some(failure) => Err(Down { failure, is_ours: true }),
         None => Ok(described),
     }
@@ -407,14 +515,12 @@ mod tests {
 
     fn column(word: &str, modifier: i32) -> Column {
         Column {
-            name: "c".to_owned(),
-            shown: word.to_owned(),
+            about: About { name: "c".to_owned(), shown: word.to_owned(), ..About::default() },
             base: word.to_owned(),
             word: word.to_owned(),
             modifier,
-            is_needed: false,
-            is_generated: false,
             is_numbered: false,
+            rights: Rights { select: true, insert: true, update: true },
         }
     }
 

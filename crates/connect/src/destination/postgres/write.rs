@@ -1,10 +1,11 @@
 //! A session: it takes the marker over, and writes portions in transactions of their own.
 
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::destination::bisect::{AllRefused, Bisect};
 use crate::destination::cells::{Cells, Room};
+use crate::destination::columns::Table as _;
 use crate::destination::kind::{Found, token};
 use crate::destination::text::{Words, bytes_of_hex, push_hex};
 use crate::destination::{Begun, Down, Item, MARKERS, Outcome, Portion, Refusal, Seal, Target};
@@ -20,6 +21,16 @@ pub(super) struct Session {
     seal: Statement,
     upsert: Statement,
     delete: Statement,
+    /// Asks which table is there, and whether it is empty.
+    ground: Statement,
+    /// Holds the table, so that nobody empties it; nothing where we may not.
+    hold: String,
+    /// The table that was there when it began.
+    oid: String,
+    /// Whether it was empty behind the last transaction of ours.
+    left_empty: bool,
+    /// The table with the markers.
+    markers: String,
     /// Schema and name of the target, as its marker has them.
     place: String,
     token: String,
@@ -34,7 +45,7 @@ pub(super) async fn begin(config: &Config, target: &Target, rows: u64) -> Result
     let described = table::prepare(client, target, config).await?;
     let markers = format!("{}.{}", described.schema, quoted(MARKERS));
     let token = token();
-    let begun = take_over(client, config, target, rows, &described, &markers, &token).await?;
+    let (begun, left_empty) = take_over(client, config, target, rows, &described, &markers, &token).await?;
     let prepare = async |sql: String, parameters: usize| {
         let types = vec![Type::TEXT; parameters];
         client.prepare_typed(&sql, &types).await.map_err(|error| down(&error, config))
@@ -44,11 +55,17 @@ pub(super) async fn begin(config: &Config, target: &Target, rows: u64) -> Result
     let upsert = prepare(upsert_sql(&described, target), target.mapping.fields().len()).await?;
     let delete = prepare(delete_sql(&described, target), target.mapping.key().len()).await?;
     let place = described.full_name();
+    let ground = prepare(ground_sql(&place), 1).await?;
     let rooms = target.mapping.fields().iter().map(|field| described.room(field)).collect();
-    Ok((Session { connected, fence, seal, upsert, delete, place, token, rooms }, begun))
+    let hold = if described.may_lock { format!("LOCK TABLE {place} IN ROW EXCLUSIVE MODE") } else { String::new() };
+    let oid = described.oid;
+    let session =
+        Session { connected, fence, seal, upsert, delete, ground, hold, oid, left_empty, markers, place, token, rooms };
+    Ok((session, begun))
 }
 
-/// Leaves our token beside the marker, and says what stood there. Whoever holds it is waited for: what they commit is seen.
+/// Leaves our token beside the marker, and says what stood there, and whether the table is empty. Whoever holds it is waited for: what
+/// they commit is seen.
 async fn take_over(
     client: &Client,
     config: &Config,
@@ -57,7 +74,7 @@ async fn take_over(
     described: &Described,
     markers: &str,
     token: &str,
-) -> Result<Begun, Down> {
+) -> Result<(Begun, bool), Down> {
     let told = |error: Error| down(&error, config);
     let there = client.query_typed("SELECT to_regclass($1)::text", &[(&markers, Type::TEXT)]).await.map_err(told)?;
     let is_there = there.first().is_some_and(|row| row.try_get::<_, Option<String>>(0).ok().flatten().is_some());
@@ -87,12 +104,49 @@ async fn take_over(
         is_another: text(1).as_deref() != Some(described.oid.as_str()),
         is_empty: text(2).as_deref() == Some("true"),
     };
+    let is_empty = found.is_empty;
     let begun = found.judge(rows);
     let forgotten = if begun.lost.is_some() { ", marker = NULL" } else { "" };
     let taken = format!("UPDATE {markers} SET session = $3, relation = $4{forgotten} WHERE sync = $1 AND target = $2");
     client.execute_typed(&taken, &parameters).await.map_err(told)?;
     client.batch_execute("COMMIT").await.map_err(told)?;
-    Ok(begun)
+    Ok((begun, is_empty))
+}
+
+/// Whether the table and its marker are there as this session has left them.
+pub(super) async fn look(session: &Session, config: &Config, target: &Target) -> Result<(), Down> {
+    let told = |error: Error| down(&error, config);
+    let client = &session.connected.client;
+    let parameters: [&(dyn ToSql + Sync); 1] = [&session.place];
+    session.is_as_left(&client.query(&session.ground, &parameters).await.map_err(told)?)?;
+    // Whose session it is by now matters when there is something to deliver.
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&target.sync, Type::TEXT), (&session.place, Type::TEXT)];
+    let asked = format!("SELECT 1 FROM {} WHERE sync = $1 AND target = $2", session.markers);
+    let rows = client.query_typed(&asked, &parameters).await.map_err(told)?;
+    if rows.is_empty() { Err(Down::taken_over(&target.sync)) } else { Ok(()) }
+}
+
+fn ground_sql(place: &str) -> String {
+    format!("SELECT to_regclass($1)::oid::text, (NOT EXISTS (SELECT 1 FROM {place}))::text")
+}
+
+impl Session {
+    /// Errors: the table is another one, or was emptied.
+    fn is_as_left(&self, found: &[Row]) -> Result<(), Down> {
+        let text = |i: usize| found.first().and_then(|row| row.try_get::<_, Option<String>>(i).ok().flatten());
+        let Self { oid, place, left_empty, .. } = self;
+        if text(0).as_deref() != Some(oid) {
+            return Err(Down::not_as_left(&format!("table {place} was made anew")));
+        }
+        match is_empty(found) && !left_empty {
+            true => Err(Down::not_as_left(&format!("table {place} was emptied"))),
+            false => Ok(()),
+        }
+    }
+}
+
+fn is_empty(found: &[Row]) -> bool {
+    found.first().is_some_and(|row| row.try_get::<_, Option<String>>(1).ok().flatten().as_deref() == Some("true"))
 }
 
 fn marker_sql(markers: &str) -> String {
@@ -215,7 +269,7 @@ enum Checks {
 
 /// Writes a portion and its mark.
 pub(super) async fn deliver(
-    session: &Session,
+    session: &mut Session,
     config: &Config,
     target: &Target,
     portion: &Portion,
@@ -224,11 +278,20 @@ pub(super) async fn deliver(
     let writer = Writer { session, config, target, portion, seal };
     let (cells, mut known) = Cells::of(portion, &target.mapping, Words::Postgres);
     cells.refuse_what_loses_blanks(portion, &session.rooms, &mut known);
-    if let Some(outcomes) = writer.transaction(&cells, &known, Checks::AsDeclared).await? {
-        return Ok(outcomes);
+    let mut written = writer.transaction(&cells, &known, Checks::AsDeclared).await?;
+    if written.is_none() {
+        written = writer.transaction(&cells, &known, Checks::AtOnce).await?;
     }
-    let outcomes = writer.transaction(&cells, &known, Checks::AtOnce).await?;
-    outcomes.ok_or_else(|| Down::passing("a constraint is violated at the end, and by no row alone", ""))
+    let none = || Down::passing("a constraint is violated at the end, and by no row alone", "");
+    let Written { outcomes, left_empty } = written.ok_or_else(none)?;
+    session.left_empty = left_empty;
+    Ok(outcomes)
+}
+
+/// A portion that is there.
+struct Written {
+    outcomes: Vec<Outcome>,
+    left_empty: bool,
 }
 
 struct Writer<'a> {
@@ -254,7 +317,7 @@ impl Writer<'_> {
         cells: &Cells,
         known: &[Option<Outcome>],
         checks: Checks,
-    ) -> Result<Option<Vec<Outcome>>, Down> {
+    ) -> Result<Option<Written>, Down> {
         self.fence().await?;
         let open: Vec<usize> = (0..self.portion.len()).filter(|&at| known[at].is_none()).collect();
         let mut search = Bisect::new(open.len());
@@ -277,45 +340,63 @@ impl Writer<'_> {
             outcomes[open[at]] = Outcome::Refused(refusal);
         }
         match self.commit(&outcomes).await {
-            Ok(()) => Ok(Some(outcomes)),
+            Ok(left_empty) => Ok(Some(Written { outcomes, left_empty })),
             Err(error) if is_deferred(&error) && checks == Checks::AsDeclared => Ok(None),
             Err(error) => Err(self.down(&error)),
         }
     }
 
-    /// Begins, and holds the marker.
+    /// Begins, and holds the marker and the table: it is as this session has left it, and nobody empties it meanwhile.
     async fn fence(&self) -> Result<(), Down> {
-        let Session { place, token, fence, .. } = self.session;
+        let Session { place, token, fence, ground, hold, .. } = self.session;
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.target.sync, place, token];
+        let of_ground: [&(dyn ToSql + Sync); 1] = [place];
         // Sent at once, in this order.
-        let (begun, taken) = tokio::join!(
+        let (begun, taken, held, found) = tokio::join!(
             biased;
             self.client().batch_execute("BEGIN"),
             self.client().execute(fence, &parameters),
+            self.client().batch_execute(hold),
+            self.client().query(ground, &of_ground),
         );
         begun.map_err(|error| self.down(&error))?;
-        match taken.map_err(|error| self.down(&error))? {
-            0 => Err(Down::taken_over(&self.target.sync)),
-            _ => Ok(()),
+        if taken.map_err(|error| self.down(&error))? == 0 {
+            return Err(Down::taken_over(&self.target.sync));
         }
+        held.map_err(|error| self.down(&error))?;
+        self.session.is_as_left(&found.map_err(|error| self.down(&error))?)
     }
 
-    /// Writes the marker, and ends the transaction.
-    async fn commit(&self, outcomes: &[Outcome]) -> Result<(), Error> {
+    /// Writes the marker, and ends the transaction. Answers whether the table is empty behind it.
+    async fn commit(&self, outcomes: &[Outcome]) -> Result<bool, Error> {
         let mut hex = Vec::new();
         push_hex(&mut hex, &(self.seal)(outcomes));
         let hex = String::from_utf8(hex).unwrap_or_default();
         let refused = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Refused(_))).count();
         let (step, refused) = (self.portion.step().to_string(), refused.to_string());
-        let Session { place, seal, .. } = self.session;
+        let Session { place, seal, ground, .. } = self.session;
         let parameters: [&(dyn ToSql + Sync); 5] = [&self.target.sync, place, &hex, &step, &refused];
+        let of_ground: [&(dyn ToSql + Sync); 1] = [place];
+        let has = |wanted: &Outcome| outcomes.contains(wanted);
+        // A row that is there is there, and where none went nothing is emptier than before.
+        let is_asked = has(&Outcome::Removed) && !has(&Outcome::Accepted);
+        let asked = async {
+            match is_asked {
+                true => self.client().query(ground, &of_ground).await.map(Some),
+                false => Ok(None),
+            }
+        };
         // Sent at once, in this order: what cannot be written is not committed.
-        let (sealed, committed) = tokio::join!(
+        let (sealed, found, committed) = tokio::join!(
             biased;
             self.client().execute(seal, &parameters),
+            asked,
             self.client().batch_execute("COMMIT"),
         );
-        sealed.and(committed)
+        sealed?;
+        let found = found?;
+        committed?;
+        Ok(found.map_or(self.session.left_empty && !has(&Outcome::Accepted), |found| is_empty(&found)))
     }
 
     /// Some rows, all or none. What leaves goes first: it may free a value that comes.

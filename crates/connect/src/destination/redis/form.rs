@@ -277,6 +277,13 @@ fn score(target: &Target) -> Result<usize, Problem> {
     }
 }
 
+/// `user:{}` of `user:{id}`.
+pub(super) fn pattern(text: &str) -> String {
+    let mut parts = text.split('{');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |made, part| made + "{}" + part.split_once('}').map_or("", |(_, rest)| rest))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -24,13 +24,16 @@ mod form;
 mod wire;
 mod write;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use serde_json::Value as Json;
 
 use crate::source::{Check, Failure, Settings};
 
 use super::kind::{failure_of, told_of};
-use super::link::PORTION_PATIENCE;
-use super::{Begun, Destination, DestinationKind, Down, Outcome, Portion, Problem, Seal, Target};
+use super::session::{Route, Sessions};
+use super::{Begun, Destination, DestinationKind, Down, Outcome, Place, Portion, Problem, Seal, Target};
 use config::Config;
 use form::Form;
 
@@ -60,6 +63,15 @@ impl DestinationKind for Kind {
         found
     }
 
+    /// A pattern of keys, and of members, whatever the columns in it are called.
+    fn place(&self, settings: &Settings, to: &BTreeMap<String, Json>) -> Option<Place> {
+        let Config { host, port, database, .. } = Config::read(settings).ok()?;
+        let text = |key: &str| to.get(key).and_then(Json::as_str);
+        let parts: Vec<String> = text("key").into_iter().chain(text("member")).map(form::pattern).collect();
+        let name = text("key").map(|_| parts.join(" "))?;
+        Some(Place::of_server(&host, port, &database.to_string(), "key", name))
+    }
+
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
         let form = match failure_of(self.check(&target)) {
             Some(failure) => return Err(failure),
@@ -69,7 +81,7 @@ impl DestinationKind for Kind {
             })?,
         };
         let config = Config::open(settings).await?;
-        Ok(Box::new(Redis { config, target, form, session: None }))
+        Ok(Sessions::of(Keys { config, target, form }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -102,40 +114,34 @@ impl DestinationKind for Kind {
 }
 
 /// One sync's keys.
-struct Redis {
+struct Keys {
     config: Config,
     target: Target,
     form: Form,
-    session: Option<write::Session>,
 }
 
 #[async_trait]
-impl Destination for Redis {
-    async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
-        self.session = None;
-        let (session, begun) = Box::pin(write::begin(&self.config, &self.target, rows)).await?;
-        self.session = Some(session);
-        Ok(begun)
+impl Route for Keys {
+    type Session = write::Session;
+
+    fn address(&self) -> String {
+        self.config.address()
     }
 
-    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
-        // It comes back only when all went well: whatever else happens ends the connection.
-        let Some(mut session) = self.session.take() else {
-            return Err(Down::passing("the delivery has not begun", "A connection was lost."));
-        };
-        let work = Box::pin(session.deliver(&self.config, &self.target, &self.form, portion, seal));
-        let outcomes = match tokio::time::timeout(PORTION_PATIENCE, work).await {
-            Ok(outcomes) => outcomes?,
-            Err(_) => {
-                let seconds = PORTION_PATIENCE.as_secs();
-                return Err(Down::passing(format!("no sign of life of {} for {seconds} s", self.config.address()), ""));
-            }
-        };
-        self.session = Some(session);
-        Ok(outcomes)
+    async fn begin(&self, rows: u64) -> Result<(write::Session, Begun), Down> {
+        Box::pin(write::begin(&self.config, &self.target, rows)).await
     }
 
-    async fn close(self: Box<Self>) {
-        // Every command was answered: there is nothing to say.
+    async fn deliver(
+        &self,
+        session: &mut write::Session,
+        portion: &Portion,
+        seal: &Seal<'_>,
+    ) -> Result<Vec<Outcome>, Down> {
+        Box::pin(session.deliver(&self.config, &self.target, &self.form, portion, seal)).await
+    }
+
+    async fn look(&self, session: &mut write::Session) -> Result<(), Down> {
+        session.look(&self.config, &self.target).await
     }
 }
