@@ -2,12 +2,13 @@
 //!
 //! A source ([`source`]) yields whole transactions of changes with a position; resuming from a position repeats nothing
 //! and skips nothing. A destination ([`destination`]) takes portions of rows by key and says what became of each; a portion that it
-//! has is not taken twice. Everything foreign is translated here, at the edge: behind this crate there are only rows of
+//! has is not taken twice. [`maxwell`] is Maxwell's role alone: the log of a server as messages. Everything foreign is translated here, at the edge: behind this crate there are only rows of
 //! `relation`. Secrets ([`secret`]) are references that are resolved only here.
 //!
 //! This crate never knows models, flows or stored tables, and connectors do not know one another.
 
 pub mod destination;
+pub mod maxwell;
 pub mod secret;
 pub mod source;
 mod tls;

@@ -3,6 +3,7 @@
 mod capture;
 mod decode;
 mod destination;
+mod maxwell;
 
 use std::path::Path;
 
@@ -18,6 +19,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
     trials.extend(capture::server::trials());
     trials.extend(capture::continuity::trials());
     trials.extend(destination::trials());
+    trials.extend(maxwell::trials());
     trials
 }
 
@@ -26,6 +28,7 @@ enum AnyDriver {
     Capture(Box<capture::CaptureDriver>),
     Decode(Box<decode::DecodeDriver>),
     Destination(Box<destination::DestinationDriver>),
+    Maxwell(Box<maxwell::MaxwellDriver>),
     /// No driver knows the folder.
     Unknown(String),
 }
@@ -38,6 +41,7 @@ impl AnyDriver {
             Some("capture" | "continuity" | "login" | "position" | "secret" | "statement") => {
                 Self::Capture(Box::default())
             }
+            Some("maxwell") => Self::Maxwell(Box::default()),
             Some("destination") => Self::Destination(Box::default()),
             _ => Self::Unknown(folder.display().to_string()),
         }
@@ -50,6 +54,7 @@ impl Driver for AnyDriver {
             Self::Capture(driver) => driver.block(block),
             Self::Decode(driver) => driver.block(block),
             Self::Destination(driver) => driver.block(block),
+            Self::Maxwell(driver) => driver.block(block),
             Self::Unknown(folder) => Err(format!("no driver for cases in \"{folder}\"")),
         }
     }

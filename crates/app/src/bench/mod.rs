@@ -10,6 +10,7 @@ mod capture;
 mod flood;
 mod large;
 mod latency;
+mod maxwell;
 mod orders;
 mod points;
 mod running;
@@ -37,6 +38,8 @@ pub enum Bench {
     Capture(capture::CaptureArgs),
     /// The same log to all models of a project
     Whole(capture::WholeArgs),
+    /// The same log as Maxwell's JSON, into a file
+    Maxwell(maxwell::MaxwellArgs),
     /// Commit to visible at a steady rate of transactions
     Latency(latency::LatencyArgs),
     /// Millions of orders updated, in small transactions and in one, beside the work on another table
@@ -58,6 +61,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Bench::Steps(args) => steps::run(args),
         Bench::Capture(args) => whole_way(capture::capture(args)),
         Bench::Whole(args) => whole_way(capture::whole(args)),
+        Bench::Maxwell(args) => whole_way(maxwell::run(args)),
         Bench::Latency(args) => whole_way(latency::run(args)),
         Bench::Flood(args) => whole_way(flood::run(args)),
         Bench::Large(args) => whole_way(large::run(args)),

@@ -6,7 +6,7 @@ use mysql_async::{Conn, OptsBuilder};
 use project::{ConnectionKind, Secret, Start, Tls};
 
 /// Holds the password; a user without one needs none.
-const PASSWORD: &str = "TIDEMILL_BENCH_PASSWORD";
+pub(super) const PASSWORD: &str = "TIDEMILL_BENCH_PASSWORD";
 
 /// A MySQL or MariaDB; the password is read from TIDEMILL_BENCH_PASSWORD.
 #[derive(Debug, Clone, clap::Args)]

@@ -6,6 +6,7 @@
 mod apply;
 mod ask;
 mod build;
+mod capture;
 mod check;
 mod demo;
 mod doctor;
@@ -162,6 +163,8 @@ enum Command {
     Completions { shell: clap_complete::Shell },
     /// The simulated shop into a MySQL database: its history, then its transactions at their times
     Simulate(simulate::SimulateArgs),
+    /// Maxwell's role alone: the tables of a server as Maxwell's JSON to stdout, a file or Kafka; needs no project
+    Capture(capture::CaptureArgs),
     /// Measure: the figures of the README, repeatable
     Bench(crate::bench::BenchArgs),
 }
@@ -362,6 +365,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
             Ok(Outcome::Ok)
         }
         Command::Simulate(args) => simulate::run(context, args).await,
+        Command::Capture(args) => Box::pin(capture::run(context, args)).await,
         Command::Bench(_) if context.json => {
             Ok(context.misused("`bench` prints figures for people: there is no JSON of them", "Leave --json out."))
         }

@@ -33,6 +33,7 @@
 //! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
 //! surfaces LEVEL        what every surface says of a trouble of the source, table or model: see `surfaces`
 //! mode PATH             the permissions of a file
+//! lines PATH            what stands in one
 //! spoil HOW FOLDER      of the largest file below a folder: `cut` in its middle, a byte there `flip`ped, or `remove`d
 //! hostile MS            a statement that means harm, over HTTP, with this timeout: see `hostile`
 //! raw                   bytes of HTTP as they stand, and the connection left open
@@ -217,6 +218,10 @@ impl Driver for Case {
                 Ok(String::new())
             }
             "mode" => self.mode(&block.arguments[0]),
+            "lines" => {
+                let text = std::fs::read_to_string(self.path(&block.arguments[0])).map_err(text_of)?;
+                Ok(self.masked(text.trim_end()))
+            }
             "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),
             "stop" => self.stop("-TERM").map(|()| String::new()),
             "kill" => self.stop("-KILL").map(|()| String::new()),
@@ -551,6 +556,8 @@ impl Case {
             " at byte ",
             "the record after step ",
             "not finished: begun ",
+            "\"ts\":",
+            "\"xid\":",
         ] {
             text = without_number(&text, phrase);
         }

@@ -87,6 +87,15 @@ impl EventBuilder {
         event
     }
 
+    /// An event of a type and a payload.
+    pub(crate) fn raw(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
+        self.before = self.offset;
+        self.offset += (HEADER_BYTES + payload.len()) as u64;
+        let mut event = header(kind, 0, payload.len(), self.offset as u32);
+        event.extend_from_slice(payload);
+        event
+    }
+
     /// The event of one line.
     pub(crate) fn event(&mut self, line: &str) -> Result<Vec<u8>, String> {
         let (kind, flags, body) = if let Some(lines) = line.strip_prefix("payload ") {
@@ -156,6 +165,8 @@ fn event_body(line: &str, offset: u64, session: &Session) -> Result<(u8, u16, Ve
         }
         "mariadb" => (162, 0, mariadb(words.next().ok_or("D-S-N")?, words.next())?),
         "begin" => (2, 0, query("BEGIN", session)?),
+        "rows-query" => (29, 0, [&[9], line.strip_prefix("rows-query ").unwrap_or_default().as_bytes()].concat()),
+        "annotate" => (160, 0, line.strip_prefix("annotate ").unwrap_or_default().as_bytes().to_vec()),
         "query" => (2, 0, query(&line.strip_prefix("query ").unwrap_or_default().replace('⏎', "\n"), session)?),
         "xid" => (16, 0, number("N").unwrap_or(0).to_le_bytes().to_vec()),
         "xa-prepare" => {
@@ -348,6 +359,7 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
             31
         }
     };
+    let mut is_minimal = false;
     for word in words {
         if word.contains('|') {
             let cells: Vec<&str> = word.split('|').collect();
@@ -366,13 +378,31 @@ fn rows_event<'a>(verb: &str, id: u64, words: impl Iterator<Item = &'a str>) -> 
             "unchecked" => body[6] |= 2,
             // The first column alone is there, it says.
             "partial" => body[11..].fill(1),
+            // Of an update: the first column is in the image before, the second in the one after.
+            "minimal" => {
+                body[11..].copy_from_slice(&[1, 2]);
+                is_minimal = true;
+            }
             _ => {}
         }
         if !word.contains(',') {
             continue;
         }
-        for image in word.split("=>") {
+        for (at, image) in word.split("=>").enumerate() {
             let (id, name) = image.split_once(',').ok_or("ID,NAME")?;
+            if is_minimal {
+                match at {
+                    0 => {
+                        body.push(0);
+                        body.extend_from_slice(&id.parse::<i32>().map_err(|_| "ID")?.to_le_bytes());
+                    }
+                    _ => {
+                        body.extend_from_slice(&[0, name.len() as u8]);
+                        body.extend_from_slice(name.as_bytes());
+                    }
+                }
+                continue;
+            }
             body.push(if name == "NULL" { 0b10 } else { 0 });
             body.extend_from_slice(&id.parse::<i32>().map_err(|_| "ID")?.to_le_bytes());
             match name {

@@ -51,7 +51,7 @@
 //! sealed TLS here|away plain|encrypted   what the doctor says of such a connection
 //! ```
 
-mod build;
+pub(crate) mod build;
 pub(crate) mod continuity;
 mod fake;
 pub(crate) mod histories;

@@ -38,9 +38,9 @@ const TABLE_MAP: u8 = 19;
 /// A table as a server described and logged it.
 #[derive(Default, Clone)]
 pub(crate) struct Recording {
-    columns: Vec<SourceColumn>,
+    pub(crate) columns: Vec<SourceColumn>,
     /// Event types and payloads, in order.
-    events: Vec<(u8, Vec<u8>)>,
+    pub(crate) events: Vec<(u8, Vec<u8>)>,
     /// Cells of a snapshot taken in the end.
     snapshot: Option<Vec<Vec<Option<Vec<u8>>>>>,
     /// The columns that the table keeps, where it does.
@@ -385,7 +385,7 @@ fn same_rows(layout: &Layout, log: BTreeMap<Vec<u8>, i64>, snapshot: BTreeMap<Ve
 }
 
 /// Reads what [`Recording::print`] writes.
-fn parse(text: &str) -> Result<Recording, String> {
+pub(crate) fn parse(text: &str) -> Result<Recording, String> {
     let mut recording = Recording::default();
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));

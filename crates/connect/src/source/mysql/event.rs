@@ -286,6 +286,8 @@ pub(crate) struct Session {
     pub(crate) sql_mode: u64,
     /// The number of a collation of the charset in which the client speaks.
     pub(crate) client_collation: Option<u64>,
+    /// The number of the collation of databases that say none.
+    pub(crate) server_collation: Option<u64>,
     /// Databases that the statement has changed something in; MySQL alone tells.
     pub(crate) databases: Touched,
 }
@@ -340,6 +342,7 @@ fn variable(reader: &mut Reader<'_>, session: &mut Session) -> Result<(), WireEr
         4 => {
             let numbers = reader.take(6)?;
             session.client_collation = Some(u64::from(u16::from_le_bytes([numbers[0], numbers[1]])));
+            session.server_collation = Some(u64::from(u16::from_le_bytes([numbers[4], numbers[5]])));
         }
         5 | 6 => sized(reader, 0)?,
         7 | 8 | 18 => drop(reader.take(2)?),

@@ -270,6 +270,14 @@ pub(crate) struct Origin {
     pub(crate) tag: String,
 }
 
+impl Origin {
+    /// One of its transactions, as the server writes it: `uuid:1`, `uuid:tag:1`.
+    pub(crate) fn transaction(&self, number: u64) -> String {
+        let colon = if self.tag.is_empty() { "" } else { ":" };
+        format!("{}{colon}{}:{number}", Uuid(&self.uuid), self.tag)
+    }
+}
+
 /// A MySQL GTID set: per origin the numbers seen, as ascending, disjoint, non-adjacent ranges (first, last).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct GtidSet {

@@ -824,7 +824,8 @@ impl Runner {
                 }
             };
             match assembler.event(event)? {
-                Step::Next => {}
+                // Nobody listens who would ask.
+                Step::Next | Step::Asked => {}
                 Step::Committed if assembler.is_full() => break,
                 Step::Committed => {}
                 Step::Outgrown => break,
@@ -1174,15 +1175,15 @@ impl Pause {
 
 /// How many ticks a server has said nothing for.
 #[derive(Debug, Default)]
-struct Silence(u32);
+pub(crate) struct Silence(u32);
 
 impl Silence {
-    fn ends(&mut self) {
+    pub(crate) fn ends(&mut self) {
         self.0 = 0;
     }
 
     /// One tick more. Who has begun to send the log sends heartbeats, too; before, it may have to search.
-    fn lasts(&mut self, has_begun: bool) -> Result<(), WireError> {
+    pub(crate) fn lasts(&mut self, has_begun: bool) -> Result<(), WireError> {
         let limit = if has_begun { SILENCE_TICKS_MAX } else { SEARCH_TICKS_MAX };
         self.0 += 1;
         match self.0 > limit {
@@ -1192,14 +1193,14 @@ impl Silence {
     }
 }
 
-fn ticks() -> Interval {
+pub(crate) fn ticks() -> Interval {
     let mut tick = tokio::time::interval(HEARTBEAT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     tick
 }
 
 /// Up to half of the pause more, so that many sources do not come back at the same moment.
-fn jitter(pause: Duration, seed: u64) -> Duration {
+pub(crate) fn jitter(pause: Duration, seed: u64) -> Duration {
     let hash = relation::key::hash128(&[now_us().to_le_bytes(), seed.to_le_bytes()].concat());
     pause * u32::from(hash[15]) / 512
 }

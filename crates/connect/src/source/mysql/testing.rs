@@ -106,7 +106,7 @@ impl Replay {
             let Some(packet) = stream.wire.next_packet().map_err(|e| e.to_string())? else { return Ok(batches) };
             let event = packet.get(1..).unwrap_or_default();
             match self.assembler.event(event).map_err(|e| e.to_string())? {
-                Step::Next | Step::Committed | Step::Outgrown => {}
+                Step::Next | Step::Committed | Step::Outgrown | Step::Asked => {}
                 Step::Paused => stream.wire.unread(),
                 Step::Describe(_) => return Err("a table is to be described".to_owned()),
                 Step::Keys => return Err("foreign keys are to be read".to_owned()),
@@ -118,7 +118,7 @@ impl Replay {
     /// Gives one event; says what it asked for, if anything.
     pub fn event(&mut self, event: &[u8]) -> Result<Option<String>, String> {
         match self.assembler.event(event) {
-            Ok(Step::Next) => Ok(None),
+            Ok(Step::Next | Step::Asked) => Ok(None),
             Ok(Step::Committed) => Ok(Some("committed".to_owned())),
             Ok(Step::Outgrown) => Ok(Some("outgrown".to_owned())),
             Ok(Step::Paused) => Ok(Some("paused".to_owned())),

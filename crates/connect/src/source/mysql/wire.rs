@@ -132,6 +132,8 @@ pub(crate) struct Wire {
     /// It is to be returned once more.
     again: bool,
     sequence: u8,
+    /// MariaDB is asked for the statements that rows were changed by.
+    pub(crate) wants_statements: bool,
 }
 
 impl Wire {
@@ -147,6 +149,7 @@ impl Wire {
             last: 0..0,
             again: false,
             sequence: 0,
+            wants_statements: false,
         }
     }
 
@@ -410,8 +413,10 @@ impl Wire {
 
     /// Asks for the log from a file and offset on; events follow as packets.
     pub(crate) async fn dump_from_file(&mut self, server_id: u32, file: &str, offset: u32) -> Result<(), WireError> {
+        const SEND_ANNOTATIONS: u16 = 2;
+        let flags = if self.wants_statements { SEND_ANNOTATIONS } else { 0 };
         let mut body = offset.to_le_bytes().to_vec();
-        body.extend_from_slice(&[0, 0]);
+        body.extend_from_slice(&flags.to_le_bytes());
         body.extend_from_slice(&server_id.to_le_bytes());
         body.extend_from_slice(file.as_bytes());
         self.command(COM_BINLOG_DUMP, &body).await

@@ -23,6 +23,7 @@
 mod batch;
 mod cascade;
 mod doubt;
+mod listen;
 mod outdated;
 mod payload;
 mod place;
@@ -48,8 +49,10 @@ use super::reach::Reach;
 use super::statement::{Dialect, Xid};
 use super::window::{BagLoad, KeyHasher, Window};
 use super::{CaptureTable, Load};
+use listen::Deaf;
 
 pub(crate) use doubt::fits;
+pub(crate) use listen::{Heard, Hearing, Listener};
 
 /// A transaction stays whole up to so many times the rows of a batch, as long as its bytes fit: most receivers have less
 /// to do for one batch of 200,000 short rows than for ten parts.
@@ -84,6 +87,8 @@ pub(crate) enum Step {
     /// A statement was logged as text, which may reach other databases: ask for what is behind their objects, call
     /// [`Assembler::set_reach`], and give the same event once more.
     Reach,
+    /// Who listens asks something: answer, and give the same event once more.
+    Asked,
 }
 
 /// News beside batches. They go out before the next batch.
@@ -471,7 +476,13 @@ impl Assembler {
     /// Takes one event, as it came: header, body, checksum.
     #[inline]
     pub(crate) fn event(&mut self, event: &[u8]) -> Result<Step, WireError> {
-        self.take_event(event).map_err(|error| self.unread(error))
+        self.event_heard(event, &mut Deaf)
+    }
+
+    /// The same for somebody who listens beside.
+    #[inline]
+    pub(crate) fn event_heard(&mut self, event: &[u8], listener: &mut impl Listener) -> Result<Step, WireError> {
+        self.take_event(event, listener).map_err(|error| self.unread(error))
     }
 
     /// What cannot be read of the log, with its place: whatever does not hold together there is damage.
@@ -486,7 +497,7 @@ impl Assembler {
     }
 
     #[inline]
-    fn take_event(&mut self, event: &[u8]) -> Result<Step, WireError> {
+    fn take_event(&mut self, event: &[u8], listener: &mut impl Listener) -> Result<Step, WireError> {
         let header = Header::parse(event)?;
         if header.kind == kind::FORMAT_DESCRIPTION {
             self.checksum = Checksum::of_format_description(event);
@@ -504,8 +515,8 @@ impl Assembler {
         let step = match header.kind {
             kind::ROTATE => self.rotate(header, body),
             kind::HEARTBEAT => self.heartbeat(header, body),
-            kind::TRANSACTION_PAYLOAD => self.payload(body),
-            _ => self.in_order(header, event, body),
+            kind::TRANSACTION_PAYLOAD => self.payload(body, event.len(), listener),
+            _ => self.in_order(header, event, body, event.len(), listener),
         }?;
         if step == Step::Committed {
             self.note_last(event);
@@ -513,8 +524,22 @@ impl Assembler {
         Ok(step)
     }
 
-    /// Events that may also stand inside a compressed transaction.
-    fn in_order(&mut self, header: Header, event: &[u8], body: &[u8]) -> Result<Step, WireError> {
+    /// Events that may also stand inside a compressed transaction; `length` is that of the event of the file.
+    fn in_order(
+        &mut self,
+        header: Header,
+        event: &[u8],
+        body: &[u8],
+        length: usize,
+        listener: &mut impl Listener,
+    ) -> Result<Step, WireError> {
+        if !self.open.skipped {
+            let start = self.offset.saturating_sub(length as u64);
+            let heard = Heard { header, event, body, file: &self.file, start };
+            if listener.hear(&heard)? == Hearing::Asks {
+                return Ok(Step::Asked);
+            }
+        }
         match header.kind {
             k if self.open.skipped && kind::is_of_rows(k) => Ok(Step::Next),
             kind::TABLE_MAP => self.table_map(body),

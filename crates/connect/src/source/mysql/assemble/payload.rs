@@ -10,7 +10,7 @@ use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use super::super::error::WireError;
 use super::super::event::{self, Header, damaged};
-use super::{Assembler, Step};
+use super::{Assembler, Listener, Step};
 
 /// Bytes inflated at once: what a block of zstd holds.
 const BLOCK_BYTES: usize = 128 << 10;
@@ -136,7 +136,13 @@ fn bad(reason: &str) -> WireError {
 }
 
 impl Assembler {
-    pub(super) fn payload(&mut self, body: &[u8]) -> Result<Step, WireError> {
+    /// `length` is that of the whole event.
+    pub(super) fn payload(
+        &mut self,
+        body: &[u8],
+        length: usize,
+        listener: &mut impl Listener,
+    ) -> Result<Step, WireError> {
         let payload = event::payload(body)?;
         let mut inflating = match (self.inflating.take(), self.is_inside_event) {
             (Some(begun), true) => begun,
@@ -146,7 +152,8 @@ impl Assembler {
         self.is_inside_event = false;
         let mut step = Step::Next;
         while let Some(event) = inflating.next(payload.data)? {
-            match self.in_order(Header::parse(event)?, event, &event[event::HEADER_BYTES..])? {
+            let inside = &event[event::HEADER_BYTES..];
+            match self.in_order(Header::parse(event)?, event, inside, length, listener)? {
                 Step::Next => {}
                 Step::Committed => step = Step::Committed,
                 Step::Outgrown | Step::Paused => {
@@ -155,7 +162,7 @@ impl Assembler {
                     break;
                 }
                 // The whole payload will be given again.
-                asks @ (Step::Describe(_) | Step::Keys | Step::Reach) => {
+                asks @ (Step::Describe(_) | Step::Keys | Step::Reach | Step::Asked) => {
                     self.rollback();
                     step = asks;
                     break;

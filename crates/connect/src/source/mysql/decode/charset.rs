@@ -11,7 +11,7 @@ use super::charset_table::{self as table, Runs, Upper};
 
 /// How the bytes of a text column are read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Charset {
+pub(crate) struct Charset {
     name: &'static str,
     form: Form,
 }
@@ -85,20 +85,25 @@ static CHARSETS: &[Charset] = &[
 
 impl Charset {
     /// The charset of a name as `information_schema` spells it.
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         // "utf8" is what servers before MySQL 8.0.28 and MariaDB 10.6 call utf8mb3.
         let name = if name.eq_ignore_ascii_case("utf8") { "utf8mb3" } else { name };
         CHARSETS.iter().find(|charset| charset.name.eq_ignore_ascii_case(name)).copied()
     }
 
+    /// As `information_schema` spells it.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+
     /// Whether its bytes are already UTF-8.
     #[inline]
-    pub(super) fn is_utf8(self) -> bool {
+    pub(crate) fn is_utf8(self) -> bool {
         matches!(self.form, Form::Utf8)
     }
 
     /// Appends the text of `bytes` to `out`.
-    pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut Vec<u8>) {
         match self.form {
             Form::Utf8 => utf8(bytes, out),
             Form::Single(upper) => single(bytes, upper, out),
@@ -112,7 +117,7 @@ impl Charset {
     }
 
     /// The text of `bytes`.
-    pub(super) fn text(self, bytes: &[u8]) -> String {
+    pub(crate) fn text(self, bytes: &[u8]) -> String {
         let mut out = Vec::with_capacity(bytes.len());
         self.decode(bytes, &mut out);
         String::from_utf8_lossy(&out).into_owned()
@@ -125,7 +130,7 @@ pub(crate) fn text_of_collation(id: u64, bytes: &[u8]) -> Option<String> {
 }
 
 /// The charset of a collation's number, as TABLE_MAP metadata names it; `binary` and unknown numbers have none.
-pub(super) fn of_collation(id: u64) -> Option<Charset> {
+pub(crate) fn of_collation(id: u64) -> Option<Charset> {
     // MariaDB numbers its NO PAD twins 1024 higher, and its UCA 14 collations from 2048 on in blocks per charset.
     let name = match id {
         1025..=2047 => return of_collation(id - 1024),
@@ -180,7 +185,7 @@ pub(super) fn of_collation(id: u64) -> Option<Charset> {
 }
 
 /// The collation number of bytes that are no text.
-pub(super) const BINARY_COLLATION: u64 = 63;
+pub(crate) const BINARY_COLLATION: u64 = 63;
 
 #[inline]
 fn utf8(bytes: &[u8], out: &mut Vec<u8>) {

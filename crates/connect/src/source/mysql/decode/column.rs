@@ -80,7 +80,7 @@ pub(crate) fn unsupported(column: &SourceColumn) -> Option<Unsupported> {
 
 /// What a column means, apart from how its bytes lie in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Bits (8 to 64) and sign.
     Int {
         bits: u8,
@@ -127,7 +127,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Reads the type of a column.
-    pub(super) fn of(column: &SourceColumn) -> Result<Self, Unsupported> {
+    pub(crate) fn of(column: &SourceColumn) -> Result<Self, Unsupported> {
         let unsigned = column.is_unsigned();
         let unreal = if column.key_position.is_some() { Unreal::Apart } else { Unreal::Null };
         let digits = || column.arguments().next().and_then(|n| u8::try_from(n).ok()).filter(|n| *n <= 6).unwrap_or(0);

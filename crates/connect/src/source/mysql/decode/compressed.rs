@@ -39,7 +39,7 @@ pub fn inflate_mariadb_block(block: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// Unpacks the value of a compressed column: a first byte 0 means that the value stands there as it is.
-pub(super) fn inflate_column(value: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn inflate_column(value: &[u8]) -> Option<Vec<u8>> {
     match value.split_first() {
         None => Some(Vec::new()),
         Some((0, plain)) => Some(plain.to_vec()),

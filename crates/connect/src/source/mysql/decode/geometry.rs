@@ -6,7 +6,7 @@
 const DEPTH_MAX: usize = 100;
 
 /// Appends the text of a stored geometry; none where the bytes are no geometry.
-pub(super) fn write(stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn write(stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader { rest: stored.get(4..)?, little: true };
     reader.geometry(0, true, out)
 }

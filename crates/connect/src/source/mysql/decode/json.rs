@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 100;
 
 /// The bytes are no JSON document of MySQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Damaged;
+pub(crate) struct Damaged;
 
 type Result<T> = std::result::Result<T, Damaged>;
 
@@ -41,16 +41,32 @@ const TYPE_TIME: u8 = 11;
 const TYPE_DATETIME: u8 = 12;
 const TYPE_DECIMAL: u8 = 246;
 
+/// How a document is spelled.
+#[derive(Clone, Copy)]
+pub(crate) struct Spelling {
+    /// What stands between members, and between a key and its value.
+    pub(crate) comma: &'static [u8],
+    pub(crate) colon: &'static [u8],
+    pub(crate) double: fn(f64, &mut Vec<u8>),
+    /// Bytes that JSON has no word for are said to be of their type.
+    pub(crate) names_types: bool,
+}
+
+impl Spelling {
+    /// As the server spells it.
+    pub(crate) const SERVER: Self = Self { comma: b", ", colon: b": ", double: write_double, names_types: true };
+}
+
 /// One value within a document: its type and where its data begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Raw<'a> {
+pub(crate) struct Raw<'a> {
     kind: u8,
     data: &'a [u8],
 }
 
 impl<'a> Raw<'a> {
     /// The value of a whole document. An empty one is what a failed `ALTER` left behind; the server reads it as null.
-    pub(super) fn document(bytes: &'a [u8]) -> Self {
+    pub(crate) fn document(bytes: &'a [u8]) -> Self {
         match bytes.split_first() {
             Some((kind, data)) => Self { kind: *kind, data },
             None => Self { kind: LITERAL, data: &[0] },
@@ -73,12 +89,12 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Appends the value's text.
+    /// Appends the value's text, as the server spells it.
     pub(super) fn write(self, out: &mut Vec<u8>) -> Result<()> {
-        self.write_at(0, out)
+        self.write_at(0, Spelling::SERVER, out)
     }
 
-    pub(super) fn write_at(self, depth: usize, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn write_at(self, depth: usize, spelling: Spelling, out: &mut Vec<u8>) -> Result<()> {
         if depth > DEPTH_MAX {
             return Err(Damaged);
         }
@@ -87,10 +103,10 @@ impl<'a> Raw<'a> {
                 let container = Container::new(self.data, self.kind == LARGE_OBJECT, true)?;
                 out.push(b'{');
                 for i in 0..container.count {
-                    separate(i, out);
+                    separate(i, spelling, out);
                     write_string(container.key(i)?, out);
-                    out.extend_from_slice(b": ");
-                    container.value(i)?.write_at(depth + 1, out)?;
+                    out.extend_from_slice(spelling.colon);
+                    container.value(i)?.write_at(depth + 1, spelling, out)?;
                 }
                 out.push(b'}');
             }
@@ -98,17 +114,17 @@ impl<'a> Raw<'a> {
                 let container = Container::new(self.data, self.kind == LARGE_ARRAY, false)?;
                 out.push(b'[');
                 for i in 0..container.count {
-                    separate(i, out);
-                    container.value(i)?.write_at(depth + 1, out)?;
+                    separate(i, spelling, out);
+                    container.value(i)?.write_at(depth + 1, spelling, out)?;
                 }
                 out.push(b']');
             }
-            _ => self.write_scalar(out)?,
+            _ => self.write_scalar(spelling, out)?,
         }
         Ok(())
     }
 
-    fn write_scalar(self, out: &mut Vec<u8>) -> Result<()> {
+    fn write_scalar(self, spelling: Spelling, out: &mut Vec<u8>) -> Result<()> {
         match self.kind {
             LITERAL => out.extend_from_slice(match self.data.first() {
                 Some(0) => b"null",
@@ -122,11 +138,11 @@ impl<'a> Raw<'a> {
             UINT32 => write_display(u32::from_le_bytes(fixed(self.data)?), out),
             INT64 => write_display(i64::from_le_bytes(fixed(self.data)?), out),
             UINT64 => write_display(u64::from_le_bytes(fixed(self.data)?), out),
-            DOUBLE => write_double(f64::from_le_bytes(fixed(self.data)?), out),
+            DOUBLE => (spelling.double)(f64::from_le_bytes(fixed(self.data)?), out),
             STRING => write_string(sized(self.data)?, out),
             OPAQUE => {
                 let (kind, rest) = self.data.split_first().ok_or(Damaged)?;
-                write_opaque(*kind, sized(rest)?, out)?;
+                write_opaque(*kind, sized(rest)?, spelling, out)?;
             }
             _ => return Err(Damaged),
         }
@@ -197,10 +213,10 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Appends `, ` before every entry but the first.
-pub(super) fn separate(i: usize, out: &mut Vec<u8>) {
+/// Appends what stands before every entry but the first.
+pub(super) fn separate(i: usize, spelling: Spelling, out: &mut Vec<u8>) {
     if i > 0 {
-        out.extend_from_slice(b", ");
+        out.extend_from_slice(spelling.comma);
     }
 }
 
@@ -298,7 +314,7 @@ fn shortest(number: f64) -> String {
 }
 
 /// A value of a column type that JSON has no word for.
-fn write_opaque(kind: u8, data: &[u8], out: &mut Vec<u8>) -> Result<()> {
+fn write_opaque(kind: u8, data: &[u8], spelling: Spelling, out: &mut Vec<u8>) -> Result<()> {
     match kind {
         TYPE_DECIMAL => {
             let (&[precision, scale], digits) = data.split_first_chunk().ok_or(Damaged)?;
@@ -311,7 +327,10 @@ fn write_opaque(kind: u8, data: &[u8], out: &mut Vec<u8>) -> Result<()> {
             out.push(b'"');
         }
         _ => {
-            out.extend_from_slice(format!("\"base64:type{kind}:").as_bytes());
+            out.push(b'"');
+            if spelling.names_types {
+                out.extend_from_slice(format!("base64:type{kind}:").as_bytes());
+            }
             write_base64(data, out);
             out.push(b'"');
         }
@@ -342,7 +361,7 @@ fn write_packed_time(kind: u8, packed: i64, out: &mut Vec<u8>) {
     }
 }
 
-fn write_base64(data: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_base64(data: &[u8], out: &mut Vec<u8>) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for chunk in data.chunks(3) {
         let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));

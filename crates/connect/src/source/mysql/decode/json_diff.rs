@@ -3,7 +3,7 @@
 //!
 //! A column's diffs stand behind their length in four bytes: operation, path, and the new value where there is one.
 
-use super::json::{Damaged, Raw, separate, write_string};
+use super::json::{Damaged, Raw, Spelling, separate, write_string};
 
 const REPLACE: u8 = 0;
 const INSERT: u8 = 1;
@@ -25,7 +25,7 @@ enum Leg {
 }
 
 /// Applies the diffs to a document and appends the text of the result.
-pub(super) fn apply(before: &[u8], diffs: &[u8], out: &mut Vec<u8>) -> Result<(), Damaged> {
+pub(crate) fn apply(before: &[u8], diffs: &[u8], spelling: Spelling, out: &mut Vec<u8>) -> Result<(), Damaged> {
     let mut document = Node::Raw(Raw::document(before));
     let mut rest = diffs;
     while let Some((&operation, behind)) = rest.split_first() {
@@ -38,7 +38,7 @@ pub(super) fn apply(before: &[u8], diffs: &[u8], out: &mut Vec<u8>) -> Result<()
         };
         document.change(&legs, operation == INSERT, value)?;
     }
-    document.write(0, out)
+    document.write(0, spelling, out)
 }
 
 impl<'a> Node<'a> {
@@ -104,24 +104,24 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    fn write(&self, depth: usize, out: &mut Vec<u8>) -> Result<(), Damaged> {
+    fn write(&self, depth: usize, spelling: Spelling, out: &mut Vec<u8>) -> Result<(), Damaged> {
         match self {
-            Node::Raw(raw) => raw.write_at(depth, out)?,
+            Node::Raw(raw) => raw.write_at(depth, spelling, out)?,
             Node::Object(members) => {
                 out.push(b'{');
                 for (i, (key, value)) in members.iter().enumerate() {
-                    separate(i, out);
+                    separate(i, spelling, out);
                     write_string(key, out);
-                    out.extend_from_slice(b": ");
-                    value.write(depth + 1, out)?;
+                    out.extend_from_slice(spelling.colon);
+                    value.write(depth + 1, spelling, out)?;
                 }
                 out.push(b'}');
             }
             Node::Array(elements) => {
                 out.push(b'[');
                 for (i, value) in elements.iter().enumerate() {
-                    separate(i, out);
-                    value.write(depth + 1, out)?;
+                    separate(i, spelling, out);
+                    value.write(depth + 1, spelling, out)?;
                 }
                 out.push(b']');
             }

@@ -29,9 +29,9 @@ mod column;
 mod compressed;
 #[cfg(test)]
 mod documented;
-mod geometry;
+pub(crate) mod geometry;
 mod json;
-mod json_diff;
+pub(crate) mod json_diff;
 mod mapping;
 mod number;
 mod period;
@@ -40,9 +40,9 @@ mod rows;
 mod slots;
 mod snapshot;
 mod table_map;
-mod temporal;
+pub(crate) mod temporal;
 mod value;
-mod word;
+pub(crate) mod word;
 
 use std::fmt;
 
@@ -57,6 +57,22 @@ pub use rows::{BadValue, Decoded, RowsKind, table_id};
 pub(crate) use slots::{HASH, HIDDEN, aligned, keep_only};
 pub use snapshot::SnapshotPlan;
 pub use table_map::TableMap;
+
+/// By what values are read, for who makes something else of them than rows.
+pub(crate) mod parts {
+    pub(crate) use super::charset::{BINARY_COLLATION, Charset, of_collation};
+    pub(crate) use super::column::Kind;
+    pub(crate) use super::compressed::inflate_column;
+    pub(crate) use super::json::{Raw, Spelling, write_base64};
+    pub(crate) use super::plan::{Content, Read};
+    pub(crate) use super::rows::{Header, PARTIAL_UPDATE, bit};
+    pub(crate) use super::slots::Span;
+    pub(crate) use super::snapshot::expression;
+    pub(crate) use super::table_map::{code, lenenc};
+    pub(crate) use super::temporal::{self, Parts};
+    pub(crate) use super::word;
+    pub(crate) use super::{geometry, json_diff};
+}
 
 /// A column that the warehouse cannot hold: its table is parked, the others flow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,11 +10,11 @@ const POWERS: [u32; 10] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000
 /// How the digits of a `decimal(precision, scale)` lie in its bytes: first the leftover digits of the whole part, then
 /// groups of nine, then the leftover digits of the fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DecimalForm {
+pub(crate) struct DecimalForm {
     lead_digits: usize,
     groups: usize,
     tail_digits: usize,
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// Digits in all; decides how wide a number must be.
     precision: usize,
     scale: usize,
@@ -22,7 +22,7 @@ pub(super) struct DecimalForm {
 
 impl DecimalForm {
     /// The form of a type; `scale` is at most `precision`.
-    pub(super) fn new(precision: u8, scale: u8) -> Self {
+    pub(crate) fn new(precision: u8, scale: u8) -> Self {
         let (precision, scale) = (usize::from(precision), usize::from(scale));
         let whole = precision.saturating_sub(scale);
         let (lead_digits, tail_digits) = (whole % 9, scale % 9);
@@ -94,8 +94,36 @@ impl DecimalForm {
         Some(())
     }
 
+    /// Appends the number's text with all digits of its scale; none where they are none.
+    pub(crate) fn write_text(&self, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        const DIGITS_MAX: usize = 90; // ten groups of nine
+        let (mut digits, mut count) = ([b'0'; DIGITS_MAX], 0);
+        let negative = self.groups(bytes.get(..self.bytes)?, |value, power| {
+            let width = power.ilog10() as usize;
+            let mut rest = value;
+            for place in digits[count..count + width].iter_mut().rev() {
+                *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+                rest /= 10;
+            }
+            count += width;
+        })?;
+        let (whole, fraction) = digits[..count].split_at_checked(count.checked_sub(self.scale)?)?;
+        if negative {
+            out.push(b'-');
+        }
+        match whole.iter().position(|digit| *digit != b'0') {
+            Some(first) => out.extend_from_slice(&whole[first..]),
+            None => out.push(b'0'),
+        }
+        if !fraction.is_empty() {
+            out.push(b'.');
+            out.extend_from_slice(fraction);
+        }
+        Some(())
+    }
+
     /// The number as text with all digits of its scale.
-    pub(super) fn text(&self, bytes: &[u8]) -> Option<String> {
+    pub(crate) fn text(&self, bytes: &[u8]) -> Option<String> {
         let mut digits = String::new();
         let negative = self.groups(bytes.get(..self.bytes)?, |value, power| {
             let width = power.ilog10() as usize;

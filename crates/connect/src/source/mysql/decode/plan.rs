@@ -20,7 +20,7 @@ use super::{Mismatch, Unsupported};
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(super) layout: Layout,
-    pub(super) reads: Vec<Read>,
+    pub(crate) reads: Vec<Read>,
     pub(super) names: Vec<String>,
     /// Columns of MySQL's JSON type, which partial updates count.
     pub(super) json_columns: usize,
@@ -33,7 +33,7 @@ pub struct Plan {
 
 /// How one column's bytes are read. Widths and prefixes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Read {
+pub(crate) enum Read {
     I8,
     U8,
     I16,
@@ -105,7 +105,7 @@ pub(super) enum Read {
 
 /// What the bytes of a column of variable length are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Text(Charset),
     Bytes,
     /// Trailing zeros are cut off in the log and put back up to this length.

@@ -15,6 +15,7 @@ use relation::{DataType, Entry, TableChanges, Unread};
 
 use super::super::assemble::shown;
 use super::DecodeError;
+use super::json::Spelling;
 use super::json_diff;
 use super::plan::{Content, Plan, Read};
 use super::table_map::lenenc;
@@ -41,7 +42,7 @@ impl RowsKind {
 }
 
 /// An update whose JSON columns may hold differences.
-const PARTIAL_UPDATE: u8 = 39;
+pub(crate) const PARTIAL_UPDATE: u8 = 39;
 
 /// What became of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,16 +107,16 @@ pub(crate) fn has_no_foreign_key_checks(payload: &[u8]) -> bool {
 }
 
 /// The part of an event in front of its rows.
-pub(super) struct Header<'a> {
-    pub(super) kind: RowsKind,
-    columns: usize,
+pub(crate) struct Header<'a> {
+    pub(crate) kind: RowsKind,
+    pub(crate) columns: usize,
     /// Bitmaps of the columns that an image has; an update has two.
-    present: [&'a [u8]; 2],
-    pub(super) rows: &'a [u8],
+    pub(crate) present: [&'a [u8]; 2],
+    pub(crate) rows: &'a [u8],
 }
 
 impl<'a> Header<'a> {
-    fn read(event_type: u8, payload: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn read(event_type: u8, payload: &'a [u8]) -> Result<Self, DecodeError> {
         let kind = RowsKind::of_event(event_type).ok_or(DecodeError::UnknownEvent(event_type))?;
         Self::parts(kind, event_type >= 30, payload).ok_or(DecodeError::Damaged("header of a rows event"))
     }
@@ -491,11 +492,11 @@ fn changed_document(i: usize, before: Option<&[u8]>, rest: &mut &[u8], row: &mut
     let diffs = variable(rest, 4)?;
     let before = before.ok_or(Fault::Value("There is no document before to apply the differences to."))?;
     let mut result = Ok(());
-    row.variable_with(i, |out| result = json_diff::apply(before, diffs, out));
+    row.variable_with(i, |out| result = json_diff::apply(before, diffs, Spelling::SERVER, out));
     result.map_err(|_| Fault::Value("The differences do not fit the document before."))
 }
 
 #[inline]
-pub(super) fn bit(bits: &[u8], i: usize) -> bool {
+pub(crate) fn bit(bits: &[u8], i: usize) -> bool {
     bits[i / 8] >> (i % 8) & 1 == 1
 }

@@ -53,7 +53,7 @@ impl Slots {
 
 /// How far the bytes of a column reach that nobody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Span {
+pub(crate) enum Span {
     Bytes(usize),
     /// Behind a length of so many bytes.
     Prefixed(usize),

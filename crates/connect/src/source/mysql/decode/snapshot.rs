@@ -136,7 +136,8 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-fn expression(name: &str, kind: &Kind) -> String {
+/// What to select of a column.
+pub(crate) fn expression(name: &str, kind: &Kind) -> String {
     let name = quoted(name);
     match kind {
         Kind::Text(charset) | Kind::JsonText(charset) if !charset.is_utf8() => {

@@ -7,37 +7,37 @@ use super::DecodeError;
 use super::charset::{BINARY_COLLATION, Charset, of_collation};
 
 /// Column type codes of the log.
-pub(super) mod code {
-    pub(in super::super) const TINY: u8 = 1;
-    pub(in super::super) const SHORT: u8 = 2;
-    pub(in super::super) const LONG: u8 = 3;
-    pub(in super::super) const FLOAT: u8 = 4;
-    pub(in super::super) const DOUBLE: u8 = 5;
-    pub(in super::super) const TIMESTAMP: u8 = 7;
-    pub(in super::super) const LONGLONG: u8 = 8;
-    pub(in super::super) const INT24: u8 = 9;
-    pub(in super::super) const DATE: u8 = 10;
-    pub(in super::super) const TIME: u8 = 11;
-    pub(in super::super) const DATETIME: u8 = 12;
-    pub(in super::super) const YEAR: u8 = 13;
-    pub(in super::super) const NEWDATE: u8 = 14;
-    pub(in super::super) const VARCHAR: u8 = 15;
-    pub(in super::super) const BIT: u8 = 16;
-    pub(in super::super) const TIMESTAMP2: u8 = 17;
-    pub(in super::super) const DATETIME2: u8 = 18;
-    pub(in super::super) const TIME2: u8 = 19;
-    pub(in super::super) const BLOB_COMPRESSED: u8 = 140;
-    pub(in super::super) const VARCHAR_COMPRESSED: u8 = 141;
-    pub(in super::super) const VECTOR: u8 = 242;
-    pub(in super::super) const JSON: u8 = 245;
-    pub(in super::super) const NEWDECIMAL: u8 = 246;
-    pub(in super::super) const ENUM: u8 = 247;
-    pub(in super::super) const SET: u8 = 248;
-    pub(in super::super) const TINY_BLOB: u8 = 249;
-    pub(in super::super) const BLOB: u8 = 252;
-    pub(in super::super) const VAR_STRING: u8 = 253;
-    pub(in super::super) const STRING: u8 = 254;
-    pub(in super::super) const GEOMETRY: u8 = 255;
+pub(crate) mod code {
+    pub(crate) const TINY: u8 = 1;
+    pub(crate) const SHORT: u8 = 2;
+    pub(crate) const LONG: u8 = 3;
+    pub(crate) const FLOAT: u8 = 4;
+    pub(crate) const DOUBLE: u8 = 5;
+    pub(crate) const TIMESTAMP: u8 = 7;
+    pub(crate) const LONGLONG: u8 = 8;
+    pub(crate) const INT24: u8 = 9;
+    pub(crate) const DATE: u8 = 10;
+    pub(crate) const TIME: u8 = 11;
+    pub(crate) const DATETIME: u8 = 12;
+    pub(crate) const YEAR: u8 = 13;
+    pub(crate) const NEWDATE: u8 = 14;
+    pub(crate) const VARCHAR: u8 = 15;
+    pub(crate) const BIT: u8 = 16;
+    pub(crate) const TIMESTAMP2: u8 = 17;
+    pub(crate) const DATETIME2: u8 = 18;
+    pub(crate) const TIME2: u8 = 19;
+    pub(crate) const BLOB_COMPRESSED: u8 = 140;
+    pub(crate) const VARCHAR_COMPRESSED: u8 = 141;
+    pub(crate) const VECTOR: u8 = 242;
+    pub(crate) const JSON: u8 = 245;
+    pub(crate) const NEWDECIMAL: u8 = 246;
+    pub(crate) const ENUM: u8 = 247;
+    pub(crate) const SET: u8 = 248;
+    pub(crate) const TINY_BLOB: u8 = 249;
+    pub(crate) const BLOB: u8 = 252;
+    pub(crate) const VAR_STRING: u8 = 253;
+    pub(crate) const STRING: u8 = 254;
+    pub(crate) const GEOMETRY: u8 = 255;
 }
 
 /// The columns of a table as a TABLE_MAP event describes them.
@@ -216,7 +216,7 @@ impl TableMap {
     }
 
     /// The charset that the log names for column `i`; `Some(None)`: bytes, no text.
-    pub(super) fn charset(&self, i: usize) -> Option<Option<Charset>> {
+    pub(crate) fn charset(&self, i: usize) -> Option<Option<Charset>> {
         match self.collations[i]? {
             BINARY_COLLATION => Some(None),
             collation => of_collation(collation).map(Some),
@@ -224,7 +224,7 @@ impl TableMap {
     }
 
     /// Columns of MySQL's JSON type.
-    pub(super) fn json_columns(&self) -> usize {
+    pub(crate) fn json_columns(&self) -> usize {
         self.column_types.iter().filter(|kind| **kind == code::JSON).count()
     }
 }
@@ -299,7 +299,7 @@ fn field(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The protocol's integer of variable width, and what follows it.
-pub(super) fn lenenc(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn lenenc(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     match first {
         0xfc => little_endian(rest, 2),

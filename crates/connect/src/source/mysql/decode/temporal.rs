@@ -13,7 +13,7 @@ const DAY_US: i64 = 86_400 * SECOND_US;
 
 /// What becomes of a date that no calendar has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unreal {
+pub(crate) enum Unreal {
     Null,
     /// It is part of a key: NULL would make one row of several, so each has a value of its own ([`relation::unreal`]).
     Apart,
@@ -51,14 +51,14 @@ impl Unreal {
 
 /// A point of the calendar and the clock, as the parts that MySQL stores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Parts {
-    pub(super) year: u32,
-    pub(super) month: u32,
-    pub(super) day: u32,
-    pub(super) hour: u32,
-    pub(super) minute: u32,
-    pub(super) second: u32,
-    pub(super) micros: u32,
+pub(crate) struct Parts {
+    pub(crate) year: u32,
+    pub(crate) month: u32,
+    pub(crate) day: u32,
+    pub(crate) hour: u32,
+    pub(crate) minute: u32,
+    pub(crate) second: u32,
+    pub(crate) micros: u32,
 }
 
 impl Parts {
@@ -96,13 +96,13 @@ fn month_days(year: u32, month: u32) -> u32 {
 
 /// A DATE: 24 bits, year, month, day.
 #[inline]
-pub(super) fn date(packed: u32) -> Parts {
+pub(crate) fn date(packed: u32) -> Parts {
     Parts { year: packed >> 9, month: packed >> 5 & 15, day: packed & 31, ..Parts::default() }
 }
 
 /// The 40-bit integer part of a DATETIME since 5.6, as stored (offset included).
 #[inline]
-pub(super) fn datetime(stored: u64, micros: u32) -> Parts {
+pub(crate) fn datetime(stored: u64, micros: u32) -> Parts {
     let Some(packed) = stored.checked_sub(0x80_0000_0000) else {
         // Values before the offset would be negative dates, which do not exist, nor have they a place among the unreal.
         return Parts { year: u32::MAX, ..Parts::default() };
@@ -121,7 +121,7 @@ pub(super) fn datetime(stored: u64, micros: u32) -> Parts {
 }
 
 /// A DATETIME of the old format: the decimal number YYYYMMDDhhmmss.
-pub(super) fn old_datetime(number: u64) -> Parts {
+pub(crate) fn old_datetime(number: u64) -> Parts {
     let part = |divisor: u64, modulus: u64| u32::try_from(number / divisor % modulus).unwrap_or(0);
     Parts {
         year: part(10_000_000_000, 10_000),
@@ -136,7 +136,7 @@ pub(super) fn old_datetime(number: u64) -> Parts {
 
 /// A TIME since 5.6 as microseconds, from the big-endian number of its `3 + (digits + 1) / 2` bytes.
 #[inline]
-pub(super) fn time(stored: u64, digits: u8) -> i64 {
+pub(crate) fn time(stored: u64, digits: u8) -> i64 {
     // Integer part and fraction are one number in excess notation: the fraction of a negative time counts downwards.
     let fraction_bits = 8 * u32::from(digits.div_ceil(2));
     let number = stored.cast_signed() - (0x80_0000 << fraction_bits);
@@ -148,7 +148,7 @@ pub(super) fn time(stored: u64, digits: u8) -> i64 {
 }
 
 /// A TIME of the old format: the decimal number hhmmss with its sign.
-pub(super) fn old_time(number: i32) -> i64 {
+pub(crate) fn old_time(number: i32) -> i64 {
     let magnitude = i64::from(number.unsigned_abs());
     let seconds = magnitude / 10_000 * 3600 + magnitude / 100 % 100 * 60 + magnitude % 100;
     if number < 0 { -seconds * SECOND_US } else { seconds * SECOND_US }
@@ -156,7 +156,7 @@ pub(super) fn old_time(number: i32) -> i64 {
 
 /// Microseconds of a stored fraction: two digits per byte.
 #[inline]
-pub(super) fn fraction_micros(stored: u64, digits: u8) -> u32 {
+pub(crate) fn fraction_micros(stored: u64, digits: u8) -> u32 {
     let stored = u32::try_from(stored).unwrap_or(0);
     match digits {
         0 => 0,
@@ -167,7 +167,7 @@ pub(super) fn fraction_micros(stored: u64, digits: u8) -> u32 {
 }
 
 /// A time as MySQL spells it, with exactly `digits` digits behind the point: `838:59:59`, `-00:00:01.50`.
-pub(super) fn write_time(micros: i64, digits: u8, out: &mut Vec<u8>) {
+pub(crate) fn write_time(micros: i64, digits: u8, out: &mut Vec<u8>) {
     if micros < 0 {
         out.push(b'-');
     }
@@ -186,7 +186,7 @@ pub(super) fn write_time(micros: i64, digits: u8, out: &mut Vec<u8>) {
 }
 
 /// A point and the first `digits` of six digits; nothing for none.
-pub(super) fn write_fraction(micros: u64, digits: u8, out: &mut Vec<u8>) {
+pub(crate) fn write_fraction(micros: u64, digits: u8, out: &mut Vec<u8>) {
     if digits == 0 {
         return;
     }
@@ -198,7 +198,7 @@ pub(super) fn write_fraction(micros: u64, digits: u8, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn two_digits(number: u64, out: &mut Vec<u8>) {
+pub(crate) fn two_digits(number: u64, out: &mut Vec<u8>) {
     out.push(digit(number / 10));
     out.push(digit(number));
 }
@@ -209,7 +209,7 @@ fn digit(number: u64) -> u8 {
 }
 
 /// Reads `YYYY-MM-DD[ hh:mm:ss[.ffffff]]` as a query shows it.
-pub(super) fn parse(text: &[u8]) -> Option<Parts> {
+pub(crate) fn parse(text: &[u8]) -> Option<Parts> {
     let date = |from: usize, to: usize| number(text.get(from..to)?);
     let mut parts = Parts { year: date(0, 4)?, month: date(5, 7)?, day: date(8, 10)?, ..Parts::default() };
     let mut is_date = text[4] == b'-' && text[7] == b'-';
@@ -223,7 +223,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Parts> {
 }
 
 /// Reads `[-]hhh:mm:ss[.ffffff]` as a query shows it, as microseconds.
-pub(super) fn parse_time(text: &[u8]) -> Option<i64> {
+pub(crate) fn parse_time(text: &[u8]) -> Option<i64> {
     let (negative, text) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
         None => (false, text),

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A UUID in lower case with its dashes.
-pub(super) fn uuid(bytes: [u8; 16]) -> String {
+pub(crate) fn uuid(bytes: [u8; 16]) -> String {
     let mut out = String::with_capacity(36);
     for (i, byte) in bytes.iter().enumerate() {
         if matches!(i, 4 | 6 | 8 | 10) {
@@ -15,12 +15,12 @@ pub(super) fn uuid(bytes: [u8; 16]) -> String {
 }
 
 /// An IPv4 address.
-pub(super) fn inet4(bytes: [u8; 4]) -> String {
+pub(crate) fn inet4(bytes: [u8; 4]) -> String {
     Ipv4Addr::from(bytes).to_string()
 }
 
 /// An IPv6 address, as MariaDB shows it: the old compatible form `::1.2.3.4` keeps its dots.
-pub(super) fn inet6(bytes: [u8; 16]) -> String {
+pub(crate) fn inet6(bytes: [u8; 16]) -> String {
     let address = Ipv6Addr::from(bytes);
     match address.segments() {
         [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
@@ -32,7 +32,7 @@ pub(super) fn inet6(bytes: [u8; 16]) -> String {
 }
 
 /// A vector of single-precision numbers: `[1.0,2.5]`. None where the bytes are no whole numbers.
-pub(super) fn vector(bytes: &[u8]) -> Option<String> {
+pub(crate) fn vector(bytes: &[u8]) -> Option<String> {
     let (numbers, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
         return None;

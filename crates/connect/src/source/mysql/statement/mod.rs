@@ -17,8 +17,7 @@ mod token;
 use std::borrow::Cow;
 use std::fmt;
 
-pub(crate) use token::Dialect;
-use token::{Lexer, Token};
+pub(crate) use token::{Dialect, Lexer, Token};
 
 use super::decode;
 use super::event::Query;
@@ -176,6 +175,19 @@ pub(crate) fn statement(query: &Query<'_>, server: Dialect) -> Statement {
         effects.extend(others.into_iter().filter(|effect| *effect != Effect::Unread));
     }
     statement
+}
+
+/// The text of a statement as its client wrote it, and how it is to be read.
+pub(crate) fn text_and_dialect(query: &Query<'_>, server: Dialect) -> (String, Dialect) {
+    let status = query.status();
+    let dialect = Dialect {
+        ansi_quotes: status.sql_mode & ANSI_QUOTES != 0,
+        plain_backslashes: status.sql_mode & NO_BACKSLASH_ESCAPES != 0,
+        ..server
+    };
+    let collation = status.client_collation.filter(|_| !query.text.is_ascii());
+    let text = collation.and_then(|collation| decode::text_of_collation(collation, query.text));
+    (text.unwrap_or_else(|| String::from_utf8_lossy(query.text).into_owned()), dialect)
 }
 
 const ANSI_QUOTES: u64 = 4;

@@ -20,7 +20,7 @@ pub(crate) struct Dialect {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// Without quotes: a keyword, a name or a number.
     Word(&'a str),
     /// A name in quotes.
@@ -32,7 +32,7 @@ pub(super) enum Token<'a> {
 
 /// Parts a text; a copy of it looks ahead.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lexer<'a> {
+pub(crate) struct Lexer<'a> {
     rest: &'a str,
     dialect: Dialect,
     /// Within a comment whose inside counts.
@@ -42,16 +42,16 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str, dialect: Dialect) -> Self {
+    pub(crate) fn new(text: &'a str, dialect: Dialect) -> Self {
         Self { rest: text, dialect, in_comment: false, is_broken: false }
     }
 
     /// Whether a quote or a comment did not end.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
-    pub(super) fn next(&mut self) -> Option<Token<'a>> {
+    pub(crate) fn next(&mut self) -> Option<Token<'a>> {
         self.space();
         let first = self.rest.chars().next()?;
         match first {

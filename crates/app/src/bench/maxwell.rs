@@ -1,0 +1,90 @@
+//! The log of a shop at rest as Maxwell's JSON into a file.
+//!
+//! Before it, load the story into a server whose log is then read from its beginning, or from where `--from` says:
+//!
+//! ```text
+//! examples/olist/load FOLDER --copies 26 --jobs 2 --fast --database bench_olist
+//! ```
+
+use std::path::PathBuf;
+
+use connect::maxwell::{Filter, Job, Options, Routing, StopAt, Teller, To};
+use connect::source::mysql::{MysqlConfig, Tls};
+use project::Start;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::server::{PASSWORD, ServerArgs, parse_from};
+use super::{line, memory_mib};
+
+/// Settings of the bench.
+#[derive(Debug, clap::Args)]
+pub struct MaxwellArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The database with the story
+    #[arg(long, default_value = "bench_olist")]
+    database: String,
+    /// Where in the log to begin, as file:offset [default: the beginning of the oldest]
+    #[arg(long, value_parser = parse_from)]
+    from: Option<(String, u64)>,
+    /// The file, removed when it is over [default: one in the system's folder for such]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print values as Maxwell does, also where it is wrong
+    #[arg(long)]
+    compat: bool,
+}
+
+/// Log to file.
+pub(super) async fn run(args: &MaxwellArgs) -> anyhow::Result<()> {
+    let (file, offset) = match args.from.clone() {
+        Some(place) => place,
+        None => match args.server.oldest_log().await? {
+            Start::Binlog { file, position } => (file, position),
+            _ => anyhow::bail!("the server does not tell where its log begins"),
+        },
+    };
+    let folder = tempfile::tempdir()?;
+    let to = args.file.clone().unwrap_or_else(|| folder.path().join("messages.json"));
+    line(&format!("from                 {file}:{offset}"));
+    let filter = format!("exclude: *.*, include: `{}`.*", args.database);
+    let job = Job {
+        server: MysqlConfig {
+            host: args.server.host.clone(),
+            port: args.server.port,
+            user: args.server.user.clone(),
+            password: std::env::var(PASSWORD).ok(),
+            tls: Tls::Disabled,
+            start: connect::source::mysql::Start::Binlog { file, offset },
+            ..MysqlConfig::default()
+        },
+        options: Options { compat: args.compat, ..Options::default() },
+        filter: Filter::parse(&filter)?,
+        routing: Routing::default(),
+        to: To::File(to.clone()),
+        state: folder.path().join("state"),
+        stop_at: Some(StopAt::End),
+        own_database: "maxwell".to_owned(),
+        client_id: "maxwell".to_owned(),
+        bootstraps: false,
+    };
+    let (_stop, stopped) = watch::channel(false);
+    let begun = Instant::now();
+    let teller = Teller::new(|_, said| line(&format!("told                 {said}")));
+    let done =
+        connect::maxwell::run(job, stopped, teller).await.map_err(|failure| anyhow::anyhow!("{}", failure.text()))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let bytes = std::fs::metadata(&to)?.len();
+    std::fs::remove_file(&to)?;
+    let (_, peak) = memory_mib();
+    line(&format!("messages             {}", done.messages));
+    line(&format!("bytes                {:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+    line(&format!("time                 {seconds:.1} s"));
+    line(&format!("messages/s           {:.0}", done.messages as f64 / seconds));
+    line(&format!("memory, at most      {peak} MiB"));
+    match done.unread {
+        0 => Ok(()),
+        unread => anyhow::bail!("{unread} rows could not be output"),
+    }
+}
