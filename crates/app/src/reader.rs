@@ -87,7 +87,10 @@ impl Reader for InstanceReader {
         let text: Arc<str> = sql.into();
         let work = {
             let text = Arc::clone(&text);
-            async move { session.answer(&text, asking, &parameters).await }
+            async move {
+                let (answer, lesson) = session.answer_first(&text, asking, &parameters).await?;
+                Ok((answer, lesson.map(|lesson| move || session.learn(&lesson))))
+            }
         };
         let answer = self.lanes.of(context.lane).answer(&watch, work).await;
         let Answered { schema, reads, batches } = answer.map_err(|e| sql_error(e, sql))?;

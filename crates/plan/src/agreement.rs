@@ -17,7 +17,9 @@ use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::utils::merge_schema;
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 
+use crate::postgres::castable::castable;
 use crate::postgres::operators::{call, of_its_digits};
+use crate::postgres::quantified::{element_of, sign_of};
 use crate::postgres::types;
 
 /// The plan with its literals as what they are beside, before types are agreed on. Errors: values that do not agree.
@@ -229,6 +231,16 @@ fn of_compared(operator: &str, left: &mut Expr, right: &mut Expr, schema: &DFSch
     }
 }
 
+/// Makes a value agree with the elements that it is compared with. Errors: there is no such operator.
+fn of_elements(operator: &str, value: &mut Expr, list: &Expr, schema: &DFSchema) -> Result<bool> {
+    let Some(list) = own_type(list, schema) else { return Ok(false) };
+    let Some(element) = element_of(&list).filter(|element| !element.is_null()) else { return Ok(false) };
+    match own_type(value, schema) {
+        Some(own) => comparable(operator, &own, element).map(|()| false),
+        None => Ok(as_type(value, element)),
+    }
+}
+
 fn comparable(operator: &str, left: &DataType, right: &DataType) -> Result<()> {
     match (Family::of(left), Family::of(right)) {
         (Some(of_left), Some(of_right)) if of_left != of_right => none_such(operator, left, right),
@@ -291,7 +303,10 @@ fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
     let changed = match &mut expr {
         Expr::Cast(inner) => match named_moment(&inner.expr, inner.field.data_type()) {
             Some(moment) => return Ok(Transformed::yes(moment)),
-            None => false,
+            None => {
+                castable(inner, schema)?;
+                false
+            }
         },
         Expr::BinaryExpr(binary) if compares(binary.op) => {
             // A comparison that tells NULL apart is one of equality.
@@ -387,7 +402,10 @@ fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
                 [value, other] => of_compared("=", value, other, schema)?,
                 _ => false,
             },
-            _ => false,
+            name => match (sign_of(name), &mut call.args[..]) {
+                (Some(sign), [value, list]) => of_elements(sign, value, list, schema)?,
+                _ => false,
+            },
         },
         Expr::WindowFunction(function) if matches!(function.fun.name(), "lag" | "lead") => {
             match &mut function.params.args[..] {

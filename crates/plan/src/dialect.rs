@@ -3,8 +3,8 @@
 //! The parser's own PostgreSQL dialect lets `IS DISTINCT FROM` swallow all that follows it, AND and OR too, lets `^` and
 //! `AT TIME ZONE` bind closer than a sign, and takes the matches `~` and `~~` for comparisons. Here the law is the table
 //! of PostgreSQL's manual, "Operator Precedence", closest first: `.`, `::`, `[]`, signs, COLLATE, AT TIME ZONE, `^`,
-//! `* / %`, `+ -`, any other operator, BETWEEN IN LIKE, `< > =`, IS, NOT, AND, OR. BETWEEN SYMMETRIC, which the parser does
-//! not know, is read here.
+//! `* / %`, `+ -`, any other operator, BETWEEN IN LIKE, `< > =`, IS, NOT, AND, OR. What the parser does not know is read here: BETWEEN
+//! SYMMETRIC, ISNULL, COLLATE behind any expression, `trim(both from x)`.
 
 use std::any::TypeId;
 
@@ -25,6 +25,11 @@ const PARSERS: PostgreSqlDialect = PostgreSqlDialect {};
 
 fn is_word(token: &Token, keyword: Keyword) -> bool {
     matches!(token, Token::Word(word) if word.keyword == keyword)
+}
+
+/// The parser has no keyword of it.
+fn is_isnull(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("isnull"))
 }
 
 impl PostgreSql {
@@ -54,6 +59,23 @@ impl PostgreSql {
         let either = Expr::Nested(Box::new(Expr::BinaryOp { left, op: BinaryOperator::Or, right }));
         Ok(if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(either) } } else { either })
     }
+
+    /// `trim([both] from x)`, without what is trimmed.
+    fn trim(&self, parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+        parser.advance_token();
+        parser.expect_token(&Token::LParen)?;
+        let trim_where = match parser.parse_keyword(Keyword::FROM) {
+            true => None,
+            false => {
+                let place = parser.parse_trim_where()?;
+                parser.expect_keyword(Keyword::FROM)?;
+                Some(place)
+            }
+        };
+        let expr = Box::new(parser.parse_expr()?);
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::Trim { expr, trim_where, trim_what: None, trim_characters: None })
+    }
 }
 
 /// Methods that answer as the parser's own dialect does.
@@ -72,6 +94,14 @@ impl Dialect for PostgreSql {
     }
 
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let token = |n| &parser.peek_nth_token_ref(n).token;
+        if is_word(token(0), Keyword::TRIM) && *token(1) == Token::LParen {
+            let is_place =
+                [Keyword::BOTH, Keyword::LEADING, Keyword::TRAILING].iter().any(|word| is_word(token(2), *word));
+            if is_word(token(2), Keyword::FROM) || is_place && is_word(token(3), Keyword::FROM) {
+                return Some(self.trim(parser));
+            }
+        }
         let op = match &parser.peek_token_ref().token {
             Token::Minus => UnaryOperator::Minus,
             Token::Plus => UnaryOperator::Plus,
@@ -83,6 +113,15 @@ impl Dialect for PostgreSql {
 
     fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
         let token = |n| &parser.peek_nth_token_ref(n).token;
+        if is_isnull(token(0)) {
+            parser.advance_token();
+            return Some(Ok(Expr::IsNull(Box::new(expr.clone()))));
+        }
+        if is_word(token(0), Keyword::COLLATE) {
+            parser.advance_token();
+            let collation = parser.parse_object_name(false);
+            return Some(collation.map(|collation| Expr::Collate { expr: Box::new(expr.clone()), collation }));
+        }
         let at = if is_word(token(1), Keyword::NOT) { 2 } else { 1 };
         let distinct = is_word(token(0), Keyword::IS)
             && is_word(token(at), Keyword::DISTINCT)
@@ -105,6 +144,7 @@ impl Dialect for PostgreSql {
             | Token::DoubleTildeAsterisk
             | Token::ExclamationMarkDoubleTilde
             | Token::ExclamationMarkDoubleTildeAsterisk => Some(Ok(self.prec_value(Precedence::PgOther))),
+            word if is_isnull(word) => Some(Ok(self.prec_value(Precedence::Is))),
             _ => PARSERS.get_next_precedence(parser),
         }
     }

@@ -82,6 +82,7 @@ pub use mended::mended;
 pub use mistakes::further_mistakes;
 pub use naming::name_further_parts;
 pub use postgres::calendar::timestamp_of;
+pub use postgres::castable::instead_of_cast;
 pub use postgres::forms::formed_alone;
 pub use postgres::syntax::{call, function_call, literal_arrays, meant};
 pub use postgres::texts::{delimited, quoted_name};

@@ -7,6 +7,7 @@ use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::foreign::{instead_of_function, instead_of_syntax, instead_of_text};
 use crate::functions::functions;
+use crate::postgres::castable::instead_of_cast;
 use crate::postgres::types::in_sql;
 use crate::settings;
 
@@ -190,7 +191,11 @@ fn from_text(text: &str) -> Refusal {
         };
     }
     let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
-    Refusal::new(lowered(&in_sql(message.trim_end_matches('.')))).with_detail(detail.trim())
+    let refusal = Refusal::new(lowered(&in_sql(message.trim_end_matches('.')))).with_detail(detail.trim());
+    match instead_of_cast(message) {
+        Some(instead) => refusal.with_hint(instead),
+        None => refusal,
+    }
 }
 
 fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {

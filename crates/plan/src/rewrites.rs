@@ -15,12 +15,14 @@ use datafusion_expr::{Expr, ExprSchemable, Operator, case, cast, lit};
 
 use crate::alike::WindowOrder;
 use crate::named_documents::Documents;
+use crate::postgres::blanks::Blanks;
 use crate::rounding::Rounding;
 use crate::zero::{of_membership, one_zero};
 
 /// What the analyser must be given (`Analyzer::add_function_rewrite`) wherever SQL is planned.
 pub fn rewrites() -> Vec<Arc<dyn FunctionRewrite + Send + Sync>> {
     vec![
+        Arc::new(Blanks),
         Arc::new(Microseconds),
         Arc::new(Zeros),
         Arc::new(DecimalPlaces),
@@ -137,7 +139,7 @@ impl FunctionRewrite for DecimalPlaces {
         let planned = expr.get_type(schema).ok();
         let Expr::ScalarFunction(call) = &mut expr else { return Ok(Transformed::no(expr)) };
         let [value, places] = &mut call.args[..] else { return Ok(Transformed::no(expr)) };
-        let decimal = matches!(value.get_type(schema), Ok(t) if t.is_decimal());
+        let decimal = matches!(value.get_type(schema), Ok(t) if t.is_decimal() || t.is_integer());
         if call.func.name() != "round" || !decimal || matches!(places, Expr::Literal(ScalarValue::Int32(_), _)) {
             return Ok(Transformed::no(expr));
         }

@@ -14,7 +14,7 @@ use datafusion_common::{DFSchema, Result, exec_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast, lit,
 };
 use datafusion_functions::utils::make_scalar_function;
 
@@ -38,7 +38,10 @@ impl FunctionRewrite for Rounding {
             Expr::TryCast(cast) if cast.field.data_type().is_integer() => whole(&mut cast.expr, schema),
             Expr::ScalarFunction(call) if call.name() == "round" => match &mut call.args[..] {
                 [value] if is_float(value, schema) => {
-                    expr = even(std::mem::take(value));
+                    let is_real = value.get_type(schema).is_ok_and(|own| own == DataType::Float32);
+                    let value = std::mem::take(value);
+                    // A real is rounded as a double, and stays one.
+                    expr = even(if is_real { cast(value, DataType::Float64) } else { value });
                     true
                 }
                 _ => false,

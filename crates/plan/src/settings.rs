@@ -4,7 +4,7 @@
 //! ascending, first when descending); `1.5` is a decimal, not a float; text is Arrow's `Utf8`; timestamps have
 //! microseconds, since nanoseconds would end in 2262.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType as Arrow, Field, FieldRef};
 use datafusion_common::Result;
@@ -43,9 +43,10 @@ pub fn config() -> ConfigOptions {
     config
 }
 
-/// Settings of the planner that turns SQL into plans.
+/// Settings of the planner that turns SQL into plans: made once, since every statement asks for them.
 pub fn parser_options() -> ParserOptions {
-    ParserOptions::from(&config().sql_parser)
+    static OPTIONS: LazyLock<ParserOptions> = LazyLock::new(|| ParserOptions::from(&config().sql_parser));
+    *OPTIONS
 }
 
 /// The types of SQL that are not what DataFusion takes them for.

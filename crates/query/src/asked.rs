@@ -3,7 +3,8 @@
 //! A text comes in on a thread that must not be held up ([`Session::asked`]): it is known to read a row by its key, and is answered there; or a
 //! plan of its form is there, or it is parsed at least, and it is answered elsewhere ([`Session::answer`]).
 //!
-//! What is kept of a statement that was planned ([`Session::learn`]):
+//! What is kept of a statement that was planned ([`Session::learn`]), which is found out when its answer has been handed over
+//! ([`Session::answer_first`]):
 //! - a [`Point`], where its form reads a row by its key;
 //! - the form's optimised plan with parameters, if the plan depends on their types alone ([`template::is_by_types`]) and, with the values of
 //!   this statement put in, is the very plan that was made of it;
@@ -51,6 +52,16 @@ impl Asking {
     pub fn is_planned(&self) -> bool {
         self.plan.is_some()
     }
+}
+
+/// A statement that was planned, of which is still to be found out how the next one of its form is answered.
+pub struct Lesson {
+    pub(crate) statement: Statement,
+    pub(crate) parameters: Vec<ScalarValue>,
+    /// What the statement was optimised to.
+    pub(crate) planned: LogicalPlan,
+    pub(crate) schema: SchemaRef,
+    pub(crate) reads: Reads,
 }
 
 impl Session {
@@ -108,13 +119,27 @@ impl Session {
 
     /// Answers a statement that was looked up, with values for its parameters.
     pub async fn answer(&self, sql: &str, asking: Asking, parameters: &[ScalarValue]) -> Result<Answer> {
+        let (answer, lesson) = self.answer_first(sql, asking, parameters).await?;
+        if let Some(lesson) = lesson {
+            self.learn(&lesson);
+        }
+        Ok(answer)
+    }
+
+    /// The same for who hands the answer over before there is anything learned of the statement ([`Session::learn`]).
+    pub async fn answer_first(
+        &self,
+        sql: &str,
+        asking: Asking,
+        parameters: &[ScalarValue],
+    ) -> Result<(Answer, Option<Lesson>)> {
         let Some((template, literals)) = asking.plan else {
             let statement = asking.statement.map_or_else(|| statement::parse_one(sql), |statement| Ok(*statement))?;
-            return self.execute(&statement, parameters).await;
+            return self.executed(&statement, parameters).await;
         };
         let plan = self.finished(&template, &[parameters, &literals].concat())?;
         let (schema, reads) = (Arc::clone(template.schema()), Arc::clone(template.reads()));
-        Ok(Answer { stream: renamed(self.run(&plan).await?, &schema, None), schema, reads })
+        Ok((Answer { stream: renamed(self.run(&plan).await?, &schema, None), schema, reads }, None))
     }
 
     /// A plan as it is run at this step with these values.
@@ -126,14 +151,9 @@ impl Session {
         self.runtime.finishing().optimize(plan, &self.rules(), |_, _| {})
     }
 
-    /// Keeps in mind how statements of this form are answered; `planned` is what this one was optimised to.
-    pub(crate) fn learn(
-        &self,
-        statement: &Statement,
-        parameters: &[ScalarValue],
-        planned: &LogicalPlan,
-        (schema, reads): (&SchemaRef, &Reads),
-    ) {
+    /// Keeps in mind how statements of a form are answered, of which one was planned.
+    pub fn learn(&self, lesson: &Lesson) {
+        let Lesson { statement, parameters, planned, schema, reads } = lesson;
         if !self.refused.is_empty() || output::shows_names(schema) {
             return;
         }
@@ -167,9 +187,9 @@ impl Session {
     fn way(&self, form: &Form, parameters: &[ScalarValue], types: &[DataType], planned: &LogicalPlan) -> Option<Way> {
         let types: Vec<_> = types.iter().cloned().map(Some).collect();
         let Written { plan, reads, .. } = self.written(&form.statement, &types).ok()?;
-        let analysed = self.analysed(plan.clone()).ok()?;
+        let analysed = self.analysed(plan).ok()?;
         let schema = output::schema(analysed.schema().inner());
-        let optimised = self.optimised(plan).ok()?;
+        let optimised = self.optimised_analysed(analysed.clone()).ok()?;
         if let Some(point) = Point::of(&optimised, &schema, &reads) {
             return Some(Way::Point(Arc::new(point)));
         }

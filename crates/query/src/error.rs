@@ -301,7 +301,11 @@ fn plan(text: &str) -> Error {
     } else {
         code::SYNTAX_OR_RULE
     };
-    Error::new(code, plan::in_sql(&line))
+    let error = Error::new(code, plan::in_sql(&line));
+    match plan::instead_of_cast(&line) {
+        Some(instead) => error.hint(instead),
+        None => error,
+    }
 }
 
 /// The code of what the planner says of a statement's parts.
@@ -336,6 +340,8 @@ fn of_statement(line: &str) -> Option<&'static str> {
         _ if found(&["operator does not exist", "for comparison operation", "unnest() can only be applied"]) => {
             code::UNKNOWN_FUNCTION
         }
+        _ if line.starts_with("cannot cast type ") => "42846",
+        _ if line.contains("requires array on right side") => "42809",
         _ if line.starts_with("WITH query name") => "42712",
         _ if line.starts_with("Invalid window frame") => "42P20",
         _ if line.starts_with("The window ") && line.contains("is not defined") => code::UNKNOWN_NAME,

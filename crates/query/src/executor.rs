@@ -5,6 +5,8 @@
 //! takes batches as it can: one waits, the statement stands still meanwhile. A small answer that is there at once is handed over
 //! whole: waking the other end takes longer than such an answer does.
 //!
+//! What is left to be found out of a statement is found out when its answer has been handed over, in the same task.
+//!
 //! Dropping an answer ends its statement ([`Watch`]). One that has not stopped yet counts against those that may be begun:
 //! rather than pile up, the next are refused.
 
@@ -52,6 +54,8 @@ pub struct Executor {
     /// Statements that were given up and still run.
     stuck: Arc<AtomicUsize>,
     stuck_max: usize,
+    /// Statements that have been answered and of which something is still found out.
+    learning: Arc<AtomicUsize>,
 }
 
 impl Executor {
@@ -66,7 +70,7 @@ impl Executor {
             .build()
             .map_err(|error| Error::new(code::IO, format!("no threads for statements: {error}")))?;
         let stuck_max = statements.div_ceil(2).max(1);
-        Ok(Arc::new(Self { runtime: Some(runtime), stuck: Arc::default(), stuck_max }))
+        Ok(Arc::new(Self { runtime: Some(runtime), stuck: Arc::default(), stuck_max, learning: Arc::default() }))
     }
 
     /// Runs a piece of work there. Dropping the future gives it up.
@@ -90,27 +94,36 @@ impl Executor {
         }
     }
 
-    /// Runs a statement there, and hands its batches on as they are taken. Dropping the future or the stream gives it up.
-    pub async fn answer(
+    /// Runs a statement there, and hands its batches on as they are taken; then does what it left to be done. Dropping the future or the
+    /// stream gives it up.
+    pub async fn answer<L: FnOnce() + Send + 'static>(
         &self,
         watch: &Arc<Watch>,
-        work: impl Future<Output = Result<Answer>> + Send + 'static,
+        work: impl Future<Output = Result<(Answer, Option<L>)>> + Send + 'static,
     ) -> Result<Answered> {
         let (head, begun) = oneshot::channel();
         let (batches, taken) = mpsc::channel(BATCHES_WAITING_MAX);
+        let (learning, learning_max) = (Arc::clone(&self.learning), self.stuck_max);
         let task = self.spawn(watch, async move {
-            let mut answer = match work.await {
-                Ok(answer) => answer,
+            let (mut answer, left) = match work.await {
+                Ok(done) => done,
                 Err(error) => return drop(head.send(Err(error))),
             };
             let (first, is_whole) = at_once(&mut answer.stream);
             let named = (Arc::clone(&answer.schema), Arc::clone(&answer.reads));
             if is_whole {
                 drop(answer);
-                return drop(head.send(Ok((named, first, true))));
+                drop(head.send(Ok((named, first, true))));
+                if let Some(left) = left {
+                    afterwards(&learning, learning_max, left);
+                }
+                return;
             }
             if head.send(Ok((named, first, false))).is_err() {
                 return;
+            }
+            if let Some(left) = left {
+                left();
             }
             while let Some(batch) = answer.stream.next().await {
                 let failed = batch.is_err();
@@ -161,6 +174,16 @@ impl Drop for Executor {
     }
 }
 
+/// Does what a statement left to be done, for which nobody waits: of so many at a time. What is left out is found out of the next one
+/// of its form.
+fn afterwards(learning: &Arc<AtomicUsize>, learning_max: usize, left: impl FnOnce()) {
+    let is_room = |running: usize| (running < learning_max).then_some(running + 1);
+    let Ok(_) = learning.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_room) else { return };
+    let _learns = Learns(Arc::clone(learning));
+    // The statement's own watch has been ended with it.
+    Watch::new().over(left);
+}
+
 /// The batches of an answer that are there at once, as long as it is small, and whether they are all.
 fn at_once(stream: &mut SendableRecordBatchStream) -> (Vec<Result<RecordBatch>>, bool) {
     let (mut batches, mut bytes) = (Vec::new(), 0);
@@ -190,6 +213,15 @@ fn rows(taken: mpsc::Receiver<Result<RecordBatch>>, task: Task) -> impl futures:
         task.take()?.finished().await;
         None
     })
+}
+
+/// Counted while it is there.
+struct Learns(Arc<AtomicUsize>);
+
+impl Drop for Learns {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 const RUNNING: u8 = 0;

@@ -47,7 +47,7 @@ mod template;
 mod watch;
 mod watched;
 
-pub use asked::{Asked, Asking};
+pub use asked::{Asked, Asking, Lesson};
 pub use catalog::{Access, Catalog, Documentation, Form, Reference, StoredTable, VirtualTable};
 pub use compare::{Difference, compare};
 pub use error::{Error, Result};

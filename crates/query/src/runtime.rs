@@ -13,7 +13,7 @@ use datafusion::execution::registry::FunctionRegistry as _;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
@@ -170,40 +170,42 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 }
 
 /// DataFusion's rules without their mistakes, and the order of conditions last, which its own do not keep.
-fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+fn rules() -> Vec<Rule> {
     let mut rules = plan::mended(Optimizer::new().rules);
     let filters = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(0, |at| at + 1);
     rules.insert(filters, Arc::new(Leakproof));
     rules.push(Arc::new(InOrder));
     rules.push(Arc::new(Constants));
-    // Before each, whether anybody waits for the plan still.
-    rules.into_iter().flat_map(|rule| [Arc::new(Wanted) as Arc<dyn OptimizerRule + Send + Sync>, rule]).collect()
+    rules.into_iter().map(|rule| Arc::new(Wanted(rule)) as Rule).collect()
 }
 
 /// Those of the rules that look at values, and what keeps their order: literals are simplified, and conditions and limits with them
 /// reach the scans.
-fn finishing_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+fn finishing_rules() -> Vec<Rule> {
     const NAMES: [&str; 6] =
         ["simplify_expressions", "push_down_limit", "push_down_filter", "leakproof", "in_order", "constants"];
     rules().into_iter().filter(|rule| NAMES.contains(&rule.name())).collect()
 }
 
-/// Changes nothing; fails where the query has been ended.
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// A rule that fails where nobody waits for the plan any more. A rule of its own before each would cost as much as another look at
+/// the whole plan.
 #[derive(Debug)]
-struct Wanted;
+struct Wanted(Rule);
 
 impl OptimizerRule for Wanted {
     fn name(&self) -> &str {
-        "wanted"
+        self.0.name()
     }
 
-    fn supports_rewrite(&self) -> bool {
-        true
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
     }
 
-    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
         watch::look()?;
-        Ok(Transformed::no(plan))
+        self.0.rewrite(plan, config)
     }
 }
 

@@ -23,6 +23,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use plan::{Flow, NodeId, TableName};
 use relation::schema::TYPE_NAME;
 
+use crate::asked::Lesson;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result, code};
 use crate::flow::{Isolation, flow_to_logical};
@@ -136,8 +137,21 @@ impl Session {
         self.execute(&statement::parse_one(sql)?, &[]).await
     }
 
-    /// Answers a statement with values for its parameters.
+    /// Answers a statement with values for its parameters, and keeps in mind what was found out of it.
     pub async fn execute(&self, statement: &Statement, parameters: &[ScalarValue]) -> Result<Answer> {
+        let (answer, lesson) = self.executed(statement, parameters).await?;
+        if let Some(lesson) = lesson {
+            self.learn(&lesson);
+        }
+        Ok(answer)
+    }
+
+    /// The same with what there is to learn of the statement, which takes as long again as planning it.
+    pub(crate) async fn executed(
+        &self,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+    ) -> Result<(Answer, Option<Lesson>)> {
         let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
         let Written { mut plan, is_lasting, reads } = self.written(statement, &types)?;
         if !parameters.is_empty() {
@@ -151,10 +165,14 @@ impl Session {
         };
         let plan = self.to_run(plan)?;
         let stream = renamed(self.run(&plan).await?, &schema, names);
-        if is_lasting {
-            self.learn(statement, parameters, &plan, (&schema, &reads));
-        }
-        Ok(Answer { schema, stream, reads })
+        let lesson = is_lasting.then(|| Lesson {
+            statement: statement.clone(),
+            parameters: parameters.to_vec(),
+            planned: plan,
+            schema: Arc::clone(&schema),
+            reads: Arc::clone(&reads),
+        });
+        Ok((Answer { schema, stream, reads }, lesson))
     }
 
     /// What a statement takes and yields. `hints` are types that the client named, by position.
@@ -298,7 +316,12 @@ impl Session {
 
     /// The plan as it would be run.
     pub(crate) fn optimised(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
-        match self.analysed(plan)? {
+        self.optimised_analysed(self.analysed(plan)?)
+    }
+
+    /// The same of one that has been analysed.
+    pub(crate) fn optimised_analysed(&self, plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
+        match plan {
             plan @ (LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) => Ok(plan),
             plan => {
                 let plan = self.state().optimizer().optimize(plan, &self.rules(), |_, _| {})?;

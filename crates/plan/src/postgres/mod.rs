@@ -10,9 +10,11 @@
 //! bytes of a batch.
 
 pub(crate) mod arithmetic;
+pub(crate) mod blanks;
 mod build_json;
 pub(crate) mod calendar;
 mod calls;
+pub(crate) mod castable;
 pub(crate) mod choices;
 mod document;
 mod documents;
@@ -23,7 +25,10 @@ mod lists;
 mod merged;
 mod numbers;
 pub(crate) mod operators;
+mod orders;
 mod patterns;
+mod powers;
+pub(crate) mod quantified;
 mod queries;
 mod sign;
 pub(crate) mod syntax;
@@ -105,12 +110,15 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         numbers::whole(datafusion_functions::math::ceil()),
         numbers::whole(datafusion_functions::math::floor()),
         numbers::whole(datafusion_functions::math::trunc()),
-        function("sqrt", numbers::SQRT),
-        function("power", numbers::POWER),
-        function("pow", numbers::POWER),
-        function("exp", numbers::EXP),
-        function("ln", numbers::LN),
-        function("log", numbers::LOG),
+        numbers::rounded(datafusion_functions::math::round()),
+        function("gcd", numbers::GCD),
+        function("lcm", numbers::LCM),
+        powers::of_numerics(function("sqrt", numbers::SQRT), powers::Work::Sqrt),
+        powers::of_numerics(function("power", numbers::POWER), powers::Work::Power),
+        powers::of_numerics(function("pow", numbers::POWER), powers::Work::Power),
+        powers::of_numerics(function("exp", numbers::EXP), powers::Work::Exp),
+        powers::of_numerics(function("ln", numbers::LN), powers::Work::Ln),
+        powers::of_numerics(function("log", numbers::LOG), powers::Work::Log),
         function("width_bucket", numbers::WIDTH_BUCKET),
         function("json", documents::JSON),
         function("jsonb", documents::JSONB),
@@ -155,6 +163,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("json_path_values", json_path::QUERY),
     ];
     all.extend(build_json::functions());
+    all.extend(quantified::functions());
     all
 }
 

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
-use datafusion_common::{Result, exec_err};
-use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use datafusion_functions::utils::make_scalar_function;
 
-use super::calls::Kind::{Float, Int4};
+use super::arithmetic::{self, DIGITS_MAX};
+use super::calls::Kind::{Float, Int4, Int8};
 use super::calls::{Overload, Row, over};
+use super::types;
 
 /// DataFusion's `ceil`, `floor` or `trunc`, whose whole decimals have no digits behind the point.
 pub(super) fn whole(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
@@ -53,6 +57,12 @@ impl ScalarUDFImpl for Whole {
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arguments: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
         let Some(whole) = whole_decimal(&arguments) else { return self.inner.inner().invoke_with_args(args) };
+        // The next whole number may have a digit more than the value: 9.9 has two, 10.0 three.
+        let arguments: Vec<DataType> = arguments.iter().map(with_room).collect();
+        for ((value, field), wanted) in args.args.iter_mut().zip(&mut args.arg_fields).zip(&arguments) {
+            *value = value.cast_to(wanted, None)?;
+            *field = Arc::new(field.as_ref().clone().with_data_type(wanted.clone()));
+        }
         let made = self.inner.inner().return_type(&arguments)?;
         args.return_field = Arc::new(args.return_field.as_ref().clone().with_data_type(made));
         let made = self.inner.inner().invoke_with_args(args)?;
@@ -61,6 +71,128 @@ impl ScalarUDFImpl for Whole {
             _ => exec_err!("{} takes one number", self.name()),
         };
         make_scalar_function(cut, vec![])(&[made])
+    }
+}
+
+/// The decimal with a digit more, if there is one.
+fn with_room(decimal: &DataType) -> DataType {
+    match decimal {
+        DataType::Decimal128(digits, scale) => DataType::Decimal128((digits + 1).min(DIGITS_MAX), *scale),
+        other => other.clone(),
+    }
+}
+
+/// `round`: of whole numbers and floats a double, to so many digits a numeric that has them.
+pub(super) fn rounded(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Rounded { inner, signature: Signature::user_defined(Volatility::Immutable) }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Rounded {
+    inner: Arc<ScalarUDF>,
+    signature: Signature,
+}
+
+/// The scale of a decimal to which more digits are asked for than it has, and so many.
+fn lengthened(args: &ReturnFieldArgs<'_>) -> Option<DataType> {
+    let [value, _] = args.arg_fields else { return None };
+    let DataType::Decimal128(digits, scale) = value.data_type() else { return None };
+    let places = args.scalar_arguments.get(1)?.as_ref()?.cast_to(&DataType::Int64).ok()?;
+    let ScalarValue::Int64(Some(places)) = places else { return None };
+    let more = u8::try_from(places.checked_sub(i64::from(*scale))?).ok().filter(|more| *more > 0)?;
+    let digits = digits.checked_add(more).filter(|digits| *digits <= DIGITS_MAX)?;
+    Some(DataType::Decimal128(digits, i8::try_from(places).ok()?))
+}
+
+impl ScalarUDFImpl for Rounded {
+    crate::as_inner!(name, aliases);
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        let float = |own: &DataType| own.is_floating() || own.is_null();
+        let exact = |own: &DataType| match own {
+            DataType::Decimal128(..) | DataType::Decimal256(..) => Some(own.clone()),
+            _ => arithmetic::as_decimal(own),
+        };
+        match arguments {
+            [own] if float(own) || own.is_integer() => Ok(vec![DataType::Float64]),
+            [own] if own.is_decimal() => Ok(vec![own.clone()]),
+            [own, places] if float(own) && (places.is_integer() || places.is_null()) => {
+                Ok(vec![DataType::Float64, DataType::Int32])
+            }
+            [own, places] if places.is_integer() || places.is_null() => match exact(own) {
+                Some(exact) => Ok(vec![exact, DataType::Int32]),
+                None => none_such("round", arguments),
+            },
+            _ => none_such("round", arguments),
+        }
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.inner.inner().return_type(arguments)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        match lengthened(&args) {
+            Some(longer) => {
+                let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+                Ok(Arc::new(Field::new(self.name(), longer, nullable)))
+            }
+            None => self.inner.inner().return_field_from_args(args),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scale = |own: &DataType| match own {
+            DataType::Decimal128(_, scale) => Some(*scale),
+            _ => None,
+        };
+        let own = args.arg_fields.first().and_then(|field| scale(field.data_type()));
+        let wanted = args.return_field.data_type();
+        // It has all of its digits still.
+        if own.zip(scale(wanted)).is_some_and(|(own, wanted)| wanted > own)
+            && let [value, ..] = &args.args[..]
+        {
+            return value.cast_to(wanted, None);
+        }
+        self.inner.inner().invoke_with_args(args)
+    }
+}
+
+fn none_such(function: &str, arguments: &[DataType]) -> Result<Vec<DataType>> {
+    let names: Vec<String> = arguments.iter().map(types::name).collect();
+    plan_err!("function {function}({}) does not exist", names.join(", "))
+}
+
+/// The greatest common divisor, and the least common multiple.
+pub(crate) const GCD: &[Overload] = &[
+    over(&[Int4, Int4], Int4, |row, out| out.int(divisor(row.int(0), row.int(1))?)),
+    over(&[Int8, Int8], Int8, |row, out| out.int(divisor(row.int(0), row.int(1))?)),
+];
+
+pub(crate) const LCM: &[Overload] = &[
+    over(&[Int4, Int4], Int4, |row, out| out.int(multiple(row.int(0), row.int(1))?)),
+    over(&[Int8, Int8], Int8, |row, out| out.int(multiple(row.int(0), row.int(1))?)),
+];
+
+fn divisor(left: i64, right: i64) -> Result<i64> {
+    let (mut left, mut right) = (left.unsigned_abs(), right.unsigned_abs());
+    while right != 0 {
+        (left, right) = (right, left % right);
+    }
+    i64::try_from(left).or_else(|_| exec_err!("bigint out of range"))
+}
+
+fn multiple(left: i64, right: i64) -> Result<i64> {
+    if left == 0 || right == 0 {
+        return Ok(0);
+    }
+    match (left / divisor(left, right)?).checked_mul(right).and_then(i64::checked_abs) {
+        Some(multiple) => Ok(multiple),
+        None => exec_err!("bigint out of range"),
     }
 }
 

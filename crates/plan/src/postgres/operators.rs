@@ -13,6 +13,7 @@ use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
 use datafusion_sql::sqlparser::ast::BinaryOperator as Op;
 
 use super::arithmetic::{self, Operation, QUOTIENT_SCALE, computed, constant, quotient_scale};
+use super::blanks::{is_char, trimmed};
 use super::forms::{digits, is_text};
 use super::types;
 use crate::functions::functions;
@@ -23,10 +24,20 @@ pub(crate) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let raw = met(unblanked(split(raw), schema), schema);
+        let raw = doubled(met(unblanked(split(raw), schema), schema), schema);
         let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(raw));
         };
+        // Nothing put before or behind an array; a NULL of a type is an element.
+        match (&left, &right) {
+            (DataType::List(_), DataType::Null) if raw.op == Op::StringConcat && is_null(&raw.right) => {
+                return Ok(PlannerResult::Planned(raw.left));
+            }
+            (DataType::Null, DataType::List(_)) if raw.op == Op::StringConcat && is_null(&raw.left) => {
+                return Ok(PlannerResult::Planned(raw.right));
+            }
+            _ => {}
+        }
         let documents = is_document(&raw.left, schema) || is_document(&raw.right, schema);
         let planned = if is_time(&left) || is_time(&right) {
             of_times(&raw, &left, &right)
@@ -51,14 +62,12 @@ fn split(raw: RawBinaryExpr) -> RawBinaryExpr {
 
 /// Blanks at the end of a char do not count where it is compared, or put before another text.
 fn unblanked(raw: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
-    let is_char =
-        |expr: &Expr| expr.to_field(schema).is_ok_and(|(_, field)| types::own_name(&field) == Some(types::CHAR));
+    let is_char = |expr: &Expr| is_char(expr, schema);
     let keeps = comparison(&raw.op).is_none() && raw.op != Op::StringConcat;
     if keeps || !(is_char(&raw.left) || is_char(&raw.right)) {
         return raw;
     }
     let RawBinaryExpr { op, left, right } = raw;
-    let trimmed = |expr: Expr| call("rtrim", [expr.clone()]).unwrap_or(expr);
     let (left, right) = match (is_char(&left), is_char(&right), &op) {
         // Another text keeps the blanks that it has.
         (false, true, Op::StringConcat) => (left, trimmed(right)),
@@ -66,6 +75,22 @@ fn unblanked(raw: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
         _ => (trimmed(left), trimmed(right)),
     };
     RawBinaryExpr { op, left, right }
+}
+
+/// A real meets whole numbers and numerics as a double: there are no operators of both.
+fn doubled(raw: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+    let is_arithmetic = matches!(raw.op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide);
+    if !is_arithmetic && comparison(&raw.op).is_none() {
+        return raw;
+    }
+    let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else { return raw };
+    let is_exact = |own: &DataType| own.is_integer() || own.is_decimal();
+    let meets = |real: &DataType, other: &DataType| *real == DataType::Float32 && is_exact(other);
+    if !meets(&left, &right) && !meets(&right, &left) {
+        return raw;
+    }
+    let RawBinaryExpr { op, left, right } = raw;
+    RawBinaryExpr { op, left: cast(left, DataType::Float64), right: cast(right, DataType::Float64) }
 }
 
 /// The operands with a text literal as a value of the other one's type.
@@ -87,6 +112,10 @@ fn is_text_literal(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _))
 }
 
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.is_null())
+}
+
 /// What a text literal stands for beside a value of a type.
 fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr {
     let Some(beside) = beside else { return literal };
@@ -104,7 +133,9 @@ fn meant(literal: Expr, op: &Op, beside: Option<DataType>, first: bool) -> Expr 
         DataType::Date32 | DataType::Timestamp(..) if *op == Op::Minus && !first => return literal,
         DataType::Date32 | DataType::Timestamp(..) if arithmetic => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::Interval(_) if arithmetic || compares => DataType::Interval(IntervalUnit::MonthDayNano),
-        DataType::List(_) if compares || matches!(op, Op::AtArrow | Op::ArrowAt) => beside.clone(),
+        DataType::List(_) if compares || matches!(op, Op::AtArrow | Op::ArrowAt | Op::PGOverlap | Op::StringConcat) => {
+            beside.clone()
+        }
         _ => return literal,
     };
     cast(literal, wanted)

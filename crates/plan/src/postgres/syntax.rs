@@ -7,15 +7,16 @@
 use std::ops::ControlFlow;
 
 use super::forms::{digits, list_of};
+use super::quantified::{Quantifier, name_of};
 use super::queries;
 use crate::to_char;
 use datafusion_sql::sqlparser::ast::{
     AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment,
     ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, LimitClause, NamedWindowExpr, ObjectName, OrderByExpr, OrderByKind,
-    OrderByOptions, Parens, Query, Select, SelectItem, SetExpr, Statement, Subscript, TableAlias, TableFactor,
-    TableWithJoins, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut, VisitorMut,
-    WindowFrameBound, WindowSpec, WindowType, visit_expressions, visit_expressions_mut,
+    FunctionArguments, GroupByExpr, Ident, LimitClause, NamedWindowExpr, ObjectName, OrderByKind, OrderByOptions,
+    Parens, Query, Select, SelectItem, SetExpr, Statement, Subscript, TableAlias, TableFactor, TableWithJoins,
+    TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, Visit, VisitMut, VisitorMut, WindowFrameBound,
+    WindowSpec, WindowType, visit_expressions, visit_expressions_mut,
 };
 
 /// The statement with its literals and its casts as they are meant.
@@ -60,18 +61,25 @@ fn with_each(expr: &Expr) -> Option<Expr> {
         Expr::Nested(Box::new(binary(left.clone(), op.clone(), element)))
     };
     let mut parts: Vec<Expr> = elements.iter().map(compared).collect();
-    // In pairs, so that it is not deep.
-    while parts.len() > 1 {
-        let by = if all { BinaryOperator::And } else { BinaryOperator::Or };
-        parts = parts
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => Expr::Nested(Box::new(binary(left.clone(), by.clone(), right.clone()))),
-                rest => rest.first().cloned().unwrap_or_else(|| Expr::Value(Value::Null.with_empty_span())),
-            })
-            .collect();
-    }
+    in_pairs(&mut parts, if all { &BinaryOperator::And } else { &BinaryOperator::Or });
     Some(parts.pop().unwrap_or_else(|| Expr::Value(Value::Boolean(all).with_empty_span())))
+}
+
+/// `x = any(tags)` as a call; of a subquery it stays what it is.
+fn quantified(expr: &Expr) -> Option<Expr> {
+    let (left, op, right, of) = match expr {
+        Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, Quantifier::Any),
+        Expr::AllOp { left, compare_op, right } => (left, compare_op, right, Quantifier::All),
+        _ => return None,
+    };
+    let mut array = right.as_ref();
+    while let Expr::Nested(inner) = array {
+        array = inner;
+    }
+    match array {
+        Expr::Subquery(_) => None,
+        array => Some(call(name_of(op, of)?, vec![left.as_ref().clone(), array.clone()])),
+    }
 }
 
 /// Parts of expressions that a statement's rewriting may write more than once.
@@ -114,6 +122,7 @@ fn copied(expr: &Expr) -> usize {
                 _ => 0,
             }
         }
+        Expr::InList { expr, list, .. } if is_list_of_rows(expr, list) => size(expr).saturating_mul(list.len()),
         Expr::Function(function) if is_call(function, "trim_array") => size(expr),
         _ => 0,
     }
@@ -547,7 +556,7 @@ fn rewritten(expr: Expr) -> Expr {
         Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, array: false, format: None } => {
             cast(*expr, data_type)
         }
-        Expr::AnyOp { .. } | Expr::AllOp { .. } => with_each(&expr).unwrap_or(expr),
+        Expr::AnyOp { .. } | Expr::AllOp { .. } => with_each(&expr).or_else(|| quantified(&expr)).unwrap_or(expr),
         Expr::CompoundFieldAccess { root, access_chain } => subscripted(*root, access_chain),
         // Words that are values, and no columns.
         Expr::Identifier(Ident { ref value, quote_style: None, .. })
@@ -587,6 +596,7 @@ fn rewritten(expr: Expr) -> Expr {
                 _ => Expr::Interval(interval),
             }
         }
+        Expr::InList { expr, list, negated } if is_list_of_rows(&expr, &list) => one_of_rows(*expr, list, negated),
         Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => match (*left, *right) {
             (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == 2 && right.len() == 2 => overlap(&left, &right),
             (left, right) => binary(left, BinaryOperator::Overlaps, right),
@@ -616,12 +626,23 @@ fn rewritten(expr: Expr) -> Expr {
             }
             Err(function) => Expr::Function(*function),
         },
-        // Counts of elements are integers.
+        // An age of one moment is up to today.
+        Expr::Function(function) if is_call(&function, "age") => match two_arguments(function) {
+            Ok((left, right)) => call("age", vec![left, right]),
+            Err(function) => one_age(*function),
+        },
+        Expr::Function(function) if is_call(&function, "regr_count") => {
+            plain_cast(Expr::Function(function), DataType::BigInt(None))
+        }
+        Expr::Function(function) if is_call(&function, "factorial") => {
+            plain_cast(Expr::Function(function), DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, 0)))
+        }
         // An empty array has no dimensions.
         Expr::Function(function) if is_call(&function, "array_length") => {
             let length = plain_cast(Expr::Function(function), DataType::Int(None));
             call("nullif", vec![length, integer("0")])
         }
+        // Counts of elements are integers.
         Expr::Function(function) if COUNTS.iter().any(|name| is_call(&function, name)) => {
             plain_cast(Expr::Function(function), DataType::Int(None))
         }
@@ -709,8 +730,8 @@ fn rewritten(expr: Expr) -> Expr {
             {
                 list.args.iter_mut().skip(1).for_each(as_text);
             }
-            if is_call(&function, "array_agg") || is_call(&function, "string_agg") {
-                in_order(&mut function);
+            if let Some(made) = distinct_in_order(&function) {
+                return made;
             }
             // Rows are counted by what they are written as.
             if is_call(&function, "count")
@@ -724,6 +745,13 @@ fn rewritten(expr: Expr) -> Expr {
         }
         other => other,
     }
+}
+
+fn one_age(function: Function) -> Expr {
+    let FunctionArguments::List(list) = &function.args else { return Expr::Function(function) };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] = &list.args[..] else { return Expr::Function(function) };
+    let today = plain_cast(call("current_date", Vec::new()), DataType::Timestamp(None, TimezoneInfo::None));
+    call("age", vec![today, of.clone()])
 }
 
 /// The values of a row that is written out.
@@ -748,8 +776,13 @@ fn all_of(values: Vec<Expr>, test: fn(Box<Expr>) -> Expr) -> Expr {
     Expr::Nested(Box::new(all.unwrap_or_else(|| Expr::Value(Value::Boolean(true).with_empty_span()))))
 }
 
-/// What stands at places of an array.
+/// What stands at places of an array, or a column of what is read: `(o).total`.
 fn subscripted(root: Expr, access_chain: Vec<AccessExpr>) -> Expr {
+    if let (Expr::Nested(row), [AccessExpr::Dot(Expr::Identifier(column))]) = (&root, &access_chain[..])
+        && let Expr::Identifier(name) = row.as_ref()
+    {
+        return Expr::CompoundIdentifier(vec![name.clone(), column.clone()]);
+    }
     let mut inner = &root;
     while let Expr::Nested(nested) = inner {
         inner = nested;
@@ -770,20 +803,50 @@ fn subscripted(root: Expr, access_chain: Vec<AccessExpr>) -> Expr {
     Expr::CompoundFieldAccess { root: Box::new(root), access_chain: access_chain.collect() }
 }
 
-/// Distinct values are listed in their order, unless another one is asked for.
-fn in_order(function: &mut Function) {
-    let FunctionArguments::List(list) = &mut function.args else { return };
+/// Distinct values are listed in their order, or turned round; by nothing else may they be ordered.
+///
+/// They are put in order when all are there: the planner orders the rows that come in, for one of several such lists alone.
+fn distinct_in_order(function: &Function) -> Option<Expr> {
+    let is_text = is_call(function, "string_agg");
+    let FunctionArguments::List(list) = &function.args else { return None };
     let is_distinct = matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct));
-    let has_order = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
-    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value))) = list.args.first() else { return };
-    if is_distinct && !has_order {
-        let by = OrderByExpr {
-            expr: value.clone(),
-            options: OrderByOptions { asc: None, nulls_first: None },
-            with_fill: None,
-        };
-        list.clauses.push(FunctionArgumentClause::OrderBy(vec![by]));
+    if !is_distinct || function.over.is_some() || !(is_text || is_call(function, "array_agg")) {
+        return None;
     }
+    let argument = |at: usize| match list.args.get(at) {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) => Some(argument),
+        _ => None,
+    };
+    let value = argument(0)?;
+    let order = match &list.clauses[..] {
+        [] => OrderByOptions { asc: None, nulls_first: None },
+        [FunctionArgumentClause::OrderBy(by)] => match &by[..] {
+            [by] if by.expr == *value => by.options.clone(),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let is_down = order.asc == Some(false);
+    let nulls = if order.nulls_first.unwrap_or(is_down) { "NULLS FIRST" } else { "NULLS LAST" };
+    let sorted = |function: Function| {
+        let way = text(if is_down { "DESC" } else { "ASC" });
+        call("array_sort", vec![Expr::Function(function), way, text(nulls)])
+    };
+    let alone = FunctionArgumentList { args: vec![list.args[0].clone()], clauses: Vec::new(), ..list.clone() };
+    let name = ObjectName::from(vec![Ident::new("array_agg")]);
+    let made = Function { name, args: FunctionArguments::List(alone), ..function.clone() };
+    if !is_text {
+        return Some(sorted(made));
+    }
+    let between = argument(1).filter(|between| matches!(between, Expr::Value(_)))?;
+    // Of NULLs alone nothing is put together.
+    let is_there = Expr::IsNotNull(nested(value.clone()));
+    let filter = match &function.filter {
+        Some(filter) => binary(nested(filter.as_ref().clone()), BinaryOperator::And, nested(is_there)),
+        None => is_there,
+    };
+    let texts = sorted(Function { filter: Some(Box::new(filter)), ..made });
+    Some(call("array_to_string", vec![texts, between.clone()]))
 }
 
 /// The time of the statement, as it is called with the digits that its seconds have.
@@ -844,6 +907,33 @@ fn compares_rows(left: &Expr, op: &BinaryOperator, right: &Expr) -> bool {
     match (left, right) {
         (Expr::Tuple(left), Expr::Tuple(right)) => is_comparison && left.len() == right.len() && left.len() > 1,
         _ => false,
+    }
+}
+
+/// Whether a row of values is looked for in a list of such: `(a, b) in ((1, 2), (3, 4))`.
+fn is_list_of_rows(expr: &Expr, list: &[Expr]) -> bool {
+    !list.is_empty() && list.iter().all(|item| compares_rows(expr, &BinaryOperator::Eq, item))
+}
+
+fn one_of_rows(expr: Expr, list: Vec<Expr>, negated: bool) -> Expr {
+    let equal = |item: Expr| match (&expr, item) {
+        (Expr::Tuple(left), Expr::Tuple(right)) => rows_compared(left, &BinaryOperator::Eq, &right),
+        (left, right) => binary(left.clone(), BinaryOperator::Eq, right),
+    };
+    let mut parts: Vec<Expr> = list.into_iter().map(|item| Expr::Nested(Box::new(equal(item)))).collect();
+    in_pairs(&mut parts, &BinaryOperator::Or);
+    let found = parts.pop().unwrap_or_else(|| Expr::Value(Value::Boolean(false).with_empty_span()));
+    if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: nested(found) } } else { found }
+}
+
+/// Conditions joined to one, in pairs, so that it is not deep.
+fn in_pairs(parts: &mut Vec<Expr>, by: &BinaryOperator) {
+    while parts.len() > 1 {
+        let pairs = parts.chunks(2).map(|pair| match pair {
+            [left, right] => Expr::Nested(Box::new(binary(left.clone(), by.clone(), right.clone()))),
+            rest => rest.first().cloned().unwrap_or_else(|| Expr::Value(Value::Null.with_empty_span())),
+        });
+        *parts = pairs.collect();
     }
 }
 
@@ -1310,7 +1400,14 @@ fn unconstrained(expr: Expr) -> Expr {
         let precision = if whole + scale > 38 { 76 } else { 38 };
         Some(DataType::Numeric(ExactNumberInfo::PrecisionAndScale(precision, scale)))
     };
-    let known = match &expr {
+    // A whole number has its type already.
+    let mut written = &expr;
+    if let Expr::Cast { expr: inner, data_type: DataType::Int(None) | DataType::BigInt(None), .. } = written
+        && matches!(inner.as_ref(), Expr::Value(value) if matches!(value.value, Value::Number(..)))
+    {
+        written = inner;
+    }
+    let known = match written {
         Expr::Value(value) => match &value.value {
             Value::Number(text, _) | Value::SingleQuotedString(text) => of(text),
             _ => None,

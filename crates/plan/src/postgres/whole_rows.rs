@@ -17,14 +17,17 @@ use datafusion_sql::sqlparser::ast::{
 };
 
 use super::merged::Merged;
+use super::orders::Orders;
 use super::syntax::{call, text, value_of_rows};
 
-/// Writes whole rows out, and the columns that joins merge; `tables` knows the columns of tables and views.
+/// Writes whole rows out, the columns that joins merge, and those that ORDER BY computes with; `tables` knows the columns of tables
+/// and views.
 pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
     let mut named = WithQueries::default();
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut named);
     let scope = Scope { tables, named: named.0, known: RefCell::default() };
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Merged(&scope));
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Orders(&scope));
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Selects(&scope));
 }
 
@@ -61,7 +64,7 @@ pub(super) struct Scope<'a> {
 
 impl Scope<'_> {
     /// What is read, with its columns; none of what is not known.
-    fn relations(&self, from: &[TableWithJoins], depth: usize) -> Vec<(String, Option<Vec<String>>)> {
+    pub(super) fn relations(&self, from: &[TableWithJoins], depth: usize) -> Vec<(String, Option<Vec<String>>)> {
         factors(from).filter_map(|factor| self.relation(factor, depth)).collect()
     }
 

@@ -10,7 +10,9 @@ use plan::quoted_name;
 
 use crate::pg_catalog::known::filled;
 use crate::pg_catalog::relations::{Listed, ListedReference, Names};
-use crate::pg_catalog::sheet::Kind::{Bool, Char, Int, Name, Oid, OidVector, Oids, Short, ShortVector, Shorts, Text};
+use crate::pg_catalog::sheet::Kind::{
+    Bool, Char, Int, Name, Oid, OidVector, Oids, Short, ShortVector, Shorts, Text, Tree,
+};
 use crate::pg_catalog::sheet::{Cell, row, sheet};
 
 /// Oids of Postgres' own tables, by which `pg_description` says what is described.
@@ -132,8 +134,8 @@ fn indexes(names: &Names) -> Result<RecordBatch> {
         ("indcollation", OidVector),
         ("indclass", OidVector),
         ("indoption", ShortVector),
-        ("indexprs", Text),
-        ("indpred", Text),
+        ("indexprs", Tree),
+        ("indpred", Tree),
     ];
     let rows = names.tables.iter().filter_map(|table| {
         let index = table.index_oid()?;
@@ -204,7 +206,7 @@ fn constraints(names: &Names) -> Result<RecordBatch> {
         ("conffeqop", Oids),
         ("confdelsetcols", Shorts),
         ("conexclop", Oids),
-        ("conbin", Text),
+        ("conbin", Tree),
     ];
     let mut rows = Vec::new();
     for table in &names.tables {

@@ -170,6 +170,7 @@ pub(crate) fn function(
         | "pg_stat_get_numscans" => size(name),
         "pg_size_pretty" => size_pretty(),
         "pg_sleep" => super::sleep::function(),
+        "pg_typeof" => super::type_of::function(),
         "pg_get_expr"
         | "shobj_description"
         | "pg_get_partkeydef"

@@ -40,12 +40,14 @@ fn kind(word: &str) -> Option<Kind> {
         "float4[]" => Kind::Reals,
         "interval" => Kind::Interval,
         "name" => Kind::Name,
-        "name[]" | "text[]" => Kind::Texts,
+        "name[]" => Kind::Names,
+        "text[]" => Kind::Texts,
         "oid" => Kind::Oid,
         "oid[]" => Kind::Oids,
         "text" => Kind::Text,
         "timestamptz" => Kind::Instant,
         "varchar" => Kind::Varchar,
+        "xid" => Kind::Xid,
         _ => return None,
     })
 }

@@ -17,6 +17,7 @@ mod sessions;
 mod sheet;
 mod shipped;
 mod sleep;
+mod type_of;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use crate::pg_catalog::shipped::{function_oid, types};
 use crate::pg_catalog::{Names, SYSTEM_SCHEMAS};
 
 /// Types by oid: the name that PostgreSQL shows, then what else it is called.
-const TYPES: [(i32, &[&str]); 36] = [
+const TYPES: [(i32, &[&str]); 37] = [
     (16, &["boolean", "bool"]),
     (17, &["bytea"]),
     (18, &["\"char\""]),
@@ -20,6 +20,7 @@ const TYPES: [(i32, &[&str]); 36] = [
     (26, &["oid"]),
     (114, &["json"]),
     (700, &["real", "float4"]),
+    (705, &["unknown"]),
     (701, &["double precision", "float8", "float"]),
     (1042, &["character", "bpchar", "char"]),
     (1043, &["character varying", "varchar"]),

@@ -11,7 +11,7 @@ use relation::DataType;
 use crate::catalog::{Catalog, Form, Reference};
 use crate::pg_catalog::functions::settings;
 use crate::pg_catalog::known::filled;
-use crate::pg_catalog::sheet::Kind::{Bool, Char, Int, Name, Oid, Real, Short, Text, Texts};
+use crate::pg_catalog::sheet::Kind::{Acls, Bool, Char, Int, Name, Oid, Real, Short, Text, Texts, Tree, Xid};
 use crate::pg_catalog::sheet::{Cell, row, sheet};
 use crate::pg_catalog::{DATABASE, OWNER, SYSTEM_SCHEMAS};
 
@@ -312,7 +312,7 @@ pub(crate) fn tables(names: &Names) -> Result<Vec<(&'static str, RecordBatch)>> 
 }
 
 fn namespaces(names: &Names) -> Result<RecordBatch> {
-    let columns = [("oid", Oid), ("nspname", Name), ("nspowner", Oid), ("nspacl", Texts)];
+    let columns = [("oid", Oid), ("nspname", Name), ("nspowner", Oid), ("nspacl", Acls)];
     let rows: Vec<_> =
         names.schemas.iter().map(|(name, oid)| row![*oid, name.as_str(), OWNER_OID, Cell::Null]).collect();
     sheet(&columns, &rows)
@@ -348,11 +348,11 @@ fn classes(names: &Names) -> Result<RecordBatch> {
         ("relreplident", Char),
         ("relispartition", Bool),
         ("relrewrite", Oid),
-        ("relfrozenxid", Int),
-        ("relminmxid", Int),
-        ("relacl", Texts),
+        ("relfrozenxid", Xid),
+        ("relminmxid", Xid),
+        ("relacl", Acls),
         ("reloptions", Texts),
-        ("relpartbound", Text),
+        ("relpartbound", Tree),
     ];
     let mut rows = Vec::new();
     for table in &names.tables {
@@ -448,7 +448,7 @@ fn attributes(names: &Names) -> Result<RecordBatch> {
         ("attislocal", Bool),
         ("attinhcount", Int),
         ("attcollation", Oid),
-        ("attacl", Texts),
+        ("attacl", Acls),
         ("attoptions", Texts),
         ("attfdwoptions", Texts),
         ("attmissingval", Text),
@@ -580,8 +580,8 @@ fn database() -> Result<RecordBatch> {
         ("datistemplate", Bool),
         ("datallowconn", Bool),
         ("datconnlimit", Int),
-        ("datfrozenxid", Int),
-        ("datminmxid", Int),
+        ("datfrozenxid", Xid),
+        ("datminmxid", Xid),
         ("dattablespace", Oid),
         ("datcollate", Text),
         ("datctype", Text),
@@ -589,7 +589,7 @@ fn database() -> Result<RecordBatch> {
         ("daticurules", Text),
         ("datlocale", Text),
         ("datcollversion", Text),
-        ("datacl", Texts),
+        ("datacl", Acls),
     ];
     let rows = [row![
         DATABASE_OID,
@@ -616,5 +616,5 @@ fn database() -> Result<RecordBatch> {
 
 /// Columns have no defaults.
 fn attrdefs() -> Result<RecordBatch> {
-    sheet(&[("oid", Oid), ("adrelid", Oid), ("adnum", Short), ("adbin", Text)], &[])
+    sheet(&[("oid", Oid), ("adrelid", Oid), ("adnum", Short), ("adbin", Tree)], &[])
 }

@@ -34,9 +34,18 @@ pub(crate) enum Kind {
     ShortVector,
     /// Oids of the type `oidvector`.
     OidVector,
+    /// Oids of the type `oid[]`.
     Oids,
     Reals,
     Texts,
+    /// Texts of the type `name[]`.
+    Names,
+    /// Texts of the type `aclitem[]`.
+    Acls,
+    /// An integer of the type `xid`.
+    Xid,
+    /// A text of the type `pg_node_tree`.
+    Tree,
 }
 
 /// One value.
@@ -117,6 +126,11 @@ fn named(kind: Kind, field: Field) -> Field {
         Kind::Char => "char",
         Kind::ShortVector => "int2vector",
         Kind::OidVector => "oidvector",
+        Kind::Oids => "_oid",
+        Kind::Names => "_name",
+        Kind::Acls => "_aclitem",
+        Kind::Xid => "xid",
+        Kind::Tree => "pg_node_tree",
         _ => return field,
     };
     field.with_metadata([(TYPE_NAME.to_owned(), name.to_owned())].into())
@@ -124,7 +138,7 @@ fn named(kind: Kind, field: Field) -> Field {
 
 fn arrow_type(kind: Kind) -> DataType {
     match kind {
-        Kind::Int | Kind::Oid => DataType::Int32,
+        Kind::Int | Kind::Oid | Kind::Xid => DataType::Int32,
         Kind::Double => DataType::Float64,
         Kind::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
         Kind::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
@@ -134,9 +148,9 @@ fn arrow_type(kind: Kind) -> DataType {
         Kind::Long => DataType::Int64,
         Kind::Real => DataType::Float32,
         Kind::Bool => DataType::Boolean,
-        Kind::Text | Kind::Name | Kind::Varchar | Kind::Char => DataType::Utf8,
+        Kind::Text | Kind::Name | Kind::Varchar | Kind::Char | Kind::Tree => DataType::Utf8,
         Kind::Shorts | Kind::ShortVector => DataType::List(Arc::new(Field::new_list_field(DataType::Int16, true))),
-        Kind::Texts => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+        Kind::Texts | Kind::Names | Kind::Acls => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
     }
 }
 
@@ -156,7 +170,7 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
         }};
     }
     match kind {
-        Kind::Int | Kind::Oid => numbers!(Int32Builder, Some),
+        Kind::Int | Kind::Oid | Kind::Xid => numbers!(Int32Builder, Some),
         Kind::Short => numbers!(Int16Builder, |value| i16::try_from(value).ok()),
         Kind::Long => numbers!(Int64Builder, |value| Some(i64::from(value))),
         #[expect(clippy::cast_precision_loss, reason = "an estimate of rows")]
@@ -166,7 +180,7 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
             cells.for_each(|cell| out.append_option(if let Cell::Bool(value) = cell { Some(*value) } else { None }));
             Arc::new(out.finish())
         }
-        Kind::Text | Kind::Name | Kind::Varchar | Kind::Char => {
+        Kind::Text | Kind::Name | Kind::Varchar | Kind::Char | Kind::Tree => {
             let mut out = StringBuilder::new();
             cells.for_each(|cell| out.append_option(if let Cell::Text(text) = cell { Some(text) } else { None }));
             Arc::new(out.finish())
@@ -188,7 +202,7 @@ fn array<'a>(kind: Kind, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
             Arc::new(out.finish())
         }
         // Nobody says any of these.
-        Kind::Double | Kind::Instant | Kind::Interval | Kind::Reals | Kind::Texts => {
+        Kind::Double | Kind::Instant | Kind::Interval | Kind::Reals | Kind::Texts | Kind::Names | Kind::Acls => {
             new_null_array(&arrow_type(kind), cells.count())
         }
     }

@@ -17,7 +17,26 @@ use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStatic
 use relation::schema::TYPE_NAME;
 
 /// Columns that hold a function, by their names.
-pub(crate) const REGPROCS: [&str; 14] = [
+pub(crate) const REGPROCS: [&str; 33] = [
+    "aggcombinefn",
+    "aggdeserialfn",
+    "aggfinalfn",
+    "aggfnoid",
+    "aggmfinalfn",
+    "aggminvtransfn",
+    "aggmtransfn",
+    "aggserialfn",
+    "aggtransfn",
+    "amproc",
+    "oprjoin",
+    "oprrest",
+    "prsend",
+    "prsheadline",
+    "prslextype",
+    "prsstart",
+    "prstoken",
+    "tmplinit",
+    "tmpllexize",
     "typsubscript",
     "typinput",
     "typoutput",
@@ -35,7 +54,18 @@ pub(crate) const REGPROCS: [&str; 14] = [
 ];
 
 /// Columns of one letter, by their names.
-const LETTERS: [&str; 16] = [
+const LETTERS: [&str; 27] = [
+    "aggfinalmodify",
+    "aggkind",
+    "aggmfinalmodify",
+    "amoppurpose",
+    "defaclobjtype",
+    "ev_enabled",
+    "ev_type",
+    "partstrat",
+    "polcmd",
+    "privtype",
+    "srsubstate",
     "typtype",
     "typcategory",
     "typdelim",
@@ -53,6 +83,25 @@ const LETTERS: [&str; 16] = [
     "tgenabled",
     "evtenabled",
 ];
+
+/// Expressions as PostgreSQL keeps them, by their names.
+const TREES: [&str; 12] = [
+    "ev_action",
+    "ev_qual",
+    "partexprs",
+    "polqual",
+    "polwithcheck",
+    "proargdefaults",
+    "prosqlbody",
+    "prqual",
+    "stxexprs",
+    "tgqual",
+    "typdefaultbin",
+    "adbin",
+];
+
+/// Texts of the type `name` whose own names do not say so.
+const NAMES: [&str; 4] = ["enumlabel", "evtevent", "tgnewtable", "tgoldtable"];
 
 /// Lists of oids, by their names; `proargtypes` is a vector.
 const OIDS: [&str; 4] = ["polroles", "proallargtypes", "proargtypes", "stxkeys"];
@@ -142,9 +191,15 @@ fn typed(batch: &RecordBatch) -> Result<RecordBatch> {
                 let oids = column.as_string::<i32>().iter().map(|function| function.and_then(function_oid));
                 (Arc::new(oids.collect::<Int32Array>()) as ArrayRef, Some("regproc"))
             }
-            _ if is_text && OIDS.contains(&name) => (oids(column), (name == "proargtypes").then_some("oidvector")),
+            "proargtypes" if is_text => (oids(column), Some("oidvector")),
+            _ if is_text && OIDS.contains(&name) => (oids(column), Some("_oid")),
+            "stxkind" | "proargmodes" if is_text => (texts(column), Some("_char")),
+            _ if is_text && name.ends_with("acl") => (texts(column), Some("_aclitem")),
             _ if is_text && TEXTS.iter().any(|end| name.ends_with(end)) => (texts(column), None),
             _ if is_text && LETTERS.contains(&name) => (Arc::clone(column), Some("char")),
+            _ if is_text && TREES.contains(&name) => (Arc::clone(column), Some("pg_node_tree")),
+            _ if is_text && name.ends_with("lsn") => (Arc::clone(column), Some("pg_lsn")),
+            _ if is_text && NAMES.contains(&name) => (Arc::clone(column), Some("name")),
             _ if is_text && name.ends_with("name") => (Arc::clone(column), Some("name")),
             "oid" => (Arc::clone(column), Some("oid")),
             _ if field.metadata().contains_key(OID_KEY) => (Arc::clone(column), Some("oid")),

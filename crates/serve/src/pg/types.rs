@@ -72,6 +72,8 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
         (Type::TEXT, _) if named == Some("name") => (Type::NAME, -1),
         (Type::TEXT, _) if named == Some("char") => (Type::CHAR, -1),
         (Type::TEXT, _) if named == Some("void") => (Type::VOID, -1),
+        (Type::TEXT, _) if named == Some("pg_node_tree") => (Type::PG_NODE_TREE, -1),
+        (Type::TEXT, _) if named == Some("pg_lsn") => (Type::PG_LSN, -1),
         // Its text is shown; its binary form would have those of its fields.
         (Type::TEXT, _) if named == Some("record") => (Type::RECORD, -1),
         (Type::INT2_ARRAY, _) if named == Some("int2vector") => (Type::INT2_VECTOR, -1),
@@ -79,6 +81,7 @@ pub(crate) fn column(field: &Field) -> (Type, i32) {
         (Type::INT4_ARRAY, _) if named == Some("_oid") => (Type::OID_ARRAY, -1),
         (Type::TEXT_ARRAY, _) => (texts(named), -1),
         (Type::INT4, _) if named == Some("oid") => (Type::OID, -1),
+        (Type::INT4, _) if named == Some("xid") => (Type::XID, -1),
         (Type::TEXT, _) if json => (Type::JSON, -1),
         known => known,
     }
@@ -93,6 +96,7 @@ fn texts(named: Option<&str>) -> Type {
         Some("_bpchar") => Type::BPCHAR_ARRAY,
         Some("_name") => Type::NAME_ARRAY,
         Some("_char") => Type::CHAR_ARRAY,
+        Some("_aclitem") => Type::ACLITEM_ARRAY,
         _ => Type::TEXT_ARRAY,
     }
 }
@@ -102,7 +106,7 @@ fn width(wire: &Type) -> i16 {
     match *wire {
         Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
-        Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID => 4,
+        Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID | Type::XID => 4,
         Type::REGCLASS | Type::REGTYPE | Type::REGPROC | Type::REGNAMESPACE => 4,
         Type::NAME => 64,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
