@@ -661,7 +661,7 @@ impl Applier {
                 return Err(error);
             }
         };
-        let Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings, setup } =
+        let Proposed { proposal, errors, notices, restart, roles, new_tables, changed_tables, absent, warnings, setup } =
             proposed;
         let (answer, answered) = oneshot::channel();
         let wanted = Arc::new(WantedSyncs::of(&setup));
@@ -670,7 +670,7 @@ impl Applier {
         asked.map_err(|_| anyhow::anyhow!(STOPPING))?;
         drop(mine);
         let mut applied = answered.await.map_err(|_| anyhow::anyhow!(STOPPED))?;
-        applied.errors = errors;
+        (applied.errors, applied.notices) = (errors, notices);
         applied.restart = restart;
         applied.roles = roles;
         applied.new_tables = new_tables;
@@ -700,7 +700,11 @@ impl Applier {
     /// run.
     async fn propose(&self) -> anyhow::Result<Proposed> {
         let setup = load(&self.global).await?;
-        let mut errors: Vec<String> = setup.errors().map(|finding| setup.shown(finding)).collect();
+        let shown = |is_error: bool| {
+            let findings = setup.findings.iter().filter(move |finding| finding.is_error() == is_error);
+            findings.map(|finding| setup.shown(finding)).collect::<Vec<_>>()
+        };
+        let (mut errors, notices) = (shown(true), shown(false));
         if setup.is_stopped() {
             bail!("{}", errors.join("\n"));
         }
@@ -733,13 +737,15 @@ impl Applier {
             let unwanted: BTreeSet<TableName> =
                 tables.iter().map(|(name, _)| name).filter(|name| !setup.has_table(name)).cloned().collect();
             let definition = Definition::of(&setup);
-            let proposal = Proposal::of(&definition, beside, tables.clone(), absent, unwanted);
+            let proposal = Proposal::of(&definition, beside, tables.clone(), absent.clone(), unwanted);
             let refused = newly_refused(proposal.keepable.refused.clone(), &definition, &waiting);
             let mut findings = crate::warehouse::findings(&setup, &refused);
             let models = &proposal.keepable.contents.models;
             findings.extend(crate::grants::faults::findings(&setup, &definition, &tables, models));
             let holds = |sync: &delivery::WantedSync| sync.holds(places.get(sync.name()).copied());
             findings.extend(delivery::check::findings_over(&setup, &tables, &proposal.keepable.contents, &holds));
+            let contents = &proposal.keepable.contents;
+            findings.extend(dashboards::check::findings(&setup, &tables, contents, &absent, |_, _| ()));
             let found: Vec<String> = findings.iter().map(|finding| setup.shown(finding)).collect();
             (Box::new(proposal), found)
         });
@@ -750,7 +756,7 @@ impl Applier {
         let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
         self.sources.follow(feeds).await?;
-        Ok(Proposed { proposal, errors, restart, roles, new_tables, changed_tables, absent, warnings, setup })
+        Ok(Proposed { proposal, errors, notices, restart, roles, new_tables, changed_tables, absent, warnings, setup })
     }
 
     /// Roles read by the project on disk from now on, whatever becomes of its models. Returns what is otherwise.
@@ -817,6 +823,8 @@ struct Proposed {
     proposal: Box<Proposal>,
     /// What is wrong with the project, each at its place.
     errors: Vec<String>,
+    /// What of it may be a mistake.
+    notices: Vec<String>,
     restart: Vec<String>,
     /// Roles and personal columns that are others now.
     roles: Vec<String>,

@@ -38,7 +38,7 @@ pub enum Verdict {
     Pass,
     Warn,
     Fail,
-    /// Its statement failed.
+    /// Its statement failed, or it cannot be run as it is written.
     Error,
     /// It is of no kind that is known here.
     NotRun,
@@ -159,6 +159,9 @@ impl Test {
 
     /// Runs it over the step of a session.
     pub async fn run(&self, session: &Session) -> Tested {
+        if !self.declared.mistake.is_empty() {
+            return Tested::without_answer(Verdict::Error, Reason::of(&self.declared.mistake));
+        }
         if self.declared.sql.is_empty() {
             let reason = "it is of no kind that is known here\nHint: unique, not_null, accepted_values and relationships of a column \
                           are, with a `where` that is plain SQL.";
@@ -248,6 +251,7 @@ mod tests {
             warn_if: String::new(),
             error_if: String::new(),
             limit: None,
+            mistake: String::new(),
         };
         Test { node: TableName::new("public", "a"), declared }
     }

@@ -259,6 +259,16 @@ impl Definition {
         }
     }
 
+    /// Relations that a model's text reads and that are nowhere: none of these tables, whose columns need not be known, and no model or
+    /// view.
+    pub fn unknown_relations<'a>(&self, sql: &str, tables: impl Iterator<Item = &'a TableName>) -> Vec<Refusal> {
+        let models = self.models.iter().map(ModelText::table_name);
+        let info = |name: TableName| (name.clone(), TableInfo { name, schema: Schema::new(Vec::new(), Vec::new()) });
+        let tables = tables.cloned().chain(models).map(info).collect();
+        let names = Names { path: self.search_path.clone(), tables, ..Names::default() };
+        deep(|| plan::unknown_relations(sql, &names))
+    }
+
     /// Plans all models over tables of these schemas.
     pub fn plan(&self, tables: &[(TableName, Schema)]) -> Plans {
         deep(|| self.plan_here(tables))

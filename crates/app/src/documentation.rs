@@ -52,6 +52,9 @@ pub struct Declared {
     /// No more failing rows are looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// Why it cannot be run as it is written, with the place.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mistake: String,
 }
 
 /// A column whose values are those of a column of another table or model.
@@ -89,6 +92,7 @@ fn documented(
     columns: &[Column],
     tests: &[DataTest],
 ) -> Documented {
+    let tests: Vec<&DataTest> = tests.iter().filter(|test| test.is_enabled()).collect();
     let declared = tests.iter().map(|test| declared(setup, &name, test)).collect();
     let columns = columns.iter().filter_map(|column| Some((column.name.clone(), column.description.clone()?)));
     Documented {
@@ -123,6 +127,7 @@ fn declared(setup: &Setup, name: &TableName, test: &DataTest) -> Declared {
         warn_if: said("warn_if"),
         error_if: said("error_if"),
         limit: test.config.get("limit").and_then(Json::as_u64),
+        mistake: test.mistake.clone().unwrap_or_default(),
     }
 }
 
@@ -171,7 +176,7 @@ fn failing(setup: &Setup, name: &TableName, test: &DataTest) -> Option<String> {
 }
 
 /// What a `relationships` test says; none of any other test, and where it refers to nothing there is.
-fn referring(setup: &Setup, test: &DataTest) -> Option<Referring> {
+pub fn referring(setup: &Setup, test: &DataTest) -> Option<Referring> {
     let argument = |name: &str| match test.arguments.get(name) {
         Some(Json::String(text)) => Some(text.as_str()),
         _ => None,

@@ -30,6 +30,11 @@ const UNKNOWN: &str = "its columns are not known";
 /// The same where its source was asked.
 const UNASKED: &str = "its source cannot be asked";
 
+/// Whether more may be known of a table once its source is asked.
+pub fn is_unasked(table: &AbsentTable) -> bool {
+    table.is_unasked || table.reason == UNKNOWN
+}
+
 impl Known {
     /// Without asking a source: what a running instance has, or a stopped one has kept, what is the same everywhere, and what is
     /// declared.
@@ -101,6 +106,8 @@ impl Known {
                     error.hint = others(source.as_ref(), table).await;
                     self.findings.push(error);
                     let source = table.connection.clone();
+                    // What was kept of it may have said otherwise.
+                    self.absent.retain(|absent| absent.name != name);
                     self.absent.push(AbsentTable { source, name, reason, is_unasked: false });
                 }
             }

@@ -90,7 +90,7 @@ pub use postgres::types::{in_sql, name as sql_type};
 pub use postgres::whole_rows::whole_rows;
 pub use refusal::Refusal;
 pub use rewrites::rewrites;
-pub use sql::one_select;
+pub use sql::{one_select, unknown_relations};
 
 /// A model that can be kept.
 #[derive(Debug, Clone)]

@@ -21,7 +21,9 @@ use datafusion_expr::{
     WindowUDF, cast,
 };
 use datafusion_optimizer::Analyzer;
+use datafusion_sql::parser::Statement as DFStatement;
 use datafusion_sql::planner::SqlToRel;
+use datafusion_sql::resolve::resolve_table_references;
 use datafusion_sql::sqlparser::ast::{self, Statement, Visit, Visitor};
 
 use crate::agreement::agreed;
@@ -206,14 +208,7 @@ impl<'a> Names<'a> {
             return self.view(reference, &sql);
         }
         let Some(info) = self.catalog.table(reference.schema(), reference.table()) else {
-            let names = self.catalog.names();
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let refusal = Refusal::new(format!("relation \"{}\" does not exist", shown(reference)));
-            let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-            // What is written without a schema is like a name without one.
-            let alike = names.iter().find(|name| is_alike(reference.table(), &last(name)));
-            let hint = alike.map(|name| format!("Did you mean \"{name}\"?"));
-            return Err(refusal.with_hint(hint.unwrap_or_else(|| suggestion(reference.table(), &names))));
+            return Err(nowhere(reference, self.catalog));
         };
         let full = TableReference::partial(info.name.schema.as_str(), info.name.name.as_str());
         let table: Arc<dyn TableSource> = Arc::new(StoredTable::new(info));
@@ -242,6 +237,36 @@ impl<'a> Names<'a> {
         })?;
         Ok(Arc::new(Named { plan }))
     }
+}
+
+/// What is said of a relation that is not there.
+fn nowhere(reference: &TableReference, catalog: &dyn Catalog) -> Refusal {
+    let names = catalog.names();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let refusal = Refusal::new(format!("relation \"{}\" does not exist", shown(reference)));
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    // What is written without a schema is like a name without one.
+    let alike = names.iter().find(|name| is_alike(reference.table(), &last(name)));
+    let hint = alike.map(|name| format!("Did you mean \"{name}\"?"));
+    refusal.with_hint(hint.unwrap_or_else(|| suggestion(reference.table(), &names)))
+}
+
+/// Relations that a text reads and that a catalog does not have, whatever the columns of the others are. None of a text that cannot be
+/// read.
+pub fn unknown_relations(sql: &str, catalog: &dyn Catalog) -> Vec<Refusal> {
+    let Ok(statement) = select(sql) else { return Vec::new() };
+    let statement = DFStatement::Statement(Box::new(statement));
+    let Ok((relations, _)) = resolve_table_references(&statement, true) else { return Vec::new() };
+    let functions = functions();
+    // A function in FROM is read as a relation there.
+    let is_function = |name: &str| functions.scalar.contains_key(name) || functions.higher_order.contains_key(name);
+    let is_known = |of: &TableReference| {
+        (of.schema().is_none() && is_function(of.table()))
+            || catalog.view(of.schema(), of.table()).is_some()
+            || catalog.table(of.schema(), of.table()).is_some()
+    };
+    let unknown = relations.iter().filter(|of| !is_known(of));
+    unknown.map(|of| nowhere(of, catalog).at(sql, &shown(of).replace('.', " . "))).collect()
 }
 
 /// A series in FROM: the rows of one value, in a column `value`. Dates are instants in it, as in PostgreSQL.

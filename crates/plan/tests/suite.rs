@@ -4,6 +4,7 @@
 //! table          tables of the catalog, one definition per line: shop.orders(id bigint primary key, …)
 //! view NAME      the SQL of a view
 //! model          SQL → the flow as a tree and the columns of the model, or the refusal
+//! explain        SQL → the flow as people read it
 //! logical        SQL → the plan that builds and oracles run, before optimisation
 //! same           two models, separated by a line `;`: which nodes they share, by identity
 //! ```
@@ -64,6 +65,10 @@ impl Driver for Cases {
             }
             "model" => Ok(match plan_model(&block.body, self) {
                 Ok(planned) => format!("{}columns: {}", planned.flow, planned.schema),
+                Err(refusal) => refusal.to_string(),
+            }),
+            "explain" => Ok(match plan_model(&block.body, self) {
+                Ok(planned) => plan::explained(&planned.flow).join("\n"),
                 Err(refusal) => refusal.to_string(),
             }),
             "logical" => Ok(match plan_model(&block.body, self) {

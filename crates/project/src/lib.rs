@@ -12,6 +12,7 @@ mod assemble;
 mod config;
 mod connection;
 mod dashboard;
+mod data_test;
 mod diagnostic;
 #[cfg(test)]
 mod documented;

@@ -18,7 +18,7 @@ use crate::jinja::scope::{Known, Relation, Render, Subject, World};
 use crate::jinja::{Engine, YamlJinja, functions};
 use crate::model::{Materialized, Parked, Project, SourceTable, UnreadTable};
 use crate::properties::{self, Properties};
-use crate::{connection, dashboard, profile, role, settings, sync, yaml};
+use crate::{connection, dashboard, data_test, profile, role, settings, sync, yaml};
 
 /// What is not in the files: the command line and the environment.
 #[derive(Debug, Clone, Default)]
@@ -134,6 +134,11 @@ fn load_project(files: &Files, text: &str, options: &Options, found: &mut Vec<Di
             reason: "its file cannot be read".to_owned(),
             personal: patch.map(|patch| role::marks(&patch.columns)).unwrap_or_default(),
         });
+    }
+    let mistakes = data_test::check(files, &settings, &properties, &world, found);
+    let of_models = project.models.iter_mut().flat_map(|model| &mut model.tests);
+    for test in of_models.chain(project.sources.iter_mut().flat_map(|table| &mut table.tests)) {
+        test.mistake = mistakes.get(&test.place).cloned();
     }
     role::read(files, &jinja, &mut project, found);
     project.syncs = sync::read(files, &jinja, &project, found);

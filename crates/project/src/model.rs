@@ -236,6 +236,15 @@ pub struct DataTest {
     pub config: BTreeMap<String, Json>,
     /// Where it is declared.
     pub place: Place,
+    /// Why it cannot be run, with the place; none where nothing was found to be wrong with it.
+    pub mistake: Option<String>,
+}
+
+impl DataTest {
+    /// Whether it is to be run: `enabled: false` switches it off.
+    pub fn is_enabled(&self) -> bool {
+        self.config.get("enabled").and_then(Json::as_bool).unwrap_or(true)
+    }
 }
 
 /// A table of a source.

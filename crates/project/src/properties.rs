@@ -462,6 +462,7 @@ fn test(reader: &mut Reader<'_>, entry: &Node, column: Option<&str>) -> Option<D
         arguments: BTreeMap::new(),
         config: BTreeMap::new(),
         place,
+        mistake: None,
     };
     for (key, value) in body {
         match key.text.as_str() {

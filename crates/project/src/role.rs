@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Place, Severity, alone, did_you_mean};
+use crate::drafts::RESERVED_SCHEMAS;
 use crate::files::Files;
 use crate::jinja::YamlJinja;
 use crate::model::{Column, Project};
@@ -58,7 +59,7 @@ pub(crate) fn read(files: &Files, jinja: &YamlJinja, project: &mut Project, foun
     let roles = known(text, jinja, found);
     project.roles_unread = alone(&mut found[before..]);
     let Some(roles) = roles.filter(|_| !project.roles_unread) else { return };
-    let known = relations(project);
+    let known = Grantable::of(project);
     for (name, node) in roles.pairs() {
         let (before, places) = (found.len(), project.grant_places.len());
         let mut reader = Reader { file: FILE, found: &mut *found };
@@ -95,7 +96,23 @@ fn known(text: &str, jinja: &YamlJinja, found: &mut Vec<Diagnostic>) -> Option<N
     node.get("roles").filter(|all| reader.expect_map(all, "`roles`")).cloned()
 }
 
-/// Tables and models that can be granted; those with a mistake may serve as they were.
+/// What can be granted.
+struct Grantable {
+    /// Full names of tables and models; those with a mistake may serve as they were.
+    relations: BTreeSet<String>,
+    /// Their schemas, and the system's.
+    schemas: BTreeSet<String>,
+}
+
+impl Grantable {
+    fn of(project: &Project) -> Self {
+        let relations = relations(project);
+        let of_relations = relations.iter().filter_map(|name| Some(name.split_once('.')?.0));
+        let others = RESERVED_SCHEMAS.iter().copied().chain([project.profile.schema.as_str()]);
+        Self { schemas: of_relations.chain(others).map(str::to_owned).collect(), relations }
+    }
+}
+
 fn relations(project: &Project) -> BTreeSet<String> {
     let models = project.models.iter().map(|model| format!("{}.{}", model.schema, model.alias));
     let parked = project.parked.iter().map(|model| format!("{}.{}", model.schema, model.alias));
@@ -104,12 +121,7 @@ fn relations(project: &Project) -> BTreeSet<String> {
     models.chain(parked).chain(tables).chain(unread).collect()
 }
 
-fn role(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    known: &BTreeSet<String>,
-    (name, places): (&str, &mut Vec<GrantPlace>),
-) -> Role {
+fn role(reader: &mut Reader<'_>, node: &Node, known: &Grantable, (name, places): (&str, &mut Vec<GrantPlace>)) -> Role {
     reader.check_keys(node, "a role", &["grants", "personal"], Severity::Error);
     let shows_personal = match reader.text(node, "personal").as_deref() {
         None | Some("masked") => false,
@@ -138,16 +150,27 @@ fn role(
 }
 
 /// Takes a grant up into the role. Returns the one table that it is of.
-fn grant(reader: &mut Reader<'_>, node: &Node, known: &BTreeSet<String>, role: &mut Role) -> Option<(String, String)> {
+fn grant(reader: &mut Reader<'_>, node: &Node, known: &Grantable, role: &mut Role) -> Option<(String, String)> {
     reader.check_keys(node, "a grant", &["schema", "table", "columns", "where"], Severity::Error);
     let (schema, table) = (reader.text(node, "schema"), reader.text(node, "table"));
     let columns = reader.texts(node, "columns");
     let condition = reader.text(node, "where");
     match (schema, table) {
-        (Some(schema), None) if columns.is_empty() && condition.is_none() => _ = role.schemas.insert(schema),
+        (Some(schema), None) if columns.is_empty() && condition.is_none() => {
+            if !known.schemas.contains(&schema) {
+                let names = || known.schemas.iter().map(String::as_str);
+                let hint = did_you_mean(&schema, names())
+                    .unwrap_or_else(|| format!("There are: {}.", names().collect::<Vec<_>>().join(", ")));
+                // It grants nothing as long as there is none, which stops nobody else.
+                let message = format!("there is no schema `{schema}` that could be granted");
+                let place = node.get("schema").unwrap_or(node).place(FILE);
+                reader.found.push(Diagnostic::warning(place, message).hint(hint));
+            }
+            role.schemas.insert(schema);
+        }
         (None, Some(table)) => {
-            let Some((schema, name)) = table.split_once('.').filter(|_| known.contains(&table)) else {
-                let hint = did_you_mean(&table, known.iter().map(String::as_str));
+            let Some((schema, name)) = table.split_once('.').filter(|_| known.relations.contains(&table)) else {
+                let hint = did_you_mean(&table, known.relations.iter().map(String::as_str));
                 // It grants nothing, which stops nobody else.
                 let message = format!("there is no table or model `{table}` that could be granted");
                 let hint = hint.unwrap_or_else(|| "Name it with its schema: `schema.name`.".to_owned());

@@ -65,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) model_paths: Vec<String>,
     pub(crate) macro_paths: Vec<String>,
+    pub(crate) test_paths: Vec<String>,
     pub(crate) models: ConfigTree,
     /// Search orders of `adapter.dispatch` by namespace.
     pub(crate) dispatch: BTreeMap<String, Vec<String>>,
@@ -98,6 +99,7 @@ pub(crate) fn read(file: &Node, found: &mut Vec<Diagnostic>) -> Settings {
     Settings {
         model_paths: paths(&mut reader, file, "model-paths", "source-paths", "models"),
         macro_paths: paths(&mut reader, file, "macro-paths", "macro-paths", "macros"),
+        test_paths: paths(&mut reader, file, "test-paths", "test-paths", "tests"),
         models: file.get("models").map(|node| tree(&mut reader, node)).unwrap_or_default(),
         dispatch: dispatch(&mut reader, file),
         name,

@@ -155,7 +155,7 @@ impl Layout {
             DataType::Int32 => Value::Int(i64::from(i32::from_le_bytes(array(bytes)))),
             DataType::Int64 => Value::Int(i64::from_le_bytes(array(bytes))),
             DataType::UInt64 => Value::UInt(u64::from_le_bytes(array(bytes))),
-            DataType::Float32 => Value::Float(f64::from(f32::from_le_bytes(array(bytes)))),
+            DataType::Float32 => Value::real(f32::from_le_bytes(array(bytes))),
             DataType::Float64 => Value::Float(f64::from_le_bytes(array(bytes))),
             DataType::Decimal { precision: 0..=18, scale } => {
                 Value::Decimal(i128::from(i64::from_le_bytes(array(bytes))), scale)

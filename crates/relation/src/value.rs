@@ -89,6 +89,15 @@ impl Value {
         })
     }
 
+    /// A number of single precision, as the one of double precision that is written alike: 0.1 stays 0.1, and is no
+    /// 0.10000000149011612. It becomes the same single again.
+    #[expect(clippy::cast_possible_truncation, reason = "whether it becomes the same single again is asked")]
+    pub fn real(single: f32) -> Self {
+        let written = single.to_string().parse().ok();
+        let same = written.filter(|double: &f64| (*double as f32).to_bits() == single.to_bits());
+        Self::Float(same.unwrap_or_else(|| f64::from(single)))
+    }
+
     /// Whether the value is NULL.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)

@@ -449,3 +449,21 @@ fn unreal_dates() {
     assert_eq!(parsed.as_deref(), Ok(unreal::SHOWN));
     assert!(Value::parse(DataType::Date, "2020-13-00").is_err());
 }
+
+/// A `real` that is read out of a row is written as it is known, and put into a row again it is the same one.
+#[test]
+#[expect(clippy::cast_possible_truncation, reason = "whether it becomes the same single again is asked")]
+fn reals() {
+    let layout = Layout::new(vec![DataType::Float32]);
+    let all = (0..=u32::MAX).step_by(99_991).map(f32::from_bits);
+    let edges = [0.1, -0.0, f32::MAX, f32::MIN_POSITIVE, f32::from_bits(1), f32::INFINITY, f32::NEG_INFINITY];
+    for single in all.chain(edges).filter(|single| !single.is_nan()) {
+        let Value::Float(double) = Value::real(single) else { panic!("it is a number") };
+        let mut rows = Rows::new();
+        rows.push_values(&layout, &[Value::Float(double)]).expect("a real");
+        let read = layout.value(rows.iter().next().expect("it was put there"), 0);
+        assert_eq!((read.to_string(), read), (single.to_string(), Value::real(single)));
+        assert_eq!((double as f32).to_bits(), single.to_bits());
+    }
+    assert!(matches!(Value::real(f32::NAN), Value::Float(double) if double.is_nan()));
+}

@@ -7,6 +7,7 @@
 
 mod apply;
 mod capture;
+mod deliver;
 mod flood;
 mod large;
 mod latency;
@@ -48,6 +49,8 @@ pub enum Bench {
     Large(large::LargeArgs),
     /// Rows by their keys over the wire at a steady rate, from an instance that runs
     Points(points::PointsArgs),
+    /// Rows of a model to the destinations of a folder's syncs: all of them, changed ones, and at a steady rate
+    Deliver(deliver::DeliverArgs),
     /// A model that gets another text while the shop goes on, and goes back to its old one
     Apply(apply::ApplyArgs),
     /// The first load of a large table
@@ -66,6 +69,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Bench::Flood(args) => whole_way(flood::run(args)),
         Bench::Large(args) => whole_way(large::run(args)),
         Bench::Points(args) => whole_way(points::run(args)),
+        Bench::Deliver(args) => whole_way(deliver::run(args)),
         Bench::Apply(args) => whole_way(apply::run(args)),
         Bench::Snapshot(args) => whole_way(snapshot::run(args)),
     }

@@ -1,6 +1,6 @@
 //! A whole instance under measurement, and what it uses of the machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ pub(super) struct Running {
     _data: tempfile::TempDir,
 }
 
-/// A project whose files are at hand, reading from this connection.
+/// A project whose files are at hand, reading from this connection. Those that it only delivers to are as its files say.
 pub(super) fn setup(files: &Files, connection: &ConnectionKind, data: &tempfile::TempDir) -> anyhow::Result<Setup> {
     let options = Options { target: None, vars: BTreeMap::new(), env: std::env::vars().collect() };
     let folder = data.path().to_path_buf();
@@ -36,7 +36,8 @@ pub(super) fn setup(files: &Files, connection: &ConnectionKind, data: &tempfile:
     if !errors.is_empty() {
         bail!("the project cannot run\n{}", errors.join("\n"));
     }
-    for known in &mut setup.project.connections {
+    let read_from: BTreeSet<String> = setup.project.sources.iter().map(|table| table.connection.clone()).collect();
+    for known in setup.project.connections.iter_mut().filter(|known| read_from.contains(&known.name)) {
         known.kind = connection.clone();
     }
     // Its tables are looked for in the connection's database, wherever the project has them.

@@ -13,11 +13,12 @@ use relation::Schema;
 use super::{Context, Outcome, interrupted, print};
 use crate::change::{Changes, ModelChange, RowsChanged, What};
 use crate::control::{self, Order, Ordered, Reply, Serving};
+use crate::dashboards;
 use crate::definition::Definition;
 use crate::delivery;
 use crate::grants;
 use crate::hold::Standing;
-use crate::opening::{self, COMMAND_PATIENCE};
+use crate::opening::{self, COMMAND_PATIENCE, Found};
 use crate::output::Table;
 use crate::pump::{self, Applied};
 use crate::reason::Reason;
@@ -65,12 +66,13 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     let definition = Definition::of(&setup);
     let to_come = serving.tables_to_come()?;
     let beside = Standing { serving: serving.definition.clone(), failing: Vec::new() };
-    let proposal = Proposal::of(&definition, beside, to_come.clone(), absent, unwanted);
+    let proposal = Proposal::of(&definition, beside, to_come.clone(), absent.clone(), unwanted);
     let Keepable { contents: wanted, refused } = proposal.keepable;
     let mut found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
     found.extend(grants::faults::findings(&setup, &definition, &to_come, &wanted.models));
     let holds = |sync: &delivery::WantedSync| sync.holds(serving.places.get(sync.name()).copied());
     found.extend(delivery::check::findings_over(&setup, &to_come, &wanted, &holds));
+    found.extend(dashboards::check::findings(&setup, &to_come, &wanted, &absent, |_, _| ()));
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     let reloaded: BTreeSet<TableName> =
         serving.changed_tables.iter().map(|(schema, name, _)| TableName::new(schema, name)).collect();
@@ -183,8 +185,15 @@ pub(crate) async fn serving(setup: &Setup) -> anyhow::Result<Serving> {
             setup.data.display()
         );
     }
-    let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, |_| ());
-    let warehouse = opened.await?;
+    let found = opening::found(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, |_| ());
+    let Found::Folder(warehouse) = found.await? else {
+        // It was starting.
+        return match control::order(&setup.data, Order::Describe).await? {
+            Ordered::Answered(Reply::Serving(serving)) => Ok(serving),
+            Ordered::Answered(other) => Err(other.into_error()),
+            Ordered::Nobody { left_by } => Err(nobody(left_by)),
+        };
+    };
     tokio::task::spawn_blocking(move || Ok(Serving::from(pump::Described::of(&warehouse)))).await?
 }
 
@@ -233,8 +242,13 @@ pub(super) async fn apply(context: &Context) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Failed);
     }
     applied.warnings.iter().for_each(|warning| context.warn(warning));
-    let is_said = |error: &&String| setup.findings.iter().any(|finding| setup.shown(finding) == **error);
-    applied.errors.iter().filter(|error| !is_said(error)).for_each(|error| context.say(error));
+    let is_said = |finding: &&String| setup.findings.iter().any(|said| setup.shown(said) == **finding);
+    applied
+        .notices
+        .iter()
+        .chain(&applied.errors)
+        .filter(|finding| !is_said(finding))
+        .for_each(|finding| context.say(finding));
     shortfall(&applied).for_each(|line| context.say(&line));
     applied.restart.iter().for_each(|what| context.say(&format!("restart to take it up: {what}")));
     let kept = applied.kept.len();
@@ -278,7 +292,7 @@ pub(super) async fn given(
     progress: impl FnMut(&str),
 ) -> anyhow::Result<Option<Ordered>> {
     tokio::select! {
-        ordered = control::order_with(data, order, progress) => ordered.map(Some),
+        ordered = ordered(context, data, order, progress) => ordered.map(Some),
         () = interrupted() => {
             context.say(
                 "interrupted: nobody waits for it any more, and what was ordered is carried out all the same\n\
@@ -287,6 +301,21 @@ pub(super) async fn given(
             Ok(None)
         }
     }
+}
+
+/// Gives an order to the instance; to one that is starting, when it has started.
+async fn ordered(
+    context: &Context,
+    data: &Path,
+    order: Order,
+    mut progress: impl FnMut(&str),
+) -> anyhow::Result<Ordered> {
+    let ordered = control::order_with(data, order.clone(), &mut progress).await?;
+    let say = |text: &str| context.progress(text);
+    if matches!(ordered, Ordered::Nobody { .. }) && opening::until_started(data, COMMAND_PATIENCE, say).await? {
+        return control::order_with(data, order, progress).await;
+    }
+    Ok(ordered)
 }
 
 /// How far an apply is, for whoever waits: often where a person looks on, seldom where it goes to a log.

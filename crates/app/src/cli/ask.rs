@@ -15,7 +15,7 @@ use crate::clock::{Clock, WallClock};
 use crate::delivery::figures;
 use crate::grants::Grants;
 use crate::instance::Addresses;
-use crate::opening::{self, COMMAND_PATIENCE};
+use crate::opening::{self, COMMAND_PATIENCE, Found};
 use crate::output::{Form, Table};
 use crate::pump::Pump;
 use crate::reader::{InstanceReader, Lanes};
@@ -248,7 +248,15 @@ impl<'a> Asked<'a> {
         }
         let stopped = match self.stopped.take() {
             Some(stopped) => stopped,
-            None => Box::new(Stopped::open(self.context, self.setup).await?),
+            None => match Stopped::open(self.context, self.setup).await? {
+                Ok(stopped) => Box::new(stopped),
+                // It was starting.
+                Err(addresses) => {
+                    let answer = ask_running(&addresses, sql).await;
+                    (self.running, self.is_known) = (Some(addresses), true);
+                    return answer?;
+                }
+            },
         };
         read(&self.stopped.insert(stopped).reader, sql).await
     }
@@ -357,14 +365,18 @@ struct Stopped {
 
 impl Stopped {
     /// Opens the data folder, without sources or a project: what was durable when the instance stopped, as old as it is by now.
-    async fn open(context: &Context, setup: &Setup) -> anyhow::Result<Self> {
+    /// Where an instance has started meanwhile, who is to be asked instead.
+    async fn open(context: &Context, setup: &Setup) -> anyhow::Result<Result<Self, Addresses>> {
         if !setup.data.join("store").is_dir() {
             bail!("nothing runs here, and there is no data yet in {}\nHint: {START}", setup.data.display());
         }
         let runtime = tokio::runtime::Handle::current();
         let say = |text: &str| context.progress(text);
-        let opened = opening::opened(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, say);
-        let warehouse = opened.await?;
+        let found = opening::found(setup, Described::default(), Arc::default(), COMMAND_PATIENCE, say);
+        let warehouse = match found.await? {
+            Found::Folder(warehouse) => *warehouse,
+            Found::Instance(addresses) => return Ok(Err(addresses)),
+        };
         let status = Status::new(warehouse.engine.store().clone());
         let clock: Arc<dyn Clock> = Arc::new(WallClock);
         note_stopped(&mut status.facts(), &warehouse, setup)?;
@@ -383,7 +395,7 @@ impl Stopped {
         let pump = Pump::new(warehouse, Arc::clone(&status), clock, stop, runtime);
         // What the project says by now is nobody's question.
         status.facts().pending = false;
-        Ok(Self { reader, _pump: pump })
+        Ok(Ok(Self { reader, _pump: pump }))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::terminal::{Pulse, Start};
 use super::{Context, Outcome, interrupted, print};
 use crate::clock::{Clock as _, WallClock};
+use crate::dashboards;
 use crate::delivery;
 use crate::follow::{PlannedFeed, plan_feeds};
 use crate::grants;
@@ -183,6 +184,7 @@ impl Opened {
         found.extend(grants::faults::findings(setup, &contents.definition, &tables, &contents.models));
         let holds = |sync: &delivery::WantedSync| sync.holds(warehouse.engine.outbox_place(sync.name()));
         found.extend(delivery::check::findings_over(setup, &tables, contents, &holds));
+        found.extend(dashboards::check::findings(setup, &tables, contents, &warehouse.absent, |_, _| ()));
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
         Ok(Self { warehouse, feeds })
     }
@@ -254,11 +256,6 @@ impl Watcher {
         self.applied = self.seen.clone();
         let Some(applier) = instance.applier.clone() else { return };
         context.progress("the project has changed: building beside what serves");
-        let global = context.global.clone();
-        if let Ok(Ok(setup)) = tokio::task::spawn_blocking(move || Setup::load(&global)).await {
-            let warnings = setup.findings.iter().filter(|finding| !finding.is_error());
-            warnings.for_each(|warning| context.say(&setup.shown(warning)));
-        }
         self.applying.push(tokio::spawn(async move { applier.apply().await }));
     }
 }
@@ -273,6 +270,7 @@ fn tell(context: &Context, applied: &Applied) {
         // The newer one is told about.
         return;
     }
+    applied.notices.iter().for_each(|notice| context.say(notice));
     if !applied.failed.is_empty() {
         context.say(&format!("error: not applied; what served before serves on\n{}", applied.failed.join("\n")));
         return;

@@ -27,6 +27,7 @@ use crate::reconcile::amend::{Amended, Amendment};
 use crate::warehouse::AbsentTable;
 
 /// A table as the engine has it.
+#[derive(Debug)]
 pub(super) struct Known {
     pub(super) id: TableId,
     pub(super) load: Load,
@@ -636,7 +637,10 @@ impl Follower {
             (Found::There(facts), Some(known)) => (facts, known),
             (Found::Absent(reason), Some(known)) => {
                 // It goes on without us: what we have of it is no longer its content.
-                let reason = not_there(&table.place, &reason);
+                let reason = match known.load {
+                    Load::Parked { reason, .. } if reason == Absence::DROPPED => reason,
+                    _ => not_there(&table.place, &reason),
+                };
                 self.absent.push((table.place, table.name));
                 return self.say(SourceEvent::Parked { table: known.id, reason }).await;
             }

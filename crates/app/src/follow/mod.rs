@@ -15,6 +15,7 @@ mod marks;
 mod planned;
 mod roster;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use connect::{LeftOut, Source};
@@ -85,21 +86,36 @@ pub type Line = mpsc::Sender<Command>;
 /// Commands that may wait for a source.
 const COMMANDS_MAX: usize = 8;
 
+/// What there is of a source: a source that is followed goes on from there.
+#[derive(Debug)]
+pub struct Kept {
+    number: u32,
+    /// Behind what of its log is stored.
+    resume: Option<Position>,
+    tables: BTreeMap<TableName, Known>,
+}
+
+impl Kept {
+    /// What the engine has of the source of this name.
+    pub fn of(engine: &engine::Engine, source: &str) -> Self {
+        let number = engine.source(source).unwrap_or_default();
+        let known = engine.tables_to_come().map(|known| {
+            let schema = engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default();
+            let has_rows = engine.row_count(known.id) > 0;
+            (known.name.clone(), Known { id: known.id, load: known.load.clone(), schema, has_rows })
+        });
+        Self { number, resume: engine.position(number).cloned(), tables: known.collect() }
+    }
+}
+
 /// Follows one source in a task of its own.
 pub fn start(feed: PlannedFeed, warehouse: &Warehouse, outlet: &Outlet) -> (tokio::task::JoinHandle<()>, Line) {
-    let engine = &warehouse.engine;
-    let number = engine.source(&feed.name).unwrap_or_default();
-    let resume = engine.position(number).cloned();
-    let mut tables = Vec::new();
-    for table in feed.tables {
-        let known = engine.tables_to_come().find(|t| t.name == table.name).map(|known| Known {
-            id: known.id,
-            load: known.load.clone(),
-            schema: engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default(),
-            has_rows: engine.row_count(known.id) > 0,
-        });
-        tables.push((table, known));
-    }
+    let Kept { number, resume, tables: mut kept } = Kept::of(&warehouse.engine, &feed.name);
+    let known = |table: PlannedTable| {
+        let known = kept.remove(&table.name);
+        (table, known)
+    };
+    let tables = feed.tables.into_iter().map(known).collect();
     follow((feed.name, number), feed.source, tables, resume, outlet)
 }
 

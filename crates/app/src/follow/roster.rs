@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::planned::{ask, idle_filters, planned};
-use super::{Command, Commanded, Line, Outlet, PlannedFeed, PlannedTable, follow};
+use super::{Command, Commanded, Kept, Line, Outlet, PlannedFeed, PlannedTable, follow};
 use crate::pump::{Message, Request};
 use crate::setup::Setup;
 use crate::warehouse::{Described, Warehouse};
@@ -215,21 +215,33 @@ impl Roster {
         gone.collect()
     }
 
-    /// Follows new tables: those that are there are taken up and begin to load, the others are looked for.
+    /// Follows new tables: those that are there are taken up and begin to load, the others are looked for. A source that was followed
+    /// at an earlier start goes on from where it stood, with what there is of its tables.
     pub async fn follow(&self, feeds: Vec<PlannedFeed>) -> anyhow::Result<()> {
-        for feed in feeds {
+        for mut feed in feeds {
+            let places: Vec<_> = feed.tables.iter().map(|t| (t.name.clone(), t.place.clone())).collect();
             let is_running = held(&self.sources).contains_key(&feed.name);
             if !is_running {
                 let number = self.register(&feed.name).await?;
+                let Kept { resume, tables: mut kept, .. } = self.kept(&feed.name).await?;
+                let (known, new): (Vec<_>, Vec<_>) =
+                    feed.tables.into_iter().partition(|table| kept.contains_key(&table.name));
+                feed.tables = new;
+                let with_known = |table: PlannedTable| {
+                    let known = kept.remove(&table.name);
+                    (table, known)
+                };
+                let known = known.into_iter().map(with_known).collect();
                 let at_work = (feed.name.clone(), number);
-                let (task, line) = follow(at_work, Arc::clone(&feed.source), Vec::new(), None, &self.outlet);
+                let (task, line) = follow(at_work, Arc::clone(&feed.source), known, resume, &self.outlet);
                 held(&self.tasks).push(task);
                 let entry =
                     Entry { kind: feed.kind.clone(), source: Arc::clone(&feed.source), line, tables: BTreeMap::new() };
                 held(&self.sources).insert(feed.name.clone(), entry);
             }
-            let places: Vec<_> = feed.tables.iter().map(|t| (t.name.clone(), t.place.clone())).collect();
-            self.command(&feed.name, Commanded::Follow(feed.tables)).await?;
+            if !feed.tables.is_empty() {
+                self.command(&feed.name, Commanded::Follow(feed.tables)).await?;
+            }
             if let Some(entry) = held(&self.sources).get_mut(&feed.name) {
                 entry.tables.extend(places);
             }
@@ -254,9 +266,18 @@ impl Roster {
 
     async fn register(&self, source: &str) -> anyhow::Result<u32> {
         let (answer, answered) = oneshot::channel();
-        let request = Request::RegisterSource { source: source.to_owned(), answer };
+        let number = self.ask(Request::RegisterSource { source: source.to_owned(), answer }, answered).await?;
+        number.map_err(|reason| anyhow::anyhow!(reason))
+    }
+
+    async fn kept(&self, source: &str) -> anyhow::Result<Kept> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Kept { source: source.to_owned(), answer }, answered).await
+    }
+
+    async fn ask<T>(&self, request: Request, answered: oneshot::Receiver<T>) -> anyhow::Result<T> {
         let stopping = || anyhow::anyhow!(STOPPING);
         self.outlet.inbox.send(Message::Ask(request)).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
+        answered.await.map_err(|_| stopping())
     }
 }

@@ -261,9 +261,6 @@ impl Pump {
             let name = self.table_name(*table);
             self.status.facts().tables.entry(name).or_default().loaded_us = Some(visible);
         }
-        for model in &report.parked {
-            tracing::warn!(%model, "model parked");
-        }
         if !report.parked.is_empty() {
             self.heal.later(self.uptime.now_us());
         }

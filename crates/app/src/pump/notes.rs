@@ -175,7 +175,7 @@ impl Pump {
             let of_next = || next.filter(|_| serving.definition.text(name).is_none());
             waiting(serving, name).or_else(|| waiting(of_next()?, name))
         };
-        let Facts { models, views, tables, tables_of, lineage, .. } = facts;
+        let Facts { models, views, tables, tables_of, lineage, started, .. } = facts;
         for (name, status) in models.iter_mut() {
             let (state, message) = match kept.get(name) {
                 Some(ModelState::Building) => {
@@ -186,6 +186,7 @@ impl Pump {
                 Some(ModelState::Failed { reason }) => ("failed", Reason::of(reason)),
                 None => waits(name).map_or(("building", Reason::default()), |reason| ("parked", reason)),
             };
+            tell_parked(*started, name, &status.state, state, &message);
             state.clone_into(&mut status.state);
             (status.message, status.held) = (message, held.get(name).cloned().map(held_back));
         }
@@ -194,6 +195,7 @@ impl Pump {
                 Some(reason) => ("parked", reason),
                 None => view_state(name, lineage, models, tables, &unloaded),
             };
+            tell_parked(*started, name, &status.state, state, &message);
             state.clone_into(&mut status.state);
             (status.message, status.held) = (message, held.get(name).cloned().map(held_back));
         }
@@ -470,6 +472,15 @@ fn loads_waited_for(
     // Tables of one source have one reason.
     parts.dedup();
     Reason::joined(parts)
+}
+
+/// A model or view that is parked while the instance runs is in the log, whatever parks it: a row, a table of other columns, a table
+/// that is gone.
+fn tell_parked(is_started: bool, model: &TableName, before: &str, state: &str, reason: &Reason) {
+    let is_known = !before.is_empty() && before != state;
+    if is_started && state == "parked" && is_known {
+        tracing::warn!(%model, reason = %reason.line(), "model parked");
+    }
 }
 
 /// Whether a view can be read, and why not: it is asked anew each time, so it is what the worst below it is.

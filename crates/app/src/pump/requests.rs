@@ -17,6 +17,7 @@ use crate::clock::Clock as _;
 use crate::control::SyncOrder;
 use crate::definition::{Definition, ModelText};
 use crate::delivery::Wanted;
+use crate::follow::Kept;
 use crate::reason::Reason;
 use crate::reconcile::source::{OurTable, Ours};
 use crate::warehouse::{AbsentTable, Proposal, Proposed, Warehouse, WentBack, schemas_to_come, told};
@@ -33,6 +34,8 @@ pub enum Request {
     Barrier(oneshot::Sender<u64>),
     /// A source that is new: its number, or why that cannot be.
     RegisterSource { source: String, answer: oneshot::Sender<Result<u32, String>> },
+    /// What there is of a source by now.
+    Kept { source: String, answer: oneshot::Sender<Kept> },
     /// A table that was missing at the start, or is new, has come: its number, or why that cannot be. It is to be loaded from
     /// the start, or holds what comes from now on.
     TakeUp {
@@ -84,6 +87,9 @@ pub struct Applied {
     /// What is wrong with the project, each at its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+    /// What may be a mistake in it, each at its place; it is applied all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
     /// What of the project is taken up by a restart alone.
     #[serde(default)]
     pub restart: Vec<String>,
@@ -192,6 +198,7 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Barrier(_) => f.write_str("Barrier"),
             Self::RegisterSource { source, .. } => write!(f, "RegisterSource({source})"),
+            Self::Kept { source, .. } => write!(f, "Kept({source})"),
             Self::TakeUp { name, .. } => write!(f, "TakeUp({name})"),
             Self::Reload { table, .. } => write!(f, "Reload({table})"),
             Self::Apply { .. } => f.write_str("Apply"),
@@ -214,6 +221,9 @@ impl Pump {
                 let number = self.warehouse.register_source(&source).map_err(|error| error.to_string());
                 self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
                 self.answer_when_kept(number, answer)?;
+            }
+            Request::Kept { source, answer } => {
+                answer.send(Kept::of(&self.warehouse.engine, &source)).ok();
             }
             Request::TakeUp { source, name, schema, loads, answer } => {
                 self.take_up(&source, (&name, &schema), loads, answer)?;
@@ -255,6 +265,7 @@ impl Pump {
         wanted: Arc<Wanted>,
         answer: oneshot::Sender<Applied>,
     ) -> anyhow::Result<()> {
+        tracing::info!("a project is applied");
         // What the project said at the start is of no more interest, whatever becomes of this.
         self.warehouse.forget_stalled();
         self.heal.soon(self.uptime.now_us());

@@ -19,7 +19,7 @@
 //! move PATH PATH        gives one another name
 //! up ARGS / stop / kill starts an instance, ends it cleanly, or with SIGKILL
 //! said                  waits until the instance has said these lines on stderr, in this order, since the last `said`
-//! begin ARGS / end      runs the binary beside what follows, and waits for it: answered as by `run`
+//! begin ARGS / end      runs the binary beside what follows, and waits for it: answered as by `run`; several in the order they were begun
 //! interrupt             what Ctrl-C does to it, and waits for it likewise
 //! reader NAME           asks again and again, over one connection, from now on
 //! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
@@ -56,7 +56,7 @@ mod reader;
 mod surfaces;
 mod there;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,8 @@ struct Case {
     skipped: bool,
     instance: Option<Child>,
     proxy: Option<Proxy>,
-    beside: Option<Child>,
+    /// What was begun and not ended.
+    beside: VecDeque<Child>,
     /// A session of the server that stays.
     held: Option<Child>,
     readers: BTreeMap<String, Reader>,
@@ -160,7 +161,7 @@ impl Driver for Case {
             "begin" => self.begin(&block.arguments, &body).map(|()| String::new()),
             "end" => self.end(),
             "interrupt" => {
-                let child = self.beside.as_ref().ok_or("nothing runs beside")?;
+                let child = self.beside.front().ok_or("nothing runs beside")?;
                 Command::new("kill").args(["-INT", &child.id().to_string()]).status().map_err(text_of)?;
                 self.end()
             }
@@ -257,7 +258,7 @@ impl Drop for Case {
 
 impl Case {
     fn end_all(&mut self) {
-        for mut child in self.beside.take().into_iter().chain(self.held.take()).chain(self.instance.take()) {
+        for mut child in self.beside.drain(..).chain(self.held.take()).chain(self.instance.take()) {
             child.kill().ok();
             child.wait().ok();
         }
@@ -273,7 +274,7 @@ impl Case {
             skipped: false,
             instance: None,
             proxy: None,
-            beside: None,
+            beside: VecDeque::new(),
             held: None,
             readers: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -485,14 +486,12 @@ impl Case {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        match self.beside.replace(child.map_err(text_of)?) {
-            None => Ok(()),
-            Some(_) => Err("something runs beside already".to_owned()),
-        }
+        self.beside.push_back(child.map_err(text_of)?);
+        Ok(())
     }
 
     fn end(&mut self) -> Result<String, String> {
-        let mut child = self.beside.take().ok_or("nothing runs beside")?;
+        let mut child = self.beside.pop_front().ok_or("nothing runs beside")?;
         let begun = Instant::now();
         while child.try_wait().map_err(text_of)?.is_none() {
             if begun.elapsed() > PATIENCE {

@@ -225,6 +225,13 @@ impl fmt::Display for TablePlace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Absence(pub String);
 
+impl Absence {
+    /// Why a table is parked of which its source has told that it was dropped. It stands until the table is there again: that it is
+    /// not there, which is all that can be seen later, does not say why.
+    pub const DROPPED: &str = "the table was dropped: it is loaded again as soon as it is there; a project without it lets it go by \
+                               `tidemill apply`";
+}
+
 /// A table that can be captured.
 #[derive(Debug, Clone)]
 pub struct TableFacts {

@@ -1,19 +1,20 @@
 //! `check`: the project's files, without running anything. Models, views and the statements of dashboards are planned over the
 //! tables that are known ([`crate::known`]), and syncs are held to them; of what cannot be planned for want of a table it is said so, and why.
 
-mod dashboards;
+mod columns;
 mod syncs;
 
 use std::collections::BTreeSet;
 
 use plan::{Refusal, TableName};
-use project::{Diagnostic, Severity};
+use project::{Diagnostic, Place, Severity, SourceTable};
 use serde_json::json;
 
 use super::{Context, Outcome, print};
+use crate::dashboards;
 use crate::definition::Definition;
 use crate::grants;
-use crate::known::Known;
+use crate::known::{self, Known};
 use crate::setup::Setup;
 use crate::warehouse::{AbsentTable, Keepable, findings, keepable};
 
@@ -31,10 +32,12 @@ const KNOWN_BY: &str = "Hint: `tidemill check --online` asks the sources, and so
 pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outcome> {
     let mut setup = Setup::load(&context.global)?;
     let mut unchecked = Vec::new();
+    let mut is_to_be_asked = false;
     if !setup.is_stopped() {
         let mut known = if online { Known::online(&setup).await? } else { Known::offline(&setup).await? };
         let found = std::mem::take(&mut known.findings);
         setup.findings.extend(found);
+        is_to_be_asked = !online && known.absent.iter().any(known::is_unasked);
         let checked = planned(&setup, &known, &mut unchecked);
         setup.findings.extend(checked);
         setup.findings.sort_by(|a, b| a.place.cmp(&b.place));
@@ -51,7 +54,7 @@ pub(super) async fn run(context: &Context, online: bool) -> anyhow::Result<Outco
         print(&answer.to_string());
     } else {
         setup.findings.iter().for_each(|finding| context.say(&setup.shown(finding)));
-        told(&unchecked, online).iter().for_each(|line| context.progress(line));
+        told(&unchecked, is_to_be_asked).iter().for_each(|line| context.progress(line));
     }
     if setup.has_errors() {
         return Ok(Outcome::Failed);
@@ -75,7 +78,7 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 /// What is left unchecked as people read it: what waits for one and the same thing is told together.
-fn told(unchecked: &[Unchecked], online: bool) -> Vec<String> {
+fn told(unchecked: &[Unchecked], is_to_be_asked: bool) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let reasons: Vec<&str> = unchecked.iter().map(|of| of.reason.as_str()).collect();
     for (at, of) in unchecked.iter().enumerate() {
@@ -85,7 +88,7 @@ fn told(unchecked: &[Unchecked], online: bool) -> Vec<String> {
         let alike = unchecked.iter().filter(|other| other.reason == of.reason).map(|other| other.what.as_str());
         lines.push(format!("not checked: {}: {}", alike.collect::<Vec<_>>().join(", "), of.reason));
     }
-    if !lines.is_empty() && !online {
+    if !lines.is_empty() && is_to_be_asked {
         lines.push(KNOWN_BY.to_owned());
     }
     lines
@@ -99,8 +102,25 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
     // What cannot be planned is read at least.
     let names: BTreeSet<TableName> = absent.iter().map(|table| table.name.clone()).collect();
     let over_absent = definition.readers_of(names.iter().cloned());
+    let all: Vec<&TableName> = known.tables.iter().map(|(name, _)| name).chain(&names).collect();
+    for (name, refusal) in refused.iter_mut().filter(|(_, refusal)| refusal.message.starts_with("relation \"")) {
+        // What is meant may be one of those of which no more is known than the name.
+        let Some(text) = definition.text(name).filter(|text| !text.is_view) else { continue };
+        let unknown = definition.unknown_relations(&text.sql, all.iter().copied());
+        let better = unknown.into_iter().find(|unknown| unknown.message == refusal.message);
+        better.into_iter().for_each(|better| refusal.hint = better.hint);
+    }
     for text in definition.models.iter().filter(|text| text.broken.is_none()) {
         if !over_absent.contains(&text.table_name()) {
+            continue;
+        }
+        let unknown = match text.is_view {
+            false => definition.unknown_relations(&text.sql, all.iter().copied()),
+            // It may read what is the system's, too.
+            true => Vec::new(),
+        };
+        if !unknown.is_empty() && misread(text).is_none() {
+            refused.extend(unknown.into_iter().map(|refusal| (text.table_name(), refusal)));
             continue;
         }
         let mut unread = setup.project.unread.iter().map(|table| TableName::new(&table.source, &table.name));
@@ -117,7 +137,10 @@ fn planned(setup: &Setup, known: &Known, unchecked: &mut Vec<Unchecked>) -> Vec<
     let mut found = findings(setup, &refused);
     downgrade(&mut found, setup, &definition, known);
     found.extend(grants::faults::findings(setup, &definition, &known.tables, &contents.models));
-    found.extend(dashboards::findings(setup, known, &contents, &absent, unchecked));
+    found.extend(columns::findings(setup, known, &contents));
+    found.extend(dashboards::check::findings(setup, &known.tables, &contents, &absent, |what, reason| {
+        unchecked.push(Unchecked { what, reason });
+    }));
     found.extend(syncs::findings(setup, known, &contents, unchecked));
     found
 }
@@ -145,26 +168,33 @@ fn reason(definition: &Definition, name: &TableName, absent: &[AbsentTable]) -> 
     reasons.join("; ")
 }
 
-/// A column that is not among those that a project declares of a table may be there all the same.
+/// A column that is not among those that a project declares of a table may be there all the same. Of which of several tables it would be is
+/// not known.
 fn downgrade(found: &mut [Diagnostic], setup: &Setup, definition: &Definition, known: &Known) {
-    for table in &known.declared {
-        let readers = definition.readers_of(std::iter::once(table.clone()));
-        let files: BTreeSet<&str> = definition
-            .models
-            .iter()
-            .filter(|text| readers.contains(&text.table_name()))
-            .map(|text| text.file.as_str())
-            .collect();
-        let place = setup.project.sources.iter().find(|of| (&of.source, &of.name) == (&table.schema, &table.name));
-        let Some(place) = place.map(|of| &of.place) else { continue };
-        for finding in found.iter_mut().filter(|finding| files.contains(finding.place.file.as_str())) {
-            if finding.severity == Severity::Error && is_of_column(&finding.message) {
-                finding.severity = Severity::Warning;
-                finding.detail = Some(format!(
-                    "The columns of {table} are known as they are declared ({place}): `tidemill check --online` asks the source."
-                ));
+    let declared: Vec<(&TableName, &Place, BTreeSet<&str>)> = known
+        .declared
+        .iter()
+        .filter_map(|table| {
+            let is_it = |of: &&SourceTable| (&of.source, &of.name) == (&table.schema, &table.name);
+            let place = &setup.project.sources.iter().find(is_it)?.place;
+            let readers = definition.readers_of(std::iter::once(table.clone()));
+            let files = definition.models.iter().filter(|text| readers.contains(&text.table_name()));
+            Some((table, place, files.map(|text| text.file.as_str()).collect()))
+        })
+        .collect();
+    for finding in found.iter_mut().filter(|finding| finding.is_error() && is_of_column(&finding.message)) {
+        let below = declared.iter().filter(|(.., files)| files.contains(finding.place.file.as_str()));
+        let below: Vec<_> = below.map(|(table, place, _)| (*table, *place)).collect();
+        let told = match below.as_slice() {
+            [] => continue,
+            [(table, place)] => format!("The columns of {table} are known as they are declared ({place})"),
+            tables => {
+                let tables: Vec<String> = tables.iter().map(|(table, place)| format!("{table} ({place})")).collect();
+                format!("The columns of {} are known as they are declared", tables.join(" and "))
             }
-        }
+        };
+        finding.severity = Severity::Warning;
+        finding.detail = Some(format!("{told}: `tidemill check --online` asks the source."));
     }
 }
 
@@ -174,13 +204,39 @@ fn is_of_column(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
+    use crate::demo::Simulator;
+
+    /// The demo's own dashboards, and the example of docs/dashboards.md over its models.
+    #[test]
+    fn the_documented_dashboard_and_those_of_the_shop_are_right() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/dashboards.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let mut files = crate::demo::files();
+        files.insert("dashboards/today.yml", example);
+        let setup = Setup::from_files(PathBuf::from("demo"), &files, &project::Options::default(), None);
+        let simulator = Simulator::new(&project::SimulatedShop::default());
+        let table = |of: &SourceTable| {
+            (TableName::new(&of.source, &of.name), simulator.schema(&of.identifier).unwrap())
+        };
+        let known = Known { tables: setup.project.sources.iter().map(table).collect(), ..Known::default() };
+        let mut unchecked = Vec::new();
+        let found = planned(&setup, &known, &mut unchecked);
+        let found: Vec<String> = setup.findings.iter().chain(&found).map(ToString::to_string).collect();
+        assert_eq!(found, Vec::<String>::new());
+        assert_eq!(unchecked, []);
+        assert_eq!(setup.project.dashboards.len(), 3);
+    }
 
     #[test]
     fn what_waits_for_one_thing_is_told_together() {
         let of = |what: &str, reason: &str| Unchecked { what: what.to_owned(), reason: reason.to_owned() };
-        let lines = told(&[of("model a", "x"), of("model b", "y"), of("model c", "x")], false);
+        let lines = told(&[of("model a", "x"), of("model b", "y"), of("model c", "x")], true);
         assert_eq!(lines, ["not checked: model a, model c: x", "not checked: model b: y", KNOWN_BY]);
-        assert_eq!(told(&[], false), Vec::<String>::new());
+        assert_eq!(told(&[], true), Vec::<String>::new());
+        assert_eq!(told(&[of("model a", "x")], false), ["not checked: model a: x"]);
     }
 }

@@ -17,11 +17,10 @@ use super::super::statement::{Effect, TableName};
 use super::cascade::has_any;
 use super::outdated::READING_BROKEN_OFF;
 use super::{Asked, Assembler, Doubt, Notice, Passing, Standing, Step};
+use crate::source::Absence;
 
 /// Characters of a statement that are shown.
 const SHOWN_CHARS_MAX: usize = 400;
-const DROPPED: &str = "the table was dropped: it is loaded again as soon as it is there; a project without it lets it go by \
-                       `tidemill apply`";
 const LOST: &str = "the connection was lost before the first rows of its load had come";
 /// For how long it is known what is behind the objects of databases, unless the log tells of one that comes, goes or changes.
 const REACH_US: i64 = 10_000_000;
@@ -280,7 +279,7 @@ impl Assembler {
             None => {
                 self.leave(index, Standing::Dropped);
                 let table = self.tables[index].capture.id;
-                self.notices.push(Notice::Parked { table, reason: DROPPED.to_owned() });
+                self.notices.push(Notice::Parked { table, reason: Absence::DROPPED.to_owned() });
                 false
             }
             Some(columns) if !fits(columns, &self.tables[index].capture) => {

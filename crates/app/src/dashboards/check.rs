@@ -1,12 +1,12 @@
 //! The statements of dashboards: each is described over what the project's models would be, with nothing in them.
 
 use arrow::datatypes::SchemaRef;
+use plan::TableName;
 use project::{Dashboard, Diagnostic, Place};
 use query::Session;
+use relation::Schema;
 
-use super::Unchecked;
 use crate::deep::deep;
-use crate::known::Known;
 use crate::setup::Setup;
 use crate::views;
 use crate::warehouse::{AbsentTable, Contents};
@@ -19,13 +19,14 @@ enum Described {
     Wrong(Diagnostic),
 }
 
-/// What is wrong with dashboards over what can be kept of the project's models.
-pub(super) fn findings(
+/// What is wrong with dashboards over tables of these columns and what can be kept of the project's models; `unchecked` is told what
+/// reads something that is not known, and what that is.
+pub fn findings(
     setup: &Setup,
-    known: &Known,
+    tables: &[(TableName, Schema)],
     contents: &Contents,
     absent: &[AbsentTable],
-    unchecked: &mut Vec<Unchecked>,
+    mut unchecked: impl FnMut(String, String),
 ) -> Vec<Diagnostic> {
     if setup.project.dashboards.is_empty() {
         return Vec::new();
@@ -38,14 +39,14 @@ pub(super) fn findings(
         .iter()
         .map(|(name, _)| (name.clone(), query::Error::not_ready(format!("model {name} could not be checked"))));
     let unreadable = unreadable.chain(waiting).collect();
-    let Ok(session) = views::surface(&contents.definition, &known.tables, &contents.models, unreadable) else {
+    let Ok(session) = views::surface(&contents.definition, tables, &contents.models, unreadable) else {
         return Vec::new();
     };
     let mut found = Vec::new();
     for dashboard in &setup.project.dashboards {
         let text = std::fs::read_to_string(setup.folder.join(&dashboard.place.file)).unwrap_or_default();
         let of = Of { session: &session, dashboard, text: &text };
-        of.check(&mut found, unchecked);
+        of.check(&mut found, &mut unchecked);
     }
     found
 }
@@ -59,16 +60,14 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
-    fn check(&self, found: &mut Vec<Diagnostic>, unchecked: &mut Vec<Unchecked>) {
+    fn check(&self, found: &mut Vec<Diagnostic>, unchecked: &mut dyn FnMut(String, String)) {
         let name = &self.dashboard.name;
         for filter in &self.dashboard.filters {
             let Some(sql) = &filter.sql else { continue };
             let what = format!("filter \"{}\"", filter.name);
             match self.described(sql, &filter.place, &what) {
                 Described::Columns(_) => {}
-                Described::Unknown(reason) => {
-                    unchecked.push(Unchecked { what: format!("dashboard {name}, {what}"), reason })
-                }
+                Described::Unknown(reason) => unchecked(format!("dashboard {name}, {what}"), reason),
                 Described::Wrong(finding) => found.push(finding),
             }
         }
@@ -77,7 +76,7 @@ impl Of<'_> {
             let columns = match self.described(&tile.sql, &tile.place, &what) {
                 Described::Columns(columns) => columns,
                 Described::Unknown(reason) => {
-                    unchecked.push(Unchecked { what: format!("dashboard {name}, {what}"), reason });
+                    unchecked(format!("dashboard {name}, {what}"), reason);
                     continue;
                 }
                 Described::Wrong(finding) => {
@@ -166,34 +165,7 @@ fn place_in(text: &str, statement: &Place, sql: &str, line: usize, column: usize
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
-    use plan::TableName;
-
     use super::*;
-    use crate::demo::Simulator;
-
-    /// The demo's own dashboards, and the example of docs/dashboards.md over its models.
-    #[test]
-    fn the_documented_dashboard_and_those_of_the_shop_are_right() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/dashboards.md");
-        let text = std::fs::read_to_string(path).unwrap();
-        let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        let mut files = crate::demo::files();
-        files.insert("dashboards/today.yml", example);
-        let setup = Setup::from_files(PathBuf::from("demo"), &files, &project::Options::default(), None);
-        let simulator = Simulator::new(&project::SimulatedShop::default());
-        let table = |of: &project::SourceTable| {
-            (TableName::new(&of.source, &of.name), simulator.schema(&of.identifier).unwrap())
-        };
-        let known = Known { tables: setup.project.sources.iter().map(table).collect(), ..Known::default() };
-        let mut unchecked = Vec::new();
-        let found = super::super::planned(&setup, &known, &mut unchecked);
-        let found: Vec<String> = setup.findings.iter().chain(&found).map(ToString::to_string).collect();
-        assert_eq!(found, Vec::<String>::new());
-        assert_eq!(unchecked, []);
-        assert_eq!(setup.project.dashboards.len(), 3);
-    }
 
     #[test]
     fn a_statements_place_is_found_in_its_file() {

@@ -1,5 +1,7 @@
 //! The project's dashboards as the page takes them, and what a changed project does to those that are shown.
 
+pub mod check;
+
 use project::{Diagnostic, Project};
 use serve::Dashboard;
 
