@@ -59,8 +59,17 @@ impl Known {
                 Ok(_) => {}
                 Err(error) => known.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error)),
             }
-            for table in feed.tables {
-                known.declare(table, UNKNOWN);
+            for table in &feed.tables {
+                match sources::kind(feed.connection)
+                    .map(|kind| kind.declared(&crate::setup::place(feed.connection, table)))
+                {
+                    // It is that, and nothing more.
+                    Ok(Ok(Some(schema))) if !known.has(&name_of(table)) => {
+                        known.absent.retain(|absent| absent.name != name_of(table));
+                        known.tables.push((name_of(table), schema));
+                    }
+                    _ => known.declare(table, UNKNOWN),
+                }
             }
         }
         Ok(known)
@@ -178,7 +187,7 @@ fn told(finding: Diagnostic, error: &anyhow::Error) -> Diagnostic {
 }
 
 /// The type that a `data_type` names, in SQL's words or MySQL's; none where it names none.
-fn declared_type(text: &str) -> Option<DataType> {
+pub(crate) fn declared_type(text: &str) -> Option<DataType> {
     let lower = text.trim().to_lowercase();
     let is_unsigned = lower.split_whitespace().any(|word| word == "unsigned");
     if let (false, Ok(known)) = (is_unsigned, lower.parse()) {

@@ -52,6 +52,7 @@ impl Setup {
     pub fn from_files(folder: PathBuf, files: &Files, options: &Options, data: Option<PathBuf>) -> Self {
         let (mut project, mut findings) = project::load(files, options);
         findings.extend(crate::filters::findings(&project));
+        findings.extend(crate::sources::findings(&project));
         leave_out_broken(&mut project, &findings);
         let data = data.unwrap_or_else(|| folder.join(&project.profile.data));
         Self { folder, data, project, findings }
@@ -222,7 +223,8 @@ impl Setup {
     }
 }
 
-/// A model with a mistake in its own file is parked. Of tables whose filter cannot be gone by nothing is read.
+/// A model with a mistake in its own file is parked. Of tables whose filter cannot be gone by, or whose declaration has a mistake,
+/// nothing is read.
 fn leave_out_broken(project: &mut Project, findings: &[Diagnostic]) {
     let broken: BTreeSet<&str> =
         findings.iter().filter(|finding| finding.is_error()).map(|finding| finding.place.file.as_str()).collect();
@@ -237,10 +239,12 @@ fn leave_out_broken(project: &mut Project, findings: &[Diagnostic]) {
             personal: project::marks(&model.columns),
         });
     }
-    let is_unfiltered: Vec<bool> =
-        project.sources.iter().map(|table| crate::filters::is_not_filtered(project, table)).collect();
-    let mut is_unfiltered = is_unfiltered.into_iter();
-    for table in project.sources.extract_if(.., |_| is_unfiltered.next().unwrap_or(false)) {
+    let is_broken = |table: &project::SourceTable| {
+        crate::filters::is_not_filtered(project, table) || !crate::sources::faults(project, table).is_empty()
+    };
+    let is_broken: Vec<bool> = project.sources.iter().map(is_broken).collect();
+    let mut is_broken = is_broken.into_iter();
+    for table in project.sources.extract_if(.., |_| is_broken.next().unwrap_or(false)) {
         let personal = project::marks(&table.columns);
         let (source, name, place) = (table.source, table.name, table.place);
         project.unread.push(project::UnreadTable { source, name, place, personal });
@@ -257,19 +261,24 @@ pub struct Feed<'a> {
 impl Feed<'_> {
     /// Where its tables are in the source.
     pub fn wanted(&self) -> Vec<TablePlace> {
-        let default = self.connection.database().unwrap_or_default();
-        let place = |t: &&project::SourceTable| TablePlace {
-            database: t.schema.clone().unwrap_or_else(|| default.to_owned()),
-            name: t.identifier.clone(),
-            columns: rule(self.connection, t),
-        };
-        self.tables.iter().map(place).collect()
+        self.tables.iter().map(|table| place(self.connection, table)).collect()
     }
 
     /// The source itself. One of a kind that is not known, whose settings are refused or whose secret cannot be read says so when it
     /// is asked.
     pub async fn source(&self) -> Arc<dyn Source> {
         crate::sources::open_by_and_by(self.connection).await
+    }
+}
+
+/// Where a table of a connection is in its source.
+pub(crate) fn place(connection: &project::Connection, table: &project::SourceTable) -> TablePlace {
+    let default = connection.database().unwrap_or_default();
+    TablePlace {
+        database: table.schema.clone().unwrap_or_else(|| default.to_owned()),
+        name: table.identifier.clone(),
+        columns: rule(connection, table),
+        declared: crate::sources::declared(connection, table),
     }
 }
 

@@ -10,10 +10,10 @@ use anyhow::bail;
 use async_trait::async_trait;
 use connect::source::Again;
 use connect::{
-    Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Retention, Settings, Source, SourceEvent,
-    SourceKind, TableFacts, TablePlace, Unanswered, WholeReader,
+    Absence, Check, Control, Declared, DeclaredColumn, Failure, FollowedTable, Limits, OwnFacts, Retention, Settings,
+    Source, SourceEvent, SourceKind, TableFacts, TablePlace, Unanswered, WholeReader,
 };
-use project::{Connection, ConnectionKind, ShopProfile, SimulatedShop, Start, Tls};
+use project::{Connection, ConnectionKind, Diagnostic, Project, ShopProfile, SimulatedShop, SourceTable, Start, Tls};
 use relation::Position;
 use serde_json::{Value as Json, json};
 use tokio::sync::{mpsc, watch};
@@ -60,6 +60,57 @@ pub async fn open_by_and_by(connection: &Connection) -> Arc<dyn Source> {
         Ok(source) => source,
         Err(failure) => Arc::new(Unopened { connection: connection.clone(), failure, opened: OnceLock::new() }),
     }
+}
+
+/// What the project declares of a table, where its source goes by that.
+pub(crate) fn declared(connection: &Connection, table: &SourceTable) -> Declared {
+    let keys = kind(connection).map(|kind| kind.declared_keys()).unwrap_or_default();
+    if keys.is_empty() {
+        return Declared::default();
+    }
+    let meta = table.meta.iter().filter(|(key, _)| keys.contains(&key.as_str()));
+    let column = |column: &project::Column| DeclaredColumn {
+        name: column.name.clone(),
+        data_type: column.data_type.as_deref().and_then(crate::known::declared_type),
+        written: column.data_type.clone().unwrap_or_default(),
+    };
+    Declared {
+        meta: meta.map(|(key, value)| (key.clone(), value.to_string())).collect(),
+        columns: table.columns.iter().map(column).collect(),
+    }
+}
+
+/// What is wrong with what is declared of a table, where its source goes by that.
+pub(crate) fn faults(project: &Project, table: &SourceTable) -> Vec<Failure> {
+    let Some(connection) = project.connection(&table.connection) else { return Vec::new() };
+    match kind(connection) {
+        Ok(kind) => kind.declared(&crate::setup::place(connection, table)).err().unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// What is wrong with declarations that sources go by.
+pub(crate) fn findings(project: &Project) -> Vec<Diagnostic> {
+    /// Words of `meta` that mean something of every source.
+    const EVERYWHERE: [&str; 4] = ["connection", "columns", "on_change", "on_unsupported"];
+    let mut found = Vec::new();
+    for table in &project.sources {
+        let name = format!("{}.{}", table.source, table.name);
+        for Failure { message, detail, hint } in faults(project, table) {
+            let error = Diagnostic::error(table.place.clone(), format!("source table {name}: {message}"));
+            let said = |text: String| Some(text).filter(|text| !text.is_empty());
+            found.push(Diagnostic { detail: said(detail), hint: said(hint), ..error });
+        }
+        let of_kind = project.connection(&table.connection).and_then(|connection| kind(connection).ok());
+        let keys = of_kind.map(|kind| kind.declared_keys()).unwrap_or_default();
+        for key in table.meta.keys().filter(|key| !EVERYWHERE.contains(&key.as_str())) {
+            if let Some(meant) = project::closest(key, keys.iter().copied()).filter(|meant| meant != key) {
+                let message = format!("source table {name}: `{key}` of its `meta` has no effect");
+                found.push(Diagnostic::warning(table.place.clone(), message).hint(format!("Did you mean `{meant}`?")));
+            }
+        }
+    }
+    found
 }
 
 /// Whether a source that cannot be opened may be while it is asked again: its settings are those of the start, and so is the environment;

@@ -8,6 +8,7 @@
 //! This crate never knows models, flows or stored tables, and connectors do not know one another.
 
 pub mod destination;
+mod kafka;
 pub mod maxwell;
 pub mod secret;
 pub mod source;
@@ -16,7 +17,8 @@ mod tls;
 pub use destination::{Destination, DestinationKind};
 pub use secret::Secret;
 pub use source::{
-    Absence, Check, CheckOutcome, ColumnRule, Control, Failure, FollowedTable, LeftOut, Limits, Load, OnChange,
-    OnUnsupported, OwnFacts, Pattern, ReadWhole, Requests, Retention, RowSink, Settings, Source, SourceEvent,
-    SourceKind, SourceState, TableFacts, TablePlace, Unanswered, WholePace, WholePart, WholeReader,
+    Absence, Check, CheckOutcome, ColumnRule, Control, Declared, DeclaredColumn, Failure, FollowedTable, LeftOut,
+    Limits, Load, OnChange, OnUnsupported, OwnFacts, Pattern, ReadWhole, Requests, Retention, RowSink, Settings,
+    Source, SourceEvent, SourceKind, SourceState, TableFacts, TablePlace, Unanswered, WholePace, WholePart,
+    WholeReader,
 };

@@ -3,6 +3,7 @@
 mod capture;
 mod decode;
 mod destination;
+mod kafka;
 mod maxwell;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
     trials.extend(capture::continuity::trials());
     trials.extend(destination::trials());
     trials.extend(maxwell::trials());
+    trials.extend(kafka::server::trials());
     trials
 }
 
@@ -29,6 +31,7 @@ enum AnyDriver {
     Decode(Box<decode::DecodeDriver>),
     Destination(Box<destination::DestinationDriver>),
     Maxwell(Box<maxwell::MaxwellDriver>),
+    Kafka(Box<kafka::KafkaDriver>),
     /// No driver knows the folder.
     Unknown(String),
 }
@@ -43,6 +46,7 @@ impl AnyDriver {
             }
             Some("maxwell") => Self::Maxwell(Box::default()),
             Some("destination") => Self::Destination(Box::default()),
+            Some("kafka") => Self::Kafka(Box::default()),
             _ => Self::Unknown(folder.display().to_string()),
         }
     }
@@ -55,6 +59,7 @@ impl Driver for AnyDriver {
             Self::Decode(driver) => driver.block(block),
             Self::Destination(driver) => driver.block(block),
             Self::Maxwell(driver) => driver.block(block),
+            Self::Kafka(driver) => driver.block(block),
             Self::Unknown(folder) => Err(format!("no driver for cases in \"{folder}\"")),
         }
     }

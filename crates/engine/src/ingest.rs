@@ -4,7 +4,8 @@
 //! changed between the snapshot's start and the reading of its chunk, and of a table in doubt another row may be stored than
 //! the log believes. Every change, and every chunk row, is then normalised against the row as of the change before it,
 //! whichever batch of the step that came in: an insert or update is −present +after, a deletion −present. The normalised
-//! pairs go to the log. The same is done for a key whose row could not be read once.
+//! pairs go to the log. The same is done for a key whose row could not be read once, and where the source tells what becomes of a
+//! key and not what was there ([`TableChanges::by_key`]).
 //!
 //! A row that could not be read is no row here: what is stored under its key goes where it comes, and where it goes. Without
 //! a key it is known by its image: one can go only where one has come ([`crate::rejects`]).
@@ -158,6 +159,8 @@ struct Ingest<'a> {
     /// Tables of which a row comes or goes in this step that could not be read: what is there of its key is known from the
     /// first input on, for what came of it before may have been taken as it was.
     rejected: BTreeSet<TableId>,
+    /// Tables of which an input tells by key: what is there of a key is known from the first input on.
+    by_key: BTreeSet<TableId>,
     /// What was found out, and before which inputs that belongs.
     notes: Vec<(usize, Noted)>,
 }
@@ -198,6 +201,7 @@ fn normalise(
         begun: BTreeSet::new(),
         swept: BTreeMap::new(),
         rejected: inputs.iter().flat_map(unread_tables).collect(),
+        by_key: inputs.iter().flat_map(tables_by_key).collect(),
         notes: Vec::new(),
     };
     for at in 0..inputs.len() {
@@ -218,6 +222,12 @@ fn unread_tables(input: &Input) -> Vec<TableId> {
     let Input::Rows(_, batch) = input else { return Vec::new() };
     let changed = batch.tables.iter().filter(|(_, changes)| changes.has_unread(0)).map(|(id, _)| *id);
     changed.chain(batch.chunks.iter().filter(|chunk| !chunk.unread.is_empty()).map(|chunk| chunk.table)).collect()
+}
+
+/// Tables of which an input tells by key.
+fn tables_by_key(input: &Input) -> Vec<TableId> {
+    let Input::Rows(_, batch) = input else { return Vec::new() };
+    batch.tables.iter().filter(|(_, changes)| changes.by_key).map(|(id, _)| *id).collect()
 }
 
 impl<'a> Ingest<'a> {
@@ -395,7 +405,7 @@ impl<'a> Ingest<'a> {
             deletions.weights.extend_from_slice(&changes.weights);
             *changes = deletions;
         }
-        changes.truncated = false;
+        (changes.truncated, changes.by_key) = (false, false);
         Ok(())
     }
 
@@ -417,7 +427,7 @@ impl<'a> Ingest<'a> {
                     // What the batch tells from before is shown by the load, also rows that could not be read.
                     *changes = TableChanges::default();
                 }
-                let mut brought = TableChanges { weights: vec![1; rows.len()], rows, truncated: false };
+                let mut brought = TableChanges { weights: vec![1; rows.len()], rows, truncated: false, by_key: false };
                 self.set_aside(at, id, &mut brought)?;
                 brought.entries().for_each(|entry| changes.push_entry(entry));
             }
@@ -475,9 +485,9 @@ impl<'a> Ingest<'a> {
         let again = self.is_again(id);
         let is_partial = self.load(id) == Some(&Load::Partial);
         let is_loading = matches!(self.load(id), Some(Load::Loading { .. }));
-        let is_doubtful = again || is_partial || is_loading && is_keyed;
-        let has_rejects = is_keyed && self.has_rejects(id);
-        if !is_doubtful && !has_rejects && !changes.has_unread(0) {
+        let is_doubtful = again || is_partial || (is_loading || changes.by_key) && is_keyed;
+        let is_mixed = is_keyed && (self.has_rejects(id) || self.by_key.contains(&id));
+        if !is_doubtful && !is_mixed && !changes.has_unread(0) {
             return Ok(());
         }
         let mut out = TableChanges::default();
@@ -601,7 +611,7 @@ mod tests {
     fn changes(table: TableId, of: &[(i64, i64, i8)], truncated: bool) -> Input {
         let rows = rows_of(&of.iter().map(|&(k, n, _)| (k, n)).collect::<Vec<_>>());
         let weights = of.iter().map(|&(.., weight)| weight).collect();
-        let tables = vec![(table, TableChanges { rows, weights, truncated })];
+        let tables = vec![(table, TableChanges { rows, weights, truncated, by_key: false })];
         Input::Rows(16, SourceBatch { tables, position: Position("1".to_owned()), ..SourceBatch::default() })
     }
 

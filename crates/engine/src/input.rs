@@ -293,7 +293,7 @@ fn swept_of(bytes: &[u8]) -> Option<(usize, Input)> {
     let parts = crate::parts::split(bytes)?;
     let ([before, table, [done], after], of_rows) = parts.split_first_chunk::<4>()? else { return None };
     let rows = rows_of(of_rows);
-    let changes = TableChanges { weights: vec![-1; rows.len()], rows, truncated: false };
+    let changes = TableChanges { weights: vec![-1; rows.len()], rows, truncated: false, by_key: false };
     let noted = Noted::Swept { table: id(table)?, after: key_of(after), done: *done == 1, changes };
     Some((number(before)?, Input::Note(Note(noted))))
 }
@@ -340,7 +340,12 @@ fn rows_of(parts: &[&[u8]]) -> Rows {
 /// Rows with a weight each.
 fn changes_of(weights: &[u8], rows: &[&[u8]]) -> Option<TableChanges> {
     let weights: Vec<i8> = weights.iter().map(|weight| weight.cast_signed()).collect();
-    (weights.len() == rows.len()).then(|| TableChanges { rows: rows_of(rows), weights, truncated: false })
+    (weights.len() == rows.len()).then(|| TableChanges {
+        rows: rows_of(rows),
+        weights,
+        truncated: false,
+        by_key: false,
+    })
 }
 
 fn bytes_of(weights: &[i8]) -> Vec<u8> {

@@ -127,7 +127,7 @@ impl<'a> Sweeper<'a> {
         let (mut rows, mut seen) = (Rows::new(), 0);
         let mut after: Option<Vec<u8>> = None;
         let ended = |rows: Rows, after, done| {
-            let changes = TableChanges { weights: vec![-1; rows.len()], rows, truncated: false };
+            let changes = TableChanges { weights: vec![-1; rows.len()], rows, truncated: false, by_key: false };
             Noted::Swept { table: self.table, after, done, changes }
         };
         for entry in self.snapshot.range(self.table, from, Bound::Unbounded) {

@@ -408,7 +408,7 @@ pub(crate) fn batch_of(table: TableId, changes: TableChanges) -> SourceBatch {
 /// Rows of a table that go, as a batch.
 pub(crate) fn deletion_of(table: TableId, rows: Rows) -> SourceBatch {
     let weights = vec![-1; rows.len()];
-    batch_of(table, TableChanges { rows, weights, truncated: false })
+    batch_of(table, TableChanges { rows, weights, truncated: false, by_key: false })
 }
 
 /// The inputs of an encoded record.

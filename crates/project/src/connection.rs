@@ -406,15 +406,22 @@ fn decimal(reader: &mut Reader<'_>, node: &Node, key: &str, range: &str, max: f6
 }
 
 fn other(reader: &mut Reader<'_>, node: &Node, kind: String) -> ConnectionKind {
-    let mut settings = BTreeMap::new();
-    for (key, value) in node.pairs().iter().filter(|(key, _)| key.text != "type") {
-        let json = match SECRET_KEYS.contains(&key.text.as_str()) {
-            true => secret(reader, value, &key.text).map_or(Json::Null, |secret| secret.json()),
-            false => value.json(),
-        };
-        settings.insert(key.text.clone(), json);
-    }
+    let pairs = node.pairs().iter().filter(|(key, _)| key.text != "type");
+    let settings = pairs.map(|(key, value)| (key.text.clone(), setting(reader, &key.text, value))).collect();
     ConnectionKind::Other { kind, settings }
+}
+
+/// A setting of a connector, with the secrets in it as references, also where they are in a mapping (`sasl: {password: …}`).
+fn setting(reader: &mut Reader<'_>, key: &str, value: &Node) -> Json {
+    if SECRET_KEYS.contains(&key) {
+        return secret(reader, value, key).map_or(Json::Null, |secret| secret.json());
+    }
+    match &value.data {
+        Data::Map(pairs) => {
+            pairs.iter().map(|(key, value)| (key.text.clone(), setting(reader, &key.text, value))).collect()
+        }
+        _ => value.json(),
+    }
 }
 
 fn tls(reader: &mut Reader<'_>, node: &Node) -> Tls {

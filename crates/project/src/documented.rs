@@ -55,7 +55,10 @@ fn the_examples_of_syncs_load_without_a_finding() {
     let (project, found) = load(&Files::from_pairs(files), &Options::default());
     let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert_eq!(found, Vec::<String>::new());
-    assert_eq!(project.syncs.iter().map(|sync| sync.name.as_str()).collect::<Vec<_>>(), ["contacts", "user_cache"]);
+    assert_eq!(
+        project.syncs.iter().map(|sync| sync.name.as_str()).collect::<Vec<_>>(),
+        ["contacts", "user_cache", "user_topic"]
+    );
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub struct TableChanges {
     pub weights: Vec<i8>,
     /// The table was emptied before these rows (TRUNCATE).
     pub truncated: bool,
+    /// The source tells what becomes of a key and not what was there: a row that comes takes the place of whatever row its key has,
+    /// and of one that goes nothing but the key is told. Of tables with a key alone.
+    pub by_key: bool,
 }
 
 /// One of the changes of a table.

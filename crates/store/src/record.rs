@@ -3,7 +3,7 @@
 //! ```text
 //! version 1, batches, notes                       counts and lengths are LEB128 numbers ("var")
 //! batch   source var, position text, tables, transactions, chunks
-//! table   id var, flags (1 = truncated), rows, one weight per row (±2: unread)
+//! table   id var, flags (1 = truncated, 2 = by key), rows, one weight per row (±2: unread)
 //! rows    count var, the end of each row (u32, little endian), the rows' bytes as they are
 //! mark    commit and read time as the difference to the mark before (zigzag var), changes var
 //! chunk   id var, flags (1 = complete, 2 = some were unread), cursor, rows estimate var, rows, the unread ones if there are
@@ -19,6 +19,8 @@ use relation::{ChunkDone, Position, Rows, SourceBatch, TableChanges, TableId, Tr
 use crate::{Error, Result};
 
 const VERSION: u8 = 1;
+/// The flag of changes that tell what becomes of a key, and not what was there.
+const BY_KEY: u8 = 2;
 /// The flag of a chunk of which some rows could not be read.
 const SOME_UNREAD: u8 = 2;
 
@@ -84,7 +86,7 @@ fn put_batch(out: &mut Vec<u8>, batch: &SourceBatch) {
     put_len(out, batch.tables.len());
     for (table, changes) in &batch.tables {
         put_var(out, u64::from(table.0));
-        out.push(u8::from(changes.truncated));
+        out.push(u8::from(changes.truncated) | if changes.by_key { BY_KEY } else { 0 });
         put_rows(out, &changes.rows);
         out.extend(changes.weights.iter().map(|weight| weight.cast_unsigned()));
     }
@@ -228,10 +230,14 @@ impl<'a> Input<'a> {
         let mut batch = SourceBatch { position: Position(self.text()?), ..SourceBatch::default() };
         for _ in 0..self.count()? {
             let table = TableId(self.id()?);
-            let truncated = self.flag()?;
+            let flags = self.byte()?;
+            if flags > 1 | BY_KEY {
+                return Err(self.bad("unknown flag"));
+            }
+            let (truncated, by_key) = (flags & 1 != 0, flags & BY_KEY != 0);
             let rows = self.rows()?;
             let weights = self.take(rows.len())?.iter().map(|byte| byte.cast_signed()).collect();
-            batch.tables.push((table, TableChanges { rows, weights, truncated }));
+            batch.tables.push((table, TableChanges { rows, weights, truncated, by_key }));
         }
         let (mut commit_time_us, mut read_time_us) = (0_i64, 0_i64);
         for _ in 0..self.count()? {

@@ -86,8 +86,8 @@ impl Wanted {
 /// Why a sync does not deliver to a target that is another one's.
 fn taken(sync: &WantedSync, holder: &WantedSync, place: &Place) -> Failure {
     let written = |of: &WantedSync| {
-        let table = of.sync.to.get("table").and_then(serde_json::Value::as_str);
-        format!("\"{}\" of \"{}\"", table.unwrap_or(&place.name), of.sync.destination)
+        let text = of.sync.to.get(place.what).filter(|_| place.what == "table").and_then(serde_json::Value::as_str);
+        format!("\"{}\" of \"{}\"", text.unwrap_or(&place.name), of.sync.destination)
     };
     let (here, there) = (written(sync), written(holder));
     let mut detail = "Of two syncs to one target one alone delivers: the other would write over its rows.".to_owned();
@@ -243,7 +243,7 @@ mod tests {
                 "connections.yml",
                 "shop: {type: simulator}\nsite: {type: postgres, host: 127.0.0.1, user: u, database: d}\n\
                  site_too: {type: postgres, host: localhost, port: 5432, user: v, database: d}\n\
-                 cache: {type: redis, host: h}\nlake: {type: file, path: /data}\nlost: {type: postgres, hots: h}\n",
+                 cache: {type: redis, host: h}\nbus: {type: kafka, brokers: h}\nlake: {type: file, path: /data}\nlost: {type: postgres, hots: h}\n",
             ),
         ];
         let mut all = project::Files::default();
@@ -290,6 +290,9 @@ mod tests {
             to("e", "cache, key: 'user:{user_id}', as: json"),
             to("f", "cache, key: 'users', as: set, member: '{id}'"),
             to("g", "cache, key: 'users', as: set, member: 'of:{id}'"),
+            to("h", "bus, topic: users"),
+            to("i", "bus, topic: users, format: debezium, table: shop.users"),
+            to("j", "bus, topic: users, format: maxwell, table: shop.users"),
         ]);
         let told = |holds: &dyn Fn(&WantedSync) -> bool| -> Vec<String> {
             let taken = wanted.taken(holds);
@@ -298,6 +301,8 @@ mod tests {
         let rest = "Of two syncs to one target one alone delivers: the other would write over its rows.";
         let hint = "Give it a target of its own, or have one model with all that goes there.";
         let key = format!("e: key \"user:{{}}\" of \"cache\" is the target of sync \"d\". {rest} {hint}");
+        // In Maxwell's words keys have the name of a table: those of two are apart.
+        let topic = format!("i: topic \"users\" of \"bus\" is the target of sync \"h\". {rest} {hint}");
         assert_eq!(
             told(&|_| false),
             [
@@ -305,13 +310,14 @@ mod tests {
                     "c: table \"public.t\" of \"site_too\" is the target of sync \"a\". {rest} There it is written \"t\" of \
                      \"site\". {hint}"
                 ),
-                key.clone()
+                key.clone(),
+                topic.clone()
             ]
         );
         // Whoever delivers there already goes on, and whichever comes first of two that do.
         let running = told(&|sync| matches!(sync.name(), "b" | "c" | "d" | "e"));
         assert!(running[0].starts_with("a: table \"t\" of \"site\" is the target of sync \"c\". "), "{running:?}");
-        assert_eq!(running[1..], [key]);
+        assert_eq!(running[1..], [key, topic]);
     }
 
     /// Every setting of a connection that can be delivered to has its row in docs/settings.md.

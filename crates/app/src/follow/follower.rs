@@ -509,7 +509,7 @@ impl Follower {
     /// Another rule is wanted for a table that is known: where that makes a difference to its columns it is taken up as one whose
     /// columns were altered. Answers whether there is something to start anew for.
     async fn read_otherwise(&mut self, table: PlannedTable) -> Option<bool> {
-        let reads_so = |place: &TablePlace| place.columns.reads_as(&table.place.columns);
+        let reads_so = |place: &TablePlace| place.reads_as(&table.place);
         if self.place_of(&table.name).is_some_and(reads_so) {
             self.go_by(table);
             return Some(false);

@@ -161,8 +161,12 @@ impl Roster {
                         Some(_) if !is_same => tables.push(text("changed")),
                         Some((_, place)) => {
                             let (old, rule) = (&place.columns, &table.place.columns);
-                            wanted.rules.insert(table.name.clone(), crate::filters::differences(old, rule));
-                            let is_read_so = old.reads_as(rule);
+                            let mut differences = crate::filters::differences(old, rule);
+                            if place.declared != table.place.declared {
+                                differences.push("its declaration is another one".to_owned());
+                            }
+                            wanted.rules.insert(table.name.clone(), differences);
+                            let is_read_so = place.reads_as(&table.place);
                             let of = if is_read_so { &mut wanted.ruled } else { &mut wanted.changed };
                             of.insert(table.name.clone());
                             if is_read_so { ruled.push(table) } else { new.push(table) }

@@ -153,7 +153,7 @@ mod tests {
     fn row(byte: u8, position: &str, part: Option<(u32, bool)>) -> SourceEvent {
         let mut rows = Rows::new();
         rows.push(&[byte]);
-        let changes = TableChanges { rows, weights: vec![1], truncated: false };
+        let changes = TableChanges { rows, weights: vec![1], truncated: false, by_key: false };
         SourceEvent::Batch(SourceBatch {
             tables: vec![(TableId(1), changes)],
             position: Position(position.to_owned()),

@@ -1,13 +1,17 @@
 //! Where syncs deliver to: a place of the case's own in a real server, behind a way that can be cut.
 //!
 //! ```text
-//! there NAME KIND           postgres, mysql, mariadb: a database that is made anew; redis: a server of its own. In bodies `$NAME_PORT`,
-//!                           `$NAME_DATABASE` and `$NAME_USER` stand for its own, with the name in capitals
-//! at NAME                   asks it, by its own client: rows, their values parted by ` | `; of redis a reply for each line
+//! there NAME KIND           postgres, mysql, mariadb: a database that is made anew; redis: a server of its own; kafka: a name that no topic
+//!                           has. In bodies `$NAME_PORT`, `$NAME_DATABASE` and `$NAME_USER` stand for its own, with the name in capitals
+//! at NAME                   asks it, by its own client: rows, their values parted by ` | `; of redis a reply for each line; of kafka
+//!                           `read TOPIC`, its committed messages, `fold TOPIC`, what stands under each key, `has TOPIC N`, whether it has so
+//!                           many messages, `doubles TOPIC`, how many say what the one before of their key has said, and
+//!                           `write TOPIC PARTITION KEY => VALUE`, a message more
 //! delivered NAME            the same until the answer is the expected one
-//! way NAME up / down / silent   opens or cuts the way there, as `proxy` does
+//! way NAME up / down / silent   opens or cuts the way there, as `proxy` does; there is none to kafka, which says itself where it is
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -57,11 +61,18 @@ impl There {
         let way = Proxy::start((host.clone(), port)).map_err(text_of)?;
         way.set("up");
         let user = variable("USER").unwrap_or_else(|_| "root".to_owned());
-        let database = if kind == "redis" { "0".to_owned() } else { format!("tidemill_there_{case}_{name}") };
+        let database = match kind {
+            "redis" => "0".to_owned(),
+            "kafka" => {
+                let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_err(text_of)?;
+                format!("tidemill_there_{case}_{name}_{}", now.as_micros())
+            }
+            _ => format!("tidemill_there_{case}_{name}"),
+        };
         let there = Self { kind: kind.to_owned(), host, port, user, database, way, process };
         there.forget()?;
         match kind {
-            "redis" => {}
+            "redis" | "kafka" => {}
             "postgres" => drop(there.told("postgres", &format!("create database {}", there.database))?),
             _ => drop(there.told("", &format!("create database `{}`", there.database))?),
         }
@@ -71,7 +82,7 @@ impl There {
     /// Takes the place away.
     pub(crate) fn forget(&self) -> Result<(), String> {
         match self.kind.as_str() {
-            "redis" => Ok(()),
+            "redis" | "kafka" => Ok(()),
             "postgres" => {
                 self.told("postgres", &format!("drop database if exists {} with (force)", self.database)).map(drop)
             }
@@ -82,8 +93,9 @@ impl There {
     /// The words that stand for it in bodies, and what for.
     pub(crate) fn words(&self, name: &str) -> [(String, String); 3] {
         let name = name.to_uppercase();
+        let port = if self.kind == "kafka" { self.port } else { self.way.port };
         [
-            (format!("${name}_PORT"), self.way.port.to_string()),
+            (format!("${name}_PORT"), port.to_string()),
             (format!("${name}_DATABASE"), self.database.clone()),
             (format!("${name}_USER"), self.user.clone()),
         ]
@@ -108,8 +120,40 @@ impl There {
                 });
                 Ok(replies.collect::<Result<Vec<_>, _>>()?.join("\n"))
             }
+            "kafka" => {
+                let replies = body.lines().map(|line| match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+                    ["write", topic, partition, message] => self.write(topic, partition, message),
+                    ["read", topic] => self.messages(topic),
+                    ["fold", topic] => self.messages(topic).map(|said| folded(&said)),
+                    ["has", topic, many] => {
+                        let many: usize = many.parse().map_err(text_of)?;
+                        Ok((self.messages(topic)?.lines().count() >= many).to_string())
+                    }
+                    ["doubles", topic] => self.messages(topic).map(|said| doubles(&said).to_string()),
+                    _ => Err(format!("what is `{line}`?")),
+                });
+                Ok(replies.collect::<Result<Vec<_>, _>>()?.join("\n"))
+            }
             _ => self.told(&self.database, body),
         }
+    }
+
+    /// The committed messages of a topic, a line each: `KEY = VALUE`, or `KEY = NULL`.
+    fn messages(&self, topic: &str) -> Result<String, String> {
+        let mut kcat = Command::new("kcat");
+        kcat.args(["-C", "-e", "-q", "-Z", "-f", "%k = %s\\n", "-X", "isolation.level=read_committed", "-t", topic]);
+        output(kcat.args(["-b", &format!("{}:{}", self.host, self.port)]), "")
+    }
+
+    /// Writes a message, `KEY => VALUE`, of which a key that is `-` is none.
+    fn write(&self, topic: &str, partition: &str, message: &str) -> Result<String, String> {
+        let (key, value) = message.split_once(" => ").ok_or("KEY => VALUE")?;
+        let mut kcat = Command::new("kcat");
+        kcat.args(["-P", "-b", &format!("{}:{}", self.host, self.port), "-t", topic, "-p", partition]);
+        if key != "-" {
+            kcat.args(["-k", key]);
+        }
+        output(&mut kcat, value)
     }
 
     fn told(&self, database: &str, sql: &str) -> Result<String, String> {
@@ -146,6 +190,20 @@ impl There {
         client.args(["-P", &port, "-u", &self.user]).args((!database.is_empty()).then_some(database));
         Ok(output(&mut client, sql)?.replace('\t', " | "))
     }
+}
+
+/// The last message of each key that has a value, in the order of the keys.
+fn folded(messages: &str) -> String {
+    let last: BTreeMap<&str, &str> = messages.lines().filter_map(|line| line.split_once(" = ")).collect();
+    let there = last.into_iter().filter(|(_, value)| *value != "NULL");
+    there.map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// How many messages say what the one before of their key has said.
+fn doubles(messages: &str) -> usize {
+    let mut last = BTreeMap::new();
+    let said = messages.lines().filter_map(|line| line.split_once(" = "));
+    said.filter(|(key, value)| last.insert(*key, *value) == Some(*value)).count()
 }
 
 /// What a client answers to this on its stdin.

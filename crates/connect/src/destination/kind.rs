@@ -164,20 +164,25 @@ impl Target {
 
     /// Keys of `to:` that nobody reads, and values that are not what they should be.
     pub(crate) fn problems(&self, texts: &[&str], switches: &[&str]) -> Vec<Problem> {
+        self.problems_of(texts, switches, &[])
+    }
+
+    /// The same for a target with whole numbers in it.
+    pub(crate) fn problems_of(&self, texts: &[&str], switches: &[&str], numbers: &[&str]) -> Vec<Problem> {
         let mut found = Vec::new();
         for (key, value) in &self.to {
-            let is_right = match key.as_str() {
-                key if texts.contains(&key) => value.is_string(),
-                key if switches.contains(&key) => value.is_boolean(),
+            let (is_right, wanted) = match key.as_str() {
+                key if texts.contains(&key) => (value.is_string(), "text"),
+                key if switches.contains(&key) => (value.is_boolean(), "true or false"),
+                key if numbers.contains(&key) => (value.is_i64() || value.is_u64(), "a whole number"),
                 _ => {
-                    let known: Vec<&str> = texts.iter().chain(switches).copied().collect();
+                    let known: Vec<&str> = texts.iter().chain(switches).chain(numbers).copied().collect();
                     let problem = Problem::new(At::To(key.clone()), format!("unknown key `{key}` in `to`"));
                     found.push(problem.hint(format!("Known keys: destination, {}.", known.join(", "))));
                     continue;
                 }
             };
             if !is_right {
-                let wanted = if texts.contains(&key.as_str()) { "text" } else { "true or false" };
                 found.push(Problem::new(At::To(key.clone()), format!("`{key}` should be {wanted}")));
             }
         }

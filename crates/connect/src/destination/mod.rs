@@ -22,6 +22,7 @@
 pub(crate) mod bisect;
 mod cells;
 mod columns;
+pub mod kafka;
 mod kind;
 mod link;
 mod mapping;
@@ -37,12 +38,12 @@ pub use mapping::{Field, Mapping};
 pub use portion::{Item, Outcome, Portion, Refusal, Seal};
 
 /// The kinds of destinations.
-pub static KINDS: &[&dyn DestinationKind] = &[&postgres::Kind, &mysql::Kind, &redis::Kind];
+pub static KINDS: &[&dyn DestinationKind] = &[&postgres::Kind, &mysql::Kind, &redis::Kind, &kafka::Kind];
 
 /// The kind of connections of a type, if they can be delivered to.
 pub fn kind_of(wanted: &str) -> Option<&'static dyn DestinationKind> {
     KINDS.iter().copied().find(|kind| kind.is_of(wanted))
 }
 
-/// The table, or the key in Redis, in which sessions leave their marks.
+/// The table, the key in Redis, or the topic of Kafka in which sessions leave their marks.
 pub const MARKERS: &str = "_tidemill_deliveries";

@@ -16,7 +16,7 @@ use relation::{Position, Schema, TableId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Again, Check, ColumnRule, Failure, LeftOut, Limits, Load, Settings, SourceEvent, Unanswered};
+use super::{Again, Check, ColumnRule, Declared, Failure, LeftOut, Limits, Load, Settings, SourceEvent, Unanswered};
 
 /// A kind of source: what connections of its `type:` are.
 #[async_trait]
@@ -32,6 +32,18 @@ pub trait SourceKind: Send + Sync {
     /// Whether [`Source::describe`] reaches for nobody, and no setting is a secret.
     fn is_described_offline(&self) -> bool {
         false
+    }
+
+    /// The words of a table's `meta` by which such a source knows what the table is, beside its declared columns; empty where
+    /// the source says it itself.
+    fn declared_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What a table is by its declaration alone, without asking anybody; none where the source says it. Errors: all that is wrong
+    /// with the declaration.
+    fn declared(&self, _place: &TablePlace) -> Result<Option<Schema>, Vec<Failure>> {
+        Ok(None)
     }
 
     /// A source of these settings, whose secrets are resolved here. It is not reached for yet.
@@ -203,9 +215,16 @@ pub struct TablePlace {
     pub database: String,
     pub name: String,
     pub columns: ColumnRule,
+    /// What the project says of it, where its source does not ([`SourceKind::declared_keys`]); else empty.
+    pub declared: Declared,
 }
 
 impl TablePlace {
+    /// Whether the same is read of a table by another place of it, as long as its columns stay what they are.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.columns.reads_as(&other.columns) && self.declared == other.declared
+    }
+
     /// Whether another place is of the same table, whatever is read of it.
     pub fn is_of_one_table(&self, other: &Self) -> bool {
         (&self.database, &self.name) == (&other.database, &other.name)

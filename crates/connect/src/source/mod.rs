@@ -9,12 +9,15 @@ use std::fmt;
 use relation::{SourceBatch, TableId};
 
 mod columns;
+mod declared;
+pub mod kafka;
 mod kind;
 pub mod mysql;
 mod settings;
 
 pub(crate) use columns::NOT_DECLARED;
 pub use columns::{ColumnRule, LeftOut, OnChange, OnUnsupported, Pattern, is_match, without_effect};
+pub use declared::{Declared, DeclaredColumn};
 pub use kind::{
     Absence, Control, FollowedTable, LOOK_AGAIN, OwnFacts, REFUSED_AGAIN, ReadWhole, Requests, Retention, RowSink,
     Source, SourceKind, TableFacts, TablePlace, WholePace, WholePart, WholeReader, until_there,
@@ -22,7 +25,7 @@ pub use kind::{
 pub use settings::Settings;
 
 /// The kinds of sources that live in this crate.
-pub static KINDS: &[&dyn SourceKind] = &[&mysql::Kind];
+pub static KINDS: &[&dyn SourceKind] = &[&mysql::Kind, &kafka::Kind];
 
 /// Something that a person must mend, in PostgreSQL's three parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

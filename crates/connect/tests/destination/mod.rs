@@ -1,5 +1,5 @@
 //! Cases of destinations. Those in `tests/cases/destination` reach for nobody; those in `tests/servers` run against real servers, with
-//! `SLOW=1`: PostgreSQL, MySQL and MariaDB by the addresses of `scripts/services`, and a Redis of each case's own.
+//! `SLOW=1`: PostgreSQL, MySQL, MariaDB and Kafka by the addresses of `scripts/services`, and a Redis of each case's own.
 //!
 //! ```text
 //! relation                      its columns, a line each: NAME TYPE [key]
@@ -7,23 +7,24 @@
 //!     to {JSON}                 the keys of `to`; $S is the case's own schema or database
 //!     match TARGET=COLUMN …  fields TARGET=COLUMN …
 //! connection KIND [KEY=VALUE …] who is reached for; values are JSON or texts. Cases of servers have it, and change what is given
-//!                               with $S, $CA (a certificate), $TLS (the port for TLS of Redis)
+//!                               with $S, $CA (a certificate), $TLS (the port for TLS of Redis and Kafka), $LOGIN (of Kafka)
 //! check                         what can be told without reaching for anybody
 //! doctor                        what is told by reaching
 //! begin [ROWS]                  takes over, as who believes that so many rows are there; prints the marker, or what was lost
 //! deliver MARKER [STEP]         a line each: `+ VALUE | VALUE …`, `- KEYVALUE | …`; prints what became of each
 //!     many N                    so many rows at once: `+` and `-` lines with $N in them
 //! look                          whether all is there as it was left
-//! server                        statements, or commands of Redis, a line each, by somebody else; prints their answers
+//! server                        statements, or commands of Redis or of `kafka`, a line each, by somebody else; prints their answers
 //! cut before|after              the connection is lost at the next COMMIT: before it reaches the server, or its answer us
 //! cut answers                   … and all answers of scripts from now on are lost (Redis)
-//! kill, start                   Redis is killed, and started with what it has kept
+//! kill, start                   Redis, or a Kafka of the case's own (`own-*.case`), is killed, and started with what it has kept
 //! second                        from here on another session, with the same sync
 //! first                         … and the first one again
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic fails the case")]
 
+mod kafka;
 mod property;
 mod proxy;
 mod there;
@@ -129,6 +130,10 @@ impl DestinationDriver {
         if let Some(There::Redis { tls_port, .. }) = &self.there {
             text = text.replace(&tls_port.to_string(), "$PORT");
         }
+        if let Some(There::Kafka(broker)) = &self.there {
+            text = text.replace(&broker.login_port.to_string(), "$PORT").replace(&broker.tls_port.to_string(), "$PORT");
+            text = untimed(&text);
+        }
         if let Some(proxy) = &self.proxy {
             text = text.replace(&proxy.port.to_string(), "$PORT");
         }
@@ -172,7 +177,12 @@ impl DestinationDriver {
         self.sessions = [None, None];
         match Mapping::of(&self.schema, &matched, fields.as_deref()) {
             Ok(mapping) => {
-                self.target = Some(Target { sync: name.to_owned(), to, mapping, deletes: true });
+                // All cases of one Kafka leave their marks in one place.
+                let sync = match &self.there {
+                    Some(There::Kafka(_)) => format!("{place}.{name}"),
+                    _ => name.to_owned(),
+                };
+                self.target = Some(Target { sync, to, mapping, deletes: true });
                 Ok(String::new())
             }
             Err(problems) => {
@@ -191,6 +201,10 @@ impl DestinationDriver {
             let mut word = word.replace("$S", &self.there.as_ref().map(There::place).unwrap_or_default());
             if let Some(ca) = there::authority() {
                 word = word.replace("$CA", &ca.display().to_string());
+            }
+            if let Some(There::Kafka(broker)) = &self.there {
+                word = word.replace("$TLS", &broker.tls_port.to_string());
+                word = word.replace("$LOGIN", &broker.login_port.to_string());
             }
             if let Some(There::Redis { tls_port, .. }) = &self.there {
                 word = word.replace("$TLS", &tls_port.to_string());
@@ -314,6 +328,19 @@ impl DestinationDriver {
         portion.upsert(rows.get(0));
         Ok(())
     }
+}
+
+/// A text without the times at which messages were written.
+fn untimed(text: &str) -> String {
+    let mut text = text.to_owned();
+    for key in ["\"ts\":", "\"ts_ms\":"] {
+        let mut parts = text.split(key);
+        let first = parts.next().unwrap_or_default().to_owned();
+        let rest: String =
+            parts.map(|part| format!("{key}$T{}", part.trim_start_matches(|c: char| c.is_ascii_digit()))).collect();
+        text = first + &rest;
+    }
+    text
 }
 
 fn failure(of: &Failure) -> String {

@@ -21,7 +21,9 @@ use super::there::{self, There};
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for server in there::SERVERS.into_iter().filter(|server| there::is_there(server)) {
+    // Kafka says itself where it is, so that no way there can be cut; and it keeps no rows that could be asked for.
+    let servers = there::SERVERS.into_iter().filter(|server| *server != "kafka" && there::is_there(server));
+    for server in servers {
         trials.push(trial(server, "values_come_back", move || values_come_back(server)));
         if server != "redis" {
             trials.push(trial(server, "begin_at_once", move || begin_at_once(server)));

@@ -13,8 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-pub(crate) const SERVERS: [&str; 4] = ["postgres", "mysql", "mariadb", "redis"];
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::kafka::Broker;
+
+pub(crate) const SERVERS: [&str; 5] = ["postgres", "mysql", "mariadb", "redis", "kafka"];
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 fn port_of(server: &str) -> Option<u16> {
     std::env::var(format!("TIDEMILL_TEST_{}_PORT", server.to_uppercase())).ok()?.parse().ok()
@@ -26,7 +28,7 @@ pub(crate) fn authority() -> Option<PathBuf> {
 }
 
 /// A port that is free, and stays so while its server is down: the system gives none of these to who connects.
-fn free_port() -> Result<u16, String> {
+pub(crate) fn free_port() -> Result<u16, String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     (0..1_000)
         .map(|_| std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed))
@@ -45,6 +47,7 @@ pub(crate) enum There {
     Postgres { port: u16, schema: String, client: Client },
     Mysql { kind: &'static str, port: u16, database: String, conn: Box<Conn> },
     Redis { port: u16, tls_port: u16, folder: PathBuf, process: Option<Child> },
+    Kafka(Box<Broker>),
 }
 
 impl Drop for There {
@@ -74,6 +77,8 @@ impl There {
                 there.start().await?;
                 Ok(there)
             }
+            // Those of a case's own are killed and started.
+            "kafka" => Ok(Self::Kafka(Box::new(Broker::prepare(&place, name.contains("/own-")).await?))),
             kind => {
                 let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(port).user(Some("root"));
                 let mut conn = Conn::new(options.prefer_socket(false)).await.map_err(|e| text(&e))?;
@@ -93,6 +98,7 @@ impl There {
     pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Postgres { port, .. } | Self::Mysql { port, .. } | Self::Redis { port, .. } => *port,
+            Self::Kafka(broker) => broker.port,
         }
     }
 
@@ -102,6 +108,7 @@ impl There {
             Self::Postgres { schema, .. } => schema.clone(),
             Self::Mysql { database, .. } => database.clone(),
             Self::Redis { .. } => "redis-has-no-schemas".to_owned(),
+            Self::Kafka(broker) => broker.place.clone(),
         }
     }
 
@@ -115,11 +122,14 @@ impl There {
                 json!({"host": "127.0.0.1", "port": port, "user": "root", "database": database, "tls": "disabled"})
             }
             Self::Redis { .. } => json!({"host": "127.0.0.1", "port": port}),
+            // It says itself where it is: no way through another port is taken.
+            Self::Kafka(broker) => json!({"brokers": format!("127.0.0.1:{}", broker.port)}),
         };
         let kind = match self {
             Self::Postgres { .. } => "postgres",
             Self::Mysql { kind, .. } => kind,
             Self::Redis { .. } => "redis",
+            Self::Kafka(_) => "kafka",
         };
         let values = match values {
             Json::Object(values) => values.into_iter().collect(),
@@ -136,6 +146,7 @@ impl There {
                 Self::Postgres { client, .. } => postgres_rows(client, line).await,
                 Self::Mysql { conn, .. } => mysql_rows(conn, line).await,
                 Self::Redis { port, .. } => redis_rows(*port, line).await.map(|line| vec![line]),
+                Self::Kafka(broker) => broker.ask(line).await,
             };
             match rows {
                 Ok(rows) => out.extend(rows),
@@ -153,12 +164,16 @@ impl There {
                 }
                 Ok(())
             }
+            Self::Kafka(broker) => broker.kill(),
             _ => Err("others need it".to_owned()),
         }
     }
 
-    /// Starts a Redis with what it has kept, and waits until it answers.
+    /// Starts a Redis or Kafka with what it has kept, and waits until it answers.
     pub(crate) async fn start(&mut self) -> Result<(), String> {
+        if let Self::Kafka(broker) = self {
+            return broker.start().await;
+        }
         let Self::Redis { port, tls_port, folder, process } = self else { return Err("it runs".to_owned()) };
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"]).arg(&*folder);
@@ -312,7 +327,7 @@ impl There {
                 };
                 Ok(row.ok_or("there is no such row")?.unwrap().into_iter().map(value).collect())
             }
-            Self::Redis { .. } => Err("it has no rows".to_owned()),
+            Self::Redis { .. } | Self::Kafka(_) => Err("it has no rows".to_owned()),
         }
     }
 }

@@ -22,6 +22,9 @@ use relation::{ChunkDone, Layout, Position, Schema, SourceBatch, TableId, Transa
 use flaky::Flaky;
 use story::{Act, Batch, Change, Piece};
 
+/// A table whose name ends so has a source that tells what becomes of a key, and not what was there.
+const BY_KEY: &str = "_by_key";
+
 /// The schema of all tables and models.
 pub(crate) const SCHEMA: &str = "public";
 
@@ -710,6 +713,7 @@ impl House {
                     let (id, schema) = self.table(&change.table)?;
                     let layout = Layout::new(schema.types());
                     let table = batch.table(id);
+                    table.by_key = change.table.ends_with(BY_KEY);
                     let values = parse(&schema, &change.values)?;
                     table.rows.push_values(&layout, &values).map_err(|e| e.to_string())?;
                     table.weights.push(change.weight);

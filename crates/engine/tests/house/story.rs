@@ -1,7 +1,8 @@
 //! Stories: what comes about in a house, and how it is written down in a case file.
 //!
 //! ```text
-//! table [loading]       a table definition; `loading`: it loads by the story's own chunks
+//! table [loading]       a table definition; `loading`: it loads by the story's own chunks. Of one whose name ends in `_by_key` rows come
+//!                       and leave by their keys: what was there is not told, and of one that leaves its key alone
 //! model NAME            its SQL
 //! rows                  rows that tables hold when they are loaded: `+ table values`
 //! step                  what one step takes, in lines:

@@ -24,6 +24,7 @@ fn record(seed: u64) -> Record {
             let table = batch.table(TableId(16 + u32::try_from(random.below(3)).unwrap_or(0)));
             table.push(&row, [-2, -1, 1, 2][random.index(4)]);
             table.truncated |= random.below(9) == 0;
+            table.by_key |= random.below(3) == 0;
         }
         for _ in 0..random.below(4) {
             batch.transactions.push(TransactionMark {

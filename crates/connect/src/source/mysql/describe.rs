@@ -39,7 +39,7 @@ pub async fn describe(config: &MysqlConfig, wanted: &[(String, String)]) -> Resu
     let place = |(database, name): &(String, String)| TablePlace {
         database: database.clone(),
         name: name.clone(),
-        columns: ColumnRule::default(),
+        ..TablePlace::default()
     };
     let places: Vec<TablePlace> = wanted.iter().map(place).collect();
     ask(config, &places).await.map_err(|unanswered| unanswered.failure)
@@ -170,7 +170,7 @@ async fn listed(wire: &mut Wire, database: &str) -> Result<Result<Vec<String>, F
 }
 
 async fn facts(wire: &mut Wire, place: &TablePlace) -> Result<Result<TableFacts, String>, WireError> {
-    let TablePlace { database, name, columns: rule } = place;
+    let TablePlace { database, name, columns: rule, .. } = place;
     let (schema, table) = (literal(database), literal(name));
     let rows = wire
         .query(&format!(

@@ -14,7 +14,7 @@ pub(super) use settings::checks as settings_told;
 
 use relation::Position;
 
-use crate::source::{Check, ColumnRule, Failure, LeftOut, Pattern, TablePlace, now_us, without_effect};
+use crate::source::{Check, Failure, LeftOut, Pattern, TablePlace, now_us, without_effect};
 
 use super::continuity::{Follows, Ground, Verdict, Way, follows};
 use super::describe;
@@ -44,7 +44,7 @@ pub async fn doctor(config: &MysqlConfig, tables: &[(String, String)]) -> Vec<Ch
     let place = |(database, name): &(String, String)| TablePlace {
         database: database.clone(),
         name: name.clone(),
-        columns: ColumnRule::default(),
+        ..TablePlace::default()
     };
     ask(config, &tables.iter().map(place).collect::<Vec<_>>()).await
 }

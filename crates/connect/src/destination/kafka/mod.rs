@@ -1,0 +1,232 @@
+//! Kafka: rows become messages of a topic under their keys, and a row that leaves a message without a value (a tombstone).
+//!
+//! ```text
+//! exactly_once    fence (init_transactions), read the marker ─► begin │ rows … │ marker │ commit        one transaction a portion
+//! at_least_once   read the marker, leave a token             ─► rows … acknowledged ─► marker, acknowledged
+//! ```
+//!
+//! A marker is the last message under the sync's name in the topic `_tidemill_deliveries` ([`markers`]). With `exactly_once` it is in
+//! the transaction of its rows: who reads committed messages sees both or neither, and a session that begins takes the sync's
+//! transactional id over, by which the broker ends what the one before has under way. So a portion whose acknowledgement was lost is
+//! known, whatever the outage took, and nothing goes back. With `at_least_once` a portion that was cut off is sent again: the same
+//! keys and values in their order, by a producer that sends each message once as long as it lives; a session looks for the tokens of
+//! others before each portion.
+//!
+//! Offsets of a topic never go back, whatever it lets go of: where they did, or where it has other partitions, everything is sent
+//! again. What a topic lets go of by its own rules (`retention.ms`, compaction) is not missed.
+//!
+//! Calls of the client block: a portion's are made on a thread that is for such, in slices, so that they end when nobody wants them.
+
+mod form;
+mod markers;
+mod producer;
+mod topics;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+
+use crate::kafka::{Config, Trouble, blocking};
+use crate::source::{Check, Failure, Settings};
+
+use super::kind::{failure_of, told_of};
+use super::{Begun, Destination, DestinationKind, Down, MARKERS, Outcome, Place, Portion, Problem, Seal, Target};
+use form::Form;
+use topics::Topics;
+use write::Session;
+
+/// Connections of the type `kafka`.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind;
+
+#[async_trait]
+impl DestinationKind for Kind {
+    fn types(&self) -> &'static [&'static str] {
+        &["kafka"]
+    }
+
+    fn keys(&self) -> &'static [&'static str] {
+        &form::KEYS
+    }
+
+    fn check_settings(&self, settings: &Settings) -> Result<(), Failure> {
+        Config::read(settings).map(|_| ())
+    }
+
+    fn check(&self, target: &Target) -> Vec<Problem> {
+        Form::of(target).err().unwrap_or_default()
+    }
+
+    /// A topic, and the table that keys in Maxwell's words name.
+    fn place(&self, settings: &Settings, to: &BTreeMap<String, Json>) -> Option<Place> {
+        let text = |key: &str| to.get(key).and_then(Json::as_str);
+        let topic = text("topic")?;
+        let name = match text("table").filter(|_| text("format") == Some("maxwell")) {
+            Some(table) => format!("{topic} {table}"),
+            None => topic.to_owned(),
+        };
+        Some(Place { within: Config::read(settings).ok()?.address(), what: "topic", name })
+    }
+
+    async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
+        let form = Form::of(&target).map_err(|problems| {
+            let none = || Problem::new(super::At::Sync, "the sync cannot be understood").failure();
+            failure_of(problems).unwrap_or_else(none)
+        })?;
+        let config = Config::open(settings).await?;
+        Ok(Box::new(Kafka { of: Arc::new(Of { config, target, form }), session: None }))
+    }
+
+    async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
+        let failed = |Failure { message, detail, hint }| vec![Check::failed("connection", message, detail, hint)];
+        let config = match Config::open(settings).await {
+            Ok(config) => config,
+            Err(failure) => return failed(failure),
+        };
+        let kind = *self;
+        let checks = working(move |wanted| kind.ask(&config, targets, wanted)).await;
+        checks.unwrap_or_else(|down| failed(down.failure))
+    }
+}
+
+impl Kind {
+    /// What a doctor asks. It blocks.
+    fn ask(self, config: &Config, targets: Vec<Target>, wanted: &Wanted) -> Result<Vec<Check>, Trouble> {
+        markers::Markers::open(config, "")?.reach(config, MARKERS)?;
+        let topics = Topics::open(config)?;
+        let mut checks = vec![Check::ok("connection", format!("{} lets us in", config.address()))];
+        if let Some(policy) = topics.partitions(MARKERS)?.and_then(|_| topics.facts(MARKERS).policy)
+            && policy != "compact"
+        {
+            checks.push(Check::warning(
+                "markers",
+                format!("the topic \"{MARKERS}\" is not kept by its keys (cleanup.policy={policy})"),
+                "A marker that it lets go of is missed: everything is sent again then.",
+                format!("kafka-configs --alter --topic {MARKERS} --add-config cleanup.policy=compact"),
+            ));
+        }
+        for target in targets {
+            wanted.or_ended()?;
+            let (problem, whereto) = match Form::of(&target) {
+                Err(problems) => (failure_of(problems), String::new()),
+                Ok(form) => match whereto(&topics, &form) {
+                    Ok(whereto) => (None, whereto),
+                    Err(trouble) => (Some(trouble.failure), String::new()),
+                },
+            };
+            checks.push(told_of(&target, "topic", &whereto, problem));
+        }
+        Ok(checks)
+    }
+}
+
+/// What is to be said of a form's topic.
+fn whereto(topics: &Topics<'_>, form: &Form) -> Result<String, Trouble> {
+    let topic = &form.topic;
+    match (topics.partitions(topic)?, form.made) {
+        (None, None) => Err(write::no_topic(topic)),
+        (None, Some(_)) => Ok(format!(" to \"{topic}\", which will be made")),
+        (Some(partitions), _) => {
+            let policy = topics.facts(topic).policy.map(|policy| format!(", cleanup.policy={policy}"));
+            let s = if partitions == 1 { "" } else { "s" };
+            Ok(format!(" to \"{topic}\" ({partitions} partition{s}{})", policy.unwrap_or_default()))
+        }
+    }
+}
+
+/// Whether somebody still waits for a call. It is told by letting go of the first of these.
+#[derive(Debug, Clone, Default)]
+struct Wanted(Arc<AtomicBool>);
+
+impl Wanted {
+    /// Errors: nobody does.
+    fn or_ended(&self) -> Result<(), Trouble> {
+        match self.0.load(Ordering::Acquire) {
+            true => Err(Trouble::passing("the delivery was ended", "Nobody waits for it any more.")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Says that nobody waits any more, whichever way that comes.
+struct Waiting(Wanted);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Release);
+    }
+}
+
+/// Runs a part of a session's work on a thread that is for such, as long as somebody waits for it.
+async fn working<T: Send + 'static>(
+    work: impl FnOnce(&Wanted) -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Down> {
+    let waiting = Waiting(Wanted::default());
+    let wanted = waiting.0.clone();
+    blocking(move || work(&wanted)).await.map_err(Down::from)
+}
+
+impl From<Trouble> for Down {
+    fn from(Trouble { failure, is_ours, .. }: Trouble) -> Self {
+        Self { failure, is_ours }
+    }
+}
+
+/// What does not change while a sync is delivered.
+struct Of {
+    config: Config,
+    target: Target,
+    form: Form,
+}
+
+/// One sync's topic.
+struct Kafka {
+    of: Arc<Of>,
+    session: Option<Session>,
+}
+
+#[async_trait]
+impl Destination for Kafka {
+    async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
+        let (of, before) = (Arc::clone(&self.of), self.session.take());
+        let (session, begun) = working(move |wanted| {
+            drop(before);
+            write::begin(&of.config, &of.target, &of.form, rows, wanted)
+        })
+        .await?;
+        self.session = Some(session);
+        Ok(begun)
+    }
+
+    async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+        // It comes back only when all went well: whatever else happens ends its transaction.
+        let Some(mut session) = self.session.take() else {
+            return Err(Down::passing("the delivery has not begun", "A connection was lost."));
+        };
+        let of = Arc::clone(&self.of);
+        let (parcels, known) = write::parcels(&of.target, &of.form, portion);
+        let step = portion.step();
+        let (mut session, refused) = working(move |wanted| {
+            let refused = session.send(&of.config, &of.form.topic, step, &parcels, wanted)?;
+            Ok((session, refused))
+        })
+        .await?;
+        let known = known.into_iter().enumerate();
+        let mut outcomes: Vec<Outcome> = known.map(|(at, known)| known.unwrap_or_else(|| portion.taken(at))).collect();
+        for (at, refusal) in refused {
+            outcomes[at] = Outcome::Refused(refusal);
+        }
+        let (of, seal) = (Arc::clone(&self.of), seal(&outcomes));
+        let session = working(move |wanted| session.seal(&of.config, seal, wanted).map(|()| session)).await?;
+        self.session = Some(session);
+        Ok(outcomes)
+    }
+
+    async fn close(self: Box<Self>) {
+        // Every message was answered: there is nothing to say, and the client ends its threads by itself.
+    }
+}

@@ -1,0 +1,315 @@
+//! A session: it takes a sync over, and sends portions and their marks.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::destination::kind::token;
+use crate::destination::{Begun, Down, MARKERS, Outcome, Portion, Refusal, Target};
+use crate::kafka::{Config, Trouble};
+use crate::source::now_us;
+
+use super::Wanted;
+use super::form::{Form, Message};
+use super::markers::{Marker, Markers};
+use super::producer::{Producer, Reports, Sent, is_too_large, taken_over, wrapped};
+use super::topics::{Facts, Topics};
+
+/// So many rows refused alike, and none taken, are a mistake of the settings and none of rows.
+const ALIKE_MAX: usize = 100;
+/// How often a portion is sent anew without rows that the broker has refused.
+const ROUNDS_MAX: u32 = 20;
+
+/// A producer that has taken a sync over.
+pub(super) struct Session {
+    producer: Producer,
+    /// Reads who else delivers, where no transaction tells.
+    markers: Option<Markers>,
+    /// The last mark that was left.
+    marker: Marker,
+    /// The offset of that mark.
+    at: Option<i64>,
+    facts: Facts,
+    sync: String,
+}
+
+/// A row's messages.
+pub(super) struct Parcel {
+    /// Its position in the portion.
+    item: usize,
+    messages: Vec<Message>,
+}
+
+/// Connects, sees to the topic, and takes the sync over. It blocks.
+pub(super) fn begin(
+    config: &Config,
+    target: &Target,
+    form: &Form,
+    rows: u64,
+    wanted: &Wanted,
+) -> Result<(Session, Begun), Trouble> {
+    let sync = target.sync.as_str();
+    let mut markers = Markers::open(config, sync)?;
+    let found = markers.reach(config, &form.topic)?;
+    let topics = Topics::open(config)?;
+    let is_new = found.is_none();
+    let partitions = match (found, form.made) {
+        (Some(partitions), _) => partitions,
+        // What is told by keys is kept by keys.
+        (None, Some(made)) => topics.make(&form.topic, made, &[("cleanup.policy", "compact")])?,
+        (None, None) => return Err(no_topic(&form.topic)),
+    };
+    topics.make_markers(form.made)?;
+    wanted.or_ended()?;
+    let facts = topics.facts(&form.topic);
+    let producer = Producer::open(config, sync, form.is_exact, &facts)?;
+    producer.fence(config, sync, wanted)?;
+    markers.read_to(config, topics.end(MARKERS, super::markers::PARTITION)?, wanted)?;
+    let before = markers.last.clone().unwrap_or_default();
+    let ends = topics.ends(&form.topic, partitions)?;
+    // With another topic it is another target, which who has sent the portion finds in the seal.
+    let is_known = before.seal.is_some() && before.topic == form.topic;
+    let lost = if is_known { lost(&before, &ends, is_new, rows) } else { None };
+    let begun = Begun { marker: if lost.is_some() { None } else { before.seal.clone() }, lost };
+    let ends = if is_known && begun.lost.is_none() { before.ends } else { BTreeMap::new() };
+    let (session, topic) = (token(), form.topic.clone());
+    let marker = Marker { seal: begun.marker.clone(), session, topic, partitions, ends };
+    let markers = (!form.is_exact).then_some(markers);
+    let mut session = Session { producer, markers, marker, at: None, facts, sync: sync.to_owned() };
+    // Whoever delivered before finds it in front of its next portion; and what has gone is not known any more.
+    if !form.is_exact || begun.lost.is_some() {
+        session.producer.begin(config, sync)?;
+        session.leave_mark(config, wanted)?;
+    }
+    Ok((session, begun))
+}
+
+/// Why the topic has not what it had: its offsets never go back, whatever it lets go of.
+fn lost(before: &Marker, ends: &[i64], is_new: bool, rows: u64) -> Option<String> {
+    let end_of = |partition: &i32| usize::try_from(*partition).ok().and_then(|at| ends.get(at)).copied();
+    let is_behind = |(partition, end): (&i32, &i64)| end_of(partition).is_none_or(|now| now < *end);
+    if (is_new && rows > 0) || before.ends.iter().any(is_behind) {
+        return Some("its topic was made anew, or has lost messages".to_owned());
+    }
+    // Each key has another partition then.
+    (before.partitions != ends.len() && before.partitions > 0)
+        .then(|| format!("its topic has {} partitions, and had {}", ends.len(), before.partitions))
+}
+
+pub(super) fn no_topic(topic: &str) -> Trouble {
+    Trouble::ours(
+        format!("there is no topic \"{topic}\""),
+        "",
+        "Make it, or have it made: `create: true` in `to`, with `partitions` and `replication`.",
+    )
+}
+
+/// The messages of a portion, and what is known already to become of some items.
+pub(super) fn parcels(target: &Target, form: &Form, portion: &Portion) -> (Vec<Parcel>, Vec<Option<Outcome>>) {
+    let now_ms = now_us() / 1_000;
+    let (mut parcels, mut known) = (Vec::with_capacity(portion.len()), Vec::with_capacity(portion.len()));
+    for at in 0..portion.len() {
+        let item = portion.get(at);
+        let refusal = match (target.mapping.null_key(item), portion.taken(at)) {
+            // It was never taken, so nothing is there.
+            (Some(_), Outcome::Removed) => {
+                known.push(Some(Outcome::Removed));
+                continue;
+            }
+            (Some(column), _) => {
+                Some(Refusal::new("null_key", format!("`{column}`, by which it would be found, is NULL")))
+            }
+            (None, _) => match form.messages(&target.mapping, item, now_ms) {
+                Ok(messages) => {
+                    parcels.push(Parcel { item: at, messages });
+                    None
+                }
+                Err(refusal) => Some(refusal),
+            },
+        };
+        known.push(refusal.map(Outcome::Refused));
+    }
+    (parcels, known)
+}
+
+impl Session {
+    /// Sends the messages of a portion, and answers which rows are refused: everything else is there, or will be with the mark. It
+    /// blocks. Errors: nothing of it counts.
+    pub(super) fn send(
+        &mut self,
+        config: &Config,
+        topic: &str,
+        step: u64,
+        parcels: &[Parcel],
+        wanted: &Wanted,
+    ) -> Result<BTreeMap<usize, Refusal>, Trouble> {
+        self.look_for_others(config, wanted)?;
+        let headers = OwnedHeaders::new_with_capacity(2)
+            .insert(Header { key: "tidemill.sync", value: Some(&self.sync) })
+            .insert(Header { key: "tidemill.step", value: Some(&step.to_string()) });
+        self.producer.set_headers(headers);
+        let mut refused = self.too_large(parcels);
+        refuse_alike(&refused, parcels.len())?;
+        for _ in 0..ROUNDS_MAX {
+            self.producer.begin(config, &self.sync)?;
+            let left = parcels.iter().filter(|parcel| !refused.contains_key(&parcel.item));
+            let Reports { failed, ends, .. } = match self.send_all(topic, left, wanted) {
+                Ok(reports) => reports,
+                Err(trouble) => {
+                    self.producer.abort(wanted);
+                    return Err(trouble);
+                }
+            };
+            let (large, other): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, code)| is_too_large(*code));
+            // In a transaction, what is said of others may follow from one that is too large.
+            if let Some((_, code)) = other.first()
+                && (large.is_empty() || !self.is_exact())
+            {
+                let trouble = self.producer.trouble_of(config, &self.sync, topic, *code);
+                self.producer.abort(wanted);
+                return Err(trouble);
+            }
+            for (item, _) in &large {
+                refused.insert(*item, too_large("the topic takes no message of its size"));
+            }
+            refuse_alike(&refused, parcels.len())?;
+            if large.is_empty() || !self.is_exact() {
+                for (partition, end) in ends {
+                    let known = self.marker.ends.entry(partition).or_default();
+                    *known = end.max(*known);
+                }
+                return Ok(refused);
+            }
+            if !self.producer.abort(wanted) {
+                return Err(Trouble::passing("a transaction could not be taken back", "It is sent anew."));
+            }
+        }
+        Err(Trouble::ours(
+            format!("the topic \"{topic}\" refuses message after message for their size"),
+            "",
+            "Have it take larger ones (`max.message.bytes`), and let us know how large: DESCRIBE_CONFIGS on the topic.",
+        ))
+    }
+
+    /// Rows with a message that its topic does not take.
+    fn too_large(&self, parcels: &[Parcel]) -> BTreeMap<usize, Refusal> {
+        let room = self.facts.room();
+        let size = |message: &Message| wrapped(&message.key, message.value.as_deref(), &self.sync);
+        let refusal = |parcel: &Parcel| {
+            let largest = parcel.messages.iter().map(size).max().unwrap_or_default();
+            let reason = || format!("a message of {largest} bytes is larger than what its topic takes ({room} bytes)");
+            (largest > room).then(|| (parcel.item, too_large(reason())))
+        };
+        parcels.iter().filter_map(refusal).collect()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.markers.is_none()
+    }
+
+    /// Sends messages, and waits until it is known what has become of each.
+    fn send_all<'a>(
+        &self,
+        topic: &str,
+        parcels: impl Iterator<Item = &'a Parcel>,
+        wanted: &Wanted,
+    ) -> Result<Reports, Trouble> {
+        let mut last = None;
+        'all: for parcel in parcels {
+            for Message { key, value } in &parcel.messages {
+                match self.producer.send(topic, parcel.item, key, value.as_deref(), wanted) {
+                    Ok(()) => {}
+                    Err(Sent::Unwanted(trouble)) => return Err(trouble),
+                    // What went before may say more.
+                    Err(Sent::Refused(code)) => {
+                        last = Some((parcel.item, code));
+                        break 'all;
+                    }
+                }
+            }
+        }
+        let mut reports = self.producer.reports(wanted)?;
+        reports.failed.extend(last);
+        Ok(reports)
+    }
+
+    /// Writes a portion's mark, and ends its transaction. It blocks. Errors: what of it is there is read by the next session.
+    pub(super) fn seal(&mut self, config: &Config, seal: Vec<u8>, wanted: &Wanted) -> Result<(), Trouble> {
+        self.marker.seal = Some(seal);
+        self.leave_mark(config, wanted)
+    }
+
+    fn leave_mark(&mut self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
+        let sync = self.sync.as_str();
+        let reports = match self.producer.send_marker(sync, &self.marker) {
+            Ok(()) => self.producer.reports(wanted)?,
+            Err(error) => {
+                Reports { failed: vec![(0, crate::kafka::code_of(&error).unwrap_or(FAILED))], ..Reports::default() }
+            }
+        };
+        if let Some((_, code)) = reports.failed.first() {
+            let trouble = self.producer.trouble_of(config, sync, MARKERS, *code);
+            self.producer.abort(wanted);
+            return Err(trouble);
+        }
+        self.producer.commit(config, sync, wanted)?;
+        self.at = reports.marker;
+        Ok(())
+    }
+
+    /// Another session may have left its token. Between this look and what is written behind it, one still may.
+    fn look_for_others(&mut self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
+        let Some(markers) = &mut self.markers else { return Ok(()) };
+        markers.last = None;
+        markers.read_on(config, self.at, wanted)?;
+        match &markers.last {
+            Some(last) if last.session != self.marker.session => Err(taken_over(&self.sync)),
+            _ => Ok(()),
+        }
+    }
+}
+
+const FAILED: rdkafka::error::RDKafkaErrorCode = rdkafka::error::RDKafkaErrorCode::Fail;
+
+fn too_large(reason: impl Into<String>) -> Refusal {
+    Refusal::new("too_large", reason)
+}
+
+fn refuse_alike(refused: &BTreeMap<usize, Refusal>, items: usize) -> Result<(), Trouble> {
+    let Some(first) = refused.values().next() else { return Ok(()) };
+    match refused.len() == items && items >= ALIKE_MAX {
+        true => {
+            let Down { failure, is_ours } = Down::all_refused(&first.code, &first.reason);
+            Err(Trouble { failure, is_ours, code: None })
+        }
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marker(partitions: usize, ends: &[(i32, i64)]) -> Marker {
+        Marker { partitions, ends: ends.iter().copied().collect(), ..Marker::default() }
+    }
+
+    #[test]
+    fn a_topic_whose_offsets_went_back_has_lost_what_it_had() {
+        let before = marker(2, &[(1, 10)]);
+        assert_eq!(lost(&before, &[0, 10], false, 5), None);
+        assert_eq!(lost(&before, &[7, 99], false, 5), None);
+        let anew = Some("its topic was made anew, or has lost messages".to_owned());
+        assert_eq!(lost(&before, &[0, 9], false, 5), anew);
+        assert_eq!(lost(&before, &[10], false, 5), anew);
+        assert_eq!(lost(&marker(2, &[]), &[0, 0], true, 1), anew);
+        assert_eq!(lost(&marker(2, &[]), &[0, 0], true, 0), None);
+    }
+
+    #[test]
+    fn with_other_partitions_keys_are_elsewhere() {
+        let before = marker(2, &[(1, 10)]);
+        assert_eq!(lost(&before, &[0, 10, 0], false, 5).as_deref(), Some("its topic has 3 partitions, and had 2"));
+        assert_eq!(lost(&marker(0, &[]), &[0], false, 5), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! From a message to what becomes of a table's rows.
+//!
+//! Each format says for a table either that a message is of another one, or what becomes of its rows, or that nobody can tell: then the
+//! message is *poison*, a reject that is known by its place. A row of which the key can be read and another value cannot is a reject
+//! of that key, and the next good message of the key takes it out again.
+
+mod canal;
+mod debezium;
+mod maxwell;
+mod plain;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use relation::{Value, unreal};
+
+use super::declared::{Format, Topical};
+use super::json::{Json, NoJson};
+use super::logical::{self, Fields};
+use super::value::{How, value};
+
+/// A message of a topic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// When it was written, in microseconds since 1970; none: it does not say.
+    pub(super) at_us: Option<i64>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+}
+
+/// Where it stands, as Kafka's own tools write it.
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}@{}", self.topic, self.partition, self.offset)
+    }
+}
+
+impl Message<'_> {
+    /// Bytes that are shown of one that cannot be read.
+    const SHOWN_MAX: usize = 512;
+
+    /// The first bytes of its value, or of its key where it has none.
+    pub(super) fn shown(&self) -> String {
+        let bytes = self.value.or(self.key).unwrap_or_default();
+        let first = bytes.get(..Self::SHOWN_MAX).unwrap_or(bytes);
+        let mut text = String::from_utf8_lossy(first).replace('\0', "\u{fffd}");
+        if first.len() < bytes.len() {
+            text.push('…');
+        }
+        text
+    }
+}
+
+/// Key and value of a message, read once for all tables of its topic.
+#[derive(Debug)]
+pub(super) struct Parsed<'a> {
+    /// A key that is no document is the text that it is; none where it is not even that.
+    pub(super) key: Option<Json<'a>>,
+    /// None: there is no value.
+    pub(super) value: Option<Result<Json<'a>, NoJson>>,
+}
+
+impl<'a> Parsed<'a> {
+    pub(super) fn of(message: &Message<'a>) -> Self {
+        let key = message.key.and_then(|bytes| match Json::parse(bytes) {
+            Ok(json) => Some(json),
+            Err(_) => std::str::from_utf8(bytes).ok().map(|text| Json::Text(Cow::Borrowed(text), text)),
+        });
+        Self { key, value: message.value.map(Json::parse) }
+    }
+}
+
+/// What a message says to a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Read {
+    /// Nothing: it is of another table, or of no row.
+    Elsewhere,
+    Told(Vec<Told>),
+    /// Nobody can tell, for this reason, a sentence.
+    Poison(String),
+}
+
+/// What becomes of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Told {
+    /// The row is this one now.
+    Up(Vec<Value>),
+    /// The row of these key values is no more; the other values are NULL.
+    Gone(Vec<Value>),
+    /// No row is there any more.
+    Emptied,
+    /// What the row is cannot be read. Its values as far as they can, where its key is among them.
+    Unread { known: Option<Vec<Value>>, reason: String },
+}
+
+/// Schemas that messages brought along, each read once.
+#[derive(Debug, Default)]
+pub(super) struct Schemas {
+    known: Vec<(String, Arc<Fields>)>,
+}
+
+impl Schemas {
+    /// Schemas that are kept; the oldest one goes.
+    const KEPT_MAX: usize = 16;
+    /// Bytes of one that is kept.
+    const BYTES_MAX: usize = 256 << 10;
+
+    fn fields(&mut self, schema: &Json<'_>, read: fn(&Json<'_>) -> Fields) -> Arc<Fields> {
+        let raw = schema.raw();
+        if let Some((_, fields)) = self.known.iter().find(|(known, _)| known == raw) {
+            return Arc::clone(fields);
+        }
+        let fields = Arc::new(read(schema));
+        if raw.len() <= Self::BYTES_MAX {
+            if self.known.len() >= Self::KEPT_MAX {
+                self.known.remove(0);
+            }
+            self.known.push((raw.to_owned(), Arc::clone(&fields)));
+        }
+        fields
+    }
+}
+
+/// Reads a message as a table's format has it.
+pub(super) fn read(table: &Topical, parsed: &Parsed<'_>, schemas: &mut Schemas) -> Read {
+    let value = match &parsed.value {
+        None => None,
+        Some(Ok(json)) => Some(json),
+        Some(Err(error)) => return Read::Poison(format!("The message is no JSON: {error}.")),
+    };
+    match table.format {
+        Format::Maxwell => maxwell::read(table, parsed.key.as_ref(), value),
+        Format::Debezium => debezium::read(table, parsed.key.as_ref(), value, schemas),
+        Format::Canal => canal::read(table, value),
+        Format::Json => plain::read(table, parsed.key.as_ref(), value, schemas),
+    }
+}
+
+fn poison(reason: &str) -> Read {
+    Read::Poison(reason.to_owned())
+}
+
+/// A message of a table that nobody can read is the table's.
+fn of_table(read: Read) -> Read {
+    match read {
+        Read::Poison(reason) => Read::Told(vec![Told::Unread { known: None, reason }]),
+        told => told,
+    }
+}
+
+/// Whether what a message says of its database and table is what a table takes.
+fn is_of(table: &Topical, database: Option<&str>, name: Option<&str>) -> bool {
+    let is = |wanted: &Option<String>, said: Option<&str>| wanted.as_deref().is_none_or(|wanted| said == Some(wanted));
+    is(&table.database, database) && is(&table.table, name)
+}
+
+/// The members of which a row is read.
+#[derive(Clone, Copy)]
+struct Members<'j, 'a> {
+    of: &'j Json<'a>,
+    /// Those of the message's key, for columns that are not among the others.
+    or: Option<&'j Json<'a>>,
+}
+
+impl<'j, 'a> Members<'j, 'a> {
+    fn alone(of: &'j Json<'a>) -> Self {
+        Self { of, or: None }
+    }
+
+    fn get(&self, name: &str) -> Option<&'j Json<'a>> {
+        self.of.get(name).or_else(|| self.or.and_then(|or| or.get(name)))
+    }
+}
+
+/// A row of members.
+fn row(table: &Topical, members: Members<'_, '_>, fields: &Fields) -> Told {
+    let mut fault = None;
+    let columns = table.schema.columns.iter().enumerate();
+    let read = columns.map(|(at, column)| {
+        let Some(json) = members.get(&column.name) else { return Value::Null };
+        let logical = fields.get(&column.name).copied();
+        let how = How { format: table.format, logical, time_unit: table.time_unit };
+        let read = value(json, column.data_type, how).unwrap_or_else(|clause| {
+            fault.get_or_insert_with(|| format!("Column \"{}\" ({}): {clause}.", column.name, column.data_type));
+            Value::Null
+        });
+        // A date that no calendar has is NULL, but for keys that must stay apart.
+        if is_unreal(&read) && !table.schema.key.contains(&at) { Value::Null } else { read }
+    });
+    let values: Vec<Value> = read.collect();
+    match (unkeyed(table, &values), fault) {
+        (None, None) => Told::Up(values),
+        (None, Some(reason)) => Told::Unread { known: Some(values).filter(|_| table.is_keyed()), reason },
+        (Some(_), Some(reason)) => Told::Unread { known: None, reason },
+        (Some(column), None) => {
+            Told::Unread { known: None, reason: format!("The key's column \"{column}\" is missing or NULL.") }
+        }
+    }
+}
+
+fn is_unreal(value: &Value) -> bool {
+    match value {
+        Value::Date(day) => unreal::is_day(i64::from(*day)),
+        Value::Timestamp(us) | Value::TimestampTz(us) => unreal::is_instant(*us),
+        _ => false,
+    }
+}
+
+/// The first column of the key that has no value.
+fn unkeyed<'t>(table: &'t Topical, values: &[Value]) -> Option<&'t str> {
+    let mut key = table.schema.key.iter();
+    let column = key.find(|&&at| values.get(at).is_none_or(Value::is_null))?;
+    table.schema.columns.get(*column).map(|column| column.name.as_str())
+}
+
+/// The row of a key that goes, out of members by the columns' names.
+fn gone(table: &Topical, members: Members<'_, '_>, fields: &Fields) -> Told {
+    let mut values = vec![Value::Null; table.schema.columns.len()];
+    for &at in &table.schema.key {
+        let column = &table.schema.columns[at];
+        let how = How { format: table.format, logical: fields.get(&column.name).copied(), time_unit: table.time_unit };
+        let read = match members.get(&column.name) {
+            Some(json) => value(json, column.data_type, how),
+            None => Ok(Value::Null),
+        };
+        match read {
+            Ok(Value::Null) => {
+                let reason = format!("A row goes, and the key's column \"{}\" is missing or NULL.", column.name);
+                return Told::Unread { known: None, reason };
+            }
+            Ok(value) => values[at] = value,
+            Err(clause) => {
+                let reason = format!("A row goes: column \"{}\" ({}): {clause}.", column.name, column.data_type);
+                return Told::Unread { known: None, reason };
+            }
+        }
+    }
+    Told::Gone(values)
+}
+
+/// What an update does: where the key was another one, its row goes first.
+fn update(
+    table: &Topical,
+    before: Option<Members<'_, '_>>,
+    after: Members<'_, '_>,
+    fields: &Fields,
+    out: &mut Vec<Told>,
+) {
+    let now = row(table, after, fields);
+    if let (Some(before), Told::Up(values) | Told::Unread { known: Some(values), .. }) = (before, &now)
+        && let Told::Gone(old) = gone(table, before, fields)
+        && table.schema.key.iter().any(|&at| old[at] != values[at])
+    {
+        out.push(Told::Gone(old));
+    }
+    out.push(now);
+}
+
+/// The row that goes by the key of its message.
+fn gone_by_key(table: &Topical, key: Option<&Json<'_>>, schemas: &mut Schemas) -> Read {
+    let Some(key) = key.filter(|key| !key.is_null()) else {
+        return poison("The message has neither a value nor a key that can be read.");
+    };
+    let (key, fields) = match logical::unwrapped(key) {
+        Some((payload, schema)) => (payload, schemas.fields(schema, logical::fields)),
+        None => (key, Arc::default()),
+    };
+    let told = match (key, &table.schema.key[..]) {
+        (Json::Object(..), _) => gone(table, Members::alone(key), &fields),
+        (Json::Array(..), _) => return poison("The message has no value, and its key is no object."),
+        (scalar, [at]) => {
+            let name = Cow::Borrowed(table.schema.columns[*at].name.as_str());
+            let of = Json::Object(vec![(name, scalar.clone())], "");
+            gone(table, Members::alone(&of), &fields)
+        }
+        _ => return poison("The message has no value, and its key is one value for a key of several columns."),
+    };
+    match told {
+        Told::Unread { known: None, reason } => Read::Poison(reason),
+        told => Read::Told(vec![told]),
+    }
+}

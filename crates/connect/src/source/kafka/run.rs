@@ -1,0 +1,603 @@
+//! A source at work: two readers of messages, one for what is followed and one for what is loaded, and a look at the topics every few
+//! seconds.
+//!
+//! ```text
+//!   Asker ── Survey ──► lanes begin, break, heal ──► readers are assigned partitions and offsets
+//!   readers ── messages ──► lanes take them ──► rows by their format ──► Builder ──► SourceEvent::Batch, with the offsets
+//! ```
+//!
+//! A table that is loaded has a reader of its own, so that those that are followed do not wait for it; when it is there it goes over to
+//! theirs, which steps back as far as the two are apart, and each lane passes over what it has seen.
+//! Nothing is read while a batch waits to be taken; what waits in the client is bounded by bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{pending, ready};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{BorrowedMessage, Message as _, Timestamp};
+use rdkafka::{Offset, TopicPartitionList};
+use relation::{Position, TableId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::ask::{Asker, reader};
+use super::batch::Builder;
+use super::declared::{Start, Topical};
+use super::lanes::{Lane, Pending, Survey, Topic, Wants, merge, stall_of, sum_of, targets};
+use super::message::{Message, Parsed, Read, Schemas, read};
+use super::position::{self, Kept};
+use crate::kafka::{Context, Trouble, code_of};
+use crate::source::{Failure, FollowedTable, Limits, Load, Requests, SourceEvent, SourceState, now_us};
+
+/// How often it is looked what becomes of the topics.
+const LOOK: Duration = Duration::from_secs(5);
+/// How soon it is looked again where a reader says that something is wrong.
+const LOOK_SOON: Duration = Duration::from_secs(1);
+/// How often offsets are handed over that have moved without rows.
+const TICK: Duration = Duration::from_millis(500);
+/// Messages of one reader that are taken before the other one has its turn.
+const TURN_MESSAGES_MAX: usize = 256;
+
+/// A source of these tables, until it is stopped.
+pub(super) struct Run {
+    asker: Arc<Asker>,
+    tables: BTreeMap<TableId, Topical>,
+    lanes: Vec<Lane>,
+    /// Tables whose load has not begun.
+    pending: Vec<Pending>,
+    /// Tables whose load was under way, and nobody knows how far: they are loaded again.
+    again: Vec<TableId>,
+    /// Why loads do not begin, as it was said.
+    delayed: BTreeMap<TableId, String>,
+    builder: Builder,
+    schemas: Schemas,
+    followed: Reader,
+    loading: Reader,
+    feed: Feed,
+    /// What was said of the source last.
+    said: Option<(SourceState, String)>,
+    /// Readers have lost what they read, or it is in doubt: they are assigned anew with the next look.
+    is_shaken: bool,
+    /// Readers have lost their connections, and get them again by themselves.
+    is_away: bool,
+    /// Of topics with several tables, which of them tells of what nobody can read.
+    tellers: BTreeMap<String, TableId>,
+}
+
+/// The way to whoever follows the source, and what they want of it.
+pub(super) struct Feed {
+    pub(super) events: mpsc::Sender<SourceEvent>,
+    pub(super) stopped: watch::Receiver<bool>,
+    pub(super) requests: Requests,
+    pub(super) restarted: watch::Receiver<()>,
+}
+
+/// Which tables a reader reads: those that are followed, or those that are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Followed,
+    Loading,
+}
+
+/// A client and what it reads. What is read otherwise is read by a new one, which knows nothing of where the other one stood.
+#[derive(Default)]
+struct Reader {
+    client: Option<Arc<StreamConsumer<Context>>>,
+    /// For which tables, and what of their topics.
+    reads: (BTreeSet<TableId>, BTreeSet<(String, i32)>),
+}
+
+/// Why a source ends.
+enum End {
+    /// It was told to, or nobody listens any more.
+    Stopped,
+    Failed(Failure),
+}
+
+/// What is to be seen to next.
+enum Next<'m> {
+    Looked(Result<Survey, Trouble>),
+    Reload(BTreeMap<TableId, String>),
+    Anew,
+    Tick,
+    /// Nothing waits to be read.
+    Idle,
+    /// A message has come to a reader, or an error; some may have come with it.
+    Came(Of, Result<BorrowedMessage<'m>, KafkaError>),
+}
+
+impl Feed {
+    async fn send(&mut self, event: SourceEvent) -> Result<(), End> {
+        tokio::select! {
+            sent = self.events.send(event) => sent.map_err(|_| End::Stopped),
+            _ = self.stopped.wait_for(|stop| *stop) => Err(End::Stopped),
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn new(
+        asker: Arc<Asker>,
+        followed: Vec<(FollowedTable, Topical)>,
+        resume: Option<&Position>,
+        limits: Limits,
+        feed: Feed,
+    ) -> Self {
+        let kept = resume.and_then(|position| position::read(position).ok()).unwrap_or_default();
+        let (mut lanes, mut pending, mut tables, mut again) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
+        for (FollowedTable { id, load, .. }, topical) in followed {
+            let known = kept.iter().find(|lane| lane.tables.contains(&id));
+            let of_topic = known.filter(|lane| lane.topic == topical.topic);
+            let left = of_topic.map(|lane| Kept { tables: vec![id], ..lane.clone() });
+            let begins = |from_end| Pending { table: id, topic: topical.topic.clone(), from_end };
+            match (load, left) {
+                (Load::Complete, Some(left)) => lanes.push(Lane::resumed(left, None)),
+                (Load::Complete, None) => lanes.push(Lane::lost(&topical.topic, id)),
+                (Load::Pending { cursor: Some(cursor) }, left) => match (targets(&cursor), left) {
+                    (Some(to), Some(left)) => lanes.push(Lane::resumed(left, Some(to))),
+                    _ => again.push(id),
+                },
+                // What was read once is read anew from the beginning, whatever it began with then.
+                (Load::Pending { cursor: None }, _) => {
+                    pending.push(begins(known.is_none() && topical.start == Start::Latest))
+                }
+            }
+            tables.insert(id, topical);
+        }
+        merge(&mut lanes);
+        Self {
+            asker,
+            tables,
+            lanes,
+            pending,
+            again,
+            delayed: BTreeMap::new(),
+            builder: Builder::new(limits),
+            schemas: Schemas::default(),
+            followed: Reader::default(),
+            loading: Reader::default(),
+            feed,
+            said: None,
+            is_shaken: true,
+            is_away: false,
+            tellers: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until stopped.
+    pub(super) async fn run(mut self) {
+        if let Err(End::Failed(failure)) = self.work().await {
+            self.feed.send(SourceEvent::Failed(failure)).await.ok();
+            // It is ended by whoever began it.
+            self.feed.stopped.wait_for(|stop| *stop).await.map(drop).ok();
+        }
+        let clients = (self.followed.client.take(), self.loading.client.take());
+        // Closing waits for the client's threads.
+        tokio::task::spawn_blocking(move || drop(clients)).await.ok();
+    }
+
+    async fn work(&mut self) -> Result<(), End> {
+        self.say(SourceState::Connecting, String::new()).await?;
+        for table in std::mem::take(&mut self.again) {
+            self.begin_anew(table, "it is not known how far its load was".to_owned()).await?;
+        }
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = Some(self.look());
+        let mut looked = tokio::time::Instant::now();
+        let mut turn = [Of::Followed, Of::Loading];
+        loop {
+            turn.reverse();
+            let clients = turn.map(|of| self.reader(of).client.clone());
+            let [first, second] = &clients;
+            let has_rows = self.builder.has_rows();
+            let next = tokio::select! {
+                biased;
+                _ = self.feed.stopped.wait_for(|stop| *stop) => return Err(End::Stopped),
+                tables = self.feed.requests.taken() => Next::Reload(tables),
+                anew = self.feed.restarted.changed() => match anew {
+                    Ok(()) => Next::Anew,
+                    Err(_) => return Err(End::Stopped),
+                },
+                answer = answered(&mut look) => Next::Looked(answer),
+                _ = tick.tick() => Next::Tick,
+                came = received(first.as_deref()) => Next::Came(turn[0], came),
+                came = received(second.as_deref()) => Next::Came(turn[1], came),
+                () = ready(()), if has_rows => Next::Idle,
+            };
+            match next {
+                Next::Looked(answer) => {
+                    look = None;
+                    looked = tokio::time::Instant::now();
+                    self.note_look(answer).await?;
+                }
+                Next::Reload(tables) => {
+                    self.flush().await?;
+                    for (table, reason) in tables {
+                        self.begin_anew(table, reason).await?;
+                    }
+                    look.get_or_insert_with(|| self.look());
+                }
+                Next::Anew => {
+                    self.flush().await?;
+                    for table in self.tables.keys().copied().collect::<Vec<_>>() {
+                        self.begin_anew(table, "all tables are loaded again".to_owned()).await?;
+                    }
+                    look.get_or_insert_with(|| self.look());
+                }
+                Next::Tick => {
+                    self.pass();
+                    if self.builder.has_news() || self.lanes.iter().any(Lane::is_loaded) {
+                        self.flush().await?;
+                    }
+                    let every = if self.is_shaken || self.is_away { LOOK_SOON } else { LOOK };
+                    if look.is_none() && looked.elapsed() >= every {
+                        look = Some(self.look());
+                    }
+                }
+                Next::Idle => {
+                    self.pass();
+                    self.flush().await?;
+                }
+                Next::Came(of, came) => {
+                    match came {
+                        Ok(message) => self.take(of, &message),
+                        Err(error) => self.note_error(&error),
+                    }
+                    for (of, client) in turn.into_iter().zip(&clients) {
+                        client.iter().for_each(|client| self.drain(of, client));
+                    }
+                    if self.builder.is_full() {
+                        self.pass();
+                        self.flush().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn reader(&self, of: Of) -> &Reader {
+        match of {
+            Of::Followed => &self.followed,
+            Of::Loading => &self.loading,
+        }
+    }
+
+    /// Asks for the topics, beside all else.
+    fn look(&self) -> JoinHandle<Result<Survey, Trouble>> {
+        let topics: BTreeSet<String> = self.tables.values().map(|table| table.topic.clone()).collect();
+        let asker = Arc::clone(&self.asker);
+        tokio::spawn(async move { asker.survey(topics.into_iter().collect()).await })
+    }
+
+    async fn note_look(&mut self, answer: Result<Survey, Trouble>) -> Result<(), End> {
+        let survey = match answer {
+            Ok(survey) => survey,
+            Err(trouble) if trouble.is_ours => return Err(End::Failed(trouble.failure)),
+            Err(trouble) => {
+                // What answers next may be another broker, with other topics.
+                self.is_shaken = true;
+                let failure = trouble.failure.and(&format!("It is tried again every {} s.", LOOK.as_secs()));
+                return self.say(SourceState::Stalled, failure.text()).await;
+            }
+        };
+        if self.is_shaken {
+            self.lanes.iter_mut().for_each(Lane::doubt);
+        }
+        self.is_away = false;
+        let mut is_other = std::mem::take(&mut self.is_shaken);
+        for lane in &mut self.lanes {
+            if let Some(topic) = survey.get(&lane.kept.topic) {
+                is_other |= lane.look(topic);
+            }
+        }
+        if self.begin(&survey).await? || is_other {
+            self.assign(is_other)?;
+        }
+        self.say_state().await
+    }
+
+    /// Begins loads whose topics are there. Answers whether there was one.
+    async fn begin(&mut self, survey: &Survey) -> Result<bool, End> {
+        if self.pending.is_empty() {
+            return Ok(false);
+        }
+        // What begins comes in a batch of its own: what else would be in it of a table without a key would be void.
+        self.flush().await?;
+        let mut begun: Vec<Lane> = Vec::new();
+        for pending in std::mem::take(&mut self.pending) {
+            let lane = match survey.get(&pending.topic) {
+                Some(Topic::There(there)) => Lane::begun(&pending.topic, vec![pending.table], there, pending.from_end)
+                    .ok_or_else(|| format!("Not all partitions of topic \"{}\" answer.", pending.topic)),
+                Some(Topic::Denied(failure)) => Err(failure.text()),
+                Some(Topic::Missing) => Err(format!(
+                    "there is no topic \"{}\"\nDetail: It is looked for by itself.\nHint: Check `topic` in the table's `meta`, and that \
+                     the topic was made.",
+                    pending.topic
+                )),
+                None => Err("Its topic was not asked for yet.".to_owned()),
+            };
+            match lane {
+                Ok(lane) => {
+                    self.delayed.remove(&pending.table);
+                    begun.push(lane);
+                }
+                Err(reason) => {
+                    let table = pending.table;
+                    self.pending.push(pending);
+                    if self.delayed.get(&table) != Some(&reason) {
+                        self.delayed.insert(table, reason.clone());
+                        self.feed.send(SourceEvent::Delayed { table, reason }).await?;
+                    }
+                }
+            }
+        }
+        if begun.is_empty() {
+            return Ok(false);
+        }
+        merge(&mut begun);
+        for lane in &begun {
+            for table in &lane.kept.tables {
+                self.builder.chunk(*table, lane.cursor(), false, lane.messages_to_load());
+            }
+        }
+        self.lanes.append(&mut begun);
+        self.hand_over().await?;
+        Ok(true)
+    }
+
+    /// A table is to be loaded again, from its topic's beginning.
+    async fn begin_anew(&mut self, table: TableId, reason: String) -> Result<(), End> {
+        let Some(topical) = self.tables.get(&table) else { return Ok(()) };
+        let topic = topical.topic.clone();
+        for lane in &mut self.lanes {
+            lane.kept.tables.retain(|of| *of != table);
+        }
+        self.lanes.retain(|lane| !lane.kept.tables.is_empty());
+        self.pending.retain(|pending| pending.table != table);
+        self.pending.push(Pending { table, topic, from_end: false });
+        self.delayed.remove(&table);
+        self.feed.send(SourceEvent::Reload { table, reason }).await
+    }
+
+    /// Gives readers what their lanes want; anew, whatever they read, where `all` of it may be otherwise.
+    fn assign(&mut self, all: bool) -> Result<(), End> {
+        self.tellers.clear();
+        for (id, table) in self.tables.iter().filter(|(_, table)| table.is_shared()) {
+            self.tellers.entry(table.topic.clone()).or_insert(*id);
+        }
+        for of in [Of::Followed, Of::Loading] {
+            let mut tables = BTreeSet::new();
+            let mut wanted: BTreeMap<(String, i32), i64> = BTreeMap::new();
+            for lane in self.lanes.iter().filter(|lane| lane.broken.is_none() && of_lane(lane) == of) {
+                tables.extend(lane.kept.tables.iter().copied());
+                for partition in lane.kept.at.keys() {
+                    let Some(from) = lane.from(*partition) else { continue };
+                    let at = wanted.entry((lane.kept.topic.clone(), *partition)).or_insert(from);
+                    *at = from.min(*at);
+                }
+            }
+            let reads = (tables, wanted.keys().cloned().collect());
+            if !all && self.reader(of).reads == reads {
+                continue;
+            }
+            let client = begin_reading(&self.asker, &wanted).map_err(|trouble| End::Failed(trouble.failure))?;
+            let reader = match of {
+                Of::Followed => &mut self.followed,
+                Of::Loading => &mut self.loading,
+            };
+            let before = std::mem::replace(reader, Reader { client, reads });
+            // Closing it waits for its threads.
+            tokio::task::spawn_blocking(move || drop(before));
+        }
+        Ok(())
+    }
+
+    /// Takes what waits already.
+    fn drain(&mut self, of: Of, client: &StreamConsumer<Context>) {
+        let mut context = TaskContext::from_waker(Waker::noop());
+        for _ in 0..TURN_MESSAGES_MAX {
+            if self.builder.is_full() {
+                break;
+            }
+            match pin!(client.recv()).poll(&mut context) {
+                Poll::Ready(Ok(message)) => self.take(of, &message),
+                Poll::Ready(Err(error)) => self.note_error(&error),
+                Poll::Pending => break,
+            }
+        }
+    }
+
+    /// A message has come to a reader: whose lanes are of its topic, and have not seen it, take it.
+    fn take(&mut self, of: Of, message: &BorrowedMessage<'_>) {
+        let at_us = match message.timestamp() {
+            Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => Some(ms.saturating_mul(1000)),
+            Timestamp::NotAvailable => None,
+        };
+        let message = Message {
+            topic: message.topic(),
+            partition: message.partition(),
+            offset: message.offset(),
+            at_us,
+            key: message.key(),
+            value: message.payload(),
+        };
+        let sum = sum_of(&message);
+        let Self { lanes, tables, builder, schemas, is_shaken, tellers, .. } = self;
+        let mut parsed: Option<Parsed<'_>> = None;
+        let (now, mut changes) = (now_us(), 0);
+        for lane in lanes.iter_mut().filter(|lane| lane.kept.topic == message.topic && of_lane(lane) == of) {
+            let was_broken = lane.broken.is_some();
+            let wants = lane.take(&message, sum);
+            *is_shaken |= lane.broken.is_some() && !was_broken;
+            if wants == Wants::Nothing {
+                continue;
+            }
+            builder.moved();
+            let parsed = parsed.get_or_insert_with(|| Parsed::of(&message));
+            for id in &lane.kept.tables {
+                let Some(table) = tables.get(id) else { continue };
+                match read(table, parsed, schemas) {
+                    Read::Elsewhere => {}
+                    Read::Told(told) => {
+                        for told in told {
+                            builder.tell((*id, table), told, &message, now);
+                            changes += 1;
+                        }
+                    }
+                    Read::Poison(_) if table.is_shared() && tellers.get(message.topic) != Some(id) => {}
+                    Read::Poison(reason) => {
+                        builder.poison(*id, reason, &message, now);
+                        changes += 1;
+                    }
+                }
+            }
+        }
+        if changes > 0 {
+            builder.commit(message.at_us, now, changes);
+        }
+    }
+
+    /// What the clients have passed that was no message: marks of transactions, and what was aborted.
+    fn pass(&mut self) {
+        for of in [Of::Followed, Of::Loading] {
+            let client = self.reader(of).client.clone();
+            let Some(Ok(positions)) = client.map(|client| client.position()) else { continue };
+            for element in positions.elements() {
+                let Offset::Offset(offset) = element.offset() else { continue };
+                let lanes = self.lanes.iter_mut().filter(|lane| of_lane(lane) == of);
+                for lane in lanes.filter(|lane| lane.kept.topic == element.topic()) {
+                    if lane.pass(element.partition(), offset) {
+                        self.builder.moved();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over what has come, and the loads that are done with it.
+    async fn flush(&mut self) -> Result<(), End> {
+        let mut is_loaded = false;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_loaded()) {
+            let cursor = lane.cursor();
+            for table in &lane.kept.tables {
+                self.builder.chunk(*table, cursor.clone(), true, 0);
+            }
+            lane.to = None;
+            is_loaded = true;
+        }
+        if !self.builder.has_news() {
+            return Ok(());
+        }
+        self.hand_over().await?;
+        if is_loaded {
+            self.assign(false)?;
+            self.say_state().await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self) -> Result<(), End> {
+        merge(&mut self.lanes);
+        // What is to be read anew is not begun by its `start` when it is begun by the next one.
+        let anew = |pending: &&Pending| !pending.from_end;
+        let waits =
+            |pending: &Pending| Kept { topic: pending.topic.clone(), tables: vec![pending.table], at: BTreeMap::new() };
+        let waiting: Vec<Kept> = self.pending.iter().filter(anew).map(waits).collect();
+        let position = position::write(self.lanes.iter().map(|lane| &lane.kept).chain(&waiting));
+        let batch = self.builder.take(position);
+        self.feed.send(SourceEvent::Batch(batch)).await
+    }
+
+    /// What a client says of its reading. What it cannot go on from is looked into.
+    fn note_error(&mut self, error: &KafkaError) {
+        match (error, code_of(error)) {
+            // The end of a partition.
+            (KafkaError::PartitionEOF(_), _) => {}
+            // What it is in no group for, it need not be let into.
+            (_, Some(Code::GroupAuthorizationFailed)) => {}
+            (
+                _,
+                Some(
+                    Code::BrokerTransportFailure
+                    | Code::AllBrokersDown
+                    | Code::Resolve
+                    | Code::OperationTimedOut
+                    | Code::RequestTimedOut
+                    | Code::SSL
+                    | Code::Authentication
+                    | Code::SaslAuthenticationFailed,
+                ),
+            ) => self.is_away = true,
+            _ => {
+                tracing::debug!(%error, "a reader of Kafka may not go on");
+                self.is_shaken = true;
+            }
+        }
+    }
+
+    async fn say_state(&mut self) -> Result<(), End> {
+        if let Some(failure) = stall_of(&self.lanes) {
+            return self.say(SourceState::Stalled, failure.text()).await;
+        }
+        let is_loading = !self.pending.is_empty() || self.lanes.iter().any(Lane::is_loading);
+        let state = if is_loading { SourceState::Snapshot } else { SourceState::Streaming };
+        self.say(state, String::new()).await
+    }
+
+    async fn say(&mut self, state: SourceState, reason: String) -> Result<(), End> {
+        let news = (state, reason);
+        if self.said.as_ref() == Some(&news) {
+            return Ok(());
+        }
+        self.said = Some(news.clone());
+        self.feed.send(SourceEvent::State(news.0, news.1)).await
+    }
+}
+
+fn of_lane(lane: &Lane) -> Of {
+    if lane.is_loading() { Of::Loading } else { Of::Followed }
+}
+
+/// A client that reads partitions from these offsets on; none where there are none.
+fn begin_reading(
+    asker: &Asker,
+    wanted: &BTreeMap<(String, i32), i64>,
+) -> Result<Option<Arc<StreamConsumer<Context>>>, Trouble> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let client = reader(&asker.config)?;
+    let in_words = |error: KafkaError| crate::kafka::trouble(&asker.config, client.context(), &error);
+    let mut list = TopicPartitionList::new();
+    for ((topic, partition), from) in wanted {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*from)).map_err(in_words)?;
+    }
+    client.assign(&list).map_err(in_words)?;
+    Ok(Some(Arc::new(client)))
+}
+
+/// The next message of a client; never, where there is none.
+async fn received(client: Option<&StreamConsumer<Context>>) -> Result<BorrowedMessage<'_>, KafkaError> {
+    match client {
+        Some(client) => client.recv().await,
+        None => pending().await,
+    }
+}
+
+/// The answer to a question that was asked; never, where none was.
+async fn answered(look: &mut Option<JoinHandle<Result<Survey, Trouble>>>) -> Result<Survey, Trouble> {
+    match look {
+        Some(asked) => match asked.await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Trouble::passing("the question was broken off", "Tidemill stops.")),
+        },
+        None => pending().await,
+    }
+}
