@@ -11,6 +11,7 @@ use serve::{Service, Site};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::address;
 use crate::ages::{self, Ages};
 use crate::atomic;
 use crate::audit::Audit;
@@ -27,6 +28,7 @@ use crate::reader::{InstanceReader, Lanes};
 use crate::reconcile::book::Book;
 use crate::reconcile::keeper::Keeper;
 use crate::setup::{Global, Setup};
+use crate::sources;
 use crate::stale;
 use crate::status::Status;
 use crate::users;
@@ -308,6 +310,8 @@ fn note_settings(setup: &Setup, status: &Status) {
     let mut facts = status.facts();
     let places = setup.project.connections.iter().map(|of| (of.name.clone(), of.place.to_string()));
     facts.declared_at = places.collect();
+    let addresses = setup.project.connections.iter();
+    facts.addresses = addresses.map(|of| (of.name.clone(), address::words(&sources::settings(of)))).collect();
     facts.backlog_max = Bounds {
         age_us: i64::from(profile.backlog.seconds) * 1_000_000,
         // What is more than a number can say is no bound.

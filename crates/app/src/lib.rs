@@ -10,6 +10,7 @@
 //! One thread, the [`pump`], owns the engine: it takes what has arrived, makes a step of it, and publishes. Readers see
 //! what was published last and never wait for it.
 
+mod address;
 pub mod ages;
 mod atomic;
 pub mod audit;

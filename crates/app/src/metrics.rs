@@ -222,6 +222,8 @@ fn deliveries(facts: &Facts, now_us: i64, out: &mut Out) {
         out.states("tidemill_delivery_state", help, ("sync", name), &DELIVERY_STATES, delivery.told().0);
         let help = "Rows that are to be delivered.";
         out.gauge("tidemill_delivery_backlog_rows", help, labels(), delivery.backlog_rows() as f64);
+        let help = "Rows that the destination refuses now.";
+        out.gauge("tidemill_delivery_refused_rows", help, labels(), delivery.refused_rows() as f64);
         let help = "Bytes of the keys that are to be delivered.";
         out.gauge("tidemill_delivery_backlog_bytes", help, labels(), delivery.backlog_bytes() as f64);
         let help = "Age of the oldest change that is not delivered yet.";

@@ -53,6 +53,8 @@ pub struct SourceStatus {
     pub retention: Option<connect::Retention>,
     /// What is said of a backlog beyond its bound, for as long as that lasts.
     pub backlog: Option<String>,
+    /// Why it stalled when it did so last, and when that was said; it may be over.
+    pub last_error: Option<(i64, String)>,
 }
 
 impl SourceStatus {
@@ -66,6 +68,9 @@ impl SourceStatus {
             "connecting" => self.stalled_since_us,
             _ => None,
         };
+        if state == "stalled" && !message.is_empty() {
+            self.last_error = Some((now_us, message.line()));
+        }
         state.clone_into(&mut self.state);
         // While it is tried again, the reason is what it was.
         if self.stalled_since_us.is_none() || !message.is_empty() {

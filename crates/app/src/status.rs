@@ -10,7 +10,7 @@ use crate::audit::{self, Audit};
 use crate::backlog::Bounds;
 use crate::data_tests::Results;
 use crate::definition::PlannedModel;
-use crate::delivery::{DeliveryStatus, Moments};
+use crate::delivery::{DeliveryStatus, Moments, is_delivering_state};
 use crate::documentation::Documented;
 use crate::history::{History, Reading};
 use crate::latency::Histogram;
@@ -192,8 +192,10 @@ pub struct Facts {
     /// The source tables that each table, model or view stands on, however far below.
     pub tables_of: BTreeMap<TableName, BTreeSet<TableName>>,
     pub settings: Vec<(String, String, String)>,
-    /// Where the project declares the connections of its sources.
+    /// Where the project declares its connections.
     pub declared_at: BTreeMap<String, String>,
+    /// Where they lead, in words.
+    pub addresses: BTreeMap<String, String>,
     /// Columns that the project calls personal, in lower case.
     pub personal: BTreeMap<TableName, BTreeSet<String>>,
     /// Whether the project's models are still to be put in the places of those that serve.
@@ -354,11 +356,11 @@ impl Facts {
         }
     }
 
-    /// Syncs that do not deliver all that they should: the reason of one, of more where the reasons are. One that goes through
-    /// all rows is no trouble.
+    /// Syncs that do not deliver all that they should, or not what their sources have: the reason of one, of more where the reasons are.
+    /// One that goes through all rows is no trouble.
     fn undelivered(&self) -> Vec<String> {
         let told: Vec<_> = self.deliveries.iter().map(|(name, delivery)| (name, delivery, delivery.told())).collect();
-        let stopped: Vec<_> = told.iter().filter(|(.., (state, _))| !matches!(*state, "live" | "filling")).collect();
+        let stopped: Vec<_> = told.iter().filter(|(.., (state, _))| !is_delivering_state(state)).collect();
         let mut found = match &stopped[..] {
             [] => Vec::new(),
             [(name, _, (state, message))] => vec![format!("sync {name} is {state}: {message}")],
@@ -369,8 +371,13 @@ impl Facts {
                 vec![format!("syncs {}{more} do not deliver; tidemill.deliveries says why", named.join(", "))]
             }
         };
-        let going = told.iter().filter(|(.., (state, _))| matches!(*state, "live" | "filling"));
-        found.extend(going.filter_map(|(name, delivery, _)| Some(format!("sync {name}: {}", delivery.lacking()?))));
+        let going = told.iter().filter(|(.., (state, _))| is_delivering_state(state));
+        found.extend(going.filter_map(|(name, delivery, _)| Some(format!("sync {name}: {}", delivery.short()?))));
+        match told.iter().filter(|(.., (state, _))| *state == "stale").count() {
+            0 => {}
+            1 => found.push("1 sync delivers what is stale; tidemill.deliveries says why".to_owned()),
+            stale => found.push(format!("{stale} syncs deliver what is stale; tidemill.deliveries says why")),
+        }
         found
     }
 

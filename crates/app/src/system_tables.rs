@@ -1,5 +1,8 @@
 //! The tables of the schema `tidemill`: the instance's own facts, for SQL.
 
+mod deliveries;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -12,7 +15,6 @@ use crate::audit::Entry;
 use crate::clock::Clock;
 use crate::column_lineage::{self, MadeOf};
 use crate::data_tests::{Noted, Test};
-use crate::delivery::DeliveryStatus;
 use crate::documentation::{Declared, Documented};
 use crate::history::Sample;
 use crate::reason::Reason;
@@ -36,13 +38,15 @@ type Columns = Vec<(&'static str, Column)>;
 pub const SCHEMA: &str = "tidemill";
 
 /// Tables that are a function of the facts and the time.
-const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 12] = [
+const OF_FACTS: [(&str, fn(&Facts, i64) -> Columns); 14] = [
     ("project", project),
     ("sources", sources),
     ("tables", tables),
     ("models", models),
     ("latency", latency),
-    ("deliveries", deliveries),
+    ("deliveries", deliveries::deliveries),
+    ("delivery_log", deliveries::log),
+    ("syncs", deliveries::syncs),
     ("steps", steps),
     ("lineage", lineage),
     ("tests", tests),
@@ -202,6 +206,14 @@ fn sources(facts: &Facts, now: i64) -> Columns {
         Reason::joined([told.clone()].into_iter().chain(source.fading(now).map(Reason::from)))
     };
     let told: Vec<Reason> = rows.iter().zip(&states).map(told).collect();
+    let pace = |source: &str| -> f64 {
+        let tables = facts.tables.iter().filter(|(_, table)| table.source == source);
+        tables.map(|(name, _)| facts.history.pace(name)).sum()
+    };
+    let place = |of: &BTreeMap<String, String>| {
+        Column::Text(rows.iter().map(|r| of.get(r.0).filter(|text| !text.is_empty()).cloned()).collect())
+    };
+    let error = |r: &(&String, &SourceStatus)| r.1.last_error.clone();
     vec![
         ("source", text(&rows, |r| r.0)),
         ("type", text(&rows, |r| &r.1.kind)),
@@ -215,6 +227,14 @@ fn sources(facts: &Facts, now: i64) -> Columns {
         messages(&told),
         details(&told),
         hints(&told),
+        // Of all its tables, of late.
+        ("changes_per_second", Column::Float(rows.iter().map(|r| Some(pace(r.0))).collect())),
+        // Why it stalled when it did so last, which may be over; NULL where it has not since the start.
+        ("last_error", Column::Text(rows.iter().map(|r| error(r).map(|(_, message)| message)).collect())),
+        ("last_error_at", Column::Time(rows.iter().map(|r| error(r).map(|(at_us, _)| at_us)).collect())),
+        // Where its connection leads, without what is secret, and where it is declared.
+        ("address", place(&facts.addresses)),
+        ("declared_at", place(&facts.declared_at)),
     ]
 }
 
@@ -371,30 +391,6 @@ fn latency(facts: &Facts, _now: i64) -> Columns {
         ("p99_ms", Column::Float(rows.iter().map(|r| Some(r.1.quantile_ms(0.99))).collect())),
         ("max_ms", Column::Float(rows.iter().map(|r| Some(r.1.max_ms())).collect())),
         ("count", count(&rows, |r| r.1.count())),
-    ]
-}
-
-/// The project's syncs.
-fn deliveries(facts: &Facts, now: i64) -> Columns {
-    let rows: Vec<(&String, &DeliveryStatus)> = facts.deliveries.iter().collect();
-    let told: Vec<(&str, String)> = rows.iter().map(|(_, delivery)| delivery.told()).collect();
-    let model = |of: &DeliveryStatus| of.relation.as_ref().map(ToString::to_string);
-    let step = |of: &DeliveryStatus| of.delivered_step().and_then(|step| i64::try_from(step).ok());
-    vec![
-        ("sync", text(&rows, |r| r.0)),
-        ("destination", text(&rows, |r| &r.1.destination)),
-        ("model", Column::Text(rows.iter().map(|r| model(r.1)).collect())),
-        ("state", text(&told, |r| r.0)),
-        // Rows that have changed and are not delivered, and those ahead of it while it goes through all of them.
-        ("backlog_rows", count(&rows, |r| r.1.backlog_rows())),
-        ("backlog_bytes", count(&rows, |r| r.1.backlog_bytes())),
-        ("oldest_seconds", Column::Float(rows.iter().map(|r| Some(seconds(r.1.oldest_us(now)))).collect())),
-        // Rows and deletes, since the sync was set up.
-        ("sent_total", count(&rows, |r| r.1.sent_total())),
-        ("rejected_total", count(&rows, |r| r.1.rejected_total())),
-        // Up to which all is delivered; NULL while it goes through all rows.
-        ("step", Column::Int(rows.iter().map(|r| step(r.1)).collect())),
-        ("message", text(&told, |r| &r.1)),
     ]
 }
 

@@ -172,10 +172,11 @@ const TROUBLES: &str = "# What each surface says of a trouble
 
 Made of the cases in `crates/app/tests/cases/trouble`, which run an instance into each trouble and ask every surface; none of them may
 say that all is well. Above the trouble stand the model `revenue`, the view `today` over it, and a dashboard's tile over that. `N` is a number, `$PORT` a port.
-What is not affected is not shown, and is as it was: a table that is parked stops what stands on it, and nothing else.
+What is not affected is not shown, and is as it was: a table that is parked stops what stands on it, and nothing else. In troubles of deliveries there is a sync
+`revenue` of the model; a sync stops nothing but itself.
 
 The state is told in the same words everywhere: `tidemill status` (and `--json`), the tables of the schema `tidemill`, `/health/readyz`,
-`/metrics`, the line below the page's header, the graph and each node's page. A statement that reads what is out of date is answered, with a warning
+`/metrics`, the line below the page's header, the graph and each node's page, be it a source's, a model's or a sync's. A statement that reads what is out of date is answered, with a warning
 (`SET tidemill.on_stale = serve` leaves it out, `= error` has the statement fail); over HTTP the answer has the header `tidemill-stale`.
 `/health/readyz` is 200 as long as there is something to answer with, however old, and says what is old; it is 503 until the first load.
 ";

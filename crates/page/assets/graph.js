@@ -239,9 +239,9 @@ const startGraph = (canvas) => {
     const [text, layer, state, tag] = fields.map((field) => field?.value.trim().toLowerCase() ?? "");
     const words = text && text !== picked?.toLowerCase() ? text.split(/\s+/) : [];
     const kept = (node) => {
-      const { node: id, layer: own, tags } = node.dataset;
+      const { node: id, layer: own, tags, words: more = "" } = node.dataset;
       const word = $("[data-live^='s/']", node).textContent.split(",")[0];
-      return words.every((part) => id.toLowerCase().includes(part)) && (!layer || own.toLowerCase() === layer)
+      return words.every((part) => `${id} ${more}`.toLowerCase().includes(part)) && (!layer || own.toLowerCase() === layer)
         && (!state || word === state) && (!tag || tags.toLowerCase().split(" ").includes(tag));
     };
     let count = 0;

@@ -1,10 +1,14 @@
-//! The asset graph: sources, their tables, the models over them; with how each is.
+//! The asset graph: sources, their tables, the models over them, and where syncs deliver to; with how each is.
+
+mod node;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use crate::layout::{self, Body, Sizes};
-use crate::{Live, escape, number, url};
+use crate::{Live, escape};
+
+pub use node::{Node, NodeKind, Tone, layer_of, sync_id};
 
 /// Nodes drawn without anything picked; of more only what is next to the sources.
 pub const SHOWN_MAX: usize = 600;
@@ -15,6 +19,8 @@ const SIZES: Sizes = Sizes { height: 68.0, layer_gap: 54.0, node_gap: 14.0, marg
 const WIDTH: f64 = 196.0;
 const LETTER: f64 = 7.7;
 const BESIDE_NAME: f64 = 34.0;
+/// What a node takes more whose ends are round.
+const ROUND: f64 = 34.0;
 
 /// Room above the nodes for the names of layers.
 const HEAD: f64 = 30.0;
@@ -22,182 +28,8 @@ const HEAD: f64 = 30.0;
 /// The layer of sources and their tables; it comes first.
 pub const SOURCE_LAYER: &str = "source";
 
-/// How something is, as a colour; a word always stands beside it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tone {
-    /// Nothing is known.
-    #[default]
-    Quiet,
-    /// All is well.
-    Good,
-    /// On its way.
-    Busy,
-    /// Look at it.
-    Warn,
-    /// Broken.
-    Bad,
-}
-
-impl Tone {
-    /// The tone of a state's word, of sources, tables and models alike.
-    pub fn of(state: &str) -> Self {
-        match state {
-            "live" | "streaming" | "ready" => Self::Good,
-            "building" | "snapshot" | "connecting" | "starting" | "waiting" => Self::Busy,
-            "stalled" | "paused" | "stopped" | "behind" | "resnapshot" | "altered" | "stale" | "mixed" | "held"
-            | "degraded" => Self::Warn,
-            "failed" | "parked" => Self::Bad,
-            _ => Self::Quiet,
-        }
-    }
-
-    /// Its word in the style sheet.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Quiet => "quiet",
-            Self::Good => "good",
-            Self::Busy => "busy",
-            Self::Warn => "warn",
-            Self::Bad => "bad",
-        }
-    }
-}
-
-/// What a node is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NodeKind {
-    /// A connection that is read.
-    Source,
-    /// A table of a source.
-    Table,
-    /// A model.
-    #[default]
-    Model,
-}
-
-impl NodeKind {
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Table => "table",
-            Self::Model => "model",
-        }
-    }
-}
-
-/// Words that begin the names of a layer's models where they stand in no folder of it.
-const LAYER_WORDS: [&str; 11] = ["ods", "stg", "base", "int", "dwd", "dim", "fct", "dws", "dm", "mart", "ads"];
-
-/// The layer of a model: the folder below that of all models, else the word that its name begins with.
-pub fn layer_of(path: &str, name: &str) -> String {
-    let word = name.split('_').next().filter(|word| LAYER_WORDS.contains(word) && word.len() < name.len());
-    match path.split('/').collect::<Vec<_>>().as_slice() {
-        [_, folder, .., _] => (*folder).to_owned(),
-        _ => word.unwrap_or("models").to_owned(),
-    }
-}
-
-/// One thing and how it is.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Node {
-    /// `schema.name`; a source's name alone.
-    pub id: String,
-    /// What it is.
-    pub kind: NodeKind,
-    /// Its state's word.
-    pub state: String,
-    /// Rows it holds.
-    pub rows: Option<i64>,
-    /// Changes a second of late.
-    pub rate: Option<f64>,
-    /// Behind the source, seconds.
-    pub lag_seconds: Option<f64>,
-    /// Rows it could not take.
-    pub rejects: i64,
-    /// What it says of itself.
-    pub message: String,
-    /// Layer of the warehouse: `ods`, `dws`, …
-    pub layer: String,
-    /// What a model is kept as: `table`, `view`, …; empty for anything else.
-    pub materialized: String,
-    /// Its tags.
-    pub tags: Vec<String>,
-}
-
-impl Node {
-    /// Its colour: that of the state, and at least a warning where rows were rejected.
-    pub fn tone(&self) -> Tone {
-        let tone = Tone::of(&self.state);
-        if self.rejects > 0 { tone.max(Tone::Warn) } else { tone }
-    }
-
-    /// Its state in words.
-    pub fn word(&self) -> String {
-        let state = if self.state.is_empty() { "unknown" } else { &self.state };
-        match self.rejects {
-            0 => state.to_owned(),
-            1 => format!("{state}, 1 reject"),
-            n => format!("{state}, {} rejects", number::short(n as f64)),
-        }
-    }
-
-    /// Whether it is asked anew by whoever reads it: such a one has no rows, rate and lag of its own.
-    pub fn is_view(&self) -> bool {
-        self.materialized == "view"
-    }
-
-    /// What it is, as people call it.
-    pub fn kind_text(&self) -> &str {
-        if self.materialized.is_empty() { self.kind.word() } else { &self.materialized }
-    }
-
-    /// Its name without the schema.
-    pub fn name(&self) -> &str {
-        self.id.split_once('.').map_or(self.id.as_str(), |(_, name)| name)
-    }
-
-    /// The same as HTML that a narrow page breaks between its words.
-    pub fn breakable_name(&self) -> String {
-        escape(self.name()).replace('_', "_<wbr>")
-    }
-
-    /// Its tags as the script compares them.
-    pub fn tags_text(&self) -> String {
-        self.tags.join(" ")
-    }
-
-    /// Where its page is.
-    pub fn href(&self) -> String {
-        let page = match self.kind {
-            NodeKind::Source => return format!("/sources#source-{}", url(&self.id)),
-            NodeKind::Table => "tables",
-            NodeKind::Model => "models",
-        };
-        let (schema, name) = self.id.split_once('.').unwrap_or(("", &self.id));
-        format!("/{page}/{}/{}", url(schema), url(name))
-    }
-
-    /// Where the graph around it is.
-    pub fn around(&self) -> String {
-        format!("/?node={}", url(&self.id))
-    }
-
-    /// Its rows in short.
-    pub fn rows_text(&self) -> String {
-        self.rows.map_or_else(|| "–".to_owned(), |rows| number::short(rows as f64))
-    }
-
-    /// Its rate in short.
-    pub fn rate_text(&self) -> String {
-        self.rate.map_or_else(|| "–".to_owned(), number::rate)
-    }
-
-    /// Its lag in short.
-    pub fn lag_text(&self) -> String {
-        self.lag_seconds.map_or_else(|| "–".to_owned(), number::seconds)
-    }
-}
+/// The layer of syncs; it comes last.
+pub const DESTINATION_LAYER: &str = "destinations";
 
 /// Things and what reads what.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -209,10 +41,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The node of an `id`, or the first with this name in any schema.
+    /// The node of an `id`, or the first with this name in any schema, or the sync of this name.
     pub fn find(&self, id: &str) -> Option<&Node> {
         let named = |node: &&Node| node.id.split_once('.').is_some_and(|(_, name)| name == id);
-        self.nodes.iter().find(|node| node.id == id).or_else(|| self.nodes.iter().find(named))
+        let is_sync = |node: &&Node| node.kind == NodeKind::Sync && node.name() == id;
+        let nodes = || self.nodes.iter();
+        nodes().find(|node| node.id == id).or_else(|| nodes().find(named)).or_else(|| nodes().find(is_sync))
     }
 
     /// What is at most `hops` edges up or down of the starts; up and down are never mixed on one way.
@@ -267,7 +101,7 @@ impl Graph {
         }
     }
 
-    /// The layers in the order of what reads what: sources first, then by the mean length of the ways to their nodes.
+    /// The layers in the order of what reads what: sources first, then by the mean length of the ways to their nodes, destinations last.
     pub fn layers(&self) -> Vec<&str> {
         let mut found: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for (node, depth) in self.nodes.iter().zip(layout::depths(self.nodes.len(), &self.numbered())) {
@@ -276,9 +110,7 @@ impl Graph {
         }
         let mut layers: Vec<(&str, f64)> =
             found.into_iter().map(|(layer, (sum, count))| (layer, sum as f64 / count as f64)).collect();
-        layers.sort_by(|(a, own), (b, other)| {
-            (*a != SOURCE_LAYER).cmp(&(*b != SOURCE_LAYER)).then(own.total_cmp(other)).then(a.cmp(b))
-        });
+        layers.sort_by(|(a, own), (b, other)| rim(a).cmp(&rim(b)).then(own.total_cmp(other)).then(a.cmp(b)));
         layers.into_iter().map(|(layer, _)| layer).collect()
     }
 
@@ -304,18 +136,13 @@ impl Graph {
         self.edges.iter().map(|(from, to)| (number(from), number(to))).collect()
     }
 
-    /// What moves: state, rows, rate and lag of each node; of a view the state alone.
+    /// What moves: state and figures of each node; of a view the state alone.
     pub fn live(&self) -> Live {
         let mut live = Live::new();
         for node in &self.nodes {
             let id = &node.id;
             live.insert(format!("s/{id}"), format!("{} {}", node.tone().word(), node.word()));
-            if node.is_view() {
-                continue;
-            }
-            live.insert(format!("t/{id}/rows"), node.rows_text());
-            live.insert(format!("t/{id}/rate"), node.rate_text());
-            live.insert(format!("t/{id}/lag"), node.lag_text());
+            live.extend(node.figures().into_iter().map(|(_, key, text)| (format!("t/{id}/{key}"), text)));
         }
         live
     }
@@ -323,8 +150,9 @@ impl Graph {
     /// The picture.
     pub fn svg(&self, picked: Option<&str>) -> String {
         let layers = self.layers();
+        let round = |node: &Node| if node.kind == NodeKind::Sync { ROUND } else { 0.0 };
         let body = |node: &Node| Body {
-            width: (node.name().chars().count() as f64 * LETTER + BESIDE_NAME).max(WIDTH).round(),
+            width: ((node.name().chars().count() as f64 * LETTER + BESIDE_NAME).max(WIDTH) + round(node)).round(),
             band: layers.iter().position(|layer| *layer == node.layer).unwrap_or(0),
         };
         let bodies: Vec<Body> = self.nodes.iter().map(body).collect();
@@ -362,6 +190,15 @@ impl Graph {
     }
 }
 
+/// Where a layer stands whatever reads what.
+fn rim(layer: &str) -> i8 {
+    match layer {
+        SOURCE_LAYER => -1,
+        DESTINATION_LAYER => 1,
+        _ => 0,
+    }
+}
+
 /// A path through points, level at each.
 fn curve(points: &[(f64, f64)]) -> String {
     let mut out = String::new();
@@ -390,10 +227,15 @@ fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), width: f64, pick
         (false, false) => "node",
     };
     let right = width - 11.0;
+    // What leaves the warehouse is round.
+    let (radius, edge) = match node.kind {
+        NodeKind::Sync => (34, ""),
+        _ => (10, "<rect class=\"edge\" width=\"4\" height=\"44\" y=\"12\" rx=\"2\"/>"),
+    };
     let _ = write!(
         out,
-        "<a class=\"{class} {kind}\" href=\"{href}\" data-node=\"{id}\" data-tone=\"{tone}\" data-layer=\"{layer}\" data-tags=\"{tags}\" transform=\"translate({x} {y})\"><title>{shown} {id}: {message}</title>\
-         <rect class=\"card\" width=\"{width}\" height=\"68\" rx=\"10\"/><rect class=\"edge\" width=\"4\" height=\"44\" y=\"12\" rx=\"2\"/>\
+        "<a class=\"{class} {kind}\" href=\"{href}\" data-node=\"{id}\" data-tone=\"{tone}\" data-layer=\"{layer}\" data-tags=\"{tags}\"{words} transform=\"translate({x} {y})\"><title>{shown} {id}: {message}</title>\
+         <rect class=\"card\" width=\"{width}\" height=\"68\" rx=\"{radius}\"/>{edge}\
          <text class=\"name\" x=\"16\" y=\"25\">{name}</text><text class=\"kind\" x=\"{right}\" y=\"42\">{shown}</text>\
          <circle class=\"dot\" cx=\"20\" cy=\"38\" r=\"3.5\"/><text class=\"word\" x=\"29\" y=\"42\" data-live=\"s/{id}\">{word}</text>",
         kind = node.kind.word(),
@@ -401,22 +243,24 @@ fn draw_node(out: &mut String, node: &Node, (x, y): (f64, f64), width: f64, pick
         href = escape(&node.href()),
         layer = escape(&node.layer),
         tags = escape(&node.tags_text()),
-        message = if node.message.is_empty() { word.clone() } else { escape(&node.message) },
+        words = match node.kind {
+            // By these it is found as well.
+            NodeKind::Sync => format!(" data-words=\"{} {}\"", escape(node.kind_text()), escape(&node.destination)),
+            _ => String::new(),
+        },
+        message = escape(&node.title()),
         name = escape(node.name()),
     );
-    if node.is_view() {
+    let figures = node.figures();
+    if figures.is_empty() {
         out.push_str("<text class=\"figure asked\" x=\"16\" y=\"58\">asked anew by each reader</text></a>");
         return;
     }
-    let _ = write!(
-        out,
-        "<text class=\"figure\" x=\"74\" y=\"58\" data-live=\"t/{id}/rows\">{rows}</text><text class=\"figure\" x=\"{middle}\" y=\"58\" data-live=\"t/{id}/rate\">{rate}</text>\
-         <text class=\"figure\" x=\"{right}\" y=\"58\" data-live=\"t/{id}/lag\">{lag}</text></a>",
-        middle = (74.0 + right) / 2.0 + 4.0,
-        rows = node.rows_text(),
-        rate = escape(&node.rate_text()),
-        lag = node.lag_text(),
-    );
+    for ((_, key, text), x) in figures.iter().zip([74.0, (74.0 + right) / 2.0 + 4.0, right]) {
+        let text = escape(text);
+        let _ = write!(out, "<text class=\"figure\" x=\"{x}\" y=\"58\" data-live=\"t/{id}/{key}\">{text}</text>");
+    }
+    out.push_str("</a>");
 }
 
 #[cfg(test)]
@@ -450,16 +294,6 @@ mod tests {
     }
 
     #[test]
-    fn rejects_are_a_warning_at_least() {
-        let node = |state: &str, rejects| Node { state: state.to_owned(), rejects, ..Node::default() };
-        assert_eq!(
-            [node("live", 0), node("live", 2), node("failed", 1)].map(|n| n.tone()),
-            [Tone::Good, Tone::Warn, Tone::Bad]
-        );
-        assert_eq!(node("live", 2).word(), "live, 2 rejects");
-    }
-
-    #[test]
     fn very_many_models_show_what_is_next_to_the_sources() {
         let tree = |count: usize| {
             let names: Vec<String> = (0..count).map(|n| format!("s.m{n}")).collect();
@@ -472,14 +306,6 @@ mod tests {
         let shown = tree(2_000).shown(None, 2);
         assert!(shown.nodes.len() > 1 && shown.nodes.len() <= 2 * SHOWN_MAX, "{}", shown.nodes.len());
         assert_eq!(tree(300).shown(Some("s.m299"), 2).nodes.len(), 3);
-    }
-
-    #[test]
-    fn a_model_is_of_the_layer_of_its_folder_or_name() {
-        assert_eq!(layer_of("models/dws/trade/dws_day.sql", "dws_day"), "dws");
-        assert_eq!(layer_of("models/marts/orders.sql", "orders"), "marts");
-        assert_eq!(layer_of("models/ads_today.sql", "ads_today"), "ads");
-        assert_eq!(["", "models/orders.sql"].map(|path| layer_of(path, "orders")), ["models", "models"]);
     }
 
     #[test]
@@ -507,5 +333,29 @@ mod tests {
         assert!(svg.contains(">a_name_that_is_longer_than_a_card_would_be_wide</text>"), "{svg}");
         assert!(svg.contains("class=\"node view model\"") && !svg.contains(&format!("t/{name}/rows")), "{svg}");
         assert!(!all.live().contains_key(&format!("t/{name}/lag")));
+    }
+
+    /// A sync stands at the rim whatever it follows, in a form of its own, and its figures are those of what waits and goes.
+    #[test]
+    fn destinations_come_last_and_are_round() {
+        let mut all = graph(&[("shop", "shop.a"), ("shop.a", "s.b"), ("s.b", "s.c"), ("shop.a", "sync out")]);
+        for node in &mut all.nodes {
+            node.layer = match node.id.as_str() {
+                "shop" | "shop.a" => SOURCE_LAYER.to_owned(),
+                "sync out" => DESTINATION_LAYER.to_owned(),
+                _ => "models".to_owned(),
+            };
+        }
+        let sync = all.nodes.iter_mut().find(|node| node.id == "sync out").unwrap();
+        (sync.kind, sync.system, sync.destination) = (NodeKind::Sync, "Redis".to_owned(), "cache".to_owned());
+        (sync.rows, sync.rate, sync.lag_seconds) = (Some(3), Some(2.0), Some(0.5));
+        assert_eq!(all.layers(), ["source", "models", "destinations"]);
+        let svg = all.svg(None);
+        assert!(svg.contains("class=\"node sync\" href=\"/syncs/out\" data-node=\"sync out\""), "{svg}");
+        assert!(svg.contains("data-words=\"Redis cache\"") && svg.contains("rx=\"34\"/><text class=\"name\""), "{svg}");
+        assert!(svg.contains(">out</text>") && svg.contains("data-live=\"t/sync out/lag\">500 ms</text>"), "{svg}");
+        assert_eq!(all.find("out").map(|node| node.id.as_str()), Some("sync out"));
+        assert_eq!(all.neighbours("shop.a", true).len(), 2);
+        assert_eq!(all.live().get("t/sync out/error").map(String::as_str), Some("–"));
     }
 }

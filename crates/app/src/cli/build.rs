@@ -162,14 +162,14 @@ fn is_delivering(delivery: &DeliveryStatus, step: u64) -> bool {
     match delivery.told().0 {
         "filling" => true,
         // It was looked at before, maybe.
-        "live" => delivery.backlog_rows() > 0 || delivery.step < step,
+        "live" | "stale" => delivery.backlog_rows() > 0 || delivery.step < step,
         _ => !is_held && !is_begun,
     }
 }
 
 /// Whether all of a sync is where it belongs.
 fn is_delivered(delivery: &DeliveryStatus) -> bool {
-    delivery.told().0 == "live" && delivery.backlog_rows() == 0 && delivery.lacking().is_none()
+    matches!(delivery.told().0, "live" | "stale") && delivery.backlog_rows() == 0 && delivery.lacking().is_none()
 }
 
 /// Says how it went; answers how the tests did.

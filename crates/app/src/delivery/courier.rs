@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use super::guard;
 use super::pace::Pace;
 use super::wanted::in_one_line;
-use super::{Trouble, WantedSync};
+use super::{Tried, Trouble, WantedSync, log};
 use crate::clock::{Clock, stopwatch};
 use crate::latency::Tally;
 use crate::pump::Message;
@@ -277,10 +277,12 @@ impl Courier {
         }
         let (parcel, packed) = packed(&portion, &of.target)?;
         let seal = |said: &[There]| portion.marker(&outcomes(portion.items.len(), &packed, said));
+        let begun = stopwatch();
         let said = destination.deliver(&parcel, &seal).await.map_err(Ended::Down)?;
-        let now = self.post.clock.now_us();
+        let (took, now) = (begun.elapsed(), self.post.clock.now_us());
+        let tried = tried(&portion, &packed, &said, took, now);
         let outcomes = outcomes(portion.items.len(), &packed, &said);
-        self.note_delivered(&portion, now);
+        self.note_delivered(&portion, tried);
         let Some(reader) = &mut self.reader else { return Err(Ended::Over) };
         let input = reader.settle(portion, outcomes, now);
         self.tell(input).await
@@ -351,23 +353,55 @@ impl Courier {
     }
 
     fn note_trouble(&self, trouble: Option<Trouble>) {
+        let now_us = self.post.clock.now_us();
         let mut facts = self.post.status.facts();
         if let Some(delivery) = facts.deliveries.get_mut(&self.of.sync) {
+            if let Some(Trouble { message, is_ours }) = &trouble {
+                let ended = if *is_ours { log::Ended::Failed } else { log::Ended::Away };
+                delivery.log.note_failed(now_us, ended, message);
+            }
             delivery.is_connected = trouble.is_none();
             delivery.trouble = trouble;
         }
     }
 
-    /// How long what has changed took from when it could be read here until it was there.
-    fn note_delivered(&self, portion: &Portion, now_us: i64) {
-        let status = &self.post.status;
-        let latencies: Tally = {
-            let moments = status.moments();
+    /// What was delivered, and how long what has changed took from its commit, and from when it could be read here, until it was there.
+    fn note_delivered(&self, portion: &Portion, tried: Tried) {
+        let (status, now_us) = (&self.post.status, tried.at_us);
+        let since = |of: &dyn Fn(u64) -> Option<i64>| -> Tally {
             let steps = portion.items.iter().filter_map(|item| item.step);
-            steps.filter_map(|step| Some(now_us - moments.of(step)?)).collect()
+            steps.filter_map(|step| Some(now_us - of(step)?)).collect()
         };
+        let moments = status.moments();
+        let (visible, committed) = (since(&|step| moments.of(step)), since(&|step| moments.committed(step)));
+        drop(moments);
         let node = (self.of.relation.clone(), Stage::VisibleDelivered);
-        status.facts().latency.entry(node).or_default().merge(&latencies);
+        let mut facts = status.facts();
+        facts.latency.entry(node).or_default().merge(&visible);
+        if let Some(delivery) = facts.deliveries.get_mut(&self.of.sync) {
+            delivery.log.note_delivered(tried, &committed);
+        }
+    }
+}
+
+/// What was delivered of a portion, for people.
+fn tried(portion: &Portion, packed: &[usize], said: &[There], took: Duration, at_us: i64) -> Tried {
+    let count = |is_it: &dyn Fn(&There, bool) -> bool| {
+        let said = packed.iter().zip(said);
+        said.filter(|(at, there)| is_it(there, portion.items[**at].row.is_some())).count() as u64
+    };
+    let is_refused = |there: &There| matches!(there, There::Refused(_));
+    let refused = count(&|there, _| is_refused(there));
+    Tried {
+        at_us,
+        step: Some(portion.step),
+        rows: count(&|there, has_row| has_row && !is_refused(there)),
+        deletes: count(&|there, has_row| !has_row && !is_refused(there)),
+        refused,
+        took_us: i64::try_from(took.as_micros()).ok(),
+        ended: if refused == 0 { log::Ended::Delivered } else { log::Ended::Refused },
+        tries: 1,
+        message: String::new(),
     }
 }
 

@@ -10,19 +10,26 @@ use engine::outbox::{Outboxes, RefusedRow, Status as OutboxStatus};
 use plan::TableName;
 use tokio::sync::watch;
 
+use super::declared::Declared;
 use super::guard::is_of_guard;
+use super::log::Log;
 use super::moments::Moments;
 use crate::clock::{Clock as _, WallClock};
 use crate::output::json_row;
 use crate::reason::Reason;
-use crate::stale::Doubt;
+use crate::stale::{BEHIND_US, Doubt};
 use crate::status::{Facts, REMEMBERED_MAX, RejectStatus, Status};
 
 /// How often the outboxes are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// States in which a delivery can be.
-pub const STATES: [&str; 5] = ["filling", "live", "waiting", "paused", "failed"];
+pub const STATES: [&str; 6] = ["filling", "live", "stale", "waiting", "paused", "failed"];
+
+/// Whether a sync in this state delivers what changes.
+pub fn is_delivering_state(state: &str) -> bool {
+    matches!(state, "live" | "stale" | "filling")
+}
 
 /// A sync and how it is.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +54,14 @@ pub struct DeliveryStatus {
     pub oldest_us: Option<i64>,
     /// Why what it follows is out of date: what is delivered is as old.
     pub old: Option<String>,
+    /// Since when that is known; none where it is not out of date, or nobody knows.
+    pub stale_since_us: Option<i64>,
+    /// How long its oldest change waits, where that is longer than it may while all is delivered that changes.
+    pub late_us: Option<i64>,
+    /// What its file says.
+    pub declared: Declared,
+    /// What was delivered last.
+    pub log: Log,
 }
 
 /// A destination that takes nothing.
@@ -91,9 +106,27 @@ impl DeliveryStatus {
         if !self.is_connected {
             return ("waiting", format!("connecting to {}", self.destination));
         }
-        let state = if self.is_filling() { "filling" } else { "live" };
-        let parts = [self.old.clone(), self.lacking()];
+        let state = match (self.is_filling(), &self.old) {
+            (true, _) => "filling",
+            (false, Some(_)) => "stale",
+            (false, None) => "live",
+        };
+        let parts = [self.old.clone(), self.short()];
         (state, parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+
+    /// What the destination lacks of what is here, though it is delivered to; none where it lacks nothing.
+    pub fn short(&self) -> Option<String> {
+        let parts: Vec<String> = [self.lacking(), self.late()].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// Changes that wait for longer than they should, as people read it; none where none does.
+    fn late(&self) -> Option<String> {
+        let seconds = self.late_us? / 1_000_000;
+        let rows = self.backlog_rows();
+        let rows = if rows == 1 { "1 row waits".to_owned() } else { format!("{rows} rows wait") };
+        Some(format!("{rows} to be delivered, the oldest change for {seconds} s"))
     }
 
     /// Whether it goes through all rows.
@@ -128,6 +161,16 @@ impl DeliveryStatus {
     /// Rows and deletes that were delivered.
     pub fn sent_total(&self) -> u64 {
         self.outbox.as_ref().map_or(0, |outbox| outbox.accepted_total + outbox.removed_total)
+    }
+
+    /// Of these, the deletes.
+    pub fn deleted_total(&self) -> u64 {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.removed_total)
+    }
+
+    /// Rows that are refused now.
+    pub fn refused_rows(&self) -> u64 {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.refused_rows)
     }
 
     /// Rows that were refused, each time.
@@ -213,7 +256,11 @@ fn note_old(facts: &mut Facts, now_us: i64) {
             Doubt::joined(below.filter_map(|table| stale.get(table)))
         };
         let doubt = delivery.relation.as_ref().and_then(|name| Some((name, doubt(name)?)));
+        delivery.stale_since_us = doubt.as_ref().and_then(|(_, doubt)| doubt.since_us);
         delivery.old = doubt.map(|(name, doubt)| format!("{name} is out of date: {}", doubt.reason.line()));
+        let waits_us = delivery.oldest_us(now_us);
+        // What it goes through for the first time is no change that waits.
+        delivery.late_us = (waits_us > BEHIND_US && !delivery.is_filling()).then_some(waits_us);
     }
 }
 
@@ -298,6 +345,53 @@ mod tests {
         assert_eq!(of.told(), ("paused", "by hand; `tidemill resume s` goes on".to_owned()));
         of.mistake = Some("syncs/s.yml:1:1: no".to_owned());
         assert_eq!(of.told().0, "failed");
+    }
+
+    /// It delivers, and what is there is not what the source has, or not soon: both are told, and neither is `live`'s silence.
+    #[test]
+    fn what_is_old_or_late_is_told() {
+        let mut of = delivery();
+        of.outbox.as_mut().unwrap().pending_rows = 40;
+        of.late_us = Some(31_400_000);
+        let late = "40 rows wait to be delivered, the oldest change for 31 s";
+        assert_eq!(of.told(), ("live", late.to_owned()));
+        of.old = Some("public.m is out of date: source shop is stalled".to_owned());
+        assert_eq!(of.told(), ("stale", format!("public.m is out of date: source shop is stalled; {late}")));
+        assert!(STATES.iter().filter(|state| is_delivering_state(state)).eq(&["filling", "live", "stale"]));
+    }
+
+    /// Wherever health is told.
+    #[test]
+    fn what_is_old_or_late_is_a_trouble() {
+        let mut facts = Facts { started: true, ..Facts::default() };
+        facts.deliveries.insert("s".to_owned(), delivery());
+        assert_eq!(facts.message(0).line(), "running");
+        let of = facts.deliveries.get_mut("s").unwrap();
+        (of.outbox.as_mut().unwrap().pending_rows, of.late_us) = (1, Some(20_000_000));
+        let late = "sync s: 1 row waits to be delivered, the oldest change for 20 s";
+        assert_eq!(facts.message(0).line(), late);
+        facts.deliveries.get_mut("s").unwrap().old = Some("public.m is out of date: x".to_owned());
+        let stale = "1 sync delivers what is stale; tidemill.deliveries says why";
+        assert_eq!(facts.message(0).line(), format!("{late}; {stale}"));
+        assert_eq!(facts.troubles(0).len(), 2);
+    }
+
+    /// What waits longer than a source may be behind is late; what a sync has still ahead of it is not.
+    #[test]
+    fn a_change_is_late_by_the_clock() {
+        let mut facts = Facts::default();
+        facts.deliveries.insert("s".to_owned(), delivery());
+        let late = |facts: &mut Facts, oldest_us: Option<i64>, now_us: i64| {
+            facts.deliveries.get_mut("s").unwrap().oldest_us = oldest_us;
+            note_old(facts, now_us);
+            facts.deliveries["s"].late_us
+        };
+        assert_eq!(late(&mut facts, None, 100_000_000), None);
+        assert_eq!(late(&mut facts, Some(90_000_000), 100_000_000), None);
+        assert_eq!(late(&mut facts, Some(80_000_000), 100_000_000), Some(20_000_000));
+        let outbox = facts.deliveries.get_mut("s").unwrap().outbox.as_mut().unwrap();
+        outbox.filling = Some(Filling { walked: 1, rows: 9 });
+        assert_eq!(late(&mut facts, Some(80_000_000), 100_000_000), None);
     }
 
     #[test]

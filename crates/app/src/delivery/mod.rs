@@ -23,14 +23,19 @@
 
 pub(crate) mod check;
 mod courier;
+mod declared;
 pub(crate) mod figures;
 mod guard;
+mod log;
 mod moments;
 mod pace;
 mod wanted;
 
 pub(crate) use courier::{Assignment, Courier, Line, Post};
-pub use figures::{DeliveryStatus, STATES, Trouble};
+pub use declared::Declared;
+pub use figures::{DeliveryStatus, STATES, Trouble, is_delivering_state};
+pub(crate) use guard::is_of_guard;
+pub use log::{DELIVERIES_MAX, Ended, Log, Tried};
 pub use moments::Moments;
 pub(crate) use wanted::in_one_line;
 pub use wanted::{Broken, Wanted, WantedSync, differences};
@@ -77,6 +82,8 @@ mod tests {
             assert!(is == wanted && DOCS.contains(told), "{is}: {told}");
         }
         assert!(guard::ROWS_MIN == 100 && DOCS.contains("more than a hundred rows"));
+        assert!(DELIVERIES_MAX == 50 && DOCS.contains("the last 50 deliveries"));
+        assert!(crate::stale::BEHIND_US == 15_000_000 && DOCS.contains("for more than 15 s"));
     }
 
     /// Every column of the table and every metric is named.

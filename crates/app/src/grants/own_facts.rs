@@ -44,7 +44,7 @@ struct Fact {
     shown: &'static [&'static str],
 }
 
-const FACTS: [Fact; 7] = [
+const FACTS: [Fact; 9] = [
     Fact {
         name: "models",
         of: "schema || '.' || model in {in}",
@@ -85,7 +85,7 @@ const FACTS: [Fact; 7] = [
         of: "source in (select source from tidemill.tables where schema || '.' || \"table\" in {in})",
         counted: "",
         counts: &[],
-        shown: &["source", "type", "state", "lag_seconds", "last_commit_at"],
+        shown: &["source", "type", "state", "lag_seconds", "last_commit_at", "last_error_at"],
     },
     Fact {
         name: "lineage",
@@ -112,8 +112,42 @@ const FACTS: [Fact; 7] = [
         name: "deliveries",
         of: "model in {in}",
         counted: "model",
-        counts: &["backlog_rows", "backlog_bytes", "sent_total", "rejected_total"],
-        shown: &["sync", "destination", "model", "state", "oldest_seconds", "step"],
+        counts: &[
+            "backlog_rows",
+            "backlog_bytes",
+            "sent_total",
+            "rejected_total",
+            "sent_per_second",
+            "deleted_total",
+            "refused_rows",
+        ],
+        shown: &[
+            "sync",
+            "destination",
+            "model",
+            "state",
+            "oldest_seconds",
+            "step",
+            "type",
+            "p50_ms",
+            "p99_ms",
+            "stale_since",
+            "last_error_at",
+        ],
+    },
+    Fact {
+        name: "syncs",
+        of: "model in {in}",
+        counted: "",
+        counts: &[],
+        shown: &["sync", "model", "destination", "type", "mode"],
+    },
+    Fact {
+        name: "delivery_log",
+        of: "model in {in}",
+        counted: "model",
+        counts: &["rows", "deletes", "refused"],
+        shown: &["sync", "model", "at", "step", "took_ms", "outcome", "tries"],
     },
 ];
 

@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 
 use super::{Message, Pump};
 use crate::control::SyncOrder;
-use crate::delivery::{Assignment, BY_HAND, Broken, Courier, DeliveryStatus, Line, Post, Wanted, WantedSync};
-use crate::delivery::{figures, in_one_line};
+use crate::delivery::{Assignment, BY_HAND, Broken, Courier, Declared, DeliveryStatus, Line, Post, Wanted, WantedSync};
+use crate::delivery::{figures, in_one_line, is_of_guard};
 
 /// What is delivered, and by whom.
 pub(super) struct Deliveries {
@@ -243,6 +243,7 @@ impl Pump {
             let mut delivery = before.remove(sync.name()).unwrap_or_default();
             delivery.destination.clone_from(&sync.sync.destination);
             delivery.relation = Some(sync.relation.clone());
+            delivery.declared = Declared::of(sync);
             (delivery.mistake, delivery.waits) = match planned {
                 Planned::Ready(_) => (None, None),
                 Planned::Mistake(mistake) => (Some(mistake.clone()), None),

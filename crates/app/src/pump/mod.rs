@@ -241,7 +241,8 @@ impl Pump {
             return Ok(());
         }
         let visible = self.clock.now_us();
-        self.status.moments().note(report.step, visible);
+        let committed = seen.marks.iter().map(|mark| mark.commit).min();
+        self.status.moments().note(report.step, visible, committed);
         if let Some(deliveries) = &self.deliveries {
             deliveries.wake(report.outboxes.iter());
         }

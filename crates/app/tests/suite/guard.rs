@@ -15,9 +15,12 @@ const STREAM: Duration = Duration::from_secs(1);
 const SHOWN: usize = 600;
 
 /// Pages and streams, for whoever may see them.
-const PAGES: [&str; 21] = [
+const PAGES: [&str; 27] = [
     "/",
     "/sources",
+    "/sources/shop",
+    "/syncs",
+    "/syncs/whole",
     "/rejects",
     "/dashboards",
     "/console",
@@ -29,6 +32,9 @@ const PAGES: [&str; 21] = [
     "/nowhere",
     "/events/graph",
     "/events/sources",
+    "/events/sources/shop",
+    "/events/syncs",
+    "/events/syncs/whole",
     "/events/rejects",
     "/events/system",
     "/console?sql=select+1",

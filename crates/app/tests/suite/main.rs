@@ -31,7 +31,7 @@
 //! bytes PATH            writes the body, in hex, into the project folder
 //! taken                 holds a port from now on: `$TAKEN` in bodies
 //! impostor KIND         somebody else listens where the note of an instance says: `silent`, or greeting like `ssh`
-//! surfaces LEVEL        what every surface says of a trouble of the source, table or model: see `surfaces`
+//! surfaces LEVEL        what every surface says of a trouble of the source, table, model or sync: see `surfaces`
 //! mode PATH             the permissions of a file
 //! lines PATH            what stands in one
 //! spoil HOW FOLDER      of the largest file below a folder: `cut` in its middle, a byte there `flip`ped, or `remove`d

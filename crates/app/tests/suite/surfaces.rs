@@ -2,8 +2,8 @@
 //!
 //! Cases of `trouble/` have one shop: the source `shop`, its table `orders`, the model `revenue` over it, the view `today` over that, and a
 //! dashboard `shop` with a tile over the view. `surfaces source` asks all of them; `surfaces table` and `surfaces model` leave out what
-//! is below the trouble and may be well. Numbers are `N`: ages and ports differ from run to run. The answers are the text of
-//! `docs/troubles.md`, which `tidy` holds to them.
+//! is below the trouble and may be well. Troubles of deliveries have a sync `revenue` of the model instead, and `surfaces sync` asks what tells
+//! of that. Numbers are `N`: ages and ports differ from run to run. The answers are the text of `docs/troubles.md`, which `tidy` holds to them.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,10 +15,80 @@ const WELL: [&str; 8] =
 /// Answers a statement: its rows and what was said beside them.
 type Ask<'a> = &'a dyn Fn(&[&str]) -> Result<(String, String), String>;
 
+type Lines = Vec<(&'static str, String)>;
+
 /// A line for each surface.
 pub(crate) fn surfaces(http: &str, level: &str, run: Ask<'_>) -> Result<String, String> {
+    let lines = match level {
+        "sync" => of_sync(http, run)?,
+        _ => of_model(http, level, run)?,
+    };
+    let lines: Vec<(&str, String)> = lines.into_iter().map(|(surface, text)| (surface, normal(&text))).collect();
+    for (surface, text) in &lines {
+        let word = text.split(" — ").next().unwrap_or_default();
+        if WELL.contains(&word) || WELL.contains(&text.as_str()) {
+            return Err(format!("{surface} says that all is well: {text:?}, of {lines:#?}"));
+        }
+    }
+    Ok(lines.iter().map(|(surface, text)| format!("{surface}: {text}")).collect::<Vec<_>>().join("\n"))
+}
+
+/// What tells of a sync.
+fn of_sync(http: &str, run: Ask<'_>) -> Result<Lines, String> {
+    let mut lines = Vec::new();
+    let (rows, _) = run(&["query", "select state, message from tidemill.deliveries where sync = 'revenue'"])?;
+    // It may deliver, and say what lacks: the word alone would say that all is well.
+    lines.push(("tidemill.deliveries", cells(&rows).replacen(" — ", ": ", 1)));
+    lines.push(("tidemill status", project(run)?));
+    lines.push(("/health/readyz", readyz(http)?));
+    let metrics = get(http, "/metrics")?.1;
+    let is_state = |line: &&str| line.starts_with("tidemill_delivery_state{sync=\"revenue\"") && line.ends_with(" 1");
+    let state = metrics.lines().find(is_state).and_then(|line| line.split('"').nth(3)).unwrap_or_default();
+    let refused = between(&metrics, "tidemill_delivery_refused_rows{sync=\"revenue\"} ", "\n");
+    let refused = if refused == "0" { String::new() } else { format!(", {refused} refused") };
+    lines.push(("/metrics, state of the sync", format!("{state}{refused}")));
+    let home = get(http, "/")?.1;
+    lines.extend(header(&home));
+    lines.push(("the sync in the graph", between(&home, "data-node=\"sync revenue\" data-tone=\"", "\"")));
+    lines.push(("its word there", between(&home, "data-live=\"s/sync revenue\">", "<")));
+    let list = get(http, "/syncs")?.1;
+    lines.push(("the list of destinations", between(&list, "data-live=\"s/sync revenue\">", "<")));
+    let page = get(http, "/syncs/revenue")?.1;
+    lines.push(("the sync's page", between(&page, "data-live=\"t/sync revenue/message\">", "<")));
+    lines.push(("the line below it there", between(&page, "data-live=\"t/sync revenue/next\">", "<")));
+    let model = get(http, "/models/public/revenue")?.1;
+    let read_by = "<a href=\"/syncs/revenue\">sync revenue</a> <span class=\"state\" data-tone=\"";
+    lines.push(("it on the model's page", between(&model, read_by, "\"")));
+    Ok(lines)
+}
+
+/// What `tidemill status` says of the project.
+fn project(run: Ask<'_>) -> Result<String, String> {
+    let status = run(&["status"])?.0;
+    // What more there is to say stands below.
+    let mut of_project = status.lines().skip(2).take_while(|line| !line.starts_with('('));
+    let first = of_project.next().and_then(|line| line.split_once('|')).map_or("", |(_, message)| message.trim());
+    let told = std::iter::once(first).chain(of_project.map(str::trim));
+    Ok(told.collect::<Vec<_>>().join(" · "))
+}
+
+fn readyz(http: &str) -> Result<String, String> {
+    let (code, body) = get(http, "/health/readyz")?;
+    Ok(format!("{code} — {}", body.trim()))
+}
+
+/// What stands at the head of every page.
+fn header(page: &str) -> Lines {
+    vec![
+        ("the page's header", between(page, "data-live=\"s//state\">", "<")),
+        ("the line below it", between(page, "data-live=\"t//message\">", "<")),
+    ]
+}
+
+/// What tells of a model, and of what is below and above it.
+fn of_model(http: &str, level: &str, run: Ask<'_>) -> Result<Lines, String> {
     let sql = |sql: &str| run(&["query", sql]).map(|(rows, _)| cells(&rows));
-    let mut lines: Vec<(&str, String)> = Vec::new();
+    let mut lines: Lines = Vec::new();
     if level == "source" {
         let sources = "select state, message, detail, hint from tidemill.sources where source = 'shop'";
         lines.push(("tidemill.sources", sql(sources)?));
@@ -31,22 +101,15 @@ pub(crate) fn surfaces(http: &str, level: &str, run: Ask<'_>) -> Result<String, 
         |name: &str| sql(&format!("select state, message, detail, hint from tidemill.models where model = '{name}'"));
     lines.push(("tidemill.models", model("revenue")?));
     lines.push(("the view above", model("today")?));
-    let status = run(&["status"])?.0;
-    // What more there is to say stands below.
-    let mut of_project = status.lines().skip(2).take_while(|line| !line.starts_with('('));
-    let first = of_project.next().and_then(|line| line.split_once('|')).map_or("", |(_, message)| message.trim());
-    let told = std::iter::once(first).chain(of_project.map(str::trim));
-    lines.push(("tidemill status", told.collect::<Vec<_>>().join(" · ")));
-    let (code, body) = get(http, "/health/readyz")?;
-    lines.push(("/health/readyz", format!("{code} — {}", body.trim())));
+    lines.push(("tidemill status", project(run)?));
+    lines.push(("/health/readyz", readyz(http)?));
     let metrics = get(http, "/metrics")?.1;
     let is_state =
         |line: &&str| line.starts_with("tidemill_model_state{model=\"public.revenue\"") && line.ends_with(" 1");
     let state = metrics.lines().find(is_state).and_then(|line| line.split('"').nth(3)).unwrap_or_default();
     lines.push(("/metrics, state of the model", state.to_owned()));
     let home = get(http, "/")?.1;
-    lines.push(("the page's header", between(&home, "data-live=\"s//state\">", "<")));
-    lines.push(("the line below it", between(&home, "data-live=\"t//message\">", "<")));
+    lines.extend(header(&home));
     lines.push(("the model in the graph", between(&home, "data-node=\"public.revenue\" data-tone=\"", "\"")));
     let page = get(http, "/models/public/revenue")?.1;
     lines.push(("the model's page", between(&page, "data-live=\"t/public.revenue/message\">", "<")));
@@ -59,14 +122,7 @@ pub(crate) fn surfaces(http: &str, level: &str, run: Ask<'_>) -> Result<String, 
     lines.push(("reconcile models", compared.to_owned()));
     let said = run(&["query", "select * from today"])?.1;
     lines.push(("query", said.lines().map(str::trim).collect::<Vec<_>>().join(" ")));
-    let lines: Vec<(&str, String)> = lines.into_iter().map(|(surface, text)| (surface, normal(&text))).collect();
-    for (surface, text) in &lines {
-        let word = text.split(" — ").next().unwrap_or_default();
-        if WELL.contains(&word) || WELL.contains(&text.as_str()) {
-            return Err(format!("{surface} says that all is well: {text:?}, of {lines:#?}"));
-        }
-    }
-    Ok(lines.iter().map(|(surface, text)| format!("{surface}: {text}")).collect::<Vec<_>>().join("\n"))
+    Ok(lines)
 }
 
 /// The one row of an answer: its state and what is said of it, in three parts.

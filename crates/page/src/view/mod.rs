@@ -6,6 +6,7 @@ mod home;
 mod login;
 mod node;
 mod sources;
+mod syncs;
 mod system;
 mod trace;
 
@@ -14,7 +15,8 @@ pub use dashboards::{Answered, DashboardList, DashboardPage, Drill, FilterChoice
 pub use home::Home;
 pub use login::Login;
 pub use node::{LatencyRow, NodeColumn, NodePage, NodeTest, Origin, newest_first};
-pub use sources::{Source, SourceTable, Sources};
+pub use sources::{Source, SourcePage, SourceTable, Sources};
+pub use syncs::{Sync, SyncList, SyncPage, system_of};
 pub use system::{Rejects, System};
 pub use trace::{Touch, Trace, TraceStep};
 
@@ -53,6 +55,25 @@ impl Frame {
         let state = format!("{} {}", self.tone(), self.state);
         [("s//state".to_owned(), state), ("t//message".to_owned(), self.message.clone())].into()
     }
+}
+
+/// A command that a person may give, to be copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Command {
+    text: String,
+    /// What it does.
+    does: &'static str,
+}
+
+impl Command {
+    fn new(text: impl Into<String>, does: &'static str) -> Self {
+        Self { text: text.into(), does }
+    }
+}
+
+/// A value's text, or a dash where there is none.
+fn dash<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), text)
 }
 
 /// A page that says why there is nothing else.

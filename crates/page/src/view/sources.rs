@@ -1,9 +1,9 @@
-//! `/sources`: where rows come from, how far behind, and what to do where it stands.
+//! `/sources` and `/sources/<name>`: where rows come from, how far behind, and what to do where it stands.
 
 use askama::Template;
 
-use super::{Frame, document};
-use crate::graph::Tone;
+use super::{Command, Frame, dash, document};
+use crate::graph::{Node, NodeKind, Tone};
 use crate::{Live, Panel, number, url};
 
 /// A source.
@@ -23,6 +23,18 @@ pub struct Source {
     pub lag_bytes: Option<i64>,
     /// What it says, with the remedy where there is one.
     pub message: String,
+    /// Changes a second of late, of all its tables.
+    pub rate: Option<f64>,
+    /// Where its connection leads, without what is secret.
+    pub address: String,
+    /// Where that is declared.
+    pub declared_at: String,
+    /// The time of the newest commit that was read; empty before the first.
+    pub last_commit_at: String,
+    /// Why it stalled when it did so last, which may be over.
+    pub last_error: String,
+    /// When that was; empty where it was not.
+    pub last_error_at: String,
     /// Its tables.
     pub tables: Vec<SourceTable>,
 }
@@ -60,10 +72,6 @@ pub struct Sources {
     pub sources: Panel<Vec<Source>>,
 }
 
-fn dash<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
-    value.map_or_else(|| "–".to_owned(), text)
-}
-
 impl Source {
     fn tone(&self) -> &'static str {
         Tone::of(&self.state).word()
@@ -94,6 +102,30 @@ impl Source {
 
     fn progress_width(&self) -> String {
         format!("{:.1}", self.progress().unwrap_or(1.0) * 100.0)
+    }
+
+    fn rate_text(&self) -> String {
+        dash(self.rate, number::rate)
+    }
+
+    fn commit_text(&self) -> &str {
+        if self.last_commit_at.is_empty() { "–" } else { &self.last_commit_at }
+    }
+
+    fn error_text(&self) -> String {
+        match (self.last_error.as_str(), self.last_error_at.as_str()) {
+            ("", "") => "–".to_owned(),
+            ("", at) => at.to_owned(),
+            (error, at) => format!("{error} ({at})"),
+        }
+    }
+
+    fn node(&self) -> Node {
+        Node { id: self.name.clone(), kind: NodeKind::Source, ..Node::default() }
+    }
+
+    fn href(&self) -> String {
+        self.node().href()
     }
 
     fn anchor(&self) -> String {
@@ -184,6 +216,70 @@ impl Sources {
 
     fn events(&self) -> String {
         "/events/sources".to_owned()
+    }
+}
+
+/// One source.
+#[derive(Debug, Clone, Template)]
+#[template(path = "source.html")]
+pub struct SourcePage {
+    /// What stands around it.
+    pub frame: Frame,
+    /// It.
+    pub source: Source,
+    /// Whether a sync has its name.
+    pub has_namesake: bool,
+}
+
+impl SourcePage {
+    /// The document.
+    pub fn html(&self) -> String {
+        document(self)
+    }
+
+    /// What moves.
+    pub fn live(source: &Source) -> Live {
+        let name = &source.name;
+        let mut live = Sources::live(std::slice::from_ref(source));
+        live.insert(format!("t/{name}/rate"), source.rate_text());
+        live.insert(format!("t/{name}/commit"), source.commit_text().to_owned());
+        live.insert(format!("t/{name}/error"), source.error_text());
+        live
+    }
+
+    fn section(&self) -> &'static str {
+        "sources"
+    }
+
+    fn title(&self) -> &str {
+        &self.source.name
+    }
+
+    fn events(&self) -> String {
+        format!("/events{}", self.source.href())
+    }
+
+    fn around(&self) -> String {
+        self.source.node().around()
+    }
+
+    fn commands(&self) -> Vec<Command> {
+        let name = &self.source.name;
+        let table = self.source.tables.first().map_or_else(|| format!("{name}.TABLE"), SourceTable::id);
+        let mut commands = vec![
+            Command::new("tidemill doctor", "can it be read?"),
+            Command::new(
+                format!("tidemill resnapshot {table}"),
+                "loads a table again; what there is serves until then",
+            ),
+            Command::new(format!("tidemill reconcile source {name}"), "compares every table with it"),
+        ];
+        // Which of two is meant nobody could tell.
+        if !self.has_namesake {
+            commands.push(Command::new(format!("tidemill pause {name}"), "reads nothing more of it"));
+            commands.push(Command::new(format!("tidemill resume {name}"), "reads on"));
+        }
+        commands
     }
 }
 

@@ -20,7 +20,7 @@ use page::{Live, NodeKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
-use super::{Site, Words, dashboard, frame, read};
+use super::{Site, Words, dashboard, frame, read, syncs};
 use crate::http::failure;
 use crate::reader::{Role, SqlError};
 use crate::service::Service;
@@ -181,6 +181,27 @@ fn computation(service: &Arc<Service>, role: &Role, topic: &str, words: &BTreeMa
         ["sources"] => Some(compute(service, |service| async move {
             read::sources(&service).await.map(|found| page::view::Sources::live(&found)).unwrap_or_default()
         })),
+        ["sources", name] => {
+            let name = (*name).to_owned();
+            Some(compute(service, move |service| {
+                let name = name.clone();
+                async move {
+                    let found = read::sources(&service).await.unwrap_or_default();
+                    let found = found.into_iter().find(|source| source.name == name);
+                    found.map(|source| page::view::SourcePage::live(&source)).unwrap_or_default()
+                }
+            }))
+        }
+        ["syncs"] => Some(compute(service, |service| async move {
+            syncs::syncs(&service).await.map(|found| page::view::SyncList::live(&found)).unwrap_or_default()
+        })),
+        ["syncs", name] => {
+            let name = (*name).to_owned();
+            Some(compute(service, move |service| {
+                let name = name.clone();
+                async move { syncs::sync_live(&service, &name).await }
+            }))
+        }
         ["rejects"] => {
             let node = words.get("node").cloned().unwrap_or_default();
             Some(compute(service, move |service| {

@@ -7,6 +7,7 @@ mod ask;
 pub(crate) mod dashboard;
 pub(crate) mod live;
 mod read;
+mod syncs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use page::view::{Console, DashboardList, Frame, Home, Login, Rejects, Sources, Trace, TroublePage};
+use page::view::{Console, DashboardList, Frame, Home, Login, Rejects, Sources, SyncList, Trace, TroublePage};
 use page::{NodeKind, Trouble, asset};
 
 use super::Site;
@@ -52,6 +53,9 @@ pub(super) fn routes() -> Router<Site> {
         .route("/models/{schema}/{name}", get(model))
         .route("/tables/{schema}/{name}", get(table))
         .route("/sources", get(sources))
+        .route("/sources/{name}", get(source))
+        .route("/syncs", get(sync_list))
+        .route("/syncs/{name}", get(sync))
         .route("/rejects", get(rejects))
         .route("/dashboards", get(dashboards))
         .route("/dashboards/{name}", get(one_dashboard))
@@ -149,6 +153,29 @@ async fn node(service: &Arc<Service>, kind: NodeKind, schema: &str, name: &str) 
 async fn sources(site: Site) -> Response {
     let service = &site.service;
     document(Sources { frame: frame(service), sources: read::sources(service).await }.html())
+}
+
+async fn source(site: Site, Path(name): Path<String>) -> Response {
+    let service = &site.service;
+    match read::source(service, &name).await {
+        Ok(Some(page)) => document(page.html()),
+        Ok(None) => nothing(service, &format!("source “{name}”")),
+        Err(trouble) => failed(service, StatusCode::SERVICE_UNAVAILABLE, &name, trouble),
+    }
+}
+
+async fn sync_list(site: Site) -> Response {
+    let service = &site.service;
+    document(SyncList { frame: frame(service), syncs: syncs::syncs(service).await }.html())
+}
+
+async fn sync(site: Site, Path(name): Path<String>) -> Response {
+    let service = &site.service;
+    match syncs::sync(service, &name).await {
+        Ok(Some(page)) => document(page.html()),
+        Ok(None) => nothing(service, &format!("sync “{name}”")),
+        Err(trouble) => failed(service, StatusCode::SERVICE_UNAVAILABLE, &name, trouble),
+    }
 }
 
 async fn rejects(site: Site, Query(words): Words) -> Response {

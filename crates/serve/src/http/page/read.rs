@@ -6,13 +6,14 @@ use std::sync::Arc;
 use page::chart::Lines;
 use page::graph::{SOURCE_LAYER, layer_of};
 use page::view::{
-    LatencyRow, NodeColumn, NodePage, NodeTest, Origin, Source, SourceTable, System, Touch, TraceStep, newest_first,
+    LatencyRow, NodeColumn, NodePage, NodeTest, Origin, Source, SourcePage, SourceTable, System, Touch, TraceStep,
+    newest_first,
 };
 use page::{Graph, Grid, Live, Node, NodeKind, Panel, Trouble, number};
 use serde_json::Value as Json;
 
 use super::ask::{panel, sentences};
-use super::frame;
+use super::{frame, syncs};
 use crate::service::Service;
 
 /// Rows of a system table that a page reads.
@@ -38,7 +39,7 @@ const TESTS: &str =
 
 const LAST_STEPS: &str = "select * from tidemill.steps order by step desc limit 20";
 
-fn owned(grid: &Grid, row: usize, name: &str) -> String {
+pub(super) fn owned(grid: &Grid, row: usize, name: &str) -> String {
     grid.text(row, name).unwrap_or_default().to_owned()
 }
 
@@ -62,10 +63,10 @@ fn tags(grid: &Grid, row: usize) -> Vec<String> {
     tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
-/// Sources, tables, models, and what reads what.
+/// Sources, tables, models, syncs, and what reads what.
 pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
     let all = |sql: &'static str| panel(service, sql, &[], ROWS_MAX);
-    let (sources, tables, models, lineage, rejects, history) = futures::join!(
+    let (sources, tables, models, lineage, rejects, history, deliveries) = futures::join!(
         all("select * from tidemill.sources"),
         all("select * from tidemill.tables"),
         all("select * from tidemill.models"),
@@ -74,11 +75,13 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
         all(
             "select node, last_value(changes_per_second order by \"at\") as rate, last_value(lag_seconds order by \"at\") as lag from tidemill.history group by node"
         ),
+        all(syncs::DELIVERIES),
     );
     let (sources, tables, models) = (sources?, tables?, models?);
-    // Without these three there is still a graph; they are told in the log.
+    // Without these there is still a graph; they are told in the log.
     let (lineage, rejects, history) =
         (lineage.unwrap_or_default(), rejects.unwrap_or_default(), history.unwrap_or_default());
+    let deliveries = deliveries.unwrap_or_default();
     let (rejects_of, history_of) = (by_node(&rejects), by_node(&history));
     let finish = |mut node: Node| {
         node.rejects = rejects_of.get(node.id.as_str()).and_then(|row| rejects.count(*row, "rejects")).unwrap_or(0);
@@ -93,11 +96,13 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
         kind,
         state: owned(grid, row, "state"),
         rows: grid.count(row, "rows"),
+        rate: grid.number(row, "changes_per_second"),
         lag_seconds: grid.number(row, lag),
         message: told(grid, row),
         layer: SOURCE_LAYER.to_owned(),
         materialized: owned(grid, row, "materialized"),
         tags: tags(grid, row),
+        last_error: owned(grid, row, "last_error"),
         ..Node::default()
     };
     let mut found = Graph::default();
@@ -129,6 +134,11 @@ pub(super) async fn graph(service: &Arc<Service>) -> Panel<Graph> {
             }
         }
         found.edges.push(ends);
+    }
+    for row in 0..deliveries.rows.len() {
+        let node = syncs::node(&deliveries, row);
+        found.edges.extend(deliveries.text(row, "model").map(|model| (model.to_owned(), node.id.clone())));
+        found.nodes.push(node);
     }
     Ok(found)
 }
@@ -290,9 +300,25 @@ pub(super) async fn sources(service: &Arc<Service>) -> Panel<Vec<Source>> {
         lag_seconds: sources.number(row, "lag_seconds"),
         lag_bytes: sources.count(row, "lag_bytes"),
         message: told(&sources, row),
+        rate: sources.number(row, "changes_per_second"),
+        address: owned(&sources, row, "address"),
+        declared_at: owned(&sources, row, "declared_at"),
+        last_commit_at: owned(&sources, row, "last_commit_at"),
+        last_error: owned(&sources, row, "last_error"),
+        last_error_at: owned(&sources, row, "last_error_at"),
         tables: by_source.remove(sources.text(row, "source").unwrap_or_default()).unwrap_or_default(),
     };
     Ok((0..sources.rows.len()).map(source).collect())
+}
+
+/// The page of a source; none if there is no such source.
+pub(super) async fn source(service: &Arc<Service>, name: &str) -> Panel<Option<SourcePage>> {
+    let namesake = "select sync from tidemill.deliveries where sync = $1";
+    let names = [Some(name)];
+    let (all, syncs) = futures::join!(sources(service), panel(service, namesake, &names, 1));
+    let Some(source) = all?.into_iter().find(|source| source.name == name) else { return Ok(None) };
+    let has_namesake = syncs.is_ok_and(|grid| !grid.rows.is_empty());
+    Ok(Some(SourcePage { frame: frame(service), source, has_namesake }))
 }
 
 /// Counts by node, and the newest rejected rows, of one node if it is named.
