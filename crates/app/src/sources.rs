@@ -116,7 +116,11 @@ pub(crate) fn findings(project: &Project) -> Vec<Diagnostic> {
 /// Whether a source that cannot be opened may be while it is asked again: its settings are those of the start, and so is the environment;
 /// what a file has, or a command prints, may be otherwise by then.
 fn may_be_mended(connection: &Connection) -> bool {
-    let changes = |value: &Json| value.get("file").or_else(|| value.get("command")).is_some();
+    // Also in a mapping of settings, as a login is.
+    fn changes(value: &Json) -> bool {
+        let is_one = value.get("file").or_else(|| value.get("command")).is_some();
+        is_one || value.as_object().is_some_and(|parts| parts.values().any(changes))
+    }
     settings(connection).values.values().any(changes)
 }
 

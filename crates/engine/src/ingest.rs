@@ -486,7 +486,8 @@ impl<'a> Ingest<'a> {
         let is_partial = self.load(id) == Some(&Load::Partial);
         let is_loading = matches!(self.load(id), Some(Load::Loading { .. }));
         let is_doubtful = again || is_partial || (is_loading || changes.by_key) && is_keyed;
-        let is_mixed = is_keyed && (self.has_rejects(id) || self.by_key.contains(&id));
+        let has_rejects = self.has_rejects(id);
+        let is_mixed = is_keyed && (has_rejects || self.by_key.contains(&id));
         if !is_doubtful && !is_mixed && !changes.has_unread(0) {
             return Ok(());
         }
@@ -496,7 +497,13 @@ impl<'a> Ingest<'a> {
                 Entry::Unread(bytes, weight) => self.unread(id, bytes, weight, &mut out)?,
                 Entry::Row(row, 0) => out.push(row, 0),
                 Entry::Row(row, weight) if is_keyed && (is_doubtful || self.is_rejected(id, row)?) => {
-                    self.present(id).upsert(row, weight, again, &mut out)?;
+                    let present = self.present(id);
+                    let key = present.key(row);
+                    // What could not be read as it came may be read as it goes: then no row goes, but it does.
+                    if weight < 0 && has_rejects && present.row(&key)?.is_none() {
+                        out.push_unread(&Unread { key, ..Unread::default() }, -1);
+                    }
+                    present.upsert(row, weight, again, &mut out)?;
                 }
                 Entry::Row(row, weight) if is_keyed => self.present(id).pass(row, weight, &mut out),
                 Entry::Row(row, weight) if is_doubtful => self.present(id).count(row, weight, &mut out)?,

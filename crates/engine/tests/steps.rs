@@ -606,10 +606,14 @@ fn indexes_know_their_rows() {
     }
 }
 
-/// Threads that fold wait here for as long as it is shut.
+/// The thread that folds waits here for as long as it is shut.
 static SHUT: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
 
 fn wait_while_shut() {
+    // Others are waited for as the store is opened.
+    if std::thread::current().name() != Some("store-fold") {
+        return;
+    }
     let shut = SHUT.0.lock().unwrap();
     drop(SHUT.1.wait_while(shut, |shut| *shut).unwrap());
 }

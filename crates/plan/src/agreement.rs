@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, JoinConstraint, JoinType, NullEquality, Result, ScalarValue, plan_err};
+use datafusion_expr::expr::Cast;
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::logical_plan::{Distinct, Join, Projection, Union};
 use datafusion_expr::type_coercion::binary::type_union_resolution;
@@ -19,7 +20,7 @@ use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 
 use crate::postgres::castable::castable;
 use crate::postgres::operators::{call, of_its_digits};
-use crate::postgres::quantified::{element_of, sign_of};
+use crate::postgres::quantified::{NO_ARRAY, element_of, sign_of};
 use crate::postgres::types;
 
 /// The plan with its literals as what they are beside, before types are agreed on. Errors: values that do not agree.
@@ -231,11 +232,17 @@ fn of_compared(operator: &str, left: &mut Expr, right: &mut Expr, schema: &DFSch
     }
 }
 
-/// Makes a value agree with the elements that it is compared with. Errors: there is no such operator.
-fn of_elements(operator: &str, value: &mut Expr, list: &Expr, schema: &DFSchema) -> Result<bool> {
-    let Some(list) = own_type(list, schema) else { return Ok(false) };
-    let Some(element) = element_of(&list).filter(|element| !element.is_null()) else { return Ok(false) };
-    match own_type(value, schema) {
+/// Makes a value agree with the elements that it is compared with. Errors: there is no such operator, or no array.
+fn of_elements(operator: &str, value: &mut Expr, list: &mut Expr, schema: &DFSchema) -> Result<bool> {
+    let own = own_type(value, schema);
+    if is_text_literal(list) {
+        *list = cast(std::mem::take(list), DataType::new_list(own.unwrap_or(DataType::Utf8), true));
+        return Ok(true);
+    }
+    let Some(listed) = own_type(list, schema) else { return Ok(false) };
+    let Some(element) = element_of(&listed) else { return plan_err!("{NO_ARRAY}") };
+    match own {
+        _ if element.is_null() => Ok(false),
         Some(own) => comparable(operator, &own, element).map(|()| false),
         None => Ok(as_type(value, element)),
     }
@@ -299,13 +306,30 @@ fn compares(operator: Operator) -> bool {
     matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
+/// A time of day that is cast to an interval, which is how long it is after midnight.
+fn length_of_time(cast: &Cast, schema: &DFSchema) -> Option<Expr> {
+    if !matches!(cast.field.data_type(), DataType::Interval(_)) {
+        return None;
+    }
+    match own_type(&cast.expr, schema)? {
+        DataType::Time64(TimeUnit::Microsecond) => {
+            let midnight = lit(ScalarValue::Time64Microsecond(Some(0)));
+            call("time_minus", [cast.expr.as_ref().clone(), midnight])
+        }
+        _ => None,
+    }
+}
+
 fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let changed = match &mut expr {
         Expr::Cast(inner) => match named_moment(&inner.expr, inner.field.data_type()) {
             Some(moment) => return Ok(Transformed::yes(moment)),
             None => {
                 castable(inner, schema)?;
-                false
+                match length_of_time(inner, schema) {
+                    Some(length) => return Ok(Transformed::yes(length)),
+                    None => false,
+                }
             }
         },
         Expr::BinaryExpr(binary) if compares(binary.op) => {

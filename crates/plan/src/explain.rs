@@ -3,15 +3,15 @@
 //! [`Flow`]'s own form is for tests: it names columns by their places, as operators do.
 
 use arrow::datatypes::DataType as Arrow;
-use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode as _};
+use datafusion_common::{Column, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, Operator, binary_expr, cast};
 use relation::Schema;
 use relation::key::Order;
 
 use crate::flow::{Aggregate, Flow, JoinKind, Node, NodeId, Op};
-use crate::postgres::texts::quoted_name;
+use crate::postgres::texts::{quoted_literal, quoted_name};
 use crate::postgres::types::in_sql;
 
 /// Letters of a column that has no name of its own, and is called by what it is made of.
@@ -246,6 +246,10 @@ fn shown(expr: &Expr, names: &[String]) -> String {
                     None => Transformed::no(Expr::Column(column)),
                 }
             }
+            Expr::Literal(value, metadata) => match literal(&value) {
+                Some(text) => Transformed::yes(Expr::Column(Column::new_unqualified(text))),
+                None => Transformed::no(Expr::Literal(value, metadata)),
+            },
             Expr::ScalarFunction(call) => match written(&call) {
                 Some(written) => Transformed::yes(written),
                 None => Transformed::no(Expr::ScalarFunction(call)),
@@ -258,6 +262,20 @@ fn shown(expr: &Expr, names: &[String]) -> String {
     let mut parts = text.split("IN ([");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, rest| format!("{text}IN ({}", rest.replacen("])", ")", 1)))
+}
+
+/// A value as SQL writes it; none of one that has no text.
+fn literal(value: &ScalarValue) -> Option<String> {
+    if value.is_null() {
+        return Some("NULL".to_owned());
+    }
+    let ScalarValue::Utf8(Some(text)) = value.cast_to(&Arrow::Utf8).ok()? else { return None };
+    Some(match value.data_type() {
+        Arrow::Boolean => text,
+        number if number.is_numeric() => text,
+        Arrow::Interval(_) => format!("interval {}", quoted_literal(&text)),
+        _ => quoted_literal(&text),
+    })
 }
 
 /// What a column is called where it stands in an expression: what is made with an operator is put into brackets.

@@ -88,7 +88,7 @@ pub use postgres::syntax::{call, function_call, literal_arrays, meant};
 pub use postgres::texts::{delimited, quoted_name};
 pub use postgres::types::{in_sql, name as sql_type};
 pub use postgres::whole_rows::whole_rows;
-pub use refusal::Refusal;
+pub use refusal::{COERCION, Refusal, of_types};
 pub use rewrites::rewrites;
 pub use sql::{one_select, unknown_relations};
 

@@ -8,6 +8,7 @@ use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 use crate::foreign::{instead_of_function, instead_of_syntax, instead_of_text};
 use crate::functions::functions;
 use crate::postgres::castable::instead_of_cast;
+use crate::postgres::quantified::NO_ARRAY;
 use crate::postgres::types::in_sql;
 use crate::settings;
 
@@ -158,6 +159,18 @@ fn with_diagnostic(mut refusal: Refusal, diagnostic: &Diagnostic) -> Refusal {
     refusal
 }
 
+/// Behind which the planner puts what a function says of the types that it is called with.
+pub const COERCION: &str = "user-defined coercion failed with: Error during planning: ";
+
+/// What a function says of the types that it is called with, where that is more than that it takes others: the planner puts what it
+/// knows of such functions behind it, under names that nobody wrote.
+pub fn of_types(text: &str) -> Option<&str> {
+    let (_, own) = text.split_once(COERCION)?;
+    let own = own.split_once(". No function matches the given name").map_or(own, |(own, _)| own);
+    let is_own = ["operator does not exist: ", "cannot cast type ", NO_ARRAY].iter().any(|told| own.starts_with(told));
+    is_own.then_some(own)
+}
+
 /// The way out where two columns have one name.
 const TWICE: &str = "Give each column of a model a name of its own: … as name.";
 
@@ -165,6 +178,8 @@ const TWICE: &str = "Give each column of a model a name of its own: … as name.
 fn from_text(text: &str) -> Refusal {
     let text = text.strip_prefix("Error during planning: ").unwrap_or(text);
     let text = text.strip_prefix("This feature is not implemented: ").unwrap_or(text);
+    // What a function of ours says of its arguments' types.
+    let text = of_types(text).or_else(|| text.split_once(COERCION).map(|(_, own)| own)).unwrap_or(text);
     if let Some(name) = between(text, "Invalid function '", "'") {
         let known = functions();
         let names = known.scalar.keys().chain(known.aggregate.keys()).chain(known.window.keys());
@@ -259,7 +274,16 @@ pub(crate) fn suggestion(name: &str, names: &[&str]) -> String {
         Some((distance, candidate)) if distance * 3 <= name.chars().count().max(3) => {
             format!("Did you mean \"{candidate}\"?")
         }
-        Some(_) if names.len() <= 12 => format!("Known are {}.", names.join(", ")),
+        Some(_) if names.len() <= 12 => {
+            // Two tables of a join may have columns of one name.
+            let mut known: Vec<&str> = Vec::new();
+            for name in names {
+                if !known.contains(name) {
+                    known.push(name);
+                }
+            }
+            format!("Known are {}.", known.join(", "))
+        }
         _ => String::new(),
     }
 }

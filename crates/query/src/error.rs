@@ -257,6 +257,9 @@ fn out_of_memory(text: &str) -> Error {
 }
 
 fn plan(text: &str) -> Error {
+    if let Some((_, own)) = text.split_once(plan::COERCION) {
+        return plan(plan::of_types(text).unwrap_or(own));
+    }
     let line = first_line(text);
     if let Some(rest) = line.strip_prefix("Invalid function '") {
         let name = rest.split('\'').next().unwrap_or(rest);
@@ -355,6 +358,9 @@ fn of_statement(line: &str) -> Option<&'static str> {
 }
 
 fn execution(text: &str) -> Error {
+    if let Some((_, own)) = text.split_once(plan::COERCION) {
+        return plan(plan::of_types(text).unwrap_or(own));
+    }
     let line = first_line(text);
     let lower = line.to_ascii_lowercase();
     let code = if lower.contains("divide by zero") || lower.contains("division by zero") {

@@ -5,7 +5,8 @@
 //! tidemill bench deliver --with examples/deliver
 //! ```
 //!
-//! The folder's `connections.yml` says where, and its `syncs/` what of the model `portraits`; what is made over there stays.
+//! The folder's `connections.yml` says where, and its `syncs/` what of the model `portraits`: the rest of the project is made here. What is made over
+//! there stays.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ use crate::status::Stage;
 pub struct DeliverArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// A folder with the connections.yml and the syncs/ of the destinations; its syncs follow the model portraits
+    /// A project folder with the connections.yml and the syncs/ of the destinations; its syncs follow the model portraits
     #[arg(long, value_name = "DIR", default_value = "examples/deliver")]
     with: PathBuf,
     /// The database to make, and to drop at the end
@@ -57,7 +58,7 @@ const PART_MAX: Duration = Duration::from_secs(900);
 pub(super) async fn run(args: &DeliverArgs) -> anyhow::Result<()> {
     let with = Files::read(&args.with)
         .with_context(|| format!("cannot read the folder {}; name it with --with", args.with.display()))?;
-    let destinations = with.get("connections.yml").context("the folder has no connections.yml")?;
+    let destinations = with.get("connections.yml").context("the folder is no project with a connections.yml")?;
     let mut files = project_of(&["users"], &[MODEL]);
     let source = files.get("connections.yml").unwrap_or_default().to_owned();
     files.insert("connections.yml", format!("{source}{destinations}"));

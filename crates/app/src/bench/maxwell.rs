@@ -72,8 +72,9 @@ pub(super) async fn run(args: &MaxwellArgs) -> anyhow::Result<()> {
     let (_stop, stopped) = watch::channel(false);
     let begun = Instant::now();
     let teller = Teller::new(|_, said| line(&format!("told                 {said}")));
-    let done =
-        connect::maxwell::run(job, stopped, teller).await.map_err(|failure| anyhow::anyhow!("{}", failure.text()))?;
+    let done = Box::pin(connect::maxwell::run(job, stopped, teller))
+        .await
+        .map_err(|failure| anyhow::anyhow!("{}", failure.text()))?;
     let seconds = begun.elapsed().as_secs_f64();
     let bytes = std::fs::metadata(&to)?.len();
     std::fs::remove_file(&to)?;

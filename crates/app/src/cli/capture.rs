@@ -98,7 +98,7 @@ pub(super) async fn run(context: &Context, args: CaptureArgs) -> anyhow::Result<
         // A closed stderr is no reason to stop.
         writeln!(std::io::stderr(), "{text}").ok();
     });
-    let done = connect::maxwell::run(job, stopped, teller).await;
+    let done = Box::pin(connect::maxwell::run(job, stopped, teller)).await;
     watcher.abort();
     let done = done.map_err(said)?;
     if let Some(reason) = &done.given_up {

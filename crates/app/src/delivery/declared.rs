@@ -95,7 +95,7 @@ mod tests {
                 "connections.yml",
                 "shop: {type: simulator}\n\
                  site: {type: postgres, host: db, user: u, password: canary, database: d}\n\
-                 cache: {type: redis, url: 'redis://:canary@h:6380/2'}\n",
+                 cache: {type: redis, url: 'redis://h:6380/2', password: canary}\n",
             ),
             ("syncs/s.yml", sync),
         ] {

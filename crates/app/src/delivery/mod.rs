@@ -34,7 +34,6 @@ mod wanted;
 pub(crate) use courier::{Assignment, Courier, Line, Post};
 pub use declared::Declared;
 pub use figures::{DeliveryStatus, STATES, Trouble, is_delivering_state};
-pub(crate) use guard::is_of_guard;
 pub use log::{DELIVERIES_MAX, Ended, Log, Tried};
 pub use moments::Moments;
 pub(crate) use wanted::in_one_line;

@@ -30,6 +30,8 @@ use crate::warehouse::AbsentTable;
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) id: TableId,
+    /// The source that it was read from.
+    pub(super) source: u32,
     pub(super) load: Load,
     pub(super) schema: relation::Schema,
     /// Whether rows of it are stored.
@@ -634,7 +636,7 @@ impl Follower {
     /// A table is followed, parked, or looked for.
     async fn set_up(&mut self, table: PlannedTable, known: Option<Known>) -> Option<()> {
         let (facts, known) = match (table.found, known) {
-            (Found::There(facts), Some(known)) => (facts, known),
+            (Found::There(facts), Some(known)) if known.source == self.number => (facts, known),
             (Found::Absent(reason), Some(known)) => {
                 // It goes on without us: what we have of it is no longer its content.
                 let reason = match known.load {
@@ -649,8 +651,8 @@ impl Follower {
                 self.absent.push((table.place, table.name));
                 return Some(());
             }
-            // Nobody could be asked for it before.
-            (Found::There(facts), None) => {
+            // Nobody could be asked for it before, or what there is of it is another source's.
+            (Found::There(facts), _) => {
                 let loads = self.source.loads();
                 return self.register(table.place, table.name, facts, loads).await.map(|_| ());
             }
@@ -987,6 +989,7 @@ mod tests {
         let follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
         let known = |id, has_rows| Known {
             id: TableId(id),
+            source: 3,
             load: Load::Loading { cursor: None },
             schema: facts().schema,
             has_rows,
@@ -1069,8 +1072,13 @@ mod tests {
         let of = Arc::clone(&source) as Arc<dyn Source>;
         let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, Some(at("four")));
         follower.pause = Duration::from_millis(1);
-        let known =
-            Known { id: TableId(7), load: Load::Loading { cursor: None }, schema: facts().schema, has_rows: false };
+        let known = Known {
+            id: TableId(7),
+            source: 3,
+            load: Load::Loading { cursor: None },
+            schema: facts().schema,
+            has_rows: false,
+        };
         let planned =
             |name: &str| PlannedTable { place: place(name), name: TableName::new("shop", name), found: Found::Unasked };
         let tables = vec![(planned("orders"), Some(known)), (planned("customers"), None)];
@@ -1141,7 +1149,7 @@ mod tests {
             let of = Arc::clone(&source) as Arc<dyn Source>;
             let mut follower = Follower::new(("shop".to_owned(), 3), of, outlet, commands, None);
             (follower.pause, follower.together) = (Duration::from_millis(1), together);
-            let known = |id| Known { id, load: Load::Complete, schema: facts().schema, has_rows: true };
+            let known = |id| Known { id, source: 3, load: Load::Complete, schema: facts().schema, has_rows: true };
             let planned = |name: &str| PlannedTable {
                 place: place(name),
                 name: TableName::new("shop", name),

@@ -102,7 +102,10 @@ impl Kept {
         let known = engine.tables_to_come().map(|known| {
             let schema = engine.relation(known.id).map(|r| r.schema.clone()).unwrap_or_default();
             let has_rows = engine.row_count(known.id) > 0;
-            (known.name.clone(), Known { id: known.id, load: known.load.clone(), schema, has_rows })
+            (
+                known.name.clone(),
+                Known { id: known.id, source: known.source, load: known.load.clone(), schema, has_rows },
+            )
         });
         Self { number, resume: engine.position(number).cloned(), tables: known.collect() }
     }

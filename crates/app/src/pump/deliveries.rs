@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::{Message, Pump};
 use crate::control::SyncOrder;
 use crate::delivery::{Assignment, BY_HAND, Broken, Courier, Declared, DeliveryStatus, Line, Post, Wanted, WantedSync};
-use crate::delivery::{figures, in_one_line, is_of_guard};
+use crate::delivery::{figures, in_one_line};
 
 /// What is delivered, and by whom.
 pub(super) struct Deliveries {

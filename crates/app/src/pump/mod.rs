@@ -10,6 +10,7 @@
 
 mod builds;
 mod deliveries;
+mod kept;
 mod notes;
 mod requests;
 mod seen;
@@ -76,6 +77,8 @@ pub struct Pump {
     building: Option<Arc<AtomicBool>>,
     /// Who waits until all is visible and built.
     barriers: Vec<oneshot::Sender<u64>>,
+    /// Who waits until the store has for good what was done for them.
+    answers: kept::Answers,
     /// Who waits for the models that are coming, and what they come to.
     applying: Vec<(oneshot::Sender<Applied>, Applied)>,
     /// Loads that do not get on, and why.
@@ -116,6 +119,7 @@ impl Pump {
             built: mpsc::channel(1),
             building: None,
             barriers: Vec::new(),
+            answers: kept::Answers::default(),
             applying: Vec::new(),
             delays: BTreeMap::new(),
             heal: Again::new(),
@@ -144,6 +148,7 @@ impl Pump {
             // The store is closed when nobody has it any more: wait for the build to let go of it.
             self.runtime.clone().block_on(self.built.1.recv());
         }
+        self.answers.end();
         // What was built or put in place is in no record of the log: folded, it need not be done again.
         if ended.is_ok()
             && self.warehouse.engine.has_unlogged()

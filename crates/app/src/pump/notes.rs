@@ -141,7 +141,16 @@ impl Pump {
     /// What each model and view is by now, for everybody who reads.
     pub(super) fn note_states(&self) {
         let now = self.clock.now_us();
-        self.work_out(&mut self.status.facts(), now);
+        let mut facts = self.status.facts();
+        // Whoever is told that one is live is told how many rows it has.
+        let engine = &self.warehouse.engine;
+        for model in engine.models() {
+            if let Some(status) = facts.models.get_mut(&model.name) {
+                status.rows = engine.row_count(model.relation);
+            }
+        }
+        self.work_out(&mut facts, now);
+        drop(facts);
         self.status.spread(now);
     }
 
@@ -348,11 +357,15 @@ impl Pump {
         let facts = &mut *guard;
         let delayed = engine.tables_to_come().filter_map(|table| Some((&table.name, self.delays.get(&table.id)?)));
         let delayed: BTreeMap<&TableName, &String> = delayed.collect();
+        // In `tidemill.rejects` those of what is to take a table's place stand under its name as well.
+        let coming = engine.tables_to_come().filter(|table| table.is_coming);
+        let coming: BTreeMap<&TableName, u64> =
+            coming.map(|table| (&table.name, engine.reject_count(table.id))).collect();
         for table in engine.tables() {
             let status = facts.tables.entry(table.name.clone()).or_default();
             status.source = self.source_names.get(&table.source).cloned().unwrap_or_default();
             status.rows = engine.row_count(table.id);
-            status.rejects = engine.reject_count(table.id);
+            status.rejects = engine.reject_count(table.id) + coming.get(&table.name).copied().unwrap_or(0);
             let was_parked = status.state == "parked";
             status.state = load_word(&table.load).to_owned();
             status.was_whole = table.load.was_whole();

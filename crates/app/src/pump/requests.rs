@@ -12,7 +12,8 @@ use plan::TableName;
 use relation::{Schema, TableId};
 use tokio::sync::oneshot;
 
-use super::{Pump, ROOM_WAIT};
+use super::Pump;
+use super::kept::{Answer, Done};
 use crate::clock::Clock as _;
 use crate::control::SyncOrder;
 use crate::definition::{Definition, ModelText};
@@ -169,30 +170,6 @@ impl Described {
     }
 }
 
-/// Waits until all that is written is in the tables. A fold that fails, as on a full disk, is tried again for as long as there is a
-/// store, since what was done is not undone; and whoever looks why there is no answer finds it said. Errors: the store is closed.
-fn until_folded(store: &store::Store) -> store::Result<()> {
-    let mut said = String::new();
-    loop {
-        match store.fold_now() {
-            Err(error) if !matches!(error, store::Error::Closed) => {
-                let reason = error.to_string();
-                if reason != said {
-                    tracing::warn!(%error, hint = error.hint(), "what was asked for is done, and is answered once the store has it for good");
-                    said = reason;
-                }
-                std::thread::park_timeout(ROOM_WAIT);
-            }
-            ended => {
-                if !said.is_empty() && ended.is_ok() {
-                    tracing::info!("the store has what was asked for");
-                }
-                return ended;
-            }
-        }
-    }
-}
-
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -206,6 +183,23 @@ impl std::fmt::Debug for Request {
             Self::Describe(_) => f.write_str("Describe"),
             Self::Tables { source, .. } => write!(f, "Tables({source})"),
             Self::Sync { name, order, .. } => write!(f, "Sync({name}, {order:?})"),
+        }
+    }
+}
+
+/// The answers to those who wait for models that are coming, which are in place by now.
+struct Ended(Vec<(oneshot::Sender<Applied>, Applied)>);
+
+impl Answer for Ended {
+    fn is_unheard(&self) -> bool {
+        self.0.iter().all(|(answer, _)| answer.is_closed())
+    }
+
+    fn tell(self: Box<Self>, kept: store::Result<()>) {
+        for (answer, mut applied) in self.0 {
+            applied.failed.extend(kept.as_ref().err().map(ToString::to_string));
+            // Whoever asked may have left.
+            answer.send(applied).ok();
         }
     }
 }
@@ -435,17 +429,11 @@ impl Pump {
                 (applied.held, applied.waiting) = (held.clone(), waiting.clone());
             }
         }
-        let tell = move |kept: store::Result<()>| {
-            for (answer, mut applied) in answers {
-                applied.failed.extend(kept.as_ref().err().map(ToString::to_string));
-                // Whoever asked may have left.
-                answer.send(applied).ok();
-            }
-        };
+        let ended = Box::new(Ended(answers));
         if failed.is_empty() {
-            return self.when_kept(tell);
+            return self.when_kept(ended);
         }
-        tell(Ok(()));
+        ended.tell(Ok(()));
         Ok(())
     }
 
@@ -483,29 +471,22 @@ impl Pump {
     /// Tells something when the store has for good what was done between steps, which is in no record of the log: also over a
     /// time in which the disk has no room. Whatever a request has done is told by this, so that who was told finds it after
     /// whatever comes next.
-    fn when_kept(&self, tell: impl FnOnce(store::Result<()>) + Send + 'static) -> anyhow::Result<()> {
+    fn when_kept(&mut self, answer: Box<dyn Answer>) -> anyhow::Result<()> {
         let engine = &self.warehouse.engine;
         if !engine.has_unlogged() {
-            tell(Ok(()));
+            answer.tell(Ok(()));
             return Ok(());
         }
-        let store = engine.store().clone();
-        let answers = std::thread::Builder::new().name("answer".to_owned());
-        answers.stack_size(crate::deep::STACK_BYTES).spawn(move || tell(until_folded(&store)))?;
-        Ok(())
+        Ok(self.answers.add(answer, engine.store())?)
     }
 
     /// Answers with what was done when the store has it.
     fn answer_when_kept<T: Send + 'static>(
-        &self,
+        &mut self,
         done: Result<T, String>,
         answer: oneshot::Sender<Result<T, String>>,
     ) -> anyhow::Result<()> {
-        self.when_kept(move |kept| {
-            let done = done.and_then(|it| kept.map(|()| it).map_err(|error| error.to_string()));
-            // Whoever asked may have left.
-            answer.send(done).ok();
-        })
+        self.when_kept(Box::new(Done { done, answer }))
     }
 
     /// Tables that the project has no more go when nothing reads them.

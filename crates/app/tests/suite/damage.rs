@@ -43,6 +43,13 @@ pub(crate) fn damage(folder: &Path, arguments: &[String]) -> Result<(), String> 
     Err(format!("no row of {name} has {old}"))
 }
 
+/// Folds what a stopped instance has in its log, so that its tables are in their files.
+pub(crate) fn fold(folder: &Path) -> Result<(), String> {
+    let setup = Setup::load(&Global { project: Some(folder.to_owned()), ..Global::default() });
+    let warehouse = Warehouse::open(&setup.map_err(|e| e.to_string())?, &Described::default());
+    warehouse.map_err(|e| e.to_string())?.engine.store().fold_now().map_err(|e| e.to_string())
+}
+
 /// Spoils the largest file below a folder.
 pub(crate) fn spoil(folder: &Path, how: &str) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();

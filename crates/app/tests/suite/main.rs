@@ -173,7 +173,14 @@ impl Driver for Case {
                 let reader = self.readers.remove(&block.arguments[0]).ok_or("there is no such reader")?;
                 reader.answers()
             }
-            "spoil" => damage::spoil(&self.path(&block.arguments[1]), &block.arguments[0]).map(|()| String::new()),
+            "spoil" => {
+                let [how, place] = block.arguments.as_slice() else { return Err("spoil HOW FOLDER".to_owned()) };
+                // The rows are in the tables' files or in the log's, as it came: those of tables are to have them.
+                if place.contains("/tables") {
+                    damage::fold(self.folder.path())?;
+                }
+                damage::spoil(&self.path(place), how).map(|()| String::new())
+            }
             "damage" => damage::damage(self.folder.path(), &block.arguments).map(|()| String::new()),
             "hostile" => hostile::statement(&self.http()?, &body, block.arguments.first()),
             "raw" => hostile::raw(&self.http()?, &body),
@@ -219,10 +226,11 @@ impl Driver for Case {
                 Ok(String::new())
             }
             "mode" => self.mode(&block.arguments[0]),
-            "lines" => {
-                let text = std::fs::read_to_string(self.path(&block.arguments[0])).map_err(text_of)?;
+            "lines" => self.until(block.answer.as_deref().unwrap_or_default(), || {
+                // Who writes it may not have begun yet.
+                let text = std::fs::read_to_string(self.path(&block.arguments[0])).unwrap_or_default();
                 Ok(self.masked(text.trim_end()))
-            }
+            }),
             "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),
             "stop" => self.stop("-TERM").map(|()| String::new()),
             "kill" => self.stop("-KILL").map(|()| String::new()),

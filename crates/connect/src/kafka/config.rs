@@ -31,7 +31,6 @@ pub(crate) struct Config {
     /// The text of `tls_ca`, once it was read.
     authorities: Option<String>,
     sasl: Option<Sasl>,
-    schema_registry: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -54,8 +53,9 @@ impl Config {
             (true, Tls::Preferred) => return Err(settings.bad("tls", "disabled, required or verify")),
             (true, tls) => tls,
         };
-        let schema_registry = settings.text("schema_registry")?.map(str::to_owned);
-        if schema_registry.as_deref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        // Of Avro, which nobody reads or writes yet.
+        let registry = settings.text("schema_registry")?;
+        if registry.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             return Err(settings.bad("schema_registry", "an address such as http://127.0.0.1:8081"));
         }
         Ok(Self {
@@ -64,7 +64,6 @@ impl Config {
             tls_ca: settings.text("tls_ca")?.map(PathBuf::from),
             authorities: None,
             sasl: sasl(settings)?,
-            schema_registry,
         })
     }
 
@@ -106,11 +105,6 @@ impl Config {
     /// Whether connections are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls != Tls::Disabled
-    }
-
-    /// The address of the schema registry, where there is one.
-    pub(crate) fn schema_registry(&self) -> Option<&str> {
-        self.schema_registry.as_deref()
     }
 
     /// What all clients of it have in common. They make no topic by asking for it.

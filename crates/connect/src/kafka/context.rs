@@ -23,6 +23,15 @@ struct Heard {
     is_alone: bool,
 }
 
+/// A word of the client where it guesses that a broker wants to be spoken to in another way.
+const GUESS: &str = "security.protocol";
+
+/// Whether a reason of before says more than that a connection has ended, for which the client says this now: it is a refusal, or a
+/// guess, and the broker is still there.
+fn outweighs((code, before): &(RDKafkaErrorCode, String), now: &str) -> bool {
+    *code != RDKafkaErrorCode::BrokerTransportFailure || (before.contains(GUESS) && !now.contains("Connect to "))
+}
+
 impl Context {
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -33,9 +42,10 @@ impl Context {
         self.heard().reason.clone()
     }
 
-    /// Whether no broker could be connected to.
+    /// Whether no broker could be connected to, or they hang up for a reason that may be guessed.
     pub(crate) fn is_alone(&self) -> bool {
-        self.heard().is_alone
+        let heard = self.heard();
+        heard.is_alone || heard.reason.as_ref().is_some_and(|(_, reason)| reason.contains(GUESS))
     }
 
     /// Whether a broker has answered, and does not let us in.
@@ -56,6 +66,14 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+        // Not each of these comes as an error too. Before the reason stands the thread: `[thrd:…]: `.
+        let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+        if facility == "FAIL" && reason.contains(GUESS) {
+            let mut heard = self.heard();
+            if !heard.reason.as_ref().is_some_and(|before| outweighs(before, reason)) {
+                heard.reason = Some((RDKafkaErrorCode::BrokerTransportFailure, reason.to_owned()));
+            }
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -64,10 +82,8 @@ impl ClientContext for Context {
         let mut heard = self.heard();
         match code {
             RDKafkaErrorCode::AllBrokersDown => heard.is_alone = true,
-            // A refusal is the better reason than that the connection was closed for it.
             RDKafkaErrorCode::BrokerTransportFailure
-                if heard.reason.as_ref().is_some_and(|(code, _)| *code != RDKafkaErrorCode::BrokerTransportFailure) => {
-            }
+                if heard.reason.as_ref().is_some_and(|before| outweighs(before, reason)) => {}
             _ => heard.reason = Some((code, reason.to_owned())),
         }
     }

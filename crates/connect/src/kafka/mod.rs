@@ -67,7 +67,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(Trouble::passing("the delivery was ended", "Tidemill stops.")),
+        Err(_) => Err(Trouble::passing("it was ended", "Tidemill stops.")),
     }
 }
 

@@ -32,7 +32,10 @@ impl Trouble {
     /// Says of which topic it is, where the words could be of any.
     #[must_use]
     pub(crate) fn about(mut self, topic: &str) -> Self {
-        if matches!(self.code, Some(Code::TopicAuthorizationFailed | Code::UnknownTopicOrPartition)) {
+        if matches!(
+            self.code,
+            Some(Code::TopicAuthorizationFailed | Code::UnknownTopicOrPartition | Code::UnknownTopic)
+        ) {
             self.failure.message = format!("{} (topic \"{topic}\")", self.failure.message);
         }
         self
@@ -91,6 +94,9 @@ fn of_code(config: &Config, context: &Context, code: Code) -> Trouble {
                 let detail = format!("There is no sign of life ({said}).");
                 let mut trouble = Trouble::passing(format!("no broker answers at {address}"), detail);
                 trouble.failure.hint = REACH.to_owned();
+                if !config.is_encrypted() {
+                    trouble.failure.hint.push_str(" A broker with TLS says nothing to who does not speak it.");
+                }
                 trouble
             }
         },
@@ -102,7 +108,10 @@ fn of_code(config: &Config, context: &Context, code: Code) -> Trouble {
                 config.user().map_or_else(|| "who comes without a login".to_owned(), |user| format!("user \"{user}\""));
             Trouble::ours(format!("{who} lacks a right"), said, "Have the cluster's access rules (ACLs) allow it.")
         }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic => Trouble::ours("there is no such topic", said, ""),
+        // It was there: whoever begins anew says what is to be done.
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+            Trouble::passing("there is no such topic any more", said)
+        }
         Code::UnsupportedVersion | Code::UnsupportedFeature => {
             Trouble::ours(format!("{address} is too old for it"), said, "Kafka 2.5 and newer can.")
         }
@@ -156,6 +165,15 @@ fn told(reason: &str) -> String {
     }
     if words.contains("Failed to resolve") {
         return format!("the host of {place} is not known by name");
+    }
+    if words.contains("certificate verify failed") {
+        return format!("{place}: its certificate is not signed by a known authority, or is not for this host name");
+    }
+    if words.contains("require SASL") {
+        return format!("{place} closed the connection: it may want a login");
+    }
+    if words.contains("security.protocol") {
+        return format!("{place} closed the connection: it may want to be spoken to with TLS, or without");
     }
     match place {
         "" => words.to_owned(),

@@ -78,14 +78,14 @@ fn in_a_day(micros: i64, digits: u8) -> Result<i64, Fault> {
     }
     let magnitude = micros.unsigned_abs();
     let (seconds, fraction) = (magnitude / 1_000_000, magnitude % 1_000_000);
-    let packed = seconds / 3600 << 12 | seconds / 60 % 60 << 6 | seconds % 60;
+    let packed = ((seconds / 3600) << 12) | ((seconds / 60 % 60) << 6) | (seconds % 60);
     let (divisor, bits) = match digits {
         0 => (1_000_000, 0),
         1 | 2 => (10_000, 8),
         3 | 4 => (100, 16),
         _ => (1, 24),
     };
-    let stored = (0x80_0000_u64 << bits).wrapping_sub(packed << bits | fraction / divisor);
+    let stored = (0x80_0000_u64 << bits).wrapping_sub((packed << bits) | (fraction / divisor));
     let bytes = stored.to_be_bytes();
     let width = 3 + bits / 8;
     sliced_time(&bytes[bytes.len() - width..], digits)

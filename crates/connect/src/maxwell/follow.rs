@@ -33,6 +33,8 @@ use super::value::{write_text, write_unsigned};
 
 /// Table ids remembered; a server hands out a new one whenever it reopens a table.
 const MAPS_MAX: usize = 16_384;
+/// The longest name of a prepared transaction by which its file is called.
+const NAME_MAX: usize = 200;
 /// Characters of a statement that are told.
 const SHOWN_CHARS_MAX: usize = 200;
 
@@ -120,6 +122,8 @@ pub(crate) struct Follower {
     pub(crate) touched: Option<Touched>,
     /// Prepared transactions that were committed or rolled back, whose files may go when what has come out is safe.
     settled: Vec<PathBuf>,
+    /// All of these that may not have gone yet: nothing is kept under their names until they have.
+    leaving: BTreeSet<PathBuf>,
 }
 
 impl Follower {
@@ -145,6 +149,7 @@ impl Follower {
             requests: Vec::new(),
             touched: None,
             settled: Vec::new(),
+            leaving: BTreeSet::new(),
         }
     }
 
@@ -313,7 +318,7 @@ impl Follower {
                 self.rows.clear();
                 let path = self.prepared(&xid);
                 if path.exists() {
-                    self.settled.push(path);
+                    self.leaves(path);
                 }
             }
             Statement::Effects(effects) => return self.effects(heard, query, &effects),
@@ -409,7 +414,12 @@ impl Follower {
 
     /// Where the rows of a prepared transaction are kept.
     fn prepared(&self, xid: &Xid) -> PathBuf {
-        self.settings.folder.join(format!("prepared-{}", xid.to_string().replace('/', "-")))
+        let mut name = xid.to_string().replace('/', "-");
+        if name.len() > NAME_MAX {
+            // No file may be called so.
+            name = relation::key::hash128(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        }
+        self.settings.folder.join(format!("prepared-{name}"))
     }
 
     fn xa_commit(&mut self, xid: &Xid) -> Result<(), WireError> {
@@ -428,24 +438,36 @@ impl Follower {
         }
         let blocks = Rows::kept(&path).map_err(|error| disk(&error, folder))?;
         self.ended = Some(Ended { blocks, xid: None, index: 0, count });
-        self.settled.push(path);
+        self.leaves(path);
         Ok(())
     }
 
-    fn xa_prepare(&mut self, body: &[u8]) -> Result<(), WireError> {
+    /// A file of a prepared transaction may go when all that has come out is safe.
+    fn leaves(&mut self, path: PathBuf) {
+        self.leaving.insert(path.clone());
+        self.settled.push(path);
+    }
+
+    fn xa_prepare(&mut self, body: &[u8]) -> Result<Hearing, WireError> {
         let (is_whole, xid) = event::xa_prepare(body)?;
         if is_whole {
-            return self.commit(None);
+            return self.commit(None).map(|()| Hearing::Taken);
         }
         let path = self.prepared(&xid);
+        self.leaving.retain(|path| path.exists());
+        if self.leaving.contains(&path) {
+            // One of this name has ended, and its rows are not safe yet: its file would be written over, and then taken away.
+            return Ok(Hearing::Asks);
+        }
         if self.rows.is_empty() {
             // Of another one with this name, which was ended while its file could not be taken away.
             return match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk(&error, &self.settings.folder)),
-                _ => Ok(()),
+                _ => Ok(Hearing::Taken),
             };
         }
-        self.rows.keep(&path).map_err(|error| disk(&error, &self.settings.folder))
+        self.rows.keep(&path).map_err(|error| disk(&error, &self.settings.folder))?;
+        Ok(Hearing::Taken)
     }
 
     fn table_map(&mut self, body: &[u8]) -> Result<Hearing, WireError> {
@@ -797,7 +819,7 @@ impl Listener for Follower {
                 self.open.query =
                     Some(if length > 0 { text.chars().take(length).collect() } else { text.into_owned() });
             }
-            kind::XA_PREPARE => self.xa_prepare(body)?,
+            kind::XA_PREPARE => return self.xa_prepare(body),
             kind::INCIDENT => {
                 return Err(WireError::Fatal(Box::new(Failure {
                     message: format!("the server has lost part of its log before {}", place(heard)),

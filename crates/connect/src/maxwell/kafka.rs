@@ -4,7 +4,7 @@
 //! too large for it goes another way, as its key alone, to the topic of dead letters. Order within a partition is kept as long as nothing
 //! comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ pub(crate) struct Kafka {
     /// Records of the output being written that were taken.
     taken: usize,
     /// What came back and was not taken again yet: topic, partition, key, message.
-    again: Vec<(String, i32, Vec<u8>, Vec<u8>)>,
+    again: VecDeque<(String, i32, Vec<u8>, Vec<u8>)>,
     dead_letters: u64,
 }
 
@@ -136,7 +136,7 @@ impl Kafka {
             dead_letter_topic,
             partitions: BTreeMap::new(),
             taken: 0,
-            again: Vec::new(),
+            again: VecDeque::new(),
             dead_letters: 0,
         })
     }
@@ -156,10 +156,7 @@ impl Kafka {
         {
             return Ok(*count);
         }
-        let metadata = match self.producer.client().fetch_metadata(Some(topic), ANSWER) {
-            Ok(metadata) => metadata,
-            Err(_) => return Err(self.away()),
-        };
+        let Ok(metadata) = self.producer.client().fetch_metadata(Some(topic), ANSWER) else { return Err(self.away()) };
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let count = found.map_or(0, |found| i32::try_from(found.partitions().len()).unwrap_or(i32::MAX));
         if count == 0 {
@@ -227,26 +224,40 @@ impl Kafka {
 
     /// Sends again what came back.
     fn send_again(&mut self) -> Result<(), Trouble> {
+        if let Some((code, said)) = self.producer.client().fatal_error() {
+            // This client takes nothing any more, however often it is tried.
+            return Err(Trouble::Over(Failure {
+                message: format!("Kafka at {} has broken off with this producer: {code}", self.brokers),
+                detail: said,
+                hint: "Start it again: what was not acknowledged comes again then.".to_owned(),
+            }));
+        }
         let returned = std::mem::take(&mut self.ear.heard().returned);
         let mut last = None;
-        for (code, message) in returned {
+        let mut returned = returned.into_iter();
+        while let Some((code, message)) = returned.next() {
             let (topic, partition) = (message.topic().to_owned(), message.partition());
             let key = message.key().unwrap_or_default().to_vec();
             let payload = message.payload().unwrap_or_default().to_vec();
             if code == Code::MessageSizeTooLarge {
-                self.bury(&topic, &key, &payload)?;
+                if let Err(trouble) = self.bury(&topic, &key, &payload) {
+                    // It and those behind it are seen to the next time.
+                    let left = std::iter::once((code, message)).chain(returned);
+                    self.ear.heard().returned.splice(0..0, left);
+                    return Err(trouble);
+                }
                 continue;
             }
             last = Some(format!("topic \"{topic}\" of {} does not take a message: {code}", self.brokers));
-            self.again.push((topic, partition, key, payload));
+            self.again.push_back((topic, partition, key, payload));
         }
         if let Some(reason) = last {
             // Not before the pause that follows an error.
             return Err(Trouble::Again(reason));
         }
-        while let Some((topic, partition, key, payload)) = self.again.first().cloned() {
+        while let Some((topic, partition, key, payload)) = self.again.front().cloned() {
             self.send(&topic, partition, &key, &payload)?;
-            self.again.remove(0);
+            self.again.pop_front();
         }
         Ok(())
     }

@@ -51,6 +51,9 @@ const PRELOADED_MAX: usize = 2_000;
 /// Messages that were handed on have so long to become safe when somebody waits for the end.
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
 
+/// How soon it is looked again whether what has come out is safe.
+const SAFE_SOON: Duration = Duration::from_millis(20);
+
 /// How a capture has gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -131,7 +134,7 @@ pub async fn run(job: Job, stop: watch::Receiver<bool>, teller: Teller) -> Resul
     runner.is_known = runner.follower.schemas.version > 0;
     // The pump may end first: what it writes to is gone.
     let ended = tokio::select! {
-        ended = runner.run() => ended,
+        ended = Box::pin(runner.run()) => ended,
         result = &mut pumped => return joined(result).map(|pumped| runner.summary(pumped)),
     };
     let (messages, unread) = (runner.follower.messages, runner.follower.unread);
@@ -459,6 +462,16 @@ impl Runner {
                     self.hand_on().await?;
                     continue;
                 }
+                Walked::Asks if self.follower.asked.is_empty() => {
+                    // What has come out is to be safe first.
+                    self.hand_on().await?;
+                    tokio::select! {
+                        biased;
+                        () = changed(&mut self.stopped) => return Err(Halt::Done),
+                        () = tokio::time::sleep(SAFE_SOON) => {}
+                    }
+                    continue;
+                }
                 Walked::Asks => {
                     self.answer(met, &mut asking).await?;
                     continue;
@@ -469,7 +482,9 @@ impl Runner {
             }
             self.tell_news();
             let is_busy = self.bootstrap(met).await?;
-            if self.is_at_end() && !is_busy && self.active.is_none() && self.requests.waiting.is_empty() {
+            // Then nothing more is read, and bootstraps alone are seen to their end.
+            let is_read = self.is_at_end();
+            if is_read && !is_busy && self.active.is_none() && self.requests.waiting.is_empty() {
                 self.hand_on().await?;
                 return Err(Halt::Done);
             }
@@ -486,7 +501,7 @@ impl Runner {
                     return Err(Halt::Done);
                 }
                 Some(end) = sentry.answers.recv() => self.check(&end?)?,
-                read = log.fill() => {
+                read = log.fill(), if !is_read => {
                     read?;
                     silence.ends();
                 }
@@ -501,7 +516,9 @@ impl Runner {
                         unchecked_ticks = 0;
                         sentry.ask(&assembler.position().point);
                     }
-                    silence.lasts(self.assembler.as_ref().is_some_and(Assembler::has_come))?;
+                    if !is_read {
+                        silence.lasts(self.assembler.as_ref().is_some_and(Assembler::has_come))?;
+                    }
                 }
                 () = std::future::ready(()), if is_busy => {}
             }

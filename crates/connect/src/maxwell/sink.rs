@@ -121,6 +121,9 @@ impl Lines {
         let length = whole_lines(&mut file).map_err(failed)?;
         file.set_len(length).map_err(failed)?;
         file.seek(SeekFrom::Start(length)).map_err(failed)?;
+        // A file that was made just now is there for good with its folder alone.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).ok();
         Ok(Self { path: path.to_owned(), file, length })
     }
 }

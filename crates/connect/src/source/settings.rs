@@ -46,9 +46,10 @@ impl Settings {
         self.text(key)?.ok_or_else(|| self.bad(key, "given"))
     }
 
-    /// A whole number in the range of `T`.
+    /// A whole number in the range of `T`; also in quotes, as `'{{ env_var('PORT') }}'` is rendered.
     pub fn number<T: TryFrom<u64>>(&self, key: &str) -> Result<Option<T>, Failure> {
-        let number = |value: &Json| value.as_u64().and_then(|n| T::try_from(n).ok());
+        let in_quotes = |value: &Json| value.as_str().and_then(|text| text.parse().ok());
+        let number = |value: &Json| value.as_u64().or_else(|| in_quotes(value)).and_then(|n| T::try_from(n).ok());
         self.get(key).map(|value| number(value).ok_or_else(|| self.bad(key, "a number in its range"))).transpose()
     }
 

@@ -465,7 +465,7 @@ impl There {
     async fn watch(&mut self) -> Result<(), String> {
         let place = self.place();
         let statements: Vec<String> = match self {
-            Self::Redis { .. } => return Ok(()),
+            Self::Redis { .. } | Self::Kafka(_) => return Ok(()),
             Self::Postgres { .. } => vec![
                 format!("CREATE TABLE {place}.log (id bigint, version bigint)"),
                 format!("ALTER TABLE {place}.t ADD CONSTRAINT luck CHECK (n <> {UNLUCKY})"),
@@ -504,6 +504,7 @@ impl There {
         let place = self.place();
         let statement = match self {
             Self::Redis { .. } => "FLUSHALL".to_owned(),
+            Self::Kafka(_) => return Err("it keeps no rows".to_owned()),
             Self::Postgres { .. } => format!("TRUNCATE {place}.t, {place}.log"),
             Self::Mysql { .. } => format!("DELETE FROM {place}.log\nDELETE FROM {place}.t"),
         };

@@ -322,11 +322,9 @@ impl BrokerDriver {
 
     /// Takes what the source says until something is so.
     fn wait_for(&mut self, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let end = std::time::Instant::now() + PATIENCE;
         while !is_so(self) {
-            let left = end.saturating_duration_since(std::time::Instant::now());
             let Some((events, _)) = &mut self.running else { return Err("it does not run".to_owned()) };
-            let next = self.runtime.block_on(async { tokio::time::timeout(left, events.recv()).await });
+            let next = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, events.recv()).await });
             match next {
                 Ok(Some(SourceEvent::Batch(batch))) => {
                     self.house.take(&batch)?;

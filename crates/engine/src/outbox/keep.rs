@@ -91,11 +91,15 @@ impl Engine {
     }
 
     /// Lets go of an outbox that is wanted no more: it follows nothing, and hands out nothing. What it has delivered stays known until it is
-    /// wanted again ([`Engine::attach_outboxes`]); where that is nothing, it is forgotten. False: there is none of this name.
+    /// wanted again ([`Engine::attach_outboxes`]); where that is nothing, or another one delivers at its place already, it is forgotten.
+    /// False: there is none of this name.
     pub fn retire_outbox(&mut self, name: &str) -> Result<bool> {
         self.settle()?;
         if self.outboxes.get(name).is_none_or(Outbox::is_retired) {
             return Ok(false);
+        }
+        if self.is_followed_upon(name) {
+            return self.detach_outbox(name);
         }
         self.leave(name);
         let Some(outbox) = self.outboxes.get_mut(name) else { return Ok(false) };
@@ -109,6 +113,13 @@ impl Engine {
         self.write_outbox(name);
         self.store_aims()?;
         Ok(true)
+    }
+
+    /// Whether another one that is wanted delivers at its place, as after a sync was given another name.
+    fn is_followed_upon(&self, name: &str) -> bool {
+        let place = self.outbox_place(name).unwrap_or_default();
+        let mut others = self.outboxes.keys().filter(|other| other.as_str() != name);
+        place != 0 && others.any(|other| self.outbox_place(other) == Some(place))
     }
 
     /// Forgets an outbox, with all that it knows of the other side. False: there is none of this name.

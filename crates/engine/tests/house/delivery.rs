@@ -222,12 +222,21 @@ impl House {
                 }
                 let delivery = self.delivery(name)?;
                 (delivery.reader, delivery.is_resumed, delivery.is_retired) = (None, false, true);
+                let place = delivery.definition.place;
+                let is_taken = self
+                    .deliveries
+                    .iter()
+                    .any(|(other, of)| other.as_str() != name && !of.is_retired && of.definition.place == place);
                 let snapshot = self.engine().store().snapshot();
                 let all = self.engine().outboxes().status(&snapshot).map_err(|e| e.to_string())?;
                 if !all.iter().any(|status| status.name == name) {
-                    // It has delivered nothing.
+                    // It has delivered nothing, or another one delivers at its place.
                     let target = self.deliveries.remove(name).map(|of| of.target).unwrap_or_default();
-                    return if target.is_empty() { Ok(()) } else { Err(format!("{name} is forgotten: {target:?}")) };
+                    return if is_taken || target.is_empty() {
+                        Ok(())
+                    } else {
+                        Err(format!("{name} is forgotten: {target:?}"))
+                    };
                 }
                 return Ok(());
             }

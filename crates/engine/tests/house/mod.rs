@@ -117,7 +117,7 @@ pub(crate) struct House {
     files: Option<Arc<dyn store::files::Files>>,
     /// Those, where they are full now and then.
     flaky: Option<Arc<Flaky>>,
-    /// What each thread of the store does first that folds.
+    /// What each thread of the store does first whose work nobody waits for.
     behind: fn(),
     /// Steps within chains, and transactions in parts that came twice, so far.
     links: usize,
@@ -172,7 +172,7 @@ impl House {
         self.files = Some(files);
     }
 
-    /// Has threads that fold do this first, from the next opening on.
+    /// Has the threads of the store do this first whose work nobody waits for, from the next opening on.
     pub(crate) fn set_behind(&mut self, behind: fn()) {
         self.behind = behind;
     }

@@ -9,7 +9,7 @@ use super::expression::{Scope, plain};
 use super::map::Output;
 use super::{Lowering, Result};
 use crate::flow::{Aggregate, AggregateFunction, NodeId, Op};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, locate};
 use crate::unique::Facts;
 
 impl Lowering<'_> {
@@ -146,6 +146,9 @@ impl Lowering<'_> {
     }
 
     fn other_aggregate(&self, name: &str) -> Refusal {
+        // Distinct texts are put together from an array of them.
+        let written = |name: &str| locate(self.sql, name).is_some();
+        let name = if name == "array_agg" && !written(name) && written("string_agg") { "string_agg" } else { name };
         let (detail, hint) = match name {
             "first_value" | "last_value" | "any_value" | "nth_value" => (
                 format!("{name}() depends on the order in which rows arrive."),

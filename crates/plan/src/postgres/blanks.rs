@@ -69,6 +69,13 @@ impl FunctionRewrite for Blanks {
 
     fn rewrite(&self, mut expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
         let changed = match &mut expr {
+            Expr::ScalarFunction(function) if function.name() == "format" => {
+                let mut changed = false;
+                for argument in &mut function.args {
+                    changed |= untrimmed(argument, schema);
+                }
+                changed
+            }
             Expr::ScalarFunction(function) if OF_TEXTS.contains(&function.name()) => {
                 all_trimmed(function.args.iter_mut(), schema)
             }
@@ -114,6 +121,22 @@ pub(super) fn is_char(expr: &Expr, schema: &DFSchema) -> bool {
 
 pub(super) fn trimmed(expr: Expr) -> Expr {
     call("rtrim", [expr.clone()]).unwrap_or(expr)
+}
+
+/// A char that was made a text to be called with, as it is: one that the statement itself casts is within a cast of its own.
+fn untrimmed(argument: &mut Expr, schema: &DFSchema) -> bool {
+    let Expr::ScalarFunction(text) = argument else { return false };
+    let [Expr::ScalarFunction(rtrim)] = &mut text.args[..] else { return false };
+    if text.func.name() != "text" || rtrim.name() != "rtrim" {
+        return false;
+    }
+    match &mut rtrim.args[..] {
+        [own] if is_char(own, schema) => {
+            *argument = std::mem::take(own);
+            true
+        }
+        _ => false,
+    }
 }
 
 fn all_trimmed<'e>(parts: impl Iterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {

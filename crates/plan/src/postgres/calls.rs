@@ -190,6 +190,10 @@ impl Function {
         let least = costs.min_by_key(|(cost, _)| *cost);
         let Some((_, overload)) = least else {
             let types: Vec<String> = arguments.iter().map(types::name).collect();
+            // The cast is a call of it.
+            if let ("numeric", [own]) = (self.name, &types[..]) {
+                return plan_err!("cannot cast type {own} to numeric");
+            }
             return plan_err!("function {}({}) does not exist", self.name, types.join(", "));
         };
         Ok(overload)

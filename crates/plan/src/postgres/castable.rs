@@ -2,7 +2,7 @@
 //!
 //! Every type becomes a text and a text becomes every type, by what is written and read. Beyond that there is a cast where the table
 //! says so, and between arrays where there is one between their elements. DataFusion casts more (`1::date` is a day after 1970), which hid
-//! mistakes.
+//! mistakes. One cast is MySQL's: a `tinyint(1)` is a flag where it is asked to be.
 
 use arrow::datatypes::{DataType, Field};
 use datafusion_common::{DFSchema, Result, plan_err};
@@ -42,7 +42,8 @@ const CASTS: [(Kind, &[Kind]); 13] = {
     };
     [
         (Flag, &[Integer]),
-        (SmallInt, &[Integer, BigInt, Numeric, Float]),
+        // To a flag as a courtesy: MySQL's flags are of this type, `tinyint(1)`.
+        (SmallInt, &[Flag, Integer, BigInt, Numeric, Float]),
         (Integer, &[Flag, SmallInt, BigInt, Numeric, Float]),
         (BigInt, &[SmallInt, Integer, Numeric, Float]),
         (Numeric, &[SmallInt, Integer, BigInt, Float]),
@@ -165,6 +166,7 @@ mod tests {
             "boolean" => (None, DataType::Boolean),
             "smallint" => (None, DataType::Int16),
             "integer" => (None, DataType::Int32),
+            "bigint" => (None, DataType::Int64),
             "numeric" => (None, DataType::Decimal128(10, 2)),
             "real" => (None, DataType::Float32),
             "text" => (None, DataType::Utf8),
@@ -189,6 +191,7 @@ mod tests {
         let is = |from: &str, to: &str| is_cast(&field(from), &field(to));
         let there = [
             ("integer", "boolean"),
+            ("smallint", "boolean"),
             ("boolean", "integer"),
             ("smallint", "numeric"),
             ("real", "integer"),
@@ -210,7 +213,7 @@ mod tests {
         let missing = [
             ("integer", "date"),
             ("date", "integer"),
-            ("smallint", "boolean"),
+            ("bigint", "boolean"),
             ("boolean", "numeric"),
             ("numeric", "boolean"),
             ("date", "time"),

@@ -11,16 +11,37 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, OrderByKind, Query, SelectItem, SetExpr, VisitMut, VisitorMut, visit_expressions,
+    Distinct, Expr, GroupByExpr, Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias,
+    TableFactor, TableWithJoins, VisitMut, VisitorMut, visit_expressions,
 };
 
 use super::whole_rows::{Scope, column, normalised};
 
 /// Goes over the queries of a statement.
-pub(super) struct Orders<'a>(pub(super) &'a Scope<'a>);
+pub(super) struct Orders<'a> {
+    scope: &'a Scope<'a>,
+    /// How many expressions the query stands in.
+    within: usize,
+}
+
+impl<'a> Orders<'a> {
+    pub(super) fn of(scope: &'a Scope<'a>) -> Self {
+        Self { scope, within: 0 }
+    }
+}
 
 impl VisitorMut for Orders<'_> {
     type Break = ();
+
+    fn pre_visit_expr(&mut self, _: &mut Expr) -> ControlFlow<()> {
+        self.within += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, _: &mut Expr) -> ControlFlow<()> {
+        self.within -= 1;
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         let SetExpr::Select(select) = query.body.as_ref() else { return ControlFlow::Continue(()) };
@@ -35,11 +56,15 @@ impl VisitorMut for Orders<'_> {
             };
             !is_name(expr) && visit_expressions(expr, look).is_break()
         };
+        if matches!(select.distinct, Some(Distinct::Distinct)) {
+            exprs.iter_mut().for_each(|order| as_result(&mut order.expr, &select.projection));
+        }
         results.retain(|name| exprs.iter().any(|order| named(&order.expr, name)));
-        if results.is_empty() {
+        let meets = exprs.iter().any(|order| meets_result(&order.expr, &select.projection));
+        if results.is_empty() && !meets {
             return ControlFlow::Continue(());
         }
-        let relations = self.0.relations(&select.from, 0);
+        let relations = self.scope.relations(&select.from, 0);
         let column_of = |name: String| {
             let mut holders = relations.iter().filter(|(_, columns)| columns.iter().flatten().any(|own| *own == name));
             let (table, _) = holders.next()?;
@@ -47,10 +72,125 @@ impl VisitorMut for Orders<'_> {
             holders.next().is_none().then(|| (name.clone(), column(table, &name)))
         };
         let columns: Vec<(String, Expr)> = results.into_iter().filter_map(column_of).collect();
+        // What is a result already is found as that.
+        let is_result = |expr: &Expr| select.projection.iter().any(|item| value_of(item) == Some(expr));
+        let is_new = |expr: &Expr| {
+            (meets_result(expr, &select.projection) || columns.iter().any(|(name, _)| named(expr, name)))
+                && !is_result(expr)
+        };
+        // A query within an expression may name columns of the one around it, which one beneath it could not.
+        let computes = self.within == 0 && select.distinct.is_none() && exprs.iter().any(|order| is_new(&order.expr));
         for order in exprs.iter_mut().filter(|order| !is_name(&order.expr)) {
             order.expr.visit(&mut Columns { columns: &columns, beneath: 0 })?;
         }
+        if computes && let Some(beneath) = beneath(select, exprs) {
+            *query.body = beneath;
+        }
         ControlFlow::Continue(())
+    }
+}
+
+/// A query over the select, which computes what is ordered by: beside the results it could not have a column called as one of them.
+///
+/// ```text
+/// select -x as x from t order by abs(t.x)
+/// select ordered.x from (select -x as x, abs(t.x) as "order 1" from t) ordered order by ordered."order 1"
+/// ```
+///
+/// None: not all results have names of their own.
+fn beneath(select: &Select, orders: &mut [OrderByExpr]) -> Option<SetExpr> {
+    let names: Vec<String> = select.projection.iter().map(result_name).collect::<Option<_>>()?;
+    if (1..names.len()).any(|at| names[..at].contains(&names[at])) || select.into.is_some() {
+        return None;
+    }
+    let mut within = select.clone();
+    let is_kept = |expr: &Expr| match expr {
+        Expr::Value(_) => true,
+        Expr::Identifier(name) => names.contains(&normalised(name)),
+        _ => false,
+    };
+    for (at, order) in orders.iter_mut().enumerate().filter(|(_, order)| !is_kept(&order.expr)) {
+        let name = format!("order {}", at + 1);
+        let expr = std::mem::replace(&mut order.expr, column(ORDERED, &name));
+        within.projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) });
+    }
+    let results = names.iter().map(|name| SelectItem::UnnamedExpr(column(ORDERED, name))).collect();
+    let within = Query {
+        with: None,
+        body: Box::new(SetExpr::Select(Box::new(within))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    };
+    let alias = TableAlias { explicit: true, name: Ident::with_quote('"', ORDERED), columns: Vec::new(), at: None };
+    let relation =
+        TableFactor::Derived { lateral: false, subquery: Box::new(within), alias: Some(alias), sample: None };
+    let mut over = select.clone();
+    over.projection = results;
+    over.from = vec![TableWithJoins { relation, joins: Vec::new() }];
+    over.selection = None;
+    over.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    over.having = None;
+    over.named_window = Vec::new();
+    over.qualify = None;
+    Some(SetExpr::Select(Box::new(over)))
+}
+
+/// What the select within is called.
+const ORDERED: &str = "ordered";
+
+/// Whether a column is named with what it is of, and a result that is another value is called as it is.
+fn meets_result(order: &Expr, projection: &[SelectItem]) -> bool {
+    let is_other = |part: &Expr, name: &String| {
+        projection.iter().any(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } => normalised(alias) == *name && expr != part,
+            _ => false,
+        })
+    };
+    let look = |part: &Expr| match part {
+        Expr::CompoundIdentifier(path) if path.last().is_some_and(|last| is_other(part, &normalised(last))) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    };
+    visit_expressions(order, look).is_break()
+}
+
+fn value_of(item: &SelectItem) -> Option<&Expr> {
+    match item {
+        SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr) => Some(expr),
+        _ => None,
+    }
+}
+
+fn result_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(normalised(alias)),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(normalised(name)),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => path.last().map(normalised),
+        _ => None,
+    }
+}
+
+/// An expression that is a result's, as the name of that: where results are distinct, it is all that may be ordered by.
+fn as_result(order: &mut Expr, projection: &[SelectItem]) {
+    let alias_of = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { expr, alias } if expr == order => Some(alias.clone()),
+        _ => None,
+    };
+    if is_name(order) {
+        return;
+    }
+    if let Some(alias) = projection.iter().find_map(alias_of) {
+        let called_so = |item: &&SelectItem| result_name(item).is_none_or(|name| name == normalised(&alias));
+        if projection.iter().filter(called_so).count() == 1 {
+            *order = Expr::Identifier(alias);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use datafusion_expr::{
 use datafusion_functions::utils::make_scalar_function;
 use datafusion_sql::sqlparser::ast::BinaryOperator;
 
+use super::forms::is_text;
 use super::types;
 
 /// The comparisons by the names of the functions that make them.
@@ -84,6 +85,9 @@ pub(crate) fn sign_of(function: &str) -> Option<&'static str> {
     COMPARISONS.iter().find(|known| known.name == function).map(|known| known.sign)
 }
 
+/// What is said of a value that is no array, and stands where one must.
+pub(crate) const NO_ARRAY: &str = "op ANY/ALL (array) requires array on right side";
+
 /// The type of an array's elements, whatever its dimensions.
 pub(crate) fn element_of(list: &DataType) -> Option<&DataType> {
     let (DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)) = list else {
@@ -118,11 +122,12 @@ impl ScalarUDFImpl for Quantified {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         let [value, list] = arguments else { return plan_err!("{} takes a value and an array", self.name()) };
-        if list.is_null() {
+        // A text that stands in the statement is read as an array.
+        if list.is_null() || is_text(list) {
             return Ok(vec![value.clone(), DataType::new_list(value.clone(), true)]);
         }
         let Some(element) = element_of(list) else {
-            return plan_err!("op ANY/ALL (array) requires array on right side");
+            return plan_err!("{NO_ARRAY}");
         };
         match common(value, element) {
             Some(common) => Ok(vec![common.clone(), with_element(list, &common)]),

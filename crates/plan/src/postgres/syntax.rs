@@ -519,7 +519,10 @@ fn rewritten(expr: Expr) -> Expr {
             None => Expr::IsNotNull(inner),
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => negative(*expr),
-        Expr::UnaryOp { op: UnaryOperator::PGSquareRoot, expr } => call("sqrt", vec![*expr]),
+        // The operator is one of floats alone.
+        Expr::UnaryOp { op: UnaryOperator::PGSquareRoot, expr } => {
+            call("sqrt", vec![plain_cast(*expr, DataType::DoublePrecision)])
+        }
         Expr::UnaryOp { op: UnaryOperator::PGCubeRoot, expr } => call("cbrt", vec![*expr]),
         Expr::UnaryOp { op: UnaryOperator::PGAbs, expr } => call("abs", vec![*expr]),
         // The planner looks for columns in the literal of an array among its own query's alone.
@@ -821,7 +824,7 @@ fn distinct_in_order(function: &Function) -> Option<Expr> {
     let order = match &list.clauses[..] {
         [] => OrderByOptions { asc: None, nulls_first: None },
         [FunctionArgumentClause::OrderBy(by)] => match &by[..] {
-            [by] if by.expr == *value => by.options.clone(),
+            [by] if by.expr == *value => by.options,
             _ => return None,
         },
         _ => return None,
@@ -1400,14 +1403,13 @@ fn unconstrained(expr: Expr) -> Expr {
         let precision = if whole + scale > 38 { 76 } else { 38 };
         Some(DataType::Numeric(ExactNumberInfo::PrecisionAndScale(precision, scale)))
     };
-    // A whole number has its type already.
-    let mut written = &expr;
-    if let Expr::Cast { expr: inner, data_type: DataType::Int(None) | DataType::BigInt(None), .. } = written
-        && matches!(inner.as_ref(), Expr::Value(value) if matches!(value.value, Value::Number(..)))
-    {
-        written = inner;
-    }
-    let known = match written {
+    let known = match &expr {
+        // A whole number has its type already, and the digits of that.
+        Expr::Cast { expr: inner, data_type: own @ (DataType::Int(None) | DataType::BigInt(None)), .. } if matches!(inner.as_ref(), Expr::Value(value) if matches!(value.value, Value::Number(..))) =>
+        {
+            let digits = if matches!(own, DataType::Int(_)) { 10 } else { 19 };
+            Some(DataType::Numeric(ExactNumberInfo::PrecisionAndScale(digits, 0)))
+        }
         Expr::Value(value) => match &value.value {
             Value::Number(text, _) | Value::SingleQuotedString(text) => of(text),
             _ => None,

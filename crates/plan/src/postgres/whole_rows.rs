@@ -27,7 +27,7 @@ pub fn whole_rows(statement: &mut Statement, tables: &dyn ContextProvider) {
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut named);
     let scope = Scope { tables, named: named.0, known: RefCell::default() };
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Merged(&scope));
-    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Orders(&scope));
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Orders::of(&scope));
     let (ControlFlow::Continue(()) | ControlFlow::Break(())) = statement.visit(&mut Selects(&scope));
 }
 

@@ -219,9 +219,8 @@ mod tests {
         files.insert("dashboards/today.yml", example);
         let setup = Setup::from_files(PathBuf::from("demo"), &files, &project::Options::default(), None);
         let simulator = Simulator::new(&project::SimulatedShop::default());
-        let table = |of: &SourceTable| {
-            (TableName::new(&of.source, &of.name), simulator.schema(&of.identifier).unwrap())
-        };
+        let table =
+            |of: &SourceTable| (TableName::new(&of.source, &of.name), simulator.schema(&of.identifier).unwrap());
         let known = Known { tables: setup.project.sources.iter().map(table).collect(), ..Known::default() };
         let mut unchecked = Vec::new();
         let found = planned(&setup, &known, &mut unchecked);

@@ -24,6 +24,8 @@ use super::topics::wait;
 pub(super) const PARTITION: i32 = 0;
 /// Transactions of others are waited for as long as a broker lets them be open, and a while.
 const OTHERS_SLICES: u32 = 180;
+/// So many events of a client are heard at once.
+const EVENTS_MAX: u32 = 20;
 const SESSION: &str = "tidemill.session";
 const TOPIC: &str = "tidemill.topic";
 const ENDS: &str = "tidemill.ends";
@@ -108,12 +110,19 @@ impl Markers {
 
     /// Has the client say why nobody answers.
     pub(super) fn reach(&self, config: &Config, topic: &str) -> Result<Option<usize>, Trouble> {
-        let serve = |time: Duration| drop(self.consumer.poll(time));
+        let serve = |time: Duration| {
+            // Each event comes alone.
+            for _ in 0..EVENTS_MAX {
+                if self.consumer.poll(time).is_none() {
+                    break;
+                }
+            }
+        };
         crate::kafka::partitions(self.consumer.client(), config, topic, serve)
     }
 
     fn trouble(&self, config: &Config, error: &KafkaError) -> Trouble {
-        trouble(config, heard(self.consumer.client()), error)
+        trouble(config, heard(self.consumer.client()), error).about(MARKERS)
     }
 
     /// Reads what was committed up to an offset, transactions included that are not over yet. Errors: one of them does not end.

@@ -285,10 +285,7 @@ impl Producer {
 
     /// What a message's failure means to all.
     pub(super) fn trouble_of(&self, config: &Config, sync: &str, topic: &str, code: Code) -> Trouble {
-        let trouble = self.trouble(config, sync, &KafkaError::MessageProduction(code)).about(topic);
-        // A topic that has gone is missed at the next beginning, and may be made there.
-        let has_gone = matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition);
-        Trouble { is_ours: trouble.is_ours && !has_gone, ..trouble }
+        self.trouble(config, sync, &KafkaError::MessageProduction(code)).about(topic)
     }
 }
 

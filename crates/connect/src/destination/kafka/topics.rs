@@ -124,7 +124,8 @@ impl<'a> Topics<'a> {
     /// What a topic is set to, as far as we may know.
     pub(super) fn facts(&self, topic: &str) -> Facts {
         let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-        let asked = self.client.describe_configs([&ResourceSpecifier::Topic(topic)], &options);
+        let topic = ResourceSpecifier::Topic(topic);
+        let asked = self.client.describe_configs([&topic], &options);
         let answers = Handle::current().block_on(asked).unwrap_or_default();
         let Some(Ok(found)) = answers.into_iter().next() else { return Facts::default() };
         let value = |key: &str| found.get(key).and_then(|entry| entry.value.clone());

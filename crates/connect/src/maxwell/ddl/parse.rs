@@ -422,9 +422,9 @@ impl<'a> Reader<'a> {
                 "DEFAULT" => self.default(),
                 "COMMENT" => drop(self.lexer.next()),
                 "CHECK" => {
-                    if self.arguments().first().is_some_and(|word| word.eq_ignore_ascii_case("json_valid")) {
-                        definition.column.is_mariadb_json = true;
-                    }
+                    let arguments = self.arguments();
+                    definition.column.is_mariadb_json |=
+                        arguments.first().is_some_and(|word| word.eq_ignore_ascii_case("json_valid"));
                 }
                 "REFERENCES" => drop(self.name()),
                 "FIRST" => place = Place::First,

@@ -30,9 +30,8 @@ pub(super) type Fields = BTreeMap<String, Logical>;
 pub(super) fn unwrapped<'j, 'a>(json: &'j Json<'a>) -> Option<(&'j Json<'a>, &'j Json<'a>)> {
     let Json::Object(members, _) = json else { return None };
     let is_envelope = members.len() == 2;
-    json.get("schema")
-        .zip(json.get("payload"))
-        .filter(|(schema, _)| is_envelope && (schema.is_object() || schema.is_null()))
+    let is_one = |schema: &&Json<'_>| is_envelope && (schema.is_object() || schema.is_null());
+    json.get("payload").zip(json.get("schema").filter(is_one))
 }
 
 /// The fields of a schema of rows.

@@ -458,7 +458,8 @@ impl Run {
                 }
             }
         }
-        if changes > 0 {
+        // How long ago what is loaded was written is no delay of ours.
+        if changes > 0 && of == Of::Followed {
             builder.commit(message.at_us, now, changes);
         }
     }

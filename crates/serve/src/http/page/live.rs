@@ -199,7 +199,7 @@ fn computation(service: &Arc<Service>, role: &Role, topic: &str, words: &BTreeMa
             let name = (*name).to_owned();
             Some(compute(service, move |service| {
                 let name = name.clone();
-                async move { syncs::sync_live(&service, &name).await }
+                async move { Box::pin(syncs::sync_live(&service, &name)).await }
             }))
         }
         ["rejects"] => {

@@ -171,7 +171,7 @@ async fn sync_list(site: Site) -> Response {
 
 async fn sync(site: Site, Path(name): Path<String>) -> Response {
     let service = &site.service;
-    match syncs::sync(service, &name).await {
+    match Box::pin(syncs::sync(service, &name)).await {
         Ok(Some(page)) => document(page.html()),
         Ok(None) => nothing(service, &format!("sync “{name}”")),
         Err(trouble) => failed(service, StatusCode::SERVICE_UNAVAILABLE, &name, trouble),

@@ -106,5 +106,5 @@ pub(super) async fn sync(service: &Arc<Service>, name: &str) -> Panel<Option<Syn
 
 /// What moves on it.
 pub(super) async fn sync_live(service: &Arc<Service>, name: &str) -> Live {
-    sync(service, name).await.ok().flatten().map(|page| page.live()).unwrap_or_default()
+    Box::pin(sync(service, name)).await.ok().flatten().map(|page| page.live()).unwrap_or_default()
 }
