@@ -7,6 +7,7 @@
 //!
 //! This crate never knows models, flows or stored tables, and connectors do not know one another.
 
+mod backoff;
 pub mod destination;
 mod kafka;
 pub mod maxwell;
@@ -14,6 +15,7 @@ pub mod secret;
 pub mod source;
 mod tls;
 
+pub use backoff::{Backoff, jitter};
 pub use destination::{Destination, DestinationKind};
 pub use secret::Secret;
 pub use source::{

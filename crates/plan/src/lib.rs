@@ -33,6 +33,7 @@ mod existence;
 mod explain;
 mod fallible;
 pub mod filtered;
+mod float_function;
 pub mod float_sum;
 pub mod flow;
 mod foreign;

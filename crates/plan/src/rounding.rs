@@ -5,19 +5,16 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::compute::unary;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
-use datafusion_common::{DFSchema, Result, exec_err};
+use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::expr_rewriter::FunctionRewrite;
-use datafusion_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast, lit,
-};
-use datafusion_functions::utils::make_scalar_function;
+use datafusion_expr::{Expr, ExprSchemable, ScalarUDF, cast, lit};
 
+use crate::float_function::float_function;
 use crate::functions::functions;
 
 /// The name under which plans show the function.
@@ -77,51 +74,15 @@ fn is_even(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.name() == NAME)
 }
 
-fn even(expr: Expr) -> Expr {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
-        LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(RoundEven { signature: signature() })));
-    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&FUNCTION), vec![expr]))
-}
-
-fn signature() -> Signature {
-    Signature::uniform(1, vec![DataType::Float64, DataType::Float32], Volatility::Immutable)
-}
-
 /// The nearest whole float; of two, the even one.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct RoundEven {
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for RoundEven {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        match arguments {
-            [float @ (DataType::Float32 | DataType::Float64)] => Ok(float.clone()),
-            _ => exec_err!("{NAME} takes one float"),
-        }
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        make_scalar_function(rounded, vec![])(&args.args)
-    }
-}
-
-fn rounded(arrays: &[ArrayRef]) -> Result<ArrayRef> {
-    let [array] = arrays else { return exec_err!("{NAME} takes one float") };
-    fn of<T: ArrowPrimitiveType>(array: &ArrayRef, even: impl Fn(T::Native) -> T::Native) -> ArrayRef {
-        Arc::new(unary::<T, _, T>(array.as_primitive::<T>(), even))
-    }
-    match array.data_type() {
-        DataType::Float32 => Ok(of::<Float32Type>(array, f32::round_ties_even)),
-        DataType::Float64 => Ok(of::<Float64Type>(array, f64::round_ties_even)),
-        other => exec_err!("{NAME} takes a float, not {}", crate::sql_type(other)),
-    }
+fn even(expr: Expr) -> Expr {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        float_function(
+            NAME,
+            None,
+            |reals| Arc::new(unary::<_, _, Float32Type>(reals, f32::round_ties_even)),
+            |doubles| Arc::new(unary::<_, _, Float64Type>(doubles, f64::round_ties_even)),
+        )
+    });
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&FUNCTION), vec![expr]))
 }

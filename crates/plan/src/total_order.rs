@@ -6,60 +6,26 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::unary;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
-use datafusion_common::{Result, exec_err};
-use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use datafusion_functions::utils::make_scalar_function;
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion_expr::{Expr, ScalarUDF};
+
+use crate::float_function::float_function;
 
 /// The name under which plans show the function.
 const NAME: &str = "total_order";
 
 /// The place of a float in the total order of IEEE 754.
 pub(crate) fn total_order(float: Expr) -> Expr {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Function::new())));
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        float_function(
+            NAME,
+            Some(DataType::Int64),
+            |reals| Arc::new(unary::<_, _, Int64Type>(reals, |real| place(f64::from(real)))),
+            |doubles| Arc::new(unary::<_, _, Int64Type>(doubles, place)),
+        )
+    });
     FUNCTION.call(vec![float])
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Function {
-    signature: Signature,
-}
-
-impl Function {
-    fn new() -> Self {
-        Self { signature: Signature::uniform(1, vec![DataType::Float32, DataType::Float64], Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for Function {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Int64)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        make_scalar_function(places, vec![])(&args.args)
-    }
-}
-
-fn places(arrays: &[ArrayRef]) -> Result<ArrayRef> {
-    let [array] = arrays else { return exec_err!("{NAME} takes one argument") };
-    Ok(match array.data_type() {
-        DataType::Float32 => {
-            Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float32Type>(), |x| place(f64::from(x))))
-        }
-        DataType::Float64 => Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float64Type>(), place)),
-        other => return exec_err!("{NAME} of {}", crate::sql_type(other)),
-    })
 }
 
 /// The bits as a number; those of a negative float are turned, so that greater ones come first.

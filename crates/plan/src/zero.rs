@@ -8,18 +8,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::compute::unary;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion_common::tree_node::Transformed;
-use datafusion_common::{DFSchema, Result, exec_err};
+use datafusion_common::{DFSchema, Result};
 use datafusion_expr::expr::{AggregateFunction, InSubquery, ScalarFunction, Sort as SortExpr, WindowFunction};
 use datafusion_expr::logical_plan::{Aggregate, Distinct, Join, Sort, Subquery, Window};
-use datafusion_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
-};
-use datafusion_functions::utils::make_scalar_function;
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
+
+use crate::float_function::float_function;
 
 /// The name under which plans show the function.
 pub(crate) const NAME: &str = "one_zero";
@@ -35,7 +32,7 @@ pub(crate) fn one_zero(expr: Expr, schema: &DFSchema) -> Expr {
     if !float || is_called(&expr) {
         return expr;
     }
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Function::new())));
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(function);
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&FUNCTION), vec![expr]))
 }
 
@@ -200,63 +197,24 @@ pub(crate) fn of_membership(test: &mut InSubquery, schema: &DFSchema) -> Result<
     Ok(changed)
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Function {
-    signature: Signature,
-}
-
-impl Function {
-    fn new() -> Self {
-        Self { signature: Signature::uniform(1, vec![DataType::Float32, DataType::Float64], Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for Function {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        match arguments {
-            [only] => Ok(only.clone()),
-            _ => exec_err!("{NAME} takes one argument"),
-        }
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        make_scalar_function(of_one_kind, vec![])(&args.args)
-    }
-}
-
-fn of_one_kind(arrays: &[ArrayRef]) -> Result<ArrayRef> {
-    let [array] = arrays else { return exec_err!("{NAME} takes one argument") };
-    Ok(match array.data_type() {
-        DataType::Float32 => mapped::<Float32Type>(array, |x| {
-            if x == 0.0 {
-                0.0
-            } else if x.is_nan() {
-                f32::NAN
-            } else {
-                x
-            }
-        }),
-        DataType::Float64 => mapped::<Float64Type>(array, |x| {
-            if x == 0.0 {
-                0.0
-            } else if x.is_nan() {
-                f64::NAN
-            } else {
-                x
-            }
-        }),
-        other => return exec_err!("{NAME} of {}", crate::sql_type(other)),
-    })
-}
-
-fn mapped<T: ArrowPrimitiveType>(array: &ArrayRef, map: impl Fn(T::Native) -> T::Native) -> ArrayRef {
-    Arc::new(unary::<T, _, T>(array.as_primitive::<T>(), map))
+/// The function.
+fn function() -> Arc<ScalarUDF> {
+    float_function(
+        NAME,
+        None,
+        |reals| {
+            Arc::new(unary::<_, _, Float32Type>(reals, |real| match real {
+                0.0 => 0.0,
+                real if real.is_nan() => f32::NAN,
+                real => real,
+            }))
+        },
+        |doubles| {
+            Arc::new(unary::<_, _, Float64Type>(doubles, |double| match double {
+                0.0 => 0.0,
+                double if double.is_nan() => f64::NAN,
+                double => double,
+            }))
+        },
+    )
 }

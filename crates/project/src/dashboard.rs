@@ -3,16 +3,16 @@
 //! Statements are rendered as models are: `ref`, `source`, variables and macros. What they mean is not known here: they run when
 //! somebody looks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::declared::{Names, parsed, yaml_files};
 use crate::diagnostic::{Diagnostic, Place, Severity, closest};
-use crate::files::{Files, has_extension};
+use crate::files::Files;
 use crate::jinja::scope::World;
 use crate::jinja::tags::has_jinja;
 use crate::jinja::{Engine, YamlJinja};
 use crate::model::Dependency;
-use crate::yaml::{self, Data, Node, Reader};
+use crate::yaml::{Data, Node, Reader};
 
 /// Where dashboards are.
 pub(crate) const FOLDER: &str = "dashboards/";
@@ -251,28 +251,14 @@ pub(crate) fn read(
     found: &mut Vec<Diagnostic>,
 ) -> Vec<Dashboard> {
     let mut dashboards: Vec<Dashboard> = Vec::new();
-    let mut names: BTreeMap<String, Place> = BTreeMap::new();
-    let is_yaml = |path: &str| has_extension(path, "yml") || has_extension(path, "yaml");
-    for (file, text) in files.iter().filter(|(path, _)| path.starts_with(FOLDER) && is_yaml(path)) {
-        let mut node = match yaml::parse(file, text) {
-            Ok(node) => node,
-            Err(error) => {
-                found.push(error);
-                continue;
-            }
-        };
+    let mut names = Names::default();
+    for (file, text) in yaml_files(files, FOLDER) {
+        let Some(mut node) = parsed(file, text, found) else { continue };
         jinja.render(&mut node, file, STATEMENTS, found);
         statements.render(&mut node, file, found);
         let Some(dashboard) = dashboard(&mut Reader { file, found }, &node) else { continue };
-        match names.get(&dashboard.name) {
-            Some(first) => {
-                let error = Diagnostic::error(dashboard.place, format!("a second dashboard `{}`", dashboard.name));
-                found.push(error.detail(format!("The first one is at {first}.")));
-            }
-            None => {
-                names.insert(dashboard.name.clone(), dashboard.place.clone());
-                dashboards.push(dashboard);
-            }
+        if names.take("dashboard", &dashboard.name, &dashboard.place, found) {
+            dashboards.push(dashboard);
         }
     }
     dashboards

@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod dashboard;
 mod data_test;
+mod declared;
 mod diagnostic;
 #[cfg(test)]
 mod documented;

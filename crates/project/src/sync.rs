@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use crate::declared::{Names, parsed, yaml_files};
 use crate::diagnostic::{Diagnostic, Place, Severity, closest, did_you_mean};
-use crate::files::{Files, has_extension};
+use crate::files::Files;
 use crate::jinja::YamlJinja;
 use crate::model::{Dependency, Project};
-use crate::yaml::{self, Data, Node, Reader};
+use crate::yaml::{Data, Node, Reader};
 
 /// Where syncs are.
 pub(crate) const FOLDER: &str = "syncs/";
@@ -113,30 +114,16 @@ impl Sync {
 /// Reads all files of the folder.
 pub(crate) fn read(files: &Files, jinja: &YamlJinja, project: &Project, found: &mut Vec<Diagnostic>) -> Vec<Sync> {
     let mut syncs: Vec<Sync> = Vec::new();
-    let mut names: BTreeMap<String, Place> = BTreeMap::new();
-    let is_yaml = |path: &str| has_extension(path, "yml") || has_extension(path, "yaml");
-    for (file, text) in files.iter().filter(|(path, _)| path.starts_with(FOLDER) && is_yaml(path)) {
-        let mut node = match yaml::parse(file, text) {
-            Ok(node) => node,
-            Err(error) => {
-                found.push(error);
-                continue;
-            }
-        };
+    let mut names = Names::default();
+    for (file, text) in yaml_files(files, FOLDER) {
+        let Some(mut node) = parsed(file, text, found) else { continue };
         jinja.render(&mut node, file, &[], found);
         let before = found.len();
         let sync = sync(&mut Reader { file, found }, &node, project);
         // What is half understood is not delivered.
         let Some(sync) = sync.filter(|_| !found[before..].iter().any(Diagnostic::is_error)) else { continue };
-        match names.get(&sync.name) {
-            Some(first) => {
-                let error = Diagnostic::error(sync.place, format!("a second sync `{}`", sync.name));
-                found.push(error.detail(format!("The first one is at {first}.")));
-            }
-            None => {
-                names.insert(sync.name.clone(), sync.place.clone());
-                syncs.push(sync);
-            }
+        if names.take("sync", &sync.name, &sync.place, found) {
+            syncs.push(sync);
         }
     }
     syncs

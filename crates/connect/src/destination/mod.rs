@@ -17,7 +17,7 @@
 //!   go on. A refusal that every row gets is none of rows: it stops the sync.
 //! - **What is refused is refused before the first row** where it can be told: a column that lacks, a type that would round.
 //!
-//! `kind` has the traits, `session` what is the same of all that deliver over connections, `mapping` which column goes where, `portion` what is sent, `text` and `cells` how values are written.
+//! `kind` has the traits, `session` what is the same of all that deliver over connections, `tables` and `columns` of all databases, `mapping` which column goes where, `portion` what is sent, `text` and `cells` how values are written.
 
 pub(crate) mod bisect;
 mod cells;
@@ -31,6 +31,7 @@ mod portion;
 pub mod postgres;
 pub mod redis;
 mod session;
+mod tables;
 pub(crate) mod text;
 
 pub use kind::{At, Begun, Destination, DestinationKind, Down, Place, Problem, Target};

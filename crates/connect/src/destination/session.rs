@@ -18,9 +18,6 @@ pub(super) trait Route: Send + Sync {
     /// A connection that has taken the sync over.
     type Session: Send;
 
-    /// The server, as messages name it.
-    fn address(&self) -> String;
-
     /// See [`Destination::begin`].
     async fn begin(&self, rows: u64) -> Result<(Self::Session, Begun), Down>;
 
@@ -43,14 +40,16 @@ pub(super) trait Route: Send + Sync {
 
 /// A destination with its session, if there is one.
 pub(super) struct Sessions<R: Route> {
+    /// The server, as messages name it.
+    address: String,
     route: R,
     session: Option<R::Session>,
 }
 
 impl<R: Route + 'static> Sessions<R> {
     /// Without a session yet.
-    pub(super) fn of(route: R) -> Box<dyn Destination> {
-        Box::new(Self { route, session: None })
+    pub(super) fn of(address: String, route: R) -> Box<dyn Destination> {
+        Box::new(Self { address, route, session: None })
     }
 
     /// It comes back only when all went well: whatever else happens ends the connection, and its transaction with it.
@@ -60,7 +59,7 @@ impl<R: Route + 'static> Sessions<R> {
 
     fn silent(&self, patience: Duration) -> Down {
         let seconds = patience.as_secs();
-        Down::passing(format!("no sign of life of {} for {seconds} s", self.route.address()), "")
+        Down::passing(format!("no sign of life of {} for {seconds} s", self.address), "")
     }
 }
 
@@ -111,10 +110,6 @@ mod tests {
     impl Route for Fragile {
         type Session = (usize, usize);
 
-        fn address(&self) -> String {
-            "there".to_owned()
-        }
-
         async fn begin(&self, _: u64) -> Result<((usize, usize), Begun), Down> {
             Ok(((self.begun.fetch_add(1, Ordering::SeqCst), 0), Begun::default()))
         }
@@ -127,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_has_failed_is_not_used_again() {
-        let mut sessions = Sessions::of(Fragile { begun: AtomicUsize::new(0) });
+        let mut sessions = Sessions::of("there".to_owned(), Fragile { begun: AtomicUsize::new(0) });
         let (portion, seal) = (Portion::new(1), |_: &[Outcome]| Vec::new());
         let said = |done: Result<Vec<Outcome>, Down>| done.map_err(|down| down.failure.message);
         assert_eq!(said(sessions.deliver(&portion, &seal).await), Err("the delivery has not begun".to_owned()));

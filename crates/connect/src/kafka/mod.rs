@@ -17,6 +17,7 @@ mod config;
 mod context;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -110,10 +111,25 @@ pub(crate) fn partitions<C: ClientContext + AsRef<Context>>(
     topic: &str,
     serve: impl Fn(Duration),
 ) -> Result<Option<usize>, Trouble> {
+    Ok(led(client, config, topic, serve)?.map(|led| led.len()))
+}
+
+/// The same, with whether each of them has a leader.
+pub(crate) fn led<C: ClientContext + AsRef<Context>>(
+    client: &Client<C>,
+    config: &Config,
+    topic: &str,
+    serve: impl Fn(Duration),
+) -> Result<Option<Vec<bool>>, Trouble> {
     let metadata = metadata(client, config, Some(topic), serve)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().map(RDKafkaErrorCode::from) {
-        None => Ok(Some(found.partitions().len())),
+        None => {
+            let leaders: BTreeMap<i32, bool> =
+                found.partitions().iter().map(|partition| (partition.id(), partition.leader() >= 0)).collect();
+            let numbers = 0..i32::try_from(leaders.len()).unwrap_or(i32::MAX);
+            Ok(Some(numbers.map(|number| leaders.get(&number).copied().unwrap_or(false)).collect()))
+        }
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
         Some(code) => Err(trouble(config, heard(client), &KafkaError::MetadataFetch(code)).about(topic)),
     }

@@ -112,6 +112,9 @@ fn of_code(config: &Config, context: &Context, code: Code) -> Trouble {
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             Trouble::passing("there is no such topic any more", said)
         }
+        Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::NotImplemented => {
+            Trouble::passing(format!("what {address} gives cannot be read"), said)
+        }
         Code::UnsupportedVersion | Code::UnsupportedFeature => {
             Trouble::ours(format!("{address} is too old for it"), said, "Kafka 2.5 and newer can.")
         }

@@ -16,6 +16,7 @@ use relation::key::hash128;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::source::Failure;
 use crate::source::mysql::SourceColumn;
 use crate::source::mysql::log::parts::{Kind, expression};
 use crate::source::mysql::log::{Asked, Wire, WireError, quoted};
@@ -86,27 +87,39 @@ impl Request {
         std::fs::File::open(folder)?.sync_all()
     }
 
-    /// Those that are kept, in the order of their numbers.
-    pub(crate) fn kept(folder: &Path) -> Vec<Self> {
+    /// Those that are kept, in the order of their numbers. Errors: one cannot be read, which is to be known before it is passed over.
+    pub(crate) fn kept(folder: &Path) -> Result<Vec<Self>, Failure> {
+        let failed = |path: &Path, detail: String| Failure {
+            message: "a request for a bootstrap that is kept cannot be read".to_owned(),
+            detail: format!("{}: {detail}", path.display()),
+            hint: "Remove the file, and ask for the bootstrap once more.".to_owned(),
+        };
         let read = |path: PathBuf| {
-            let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-            let text = |key: &str| json[key].as_str().map(str::to_owned);
-            Some(Self {
-                id: text("id")?,
-                database: text("database")?,
-                table: text("table")?,
-                condition: text("where"),
-                comment: text("comment"),
-            })
+            let text = std::fs::read(&path).map_err(|error| failed(&path, error.to_string()))?;
+            Self::of_json(&text).ok_or_else(|| failed(&path, "It is not what a capture writes.".to_owned()))
         };
         let is_request = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("bootstrap-") && name.ends_with(".json")
         };
-        let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut found: Vec<Self> = paths.filter(is_request).filter_map(read).collect();
+        let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = entries.map_err(|error| failed(folder, error.to_string()))?;
+        let paths = entries.into_iter().map(|entry| entry.path()).filter(is_request);
+        let mut found = paths.map(read).collect::<Result<Vec<Self>, Failure>>()?;
         found.sort_by_key(|request| request.id.parse::<u64>().unwrap_or(u64::MAX));
-        found
+        Ok(found)
+    }
+
+    fn of_json(text: &[u8]) -> Option<Self> {
+        let json: serde_json::Value = serde_json::from_slice(text).ok()?;
+        let text = |key: &str| json[key].as_str().map(str::to_owned);
+        Some(Self {
+            id: text("id")?,
+            database: text("database")?,
+            table: text("table")?,
+            condition: text("where"),
+            comment: text("comment"),
+        })
     }
 }
 
@@ -407,5 +420,10 @@ impl Requests {
         if self.known.insert(request.id.clone()) {
             self.waiting.push_back(request);
         }
+    }
+
+    /// One has ended.
+    pub(crate) fn end(&mut self, request: &Request) {
+        self.known.remove(&request.id);
     }
 }

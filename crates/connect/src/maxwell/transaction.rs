@@ -1,17 +1,26 @@
 //! The rows of the transaction that is open, rendered but for what only its end tells: its number, and which row was the last.
 //!
 //! The law: a row waits here until its transaction is committed, in memory up to [`HELD_BYTES`] and beyond that compressed in a file,
-//! so that a transaction of any size takes no more memory than a small one. What was rolled back was never handed on.
+//! so that a transaction of any size takes no more memory than a small one. What was rolled back was never handed on. Rows come back
+//! all or not at all: how many there are is known beside the file, and a block that cannot be read is tried again from its beginning.
 //!
-//! A row is its lengths (head, tail, key, topic) and its partition's hash, in 20 bytes, and behind them these four.
+//! A row is its lengths (head, tail, key, topic) and its partition's hash, in 20 bytes, and behind them these four. A block is how long
+//! it is packed and unpacked, how many rows it has, and a sum over these and the packed bytes ([`BLOCK_BYTES`] of head), and behind them
+//! the packed bytes. A file that outlives the process begins with [`MAGIC`], the number of its rows, and a sum over these.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Rendered rows that are held in memory.
 pub(crate) const HELD_BYTES: usize = 8 << 20;
 const HEADER_BYTES: usize = 20;
+/// What is before the packed rows of a block.
+const BLOCK_BYTES: usize = 32;
+/// What a file of rows begins with, and the length of that with the number of rows and a sum over both.
+const MAGIC: [u8; 8] = *b"tm-rows1";
+const HEAD_BYTES: usize = 24;
 /// Fast, and a fifth of the size.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -32,6 +41,8 @@ pub(crate) struct Row<'a> {
 #[derive(Debug)]
 pub(crate) struct Rows {
     held: Vec<u8>,
+    /// How many are held.
+    held_count: u64,
     /// Where the row begins that is being written.
     open: usize,
     spill: Option<Spill>,
@@ -60,7 +71,7 @@ impl Rows {
     }
 
     pub(crate) fn bounded(folder: &Path, held_max: usize) -> Self {
-        Self { held: Vec::new(), open: 0, spill: None, count: 0, folder: folder.to_owned(), held_max }
+        Self { held: Vec::new(), held_count: 0, open: 0, spill: None, count: 0, folder: folder.to_owned(), held_max }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -105,6 +116,7 @@ impl Rows {
         }
         place[16..].copy_from_slice(&hash.to_le_bytes());
         self.count += 1;
+        self.held_count += 1;
         if self.held.len() >= self.held_max { self.spill() } else { Ok(()) }
     }
 
@@ -116,14 +128,16 @@ impl Rows {
             self.spill = Some(Spill { file, path });
         }
         let Some(Spill { file, .. }) = &mut self.spill else { return Ok(()) };
-        write_block(file, &self.held)?;
+        write_block(file, &self.held, self.held_count)?;
         self.held.clear();
+        self.held_count = 0;
         Ok(())
     }
 
     /// All rows go.
     pub(crate) fn clear(&mut self) {
         self.held.clear();
+        self.held_count = 0;
         if self.held.capacity() > 2 * self.held_max {
             self.held = Vec::new();
         }
@@ -139,22 +153,29 @@ impl Rows {
 
     /// Takes all rows, to be read block by block; there are none left here.
     pub(crate) fn take(&mut self) -> io::Result<Blocks> {
-        let held = std::mem::take(&mut self.held);
-        let spill = self.spill.take();
+        let (count, last_count) = (self.count, self.held_count);
+        let (last, spill) = (std::mem::take(&mut self.held), self.spill.take());
         self.clear();
-        Blocks::new(spill, held)
+        let file: Option<Box<dyn Source>> = match &spill {
+            Some(spill) => Some(Box::new(BufReader::new(spill.file.try_clone()?))),
+            None => None,
+        };
+        Ok(Blocks { file, _spill: spill, last, last_count, at: 0, left: count, count })
     }
 
     /// Keeps all rows in a file that outlives this process, durably; there are none left here.
     pub(crate) fn keep(&mut self, path: &Path) -> io::Result<()> {
         let half = path.with_added_extension("new");
         let mut file = File::create(&half)?;
+        let head = [MAGIC, self.count.to_le_bytes()].concat();
+        file.write_all(&head)?;
+        file.write_all(&u64::from(crc32fast::hash(&head)).to_le_bytes())?;
         if let Some(spill) = &mut self.spill {
             spill.file.seek(SeekFrom::Start(0))?;
             io::copy(&mut spill.file, &mut file)?;
         }
         if !self.held.is_empty() {
-            write_block(&mut file, &self.held)?;
+            write_block(&mut file, &self.held, self.held_count)?;
         }
         file.sync_all()?;
         std::fs::rename(&half, path)?;
@@ -167,55 +188,123 @@ impl Rows {
 
     /// Rows that [`Rows::keep`] has kept.
     pub(crate) fn kept(path: &Path) -> io::Result<Blocks> {
-        Ok(Blocks { file: Some(BufReader::new(File::open(path)?)), _spill: None, last: Vec::new() })
+        Blocks::of(Box::new(BufReader::new(File::open(path)?)))
     }
 }
 
-fn write_block(file: &mut File, rows: &[u8]) -> io::Result<()> {
+fn write_block(file: &mut File, rows: &[u8], count: u64) -> io::Result<()> {
     let packed = zstd::bulk::compress(rows, ZSTD_LEVEL)?;
-    let lengths = [packed.len(), rows.len()].map(|length| (length as u64).to_le_bytes());
-    file.write_all(&lengths.concat())?;
+    let head = [packed.len() as u64, rows.len() as u64, count].map(u64::to_le_bytes).concat();
+    file.write_all(&head)?;
+    file.write_all(&sum_of(&head, &packed).to_le_bytes())?;
     file.write_all(&packed)
 }
 
+fn sum_of(head: &[u8], packed: &[u8]) -> u64 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(packed);
+    u64::from(hasher.finalize())
+}
+
+/// Where blocks are read from.
+trait Source: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> Source for T {}
+
 /// Rows one block after the other.
-#[derive(Debug)]
 pub(crate) struct Blocks {
-    file: Option<BufReader<File>>,
+    file: Option<Box<dyn Source>>,
     /// Goes when they have been read.
     _spill: Option<Spill>,
     /// What is in no file.
     last: Vec<u8>,
+    last_count: u64,
+    /// Where the next block begins in the file.
+    at: u64,
+    /// Rows that have not come back yet.
+    left: u64,
+    count: u64,
+}
+
+impl fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, left, count, .. } = self;
+        f.debug_struct("Blocks").field("at", at).field("left", left).field("count", count).finish_non_exhaustive()
+    }
 }
 
 impl Blocks {
-    fn new(spill: Option<Spill>, last: Vec<u8>) -> io::Result<Self> {
-        let Some(mut spill) = spill else { return Ok(Self { file: None, _spill: None, last }) };
-        spill.file.seek(SeekFrom::Start(0))?;
-        let file = Some(BufReader::new(spill.file.try_clone()?));
-        Ok(Self { file, _spill: Some(spill), last })
+    /// Those of a file that was kept.
+    fn of(mut file: Box<dyn Source>) -> io::Result<Self> {
+        let mut head = [0; HEAD_BYTES];
+        file.read_exact(&mut head).map_err(cut_short)?;
+        if !head.starts_with(&MAGIC) || u64::from(crc32fast::hash(&head[..16])) != number(&head, 2) {
+            return Err(damaged());
+        }
+        let (at, count) = (HEAD_BYTES as u64, number(&head, 1));
+        Ok(Self { file: Some(file), _spill: None, last: Vec::new(), last_count: 0, at, left: count, count })
     }
 
-    /// The next rows; none at the end.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        if let Some(file) = &mut self.file {
-            let mut lengths = [0; 16];
-            match file.read_exact(&mut lengths) {
-                Ok(()) => {
-                    let number =
-                        |bytes: &[u8]| bytes.iter().rev().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
-                    let size = |bytes: &[u8]| usize::try_from(number(bytes)).map_err(io::Error::other);
-                    let mut packed = vec![0; size(&lengths[..8])?];
-                    file.read_exact(&mut packed)?;
-                    return zstd::bulk::decompress(&packed, size(&lengths[8..])?).map(Some);
-                }
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.file = None,
-                Err(error) => return Err(error),
-            }
-        }
-        let last = std::mem::take(&mut self.last);
-        Ok(Some(last).filter(|last| !last.is_empty()))
+    /// How many rows there are, with those that have come back.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
+
+    /// The next rows; none at the end. Errors: not all of them can be read; called again it tries the same ones.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.left == 0 {
+            self.file = None;
+            return Ok(None);
+        }
+        let (rows, count, behind) = match &mut self.file {
+            Some(file) if self.left > self.last_count => read_block(file.as_mut(), self.at)?,
+            _ => (std::mem::take(&mut self.last), self.last_count, self.at),
+        };
+        self.left = self.left.checked_sub(count).filter(|_| count > 0).ok_or_else(damaged)?;
+        self.at = behind;
+        Ok(Some(rows))
+    }
+}
+
+/// The rows of a block, how many there are, and where the next one begins.
+fn read_block(file: &mut dyn Source, at: u64) -> io::Result<(Vec<u8>, u64, u64)> {
+    // It may stand anywhere behind a read that has failed.
+    file.seek(SeekFrom::Start(at))?;
+    let mut head = [0; BLOCK_BYTES];
+    file.read_exact(&mut head).map_err(cut_short)?;
+    let mut packed = Vec::new();
+    // Not made room for before it is there: a head that is damaged may say anything.
+    let length = number(&head, 0);
+    file.take(length).read_to_end(&mut packed)?;
+    if packed.len() as u64 != length {
+        return Err(cut_short(io::ErrorKind::UnexpectedEof.into()));
+    }
+    if sum_of(&head[..24], &packed) != number(&head, 3) {
+        return Err(damaged());
+    }
+    let rows = zstd::bulk::decompress(&packed, usize::try_from(number(&head, 1)).map_err(io::Error::other)?)?;
+    let count = number(&head, 2);
+    match (RowsOf { rest: &rows }).count() as u64 == count {
+        true => Ok((rows, count, at + BLOCK_BYTES as u64 + length)),
+        false => Err(damaged()),
+    }
+}
+
+/// One of the numbers at the head of a file or block.
+fn number(head: &[u8], at: usize) -> u64 {
+    head.get(8 * at..).and_then(<[u8]>::first_chunk::<8>).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+fn cut_short(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "a file of rows is cut short"),
+        _ => error,
+    }
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a file of rows is damaged")
 }
 
 /// Rows of a block.
@@ -288,6 +377,93 @@ mod tests {
             rows.keep(&path).unwrap();
             assert_eq!(read(Rows::kept(&path).unwrap()), wanted);
             assert!(!folder.join("transaction.rows").exists(), "nothing is left behind");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// A file of which a read fails.
+    struct Faulty {
+        file: File,
+        reads: u32,
+        fails_at: u32,
+    }
+
+    impl Read for Faulty {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.reads += 1;
+            if self.reads == self.fails_at {
+                // As far as it has come, it has read.
+                let half = buf.len() / 2;
+                self.file.read_exact(&mut buf[..half]).ok();
+                return Err(io::Error::other("the disk does not answer"));
+            }
+            self.file.read(buf)
+        }
+    }
+
+    impl Seek for Faulty {
+        fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+            self.file.seek(place)
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_read_again_and_none_is_passed_over() {
+        let folder = folder("faulty");
+        let path = folder.join("kept");
+        let mut rows = Rows::bounded(&folder, 200);
+        (0..50).for_each(|number| push(&mut rows, number));
+        rows.keep(&path).unwrap();
+        let wanted = read(Rows::kept(&path).unwrap());
+        assert_eq!(wanted.len(), 50);
+        for fails_at in 2..25 {
+            let file = Faulty { file: File::open(&path).unwrap(), reads: 0, fails_at };
+            let mut blocks = Blocks::of(Box::new(file)).unwrap();
+            let (mut out, mut faults) = (Vec::new(), 0);
+            loop {
+                match blocks.next() {
+                    Ok(None) => break,
+                    Ok(Some(block)) => out.extend(RowsOf { rest: &block }.map(|row| {
+                        format!("{} {}", String::from_utf8_lossy(row.head), String::from_utf8_lossy(row.tail))
+                    })),
+                    Err(_) => faults += 1,
+                }
+            }
+            assert_eq!((out, faults), (wanted.clone(), 1), "the read {fails_at}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_lacks_rows_never_ends_well() {
+        let folder = folder("short");
+        let path = folder.join("kept");
+        let mut rows = Rows::bounded(&folder, 200);
+        (0..50).for_each(|number| push(&mut rows, number));
+        rows.keep(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let ends_badly = |bytes: &[u8], what: &str| {
+            std::fs::write(&path, bytes).unwrap();
+            let Ok(mut blocks) = Rows::kept(&path) else { return };
+            for _ in 0..100 {
+                match blocks.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("{what}: it ends as if all had come"),
+                    Err(_) => {
+                        assert!(blocks.next().is_err(), "{what}: it is the same the next time");
+                        return;
+                    }
+                }
+            }
+            panic!("{what}: it does not end");
+        };
+        for length in 0..whole.len() {
+            ends_badly(&whole[..length], &format!("{length} bytes"));
+        }
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 4;
+            ends_badly(&flipped, &format!("byte {at}"));
         }
         std::fs::remove_dir_all(folder).unwrap();
     }

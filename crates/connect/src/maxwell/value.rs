@@ -5,7 +5,7 @@
 
 use crate::source::mysql::log::parts::{
     Charset, Content, Parts, Raw, Read, Span, Spelling, geometry, inflate_column, json_diff, temporal, word,
-    write_base64,
+    write_base64, write_quoted,
 };
 
 use super::java;
@@ -344,32 +344,7 @@ pub(crate) fn write_utf8(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Appends a text in quotes, with the escapes that are needed and no others.
 pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
-    let mut done = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[done..at]);
-        done = at + 1;
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            8 => out.extend_from_slice(b"\\b"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            12 => out.extend_from_slice(b"\\f"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            _ => {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-            }
-        }
-    }
-    out.extend_from_slice(&bytes[done..]);
-    out.push(b'"');
+    write_quoted(text.as_bytes(), b"0123456789ABCDEF", out);
 }
 
 /// Appends a number.

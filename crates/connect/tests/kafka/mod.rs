@@ -12,6 +12,7 @@
 //!     message NAME P OFFSET TEXT  a message comes; who takes it stands in the answer
 //!     pass NAME P OFFSET          the client has passed what is no message
 //!     doubt                       the connection was lost
+//!     tear NAME                   what reads the topic could not read something of it;  mend: it is read anew
 //!     settle                      loads that are done are, and lanes that are alike become one
 //!     position                    the position stands in the answer
 //! reached                         lines of the body are two positions each, with ` => ` between
@@ -109,6 +110,8 @@ impl KafkaDriver {
                 }
                 ["pass", name, partition, offset] => self.play.pass(name, number(partition)?, number(offset)?),
                 ["doubt"] => self.play.doubt(),
+                ["tear", name] => self.play.tear(name),
+                ["mend"] => self.play.mend(),
                 ["settle"] => self.play.settle(),
                 ["position"] => out += &format!("{}\n", self.play.position()),
                 _ => return Err(format!("unknown line `{line}`")),

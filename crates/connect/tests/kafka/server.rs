@@ -1,4 +1,5 @@
 //! Cases of a real broker, with `SLOW=1`: its port is `TIDEMILL_TEST_KAFKA_PORT`. `$T` in a case is a word that no other topic has.
+//! Those called `fault-…` have the C client's own stand-in for a broker, which fails as it is told.
 //!
 //! ```text
 //! topic NAME N                  makes a topic of so many partitions;  drop NAME;  partitions NAME N: it has so many from here on
@@ -14,6 +15,8 @@
 //! goes on                       waits until it says that it streams
 //! reload ID                     a person wants the table loaded again
 //! doctor                        what is told by asking
+//! fails denied|damaged          from here on every answer to who wants messages is this error;  mend: none is any more
+//! leaderless NAME P / led NAME P   a partition has no leader, or has one
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +33,9 @@ use libtest_mimic::{Failed, Trial};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 use relation::{Entry, Layout, Position, SourceBatch, TableId, Unread};
 use serde_json::json;
@@ -45,16 +50,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Trials against a broker; none without `SLOW=1`, or where there is none.
 pub(crate) fn trials() -> Vec<Trial> {
     let port = std::env::var("TIDEMILL_TEST_KAFKA_PORT").ok().and_then(|port| port.parse::<u16>().ok());
-    let Some(port) = port.filter(|_| std::env::var_os("SLOW").is_some_and(|v| v == "1")) else { return Vec::new() };
+    let port = port.filter(|_| std::env::var_os("SLOW").is_some_and(|v| v == "1"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sources");
     let trial = |path: std::path::PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Trial::test(format!("server/kafka_in/{name}"), move || {
+        let port = if name.starts_with("fault-") { None } else { Some(port?) };
+        let called = if port.is_some() { format!("server/kafka_in/{name}") } else { format!("kafka_in/{name}") };
+        Some(Trial::test(called, move || {
             let mut driver = BrokerDriver::new(port, &name).map_err(Failed::from)?;
             testkit::check(&path, &mut driver).map_err(Failed::from)
-        })
+        }))
     };
-    testkit::case_files(&root).into_iter().map(trial).collect()
+    testkit::case_files(&root).into_iter().filter_map(trial).collect()
 }
 
 /// A table as whoever follows a source keeps it.
@@ -80,6 +87,8 @@ struct House {
 struct BrokerDriver {
     runtime: Runtime,
     port: u16,
+    /// The stand-in, where it is no real broker.
+    stand_in: Option<MockCluster<'static, DefaultProducerContext>>,
     word: String,
     source: Arc<dyn Source>,
     house: House,
@@ -94,7 +103,16 @@ fn text(error: impl ToString) -> String {
 }
 
 impl BrokerDriver {
-    fn new(port: u16, name: &str) -> Result<Self, String> {
+    /// By the port of a broker; none: of a stand-in.
+    fn new(port: Option<u16>, name: &str) -> Result<Self, String> {
+        let (port, stand_in) = match port {
+            Some(port) => (port, None),
+            None => {
+                let stand_in = MockCluster::new(1).map_err(text)?;
+                let port = stand_in.bootstrap_servers().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+                (port.ok_or("no port")?, Some(stand_in))
+            }
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(text)?;
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_err(text)?;
@@ -105,6 +123,7 @@ impl BrokerDriver {
         Ok(Self {
             runtime,
             port,
+            stand_in,
             word: format!("in_{name}_{}", now.as_micros()),
             source,
             house: House::default(),
@@ -112,6 +131,10 @@ impl BrokerDriver {
             running: None,
             state: (SourceState::Connecting, String::new()),
         })
+    }
+
+    fn stand_in(&self) -> Result<&MockCluster<'static, DefaultProducerContext>, String> {
+        self.stand_in.as_ref().ok_or_else(|| "this case has a real broker".to_owned())
     }
 
     fn client(&self) -> ClientConfig {
@@ -131,6 +154,28 @@ impl BrokerDriver {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let options = AdminOptions::new();
         match (block.directive.as_str(), &words[..]) {
+            ("topic", [name, partitions]) if self.stand_in.is_some() => {
+                let made = self.stand_in()?.create_topic(name, partitions.parse().map_err(text)?, 1);
+                made.map(|()| String::new()).map_err(text)
+            }
+            ("fails", [how]) => {
+                let error = match *how {
+                    "denied" => RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+                    "damaged" => RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG,
+                    other => return Err(format!("what is `{other}`?")),
+                };
+                self.stand_in()?.request_errors(RDKafkaApiKey::Fetch, &[error; 10_000]);
+                Ok(String::new())
+            }
+            ("mend", []) => {
+                self.stand_in()?.clear_request_errors(RDKafkaApiKey::Fetch);
+                Ok(String::new())
+            }
+            (leads @ ("leaderless" | "led"), [name, partition]) => {
+                let leader = (leads == "led").then_some(1);
+                let set = self.stand_in()?.partition_leader(name, partition.parse().map_err(text)?, leader);
+                set.map(|()| String::new()).map_err(text)
+            }
             ("topic", [name, partitions]) => {
                 let count = partitions.parse().map_err(text)?;
                 let admin = self.admin()?;

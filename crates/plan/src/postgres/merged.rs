@@ -16,6 +16,8 @@ use datafusion_sql::sqlparser::ast::{
     SelectItem, SetExpr, TableWithJoins, VisitMut, VisitorMut,
 };
 
+use super::orders::result_name;
+use super::own::own_columns;
 use super::syntax::call;
 use super::whole_rows::{Scope, column, normalised};
 
@@ -33,9 +35,11 @@ impl VisitorMut for Merged<'_> {
         };
         for order in exprs {
             // A name alone is that of a result, if there is one.
-            let is_result = |name: &Ident| select.projection.iter().any(|item| is_called(item, &normalised(name)));
+            let is_result = |name: &Ident| {
+                select.projection.iter().any(|item| result_name(item).is_some_and(|known| known == normalised(name)))
+            };
             if !matches!(&order.expr, Expr::Identifier(name) if is_result(name)) {
-                order.expr.visit(&mut Written { columns: &columns, beneath: 0 })?;
+                order.expr.visit(&mut own_columns(&columns))?;
             }
         }
         ControlFlow::Continue(())
@@ -84,7 +88,7 @@ impl Merged<'_> {
                 other => select.projection.push(other),
             }
         }
-        let visited = write_out(select, &mut Written { columns: &columns, beneath: 0 });
+        let visited = write_out(select, &mut own_columns(&columns));
         visited.is_continue().then_some(columns)
     }
 
@@ -145,7 +149,7 @@ impl Merged<'_> {
 }
 
 /// Writes merged columns out in all that a query computes.
-fn write_out(select: &mut Select, written: &mut Written<'_>) -> ControlFlow<()> {
+fn write_out(select: &mut Select, written: &mut impl VisitorMut<Break = ()>) -> ControlFlow<()> {
     select.projection.visit(written)?;
     select.from.visit(written)?;
     select.selection.visit(written)?;
@@ -176,18 +180,6 @@ fn only<'c>(columns: &'c [(String, Expr)], name: &str) -> Option<&'c Expr> {
 
 fn named(expr: Expr, name: &str) -> SelectItem {
     SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) }
-}
-
-/// Whether a result goes by a name.
-fn is_called(item: &SelectItem, name: &str) -> bool {
-    match item {
-        SelectItem::ExprWithAlias { alias, .. } => normalised(alias) == name,
-        SelectItem::UnnamedExpr(Expr::Identifier(own)) => normalised(own) == name,
-        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => {
-            path.last().is_some_and(|last| normalised(last) == name)
-        }
-        _ => false,
-    }
 }
 
 /// The side of whose rows all are kept, as far as it tells which column is shown.
@@ -229,35 +221,5 @@ fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
         | JoinOperator::FullOuter(constraint)
         | JoinOperator::CrossJoin(constraint) => Some(constraint),
         _ => None,
-    }
-}
-
-/// Names of merged columns in a query's own expressions, not in those of subqueries, whose names are others.
-struct Written<'c> {
-    columns: &'c [(String, Expr)],
-    beneath: usize,
-}
-
-impl VisitorMut for Written<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.beneath == 0
-            && let Expr::Identifier(name) = expr
-            && let Some((_, merged)) = self.columns.iter().find(|(known, _)| *known == normalised(name))
-        {
-            *expr = merged.clone();
-        }
-        ControlFlow::Continue(())
     }
 }

@@ -26,6 +26,7 @@ mod merged;
 mod numbers;
 pub(crate) mod operators;
 mod orders;
+mod own;
 mod patterns;
 mod powers;
 pub(crate) mod quantified;

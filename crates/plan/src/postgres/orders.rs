@@ -15,6 +15,7 @@ use datafusion_sql::sqlparser::ast::{
     TableFactor, TableWithJoins, VisitMut, VisitorMut, visit_expressions,
 };
 
+use super::own::own_columns;
 use super::whole_rows::{Scope, column, normalised};
 
 /// Goes over the queries of a statement.
@@ -81,7 +82,7 @@ impl VisitorMut for Orders<'_> {
         // A query within an expression may name columns of the one around it, which one beneath it could not.
         let computes = self.within == 0 && select.distinct.is_none() && exprs.iter().any(|order| is_new(&order.expr));
         for order in exprs.iter_mut().filter(|order| !is_name(&order.expr)) {
-            order.expr.visit(&mut Columns { columns: &columns, beneath: 0 })?;
+            order.expr.visit(&mut own_columns(&columns))?;
         }
         if computes && let Some(beneath) = beneath(select, exprs) {
             *query.body = beneath;
@@ -168,7 +169,8 @@ fn value_of(item: &SelectItem) -> Option<&Expr> {
     }
 }
 
-fn result_name(item: &SelectItem) -> Option<String> {
+/// The name by which a result goes.
+pub(super) fn result_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(normalised(alias)),
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(normalised(name)),
@@ -212,35 +214,5 @@ fn is_name(expr: &Expr) -> bool {
         Expr::Nested(inner) => is_name(inner),
         Expr::Identifier(_) => true,
         _ => false,
-    }
-}
-
-/// Names in an expression itself, not in its subqueries, whose names are others.
-struct Columns<'c> {
-    columns: &'c [(String, Expr)],
-    beneath: usize,
-}
-
-impl VisitorMut for Columns<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.beneath == 0
-            && let Expr::Identifier(name) = expr
-            && let Some((_, column)) = self.columns.iter().find(|(known, _)| *known == normalised(name))
-        {
-            *expr = column.clone();
-        }
-        ControlFlow::Continue(())
     }
 }

@@ -18,6 +18,7 @@ use datafusion_sql::sqlparser::ast::{
 
 use super::merged::Merged;
 use super::orders::Orders;
+use super::own::{own_columns, own_expressions};
 use super::syntax::{call, text, value_of_rows};
 
 /// Writes whole rows out, the columns that joins merge, and those that ORDER BY computes with; `tables` knows the columns of tables
@@ -183,7 +184,13 @@ impl VisitorMut for Selects<'_> {
                 _ => {}
             }
         }
-        let mut documents = Documents { rows: &rows, beneath: 0 };
+        let mut documents = own_expressions(|expr| {
+            if let Expr::Function(function) = expr
+                && let Some(made) = document(function, &rows)
+            {
+                *expr = made;
+            }
+        });
         select.projection.visit(&mut documents)?;
         select.selection.visit(&mut documents)?;
         select.having.visit(&mut documents)
@@ -200,42 +207,14 @@ impl Selects<'_> {
         }
         let relations = self.0.relations(&select.from, 0);
         values.retain(|name, _| !relations.iter().flat_map(|(_, columns)| columns).any(|all| all.contains(name)));
-        let mut named = Values { values, beneath: 0 };
+        let values: Vec<(String, Expr)> =
+            values.into_iter().map(|(name, of)| (name.clone(), column(&name, &of))).collect();
+        let mut named = own_columns(&values);
         select.projection.visit(&mut named)?;
         select.from.visit(&mut named)?;
         select.selection.visit(&mut named)?;
         select.group_by.visit(&mut named)?;
         select.having.visit(&mut named)
-    }
-}
-
-/// Names of functions in a query's own expressions, not in those of subqueries, whose names are others.
-struct Values {
-    values: BTreeMap<String, String>,
-    beneath: usize,
-}
-
-impl VisitorMut for Values {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.beneath == 0
-            && let Expr::Identifier(name) = expr
-            && let Some(value) = self.values.get(&normalised(name))
-        {
-            *expr = column(&normalised(name), value);
-        }
-        ControlFlow::Continue(())
     }
 }
 
@@ -284,36 +263,6 @@ const DOCUMENTS: [(&str, &str, Option<&str>); 5] = [
     ("json_agg", "json_of_row", Some("json_agg_of_rows")),
     ("jsonb_agg", "jsonb_of_row", Some("jsonb_agg_of_rows")),
 ];
-
-/// Calls of them in a query's own expressions, not in those of subqueries, whose names are others.
-struct Documents<'r> {
-    rows: &'r BTreeMap<String, Vec<String>>,
-    beneath: usize,
-}
-
-impl VisitorMut for Documents<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.beneath -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.beneath == 0
-            && let Expr::Function(function) = expr
-            && let Some(made) = document(function, self.rows)
-        {
-            *expr = made;
-        }
-        ControlFlow::Continue(())
-    }
-}
 
 fn document(function: &mut Function, rows: &BTreeMap<String, Vec<String>>) -> Option<Expr> {
     let [part] = &function.name.0[..] else { return None };

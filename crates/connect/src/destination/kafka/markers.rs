@@ -171,7 +171,7 @@ impl Markers {
                 .add_partition_offset(MARKERS, PARTITION, Offset::Offset(from))
                 .and_then(|()| self.consumer.assign(&place));
             assigned.map_err(|error| self.trouble(config, &error))?;
-            let read = self.until_end(config, wanted);
+            let read = self.until(config, end, wanted);
             let left = self.consumer.unassign().map_err(|error| self.trouble(config, &error));
             read.and(left)?;
         }
@@ -179,10 +179,24 @@ impl Markers {
         Ok(())
     }
 
-    fn until_end(&mut self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
+    /// The offset behind what was taken, marks of transactions included.
+    fn position(&self) -> Option<i64> {
+        let positions = self.consumer.position().ok()?;
+        match positions.find_partition(MARKERS, PARTITION)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
+    }
+
+    /// Reads up to an offset. That a broker says that its partition ends is no sign that it is there: one that has fallen behind, or leads
+    /// since a moment ago, knows of an end before it.
+    fn until(&mut self, config: &Config, end: i64, wanted: &Wanted) -> Result<(), Trouble> {
         let slices = PATIENCE.as_millis() / SLICE.as_millis();
         let mut silent = 0;
         loop {
+            if self.position().is_some_and(|position| position >= end) {
+                return Ok(());
+            }
             match self.consumer.poll(SLICE) {
                 Some(Ok(message)) => {
                     silent = 0;
@@ -190,7 +204,7 @@ impl Markers {
                         self.last = Some(Marker::of(&message));
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(self.trouble(config, &error)),
                 // The client goes on by itself: what it says is told when it does not get there.
                 Some(Err(error)) => {
@@ -203,7 +217,8 @@ impl Markers {
                     wanted.or_ended()?;
                     silent += 1;
                     if silent >= slices {
-                        let detail = format!("The topic \"{MARKERS}\" cannot be read to its end.");
+                        let detail =
+                            format!("The topic \"{MARKERS}\" cannot be read to its end, which is offset {end}.");
                         return Err(Trouble::passing(format!("{} does not answer", config.address()), detail));
                     }
                 }

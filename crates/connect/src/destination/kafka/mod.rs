@@ -8,9 +8,11 @@
 //! A marker is the last message under the sync's name in the topic `_tidemill_deliveries` ([`markers`]). With `exactly_once` it is in
 //! the transaction of its rows: who reads committed messages sees both or neither, and a session that begins takes the sync's
 //! transactional id over, by which the broker ends what the one before has under way. So a portion whose acknowledgement was lost is
-//! known, whatever the outage took, and nothing goes back. With `at_least_once` a portion that was cut off is sent again: the same
-//! keys and values in their order, by a producer that sends each message once as long as it lives; a session looks for the tokens of
-//! others before each portion.
+//! known, whatever the outage took, and nothing goes back. What was committed before is read up to where the marks ended after that.
+//! With `at_least_once` a portion that was cut off is sent again: the same keys and values in their order, by a producer that sends each
+//! message once as long as it lives. It lives until it is known what has become of all that it has sent, and nothing is sent by another
+//! one before: no message comes behind a newer one of its key. (Only what was on its way when this process was killed may.) A session
+//! looks for the tokens of others before each portion.
 //!
 //! Offsets of a topic never go back, whatever it lets go of: where they did, or where it has other partitions, everything is sent
 //! again. What a topic lets go of by its own rules (`retention.ms`, compaction) is not missed.
@@ -24,8 +26,8 @@ mod topics;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
@@ -78,7 +80,7 @@ impl DestinationKind for Kind {
             failure_of(problems).unwrap_or_else(none)
         })?;
         let config = Config::open(settings).await?;
-        Ok(Box::new(Kafka { of: Arc::new(Of { config, target, form }), session: None }))
+        Ok(Box::new(Kafka { of: Arc::new(Of { config, target, form }), held: Arc::default() }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -186,43 +188,81 @@ struct Of {
 /// One sync's topic.
 struct Kafka {
     of: Arc<Of>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// A session, which is kept until it is known what has become of all that it has sent. Whoever works with it has it locked, also when
+/// nobody waits for that any more.
+#[derive(Default)]
+struct Held {
     session: Option<Session>,
+    /// All that it was told to do is done.
+    is_ready: bool,
+}
+
+impl Kafka {
+    /// Works with the session, on a thread that is for such.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Of, &mut Held, &Wanted) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Down> {
+        let (of, held) = (Arc::clone(&self.of), Arc::clone(&self.held));
+        working(move |wanted| {
+            // Whatever a panic has left is not ready.
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&of, &mut held, wanted)
+        })
+        .await
+    }
+}
+
+impl Held {
+    /// The session, if it is ready; it is again when its work has gone well.
+    fn take_up(&mut self) -> Result<&mut Session, Trouble> {
+        let is_ready = std::mem::take(&mut self.is_ready);
+        let begun = self.session.as_mut().filter(|_| is_ready);
+        begun.ok_or_else(not_begun)
+    }
+}
+
+fn not_begun() -> Trouble {
+    Trouble::passing("the delivery has not begun", "A connection was lost.")
 }
 
 #[async_trait]
 impl Destination for Kafka {
     async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
-        let (of, before) = (Arc::clone(&self.of), self.session.take());
-        let (session, begun) = working(move |wanted| {
-            drop(before);
-            write::begin(&of.config, &of.target, &of.form, rows, wanted)
+        self.with(move |of, held, wanted| {
+            held.is_ready = false;
+            if let Some(before) = &held.session {
+                before.settle(&of.config, wanted)?;
+            }
+            held.session = None;
+            let begun = write::begin(&of.config, &of.target, &of.form, rows, &mut held.session, wanted)?;
+            held.is_ready = true;
+            Ok(begun)
         })
-        .await?;
-        self.session = Some(session);
-        Ok(begun)
+        .await
     }
 
     async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
-        // It comes back only when all went well: whatever else happens ends its transaction.
-        let Some(mut session) = self.session.take() else {
-            return Err(Down::passing("the delivery has not begun", "A connection was lost."));
-        };
-        let of = Arc::clone(&self.of);
-        let (parcels, known) = write::parcels(&of.target, &of.form, portion);
+        let (parcels, known) = write::parcels(&self.of.target, &self.of.form, portion);
         let step = portion.step();
-        let (mut session, refused) = working(move |wanted| {
-            let refused = session.send(&of.config, &of.form.topic, step, &parcels, wanted)?;
-            Ok((session, refused))
-        })
-        .await?;
+        let refused = self
+            .with(move |of, held, wanted| held.take_up()?.send(&of.config, &of.form.topic, step, &parcels, wanted))
+            .await?;
         let known = known.into_iter().enumerate();
         let mut outcomes: Vec<Outcome> = known.map(|(at, known)| known.unwrap_or_else(|| portion.taken(at))).collect();
         for (at, refusal) in refused {
             outcomes[at] = Outcome::Refused(refusal);
         }
-        let (of, seal) = (Arc::clone(&self.of), seal(&outcomes));
-        let session = working(move |wanted| session.seal(&of.config, seal, wanted).map(|()| session)).await?;
-        self.session = Some(session);
+        let seal = seal(&outcomes);
+        self.with(move |of, held, wanted| {
+            held.session.as_mut().ok_or_else(not_begun)?.seal(&of.config, seal, wanted)?;
+            held.is_ready = true;
+            Ok(())
+        })
+        .await?;
         Ok(outcomes)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -21,8 +22,13 @@ use super::topics::{Facts, MESSAGE_BYTES_MAX, wait};
 const QUEUE_BYTES: usize = 32 << 20;
 /// The largest batch, where its topic takes it.
 const BATCH_BYTES: usize = 1_000_000;
-/// How long a message may take.
+/// How long a message may take within a transaction: the next one ends it, whatever has come of it.
 const MESSAGE_TIMEOUT_MS: &str = "30000";
+/// Without one it takes as long as it takes: a message that was given up may still come, behind newer ones of its key.
+const NO_TIMEOUT_MS: &str = "0";
+/// How long it may be that no message comes to its end while a portion is sent, and while it is waited for what was sent before.
+const SILENCE_SLICES: u32 = 60;
+const SETTLE_SLICES: u32 = 20;
 /// How long a transaction may be open before the broker ends it. It is longer than what a message may take.
 const TRANSACTION_TIMEOUT_MS: &str = "60000";
 /// How long the end of a transaction is waited for, and that of sessions before.
@@ -102,7 +108,8 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    /// One that writes in transactions, or one that does not. What it sends arrives in its order, and once as long as it lives.
+    /// One that writes in transactions, or one that does not. What it sends arrives in its order, and once as long as it lives; one that
+    /// writes without transactions is not let go of before it is known what has become of all of it ([`Producer::settle`]).
     pub(super) fn open(config: &Config, sync: &str, is_exact: bool, facts: &Facts) -> Result<Self, Trouble> {
         let room = facts.room();
         let mut settings = config.client();
@@ -112,7 +119,7 @@ impl Producer {
             .set("linger.ms", "5")
             // As the Java clients choose a partition, so that topics of both can be joined.
             .set("partitioner", "murmur2_random")
-            .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
+            .set("message.timeout.ms", if is_exact { MESSAGE_TIMEOUT_MS } else { NO_TIMEOUT_MS })
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", (QUEUE_BYTES.max(2 * room) >> 10).to_string())
             .set("message.max.bytes", (room.max(BATCH_BYTES) + (64 << 10)).to_string())
@@ -197,22 +204,7 @@ impl Producer {
     /// sent.
     pub(super) fn send(
         &self,
-        topic: &str,
-        number: usize,
-        key: &[u8],
-        value: Option<&[u8]>,
-        wanted: &Wanted,
-    ) -> Result<(), Sent> {
-        self.ear().under_way.fetch_add(1, Ordering::AcqRel);
-        let sent = self.try_send(topic, number, key, value, wanted);
-        if sent.is_err() {
-            self.ear().under_way.fetch_sub(1, Ordering::AcqRel);
-        }
-        sent
-    }
-
-    fn try_send(
-        &self,
+        config: &Config,
         topic: &str,
         number: usize,
         key: &[u8],
@@ -221,8 +213,9 @@ impl Producer {
     ) -> Result<(), Sent> {
         let mut record = BaseRecord::with_opaque_to(topic, number).key(key).headers(self.headers.clone());
         record.payload = value;
+        let mut silence = Silence::of(self, SILENCE_SLICES);
         loop {
-            record = match self.producer.send(record) {
+            record = match self.give(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), record)) => record,
                 Err((error, _)) => return Err(Sent::Refused(code_of(&error).unwrap_or(Code::Fail))),
@@ -230,28 +223,54 @@ impl Producer {
             wanted.or_ended().map_err(Sent::Unwanted)?;
             // It is full: some of it is waited for, all of it at most.
             self.producer.flush(SLICE / 10).ok();
+            silence.lasts(self, config, SLICE / 10).map_err(Sent::Unwanted)?;
         }
     }
 
     /// Has the marker sent, with the headers of all messages and these.
     pub(super) fn send_marker(&self, sync: &str, marker: &Marker) -> Result<(), KafkaError> {
         let value = marker.value();
-        let record = BaseRecord::with_opaque_to(MARKERS, MARKER).key(sync.as_bytes()).payload(&value);
+        let record = BaseRecord::with_opaque_to(MARKERS, MARKER).key(sync.as_bytes()).payload(&value[..]);
         let record = record.headers(marker.headers(self.headers.clone())).partition(PARTITION);
+        self.give(record).map_err(|(error, _)| error)
+    }
+
+    /// Gives a message to the client, counted as under way. Errors: it does not take it, and gives it back.
+    fn give<'a>(&self, record: Record<'a>) -> Result<(), (KafkaError, Record<'a>)> {
+        // It may be there before the client has said that it takes it.
         self.ear().under_way.fetch_add(1, Ordering::AcqRel);
-        self.producer.send(record).map_err(|(error, _)| {
+        self.producer.send(record).inspect_err(|_| {
             self.ear().under_way.fetch_sub(1, Ordering::AcqRel);
-            error
         })
     }
 
-    /// Waits until something is known of all messages, and tells it.
-    pub(super) fn reports(&self, wanted: &Wanted) -> Result<Reports, Trouble> {
-        // Each message comes to its end by itself, after a while.
-        while self.ear().under_way.load(Ordering::Acquire) > 0 {
+    fn under_way(&self) -> usize {
+        self.ear().under_way.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is known what has become of all that was sent, where no transaction tells. Errors: it is not, and another one must
+    /// not send meanwhile.
+    pub(super) fn settle(&self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
+        match self.is_exact {
+            true => Ok(()),
+            false => self.until_known(config, SETTLE_SLICES, wanted),
+        }
+    }
+
+    fn until_known(&self, config: &Config, slices: u32, wanted: &Wanted) -> Result<(), Trouble> {
+        let mut silence = Silence::of(self, slices);
+        while self.under_way() > 0 {
             self.producer.flush(SLICE).ok();
             wanted.or_ended()?;
+            silence.lasts(self, config, SLICE)?;
         }
+        Ok(())
+    }
+
+    /// Waits until something is known of all messages, and tells it.
+    /// Errors: of some it is not known, and has not been for a while.
+    pub(super) fn reports(&self, config: &Config, wanted: &Wanted) -> Result<Reports, Trouble> {
+        self.until_known(config, SILENCE_SLICES, wanted)?;
         Ok(std::mem::take(&mut *self.ear().reports()))
     }
 
@@ -286,6 +305,39 @@ impl Producer {
     /// What a message's failure means to all.
     pub(super) fn trouble_of(&self, config: &Config, sync: &str, topic: &str, code: Code) -> Trouble {
         self.trouble(config, sync, &KafkaError::MessageProduction(code)).about(topic)
+    }
+}
+
+/// A message for a topic, with its number.
+type Record<'a> = BaseRecord<'a, [u8], [u8], usize>;
+
+/// Nothing that is under way comes to its end.
+struct Silence {
+    under_way: usize,
+    lasted: Duration,
+    max: Duration,
+}
+
+impl Silence {
+    fn of(producer: &Producer, slices: u32) -> Self {
+        Self { under_way: producer.under_way(), lasted: Duration::ZERO, max: SLICE * slices }
+    }
+
+    /// It has lasted so much longer, or is over. Errors: it is too long.
+    fn lasts(&mut self, producer: &Producer, config: &Config, time: Duration) -> Result<(), Trouble> {
+        let under_way = producer.under_way();
+        if under_way != self.under_way {
+            *self = Self { under_way, lasted: Duration::ZERO, max: self.max };
+            return Ok(());
+        }
+        self.lasted += time;
+        match self.lasted >= self.max {
+            // What its reason is stands beside it.
+            true => {
+                Err(trouble(config, &producer.ear().context, &KafkaError::MessageProduction(Code::MessageTimedOut)))
+            }
+            false => Ok(()),
+        }
     }
 }
 

@@ -40,14 +40,16 @@ pub(super) struct Parcel {
     messages: Vec<Message>,
 }
 
-/// Connects, sees to the topic, and takes the sync over. It blocks.
+/// Connects, sees to the topic, and takes the sync over. It blocks. The session is left in its place as soon as it may have sent
+/// something, also where it does not come further.
 pub(super) fn begin(
     config: &Config,
     target: &Target,
     form: &Form,
     rows: u64,
+    place: &mut Option<Session>,
     wanted: &Wanted,
-) -> Result<(Session, Begun), Trouble> {
+) -> Result<Begun, Trouble> {
     let sync = target.sync.as_str();
     let mut markers = Markers::open(config, sync)?;
     let found = markers.reach(config, &form.topic)?;
@@ -75,13 +77,13 @@ pub(super) fn begin(
     let (session, topic) = (token(), form.topic.clone());
     let marker = Marker { seal: begun.marker.clone(), session, topic, partitions, ends };
     let markers = (!form.is_exact).then_some(markers);
-    let mut session = Session { producer, markers, marker, at: None, facts, sync: sync.to_owned() };
+    let session = place.insert(Session { producer, markers, marker, at: None, facts, sync: sync.to_owned() });
     // Whoever delivered before finds it in front of its next portion; and what has gone is not known any more.
     if !form.is_exact || begun.lost.is_some() {
         session.producer.begin(config, sync)?;
         session.leave_mark(config, wanted)?;
     }
-    Ok((session, begun))
+    Ok(begun)
 }
 
 /// Why the topic has not what it had: its offsets never go back, whatever it lets go of.
@@ -153,7 +155,7 @@ impl Session {
         for _ in 0..ROUNDS_MAX {
             self.producer.begin(config, &self.sync)?;
             let left = parcels.iter().filter(|parcel| !refused.contains_key(&parcel.item));
-            let Reports { failed, ends, .. } = match self.send_all(topic, left, wanted) {
+            let Reports { failed, ends, .. } = match self.send_all(config, topic, left, wanted) {
                 Ok(reports) => reports,
                 Err(trouble) => {
                     self.producer.abort(wanted);
@@ -191,6 +193,12 @@ impl Session {
         ))
     }
 
+    /// Waits until it is known what has become of all that it has sent. Errors: it is not.
+    pub(super) fn settle(&self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
+        let settled = self.producer.settle(config, wanted);
+        settled.map_err(|trouble| Trouble { failure: trouble.failure.and(UNSETTLED), ..trouble })
+    }
+
     /// Rows with a message that its topic does not take.
     fn too_large(&self, parcels: &[Parcel]) -> BTreeMap<usize, Refusal> {
         let room = self.facts.room();
@@ -210,6 +218,7 @@ impl Session {
     /// Sends messages, and waits until it is known what has become of each.
     fn send_all<'a>(
         &self,
+        config: &Config,
         topic: &str,
         parcels: impl Iterator<Item = &'a Parcel>,
         wanted: &Wanted,
@@ -217,7 +226,7 @@ impl Session {
         let mut last = None;
         'all: for parcel in parcels {
             for Message { key, value } in &parcel.messages {
-                match self.producer.send(topic, parcel.item, key, value.as_deref(), wanted) {
+                match self.producer.send(config, topic, parcel.item, key, value.as_deref(), wanted) {
                     Ok(()) => {}
                     Err(Sent::Unwanted(trouble)) => return Err(trouble),
                     // What went before may say more.
@@ -228,7 +237,7 @@ impl Session {
                 }
             }
         }
-        let mut reports = self.producer.reports(wanted)?;
+        let mut reports = self.producer.reports(config, wanted)?;
         reports.failed.extend(last);
         Ok(reports)
     }
@@ -242,7 +251,7 @@ impl Session {
     fn leave_mark(&mut self, config: &Config, wanted: &Wanted) -> Result<(), Trouble> {
         let sync = self.sync.as_str();
         let reports = match self.producer.send_marker(sync, &self.marker) {
-            Ok(()) => self.producer.reports(wanted)?,
+            Ok(()) => self.producer.reports(config, wanted)?,
             Err(error) => {
                 Reports { failed: vec![(0, crate::kafka::code_of(&error).unwrap_or(FAILED))], ..Reports::default() }
             }
@@ -268,6 +277,8 @@ impl Session {
         }
     }
 }
+
+const UNSETTLED: &str = "What was sent last is waited for: it must not come behind what is sent next.";
 
 const FAILED: rdkafka::error::RDKafkaErrorCode = rdkafka::error::RDKafkaErrorCode::Fail;
 

@@ -25,9 +25,9 @@ use crate::source::mysql::MysqlConfig;
 use crate::source::mysql::client::{self, ServerError, WireError};
 use crate::source::{Check, Failure, Settings};
 
-use super::kind::{failure_of, table_of, told_of};
-use super::session::{Route, Sessions};
-use super::{At, Begun, Destination, DestinationKind, Down, Outcome, Place, Portion, Problem, Refusal, Seal, Target};
+use super::kind::{failure_of, table_of};
+use super::session::Sessions;
+use super::{At, Destination, DestinationKind, Down, Place, Problem, Refusal, Target, tables};
 
 /// Connections of the types `mysql` and `mariadb`.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,7 @@ impl DestinationKind for Kind {
             return Err(failure);
         }
         let config = config(settings).await?;
-        Ok(Sessions::of(Table { config, target }))
+        Ok(Sessions::of(config.address(), write::Delivery { config, target }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -92,16 +92,11 @@ impl DestinationKind for Kind {
         };
         let mut checks = vec![Check::ok("connection", format!("{} lets us in", config.address()))];
         for target in targets {
-            let (problems, notes) = match failure_of(self.check(&target)) {
-                Some(failure) => (Some(failure), Vec::new()),
-                None => match table::look(&mut wire, &target, &config).await {
-                    Ok((problems, notes)) => (failure_of(problems), notes),
-                    Err(down) => (Some(down.failure), Vec::new()),
-                },
+            let looked = match self.check(&target) {
+                found if found.is_empty() => look(&mut wire, &target, &config).await,
+                found => Ok((found, Vec::new())),
             };
-            let whereto = format!(" to \"{}\"", target.text("table").unwrap_or_default());
-            checks.push(told_of(&target, "table", &whereto, problems));
-            checks.extend(notes);
+            checks.extend(tables::told(&target, looked));
         }
         wire.close().await;
         checks
@@ -116,40 +111,13 @@ async fn config(settings: &Settings) -> Result<MysqlConfig, Failure> {
     Ok(config)
 }
 
-/// One sync's table.
-struct Table {
-    config: MysqlConfig,
-    target: Target,
-}
-
-#[async_trait]
-impl Route for Table {
-    type Session = write::Session;
-
-    fn address(&self) -> String {
-        self.config.address()
-    }
-
-    async fn begin(&self, rows: u64) -> Result<(write::Session, Begun), Down> {
-        Box::pin(write::begin(&self.config, &self.target, rows)).await
-    }
-
-    async fn deliver(
-        &self,
-        session: &mut write::Session,
-        portion: &Portion,
-        seal: &Seal<'_>,
-    ) -> Result<Vec<Outcome>, Down> {
-        Box::pin(session.deliver(&self.config, &self.target, portion, seal)).await
-    }
-
-    async fn look(&self, session: &mut write::Session) -> Result<(), Down> {
-        session.look(&self.config, &self.target).await
-    }
-
-    async fn close(&self, session: write::Session) {
-        session.wire.close().await;
-    }
+async fn look(
+    wire: &mut client::Wire,
+    target: &Target,
+    config: &MysqlConfig,
+) -> Result<(Vec<Problem>, Vec<Check>), Down> {
+    let place = table::Place::of(target, config)?;
+    tables::look(&mut table::OnServer { wire, target, place: &place, config }, target).await
 }
 
 /// What a statement with rows in it came to.

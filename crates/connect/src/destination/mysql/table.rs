@@ -4,11 +4,13 @@
 //! of a column that has none, blanks that make a text too long). What a column cannot hold the server refuses row by row, in its own
 //! words.
 
+use async_trait::async_trait;
 use relation::DataType;
 
 use crate::destination::cells::Room;
 use crate::destination::columns::{About, Table};
-use crate::destination::kind::{At, failure_of};
+use crate::destination::kind::At;
+use crate::destination::tables::Dialect;
 use crate::destination::{Down, Field, Problem, Target};
 use crate::source::Check;
 use crate::source::mysql::MysqlConfig;
@@ -336,7 +338,7 @@ impl Described {
 }
 
 /// The table of a target, if there is one.
-pub(super) async fn describe(wire: &mut Wire, place: &Place) -> Result<Option<Described>, WireError> {
+async fn describe(wire: &mut Wire, place: &Place) -> Result<Option<Described>, WireError> {
     let here = format!("table_schema = {} AND table_name = {}", text(&place.database), text(&place.name));
     let sql = format!(
         "SELECT table_type, COALESCE(t.engine, ''), COALESCE(e.transactions, '') FROM information_schema.tables t \
@@ -401,28 +403,48 @@ fn texts(row: Vec<Option<String>>) -> Vec<String> {
     row.into_iter().map(Option::unwrap_or_default).collect()
 }
 
-/// What keeps a target from being delivered to, and what is worth knowing. Changes nothing.
-pub(super) async fn look(
-    wire: &mut Wire,
-    target: &Target,
-    config: &MysqlConfig,
-) -> Result<(Vec<Problem>, Vec<Check>), Down> {
-    let place = Place::of(target, config)?;
-    let is_made = target.is_on("create");
-    let Some(described) = describe(wire, &place).await.map_err(|error| down(&error, config))? else {
-        if let Some(problem) = no_database(wire, &place).await.map_err(|error| down(&error, config))? {
-            return Ok((vec![problem], Vec::new()));
-        }
-        return Ok(match is_made {
-            true => (Vec::new(), vec![Check::ok("create", format!("{} will be made", place.full_name()))]),
-            false => (vec![missing(target, &place, wire.server.mariadb)], Vec::new()),
-        });
-    };
-    let mut problems = described.problems(target);
-    if is_made {
-        described.but_for_made(target, &mut problems);
+/// A target's table on a server of MySQL or MariaDB.
+pub(super) struct OnServer<'a> {
+    pub(super) wire: &'a mut Wire,
+    pub(super) target: &'a Target,
+    pub(super) place: &'a Place,
+    pub(super) config: &'a MysqlConfig,
+}
+
+#[async_trait]
+impl Dialect for OnServer<'_> {
+    type Table = Described;
+
+    fn name(&self) -> Result<String, Down> {
+        Ok(self.place.full_name())
     }
-    Ok((problems, described.notes(target)))
+
+    async fn describe(&mut self) -> Result<Option<Described>, Down> {
+        describe(self.wire, self.place).await.map_err(|error| down(&error, self.config))
+    }
+
+    async fn no_home(&mut self) -> Result<Option<Problem>, Down> {
+        no_database(self.wire, self.place).await.map_err(|error| down(&error, self.config))
+    }
+
+    fn creation(&self) -> Result<String, Down> {
+        Ok(creation(self.target, self.place, self.wire.server.mariadb))
+    }
+
+    async fn execute(&mut self, statements: Vec<String>) -> Result<(), Down> {
+        for sql in statements {
+            self.wire.execute(&sql).await.map_err(|error| down(&error, self.config))?;
+        }
+        Ok(())
+    }
+
+    fn problems(&self, table: &Described) -> Vec<Problem> {
+        table.problems(self.target)
+    }
+
+    fn notes(&self, table: &Described) -> Vec<Check> {
+        table.notes(self.target)
+    }
 }
 
 /// Says that even the database of the table is not there, where it is so. One that the user may not see is told of as well.
@@ -437,11 +459,6 @@ async fn no_database(wire: &mut Wire, place: &Place) -> Result<Option<Problem>, 
                  GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER ON {name}.* TO …"
             ))
     }))
-}
-
-fn missing(target: &Target, place: &Place, is_mariadb: bool) -> Problem {
-    let problem = Problem::new(At::To("table".to_owned()), format!("table {} does not exist", place.full_name()));
-    problem.hint(format!("Set `create: true`, or: {}", creation(target, place, is_mariadb)))
 }
 
 /// The statement that makes a target's table.
@@ -464,41 +481,6 @@ fn creation(target: &Target, place: &Place, is_mariadb: bool) -> String {
         columns.join(", "),
         list.join(", ")
     )
-}
-
-/// The table of a target, made or completed where it may be. Errors: what keeps its rows out.
-pub(super) async fn prepare(
-    wire: &mut Wire,
-    target: &Target,
-    place: &Place,
-    config: &MysqlConfig,
-) -> Result<Described, Down> {
-    let told = |error: WireError| down(&error, config);
-    let (is_made, is_mariadb) = (target.is_on("create"), wire.server.mariadb);
-    let mut found = describe(wire, place).await.map_err(told)?;
-    if found.is_none()
-        && let Some(problem) = no_database(wire, place).await.map_err(told)?
-    {
-        return Err(Down { failure: problem.failure(), is_ours: true });
-    }
-    if found.is_none() && is_made {
-        wire.execute(&creation(target, place, is_mariadb)).await.map_err(told)?;
-        found = describe(wire, place).await.map_err(told)?;
-    }
-    let Some(mut described) = found else {
-        return Err(Down { failure: missing(target, place, is_mariadb).failure(), is_ours: true });
-    };
-    let lacking: Vec<String> = described.missing(target).into_iter().map(|field| described.addition(field)).collect();
-    if is_made && !lacking.is_empty() {
-        for addition in lacking {
-            wire.execute(&addition).await.map_err(told)?;
-        }
-        described = describe(wire, place).await.map_err(told)?.unwrap_or(described);
-    }
-    match failure_of(described.problems(target)) {
-        Some(failure) => Err(Down { failure, is_ours: true }),
-        None => Ok(described),
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! A session: it takes the marker over, and writes portions in transactions of their own.
 
+use async_trait::async_trait;
+
 use crate::destination::bisect::{AllRefused, Bisect};
 use crate::destination::cells::{Cells, Room};
 use crate::destination::kind::{Found, token};
+use crate::destination::session::Route;
+use crate::destination::tables;
 use crate::destination::text::{Words, bytes_of_hex, push_hex};
 use crate::destination::{Begun, Down, Item, MARKERS, Outcome, Portion, Refusal, Seal, Target};
 use crate::source::mysql::MysqlConfig;
 use crate::source::mysql::client::{self, Wire, WireError};
 
-use super::table::{self, Described, Literal, Place, quoted, text};
+use super::table::{Described, Literal, OnServer, Place, quoted, text};
 use super::{Fault, down, fault, unreachable};
 
 /// Rows of one statement.
@@ -35,7 +39,7 @@ pub(super) async fn connect(config: &MysqlConfig) -> Result<Wire, Down> {
 
 /// A connection that has taken a sync over.
 pub(super) struct Session {
-    pub(super) wire: Wire,
+    wire: Wire,
     statements: Statements,
     /// The table with the markers, quoted.
     markers: String,
@@ -50,36 +54,61 @@ pub(super) struct Session {
     bytes_max: usize,
 }
 
-/// Connects, sees to the table and takes the marker over.
-pub(super) async fn begin(config: &MysqlConfig, target: &Target, rows: u64) -> Result<(Session, Begun), Down> {
-    let told = |error: WireError| down(&error, config);
-    let place = Place::of(target, config)?;
-    let mut wire = connect(config).await?;
-    let described = table::prepare(&mut wire, target, &place, config).await?;
-    let markers = format!("{}.{}", quoted(&place.database), quoted(MARKERS));
-    let asked = format!(
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
-        text(&place.database),
-        text(MARKERS)
-    );
-    if wire.query(&asked).await.map_err(told)?.rows.is_empty() {
-        wire.execute(&marker_sql(&markers)).await.map_err(told)?;
+/// Deliveries of one sync.
+pub(super) struct Delivery {
+    pub(super) config: MysqlConfig,
+    pub(super) target: Target,
+}
+
+#[async_trait]
+impl Route for Delivery {
+    type Session = Session;
+
+    /// Connects, sees to the table and takes the marker over.
+    async fn begin(&self, rows: u64) -> Result<(Session, Begun), Down> {
+        let Self { config, target } = self;
+        let told = |error: WireError| down(&error, config);
+        let place = Place::of(target, config)?;
+        let mut wire = connect(config).await?;
+        let described =
+            tables::prepare(&mut OnServer { wire: &mut wire, target, place: &place, config }, target).await?;
+        let markers = format!("{}.{}", quoted(&place.database), quoted(MARKERS));
+        let asked = format!(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
+            text(&place.database),
+            text(MARKERS)
+        );
+        if wire.query(&asked).await.map_err(told)?.rows.is_empty() {
+            wire.execute(&marker_sql(&markers)).await.map_err(told)?;
+        }
+        let limit = wire.query("SELECT @@max_allowed_packet").await.map_err(told)?;
+        let bytes_max = limit.single().and_then(|text| text.parse::<usize>().ok()).unwrap_or(STATEMENT_BYTES);
+        let mut session = Session {
+            statements: Statements::new(&described, target, &place, &wire),
+            wire,
+            ours: format!("sync = {} AND target = {}", text(&target.sync), text(&place.full_name())),
+            markers,
+            token: token(),
+            left_empty: false,
+            place: place.full_name(),
+            // The command's byte and what else goes with a packet.
+            bytes_max: bytes_max.saturating_sub(1_024),
+        };
+        let begun = session.take_over(target, rows, &place).await.map_err(told)?;
+        Ok((session, begun))
     }
-    let limit = wire.query("SELECT @@max_allowed_packet").await.map_err(told)?;
-    let bytes_max = limit.single().and_then(|text| text.parse::<usize>().ok()).unwrap_or(STATEMENT_BYTES);
-    let mut session = Session {
-        statements: Statements::new(&described, target, &place, &wire),
-        wire,
-        ours: format!("sync = {} AND target = {}", text(&target.sync), text(&place.full_name())),
-        markers,
-        token: token(),
-        left_empty: false,
-        place: place.full_name(),
-        // The command's byte and what else goes with a packet.
-        bytes_max: bytes_max.saturating_sub(1_024),
-    };
-    let begun = session.take_over(target, rows, &place).await.map_err(told)?;
-    Ok((session, begun))
+
+    async fn deliver(&self, session: &mut Session, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+        session.deliver(&self.config, &self.target, portion, seal).await
+    }
+
+    async fn look(&self, session: &mut Session) -> Result<(), Down> {
+        session.look(&self.config, &self.target).await
+    }
+
+    async fn close(&self, session: Session) {
+        session.wire.close().await;
+    }
 }
 
 fn marker_sql(markers: &str) -> String {
@@ -201,7 +230,7 @@ impl Session {
     }
 
     /// Writes a portion and its mark.
-    pub(super) async fn deliver(
+    async fn deliver(
         &mut self,
         config: &MysqlConfig,
         target: &Target,
@@ -236,7 +265,7 @@ impl Session {
 
     /// Whether the table and its marker are there as this session has left them. Whose session it is by now matters when there is
     /// something to deliver.
-    pub(super) async fn look(&mut self, config: &MysqlConfig, target: &Target) -> Result<(), Down> {
+    async fn look(&mut self, config: &MysqlConfig, target: &Target) -> Result<(), Down> {
         let token = text(&self.token);
         let sql = format!(
             "SELECT {token}, NOT EXISTS (SELECT 1 FROM {}) FROM {} WHERE {}",

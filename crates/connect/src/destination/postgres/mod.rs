@@ -25,9 +25,9 @@ use serde_json::Value as Json;
 
 use crate::source::{Check, Failure, Settings};
 
-use super::kind::{failure_of, table_of, told_of};
-use super::session::{Route, Sessions};
-use super::{Begun, Destination, DestinationKind, Down, Outcome, Place, Portion, Problem, Seal, Target};
+use super::kind::{failure_of, table_of};
+use super::session::Sessions;
+use super::{Destination, DestinationKind, Down, Place, Problem, Target, tables};
 use config::Config;
 
 /// Connections of the type `postgres`.
@@ -70,7 +70,7 @@ impl DestinationKind for Kind {
             return Err(failure);
         }
         let config = Config::open(settings).await?;
-        Ok(Sessions::of(Table { config, target }))
+        Ok(Sessions::of(config.address(), write::Delivery { config, target }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -87,53 +87,13 @@ impl DestinationKind for Kind {
         };
         let mut checks = vec![Check::ok("connection", format!("{} lets us in", config.address()))];
         for target in targets {
-            let (problems, notes) = match failure_of(self.check(&target)) {
-                Some(failure) => (Some(failure), Vec::new()),
-                None => match table::look(&connected.client, &target, &config).await {
-                    Ok((problems, notes)) => (failure_of(problems), notes),
-                    Err(down) => (Some(down.failure), Vec::new()),
-                },
+            let mut on_server = table::OnServer { client: &connected.client, target: &target, config: &config };
+            let looked = match self.check(&target) {
+                found if found.is_empty() => tables::look(&mut on_server, &target).await,
+                found => Ok((found, Vec::new())),
             };
-            let whereto = format!(" to \"{}\"", target.text("table").unwrap_or_default());
-            checks.push(told_of(&target, "table", &whereto, problems));
-            checks.extend(notes);
+            checks.extend(tables::told(&target, looked));
         }
         checks
-    }
-}
-
-/// One sync's table.
-struct Table {
-    config: Config,
-    target: Target,
-}
-
-#[async_trait]
-impl Route for Table {
-    type Session = write::Session;
-
-    fn address(&self) -> String {
-        self.config.address()
-    }
-
-    async fn begin(&self, rows: u64) -> Result<(write::Session, Begun), Down> {
-        Box::pin(write::begin(&self.config, &self.target, rows)).await
-    }
-
-    async fn deliver(
-        &self,
-        session: &mut write::Session,
-        portion: &Portion,
-        seal: &Seal<'_>,
-    ) -> Result<Vec<Outcome>, Down> {
-        Box::pin(write::deliver(session, &self.config, &self.target, portion, seal)).await
-    }
-
-    async fn look(&self, session: &mut write::Session) -> Result<(), Down> {
-        write::look(session, &self.config, &self.target).await
-    }
-
-    async fn close(&self, session: write::Session) {
-        session.connected.close().await;
     }
 }

@@ -3,15 +3,16 @@
 //! The law: what a column would take and change is refused here. A number beyond a column's range, a text that is too long, a word
 //! that an enum does not know: these the server refuses row by row, in its own words.
 
+use async_trait::async_trait;
 use relation::DataType;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::destination::cells::Room;
 use crate::destination::columns::{About, Table};
-use crate::destination::kind::{At, failure_of};
+use crate::destination::kind::At;
+use crate::destination::tables::Dialect;
 use crate::destination::{Down, Field, MARKERS, Problem, Target};
-use crate::source::Check;
 
 use super::client::down;
 use super::config::Config;
@@ -303,7 +304,7 @@ const UNIQUE: &str = "SELECT i.indexrelid::text, a.attname::text FROM pg_index i
      AND i.indexprs IS NULL ORDER BY 1, 2";
 
 /// The name of a target's table, quoted.
-pub(super) fn name_of(target: &Target) -> Result<String, Down> {
+fn name_of(target: &Target) -> Result<String, Down> {
     let (schema, name) = target.table().map_err(|problem| Down { failure: problem.failure(), is_ours: true })?;
     Ok(schema.map(|schema| format!("{}.", quoted(schema))).unwrap_or_default() + &quoted(name))
 }
@@ -325,7 +326,7 @@ async fn ask_by(client: &Client, sql: &str, parameters: &[String], config: &Conf
 }
 
 /// The table of a target, if there is one.
-pub(super) async fn describe(client: &Client, target: &Target, config: &Config) -> Result<Option<Described>, Down> {
+async fn describe(client: &Client, target: &Target, config: &Config) -> Result<Option<Described>, Down> {
     let found = ask(client, TABLE, &name_of(target)?, config).await?;
     let Some([oid, schema, name, kind, deletes, locks, owned]) =
         found.into_iter().next().and_then(|row| <[String; 7]>::try_from(row).ok())
@@ -356,35 +357,49 @@ pub(super) async fn describe(client: &Client, target: &Target, config: &Config) 
     Ok(Some(Described { oid, schema, name, kind, may_delete, may_lock, is_owned, columns, unique }))
 }
 
-/// What keeps a target from being delivered to, and what is worth knowing. Changes nothing.
-pub(super) async fn look(
-    client: &Client,
-    target: &Target,
-    config: &Config,
-) -> Result<(Vec<Problem>, Vec<Check>), Down> {
-    let described = describe(client, target, config).await?;
-    if described.is_none() {
-        if let Some(problem) = no_schema(client, target, config).await? {
-            return Ok((vec![problem], Vec::new()));
-        }
-        if !target.is_on("create") {
-            return Ok((vec![missing(target)?], Vec::new()));
-        }
+/// A target's table on a server of PostgreSQL.
+pub(super) struct OnServer<'a> {
+    pub(super) client: &'a Client,
+    pub(super) target: &'a Target,
+    pub(super) config: &'a Config,
+}
+
+#[async_trait]
+impl Dialect for OnServer<'_> {
+    type Table = Described;
+
+    fn name(&self) -> Result<String, Down> {
+        name_of(self.target)
     }
-    let mut problems = Vec::new();
-    let mut notes = Vec::new();
-    match &described {
-        None => notes.push(Check::ok("create", format!("{} will be made", name_of(target)?))),
-        Some(described) => {
-            problems.extend(described.problems(target, &config.user));
-            if target.is_on("create") {
-                described.but_for_made(target, &mut problems);
-                problems.extend(described.not_ours(target, &config.user));
-            }
-        }
+
+    async fn describe(&mut self) -> Result<Option<Described>, Down> {
+        describe(self.client, self.target, self.config).await
     }
-    problems.extend(no_place(client, target, described.as_ref(), config).await?);
-    Ok((problems, notes))
+
+    async fn no_home(&mut self) -> Result<Option<Problem>, Down> {
+        no_schema(self.client, self.target, self.config).await
+    }
+
+    async fn may_not_make(&mut self, table: Option<&Described>) -> Result<Option<Problem>, Down> {
+        no_place(self.client, self.target, table, self.config).await
+    }
+
+    fn creation(&self) -> Result<String, Down> {
+        creation(self.target)
+    }
+
+    /// All of them in one transaction.
+    async fn execute(&mut self, statements: Vec<String>) -> Result<(), Down> {
+        self.client.batch_execute(&statements.join("; ")).await.map_err(|error| down(&error, self.config))
+    }
+
+    fn problems(&self, table: &Described) -> Vec<Problem> {
+        table.problems(self.target, &self.config.user)
+    }
+
+    fn not_ours(&self, table: &Described) -> Option<Problem> {
+        table.not_ours(self.target, &self.config.user)
+    }
 }
 
 /// Says that the markers' table, or the target's, is to be made and may not be; or that the markers' may not be written.
@@ -453,11 +468,6 @@ async fn no_schema(client: &Client, target: &Target, config: &Config) -> Result<
     }))
 }
 
-fn missing(target: &Target) -> Result<Problem, Down> {
-    let problem = Problem::new(At::To("table".to_owned()), format!("table {} does not exist", name_of(target)?));
-    Ok(problem.hint(format!("Set `create: true`, or: {}", creation(target)?)))
-}
-
 /// The statement that makes a target's table.
 fn creation(target: &Target) -> Result<String, Down> {
     let keys: Vec<&str> = target.mapping.key_fields().map(|field| field.target.as_str()).collect();
@@ -469,44 +479,6 @@ fn creation(target: &Target) -> Result<String, Down> {
     let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
     let name = name_of(target)?;
     Ok(format!("CREATE TABLE IF NOT EXISTS {name} ({}, PRIMARY KEY ({}))", columns.join(", "), keys.join(", ")))
-}
-
-/// The table of a target, made or completed where it may be. Errors: what keeps its rows out.
-pub(super) async fn prepare(client: &Client, target: &Target, config: &Config) -> Result<Described, Down> {
-    let is_made = target.is_on("create");
-    let ours = |problem: Problem| Down { failure: problem.failure(), is_ours: true };
-    let execute = async |sql: String| client.batch_execute(&sql).await.map_err(|error| down(&error, config));
-    let mut found = describe(client, target, config).await?;
-    if found.is_none()
-        && let Some(problem) = no_schema(client, target, config).await?
-    {
-        return Err(ours(problem));
-    }
-    if found.is_some() || is_made {
-        // Before anything is made, so that nothing is left half made.
-        if let Some(problem) = no_place(client, target, found.as_ref(), config).await? {
-            return Err(ours(problem));
-        }
-    }
-    if found.is_none() && is_made {
-        execute(creation(target)?).await?;
-        found = describe(client, target, config).await?;
-    }
-    let Some(mut described) = found else {
-        return Err(ours(missing(target)?));
-    };
-    if is_made && let Some(problem) = described.not_ours(target, &config.user) {
-        return Err(ours(problem));
-    }
-    let additions: Vec<String> = described.missing(target).iter().map(|field| described.addition(field)).collect();
-    if is_made && !additions.is_empty() {
-        execute(additions.join("; ")).await?;
-        described = describe(client, target, config).await?.unwrap_or(described);
-    }
-    match failure_of(described.problems(target, &config.user)) {
-        Some(failure) => Err(Down { failure, is_ours: true }),
-        None => Ok(described),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A session: it takes the marker over, and writes portions in transactions of their own.
 
+use async_trait::async_trait;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
@@ -7,16 +8,18 @@ use crate::destination::bisect::{AllRefused, Bisect};
 use crate::destination::cells::{Cells, Room};
 use crate::destination::columns::Table as _;
 use crate::destination::kind::{Found, token};
+use crate::destination::session::Route;
+use crate::destination::tables;
 use crate::destination::text::{Words, bytes_of_hex, push_hex};
 use crate::destination::{Begun, Down, Item, MARKERS, Outcome, Portion, Refusal, Seal, Target};
 
 use super::client::{self, Connected, Fault, down, fault, is_deferred, is_made_meanwhile};
 use super::config::Config;
-use super::table::{self, Described, quoted};
+use super::table::{Described, OnServer, quoted};
 
 /// A connection that has taken a sync over.
 pub(super) struct Session {
-    pub(super) connected: Connected,
+    connected: Connected,
     fence: Statement,
     seal: Statement,
     upsert: Statement,
@@ -38,30 +41,89 @@ pub(super) struct Session {
     rooms: Vec<Option<Room>>,
 }
 
-/// Connects, sees to the table and takes the marker over.
-pub(super) async fn begin(config: &Config, target: &Target, rows: u64) -> Result<(Session, Begun), Down> {
-    let connected = client::connect(config).await?;
-    let client = &connected.client;
-    let described = table::prepare(client, target, config).await?;
-    let markers = format!("{}.{}", described.schema, quoted(MARKERS));
-    let token = token();
-    let (begun, left_empty) = take_over(client, config, target, rows, &described, &markers, &token).await?;
-    let prepare = async |sql: String, parameters: usize| {
-        let types = vec![Type::TEXT; parameters];
-        client.prepare_typed(&sql, &types).await.map_err(|error| down(&error, config))
-    };
-    let fence = prepare(fence_sql(&markers), 3).await?;
-    let seal = prepare(seal_sql(&markers), 5).await?;
-    let upsert = prepare(upsert_sql(&described, target), target.mapping.fields().len()).await?;
-    let delete = prepare(delete_sql(&described, target), target.mapping.key().len()).await?;
-    let place = described.full_name();
-    let ground = prepare(ground_sql(&place), 1).await?;
-    let rooms = target.mapping.fields().iter().map(|field| described.room(field)).collect();
-    let hold = if described.may_lock { format!("LOCK TABLE {place} IN ROW EXCLUSIVE MODE") } else { String::new() };
-    let oid = described.oid;
-    let session =
-        Session { connected, fence, seal, upsert, delete, ground, hold, oid, left_empty, markers, place, token, rooms };
-    Ok((session, begun))
+/// Deliveries of one sync.
+pub(super) struct Delivery {
+    pub(super) config: Config,
+    pub(super) target: Target,
+}
+
+#[async_trait]
+impl Route for Delivery {
+    type Session = Session;
+
+    /// Connects, sees to the table and takes the marker over.
+    async fn begin(&self, rows: u64) -> Result<(Session, Begun), Down> {
+        let Self { config, target } = self;
+        let connected = client::connect(config).await?;
+        let client = &connected.client;
+        let described = tables::prepare(&mut OnServer { client, target, config }, target).await?;
+        let markers = format!("{}.{}", described.schema, quoted(MARKERS));
+        let token = token();
+        let (begun, left_empty) = take_over(client, config, target, rows, &described, &markers, &token).await?;
+        let prepare = async |sql: String, parameters: usize| {
+            let types = vec![Type::TEXT; parameters];
+            client.prepare_typed(&sql, &types).await.map_err(|error| down(&error, config))
+        };
+        let fence = prepare(fence_sql(&markers), 3).await?;
+        let seal = prepare(seal_sql(&markers), 5).await?;
+        let upsert = prepare(upsert_sql(&described, target), target.mapping.fields().len()).await?;
+        let delete = prepare(delete_sql(&described, target), target.mapping.key().len()).await?;
+        let place = described.full_name();
+        let ground = prepare(ground_sql(&place), 1).await?;
+        let rooms = target.mapping.fields().iter().map(|field| described.room(field)).collect();
+        let hold = if described.may_lock { format!("LOCK TABLE {place} IN ROW EXCLUSIVE MODE") } else { String::new() };
+        let oid = described.oid;
+        let session = Session {
+            connected,
+            fence,
+            seal,
+            upsert,
+            delete,
+            ground,
+            hold,
+            oid,
+            left_empty,
+            markers,
+            place,
+            token,
+            rooms,
+        };
+        Ok((session, begun))
+    }
+
+    /// Writes a portion and its mark.
+    async fn deliver(&self, session: &mut Session, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+        let Self { config, target } = self;
+        let writer = Writer { session, config, target, portion, seal };
+        let (cells, mut known) = Cells::of(portion, &target.mapping, Words::Postgres);
+        cells.refuse_what_loses_blanks(portion, &session.rooms, &mut known);
+        let mut written = writer.transaction(&cells, &known, Checks::AsDeclared).await?;
+        if written.is_none() {
+            written = writer.transaction(&cells, &known, Checks::AtOnce).await?;
+        }
+        let none = || Down::passing("a constraint is violated at the end, and by no row alone", "");
+        let Written { outcomes, left_empty } = written.ok_or_else(none)?;
+        session.left_empty = left_empty;
+        Ok(outcomes)
+    }
+
+    /// Whether the table and its marker are there as this session has left them.
+    async fn look(&self, session: &mut Session) -> Result<(), Down> {
+        let Self { config, target } = self;
+        let told = |error: Error| down(&error, config);
+        let client = &session.connected.client;
+        let parameters: [&(dyn ToSql + Sync); 1] = [&session.place];
+        session.is_as_left(&client.query(&session.ground, &parameters).await.map_err(told)?)?;
+        // Whose session it is by now matters when there is something to deliver.
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&target.sync, Type::TEXT), (&session.place, Type::TEXT)];
+        let asked = format!("SELECT 1 FROM {} WHERE sync = $1 AND target = $2", session.markers);
+        let rows = client.query_typed(&asked, &parameters).await.map_err(told)?;
+        if rows.is_empty() { Err(Down::taken_over(&target.sync)) } else { Ok(()) }
+    }
+
+    async fn close(&self, session: Session) {
+        session.connected.close().await;
+    }
 }
 
 /// Leaves our token beside the marker, and says what stood there, and whether the table is empty. Whoever holds it is waited for: what
@@ -111,19 +173,6 @@ async fn take_over(
     client.execute_typed(&taken, &parameters).await.map_err(told)?;
     client.batch_execute("COMMIT").await.map_err(told)?;
     Ok((begun, is_empty))
-}
-
-/// Whether the table and its marker are there as this session has left them.
-pub(super) async fn look(session: &Session, config: &Config, target: &Target) -> Result<(), Down> {
-    let told = |error: Error| down(&error, config);
-    let client = &session.connected.client;
-    let parameters: [&(dyn ToSql + Sync); 1] = [&session.place];
-    session.is_as_left(&client.query(&session.ground, &parameters).await.map_err(told)?)?;
-    // Whose session it is by now matters when there is something to deliver.
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&target.sync, Type::TEXT), (&session.place, Type::TEXT)];
-    let asked = format!("SELECT 1 FROM {} WHERE sync = $1 AND target = $2", session.markers);
-    let rows = client.query_typed(&asked, &parameters).await.map_err(told)?;
-    if rows.is_empty() { Err(Down::taken_over(&target.sync)) } else { Ok(()) }
 }
 
 fn ground_sql(place: &str) -> String {
@@ -265,27 +314,6 @@ impl Arrays {
 enum Checks {
     AsDeclared,
     AtOnce,
-}
-
-/// Writes a portion and its mark.
-pub(super) async fn deliver(
-    session: &mut Session,
-    config: &Config,
-    target: &Target,
-    portion: &Portion,
-    seal: &Seal<'_>,
-) -> Result<Vec<Outcome>, Down> {
-    let writer = Writer { session, config, target, portion, seal };
-    let (cells, mut known) = Cells::of(portion, &target.mapping, Words::Postgres);
-    cells.refuse_what_loses_blanks(portion, &session.rooms, &mut known);
-    let mut written = writer.transaction(&cells, &known, Checks::AsDeclared).await?;
-    if written.is_none() {
-        written = writer.transaction(&cells, &known, Checks::AtOnce).await?;
-    }
-    let none = || Down::passing("a constraint is violated at the end, and by no row alone", "");
-    let Written { outcomes, left_empty } = written.ok_or_else(none)?;
-    session.left_empty = left_empty;
-    Ok(outcomes)
 }
 
 /// A portion that is there.

@@ -32,8 +32,8 @@ use serde_json::Value as Json;
 use crate::source::{Check, Failure, Settings};
 
 use super::kind::{failure_of, told_of};
-use super::session::{Route, Sessions};
-use super::{Begun, Destination, DestinationKind, Down, Outcome, Place, Portion, Problem, Seal, Target};
+use super::session::Sessions;
+use super::{Destination, DestinationKind, Down, Place, Problem, Target};
 use config::Config;
 use form::Form;
 
@@ -81,7 +81,7 @@ impl DestinationKind for Kind {
             })?,
         };
         let config = Config::open(settings).await?;
-        Ok(Sessions::of(Keys { config, target, form }))
+        Ok(Sessions::of(config.address(), write::Delivery { config, target, form }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -110,38 +110,5 @@ impl DestinationKind for Kind {
             checks.push(told_of(&target, "keys", "", failure_of(self.check(&target))));
         }
         checks
-    }
-}
-
-/// One sync's keys.
-struct Keys {
-    config: Config,
-    target: Target,
-    form: Form,
-}
-
-#[async_trait]
-impl Route for Keys {
-    type Session = write::Session;
-
-    fn address(&self) -> String {
-        self.config.address()
-    }
-
-    async fn begin(&self, rows: u64) -> Result<(write::Session, Begun), Down> {
-        Box::pin(write::begin(&self.config, &self.target, rows)).await
-    }
-
-    async fn deliver(
-        &self,
-        session: &mut write::Session,
-        portion: &Portion,
-        seal: &Seal<'_>,
-    ) -> Result<Vec<Outcome>, Down> {
-        Box::pin(session.deliver(&self.config, &self.target, &self.form, portion, seal)).await
-    }
-
-    async fn look(&self, session: &mut write::Session) -> Result<(), Down> {
-        session.look(&self.config, &self.target).await
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+
 use crate::destination::cells::Cells;
 use crate::destination::kind::{Found, token};
 use crate::destination::link::{self, Link, PATIENCE};
+use crate::destination::session::Route;
 use crate::destination::text::Words;
 use crate::destination::{Begun, Down, MARKERS, Outcome, Portion, Refusal, Seal, Target};
 use crate::source::now_us;
@@ -88,36 +91,57 @@ pub(super) async fn policy(wire: &mut Wire) -> Option<String> {
     }
 }
 
-/// Connects and takes the marker over.
-pub(super) async fn begin(config: &Config, target: &Target, rows: u64) -> Result<(Session, Begun), Down> {
-    let mut wire = connect(config).await?;
-    // Who may not ask is told by the first script.
-    let info = wire.ask(&[b"INFO", b"cluster"]).await.map_err(|error| lost(&error, config))?;
-    if info.text().is_some_and(|info| info.contains("cluster_enabled:1")) {
-        return Err(Down::ours(
-            format!("{} is a Redis Cluster", config.address()),
-            "Rows and their marker are written by one script, which needs one server.",
-            "Deliver to a Redis that is no cluster.",
-        ));
+/// Deliveries of one sync.
+pub(super) struct Delivery {
+    pub(super) config: Config,
+    pub(super) target: Target,
+    pub(super) form: Form,
+}
+
+#[async_trait]
+impl Route for Delivery {
+    type Session = Session;
+
+    /// Connects and takes the marker over.
+    async fn begin(&self, rows: u64) -> Result<(Session, Begun), Down> {
+        let Self { config, target, .. } = self;
+        let mut wire = connect(config).await?;
+        // Who may not ask is told by the first script.
+        let info = wire.ask(&[b"INFO", b"cluster"]).await.map_err(|error| lost(&error, config))?;
+        if info.text().is_some_and(|info| info.contains("cluster_enabled:1")) {
+            return Err(Down::ours(
+                format!("{} is a Redis Cluster", config.address()),
+                "Rows and their marker are written by one script, which needs one server.",
+                "Deliver to a Redis that is no cluster.",
+            ));
+        }
+        let mut digests = Vec::new();
+        for script in [APPLY, MARK] {
+            let reply = expect(wire.ask(&[b"SCRIPT", b"LOAD", script.as_bytes()]).await, config)?;
+            digests.push(reply.bytes().unwrap_or_default().to_vec());
+        }
+        let [apply, mark] = <[Vec<u8>; 2]>::try_from(digests).unwrap_or_default();
+        let marker = format!("{MARKERS}:{}", target.sync).into_bytes();
+        let token = token();
+        let before = wire.ask(&[b"EVAL", BEGIN.as_bytes(), b"1", &marker, token.as_bytes()]).await;
+        let before = expect(before, config)?;
+        // Keys may go by themselves; that all of them have gone and not the marker is not told.
+        let begun = Found { marker: before.bytes().map(<[u8]>::to_vec), ..Found::default() }.judge(rows);
+        Ok((Session { wire, marker, token, apply, mark }, begun))
     }
-    let mut digests = Vec::new();
-    for script in [APPLY, MARK] {
-        let reply = expect(wire.ask(&[b"SCRIPT", b"LOAD", script.as_bytes()]).await, config)?;
-        digests.push(reply.bytes().unwrap_or_default().to_vec());
+
+    async fn deliver(&self, session: &mut Session, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
+        session.deliver(&self.config, &self.target, &self.form, portion, seal).await
     }
-    let [apply, mark] = <[Vec<u8>; 2]>::try_from(digests).unwrap_or_default();
-    let marker = format!("{MARKERS}:{}", target.sync).into_bytes();
-    let token = token();
-    let before = wire.ask(&[b"EVAL", BEGIN.as_bytes(), b"1", &marker, token.as_bytes()]).await;
-    let before = expect(before, config)?;
-    // Keys may go by themselves; that all of them have gone and not the marker is not told.
-    let begun = Found { marker: before.bytes().map(<[u8]>::to_vec), ..Found::default() }.judge(rows);
-    Ok((Session { wire, marker, token, apply, mark }, begun))
+
+    async fn look(&self, session: &mut Session) -> Result<(), Down> {
+        session.look(&self.config, &self.target).await
+    }
 }
 
 impl Session {
     /// Carries out a portion, and writes its mark when all of it is done.
-    pub(super) async fn deliver(
+    async fn deliver(
         &mut self,
         config: &Config,
         target: &Target,
@@ -165,7 +189,7 @@ impl Session {
     }
 
     /// Whether the marker is there still. Whose session it is by now matters when there is something to deliver.
-    pub(super) async fn look(&mut self, config: &Config, target: &Target) -> Result<(), Down> {
+    async fn look(&mut self, config: &Config, target: &Target) -> Result<(), Down> {
         let reply = expect(self.wire.ask(&[b"HEXISTS", &self.marker, b"session"]).await, config)?;
         if reply.bytes() == Some(b"1") { Ok(()) } else { Err(Down::taken_over(&target.sync)) }
     }

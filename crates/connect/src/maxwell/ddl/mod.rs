@@ -3,13 +3,15 @@
 //! A statement may have been carried out already in what the server said of a table: then there is nothing left to do, and what is
 //! told of it is the table as it is known ([`super::schema`]).
 
+mod column;
 mod parse;
 
 use crate::source::mysql::SourceColumn;
 use crate::source::mysql::decode::labels;
 use crate::source::mysql::log::LogPoint;
 
-use parse::{Body, Definition, Edit, Name, Place, to_binary};
+use column::{Definition, Place, to_binary};
+use parse::{Body, Edit, Name};
 pub(crate) use parse::{Change, parse};
 
 use super::schema::{Schemas, Table};

@@ -8,8 +8,9 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::ear::{Ear, REPORT_MS};
 use super::lanes::{Ends, Survey, Topic};
-use crate::kafka::{Config, Context, PATIENCE, Trouble, blocking, code_of, heard, partitions, trouble};
+use crate::kafka::{Config, Context, PATIENCE, Trouble, blocking, code_of, heard, led, trouble};
 
 /// Bytes of messages that wait to be taken, of one reader.
 const WAITING_KIB_MAX: &str = "16384";
@@ -64,9 +65,9 @@ impl Asker {
         let serve = |patience: Duration| drop(client.poll(patience));
         let mut survey = Survey::new();
         for topic in topics {
-            let found = match partitions(client.client(), &self.config, topic, serve) {
+            let found = match led(client.client(), &self.config, topic, serve) {
                 Ok(None) => Topic::Missing,
-                Ok(Some(count)) => self.ends(&client, topic, count)?,
+                Ok(Some(led)) => self.ends(&client, topic, &led)?,
                 Err(trouble) if trouble.code == Some(Code::TopicAuthorizationFailed) => Topic::Denied(trouble.failure),
                 Err(trouble) => return Err(trouble),
             };
@@ -75,9 +76,14 @@ impl Asker {
         Ok(survey)
     }
 
-    fn ends(&self, client: &BaseConsumer<Context>, topic: &str, count: usize) -> Result<Topic, Trouble> {
+    fn ends(&self, client: &BaseConsumer<Context>, topic: &str, led: &[bool]) -> Result<Topic, Trouble> {
         let mut ends = BTreeMap::new();
-        for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
+        for (partition, is_led) in (0..).zip(led) {
+            // Without a leader the question would be held until its time is over.
+            if !is_led {
+                ends.insert(partition, None);
+                continue;
+            }
             let answer = match client.fetch_watermarks(topic, partition, PATIENCE) {
                 Ok((low, high)) => Some(Ends { low, high }),
                 Err(error) => match code_of(&error) {
@@ -105,7 +111,7 @@ impl Asker {
 }
 
 /// A client that reads messages of what it is assigned. It is in no group: the name of one is what the client asks for.
-pub(super) fn reader(config: &Config) -> Result<StreamConsumer<Context>, Trouble> {
+pub(super) fn reader(config: &Config) -> Result<StreamConsumer<Ear>, Trouble> {
     let mut settings = config.client();
     settings
         .set("group.id", "tidemill")
@@ -120,8 +126,9 @@ pub(super) fn reader(config: &Config) -> Result<StreamConsumer<Context>, Trouble
         .set("fetch.max.bytes", FETCH_BYTES_MAX)
         .set("fetch.queue.backoff.ms", "10")
         .set("topic.metadata.refresh.interval.ms", "10000")
+        .set("statistics.interval.ms", REPORT_MS)
         // A receiver that takes nothing for an hour is no reason to be thrown out.
         .set("max.poll.interval.ms", "86400000");
-    let made = settings.create_with_context::<_, StreamConsumer<Context>>(Context::default());
+    let made = settings.create_with_context::<_, StreamConsumer<Ear>>(Ear::default());
     made.map_err(|error| trouble(config, &Context::default(), &error))
 }

@@ -51,6 +51,8 @@ pub(super) struct Lane {
     unproven: BTreeSet<i32>,
     /// Where partitions began and ended when it was looked last: neither goes back.
     seen: BTreeMap<i32, Ends>,
+    /// Its reader could not read something, and does not say where: what it brings behind a gap may be behind that.
+    is_torn: bool,
     pub(super) broken: Option<Broken>,
 }
 
@@ -83,7 +85,7 @@ impl Lane {
     /// One that goes on from where it was left.
     pub(super) fn resumed(kept: Kept, to: Option<BTreeMap<i32, i64>>) -> Self {
         let unproven = kept.at.iter().filter(|(_, at)| at.last.is_some()).map(|(partition, _)| *partition).collect();
-        Self { kept, to, unproven, seen: BTreeMap::new(), broken: None }
+        Self { kept, to, unproven, seen: BTreeMap::new(), is_torn: false, broken: None }
     }
 
     /// One that begins. None where not all of the topic's partitions answer.
@@ -98,7 +100,7 @@ impl Lane {
         let kept =
             Kept { topic: topic.to_owned(), tables, at: ends.iter().map(|(p, ends)| (*p, from(ends))).collect() };
         let to = ends.iter().map(|(p, ends)| (*p, ends.high)).collect();
-        Some(Self { kept, to: Some(to), unproven: BTreeSet::new(), seen: ends, broken: None })
+        Some(Self { kept, to: Some(to), unproven: BTreeSet::new(), seen: ends, is_torn: false, broken: None })
     }
 
     /// One of which nobody knows how far it was read.
@@ -106,7 +108,7 @@ impl Lane {
         let kept = Kept { topic: topic.to_owned(), tables: vec![table], at: BTreeMap::new() };
         let failure = does_not_lead_on(topic, "It is not known up to where it was read.".to_owned());
         let broken = Some(Broken { failure, is_for_good: true });
-        Self { kept, to: None, unproven: BTreeSet::new(), seen: BTreeMap::new(), broken }
+        Self { kept, to: None, unproven: BTreeSet::new(), seen: BTreeMap::new(), is_torn: false, broken }
     }
 
     pub(super) fn is_loading(&self) -> bool {
@@ -217,10 +219,21 @@ impl Lane {
             self.kept.at.iter().filter(|(_, at)| at.last.is_some()).map(|(partition, _)| *partition).collect();
     }
 
+    /// Its reader could not read something. Until it is read anew, only what follows on without a gap is taken: a topic that keeps the
+    /// newest message of a key alone has gaps, and they look the same.
+    pub(super) fn tear(&mut self) {
+        self.is_torn = true;
+    }
+
+    /// It is read anew.
+    pub(super) fn mend(&mut self) {
+        self.is_torn = false;
+    }
+
     /// A message has come of its topic; `sum` is over it. Answers whether it is taken, and moves behind it.
     pub(super) fn take(&mut self, message: &Message<'_>, sum: u32) -> Wants {
         let Some(at) = self.kept.at.get_mut(&message.partition) else { return Wants::Nothing };
-        if self.broken.is_some() {
+        if self.broken.is_some() || (self.is_torn && message.offset > at.next) {
             return Wants::Nothing;
         }
         let is_unproven = self.unproven.contains(&message.partition);
@@ -243,10 +256,11 @@ impl Lane {
         Wants::It
     }
 
-    /// The client stands here: what is between was no message of ours, but marks of transactions and what was aborted.
+    /// The client stands here: what is between was no message of ours, but marks of transactions, what was aborted, and what is not kept
+    /// any more.
     pub(super) fn pass(&mut self, partition: i32, offset: i64) -> bool {
         match self.kept.at.get_mut(&partition).filter(|at| at.next < offset) {
-            Some(at) if self.broken.is_none() => {
+            Some(at) if self.broken.is_none() && !self.is_torn => {
                 at.next = offset;
                 true
             }

@@ -5,6 +5,7 @@
 //!   bytes ──► json ──► message/{maxwell,debezium,canal,plain}: what becomes of rows ──► value: by the columns' types
 //!   run: readers ──► lanes: how far each table is, and whether its topic leads on ──► batch ──► SourceEvent
 //!                      ▲                     position: the same as text
+//!        reader, ear: a client, how far it has fetched, and what it could not read
 //!        ask: what topics there are, where they begin and end          doctor: the same as questions before the start
 //! ```
 //!
@@ -22,12 +23,14 @@ mod ask;
 mod batch;
 mod declared;
 mod doctor;
+mod ear;
 mod json;
 mod kind;
 mod lanes;
 mod logical;
 mod message;
 mod position;
+mod reader;
 mod run;
 #[doc(hidden)]
 pub mod testing;

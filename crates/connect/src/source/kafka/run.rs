@@ -25,13 +25,15 @@ use relation::{Position, TableId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::ask::{Asker, reader};
+use super::ask::Asker;
 use super::batch::Builder;
 use super::declared::{Start, Topical};
+use super::ear::Ear;
 use super::lanes::{Lane, Pending, Survey, Topic, Wants, merge, stall_of, sum_of, targets};
 use super::message::{Message, Parsed, Read, Schemas, read};
 use super::position::{self, Kept};
-use crate::kafka::{Context, Trouble, code_of};
+use super::reader::{Of, Reader, Silent, begin_reading, of_lane, received};
+use crate::kafka::{Trouble, code_of};
 use crate::source::{Failure, FollowedTable, Limits, Load, Requests, SourceEvent, SourceState, now_us};
 
 /// How often it is looked what becomes of the topics.
@@ -42,7 +44,6 @@ const LOOK_SOON: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(500);
 /// Messages of one reader that are taken before the other one has its turn.
 const TURN_MESSAGES_MAX: usize = 256;
-
 /// A source of these tables, until it is stopped.
 pub(super) struct Run {
     asker: Arc<Asker>,
@@ -65,6 +66,7 @@ pub(super) struct Run {
     is_shaken: bool,
     /// Readers have lost their connections, and get them again by themselves.
     is_away: bool,
+    silent: Silent,
     /// Of topics with several tables, which of them tells of what nobody can read.
     tellers: BTreeMap<String, TableId>,
 }
@@ -75,21 +77,6 @@ pub(super) struct Feed {
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) requests: Requests,
     pub(super) restarted: watch::Receiver<()>,
-}
-
-/// Which tables a reader reads: those that are followed, or those that are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
-    Followed,
-    Loading,
-}
-
-/// A client and what it reads. What is read otherwise is read by a new one, which knows nothing of where the other one stood.
-#[derive(Default)]
-struct Reader {
-    client: Option<Arc<StreamConsumer<Context>>>,
-    /// For which tables, and what of their topics.
-    reads: (BTreeSet<TableId>, BTreeSet<(String, i32)>),
 }
 
 /// Why a source ends.
@@ -165,6 +152,7 @@ impl Run {
             said: None,
             is_shaken: true,
             is_away: false,
+            silent: Silent::default(),
             tellers: BTreeMap::new(),
         }
     }
@@ -232,10 +220,14 @@ impl Run {
                 }
                 Next::Tick => {
                     self.pass();
+                    self.note_heard().await?;
                     if self.builder.has_news() || self.lanes.iter().any(Lane::is_loaded) {
                         self.flush().await?;
                     }
-                    let every = if self.is_shaken || self.is_away { LOOK_SOON } else { LOOK };
+                    // What lasts is tried at ease: others are read meanwhile.
+                    let is_new = self.is_shaken && self.complaint().is_none();
+                    let is_soon = is_new || self.is_away || self.silent.is_new();
+                    let every = if is_soon { LOOK_SOON } else { LOOK };
                     if look.is_none() && looked.elapsed() >= every {
                         look = Some(self.look());
                     }
@@ -247,7 +239,7 @@ impl Run {
                 Next::Came(of, came) => {
                     match came {
                         Ok(message) => self.take(of, &message),
-                        Err(error) => self.note_error(&error),
+                        Err(error) => self.note_error(of, &error),
                     }
                     for (of, client) in turn.into_iter().zip(&clients) {
                         client.iter().for_each(|client| self.drain(of, client));
@@ -266,6 +258,31 @@ impl Run {
             Of::Followed => &self.followed,
             Of::Loading => &self.loading,
         }
+    }
+
+    fn reader_mut(&mut self, of: Of) -> &mut Reader {
+        match of {
+            Of::Followed => &mut self.followed,
+            Of::Loading => &mut self.loading,
+        }
+    }
+
+    /// What cannot be read and was not to be read for a while.
+    fn complaint(&self) -> Option<&Failure> {
+        let complaints = [&self.followed, &self.loading].map(|reader| reader.complaint.as_ref());
+        complaints.into_iter().flatten().find(|known| known.is_lasting).map(|known| &known.failure)
+    }
+
+    /// Notes what is read again.
+    async fn note_heard(&mut self) -> Result<(), End> {
+        let mut is_news = false;
+        for of in [Of::Followed, Of::Loading] {
+            let reader = self.reader_mut(of);
+            if reader.is_heard() {
+                is_news |= reader.complaint.take().is_some_and(|known| known.is_lasting);
+            }
+        }
+        if is_news { self.say_state().await } else { Ok(()) }
     }
 
     /// Asks for the topics, beside all else.
@@ -290,6 +307,7 @@ impl Run {
             self.lanes.iter_mut().for_each(Lane::doubt);
         }
         self.is_away = false;
+        self.silent.note(&self.lanes, &survey);
         let mut is_other = std::mem::take(&mut self.is_shaken);
         for lane in &mut self.lanes {
             if let Some(topic) = survey.get(&lane.kept.topic) {
@@ -387,11 +405,9 @@ impl Run {
                 continue;
             }
             let client = begin_reading(&self.asker, &wanted).map_err(|trouble| End::Failed(trouble.failure))?;
-            let reader = match of {
-                Of::Followed => &mut self.followed,
-                Of::Loading => &mut self.loading,
-            };
-            let before = std::mem::replace(reader, Reader { client, reads });
+            self.lanes.iter_mut().filter(|lane| of_lane(lane) == of).for_each(Lane::mend);
+            let reader = self.reader_mut(of);
+            let before = reader.renewed(client, reads);
             // Closing it waits for its threads.
             tokio::task::spawn_blocking(move || drop(before));
         }
@@ -399,7 +415,7 @@ impl Run {
     }
 
     /// Takes what waits already.
-    fn drain(&mut self, of: Of, client: &StreamConsumer<Context>) {
+    fn drain(&mut self, of: Of, client: &StreamConsumer<Ear>) {
         let mut context = TaskContext::from_waker(Waker::noop());
         for _ in 0..TURN_MESSAGES_MAX {
             if self.builder.is_full() {
@@ -407,7 +423,7 @@ impl Run {
             }
             match pin!(client.recv()).poll(&mut context) {
                 Poll::Ready(Ok(message)) => self.take(of, &message),
-                Poll::Ready(Err(error)) => self.note_error(&error),
+                Poll::Ready(Err(error)) => self.note_error(of, &error),
                 Poll::Pending => break,
             }
         }
@@ -464,19 +480,26 @@ impl Run {
         }
     }
 
-    /// What the clients have passed that was no message: marks of transactions, and what was aborted.
+    /// What the clients have passed that was no message: marks of transactions, what was aborted, and what is not kept any more.
     fn pass(&mut self) {
         for of in [Of::Followed, Of::Loading] {
-            let client = self.reader(of).client.clone();
-            let Some(Ok(positions)) = client.map(|client| client.position()) else { continue };
-            for element in positions.elements() {
-                let Offset::Offset(offset) = element.offset() else { continue };
-                let lanes = self.lanes.iter_mut().filter(|lane| of_lane(lane) == of);
-                for lane in lanes.filter(|lane| lane.kept.topic == element.topic()) {
-                    if lane.pass(element.partition(), offset) {
-                        self.builder.moved();
-                    }
+            let Some(client) = self.reader(of).client.clone() else { continue };
+            let positions = client.position().ok();
+            for element in positions.iter().flat_map(TopicPartitionList::elements) {
+                if let Offset::Offset(offset) = element.offset() {
+                    self.pass_to(of, element.topic(), element.partition(), offset);
                 }
+            }
+            for ((topic, partition), next) in client.context().fetched().next {
+                self.pass_to(of, &topic, partition, next);
+            }
+        }
+    }
+
+    fn pass_to(&mut self, of: Of, topic: &str, partition: i32, offset: i64) {
+        for lane in self.lanes.iter_mut().filter(|lane| of_lane(lane) == of && lane.kept.topic == topic) {
+            if lane.pass(partition, offset) {
+                self.builder.moved();
             }
         }
     }
@@ -515,8 +538,8 @@ impl Run {
         self.feed.send(SourceEvent::Batch(batch)).await
     }
 
-    /// What a client says of its reading. What it cannot go on from is looked into.
-    fn note_error(&mut self, error: &KafkaError) {
+    /// What a client says of its reading. What it cannot go on from is looked into, and said where the next client says it too.
+    fn note_error(&mut self, of: Of, error: &KafkaError) {
         match (error, code_of(error)) {
             // The end of a partition.
             (KafkaError::PartitionEOF(_), _) => {}
@@ -537,13 +560,25 @@ impl Run {
             ) => self.is_away = true,
             _ => {
                 tracing::debug!(%error, "a reader of Kafka may not go on");
+                // It goes on behind what it cannot read.
+                self.lanes.iter_mut().filter(|lane| of_lane(lane) == of).for_each(Lane::tear);
                 self.is_shaken = true;
+                let config = self.asker.config.clone();
+                self.reader_mut(of).complain(&config, LOOK, error);
             }
         }
     }
 
+    /// Why not all is read that is to be read, if so.
+    fn stall(&self) -> Option<Failure> {
+        let mut stalls =
+            [stall_of(&self.lanes), self.complaint().cloned(), self.silent.failure()].into_iter().flatten();
+        let first = stalls.next()?;
+        Some(stalls.fold(first, |told, other| told.and(&format!("And {}: {}", other.message, other.detail))))
+    }
+
     async fn say_state(&mut self) -> Result<(), End> {
-        if let Some(failure) = stall_of(&self.lanes) {
+        if let Some(failure) = self.stall() {
             return self.say(SourceState::Stalled, failure.text()).await;
         }
         let is_loading = !self.pending.is_empty() || self.lanes.iter().any(Lane::is_loading);
@@ -558,36 +593,6 @@ impl Run {
         }
         self.said = Some(news.clone());
         self.feed.send(SourceEvent::State(news.0, news.1)).await
-    }
-}
-
-fn of_lane(lane: &Lane) -> Of {
-    if lane.is_loading() { Of::Loading } else { Of::Followed }
-}
-
-/// A client that reads partitions from these offsets on; none where there are none.
-fn begin_reading(
-    asker: &Asker,
-    wanted: &BTreeMap<(String, i32), i64>,
-) -> Result<Option<Arc<StreamConsumer<Context>>>, Trouble> {
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    let client = reader(&asker.config)?;
-    let in_words = |error: KafkaError| crate::kafka::trouble(&asker.config, client.context(), &error);
-    let mut list = TopicPartitionList::new();
-    for ((topic, partition), from) in wanted {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*from)).map_err(in_words)?;
-    }
-    client.assign(&list).map_err(in_words)?;
-    Ok(Some(Arc::new(client)))
-}
-
-/// The next message of a client; never, where there is none.
-async fn received(client: Option<&StreamConsumer<Context>>) -> Result<BorrowedMessage<'_>, KafkaError> {
-    match client {
-        Some(client) => client.recv().await,
-        None => pending().await,
     }
 }
 

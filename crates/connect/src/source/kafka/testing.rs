@@ -133,6 +133,16 @@ impl Play {
         self.lanes.iter_mut().for_each(Lane::doubt);
     }
 
+    /// What reads a topic could not read something of it.
+    pub fn tear(&mut self, topic: &str) {
+        self.lanes.iter_mut().filter(|lane| lane.kept.topic == topic).for_each(Lane::tear);
+    }
+
+    /// All topics are read anew.
+    pub fn mend(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::mend);
+    }
+
     /// A message comes; says which tables take it.
     pub fn message(&mut self, topic: &str, partition: i32, offset: i64, value: &str) -> String {
         let message = Message { topic, partition, offset, at_us: None, key: None, value: Some(value.as_bytes()) };

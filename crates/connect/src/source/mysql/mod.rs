@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use relation::{Schema, TableId};
 
+mod again;
 mod assemble;
 mod cascade;
 mod commits;
@@ -67,20 +68,23 @@ pub(crate) mod client {
 
 /// The log alone, for who follows all of it and no tables of a warehouse.
 pub(crate) mod log {
+    pub(crate) use super::again::{LOOK_AGAIN, Pauses, understood};
     pub(crate) use super::assemble::{Assembler, Heard, Hearing, Listener, Step};
     pub(crate) use super::continuity::{Ground, Verdict, Way};
     pub(crate) use super::decode::parts;
     pub(crate) use super::describe::{columns, literal, quoted};
     pub(crate) use super::error::{
-        LOAD_ALL_AGAIN, LogRefusal, ServerError, WireError, another_history, ends, failure, purged, told,
+        LOAD_ALL_AGAIN, LogRefusal, Refused, ServerError, WireError, another_history, ends, failure, told,
     };
     pub(crate) use super::event::{self, kind};
     pub(crate) use super::login::{Met, connect, connect_again, in_time};
     pub(crate) use super::position::{LogPoint, LogPosition, Origin, is_same_server};
-    pub(crate) use super::run::{Silence, jitter, open_log, ticks};
+    pub(crate) use super::run::{Silence, open_log, ticks};
     pub(crate) use super::sentry::{LogEnd, Sentry};
     pub(crate) use super::server::{Facts, end_position, log_end, start_position};
-    pub(crate) use super::statement::{Dialect, Effect, Lexer, Statement, Token, Xa, Xid, statement, text_and_dialect};
+    pub(crate) use super::statement::{
+        Dialect, Effect, Lexer, Statement, Token, Xa, Xid, is_word, statement, text_and_dialect,
+    };
     pub(crate) use super::wire::{Asked, ServerInfo, Wire};
 }
 

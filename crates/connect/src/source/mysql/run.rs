@@ -22,12 +22,13 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::source::{Control, Failure, Limits, OwnFacts, Requests, SourceEvent, SourceState, now_us};
 
+use super::again::{LOOK_AGAIN, Pauses, understood};
 use super::assemble::{Assembler, NOTICES_MAX, Notice, Step};
 use super::cascade::Cascades;
 use super::commits::{Since, WAITS, are_shown};
 use super::continuity::{Ground, Verdict, Way};
 use super::decode::SourceColumn;
-use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, purged, told};
+use super::error::{LogRefusal, ServerError, WireError, another_history, ends, failure, told};
 use super::kind::Known;
 use super::login::Met;
 use super::position::{Gtids, LogPoint, LogPosition, is_same_server};
@@ -62,8 +63,6 @@ const CHECK_TICKS: u32 = 10;
 const LOCK_TICKS: u32 = 25;
 /// Tables that are looked at in a tick because of their numbers.
 const LOOKS_MAX: usize = 10;
-/// What only a person or time can mend is looked at again after this.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Chunks that may wait for the log to catch up, beside those in the readers' queue.
 const WAITING_CHUNKS_MAX: usize = 6;
 /// Bytes of them from which no further one is taken.
@@ -75,8 +74,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const PAUSE_ENOUGH: Duration = Duration::from_secs(10);
 /// After this long without a doubt the next load begins at once.
 const PAUSE_FORGOTTEN: Duration = Duration::from_secs(30);
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
 /// The MySQL source; see the module's story.
 #[derive(Debug, Clone, Copy)]
@@ -216,7 +213,7 @@ struct Runner {
 
 impl Runner {
     async fn run(mut self) {
-        let mut backoff = BACKOFF_FIRST;
+        let mut pauses = Pauses::default();
         loop {
             let begun = self.run;
             self.run += 1;
@@ -236,8 +233,10 @@ impl Runner {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                Halt::Wire(error) => self.understood(error, was_passing),
+                Halt::Wire(error) => error,
             };
+            self.is_by_file = LogRefusal::of(&error) == Some(LogRefusal::Anonymous);
+            let error = understood(error, was_passing, &self.config, &self.server, self.server_id);
             if ends(&error)
                 && let Some(failure) = failure(&error, &self.config)
             {
@@ -246,15 +245,15 @@ impl Runner {
             }
             // A connection that worked for a while starts the patience anew.
             if self.state != Some(SourceState::Stalled) && self.state != Some(SourceState::Connecting) {
-                backoff = BACKOFF_FIRST;
+                pauses = Pauses::default();
             }
+            let pause = pauses.take(begun);
             let (message, pause) = match failure(&error, &self.config) {
                 Some(failure) => {
                     let again = format!("It is tried again in {} s.", seconds(LOOK_AGAIN));
                     (failure.and(&again).text(), LOOK_AGAIN)
                 }
                 None => {
-                    let pause = backoff + jitter(backoff, begun);
                     let address = self.config.address();
                     (format!("{}, trying again in {} s", told(&error, &address), seconds(pause)), pause)
                 }
@@ -274,27 +273,6 @@ impl Runner {
             if self.restarted.has_changed().unwrap_or(false) && self.restart().await.is_err() {
                 return;
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
-        }
-    }
-
-    /// What an error means here: before the place where we stopped was found again, one about it is about the log's history.
-    fn understood(&mut self, error: WireError, was_passing: bool) -> WireError {
-        let refusal = LogRefusal::of(&error);
-        self.is_by_file = refusal == Some(LogRefusal::Anonymous);
-        match refusal {
-            Some(LogRefusal::NoSuchPlace | LogRefusal::NoSuchEvent) if was_passing => {
-                another_history(&error.to_string())
-            }
-            _ if was_passing && matches!(error, WireError::Damaged(_)) => another_history(&error.to_string()),
-            Some(LogRefusal::Purged | LogRefusal::NoSuchPlace) => {
-                WireError::Stalled(Box::new(purged(&self.config, error.to_string(), &self.server)))
-            }
-            Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
-                "another one reads the log under server_id {}, which was ours; the next attempt takes another one ({error})",
-                self.server_id
-            )),
-            _ => error,
         }
     }
 
@@ -1197,12 +1175,6 @@ pub(crate) fn ticks() -> Interval {
     let mut tick = tokio::time::interval(HEARTBEAT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     tick
-}
-
-/// Up to half of the pause more, so that many sources do not come back at the same moment.
-pub(crate) fn jitter(pause: Duration, seed: u64) -> Duration {
-    let hash = relation::key::hash128(&[now_us().to_le_bytes(), seed.to_le_bytes()].concat());
-    pause * u32::from(hash[15]) / 512
 }
 
 /// Asks for the log behind a position; answers the server id under which it is read.

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::source::now_us;
 
 use super::assemble::{fits, hex, shown, unhex};
@@ -128,7 +129,8 @@ impl Loaders {
         let (together, sender) = (Arc::clone(&self.together), self.sender.clone());
         let (config, bags) = (Arc::clone(&self.config), Arc::clone(&self.bags));
         let met = self.met.clone();
-        let reader = TableReader { config, met, table, index, run, sender, together, bags, failures: 0 };
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        let reader = TableReader { config, met, table, index, run, sender, together, bags, failures: 0, backoff };
         let (behind, is_behind) = oneshot::channel();
         self.behind.push((high, behind));
         let handle = self.tasks.spawn(async move {
@@ -195,6 +197,7 @@ struct TableReader {
     bags: Arc<Semaphore>,
     /// Tries that have failed since it got on.
     failures: u32,
+    backoff: Backoff,
 }
 
 impl TableReader {
@@ -256,9 +259,8 @@ impl TableReader {
     }
 
     /// Says why the load does not get on, and pauses. That a connection was lost once is not worth a word.
-    async fn wait_for_another_try(&self, error: &WireError) {
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let pause = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_MAX);
+    async fn wait_for_another_try(&mut self, error: &WireError) {
+        let pause = self.backoff.next();
         tracing::warn!(table = %self.table.name, %error, wait_ms = pause.as_millis(), "reading a table again");
         if error.code().is_some_and(|code| code != NO_SUCH_TABLE) || self.failures > 1 {
             let reason = format!("it cannot be read now: {error}; tried again at {}", clock_after(pause));
@@ -400,6 +402,7 @@ impl TableReader {
                 return Ok(End::Done);
             }
             self.failures = 0;
+            self.backoff.reset();
             self.table.load = Load::Pending { cursor: Some(cursor) };
         }
     }

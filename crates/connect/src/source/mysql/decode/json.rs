@@ -243,16 +243,23 @@ fn write_display(number: impl std::fmt::Display, out: &mut Vec<u8>) {
 
 /// A string with the server's escapes.
 pub(super) fn write_string(text: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(text) {
+        Ok(_) => write_quoted(text, b"0123456789abcdef", out),
+        Err(_) => write_quoted(String::from_utf8_lossy(text).as_bytes(), b"0123456789abcdef", out),
+    }
+}
+
+/// Appends UTF-8 in quotes, with the escapes that are needed and no others; what has no letter is told by these digits.
+pub(crate) fn write_quoted(text: &[u8], digits: &[u8; 16], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let lossy;
-    let text = match std::str::from_utf8(text) {
-        Ok(_) => text,
-        Err(_) => {
-            lossy = String::from_utf8_lossy(text).into_owned();
-            lossy.as_bytes()
+    let mut done = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
         }
-    };
-    for &byte in text {
+        out.extend_from_slice(&text[done..at]);
+        done = at + 1;
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             8 => out.extend_from_slice(b"\\b"),
@@ -260,10 +267,13 @@ pub(super) fn write_string(text: &[u8], out: &mut Vec<u8>) {
             b'\n' => out.extend_from_slice(b"\\n"),
             12 => out.extend_from_slice(b"\\f"),
             b'\r' => out.extend_from_slice(b"\\r"),
-            0..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+            }
         }
     }
+    out.extend_from_slice(&text[done..]);
     out.push(b'"');
 }
 

@@ -78,15 +78,15 @@ const KEEPING: [&str; 13] = [
 
 impl<'a> Reader<'a> {
     pub(super) fn alter(&mut self) -> Option<Statement> {
-        self.any_of(&["ONLINE", "OFFLINE"]);
+        self.lexer.any_of(&["ONLINE", "OFFLINE"]);
         // Rows that break a new key are dropped.
-        let ignores = self.accept("IGNORE");
-        if self.any_of(&["DATABASE", "SCHEMA"]) {
+        let ignores = self.lexer.accept("IGNORE");
+        if self.lexer.any_of(&["DATABASE", "SCHEMA"]) {
             // Of old: it renamed a database.
             return if self.tokens().iter().any(|token| is_word(token, "UPGRADE")) { None } else { harmless() };
         }
-        if !self.accept("TABLE") {
-            return if self.any_of(&OTHER_THINGS) { harmless() } else { None };
+        if !self.lexer.accept("TABLE") {
+            return if self.lexer.any_of(&OTHER_THINGS) { harmless() } else { None };
         }
         self.if_exists();
         let table = self.table()?;

@@ -17,7 +17,7 @@ mod token;
 use std::borrow::Cow;
 use std::fmt;
 
-pub(crate) use token::{Dialect, Lexer, Token};
+pub(crate) use token::{Dialect, Lexer, Token, is_word};
 
 use super::decode;
 use super::event::Query;
@@ -313,7 +313,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn statement(&mut self) -> Option<Statement> {
-        let Some(first) = self.peek() else { return harmless() };
+        let Some(first) = self.lexer.peek() else { return harmless() };
         if matches!(first, Token::Sign('(')) {
             return self.written();
         }
@@ -325,15 +325,15 @@ impl<'a> Reader<'a> {
         let first = first.to_ascii_uppercase();
         match first.as_str() {
             "BEGIN" => {
-                self.accept("WORK");
+                self.lexer.accept("WORK");
                 self.end().then_some(Statement::Begin)
             }
-            "START" if self.accept("TRANSACTION") => Some(Statement::Begin),
+            "START" if self.lexer.accept("TRANSACTION") => Some(Statement::Begin),
             "START" => harmless(),
             "COMMIT" => Some(Statement::Commit),
             "ROLLBACK" => {
-                self.accept("WORK");
-                Some(if self.accept("TO") { Statement::RollbackTo } else { Statement::Rollback })
+                self.lexer.accept("WORK");
+                Some(if self.lexer.accept("TO") { Statement::RollbackTo } else { Statement::Rollback })
             }
             "XA" => self.xa(),
             "TRUNCATE" => self.truncate(),
@@ -341,49 +341,20 @@ impl<'a> Reader<'a> {
             "ALTER" => self.alter(),
             "RENAME" => self.rename(),
             "CREATE" => self.create(),
-            "ANALYZE" => match self.any_of(&["TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"]) {
+            "ANALYZE" => match self.lexer.any_of(&["TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"]) {
                 true => harmless(),
                 false => self.written(),
             },
-            "SET" if self.accept("STATEMENT") => self.set_statement(),
+            "SET" if self.lexer.accept("STATEMENT") => self.set_statement(),
             word if IDLE.contains(&word) => harmless(),
             _ => None,
         }
     }
 
-    fn peek(&self) -> Option<Token<'a>> {
-        let mut ahead = self.lexer;
-        ahead.next()
-    }
-
-    /// Passes over this word if it is the next.
-    fn accept(&mut self, word: &str) -> bool {
-        let mut ahead = self.lexer;
-        let is_next = ahead.next().is_some_and(|token| is_word(&token, word));
-        if is_next {
-            self.lexer = ahead;
-        }
-        is_next
-    }
-
-    /// Passes over one of these words if it is the next.
-    fn any_of(&mut self, words: &[&str]) -> bool {
-        words.iter().any(|word| self.accept(word))
-    }
-
-    fn sign(&mut self, sign: char) -> bool {
-        let mut ahead = self.lexer;
-        let is_next = ahead.next() == Some(Token::Sign(sign));
-        if is_next {
-            self.lexer = ahead;
-        }
-        is_next
-    }
-
     /// Whether nothing follows.
     fn end(&mut self) -> bool {
-        while self.sign(';') {}
-        self.peek().is_none()
+        while self.lexer.sign(';') {}
+        self.lexer.peek().is_none()
     }
 
     fn identifier(&mut self) -> Option<String> {
@@ -396,11 +367,11 @@ impl<'a> Reader<'a> {
 
     /// `t`, `d.t` or `.t`.
     fn table(&mut self) -> Option<TableName> {
-        if self.sign('.') {
+        if self.lexer.sign('.') {
             return Some(TableName { database: None, name: self.identifier()? });
         }
         let first = self.identifier()?;
-        Some(match self.sign('.') {
+        Some(match self.lexer.sign('.') {
             true => TableName { database: Some(first), name: self.identifier()? },
             false => TableName { database: None, name: first },
         })
@@ -408,7 +379,7 @@ impl<'a> Reader<'a> {
 
     fn tables(&mut self) -> Option<Vec<TableName>> {
         let mut out = vec![self.table()?];
-        while self.sign(',') {
+        while self.lexer.sign(',') {
             out.push(self.table()?);
         }
         Some(out)
@@ -416,19 +387,19 @@ impl<'a> Reader<'a> {
 
     /// `IF [NOT] EXISTS`.
     fn if_exists(&mut self) -> bool {
-        if !self.accept("IF") {
+        if !self.lexer.accept("IF") {
             return false;
         }
-        self.accept("NOT");
-        self.accept("EXISTS")
+        self.lexer.accept("NOT");
+        self.lexer.accept("EXISTS")
     }
 
     /// `WAIT n` or `NOWAIT`.
     fn wait(&mut self) {
-        if self.accept("WAIT") {
+        if self.lexer.accept("WAIT") {
             self.lexer.next();
         }
-        self.accept("NOWAIT");
+        self.lexer.accept("NOWAIT");
     }
 
     /// A statement that writes rows, or may. Which tables its triggers and functions write, it does not say: it is said in
@@ -465,7 +436,7 @@ impl<'a> Reader<'a> {
                 Token::Sign('(') => depth = depth.saturating_add(1),
                 Token::Sign(')') => depth = depth.checked_sub(1)?,
                 token if depth == 0 && is_word(&token, "FOR") => {
-                    self.peek()?;
+                    self.lexer.peek()?;
                     return self.statement();
                 }
                 _ => {}
@@ -488,10 +459,10 @@ impl<'a> Reader<'a> {
     /// `X'…'[, X'…'[, format]]`; the server itself always writes all of it.
     fn xid(&mut self) -> Option<Xid> {
         let mut xid = Xid { format: 1, transaction: self.bytes()?, branch: Vec::new() };
-        if self.sign(',') {
+        if self.lexer.sign(',') {
             xid.branch = self.bytes()?;
         }
-        if self.sign(',') {
+        if self.lexer.sign(',') {
             xid.format = self.identifier()?.parse().ok()?;
         }
         Some(xid)
@@ -511,44 +482,44 @@ impl<'a> Reader<'a> {
     }
 
     fn truncate(&mut self) -> Option<Statement> {
-        self.accept("TABLE");
+        self.lexer.accept("TABLE");
         let tables = self.tables()?;
         self.wait();
         self.end().then(|| Statement::Effects(tables.into_iter().map(Effect::Emptied).collect()))
     }
 
     fn drop(&mut self) -> Option<Statement> {
-        if self.any_of(&["TABLE", "TABLES"]) {
+        if self.lexer.any_of(&["TABLE", "TABLES"]) {
             self.if_exists();
             let tables = self.tables()?;
             self.wait();
-            self.any_of(&["RESTRICT", "CASCADE"]);
+            self.lexer.any_of(&["RESTRICT", "CASCADE"]);
             return self.end().then(|| Statement::Effects(tables.into_iter().map(Effect::Dropped).collect()));
         }
-        if self.any_of(&["DATABASE", "SCHEMA"]) {
+        if self.lexer.any_of(&["DATABASE", "SCHEMA"]) {
             self.if_exists();
             return one(Effect::DroppedDatabase(self.identifier()?));
         }
-        self.any_of(&["ONLINE", "OFFLINE"]);
-        if self.accept("INDEX") {
+        self.lexer.any_of(&["ONLINE", "OFFLINE"]);
+        if self.lexer.accept("INDEX") {
             self.if_exists();
             let is_key = self.identifier()?.eq_ignore_ascii_case("PRIMARY");
-            let table = if self.accept("ON") { self.table()? } else { return None };
+            let table = if self.lexer.accept("ON") { self.table()? } else { return None };
             return if is_key { one(Effect::Columns(table)) } else { harmless() };
         }
         self.of_other_things()
     }
 
     fn of_other_things(&mut self) -> Option<Statement> {
-        if self.any_of(&OTHER_THINGS) { harmless() } else { None }
+        if self.lexer.any_of(&OTHER_THINGS) { harmless() } else { None }
     }
 
     /// `RENAME TABLE a TO b, c TO d`: one after the other.
     fn rename(&mut self) -> Option<Statement> {
-        if self.accept("USER") {
+        if self.lexer.accept("USER") {
             return harmless();
         }
-        if !self.any_of(&["TABLE", "TABLES"]) {
+        if !self.lexer.any_of(&["TABLE", "TABLES"]) {
             return None;
         }
         self.if_exists();
@@ -556,11 +527,11 @@ impl<'a> Reader<'a> {
         loop {
             let from = self.table()?;
             self.wait();
-            if !self.accept("TO") {
+            if !self.lexer.accept("TO") {
                 return None;
             }
             effects.push(Effect::Renamed { from, to: self.table()? });
-            if !self.sign(',') {
+            if !self.lexer.sign(',') {
                 break;
             }
         }
@@ -568,8 +539,8 @@ impl<'a> Reader<'a> {
     }
 
     fn create(&mut self) -> Option<Statement> {
-        let replaces = self.accept("OR") && self.accept("REPLACE");
-        if self.accept("TABLE") {
+        let replaces = self.lexer.accept("OR") && self.lexer.accept("REPLACE");
+        if self.lexer.accept("TABLE") {
             let if_absent = self.if_exists();
             let table = self.table()?;
             return match replaces {
@@ -577,19 +548,15 @@ impl<'a> Reader<'a> {
                 false => one(Effect::Created { table, if_absent }),
             };
         }
-        if self.any_of(&["DATABASE", "SCHEMA"]) {
+        if self.lexer.any_of(&["DATABASE", "SCHEMA"]) {
             if !replaces {
                 return harmless();
             }
             return one(Effect::DroppedDatabase(self.identifier()?));
         }
-        self.any_of(&["ONLINE", "OFFLINE"]);
+        self.lexer.any_of(&["ONLINE", "OFFLINE"]);
         self.of_other_things()
     }
-}
-
-fn is_word(token: &Token<'_>, word: &str) -> bool {
-    matches!(token, Token::Word(found) if found.eq_ignore_ascii_case(word))
 }
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {

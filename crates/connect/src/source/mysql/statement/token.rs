@@ -30,6 +30,11 @@ pub(crate) enum Token<'a> {
     Sign(char),
 }
 
+/// Whether a token is a word, in whatever letters.
+pub(crate) fn is_word(token: &Token<'_>, word: &str) -> bool {
+    matches!(token, Token::Word(found) if found.eq_ignore_ascii_case(word))
+}
+
 /// Parts a text; a copy of it looks ahead.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lexer<'a> {
@@ -68,6 +73,36 @@ impl<'a> Lexer<'a> {
                 Some(Token::Sign(sign))
             }
         }
+    }
+
+    /// What comes next; it stays there.
+    pub(crate) fn peek(&self) -> Option<Token<'a>> {
+        let mut ahead = *self;
+        ahead.next()
+    }
+
+    /// Passes over this word if it is the next.
+    pub(crate) fn accept(&mut self, word: &str) -> bool {
+        self.passes(|token| is_word(token, word))
+    }
+
+    /// Passes over one of these words if it is the next.
+    pub(crate) fn any_of(&mut self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.accept(word))
+    }
+
+    /// Passes over this sign if it is the next.
+    pub(crate) fn sign(&mut self, sign: char) -> bool {
+        self.passes(|token| *token == Token::Sign(sign))
+    }
+
+    fn passes(&mut self, is_it: impl Fn(&Token<'a>) -> bool) -> bool {
+        let mut ahead = *self;
+        let is_next = ahead.next().is_some_and(|token| is_it(&token));
+        if is_next {
+            *self = ahead;
+        }
+        is_next
     }
 
     /// Passes over so many bytes, which end at a letter's end.

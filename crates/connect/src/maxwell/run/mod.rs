@@ -4,6 +4,9 @@
 //! which reading waits. Memory is bounded: the batches of that queue and two more ([`BATCH_BYTES`] each, or one event's messages), the
 //! open transaction in memory, and twice the log's largest event.
 
+mod bootstraps;
+mod tables;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +14,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::source::mysql::log::{
-    Assembler, Dialect, Facts, Ground, LOAD_ALL_AGAIN, LogEnd, LogPoint, LogPosition, LogRefusal, Met, Sentry,
-    ServerError, ServerInfo, Silence, Step, Verdict, Way, Wire, WireError, another_history, columns, connect,
-    connect_again, end_position, ends, failure, in_time, is_same_server, jitter, literal, log_end, open_log, purged,
-    start_position, ticks, told,
+    Assembler, Dialect, Facts, Ground, LOAD_ALL_AGAIN, LOOK_AGAIN, LogEnd, LogPoint, LogPosition, LogRefusal, Met,
+    Pauses, Sentry, ServerError, ServerInfo, Silence, Step, Verdict, Way, Wire, WireError, another_history, connect,
+    connect_again, end_position, ends, failure, in_time, is_same_server, log_end, open_log, start_position, ticks,
+    told, understood,
 };
 use crate::source::mysql::{MysqlConfig, Start};
-use crate::source::{ColumnRule, Failure, Limits};
+use crate::source::{Failure, Limits};
 
-use super::bootstrap::{Bootstrap, Portion, Request, Requests, Writing};
-use super::ddl::Unknown;
+use super::bootstrap::{Bootstrap, Request, Requests};
 use super::follow::{Follower, Settings};
 use super::kafka::Kafka;
-use super::schema::{Schemas, Table, charset_of};
 use super::sink::{Batch, Lines, Nowhere, Pump, Pumped, Sink, Stdout};
 use super::state::State;
 use super::{Job, StopAt, Teller, To, changed};
@@ -38,16 +39,10 @@ const ANSWER: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(600);
 /// Where the first event of a log file is.
 const HEAD: u64 = 4;
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// What only a person or time can mend is looked at again after this.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A position behind which nothing of ours was logged is kept whenever so many ticks have passed.
 const IDLE_TICKS: u32 = 5;
 /// The end of the log is asked for whenever so many have.
 const CHECK_TICKS: u32 = 10;
-/// Tables whose columns are asked for before anything is read; those of larger servers are when their first rows come.
-const PRELOADED_MAX: usize = 2_000;
 /// Messages that were handed on have so long to become safe when somebody waits for the end.
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -87,7 +82,7 @@ pub async fn run(job: Job, stop: watch::Receiver<bool>, teller: Teller) -> Resul
         hint: format!("Remove position.json in {}, and the capture begins at the end of the log.", job.state.display()),
     })?;
     let sink: Box<dyn Sink> = match &job.to {
-        To::Stdout => Box::new(Stdout),
+        To::Stdout => Box::new(Stdout::open(stop.clone())?),
         To::File(path) => Box::new(Lines::open(path)?),
         To::Kafka { settings, dead_letter_topic } => {
             Box::new(Kafka::open(settings, dead_letter_topic.clone(), |note| teller.tell(note))?)
@@ -129,7 +124,7 @@ pub async fn run(job: Job, stop: watch::Receiver<bool>, teller: Teller) -> Resul
         active: None,
     };
     if job.bootstraps {
-        Request::kept(&job.state).into_iter().for_each(|request| runner.requests.add(request));
+        Request::kept(&job.state)?.into_iter().for_each(|request| runner.requests.add(request));
     }
     runner.is_known = runner.follower.schemas.version > 0;
     // The pump may end first: what it writes to is gone.
@@ -215,7 +210,7 @@ impl Runner {
     }
 
     async fn run(&mut self) -> Result<(), Failure> {
-        let mut backoff = BACKOFF_FIRST;
+        let mut pauses = Pauses::default();
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -232,17 +227,20 @@ impl Runner {
             self.active.iter_mut().for_each(Bootstrap::begin_anew);
             let error = match halt {
                 Halt::Done => return Ok(()),
-                Halt::Wire(error) => self.understood(error, was_passing),
+                Halt::Wire(error) => error,
             };
+            self.is_by_file = LogRefusal::of(&error) == Some(LogRefusal::Anonymous);
+            let error = understood(error, was_passing, &self.config, &self.server, self.server_id);
             if let Some(failure) = failure(&error, &self.config).filter(|_| ends(&error)) {
                 return Err(ours(failure));
             }
             if std::mem::take(&mut self.was_good) {
-                backoff = BACKOFF_FIRST;
+                pauses = Pauses::default();
             }
+            let pause = pauses.take(attempt);
             let (message, pause) = match failure(&error, &self.config) {
                 Some(failure) => (ours(failure).text(), LOOK_AGAIN),
-                None => (told(&error, &self.config.address()), backoff + jitter(backoff, attempt)),
+                None => (told(&error, &self.config.address()), pause),
             };
             if self.stalled_by.as_ref() != Some(&message) {
                 self.teller.warn(&format!("{message}; it is tried again"));
@@ -253,27 +251,6 @@ impl Runner {
                 () = changed(&mut self.stopped) => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
-        }
-    }
-
-    /// What an error means here: before the place where we stopped was found again, one about it is about the log's history.
-    fn understood(&mut self, error: WireError, was_passing: bool) -> WireError {
-        let refusal = LogRefusal::of(&error);
-        self.is_by_file = refusal == Some(LogRefusal::Anonymous);
-        match refusal {
-            Some(LogRefusal::NoSuchPlace | LogRefusal::NoSuchEvent) if was_passing => {
-                another_history(&error.to_string())
-            }
-            _ if was_passing && matches!(error, WireError::Damaged(_)) => another_history(&error.to_string()),
-            Some(LogRefusal::Purged | LogRefusal::NoSuchPlace) => {
-                WireError::Stalled(Box::new(purged(&self.config, error.to_string(), &self.server)))
-            }
-            Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
-                "another one reads the log under server_id {}, which was ours ({error})",
-                self.server_id
-            )),
-            _ => error,
         }
     }
 
@@ -391,57 +368,6 @@ impl Runner {
             }
         };
         self.assembler = Some(Assembler::new(Vec::new(), position, Limits::default(), since_us));
-        Ok(sql)
-    }
-
-    /// Asks what tables there are, where nothing is known of them yet.
-    async fn learn(&mut self, mut sql: Wire, facts: &Facts) -> Result<Wire, Halt> {
-        let from_now = self.is_first && matches!(self.config.start, Start::Now | Start::Snapshot);
-        let mut schemas = Schemas { has_exact_names: facts.has_exact_names, version: 1, ..Schemas::default() };
-        let (sql, schemas) = self
-            .answered(START, async move {
-                let rows = sql.query("SELECT @@GLOBAL.character_set_server").await?;
-                rows.single().unwrap_or("utf8mb4").clone_into(&mut schemas.charset);
-                if !from_now {
-                    // What the log says from there on is older than what the server would say.
-                    return Ok((sql, schemas));
-                }
-                let rows = sql
-                    .query("SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME FROM information_schema.SCHEMATA")
-                    .await?;
-                for row in &rows.rows {
-                    if let [Some(name), Some(charset)] = &row[..] {
-                        schemas.insert_database(name, charset);
-                    }
-                }
-                let rows = sql
-                    .query(
-                        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN \
-                         ('mysql', 'sys', 'information_schema', 'performance_schema') AND TABLE_TYPE <> 'VIEW'",
-                    )
-                    .await?;
-                let wanted: Vec<(String, String)> = rows
-                    .rows
-                    .into_iter()
-                    .filter_map(|row| {
-                        let mut values = row.into_iter();
-                        Some((values.next()??, values.next()??))
-                    })
-                    .collect();
-                if wanted.len() > PRELOADED_MAX {
-                    return Ok((sql, schemas));
-                }
-                schemas.is_whole = true;
-                for (database, name) in &wanted {
-                    if let Some(table) = described(&mut sql, database, name).await? {
-                        schemas.insert(table);
-                    }
-                }
-                Ok((sql, schemas))
-            })
-            .await?;
-        self.follower.begin_with(schemas);
-        self.is_known = true;
         Ok(sql)
     }
 
@@ -578,136 +504,6 @@ impl Runner {
         }
     }
 
-    /// Has some rows of a bootstrap come out, if one was asked for. Answers whether there are more at once.
-    async fn bootstrap(&mut self, met: &Met) -> Result<bool, Halt> {
-        self.note_requests()?;
-        let is_proven = self.assembler.as_ref().is_some_and(Assembler::is_proven);
-        // Where there is an end to read up to, what was asked for on the way comes behind it.
-        let is_time = self.target.is_none() || self.is_at_end();
-        if self.active.is_none() && is_time && (is_proven || self.target.is_some()) {
-            let Some(request) = self.requests.waiting.pop_front() else { return Ok(false) };
-            self.begin_bootstrap(met, request).await?;
-        }
-        let config = Arc::clone(&self.config);
-        let wants_connection = |active: &Bootstrap| active.is_of_table() && active.wants_connection();
-        let wire = match self.active.as_ref().is_some_and(wants_connection) {
-            false => None,
-            true => Some(self.answered(ANSWER, connect_again(&config, met)).await?),
-        };
-        let (Some(mut active), Some(touched)) = (self.active.take(), self.follower.touched.take()) else {
-            return Ok(false);
-        };
-        let is_full = touched.is_full();
-        let (settings, output, number) = self.follower.output();
-        let writer = Writing { options: &settings.options, routing: settings.routing.as_ref(), number };
-        let portion = match active.is_of_table() {
-            false => Ok(Portion::Done),
-            true => {
-                let portion = active.portion(wire, &touched, &writer, output);
-                tokio::select! {
-                    biased;
-                    portion = portion => portion,
-                    () = changed(&mut self.stopped) => return Err(Halt::Done),
-                }
-            }
-        };
-        let table = format!("{}.{}", active.request.database, active.request.table);
-        let given_up = match &portion {
-            _ if is_full => {
-                Some("too many of its rows change meanwhile; ask for parts of it, by where_clause".to_owned())
-            }
-            Err(error @ (WireError::Server(_) | WireError::Protocol(_))) => Some(error.to_string()),
-            _ => None,
-        };
-        match portion {
-            Ok(Portion::More | Portion::Wait) if given_up.is_none() => {
-                let is_more = matches!(portion, Ok(Portion::More));
-                self.follower.touched = Some(touched);
-                self.active = Some(active);
-                if self.follower.waiting() >= BATCH_BYTES {
-                    self.hand_on().await?;
-                }
-                return Ok(is_more);
-            }
-            Err(error) if given_up.is_none() => {
-                self.teller.warn(&format!("the bootstrap of {table} was cut off, and begins anew: {error}"));
-                active.begin_anew();
-                self.follower.touched = Some(touched);
-                self.active = Some(active);
-                return Ok(false);
-            }
-            _ => {}
-        }
-        match given_up {
-            Some(reason) => self.teller.warn(&format!("the bootstrap of {table} was given up: {reason}")),
-            None => {
-                active.mark("bootstrap-complete", &writer, output);
-                self.teller.tell(&format!("{table} was bootstrapped: {} rows", active.rows));
-            }
-        }
-        let folder = settings.folder.clone();
-        let sql = active.done_sql(&settings.own_database);
-        self.follower.count(active.rows + 2);
-        self.follower.settle(active.request.path(&folder));
-        self.hand_on().await?;
-        // Who waits for it there may be told; whether we may write there is another question.
-        let told = async {
-            let mut wire = connect_again(&config, met).await?;
-            wire.execute(&sql).await?;
-            wire.close().await;
-            Ok(())
-        };
-        if let Err(Halt::Wire(error)) = self.answered(ANSWER, told).await {
-            tracing::debug!(%error, "the request is not marked as done");
-        }
-        Ok(true)
-    }
-
-    async fn begin_bootstrap(&mut self, met: &Met, request: Request) -> Result<(), Halt> {
-        let (config, same) = (Arc::clone(&self.config), met.clone());
-        let (database, name) = (request.database.clone(), request.table.clone());
-        let table = self
-            .answered(ANSWER, async move {
-                let mut wire = connect_again(&config, &same).await?;
-                let table = described(&mut wire, &database, &name).await?;
-                wire.close().await;
-                Ok(table)
-            })
-            .await?;
-        let place = format!("{}.{}", request.database, request.table);
-        if table.is_none() {
-            self.teller
-                .warn(&format!("{place} is to be bootstrapped, and there is no such table, or it may not be read"));
-        }
-        let (settings, output, number) = self.follower.output();
-        let path = request.path(&settings.folder);
-        match Bootstrap::new(request, table, &settings.options) {
-            Ok(active) => {
-                let writer = Writing { options: &settings.options, routing: settings.routing.as_ref(), number };
-                active.mark("bootstrap-start", &writer, output);
-                self.follower.touched = Some(active.touched());
-                self.active = Some(active);
-            }
-            Err(reason) => {
-                self.teller.warn(&format!("{place} cannot be bootstrapped: {reason}"));
-                self.follower.settle(path);
-            }
-        }
-        Ok(())
-    }
-
-    /// Requests are kept before the position passes them.
-    fn note_requests(&mut self) -> Result<(), Halt> {
-        for request in self.follower.requests() {
-            if self.sees_bootstraps {
-                let folder = &self.follower.settings().folder;
-                request.keep(folder).map_err(|error| super::follow::disk(&error, folder))?;
-                self.requests.add(request);
-            }
-        }
-        Ok(())
-    }
-
     /// Hands on what has come out, and how far that reaches. Waits for room.
     async fn hand_on(&mut self) -> Result<(), Halt> {
         self.note_requests()?;
@@ -742,31 +538,6 @@ impl Runner {
             self.teller.warn(&line);
         }
     }
-
-    /// Asks the server what the follower must know.
-    async fn answer(&mut self, met: &Met, asking: &mut Option<Wire>) -> Result<(), Halt> {
-        for unknown in std::mem::take(&mut self.follower.asked) {
-            let (config, met, kept, question) = (Arc::clone(&self.config), met.clone(), asking.take(), unknown.clone());
-            let (wire, answer) = self
-                .answered(ANSWER, async move {
-                    if let Some(mut wire) = kept
-                        && let Ok(answer) = ask(&mut wire, &question).await
-                    {
-                        return Ok((wire, answer));
-                    }
-                    let mut wire = connect_again(&config, &met).await?;
-                    let answer = ask(&mut wire, &question).await?;
-                    Ok((wire, answer))
-                })
-                .await?;
-            *asking = Some(wire);
-            match answer {
-                Answer::Table(table) => self.follower.answer_table(unknown, table),
-                Answer::Database(charset) => self.follower.answer_database(unknown, charset.as_deref()),
-            }
-        }
-        Ok(())
-    }
 }
 
 /// How far the events that have arrived were walked.
@@ -776,38 +547,6 @@ enum Walked {
     Full,
     /// Something must be known first.
     Asks,
-}
-
-enum Answer {
-    Table(Option<Table>),
-    Database(Option<String>),
-}
-
-async fn ask(wire: &mut Wire, unknown: &Unknown) -> Result<Answer, WireError> {
-    Ok(match unknown {
-        Unknown::Table(database, name) => Answer::Table(described(wire, database, name).await?),
-        Unknown::Database(name) => {
-            let sql = format!(
-                "SELECT DEFAULT_CHARACTER_SET_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}",
-                literal(name)
-            );
-            Answer::Database(wire.query(&sql).await?.single().map(str::to_owned))
-        }
-    })
-}
-
-/// A table as the server describes it now; none where it is not there, or may not be seen.
-async fn described(wire: &mut Wire, database: &str, name: &str) -> Result<Option<Table>, WireError> {
-    let Some(columns) = columns(wire, database, name, &ColumnRule::default()).await? else { return Ok(None) };
-    let sql = format!(
-        "SELECT TABLE_COLLATION FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
-        literal(database),
-        literal(name)
-    );
-    let collation = wire.query(&sql).await?.single().map(str::to_owned);
-    let charset = collation.and_then(|collation| charset_of(&collation)).unwrap_or_else(|| "utf8mb4".to_owned());
-    let (as_of, _) = log_end(wire).await?;
-    Ok(Some(Table { database: database.to_owned(), name: name.to_owned(), charset, columns, as_of }))
 }
 
 /// A failure of the source in the words of a capture, which has no tables to load again.

@@ -1,0 +1,54 @@
+//! When a log is asked for again, and what the error means that has ended it.
+
+use std::time::Duration;
+
+use crate::backoff::{Backoff, jitter};
+
+use super::MysqlConfig;
+use super::error::{LogRefusal, WireError, another_history, purged};
+use super::wire::ServerInfo;
+
+/// What only a person or time can mend is looked at again after this.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const FIRST: Duration = Duration::from_millis(200);
+const MAX: Duration = Duration::from_secs(15);
+
+/// Pauses between tries to read a log.
+#[derive(Debug)]
+pub(crate) struct Pauses(Backoff);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(Backoff::new(FIRST, MAX))
+    }
+}
+
+impl Pauses {
+    /// The next one.
+    pub(crate) fn take(&mut self, seed: u64) -> Duration {
+        let pause = self.0.next();
+        pause + jitter(pause, seed)
+    }
+}
+
+/// What an error means to who read the log: before the place where it was left was found again (`was_passing`), one about it is about
+/// the log's history.
+pub(crate) fn understood(
+    error: WireError,
+    was_passing: bool,
+    config: &MysqlConfig,
+    server: &ServerInfo,
+    server_id: u32,
+) -> WireError {
+    match LogRefusal::of(&error) {
+        Some(LogRefusal::NoSuchPlace | LogRefusal::NoSuchEvent) if was_passing => another_history(&error.to_string()),
+        _ if was_passing && matches!(error, WireError::Damaged(_)) => another_history(&error.to_string()),
+        Some(LogRefusal::Purged | LogRefusal::NoSuchPlace) => {
+            WireError::Stalled(Box::new(purged(config, error.to_string(), server)))
+        }
+        Some(LogRefusal::Duplicate) => WireError::Protocol(format!(
+            "another one reads the log under server_id {server_id}, which was ours; the next attempt takes another one ({error})"
+        )),
+        _ => error,
+    }
+}
