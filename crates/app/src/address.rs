@@ -29,6 +29,8 @@ pub(crate) fn words(settings: &Settings) -> String {
             Json::String(text) => public(text),
             Json::Number(_) | Json::Bool(_) => value.to_string(),
             Json::Array(list) => list.iter().filter_map(Json::as_str).map(public).collect::<Vec<_>>().join(", "),
+            // Of a mapping where it leads alone.
+            Json::Object(of) if *key == "schema_registry" => of.get("url").and_then(Json::as_str).map(public)?,
             // Where a secret is to be had from, or a place to begin at.
             Json::Null | Json::Object(_) => return None,
         };
@@ -82,9 +84,13 @@ mod tests {
             ("tls_key", json!("canary")),
             ("database", json!({"env": "CANARY"})),
             ("brokers", json!(["a:9092", "me:canary@b:9092"])),
+            ("schema_registry", json!({"url": "https://me:canary@r", "user": "me", "password": {"env": "CANARY"}})),
         ];
         let values = values.map(|(key, value)| (key.to_owned(), value)).into();
         let settings = Settings { connection: "c".to_owned(), kind: "mysql".to_owned(), values };
-        assert_eq!(words(&settings), "host db, port 3306, brokers a:9092, b:9092, user ann@shop");
+        assert_eq!(
+            words(&settings),
+            "host db, port 3306, brokers a:9092, b:9092, schema_registry https://r, user ann@shop"
+        );
     }
 }

@@ -60,9 +60,9 @@ impl Known {
                 Err(error) => known.findings.push(told(Diagnostic::error(feed.connection.place.clone(), ""), &error)),
             }
             for table in &feed.tables {
-                match sources::kind(feed.connection)
-                    .map(|kind| kind.declared(&crate::setup::place(feed.connection, table)))
-                {
+                let place = crate::setup::place(feed.connection, table);
+                let settings = sources::settings(feed.connection);
+                match sources::kind(feed.connection).map(|kind| kind.declared(&settings, &place)) {
                     // It is that, and nothing more.
                     Ok(Ok(Some(schema))) if !known.has(&name_of(table)) => {
                         known.absent.retain(|absent| absent.name != name_of(table));

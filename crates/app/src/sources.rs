@@ -84,7 +84,10 @@ pub(crate) fn declared(connection: &Connection, table: &SourceTable) -> Declared
 pub(crate) fn faults(project: &Project, table: &SourceTable) -> Vec<Failure> {
     let Some(connection) = project.connection(&table.connection) else { return Vec::new() };
     match kind(connection) {
-        Ok(kind) => kind.declared(&crate::setup::place(connection, table)).err().unwrap_or_default(),
+        Ok(kind) => {
+            let place = crate::setup::place(connection, table);
+            kind.declared(&settings(connection), &place).err().unwrap_or_default()
+        }
         Err(_) => Vec::new(),
     }
 }

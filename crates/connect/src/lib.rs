@@ -7,10 +7,13 @@
 //!
 //! This crate never knows models, flows or stored tables, and connectors do not know one another.
 
+mod avro;
 mod backoff;
+mod base64;
 pub mod destination;
 mod kafka;
 pub mod maxwell;
+mod registry;
 pub mod secret;
 pub mod source;
 mod tls;

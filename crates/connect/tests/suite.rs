@@ -5,6 +5,7 @@ mod decode;
 mod destination;
 mod kafka;
 mod maxwell;
+mod registry;
 
 use std::path::Path;
 

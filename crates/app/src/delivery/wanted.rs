@@ -119,7 +119,10 @@ impl WantedSync {
         let mapping = connect::destination::Mapping::of(schema, &sync.matched, sync.fields.as_deref())?;
         let deletes = sync.on_leave == OnLeave::Delete;
         let target = Target { sync: sync.name.clone(), to: sync.to.clone(), mapping, deletes };
-        let found = self.kind().map(|kind| kind.check(&target)).unwrap_or_default();
+        let mut found = self.kind().map(|kind| kind.check(&target)).unwrap_or_default();
+        if let (Some(kind), Ok(settings)) = (self.kind(), &self.settings) {
+            found.extend(kind.lacks(settings, &target));
+        }
         if found.is_empty() { Ok(target) } else { Err(found) }
     }
 

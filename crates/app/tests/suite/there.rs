@@ -145,7 +145,7 @@ impl There {
         output(kcat.args(["-b", &format!("{}:{}", self.host, self.port)]), "")
     }
 
-    /// Writes a message, `KEY => VALUE`, of which a key that is `-` is none.
+    /// Writes a message, `KEY => VALUE`, of which a key that is `-` is none, and `\xHH` in a value is the character of that number.
     fn write(&self, topic: &str, partition: &str, message: &str) -> Result<String, String> {
         let (key, value) = message.split_once(" => ").ok_or("KEY => VALUE")?;
         let mut kcat = Command::new("kcat");
@@ -153,7 +153,14 @@ impl There {
         if key != "-" {
             kcat.args(["-k", key]);
         }
-        output(&mut kcat, value)
+        let mut parts = value.split("\\x");
+        let mut written = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (number, behind) = part.split_at_checked(2).ok_or("\\xHH")?;
+            written.push(char::from(u8::from_str_radix(number, 16).map_err(text_of)?));
+            written.push_str(behind);
+        }
+        output(&mut kcat, &written)
     }
 
     fn told(&self, database: &str, sql: &str) -> Result<String, String> {

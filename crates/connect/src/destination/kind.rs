@@ -32,6 +32,11 @@ pub trait DestinationKind: Send + Sync {
     /// What is wrong with a sync, without reaching for anybody.
     fn check(&self, target: &Target) -> Vec<Problem>;
 
+    /// What a sync needs of its connection's settings and does not find there, without reaching for anybody.
+    fn lacks(&self, _: &Settings, _target: &Target) -> Vec<Problem> {
+        Vec::new()
+    }
+
     /// Where the rows of a sync go. None: that cannot be told without asking; then nobody is taken for a second one there.
     fn place(&self, _: &Settings, _to: &BTreeMap<String, Json>) -> Option<Place> {
         None

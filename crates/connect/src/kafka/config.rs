@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use serde_json::Value as Json;
 
+use crate::registry;
 use crate::secret::Secret;
 use crate::source::{Failure, Settings};
 use crate::tls::Tls;
@@ -31,6 +32,7 @@ pub(crate) struct Config {
     /// The text of `tls_ca`, once it was read.
     authorities: Option<String>,
     sasl: Option<Sasl>,
+    registry: Option<registry::Config>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -53,17 +55,13 @@ impl Config {
             (true, Tls::Preferred) => return Err(settings.bad("tls", "disabled, required or verify")),
             (true, tls) => tls,
         };
-        // Of Avro, which nobody reads or writes yet.
-        let registry = settings.text("schema_registry")?;
-        if registry.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-            return Err(settings.bad("schema_registry", "an address such as http://127.0.0.1:8081"));
-        }
         Ok(Self {
             brokers: brokers(settings)?,
             tls,
             tls_ca: settings.text("tls_ca")?.map(PathBuf::from),
             authorities: None,
             sasl: sasl(settings)?,
+            registry: registry::Config::read(settings)?,
         })
     }
 
@@ -72,6 +70,9 @@ impl Config {
         let mut config = Self::read(settings)?;
         if let Some(sasl) = &mut config.sasl {
             sasl.password = sasl.secret.resolve().await?;
+        }
+        if let Some(registry) = &mut config.registry {
+            registry.resolve().await?;
         }
         if let Some(path) = &config.tls_ca {
             let unreadable = |detail: String| Failure {
@@ -90,6 +91,11 @@ impl Config {
             config.authorities = Some(text);
         }
         Ok(config)
+    }
+
+    /// Who has the schemas of Avro, if the connection says it.
+    pub(crate) fn registry(&self) -> Option<&registry::Config> {
+        self.registry.as_ref()
     }
 
     /// The brokers, as messages name them.

@@ -41,8 +41,8 @@ pub trait SourceKind: Send + Sync {
     }
 
     /// What a table is by its declaration alone, without asking anybody; none where the source says it. Errors: all that is wrong
-    /// with the declaration.
-    fn declared(&self, _place: &TablePlace) -> Result<Option<Schema>, Vec<Failure>> {
+    /// with the declaration, or that it needs of the connection's settings and does not find there.
+    fn declared(&self, _: &Settings, _place: &TablePlace) -> Result<Option<Schema>, Vec<Failure>> {
         Ok(None)
     }
 

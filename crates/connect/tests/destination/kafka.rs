@@ -283,7 +283,11 @@ struct Said {
 
 impl Said {
     fn of(message: &impl Message) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| match bytes.first() {
+            // Of a schema registry: each byte that is no letter by its number.
+            Some(0) => bytes.iter().flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect(),
+            _ => String::from_utf8_lossy(bytes).into_owned(),
+        };
         let value = message.payload().map(|value| match value.len() {
             long @ 1_000.. => format!("{long} bytes"),
             _ => text(value),

@@ -18,6 +18,7 @@
 //! cut before|after              the connection is lost at the next COMMIT: before it reaches the server, or its answer us
 //! cut answers                   … and all answers of scripts from now on are lost (Redis)
 //! kill, start                   Redis, or a Kafka of the case's own (`own-*.case`), is killed, and started with what it has kept
+//! registry start                a schema registry of the case's own, and what it is told ([`crate::registry`]); its connection knows it
 //! second                        from here on another session, with the same sync
 //! first                         … and the first one again
 //! ```
@@ -27,7 +28,7 @@
 mod kafka;
 mod property;
 mod proxy;
-mod there;
+pub(crate) mod there;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,6 +41,7 @@ use serde_json::Value as Json;
 use testkit::{Block, Driver};
 use tokio::runtime::Runtime;
 
+use crate::registry::Registry;
 use proxy::{Cut, Proxy};
 use there::There;
 
@@ -60,7 +62,8 @@ pub(crate) fn trials() -> Vec<Trial> {
                 "mariadb" => folder == "mysql" && !case.ends_with("-mysql"),
                 other => folder == other,
             };
-            if is_of {
+            let lacks_registry = case.starts_with("registry") && !crate::registry::is_there();
+            if is_of && !lacks_registry {
                 let (path, name) = (path.clone(), format!("{server}/{case}"));
                 trials.push(Trial::test(format!("server/{name}"), move || {
                     let mut driver = DestinationDriver::on(server, &name).map_err(Failed::from)?;
@@ -77,6 +80,7 @@ pub(crate) struct DestinationDriver {
     runtime: Runtime,
     there: Option<There>,
     proxy: Option<Proxy>,
+    registry: Option<Registry>,
     settings: Settings,
     schema: Schema,
     target: Option<Target>,
@@ -92,6 +96,7 @@ impl Default for DestinationDriver {
             runtime,
             there: None,
             proxy: None,
+            registry: None,
             settings: Settings::default(),
             schema: Schema::default(),
             target: None,
@@ -136,6 +141,9 @@ impl DestinationDriver {
         }
         if let Some(proxy) = &self.proxy {
             text = text.replace(&proxy.port.to_string(), "$PORT");
+        }
+        if let Some(registry) = &self.registry {
+            text = registry.masked(&text);
         }
         text
     }
@@ -221,7 +229,8 @@ impl DestinationDriver {
         let kind = kind_of(&self.settings.kind).ok_or("no such kind")?;
         let mut told: Vec<String> = kind.check_settings(&self.settings).err().iter().map(failure).collect();
         if let Some(target) = &self.target {
-            told.extend(kind.check(target).iter().map(|problem| format!("{:?}: {problem}", problem.at)));
+            let problems = kind.check(target).into_iter().chain(kind.lacks(&self.settings, target));
+            told.extend(problems.map(|problem| format!("{:?}: {problem}", problem.at)));
         }
         Ok(told.join("\n"))
     }
@@ -411,6 +420,24 @@ impl Driver for DestinationDriver {
                 let Self { runtime, there, .. } = self;
                 let there = there.as_mut().ok_or("this case has no server")?;
                 runtime.block_on(there.start()).map(|()| String::new())
+            }
+            ("registry", Some(_)) => {
+                let place = self.there.as_ref().map(There::place).unwrap_or_default();
+                let words: Vec<String> = block.arguments.iter().map(|word| word.replace("$S", &place)).collect();
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                match (&words[..], &mut self.registry) {
+                    (["start" | "real"], _) => {
+                        let runtime = self.runtime.handle();
+                        let started =
+                            if words == ["real"] { Registry::real(runtime) } else { Registry::start(runtime) };
+                        let registry = started?;
+                        self.settings.values.insert("schema_registry".to_owned(), registry.url().into());
+                        self.registry = Some(registry);
+                        Ok(String::new())
+                    }
+                    (_, Some(registry)) => registry.act(&words),
+                    (_, None) => Err("there is no registry".to_owned()),
+                }
             }
             ("first" | "second", None) => {
                 self.session = usize::from(block.directive == "second");

@@ -5,6 +5,9 @@
 //!                                 answers with its columns, or with what is wrong
 //! message [OFFSET]                the lines of the body are key and value of a message each, with ` => ` between; a part that is `-` is
 //!                                 not there, and `\xHH` is a byte. Answers with what becomes of rows, a line each
+//! schema ID                       a schema of a registry's, which the lines of the body are; those before the last one are what it refers
+//!                                 to. Without a body there is none of the number
+//! columns                         the columns of the schema in the body, which a table has that declares none
 //! resumed                         lanes that are gone on with, of the position in the body
 //! lanes                           plays the lines of the body, and answers with the lanes as they are then:
 //!     topic NAME P=LOW..HIGH …    what there is of a topic; `gone`: nothing
@@ -20,7 +23,7 @@
 
 pub(crate) mod server;
 
-use connect::source::kafka::testing::{Play, Table, reached};
+use connect::source::kafka::testing::{Play, Table, columns_of, reached};
 use testkit::{Block, Driver};
 
 /// Runs one case.
@@ -51,6 +54,13 @@ impl KafkaDriver {
                 }
                 Ok(out)
             }
+            "schema" => {
+                let id = arguments.first().and_then(|id| id.parse().ok()).ok_or("ID")?;
+                let mut texts: Vec<String> = block.body.lines().map(str::to_owned).collect();
+                let text = texts.pop();
+                Ok(self.table.as_mut().ok_or("no table")?.found(id, text.as_deref(), &texts))
+            }
+            "columns" => Ok(columns_of(&block.body).unwrap_or_else(|error| error)),
             "resumed" => {
                 self.play = Play::resumed(block.body.trim())?;
                 Ok(self.play.shown())

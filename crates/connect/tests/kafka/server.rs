@@ -7,6 +7,7 @@
 //! write NAME                    lines of the body are messages: `P KEY => VALUE`
 //! transaction NAME commit|abort likewise, as one transaction of Kafka
 //! table ID IDENTIFIER           a table of a topic, as it is declared (`meta KEY JSON`, `column NAME TYPE`)
+//! columns ID                    what a table's columns are
 //! start                         the source with all tables, from where it was left
 //! stop                          ends it
 //! back                          ends it, and everything is as it was after the first batch since it was started: as after a kill
@@ -17,6 +18,7 @@
 //! doctor                        what is told by asking
 //! fails denied|damaged          from here on every answer to who wants messages is this error;  mend: none is any more
 //! leaderless NAME P / led NAME P   a partition has no leader, or has one
+//! registry …, schema …          a schema registry: [`crate::registry`]
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +46,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 
 use super::part;
+use crate::registry::Registry;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,6 +58,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trial = |path: std::path::PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let port = if name.starts_with("fault-") { None } else { Some(port?) };
+        // Those of the real registry, where it is.
+        if name.starts_with("registry") && !crate::registry::is_there() {
+            return None;
+        }
         let called = if port.is_some() { format!("server/kafka_in/{name}") } else { format!("kafka_in/{name}") };
         Some(Trial::test(called, move || {
             let mut driver = BrokerDriver::new(port, &name).map_err(Failed::from)?;
@@ -96,6 +103,7 @@ struct BrokerDriver {
     early: Option<House>,
     running: Option<(Receiver<SourceEvent>, Control)>,
     state: (SourceState, String),
+    registry: Registry,
 }
 
 fn text(error: impl ToString) -> String {
@@ -117,7 +125,12 @@ impl BrokerDriver {
         let runtime = runtime.map_err(text)?;
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_err(text)?;
         let kind = KINDS.iter().find(|kind| kind.is_of("kafka")).ok_or("no kind")?;
-        let values = [("brokers".to_owned(), json!(format!("127.0.0.1:{port}")))].into();
+        let registry = match name.starts_with("registry") {
+            true => Registry::real(runtime.handle()),
+            false => Registry::start(runtime.handle()),
+        }?;
+        let brokers = json!(format!("127.0.0.1:{port}"));
+        let values = [("brokers".to_owned(), brokers), ("schema_registry".to_owned(), json!(registry.url()))].into();
         let settings = Settings { connection: "bus".to_owned(), kind: "kafka".to_owned(), values };
         let source = runtime.block_on(kind.open(&settings)).map_err(|failure| failure.text())?;
         Ok(Self {
@@ -130,6 +143,7 @@ impl BrokerDriver {
             early: None,
             running: None,
             state: (SourceState::Connecting, String::new()),
+            registry,
         })
     }
 
@@ -148,7 +162,7 @@ impl BrokerDriver {
     }
 
     fn answer(&mut self, block: &Block) -> Result<String, String> {
-        let told = |text: &String| text.replace("$T", &self.word);
+        let told = |text: &String| self.registry.told(&text.replace("$T", &self.word));
         let arguments: Vec<String> = block.arguments.iter().map(told).collect();
         let body = told(&block.body);
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -211,6 +225,10 @@ impl BrokerDriver {
             ("transaction", [name, "commit"]) => self.write(name, &body, Some(true)),
             ("transaction", [name, "abort"]) => self.write(name, &body, Some(false)),
             ("table", [id, name]) => self.table(id.parse().map_err(text)?, name, &body),
+            ("columns", [id]) => {
+                let id = TableId(id.parse().map_err(text)?);
+                Ok(self.house.tables.get(&id).map(|table| table.facts.schema.to_string()).unwrap_or_default())
+            }
             ("start", []) => self.start(),
             ("stop", []) => self.stop(),
             ("back", []) => {
@@ -249,6 +267,8 @@ impl BrokerDriver {
                 }
                 Ok(String::new())
             }
+            ("registry", words) => self.registry.act(words),
+            ("schema", [name, subject]) => self.registry.schema(name, subject, &body),
             ("doctor", []) => {
                 let places: Vec<TablePlace> = self.house.tables.values().map(|table| table.place.clone()).collect();
                 let checks = self.runtime.block_on(self.source.doctor(&places));
@@ -267,7 +287,7 @@ impl BrokerDriver {
     }
 
     fn masked(&self, text: &str) -> String {
-        text.replace(&self.word, "$T").replace(&self.port.to_string(), "$PORT")
+        self.registry.masked(text).replace(&self.word, "$T").replace(&self.port.to_string(), "$PORT")
     }
 
     /// Tries something until it is done.

@@ -2,9 +2,12 @@
 
 use relation::{DataType, Layout};
 
+use crate::base64;
 use crate::destination::kind::At;
 use crate::destination::text::{self, Words, push_json_column, push_json_text};
 use crate::destination::{Field, Item, MARKERS, Mapping, Problem, Refusal, Target};
+
+use super::avro::{self, Ids, Schemas};
 
 /// The keys of `to`.
 pub(super) const KEYS: [&str; 7] = ["topic", "format", "delivery", "create", "partitions", "replication", "table"];
@@ -25,6 +28,8 @@ enum Format {
     Debezium,
     /// As Maxwell writes changes.
     Maxwell,
+    /// By schemas that a registry has.
+    Avro,
 }
 
 /// How a topic is made where there is none.
@@ -47,6 +52,8 @@ pub(super) struct Form {
     pub(super) is_exact: bool,
     /// Whether the topic is made where there is none, and how.
     pub(super) made: Option<Made>,
+    /// The schemas of its messages, where it is Avro.
+    pub(super) avro: Option<Schemas>,
     format: Format,
     /// What messages call the database and the table that they are of.
     database: String,
@@ -75,15 +82,30 @@ impl Form {
         let (database, table) =
             table(target, &topic, format).map_err(|problem| found.push(problem)).unwrap_or_default();
         found.extend(target.unfit_keys());
+        let schemas = (format == Format::Avro).then(|| Schemas::of(&target.mapping, &topic)).transpose();
+        let avro = schemas.map_err(|problems| found.extend(problems)).unwrap_or_default();
         match found.is_empty() {
-            true => Ok(Self { topic, is_exact, made, format, database, table, sync: target.sync.clone() }),
+            true => Ok(Self { topic, is_exact, made, avro, format, database, table, sync: target.sync.clone() }),
             false => Err(found),
         }
     }
 
-    /// The messages for an item whose key has no NULL, in their order. The time is in milliseconds since 1970. Errors: there are
-    /// none for it.
-    pub(super) fn messages(&self, mapping: &Mapping, item: Item<'_>, now_ms: i64) -> Result<Vec<Message>, Refusal> {
+    /// The messages for an item whose key has no NULL, in their order. The time is in milliseconds since 1970, and `ids` are those of its
+    /// schemas, where it has some. Errors: there are none for it.
+    pub(super) fn messages(
+        &self,
+        mapping: &Mapping,
+        item: Item<'_>,
+        now_ms: i64,
+        ids: Ids,
+    ) -> Result<Vec<Message>, Refusal> {
+        if self.avro.is_some() {
+            let value = match item {
+                Item::Upsert(row) => Some(avro::value(mapping, row, ids)?),
+                Item::Delete(_) => None,
+            };
+            return Ok(vec![Message { key: avro::key(mapping, item, ids)?, value }]);
+        }
         let (key, value) = (self.key(mapping, item)?, self.value(mapping, item, now_ms)?);
         // Debezium tells what has become of a row, and then has the topic forget its key.
         let forgets = self.format == Format::Debezium && value.is_some() && matches!(item, Item::Delete(_));
@@ -129,7 +151,8 @@ impl Form {
         };
         let null = || b"null".to_vec();
         match self.format {
-            Format::Json => return Ok(after),
+            // Those of Avro are made elsewhere.
+            Format::Json | Format::Avro => return Ok(after),
             Format::Debezium => {
                 let op = if after.is_some() { "c" } else { "d" };
                 out.extend_from_slice(b"{\"before\":");
@@ -194,7 +217,7 @@ impl Form {
             _ if layout.is_null(row, at) => out.extend_from_slice(b"null"),
             DataType::Bytes if self.format != Format::Json => {
                 out.push(b'"');
-                push_base64(out, layout.bytes(row, at));
+                base64::push(out, layout.bytes(row, at));
                 out.push(b'"');
             }
             DataType::Bool if is_maxwell => text::push(out, layout, row, at, Words::Mysql)?,
@@ -236,9 +259,10 @@ fn format(target: &Target) -> Result<Format, Problem> {
         "json" => Ok(Format::Json),
         "debezium" => Ok(Format::Debezium),
         "maxwell" => Ok(Format::Maxwell),
-        "avro" => Err(problem("format", "`format: avro` is not there yet").hint("One of: json, debezium, maxwell.")),
+        "avro" => Ok(Format::Avro),
         unknown => {
-            Err(problem("format", format!("unknown `format`: `{unknown}`")).hint("One of: json, debezium, maxwell."))
+            let found = problem("format", format!("unknown `format`: `{unknown}`"));
+            Err(found.hint("One of: json, debezium, maxwell, avro."))
         }
     }
 }
@@ -275,8 +299,13 @@ fn made(target: &Target) -> Result<Option<Made>, Problem> {
 
 /// The database and table that messages name: `table: database.table`, or the topic.
 fn table(target: &Target, topic: &str, format: Format) -> Result<(String, String), Problem> {
-    if format == Format::Json && target.to.contains_key("table") {
-        return Err(problem("table", "`table` has no meaning with `format: json`"));
+    let word = match format {
+        Format::Json => Some("json"),
+        Format::Avro => Some("avro"),
+        Format::Debezium | Format::Maxwell => None,
+    };
+    if let Some(word) = word.filter(|_| target.to.contains_key("table")) {
+        return Err(problem("table", format!("`table` has no meaning with `format: {word}`")));
     }
     match target.text("table") {
         None => Ok(("tidemill".to_owned(), topic.to_owned())),
@@ -284,37 +313,5 @@ fn table(target: &Target, topic: &str, format: Format) -> Result<(String, String
             let (database, table) = target.table()?;
             Ok((database.unwrap_or("tidemill").to_owned(), table.to_owned()))
         }
-    }
-}
-
-/// Bytes in the letters of RFC 4648, with padding.
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for part in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(part.get(i).copied().unwrap_or(0));
-        let number = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            let letter = LETTERS[usize::try_from(number >> (18 - 6 * i) & 63).unwrap_or(0)];
-            out.push(if i <= part.len() { letter } else { b'=' });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_padded() {
-        let of = |bytes: &[u8]| {
-            let mut out = Vec::new();
-            push_base64(&mut out, bytes);
-            String::from_utf8(out).expect("text")
-        };
-        assert_eq!(of(b""), "");
-        assert_eq!(of(b"f"), "Zg==");
-        assert_eq!(of(b"fo"), "Zm8=");
-        assert_eq!(of(b"foo"), "Zm9v");
-        assert_eq!(of(&[251, 255, 191]), "+/+/");
     }
 }

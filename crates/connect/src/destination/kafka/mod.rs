@@ -19,6 +19,7 @@
 //!
 //! Calls of the client block: a portion's are made on a thread that is for such, in slices, so that they end when nobody wants them.
 
+mod avro;
 mod form;
 mod markers;
 mod producer;
@@ -33,10 +34,12 @@ use async_trait::async_trait;
 use serde_json::Value as Json;
 
 use crate::kafka::{Config, Trouble, blocking};
+use crate::registry::Registry;
 use crate::source::{Check, Failure, Settings};
 
 use super::kind::{failure_of, told_of};
 use super::{Begun, Destination, DestinationKind, Down, MARKERS, Outcome, Place, Portion, Problem, Seal, Target};
+use avro::Ids;
 use form::Form;
 use topics::Topics;
 use write::Session;
@@ -63,6 +66,14 @@ impl DestinationKind for Kind {
         Form::of(target).err().unwrap_or_default()
     }
 
+    fn lacks(&self, settings: &Settings, target: &Target) -> Vec<Problem> {
+        if target.text("format") != Some("avro") || settings.get("schema_registry").is_some() {
+            return Vec::new();
+        }
+        let Failure { message, detail, hint } = write::no_registry().failure;
+        vec![Problem::new(super::At::To("format".to_owned()), message).detail(detail).hint(hint)]
+    }
+
     /// A topic, and the table that keys in Maxwell's words name.
     fn place(&self, settings: &Settings, to: &BTreeMap<String, Json>) -> Option<Place> {
         let text = |key: &str| to.get(key).and_then(Json::as_str);
@@ -80,7 +91,12 @@ impl DestinationKind for Kind {
             failure_of(problems).unwrap_or_else(none)
         })?;
         let config = Config::open(settings).await?;
-        Ok(Box::new(Kafka { of: Arc::new(Of { config, target, form }), held: Arc::default() }))
+        let registry = config.registry().map(Registry::new).transpose()?;
+        Ok(Box::new(Kafka {
+            of: Arc::new(Of { config, registry, target, form }),
+            held: Arc::default(),
+            ids: Ids::default(),
+        }))
     }
 
     async fn doctor(&self, settings: &Settings, targets: Vec<Target>) -> Vec<Check> {
@@ -90,9 +106,38 @@ impl DestinationKind for Kind {
             Err(failure) => return failed(failure),
         };
         let kind = *self;
+        let asked = match config.registry().map(Registry::new).transpose() {
+            Ok(None) => Vec::new(),
+            Ok(Some(registry)) => ask_registry(&registry, &targets).await,
+            Err(failure) => return failed(failure),
+        };
+        let lacks: Vec<Problem> = targets.iter().flat_map(|target| self.lacks(settings, target)).collect();
         let checks = working(move |wanted| kind.ask(&config, targets, wanted)).await;
-        checks.unwrap_or_else(|down| failed(down.failure))
+        let mut checks = checks.unwrap_or_else(|down| failed(down.failure));
+        checks.extend(asked);
+        if let Some(failure) = failure_of(lacks) {
+            checks.extend(failed(failure));
+        }
+        checks
     }
+}
+
+/// What a doctor asks of a schema registry: whether it answers, and would take the schemas of targets.
+async fn ask_registry(registry: &Registry, targets: &[Target]) -> Vec<Check> {
+    let failed = |Failure { message, detail, hint }| Check::failed("registry", message, detail, hint);
+    if let Err(trouble) = registry.look().await {
+        return vec![failed(trouble.failure)];
+    }
+    let mut checks = vec![Check::ok("registry", format!("the schema registry answers at {}", registry.address()))];
+    let forms = targets.iter().filter_map(|target| Form::of(target).ok());
+    for (topic, schemas) in forms.filter_map(|form| Some((form.topic, form.avro?))) {
+        for (what, schema) in [("key", &schemas.key), ("value", &schemas.value)] {
+            if let Err(trouble) = registry.would_take(&format!("{topic}-{what}"), schema).await {
+                checks.push(failed(trouble.failure));
+            }
+        }
+    }
+    checks
 }
 
 impl Kind {
@@ -181,6 +226,7 @@ impl From<Trouble> for Down {
 /// What does not change while a sync is delivered.
 struct Of {
     config: Config,
+    registry: Option<Registry>,
     target: Target,
     form: Form,
 }
@@ -189,6 +235,8 @@ struct Of {
 struct Kafka {
     of: Arc<Of>,
     held: Arc<Mutex<Held>>,
+    /// Of the schemas of the session's messages.
+    ids: Ids,
 }
 
 /// A session, which is kept until it is known what has become of all that it has sent. Whoever works with it has it locked, also when
@@ -232,21 +280,24 @@ fn not_begun() -> Trouble {
 #[async_trait]
 impl Destination for Kafka {
     async fn begin(&mut self, rows: u64) -> Result<Begun, Down> {
-        self.with(move |of, held, wanted| {
+        let with = self.with(move |of, held, wanted| {
             held.is_ready = false;
             if let Some(before) = &held.session {
                 before.settle(&of.config, wanted)?;
             }
             held.session = None;
-            let begun = write::begin(&of.config, &of.target, &of.form, rows, &mut held.session, wanted)?;
+            let form = (&of.form, of.registry.as_ref());
+            let begun = write::begin(&of.config, &of.target, form, rows, &mut held.session, wanted)?;
             held.is_ready = true;
-            Ok(begun)
-        })
-        .await
+            Ok((begun, held.session.as_ref().map(Session::ids).unwrap_or_default()))
+        });
+        let (begun, ids) = with.await?;
+        self.ids = ids;
+        Ok(begun)
     }
 
     async fn deliver(&mut self, portion: &Portion, seal: &Seal<'_>) -> Result<Vec<Outcome>, Down> {
-        let (parcels, known) = write::parcels(&self.of.target, &self.of.form, portion);
+        let (parcels, known) = write::parcels(&self.of.target, &self.of.form, portion, self.ids);
         let step = portion.step();
         let refused = self
             .with(move |of, held, wanted| held.take_up()?.send(&of.config, &of.form.topic, step, &parcels, wanted))

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use rdkafka::message::{Header, OwnedHeaders};
+use tokio::runtime::Handle;
 
 use crate::destination::kind::token;
 use crate::destination::{Begun, Down, MARKERS, Outcome, Portion, Refusal, Target};
 use crate::kafka::{Config, Trouble};
+use crate::registry::{self, Registry};
 use crate::source::now_us;
 
 use super::Wanted;
+use super::avro::{Ids, Schemas};
 use super::form::{Form, Message};
 use super::markers::{Marker, Markers};
 use super::producer::{Producer, Reports, Sent, is_too_large, taken_over, wrapped};
@@ -30,6 +33,8 @@ pub(super) struct Session {
     /// The offset of that mark.
     at: Option<i64>,
     facts: Facts,
+    /// Of the schemas of its messages, where they have some.
+    ids: Ids,
     sync: String,
 }
 
@@ -45,7 +50,7 @@ pub(super) struct Parcel {
 pub(super) fn begin(
     config: &Config,
     target: &Target,
-    form: &Form,
+    (form, registry): (&Form, Option<&Registry>),
     rows: u64,
     place: &mut Option<Session>,
     wanted: &Wanted,
@@ -63,6 +68,12 @@ pub(super) fn begin(
     };
     topics.make_markers(form.made)?;
     wanted.or_ended()?;
+    let ids = match (&form.avro, registry) {
+        (Some(schemas), Some(registry)) => registered(registry, &form.topic, schemas)?,
+        (Some(_), None) => return Err(no_registry()),
+        (None, _) => Ids::default(),
+    };
+    wanted.or_ended()?;
     let facts = topics.facts(&form.topic);
     let producer = Producer::open(config, sync, form.is_exact, &facts)?;
     producer.fence(config, sync, wanted)?;
@@ -77,7 +88,7 @@ pub(super) fn begin(
     let (session, topic) = (token(), form.topic.clone());
     let marker = Marker { seal: begun.marker.clone(), session, topic, partitions, ends };
     let markers = (!form.is_exact).then_some(markers);
-    let session = place.insert(Session { producer, markers, marker, at: None, facts, sync: sync.to_owned() });
+    let session = place.insert(Session { producer, markers, marker, at: None, facts, ids, sync: sync.to_owned() });
     // Whoever delivered before finds it in front of its next portion; and what has gone is not known any more.
     if !form.is_exact || begun.lost.is_some() {
         session.producer.begin(config, sync)?;
@@ -98,6 +109,22 @@ fn lost(before: &Marker, ends: &[i64], is_new: bool, rows: u64) -> Option<String
         .then(|| format!("its topic has {} partitions, and had {}", ends.len(), before.partitions))
 }
 
+/// The numbers of a topic's schemas, which are registered where they are not known.
+fn registered(registry: &Registry, topic: &str, schemas: &Schemas) -> Result<Ids, Trouble> {
+    let id_of = |what: &str, schema: &str| {
+        let subject = format!("{topic}-{what}");
+        Handle::current()
+            .block_on(registry.id_of(&subject, schema))
+            .map_err(|registry::Trouble { failure, is_ours }| Trouble { failure, is_ours, code: None })
+    };
+    Ok(Ids { key: id_of("key", &schemas.key)?, value: id_of("value", &schemas.value)? })
+}
+
+pub(super) fn no_registry() -> Trouble {
+    let hint = "Write `schema_registry: 'http://…'` at the destination's connection in connections.yml.";
+    Trouble::ours("`format: avro` needs a schema registry", "Messages of Avro name their schemas by numbers.", hint)
+}
+
 pub(super) fn no_topic(topic: &str) -> Trouble {
     Trouble::ours(
         format!("there is no topic \"{topic}\""),
@@ -107,7 +134,12 @@ pub(super) fn no_topic(topic: &str) -> Trouble {
 }
 
 /// The messages of a portion, and what is known already to become of some items.
-pub(super) fn parcels(target: &Target, form: &Form, portion: &Portion) -> (Vec<Parcel>, Vec<Option<Outcome>>) {
+pub(super) fn parcels(
+    target: &Target,
+    form: &Form,
+    portion: &Portion,
+    ids: Ids,
+) -> (Vec<Parcel>, Vec<Option<Outcome>>) {
     let now_ms = now_us() / 1_000;
     let (mut parcels, mut known) = (Vec::with_capacity(portion.len()), Vec::with_capacity(portion.len()));
     for at in 0..portion.len() {
@@ -121,7 +153,7 @@ pub(super) fn parcels(target: &Target, form: &Form, portion: &Portion) -> (Vec<P
             (Some(column), _) => {
                 Some(Refusal::new("null_key", format!("`{column}`, by which it would be found, is NULL")))
             }
-            (None, _) => match form.messages(&target.mapping, item, now_ms) {
+            (None, _) => match form.messages(&target.mapping, item, now_ms, ids) {
                 Ok(messages) => {
                     parcels.push(Parcel { item: at, messages });
                     None
@@ -135,6 +167,11 @@ pub(super) fn parcels(target: &Target, form: &Form, portion: &Portion) -> (Vec<P
 }
 
 impl Session {
+    /// Of the schemas of its messages.
+    pub(super) fn ids(&self) -> Ids {
+        self.ids
+    }
+
     /// Sends the messages of a portion, and answers which rows are refused: everything else is there, or will be with the mark. It
     /// blocks. Errors: nothing of it counts.
     pub(super) fn send(

@@ -11,6 +11,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::ear::{Ear, REPORT_MS};
 use super::lanes::{Ends, Survey, Topic};
 use crate::kafka::{Config, Context, PATIENCE, Trouble, blocking, code_of, heard, led, trouble};
+use crate::registry::Registry;
+use crate::source::Failure;
 
 /// Bytes of messages that wait to be taken, of one reader.
 const WAITING_KIB_MAX: &str = "16384";
@@ -22,6 +24,8 @@ const EVENTS_MAX: usize = 1000;
 /// Asks brokers, over connections that are kept.
 pub(super) struct Asker {
     pub(super) config: Config,
+    /// Who has the schemas of Avro, if the connection says it.
+    pub(super) registry: Option<Arc<Registry>>,
     client: Mutex<Option<Arc<BaseConsumer<Context>>>>,
 }
 
@@ -32,8 +36,10 @@ impl fmt::Debug for Asker {
 }
 
 impl Asker {
-    pub(super) fn new(config: Config) -> Self {
-        Self { config, client: Mutex::new(None) }
+    /// Errors: settings that cannot be used.
+    pub(super) fn new(config: Config) -> Result<Self, Failure> {
+        let registry = config.registry().map(Registry::new).transpose()?.map(Arc::new);
+        Ok(Self { config, registry, client: Mutex::new(None) })
     }
 
     /// What there is of topics. Errors: nobody answers, or not to us.

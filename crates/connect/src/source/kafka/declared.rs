@@ -17,6 +17,15 @@ pub(super) enum Format {
     Debezium,
     Canal,
     Json,
+    /// By the schemas of a registry: rows, or Debezium's envelopes.
+    Avro,
+}
+
+impl Format {
+    /// Whether values are as Kafka Connect writes those of Debezium.
+    pub(super) fn is_of_connect(self) -> bool {
+        matches!(self, Self::Debezium | Self::Avro)
+    }
 }
 
 /// Where a table begins that has not been read before.
@@ -42,6 +51,7 @@ impl fmt::Display for Format {
             Self::Debezium => "debezium",
             Self::Canal => "canal",
             Self::Json => "json",
+            Self::Avro => "avro",
         })
     }
 }
@@ -64,6 +74,31 @@ pub(super) struct Topical {
 impl Topical {
     /// Reads what is declared. Errors: all that is wrong.
     pub(super) fn read(place: &TablePlace) -> Result<Self, Vec<Failure>> {
+        let mut wrong = Vec::new();
+        let columns = columns(&place.declared, &mut wrong);
+        Self::with(place, columns, wrong)
+    }
+
+    /// Whether its columns are those of a registry's schema: none are declared.
+    pub(super) fn is_told(place: &TablePlace) -> bool {
+        place.declared.columns.is_empty() && place.declared.get("format") == Some(Json::from("avro"))
+    }
+
+    /// The names of its key, as they are declared; none: they are not.
+    pub(super) fn key_of(place: &TablePlace) -> Option<Vec<String>> {
+        match place.declared.get("key")? {
+            Json::String(name) => Some(vec![name]),
+            Json::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            _ => None,
+        }
+    }
+
+    /// What is declared, with columns that are known already; `wrong` is what was wrong with them.
+    pub(super) fn with(
+        place: &TablePlace,
+        columns: Vec<(String, DataType)>,
+        mut columns_wrong: Vec<Failure>,
+    ) -> Result<Self, Vec<Failure>> {
         let declared = &place.declared;
         let mut wrong = Vec::new();
         let topic = text(declared, "topic", &mut wrong);
@@ -82,7 +117,7 @@ impl Topical {
         let time_unit = time_unit(declared, &mut wrong);
         let database = text(declared, "database", &mut wrong);
         let table = text(declared, "table", &mut wrong);
-        let columns = columns(declared, &mut wrong);
+        wrong.append(&mut columns_wrong);
         let key = key(declared, format, &columns, &mut wrong);
         if let OnChange::Map(_) = place.columns.on_change {
             let message = "`on_change: map` says nothing of a table of a topic";
@@ -105,6 +140,20 @@ impl Topical {
             layout: Layout::new(schema.types()),
             schema,
         })
+    }
+
+    /// Errors: its messages are read by the schemas of a registry, and the connection has none.
+    pub(super) fn needs_no_registry(&self, connection: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Avro => Err(Failure {
+                message: "`format: avro` needs a schema registry".to_owned(),
+                detail: "Messages of Avro name their schemas by numbers.".to_owned(),
+                hint: format!(
+                    "Write `schema_registry: 'http://…'` in connections.yml at the connection \"{connection}\"."
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// A word that is another one where messages would mean other rows.
@@ -138,7 +187,7 @@ fn text(declared: &Declared, key: &str, wrong: &mut Vec<Failure>) -> Option<Stri
 }
 
 fn format(declared: &Declared, wrong: &mut Vec<Failure>) -> Option<Format> {
-    const WORDS: &str = "One of: maxwell, debezium, canal, json.";
+    const WORDS: &str = "One of: maxwell, debezium, canal, json, avro.";
     let before = wrong.len();
     let Some(word) = text(declared, "format", wrong) else {
         if wrong.len() == before {
@@ -151,10 +200,7 @@ fn format(declared: &Declared, wrong: &mut Vec<Failure>) -> Option<Format> {
         "debezium" => Some(Format::Debezium),
         "canal" => Some(Format::Canal),
         "json" => Some(Format::Json),
-        "avro" => {
-            wrong.push(failure("messages of the format `avro` cannot be read yet", WORDS));
-            None
-        }
+        "avro" => Some(Format::Avro),
         _ => {
             wrong.push(failure(&format!("unknown `format` `{word}`"), WORDS));
             None
@@ -239,10 +285,17 @@ fn key(
             // Of columns without types all was said.
             None if declared.columns.iter().any(|column| column.name == *name) => {}
             None => {
-                let known: Vec<&str> = declared.columns.iter().map(|column| column.name.as_str()).collect();
+                let known: Vec<&str> = match declared.columns.is_empty() {
+                    true => columns.iter().map(|(name, _)| name.as_str()).collect(),
+                    false => declared.columns.iter().map(|column| column.name.as_str()).collect(),
+                };
                 let hint = match known.is_empty() {
                     true => "Declare it under `columns:`, with its `data_type`.".to_owned(),
-                    false => format!("Declared are: {}.", known.join(", ")),
+                    false => format!(
+                        "{}: {}.",
+                        if declared.columns.is_empty() { "There are" } else { "Declared are" },
+                        known.join(", ")
+                    ),
                 };
                 wrong.push(failure(&format!("the key's column `{name}` is not declared"), &hint));
             }

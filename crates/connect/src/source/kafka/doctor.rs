@@ -11,10 +11,13 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::ask::{Asker, reader};
-use super::declared::Topical;
+use super::declared::{Format, Topical};
 use super::lanes::{Ends, Survey, Topic};
-use super::message::{Message, Parsed, Read, Schemas, Told, read};
+use super::message::{Documents, Message, Parsed, Read, Schemas, Told, read};
+use super::shelf::Shelf;
+use super::told;
 use crate::kafka::{Context, PATIENCE};
+use crate::registry::Found;
 use crate::source::{Check, Failure, TablePlace};
 
 /// Messages of a topic that are looked at.
@@ -22,11 +25,16 @@ const MESSAGES_MAX: usize = 200;
 /// How long the first messages of a topic are waited for.
 const FIRST_MESSAGES: Duration = Duration::from_secs(5);
 
-pub(super) async fn ask(asker: &Arc<Asker>, wanted: &[TablePlace]) -> Vec<Check> {
+pub(super) async fn ask(asker: &Arc<Asker>, connection: &str, wanted: &[TablePlace]) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut tables: BTreeMap<String, Vec<(&TablePlace, Topical)>> = BTreeMap::new();
     for place in wanted {
-        match Topical::read(place) {
+        let topical = match (&asker.registry, Topical::is_told(place)) {
+            (Some(registry), true) => told::read(place, registry).await.map_err(Vec::from),
+            (None, true) => told::topic_of(place),
+            (_, false) => Topical::read(place),
+        };
+        match topical {
             Ok(topical) => tables.entry(topical.topic.clone()).or_default().push((place, topical)),
             Err(failures) => checks.extend(failures.into_iter().map(|Failure { message, detail, hint }| {
                 Check::failed("declared", format!("table {}: {message}", place.name), detail, hint)
@@ -43,6 +51,17 @@ pub(super) async fn ask(asker: &Arc<Asker>, wanted: &[TablePlace]) -> Vec<Check>
         }
     };
     checks.push(Check::ok("brokers", format!("Kafka answers at {}", asker.config.address())));
+    let failed = |Failure { message, detail, hint }| Check::failed("registry", message, detail, hint);
+    if let Some(registry) = &asker.registry {
+        checks.push(match registry.look().await {
+            Ok(()) => Check::ok("registry", format!("the schema registry answers at {}", registry.address())),
+            Err(trouble) => failed(trouble.failure),
+        });
+    } else if let Some(failure) =
+        tables.values().flatten().find_map(|(_, topical)| topical.needs_no_registry(connection).err())
+    {
+        checks.push(failed(failure));
+    }
     for (topic, of_topic) in &tables {
         of_topic_checks(asker, topic, of_topic, &survey, &mut checks).await;
     }
@@ -148,7 +167,7 @@ async fn first_messages(
     if last.is_empty() || client.assign(&list).is_err() {
         return found;
     }
-    let mut schemas = Schemas::default();
+    let (mut schemas, mut shelf) = (Schemas::default(), Shelf::default());
     let look = async {
         for _ in 0..MESSAGES_MAX {
             // What a client says of its connections, and of the end of a partition, is no message.
@@ -161,9 +180,14 @@ async fn first_messages(
                 key: message.key(),
                 value: message.payload(),
             };
-            let parsed = Parsed::of(&message);
+            if tables.iter().any(|(_, topical)| topical.format == Format::Avro) {
+                fill(&mut shelf, asker, &message).await;
+            }
+            let documents = Documents::of(&message, &shelf);
+            let (json, avro) = (Parsed::of(&message), Parsed::of_avro(&message, &documents));
             for ((_, topical), found) in tables.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                *found = match read(topical, &parsed, &mut schemas) {
+                let parsed = if topical.format == Format::Avro { &avro } else { &json };
+                *found = match read(topical, parsed, &mut schemas) {
                     Read::Elsewhere => None,
                     Read::Poison(reason) => Some(Err((message.to_string(), reason))),
                     Read::Told(told) => {
@@ -184,4 +208,13 @@ async fn first_messages(
     tokio::time::timeout(FIRST_MESSAGES, look).await.ok();
     tokio::task::spawn_blocking(move || drop(client)).await.ok();
     found
+}
+
+/// Asks for the schemas that a message names.
+async fn fill(shelf: &mut Shelf, asker: &Asker, message: &Message<'_>) {
+    let Some(registry) = &asker.registry else { return };
+    while let Some(id) = shelf.lacking(message) {
+        let found = registry.schema(id).await;
+        shelf.put(id, found.unwrap_or_else(|trouble| Found::None(trouble.failure.text())));
+    }
 }

@@ -12,6 +12,7 @@ use super::declared::{KEYS, Topical};
 use super::lanes::{Lane, Topic, stall_of};
 use super::position::{self, At, Kept, NoPosition};
 use super::run::{Feed, Run};
+use super::told::{self, Untold};
 use crate::kafka::{Config, Trouble};
 use crate::source::{
     Absence, Check, Control, Failure, FollowedTable, Limits, OwnFacts, Requests, Settings, Source, SourceEvent,
@@ -32,19 +33,28 @@ impl SourceKind for Kind {
         KEYS
     }
 
-    fn declared(&self, place: &TablePlace) -> Result<Option<Schema>, Vec<Failure>> {
-        Topical::read(place).map(|topical| Some(topical.schema))
+    fn declared(&self, settings: &Settings, place: &TablePlace) -> Result<Option<Schema>, Vec<Failure>> {
+        let is_told = Topical::is_told(place);
+        let topical = if is_told { told::topic_of(place) } else { Topical::read(place) }?;
+        if settings.get("schema_registry").is_none() {
+            topical.needs_no_registry(&settings.connection).map_err(|failure| vec![failure])?;
+        }
+        // What a registry tells is not known yet.
+        Ok(Some(topical.schema).filter(|_| !is_told))
     }
 
     async fn open(&self, settings: &Settings) -> Result<Arc<dyn Source>, Failure> {
-        let asker = Arc::new(Asker::new(Config::open(settings).await?));
-        Ok(Arc::new(Kafka { asker, topics: Mutex::new(BTreeSet::new()) }))
+        let asker = Arc::new(Asker::new(Config::open(settings).await?)?);
+        let connection = settings.connection.clone();
+        Ok(Arc::new(Kafka { connection, asker, topics: Mutex::new(BTreeSet::new()) }))
     }
 }
 
 /// The topics of some brokers.
 #[derive(Debug)]
 struct Kafka {
+    /// Its name.
+    connection: String,
     asker: Arc<Asker>,
     /// Those of tables that were asked for.
     topics: Mutex<BTreeSet<String>>,
@@ -56,6 +66,20 @@ impl Kafka {
         if !topics.contains(topic) {
             topics.insert(topic.to_owned());
         }
+    }
+
+    /// What a table of a topic is.
+    async fn topical(&self, place: &TablePlace) -> Result<Topical, Untold> {
+        let is_told = Topical::is_told(place);
+        if let (Some(registry), true) = (&self.asker.registry, is_told) {
+            return told::read(place, registry).await;
+        }
+        let topical = if is_told { told::topic_of(place) } else { Topical::read(place) };
+        let topical = topical.map_err(Untold::Wrong)?;
+        if self.asker.registry.is_none() {
+            topical.needs_no_registry(&self.connection).map_err(|failure| Untold::Wrong(vec![failure]))?;
+        }
+        Ok(topical)
     }
 
     fn topics(&self) -> Vec<String> {
@@ -95,15 +119,22 @@ impl Source for Kafka {
         "kafka"
     }
 
-    /// A table is what is declared of it: nobody is asked, and a topic that is not there is waited for.
+    /// A table is what is declared of it, or else what a registry says; a topic that is not there is waited for.
     async fn describe(&self, wanted: &[TablePlace]) -> Result<Vec<Result<TableFacts, Absence>>, Unanswered> {
-        let facts = |place: &TablePlace| {
-            let topical = Topical::read(place).map_err(absence)?;
-            self.note_topic(&topical.topic);
-            let schema = topical.schema.clone();
-            Ok(TableFacts { schema, left_out: Vec::new(), rows_estimate: 0, own: OwnFacts::new(topical) })
-        };
-        Ok(wanted.iter().map(facts).collect())
+        let mut answers = Vec::with_capacity(wanted.len());
+        for place in wanted {
+            let topical = match self.topical(place).await {
+                Err(Untold::Unasked(failure)) => return Err(failure.into()),
+                Err(Untold::Wrong(failures)) => Err(absence(failures)),
+                Ok(topical) => Ok(topical),
+            };
+            answers.push(topical.map(|topical| {
+                self.note_topic(&topical.topic);
+                let schema = topical.schema.clone();
+                TableFacts { schema, left_out: Vec::new(), rows_estimate: 0, own: OwnFacts::new(topical) }
+            }));
+        }
+        Ok(answers)
     }
 
     fn reads_by(&self, facts: &OwnFacts) -> Option<String> {
@@ -165,6 +196,6 @@ impl Source for Kafka {
     }
 
     async fn doctor(&self, wanted: &[TablePlace]) -> Vec<Check> {
-        super::doctor::ask(&self.asker, wanted).await
+        super::doctor::ask(&self.asker, &self.connection, wanted).await
     }
 }

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use relation::{Value, unreal};
 
 use super::declared::{Format, Topical};
-use super::json::{Json, NoJson};
+use super::json::Json;
 use super::logical::{self, Fields};
+use super::shelf::{Decoded, Shape, Shelf};
 use super::value::{How, value};
 
 /// A message of a topic.
@@ -55,22 +56,88 @@ impl Message<'_> {
     }
 }
 
-/// Key and value of a message, read once for all tables of its topic.
+/// Key and value of a message in Avro, as documents.
+#[derive(Debug)]
+pub(super) struct Documents {
+    key: Option<Decoded>,
+    /// None: there is no value. The inner one: it is not in the format of a registry.
+    value: Option<Option<Decoded>>,
+}
+
+impl Documents {
+    pub(super) fn of(message: &Message<'_>, shelf: &Shelf) -> Self {
+        Self {
+            key: message.key.and_then(|key| shelf.decoded(key)),
+            value: message.value.map(|value| shelf.decoded(value)),
+        }
+    }
+
+    /// The message with the document in the place of its value, which people can read.
+    pub(super) fn shown<'a>(&'a self, message: &Message<'a>) -> Message<'a> {
+        let document = |decoded: &'a Option<Decoded>| decoded.as_ref()?.document.as_deref().ok().map(str::as_bytes);
+        Message { value: self.value.as_ref().and_then(document).or(message.value), ..*message }
+    }
+}
+
+/// Key and value of a message, read once for all tables of its topic that are written alike.
 #[derive(Debug)]
 pub(super) struct Parsed<'a> {
-    /// A key that is no document is the text that it is; none where it is not even that.
-    pub(super) key: Option<Json<'a>>,
-    /// None: there is no value.
-    pub(super) value: Option<Result<Json<'a>, NoJson>>,
+    key: Key<'a>,
+    /// None: there is no value. Errors: a sentence.
+    value: Option<Result<Json<'a>, String>>,
+    /// What a registry's schema says of the value, where one does.
+    shape: Option<&'a Shape>,
+}
+
+/// A message's key.
+#[derive(Debug)]
+struct Key<'a> {
+    /// One that is no document is the text that it is; none where it is not even that.
+    json: Option<Json<'a>>,
+    /// What a registry's schema says of its fields, where one does.
+    fields: Option<&'a Arc<Fields>>,
 }
 
 impl<'a> Parsed<'a> {
+    /// A message of JSON.
     pub(super) fn of(message: &Message<'a>) -> Self {
-        let key = message.key.and_then(|bytes| match Json::parse(bytes) {
-            Ok(json) => Some(json),
-            Err(_) => std::str::from_utf8(bytes).ok().map(|text| Json::Text(Cow::Borrowed(text), text)),
-        });
-        Self { key, value: message.value.map(Json::parse) }
+        let json = |bytes| Json::parse(bytes).map_err(|error| format!("The message is no JSON: {error}."));
+        Self {
+            key: Key { json: message.key.and_then(text_or_json), fields: None },
+            value: message.value.map(json),
+            shape: None,
+        }
+    }
+
+    /// A message of Avro; its key may be written otherwise.
+    pub(super) fn of_avro(message: &Message<'a>, documents: &'a Documents) -> Self {
+        const NOT_FRAMED: &str = "The message does not begin as those of a schema registry do: with a zero, and the schema's id in \
+                                  four bytes.";
+        let json = |decoded: &'a Option<Decoded>| match decoded {
+            None => Err(NOT_FRAMED.to_owned()),
+            Some(Decoded { document, .. }) => match document {
+                Ok(document) => {
+                    Json::parse(document.as_bytes()).map_err(|error| format!("The message is no row: {error}."))
+                }
+                Err(reason) => Err(reason.clone()),
+            },
+        };
+        let key = match &documents.key {
+            None => Key { json: message.key.and_then(text_or_json), fields: None },
+            Some(Decoded { document, shape }) => {
+                let json = document.as_ref().ok().and_then(|document| Json::parse(document.as_bytes()).ok());
+                Key { json, fields: Some(&shape.fields) }
+            }
+        };
+        let shape = documents.value.as_ref().and_then(|decoded| Some(&*decoded.as_ref()?.shape));
+        Self { key, value: documents.value.as_ref().map(json), shape }
+    }
+}
+
+fn text_or_json(bytes: &[u8]) -> Option<Json<'_>> {
+    match Json::parse(bytes) {
+        Ok(json) => Some(json),
+        Err(_) => std::str::from_utf8(bytes).ok().map(|text| Json::Text(Cow::Borrowed(text), text)),
     }
 }
 
@@ -123,21 +190,63 @@ impl Schemas {
         }
         fields
     }
+
+    /// What a document is of, and what is known of its fields: by a registry's schema, or by the one that it brings along.
+    fn opened<'j, 'a>(
+        &mut self,
+        json: &'j Json<'a>,
+        beside: Option<&Arc<Fields>>,
+        read: fn(&Json<'_>) -> Fields,
+    ) -> (&'j Json<'a>, Arc<Fields>) {
+        match (beside, logical::unwrapped(json)) {
+            (Some(fields), _) => (json, Arc::clone(fields)),
+            (None, Some((payload, schema))) => (payload, self.fields(schema, read)),
+            (None, None) => (json, Arc::default()),
+        }
+    }
 }
 
 /// Reads a message as a table's format has it.
 pub(super) fn read(table: &Topical, parsed: &Parsed<'_>, schemas: &mut Schemas) -> Read {
-    let value = match &parsed.value {
+    let Parsed { key, value, shape } = parsed;
+    let value = match value {
         None => None,
         Some(Ok(json)) => Some(json),
-        Some(Err(error)) => return Read::Poison(format!("The message is no JSON: {error}.")),
+        Some(Err(reason)) => return Read::Poison(reason.clone()),
     };
     match table.format {
-        Format::Maxwell => maxwell::read(table, parsed.key.as_ref(), value),
-        Format::Debezium => debezium::read(table, parsed.key.as_ref(), value, schemas),
+        Format::Maxwell => maxwell::read(table, key.json.as_ref(), value),
+        Format::Debezium => debezium::read(table, key, value, None, schemas),
         Format::Canal => canal::read(table, value),
-        Format::Json => plain::read(table, parsed.key.as_ref(), value, schemas),
+        Format::Json => plain::read(table, key, value, None, schemas),
+        Format::Avro => avro(table, key, (value, *shape), schemas),
     }
+}
+
+/// A message of Avro is a row, or a change in Debezium's envelope.
+fn avro(
+    table: &Topical,
+    key: &Key<'_>,
+    (value, shape): (Option<&Json<'_>>, Option<&Shape>),
+    schemas: &mut Schemas,
+) -> Read {
+    let of_rows = shape.and_then(|shape| shape.of_rows.as_ref());
+    match (value, of_rows) {
+        (Some(_), Some(_)) if !table.is_keyed() => poison(
+            "The message is a change in Debezium's envelope, and rows are known by their keys: write `key: [id]` in the table's `meta`.",
+        ),
+        (Some(_), Some(_)) => debezium::read(table, key, value, of_rows, schemas),
+        // Of which table a key without a value is, where a topic has several, is not said.
+        (None, _) if table.is_shared() => Read::Elsewhere,
+        (Some(_), None) if !shape.is_some_and(|shape| is_record_of(table, &shape.record)) => Read::Elsewhere,
+        _ => plain::read(table, key, value, shape.map(|shape| &shape.fields), schemas),
+    }
+}
+
+/// Whether a record is a table's: by its name, or by its full one.
+fn is_record_of(table: &Topical, record: &str) -> bool {
+    let name = record.rsplit_once('.').map_or(record, |(_, name)| name);
+    table.table.as_deref().is_none_or(|wanted| wanted == record || wanted == name)
 }
 
 fn poison(reason: &str) -> Read {
@@ -261,14 +370,11 @@ fn update(
 }
 
 /// The row that goes by the key of its message.
-fn gone_by_key(table: &Topical, key: Option<&Json<'_>>, schemas: &mut Schemas) -> Read {
-    let Some(key) = key.filter(|key| !key.is_null()) else {
+fn gone_by_key(table: &Topical, key: &Key<'_>, schemas: &mut Schemas) -> Read {
+    let Some(json) = key.json.as_ref().filter(|json| !json.is_null()) else {
         return poison("The message has neither a value nor a key that can be read.");
     };
-    let (key, fields) = match logical::unwrapped(key) {
-        Some((payload, schema)) => (payload, schemas.fields(schema, logical::fields)),
-        None => (key, Arc::default()),
-    };
+    let (key, fields) = schemas.opened(json, key.fields, logical::fields);
     let told = match (key, &table.schema.key[..]) {
         (Json::Object(..), _) => gone(table, Members::alone(key), &fields),
         (Json::Array(..), _) => return poison("The message has no value, and its key is no object."),

@@ -1,8 +1,9 @@
 //! Kafka: tables out of the messages of topics, with the offsets in the same commit as the rows.
 //!
 //! ```text
-//!   meta, columns ──► declared: a table of a topic
+//!   meta, columns ──► declared: a table of a topic          (columns that are not declared ──► told: those of a registry's schema)
 //!   bytes ──► json ──► message/{maxwell,debezium,canal,plain}: what becomes of rows ──► value: by the columns' types
+//!          └► shelf: by a registry's schema (Avro), a document like those
 //!   run: readers ──► lanes: how far each table is, and whether its topic leads on ──► batch ──► SourceEvent
 //!                      ▲                     position: the same as text
 //!        reader, ear: a client, how far it has fetched, and what it could not read
@@ -32,8 +33,10 @@ mod message;
 mod position;
 mod reader;
 mod run;
+mod shelf;
 #[doc(hidden)]
 pub mod testing;
+mod told;
 mod value;
 
 pub use kind::Kind;

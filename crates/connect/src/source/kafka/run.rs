@@ -8,8 +8,10 @@
 //!
 //! A table that is loaded has a reader of its own, so that those that are followed do not wait for it; when it is there it goes over to
 //! theirs, which steps back as far as the two are apart, and each lane passes over what it has seen.
-//! Nothing is read while a batch waits to be taken; what waits in the client is bounded by bytes.
+//! Nothing is read while a batch waits to be taken; what waits in the client is bounded by bytes. Nor while a message waits for a schema
+//! of the registry: that one message is held, and all behind it stay where they are.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::pin::pin;
@@ -19,21 +21,24 @@ use std::time::Duration;
 
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Message as _, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage, Timestamp};
 use rdkafka::{Offset, TopicPartitionList};
 use relation::{Position, TableId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::ask::Asker;
 use super::batch::Builder;
-use super::declared::{Start, Topical};
+use super::declared::{Format, Start, Topical};
 use super::ear::Ear;
 use super::lanes::{Lane, Pending, Survey, Topic, Wants, merge, stall_of, sum_of, targets};
-use super::message::{Message, Parsed, Read, Schemas, read};
+use super::message::{Documents, Message, Parsed, Read, Schemas, read};
 use super::position::{self, Kept};
 use super::reader::{Of, Reader, Silent, begin_reading, of_lane, received};
+use super::shelf::Shelf;
 use crate::kafka::{Trouble, code_of};
+use crate::registry::{self, Found};
 use crate::source::{Failure, FollowedTable, Limits, Load, Requests, SourceEvent, SourceState, now_us};
 
 /// How often it is looked what becomes of the topics.
@@ -44,6 +49,12 @@ const LOOK_SOON: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(500);
 /// Messages of one reader that are taken before the other one has its turn.
 const TURN_MESSAGES_MAX: usize = 256;
+/// How long it is waited before a registry is asked again that does not do what it should: at first, and at most.
+const ASK_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// How long it is waited before a schema is asked for once more of which the registry knows nothing: one of several may not have
+/// heard of it yet.
+const ASK_TWICE: Duration = Duration::from_secs(1);
+
 /// A source of these tables, until it is stopped.
 pub(super) struct Run {
     asker: Arc<Asker>,
@@ -57,6 +68,11 @@ pub(super) struct Run {
     delayed: BTreeMap<TableId, String>,
     builder: Builder,
     schemas: Schemas,
+    /// Schemas of the registry.
+    shelf: Shelf,
+    /// A message that waits for a schema, and the reader that it has come to.
+    held: Option<(Of, OwnedMessage)>,
+    asked: Option<Asked>,
     followed: Reader,
     loading: Reader,
     feed: Feed,
@@ -69,6 +85,22 @@ pub(super) struct Run {
     silent: Silent,
     /// Of topics with several tables, which of them tells of what nobody can read.
     tellers: BTreeMap<String, TableId>,
+}
+
+/// A question to the registry.
+struct Asked {
+    id: u32,
+    answer: JoinHandle<Result<Found, registry::Trouble>>,
+    /// How long it is waited before the next one, where this one is not answered.
+    wait: Duration,
+    /// Why the one before was not.
+    trouble: Option<Failure>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 /// The way to whoever follows the source, and what they want of it.
@@ -92,6 +124,8 @@ enum Next<'m> {
     Reload(BTreeMap<TableId, String>),
     Anew,
     Tick,
+    /// The registry has answered, or not.
+    Found(Result<Found, registry::Trouble>),
     /// Nothing waits to be read.
     Idle,
     /// A message has come to a reader, or an error; some may have come with it.
@@ -146,6 +180,9 @@ impl Run {
             delayed: BTreeMap::new(),
             builder: Builder::new(limits),
             schemas: Schemas::default(),
+            shelf: Shelf::default(),
+            held: None,
+            asked: None,
             followed: Reader::default(),
             loading: Reader::default(),
             feed,
@@ -177,13 +214,13 @@ impl Run {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = Some(self.look());
-        let mut looked = tokio::time::Instant::now();
+        let mut looked = Instant::now();
         let mut turn = [Of::Followed, Of::Loading];
         loop {
             turn.reverse();
             let clients = turn.map(|of| self.reader(of).client.clone());
             let [first, second] = &clients;
-            let has_rows = self.builder.has_rows();
+            let (has_rows, is_held) = (self.builder.has_rows(), self.held.is_some());
             let next = tokio::select! {
                 biased;
                 _ = self.feed.stopped.wait_for(|stop| *stop) => return Err(End::Stopped),
@@ -193,15 +230,16 @@ impl Run {
                     Err(_) => return Err(End::Stopped),
                 },
                 answer = answered(&mut look) => Next::Looked(answer),
+                found = found(&mut self.asked) => Next::Found(found),
                 _ = tick.tick() => Next::Tick,
-                came = received(first.as_deref()) => Next::Came(turn[0], came),
-                came = received(second.as_deref()) => Next::Came(turn[1], came),
+                came = received(first.as_deref()), if !is_held => Next::Came(turn[0], came),
+                came = received(second.as_deref()), if !is_held => Next::Came(turn[1], came),
                 () = ready(()), if has_rows => Next::Idle,
             };
             match next {
                 Next::Looked(answer) => {
                     look = None;
-                    looked = tokio::time::Instant::now();
+                    looked = Instant::now();
                     self.note_look(answer).await?;
                 }
                 Next::Reload(tables) => {
@@ -232,13 +270,14 @@ impl Run {
                         look = Some(self.look());
                     }
                 }
+                Next::Found(found) => self.note_found(found).await?,
                 Next::Idle => {
                     self.pass();
                     self.flush().await?;
                 }
                 Next::Came(of, came) => {
                     match came {
-                        Ok(message) => self.take(of, &message),
+                        Ok(message) => self.come(of, &message),
                         Err(error) => self.note_error(of, &error),
                     }
                     for (of, client) in turn.into_iter().zip(&clients) {
@@ -376,6 +415,10 @@ impl Run {
         for lane in &mut self.lanes {
             lane.kept.tables.retain(|of| *of != table);
         }
+        // They are assigned anew for it: another lane of it begins elsewhere.
+        for reader in [&mut self.followed, &mut self.loading] {
+            reader.reads.0.remove(&table);
+        }
         self.lanes.retain(|lane| !lane.kept.tables.is_empty());
         self.pending.retain(|pending| pending.table != table);
         self.pending.push(Pending { table, topic, from_end: false });
@@ -408,6 +451,8 @@ impl Run {
             self.lanes.iter_mut().filter(|lane| of_lane(lane) == of).for_each(Lane::mend);
             let reader = self.reader_mut(of);
             let before = reader.renewed(client, reads);
+            // What was held of it comes again, where it is still to be read.
+            self.held.take_if(|(held_of, _)| *held_of == of);
             // Closing it waits for its threads.
             tokio::task::spawn_blocking(move || drop(before));
         }
@@ -418,34 +463,97 @@ impl Run {
     fn drain(&mut self, of: Of, client: &StreamConsumer<Ear>) {
         let mut context = TaskContext::from_waker(Waker::noop());
         for _ in 0..TURN_MESSAGES_MAX {
-            if self.builder.is_full() {
+            if self.builder.is_full() || self.held.is_some() {
                 break;
             }
             match pin!(client.recv()).poll(&mut context) {
-                Poll::Ready(Ok(message)) => self.take(of, &message),
+                Poll::Ready(Ok(message)) => self.come(of, &message),
                 Poll::Ready(Err(error)) => self.note_error(of, &error),
                 Poll::Pending => break,
             }
         }
     }
 
-    /// A message has come to a reader: whose lanes are of its topic, and have not seen it, take it.
-    fn take(&mut self, of: Of, message: &BorrowedMessage<'_>) {
-        let at_us = match message.timestamp() {
-            Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => Some(ms.saturating_mul(1000)),
-            Timestamp::NotAvailable => None,
-        };
-        let message = Message {
-            topic: message.topic(),
-            partition: message.partition(),
-            offset: message.offset(),
-            at_us,
-            key: message.key(),
-            value: message.payload(),
-        };
+    /// A message has come to a reader. It is taken, or held until the schemas are there that it names.
+    fn come(&mut self, of: Of, message: &BorrowedMessage<'_>) {
+        if self.lacking(of, &of_client(message)).is_some() {
+            self.held = Some((of, message.detach()));
+            self.see_to_held();
+        } else {
+            self.take(of, of_client(message));
+        }
+    }
+
+    /// The number of a schema that a message names, and nobody has asked for.
+    fn lacking(&self, of: Of, message: &Message<'_>) -> Option<u32> {
+        let is_avro = |id: &TableId| self.tables.get(id).is_some_and(|table| table.format == Format::Avro);
+        let lanes = self.lanes.iter().filter(|lane| lane.kept.topic == message.topic && of_lane(lane) == of);
+        let mut tables = lanes.filter(|lane| lane.broken.is_none()).flat_map(|lane| &lane.kept.tables);
+        if tables.any(is_avro) { self.shelf.lacking(message) } else { None }
+    }
+
+    /// Takes what is held, or asks for what it lacks.
+    fn see_to_held(&mut self) {
+        let Some((of, message)) = self.held.take() else { return };
+        match self.lacking(of, &of_client(&message)) {
+            None => self.take(of, of_client(&message)),
+            Some(id) => {
+                if self.asked.is_none() {
+                    let ([wait, _], trouble) = (ASK_AGAIN, None);
+                    self.asked = self.ask(id, Duration::ZERO).map(|answer| Asked { id, answer, wait, trouble });
+                }
+                // Who has no registry has no table of Avro.
+                self.held = self.asked.is_some().then_some((of, message));
+            }
+        }
+    }
+
+    /// Asks for a schema, after a while.
+    fn ask(&self, id: u32, wait: Duration) -> Option<JoinHandle<Result<Found, registry::Trouble>>> {
+        let registry = Arc::clone(self.asker.registry.as_ref()?);
+        Some(tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            match registry.schema(id).await {
+                Ok(Found::None(_)) => {
+                    tokio::time::sleep(ASK_TWICE).await;
+                    registry.schema(id).await
+                }
+                answer => answer,
+            }
+        }))
+    }
+
+    /// What the registry has answered: a schema, or that there is none; or it is asked again, and nothing is read meanwhile.
+    async fn note_found(&mut self, found: Result<Found, registry::Trouble>) -> Result<(), End> {
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        match found {
+            Ok(found) => {
+                self.shelf.put(asked.id, found);
+                self.see_to_held();
+            }
+            // Nobody waits for it any more.
+            Err(_) if self.held.is_none() => {}
+            Err(registry::Trouble { failure, is_ours }) => {
+                let [_, most] = ASK_AGAIN;
+                let wait = if is_ours { most } else { asked.wait };
+                let told = failure.and(&format!(
+                    "No topic of the source is read meanwhile. It is asked again within {} s.",
+                    most.as_secs()
+                ));
+                let answer = self.ask(asked.id, wait);
+                let next = |answer| Asked { id: asked.id, answer, wait: (2 * wait).min(most), trouble: Some(told) };
+                self.asked = answer.map(next);
+            }
+        }
+        self.say_state().await
+    }
+
+    /// Whose lanes are of a message's topic, and have not seen it, take it.
+    fn take(&mut self, of: Of, message: Message<'_>) {
         let sum = sum_of(&message);
-        let Self { lanes, tables, builder, schemas, is_shaken, tellers, .. } = self;
-        let mut parsed: Option<Parsed<'_>> = None;
+        let Self { lanes, tables, builder, schemas, shelf, is_shaken, tellers, .. } = self;
+        let (json, documents) = (OnceCell::new(), OnceCell::new());
+        let avro = OnceCell::new();
         let (now, mut changes) = (now_us(), 0);
         for lane in lanes.iter_mut().filter(|lane| lane.kept.topic == message.topic && of_lane(lane) == of) {
             let was_broken = lane.broken.is_some();
@@ -455,9 +563,15 @@ impl Run {
                 continue;
             }
             builder.moved();
-            let parsed = parsed.get_or_insert_with(|| Parsed::of(&message));
             for id in &lane.kept.tables {
                 let Some(table) = tables.get(id) else { continue };
+                let (parsed, message) = match table.format {
+                    Format::Avro => {
+                        let documents = documents.get_or_init(|| Documents::of(&message, shelf));
+                        (avro.get_or_init(|| Parsed::of_avro(&message, documents)), documents.shown(&message))
+                    }
+                    _ => (json.get_or_init(|| Parsed::of(&message)), message),
+                };
                 match read(table, parsed, schemas) {
                     Read::Elsewhere => {}
                     Read::Told(told) => {
@@ -497,6 +611,13 @@ impl Run {
     }
 
     fn pass_to(&mut self, of: Of, topic: &str, partition: i32, offset: i64) {
+        // The client has passed what is held, and nobody has taken it.
+        let offset = match &self.held {
+            Some((held_of, held)) if (*held_of, held.topic(), held.partition()) == (of, topic, partition) => {
+                offset.min(held.offset())
+            }
+            _ => offset,
+        };
         for lane in self.lanes.iter_mut().filter(|lane| of_lane(lane) == of && lane.kept.topic == topic) {
             if lane.pass(partition, offset) {
                 self.builder.moved();
@@ -581,6 +702,12 @@ impl Run {
         if let Some(failure) = self.stall() {
             return self.say(SourceState::Stalled, failure.text()).await;
         }
+        if let Some(failure) =
+            self.asked.as_ref().filter(|_| self.held.is_some()).and_then(|asked| asked.trouble.as_ref())
+        {
+            let told = failure.text();
+            return self.say(SourceState::Stalled, told).await;
+        }
         let is_loading = !self.pending.is_empty() || self.lanes.iter().any(Lane::is_loading);
         let state = if is_loading { SourceState::Snapshot } else { SourceState::Streaming };
         self.say(state, String::new()).await
@@ -593,6 +720,34 @@ impl Run {
         }
         self.said = Some(news.clone());
         self.feed.send(SourceEvent::State(news.0, news.1)).await
+    }
+}
+
+/// A message as the client gives it.
+fn of_client(message: &impl rdkafka::Message) -> Message<'_> {
+    let at_us = match message.timestamp() {
+        Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => Some(ms.saturating_mul(1000)),
+        Timestamp::NotAvailable => None,
+    };
+    Message {
+        topic: message.topic(),
+        partition: message.partition(),
+        offset: message.offset(),
+        at_us,
+        key: message.key(),
+        value: message.payload(),
+    }
+}
+
+/// The registry's answer; never, where it was not asked.
+async fn found(asked: &mut Option<Asked>) -> Result<Found, registry::Trouble> {
+    match asked {
+        Some(asked) => match (&mut asked.answer).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => pending().await,
+        },
+        None => pending().await,
     }
 }
 

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use relation::{Column, DataType, Entry, Layout, Position, SourceBatch, TableId, Unread};
 
 use super::batch::Builder;
-use super::declared::Topical;
+use super::declared::{Format, Topical};
 use super::lanes::{Ends, Lane, Topic, Wants, merge, stall_of, sum_of};
-use super::message::{Message, Parsed, Read, Schemas, read};
+use super::message::{Documents, Message, Parsed, Read, Schemas, read};
 use super::position;
+use super::shelf::Shelf;
+use super::told;
+use crate::avro;
+use crate::registry::Found;
 use crate::source::{Declared, DeclaredColumn, Limits, TablePlace};
 
 /// A table of a topic, as it is declared: `meta` as JSON, and columns as `name type`.
@@ -16,6 +20,7 @@ use crate::source::{Declared, DeclaredColumn, Limits, TablePlace};
 pub struct Table {
     topical: Topical,
     schemas: Schemas,
+    shelf: Shelf,
 }
 
 impl Table {
@@ -43,7 +48,20 @@ impl Table {
         let lines =
             |failures: Vec<crate::Failure>| failures.iter().map(crate::Failure::text).collect::<Vec<_>>().join("\n");
         let topical = Topical::read(&place).map_err(lines)?;
-        Ok(Self { topical, schemas: Schemas::default() })
+        Ok(Self { topical, schemas: Schemas::default(), shelf: Shelf::default() })
+    }
+
+    /// What a registry has found of a schema's number: its text, and those that it refers to, or that there is none. Answers with what
+    /// is wrong.
+    pub fn found(&mut self, id: u32, text: Option<&str>, others: &[String]) -> String {
+        let read = text.map(|text| avro::Schema::read(text, others));
+        let (found, answer) = match read {
+            None => (Found::None(format!("There is no schema {id}.")), String::new()),
+            Some(Ok(schema)) => (Found::Schema(schema, text.map_or(0, str::len)), String::new()),
+            Some(Err(error)) => (Found::None(format!("There is no schema {id}.")), error.to_string()),
+        };
+        self.shelf.put(id, found);
+        answer
     }
 
     /// Columns of the table.
@@ -55,7 +73,12 @@ impl Table {
     pub fn told(&mut self, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> String {
         let message = Message { topic: "topic", partition: 0, offset, at_us: None, key, value };
         let mut builder = Builder::new(Limits::default());
-        match read(&self.topical, &Parsed::of(&message), &mut self.schemas) {
+        let documents = Documents::of(&message, &self.shelf);
+        let parsed = match self.topical.format {
+            Format::Avro => Parsed::of_avro(&message, &documents),
+            _ => Parsed::of(&message),
+        };
+        match read(&self.topical, &parsed, &mut self.schemas) {
             Read::Elsewhere => return "elsewhere\n".to_owned(),
             Read::Told(told) => told.into_iter().for_each(|told| builder.tell((ID, &self.topical), told, &message, 0)),
             Read::Poison(reason) => builder.poison(ID, reason, &message, 0),
@@ -88,6 +111,13 @@ impl Table {
         }
         out
     }
+}
+
+/// The columns of a schema of rows or changes. Errors: it is none.
+pub fn columns_of(schema: &str) -> Result<String, String> {
+    let schema = avro::Schema::read(schema, &[]).map_err(|error| error.to_string())?;
+    let columns = told::columns(&schema);
+    Ok(columns.iter().map(|(name, data_type)| format!("{name} {data_type}\n")).collect())
 }
 
 const ID: TableId = TableId(7);

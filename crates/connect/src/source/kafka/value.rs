@@ -12,6 +12,7 @@ use relation::{DataType, Value, unreal};
 use super::declared::{Format, TimeUnit};
 use super::json::Json;
 use super::logical::Logical;
+use crate::base64;
 
 /// By what a value is read.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +35,24 @@ pub(super) fn value(json: &Json<'_>, data_type: DataType, how: How) -> Result<Va
     if json.is_null() {
         return Ok(Value::Null);
     }
-    if how.format == Format::Debezium && is_unavailable(json) {
+    if how.format.is_of_connect() && is_unavailable(json) {
         return Err("the log did not have the value, which had not changed: have the table's log hold whole rows \
                     (`REPLICA IDENTITY FULL` in PostgreSQL)"
             .to_owned());
+    }
+    if let Some(digits) = digits_of(json, data_type, how) {
+        let digits = digits.ok_or_else(|| no_value(json, data_type))?;
+        return value(&Json::Number(&digits), data_type, How { logical: None, ..how });
+    }
+    if let (DataType::Text, Json::Number(_), Some(meant)) = (data_type, json, how.logical.and_then(type_of)) {
+        return match counted(json).filter(|count| *count < 0 && meant == DataType::Time) {
+            // MySQL's may be before midnight.
+            Some(count) => {
+                let behind = (-count).to_string();
+                value(&Json::Number(&behind), meant, how).map(|value| Value::Text(format!("-{value}")))
+            }
+            None => value(json, meant, how).map(|value| Value::Text(value.to_string())),
+        };
     }
     let read = match data_type {
         DataType::Bool => boolean(json),
@@ -57,10 +72,40 @@ pub(super) fn value(json: &Json<'_>, data_type: DataType, how: How) -> Result<Va
         DataType::Time => return time(json, how),
         DataType::Timestamp => return instant(json, data_type, how).map(Value::Timestamp),
         DataType::TimestampTz => return instant(json, data_type, how).map(Value::TimestampTz),
-        DataType::Interval => interval(json, how),
+        DataType::Interval => return interval(json, how),
         DataType::Array(element) => return array(json, *element, how),
     };
     read.ok_or_else(|| no_value(json, data_type))
+}
+
+/// The digits of what a message calls a decimal, whatever number or text its column is; the inner none: they cannot be read.
+fn digits_of(json: &Json<'_>, data_type: DataType, how: How) -> Option<Option<String>> {
+    match (how.logical, json) {
+        _ if data_type == DataType::Bytes => None,
+        (Some(Logical::Decimal(scale)), Json::Text(text, _)) => Some(unscaled(text, i64::from(scale))),
+        // A decimal of any scale says its own.
+        (Some(Logical::VariableScale), Json::Object(..)) => Some(variable_scale(json)),
+        (None, Json::Object(..)) if how.format == Format::Debezium && matches!(data_type, DataType::Decimal { .. }) => {
+            Some(variable_scale(json))
+        }
+        _ => None,
+    }
+}
+
+fn variable_scale(json: &Json<'_>) -> Option<String> {
+    let scale = json.get("scale").and_then(number).and_then(|scale| scale.parse().ok())?;
+    unscaled(json.get("value").and_then(Json::text)?, scale)
+}
+
+/// The type by which a number is shown that a message's schema calls a time.
+fn type_of(logical: Logical) -> Option<DataType> {
+    match logical {
+        Logical::Days => Some(DataType::Date),
+        Logical::Time(_) => Some(DataType::Time),
+        Logical::Timestamp(_) => Some(DataType::Timestamp),
+        Logical::Duration(_) => Some(DataType::Interval),
+        Logical::Decimal(_) | Logical::VariableScale | Logical::Bits => None,
+    }
 }
 
 fn no_value(json: &Json<'_>, data_type: DataType) -> String {
@@ -112,7 +157,7 @@ fn number<'j>(json: &'j Json<'_>) -> Option<&'j str> {
 
 fn whole(json: &Json<'_>, how: How, range: std::ops::RangeInclusive<i128>) -> Option<i128> {
     let read = match (how.logical, json) {
-        (Some(Logical::Bits), _) => little_endian(&base64(json.text()?)?)?,
+        (Some(Logical::Bits), _) => little_endian(&base64::read(json.text()?)?)?,
         (_, Json::Bool(value)) => i128::from(*value),
         _ => {
             let plain = plain(number(json)?)?;
@@ -169,21 +214,15 @@ fn plain(number: &str) -> Option<Cow<'_, str>> {
 
 fn decimal(json: &Json<'_>, (precision, scale): (u8, i8), how: How) -> Result<Value, String> {
     let data_type = DataType::Decimal { precision, scale };
-    let text = match (how.logical, json) {
-        (Some(Logical::Decimal(from)), Json::Text(text, _)) => unscaled(text, i64::from(from)),
-        (_, Json::Object(..)) if how.format == Format::Debezium => {
-            // A decimal of any scale says its own.
-            let scale = json.get("scale").and_then(number).and_then(|scale| scale.parse().ok());
-            scale.zip(json.get("value").and_then(Json::text)).and_then(|(scale, text)| unscaled(text, scale))
-        }
-        _ => number(json).and_then(plain).map(Cow::into_owned),
-    };
-    let Some(text) = text else {
-        if how.format == Format::Debezium && json.text().and_then(base64).is_some() {
+    let Some(text) = number(json).and_then(plain).map(Cow::into_owned) else {
+        if how.format.is_of_connect() && json.text().and_then(base64::read).is_some() {
             return Err(format!(
-                "{} is the bytes of a decimal, and the message says no scale: have messages bring their schema, or set \
-                 `decimal.handling.mode=string`",
-                shown(json.raw())
+                "{} is the bytes of a decimal, and the message says no scale: {}",
+                shown(json.raw()),
+                match how.format {
+                    Format::Avro => "have the writer's schema call it a `decimal`",
+                    _ => "have messages bring their schema, or set `decimal.handling.mode=string`",
+                }
             ));
         }
         return Err(no_value(json, data_type));
@@ -199,7 +238,7 @@ fn decimal(json: &Json<'_>, (precision, scale): (u8, i8), how: How) -> Result<Va
 
 /// The digits of an unscaled number of big-endian bytes.
 fn unscaled(text: &str, scale: i64) -> Option<String> {
-    let bytes = base64(text)?;
+    let bytes = base64::read(text)?;
     let is_negative = bytes.first()? & 0x80 != 0;
     if bytes.len() > 32 {
         return None;
@@ -213,36 +252,6 @@ fn unscaled(text: &str, scale: i64) -> Option<String> {
         return None;
     }
     plain(&format!("{digits}e{}", -scale)).map(Cow::into_owned)
-}
-
-/// Bytes of their base64, padded, and of nothing else.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let digits = text.trim_end_matches('=');
-    let padding = text.len() - digits.len();
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    let (mut held, mut bits) = (0_u32, 0);
-    for digit in digits.bytes() {
-        let six = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        held = held << 6 | u32::from(six);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((held >> bits).to_le_bytes()[0]);
-            held &= (1 << bits) - 1;
-        }
-    }
-    // What is left over are zeros, as many as the padding says.
-    (padding <= 2 && held == 0 && usize::try_from(bits).ok()? == 2 * padding).then_some(bytes)
 }
 
 fn little_endian(bytes: &[u8]) -> Option<i128> {
@@ -265,7 +274,7 @@ fn text(json: &Json<'_>, how: How) -> String {
 
 /// The text of a document: what is a document in the message, or where documents are written as texts, the text.
 fn document(json: &Json<'_>, how: How) -> Option<String> {
-    let is_written_as_text = matches!(how.format, Format::Canal | Format::Debezium);
+    let is_written_as_text = how.format == Format::Canal || how.format.is_of_connect();
     match json {
         Json::Text(text, _) if is_written_as_text => {
             Json::parse(text.as_bytes()).ok().map(|_| text.clone().into_owned())
@@ -279,7 +288,7 @@ fn bytes(json: &Json<'_>, how: How) -> Option<Vec<u8>> {
     match how.format {
         // Canal writes each byte as the character of its number.
         Format::Canal => text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect(),
-        _ => base64(text),
+        _ => base64::read(text),
     }
 }
 
@@ -294,10 +303,11 @@ fn counted(json: &Json<'_>) -> Option<i128> {
 fn day(json: &Json<'_>, how: How) -> Result<Value, String> {
     let refused = || no_value(json, DataType::Date);
     if let Some(days) = counted(json) {
-        let is_days =
-            matches!(how.logical, Some(Logical::Days)) || how.format == Format::Debezium && how.logical.is_none();
-        if !is_days {
-            return Err(format!("{}, and nothing says what it counts", refused()));
+        match how.logical {
+            Some(Logical::Days) => {}
+            None if how.format == Format::Debezium => {}
+            Some(other) => return Err(format!("{}: its schema calls it {}", refused(), other.word())),
+            None => return Err(format!("{}, and nothing says what it counts", refused())),
         }
         let days = i32::try_from(days).ok().filter(|days| DAYS.contains(days));
         return days.map(Value::Date).ok_or_else(refused);
@@ -313,11 +323,20 @@ fn day(json: &Json<'_>, how: How) -> Result<Value, String> {
 /// A million years about 1970, and none of those days that stand for dates which no calendar has.
 const DAYS: std::ops::RangeInclusive<i32> = -90_000_000..=365_000_000;
 
-/// Microseconds that a number counts, as the schema or the table's settings say. Errors: nothing says it.
-fn micros(number: i128, refused: String, how: How) -> Result<i128, String> {
+/// Microseconds that a number counts, as the schema says, where it calls it what is wanted, or the table's settings. Errors: nothing
+/// says it.
+fn micros(
+    number: i128,
+    refused: String,
+    how: How,
+    wanted: impl Fn(Logical) -> Option<TimeUnit>,
+) -> Result<i128, String> {
     let unit = match how.logical {
-        Some(Logical::Count(unit)) => Some(unit),
-        _ => how.time_unit,
+        Some(logical) => match wanted(logical) {
+            Some(unit) => Some(unit),
+            None => return Err(format!("{refused}: its schema calls it {}", logical.word())),
+        },
+        None => how.time_unit,
     };
     match unit {
         Some(TimeUnit::Seconds) => Ok(number.saturating_mul(1_000_000)),
@@ -334,7 +353,10 @@ fn micros(number: i128, refused: String, how: How) -> Result<i128, String> {
 fn time(json: &Json<'_>, how: How) -> Result<Value, String> {
     let refused = || no_value(json, DataType::Time);
     if let Some(number) = counted(json) {
-        let us = micros(number, refused(), how)?;
+        let us = micros(number, refused(), how, |logical| match logical {
+            Logical::Time(unit) | Logical::Duration(unit) => Some(unit),
+            _ => None,
+        })?;
         let us = i64::try_from(us).ok().filter(|us| (0..=i64::from(i32::MAX) * 1_000_000).contains(us));
         return us.map(Value::Time).ok_or_else(refused);
     }
@@ -358,9 +380,13 @@ fn cut(time: &str) -> Cow<'_, str> {
 /// Microseconds since 1970: of a text without a zone by UTC.
 fn instant(json: &Json<'_>, data_type: DataType, how: How) -> Result<i64, String> {
     let refused = || no_value(json, data_type);
-    let us = match counted(json) {
-        Some(number) => micros(number, refused(), how)?,
-        None => written_instant(json.text().ok_or_else(refused)?).ok_or_else(refused)?,
+    let us = match (counted(json), how.logical) {
+        (Some(days), Some(Logical::Days)) => days.saturating_mul(DAY_US),
+        (Some(number), _) => micros(number, refused(), how, |logical| match logical {
+            Logical::Timestamp(unit) => Some(unit),
+            _ => None,
+        })?,
+        (None, _) => written_instant(json.text().ok_or_else(refused)?).ok_or_else(refused)?,
     };
     let is_written = counted(json).is_none();
     let us = i64::try_from(us).map_err(|_| refused())?;
@@ -394,12 +420,61 @@ fn zone(time: &str) -> Option<(&str, i128)> {
     (is_digits && seconds < 86_400).then_some((clock, sign * seconds * 1_000_000))
 }
 
-fn interval(json: &Json<'_>, how: How) -> Option<Value> {
-    if let (Some(number), Some(Logical::Count(TimeUnit::Microseconds))) = (counted(json), how.logical) {
-        let micros = i64::try_from(number).ok()?;
-        return Some(Value::Interval(Interval { months: 0, days: 0, micros }));
+fn interval(json: &Json<'_>, how: How) -> Result<Value, String> {
+    let refused = || no_value(json, DataType::Interval);
+    if let Some(number) = counted(json) {
+        let us = micros(number, refused(), how, |logical| match logical {
+            Logical::Duration(unit) | Logical::Time(unit) => Some(unit),
+            _ => None,
+        })?;
+        let micros = i64::try_from(us).map_err(|_| refused())?;
+        return Ok(Value::Interval(Interval { months: 0, days: 0, micros }));
     }
-    Value::parse(DataType::Interval, json.text()?).ok()
+    let text = json.text().ok_or_else(refused)?;
+    match iso_interval(text) {
+        Some(interval) => Ok(Value::Interval(interval)),
+        None => Value::parse(DataType::Interval, text).map_err(|_| refused()),
+    }
+}
+
+/// An interval as ISO 8601 writes it: `P1Y2M3DT4H5M6.78S`.
+fn iso_interval(text: &str) -> Option<Interval> {
+    let (date, time) = text.strip_prefix('P').map(|text| text.split_once('T').unwrap_or((text, "")))?;
+    let mut made = Interval::default();
+    for (part, is_time) in [(date, false), (time, true)] {
+        let mut rest = part;
+        while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic()) {
+            let (count, unit, behind) = (rest.get(..at)?, rest.get(at..at + 1)?, rest.get(at + 1..)?);
+            let whole = || count.parse::<i32>().ok();
+            let micros_of = |unit_us: i64| count.parse::<i64>().ok()?.checked_mul(unit_us);
+            match (unit, is_time) {
+                ("Y", false) => made.months = made.months.checked_add(whole()?.checked_mul(12)?)?,
+                ("M", false) => made.months = made.months.checked_add(whole()?)?,
+                ("W", false) => made.days = made.days.checked_add(whole()?.checked_mul(7)?)?,
+                ("D", false) => made.days = made.days.checked_add(whole()?)?,
+                ("H", true) => made.micros = made.micros.checked_add(micros_of(3_600_000_000)?)?,
+                ("M", true) => made.micros = made.micros.checked_add(micros_of(60_000_000)?)?,
+                ("S", true) => made.micros = made.micros.checked_add(seconds_us(count)?)?,
+                _ => return None,
+            }
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+    }
+    (text.len() > 1 && !text.ends_with('T')).then_some(made)
+}
+
+/// Microseconds of `-6.78` seconds.
+fn seconds_us(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = fraction.get(..6).filter(|_| fraction.len() <= 9).unwrap_or(fraction);
+    let is_plain = whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) && fraction.len() <= 6;
+    let us: i64 = whole.parse::<i64>().ok().filter(|_| is_plain)?.checked_mul(1_000_000)?;
+    let us = us.checked_add(format!("{fraction:0<6}").parse().ok()?)?;
+    Some(if digits.len() < text.len() { -us } else { us })
 }
 
 fn array(json: &Json<'_>, element: DataType, how: How) -> Result<Value, String> {

@@ -13,15 +13,21 @@ use std::sync::Arc;
 use super::super::declared::Topical;
 use super::super::json::Json;
 use super::super::logical::{self, Fields};
-use super::{Members, Read, Schemas, Told, gone, gone_by_key, is_of, of_table, poison, update};
+use super::{Key, Members, Read, Schemas, Told, gone, gone_by_key, is_of, of_table, poison, update};
 
-pub(super) fn read(table: &Topical, key: Option<&Json<'_>>, value: Option<&Json<'_>>, schemas: &mut Schemas) -> Read {
-    let Some(json) = value.filter(|json| !json.is_null()) else { return tombstone(table, key, schemas) };
-    let (json, fields) = match logical::unwrapped(json) {
-        Some((payload, _)) if payload.is_null() => return tombstone(table, key, schemas),
-        Some((payload, schema)) => (payload, schemas.fields(schema, logical::fields_of_rows)),
-        None => (json, Arc::default()),
-    };
+/// `beside` is what a registry's schema says of the rows' fields.
+pub(super) fn read(
+    table: &Topical,
+    key: &Key<'_>,
+    value: Option<&Json<'_>>,
+    beside: Option<&Arc<Fields>>,
+    schemas: &mut Schemas,
+) -> Read {
+    let Some(json) = value else { return tombstone(table, key, schemas) };
+    let (json, fields) = schemas.opened(json, beside, logical::fields_of_rows);
+    if json.is_null() {
+        return tombstone(table, key, schemas);
+    }
     if !json.is_object() {
         return poison("The message is no object, as Debezium's are.");
     }
@@ -42,7 +48,7 @@ pub(super) fn read(table: &Topical, key: Option<&Json<'_>>, value: Option<&Json<
 fn rows(
     table: &Topical,
     (op, before, after): (&str, Option<&Json<'_>>, Option<&Json<'_>>),
-    key: Option<&Json<'_>>,
+    key: &Key<'_>,
     fields: &Fields,
     schemas: &mut Schemas,
 ) -> Read {
@@ -68,7 +74,7 @@ fn rows(
 
 /// The message behind a deletion, by which the topic forgets the key. Of which table it is where a topic has several is not said, and
 /// the deletion has said all.
-fn tombstone(table: &Topical, key: Option<&Json<'_>>, schemas: &mut Schemas) -> Read {
+fn tombstone(table: &Topical, key: &Key<'_>, schemas: &mut Schemas) -> Read {
     match table.is_shared() {
         true => Read::Elsewhere,
         false => gone_by_key(table, key, schemas),
