@@ -215,16 +215,14 @@ fn encode(entry: &Entry) -> Vec<u8> {
 
 fn decode(id: TableId, bytes: &[u8]) -> Result<Entry> {
     let mut input = Input::new("an entry of the catalog", bytes);
-    if input.byte()? != VERSION {
-        return Err(input.bad("unknown version"));
-    }
+    input.version(VERSION)?;
     let code = input.byte()?;
-    let kind = Kind::ALL.into_iter().find(|kind| kind.code() == code).ok_or(input.bad("unknown kind"))?;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.code() == code).ok_or_else(|| input.newer("a kind"))?;
     let (name, identity, detail) = (input.text()?, input.text()?, input.text()?);
     let mut columns = Vec::new();
     for _ in 0..input.count()? {
         let name = input.text()?;
-        let data_type = input.text()?.parse().map_err(|_| input.bad("unknown type"))?;
+        let data_type = input.text()?.parse().map_err(|_| input.newer("a type of a column"))?;
         columns.push(Column { name, data_type, nullable: input.flag()? });
     }
     let mut key = Vec::new();

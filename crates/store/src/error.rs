@@ -16,9 +16,15 @@ pub enum Error {
     /// Another process (or another handle of this one) has the data folder.
     #[error("the data folder {} is in use by process {holder}", dir.display())]
     InUse { dir: PathBuf, holder: String },
-    /// The folder was written by a newer Tidemill.
-    #[error("the data folder {} has format {found}, this Tidemill knows formats up to {known}", dir.display())]
-    NewerFormat { dir: PathBuf, found: u32, known: u32 },
+    /// The folder was written by a newer Tidemill, whose version is `writer`, if that is known.
+    #[error(
+        "the data folder {} has format {found}{}, and this Tidemill ({}) knows formats up to {known}",
+        dir.display(), written_by(writer), env!("CARGO_PKG_VERSION")
+    )]
+    NewerFormat { dir: PathBuf, found: u32, known: u32, writer: String },
+    /// Something of a kind that this Tidemill does not know, and no damage: its checksum holds.
+    #[error("{what} is of a newer Tidemill than this one ({})", env!("CARGO_PKG_VERSION"))]
+    Newer { what: String },
     /// A file of ours that does not read as it was written.
     #[error("{}: damaged at byte {offset}: {what}", path.display())]
     Damaged { path: PathBuf, offset: u64, what: String },
@@ -88,7 +94,8 @@ impl Error {
             Self::InUse { holder, .. } => {
                 format!("Stop process {holder}, or choose another folder with --data.")
             }
-            Self::NewerFormat { .. } => "Use the newer Tidemill, or choose an empty folder with --data.".to_owned(),
+            Self::NewerFormat { .. } => format!("Nothing of it was touched. {GO_BACK}"),
+            Self::Newer { .. } => format!("Nothing is damaged. {GO_BACK}"),
             error if error.is_disk_full() => "Free disk space; nothing is lost, writing goes on by itself.".to_owned(),
             error if error.is_forbidden() => {
                 "Give the user that runs Tidemill the right to read and write the data folder and all below it; nothing \
@@ -99,7 +106,7 @@ impl Error {
                 "Have its file system mounted for writing, or choose another folder with --data; nothing is damaged."
                     .to_owned()
             }
-            Self::Damaged { .. } | Self::Missing { .. } => LOAD_AGAIN.to_owned(),
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Decode { .. } => LOAD_AGAIN.to_owned(),
             Self::Tables { cause, .. } if !matches!(**cause, fjall::Error::Locked | fjall::Error::Poisoned) => {
                 LOAD_AGAIN.to_owned()
             }
@@ -164,6 +171,14 @@ impl Error {
 pub(crate) fn is_full(e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// What to do with a folder of a newer version.
+const GO_BACK: &str = "Start the Tidemill that wrote it, or a newer one. To go back to this one, put the copy of the data folder from \
+                       before the upgrade in its place, or choose an empty one with --data, which is loaded from the sources again.";
+
+fn written_by(version: &str) -> String {
+    if version.is_empty() { String::new() } else { format!(" (Tidemill {version})") }
 }
 
 /// What to do with a folder whose content cannot be had back out of itself.

@@ -102,6 +102,7 @@ fn fold(shared: &Shared, view: &View) -> Result<()> {
     let tables = run::tables(&view.runs);
     let forget = forgettable(shared, &view.base)?;
     let fold = Fold { step: view.step, tables: &tables, forget: &forget };
+    shared.folder.take_over()?;
     let entries = shared.disk.ingest(&fold, &shared.stopping)?;
     shared.folder.note_folded()?;
     let base = Arc::new(shared.disk.base()?);

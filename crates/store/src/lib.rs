@@ -51,7 +51,7 @@ mod writes;
 
 pub use catalog::{Catalog, Kind};
 pub use error::{Error, Result};
-pub use folder::holder;
+pub use folder::{FORMAT, holder};
 pub use hot::Hot;
 pub use log::{Place, Replay, Syncing};
 pub use options::Options;

@@ -49,9 +49,7 @@ impl Record {
     /// The reverse of [`Record::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut input = Input::new("a log record", bytes);
-        if input.byte()? != VERSION {
-            return Err(input.bad("unknown version"));
-        }
+        input.version(VERSION)?;
         let mut record = Self::default();
         for _ in 0..input.count()? {
             record.batches.push((input.id()?, input.batch()?));
@@ -163,6 +161,20 @@ impl<'a> Input<'a> {
         Error::Decode { what: self.what, reason }
     }
 
+    /// It has something that this Tidemill does not know. The checksum of what holds these bytes is looked at before they are read.
+    pub(crate) fn newer(&self, has: &str) -> Error {
+        Error::Newer { what: format!("{}, which has {has} that is not known here,", self.what) }
+    }
+
+    /// The version that comes next, which is to be ours.
+    pub(crate) fn version(&mut self, ours: u8) -> Result<()> {
+        match self.byte()? {
+            found if found == ours => Ok(()),
+            found if found > ours => Err(self.newer("a version")),
+            _ => Err(self.bad("unknown version")),
+        }
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         let Some((taken, rest)) = self.rest.split_at_checked(len) else {
             return Err(self.bad("it ends too early"));
@@ -232,7 +244,7 @@ impl<'a> Input<'a> {
             let table = TableId(self.id()?);
             let flags = self.byte()?;
             if flags > 1 | BY_KEY {
-                return Err(self.bad("unknown flag"));
+                return Err(self.newer("changes of a kind"));
             }
             let (truncated, by_key) = (flags & 1 != 0, flags & BY_KEY != 0);
             let rows = self.rows()?;
@@ -249,7 +261,7 @@ impl<'a> Input<'a> {
             let table = TableId(self.id()?);
             let flags = self.byte()?;
             if flags > 1 | SOME_UNREAD {
-                return Err(self.bad("unknown flag"));
+                return Err(self.newer("a portion of a kind"));
             }
             let (complete, is_unread) = (flags & 1 != 0, flags & SOME_UNREAD != 0);
             let cursor = self.bytes()?.to_vec();

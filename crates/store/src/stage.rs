@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::files::Files;
+use crate::log::is_later;
 use crate::{Error, Result, lock};
 
 const MAGIC: [u8; 8] = *b"TMstg1\0\0";
@@ -339,10 +340,13 @@ impl StageReader {
         let mut reader = Self { path, file, at: 0, bytes, next: 0, ahead: None, is_done: false };
         let mut found = [0; HEAD_BYTES];
         reader.fill(&mut found)?;
-        if found == head(id) {
-            Ok(reader)
-        } else {
-            Err(reader.damaged(0, "the head of a stage does not match its checksum"))
+        let is_whole = crc32fast::hash(&found[..16]).to_le_bytes() == found[16..];
+        match found == head(id) {
+            true => Ok(reader),
+            false if is_whole && is_later(&found[..8], &MAGIC) => {
+                Err(Error::Newer { what: reader.path.display().to_string() })
+            }
+            false => Err(reader.damaged(0, "the head of a stage does not match its checksum")),
         }
     }
 

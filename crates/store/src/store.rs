@@ -204,7 +204,9 @@ impl Store {
 
     /// Appends a step's record, not yet durable. Steps rise.
     pub fn append_unsynced(&self, step: u64, record: &[u8]) -> Result<()> {
-        self.shared().log.append_unsynced(step, record)
+        let shared = self.shared();
+        shared.folder.take_over()?;
+        shared.log.append_unsynced(step, record)
     }
 
     /// Makes all appended records durable.
@@ -293,6 +295,7 @@ impl Store {
     /// Begins a stage: a file for a transaction that is larger than memory.
     pub fn begin_stage(&self) -> Result<StageWriter> {
         let shared = self.shared();
+        shared.folder.take_over()?;
         shared.stages.begin(shared.log.last())
     }
 

@@ -20,11 +20,11 @@
 //! up ARGS / stop / kill starts an instance, ends it cleanly, or with SIGKILL
 //! said                  waits until the instance has said these lines on stderr, in this order, since the last `said`
 //! begin ARGS / end      runs the binary beside what follows, and waits for it: answered as by `run`; several in the order they were begun
-//! interrupt             what Ctrl-C does to it, and waits for it likewise
+//! interrupt             what Ctrl-C does to it, and waits for it likewise;  slay: what SIGKILL does, which is not answered
 //! reader NAME           asks again and again, over one connection, from now on
 //! answers NAME          ends that: all answers that differed from the one before, in their order, errors among them
 //! proxy up / down / silent   opens or cuts the way to the server, or has it pass nothing on and say nothing
-//! disk full / disk room      whether the instance may write to any file
+//! disk full / disk room      whether the instance, or what was begun first, may write to any file;  disk BYTES: as far as these
 //! wait                  asks the instance until the answer is the expected one (or two minutes have passed)
 //! sql                   asks the instance once
 //! order FORM            what the port for orders answers: see `orders`
@@ -34,6 +34,7 @@
 //! surfaces LEVEL        what every surface says of a trouble of the source, table, model or sync: see `surfaces`
 //! mode PATH             the permissions of a file
 //! lines PATH            what stands in one
+//! tally PATH            what a capture has written there: see `tally`
 //! spoil HOW FOLDER      of the largest file below a folder: `cut` in its middle, a byte there `flip`ped, or `remove`d
 //! hostile MS            a statement that means harm, over HTTP, with this timeout: see `hostile`
 //! raw                   bytes of HTTP as they stand, and the connection left open
@@ -54,6 +55,7 @@ mod orders;
 mod proxy;
 mod reader;
 mod surfaces;
+mod tally;
 mod there;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -165,6 +167,10 @@ impl Driver for Case {
                 Command::new("kill").args(["-INT", &child.id().to_string()]).status().map_err(text_of)?;
                 self.end()
             }
+            "slay" => {
+                let mut child = self.beside.pop_front().ok_or("nothing runs beside")?;
+                child.kill().and_then(|()| child.wait()).map(|_| String::new()).map_err(text_of)
+            }
             "reader" => {
                 self.readers.insert(block.arguments[0].clone(), Reader::start(body, self.pg().ok()));
                 Ok(String::new())
@@ -231,6 +237,10 @@ impl Driver for Case {
                 let text = std::fs::read_to_string(self.path(&block.arguments[0])).unwrap_or_default();
                 Ok(self.masked(text.trim_end()))
             }),
+            "tally" => {
+                let path = self.path(&block.arguments[0]);
+                self.until(block.answer.as_deref().unwrap_or_default(), || tally::tally(&path, &block.arguments[1..]))
+            }
             "impostor" => orders::impostor(&self.path(".tidemill/instance.json"), &block.arguments[0]),
             "stop" => self.stop("-TERM").map(|()| String::new()),
             "kill" => self.stop("-KILL").map(|()| String::new()),
@@ -486,7 +496,7 @@ impl Case {
     }
 
     fn begin(&mut self, arguments: &[String], last: &str) -> Result<(), String> {
-        let mut command = self.binary();
+        let mut command = self.limited();
         let child = command
             .args(arguments)
             .args(Some(last).filter(|last| !last.is_empty()))
@@ -568,7 +578,7 @@ impl Case {
         ] {
             text = without_number(&text, phrase);
         }
-        text
+        without_places(&text)
     }
 
     fn client(&self, in_database: bool) -> Result<Command, String> {
@@ -730,9 +740,15 @@ impl Case {
     }
 
     fn disk(&self, state: &str) -> Result<(), String> {
-        let pid = self.instance.as_ref().ok_or("no instance runs")?.id().to_string();
-        let limit = if state == "full" { "--fsize=1:" } else { "--fsize=unlimited:" };
-        let set = Command::new("prlimit").args(["--pid", &pid, limit]).status().map_err(|e| format!("prlimit: {e}"))?;
+        let who = self.instance.as_ref().or(self.beside.front());
+        let pid = who.ok_or("nothing runs")?.id().to_string();
+        let limit = match state {
+            "full" => "--fsize=1:".to_owned(),
+            "room" => "--fsize=unlimited:".to_owned(),
+            bytes => format!("--fsize={bytes}:"),
+        };
+        let set =
+            Command::new("prlimit").args(["--pid", &pid, &limit]).status().map_err(|e| format!("prlimit: {e}"))?;
         if set.success() { Ok(()) } else { Err("prlimit failed".to_owned()) }
     }
 
@@ -756,6 +772,24 @@ fn cells(answer: &str) -> Vec<Vec<&str>> {
 
 fn text_of(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// The text with `$PLACE` for each place in a log, `binlog.000003:154`.
+fn without_places(text: &str) -> String {
+    const FILE: &str = "binlog.";
+    let mut parts = text.split(FILE);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let file = digits(part);
+        let behind = part.get(file..).unwrap_or_default();
+        let place = behind.strip_prefix(':').map_or(0, digits);
+        match file > 0 && place > 0 {
+            true => out.extend(["$PLACE", behind.get(1 + place..).unwrap_or_default()]),
+            false => out.extend([FILE, part]),
+        }
+    }
+    out
 }
 
 /// The text with `N` for the number or version after each occurrence of a phrase.

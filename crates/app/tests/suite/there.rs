@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! there NAME KIND           postgres, mysql, mariadb: a database that is made anew; redis: a server of its own; kafka: a name that no topic
-//!                           has. In bodies `$NAME_PORT`, `$NAME_DATABASE` and `$NAME_USER` stand for its own, with the name in capitals
+//!                           has; debezium: connectors of Kafka Connect. In bodies `$NAME_PORT`, `$NAME_DATABASE` and `$NAME_USER` stand for its own,
+//!                           with the name in capitals
 //! at NAME                   asks it, by its own client: rows, their values parted by ` | `; of redis a reply for each line; of kafka
 //!                           `read TOPIC`, its committed messages, `fold TOPIC`, what stands under each key, `has TOPIC N`, whether it has so
-//!                           many messages, `doubles TOPIC`, how many say what the one before of their key has said, and
-//!                           `write TOPIC PARTITION KEY => VALUE`, a message more
+//!                           many messages, `doubles TOPIC`, how many say what the one before of their key has said, `keys TOPIC`, how
+//!                           many keys there are, and how many have each `word` in what stands there, `write TOPIC PARTITION KEY => VALUE`,
+//!                           a message more, and `many TOPIC FROM TO KEY => VALUE`, one for each number, which `%` stands for; of debezium
+//!                           the settings of a connector, which begins, or `state` of those of the case
 //! delivered NAME            the same until the answer is the expected one
 //! way NAME up / down / silent   opens or cuts the way there, as `proxy` does; there is none to kafka, which says itself where it is
 //! ```
@@ -63,7 +66,7 @@ impl There {
         let user = variable("USER").unwrap_or_else(|_| "root".to_owned());
         let database = match kind {
             "redis" => "0".to_owned(),
-            "kafka" => {
+            "kafka" | "debezium" => {
                 let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_err(text_of)?;
                 format!("tidemill_there_{case}_{name}_{}", now.as_micros())
             }
@@ -72,7 +75,7 @@ impl There {
         let there = Self { kind: kind.to_owned(), host, port, user, database, way, process };
         there.forget()?;
         match kind {
-            "redis" | "kafka" => {}
+            "redis" | "kafka" | "debezium" => {}
             "postgres" => drop(there.told("postgres", &format!("create database {}", there.database))?),
             _ => drop(there.told("", &format!("create database `{}`", there.database))?),
         }
@@ -83,6 +86,7 @@ impl There {
     pub(crate) fn forget(&self) -> Result<(), String> {
         match self.kind.as_str() {
             "redis" | "kafka" => Ok(()),
+            "debezium" => self.connectors()?.iter().try_for_each(|name| self.rest("DELETE", name, "").map(drop)),
             "postgres" => {
                 self.told("postgres", &format!("drop database if exists {} with (force)", self.database)).map(drop)
             }
@@ -93,7 +97,7 @@ impl There {
     /// The words that stand for it in bodies, and what for.
     pub(crate) fn words(&self, name: &str) -> [(String, String); 3] {
         let name = name.to_uppercase();
-        let port = if self.kind == "kafka" { self.port } else { self.way.port };
+        let port = if matches!(self.kind.as_str(), "kafka" | "debezium") { self.port } else { self.way.port };
         [
             (format!("${name}_PORT"), port.to_string()),
             (format!("${name}_DATABASE"), self.database.clone()),
@@ -123,6 +127,8 @@ impl There {
             "kafka" => {
                 let replies = body.lines().map(|line| match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
                     ["write", topic, partition, message] => self.write(topic, partition, message),
+                    ["many", topic, from, rest] => self.many(topic, from, rest),
+                    ["keys", topic] => self.messages(topic).map(|said| keys(&said)),
                     ["read", topic] => self.messages(topic),
                     ["fold", topic] => self.messages(topic).map(|said| folded(&said)),
                     ["has", topic, many] => {
@@ -134,8 +140,45 @@ impl There {
                 });
                 Ok(replies.collect::<Result<Vec<_>, _>>()?.join("\n"))
             }
+            "debezium" if body == "state" => {
+                let state = |name: &String| self.rest("GET", &format!("{name}/status"), "");
+                Ok(self.connectors()?.iter().map(state).collect::<Result<Vec<_>, _>>()?.join("\n"))
+            }
+            "debezium" => {
+                let name = format!("{}-{}", self.database, self.connectors()?.len());
+                self.rest("PUT", &format!("{name}/config"), body).map(|_| String::new())
+            }
             _ => self.told(&self.database, body),
         }
+    }
+
+    /// Connectors of the case.
+    fn connectors(&self) -> Result<Vec<String>, String> {
+        let names: Vec<String> = serde_json::from_str(&self.rest("GET", "", "")?).map_err(text_of)?;
+        Ok(names.into_iter().filter(|name| name.starts_with(&self.database)).collect())
+    }
+
+    /// Asks a worker of Kafka Connect about connectors.
+    fn rest(&self, method: &str, path: &str, body: &str) -> Result<String, String> {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "--noproxy",
+            "*",
+            "-X",
+            method,
+            "-H",
+            "Content-Type: application/json",
+            "-w",
+            "\n%{http_code}",
+        ]);
+        if !body.is_empty() {
+            curl.args(["--data-binary", "@-"]);
+        }
+        let slash = if path.is_empty() { "" } else { "/" };
+        let said = output(curl.arg(format!("http://{}:{}/connectors{slash}{path}", self.host, self.port)), body)?;
+        let (answer, code) = said.rsplit_once('\n').ok_or("no answer")?;
+        if code.starts_with('2') { Ok(answer.to_owned()) } else { Err(format!("{method} {path}: {code} {answer}")) }
     }
 
     /// The committed messages of a topic, a line each: `KEY = VALUE`, or `KEY = NULL`.
@@ -161,6 +204,17 @@ impl There {
             written.push_str(behind);
         }
         output(&mut kcat, &written)
+    }
+
+    /// Writes messages, `TO KEY => VALUE`, by their keys' partitions.
+    fn many(&self, topic: &str, from: &str, rest: &str) -> Result<String, String> {
+        let (to, message) = rest.split_once(' ').ok_or("FROM TO KEY => VALUE")?;
+        let (key, value) = message.split_once(" => ").ok_or("KEY => VALUE")?;
+        let number = |text: &str| text.parse::<u32>().map_err(text_of);
+        let mut kcat = Command::new("kcat");
+        kcat.args(["-P", "-b", &format!("{}:{}", self.host, self.port), "-t", topic, "-K", "\t"]);
+        let line = |number: u32| format!("{key}\t{value}\n").replace('%', &number.to_string());
+        output(&mut kcat, &(number(from)?..number(to)?).map(line).collect::<String>())
     }
 
     fn told(&self, database: &str, sql: &str) -> Result<String, String> {
@@ -204,6 +258,18 @@ fn folded(messages: &str) -> String {
     let last: BTreeMap<&str, &str> = messages.lines().filter_map(|line| line.split_once(" = ")).collect();
     let there = last.into_iter().filter(|(_, value)| *value != "NULL");
     there.map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// How many keys have a value, and how many of each `word` in it.
+fn keys(messages: &str) -> String {
+    let folded = folded(messages);
+    let mut words: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, value) in folded.lines().filter_map(|line| line.split_once(" = ")) {
+        let json: serde_json::Value = serde_json::from_str(value).unwrap_or_default();
+        *words.entry(json["data"]["word"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
+    }
+    let words: Vec<String> = words.into_iter().map(|(word, count)| format!("{word} {count}")).collect();
+    format!("keys {}\n{}", folded.lines().count(), words.join("\n"))
 }
 
 /// How many messages say what the one before of their key has said.

@@ -117,7 +117,8 @@ impl Instance {
         }
     }
 
-    fn write(&self, path: &str, text: &str) -> Result<(), String> {
+    /// Puts a file of the project on disk.
+    pub(crate) fn write(&self, path: &str, text: &str) -> Result<(), String> {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).map_err(|e| e.to_string())?;
         // Moved into place: an instance that starts reads one text or the other.
@@ -222,6 +223,27 @@ impl Instance {
             }
         }
         Ok(rows)
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Child::id)
+    }
+
+    /// Bytes of its data folder.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let (mut bytes, mut folders) = (0, vec![self.folder.path().join(".tidemill")]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                // A file may have gone since it was listed.
+                match entry.metadata() {
+                    Ok(about) if about.is_dir() => folders.push(entry.path()),
+                    Ok(about) => bytes += about.len(),
+                    Err(_) => {}
+                }
+            }
+        }
+        bytes
     }
 
     /// The last lines that it said.

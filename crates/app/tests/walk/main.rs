@@ -7,10 +7,12 @@
 //! `reconcile models` says equal.
 //!
 //! The storm ([`storm`]) is the same over tables whose columns and names change all the time. The types ([`types`]) are tables of
-//! random columns with the edges of every type, a seed at a time.
+//! random columns with the edges of every type, a seed at a time. The deliveries ([`deliveries`]) count what is written to each kind
+//! of destination.
 //!
 //! ```text
 //! scripts/walk [--storm | --types] [--server mysql|mariadb] [--actions N] [--kills N] [--seed N]
+//! scripts/deliveries …                          the deliveries, with servers of their own
 //! SLOW=1 cargo test -p app --test walk          a short one of each on each server
 //! TIDEMILL=PATH …                               another binary than the one just built
 //! ```
@@ -22,6 +24,7 @@
     reason = "a test that may panic, with deadlines of its own, that says what it does"
 )]
 
+mod deliveries;
 mod instance;
 mod models;
 mod shop;
@@ -39,7 +42,7 @@ fn main() {
     let wanted = std::env::var("WALK_SERVER").ok();
     let servers = ["mysql", "mariadb"].into_iter().filter(|s| wanted.as_deref().is_none_or(|wanted| wanted == *s));
     let trials = servers.flat_map(|server| {
-        [Story::Walk, Story::Storm, Story::Types].map(|story| {
+        [Story::Walk, Story::Storm, Story::Types, Story::Deliveries].map(|story| {
             let walk = move || Walk::of(server, story).and_then(|walk| walk.run()).map_err(Failed::from);
             Trial::test(format!("{} on {server}", story.name()), walk).with_ignored_flag(!slow)
         })
@@ -56,6 +59,8 @@ enum Story {
     Storm,
     /// Values of all types come in all ways.
     Types,
+    /// Rows are delivered.
+    Deliveries,
 }
 
 impl Story {
@@ -64,6 +69,7 @@ impl Story {
             Self::Walk => "walk",
             Self::Storm => "storm",
             Self::Types => "types",
+            Self::Deliveries => "deliveries",
         }
     }
 }
@@ -99,24 +105,22 @@ impl Walk {
             .enable_all()
             .build()
             .map_err(|e| e.to_string())?;
-        let again = format!(
-            "scripts/walk{} --server {} --actions {} --kills {} --seed {}",
-            match self.story {
-                Story::Walk => "",
-                Story::Storm => " --storm",
-                Story::Types => " --types",
-            },
-            self.server,
-            self.actions,
-            self.kills,
-            self.seed
-        );
+        let Self { server, actions, kills, seed, .. } = self;
+        let again = match self.story {
+            Story::Walk => format!("scripts/walk --server {server} --actions {actions} --kills {kills} --seed {seed}"),
+            Story::Storm => {
+                format!("scripts/walk --storm --server {server} --actions {actions} --kills {kills} --seed {seed}")
+            }
+            Story::Types => format!("scripts/walk --types --server {server} --seed {seed}"),
+            Story::Deliveries => format!("scripts/deliveries --server {server} --kills {kills} --seed {seed}"),
+        };
         eprintln!("{}: {again}", self.story.name());
         let walked = async {
             match self.story {
                 Story::Walk => self.walk().await,
                 Story::Storm => storm::storm(&self).await,
                 Story::Types => types::types(&self).await,
+                Story::Deliveries => deliveries::deliveries(&self).await,
             }
         };
         runtime.block_on(walked).map_err(|e| format!("{e}\nAgain with: {again}"))

@@ -290,20 +290,20 @@ impl Shop {
     /// The rows of an answer as text, sorted.
     pub(crate) async fn rows(&mut self, sql: &str) -> Result<Rows, String> {
         let rows: Vec<Row> = self.connection.query(sql).await.map_err(|e| format!("{sql}: {e}"))?;
-        let mut rows: Rows = rows
-            .into_iter()
-            .map(|row| {
-                let text = |value: Value| match value {
-                    Value::NULL => plain(None),
-                    Value::Bytes(bytes) => plain(Some(&String::from_utf8_lossy(&bytes))),
-                    other => format!("{other:?}"),
-                };
-                row.unwrap().into_iter().map(text).collect()
-            })
-            .collect();
-        rows.sort();
-        Ok(rows)
+        Ok(texts(rows))
     }
+}
+
+/// Rows of a server as text, sorted.
+pub(crate) fn texts(rows: Vec<Row>) -> Rows {
+    let text = |value: Value| match value {
+        Value::NULL => plain(None),
+        Value::Bytes(bytes) => plain(Some(&String::from_utf8_lossy(&bytes))),
+        other => format!("{other:?}"),
+    };
+    let mut rows: Rows = rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect();
+    rows.sort();
+    rows
 }
 
 /// A value as both sides write it: without zeros at the end of a fraction.

@@ -17,6 +17,8 @@
 //! server                        statements, or commands of Redis or of `kafka`, a line each, by somebody else; prints their answers
 //! cut before|after              the connection is lost at the next COMMIT: before it reaches the server, or its answer us
 //! cut answers                   … and all answers of scripts from now on are lost (Redis)
+//! stand-in TOPIC …              the C client's own stand-in for two brokers of Kafka takes the place of the server, with these topics
+//! refuses / takes               … they take no message, as if too few of them were there; or take them again
 //! kill, start                   Redis, or a Kafka of the case's own (`own-*.case`), is killed, and started with what it has kept
 //! registry start                a schema registry of the case's own, and what it is told ([`crate::registry`]); its connection knows it
 //! second                        from here on another session, with the same sync
@@ -36,6 +38,9 @@ use std::path::Path;
 use connect::destination::{Down, Item, Mapping, Outcome, Portion, Target, kind_of};
 use connect::{Check, CheckOutcome, Destination, Failure, Settings};
 use libtest_mimic::{Failed, Trial};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use relation::{Column, DataType, Rows, Schema, Value};
 use serde_json::Value as Json;
 use testkit::{Block, Driver};
@@ -81,6 +86,7 @@ pub(crate) struct DestinationDriver {
     there: Option<There>,
     proxy: Option<Proxy>,
     registry: Option<Registry>,
+    stand_in: Option<MockCluster<'static, DefaultProducerContext>>,
     settings: Settings,
     schema: Schema,
     target: Option<Target>,
@@ -97,6 +103,7 @@ impl Default for DestinationDriver {
             there: None,
             proxy: None,
             registry: None,
+            stand_in: None,
             settings: Settings::default(),
             schema: Schema::default(),
             target: None,
@@ -145,6 +152,10 @@ impl DestinationDriver {
         if let Some(registry) = &self.registry {
             text = registry.masked(&text);
         }
+        let brokers = self.stand_in.as_ref().map(MockCluster::bootstrap_servers).unwrap_or_default();
+        for (_, port) in brokers.split(',').filter_map(|broker| broker.rsplit_once(':')) {
+            text = text.replace(port, "$PORT");
+        }
         text
     }
 
@@ -161,6 +172,34 @@ impl DestinationDriver {
             }
             let data_type = data_type.parse::<DataType>().map_err(|e| e.to_string())?;
             self.schema.columns.push(Column::new(name, data_type));
+        }
+        Ok(())
+    }
+
+    fn stand_in(&mut self, topics: &[String]) -> Result<(), String> {
+        let text = |error: rdkafka::error::KafkaError| error.to_string();
+        let cluster = MockCluster::new(2).map_err(text)?;
+        topics.iter().try_for_each(|topic| cluster.create_topic(topic, 1, 2)).map_err(text)?;
+        topics.iter().try_for_each(|topic| cluster.partition_leader(topic, 0, Some(1))).map_err(text)?;
+        // Who asks as somebody else asks there too.
+        let port = cluster.bootstrap_servers().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        if let (Some(There::Kafka(broker)), Some(port)) = (&mut self.there, port) {
+            broker.port = port;
+        }
+        let brokers = Json::from(cluster.bootstrap_servers().split(',').collect::<Vec<_>>());
+        let values = [("brokers".to_owned(), brokers)].into();
+        self.settings = Settings { connection: "there".to_owned(), kind: "kafka".to_owned(), values };
+        self.stand_in = Some(cluster);
+        self.sessions = [None, None];
+        Ok(())
+    }
+
+    fn refuses(&self, is_so: bool) -> Result<(), String> {
+        let cluster = self.stand_in.as_ref().ok_or("there is no stand-in")?;
+        cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        if is_so {
+            let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+            cluster.request_errors(RDKafkaApiKey::Produce, &[error; 10_000]);
         }
         Ok(())
     }
@@ -415,6 +454,8 @@ impl Driver for DestinationDriver {
                 self.proxy.as_ref().ok_or("this case has no server")?.arm(cut);
                 Ok(String::new())
             }
+            ("stand-in", Some(_)) => self.stand_in(&block.arguments).map(|()| String::new()),
+            ("refuses" | "takes", None) => self.refuses(block.directive == "refuses").map(|()| String::new()),
             ("kill", None) => self.there()?.kill().map(|()| String::new()),
             ("start", None) => {
                 let Self { runtime, there, .. } = self;

@@ -61,6 +61,12 @@ impl Header {
         })
     }
 
+    /// Whether these bytes are the header of a record in a later form than ours.
+    pub(super) fn is_newer(bytes: &[u8]) -> bool {
+        let Some(bytes) = bytes.get(..BYTES) else { return false };
+        is_later(&bytes[..4], &MAGIC) && number(&bytes[36..]) == u64::from(crc32fast::hash(&bytes[..36]))
+    }
+
     /// Bytes of header and record together.
     pub(super) fn total(&self) -> u64 {
         BYTES as u64 + u64::from(self.length)
@@ -70,6 +76,14 @@ impl Header {
     pub(super) fn fits(&self, record: &[u8]) -> bool {
         record.len() == self.length as usize && crc32fast::hash(record) == self.crc
     }
+}
+
+/// Whether magic bytes are ours but for their digit, which is a higher one.
+pub(crate) fn is_later(found: &[u8], ours: &[u8]) -> bool {
+    let mut differ = found.iter().zip(ours).filter(|(found, ours)| found != ours);
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    let is_higher = differ.next().is_some_and(|(found, ours)| is_digit(found) && is_digit(ours) && found > ours);
+    found.len() == ours.len() && is_higher && differ.next().is_none()
 }
 
 /// A little-endian number of up to eight bytes.

@@ -20,6 +20,7 @@ mod syncer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use header::is_later;
 pub use replay::{Place, Replay};
 pub use syncer::Syncing;
 

@@ -122,6 +122,9 @@ impl Reader {
         let mut reader = Self { first, file: BufReader::with_capacity(1 << 20, file), path, at: 0, end };
         let mut head = [0; 28];
         reader.fill(&mut head)?;
+        if segment::is_newer_header(&head) {
+            return Err(segment::newer(&reader.path, 0));
+        }
         if !segment::check_header(&head, first) {
             return Err(reader.damaged(0, "the head of a log segment".to_owned()));
         }
@@ -145,6 +148,7 @@ impl Reader {
         self.fill(&mut bytes)?;
         match Header::read(&bytes) {
             Some(header) if self.at + u64::from(header.length) <= self.end => Ok(Some((header, at))),
+            None if Header::is_newer(&bytes) => Err(segment::newer(&self.path, at)),
             _ => Err(self.damaged(at, "the head of a record does not match its checksum".to_owned())),
         }
     }

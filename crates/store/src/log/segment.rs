@@ -157,6 +157,18 @@ pub(super) fn check_header(bytes: &[u8], first: u64) -> bool {
         && number(&bytes[24..28]) == u64::from(crc32fast::hash(&bytes[..24]))
 }
 
+/// Whether these bytes are a segment's header in a later form than ours.
+pub(super) fn is_newer_header(bytes: &[u8]) -> bool {
+    bytes.len() >= 28
+        && header::is_later(&bytes[..8], &MAGIC)
+        && number(&bytes[24..28]) == u64::from(crc32fast::hash(&bytes[..24]))
+}
+
+/// A file of the log is of a newer Tidemill, from a byte on.
+pub(super) fn newer(path: &Path, offset: u64) -> Error {
+    Error::Newer { what: format!("{}, from byte {offset} on,", path.display()) }
+}
+
 /// What a log folder holds.
 pub(super) struct Found {
     pub(super) closed: Vec<Closed>,
@@ -212,6 +224,9 @@ fn firsts(dir: &Path) -> Result<Vec<u64>> {
 fn recover_last(dir: &Path, first: u64, files: &dyn Files) -> Result<Option<(Active, u64)>> {
     let path = path(dir, first);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    if is_newer_header(&bytes) {
+        return Err(newer(&path, 0));
+    }
     if bytes.len() as u64 <= HEADER_BYTES && !check_header(&bytes, first) {
         files.remove(&path).map_err(Error::io("remove", &path))?;
         return Ok(None);
@@ -243,6 +258,8 @@ fn scan(path: &Path, bytes: &[u8]) -> Result<(usize, Option<u64>)> {
                 last = Some(header.step);
                 at = end;
             }
+            // Cut off as a torn end it would be lost.
+            None if Header::is_newer(&bytes[at..]) => return Err(newer(path, at as u64)),
             None => {
                 torn_or_damaged(path, bytes, at, last.unwrap_or_else(|| number(&bytes[16..24])))?;
                 break;

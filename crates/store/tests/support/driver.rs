@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relation::{Column, Schema};
@@ -40,9 +40,23 @@ impl StoreDriver {
     fn open(&mut self, arguments: &[&str]) -> Result<String, String> {
         self.snapshots.clear();
         self.store = None;
+        let before = files(self.dir.path())?;
         let store = match Store::open(self.dir.path(), options(arguments)?) {
             Ok(store) => store,
-            Err(e) => return Ok(self.error(&e)),
+            Err(e) => {
+                let of_log = |(path, _): &(PathBuf, Vec<u8>)| path.starts_with(self.dir.path().join("log"));
+                let mut after = files(self.dir.path())?;
+                let mut before = before;
+                // The tables are opened before the log is looked at, and are not of our making.
+                if matches!(e, store::Error::Newer { .. }) {
+                    before.retain(of_log);
+                    after.retain(of_log);
+                }
+                if matches!(e, store::Error::NewerFormat { .. } | store::Error::Newer { .. }) && before != after {
+                    return Err(format!("files of a newer folder were touched: {e}"));
+                }
+                return Ok(self.error(&e));
+            }
         };
         let folded = store.snapshot().step();
         let mut replayed = 0;
@@ -223,12 +237,41 @@ impl StoreDriver {
                 std::fs::write(path, content).map_err(io)?;
             }
             ["lose", segment] => std::fs::remove_file(&segments[number::<usize>(segment)?]).map_err(io)?,
-            ["format", version] => {
-                std::fs::write(self.dir.path().join("format"), format!("tidemill store {version}\n")).map_err(io)?;
+            ["format", version, ref more @ ..] => {
+                let more: String = more.iter().map(|word| format!("{word}\n")).collect();
+                let text = format!("tidemill store {version}\n{more}");
+                std::fs::write(self.dir.path().join("format"), text).map_err(io)?;
+            }
+            ["version"] => std::fs::remove_file(self.dir.path().join("version")).map_err(io)?,
+            ["version", version] => std::fs::write(self.dir.path().join("version"), version).map_err(io)?,
+            ["lock", holder] => std::fs::write(self.dir.path().join("lock"), holder).map_err(io)?,
+            // What a later Tidemill may write: other words behind the magic's digit, and checksums that hold.
+            ["later", "record"] => {
+                let path = segments.last().ok_or("no segment")?;
+                let mut content = std::fs::read(path).map_err(io)?;
+                let mut head = [b"TMr2".to_vec(), vec![9; 32]].concat();
+                head.extend(crc32fast::hash(&head).to_le_bytes());
+                content.extend([head, b"in another form".to_vec()].concat());
+                std::fs::write(path, content).map_err(io)?;
+            }
+            ["later", "segment", segment] => {
+                let path = &segments[number::<usize>(segment)?];
+                let mut content = std::fs::read(path).map_err(io)?;
+                content[5] = b'2';
+                let check = crc32fast::hash(&content[..24]);
+                content[24..28].copy_from_slice(&check.to_le_bytes());
+                std::fs::write(path, content).map_err(io)?;
             }
             _ => return Err(format!("unknown damage {words:?}")),
         }
         Ok(String::new())
+    }
+
+    /// What the folder says of itself.
+    fn folder(&self) -> Result<String, String> {
+        let read = |name| std::fs::read_to_string(self.dir.path().join(name)).map_err(|e| format!("{name}: {e}"));
+        let version = read("version")?.replacen(concat!(env!("CARGO_PKG_VERSION"), "\n"), "VERSION\n", 1);
+        Ok(format!("{}{version}", read("format")?))
     }
 
     fn stats(&self) -> Result<String, String> {
@@ -346,7 +389,8 @@ impl Driver for StoreDriver {
                 self.read(snapshot, read)
             }
             ("hot", [table, key]) => self.hot(table, key),
-            ("tear" | "flip" | "lose" | "format", _) => self.damage(&line),
+            ("tear" | "flip" | "lose" | "format" | "version" | "lock" | "later", _) => self.damage(&line),
+            ("folder", []) => self.folder(),
             ("segments", []) => {
                 let segments = self.segments()?;
                 let names = segments.iter().filter_map(|p| p.file_stem()).map(|n| n.display().to_string());
@@ -378,6 +422,20 @@ impl Driver for StoreDriver {
         store.compact().map_err(|e| e.to_string())?;
         whole()
     }
+}
+
+/// All files below a folder, with what is in them.
+fn files(dir: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(|e| e.to_string())?.flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => found.extend(files(&path)?),
+            false => found.push((path.clone(), std::fs::read(&path).map_err(|e| e.to_string())?)),
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn number<N: std::str::FromStr<Err: std::fmt::Display>>(word: &str) -> Result<N, String> {
