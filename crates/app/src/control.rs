@@ -184,9 +184,9 @@ pub struct Serving {
     /// Syncs that it has otherwise.
     #[serde(default)]
     pub syncs: Vec<String>,
-    /// Where syncs have delivered to: their names, and numbers of the places.
+    /// Where syncs have delivered to: their names, and numbers of what holds the places and of these.
     #[serde(default)]
-    pub places: BTreeMap<String, u64>,
+    pub places: BTreeMap<String, (u64, u64)>,
     /// Models and views that are wanted and wait, as they are written.
     #[serde(default)]
     pub waiting: Vec<ModelText>,
@@ -244,13 +244,19 @@ impl From<Described> for Serving {
             tables: described.tables.iter().map(shape).collect(),
             absent: described.absent.into_iter().map(|t| (t.source, t.name.schema, t.name.name, t.reason)).collect(),
             waiting: described.waiting,
-            places: described.places,
+            places: described.places.into_iter().map(|(sync, of)| (sync, (of.within, of.place))).collect(),
             ..Self::default()
         }
     }
 }
 
 impl Serving {
+    /// Where syncs have delivered to.
+    pub fn places(&self) -> delivery::Places {
+        let place = |(within, place): &(u64, u64)| engine::outbox::Place { within: *within, place: *place };
+        self.places.iter().map(|(sync, of)| (sync.clone(), place(of))).collect()
+    }
+
     /// With what a project wants followed that is not.
     fn with(mut self, wanted: Wanted) -> Self {
         self.new_tables = wanted.new_tables().map(|table| table.name.to_string()).collect();
@@ -742,8 +748,7 @@ impl Applier {
             let mut findings = crate::warehouse::findings(&setup, &refused);
             let models = &proposal.keepable.contents.models;
             findings.extend(crate::grants::faults::findings(&setup, &definition, &tables, models));
-            let holds = |sync: &delivery::WantedSync| sync.holds(places.get(sync.name()).copied());
-            findings.extend(delivery::check::findings_over(&setup, &tables, &proposal.keepable.contents, &holds));
+            findings.extend(delivery::check::findings_over(&setup, &tables, &proposal.keepable.contents, &places));
             let contents = &proposal.keepable.contents;
             findings.extend(dashboards::check::findings(&setup, &tables, contents, &absent, |_, _| ()));
             let found: Vec<String> = findings.iter().map(|finding| setup.shown(finding)).collect();
@@ -755,7 +760,7 @@ impl Applier {
         let Wanted { feeds, described, restart, warnings, .. } = wanted;
         let said = |table: AbsentTable| format!("source table {}: {}", table.name, table.reason);
         let absent = described.absent.into_iter().map(said).collect();
-        self.sources.follow(feeds).await?;
+        errors.extend(self.sources.follow(feeds).await?);
         Ok(Proposed { proposal, errors, notices, restart, roles, new_tables, changed_tables, absent, warnings, setup })
     }
 

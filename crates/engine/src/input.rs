@@ -121,6 +121,11 @@ const EMPTIED: &str = "emptied";
 const REPLACED: &str = "replaced";
 const OUTBOX: &str = "outbox";
 
+/// All kinds of notes.
+#[cfg(test)]
+pub(crate) const KINDS: [&str; 12] =
+    [PARK, RELOAD, ALTERED, REJECT, CHAIN, SWEPT, COUNTED, BEGUN, BESIDE, EMPTIED, REPLACED, OUTBOX];
+
 /// The inputs as a log record: rows, and beside them the rest, each with the number of batches that come before it.
 pub(crate) fn record_of(inputs: Vec<Input>) -> Record {
     let mut record = Record::default();
@@ -189,6 +194,9 @@ pub(crate) enum Logged {
     Chain(ChainNote),
 }
 
+/// Letters of an unknown kind that are shown.
+const KIND_LETTERS: usize = 40;
+
 /// Behind all batches.
 const BEHIND: usize = usize::MAX;
 
@@ -199,6 +207,7 @@ pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
     let mut taken = 0;
     for (name, bytes) in record.notes {
         let (before, input) = match name.as_str() {
+            CHAIN if ChainNote::is_newer(&bytes) => return Err(newer("a chain of steps")),
             CHAIN => return ChainNote::read(&bytes).map(Logged::Chain).ok_or_else(unreadable),
             PARK => park_of(&bytes),
             REJECT => reject_of(&bytes),
@@ -209,8 +218,12 @@ pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
             BESIDE => beside_of(&bytes),
             EMPTIED => noted_of(&bytes, |table| Noted::Emptied { table }),
             REPLACED => noted_of(&bytes, |table| Noted::Replaced { table }),
+            OUTBOX if is_newer_outbox(&bytes) => return Err(newer("what an outbox is told")),
             OUTBOX => outbox_of(&bytes),
-            _ => None,
+            kind => {
+                let kind: String = kind.chars().take(KIND_LETTERS).collect();
+                return Err(newer(&format!("an input of the kind {kind:?}, which is not known here,")));
+            }
         }
         .ok_or_else(unreadable)?;
         while taken < before
@@ -228,6 +241,12 @@ pub(crate) fn inputs_of(record: Record) -> Result<Logged> {
 impl ChainNote {
     /// What its bytes begin with. Before there were layouts it was the number of a source, and those are larger.
     const LAYOUT: [u8; 4] = 1_u32.to_le_bytes();
+
+    /// Whether it is in a later layout than ours.
+    fn is_newer(bytes: &[u8]) -> bool {
+        let layout = bytes.first_chunk::<4>().map(|layout| u32::from_le_bytes(*layout));
+        layout.is_some_and(|layout| layout > u32::from_le_bytes(Self::LAYOUT) && layout < store::catalog::FIRST.0)
+    }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let emptied = u64::try_from(self.emptied_rows_max).unwrap_or(u64::MAX).to_le_bytes();
@@ -326,6 +345,11 @@ fn outbox_of(bytes: &[u8]) -> Option<(usize, Input)> {
     Some((number(before)?, Input::Outbox { name: text(name)?, told: Told::of_parts(told)? }))
 }
 
+/// Whether an outbox is told something that is not known here.
+fn is_newer_outbox(bytes: &[u8]) -> bool {
+    crate::parts::split(bytes).and_then(|parts| Some(Told::is_newer(parts.get(2..)?))).unwrap_or(false)
+}
+
 /// No key is empty.
 fn key_of(bytes: &[u8]) -> Option<Vec<u8>> {
     (!bytes.is_empty()).then(|| bytes.to_vec())
@@ -383,5 +407,47 @@ fn parts_and_rows(first: &[&[u8]], rows: &Rows) -> Vec<u8> {
 }
 
 fn unreadable() -> Error {
-    Error::Store(store::Error::Decode { what: "an input of a step", reason: "it is of no known kind, or cut off" })
+    Error::Store(store::Error::Decode { what: "an input of a step", reason: "it is not as it was written" })
+}
+
+/// What stands in a record, whose checksum holds, and is not known here.
+fn newer(what: &str) -> Error {
+    Error::Store(store::Error::Newer { what: format!("{what} in a record of the log") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(notes: &[(&str, Vec<u8>)]) -> String {
+        let notes = notes.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
+        let record = Record { batches: Vec::new(), notes };
+        // As it stands in the log.
+        let read = Record::decode(&record.encode()).map_err(Error::Store).and_then(inputs_of);
+        read.err().map_or_else(|| "read".to_owned(), |error| error.to_string())
+    }
+
+    /// A record of a newer Tidemill is none that is damaged, and one that is cut short is.
+    #[test]
+    fn what_is_not_known_is_of_a_newer_one() {
+        let newer = format!("is of a newer Tidemill than this one ({})", env!("CARGO_PKG_VERSION"));
+        let of = |what: &str| format!("{what} in a record of the log {newer}");
+        assert_eq!(told(&[("teleport", vec![1])]), of("an input of the kind \"teleport\", which is not known here,"));
+        let long = "x".repeat(100);
+        assert!(told(&[(long.as_str(), Vec::new())]).len() < 200);
+        let outbox = |told: &[&[u8]]| {
+            let all: Vec<&[u8]> = [&[0; 4][..], b"o"].into_iter().chain(told.iter().copied()).collect();
+            (OUTBOX, parts(&all))
+        };
+        assert_eq!(told(&[outbox(&[&[3]])]), "read");
+        assert_eq!(told(&[outbox(&[&[99]])]), of("what an outbox is told"));
+        let mut chain = ChainNote { source: 3, stage: 4, emptied_rows_max: 5, void: Vec::new() }.to_bytes();
+        assert_eq!(told(&[(CHAIN, chain.clone())]), "read");
+        chain[0] = 2;
+        assert_eq!(told(&[(CHAIN, chain)]), of("a chain of steps"));
+        let cut = "cannot read an input of a step: it is not as it was written";
+        assert_eq!(told(&[(PARK, vec![1])]), cut);
+        assert_eq!(told(&[outbox(&[])]), cut);
+        assert_eq!(told(&[(CHAIN, vec![1])]), cut);
+    }
 }

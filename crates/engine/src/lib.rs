@@ -19,6 +19,8 @@ mod chain;
 mod engine;
 mod error;
 pub mod expr;
+#[cfg(test)]
+mod forms;
 pub mod graph;
 mod incarnations;
 mod ingest;

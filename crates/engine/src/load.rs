@@ -69,6 +69,8 @@ const SWEEPING: u8 = 5;
 const ALTERED: u8 = 6;
 /// Parked before it was loaded whole.
 const UNLOADED: u8 = 7;
+/// The last of these.
+pub(crate) const LAST: u8 = UNLOADED;
 
 impl Load {
     /// Whether changes and chunks are taken.
@@ -147,6 +149,10 @@ impl Load {
             [RELOADING, rest @ ..] => Again::read(rest).map(|(again, cursor)| Self::Reloading { cursor, again }),
             [SWEEPING, rest @ ..] => Again::read(rest).map(|(again, after)| Self::Sweeping { after, again }),
             [ALTERED, rest @ ..] => Self::altered(rest),
+            [tag, ..] if *tag > LAST => {
+                let what = "how far a table is loaded".to_owned();
+                return Err(Error::Store(store::Error::Newer { what }));
+            }
             _ => None,
         };
         let reason = "the fact is not as it was written";

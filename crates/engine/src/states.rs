@@ -12,7 +12,7 @@ pub(crate) const BUILT: &str = "built";
 pub(crate) const BUILDING: &str = "building";
 /// What the bytes of states mean. It is part of their identity: states of another meaning are not found again, so they
 /// are dropped and built anew from the tables.
-const MEANING: &str = "3";
+pub(crate) const MEANING: &str = "3";
 
 /// A state that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -57,17 +57,18 @@ fn changes(rng: &mut Rng, items: &mut Items) -> Vec<Piece> {
     pieces
 }
 
-fn portion(rng: &mut Rng) -> Act {
-    let fates = [
+/// `sealed`: the other side has a portion with its marker or not at all.
+fn portion(rng: &mut Rng, sealed: bool) -> Act {
+    let mut fates = vec![
         Fate::Done,
         Fate::Unanswered,
-        Fate::Unmarked,
         Fate::Unsent,
         Fate::Unknown,
         Fate::Later,
         Fate::Half,
         Fate::Refuse(rng.below(12).to_string()),
     ];
+    fates.extend((!sealed).then_some(Fate::Unmarked));
     Act::Portion { name: (*rng.pick(&OUTBOXES)).to_owned(), rows: rng.between(1, 4), fate: rng.pick(&fates).clone() }
 }
 
@@ -111,10 +112,21 @@ fn tale(seed: u64) -> Vec<Act> {
         Act::Load(loaded.collect()),
     ];
     acts.extend(outboxes(rng));
+    let tell = |name: &str, word: String| Act::Tell { name: name.to_owned(), word };
+    let sealed = rng.chance(50);
+    for name in OUTBOXES {
+        if sealed {
+            acts.push(tell(name, "sealed".to_owned()));
+        }
+        // Most of them have a guard.
+        if rng.chance(60) {
+            acts.push(tell(name, format!("allow={}", rng.below(3))));
+        }
+    }
     for _ in 0..rng.between(10, 45) {
         match rng.weighted(&[30, 30, 10, 8, 4, 5, 3, 6, 3, 3, 3, 3]) {
             0 => acts.push(Act::Step(vec![changes(rng, &mut items)])),
-            1 => acts.push(portion(rng)),
+            1 => acts.push(portion(rng, sealed)),
             2 => acts.push(Act::Deliver { name: (*rng.pick(&OUTBOXES)).to_owned(), rows: rng.between(1, 5) }),
             3 => acts.push(Act::Restart { folded: rng.chance(40) }),
             4 => acts.push(Act::Fold),
@@ -125,7 +137,7 @@ fn tale(seed: u64) -> Vec<Act> {
             }
             6 => acts.push(Act::Rollback),
             7 => {
-                let word = ["pause", "resume", "refill", "lost", "retry", "resume", "allow=1"];
+                let word = ["pause", "resume", "refill", "lost", "retry", "resume", "resume", "allow=1"];
                 let (name, word) = (*rng.pick(&OUTBOXES), *rng.pick(&word));
                 acts.push(Act::Tell { name: name.to_owned(), word: word.to_owned() });
             }

@@ -9,40 +9,34 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use project::{Files, Start};
+use project::Files;
 
 use super::line;
 use super::running::Running;
-use super::server::{ServerArgs, parse_from};
+use super::server::LogArgs;
 
 /// Settings of the bench that ends at durable tables.
 #[derive(Debug, clap::Args)]
 pub struct CaptureArgs {
     #[command(flatten)]
-    log: LogArgs,
+    log: ChangesArgs,
 }
 
 /// Settings of the bench that ends at models.
 #[derive(Debug, clap::Args)]
 pub struct WholeArgs {
     #[command(flatten)]
-    log: LogArgs,
+    log: ChangesArgs,
     /// The project folder with the models
     #[arg(long, value_name = "DIR", default_value = "examples/olist")]
     project: PathBuf,
 }
 
-/// Which log, and of which tables.
+/// How much of a log.
 #[derive(Debug, clap::Args)]
-struct LogArgs {
+struct ChangesArgs {
     #[command(flatten)]
-    server: ServerArgs,
-    /// The database with the story
-    #[arg(long, default_value = "bench_olist")]
-    database: String,
-    /// Where in the log to begin, as file:offset [default: the beginning of the oldest]
-    #[arg(long, value_parser = parse_from)]
-    from: Option<(String, u64)>,
+    of: LogArgs,
     /// End after about so many changes [default: where the log ended at the start]
     #[arg(long, value_name = "N")]
     changes: Option<u64>,
@@ -64,17 +58,11 @@ pub(super) async fn whole(args: &WholeArgs) -> anyhow::Result<()> {
     args.log.run(&files).await
 }
 
-impl LogArgs {
+impl ChangesArgs {
     async fn run(&self, files: &Files) -> anyhow::Result<()> {
-        self.server.expect_tables(&self.database, &TABLES).await?;
-        let start = match self.from.clone() {
-            Some((file, position)) => Start::Binlog { file, position },
-            None => self.server.oldest_log().await?,
-        };
-        if let Start::Binlog { file, position } = &start {
-            line(&format!("from                 {file}:{position}"));
-        }
-        let running = Running::start(files, &self.server.connection(&self.database, start)).await?;
+        let LogArgs { server, database, .. } = &self.of;
+        server.expect_tables(database, &TABLES).await?;
+        let running = Running::start(files, &server.connection(database, self.of.begin().await?)).await?;
         line(&format!("to                   {}", running.target.0));
         running.until_caught_up(self.changes.unwrap_or(u64::MAX)).await?;
         let visible = running.begun.elapsed().as_secs_f64();

@@ -14,20 +14,14 @@ use project::Start;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::server::{PASSWORD, ServerArgs, parse_from};
+use super::server::{LogArgs, PASSWORD};
 use super::{line, memory_mib};
 
 /// Settings of the bench.
 #[derive(Debug, clap::Args)]
 pub struct MaxwellArgs {
     #[command(flatten)]
-    server: ServerArgs,
-    /// The database with the story
-    #[arg(long, default_value = "bench_olist")]
-    database: String,
-    /// Where in the log to begin, as file:offset [default: the beginning of the oldest]
-    #[arg(long, value_parser = parse_from)]
-    from: Option<(String, u64)>,
+    log: LogArgs,
     /// The file, removed when it is over [default: one in the system's folder for such]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -38,25 +32,21 @@ pub struct MaxwellArgs {
 
 /// Log to file.
 pub(super) async fn run(args: &MaxwellArgs) -> anyhow::Result<()> {
-    let (file, offset) = match args.from.clone() {
-        Some(place) => place,
-        None => match args.server.oldest_log().await? {
-            Start::Binlog { file, position } => (file, position),
-            _ => anyhow::bail!("the server does not tell where its log begins"),
-        },
+    let LogArgs { server, database, .. } = &args.log;
+    let Start::Binlog { file, position } = args.log.begin().await? else {
+        anyhow::bail!("the server does not tell where its log begins");
     };
     let folder = tempfile::tempdir()?;
     let to = args.file.clone().unwrap_or_else(|| folder.path().join("messages.json"));
-    line(&format!("from                 {file}:{offset}"));
-    let filter = format!("exclude: *.*, include: `{}`.*", args.database);
+    let filter = format!("exclude: *.*, include: `{database}`.*");
     let job = Job {
         server: MysqlConfig {
-            host: args.server.host.clone(),
-            port: args.server.port,
-            user: args.server.user.clone(),
+            host: server.host.clone(),
+            port: server.port,
+            user: server.user.clone(),
             password: std::env::var(PASSWORD).ok(),
             tls: Tls::Disabled,
-            start: connect::source::mysql::Start::Binlog { file, offset },
+            start: connect::source::mysql::Start::Binlog { file, offset: position },
             ..MysqlConfig::default()
         },
         options: Options { compat: args.compat, ..Options::default() },

@@ -5,6 +5,8 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
 use project::{ConnectionKind, Secret, Start, Tls};
 
+use super::line;
+
 /// Holds the password; a user without one needs none.
 pub(super) const PASSWORD: &str = "TIDEMILL_BENCH_PASSWORD";
 
@@ -98,6 +100,33 @@ impl ServerArgs {
     }
 }
 
+/// A log, and a database in it.
+#[derive(Debug, clap::Args)]
+pub(super) struct LogArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// The database with the story
+    #[arg(long, default_value = "bench_olist")]
+    pub database: String,
+    /// Where in the log to begin, as file:offset [default: the beginning of the oldest]
+    #[arg(long, value_parser = parse_from)]
+    from: Option<(String, u64)>,
+}
+
+impl LogArgs {
+    /// The place where to begin, which is printed.
+    pub(super) async fn begin(&self) -> anyhow::Result<Start> {
+        let start = match self.from.clone() {
+            Some((file, position)) => Start::Binlog { file, position },
+            None => self.server.oldest_log().await?,
+        };
+        if let Start::Binlog { file, position } = &start {
+            line(&format!("from                 {file}:{position}"));
+        }
+        Ok(start)
+    }
+}
+
 /// A database that a bench makes, and drops when it is done.
 pub(super) struct OwnDatabase {
     pub server: Conn,
@@ -124,7 +153,7 @@ impl OwnDatabase {
 }
 
 /// `file:offset`, as `--from` takes it.
-pub(super) fn parse_from(text: &str) -> Result<(String, u64), String> {
+fn parse_from(text: &str) -> Result<(String, u64), String> {
     let parts = text.rsplit_once(':').and_then(|(file, offset)| Some((file.to_owned(), offset.parse().ok()?)));
     parts.ok_or_else(|| "not a position such as binlog.000001:4".to_owned())
 }

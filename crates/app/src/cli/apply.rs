@@ -70,8 +70,7 @@ pub(super) async fn plan(context: &Context, counts: bool) -> anyhow::Result<Outc
     let Keepable { contents: wanted, refused } = proposal.keepable;
     let mut found = findings(&setup, &newly_refused(refused, &definition, &serving.waiting));
     found.extend(grants::faults::findings(&setup, &definition, &to_come, &wanted.models));
-    let holds = |sync: &delivery::WantedSync| sync.holds(serving.places.get(sync.name()).copied());
-    found.extend(delivery::check::findings_over(&setup, &to_come, &wanted, &holds));
+    found.extend(delivery::check::findings_over(&setup, &to_come, &wanted, &serving.places()));
     found.extend(dashboards::check::findings(&setup, &to_come, &wanted, &absent, |_, _| ()));
     found.iter().for_each(|finding| context.say(&setup.shown(finding)));
     let reloaded: BTreeSet<TableName> =

@@ -1,6 +1,6 @@
 //! `doctor`: can the sources be read, and the destinations be delivered to?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use connect::destination::Target;
 use connect::{Check, CheckOutcome, Failure, Source};
@@ -75,7 +75,7 @@ async fn destinations(setup: &Setup) -> anyhow::Result<Vec<(String, Vec<Check>)>
     let absent = setup.not_followed(&known.tables, known.absent.clone());
     let contents = keepable(&Definition::of(setup), &known.tables, &absent).contents;
     let mut of: BTreeMap<&str, (Vec<Target>, Vec<Check>)> = BTreeMap::new();
-    let mut taken = wanted.taken(&|_| false);
+    let mut taken = wanted.taken(&BTreeMap::new(), &BTreeSet::new());
     for sync in &wanted.syncs {
         let (targets, checks) = of.entry(&sync.sync.destination).or_default();
         let name = sync.name();

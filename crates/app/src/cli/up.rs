@@ -182,8 +182,8 @@ impl Opened {
         let tables = schemas(&warehouse.engine);
         let contents = warehouse.next().unwrap_or(&warehouse.serving);
         found.extend(grants::faults::findings(setup, &contents.definition, &tables, &contents.models));
-        let holds = |sync: &delivery::WantedSync| sync.holds(warehouse.engine.outbox_place(sync.name()));
-        found.extend(delivery::check::findings_over(setup, &tables, contents, &holds));
+        let held = warehouse.engine.outbox_places();
+        found.extend(delivery::check::findings_over(setup, &tables, contents, &held));
         found.extend(dashboards::check::findings(setup, &tables, contents, &warehouse.absent, |_, _| ()));
         found.iter().for_each(|finding| context.say(&setup.shown(finding)));
         Ok(Self { warehouse, feeds })

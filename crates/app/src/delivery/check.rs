@@ -9,23 +9,23 @@ use project::{Diagnostic, Place, Sync, SyncPart};
 use relation::Schema;
 
 use super::wanted::settings;
-use super::{Wanted, WantedSync};
+use super::{Places, Wanted, WantedSync};
 use crate::known::Known;
 use crate::setup::Setup;
 use crate::warehouse::Contents;
 
 /// What is wrong with the syncs of a project over what can be kept of its models. Those of which it is not known what they follow
-/// are told with the reason. `holds`: who delivers to its target already ([`Wanted::taken`]).
+/// are told with the reason. `held`: where syncs deliver already ([`Wanted::taken`]).
 pub(crate) fn findings(
     setup: &Setup,
     known: &Known,
     contents: &Contents,
-    holds: &dyn Fn(&WantedSync) -> bool,
+    held: &Places,
     mut unknown: impl FnMut(&WantedSync, String),
 ) -> Vec<Diagnostic> {
     let mut found = connections(setup);
     let wanted = Wanted::of(setup);
-    let mut taken = wanted.taken(holds);
+    let mut taken = wanted.taken(held, &BTreeSet::new());
     // What is wrong with a connection is told by then.
     for sync in wanted.syncs.iter().filter(|sync| sync.settings.is_ok()) {
         if let Some(Failure { message, detail, hint }) = taken.remove(sync.name()) {
@@ -49,10 +49,10 @@ pub(crate) fn findings_over(
     setup: &Setup,
     tables: &[(TableName, Schema)],
     contents: &Contents,
-    holds: &dyn Fn(&WantedSync) -> bool,
+    held: &Places,
 ) -> Vec<Diagnostic> {
     let known = Known { tables: tables.to_vec(), ..Known::default() };
-    findings(setup, &known, contents, holds, |_, _| ())
+    findings(setup, &known, contents, held, |_, _| ())
 }
 
 /// What a sync follows, as far as it is known.

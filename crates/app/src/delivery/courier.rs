@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connect::destination::{Destination, DestinationKind, Down, Outcome as There, Portion as Parcel, Target};
-use connect::{Failure, Settings};
+use connect::{Backoff, Failure, Settings, jitter};
 use engine::Input;
 use engine::outbox::{Leaving, Limits, Outboxes, Outcome, Portion, Read, Reader, Resumed, Told};
 use futures::FutureExt as _;
@@ -31,14 +31,16 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::guard;
-use super::pace::Pace;
 use super::wanted::in_one_line;
 use super::{Tried, Trouble, WantedSync, log};
 use crate::clock::{Clock, stopwatch};
 use crate::latency::Tally;
-use crate::pump::Message;
+use crate::pump::{Message, Request};
 use crate::status::{Stage, Status};
 
+/// Between two tries of a destination that is away, at first and at most.
+pub(super) const AWAY_FIRST: Duration = Duration::from_millis(250);
+pub(super) const AWAY_LONGEST: Duration = Duration::from_secs(30);
 /// How long a destination is left alone that a person has to mend, or the sync for it.
 pub(super) const OURS_WAIT: Duration = Duration::from_secs(60);
 /// How often is looked whether there is something to deliver where nobody says so.
@@ -127,6 +129,8 @@ impl From<engine::Error> for Ended {
 
 impl Courier {
     pub(crate) fn new(of: Arc<Assignment>, reader: Reader, outboxes: Outboxes, line: Arc<Line>, post: Post) -> Self {
+        let is_sealed = (post.kind_of)(&of.settings.kind).is_some_and(|kind| kind.seals(&of.target.to));
+        let reader = if is_sealed { reader.sealed() } else { reader };
         Self { of, reader: Some(reader), outboxes, line, post }
     }
 
@@ -144,9 +148,9 @@ impl Courier {
     }
 
     async fn deliver(&mut self) {
-        let mut pace = Pace::default();
+        let mut backoff = Backoff::new(AWAY_FIRST, AWAY_LONGEST);
         loop {
-            let ended = AssertUnwindSafe(self.attempt(&mut pace)).catch_unwind().await;
+            let ended = AssertUnwindSafe(self.attempt(&mut backoff)).catch_unwind().await;
             match ended.unwrap_or(Ended::Panicked) {
                 Ended::Down(down) => self.note_down(&down),
                 Ended::Failed(reason) => {
@@ -163,10 +167,10 @@ impl Courier {
     }
 
     /// A destination is opened, and delivered to as long as that goes.
-    async fn attempt(&mut self, pace: &mut Pace) -> Ended {
+    async fn attempt(&mut self, backoff: &mut Backoff) -> Ended {
         match self.open().await {
             Ok(mut destination) => {
-                let ended = self.sessions(&mut *destination, pace).await;
+                let ended = self.sessions(&mut *destination, backoff).await;
                 destination.close().await;
                 ended
             }
@@ -185,9 +189,9 @@ impl Courier {
     }
 
     /// Sessions with a destination, until a person has to do something.
-    async fn sessions(&mut self, destination: &mut dyn Destination, pace: &mut Pace) -> Ended {
+    async fn sessions(&mut self, destination: &mut dyn Destination, backoff: &mut Backoff) -> Ended {
         loop {
-            let ended = match self.session(destination, pace).await {
+            let ended = match self.session(destination, backoff).await {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             };
@@ -195,8 +199,9 @@ impl Courier {
                 Ended::LookAgain => {}
                 Ended::Down(down) if !down.is_ours => {
                     self.note_down(&down);
-                    let seed = self.post.clock.now_us().unsigned_abs() ^ seed_of(&self.of.sync);
-                    self.rest(pace.next(seed)).await;
+                    let wait = backoff.next();
+                    // Couriers of one server come one by one.
+                    self.rest(wait + jitter(wait, seed_of(&self.of.sync))).await;
                 }
                 ended => return ended,
             }
@@ -207,7 +212,7 @@ impl Courier {
     async fn session(
         &mut self,
         destination: &mut dyn Destination,
-        pace: &mut Pace,
+        backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Ended> {
         let has_rows = self.outboxes.has_rows(&self.snapshot(), &self.of.sync)?;
         // Whether there is any is what tells an emptied table from one that was never filled.
@@ -220,6 +225,15 @@ impl Courier {
                 tracing::info!(sync = %self.of.sync, "its destination was delivered to before, from elsewhere: all rows are sent");
             }
             Resumed::Applied(input) => self.tell(input).await?,
+            Resumed::Moved => return self.note_moved(true).await,
+            Resumed::Elsewhere => {
+                tracing::warn!(
+                    sync = %self.of.sync,
+                    "its destination has another host than before, and nothing is noted there of what was delivered: it is taken \
+                     for another one, where all rows are sent and none is deleted that was delivered before"
+                );
+                return self.note_moved(false).await;
+            }
             Resumed::Lost => {
                 let reason =
                     begun.lost.unwrap_or_else(|| "what was noted there of the last delivery is gone".to_owned());
@@ -235,12 +249,12 @@ impl Courier {
             match read {
                 Read::Portion(portion) => {
                     self.portion(destination, portion, held).await?;
-                    pace.went_well();
+                    backoff.reset();
                     (idle, looked) = (stopwatch(), stopwatch());
                 }
                 Read::Settle(input) => self.tell(input).await?,
                 Read::Nothing => {
-                    pace.went_well();
+                    backoff.reset();
                     if idle.elapsed() >= LOOK_AGAIN {
                         return Err(Ended::LookAgain);
                     }
@@ -255,6 +269,15 @@ impl Courier {
                 Read::Gone => return Err(Ended::Over),
             }
         }
+    }
+
+    /// The destination has another host than before: it is known which one it is from here on, and the session begins anew with that.
+    async fn note_moved<T>(&self, is_there: bool) -> Result<T, Ended> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Moved { sync: self.of.sync.clone(), is_there, answer };
+        self.post.inbox.send(Message::Ask(request)).await.map_err(|_| Ended::Over)?;
+        answered.await.map_err(|_| Ended::Over)?;
+        Err(Ended::LookAgain)
     }
 
     /// Delivers a portion, and has it settled; or asks a person for what its guard has held.
@@ -540,7 +563,15 @@ mod tests {
         let relation = TableName::new("public", "m");
         let pending_bytes_max = Definition::PENDING_BYTES_MAX;
         let (name, columns) = ("s".to_owned(), Vec::new());
-        let outbox = Definition { name, relation: relation.clone(), columns, mapping: 0, place: 0, pending_bytes_max };
+        let outbox = Definition {
+            name,
+            relation: relation.clone(),
+            columns,
+            mapping: 0,
+            place: 0,
+            within: 0,
+            pending_bytes_max,
+        };
         engine.attach_outboxes(vec![outbox], 0).unwrap();
         let reader = engine.outbox_reader("s").unwrap();
         let schema = relation::Schema::new(vec![relation::Column::new("id", relation::DataType::Int64)], vec![0]);

@@ -15,7 +15,7 @@
 //!   the marker that the other side keeps is never more than one portion ahead.
 //! - **Nothing is forgotten by mistake.** An outbox is retired with its sync only where all files of syncs can be read, and knows then
 //!   still what it has delivered; one whose file has a mistake is left as it is, and is handed out to nobody.
-//! - **One target is of one sync.** Who delivers there already keeps it, whatever the files are called.
+//! - **One target is of one sync.** Who delivers there already keeps it, whatever the files are called, and whatever mistake its own has.
 //! - **Much does not go unasked.** A sync that would delete more than its guard lets go is paused before the first of it ([`guard`]).
 //!
 //! The project that was applied last says what is delivered. A rollback goes back with the models alone: a sync that has no model
@@ -28,7 +28,6 @@ pub(crate) mod figures;
 mod guard;
 mod log;
 mod moments;
-mod pace;
 mod wanted;
 
 pub(crate) use courier::{Assignment, Courier, Line, Post};
@@ -36,8 +35,8 @@ pub use declared::Declared;
 pub use figures::{DeliveryStatus, STATES, Trouble, is_delivering_state};
 pub use log::{DELIVERIES_MAX, Ended, Log, Tried};
 pub use moments::Moments;
-pub(crate) use wanted::in_one_line;
 pub use wanted::{Broken, Wanted, WantedSync, differences};
+pub(crate) use wanted::{Places, in_one_line};
 
 /// What a sync is paused for when a person has said so.
 pub(crate) const BY_HAND: &str = "by hand";
@@ -73,7 +72,7 @@ mod tests {
         }
         let waits = [
             (courier::OURS_WAIT.as_secs(), "again every 60 s", 60),
-            (pace::LONGEST.as_secs(), "at last every 30 s", 30),
+            (courier::AWAY_LONGEST.as_secs(), "at last every 30 s", 30),
             (courier::LOOK_AGAIN.as_secs(), "five minutes without anything", 300),
             (courier::LOOK.as_secs(), "every 15 seconds while", 15),
         ];

@@ -1,6 +1,6 @@
 //! What a project wants delivered: its syncs, each with what it follows and where it goes, as far as the files alone tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use connect::destination::{DestinationKind, KINDS, Place, Problem, Target, kind_of};
 use connect::{Failure, Settings};
@@ -62,19 +62,46 @@ impl Wanted {
     }
 
     /// What is wrong with syncs whose target is another one's, by their names: they would write over each other's rows, and delete them. Who
-    /// `holds` a target has delivered there already, and keeps it; where that is not known, it is of the first. Places that cannot be told
-    /// apart without asking are not found out.
-    pub(crate) fn taken(&self, holds: &dyn Fn(&WantedSync) -> bool) -> BTreeMap<&str, Failure> {
+    /// has delivered to a target already keeps it; where nobody has, it is of the first. One of which it is not known where it
+    /// delivers, since its file or connection has a mistake, keeps the one where it did, and so do those that are `unsettled`. Places that
+    /// cannot be told apart without asking are not found out.
+    pub(crate) fn taken(&self, held: &Places, unsettled: &BTreeSet<&str>) -> BTreeMap<&str, Failure> {
         let mut found = BTreeMap::new();
         for (at, sync) in self.syncs.iter().enumerate() {
             let Some(place) = &sync.place else { continue };
+            if held.get(sync.name()).is_none_or(|known| !is_of(place, *known)) {
+                let mut others = held.iter().filter(|(name, known)| {
+                    name.as_str() != sync.name() && is_of(place, **known) && self.keeps(name, place, unsettled)
+                });
+                if let Some((name, _)) = others.next() {
+                    found.insert(
+                        sync.name(),
+                        kept(sync, name, place, self.broken.first().filter(|_| self.sync(name).is_none())),
+                    );
+                    continue;
+                }
+            }
             let same = || self.syncs.iter().enumerate().filter(|(_, other)| other.place.as_ref() == Some(place));
-            let holder = same().find(|(_, other)| holds(other)).or_else(|| same().next());
+            let claim = |of: &WantedSync| held.get(of.name()).map_or(Claim::None, |known| Claim::of(place, *known));
+            let best = same().map(|(_, other)| claim(other)).max();
+            let holder = same().find(|(_, other)| Some(claim(other)) == best);
             if let Some((_, holder)) = holder.filter(|(holder, _)| *holder != at) {
                 found.insert(sync.name(), taken(sync, holder, place));
             }
         }
         found
+    }
+
+    /// Whether a sync that has delivered to a place keeps it though it does not say so now.
+    fn keeps(&self, name: &str, place: &Place, unsettled: &BTreeSet<&str>) -> bool {
+        match self.sync(name) {
+            Some(sync) => match &sync.place {
+                Some(now) => now != place && unsettled.contains(name),
+                None => true,
+            },
+            // A file that cannot be read may name it.
+            None => !self.broken.is_empty(),
+        }
     }
 
     /// The sync of a name.
@@ -83,13 +110,56 @@ impl Wanted {
     }
 }
 
+/// Where syncs have delivered to, by their names.
+pub(crate) type Places = BTreeMap<String, engine::outbox::Place>;
+
+/// Whether a place is the one that was delivered to. Of some that were noted long ago it is not known what held them.
+fn is_of(place: &Place, known: engine::outbox::Place) -> bool {
+    known.place == place.number() && (known.within == 0 || known.within == place.number_within())
+}
+
+/// What somebody has of a place that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    None,
+    /// A place of this name within something of another one: its connection has been given another host.
+    Elsewhere,
+    /// It has delivered there.
+    There,
+}
+
+impl Claim {
+    fn of(place: &Place, known: engine::outbox::Place) -> Self {
+        match known.place == place.number() {
+            true if is_of(place, known) => Self::There,
+            true => Self::Elsewhere,
+            false => Self::None,
+        }
+    }
+}
+
+/// A target as it is written.
+fn written(of: &WantedSync, place: &Place) -> String {
+    let text = of.sync.to.get(place.what).filter(|_| place.what == "table").and_then(serde_json::Value::as_str);
+    format!("\"{}\" of \"{}\"", text.unwrap_or(&place.name), of.sync.destination)
+}
+
+/// Why a sync does not deliver to a target that one with a mistake keeps.
+fn kept(sync: &WantedSync, holder: &str, place: &Place, broken: Option<&Broken>) -> Failure {
+    let of_file = broken.map(|broken| format!(" A file cannot be read: {}.", broken.message.trim_end_matches('.')));
+    Failure {
+        message: format!("{} {} is the target of sync \"{holder}\"", place.what, written(sync, place)),
+        detail: format!(
+            "That one has a mistake, and keeps what it has delivered there until it is mended.{}",
+            of_file.unwrap_or_default()
+        ),
+        hint: format!("Mend \"{holder}\", or remove it, and apply then."),
+    }
+}
+
 /// Why a sync does not deliver to a target that is another one's.
 fn taken(sync: &WantedSync, holder: &WantedSync, place: &Place) -> Failure {
-    let written = |of: &WantedSync| {
-        let text = of.sync.to.get(place.what).filter(|_| place.what == "table").and_then(serde_json::Value::as_str);
-        format!("\"{}\" of \"{}\"", text.unwrap_or(&place.name), of.sync.destination)
-    };
-    let (here, there) = (written(sync), written(holder));
+    let (here, there) = (written(sync, place), written(holder, place));
     let mut detail = "Of two syncs to one target one alone delivers: the other would write over its rows.".to_owned();
     if here != there {
         detail.push_str(&format!(" There it is written {there}."));
@@ -126,11 +196,6 @@ impl WantedSync {
         if found.is_empty() { Ok(target) } else { Err(found) }
     }
 
-    /// Whether its outbox is of this place: then it has delivered there.
-    pub(crate) fn holds(&self, outbox_place: Option<u64>) -> bool {
-        self.place.as_ref().is_some_and(|place| outbox_place == Some(place.number()))
-    }
-
     /// The outbox that hands out what it delivers.
     pub fn outbox(&self, target: &Target) -> Definition {
         Definition {
@@ -139,6 +204,7 @@ impl WantedSync {
             columns: target.mapping.columns(),
             mapping: target.identity(),
             place: self.place.as_ref().map_or(0, Place::number),
+            within: self.place.as_ref().map_or(0, Place::number_within),
             pending_bytes_max: Definition::PENDING_BYTES_MAX,
         }
     }
@@ -297,8 +363,9 @@ mod tests {
             to("i", "bus, topic: users, format: debezium, table: shop.users"),
             to("j", "bus, topic: users, format: maxwell, table: shop.users"),
         ]);
-        let told = |holds: &dyn Fn(&WantedSync) -> bool| -> Vec<String> {
-            let taken = wanted.taken(holds);
+        let told = |held: &[&str]| -> Vec<String> {
+            let place = |name: &&str| Some((String::from(*name), known_of(wanted.sync(name)?.place.as_ref()?)));
+            let taken = wanted.taken(&held.iter().filter_map(place).collect(), &BTreeSet::new());
             taken.into_iter().map(|(name, failure)| format!("{name}: {}", in_one_line(&failure))).collect()
         };
         let rest = "Of two syncs to one target one alone delivers: the other would write over its rows.";
@@ -307,7 +374,7 @@ mod tests {
         // In Maxwell's words keys have the name of a table: those of two are apart.
         let topic = format!("i: topic \"users\" of \"bus\" is the target of sync \"h\". {rest} {hint}");
         assert_eq!(
-            told(&|_| false),
+            told(&[]),
             [
                 format!(
                     "c: table \"public.t\" of \"site_too\" is the target of sync \"a\". {rest} There it is written \"t\" of \
@@ -318,9 +385,65 @@ mod tests {
             ]
         );
         // Whoever delivers there already goes on, and whichever comes first of two that do.
-        let running = told(&|sync| matches!(sync.name(), "b" | "c" | "d" | "e"));
+        let running = told(&["b", "c", "d", "e"]);
         assert!(running[0].starts_with("a: table \"t\" of \"site\" is the target of sync \"c\". "), "{running:?}");
         assert_eq!(running[1..], [key, topic]);
+    }
+
+    fn known_of(place: &Place) -> engine::outbox::Place {
+        engine::outbox::Place { within: place.number_within(), place: place.number() }
+    }
+
+    /// Who has a mistake keeps what it has delivered, whatever the mistake is in; who has gone does not.
+    #[test]
+    fn a_sync_with_a_mistake_keeps_its_target() {
+        let to = |name: &str, to: &str| {
+            (format!("syncs/{name}.yml"), format!("sync: {name}\ntable: shop.users\nto: {{destination: {to}}}\n"))
+        };
+        let place = |to_site: &str| of(&[to("x", to_site)]).syncs[0].place.as_ref().map(known_of).unwrap();
+        let held: Places = [("b".to_owned(), place("site, table: t"))].into();
+        let told = |others: &[(String, String)], unsettled: &[&str]| -> Vec<String> {
+            let mut files = vec![to("a", "site_too, table: t"), to("z", "site, table: z")];
+            files.extend(others.iter().cloned());
+            let wanted = of(&files);
+            let taken = wanted.taken(&held, &unsettled.iter().copied().collect());
+            taken.into_iter().map(|(name, failure)| format!("{name}: {}", failure.message)).collect()
+        };
+        let kept = ["a: table \"t\" of \"site_too\" is the target of sync \"b\""];
+        assert_eq!(told(&[], &[]), Vec::<String>::new(), "it has gone");
+        assert_eq!(told(&[to("b", "site, table: t, crate: true")], &[]), kept, "another part of its target");
+        assert_eq!(told(&[to("b", "site, tabel: t")], &[]), kept, "its target cannot be told");
+        assert_eq!(told(&[to("b", "lost, table: t")], &[]), kept, "its connection has a mistake");
+        assert_eq!(told(&[("syncs/b.yml".to_owned(), "sync: b\nmodus: x\n".to_owned())], &[]), kept, "its file");
+        assert_eq!(told(&[("syncs/c.yml".to_owned(), "sync: [\n".to_owned())], &[]), kept, "any file");
+        // It goes elsewhere, and with a mistake it has not gone yet.
+        assert_eq!(told(&[to("b", "site, table: u")], &[]), Vec::<String>::new());
+        assert_eq!(told(&[to("b", "site, table: u")], &["b"]), kept);
+        assert_eq!(told(&[to("b", "site, table: u")], &["a"]), Vec::<String>::new());
+    }
+
+    /// Of two that want one target who delivers to this server has it, before who delivered to a table of that name elsewhere.
+    #[test]
+    fn targets_of_two_servers_are_two() {
+        let to = |name: &str| {
+            (
+                format!("syncs/{name}.yml"),
+                format!("sync: {name}\ntable: shop.users\nto: {{destination: site, table: t}}\n"),
+            )
+        };
+        let wanted = of(&[to("a"), to("b")]);
+        let here = wanted.syncs[0].place.as_ref().map(known_of).unwrap();
+        let told = |held: &[(&str, engine::outbox::Place)]| -> Vec<String> {
+            let held = held.iter().map(|(name, place)| ((*name).to_owned(), *place)).collect();
+            wanted.taken(&held, &BTreeSet::new()).into_keys().map(str::to_owned).collect()
+        };
+        let elsewhere = engine::outbox::Place { within: here.within + 1, ..here };
+        assert_eq!(told(&[]), ["b"]);
+        assert_eq!(told(&[("b", here)]), ["a"]);
+        assert_eq!(told(&[("a", elsewhere), ("b", here)]), ["a"]);
+        // Its connection was given another host: it goes there before one that is new.
+        assert_eq!(told(&[("b", elsewhere)]), ["a"]);
+        assert_eq!(told(&[("b", engine::outbox::Place { within: 0, ..here })]), ["a"]);
     }
 
     /// Every setting of a connection that can be delivered to has its row in docs/settings.md.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use connect::Backoff;
 use plan::TableName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,6 +29,7 @@ const FORGOTTEN: u32 = 10;
 struct Turn {
     at: Option<Instant>,
     wait: Duration,
+    backoff: Backoff,
     last: Instant,
 }
 
@@ -35,8 +37,10 @@ impl Turn {
     /// It contradicts itself, now for the first time or once more.
     fn next(before: Option<Self>, now: Instant) -> Self {
         let is_calm = |turn: &Self| now.duration_since(turn.last) > turn.wait * FORGOTTEN;
-        let wait = before.filter(|turn| !is_calm(turn)).map_or(WAIT_FIRST, |turn| (turn.wait * 2).min(WAIT_MAX));
-        Self { at: Some(now + wait), wait, last: now }
+        let before = before.filter(|turn| !is_calm(turn)).map(|turn| turn.backoff);
+        let mut backoff = before.unwrap_or(Backoff::new(WAIT_FIRST, WAIT_MAX));
+        let wait = backoff.next();
+        Self { at: Some(now + wait), wait, backoff, last: now }
     }
 }
 

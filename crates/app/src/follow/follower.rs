@@ -855,7 +855,7 @@ fn load_of(load: &Load) -> Option<connect::Load> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
@@ -871,13 +871,26 @@ mod tests {
 
     /// A source that says what it was told, once at each start, and lacks `customers` at first.
     #[derive(Debug, Default)]
-    struct Told {
+    pub(in super::super) struct Told {
         says: Mutex<Vec<Vec<SourceEvent>>>,
         started: Mutex<Vec<(Vec<FollowedTable>, Option<Position>)>>,
         looks: Mutex<u32>,
         reloads: Requests,
         /// Questions that it does not answer from now on.
         unanswered: Mutex<u32>,
+        /// It panics when it is started.
+        is_buggy: bool,
+    }
+
+    impl Told {
+        pub(in super::super) fn buggy() -> Self {
+            Self { is_buggy: true, ..Self::default() }
+        }
+    }
+
+    /// A table that is wanted and there.
+    pub(in super::super) fn planned(name: &str) -> PlannedTable {
+        PlannedTable { place: place(name), name: TableName::new("shop", name), found: Found::There(facts()) }
     }
 
     fn facts() -> TableFacts {
@@ -919,6 +932,7 @@ mod tests {
             resume: Option<Position>,
             _limits: Limits,
         ) -> (mpsc::Receiver<SourceEvent>, Control) {
+            assert!(!self.is_buggy, "a bug that a test means");
             let (events, receiver) = mpsc::channel(8);
             let (stop, mut stopped) = watch::channel(false);
             let mut says = self.says.lock().unwrap();

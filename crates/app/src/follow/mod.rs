@@ -164,24 +164,3 @@ pub fn note_parked(status: &Status, table: &AbsentTable) {
 fn note_left_out(status: &Status, name: &TableName, left_out: &[LeftOut]) {
     status.facts().tables.entry(name.clone()).or_default().left_out = left_out.to_vec();
 }
-
-#[cfg(test)]
-mod tests {
-    use connect::Settings;
-
-    /// Every kind has types of its own, and says what it does not know.
-    #[tokio::test]
-    async fn kinds_share_no_type_and_refuse_what_they_do_not_know() {
-        let mut types: Vec<&str> = crate::sources::kinds().flat_map(|kind| kind.types()).copied().collect();
-        let all = types.len();
-        types.sort_unstable();
-        types.dedup();
-        assert_eq!(types.len(), all);
-        for kind in crate::sources::kinds() {
-            let values = [("hots".to_owned(), serde_json::json!("db"))].into();
-            let settings = Settings { connection: "shop".to_owned(), kind: kind.types()[0].to_owned(), values };
-            let refused = kind.open(&settings).await.unwrap_err();
-            assert_eq!(refused.message, "connection \"shop\": unknown setting `hots`");
-        }
-    }
-}

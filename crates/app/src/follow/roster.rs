@@ -122,14 +122,21 @@ impl Roster {
             bail!("there is no source \"{source}\"\nHint: One of: {}.", self.names().join(", "));
         };
         let (answer, answered) = oneshot::channel();
-        let stopping = || anyhow::anyhow!(STOPPING);
-        line.send(Command { what, answer }).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?.map_err(|reason| anyhow::anyhow!(reason))
+        let ended = || match *self.outlet.stopped.borrow() {
+            true => anyhow::anyhow!(STOPPING),
+            false => anyhow::anyhow!(
+                "source \"{source}\" has ended inside Tidemill: the log says where, please report it\n\
+                 Hint: `tidemill apply` begins it again, and so does a restart; what is stored of it serves on."
+            ),
+        };
+        line.send(Command { what, answer }).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?.map_err(|reason| anyhow::anyhow!(reason))
     }
 
     /// What a project wants that is not followed, as its sources describe it. Nothing is done yet. Errors: a new connection
     /// with settings that its kind refuses, or with a secret that cannot be read.
     pub async fn wanted(&self, setup: &Setup) -> anyhow::Result<Wanted> {
+        self.forget_ended();
         let mut wanted = Wanted::default();
         let (mut feeds, mut tables) = (Vec::new(), Vec::new());
         {
@@ -220,37 +227,60 @@ impl Roster {
     }
 
     /// Follows new tables: those that are there are taken up and begin to load, the others are looked for. A source that was followed
-    /// at an earlier start goes on from where it stood, with what there is of its tables.
-    pub async fn follow(&self, feeds: Vec<PlannedFeed>) -> anyhow::Result<()> {
-        for mut feed in feeds {
-            let places: Vec<_> = feed.tables.iter().map(|t| (t.name.clone(), t.place.clone())).collect();
-            let is_running = held(&self.sources).contains_key(&feed.name);
-            if !is_running {
-                let number = self.register(&feed.name).await?;
-                let Kept { resume, tables: mut kept, .. } = self.kept(&feed.name).await?;
-                let (known, new): (Vec<_>, Vec<_>) =
-                    feed.tables.into_iter().partition(|table| kept.contains_key(&table.name));
-                feed.tables = new;
-                let with_known = |table: PlannedTable| {
-                    let known = kept.remove(&table.name);
-                    (table, known)
-                };
-                let known = known.into_iter().map(with_known).collect();
-                let at_work = (feed.name.clone(), number);
-                let (task, line) = follow(at_work, Arc::clone(&feed.source), known, resume, &self.outlet);
-                held(&self.tasks).push(task);
-                let entry =
-                    Entry { kind: feed.kind.clone(), source: Arc::clone(&feed.source), line, tables: BTreeMap::new() };
-                held(&self.sources).insert(feed.name.clone(), entry);
-            }
-            if !feed.tables.is_empty() {
-                self.command(&feed.name, Commanded::Follow(feed.tables)).await?;
-            }
-            if let Some(entry) = held(&self.sources).get_mut(&feed.name) {
-                entry.tables.extend(places);
+    /// at an earlier start goes on from where it stood, with what there is of its tables. Answers with what could not be followed, and
+    /// why: that of one source stops no other one, and what is entered here is followed. Errors: the instance is stopping.
+    pub async fn follow(&self, feeds: Vec<PlannedFeed>) -> anyhow::Result<Vec<String>> {
+        let mut failed = Vec::new();
+        for feed in feeds {
+            let (name, tables) = (feed.name.clone(), feed.tables.iter().map(|table| table.name.to_string()));
+            let tables = tables.collect::<Vec<_>>().join(", ");
+            if let Err(error) = self.follow_feed(feed).await {
+                if *self.outlet.stopped.borrow() {
+                    return Err(error);
+                }
+                tracing::error!(source = %name, %tables, %error, "new tables are not followed");
+                failed.push(format!("source \"{name}\": {tables} cannot be followed: {error}"));
             }
         }
+        Ok(failed)
+    }
+
+    async fn follow_feed(&self, mut feed: PlannedFeed) -> anyhow::Result<()> {
+        let place = |table: &PlannedTable| (table.name.clone(), table.place.clone());
+        let is_running = held(&self.sources).contains_key(&feed.name);
+        if !is_running {
+            let number = self.register(&feed.name).await?;
+            let Kept { resume, tables: mut kept, .. } = self.kept(&feed.name).await?;
+            let (known, new): (Vec<_>, Vec<_>) =
+                feed.tables.into_iter().partition(|table| kept.contains_key(&table.name));
+            feed.tables = new;
+            let tables = known.iter().map(place).collect();
+            let with_known = |table: PlannedTable| {
+                let known = kept.remove(&table.name);
+                (table, known)
+            };
+            let known = known.into_iter().map(with_known).collect();
+            let at_work = (feed.name.clone(), number);
+            let (task, line) = follow(at_work, Arc::clone(&feed.source), known, resume, &self.outlet);
+            held(&self.tasks).push(task);
+            let entry = Entry { kind: feed.kind.clone(), source: Arc::clone(&feed.source), line, tables };
+            held(&self.sources).insert(feed.name.clone(), entry);
+        }
+        let places: Vec<_> = feed.tables.iter().map(place).collect();
+        if !feed.tables.is_empty() {
+            self.command(&feed.name, Commanded::Follow(feed.tables)).await?;
+        }
+        if let Some(entry) = held(&self.sources).get_mut(&feed.name) {
+            entry.tables.extend(places);
+        }
         Ok(())
+    }
+
+    /// A source whose task has ended though nobody has stopped it is none that is followed: it is begun again like a new one.
+    fn forget_ended(&self) {
+        if !*self.outlet.stopped.borrow() {
+            held(&self.sources).retain(|_, entry| !entry.line.is_closed());
+        }
     }
 
     /// Follows tables no more. What was stored of them goes by itself when nothing reads it.
@@ -263,7 +293,12 @@ impl Roster {
             if let Some(entry) = held(&self.sources).get_mut(&source) {
                 entry.tables.retain(|name, _| !tables.contains(name));
             }
-            self.command(&source, Commanded::LetGo(tables)).await?;
+            // What has ended follows nothing.
+            if let Err(error) = self.command(&source, Commanded::LetGo(tables)).await
+                && *self.outlet.stopped.borrow()
+            {
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -283,5 +318,69 @@ impl Roster {
         let stopping = || anyhow::anyhow!(STOPPING);
         self.outlet.inbox.send(Message::Ask(request)).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::clock::WallClock;
+    use crate::follow::follower::tests::{Told, planned};
+    use crate::status::Status;
+
+    /// What cannot be followed stops no other source, and is followed by the next who asks for it.
+    #[tokio::test]
+    async fn a_source_that_ends_inside_stops_no_other_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store::Store::open(folder.path(), store::Options::default()).unwrap();
+        let (inbox, mut outbox) = mpsc::channel(8);
+        let (stop, stopped) = watch::channel(false);
+        let (status, clock) = (Status::new(store), Arc::new(WallClock));
+        let outlet = Outlet { inbox, status, clock, stopped, marks: Arc::default() };
+        let roster = Roster { outlet, sources: Mutex::default(), tasks: Mutex::default() };
+        let pump = tokio::spawn(async move {
+            let mut next = 3;
+            while let Some(message) = outbox.recv().await {
+                match message {
+                    Message::Ask(Request::RegisterSource { answer, .. }) => answer.send(Ok(3)).unwrap(),
+                    Message::Ask(Request::Kept { answer, .. }) => {
+                        answer.send(Kept { number: 3, resume: None, tables: BTreeMap::new() }).unwrap();
+                    }
+                    Message::Ask(Request::TakeUp { answer, .. }) => {
+                        next += 1;
+                        answer.send(Ok(relation::TableId(next))).unwrap();
+                    }
+                    _ => {}
+                }
+            }
+        });
+        let feed = |name: &str, source: Told| PlannedFeed {
+            name: name.to_owned(),
+            kind: ConnectionKind::Other { kind: "told".to_owned(), settings: BTreeMap::new() },
+            source: Arc::new(source),
+            tables: vec![planned("orders")],
+        };
+        let names = |roster: &Roster| -> Vec<(String, usize)> {
+            held(&roster.sources).iter().map(|(name, entry)| (name.clone(), entry.tables.len())).collect()
+        };
+        let failed = roster.follow(vec![feed("bad", Told::buggy()), feed("good", Told::default())]).await.unwrap();
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        assert!(
+            failed[0].starts_with("source \"bad\": shop.orders cannot be followed: source \"bad\" has ended"),
+            "{failed:?}"
+        );
+        assert_eq!(names(&roster), [("bad".to_owned(), 0), ("good".to_owned(), 1)]);
+        let told = roster.command("bad", Commanded::Pause).await.unwrap_err().to_string();
+        assert!(told.contains("`tidemill apply` begins it again"), "{told}");
+        roster.forget_ended();
+        assert_eq!(names(&roster), [("good".to_owned(), 1)]);
+        assert_eq!(roster.follow(vec![feed("bad", Told::default())]).await.unwrap(), Vec::<String>::new());
+        assert_eq!(names(&roster), [("bad".to_owned(), 1), ("good".to_owned(), 1)]);
+        stop.send_replace(true);
+        roster.ended().await;
+        drop(roster);
+        pump.await.unwrap();
     }
 }

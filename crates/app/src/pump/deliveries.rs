@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use connect::Failure;
 use connect::destination::Problem;
 use engine::Input;
 use engine::outbox::{Definition, Told};
@@ -49,6 +48,13 @@ enum Planned {
     Mistake(String),
     /// What it follows is not there, and why.
     Waits(String),
+}
+
+impl Planned {
+    /// What is wrong is where it goes.
+    fn mistaken(sync: &WantedSync, reason: &str) -> Self {
+        Self::Mistake(format!("{}: {reason}", sync.sync.place_of(&SyncPart::AllTo)))
+    }
 }
 
 impl Deliveries {
@@ -107,10 +113,15 @@ impl Pump {
     pub(super) fn attend_deliveries(&mut self) -> anyhow::Result<()> {
         let Some(deliveries) = &self.deliveries else { return Ok(()) };
         let wanted = Arc::clone(&deliveries.wanted);
-        let engine = &self.warehouse.engine;
-        let mut taken = wanted.taken(&|sync| sync.holds(engine.outbox_place(sync.name())));
-        let planned = wanted.syncs.iter().map(|sync| (sync, self.planned(sync, taken.remove(sync.name()))));
-        let planned: Vec<(&WantedSync, Planned)> = planned.collect();
+        let planned = wanted.syncs.iter().map(|sync| (sync, self.planned(sync)));
+        let mut planned: Vec<(&WantedSync, Planned)> = planned.collect();
+        let unsettled = planned.iter().filter(|(_, of)| matches!(of, Planned::Mistake(_))).map(|(sync, _)| sync.name());
+        let mut taken = wanted.taken(&self.warehouse.engine.outbox_places(), &unsettled.collect());
+        for (sync, planned) in &mut planned {
+            if let Some(failure) = taken.remove(sync.name()) {
+                *planned = Planned::mistaken(sync, &in_one_line(&failure));
+            }
+        }
         let mut definitions = Vec::new();
         for (_, planned) in &planned {
             let Planned::Ready(ready) = planned else { continue };
@@ -156,11 +167,10 @@ impl Pump {
         Ok(())
     }
 
-    /// What a sync comes to over what serves now; `taken`: its target is another one's.
-    fn planned(&self, sync: &WantedSync, taken: Option<Failure>) -> Planned {
-        let mistake = taken.map(|failure| in_one_line(&failure)).or_else(|| sync.settings.clone().err());
-        if let Some(reason) = mistake {
-            return Planned::Mistake(format!("{}: {reason}", sync.sync.place_of(&SyncPart::AllTo)));
+    /// What a sync comes to over what serves now, as far as it alone says.
+    fn planned(&self, sync: &WantedSync) -> Planned {
+        if let Err(reason) = &sync.settings {
+            return Planned::mistaken(sync, reason);
         }
         let schema = match self.followed(&sync.relation) {
             Ok(schema) => schema,

@@ -148,7 +148,7 @@ impl Pump {
             // The store is closed when nobody has it any more: wait for the build to let go of it.
             self.runtime.clone().block_on(self.built.1.recv());
         }
-        self.answers.end();
+        self.answers.end(&self.runtime);
         // What was built or put in place is in no record of the log: folded, it need not be done again.
         if ended.is_ok()
             && self.warehouse.engine.has_unlogged()

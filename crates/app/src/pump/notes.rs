@@ -142,13 +142,6 @@ impl Pump {
     pub(super) fn note_states(&self) {
         let now = self.clock.now_us();
         let mut facts = self.status.facts();
-        // Whoever is told that one is live is told how many rows it has.
-        let engine = &self.warehouse.engine;
-        for model in engine.models() {
-            if let Some(status) = facts.models.get_mut(&model.name) {
-                status.rows = engine.row_count(model.relation);
-            }
-        }
         self.work_out(&mut facts, now);
         drop(facts);
         self.status.spread(now);
@@ -173,8 +166,8 @@ impl Pump {
             .filter(|table| !table.load.was_whole())
             .map(|table| (table.name.clone(), load_word(&table.load)))
             .collect();
-        let kept: BTreeMap<&TableName, &ModelState> =
-            engine.models().into_iter().map(|model| (&model.name, &model.state)).collect();
+        let kept: BTreeMap<&TableName, (&ModelState, TableId)> =
+            engine.models().into_iter().map(|model| (&model.name, (&model.state, model.relation))).collect();
         let waiting = |of: &Contents, name: &TableName| {
             of.waiting.iter().find(|(waiting, _)| waiting == name).map(|(_, reason)| Reason::of(reason))
         };
@@ -186,7 +179,12 @@ impl Pump {
         };
         let Facts { models, views, tables, tables_of, lineage, started, .. } = facts;
         for (name, status) in models.iter_mut() {
-            let (state, message) = match kept.get(name) {
+            let kept = kept.get(name);
+            // Whoever is told that it is live is told how many rows it has.
+            if let Some((_, relation)) = kept {
+                status.rows = engine.row_count(*relation);
+            }
+            let (state, message) = match kept.map(|(state, _)| *state) {
                 Some(ModelState::Building) => {
                     ("building", loads_waited_for(tables_of.get(name), &unloaded, &unread, tables))
                 }
@@ -387,7 +385,6 @@ impl Pump {
         }
         for model in engine.models() {
             let status = facts.models.entry(model.name.clone()).or_default();
-            status.rows = engine.row_count(model.relation);
             status.rejects = lacking.get(&model.name).copied().unwrap_or(0);
         }
         self.work_out(facts, now);

@@ -17,7 +17,7 @@ use super::kept::{Answer, Done};
 use crate::clock::Clock as _;
 use crate::control::SyncOrder;
 use crate::definition::{Definition, ModelText};
-use crate::delivery::Wanted;
+use crate::delivery::{Places, Wanted};
 use crate::follow::Kept;
 use crate::reason::Reason;
 use crate::reconcile::source::{OurTable, Ours};
@@ -56,6 +56,8 @@ pub enum Request {
     Describe(oneshot::Sender<Described>),
     /// Something that a person wants of a sync: what was done, in lines for people, or why it cannot be.
     Sync { name: String, order: SyncOrder, answer: oneshot::Sender<Result<Vec<String>, String>> },
+    /// What holds the target of a sync has another name than before, and is the one that it was or another one.
+    Moved { sync: String, is_there: bool, answer: oneshot::Sender<()> },
     /// The tables of a source at these places of it, and how to know where it stood.
     Tables { source: String, places: Vec<(TableName, TablePlace)>, answer: oneshot::Sender<SourceTables> },
 }
@@ -147,8 +149,8 @@ pub struct Described {
     pub absent: Vec<AbsentTable>,
     /// Models and views that are wanted and wait, as they are written.
     pub waiting: Vec<ModelText>,
-    /// Where syncs have delivered to ([`engine::outbox::Definition::place`]).
-    pub places: BTreeMap<String, u64>,
+    /// Where syncs have delivered to.
+    pub places: Places,
 }
 
 impl Described {
@@ -157,10 +159,8 @@ impl Described {
         let engine = &warehouse.engine;
         let tables = engine.tables().map(|table| (table.name.clone(), engine.row_count(table.id)));
         let models = engine.models().into_iter().map(|model| (model.name.clone(), engine.row_count(model.relation)));
-        let names = engine.outbox_names();
-        let places = names.into_iter().filter_map(|name| engine.outbox_place(&name).map(|place| (name, place)));
         Self {
-            places: places.collect(),
+            places: engine.outbox_places(),
             definition: warehouse.serving.serves(),
             rows: tables.chain(models).collect(),
             tables: schemas_to_come(engine),
@@ -182,6 +182,7 @@ impl std::fmt::Debug for Request {
             Self::Rollback(_) => f.write_str("Rollback"),
             Self::Describe(_) => f.write_str("Describe"),
             Self::Tables { source, .. } => write!(f, "Tables({source})"),
+            Self::Moved { sync, is_there, .. } => write!(f, "Moved({sync}, {is_there})"),
             Self::Sync { name, order, .. } => write!(f, "Sync({name}, {order:?})"),
         }
     }
@@ -214,7 +215,7 @@ impl Pump {
             Request::RegisterSource { source, answer } => {
                 let number = self.warehouse.register_source(&source).map_err(|error| error.to_string());
                 self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
-                self.answer_when_kept(number, answer)?;
+                self.answer_when_kept(number, answer);
             }
             Request::Kept { source, answer } => {
                 answer.send(Kept::of(&self.warehouse.engine, &source)).ok();
@@ -233,9 +234,17 @@ impl Pump {
             }
             Request::Apply { proposal, wanted, answer } => self.apply(*proposal, wanted, answer)?,
             Request::Sync { name, order, answer } => self.order_sync(name, order, answer)?,
+            Request::Moved { sync, is_there, answer } => {
+                match is_there {
+                    true => self.warehouse.engine.outbox_is_there(&sync)?,
+                    false => self.warehouse.engine.outbox_is_elsewhere(&sync)?,
+                }
+                // Whoever asked may have left.
+                answer.send(()).ok();
+            }
             Request::Rollback(answer) => {
                 let undone = self.rollback()?;
-                self.answer_when_kept(undone, answer)?;
+                self.answer_when_kept(undone, answer);
             }
             Request::Tables { source, places, answer } => {
                 let engine = &self.warehouse.engine;
@@ -430,10 +439,10 @@ impl Pump {
             }
         }
         let ended = Box::new(Ended(answers));
-        if failed.is_empty() {
-            return self.when_kept(ended);
+        match failed {
+            [] => self.when_kept(ended),
+            _ => ended.tell(Ok(())),
         }
-        ended.tell(Ok(()));
         Ok(())
     }
 
@@ -459,7 +468,7 @@ impl Pump {
             let reason = "it is followed again".to_owned();
             self.step(vec![Input::Reload { table: id, reason, at_us: self.clock.now_us() }], 0)?;
         }
-        self.answer_when_kept(Ok(id), answer)?;
+        self.answer_when_kept(Ok(id), answer);
         self.source_names = self.warehouse.engine.sources().map(|(id, name)| (id, name.to_owned())).collect();
         if self.warehouse.coming.is_some() {
             self.give_up_building();
@@ -471,13 +480,13 @@ impl Pump {
     /// Tells something when the store has for good what was done between steps, which is in no record of the log: also over a
     /// time in which the disk has no room. Whatever a request has done is told by this, so that who was told finds it after
     /// whatever comes next.
-    fn when_kept(&mut self, answer: Box<dyn Answer>) -> anyhow::Result<()> {
+    fn when_kept(&mut self, answer: Box<dyn Answer>) {
         let engine = &self.warehouse.engine;
         if !engine.has_unlogged() {
             answer.tell(Ok(()));
-            return Ok(());
+            return;
         }
-        Ok(self.answers.add(answer, engine.store())?)
+        self.answers.add(answer, engine.store(), &self.runtime);
     }
 
     /// Answers with what was done when the store has it.
@@ -485,8 +494,8 @@ impl Pump {
         &mut self,
         done: Result<T, String>,
         answer: oneshot::Sender<Result<T, String>>,
-    ) -> anyhow::Result<()> {
-        self.when_kept(Box::new(Done { done, answer }))
+    ) {
+        self.when_kept(Box::new(Done { done, answer }));
     }
 
     /// Tables that the project has no more go when nothing reads them.

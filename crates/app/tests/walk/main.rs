@@ -27,6 +27,7 @@
 mod deliveries;
 mod instance;
 mod models;
+mod server;
 mod shop;
 mod storm;
 mod types;

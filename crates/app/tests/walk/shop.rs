@@ -1,9 +1,10 @@
 //! The shop: a database in a real server, and the actions by which its rows come, change and go.
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, OptsBuilder, Row, Value};
+use mysql_async::{Conn, Row, Value};
 
 use crate::Rows;
+use crate::server::open;
 use testkit::Rng;
 
 pub(crate) struct Table {
@@ -48,17 +49,8 @@ const MANY: usize = 22_000;
 impl Shop {
     /// A database of the walk's own in a running server, with rows in it.
     pub(crate) async fn open(server: &str, rng: &mut Rng) -> Result<Self, String> {
-        let variable = format!("TIDEMILL_TEST_{}_PORT", server.to_uppercase());
-        let port = std::env::var(&variable)
-            .map_err(|_| format!("no server {server}: start it with scripts/services start {server}"))?;
-        let port: u16 = port.parse().map_err(|_| format!("{variable} is no port: {port}"))?;
-        let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(port).user(Some("root"));
-        let connection = Conn::new(options.prefer_socket(false)).await.map_err(|e| e.to_string())?;
-        let database = format!("tidemill_walk_{server}");
-        let mut shop = Self { connection, port, database: database.clone(), marks: 0 };
-        shop.run(&format!("drop database if exists {database}")).await?;
-        shop.run(&format!("create database {database} character set utf8mb4 collate utf8mb4_bin")).await?;
-        shop.run(&format!("use {database}")).await?;
+        let (connection, port, database) = open(server, "walk").await?;
+        let mut shop = Self { connection, port, database, marks: 0 };
         for table in TABLES {
             shop.run(&format!("create table {} ({})", table.name, table.columns)).await?;
         }

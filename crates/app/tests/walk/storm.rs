@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, OptsBuilder, Row, Value};
+use mysql_async::{Conn, Row, Value};
 use testkit::Rng;
 
 use crate::instance::{Instance, PATIENCE};
+use crate::server::open;
 use crate::shop::plain;
 use crate::{Rows, Walk, compare, kill_points, pause};
 
@@ -185,18 +186,9 @@ struct Column {
 
 impl Storm {
     pub(crate) async fn open(server: &str, rng: &mut Rng) -> Result<Self, String> {
-        let variable = format!("TIDEMILL_TEST_{}_PORT", server.to_uppercase());
-        let port = std::env::var(&variable)
-            .map_err(|_| format!("no server {server}: start it with scripts/services start {server}"))?;
-        let port: u16 = port.parse().map_err(|_| format!("{variable} is no port: {port}"))?;
-        let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(port).user(Some("root"));
-        let connection = Conn::new(options.prefer_socket(false)).await.map_err(|e| e.to_string())?;
-        let database = format!("tidemill_storm_{server}");
+        let (connection, port, database) = open(server, "storm").await?;
         let is_mariadb = server == "mariadb";
-        let mut storm = Self { connection, port, database: database.clone(), is_mariadb, marks: 0 };
-        storm.run(&format!("drop database if exists {database}")).await?;
-        storm.run(&format!("create database {database} character set utf8mb4 collate utf8mb4_bin")).await?;
-        storm.run(&format!("use {database}")).await?;
+        let mut storm = Self { connection, port, database, is_mariadb, marks: 0 };
         storm.run("set sql_mode = ''").await?;
         storm.run("create table marks (id int primary key, n bigint not null)").await?;
         storm.run("insert into marks values (1, 0)").await?;

@@ -6,10 +6,11 @@
 //! `reconcile source` finds nothing. What differs is told by column and value: nothing has to be shrunk by hand.
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, OptsBuilder, Row, Value};
+use mysql_async::{Conn, Row, Value};
 use testkit::Rng;
 
 use crate::instance::Instance;
+use crate::server::open;
 use crate::shop::plain;
 use crate::{Rows, Walk};
 
@@ -457,25 +458,15 @@ fn is_unreal(text: &str) -> bool {
 /// One seed from its beginning to its end.
 pub(crate) async fn types(walk: &Walk) -> Result<(), String> {
     let mut rng = Rng::new(walk.seed);
-    let variable = format!("TIDEMILL_TEST_{}_PORT", walk.server.to_uppercase());
-    let port: u16 = std::env::var(&variable)
-        .ok()
-        .and_then(|port| port.parse().ok())
-        .ok_or_else(|| format!("no server {0}: start it with scripts/services start {0}", walk.server))?;
-    let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(port).user(Some("root"));
-    let connection = Conn::new(options.prefer_socket(false)).await.map_err(|e| e.to_string())?;
-    let database = format!("tidemill_types_{}", walk.server);
+    let (connection, port, database) = open(walk.server, "types").await?;
     let mut types = Types { connection, tables: Vec::new() };
     for statement in [
-        format!("drop database if exists {database}"),
-        format!("create database {database} character set utf8mb4 collate utf8mb4_bin"),
-        format!("use {database}"),
-        "set names utf8mb4".to_owned(),
-        "set sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'".to_owned(),
-        "create table marks (id int primary key, n bigint not null)".to_owned(),
-        "insert into marks values (1, 0)".to_owned(),
+        "set names utf8mb4",
+        "set sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'",
+        "create table marks (id int primary key, n bigint not null)",
+        "insert into marks values (1, 0)",
     ] {
-        types.run(&statement).await?;
+        types.run(statement).await?;
     }
     types.fill(&mut rng, walk.server == "mariadb").await?;
     let names: Vec<&str> = types.tables.iter().map(|table| table.name.as_str()).chain(["marks"]).collect();

@@ -42,6 +42,12 @@ pub trait DestinationKind: Send + Sync {
         None
     }
 
+    /// Whether the rows of a portion and its marker are there together or not at all, for what `to` says. Else rows of a portion that was
+    /// cut off may be there without its marker.
+    fn seals(&self, _to: &BTreeMap<String, Json>) -> bool {
+        true
+    }
+
     /// A destination of these settings, whose secrets are resolved here. It is not reached for yet. Errors also where
     /// [`DestinationKind::check`] finds a problem.
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure>;
@@ -96,9 +102,18 @@ impl Place {
 
     /// A number for it, whatever holds it; never 0.
     pub fn number(&self) -> u64 {
-        let hash = key::hash128(format!("{}\0{}", self.what, self.name).as_bytes());
-        hash[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
+        number_of(&format!("{}\0{}", self.what, self.name))
     }
+
+    /// A number for what holds it; never 0.
+    pub fn number_within(&self) -> u64 {
+        number_of(&self.within)
+    }
+}
+
+fn number_of(text: &str) -> u64 {
+    let hash = key::hash128(text.as_bytes());
+    hash[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
 }
 
 /// The schema and the name of the table in `to`; none where it is no name of one.

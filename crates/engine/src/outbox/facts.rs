@@ -23,10 +23,12 @@ use crate::parts;
 const SETUP: &[u8] = b"outbox\0";
 const AT: &[u8] = b"outbox at\0";
 const VERSION: u8 = 1;
+/// Numbers of its set-up.
+const SETUP_NUMBERS: usize = 7;
 /// Numbers that tell how far an outbox is.
-const NUMBERS: usize = 19;
-/// As many of them are in folders of before: what is accepted was not counted there.
-const NUMBERS_BEFORE: usize = 14;
+const NUMBERS: usize = 20;
+/// Fewer than these are in folders of before: what is accepted was not counted there.
+const NUMBERS_COUNTED: usize = 15;
 const UNCOUNTED: u64 = u64::MAX;
 
 /// An outbox: its set-up, and how far it is.
@@ -40,6 +42,9 @@ pub(crate) struct Outbox {
     pub(crate) key: Vec<(String, DataType)>,
     /// The relation that it follows; none where there is none to follow.
     pub(crate) relation: Option<TableId>,
+    /// What holds its place is another one than before, by its name: whether it is that one with another name, or another one indeed, is
+    /// told by what stands there.
+    pub(crate) is_moved: bool,
     /// When it was set up first, in microseconds since 1970: what another folder has made there is told from ours by it.
     pub(crate) life: i64,
     /// The step with which its set-up was written last.
@@ -79,6 +84,8 @@ pub(crate) struct At {
     pub(crate) asked: Consent,
     /// Deletes that a person has let go and that are not done.
     pub(crate) agreed: Consent,
+    /// Number of the last portion with whose settlement nothing was out that nobody had heard of.
+    pub(crate) heard: u64,
     pub(crate) paused: Option<String>,
     /// There are more marks than are kept: it marks nothing until it is resumed.
     pub(crate) is_full: bool,
@@ -141,6 +148,7 @@ impl At {
             &mut self.asked.step,
             &mut self.agreed.rows,
             &mut self.agreed.step,
+            &mut self.heard,
         ]
     }
 
@@ -167,8 +175,8 @@ impl At {
         };
         let stored: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
         match stored.len() {
-            NUMBERS => {}
-            NUMBERS_BEFORE => at.there = UNCOUNTED,
+            NUMBERS_COUNTED..=NUMBERS => {}
+            14 => at.there = UNCOUNTED,
             _ => return None,
         }
         at.numbers().into_iter().zip(stored).for_each(|(place, number)| *place = number);
@@ -219,10 +227,11 @@ impl Outbox {
     }
 
     fn setup(&self) -> Vec<u8> {
-        let Definition { relation, columns, mapping, place, pending_bytes_max, .. } = &self.definition;
+        let Definition { relation, columns, mapping, place, within, pending_bytes_max, .. } = &self.definition;
         let follows = self.relation.map(|id| id.0.to_le_bytes());
         let states = self.states().map(|id| id.0.to_le_bytes()).concat();
-        let numbers = [self.life.cast_unsigned(), self.since, *mapping, *pending_bytes_max, *place];
+        let (life, is_moved) = (self.life.cast_unsigned(), u64::from(self.is_moved));
+        let numbers: [u64; SETUP_NUMBERS] = [life, self.since, *mapping, *pending_bytes_max, *place, *within, is_moved];
         let numbers = numbers.map(u64::to_le_bytes).concat();
         let key: Vec<String> = self.key.iter().map(|(name, data_type)| format!("{name}\0{data_type}")).collect();
         let key = key.join("\0");
@@ -243,8 +252,8 @@ impl Outbox {
 
     fn read(snapshot: &Snapshot, facts: TableId, name: &str, setup: &[u8]) -> Result<Self> {
         let at = snapshot.get(facts, &[AT, name.as_bytes()].concat())?.ok_or_else(damaged)?;
-        let at = At::read(&at).ok_or_else(damaged)?;
-        let mut outbox = Self::of(name, setup, at).ok_or_else(damaged)?;
+        let at = At::read(&at).ok_or_else(|| unread(&at, 1, NUMBERS))?;
+        let mut outbox = Self::of(name, setup, at).ok_or_else(|| unread(setup, 5, SETUP_NUMBERS))?;
         if outbox.at.there == UNCOUNTED {
             outbox.at.there = 0;
             for entry in snapshot.scan(outbox.accepted, &[]) {
@@ -264,9 +273,13 @@ impl Outbox {
         let ids: Vec<TableId> = states.chunks(4).map(id).collect::<Option<_>>()?;
         let &[pending, accepted, refused] = ids.as_slice() else { return None };
         let numbers: Vec<u64> = numbers.chunks(8).map(number).collect::<Option<_>>()?;
-        // In folders of before the place is not told.
+        if numbers.len() > SETUP_NUMBERS {
+            return None;
+        }
+        // In folders of before the place is not told, or not what holds it.
         let (&[life, since, mapping, pending_bytes_max], rest) = numbers.split_first_chunk::<4>()?;
-        let place = rest.first().copied().unwrap_or_default();
+        let told = |at: usize| rest.get(at).copied().unwrap_or_default();
+        let (place, within, is_moved) = (told(0), told(1), told(2) == 1);
         let key = text(key)?;
         let key: Vec<&str> = if key.is_empty() { Vec::new() } else { key.split('\0').collect() };
         let column_of = |pair: &[&str]| match pair {
@@ -280,6 +293,7 @@ impl Outbox {
                 columns: columns.iter().map(|column| text(column)).collect::<Option<_>>()?,
                 mapping,
                 place,
+                within,
                 pending_bytes_max,
             },
             pending,
@@ -287,6 +301,7 @@ impl Outbox {
             refused,
             key: key.chunks(2).map(column_of).collect::<Option<_>>()?,
             relation: if follows.is_empty() { None } else { Some(id(follows)?) },
+            is_moved,
             life: life.cast_signed(),
             since,
             at,
@@ -319,6 +334,11 @@ impl<'a> Refusal<'a> {
 }
 
 impl Outbox {
+    /// What it is paused for where a person has said so, and not been asked.
+    pub(crate) fn paused_by_hand(&self) -> Option<String> {
+        self.at.paused.clone().filter(|_| self.at.asked == Consent::default())
+    }
+
     /// Why nothing is handed out.
     pub(crate) fn paused(&self) -> Option<String> {
         let max = self.definition.pending_bytes_max;
@@ -448,6 +468,22 @@ pub(crate) fn damaged() -> Error {
     Error::Store(store::Error::Decode { what: "an outbox", reason: "it is not as it was written" })
 }
 
+/// Why a fact cannot be read: it has a later version than ours as its first byte, or, in one of its parts, more numbers than are known.
+fn unread(fact: &[u8], part: usize, numbers: usize) -> Error {
+    let parts = parts::split(fact).unwrap_or_default();
+    let is_later = parts.first().and_then(|of| of.first()).is_some_and(|version| *version > VERSION);
+    let has_more = parts.get(part).is_some_and(|of| of.len() > numbers * 8);
+    if is_later || has_more {
+        return Error::Store(store::Error::Newer { what: "an outbox".to_owned() });
+    }
+    damaged()
+}
+
+#[cfg(test)]
+pub(super) fn forms() -> String {
+    format!("an outbox has {SETUP_NUMBERS} numbers, and {NUMBERS} of how far it is")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -459,15 +495,27 @@ mod tests {
         at.numbers().into_iter().zip(1..).for_each(|(place, number)| *place = number);
         assert_eq!(At::read(&at.to_bytes()), Some(at.clone()));
         assert_eq!((at.generation, at.surplus, at.there, at.agreed), (1, 14, 15, Consent { rows: 18, step: 19 }));
-        // One of before lacks the last numbers.
+        // Those of before lack the last numbers.
         let bytes = at.to_bytes();
         let parts = parts::split(&bytes).unwrap();
-        let mut before = Vec::new();
-        parts::join(&mut before, &[parts[0], &parts[1][..NUMBERS_BEFORE * 8], parts[2], parts[3]]);
-        let read = At::read(&before).unwrap();
+        let with = |numbers: &[u8]| {
+            let mut bytes = Vec::new();
+            parts::join(&mut bytes, &[parts[0], numbers, parts[2], parts[3]]);
+            bytes
+        };
+        let read = At::read(&with(&parts[1][..14 * 8])).unwrap();
         assert_eq!((read.surplus, read.there, read.asked), (14, UNCOUNTED, Consent::default()));
-        let mut short = Vec::new();
-        parts::join(&mut short, &[parts[0], &parts[1][..8], parts[2], parts[3]]);
-        assert_eq!(At::read(&short), None);
+        let read = At::read(&with(&parts[1][..19 * 8])).unwrap();
+        assert_eq!((read.there, read.agreed.step, read.heard), (15, 19, 0));
+        // What is cut short is damaged, and what says more is of a newer one.
+        let told = |bytes: &[u8]| unread(bytes, 1, NUMBERS).to_string();
+        let (short, long) = (with(&parts[1][..8]), with(&[parts[1], &[0; 8]].concat()));
+        assert_eq!((At::read(&short), At::read(&long)), (None, None));
+        assert_eq!(told(&short), "cannot read an outbox: it is not as it was written");
+        assert!(told(&long).starts_with("an outbox is of a newer Tidemill than this one ("), "{}", told(&long));
+        let mut later = bytes.clone();
+        later[4] = VERSION + 1;
+        assert_eq!(At::read(&later), None);
+        assert_eq!(told(&later), told(&long));
     }
 }

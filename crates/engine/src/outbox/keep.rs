@@ -13,7 +13,7 @@ use super::facts::{self, At, Consent, Filled, Outbox, Refusal, key_of, mark_of};
 use super::read::ahead_of_walk;
 use super::status::Outboxes;
 use super::told::{Asked, Delivered, Settled, Told, Verdict};
-use super::{Definition, Reader};
+use super::{Definition, Place, Reader};
 use crate::engine::{Engine, ModelState};
 use crate::error::Result;
 use crate::operator::States;
@@ -36,7 +36,9 @@ impl Engine {
     /// change of versions, and when a model becomes live; until it is folded, nothing is handed out on it.
     pub fn attach_outboxes(&mut self, definitions: Vec<Definition>, now_us: i64) -> Result<()> {
         self.settle()?;
-        for name in self.overtaken(&definitions) {
+        let mut paused = BTreeMap::new();
+        for (name, by) in self.overtaken(&definitions) {
+            paused.extend(self.outboxes.get(&name).and_then(Outbox::paused_by_hand).map(|reason| (by, reason)));
             self.detach_outbox(&name)?;
         }
         for definition in definitions {
@@ -47,24 +49,37 @@ impl Engine {
                 None => {
                     let [pending, accepted, refused] = self.outbox_states(&name);
                     let (key, relation, since, at) = (Vec::new(), None, 0, At::default());
+                    let (is_moved, life) = (false, now_us);
                     let outbox =
-                        Outbox { definition, pending, accepted, refused, key, relation, life: now_us, since, at };
+                        Outbox { definition, pending, accepted, refused, key, relation, is_moved, life, since, at };
                     self.outboxes.insert(name.clone(), outbox);
                     self.write_outbox(&name);
                 }
             }
         }
+        for (name, reason) in paused {
+            self.pause_successor(&name, reason);
+        }
         self.aim_outboxes();
         self.store_aims()
     }
 
-    /// Retired outboxes at whose places others deliver from now on: what they know of these is true no longer.
-    fn overtaken(&self, wanted: &[Definition]) -> Vec<String> {
-        let is_taken = |known: &Definition| {
-            wanted.iter().any(|of| of.place != 0 && of.place == known.place && of.name != known.name)
-        };
+    /// Retired outboxes at whose places others deliver from now on, and which ones: what they know of these is true no longer.
+    fn overtaken(&self, wanted: &[Definition]) -> Vec<(String, String)> {
         let retired = self.outboxes.values().filter(|outbox| outbox.is_retired()).map(|outbox| &outbox.definition);
-        retired.filter(|known| is_taken(known)).map(|known| known.name.clone()).collect()
+        let taken = retired.filter_map(|known| {
+            let by = wanted.iter().find(|of| of.is_at(known) && of.name != known.name)?;
+            Some((known.name.clone(), by.name.clone()))
+        });
+        taken.collect()
+    }
+
+    /// Whoever delivers in the place of one that a person has paused does not begin before that person says so.
+    fn pause_successor(&mut self, name: &str, reason: String) {
+        let begun = self.outboxes.get_mut(name).filter(|outbox| outbox.at.sequence == 0);
+        let Some(outbox) = begun.filter(|outbox| outbox.at.paused.is_none()) else { return };
+        outbox.at.paused = Some(reason);
+        self.write_outbox(name);
     }
 
     fn redefine(&mut self, known: &Definition, wanted: Definition) {
@@ -77,12 +92,14 @@ impl Engine {
         if is_elsewhere {
             self.begin_from_nothing(name);
         }
+        let is_moved = known.is_elsewhere_within(&wanted);
         let is_mapped_anew = is_elsewhere || known.columns != wanted.columns || known.mapping != wanted.mapping;
         if is_mapped_anew {
             self.mark_ahead(name);
         }
         if let Some(outbox) = self.outboxes.get_mut(name) {
             outbox.definition = wanted;
+            outbox.is_moved |= is_moved && outbox.at.sequence > 0;
             if is_mapped_anew {
                 outbox.at.walk_again();
             }
@@ -90,36 +107,68 @@ impl Engine {
         self.write_outbox(name);
     }
 
+    /// What holds an outbox's place, and has another name than before, is the one that it was ([`super::Resumed::Moved`]).
+    pub fn outbox_is_there(&mut self, name: &str) -> Result<()> {
+        self.settle()?;
+        let Some(outbox) = self.outboxes.get_mut(name).filter(|outbox| outbox.is_moved) else { return Ok(()) };
+        outbox.is_moved = false;
+        self.write_outbox(name);
+        self.store_aims()
+    }
+
+    /// It is another one ([`super::Resumed::Elsewhere`]): nothing is there of what was delivered.
+    pub fn outbox_is_elsewhere(&mut self, name: &str) -> Result<()> {
+        self.settle()?;
+        if !self.outboxes.get(name).is_some_and(|outbox| outbox.is_moved) {
+            return Ok(());
+        }
+        self.begin_from_nothing(name);
+        if let Some(outbox) = self.outboxes.get_mut(name) {
+            outbox.at.walk_again();
+        }
+        self.write_outbox(name);
+        self.aim_outboxes();
+        self.store_aims()
+    }
+
     /// Lets go of an outbox that is wanted no more: it follows nothing, and hands out nothing. What it has delivered stays known until it is
-    /// wanted again ([`Engine::attach_outboxes`]); where that is nothing, or another one delivers at its place already, it is forgotten.
+    /// wanted again ([`Engine::attach_outboxes`]), and so does that a person has paused it. Where it has delivered nothing it is forgotten; so it
+    /// is where another one delivers at its place already, which is paused then if it has not begun.
     /// False: there is none of this name.
     pub fn retire_outbox(&mut self, name: &str) -> Result<bool> {
         self.settle()?;
         if self.outboxes.get(name).is_none_or(Outbox::is_retired) {
             return Ok(false);
         }
-        if self.is_followed_upon(name) {
-            return self.detach_outbox(name);
+        let paused = self.outboxes.get(name).and_then(Outbox::paused_by_hand);
+        if let Some(successor) = self.successor_of(name) {
+            self.detach_outbox(name)?;
+            if let Some(reason) = paused {
+                self.pause_successor(&successor, reason);
+                self.store_aims()?;
+            }
+            return Ok(true);
         }
         self.leave(name);
         let Some(outbox) = self.outboxes.get_mut(name) else { return Ok(false) };
-        if outbox.at.there == 0 && outbox.at.pending_rows == 0 {
+        if outbox.at.there == 0 && outbox.at.pending_rows == 0 && paused.is_none() {
             return self.detach_outbox(name);
         }
         outbox.definition.relation = TableName::new("", "");
         let at = &mut outbox.at;
-        (at.paused, at.is_full, at.surplus) = (None, false, at.pending_bytes);
+        // What a guard has asked is counted anew when it is wanted again.
+        (at.paused, at.is_full, at.surplus) = (paused, false, at.pending_bytes);
         at.walk_again();
         self.write_outbox(name);
         self.store_aims()?;
         Ok(true)
     }
 
-    /// Whether another one that is wanted delivers at its place, as after a sync was given another name.
-    fn is_followed_upon(&self, name: &str) -> bool {
-        let place = self.outbox_place(name).unwrap_or_default();
-        let mut others = self.outboxes.keys().filter(|other| other.as_str() != name);
-        place != 0 && others.any(|other| self.outbox_place(other) == Some(place))
+    /// Another one that is wanted and delivers at its place, as after a sync was given another name.
+    fn successor_of(&self, name: &str) -> Option<String> {
+        let known = &self.outboxes.get(name)?.definition;
+        let mut others = self.outboxes.values().filter(|other| !other.is_retired()).map(|other| &other.definition);
+        others.find(|other| other.name != name && other.is_at(known)).map(|other| other.name.clone())
     }
 
     /// Forgets an outbox, with all that it knows of the other side. False: there is none of this name.
@@ -139,10 +188,10 @@ impl Engine {
         self.outboxes.values().filter(|outbox| !outbox.is_retired()).map(|of| of.definition.name.clone()).collect()
     }
 
-    /// The place of an outbox ([`Definition::place`]); none of an unknown name.
-    pub fn outbox_place(&self, name: &str) -> Option<u64> {
-        let outbox = self.outboxes.get(name).filter(|outbox| !outbox.is_retired());
-        outbox.map(|outbox| outbox.definition.place)
+    /// The places of all outboxes but retired ones, by their names.
+    pub fn outbox_places(&self) -> BTreeMap<String, Place> {
+        let wanted = self.outboxes.values().filter(|outbox| !outbox.is_retired()).map(|outbox| &outbox.definition);
+        wanted.map(|of| (of.name.clone(), Place { within: of.within, place: of.place })).collect()
     }
 
     /// What outboxes wait for that are given nothing new, by their names: a model that is not live, a table that is not whole, a
@@ -241,7 +290,7 @@ impl Engine {
         let [pending, accepted, refused] = self.outbox_states(name);
         if let Some(outbox) = self.outboxes.get_mut(name) {
             (outbox.pending, outbox.accepted, outbox.refused) = (pending, accepted, refused);
-            outbox.relation = None;
+            (outbox.relation, outbox.is_moved) = (None, false);
             let at = &mut outbox.at;
             (at.pending_rows, at.pending_bytes, at.refused_rows, at.surplus) = (0, 0, 0, 0);
             (at.generation, at.sent, at.is_full, at.there) = (at.generation + 1, 0, false, 0);
@@ -474,6 +523,9 @@ impl Keeper<'_> {
         // Of another generation it tells of what is lost by now.
         if delivered.has_sent && delivered.generation == self.at.generation {
             self.at.sent = delivered.sequence;
+        }
+        if delivered.is_heard {
+            self.at.heard = delivered.sequence;
         }
         for settled in &delivered.settled {
             self.settle(settled, delivered.at_us)?;

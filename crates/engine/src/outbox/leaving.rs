@@ -4,7 +4,8 @@
 //! what stands in the outbox, and not by when something is read:
 //!
 //! - *There* are the keys that are accepted, *leaving* those of them whose row is gone, as of the snapshot that a portion is of. So what was
-//!   delivered before is counted as what it has become, however soon the next portion comes.
+//!   delivered before is counted as what it has become, however soon the next portion comes. Keys of portions whose answers were lost may
+//!   be there as well ([`Unheard`]): those that are marked and gone are counted with them, but for no more than portions are large.
 //! - *A person* is asked by a pause that says how many are to go, and as of which step ([`Leaving::pause`]). To resume lets these go,
 //!   durably: as many deletes, of keys that were not marked later, of the walk that found them. Each that is done uses up one; what is
 //!   left of it ends when all is delivered, and when another walk begins, which is over other rows.
@@ -18,20 +19,26 @@ use relation::TableId;
 use store::{Slice, Snapshot};
 
 use super::facts::{Filled, Outbox, UNKNOWN, is_accepted, mark_of};
-use super::read::{Item, Portion, Reader};
+use super::read::{Item, LOOKED_AT_MAX, Portion, Reader};
 use super::status::Outboxes;
 use super::told::{Asked, Told};
+use super::unheard::Unheard;
 use crate::error::Result;
+
+/// Keys that may be there without an answer, as many as are counted: of a portion there are no more, whichever they are.
+const UNHEARD_MAX: u64 = LOOKED_AT_MAX as u64;
 
 /// Rows of the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaving {
-    /// Those that are there, as far as it has answered.
+    /// Those that are there, or may be.
     pub there: u64,
     /// Those of them that are to go.
     pub leaves: u64,
     /// Those of these that nobody has let go.
     pub unasked: u64,
+    /// Those that are to go of which the other side has answered that they are there.
+    known: u64,
     pending: TableId,
     walk: u64,
     step: u64,
@@ -40,8 +47,8 @@ pub struct Leaving {
 impl Leaving {
     /// Pauses their outbox until a person lets them go, for a reason.
     pub fn pause(&self, reason: String) -> Told {
-        let Self { leaves, pending, walk, step, .. } = *self;
-        Told::Pause { reason, asked: Some(Asked { pending, walk, step, rows: leaves }) }
+        let Self { known, pending, walk, step, .. } = *self;
+        Told::Pause { reason, asked: Some(Asked { pending, walk, step, rows: known }) }
     }
 
     /// Whether an item of a portion of the same outbox and walk was counted, if it leaves.
@@ -93,7 +100,9 @@ impl Reader {
             return Ok(None);
         }
         self.counted = None;
-        let Some(leaving) = self.outboxes().leaving(snapshot, self.name())? else { return Ok(None) };
+        let Some(leaving) = self.outboxes().leaving_beside(snapshot, self.name(), &self.unheard)? else {
+            return Ok(None);
+        };
         if leaving.unasked <= allowed(leaving.there) {
             self.counted = Some(Counted { leaving, later: 0 });
             return Ok(None);
@@ -112,16 +121,26 @@ impl Outboxes {
     /// What is there, and what of it is to go, as of a snapshot. Where all rows are walked through, all that is accepted is looked
     /// at: that takes as long as the walk does. None of an outbox that follows nothing, from which nothing leaves.
     pub fn leaving(self, snapshot: &Snapshot, name: &str) -> Result<Option<Leaving>> {
+        self.leaving_beside(snapshot, name, &Unheard::Nothing)
+    }
+
+    /// The same where keys may be there of which no answer tells.
+    fn leaving_beside(self, snapshot: &Snapshot, name: &str, unheard: &Unheard) -> Result<Option<Leaving>> {
         let Some(outbox) = Outbox::load(snapshot, self.facts, name)? else { return Ok(None) };
         let Some(relation) = outbox.relation else { return Ok(None) };
+        let Marked { known, doubtful } = marked(&outbox, relation, snapshot, unheard)?;
         let Leaves { all, let_go } = match outbox.at.filled {
-            Filled::Whole => marked(&outbox, relation, snapshot)?,
+            Filled::Whole => known,
             Filled::Through(_) => walked_through(&outbox, relation, snapshot)?,
         };
+        let may_be_there = doubtful.all.min(UNHEARD_MAX);
+        // Which of them are there nobody knows: who lets them go lets all of them go.
+        let unasked = (doubtful.all - doubtful.let_go).min(UNHEARD_MAX);
         Ok(Some(Leaving {
-            there: outbox.at.there.saturating_sub(unheard(&outbox, relation, snapshot)?),
-            leaves: all,
-            unasked: all - let_go.min(outbox.at.agreed.rows),
+            there: outbox.at.there.saturating_sub(unanswered(&outbox, relation, snapshot)?) + may_be_there,
+            leaves: all + may_be_there,
+            unasked: all - let_go.min(outbox.at.agreed.rows) + unasked,
+            known: all,
             pending: outbox.pending,
             walk: outbox.at.walk,
             step: snapshot.step(),
@@ -144,15 +163,32 @@ impl Leaves {
     }
 }
 
-/// Of an outbox that is filled, by its marks.
-fn marked(outbox: &Outbox, relation: TableId, snapshot: &Snapshot) -> Result<Leaves> {
-    let mut found = Leaves::default();
+/// Marked keys that leave.
+#[derive(Debug, Default)]
+struct Marked {
+    /// They are there.
+    known: Leaves,
+    /// They may be.
+    doubtful: Leaves,
+}
+
+/// Of an outbox that is filled all that leave, by its marks; of one that is being filled those that may be there without an answer.
+fn marked(outbox: &Outbox, relation: TableId, snapshot: &Snapshot, unheard: &Unheard) -> Result<Marked> {
+    let mut found = Marked::default();
+    if outbox.at.filled != Filled::Whole && *unheard == Unheard::Nothing {
+        return Ok(found);
+    }
     for entry in snapshot.scan(outbox.pending, &[]) {
         let (key, mark) = entry?;
-        let has_gone = snapshot.get(relation, &key)?.is_none();
-        if has_gone && snapshot.get(outbox.accepted, &key)?.is_some() {
-            found.add(outbox, Some(mark_of(&mark)?));
+        if snapshot.get(relation, &key)?.is_some() {
+            continue;
         }
+        let of = match snapshot.get(outbox.accepted, &key)?.is_some() {
+            true => &mut found.known,
+            false if unheard.has(&key) => &mut found.doubtful,
+            false => continue,
+        };
+        of.add(outbox, Some(mark_of(&mark)?));
     }
     Ok(found)
 }
@@ -176,7 +212,7 @@ fn walked_through(outbox: &Outbox, relation: TableId, snapshot: &Snapshot) -> Re
 }
 
 /// Of a refused row that stays, another one may be there: nobody has said so.
-fn unheard(outbox: &Outbox, relation: TableId, snapshot: &Snapshot) -> Result<u64> {
+fn unanswered(outbox: &Outbox, relation: TableId, snapshot: &Snapshot) -> Result<u64> {
     let mut found = 0;
     for entry in snapshot.scan(outbox.refused, &[]) {
         let (key, _) = entry?;

@@ -9,6 +9,7 @@ use store::Snapshot;
 use super::facts::{Followed, Outbox, id, is_accepted, mark_of, number};
 use super::read::{Ahead, Found, Outcome, Portion, Reader, Scope, Sides};
 use super::told::{Delivered, Settled, Verdict};
+use super::unheard::Unheard;
 use crate::error::Result;
 use crate::input::Input;
 use crate::parts;
@@ -18,6 +19,10 @@ use crate::parts;
 pub enum Resumed {
     /// What is known: go on.
     Clean,
+    /// What holds it has another name than before, and it is the one that it was: give [`crate::Engine::outbox_is_there`], and begin anew.
+    Moved,
+    /// What holds it has another name than before, and it is another one: give [`crate::Engine::outbox_is_elsewhere`], and begin anew.
+    Elsewhere,
     /// It was filled by another folder, or from another life of this one. The walk sends all rows; what it has beside them is not known.
     Foreign,
     /// It has the last portion, whose answer was lost: the engine is to take this, and nothing is sent again.
@@ -31,8 +36,14 @@ impl Reader {
     /// sent over a new connection, with a snapshot of now.
     pub fn resume(&mut self, snapshot: &Snapshot, marker: Option<&[u8]>) -> Result<Resumed> {
         self.doubt();
-        self.is_out = false;
+        let out = std::mem::replace(&mut self.out, Unheard::Nothing);
         let Some(outbox) = Outbox::load(snapshot, self.facts, &self.name)? else { return Ok(Resumed::Clean) };
+        if outbox.is_moved {
+            self.unheard.add(out);
+            let is_ours = marker.and_then(Marker::read).is_some_and(|marker| marker.life == outbox.life);
+            return Ok(if is_ours { Resumed::Moved } else { Resumed::Elsewhere });
+        }
+        self.hear(&outbox, marker, out);
         let at = &outbox.at;
         // Nothing of this generation was given to it, so nothing can be lacking.
         let is_new = at.sent == 0;
@@ -66,11 +77,33 @@ impl Reader {
             generation: marker.generation,
             sequence: marker.sequence,
             has_sent: true,
+            is_heard: false,
             walked: marker.scope.walked(),
             at_us: 0,
             settled,
         };
         Ok(Resumed::Applied(self.told(delivered)))
+    }
+
+    /// What the marker tells of the portion that was out, of which nobody has heard; `out`: its keys, if they are known.
+    fn hear(&mut self, outbox: &Outbox, marker: Option<&[u8]>, out: Unheard) {
+        let at = &outbox.at;
+        if !self.is_sealed {
+            self.unheard.add(out);
+            return;
+        }
+        if at.heard == at.sequence {
+            self.unheard = Unheard::Nothing;
+        }
+        let marker = marker.and_then(Marker::read);
+        let ours = marker.filter(|marker| (marker.life, marker.generation) == (outbox.life, at.generation));
+        match ours {
+            // It is not there.
+            Some(marker) if marker.sequence <= at.sequence => {}
+            Some(marker) if marker.scope.pending == outbox.pending => self.unheard.add(marker.scope.keys()),
+            None if at.sequence == 0 => {}
+            _ => self.unheard.add(out),
+        }
     }
 }
 

@@ -28,6 +28,13 @@
 //! know them again, since it begins over another relation or marks are left out. So a [`Reader`] begins in doubt, and sends what is pending without comparing it
 //! until it has been through all of it once.
 //!
+//! *Unheard of.* Until it has been through all of them, a key that is to be deleted may have a row there of which no answer tells: one of
+//! a portion whose answer was lost. The reader knows between which keys that may be, so that these deletes are counted as others
+//! are.
+//!
+//! *Moved.* Where what holds the place has another name than before, what was noted there tells whether it is the same one. It is: all that
+//! is known holds. It is not: nothing is there of what was delivered, so nothing is deleted there for it.
+//!
 //! *Retired.* An outbox that is wanted no more follows nothing, and knows what it has delivered. When it is wanted again, a walk finds
 //! what has changed meanwhile, and what is to be deleted.
 //!
@@ -46,6 +53,7 @@ mod marker;
 mod read;
 mod status;
 mod told;
+mod unheard;
 
 pub use leaving::Leaving;
 pub use marker::Resumed;
@@ -56,6 +64,13 @@ pub use told::{Asked, Delivered, Told};
 pub(crate) use facts::{At, Outbox};
 
 use plan::TableName;
+
+/// A place that an outbox delivers to: see [`Definition`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub within: u64,
+    pub place: u64,
+}
 
 /// What an outbox is to follow, as it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,11 +86,31 @@ pub struct Definition {
     pub mapping: u64,
     /// Where the rows go within the other side, as a number: at another place nothing is there of what was delivered. 0: unknown.
     pub place: u64,
+    /// What holds the place, as a number: a server, by its name. One of another name may be another server, or the same one with another
+    /// name: what was noted there tells. 0: unknown.
+    pub within: u64,
     /// Bytes of marked keys beyond which it stops marking and is paused.
     pub pending_bytes_max: u64,
 }
 
 impl Definition {
+    /// Whether another one is of the same place within something of another name.
+    pub(crate) fn is_elsewhere_within(&self, other: &Self) -> bool {
+        self.place != 0 && self.place == other.place && !self.is_at(other)
+    }
+
+    /// Whether another one delivers to the same place, as far as that is known.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        let is_within = self.within == 0 || other.within == 0 || self.within == other.within;
+        self.place != 0 && self.place == other.place && is_within
+    }
+
     /// The bound of marked keys that is enough for some ten million of them.
     pub const PENDING_BYTES_MAX: u64 = 1 << 30;
+}
+
+/// What of outboxes stands in records and facts.
+#[cfg(test)]
+pub(crate) fn forms() -> [String; 2] {
+    [told::forms(), facts::forms()]
 }

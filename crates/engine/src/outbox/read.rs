@@ -14,6 +14,7 @@ use super::facts::{Filled, Followed, Outbox, is_accepted, key_row_of, mark_of};
 use super::leaving::Counted;
 use super::status::Outboxes;
 use super::told::{Delivered, Settled, Told, Verdict, Walked};
+use super::unheard::Unheard;
 use crate::error::Result;
 use crate::input::Input;
 
@@ -84,8 +85,10 @@ pub struct Portion {
     walk: u64,
     /// Keys that need not be sent.
     quiet: Vec<Settled>,
-    /// Whether nothing is out that nobody has heard of.
+    /// Whether what is accepted is what the other side has.
     is_sure: bool,
+    /// Whether nothing was out that nobody had heard of.
+    is_heard: bool,
 }
 
 /// What is to be done with a key.
@@ -97,9 +100,10 @@ pub struct Item {
     pub step: Option<u64>,
     /// The row, encoded by the portion's layout; none: it is to be deleted.
     pub row: Option<Vec<u8>>,
-    /// Whether the other side may have a row of this key, as far as it has answered: where not, and it is to be deleted, it may
-    /// have one only because an answer was lost.
+    /// Whether the other side may have a row of this key, as far as it has answered.
     pub is_known: bool,
+    /// Whether it may have one of which it has not answered.
+    pub is_unheard: bool,
     fingerprint: [u8; 16],
     key_row: Option<Vec<u8>>,
 }
@@ -160,8 +164,12 @@ pub struct Reader {
     is_sure: bool,
     /// How far it is in the round; none: at its beginning.
     after: Option<Vec<u8>>,
-    /// A portion is out.
-    pub(super) is_out: bool,
+    /// The keys of the portion that is out.
+    pub(super) out: Unheard,
+    /// The keys of those that were, and whose answers were lost, until it has been through all marks.
+    pub(super) unheard: Unheard,
+    /// Whether the other side has a portion as a whole, with its marker, or nothing of it.
+    pub(super) is_sealed: bool,
     /// Number of the portion whose settlement is to be seen.
     pub(super) awaited: Option<u64>,
     /// The newest step that it has read.
@@ -172,9 +180,26 @@ pub struct Reader {
 
 impl Reader {
     pub(crate) fn new(store: Store, facts: TableId, name: &str) -> Self {
-        let name = name.to_owned();
-        let (is_sure, is_out, seen) = (false, false, 0);
-        Self { store, facts, name, known: None, is_sure, after: None, is_out, awaited: None, seen, counted: None }
+        Self {
+            store,
+            facts,
+            name: name.to_owned(),
+            known: None,
+            is_sure: false,
+            after: None,
+            out: Unheard::Nothing,
+            // Of what was out before nothing is known.
+            unheard: Unheard::ANY,
+            is_sealed: false,
+            awaited: None,
+            seen: 0,
+            counted: None,
+        }
+    }
+
+    /// For another side that has a portion as a whole, with its marker, or nothing of it: the marker tells then what is there.
+    pub fn sealed(self) -> Self {
+        Self { is_sealed: true, ..self }
     }
 
     /// The outbox's name.
@@ -188,7 +213,7 @@ impl Reader {
 
     /// The portion that was handed out is not sent.
     pub(super) fn take_back(&mut self) {
-        self.is_out = false;
+        self.out = Unheard::Nothing;
     }
 
     /// The next rows to be sent. A portion that was handed out before and not settled counts as sent, with its answer lost.
@@ -200,7 +225,9 @@ impl Reader {
         self.seen = snapshot.step();
         let Some(outbox) = Outbox::load(snapshot, self.facts, &self.name)? else { return Ok(Read::Gone) };
         let known = (outbox.pending, outbox.at.generation);
-        if std::mem::take(&mut self.is_out) || self.known != Some(known) {
+        let lost = std::mem::replace(&mut self.out, Unheard::Nothing);
+        if lost != Unheard::Nothing || self.known != Some(known) {
+            self.unheard.add(lost);
             self.doubt();
         }
         if self.known.is_some_and(|(pending, _)| pending != outbox.pending) {
@@ -255,11 +282,12 @@ impl Reader {
             walk: outbox.at.walk,
             quiet,
             is_sure: self.is_sure,
+            is_heard: self.unheard == Unheard::Nothing,
         };
         if portion.items.is_empty() {
             return Ok(Read::Settle(self.settle(portion, Vec::new(), 0)));
         }
-        self.is_out = true;
+        self.out = portion.scope.keys();
         Ok(Read::Portion(portion))
     }
 
@@ -268,12 +296,14 @@ impl Reader {
     ///
     /// The next read answers [`Read::Behind`] until its snapshot has this.
     pub fn settle(&mut self, portion: Portion, outcomes: Vec<Outcome>, at_us: i64) -> Input {
-        let Portion { items, followed, scope, mut quiet, generation, sequence, is_sure, .. } = portion;
+        let Portion { items, followed, scope, mut quiet, generation, sequence, is_sure, is_heard, .. } = portion;
+        // With the end of a round all marks have been answered for.
+        let is_heard = is_heard || scope.walk.is_none() && scope.is_end;
         let has_sent = outcomes.contains(&Outcome::Done);
         let outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::Unknown));
         let settled = items.into_iter().zip(outcomes).map(|(item, outcome)| item.settled(&followed, outcome, is_sure));
         quiet.extend(settled);
-        self.is_out = false;
+        self.out = Unheard::Nothing;
         self.awaited = Some(sequence);
         match (scope.walk, scope.is_end) {
             (Some(_), _) => self.after = None,
@@ -281,7 +311,7 @@ impl Reader {
             (None, false) => self.after = Some(scope.through.clone()),
         }
         let (pending, walked) = (scope.pending, scope.walked());
-        self.told(Delivered { pending, generation, sequence, has_sent, walked, at_us, settled: quiet })
+        self.told(Delivered { pending, generation, sequence, has_sent, is_heard, walked, at_us, settled: quiet })
     }
 
     pub(super) fn told(&self, delivered: Delivered) -> Input {
@@ -297,7 +327,12 @@ impl Reader {
     /// It has been through all marks, from the first one on.
     fn end_round(&mut self) {
         self.is_sure = true;
+        self.unheard = Unheard::Nothing;
         self.after = None;
+    }
+
+    fn trust(&self) -> Trust<'_> {
+        Trust { is_sure: self.is_sure, unheard: &self.unheard }
     }
 
     /// The next marked keys of the round, or the first of the next one; none where there are none.
@@ -321,7 +356,7 @@ impl Reader {
                 let accepted = snapshot.get(outbox.accepted, key)?;
                 let found =
                     Found { key, step: Some(mark_of(mark)?), row: row.as_deref(), accepted: accepted.as_deref() };
-                gathered.add(outbox, followed, &found, self.is_sure)?;
+                gathered.add(outbox, followed, &found, self.trust())?;
                 marks.advance()?;
             }
             if gathered.looked_at > 0 {
@@ -355,7 +390,8 @@ impl Reader {
             let step = sides.marks.of(&key).map(mark_of).transpose()?;
             let found = Found { key: &key, step, row, accepted: sides.accepted.of(&key) };
             // What was never marked has not changed since it was sent, if it was.
-            gathered.add(outbox, followed, &found, self.is_sure || step.is_none())?;
+            let trust = Trust { is_sure: self.is_sure || step.is_none(), ..self.trust() };
+            gathered.add(outbox, followed, &found, trust)?;
             sides.pass(&key)?;
         }
         Ok(gathered)
@@ -428,6 +464,15 @@ pub(super) struct Found<'a> {
     pub(super) accepted: Option<&'a [u8]>,
 }
 
+/// How far what is accepted may be trusted.
+#[derive(Clone, Copy)]
+struct Trust<'a> {
+    /// The other side has what is accepted.
+    is_sure: bool,
+    /// It may have rows of these keys beside.
+    unheard: &'a Unheard,
+}
+
 /// A portion that is being gathered.
 struct Gathered {
     items: Vec<Item>,
@@ -461,7 +506,7 @@ impl Gathered {
 
     /// Takes a key in. Where what is accepted may be trusted, rows that are there already are passed over, and keys of which the
     /// other side never had a row.
-    fn add(&mut self, outbox: &Outbox, followed: &Followed, found: &Found<'_>, is_sure: bool) -> Result<()> {
+    fn add(&mut self, outbox: &Outbox, followed: &Followed, found: &Found<'_>, trust: Trust<'_>) -> Result<()> {
         let Found { key, step, row, accepted } = *found;
         self.looked_at += 1;
         self.scope.through = key.to_vec();
@@ -474,7 +519,9 @@ impl Gathered {
             (None, None) => true,
             _ => false,
         };
-        if is_there && is_sure {
+        // Of what nobody has sent nothing is there, and a row of somebody else stays.
+        let was_never_sent = accepted.is_none() && !trust.unheard.has(key);
+        if is_there && (trust.is_sure || row.is_none() && was_never_sent) {
             if step.is_some() {
                 self.add_quiet(key, step, Verdict::Same);
             }
@@ -495,6 +542,7 @@ impl Gathered {
             step,
             row: row.map(<[u8]>::to_vec),
             is_known: accepted.is_some(),
+            is_unheard: accepted.is_none() && step.is_some() && trust.unheard.has(key),
             fingerprint: fingerprint.unwrap_or_default(),
             key_row,
         });
@@ -510,7 +558,7 @@ impl Gathered {
 impl Item {
     /// Whether the other side loses a row that it may have.
     pub(super) fn leaves(&self) -> bool {
-        self.row.is_none() && self.is_known
+        self.row.is_none() && (self.is_known || self.is_unheard)
     }
 
     /// What became of it. In doubt, an earlier row of the key may be there, whatever became of this one.
@@ -532,6 +580,11 @@ impl Item {
 }
 
 impl Scope {
+    /// The keys that are in it.
+    pub(super) fn keys(&self) -> Unheard {
+        Unheard::Between(self.after.clone(), Some(self.through.clone()))
+    }
+
     pub(super) fn walked(&self) -> Option<Walked> {
         let (number, keys) = self.walk?;
         Some(Walked { number, through: self.through.clone(), is_done: self.is_end, keys })

@@ -3,7 +3,7 @@
 //! ```text
 //! parts   what it is, then of each kind its own
 //! asked       reason | state of marks 4, walk 8, step 8, rows 8
-//! delivered   state of marks 4 | generation 8, sequence 8, time 8, whether anything was changed there 1 | walk | settled …
+//! delivered   state of marks 4 | generation 8, sequence 8, time 8, flags 1 (1 = something was changed there, 2 = all was heard of) | walk | settled …
 //! walk        nothing, or: number 8, keys 8, whether it is done 1, up to which key
 //! settled     step of the mark 8 (2^64 - 1: none), verdict 1, length of the key 4, key, the verdict's own bytes
 //! ```
@@ -49,6 +49,8 @@ pub struct Delivered {
     pub(crate) sequence: u64,
     /// Whether the other side was changed.
     pub(crate) has_sent: bool,
+    /// Whether nothing is out by then that nobody has heard of.
+    pub(crate) is_heard: bool,
     pub(crate) walked: Option<Walked>,
     pub(crate) at_us: i64,
     pub(crate) settled: Vec<Settled>,
@@ -103,6 +105,13 @@ const REFILL: u8 = 4;
 const LOST: u8 = 5;
 const RETRY: u8 = 6;
 const ASK: u8 = 7;
+/// The last of these.
+const KINDS: u8 = ASK;
+/// The last verdict.
+const VERDICTS: u8 = 6;
+/// Flags of what was delivered.
+const HAS_SENT: u8 = 1;
+const IS_HEARD: u8 = 2;
 
 const NO_MARK: u64 = u64::MAX;
 
@@ -138,6 +147,20 @@ impl Told {
     }
 }
 
+impl Told {
+    /// Whether parts say something that this Tidemill does not know.
+    pub(crate) fn is_newer(parts: &[&[u8]]) -> bool {
+        match parts {
+            [[DELIVERED], _, head, _, settled @ ..] => {
+                let is_flag_newer = head.get(24).is_some_and(|flags| *flags > (HAS_SENT | IS_HEARD));
+                is_flag_newer || settled.iter().any(|of| of.get(8).is_some_and(|verdict| *verdict > VERDICTS))
+            }
+            [[kind], ..] => *kind > KINDS,
+            _ => false,
+        }
+    }
+}
+
 impl Asked {
     fn to_bytes(self) -> Vec<u8> {
         let numbers = [self.walk, self.step, self.rows].map(u64::to_le_bytes).concat();
@@ -155,7 +178,8 @@ impl Asked {
 impl Delivered {
     fn to_parts(&self) -> Vec<Vec<u8>> {
         let numbers = [self.generation.to_le_bytes(), self.sequence.to_le_bytes(), self.at_us.to_le_bytes()].concat();
-        let head = [&numbers[..], &[u8::from(self.has_sent)]].concat();
+        let flags = u8::from(self.has_sent) * HAS_SENT | u8::from(self.is_heard) * IS_HEARD;
+        let head = [&numbers[..], &[flags]].concat();
         let walked = self.walked.as_ref().map(|walked| {
             let numbers = [walked.number.to_le_bytes(), walked.keys.to_le_bytes()].concat();
             [&numbers[..], &[u8::from(walked.is_done)], &walked.through].concat()
@@ -169,7 +193,8 @@ impl Delivered {
         let ([pending, head, walked], settled) = parts.split_first_chunk::<3>()?;
         let (generation, rest) = head.split_first_chunk::<8>()?;
         let (sequence, rest) = rest.split_first_chunk::<8>()?;
-        let (at, has_sent) = rest.split_first_chunk::<8>()?;
+        let (at, flags) = rest.split_first_chunk::<8>()?;
+        let &[flags] = flags else { return None };
         let walked = match *walked {
             [] => None,
             bytes => {
@@ -188,7 +213,8 @@ impl Delivered {
             pending: id(pending)?,
             generation: u64::from_le_bytes(*generation),
             sequence: u64::from_le_bytes(*sequence),
-            has_sent: has_sent == [1],
+            has_sent: flags & HAS_SENT != 0,
+            is_heard: flags & IS_HEARD != 0,
             walked,
             at_us: i64::from_le_bytes(*at),
             settled: settled.iter().map(|bytes| Settled::of_bytes(bytes)).collect::<Option<_>>()?,
@@ -248,6 +274,11 @@ impl Settled {
 }
 
 #[cfg(test)]
+pub(super) fn forms() -> String {
+    format!("told up to {KINDS}, verdicts up to {VERDICTS}, flags up to {}", HAS_SENT | IS_HEARD)
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -277,6 +308,7 @@ mod tests {
                 generation: 2,
                 sequence: 8,
                 has_sent: true,
+                is_heard: walked.is_none(),
                 walked,
                 at_us: -1,
                 settled,
@@ -299,6 +331,9 @@ mod tests {
             assert_eq!(Told::of_parts(&parts), Some(told));
         }
         assert_eq!(Told::of_parts(&[&[99]]), None);
+        assert!(Told::is_newer(&[&[99]]) && !Told::is_newer(&[&[RETRY]]) && !Told::is_newer(&[]));
+        let unknown = [&[0; 8][..], &[VERDICTS + 1]].concat();
+        assert!(Told::is_newer(&[&[DELIVERED], &[0; 4], &[0; 25], &[], &unknown]));
         assert_eq!(Told::of_parts(&[]), None);
     }
 }

@@ -5,6 +5,7 @@
 //! outbox NAME RELATION [column …]   is set up, with all columns where none is named
 //! outbox NAME RELATION mapping=N    the same, with other words for them at the other side      bound=BYTES   of marks
 //!                                   place=N   elsewhere at the other side: another table, which is empty
+//!                                   within=N  the other side has another name      elsewhere=N   another one has, which is empty
 //! deliver NAME [rows=N]             whatever there is, in portions of so many items: answers with `+ row` and `- key`
 //! portion NAME [rows=N] [FATE]      one portion: done, or one of
 //!     unanswered      it is there, with its marker, and nobody heard of it
@@ -16,6 +17,7 @@
 //!     refuse=KEY      the row of this key is refused
 //! tell NAME WORD                    pause, resume, refill, lost (it has nothing any more), retry, detach, retire;
 //!                                   allow=N: from here on it is paused before more than N rows go at once
+//!                                   sealed: it has a portion with its marker or not at all      has=KEY: a row of somebody else is there
 //! target NAME                       what is there          delivered NAME     how the outbox is getting on
 //! refused NAME                      what was refused        leaving NAME     of how many rows how many are to go
 //! ```
@@ -89,14 +91,32 @@ pub(crate) struct Delivery {
     pub(crate) is_foreign: bool,
     /// Rows that may go at once; none: all.
     allowed: Option<u64>,
+    /// It has a portion as a whole, with its marker, or nothing of it.
+    is_sealed: bool,
+    guard: Oracle,
     /// It is wanted no more.
     is_retired: bool,
+}
+
+/// What the other side itself tells of rows that go: never more than may, but for those that a person has let go.
+#[derive(Default)]
+struct Oracle {
+    /// Rows that were to go when a person was asked, and those that were let go and have not gone.
+    asked: u64,
+    let_go: u64,
+    /// By this state an outbox is known that knows of what it has delivered; another one begins from nothing.
+    pending: Option<TableId>,
+    /// Keys of rows that are nobody's: somebody else's, and those of an outbox that has begun from nothing.
+    others: BTreeSet<String>,
 }
 
 /// A place of an outbox's own.
 fn place_of(name: &str) -> u64 {
     name.bytes().fold(1, |number, byte| number << 8 | u64::from(byte))
 }
+
+/// What a row of somebody else ends with.
+const THEIRS: &str = " of somebody else";
 
 /// Portions after which it is taken for one that never ends.
 const PORTIONS_MAX: usize = 10_000;
@@ -121,6 +141,7 @@ impl House {
                     delivery.target.clear();
                     (delivery.marker, delivery.is_resumed) = (None, false);
                 }
+                delivery.is_resumed &= delivery.definition.within == definition.within;
                 (delivery.definition, delivery.is_retired) = (definition, false);
             }
             None => {
@@ -134,6 +155,8 @@ impl House {
                     settled: BTreeMap::new(),
                     is_foreign: false,
                     allowed: None,
+                    is_sealed: false,
+                    guard: Oracle::default(),
                     is_retired: false,
                 };
                 self.deliveries.insert(definition.name.clone(), delivery);
@@ -163,11 +186,15 @@ impl House {
             columns: Vec::new(),
             mapping: 0,
             place: place_of(name),
+            within: 1,
             pending_bytes_max: Definition::PENDING_BYTES_MAX,
         };
         for word in rest {
             match word.split_once('=') {
                 Some(("mapping", number)) => definition.mapping = number.parse().map_err(|_| "mapping is a number")?,
+                Some(("within" | "elsewhere", number)) => {
+                    definition.within = number.parse().map_err(|_| "what holds it is a number")?
+                }
                 Some(("place", number)) => definition.place = number.parse().map_err(|_| "place is a number")?,
                 Some(("bound", bytes)) => {
                     definition.pending_bytes_max = bytes.parse().map_err(|_| "bound is a number")?
@@ -185,7 +212,15 @@ impl House {
         if definition.columns.is_empty() {
             definition.columns = self.columns_of(&definition.relation);
         }
-        self.attach(definition)
+        self.attach(definition)?;
+        if words.iter().any(|word| word.starts_with("elsewhere=")) {
+            let delivery = self.delivery(name)?;
+            delivery.target.clear();
+            delivery.settled.clear();
+            delivery.acknowledged.clear();
+            delivery.marker = None;
+        }
+        Ok(())
     }
 
     /// The columns of what serves under a name.
@@ -201,8 +236,20 @@ impl House {
     pub(crate) fn tell(&mut self, name: &str, word: &str) -> Result<(), String> {
         self.begun()?;
         let told = match word {
-            "pause" => Told::Pause { reason: "by hand".to_owned(), asked: None },
-            "resume" => Told::Resume,
+            "pause" => {
+                self.delivery(name)?.guard.asked = 0;
+                Told::Pause { reason: "by hand".to_owned(), asked: None }
+            }
+            "resume" => {
+                let guard = &mut self.delivery(name)?.guard;
+                guard.let_go = guard.let_go.max(std::mem::take(&mut guard.asked));
+                Told::Resume
+            }
+            "sealed" => {
+                let delivery = self.delivery(name)?;
+                (delivery.is_sealed, delivery.reader, delivery.is_resumed) = (true, None, false);
+                return Ok(());
+            }
             "refill" => Told::Refill { lost: false },
             "retry" => Told::Retry,
             "lost" => {
@@ -222,11 +269,10 @@ impl House {
                 }
                 let delivery = self.delivery(name)?;
                 (delivery.reader, delivery.is_resumed, delivery.is_retired) = (None, false, true);
-                let place = delivery.definition.place;
-                let is_taken = self
-                    .deliveries
-                    .iter()
-                    .any(|(other, of)| other.as_str() != name && !of.is_retired && of.definition.place == place);
+                let place = |of: &Delivery| (of.definition.within, of.definition.place);
+                let own = place(delivery);
+                let mut others = self.deliveries.iter().filter(|(other, of)| other.as_str() != name && !of.is_retired);
+                let is_taken = others.any(|(_, of)| place(of) == own);
                 let snapshot = self.engine().store().snapshot();
                 let all = self.engine().outboxes().status(&snapshot).map_err(|e| e.to_string())?;
                 if !all.iter().any(|status| status.name == name) {
@@ -243,6 +289,13 @@ impl House {
             "detach" => {
                 self.engine().detach_outbox(name).map_err(|e| e.to_string())?;
                 self.deliveries.remove(name);
+                return Ok(());
+            }
+            other if other.starts_with("has=") => {
+                let key = other.trim_start_matches("has=");
+                let delivery = self.delivery(name)?;
+                delivery.target.insert(key.to_owned(), format!("{key}{THEIRS}"));
+                delivery.guard.others.insert(key.to_owned());
                 return Ok(());
             }
             other => {
@@ -272,15 +325,26 @@ impl House {
         let reader = delivery.reader.take();
         let mut reader = match reader {
             Some(reader) => reader,
-            None => self.engine().outbox_reader(name).ok_or_else(|| format!("no reader of {name}"))?,
+            None => {
+                let reader = self.engine().outbox_reader(name).ok_or_else(|| format!("no reader of {name}"))?;
+                if self.delivery(name)?.is_sealed { reader.sealed() } else { reader }
+            }
         };
-        if !self.delivery(name)?.is_resumed {
+        while !self.delivery(name)?.is_resumed {
             let snapshot = self.engine().store().snapshot();
             let marker = self.delivery(name)?.marker.clone();
             match reader.resume(&snapshot, marker.as_deref()).map_err(|e| e.to_string())? {
                 Resumed::Clean => {}
                 Resumed::Foreign => self.delivery(name)?.is_foreign = true,
                 Resumed::Applied(input) => self.take(vec![input]).map(|_| ())?,
+                Resumed::Moved => {
+                    self.engine().outbox_is_there(name).map_err(|e| e.to_string())?;
+                    continue;
+                }
+                Resumed::Elsewhere => {
+                    self.engine().outbox_is_elsewhere(name).map_err(|e| e.to_string())?;
+                    continue;
+                }
                 Resumed::Lost => {
                     let told = Told::Refill { lost: true };
                     let delivery = self.delivery(name)?;
@@ -327,10 +391,13 @@ impl House {
                         reader.too_many(&snapshot, &portion, &|_| allowed).map_err(|e| e.to_string())?
                     {
                         let told = leaving.pause(format!("{} of {} are to go", leaving.leaves, leaving.there));
+                        let asked = self.really_leaving(name)?;
+                        self.delivery(name)?.guard.asked = asked;
                         self.delivery(name)?.reader = Some(reader);
                         self.take(vec![Input::Outbox { name: name.to_owned(), told }])?;
                         continue;
                     }
+                    self.check_guard(name, &portion, fate)?;
                     let lines = self.meet(name, &mut reader, portion, fate)?;
                     self.delivery(name)?.reader = Some(reader);
                     self.check_counts(name)?;
@@ -360,6 +427,55 @@ impl House {
             return Ok((ended, true));
         }
         Err(format!("{name} settles for ever"))
+    }
+
+    /// How many rows that are there, and were delivered, are to go: what is over there is counted, and nothing that the outbox knows of it
+    /// but what was refused, which is sent no more.
+    fn really_leaving(&mut self, name: &str) -> Result<u64, String> {
+        let snapshot = self.engine().store().snapshot();
+        let catalog = Catalog::load(&snapshot).map_err(|e| e.to_string())?;
+        let pending = catalog.by_name(Kind::State, &format!("outbox {name} pending")).map(|entry| entry.id);
+        let delivery = self.delivery(name)?;
+        if delivery.guard.pending != pending {
+            if delivery.guard.pending.is_some() {
+                delivery.guard.others.extend(delivery.target.keys().cloned());
+            }
+            delivery.guard.pending = pending;
+        }
+        // Nothing goes of what serves no more.
+        let Ok(wanted) = self.wanted_there(name) else { return Ok(0) };
+        let refused = self.engine().outboxes().refused(&snapshot, name, usize::MAX).map_err(|e| e.to_string())?;
+        let refused: BTreeSet<String> = refused.iter().map(|of| text(&of.key)).collect();
+        let delivery = self.delivery(name)?;
+        let is_theirs = |key: &String| delivery.guard.others.contains(key) || refused.contains(key);
+        Ok(delivery.target.keys().filter(|key| !wanted.contains_key(*key) && !is_theirs(key)).count() as u64)
+    }
+
+    /// No row goes of more than may go at once, unless a person has let them go.
+    fn check_guard(&mut self, name: &str, portion: &Portion, fate: &Fate) -> Result<(), String> {
+        let leaving = self.really_leaving(name)?;
+        let delivery = self.delivery(name)?;
+        let mut gone = 0;
+        for item in &portion.items {
+            let key = text(&portion.key_values(item));
+            match item.row {
+                Some(_) => {
+                    delivery.guard.others.remove(&key);
+                }
+                None if delivery.guard.others.contains(&key) && !item.is_unheard => {
+                    return Err(format!("{name} deletes {key}, which it has not delivered"));
+                }
+                None => gone += u64::from(delivery.target.contains_key(&key)),
+            }
+        }
+        let (allowed, let_go) = (delivery.allowed.unwrap_or(u64::MAX), delivery.guard.let_go);
+        if gone > 0 && leaving > allowed.saturating_add(let_go) {
+            return Err(format!("{name} lets {gone} of {leaving} go, where {allowed} may and {let_go} were let go"));
+        }
+        if !matches!(fate, Fate::Unsent | Fate::Later | Fate::Half) {
+            delivery.guard.let_go = if gone == leaving { 0 } else { let_go.saturating_sub(gone) };
+        }
+        Ok(())
     }
 
     /// A portion meets its fate.
@@ -498,7 +614,8 @@ impl House {
         let refused = self.engine().outboxes().refused(&snapshot, name, usize::MAX).map_err(|e| e.to_string())?;
         let refused: BTreeSet<String> = refused.iter().map(|of| text(&of.key)).collect();
         let delivery = self.delivery(name)?;
-        let there: BTreeMap<&String, &String> = delivery.target.iter().filter(|(k, _)| !refused.contains(*k)).collect();
+        let is_ours = |key: &String, row: &String| !refused.contains(key) && !row.ends_with(THEIRS);
+        let there: BTreeMap<&String, &String> = delivery.target.iter().filter(|(key, row)| is_ours(key, row)).collect();
         let wanted: BTreeMap<&String, &String> = wanted.iter().filter(|(k, _)| !refused.contains(*k)).collect();
         if there == wanted { Ok(()) } else { Err(format!("{name}: there is {there:?}, wanted {wanted:?}")) }
     }

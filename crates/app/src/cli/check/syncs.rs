@@ -1,5 +1,7 @@
 //! Syncs: columns, keys and types of what they follow, and what their destinations want, without reaching for anybody.
 
+use std::collections::BTreeMap;
+
 use project::Diagnostic;
 
 use super::Unchecked;
@@ -16,7 +18,7 @@ pub(super) fn findings(
     unchecked: &mut Vec<Unchecked>,
 ) -> Vec<Diagnostic> {
     // Nobody is asked who delivers already: of two to one target it is the first.
-    check::findings(setup, known, contents, &|_| false, |sync, reason| {
+    check::findings(setup, known, contents, &BTreeMap::new(), |sync, reason| {
         unchecked.push(Unchecked { what: format!("sync {}", sync.name()), reason });
     })
 }

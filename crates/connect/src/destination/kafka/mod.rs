@@ -85,6 +85,10 @@ impl DestinationKind for Kind {
         Some(Place { within: Config::read(settings).ok()?.address(), what: "topic", name })
     }
 
+    fn seals(&self, to: &BTreeMap<String, Json>) -> bool {
+        to.get("delivery").and_then(Json::as_str) == Some("exactly_once")
+    }
+
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
         let form = Form::of(&target).map_err(|problems| {
             let none = || Problem::new(super::At::Sync, "the sync cannot be understood").failure();

@@ -72,6 +72,10 @@ impl DestinationKind for Kind {
         Some(Place::of_server(&host, port, &database.to_string(), "key", name))
     }
 
+    fn seals(&self, _: &BTreeMap<String, Json>) -> bool {
+        false
+    }
+
     async fn open(&self, settings: &Settings, target: Target) -> Result<Box<dyn Destination>, Failure> {
         let form = match failure_of(self.check(&target)) {
             Some(failure) => return Err(failure),
